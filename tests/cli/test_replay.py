@@ -12,8 +12,7 @@ import pytest
 from lineside.cli.replay import _words as words_of
 from lineside.core import Plant, decode_json, rfc3339
 from lineside.hub import HubConfig, Registration
-from lineside.hub.replay.records import RecordCheck, ReplayCounts, ReplayResult
-from lineside.hub.replay.repository import REPLAY_TYPE
+from lineside.hub.replay.repository import REPLAY_TYPE, RecordCheck, ReplayCounts, ReplayResult
 from lineside.models import build_package
 from lineside.testing import FakeClock
 from tests.hub.conftest import archive, config, jpeg, plant  # noqa: F401  fixtures

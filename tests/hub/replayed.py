@@ -9,9 +9,8 @@ from typing import Any
 from lineside.core import Digest, Plant, digest_of, encode, to_plain
 from lineside.hub import HubConfig, Services
 from lineside.hub.eventlog.followers import Follower, Selection
-from lineside.hub.replay.answers import ReplayStores
-from lineside.hub.replay.records import ReplayOrder, ReplayResult
-from lineside.hub.replay.run import ReplayRequest, replay
+from lineside.hub.replay.repository import ReplayOrder, ReplayResult
+from lineside.hub.replay.run import replay
 from lineside.hub.rules.service import FOLLOWER
 from lineside.links import Message
 from lineside.models import Package, Predictor, build_package
@@ -53,10 +52,6 @@ class Day:
     until: datetime
     device: str = "edge-1"
     sequence: int = 0
-
-    @property
-    def kept(self) -> ReplayStores:
-        return ReplayStores(records=self.hub.records, blobs=self.hub.blobs)
 
     def record(
         self, shown: tuple[tuple[str, ...], ...] = SHOWN, *, every_s: float = 1.0,
@@ -104,10 +99,10 @@ class Day:
             since=self.since, until=self.until, inspection=inspection,
             package=given.digest if given is not None else str(package),
         )  # fmt: skip
-        wished = ReplayRequest(order=order, package=given, rules=rules)
         return replay(
-            wished, self.kept, plant=self.hub.plant, clock=self.clock, tell=lambda _: None
-        )
+            order, self.hub.records, self.hub.blobs, plant=self.hub.plant, clock=self.clock,
+            tell=lambda _: None, package=given, rules=rules,
+        )  # fmt: skip
 
 
 def shy(package: Package, *, label: str = "blue") -> Package:

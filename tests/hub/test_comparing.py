@@ -1,6 +1,5 @@
 """Versions beside the one in use: made in the background, kept, said when impossible."""
 
-import os
 import signal
 import sys
 import threading
@@ -14,8 +13,9 @@ from fastapi.testclient import TestClient
 
 from lineside.core import Plant, UnavailableError, decode_json
 from lineside.hub import HubConfig, Registration, Role, Services, create_app
+from lineside.hub.children import ChildSettings
 from lineside.hub.learning.datasets import Teaching
-from lineside.hub.models.comparison import Comparisons, ComparisonSettings
+from lineside.hub.models.comparison import Comparisons
 from lineside.hub.models.model_service import MODEL_TYPE
 from lineside.links import Bus
 from lineside.models import Comparison, Package, build_package
@@ -72,7 +72,7 @@ def plan(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def comparisons(hub: Services, plan: Path) -> Comparisons:
-    settings = ComparisonSettings(
+    settings = ChildSettings(
         folder=hub.config.folder / "comparing", records_url="r", blobs_url="b",
         command=(sys.executable, str(plan.with_name("child.py")), str(plan)),
     )  # fmt: skip
@@ -215,8 +215,8 @@ def test_a_child_that_is_killed_is_named_with_its_signal(
     thread = threading.Thread(target=lambda: comparisons.take(heard(hub)))
     thread.start()
     waited_for(plan)
-    assert comparisons._child is not None
-    os.kill(comparisons._child.pid, signal.SIGKILL)
+    assert comparisons._child.process is not None
+    comparisons._child.process.send_signal(signal.SIGKILL)
     thread.join(timeout=30)
     kept = hub.models.comparison(version)
     assert kept is not None

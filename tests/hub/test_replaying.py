@@ -10,7 +10,7 @@ import pytest
 from lineside.core import InvalidError, NotFoundError, Plant, decode_json, encode
 from lineside.hub import HubConfig
 from lineside.hub.replay.answers import RecordedPredictor
-from lineside.hub.replay.records import AS_RECORDED, ReplayOrder
+from lineside.hub.replay.repository import AS_RECORDED, ReplayOrder
 from lineside.models import Package
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
 from lineside.testing import FakeClock
@@ -49,7 +49,9 @@ def test_the_same_package_says_the_same_to_the_last_bit(day: Day) -> None:
 
 
 def test_every_answer_is_the_recorded_one_byte_for_byte_but_for_its_times(day: Day) -> None:
-    answers = RecordedPredictor(day.kept, find=lambda _: day.package, clock=day.clock)
+    answers = RecordedPredictor(
+        day.hub.records, day.hub.blobs, find=lambda _: day.package, clock=day.clock
+    )
     seen = 0
     for logged in day.hub.records.log.read(type=PREDICTION_TYPE):
         recorded = read_prediction(decode_event(logged.entry.body, where="log"))

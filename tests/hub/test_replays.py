@@ -13,11 +13,11 @@ from fastapi.testclient import TestClient
 
 from lineside.core import ConflictError, Json, Plant, UnavailableError, decode_json, rfc3339
 from lineside.hub import HubConfig, Registration, Role, Services, create_app
+from lineside.hub.children import ChildSettings
 from lineside.hub.models.evidence import version_page
 from lineside.hub.models.model_service import MODEL_TYPE
-from lineside.hub.replay.records import ReplayOrder
-from lineside.hub.replay.repository import REPLAY_TYPE, ReplayRepository, ReplayView
-from lineside.hub.replay.service import Replays, ReplaySettings
+from lineside.hub.replay.repository import REPLAY_TYPE, ReplayOrder, ReplayRepository, ReplayView
+from lineside.hub.replay.service import Replays
 from lineside.models import ModelVersions, Registry, build_package
 from lineside.store import Logged
 from lineside.testing import FakeClock
@@ -71,13 +71,13 @@ def with_child(day: Day, code: str, tmp_path: Path) -> Replays:
     import sys
 
     registry = Registry(day.hub.records, day.hub.blobs, clock=day.clock)
-    settings = ReplaySettings(
-        folder=tmp_path / "made", plant="p", records_url="r", blobs_url="b",
+    settings = ChildSettings(
+        folder=tmp_path / "made", records_url="r", blobs_url="b",
         command=(sys.executable, "-c", code),
     )  # fmt: skip
     return Replays(
         day.hub.replays.book, settings=settings, plant=day.hub.plant, registry=registry,
-        versions=ModelVersions(day.hub.records, registry, clock=day.clock),
+        versions=ModelVersions(day.hub.records, registry, clock=day.clock), plant_file="p",
     )  # fmt: skip
 
 
@@ -140,12 +140,12 @@ def test_a_replay_that_its_hub_did_not_live_to_see_is_made_after_the_next_start(
     thread = threading.Thread(target=make)
     thread.start()
     _until(lambda: replays.one(asked.id).percent == 30)
-    child = replays._child
+    child = replays._child.process
     assert child is not None
     if how == "stopped":
         replays.close()
     else:  # as if the whole hub had gone: nothing was written since
-        replays._closing = True
+        replays._child.is_closing = True
         child.send_signal(signal.SIGKILL)
     thread.join(20)
     assert ended

@@ -20,7 +20,7 @@ from lineside.core import (
 )
 
 if TYPE_CHECKING:
-    from lineside.hub import ReplayRequest, ReplayResult
+    from lineside.hub import ReplayResult
     from lineside.store import Blobs, Records
 
 _STEP = 10
@@ -119,23 +119,9 @@ def _replayed(
     options: _ReplayOptions, kept: "tuple[Records, Blobs]", *, place: _Place, span: tuple[str, str],
     engine: str,
 ) -> "ReplayResult":  # fmt: skip
-    from lineside.hub import ReplayStores
+    from lineside.hub import AS_RECORDED, ReplayOrder, named_package, package_file
     from lineside.hub import replay as replayed
-    from lineside.models import EngineName
-
-    records, blobs = kept
-    return replayed(
-        _replay_request(options, kept, span=span), ReplayStores(records=records, blobs=blobs),
-        plant=load_plant(place.plant), clock=SystemClock(), tell=_progress(),
-        engine=EngineName(engine),
-    )  # fmt: skip
-
-
-def _replay_request(
-    options: _ReplayOptions, kept: "tuple[Records, Blobs]", *, span: tuple[str, str]
-) -> "ReplayRequest":
-    from lineside.hub import AS_RECORDED, ReplayOrder, ReplayRequest, named_package, package_file
-    from lineside.models import ModelVersions, Registry
+    from lineside.models import EngineName, ModelVersions, Registry
 
     file = package_file(options.package) if options.package not in ("", AS_RECORDED) else None
     digest = options.package if file is None else file.digest
@@ -148,8 +134,11 @@ def _replay_request(
         since=since, until=until, package=digest, inspection=options.inspection,
         warm_up_s=options.warm_up,
     )  # fmt: skip
-    text = _text(options.rules) if options.rules is not None else b""
-    return ReplayRequest(order=order, package=file, rules=text, where=str(options.rules or ""))
+    return replayed(
+        order, *kept, plant=load_plant(place.plant), clock=SystemClock(), tell=_progress(),
+        package=file, rules=_text(options.rules) if options.rules is not None else b"",
+        where=str(options.rules or ""), engine=EngineName(engine),
+    )  # fmt: skip
 
 
 def _text(path: Path) -> bytes:

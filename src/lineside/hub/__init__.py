@@ -23,10 +23,14 @@ from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.eventlog.trace import trace
 from lineside.hub.models.evidence import version_page
 from lineside.hub.models.model_service import ModelService, Registration, open_models
-from lineside.hub.replay.answers import ReplayStores
-from lineside.hub.replay.records import AS_RECORDED, ReplayOrder, ReplayResult
-from lineside.hub.replay.repository import ReplayRepository, lines_of
-from lineside.hub.replay.run import ReplayRequest, named_package, package_file, replay
+from lineside.hub.replay.repository import (
+    AS_RECORDED,
+    ReplayOrder,
+    ReplayRepository,
+    ReplayResult,
+    lines_of,
+)
+from lineside.hub.replay.run import named_package, package_file, replay
 from lineside.hub.rules.files import rule_events_file
 from lineside.hub.rules.log import require_rule, rule_filter
 from lineside.hub.rules.service import pair_changes, recorded_entries, run_trial
@@ -50,9 +54,7 @@ __all__ = [
     "Registration",
     "ReplayOrder",
     "ReplayRepository",
-    "ReplayRequest",
     "ReplayResult",
-    "ReplayStores",
     "Retention",
     "Right",
     "Role",

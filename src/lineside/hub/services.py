@@ -29,7 +29,9 @@ A route finds them as ``request.app.state.services`` and who asks as ``request.s
 (``views.Identity``; its ``name`` is the ``by`` of every call). Records are in ``hub/views.py``.
 """
 
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from lineside.core import Clock, Plant, UnavailableError, new_id
@@ -37,6 +39,7 @@ from lineside.core.worker import WorkerState, running_workers
 from lineside.datasets import Library
 from lineside.fleet import JobService, ThingDirectory
 from lineside.hub.access.auth import Auth
+from lineside.hub.children import ChildSettings
 from lineside.hub.config import HubConfig
 from lineside.hub.counting.counter import Counter
 from lineside.hub.devices.enrolment import Enrolment
@@ -58,16 +61,16 @@ from lineside.hub.ingest.service import FrameDecoder, PlantIngest
 from lineside.hub.ingest.thumbnails import ThumbnailWorker
 from lineside.hub.learning.datasets import Datasets, Versions
 from lineside.hub.learning.job_service import JobRequestHandler
-from lineside.hub.learning.jobs import Retraining, Runs, RunSettings
+from lineside.hub.learning.jobs import Retraining, Runs
 from lineside.hub.live import LiveCameras, LiveFeed
-from lineside.hub.models.comparison import Comparisons, ComparisonSettings
+from lineside.hub.models.comparison import Comparisons
 from lineside.hub.models.desired import DesiredStates
 from lineside.hub.models.model_service import ModelService
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
 from lineside.hub.orders import Orders
 from lineside.hub.replay.repository import ReplayRepository
-from lineside.hub.replay.service import Replays, ReplaySettings
+from lineside.hub.replay.service import Replays
 from lineside.hub.rollouts.bucket import Bucket
 from lineside.hub.rollouts.jobs import RolloutJobs
 from lineside.hub.rollouts.rollout_service import RolloutService
@@ -76,6 +79,8 @@ from lineside.hub.views import Events
 from lineside.links import Bus
 from lineside.models import ModelVersions, Registry
 from lineside.store import Blobs, FrameRow, Records
+
+_LINESIDE = (sys.executable, "-m", "lineside")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +231,9 @@ def build_services(
         on_prediction=cameras.prediction, on_new_device=enrolment.heard,
     )  # fmt: skip
     runs = Runs(
-        records, settings=_run_settings(config, run_command), plant=plant, library=library,
+        records, settings=_child_settings(
+            config, folder="runs", command=run_command or (*_LINESIDE, "train")
+        ), plant=plant, library=library,
         packages=packages, models=models, clock=clock, hub=hub,
     )  # fmt: skip
     retraining = Retraining(config.retrain, runs=runs)
@@ -254,7 +261,12 @@ def build_services(
         plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, cameras=cameras,
         packages=packages, desired=desired, models=models,
-        comparisons=Comparisons(models, settings=_compare_settings(config), clock=clock),
+        comparisons=Comparisons(
+            models, clock=clock,
+            settings=_child_settings(
+                config, folder="comparing", command=(*_LINESIDE, "package", "compare")
+            ),
+        ),
         inference=ModelServer(models, packages=packages, plant=plant, clock=clock),
         queue=InferenceQueue(most=config.endpoint_calls),
         releases=releases, bucket=bucket, frames=frames, runs=runs,
@@ -279,7 +291,10 @@ def build_services(
         rollouts=rollouts,
         replays=Replays(
             ReplayRepository(records, journal=ledger, site=plant.site, clock=clock),
-            settings=_replay_settings(config), plant=plant, registry=registry,
+            settings=_child_settings(
+                config, folder="replaying", command=(*_LINESIDE, "replay")
+            ),
+            plant=plant, plant_file=config.plant, registry=registry,
             versions=ModelVersions(records, registry, clock=clock),
         ),
         rules=rules,
@@ -290,22 +305,8 @@ def build_services(
     )  # fmt: skip
 
 
-def _compare_settings(config: HubConfig) -> ComparisonSettings:
-    return ComparisonSettings(
-        folder=config.folder / "comparing", records_url=config.records_url,
-        blobs_url=config.blobs_url,
+def _child_settings(config: HubConfig, *, folder: str, command: Sequence[str]) -> ChildSettings:
+    return ChildSettings(
+        folder=config.folder / folder, records_url=config.records_url, blobs_url=config.blobs_url,
+        command=tuple(command),
     )  # fmt: skip
-
-
-def _replay_settings(config: HubConfig) -> ReplaySettings:
-    return ReplaySettings(
-        folder=config.folder / "replaying", plant=config.plant, records_url=config.records_url,
-        blobs_url=config.blobs_url,
-    )  # fmt: skip
-
-
-def _run_settings(config: HubConfig, command: tuple[str, ...]) -> RunSettings:
-    settings = RunSettings(
-        folder=config.folder / "runs", records_url=config.records_url, blobs_url=config.blobs_url
-    )
-    return replace(settings, command=command) if command else settings

@@ -15,8 +15,7 @@ from lineside.hub.api.wire import (
     page_response,
     responds,
 )
-from lineside.hub.replay.records import ReplayOrder
-from lineside.hub.replay.repository import ReplayView
+from lineside.hub.replay.repository import ReplayOrder, ReplayView
 from lineside.hub.replay.service import ReplayWish
 
 router = APIRouter(prefix="/api/v1/replays", tags=["replays"])

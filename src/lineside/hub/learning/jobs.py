@@ -18,7 +18,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -45,6 +44,7 @@ from lineside.core import (
 )
 from lineside.core.worker import Worker
 from lineside.datasets import DatasetVersion, Library
+from lineside.hub.children import ChildSettings
 from lineside.hub.config import RetrainRule
 from lineside.hub.models.model_service import ModelService, Registration
 from lineside.hub.models.packages import Packages
@@ -140,20 +140,6 @@ class RunRequest:
             check_group(self.register_as)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSettings:
-    """Where runs stand and how the child is started.
-
-    Attributes:
-        command: what runs a job; the folder and the stores' URLs are added.
-    """
-
-    folder: Path
-    records_url: str
-    blobs_url: str
-    command: tuple[str, ...] = (sys.executable, "-m", "lineside", "train")
-
-
 @dataclass(slots=True, kw_only=True)
 class _Child:
     """A child at work."""
@@ -167,7 +153,7 @@ class Runs:
     """Training runs; safe from several threads."""
 
     def __init__(
-        self, records: Records, *, settings: RunSettings, plant: Plant, library: Library,
+        self, records: Records, *, settings: ChildSettings, plant: Plant, library: Library,
         packages: Packages, models: ModelService, clock: Clock, hub: str = "",
     ) -> None:  # fmt: skip
         """Take the parts; ``hub`` is the name of this hub among those at the records."""
@@ -329,8 +315,7 @@ class Runs:
     def _spawn(self, view: RunView) -> None:
         folder = self.folder(view.id)
         command = [
-            *self._settings.command, "--job", str(folder), "--json-lines",
-            "--records", self._settings.records_url, "--blobs", self._settings.blobs_url,
+            *self._settings.command, "--job", str(folder), "--json-lines", *self._settings.stores,
             "--cache", str(self._settings.folder / "features"),
         ]  # fmt: skip
         with (folder / "stderr.log").open("wb") as errors:

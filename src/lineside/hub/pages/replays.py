@@ -11,8 +11,8 @@ from lineside.core import rfc3339
 from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import number
 from lineside.hub.pages.site import Context
-from lineside.hub.replay.records import AS_RECORDED
 from lineside.hub.replay.repository import (
+    AS_RECORDED,
     CANCELLED,
     DONE,
     FAILED,

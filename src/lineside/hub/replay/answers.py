@@ -10,7 +10,6 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from lineside.core import (
     Clock,
@@ -43,22 +42,15 @@ class UnansweredError(RefusedError):
 FindPackage = Callable[[Digest], Package]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayStores:
-    """Where recorded frames are looked up."""
-
-    records: Records
-    blobs: Blobs
-
-
 class RecordedPredictor:
     """Packages at work on recorded frames; owned by one thread."""
 
     def __init__(
-        self, kept: ReplayStores, *, find: FindPackage, clock: Clock,
+        self, records: Records, blobs: Blobs, *, find: FindPackage, clock: Clock,
         engine: EngineName = EngineName.ONNX_RUNTIME,
     ) -> None:  # fmt: skip
-        self._kept = kept
+        self._records = records
+        self._blobs = blobs
         self._find = find
         self._clock = clock
         self._engine = engine
@@ -87,19 +79,15 @@ class RecordedPredictor:
         except (RefusedError, InvalidError) as error:
             raise UnansweredError(error.message, where=recorded.frame.id, fix=error.fix) from error
 
-    def load(self, digest: Digest) -> Package:
-        """The package itself; ``InvalidError`` where it cannot be asked about a record."""
-        return self._package(digest)
-
     def _open(self, recorded: Prediction) -> Frame:
         ref = recorded.frame
         try:
-            row = self._kept.records.frames.get(ref.id)
+            row = self._records.frames.get(ref.id)
             if row.aged_out_at is not None:
                 raise PictureGoneError(
                     "the picture aged out", where=ref.id, fix="Ask an earlier backup."
                 )
-            data = self._kept.blobs.get(row.digest)
+            data = self._blobs.get(row.digest)
         except NotFoundError as error:
             raise PictureGoneError(
                 "the picture is not here", where=ref.id, fix=error.fix
@@ -118,7 +106,7 @@ class RecordedPredictor:
         name = (package, f"{recorded.inspection}\n{recorded.device}")
         found = self._loaded.get(name)
         if found is None:
-            found = Predictor(self._package(package), clock=self._clock, engine=self._engine)
+            found = Predictor(self.load(package), clock=self._clock, engine=self._engine)
             self._remind(found, recorded, position=position)
             self._loaded[name] = found
             if len(self._loaded) > _MOST_LOADED:
@@ -126,7 +114,8 @@ class RecordedPredictor:
         self._loaded.move_to_end(name)
         return found
 
-    def _package(self, digest: Digest) -> Package:
+    def load(self, digest: Digest) -> Package:
+        """The package itself; ``InvalidError`` where it cannot be asked about a record."""
         if digest not in self._packages:
             package = self._find(digest)
             if package.manifest.template:
@@ -169,7 +158,7 @@ class RecordedPredictor:
         """Yield the device's earlier predictions of the inspection, newest first, bounded."""
         read = 0
         while read < _MOST_BACK:
-            page: list[Logged] = self._kept.records.log.read(
+            page: list[Logged] = self._records.log.read(
                 type=PREDICTION_TYPE, subject=recorded.inspection, after=position, limit=_PAGE,
                 newest_first=True,
             )  # fmt: skip

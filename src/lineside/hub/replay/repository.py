@@ -15,19 +15,166 @@ from typing import Any
 from lineside.core import (
     Clock,
     ConflictError,
+    Digest,
     FrameId,
+    InvalidError,
     Json,
     NotFoundError,
     decode_fast,
     digest_of,
     encode,
     new_id,
+    require_order,
     to_plain,
 )
 from lineside.hub.eventlog.ledger import Journal, person_event
-from lineside.hub.replay.records import ReplayCounts, ReplayOrder, ReplayResult
-from lineside.store import Documents, Records
+from lineside.store import Document, Documents, Records
 from lineside.streams import Event, EventChange
+from lineside.twin import TwinChange
+
+REPLAY_SCHEMA = "lineside.replay/1"
+MOST_LISTED = 500
+"""Differences of one kind that are listed; all are counted."""
+
+AS_RECORDED = "recorded"
+"""In the place of a package: each frame by the package that answered it then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOrder:
+    """A recorded span, and what it is to be answered and judged by.
+
+    Attributes:
+        since, until: what arrived at the hub from ``since`` on and before ``until``.
+        package: digest of the package that answers, ``recorded`` for the one that answered then,
+            "" to leave the answers as they were recorded.
+        inspection: whose frames are asked; "" for every inspection that ``package`` answers.
+        warm_up_s: how long before the span rules begin; None: as far as their memory reaches.
+    """
+
+    since: datetime
+    until: datetime
+    package: str = ""
+    inspection: str = ""
+    warm_up_s: float | None = None
+
+    def __post_init__(self) -> None:
+        require_order(self.since, self.until, where="from, to")
+        if self.warm_up_s is not None and not 0 <= self.warm_up_s < 1e9:
+            raise InvalidError(
+                f"a warm-up of {self.warm_up_s} s", where="warm_up_s", fix="Write 0 or more."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionChange:
+    """A frame that was decided otherwise.
+
+    Attributes:
+        event: the prediction in the log; ``event_after`` is what it would have been called.
+        before, after: the state of the picture and what was decided, label by label.
+    """
+
+    frame: str
+    camera: str
+    inspection: str
+    at: datetime
+    before: dict[str, Any]
+    after: dict[str, Any]
+    package_before: Digest
+    package_after: Digest
+    event: str
+    event_after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayCounts:
+    """Every frame and event of the span, once.
+
+    Attributes:
+        frames: asked again; ``frames_missing`` have no picture any more, ``frames_damaged`` one
+            that cannot be read or answered: of both the recorded answer stands.
+        identical: answered the same to the last bit; ``figures_moved``: decided alike, other
+            figures; ``decisions_changed``: the rest.
+        answers_kept: recorded answers that nothing was asked about.
+        entries: of the log that arrived in the span.
+        events_same: said by the rules of both sides alike; ``events_moved``: alike but for
+            fractions; ``events_changed``: the rest.
+        twin_changed: places of the twin.
+        largest_move: of a label's probability.
+    """
+
+    frames: int = 0
+    frames_missing: int = 0
+    frames_damaged: int = 0
+    identical: int = 0
+    figures_moved: int = 0
+    decisions_changed: int = 0
+    answers_kept: int = 0
+    entries: int = 0
+    events_same: int = 0
+    events_moved: int = 0
+    events_changed: int = 0
+    twin_changed: int = 0
+    largest_move: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordCheck:
+    """Events of the rules on the recorded answers, against the log.
+
+    Attributes:
+        same: in the log with the same bytes.
+        differ: in the log under the same id, with other values.
+        absent: not in the log; ``only``: in the log, and not said again.
+    """
+
+    same: int = 0
+    differ: int = 0
+    absent: int = 0
+    only: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayResult:
+    """Result of a replay; ``digest`` covers all but ``digest``, ``seconds`` and ``engine``.
+
+    Attributes:
+        package: digest, ``recorded`` or "".
+        rules: digest of the rules that were tried; "" where the plant's own stand.
+        rules_begin: when the rules of both sides began to read.
+        bit_identical: nothing differs: no answer, no event, no value of the twin.
+        seconds: what it took; ``ms_per_frame`` of that the picture and its answer.
+        remarks: what whoever reads it should know, in sentences.
+    """
+
+    since: datetime
+    until: datetime
+    package: str
+    package_name: str
+    inspections: tuple[str, ...]
+    rules: str
+    rules_begin: datetime
+    frames: int
+    counts: ReplayCounts
+    bit_identical: bool
+    decisions_changed: tuple[DecisionChange, ...]
+    events_changed: tuple[EventChange, ...]
+    twin_changed: tuple[TwinChange, ...]
+    record: RecordCheck
+    remarks: tuple[str, ...] = ()
+    engine: str = ""
+    seconds: float = 0.0
+    ms_per_frame: float = 0.0
+    digest: str = ""
+    schema: str = field(default=REPLAY_SCHEMA)
+
+
+def sealed(result: ReplayResult) -> ReplayResult:
+    """The result with the digest of what it says."""
+    said = replace(result, engine="", seconds=0.0, ms_per_frame=0.0, digest="")
+    return replace(result, digest=digest_of(encode(said)))
+
 
 REPLAY_TYPE = "lineside.replay.v1"
 REPLAY_KIND, RESULT_KIND = "replay", "replay-result"
@@ -107,15 +254,15 @@ class ReplayRepository:
 
     def all(self) -> tuple[ReplayView, ...]:
         """Newest first."""
-        return tuple(sorted(self._views(), key=lambda one: one.id, reverse=True))
+        return tuple(sorted(views_in(self._documents), key=lambda one: one.id, reverse=True))
 
     def one(self, replay_id: str) -> ReplayView:
         """``NotFoundError`` if there is none."""
-        return self._read(replay_id)[0]
+        return _view(self._document(replay_id))
 
     def rules(self, replay_id: str) -> bytes:
         """The rules that are tried; b"" where the plant's own stand."""
-        return str(self._document(replay_id)["rules_text"]).encode()
+        return str(self._document(replay_id).body["rules_text"]).encode()
 
     def result(self, replay_id: str) -> dict[str, Any]:
         """All that a replay found, plain.
@@ -139,12 +286,12 @@ class ReplayRepository:
         Raises:
             ConflictError: too many wait already.
         """
-        waiting = sum(not one.ended for one in self._views())
+        waiting = sum(not one.ended for one in views_in(self._documents))
         if waiting >= MOST_WAITING:
             raise ConflictError(
                 f"{waiting} replays wait already", where="replays", fix="Cancel one, or wait."
             )
-        view = self._new(order, rules=rules, name=name, by=by, state=WAITING)
+        view = self._new(order, rules=rules, name=name, by=by)
         self._journal.record(
             [self._event(view, ASKED, by=by)], within=lambda _: self._put(view, rules=rules)
         )
@@ -173,9 +320,7 @@ class ReplayRepository:
             since=result.since, until=result.until, package=result.package,
             inspection=result.inspections[0] if len(result.inspections) == 1 else "",
         )  # fmt: skip
-        before = view or self._new(
-            order, rules=rules, name=result.package_name, by=by, state=WAITING
-        )
+        before = view or self._new(order, rules=rules, name=result.package_name, by=by)
         after = replace(
             before, state=DONE, percent=100.0, ended_at=self._clock.now(), frames=result.frames,
             counts=result.counts, bit_identical=result.bit_identical, digest=result.digest,
@@ -218,20 +363,19 @@ class ReplayRepository:
         return after
 
     def _move(self, before: ReplayView, after: ReplayView) -> ReplayView:
-        kept, version = self._read(before.id)
-        if kept.ended:
-            raise ConflictError(f"the replay is {kept.state}", where=before.id, fix="Look again.")
-        body = {"view": to_plain(after), "rules_text": self._document(before.id)["rules_text"]}
-        self._documents.put(REPLAY_KIND, before.id, body=body, expect=version)
+        document = self._document(before.id)
+        stored = _view(document)
+        if stored.ended:
+            raise ConflictError(f"the replay is {stored.state}", where=before.id, fix="Look again.")
+        body = {**document.body, "view": to_plain(after)}
+        self._documents.put(REPLAY_KIND, before.id, body=body, expect=document.version)
         return after
 
     # ---- documents
 
-    def _new(
-        self, order: ReplayOrder, *, rules: bytes, name: str, by: str, state: str
-    ) -> ReplayView:
+    def _new(self, order: ReplayOrder, *, rules: bytes, name: str, by: str) -> ReplayView:
         return ReplayView(
-            id=new_id("rpl", clock=self._clock), state=state, order=order, asked_by=by,
+            id=new_id("rpl", clock=self._clock), state=WAITING, order=order, asked_by=by,
             asked_at=self._clock.now(), package_name=name, rules=digest_of(rules) if rules else "",
         )  # fmt: skip
 
@@ -239,21 +383,13 @@ class ReplayRepository:
         body = {"view": to_plain(view), "rules_text": rules.decode()}
         self._documents.put(REPLAY_KIND, view.id, body=body)
 
-    def _document(self, replay_id: str) -> Mapping[str, Any]:
+    def _document(self, replay_id: str) -> Document:
         try:
-            return self._documents.get(REPLAY_KIND, replay_id).body
+            return self._documents.get(REPLAY_KIND, replay_id)
         except NotFoundError as error:
             raise NotFoundError(
                 "no such replay", where=replay_id, fix="List /api/v1/replays."
             ) from error
-
-    def _read(self, replay_id: str) -> tuple[ReplayView, int]:
-        self._document(replay_id)
-        document = self._documents.get(REPLAY_KIND, replay_id)
-        return _view(document.body, replay_id), document.version
-
-    def _views(self) -> Iterator[ReplayView]:
-        return views_in(self._documents)
 
     def _tidy(self) -> None:
         ended = [one for one in self.all() if one.ended]
@@ -262,34 +398,31 @@ class ReplayRepository:
             self._documents.delete(REPLAY_KIND, one.id)
 
     def _event(self, view: ReplayView, action: str, *, by: str) -> Event:
-        order = view.order
-        told: dict[str, Json] = {
-            "action": action, "replay": view.id, "by": by, "package": order.package,
-            "inspection": order.inspection, "rules": view.rules, **_span(order),
+        order = to_plain(view.order)
+        data: dict[str, Json] = {
+            "action": action, "replay": view.id, "by": by, "package": order["package"],
+            "inspection": order["inspection"], "rules": view.rules, "since": order["since"],
+            "until": order["until"],
         }  # fmt: skip
         if action == DONE:
-            told |= {"digest": view.digest, "frames": view.frames, "counts": to_plain(view.counts)}
+            data |= {"digest": view.digest, "frames": view.frames, "counts": to_plain(view.counts)}
         if view.reason:
-            told["reason"] = view.reason
+            data["reason"] = view.reason
         return person_event(
-            REPLAY_TYPE, subject=view.id, site=self._site, clock=self._clock, data=told
+            REPLAY_TYPE, subject=view.id, site=self._site, clock=self._clock, data=data
         )
 
 
-def _span(order: ReplayOrder) -> dict[str, Json]:
-    plain = to_plain(order)
-    return {"since": plain["since"], "until": plain["until"]}
-
-
-def _view(body: Mapping[str, Any], name: str) -> ReplayView:
-    return decode_fast(ReplayView, encode(body["view"]), where=f"{REPLAY_KIND} {name}")
+def _view(document: Document) -> ReplayView:
+    where = f"{REPLAY_KIND} {document.id}"
+    return decode_fast(ReplayView, encode(document.body["view"]), where=where)
 
 
 def views_in(documents: Documents) -> Iterator[ReplayView]:
     """Every replay, oldest first."""
     after = ""
     while page := documents.page(REPLAY_KIND, after=after, limit=_PAGE):
-        yield from (_view(document.body, document.id) for document in page)
+        yield from map(_view, page)
         after = page[-1].id
 
 

@@ -16,9 +16,9 @@
 
 import hashlib
 import re
-import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -32,7 +32,6 @@ from lineside.core import (
     NotFoundError,
     Plant,
     Rule,
-    UnavailableError,
     check_references,
     decode,
     decode_toml,
@@ -46,10 +45,9 @@ from lineside.core import (
 from lineside.hub.replay.answers import (
     PictureGoneError,
     RecordedPredictor,
-    ReplayStores,
     UnansweredError,
 )
-from lineside.hub.replay.records import (
+from lineside.hub.replay.repository import (
     AS_RECORDED,
     MOST_LISTED,
     DecisionChange,
@@ -61,7 +59,7 @@ from lineside.hub.replay.records import (
 )
 from lineside.hub.rules.service import PAGE, earlier, entry_of_log, position_before, span_of
 from lineside.models import EngineName, Manifest, ModelVersions, Package, Registry
-from lineside.store import EventLog, Logged
+from lineside.store import Blobs, EventLog, Logged, Records
 from lineside.streams import (
     PREDICTION_TYPE,
     Entry,
@@ -132,81 +130,69 @@ class _Side:
         return [*raised, *self.rules.take(entries)]
 
 
-@dataclass(slots=True, kw_only=True)
-class _Counts:
-    """Counts on the way, and the differences that are listed."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    largest: float = 0.0
-    decisions: list[DecisionChange] = field(default_factory=list)
-    answer_s: float = 0.0
-    damage: dict[str, str] = field(default_factory=dict)
-
-    def add(self, name: str) -> None:
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-
 class Replay:
     """One replay; ``run`` once, on one thread.
 
     Args:
-        kept: the hub's records and blobs.
+        order: the span, and what it is answered by.
+        records: the hub's.
         plant: the hub's own.
         tried: beside it.
         answers: packages; asked only where the order names one.
         clock: for what it takes.
-        stop: set from another thread, it ends the run with ``UnavailableError``.
     """
 
     def __init__(
-        self, kept: ReplayStores, *, plant: Plant, tried: ReplayTarget,
-        answers: RecordedPredictor, clock: Clock, stop: threading.Event | None = None,
+        self, order: ReplayOrder, *, records: Records, plant: Plant, tried: ReplayTarget,
+        answers: RecordedPredictor, clock: Clock,
     ) -> None:  # fmt: skip
-        self._log: EventLog = kept.records.log
-        self._documents = kept.records.documents
+        self._order = order
+        self._log: EventLog = records.log
+        self._documents = records.documents
         self._plant = plant
         self._tried = tried
         self._answers = answers
         self._clock = clock
-        self._stop = stop or threading.Event()
-        self._tally = _Counts()
+        self._counts: Counter[str] = Counter()
+        self._largest = self._answer_s = 0.0
+        self._decisions: list[DecisionChange] = []
+        self._damage: dict[str, str] = {}
         self._twins = TwinDifferences()
         self._said: dict[str, bytes] = {}
         self._recorded: dict[str, bytes] = {}
         self._sent: dict[tuple[str, str], None] = {}
 
-    def run(self, order: ReplayOrder, *, tell: Tell) -> ReplayResult:
+    def run(self, *, tell: Tell) -> ReplayResult:
         """Both sides over the span.
 
         Raises:
             NotFoundError: nothing arrived in the span, or a package is not there.
-            UnavailableError: it was stopped.
         """
-        started_s = self._clock.monotonic()
-        begin = earlier(order.since, by=timedelta(seconds=self._warm_up_s(order)))
+        order, started_s = self._order, self._clock.monotonic()
+        begin = earlier(order.since, by=timedelta(seconds=self._warm_up_s()))
         before, after = self._sides(begin=begin, since=order.since)
         events = EventDifferences(most=MOST_LISTED, fractions=_fractions(order))
         first, last = (position_before(self._log, at) for at in (order.since, order.until))
-        for logged in self._span(since=order.since, until=order.until):
-            self._step(logged, order=order, sides=(before, after), events=events)
+        for logged in span_of(self._log, since=order.since, until=order.until):
+            self._step(logged, before=before, after=after, events=events)
             tell(min(1.0, max(0.0, (logged.position - first) / max(1, last - first))))
-        self._check_found(order)
+        self._check_found()
         events.take(before=list(before.rules.finish()), after=list(after.rules.finish()))
-        found = self._result(order, begin=begin, events=events)
+        found = self._result(begin=begin, events=events)
         ends_alike = before.twin.state == after.twin.state or order.package not in ("", AS_RECORDED)
         found = sealed(replace(found, bit_identical=_quiet(found) and ends_alike))
         seconds = self._clock.monotonic() - started_s
         asked = max(1, found.counts.frames)
         return replace(
             found, seconds=round(seconds, 3),
-            ms_per_frame=round(1000 * self._tally.answer_s / asked, 3),
+            ms_per_frame=round(1000 * self._answer_s / asked, 3),
         )  # fmt: skip
 
     # ---- how both sides begin
 
-    def _warm_up_s(self, order: ReplayOrder) -> float:
-        if order.warm_up_s is not None:
-            return order.warm_up_s
+    def _warm_up_s(self) -> float:
+        if self._order.warm_up_s is not None:
+            return self._order.warm_up_s
         return max(_LEAST_WARM_UP_S, memory_s(self._plant), memory_s(self._tried.plant))
 
     def _sides(self, *, begin: datetime, since: datetime) -> tuple[_Side, _Side]:
@@ -215,7 +201,7 @@ class Replay:
             _Side(twin=TwinRun(state, plant=self._plant), rules=RuleSet(plant))
             for plant in (self._plant, self._tried.plant)
         )
-        for logged in self._span(since=begin, until=since):
+        for logged in span_of(self._log, since=begin, until=since):
             entry = entry_of_log(logged)
             if before.rules.says(entry) or after.rules.says(entry):
                 continue
@@ -232,7 +218,6 @@ class Replay:
         run = TwinRun(kept.state, plant=self._plant)
         position = kept.position
         while page := self._log.read(after=position, limit=PAGE):
-            self._go_on()
             for logged in page:
                 if logged.arrived_at >= since:
                     return run.state
@@ -259,28 +244,17 @@ class Replay:
 
     # ---- an entry
 
-    def _span(self, *, since: datetime, until: datetime) -> Iterator[Logged]:
-        for logged in span_of(self._log, since=since, until=until):
-            self._go_on()
-            yield logged
-
-    def _go_on(self) -> None:
-        if self._stop.is_set():
-            raise UnavailableError("the replay was stopped", fix="Ask for it once more.")
-
     def _step(
-        self, logged: Logged, *, order: ReplayOrder, sides: tuple[_Side, _Side],
-        events: EventDifferences,
-    ) -> None:  # fmt: skip
-        self._tally.add("entries")
-        before, after = sides
+        self, logged: Logged, *, before: _Side, after: _Side, events: EventDifferences
+    ) -> None:
+        self._counts["entries"] += 1
         entry = entry_of_log(logged)
         if before.rules.says(entry):
             self._note_recorded(logged)
             return
         if after.rules.says(entry) or raised_anew(entry.type, entry.subject):
             return
-        event, tried = self._both(logged, order=order)
+        event, tried = self._both(logged)
         moves = self._moves(logged)
         said = before.take(event if moves else None, entry)
         self._note_said(said)
@@ -293,34 +267,34 @@ class Replay:
         events.take(before=said, after=others)
         self._twins.look(before.twin.state, after.twin.state, at=logged.entry.captured_at)
 
-    def _both(self, logged: Logged, *, order: ReplayOrder) -> tuple[Event | None, Event | None]:
+    def _both(self, logged: Logged) -> tuple[Event | None, Event | None]:
         """The event as recorded and as it would be; None where nobody needs it."""
         is_answer = logged.entry.type == PREDICTION_TYPE
         if not is_answer and not self._moves(logged):
             return None, None
         event = decode_event(logged.entry.body, where=logged.entry.id)
-        return event, self._answered(event, logged, order=order) if is_answer else event
+        return event, self._answered(event, logged) if is_answer else event
 
-    def _answered(self, event: Event, logged: Logged, *, order: ReplayOrder) -> Event | None:
+    def _answered(self, event: Event, logged: Logged) -> Event | None:
         """The answer of what is tried; None where the log would know it already."""
         if event.subject not in self._tried.inspections:
-            self._tally.add("answers_kept")
+            self._counts["answers_kept"] += 1
             return event
-        recorded = read_prediction(event)
+        recorded, order = read_prediction(event), self._order
         package = recorded.package if order.package == AS_RECORDED else Digest(order.package)
         started_s = self._clock.monotonic()
         try:
             found = self._answers.again(recorded, package=package, position=logged.position)
         except PictureGoneError:
-            self._tally.add("frames_missing")
+            self._counts["frames_missing"] += 1
             return event
         except UnansweredError as error:
-            self._tally.add("frames_damaged")
-            if not self._tally.damage:
-                self._tally.damage[recorded.frame.id] = error.message
+            self._counts["frames_damaged"] += 1
+            if not self._damage:
+                self._damage[recorded.frame.id] = error.message
             return event
-        self._tally.answer_s += self._clock.monotonic() - started_s
-        self._tally.add("frames")
+        self._answer_s += self._clock.monotonic() - started_s
+        self._counts["frames"] += 1
         tried = replace(event, id=prediction_id(found), data=to_plain(found))
         self._compare(event, recorded, tried=tried, found=found)
         return tried if self._is_new(tried) else None
@@ -340,16 +314,22 @@ class Replay:
     ) -> None:
         match similarity(recorded, found):
             case Similarity.IDENTICAL:
-                self._tally.add("identical")
+                self._counts["identical"] += 1
                 return
             case Similarity.FIGURES:
-                self._tally.add("figures_moved")
+                self._counts["figures_moved"] += 1
             case Similarity.DECISION:
-                self._tally.add("decisions_changed")
-                if len(self._tally.decisions) < MOST_LISTED:
-                    change = _decision(event, recorded, tried=tried, found=found)
-                    self._tally.decisions.append(change)
-        self._tally.largest = max(self._tally.largest, largest_move(recorded, found))
+                self._counts["decisions_changed"] += 1
+                if len(self._decisions) < MOST_LISTED:
+                    change = DecisionChange(
+                        frame=recorded.frame.id, camera=recorded.frame.camera,
+                        inspection=recorded.inspection, at=recorded.frame.captured_at,
+                        before=decided(recorded), after=decided(found),
+                        package_before=recorded.package, package_after=found.package,
+                        event=event.id, event_after=tried.id,
+                    )  # fmt: skip
+                    self._decisions.append(change)
+        self._largest = max(self._largest, largest_move(recorded, found))
 
     # ---- against the log
 
@@ -374,15 +354,15 @@ class Replay:
 
     # ---- what came of it
 
-    def _check_found(self, order: ReplayOrder) -> None:
-        counts = self._tally.counts
+    def _check_found(self) -> None:
+        counts, order = self._counts, self._order
         span = f"{rfc3339(order.since)} to {rfc3339(order.until)}"
-        if not counts.get("entries"):
+        if not counts["entries"]:
             raise NotFoundError(
                 f"nothing arrived at the hub from {span}", where="--from --to",
                 fix=self._log_words(),
             )  # fmt: skip
-        asked = sum(counts.get(name, 0) for name in ("frames", *_UNASKED))
+        asked = sum(counts[name] for name in ("frames", *_UNASKED))
         if self._tried.inspections and not asked:
             named = ", ".join(sorted(self._tried.inspections))
             raise NotFoundError(
@@ -397,15 +377,13 @@ class Replay:
         first, last = rfc3339(oldest[0].arrived_at), rfc3339(newest[0].arrived_at)
         return f"The log holds what arrived from {first} to {last}."
 
-    def _result(
-        self, order: ReplayOrder, *, begin: datetime, events: EventDifferences
-    ) -> ReplayResult:
-        twin = self._twins.finish()
+    def _result(self, *, begin: datetime, events: EventDifferences) -> ReplayResult:
+        order, twin = self._order, self._twins.finish()
         listed = events.finish()
         counts = ReplayCounts(
-            **self._tally.counts, events_same=events.same, events_changed=events.changed,
+            **self._counts, events_same=events.same, events_changed=events.changed,
             events_moved=events.counts[Kind.FIGURES], twin_changed=len(twin),
-            largest_move=self._tally.largest,
+            largest_move=self._largest,
         )  # fmt: skip
         kept = counts.answers_kept if not self._tried.inspections else 0
         tries_rules = self._tried.plant.rule != self._plant.rule
@@ -416,11 +394,11 @@ class Replay:
             rules=digest_of(encode(self._tried.plant.rule)) if tries_rules else "",
             rules_begin=begin, counts=counts, bit_identical=False,
             frames=counts.frames + counts.frames_missing + counts.frames_damaged + kept,
-            decisions_changed=tuple(self._tally.decisions), events_changed=listed,
+            decisions_changed=tuple(self._decisions), events_changed=listed,
             twin_changed=twin[:MOST_LISTED], record=check,
             remarks=(
                 *lacking(self._tried.plant, self._plant),
-                *remarks(counts, check, damage=self._tally.damage),
+                *remarks(counts, check, damage=self._damage),
             ),
         )  # fmt: skip
 
@@ -439,17 +417,6 @@ def _quiet(found: ReplayResult) -> bool:
     return not (
         counts.decisions_changed or counts.figures_moved or counts.events_changed
         or counts.events_moved or counts.twin_changed
-    )  # fmt: skip
-
-
-def _decision(
-    event: Event, recorded: Prediction, *, tried: Event, found: Prediction
-) -> DecisionChange:
-    return DecisionChange(
-        frame=recorded.frame.id, camera=recorded.frame.camera, inspection=recorded.inspection,
-        at=recorded.frame.captured_at, before=decided(recorded), after=decided(found),
-        package_before=recorded.package, package_after=found.package, event=event.id,
-        event_after=tried.id,
     )  # fmt: skip
 
 
@@ -500,23 +467,6 @@ def remarks(
 _LEAST_DIGITS = 6
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _SUFFIX = ".lspkg"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayRequest:
-    """A replay as it is asked.
-
-    Attributes:
-        order: its ``package`` is a digest, ``recorded`` or "".
-        package: the file where it is none of the registry's; None else.
-        rules: TOML with ``[[rule]]`` tables, a whole plant file or those alone; b"" for the
-            plant's own. ``where`` says of what.
-    """
-
-    order: ReplayOrder
-    package: Package | None = None
-    rules: bytes = b""
-    where: str = "rules"
 
 
 def named_package(text: str, registry: Registry, *, versions: ModelVersions) -> Digest:
@@ -640,44 +590,57 @@ def _learned(rule: Rule, known: Mapping[str, Habits | None], *, where: str) -> R
     return replace(rule, sighting=replace(step, habits=known[step.learned]))
 
 
-def check_request(wished: ReplayRequest, registry: Registry, *, plant: Plant) -> ReplayTarget:
+def check_request(
+    order: ReplayOrder, registry: Registry, *, plant: Plant, package: Package | None = None,
+    rules: bytes = b"", where: str = "rules",
+) -> ReplayTarget:  # fmt: skip
     """Check the request of a replay before anything is read.
+
+    Args:
+        order: its ``package`` is a digest, ``recorded`` or "".
+        registry: has the package.
+        plant: the hub's own.
+        package: the file where it is none of the registry's; None else.
+        rules: TOML with ``[[rule]]`` tables, a whole plant file or those alone; b"" for the
+            plant's own.
+        where: the rules come from.
 
     Raises:
         InvalidError, NotFoundError: what the functions above say.
     """
-    order, manifest, name = wished.order, None, ""
-    if wished.package is not None:
-        manifest, name = wished.package.manifest, wished.package.manifest.name
+    manifest, name = None, ""
+    if package is not None:
+        manifest, name = package.manifest, package.manifest.name
     elif order.package not in ("", AS_RECORDED):
         record = registry.get(order.package)
         manifest, name = record.manifest, record.name
-    ruled = with_rules(plant, wished.rules, where=wished.where)
-    if not order.package and not wished.rules:
+    ruled = with_rules(plant, rules, where=where)
+    if not order.package and not rules:
         raise InvalidError(
             "nothing is tried", where="package",
             fix="Name a package (recorded: the one that answered then), or rules.",
         )  # fmt: skip
-    asked = asked_inspections(order, plant, manifest=manifest)
-    return ReplayTarget(inspections=asked, name=name, plant=ruled)
+    inspections = asked_inspections(order, plant, manifest=manifest)
+    return ReplayTarget(inspections=inspections, name=name, plant=ruled)
 
 
 def replay(
-    wished: ReplayRequest, kept: ReplayStores, *, plant: Plant, clock: Clock, tell: Tell,
+    order: ReplayOrder, records: Records, blobs: Blobs, *, plant: Plant, clock: Clock, tell: Tell,
+    package: Package | None = None, rules: bytes = b"", where: str = "rules",
     engine: EngineName = EngineName.ONNX_RUNTIME,
 ) -> ReplayResult:  # fmt: skip
-    """Replay a span here and now; see ``replaying``. Nothing is written."""
-    registry = Registry(kept.records, kept.blobs, clock=clock)
-    tried = check_request(wished, registry, plant=plant)
+    """Replay a span here and now; see ``check_request``. Nothing is written."""
+    registry = Registry(records, blobs, clock=clock)
+    tried = check_request(order, registry, plant=plant, package=package, rules=rules, where=where)
 
     def find(digest: Digest) -> Package:
-        if wished.package is not None and wished.package.digest == digest:
-            return wished.package
+        if package is not None and package.digest == digest:
+            return package
         return Package.read(registry.content(digest), where=digest)
 
-    answers = RecordedPredictor(kept, find=find, clock=clock, engine=engine)
-    if wished.order.package not in ("", AS_RECORDED):
-        answers.load(Digest(wished.order.package))
-    run = Replay(kept, plant=plant, tried=tried, answers=answers, clock=clock)
-    found = run.run(wished.order, tell=tell)
+    answers = RecordedPredictor(records, blobs, find=find, clock=clock, engine=engine)
+    if order.package not in ("", AS_RECORDED):
+        answers.load(Digest(order.package))
+    run = Replay(order, records=records, plant=plant, tried=tried, answers=answers, clock=clock)
+    found = run.run(tell=tell)
     return replace(found, engine=engine.value if tried.inspections else "")
