@@ -42,7 +42,7 @@ from lineside.models import Package, Predictor
 from lineside.models.engines import BareEngine
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.training.common.backbone import lite0_full
-from lineside.training.tasks.classify.export import POOLED, write_features
+from lineside.training.tasks.classify.features import POOLED, features_bytes
 from lineside.vision import encode_jpeg, open_frame
 
 SIDE = 128
@@ -65,7 +65,7 @@ source = "folder:/nowhere"
 
 def network() -> bytes:
     """``scores`` (n, 10) of ``crops`` (n, 3, h, w): the trunk, a linear layer on its features."""
-    model = onnx.load_model_from_string(write_features(lite0_full(), scales=1))
+    model = onnx.load_model_from_string(features_bytes(lite0_full(), scales=1))
     width = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     weight = np.random.default_rng(0).normal(0, 0.05, (width, 10)).astype(np.float32)
     model.graph.initializer.append(numpy_helper.from_array(weight, "head"))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Policy, digest_of
 from lineside.datasets import Sample
-from lineside.training.common.export import Graph, model_bytes, value_info
+from lineside.training.common.export import onnx_bytes
 from lineside.training.evaluation.inpainting import Inpainter
 from lineside.training.tasks.anomaly.choice import (
     USABLE_AUROC,
@@ -62,16 +62,10 @@ def grids(count: int) -> list[Halves]:
 
 
 def in_onnx(scorer: Scorer, grid: Halves) -> NDArray[np.float32]:
-    graph = Graph()
-    graph.add("Identity", scorer.write(graph, "crops"), name="map")
-    encoded = model_bytes(
-        graph,
-        name="scorer",
-        inputs=[value_info("crops", (1, CHANNELS, ROWS, COLUMNS))],
-        outputs=[value_info("map", (1, 1, ROWS, COLUMNS))],
-    )
+    crops = grid.astype(np.float32)[None]
+    encoded = onnx_bytes(scorer.eval(), crops, outputs=("map",), fold=False)
     session = onnxruntime.InferenceSession(encoded, providers=["CPUExecutionProvider"])
-    (found,) = session.run(["map"], {"crops": grid.astype(np.float32)[None]})
+    (found,) = session.run(["map"], {"crops": crops})
     return np.asarray(found[0, 0], np.float32)
 
 

@@ -7,7 +7,7 @@ import torch
 from lineside.models import OnnxEngine
 from lineside.models.engines import LABEL_OUTPUTS
 from lineside.training.common.backbone import lite0_backbone
-from lineside.training.tasks.multilabel.export import write_onnx
+from lineside.training.common.export import onnx_bytes
 from lineside.training.tasks.multilabel.network import (
     FEATURES,
     POOLED,
@@ -39,10 +39,15 @@ def crops(regions: int, *, side_px: int, seed: int = 1) -> np.ndarray:
     return rng.uniform(-1, 1, (regions, 3, side_px, side_px)).astype(np.float32)
 
 
+def write_onnx(made: Heads, *, side_px: int) -> bytes:
+    network = RegionNetwork(made, trunk=lite0_backbone()).eval()
+    return onnx_bytes(network, crops(len(made.bias), side_px=side_px), outputs=LABEL_OUTPUTS)
+
+
 @pytest.mark.parametrize(("regions", "outputs", "side_px"), [(1, 1, 48), (3, 2, 96), (2, 4, 144)])
 def test_the_file_says_what_the_network_says(*, regions: int, outputs: int, side_px: int) -> None:
     made = heads(regions=regions, outputs=outputs)
-    file = write_onnx(made, trunk=lite0_backbone(), crop_px=side_px)
+    file = write_onnx(made, side_px=side_px)
     engine = OnnxEngine(file, crops=(regions, 3, side_px, side_px), where="test")
     batch = crops(regions, side_px=side_px)
     said = engine.run(batch, outputs=LABEL_OUTPUTS)
@@ -55,15 +60,15 @@ def test_the_file_says_what_the_network_says(*, regions: int, outputs: int, side
 
 def test_the_same_heads_give_the_same_bytes() -> None:
     made = heads(regions=2, outputs=1)
-    first = write_onnx(made, trunk=lite0_backbone(), crop_px=48)
-    assert first == write_onnx(made, trunk=lite0_backbone(), crop_px=48)
+    first = write_onnx(made, side_px=48)
+    assert first == write_onnx(made, side_px=48)
     other = replace(made, bias=made.bias + np.float32(1))
-    assert first != write_onnx(other, trunk=lite0_backbone(), crop_px=48)
+    assert first != write_onnx(other, side_px=48)
 
 
 def test_activation_averages_to_the_logit_above_that_of_an_average_picture() -> None:
     made = heads(regions=2, outputs=3)
-    file = write_onnx(made, trunk=lite0_backbone(), crop_px=96)
+    file = write_onnx(made, side_px=96)
     engine = OnnxEngine(file, crops=(2, 3, 96, 96), where="test")
     logits, activation = engine.run(crops(2, side_px=96), outputs=("logits", "activation"))
     average = np.einsum("rof,rf->ro", made.weight, made.mean) + made.bias
@@ -74,7 +79,7 @@ def test_activation_averages_to_the_logit_above_that_of_an_average_picture() -> 
 def test_logits_are_linear_in_the_grid_features_that_heads_are_fitted_to() -> None:
     made = heads(regions=2, outputs=1)
     batch = crops(2, side_px=48)
-    file = write_onnx(made, trunk=lite0_backbone(), crop_px=48)
+    file = write_onnx(made, side_px=48)
     engine = OnnxEngine(file, crops=(2, 3, 48, 48), where="test")
     logits, distance = engine.run(batch, outputs=("logits", "distance"))
     features = grid_features(batch)

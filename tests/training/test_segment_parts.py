@@ -20,10 +20,9 @@ from lineside.training.tasks.segment.decision import (
     score_of,
     tops_of,
 )
-from lineside.training.tasks.segment.export import distances, known_features
 from lineside.training.tasks.segment.fit import drawn_loss, laid_on, picture_loss, pixel_loss
 from lineside.training.tasks.segment.learn import hold_out, label_of, warnings_of
-from lineside.training.tasks.segment.network import new_unet
+from lineside.training.tasks.segment.network import distances, known_features, new_unet
 from lineside.training.tasks.segment.training_set import (
     IGNORED,
     Facts,

@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from lineside.core import Box
 from lineside.models import (
     Package,
     build_package,
 )
 from lineside.testing.packages import bare_manifest
+from lineside.training.common.export import onnx_bytes
 from lineside.training.tasks.detect.fitting import quick
 from lineside.training.tasks.detect.loop import seeded
-from lineside.training.tasks.detect.network import CentreNetwork, network_bytes
+from lineside.training.tasks.detect.network import OUTPUTS, TEMPLATE_CHANNELS, VARIES, CentreNetwork
 from lineside.vision import CountRule, Crop, DetectRule, Prepare
 
 UNTRAINED_RULE = DetectRule(
@@ -35,7 +38,12 @@ def untrained_bytes(
     *, template: bool = False, zoom: float = 1.0, count: CountRule | None = None
 ) -> bytes:
     """The same as a file."""
-    encoded = network_bytes(untrained_network(template=template), labels=2)
+    encoded = onnx_bytes(
+        untrained_network(template=template),
+        np.zeros((1, TEMPLATE_CHANNELS if template else 3, 96, 96), np.float32),
+        outputs=OUTPUTS,
+        varies=VARIES,
+    )
     look = Prepare(
         crops=(Crop(region="", box_px=Box(x0_px=0, y0_px=0, x1_px=96, y1_px=96)),),
         width_px=96,

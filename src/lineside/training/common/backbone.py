@@ -9,6 +9,7 @@ multiples of 16.
 import copy
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,27 @@ BLOCKS_AT_STRIDE_4 = 3
 BLOCKS_AT_STRIDE_8 = 5
 
 
+class _UnevenConv(torch.autograd.Function):
+    """A convolution padded by itself, more at the end; in a file one node, which engines fuse."""
+
+    @staticmethod
+    def forward(
+        _: object, x: Tensor, weight: Tensor, bias: Tensor, *padding_stride_groups: int
+    ) -> Tensor:
+        before, after, stride, groups = padding_stride_groups
+        padded = nn.functional.pad(x, (before, after, before, after))
+        return nn.functional.conv2d(padded, weight, bias, stride, groups=groups)
+
+    @staticmethod
+    def symbolic(g: Any, *inputs: Any) -> Any:  # noqa: ANN401  torch's own
+        """Give the node to ``torch.onnx.export``."""
+        x, weight, bias, before, after, stride, groups = inputs
+        pads = [before, before, after, after]
+        return g.op(
+            "Conv", x, weight, bias, group_i=groups, pads_i=pads, strides_i=[stride, stride]
+        )
+
+
 class Conv(nn.Module):
     """Convolution with bias, SAME padding for even sides, and ReLU6 where ``active``."""
 
@@ -52,9 +74,14 @@ class Conv(nn.Module):
         return value if value is not None else torch.zeros(self.conv.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        if self.before != self.after and torch.onnx.is_in_onnx_export():
+            sizes = (self.before, self.after, conv.stride[0], conv.groups)
+            x = _UnevenConv.apply(x, conv.weight, conv.bias, *sizes)  # type: ignore[no-untyped-call] # torch's own
+            return nn.functional.relu6(x) if self.active else x
         if self.before != self.after:
             x = nn.functional.pad(x, (self.before, self.after, self.before, self.after))
-        y: Tensor = self.conv(x)
+        y: Tensor = conv(x)
         return nn.functional.relu6(y, inplace=True) if self.active else y
 
 

@@ -4,7 +4,6 @@ Defective pictures among the training part are left aside: neither scorer, limit
 them. Scenes, patches and scorers are fitted by the modules beside this one.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
-from lineside.models import HealthLimits
+from lineside.training.common.backbone import fast_backbone
+from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
 from lineside.training.job import TrainJob
 from lineside.training.tasks.anomaly.choice import (
     USABLE_AUROC,
@@ -20,8 +20,8 @@ from lineside.training.tasks.anomaly.choice import (
     SyntheticBenchmark,
     choose,
 )
-from lineside.training.tasks.anomaly.network import difference, network_bytes
-from lineside.training.tasks.anomaly.patches import STRIDE_PX, Patches, PatchExtractor, patches_of
+from lineside.training.tasks.anomaly.network import AnomalyNetwork
+from lineside.training.tasks.anomaly.patches import STRIDE_PX, PatchExtractor, patches_of
 from lineside.training.tasks.anomaly.scene import Scene, scene_of
 from lineside.training.tasks.anomaly.scorers import ScaledScorer
 from lineside.training.tasks.contract import Trained, Work
@@ -33,7 +33,6 @@ LEAST_GOOD = 5
 _FEW_GOOD = 20
 _MOST_LEARNED = 400
 _UNSURE_SHARE = 2.0
-_MOST_CLIPPED = 0.95
 _POSED = SyntheticBenchmark(blur_cells=1.0, top_share=0.01)
 _SURFACE = SyntheticBenchmark(blur_cells=1.5, top_share=0.01)
 
@@ -72,15 +71,21 @@ def learn(job: TrainJob, work: Work) -> Trained:
     chosen = choose(looker, patches, seed=job.seed, benchmark=benchmark)
     rule = rule_of(chosen, policy=job.inspection.policy, benchmark=benchmark)
     work.steps.at(84, "writing the network")
-    golden = _golden(patches, chosen.best.scores)
+    order = np.argsort(chosen.best.scores, kind="stable").tolist()
+    golden = golden_of([patches[place].sample for place in order])
     scorer = ScaledScorer(chosen.best.scorer, unit=rule.unit)
-    network = network_bytes(scorer, settings=scene.prepare)
-    worst = max(difference(scorer, network, crops=_crops(looker, sample)) for sample in golden)
+    exported = export(
+        AnomalyNetwork(scorer, trunk=fast_backbone()).eval(),
+        [_crops(looker, sample) for sample in golden],
+        outputs=("map",),
+        varies={"crops": PICTURE, "map": CELLS} if scene.prepare.fit == "zoom" else None,
+        fold=False,  # banks stay in half precision
+    )
     return Trained(
-        network=network,
-        max_abs_diff=worst,
+        network=exported.network,
+        max_abs_diff=exported.max_abs_diff,
         prepare=scene.prepare,
-        health=_health(patches),
+        health=limits_of([each.health for each in patches]),
         golden=golden,
         labels=(),
         anomaly=replace(rule, unit=1.0),  # the network's map is in units
@@ -156,27 +161,6 @@ def rule_of(chosen: ScorerChoice, *, policy: Policy, benchmark: SyntheticBenchma
 def _crops(looker: PatchExtractor, sample: Sample) -> NDArray[np.float32]:
     image = looker.work.picture(sample)
     return prepare(image, looker.scene.prepare, matrix=looker.placed(image))
-
-
-def _golden(patches: Sequence[Patches], scores: Numbers) -> list[Sample]:
-    """The picture farthest from the others, the nearest, and one between."""
-    order = np.argsort(scores, kind="stable")
-    places = dict.fromkeys((int(order[-1]), int(order[0]), int(order[len(order) // 2])))
-    return [patches[place].sample for place in places]
-
-
-def _health(patches: Sequence[Patches]) -> HealthLimits:
-    """Limits with room around what good pictures show, as for the other tasks."""
-    greys = [each.health.mean_grey for each in patches]
-    clipped = 3 * max(each.health.clipped_share for each in patches)
-    return HealthLimits(
-        sharpness_min=round(min(each.health.sharpness for each in patches) / 4, 3),
-        mean_grey_min=round(min(greys) / 3, 3),
-        mean_grey_max=round(255 - (255 - max(greys)) / 3, 3),
-        clipped_share_max=1.0 if clipped > _MOST_CLIPPED else round(max(0.3, clipped), 3),
-        residual_max_px=4.0,
-        feature_distance_max=3.0,
-    )
 
 
 def _warnings(scene: Scene, rule: AnomalyRule, *, good: int) -> list[str]:

@@ -20,12 +20,13 @@ from lineside.datasets import Sample
 from lineside.models import OnnxEngine
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache, feature_key
-from lineside.training.tasks.classify.export import POOLED, write_features
+from lineside.training.common.export import onnx_bytes
 from lineside.training.tasks.classify.inputs import InputSpec
-from lineside.training.tasks.classify.network import PER_SCALE, Floats
+from lineside.training.tasks.classify.network import PER_SCALE, FeatureNetwork, Floats
 from lineside.vision import HealthFigures, picture_health, picture_size, prepare
 from lineside.vision.prepare import normalise
 
+POOLED = "pooled"
 _FACTS = "facts/1"
 
 
@@ -129,9 +130,19 @@ def _key(sample: Sample, spec: InputSpec, *, name: str) -> str:
     return feature_key(sample.digest, backbone=name, prepare=spec.prepare)
 
 
+def features_bytes(trunk: Lite0Full, *, scales: int) -> bytes:
+    """A file that gives ``pooled`` (n, scales x PER_SCALE) of pictures of any one size."""
+    return onnx_bytes(
+        FeatureNetwork(trunk, scales=scales),
+        np.zeros((1, 3, 64, 64), np.float32),
+        outputs=(POOLED,),
+        varies={"crops": {0: "n", 2: "h", 3: "w"}, POOLED: {0: "n"}},
+    )
+
+
 def frozen_engine(scales: int) -> tuple[str, OnnxEngine]:
     """The published network as an engine that gives ``pooled``, and its content's name."""
-    encoded = write_features(lite0_full(), scales=scales)
+    encoded = features_bytes(lite0_full(), scales=scales)
     engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where="lite0", outputs=(POOLED,))
     return f"lite0/{hashlib.sha256(encoded).hexdigest()}", engine
 
@@ -140,7 +151,7 @@ def pooled_by(
     trunk: Lite0Full, inputs: Callable[[int], NDArray[np.uint8]], *, count: int
 ) -> Floats:
     """(count, PER_SCALE): what a trunk sees of inputs (h, w, 3) uint8, by the device's engine."""
-    encoded = write_features(trunk, scales=1)
+    encoded = features_bytes(trunk, scales=1)
     engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where="tuned", outputs=(POOLED,))
     crops = prefetch(lambda place: normalised(inputs(place)), range(count))
     with closing(crops) as all_crops:

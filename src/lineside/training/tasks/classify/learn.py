@@ -17,10 +17,11 @@ import numpy as np
 
 from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample, folds
+from lineside.models.engines import LABEL_OUTPUTS
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache
+from lineside.training.common.export import export, limits_of
 from lineside.training.job import Steps, TrainJob
-from lineside.training.tasks.classify.export import export_classes, limits_around
 from lineside.training.tasks.classify.features import FeatureReader, pooled_by
 from lineside.training.tasks.classify.head import (
     Classes,
@@ -35,7 +36,7 @@ from lineside.training.tasks.classify.head import (
     hold_out,
 )
 from lineside.training.tasks.classify.inputs import InputSpec, input_specs_for
-from lineside.training.tasks.classify.network import ClassHead, Floats
+from lineside.training.tasks.classify.network import ClassHead, ClassNetwork, Floats
 from lineside.training.tasks.classify.trial import (
     Inputs,
     TuningContext,
@@ -45,7 +46,7 @@ from lineside.training.tasks.classify.trial import (
 )
 from lineside.training.tasks.classify.tuning import Recipe
 from lineside.training.tasks.contract import Trained, Work
-from lineside.vision import ClassRule, Decision, HealthFigures
+from lineside.vision import ClassRule, Decision, HealthFigures, prepare
 from lineside.vision.decide import decide_classes
 from lineside.vision.metrics import UNSURE, balanced_accuracy, macro_f1
 
@@ -190,17 +191,17 @@ def learn(job: TrainJob, work: Work) -> Trained:
         class_conditional=_conditional(job),
     )
     golden = _golden(told)
-    exported = export_classes(
-        _head(final.linear, known),
-        spec=final.spec,
-        pictures=[work.picture(sample) for sample in golden],
-        trunk=final.trunk,
+    exported = export(
+        ClassNetwork(_head(final.linear, known), trunk=final.trunk).eval(),
+        [prepare(work.picture(sample), final.spec.prepare) for sample in golden],
+        outputs=LABEL_OUTPUTS,
+        averaged=("activation",),  # where a map reaches its maximum differs in the last digit
     )
     return Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
         prepare=final.spec.prepare,
-        health=limits_around(frozen.healths, farthest=known.farthest),
+        health=limits_of(frozen.healths, farthest=known.farthest),
         golden=golden,
         labels=told.labels,
         classes=rule,

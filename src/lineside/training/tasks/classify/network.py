@@ -82,6 +82,17 @@ def pooled_of(maps: list[tuple[Tensor, ...]]) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+class FeatureNetwork(nn.Module):
+    """(n, 3, h, w) prepared pictures → (n, scales x PER_SCALE) pooled features."""
+
+    def __init__(self, trunk: Lite0Full, *, scales: int) -> None:
+        super().__init__()
+        self.trunk, self.scales = trunk, scales
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return pooled_of(maps_of(self.trunk, crops, scales=self.scales))
+
+
 class ClassNetwork(nn.Module):
     """(n, 3, h, w) prepared pictures → logits, activation, distance; see the module."""
 
@@ -114,12 +125,12 @@ class ClassNetwork(nn.Module):
 
     def activation(self, maps: list[tuple[Tensor, ...]]) -> Tensor:
         """Evidence per place of the finest map, in logits."""
-        height, width = maps[0][0].shape[2:]
-        total = torch.zeros(len(maps[0][0]), len(self.bias), height, width)
+        parts = []
         for scale, taps in enumerate(maps):
-            for tap, place in zip(taps, tap_slices(), strict=True):
-                total = total + _grown(self._evidence(tap, scale, place), (height, width))
-        return total
+            for tap, stride, place in zip(taps, TAP_STRIDES, tap_slices(), strict=True):
+                grid = self._evidence(tap, scale, place)
+                parts.append(_grown(grid, times=stride * 2**scale // FINEST))
+        return sum(parts[1:], parts[0])
 
     def _evidence(self, tap: Tensor, scale: int, place: slice) -> Tensor:
         first = scale * PER_SCALE
@@ -142,7 +153,6 @@ class ClassNetwork(nn.Module):
         return apart.square().sum(dim=2).sqrt().amin(dim=1) / self.unit
 
 
-def _grown(grid: Tensor, size: tuple[int, int]) -> Tensor:
-    """Repeat each place so that the grid covers a map of ``size``."""
-    down, across = size[0] // grid.shape[2], size[1] // grid.shape[3]
-    return grid.repeat_interleave(down, dim=2).repeat_interleave(across, dim=3)
+def _grown(grid: Tensor, *, times: int) -> Tensor:
+    """Repeat each place."""
+    return nn.functional.interpolate(grid, scale_factor=float(times), mode="nearest")

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lineside.training.tasks.classify.export import POOLED
-from lineside.training.tasks.classify.features import frozen_engine, normalised
+from lineside.training.tasks.classify.features import POOLED, frozen_engine, normalised
 from lineside.training.tasks.classify.head import (
     Classes,
     HeldOutLogits,

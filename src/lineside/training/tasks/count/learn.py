@@ -8,14 +8,13 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
-from lineside.training.common.export import golden_of, limits_of
+from lineside.training.common.export import export, golden_of, limits_of
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.count.numbers import (
     LearnedNumbers,
     Numbered,
     NumberSetting,
-    exported_numbers,
     fit_numbers,
     most_of,
     number_rule,
@@ -163,11 +162,15 @@ def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
     )
     learned = fit_numbers(samples, setting)
     rule = number_rule(learned, most=most, policy=job.inspection.policy)
-    golden = golden_of(samples, numbers=counts)
-    network, worst = exported_numbers(learned.network, golden, numbered=numbered)
+    golden = golden_of(sorted(samples, key=lambda sample: (sample.count or 0, sample.digest)))
+    exported = export(
+        learned.network,
+        [numbered.tensor([numbered.pixels(each)]).contiguous().numpy() for each in golden],
+        outputs=("logits", "activation"),
+    )
     return Trained(
-        network=network,
-        max_abs_diff=worst,
+        network=exported.network,
+        max_abs_diff=exported.max_abs_diff,
         prepare=numbered.settings,
         health=limits_of([picture_health(work.picture(sample)) for sample in samples]),
         golden=tuple(golden),

@@ -20,11 +20,9 @@ from torch import Tensor, nn
 
 from lineside.core import Box, Policy
 from lineside.datasets import Sample
-from lineside.models import OnnxEngine
-from lineside.training.common.export import ENGINE_FILE, difference, within_bound
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.contract import Parallel
-from lineside.training.tasks.count.network import STRIDE_PX, NumberNetwork, number_bytes
+from lineside.training.tasks.count.network import STRIDE_PX, NumberNetwork
 from lineside.training.tasks.detect.loop import (
     MANY,
     Course,
@@ -325,21 +323,3 @@ def _needed(chances: Floats, place: np.intp) -> float:
         total = float(chances[low : high + 1].sum())
         low, high = shortest_run(chances, reaching=total + 1e-6)
     return total + 1e-6 if total else 0.0
-
-
-NUMBER_OUTPUTS = ("logits", "activation")
-
-
-def exported_numbers(
-    network: NumberNetwork, golden: Sequence[Sample], *, numbered: Numbered
-) -> tuple[bytes, float]:
-    """As ``exported``, of a network that tells numbers."""
-    encoded = number_bytes(network, side_px=SIDE_PX)
-    engine = OnnxEngine(
-        encoded, crops=(1, 3, SIDE_PX, SIDE_PX), where=ENGINE_FILE, outputs=NUMBER_OUTPUTS
-    )
-    worst = 0.0
-    for sample in golden:
-        crops = numbered.tensor([numbered.pixels(sample)]).contiguous()
-        worst = max(worst, difference(network, crops, engine=engine, outputs=NUMBER_OUTPUTS))
-    return encoded, within_bound(worst)

@@ -129,6 +129,13 @@ def _most_side(known: Sequence[Scene]) -> int:
     return CROP_PX * 3 // 2 if large else CROP_PX
 
 
+def whole_batch(sample: Sample, *, scenes: Scenes) -> Tensor:
+    """(1, 3 or 9, h, w): a picture as a device sees it."""
+    multiple = scenes.settings.multiple
+    piece = whole_piece(scenes.scene(sample), scenes.pixels(sample), multiple=multiple)
+    return batch_of([piece], scenes=scenes)
+
+
 def batch_of(pieces: Sequence[Piece], *, scenes: Scenes) -> Tensor:
     """(n, 3 or 9, h, w), prepared as on a device."""
     pixels = np.stack([piece.pixels for piece in pieces])

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from lineside.core import Policy
 from lineside.datasets import Sample
 from lineside.training.common.methods import platt
-from lineside.training.tasks.detect.crops import whole_piece
-from lineside.training.tasks.detect.fitting import batch_of
+from lineside.training.tasks.detect.fitting import whole_batch
 from lineside.training.tasks.detect.network import STRIDE_PX, CentreNetwork
 from lineside.training.tasks.detect.scene import Scene, Scenes
 from lineside.vision import DetectRule
@@ -75,9 +74,8 @@ def judge_held_out(
     judged = []
     for sample in samples:
         scene = scenes.scene(sample)
-        piece = whole_piece(scene, scenes.pixels(sample), multiple=scenes.settings.multiple)
         with torch.inference_mode():
-            maps = network(batch_of([piece], scenes=scenes))
+            maps = network(whole_batch(sample, scenes=scenes))
         objectness, geometry, classes = (each[0].contiguous().numpy() for each in maps)
         found = find_objects((objectness, geometry, classes), rule=rule, least=_LEAST_LISTED)
         found = found.inside(scene.size_px[0], height_px=scene.size_px[1])

@@ -10,18 +10,11 @@ import numpy as np
 
 from lineside.core import InvalidError
 from lineside.datasets import Sample
-from lineside.models import HealthLimits, OnnxEngine
-from lineside.training.common.export import (
-    ENGINE_FILE,
-    difference,
-    golden_of,
-    limits_of,
-    within_bound,
-)
+from lineside.models import HealthLimits
+from lineside.training.common.export import export, golden_of, limits_of
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.contract import Parallel, Trained, Work
-from lineside.training.tasks.detect.crops import whole_piece
-from lineside.training.tasks.detect.fitting import BATCH, RATE, TrainingSet, batch_of, fit
+from lineside.training.tasks.detect.fitting import BATCH, RATE, TrainingSet, fit, whole_batch
 from lineside.training.tasks.detect.held_out import (
     HeldOutPicture,
     chances_of,
@@ -38,32 +31,9 @@ from lineside.training.tasks.detect.loop import (
     rounds,
     steps_asked,
 )
-from lineside.training.tasks.detect.network import TEMPLATE_CHANNELS, CentreNetwork, network_bytes
+from lineside.training.tasks.detect.network import OUTPUTS, VARIES, CentreNetwork
 from lineside.training.tasks.detect.scene import Pictures, Scale, Scenes, scale_of
 from lineside.vision import DetectRule, Prepare, picture_health
-
-OUTPUTS = ("objectness", "geometry", "classes")
-
-
-def exported(
-    network: CentreNetwork, golden: Sequence[Sample], *, scenes: Scenes
-) -> tuple[bytes, float]:
-    """The ONNX file, and the most its maps differ by from the fitted network's.
-
-    Raises:
-        RefusedError: by more than 0.001.
-    """
-    encoded = network_bytes(network, labels=len(scenes.labels))
-    channels = TEMPLATE_CHANNELS if scenes.template else 3
-    engine = OnnxEngine(encoded, crops=(1, channels, 0, 0), where=ENGINE_FILE, outputs=OUTPUTS)
-    worst = 0.0
-    for sample in golden:
-        multiple = scenes.settings.multiple
-        piece = whole_piece(scenes.scene(sample), scenes.pixels(sample), multiple=multiple)
-        crops = batch_of([piece], scenes=scenes).contiguous()
-        worst = max(worst, difference(network, crops, engine=engine, outputs=OUTPUTS))
-    return encoded, within_bound(worst)
-
 
 _FEW_PICTURES = 10
 _FEW_OBJECTS = 20
@@ -156,11 +126,16 @@ def train_objects(
     rule = rule_from(
         learned.held, labels=names, policy=job.inspection.policy, most=max(numbers, default=0)
     )
-    golden = golden_of(samples, numbers=numbers)
-    network, worst = exported(learned.network, golden, scenes=scenes)
+    golden = golden_of(sorted(samples, key=lambda one: (_number(one, names), one.digest)))
+    exported = export(
+        learned.network,
+        [whole_batch(sample, scenes=scenes).contiguous().numpy() for sample in golden],
+        outputs=OUTPUTS,
+        varies=VARIES,
+    )
     return TrainedObjects(
-        network=network,
-        max_abs_diff=worst,
+        network=exported.network,
+        max_abs_diff=exported.max_abs_diff,
         prepare=scenes.settings,
         health=limits_of([picture_health(work.picture(sample)) for sample in samples]),
         golden=tuple(golden),

@@ -14,16 +14,17 @@ from torch import Tensor, nn
 
 from lineside.training.common.backbone import (
     BLOCKS_AT_STRIDE_4,
-    BLOCKS_AT_STRIDE_8,
     STRIDE_4_CHANNELS,
     STRIDE_8_CHANNELS,
     STRIDE_16_CHANNELS,
     lite0_backbone,
 )
-from lineside.training.common.export import Graph, add_block, add_conv, model_bytes, value_info
+from lineside.training.common.export import CELLS, PICTURE
 
 STRIDE_PX = 4
 TEMPLATE_CHANNELS = 9
+OUTPUTS = ("objectness", "geometry", "classes")
+VARIES = {"crops": PICTURE, **dict.fromkeys(OUTPUTS, CELLS)}
 _WIDTH = 64
 _RARE = -4.0  # logit of a cell before anything is learned: one in fifty
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -92,69 +93,3 @@ def _bias(conv: nn.Conv2d) -> Tensor:
 
 def _grown(x: Tensor) -> Tensor:
     return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
-
-
-def network_bytes(network: CentreNetwork, *, labels: int) -> bytes:
-    """The ONNX file; sides of the input vary, and those of the maps with them."""
-    graph = Graph()
-    channels = 3 if network.mix is None else TEMPLATE_CHANNELS
-    x = "crops" if network.mix is None else _plain(graph, network.mix, x="crops")
-    x = add_conv(graph, network.trunk.stem, x=x)
-    taps = []
-    for block in network.trunk.blocks():
-        x = add_block(graph, block, x=x)
-        taps.append(x)
-    finest, fine, coarse = (
-        taps[BLOCKS_AT_STRIDE_4 - 1],
-        taps[BLOCKS_AT_STRIDE_8 - 1],
-        taps[-1],
-    )
-    merged = graph.add(
-        "Add", _plain(graph, network.at_8, x=fine), _doubled(graph, network.at_16, x=coarse)
-    )
-    merged = graph.add("Add", _plain(graph, network.at_4, x=finest), _resize(graph, merged))
-    seen = graph.add("Relu", _plain(graph, network.smooth, x=merged))
-    seen = graph.add("Relu", _plain(graph, network.shared, x=seen))
-    for name in ("objectness", "geometry", "classes"):
-        _plain(graph, getattr(network, name), x=seen, name=name)
-    return model_bytes(
-        graph,
-        name="objects",
-        inputs=[value_info("crops", (1, channels, "height", "width"))],
-        outputs=[
-            value_info("objectness", (1, 1, "rows", "columns")),
-            value_info("geometry", (1, 4, "rows", "columns")),
-            value_info("classes", (1, labels, "rows", "columns")),
-        ],
-    )
-
-
-def _plain(graph: Graph, conv: nn.Conv2d, *, x: str, name: str = "") -> str:
-    edge = int(conv.padding[0])
-    return graph.add(
-        "Conv",
-        x,
-        graph.constant(conv.weight.detach().contiguous().numpy()),
-        graph.constant(_bias(conv).detach().numpy()),
-        name=name,
-        kernel_shape=list(conv.kernel_size),
-        pads=[edge, edge, edge, edge],
-    )
-
-
-def _doubled(graph: Graph, conv: nn.Conv2d, *, x: str) -> str:
-    return _resize(graph, _plain(graph, conv, x=x))
-
-
-def _resize(graph: Graph, x: str) -> str:
-    import numpy as np
-
-    return graph.add(
-        "Resize",
-        x,
-        "",
-        graph.constant(np.array([1, 1, 2, 2], np.float32)),
-        mode="nearest",
-        nearest_mode="floor",
-        coordinate_transformation_mode="asymmetric",
-    )

@@ -21,13 +21,16 @@ from lineside.datasets import (
     merge_leaks,
     region_features,
 )
+from lineside.models import HealthLimits
+from lineside.models.engines import LABEL_OUTPUTS
 from lineside.models.manifest import FEW_PICTURES
+from lineside.training.common.backbone import lite0_backbone
+from lineside.training.common.export import export, golden_of, limits_of
 from lineside.training.job import TrainJob
 from lineside.training.source import LeakSearch
 from lineside.training.tasks.contract import MAJORITY, Case, Trained, Work
 from lineside.training.tasks.metrics import share
 from lineside.training.tasks.multilabel.calibrate import rules_for
-from lineside.training.tasks.multilabel.export import export, golden_pictures, health_limits
 from lineside.training.tasks.multilabel.features import FeatureExtractor, PictureFeatures
 from lineside.training.tasks.multilabel.heads import (
     HeadPlan,
@@ -52,7 +55,7 @@ from lineside.training.tasks.multilabel.metrics import (
     figures,
     majority_of,
 )
-from lineside.training.tasks.multilabel.network import Floats, Heads
+from lineside.training.tasks.multilabel.network import Floats, Heads, RegionNetwork
 from lineside.training.tasks.multilabel.reference import Reference, choose_reference
 from lineside.vision import (
     FrameRef,
@@ -62,11 +65,13 @@ from lineside.vision import (
     Prediction,
     Prepare,
     StageTimes,
+    prepare,
 )
 from lineside.vision.decide import decide
 from lineside.vision.prepare import crops_for
 
 _MARGIN = 0.25
+_MOST_CLIPPED = 0.95
 _MOST_CROPS = 1500
 _MOST_VARIANTS = 6
 _MOST_GROUPS = 12
@@ -121,15 +126,21 @@ def learn(job: TrainJob, work: Work) -> Trained:
     everyone = range(len(pictures))
     rules = rules_for(plan, held_out.logits, truth=truth, policy=policy, pictures=everyone)
     steps.at(88, "exporting")
-    golden = golden_pictures(pictures)
-    exported = export(fitted.heads, settings=settings, golden=golden, read=work.encoded)
+    golden = golden_of(
+        sorted(pictures, key=lambda each: (len(each.sample.labels), each.sample.digest))
+    )
+    exported = export(
+        RegionNetwork(fitted.heads, trunk=lite0_backbone()).eval(),
+        [prepare(work.picture(one.sample), settings, matrix=one.matrix) for one in golden],
+        outputs=LABEL_OUTPUTS,
+    )
     majority = majority_of(answered)
     found = figures(answered, majority=majority)
     return Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
         prepare=settings,
-        health=health_limits(pictures, held_out.distances),
+        health=_limits(pictures, held_out.distances),
         golden=[picture.sample for picture in golden],
         matrices=[picture.matrix for picture in golden if picture.matrix is not None],
         labels=tuple(rule.name for rule in rules),
@@ -159,6 +170,16 @@ def learn(job: TrainJob, work: Work) -> Trained:
         ],
         find_leaks=lambda others: _leaks(pictures, others, looker=looker, work=work),
     )
+
+
+def _limits(pictures: Sequence[PictureFeatures], distances: Floats) -> HealthLimits:
+    """Limits of health; on a registered view some light is never clipped."""
+    found = limits_of(
+        [picture.health for picture in pictures],
+        farthest=float(distances.max()) if distances.size else 0.0,
+        residual_px=max(picture.place.residual_px for picture in pictures),
+    )
+    return replace(found, clipped_share_max=min(_MOST_CLIPPED, found.clipped_share_max))
 
 
 def _case(job: TrainJob, picture: PictureFeatures, *, labels: tuple[LabelAnswer, ...]) -> Case:

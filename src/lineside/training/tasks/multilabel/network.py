@@ -126,11 +126,10 @@ class RegionNetwork(nn.Module):
 
     def activation(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Evidence per place of the stride 8 map, in logits."""
-        rows, columns = fine.shape[2:]
-        low = (coarse[:, None] * _spread_over(self.coarse, coarse.shape[2:])).sum(dim=2)
-        high = (fine[:, None] * _spread_over(self.fine, fine.shape[2:])).sum(dim=2)
-        low = low.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-        return (high + low) * CELLS - _spread_over(self.offset, (rows, columns))
+        low = (coarse[:, None] * _spread_over(self.coarse, coarse.shape[-1])).sum(dim=2)
+        high = (fine[:, None] * _spread_over(self.fine, fine.shape[-1])).sum(dim=2)
+        low = nn.functional.interpolate(low, scale_factor=2.0, mode="nearest")
+        return (high + low) * CELLS - _spread_over(self.offset, fine.shape[-1])
 
     def distance(self, fine_grid: Tensor, coarse_grid: Tensor) -> Tensor:
         """Return the distance from the nearest training picture."""
@@ -139,7 +138,8 @@ class RegionNetwork(nn.Module):
         return apart.square().sum(dim=2).sqrt().amin(dim=1) / self.unit
 
 
-def _spread_over(grid: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
-    """Repeat the last two axes of a grid so that they cover a map of ``size``."""
-    down, across = size[0] // GRID, size[1] // GRID
-    return grid.repeat_interleave(down, dim=-2).repeat_interleave(across, dim=-1)
+def _spread_over(grid: Tensor, length: int) -> Tensor:
+    """Repeat the last two axes of a grid so that they cover a square map."""
+    flat = grid.reshape(1, -1, GRID, GRID)
+    grown = nn.functional.interpolate(flat, scale_factor=float(length // GRID), mode="nearest")
+    return grown.reshape(*grid.shape[:-2], length, length)

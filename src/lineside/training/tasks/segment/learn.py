@@ -6,7 +6,6 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -14,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy
-from lineside.datasets import Part, Sample, folds
+from lineside.datasets import Part, folds
 from lineside.models import OnnxEngine
+from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.metrics import GOOD_NAMES
@@ -26,17 +26,14 @@ from lineside.training.tasks.segment.decision import (
     score_of,
     tops_of,
 )
-from lineside.training.tasks.segment.export import (
+from lineside.training.tasks.segment.fit import FitPlan, Fitted, Fitting, fit, has_bf16
+from lineside.training.tasks.segment.network import (
     OUTPUTS,
     KnownFeatures,
-    engine_of,
-    health_limits,
+    MaskNetwork,
+    UNet,
     known_features,
-    network_bytes,
-    parity,
 )
-from lineside.training.tasks.segment.fit import FitPlan, Fitted, Fitting, fit, has_bf16
-from lineside.training.tasks.segment.network import UNet
 from lineside.training.tasks.segment.training_set import (
     Facts,
     Gallery,
@@ -88,19 +85,24 @@ def learn(job: TrainJob, work: Work) -> Trained:
         ),
     )
     work.steps.at(81, "exporting")
-    made = _made(network, training, gallery=gallery)
-    held, farthest = _held(made.engine, validation, settings=settings, work=work)
+    golden = golden_of(
+        [one.sample for one in sorted(training, key=lambda each: (each.share, each.sample.digest))]
+    )
+    exported = export(
+        MaskNetwork(network, _known(network, training, gallery=gallery)).eval(),
+        [prepare(work.picture(sample), settings) for sample in golden],
+        outputs=OUTPUTS,
+        varies={"crops": PICTURE, "map": CELLS},
+    )
+    held, farthest = _held(exported.engine, validation, settings=settings, work=work)
     label = label_of(job.inspection.labels)
     areas = [area for each in training for area in each.areas_px]
     rule = mask_rule(held, areas_px=areas, label=label, policy=job.inspection.policy)
-    golden = golden_of(training)
-    pictures = [work.picture(sample) for sample in golden]
-    worst = parity(network, made.known, engine=made.engine, pictures=pictures, settings=settings)
     return Trained(
-        network=made.encoded,
-        max_abs_diff=worst,
+        network=exported.network,
+        max_abs_diff=exported.max_abs_diff,
         prepare=settings,
-        health=health_limits(facts, farthest=farthest),
+        health=limits_of([each.health for each in facts], farthest=farthest),
         golden=golden,
         labels=(label,),
         mask=rule,
@@ -195,24 +197,13 @@ def _side(training: Sequence[Facts], *, settings: Prepare) -> int:
     return min(_MOST_SIDE_PX, max(multiple, int(-(-longer * settings.zoom // multiple)) * multiple))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Made:
-    """The network's file, what it knows, and an engine that runs it."""
-
-    encoded: bytes
-    known: KnownFeatures
-    engine: OnnxEngine
-
-
-def _made(network: UNet, training: Sequence[Facts], *, gallery: Gallery) -> _Made:
+def _known(network: UNet, training: Sequence[Facts], *, gallery: Gallery) -> KnownFeatures:
     features = []
     for facts in spread_over(training, most=_MOST_KNOWN):
         crops = normalise(gallery.show(facts.sample).pixels[None], gallery.settings)
         with torch.inference_mode():
             features.append(network.taps(torch.from_numpy(crops))[1].mean(dim=(2, 3)).numpy())
-    known = known_features(np.concatenate(features))
-    encoded = network_bytes(network, known)
-    return _Made(encoded=encoded, known=known, engine=engine_of(encoded))
+    return known_features(np.concatenate(features))
 
 
 def _held(
@@ -257,13 +248,6 @@ def _laid(grid: Floats, settings: Prepare, *, size: tuple[int, int]) -> NDArray[
 def _truth(facts: Facts, *, work: Work) -> NDArray[np.bool_]:
     mask = work.mask(facts.sample)
     return np.zeros((facts.height_px, facts.width_px), np.bool_) if mask is None else mask
-
-
-def golden_of(facts: Sequence[Facts]) -> list[Sample]:
-    """A good picture, the one with the largest defect, and one between, all different."""
-    ordered = sorted(facts, key=lambda each: (each.share, each.sample.digest))
-    places = dict.fromkeys((len(ordered) - 1, 0, len(ordered) // 2))
-    return [ordered[place].sample for place in places]
 
 
 def baseline_of(facts: Sequence[Facts]) -> dict[str, float]:
