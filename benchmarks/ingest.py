@@ -40,7 +40,8 @@ from typing import Any
 
 import measure
 
-from lineside.core import SystemClock, encode, rfc3339, write_message
+from lineside.core import SystemClock, encode, rfc3339
+from lineside.core.factory import write_message
 from lineside.links import FrameMessage
 
 CLOCK = SystemClock()

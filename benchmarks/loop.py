@@ -44,16 +44,8 @@ import measure
 import numpy as np
 import simplejpeg
 
-from lineside.core import (
-    CameraMessage,
-    Inspection,
-    Plant,
-    StockMessage,
-    SystemClock,
-    encode,
-    load_plant,
-    read_message,
-)
+from lineside.core import Inspection, Plant, SystemClock, encode, load_plant
+from lineside.core.factory import CameraMessage, StockMessage, read_message
 from lineside.edge import Agent, EdgeConfig
 from lineside.edge.delivery.spool import Spool, open_spool
 from lineside.edge.messages import device_topic, frame_message, prediction_topic

@@ -26,7 +26,8 @@ from time import process_time
 import measure
 from known_law import likeliest
 
-from lineside.core import Read, Rule, SightingStep
+from lineside.core import Rule
+from lineside.core.plant_rules import Read, SightingStep
 from lineside.streams import Output, Record, make_step
 from lineside.testing.belts import BLANK, Belt, Passed, records_of_belt, things_of
 from lineside.vision.metrics import wilson

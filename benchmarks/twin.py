@@ -19,7 +19,8 @@ from pathlib import Path
 
 import jsonpatch
 
-from lineside.core import SLOTS, to_plain
+from lineside.core import to_plain
+from lineside.core.factory import SLOTS
 from lineside.streams import Event, decode_event, encode_event, prediction_event, read_prediction
 from lineside.testing.events import after, picture_event, prediction_of, small_plant
 from lineside.twin import LineState, apply, order_event, patch, place, replay

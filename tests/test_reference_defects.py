@@ -12,14 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lineside.core import (
-    SLOTS,
-    BrightnessMessage,
-    InvalidError,
-    OrderMessage,
-    StockMessage,
-    read_message,
-)
+from lineside.core import InvalidError
+from lineside.core.factory import SLOTS, BrightnessMessage, OrderMessage, StockMessage, read_message
 from lineside.streams import Event, Fresh, NotFresh, freshness
 from lineside.testing.events import (
     COLOURS,

@@ -16,18 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from lineside.core import (
-    CameraMessage,
-    Clock,
-    Inspection,
-    Plant,
-    StockMessage,
-    SystemClock,
-    digest_of,
-    load_plant,
-    read_message,
-    to_plain,
-)
+from lineside.core import Clock, Inspection, Plant, SystemClock, digest_of, load_plant, to_plain
+from lineside.core.factory import CameraMessage, StockMessage, read_message
 from lineside.edge import EdgeConfig
 from lineside.edge import run as run_edge
 from lineside.hub import HubConfig, RunningHub, running

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lineside.cli.app import app
-from lineside.core import InvalidError, NotFoundError, load_plant, read_habits
+from lineside.core import InvalidError, NotFoundError, load_plant
+from lineside.core.plant_rules import read_habits
 
 PLANT = """
 schema = "lineside.plant/1"

@@ -18,7 +18,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lineside.cli.app import app
-from lineside.core import InvalidError, LinesideError, MissingExtraError, UnavailableError
+from lineside.core import InvalidError, LinesideError, UnavailableError
+from lineside.core.errors import MissingExtraError
 
 PAUSE = threading.Event()
 PLANT = """

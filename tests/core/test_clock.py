@@ -4,15 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import (
-    InvalidError,
-    SystemClock,
-    duration_text,
-    duration_toml,
-    parse_rfc3339,
-    rfc3339,
-)
-from lineside.core.clock import parse_duration
+from lineside.core import InvalidError, SystemClock, parse_rfc3339, rfc3339
+from lineside.core.clock import duration_text, duration_toml, parse_duration
 
 zones = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 moments = st.datetimes(

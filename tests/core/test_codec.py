@@ -17,11 +17,9 @@ from lineside.core import (
     decode_json,
     decode_toml,
     encode,
-    faults_error,
-    json_schema,
     to_plain,
 )
-from lineside.core.codec import nearest, salvage
+from lineside.core.codec import faults_error, json_schema, nearest, salvage
 
 Name = NewType("Name", str)
 

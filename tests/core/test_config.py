@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from lineside.core import InvalidError, Loaded, NotFoundError, load_config
+from lineside.core import InvalidError, NotFoundError
+from lineside.core.config import Loaded, load_config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,10 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from lineside.core import InvalidError, MissingExtraError, find_driver, need, without_secret
+from lineside.core import InvalidError, need
 from lineside.core import drivers as module
+from lineside.core.drivers import find_driver, without_secret
+from lineside.core.errors import MissingExtraError
 
 TABLE = {"memory": "lineside.core.drivers:without_secret", "sqlite": "json:loads"}
 

@@ -5,11 +5,11 @@ from lineside.core import (
     Fault,
     InvalidError,
     LinesideError,
-    MissingExtraError,
     NotFoundError,
     RefusedError,
     UnavailableError,
 )
+from lineside.core.errors import MissingExtraError
 
 SIX = [
     (InvalidError, 2, 400),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import (
+from lineside.core import InvalidError
+from lineside.core.factory import (
     SLOTS,
     AlertMessage,
     BrightnessMessage,
@@ -14,7 +15,6 @@ from lineside.core import (
     CameraMessage,
     ClimateMessage,
     Colour,
-    InvalidError,
     OrderCommand,
     OrderMessage,
     OrderState,

@@ -17,13 +17,12 @@ from lineside.core import (
     Region,
     RouteKind,
     View,
-    check_references,
     decode,
     encode,
     load_plant,
     parse_plant,
-    plant_schema,
 )
+from lineside.core.plant_check import check_references, plant_schema
 from lineside.links.opening import CAMERAS
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "warehouse"

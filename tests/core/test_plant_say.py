@@ -2,8 +2,8 @@
 
 import pytest
 
-from lineside.core import InvalidError, Plant, Say, decode, encode, load_plant, parse_plant
-from lineside.core.plant_say import EXTENDED, TOLD, can_say
+from lineside.core import InvalidError, Plant, decode, encode, load_plant, parse_plant
+from lineside.core.plant import EXTENDED, TOLD, Say, can_say
 from tests.core.test_plant import EXAMPLES, faults_of
 
 PLANT = """

@@ -9,12 +9,12 @@ from lineside.core import (
     Camera,
     Inspection,
     InvalidError,
-    Trigger,
     decode_json,
     digest_of,
     encode,
     parse_rfc3339,
 )
+from lineside.core.plant import Trigger
 from lineside.edge.messages import DeviceStatus
 from lineside.streams import read_prediction
 from lineside.testing.links import nothing_more, wait_until

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import InvalidError, NotFoundError, load_config
+from lineside.core import InvalidError, NotFoundError
+from lineside.core.config import load_config
 from lineside.edge import EdgeConfig
 from lineside.edge.local_api.models_config import (
     ModelEntry,

@@ -10,11 +10,11 @@ from lineside.core import (
     ConflictError,
     InvalidError,
     LinesideError,
-    MissingExtraError,
     NotFoundError,
     RefusedError,
     UnavailableError,
 )
+from lineside.core.errors import MissingExtraError
 from lineside.edge.local_api.grpc_server import GrpcServer, code_of, socket_path
 from lineside.edge.packages import FullError
 from lineside.fleet import wire

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import Plant, Say, decode_json, digest_of, frame_id, parse_plant
+from lineside.core import Plant, decode_json, digest_of, frame_id, parse_plant
+from lineside.core.plant import Say
 from lineside.edge.counters import Counters
 from lineside.edge.delivery.publisher import ResultPublisher, message_of
 from lineside.links import open_bus

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import Trigger
+from lineside.core.plant import Trigger
 from lineside.edge.worker import TriggerState, arm, inspected, wants
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -27,12 +27,10 @@ from lineside.compat.aws.chunked import plain_body
 from lineside.compat.aws.sigv4 import SignedRequest, verify
 from lineside.core import (
     Camera,
-    CameraId,
     InvalidError,
     LinesideError,
     NotFoundError,
     Plant,
-    Route,
     RouteKind,
     decode,
     decode_json,
@@ -42,6 +40,8 @@ from lineside.core import (
     parse_rfc3339,
 )
 from lineside.core.clock import parse_duration
+from lineside.core.ids import CameraId
+from lineside.core.plant import Route
 from lineside.core.plant_rules import read_habits
 from lineside.datasets import load_source
 from lineside.datasets.formats.captures import read_capture

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import Route, RouteKind, SystemClock, UnavailableError
+from lineside.core import RouteKind, SystemClock, UnavailableError
+from lineside.core.plant import Route
 from lineside.hub import Services
 from lineside.hub.config import KafkaBridgeConfig
 from lineside.hub.eventlog.leases import LENGTH_S, HubLeases

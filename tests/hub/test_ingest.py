@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lineside.core import Plant, Route, RouteKind, digest_of, encode, rfc3339
+from lineside.core import Plant, RouteKind, digest_of, encode, rfc3339
+from lineside.core.plant import Route
 from lineside.hub import Services
 from lineside.hub.eventlog.topics import Reason, Router
 from lineside.links import Message

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import InvalidError, Route, RouteKind, SystemClock, UnavailableError, rfc3339
+from lineside.core import InvalidError, RouteKind, SystemClock, UnavailableError, rfc3339
+from lineside.core.plant import Route
 from lineside.hub import HubConfig, Services
 from lineside.hub.config import (
     KafkaBridgeConfig,

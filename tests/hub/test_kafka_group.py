@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from lineside.core import Plant, Route, RouteKind, SystemClock, decode_json
+from lineside.core import Plant, RouteKind, SystemClock, decode_json
+from lineside.core.plant import Route
 from lineside.hub import HubConfig, Services
 from lineside.hub.config import KafkaConfig, KafkaTakeConfig
 from lineside.hub.sinks.kafka import KafkaReader

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import Condition, InvalidError, Plant, Rule, load_plant
+from lineside.core import InvalidError, Plant, Rule, load_plant
+from lineside.core.plant_rules import Condition
 from lineside.hub.rules.text import read_rule, rule_toml
 from lineside.testing.rules import rule_of
 

@@ -20,14 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import (
-    InvalidError,
-    NotFoundError,
-    RefusedError,
-    UnavailableError,
-    rfc3339,
-    write_message,
-)
+from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError, rfc3339
+from lineside.core.factory import write_message
 from lineside.links import Bus, Camera, FrameMessage, Message, Shot, open_bus, open_camera
 from lineside.links.camera_mqtt import NoShotError, read_shot
 from lineside.links.camera_rtsp import ask

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import Camera, InvalidError, Line, Plant, Route, RouteKind, Say, parse_plant
+from lineside.core import Camera, InvalidError, Plant, RouteKind, parse_plant
+from lineside.core.plant import Line, Route, Say
 from lineside.core.topics import pattern_covers
 from lineside.links import (
     BrokerLimits,

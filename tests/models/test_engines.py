@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, MissingExtraError, RefusedError
+from lineside.core import InvalidError, RefusedError
+from lineside.core.errors import MissingExtraError
 from lineside.models import EngineName, Package, Predictor, build_package
 from lineside.models.engines import OpenEngine, engine_named
 from lineside.testing import FakeClock

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, decode, digest_of, read_message
+from lineside.core import InvalidError, decode, digest_of
+from lineside.core.factory import read_message
 from lineside.datasets import load_source
 from lineside.links import FrameMessage
 from lineside.simulator import BinsSettings, simulate_bins, write_bins

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lineside.core import CameraMessage, SystemClock, UnavailableError, digest_of, read_message
+from lineside.core import SystemClock, UnavailableError, digest_of
+from lineside.core.factory import CameraMessage, read_message
 from lineside.links import Bus, EmbeddedBroker, Message, open_bus
 from lineside.simulator import SimulateSettings, simulate
 from lineside.simulator.playback import Outbox

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import (
+from lineside.core import rfc3339
+from lineside.core.factory import (
     SLOTS,
     Colour,
     OrderCommand,
@@ -17,7 +18,6 @@ from lineside.core import (
     StationMessage,
     StockMessage,
     TagMessage,
-    rfc3339,
 )
 from lineside.simulator.warehouse.line import QUEUE_SIZE, step, take_command
 from lineside.simulator.warehouse.scene import Content

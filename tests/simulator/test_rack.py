@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lineside.core import SLOTS, load_plant
+from lineside.core import load_plant
+from lineside.core.factory import SLOTS
 from lineside.simulator import slot_boxes
 from lineside.simulator.warehouse.scene import (
     FINE,

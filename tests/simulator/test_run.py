@@ -6,21 +6,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lineside.core import (
+from lineside.core import InvalidError, decode, digest_of, load_plant
+from lineside.core.factory import (
     SLOTS,
     BrightnessMessage,
     BroadcastMessage,
     CameraMessage,
     ClimateMessage,
-    InvalidError,
     OrderMessage,
     PanTiltMessage,
     StationMessage,
     StockMessage,
     TagMessage,
-    decode,
-    digest_of,
-    load_plant,
     order_command,
     read_message,
 )

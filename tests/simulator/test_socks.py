@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lineside.core import InvalidError, decode, digest_of, read_message
+from lineside.core import InvalidError, decode, digest_of
+from lineside.core.factory import read_message
 from lineside.datasets import load_source
 from lineside.links import FrameMessage
 from lineside.simulator import SocksSettings, simulate_socks, write_socks

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import InvalidError, decode, digest_of, read_message
+from lineside.core import InvalidError, decode, digest_of
+from lineside.core.factory import read_message
 from lineside.datasets import load_source
 from lineside.links import FrameMessage
 from lineside.simulator import SurfaceSettings, simulate_surface, write_surface

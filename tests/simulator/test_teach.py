@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import CameraMessage, StockMessage, digest_of, read_message
+from lineside.core import digest_of
+from lineside.core.factory import CameraMessage, StockMessage, read_message
 from lineside.simulator import SimulateSettings
 from lineside.simulator.warehouse.line import arrangements, lighting_of
 from lineside.vision import decode_picture

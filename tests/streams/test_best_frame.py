@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import Read, Rule, Scalar, SightingStep
+from lineside.core import Rule
+from lineside.core.plant_rules import Read, Scalar, SightingStep
 from lineside.streams import Output, Record, make_step
 from lineside.streams.rules.tracks.runs import MOST_EQUAL, BestFrame, Look
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import CrossingStep, Read, Rule, Scalar
+from lineside.core import Rule
+from lineside.core.plant_rules import CrossingStep, Read, Scalar
 from lineside.streams import Output, Record, make_step
 from lineside.streams.rules.steps.crossing import MOST_TRACKS
 from lineside.testing.rules import Handed, StepContract

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lineside.core import CrossingStep, Read, Rule, Scalar
+from lineside.core import Rule
+from lineside.core.plant_rules import CrossingStep, Read, Scalar
 from lineside.streams import Output, Record, make_step
 from lineside.vision.difference import foreground_boxes
 

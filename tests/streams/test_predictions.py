@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import SLOTS, InvalidError, digest_of
+from lineside.core import InvalidError, digest_of
+from lineside.core.factory import SLOTS
 from lineside.streams import (
     PREDICTION_TYPE,
     Event,

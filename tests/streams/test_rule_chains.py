@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import Plant, Scalar
+from lineside.core import Plant
+from lineside.core.plant_rules import Scalar
 from lineside.streams import Chain, Entry
 from lineside.testing.events import small_plant
 from lineside.testing.rules import START_S, message, rule_of

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import InvalidError, Rule, Scalar, decode_json, encode
+from lineside.core import InvalidError, Rule, decode_json, encode
+from lineside.core.plant_rules import Scalar
 from lineside.streams import (
     MOST_HELD,
     Entry,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lineside.core import Scalar
+from lineside.core.plant_rules import Scalar
 from lineside.streams import Entry, Output, RuleEngine, run_rule
 from lineside.testing.events import small_plant
 from lineside.testing.rules import START_S, message, rule_of, tick

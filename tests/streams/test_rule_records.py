@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from lineside.core import Condition, Digest, FrameId, RouteKind, Scalar, encode
+from lineside.core import Digest, FrameId, RouteKind, encode
+from lineside.core.plant_rules import Condition, Scalar
 from lineside.streams import (
     EVENT_TYPE,
     PREDICTION_TYPE,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import Rule, Scalar, WindowStep
+from lineside.core import Rule
+from lineside.core.plant_rules import Scalar, WindowStep
 from lineside.streams import Output, make_step
 from lineside.streams.rules.steps.window import AlignedWindows
 from lineside.testing.rules import Handed, StepContract, record, rule_of, since_start_s

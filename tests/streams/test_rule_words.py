@@ -9,9 +9,9 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from lineside.core import Aggregate, Condition, Rule
-from lineside.core.plant_rules import _TESTS, STEPS
-from lineside.core.rule_values import DECISIONS, STATES
+from lineside.core import Rule
+from lineside.core.plant_rules import _TESTS, STEPS, Aggregate, Condition
+from lineside.core.rule_check import DECISIONS, STATES
 from lineside.streams import explain, make_step
 from lineside.streams.rules.aggregates import _KINDS, figures_of, values_of
 from lineside.streams.rules.conditions import compile_conditions

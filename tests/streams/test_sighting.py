@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import Habits, InvalidError, Read, Rule, Scalar, SightingStep
+from lineside.core import InvalidError, Rule
+from lineside.core.plant_rules import Habits, Read, Scalar, SightingStep
 from lineside.streams import UNKNOWN, Output, Record, make_step
 from lineside.streams.rules.tracks.step import MOST_FRAMES
 from lineside.testing.belts import Belt, records_of_belt, things_of, top_records_of_belt

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from lineside.core import Habits, InvalidError, Read, Rule, SightingStep
+from lineside.core import InvalidError, Rule
+from lineside.core.plant_rules import Habits, Read, SightingStep
 from lineside.streams import Observation, Output, Stretch, fit_dwell_times, make_step
 from lineside.streams.rules.tracks.learning import frames_of_records
 from lineside.testing.belts import Belt, records_of_belt, things_of

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lineside.core import Condition, Scalar
+from lineside.core.plant_rules import Condition, Scalar
 from lineside.streams import (
     Event,
     closing_ticks,

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from lineside.core import SLOTS
+from lineside.core.factory import SLOTS
 from lineside.streams import Event
 from lineside.testing.events import (
     PACKAGE,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import SLOTS
+from lineside.core.factory import SLOTS
 from lineside.streams import Event
 from lineside.testing.events import (
     after,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import SLOTS, decode, to_plain
+from lineside.core import decode, to_plain
+from lineside.core.factory import SLOTS
 from lineside.streams import Event, decode_event, encode_event
 from lineside.testing.events import (
     after,

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from lineside.core import SLOTS, ConflictError, InvalidError
+from lineside.core import ConflictError, InvalidError
+from lineside.core.factory import SLOTS
 from lineside.streams import Event
 from lineside.testing.events import (
     after,

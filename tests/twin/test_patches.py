@@ -7,7 +7,8 @@ import jsonpatch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import SLOTS, Json, to_plain
+from lineside.core import Json, to_plain
+from lineside.core.factory import SLOTS
 from lineside.streams import Event
 from lineside.testing.events import after, factory_event, picture_event, plant_event, small_plant
 from lineside.twin import LineState, apply, initial, order_event, patch, place

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from lineside.core import SLOTS, Region, Slot
+from lineside.core import Region
+from lineside.core.factory import SLOTS
+from lineside.core.plant import Slot
 from lineside.streams import Event, prediction_event
 from lineside.testing.events import (
     PACKAGE,

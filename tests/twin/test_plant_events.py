@@ -2,7 +2,7 @@
 
 import pytest
 
-from lineside.core import SLOTS
+from lineside.core.factory import SLOTS
 from lineside.testing.events import (
     after,
     factory_event,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lineside.core import SLOTS
+from lineside.core.factory import SLOTS
 from lineside.store import LogEntry, Records, open_records
 from lineside.streams import Event, encode_event
 from lineside.testing import FakeClock

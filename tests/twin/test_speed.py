@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lineside.core import SLOTS
+from lineside.core.factory import SLOTS
 from lineside.testing.events import after, picture_event, small_plant
 from lineside.twin import LineState, apply, initial, order_event, patch, replay
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lineside.core import SLOTS
+from lineside.core.factory import SLOTS
 from lineside.streams import Event
 from lineside.testing.events import (
     COLOURS,

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from lineside.cli.output import JsonFlag, show
-from lineside.core import Fault, InvalidError, load_plant, plant_schema
+from lineside.core import Fault, InvalidError, load_plant
+from lineside.core.plant_check import plant_schema
 
 
 def register(app: typer.Typer) -> None:

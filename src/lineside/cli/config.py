@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lineside.cli.output import JsonFlag, show, table
-from lineside.core import Loaded, load_config, to_plain, without_secret
+from lineside.core import to_plain
+from lineside.core.config import Loaded, load_config
+from lineside.core.drivers import without_secret
 
 if TYPE_CHECKING:
     from lineside.edge import EdgeConfig

@@ -22,14 +22,8 @@ from typing import Annotated, Literal, TextIO, TypeVar
 import msgspec
 import typer
 
-from lineside.core import (
-    InvalidError,
-    LinesideError,
-    NotFoundError,
-    parse_rfc3339,
-    require_order,
-    to_plain,
-)
+from lineside.core import InvalidError, LinesideError, NotFoundError, parse_rfc3339, to_plain
+from lineside.core.clock import require_order
 from lineside.core.processes import STATE_FOLDER, unit_file
 
 T = TypeVar("T")

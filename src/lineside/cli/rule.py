@@ -40,11 +40,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lineside.cli.output import writable
-from lineside.core import (
-    Habits,
-    parse_rfc3339,
-    to_plain,
-)
+from lineside.core import parse_rfc3339, to_plain
+from lineside.core.plant_rules import Habits
 
 if TYPE_CHECKING:
     from lineside.streams import Observation, Stretch
@@ -52,9 +49,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from lineside.core import (
-    replacing_durably,
-)
+from lineside.core.files import replacing_durably
 
 if TYPE_CHECKING:
     from lineside.streams import Entry

@@ -9,18 +9,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lineside.core.checks import entries, good_id, good_name, known, twice
 from lineside.core.codec import (
     decode_toml,
+    entries,
     faults_error,
+    good_id,
+    good_name,
     json_schema,
+    known,
     read_part,
     salvage,
+    twice,
 )
 from lineside.core.errors import Fault, InvalidError, NotFoundError
-from lineside.core.plant import PLANT_SCHEMA, Inspection, Plant, RouteKind, Slot, Twin
+from lineside.core.plant import (
+    PLANT_SCHEMA,
+    TOLD,
+    UNSURE,
+    Inspection,
+    Plant,
+    RouteKind,
+    Say,
+    Slot,
+    Twin,
+    can_say,
+)
 from lineside.core.plant_rules import read_habits
-from lineside.core.plant_say import TOLD, UNSURE, Say, can_say
 from lineside.core.rule_check import Declared, check_rules
 from lineside.core.topics import topics_meet
 

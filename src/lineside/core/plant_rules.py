@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from lineside.core.checks import above_zero, entries, refuse, unless, within, zero_or_more
 from lineside.core.clock import Seconds, duration_toml
-from lineside.core.codec import decode
+from lineside.core.codec import above_zero, decode, entries, refuse, unless, within, zero_or_more
 from lineside.core.errors import Fault, InvalidError
 
 HABITS_SCHEMA = "lineside.sighting/1"

@@ -35,14 +35,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import (
-    ConflictError,
-    InvalidError,
-    LinesideError,
-    NotFoundError,
-    replace_durably,
-    replacing_durably,
-)
+from lineside.core import ConflictError, InvalidError, LinesideError, NotFoundError, replace_durably
+from lineside.core.files import replacing_durably
 from lineside.core.worker import prefetch
 from lineside.datasets.formats import ListLine, NumberForm, left_out, list_lines, number, write_lst
 from lineside.datasets.recordio import (

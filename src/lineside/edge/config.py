@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from lineside.core import InvalidError, refuse, unless
+from lineside.core import InvalidError
+from lineside.core.codec import refuse, unless
 from lineside.models import EngineName
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from lineside.core import InvalidError, NotFoundError, decode, decode_json, refuse, unless
+from lineside.core import InvalidError, NotFoundError, decode, decode_json
+from lineside.core.codec import refuse, unless
 
 _USUAL_SOCKET = "unix:///tmp/edge_agent"
 _MOST_BYTES = 1_000_000

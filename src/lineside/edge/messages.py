@@ -6,16 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from lineside.core import (
-    Digest,
-    InvalidError,
-    Plant,
-    decode,
-    encode,
-    parse_digest,
-    rfc3339,
-    write_message,
-)
+from lineside.core import Digest, InvalidError, Plant, decode, encode, parse_digest, rfc3339
+from lineside.core.factory import write_message
 from lineside.links import FrameMessage
 from lineside.vision import Frame
 

@@ -22,10 +22,10 @@ from lineside.core import (
     Inspection,
     InvalidError,
     LinesideError,
-    Trigger,
     UnavailableError,
     rfc3339,
 )
+from lineside.core.plant import Trigger
 from lineside.core.worker import Worker
 from lineside.edge.counters import Counters
 from lineside.edge.messages import CameraCondition

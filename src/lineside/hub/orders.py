@@ -19,8 +19,8 @@ from lineside.core import (
     Plant,
     UnavailableError,
     new_id,
-    order_command,
 )
+from lineside.core.factory import order_command
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.stats import Stats
 from lineside.links import Bus

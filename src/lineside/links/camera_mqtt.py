@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import CameraMessage, Clock, InvalidError, read_message
+from lineside.core import Clock, InvalidError
+from lineside.core.factory import CameraMessage, read_message
 from lineside.links.contract import Bus, Message, Refused, Shot
 from lineside.links.shots import UNREADABLE, WAITING, ShotCamera, whole_ms
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import Clock, InvalidError, RefusedError, UnavailableError, need, without_secret
+from lineside.core import Clock, InvalidError, RefusedError, UnavailableError, need
+from lineside.core.drivers import without_secret
 from lineside.links.contract import Bus, Refused
 from lineside.links.shots import Grab, LiveCamera, grab_from
 from lineside.vision.picture import new_capture

@@ -25,17 +25,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from lineside.core import (
-    ORDER_COLLECTION,
-    PARTITION,
-    STOCK_COLLECTION,
     InvalidError,
     RefusedError,
     UnavailableError,
     digest_of,
     need,
     parse_rfc3339,
-    without_secret,
 )
+from lineside.core.drivers import without_secret
+from lineside.core.factory import ORDER_COLLECTION, PARTITION, STOCK_COLLECTION
 
 SUBMITTED = "Order Submitted"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from lineside.core import InvalidError, need, without_secret
+from lineside.core import InvalidError, need
+from lineside.core.drivers import without_secret
 from lineside.links.contract import Will
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import cast
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import Clock, find_driver
+from lineside.core import Clock
+from lineside.core.drivers import find_driver
 from lineside.links.contract import Bus, BusSession, Camera, Refused, Will
 from lineside.links.shots import say_nothing
 

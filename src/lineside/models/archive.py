@@ -34,8 +34,8 @@ from lineside.core import (
     decode,
     digest_of,
     encode,
-    faults_error,
 )
+from lineside.core.codec import faults_error
 from lineside.models.manifest import PLATFORMS, Manifest, check_certificate, manifest_faults
 
 MANIFEST_FILE = "manifest.json"

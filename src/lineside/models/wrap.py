@@ -36,9 +36,9 @@ from lineside.core import (
     decode,
     decode_toml,
     digest_of,
-    faults_error,
     need,
 )
+from lineside.core.codec import faults_error
 from lineside.models.archive import Package, build_package, libraries_here, with_sbom
 from lineside.models.engines import INPUT, OnnxEngine
 from lineside.models.manifest import (

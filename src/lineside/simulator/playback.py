@@ -14,15 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol, TextIO
 
-from lineside.core import (
-    Clock,
-    InvalidError,
-    UnavailableError,
-    digest_of,
-    encode,
-    rfc3339,
-    write_message,
-)
+from lineside.core import Clock, InvalidError, UnavailableError, digest_of, encode, rfc3339
+from lineside.core.factory import write_message
 from lineside.links import Bus, FrameMessage
 
 _MOST_DRIFT_PX = 20.0

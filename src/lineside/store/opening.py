@@ -1,6 +1,7 @@
 """Records and blobs by URL."""
 
-from lineside.core import Clock, SystemClock, find_driver
+from lineside.core import Clock, SystemClock
+from lineside.core.drivers import find_driver
 from lineside.store.contract import Blobs, Records
 
 _RECORDS = {

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from lineside.core import InvalidError, find_driver, need, replace_durably
+from lineside.core import InvalidError, need, replace_durably
+from lineside.core.drivers import find_driver
 from lineside.store.bucket import bucket_error, open_store
 from lineside.store.contract import Place
 

@@ -25,8 +25,8 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
     need,
-    without_secret,
 )
+from lineside.core.drivers import without_secret
 from lineside.store.contract import Records
 
 if TYPE_CHECKING:

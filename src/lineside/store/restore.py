@@ -29,9 +29,8 @@ from lineside.core import (
     UnavailableError,
     decode,
     digest_of,
-    sync_path,
-    write_durably,
 )
+from lineside.core.files import sync_path, write_durably
 from lineside.store.archive import (
     MANIFEST,
     ArchiveLimits,

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from lineside.core import (
-    SLOTS,
     Digest,
     Plant,
     digest_of,
@@ -18,6 +17,7 @@ from lineside.core import (
     rfc3339,
     stable_id,
 )
+from lineside.core.factory import SLOTS
 from lineside.streams import Event, prediction_event
 from lineside.vision import (
     Decision,

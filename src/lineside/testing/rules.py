@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from lineside.core import InvalidError, Rule, Scalar, decode, decode_json, decode_toml, encode
+from lineside.core import InvalidError, Rule, decode, decode_json, decode_toml, encode
+from lineside.core.plant_rules import Scalar
 from lineside.streams import (
     MOST_CAUSES,
     TICK_TYPE,

@@ -29,8 +29,8 @@ from lineside.core import (
     decode,
     encode,
     replace_durably,
-    replacing_durably,
 )
+from lineside.core.files import replacing_durably
 from lineside.models import Metric
 
 JOB_FILE = "job.json"

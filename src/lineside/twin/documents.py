@@ -20,14 +20,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, assert_never
 
-from lineside.core import (
-    CAMERA_COLLECTION,
-    ORDER_COLLECTION,
-    PARTITION,
-    STOCK_COLLECTION,
-    Plant,
-    rfc3339,
-)
+from lineside.core import Plant, rfc3339
+from lineside.core.factory import CAMERA_COLLECTION, ORDER_COLLECTION, PARTITION, STOCK_COLLECTION
 from lineside.streams import Event
 from lineside.twin.orders import read_order
 from lineside.twin.state import ColourState, LineState, Order, OrderStatus, Presence, SensorState

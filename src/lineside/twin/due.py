@@ -7,7 +7,9 @@ the same event with the same id.
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from lineside.core import OrderState, Plant, Twin, rfc3339, stable_id
+from lineside.core import Plant, rfc3339, stable_id
+from lineside.core.factory import OrderState
+from lineside.core.plant import Twin
 from lineside.streams import EVENT_TYPE, Event
 from lineside.twin.orders import order_event
 from lineside.twin.state import Discrepancy, LineState, Order, OrderStatus, SlotState

@@ -36,18 +36,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from lineside.core import (
-    Colour,
-    ConflictError,
-    InvalidError,
-    OrderMessage,
-    OrderState,
-    Plant,
-    Twin,
-    read_message,
-    rfc3339,
-    stable_id,
-)
+from lineside.core import ConflictError, InvalidError, Plant, rfc3339, stable_id
+from lineside.core.factory import Colour, OrderMessage, OrderState, read_message
+from lineside.core.plant import Twin
 from lineside.streams import Event
 from lineside.twin.predictions import JUDGED
 from lineside.twin.state import (

@@ -5,12 +5,12 @@ What a message does not say stays as it was, with its age; nothing is filled in.
 
 from dataclasses import replace
 
-from lineside.core import (
+from lineside.core import Plant
+from lineside.core.factory import (
     AlertMessage,
     BrightnessMessage,
     ClimateMessage,
     Colour,
-    Plant,
     StationMessage,
     StockMessage,
     read_message,

@@ -7,7 +7,8 @@ A picture that could not be judged changes no slot: each keeps its value and its
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from lineside.core import Plant, Slot, Twin, stable_id
+from lineside.core import Plant, stable_id
+from lineside.core.plant import Slot, Twin
 from lineside.streams import EVENT_TYPE, Event, read_prediction
 from lineside.twin.state import (
     Applied,

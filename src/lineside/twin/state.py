@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from lineside.core import EventId, Plant
+from lineside.core import Plant
+from lineside.core.ids import EventId
 from lineside.streams import Event
 
 TWIN_SCHEMA = "lineside.twin/1"

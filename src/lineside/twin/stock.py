@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from lineside.core import Plant, Slot, Twin
+from lineside.core import Plant
+from lineside.core.plant import Slot, Twin
 from lineside.streams import Event
 from lineside.twin.state import (
     ColourState,

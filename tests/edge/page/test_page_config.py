@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lineside.core import InvalidError, load_config
+from lineside.core import InvalidError
+from lineside.core.config import load_config
 from lineside.edge import EdgeConfig
 from lineside.edge.config import PageConfig, parse_listen
 

@@ -25,8 +25,8 @@ from lineside.core import (
     UnavailableError,
     decode,
     encode,
-    replacing_durably,
 )
+from lineside.core.files import replacing_durably
 from lineside.fleet.contract import Target
 from lineside.fleet.trust.download import Part
 from lineside.fleet.trust.files import NAME

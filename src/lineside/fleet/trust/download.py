@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from lineside.core import Clock, NotFoundError, RefusedError, UnavailableError, sync_path
+from lineside.core import Clock, NotFoundError, RefusedError, UnavailableError
+from lineside.core.files import sync_path
 from lineside.fleet.contract import Progress, Target
 from lineside.fleet.trust.roles import check_path, prefixed
 

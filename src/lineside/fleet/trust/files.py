@@ -16,13 +16,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lineside.core import (
-    InvalidError,
-    NotFoundError,
-    UnavailableError,
-    sync_path,
-    write_durably,
-)
+from lineside.core import InvalidError, NotFoundError, UnavailableError
+from lineside.core.files import sync_path, write_durably
 
 TIMESTAMP = "timestamp.json"
 LAST_SNAPSHOT = "snapshot.json"

@@ -14,7 +14,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRoute
 
-from lineside.core import encode, json_schemas, to_plain
+from lineside.core import encode, to_plain
+from lineside.core.codec import json_schemas
 from lineside.hub.access.permissions import COOKIE
 from lineside.hub.api.wire import JSON, Content
 from lineside.hub.problems import MEDIA_TYPE, Problem, contract_of

@@ -28,10 +28,10 @@ from lineside.core import (
     InvalidError,
     Json,
     LinesideError,
-    MissingExtraError,
     NotFoundError,
     UnavailableError,
 )
+from lineside.core.errors import MissingExtraError
 from lineside.core.worker import Worker
 from lineside.hub.eventlog.dead_letters import Quarantine, QuarantinedRecord
 from lineside.hub.eventlog.leases import HubLeases

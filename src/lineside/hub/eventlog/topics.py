@@ -21,29 +21,31 @@ from typing import Any, TypeVar
 import msgspec
 
 from lineside.core import (
-    AlertMessage,
-    BrightnessMessage,
     Camera,
-    CameraMessage,
-    ClimateMessage,
     Clock,
     InvalidError,
-    OrderMessage,
     Plant,
-    Route,
     RouteKind,
-    StationMessage,
-    StockMessage,
     decode_json,
     digest_of,
     encode,
-    made_at,
     new_id,
     parse_rfc3339,
-    read_message,
     rfc3339,
     stable_id,
 )
+from lineside.core.factory import (
+    AlertMessage,
+    BrightnessMessage,
+    CameraMessage,
+    ClimateMessage,
+    OrderMessage,
+    StationMessage,
+    StockMessage,
+    read_message,
+)
+from lineside.core.ids import made_at
+from lineside.core.plant import Route
 from lineside.links import topic_matches
 from lineside.streams import MAX_EVENT_BYTES, Event
 

@@ -12,17 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lineside.core import (
-    Clock,
-    Digest,
-    InvalidError,
-    Plant,
-    Route,
-    RouteKind,
-    digest_of,
-    frame_id,
-    made_at,
-)
+from lineside.core import Clock, Digest, InvalidError, Plant, RouteKind, digest_of, frame_id
+from lineside.core.ids import made_at
+from lineside.core.plant import Route
 from lineside.hub.eventlog.dead_letters import FailurePolicy, store_batch
 from lineside.hub.eventlog.ledger import Commit, Ledger
 from lineside.hub.eventlog.stats import Stats

@@ -15,12 +15,11 @@ from lineside.core import (
     NotFoundError,
     Plant,
     RouteKind,
-    Slot,
-    StockMessage,
     encode,
     parse_digest,
-    read_message,
 )
+from lineside.core.factory import StockMessage, read_message
+from lineside.core.plant import Slot
 from lineside.datasets import (
     ComparisonLimits,
     DatasetVersion,

@@ -8,7 +8,9 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Json, Plant, Task, Trigger, duration_text, to_plain
+from lineside.core import Json, Plant, Task, to_plain
+from lineside.core.clock import duration_text
+from lineside.core.plant import Trigger
 from lineside.hub.live import is_still_shown
 from lineside.hub.pages.answers import (
     Mark,

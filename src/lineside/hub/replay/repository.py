@@ -24,9 +24,9 @@ from lineside.core import (
     digest_of,
     encode,
     new_id,
-    require_order,
     to_plain,
 )
+from lineside.core.clock import require_order
 from lineside.hub.eventlog.ledger import Journal, person_event
 from lineside.store import Document, Documents, Records
 from lineside.streams import Event, EventChange

@@ -27,21 +27,21 @@ import msgspec
 from lineside.core import (
     Clock,
     Digest,
-    Habits,
     InvalidError,
     NotFoundError,
     Plant,
     Rule,
-    check_references,
     decode,
     decode_toml,
     digest_of,
     encode,
-    faults_error,
     parse_digest,
     rfc3339,
     to_plain,
 )
+from lineside.core.codec import faults_error
+from lineside.core.plant_check import check_references
+from lineside.core.plant_rules import Habits
 from lineside.hub.replay.answers import (
     PictureGoneError,
     RecordedPredictor,

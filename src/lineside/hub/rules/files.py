@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
-from lineside.core import InvalidError, Plant, Rule, encode, need, parse_rfc3339, values_given
+from lineside.core import InvalidError, Plant, Rule, encode, need, parse_rfc3339
+from lineside.core.rule_check import values_given
 from lineside.hub.rules.log import RuleFilter, all_of
 from lineside.hub.views import EventView
 from lineside.store import EventLog

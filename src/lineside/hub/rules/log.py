@@ -13,13 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lineside.core import (
-    InvalidError,
-    NotFoundError,
-    Plant,
-    parse_rfc3339,
-    require_order,
-)
+from lineside.core import InvalidError, NotFoundError, Plant, parse_rfc3339
+from lineside.core.clock import require_order
 from lineside.hub.views import EventView, view_of
 from lineside.store import EventLog
 from lineside.streams import EVENT_TYPE

@@ -36,9 +36,9 @@ from lineside.core import (
     Rule,
     decode_json,
     encode,
-    require_order,
     stable_id,
 )
+from lineside.core.clock import require_order
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source

@@ -9,17 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any
 
-from lineside.core import (
-    Fault,
-    InvalidError,
-    Plant,
-    Rule,
-    check_references,
-    decode,
-    decode_toml,
-    duration_toml,
-    faults_error,
-)
+from lineside.core import Fault, InvalidError, Plant, Rule, decode, decode_toml
+from lineside.core.clock import duration_toml
+from lineside.core.codec import faults_error
+from lineside.core.plant_check import check_references
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _OF_RULE = re.compile(r"\$\.rule\[(\d+)\]\.?")

@@ -33,7 +33,6 @@ from lineside.core import (
     InvalidError,
     LinesideError,
     RefusedError,
-    Route,
     UnavailableError,
     decode_json,
     digest_of,
@@ -41,6 +40,7 @@ from lineside.core import (
     rfc3339,
     stable_id,
 )
+from lineside.core.plant import Route
 from lineside.core.worker import Worker, retry
 from lineside.hub.config import KafkaBridgeConfig, KafkaSendConfig, KafkaTakeConfig, key_of
 from lineside.hub.eventlog.dead_letters import store_batch

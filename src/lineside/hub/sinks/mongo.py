@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from lineside.core import (
-    ORDER_COLLECTION,
     ConflictError,
     InvalidError,
     NotFoundError,
@@ -22,6 +21,7 @@ from lineside.core import (
     UnavailableError,
     stable_id,
 )
+from lineside.core.factory import ORDER_COLLECTION
 from lineside.core.worker import Worker
 from lineside.hub.api.documents import document_of
 from lineside.hub.eventlog.topics import Router

@@ -22,24 +22,20 @@ from typing import TextIO, assert_never
 
 import numpy as np
 
-from lineside.core import (
+from lineside.core import Clock, InvalidError, digest_of, encode, rfc3339
+from lineside.core.factory import (
     SLOTS,
     BrightnessMessage,
     BroadcastMessage,
     CameraMessage,
     ClimateMessage,
-    Clock,
     Colour,
     HistoryItem,
-    InvalidError,
     OrderCommand,
     OrderState,
     PanTiltMessage,
     PieceState,
-    digest_of,
-    encode,
     read_message,
-    rfc3339,
     write_message,
 )
 from lineside.links import Bus, Mailbox

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import SLOTS, Box
+from lineside.core import Box
+from lineside.core.factory import SLOTS
 
 WIDTH_PX, HEIGHT_PX = 320, 240
 

@@ -6,7 +6,8 @@ from datetime import datetime
 import msgspec
 import numpy as np
 
-from lineside.core import (
+from lineside.core import rfc3339
+from lineside.core.factory import (
     SLOTS,
     Colour,
     HistoryItem,
@@ -18,7 +19,6 @@ from lineside.core import (
     StockMessage,
     TagMessage,
     Workpiece,
-    rfc3339,
 )
 from lineside.simulator.warehouse.scene import Content
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lineside.core import Aggregate, Scalar
+from lineside.core.plant_rules import Aggregate, Scalar
 from lineside.streams.rules.conditions import Test, compile_conditions, is_figure
 from lineside.streams.rules.contract import Record
 

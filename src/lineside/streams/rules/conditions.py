@@ -10,7 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from lineside.core import Condition, Scalar
+from lineside.core.plant_rules import Condition, Scalar
 
 Fields = Mapping[str, Scalar]
 Test = Callable[[Fields], bool]

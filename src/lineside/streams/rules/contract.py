@@ -23,7 +23,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from lineside.core import Rule, Scalar, encode, stable_id
+from lineside.core import Rule, encode, stable_id
+from lineside.core.plant_rules import Scalar
 from lineside.streams.event import EVENT_TYPE, Event
 
 UNKNOWN = "unknown"

@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from lineside.core import STEPS, InvalidError, Rule, Scalar, digest_of, encode, to_plain
+from lineside.core import InvalidError, Rule, digest_of, encode, to_plain
+from lineside.core.plant_rules import STEPS, Scalar
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import Output, Record, Step, tested_fields
 from lineside.streams.rules.records import TICK_TYPE, Entry, reader_of, session_record

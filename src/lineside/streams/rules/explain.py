@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from lineside.core import Aggregate, Condition, Rule, Scalar, WindowStep, duration_text
+from lineside.core import Rule
+from lineside.core.clock import duration_text
+from lineside.core.plant_rules import Aggregate, Condition, Scalar, WindowStep
 
 _PLANT: Mapping[str, str] = {
     "alert": "the plant's alerts", "frame": "the plant's pictures",

@@ -14,7 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from lineside.core import InvalidError, Rule, Scalar
+from lineside.core import InvalidError, Rule
+from lineside.core.plant_rules import Scalar
 
 NEVER_US = 2**62
 

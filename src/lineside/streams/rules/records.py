@@ -39,13 +39,13 @@ from lineside.core import (
     InvalidError,
     Plant,
     Rule,
-    Scalar,
     decode_json,
     digest_of,
     encode,
     parse_rfc3339,
     stable_id,
 )
+from lineside.core.plant_rules import Scalar
 from lineside.core.topics import topic_matches
 from lineside.streams.event import (
     EVENT_TYPE,

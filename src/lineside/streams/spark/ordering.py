@@ -14,7 +14,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lineside.core import Plant, Rule, Scalar, decode_json, encode
+from lineside.core import Plant, Rule, decode_json, encode
+from lineside.core.plant_rules import Scalar
 from lineside.streams.event import EVENT_TYPE, encode_event
 from lineside.streams.rules.conditions import is_figure
 from lineside.streams.rules.contract import Output, Record, rule_event

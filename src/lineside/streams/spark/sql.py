@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lineside.core import Aggregate, Condition, Plant, Rule, Scalar, WindowStep, decode_json
+from lineside.core import Plant, Rule, decode_json
+from lineside.core.plant_rules import Aggregate, Condition, Scalar, WindowStep
 from lineside.streams.event import encode_event
 from lineside.streams.rules.aggregates import MOST_DISTINCT
 from lineside.streams.rules.conditions import is_figure

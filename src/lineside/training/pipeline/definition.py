@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from lineside.core import Fault, InvalidError, Task, faults_error
+from lineside.core import Fault, InvalidError, Task
+from lineside.core.codec import faults_error
 from lineside.models import Status
 
 Value = str | int | float

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lineside.core import InvalidError, NotFoundError, decode, decode_toml, refuse, unless
+from lineside.core import InvalidError, NotFoundError, decode, decode_toml
+from lineside.core.codec import refuse, unless
 
 SPACE_SCHEMA = "lineside.search-space/1"
 

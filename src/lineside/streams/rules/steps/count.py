@@ -31,7 +31,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from lineside.core import RateStep, RepeatStep, Rule, Scalar
+from lineside.core import Rule
+from lineside.core.plant_rules import RateStep, RepeatStep, Scalar
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, frame_of
 from lineside.streams.rules.keyed_state import NEVER_US, KeyedStep

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lineside.core import CrossingStep, Rule, Scalar
+from lineside.core import Rule
+from lineside.core.plant_rules import CrossingStep, Scalar
 from lineside.streams.rules.contract import Output, Record
 from lineside.streams.rules.keyed_state import NEVER_US, ViewStep
 

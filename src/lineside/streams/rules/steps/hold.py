@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from lineside.core import HoldStep, Rule, Scalar
+from lineside.core import Rule
+from lineside.core.plant_rules import HoldStep, Scalar
 from lineside.streams.rules.conditions import compile_conditions, same
 from lineside.streams.rules.contract import Output, Record, frame_of
 from lineside.streams.rules.keyed_state import NEVER_US, KeyedStep

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from lineside.core import JoinStep, Rule, Scalar
+from lineside.core import Rule
+from lineside.core.plant_rules import JoinStep, Scalar
 from lineside.streams.rules.conditions import same
 from lineside.streams.rules.contract import Output, Record, frame_of
 from lineside.streams.rules.keyed_state import GroupStep

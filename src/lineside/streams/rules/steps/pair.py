@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from lineside.core import PairStep, Rule, Scalar
+from lineside.core import Rule
+from lineside.core.plant_rules import PairStep, Scalar
 from lineside.streams.rules.contract import Output, Record, frame_of
 from lineside.streams.rules.keyed_state import NEVER_US, KeyedState, KeyedStep, read_memory
 from lineside.streams.rules.records import SESSION

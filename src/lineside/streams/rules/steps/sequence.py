@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from lineside.core import Rule, Scalar, SequenceStep
+from lineside.core import Rule
+from lineside.core.plant_rules import Scalar, SequenceStep
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, frame_of
 from lineside.streams.rules.keyed_state import GroupStep

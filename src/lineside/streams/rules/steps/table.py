@@ -7,7 +7,8 @@ its declaration means. To add one: a record in ``core.plant_rules``, a class, an
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lineside.core import InvalidError, Rule, find_driver
+from lineside.core import InvalidError, Rule
+from lineside.core.drivers import find_driver
 from lineside.streams.rules.contract import Step
 from lineside.streams.rules.steps.count import Rates, Repeats
 from lineside.streams.rules.steps.crossing import Crossings

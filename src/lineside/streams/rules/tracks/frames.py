@@ -9,7 +9,7 @@ The reference's own message, ``image`` and a percentage, is read too.
 from collections.abc import Mapping
 from typing import Any
 
-from lineside.core import Scalar, SightingStep
+from lineside.core.plant_rules import Scalar, SightingStep
 from lineside.streams.rules.contract import Record
 from lineside.streams.rules.tracks.smoothing import BLANK, Observation
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from lineside.core import Habits, InvalidError, Rule, SightingStep
+from lineside.core import InvalidError, Rule
+from lineside.core.plant_rules import Habits, SightingStep
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import Record
 from lineside.streams.rules.records import Entry, reader_of

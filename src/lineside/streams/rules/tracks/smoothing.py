@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lineside.core import Habits
+from lineside.core.plant_rules import Habits
 from lineside.streams.rules.contract import UNKNOWN
 
 BLANK = ""

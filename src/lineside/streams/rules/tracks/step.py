@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lineside.core import Habits, InvalidError, Rule, Scalar, SightingStep
+from lineside.core import InvalidError, Rule
+from lineside.core.plant_rules import Habits, Scalar, SightingStep
 from lineside.streams.rules.contract import UNKNOWN, Output, Record
 from lineside.streams.rules.keyed_state import NEVER_US, ViewStep
 from lineside.streams.rules.tracks.frames import MOST_LABELS, Gathered, frame_id
