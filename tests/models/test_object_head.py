@@ -6,10 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import lineside.models.task_heads.objects as objects_module
 from lineside.core import InvalidError
-from lineside.models.task_heads import HeadInput, task_head_for
-from lineside.models.task_heads.objects import MARGIN_PX, TILE_PX, tiles
+from lineside.models import task_heads
+from lineside.models.task_heads import MARGIN_PX, TILE_PX, HeadInput, task_head_for, tiles
 from lineside.testing import FakeClock
 from lineside.testing.objects import UNTRAINED_RULE as RULE
 from lineside.testing.objects import untrained, untrained_network
@@ -101,6 +100,6 @@ def test_a_large_picture_is_read_in_tiles_and_says_the_same(
     place = HeadInput(image=image)
     head = task_head_for(untrained(), clock=FakeClock())
     whole = head.explain(place)["objects"]
-    monkeypatch.setattr(objects_module, "TILE_PX", 352)
+    monkeypatch.setattr(task_heads, "TILE_PX", 352)
     tiled = head.explain(place)["objects"]
     assert np.abs(whole - tiled).max() < 0.05 * float(whole.max())
