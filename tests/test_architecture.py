@@ -24,7 +24,7 @@ PACKAGES: dict[str, set[str]] = {
     "twin": {"core", "store", "streams"},
     "fleet": {"core", "vision", "store", "models", "streams"},
     "training": {"core", "vision", "store", "datasets", "models"},
-    "web": {"core"},
+    "web": {"core", "vision"},
     "compat": {"core"},
     "edge": {"core", "vision", "store", "links", "models", "streams", "fleet", "web"},
     "simulator": {"core", "vision", "links"},

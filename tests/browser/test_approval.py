@@ -115,9 +115,9 @@ def test_one_registers_another_approves_and_who_may_not_sees_why(
         page.get_by_label("Windows, one per line").fill(
             "sat sun 22:00 to 04:00\nevery day 12:00 to 13:00"
         )
-        page.get_by_label("Begin a roll-out when a version is approved").check()
+        page.get_by_label("Begin a rollout when a version is approved").check()
         page.get_by_role("button", name="Save").click()
-        expect(page.get_by_text("Roll-out to hall-2, sat sun 22:00 to 04:00")).to_be_visible()
+        expect(page.get_by_text("Rollout to hall-2, sat sun 22:00 to 04:00")).to_be_visible()
         page.get_by_role("link", name="1", exact=True).click()
         page.get_by_label("Reason to approve").fill("fewer escapes")
         page.get_by_role("button", name="Approve").click()

@@ -1,4 +1,4 @@
-"""Roll-outs on the page: one from its canary to done, one that goes back by itself."""
+"""Rollouts on the page: one from its canary to done, one that goes back by itself."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -104,7 +104,7 @@ def site(tmp_path: Path, archive: bytes) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory, archive: bytes) -> Iterator[Site]:
-    """A site with a roll-out that is done, one that went back, and one that waits for devices."""
+    """A site with a rollout that is done, one that went back, and one that waits for devices."""
     with site_running(tmp_path_factory.mktemp("ended"), archive=archive) as found:
         rollouts = found.hub.services.rollouts
         found.line.bad.add(found.digests[2])
@@ -161,7 +161,7 @@ def look(chromium: Browser) -> Iterator[Callable[..., Watched]]:
 
 
 def begin(watched: Watched, *, version: str) -> None:
-    """Start a roll-out by the form; its page stands then."""
+    """Start a rollout by the form; its page stands then."""
     page = watched.page
     page.get_by_label("Version").select_option(f"discs/{version}")
     page.get_by_label("Reason", exact=True).fill("fewer escapes on line 2")

@@ -662,7 +662,7 @@ def test_the_api_begins_shows_and_orders_for_those_who_may(trusted: Services, fl
 def test_the_pages_show_steps_devices_and_the_decision_to_everybody(
     trusted: Services, fleet: Fleet, versions: list[str], browser: TestClient
 ) -> None:
-    assert "No roll-out yet" in browser.get("/rollouts").text
+    assert "No rollout yet" in browser.get("/rollouts").text
     fleet.bad.add(versions[1])
     rollout = start(trusted)
     assert "Devices are chosen when it begins" in browser.get(f"/rollouts/{rollout}").text

@@ -27,7 +27,7 @@ def test_the_wheel_carries_examples_pages_and_migrations(tmp_path: Path) -> None
     for folder, ending in [
         ("lineside/hub/pages/templates/", ".html"),
         ("lineside/hub/pages/static/", ".js"),
-        ("lineside/look/", ".css"),
+        ("lineside/web/static/", ".css"),
         ("lineside/edge/page/static/", ".js"),
         ("lineside/edge/page/templates/", ".html"),
         ("lineside/store/migrations/versions/", ".py"),

@@ -13,8 +13,8 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``models``: ``all()``, ``group(name)``, ``one(group, number)``, ``approve(…)``, ``on_approved(…)``
 * ``runs``: ``all()``, ``one(id)``, ``start(RunRequest, by=)``, ``cancel(id)``, ``resume(id)``
 * ``events``: ``page(…)``, ``one(id)``; ``ledger.state`` is the twin
-* ``functions``: ``all()``, ``call(name, FunctionRequest)``; ``counter``: ``ask(Asked, who=)``,
-  ``look(…)``, ``all(who=)``, ``one(id, who=)``, ``correct(id, Corrected, who=)``
+* ``functions``: ``all()``, ``call(name, FunctionRequest)``; ``counter``:
+  ``ask(CountRequest, who=)``, ``look(…)``, ``all(who=)``, ``one(id, who=)``, ``correct(…, who=)``
 * ``orders``: ``place(colour, by=)`` (``ConflictError`` with the sentence), ``all()``
 * ``rollouts``: ``all()``, ``view(id)``, ``start(NewRollout, by=)``, ``order(id, …)``
 * ``job_desk.service`` (``fleet.JobService``): jobs of the fleet; ``things``: what they are for

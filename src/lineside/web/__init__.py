@@ -1,5 +1,6 @@
-"""Shared by the web servers of hub and device: limits of connections, checks before every route.
+"""Shared by the web servers of hub and device: connection limits, checks, formats, answer texts.
 
+``static/`` holds the styles and scripts of both; each server serves them beside its own files.
 Not here: routes, pages and people; each program has its own. Others import the module that they
 need, so that no command loads a web server.
 """

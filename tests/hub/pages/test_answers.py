@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from lineside.core import Plant, parse_plant
-from lineside.hub.pages.answers import answer_text, mark_of, plan_of, plans_for, unsure_count
 from lineside.hub.pages.lines import summary, trigger_text
 from lineside.testing.events import prediction_of, small_plant
 from lineside.vision import (
@@ -21,6 +20,7 @@ from lineside.vision import (
     PictureState,
     Prediction,
 )
+from lineside.web.answers import answer_text, mark_of, plan_of, plans_for, unsure_count
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "answer_cases.json").read_text())
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.hub.pages import format as written
+from lineside.web import format as written
 
 CASES: dict[str, list[tuple[list[Any], str]]] = json.loads(
     (Path(__file__).parent / "format_cases.json").read_text()

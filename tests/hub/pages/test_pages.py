@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 
 from lineside.hub import Services
 from lineside.hub.learning.datasets import Teaching
-from lineside.hub.pages.site import LOOK, NAV, STATIC, release
+from lineside.hub.pages.site import NAV, STATIC, release
+from lineside.web.answers import SHARED_STATIC
 
 EMPTY = (
     "/", "/lines", "/lines?wall=1", "/lines/warehouse", "/lines/warehouse/rack", "/lines/figures",
@@ -340,7 +341,7 @@ def test_files_are_kept_for_ever_under_their_release_and_nowhere_else(nobody: Te
 
 
 def test_every_module_is_short_and_says_what_its_types_are() -> None:
-    for path in [*(STATIC / "js").glob("*.js"), *(LOOK / "js").glob("*.js")]:
+    for path in [*(STATIC / "js").glob("*.js"), *(SHARED_STATIC / "js").glob("*.js")]:
         lines = path.read_text().splitlines()
         assert len(lines) < 150, path.name
         assert lines[0] == "// @ts-check", path.name

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from lineside.hub.pages.site import LOOK, STATIC
+from lineside.hub.pages.site import STATIC
+from lineside.web.answers import SHARED_STATIC
 
 FOLDERS = (
     STATIC / "vendor",
-    LOOK / "vendor",
+    SHARED_STATIC / "vendor",
     Path(__file__).parents[2] / "browser" / "vendor",
 )
 
@@ -21,13 +22,13 @@ def listed(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "look", "tests"])
+@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "shared", "tests"])
 def test_every_vendored_file_has_the_digest_written_down(folder: Path) -> None:
     for row in listed(folder):
         assert hashlib.sha256((folder / row["file"]).read_bytes()).hexdigest() == row["sha256"]
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "look", "tests"])
+@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "shared", "tests"])
 def test_every_vendored_file_names_version_licence_and_home(folder: Path) -> None:
     for row in listed(folder):
         assert row["name"]
@@ -37,7 +38,7 @@ def test_every_vendored_file_names_version_licence_and_home(folder: Path) -> Non
         assert (folder / row["licence_file"]).stat().st_size > 100
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "look", "tests"])
+@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "shared", "tests"])
 def test_no_file_stands_there_unlisted(folder: Path) -> None:
     known = {row["file"] for row in listed(folder)} | {
         row["licence_file"] for row in listed(folder)

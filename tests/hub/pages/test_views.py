@@ -8,8 +8,6 @@ import pytest
 
 from lineside.core import Digest, FrameId, digest_of, to_plain
 from lineside.datasets import Sample
-from lineside.hub.pages.answers import Mark
-from lineside.hub.pages.format import later
 from lineside.hub.pages.frames import (
     AnswerRow,
     class_table,
@@ -53,6 +51,8 @@ from lineside.vision import (
     RegistrationFigures,
     StageTimes,
 )
+from lineside.web.answers import Mark
+from lineside.web.format import later
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 

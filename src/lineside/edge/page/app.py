@@ -61,10 +61,10 @@ from lineside.models.serving.open_inference import (
     http_server_ready,
 )
 from lineside.vision import Prediction, draw_heat, open_frame, thumbnail
+from lineside.web.answers import SHARED_STATIC
 from lineside.web.security import App
 
 FOLDER = Path(__file__).parent
-LOOK = FOLDER.parents[1] / "look"  # what the hub's pages look like, too
 _UNREAD_S = 10.0
 _MOST_CALLS = 4
 _HEAT_PX = 1280
@@ -91,7 +91,7 @@ def create_app(behind: PageServices, *, hosts: tuple[str, ...]) -> App:
     """The page with its gate before it."""
     pages = Pages(behind)
     files = StaticFiles(directory=FOLDER / "static")
-    files.all_directories.append(LOOK)
+    files.all_directories.append(SHARED_STATIC)
     app = Starlette(
         routes=[
             Route("/", pages.index),
@@ -171,7 +171,7 @@ class Pages:
     async def favicon(self, request: Request) -> Response:
         """For browsers that ask for it by itself."""
         del request
-        return FileResponse(LOOK / "favicon.svg", media_type="image/svg+xml")
+        return FileResponse(SHARED_STATIC / "favicon.svg", media_type="image/svg+xml")
 
     async def status(self, request: Request) -> Response:
         """``lineside.page/1``."""

@@ -19,7 +19,7 @@ from lineside.hub.api.wire import (
     page_response,
     responds,
 )
-from lineside.hub.counting.counter import Asked, Corrected, CountView, FunctionView
+from lineside.hub.counting.counter import Corrected, CountRequest, CountView, FunctionView
 from lineside.hub.inference.endpoints import find_endpoint
 from lineside.hub.inference.functions import FunctionRequest, result_body
 from lineside.hub.services import Services
@@ -80,7 +80,7 @@ def list_counts(hub: Hub, who: Requester) -> Response:
 @router.post("/counts", summary="Have a picture on offer counted")
 @responds(CountView, status=201)
 async def ask(
-    hub: Hub, who: Requester, *, order: Annotated[Asked, Depends(json_body(Asked))]
+    hub: Hub, who: Requester, *, order: Annotated[CountRequest, Depends(json_body(CountRequest))]
 ) -> Response:
     """403 for a picture that is not on offer."""
     work = partial(hub.counter.ask, order, who=who)

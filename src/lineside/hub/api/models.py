@@ -50,7 +50,7 @@ def list_groups(hub: Hub) -> Response:
 @router.get("/{group}", summary="One group")
 @responds(GroupView)
 def get_group(hub: Hub, group: str) -> Response:
-    """Figures, settings, and whether a roll-out may begin now."""
+    """Figures, settings, and whether a rollout may begin now."""
     return json_response(hub.models.group(group))
 
 
@@ -111,7 +111,7 @@ def reject(hub: Hub, who: Requester, *, group: str, number: int, decision: Decid
 @router.get("/{group}/settings", summary="What follows an approval")
 @responds(GroupSettings)
 def get_settings(hub: Hub, group: str) -> Response:
-    """Roll-out by itself, windows, devices."""
+    """Rollout by itself, windows, devices."""
     return json_response(hub.models.group(group).settings)
 
 

@@ -63,13 +63,13 @@ class RolloutFigures(TypedDict):
 
 
 class RolloutSummary(RolloutFigures):
-    """A roll-out in a list; ``devices``: how many it has."""
+    """A rollout in a list; ``devices``: how many it has."""
 
     devices: int
 
 
 class RolloutDetails(RolloutFigures):
-    """A roll-out with its devices, and what it waits for."""
+    """A rollout with its devices, and what it waits for."""
 
     devices: tuple[RolloutDevice, ...]
     waits: str
@@ -78,14 +78,14 @@ class RolloutDetails(RolloutFigures):
     reasons: tuple[str, ...]
 
 
-@router.get("", summary="Roll-outs, newest first")
+@router.get("", summary="Rollouts, newest first")
 @responds(Page[RolloutSummary])
 def list_rollouts(hub: Hub) -> Response:
     """Without their devices."""
     return page_response([_summary(one) for one in hub.rollouts.all()])
 
 
-@router.post("", summary="Start a roll-out")
+@router.post("", summary="Start a rollout")
 @responds(RolloutSummary, status=201)
 def start(
     hub: Hub, who: Requester, *, body: Annotated[NewRollout, Depends(json_body(NewRollout))]
@@ -94,7 +94,7 @@ def start(
     return json_response(_summary(hub.rollouts.start(body, by=who.name)), status=201)
 
 
-@router.get("/{rollout}", summary="One roll-out")
+@router.get("/{rollout}", summary="One rollout")
 @responds(RolloutDetails)
 def get_rollout(hub: Hub, rollout: str) -> Response:
     """With its devices, their evidence, and what it waits for."""

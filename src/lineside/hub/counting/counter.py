@@ -72,8 +72,8 @@ class Corrected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Body of a question: which function, and which of its pictures."""
+class CountRequest:
+    """Body of a request for a count: a function, and one of its pictures."""
 
     function: str
     picture: str
@@ -153,7 +153,7 @@ _PAGE = 1000
 
 
 class Counter:
-    """The bin counter; safe from several threads."""
+    """Answers requests for counts and remembers them by person; safe from several threads."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class Counter:
 
     # ---- asking
 
-    def ask(self, asked: Asked, *, who: Identity) -> CountView:
+    def ask(self, asked: CountRequest, *, who: Identity) -> CountView:
         """Have a picture on offer counted.
 
         Raises:

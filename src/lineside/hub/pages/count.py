@@ -1,4 +1,4 @@
-"""Pages of the bin counter: choose or upload a picture, see its count, compare, correct."""
+"""Pages of counts: choose or upload a picture, see its count, compare, correct."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from fastapi.responses import HTMLResponse, Response
 
 from lineside.core import LinesideError
 from lineside.hub.counting.counter import Agreement, Correction, CountView, FunctionView
-from lineside.hub.pages.answers import Mark
-from lineside.hub.pages.format import counted, percent, probability
 from lineside.hub.pages.site import Context, PageContext, names_of, packages_by_digest
 from lineside.vision import PictureState
+from lineside.web.answers import Mark
+from lineside.web.format import counted, percent, probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

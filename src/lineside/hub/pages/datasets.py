@@ -13,7 +13,7 @@ from lineside.datasets import (
     VersionDiff,
     is_drawn_on,
 )
-from lineside.hub.pages.format import counted
+from lineside.web.format import counted
 
 _MOST_CHANGES = 60
 _MOST_PAIRS = 6

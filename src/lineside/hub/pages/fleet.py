@@ -9,10 +9,10 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from lineside.hub.devices.inventory import STATES, DeviceDetails, DeviceQuery, DeviceSummary
-from lineside.hub.pages.answers import Mark
-from lineside.hub.pages.format import DASH, number, span
 from lineside.hub.pages.log import DevicePackage, device_row
 from lineside.hub.pages.site import Context
+from lineside.web.answers import Mark
+from lineside.web.format import DASH, number, span
 
 _SOON = timedelta(days=122)
 _OFFSET_TOLD_S = 0.05

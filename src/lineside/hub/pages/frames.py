@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from lineside.core import Inspection, Json, Plant, Region, decode, short, to_plain
-from lineside.hub.pages.answers import ANOMALY_WORDS, Mark, count_text, mark_of, plan_of
-from lineside.hub.pages.format import UNIT, milliseconds, number, percent, with_unit
 from lineside.hub.views import FrameView, PackageView, Trace, TraceStep
 from lineside.store import FrameRow
 from lineside.streams import Event, read_prediction
 from lineside.vision import BoxAnswer, Decision, LabelAnswer, PictureState, Prediction
 from lineside.vision.prediction import DISTANCE_TASKS
+from lineside.web.answers import ANOMALY_WORDS, Mark, count_text, mark_of, plan_of
+from lineside.web.format import UNIT, milliseconds, number, percent, with_unit
 
 Rows = tuple[tuple[str, str], ...]
 NOT_JUDGED = ""

@@ -11,7 +11,6 @@ from fastapi.responses import HTMLResponse, Response
 from lineside.core import Inspection, Json, RouteKind, short
 from lineside.datasets import DatasetVersion, Part, Sample
 from lineside.hub.learning.datasets import kinds_of
-from lineside.hub.pages.answers import Mark, plan_of
 from lineside.hub.pages.datasets import (
     SampleCard,
     card_of,
@@ -20,7 +19,6 @@ from lineside.hub.pages.datasets import (
     leak_pairs,
     split_text,
 )
-from lineside.hub.pages.format import DASH, counted, number, percent, span
 from lineside.hub.pages.frames import dataset_href
 from lineside.hub.pages.models import group_row
 from lineside.hub.pages.replays import replay_row, replay_span
@@ -28,6 +26,8 @@ from lineside.hub.pages.site import Context, inspections_of
 from lineside.hub.services import Services
 from lineside.hub.views import DatasetView, PackageView, RunView, VersionView
 from lineside.vision.prediction import DISTANCE_TASKS
+from lineside.web.answers import Mark, plan_of
+from lineside.web.format import DASH, counted, number, percent, span
 
 _FIRST = {
     "multilabel": ("accuracy",),

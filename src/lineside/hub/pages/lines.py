@@ -12,25 +12,6 @@ from lineside.core import Json, Plant, Task, to_plain
 from lineside.core.clock import duration_text
 from lineside.core.plant import Trigger
 from lineside.hub.live import is_still_shown
-from lineside.hub.pages.answers import (
-    Mark,
-    RegionAnswer,
-    answer_text,
-    mark_of,
-    plans_for,
-    region_answers,
-    unsure_count,
-)
-from lineside.hub.pages.format import (
-    DASH,
-    counted,
-    later,
-    milliseconds,
-    number,
-    percent,
-    probability,
-    span,
-)
 from lineside.hub.pages.frames import (
     DatasetForm,
     FramePrediction,
@@ -67,6 +48,25 @@ from lineside.store import FrameRow
 from lineside.streams import PREDICTION_TYPE
 from lineside.twin import LineState, Order, SlotState, sensor_panel
 from lineside.vision import Decision, PictureState
+from lineside.web.answers import (
+    Mark,
+    RegionAnswer,
+    answer_text,
+    mark_of,
+    plans_for,
+    region_answers,
+    unsure_count,
+)
+from lineside.web.format import (
+    DASH,
+    counted,
+    later,
+    milliseconds,
+    number,
+    percent,
+    probability,
+    span,
+)
 
 LATENCY_LIMIT_MS = 150.0
 

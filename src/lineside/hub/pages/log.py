@@ -12,14 +12,14 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 
 from lineside.core import Json, NotFoundError, RouteKind, decode
 from lineside.hub.eventlog.followers import FollowerState, FollowerView
-from lineside.hub.pages.answers import Mark, finding_text
-from lineside.hub.pages.format import counted, later, number, probability, span
 from lineside.hub.pages.rules import rule_words
-from lineside.hub.pages.site import LOOK, Context
+from lineside.hub.pages.site import Context
 from lineside.hub.services import Services
 from lineside.hub.views import DeviceView, EventView
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event, read_prediction
 from lineside.vision import Decision, PictureState, Prediction
+from lineside.web.answers import SHARED_STATIC, Mark, finding_text
+from lineside.web.format import counted, later, number, probability, span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -441,4 +441,4 @@ def welcome_page(context: Context) -> HTMLResponse:
 @router.get("/favicon.ico")
 def favicon() -> FileResponse:
     """For browsers that ask for it by itself."""
-    return FileResponse(LOOK / "favicon.svg", media_type="image/svg+xml")
+    return FileResponse(SHARED_STATIC / "favicon.svg", media_type="image/svg+xml")

@@ -9,12 +9,12 @@ from fastapi.responses import HTMLResponse, Response
 from lineside.hub.access.permissions import GRANTS, Identity, Right, roles_with
 from lineside.hub.models.evidence import status_words, version_page
 from lineside.hub.models.model_service import GroupView
-from lineside.hub.pages.answers import Mark
-from lineside.hub.pages.format import clock_time, counted
 from lineside.hub.pages.replays import replay_row
 from lineside.hub.pages.site import Context
 from lineside.models import ModelVersion, Status, Window
 from lineside.models.versions import Creation, GroupSettings, Weekday
+from lineside.web.answers import Mark
+from lineside.web.format import clock_time, counted
 
 _TONES = {Status.PENDING: "warn", Status.APPROVED: "ok", Status.REJECTED: "bad"}
 _SHAPES = {Status.PENDING: "triangle", Status.APPROVED: "tick", Status.REJECTED: "diamond"}
@@ -90,17 +90,17 @@ def follows_words(view: GroupView) -> str:
     if not view.settings.deploy_on_approval:
         return "nothing by itself"
     when = windows_words(view.settings) or "at any time"
-    return f"roll-out to {view.settings.device_group}, {when}"
+    return f"rollout to {view.settings.device_group}, {when}"
 
 
 def opening_words(view: GroupView) -> str:
-    """Return a sentence that says when a roll-out may begin."""
+    """Return a sentence that says when a rollout may begin."""
     if view.open_now:
-        return "A roll-out may begin now."
+        return "A rollout may begin now."
     if view.opens_at is None:
         return "No window comes within a week."
     day = view.opens_at.date().isoformat()
-    return f"A roll-out may begin from {day} {clock_time(view.opens_at)} on."
+    return f"A rollout may begin from {day} {clock_time(view.opens_at)} on."
 
 
 def windows_words(settings: GroupSettings) -> str:

@@ -11,9 +11,10 @@ from starlette.staticfiles import StaticFiles
 
 from lineside.core import LinesideError, decode_json
 from lineside.hub.pages import count, fleet, learning, lines, log, models, replays, rollouts, rules
-from lineside.hub.pages.site import LOOK, STATIC, Site
+from lineside.hub.pages.site import STATIC, Site
 from lineside.hub.problems import problem
 from lineside.hub.services import Services
+from lineside.web.answers import SHARED_STATIC
 
 Handler = Callable[[Request, Any], Response | Awaitable[Response]]
 PageHandler = Callable[[Request, Exception], Awaitable[Response]]
@@ -40,7 +41,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     app.state.services = services
     app.state.site = site = Site()
     files = ReleasedFiles(directory=STATIC)
-    files.all_directories.append(LOOK)
+    files.all_directories.append(SHARED_STATIC)
     app.mount(f"/static/{site.release}", files, name="static")
     for pages in (
         lines, models, learning, count, fleet, rollouts, rules, replays, log,

@@ -8,8 +8,6 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from lineside.core import rfc3339
-from lineside.hub.pages.answers import Mark
-from lineside.hub.pages.format import number
 from lineside.hub.pages.site import Context
 from lineside.hub.replay.repository import (
     AS_RECORDED,
@@ -20,6 +18,8 @@ from lineside.hub.replay.repository import (
     ReplayView,
     replay_words,
 )
+from lineside.web.answers import Mark
+from lineside.web.format import number
 
 _KINDS = {
     "decision": ("Decisions changed", "Inspection", "decisions_changed"),

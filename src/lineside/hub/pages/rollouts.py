@@ -1,4 +1,4 @@
-"""Roll-outs: all of them, and one with its steps, devices and evidence."""
+"""Rollouts: all of them, and one with its steps, devices and evidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from fastapi.responses import HTMLResponse
 
 from lineside.fleet import Evidence, Rollout, RolloutOrder, RolloutState
 from lineside.fleet.evidence import LiveLimits
-from lineside.hub.pages.answers import Mark
-from lineside.hub.pages.format import counted, milliseconds, number, percent
 from lineside.hub.pages.site import Context
 from lineside.hub.rollouts.rollout_service import RolloutDevice, RolloutView
+from lineside.web.answers import Mark
+from lineside.web.format import counted, milliseconds, number, percent
 
 _MARKS = {
     RolloutState.PLANNED: ("ring", ""), RolloutState.RUNNING: ("dot", "ink"),
@@ -36,7 +36,7 @@ _ORDERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRow:
-    """A roll-out in the list."""
+    """A rollout in the list."""
 
     id: str
     version: str
@@ -103,7 +103,7 @@ class RolloutPage:
 
 
 def rollout_row(one: Rollout) -> RolloutRow:
-    """A roll-out in the list."""
+    """A rollout in the list."""
     return RolloutRow(
         id=one.id,
         version=f"{one.release.group} {one.release.version}",
@@ -118,11 +118,11 @@ def rollout_row(one: Rollout) -> RolloutRow:
 
 def count_words(rows: Sequence[RolloutRow]) -> str:
     """Return the number of devices as text."""
-    return counted(len(rows), "roll-out")
+    return counted(len(rows), "rollout")
 
 
 def rollout_view(view: RolloutView) -> RolloutPage:
-    """Steps, devices and limits of one roll-out."""
+    """Steps, devices and limits of one rollout."""
     one = view.rollout
     return RolloutPage(
         mark=_mark(one.state),
@@ -232,7 +232,7 @@ def rollouts_page(context: Context) -> HTMLResponse:
     ]
     return context.page(
         "rollouts.html",
-        title="Roll-outs",
+        title="Rollouts",
         active="rollouts",
         sub=count_words(found),
         rollouts=found,

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Depends, Form, Query
 from fastapi.responses import HTMLResponse
 
 from lineside.core import NotFoundError, parse_rfc3339, rfc3339
-from lineside.hub.pages.format import counted, number, probability, span
 from lineside.hub.pages.site import Context, PageContext
 from lineside.hub.rules.files import MEDIA
 from lineside.hub.rules.log import (
@@ -26,6 +25,7 @@ from lineside.hub.rules.log import (
 from lineside.hub.rules.service import RuleView, pair_changes, run_trial
 from lineside.hub.rules.text import read_rule, rule_toml
 from lineside.hub.views import EventView
+from lineside.web.format import counted, number, probability, span
 
 Known = Callable[[str], bool]
 

@@ -19,13 +19,13 @@ from fastapi.responses import HTMLResponse
 from lineside.core import Inspection, LinesideError, encode, rfc3339
 from lineside.hub.access.permissions import Identity, is_allowed, roles_allowed
 from lineside.hub.models.evidence import figure, interval
-from lineside.hub.pages import format as written
 from lineside.hub.services import Services
 from lineside.hub.views import PackageView
+from lineside.web import format as written
+from lineside.web.answers import SHARED_STATIC
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
-LOOK = FOLDER.parents[1] / "look"  # what the device's own page looks like, too
 NO_STORE = {"cache-control": "no-store"}
 
 
@@ -50,7 +50,7 @@ NAV = (
     NavEntry(key="count", name="Count", href="/count"),
     NavEntry(key="regions", name="Regions", href="/regions"),
     NavEntry(key="fleet", name="Devices", href="/fleet", apart=True),
-    NavEntry(key="rollouts", name="Roll-outs", href="/rollouts"),
+    NavEntry(key="rollouts", name="Rollouts", href="/rollouts"),
     NavEntry(key="dead", name="Rejected messages", href="/dead-letters"),
 )
 
@@ -66,7 +66,7 @@ class PageHeader:
     devices: int
 
 
-def release(folders: Sequence[Path] = (STATIC, LOOK)) -> str:
+def release(folders: Sequence[Path] = (STATIC, SHARED_STATIC)) -> str:
     """The package's version and a digest over every file of ``folders``: ``0.1.0-3f2a91c0``."""
     digest = hashlib.sha256()
     for folder in folders:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lineside.core import Json, Plant
-from lineside.hub.pages.answers import Mark, plan_of
-from lineside.hub.pages.format import counted
 from lineside.twin import (
     ColourState,
     LineState,
@@ -19,6 +17,8 @@ from lineside.twin import (
     SlotState,
     StationState,
 )
+from lineside.web.answers import Mark, plan_of
+from lineside.web.format import counted
 
 SENSOR_SILENT_S = 90.0  # the factory sends its sensors about once a minute
 _STEPS = {

@@ -1,5 +1,5 @@
 // @ts-check
-/** The bin counter: stepping through the pictures on offer, uploading one, where the package looked. */
+/** Counts: stepping through the pictures on offer, uploading one, where the package looked. */
 import { make } from "./dom.js";
 import { ask, problemOf, showProblem } from "./forms.js";
 

@@ -1,4 +1,4 @@
-"""Short texts of a prediction; ``look/js/answers.js`` writes the same on live tiles.
+"""Short texts of a prediction; ``static/js/answers.js`` writes the same on live tiles.
 
 The shared cases stand in ``tests/hub/pages/answer_cases.json``.
 """
@@ -6,12 +6,9 @@ The shared cases stand in ``tests/hub/pages/answer_cases.json``.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lineside.core import Inspection, Json, Plant
-from lineside.hub.pages.format import (
-    UNIT,
-    span,
-)
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
@@ -21,7 +18,12 @@ from lineside.vision import (
     PictureState,
     Prediction,
 )
+from lineside.web.format import (
+    UNIT,
+    span,
+)
 
+SHARED_STATIC = Path(__file__).parent / "static"
 ANOMALY_WORDS = {
     Decision.PRESENT: "differs from good parts",
     Decision.ABSENT: "like good parts",

@@ -1,5 +1,5 @@
 // @ts-check
-/** How figures, ages and ids are written; `hub/pages/format.py` writes them alike. */
+/** How figures, ages and ids are written; `web/format.py` writes them alike. */
 
 const NARROW = "\u202f";
 const UNIT = "\u00a0";

@@ -1,5 +1,5 @@
 // @ts-check
-/** What a prediction says, in a few words; `hub/pages/answers.py` says it alike. */
+/** What a prediction says, in a few words; `web/answers.py` says it alike. */
 
 /** @typedef {{name: string, region: string, label: string, probability: number, decision: string}} Answer */
 /** @typedef {{region: string, label: string, probability: number, decision: string, classes: number}} Said */

@@ -1,4 +1,4 @@
-"""Formats of figures, ages and ids on pages; ``look/js/format.js`` writes them alike.
+"""Formats of figures, ages and ids on pages; ``static/js/format.js`` writes them alike.
 
 Thousands are set apart by a narrow no-break space (U+202F), units by a no-break space (U+00A0), so
 that a figure never breaks across lines. The shared cases stand in
