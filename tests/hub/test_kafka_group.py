@@ -6,6 +6,7 @@ And what hostile senders write there harms nothing else.
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from lineside.core import Plant, RouteKind, SystemClock, decode_json
 from lineside.core.plant import Route
 from lineside.hub import HubConfig, Services
 from lineside.hub.config import KafkaConfig, KafkaTakeConfig
-from lineside.hub.sinks.kafka import KafkaReader
+from lineside.hub.sinks.kafka import KafkaReader, start_kafka
 from lineside.links import (
     KafkaPlace,
     KafkaReceiver,
@@ -123,6 +124,28 @@ def test_each_record_is_kept_once_and_in_its_keys_order_whoever_dies(
     for key in range(KEYS):
         assert [number for of, number in found if of == key] == list(range(3 * MESSAGES))
     assert staying.intake.count > 0
+
+
+def test_a_planned_restart_reads_what_was_not_committed_and_nothing_twice(
+    hub: Services, place: KafkaPlace
+) -> None:
+    topic = f"parts-{uuid.uuid4().hex}"
+    take = (KafkaTakeConfig(topic=topic, route="i/part"),)
+    kafka = KafkaConfig(brokers=place.brokers, group=topic, take=take, options=place.options)
+    services = replace(hub, config=replace(hub.config, kafka=kafka))
+    sender = KafkaSender(place, client_id="test")
+    for life in range(4):
+        send(sender, topic, numbers=range(life * MESSAGES, (life + 1) * MESSAGES))
+        before = len(kept(hub))
+        with ExitStack() as stack:
+            start_kafka(services, bus_url="", stack=stack)
+            # The second life ends in the middle of its work.
+            wanted = before + 1 if life == 1 else (life + 1) * KEYS * MESSAGES
+            until(lambda wanted=wanted: len(kept(hub)) >= wanted)
+    sender.close()
+    found = kept(hub)
+    assert len(found) == len(set(found)) == 4 * KEYS * MESSAGES
+    assert hub.stats.plain()["messages_duplicate"] == 0
 
 
 def test_what_is_too_large_or_no_text_is_a_dead_letter_and_stops_nothing(

@@ -4,7 +4,8 @@
    idempotent producer, so that the library's own retries neither double nor reorder). When it
    raises, any of them may stand there: sending again is at-least-once, so records carry ids.
 2. ``KafkaReceiver`` takes part in a consumer group. An offset is committed when its reader says
-   that the record was dealt with, never before.
+   that the record was dealt with, never before, and only while the partition is ours: a group's
+   offset would go back behind what its new reader has committed, and be read twice.
 3. Memory is bounded: so many bytes wait to be sent, so many fetched records wait to be taken; a
    reader that cannot go on pauses, and keeps its place in the group meanwhile.
 4. Loss and return are logged once each.
@@ -362,6 +363,7 @@ class KafkaReceiver:
         self._lost = False
         self._failed: KafkaFault | None = None
         self._held: deque[ReceivedRecord] = deque()
+        self._partitions: set[tuple[str, int]] = set()
 
     def take(self, *, most: int, timeout_s: float) -> list[ReceivedRecord]:
         """The next records, at most ``most``, fewer or none when they do not come in time.
@@ -375,24 +377,25 @@ class KafkaReceiver:
         return self._consumed(most=most, timeout_s=timeout_s)
 
     def commit(self, records: Sequence[ReceivedRecord]) -> bool:
-        """Say that these were dealt with; False where the group took them from us meanwhile.
+        """Say that these were dealt with; False where the group took some from us meanwhile.
 
-        They then come again, to whoever has their partition now.
+        Those then come again, to whoever has their partition now.
         """
         library = need("confluent_kafka", extra="kafka")
         ends: dict[tuple[str, int], int] = {}
         for record in records:
             key = (record.topic, record.partition)
             ends[key] = max(ends.get(key, 0), record.offset + 1)
-        offsets = [library.TopicPartition(*key, end) for key, end in ends.items()]
-        if not offsets:
-            return True
+        ours = ends.keys() & self._partitions
+        if not ours:
+            return not ends
         try:
+            offsets = [library.TopicPartition(*key, ends[key]) for key in ours]
             self._opened().commit(offsets=offsets, asynchronous=False)
         except library.KafkaException as error:
             logger.debug("offsets not committed group=%s why=%s", self._group, error.args[0])
             return False
-        return True
+        return ours == ends.keys()
 
     def pause(self, *, timeout_s: float) -> None:
         """Fetch nothing, and stay in the group; call again and again until ``resume``."""
@@ -414,6 +417,8 @@ class KafkaReceiver:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.close()
+        self._held.clear()
+        self._partitions.clear()
 
     def _opened(self) -> Any:  # noqa: ANN401  of the library
         if self._consumer is None:
@@ -421,14 +426,23 @@ class KafkaReceiver:
             self._consumer = make_client(
                 "Consumer", {**_RECEIVER, **self._place.settings(), **told}
             )
-            self._consumer.subscribe(self._topics, on_assign=self._assigned)
+            self._consumer.subscribe(
+                self._topics, on_assign=self._assigned, on_revoke=self._revoked,
+                on_lost=self._revoked,
+            )  # fmt: skip
         return self._consumer
 
     def _assigned(self, consumer: Any, partitions: Any) -> None:  # noqa: ANN401  of the library
         if self._paused:
             consumer.pause(partitions)
-        told = ",".join(f"{one.topic}/{one.partition}" for one in partitions)
-        logger.info("partitions taken group=%s partitions=%s", self._group, told)
+        self._partitions |= {(one.topic, one.partition) for one in partitions}
+        names = ",".join(f"{one.topic}/{one.partition}" for one in partitions)
+        logger.info("partitions taken group=%s partitions=%s", self._group, names)
+
+    def _revoked(self, _consumer: object, partitions: Any) -> None:  # noqa: ANN401  of the library
+        gone = {(one.topic, one.partition) for one in partitions}
+        self._partitions -= gone
+        self._held = deque(one for one in self._held if (one.topic, one.partition) not in gone)
 
     def _note(self, fault: KafkaFault) -> None:
         if fault.fatal() or not isinstance(failure_of(fault, where=""), UnavailableError):

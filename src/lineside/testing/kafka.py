@@ -143,6 +143,38 @@ class KafkaContract:
             values = [one.value for one in heard if one.key == key]
             assert list(dict.fromkeys(values)) == [b"first", b"second"]
 
+    def test_a_member_commits_nothing_of_a_partition_that_another_has_now(
+        self, sender: KafkaSender, group: Group
+    ) -> None:
+        keys = [b"key %d" % number for number in range(40)]
+
+        def send(value: bytes) -> None:
+            sender.send([KafkaRecord(topic=group.topic, value=value, key=key) for key in keys])
+
+        send(b"first")
+        slow = group.join()
+        late = received(slow, len(keys))
+        send(b"second")
+        other, committed = group.join(), list[ReceivedRecord]()
+        for _ in range(_TURNS):
+            slow.pause(timeout_s=_TURN_S / 2)
+            committed += other.take(most=100, timeout_s=_TURN_S / 2)
+            if committed and len(committed) == 2 * len({one.key for one in committed}):
+                break
+        assert other.commit(committed)
+        assert not slow.commit(late)
+        slow.close()
+        other.close()
+        send(b"third")
+        last, again = group.join(), list[ReceivedRecord]()
+        for _ in range(_TURNS):
+            again += last.take(most=100, timeout_s=_TURN_S)
+            if len({one.key for one in again if one.value == b"third"}) == len(keys):
+                break
+        else:
+            pytest.fail("the third ones did not come")
+        assert not {one.place for one in committed} & {one.place for one in again}
+
     def test_a_paused_receiver_takes_nothing_and_stays_a_member(
         self, sender: KafkaSender, group: Group
     ) -> None:
