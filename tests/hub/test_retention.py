@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from lineside.core import FrameId
-from lineside.hub import HubConfig, Retention, Services, build_services
+from lineside.core import FrameId, RefusedError
+from lineside.hub import HubConfig, Retention, Services, build_services, check_checkpoints
+from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.learning.datasets import Teaching
 from lineside.hub.timers import RetentionSweep, folder_bytes
-from lineside.store import open_blobs, open_records
+from lineside.store import CHECKPOINT, open_blobs, open_records
+from lineside.store.contract import Signer
 from lineside.testing import FakeClock
 from tests.hub.conftest import Line
 
@@ -57,6 +59,48 @@ def test_the_data_folder_stays_within_its_limit_under_a_steady_flow(
         assert kept.records.log.verify(source).ok
     first = kept.records.log.read(limit=1)[0]
     assert first.position > 1, "no history went"
+
+
+def test_a_checkpoint_is_signed_and_one_that_was_changed_is_found(
+    kept: Services, clock: FakeClock, jpeg: Pictures
+) -> None:
+    line, log, documents = Line(kept, clock), kept.records.log, kept.records.documents
+    repository = kept.releases.repository
+
+    def forget(sign: Signer | None = None) -> None:
+        for number in range(5):
+            kept.plant_ingest.take([line.camera(jpeg(seed=number))])
+            clock.advance(1)
+        kept.ledger.anchor()
+        clock.advance(60)
+        hub = hub_source(kept.plant.site)
+        assert sum(
+            log.prune(source, before=clock.now(), anchors=hub, sign=sign) for source in log.heads()
+        )
+
+    def check() -> None:
+        check_checkpoints(documents, kept.config.trust_folder, clock=clock)
+
+    forget()
+    check()  # of an older version: no start has signed it yet
+    for _ in range(2):
+        kept.releases.ensure(keys=kept.config.keys_folder)
+    check()
+    forget(repository.sign)
+    repository.rotate("snapshot", keys=kept.config.keys_folder)
+    check()
+    (checkpoint, *_) = documents.page(CHECKPOINT)
+    unsigned = {name: value for name, value in checkpoint.body.items() if name != "signature"}
+    stranger = {**checkpoint.body["signature"], "keyid": "0" * 64}
+    for wrong, reason in (
+        (unsigned, "no signature"),
+        ({**checkpoint.body, "source_position": 3}, "not of these bytes"),
+        ({**unsigned, "signature": stranger}, "by no key"),
+    ):
+        documents.put(CHECKPOINT, checkpoint.id, body=wrong)
+        kept.releases.ensure(keys=kept.config.keys_folder)
+        with pytest.raises(RefusedError, match=reason):
+            check()
 
 
 def test_what_must_stay_is_said_once_when_it_is_too_large(

@@ -258,11 +258,14 @@ def _records(config: "HubConfig") -> str:
 
 def _chains(config: "HubConfig") -> str:
     from lineside.core import RefusedError
+    from lineside.hub import check_checkpoints
     from lineside.store import open_records
 
     if not _is_begun(config):
         return _NOT_BEGUN
-    with open_records(config.records_url, clock=SystemClock()) as records:
+    clock = SystemClock()
+    with open_records(config.records_url, clock=clock) as records:
+        check_checkpoints(records.documents, config.trust_folder, clock=clock)
         reports = [records.log.verify(source) for source in records.log.sources()]
     broken = [report for report in reports if not report.ok]
     if broken:

@@ -23,6 +23,7 @@ from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.eventlog.trace import trace
 from lineside.hub.models.evidence import version_page
 from lineside.hub.models.model_service import ModelService, Registration, open_models
+from lineside.hub.models.releases import check_checkpoints
 from lineside.hub.replay.repository import (
     AS_RECORDED,
     ReplayOrder,
@@ -66,6 +67,7 @@ __all__ = [
     "User",
     "build_services",
     "certificate_words",
+    "check_checkpoints",
     "create_app",
     "init_site",
     "issue_access_key",

@@ -190,9 +190,12 @@ class RetentionSweep:
             )
 
     def _prune(self, *, before: datetime) -> int:
-        log, site = self.services.records.log, self.services.plant.site
-        anchors = hub_source(site)
-        return sum(log.prune(source, before=before, anchors=anchors) for source in log.heads())
+        log, anchors = self.services.records.log, hub_source(self.services.plant.site)
+        repository = self.services.releases.repository
+        sign = repository.sign if repository.exists() else None
+        return sum(
+            log.prune(source, before=before, anchors=anchors, sign=sign) for source in log.heads()
+        )
 
     def _tell_limit(self, keep_bytes: int | None) -> None:
         is_over = keep_bytes == 0

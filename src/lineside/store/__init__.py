@@ -10,7 +10,7 @@ Not here: what a dataset, device or prediction is; anything live (links).
 from lineside.store.archive import ArchiveLimits
 from lineside.store.backup import BackupReport, backup
 from lineside.store.bucket import BucketObjects, open_objects
-from lineside.store.chain import ANCHOR_TYPE, anchor, check_anchors
+from lineside.store.chain import ANCHOR_TYPE, anchor, check_anchors, checkpoint_bytes
 from lineside.store.contract import (
     CHECKPOINT,
     LEAVING,
@@ -60,6 +60,7 @@ __all__ = [
     "anchor",
     "backup",
     "check_anchors",
+    "checkpoint_bytes",
     "open_blobs",
     "open_objects",
     "open_place",

@@ -11,8 +11,10 @@ Anchors are entries that name the heads of all chains, so that one chain vouches
 
 A chain alone shows that nothing inside it was changed, not that its end was not cut off or all of
 it written anew. The hub appends an anchor to its own chain at intervals; ``check_anchors`` then
-compares what each anchor named with what the log holds. A signature of the newest anchor would
-vouch for everything.
+compares what each anchor named with what the log holds.
+
+A checkpoint, where entries were forgotten, stands outside every chain, so it is signed:
+``checkpoint_bytes`` are what its signature is over.
 """
 
 import hashlib
@@ -24,6 +26,7 @@ from lineside.core import (
     Clock,
     Digest,
     InvalidError,
+    Json,
     RefusedError,
     decode_fast,
     encode,
@@ -78,6 +81,12 @@ class _Attributes:
     type: str
     time: datetime
     subject: str = ""
+
+
+def checkpoint_bytes(body: Mapping[str, Json]) -> bytes:
+    """A checkpoint as it is signed: all but its signature, canonical, behind a line of its own."""
+    plain = {name: value for name, value in body.items() if name != "signature"}
+    return b"lineside log checkpoint\n" + encode(plain)
 
 
 def cut_to_milliseconds(moment: datetime) -> datetime:

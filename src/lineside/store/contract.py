@@ -16,7 +16,7 @@ Names are the same on every database: PostgreSQL refuses NUL in text and index e
 statement is written.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +29,9 @@ LEAVING = "blob-leaving"
 
 CHECKPOINT = "log-checkpoint"
 """Kind of the documents that say where a pruned chain begins; the id is the source."""
+
+Signer = Callable[[bytes], Mapping[str, str]]
+"""Signs bytes; the signature as a document keeps it."""
 
 
 class Blobs(Protocol):
@@ -232,7 +235,9 @@ class EventLog(Protocol):
         """
         ...
 
-    def prune(self, source: str, *, before: datetime, anchors: str) -> int:
+    def prune(
+        self, source: str, *, before: datetime, anchors: str, sign: Signer | None = None
+    ) -> int:
         """Forget a source's entries that an anchor older than ``before`` covers; how many.
 
         The anchored entry itself stays, and a document of kind ``log-checkpoint`` keeps position
@@ -243,6 +248,7 @@ class EventLog(Protocol):
             source: whose chain.
             before: anchors that arrived before this moment count.
             anchors: the source whose chain holds the anchors.
+            sign: makes the signature that the checkpoint gets; None leaves it without.
 
         Raises:
             RefusedError: the chain is broken, or differs from the anchor; all of it is kept.

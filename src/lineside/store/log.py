@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lineside.core import Clock, NotFoundError, RefusedError
+from lineside.core import Clock, Json, NotFoundError, RefusedError
 from lineside.store.chain import (
     ANCHOR_TYPE,
     FIRST_PREVIOUS,
@@ -21,10 +21,11 @@ from lineside.store.chain import (
     anchored_head,
     chain_hash,
     checked,
+    checkpoint_bytes,
     cut_to_milliseconds,
     fault_of,
 )
-from lineside.store.contract import CHECKPOINT, ChainReport, LogEntry, Logged, check_limit
+from lineside.store.contract import CHECKPOINT, ChainReport, LogEntry, Logged, Signer, check_limit
 from lineside.store.documents import SqlDocuments, find_document, in_chunks
 from lineside.store.session import Session
 from lineside.store.tables import chains, entries
@@ -130,7 +131,9 @@ class SqlEventLog:
             return _broken(source, reason, count=count, at=link.source_position + 1)
         return ChainReport(source=source, entries=count, ok=True)
 
-    def prune(self, source: str, *, before: datetime, anchors: str) -> int:
+    def prune(
+        self, source: str, *, before: datetime, anchors: str, sign: Signer | None = None
+    ) -> int:
         with self._session.reading() as connection:
             chain = _chain(connection, source)
             anchor = _newest_anchor(connection, anchors=anchors, before=before)
@@ -141,7 +144,7 @@ class SqlEventLog:
         forgotten = 0
         while start.source_position < head.source_position - 1:
             upto = min(start.source_position + _PRUNE, head.source_position - 1)
-            start, count = self._forget(source, upto=upto, anchor=anchor)
+            start, count = self._forget(source, upto=upto, anchor=anchor, sign=sign)
             forgotten += count
         return forgotten
 
@@ -158,7 +161,9 @@ class SqlEventLog:
             raise _not_pruned(source, "the anchor names another hash", at=head.source_position)
         return start
 
-    def _forget(self, source: str, *, upto: int, anchor: Logged) -> tuple[Link, int]:
+    def _forget(
+        self, source: str, *, upto: int, anchor: Logged, sign: Signer | None
+    ) -> tuple[Link, int]:
         with self._session.transaction(), self._session.writing() as connection:
             chain = self._lock(connection, [source])[source].chain
             behind = sa.and_(entries.c.chain == chain, entries.c.source_position <= upto)
@@ -168,17 +173,16 @@ class SqlEventLog:
             if last is None:  # another process was first
                 return Link(source_position=upto), 0
             count = connection.execute(sa.delete(entries).where(behind)).rowcount
-            self._documents.put(
-                CHECKPOINT,
-                source,
-                body={
-                    "schema": "lineside.checkpoint/1",
-                    "source": source,
-                    "source_position": upto,
-                    "hash": last,
-                    "anchor": anchor.entry.id,
-                },
-            )
+            body: dict[str, Json] = {
+                "schema": "lineside.checkpoint/1",
+                "source": source,
+                "source_position": upto,
+                "hash": last,
+                "anchor": anchor.entry.id,
+            }
+            if sign is not None:
+                body["signature"] = dict(sign(checkpoint_bytes(body)))
+            self._documents.put(CHECKPOINT, source, body=body)
         return Link(source_position=upto, hash=last), count
 
     def _lock(self, connection: sa.Connection, sources: list[str]) -> dict[str, sa.Row[Any]]:

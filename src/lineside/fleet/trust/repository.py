@@ -25,10 +25,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lineside.core import Clock, ConflictError, Digest, InvalidError, NotFoundError, need
+from lineside.core import (
+    Clock,
+    ConflictError,
+    Digest,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    need,
+)
 from lineside.fleet.contract import Release, Target, version_key
 from lineside.fleet.trust.files import TIMESTAMP, MetadataFiles
-from lineside.fleet.trust.keys import drop_keys, new_key, read_keys, write_key
+from lineside.fleet.trust.keys import choose_signers, drop_keys, new_key, read_keys, write_key
 from lineside.fleet.trust.roles import (
     OFFLINE,
     ONLINE,
@@ -163,6 +171,41 @@ class UpdateRepository:
             names += [f"{meta.version}.{name}" for name, meta in listed.items()]
             names += [f"{state.snapshot.signed.version}.snapshot.json", TIMESTAMP]
             return {name: self.metadata(name) for name in names}
+
+    # ---- other bytes of the site
+
+    def sign(self, content: bytes) -> dict[str, str]:
+        """Sign bytes that are no metadata with a key of ``snapshot``; they must say what they are.
+
+        Raises:
+            NotFoundError: there is no repository.
+            RefusedError: its key is not here.
+        """
+        ids = self._settled().root.signed.get_delegated_role("snapshot").keyids
+        (signer, *_) = choose_signers(read_keys(self._online), ids, role="snapshot", threshold=1)
+        signature = signer.sign(content)
+        return {"keyid": signature.keyid, "sig": signature.signature}
+
+    def check_signature(self, content: bytes, signature: Mapping[str, object]) -> None:
+        """Check what ``sign`` made; keys that were replaced since still count.
+
+        Raises:
+            RefusedError: no root names the key for ``snapshot``, or these are not the bytes.
+        """
+        from securesystemslib.exceptions import UnverifiedSignatureError
+        from securesystemslib.signer import Signature
+        from tuf.api.metadata import Metadata, Root
+
+        found = Signature(str(signature.get("keyid")), str(signature.get("sig")), {})
+        for number in range(1, self._settled().root.signed.version + 1):
+            root = Metadata[Root].from_bytes(self.metadata(f"{number}.root.json")).signed
+            if found.keyid in root.get_delegated_role("snapshot").keyids:
+                try:
+                    root.get_key(found.keyid).verify_signature(found, content)
+                except UnverifiedSignatureError as error:
+                    raise RefusedError("the signature is not of these bytes") from error
+                return
+        raise RefusedError("the signature is by no key of the site")
 
     # ---- what the hub signs
 

@@ -7,6 +7,12 @@
    person takes an older version into use again, orders a rollback, or a roll-out goes back.
 4. Only what is signed is handed out, by the digest of its bytes; a device checks all of it again.
 5. A hub without a repository publishes nothing; one that runs makes it at its first start.
+
+The repository's key also signs the log's checkpoints, which say where a pruned chain begins:
+
+6. A checkpoint is signed in the transaction that forgets. Those of older versions have no
+   signature: the first start signs them, once, and a file beside the keys says that this is done.
+   From then on a checkpoint without signature is not believed.
 """
 
 import logging
@@ -14,10 +20,21 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lineside.core import Clock, ConflictError, Digest, NotFoundError, replace_durably, to_plain
+from lineside.core import (
+    Clock,
+    ConflictError,
+    Digest,
+    LinesideError,
+    NotFoundError,
+    RefusedError,
+    replace_durably,
+    to_plain,
+)
+from lineside.core.files import write_durably
 from lineside.fleet import (
     Release,
     Target,
@@ -31,16 +48,41 @@ from lineside.hub.downloads import Slots
 from lineside.hub.models.model_service import release_of
 from lineside.models import ModelVersions, PackageRecord, Registry
 from lineside.models.versions import Verdict
-from lineside.store import Blobs, Records
+from lineside.store import CHECKPOINT, Blobs, Documents, Records, checkpoint_bytes
 
 logger = logging.getLogger(__name__)
 
 RELEASE_KIND = "release"
 DIRECT_KIND = "direct-release"
+_LOG_SIGNED = "log-signed"
 _TRIES = 16
 _CACHED = 2
 _PAGE = 100
 _UNDATED = datetime.fromtimestamp(0, UTC)
+
+
+def check_checkpoints(documents: Documents, folder: Path, *, clock: Clock) -> None:
+    """Check the signatures of the log's checkpoints by the repository in ``folder``.
+
+    Raises:
+        RefusedError: one is wrong, or missing where the repository has signed all of them.
+    """
+    repository = UpdateRepository(folder, clock=clock, read=lambda digest: digest.encode())
+    are_signed = (folder / _LOG_SIGNED).exists()
+    for checkpoint in all_documents(documents, CHECKPOINT):
+        signature = checkpoint.body.get("signature")
+        if signature is None and not are_signed:
+            continue
+        try:
+            if not isinstance(signature, dict):
+                raise RefusedError("it has no signature")
+            repository.check_signature(checkpoint_bytes(checkpoint.body), signature)
+        except LinesideError as error:
+            raise RefusedError(
+                f"the checkpoint of {checkpoint.id} does not hold: {error.message}",
+                where=CHECKPOINT,
+                fix="Someone changed the database: restore a backup and keep this one as evidence.",
+            ) from error
 
 
 class Releases:
@@ -87,9 +129,11 @@ class Releases:
         if self.repository.exists():
             self.repository.renew()
             self._hand_out_root()
+            self._sign_checkpoints()
             return
         create_repository(self._folder, keys=keys, clock=self._clock, read=self._archive)
         self._hand_out_root()
+        self._sign_checkpoints()
         logger.warning(
             "root keys of the update repository were made in %s: take this folder off the machine "
             "(docs/reference/trust.md); the hub does not need it to sign packages", keys,
@@ -100,6 +144,18 @@ class Releases:
         path, root = self._folder / "root.json", self.repository.first_root()
         if not path.exists() or path.read_bytes() != root:
             replace_durably(path, root)
+
+    def _sign_checkpoints(self) -> None:
+        done = self._folder / _LOG_SIGNED
+        if done.exists():
+            return
+        for old in all_documents(self._documents, CHECKPOINT):
+            if "signature" not in old.body:
+                signature = self.repository.sign(checkpoint_bytes(old.body))
+                body = {**old.body, "signature": signature}
+                with suppress(ConflictError):  # another hub was first
+                    self._documents.put(CHECKPOINT, old.id, body=body, expect=old.version)
+        write_durably(done, b"The log's checkpoints are signed.\n")
 
     def publish(self, release: Release) -> Target | None:
         """Sign an approved version; None where the hub has no repository.
