@@ -45,6 +45,7 @@ SIGNED = (
     "/2015-03-31/functions/{name}/invocations",
     "/endpoints/{rest:path}",  # calls that are not offered: nothing is read or done
     "/2015-03-31/functions{rest:path}",
+    "/role-aliases/{alias}/credentials",  # by a client certificate
 )
 
 

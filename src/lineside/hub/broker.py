@@ -12,7 +12,6 @@
 import logging
 import os
 import shutil
-import ssl
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lineside.core import Clock, InvalidError, Plant, RefusedError, UnavailableError, load_plant
+from lineside.core import Clock, InvalidError, Plant, UnavailableError, load_plant
 from lineside.core.files import replace_durably
 from lineside.core.worker import Worker
 from lineside.fleet import CertificateAuthority
@@ -165,14 +164,7 @@ def _authenticator(
     enrolment: Enrolment, *, authority: CertificateAuthority, plant: Plant
 ) -> AuthenticateDevice:
     def admit(certificate: bytes) -> AuthenticatedDevice:
-        told = authority.check(ssl.DER_cert_to_PEM_cert(certificate).encode())
-        row = enrolment.inventory.find(told.device)
-        if row is None or not row.active:
-            raise RefusedError(
-                f"{told.device} is not enrolled",
-                where=told.device,
-                fix="Enrol it with a code of lineside device invite.",
-            )
+        told, row = enrolment.authenticate(certificate, authority=authority)
         access = device_access(plant, device=told.device, lines=row.lines)
         return AuthenticatedDevice(
             identity=told.device, serial=told.serial, ends_at=told.ends_at, access=access

@@ -80,12 +80,17 @@ class Refusal:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+_CONTRACTS = {
+    "jobs": "jobs", "things": "jobs", "endpoint": "jobs", "sagemaker": "jobs",
+    "role-aliases": "jobs", "s3": "s3", "v2": "inference",
+}  # fmt: skip
+
+
 def contract_of(path: str) -> str:
     """Name the contract whose form the failures of a path have."""
     if path.startswith("/endpoints/") or _FUNCTIONS.match(path):
         return "aws"
-    first = path.split("/")[1]
-    return {"jobs": "jobs", "things": "jobs", "s3": "s3", "v2": "inference"}.get(first, "problem")
+    return _CONTRACTS.get(path.split("/")[1], "problem")
 
 
 def refusal(error: LinesideError, *, path: str) -> Refusal:
@@ -107,7 +112,7 @@ def refusal(error: LinesideError, *, path: str) -> Refusal:
 
 def aws_refusal(status: int, code: str, *, message: str) -> Refusal:
     """An error as AWS' JSON protocol writes it."""
-    body = encode({"message": message, "Message": message, "ErrorCode": code})
+    body = encode({"message": message, "Message": message, "ErrorCode": code, "__type": code})
     return Refusal(
         status=status, body=body, media_type=_JSON,
         headers={"x-amzn-ErrorType": code, **request_id()},

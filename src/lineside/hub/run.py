@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -515,6 +516,7 @@ def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
             fix="Choose a free port.",
         ) from error  # fmt: skip
     files = server_files(config, clock=services.clock)
+    authority = config.authority_folder / "authority.crt"
     limits = ConnectionLimits(
         most=config.http_connections, most_per_address=config.http_connections_per_address
     )
@@ -528,6 +530,9 @@ def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
         http=limited_http(limits, figures), backlog=limits.backlog(), log_level="error",
         ws_max_size=_MOST_SOCKET_TEXT, timeout_graceful_shutdown=_GRACE_S, lifespan="on",
         ssl_certfile=files.certificate if files else None, ssl_keyfile=files.key if files else None,
+        # A device may show its certificate; nobody else has one of this authority.
+        ssl_ca_certs=str(authority) if files and authority.is_file() else None,
+        ssl_cert_reqs=ssl.CERT_OPTIONAL if files and authority.is_file() else ssl.CERT_NONE,
     )  # fmt: skip
     host = f"[{config.host}]" if family == socket.AF_INET6 else config.host
     url = f"{'https' if files else 'http'}://{host}:{listener.getsockname()[1]}"

@@ -9,6 +9,7 @@
 4. A body has to go on: in each ``body_s`` at least ``_LEAST_BYTES`` of it, or its end. While the
    server itself does not read on, no time passes.
 5. What is closed is counted, and said in the log once a minute.
+6. A certificate that the client showed stands in each request's state: ``client_certificate``, DER.
 """
 
 import asyncio
@@ -99,6 +100,9 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and (shown := tls.getpeercert(binary_form=True)):
+            self.app_state = {**self.app_state, "client_certificate": shown}
         if self._is_one_too_many():
             self._end("refused")
         else:

@@ -43,6 +43,7 @@ _TRIES_OF_NAME_AND_ADDRESS = 5
 _TRIES_OF_NAME = 50
 _TRIES_OF_ADDRESS = 30
 _PAGE = 1000
+_TEMPORARY_KEYS = 10
 
 
 class TooManyAttemptsError(LinesideError):
@@ -322,8 +323,9 @@ class Auth:
 
 
 def issue_access_key(
-    records: Records, *, name: str, clock: Clock, role: Role | None = None, thing: str = ""
-) -> AccessKey:
+    records: Records, *, name: str, clock: Clock, role: Role | None = None, thing: str = "",
+    ends_at: datetime | None = None,
+) -> AccessKey:  # fmt: skip
     """A key pair as AWS clients take it; list and revoke by name."""
     key = AccessKey(
         id="LSAK" + secrets.token_hex(8).upper(), secret=secrets.token_urlsafe(30), name=name,
@@ -333,8 +335,31 @@ def issue_access_key(
         "name": name, "secret": key.secret, "issued_at": rfc3339(clock.now()), "thing": thing,
         "role": None if role is None else role.value,
     }  # fmt: skip
+    if ends_at is not None:
+        body["ends_at"] = rfc3339(ends_at)
     records.documents.put("access-key", key.id, body=body)
     return key
+
+
+def issue_temporary_key(
+    records: Records, *, thing: str, clock: Clock
+) -> tuple[AccessKey, datetime]:
+    """A key of a thing for an hour, and its end; what is over of it goes, the oldest beyond ten."""
+    own = [
+        one for one in all_documents(records.documents, "access-key")
+        if one.body.get("thing") == thing and "ends_at" in one.body
+    ]  # fmt: skip
+    own.sort(key=lambda one: str(one.body["ends_at"]))
+    for place, one in enumerate(own):
+        if _is_over(one.body, now=clock.now()) or len(own) - place >= _TEMPORARY_KEYS:
+            revoke_access_key(records, one.id)
+    ends_at = clock.now() + timedelta(hours=1)
+    key = issue_access_key(records, name=thing, clock=clock, thing=thing, ends_at=ends_at)
+    return key, ends_at
+
+
+def _is_over(body: dict[str, Any], *, now: datetime) -> bool:
+    return "ends_at" in body and now >= parse_rfc3339(body["ends_at"])
 
 
 def issue_link(records: Records, *, name: str, clock: Clock, role: Role = Role.ADMIN) -> str:
@@ -342,9 +367,11 @@ def issue_link(records: Records, *, name: str, clock: Clock, role: Role = Role.A
     return Auth(records, clock=clock, session_hours=1).issue_link(name=name, role=role)
 
 
-def access_key(records: Records, key_id: str) -> AccessKey:
-    """``NotFoundError`` when it was never issued, or revoked."""
+def access_key(records: Records, key_id: str, *, now: datetime) -> AccessKey:
+    """``NotFoundError`` when it was never issued, was revoked, or is over."""
     body = records.documents.get("access-key", key_id).body
+    if _is_over(body, now=now):
+        raise NotFoundError("the key is over", where=key_id, fix="Ask for another.")
     role = body.get("role")
     return AccessKey(
         id=key_id, secret=str(body["secret"]), name=str(body["name"]),

@@ -14,6 +14,7 @@ nobody approves their own version (``models.ModelVersions``) holds for ``admin``
 | Identity | May |
 |---|---|
 | nobody | sign in, welcome page, styles, health; enrolment by code; inference calls (signed) |
+| a device's certificate | fetch a key for an hour |
 | ``session``, ``api`` | what the rights of its role allow (``RULES`` below) |
 | ``device`` | read packages, and the update repository that signs them |
 | ``ingest`` | hand in messages at ``/mqttingest`` |
@@ -94,7 +95,9 @@ _OPEN = (
     "/welcome",
     "/favicon.ico",
 )
-_OPEN_BELOW = ("/static/", "/api/v1/enrolment/", "/endpoints/", "/2015-03-31/functions")
+_OPEN_BELOW = (
+    "/static/", "/api/v1/enrolment/", "/endpoints/", "/2015-03-31/functions", "/role-aliases/",
+)  # fmt: skip
 _SIGNED_BELOW = ("/jobs/", "/things/", "/s3/")
 _FOR_DEVICES = re.compile(r"/api/v1/packages/[^/]+/content|/tuf/(metadata|targets)/.+|/s3(/.*)?")
 
@@ -165,6 +168,8 @@ RULES: dict[Right, str] = {
         GET /api/v1/jobs/{job}/executions
         GET /api/v1/rollouts
         GET /api/v1/rollouts/{rollout}
+        GET /endpoint
+        POST /sagemaker
         GET /jobs
         GET /jobs/{job}
         GET /jobs/{job}/job-document
@@ -298,7 +303,7 @@ RULES: dict[Right, str] = {
 
 def may_be_signed(path: str) -> bool:
     """Return whether a path takes a signature in place of a session; the route checks it."""
-    return path in ("/jobs", "/s3") or path.startswith(_SIGNED_BELOW)
+    return path in ("/jobs", "/s3", "/endpoint", "/sagemaker") or path.startswith(_SIGNED_BELOW)
 
 
 def is_open(path: str) -> bool:

@@ -88,11 +88,8 @@ def function_called(hub: Services, call: Invocation) -> str:
 
 def check_signature(hub: Services, request: SignedRequest) -> None:
     """``SignatureRefusedError`` where a request is not signed by a key of ours."""
-    verify(
-        request,
-        secret_of=lambda key: access_key(hub.records, key).secret,
-        now=hub.clock.now(),
-    )
+    now = hub.clock.now()
+    verify(request, secret_of=lambda key: access_key(hub.records, key, now=now).secret, now=now)
 
 
 def bare_name(name: str) -> str:

@@ -1,5 +1,8 @@
 """``/jobs`` and ``/things``: the job service for AWS' ``iot`` and ``iot-jobs-data`` clients.
 
+Also the calls by which a client of the edge-manager sample starts: ``/role-aliases`` (a key for an
+hour, by a device's certificate), ``/endpoint`` and ``/sagemaker`` (``DescribeDevice``).
+
 Errors are AWS' own (``x-amzn-ErrorType``). Operators have a session, a token, or an access key with
 a role; a thing's client signs with a key that was issued for this thing. Paths of both are the
 same, as they are with AWS, where the host parts them; here the service that the signature names
@@ -10,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired, TypedDict, cast
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -22,6 +26,7 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
     decode_json,
+    rfc3339,
 )
 from lineside.fleet import JobQuery
 from lineside.fleet.jobs.names import arn_of
@@ -46,14 +51,17 @@ from lineside.fleet.jobs.requests import (
     read_fields,
 )
 from lineside.fleet.jobs.service import CancelExecution, ExecutionName, JobPage
-from lineside.hub.access.auth import AccessKey, access_key
+from lineside.hub.access.auth import AccessKey, access_key, issue_temporary_key
 from lineside.hub.access.permissions import Identity, authorize
 from lineside.hub.api.wire import Body, Hub, aws_error, json_response, responds, signed_request
+from lineside.hub.devices.enrolment import HUB_HOST
 from lineside.hub.services import Services
 
 _SERVICE = re.compile(r"Credential=[^/,\s]+/\d+/[^/,\s]+/([^/,\s]+)/aws4_request")
 _THING = re.compile(r"/things/([^/]+)/")
 _DATA_PLANE = "iot-jobs-data"
+_STARTS = ("/endpoint", "/sagemaker")
+_DESCRIBE_DEVICE = "SageMaker.DescribeDevice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +83,16 @@ def caller_of(
     """
     if identity is not None:
         return Caller(name=identity.name, device=False)  # the gate has looked at the role
+    now = hub.clock.now()
     key_id = verify(
-        request, secret_of=lambda key: access_key(hub.records, key).secret, now=hub.clock.now()
+        request, secret_of=lambda key: access_key(hub.records, key, now=now).secret, now=now
     )
-    key = access_key(hub.records, key_id)
+    key = access_key(hub.records, key_id, now=now)
     if _service_of(request) == _DATA_PLANE:
         _check_thing(key, path=path)
         return Caller(name=key.name, device=True)
+    if key.thing and path in _STARTS:
+        return Caller(name=key.thing, device=True)
     authorize(Identity(name=key.name, kind="key", role=key.role), method=request.method, path=path)
     return Caller(name=key.name, device=False)
 
@@ -475,3 +486,95 @@ def _text_field(fields: dict[str, Any], name: str) -> str:
     if value is not None and not isinstance(value, str):
         raise InvalidError(f"{name} is no text", where=name, fix="Write text.")
     return value or ""
+
+
+# ---- what the edge-manager sample's programs ask when they start
+
+
+class RoleCredentials(TypedDict):
+    """A key that holds for an hour."""
+
+    credentials: dict[str, str]
+
+
+class EndpointAddress(TypedDict):
+    """A host's name."""
+
+    endpointAddress: str
+
+
+class DescribedDevice(TypedDict):
+    """An enrolled device; its name is that of its thing."""
+
+    DeviceArn: str
+    DeviceName: str
+    DeviceFleetName: str
+    IotThingName: str
+    RegistrationTime: int
+
+
+@router.get("/role-aliases/{alias}/credentials", summary="AssumeRoleWithCertificate")
+@responds(RoleCredentials)
+def role_credentials(hub: Hub, request: Request, *, alias: str) -> Response:
+    """A key for the device whose certificate the connection showed; every alias means the same."""
+    del alias
+    try:
+        if (shown := getattr(request.state, "client_certificate", None)) is None:
+            raise RefusedError(
+                "no client certificate", fix="Connect by HTTPS with the device's certificate."
+            )
+        enrolment = hub.enrolment
+        _, row = enrolment.authenticate(shown, authority=enrolment.authority())
+        key, ends_at = issue_temporary_key(hub.records, thing=row.device, clock=hub.clock)
+    except LinesideError as error:
+        return _refused(error)
+    return json_response(
+        {
+            "credentials": {
+                "accessKeyId": key.id, "secretAccessKey": key.secret,
+                "sessionToken": key.id,  # clients want one; the key itself is over in an hour
+                "expiration": rfc3339(ends_at),
+            }
+        }
+    )  # fmt: skip
+
+
+@router.get("/endpoint", summary="DescribeEndpoint")
+@responds(EndpointAddress)
+def describe_endpoint(
+    hub: Hub, request: Request, *, body: Body,
+    kind: Annotated[str, Query(alias="endpointType")] = "",
+) -> Response:  # fmt: skip
+    """The bus for ``iot:Data-ATS`` and ``iot:Data``, else the hub, as the caller reached it."""
+
+    def act(_: Caller) -> object:
+        here = request.url.hostname or ""
+        bus = urlsplit(hub.enrolment.bus_url).hostname or here
+        is_bus = kind in ("", "iot:Data", "iot:Data-ATS")
+        return {"endpointAddress": bus.replace(HUB_HOST, here) if is_bus else request.url.netloc}
+
+    return _served(hub, request, body, act=act)
+
+
+@router.post("/sagemaker", summary="SageMaker: DescribeDevice")
+@responds(DescribedDevice)
+def describe_device(hub: Hub, request: Request, *, body: Body) -> Response:
+    """A device asks for itself; any name of a fleet is said back."""
+
+    def act(caller: Caller) -> object:
+        if request.headers.get("x-amz-target") != _DESCRIBE_DEVICE:
+            raise InvalidError(
+                "only DescribeDevice is offered", where="X-Amz-Target", fix=_DESCRIBE_DEVICE
+            )
+        fields = _fields(body)
+        name, fleet = _text_field(fields, "DeviceName"), _text_field(fields, "DeviceFleetName")
+        if caller.device and name != caller.name:
+            raise NotFoundError("a device describes itself only", where=name, fix=caller.name)
+        row = hub.enrolment.inventory.one(name)
+        return {
+            "DeviceArn": f"arn:aws:sagemaker:local:000000000000:device-fleet/{fleet}/device/{name}",
+            "DeviceName": name, "DeviceFleetName": fleet, "IotThingName": row.device,
+            "RegistrationTime": int(row.enrolled_at.timestamp()),
+        }  # fmt: skip
+
+    return _served(hub, request, body, act=act)

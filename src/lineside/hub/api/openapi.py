@@ -25,12 +25,12 @@ _STATUSES = (400, 401, 403, 404, 409, 410, 413, 415, 429, 500, 501, 503)
 _DEEP = 12
 
 
-class AwsError(TypedDict):
-    """A failure as AWS' JSON protocol writes it; ``x-amzn-ErrorType`` has the code too."""
-
-    message: str
-    Message: str
-    ErrorCode: str
+AwsError = TypedDict(  # ``__type`` would be mangled in a class
+    "AwsError", {"message": str, "Message": str, "ErrorCode": str, "__type": str}
+)
+AwsError.__doc__ = (
+    "A failure as AWS' JSON protocol writes it; ``x-amzn-ErrorType`` has the code too."
+)
 
 
 class InferenceError(TypedDict):

@@ -249,8 +249,10 @@ def _admit(hub: Hub, request: Request, body: bytes) -> None:
         if hub.bucket.is_own(key_id):
             return
     else:
-        key_id = verify(signed, secret_of=lambda key: access_key(hub.records, key).secret, now=now)
-    key = access_key(hub.records, key_id)
+        key_id = verify(
+            signed, secret_of=lambda key: access_key(hub.records, key, now=now).secret, now=now
+        )
+    key = access_key(hub.records, key_id, now=now)
     if not key.thing or request.method not in _READING:
         caller = Identity(name=key.name, kind="key", role=key.role)
         authorize(caller, method=request.method, path=request.url.path)

@@ -11,6 +11,7 @@
 
 import logging
 import secrets
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -117,6 +118,19 @@ class Enrolment:
     def authority(self) -> CertificateAuthority:
         """``NotFoundError`` before ``lineside hub init``."""
         return CertificateAuthority.open(self._config.authority_folder, clock=self._clock)
+
+    def authenticate(
+        self, certificate: bytes, *, authority: CertificateAuthority
+    ) -> tuple[DeviceCertificate, EnrolledDevice]:
+        """The enrolled device that showed this certificate (DER); ``RefusedError``."""
+        shown = authority.check(ssl.DER_cert_to_PEM_cert(certificate).encode())
+        row = self.inventory.find(shown.device)
+        if row is None or not row.active:
+            raise RefusedError(
+                f"{shown.device} is not enrolled", where=shown.device,
+                fix="Enrol it with a code of lineside device invite.",
+            )  # fmt: skip
+        return shown, row
 
     # ---- invitations
 

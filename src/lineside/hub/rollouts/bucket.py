@@ -262,7 +262,9 @@ class Bucket:
     def secret_of(self, key_id: str) -> str:
         """Of the hub's own key, or of one that was issued; ``NotFoundError``."""
         own = self.link_key()
-        return own.secret if key_id == own.id else access_key(self._records, key_id).secret
+        if key_id == own.id:
+            return own.secret
+        return access_key(self._records, key_id, now=self._clock.now()).secret
 
     def is_own(self, key_id: str) -> bool:
         """Return whether the hub itself signed with this key."""

@@ -1,0 +1,298 @@
+"""The calls of the edge-manager sample's programs, in their order, against a real hub and device.
+
+``run.py`` and ``ota.py`` (Defect detection using computer vision at the edge with Amazon SageMaker)
+ask for credentials by certificate, describe device and bus, take a job over MQTT, fetch and unpack
+its archive, load it into the agent, and hand the network pixels. Each request is one of theirs.
+"""
+
+import io
+import json
+import ssl
+import tarfile
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+from botocore.exceptions import ClientError
+from paho.mqtt.enums import CallbackAPIVersion
+
+from lineside.core import NotFoundError, SystemClock
+from lineside.edge import HubSource
+from lineside.edge.hub_client import Access
+from lineside.edge.identity.certificates import IdentityFiles
+from lineside.edge.identity.trust import SignedPackages
+from lineside.fleet import NewJob, Target
+from lineside.fleet.wire import agent_pb2
+from lineside.hub.access.auth import access_key, issue_temporary_key, revoke_keys_of_thing
+from lineside.models.wrap import read_wrapping, wrapped
+from lineside.testing import FakeClock
+from lineside.testing.links import wait_until
+from lineside.testing.networks import shades
+from tests.edge.serving import STARTED_S, Client, edge_config, refused, served
+from tests.journeys.test_enrolment import Site, settings_of, started
+from tests.links.conftest import free_port
+from tests.models.test_wrap import SHADES
+
+pytestmark = pytest.mark.slow
+CLOCK = SystemClock()
+SIDE_PX = 224
+T = "$aws/things/edge-1/jobs"
+ENDPOINTS = {"iot": "", "s3": "/s3", "sagemaker": "/sagemaker"}
+Boto = Callable[[str], Any]
+
+
+@pytest.fixture
+def site(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Site]:
+    """A hub that devices reach by certificate, and a device that is enrolled."""
+    settings = settings_of(tmp_path, bus_tls=f"127.0.0.1:{free_port()}", bus_broker="amqtt")
+    with started(settings, tmp_path) as found:
+        assert found.enrol("edge-1", found.invite(capsys, "edge-1")) == 0
+        yield found
+
+
+@pytest.fixture
+def identity(site: Site) -> IdentityFiles:
+    return IdentityFiles.below(site.settings("edge-1").folder)
+
+
+@pytest.fixture
+def boto(site: Site, identity: IdentityFiles) -> Iterator[Boto]:
+    """``app.get_client``: temporary credentials by certificate, then a client of that service."""
+    opened = []
+
+    def get_client(service: str) -> Any:  # noqa: ANN401  boto3 has no types
+        given = credentials(site.hub.url, identity)
+        opened.append(
+            boto3.client(
+                service, "eu-west-1", aws_access_key_id=given["accessKeyId"],
+                aws_secret_access_key=given["secretAccessKey"],
+                aws_session_token=given["sessionToken"], verify=str(identity.authority),
+                endpoint_url=site.hub.url + ENDPOINTS[service],
+            )
+        )  # fmt: skip
+        return opened[-1]
+
+    yield get_client
+    for one in opened:
+        one.close()
+
+
+def fetched(address: str, identity: IdentityFiles, *, shown: bool) -> bytes:
+    """Read an address of the hub, with or without the device's certificate."""
+    context = ssl.create_default_context(cafile=str(identity.authority))
+    if shown:
+        context.load_cert_chain(identity.pair)
+    handler = urllib.request.HTTPSHandler(context=context)
+    with urllib.request.build_opener(handler).open(address, timeout=STARTED_S) as answer:
+        data: bytes = answer.read()
+    return data
+
+
+def credentials(url: str, identity: IdentityFiles, *, shown: bool = True) -> dict[str, str]:
+    address = f"{url}/role-aliases/SageMakerEdge-defect-detection/credentials"
+    found: dict[str, str] = json.loads(fetched(address, identity, shown=shown))["credentials"]
+    return found
+
+
+@pytest.fixture
+def published(site: Site) -> Target:
+    """A classifier of 224 x 224 pixels that the site signed."""
+    toml = SHADES.replace("_px = 16", f"_px = {SIDE_PX}").encode()
+    wrapping = read_wrapping(toml, where="wrap.toml")
+    data = wrapped(shades(side=SIDE_PX), wrapping, pictures=[], clock=CLOCK)
+    services = site.hub.services
+    digest = services.packages.add(data, by="anna").digest
+    services.releases.used(digest, inspection="stock", leaving=())
+    found = services.releases.target_of(digest)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def agent(site: Site, tmp_path: Path) -> Iterator[Client]:
+    """The device's socket; what it trusts was believed at its last refresh."""
+    folder = site.settings("edge-1").folder
+    settings = site.settings("edge-1")
+    access = Access(token_file=settings.token_file, ca=settings.ca)
+    source = HubSource(site.hub.url, token=access.token, tls=access.tls)
+    SignedPackages(folder, clock=CLOCK, source=source).refresh()
+    config = edge_config(tmp_path, data_dir=str(folder), unsigned="refused")
+    with served(config, clock=FakeClock(start=CLOCK.now())) as found:
+        yield found.client
+
+
+class Ota:
+    """``ota.py``: subscribes to what it believes the answers are, takes a job, unpacks, reports."""
+
+    def __init__(
+        self, *, identity: IdentityFiles, address: tuple[str, int], boto: Boto, home: Path
+    ) -> None:
+        self._boto, self._home = boto, home
+        self._seen: list[str] = []
+        self.client = paho.Client(CallbackAPIVersion.VERSION2)
+        context = ssl.create_default_context(cafile=str(identity.authority))
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(identity.pair)
+        self.client.tls_set_context(context)
+        self.client.on_connect = self._on_connect
+        self.client.on_message = self._on_message
+        self.client.connect(*address, keepalive=45)
+        self.client.loop_start()
+
+    def close(self) -> None:
+        self.client.loop_stop()
+        self.client.disconnect()
+
+    def _on_connect(self, *_: object) -> None:
+        for last in ("notify", "accepted", "rejected"):
+            self.client.subscribe(f"{T}/{last}")
+        self.client.publish(f"{T}/get")
+
+    def _on_message(self, _client: object, _given: object, message: paho.MQTTMessage) -> None:
+        if message.topic.endswith("notify"):
+            self.client.publish(f"{T}/get")
+        elif message.topic.endswith("accepted"):
+            answer = json.loads(message.payload)
+            if answer.get("queuedJobs") is not None:
+                for job in answer["queuedJobs"][:1]:
+                    self.client.publish(f"{T}/{job['jobId']}/get")
+            elif answer.get("execution") is not None:
+                execution = answer["execution"]
+                self._update(execution["jobId"], "IN_PROGRESS", "Trying to get/load the model")
+                self._process(execution["jobId"], execution["jobDocument"])
+
+    def _update(self, job: str, status: str, info: str) -> None:
+        payload = {
+            "status": status, "statusDetails": {"info": info}, "includeJobExecutionState": False,
+            "includeJobDocument": False, "stepTimeoutInMinutes": 2,
+        }  # fmt: skip
+        self.client.publish(f"{T}/{job}/update", json.dumps(payload))
+
+    def _process(self, job: str, document: dict[str, str]) -> None:
+        if job in self._seen:
+            return
+        self._seen.append(job)
+        try:
+            got = self._boto("s3").get_object(
+                Bucket=document["model_package_bucket"], Key=document["model_package_key"]
+            )
+            place = self._home / document["model_name"] / document["model_version"]
+            with tarfile.open(fileobj=io.BytesIO(got["Body"].read())) as packed:
+                packed.extractall(place, filter="data")
+            self._update(job, "SUCCEEDED", "Model deployed")
+        except Exception as error:  # noqa: BLE001  as the sample does it
+            self._update(job, "FAILED", str(error))
+
+
+def image_values(value: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """An image as ``run.py`` prepares it: float32, channel-first, 0 to 255."""
+    image = np.full((SIDE_PX, SIDE_PX, 3), value, np.uint8)
+    return np.expand_dims(image.astype(np.float32).transpose((2, 0, 1)), axis=0)
+
+
+def test_the_programs_of_the_sample_run_from_start_to_answer(
+    site: Site, identity: IdentityFiles, boto: Boto, published: Target, tmp_path: Path
+) -> None:
+    iot, sagemaker = boto("iot"), boto("sagemaker")
+    told = sagemaker.describe_device(DeviceName="edge-1", DeviceFleetName="defect-detection")
+    assert told["IotThingName"] == "edge-1"
+    host = iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+    assert host == "127.0.0.1"
+    port = int(site.config.bus_tls.rpartition(":")[2])
+
+    home = tmp_path / "model" / "dev"
+    ota = Ota(identity=identity, address=(host, port), boto=boto, home=home)
+    service = site.hub.services.job_desk.service
+    document = {
+        "type": "new_model", "model_version": "1.2", "model_name": "img-classification",
+        "model_package_bucket": "lineside",
+        "model_package_key": published.path.removesuffix(".lspkg") + ".tar.gz",
+    }  # fmt: skip
+    job = str(uuid.uuid4())
+    try:
+        service.create(NewJob(job_id=job, targets=("edge-1",), document=document))
+        wait_until(lambda: service.executions(job)[0].status.value not in ("QUEUED", "IN_PROGRESS"))
+    finally:
+        ota.close()
+    ended = service.executions(job)[0]
+    assert (ended.status.value, ended.details) == ("SUCCEEDED", {"info": "Model deployed"})
+
+    with agent(site, tmp_path) as client:
+        stub, name = client.agent, "img-classification-1-2"
+        stub.LoadModel(
+            agent_pb2.LoadModelRequest(url=str(home / "img-classification" / "1.2"), name=name)
+        )
+        (model,) = stub.ListModels(agent_pb2.ListModelsRequest()).models
+        meta = model.input_tensor_metadatas[0]
+        for value, wanted in ((10, "dark"), (250, "bright")):
+            tensor = agent_pb2.Tensor(byte_data=image_values(value).tobytes())
+            tensor.tensor_metadata.CopyFrom(meta)
+            got = stub.Predict(agent_pb2.PredictRequest(name=name, tensors=[tensor])).tensors[0]
+            found = np.frombuffer(got.byte_data, np.float32).reshape(got.tensor_metadata.shape)
+            assert found.ravel().sum() == pytest.approx(1.0)
+            assert ("dark", "bright")[int(found.argmax())] == wanted
+        said = np.array([[0.25, 0.75]], np.float32)
+        capture = agent_pb2.CaptureDataRequest(model_name=name, capture_id=str(uuid.uuid4()))
+        for tensors, label, values in (
+            (capture.input_tensors, "input", image_values(9)),
+            (capture.output_tensors, "output", said),
+        ):
+            given = tensors.add(byte_data=values.tobytes())
+            given.tensor_metadata.name = label
+            given.tensor_metadata.data_type = agent_pb2.FLOAT32
+            given.tensor_metadata.shape.extend(values.shape)
+        stub.CaptureData(capture)
+        stub.UnLoadModel(agent_pb2.UnLoadModelRequest(name=name))
+        assert not stub.ListModels(agent_pb2.ListModelsRequest()).models
+
+
+def test_an_archive_from_a_presigned_link_is_proved_when_it_is_loaded(
+    site: Site, published: Target, identity: IdentityFiles, tmp_path: Path
+) -> None:
+    key = published.path.removesuffix(".lspkg") + ".tar.gz"
+    link = site.hub.services.bucket.link(f"s3://lineside/{key}", seconds=60)
+    data = fetched(link, identity, shown=False)
+    with tarfile.open(fileobj=io.BytesIO(data)) as packed:
+        packed.extractall(tmp_path / "signed", filter="data")
+    (package,) = (tmp_path / "signed").iterdir()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / package.name).write_bytes(package.read_bytes() + b" ")
+    with agent(site, tmp_path) as client:
+        load = client.agent.LoadModel
+        assert load(agent_pb2.LoadModelRequest(url=str(tmp_path / "signed"), name="a-1")).model.name
+        code, sentence = refused(load, agent_pb2.LoadModelRequest(url=str(other), name="b-1"))
+        assert (code, "not signed" in sentence) == ("FAILED_PRECONDITION", True)
+
+
+def test_a_key_by_certificate_is_its_devices_alone_and_over_in_an_hour(
+    site: Site, identity: IdentityFiles, boto: Boto
+) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        credentials(site.hub.url, identity, shown=False)
+    sagemaker, iot = boto("sagemaker"), boto("iot")
+    for name in ("edge-2", "nobody"):
+        with pytest.raises(ClientError, match="ResourceNotFound"):
+            sagemaker.describe_device(DeviceName=name, DeviceFleetName="any")
+    with pytest.raises(ClientError, match="InvalidRequest"):
+        sagemaker.list_devices()
+    with pytest.raises(ClientError, match="AccessDenied"):
+        iot.list_jobs()
+    records = site.hub.services.records
+    issued = [issue_temporary_key(records, thing="edge-1", clock=CLOCK) for _ in range(15)]
+    key, ends_at = issued[-1]
+    assert access_key(records, key.id, now=CLOCK.now()).thing == "edge-1"
+    with pytest.raises(NotFoundError, match="over"):
+        access_key(records, key.id, now=ends_at)
+    assert revoke_keys_of_thing(records, "edge-1") == 10
+    site.hub.services.enrolment.revoke("edge-1", by="anna", reason="lost")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        credentials(site.hub.url, identity)
