@@ -112,13 +112,13 @@ def test_defect_4_what_is_watched_in_training_is_never_changed_by_chance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch = pytest.importorskip("torch")
+    from lineside.training.common.loop import LoopPlan, Round
     from lineside.training.tasks.count import numbers
-    from lineside.training.tasks.detect.loop import LoopPlan, Round
 
     samples = tuple(counted(number) for number in range(6))
     plan = LoopPlan(name="part", seed=1, steps=1, rate=1e-3, batch=2)
     each = Round(name="part", learn=samples[:4], judge=samples[4:])
-    student = numbers._Counter(plan, each, numbered=numbers.Numbered(Grey(), most=2))  # type: ignore[arg-type]  # all it needs
+    student = numbers.NumberStudent(plan, each, numbered=numbers.Numbered(Grey(), most=2))  # type: ignore[arg-type]  # all it needs
     student.network.eval()
 
     def changed(*_: object, **__: object) -> None:
@@ -144,8 +144,7 @@ def test_defect_5_pictures_are_prepared_as_the_trunk_was_and_nothing_moves_with_
 
 def test_defect_6_the_best_weights_are_kept_and_not_the_last(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    from lineside.training.tasks.contract import Parallel
-    from lineside.training.tasks.detect.loop import EPOCH, Course, LoopPlan, descend
+    from lineside.training.common.loop import EPOCH, Course, LoopPlan, Parallel, descend
 
     class Student:
         """One number that grows; what is watched is best after the first epoch."""

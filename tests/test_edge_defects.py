@@ -166,8 +166,8 @@ def test_defect_8_segmentation_keeps_the_best_weights_and_not_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     torch = pytest.importorskip("torch")
+    from lineside.training.common.loop import Parallel
     from lineside.training.job import Steps
-    from lineside.training.tasks.contract import Parallel
     from lineside.training.tasks.segment import fit as fitting
     from lineside.training.tasks.segment.network import UNet
     from lineside.training.tasks.segment.training_set import prepare_for, prepared_picture

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Policy
+from lineside.training.common.loop import Parallel
 from lineside.training.tasks.classify import head
 from lineside.training.tasks.classify.head import (
     Space,
@@ -27,7 +28,6 @@ from lineside.training.tasks.classify.tuning import (
     harmless,
     tune,
 )
-from lineside.training.tasks.contract import Parallel
 from lineside.vision import Decision, prepare
 from lineside.vision.decide import decide_classes
 

@@ -14,9 +14,7 @@ from lineside.models import Package, Predictor
 from lineside.testing.trays import tray, tray_folder
 from lineside.training import TrainJob, TrainResult, run_job
 from lineside.training.tasks.count.learn import reached
-from lineside.training.tasks.count.network import NumberNetwork
 from lineside.training.tasks.count.numbers import (
-    LearnedNumbers,
     best_temperature,
     change,
     most_of,
@@ -180,13 +178,7 @@ def test_runs_of_numbers_hold_the_truth_as_often_as_they_promise() -> None:
         truth = rng.integers(0, 7, 600)
         seen = truth + rng.normal(0, 0.9, 600)
         logits = (-0.5 * (np.arange(8)[None] - seen[:, None]) ** 2).astype(np.float32)
-        learned = LearnedNumbers(
-            network=NumberNetwork(most=6),  # the rule rests on the logits alone
-            logits=logits[:200],
-            truth=truth[:200],
-            history=(),
-        )
-        rule = number_rule(learned, most=6, policy=Policy(error_rate=0.1))
+        rule = number_rule(logits[:200], truth[:200], most=6, policy=Policy(error_rate=0.1))
         told = [count_likely(row, rule) for row in logits[200:]]
         covered.append(
             np.mean(

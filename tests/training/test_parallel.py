@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from lineside.training.tasks.contract import Parallel
+from lineside.training.common.loop import Parallel
 
 BATCH = 7
 
@@ -14,7 +14,7 @@ WORKER = """
 import sys
 import torch
 from torch import distributed, nn
-from lineside.training.tasks.contract import ProcessGroup
+from lineside.training.common.loop import ProcessGroup
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)

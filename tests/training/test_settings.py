@@ -11,8 +11,8 @@ import lineside.training
 from lineside.core import Inspection, InvalidError, Task
 from lineside.testing import FakeClock
 from lineside.training import Bench, Progress, TrainJob, read_space, run_job
+from lineside.training.common.loop import steps_asked
 from lineside.training.tasks import SETTINGS, check_settings
-from lineside.training.tasks.detect.loop import steps_asked
 
 ROOT = Path(__file__).parents[2]
 SOURCES = Path(lineside.training.__file__).parent

@@ -10,9 +10,9 @@ from lineside.models import (
     build_package,
 )
 from lineside.testing.packages import bare_manifest
+from lineside.training.common.backbone import channels_last
 from lineside.training.common.export import onnx_bytes
-from lineside.training.tasks.detect.fitting import quick
-from lineside.training.tasks.detect.loop import seeded
+from lineside.training.common.loop import seeded
 from lineside.training.tasks.detect.network import OUTPUTS, TEMPLATE_CHANNELS, VARIES, CentreNetwork
 from lineside.vision import CountRule, Crop, DetectRule, Prepare
 
@@ -24,7 +24,7 @@ UNTRAINED_RULE = DetectRule(
 def untrained_network(*, template: bool) -> CentreNetwork:
     """Always the same one."""
     seeded(3)
-    return quick(CentreNetwork(labels=2, template=template)).eval()
+    return channels_last(CentreNetwork(labels=2, template=template)).eval()
 
 
 def untrained(

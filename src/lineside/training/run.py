@@ -27,6 +27,7 @@ from lineside.models import (
 from lineside.models.archive import with_sbom
 from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.training.common.export import BOUND, ENGINE_FILE, with_scaled_input
+from lineside.training.common.loop import Parallel
 from lineside.training.evaluation.evaluate import (
     TRAINING_FILE,
     CaseEvaluation,
@@ -52,7 +53,6 @@ from lineside.training.job import (
 from lineside.training.report.task_report import task_page, task_report
 from lineside.training.source import Data, leaks_of, lineage_of, open_data
 from lineside.training.tasks import Trained, Work, check_settings, learner_for
-from lineside.training.tasks.contract import Parallel
 from lineside.training.tasks.metrics import judge_all
 
 _TELL_EVERY = 50

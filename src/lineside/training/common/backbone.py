@@ -9,12 +9,14 @@ multiples of 16.
 import copy
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lineside.core import need
+
+M = TypeVar("M", bound=nn.Module)
 
 STRIDE_4_CHANNELS = 24
 STRIDE_8_CHANNELS = 40
@@ -159,11 +161,15 @@ def lite0_backbone() -> Lite0Backbone:
 
 def fast_backbone() -> Lite0Backbone:
     """The frozen trunk laid out so that convolutions on many crops are quick."""
-    trunk = lite0_backbone()
-    for parameter in trunk.parameters():
+    return channels_last(lite0_backbone())
+
+
+def channels_last(network: M) -> M:
+    """The network itself, laid out so that convolutions on many crops are quick."""
+    for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return trunk
+    return network
 
 
 def published_weights() -> dict[str, Tensor]:

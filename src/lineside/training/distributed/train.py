@@ -149,8 +149,8 @@ def _work(facts: dict[str, Any]) -> None:
     """One worker: go on from the newest checkpoint, report after each epoch, leave the result."""
     from ray import train
 
+    from lineside.training.common.loop import ProcessGroup
     from lineside.training.run import Crew, run_job
-    from lineside.training.tasks.contract import ProcessGroup
 
     job = decode(TrainJob, facts["job"], where="job")
     first = train.get_context().get_world_rank() == 0

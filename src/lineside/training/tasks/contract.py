@@ -6,19 +6,18 @@ sample says ``split == Part.VALID`` are the first choice for it. What the packag
 never handed in.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import Parameter
 
 from lineside.core import Digest
 from lineside.datasets import Leak, Sample, Skipped
 from lineside.models import HealthLimits
+from lineside.training.common.loop import Parallel
 from lineside.training.job import Steps, TrainJob
 from lineside.training.source import LeakSearch
 from lineside.vision import (
@@ -33,54 +32,6 @@ from lineside.vision import (
     Prepare,
     decode_picture,
 )
-
-T = TypeVar("T")
-
-
-class Parallel:
-    """One process alone; the shape of ``ProcessGroup`` without it."""
-
-    rank = 0
-    size = 1
-
-    def share(self, batch: Sequence[T]) -> list[T]:
-        """This process's part of a batch; possibly empty."""
-        return list(batch)
-
-    def average(self, parameters: Iterable[Parameter], *, own: int, batch: int) -> None:
-        """Make every gradient that of the whole batch.
-
-        Args:
-            parameters: after ``backward`` of the mean loss over this process's share.
-            own: how many items that share had.
-            batch: how many the whole batch had.
-        """
-
-
-class ProcessGroup(Parallel):
-    """One of several processes of a ``torch.distributed`` group that stands already."""
-
-    def __init__(self) -> None:
-        self.rank = torch.distributed.get_rank()
-        self.size = torch.distributed.get_world_size()
-
-    def share(self, batch: Sequence[T]) -> list[T]:
-        return list(batch[self.rank :: self.size])
-
-    def average(self, parameters: Iterable[Parameter], *, own: int, batch: int) -> None:
-        wanting = [one for one in parameters if one.requires_grad]
-        flat = torch.cat([_gradient(one).reshape(-1) for one in wanting]) * (own / batch)
-        torch.distributed.all_reduce(flat)
-        start = 0
-        for one in wanting:
-            one.grad = flat[start : start + one.numel()].reshape(one.shape).clone()
-            start += one.numel()
-
-
-def _gradient(parameter: Parameter) -> torch.Tensor:
-    """Zero where the share was empty."""
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-
 
 MOST_BYTES = 64_000_000
 MAJORITY = "majority/"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lineside.training.common.loop import Parallel
 from lineside.training.tasks.classify.features import POOLED, frozen_engine, normalised
 from lineside.training.tasks.classify.head import (
     Classes,
@@ -35,7 +36,6 @@ from lineside.training.tasks.classify.tuning import (
     harmless,
     tune,
 )
-from lineside.training.tasks.contract import Parallel
 from lineside.vision.prepare import cut, levelled
 
 _FEWEST_PICTURES = 80

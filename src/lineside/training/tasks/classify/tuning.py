@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from lineside.core import encode
 from lineside.core.worker import prefetch
 from lineside.training.common.backbone import Lite0Full, lite0_full
+from lineside.training.common.loop import Parallel
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.classify.head import Classes, Linear, Numbers, calibrated_loss
 from lineside.training.tasks.classify.network import pooled_of
-from lineside.training.tasks.contract import Parallel
 
 Image = NDArray[np.uint8]
 

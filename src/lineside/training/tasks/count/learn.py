@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,18 +10,19 @@ from numpy.typing import NDArray
 from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
 from lineside.training.common.export import export, golden_of, limits_of
+from lineside.training.common.loop import Round, fit_rounds
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.count.numbers import (
-    LearnedNumbers,
     Numbered,
-    NumberSetting,
-    fit_numbers,
+    NumberStudent,
+    logits_of,
     most_of,
     number_rule,
+    usual_steps,
 )
 from lineside.training.tasks.detect.held_out import HeldOutPicture, chances_of
-from lineside.training.tasks.detect.learn import marked_samples, train_objects, trained_of
+from lineside.training.tasks.detect.learn import marked_samples, train_objects
 from lineside.vision import CountRule, DetectRule, picture_health
 from lineside.vision.detections import LEAST_CHANCE, doubt_of
 from lineside.vision.metrics import conformal_cut
@@ -138,14 +140,10 @@ def _found(job: TrainJob, work: Work) -> Trained:
     labels = job.inspection.labels
     made = train_objects(job, work, folder=_FOLDER, labels=labels, folded=True)
     rule = count_rule(
-        made.learned.held,
-        rule=made.rule,
-        labels=labels,
-        most=made.most,
-        policy=job.inspection.policy,
+        made.held, rule=made.rule, labels=labels, most=made.most, policy=job.inspection.policy
     )
     told = () if rule.promises else (no_interval(rule),)
-    return replace(trained_of(made), count=rule, warnings=(*made.warnings, *told))
+    return replace(made.trained, count=rule, warnings=(*made.trained.warnings, *told))
 
 
 def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
@@ -153,18 +151,29 @@ def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
     counts = [sample.count or 0 for sample in samples]
     most = most_of(counts)
     numbered = Numbered(work, most=most)
-    setting = NumberSetting(
-        numbered=numbered,
-        folder=work.folder / _FOLDER,
+    logits = [np.zeros((0, most + 2), np.float32)]
+    places: list[int] = []
+
+    def judge(student: NumberStudent, each: Round) -> None:
+        logits.append(logits_of(student.network, each.judge, numbered=numbered))
+        places.extend(numbered.place(sample) for sample in each.judge)
+
+    student, history = fit_rounds(
+        samples,
         job=job,
         steps=work.steps,
+        folder=work.folder / _FOLDER,
         parallel=work.parallel,
+        usual=usual_steps(len(samples)),
+        folded=True,
+        student=partial(NumberStudent, numbered=numbered),
+        judge=judge,
     )
-    learned = fit_numbers(samples, setting)
-    rule = number_rule(learned, most=most, policy=job.inspection.policy)
+    said, truth = np.concatenate(logits), np.array(places, np.intp)
+    rule = number_rule(said, truth, most=most, policy=job.inspection.policy)
     golden = golden_of(sorted(samples, key=lambda sample: (sample.count or 0, sample.digest)))
     exported = export(
-        learned.network,
+        student.network,
         [numbered.tensor([numbered.pixels(each)]).contiguous().numpy() for each in golden],
         outputs=("logits", "activation"),
     )
@@ -181,8 +190,8 @@ def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
             "mean_count": float(np.mean(counts)),
         },
         warnings=_warnings(rule, counts=counts),
-        held_out=_figures(learned),
-        history=learned.history,
+        held_out=_figures(said, truth),
+        history=history,
         sections={"numbers": {"largest taught": most, "largest seen": max(counts)}},
     )
 
@@ -200,10 +209,10 @@ def _warnings(rule: CountRule, *, counts: list[int]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _figures(learned: LearnedNumbers) -> dict[str, float]:
-    if not len(learned.truth):
+def _figures(logits: NDArray[np.float32], truth: NDArray[np.intp]) -> dict[str, float]:
+    if not len(truth):
         return {}
-    off = np.abs(np.argmax(learned.logits, axis=1) - learned.truth)
+    off = np.abs(np.argmax(logits, axis=1) - truth)
     return {
         "exact": float(np.mean(off == 0)),
         "mae": float(np.mean(off)),

@@ -10,8 +10,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,22 +19,9 @@ from torch import Tensor, nn
 
 from lineside.core import Box, Policy
 from lineside.datasets import Sample
-from lineside.training.job import Steps, TrainJob
-from lineside.training.tasks.contract import Parallel
+from lineside.training.common.backbone import channels_last
+from lineside.training.common.loop import BATCH, LoopPlan, Parallel, Round, drawn
 from lineside.training.tasks.count.network import STRIDE_PX, NumberNetwork
-from lineside.training.tasks.detect.loop import (
-    MANY,
-    Course,
-    Far,
-    LoopPlan,
-    Round,
-    descend,
-    drawn,
-    fitted_again,
-    rounds,
-    seeded,
-    steps_asked,
-)
 from lineside.training.tasks.detect.scene import Pictures
 from lineside.vision import CountRule, Crop, Prepare
 from lineside.vision.detections import number_chances, shortest_run
@@ -46,9 +32,7 @@ SIDE_PX = 192
 _LARGEST = 253
 _ENOUGH_OF_ONE = 3
 _FEW = 30
-_RATE, _BATCH = 2e-3, 8
 _LEAST_STEPS, _MOST_STEPS, _TURNS = 300, 1600, 12
-_FOLD_SHARE = 0.6
 _SMALLEST, _GAIN, _CAST = 0.88, 1.25, 0.06
 _NEIGHBOUR = 0.05
 _KEPT_BYTES = 1_000_000_000
@@ -105,57 +89,9 @@ class Numbered:
         return torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class NumberSetting:
-    """Shared parts of all fits of a job; ``job`` gives seed and settings."""
-
-    numbered: Numbered
-    folder: Path
-    job: TrainJob
-    steps: Steps
-    parallel: Parallel
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LearnedNumbers:
-    """A network, and the logits of networks that had not seen the pictures.
-
-    Attributes:
-        logits: (held-out pictures, most + 2) float32.
-        truth: (held-out pictures,) outputs that are right.
-    """
-
-    network: NumberNetwork
-    logits: NDArray[np.float32]
-    truth: NDArray[np.intp]
-    history: tuple[dict[str, float], ...]
-
-
-def fit_numbers(samples: Sequence[Sample], setting: NumberSetting) -> LearnedNumbers:
-    """Fits that hold pictures out, then one on all where pictures are few."""
-    planned = rounds(samples, seed=setting.job.seed, folded=True)
-    again = fitted_again(planned, pictures=len(samples))
-    usual = int(np.clip(_TURNS * len(samples) / _BATCH, _LEAST_STEPS, _MOST_STEPS))
-    batch = _batch(setting)
-    whole = steps_asked(setting.job, usual=usual, batch=batch, pictures=len(samples))
-    part = max(1, round(whole * _FOLD_SHARE)) if again else whole
-    far = Far(steps=setting.steps, total=len(planned) * part + again * whole)
-    logits = [np.zeros((0, setting.numbered.most + 2), np.float32)]
-    truth: list[int] = []
-    found = None
-    for place, each in enumerate(planned):
-        found = _fit(each, setting, seed=place + 1, steps=part, far=far)
-        logits.append(logits_of(found, each.judge, numbered=setting.numbered))
-        truth += [setting.numbered.place(sample) for sample in each.judge]
-    if again or found is None:
-        everything = Round(name="all", learn=tuple(samples), judge=())
-        found = _fit(everything, setting, seed=0, steps=whole, far=far)
-    return LearnedNumbers(
-        network=found,
-        logits=np.concatenate(logits),
-        truth=np.array(truth, np.intp),
-        history=far.history,
-    )
+def usual_steps(pictures: int) -> int:
+    """Return the steps of the package's fit where the job names none."""
+    return int(np.clip(_TURNS * pictures / BATCH, _LEAST_STEPS, _MOST_STEPS))
 
 
 def logits_of(
@@ -170,39 +106,11 @@ def logits_of(
     return np.stack(found).astype(np.float32)
 
 
-def _batch(setting: NumberSetting) -> int:
-    return max(1, round(setting.job.setting("batch_size", _BATCH)))
-
-
-def _fit(each: Round, setting: NumberSetting, *, seed: int, steps: int, far: Far) -> NumberNetwork:
-    plan = LoopPlan(
-        name=each.name,
-        seed=setting.job.seed * 1000 + seed,
-        steps=steps,
-        rate=setting.job.setting("learning_rate", _RATE),
-        batch=_batch(setting),
-        best=each.name == "part" and len(each.learn) + len(each.judge) >= MANY,
-    )
-    course = Course(
-        folder=setting.folder,
-        told=lambda done, loss: far.at(done, loss, stage=each.stage),
-        epoch=far.epoch,
-        parallel=setting.parallel,
-    )
-    seeded(plan.seed)
-    student = _Counter(plan, each, numbered=setting.numbered)
-    far.ended(descend(student, plan, course=course), steps=steps)
-    return student.network
-
-
-class _Counter:
+class NumberStudent:
     """A number network that learns; see ``Student``."""
 
     def __init__(self, plan: LoopPlan, each: Round, *, numbered: Numbered) -> None:
-        self.network = NumberNetwork(most=numbered.most)
-        for parameter in self.network.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.network = channels_last(NumberNetwork(most=numbered.most))
         self._plan, self._each, self._numbered = plan, each, numbered
         self._watch = each.judge[:: max(1, len(each.judge) // 64)]
         mean = float(np.mean([numbered.place(sample) for sample in each.learn]))
@@ -275,19 +183,25 @@ def change(pixels: Image, *, rng: np.random.Generator) -> Image:
     return np.stack([table[shown[..., each], each] for each in range(3)], axis=-1)
 
 
-def number_rule(learned: LearnedNumbers, *, most: int, policy: Policy) -> CountRule:
-    """Temperature and conformal cut from held-out logits."""
-    n = len(learned.truth)
+def number_rule(
+    logits: NDArray[np.float32], truth: NDArray[np.intp], *, most: int, policy: Policy
+) -> CountRule:
+    """Temperature and conformal cut from held-out logits.
+
+    Args:
+        logits: (held-out pictures, most + 2), by networks that had not seen them.
+        truth: (held-out pictures,) outputs that are right.
+        most: the largest number.
+        policy: the error rate wished.
+    """
     rule = CountRule(
         most=most,
         reach=0.0,
         error_rate=policy.error_rate,
-        calibration_pictures=n,
-        temperature=best_temperature(learned.logits, learned.truth),
+        calibration_pictures=len(truth),
+        temperature=best_temperature(logits, truth),
     )
-    if not rule.promises:
-        return rule
-    return with_cut(rule, logits=learned.logits, truth=learned.truth)
+    return with_cut(rule, logits=logits, truth=truth) if rule.promises else rule
 
 
 def best_temperature(logits: NDArray[np.float32], truth: NDArray[np.intp]) -> float:

@@ -2,62 +2,34 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lineside.datasets import Sample
-from lineside.training.tasks.contract import Parallel
+from lineside.training.common.backbone import channels_last
+from lineside.training.common.loop import LoopPlan, Parallel, Round, drawn
 from lineside.training.tasks.detect.crops import Piece, draw_piece, whole_piece
-from lineside.training.tasks.detect.loop import Course, History, LoopPlan, descend, drawn, seeded
 from lineside.training.tasks.detect.network import CentreNetwork
 from lineside.training.tasks.detect.scene import CROP_PX, Scene, Scenes
 from lineside.training.tasks.detect.targets import loss_of, targets_of
 from lineside.vision.prepare import beside_template, normalise
 
-RATE, BATCH = 2e-3, 8
 _MOST_WATCHED = 8
 _LARGE_SHARE = 0.4  # of a crop; above it objects are large
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TrainingSet:
-    """Pictures and settings of one fit.
-
-    Attributes:
-        learn: at least one.
-        watch: never learned from; the loss on some of them is told.
-    """
-
-    scenes: Scenes
-    learn: Sequence[Sample]
-    watch: Sequence[Sample]
-
-
-def fit(plan: LoopPlan, lesson: TrainingSet, *, course: Course) -> tuple[CentreNetwork, History]:
-    """A fitted network in evaluation mode, and what each hundred steps came to."""
-    seeded(plan.seed)
-    known = tuple(lesson.scenes.scene(sample) for sample in lesson.learn)
-    side_px = _side(known, multiple=lesson.scenes.settings.multiple)
-    student = _Finder(plan, lesson, known=known, side_px=side_px)
-    history = descend(student, plan, course=course)
-    return student.network, history
-
-
-class _Finder:
+class ObjectStudent:
     """A centre network that learns; see ``Student``."""
 
-    def __init__(
-        self, plan: LoopPlan, lesson: TrainingSet, *, known: tuple[Scene, ...], side_px: int
-    ) -> None:
-        scenes = lesson.scenes
-        self.network = quick(CentreNetwork(labels=len(scenes.labels), template=scenes.template))
+    def __init__(self, plan: LoopPlan, each: Round, *, scenes: Scenes) -> None:
+        network = CentreNetwork(labels=len(scenes.labels), template=scenes.template)
+        self.network = channels_last(network)
         self._plan, self._scenes = plan, scenes
-        self._known, self._side_px = known, side_px
-        step = max(1, len(lesson.watch) // _MOST_WATCHED)
-        self._watch = tuple(lesson.watch[::step])
+        self._known = tuple(scenes.scene(sample) for sample in each.learn)
+        self._side_px = _side(self._known, multiple=scenes.settings.multiple)
+        self._watch = each.judge[:: max(1, len(each.judge) // _MOST_WATCHED)]
         self._per_crop = self._objects_per_crop()
         boxes = np.concatenate([scene.boxes_px for scene in self._known])
         if len(boxes):
@@ -106,14 +78,6 @@ class _Finder:
             piece = draw_piece(scene, blank, side_px=self._side_px, rng=rng)
             numbers.append(len(piece.label))
         return max(1.0, float(np.mean(numbers)))
-
-
-def quick(network: CentreNetwork) -> CentreNetwork:
-    """The network laid out so that convolutions on many crops are quick."""
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network
 
 
 def _side(known: Sequence[Scene], *, multiple: int) -> int:

@@ -1,96 +1,51 @@
 """Find objects or defects of several labels, alone or beside a picture of how it should look."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 
 from lineside.core import InvalidError
 from lineside.datasets import Sample
-from lineside.models import HealthLimits
 from lineside.training.common.export import export, golden_of, limits_of
-from lineside.training.job import Steps, TrainJob
-from lineside.training.tasks.contract import Parallel, Trained, Work
-from lineside.training.tasks.detect.fitting import BATCH, RATE, TrainingSet, fit, whole_batch
+from lineside.training.common.loop import fit_rounds
+from lineside.training.job import TrainJob
+from lineside.training.tasks.contract import Trained, Work
+from lineside.training.tasks.detect.fitting import ObjectStudent, whole_batch
 from lineside.training.tasks.detect.held_out import (
     HeldOutPicture,
     chances_of,
     judge_held_out,
     rule_from,
 )
-from lineside.training.tasks.detect.loop import (
-    MANY,
-    Course,
-    Far,
-    LoopPlan,
-    Round,
-    fitted_again,
-    rounds,
-    steps_asked,
-)
-from lineside.training.tasks.detect.network import OUTPUTS, VARIES, CentreNetwork
-from lineside.training.tasks.detect.scene import Pictures, Scale, Scenes, scale_of
-from lineside.vision import DetectRule, Prepare, picture_health
+from lineside.training.tasks.detect.network import OUTPUTS, VARIES
+from lineside.training.tasks.detect.scene import Scale, Scenes, scale_of
+from lineside.vision import DetectRule, picture_health
 
 _FEW_PICTURES = 10
 _FEW_OBJECTS = 20
-
-
 _STEPS, _STEPS_A_LABEL, _MOST_STEPS = 300, 50, 650
-_FOLD_SHARE = 0.6
-
-
-class ObjectsWork(Pictures, Protocol):
-    """Part of ``lineside.training.tasks.Work`` that is needed here."""
-
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def steps(self) -> Steps: ...
-    @property
-    def training(self) -> tuple[Sample, ...]: ...
-    @property
-    def parallel(self) -> Parallel: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Learned:
-    """Network and held-out pictures of a training.
-
-    Attributes:
-        held: every picture that was held out once.
-        history: of all fits, per hundred steps.
-    """
-
-    network: CentreNetwork
-    held: tuple[HeldOutPicture, ...]
-    history: tuple[dict[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainedObjects:
-    """Everything of a package but the rule of a count; fields as those of ``Trained``."""
+    """A package of found objects, and what a count needs beyond it.
 
-    network: bytes
-    max_abs_diff: float
-    prepare: Prepare
-    health: HealthLimits
-    golden: tuple[Sample, ...]
+    Attributes:
+        held: every picture that was held out once.
+        most: objects on any training picture.
+    """
+
+    trained: Trained
     rule: DetectRule
-    template: bool
-    learned: Learned
+    held: list[HeldOutPicture]
     most: int
-    baseline: Mapping[str, float]
-    warnings: tuple[str, ...]
-    figures: Mapping[str, float]
-    sections: Mapping[str, object]
 
 
 def train_objects(
-    job: TrainJob, work: ObjectsWork, *, folder: str, labels: Sequence[str], folded: bool
+    job: TrainJob, work: Work, *, folder: str, labels: Sequence[str], folded: bool
 ) -> TrainedObjects:
     """Fit, judge, calibrate, export.
 
@@ -113,41 +68,50 @@ def train_objects(
     work.steps.at(2, "scaling")
     scale = scale_of(samples, labels=names, side_px=_side(work, samples))
     scenes = Scenes(work, scale=scale, labels=names, template=template)
-    setting = Setting(
-        scenes=scenes,
-        folder=work.folder / folder,
+    if not any(len(scenes.scene(sample).label) for sample in samples):
+        raise InvalidError(
+            "no object of these labels is marked on any training picture",
+            where="data",
+            fix=f"Mark {', '.join(names) or 'objects'} with boxes or points.",
+        )
+    held: list[HeldOutPicture] = []
+    student, history = fit_rounds(
+        samples,
         job=job,
         steps=work.steps,
+        folder=work.folder / folder,
         parallel=work.parallel,
+        usual=min(_MOST_STEPS, _STEPS + _STEPS_A_LABEL * len(names)),
         folded=folded,
+        student=partial(ObjectStudent, scenes=scenes),
+        judge=lambda one, each: held.extend(judge_held_out(one.network, each.judge, scenes=scenes)),
     )
-    learned = learn_objects(samples, setting)
     numbers = [_number(sample, names) for sample in samples]
-    rule = rule_from(
-        learned.held, labels=names, policy=job.inspection.policy, most=max(numbers, default=0)
-    )
+    most = max(numbers, default=0)
+    rule = rule_from(held, labels=names, policy=job.inspection.policy, most=most)
     golden = golden_of(sorted(samples, key=lambda one: (_number(one, names), one.digest)))
     exported = export(
-        learned.network,
+        student.network,
         [whole_batch(sample, scenes=scenes).contiguous().numpy() for sample in golden],
         outputs=OUTPUTS,
         varies=VARIES,
     )
-    return TrainedObjects(
+    trained = Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
         prepare=scenes.settings,
         health=limits_of([picture_health(work.picture(sample)) for sample in samples]),
         golden=tuple(golden),
-        rule=rule,
+        labels=rule.labels,
+        detect=rule,
         template=template,
-        learned=learned,
-        most=max(numbers, default=0),
         baseline=_baseline(samples, names),
         warnings=(*left_out, *_warnings(samples, names)),
-        figures=figures_of(learned.held, rule=rule),
+        held_out=figures_of(held, rule=rule),
+        history=history,
         sections={"objects": _section(samples, names, scale=scale)},
     )
+    return TrainedObjects(trained=trained, rule=rule, held=held, most=most)
 
 
 def marked_samples(
@@ -183,7 +147,7 @@ def _number(sample: Sample, labels: Sequence[str]) -> int:
     return sum(m.label in labels for m in sample.marked or ())
 
 
-def _side(work: Pictures, samples: Sequence[Sample]) -> float:
+def _side(work: Work, samples: Sequence[Sample]) -> float:
     """A usual side of the pictures: of the first one, since a set comes from one camera."""
     return float(max(work.picture(samples[0]).shape[:2])) if samples else 1.0
 
@@ -241,104 +205,7 @@ def figures_of(held: Sequence[HeldOutPicture], *, rule: DetectRule) -> dict[str,
     }
 
 
-_FOLDER = "detect"
-
-
 def learn(job: TrainJob, work: Work) -> Trained:
     """Learn boxes; see ``Learner``."""
-    made = train_objects(job, work, folder=_FOLDER, labels=job.inspection.labels, folded=False)
-    return trained_of(made)
-
-
-def trained_of(made: TrainedObjects) -> Trained:
-    """Everything that a package of found objects needs, but the rule of a count."""
-    return Trained(
-        network=made.network,
-        max_abs_diff=made.max_abs_diff,
-        prepare=made.prepare,
-        health=made.health,
-        golden=made.golden,
-        labels=made.rule.labels,
-        detect=made.rule,
-        template=made.template,
-        baseline=made.baseline,
-        warnings=made.warnings,
-        held_out=made.figures,
-        history=made.learned.history,
-        sections=made.sections,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Setting:
-    """Shared parts of all fits of a job.
-
-    Attributes:
-        folder: for checkpoints.
-        job: for seed and settings: ``steps`` (of the package's fit; those of a fold are three
-            fifths), ``learning_rate``, ``batch_size``.
-        folded: whether every picture of a small set is to be held out once, as intervals need.
-    """
-
-    scenes: Scenes
-    folder: Path
-    job: TrainJob
-    steps: Steps
-    parallel: Parallel
-    folded: bool
-
-
-def learn_objects(samples: Sequence[Sample], setting: Setting) -> Learned:
-    """A network and what networks say of pictures they had not seen.
-
-    Raises:
-        InvalidError: no object on any picture.
-        JobCancelledError: stopped as asked.
-    """
-    if not any(len(setting.scenes.scene(sample).label) for sample in samples):
-        raise InvalidError(
-            "no object of these labels is marked on any training picture",
-            where="data",
-            fix=f"Mark {', '.join(setting.scenes.labels) or 'objects'} with boxes or points.",
-        )
-    planned = rounds(samples, seed=setting.job.seed, folded=setting.folded)
-    again = fitted_again(planned, pictures=len(samples))
-    usual = min(_MOST_STEPS, _STEPS + _STEPS_A_LABEL * len(setting.scenes.labels))
-    batch = _batch(setting)
-    whole = steps_asked(setting.job, usual=usual, batch=batch, pictures=len(samples))
-    part = max(1, round(whole * _FOLD_SHARE)) if again else whole
-    far = Far(steps=setting.steps, total=len(planned) * part + again * whole)
-    held: list[HeldOutPicture] = []
-    found = None
-    for place, each in enumerate(planned):
-        found = _fit(each, setting, seed=place + 1, steps=part, far=far)
-        held += judge_held_out(found, each.judge, scenes=setting.scenes)
-    if again or found is None:
-        everything = Round(name="all", learn=tuple(samples), judge=())
-        found = _fit(everything, setting, seed=0, steps=whole, far=far)
-    return Learned(network=found, held=tuple(held), history=far.history)
-
-
-def _batch(setting: Setting) -> int:
-    return max(1, round(setting.job.setting("batch_size", BATCH)))
-
-
-def _fit(each: Round, setting: Setting, *, seed: int, steps: int, far: Far) -> CentreNetwork:
-    plan = LoopPlan(
-        name=each.name,
-        seed=setting.job.seed * 1000 + seed,
-        steps=steps,
-        rate=setting.job.setting("learning_rate", RATE),
-        batch=_batch(setting),
-        best=each.name == "part" and len(each.learn) + len(each.judge) >= MANY,
-    )
-    course = Course(
-        folder=setting.folder,
-        told=lambda done, loss: far.at(done, loss, stage=each.stage),
-        epoch=far.epoch,
-        parallel=setting.parallel,
-    )
-    lesson = TrainingSet(scenes=setting.scenes, learn=each.learn, watch=each.judge)
-    network, history = fit(plan, lesson, course=course)
-    far.ended(history, steps=steps)
-    return network
+    labels = job.inspection.labels
+    return train_objects(job, work, folder="detect", labels=labels, folded=False).trained

@@ -26,6 +26,7 @@ from lineside.training.common.backbone import (
     STRIDE_32_CHANNELS,
     Block,
     Conv,
+    channels_last,
     lite0_full,
 )
 
@@ -174,10 +175,7 @@ def new_unet(seed: int) -> UNet:
         with torch.no_grad():
             network.last.conv.weight.mul_(0.1)
             network.last.bias().fill_(math.log(_RARE / (1 - _RARE)))
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network
+    return channels_last(network)
 
 
 OUTPUTS = ("map", "distance")

@@ -5,10 +5,10 @@ held-out pictures is looked at and everything is kept in one file.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from lineside.datasets import Part, Sample, folds, split
 from lineside.training.common.backbone import lite0_backbone
 from lineside.training.job import Steps, TrainJob, load_arrays, save_arrays
-from lineside.training.tasks.contract import Parallel
 
 EPOCH = 100
 """Steps between checkpoints and looks at held-out pictures."""
@@ -29,9 +28,55 @@ _WARM = 0.15
 _SAY_EVERY = 10
 _LARGEST_STEP = 5.0
 
+T = TypeVar("T")
 Told = Callable[[int, float], None]
 History = tuple[dict[str, float], ...]
 Arrays = dict[str, NDArray[np.generic]]
+
+
+class Parallel:
+    """One process alone; the shape of ``ProcessGroup`` without it."""
+
+    rank = 0
+    size = 1
+
+    def share(self, batch: Sequence[T]) -> list[T]:
+        """This process's part of a batch; possibly empty."""
+        return list(batch)
+
+    def average(self, parameters: Iterable[nn.Parameter], *, own: int, batch: int) -> None:
+        """Make every gradient that of the whole batch.
+
+        Args:
+            parameters: after ``backward`` of the mean loss over this process's share.
+            own: how many items that share had.
+            batch: how many the whole batch had.
+        """
+
+
+class ProcessGroup(Parallel):
+    """One of several processes of a ``torch.distributed`` group that stands already."""
+
+    def __init__(self) -> None:
+        self.rank = torch.distributed.get_rank()
+        self.size = torch.distributed.get_world_size()
+
+    def share(self, batch: Sequence[T]) -> list[T]:
+        return list(batch[self.rank :: self.size])
+
+    def average(self, parameters: Iterable[nn.Parameter], *, own: int, batch: int) -> None:
+        wanting = [one for one in parameters if one.requires_grad]
+        flat = torch.cat([_gradient(one).reshape(-1) for one in wanting]) * (own / batch)
+        torch.distributed.all_reduce(flat)
+        start = 0
+        for one in wanting:
+            one.grad = flat[start : start + one.numel()].reshape(one.shape).clone()
+            start += one.numel()
+
+
+def _gradient(parameter: nn.Parameter) -> torch.Tensor:
+    """Zero where the share was empty."""
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,3 +392,75 @@ class Far:
         before = len(self.history)
         rows = tuple({**row, "epoch": before + row["epoch"]} for row in history)
         self.history, self.before = (*self.history, *rows), self.before + steps
+
+
+RATE, BATCH = 2e-3, 8
+_FOLD_SHARE = 0.6
+
+S = TypeVar("S", bound=Student)
+
+
+def fit_rounds(
+    samples: Sequence[Sample],
+    *,
+    job: TrainJob,
+    steps: Steps,
+    folder: Path,
+    parallel: Parallel,
+    usual: int,
+    folded: bool,
+    student: Callable[[LoopPlan, Round], S],
+    judge: Callable[[S, Round], None],
+) -> tuple[S, History]:
+    """Fits that hold pictures out, then one on all where pictures are few.
+
+    Args:
+        samples: to learn from.
+        job: for seed and settings: ``steps`` (of the package's fit; those of a fold are three
+            fifths), ``learning_rate``, ``batch_size``.
+        steps: told of progress.
+        folder: for checkpoints.
+        parallel: this process's share of each batch.
+        usual: steps where the job names none.
+        folded: whether every picture of a small set is held out once, as intervals need.
+        student: an untaught one; what it draws follows from the plan's seed.
+        judge: called with a taught one and the round whose pictures it has not seen.
+
+    Returns:
+        The student of the package, and the history of all fits.
+    """
+    planned = rounds(samples, seed=job.seed, folded=folded)
+    again = fitted_again(planned, pictures=len(samples))
+    batch = max(1, round(job.setting("batch_size", BATCH)))
+    whole = steps_asked(job, usual=usual, batch=batch, pictures=len(samples))
+    part = max(1, round(whole * _FOLD_SHARE)) if again else whole
+    far = Far(steps=steps, total=len(planned) * part + again * whole)
+
+    def fit(each: Round, *, seed: int, length: int) -> S:
+        plan = LoopPlan(
+            name=each.name,
+            seed=job.seed * 1000 + seed,
+            steps=length,
+            rate=job.setting("learning_rate", RATE),
+            batch=batch,
+            best=each.name == "part" and len(each.learn) + len(each.judge) >= MANY,
+        )
+        course = Course(
+            folder=folder,
+            told=lambda done, loss: far.at(done, loss, stage=each.stage),
+            epoch=far.epoch,
+            parallel=parallel,
+        )
+        seeded(plan.seed)
+        made = student(plan, each)
+        far.ended(descend(made, plan, course=course), steps=length)
+        return made
+
+    found = None
+    for place, each in enumerate(planned, start=1):
+        found = fit(each, seed=place, length=part)
+        judge(found, each)
+    if again or found is None:
+        everything = Round(name="all", learn=tuple(samples), judge=())
+        found = fit(everything, seed=0, length=whole)
+    return found, far.history
