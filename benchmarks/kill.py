@@ -33,9 +33,9 @@ from typing import Any
 import measure
 import psutil
 
-from lineside.cli.client import HubClient
 from lineside.cli.demo.stage import example, free_port
 from lineside.core import LinesideError, SystemClock, rfc3339
+from lineside.library.client import HubClient
 from lineside.links import open_bus
 from lineside.store import open_records
 from lineside.streams import PREDICTION_TYPE, decode_event

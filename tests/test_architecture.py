@@ -28,6 +28,7 @@ PACKAGES: dict[str, set[str]] = {
     "compat": {"core"},
     "edge": {"core", "vision", "store", "links", "models", "streams", "fleet", "web"},
     "simulator": {"core", "vision", "links"},
+    "library": {"core", "vision", "models", "training"},
     "hub": {
         "core",
         "vision",

@@ -14,9 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from lineside.cli.client import HubClient
 from lineside.cli.demo.stage import Program, Programs, last_words
 from lineside.core import LinesideError, SystemClock
+from lineside.library.client import HubClient
 from lineside.models import build_package
 from tests.faults.relay import Relay
 from tests.links.conftest import Mosquitto, free_port

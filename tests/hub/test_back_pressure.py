@@ -24,7 +24,6 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from fastapi.testclient import TestClient
 
-from lineside.cli.client import HubClient
 from lineside.cli.demo.stage import free_port
 from lineside.core import Clock, LinesideError, SystemClock
 from lineside.fleet import wire
@@ -32,6 +31,7 @@ from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import AccessKey, HubConfig, Services, issue_access_key
 from lineside.hub.api.inference_grpc import InferenceServer
 from lineside.hub.config import FunctionConfig
+from lineside.library.client import HubClient
 from lineside.models import Package
 from lineside.testing import FakeClock
 from lineside.vision import encode_jpeg

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from lineside.cli.client import HubClient
 from lineside.cli.demo.stage import Program, Programs, free_port
 from lineside.core import SystemClock, UnavailableError
+from lineside.library.client import HubClient
 from tests.hub.conftest import DISC_PLANT
 from tests.journeys.test_rollout import _camera, package
 

@@ -20,10 +20,10 @@ from typing import Any
 import boto3
 import pytest
 
-from lineside.cli.client import HubClient
 from lineside.cli.demo.stage import free_port
 from lineside.core import LinesideError, SystemClock, digest_of, frame_id, load_plant, rfc3339
 from lineside.datasets import Import, load_source
+from lineside.library.client import HubClient
 from lineside.links import Bus, open_bus
 from lineside.streams import PREDICTION_TYPE
 from lineside.training import TrainJob, run_job

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from lineside.cli.client import HubClient
 from lineside.cli.demo.stage import free_port
 from lineside.core import LinesideError, SystemClock, decode_json
+from lineside.library.client import HubClient
 from lineside.links import open_bus
 from lineside.testing.links import LONG_S
 

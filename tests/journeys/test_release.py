@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from lineside.cli.client import HubClient
 from lineside.cli.demo.stage import Program, Programs, free_port
 from lineside.core import RefusedError, SystemClock, UnavailableError
 from lineside.edge.delivery.spool import open_spool
+from lineside.library.client import HubClient
 from lineside.models import Package, Parity, build_package
 from lineside.store import Records, open_records
 from lineside.streams import PREDICTION_TYPE, decode_event

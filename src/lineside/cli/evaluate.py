@@ -11,16 +11,10 @@ from lineside.cli.dataset import BlobsOption, RecordsOption, StoreOption, stores
 from lineside.cli.hub import ConfigOption
 from lineside.cli.output import EngineOption, JsonFlag, explain, say, show, writable
 from lineside.cli.package import PackageFile, metric_lines
-from lineside.core import InvalidError, LinesideError, NotFoundError, SystemClock, to_plain
+from lineside.core import InvalidError, LinesideError, SystemClock, to_plain
 
 if TYPE_CHECKING:
-    from lineside.models import Predictor
-    from lineside.vision import (
-        CountAnswer,
-        Frame,
-        LabelAnswer,
-        MaskAnswer,
-    )
+    from lineside.library.model import Model
 
 
 def register(app: typer.Typer) -> None:
@@ -102,18 +96,17 @@ def predict(
     as_json: JsonFlag = False,
 ) -> None:
     """Print a package's decisions for pictures."""
-    from lineside.models import EngineName, Package, Predictor
+    from lineside.library.model import load
 
-    opened = Package.open(package)
-    if template is not None and not opened.manifest.template:
+    model = load(package, engine=engine)
+    if template is not None and not model.manifest.template:
         raise InvalidError(
             "this package compares a picture with no other", where="--template", fix="Leave it out."
         )
-    predictor = Predictor(opened, clock=SystemClock(), engine=EngineName(engine))
     answers, failed = [], 0
     for path in image:
         try:
-            answers.append(_answer(predictor, path, heat=heat, template=template))
+            answers.append(_answer(model, path, heat=heat, template=template))
         except LinesideError as error:
             explain(error)
             failed = failed or error.exit_code
@@ -122,74 +115,16 @@ def predict(
         raise typer.Exit(failed)
 
 
-def _answer(
-    predictor: "Predictor", path: Path, *, heat: bool, template: Path | None
-) -> dict[str, Any]:
+def _answer(model: "Model", path: Path, *, heat: bool, template: Path | None) -> dict[str, Any]:
     from lineside.models import heat_png
 
-    frame = _frame(path)
-    beside = None if template is None else _frame(template).image
-    said = predictor.predict_single(frame, template=beside)
-    maps = predictor.explain(frame, template=beside) if heat else {}
-    return {
-        "file": str(path),
-        "task": said.task,
-        "state": said.state,
-        "reason": said.reason,
-        "labels": [_label(answer) for answer in said.labels],
-        "boxes": [to_plain(answer) for answer in said.boxes],
-        "count": None if said.count is None else _count(said.count),
-        "mask_rle": None if said.mask is None else said.mask.rle,
-        "mask": None if said.mask is None else _mask(said.mask),
-        "anomaly": None if said.anomaly is None else to_plain(said.anomaly),
-        "heat_png": {
-            name: base64.b64encode(heat_png(frame.image, found)).decode()
-            for name, found in maps.items()
-        },
-        "latency_ms": said.latency_ms.total,
+    result = model.predict(path, template=template)
+    maps = result.heat if heat else {}
+    pictures = {
+        name: base64.b64encode(heat_png(result.image, found)).decode()
+        for name, found in maps.items()
     }
-
-
-def _frame(path: Path) -> "Frame":
-    from lineside.vision import open_frame
-
-    try:
-        # Each file is a camera of its own: files share no place, and none is another's repeat.
-        return open_frame(path.read_bytes(), camera=str(path), captured_at=SystemClock().now())
-    except OSError as error:
-        raise NotFoundError(
-            f"cannot read the picture: {error.strerror}", where=str(path), fix="Name a JPEG or PNG."
-        ) from error
-    except InvalidError as error:
-        raise InvalidError(error.message, where=str(path), fix=error.fix) from error
-
-
-def _count(answer: "CountAnswer") -> dict[str, Any]:
-    return {
-        "value": answer.value,
-        "low": answer.low,
-        "high": answer.high,
-        "more": answer.more,
-        "decision": answer.decision,
-    }
-
-
-def _mask(answer: "MaskAnswer") -> dict[str, Any]:
-    """Return the parts of a mask besides its run lengths."""
-    return {
-        "width_px": answer.width_px,
-        "height_px": answer.height_px,
-        "share": answer.share,
-        "areas_px": answer.areas_px,
-    }
-
-
-def _label(answer: "LabelAnswer") -> dict[str, Any]:
-    return {
-        "name": answer.name,
-        "probability": answer.probability,
-        "decision": answer.decision,
-    }
+    return {**result.to_dict(), "heat_png": pictures}
 
 
 def _words(answer: dict[str, Any]) -> str:

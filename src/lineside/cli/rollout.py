@@ -10,7 +10,7 @@ from lineside.cli.output import JsonFlag, show, table
 from lineside.core import InvalidError, NotFoundError, UnavailableError, decode_json, short
 
 if TYPE_CHECKING:
-    from lineside.cli.client import HubClient
+    from lineside.library.client import HubClient
 
 ADDRESS_FILE = "hub.json"
 _BOOK = "docs/reference/rollouts.md"
@@ -171,7 +171,7 @@ def hub_client(hub: str, *, token: Path | None, config: Path | None) -> "HubClie
     Raises:
         UnavailableError: no hub runs on this data folder.
     """
-    from lineside.cli.client import HubClient
+    from lineside.library.client import HubClient
 
     if hub and token is not None:
         return HubClient(hub, token=token.read_text().strip())

@@ -19,7 +19,7 @@ from lineside.cli.dataset import (
 from lineside.cli.hub import ConfigOption
 from lineside.cli.output import JsonFlag, say, show, stop_on_signal, table
 from lineside.cli.package import PackageFile
-from lineside.cli.train import HERE, OnOption, StorageOption, TrainOptions, WorkersOption, job_of
+from lineside.cli.train import HERE, OnOption, StorageOption, WorkersOption, label_names
 from lineside.core import FrameId, InvalidError, SystemClock, Task
 
 if TYPE_CHECKING:
@@ -57,14 +57,14 @@ def tune(
     as_json: JsonFlag = False,
 ) -> None:
     """Search hyper-parameters by validation loss; a search that was stopped goes on."""
+    from lineside.library.training import training_job
     from lineside.training import Bench, Cluster, read_space
 
     records, blobs = stores(config, store=store, records=records, blobs=blobs)
-    wish = TrainOptions(
-        task=task, data=data, labels=labels, plant=plant, inspection=inspection, group=group,
-        seed=seed,
+    job = training_job(
+        task, data=data, labels=label_names(labels), plant=plant, inspection=inspection,
+        group=group, seed=seed, records=records, blobs=blobs,
     )  # fmt: skip
-    job = job_of(wish, records=records, blobs=blobs)
     with stop_on_signal() as cancelled:
         bench = Bench(
             job=job, space=read_space(space), folder=folder, clock=SystemClock(),

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +18,8 @@ from lineside.core import InvalidError, SystemClock, Task, encode
 
 if TYPE_CHECKING:
     from lineside.training import Progress, TrainResult
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from lineside.core import Inspection, load_plant
-
-if TYPE_CHECKING:
-    from lineside.training import Labelled, TrainJob
 
 HERE = "local"
-_NAMED = (Task.MULTILABEL, Task.CLASSIFY)
 
 OnOption = Annotated[str, typer.Option("--on", help="local, ray, or ray://HOST:PORT.")]
 WorkersOption = Annotated[int, typer.Option(help="Processes at once on a cluster.")]
@@ -35,49 +27,7 @@ StorageOption = Annotated[str, typer.Option(help="Where a cluster keeps checkpoi
 MlflowOption = Annotated[str, typer.Option(help="Copy the run record to this tracking server.")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """A training as it was typed."""
-
-    task: Task
-    data: str
-    labels: str = ""
-    plant: Path | None = None
-    inspection: str = ""
-    group: str = ""
-    images: str = ""
-    reference: str = ""
-    note: str = ""
-    seed: int = 7
-    settings: tuple[str, ...] = ()
-
-
-def job_of(wish: TrainOptions, *, records: str, blobs: str) -> "TrainJob":
-    """The job that was typed.
-
-    Raises:
-        InvalidError: the plant's inspection is of another task, or a setting is no number.
-    """
-    from lineside.training import Labelled, TrainJob
-
-    source = Labelled(data=wish.data, images=wish.images, group=wish.group, task=str(wish.task))
-    if wish.plant is None:
-        names = _names(wish, source, records=records, blobs=blobs)
-        made = TrainJob(inspection=_bare_inspection(source, names), data=wish.data)
-    else:
-        made = TrainJob(inspection=_declared(wish, wish.plant), data=wish.data)
-    return replace(
-        made,
-        group=wish.group,
-        images=wish.images,
-        reference=wish.reference,
-        note=wish.note,
-        seed=wish.seed,
-        settings=_settings(wish.settings),
-    )
-
-
-def _settings(written: tuple[str, ...]) -> dict[str, float]:
+def _settings(written: Sequence[str]) -> dict[str, float]:
     found = {}
     for text in written:
         name, _, number = text.partition("=")
@@ -90,33 +40,9 @@ def _settings(written: tuple[str, ...]) -> dict[str, float]:
     return found
 
 
-def _names(wish: TrainOptions, source: "Labelled", *, records: str, blobs: str) -> tuple[str, ...]:
-    """Return the labels of a training without a plant file."""
-    from lineside.training import labels_of
-
-    named = tuple(name.strip() for name in wish.labels.split(",") if name.strip())
-    if named or wish.task not in _NAMED:
-        return named
-    return labels_of(source, clock=SystemClock(), records_url=records, blobs_url=blobs)
-
-
-def _bare_inspection(source: "Labelled", labels: tuple[str, ...]) -> Inspection:
-    """The whole picture, judged by the defaults; named after the data."""
-    name = source.data.removeprefix("dataset://").rstrip("/").split("/")
-    stem = name[0] if source.data.startswith("dataset://") else Path(name[-1]).stem
-    kept = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem)
-    return Inspection(id=kept or "pictures", camera="", task=Task(source.task), labels=labels)
-
-
-def _declared(wish: TrainOptions, plant: Path) -> Inspection:
-    declared = load_plant(plant)
-    only = declared.inspection[0].id if len(declared.inspection) == 1 else ""
-    found = declared.find_inspection(wish.inspection or only)
-    if found.task is not wish.task:
-        raise InvalidError(
-            f"inspection {found.id} is of task {found.task}", where=str(plant), fix="Change --task."
-        )
-    return found
+def label_names(written: str) -> tuple[str, ...]:
+    """Label names that were typed with commas between them."""
+    return tuple(name.strip() for name in written.split(",") if name.strip())
 
 
 def register(app: typer.Typer) -> None:
@@ -161,17 +87,18 @@ def train(
     as_json: JsonFlag = False,
 ) -> None:
     """Train an inspection from labelled pictures and write its package."""
+    from lineside.library.training import training_job
     from lineside.training import Cluster, Crew, frozen_data, read_job, run_job, track, train_on
 
     writable(out)
     writable(report)
     records, blobs = stores(config, store=store, records=records, blobs=blobs)
     if data:
-        wish = TrainOptions(
-            task=task, data=data, labels=labels, plant=plant, inspection=inspection, group=group,
-            images=images, reference=reference, note=note, seed=seed, settings=tuple(setting or ()),
+        asked = training_job(
+            task, data=data, labels=label_names(labels), plant=plant, inspection=inspection,
+            group=group, images=images, reference=reference, note=note, seed=seed,
+            settings=_settings(setting or ()), records=records, blobs=blobs,
         )  # fmt: skip
-        asked = job_of(wish, records=records, blobs=blobs)
     elif job is not None:
         asked = read_job(job)
     else:

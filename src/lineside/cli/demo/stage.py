@@ -18,11 +18,11 @@ from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
 import lineside
-from lineside.cli.client import HubClient
 from lineside.cli.demo.score import FrameTruth, Mark, Row, Score, read_truth, score
 from lineside.cli.output import say
 from lineside.core import NotFoundError, SystemClock, UnavailableError, load_plant, rfc3339, short
 from lineside.core.processes import end_with_parent
+from lineside.library.client import HubClient
 
 _STOP_WITHIN_S = 15.0
 _QUIET_S = 300.0  # longest time between two lines of progress, on a busy machine

@@ -1,9 +1,10 @@
-"""A small client of the hub's HTTP API, for commands that talk to a running hub."""
+"""Client of the hub's HTTP API: JSON and bytes with a token, failures as the six errors."""
 
 import json
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -44,15 +45,22 @@ class HubClient:
         """POST bytes to a path below ``/api/v1``."""
         return self._send("POST", f"/api/v1{path}", data, kind="application/octet-stream")
 
+    def get_bytes(self, path: str) -> bytes:
+        """GET bytes, of an image or a package, below ``/api/v1``."""
+        return self._exchange("GET", f"/api/v1{path}")
+
     def items(self, path: str, **query: object) -> list[Any]:
         """Every item of a list, page after page."""
-        found: list[Any] = []
+        return list(self.rows(path, **query))
+
+    def rows(self, path: str, **query: object) -> Iterator[Any]:
+        """Every item of a list; a page is fetched when the one before is read."""
         cursor: dict[str, object] = {}
         while True:
             page = self.get(path, **query, **cursor)
-            found += page["items"]
+            yield from page["items"]
             if not page.get("next"):
-                return found
+                return
             cursor = {page.get("cursor", "after"): page["next"]}
 
     def ready(self) -> bool:
@@ -66,6 +74,12 @@ class HubClient:
     def _send(
         self, method: str, path: str, body: bytes | None = None, *, kind: str = "application/json"
     ) -> Any:  # noqa: ANN401  JSON of many shapes
+        text = self._exchange(method, path, body, kind=kind)
+        return json.loads(text) if text else None
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None = None, *, kind: str = "application/json"
+    ) -> bytes:
         request = urllib.request.Request(  # noqa: S310  the base URL is the user's own
             self._base + path,
             data=body,
@@ -77,14 +91,14 @@ class HubClient:
         )
         try:
             with urllib.request.urlopen(request, timeout=30, context=self._trust) as answer:  # noqa: S310
-                text = answer.read()
+                content: bytes = answer.read()
+                return content
         except urllib.error.HTTPError as error:
             raise _refusal(error, where=f"{method} {path}") from error
         except OSError as error:
             raise UnavailableError(
                 f"the hub does not answer: {error}", where=self._base, fix="Start lineside hub."
             ) from error
-        return json.loads(text) if text else None
 
 
 def _refusal(error: urllib.error.HTTPError, *, where: str) -> LinesideError:

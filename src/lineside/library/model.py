@@ -1,0 +1,375 @@
+"""Models and their results: a package, loaded, and what it says of an image.
+
+1. An image is a path, the bytes of a JPEG or PNG, a Pillow image, or an array (height, width, 3)
+   uint8 in RGB. Each is judged by itself, whatever was asked before.
+2. A result holds the prediction that a device would send of the same package and image. Its
+   verdict follows the rules of ``lineside.vision.verdict``.
+3. Nothing is verified but the package's own digests: who signed it is the update client's matter.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast, overload, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import (
+    Clock,
+    InvalidError,
+    NotFoundError,
+    SystemClock,
+    digest_of,
+    to_plain,
+)
+from lineside.core.errors import MissingExtraError
+from lineside.models import EngineName, Manifest, Package, Predictor
+from lineside.vision import Frame, Prediction, open_frame
+from lineside.vision.draw import draw_overlay
+from lineside.vision.masks import mask_of
+from lineside.vision.verdict import Judgement, RejectRule, judge_prediction
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image as PillowImage
+
+    from lineside.vision import AnomalyAnswer, BoxAnswer, CountAnswer, LabelAnswer
+
+
+@runtime_checkable
+class ConvertibleImage(Protocol):
+    """An image of Pillow, or one that converts as those do."""
+
+    def convert(self, mode: str) -> Self:
+        """Return the image in another mode, such as ``RGB``."""
+        ...
+
+
+Image = str | PathLike[str] | bytes | NDArray[np.uint8] | ConvertibleImage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Source:
+    """Origin of a result, for maps that are computed when they are asked for."""
+
+    predictor: Predictor
+    frame: Frame
+    template: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """The answers of a package for one image.
+
+    Attributes:
+        name: path of the image, or its digest where it came as bytes or pixels.
+        image: (height, width, 3) uint8, RGB, read-only.
+        prediction: as a device sends it; labels, boxes, count, mask and score with decisions.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    prediction: Prediction
+    _judgement: Judgement = field(repr=False)
+    _source: _Source = field(repr=False)
+
+    @property
+    def verdict(self) -> str:
+        """``ok``, ``reject`` or ``review``."""
+        return self._judgement.verdict
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is no ok, a short sentence each."""
+        return self._judgement.reasons
+
+    @property
+    def task(self) -> str:
+        """Task of the package: multilabel, classify, detect, count, segment or anomaly."""
+        return self.prediction.task
+
+    @property
+    def state(self) -> str:
+        """``ok``, or why nothing could be said: camera moved, black, blurred, unfamiliar, ...."""
+        return self.prediction.state
+
+    @property
+    def labels(self) -> "tuple[LabelAnswer, ...]":
+        """Every label with its probability (0-1) and decision."""
+        return self.prediction.labels
+
+    @property
+    def boxes(self) -> "tuple[BoxAnswer, ...]":
+        """Objects found, in pixels of the image; the lower right corner lies outside the box."""
+        return self.prediction.boxes
+
+    @property
+    def count(self) -> "CountAnswer | None":
+        """Number of objects with its interval; None where the task counts nothing."""
+        return self.prediction.count
+
+    @property
+    def anomaly(self) -> "AnomalyAnswer | None":
+        """Score and limit; None where the task is another."""
+        return self.prediction.anomaly
+
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """(height, width) bool, True where a pixel is defect; None where the task has no mask."""
+        mask = self.prediction.mask
+        if mask is None:
+            return None
+        pixels = mask_of(mask.rle, width_px=mask.width_px, height_px=mask.height_px)
+        return np.asarray(pixels, np.bool_)
+
+    @cached_property
+    def heat(self) -> dict[str, NDArray[np.float32]]:
+        """Heat maps, computed when asked for: label → (height, width) float32, 0-1."""
+        source = self._source
+        return source.predictor.explain(source.frame, template=source.template)
+
+    def plot(self) -> "PillowImage.Image":
+        """Return a copy of the image with the answers drawn on it.
+
+        Raises:
+            MissingExtraError: Pillow is not installed.
+        """
+        try:
+            from PIL import Image as PillowImage
+        except ImportError as error:
+            raise MissingExtraError(
+                "Pillow is not installed", fix="pip install 'lineside[edge]'"
+            ) from error
+        return PillowImage.fromarray(draw_overlay(self.image, self.prediction))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answers as plain JSON values; the keys are those of ``lineside predict``."""
+        said = self.prediction
+        plain: dict[str, Any] = to_plain(said)
+        mask = plain["mask"]
+        count = plain["count"]
+        return {
+            "file": self.name,
+            "task": said.task,
+            "state": said.state,
+            "reason": said.reason,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "labels": [
+                {name: label[name] for name in ("name", "probability", "decision")}
+                for label in plain["labels"]
+            ],
+            "boxes": plain["boxes"],
+            "count": count and {name: count[name] for name in count if name != "chances"},
+            "mask_rle": mask and mask.pop("rle"),
+            "mask": mask,
+            "anomaly": plain["anomaly"],
+            "latency_ms": said.latency_ms.total,
+        }
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return one row for each answer; see ``table``."""
+        return table([self])
+
+
+class Model:
+    """A package, loaded and ready to judge images; safe from several threads."""
+
+    def __init__(
+        self,
+        package: Package,
+        *,
+        rule: RejectRule | None = None,
+        engine: EngineName = EngineName.ONNX_RUNTIME,
+        clock: Clock | None = None,
+    ) -> None:
+        """Load the network; see ``load``."""
+        self._clock = clock or SystemClock()
+        self._predictor = Predictor(package, clock=self._clock, engine=engine)
+        self._rule = rule or RejectRule()
+
+    @property
+    def manifest(self) -> Manifest:
+        """Manifest of the package: labels, metrics, limits, origin."""
+        return self._predictor.manifest
+
+    @property
+    def digest(self) -> str:
+        """Digest of the package, ``sha256:…``."""
+        return self._predictor.package.digest
+
+    # A text, bytes or an array is one image here, although each is a sequence as well.
+    @overload
+    def predict(self, image: Image, *, template: Image | None = None) -> Result: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self, image: Sequence[Image], *, template: Image | None = None
+    ) -> list[Result]: ...
+    @overload
+    def predict(
+        self, image: Iterable[Image], *, template: Image | None = None
+    ) -> Iterator[Result]: ...
+    def predict(
+        self, image: Image | Iterable[Image], *, template: Image | None = None
+    ) -> Result | list[Result] | Iterator[Result]:
+        """Judge an image, each of a list, or each of an iterable when its turn comes.
+
+        Args:
+            image: see the rules of this module.
+            template: how the image should look, where the package compares.
+
+        Raises:
+            InvalidError: no such image, or the template is missing.
+            NotFoundError: the file is not there.
+        """
+        beside = None if template is None else self._frame(template)[1].image
+        if isinstance(image, list | tuple):
+            return [self._judge(one, template=beside) for one in image]
+        if isinstance(image, str | PathLike | bytes | np.ndarray | ConvertibleImage):
+            return self._judge(image, template=beside)
+        if isinstance(image, Iterable):
+            return (self._judge(one, template=beside) for one in image)
+        raise _no_image(image)
+
+    def _judge(self, image: Image, *, template: NDArray[np.uint8] | None) -> Result:
+        name, frame = self._frame(image)
+        prediction = self._predictor.predict_single(frame, template=template)
+        return Result(
+            name=name,
+            image=frame.image,
+            prediction=prediction,
+            _judgement=judge_prediction(prediction, self._rule),
+            _source=_Source(predictor=self._predictor, frame=frame, template=template),
+        )
+
+    def _frame(self, image: Image) -> tuple[str, Frame]:
+        now = self._clock.now()
+        match image:
+            case str() | PathLike():
+                path = Path(image)
+                try:
+                    return str(path), open_frame(
+                        path.read_bytes(), camera=str(path), captured_at=now
+                    )
+                except OSError as error:
+                    raise NotFoundError(
+                        f"cannot read the image: {error.strerror}", where=str(path),
+                        fix="Name a JPEG or PNG file.",
+                    ) from error  # fmt: skip
+            case bytes():
+                digest = digest_of(image)
+                return digest, open_frame(image, camera=digest, captured_at=now)
+            case np.ndarray():
+                pixels = image
+            case ConvertibleImage():
+                pixels = np.asarray(image.convert("RGB"))
+            case _:
+                raise _no_image(image)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+            raise InvalidError(
+                f"an array of shape {pixels.shape} and type {pixels.dtype}",
+                where="image",
+                fix="Give (height, width, 3) uint8 in RGB.",
+            )
+        own = np.array(pixels)  # the caller may go on writing into its array
+        digest = digest_of(own.tobytes())
+        return digest, Frame(image=own, encoded=b"", camera=digest, captured_at=now, digest=digest)
+
+
+def load(
+    package: str | PathLike[str] | bytes | Package,
+    *,
+    reject: Collection[str] = (),
+    good: Collection[str] = (),
+    expected_labels: Collection[str] | None = None,
+    expected_count: int | None = None,
+    engine: str = EngineName.ONNX_RUNTIME,
+) -> Model:
+    """Load a package.
+
+    Args:
+        package: path of an ``.lspkg`` file, its bytes, or one that was read.
+        reject: labels that reject a part; empty: every label that is not good, but of boxes none.
+        good: labels that mean a good part; empty: the usual words, such as good and ok.
+        expected_labels: presence labels of a good part; None: none is expected.
+        expected_count: number of objects of a good part; None: none is expected.
+        engine: ``onnxruntime`` or ``openvino``.
+
+    Raises:
+        NotFoundError: no such file.
+        InvalidError: it is no package.
+        RefusedError: its content is not what its digests promise.
+        MissingExtraError: the engine is not installed.
+    """
+    if engine not in list(EngineName):
+        known = ", ".join(EngineName)
+        raise InvalidError(f"no engine {engine!r}", where="engine", fix=f"Known: {known}.")
+    match package:
+        case Package():
+            opened = package
+        case bytes():
+            opened = Package.read(package)
+        case _:
+            opened = Package.open(Path(package))
+    rule = RejectRule(
+        good=good, reject=reject, expected_labels=expected_labels, expected_count=expected_count
+    )
+    return Model(opened, rule=rule, engine=EngineName(engine))
+
+
+def table(results: Iterable[Result]) -> "pd.DataFrame":
+    """Return results as a table of pandas: a row for each label and box, or one for the image.
+
+    Columns: file, verdict, state, kind (label, box or image), name, probability, decision, x0_px,
+    y0_px, x1_px, y1_px, count, score.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+    """
+    rows: list[dict[str, object]] = []
+    for result in results:
+        said = result.prediction
+        head = {"file": result.name, "verdict": result.verdict, "state": result.state}
+        rows += [
+            {**head, "kind": "label", "name": one.name, "probability": one.probability,
+             "decision": str(one.decision)}
+            for one in said.labels
+        ]  # fmt: skip
+        rows += [
+            {**head, "kind": "box", "name": one.label, "probability": one.probability,
+             "decision": str(one.decision), "x0_px": one.x0_px, "y0_px": one.y0_px,
+             "x1_px": one.x1_px, "y1_px": one.y1_px}
+            for one in said.boxes
+        ]  # fmt: skip
+        whole = {
+            "count": None if said.count is None else said.count.value,
+            "score": None if said.anomaly is None else said.anomaly.score,
+        }
+        if not (said.labels or said.boxes) or any(value is not None for value in whole.values()):
+            rows.append({**head, "kind": "image", **whole})
+    return data_frame(rows, columns=_COLUMNS)
+
+
+_COLUMNS = (
+    "file", "verdict", "state", "kind", "name", "probability", "decision", "x0_px", "y0_px",
+    "x1_px", "y1_px", "count", "score",
+)  # fmt: skip
+
+
+def data_frame(rows: Sequence[object], *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+    """Return rows as a table of pandas; ``MissingExtraError`` where it is not installed."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingExtraError("pandas is not installed", fix="pip install pandas") from error
+    return cast("pd.DataFrame", pd.DataFrame(rows, columns=columns and list(columns)))
+
+
+def _no_image(image: object) -> InvalidError:
+    return InvalidError(
+        f"{type(image).__name__} is no image", where="image",
+        fix="Give a path, the bytes of a JPEG or PNG, a Pillow image or an RGB array.",
+    )  # fmt: skip

@@ -1,0 +1,146 @@
+"""Trainings as orders of a few values, and run on this machine."""
+
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Collection, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lineside.core import Inspection, InvalidError, SystemClock, Task, load_plant
+from lineside.library.model import Model, load
+from lineside.training import Labelled, TrainJob, labels_of, run_job
+
+if TYPE_CHECKING:
+    from lineside.training import Progress
+
+_NAMED = (Task.MULTILABEL, Task.CLASSIFY)
+
+
+def train(
+    task: str,
+    *,
+    data: str | PathLike[str],
+    out: str | PathLike[str] | None = None,
+    labels: Collection[str] = (),
+    plant: str | PathLike[str] | None = None,
+    inspection: str = "",
+    group: str = "",
+    images: str | PathLike[str] = "",
+    seed: int = 7,
+    settings: Mapping[str, float] | None = None,
+    folder: str | PathLike[str] | None = None,
+    progress: "Callable[[Progress], None] | None" = None,
+) -> Model:
+    """Train a package from labelled images, and load it; the same as ``lineside train``.
+
+    Args:
+        task: multilabel, classify, detect, count, segment or anomaly.
+        data: folder, ``.lst`` or ``.csv`` file.
+        out: where the package is written; None keeps it in memory.
+        labels: without a plant file, their names; empty: as the data says.
+        plant: the plant file that declares the inspection; None: the whole image is judged.
+        inspection: its id there; "" where the file declares one only.
+        group: how images are grouped, so that no group is both trained on and measured.
+        images: where the images of a list are.
+        seed: everything random follows from it.
+        settings: of the learner by name, such as ``epochs``.
+        folder: of the job; run again with the same folder, a training goes on. None: a temporary
+            one.
+        progress: called after each step with stage, percent and seconds left; None prints a line
+            for each stage to standard error.
+
+    Raises:
+        InvalidError: the data, a label or a setting does not fit the task.
+        NotFoundError: no such data or plant file.
+    """
+    job = training_job(
+        _task(task), data=str(data), labels=tuple(labels),
+        plant=None if plant is None else Path(plant), inspection=inspection, group=group,
+        images=str(images), seed=seed, settings=settings,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="lineside-train-") as made:
+        result = run_job(
+            job, folder=Path(folder or made), progress=progress or _print_stages(),
+            cancelled=threading.Event(), clock=SystemClock(),
+        )  # fmt: skip
+    if out is not None:
+        Path(out).write_bytes(result.package)
+    return load(result.package)
+
+
+def training_job(
+    task: Task,
+    *,
+    data: str,
+    labels: tuple[str, ...] = (),
+    plant: Path | None = None,
+    inspection: str = "",
+    group: str = "",
+    images: str = "",
+    reference: str = "",
+    note: str = "",
+    seed: int = 7,
+    settings: Mapping[str, float] | None = None,
+    records: str = "",
+    blobs: str = "",
+) -> TrainJob:
+    """Return the order of a training; arguments as of ``train``.
+
+    ``records`` and ``blobs`` are URLs of a site's stores, for data given as
+    ``dataset://NAME/VERSION``.
+
+    Raises:
+        InvalidError: the plant's inspection is of another task.
+    """
+    if plant is not None:
+        declared = _declared(task, plant, inspection=inspection)
+    else:
+        source = Labelled(data=data, images=images, group=group, task=str(task))
+        if not labels and task in _NAMED:
+            labels = labels_of(source, clock=SystemClock(), records_url=records, blobs_url=blobs)
+        declared = Inspection(id=_name_of(data), camera="", task=task, labels=labels)
+    return TrainJob(
+        inspection=declared, data=data, group=group, images=images, reference=reference,
+        note=note, seed=seed, settings=settings or {},
+    )  # fmt: skip
+
+
+def _task(name: str) -> Task:
+    if name not in list(Task):
+        raise InvalidError(f"no task {name!r}", where="task", fix=f"Known: {', '.join(Task)}.")
+    return Task(name)
+
+
+def _name_of(data: str) -> str:
+    """Name of an inspection without a plant file: that of its data."""
+    levels = data.removeprefix("dataset://").rstrip("/").split("/")
+    stem = levels[0] if data.startswith("dataset://") else Path(levels[-1]).stem
+    letters = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem)
+    return letters or "pictures"
+
+
+def _declared(task: Task, plant: Path, *, inspection: str) -> Inspection:
+    declared = load_plant(plant)
+    only = declared.inspection[0].id if len(declared.inspection) == 1 else ""
+    found = declared.find_inspection(inspection or only)
+    if found.task is not task:
+        raise InvalidError(
+            f"inspection {found.id} is of task {found.task}", where=str(plant),
+            fix="Name that task.",
+        )  # fmt: skip
+    return found
+
+
+def _print_stages() -> "Callable[[Progress], None]":
+    """Return a function that writes a line to standard error for each new stage."""
+    last = ""
+
+    def tell(progress: "Progress") -> None:
+        nonlocal last
+        if progress.stage != last:
+            sys.stderr.write(f"{progress.percent:3.0f} % {progress.stage}\n")
+        last = progress.stage
+
+    return tell

@@ -1,0 +1,134 @@
+"""The verdict on a part by one prediction: ok, reject or review, with the reasons in words.
+
+Rules, the first that applies:
+
+1. An image in which nothing could be said (camera moved, black, blurred, …) is for review.
+2. A reason to reject makes it a reject: ``reject`` names the labels that do, in classes, masks and
+   boxes. Where it names none, every label of a class or mask that does not mean a good part does
+   (``says_good``), and no box. An anomaly above its limit does. A count other than
+   ``expected_count`` does. Of presence labels, each that is present but not in
+   ``expected_labels``, or in them but absent, does; without ``expected_labels`` none does.
+3. An answer that is unsure and could be a reason to reject is for review. So is a count that is
+   unsure, whether or not a number is expected.
+4. Anything else is ok.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lineside.vision.decide import says_good
+from lineside.vision.prediction import Decision, PictureState, Prediction
+
+
+class PartVerdict(StrEnum):
+    """The verdict on a part."""
+
+    OK = "ok"
+    REJECT = "reject"
+    REVIEW = "review"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectRule:
+    """The answers of an inspection that reject a part; see the rules of this module.
+
+    Attributes:
+        good: labels that mean a good part; empty: the usual words for it.
+        reject: labels that reject; empty: as rule 2 says.
+        expected_labels: names of the presence labels of a good part; None: none is expected.
+        expected_count: number of objects of a good part; None: none is expected.
+    """
+
+    good: Collection[str] = ()
+    reject: Collection[str] = ()
+    expected_labels: Collection[str] | None = None
+    expected_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A verdict with its reasons, a short sentence each; an ok needs none."""
+
+    verdict: PartVerdict
+    reasons: tuple[str, ...] = ()
+
+
+def judge_prediction(prediction: Prediction, rule: RejectRule) -> Judgement:
+    """Return the verdict on the part that the prediction is about."""
+    if prediction.state is not PictureState.OK:
+        reason = f": {prediction.reason}" if prediction.reason else ""
+        return Judgement(verdict=PartVerdict.REVIEW, reasons=(f"{prediction.state}{reason}",))
+    found = list(_reasons(prediction, rule))
+    for verdict in (PartVerdict.REJECT, PartVerdict.REVIEW):
+        reasons = tuple(dict.fromkeys(text for its, text in found if its is verdict))
+        if reasons:
+            return Judgement(verdict=verdict, reasons=reasons)
+    return Judgement(verdict=PartVerdict.OK)
+
+
+def _reasons(prediction: Prediction, rule: RejectRule) -> Iterator[tuple[PartVerdict, str]]:
+    if prediction.task == "multilabel":
+        yield from _presence(prediction, rule)
+    else:
+        yield from _labels(prediction, rule)
+    for box in prediction.boxes:
+        if box.label in rule.reject:
+            yield _by(box.decision), f"{box.label} {box.probability:.2f}"
+    if prediction.anomaly is not None and prediction.anomaly.decision is not Decision.ABSENT:
+        score, limit = prediction.anomaly.score, prediction.anomaly.limit
+        text = f"not like good parts: {score:.2f}, limit {limit:.2f}"
+        yield _by(prediction.anomaly.decision), prediction.anomaly.reason or text
+    if prediction.count is not None:
+        yield from _count(prediction, rule)
+
+
+def _labels(prediction: Prediction, rule: RejectRule) -> Iterator[tuple[PartVerdict, str]]:
+    """Reasons of classes and of the label of a mask."""
+    for answer in prediction.labels:
+        rejects = (
+            answer.label in rule.reject
+            if rule.reject
+            else not says_good(answer.label, named=rule.good)
+        )
+        if rejects and answer.decision is not Decision.ABSENT:
+            yield _by(answer.decision), _shown(answer.name, answer.decision, answer.probability)
+
+
+def _presence(prediction: Prediction, rule: RejectRule) -> Iterator[tuple[PartVerdict, str]]:
+    for answer in prediction.labels:
+        decision = answer.decision
+        if answer.label in rule.reject and decision is not Decision.ABSENT:
+            yield _by(decision), _shown(answer.name, decision, answer.probability)
+        elif rule.expected_labels is not None:
+            expected = answer.name in rule.expected_labels
+            if decision is Decision.UNSURE:
+                yield PartVerdict.REVIEW, _shown(answer.name, decision, answer.probability)
+            elif expected != (decision is Decision.PRESENT):
+                yield PartVerdict.REJECT, f"{answer.name} {decision}"
+
+
+def _count(prediction: Prediction, rule: RejectRule) -> Iterator[tuple[PartVerdict, str]]:
+    count = prediction.count
+    if count is None:
+        return
+    expected = rule.expected_count
+    shown = f"{count.low}" if count.low == count.high else f"{count.low} to {count.high}"
+    shown += " or more" if count.more else ""
+    beside = "" if expected is None else f", {expected} expected"
+    possible = expected is None or (
+        count.low <= expected and (count.more or expected <= count.high)
+    )
+    if not possible:
+        yield PartVerdict.REJECT, f"{shown} counted{beside}"
+    elif count.decision is Decision.UNSURE:
+        yield PartVerdict.REVIEW, f"{shown} counted{beside}"
+
+
+def _by(decision: Decision) -> PartVerdict:
+    return PartVerdict.REJECT if decision is Decision.PRESENT else PartVerdict.REVIEW
+
+
+def _shown(name: str, decision: Decision, probability: float) -> str:
+    unsure = " unsure" if decision is Decision.UNSURE else ""
+    return f"{name}{unsure} {probability:.2f}"

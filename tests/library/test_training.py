@@ -1,0 +1,52 @@
+"""Trainings started from Python give the model that the command gives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lineside
+from lineside.core import InvalidError, NotFoundError
+from lineside.vision import encode_png
+
+SHADES = {"bright": 200, "dark": 60}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty images of each of two classes that a mean grey tells apart."""
+    root = tmp_path_factory.mktemp("parts")
+    random = np.random.default_rng(3)
+    for label, shade in SHADES.items():
+        (root / label).mkdir()
+        for number in range(20):
+            image = random.normal(shade, 20, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+            (root / label / f"{number}.png").write_bytes(encode_png(image))
+    return root
+
+
+@pytest.mark.slow
+def test_a_folder_becomes_a_package_that_answers(folders: Path, tmp_path: Path) -> None:
+    stages: list[str] = []
+    model = lineside.train(
+        "classify",
+        data=folders,
+        out=tmp_path / "parts.lspkg",
+        progress=lambda progress: stages.append(progress.stage),
+    )
+    assert stages
+    assert lineside.load(tmp_path / "parts.lspkg").digest == model.digest
+    image = np.full((64, 64, 3), 200, np.uint8)
+    image[::2] = 180
+    result = lineside.load(tmp_path / "parts.lspkg", good=["dark"]).predict(
+        folders / "bright/0.png"
+    )
+    assert {label.label for label in result.labels} == set(SHADES)
+    assert result.verdict in {"reject", "review"}
+
+
+def test_an_unknown_task_and_missing_data_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidError, match="Known: multilabel, classify"):
+        lineside.train("sort", data=tmp_path)
+    with pytest.raises(NotFoundError, match="none"):
+        lineside.train("classify", data=tmp_path / "none")

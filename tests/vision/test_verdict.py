@@ -1,0 +1,130 @@
+"""Verdicts on parts by one prediction: which answers reject, and which go to review."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from lineside.core import digest_of, frame_id
+from lineside.vision import (
+    AnomalyAnswer,
+    BoxAnswer,
+    CountAnswer,
+    Decision,
+    FrameRef,
+    HealthFigures,
+    LabelAnswer,
+    PictureState,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+)
+from lineside.vision.verdict import RejectRule, judge_prediction
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+DIGEST = digest_of(b"a")
+BARE = Prediction(
+    frame=FrameRef(
+        id=frame_id(camera="c", captured_at=AT, digest=DIGEST), camera="c", captured_at=AT,
+        digest=DIGEST,
+    ),
+    inspection="look", task="classify", state=PictureState.OK, labels=(), package=DIGEST,
+    dataset="d/1", registration=RegistrationFigures(state="none"),
+    health=HealthFigures(sharpness=100.0, mean_grey=120.0, clipped_share=0.0),
+    latency_ms=StageTimes(),
+)  # fmt: skip
+
+
+def labels(task: str = "classify", **decisions: str) -> Prediction:
+    answers = tuple(
+        LabelAnswer(name=name, region="", label=name, probability=0.5, decision=Decision(decision))
+        for name, decision in decisions.items()
+    )
+    return replace(BARE, task=task, labels=answers)
+
+
+def box(decision: str = "present") -> Prediction:
+    found = BoxAnswer(
+        label="dent", x0_px=0, y0_px=0, x1_px=9, y1_px=9, probability=0.9,
+        decision=Decision(decision),
+    )  # fmt: skip
+    return replace(BARE, task="detect", boxes=(found,))
+
+
+def counted(low: int, high: int, *, more: bool = False) -> Prediction:
+    decision = Decision.PRESENT if low == high and not more else Decision.UNSURE
+    answer = CountAnswer(value=low, low=low, high=high, more=more, decision=decision)
+    return replace(BARE, task="count", count=answer)
+
+
+def distant(decision: str) -> Prediction:
+    answer = AnomalyAnswer(score=2.41, limit=1.1, decision=Decision(decision))
+    return replace(BARE, task="anomaly", anomaly=answer)
+
+
+def presence(**decisions: str) -> Prediction:
+    return labels("multilabel", **decisions)
+
+
+ROWS: list[tuple[str, Prediction, RejectRule, str, str]] = [
+    ("good class", labels(good="present", dent="absent"), RejectRule(), "ok", ""),
+    ("bad class", labels(good="absent", dent="present"), RejectRule(), "reject", "dent 0.50"),
+    ("unsure class", labels(good="unsure", dent="unsure"), RejectRule(), "review",
+     "dent unsure 0.50"),
+    ("named good", labels(blank="present"), RejectRule(good=("blank",)), "ok", ""),
+    ("named to reject", labels(dent="present"), RejectRule(reject=("hole",)), "ok", ""),
+    ("mask", labels("segment", defect="present"), RejectRule(), "reject", "defect 0.50"),
+    ("box unnamed", box(), RejectRule(), "ok", ""),
+    ("box named", box(), RejectRule(reject=("dent",)), "reject", "dent 0.90"),
+    ("box unsure", box("unsure"), RejectRule(reject=("dent",)), "review", "dent 0.90"),
+    ("above limit", distant("present"), RejectRule(), "reject",
+     "not like good parts: 2.41, limit 1.10"),
+    ("near limit", distant("unsure"), RejectRule(), "review",
+     "not like good parts: 2.41, limit 1.10"),
+    ("below limit", distant("absent"), RejectRule(), "ok", ""),
+    ("count free", counted(5, 5), RejectRule(), "ok", ""),
+    ("count right", counted(5, 5), RejectRule(expected_count=5), "ok", ""),
+    ("count wrong", counted(4, 4), RejectRule(expected_count=5), "reject",
+     "4 counted, 5 expected"),
+    ("count possible", counted(4, 6), RejectRule(expected_count=5), "review",
+     "4 to 6 counted, 5 expected"),
+    ("count impossible", counted(1, 3), RejectRule(expected_count=5), "reject",
+     "1 to 3 counted, 5 expected"),
+    ("count or more", counted(1, 3, more=True), RejectRule(expected_count=5), "review",
+     "1 to 3 or more counted, 5 expected"),
+    ("presence free", presence(screw="absent"), RejectRule(), "ok", ""),
+    ("presence right", presence(screw="present"), RejectRule(expected_labels=("screw",)), "ok",
+     ""),
+    ("missing", presence(screw="absent"), RejectRule(expected_labels=("screw",)), "reject",
+     "screw absent"),
+    ("too much", presence(oil="present"), RejectRule(expected_labels=()), "reject",
+     "oil present"),
+    ("presence unsure", presence(screw="unsure"), RejectRule(expected_labels=("screw",)),
+     "review", "screw unsure 0.50"),
+    ("presence rejects", presence(oil="present"), RejectRule(reject=("oil",)), "reject",
+     "oil 0.50"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prediction", "rule", "verdict", "reason"),
+    [row[1:] for row in ROWS],
+    ids=[row[0] for row in ROWS],
+)
+def test_verdict_and_reason(
+    prediction: Prediction, rule: RejectRule, verdict: str, reason: str
+) -> None:
+    judged = judge_prediction(prediction, rule)
+    assert (judged.verdict, "; ".join(judged.reasons)) == (verdict, reason)
+
+
+def test_a_reject_outweighs_what_is_unsure() -> None:
+    judged = judge_prediction(labels(hole="present", dent="unsure"), RejectRule())
+    assert (judged.verdict, judged.reasons) == ("reject", ("hole 0.50",))
+
+
+@pytest.mark.parametrize("state", [one for one in PictureState if one is not PictureState.OK])
+def test_an_image_in_which_nothing_can_be_said_is_for_review(state: PictureState) -> None:
+    refused = replace(labels(dent="present"), state=state, reason="see the log")
+    judged = judge_prediction(refused, RejectRule())
+    assert (judged.verdict, judged.reasons) == ("review", (f"{state}: see the log",))
