@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy, digest_of
 from lineside.datasets import Part, Sample
+from lineside.training.common.feature_bank import distance_to, feature_bank
 from lineside.training.tasks.segment.crops import Draw, cut_piece, plan_epoch
 from lineside.training.tasks.segment.decision import (
     HeldOutMap,
@@ -22,7 +23,7 @@ from lineside.training.tasks.segment.decision import (
 )
 from lineside.training.tasks.segment.fit import drawn_loss, laid_on, picture_loss, pixel_loss
 from lineside.training.tasks.segment.learn import hold_out, label_of, warnings_of
-from lineside.training.tasks.segment.network import distances, known_features, new_unet
+from lineside.training.tasks.segment.network import new_unet
 from lineside.training.tasks.segment.training_set import (
     IGNORED,
     Facts,
@@ -330,11 +331,17 @@ def test_two_networks_of_one_seed_are_equal_and_settling_evens_the_outputs() -> 
 def test_known_pictures_are_near_and_others_far() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(40, 8)).astype(np.float32)
-    known = known_features(features)
-    far = features[:1] + 50
-    assert distances(features[:1] / known.spread, known.bank).min() == 0
-    assert distances(far / known.spread, known.bank).min() / known.unit > 3
-    assert known_features(features[:1]).unit == 1.0
+    known = feature_bank(features, spread=features.std(axis=0), owners=range(40), size=40)
+
+    def distance(each: np.ndarray) -> float:
+        bank, spread = torch.from_numpy(known.bank), torch.from_numpy(known.spread)
+        unit = torch.tensor(known.unit)
+        return float(distance_to(torch.from_numpy(each), bank=bank, spread=spread, unit=unit))
+
+    assert distance(features[:1]) == 0
+    assert distance(features[:1] + 50) > 3
+    alone = feature_bank(features[:1], spread=np.ones(8), owners=["one"], size=1)
+    assert (alone.unit, alone.farthest) == (1.0, 0.0)
 
 
 # ---- rule

@@ -21,22 +21,22 @@ from lineside.models.engines import LABEL_OUTPUTS
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache
 from lineside.training.common.export import export, limits_of
+from lineside.training.common.feature_bank import FeatureBank, feature_bank
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.classify.features import FeatureReader, pooled_by
 from lineside.training.tasks.classify.head import (
     Classes,
-    FeatureBank,
     HeldOutLogits,
     Linear,
     Numbers,
     Space,
     choose,
     class_rule,
-    feature_bank,
     hold_out,
+    standard,
 )
 from lineside.training.tasks.classify.inputs import InputSpec, input_specs_for
-from lineside.training.tasks.classify.network import ClassHead, ClassNetwork, Floats
+from lineside.training.tasks.classify.network import MEANS, ClassHead, ClassNetwork, Floats
 from lineside.training.tasks.classify.trial import (
     Inputs,
     TuningContext,
@@ -125,6 +125,7 @@ def warnings_for(
     return tuple(found)
 
 
+_LARGEST_BANK = 128
 _FOLDS = 5
 _FEWEST = 2
 _GOLDEN = 3
@@ -181,7 +182,13 @@ def learn(job: TrainJob, work: Work) -> Trained:
     frozen = _look(job, told)
     final = _tuned(job, told, frozen=frozen) or _untuned(told, frozen, words={})
     work.steps.at(84, "exporting")
-    known = feature_bank(final.features, owners=_owners(apart(told.samples)))
+    means = final.features[:, :MEANS].astype(np.float64)
+    known = feature_bank(
+        means,
+        spread=standard(means)[1],
+        owners=_owners(apart(told.samples)),
+        size=_LARGEST_BANK,
+    )
     truth = told.truth[final.places]
     rule = class_rule(
         final.logits,

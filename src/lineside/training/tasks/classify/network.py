@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.training.common.backbone import TAP_CHANNELS, TAP_STRIDES, Lite0Full
+from lineside.training.common.feature_bank import distance_to
 
 MEANS = sum(TAP_CHANNELS)
 PER_SCALE = 2 * MEANS
@@ -149,8 +150,7 @@ class ClassNetwork(nn.Module):
 
     def distance(self, pooled: Tensor) -> Tensor:
         """Return the distance from the nearest training picture."""
-        apart = (pooled[:, :MEANS] / self.spread)[:, None] - self.bank
-        return apart.square().sum(dim=2).sqrt().amin(dim=1) / self.unit
+        return distance_to(pooled[:, :MEANS], bank=self.bank, spread=self.spread, unit=self.unit)
 
 
 def _grown(grid: Tensor, *, times: int) -> Tensor:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Inspection, InvalidError
 from lineside.datasets import Sample
+from lineside.training.common.feature_bank import own_distances, usual_distance
 from lineside.training.common.methods import k_center
 from lineside.training.tasks.multilabel.network import FEATURES, Heads, pooled_of
 
@@ -248,15 +249,6 @@ def _feature_bank(plan: HeadPlan, features: Sequence[Floats]) -> tuple[Floats, F
         chosen = vectors[k_center(vectors, count=size)]
         bank[rows] = np.resize(chosen, (size, chosen.shape[1]))
         spread[rows] = wide
-        unit[rows] = _own_distance(vectors, owners)
+        own = own_distances(vectors, vectors, owners=owners, bank_owners=owners)
+        unit[rows] = usual_distance(own)
     return bank, spread, unit
-
-
-def _own_distance(vectors: Floats, owners: NDArray[np.intp]) -> float:
-    """99th percentile of the training crops' distances to the nearest crop of another picture."""
-    squares = (vectors**2).sum(axis=1)
-    apart = np.sqrt(np.maximum(squares[:, None] + squares - 2 * vectors @ vectors.T, 0.0))
-    apart[owners[:, None] == owners] = np.inf
-    nearest = apart.min(axis=1)
-    finite = nearest[np.isfinite(nearest)]
-    return max(float(np.quantile(finite, 0.99)), 1e-6) if len(finite) else 1.0

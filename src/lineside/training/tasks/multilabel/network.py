@@ -24,6 +24,7 @@ from lineside.training.common.backbone import (
     Lite0Backbone,
     fast_backbone,
 )
+from lineside.training.common.feature_bank import distance_to
 
 GRID = 3
 CELLS = GRID * GRID
@@ -134,8 +135,7 @@ class RegionNetwork(nn.Module):
     def distance(self, fine_grid: Tensor, coarse_grid: Tensor) -> Tensor:
         """Return the distance from the nearest training picture."""
         pooled = torch.cat([fine_grid.mean(dim=(2, 3)), coarse_grid.mean(dim=(2, 3))], dim=1)
-        apart = (pooled / self.spread)[:, None] - self.bank
-        return apart.square().sum(dim=2).sqrt().amin(dim=1) / self.unit
+        return distance_to(pooled, bank=self.bank, spread=self.spread, unit=self.unit)
 
 
 def _spread_over(grid: Tensor, length: int) -> Tensor:

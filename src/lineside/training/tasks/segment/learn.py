@@ -16,6 +16,7 @@ from lineside.core import InvalidError, Policy
 from lineside.datasets import Part, folds
 from lineside.models import OnnxEngine
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
+from lineside.training.common.feature_bank import FeatureBank, feature_bank
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.metrics import GOOD_NAMES
@@ -29,10 +30,8 @@ from lineside.training.tasks.segment.decision import (
 from lineside.training.tasks.segment.fit import FitPlan, Fitted, Fitting, fit, has_bf16
 from lineside.training.tasks.segment.network import (
     OUTPUTS,
-    KnownFeatures,
     MaskNetwork,
     UNet,
-    known_features,
 )
 from lineside.training.tasks.segment.training_set import (
     Facts,
@@ -55,6 +54,7 @@ _MOST_MAPS = 80
 _MOST_KNOWN = 256
 _FEW_DEFECTS = 20
 _MOST_SIDE_PX = 256
+_LEAST_SPREAD = 1e-3
 _MOST_STEPS = 40
 _LEAST_STEPS = 20
 
@@ -197,13 +197,15 @@ def _side(training: Sequence[Facts], *, settings: Prepare) -> int:
     return min(_MOST_SIDE_PX, max(multiple, int(-(-longer * settings.zoom // multiple)) * multiple))
 
 
-def _known(network: UNet, training: Sequence[Facts], *, gallery: Gallery) -> KnownFeatures:
+def _known(network: UNet, training: Sequence[Facts], *, gallery: Gallery) -> FeatureBank:
     features = []
     for facts in spread_over(training, most=_MOST_KNOWN):
         crops = normalise(gallery.show(facts.sample).pixels[None], gallery.settings)
         with torch.inference_mode():
             features.append(network.taps(torch.from_numpy(crops))[1].mean(dim=(2, 3)).numpy())
-    return known_features(np.concatenate(features))
+    means = np.concatenate(features)
+    spread = np.maximum(means.std(axis=0), _LEAST_SPREAD)
+    return feature_bank(means, spread=spread, owners=range(len(means)), size=len(means))
 
 
 def _held(

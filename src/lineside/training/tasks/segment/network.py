@@ -12,7 +12,6 @@ large.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from lineside.training.common.backbone import (
     channels_last,
     lite0_full,
 )
+from lineside.training.common.feature_bank import FeatureBank, distance_to
 
 STRIDE_PX = 2
 MULTIPLE_PX = 32
@@ -181,53 +181,21 @@ def new_unet(seed: int) -> UNet:
 OUTPUTS = ("map", "distance")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class KnownFeatures:
-    """The training pictures' mean features, to tell how far another picture is from them.
-
-    Attributes:
-        bank: (k, channels) divided by ``spread``.
-        spread: (channels,) standard deviations.
-        unit: 99th percentile of the pictures' distances to their nearest other one.
-    """
-
-    bank: Floats
-    spread: Floats
-    unit: float
-
-
-def known_features(features: Floats) -> KnownFeatures:
-    """From (n, channels) mean features of some training pictures."""
-    spread = np.maximum(features.std(axis=0), 1e-3).astype(np.float32)
-    bank = (features / spread).astype(np.float32)
-    apart = distances(bank, bank)
-    np.fill_diagonal(apart, np.inf)
-    nearest = apart.min(axis=1)
-    near = nearest[np.isfinite(nearest)]
-    unit = float(np.quantile(near, 0.99)) if len(near) else 1.0
-    return KnownFeatures(bank=bank, spread=spread, unit=max(unit, 1e-3))
-
-
-def distances(one: Floats, other: Floats) -> Floats:
-    """(n, c) and (m, c) → (n, m) Euclidean distances."""
-    # Row by row: the product form of the square loses what lies near, and near is what counts.
-    rows = [np.sqrt(((other - row) ** 2).sum(axis=1)) for row in one]
-    return np.asarray(rows, np.float32).reshape(len(one), len(other))
-
-
 class MaskNetwork(nn.Module):
     """(1, 3, h, w) prepared pictures → map (1, 1, h/2, w/2) of logits, distance (1,)."""
 
-    def __init__(self, network: UNet, known: KnownFeatures) -> None:
+    def __init__(self, network: UNet, known: FeatureBank) -> None:
         super().__init__()
-        self.network, self.unit = network, known.unit
+        self.network = network
         self.register_buffer("bank", torch.from_numpy(known.bank))
         self.register_buffer("spread", torch.from_numpy(known.spread))
+        self.register_buffer("unit", torch.tensor(known.unit))
 
     bank: Tensor
     spread: Tensor
+    unit: Tensor
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         logits, pooled = self.network(crops)
-        apart = (pooled / self.spread)[:, None] - self.bank
-        return logits, apart.square().sum(dim=2).sqrt().amin(dim=1) / self.unit
+        distance = distance_to(pooled, bank=self.bank, spread=self.spread, unit=self.unit)
+        return logits, distance
