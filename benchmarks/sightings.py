@@ -28,7 +28,8 @@ from known_law import likeliest
 
 from lineside.core import Rule
 from lineside.core.plant_rules import Read, SightingStep
-from lineside.streams import Output, Record, make_step
+from lineside.streams.rules.contract import Output, Record
+from lineside.streams.rules.steps import make_step
 from lineside.testing.belts import BLANK, Belt, Passed, records_of_belt, things_of
 from lineside.vision.metrics import wilson
 

@@ -23,8 +23,9 @@ from sightings import THINGS_OF_A_BELT, belt, overlap_s, seen
 
 from lineside.core import Rule
 from lineside.core.plant_rules import Habits, Read, SightingStep
-from lineside.streams import UNKNOWN, Output, Stretch, fit_dwell_times, make_step
-from lineside.streams.rules.tracks.learning import frames_of_records
+from lineside.streams.rules.contract import UNKNOWN, Output
+from lineside.streams.rules.steps import make_step
+from lineside.streams.rules.tracks.learning import Stretch, fit_dwell_times, frames_of_records
 from lineside.testing.belts import BLANK, Belt, Passed, records_of_belt, things_of
 from lineside.vision.metrics import wilson
 

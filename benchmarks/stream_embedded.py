@@ -13,7 +13,8 @@ from stream_feed import BATCH, KIND, TOPIC, plant_of
 
 from lineside.core import SystemClock
 from lineside.store import LogEntry, Records, open_records
-from lineside.streams import Entry, Output, RuleEngine, encode_event, rule_event
+from lineside.streams import Entry, RuleEngine, encode_event, rule_event
+from lineside.streams.rules.contract import Output
 
 
 def run(lines: Path, records: Records) -> None:

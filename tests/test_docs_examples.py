@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from lineside.core import stable_id
-from lineside.links import WebhookSender, WebhookTarget
-from lineside.streams import decode_event, read_entries, read_prediction, run_rule
+from lineside.links.webhook import WebhookSender, WebhookTarget
+from lineside.streams import decode_event, read_entries, read_prediction
+from lineside.streams.rules.replay import run_rule
 from lineside.testing import FakeClock
 from lineside.testing.events import small_plant
 from lineside.testing.rules import rule_of

@@ -14,7 +14,8 @@ import pytest
 
 from lineside.core import InvalidError
 from lineside.core.factory import SLOTS, BrightnessMessage, OrderMessage, StockMessage, read_message
-from lineside.streams import Event, Fresh, NotFresh, freshness
+from lineside.streams import Event, NotFresh, freshness
+from lineside.streams.event import Fresh
 from lineside.testing.events import (
     COLOURS,
     PACKAGE,
@@ -29,7 +30,6 @@ from lineside.testing.events import (
 )
 from lineside.twin import (
     LineState,
-    Outcome,
     apply,
     documents,
     due,
@@ -39,8 +39,9 @@ from lineside.twin import (
     place,
     replay,
     sensor_panel,
-    stock_document,
 )
+from lineside.twin.documents import stock_document
+from lineside.twin.state import Outcome
 from lineside.vision import PictureState
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,7 @@ from time import perf_counter
 
 from stream_feed import plant_of
 
-from lineside.streams import spark_program
-from lineside.streams.spark.rule import SparkRule, spark_session
+from lineside.streams.spark.rule import SparkRule, spark_program, spark_session
 
 plant = plant_of()
 folder, out, checkpoint = sys.argv[1:4]

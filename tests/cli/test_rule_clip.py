@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from lineside.cli.app import app
 from lineside.core import InvalidError, NotFoundError, load_plant
-from lineside.core.plant_rules import read_habits
+from lineside.core.plant_rules import read_dwell_times
 
 PLANT = """
 schema = "lineside.plant/1"
@@ -80,7 +80,7 @@ def test_a_clip_is_learned_and_the_rule_then_says_its_things(
     assert "learned from 4 things in 200 frames" in told
     assert "dwell_s 2.5, gap_s 2.5" in told
     assert "Google: right in 92.0% of its frames" in told
-    assert read_habits(habits).confusion["Google"]["Mongo"] == pytest.approx(0.08, abs=0.01)
+    assert read_dwell_times(habits).confusion["Google"]["Mongo"] == pytest.approx(0.08, abs=0.01)
     plant.write_text(PLANT.replace("LEARNED", ', learned = "socks.json"'))
     events = clip[1]
     lines = run("run", "socks", "--plant", str(plant), "--events", events).splitlines()

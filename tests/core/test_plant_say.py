@@ -3,7 +3,7 @@
 import pytest
 
 from lineside.core import InvalidError, Plant, decode, encode, load_plant, parse_plant
-from lineside.core.plant import EXTENDED, TOLD, Say, can_say
+from lineside.core.plant import ANSWER_FIELDS, EXTENDED, Say, can_say
 from tests.core.test_plant import EXAMPLES, faults_of
 
 PLANT = """
@@ -87,7 +87,7 @@ def test_a_name_for_the_unknown_needs_a_field_to_stand_in() -> None:
 
 
 def test_what_extended_adds_can_be_said() -> None:
-    assert set(EXTENDED) <= set(TOLD)
+    assert set(EXTENDED) <= set(ANSWER_FIELDS)
 
 
 def test_the_example_of_the_socks_reads_and_says_its_answers() -> None:

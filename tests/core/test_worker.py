@@ -204,8 +204,8 @@ def test_running_workers_are_those_whose_threads_run() -> None:
     assert worker not in running_workers()
 
 
-@pytest.mark.parametrize(("threads", "ahead"), [(1, 0), (1, 2), (3, 0)])
-def test_work_ahead_keeps_its_order_and_its_bound(threads: int, ahead: int) -> None:
+@pytest.mark.parametrize(("threads", "limit"), [(1, 0), (1, 2), (3, 0)])
+def test_work_ahead_keeps_its_order_and_its_bound(threads: int, limit: int) -> None:
     begun = 0
 
     def counted() -> Iterator[int]:
@@ -214,9 +214,9 @@ def test_work_ahead_keeps_its_order_and_its_bound(threads: int, ahead: int) -> N
             begun += 1
             yield number
 
-    doubled = prefetch(lambda number: number * 2, counted(), threads=threads, ahead=ahead)
+    doubled = prefetch(lambda number: number * 2, counted(), threads=threads, limit=limit)
     assert [next(doubled) for _ in range(3)] == [0, 2, 4]
-    assert begun <= 3 + (ahead or max(8, 4 * threads))
+    assert begun <= 3 + (limit or max(8, 4 * threads))
     assert list(doubled) == [number * 2 for number in range(3, 100)]
 
 

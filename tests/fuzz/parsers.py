@@ -42,7 +42,7 @@ from lineside.core import (
 from lineside.core.clock import parse_duration
 from lineside.core.ids import CameraId
 from lineside.core.plant import Route
-from lineside.core.plant_rules import read_habits
+from lineside.core.plant_rules import read_dwell_times
 from lineside.datasets import load_source
 from lineside.datasets.formats.captures import read_capture
 from lineside.datasets.formats.lst import read_lst
@@ -80,10 +80,11 @@ from lineside.hub.downloads import parse_range
 from lineside.hub.eventlog.topics import read_picture, read_plant, split_document
 from lineside.hub.rules.text import read_rule
 from lineside.hub.sinks.kafka import event_of
-from lineside.links import Message, ReceivedRecord
+from lineside.links import Message
 from lineside.links.camera_mqtt import read_shot
 from lineside.links.camera_rtsp import ask
-from lineside.links.mqtt_address import parse_address
+from lineside.links.kafka import ReceivedRecord
+from lineside.links.mqtt import parse_address
 from lineside.links.webhook import WebhookSender, WebhookTarget, read_secrets
 from lineside.models import Package
 from lineside.models.serving.tensors import read_request as read_inference
@@ -719,7 +720,7 @@ PARSERS = (
     ),
     Parser(
         name="learned habits",
-        read=of_file(read_habits, "habits.json"),
+        read=of_file(read_dwell_times, "habits.json"),
         seeds=said({"schema": "lineside.sighting/1", "dwell_s": 0.5, "gap_s": 1.0}),
     ),
     Parser(

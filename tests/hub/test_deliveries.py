@@ -18,16 +18,8 @@ from lineside.hub.config import KafkaBridgeConfig
 from lineside.hub.eventlog.leases import LENGTH_S, HubLeases
 from lineside.hub.readers import MOST_NAMES, DeliveryName, DeliveryNames, name_deliveries
 from lineside.hub.sinks.kafka import DELIVERY, KafkaBridge, bridged_record, event_of
-from lineside.links import (
-    Delivery,
-    KafkaPlace,
-    KafkaReceiver,
-    KafkaSender,
-    Message,
-    ReceivedRecord,
-    open_bus,
-    open_session,
-)
+from lineside.links import Delivery, Message, open_bus, open_session
+from lineside.links.kafka import KafkaPlace, KafkaReceiver, KafkaSender, ReceivedRecord
 from lineside.store import open_records
 from lineside.testing import FakeClock
 from lineside.testing.kafka import received

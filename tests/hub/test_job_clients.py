@@ -326,12 +326,12 @@ def by_the_door(folder: Path, authority: CertificateAuthority) -> Iterator[Secur
 
     door = DeviceListener(
         host="127.0.0.1", port=0, certificate=folder / "server.pem", key=folder / "server.key",
-        authority=folder / "ca.pem", admit=admit, revoked=folder / "crl.pem",
+        ca_file=folder / "ca.pem", admit=admit, revoked=folder / "crl.pem",
         access_list=lambda: "",
     )  # fmt: skip
-    with EmbeddedBroker(answered=TOPICS, door=door) as broker:
+    with EmbeddedBroker(answered=TOPICS, devices=door) as broker:
         for hub in serving(broker.own_url):
-            yield Secured(hub=hub, folder=folder, port=broker.door_port)
+            yield Secured(hub=hub, folder=folder, port=broker.device_port)
 
 
 def by_mosquitto(tmp_path: Path) -> Iterator[Secured]:

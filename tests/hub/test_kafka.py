@@ -34,22 +34,11 @@ from lineside.hub.sinks.kafka import (
     is_sent,
     record_of,
 )
-from lineside.links import (
-    KafkaPlace,
-    KafkaReceiver,
-    KafkaSender,
-    ReceivedRecord,
-    open_bus,
-)
+from lineside.links import open_bus
+from lineside.links.kafka import KafkaPlace, KafkaReceiver, KafkaSender, ReceivedRecord
 from lineside.store import LogEntry, Logged
-from lineside.streams import (
-    EVENT_TYPE,
-    Event,
-    decode_event,
-    encode_event,
-    entry_of,
-    run_rule,
-)
+from lineside.streams import EVENT_TYPE, Event, decode_event, encode_event, entry_of
+from lineside.streams.rules.replay import run_rule
 from lineside.testing import FakeClock
 from lineside.testing.events import small_plant
 from lineside.testing.kafka import received

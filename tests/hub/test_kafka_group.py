@@ -17,12 +17,7 @@ from lineside.core.plant import Route
 from lineside.hub import HubConfig, Services
 from lineside.hub.config import KafkaConfig, KafkaTakeConfig
 from lineside.hub.sinks.kafka import KafkaReader, start_kafka
-from lineside.links import (
-    KafkaPlace,
-    KafkaReceiver,
-    KafkaRecord,
-    KafkaSender,
-)
+from lineside.links.kafka import KafkaPlace, KafkaReceiver, KafkaRecord, KafkaSender
 from lineside.testing.kafka import received
 from tests.hub.conftest import open_hub
 

@@ -22,8 +22,8 @@ from lineside.hub.sinks.opcua import (
     node_values,
     opcua_settings,
 )
-from lineside.links import Kind, OpcuaEvent, OpcuaNode, OpcuaValue, Quality, open_bus
-from lineside.links.opcua import NAMESPACE
+from lineside.links import open_bus
+from lineside.links.opcua import NAMESPACE, Kind, OpcuaEvent, OpcuaNode, OpcuaValue, Quality
 from lineside.store import Logged
 from lineside.streams import EVENT_TYPE, Event
 from lineside.testing import FakeClock

@@ -26,7 +26,8 @@ from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.sinks.mongo import MongoOrders, MongoWriter
 from lineside.hub.sinks.mqtt import EventOutbox
 from lineside.hub.timers import RetentionSweep, Timers
-from lineside.links import Bus, MongoSink
+from lineside.links import Bus
+from lineside.links.mongo import MongoSink
 from lineside.store import Logged, Records
 from lineside.testing import FakeClock
 from tests.hub.conftest import Line, another_hub

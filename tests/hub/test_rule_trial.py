@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.hub.rules.service import pair_changes
-from lineside.streams import Difference, moment
+from lineside.streams import moment
+from lineside.streams.rules.replay import Difference
 
 
 def told(begin: float, end: float, *, key: str = "Google", count: int = 1) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from lineside.hub.rules.service import FOLLOWER, Rules, line_of, rules_follower
 from lineside.hub.sinks.mqtt import EventOutbox
 from lineside.links import Bus
 from lineside.store import Logged
-from lineside.streams import EVENT_TYPE, TICK_TYPE, Entry, Event, run_rule
+from lineside.streams import EVENT_TYPE, TICK_TYPE, Entry, Event
+from lineside.streams.rules.replay import run_rule
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
 from tests.hub.conftest import open_hub

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Plant, RouteKind, encode
+from lineside.core.topics import topic_matches
 from lineside.hub.eventlog.topics import (
     DeadLetterError,
     Reason,
@@ -20,7 +21,6 @@ from lineside.hub.eventlog.topics import (
     read_plant,
     split_document,
 )
-from lineside.links import topic_matches
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 TS = "2026-01-01T12:00:00.000Z"

@@ -17,7 +17,7 @@ from lineside.hub.eventlog.dead_letters import Quarantine
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.run import running
 from lineside.hub.sinks.webhooks import WEBHOOK_TYPE, Webhook
-from lineside.links import WebhookSender
+from lineside.links.webhook import WebhookSender
 from lineside.streams import EVENT_TYPE, Event, decode_event
 from lineside.testing import FakeClock
 from tests.links.hooks import Hooks, hooks_server

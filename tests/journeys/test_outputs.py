@@ -18,7 +18,8 @@ import pytest
 
 from lineside.cli.demo.stage import Program, Programs, free_port
 from lineside.core import SystemClock, encode, rfc3339
-from lineside.links import KafkaPlace, KafkaReceiver, open_bus
+from lineside.links import open_bus
+from lineside.links.kafka import KafkaPlace, KafkaReceiver
 from lineside.store import open_records
 from lineside.streams import EVENT_TYPE
 from tests.journeys.plc import plc, read_all

@@ -13,10 +13,10 @@ from lineside.links import (
     BusSession,
     Delivery,
     EmbeddedBroker,
-    OversizedPacket,
     open_bus,
     open_session,
 )
+from lineside.links.broker_contract import OversizedPacket
 from lineside.testing.links import LONG_S, SHORT_S, wait_until
 from tests.links.test_broker_limits import is_closed, packet, raw_client, text
 

@@ -25,7 +25,7 @@ from lineside.core.factory import write_message
 from lineside.links import Bus, Camera, FrameMessage, Message, Shot, open_bus, open_camera
 from lineside.links.camera_mqtt import NoShotError, read_shot
 from lineside.links.camera_rtsp import ask
-from lineside.links.camera_v4l import open_v4l_camera
+from lineside.links.camera_video import open_v4l_camera
 from lineside.links.shots import LiveCamera, Pixels, say_nothing
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, CameraContract, wait_until

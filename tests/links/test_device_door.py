@@ -25,12 +25,12 @@ from lineside.links import (
     Bus,
     DeviceListener,
     EmbeddedBroker,
-    MosquittoBroker,
     Will,
-    access_list,
     device_access,
     open_bus,
 )
+from lineside.links.bus_access import access_list
+from lineside.links.mosquitto import MosquittoBroker
 from lineside.testing.links import LONG_S, take, wait_until
 from tests.links.conftest import MOSQUITTO
 from tests.links.test_topic_access import PLANT
@@ -148,16 +148,16 @@ def embedded(site: Site) -> Iterator[Served]:
     folder = site.folder
     door = DeviceListener(
         host="127.0.0.1", port=0, certificate=folder / "server.crt", key=folder / "server.key",
-        authority=folder / "ca.pem", admit=site.admit, revoked=folder / "crl.pem",
+        ca_file=folder / "ca.pem", admit=site.admit, revoked=folder / "crl.pem",
         access_list=lambda: access_list(PLANT, devices=LINES),
     )  # fmt: skip
-    with EmbeddedBroker(door=door, answered=("$aws/things/+/jobs/#",)) as broker:
+    with EmbeddedBroker(devices=door, answered=("$aws/things/+/jobs/#",)) as broker:
 
         def refresh() -> None:
             revoked = {one.serial for one in site.authority.issued() if one.revoked}
             broker.cut_off(lambda admitted: admitted.serial in revoked)
 
-        yield Served(site=site, port=broker.door_port, hub_url=broker.url, refresh=refresh)
+        yield Served(site=site, port=broker.device_port, hub_url=broker.url, refresh=refresh)
 
 
 @contextmanager
@@ -167,17 +167,17 @@ def mosquitto(site: Site) -> Iterator[Served]:
     (folder / "crl.pem").write_bytes(site.authority.crl())
     door = DeviceListener(
         host="127.0.0.1", port=0, certificate=folder / "server.crt", key=folder / "server.key",
-        authority=folder / "ca.pem", admit=site.admit, revoked=folder / "crl.pem",
+        ca_file=folder / "ca.pem", admit=site.admit, revoked=folder / "crl.pem",
         access_list=lambda: access_list(PLANT, devices=LINES),
     )  # fmt: skip
-    with MosquittoBroker(MOSQUITTO, folder=folder / "bus", door=door) as broker:
+    with MosquittoBroker(MOSQUITTO, folder=folder / "bus", devices=door) as broker:
 
         def refresh() -> None:
             (folder / "crl.pem").write_bytes(site.authority.crl())
             broker.reload()
             broker.end_sessions({one.device for one in site.authority.issued() if one.revoked})
 
-        yield Served(site=site, port=broker.door_port, hub_url=broker.url, refresh=refresh)
+        yield Served(site=site, port=broker.device_port, hub_url=broker.url, refresh=refresh)
 
 
 @pytest.fixture(params=["embedded", "mosquitto"])

@@ -12,8 +12,14 @@ import pytest
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, UnavailableError
 from lineside.fleet import CertificateAuthority
-from lineside.links import KafkaPlace, KafkaReceiver, KafkaRecord, KafkaSender, probe_kafka
-from lineside.links.kafka import failure_of
+from lineside.links.kafka import (
+    KafkaPlace,
+    KafkaReceiver,
+    KafkaRecord,
+    KafkaSender,
+    failure_of,
+    probe_kafka,
+)
 from lineside.testing.kafka import KafkaContract, received
 from tests.links.mock_kafka import mock_cluster
 from tests.links.tls_listener import API_VERSIONS, tls_listener

@@ -13,7 +13,7 @@ from bson import Decimal128, ObjectId
 from bson.errors import InvalidDocument
 
 from lineside.core import InvalidError, RefusedError, UnavailableError, digest_of
-from lineside.links import MongoSink
+from lineside.links.mongo import MongoSink
 
 _URL = os.environ.get("LINESIDE_TEST_MONGO_URL", "")  # noqa: TID251  the tests' own switch
 AT = datetime(2023, 5, 15, 12, 41, 7, 318000, tzinfo=UTC)

@@ -19,20 +19,10 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableError
-from lineside.links import (
-    BrokerLimits,
-    Bus,
-    BusSession,
-    MosquittoBroker,
-    MosquittoListener,
-    OversizedPacket,
-    mosquitto_config,
-    mosquitto_reads,
-    open_bus,
-    open_session,
-    set_bus_password,
-)
-from lineside.links.bus_access import check_bus_password
+from lineside.links import BrokerLimits, Bus, BusSession, open_bus, open_session, set_bus_password
+from lineside.links.broker_contract import OversizedPacket
+from lineside.links.bus_access import check_bus_password, mosquitto_reads
+from lineside.links.mosquitto import MosquittoBroker, MosquittoListener, mosquitto_config
 from lineside.testing.links import numbers, store_from, wait_until
 from tests.links.conftest import MOSQUITTO, free_port, wait_for_port
 

@@ -13,8 +13,7 @@ import pytest
 
 from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableError
 from lineside.links import Bus, EmbeddedBroker, open_bus
-from lineside.links.mqtt import MqttBus
-from lineside.links.mqtt_address import parse_address
+from lineside.links.mqtt import MqttBus, parse_address
 from lineside.testing.links import LONG_S, take, wait_until
 
 

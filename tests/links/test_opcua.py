@@ -14,7 +14,12 @@ from cryptography import x509
 
 from lineside.core import InvalidError, SystemClock, UnavailableError
 from lineside.fleet import CertificateAuthority
-from lineside.links import (
+from lineside.links.opcua import (
+    FASTEST_MS,
+    MOST_QUEUED,
+    MOST_SUBSCRIPTIONS,
+    NAMESPACE,
+    SLOWEST_MS,
     Kind,
     OpcuaEvent,
     OpcuaNode,
@@ -23,13 +28,6 @@ from lineside.links import (
     OpcuaValue,
     Quality,
     opcua_address,
-)
-from lineside.links.opcua import (
-    FASTEST_MS,
-    MOST_QUEUED,
-    MOST_SUBSCRIPTIONS,
-    NAMESPACE,
-    SLOWEST_MS,
 )
 from tests.links.conftest import free_port
 

@@ -9,18 +9,10 @@ from hypothesis import strategies as st
 
 from lineside.core import Camera, InvalidError, Plant, RouteKind, parse_plant
 from lineside.core.plant import Line, Route, Say
-from lineside.core.topics import pattern_covers
-from lineside.links import (
-    BrokerLimits,
-    MosquittoFiles,
-    MosquittoListener,
-    TopicAccess,
-    access_list,
-    device_access,
-    is_identity,
-    mosquitto_config,
-    topic_matches,
-)
+from lineside.core.topics import pattern_covers, topic_matches
+from lineside.links import BrokerLimits, device_access
+from lineside.links.bus_access import TopicAccess, access_list, is_identity
+from lineside.links.mosquitto import MosquittoFiles, MosquittoListener, mosquitto_config
 
 PLANT = parse_plant(
     b"""
@@ -180,7 +172,7 @@ def config_of(files: MosquittoFiles) -> str:
 
 
 def test_the_configuration_is_the_same_for_the_same_files() -> None:
-    names = ("authority", "certificate", "key", "revoked", "access")
+    names = ("ca_file", "certificate", "key", "revoked", "access")
     files = MosquittoFiles(**{name: Path("/etc/x") / name for name in names})
     text = config_of(files)
     assert text == config_of(files)

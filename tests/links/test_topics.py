@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
 from lineside.core import InvalidError
-from lineside.core.topics import topics_meet
-from lineside.links import BoundedMailbox, Message, check_pattern, check_topic, topic_matches
+from lineside.core.topics import check_pattern, check_topic, topic_matches, topics_meet
+from lineside.links import Message
+from lineside.links.contract import BoundedMailbox
 
 LEVEL = st.sampled_from(["", "a", "b", "$SYS", "$aws", "long level"])
 TOPIC = st.lists(LEVEL, min_size=1, max_size=5).map("/".join).filter(bool)

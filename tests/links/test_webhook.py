@@ -13,8 +13,7 @@ import pytest
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, UnavailableError
 from lineside.fleet import CertificateAuthority
-from lineside.links import WebhookSender, WebhookTarget
-from lineside.links.webhook import read_secrets, sign
+from lineside.links.webhook import WebhookSender, WebhookTarget, read_secrets, sign
 from tests.links.hooks import Hooks, hooks_server
 
 AT = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -99,7 +98,7 @@ def test_the_status_is_what_counts_and_nothing_is_followed(hooks: Hooks, status:
     hooks.answers, hooks.headers = [status], {"location": hooks.url, "retry-after": "7"}
     sender = WebhookSender(WebhookTarget(url=hooks.url))
     answer = sender.post("evt", b"{}", at=AT, content=JSON)
-    assert (answer.status, answer.taken) == (status, status == 200)
+    assert (answer.status, answer.accepted) == (status, status == 200)
     assert answer.retry_after_s == 7
     assert len(hooks.came) == 1
     sender.close()

@@ -21,7 +21,7 @@ from lineside.core.factory import (
     order_command,
     read_message,
 )
-from lineside.links import topic_matches
+from lineside.core.topics import topic_matches
 from lineside.simulator import SimulateSettings, slot_boxes
 from lineside.vision import decode_picture
 from tests.simulator.conftest import Line

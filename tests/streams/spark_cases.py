@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from lineside.core import Plant, Rule, encode, parse_plant
-from lineside.streams import encode_event, read_entries, run_rule
+from lineside.streams import encode_event, read_entries
+from lineside.streams.rules.replay import run_rule
 from lineside.streams.spark.sql import why_not_sql
 
 START = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)

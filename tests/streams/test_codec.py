@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.streams import MAX_EVENT_BYTES, Event, decode_event, encode_event
+from lineside.streams import Event, decode_event, encode_event
+from lineside.streams.event import MAX_EVENT_BYTES
 from lineside.testing.events import after, picture_event
 
 PLAIN = st.recursive(

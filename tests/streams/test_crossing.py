@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from lineside.core import Rule
 from lineside.core.plant_rules import CrossingStep, Read, Scalar
-from lineside.streams import Output, Record, make_step
+from lineside.streams.rules.contract import Output, Record
+from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.steps.crossing import MOST_TRACKS
 from lineside.testing.rules import Handed, StepContract
 

@@ -9,7 +9,8 @@ import pytest
 
 from lineside.core import Rule
 from lineside.core.plant_rules import CrossingStep, Read, Scalar
-from lineside.streams import Output, Record, make_step
+from lineside.streams.rules.contract import Output, Record
+from lineside.streams.rules.steps import make_step
 from lineside.vision.difference import foreground_boxes
 
 pytestmark = pytest.mark.data

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import digest_of
-from lineside.streams import (
-    EVENT_TYPE,
-    Event,
+from lineside.streams import EVENT_TYPE, Event
+from lineside.streams.differences import (
     EventDifferences,
     Kind,
     Similarity,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.core import Digest
-from lineside.streams import Drift, DriftSettings, DriftState, feed_drift, figures_of
+from lineside.streams.drift import Drift, DriftSettings, DriftState, feed_drift, figures_of
 from lineside.testing.events import prediction_of
 from lineside.vision import HealthFigures, PictureState, Prediction
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.streams import Fresh, NotFresh, freshness
+from lineside.streams import NotFresh, freshness
+from lineside.streams.event import Fresh
 from lineside.testing.events import START
 
 

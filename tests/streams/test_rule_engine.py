@@ -11,15 +11,9 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Rule, decode_json, encode
 from lineside.core.plant_rules import Scalar
-from lineside.streams import (
-    MOST_HELD,
-    Entry,
-    Output,
-    RuleEngine,
-    engine_of,
-    read_entries,
-    rule_digest,
-)
+from lineside.streams import Entry, RuleEngine, engine_of, read_entries
+from lineside.streams.rules.contract import Output
+from lineside.streams.rules.engine import MOST_HELD, rule_digest
 from lineside.testing.rules import START_S, message, outputs_of, rule_of, since_start_s, tick
 from tests.streams.spark_cases import cases
 

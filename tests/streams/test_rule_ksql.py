@@ -11,15 +11,8 @@ from typing import Any
 import pytest
 
 from lineside.core import Plant, Rule, decode_json, encode, load_plant, rfc3339
-from lineside.streams import (
-    Entry,
-    Event,
-    RuleEngine,
-    entry_of,
-    moment,
-    rule_event,
-    run_rule,
-)
+from lineside.streams import Entry, Event, RuleEngine, entry_of, moment, rule_event
+from lineside.streams.rules.replay import run_rule
 from lineside.testing.rules import START_S, message, rule_of, tick
 
 PLANT = Path(__file__).parents[2] / "examples" / "socks" / "ksql.toml"

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from lineside.core.plant_rules import Scalar
-from lineside.streams import Entry, Output, RuleEngine, run_rule
+from lineside.streams import Entry, RuleEngine
+from lineside.streams.rules.contract import Output
+from lineside.streams.rules.replay import run_rule
 from lineside.testing.events import small_plant
 from lineside.testing.rules import START_S, message, rule_of, tick
 from tests.streams import ksql_oracle as oracle

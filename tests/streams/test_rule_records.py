@@ -8,17 +8,10 @@ import pytest
 
 from lineside.core import Digest, FrameId, RouteKind, encode
 from lineside.core.plant_rules import Condition, Scalar
-from lineside.streams import (
-    EVENT_TYPE,
-    PREDICTION_TYPE,
-    Entry,
-    Record,
-    conditions_in_words,
-    entry_of,
-    explain,
-    prediction_event,
-)
+from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Entry, entry_of, explain, prediction_event
 from lineside.streams.rules.conditions import compile_conditions
+from lineside.streams.rules.contract import Record
+from lineside.streams.rules.explain import conditions_in_words
 from lineside.streams.rules.records import MOST_FIELDS, flat, reader_of
 from lineside.testing.rules import message, rule_of
 from lineside.vision import (

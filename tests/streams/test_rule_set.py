@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from lineside.core import Plant
-from lineside.streams import EVENT_TYPE, Entry, Event, RuleSet, memory_s, reading_order, run_rule
+from lineside.streams import EVENT_TYPE, Entry, Event, RuleSet, memory_s
+from lineside.streams.rules.replay import reading_order, run_rule
 from lineside.testing.events import small_plant
 from lineside.testing.rules import message, rule_of
 

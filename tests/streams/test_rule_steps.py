@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from lineside.core import Rule
 from lineside.core.plant_rules import Scalar, WindowStep
-from lineside.streams import Output, make_step
+from lineside.streams.rules.contract import Output
+from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.steps.window import AlignedWindows
 from lineside.testing.rules import Handed, StepContract, record, rule_of, since_start_s
 

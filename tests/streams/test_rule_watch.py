@@ -8,7 +8,8 @@ import pytest
 
 from lineside.core import Digest, FrameId, Plant, load_plant
 from lineside.core.plant_rules import Scalar
-from lineside.streams import Entry, entry_of, moment, prediction_event, run_rule
+from lineside.streams import Entry, entry_of, moment, prediction_event
+from lineside.streams.rules.replay import run_rule
 from lineside.testing.rules import START_S, message
 from lineside.vision import (
     BoxAnswer,

@@ -8,8 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Rule
-from lineside.streams import Output, explain, make_step
+from lineside.streams import explain
+from lineside.streams.rules.contract import Output
 from lineside.streams.rules.records import microseconds
+from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.steps.window import WallClock
 from lineside.testing.rules import Handed, StepContract, record, rule_of, since_start_s
 

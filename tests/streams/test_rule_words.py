@@ -12,10 +12,10 @@ import pytest
 from lineside.core import Rule
 from lineside.core.plant_rules import _TESTS, STEPS, Aggregate, Condition
 from lineside.core.rule_check import DECISIONS, STATES
-from lineside.streams import explain, make_step
-from lineside.streams.rules.aggregates import _KINDS, figures_of, values_of
-from lineside.streams.rules.conditions import compile_conditions
+from lineside.streams import explain
+from lineside.streams.rules.conditions import _KINDS, compile_conditions, figures_of, values_of
 from lineside.streams.rules.explain import conditions_in_words
+from lineside.streams.rules.steps import make_step
 from lineside.streams.spark.sql import (
     _MADE,
     _NEEDED,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Rule
 from lineside.core.plant_rules import Habits, Read, Scalar, SightingStep
-from lineside.streams import UNKNOWN, Output, Record, make_step
+from lineside.streams.rules.contract import UNKNOWN, Output, Record
+from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.tracks.step import MOST_FRAMES
 from lineside.testing.belts import Belt, records_of_belt, things_of, top_records_of_belt
 from lineside.testing.rules import Handed, StepContract

@@ -6,8 +6,10 @@ import pytest
 
 from lineside.core import InvalidError, Rule
 from lineside.core.plant_rules import Habits, Read, SightingStep
-from lineside.streams import Observation, Output, Stretch, fit_dwell_times, make_step
-from lineside.streams.rules.tracks.learning import frames_of_records
+from lineside.streams.rules.contract import Output
+from lineside.streams.rules.steps import make_step
+from lineside.streams.rules.tracks.learning import Stretch, fit_dwell_times, frames_of_records
+from lineside.streams.rules.tracks.smoothing import Observation
 from lineside.testing.belts import Belt, records_of_belt, things_of
 
 STEP = SightingStep(blank=("Blank",))

@@ -16,16 +16,10 @@ from typing import Any
 import pytest
 
 from lineside.core.plant_rules import Condition, Scalar
-from lineside.streams import (
-    Event,
-    closing_ticks,
-    encode_event,
-    moment,
-    read_entries,
-    spark_program,
-)
+from lineside.streams import Event, closing_ticks, encode_event, moment, read_entries
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.spark.ordering import cell_of
+from lineside.streams.spark.rule import spark_program
 from lineside.streams.spark.sql import Typed, conditions_sql, why_not_sql
 from tests.streams.spark_cases import RULES, Case, cases
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Plant, parse_plant
-from lineside.streams import Entry, explain, read_entries, spark_program
+from lineside.streams import Entry, explain, read_entries
 from lineside.streams.spark.ordering import COLUMNS, UNREADABLE, Turn
+from lineside.streams.spark.rule import spark_program
 from lineside.streams.spark.sql import (
     columns_of,
     interval,

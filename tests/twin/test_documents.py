@@ -25,8 +25,8 @@ from lineside.twin import (
     place,
     reference_document,
     replay,
-    stock_document,
 )
+from lineside.twin.documents import stock_document
 from lineside.vision import PictureState
 
 PLANT = small_plant()

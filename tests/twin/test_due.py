@@ -14,17 +14,8 @@ from lineside.testing.events import (
     small_plant,
     stock_event,
 )
-from lineside.twin import (
-    LineState,
-    Outcome,
-    apply,
-    due,
-    initial,
-    next_to_send,
-    order_event,
-    place,
-    replay,
-)
+from lineside.twin import LineState, apply, due, initial, next_to_send, order_event, place, replay
+from lineside.twin.state import Outcome
 
 PLANT = small_plant()
 EMPTY = dict.fromkeys(SLOTS, "empty")

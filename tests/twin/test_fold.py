@@ -18,7 +18,8 @@ from lineside.testing.events import (
     station_event,
     stock_event,
 )
-from lineside.twin import LineState, Outcome, SlotState, apply, initial, order_event, place, replay
+from lineside.twin import LineState, SlotState, apply, initial, order_event, place, replay
+from lineside.twin.state import Outcome
 from lineside.vision import PictureState
 
 PLANT = small_plant()

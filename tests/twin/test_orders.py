@@ -17,9 +17,7 @@ from lineside.testing.events import (
 from lineside.twin import (
     LineState,
     OrderStatus,
-    Outcome,
     Presence,
-    Refusal,
     apply,
     initial,
     order_event,
@@ -27,6 +25,8 @@ from lineside.twin import (
     read_order,
     replay,
 )
+from lineside.twin.orders import Refusal
+from lineside.twin.state import Outcome
 from lineside.vision import PictureState
 
 PLANT = small_plant()

@@ -1,7 +1,8 @@
 """The sensor panel: the reference's five lines, with ages instead of invented values."""
 
 from lineside.testing.events import after, plant_event, small_plant
-from lineside.twin import PANEL_TITLE, initial, replay, sensor_panel
+from lineside.twin import initial, replay, sensor_panel
+from lineside.twin.documents import PANEL_TITLE
 
 PLANT = small_plant()
 

@@ -12,7 +12,7 @@ from lineside.core.factory import SLOTS
 from lineside.streams import Event
 from lineside.testing.events import after, factory_event, picture_event, plant_event, small_plant
 from lineside.twin import LineState, apply, initial, order_event, patch, place
-from lineside.twin.patches import difference
+from lineside.twin.documents import difference
 
 PLANT = small_plant()
 KEYS = st.text(alphabet="ab/~é", max_size=3)

@@ -17,7 +17,8 @@ from lineside.testing.events import (
     small_plant,
     stock_event,
 )
-from lineside.twin import LineState, Outcome, Presence, apply, initial, order_event, replay
+from lineside.twin import LineState, Presence, apply, initial, order_event, replay
+from lineside.twin.state import Outcome
 from lineside.vision import Decision, LabelAnswer, PictureState
 
 PLANT = small_plant()

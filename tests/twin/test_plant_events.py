@@ -12,7 +12,8 @@ from lineside.testing.events import (
     station_event,
     stock_event,
 )
-from lineside.twin import Outcome, apply, initial, order_event, replay
+from lineside.twin import apply, initial, order_event, replay
+from lineside.twin.state import Outcome
 
 PLANT = small_plant()
 CLIMATE: dict[str, object] = {

@@ -44,7 +44,8 @@ from lineside.core import parse_rfc3339, to_plain
 from lineside.core.plant_rules import Habits
 
 if TYPE_CHECKING:
-    from lineside.streams import Observation, Stretch
+    from lineside.streams.rules.tracks.learning import Stretch
+    from lineside.streams.rules.tracks.smoothing import Observation
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lineside.streams import Difference
+    from lineside.streams.rules.replay import Difference
 
 _MOST_SHOWN = 50
 
@@ -162,7 +163,7 @@ def record(
 
 
 def _of_rule(entries: "Iterable[Entry]", name: str, place: Path) -> "Iterator[Entry]":
-    from lineside.streams import entries_read
+    from lineside.streams.rules.replay import entries_read
 
     plant = load_plant(place)
     for rule in plant.rule:
@@ -199,7 +200,7 @@ def learn(
     as_json: JsonFlag = False,
 ) -> None:
     """Learn dwell, gap and flicker from a clip and what was in view in it."""
-    from lineside.streams import fit_dwell_times
+    from lineside.streams.rules.tracks.learning import fit_dwell_times
 
     declared = load_plant(plant)
     frames = _observed_frames(_sighting(declared, rule), declared, path=events)
@@ -231,7 +232,8 @@ def _sighting(plant: Plant, name: str) -> Rule:
 
 
 def _observed_frames(rule: Rule, plant: Plant, *, path: Path) -> "list[Observation]":
-    from lineside.streams import clip_of_rule, read_entries
+    from lineside.streams import read_entries
+    from lineside.streams.rules.tracks.learning import clip_of_rule
 
     try:
         lines = path.open("rb")
@@ -242,7 +244,7 @@ def _observed_frames(rule: Rule, plant: Plant, *, path: Path) -> "list[Observati
 
 
 def _stretches(path: Path, *, first_us: int) -> Iterator["Stretch"]:
-    from lineside.streams import Stretch
+    from lineside.streams.rules.tracks.learning import Stretch
 
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -43,7 +43,7 @@ _OLDEST_JAVA = 17
 
 def program_text(rule: Rule, plant: Plant) -> str:
     """The program, for the Spark that is installed."""
-    from lineside.streams import spark_program
+    from lineside.streams.spark.rule import spark_program
 
     try:
         installed = version("pyspark")

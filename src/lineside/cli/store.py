@@ -170,13 +170,13 @@ def _others(config: "HubConfig") -> "list[tuple[str, Callable[[HubConfig], str]]
 
 
 def _kafka(config: "HubConfig") -> str:
-    from lineside.links import probe_kafka
+    from lineside.links.kafka import probe_kafka
 
     return f"answers, brokers: {probe_kafka(config.kafka.place)}"
 
 
 def _webhook(config: "HubConfig", *, name: str) -> str:
-    from lineside.links import WebhookSender
+    from lineside.links.webhook import WebhookSender
 
     hook = next(one for one in config.webhook if one.name == name)
     return WebhookSender(hook.target).check()

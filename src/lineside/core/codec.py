@@ -372,9 +372,9 @@ class _Walker:
             told = [
                 fault
                 for fault in error.faults
-                if fault.path in sound and not unread.intersection(_beside(fault))
+                if fault.path in sound and not unread.intersection(_needs(fault))
             ]
-            self.faults += _placed(told, read=sound, path=path, whole=sound)
+            self.faults += _located(told, read=sound, path=path, whole=sound)
         except TypeError:  # a needed key is absent, which is a fault already
             return
 
@@ -401,12 +401,12 @@ class _Walker:
             return kind(**read)
         except InvalidError as error:
             alone = Fault(path=error.where, value="", expected=error.message, fix=error.fix)
-            self.faults += _placed(error.faults or (alone,), read=read, path=path, whole=value)
+            self.faults += _located(error.faults or (alone,), read=read, path=path, whole=value)
             return _FAILED
 
 
-def _beside(fault: Fault) -> tuple[str, ...]:
-    return fault.beside if isinstance(fault, JointFault) else ()
+def _needs(fault: Fault) -> tuple[str, ...]:
+    return fault.needs if isinstance(fault, JointFault) else ()
 
 
 def _is_whole(value: object) -> bool:
@@ -417,7 +417,7 @@ def _is_whole(value: object) -> bool:
     return value is not _FAILED
 
 
-def _placed(
+def _located(
     faults: Sequence[Fault], *, read: Mapping[str, Any], path: str, whole: object
 ) -> Iterator[Fault]:
     """Faults that a record's own check found, with their place in the document."""
@@ -472,16 +472,16 @@ def unless(
     expected: str,
     fix: str,
     key: str = "",
-    seen: object = "",
-    beside: tuple[str, ...] = (),
+    value: object = "",
+    needs: tuple[str, ...] = (),
 ) -> Iterator[Fault]:
-    """One fault unless ``sound``; ``seen`` is the value of ``key``.
+    """One fault unless ``sound``; ``value`` is the value of ``key``.
 
-    ``beside`` are other keys that ``sound`` rests on: where one cannot be read, it is not told.
+    ``needs`` are other keys that ``sound`` rests on: where one cannot be read, it is not told.
     """
     if not sound:
-        value = shown(seen) if key else "it"
-        yield JointFault(path=key, value=value, expected=expected, fix=fix, beside=beside)
+        text = shown(value) if key else "it"
+        yield JointFault(path=key, value=text, expected=expected, fix=fix, needs=needs)
 
 
 def above_zero(record: object, *keys: str) -> Iterator[Fault]:
@@ -511,7 +511,7 @@ def _figure(
     usual = next(field.default for field in fields(cast("Any", record)) if field.name == key)
     told = isinstance(usual, int | float) and usual > 0
     fix = f"Write {key} = {usual}, say." if told else f"Write a number {expected}."
-    return unless(sound, key=key, seen=figure, expected=expected, fix=fix)
+    return unless(sound, key=key, value=figure, expected=expected, fix=fix)
 
 
 _Item = TypeVar("_Item")

@@ -31,9 +31,9 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointFault(Fault):
-    """A fault of one key beside others: where one of ``beside`` cannot be read, nobody knows."""
+    """A fault of one key that nobody knows where one of ``needs``, other keys, cannot be read."""
 
-    beside: tuple[str, ...]
+    needs: tuple[str, ...]
 
 
 class LinesideError(Exception):

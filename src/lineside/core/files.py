@@ -40,25 +40,27 @@ def replacing_durably(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, mode: int = 0o644, beside: Path | None = None) -> Iterator[BinaryIO]:
+def replacing(
+    path: Path, *, mode: int = 0o644, temporary: Path | None = None
+) -> Iterator[BinaryIO]:
     """``replacing_durably`` for callers with their own words for ``OSError``.
 
     Args:
         path: of the file.
         mode: its rights from the first byte on, less the process's mask.
-        beside: the temporary file, on the same disk; None makes a name in the same folder.
+        temporary: the temporary file, on the same disk; None makes a name in the same folder.
     """
-    temporary = beside or path.with_name(f".{secrets.token_hex(6)}.new")
+    aside = temporary or path.with_name(f".{secrets.token_hex(6)}.new")
     try:
-        with os.fdopen(os.open(temporary, _CREATE, mode), "wb") as file:
+        with os.fdopen(os.open(aside, _CREATE, mode), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        aside.replace(path)
         sync_path(path.parent)
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            aside.unlink()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from lineside.core.plant_rules import Rule
 
 # What a field may say, and the tasks that have it; empty for all.
 _WITH_LABELS = ("classify", "multilabel", "detect")
-TOLD: Mapping[str, tuple[str, ...]] = {
+ANSWER_FIELDS: Mapping[str, tuple[str, ...]] = {
     "label": _WITH_LABELS,
     "percent": _WITH_LABELS,
     "score": (*_WITH_LABELS, "anomaly"),
@@ -60,7 +60,7 @@ class Say:
 
     Attributes:
         inspection: whose answers.
-        fields: name in the message → what it says, one of ``TOLD``.
+        fields: name in the message → what it says, one of ``ANSWER_FIELDS``.
         form: ``compatible``: these fields and nothing else; ``extended``: after them those of
             ``EXTENDED`` that the task has, each under its own name unless ``fields`` says it.
         unknown: said as ``label`` where the answer is unsure or nothing could be said of the
@@ -74,20 +74,20 @@ class Say:
     unknown: str = UNSURE
 
     def __post_init__(self) -> None:
-        strange = [told for told in self.fields.values() if told not in TOLD]
+        strange = [name for name in self.fields.values() if name not in ANSWER_FIELDS]
         refuse(
             self,
             unless(
-                self.fields, key="fields", seen="", expected="at least one field",
+                self.fields, key="fields", value="", expected="at least one field",
                 fix='Write fields = { image = "label", probability = "percent" }, say.',
             ),
             unless(
-                not strange, key="fields", seen=", ".join(strange),
-                expected="what an answer can say", fix=f"Known: {', '.join(TOLD)}.",
+                not strange, key="fields", value=", ".join(strange),
+                expected="what an answer can say", fix=f"Known: {', '.join(ANSWER_FIELDS)}.",
             ),
             unless(
                 self.unknown in {"", UNSURE} or "label" in self.fields.values(), key="unknown",
-                seen=self.unknown, expected="a field that says label",
+                value=self.unknown, expected="a field that says label",
                 fix='Add one to fields, as in image = "label", or remove unknown.',
             ),
         )  # fmt: skip
@@ -97,14 +97,14 @@ class Say:
         found = dict(self.fields)
         if self.form == "extended":
             said = set(found.values())
-            more = (told for told in EXTENDED if told not in said and can_say(told, task=task))
-            found.update({told: told for told in more if told not in found})
+            more = (name for name in EXTENDED if name not in said and can_say(name, task=task))
+            found.update({name: name for name in more if name not in found})
         return found
 
 
-def can_say(told: str, *, task: str) -> bool:
+def can_say(name: str, *, task: str) -> bool:
     """Return whether an answer of that task has it."""
-    return not TOLD[told] or task in TOLD[told]
+    return not ANSWER_FIELDS[name] or task in ANSWER_FIELDS[name]
 
 
 PLANT_SCHEMA = "lineside.plant/1"
@@ -192,7 +192,7 @@ class Region:
                 fix='Write label = "…" for presence, or classes = ["…", "…"].',
             ),
             unless(
-                different, key="classes", seen=self.classes,
+                different, key="classes", value=self.classes,
                 expected="two or more different classes", fix="Name each class once.",
             ),
         )  # fmt: skip
@@ -221,7 +221,7 @@ class Trigger:
             self,
             above_zero(self, "interval_s") if timed else zero_or_more(self, "interval_s"),
             unless(
-                self.on != "topic" or self.topic, key="topic", seen=self.topic,
+                self.on != "topic" or self.topic, key="topic", value=self.topic,
                 expected="a topic", fix='Add topic = "…".',
             ),
         )  # fmt: skip
@@ -300,9 +300,9 @@ class Inspection:
         refuse(
             self,
             unless(
-                set(self.good) <= self.known_labels, key="good", seen=self.good,
+                set(self.good) <= self.known_labels, key="good", value=self.good,
                 expected="labels of this inspection", fix="Name those that mean a good part.",
-                beside=("labels", "region"),
+                needs=("labels", "region"),
             ),
             above_zero(self, "max_age_s"),
             zero_or_more(self, "max_skew_s"),
@@ -312,33 +312,33 @@ class Inspection:
                 fix="Add [[inspection.region]] tables, or labels for the whole picture.",
             ),
             unless(
-                not self.region or self.task is Task.MULTILABEL, key="task", seen=str(self.task),
+                not self.region or self.task is Task.MULTILABEL, key="task", value=str(self.task),
                 expected="regions with the task multilabel",
                 fix='Write task = "multilabel"; other tasks answer for the whole picture.',
             ),
             unless(
-                not (self.region and self.labels), key="labels", seen=self.labels,
+                not (self.region and self.labels), key="labels", value=self.labels,
                 expected="labels only where no region is named", fix="Remove labels.",
             ),
             unless(
                 self.task is Task.COUNT or self.endpoint_answer == "probabilities",
-                key="endpoint_answer", seen=self.endpoint_answer,
+                key="endpoint_answer", value=self.endpoint_answer,
                 expected="logits of the task count only",
-                fix='Remove it, or write task = "count".', beside=("task",),
+                fix='Remove it, or write task = "count".', needs=("task",),
             ),
             unless(
                 self.endpoint_threshold is None or 0.0 < self.endpoint_threshold < 1.0,
-                key="endpoint_threshold", seen=self.endpoint_threshold,
+                key="endpoint_threshold", value=self.endpoint_threshold,
                 expected="above 0 and below 1", fix="Write the client's own cut, 0.85 say.",
             ),
             unless(
                 self.endpoint_threshold is None or self.task in _THRESHOLDED,
-                key="endpoint_threshold", seen=self.endpoint_threshold,
+                key="endpoint_threshold", value=self.endpoint_threshold,
                 expected="of the tasks multilabel, classify and segment only",
-                fix="Remove it.", beside=("task",),
+                fix="Remove it.", needs=("task",),
             ),
             unless(
-                self.view or not self.region, key="view", seen=None,
+                self.view or not self.region, key="view", value=None,
                 expected="regions with a view", fix="Add [inspection.view] with its size.",
             ),
         )  # fmt: skip
@@ -382,11 +382,11 @@ class Camera:
         refuse(
             self,
             unless(
-                known, key="source", seen=without_secret(self.source),
+                known, key="source", value=without_secret(self.source),
                 expected="a source that lineside can open", fix=nearest(scheme, list(_SOURCES)),
             ),
             unless(
-                usable or not known, key="source", seen=self.source,
+                usable or not known, key="source", value=self.source,
                 expected=f"a source with {needed} after {scheme}:",
                 fix=f'Write source = "{scheme}:…" with it.',
             ),
@@ -420,18 +420,18 @@ class Route:
         refuse(
             self,
             unless(
-                self.topic and not wild and not mixed, key="topic", seen=self.topic,
+                self.topic and not wild and not mixed, key="topic", value=self.topic,
                 expected="a topic pattern",
                 fix='Write levels as in "f/i/state/+"; "#" only as the whole last level.',
             ),
             unless(
-                self.say is None or not {"+", "#"} & set(self.topic), key="topic", seen=self.topic,
+                self.say is None or not {"+", "#"} & set(self.topic), key="topic", value=self.topic,
                 expected="a topic without wildcards, where devices say something",
                 fix="Name the one topic.",
             ),
             unless(
                 self.say is None or self.kind is RouteKind.MESSAGE, key="kind",
-                seen=str(self.kind), expected="message, where devices say something",
+                value=str(self.kind), expected="message, where devices say something",
                 fix='Write kind = "message".',
             ),
             above_zero(self, "max_bytes"),
@@ -473,7 +473,7 @@ class OrderPolicy:
         refuse(
             self,
             unless(
-                self.topic and not {"+", "#"} & set(self.topic), key="topic", seen=self.topic,
+                self.topic and not {"+", "#"} & set(self.topic), key="topic", value=self.topic,
                 expected="a topic to publish on", fix='Write topic = "f/o/order", say.',
             ),
             above_zero(self, "time_out_s"),

@@ -23,8 +23,8 @@ from lineside.core.codec import (
 )
 from lineside.core.errors import Fault, InvalidError, NotFoundError
 from lineside.core.plant import (
+    ANSWER_FIELDS,
     PLANT_SCHEMA,
-    TOLD,
     UNSURE,
     Inspection,
     Plant,
@@ -34,7 +34,7 @@ from lineside.core.plant import (
     Twin,
     can_say,
 )
-from lineside.core.plant_rules import read_habits
+from lineside.core.plant_rules import read_dwell_times
 from lineside.core.rule_check import Declared, check_rules
 from lineside.core.topics import topics_meet
 
@@ -54,7 +54,9 @@ def load_plant(path: Path) -> Plant:
         raise NotFoundError(
             f"cannot read the plant file: {error.strerror}", where=str(path), fix="Name a file."
         ) from error
-    return _with_habits(_from_its_folder(parse_plant(raw, where=str(path)), path=path), path=path)
+    return _with_dwell_times(
+        _from_its_folder(parse_plant(raw, where=str(path)), path=path), path=path
+    )
 
 
 def _from_its_folder(plant: Plant, *, path: Path) -> Plant:
@@ -70,14 +72,14 @@ def _from_its_folder(plant: Plant, *, path: Path) -> Plant:
     return replace(plant, camera=cameras)
 
 
-def _with_habits(plant: Plant, *, path: Path) -> Plant:
+def _with_dwell_times(plant: Plant, *, path: Path) -> Plant:
     """Files named by ``learned``, seen from the plant file's folder."""
     rules, faults = list(plant.rule), []
     for place, rule in enumerate(rules):
         step = rule.sighting
         if step is not None and step.learned:
             try:
-                habits = read_habits(path.parent / step.learned)
+                habits = read_dwell_times(path.parent / step.learned)
             except InvalidError as error:
                 faults.append(_not_learned(place, error))
             else:
@@ -201,7 +203,7 @@ def _check(plant: Plant, names: _Names) -> Iterator[Fault]:
     endpoints = (inspection.endpoint for _, inspection in entries(plant.inspection))
     yield from twice((name for name in endpoints if name), "$.inspection")
     yield from _check_routes(plant, names.camera.values())
-    yield from _check_said(plant, names.inspection.values())
+    yield from _check_messages(plant, names.inspection.values())
     if plant.twin is not None:
         yield from _check_twin(plant, plant.twin, inspections=names.inspection.values())
     yield from check_rules(plant.rule, names.declared(plant))
@@ -252,7 +254,7 @@ def _check_routes(plant: Plant, cameras: Iterable[str]) -> Iterator[Fault]:
             yield from known(route.camera, cameras, path=path, noun="camera")
 
 
-def _check_said(plant: Plant, inspections: Iterable[str]) -> Iterator[Fault]:
+def _check_messages(plant: Plant, inspections: Iterable[str]) -> Iterator[Fault]:
     known_inspections = {one.id: one for _, one in entries(plant.inspection)}
     for place, route in entries(plant.route):
         if route.say is None:
@@ -262,8 +264,8 @@ def _check_said(plant: Plant, inspections: Iterable[str]) -> Iterator[Fault]:
         inspection = known_inspections.get(say.inspection)
         if inspection is not None:
             yield from _check_words(say, inspection, path=path)
-            yield from _check_taken(plant, place, say, task=str(inspection.task))
-    yield from _check_said_loops(plant)
+            yield from _check_loopback(plant, place, say, task=str(inspection.task))
+    yield from _check_message_loops(plant)
 
 
 def _check_words(say: Say, inspection: Inspection, *, path: str) -> Iterator[Fault]:
@@ -271,7 +273,7 @@ def _check_words(say: Say, inspection: Inspection, *, path: str) -> Iterator[Fau
     task = str(inspection.task)
     for name, told in say.fields.items():
         if not can_say(told, task=task):
-            could = [one for one in TOLD if can_say(one, task=task)]
+            could = [one for one in ANSWER_FIELDS if can_say(one, task=task)]
             yield Fault(
                 path=f"{path}.fields.{name}", value=repr(told),
                 expected=f"what an answer of the task {task} has",
@@ -285,7 +287,7 @@ def _check_words(say: Say, inspection: Inspection, *, path: str) -> Iterator[Fau
         )  # fmt: skip
 
 
-def _check_taken(plant: Plant, place: int, say: Say, *, task: str) -> Iterator[Fault]:
+def _check_loopback(plant: Plant, place: int, say: Say, *, task: str) -> Iterator[Fault]:
     """Messages that the hub takes in again, and could not read: each would be a dead letter."""
     topic = plant.route[place].topic
     fields = say.all_fields(task)
@@ -318,7 +320,7 @@ def _check_taken(plant: Plant, place: int, say: Say, *, task: str) -> Iterator[F
         )  # fmt: skip
 
 
-def _check_said_loops(plant: Plant) -> Iterator[Fault]:
+def _check_message_loops(plant: Plant) -> Iterator[Fault]:
     """Answers that, said on a topic, let an inspection look that is said there in the end."""
     said = {
         (place, route.topic): route.say.inspection

@@ -60,12 +60,12 @@ class Habits:
             above_zero(self, "dwell_s", "gap_s"),
             zero_or_more(self, "look_s"),
             unless(
-                0.0 < self.flicker < 1.0, key="flicker", seen=self.flicker,
+                0.0 < self.flicker < 1.0, key="flicker", value=self.flicker,
                 expected="above 0 and below 1", fix=again,
             ),
             unless(
                 all(0.0 <= share <= 1.0 for share in shares), key="confusion",
-                seen=self.confusion, expected="shares from 0 to 1", fix=again,
+                value=self.confusion, expected="shares from 0 to 1", fix=again,
             ),
         )  # fmt: skip
 
@@ -75,7 +75,7 @@ class Habits:
         return self.look_s or self.dwell_s / _LOOKS
 
 
-def read_habits(path: Path) -> Habits:
+def read_dwell_times(path: Path) -> Habits:
     """Content of a file of learned values.
 
     Raises:
@@ -139,17 +139,17 @@ class Condition:
                 fix=f"Add one of: {', '.join(_TESTS)}.",
             ),
             unless(
-                self.field, key="field", seen="", expected="the name of a field",
+                self.field, key="field", value="", expected="the name of a field",
                 fix='Write field = "label", say.',
             ),
             unless(
-                self._leaves_room, expected="bounds between which a figure fits",
-                fix="Exchange or remove one of them.", beside=_BOUNDS,
+                self._leaves_margin, expected="bounds between which a figure fits",
+                fix="Exchange or remove one of them.", needs=_BOUNDS,
             ),
         )  # fmt: skip
 
     @property
-    def _leaves_room(self) -> bool:
+    def _leaves_margin(self) -> bool:
         """Return whether some figure lies between the bounds."""
         low, high = (_known(self.at_least, self.above), _known(self.at_most, self.below))
         if not low or not high or max(low) < min(high):
@@ -244,19 +244,19 @@ class WindowStep:
             above_zero(self, "every_s") if self.kind == "hopping" else (),
             unless(
                 self.kind != "hopping" or self.every_s <= self.size_s, key="every_s",
-                seen=self.every_s, expected="at most size_s, so that windows leave no gaps",
+                value=self.every_s, expected="at most size_s, so that windows leave no gaps",
                 fix=f"Write every_s = {duration_toml(self.size_s)}, or less.",
-                beside=("kind", "size_s"),
+                needs=("kind", "size_s"),
             ),
             zero_or_more(self, "offset_s"),
             unless(
-                not session or not self.offset_s, key="offset_s", seen=self.offset_s,
+                not session or not self.offset_s, key="offset_s", value=self.offset_s,
                 expected="of windows that follow the clock, which sessions do not",
-                fix="Remove it.", beside=("kind",),
+                fix="Remove it.", needs=("kind",),
             ),
             unless(
-                not self.zone or self.kind == "tumbling", key="zone", seen=self.zone,
-                expected="of tumbling windows only", fix="Remove it, or kind.", beside=("kind",),
+                not self.zone or self.kind == "tumbling", key="zone", value=self.zone,
+                expected="of tumbling windows only", fix="Remove it, or kind.", needs=("kind",),
             ),
             _known_zone(self.zone),
         )  # fmt: skip
@@ -296,11 +296,11 @@ class Aggregate:
         refuse(
             self,
             unless(
-                self.field or not needs_field, key="field", seen="",
+                self.field or not needs_field, key="field", value="",
                 expected=f"the field that {self.of} is made of", fix='Write field = "score", say.',
             ),
             unless(
-                self.where or self.of != "share", key="where", seen=(),
+                self.where or self.of != "share", key="where", value=(),
                 expected="what share is the share of", fix="Add where = [{ field = …, … }].",
             ),
         )  # fmt: skip
@@ -379,10 +379,12 @@ class SequenceStep:
             self,
             above_zero(self, "within_s"),
             unless(
-                self.first, key="first", seen=(), expected="what comes first",
+                self.first, key="first", value=(), expected="what comes first",
                 fix="Add a condition.",
             ),
-            unless(self.then, key="then", seen=(), expected="what follows", fix="Add a condition."),
+            unless(
+                self.then, key="then", value=(), expected="what follows", fix="Add a condition."
+            ),
         )  # fmt: skip
 
 
@@ -464,17 +466,17 @@ class RepeatStep:
             above_zero(self, "times"),
             zero_or_more(self, "within_s"),
             unless(
-                self.match, key="match", seen=(), expected="what such a record fulfils",
+                self.match, key="match", value=(), expected="what such a record fulfils",
                 fix="Add a condition.",
             ),
             unless(
-                self.times <= MOST_LOOKED_AT, key="times", seen=self.times,
+                self.times <= MOST_LOOKED_AT, key="times", value=self.times,
                 expected=f"at most {MOST_LOOKED_AT}", fix="Use a window with figures.",
             ),
             unless(
                 self.last == 0 or self.times <= self.last <= MOST_LOOKED_AT, key="last",
-                seen=self.last, expected=f"between times and {MOST_LOOKED_AT}, or 0",
-                fix="Leave it out for so many in a row.", beside=("times",),
+                value=self.last, expected=f"between times and {MOST_LOOKED_AT}, or 0",
+                fix="Leave it out for so many in a row.", needs=("times",),
             ),
         )  # fmt: skip
 
@@ -498,7 +500,7 @@ class JoinStep:
             self,
             above_zero(self, "within_s"),
             unless(
-                self.fields, key="fields", seen=(), expected="at least one field",
+                self.fields, key="fields", value=(), expected="at least one field",
                 fix='Write fields = ["label"], say.',
             ),
         )  # fmt: skip
@@ -560,19 +562,19 @@ class Rule:
             ),
             unless(
                 self.window or not self.aggregate, key="aggregate",
-                seen=[figure.name for _, figure in entries(self.aggregate)],
-                expected="figures of a window", fix="Add [rule.window].", beside=("window",),
+                value=[figure.name for _, figure in entries(self.aggregate)],
+                expected="figures of a window", fix="Add [rule.window].", needs=("window",),
             ),
             unless(
                 self.emit != "edges" or (self.having and self._aligned), key="emit",
-                seen=self.emit, expected="of tumbling or hopping windows with having",
+                value=self.emit, expected="of tumbling or hopping windows with having",
                 fix="Add having, or leave emit out: rate, hold and repeat tell begin and end.",
-                beside=("window", "having"),
+                needs=("window", "having"),
             ),
             unless(
-                self.python or not self.settings, key="settings", seen=self.settings,
+                self.python or not self.settings, key="settings", value=self.settings,
                 expected="settings of a Python rule", fix='Name it: python = "…".',
-                beside=("python",),
+                needs=("python",),
             ),
         )  # fmt: skip
 

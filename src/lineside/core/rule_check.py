@@ -113,7 +113,7 @@ _STEP_VALUES: Mapping[str, Known] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownValues:
+class PossibleValues:
     """Possible values of the fields of a plant file's rules.
 
     Attributes:
@@ -404,7 +404,9 @@ def check_rules(rules: Iterable[Rule], declared: Declared) -> Iterator[Fault]:
     """Every fault of reference of the rules."""
     found = list(entries(rules))
     by_id = {rule.id: rule for _, rule in found}
-    values = KnownValues(inspections=declared.built, rules=by_id, cameras=tuple(declared.cameras))
+    values = PossibleValues(
+        inspections=declared.built, rules=by_id, cameras=tuple(declared.cameras)
+    )
     yield from twice(declared.rules, "$.rule")
     for place, rule in found:
         path = f"$.rule[{place}]"
@@ -509,7 +511,7 @@ def _check_step_fields(rule: Rule, names: Sequence[str], *, path: str) -> Iterat
         yield from _field(rule.hold.field, names, path=f"{path}.hold.field")
 
 
-def _check_values(rule: Rule, known_values: KnownValues, *, path: str) -> Iterator[Fault]:
+def _check_values(rule: Rule, known_values: PossibleValues, *, path: str) -> Iterator[Fault]:
     """Labels that the inspection does not have, and bounds that no figure can pass."""
     read = known_values.read(rule.read, above=(rule.id,))
     yield from check_values(rule.having, known_values.tested(rule), path=f"{path}.having")
@@ -577,12 +579,12 @@ def _check_step(rule: Rule, declared: Declared, *, path: str) -> Iterator[Fault]
 
 def _circles(rules: Mapping[str, Rule], places: Mapping[str, int]) -> Iterator[Fault]:
     """Rules that read, over others, what they give out themselves; each circle is told once."""
-    told: set[str] = set()
+    reported: set[str] = set()
     for rule in rules.values():
-        chain = () if rule.id in told else _way_back(rule.id, rules)
+        chain = () if rule.id in reported else _way_back(rule.id, rules)
         if not chain:
             continue
-        told |= set(chain)
+        reported |= set(chain)
         way = " → ".join(repr(name) for name in (*chain, rule.id))
         yield Fault(
             path=f"$.rule[{places[rule.id]}].read.event", value=repr(rule.read.source[1]),
@@ -594,13 +596,13 @@ def _circles(rules: Mapping[str, Rule], places: Mapping[str, int]) -> Iterator[F
 def _way_back(name: str, rules: Mapping[str, Rule]) -> tuple[str, ...]:
     """The rules on a way from one over those it reads back to itself; none where there is none."""
     ways: list[tuple[str, ...]] = [(name,)]
-    seen: set[str] = set()
+    visited: set[str] = set()
     while ways:
         way = ways.pop()
         for following in rules[way[-1]].read.rules:
             if following == name:
                 return way
-            if following in rules and following not in seen:
-                seen.add(following)
+            if following in rules and following not in visited:
+                visited.add(following)
                 ways.append((*way, following))
     return ()

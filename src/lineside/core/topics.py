@@ -77,11 +77,11 @@ def topics_meet(one: str, other: str) -> bool:
     return True
 
 
-def pattern_covers(allowed: str, asked: str) -> bool:
-    """Return whether every topic under ``asked`` falls under ``allowed``."""
-    if asked.startswith("$") and allowed[:1] in ("+", "#"):
+def pattern_covers(allowed: str, requested: str) -> bool:
+    """Return whether every topic under ``requested`` falls under ``allowed``."""
+    if requested.startswith("$") and allowed[:1] in ("+", "#"):
         return False
-    wide, narrow = allowed.split("/"), asked.split("/")
+    wide, narrow = allowed.split("/"), requested.split("/")
     for place, level in enumerate(wide):
         if level == "#":
             return True

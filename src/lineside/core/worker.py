@@ -267,7 +267,7 @@ def retry(
 
 
 def prefetch(
-    call: Callable[[T], R], items: Iterable[T], *, threads: int = 1, ahead: int = 0
+    call: Callable[[T], R], items: Iterable[T], *, threads: int = 1, limit: int = 0
 ) -> Generator[R, None, None]:
     """``map`` on other threads; same order, and an error comes out where its result would stand.
 
@@ -277,9 +277,9 @@ def prefetch(
         call: what releases the lock of the interpreter gains: decoders, OpenCV, files.
         items: taken on the caller's thread.
         threads: at work.
-        ahead: how many items are under way or wait; 0 allows eight, or four a thread.
+        limit: how many items are under way or wait; 0 allows eight, or four a thread.
     """
-    most = ahead or max(8, 4 * threads)
+    most = limit or max(8, 4 * threads)
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads, "prefetch") as pool:
         try:

@@ -24,6 +24,7 @@ from lineside.core import (
     rfc3339,
     short,
 )
+from lineside.core.topics import topic_matches
 from lineside.core.worker import Worker
 from lineside.edge.config import EdgeConfig
 from lineside.edge.counters import Counters
@@ -51,7 +52,7 @@ from lineside.edge.packages import Judge, LoadedPackage, LoadPackage, Observer, 
 from lineside.edge.watchdog import MOST_STUCK, WatchedWorker
 from lineside.edge.worker import Around, CameraWorker, Shown
 from lineside.fleet import DevicePolicy, JobDocument
-from lineside.links import Bus, Camera, Message, Will, open_camera, topic_matches
+from lineside.links import Bus, Camera, Message, Will, open_camera
 from lineside.streams import encode_prediction_event
 from lineside.vision import Frame, Prediction
 

@@ -49,21 +49,21 @@ class PageConfig:
         refuse(
             self,
             unless(
-                not self.listen or self.is_local or self.guarded, key="listen", seen=self.listen,
+                not self.listen or self.is_local or self.guarded, key="listen", value=self.listen,
                 expected="a sign-in, where others than this machine can reach the page",
                 fix="Set page.password_file (lineside edge page-password writes one) or "
                 "page.token_file, or listen at 127.0.0.1.",
             ),
             unless(
-                bool(self.tls_cert) == bool(self.tls_key), key="tls_key", seen=self.tls_key,
+                bool(self.tls_cert) == bool(self.tls_key), key="tls_key", value=self.tls_key,
                 expected="a certificate with its key", fix="Name both files, or neither.",
             ),
             unless(
-                1 <= self.most_viewers <= 16, key="most_viewers", seen=self.most_viewers,
+                1 <= self.most_viewers <= 16, key="most_viewers", value=self.most_viewers,
                 expected="1 to 16", fix="Write most_viewers = 8.",
             ),
             unless(
-                64 <= self.width_px <= 8192, key="width_px", seen=self.width_px,
+                64 <= self.width_px <= 8192, key="width_px", value=self.width_px,
                 expected="64 to 8192", fix="Write width_px = 1280.",
             ),
         )  # fmt: skip
@@ -143,45 +143,45 @@ class CaptureConfig:
         refuse(
             self,
             unless(
-                _PART.fullmatch(self.fleet), key="fleet", seen=self.fleet,
+                _PART.fullmatch(self.fleet), key="fleet", value=self.fleet,
                 expected="letters, digits, '_', '.', '-', at most 100",
                 fix='Write fleet = "defect-detection".',
             ),
             unless(
-                all(_PART.fullmatch(level) for level in levels), key="prefix", seen=self.prefix,
+                all(_PART.fullmatch(level) for level in levels), key="prefix", value=self.prefix,
                 expected="names separated by /", fix='Write prefix = "line-a/captures".',
             ),
             unless(
-                1 <= self.batch_size < self.buffer_size, key="batch_size", seen=self.batch_size,
+                1 <= self.batch_size < self.buffer_size, key="batch_size", value=self.batch_size,
                 expected=f"1 or more and below buffer_size ({self.buffer_size})",
                 fix="Write batch_size = 10 and buffer_size = 30, say.",
             ),
             unless(
-                self.push_period_s > 0, key="push_period_s", seen=self.push_period_s,
+                self.push_period_s > 0, key="push_period_s", value=self.push_period_s,
                 expected="above 0", fix="Write push_period_s = 10.",
             ),
             unless(
                 0 <= self.embed_max_bytes <= MOST_EMBEDDED_BYTES, key="embed_max_bytes",
-                seen=self.embed_max_bytes, expected=f"0 to {MOST_EMBEDDED_BYTES}",
+                value=self.embed_max_bytes, expected=f"0 to {MOST_EMBEDDED_BYTES}",
                 fix=f"Write embed_max_bytes = {MOST_EMBEDDED_BYTES}.",
             ),
             unless(
-                self.max_bytes >= 1_000_000, key="max_bytes", seen=self.max_bytes,
+                self.max_bytes >= 1_000_000, key="max_bytes", value=self.max_bytes,
                 expected="1000000 or more", fix="Leave room for some captures.",
             ),
             unless(
-                self.destination == "Disk" or self.upload, key="upload", seen=self.upload,
+                self.destination == "Disk" or self.upload, key="upload", value=self.upload,
                 expected="a place, where destination is Cloud",
                 fix='Write upload = "s3://bucket/prefix", or destination = "Disk".',
             ),
             unless(
                 self.upload_period_s == 0 or (self.upload_period_s > 0 and self.upload),
-                key="upload_period_s", seen=self.upload_period_s,
+                key="upload_period_s", value=self.upload_period_s,
                 expected="0, or seconds above 0 beside upload",
                 fix='Write upload = "s3://bucket/prefix".',
             ),
             unless(
-                _POLICY.fullmatch(self.inspections), key="inspections", seen=self.inspections,
+                _POLICY.fullmatch(self.inspections), key="inspections", value=self.inspections,
                 expected="none, all, every:N, unsure or drift",
                 fix='Write inspections = "unsure".',
             ),

@@ -72,17 +72,17 @@ class AgentFile:
         refuse(
             self,
             unless(
-                not disk or Path(disk).is_absolute(), seen=disk,
+                not disk or Path(disk).is_absolute(), value=disk,
                 key="sagemaker_edge_core_capture_data_disk_path",
                 expected="an absolute folder", fix="Begin it with / or $WORKDIR.",
             ),
             unless(
-                not uploads or provider != "Aws" or bucket, seen=bucket,
+                not uploads or provider != "Aws" or bucket, value=bucket,
                 key="sagemaker_edge_provider_s3_bucket_name",
                 expected="a bucket, where captures are uploaded", fix="Name the bucket.",
             ),
             unless(
-                provider != "Custom", seen=provider, key="sagemaker_edge_provider_provider",
+                provider != "Custom", value=provider, key="sagemaker_edge_provider_provider",
                 expected="Aws or None",
                 fix="No uploader libraries are loaded: write None, and name capture.upload.",
             ),

@@ -32,19 +32,19 @@ from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.services import Services
 from lineside.links import (
     AuthenticatedDevice,
-    AuthenticateDevice,
     BrokerLimits,
     DeviceListener,
     EmbeddedBroker,
+    device_access,
+)
+from lineside.links.broker_contract import AuthenticateDevice, OversizedPacket
+from lineside.links.bus_access import access_list, mosquitto_reads
+from lineside.links.mosquitto import (
     MosquittoBroker,
     MosquittoFiles,
     MosquittoListener,
-    OversizedPacket,
-    access_list,
-    device_access,
     find_mosquitto,
     mosquitto_config,
-    mosquitto_reads,
     owner_of,
 )
 
@@ -77,19 +77,19 @@ def open_broker(services: Services, *, topics: Sequence[str], stack: ExitStack) 
     config = services.config
     program = broker_program(config, found=find_mosquitto())
     passwords = Path(config.bus_password_file) if config.bus_password_file else None
-    door = _device_authentication(services)
+    listener = _device_authentication(services)
     noted = partial(_note_oversized, services)
     broker: SiteBroker
     if program is None:
         broker = EmbeddedBroker(
-            host=config.bus_host, port=config.bus_port, password_file=passwords, door=door,
+            host=config.bus_host, port=config.bus_port, password_file=passwords, devices=listener,
             limits=BrokerLimits(connections=config.bus_connections), answered=JOB_TOPICS,
             topics=topics, oversized=noted,
         )  # fmt: skip
     else:
         broker = MosquittoBroker(
             program, folder=config.folder / "bus", host=config.bus_host, port=config.bus_port,
-            password_file=passwords, door=door, topics=topics, oversized=noted,
+            password_file=passwords, devices=listener, topics=topics, oversized=noted,
             limits=replace(_MOSQUITTO_LIMITS, connections=config.bus_connections),
         )  # fmt: skip
     stack.enter_context(broker)
@@ -153,7 +153,7 @@ def _device_authentication(services: Services) -> DeviceListener | None:
         port=int(port),
         certificate=files.certificate,
         key=files.key,
-        authority=config.authority_folder / "authority.crt",
+        ca_file=config.authority_folder / "authority.crt",
         admit=_authenticator(enrolment, authority=authority, plant=services.plant),
         revoked=config.authority_folder / _LIST_FILE,
         access_list=lambda: access_list(services.plant, devices=_lines(enrolment)),
@@ -180,10 +180,10 @@ def _lines(enrolment: Enrolment) -> dict[str, tuple[str, ...]]:
 def _watch_devices(broker: SiteBroker, services: Services, *, stack: ExitStack) -> None:
     """Tell devices where the bus is, and end connections of those that are out."""
     enrolment = services.enrolment
-    if not broker.door_port:
+    if not broker.device_port:
         enrolment.bus_url = enrolment.bus_url or f"mqtt://{HUB_HOST}:{broker.port}"
         return
-    enrolment.bus_url = enrolment.bus_url or f"mqtts://{HUB_HOST}:{broker.door_port}"
+    enrolment.bus_url = enrolment.bus_url or f"mqtts://{HUB_HOST}:{broker.device_port}"
     authority, clock = enrolment.authority(), services.clock
     if isinstance(broker, MosquittoBroker):
         check = MosquittoLists(broker, enrolment=enrolment, plant=services.plant, clock=clock).check
@@ -265,7 +265,7 @@ def mosquitto_files(config: HubConfig, *, to: Path, port: int, clock: Clock) -> 
         lines = _lines(inventory.enrolment)
     folder, user = to.absolute(), owner_of(config.authority_folder)
     files = MosquittoFiles(
-        authority=config.authority_folder / "authority.crt", certificate=server.certificate,
+        ca_file=config.authority_folder / "authority.crt", certificate=server.certificate,
         key=server.key, revoked=config.authority_folder / _LIST_FILE,
         access=folder / "access.list",
     )  # fmt: skip

@@ -12,7 +12,10 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lineside.core import InvalidError
-from lineside.links import KafkaPlace, WebhookTarget, check_pattern, check_topic, opcua_address
+from lineside.core.topics import check_pattern, check_topic
+from lineside.links.kafka import KafkaPlace
+from lineside.links.opcua import opcua_address
+from lineside.links.webhook import WebhookTarget
 from lineside.store import Logged
 from lineside.streams import EVENT_TYPE, decode_event
 

@@ -470,7 +470,7 @@ def _start_mongo(services: Services, *, stack: ExitStack) -> None:
     if not services.config.mongo:
         return
     from lineside.hub.sinks.mongo import MongoOrders, MongoWriter
-    from lineside.links import MongoSink
+    from lineside.links.mongo import MongoSink
 
     sink = MongoSink(services.config.mongo)
     stack.callback(sink.close)

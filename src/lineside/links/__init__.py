@@ -7,24 +7,9 @@ Main names: ``open_bus``, ``open_session``, ``open_camera``, ``Bus``, ``BusSessi
 Not here: deciding anything about what a message or picture says.
 """
 
-from lineside.core.topics import check_pattern, check_topic, topic_matches
 from lineside.links.broker import EmbeddedBroker
-from lineside.links.broker_contract import (
-    AuthenticatedDevice,
-    AuthenticateDevice,
-    BrokerFigures,
-    BrokerLimits,
-    DeviceListener,
-    OversizedPacket,
-)
-from lineside.links.bus_access import (
-    TopicAccess,
-    access_list,
-    device_access,
-    is_identity,
-    mosquitto_reads,
-    set_bus_password,
-)
+from lineside.links.broker_contract import AuthenticatedDevice, BrokerLimits, DeviceListener
+from lineside.links.bus_access import device_access, set_bus_password
 from lineside.links.camera_mqtt import FrameMessage
 from lineside.links.contract import (
     Bus,
@@ -35,50 +20,13 @@ from lineside.links.contract import (
     MailboxFigures,
     Message,
     Qos,
-    Refused,
     Shot,
     Will,
 )
-from lineside.links.kafka import (
-    KafkaPlace,
-    KafkaReceiver,
-    KafkaRecord,
-    KafkaRefusal,
-    KafkaSender,
-    ReceivedRecord,
-    probe_kafka,
-)
-from lineside.links.mailbox import BoundedMailbox
-from lineside.links.mongo import MongoSink
-from lineside.links.mosquitto import (
-    MosquittoBroker,
-    MosquittoFiles,
-    MosquittoListener,
-    find_mosquitto,
-    mosquitto_config,
-    owner_of,
-)
-from lineside.links.opcua import (
-    Kind,
-    OpcuaEvent,
-    OpcuaNode,
-    OpcuaServer,
-    OpcuaSettings,
-    OpcuaValue,
-    Quality,
-    opcua_address,
-)
-from lineside.links.opening import BUSES, CAMERAS, SESSIONS, open_bus, open_camera, open_session
-from lineside.links.webhook import WebhookAnswer, WebhookSender, WebhookTarget
+from lineside.links.opening import open_bus, open_camera, open_session
 
 __all__ = [
-    "BUSES",
-    "CAMERAS",
-    "SESSIONS",
-    "AuthenticateDevice",
     "AuthenticatedDevice",
-    "BoundedMailbox",
-    "BrokerFigures",
     "BrokerLimits",
     "Bus",
     "BusSession",
@@ -87,49 +35,15 @@ __all__ = [
     "DeviceListener",
     "EmbeddedBroker",
     "FrameMessage",
-    "KafkaPlace",
-    "KafkaReceiver",
-    "KafkaRecord",
-    "KafkaRefusal",
-    "KafkaSender",
-    "Kind",
     "Mailbox",
     "MailboxFigures",
     "Message",
-    "MongoSink",
-    "MosquittoBroker",
-    "MosquittoFiles",
-    "MosquittoListener",
-    "OpcuaEvent",
-    "OpcuaNode",
-    "OpcuaServer",
-    "OpcuaSettings",
-    "OpcuaValue",
-    "OversizedPacket",
     "Qos",
-    "Quality",
-    "ReceivedRecord",
-    "Refused",
     "Shot",
-    "TopicAccess",
-    "WebhookAnswer",
-    "WebhookSender",
-    "WebhookTarget",
     "Will",
-    "access_list",
-    "check_pattern",
-    "check_topic",
     "device_access",
-    "find_mosquitto",
-    "is_identity",
-    "mosquitto_config",
-    "mosquitto_reads",
-    "opcua_address",
     "open_bus",
     "open_camera",
     "open_session",
-    "owner_of",
-    "probe_kafka",
     "set_bus_password",
-    "topic_matches",
 ]

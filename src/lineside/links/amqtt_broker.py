@@ -698,7 +698,7 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[int, int]:
 
 
 def _server_context(door: DeviceListener) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(door.authority))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(door.ca_file))
     context.load_cert_chain(door.certificate, door.key)
     context.verify_mode = ssl.CERT_REQUIRED
     return context

@@ -46,7 +46,7 @@ class EmbeddedBroker(Broker):
         password_file: Path | None = None,
         limits: BrokerLimits | None = None,
         answered: tuple[str, ...] = (),
-        door: DeviceListener | None = None,
+        devices: DeviceListener | None = None,
         topics: Sequence[str] = (),
         oversized: Callable[[OversizedPacket], None] | None = None,
         clock: Clock | None = None,
@@ -59,7 +59,7 @@ class EmbeddedBroker(Broker):
             password_file: see ``read_bus_passwords``; needed off loopback.
             limits: the defaults fit one plant.
             answered: topic patterns below which who asked is answered without a subscription.
-            door: where devices come in by certificate; None: nowhere.
+            devices: where devices come in by certificate; None: nowhere.
             topics: patterns that this process has to subscribe to before others may come in.
             oversized: is told of a packet above the limit, once a minute for each client.
             clock: gives the times of sessions and log limits.
@@ -67,7 +67,7 @@ class EmbeddedBroker(Broker):
         super().__init__(host=host, port=port, password_file=password_file)
         self._limits = limits or BrokerLimits()
         self._answered = answered
-        self._door = door
+        self._devices = devices
         self._topics = topics
         self._oversized = oversized
         self._clock = clock or SystemClock()
@@ -113,7 +113,7 @@ class EmbeddedBroker(Broker):
         self._worker = Worker("broker", lambda: self._run(passwords), every_s=None)
         self._worker.start()
         answered = self._started.wait(_START_S)
-        failure = self._failure_seen()
+        failure = self._last_failure()
         if answered and failure is None:
             logger.info("broker started bus=%s", self.url)
             return
@@ -135,7 +135,7 @@ class EmbeddedBroker(Broker):
         broker = self._broker
         return NO_FIGURES if broker is None else broker.figures()
 
-    def _failure_seen(self) -> Exception | None:
+    def _last_failure(self) -> Exception | None:
         return self._failure
 
     def _run(self, passwords: dict[str, str] | None) -> None:
@@ -158,13 +158,13 @@ class EmbeddedBroker(Broker):
             limits=self._limits,
             clock=self._clock,
             answered=self._answered,
-            door=self._door,
+            door=self._devices,
             oversized=self._oversized,
         )
         if not self._topics:
             broker.admits.set()
         try:
-            self.port, self.door_port = await broker.listen(self._host, self.port)
+            self.port, self.device_port = await broker.listen(self._host, self.port)
         except OSError as error:
             self._failure = error
             await broker.shutdown()

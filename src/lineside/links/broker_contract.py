@@ -118,13 +118,13 @@ class Broker(ABC):
 
     Attributes:
         port: it listens on; 0 before the first start.
-        door_port: where devices connect; 0 where there is no door, or before the first start.
+        device_port: where devices connect; 0 where there is no listener, or before the first start.
     """
 
     def __init__(self, *, host: str, port: int, password_file: Path | None) -> None:
         check_reach(host, password_file)
         self.port = port
-        self.door_port = 0
+        self.device_port = 0
         self._host = host
         self._password_file = password_file
         self._own_password = secrets.token_urlsafe(24)
@@ -203,7 +203,7 @@ class DeviceListener:
 
     Attributes:
         certificate, key: of the broker, PEM files.
-        authority: PEM file that devices' certificates are checked against.
+        ca_file: PEM file that devices' certificates are checked against.
         admit: is asked once for each connection, on a thread of its own (amqtt).
         revoked: file of the revocation list (mosquitto).
         access_list: makes the access list as the site stands now (mosquitto).
@@ -213,7 +213,7 @@ class DeviceListener:
     port: int
     certificate: Path
     key: Path
-    authority: Path
+    ca_file: Path
     admit: AuthenticateDevice
     revoked: Path
     access_list: Callable[[], str]

@@ -87,11 +87,11 @@ def line_access(plant: Plant, *, lines: Iterable[str]) -> TopicAccess:
         for camera in cameras
         for noun in ("frame", "prediction")
     ]
-    said += _said_to_the_plant(plant, cameras=names)
+    said += _plant_topics(plant, cameras=names)
     return TopicAccess(publish=tuple(said), subscribe=tuple(dict.fromkeys([*heard, *triggers])))
 
 
-def _said_to_the_plant(plant: Plant, *, cameras: set[str]) -> list[str]:
+def _plant_topics(plant: Plant, *, cameras: set[str]) -> list[str]:
     """Topics of routes on which answers about these cameras are said."""
     own = {one.id for one in plant.inspection if one.camera in cameras}
     return [route.topic for route in plant.route if route.say and route.say.inspection in own]

@@ -226,15 +226,15 @@ def _states(folder: Path) -> dict[str, _State]:
 
 def _remembered(memory: Path | None) -> dict[str, _State]:
     """Return what was taken in earlier runs; a line that was cut off is left out."""
-    taken: dict[str, _State] = {}
+    processed: dict[str, _State] = {}
     lines = memory.read_text().splitlines() if memory is not None and memory.exists() else []
     for line in lines:
         try:
             name, modified_ns, size_bytes = json.loads(line)
-            taken[str(name)] = (int(modified_ns), int(size_bytes))
+            processed[str(name)] = (int(modified_ns), int(size_bytes))
         except (ValueError, TypeError):
             continue
-    return taken
+    return processed
 
 
 def _line(name: str, state: _State) -> str:

@@ -103,9 +103,9 @@ class KafkaPlace:
         Raises:
             NotFoundError: a secret's file cannot be read.
         """
-        told: dict[str, Any] = {"bootstrap.servers": self.brokers, **self.options}
-        told |= {name: _secret(Path(path)) for name, path in self.secret_files.items()}
-        return told
+        settings: dict[str, Any] = {"bootstrap.servers": self.brokers, **self.options}
+        settings |= {name: _secret(Path(path)) for name, path in self.secret_files.items()}
+        return settings
 
 
 def _secret(path: Path) -> str:
@@ -142,7 +142,7 @@ def make_client(kind: str, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 
         ) from error  # fmt: skip
 
 
-def can_never_be_taken(fault: KafkaFault) -> bool:
+def is_permanent(fault: KafkaFault) -> bool:
     """Return whether this record will be refused as often as it is sent."""
     return fault.name() in _NEVER
 
@@ -172,13 +172,13 @@ def probe_kafka(place: KafkaPlace, *, timeout_s: float = 5.0) -> int:
         UnavailableError, RefusedError, InvalidError, MissingExtraError: see the module.
     """
     library = need("confluent_kafka", extra="kafka")
-    told: list[KafkaFault] = []
-    client = make_client("Producer", {**place.settings(), "error_cb": told.append})
+    faults: list[KafkaFault] = []
+    client = make_client("Producer", {**place.settings(), "error_cb": faults.append})
     try:
         brokers = client.list_topics(timeout=timeout_s).brokers
     except library.KafkaException as error:
         client.poll(0)
-        refused = [fault for fault in told if fault.name() in _REFUSED]
+        refused = [fault for fault in faults if fault.name() in _REFUSED]
         raise failure_of((refused or [error.args[0]])[0], where=place.brokers) from error
     return len(brokers)
 
@@ -274,7 +274,7 @@ class KafkaSender:
             if self._producer is None:
                 self._producer = self._made()
             faults = self._delivered(self._producer, records)
-            failed = [fault for fault in faults if fault and not can_never_be_taken(fault)]
+            failed = [fault for fault in faults if fault and not is_permanent(fault)]
             if failed:
                 self._drop()
                 raise failure_of(self._refused or failed[0], where=self._place.brokers)
@@ -322,18 +322,18 @@ class KafkaSender:
             if self._closed.is_set() or monotonic() > deadline_s:
                 break
             try:
-                self._produce(producer, record, told=lambda fault, _, at=index: told(at, fault))
+                self._produce(producer, record, report=lambda fault, _, at=index: told(at, fault))
             except library.KafkaException as error:
                 told(index, error.args[0])
         producer.flush(max(0.0, deadline_s - monotonic()))
         return faults
 
-    def _produce(self, producer: Any, record: KafkaRecord, *, told: Any) -> None:  # noqa: ANN401  of the library
+    def _produce(self, producer: Any, record: KafkaRecord, *, report: Any) -> None:  # noqa: ANN401  of the library
         while not self._closed.is_set():
             try:
                 producer.produce(
                     record.topic, value=record.value, key=record.key,
-                    headers=list(record.headers), on_delivery=told,
+                    headers=list(record.headers), on_delivery=report,
                 )  # fmt: skip
             except BufferError:  # full: the brokers' answers make room
                 producer.poll(_ROOM_S)
@@ -453,7 +453,7 @@ class KafkaReceiver:
 
     def _consumed(self, *, most: int, timeout_s: float) -> list[ReceivedRecord]:
         came = self._opened().consume(most, timeout=timeout_s)
-        records = [_taken(message) for message in came if message.error() is None]
+        records = [_received(message) for message in came if message.error() is None]
         for message in came:
             if message.error() is not None and message.error().name() not in _QUIET:
                 self._note(message.error())
@@ -475,7 +475,7 @@ class KafkaReceiver:
         return True
 
 
-def _taken(message: Any) -> ReceivedRecord:  # noqa: ANN401  of the library
+def _received(message: Any) -> ReceivedRecord:  # noqa: ANN401  of the library
     """Never raises: one record that could not be told would take its batch with it."""
     _, at_ms = message.timestamp()
     return ReceivedRecord(

@@ -18,8 +18,7 @@ from urllib.parse import urlsplit
 
 from lineside.core import Clock, UnavailableError
 from lineside.core.topics import check_pattern, check_topic, topic_matches
-from lineside.links.contract import Delivery, MailboxFigures, Message, Qos, Will
-from lineside.links.mailbox import BoundedMailbox
+from lineside.links.contract import BoundedMailbox, Delivery, MailboxFigures, Message, Qos, Will
 
 logger = logging.getLogger(__name__)
 

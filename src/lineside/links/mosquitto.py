@@ -77,13 +77,13 @@ class MosquittoFiles:
     """Files of the devices' listener; absolute paths.
 
     Attributes:
-        authority: certificate that devices' certificates are checked against.
+        ca_file: certificate that devices' certificates are checked against.
         certificate, key: of the broker.
         revoked: the revocation list.
         access: the access list.
     """
 
-    authority: Path
+    ca_file: Path
     certificate: Path
     key: Path
     revoked: Path
@@ -166,7 +166,7 @@ def _listener(one: MosquittoListener, *, connections: int) -> str:
             "require_certificate true",
             "use_identity_as_username true",
             "use_username_as_clientid true",
-            f"cafile {_checked(files.authority)}",
+            f"cafile {_checked(files.ca_file)}",
             f"certfile {_checked(files.certificate)}",
             f"keyfile {_checked(files.key)}",
             f"crlfile {_checked(files.revoked)}",
@@ -201,7 +201,7 @@ class MosquittoBroker(Broker):
         port: int = 0,
         password_file: Path | None = None,
         limits: BrokerLimits | None = None,
-        door: DeviceListener | None = None,
+        devices: DeviceListener | None = None,
         topics: Sequence[str] = (),
         oversized: Callable[[OversizedPacket], None] | None = None,
         clock: Clock | None = None,
@@ -215,7 +215,7 @@ class MosquittoBroker(Broker):
             port: 0 takes a free one, which a later ``start`` takes again.
             password_file: lines of ``hash_bus_password``; needed off loopback.
             limits: the defaults fit one plant.
-            door: where devices come in by certificate; None: nowhere.
+            devices: where devices come in by certificate; None: nowhere.
             topics: patterns that this process has to subscribe to before others may come in.
             oversized: is told of a packet above the limit, once a minute for each client.
             clock: gives the times of log limits and restarts.
@@ -224,7 +224,7 @@ class MosquittoBroker(Broker):
         self._program = program
         self._folder = folder
         self._limits = limits or BrokerLimits()
-        self._door = door
+        self._devices = devices
         self._topics = sorted(topics)
         self._oversized = oversized
         self._clock = clock or SystemClock()
@@ -260,9 +260,11 @@ class MosquittoBroker(Broker):
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._end_left_over()
         self.port = self.port or _free_port(self._host)
-        if self._door is not None:
-            self.door_port = self.door_port or self._door.port or _free_port(self._door.host)
-        self._own_port = self._kept_port()
+        if self._devices is not None:
+            self.device_port = (
+                self.device_port or self._devices.port or _free_port(self._devices.host)
+            )
+        self._own_port = self._saved_port()
         self._admits = not self._topics or self._subscribed()
         self._write_files()
         self._begin()
@@ -279,12 +281,12 @@ class MosquittoBroker(Broker):
             self._admits = True
             self._write_files()
             self._begin()
-        (self._folder / "topics").write_text(self._told())
+        (self._folder / "topics").write_text(self._topic_list())
 
     def reload(self) -> None:
         """Read the lists of devices and passwords again."""
-        if self._door is not None:
-            self._put("access.list", self._door.access_list())
+        if self._devices is not None:
+            self._put("access.list", self._devices.access_list())
         process = self._process
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGHUP)
@@ -335,13 +337,15 @@ class MosquittoBroker(Broker):
             listeners.append(
                 MosquittoListener(host=self._host, port=self.port, passwords=passwords)
             )
-        door = self._door
-        if self._admits and door is not None:
+        listener = self._devices
+        if self._admits and listener is not None:
             files = MosquittoFiles(
-                authority=door.authority, certificate=door.certificate, key=door.key,
-                revoked=door.revoked, access=self._put("access.list", door.access_list()),
+                ca_file=listener.ca_file, certificate=listener.certificate, key=listener.key,
+                revoked=listener.revoked, access=self._put("access.list", listener.access_list()),
             )  # fmt: skip
-            listeners.append(MosquittoListener(host=door.host, port=self.door_port, devices=files))
+            listeners.append(
+                MosquittoListener(host=listener.host, port=self.device_port, devices=files)
+            )
         text = mosquitto_config(
             listeners, folder=self._folder, user=owner_of(self._folder), limits=self._limits
         )
@@ -352,7 +356,7 @@ class MosquittoBroker(Broker):
         replace_durably(path, text.encode(), mode=0o600)
         return path
 
-    def _kept_port(self) -> int:
+    def _saved_port(self) -> int:
         """The port of the listener for this process.
 
         mosquitto finds the rights of a session that it saved by the port it came in at.
@@ -370,9 +374,9 @@ class MosquittoBroker(Broker):
         """Return whether the session that mosquitto saved has all subscriptions."""
         told = self._folder / "topics"
         saved = (self._folder / "mosquitto.db").exists()
-        return saved and told.exists() and told.read_text() == self._told()
+        return saved and told.exists() and told.read_text() == self._topic_list()
 
-    def _told(self) -> str:
+    def _topic_list(self) -> str:
         return "\n".join([str(self._own_port), *self._topics])
 
     # the process

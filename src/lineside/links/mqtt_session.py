@@ -25,8 +25,14 @@ from typing import TYPE_CHECKING
 from lineside.core import Clock, LinesideError, RefusedError
 from lineside.core.topics import check_pattern
 from lineside.links.contract import Delivery, MailboxFigures
-from lineside.links.mqtt import FIRST_ANSWER_S, TURN_S, MqttBus
-from lineside.links.mqtt_address import make_client, parse_address, session_kept
+from lineside.links.mqtt import (
+    FIRST_ANSWER_S,
+    TURN_S,
+    MqttBus,
+    make_client,
+    parse_address,
+    persistent_session,
+)
 
 if TYPE_CHECKING:
     import paho.mqtt.client as paho
@@ -74,7 +80,7 @@ class MqttSession(MqttBus):
         self._received = self._taken = self._dropped = 0
         self._client.manual_ack_set(on=True)
         five = self._address.version == 5
-        kept = session_kept(window=_WINDOW) if five else None
+        kept = persistent_session(window=_WINDOW) if five else None
         self.start(properties=kept)
         with self._changed:
             self._changed.wait_for(

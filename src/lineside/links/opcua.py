@@ -232,7 +232,7 @@ class OpcuaSpace:
         try:
             await server.start()
         except OSError as error:
-            raise self._taken(error) from error
+            raise self._port_in_use(error) from error
         self._server = server
 
     async def close(self) -> None:
@@ -257,7 +257,7 @@ class OpcuaSpace:
                     logger.warning("opcua node has no place path=%s why=%s", node.path, error)
             known = self._nodes.get(node)
             if known is not None:
-                await self._server.write_attribute_value(known, self._told(node, value))
+                await self._server.write_attribute_value(known, self._data_value(node, value))
 
     async def tell(self, events: Iterable[OpcuaEvent]) -> None:
         """Fire these."""
@@ -274,9 +274,9 @@ class OpcuaSpace:
             try:
                 probe.bind(address)
             except OSError as error:
-                raise self._taken(error) from error
+                raise self._port_in_use(error) from error
 
-    def _taken(self, error: OSError) -> UnavailableError:
+    def _port_in_use(self, error: OSError) -> UnavailableError:
         return UnavailableError(
             f"cannot listen: {error.strerror or error}", where=self._settings.url,
             fix="Choose a free port.",
@@ -326,7 +326,7 @@ class OpcuaSpace:
             )
         return self._folders[path]
 
-    def _told(self, node: OpcuaNode, value: OpcuaValue) -> Any:  # noqa: ANN401  of the library
+    def _data_value(self, node: OpcuaNode, value: OpcuaValue) -> Any:  # noqa: ANN401  of the library
         ua = self._ua
         status = ua.StatusCode(getattr(ua.StatusCodes, value.quality.value))
         said = None
@@ -485,10 +485,10 @@ class OpcuaServer:
         finally:
             await space.close()
 
-    async def _keep_writing(self, space: OpcuaSpace, turns: asyncio.Event) -> None:
+    async def _keep_writing(self, space: OpcuaSpace, wake: asyncio.Event) -> None:
         while True:
-            await turns.wait()
-            turns.clear()
+            await wake.wait()
+            wake.clear()
             with self._lock:
                 values, self._values = self._values, {}
                 events = list(self._events)

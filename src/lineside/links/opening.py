@@ -27,7 +27,7 @@ CAMERAS = {
     "http-push": "lineside.links.camera_push:open_push_camera",
     "mqtt": "lineside.links.camera_mqtt:open_mqtt_camera",
     "rtsp": "lineside.links.camera_rtsp:open_rtsp_camera",
-    "v4l": "lineside.links.camera_v4l:open_v4l_camera",
+    "v4l": "lineside.links.camera_video:open_v4l_camera",
     "video": "lineside.links.camera_video:open_video_camera",
 }
 

@@ -85,7 +85,7 @@ class WebhookAnswer:
     retry_after_s: float = 0.0
 
     @property
-    def taken(self) -> bool:
+    def accepted(self) -> bool:
         """Return whether it has the event."""
         return 200 <= self.status < 300
 
@@ -150,7 +150,7 @@ class WebhookSender:
         headers = self._headers(message_id, body, at=at) | {"content-type": content}
         kept = self._connection is not None
         try:
-            return self._asked(body, headers)
+            return self._post(body, headers)
         except (ConnectionError, http.client.HTTPException):
             self.close()
             if not kept:  # a connection that was kept may have ended meanwhile; a new one did not
@@ -175,12 +175,12 @@ class WebhookSender:
 
     def _again(self, body: bytes, headers: Mapping[str, str]) -> WebhookAnswer:
         try:
-            return self._asked(body, headers)
+            return self._post(body, headers)
         except (ConnectionError, http.client.HTTPException) as error:
             self.close()
             raise self._away(str(error) or "the connection broke") from error
 
-    def _asked(self, body: bytes, headers: Mapping[str, str]) -> WebhookAnswer:
+    def _post(self, body: bytes, headers: Mapping[str, str]) -> WebhookAnswer:
         connection = self._opened()
         path = self._parts.path or "/"
         query = f"?{self._parts.query}" if self._parts.query else ""

@@ -163,8 +163,8 @@ class FolderBlobs:
         if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             sync_path(self._root)
-        beside = self._passing / f"put-{secrets.token_hex(8)}"
-        with replacing(path, beside=beside) as file:
+        temporary = self._passing / f"put-{secrets.token_hex(8)}"
+        with replacing(path, temporary=temporary) as file:
             file.write(data)
             file.flush()
             os.utime(file.fileno(), ns=self._times())

@@ -242,7 +242,7 @@ class Packs:
         for digest, each in data.items():
             entries.append(_Entry(digest=_raw(digest), place=place, size=len(each)))
             place += len(each)
-        with replacing(self._path(name), beside=self._aside / f"put-{name}") as file:
+        with replacing(self._path(name), temporary=self._aside / f"put-{name}") as file:
             file.writelines(data.values())
             file.write(_table(entries))
             file.flush()

@@ -96,20 +96,22 @@ def largest_move(before: Prediction, after: Prediction) -> float:
 
 def decided(prediction: Prediction) -> dict[str, Any]:
     """Return the decisions of a prediction as plain JSON, without empty fields."""
-    told: dict[str, Any] = {"state": prediction.state.value, "reason": prediction.reason}
-    told["labels"] = [
+    fields: dict[str, Any] = {"state": prediction.state.value, "reason": prediction.reason}
+    fields["labels"] = [
         {"name": one.name, "decision": one.decision.value, "probability": one.probability}
         for one in prediction.labels
     ]
-    told["boxes"] = [to_plain(box) for box in prediction.boxes]
+    fields["boxes"] = [to_plain(box) for box in prediction.boxes]
     if prediction.count is not None:
         count = to_plain(prediction.count)
-        told["count"] = {name: count[name] for name in ("value", "low", "high", "more", "decision")}
+        fields["count"] = {
+            name: count[name] for name in ("value", "low", "high", "more", "decision")
+        }
     if prediction.mask is not None:
-        told["mask"] = {"share": prediction.mask.share}
+        fields["mask"] = {"share": prediction.mask.share}
     if prediction.anomaly is not None:
-        told["anomaly"] = to_plain(prediction.anomaly)
-    return {name: value for name, value in told.items() if value not in ("", [])}
+        fields["anomaly"] = to_plain(prediction.anomaly)
+    return {name: value for name, value in fields.items() if value not in ("", [])}
 
 
 def _comparable(prediction: Prediction) -> bytes:

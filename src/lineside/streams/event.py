@@ -127,7 +127,7 @@ def decode_event(raw: bytes, *, where: str) -> Event:
     document = decode_json(raw, where=where)
     attributes = _Attributes(document if isinstance(document, dict) else {}, where=where)
     if not isinstance(document, dict):
-        raise attributes.fault("the event", seen=document, expected="a JSON object")
+        raise attributes.fault("the event", value=document, expected="a JSON object")
     attributes.check_envelope()
     return Event(
         id=attributes.text("id", most=_MOST_ID),
@@ -150,8 +150,8 @@ class _Attributes:
         self._document = document
         self._where = where
 
-    def fault(self, name: str, *, seen: object, expected: str) -> InvalidError:
-        shown = "nothing" if seen is None else repr(seen)
+    def fault(self, name: str, *, value: object, expected: str) -> InvalidError:
+        shown = "nothing" if value is None else repr(value)
         shown = shown if len(shown) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 1] + "…"
         return InvalidError(
             f"{name} is {shown}, not {expected}",
@@ -162,26 +162,26 @@ class _Attributes:
     def check_envelope(self) -> None:
         version = self._document.get("specversion")
         if version != "1.0":
-            raise self.fault("specversion", seen=version, expected="'1.0'")
+            raise self.fault("specversion", value=version, expected="'1.0'")
         content = self._document.get("datacontenttype", _CONTENT[0])
         if content not in _CONTENT:
-            raise self.fault("datacontenttype", seen=content, expected=repr(_CONTENT[0]))
+            raise self.fault("datacontenttype", value=content, expected=repr(_CONTENT[0]))
         for name in self._document.keys() - _KNOWN:
             self.check_extension(name)
 
     def check_extension(self, name: str) -> None:
         value = self._document[name]
         if name == "data_base64":
-            raise self.fault(name, seen=value, expected="there (put JSON into data)")
+            raise self.fault(name, value=value, expected="there (put JSON into data)")
         if not name or set(name) - _EXTENSION:
-            raise self.fault("a name", seen=name, expected="of lower-case letters and digits")
+            raise self.fault("a name", value=name, expected="of lower-case letters and digits")
         if not isinstance(value, str | int):
-            raise self.fault(name, seen=value, expected="text, a whole number, true or false")
+            raise self.fault(name, value=value, expected="text, a whole number, true or false")
 
     def text(self, name: str, *, most: int) -> str:
         value = self._document.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= most:
-            raise self.fault(name, seen=value, expected=f"text of 1 to {most} characters")
+            raise self.fault(name, value=value, expected=f"text of 1 to {most} characters")
         return value
 
     def optional_text(self, name: str) -> str:
@@ -195,13 +195,13 @@ class _Attributes:
     def count(self, name: str) -> int:
         value = self._document.get(name, 0)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_COUNT:
-            raise self.fault(name, seen=value, expected=f"a whole number from 0 to {_MOST_COUNT}")
+            raise self.fault(name, value=value, expected=f"a whole number from 0 to {_MOST_COUNT}")
         return value
 
     def data(self) -> dict[str, Any]:
         value = self._document.get("data")
         if not isinstance(value, dict):
-            raise self.fault("data", seen=value, expected="a JSON object")
+            raise self.fault("data", value=value, expected="a JSON object")
         return value
 
 

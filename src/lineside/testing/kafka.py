@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lineside.links import (
+from lineside.links.kafka import (
     KafkaPlace,
     KafkaReceiver,
     KafkaRecord,

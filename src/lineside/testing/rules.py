@@ -6,18 +6,10 @@ import pytest
 
 from lineside.core import InvalidError, Rule, decode, decode_json, decode_toml, encode
 from lineside.core.plant_rules import Scalar
-from lineside.streams import (
-    MOST_CAUSES,
-    TICK_TYPE,
-    Entry,
-    Output,
-    Record,
-    RuleEngine,
-    make_step,
-    moment,
-    rule_span_s,
-    written_time,
-)
+from lineside.streams import TICK_TYPE, Entry, RuleEngine, moment, written_time
+from lineside.streams.rules.contract import MOST_CAUSES, Output, Record
+from lineside.streams.rules.engine import rule_span_s
+from lineside.streams.rules.steps import make_step
 
 START_S = 1_700_000_000
 """A moment that is a multiple of 5 s."""

@@ -23,12 +23,18 @@ from dataclasses import dataclass, replace
 from lineside.core import InvalidError, NotFoundError, Plant, decode, digest_of, encode, to_plain
 from lineside.store import Documents, EventLog
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event, decode_event
-from lineside.twin.due import listed_discrepancies
-from lineside.twin.orders import ORDER_TYPE, fold_factory_order, fold_order
+from lineside.twin.orders import ORDER_TYPE, fold_factory_order, fold_order, listed_discrepancies
 from lineside.twin.plant_events import fold_alert, fold_sensor, fold_station, fold_stock
 from lineside.twin.predictions import fold_prediction
-from lineside.twin.state import Applied, LineState, Outcome, ignored, initial, remembered
-from lineside.twin.stock import with_claims
+from lineside.twin.state import (
+    Applied,
+    LineState,
+    Outcome,
+    ignored,
+    initial,
+    remembered,
+    with_claims,
+)
 
 
 def apply(state: LineState, event: Event, *, plant: Plant) -> Applied:

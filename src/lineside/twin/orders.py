@@ -26,9 +26,14 @@ The life of an order, folded from the hub's order events and the factory's ``f/i
    the oldest open sent order of the colour. WAITING_FOR_ORDER ends the run and moves no order.
 4. A status only moves forward. An ORDERED said again while its order still runs starts nothing.
 5. An order that waits behind another has its time-out counted from when that one ended.
+
+Changes that time alone brings: released orders, lasting discrepancies, the next to send.
+
+The hub asks with its own ``now`` and records what comes; asked again before that, the answer is
+the same event with the same id.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -39,10 +44,11 @@ import msgspec
 from lineside.core import ConflictError, InvalidError, Plant, rfc3339, stable_id
 from lineside.core.factory import Colour, OrderMessage, OrderState, read_message
 from lineside.core.plant import Twin
-from lineside.streams import Event
+from lineside.streams import EVENT_TYPE, Event
 from lineside.twin.predictions import JUDGED
 from lineside.twin.state import (
     Applied,
+    Discrepancy,
     Evidence,
     FactoryState,
     LineState,
@@ -51,11 +57,16 @@ from lineside.twin.state import (
     OrderStep,
     Presence,
     SlotState,
+    differs,
+    first_free,
+    holders,
     ignored,
     is_newer,
+    is_older,
     late,
+    shows,
+    with_slots,
 )
-from lineside.twin.stock import differs, first_free, holders, is_older, shows, with_slots
 
 ORDER_TYPE = "lineside.order.v1"
 OrderAction = Literal["placed", "refused", "sending", "sent", "advanced", "released"]
@@ -133,7 +144,9 @@ def fold_order(state: LineState, event: Event, *, plant: Plant) -> Applied:
     data = read_order(event)
     order = state.order(data.order)
     if data.action == "placed":
-        return _placed(state, event, data=data, plant=plant) if order is None else ignored(state)
+        return (
+            _place_order(state, event, data=data, plant=plant) if order is None else ignored(state)
+        )
     if order is None or not order.open or data.action in ("refused", "advanced"):
         return ignored(state)
     if data.action == "released":
@@ -144,7 +157,7 @@ def fold_order(state: LineState, event: Event, *, plant: Plant) -> Applied:
     return Applied(state=_put(state, _extended(going, event.time, plant=plant)))
 
 
-def _placed(state: LineState, event: Event, *, data: OrderData, plant: Plant) -> Applied:
+def _place_order(state: LineState, event: Event, *, data: OrderData, plant: Plant) -> Applied:
     time_out = timedelta(seconds=plant.twin.order.time_out_s if plant.twin else 0.0)
     order = Order(
         id=data.order,
@@ -182,8 +195,8 @@ def _released(
 ) -> LineState:
     closed = _with_step(order, OrderStatus.RELEASED, event=event)
     closed = replace(closed, status=OrderStatus.RELEASED, reason=reason)
-    taken = order.status is not OrderStatus.SUBMITTED
-    return _closed(state, closed, event=event, taken=taken, plant=plant)
+    was_sent = order.status is not OrderStatus.SUBMITTED
+    return _closed(state, closed, event=event, was_sent=was_sent, plant=plant)
 
 
 def fold_factory_order(state: LineState, event: Event, *, plant: Plant) -> Applied:
@@ -244,20 +257,20 @@ def _advanced(
         status=to, frame=frame, cause=event.id,
     )  # fmt: skip
     if to is OrderState.SHIPPED:
-        after = _closed(state, moved, event=event, taken=True, plant=plant)
+        after = _closed(state, moved, event=event, was_sent=True, plant=plant)
     else:
         after = _put(state, _extended(moved, event.time, plant=plant))
     return Applied(state=after, raised=(raised,))
 
 
 def _closed(
-    state: LineState, order: Order, *, event: Event, taken: bool, plant: Plant
+    state: LineState, order: Order, *, event: Event, was_sent: bool, plant: Plant
 ) -> LineState:
     """The order ends: its place is free again, and who waited behind it gets the full time."""
     after = _put(state, order)
     for slot in state.slots.values():
         if slot.reserved_by == order.id:
-            freed = _unproven(slot, order, event=event) if taken else slot
+            freed = _unproven(slot, order, event=event) if was_sent else slot
             after = _with_slot(after, replace(freed, reserved_by=""), plant=plant)
     waiting = tuple(
         _extended(other, event.time, plant=plant) if other.open and not other.sent else other
@@ -434,3 +447,138 @@ def _why_not_these(
 
 def _named(slots: Iterable[SlotState]) -> str:
     return ", ".join(slot.id for slot in slots)
+
+
+NOTHING = "nothing"
+
+
+def due(state: LineState, *, now: datetime, plant: Plant) -> tuple[Event, ...]:
+    """Events whose time has come."""
+    twin = plant.twin
+    if twin is None:
+        return ()
+    return (
+        *_releases(state, now=now, plant=plant, twin=twin),
+        *_discrepancies_ended(state, now=now, plant=plant),
+        *_discrepancies_begun(state, now=now, plant=plant, twin=twin),
+    )
+
+
+def next_to_send(state: LineState, *, now: datetime, plant: Plant) -> Order | None:
+    """The order that may go to the factory now, if any.
+
+    One at a time, oldest first, and only when the factory says WAITING_FOR_ORDER, has never said
+    anything, or has been silent for half the time-out. Record ``sending`` before the publish.
+    """
+    if plant.twin is None:
+        return None
+    head = _head(state)
+    if head is None or now >= head.expires_at or not _ready(state, now=now, twin=plant.twin):
+        return None
+    return head
+
+
+def _head(state: LineState) -> Order | None:
+    """The oldest unsent order, when no sent one is still open."""
+    open_ = [order for order in reversed(state.orders) if order.open]
+    if any(order.sent for order in open_):
+        return None
+    return open_[0] if open_ else None
+
+
+def _ready(state: LineState, *, now: datetime, twin: Twin) -> bool:
+    told, at = state.factory.state, state.factory.evidence.at
+    if at is None or told == OrderState.WAITING_FOR_ORDER:
+        return True
+    return now - at >= timedelta(seconds=twin.order.time_out_s / 2)
+
+
+def _releases(state: LineState, *, now: datetime, plant: Plant, twin: Twin) -> Iterator[Event]:
+    head = _head(state)
+    for order in state.orders:
+        in_turn = order.sent or order is head
+        if order.open and in_turn and now >= order.expires_at:
+            yield order_event(
+                order.id, "released", at=now, site=plant.site, colour=order.colour,
+                slot=order.slot, reason=_why_released(order, state=state, twin=twin),
+                frame=state.picture.evidence.frame,
+            )  # fmt: skip
+
+
+def _why_released(order: Order, *, state: LineState, twin: Twin) -> str:
+    limit = f"within {twin.order.time_out_s:g} s"
+    if not order.sent:
+        last = state.factory.state or "nothing"
+        return f"The order could not be sent {limit}; the factory last said {last}."
+    if order.status is OrderStatus.SUBMITTED:
+        return f"The factory did not answer ORDERED {limit} of sending."
+    return f"The factory said {order.status}, but not SHIPPED {limit} of it."
+
+
+def _discrepancies_begun(
+    state: LineState, *, now: datetime, plant: Plant, twin: Twin
+) -> Iterator[Event]:
+    listed = {(item.slot, item.since) for item in state.discrepancies}
+    for declared in twin.slot:
+        slot = state.slots.get(declared.id)
+        since = slot.differs_since if slot else None
+        if slot is None or since is None or (slot.id, since) in listed:
+            continue
+        lasts = now - since >= timedelta(seconds=twin.discrepancy_after_s)
+        if lasts and differs(slot, declared):
+            yield _discrepancy_event(slot, since, action="begun", at=now, plant=plant)
+
+
+def _discrepancies_ended(state: LineState, *, now: datetime, plant: Plant) -> Iterator[Event]:
+    for item in state.discrepancies:
+        slot = state.slots.get(item.slot)
+        if slot is not None and slot.differs_since != item.since:
+            yield _discrepancy_event(slot, item.since, action="ended", at=now, plant=plant)
+
+
+def _discrepancy_event(
+    slot: SlotState, since: datetime, *, action: str, at: datetime, plant: Plant
+) -> Event:
+    seen, reported = slot.colour or NOTHING, slot.reported or NOTHING
+    sentence = f"{slot.id}: the picture shows {seen}, the factory reports {reported}"
+    if action == "ended":
+        sentence = f"{slot.id}: picture and report agree again"
+    return Event(
+        id=stable_id("evt", "discrepancy", plant.site, slot.id, since.isoformat(), action),
+        source=f"/{plant.site}/hub",
+        type=EVENT_TYPE,
+        time=at,
+        subject="discrepancy",
+        data={
+            "rule": "discrepancy",
+            "action": action,
+            "slot": slot.id,
+            "seen": slot.colour,
+            "reported": slot.reported or "",
+            "since": rfc3339(since),
+            "sentence": sentence,
+            "frame": slot.evidence.frame,
+            "package": slot.evidence.package,
+            "evidence": slot.evidence.event,
+            "report": slot.reported_evidence.event,
+        },
+    )
+
+
+def listed_discrepancies(state: LineState, event: Event) -> tuple[Discrepancy, ...]:
+    """The list after a discrepancy event; the same object when the event says nothing new."""
+    slot = state.slots.get(str(event.data.get("slot", "")))
+    if slot is None:
+        return state.discrepancies
+    held = next((item for item in state.discrepancies if item.slot == slot.id), None)
+    others = tuple(item for item in state.discrepancies if item is not held)
+    since = slot.differs_since
+    if event.data.get("action") == "ended":
+        return others if held and held.since != since else state.discrepancies
+    stands = since is not None and rfc3339(since) == event.data.get("since")
+    if since is None or not stands or (held and held.since == since):
+        return state.discrepancies
+    told = Discrepancy(
+        slot=slot.id, seen=slot.colour, reported=slot.reported or "", since=since, event=event.id
+    )
+    return (*others, told)

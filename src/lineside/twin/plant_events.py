@@ -29,8 +29,9 @@ from lineside.twin.state import (
     ignored,
     is_newer,
     late,
+    watched,
+    with_slots,
 )
-from lineside.twin.stock import watched, with_slots
 
 _MOST_ALERTS = 20
 _MOST_STEPS = 64

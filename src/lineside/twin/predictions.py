@@ -22,8 +22,10 @@ from lineside.twin.state import (
     ignored,
     is_newer,
     late,
+    shows,
+    watched,
+    with_slots,
 )
-from lineside.twin.stock import shows, watched, with_slots
 
 JUDGED = "ok"
 
@@ -32,7 +34,7 @@ JUDGED = "ok"
 class _Answer:
     label: str
     probability: float
-    seen: Presence
+    presence: Presence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +71,8 @@ def _read(event: Event) -> _Sight:
     prediction = read_prediction(event)
     answers: dict[str, list[_Answer]] = {}
     for answer in prediction.labels:
-        seen = Presence(answer.decision.value)
-        told = _Answer(label=answer.label, probability=answer.probability, seen=seen)
+        presence = Presence(answer.decision.value)
+        told = _Answer(label=answer.label, probability=answer.probability, presence=presence)
         answers.setdefault(answer.region, []).append(told)
     return _Sight(
         inspection=prediction.inspection,
@@ -115,21 +117,21 @@ def _judged(
 
 
 def _by_presence(answer: _Answer, colour: str) -> tuple[Presence, tuple[str, ...], float]:
-    if answer.seen is Presence.ABSENT:
+    if answer.presence is Presence.ABSENT:
         return Presence.ABSENT, (), 1.0 - answer.probability
-    return answer.seen, (colour,), answer.probability
+    return answer.presence, (colour,), answer.probability
 
 
 def _by_class(answers: list[_Answer], *, empty: str) -> tuple[Presence, tuple[str, ...], float]:
     """One present class decides; anything else is unsure among what was not ruled out."""
-    present = [answer for answer in answers if answer.seen is Presence.PRESENT]
+    present = [answer for answer in answers if answer.presence is Presence.PRESENT]
     if len(present) == 1:
         only = present[0]
         if only.label == empty:
             return Presence.ABSENT, (), only.probability
         return Presence.PRESENT, (only.label,), only.probability
     colours = [answer for answer in answers if answer.label != empty]
-    colours = [answer for answer in colours if answer.seen is not Presence.ABSENT] or colours
+    colours = [answer for answer in colours if answer.presence is not Presence.ABSENT] or colours
     best = max((answer.probability for answer in colours), default=0.0)
     return Presence.UNSURE, tuple(answer.label for answer in colours), best
 

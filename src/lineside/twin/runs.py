@@ -15,8 +15,8 @@ from typing import Any
 
 from lineside.core import Plant
 from lineside.streams import EVENT_TYPE, Event
-from lineside.twin.due import due
 from lineside.twin.fold import FOLDED, apply
+from lineside.twin.orders import due
 from lineside.twin.state import Evidence, LineState
 
 _RAISED = ("picture", "discrepancy")
@@ -97,13 +97,17 @@ class TwinDifferences:
 
     _found: dict[str, TwinChange] = field(default_factory=dict)
     _apart: set[str] = field(default_factory=set)
-    _seen: tuple[LineState, LineState] | None = None
+    _last_states: tuple[LineState, LineState] | None = None
 
     def look(self, before: LineState, after: LineState, *, at: datetime) -> None:
         """Hold two states against each other after an event of capture time ``at``."""
-        if self._seen is not None and self._seen[0] is before and self._seen[1] is after:
+        if (
+            self._last_states is not None
+            and self._last_states[0] is before
+            and self._last_states[1] is after
+        ):
             return
-        self._seen = (before, after)
+        self._last_states = (before, after)
         one, other = dict(facets(before)), dict(facets(after))
         apart = {
             path

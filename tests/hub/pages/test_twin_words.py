@@ -18,16 +18,8 @@ from lineside.hub.pages.twin import (
     subtitle,
 )
 from lineside.testing.events import START, after, small_plant
-from lineside.twin import (
-    ColourState,
-    LineState,
-    Order,
-    OrderStatus,
-    OrderStep,
-    Presence,
-    SlotState,
-    StationState,
-)
+from lineside.twin import LineState, Order, OrderStatus, Presence, SlotState
+from lineside.twin.state import ColourState, OrderStep, StationState
 
 CASES: dict[str, Any] = json.loads((Path(__file__).parent / "twin_cases.json").read_text())
 STATIONS = {

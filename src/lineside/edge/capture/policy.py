@@ -19,7 +19,8 @@ from lineside.edge.config import CaptureConfig
 from lineside.edge.counters import Counters
 from lineside.edge.packages import FullError
 from lineside.fleet import wire
-from lineside.streams import DriftState, feed_drift, is_unsure, prediction_id
+from lineside.streams import prediction_id
+from lineside.streams.drift import DriftState, feed_drift, is_unsure
 from lineside.vision import Frame, Prediction
 
 logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from lineside.hub.rules.service import RuleView, run_trial
 from lineside.hub.rules.text import read_rule
 from lineside.hub.services import Services
 from lineside.hub.views import LoggedEvent, plain
-from lineside.streams import Difference
+from lineside.streams.rules.replay import Difference
 
 router = APIRouter(prefix="/api/v1", tags=["rules"])
 

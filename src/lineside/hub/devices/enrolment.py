@@ -60,7 +60,7 @@ from lineside.hub.access.auth import Auth, TooManyAttemptsError, revoke_keys_of_
 from lineside.hub.access.tls import hosts_of
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.ledger import Journal, person_event
-from lineside.links import is_identity
+from lineside.links.bus_access import is_identity
 from lineside.store import Documents, Records
 from lineside.web.security import AttemptCounter
 

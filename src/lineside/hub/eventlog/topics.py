@@ -46,8 +46,9 @@ from lineside.core.factory import (
 )
 from lineside.core.ids import made_at
 from lineside.core.plant import Route
-from lineside.links import topic_matches
-from lineside.streams import MAX_EVENT_BYTES, Event
+from lineside.core.topics import topic_matches
+from lineside.streams import Event
+from lineside.streams.event import MAX_EVENT_BYTES
 
 _NOTHING: Mapping[str, str] = {}
 _M = TypeVar("_M", bound=msgspec.Struct)

@@ -11,15 +11,8 @@ from lineside.core import NotFoundError, Plant, decode, stable_id, to_plain
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
 from lineside.store import Documents, Logged
-from lineside.streams import (
-    EVENT_TYPE,
-    Drift,
-    DriftState,
-    Event,
-    decode_event,
-    feed_drift,
-    read_prediction,
-)
+from lineside.streams import EVENT_TYPE, Event, decode_event, read_prediction
+from lineside.streams.drift import Drift, DriftState, feed_drift
 
 DRIFT = "drift"
 _KIND = "drift"

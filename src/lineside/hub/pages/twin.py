@@ -8,15 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lineside.core import Json, Plant
-from lineside.twin import (
-    ColourState,
-    LineState,
-    Order,
-    OrderStatus,
-    Presence,
-    SlotState,
-    StationState,
-)
+from lineside.twin import LineState, Order, OrderStatus, Presence, SlotState
+from lineside.twin.state import ColourState, StationState
 from lineside.web.answers import Mark, plan_of
 from lineside.web.format import counted
 

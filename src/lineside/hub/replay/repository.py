@@ -29,8 +29,9 @@ from lineside.core import (
 from lineside.core.clock import require_order
 from lineside.hub.eventlog.ledger import Journal, person_event
 from lineside.store import Document, Documents, Records
-from lineside.streams import Event, EventChange
-from lineside.twin import TwinChange
+from lineside.streams import Event
+from lineside.streams.differences import EventChange
+from lineside.twin.runs import TwinChange
 
 REPLAY_SCHEMA = "lineside.replay/1"
 MOST_LISTED = 500

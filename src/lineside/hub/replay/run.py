@@ -64,31 +64,25 @@ from lineside.streams import (
     PREDICTION_TYPE,
     Entry,
     Event,
-    EventDifferences,
-    Kind,
     RuleSet,
-    Similarity,
-    decided,
     decode_event,
     encode_event,
     entry_of,
-    largest_move,
     memory_s,
     moment,
     prediction_id,
     read_prediction,
+)
+from lineside.streams.differences import (
+    EventDifferences,
+    Kind,
+    Similarity,
+    decided,
+    largest_move,
     similarity,
 )
-from lineside.twin import (
-    LineState,
-    Snapshot,
-    TwinDifferences,
-    TwinRun,
-    initial,
-    load_snapshot,
-    moves_twin,
-    raised_anew,
-)
+from lineside.twin import LineState, Snapshot, initial, load_snapshot
+from lineside.twin.runs import TwinDifferences, TwinRun, moves_twin, raised_anew
 from lineside.vision import Prediction
 
 _LEAST_WARM_UP_S = 60.0

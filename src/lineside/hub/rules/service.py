@@ -45,19 +45,16 @@ from lineside.hub.eventlog.topics import hub_source
 from lineside.store import EventLog, Logged, Records
 from lineside.streams import (
     TICK_TYPE,
-    Counters,
-    Difference,
     Entry,
     Event,
     RuleEngine,
-    cameras_read,
-    compare_rules,
     engine_of,
     explain,
     moment,
     rule_event,
-    upstream,
 )
+from lineside.streams.rules.engine import Counters
+from lineside.streams.rules.replay import Difference, cameras_read, compare_rules, upstream
 
 logger = logging.getLogger(__name__)
 

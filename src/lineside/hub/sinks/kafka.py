@@ -41,6 +41,7 @@ from lineside.core import (
     stable_id,
 )
 from lineside.core.plant import Route
+from lineside.core.topics import topic_matches
 from lineside.core.worker import Worker, retry
 from lineside.hub.config import KafkaBridgeConfig, KafkaSendConfig, KafkaTakeConfig, key_of
 from lineside.hub.eventlog.dead_letters import store_batch
@@ -57,17 +58,8 @@ from lineside.hub.eventlog.topics import (
 )
 from lineside.hub.readers import DeliveryNames, open_hub_session
 from lineside.hub.services import Services
-from lineside.links import (
-    BusSession,
-    Delivery,
-    KafkaReceiver,
-    KafkaRecord,
-    KafkaSender,
-    MailboxFigures,
-    Message,
-    ReceivedRecord,
-    topic_matches,
-)
+from lineside.links import BusSession, Delivery, MailboxFigures, Message
+from lineside.links.kafka import KafkaReceiver, KafkaRecord, KafkaSender, ReceivedRecord
 from lineside.store import Logged
 from lineside.streams import Event, decode_event
 

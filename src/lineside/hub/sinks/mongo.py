@@ -26,11 +26,12 @@ from lineside.core.worker import Worker
 from lineside.hub.api.documents import document_of
 from lineside.hub.eventlog.topics import Router
 from lineside.hub.services import Services
-from lineside.links import MongoSink
+from lineside.links.mongo import MongoSink
 from lineside.store import Logged
 from lineside.streams import Event, decode_event
-from lineside.twin import ORDER_TYPE, OrderAction, documents, order_event, read_order
+from lineside.twin import documents, order_event, read_order
 from lineside.twin.documents import order_progress, submitted_progress
+from lineside.twin.orders import ORDER_TYPE, OrderAction
 
 logger = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ from lineside.hub.eventlog.followers import Follower, Selection, follow_from_now
 from lineside.hub.eventlog.ledger import Commit
 from lineside.hub.eventlog.stats import NAMES
 from lineside.hub.services import Services
-from lineside.links import (
+from lineside.links.opcua import (
     Kind,
     OpcuaEvent,
     OpcuaNode,
@@ -55,7 +55,8 @@ from lineside.streams import (
     decode_event,
     read_prediction,
 )
-from lineside.twin import Evidence, LineState, Presence
+from lineside.twin import LineState, Presence
+from lineside.twin.state import Evidence
 from lineside.vision import Decision, PictureState, Prediction
 
 OWN_RULES = ("device", "discrepancy", "drift", "picture")

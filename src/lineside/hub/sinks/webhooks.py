@@ -42,7 +42,7 @@ from lineside.hub.eventlog.dead_letters import Quarantine
 from lineside.hub.eventlog.followers import Follower, Selection, WaitReason, follow_from_now
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.services import Services
-from lineside.links import WebhookSender
+from lineside.links.webhook import WebhookSender
 from lineside.store import Logged
 from lineside.streams import Event
 
@@ -411,7 +411,7 @@ class Webhook:
             )
         except LinesideError as error:
             return _Attempt(why=error.message, away=True)
-        if answer.taken:
+        if answer.accepted:
             return _Attempt()
         return _Attempt(why=f"answered {answer.status}", wait_s=answer.retry_after_s)
 

@@ -23,9 +23,9 @@ from lineside.core import InvalidError, Rule, digest_of, encode, to_plain
 from lineside.core.plant_rules import STEPS, Scalar
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import Output, Record, Step, tested_fields
+from lineside.streams.rules.keyed_state import BEGINNING_US, Watermarks, WatermarkState
 from lineside.streams.rules.records import TICK_TYPE, Entry, reader_of, session_record
-from lineside.streams.rules.steps.table import make_step
-from lineside.streams.rules.watermark import BEGINNING_US, Watermarks, WatermarkState
+from lineside.streams.rules.steps import make_step
 
 MOST_HELD = 20_000
 STATE_SCHEMA = "lineside.rule-state/1"

@@ -105,7 +105,7 @@ def _figure(one: Aggregate) -> str:
     return f"the {word}{only} ({one.name})"
 
 
-def _sighting(rule: Rule) -> Iterator[str]:
+def _object_event(rule: Rule) -> Iterator[str]:
     step = rule.sighting
     assert step is not None  # noqa: S101
     blank = f"; {_either(step.blank)} means that nothing is in view" if step.blank else ""
@@ -210,7 +210,7 @@ def _python(rule: Rule) -> Iterator[str]:
 
 
 _STEPS: Mapping[str, Callable[[Rule], Iterator[str]]] = {
-    "window": _window, "sighting": _sighting, "crossing": _crossing, "sequence": _sequence,
+    "window": _window, "sighting": _object_event, "crossing": _crossing, "sequence": _sequence,
     "pair": _pair, "rate": _rate, "hold": _hold, "repeat": _repeat, "join": _join,
     "python": _python,
 }  # fmt: skip

@@ -198,8 +198,8 @@ def cameras_read(rule: Rule, *, plant: Plant) -> tuple[str, ...]:
 
 def _comparable(event: Event) -> bytes:
     """An event without its id and its causes' ids, by which two versions are compared."""
-    told: Mapping[str, Any] = {name: event.data[name] for name in event.data if name != "causes"}
-    return encode({**told, "rule": ""})
+    data: Mapping[str, Any] = {name: event.data[name] for name in event.data if name != "causes"}
+    return encode({**data, "rule": ""})
 
 
 def entries_read(rule: Rule, entries: Iterable[Entry], *, plant: Plant) -> Iterator[Entry]:
@@ -253,17 +253,17 @@ class RuleSet:
 
     def take(self, entries: Sequence[Entry]) -> list[Event]:
         """Return the rules' events after further entries of the log, in their order."""
-        told = [entry for entry in entries if not self.says(entry)]
-        if not told or not self._engines:
+        incoming = [entry for entry in entries if not self.says(entry)]
+        if not incoming or not self._engines:
             return []
-        self._newest_us = max(self._newest_us, *(entry.arrived_us for entry in told))
+        self._newest_us = max(self._newest_us, *(entry.arrived_us for entry in incoming))
         own_events: list[Event] = []
         for engine in self._engines:
             events = [
                 rule_event(engine.rule, output, digest=engine.digest, source=self._source)
-                for output in engine.take(told)
+                for output in engine.take(incoming)
             ]
-            told += [entry_of(event, arrived_us=self._newest_us) for event in events]
+            incoming += [entry_of(event, arrived_us=self._newest_us) for event in events]
             own_events += events
         return own_events
 

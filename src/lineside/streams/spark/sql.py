@@ -28,8 +28,7 @@ from typing import Any
 from lineside.core import Plant, Rule, decode_json
 from lineside.core.plant_rules import Aggregate, Condition, Scalar, WindowStep
 from lineside.streams.event import encode_event
-from lineside.streams.rules.aggregates import MOST_DISTINCT
-from lineside.streams.rules.conditions import is_figure
+from lineside.streams.rules.conditions import MOST_DISTINCT, is_figure
 from lineside.streams.rules.contract import MOST_CAUSES, Output, rule_event
 from lineside.streams.rules.engine import rule_digest
 

@@ -58,7 +58,7 @@ class Parameter:
                 fix="Write low and high, or choices.",
             ),
             unless(
-                not self.log or positive, key="low", seen=self.low,
+                not self.log or positive, key="low", value=self.low,
                 expected="above 0 where log is true", fix="Raise low, or drop log.",
             ),
         )  # fmt: skip
@@ -94,11 +94,11 @@ class Space:
         refuse(
             self,
             unless(
-                names and len(set(names)) == len(names), key="parameter", seen=names,
+                names and len(set(names)) == len(names), key="parameter", value=names,
                 expected="parameters of different names", fix="Name each once.",
             ),
             unless(
-                self.trials >= 1, key="trials", seen=self.trials,
+                self.trials >= 1, key="trials", value=self.trials,
                 expected="1 or more", fix="Write trials = 6.",
             ),
         )  # fmt: skip

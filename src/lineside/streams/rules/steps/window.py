@@ -24,8 +24,13 @@ import msgspec
 
 from lineside.core import Rule
 from lineside.core.plant_rules import Scalar, WindowStep
-from lineside.streams.rules.aggregates import Figure, Memory, figures_of, values_of
-from lineside.streams.rules.conditions import compile_conditions
+from lineside.streams.rules.conditions import (
+    Figure,
+    Memory,
+    compile_conditions,
+    figures_of,
+    values_of,
+)
 from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, tested_fields
 from lineside.streams.rules.keyed_state import KeyedState, KeyedStep, read_memory
 

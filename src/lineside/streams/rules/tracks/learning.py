@@ -22,8 +22,7 @@ from lineside.core.plant_rules import Habits, SightingStep
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import Record
 from lineside.streams.rules.records import Entry, reader_of
-from lineside.streams.rules.tracks.frames import Gathered, frame_id
-from lineside.streams.rules.tracks.smoothing import BLANK, Observation
+from lineside.streams.rules.tracks.smoothing import BLANK, Gathered, Observation, frame_id
 
 LEAST_FRAMES = 20
 _ADDED = 2.0
@@ -96,16 +95,16 @@ def fit_dwell_times(frames: Sequence[Observation], stretches: Iterable[Stretch])
     things = sorted(stretches)
     _check(frames, things)
     truth = [_truth(things, frame.at_us) for frame in frames]
-    said = [_said(frame) for frame in frames]
-    wrong = [told != true for told, true in zip(said, truth, strict=True)]
+    predicted = [_top_label(frame) for frame in frames]
+    wrong = [told != true for told, true in zip(predicted, truth, strict=True)]
     flicker = min(0.5, max(0.02, (sum(wrong) + 1) / (len(wrong) + 10)))
     dwell_s = 0.5 * min(thing.to_us - thing.from_us for thing in things) / 1e6
     return Habits(
         dwell_s=round(dwell_s, 3),
-        gap_s=round(_gap_s(frames, things, said=said), 3),
+        gap_s=round(_gap_s(frames, things, predicted=predicted), 3),
         look_s=round(min(_look_s(frames, wrong), dwell_s / 2), 3),
         flicker=round(flicker, 4),
-        confusion=_confusion(truth, said, flicker=flicker),
+        confusion=_confusion(truth, predicted, flicker=flicker),
         things=len(things),
         frames=len(frames),
     )
@@ -134,7 +133,7 @@ def _truth(things: Sequence[Stretch], at_us: int) -> str:
     return next((one.label for one in things if one.from_us <= at_us < one.to_us), BLANK)
 
 
-def _said(frame: Observation) -> str:
+def _top_label(frame: Observation) -> str:
     """The likeliest; nothing where no label reaches what is left."""
     left = 1.0 - sum(frame.scores.values())
     told = {BLANK: left, **frame.scores} if BLANK not in frame.scores else frame.scores
@@ -142,10 +141,10 @@ def _said(frame: Observation) -> str:
 
 
 def _confusion(
-    truth: Sequence[str], said: Sequence[str], *, flicker: float
+    truth: Sequence[str], predicted: Sequence[str], *, flicker: float
 ) -> dict[str, dict[str, float]]:
-    states = sorted({*truth, *said, BLANK})
-    pairs = Counter(zip(truth, said, strict=True))
+    states = sorted({*truth, *predicted, BLANK})
+    pairs = Counter(zip(truth, predicted, strict=True))
     return {
         true: _row({told: pairs[true, told] for told in states}, true=true, flicker=flicker)
         for true in states
@@ -160,19 +159,19 @@ def _row(counts: Mapping[str, int], *, true: str, flicker: float) -> dict[str, f
 
 
 def _gap_s(
-    frames: Sequence[Observation], things: Sequence[Stretch], *, said: Sequence[str]
+    frames: Sequence[Observation], things: Sequence[Stretch], *, predicted: Sequence[str]
 ) -> float:
     true_s = [(b.from_us - a.to_us) / 1e6 for a, b in pairwise(things) if b.from_us > a.to_us]
     shortest = min(true_s, default=_USUAL_GAP_S)
-    longest = max(_absent_s(frames, thing, said=said) for thing in things)
+    longest = max(_absent_s(frames, thing, predicted=predicted) for thing in things)
     return min(0.7 * shortest, max(0.5 * shortest, math.sqrt(longest * shortest)))
 
 
-def _absent_s(frames: Sequence[Observation], thing: Stretch, *, said: Sequence[str]) -> float:
+def _absent_s(frames: Sequence[Observation], thing: Stretch, *, predicted: Sequence[str]) -> float:
     """The longest time between two frames that say the thing's label while it is in view."""
     times = [
         frame.at_us
-        for frame, told in zip(frames, said, strict=True)
+        for frame, told in zip(frames, predicted, strict=True)
         if told == thing.label and thing.from_us <= frame.at_us < thing.to_us
     ]
     return max(((b - a) / 1e6 for a, b in pairwise(times)), default=0.0)

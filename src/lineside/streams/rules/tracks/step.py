@@ -18,17 +18,22 @@ from lineside.core import InvalidError, Rule
 from lineside.core.plant_rules import Habits, Scalar, SightingStep
 from lineside.streams.rules.contract import UNKNOWN, Output, Record
 from lineside.streams.rules.keyed_state import NEVER_US, ViewStep
-from lineside.streams.rules.tracks.frames import MOST_LABELS, Gathered, frame_id
-from lineside.streams.rules.tracks.runs import Run, SmoothedFrame, begun, verdict
 from lineside.streams.rules.tracks.smoothing import (
     BLANK,
     EDGE,
+    MOST_LABELS,
     Belief,
+    Gathered,
     Likelihoods,
     Observation,
+    Run,
+    SmoothedFrame,
+    begun,
+    frame_id,
     likelihoods,
     smoothed,
     steps_between,
+    verdict,
     weight_of,
     widened,
 )
@@ -46,13 +51,15 @@ TrackChange = tuple[str, Run]
 class TrackView:
     """See the module; a cell of the step's memory."""
 
-    def __init__(self, step: SightingStep, habits: Habits, *, key: tuple[Scalar, ...] = ()) -> None:
+    def __init__(
+        self, step: SightingStep, dwell_times: Habits, *, key: tuple[Scalar, ...] = ()
+    ) -> None:
         """Nothing seen yet."""
         self.key = key
         self.due_us, self.born = NEVER_US, 0
-        self._step, self._habits = step, habits
-        self._lag_us = round(max(habits.gap_s, habits.dwell_s) * 1e6)
-        self._gap_us = round(habits.gap_s * 1e6)
+        self._step, self._habits = step, dwell_times
+        self._lag_us = round(max(dwell_times.gap_s, dwell_times.dwell_s) * 1e6)
+        self._gap_us = round(dwell_times.gap_s * 1e6)
         self._labels: list[str] = [UNKNOWN, *(each for each in step.labels if each != UNKNOWN)]
         self._gathered: Gathered | None = None
         self._frames: list[Observation] = []
@@ -118,7 +125,7 @@ class TrackView:
         heard = self._heard[place]
         if heard is None or len(heard[2]) < len(self._labels):
             scores = self._frames[place].scores
-            heard = likelihoods(scores, labels=self._labels, habits=self._habits)
+            heard = likelihoods(scores, labels=self._labels, dwell_times=self._habits)
             self._heard[place] = heard
         return heard
 
@@ -145,7 +152,7 @@ class TrackView:
         start = None if self._belief is None else widened(self._belief, len(self._labels))
         times = [one.at_us for one in observed]
         steps_s = steps_between(times, before_us=self._decided_us)
-        beliefs, forward = smoothed(start, heard, steps_s=steps_s, habits=self._habits)
+        beliefs, forward = smoothed(start, heard, steps_s=steps_s, dwell_times=self._habits)
         self._frames, self._heard = self._frames[ready:], self._heard[ready:]
         for place in range(ready):
             weight = weight_of(self._habits, seconds=steps_s[place])

@@ -235,7 +235,7 @@ class _Loop:
         done, every = self.epoch * len(batches), max(1, recipe.epochs * len(batches))
         total = 0.0
         self.learner.train()
-        with closing(prefetch(self._load, zip(batches, seeds, strict=True), ahead=4)) as all_loaded:
+        with closing(prefetch(self._load, zip(batches, seeds, strict=True), limit=4)) as all_loaded:
             for place, (crops, truth) in enumerate(all_loaded):
                 rate = recipe.learning_rate * schedule((done + place) / every)
                 for group in self.optimiser.param_groups:
