@@ -200,7 +200,7 @@ class TestTheUploader:
         disk = DiskCaptures(folder, max_bytes=1_000_000)
         for number in range(3):
             stem = f"20260101T12000000000{number}-{number:08d}"
-            disk.keep(Batch(folder="f/m/2026/01/01/12", stem=stem, lines=(b"{}",), files=()))
+            disk.keep(Batch(folder="f/m/2026/01/01/12", stem=stem, lines=(b"{}",)))
         return disk
 
     def test_brings_what_lies_there_and_what_comes(self, tmp_path: Path, clock: FakeClock) -> None:
@@ -213,7 +213,7 @@ class TestTheUploader:
             wait_until(lambda: disk.held_bytes == 0)
             assert len(list(bucket.rglob("*.jsonl"))) == 3
             stem = "20260101T130000000000-00000009"
-            disk.keep(Batch(folder="f/m/2026/01/01/13", stem=stem, lines=(b"{}",), files=()))
+            disk.keep(Batch(folder="f/m/2026/01/01/13", stem=stem, lines=(b"{}",)))
             clock.advance(60)
             uploader.tick()
             wait_until(lambda: disk.held_bytes == 0)

@@ -15,7 +15,7 @@ from lineside.core import InvalidError, NotFoundError, UnavailableError
 from lineside.datasets import load_source
 from lineside.edge.capture.destinations import Batch, DiskCaptures, stem_of
 from lineside.edge.capture.policy import DRIFT_PICTURES, SamplingState, capture_of, sample
-from lineside.edge.capture.record import AttachedFile, Source, content_type, written
+from lineside.edge.capture.record import content_type, written
 from lineside.edge.config import CaptureConfig
 from lineside.fleet.wire import DTYPES, Auxiliary, Capture, Encoding, TensorPart
 from lineside.vision import (
@@ -35,15 +35,15 @@ from lineside.vision import (
 from tests.edge.conftest import picture
 
 AT = datetime(2026, 1, 1, 12, 30, 5, 250_000, tzinfo=UTC)
-SOURCE = Source(fleet="defect-detection", device="edge-1")
+SOURCE = {"fleet": "defect-detection", "device": "edge-1"}
 ID = "3f0c9a52-6d5b-4d5e-9a57-0d3a5b1c7e21"
 
 
-def line(capture: Capture, *, embed: int = 3072) -> tuple[dict[str, Any], tuple[AttachedFile, ...]]:
-    made = written(
-        capture, source=SOURCE, at=AT, embed_max_bytes=embed, address=lambda n: f"file:///c/{n}"
+def line(capture: Capture, *, embed: int = 3072) -> tuple[dict[str, Any], dict[str, bytes]]:
+    text, files = written(
+        capture, **SOURCE, at=AT, embed_max_bytes=embed, address=lambda n: f"file:///c/{n}"
     )
-    return json.loads(made.line), made.files
+    return json.loads(text), files
 
 
 def part(size: int) -> TensorPart:
@@ -65,7 +65,7 @@ class TestARecord:
                 outputs=(Auxiliary(name="said", encoding=Encoding.JSON, data=b"{}"),),
             )
         )
-        assert files == ()
+        assert not files
         assert record["eventVersion"] == "0"
         assert record["eventMetadata"] == {
             "deviceFleetName": "defect-detection", "deviceId": "edge-1", "eventId": ID,
@@ -87,9 +87,9 @@ class TestARecord:
         record, files = line(Capture(model="m", capture_id=ID, input_tensors=(part(size),)))
         (item,) = record["deviceFleetInputs"]
         assert ("data-ref" in item, "data" in item) == (beside, not beside)
-        assert [file.data for file in files] == ([bytes(size)] if beside else [])
+        assert list(files.values()) == ([bytes(size)] if beside else [])
         if beside:
-            assert item["data-ref"] == f"file:///c/{files[0].name}"
+            assert item["data-ref"] == f"file:///c/{next(iter(files))}"
             assert item["encoding"] == "NONE"
 
     def test_gives_each_file_a_name_of_its_own(self) -> None:
@@ -97,7 +97,7 @@ class TestARecord:
             model="m", capture_id=ID, input_tensors=(part(9), part(8)), output_tensors=(part(7),)
         )
         _, files = line(capture, embed=2)
-        assert len({file.name for file in files}) == 3
+        assert len(files) == 3
 
     @given(st.lists(st.integers(0, 40), max_size=4), st.integers(0, 30))
     def test_holds_every_byte_within_or_beside(self, sizes: list[int], limit: int) -> None:
@@ -105,7 +105,7 @@ class TestARecord:
             model="m", capture_id=ID, input_tensors=tuple(part(size) for size in sizes)
         )
         record, files = line(capture, embed=limit)
-        beside = {f"file:///c/{file.name}": len(file.data) for file in files}
+        beside = {f"file:///c/{name}": len(data) for name, data in files.items()}
         import base64
 
         found = [
@@ -136,14 +136,14 @@ class TestARecord:
 def keep(disk: DiskCaptures, capture: Capture, *, at: datetime = AT, embed: int = 3072) -> Batch:
     folder = f"defect-detection/{capture.model}/{at:%Y/%m/%d/%H}"
     stem = stem_of(at, capture.capture_id)
-    made = written(
+    text, files = written(
         capture,
-        source=SOURCE,
+        **SOURCE,
         at=at,
         embed_max_bytes=embed,
         address=lambda name: disk.address(f"{folder}/{stem}/{name}"),
     )
-    batch = Batch(folder=folder, stem=stem, lines=(made.line,), files=made.files)
+    batch = Batch(folder=folder, stem=stem, lines=(text,), files=files)
     disk.keep(batch)
     return batch
 
@@ -209,12 +209,12 @@ class TestReadingBack:
         dtype = data.draw(st.sampled_from(DTYPES))
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         tensor = TensorPart(data=bytes(size), name="x", dtype=dtype, shape=shape)
-        made = written(
+        text, _ = written(
             Capture(model="m", capture_id=ID, input_tensors=(tensor,)),
-            source=SOURCE, at=AT, embed_max_bytes=3072, address=str,
+            **SOURCE, at=AT, embed_max_bytes=3072, address=str,
         )  # fmt: skip
         try:
-            row = read_capture(made.line, where="test")
+            row = read_capture(text, where="test")
             assert row.picture is not None
             row.picture()
         except (InvalidError, NotFoundError) as error:

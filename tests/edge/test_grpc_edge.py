@@ -13,7 +13,7 @@ import pytest
 from lineside.core import digest_of
 from lineside.edge.counters import Counters
 from lineside.edge.local_api.grpc_edge import MOST_WATCHERS, Watchers
-from lineside.edge.packages import observed
+from lineside.edge.packages import notify
 from lineside.fleet import wire
 from lineside.fleet.wire import agent_pb2
 from lineside.fleet.wire import lineside_edge_v1_pb2 as edge_pb2
@@ -147,13 +147,9 @@ class TestWatching:
     def look(self, device: Served, number: int, *, inspection: str = "stock") -> None:
         """A decision, as a camera's thread takes it."""
         judge = QuickJudge(digest_of(b"a package"), device.clock, inspection=inspection)
-        find = observed(
-            lambda _: judge, observers=device.serving.observers, counters=device.counters
-        )
-        seen = find(inspection)
-        assert seen is not None
         frame = open_frame(picture(number), camera="rack", captured_at=device.clock.now())
-        seen.predict(frame, device="edge-1")
+        prediction = judge.predict(frame, device="edge-1")
+        notify(device.serving.observers, frame, prediction, counters=device.counters)
 
     def test_a_client_sees_each_decision_in_order(self, device: Served) -> None:
         stream = device.client.edge.Watch(edge_pb2.WatchRequest(), timeout=STARTED_S)
@@ -223,15 +219,8 @@ def test_an_onlooker_that_fails_holds_nothing_up(clock: FakeClock) -> None:
         raise ZeroDivisionError("bug")
 
     judge = QuickJudge(digest_of(b"a package"), clock)
-    find = observed(
-        lambda name: judge if name == "stock" else None,
-        observers=(broken, lambda _, prediction: seen.append(prediction.inspection)),
-        counters=counters,
-    )
-    found = find("stock")
-    assert found is not None
     frame = open_frame(picture(), camera="rack", captured_at=clock.now())
-    assert found.predict(frame).inspection == "stock"
+    observers = (broken, lambda _, prediction: seen.append(prediction.inspection))
+    notify(observers, frame, judge.predict(frame), counters=counters)
     assert seen == ["stock"]
     assert counters.read().faults == ("onlooker: ZeroDivisionError('bug')",)
-    assert find("none") is None

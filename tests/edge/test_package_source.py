@@ -14,6 +14,7 @@ from tuf.api.metadata import TargetFile
 from lineside.core import (
     Digest,
     InvalidError,
+    NotFoundError,
     RefusedError,
     UnavailableError,
     digest_of,
@@ -23,7 +24,7 @@ from lineside.edge.counters import Counters
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import AbandonedError, Deployer
 from lineside.edge.deploy.loader import Loader
-from lineside.edge.deploy.package_source import Choice, PackageSource, source_for
+from lineside.edge.deploy.package_source import Choice, DamagedError, PackageSource, source_for
 from lineside.edge.messages import Desired, DesiredPackage
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, pin_root
@@ -237,6 +238,19 @@ class TestTheDisk:
         again.running(TWO)
         wait_until(lambda: again.counters.read().faults == ())
         assert self.archive(again, TWO).read_bytes() == TWO
+
+    def test_is_verified_before_a_package_of_before_judges_beside(self, device: Device) -> None:
+        for data in (ONE, TWO):
+            device.job(data)
+        before = DesiredPackage(inspection="stock", digest=package(ONE), url="")
+        assert device.loader.load_kept(before).digest == before.digest
+        path = self.archive(device, ONE)
+        path.write_bytes(ONE + b"x")
+        with pytest.raises(DamagedError):
+            device.loader.load_kept(before)
+        path.unlink()
+        with pytest.raises(NotFoundError, match="not on this device's disk"):
+            device.loader.load_kept(before)
 
     def test_is_enough_to_start_while_the_hub_is_away(
         self, started: list[Device], site: TrustSimulator

@@ -11,7 +11,7 @@ import pytest
 
 from lineside.core import Digest, UnavailableError, decode, digest_of
 from lineside.edge.counters import Counters
-from lineside.edge.deploy.shadow import ShadowDeployment, ShadowLimits, previous_from
+from lineside.edge.deploy.shadow import ShadowDeployment, ShadowLimits
 from lineside.fleet import JobDocument, TrialReport
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
@@ -99,13 +99,17 @@ class Bench:
 
     def see(self, count: int, *, wait_s: float = 1.0) -> None:
         """Frames come, judged by the package in use, and each is compared before the next."""
-        judge = self.shadow.watched(lambda _: self.new)("stock")
-        assert judge is not None
         for _ in range(count):
             self.frames += 1
             at = AT + timedelta(seconds=self.frames)
             before = self.seen()
-            judge.predict(open_frame(PICTURE, camera="rack", captured_at=at))
+            frame = open_frame(PICTURE, camera="rack", captured_at=at)
+            try:
+                prediction = self.new.predict(frame)
+            except Exception as error:
+                self.shadow.failed("stock", error)
+                raise
+            self.shadow.look(frame, prediction)
             if wait_s:
                 wait_until(lambda before=before: self.seen() > before)  # type: ignore[misc]
                 wait_until(lambda: self.shadow._given is None)
@@ -243,7 +247,6 @@ def test_the_same_job_again_goes_on_and_another_ends_it(bench: Bench) -> None:
     assert bench.seen() == 0
     bench.shadow.begin(order(frames=0, digest=OLD), before=NEW)
     assert bench.shadow.reports() == ()
-    assert bench.shadow.watched(lambda _: bench.new)("stock") is bench.new
 
 
 def test_frames_of_another_package_are_not_of_the_trial(bench: Bench) -> None:
@@ -259,16 +262,3 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, content: bytes) -> No
     bench = Bench(tmp_path)
     assert bench.shadow.reports() == ()
     bench.shadow.close()
-
-
-def test_the_package_before_is_proved_before_it_is_loaded() -> None:
-    said: list[str] = []
-    find = previous_from(
-        {OLD: b"archive"}.get,
-        prove=lambda data, wanted: said.append(f"prove {data!r} {wanted.inspection}"),
-        load=lambda _, wanted: Fixed(wanted.digest),
-    )
-    assert isinstance(find("stock", OLD), Fixed)
-    assert said == ["prove b'archive' stock"]
-    with pytest.raises(Exception, match="not on this device's disk"):
-        find("stock", NEW)

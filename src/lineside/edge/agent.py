@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from lineside.core import Camera as CameraRecord
 from lineside.core import (
     Clock,
+    Digest,
     InvalidError,
     LinesideError,
     Plant,
@@ -35,7 +36,7 @@ from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import Deployer, JobClient, JobInProgress
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import source_for
-from lineside.edge.deploy.shadow import ShadowDeployment, previous_from
+from lineside.edge.deploy.shadow import ShadowDeployment
 from lineside.edge.local_api.models_config import read_models
 from lineside.edge.messages import (
     DesiredPackage,
@@ -48,9 +49,9 @@ from lineside.edge.messages import (
     read_ack,
     read_desired,
 )
-from lineside.edge.packages import Judge, LoadedPackage, LoadPackage, Observer, observed
+from lineside.edge.packages import Judge, LoadedPackage, LoadPackage, Observer, notify
 from lineside.edge.watchdog import MOST_STUCK, WatchedWorker
-from lineside.edge.worker import Around, CameraWorker, Shown
+from lineside.edge.worker import CameraWorker, Shown
 from lineside.fleet import DevicePolicy, JobDocument
 from lineside.links import Bus, Camera, Message, Will, open_camera
 from lineside.streams import encode_prediction_event
@@ -148,7 +149,7 @@ class Agent:
         self._clock = clock
         self._make_ready = make_ready
         self._counters = counters or Counters()
-        self._shown: Shown | None = None
+        self._shown: tuple[Shown, ...] = ()
         self.contact = Contact(clock)
         self._store = DeploymentStore(config.folder)
         self._cameras = chosen_cameras(plant, config.cameras)
@@ -189,11 +190,7 @@ class Agent:
         self._shadow = ShadowDeployment(
             config.folder,
             device=config.device,
-            find_old=previous_from(
-                self._store.get,
-                prove=lambda data, wanted: source.check(data, wanted=wanted, changes=False),
-                load=self._load_beside,
-            ),
+            find_old=self._find_previous,
             tell=lambda payload: bus.publish_soon(self._topics["evidence"], payload),
             good=lambda name: {one.id: one.good for one in self._inspections}.get(name, ()),
             counters=self._counters,
@@ -221,7 +218,7 @@ class Agent:
 
     def show_to(self, shown: Shown) -> None:
         """Tell of each picture once its inspections have had their turn; before ``start``."""
-        self._shown = shown
+        self._shown = (shown,)
 
     def start(self) -> None:
         """Subscribe, load what the disk has, begin to look."""
@@ -343,15 +340,12 @@ class Agent:
             camera,
             inspections=tuple(i for i in self._inspections if i.camera == camera.id),
             device=self._config.device,
-            around=Around(
-                open_camera=self._open_camera,
-                find_judge=self._shadow.watched(
-                    observed(self._loader.judge, observers=self._observers, counters=self._counters)
-                ),
-                emit=self._emit,
-                forward=self._forward,
-                shown=self._show,
-            ),
+            open_camera=self._open_camera,
+            find_judge=self._loader.judge,
+            decided=self._decided,
+            failed=self._shadow.failed,
+            forward=self._forward,
+            shown=lambda frame: notify(self._shown, frame, counters=self._counters),
             counters=self._counters,
             clock=self._clock,
         )
@@ -363,12 +357,10 @@ class Agent:
             worker.rehearse(ready.inspection, judge=ready.judge)
         return ready
 
-    def _load_beside(self, data: bytes, wanted: DesiredPackage) -> Judge:
+    def _find_previous(self, inspection: str, digest: str) -> Judge:
         """A package that judges beside the one in use."""
-        ready = self._loader.checked(
-            data, inspection=wanted.inspection, digest=wanted.digest, where="trial"
-        )
-        return ready.judge
+        wanted = DesiredPackage(inspection=inspection, digest=Digest(digest), url="")
+        return self._loader.load_kept(wanted).judge
 
     def _try_out(self, order: JobDocument) -> None:
         """A job brought a package: it may ask for a trial beside the one before."""
@@ -380,7 +372,11 @@ class Agent:
             camera, clock=self._clock, bus=self._bus, refused=refused, folder=self._config.folder
         )
 
-    def _emit(self, prediction: Prediction) -> bool:
+    def _decided(self, frame: Frame, prediction: Prediction) -> bool:
+        """Tell who looks on, and hand the event to the shipper; False when it is closing."""
+        notify(self._observers, frame, prediction, counters=self._counters)
+        self._shadow.look(frame, prediction)
+
         def make(sequence: int) -> bytes:
             return encode_prediction_event(
                 prediction,
@@ -396,15 +392,6 @@ class Agent:
     def _forward(self, frame: Frame) -> bool:
         topic = frame_topic(self._plant, frame.camera)
         return self._bus.publish_soon(topic, frame_message(frame))
-
-    def _show(self, frame: Frame) -> None:
-        if self._shown is None:
-            return
-        try:
-            self._shown(frame)
-        except Exception as error:  # boundary: looking on must not hold up the line
-            if self._counters.fault("onlooker", error):
-                logger.exception("onlooker failed")
 
     # what the bus says
 

@@ -9,9 +9,9 @@
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from lineside.core import (
     Clock,
@@ -24,9 +24,6 @@ from lineside.edge.counters import Counters
 from lineside.edge.machine import give_back_memory, resident_bytes, this_platform
 from lineside.models import EngineName, Manifest, Package, Predictor
 from lineside.vision import Frame, Prediction
-
-if TYPE_CHECKING:
-    pass
 
 
 class FullError(UnavailableError):
@@ -112,35 +109,14 @@ Observer = Callable[[Frame, Prediction], None]
 FindJudge = Callable[[str], Judge | None]
 
 
-def observed(
-    find_judge: FindJudge, *, observers: Sequence[Observer], counters: Counters
-) -> FindJudge:
-    """``find_judge`` whose judges tell the observers of each prediction."""
-
-    def find(inspection: str) -> Judge | None:
-        judge = find_judge(inspection)
-        if judge is None or not observers:
-            return judge
-        return _Observed(judge, observers=observers, counters=counters)
-
-    return find
-
-
-class _Observed:
-    def __init__(self, judge: Judge, *, observers: Sequence[Observer], counters: Counters) -> None:
-        self._judge = judge
-        self._observers = observers
-        self._counters = counters
-
-    def predict(self, frame: Frame, *, device: str = "", decode_ms: float = 0.0) -> Prediction:
-        prediction = self._judge.predict(frame, device=device, decode_ms=decode_ms)
-        for onlooker in self._observers:
-            try:
-                onlooker(frame, prediction)
-            except Exception as error:  # boundary: looking on must not hold up the line
-                if self._counters.fault("onlooker", error):
-                    logger.exception("onlooker failed")
-        return prediction
+def notify(observers: Iterable[Callable[..., object]], *news: object, counters: Counters) -> None:
+    """Tell observers; a fault of one is counted and holds nothing up."""
+    for observer in observers:
+        try:
+            observer(*news)
+        except Exception as error:  # boundary: looking on must not hold up the line
+            if counters.fault("onlooker", error):
+                logger.exception("onlooker failed")
 
 
 def loading(

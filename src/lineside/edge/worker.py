@@ -29,7 +29,7 @@ from lineside.core.plant import Trigger
 from lineside.core.worker import Worker
 from lineside.edge.counters import Counters
 from lineside.edge.messages import CameraCondition
-from lineside.edge.packages import Judge
+from lineside.edge.packages import FindJudge, Judge
 from lineside.edge.watchdog import Pulse
 from lineside.links import Camera, Shot
 from lineside.streams import NotFresh, freshness
@@ -82,30 +82,7 @@ _REMEMBERED = 64
 _PATIENCE_S = 20.0
 _LIVE = ("rtsp:", "v4l:")  # of a source on the bus, silence is the line's own business
 
-OpenCamera = Callable[[CameraRecord, Callable[[str, str], None]], Camera]
-FindJudge = Callable[[str], Judge | None]
-Emit = Callable[[Prediction], bool]
-Forward = Callable[[Frame], bool]
 Shown = Callable[[Frame], None]
-
-
-def _nobody(frame: Frame) -> None:
-    """Nobody looks at pictures."""
-    del frame
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
-    """Functions a worker calls: its camera, its packages, and where answers and frames go.
-
-    ``shown`` is told of each picture once its inspections have had their turn.
-    """
-
-    open_camera: OpenCamera
-    find_judge: FindJudge
-    emit: Emit
-    forward: Forward
-    shown: Shown = _nobody
 
 
 class CameraWorker:
@@ -117,14 +94,39 @@ class CameraWorker:
         *,
         inspections: tuple[Inspection, ...],
         device: str,
-        around: Around,
+        open_camera: Callable[[CameraRecord, Callable[[str, str], None]], Camera],
+        find_judge: FindJudge,
+        decided: Callable[[Frame, Prediction], bool],
+        failed: Callable[[str, Exception], None],
+        forward: Callable[[Frame], bool],
+        shown: Shown,
         counters: Counters,
         clock: Clock,
     ) -> None:
+        """Look at nothing yet.
+
+        Args:
+            camera: its record.
+            inspections: of this camera.
+            device: as predictions name it.
+            open_camera: opens it; told why a message of it is refused.
+            find_judge: what answers for an inspection.
+            decided: takes each prediction; False when the agent is closing.
+            failed: told of an inspection whose package failed on a frame, and how.
+            forward: says a frame on the bus.
+            shown: told of each picture once its inspections have had their turn.
+            counters: of what was left.
+            clock: of waiting and freshness.
+        """
         self._camera = camera
         self._inspections = inspections
         self._device = device
-        self._around = around
+        self._open_camera = open_camera
+        self._find_judge = find_judge
+        self._decided = decided
+        self._failed = failed
+        self._forward = forward
+        self._shown = shown
         self._counters = counters
         self._clock = clock
         self._seen: dict[str, TriggerState] = {item.id: TriggerState() for item in inspections}
@@ -264,7 +266,7 @@ class CameraWorker:
         """
         self._busy_since_s = self._clock.monotonic()
         try:
-            self._source = self._around.open_camera(self._camera, self._refused)
+            self._source = self._open_camera(self._camera, self._refused)
         except UnavailableError:
             self._busy_since_s = None
             raise
@@ -339,26 +341,30 @@ class CameraWorker:
         if name in self._recent:
             self._counters.refuse("delivered twice")
             return
-        if self._needs_forwarding(shot) and not self._around.forward(frame):
+        if self._needs_forwarding(shot) and not self._forward(frame):
             self._counters.refuse("not forwarded")
         try:
             for inspection in due:
                 self._judge(frame, inspection, decode_ms=decode_ms)
         finally:
-            self._around.shown(frame)
+            self._shown(frame)
         self._recent.append(name)
 
     def _judge(self, frame: Frame, inspection: Inspection, *, decode_ms: float) -> None:
-        judge = self._around.find_judge(inspection.id)
+        judge = self._find_judge(inspection.id)
         if judge is None:
             self._counters.refuse("no package")
             return
-        prediction = judge.predict(frame, device=self._device, decode_ms=decode_ms)
+        try:
+            prediction = judge.predict(frame, device=self._device, decode_ms=decode_ms)
+        except Exception as error:
+            self._failed(inspection.id, error)
+            raise
         with self._seen_lock:
             self._seen[inspection.id] = inspected(
                 self._seen[inspection.id], captured_at=frame.captured_at
             )
-        if self._around.emit(prediction):
+        if self._decided(frame, prediction):
             self._counters.prediction()
         else:
             self._counters.refuse("agent is closing")

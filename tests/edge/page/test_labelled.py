@@ -2,6 +2,7 @@
 
 import http.client
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -9,7 +10,14 @@ import numpy as np
 import pytest
 
 from lineside.core import InvalidError
-from lineside.edge.page.gallery import PERIOD_S, Gallery, LabelledImages, Wish, caption_of, labelled
+from lineside.edge.page.gallery import (
+    PERIOD_S,
+    USUAL_SIZE,
+    Gallery,
+    caption_of,
+    check_size,
+    labelled,
+)
 from lineside.testing import FakeClock
 from lineside.vision import Decision, PictureState, decode_picture
 from tests.edge.page.asking import ask
@@ -114,22 +122,21 @@ def gallery(clock: FakeClock) -> Gallery:
 def test_a_picture_is_made_once_and_at_most_ten_times_a_second(page: Shown) -> None:
     clock = FakeClock()
     there = gallery(clock)
-    labels = LabelledImages(there, clock=clock)
-    wish = Wish(inspection="defect")
-    assert labels.small("surface", wish=wish) is None
+    ask = partial(there.labelled, "surface", inspection="defect", size=USUAL_SIZE)
+    assert ask() is None
     first = page.frame(seed=1)
     there.look(first, classified(first))
     there.show(first)
-    made = labels.small("surface", wish=wish)
+    made = ask()
     assert made is not None
     second = page.frame(seed=2)
     there.show(second)
-    assert labels.small("surface", wish=wish) is made
+    assert ask() is made
     clock.advance(PERIOD_S)
-    later = labels.small("surface", wish=wish)
+    later = ask()
     assert later is not None
     assert later.newest.frame.id == second.id
-    assert labels.small("surface", wish=wish) is later
+    assert ask() is later
 
 
 def test_text_is_of_the_frame_that_is_shown(page: Shown) -> None:
@@ -138,12 +145,12 @@ def test_text_is_of_the_frame_that_is_shown(page: Shown) -> None:
     there.show(frame)  # no package answered
     newest = there.newest("surface")
     assert newest is not None
-    plain = labelled(newest, wish=Wish(inspection="defect"))
+    plain = labelled(newest, inspection="defect")
     there.look(frame, classified(frame))
     there.show(frame)
     newest = there.newest("surface")
     assert newest is not None
-    named = labelled(newest, wish=Wish(inspection="defect"))
+    named = labelled(newest, inspection="defect")
     assert plain.picture != named.picture
     assert named.newest.predictions["defect"].frame.id == named.newest.frame.id == frame.id
 
@@ -167,15 +174,11 @@ def test_other_answers_are_drawn_as_on_the_page(page: Shown) -> None:
     there.show(frame)
     newest = there.newest("bin")
     assert newest is not None
-    made = decode_picture(
-        labelled(newest, wish=Wish(inspection="fill")).picture, max_bytes=10_000_000
-    )
-    plain = decode_picture(
-        labelled(newest, wish=Wish(inspection="none")).picture, max_bytes=10_000_000
-    )
+    made = decode_picture(labelled(newest, inspection="fill").picture, max_bytes=10_000_000)
+    plain = decode_picture(labelled(newest, inspection="none").picture, max_bytes=10_000_000)
     assert np.abs(made.astype(int) - plain.astype(int)).max() > 60
 
 
 def test_a_size_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidError, match="no size"):
-        Wish(inspection="defect", size="360p")
+        check_size("360p")

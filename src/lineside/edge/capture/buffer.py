@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from lineside.core import Clock, ConflictError, LinesideError, NotFoundError, UnavailableError
 from lineside.core.worker import Worker
 from lineside.edge.capture.destinations import Batch, CaptureDestination, stem_of
-from lineside.edge.capture.record import Source, written
+from lineside.edge.capture.record import written
 from lineside.edge.config import CaptureConfig
 from lineside.edge.counters import Counters
 from lineside.edge.packages import FullError
@@ -67,7 +67,7 @@ class Capturer:
             known: ids of captures that are kept already, newest first.
         """
         self._config = config
-        self._source = Source(fleet=config.fleet, device=device)
+        self._device = device
         self._place = place
         self._clock = clock
         self._counters = counters
@@ -216,10 +216,11 @@ class Capturer:
         folder = self._folder(group[0])
         # Tried again, the batch has the same names, so that nothing stays twice.
         stem = stem_of(group[0].taken_at, group[0].capture.capture_id)
-        lines = [
+        records = [
             written(
                 each.capture,
-                source=self._source,
+                fleet=self._config.fleet,
+                device=self._device,
                 at=each.at,
                 embed_max_bytes=self._config.embed_max_bytes,
                 address=lambda name: self._place.address(f"{folder}/{stem}/{name}"),
@@ -229,8 +230,8 @@ class Capturer:
         batch = Batch(
             folder=folder,
             stem=stem,
-            lines=tuple(line.line for line in lines),
-            files=tuple(file for line in lines for file in line.files),
+            lines=tuple(line for line, _ in records),
+            files={name: data for _, files in records for name, data in files.items()},
         )
         self._place.keep(batch)
 

@@ -16,7 +16,7 @@ import re
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,6 @@ from typing import Protocol
 
 from lineside.core import Clock, InvalidError, LinesideError, UnavailableError, decode_fast
 from lineside.core.worker import Worker
-from lineside.edge.capture.record import AttachedFile
 from lineside.edge.counters import Counters
 from lineside.store import Place, open_place
 
@@ -46,12 +45,13 @@ class Batch:
     Attributes:
         folder: relative, ``fleet/model/YYYY/MM/DD/HH``.
         stem: of the manifest's name; later batches sort behind earlier ones.
+        files: beside the manifest, by their names.
     """
 
     folder: str
     stem: str
     lines: tuple[bytes, ...]
-    files: tuple[AttachedFile, ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def manifest(self) -> bytes:
@@ -61,7 +61,7 @@ class Batch:
     @property
     def size_bytes(self) -> int:
         """Of manifest and files."""
-        return sum(len(line) + 1 for line in self.lines) + sum(len(f.data) for f in self.files)
+        return sum(len(line) + 1 for line in self.lines) + sum(map(len, self.files.values()))
 
 
 class CaptureDestination(Protocol):
@@ -96,8 +96,8 @@ class RemoteCaptures:
 
 def put_batch(batch: Batch, *, place: Place) -> None:
     """Files first, the manifest last."""
-    for file in batch.files:
-        place.put(f"{batch.folder}/{batch.stem}/{file.name}", file.data)
+    for name, data in batch.files.items():
+        place.put(f"{batch.folder}/{batch.stem}/{name}", data)
     place.put(f"{batch.folder}/{batch.stem}{_SUFFIX}", batch.manifest)
 
 

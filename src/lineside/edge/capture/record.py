@@ -12,7 +12,7 @@ import base64
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -142,30 +142,6 @@ _WORDS = {wire.Encoding.JSON: "json", wire.Encoding.CSV: "csv"}
 _ALIKE = {"jpeg": "jpg"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttachedFile:
-    """A file beside a record, by its name within the batch's folder."""
-
-    name: str
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordFiles:
-    """A capture's line, without its end, and its files."""
-
-    line: bytes
-    files: tuple[AttachedFile, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Who captured: as the records name fleet and device."""
-
-    fleet: str
-    device: str
-
-
 def checked(capture: wire.Capture, *, now: datetime) -> wire.Capture:
     """A client's capture, when it is well formed.
 
@@ -203,28 +179,30 @@ def checked(capture: wire.Capture, *, now: datetime) -> wire.Capture:
 def written(
     capture: wire.Capture,
     *,
-    source: Source,
+    fleet: str,
+    device: str,
     at: datetime,
     embed_max_bytes: int,
     address: Callable[[str], str],
-) -> RecordFiles:
-    """A capture as it is kept.
+) -> tuple[bytes, dict[str, bytes]]:
+    """A capture as it is kept: its line, without its end, and files beside it by their names.
 
     Args:
         capture: checked.
-        source: who captured.
+        fleet: of the device, as the records name it.
+        device: likewise.
         at: time of the inference.
         embed_max_bytes: longer values become files.
         address: of a file, by its name within the batch's folder, as the line states it.
     """
-    files: list[AttachedFile] = []
+    files: dict[str, bytes] = {}
     numbers = count()
 
     def put(data: bytes, suffix: str) -> dict[str, str]:
         if len(data) <= embed_max_bytes:
             return {"data": base64.b64encode(data).decode(), "encoding": "BASE64"}
         name = f"{capture.capture_id}-{next(numbers)}.{suffix}"
-        files.append(AttachedFile(name=name, data=data))
+        files[name] = data
         return {"data-ref": address(name), "encoding": "NONE"}
 
     sections = {
@@ -234,10 +212,15 @@ def written(
         "deviceFleetAuxiliaryOutputs": _auxiliaries(capture.outputs, mode="Output", put=put),
     }
     document = {name: list(items) for name, items in sections.items()}
-    line = encode(
-        {**document, "eventMetadata": _event(capture, source=source, at=at), "eventVersion": "0"}
-    )
-    return RecordFiles(line=line, files=tuple(files))
+    event = {
+        "deviceFleetName": fleet,
+        "deviceId": device,
+        "eventId": capture.capture_id,
+        "inferenceTime": at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
+        "modelName": capture.model,
+        "modelVersion": capture.version,
+    }
+    return encode({**document, "eventMetadata": event, "eventVersion": "0"}), files
 
 
 def content_type(auxiliary: wire.Auxiliary) -> str:
@@ -271,17 +254,6 @@ def _auxiliaries(
         tag = content_type(each)
         item = {"name": each.name, "mode": mode, "observedContentType": tag}
         yield item | put(each.data, tag)
-
-
-def _event(capture: wire.Capture, *, source: Source, at: datetime) -> dict[str, str]:
-    return {
-        "deviceFleetName": source.fleet,
-        "deviceId": source.device,
-        "eventId": capture.capture_id,
-        "inferenceTime": at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
-        "modelName": capture.model,
-        "modelVersion": capture.version,
-    }
 
 
 def _sized(parts: Sequence[wire.TensorPart], *, noun: str) -> tuple[wire.TensorPart, ...]:

@@ -24,6 +24,7 @@ from lineside.core import (
     Digest,
     InvalidError,
     LinesideError,
+    NotFoundError,
     RefusedError,
     UnavailableError,
     rfc3339,
@@ -318,19 +319,34 @@ class Loader:
                 continue
             try:
                 self._go_on(DesiredPackage(inspection=name, digest=Digest(digest), url=one.url))
+            except NotFoundError:
+                continue
             except LinesideError as error:
                 logger.warning("the package before cannot go on inspection=%s: %s", name, error)
             else:
                 return
 
-    def _go_on(self, wanted: DesiredPackage) -> None:
+    def load_kept(self, wanted: DesiredPackage) -> LoadedPackage:
+        """A package of this device's disk, verified before it is loaded.
+
+        Raises:
+            NotFoundError: it is not there any more.
+            RefusedError, InvalidError: it may not or cannot run here.
+        """
         data = self._store.get(wanted.digest)
         if data is None:
-            return
+            raise NotFoundError(
+                "the package before is not on this device's disk any more",
+                where=wanted.inspection,
+                fix="Roll the release out again.",
+            )
         self._source.check(data, wanted=wanted, changes=False)
-        ready = self.checked(
+        return self.checked(
             data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
         )
+
+    def _go_on(self, wanted: DesiredPackage) -> None:
+        ready = self.load_kept(wanted)
         with self._swapping:
             slot = _Slot(ready=ready, loaded_at=rfc3339(self._clock.now()))
             self._slots = {**self._slots, wanted.inspection: slot}

@@ -25,9 +25,7 @@ from typing import Literal
 
 from lineside.core import (
     Clock,
-    Digest,
     LinesideError,
-    NotFoundError,
     decode,
     encode,
     replace_durably,
@@ -35,8 +33,7 @@ from lineside.core import (
 from lineside.core.worker import Worker
 from lineside.edge.counters import Counters
 from lineside.edge.machine import boot_id
-from lineside.edge.messages import DesiredPackage
-from lineside.edge.packages import FindJudge, Judge
+from lineside.edge.packages import Judge
 from lineside.fleet import Evidence, JobDocument, TrialReport
 from lineside.vision import Frame, Prediction
 from lineside.vision.difference import difference
@@ -169,20 +166,6 @@ class ShadowDeployment:
             self._old.pop(order.inspection, None)
         self._keep()
 
-    def watched(self, find_judge: FindJudge) -> FindJudge:
-        """``find_judge`` whose judges are compared with the one before while a trial is on."""
-
-        def find(inspection: str) -> Judge | None:
-            judge = find_judge(inspection)
-            tried = judge is not None and inspection in self._trials
-            return (
-                _ShadowedJudge(judge, shadow=self, inspection=inspection)
-                if tried and judge
-                else judge
-            )
-
-        return find
-
     def look(self, frame: Frame, prediction: Prediction) -> None:
         """A frame was judged by the package in use; returns at once."""
         with self._changed:
@@ -198,8 +181,10 @@ class ShadowDeployment:
             self._free_s = now_s + 1 / self._limits.most_per_s
             self._changed.notify_all()
 
-    def failed(self, inspection: str) -> None:
-        """The package in use failed on a frame, or its worker was replaced."""
+    def failed(self, inspection: str, error: Exception | None = None) -> None:
+        """The package in use failed on a frame, or its worker was replaced; a refusal is none."""
+        if isinstance(error, LinesideError):
+            return
         with self._changed:
             trial = self._trials.get(inspection)
             if trial is not None:
@@ -330,26 +315,6 @@ class ShadowDeployment:
             self._counters.mended("trials")
 
 
-class _ShadowedJudge:
-    """A judge under trial."""
-
-    def __init__(self, judge: Judge, *, shadow: ShadowDeployment, inspection: str) -> None:
-        self._judge = judge
-        self._shadow = shadow
-        self._inspection = inspection
-
-    def predict(self, frame: Frame, *, device: str = "", decode_ms: float = 0.0) -> Prediction:
-        try:
-            prediction = self._judge.predict(frame, device=device, decode_ms=decode_ms)
-        except LinesideError:
-            raise
-        except Exception:
-            self._shadow.failed(self._inspection)
-            raise
-        self._shadow.look(frame, prediction)
-        return prediction
-
-
 def added(
     found: Evidence, *, old: Prediction, new: Prediction, good: Collection[str] = ()
 ) -> Evidence:
@@ -367,35 +332,6 @@ def added(
         score_sum=found.score_sum + seen.score,
         score_squares=found.score_squares + seen.score**2,
     )
-
-
-def previous_from(
-    get: Callable[[Digest], bytes | None],
-    *,
-    prove: Callable[[bytes, DesiredPackage], object],
-    load: Callable[[bytes, DesiredPackage], Judge],
-) -> FindPrevious:
-    """Packages of this device's disk, proved before they are loaded.
-
-    Args:
-        get: bytes by digest.
-        prove: refuses what may not run here.
-        load: reads an archive and runs its golden pictures.
-    """
-
-    def find(inspection: str, digest: str) -> Judge:
-        wanted = DesiredPackage(inspection=inspection, digest=Digest(digest), url="")
-        data = get(wanted.digest)
-        if data is None:
-            raise NotFoundError(
-                "the package before is not on this device's disk any more",
-                where=inspection,
-                fix="Roll the release out again.",
-            )
-        prove(data, wanted)
-        return load(data, wanted)
-
-    return find
 
 
 def _name(trial: Trial) -> str:

@@ -44,10 +44,9 @@ from lineside.edge.page.gallery import (
     BOUNDARY,
     USUAL_SIZE,
     Gallery,
-    LabelledImages,
     Make,
     Viewers,
-    Wish,
+    check_size,
 )
 from lineside.edge.page.inference import PageInference
 from lineside.models import Predictor
@@ -80,7 +79,6 @@ class PageServices:
     device: Device
     gallery: Gallery
     watching: Viewers
-    labelled: LabelledImages
     inference: PageInference
     door: PageSignIn
     clock: Clock
@@ -238,8 +236,8 @@ class Pages:
                 where="inspection",
                 fix=f"Known: {', '.join(own)}.",
             )
-        wish = Wish(inspection=inspection, size=asked.get("size", USUAL_SIZE))
-        make = partial(self._behind.labelled.small, wish=wish)
+        size = check_size(asked.get("size", USUAL_SIZE))
+        make = partial(self._behind.gallery.labelled, inspection=inspection, size=size)
         return Motion(self._behind.watching, camera, make=make)
 
     def _camera(self, request: Request) -> str:

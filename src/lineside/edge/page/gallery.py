@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,9 +86,13 @@ class _Seat:
     newest: NewestFrame | None = None
     begun: dict[str, Prediction] = field(default_factory=dict)
     frame: str = ""
-    encoding: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Made:
     small: SmallImage | None = None
     made_s: float = -PERIOD_S
+    making: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Gallery:
@@ -106,6 +111,7 @@ class Gallery:
         self._clock = clock
         self._width_px = width_px
         self._seats = {camera: _Seat() for camera in dict.fromkeys(inspections.values())}
+        self._made: dict[tuple[str, ...], _Made] = {}
         self._latest: dict[str, tuple[Prediction, bytes]] = {}
         self._recent: deque[Prediction] = deque(maxlen=MOST_RECENT)
         self._lock = threading.Lock()
@@ -175,15 +181,27 @@ class Gallery:
         Raises:
             InvalidError: the picture cannot be read.
         """
-        seat = self._seats[camera]
-        with seat.encoding:  # who comes meanwhile waits, and is given the same
-            newest, now_s = seat.newest, self._clock.monotonic()
+        make = partial(_small, width_px=self._width_px)
+        return self._fresh(camera, key=(camera,), make=make)
+
+    def labelled(self, camera: str, *, inspection: str, size: str) -> SmallImage | None:
+        """The same with an inspection's answer written on it, at one of the ``SIZES``."""
+        make = partial(labelled, inspection=inspection, size=size)
+        return self._fresh(camera, key=(camera, inspection, size), make=make)
+
+    def _fresh(
+        self, camera: str, *, key: tuple[str, ...], make: Callable[[NewestFrame], SmallImage]
+    ) -> SmallImage | None:
+        with self._lock:
+            made = self._made.setdefault(key, _Made())
+        with made.making:  # who comes meanwhile waits, and is given the same
+            newest, now_s = self._seats[camera].newest, self._clock.monotonic()
             if newest is None:
                 return None
-            same = seat.small is not None and seat.small.newest is newest
-            if not same and (seat.small is None or now_s - seat.made_s >= PERIOD_S):
-                seat.small, seat.made_s = _small(newest, width_px=self._width_px), now_s
-            return seat.small
+            same = made.small is not None and made.small.newest is newest
+            if not same and (made.small is None or now_s - made.made_s >= PERIOD_S):
+                made.small, made.made_s = make(newest), now_s
+            return made.small
 
     @staticmethod
     def _begin(seat: _Seat, frame: Frame) -> None:
@@ -348,67 +366,28 @@ USUAL_SIZE = "480p"
 _WAITING = "no answer yet"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """Image asked for: an inspection's answers, at a height."""
-
-    inspection: str
-    size: str = USUAL_SIZE
-
-    def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise InvalidError(
-                f"{self.size[:20]!r} is no size", where="size", fix=f"Known: {', '.join(SIZES)}."
-            )
+def check_size(size: str) -> str:
+    """A height's name; ``InvalidError`` for one that is none."""
+    if size not in SIZES:
+        raise InvalidError(
+            f"{size[:20]!r} is no size", where="size", fix=f"Known: {', '.join(SIZES)}."
+        )
+    return size
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Made:
-    small: SmallImage | None = None
-    made_s: float = -PERIOD_S
-    making: threading.Lock = field(default_factory=threading.Lock)
-
-
-class LabelledImages:
-    """Safe from several threads; holds one picture for each inspection and size that was asked."""
-
-    def __init__(self, gallery: Gallery, *, clock: Clock) -> None:
-        self._gallery = gallery
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._made: dict[Wish, _Made] = {}
-
-    def small(self, camera: str, *, wish: Wish) -> SmallImage | None:
-        """A camera's newest picture with its answer; may be ``PERIOD_S`` behind.
-
-        Raises:
-            InvalidError: the picture cannot be read.
-        """
-        with self._lock:
-            made = self._made.setdefault(wish, _Made())
-        with made.making:
-            newest, now_s = self._gallery.newest(camera), self._clock.monotonic()
-            if newest is None:
-                return None
-            same = made.small is not None and made.small.newest is newest
-            if not same and (made.small is None or now_s - made.made_s >= PERIOD_S):
-                made.small, made.made_s = labelled(newest, wish=wish), now_s
-            return made.small
-
-
-def labelled(newest: NewestFrame, *, wish: Wish) -> SmallImage:
-    """A picture of the wished height, and what was said of it.
+def labelled(newest: NewestFrame, *, inspection: str, size: str = USUAL_SIZE) -> SmallImage:
+    """A picture of that height, and what was said of it.
 
     Of labels, the likeliest and its percentage are written large; boxes, counts and masks are
     drawn as on the page.
     """
     image = decode_picture(newest.encoded, max_bytes=MOST_BYTES)
-    prediction = newest.predictions.get(wish.inspection)
+    prediction = newest.predictions.get(inspection)
     if prediction is not None and not prediction.labels and prediction.state is PictureState.OK:
         drawn = draw_overlay(image, prediction)
-        shown = _of_height(drawn, SIZES[wish.size])
+        shown = _of_height(drawn, SIZES[size])
     else:
-        shown = draw_caption(_of_height(image, SIZES[wish.size]), caption_of(prediction))
+        shown = draw_caption(_of_height(image, SIZES[size]), caption_of(prediction))
     height_px, width_px = shown.shape[:2]
     return SmallImage(
         newest=newest,

@@ -20,7 +20,7 @@ from lineside.core.worker import Worker
 from lineside.edge.config import PageConfig
 from lineside.edge.page.access import PageSignIn, read_password_line, read_token_line
 from lineside.edge.page.facts import Device
-from lineside.edge.page.gallery import Gallery, LabelledImages, Viewers
+from lineside.edge.page.gallery import Gallery, Viewers
 from lineside.edge.page.inference import PageInference
 from lineside.models.serving.open_inference import InferenceModels
 
@@ -82,7 +82,6 @@ class PageServer:
             device=device,
             gallery=gallery,
             watching=self._watching,
-            labelled=LabelledImages(gallery, clock=clock),
             inference=PageInference(
                 device.inspections, judge=device.judge, clock=clock, named=named
             ),
