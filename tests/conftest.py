@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,11 @@ settings.load_profile("lineside")
 
 from lineside.core import SystemClock  # noqa: E402  pytest must rewrite lineside.testing first
 from lineside.testing import FakeClock  # noqa: E402
+
+if TYPE_CHECKING:
+    from lineside.store import Records
+    from tests.links.conftest import Mosquitto
+    from tests.links.hooks import Hooks
 
 _REQUIRED = os.environ.get("LINESIDE_REQUIRE", "")  # noqa: TID251  the tests' own switch
 # pytest sets the first for each test; cv2, sklearn (two) and torch the others when first used.
@@ -90,6 +96,37 @@ def updater_time() -> Iterator[None]:
         patch.setattr(SystemClock, "now", read_system)
         patch.setattr(library, SimpleNamespace(datetime=Now, timezone=SimpleNamespace(utc=UTC)))
         yield
+
+
+@pytest.fixture
+def records(clock: FakeClock) -> "Iterator[Records]":
+    """An empty store in memory."""
+    from lineside.store import open_records
+
+    with open_records("memory://", clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def hooks() -> "Iterator[Hooks]":
+    """A receiver of webhooks."""
+    from tests.links.hooks import hooks_server
+
+    with hooks_server() as server:
+        yield server
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path, absent: Callable[[str, str], None]) -> "Iterator[Mosquitto]":
+    """A mosquitto that runs."""
+    from tests.links.conftest import MOSQUITTO, Mosquitto
+
+    if MOSQUITTO is None:
+        absent("service", "mosquitto is not installed")
+    server = Mosquitto(folder=tmp_path)
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,7 @@ verification (is product X in this bin), which lineside does not offer.
 """
 
 import ast
-import re
 import sys
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from lineside.core import SystemClock, Task, digest_of
 from lineside.datasets import Sample
 from lineside.simulator import write_bins
+from tests.named import defects_in, missing
 
 ROOT = Path(__file__).parents[1]
 NOT_OFFERED = {21, 22, 23}
@@ -215,20 +214,8 @@ def test_defect_19_every_file_is_for_this_python() -> None:
         ast.parse(path.read_text(), str(path))
 
 
-def test_every_defect_has_its_test() -> None:
-    text = Path(__file__).read_text()
-    here = {int(number) for number in re.findall(r"def test_defect_(\d+)_", text)}
-    assert here | ELSEWHERE.keys() | NOT_OFFERED == set(range(1, 25))
-
-
-@cache
-def names_in(file: str) -> frozenset[str]:
-    tree = ast.parse((ROOT / "tests" / file).read_text())
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    return frozenset(node.name for node in functions)
-
-
-@pytest.mark.parametrize("named", [name for names in ELSEWHERE.values() for name in names])
-def test_a_test_that_is_named_exists(named: str) -> None:
-    file, *_, function = named.split("::")
-    assert function in names_in(file)
+def test_every_defect_has_its_tests() -> None:
+    assert defects_in("test_bin_counter_defects.py") | ELSEWHERE.keys() | NOT_OFFERED == set(
+        range(1, 25)
+    )
+    assert missing(name for names in ELSEWHERE.values() for name in names) == []

@@ -3,7 +3,6 @@
 import json
 import re
 import runpy
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
@@ -31,7 +30,7 @@ from lineside.vision import (
     RegistrationFigures,
     StageTimes,
 )
-from tests.links.hooks import Hooks, hooks_server
+from tests.links.hooks import Hooks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -120,12 +119,6 @@ def test_an_image_passes_at_most_20_files_of_known_records() -> None:
     sources = [path.read_text() for path in (ROOT / "src/lineside").rglob("*.py")]
     for record in re.findall(r"records? `(\w+)`", way):
         assert any(f"class {record}" in text for text in sources), record
-
-
-@pytest.fixture
-def hooks() -> Iterator[Hooks]:
-    with hooks_server() as server:
-        yield server
 
 
 def test_the_receiver_of_the_docs_takes_what_the_hub_signs_and_nothing_else(

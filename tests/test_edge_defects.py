@@ -5,13 +5,10 @@ exist. Defects 1 to 6 and 12 are of the pipelines alone (``training/test_pipelin
 What no other test proves is tested here and, for jobs, in ``edge/test_job_client.py``.
 """
 
-import ast
 import os
-import re
 import threading
 import tracemalloc
 from dataclasses import replace
-from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -41,6 +38,7 @@ from lineside.vision.prepare import crops_for
 from tests.edge.conftest import PLANT
 from tests.edge.test_package_source import Device
 from tests.models.conftest import network, rule
+from tests.named import defects_in, missing
 
 TESTS = Path(__file__).parent
 OF_PIPELINES = {1, 2, 3, 4, 5, 6, 12}
@@ -396,20 +394,6 @@ def test_defect_32_a_device_may_say_its_log_and_no_other_device_s() -> None:
 # ---- the list itself
 
 
-def test_every_defect_has_its_test() -> None:
-    text = Path(__file__).read_text()
-    here = {int(number) for number in re.findall(r"def test_defect_(\d+)_", text)}
-    assert here | ELSEWHERE.keys() | OF_PIPELINES == set(range(1, 35))
-
-
-@cache
-def names_in(file: str) -> frozenset[str]:
-    tree = ast.parse((TESTS / file).read_text())
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    return frozenset(node.name for node in functions)
-
-
-@pytest.mark.parametrize("named", sorted({name for names in ELSEWHERE.values() for name in names}))
-def test_a_test_that_is_named_exists(named: str) -> None:
-    file, *_, function = named.split("::")
-    assert function in names_in(file)
+def test_every_defect_has_its_tests() -> None:
+    assert defects_in("test_edge_defects.py") | ELSEWHERE.keys() | OF_PIPELINES == set(range(1, 35))
+    assert missing(name for names in ELSEWHERE.values() for name in names) == []

@@ -7,7 +7,6 @@ in addition, tests beside the code they are about; each name is checked to exist
 import ast
 import re
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,6 +42,7 @@ from lineside.twin import (
 from lineside.twin.documents import stock_document
 from lineside.twin.state import Outcome
 from lineside.vision import PictureState
+from tests.named import defects_in, missing
 
 ROOT = Path(__file__).parents[1]
 PLANT = small_plant()
@@ -336,21 +336,6 @@ def test_defect_27_there_is_no_stop_that_does_nothing() -> None:
     assert not re.search(r"\bstop\b", page.read_text(), re.IGNORECASE)
 
 
-def test_every_defect_has_its_test() -> None:
-    here = {
-        int(number) for number in re.findall(r"def test_defect_(\d+)_", Path(__file__).read_text())
-    }
-    assert here | ELSEWHERE.keys() == set(range(1, 28))
-
-
-@cache
-def names_in(file: str) -> frozenset[str]:
-    tree = ast.parse((ROOT / "tests" / file).read_text())
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    return frozenset(node.name for node in functions)
-
-
-@pytest.mark.parametrize("named", [name for names in ELSEWHERE.values() for name in names])
-def test_a_test_that_is_named_exists(named: str) -> None:
-    file, *_, function = named.split("::")
-    assert function in names_in(file)
+def test_every_defect_has_its_tests() -> None:
+    assert defects_in("test_reference_defects.py") | ELSEWHERE.keys() == set(range(1, 28))
+    assert missing(name for names in ELSEWHERE.values() for name in names) == []

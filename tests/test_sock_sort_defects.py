@@ -4,9 +4,6 @@
 exist. What is about its own files, or about several places at once, is tested here.
 """
 
-import ast
-import re
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +14,7 @@ from lineside.core import InvalidError, load_plant
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
 from lineside.testing.networks import file_of
+from tests.named import defects_in, missing
 
 ROOT = Path(__file__).parents[1]
 PLANT = ROOT / "examples" / "socks" / "plant.toml"
@@ -144,20 +142,6 @@ def test_defect_3_names_are_spelled_once_for_camera_rules_and_messages() -> None
     assert sighting.blank == ("Blank",)
 
 
-def test_every_defect_has_its_test() -> None:
-    text = Path(__file__).read_text()
-    here = {int(number) for number in re.findall(r"def test_defect_(\d+)_", text)}
-    assert here | ELSEWHERE.keys() == set(range(1, 25))
-
-
-@cache
-def names_in(file: str) -> frozenset[str]:
-    tree = ast.parse((ROOT / "tests" / file).read_text())
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    return frozenset(node.name for node in functions)
-
-
-@pytest.mark.parametrize("named", [name for names in ELSEWHERE.values() for name in names])
-def test_a_test_that_is_named_exists(named: str) -> None:
-    file, *_, function = named.split("::")
-    assert function in names_in(file)
+def test_every_defect_has_its_tests() -> None:
+    assert defects_in("test_sock_sort_defects.py") | ELSEWHERE.keys() == set(range(1, 25))
+    assert missing(name for names in ELSEWHERE.values() for name in names) == []

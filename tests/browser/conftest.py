@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2  # noqa: F401  sets LD_LIBRARY_PATH when it is first imported; here, not inside a test
 import numpy as np
@@ -447,3 +448,18 @@ def open_page(chromium: Browser, line: Line, signed_in: str) -> Iterator[Callabl
     yield opened
     for context in contexts.values():
         context.close()
+
+
+@pytest.fixture
+def page(open_page: Callable[..., Any]) -> Iterator[Callable[..., Page]]:
+    """Open pages that have to stay quiet to the end."""
+    opened: list[Any] = []
+
+    def go(path: str, **more: str) -> Page:
+        opened.append(open_page(path, **more))
+        page: Page = opened[-1].page
+        return page
+
+    yield go
+    for watched in opened:
+        watched.quiet()

@@ -1,6 +1,6 @@
 """A dataset from its draft to a tagged version, its report and what changed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,21 +12,6 @@ from lineside.datasets import Marked, Sample
 from lineside.vision import encode_png
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
-
-
-@pytest.fixture
-def page(open_page: Callable[..., Any]) -> Iterator[Callable[..., Page]]:
-    """Open pages that have to stay quiet to the end."""
-    opened: list[Any] = []
-
-    def go(path: str, *, theme: str = "dark") -> Page:
-        opened.append(open_page(path, theme=theme))
-        page: Page = opened[-1].page
-        return page
-
-    yield go
-    for watched in opened:
-        watched.quiet()
 
 
 def picture(seed: int) -> bytes:

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,21 +21,6 @@ NO_WEBGL = """
         return kind.startsWith("webgl") ? null : real.call(this, kind, ...more);
     };
 """
-
-
-@pytest.fixture
-def page(open_page: Callable[..., Any]) -> Iterator[Callable[[str], Page]]:
-    """Open pages that have to stay quiet to the end."""
-    opened: list[Any] = []
-
-    def go(path: str) -> Page:
-        opened.append(open_page(path))
-        page: Page = opened[-1].page
-        return page
-
-    yield go
-    for watched in opened:
-        watched.quiet()
 
 
 def to_frame(lines: Page) -> None:

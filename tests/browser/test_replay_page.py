@@ -4,7 +4,6 @@ The pictures are registered against a reference view while the camera drifts, so
 remembered of the camera when it answered is part of every answer.
 """
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +17,7 @@ from lineside.hub import Registration, ReplayOrder
 from lineside.models import Package, build_package
 from lineside.store import Logged
 from lineside.streams import PREDICTION_TYPE
+from lineside.testing.links import wait_until
 from tests.browser.test_pages import OVER, SIZES, assess, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -33,7 +33,7 @@ def span(line: Any) -> tuple[str, str]:  # noqa: ANN401  conftest's Line
     def answers() -> list[Logged]:
         return list(log.read(type=PREDICTION_TYPE, limit=1000))[3:]
 
-    until(lambda: len(answers()) > FRAMES)
+    wait_until(lambda: len(answers()) > FRAMES)
     page = answers()
     ends = page[-1].arrived_at + timedelta(milliseconds=1)
     return rfc3339(page[0].arrived_at), rfc3339(ends)
@@ -59,18 +59,9 @@ def replayed(line: Any, span: tuple[str, str], shy: str) -> str:  # noqa: ANN401
     services = line.hub.services
     order = ReplayOrder(since=since, until=until_, package=shy)
     asked = services.replays.ask(order, rules="", by="Ada")
-    until(lambda: services.replays.one(asked.id).ended)
+    wait_until(lambda: services.replays.one(asked.id).ended)
     services.models.register("whites", Registration(package=shy), by="Ada")
     return str(asked.id)
-
-
-def until(done: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(1500):
-        if done():
-            return
-        pause.wait(0.1)
-    raise AssertionError("it did not come")
 
 
 def ask(page: Page, span: tuple[str, str]) -> None:

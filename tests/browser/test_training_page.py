@@ -1,7 +1,7 @@
 """Training from the page: any task, time left, and the report a package carries."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,21 +16,6 @@ from lineside.training.report.plots import curve_plot
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
 
 MADE_HERE = ("manifest.json", "digests.json")
-
-
-@pytest.fixture
-def page(open_page: Callable[..., Any]) -> Iterator[Callable[[str], Page]]:
-    """Open pages that have to stay quiet to the end."""
-    opened: list[Any] = []
-
-    def go(path: str) -> Page:
-        opened.append(open_page(path))
-        page: Page = opened[-1].page
-        return page
-
-    yield go
-    for watched in opened:
-        watched.quiet()
 
 
 def test_a_run_of_another_task_is_started_on_the_whole_picture(

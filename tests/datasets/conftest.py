@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lineside.datasets import Library, Part, Sample
-from lineside.store import Blobs, Records, open_blobs, open_records
+from lineside.store import Blobs, Records, open_blobs
 from lineside.testing import FakeClock
 from lineside.vision import encode_png
 
@@ -36,12 +36,6 @@ def sample() -> Make:
         return Sample(name=f"p{number}.png", digest=digest, split=split, **facts)  # type: ignore[arg-type]  # by name
 
     return made
-
-
-@pytest.fixture
-def records(clock: FakeClock) -> Iterator[Records]:
-    with open_records("memory://", clock=clock) as opened:
-        yield opened
 
 
 @pytest.fixture

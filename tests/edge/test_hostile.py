@@ -6,14 +6,12 @@ the load. Tampering is tried at the hub and on the way (``WAY``), in what was si
 bus stands beside those (``DOORS``); each name is checked to exist.
 """
 
-import ast
 import hashlib
 import os
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from lineside.vision import encode_jpeg, open_frame
 from tests.edge.test_package_source import Device, reason
 from tests.models.conftest import package_parts, scene
 from tests.models.test_archive import entries_of, with_digests, zipped
+from tests.named import missing
 
 TESTS = Path(__file__).parents[1]
 STOCK = Inspection(id="stock", camera="rack", labels=("disc", "ring"))
@@ -421,13 +420,5 @@ def test_what_a_device_trusts_is_not_changed_on_its_disk(
 # ---- who knocks
 
 
-@cache
-def names_in(file: str) -> frozenset[str]:
-    tree = ast.parse((TESTS / file).read_text())
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-
-
-@pytest.mark.parametrize("named", [name for names in DOORS.values() for name in names])
-def test_a_door_that_is_named_has_its_test(named: str) -> None:
-    file, *_, function = named.split("::")
-    assert function in names_in(file)
+def test_a_door_that_is_named_has_its_test() -> None:
+    assert missing(name for names in DOORS.values() for name in names) == []

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from lineside.cli.demo.stage import Program, Programs, last_words
 from lineside.core import LinesideError, SystemClock
@@ -112,8 +112,11 @@ class Shape:
         return ", ".join([self.broker, f"{self.hubs} hub(s)", database, *more])
 
 
-def wait_for(ready: Callable[[], object], *, why: str, within_s: float = PATIENCE_S) -> None:
-    """Wait until it is so; who is away or refuses meanwhile is asked again.
+T = TypeVar("T")
+
+
+def wait_for(ask: Callable[[], T | None], *, why: str, within_s: float = PATIENCE_S) -> T:
+    """Return the first answer that is true; who is away or refuses meanwhile is asked again.
 
     Raises:
         TimeoutError: it was not so within the time.
@@ -121,8 +124,8 @@ def wait_for(ready: Callable[[], object], *, why: str, within_s: float = PATIENC
     until_s = CLOCK.monotonic() + within_s
     while CLOCK.monotonic() < until_s:
         with contextlib.suppress(LinesideError, OSError):
-            if ready():
-                return
+            if answer := ask():
+                return answer
         _PAUSE.wait(0.05)
     raise TimeoutError(f"not within {within_s:g} s: {why}")
 

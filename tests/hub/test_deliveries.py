@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +22,7 @@ from lineside.links.kafka import KafkaPlace, KafkaReceiver, KafkaSender, Receive
 from lineside.store import open_records
 from lineside.testing import FakeClock
 from lineside.testing.kafka import received
-from tests.links.conftest import MOSQUITTO, Mosquitto
+from tests.links.conftest import Mosquitto
 
 SOCK = Route(topic="i/sock", kind=RouteKind.MESSAGE, max_bytes=1000)
 WORDS = (b'{"image":"Blank"}', b'{"image":"Google"}')
@@ -179,16 +178,6 @@ def test_killed_anywhere_each_message_is_one_event(
 
 
 # ---- the bridge
-
-
-@pytest.fixture
-def mosquitto(tmp_path: Path, absent: Callable[[str, str], None]) -> Iterator[Mosquitto]:
-    if MOSQUITTO is None:
-        absent("service", "mosquitto is not installed")
-    server = Mosquitto(folder=tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 class Dying(KafkaSender):

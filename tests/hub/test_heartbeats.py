@@ -1,7 +1,6 @@
 """What devices say of themselves: in memory at once, on the disk in time, thousands of them."""
 
 import logging
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from time import process_time
@@ -23,12 +22,6 @@ def status(
     at = rfc3339(clock.now() + timedelta(seconds=ahead_s))
     told = {"schema": "lineside.device/1", "device": device, "state": "online", "at": at, **more}
     return encode(told)
-
-
-@pytest.fixture
-def records(clock: FakeClock) -> Iterator[Records]:
-    with open_records("memory://", clock=clock) as opened:
-        yield opened
 
 
 @pytest.fixture

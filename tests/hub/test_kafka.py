@@ -1,7 +1,6 @@
 """Kafka beside the hub, on librdkafka's mock cluster: both ways, and what cannot be taken."""
 
 import json
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ from lineside.streams.rules.replay import run_rule
 from lineside.testing import FakeClock
 from lineside.testing.events import small_plant
 from lineside.testing.kafka import received
+from lineside.testing.links import wait_until
 from lineside.testing.rules import rule_of
 
 SOCK = Route(topic="sockfound", kind=RouteKind.MESSAGE, max_bytes=1000)
@@ -235,15 +235,6 @@ def reading(place: KafkaPlace, *topics: str) -> Iterator[KafkaReceiver]:
     receiver.close()
 
 
-def until(what: Callable[[], object]) -> None:
-    pause = threading.Event()
-    for _ in range(600):
-        if what():
-            return
-        pause.wait(PAUSE_S)
-    pytest.fail("it did not come")
-
-
 def test_a_message_goes_from_mqtt_to_kafka_to_the_log_and_its_event_to_kafka(
     config: HubConfig, kafka: KafkaConfig, names: dict[str, str]
 ) -> None:
@@ -262,11 +253,11 @@ def test_a_message_goes_from_mqtt_to_kafka_to_the_log_and_its_event_to_kafka(
         def gauges() -> dict[str, float]:
             return dict(services.stats.plain()["gauges"])
 
-        until(lambda: gauges()["kafka_taken"] == 3 and gauges()["kafka_dead"] == 1)
-        until(lambda: gauges()["kafka_sent"] == 1)
+        wait_until(lambda: gauges()["kafka_taken"] == 3 and gauges()["kafka_dead"] == 1)
+        wait_until(lambda: gauges()["kafka_sent"] == 1)
         assert gauges()["kafka_bridged"] == 4
         assert gauges()["kafka_bridge_dropped"] == 0
-        until(lambda: gauges()["kafka_behind_" + names["out"].replace("-", "_")] == 0)
+        wait_until(lambda: gauges()["kafka_behind_" + names["out"].replace("-", "_")] == 0)
         said = [event.event for event in services.events.page(kind="lineside.plant.message.v1")]
         assert [event["data"]["image"] for event in said] == ["Google"] * 3
         (letter,) = services.dead_letters.page()

@@ -3,9 +3,8 @@
 And what hostile senders write there harms nothing else.
 """
 
-import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -19,6 +18,7 @@ from lineside.hub.config import KafkaConfig, KafkaTakeConfig
 from lineside.hub.sinks.kafka import KafkaReader, start_kafka
 from lineside.links.kafka import KafkaPlace, KafkaReceiver, KafkaRecord, KafkaSender
 from lineside.testing.kafka import received
+from lineside.testing.links import wait_until
 from tests.hub.conftest import open_hub
 
 KEYS = 12
@@ -75,15 +75,6 @@ def plant(plant: Plant) -> Plant:
     return replace(plant, route=(*plant.route, more))
 
 
-def until(what: Callable[[], object]) -> None:
-    pause = threading.Event()
-    for _ in range(600):
-        if what():
-            return
-        pause.wait(0.05)
-    pytest.fail("it did not come")
-
-
 def send(sender: KafkaSender, topic: str, *, numbers: range) -> None:
     sender.send([
         KafkaRecord(topic=topic, key=b"%d" % key, value=b'{"key":%d,"number":%d}' % (key, number))
@@ -109,14 +100,14 @@ def test_each_record_is_kept_once_and_in_its_keys_order_whoever_dies(
     sender = KafkaSender(place, client_id="test")
     send(sender, topic, numbers=range(MESSAGES))
     dying = Member(Dies, topic, place=place, hub=hub)
-    until(lambda: len(kept(hub)) == KEYS * MESSAGES)
+    wait_until(lambda: len(kept(hub)) == KEYS * MESSAGES)
     staying = Member(KafkaReceiver, topic, place=place, hub=hub)
     send(sender, topic, numbers=range(MESSAGES, 2 * MESSAGES))
-    until(lambda: len(kept(hub)) == 2 * KEYS * MESSAGES)
+    wait_until(lambda: len(kept(hub)) == 2 * KEYS * MESSAGES)
     dying.leave()
     send(sender, topic, numbers=range(2 * MESSAGES, 3 * MESSAGES))
-    until(lambda: len(kept(hub)) == 3 * KEYS * MESSAGES)
-    until(lambda: hub.stats.plain()["messages_duplicate"] >= KEYS * MESSAGES)
+    wait_until(lambda: len(kept(hub)) == 3 * KEYS * MESSAGES)
+    wait_until(lambda: hub.stats.plain()["messages_duplicate"] >= KEYS * MESSAGES)
     staying.leave()
     sender.close()
     found = kept(hub)
@@ -141,7 +132,7 @@ def test_a_planned_restart_reads_what_was_not_committed_and_nothing_twice(
             start_kafka(services, bus_url="", stack=stack)
             # The second life ends in the middle of its work.
             wanted = before if life == 1 else (life + 1) * KEYS * MESSAGES - 1
-            until(partial(has_more_than, hub, wanted))
+            wait_until(partial(has_more_than, hub, wanted))
     sender.close()
     found = kept(hub)
     assert len(found) == len(set(found)) == 4 * KEYS * MESSAGES
@@ -165,8 +156,8 @@ def test_what_is_too_large_or_no_text_is_a_dead_letter_and_stops_nothing(
     send(sender, topic, numbers=range(1))
     hub = replace(hub, config=replace(hub.config, kafka=replace(hub.config.kafka, dead=dead)))
     member = Member(KafkaReceiver, topic, place=place, hub=hub)
-    until(lambda: len(kept(hub)) == KEYS)
-    until(lambda: member.intake.dead_count == len(odd))
+    wait_until(lambda: len(kept(hub)) == KEYS)
+    wait_until(lambda: member.intake.dead_count == len(odd))
     member.leave()
     sender.close()
     assert sum(hub.dead_letters.counts().values()) == len(odd)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -32,8 +31,10 @@ from lineside.core import (
 from lineside.hub import HubConfig, RunningHub, run, running, sign_in_link
 from lineside.links import Bus, open_bus
 from lineside.streams import encode_event, prediction_event
+from lineside.testing.links import wait_until
 from lineside.vision import FrameRef
 from tests.hub.conftest import PACKAGE, answered
+from tests.links.conftest import Mosquitto
 
 Pictures = Callable[..., bytes]
 CLOCK = SystemClock()
@@ -52,13 +53,6 @@ def client(url: str) -> Iterator[Bus]:
         yield opened
     finally:
         opened.close()
-
-
-def wait_until(ready: Callable[[], object], *, within_s: float = 20.0) -> None:
-    pause, began_s = threading.Event(), CLOCK.monotonic()
-    while not ready():
-        assert CLOCK.monotonic() - began_s < within_s, "it took too long"
-        pause.wait(0.02)
 
 
 def camera_message(picture: bytes) -> bytes:
@@ -236,34 +230,9 @@ class Process:
 
 
 @pytest.fixture
-def mosquitto(tmp_path: Path, absent: Callable[[str, str], None]) -> Iterator[str]:
-    """The URL of a broker that outlives the hub."""
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
-    if program is None:
-        absent("service", "mosquitto is not installed")
-        return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = tmp_path / "mosquitto.conf"
-    config.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence false\n"
-        "set_tcp_nodelay true\n"
-    )
-    process = subprocess.Popen(
-        [program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    with socket.socket() as probe:
-        wait_until(lambda: probe.connect_ex(("127.0.0.1", port)) == 0)
-    yield f"mqtt://127.0.0.1:{port}"
-    process.kill()
-    process.wait()
-
-
-@pytest.fixture
-def program(tmp_path: Path, config: HubConfig, mosquitto: str) -> Iterator[Process]:
+def program(tmp_path: Path, config: HubConfig, mosquitto: Mosquitto) -> Iterator[Process]:
     assert Path(config.plant).exists()
-    made = Process(tmp_path, bus=mosquitto)
+    made = Process(tmp_path, bus=mosquitto.url)
     yield made
     if made.process is not None:
         made.end(signal.SIGKILL)
@@ -279,7 +248,7 @@ def test_sigterm_ends_the_hub_cleanly(program: Process) -> None:
 @pytest.mark.service
 @pytest.mark.slow
 def test_kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing(
-    program: Process, mosquitto: str, jpeg: Pictures
+    program: Process, mosquitto: Mosquitto, jpeg: Pictures
 ) -> None:
     """A device sends until it is acknowledged; the hub dies in between, three times."""
     pictures = [jpeg("red", seed=number) for number in range(24)]
@@ -287,7 +256,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing(
         n + 1: prediction_message(picture, sequence=n + 1) for n, picture in enumerate(pictures)
     }
     sent = dict(waiting)
-    with client(mosquitto) as bus:
+    with client(mosquitto.url) as bus:
         acks = bus.subscribe(("lineside/hall/device/edge-1/ack",))
         bus.publish("lineside/hall/device/edge-1/status", STATUS, retain=True)
         for round_ in range(4):
@@ -319,10 +288,10 @@ def _taken(acks: Any, waiting: dict[int, bytes]) -> bool:  # noqa: ANN401  a mai
 @pytest.mark.service
 @pytest.mark.slow
 def test_frames_that_reached_the_hub_are_there_once_after_kill_9(
-    program: Process, mosquitto: str, jpeg: Pictures
+    program: Process, mosquitto: Mosquitto, jpeg: Pictures
 ) -> None:
     program.start()
-    with client(mosquitto) as bus:
+    with client(mosquitto.url) as bus:
         messages = [camera_message(jpeg("red", seed=number)) for number in range(20)]
         for message in messages:
             bus.publish("i/cam", message)

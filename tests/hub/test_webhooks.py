@@ -2,7 +2,7 @@
 
 import base64
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -20,19 +20,14 @@ from lineside.hub.sinks.webhooks import WEBHOOK_TYPE, Webhook
 from lineside.links.webhook import WebhookSender
 from lineside.streams import EVENT_TYPE, Event, decode_event
 from lineside.testing import FakeClock
-from tests.links.hooks import Hooks, hooks_server
+from lineside.testing.links import wait_until
+from tests.links.hooks import Hooks
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lineside.hub.sinks.webhooks._FIRST_S", 0.0)
     monkeypatch.setattr("lineside.hub.sinks.webhooks._MOST_S", 0.0)
-
-
-@pytest.fixture
-def hooks() -> Iterator[Hooks]:
-    with hooks_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -245,9 +240,9 @@ def test_several_keys_are_posted_at_a_time_and_no_more_than_allowed(
         rules = ("a", "b", "c")
         events = [rule_event(hub.services, n, rule=rule) for n, rule in enumerate(rules)]
         hub.services.ledger.record(events)
-        until(lambda: len(met) == 3)
+        wait_until(lambda: len(met) == 3)
         gauges = hub.services.stats.plain
-        until(lambda: gauges()["gauges"]["webhook_mes_waiting"] == 0)
+        wait_until(lambda: gauges()["gauges"]["webhook_mes_waiting"] == 0)
         names = [thread.name for thread in threading.enumerate()]
         assert sum(name.startswith("webhook-mes-") for name in names) == parallel
     assert met == [parallel == 3] * 3
@@ -267,20 +262,11 @@ def test_a_hub_posts_what_happens_from_now_on_and_goes_on_after_a_restart(
         with running(settings, clock=SystemClock()) as hub:
             stats = hub.services.stats
             hub.services.ledger.record([rule_event(hub.services, number)])
-            until(lambda: len(hooks.came) == number - 1)  # noqa: B023  waited for here
-            until(lambda: stats.plain()["gauges"]["webhook_line_mes_sent"] == 1)  # noqa: B023
+            wait_until(lambda: len(hooks.came) == number - 1)  # noqa: B023  waited for here
+            wait_until(lambda: stats.plain()["gauges"]["webhook_line_mes_sent"] == 1)  # noqa: B023
             assert b"lineside_webhook_line_mes_behind" in stats.exposition()
     assert hooks.ids == ["evt_2", "evt_3"]
     assert all("webhook-signature" in headers for headers, _ in hooks.came)
-
-
-def until(what: Callable[[], object]) -> None:
-    pause = threading.Event()
-    for _ in range(600):
-        if what():
-            return
-        pause.wait(0.05)
-    pytest.fail("it did not come")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import json
 import re
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,9 +21,10 @@ from lineside.links import open_bus
 from lineside.links.kafka import KafkaPlace, KafkaReceiver
 from lineside.store import open_records
 from lineside.streams import EVENT_TYPE
+from lineside.testing.links import wait_until
 from tests.journeys.plc import plc, read_all
-from tests.links.conftest import MOSQUITTO, Mosquitto
-from tests.links.hooks import Hooks, hooks_server
+from tests.links.conftest import Mosquitto
+from tests.links.hooks import Hooks
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -90,22 +90,6 @@ url = "{hook}"
 """
 
 
-@pytest.fixture
-def bus(tmp_path: Path, absent: Callable[[str, str], None]) -> Iterator[Mosquitto]:
-    if MOSQUITTO is None:
-        absent("service", "mosquitto is not installed")
-    server = Mosquitto(folder=tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def hooks() -> Iterator[Hooks]:
-    with hooks_server() as server:
-        yield server
-
-
 class Hub:
     """The program, started again and again on one folder."""
 
@@ -129,15 +113,6 @@ class Hub:
     def stop(self) -> None:
         assert self._program is not None
         self._programs.stop(self._program)
-
-
-def until(what: Callable[[], bool], *, why: str) -> None:
-    pause = threading.Event()
-    for _ in range(int(PATIENCE_S / EVERY_S)):
-        if what():
-            return
-        pause.wait(EVERY_S)
-    pytest.fail(f"it did not come: {why}")
 
 
 def speak(url: str, *, number: int) -> None:
@@ -190,29 +165,31 @@ def logged(folder: Path, kind: str, subject: str) -> list[str]:
 
 
 def test_nothing_is_lost_or_said_twice_though_the_hub_is_killed_twice(
-    tmp_path: Path, bus: Mosquitto, hooks: Hooks, mock_kafka: str
+    tmp_path: Path, mosquitto: Mosquitto, hooks: Hooks, mock_kafka: str
 ) -> None:
     opcua = f"opc.tcp://127.0.0.1:{free_port()}"
     (tmp_path / "plant.toml").write_text(PLANT)
     (tmp_path / "hub.toml").write_text(
-        HUB.format(folder=tmp_path, bus=bus.url, kafka=mock_kafka, opcua=opcua, hook=hooks.url)
+        HUB.format(
+            folder=tmp_path, bus=mosquitto.url, kafka=mock_kafka, opcua=opcua, hook=hooks.url
+        )
     )
     with Programs(tmp_path) as programs, plc(opcua, watching=COUNT) as told:
         hub = Hub(tmp_path, programs)
         hub.start()
-        until(lambda: told.joins > 0, why="the hub's start")
+        wait_until(lambda: told.joins > 0, why="the hub's start")
         for number in range(3):
             came = len(hooks.ids)
-            speak(bus.url, number=number)
+            speak(mosquitto.url, number=number)
             if number < 2:  # in the middle of telling what came
-                until(lambda: len(hooks.ids) > came, why="a first pair")  # noqa: B023
+                wait_until(lambda: len(hooks.ids) > came, why="a first pair")  # noqa: B023
                 joins = told.joins
                 hub.kill()
-                until(lambda: told.joins > joins, why="the PLC's return")  # noqa: B023
-        until(lambda: len(set(hooks.ids)) == MESSAGES // 2, why="all pairs at the webhook")
-        until(lambda: told.counts[-1:] == [MESSAGES // 2], why="all pairs at the PLC")
-        until(lambda: hooks.ids[-1] in told.events, why="the last pair as an event of OPC UA")
-        until(lambda: len(logged(tmp_path, MESSAGE, "i/part")) >= MESSAGES, why="all parts")
+                wait_until(lambda: told.joins > joins, why="the PLC's return")  # noqa: B023
+        wait_until(lambda: len(set(hooks.ids)) == MESSAGES // 2, why="all pairs at the webhook")
+        wait_until(lambda: told.counts[-1:] == [MESSAGES // 2], why="all pairs at the PLC")
+        wait_until(lambda: hooks.ids[-1] in told.events, why="the last pair as an event of OPC UA")
+        wait_until(lambda: len(logged(tmp_path, MESSAGE, "i/part")) >= MESSAGES, why="all parts")
         newest = asyncio.run(read_all(opcua, COUNT, "Rules/pairs/LastId"))
         shown = on_the_page(tmp_path)
         hub.stop()

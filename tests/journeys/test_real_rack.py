@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,13 @@ import boto3
 import pytest
 
 from lineside.cli.demo.stage import free_port
-from lineside.core import LinesideError, SystemClock, digest_of, frame_id, load_plant, rfc3339
+from lineside.core import SystemClock, digest_of, frame_id, load_plant, rfc3339
 from lineside.datasets import Import, load_source
 from lineside.library.client import HubClient
 from lineside.links import Bus, open_bus
 from lineside.streams import PREDICTION_TYPE
 from lineside.training import TrainJob, run_job
+from tests.faults.site import wait_for
 
 pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -45,18 +46,6 @@ class Site:
     bus: Bus
     folder: Path
     validation: Import
-
-
-def until(ask: Callable[[], Any], *, within_s: float = 60) -> Any:  # noqa: ANN401  what ask gives
-    deadline_s = CLOCK.monotonic() + within_s
-    while CLOCK.monotonic() < deadline_s:
-        try:
-            if found := ask():
-                return found
-        except (LinesideError, OSError):
-            pass
-        PAUSE.wait(0.1)
-    raise TimeoutError(ask)
 
 
 def start(stack: ExitStack, folder: Path, name: str) -> None:
@@ -89,9 +78,9 @@ def site(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with ExitStack() as stack:
         start(stack, folder, "hub")
         token = folder / "hub" / "tokens" / "admin.token"
-        until(token.exists)
+        wait_for(token.exists, why="the hub's token")
         hub = HubClient(f"http://127.0.0.1:{port}", token=token.read_text().strip())
-        until(hub.ready)
+        wait_for(hub.ready, why="the hub")
         start(stack, folder, "edge")
         result = run_job(
             TrainJob(inspection=inspection, data=str(rack / "train.lst")),
@@ -109,7 +98,7 @@ def site(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             check=True,
         )
         hub.post(f"/packages/{result.digest}/use", {"inspection": "stock", "reason": "journey"})
-        until(lambda: any(d["packages"] for d in hub.get("/devices")["items"]))
+        wait_for(lambda: any(d["packages"] for d in hub.get("/devices")["items"]), why="the device")
         bus = open_bus(f"mqtt://127.0.0.1:{bus_port}", client_id="factory", clock=CLOCK)
         stack.callback(bus.close)
         validation = load_source(rack / "valid.lst", labels=("blue", "red", "white"))
@@ -133,7 +122,7 @@ def publish(site: Site, encoded: bytes) -> dict[str, Any]:
                 return said
         return None
 
-    found: dict[str, Any] = until(stored, within_s=20)
+    found: dict[str, Any] = wait_for(stored, why="the frame", within_s=20)
     return found
 
 
@@ -189,7 +178,7 @@ def showing(site: Site, frame: str) -> dict[str, Any] | None:
 def test_the_twin_shows_what_the_last_picture_showed(site: Site) -> None:
     sample = site.validation.samples[0]
     said = publish(site, site.validation.read(sample))
-    twin = until(lambda: showing(site, said["frame"]["id"]))
+    twin = wait_for(lambda: showing(site, said["frame"]["id"]), why="the twin")
     colours = twin["colours"]
     assert {c for c, state in colours.items() if state["seen"] == "present"} == set(sample.labels)
     documents = site.hub.get("/twin/documents/sagemaker_stock_inference")["items"]

@@ -11,8 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +20,11 @@ from typing import Any
 import pytest
 
 from lineside.cli.demo.stage import free_port
-from lineside.core import LinesideError, SystemClock, decode_json
+from lineside.core import SystemClock, decode_json
 from lineside.library.client import HubClient
 from lineside.links import open_bus
 from lineside.testing.links import LONG_S
+from tests.faults.site import wait_for
 
 pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -62,18 +62,6 @@ def block(first: str) -> str:
     end = re.compile(r"\n\n(?! {4})").search(text, start)
     assert end is not None
     return re.sub("^ {4}", "", text[start : end.start()], flags=re.MULTILINE) + "\n"
-
-
-def until(ask: Callable[[], Any]) -> Any:  # noqa: ANN401  what ask gives
-    pause, deadline_s = threading.Event(), CLOCK.monotonic() + 2 * LONG_S
-    while CLOCK.monotonic() < deadline_s:
-        try:
-            if found := ask():
-                return found
-        except (LinesideError, OSError):
-            pass
-        pause.wait(0.1)
-    raise TimeoutError(ask)
 
 
 @pytest.fixture(scope="module")
@@ -122,15 +110,15 @@ def live(walk: Walked, stack: ExitStack, *, port: int, bus_port: int) -> None:
     """Steps 4 and 5: in use on a device, which says what lies under the camera."""
     start(walk, stack, "hub")
     token = walk.folder / "hub" / "tokens" / "admin.token"
-    until(token.exists)
+    wait_for(token.exists, why="the hub's token")
     hub = HubClient(f"http://127.0.0.1:{port}", token=token.read_text().strip())
-    until(hub.ready)
+    wait_for(hub.ready, why="the hub")
     (add,) = [words for words in commands() if words[:2] == ["model", "add"]]
     run(walk, add)
     (package,) = hub.get("/packages")["items"]
     hub.post(f"/packages/{package['digest']}/use", {"inspection": "sock", "reason": "journey"})
     start(walk, stack, "edge")
-    until(lambda: any(one["packages"] for one in hub.get("/devices")["items"]))
+    wait_for(lambda: any(one["packages"] for one in hub.get("/devices")["items"]), why="the device")
     bus = open_bus(f"mqtt://127.0.0.1:{bus_port}", client_id="line", clock=CLOCK)
     stack.callback(bus.close)
     said = bus.subscribe(("sockfound",), qos=0, name="said")
@@ -139,7 +127,9 @@ def live(walk: Walked, stack: ExitStack, *, port: int, bus_port: int) -> None:
     message = said.get(timeout_s=LONG_S)
     assert message is not None
     walk.heard.append(message.payload)
-    walk.events = until(lambda: hub.get("/events", type="lineside.plant.message.v1")["items"])
+    walk.events = wait_for(
+        lambda: hub.get("/events", type="lineside.plant.message.v1")["items"], why="messages"
+    )
 
 
 def start(walk: Walked, stack: ExitStack, name: str) -> None:

@@ -11,7 +11,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,9 @@ from lineside.core import SystemClock, decode_json, encode, rfc3339
 from lineside.links import Message, open_bus
 from lineside.store import open_records
 from lineside.streams import EVENT_TYPE
-from tests.links.conftest import MOSQUITTO, Mosquitto
-from tests.links.hooks import Hooks, hooks_server
+from lineside.testing.links import wait_until
+from tests.links.conftest import Mosquitto
+from tests.links.hooks import Hooks
 from tests.store.conftest import PostgresServer, postgres_server
 
 __all__ = ["postgres_server"]
@@ -70,30 +71,6 @@ url = "{hook}"
 """
 
 
-@pytest.fixture
-def hooks() -> Iterator[Hooks]:
-    with hooks_server() as server:
-        yield server
-
-
-@pytest.fixture
-def broker(tmp_path: Path, absent: Callable[[str, str], None]) -> Iterator[Mosquitto]:
-    if MOSQUITTO is None:
-        absent("service", "mosquitto is not installed")
-    server = Mosquitto(folder=tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
-def wait_for(ready: Callable[[], bool], *, why: str, within_s: float = PATIENCE_S) -> None:
-    pause, begun_s = threading.Event(), CLOCK.monotonic()
-    while not ready():
-        if CLOCK.monotonic() - begun_s > within_s:
-            pytest.fail(f"not within {within_s:g} s: {why}")
-        pause.wait(EVERY_S)
-
-
 class Hub:
     """One of the two programs, in its lives."""
 
@@ -107,7 +84,7 @@ class Hub:
         (self._folder / self.name / "hub.json").unlink(missing_ok=True)
         config = str(self._folder / f"{self.name}.toml")
         self._program = self._programs.start(self.name, "hub", "--config", config)
-        wait_for(lambda: bool(self.parts()), why=f"{self.name} has its share")
+        wait_until(lambda: bool(self.parts()), why=f"{self.name} has its share")
 
     def signal(self, number: signal.Signals) -> None:
         assert self._program is not None
@@ -205,16 +182,16 @@ def does_all(hub: Hub, parts: set[str]) -> bool:
 
 
 def test_two_hubs_share_the_work_and_take_over_from_one_another(
-    tmp_path: Path, broker: Mosquitto, hooks: Hooks, postgres_server: PostgresServer
+    tmp_path: Path, mosquitto: Mosquitto, hooks: Hooks, postgres_server: PostgresServer
 ) -> None:
     url = postgres_server.fresh_database()
     (tmp_path / "plant.toml").write_text(PLANT)
     for name in ("a", "b"):
         settings = HUB.format(
-            folder=tmp_path, name=name, bus=broker.url, records=url, hook=hooks.url
+            folder=tmp_path, name=name, bus=mosquitto.url, records=url, hook=hooks.url
         )
         (tmp_path / f"{name}.toml").write_text(settings)
-    with Programs(tmp_path) as programs, listening(broker.url, "lineside/+/+/event/#") as heard:
+    with Programs(tmp_path) as programs, listening(mosquitto.url, "lineside/+/+/event/#") as heard:
         hubs = [Hub(name, folder=tmp_path, programs=programs) for name in ("a", "b")]
         for hub in hubs:
             hub.start()
@@ -224,18 +201,18 @@ def test_two_hubs_share_the_work_and_take_over_from_one_another(
             held = [hub.parts() for hub in hubs]
             return set.union(*held) == everything and min(map(len, held)) >= len(everything) // 2
 
-        wait_for(is_shared, why="both have their share")
+        wait_until(is_shared, why="both have their share")
         assert hubs[0].ask("/api/v1/twin", known_to="b") == hubs[1].ask("/api/v1/twin")
-        camera = Camera(broker.url)
+        camera = Camera(mosquitto.url)
         camera.start()
         try:
             for fault in (signal.SIGKILL, signal.SIGSTOP):
-                wait_for(is_shared, why="both have their share")
+                wait_until(is_shared, why="both have their share")
                 threading.Event().wait(2)
                 reader = next(hub for hub in hubs if "plant" in hub.parts())
                 (other,) = (hub for hub in hubs if hub is not reader)
                 reader.signal(fault)
-                wait_for(
+                wait_until(
                     partial(does_all, other, everything), why=f"taken over after {fault.name}",
                     within_s=TAKE_OVER_S,
                 )  # fmt: skip
@@ -244,19 +221,21 @@ def test_two_hubs_share_the_work_and_take_over_from_one_another(
                     reader.start()
                 else:
                     reader.signal(signal.SIGCONT)
-            wait_for(is_shared, why="both have their share again")
+            wait_until(is_shared, why="both have their share again")
         finally:
             camera.stop()
-        wait_for(
+        wait_until(
             lambda: len(logged(url, MESSAGE)) >= camera.said + camera.parts, why="all is stored"
         )
-        wait_for(lambda: len(logged(url, EVENT_TYPE)) >= camera.said // 2, why="every pair is told")
+        wait_until(
+            lambda: len(logged(url, EVENT_TYPE)) >= camera.said // 2, why="every pair is told"
+        )
         ids = {event["id"] for event in logged(url, EVENT_TYPE)}
-        wait_for(
+        wait_until(
             lambda: {decode_json(one.payload, where="bus")["id"] for one in list(heard)} == ids,
             why="every pair is said on the bus",
         )
-        wait_for(lambda: set(hooks.ids) == ids, why="every pair is posted")
+        wait_until(lambda: set(hooks.ids) == ids, why="every pair is posted")
         states = [hub.ask("/api/v1/twin") for hub in hubs]
         assert states[0] == states[1]
     numbers = Counter(event["data"].get("number", -1) for event in logged(url, MESSAGE))

@@ -4,7 +4,6 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,13 +67,3 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
                 return
         pause.wait(0.05)
     pytest.fail("mosquitto did not start")
-
-
-@pytest.fixture
-def mosquitto(tmp_path: Path, absent: Callable[[str, str], None]) -> Iterator[Mosquitto]:
-    if MOSQUITTO is None:
-        absent("service", "mosquitto is not installed")
-    server = Mosquitto(folder=tmp_path)
-    server.start()
-    yield server
-    server.stop()

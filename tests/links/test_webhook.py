@@ -4,7 +4,7 @@ import base64
 import hashlib
 import hmac
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -20,12 +20,6 @@ AT = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 JSON = "application/json"
 SECRET = bytes(range(24))
 LINE = "whsec_" + base64.b64encode(SECRET).decode()
-
-
-@pytest.fixture
-def hooks() -> Iterator[Hooks]:
-    with hooks_server() as server:
-        yield server
 
 
 @pytest.fixture

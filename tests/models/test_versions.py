@@ -8,18 +8,12 @@ import pytest
 from lineside.core import ConflictError, InvalidError, NotFoundError, RefusedError
 from lineside.models import Manifest, Metric, ModelVersions, Registry, Status, build_package
 from lineside.models.versions import Approvers, Creation, makers
-from lineside.store import Records, open_blobs, open_records
+from lineside.store import Records, open_blobs
 from lineside.testing import FakeClock
 
 Parts = tuple[Manifest, dict[str, bytes]]
 Make = Callable[[str], bytes]
 METRICS = {"accuracy": Metric(value=0.9, low=0.8, high=0.95, n=50, baseline=0.5)}
-
-
-@pytest.fixture
-def records(clock: FakeClock) -> Iterator[Records]:
-    with open_records("memory://", clock=clock) as opened:
-        yield opened
 
 
 @pytest.fixture

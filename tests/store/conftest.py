@@ -5,9 +5,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,16 +95,44 @@ def postgres_url(postgres_server: PostgresServer) -> str:
     return postgres_server.fresh_database()
 
 
-@dataclass(frozen=True)
+@dataclass
 class BucketServer:
-    """An S3 server in this process and the credentials it takes."""
+    """An S3 server in this process that remembers what it was asked."""
 
     endpoint: str
     credentials: Path
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    signed: list[bool] = field(default_factory=list)
 
     def url(self, bucket: str, prefix: str) -> str:
         query = f"endpoint={self.endpoint}&region=us-east-1&credentials={self.credentials}"
         return f"s3://{bucket}/{prefix}?{query}"
+
+    @cached_property
+    def client(self) -> Any:  # noqa: ANN401  boto3 has no types
+        """boto3's own client, which tries once."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3", endpoint_url=self.endpoint, region_name="us-east-1",
+            aws_access_key_id="line", aws_secret_access_key="side",  # noqa: S106  of this process
+            config=Config(retries={"max_attempts": 0}),
+        )  # fmt: skip
+
+    def fresh_bucket(self) -> str:
+        """The name of a new, empty bucket."""
+        name = f"b-{uuid.uuid4().hex}"
+        self.client.create_bucket(Bucket=name)
+        return name
+
+    def fetched(self) -> list[str]:
+        """Names of the objects whose bytes were asked for."""
+        return sorted(
+            path.rpartition("/")[2]
+            for method, path in self.asked
+            if method == "GET" and "." in path
+        )
 
 
 @pytest.fixture(scope="session")
@@ -109,12 +141,30 @@ def bucket_server(
 ) -> Iterator[BucketServer]:
     if importlib.util.find_spec("moto") is None:
         absent("service", "moto is not installed")
-    from moto.server import ThreadedMotoServer
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    app = DomainDispatcherApplication(create_backend_app)
     path = tmp_path_factory.mktemp("s3") / "credentials.toml"
     path.write_text('access_key_id = "line"\nsecret_access_key = "side"\n')
-    yield BucketServer(endpoint=f"http://{host}:{port}", credentials=path)
-    server.stop()
+    made = BucketServer(endpoint="", credentials=path)
+
+    def counted(environ: dict[str, Any], start: object) -> object:
+        made.asked.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        made.signed.append("HTTP_AUTHORIZATION" in environ)
+        return app(environ, start)
+
+    running = make_server("127.0.0.1", 0, counted, threaded=True)  # type: ignore[arg-type]  # a WSGI app
+    made.endpoint = f"http://127.0.0.1:{running.server_port}"
+    thread = threading.Thread(target=running.serve_forever, name="bucket")
+    thread.start()
+    yield made
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+@pytest.fixture
+def bucket(bucket_server: BucketServer) -> str:
+    """The name of a new, empty bucket."""
+    return bucket_server.fresh_bucket()

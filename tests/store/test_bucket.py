@@ -1,11 +1,9 @@
 """Blobs in an S3-compatible bucket keep the contract."""
 
 import threading
-import uuid
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -13,27 +11,9 @@ from lineside.core import Digest, InvalidError, NotFoundError, RefusedError, Una
 from lineside.store import Blobs, open_blobs
 from lineside.testing import FakeClock
 from lineside.testing.store import BlobsContract, Tamper
+from tests.store.conftest import BucketServer
 
 pytestmark = pytest.mark.service
-
-
-class Client(Protocol):
-    """The part of boto3's client that is used here."""
-
-    def create_bucket(self, *, Bucket: str) -> object: ...  # noqa: N803  the service's names
-
-    def head_object(self, *, Bucket: str, Key: str) -> object: ...  # noqa: N803  likewise
-
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes) -> object: ...  # noqa: N803  likewise
-
-
-class Server(Protocol):
-    """The fixture ``bucket_server``."""
-
-    endpoint: str
-    credentials: Path
-
-    def url(self, bucket: str, prefix: str) -> str: ...
 
 
 @pytest.fixture
@@ -43,37 +23,16 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def client(bucket_server: Server) -> Client:
-    import boto3
-
-    made: Client = boto3.client(
-        "s3",
-        endpoint_url=bucket_server.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="line",
-        aws_secret_access_key="side",  # noqa: S106  of the server in this process
-    )
-    return made
-
-
-@pytest.fixture
-def bucket(client: Client) -> str:
-    name = f"b-{uuid.uuid4().hex}"
-    client.create_bucket(Bucket=name)
-    return name
-
-
-@pytest.fixture
-def blobs(bucket_server: Server, bucket: str, clock: FakeClock) -> Blobs:
+def blobs(bucket_server: BucketServer, bucket: str, clock: FakeClock) -> Blobs:
     return open_blobs(bucket_server.url(bucket, "line a/pictures"), clock=clock)
 
 
 @pytest.fixture
-def tamper(client: Client, bucket: str) -> Tamper:
+def tamper(bucket_server: BucketServer, bucket: str) -> Tamper:
     def overwrite(digest: Digest, data: bytes) -> None:
         key = f"line a/pictures/{digest.removeprefix('sha256:')}"
-        client.head_object(Bucket=bucket, Key=key)
-        client.put_object(Bucket=bucket, Key=key, Body=data)
+        bucket_server.client.head_object(Bucket=bucket, Key=key)
+        bucket_server.client.put_object(Bucket=bucket, Key=key, Body=data)
 
     return overwrite
 
@@ -87,19 +46,19 @@ def test_every_object_of_many_pages_is_listed(blobs: Blobs) -> None:
     assert set(blobs.digests()) == put
 
 
-def test_two_prefixes_do_not_mix(bucket_server: Server, bucket: str) -> None:
+def test_two_prefixes_do_not_mix(bucket_server: BucketServer, bucket: str) -> None:
     first = open_blobs(bucket_server.url(bucket, "a"))
     second = open_blobs(bucket_server.url(bucket, "ab"))
     first.put(b"one")
     assert list(second.digests()) == []
 
 
-def test_a_bucket_that_is_not_there_is_said(bucket_server: Server) -> None:
+def test_a_bucket_that_is_not_there_is_said(bucket_server: BucketServer) -> None:
     with pytest.raises(NotFoundError):
         open_blobs(bucket_server.url("no-such-bucket", ""))
 
 
-def test_a_server_that_is_away_is_said(bucket_server: Server) -> None:
+def test_a_server_that_is_away_is_said(bucket_server: BucketServer) -> None:
     credentials = bucket_server.credentials
     url = f"s3://b/?endpoint=http://127.0.0.1:9&region=x&credentials={credentials}"
     with pytest.raises(UnavailableError):
@@ -117,7 +76,7 @@ class Refusing(BaseHTTPRequestHandler):
         """Stay quiet."""
 
 
-def test_credentials_that_are_refused_are_said(bucket_server: Server) -> None:
+def test_credentials_that_are_refused_are_said(bucket_server: BucketServer) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         thread = threading.Thread(target=server.serve_forever, name="refusing")
         thread.start()

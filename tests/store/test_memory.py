@@ -1,7 +1,5 @@
 """Records and blobs in memory keep the contracts."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from lineside.core import ConflictError, Digest, digest_of
@@ -20,12 +18,6 @@ from lineside.testing.store import (
     frame_row,
     log_entry,
 )
-
-
-@pytest.fixture
-def records(clock: FakeClock) -> Iterator[Records]:
-    with open_records("memory://", clock=clock) as opened:
-        yield opened
 
 
 @pytest.fixture

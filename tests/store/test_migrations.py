@@ -4,7 +4,6 @@ import shutil
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 import sqlalchemy as sa
@@ -16,15 +15,10 @@ from lineside.store.session import NEWEST
 from lineside.store.tables import metadata
 from lineside.testing import FakeClock
 from lineside.testing.store import HUB, NOON, frame_row, log_entry
+from tests.store.conftest import PostgresServer
 
 FORMATS = Path(__file__).parents[1] / "data" / "formats"
 PLANT = "/site/plant"
-
-
-class Server(Protocol):
-    """The fixture ``postgres_server``."""
-
-    def fresh_database(self) -> str: ...
 
 
 def differences(records: Records) -> list[object]:
@@ -69,7 +63,7 @@ def test_migrations_end_at_the_tables(tmp_path: Path, clock: FakeClock) -> None:
 
 @pytest.mark.service
 def test_migrations_end_at_the_tables_on_postgresql(
-    postgres_server: Server, clock: FakeClock
+    postgres_server: PostgresServer, clock: FakeClock
 ) -> None:
     with open_records(postgres_server.fresh_database(), clock=clock) as records:
         query = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"

@@ -3,41 +3,26 @@
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
 from lineside.core import InvalidError, NotFoundError, UnavailableError
 from lineside.store import Place, open_objects, open_place
+from tests.store.conftest import BucketServer
 
 Read = Callable[[str], bytes]
 
 
-class Server(Protocol):
-    """The fixture ``bucket_server``."""
-
-    endpoint: str
-
-    def url(self, bucket: str, prefix: str) -> str: ...
-
-
 @pytest.fixture(params=["file", "s3"])
 def place(
-    request: pytest.FixtureRequest, bucket_server: Server, tmp_path: Path
+    request: pytest.FixtureRequest, bucket_server: BucketServer, tmp_path: Path
 ) -> Iterator[tuple[Place, Read, str]]:
     """A place, how its bytes are read, and its address."""
     if request.param == "file":
         root = tmp_path / "place"
         yield open_place(f"file://{root}"), lambda n: (root / n).read_bytes(), f"file://{root}"
         return
-    import boto3
-
-    client = boto3.client(
-        "s3", endpoint_url=bucket_server.endpoint, region_name="us-east-1",
-        aws_access_key_id="line", aws_secret_access_key="side",  # noqa: S106  of this process
-    )  # fmt: skip
-    bucket = f"b-{uuid.uuid4().hex}"
-    client.create_bucket(Bucket=bucket)
+    bucket = bucket_server.fresh_bucket()
     url = bucket_server.url(bucket, "edge")
     objects = open_objects(url)
     yield open_place(url), lambda n: objects.read(n, most=1000), f"s3://{bucket}/edge"
@@ -72,7 +57,7 @@ def test_a_name_as_long_as_a_file_system_takes_is_taken(tmp_path: Path) -> None:
     assert (tmp_path / ("n" * 255)).read_bytes() == b"x"
 
 
-def test_a_bucket_that_is_not_there_is_told_apart(bucket_server: Server) -> None:
+def test_a_bucket_that_is_not_there_is_told_apart(bucket_server: BucketServer) -> None:
     place = open_place(bucket_server.url(f"b-{uuid.uuid4().hex}", ""))
     with pytest.raises(NotFoundError):
         place.put("a", b"x")

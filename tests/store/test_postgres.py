@@ -3,8 +3,6 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -28,18 +26,9 @@ from lineside.testing.store import (
     frame_row,
     log_entry,
 )
+from tests.store.conftest import PostgresServer
 
 pytestmark = pytest.mark.service
-
-
-class Server(Protocol):
-    """The fixture ``postgres_server``."""
-
-    folder: Path
-
-    def start(self) -> None: ...
-
-    def stop(self, mode: str = ...) -> None: ...
 
 
 @pytest.fixture
@@ -121,7 +110,9 @@ def test_appends_that_wait_for_each_other_are_told_to_redo(records: Records) -> 
     assert all(records.log.verify(source).entries == 2 for source in ("/a", "/b"))
 
 
-def test_a_server_that_was_away_is_used_again(records: Records, postgres_server: Server) -> None:
+def test_a_server_that_was_away_is_used_again(
+    records: Records, postgres_server: PostgresServer
+) -> None:
     records.log.append([log_entry(1)])
     postgres_server.stop("fast")
     try:
@@ -136,7 +127,7 @@ def test_a_server_that_was_away_is_used_again(records: Records, postgres_server:
 
 
 def test_a_server_that_goes_away_inside_a_transaction_keeps_nothing_of_it(
-    records: Records, postgres_server: Server
+    records: Records, postgres_server: PostgresServer
 ) -> None:
 
     def write_while_it_dies() -> None:
@@ -154,7 +145,7 @@ def test_a_server_that_goes_away_inside_a_transaction_keeps_nothing_of_it(
 
 
 def test_three_ways_to_fail_at_the_start_are_told_apart(
-    postgres_server: Server, clock: FakeClock
+    postgres_server: PostgresServer, clock: FakeClock
 ) -> None:
     host = f"?host={postgres_server.folder}"
     with pytest.raises(NotFoundError, match="no such database"):

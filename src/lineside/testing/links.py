@@ -260,13 +260,15 @@ class BusContract:
             join("one").subscribe((pattern,))
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
+def wait_until(
+    holds: Callable[[], object], *, within_s: float = LONG_S, why: str = "did not happen in time"
+) -> None:
     """Return when it holds; fail after a long while."""
     pause = threading.Event()
     clock = SystemClock()
-    deadline_s = clock.monotonic() + LONG_S
+    deadline_s = clock.monotonic() + within_s
     while not holds():
-        assert clock.monotonic() < deadline_s, "did not happen in time"
+        assert clock.monotonic() < deadline_s, why
         pause.wait(0.02)
 
 

@@ -1,7 +1,7 @@
 """A job service over memory, with things and groups, and a device that asks it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 
 from lineside.fleet import JobService, NewJob, ThingDirectory
 from lineside.fleet.jobs.wire import JobMessage
-from lineside.store import Records, open_records
+from lineside.store import Records
 from lineside.testing import FakeClock
 
 DOCUMENT = {"type": "new_model", "model_name": "unet", "model_version": "4"}
@@ -99,12 +99,6 @@ def many(desk: Desk, count: int) -> list[str]:
     for thing in things:
         desk.directory.add(thing, groups=("many",))
     return things
-
-
-@pytest.fixture
-def records(clock: FakeClock) -> Iterator[Records]:
-    with open_records("memory://", clock=clock) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from lineside.core import NotFoundError, UnavailableError
 from lineside.hub.config import FunctionConfig
@@ -21,14 +19,7 @@ pytestmark = pytest.mark.service
 @pytest.fixture
 def bucket(bucket_server: BucketServer, function: FunctionConfig, store: Path) -> FunctionConfig:
     """The pictures of the store in a bucket."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=bucket_server.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="line",
-        aws_secret_access_key="side",  # noqa: S106  the test server's
-        config=Config(retries={"max_attempts": 0}),
-    )
+    client = bucket_server.client
     client.create_bucket(Bucket="bins")
     for path in sorted(store.rglob("*.*")):
         name = f"abid/{path.relative_to(store).as_posix()}"
