@@ -56,6 +56,7 @@ from lineside.streams.event import (
     written_time,
 )
 from lineside.streams.rules.contract import Record, moment
+from lineside.vision.prediction import AnomalyAnswer, BoxAnswer, CountAnswer, LabelAnswer
 
 TICK_TYPE = "lineside.tick.v1"
 """An entry of the log that says only that time has passed; see docs/adr/0015."""
@@ -316,41 +317,9 @@ class _Frame(msgspec.Struct):
     sequence: int = 0
 
 
-class _Label(msgspec.Struct):
-    name: str
-    region: str
-    label: str
-    probability: float
-    decision: str
-
-
-class _Box(msgspec.Struct):
-    label: str
-    x0_px: float
-    y0_px: float
-    x1_px: float
-    y1_px: float
-    probability: float
-    decision: str = "present"
-
-
-class _Count(msgspec.Struct):
-    value: int
-    low: int
-    high: int
-    more: bool = False
-    decision: str = "unsure"
-
-
 class _Mask(msgspec.Struct):
     share: float
     areas_px: tuple[int, ...] = ()
-
-
-class _Anomaly(msgspec.Struct):
-    score: float
-    limit: float
-    decision: str
 
 
 class _Prediction(msgspec.Struct):
@@ -360,11 +329,11 @@ class _Prediction(msgspec.Struct):
     state: str
     package: str
     device: str = ""
-    labels: tuple[_Label, ...] = ()
-    boxes: tuple[_Box, ...] = ()
-    count: _Count | None = None
+    labels: tuple[LabelAnswer, ...] = ()
+    boxes: tuple[BoxAnswer, ...] = ()
+    count: CountAnswer | None = None
     mask: _Mask | None = None
-    anomaly: _Anomaly | None = None
+    anomaly: AnomalyAnswer | None = None
 
 
 class _PredictionEvent(msgspec.Struct):
@@ -415,14 +384,14 @@ def _top(told: _Prediction) -> Iterable[dict[str, Scalar]]:
     return (_label(max(told.labels, key=_probability)),)
 
 
-def _probability(answer: _Label) -> float:
+def _probability(answer: LabelAnswer) -> float:
     return answer.probability
 
 
-def _label(answer: _Label) -> dict[str, Scalar]:
+def _label(answer: LabelAnswer) -> dict[str, Scalar]:
     return {
         "answer": "label", "name": answer.name, "region": answer.region, "label": answer.label,
-        "probability": answer.probability, "decision": answer.decision,
+        "probability": answer.probability, "decision": answer.decision.value,
     }  # fmt: skip
 
 
@@ -433,10 +402,10 @@ def _each(told: _Prediction) -> Iterable[dict[str, Scalar]]:
     return found or ({"answer": "none"},)
 
 
-def _box(box: _Box) -> dict[str, Scalar]:
+def _box(box: BoxAnswer) -> dict[str, Scalar]:
     return {
         "answer": "box", "label": box.label, "probability": box.probability,
-        "decision": box.decision, "x0_px": box.x0_px, "y0_px": box.y0_px, "x1_px": box.x1_px,
+        "decision": box.decision.value, "x0_px": box.x0_px, "y0_px": box.y0_px, "x1_px": box.x1_px,
         "y1_px": box.y1_px, "x_px": (box.x0_px + box.x1_px) / 2,
         "y_px": (box.y0_px + box.y1_px) / 2,
     }  # fmt: skip
@@ -448,14 +417,14 @@ def _wholes(told: _Prediction) -> Iterator[dict[str, Scalar]]:
     if count is not None:
         yield {
             "answer": "count", "value": count.value, "low": count.low, "high": count.high,
-            "more": count.more, "decision": count.decision,
+            "more": count.more, "decision": count.decision.value,
         }  # fmt: skip
     if mask is not None:
         yield {"answer": "mask", "share": mask.share, "pieces": len(mask.areas_px)}
     if anomaly is not None:
         yield {
             "answer": "anomaly", "score": anomaly.score, "limit": anomaly.limit,
-            "decision": anomaly.decision,
+            "decision": anomaly.decision.value,
         }  # fmt: skip
 
 
