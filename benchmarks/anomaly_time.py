@@ -33,7 +33,7 @@ from lineside.core import SystemClock
 from lineside.models import OnnxEngine, Package, Predictor
 from lineside.vision import Frame, decode_picture, fitted, grey_of, open_frame, prepare
 from lineside.vision.picture import grey_health
-from lineside.vision.pose import PoseFinder, silhouette
+from lineside.vision.pose import PoseEstimator, silhouette
 
 SET = "mvtec-screw"
 FEATURES, MAP = "features", "map"
@@ -127,7 +127,7 @@ def judge(package: Package, pictures: list[Frame]) -> Stopwatch:
     if settings.pose is None:
         raise SystemExit("the package does not lay parts into one place")
     template = decode_picture(package.file(settings.pose.template_file), max_bytes=MOST_BYTES)
-    finder = PoseFinder(settings.pose, template)
+    finder = PoseEstimator(settings.pose, template)
     network = package.file(manifest.engine.file)
     size = (1, 3, settings.height_px, settings.width_px)
     whole = OnnxEngine(network, crops=size, where="network", outputs=(MAP,))

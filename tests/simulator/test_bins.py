@@ -118,7 +118,7 @@ def test_every_shape_has_an_outline_and_a_surface() -> None:
 
 def test_a_folder_holds_pictures_records_and_the_truth(tmp_path: Path) -> None:
     told: list[int] = []
-    truth = write_bins(tmp_path, pictures=12, seed=3, told=told.append)
+    truth = write_bins(tmp_path, pictures=12, seed=3, progress=told.append)
     assert told == list(range(1, 13))
     assert len(list((tmp_path / "bin-images").glob("*.jpg"))) == 12
     found = load_source(truth)

@@ -68,7 +68,7 @@ class Factory:
     @property
     def pieces(self) -> list[str]:
         held = [place.piece for place in self.state.places] + [self.state.hand]
-        held += [away.piece for away in self.state.away]
+        held += [piece for piece, _ in self.state.away]
         return sorted(piece.id for piece in held if piece is not None)
 
     def states(self) -> list[OrderState]:
@@ -254,9 +254,9 @@ def test_an_order_heard_while_restocking_runs_afterwards() -> None:
 
 
 def test_an_agenda_out_of_order_is_an_error_and_not_a_lost_piece() -> None:
-    from lineside.simulator.warehouse.state import ScheduledAct, Ship
+    from lineside.simulator.warehouse.state import Transfer
 
-    state = FactoryState(places=(Place(),) * 9, agenda=(ScheduledAct(at_s=0, act=Ship()),))
+    state = FactoryState(places=(Place(),) * 9, agenda=((0.0, Transfer.OUT),))
     with pytest.raises(LookupError, match="no piece"):
         step(state, Moment(at=FakeClock().now(), s=1), pace=Pace())
 

@@ -144,7 +144,7 @@ def test_a_folder_holds_every_label_and_the_pictures_of_a_sock_in_one_group(
     tmp_path: Path,
 ) -> None:
     told: list[int] = []
-    truth = write_socks(tmp_path, pictures=42, seed=3, told=told.append)
+    truth = write_socks(tmp_path, pictures=42, seed=3, progress=told.append)
     assert told == list(range(1, 43))
     found = load_source(truth)
     assert found.skipped == ()

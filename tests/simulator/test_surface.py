@@ -127,7 +127,7 @@ def test_a_picture_follows_from_its_part_and_every_fault_can_be_seen(seed: int) 
 
 def test_a_folder_has_both_layouts_and_the_truth(tmp_path: Path) -> None:
     told: list[int] = []
-    truth = write_surface(tmp_path, pictures=10, seed=3, faulty_share=0.5, told=told.append)
+    truth = write_surface(tmp_path, pictures=10, seed=3, faulty_share=0.5, progress=told.append)
     assert told == list(range(1, 11))
     known = walk(10, seed=3, faulty_share=0.5)
     rows = list(csv.DictReader(truth.read_text().splitlines()))

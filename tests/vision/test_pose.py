@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError
 from lineside.vision.geometry import apply, invert, rotation_of
-from lineside.vision.pose import Pose, PoseFinder, Silhouette, laid_level, silhouette
+from lineside.vision.pose import Pose, PoseEstimator, Silhouette, laid_level, silhouette
 
 WIDTH, HEIGHT = 192, 96
 MARKS = np.array([[30.0, 48.0], [160.0, 40.0], [96.0, 48.0]])
@@ -36,7 +36,7 @@ def key(
     return np.asarray(np.clip((ground - laid) * light, 0, 255), np.uint8)
 
 
-def finder(*, correlation_min: float = 0.4, reductions: tuple[int, ...] = (4, 2)) -> PoseFinder:
+def finder(*, correlation_min: float = 0.4, reductions: tuple[int, ...] = (4, 2)) -> PoseEstimator:
     found = silhouette(key())
     assert isinstance(found, Silhouette)
     start = laid_level(found, width_px=WIDTH, height_px=HEIGHT, zoom=1.0)
@@ -51,7 +51,7 @@ def finder(*, correlation_min: float = 0.4, reductions: tuple[int, ...] = (4, 2)
         correlation_min=correlation_min,
         reductions=reductions,
     )
-    return PoseFinder(pose, np.dstack([np.asarray(seen, np.uint8)] * 3))
+    return PoseEstimator(pose, np.dstack([np.asarray(seen, np.uint8)] * 3))
 
 
 @settings(max_examples=20, deadline=None)
@@ -130,7 +130,7 @@ def test_a_round_part_is_tried_in_many_turns() -> None:
     spin = np.asarray(cv2.getRotationMatrix2D((100, 100), 75, 1), np.float64)
     turned = np.asarray(cv2.warpAffine(disc, spin, (200, 200), borderValue=200), np.uint8)
     pose = Pose(template_file="p.png", zoom=1.0, area_low=1, area_high=500, correlation_min=0.3)
-    finds = PoseFinder(pose, np.dstack([disc] * 3))
+    finds = PoseEstimator(pose, np.dstack([disc] * 3))
     posed = finds.find(turned)
     assert posed.matrix is not None
     hole = apply(posed.matrix, np.array([[130.0, 100.0]]))[0]

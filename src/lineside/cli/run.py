@@ -227,12 +227,12 @@ def _write(solution: str, out: Path, *, pictures: int, seed: int, faulty_share: 
             say(f"{100 * number // pictures} %, {number} pictures")
 
     if solution == "bins":
-        truth = write_bins(out, pictures=pictures, seed=seed, told=tell)
+        truth = write_bins(out, pictures=pictures, seed=seed, progress=tell)
     elif solution == "socks":
-        truth = write_socks(out, pictures=pictures, seed=seed, told=tell)
+        truth = write_socks(out, pictures=pictures, seed=seed, progress=tell)
     else:
         truth = write_surface(
-            out, pictures=pictures, seed=seed, faulty_share=faulty_share, told=tell
+            out, pictures=pictures, seed=seed, faulty_share=faulty_share, progress=tell
         )
     show(
         {"folder": str(out), "pictures": pictures, "truth": str(truth)}, as_json=False, text=_where

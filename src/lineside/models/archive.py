@@ -432,5 +432,5 @@ def with_sbom(
         libraries=libraries_here() if libraries is None else libraries,
         original="" if manifest.parity is None else manifest.parity.original,
     )
-    told = replace(manifest, targets=manifest.targets or PLATFORMS, sbom_file=SBOM_FILE)
-    return told, {**files, SBOM_FILE: sbom_bytes(inside)}
+    extended = replace(manifest, targets=manifest.targets or PLATFORMS, sbom_file=SBOM_FILE)
+    return extended, {**files, SBOM_FILE: sbom_bytes(inside)}

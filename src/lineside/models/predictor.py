@@ -170,8 +170,8 @@ class _Work:
 
     verdict: Verdict
     health: HealthFigures
-    placed: Registered
-    said: HeadOutput = HeadOutput()  # noqa: RUF009  a frozen record
+    registered: Registered
+    output: HeadOutput = HeadOutput()  # noqa: RUF009  a frozen record
     times: StageTimes = StageTimes()  # noqa: RUF009  a frozen record
 
 
@@ -237,9 +237,9 @@ class Predictor:
             seat.repeats = repeated(seat.repeats, frame)
             verdict = judge_repeats(self.manifest.health, repeats=seat.repeats.count)
             work = self._judge(frame, template, verdict=verdict, registrar=seat.registrar)
-            ended_s = self._clock.monotonic()
-        total_ms = (ended_s - started_s) * 1000 + decode_ms
-        return self._prediction(frame, work, device=device, decode_ms=decode_ms, total_ms=total_ms)
+        return self._prediction(
+            frame, work, device=device, decode_ms=decode_ms, started_s=started_s
+        )
 
     def predict_single(
         self,
@@ -254,26 +254,27 @@ class Predictor:
         with self._lock:
             started_s = self._clock.monotonic()
             work = self._judge(frame, template, verdict=Verdict(), registrar=self._registrar)
-            ended_s = self._clock.monotonic()
-        total_ms = (ended_s - started_s) * 1000 + decode_ms
-        return self._prediction(frame, work, device=device, decode_ms=decode_ms, total_ms=total_ms)
+        return self._prediction(
+            frame, work, device=device, decode_ms=decode_ms, started_s=started_s
+        )
 
     def _prediction(
-        self, frame: Frame, work: _Work, *, device: str, decode_ms: float, total_ms: float
+        self, frame: Frame, work: _Work, *, device: str, decode_ms: float, started_s: float
     ) -> Prediction:
+        total_ms = (self._clock.monotonic() - started_s) * 1000 + decode_ms
         return Prediction(
             frame=frame.ref,
             inspection=self.manifest.inspection,
             task=self.manifest.task,
             state=work.verdict.state,
-            labels=work.said.labels,
-            boxes=work.said.boxes,
-            count=work.said.count,
-            mask=work.said.mask,
-            anomaly=work.said.anomaly,
+            labels=work.output.labels,
+            boxes=work.output.boxes,
+            count=work.output.count,
+            mask=work.output.mask,
+            anomaly=work.output.anomaly,
             package=self._package.digest,
             dataset=self.manifest.lineage.dataset,
-            registration=work.placed.figures,
+            registration=work.registered.figures,
             health=work.health,
             latency_ms=replace(work.times, decode=decode_ms, total=total_ms),
             device=device,
@@ -297,25 +298,16 @@ class Predictor:
             0-1: the share of a place's support in the strongest support for or against it anywhere.
             Empty where the picture's place cannot be found.
         """
-        self._check_template(frame, template)
         with self._lock:
-            placed = _place(self._registrar, grey_of(frame.image))
-            if placed.figures.state == "moved":
-                return {}
-            return self._head.explain(
-                HeadInput(image=frame.image, matrix=placed.matrix, template=template)
-            )
+            registration, place = self._single(frame, template)
+            return {} if registration.state == "moved" else self._head.explain(place)
 
     def heat(
         self, frame: Frame, *, template: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32] | None:
         """The map of defects in the task's own unit; see ``TaskHead.heat``."""
-        self._check_template(frame, template)
         with self._lock:
-            placed = _place(self._registrar, grey_of(frame.image))
-            return self._head.heat(
-                HeadInput(image=frame.image, matrix=placed.matrix, template=template)
-            )
+            return self._head.heat(self._single(frame, template)[1])
 
     def crops(
         self, frame: Frame, *, template: NDArray[np.uint8] | None = None
@@ -325,18 +317,24 @@ class Predictor:
         Raises:
             InvalidError: the picture's place cannot be found, or its template is missing.
         """
-        self._check_template(frame, template)
         with self._lock:
-            placed = _place(self._registrar, grey_of(frame.image))
-            if placed.figures.state == "moved":
+            registration, place = self._single(frame, template)
+            if registration.state == "moved":
                 raise InvalidError(
-                    f"the picture is not placed: {placed.figures.reason}",
+                    f"the picture is not placed: {registration.reason}",
                     where=frame.camera,
                     fix="Use a picture of the place the package was trained for.",
                 )
-            return self._head.crops(
-                HeadInput(image=frame.image, matrix=placed.matrix, template=template)
-            )
+            return self._head.crops(place)
+
+    def _single(
+        self, frame: Frame, template: NDArray[np.uint8] | None
+    ) -> tuple[RegistrationFigures, HeadInput]:
+        """The place of a picture by itself, and what the head takes of it."""
+        self._check_template(frame, template)
+        registered = _place(self._registrar, grey_of(frame.image))
+        place = HeadInput(image=frame.image, matrix=registered.matrix, template=template)
+        return registered.figures, place
 
     def _check_template(self, frame: Frame, template: NDArray[np.uint8] | None) -> None:
         if not self.manifest.template:
@@ -384,24 +382,24 @@ class Predictor:
         return self._head.golden(HeadInput(image=image, matrix=matrix, template=template))
 
     def _golden_difference(self, golden: Golden) -> float:
-        said = self.golden_answer(golden)
+        answer = self.golden_answer(golden)
         wanted = np.array(golden.logits, np.float64)
-        if wanted.shape != said.shape:
+        if wanted.shape != answer.shape:
             raise InvalidError(
-                f"the engine answers {said.shape}, the manifest promises {wanted.shape}",
+                f"the engine answers {answer.shape}, the manifest promises {wanted.shape}",
                 where=golden.file,
                 fix="Export the package again.",
             )
-        return float(np.abs(said - wanted).max())
+        return float(np.abs(answer - wanted).max())
 
     def _golden_place(self, image: NDArray[np.uint8], golden: Golden) -> NDArray[np.float64] | None:
         if self._registrar is None:
             return None
-        placed = self._registrar.register(image)
-        if placed.matrix is None:
-            reason = placed.figures.reason
+        registered = self._registrar.register(image)
+        if registered.matrix is None:
+            reason = registered.figures.reason
             raise RefusedError(f"a golden picture is not placed: {reason}", where=golden.file)
-        return placed.matrix
+        return registered.matrix
 
     def _seat(self, camera: str) -> _Seat:
         seat = self._seats.pop(camera, None)
@@ -424,36 +422,36 @@ class Predictor:
         limits, start_s = self.manifest.health, self._clock.monotonic()
         grey = grey_of(frame.image)
         health = grey_health(grey)
-        work = _Work(verdict=verdict, health=health, placed=_NOWHERE)
+        work = _Work(verdict=verdict, health=health, registered=_NOWHERE)
         if work.verdict.state is not PictureState.OK:
             return work
         seen_s = self._clock.monotonic()
-        work.placed = _place(registrar, grey)
-        work.verdict = judge_place(work.placed.figures, health, limits=limits)
+        work.registered = _place(registrar, grey)
+        work.verdict = judge_place(work.registered.figures, health, limits=limits)
         placed_s = self._clock.monotonic()
         work.times = StageTimes(
             prepare=(seen_s - start_s) * 1000, register=(placed_s - seen_s) * 1000
         )
         if work.verdict.state is PictureState.OK:
-            place = HeadInput(image=frame.image, matrix=work.placed.matrix, template=template)
+            place = HeadInput(image=frame.image, matrix=work.registered.matrix, template=template)
             self._answer(work, place)
         return work
 
     def _answer(self, work: _Work, place: HeadInput) -> None:
         start_s = self._clock.monotonic()
-        said = self._head.answer(place)
-        work.health = replace(work.health, feature_distance=said.distance)
+        output = self._head.answer(place)
+        work.health = replace(work.health, feature_distance=output.distance)
         work.verdict = judge_features(work.health, self.manifest.health)
-        if said.reason:
-            work.verdict = Verdict(state=PictureState.CAMERA_MOVED, reason=said.reason)
+        if output.reason:
+            work.verdict = Verdict(state=PictureState.CAMERA_MOVED, reason=output.reason)
         if work.verdict.state is PictureState.OK:
-            work.said = said
+            work.output = output
         spent_ms = (self._clock.monotonic() - start_s) * 1000
         work.times = replace(
             work.times,
-            prepare=work.times.prepare + said.prepare_ms,
-            infer=said.infer_ms,
-            decide=max(0.0, spent_ms - said.prepare_ms - said.infer_ms),
+            prepare=work.times.prepare + output.prepare_ms,
+            infer=output.infer_ms,
+            decide=max(0.0, spent_ms - output.prepare_ms - output.infer_ms),
         )
 
 

@@ -117,16 +117,16 @@ def quantise(
         raise InvalidError("no calibration picture", where="data", fix="Name training pictures.")
     model = _named(network)
     found = _layers(model)
-    taken = [node for layer, node in found if rung.takes(layer)]
-    if not taken:
+    chosen = [node for layer, node in found if rung.takes(layer)]
+    if not chosen:
         raise InvalidError(
             f"nothing to quantise when {rung.kept} stays in fp32",
             where="network",
             fix="Use the fp32 package.",
         )
-    names = _with_neighbours(model, taken)
+    names = _with_neighbours(model, chosen)
     made = _quantised(model, crops, names=names, bits=bits)
-    return Quantised(network=made, layers=len(found), reduced=len(taken))
+    return Quantised(network=made, layers=len(found), reduced=len(chosen))
 
 
 def _named(network: bytes) -> Any:  # noqa: ANN401  untyped library
@@ -166,10 +166,10 @@ def _layers(model: Any) -> list[tuple[Layer, Any]]:  # noqa: ANN401  untyped lib
     ]
 
 
-def _with_neighbours(model: Any, taken: Sequence[Any]) -> list[str]:  # noqa: ANN401  untyped library
+def _with_neighbours(model: Any, chosen: Sequence[Any]) -> list[str]:  # noqa: ANN401  untyped library
     """Names of convolutions, the bounds right behind them, and sums of nothing but these."""
-    names = [node.name for node in taken]
-    ready = {node.output[0] for node in taken}
+    names = [node.name for node in chosen]
+    ready = {node.output[0] for node in chosen}
     for node in model.graph.node:  # in the order of computation (ONNX IR, "Graphs")
         bound = node.op_type in _BOUNDS and node.input[0] in ready
         summed = node.op_type == "Add" and all(each in ready for each in node.input)

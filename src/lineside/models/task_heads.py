@@ -45,8 +45,8 @@ from lineside.vision.masks import (
     on_picture,
     set_pixels,
 )
-from lineside.vision.pose import PoseFinder
-from lineside.vision.prepare import activation_on_picture, beside_template
+from lineside.vision.pose import PoseEstimator
+from lineside.vision.prepare import activation_on_picture, with_template
 
 TILE_PX = 1536
 MARGIN_PX = 128
@@ -329,7 +329,7 @@ class AnomalyTaskHead(TaskHead):
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
         self._rule = _ruled(package.manifest.anomaly, package)
-        self._poses = _pose_finder(package)
+        self._poses = _pose_estimator(package)
         crops = (1, 3, *_input_size(package))
         super().__init__(package, clock=clock, engine=engine, crops=crops)
 
@@ -376,7 +376,7 @@ class AnomalyTaskHead(TaskHead):
         )
 
 
-def _pose_finder(package: Package) -> PoseFinder | None:
+def _pose_estimator(package: Package) -> PoseEstimator | None:
     settings = package.manifest.prepare
     if settings.pose is None:
         return None
@@ -389,7 +389,7 @@ def _pose_finder(package: Package) -> PoseFinder | None:
             where=package.manifest.name,
             fix=_FIX,
         )
-    return PoseFinder(settings.pose, template)
+    return PoseEstimator(settings.pose, template)
 
 
 class ObjectTaskHead(TaskHead):
@@ -421,7 +421,7 @@ class ObjectTaskHead(TaskHead):
             raise InvalidError(
                 "no template", where=self._manifest.name, fix="Hand in the picture's template."
             )
-        return beside_template(crops, prepare(place.template, self._settings))
+        return with_template(crops, prepare(place.template, self._settings))
 
     def _maps(self, crops: Floats) -> list[Floats]:
         """Objectness, geometry and classes of the whole input, each (channels, h, w)."""

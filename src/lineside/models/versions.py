@@ -222,9 +222,9 @@ class ModelVersions:
                 where=f"{group}/{number}",
                 fix="Say why." if needs_reason else "Hand in the package.",
             )
-        document, kept = self._kept(group, number)
-        _check_follows(kept, to)
-        return self._put(document, replace(kept, creation=to, creation_reason=reason))
+        document, current = self._current(group, number)
+        _check_follows(current, to)
+        return self._put(document, replace(current, creation=to, creation_reason=reason))
 
     def complete(
         self, group: str, number: int, *, package: bytes, metrics: Mapping[str, Metric]
@@ -235,13 +235,13 @@ class ModelVersions:
             InvalidError, RefusedError: no package.
             ConflictError: the version is not in progress.
         """
-        document, kept = self._kept(group, number)
-        _check_follows(kept, Creation.COMPLETED)
-        record = self._registry.add(package, by=kept.registered_by)
+        document, current = self._current(group, number)
+        _check_follows(current, Creation.COMPLETED)
+        record = self._registry.add(package, by=current.registered_by)
         return self._put(
             document,
             replace(
-                kept,
+                current,
                 digest=record.digest,
                 trained_by=record.manifest.lineage.trained_by,
                 creation=Creation.COMPLETED,
@@ -307,34 +307,36 @@ class ModelVersions:
                 where=f"{group}/{number}",
                 fix="Name who approves or rejects, and why.",
             )
-        document, kept = self._kept(group, number)
-        if kept.creation is not Creation.COMPLETED:
+        document, current = self._current(group, number)
+        if current.creation is not Creation.COMPLETED:
             raise ConflictError(
-                f"the version is {kept.creation}", where=kept.name, fix="Decide when it is there."
+                f"the version is {current.creation}",
+                where=current.name,
+                fix="Decide when it is there.",
             )
-        own = status is Status.APPROVED and made_by(kept, by)
+        own = status is Status.APPROVED and made_by(current, by)
         if own and approvers is Approvers.OTHERS:
             raise RefusedError(
-                f"{by} made {kept.name}: you can't approve your own version",
-                where=kept.name,
+                f"{by} made {current.name}: you can't approve your own version",
+                where=current.name,
                 fix="Ask another person who may approve.",
             )
         verdict = Verdict(status=status, by=by, at=self._clock.now(), reason=reason, own=own)
-        decided = replace(kept, status=status, verdicts=(*kept.verdicts, verdict))
+        decided = replace(current, status=status, verdicts=(*current.verdicts, verdict))
         return self._put(document, decided)
 
-    def _next(self, wished: ModelVersion) -> ModelVersion:
+    def _next(self, version: ModelVersion) -> ModelVersion:
         """Under the next number; a package that has one keeps it."""
         for _ in range(_TRIES):
-            there = self.of(wished.group)
-            same = (one for one in there if wished.digest and one.digest == wished.digest)
-            kept = next(same, None)
-            if kept is not None:
-                return kept
-            made = replace(wished, number=there[-1].number + 1 if there else 1)
+            there = self.of(version.group)
+            same = (one for one in there if version.digest and one.digest == version.digest)
+            current = next(same, None)
+            if current is not None:
+                return current
+            made = replace(version, number=there[-1].number + 1 if there else 1)
             if self._write(made):
                 return made
-        raise ConflictError("others register too", where=wished.group, fix="Do it again.")
+        raise ConflictError("others register too", where=version.group, fix="Do it again.")
 
     def _put(self, document: Document, changed: ModelVersion) -> ModelVersion:
         self._documents.put(
@@ -351,7 +353,7 @@ class ModelVersions:
             return False
         return True
 
-    def _kept(self, group: str, number: int) -> tuple[Document, ModelVersion]:
+    def _current(self, group: str, number: int) -> tuple[Document, ModelVersion]:
         document = self._document(group, number)
         return document, _version(document)
 
@@ -381,11 +383,11 @@ def check_group(group: str) -> None:
         )
 
 
-def _check_follows(kept: ModelVersion, to: Creation) -> None:
-    if to not in _NEXT[kept.creation]:
+def _check_follows(current: ModelVersion, to: Creation) -> None:
+    if to not in _NEXT[current.creation]:
         raise ConflictError(
-            f"the version is {kept.creation}, and {to} does not follow from that",
-            where=kept.name,
+            f"the version is {current.creation}, and {to} does not follow from that",
+            where=current.name,
             fix="Begin another version.",
         )
 

@@ -476,8 +476,10 @@ def _operated(network: bytes, wrapping: Wrapping) -> bytes:
 
 def _shapes(network: bytes, wrapping: Wrapping) -> dict[str, tuple[int, ...]]:
     """Shape of each output, found by asking the network once."""
-    said = _asked(network, np.zeros(_size(wrapping.input), np.float32), wrapping=wrapping)
-    return {name: each.shape for name, each in said.items()}
+    results = _network_outputs(
+        network, np.zeros(_size(wrapping.input), np.float32), wrapping=wrapping
+    )
+    return {name: each.shape for name, each in results.items()}
 
 
 def _size(wanted: WrapInput) -> tuple[int, int, int, int]:
@@ -489,14 +491,16 @@ def _size(wanted: WrapInput) -> tuple[int, int, int, int]:
 _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
-def _asked(network: bytes, values: NDArray[Any], *, wrapping: Wrapping) -> dict[str, NDArray[Any]]:
+def _network_outputs(
+    network: bytes, values: NDArray[Any], *, wrapping: Wrapping
+) -> dict[str, NDArray[Any]]:
     """Every output of the network as it came."""
     runtime = need("onnxruntime", extra="edge")
     try:
         session = runtime.InferenceSession(network, providers=["CPUExecutionProvider"])
         (taken,) = session.get_inputs()
         kind = _KINDS[taken.type]
-        said = session.run(None, {taken.name: values.astype(kind)})
+        results = session.run(None, {taken.name: values.astype(kind)})
     except KeyError as error:
         raise InvalidError(
             f"the network takes {error}", where=wrapping.name, fix=f"Use {', '.join(_KINDS)}."
@@ -507,7 +511,7 @@ def _asked(network: bytes, values: NDArray[Any], *, wrapping: Wrapping) -> dict[
             where=wrapping.name,
             fix="Set the input's layout and size to what the network takes.",
         ) from error
-    return {o.name: np.asarray(v) for o, v in zip(session.get_outputs(), said, strict=True)}
+    return {o.name: np.asarray(v) for o, v in zip(session.get_outputs(), results, strict=True)}
 
 
 def _classes(
@@ -715,10 +719,10 @@ def _compared(
     worst = 0.0
     for picture in pictures:
         crops = prepare(decode_picture(picture, max_bytes=_MOST_BYTES), _settings(wrapping.input))
-        (said,) = engine.run(crops, outputs=(ours,))
-        found = _asked(network, _their_input(crops, wrapping.input), wrapping=wrapping)
+        (results,) = engine.run(crops, outputs=(ours,))
+        found = _network_outputs(network, _their_input(crops, wrapping.input), wrapping=wrapping)
         own = found[theirs] if theirs else next(iter(found.values()))
-        worst = max(worst, _apart(said, own.astype(np.float32), wrapping=wrapping))
+        worst = max(worst, _apart(results, own.astype(np.float32), wrapping=wrapping))
     if not worst <= _BOUND:
         raise RefusedError(
             f"the package answers otherwise than the network, by {worst:.3g}",
@@ -739,18 +743,18 @@ def _their_input(crops: Floats, wanted: WrapInput) -> Floats:
 
 def _apart(ours: Floats, theirs: Floats, *, wrapping: Wrapping) -> float:
     """Largest difference, in logits or probabilities, whatever the network gives."""
-    wanted, said = wrapping.output, np.asarray(ours, np.float64)
+    wanted, results = wrapping.output, np.asarray(ours, np.float64)
     if wrapping.task == "classify":
-        own = theirs.reshape(said.shape)
+        own = theirs.reshape(results.shape)
         if wanted.form == "probabilities":
-            said = np.exp(said)
-            said = said / said.sum(axis=1, keepdims=True)
+            results = np.exp(results)
+            results = results / results.sum(axis=1, keepdims=True)
     else:
         own = theirs.transpose(0, 3, 1, 2) if wanted.layout == "NHWC" else theirs
         if wrapping.task == "segment":
             own = _one_channel(own, wrapping)
-            said = 1 / (1 + np.exp(-said)) if wanted.form == "probabilities" else said
-    return float(np.abs(said - own).max())
+            results = 1 / (1 + np.exp(-results)) if wanted.form == "probabilities" else results
+    return float(np.abs(results - own).max())
 
 
 def _one_channel(maps: Floats, wrapping: Wrapping) -> Floats:
@@ -770,8 +774,8 @@ def _golden(
         suffix = ".png" if encoded.startswith(b"\x89PNG") else ".jpeg"
         name = f"golden/{number}{suffix}"
         image = decode_picture(encoded, max_bytes=_MOST_BYTES)
-        said = head.golden(HeadInput(image=image))
-        rows = tuple(tuple(float(value) for value in row) for row in said)
+        results = head.golden(HeadInput(image=image))
+        rows = tuple(tuple(float(value) for value in row) for row in results)
         golden.append(Golden(file=name, digest=digest_of(encoded), logits=rows))
         files[name] = encoded
     return tuple(golden), files

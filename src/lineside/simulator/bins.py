@@ -3,8 +3,6 @@
 Image of a bin: walls, goods one before the other, bands across, light, noise.
 """
 
-import csv
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,7 +14,14 @@ from numpy.typing import NDArray
 
 from lineside.core import Clock, encode
 from lineside.links import Bus
-from lineside.simulator.playback import LineSettings, Shot, SimulationResult, Stop, show_shots
+from lineside.simulator.playback import (
+    LineSettings,
+    Shot,
+    SimulationResult,
+    Stop,
+    show_shots,
+    write_truth,
+)
 
 Kind = Literal["carton", "bottle", "ball", "book", "pouch", "tin"]
 Pattern = Literal["plain", "stripes", "dots", "checks", "label"]
@@ -200,15 +205,15 @@ class View:
 def views(seed: int) -> Iterator[View]:
     """The walk, without end."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
-    standing = _new_bin(1, rng)
+    current = _new_bin(1, rng)
     number = 1
     while True:
-        yield View(number=number, bin=standing, seed=int(rng.integers(2**31)))
+        yield View(number=number, bin=current, seed=int(rng.integers(2**31)))
         number += 1
         if rng.random() < _STAYS:
-            standing = _after(standing, rng)
+            current = _after(current, rng)
         else:
-            standing = _new_bin(standing.number + 1, rng)
+            current = _new_bin(current.number + 1, rng)
 
 
 def _new_bin(number: int, rng: np.random.Generator) -> Bin:
@@ -225,16 +230,16 @@ def _new_bin(number: int, rng: np.random.Generator) -> Bin:
     )
 
 
-def _after(standing: Bin, rng: np.random.Generator) -> Bin:
+def _after(current: Bin, rng: np.random.Generator) -> Bin:
     """The same bin once a hand was in it."""
-    items = tuple(moved(item, rng=rng, by=_HAND) for item in standing.items)
+    items = tuple(moved(item, rng=rng, by=_HAND) for item in current.items)
     deed = rng.random()
     if deed < _PICK and items:
         gone = int(rng.integers(len(items)))
         items = items[:gone] + items[gone + 1 :]
     elif _PICK <= deed < _PICK + _STOW and len(items) < MOST_ITEMS:
         items = _stowed(items, rng)
-    return replace(standing, items=items)
+    return replace(current, items=items)
 
 
 def _stowed(items: tuple[Item, ...], rng: np.random.Generator) -> tuple[Item, ...]:
@@ -542,12 +547,11 @@ def _shots(seed: int) -> Iterator[Shot]:
         )
 
 
-TRUTH_FILE = "truth.csv"
 _INCHES = 20.0
 
 
 def write_bins(
-    folder: Path, *, pictures: int, seed: int, told: Callable[[int], None] = lambda _: None
+    folder: Path, *, pictures: int, seed: int, progress: Callable[[int], None] = lambda _: None
 ) -> Path:
     """Render pictures 1 to ``pictures`` of the walk of this seed into a folder.
 
@@ -555,25 +559,22 @@ def write_bins(
         folder: made when absent; files of the same names are replaced.
         pictures: how many.
         seed: of the walk; the same seed writes the same bytes.
-        told: called with the number of each picture written.
+        progress: called with the number of each picture written.
 
     Returns:
         The path of ``truth.csv``.
     """
     for name in ("bin-images", "metadata"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[tuple[object, ...]] = [("file", "count", "group", "recorded")]
     for view in islice(views(seed), pictures):
         file = f"bin-images/{file_stem(view.number)}.jpg"
         (folder / file).write_bytes(encode_view(view))
         record = folder / "metadata" / f"{file_stem(view.number)}.json"
         record.write_bytes(encode(record_of(view)))
         rows.append((file, view.bin.count, view.bin.part, view.bin.recorded))
-        told(view.number)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("file", "count", "group", "recorded"), *rows])
-    (folder / TRUTH_FILE).write_text(text.getvalue())
-    return folder / TRUTH_FILE
+        progress(view.number)
+    return write_truth(folder, rows)
 
 
 def file_stem(number: int) -> str:

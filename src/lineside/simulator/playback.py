@@ -5,20 +5,24 @@ QoS 1 messages do, the newest ``_WAITING`` of them.
 """
 
 import base64
+import csv
+import io
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol, TextIO
+from typing import Literal, Protocol
 
 from lineside.core import Clock, InvalidError, UnavailableError, digest_of, encode, rfc3339
 from lineside.core.factory import write_message
 from lineside.links import Bus, FrameMessage
 
 _MOST_DRIFT_PX = 20.0
+_MOST_FPS = 100.0
+TRUTH_FILE = "truth.csv"
 
 
 class Stop(Protocol):
@@ -57,7 +61,7 @@ class SimulateSettings:
         topic_prefix: stands before every topic, so that several lines can share a bus.
         teach: send so many frames of random racks, each after the ``f/i/stock`` of the same
             ``ts``, then end; 0 runs the factory.
-        truth: file of the simulator's notebook; "" keeps none.
+        truth: file of the ground truth; "" keeps none.
     """
 
     seed: int = 1
@@ -76,13 +80,9 @@ class SimulateSettings:
         _between(drift_px=self.drift_px, most=_MOST_DRIFT_PX)
         _between(blur_px=self.blur_px, most=5.0)
         _between(restock_after_s=self.restock_after_s, most=86_400.0)
-        for name, figure in (("seed", self.seed), ("frames", self.frames), ("teach", self.teach)):
-            if figure < 0:
-                raise InvalidError("0 or more", where=name, fix=f"Write {name} = 1.")
-        for name, rate, most in (("fps", self.fps, _MOST_FPS), ("speed", self.speed, 1000.0)):
-            if not 0 < rate <= most:
-                fix = f"Write {name} = 5."
-                raise InvalidError(f"above 0 and at most {most:g}", where=name, fix=fix)
+        _not_below_0(seed=self.seed, frames=self.frames, teach=self.teach)
+        _above_0(fps=self.fps, most=_MOST_FPS)
+        _above_0(speed=self.speed, most=1000.0)
 
 
 def _between(*, most: float, **figures: float) -> None:
@@ -91,16 +91,23 @@ def _between(*, most: float, **figures: float) -> None:
             raise InvalidError(f"between 0 and {most:g}", where=name, fix=f"Write {name} = 0.")
 
 
+def _not_below_0(**figures: int) -> None:
+    for name, figure in figures.items():
+        if figure < 0:
+            raise InvalidError("0 or more", where=name, fix=f"Write {name} = 1.")
+
+
+def _above_0(*, most: float, **figures: float) -> None:
+    for name, figure in figures.items():
+        if not 0 < figure <= most:
+            fix = f"Write {name} = 5."
+            raise InvalidError(f"above 0 and at most {most:g}", where=name, fix=fix)
+
+
 logger = logging.getLogger(__name__)
 
 _WAITING = 500
 _TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Message:
-    topic: str
-    payload: bytes
 
 
 class Outbox:
@@ -109,30 +116,30 @@ class Outbox:
     def __init__(self, bus: Bus, *, topic_prefix: str) -> None:
         self._bus = bus
         self._prefix = topic_prefix
-        self._waiting: deque[_Message] = deque(maxlen=_WAITING)
+        self._waiting: deque[tuple[str, bytes]] = deque(maxlen=_WAITING)
         self._lost = False
         self.dropped = 0
 
     def say(self, topic: str, payload: bytes) -> None:
         """Send with QoS 1, now or as soon as the broker is back, in order."""
         self.dropped += len(self._waiting) == _WAITING
-        self._waiting.append(_Message(topic=self._prefix + topic, payload=payload))
+        self._waiting.append((topic, payload))
         self.flush()
 
     def flush(self) -> None:
         """Send what waits."""
-        while self._waiting and self._publish(self._waiting[0], qos=1):
+        while self._waiting and self._publish(*self._waiting[0], qos=1):
             self._waiting.popleft()
 
     def show(self, topic: str, payload: bytes) -> bool:
         """Send a picture with QoS 0; False when it was dropped instead."""
-        return self._publish(_Message(topic=self._prefix + topic, payload=payload), qos=0)
+        return self._publish(topic, payload, qos=0)
 
-    def _publish(self, letter: _Message, *, qos: Literal[0, 1]) -> bool:
+    def _publish(self, topic: str, payload: bytes, *, qos: Literal[0, 1]) -> bool:
         if not self._bus.connected():
             return self._away("not connected")
         try:
-            self._bus.publish(letter.topic, letter.payload, qos=qos, timeout_s=_TIMEOUT_S)
+            self._bus.publish(self._prefix + topic, payload, qos=qos, timeout_s=_TIMEOUT_S)
         except UnavailableError as error:
             return self._away(error.message)
         if self._lost:
@@ -145,9 +152,6 @@ class Outbox:
             logger.warning("broker lost reason=%s", reason)
         self._lost = True
         return False
-
-
-_MOST_FPS = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,13 +186,8 @@ class LineSettings:
     truth: str = ""
 
     def __post_init__(self) -> None:
-        for name, figure in (("seed", self.seed), ("frames", self.frames)):
-            if figure < 0:
-                raise InvalidError("0 or more", where=name, fix=f"Write {name} = 1.")
-        if not 0 < self.fps <= _MOST_FPS:
-            raise InvalidError(
-                f"above 0 and at most {_MOST_FPS:g}", where="fps", fix="Write fps = 2."
-            )
+        _not_below_0(seed=self.seed, frames=self.frames)
+        _above_0(fps=self.fps, most=_MOST_FPS)
 
 
 def show_shots(
@@ -202,7 +201,7 @@ def show_shots(
     outbox = Outbox(bus, topic_prefix=settings.topic_prefix)
     sent = dropped = 0
     due_s = clock.monotonic()
-    with _opened(settings.truth) as truth:
+    with open_truth(settings.truth) as truth:
         for shot in islice(shots, settings.frames or None):
             stop.wait(max(0.0, due_s - clock.monotonic()))
             if stop.is_set():
@@ -211,29 +210,43 @@ def show_shots(
             if outbox.show(topic, _message(shot, ts=ts)):
                 sent += 1
                 digest = digest_of(shot.picture)
-                _note(truth, {"ts": ts, "digest": digest, "part": shot.part, **shot.true})
+                truth({"ts": ts, "digest": digest, "part": shot.part, **shot.true})
             else:
                 dropped += 1
             due_s = max(due_s + 1 / settings.fps, clock.monotonic())
-        _note(truth, {"end": True, "frames": sent, "dropped": dropped})
+        truth({"end": True, "frames": sent, "dropped": dropped})
     return SimulationResult(frames=sent, dropped=dropped)
 
 
 def _message(shot: Shot, *, ts: str) -> bytes:
-    data = "data:image/jpeg;base64," + base64.b64encode(shot.picture).decode()
+    data = picture_text(shot.picture)
     return write_message(FrameMessage(ts=ts, data=data, sequence=shot.number, part=shot.part))
 
 
-def _note(file: TextIO | None, line: Mapping[str, object]) -> None:
-    if file is not None:
-        file.write(encode(line).decode() + "\n")
-        file.flush()
-
-
 @contextmanager
-def _opened(path: str) -> Iterator[TextIO | None]:
+def open_truth(path: str) -> Iterator[Callable[[Mapping[str, object]], None]]:
+    """Writer of lines of a truth file, each flushed; with an empty path one that writes nothing."""
     if not path:
-        yield None
+        yield lambda _: None
         return
     with Path(path).open("w", encoding="utf-8") as file:
-        yield file
+
+        def write(line: Mapping[str, object]) -> None:
+            file.write(encode(line).decode() + "\n")
+            file.flush()
+
+        yield write
+
+
+def write_truth(folder: Path, rows: Iterable[Sequence[object]]) -> Path:
+    """Write ``truth.csv`` of a folder of pictures, its first row the names of its columns."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    path = folder / TRUTH_FILE
+    path.write_text(text.getvalue())
+    return path
+
+
+def picture_text(picture: bytes) -> str:
+    """A JPEG as the text that messages carry."""
+    return "data:image/jpeg;base64," + base64.b64encode(picture).decode()

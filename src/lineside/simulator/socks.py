@@ -3,8 +3,6 @@
 Images of the sorting table: a sock with its shadow, a hand, the light and the sensor.
 """
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -17,7 +15,14 @@ from numpy.typing import NDArray
 
 from lineside.core import Clock
 from lineside.links import Bus
-from lineside.simulator.playback import LineSettings, Shot, SimulationResult, Stop, show_shots
+from lineside.simulator.playback import (
+    LineSettings,
+    Shot,
+    SimulationResult,
+    Stop,
+    show_shots,
+    write_truth,
+)
 
 Design = Literal["Argyle", "Checks", "Dashes", "Dots", "Stripes", "Zigzag"]
 Floats = NDArray[np.float32]
@@ -451,7 +456,7 @@ def _with_sock(canvas: Floats, view: View) -> float:
     assert view.sock is not None and view.pose is not None  # noqa: PT018, S101  the caller asked
     cloth = _cloth(view.sock, view.laid)
     whole = float(cloth[..., 3].sum()) * view.pose.scale**2
-    place = _placed(view.pose)
+    place = _pose_matrix(view.pose)
     sock = cv2.warpAffine(cloth, place, (WIDTH_PX, HEIGHT_PX), flags=cv2.INTER_LINEAR)
     alpha = sock[..., 3:]
     share = float(alpha.sum()) / whole
@@ -461,7 +466,7 @@ def _with_sock(canvas: Floats, view: View) -> float:
     return min(1.0, share)
 
 
-def _placed(pose: Pose) -> NDArray[np.float64]:
+def _pose_matrix(pose: Pose) -> NDArray[np.float64]:
     import cv2
 
     middle = SIDE_PX / 2
@@ -674,7 +679,6 @@ def _shots(settings: SocksSettings) -> Iterator[Shot]:
         )
 
 
-TRUTH_FILE = "truth.csv"
 PICTURES = Path("pictures")
 
 _OF_EACH = 3
@@ -683,7 +687,7 @@ _HAND_ALONE = 0.4
 
 
 def write_socks(
-    folder: Path, *, pictures: int, seed: int, told: Callable[[int], None] = lambda _: None
+    folder: Path, *, pictures: int, seed: int, progress: Callable[[int], None] = lambda _: None
 ) -> Path:
     """Render labelled pictures, of each label equally many, into a folder.
 
@@ -691,23 +695,20 @@ def write_socks(
         folder: made when absent; files of the same names are replaced.
         pictures: how many.
         seed: of socks, tables and hands; the same seed writes the same bytes.
-        told: called with the number of each picture written.
+        progress: called with the number of each picture written.
 
     Returns:
         The path of ``truth.csv``.
     """
     for label in LABELS:
         (folder / PICTURES / label).mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("file", "label", "group"))
+    rows = [("file", "label", "group")]
     for number, (found, group) in enumerate(islice(labelled(seed), pictures), start=1):
         file = PICTURES / found.label / f"{number:05d}.jpg"
         (folder / file).write_bytes(encode_view(found.picture))
-        rows.writerow((str(file), found.label, group))
-        told(number)
-    (folder / TRUTH_FILE).write_text(text.getvalue())
-    return folder / TRUTH_FILE
+        rows.append((str(file), found.label, group))
+        progress(number)
+    return write_truth(folder, rows)
 
 
 def labelled(seed: int) -> Iterator[tuple[SockImage, str]]:

@@ -3,8 +3,6 @@
 Images of a part: belt, plate, light; and the mask of its faults.
 """
 
-import csv
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +14,14 @@ from numpy.typing import NDArray
 
 from lineside.core import Clock, InvalidError
 from lineside.links import Bus
-from lineside.simulator.playback import LineSettings, Shot, SimulationResult, Stop, show_shots
+from lineside.simulator.playback import (
+    LineSettings,
+    Shot,
+    SimulationResult,
+    Stop,
+    show_shots,
+    write_truth,
+)
 
 FaultKind = Literal["scratch", "dent", "stain"]
 Label = Literal["normal", "anomalous"]
@@ -258,7 +263,7 @@ def _dent(metal: Colour, fault: Fault, *, rng: np.random.Generator) -> Floats:
     """A dip: bright on the side that faces the lamp, dark on the other, its brushing bent."""
     import cv2
 
-    across, down = _around(fault, squash=float(rng.uniform(0.7, 1)))
+    across, down = _about_middle(fault, squash=float(rng.uniform(0.7, 1)))
     far = across**2 + down**2
     dip = np.exp(-2.2 * far).astype(np.float32)
     lamp = np.deg2rad(float(rng.uniform(225, 290)))
@@ -273,7 +278,7 @@ def _dent(metal: Colour, fault: Fault, *, rng: np.random.Generator) -> Floats:
     return np.asarray(far < 1, np.float32)
 
 
-def _around(fault: Fault, *, squash: float) -> tuple[Floats, Floats]:
+def _about_middle(fault: Fault, *, squash: float) -> tuple[Floats, Floats]:
     """Coordinates about a fault's middle, 1 at its rim."""
     half = fault.size * WIDTH_PX / 2
     turn = np.deg2rad(fault.turn_deg)
@@ -288,7 +293,7 @@ def _stain(metal: Colour, fault: Fault, *, rng: np.random.Generator) -> Floats:
     """Dried oil or water: an uneven blot, browner or bluer than the metal, dark at its rim."""
     import cv2
 
-    across, down = _around(fault, squash=float(rng.uniform(0.55, 0.95)))
+    across, down = _about_middle(fault, squash=float(rng.uniform(0.55, 0.95)))
     coarse = rng.standard_normal((HEIGHT_PX // 26 + 2, WIDTH_PX // 26 + 2)).astype(np.float32)
     ragged = cv2.resize(coarse, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_CUBIC)
     far = np.sqrt(across**2 + down**2) + 0.2 * ragged
@@ -328,7 +333,7 @@ def render_part(part: Part) -> PartImage:
     rng = np.random.default_rng(part.seed)
     metal, wrong = _plate(part, rng=rng)
     canvas = _belt(part, rng=rng)
-    place = _placed(part)
+    place = _pose_matrix(part)
     size = (VIEW_WIDTH_PX * _FINER, VIEW_HEIGHT_PX * _FINER)
     alpha = cv2.warpAffine(outline(), place, size, flags=cv2.INTER_LINEAR)[..., None]
     canvas *= (
@@ -364,7 +369,7 @@ def _plate(part: Part, *, rng: np.random.Generator) -> tuple[Floats, Floats]:
     return metal, wrong
 
 
-def _placed(part: Part) -> NDArray[np.float64]:
+def _pose_matrix(part: Part) -> NDArray[np.float64]:
     """From the plate's pixels to the view's, drawn finer."""
     import cv2
 
@@ -456,11 +461,8 @@ def _shots(settings: SurfaceSettings) -> Iterator[Shot]:
         )
 
 
-TRUTH_FILE = "truth.csv"
 CLASSES = Path("img-classification")
 PIXELS = Path("semantic-segmentation")
-
-_COLUMNS = ("file", "label", "mask", "group", "faults")
 
 
 def write_surface(
@@ -469,7 +471,7 @@ def write_surface(
     pictures: int,
     seed: int,
     faulty_share: float,
-    told: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Path:
     """Render the first parts of the walk of this seed into a folder.
 
@@ -478,7 +480,7 @@ def write_surface(
         pictures: how many.
         seed: of the walk; the same seed writes the same bytes.
         faulty_share: 0-1, how many parts have a fault.
-        told: called with the number of each picture written.
+        progress: called with the number of each picture written.
 
     Returns:
         The path of ``truth.csv``.
@@ -489,14 +491,11 @@ def write_surface(
     check_share(faulty_share)
     for name in (CLASSES / "normal", CLASSES / "anomalous", PIXELS / "images", PIXELS / "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(_COLUMNS)
+    rows: list[tuple[str, ...]] = [("file", "label", "mask", "group", "faults")]
     for part in islice(parts(seed, faulty_share=faulty_share), pictures):
-        rows.writerow(_written(folder, part))
-        told(part.number)
-    (folder / TRUTH_FILE).write_text(text.getvalue())
-    return folder / TRUTH_FILE
+        rows.append(_written(folder, part))
+        progress(part.number)
+    return write_truth(folder, rows)
 
 
 def _written(folder: Path, part: Part) -> tuple[str, ...]:

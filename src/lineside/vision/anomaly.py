@@ -112,15 +112,15 @@ def anomaly_score(cells: Floats, rule: AnomalyRule) -> float:
 def decide_anomaly(score: float, rule: AnomalyRule) -> AnomalyAnswer:
     """The picture's answer; always unsure where the rule is not usable."""
     if not rule.usable:
-        said = Decision.UNSURE
+        decision = Decision.UNSURE
     elif score > rule.limit:
-        said = Decision.PRESENT
+        decision = Decision.PRESENT
     else:
-        said = Decision.UNSURE if score > rule.unsure_above else Decision.ABSENT
+        decision = Decision.UNSURE if score > rule.unsure_above else Decision.ABSENT
     return AnomalyAnswer(
         score=min(score, _HIGHEST),
         limit=rule.limit,
-        decision=said,
+        decision=decision,
         reason="" if rule.usable else rule.reason,
     )
 

@@ -75,17 +75,17 @@ def draw_overlay(
     return canvas
 
 
-def _masked(canvas: NDArray[np.uint8], said: MaskAnswer) -> None:
+def _masked(canvas: NDArray[np.uint8], answer: MaskAnswer) -> None:
     """Tint and outline the pixels of a mask; one of another picture's size is left out."""
     import cv2
 
-    if canvas.shape[:2] != (said.height_px, said.width_px):
+    if canvas.shape[:2] != (answer.height_px, answer.width_px):
         return
-    mask = mask_of(said.rle, width_px=said.width_px, height_px=said.height_px)
+    mask = mask_of(answer.rle, width_px=answer.width_px, height_px=answer.height_px)
     tint = np.array(_MAGENTA, np.float32)
     canvas[mask] = np.rint(canvas[mask] * (1 - _TINT) + tint * _TINT).astype(np.uint8)
-    around, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, around, -1, _MAGENTA, _thick(canvas))
+    edge, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, edge, -1, _MAGENTA, _thick(canvas))
 
 
 def heat_layer(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -115,7 +115,7 @@ def _object(canvas: NDArray[np.uint8], box: BoxAnswer, *, counted: bool) -> None
         cv2.circle(canvas, middle, 2 + 2 * _thick(canvas), _INK, thickness=-1)
         cv2.circle(canvas, middle, 1 + 2 * _thick(canvas), colour, thickness=-1)
         return
-    around = np.array(
+    edge = np.array(
         [
             (box.x0_px, box.y0_px),
             (box.x1_px, box.y0_px),
@@ -124,7 +124,7 @@ def _object(canvas: NDArray[np.uint8], box: BoxAnswer, *, counted: bool) -> None
         ]
     )
     mark = "? " if box.decision is Decision.UNSURE else ""
-    _outlined(canvas, around, text=f"{mark}{box.label} {box.probability:.2f}", colour=colour)
+    _outlined(canvas, edge, text=f"{mark}{box.label} {box.probability:.2f}", colour=colour)
 
 
 def _count_caption(count: CountAnswer) -> str:
@@ -148,28 +148,28 @@ def _caption(answers: Sequence[LabelAnswer]) -> tuple[str, tuple[int, int, int]]
     for wanted in (Decision.PRESENT, Decision.UNSURE):
         chosen = [answer for answer in answers if answer.decision is wanted]
         if chosen:
-            said = ", ".join(f"{answer.label} {answer.probability:.2f}" for answer in chosen)
+            words = ", ".join(f"{answer.label} {answer.probability:.2f}" for answer in chosen)
             mark = "? " if wanted is Decision.UNSURE else ""
-            return mark + said, _COLOURS[wanted]
+            return mark + words, _COLOURS[wanted]
     best = max(answers, key=lambda answer: answer.probability)
     return f"no {best.label} {best.probability:.2f}", _COLOURS[Decision.ABSENT]
 
 
 def _outline(crop: Crop, matrix: Matrix | None) -> NDArray[np.float64]:
-    around = corners(crop.box_px)
-    return around if matrix is None else apply(matrix, around)
+    edge = corners(crop.box_px)
+    return edge if matrix is None else apply(matrix, edge)
 
 
 def _outlined(
     canvas: NDArray[np.uint8],
-    around: NDArray[np.float64],
+    edge: NDArray[np.float64],
     *,
     text: str,
     colour: tuple[int, int, int],
 ) -> None:
     import cv2
 
-    points = np.rint(around).astype(np.int32)
+    points = np.rint(edge).astype(np.int32)
     cv2.polylines(canvas, [points], isClosed=True, color=colour, thickness=_thick(canvas))
     left, top = int(points[:, 0].min()), int(points[:, 1].min())
     _text(canvas, text, at=(left, top - _line_height(canvas)), colour=colour)

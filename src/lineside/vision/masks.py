@@ -181,13 +181,13 @@ def decide_score(score: float, rule: MaskRule, *, policy: Policy) -> LabelAnswer
     """The picture's answer; a cut that the policy fixes stands above the rule's band."""
     chance = score_probability(score, rule)
     if policy.present_above is not None:
-        said = Decision.PRESENT if chance > policy.present_above else Decision.ABSENT
+        decision = Decision.PRESENT if chance > policy.present_above else Decision.ABSENT
     elif score > rule.present_above:
-        said = Decision.PRESENT
+        decision = Decision.PRESENT
     else:
-        said = Decision.ABSENT if score < rule.absent_below else Decision.UNSURE
+        decision = Decision.ABSENT if score < rule.absent_below else Decision.UNSURE
     return LabelAnswer(
-        name=rule.label, region="", label=rule.label, probability=chance, decision=said
+        name=rule.label, region="", label=rule.label, probability=chance, decision=decision
     )
 
 

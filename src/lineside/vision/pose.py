@@ -130,8 +130,8 @@ def silhouette(grey: Grey) -> Silhouette | str:
     size = (max(8, round(grey.shape[1] * factor)), max(8, round(grey.shape[0] * factor)))
     small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
     small = np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
-    apart = np.abs(small - _ground(small))
-    mask = _standing_out(apart)
+    apart = np.abs(small - _background(small))
+    mask = _foreground(apart)
     if mask is None:
         return "nothing stands out from the ground"
     share = float(mask.mean())
@@ -143,7 +143,7 @@ def silhouette(grey: Grey) -> Silhouette | str:
     return _described(mask, size[0] / grey.shape[1])
 
 
-def _ground(small: NDArray[np.float32]) -> NDArray[np.float32]:
+def _background(small: NDArray[np.float32]) -> NDArray[np.float32]:
     """The plane through the picture's border, by two rounds of least squares."""
     height, width = small.shape
     band = max(2, round(_BORDER_SHARE * min(height, width)))
@@ -151,23 +151,23 @@ def _ground(small: NDArray[np.float32]) -> NDArray[np.float32]:
     border[band:-band, band:-band] = False
     rows, columns = np.nonzero(border)
     terms = np.stack([np.ones(len(rows)), columns / width - 0.5, rows / height - 0.5], axis=-1)
-    seen = small[border].astype(np.float64)
-    plane = _plane(terms, seen)
-    error = np.abs(seen - terms @ plane)
+    values = small[border].astype(np.float64)
+    plane = _plane(terms, values)
+    error = np.abs(values - terms @ plane)
     kept = error <= 2.5 * np.median(error) + 1.0
-    level, across, down = _plane(terms[kept], seen[kept])
+    level, across, down = _plane(terms[kept], values[kept])
     x = across * (np.arange(width) / width - 0.5)
     y = down * (np.arange(height) / height - 0.5)
     return np.asarray((level + y)[:, None] + x, np.float32)
 
 
-def _plane(terms: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.float64]:
+def _plane(terms: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """By the normal equations: three terms of like size, seen on two sides at least."""
-    found = np.linalg.solve(terms.T @ terms, terms.T @ seen)
+    found = np.linalg.solve(terms.T @ terms, terms.T @ values)
     return np.asarray(found, np.float64)
 
 
-def _standing_out(apart: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+def _foreground(apart: NDArray[np.float32]) -> NDArray[np.bool_] | None:
     """The largest piece above Otsu's threshold, holes filled; None where two kinds do not part."""
     import cv2
 
@@ -232,7 +232,7 @@ def laid_level(
     return compose(to_place, compose(turned, to_middle))
 
 
-class PoseFinder:
+class PoseEstimator:
     """Finds parts like the template's; the same picture always lies the same."""
 
     def __init__(self, pose: Pose, template: NDArray[np.uint8]) -> None:
@@ -255,8 +255,8 @@ class PoseFinder:
                 f"the part's outline has a side of {side:.0f} px, good parts' {low:.0f}-{high:.0f}"
             )
         start = self._start(grey, found)
-        seen = self._frame(grey, start)
-        fine = self._refiner.refine(seen, identity())
+        frame = self._frame(grey, start)
+        fine = self._refiner.refine(frame, identity())
         matrix = _rounded_pose(compose(start, fine.matrix))
         figures = self._figures(matrix, fine.matrix, correlation=fine.correlation)
         least = self._pose.correlation_min
@@ -270,17 +270,17 @@ class PoseFinder:
 
     def _start(self, grey: Grey, found: Silhouette) -> Matrix:
         """Of the candidate turns the one under which the part looks most like the template."""
-        turns: tuple[float, ...] = (0.0, 180.0)
+        angles_deg: tuple[float, ...] = (0.0, 180.0)
         if found.elongation < _ROUND:
-            turns = tuple(360.0 * place / _TURNS for place in range(_TURNS))
+            angles_deg = tuple(360.0 * place / _TURNS for place in range(_TURNS))
         width, height = self._size
         ways = [
             laid_level(found, width_px=width, height_px=height, zoom=self._pose.zoom, turn_deg=turn)
-            for turn in turns
+            for turn in angles_deg
         ]
         sketch = _Sketch(grey, zoom=self._pose.zoom, size=self._size)
-        alike = [_likeness(self._tile, sketch.tile(way)) for way in ways]
-        return ways[int(np.argmax(alike))]
+        scores = [_similarity(self._tile, sketch.tile(way)) for way in ways]
+        return ways[int(np.argmax(scores))]
 
     def _frame(self, grey: Grey, matrix: Matrix) -> Grey:
         import cv2
@@ -323,10 +323,10 @@ class _Sketch:
         across, down = (f / t for f, t in zip(self._frame, self._tile, strict=True))
         laid = compose(self._to_small, compose(way, resize_matrix(across, down)))
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        seen = cv2.warpAffine(
+        tile = cv2.warpAffine(
             self._small, laid, self._tile, flags=flags, borderMode=cv2.BORDER_REPLICATE
         )
-        return _of_length_one(np.asarray(seen, np.float32))
+        return _of_length_one(np.asarray(tile, np.float32))
 
 
 def _tile_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -345,7 +345,7 @@ def _of_length_one(small: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-6), np.float32)
 
 
-def _likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def _similarity(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     # Rounded, so that the order in which a processor sums decides nothing.
     return round(float((one.astype(np.float64) * other).sum()), 6)
 
@@ -356,15 +356,15 @@ def _rounded_pose(matrix: Matrix) -> Matrix:
 
 
 def _refused(reason: str, *, figures: RegistrationFigures | None = None) -> Posed:
-    seen = figures or RegistrationFigures(state="moved")
+    figures = figures or RegistrationFigures(state="moved")
     return Posed(
         figures=RegistrationFigures(
             state="moved",
-            dx_px=seen.dx_px,
-            dy_px=seen.dy_px,
-            rotation_deg=seen.rotation_deg,
-            scale=seen.scale,
-            correlation=seen.correlation,
+            dx_px=figures.dx_px,
+            dy_px=figures.dy_px,
+            rotation_deg=figures.rotation_deg,
+            scale=figures.scale,
+            correlation=figures.correlation,
             reason=reason,
         ),
         matrix=None,

@@ -218,9 +218,7 @@ def normalise(pixels: NDArray[np.uint8], settings: Prepare) -> NDArray[np.float3
     return planes
 
 
-def beside_template(
-    crops: NDArray[np.float32], template: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def with_template(crops: NDArray[np.float32], template: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, 3, h, w) prepared picture and template → (n, 9, h, w): both, and their difference."""
     return np.concatenate([crops, template, crops - template], axis=1)
 

@@ -404,19 +404,19 @@ class StillCheck:
 
     def __init__(
         self,
-        kept: NDArray[np.uint8],
+        still: NDArray[np.uint8],
         *,
         correlation_min: float = 0.8,
         motion_max_px: float = 0.7,
     ) -> None:
-        """``kept``: (height, width) uint8 grey, the picture that was registered in full."""
+        """``still``: (height, width) uint8 grey, the picture that was registered in full."""
         self._correlation_min = correlation_min
-        height, width = kept.shape
+        height, width = still.shape
         factor = min(1.0, math.sqrt(_SMALL_PIXELS / (width * height)))
         self._size = (max(8, round(width * factor)), max(8, round(height * factor)))
         self._motion_max = motion_max_px * self._size[0] / width
-        self._kept = self._reduced(kept)
-        self._norm = float(np.linalg.norm(self._kept))
+        self._still = self._reduced(still)
+        self._norm = float(np.linalg.norm(self._still))
         self._jacobian = self._derivatives()
         normal = (self._jacobian @ self._jacobian.T).astype(np.float64)
         self._solver = np.linalg.pinv(normal)
@@ -434,9 +434,9 @@ class StillCheck:
         import cv2
 
         width, height = self._size
-        kept = self._kept.reshape(height, width)
-        across = cv2.Sobel(kept, cv2.CV_32F, 1, 0, scale=1 / 8)
-        down = cv2.Sobel(kept, cv2.CV_32F, 0, 1, scale=1 / 8)
+        plane = self._still.reshape(height, width)
+        across = cv2.Sobel(plane, cv2.CV_32F, 1, 0, scale=1 / 8)
+        down = cv2.Sobel(plane, cv2.CV_32F, 0, 1, scale=1 / 8)
         x = (np.arange(width, dtype=np.float32) - (width - 1) / 2) / (width / 2)
         y = (np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2) / (width / 2)
         rows = [across, down, across * x + down * y, down * x - across * y]
@@ -445,12 +445,12 @@ class StillCheck:
     def motion(self, grey: NDArray[np.uint8]) -> tuple[float, float]:
         """Correlation with the kept picture, and the motion seen, in px of the reduced picture."""
         now = self._reduced(grey)
-        agreement = float(now @ self._kept)
+        agreement = float(now @ self._still)
         length = float(np.linalg.norm(now))
         if length * self._norm <= 1e-6 or agreement <= 0:
             return 0.0, math.inf
         gain = agreement / self._norm**2
-        step = self._solver @ (self._jacobian @ (now / gain - self._kept)).astype(np.float64)
+        step = self._solver @ (self._jacobian @ (now / gain - self._still)).astype(np.float64)
         shift = math.hypot(step[0], step[1]) + math.hypot(step[2], step[3])
         return agreement / (length * self._norm), shift
 
@@ -482,7 +482,7 @@ class RegistrationLimits:
     scale_min: float = 0.8
     scale_max: float = 1.25
     overlap_min: float = 0.5
-    box_seen_min: float = 0.6
+    box_inside_min: float = 0.6
     correlation_min: float = 0.3
     inliers_min: int = 12
     inliers_least: int = 4
@@ -523,7 +523,7 @@ class Registrar:
         Args:
             view: its size must be the reference's.
             reference: (height, width, 3) uint8 RGB.
-            boxes: regions on the view; each must be in the picture by ``box_seen_min``.
+            boxes: regions on the view; each must be in the picture by ``box_inside_min``.
             limits: when to refuse.
         """
         if reference.shape[:2] != (view.height_px, view.width_px):
@@ -644,7 +644,7 @@ class Registrar:
                 y1_px=box.y1_px * self._factor,
             )
             seen = share_inside(transform_box(matrix, small), width_px=width, height_px=height)
-            if seen < self._limits.box_seen_min:
+            if seen < self._limits.box_inside_min:
                 return f"a region lies outside the picture: only {seen:.0%} of it is seen"
         return ""
 

@@ -171,8 +171,8 @@ class ServedModel:
 
     def run_raw(self, crops: NDArray[np.float32]) -> Arrays:
         """The bare network's outputs by name."""
-        said = self.bare.run({INPUT: crops})
-        return {slot.name: each for slot, each in zip(self.bare.outputs, said, strict=True)}
+        predictions = self.bare.run({INPUT: crops})
+        return {slot.name: each for slot, each in zip(self.bare.outputs, predictions, strict=True)}
 
     def _raw(self, crops: Tensor, run: RunRaw) -> list[Tensor]:
         wanted = self.bare.inputs[0].shape
@@ -200,8 +200,8 @@ class ServedModel:
                 where=TEMPLATE,
                 fix="Send one for each.",
             )
-        said = [self._judge(one, other) for one, other in zip(pictures, beside, strict=True)]
-        return decided_tensors(said, self.manifest)
+        predictions = [self._judge(one, other) for one, other in zip(pictures, beside, strict=True)]
+        return decided_tensors(predictions, self.manifest)
 
     def _judge(self, picture: bytes, template: bytes | None) -> Prediction:
         frame = open_frame(
@@ -265,22 +265,22 @@ def _decided_outputs(manifest: Manifest) -> list[tuple[str, str, tuple[int, ...]
     return found
 
 
-def decided_tensors(said: Sequence[Prediction], manifest: Manifest) -> list[Tensor]:
+def decided_tensors(predictions: Sequence[Prediction], manifest: Manifest) -> list[Tensor]:
     """Predictions of one package as the tensors of its task, see the module."""
     found = [
-        _bytes("prediction", [encode(each) for each in said]),
-        texts("state", [each.state.value for each in said]),
+        _bytes("prediction", [encode(each) for each in predictions]),
+        texts("state", [each.state.value for each in predictions]),
     ]
     if manifest.task in _LABELLED:
-        found += _labels(said, manifest.labels)
+        found += _labels(predictions, manifest.labels)
     if manifest.task == "count":
-        found += _counts(said)
+        found += _counts(predictions)
     if manifest.task in _OBJECTS:
-        found += _boxes(said)
+        found += _boxes(predictions)
     if manifest.task == "segment":
-        found += _masks(said)
+        found += _masks(predictions)
     if manifest.task == "anomaly":
-        found += _scores(said)
+        found += _scores(predictions)
     return found
 
 
@@ -290,8 +290,8 @@ def _bytes(name: str, items: Sequence[bytes]) -> Tensor:
     return Tensor(name=name, datatype=BYTES, values=values)
 
 
-def _labels(said: Sequence[Prediction], names: Sequence[str]) -> list[Tensor]:
-    by_name = [{label.name: label for label in each.labels} for each in said]
+def _labels(predictions: Sequence[Prediction], names: Sequence[str]) -> list[Tensor]:
+    by_name = [{label.name: label for label in each.labels} for each in predictions]
     chances = [
         [one[name].probability if name in one else np.nan for name in names] for one in by_name
     ]
@@ -300,22 +300,22 @@ def _labels(said: Sequence[Prediction], names: Sequence[str]) -> list[Tensor]:
         for one in by_name
     ]
     return [
-        texts("labels", [list(names)] * len(said)),
+        texts("labels", [list(names)] * len(predictions)),
         texts("decisions", decisions),
         tensor("probabilities", np.array(chances, np.float32)),
     ]
 
 
-def _counts(said: Sequence[Prediction]) -> list[Tensor]:
-    found = [each.count for each in said]
+def _counts(predictions: Sequence[Prediction]) -> list[Tensor]:
+    found = [each.count for each in predictions]
     rows = [(-1, -1, -1) if one is None else (one.value, one.low, one.high) for one in found]
     columns = np.array(rows, np.int32)
     names = ("count", "count_low", "count_high")
     return [tensor(name, columns[:, place]) for place, name in enumerate(names)]
 
 
-def _boxes(said: Sequence[Prediction]) -> list[Tensor]:
-    every = [(place, box) for place, each in enumerate(said) for box in each.boxes]
+def _boxes(predictions: Sequence[Prediction]) -> list[Tensor]:
+    every = [(place, box) for place, each in enumerate(predictions) for box in each.boxes]
     corners = [(box.x0_px, box.y0_px, box.x1_px, box.y1_px) for _, box in every]
     return [
         tensor("boxes", np.array(corners, np.float32).reshape(-1, 4)),
@@ -325,8 +325,8 @@ def _boxes(said: Sequence[Prediction]) -> list[Tensor]:
     ]
 
 
-def _masks(said: Sequence[Prediction]) -> list[Tensor]:
-    found = [each.mask for each in said]
+def _masks(predictions: Sequence[Prediction]) -> list[Tensor]:
+    found = [each.mask for each in predictions]
     shares = [0.0 if one is None else one.share for one in found]
     return [
         texts("mask_rle", ["" if one is None else one.rle for one in found]),
@@ -334,8 +334,8 @@ def _masks(said: Sequence[Prediction]) -> list[Tensor]:
     ]
 
 
-def _scores(said: Sequence[Prediction]) -> list[Tensor]:
-    found = [each.anomaly if each.state is PictureState.OK else None for each in said]
+def _scores(predictions: Sequence[Prediction]) -> list[Tensor]:
+    found = [each.anomaly if each.state is PictureState.OK else None for each in predictions]
     scores = [(np.nan, np.nan) if one is None else (one.score, one.limit) for one in found]
     columns = np.array(scores, np.float32)
     decisions = [str(Decision.UNSURE if one is None else one.decision) for one in found]
@@ -464,10 +464,10 @@ def http_infer(
         response = models.infer(name, version=version, request=request)
     except LinesideError as error:
         return http_failure(error)
-    said, length = write_response(response, request)
+    predictions, length = write_response(response, request)
     if length is None:
-        return HttpAnswer(body=said)
-    return HttpAnswer(body=said, content_type=_RAW, headers={HEADER_LENGTH: str(length)})
+        return HttpAnswer(body=predictions)
+    return HttpAnswer(body=predictions, content_type=_RAW, headers={HEADER_LENGTH: str(length)})
 
 
 def _length(text: str | None) -> int | None:

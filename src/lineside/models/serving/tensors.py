@@ -365,15 +365,15 @@ def write_response(response: InferResponse, request: InferRequest) -> tuple[byte
     raw = {each.name: each.binary for each in request.outputs}
     parts, described = [], []
     for each in response.outputs:
-        told: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "name": each.name, "datatype": each.datatype, "shape": list(each.shape),
         }  # fmt: skip
         if raw.get(each.name, request.binary):
             parts.append(tensor_to_raw(each))
-            told["parameters"] = {"binary_data_size": len(parts[-1])}
+            entry["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
-            told["data"] = _plain(each)
-        described.append(told)
+            entry["data"] = _plain(each)
+        described.append(entry)
     document = {
         "model_name": response.model, "model_version": response.version, "outputs": described,
     }  # fmt: skip

@@ -9,20 +9,17 @@ Transitions of the factory's state, without clock, bus or randomness.
 5. ``f/i/stock`` is sent whenever the rack changes, and periodically.
 """
 
-import base64
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
-from typing import TextIO, assert_never
+from typing import assert_never
 
 import numpy as np
 
-from lineside.core import Clock, InvalidError, digest_of, encode, rfc3339
+from lineside.core import Clock, InvalidError, digest_of, rfc3339
 from lineside.core.factory import (
     SLOTS,
     BrightnessMessage,
@@ -39,7 +36,14 @@ from lineside.core.factory import (
     write_message,
 )
 from lineside.links import Bus, Mailbox
-from lineside.simulator.playback import Outbox, SimulateSettings, SimulationResult, Stop
+from lineside.simulator.playback import (
+    Outbox,
+    SimulateSettings,
+    SimulationResult,
+    Stop,
+    open_truth,
+    picture_text,
+)
 from lineside.simulator.warehouse.scene import (
     Lighting,
     RackCamera,
@@ -50,21 +54,17 @@ from lineside.simulator.warehouse.scene import (
 from lineside.simulator.warehouse.state import (
     Act,
     Advance,
-    Away,
+    Crane,
     FactoryState,
-    Fetch,
     Moment,
+    Move,
     Outgoing,
     Pace,
     Piece,
     Place,
     Report,
-    ReturnTray,
-    Ship,
     Stamp,
-    Store,
-    TakeIn,
-    TakeTray,
+    Transfer,
     first_state,
     order_agenda,
     order_message,
@@ -76,14 +76,14 @@ from lineside.simulator.warehouse.state import (
 )
 
 QUEUE_SIZE = 8
-_SEEN_SIZE = 64
+_HANDLED_SIZE = 64
 
 
 def take_command(state: FactoryState, command: OrderCommand) -> tuple[FactoryState, str]:
     """Hear ``f/o/order``: the state with the order waiting, and a sentence where it was ignored."""
-    if command.ts in state.seen:
+    if command.ts in state.handled:
         return state, f"order of {command.ts} was heard before, ignored"
-    state = replace(state, seen=(*state.seen, command.ts)[-_SEEN_SIZE:])
+    state = replace(state, handled=(*state.handled, command.ts)[-_HANDLED_SIZE:])
     colour = command.type.value.lower()
     if len(state.queue) >= QUEUE_SIZE:
         return state, f"order for {colour} ignored: {QUEUE_SIZE} orders are waiting"
@@ -99,10 +99,10 @@ def step(
     out: list[Outgoing] = []
     if not state.agenda:
         state = _begin(state, moment, pace=pace)
-    while state.agenda and state.agenda[0].at_s <= moment.s:
-        due, state = state.agenda[0], replace(state, agenda=state.agenda[1:])
-        state, said = _act(state, due.act, moment=moment, pace=pace)
-        out += said
+    while state.agenda and state.agenda[0][0] <= moment.s:
+        (_, act), state = state.agenda[0], replace(state, agenda=state.agenda[1:])
+        state, messages = _act(state, act, moment=moment, pace=pace)
+        out += messages
         if not state.agenda:
             state = _begin(state, moment, pace=pace)
     if state.stock_due_s <= moment.s:
@@ -122,7 +122,7 @@ def _begin(state: FactoryState, moment: Moment, *, pace: Pace) -> FactoryState:
         slot = colours.index(colour)
         agenda = order_agenda(colour, slot=slot, start_s=moment.s, speed=pace.speed)
         return replace(state, ordered=colour, queue=tuple(waiting), agenda=agenda)
-    back_s = state.away[0].back_s if state.away else None
+    back_s = state.away[0][1] if state.away else None
     if back_s is not None and back_s <= moment.s:
         slot = colours.index(Colour.NONE)
         agenda = restock_agenda(slot=slot, start_s=moment.s, speed=pace.speed)
@@ -141,38 +141,37 @@ def _act(
             return state, (station_message(act, moment.at),)
         case Advance():
             return state, (order_message(act.state, state.ordered, at=moment.at),)
-        case Fetch() | ReturnTray() | TakeTray() | Store():
-            state = _crane(state, act)
+        case Move():
+            state = _moved(state, act)
             return state, (stock_message(state, moment.at),)
         case Stamp():
             item = HistoryItem(ts=rfc3339(moment.at), code=act.code)
             held = _held(state)
             return replace(state, hand=replace(held, history=(*held.history, item))), ()
-        case Ship():
+        case Transfer.OUT:
             return _ship(state, moment, pace=pace)
-        case TakeIn():
+        case Transfer.IN:
             return _take_in(state), ()
         case _:
             assert_never(act)
 
 
-def _crane(state: FactoryState, act: Fetch | ReturnTray | TakeTray | Store) -> FactoryState:
-    """The rack after the crane's act."""
-    match act:
-        case Fetch():
-            state = replace(state, hand=state.places[act.slot].piece)
-            place = Place(tray=False)
-        case ReturnTray():
+def _moved(state: FactoryState, move: Move) -> FactoryState:
+    """The rack after the crane's work."""
+    hand, place = state.hand, Place(tray=False)
+    match move.crane:
+        case Crane.FETCH:
+            hand = state.places[move.slot].piece
+        case Crane.RETURN_TRAY:
             place = Place()
-        case TakeTray():
-            place = Place(tray=False)
-        case Store():
-            place = Place(piece=state.hand)
-            state = replace(state, hand=None)
+        case Crane.TAKE_TRAY:
+            pass
+        case Crane.STORE:
+            hand, place = None, Place(piece=state.hand)
         case _:
-            assert_never(act)
-    places = (*state.places[: act.slot], place, *state.places[act.slot + 1 :])
-    return replace(state, places=places)
+            assert_never(move.crane)
+    places = (*state.places[: move.slot], place, *state.places[move.slot + 1 :])
+    return replace(state, places=places, hand=hand)
 
 
 def _ship(
@@ -180,14 +179,14 @@ def _ship(
 ) -> tuple[FactoryState, tuple[Outgoing, ...]]:
     done = replace(_held(state), state=PieceState.PROCESSED)
     back_s = moment.s + pace.restock_after_s if pace.restock_after_s > 0 else None
-    away = (*state.away, Away(piece=done, back_s=back_s))
+    away = (*state.away, (done, back_s))
     return replace(state, hand=None, away=away), (tag_message(done, at=moment.at),)
 
 
 def _take_in(state: FactoryState) -> FactoryState:
     """The piece that went first comes back first, raw again, with an empty tag."""
     first, *others = state.away
-    raw = replace(first.piece, state=PieceState.RAW, history=())
+    raw = replace(first[0], state=PieceState.RAW, history=())
     return replace(state, hand=raw, away=tuple(others))
 
 
@@ -234,38 +233,6 @@ def _wave(elapsed_s: float, *, period_s: float, seed: int) -> float:
     phase = seed * 2.399963
     turn = 2 * math.pi * elapsed_s / period_s
     return 0.7 * math.sin(turn + phase) + 0.3 * math.sin(3.17 * turn + 2 * phase)
-
-
-class GroundTruth:
-    """Writes truth lines; made by ``open_ground_truth``."""
-
-    def __init__(self, file: TextIO | None) -> None:
-        self._file = file
-
-    def frame(self, picture: bytes, *, ts: str, slots: Mapping[str, str]) -> None:
-        """Note one frame that was published."""
-        self._write({"ts": ts, "digest": digest_of(picture), "slots": dict(slots)})
-
-    def end(self, *, ts: str, slots: Mapping[str, str], frames: int, dropped: int) -> None:
-        """Note the rack as it stands at the end."""
-        self._write(
-            {"end": True, "ts": ts, "slots": dict(slots), "frames": frames, "dropped": dropped}
-        )
-
-    def _write(self, line: Mapping[str, object]) -> None:
-        if self._file is not None:
-            self._file.write(encode(line).decode() + "\n")
-            self._file.flush()
-
-
-@contextmanager
-def open_ground_truth(path: str) -> Iterator[GroundTruth]:
-    """A notebook in this file; with an empty path, one that forgets."""
-    if not path:
-        yield GroundTruth(None)
-        return
-    with Path(path).open("w", encoding="utf-8") as file:
-        yield GroundTruth(file)
 
 
 _SHOWN = (Colour.BLUE, Colour.RED, Colour.WHITE, Colour.NONE)
@@ -323,8 +290,8 @@ def simulate(settings: SimulateSettings, *, bus: Bus, clock: Clock, stop: Stop) 
     The caller opens and closes the bus. With the same settings, clock and commands the messages
     are the same, byte for byte.
     """
-    with open_ground_truth(settings.truth) as notebook:
-        line = _Line(settings, bus=bus, clock=clock, notebook=notebook)
+    with open_truth(settings.truth) as truth:
+        line = _Line(settings, bus=bus, clock=clock, truth=truth)
         if settings.teach:
             line.teach(stop)
         else:
@@ -336,9 +303,14 @@ class _Line:
     """One run: the factory's state, the camera's pose and the time they are due."""
 
     def __init__(
-        self, settings: SimulateSettings, *, bus: Bus, clock: Clock, notebook: GroundTruth
+        self,
+        settings: SimulateSettings,
+        *,
+        bus: Bus,
+        clock: Clock,
+        truth: Callable[[Mapping[str, object]], None],
     ) -> None:
-        self._settings, self._clock, self._notebook = settings, clock, notebook
+        self._settings, self._clock, self._truth = settings, clock, truth
         self._bus = bus
         self._outbox = Outbox(bus, topic_prefix=settings.topic_prefix)
         seeds = np.random.SeedSequence(settings.seed).spawn(3)
@@ -398,13 +370,11 @@ class _Line:
         self._outbox.flush()
 
     def end(self) -> SimulationResult:
-        """Close the notebook's account."""
+        """Note the rack as it stands at the end."""
         dropped = self._outbox.dropped + self._frames_dropped
-        self._notebook.end(
-            ts=rfc3339(self._clock.now()),
-            slots=self._state.truth,
-            frames=self._frames,
-            dropped=dropped,
+        ts, slots = rfc3339(self._clock.now()), self._state.truth
+        self._truth(
+            {"end": True, "ts": ts, "slots": slots, "frames": self._frames, "dropped": dropped}
         )
         return SimulationResult(frames=self._frames, dropped=dropped)
 
@@ -452,11 +422,11 @@ class _Line:
         contents = [place.content for place in places]
         picture = encode_picture(self._camera.picture(contents, lighting=lighting, pose=self._pose))
         ts = rfc3339(moment.at)
-        data = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
-        if self._outbox.show("i/cam", write_message(CameraMessage(ts=ts, data=data))):
+        message = CameraMessage(ts=ts, data=picture_text(picture))
+        if self._outbox.show("i/cam", write_message(message)):
             self._frames += 1
             slots = {slot: place.truth for slot, place in zip(SLOTS, places, strict=True)}
-            self._notebook.frame(picture, ts=ts, slots=slots)
+            self._truth({"ts": ts, "digest": digest_of(picture), "slots": slots})
         else:
             self._frames_dropped += 1
 

@@ -50,8 +50,8 @@ _MATRIX = _rotation(_TURN)
 
 def project(points_mm: Sequence[Sequence[float]] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Pixels of the unmoved view, (n, 2), of (n, 3) rack points."""
-    seen = np.asarray(points_mm, dtype=np.float64) @ _MATRIX.T + np.asarray(_SHIFT_MM)
-    pixels = _FOCAL_PX * seen[:, :2] / seen[:, 2:] + np.asarray(_CENTRE_PX)
+    camera_mm = np.asarray(points_mm, dtype=np.float64) @ _MATRIX.T + np.asarray(_SHIFT_MM)
+    pixels = _FOCAL_PX * camera_mm[:, :2] / camera_mm[:, 2:] + np.asarray(_CENTRE_PX)
     return np.asarray(pixels, dtype=np.float64)
 
 
@@ -87,7 +87,7 @@ def disc_box(seat: Seat) -> Box:
     points = np.concatenate(
         [disc_ring(seat, height_mm=0), disc_ring(seat, height_mm=DISC_HEIGHT_MM)]
     )
-    return _around(points)
+    return _bounds(points)
 
 
 def tray_box(seat: Seat) -> Box:
@@ -99,10 +99,10 @@ def tray_box(seat: Seat) -> Box:
         for z in (-half, half)
         for y in (seat.y_mm, seat.y_mm - TRAY_HEIGHT_MM)
     ]
-    return _around(np.concatenate([project(corners), disc_ring(seat, height_mm=DISC_HEIGHT_MM)]))
+    return _bounds(np.concatenate([project(corners), disc_ring(seat, height_mm=DISC_HEIGHT_MM)]))
 
 
-def _around(points_px: NDArray[np.float64]) -> Box:
+def _bounds(points_px: NDArray[np.float64]) -> Box:
     (x0, y0), (x1, y1) = points_px.min(axis=0), points_px.max(axis=0)
     return Box(x0_px=float(x0), y0_px=float(y0), x1_px=float(x1), y1_px=float(y1))
 
@@ -181,15 +181,15 @@ class Brush:
         self.polygon(project(corners_mm), paint)
 
     def bar(self, low: tuple[float, float, float], high: tuple[float, float, float], *,
-            paint: Paint, faces: str = "top right front") -> None:  # fmt: skip
+            paint: Paint, sides: str = "top right front") -> None:  # fmt: skip
         """The faces of an upright cuboid that this camera sees: top, right side, front."""
         (x0, y0, z0), (x1, y1, z1) = low, high
-        if "top" in faces:
+        if "top" in sides:
             top = [(x0, y0, z0), (x1, y0, z0), (x1, y0, z1), (x0, y0, z1)]
             self.quad(top, replace(paint.shade(1.25), shine=paint.shine + 26))
-        if "right" in faces:
+        if "right" in sides:
             self.quad([(x1, y0, z0), (x1, y0, z1), (x1, y1, z1), (x1, y1, z0)], paint.shade(0.7))
-        if "front" in faces:
+        if "front" in sides:
             self.quad([(x0, y0, z0), (x1, y0, z0), (x1, y1, z0), (x0, y1, z0)], paint)
 
     def disc(
@@ -247,7 +247,7 @@ class Scene:
     def __init__(self, clutter: np.random.Generator) -> None:
         self._behind = Brush.whole()
         self._before = Brush.whole()
-        _paint_room(self._behind, clutter)
+        _paint_background(self._behind, clutter)
         _paint_behind(self._behind)
         _paint_before(self._before)
         for layer in (self._behind, self._before):
@@ -324,7 +324,7 @@ def _paint_behind(brush: Brush) -> None:
         y_mm = level * LEVEL_MM
         brush.bar((-12, y_mm - 2, DEPTH_MM - 6), (340, y_mm + 7, DEPTH_MM), paint=BLACK.shade(0.7))
     for left, right in UPRIGHTS_MM:
-        brush.bar((left, -12, 0), (right, _BOTTOM_MM, DEPTH_MM), paint=BLACK, faces="top right")
+        brush.bar((left, -12, 0), (right, _BOTTOM_MM, DEPTH_MM), paint=BLACK, sides="top right")
         for y_mm in np.arange(2, _FLOOR_MM, 15):
             for z_mm in (16.0, 42.0):
                 _slit(brush, (right, float(y_mm), z_mm), along="z", shine=90 if z_mm > 20 else 0)
@@ -363,7 +363,7 @@ def _paint_plate(brush: Brush) -> None:
 def _paint_before(brush: Brush) -> None:
     rng = np.random.default_rng(_ROOM_SEED + 1)
     for left, right in UPRIGHTS_MM:
-        brush.bar((left, -12, 0), (right, _BOTTOM_MM, 0.1), paint=BLACK, faces="front")
+        brush.bar((left, -12, 0), (right, _BOTTOM_MM, 0.1), paint=BLACK, sides="front")
         posts = 1 if right - left < 30 else 2
         width = (right - left) / posts
         for post in range(posts):
@@ -401,7 +401,7 @@ def _slit(brush: Brush, centre: tuple[float, float, float], *, along: str, shine
 
 def _paint_front_rail(brush: Brush, *, y_mm: float) -> None:
     rng = np.random.default_rng(round(y_mm) + 3)
-    brush.bar((-14, y_mm - 3, -2), (342, y_mm + 8, 1), paint=BLACK.shade(1.05), faces="top front")
+    brush.bar((-14, y_mm - 3, -2), (342, y_mm + 8, 1), paint=BLACK.shade(1.05), sides="top front")
     for x_mm in np.arange(22, 330, 15.0):
         shine = float(rng.choice([0, 0, 90, 200]))
         hole = Paint(red=SLIT.red, green=SLIT.green, blue=SLIT.blue, shine=shine)
@@ -434,7 +434,7 @@ def _paint_controller(brush: Brush) -> None:
         brush.polygon(ring, STEEL.shade(0.5 if radius in {13.0, 7.0} else 1.1))
 
 
-def _paint_room(brush: Brush, clutter: np.random.Generator) -> None:
+def _paint_background(brush: Brush, clutter: np.random.Generator) -> None:
     """Wall, glass doors with frames, and blurred things behind the glass."""
     import cv2
 
@@ -562,9 +562,9 @@ def light_scene(
     light = LIGHTS[lighting]
     shine = pixels[..., 3:].astype(np.float32) / 255
     surface = pixels[..., :3] * np.asarray(light.surface, np.float32)
-    seen = surface * (1 - shine) + shine * np.asarray(light.window, np.float32)
-    seen = seen * (1 - light.veil) + veil
-    level = np.clip(seen / 255, 0, 1) ** light.gamma
+    lit = surface * (1 - shine) + shine * np.asarray(light.window, np.float32)
+    lit = lit * (1 - light.veil) + veil
+    level = np.clip(lit / 255, 0, 1) ** light.gamma
     return (255 * level * (1.12 - 0.12 * (1 - level) ** 2 - 0.12 * level)).astype(np.uint8)
 
 
@@ -640,15 +640,15 @@ class RackCamera:
         if lighting not in self._views:
             self._views[lighting] = _LitScene(self._scene, lighting)
         canvas = self._views[lighting].with_contents(tuple(contents))
-        seen = _photograph(canvas, pose.matrix(drift_px=self._drift_px))
+        lit = _photograph(canvas, pose.matrix(drift_px=self._drift_px))
         if self._blur_px > 0:
-            seen = np.asarray(cv2.GaussianBlur(seen, (0, 0), self._blur_px), dtype=np.uint8)
-        return self._grainy(seen)
+            lit = np.asarray(cv2.GaussianBlur(lit, (0, 0), self._blur_px), dtype=np.uint8)
+        return self._grainy(lit)
 
-    def _grainy(self, seen: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _grainy(self, lit: NDArray[np.uint8]) -> NDArray[np.uint8]:
         field, down, right = self._rng.integers(0, (_NOISE_FIELDS, *(_NOISE_SLACK_PX,) * 2))
         noise = self._noise[field, down : down + HEIGHT_PX, right : right + WIDTH_PX]
-        return np.asarray(np.clip(seen + noise, 0, 255), dtype=np.uint8)
+        return np.asarray(np.clip(lit + noise, 0, 255), dtype=np.uint8)
 
 
 class _LitScene:
@@ -699,8 +699,8 @@ def _photograph(canvas: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArr
     margin = np.array([[1, 0, MARGIN_PX], [0, 1, MARGIN_PX], [0, 0, 1]])
     moved = fine @ np.vstack([matrix, [0, 0, 1]]) @ np.linalg.inv(fine @ margin)
     size = (WIDTH_PX * _WORK, HEIGHT_PX * _WORK)
-    seen = cv2.warpAffine(canvas, moved[:2], size, flags=cv2.INTER_LINEAR)
-    small = cv2.resize(seen, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_AREA)
+    lit = cv2.warpAffine(canvas, moved[:2], size, flags=cv2.INTER_LINEAR)
+    small = cv2.resize(lit, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(small, dtype=np.uint8)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 import msgspec
 import numpy as np
@@ -39,31 +40,24 @@ class Advance:
     state: OrderState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetch:
-    """The crane takes container and piece out of a slot."""
+class Crane(StrEnum):
+    """Work of the crane at a slot.
 
-    slot: int
+    It fetches container and piece, or an empty container for a new piece; it returns the empty
+    container, or stores container and new piece.
+    """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReturnTray:
-    """The crane puts the empty container back."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakeTray:
-    """The crane fetches an empty container for a new piece."""
-
-    slot: int
+    FETCH = "fetch"
+    RETURN_TRAY = "return tray"
+    TAKE_TRAY = "take tray"
+    STORE = "store"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Store:
-    """The crane puts container and new piece into a slot."""
+class Move:
+    """The crane works at a slot."""
 
+    crane: Crane
     slot: int
 
 
@@ -74,25 +68,16 @@ class Stamp:
     code: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ship:
-    """The piece's tag is read and the piece leaves the factory."""
+class Transfer(StrEnum):
+    """A piece's tag is read and the piece leaves the factory, or one is laid into the input."""
+
+    OUT = "out"
+    IN = "in"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakeIn:
-    """A piece is laid into the delivery input."""
-
-
-Act = Report | Advance | Fetch | ReturnTray | TakeTray | Store | Stamp | Ship | TakeIn
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduledAct:
-    """An act and its time on the monotonic clock."""
-
-    at_s: float
-    act: Act
+Act = Report | Advance | Move | Stamp | Transfer
+ScheduledAct = tuple[float, Act]
+"""Time on the monotonic clock, and act."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,11 +120,11 @@ def order_agenda(
     acts: list[tuple[float, Act]] = [
         (0, Advance(state=OrderState.ORDERED)),
         (0, Report(station="hbw", active=True, target="vgr")),
-        (0.55 * stages.crane_s, Fetch(slot=slot)),
+        (0.55 * stages.crane_s, Move(crane=Crane.FETCH, slot=slot)),
         (gripper, Stamp(code=400)),
         (gripper, Report(station="hbw", active=False)),
         (gripper, Report(station="vgr", active=True, target="mpo")),
-        (gripper + 0.4 * stages.gripper_s, ReturnTray(slot=slot)),
+        (gripper + 0.4 * stages.gripper_s, Move(crane=Crane.RETURN_TRAY, slot=slot)),
         (processing, Report(station="vgr", active=False)),
         (processing, Stamp(code=500)),
         (processing, Advance(state=OrderState.IN_PROCESS)),
@@ -152,39 +137,39 @@ def order_agenda(
         (delivery, Report(station="vgr", active=True, target="dso")),
         (delivery + 0.6 * stages.delivery_s, Report(station="dso", active=True)),
         (end, Stamp(code=800)),
-        (end, Ship()),
+        (end, Transfer.OUT),
         (end, Report(station="vgr", active=False)),
         (end, Advance(state=OrderState.SHIPPED)),
         (end + _PICK_UP_S, Report(station="dso", active=False)),
         (end + _PICK_UP_S, Advance(state=OrderState.WAITING_FOR_ORDER)),
         (end + _PICK_UP_S + _SAID_AGAIN_S, Advance(state=OrderState.WAITING_FOR_ORDER)),
     ]
-    return _placed(acts, start_s=start_s, speed=speed)
+    return _scheduled(acts, start_s=start_s, speed=speed)
 
 
 def restock_agenda(*, slot: int, start_s: float, speed: float) -> tuple[ScheduledAct, ...]:
     """One piece from the input into an empty slot."""
     acts: list[tuple[float, Act]] = [
-        (0, TakeIn()),
+        (0, Transfer.IN),
         (0, Report(station="dsi", active=True)),
         (0, Stamp(code=100)),
         (3, Report(station="vgr", active=True, target="hbw")),
         (6, Stamp(code=200)),
         (6, Report(station="dsi", active=False)),
         (8, Report(station="hbw", active=True, target="vgr")),
-        (12, TakeTray(slot=slot)),
+        (12, Move(crane=Crane.TAKE_TRAY, slot=slot)),
         (20, Report(station="vgr", active=False)),
         (22, Stamp(code=300)),
-        (22, Store(slot=slot)),
+        (22, Move(crane=Crane.STORE, slot=slot)),
         (25, Report(station="hbw", active=False)),
     ]
-    return _placed(acts, start_s=start_s, speed=speed)
+    return _scheduled(acts, start_s=start_s, speed=speed)
 
 
-def _placed(
+def _scheduled(
     acts: list[tuple[float, Act]], *, start_s: float, speed: float
 ) -> tuple[ScheduledAct, ...]:
-    return tuple(ScheduledAct(at_s=start_s + offset_s / speed, act=act) for offset_s, act in acts)
+    return tuple((start_s + offset_s / speed, act) for offset_s, act in acts)
 
 
 STATIONS = ("hbw", "vgr", "mpo", "sld", "dsi", "dso")
@@ -243,14 +228,6 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Away:
-    """A shipped piece and when it is laid into the input again; None: never."""
-
-    piece: Piece
-    back_s: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """Pace of the factory. Stages are divided by ``speed``; the periods are not."""
 
@@ -262,15 +239,22 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactoryState:
-    """All that is true of the factory at a moment; ``hand`` is the piece under way."""
+    """All that is true of the factory at a moment.
+
+    Attributes:
+        hand: the piece under way.
+        away: shipped pieces, each with the time at which it is laid into the input again; None:
+            never.
+        handled: ``ts`` of the newest commands.
+    """
 
     places: tuple[Place, ...]
     hand: Piece | None = None
-    away: tuple[Away, ...] = ()
+    away: tuple[tuple[Piece, float | None], ...] = ()
     agenda: tuple[ScheduledAct, ...] = ()
     ordered: Colour = Colour.NONE
     queue: tuple[Colour, ...] = ()
-    seen: tuple[str, ...] = ()
+    handled: tuple[str, ...] = ()
     stations: tuple[Report, ...] = tuple(Report(station=code, active=False) for code in STATIONS)
     stock_due_s: float = 0.0
     stations_due_s: float = 0.0
@@ -287,7 +271,8 @@ class FactoryState:
 
     def free(self, colour: Colour) -> int:
         """Pieces of a colour that are neither promised to a waiting order nor about to go."""
-        going = {due.act.slot for due in self.agenda if isinstance(due.act, Fetch)}
+        moves = [act for _, act in self.agenda if isinstance(act, Move)]
+        going = {move.slot for move in moves if move.crane is Crane.FETCH}
         there = [
             slot
             for slot, place in enumerate(self.places)

@@ -15,7 +15,7 @@ from lineside.models import Package
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
 from lineside.vision import Matrix, decode_picture, encode_png, grey_of
 from lineside.vision.geometry import compose, invert
-from lineside.vision.pose import PoseFinder
+from lineside.vision.pose import PoseEstimator
 
 _MOST_ERASED_SHARE = 0.3
 _MARGIN_SHARE = 0.015
@@ -128,7 +128,7 @@ class _Found:
 class Inpainter:
     """Erases marks; ``donors`` are good pictures with their part's place, where parts are posed."""
 
-    finder: PoseFinder | None
+    finder: PoseEstimator | None
     donors: tuple[_Donor, ...] = ()
 
     def inpainted(self, encoded: bytes, case: Case) -> bytes:
@@ -180,7 +180,7 @@ def inpainter_of(package: Package, good: Sequence[Case], *, files: Files) -> Inp
     if settings.pose is None:
         return Inpainter(finder=None)
     template = decode_picture(package.file(settings.pose.template_file), max_bytes=MOST_BYTES)
-    finder = PoseFinder(settings.pose, template)
+    finder = PoseEstimator(settings.pose, template)
     step = max(1, len(good) // _MOST_DONORS)
     donors = []
     for case in good[::step][:_MOST_DONORS]:

@@ -21,7 +21,7 @@ from lineside.datasets import Sample
 from lineside.training.job import Steps
 from lineside.vision import Crop, Matrix, Prepare, encode_png, grey_of
 from lineside.vision.geometry import invert
-from lineside.vision.pose import Pose, PoseFinder, Silhouette, laid_level, silhouette
+from lineside.vision.pose import Pose, PoseEstimator, Silhouette, laid_level, silhouette
 from lineside.vision.prepare import crop_matrix
 
 TEMPLATE_FILE = "pose.png"
@@ -79,11 +79,11 @@ class Scene:
         """The package's files of the scene."""
         return {} if self.template is None else {TEMPLATE_FILE: encode_png(self.template)}
 
-    def finder(self) -> PoseFinder | None:
+    def finder(self) -> PoseEstimator | None:
         """Finds parts; None without a pose."""
         if self.prepare.pose is None or self.template is None:
             return None
-        return PoseFinder(self.prepare.pose, self.template)
+        return PoseEstimator(self.prepare.pose, self.template)
 
     def cover(self, stride_px: int) -> NDArray[np.bool_] | None:
         """(rows, columns) cells where good parts are; None where that is everywhere."""
@@ -265,7 +265,7 @@ def _aligned(
     frame: _Frame,
 ) -> tuple[Image, list[float]]:
     """The mean of all parts laid like the template, and how well their edges agree with it."""
-    finder = PoseFinder(frame.pose(), template)
+    finder = PoseEstimator(frame.pose(), template)
     seen, masks, correlations = [], [], []
     for sample, outline in alike:
         posed = finder.find(greys[sample.digest])

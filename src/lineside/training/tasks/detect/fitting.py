@@ -14,7 +14,7 @@ from lineside.training.tasks.detect.crops import Piece, draw_piece, whole_piece
 from lineside.training.tasks.detect.network import CentreNetwork
 from lineside.training.tasks.detect.scene import CROP_PX, Scene, Scenes
 from lineside.training.tasks.detect.targets import loss_of, targets_of
-from lineside.vision.prepare import beside_template, normalise
+from lineside.vision.prepare import normalise, with_template
 
 _MOST_WATCHED = 8
 _LARGE_SHARE = 0.4  # of a crop; above it objects are large
@@ -106,5 +106,5 @@ def batch_of(pieces: Sequence[Piece], *, scenes: Scenes) -> Tensor:
     crops = normalise(np.ascontiguousarray(pixels[..., :3]), scenes.settings)
     if scenes.template:
         template = normalise(np.ascontiguousarray(pixels[..., 3:]), scenes.settings)
-        crops = beside_template(crops, template)
+        crops = with_template(crops, template)
     return torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
