@@ -15,7 +15,7 @@ import measure
 from stream_feed import BATCH, KIND, LABELS, START, TOPIC, line, plant_of
 
 from lineside.core import Plant, SystemClock
-from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.followers import Follower
 from lineside.hub.eventlog.ledger import Commit, Ledger
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.models.model_service import MODEL_TYPE
@@ -43,13 +43,13 @@ class Runner:
         self.rules = Rules(records, ledger=self.ledger, plant=plant, clock=SystemClock())
         self.follower = rules_follower(self.rules, records=records, ledger=self.ledger)
         wanted = (
-            Selection(source=hub_source(plant.site), type=EVENT_TYPE),
-            Selection(type=PREDICTION_TYPE), Selection(type=MODEL_TYPE), Selection(type=MODEL_TYPE),
+            (hub_source(plant.site), EVENT_TYPE), ("", PREDICTION_TYPE), ("", MODEL_TYPE),
+            ("", MODEL_TYPE),
         )  # fmt: skip
         self._others = [
             Follower(f"other {place}", records=records, ledger=self.ledger,
-                     handle=lambda _page: None, selection=selection)
-            for place, selection in enumerate(wanted)
+                     handle=lambda _page: None, source=source, type=kind)
+            for place, (source, kind) in enumerate(wanted)
         ]  # fmt: skip
 
     def start(self) -> None:

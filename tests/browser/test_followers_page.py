@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from lineside.core import InvalidError, SystemClock, UnavailableError, encode, rfc3339
 from lineside.hub import HubConfig, RunningHub, running
-from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.followers import Follower
 from lineside.store import Logged
 from tests.browser.conftest import PLANT
 from tests.browser.test_pages import OVER, SIZES, assess, settle
@@ -53,7 +53,7 @@ def hub(tmp_path: Path, sink: Sink) -> Iterator[RunningHub]:
         for name, handle in (("mongo", sink.take), ("kafka-events", sink.never)):
             follower = Follower(
                 name, records=services.records, ledger=services.ledger, handle=handle,
-                selection=Selection(type="lineside.plant.sensor.v1"),
+                type="lineside.plant.sensor.v1",
             )  # fmt: skip
             services.followers.start(follower, stack=stack)
         yield one

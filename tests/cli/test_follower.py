@@ -11,7 +11,7 @@ import pytest
 from lineside.cli.app import _run
 from lineside.core import InvalidError, SystemClock, encode, rfc3339
 from lineside.hub import HubConfig, Services, running
-from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.followers import Follower
 from lineside.store import Logged
 from tests.hub.conftest import PLANT
 
@@ -37,7 +37,7 @@ def hub(tmp_path: Path) -> Iterator[Services]:
             services.plant_ingest.take_http(encode(body))
         sink = Follower(
             "sink", records=services.records, ledger=services.ledger, handle=refuse,
-            selection=Selection(type="lineside.plant.sensor.v1"),
+            type="lineside.plant.sensor.v1",
         )  # fmt: skip
         services.followers.start(sink, stack=stack)
         pause = threading.Event()

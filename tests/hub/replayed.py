@@ -8,7 +8,7 @@ from typing import Any
 
 from lineside.core import Digest, Plant, digest_of, encode, to_plain
 from lineside.hub import HubConfig, Services
-from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.followers import Follower
 from lineside.hub.replay.repository import ReplayOrder, ReplayResult
 from lineside.hub.replay.run import replay
 from lineside.hub.rules.service import FOLLOWER
@@ -84,7 +84,7 @@ class Day:
         rules = self.hub.rules
         made = Follower(
             FOLLOWER, records=self.hub.records, ledger=self.hub.ledger, handle=rules.take,
-            selection=Selection(),
+
         )  # fmt: skip
         made.position = max(made.position, rules.load())
         while made.step():

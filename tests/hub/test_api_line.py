@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from lineside.core import InvalidError, rfc3339
 from lineside.core.worker import Worker, WorkerState
 from lineside.hub import Services, create_app
-from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.followers import Follower
 from lineside.hub.eventlog.stats import worker_figures
 from lineside.links import Bus, Message
 from lineside.store import Logged
@@ -98,7 +98,7 @@ def test_records_that_a_sink_set_aside_are_listed_tried_again_and_discarded(
     with ExitStack() as stack:
         sink = Follower(
             "mongo", records=hub.records, ledger=hub.ledger, handle=handle,
-            selection=Selection(source="/hall/plant"),
+            source="/hall/plant",
         )  # fmt: skip
         while sink.step():
             pass

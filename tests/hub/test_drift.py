@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lineside.hub import Services
-from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.followers import Follower
 from lineside.hub.learning.drift import DriftWatch
 from lineside.streams import PREDICTION_TYPE, Event, prediction_event
 from lineside.testing import FakeClock
@@ -41,7 +41,7 @@ def follower(hub: Services) -> tuple[Follower, list[Event]]:
     watch.listen(told.append)
     made = Follower(
         "drift", records=hub.records, ledger=hub.ledger, handle=watch.take,
-        selection=Selection(type=PREDICTION_TYPE),
+        type=PREDICTION_TYPE,
     )  # fmt: skip
     return made, told
 

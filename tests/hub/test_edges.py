@@ -22,7 +22,7 @@ from lineside.core import (
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.api.documents import document_of
 from lineside.hub.eventlog.dead_letters import FailurePolicy, store_batch
-from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.followers import Follower
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, Router
 from lineside.hub.learning.datasets import Teaching
 from lineside.hub.readers import DeliveryNames, Reader, with_names
@@ -200,7 +200,10 @@ def test_a_follower_that_fails_says_so_once_and_goes_on_when_it_can(
 
     line.see("blue")
     follower = Follower(
-        "test", records=hub.records, ledger=hub.ledger, handle=handle, selection=Selection()
+        "test",
+        records=hub.records,
+        ledger=hub.ledger,
+        handle=handle,
     )
     follower.start()
     assert done.wait(20.0)

@@ -17,10 +17,9 @@ from lineside.hub.eventlog.followers import (
     Followers,
     FollowerState,
     Rejection,
-    Selection,
     skip_entry,
 )
-from lineside.hub.eventlog.leases import HubLeases
+from lineside.hub.eventlog.leases import HubLeases, PartLease
 from lineside.store import Logged
 from lineside.streams import Event
 from lineside.testing import FakeClock
@@ -41,9 +40,9 @@ class Taker:
         self.came.set()
 
 
-def follower(hub: Services, taker: Taker, **wanted: str) -> Follower:
+def follower(hub: Services, taker: Taker, *, source: str = "", type: str = "") -> Follower:  # noqa: A002  as Follower names it
     return Follower(
-        "test", records=hub.records, ledger=hub.ledger, handle=taker, selection=Selection(**wanted)
+        "test", records=hub.records, ledger=hub.ledger, handle=taker, source=source, type=type
     )
 
 
@@ -186,9 +185,7 @@ class Picky:
 
 
 def picky(hub: Services, handle: Picky, **more: Any) -> Follower:  # noqa: ANN401  of the constructor
-    return Follower(
-        "sink", records=hub.records, ledger=hub.ledger, handle=handle, selection=Selection(), **more
-    )
+    return Follower("sink", records=hub.records, ledger=hub.ledger, handle=handle, **more)
 
 
 def five(hub: Services, clock: FakeClock) -> None:
@@ -252,7 +249,10 @@ def test_a_handler_that_took_the_others_names_what_it_did_not(
         return [Rejection(one, "too large") for one in entries if one.entry.id == "evt_2"]
 
     made = Follower(
-        "sink", records=hub.records, ledger=hub.ledger, handle=handle, selection=Selection()
+        "sink",
+        records=hub.records,
+        ledger=hub.ledger,
+        handle=handle,
     )
     made.step()
     assert (pages, made.position) == ([5], 5)
@@ -265,7 +265,7 @@ def test_another_try_writes_the_record_or_keeps_it_with_the_new_reason(
     five(hub, clock)
     handle = Picky("2", "4")
     made = picky(hub, handle)
-    followers = Followers(hub.ledger, site="hall")
+    followers = Followers(hub.records, ledger=hub.ledger, site="hall")
     followers._all["sink"] = made
     made.step()
     handle.bad = {"evt_4"}
@@ -309,7 +309,7 @@ def test_a_fold_skips_its_bad_entry_and_goes_back_for_nothing(
     five(hub, clock)
     made = picky(hub, Picky("3"), skip=skip_entry)
     made.step()
-    followers = Followers(hub.ledger, site="hall")
+    followers = Followers(hub.records, ledger=hub.ledger, site="hall")
     followers._all["sink"] = made
     assert not made.view().retryable
     with pytest.raises(ConflictError, match="in its order"):
@@ -343,10 +343,11 @@ def test_a_quarantine_is_there_after_a_restart_and_apart_from_others(
     assert (len(other), other.page()) == (0, [])
 
 
-class Leased:
+class Leased(PartLease):
     """A lease that a test gives and takes away."""
 
-    def __init__(self) -> None:
+    def __init__(self, hub: Services) -> None:
+        super().__init__("sink", leases=hub.leases)
         self.ours = False
         self.asked = threading.Event()
         self.released = threading.Event()
@@ -366,11 +367,8 @@ class Leased:
 
 def test_a_follower_works_only_while_it_holds_its_lease(hub: Services, clock: FakeClock) -> None:
     five(hub, clock)
-    lease, taker = Leased(), Taker()
-    made = Follower(
-        "sink", records=hub.records, ledger=hub.ledger, handle=taker, selection=Selection(),
-        lease=lease,
-    )  # fmt: skip
+    lease, taker = Leased(hub), Taker()
+    made = Follower("sink", records=hub.records, ledger=hub.ledger, handle=taker, lease=lease)
     made.start()
     try:
         assert lease.asked.wait(20.0)
@@ -396,7 +394,10 @@ def test_the_view_says_for_what_and_since_when_it_waits(hub: Services, clock: Fa
         raise UnavailableError("the database is away", where="mongodb://x")
 
     made = Follower(
-        "sink", records=hub.records, ledger=hub.ledger, handle=handle, selection=Selection()
+        "sink",
+        records=hub.records,
+        ledger=hub.ledger,
+        handle=handle,
     )
     made.start()
     try:
@@ -422,7 +423,7 @@ class Pair:
         self.made = [
             Follower(
                 "sink", records=hub.records, ledger=hub.ledger, handle=taker,
-                selection=Selection(), page=2,
+                page=2,
             )
             for taker in self.takers
         ]  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 
 from lineside.core import Plant, SystemClock, encode, rfc3339
 from lineside.hub import Services
-from lineside.hub.devices.registry import DeviceLimits, DeviceRegistry
+from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.topics import DeadLetterError
 from lineside.links import Message
 from lineside.store import Records, open_records
@@ -26,8 +26,7 @@ def status(
 
 @pytest.fixture
 def devices(records: Records, plant: Plant, clock: FakeClock) -> DeviceRegistry:
-    limits = DeviceLimits(most=5, silent_after_s=30)
-    return DeviceRegistry(records, plant=plant, clock=clock, limits=limits)
+    return DeviceRegistry(records, plant=plant, clock=clock, most=5, silent_after_s=30)
 
 
 def version_of(records: Records, device: str = "edge-1") -> int:

@@ -22,7 +22,7 @@ from lineside.hub.config import (
     KafkaTakeConfig,
     key_of,
 )
-from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.followers import Follower
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.run import running
 from lineside.hub.sinks.kafka import (
@@ -343,7 +343,7 @@ def test_events_wait_in_the_log_while_kafka_is_away(hub: Services, mock_kafka: s
         return Follower(
             "kafka-test", records=hub.records, ledger=hub.ledger,
             handle=KafkaEvents(sent, sender=sender).send,
-            selection=Selection(type=EVENT_TYPE),
+            type=EVENT_TYPE,
         )  # fmt: skip
 
     hub.ledger.record([rule_event(n) for n in range(3)])
@@ -365,7 +365,7 @@ def test_an_event_that_kafka_never_takes_is_quarantined_and_the_next_is_sent(
     hub.ledger.record([rule_event(1, text="x" * 5000), rule_event(2)])
     follower = Follower(
         "kafka-small", records=hub.records, ledger=hub.ledger, handle=events.send,
-        selection=Selection(type=EVENT_TYPE),
+        type=EVENT_TYPE,
     )  # fmt: skip
     assert follower.step() == 2
     assert events.count == 1

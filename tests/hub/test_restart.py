@@ -22,7 +22,7 @@ from lineside.core import (
 )
 from lineside.hub import HubConfig, Retention, Services
 from lineside.hub.api.documents import collection_page
-from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.followers import Follower
 from lineside.hub.sinks.mongo import MongoOrders, MongoWriter
 from lineside.hub.sinks.mqtt import EventOutbox
 from lineside.hub.timers import RetentionSweep, Timers
@@ -205,10 +205,10 @@ class Handler:
         self.came.set()
 
 
-def follower(hub: Services, handler: Handler, *, selection: Selection | None = None) -> Follower:
+def follower(hub: Services, handler: Handler, *, source: str = "") -> Follower:
     return Follower(
         "test", records=hub.records, ledger=hub.ledger, handle=handler,
-        selection=selection or Selection(),
+        source=source,
     )  # fmt: skip
 
 
@@ -242,7 +242,7 @@ def test_a_follower_sees_what_it_selected_only(hub: Services, line: Line) -> Non
     handler = Handler()
     line.see("blue")
     line.send(line.said("i/ldr", ldr=1))
-    running = follower(hub, handler, selection=Selection(source="/hall/plant"))
+    running = follower(hub, handler, source="/hall/plant")
     running.start()
     assert handler.came.wait(timeout=10)
     running.stop()
@@ -255,10 +255,9 @@ def test_rule_events_are_said_on_the_bus(
     mailbox = factory.subscribe(("lineside/hall/warehouse/event/#",))
     day(line, hub, jpeg=jpeg)
     outbox = EventOutbox(bus, plant=plant)
-    selection = Selection(source="/hall/hub", type="lineside.event.v1")
     said = Follower(
         "events", records=hub.records, ledger=hub.ledger, handle=outbox.publish,
-        selection=selection,
+        source="/hall/hub", type="lineside.event.v1",
     )  # fmt: skip
     said.step()
     messages = mailbox.get_many(most=10, timeout_s=0)
@@ -306,7 +305,7 @@ def sink(database: Database) -> Iterator[MongoSink]:
 def writer(hub: Services, sink: MongoSink) -> Follower:
     return Follower(
         "mongo", records=hub.records, ledger=hub.ledger,
-        handle=MongoWriter(sink, services=hub).write, selection=Selection(),
+        handle=MongoWriter(sink, services=hub).write,
     )  # fmt: skip
 
 

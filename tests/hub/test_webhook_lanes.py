@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.hub.sinks.webhooks import MOST_HELD, MOST_LANES, LanePositions, Lanes
+from lineside.hub.sinks.webhooks import MOST_HELD, MOST_LANES, Lanes
 from lineside.store import LogEntry, Logged
 from lineside.testing import FakeClock
 
@@ -37,7 +37,7 @@ def test_each_key_keeps_its_order_and_a_kill_repeats_what_was_under_way(
     keys: list[str], parallel: int, data: st.DataObject
 ) -> None:
     log = [(logged(place + 1), key) for place, key in enumerate(keys)]
-    positions, posted, repeated = LanePositions(), list[int](), 0
+    positions, posted, repeated = Lanes().plain(), list[int](), 0
     lanes = Lanes(positions)
     place, kills, misses = 0, 0, 0
     under_way: list[str] = []
@@ -49,10 +49,10 @@ def test_each_key_keeps_its_order_and_a_kill_repeats_what_was_under_way(
         elif act == "miss" and under_way and misses < 10:
             misses += 1
             lanes.missed(under_way.pop(), due_s=0.0, away=False)
-            positions = lanes.positions()
+            positions = lanes.plain()
         elif act in ("finish", "miss", "kill") and under_way:
             lanes.taken(under_way.pop(0))
-            positions = lanes.positions()
+            positions = lanes.plain()
         elif act == "claim" and len(under_way) < parallel and (found := lanes.claim(0.0)):
             key, lane = found
             if lane.held:
@@ -62,7 +62,7 @@ def test_each_key_keeps_its_order_and_a_kill_repeats_what_was_under_way(
                 look(lanes, key, log, most=data.draw(st.integers(1, 3)))
         else:
             place += lanes.read(log[place : place + data.draw(st.integers(1, 9))])
-            positions = lanes.positions()
+            positions = lanes.plain()
     for key in "abc":
         mine = [one for one in posted if keys[one - 1] == key]
         assert list(dict.fromkeys(mine)) == [one.position for one, of in log if of == key]
@@ -70,7 +70,7 @@ def test_each_key_keeps_its_order_and_a_kill_repeats_what_was_under_way(
 
 
 def test_what_waits_is_bounded_and_a_full_house_reads_no_further() -> None:
-    lanes = Lanes(LanePositions())
+    lanes = Lanes()
     crowd = [(logged(place), f"key {place}") for place in range(1, MOST_LANES + 5)]
     assert lanes.read(crowd) == MOST_LANES
     assert lanes.read(crowd) == MOST_LANES
@@ -78,7 +78,7 @@ def test_what_waits_is_bounded_and_a_full_house_reads_no_further() -> None:
     of_one = [(logged(place), "key 1") for place in range(1000, 1000 + 3 * MOST_HELD)]
     assert lanes.read(of_one) == len(of_one)
     assert len(lanes._lanes["key 1"].held) == MOST_HELD
-    assert len(lanes.positions().lanes) == len(lanes) == MOST_LANES
+    assert len(lanes.plain()["lanes"]) == len(lanes) == MOST_LANES
     key, _ = lanes.claim(0.0) or ("", None)
     lanes.taken(key)
     assert key == "key 1"
@@ -89,7 +89,7 @@ def test_what_waits_is_bounded_and_a_full_house_reads_no_further() -> None:
 
 
 def test_a_lane_waits_for_its_time_and_the_next_one_goes() -> None:
-    lanes = Lanes(LanePositions())
+    lanes = Lanes()
     lanes.read([(logged(1), "a"), (logged(2), "b"), (logged(3), "a")])
     for key in ("a", "b"):
         assert (lanes.claim(0.0) or ("",))[0] == key
@@ -103,9 +103,9 @@ def test_a_lane_waits_for_its_time_and_the_next_one_goes() -> None:
 
 
 def test_events_that_were_pruned_hold_nothing_up() -> None:
-    lanes = Lanes(LanePositions(read_to=9, lanes=(("a", 4, "2024-01-01T00:00:00Z"),)))
+    lanes = Lanes({"position": 9, "lanes": [["a", 4, "2024-01-01T00:00:00Z"]]})
     lanes.claim(0.0)
     lanes.found("a", [], looked_to=6)
-    assert lanes.positions().lanes == (("a", 7, ""),)
+    assert lanes.plain()["lanes"] == [["a", 7, ""]]
     lanes.found("a", [], looked_to=9)
     assert len(lanes) == 0

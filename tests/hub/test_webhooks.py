@@ -14,7 +14,7 @@ from lineside.core import InvalidError, SystemClock
 from lineside.hub import HubConfig, Services
 from lineside.hub.config import WebhookConfig
 from lineside.hub.eventlog.dead_letters import Quarantine
-from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.followers import Follower
 from lineside.hub.run import running
 from lineside.hub.sinks.webhooks import WEBHOOK_TYPE, Webhook
 from lineside.links.webhook import WebhookSender
@@ -54,7 +54,7 @@ class Runs:
         self.webhook = Webhook(config, services=hub, quarantine=quarantine)
         self.follower = Follower(
             name, records=hub.records, ledger=hub.ledger, handle=self.webhook.read,
-            selection=Selection(), quarantine=quarantine, retry=self.webhook.retry,
+            quarantine=quarantine, retry=self.webhook.retry,
             outside=self.webhook.trouble,
         )  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_events_come_in_order_and_each_until_it_is_taken(hub: Services, hooks: H
     runs = Runs(hub, WebhookConfig(name="mes", url=hooks.url))
     runs.step()
     assert hooks.ids == ["evt_0", "evt_0", "evt_1", "evt_1", "evt_1", "evt_2"]
-    figures = runs.webhook.figures
+    figures = runs.webhook
     assert (figures.sent, figures.retried, figures.dead) == (3, 3, 0)
     assert decode_event(hooks.came[-1][1], where="hook") == rule_event(hub, 2)
 
@@ -120,7 +120,7 @@ def test_an_event_nobody_takes_is_given_up_after_its_time_and_told(
     said = told.event["data"]
     assert (said["action"], said["event"], said["why"]) == ("dead", "evt_1", "answered 500")
     assert said["tries"] == 2
-    assert runs.webhook.figures.dead == 1
+    assert runs.webhook.dead == 1
     (record,) = runs.follower.quarantine.page()
     assert (record.event, record.reason) == ("evt_1", "answered 500")
     runs.follower.quarantine.request_retry(record.position)
@@ -176,7 +176,6 @@ def test_after_a_crash_at_most_one_event_comes_twice(hub: Services, hooks: Hooks
         runs.webhook = Killed(config, services=hub, quarantine=runs.follower.quarantine)
         runs.follower = Follower(
             "webhook-mes", records=hub.records, ledger=hub.ledger, handle=runs.webhook.read,
-            selection=Selection(),
         )  # fmt: skip
         with pytest.raises(KilledError):
             runs.step()

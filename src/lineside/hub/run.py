@@ -38,7 +38,7 @@ from lineside.hub.access.permissions import Role
 from lineside.hub.access.tls import check_authority, server_files
 from lineside.hub.broker import SiteBroker, open_broker
 from lineside.hub.config import HubConfig
-from lineside.hub.eventlog.followers import Follower, Selection, skip_entry
+from lineside.hub.eventlog.followers import skip_entry
 from lineside.hub.eventlog.leases import LeasedPart
 from lineside.hub.eventlog.ledger import person_event
 from lineside.hub.eventlog.stats import CAMERAS, worker_figures
@@ -335,12 +335,8 @@ def _start_work(
     source = hub_source(services.plant.site)
     stack.callback(services.ledger.keep_snapshot)
     services.stats.watch_each("follower", "follower", read=services.followers.figures)
-    outbox = Follower(
-        "events", records=services.records, ledger=services.ledger,
-        handle=EventOutbox(bus, plant=services.plant).publish,
-        selection=Selection(source=source, type=EVENT_TYPE),
-    )  # fmt: skip
-    services.followers.start(outbox, stack=stack)
+    outbox = EventOutbox(bus, plant=services.plant)
+    services.followers.follow("events", outbox.publish, stack=stack, source=source, type=EVENT_TYPE)
     _start_drift(services, stack=stack)
     _start_rules(services, stack=stack)
     _start_approvals(services, stack=stack)
@@ -423,11 +419,10 @@ def _start_drift(services: Services, *, stack: ExitStack) -> None:
     """Predictions tested for drift, in log order."""
     watch = DriftWatch(services.records.documents, ledger=services.ledger, plant=services.plant)
     watch.listen(services.retraining.drifted)
-    follower = Follower(
-        "drift", records=services.records, ledger=services.ledger, handle=watch.take,
-        selection=Selection(type=PREDICTION_TYPE), skip=skip_entry, resume=watch.resume,
+    services.followers.follow(
+        "drift", watch.take, stack=stack, type=PREDICTION_TYPE, skip=skip_entry,
+        resume=watch.resume,
     )  # fmt: skip
-    services.followers.start(follower, stack=stack)
 
 
 def _start_rules(services: Services, *, stack: ExitStack) -> None:
@@ -443,26 +438,18 @@ def _start_rules(services: Services, *, stack: ExitStack) -> None:
 
 def _start_approvals(services: Services, *, stack: ExitStack) -> None:
     """Start the follower of approvals, in log order, also of those made by command."""
-    follower = Follower(
-        "approvals", records=services.records, ledger=services.ledger,
-        handle=services.models.follow, selection=Selection(type=MODEL_TYPE),
-    )  # fmt: skip
-    services.followers.start(follower, stack=stack)
-    comparing = Follower(
-        "comparisons", records=services.records, ledger=services.ledger,
-        handle=services.comparisons.take, selection=Selection(type=MODEL_TYPE), stuck_s=math.inf,
-    )  # fmt: skip
-    services.followers.start(comparing, stack=stack)
+    services.followers.follow("approvals", services.models.follow, stack=stack, type=MODEL_TYPE)
+    services.followers.follow(
+        "comparisons", services.comparisons.take, stack=stack, type=MODEL_TYPE, stuck_s=math.inf
+    )
     stack.callback(services.comparisons.close)
 
 
 def _start_replays(services: Services, *, stack: ExitStack) -> None:
     """Recorded spans by other packages and rules, one at a time, in log order."""
-    replays = Follower(
-        "replays", records=services.records, ledger=services.ledger,
-        handle=services.replays.take, selection=Selection(type=REPLAY_TYPE), stuck_s=math.inf,
-    )  # fmt: skip
-    services.followers.start(replays, stack=stack)
+    services.followers.follow(
+        "replays", services.replays.take, stack=stack, type=REPLAY_TYPE, stuck_s=math.inf
+    )
     stack.callback(services.replays.close)
 
 
@@ -475,11 +462,7 @@ def _start_mongo(services: Services, *, stack: ExitStack) -> None:
     sink = MongoSink(services.config.mongo)
     stack.callback(sink.close)
     writer = MongoWriter(sink, services=services)
-    follower = Follower(
-        "mongo", records=services.records, ledger=services.ledger, handle=writer.write,
-        selection=Selection(), resume=writer.resume,
-    )  # fmt: skip
-    services.followers.start(follower, stack=stack)
+    services.followers.follow("mongo", writer.write, stack=stack, resume=writer.resume)
     orders = MongoOrders(sink, services=services)
     orders.start()
     stack.callback(orders.stop)

@@ -44,7 +44,7 @@ from lineside.hub.config import HubConfig
 from lineside.hub.counting.counter import Counter
 from lineside.hub.devices.enrolment import Enrolment
 from lineside.hub.devices.inventory import DeviceInventory
-from lineside.hub.devices.registry import DeviceLimits, DeviceRegistry
+from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.dead_letters import DeadLetters, FailurePolicy
 from lineside.hub.eventlog.followers import Followers, FollowerState
 from lineside.hub.eventlog.leases import HubLeases
@@ -188,8 +188,8 @@ def build_services(
     stats, router = Stats(), Router(plant)
     ledger = Ledger(records, plant=plant, clock=clock)
     devices = DeviceRegistry(
-        records, plant=plant, clock=clock,
-        limits=DeviceLimits(most=config.most_devices, silent_after_s=config.device_silent_s),
+        records, plant=plant, clock=clock, most=config.most_devices,
+        silent_after_s=config.device_silent_s,
     )  # fmt: skip
     registry = Registry(records, blobs, clock=clock)
     library = Library(records, blobs, clock=clock)
@@ -256,7 +256,7 @@ def build_services(
     return Services(
         config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
         auth=Auth(records, clock=clock, session_hours=config.session_hours),
-        ledger=ledger, followers=Followers(ledger, site=plant.site, leases=leases),
+        ledger=ledger, followers=Followers(records, ledger=ledger, site=plant.site, leases=leases),
         failures=failures, thumbnails=thumbnails,
         plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, cameras=cameras,

@@ -12,7 +12,7 @@ from lineside.core import Clock, InvalidError, NotFoundError, load_plant
 from lineside.fleet import EnrolledDevice, JobQuery, JobService, Presence
 from lineside.hub.config import HubConfig
 from lineside.hub.devices.enrolment import Enrolment
-from lineside.hub.devices.registry import DeviceLimits, DeviceRegistry
+from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.views import DeviceView
 from lineside.store import open_records
@@ -174,9 +174,12 @@ def open_inventory(config: HubConfig, *, clock: Clock) -> Iterator[DeviceInvento
         enrolment = Enrolment(
             records, journal=RecordsJournal(records), plant=plant, config=config, clock=clock
         )
-        limits = DeviceLimits(most=config.most_devices, silent_after_s=config.device_silent_s)
+        devices = DeviceRegistry(
+            records, plant=plant, clock=clock, most=config.most_devices,
+            silent_after_s=config.device_silent_s,
+        )  # fmt: skip
         yield DeviceInventory(
-            DeviceRegistry(records, plant=plant, clock=clock, limits=limits),
+            devices,
             enrolment=enrolment,
             jobs=JobService(records, clock=clock, directory=enrolment.inventory.things),
         )

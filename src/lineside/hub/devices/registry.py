@@ -102,18 +102,6 @@ class _Device:
     seen: Presence = Presence.NEVER
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceLimits:
-    """Limits of the number of devices and of their silence.
-
-    Attributes:
-        silent_after_s: of a device that reports oftener; else three of its own intervals.
-    """
-
-    most: int = 20_000
-    silent_after_s: float = 60.0
-
-
 class DeviceRegistry:
     """The fleet as the hub knows it."""
 
@@ -123,11 +111,21 @@ class DeviceRegistry:
         *,
         plant: Plant,
         clock: Clock,
-        limits: DeviceLimits | None = None,
+        most: int = 20_000,
+        silent_after_s: float = 60.0,
     ) -> None:
+        """Read what was written before.
+
+        Args:
+            records: hold what devices said.
+            plant: of this site.
+            clock: of this hub.
+            most: devices.
+            silent_after_s: of a device that reports oftener; else three of its own intervals.
+        """
         self._records = records
         self._documents: Documents = records.documents
-        self._limits = limits or DeviceLimits()
+        self._most, self._silent_after_s = most, silent_after_s
         self._plant = plant
         self._clock = clock
         self._lock = threading.Lock()
@@ -201,7 +199,7 @@ class DeviceRegistry:
         now = self._clock.now()
         with self._lock:
             is_new = device not in self._devices
-            if is_new and len(self._devices) >= self._limits.most:
+            if is_new and len(self._devices) >= self._most:
                 raise DeadLetterError(Reason.UNKNOWN_DEVICE, "too many devices", where=device)
             entry = self._devices.setdefault(device, _Device())
             before, entry.status = entry.status, _merge_status(entry.status, told=status)
@@ -292,7 +290,7 @@ class DeviceRegistry:
     def _presence(self, entry: _Device, *, now: datetime) -> Presence:
         every_s = entry.status.get("every_s", 0.0)
         own_s = _INTERVALS * every_s if isinstance(every_s, int | float) else 0.0
-        limit_s = max(self._limits.silent_after_s, own_s)
+        limit_s = max(self._silent_after_s, own_s)
         if not entry.is_heard_here:
             limit_s += _HEARD_LATE_S  # so much older may be what its row says
         return presence(

@@ -12,16 +12,16 @@
 5. People ask for another try; the follower's own thread makes it, so a handler has one caller.
 6. A follower whose handler is a fold over the log in its order (rules, drift, counts) skips a bad
    entry for good: the entry is listed and counted, and can be discarded, not tried again.
-7. A follower with a lease works only while it holds it; see ``Lease``.
+7. A follower with a lease works only while it holds it; see ``PartLease``.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from lineside.core import (
     ConflictError,
@@ -34,7 +34,7 @@ from lineside.core import (
 from lineside.core.errors import MissingExtraError
 from lineside.core.worker import Worker
 from lineside.hub.eventlog.dead_letters import Quarantine, QuarantinedRecord
-from lineside.hub.eventlog.leases import HubLeases
+from lineside.hub.eventlog.leases import HubLeases, PartLease
 from lineside.hub.eventlog.ledger import Ledger, person_event
 from lineside.store import Logged, Records
 
@@ -49,14 +49,6 @@ _FIRST_RETRY_S = 0.2
 _STUCK_S = 600.0
 _REFRESH_EVERY = 10
 _STANDBY_EVERY = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """Entries that a follower selects; empty is all."""
-
-    source: str = ""
-    type: str = ""
 
 
 class Rejection(NamedTuple):
@@ -74,26 +66,6 @@ class WaitReason(NamedTuple):
 
 
 Handle = Callable[[Sequence[Logged]], Iterable[Rejection] | None]
-
-
-class Lease(Protocol):
-    """The right of one hub of several to run a follower."""
-
-    def hold(self) -> bool:
-        """Take it or keep it; False while another hub has it."""
-        ...
-
-    def writing(self) -> AbstractContextManager[None]:
-        """A transaction during which no other hub takes it over.
-
-        Raises:
-            ConflictError: another hub may have it by now.
-        """
-        ...
-
-    def release(self) -> None:
-        """Give it up, so that another hub need not wait for its end."""
-        ...
 
 
 class FollowerState(StrEnum):
@@ -147,10 +119,11 @@ class Follower:
     """Reader of the log with a thread, a position and a quarantine of its own."""
 
     def __init__(
-        self, name: str, *, records: Records, ledger: Ledger, handle: Handle, selection: Selection,
+        self, name: str, *, records: Records, ledger: Ledger, handle: Handle,
+        source: str = "", type: str = "",  # noqa: A002  the CloudEvents attribute's name
         page: int = _PAGE, note_every: int = 1, settled: Callable[[], int] | None = None,
         quarantine: Quarantine | None = None, skip: Callable[[Logged], None] | None = None,
-        retry: Callable[[Logged], object] | None = None, lease: Lease | None = None,
+        retry: Callable[[Logged], object] | None = None, lease: PartLease | None = None,
         resume: Callable[[int], int] | None = None,
         outside: Callable[[], WaitReason | None] | None = None, stuck_s: float = _STUCK_S,
     ) -> None:  # fmt: skip
@@ -161,7 +134,8 @@ class Follower:
             records: the log, and where the position is kept.
             ledger: what says that the log grew.
             handle: takes one page; what it returns is quarantined.
-            selection: which entries.
+            source: of the entries that it reads; "" for all.
+            type: of these entries; "" for all.
             page: entries handled at once.
             note_every: positions after which the position is noted; what is behind comes again.
             settled: the position up to which nothing need come again; else all that was handled.
@@ -183,7 +157,7 @@ class Follower:
         self._records = records
         self._ledger = ledger
         self._handle = handle
-        self._selection = selection
+        self._source, self._type = source, type
         self._page = page
         self._note_every = note_every
         self._settled = settled or (lambda: self.position)
@@ -208,7 +182,7 @@ class Follower:
 
     # ---- seen from outside
 
-    def share(self, lease: Lease) -> None:
+    def share(self, lease: PartLease) -> None:
         """Work only while this lease is held; to be called before ``start``."""
         self._lease, self._held = lease, False
 
@@ -226,8 +200,8 @@ class Follower:
     @property
     def behind(self) -> int:
         """Log positions not looked at yet; none where nothing came of what it selected."""
-        seen, selection = max(self.position, self._looked), self._selection
-        if self._ledger.newest(source=selection.source, type=selection.type) <= seen:
+        seen = max(self.position, self._looked)
+        if self._ledger.newest(source=self._source, type=self._type) <= seen:
             return 0
         return self._ledger.committed - seen
 
@@ -255,11 +229,10 @@ class Follower:
         """Make the tries that people asked for, then handle one page; how many entries it had."""
         if self.quarantine:
             self._retry_requested()
-        end = self._ledger.committed if self._selection != Selection() else 0
+        end = self._ledger.committed if self._source or self._type else 0
         page = self._records.log.read(
-            after=self.position, limit=self._page, source=self._selection.source,
-            type=self._selection.type,
-        )  # fmt: skip
+            after=self.position, limit=self._page, source=self._source, type=self._type
+        )
         if page:
             self.quarantine.check_capacity()
             self._looked = 0  # from here on what is not handled waits
@@ -433,8 +406,11 @@ def reason_of(error: Exception) -> str:
 class Followers:
     """All followers of a hub, and what people do with the records they set aside."""
 
-    def __init__(self, ledger: Ledger, *, site: str, leases: HubLeases | None = None) -> None:
+    def __init__(
+        self, records: Records, *, ledger: Ledger, site: str, leases: HubLeases | None = None
+    ) -> None:
         """``leases``: of the hub, where several share the followers."""
+        self._records = records
         self._ledger = ledger
         self._site = site
         self._leases = leases
@@ -442,6 +418,12 @@ class Followers:
 
     def __iter__(self) -> Iterator[Follower]:
         return iter(list(self._all.values()))
+
+    def follow(self, name: str, handle: Handle, *, stack: ExitStack, **more: Any) -> Follower:  # noqa: ANN401  as Follower takes them
+        """Make a follower of this hub's log and start it; ended by the stack."""
+        follower = Follower(name, records=self._records, ledger=self._ledger, handle=handle, **more)
+        self.start(follower, stack=stack)
+        return follower
 
     def start(self, follower: Follower, *, stack: ExitStack, each: bool = False) -> None:
         """Start a follower; ended by the stack.

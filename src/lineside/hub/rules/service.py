@@ -39,7 +39,7 @@ from lineside.core import (
     stable_id,
 )
 from lineside.core.clock import require_order
-from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.followers import Follower
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
 from lineside.store import EventLog, Logged, Records
@@ -135,7 +135,7 @@ def rules_follower(
 ) -> Follower:
     """The rules' reader of the log, standing where the first of them needs to go on."""
     return Follower(
-        FOLLOWER, records=records, ledger=ledger, handle=rules.take, selection=Selection(),
+        FOLLOWER, records=records, ledger=ledger, handle=rules.take,
         page=page, note_every=page, settled=lambda: rules.settled, skip=rules.skip,
         resume=rules.resume,
     )  # fmt: skip

@@ -45,7 +45,7 @@ from lineside.core.topics import topic_matches
 from lineside.core.worker import Worker, retry
 from lineside.hub.config import KafkaBridgeConfig, KafkaSendConfig, KafkaTakeConfig, key_of
 from lineside.hub.eventlog.dead_letters import store_batch
-from lineside.hub.eventlog.followers import Follower, Rejection, Selection, follow_from_now
+from lineside.hub.eventlog.followers import Follower, Rejection, follow_from_now
 from lineside.hub.eventlog.leases import LeasedPart
 from lineside.hub.eventlog.topics import (
     DeadLetterError,
@@ -384,11 +384,9 @@ def _start_events(services: Services, *, stack: ExitStack) -> None:
         sender = _sender(services, sent.topic)
         handlers.append(KafkaEvents(sent, sender=sender))
         follow_from_now(name, records=services.records, ledger=services.ledger)
-        follower = Follower(
-            name, records=services.records, ledger=services.ledger, handle=handlers[-1].send,
-            selection=Selection(type=_only(sent.types)),
-        )  # fmt: skip
-        services.followers.start(follower, stack=stack)
+        follower = services.followers.follow(
+            name, handlers[-1].send, stack=stack, type=_only(sent.types)
+        )
         stack.callback(sender.close)
         services.stats.watch(f"kafka_behind_{_figure(sent.topic)}", partial(_behind, follower))
     if handlers:

@@ -33,7 +33,7 @@ from lineside.fleet import CertificateAuthority, renewal_due, server_certificate
 from lineside.hub.access.auth import Credentials
 from lineside.hub.access.tls import hosts_of
 from lineside.hub.config import HubConfig
-from lineside.hub.eventlog.followers import Follower, Selection, follow_from_now, skip_entry
+from lineside.hub.eventlog.followers import Follower, follow_from_now, skip_entry
 from lineside.hub.eventlog.ledger import Commit
 from lineside.hub.eventlog.stats import NAMES
 from lineside.hub.services import Services
@@ -430,7 +430,7 @@ def start_opcua(services: Services, *, stack: ExitStack) -> None:
     follow_from_now(_FOLLOWER, records=services.records, ledger=services.ledger)
     follower = Follower(
         _FOLLOWER, records=services.records, ledger=services.ledger, handle=feed.take,
-        selection=Selection(type=EVENT_TYPE), skip=skip_entry, resume=feed.resume,
+        type=EVENT_TYPE, skip=skip_entry, resume=feed.resume,
     )  # fmt: skip
     feed.start()
     stack.callback(feed.stop)

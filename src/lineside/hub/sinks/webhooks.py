@@ -19,11 +19,12 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Any
 
 from lineside.core import (
     InvalidError,
@@ -39,7 +40,7 @@ from lineside.core import (
 from lineside.core.worker import Worker, backoff_s
 from lineside.hub.config import WebhookConfig, key_of
 from lineside.hub.eventlog.dead_letters import Quarantine
-from lineside.hub.eventlog.followers import Follower, Selection, WaitReason, follow_from_now
+from lineside.hub.eventlog.followers import WaitReason, follow_from_now
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.services import Services
 from lineside.links.webhook import WebhookSender
@@ -75,31 +76,24 @@ class Lane:
     busy: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LanePositions:
-    """Stored state of the lanes: how far the log was read; of each key ``(position, since)``."""
-
-    read_to: int = 0
-    lanes: tuple[tuple[str, int, str], ...] = ()
-
-
 class Lanes:
     """All lanes of one webhook; guarded by whoever owns it."""
 
-    def __init__(self, positions: LanePositions) -> None:
-        self.read_to = positions.read_to
+    def __init__(self, stored: Mapping[str, Any] | None = None) -> None:
+        """Go on from what ``plain`` said."""
+        self.read_to = stored["position"] if stored else 0
         self._lanes = {
             key: Lane(position=position, since=since, more=True)
-            for key, position, since in positions.lanes
+            for key, position, since in (stored or {}).get("lanes", ())
         }
 
     def __len__(self) -> int:
         return len(self._lanes)
 
-    def positions(self) -> LanePositions:
-        """As it is to be written down."""
-        lanes = ((key, lane.position, lane.since) for key, lane in self._lanes.items())
-        return LanePositions(read_to=self.read_to, lanes=tuple(lanes))
+    def plain(self) -> dict[str, Any]:
+        """State to store: how far the log was read; of each lane key, position and since."""
+        lanes = [[key, lane.position, lane.since] for key, lane in self._lanes.items()]
+        return {"position": self.read_to, "lanes": lanes}
 
     def read(self, entries: Iterable[tuple[Logged, str | None]]) -> int:
         """Take what was read, in the log's order, as far as there is room; how many were taken.
@@ -208,15 +202,6 @@ _FIRST_S = 1.0
 _MOST_S = 300.0
 
 
-@dataclass(slots=True)
-class WebhookFigures:
-    """Counts since the start."""
-
-    sent: int = 0
-    retried: int = 0
-    dead: int = 0
-
-
 def is_wanted(logged: Logged, config: WebhookConfig) -> bool:
     """Return True if a webhook gets this event; never one about itself."""
     entry = logged.entry
@@ -256,14 +241,14 @@ class Webhook:
         self._busy = 0
         self._quarantine = quarantine
         self._moved = threading.Condition()
-        self._lanes = Lanes(self._load())
+        self._lanes = self._load()
         self._lost: WaitReason | None = None
         self._unkept = False
         self._workers = [
             self._worker(f"webhook-{config.name}-{number}") for number in range(config.parallel)
         ]
         self._stop = self._workers[0].stopping
-        self.figures = WebhookFigures()
+        self.sent = self.retried = self.dead = 0
 
     @property
     def waiting(self) -> int:
@@ -318,13 +303,13 @@ class Webhook:
         if attempt.why:
             raise InvalidError(attempt.why)
         with self._moved:
-            self.figures.sent += 1
+            self.sent += 1
 
     def resume(self, position: int) -> int:
         """Go on with the lanes as they were kept last, maybe by another hub."""
         with self._moved:
             self._moved.wait_for(lambda: not self._busy)
-            self._lanes = Lanes(self._load())
+            self._lanes = self._load()
             self._token = self._lease.token
         return position
 
@@ -366,15 +351,15 @@ class Webhook:
         logged = lane.held[0]
         attempt = self._post(logged, sender=sender)
         with self._moved:
-            self.figures.retried += lane.tries > 0
+            self.retried += lane.tries > 0
         if attempt.why and not self._is_over(lane):
             self._miss(key, lane, attempt=attempt)
             return
         if attempt.why:
             self._give_up(logged, lane, why=attempt.why)
         with self._moved:
-            self.figures.dead += bool(attempt.why)
-            self.figures.sent += not attempt.why
+            self.dead += bool(attempt.why)
+            self.sent += not attempt.why
             self._lanes.taken(key)
             if not attempt.why:
                 self._lanes.answered(self._services.clock.monotonic())
@@ -455,20 +440,16 @@ class Webhook:
 
     # ---- what survives
 
-    def _load(self) -> LanePositions:
+    def _load(self) -> Lanes:
         try:
-            body = self._services.records.documents.get(_KIND, self._config.name).body
+            return Lanes(self._services.records.documents.get(_KIND, self._config.name).body)
         except NotFoundError:
-            return LanePositions()
-        lanes = tuple((key, place, since) for key, place, since in body.get("lanes", ()))
-        return LanePositions(read_to=body["position"], lanes=lanes)
+            return Lanes()
 
     def _keep(self) -> None:
         """The lock is held."""
-        positions = self._lanes.positions()
-        body = {"position": positions.read_to, "lanes": [list(lane) for lane in positions.lanes]}
         with self._lease.writing():
-            self._services.records.documents.put(_KIND, self._config.name, body=body)
+            self._services.records.documents.put(_KIND, self._config.name, body=self._lanes.plain())
         self._unkept = False
 
     def _keep_later(self) -> None:
@@ -485,13 +466,9 @@ class Webhook:
     def _worker(self, name: str) -> Worker:
         sender = WebhookSender(self._config.target)
         return Worker(
-            name, lambda: self._turn_or_wait(sender), longest_retry_s=_LOOK_S, at_end=sender.close,
-            report=self._note_failure,
+            name, lambda: None if self.turn(sender) else self._wait(), longest_retry_s=_LOOK_S,
+            at_end=sender.close, report=self._note_failure,
         )  # fmt: skip
-
-    def _turn_or_wait(self, sender: WebhookSender) -> None:
-        if not self.turn(sender):
-            self._wait()
 
     def _note_failure(self, error: Exception | None) -> None:
         """Remember who is away; a post that is taken clears that."""
@@ -546,16 +523,14 @@ def _start(config: WebhookConfig, *, services: Services, stack: ExitStack) -> No
     quarantine = Quarantine(services.records.documents, follower=name)
     webhook = Webhook(config, services=services, quarantine=quarantine)
     follow_from_now(name, records=services.records, ledger=services.ledger)
-    follower = Follower(
-        name, records=services.records, ledger=services.ledger, handle=webhook.read,
-        selection=Selection(type=selected_type(config)), quarantine=quarantine,
+    follower = services.followers.follow(
+        name, webhook.read, stack=stack, type=selected_type(config), quarantine=quarantine,
         retry=webhook.retry, outside=webhook.trouble, resume=webhook.resume,
     )  # fmt: skip
-    services.followers.start(follower, stack=stack)
     webhook.start()
     stack.callback(webhook.stop)
     figure = f"webhook_{config.name.replace('-', '_')}"
     for part in ("sent", "retried", "dead"):
-        services.stats.watch(f"{figure}_{part}", partial(getattr, webhook.figures, part))
+        services.stats.watch(f"{figure}_{part}", partial(getattr, webhook, part))
     services.stats.watch(f"{figure}_behind", partial(getattr, follower, "behind"))
     services.stats.watch(f"{figure}_waiting", partial(getattr, webhook, "waiting"))
