@@ -9,7 +9,7 @@ import pytest
 
 from lineside.core import digest_of
 from lineside.hub import Services
-from lineside.hub.ingest.thumbnails import needs_thumbnail
+from lineside.hub.ingest.frames import needs_thumbnail
 from lineside.links import Message
 from lineside.testing import FakeClock
 from lineside.vision import picture_size
@@ -130,7 +130,7 @@ def test_an_unfinished_frame_keeps_its_picture_when_it_ages_out(
 def test_more_than_is_remembered_is_found_again_in_the_index(
     hub: Services, burst: list[Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lineside.hub.ingest.thumbnails._MOST_WAITING", 16)
+    monkeypatch.setattr("lineside.hub.ingest.frames._MOST_WAITING", 16)
     hub.plant_ingest.take(burst)
     assert hub.thumbnails.waiting == 16
     assert unfinished(hub) == 40

@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 from lineside.cli.app import _run
 from lineside.core import ConflictError, InvalidError, NotFoundError, RefusedError
 from lineside.hub import Accounts, NewToken, Role, Services, create_app
-from lineside.hub.access.auth import Auth, Credentials, TooManyAttemptsError
-from lineside.hub.access.permissions import COOKIE, GRANTS, Right
-from lineside.hub.access.users import (
+from lineside.hub.access.auth import (
+    Auth,
+    Credentials,
+    TooManyAttemptsError,
     check_password,
     checked_name,
     hash_password,
     user_key,
     verify_password,
 )
+from lineside.hub.access.permissions import COOKIE, GRANTS, Right
 from lineside.testing import FakeClock
 from lineside.web.security import AttemptCounter
 from tests.hub.conftest import open_hub
@@ -35,8 +37,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2 with little memory, so that a guess does not take a third of a second."""
     hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
     nobody = hasher.hash("nobody at all")
-    monkeypatch.setattr("lineside.hub.access.users._hasher", lambda: hasher)
-    monkeypatch.setattr("lineside.hub.access.users._nobody", lambda: nobody)
+    monkeypatch.setattr("lineside.hub.access.auth._hasher", lambda: hasher)
+    monkeypatch.setattr("lineside.hub.access.auth._nobody", lambda: nobody)
 
 
 def test_a_password_costs_what_rfc_9106_asks(monkeypatch: pytest.MonkeyPatch) -> None:

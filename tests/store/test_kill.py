@@ -192,7 +192,8 @@ def test_an_archive_on_a_full_disk_does_not_appear(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from lineside.core import SystemClock, UnavailableError
-from lineside.store import backup, open_blobs, open_records
+from lineside.store import open_blobs, open_records
+from lineside.store import backup
 blobs = open_blobs("memory://")
 blobs.put(bytes(200_000))
 with open_records("memory://", clock=SystemClock()) as records:

@@ -7,10 +7,9 @@ Not here: rules. A handler decodes, calls one room, encodes; what an order may d
 """
 
 from lineside.hub.access.accounts import Accounts, NewToken, open_accounts
-from lineside.hub.access.auth import AccessKey, TokenInfo, issue_access_key, revoke_access_key
+from lineside.hub.access.auth import AccessKey, TokenInfo, User, issue_access_key, revoke_access_key
 from lineside.hub.access.permissions import Right, Role, roles_with
 from lineside.hub.access.tls import ServerFiles, issue_for
-from lineside.hub.access.users import User
 from lineside.hub.broker import mosquitto_files
 from lineside.hub.config import HubConfig, Retention
 from lineside.hub.devices.inventory import (
@@ -32,8 +31,7 @@ from lineside.hub.replay.repository import (
     lines_of,
 )
 from lineside.hub.replay.run import named_package, package_file, replay
-from lineside.hub.rules.files import rule_events_file
-from lineside.hub.rules.log import require_rule, rule_filter
+from lineside.hub.rules.log import require_rule, rule_events_file, rule_filter
 from lineside.hub.rules.service import pair_changes, recorded_entries, run_trial
 from lineside.hub.rules.text import read_rule
 from lineside.hub.run import RunningHub, create_app, run, running, sign_in_link

@@ -55,10 +55,9 @@ from lineside.hub.eventlog.trace import Tracer
 from lineside.hub.inference.endpoints import InferenceQueue
 from lineside.hub.inference.functions import Functions
 from lineside.hub.inference.model_server import ModelServer
-from lineside.hub.ingest.frames import Frames
+from lineside.hub.ingest.frames import Frames, ThumbnailWorker
 from lineside.hub.ingest.predictions import DeviceIngest
 from lineside.hub.ingest.service import FrameDecoder, PlantIngest
-from lineside.hub.ingest.thumbnails import ThumbnailWorker
 from lineside.hub.learning.datasets import Datasets, Versions
 from lineside.hub.learning.job_service import JobRequestHandler
 from lineside.hub.learning.jobs import Retraining, Runs

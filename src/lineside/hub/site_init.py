@@ -11,9 +11,9 @@ from pathlib import Path
 from lineside.core import Clock, ConflictError, RefusedError, load_plant
 from lineside.fleet import CertificateAuthority, renewal_due
 from lineside.hub.access.accounts import Accounts
+from lineside.hub.access.auth import find_user
 from lineside.hub.access.permissions import Role
 from lineside.hub.access.tls import hosts_of, issue_own, own_certificate, site_files
-from lineside.hub.access.users import find_user
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.models.releases import Releases

@@ -7,8 +7,7 @@ names; ``sweep`` for retention; ``backup`` and ``restore``.
 Not here: what a dataset, device or prediction is; anything live (links).
 """
 
-from lineside.store.archive import ArchiveLimits
-from lineside.store.backup import BackupReport, backup
+from lineside.store.archive import ArchiveLimits, BackupReport, backup
 from lineside.store.bucket import BucketObjects, open_objects
 from lineside.store.chain import ANCHOR_TYPE, anchor, check_anchors, checkpoint_bytes
 from lineside.store.contract import (
@@ -28,8 +27,9 @@ from lineside.store.contract import (
     Place,
     Records,
     Row,
+    open_blobs,
+    open_records,
 )
-from lineside.store.opening import open_blobs, open_records
 from lineside.store.places import open_place
 from lineside.store.restore import RestoreReport, restore
 from lineside.store.sweep import IDLE_S, sweep

@@ -2,20 +2,19 @@
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Self, assert_never
+from itertools import groupby
+from typing import Any, Self, cast
 
 import sqlalchemy as sa
 
 from lineside.core import Clock, ConflictError, Digest, encode
 from lineside.store.contract import Document, FrameRow, Logged, Row
-from lineside.store.documents import SqlDocuments, all_documents, digests_in
+from lineside.store.documents import SqlDocuments, all_documents, digests_in, in_chunks
 from lineside.store.frames import SqlFrameIndex, all_frames, insert_frames, named_by
 from lineside.store.leases import SqlLeases
 from lineside.store.log import SqlEventLog, all_entries, entry_values, head_values
 from lineside.store.session import Flavour, Session, bring_up_to_date, is_newest
 from lineside.store.tables import chains, documents, entries, frames, mentions
-
-_BATCH = 500
 
 
 class SqlRecords:
@@ -78,11 +77,8 @@ class SqlRecords:
                         where=self._session.flavour.where,
                         fix="Name a new database.",
                     )
-            loader = _Loader(connection)
-            for row in rows:
-                loader.take(row)
-            loader.finish()
-            self._session.flavour.loaded(connection, loader.last_position)
+            last_position = _load(connection, rows)
+            self._session.flavour.loaded(connection, last_position)
 
     def close(self) -> None:
         self._session.close()
@@ -94,75 +90,48 @@ class SqlRecords:
         self.close()
 
 
-class _Loader:
-    """Writes rows in batches; the chains' own rows follow from their last entries."""
+def _load(connection: sa.Connection, rows: Iterable[Row]) -> int:
+    """Write rows in batches; return the last position of the log.
 
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
-        self._chains: dict[str, int] = {}
-        self._heads: dict[str, Logged] = {}
-        self._documents: list[Document] = []
-        self._entries: list[Logged] = []
-        self._frames: list[FrameRow] = []
-        self.last_position = 0
-
-    def take(self, row: Row) -> None:
-        match row:
-            case Document():
-                self._documents.append(row)
-                if len(self._documents) >= _BATCH:
-                    self._write_documents()
-            case Logged():
-                self._entries.append(row)
-                if len(self._entries) >= _BATCH:
-                    self._write_entries()
-            case FrameRow():
-                self._frames.append(row)
-                if len(self._frames) >= _BATCH:
-                    self._write_frames()
-            case _:
-                assert_never(row)
-
-    def finish(self) -> None:
-        self._write_documents()
-        self._write_entries()
-        self._write_frames()
+    The chains' own rows follow from their last entries.
+    """
+    heads: dict[str, Logged] = {}
+    numbers: dict[str, int] = {}
+    last_position = 0
+    for kind, alike in groupby(rows, type):
+        for batch in in_chunks(alike):
+            if kind is Document:
+                _insert_documents(connection, cast("list[Document]", batch))
+            elif kind is FrameRow:
+                insert_frames(connection, cast("list[FrameRow]", batch))
+            else:
+                values = []
+                for logged in cast("list[Logged]", batch):
+                    source = logged.entry.source
+                    heads[source] = logged
+                    chain = numbers.setdefault(source, len(numbers) + 1)
+                    last_position = max(last_position, logged.position)
+                    values.append(entry_values(logged, chain=chain))
+                connection.execute(sa.insert(entries), values)
+    if heads:
         values = [
-            {"chain": chain, "source": source, **head_values(self._heads[source])}
-            for source, chain in self._chains.items()
+            {"chain": numbers[source], "source": source, **head_values(head)}
+            for source, head in heads.items()
         ]
-        if values:
-            self._connection.execute(sa.insert(chains), values)
+        connection.execute(sa.insert(chains), values)
+    return last_position
 
-    def _write_documents(self) -> None:
-        batch, self._documents = self._documents, []
-        values = [_document_values(document) for document in batch]
-        if values:
-            self._connection.execute(sa.insert(documents), values)
-        named = [
-            {"digest": digest, "kind": value["kind"], "id": value["id"]}
-            for value in values
-            for digest in sorted(digests_in(value["body"]))
-        ]
-        if named:
-            self._connection.execute(sa.insert(mentions), named)
 
-    def _write_entries(self) -> None:
-        batch, self._entries = self._entries, []
-        values = []
-        for logged in batch:
-            source = logged.entry.source
-            chain = self._chains.setdefault(source, len(self._chains) + 1)
-            self._heads[source] = logged
-            self.last_position = max(self.last_position, logged.position)
-            values.append(entry_values(logged, chain=chain))
-        if values:
-            self._connection.execute(sa.insert(entries), values)
-
-    def _write_frames(self) -> None:
-        batch, self._frames = self._frames, []
-        if batch:
-            insert_frames(self._connection, batch)
+def _insert_documents(connection: sa.Connection, batch: Sequence[Document]) -> None:
+    values = [_document_values(document) for document in batch]
+    connection.execute(sa.insert(documents), values)
+    named = [
+        {"digest": digest, "kind": value["kind"], "id": value["id"]}
+        for value in values
+        for digest in sorted(digests_in(value["body"]))
+    ]
+    if named:
+        connection.execute(sa.insert(mentions), named)
 
 
 def _document_values(document: Document) -> dict[str, Any]:

@@ -34,7 +34,6 @@ from lineside.core.files import sync_path, write_durably
 from lineside.store.archive import (
     MANIFEST,
     ArchiveLimits,
-    ChainEnd,
     Manifest,
     Member,
     MemberDigest,
@@ -42,8 +41,17 @@ from lineside.store.archive import (
     rows_of,
 )
 from lineside.store.chain import Link, fault_of
-from lineside.store.contract import CHECKPOINT, Blobs, Document, FrameRow, Logged, Records, Row
-from lineside.store.opening import open_blobs, open_records
+from lineside.store.contract import (
+    CHECKPOINT,
+    Blobs,
+    Document,
+    FrameRow,
+    Logged,
+    Records,
+    Row,
+    open_blobs,
+    open_records,
+)
 
 _PARTIAL = ".part"
 _OWN = 0o700
@@ -164,17 +172,13 @@ class _Check:
         manifest = self._manifest
         if manifest is None:
             raise InvalidError("the archive ends early", where="archive", fix=_ANOTHER)
-        ends = {
-            source: ChainEnd(source_position=end.source_position, hash=end.hash)
-            for source, end in self._ends.items()
-        }
         for what, said, found in (
             ("members", manifest.members, self._members.value()),
             ("documents", manifest.documents, self._rows["documents"]),
             ("entries", manifest.entries, self._rows["entries"]),
             ("frames", manifest.frames, self._rows["frames"]),
             ("blobs", manifest.blobs, len(self._blobs)),
-            ("chains", manifest.chains, ends),
+            ("chains", manifest.chains, self._ends),
             ("extra", manifest.extra, tuple(self._extra)),
         ):
             if said != found:

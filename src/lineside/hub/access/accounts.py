@@ -21,10 +21,10 @@ from lineside.core import (
     new_id,
     to_plain,
 )
-from lineside.hub.access.auth import Auth, TokenInfo
-from lineside.hub.access.permissions import Role
-from lineside.hub.access.users import (
+from lineside.hub.access.auth import (
     USER_KIND,
+    Auth,
+    TokenInfo,
     User,
     all_users,
     check_password,
@@ -33,6 +33,7 @@ from lineside.hub.access.users import (
     hash_password,
     user_key,
 )
+from lineside.hub.access.permissions import Role
 from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
 from lineside.store import Logged, Records, open_records
 from lineside.streams import Event

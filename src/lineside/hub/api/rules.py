@@ -20,8 +20,16 @@ from lineside.hub.api.wire import (
     responds,
     whole_number,
 )
-from lineside.hub.rules.files import MEDIA, rule_events_file
-from lineside.hub.rules.log import RuleFilter, RuleSums, page_of, require_rule, rule_filter, sums_of
+from lineside.hub.rules.log import (
+    MEDIA,
+    RuleFilter,
+    RuleSums,
+    page_of,
+    require_rule,
+    rule_events_file,
+    rule_filter,
+    sums_of,
+)
 from lineside.hub.rules.service import RuleView, run_trial
 from lineside.hub.rules.text import read_rule
 from lineside.hub.services import Services

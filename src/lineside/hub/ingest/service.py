@@ -37,7 +37,7 @@ from lineside.hub.eventlog.topics import (
     read_plant,
     split_document,
 )
-from lineside.hub.ingest.thumbnails import THUMBNAIL_PX
+from lineside.hub.ingest.frames import THUMBNAIL_PX
 from lineside.hub.views import DeadLetterView
 from lineside.links import Message
 from lineside.store import Blobs, FrameIndex, FrameRow

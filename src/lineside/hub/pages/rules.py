@@ -12,8 +12,8 @@ from fastapi.responses import HTMLResponse
 
 from lineside.core import NotFoundError, parse_rfc3339, rfc3339
 from lineside.hub.pages.site import Context, PageContext
-from lineside.hub.rules.files import MEDIA
 from lineside.hub.rules.log import (
+    MEDIA,
     KeySum,
     RuleFilter,
     RuleSums,
