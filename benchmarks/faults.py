@@ -5,9 +5,9 @@
 Each seed is one run of ``tests/faults/driver.py``: a site of real programs (hubs, brokers,
 database, device), senders on every way in, two to four faults, then a check of what was promised.
 Runs are added up in ``results/faults.json`` after each seed, and seeds that stand there are passed
-over, so that 500 can be done in parts; ``--fresh`` begins anew, ``--dry`` writes nothing. A seed
-that fails is printed with the command that runs it again, and its logs stay in the folder named.
-The exit status is 1 when one failed.
+over, so that 500 can be done in parts; those of an older plan are forgotten. ``--fresh`` begins
+anew, ``--dry`` writes nothing. A seed that fails is printed with the command that runs it again,
+and its logs stay in the folder named. The exit status is 1 when one failed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Any
 import measure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.faults.driver import plan_of, run_seed
+from tests.faults.driver import PLAN, plan_of, run_seed
 from tests.links.conftest import MOSQUITTO
 from tests.store.conftest import PostgresServer, postgres_binaries
 
@@ -59,11 +59,10 @@ def main() -> int:
 
 
 def known() -> dict[int, dict[str, Any]]:
-    """The runs that were done before, by seed."""
+    """The runs of this plan that were done before, by seed."""
     path = measure.RESULTS / f"{NAME}.json"
-    if not path.is_file():
-        return {}
-    return {int(run["seed"]): run for run in json.loads(path.read_bytes())["each"]}
+    kept = json.loads(path.read_bytes()) if path.is_file() else {}
+    return {int(run["seed"]): run for run in kept["each"]} if kept.get("plan") == PLAN else {}
 
 
 def started(stack: ExitStack) -> PostgresServer:
@@ -100,6 +99,7 @@ def summary(runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
     each = [runs[seed] for seed in sorted(runs)]
     return {
         "at": datetime.now(tz=UTC).isoformat(timespec="seconds"),
+        "plan": PLAN,
         "runs": len(each),
         "failed": sorted(run["seed"] for run in each if run["broken"]),
         "lost": sum(way["lost"] for way in ways.values()),

@@ -11,7 +11,8 @@ senders finish, and these promises are checked:
 4. what cannot be read stands among the dead letters, with its reason;
 5. every event of a rule is posted to the webhook, and nothing else is;
 6. a device judges with the verified package alone, and its spool drains;
-7. nothing is stuck: all of it within a deadline, and programs end when they are told to.
+7. nothing is stuck: all of it within a deadline, and programs end when they are told to;
+8. trainings, roll-outs and OPC UA keep theirs (``tests/faults/work.py``).
 """
 
 import math
@@ -42,28 +43,38 @@ from tests.faults.senders import (
     Sender,
     SensorSender,
 )
-from tests.faults.site import CLOCK, DEVICE, BrokerKind, Shape, Site, wait_for
+from tests.faults.site import CLOCK, DEVICE, BrokerKind, Shape, Site, read_log, wait_for
+from tests.faults.work import Plc, Rollouts, Training, Work
 from tests.links.hooks import Hooks, hooks_server
 from tests.links.mock_kafka import mock_cluster
 from tests.store.conftest import PostgresServer
 
-SHAPES = (
+_SITES = (
     Shape(broker=BrokerKind.OUTSIDE, kafka=True),
     Shape(broker=BrokerKind.AMQTT),
     Shape(broker=BrokerKind.OUTSIDE, hubs=2, postgres=True),
-    Shape(broker=BrokerKind.SUPERVISED),
+    Shape(broker=BrokerKind.SUPERVISED, opcua=True),
     Shape(broker=BrokerKind.OUTSIDE, device=True),
     Shape(broker=BrokerKind.AMQTT, postgres=True, kafka=True),
     Shape(broker=BrokerKind.SUPERVISED, device=True),
     Shape(broker=BrokerKind.OUTSIDE, hubs=2, postgres=True, device=True),
     Shape(broker=BrokerKind.AMQTT, device=True),
-    Shape(broker=BrokerKind.SUPERVISED, postgres=True),
+    Shape(broker=BrokerKind.SUPERVISED, postgres=True, opcua=True),
 )
+SHAPES = (
+    *_SITES,
+    *_SITES[:1], Shape(broker=BrokerKind.AMQTT, training=True), *_SITES[2:4],
+    Shape(broker=BrokerKind.OUTSIDE, device=True, rollouts=True), *_SITES[5:],
+)  # fmt: skip
 """One after the other, by seed."""
+PLAN = 2
+"""Version of the plan: what a seed means. Only runs of the same plan are added up."""
 _PAUSE = Event()
 # A hub that was killed holds its leases for ten seconds, and its place in a group of Kafka for 45.
 _REST_S = 15.0
 _BLOCK_BYTES = 1_000_000
+_LONGEST_S = 8.0
+"""Between faults over a training, which takes its time to begin and to end."""
 # The server serves this run alone, except for the connection that asks.
 _END_CONNECTIONS = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -123,7 +134,7 @@ def plan_of(seed: int) -> tuple[Shape, list[Fault]]:
     kinds = kinds_of(shape)
     faults = [
         Fault(
-            after_s=round(draw.uniform(0.2, 1.2), 2),
+            after_s=round(draw.uniform(0.2, _LONGEST_S if shape.training else 1.2), 2),
             kind=draw.choice(kinds),
             target=draw.randrange(shape.hubs),
             lasts_s=round(draw.uniform(0.1, 1.5), 2),
@@ -147,6 +158,8 @@ def kinds_of(shape: Shape) -> list[str]:
         kinds += ["fill disk"]
     if shape.kafka:
         kinds += ["take kafka away"]
+    if shape.training:
+        kinds += ["kill trainer"] * 3
     return kinds
 
 
@@ -185,12 +198,15 @@ class Driver:
         self._hooks = hooks
         self._cluster = cluster
         self._senders: list[Sender] = []
+        self._work: list[Work] = []
+        self._training: Training | None = None
         self._device_ends = 0
         self._paused_s = 0.0
 
     def go(self, faults: list[Fault]) -> None:
         """Start, break, mend, drain, check."""
         self._site.begin()
+        self._begin_work()
         self._senders = self._opened()
         try:
             for sender in self._senders:
@@ -201,11 +217,24 @@ class Driver:
                 if self._apply(fault):
                     self._run.faults.append(fault.kind)
             _PAUSE.wait(0.5)
+            self._mend()
+            self._settle(while_sending=True)
             self._drain()
+            self._settle(while_sending=False)
         finally:
             for sender in self._senders:
                 sender.close()
         self._check()
+
+    def _begin_work(self) -> None:
+        site = self._site
+        if site.shape.opcua:
+            self._work.append(Plc(site))
+        if site.shape.training:
+            self._training = Training(site)
+            self._work.append(self._training)
+        if site.shape.rollouts:
+            self._work.append(Rollouts(site, bad_first=self._run.seed % 2 == 0))
 
     def _opened(self) -> list[Sender]:
         site, seed = self._site, self._run.seed
@@ -348,17 +377,30 @@ class Driver:
         _PAUSE.wait(fault.lasts_s)
         self._cluster.come_back()
 
+    def _kill_trainer(self, _fault: Fault) -> bool:
+        assert self._training is not None
+        return self._training.kill()
+
     # ---- the end
 
-    def _drain(self) -> None:
-        """Everything is there again; wait until nothing is under way."""
+    def _mend(self) -> None:
+        """Everything is there again."""
         site = self._site
         for relay in (site.line, *site.hub_lines, *site.doors):
             relay.release()
-        for sender in self._senders:
-            sender.finish()
         for hub in site.hubs:
             wait_for(hub.is_ready, why=f"hub {hub.name} is ready again")
+
+    def _settle(self, *, while_sending: bool) -> None:
+        for work in self._work:
+            if work.while_sending is while_sending:
+                work.settle()
+
+    def _drain(self) -> None:
+        """Wait until nothing is under way."""
+        site = self._site
+        for sender in self._senders:
+            sender.finish()
         for sender in self._senders:
             wait_for(
                 partial(getattr, sender, "is_settled"),
@@ -401,13 +443,8 @@ class Driver:
         return all(hub.client().get("/twin") == built for hub in self._site.hubs)
 
     def _logged(self, kind: str = "") -> list[Logged]:
-        found: list[Logged] = []
-        after = 0
         with open_records(self._site.records, clock=CLOCK) as records:
-            while page := records.log.read(type=kind, after=after, limit=1000):
-                found += page
-                after = page[-1].position
-        return found
+            return list(read_log(records, kind))
 
     def _count(self, logged: list[Logged]) -> None:
         """What became of each way's messages."""
@@ -467,13 +504,17 @@ class Driver:
         if twice := sum(1 for count in ids.values() if count > 1):
             run.broken.append(f"{twice} ids are in the log twice")
         run.posted_twice = len(self._hooks.ids) - len(set(self._hooks.ids))
+        run.broken += self._package_faults(logged)
+        run.broken += [fault for work in self._work for fault in work.faults()]
+
+    def _package_faults(self, logged: list[Logged]) -> list[str]:
         packages = {
             decode_event(one.entry.body, where=one.entry.id).data.get("package")
             for one in logged
             if one.entry.type == PREDICTION_TYPE
         }
-        if packages - {site.package}:
-            run.broken.append(f"packages ran that nobody took into use: {packages}")
+        strange = packages - self._site.packages
+        return [f"packages ran that nobody took into use: {strange}"] if strange else []
 
     def _refused_numbers(self) -> dict[str, set[int]]:
         """Of each way, the messages that stand among the dead letters with a reason."""

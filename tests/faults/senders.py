@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import confluent_kafka
+import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -197,7 +198,10 @@ class CameraSender(HttpSender):
         self.digests: dict[str, int] = {}
 
     def _body(self, number: int, *, spoilt: bool) -> bytes:
-        picture = encode_jpeg(scene(lit=number % 2 == 0, seed=1000 + number), quality=90)
+        image = scene(lit=number % 2 == 0)
+        marks = np.random.default_rng(number)  # each picture has bytes of its own
+        image[:8, :48] = np.kron(marks.integers(0, 256, (1, 6, 3), np.uint8), np.ones((8, 8, 1)))
+        picture = encode_jpeg(image, quality=90)
         self.digests[digest_of(picture)] = number
         data = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
         return encode({"ts": "yesterday" if spoilt else rfc3339(CLOCK.now()), "data": data})

@@ -1,23 +1,23 @@
 """A site of real programs for one run of faults: broker, hubs, database, device."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from lineside.cli.demo.stage import Program, Programs, last_words
 from lineside.core import LinesideError, SystemClock
 from lineside.library.client import HubClient
 from lineside.models import build_package
+from lineside.store import Logged, Records
 from tests.faults.relay import Relay
 from tests.links.conftest import Mosquitto, free_port
 from tests.models.conftest import package_parts
@@ -74,6 +74,21 @@ min_free_bytes = 0
 name = "mes"
 url = "{hook}"
 """
+_LAB = """
+[[camera]]
+id = "lab"
+line = "belt"
+source = "mqtt:lab/cam"
+[[inspection]]
+id = "lab"
+camera = "lab"
+task = "classify"
+labels = ["lit", "dark"]
+[[route]]
+topic = "lab/cam"
+kind = "frame"
+camera = "lab"
+"""
 _EDGE = """
 device = "{device}"
 bus = "{bus}"
@@ -98,16 +113,20 @@ class BrokerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a site consists of."""
+    """What a site consists of, and what goes on there; ``opcua`` needs one hub."""
 
     broker: BrokerKind
     hubs: int = 1
     postgres: bool = False
     device: bool = False
     kafka: bool = False
+    opcua: bool = False
+    training: bool = False
+    rollouts: bool = False
 
     def __str__(self) -> str:
-        more = ["device"] * self.device + ["Kafka"] * self.kafka
+        more = ["device"] * self.device + ["Kafka"] * self.kafka + ["OPC UA"] * self.opcua
+        more += ["training"] * self.training + ["roll-outs"] * self.rollouts
         database = "PostgreSQL" if self.postgres else "SQLite"
         return ", ".join([self.broker, f"{self.hubs} hub(s)", database, *more])
 
@@ -128,6 +147,14 @@ def wait_for(ask: Callable[[], T | None], *, why: str, within_s: float = PATIENC
                 return answer
         _PAUSE.wait(0.05)
     raise TimeoutError(f"not within {within_s:g} s: {why}")
+
+
+def read_log(records: Records, kind: str = "") -> Iterator[Logged]:
+    """Every entry of the log, or of a type."""
+    after = 0
+    while page := records.log.read(type=kind, after=after, limit=1000):
+        yield from page
+        after = page[-1].position
 
 
 @dataclass
@@ -192,6 +219,8 @@ class Site:
         self.has_own_disk = False
         self.device: Program | None = None
         self.package = ""
+        self.packages: set[str] = set()
+        self.opcua = f"opc.tcp://127.0.0.1:{free_port()}" if self.shape.opcua else ""
         self.records = f"sqlite:///{self.hubs[0].data / 'records.db'}"
         if self.shape.postgres:
             assert self.postgres is not None
@@ -217,7 +246,8 @@ class Site:
 
     def begin(self) -> None:
         """Start all of it, with a package in use where there is a device."""
-        (self.folder / "plant.toml").write_text(_PLANT.format(camera=self.camera_port))
+        plant = _PLANT.format(camera=self.camera_port)
+        (self.folder / "plant.toml").write_text(plant + _LAB * self.shape.training)
         if self.shape.broker is BrokerKind.OUTSIDE:
             self._start_broker()
         for hub, line in zip(self.hubs, self.hub_lines, strict=True):
@@ -258,6 +288,8 @@ class Site:
             BrokerKind.AMQTT: f'bus_broker = "amqtt"\nbus_port = {self.bus_port}',
         }[self.shape.broker]
         records = f'records = "{self.records}"' if self.shape.postgres else ""
+        if self.opcua:
+            records += f'\nopcua = "{self.opcua}"\nopcua_anonymous = true'
         if len(self.hubs) > 1:
             records += f'\nblobs = "file://{self.folder}/blobs"\ntrust = "{self.folder}/trust"'
         kafka = ""
@@ -301,6 +333,7 @@ class Site:
     def _deploy(self) -> None:
         client = self.hubs[0].client()
         self.package = client.upload("/packages", build_package(*package_parts()))["digest"]
+        self.packages.add(self.package)
         client.post(f"/packages/{self.package}/use", {"inspection": "stock", "reason": "faults"})
         written = _EDGE.format(
             device=DEVICE, bus=f"mqtt://127.0.0.1:{self.line.port}", hub=self.hubs[0].port,
@@ -321,6 +354,9 @@ class Site:
         self.device.process.wait(PATIENCE_S)
 
     def device_runs(self) -> bool:
-        """Whether the device says that it runs the package."""
-        told = self.hubs[0].client().get(f"/devices/{DEVICE}")
-        return self.package in json.dumps(told["told"]["packages"])
+        """Whether the device says that it runs one of the site's packages."""
+        return bool({one["digest"] for one in self.device_packages()} & self.packages)
+
+    def device_packages(self) -> list[dict[str, Any]]:
+        """The packages that the device says it runs."""
+        return list(self.hubs[0].client().get(f"/devices/{DEVICE}")["told"]["packages"])
