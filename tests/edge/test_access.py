@@ -13,7 +13,7 @@ from lineside.core import RefusedError, SystemClock, UnavailableError
 from lineside.edge import HubSource
 from lineside.edge.hub_client import Access, fetch
 from lineside.fleet import CertificateAuthority, device_request
-from lineside.fleet.trust.device_keys import new_device_key
+from lineside.fleet.trust.certificates import new_device_key
 
 
 @dataclass(frozen=True, kw_only=True)

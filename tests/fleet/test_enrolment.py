@@ -25,7 +25,7 @@ from lineside.fleet.enrolment import (
     write_code,
 )
 from lineside.fleet.inventory import ClockOffset, check_groups, presence
-from lineside.fleet.trust.device_keys import (
+from lineside.fleet.trust.certificates import (
     certified_key_digest,
     check_proof,
     key_digest,

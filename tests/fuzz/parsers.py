@@ -66,12 +66,11 @@ from lineside.edge.managed_agent import read_agent_file
 from lineside.edge.messages import read_ack, read_desired
 from lineside.fleet.agent_order import DevicePolicy, read_order
 from lineside.fleet.enrolment import read_code
-from lineside.fleet.jobs.names import place_of
-from lineside.fleet.jobs.requests import read_body, read_request
+from lineside.fleet.jobs.requests import place_of, read_body, read_request
 from lineside.fleet.jobs.settings import parse_cron
 from lineside.fleet.trust.bundle import open_bundle
 from lineside.fleet.trust.certificate_authority import CertificateAuthority, read_device_certificate
-from lineside.fleet.trust.delta import read_directory
+from lineside.fleet.trust.download import read_directory
 from lineside.fleet.trust.verify import check_root
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.fleet.wire.inference import infer_from_wire

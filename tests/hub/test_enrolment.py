@@ -32,7 +32,7 @@ from lineside.fleet.enrolment import (
     read_code,
     renewal_message,
 )
-from lineside.fleet.trust.device_keys import new_device_key, sign_as_device
+from lineside.fleet.trust.certificates import new_device_key, sign_as_device
 from lineside.hub import HubConfig, Services
 from lineside.hub.access.auth import TooManyAttemptsError, issue_access_key
 from lineside.hub.devices.enrolment import DEVICE_TYPE

@@ -28,7 +28,7 @@ from lineside.fleet.contract import (
 )
 from lineside.fleet.enrolment import NewInvitation
 from lineside.fleet.inventory import EnrolledDevice, Inventory, Presence
-from lineside.fleet.jobs.directory import ThingDirectory
+from lineside.fleet.jobs.repository import ThingDirectory
 from lineside.fleet.jobs.service import JobQuery, JobService
 from lineside.fleet.rollout import Rollout, RolloutOrder, RolloutPlan, RolloutState
 from lineside.fleet.trust.certificate_authority import (
@@ -36,8 +36,8 @@ from lineside.fleet.trust.certificate_authority import (
     renewal_due,
     server_certificate,
 )
+from lineside.fleet.trust.certificates import device_request
 from lineside.fleet.trust.client import UpdateClient, pin_root
-from lineside.fleet.trust.device_keys import device_request
 from lineside.fleet.trust.download import FolderSource, Part, Source
 from lineside.fleet.trust.repository import UpdateRepository, create_repository
 from lineside.fleet.trust.roles import Signers

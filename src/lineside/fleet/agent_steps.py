@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 from lineside.core import InvalidError, decode_json, encode
 from lineside.fleet.contract import ExecutionStatus
-from lineside.fleet.jobs.names import is_job_id, jobs_topic, place_of
+from lineside.fleet.jobs.requests import is_job_id, jobs_topic, place_of
 
 ANSWER_S = 10.0
 LONGEST_ANSWER_S = 60.0

@@ -15,8 +15,8 @@ from enum import StrEnum
 from typing import Literal
 
 from lineside.core import InvalidError, NotFoundError, decode_fast, decode_json, encode
-from lineside.fleet.jobs.directory import ThingDirectory
-from lineside.fleet.jobs.names import is_name
+from lineside.fleet.jobs.repository import ThingDirectory
+from lineside.fleet.jobs.requests import is_name
 from lineside.store import Records
 
 _KIND = "enrolled"

@@ -19,8 +19,7 @@ from typing import assert_never
 
 from lineside.fleet.contract import Evidence, ExecutionStatus, Release
 from lineside.fleet.evidence import Judgement, Verdict, judge_evidence
-from lineside.fleet.jobs.rates import JobCounters, abort_reason
-from lineside.fleet.jobs.settings import Abort
+from lineside.fleet.jobs.settings import Abort, JobCounters, abort_reason
 from lineside.fleet.rollout import Rollout, RolloutState, RolloutStep, share_out
 
 HUB = "hub"

@@ -21,7 +21,7 @@ from lineside.edge.identity.certificates import (
 )
 from lineside.fleet import CertificateAuthority, device_request
 from lineside.fleet.enrolment import page_hosts
-from lineside.fleet.trust.device_keys import new_device_key
+from lineside.fleet.trust.certificates import new_device_key
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.edge.page.pages import shown

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from lineside.core import LinesideError
 from lineside.fleet.jobs.executions import Run
-from lineside.fleet.jobs.names import place_of
-from lineside.fleet.jobs.requests import Code
+from lineside.fleet.jobs.requests import Code, place_of
 from lineside.fleet.jobs.service import CancelExecution, ExecutionName
 from lineside.store import open_records
 from lineside.testing import FakeClock

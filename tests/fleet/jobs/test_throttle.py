@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lineside.fleet import JobService, ThingDirectory
 from lineside.fleet.jobs.requests import GetPending, JobRejectedError, JobRequest
-from lineside.fleet.jobs.throttle import Passage, RateLimits, Throttle, full_allowance, spend
+from lineside.fleet.jobs.service import Passage, RateLimits, Throttle, full_allowance, spend
 from lineside.store import open_records
 from lineside.testing import FakeClock
 from tests.fleet.jobs.conftest import Desk

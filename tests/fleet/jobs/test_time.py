@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, rfc3339
 from lineside.fleet import JobQuery
-from lineside.fleet.jobs.rates import JobCounters, count_notified, in_minute, rate_of
-from lineside.fleet.jobs.settings import Rollout, open_since, parse_cron, read_settings
+from lineside.fleet.jobs.settings import (
+    JobCounters,
+    Rollout,
+    count_notified,
+    in_minute,
+    open_since,
+    parse_cron,
+    rate_of,
+    read_settings,
+)
 from tests.fleet.jobs.conftest import Desk, many
 
 MINUTE_S = 60.0

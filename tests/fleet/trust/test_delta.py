@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lineside.core import RefusedError, UnavailableError
 from lineside.fleet import Part, Target, UpdateClient
-from lineside.fleet.trust.delta import (
+from lineside.fleet.trust.download import (
     END_BYTES,
     LEAST_KEPT_BYTES,
     MOST_PIECES,

@@ -41,7 +41,7 @@ from lineside.fleet.enrolment import (
     renewal_message,
 )
 from lineside.fleet.trust.certificate_authority import read_device_certificate
-from lineside.fleet.trust.device_keys import new_device_key, sign_as_device
+from lineside.fleet.trust.certificates import new_device_key, sign_as_device
 
 _FOLDER = "identity"
 

@@ -16,9 +16,15 @@ from lineside.core import NotFoundError
 from lineside.fleet.contract import ExecutionStatus, JobStatus
 from lineside.fleet.jobs import wire
 from lineside.fleet.jobs.executions import Run, again, moved
-from lineside.fleet.jobs.rates import JobCounters, abort_reason, tries_again
 from lineside.fleet.jobs.repository import JobRepository, JobRow
-from lineside.fleet.jobs.settings import ObjectLinks, asks_for_links, with_links
+from lineside.fleet.jobs.settings import (
+    JobCounters,
+    ObjectLinks,
+    abort_reason,
+    asks_for_links,
+    tries_again,
+    with_links,
+)
 from lineside.fleet.jobs.wire import JobMessage
 
 ABORTED = "ABORTED"

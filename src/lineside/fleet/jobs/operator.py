@@ -11,10 +11,10 @@ from typing import Any
 from lineside.core import InvalidError, decode_json, encode
 from lineside.fleet.contract import NewJob
 from lineside.fleet.jobs.executions import Run, seconds
-from lineside.fleet.jobs.names import arn_of, job_arn
-from lineside.fleet.jobs.rates import JobCounters
 from lineside.fleet.jobs.repository import JobRow
+from lineside.fleet.jobs.requests import arn_of, job_arn
 from lineside.fleet.jobs.rollout import JobExtras
+from lineside.fleet.jobs.settings import JobCounters
 from lineside.fleet.jobs.wire import process
 
 _SETTINGS = (

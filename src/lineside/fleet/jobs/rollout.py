@@ -14,20 +14,27 @@ from typing import Any
 from lineside.core import InvalidError, NotFoundError, digest_of, encode, to_plain
 from lineside.fleet.contract import ExecutionStatus, JobStatus, NewJob
 from lineside.fleet.jobs.change import Change
-from lineside.fleet.jobs.directory import Directory
 from lineside.fleet.jobs.executions import Run, moved
-from lineside.fleet.jobs.names import (
+from lineside.fleet.jobs.repository import CHUNK, Directory, JobRow
+from lineside.fleet.jobs.requests import (
     GROUP,
     MOST_DOCUMENT,
     MOST_TARGETS,
+    JobThereError,
     check_job_id,
     check_text,
     target_of,
 )
-from lineside.fleet.jobs.rates import MINUTE, JobCounters, count_notified, in_minute, is_open
-from lineside.fleet.jobs.repository import CHUNK, JobRow
-from lineside.fleet.jobs.requests import JobThereError
-from lineside.fleet.jobs.settings import ObjectLinks, check_links, read_settings
+from lineside.fleet.jobs.settings import (
+    MINUTE,
+    JobCounters,
+    ObjectLinks,
+    check_links,
+    count_notified,
+    in_minute,
+    is_open,
+    read_settings,
+)
 
 _ENDED = "END_TIME_REACHED"
 

@@ -6,14 +6,28 @@
    calls ``answers`` holds ``turn`` until it has said them; all else goes to ``deliver``, which is
    called under it. Long work lets others in between its steps.
 3. No thread, no socket, no clock but the one handed in.
-4. A thing that asks too often is refused before its request is read (``throttle.py``); operators
-   and what time brings are not.
+4. A thing that asks too often is refused before its request is read; operators and what time
+   brings are not.
+
+The rate limit of each thing, so that one that misbehaves does not slow the others:
+
+5. A thing has an allowance of requests that refills evenly: ``burst`` at once, ``per_s`` a second
+   for ever. What goes beyond is refused (``RequestThrottled``), and changes nothing.
+6. Refusals have an allowance too, a tenth as large: what goes beyond that is passed over without an
+   answer, so that a flood does not become one of answers. It is counted.
+7. Things are remembered up to ``most_things``; the one that was silent longest is forgotten, and
+   has its whole allowance when it asks again. What is no name of a thing shares one allowance.
+
+Sources: AWS IoT developer guide, "ErrorResponse" (``RequestThrottled``); AWS limits an account
+(200 requests a second of each kind) and not a thing; the figures here are our own.
 """
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import chain
 from typing import Any, TypeVar, assert_never
 
@@ -27,20 +41,17 @@ from lineside.core import (
 from lineside.fleet.contract import Execution, ExecutionStatus, Job, JobStatus, NewJob
 from lineside.fleet.jobs import wire
 from lineside.fleet.jobs.change import Change
-from lineside.fleet.jobs.directory import Directory
 from lineside.fleet.jobs.executions import Run, detailed, execution_of, moved, stepped
-from lineside.fleet.jobs.names import (
-    NEXT,
-    Place,
-    check_job_id,
-    check_reason,
-    check_text,
-    place_of,
-    target_of,
+from lineside.fleet.jobs.repository import (
+    CHUNK,
+    Directory,
+    JobRepository,
+    JobRow,
+    StaleError,
+    job_of,
 )
-from lineside.fleet.jobs.rates import JobCounters
-from lineside.fleet.jobs.repository import CHUNK, JobRepository, JobRow, StaleError, job_of
 from lineside.fleet.jobs.requests import (
+    NEXT,
     Code,
     Describe,
     GetPending,
@@ -48,17 +59,121 @@ from lineside.fleet.jobs.requests import (
     JobRequest,
     JobTransitionError,
     JobVersionError,
+    Place,
     StartNext,
     Update,
+    check_job_id,
+    check_reason,
+    check_text,
+    is_name,
+    place_of,
     read_details,
     read_request,
     read_token,
+    target_of,
 )
 from lineside.fleet.jobs.rollout import JobExtras, advance, make, new_row, target_names, things_of
-from lineside.fleet.jobs.settings import ObjectLinks
-from lineside.fleet.jobs.throttle import Passage, RateLimits, Throttle
+from lineside.fleet.jobs.settings import JobCounters, ObjectLinks
 from lineside.fleet.jobs.wire import JobMessage
 from lineside.store import Records
+
+_SHARE = 0.1
+_WARN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimits:
+    """Limits on the requests of one thing.
+
+    Attributes:
+        per_s: requests of one thing a second, in the long run.
+        burst: requests of one thing at once.
+        most_things: how many are remembered.
+    """
+
+    per_s: float = 10.0
+    burst: int = 100
+    most_things: int = 20_000
+
+
+class Passage(StrEnum):
+    """Outcome of a request: served, refused with an answer, or ignored."""
+
+    SERVED = "served"
+    REFUSED = "refused"
+    IGNORED = "ignored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """Remaining allowance of a thing.
+
+    Attributes:
+        requests: 0 to ``burst``.
+        refusals: 0 to a tenth of it.
+        at_s: of the monotonic clock, when it was counted.
+    """
+
+    requests: float
+    refusals: float
+    at_s: float
+
+
+def full_allowance(limits: RateLimits, *, now_s: float) -> Allowance:
+    """Of a thing that did not ask lately."""
+    return Allowance(requests=limits.burst, refusals=max(1.0, _SHARE * limits.burst), at_s=now_s)
+
+
+def spend(left: Allowance, limits: RateLimits, *, now_s: float) -> tuple[Passage, Allowance]:
+    """Return the outcome of one more request and the allowance after it."""
+    most, since_s = full_allowance(limits, now_s=now_s), max(0.0, now_s - left.at_s)
+    left = Allowance(
+        requests=min(most.requests, left.requests + limits.per_s * since_s),
+        refusals=min(most.refusals, left.refusals + _SHARE * limits.per_s * since_s),
+        at_s=max(now_s, left.at_s),
+    )
+    if left.requests >= 1:
+        return Passage.SERVED, replace(left, requests=left.requests - 1)
+    if left.refusals >= 1:
+        return Passage.REFUSED, replace(left, refusals=left.refusals - 1)
+    return Passage.IGNORED, left
+
+
+class Throttle:
+    """Every thing's allowance; safe from several threads."""
+
+    def __init__(self, limits: RateLimits, *, clock: Clock) -> None:
+        """Nobody has asked yet."""
+        self.limits = limits
+        self.refused = 0
+        self.ignored = 0
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._left: OrderedDict[str, Allowance] = OrderedDict()
+        self._warned_s: float | None = None
+
+    def take(self, thing: str) -> Passage:
+        """Count a request of this thing."""
+        now_s, thing = self._clock.monotonic(), thing if is_name(thing) else ""
+        with self._lock:
+            left = self._left.pop(thing, None) or full_allowance(self.limits, now_s=now_s)
+            passage, self._left[thing] = spend(left, self.limits, now_s=now_s)
+            while len(self._left) > self.limits.most_things:
+                self._left.popitem(last=False)
+            self.refused += passage is Passage.REFUSED
+            self.ignored += passage is Passage.IGNORED
+            if passage is not Passage.SERVED:
+                self._warn(thing, now_s=now_s)
+        return passage
+
+    def _warn(self, thing: str, *, now_s: float) -> None:
+        if self._warned_s is None or now_s - self._warned_s >= _WARN_S:
+            self._warned_s = now_s
+            logger.warning(
+                "a thing asks for jobs too often thing=%s refused=%d ignored=%d",
+                thing, self.refused, self.ignored,
+            )  # fmt: skip
+
 
 _MOST_LISTED = 1_000
 

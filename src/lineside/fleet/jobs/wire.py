@@ -12,10 +12,9 @@ from typing import Any
 from lineside.core import encode, stable_id
 from lineside.fleet.contract import ExecutionStatus
 from lineside.fleet.jobs.executions import Run, micros, seconds
-from lineside.fleet.jobs.names import arn_of, jobs_topic
-from lineside.fleet.jobs.rates import JobCounters
 from lineside.fleet.jobs.repository import JobRow
-from lineside.fleet.jobs.requests import JobRejectedError
+from lineside.fleet.jobs.requests import JobRejectedError, arn_of, jobs_topic
+from lineside.fleet.jobs.settings import JobCounters
 
 MOST_NOTIFIED = 10
 

@@ -1,7 +1,7 @@
 """A device's client of the update repository: verified from one pinned root, step by step.
 
 Rules, in the order of TUF's client workflow (The Update Framework, specification 1.0, clause 5).
-python-tuf's updater carries out 2 to 8 when it fetches (``updater``); what is held is verified
+python-tuf's updater carries out 2 to 8 when it fetches; what is held is verified
 again, by the same rules, whenever it is read (``verify``).
 
 1.  5.1  One reference time is fixed for a whole refresh; expiry is judged by it alone. A clock
@@ -55,14 +55,12 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.fleet.contract import Progress, Target
-from lineside.fleet.trust.delta import DeltaSource
-from lineside.fleet.trust.download import Source, UpdateLimits, fetch_target
+from lineside.fleet.trust.download import DeltaSource, Source, UpdateLimits, fetch_target
 from lineside.fleet.trust.files import LAST_SNAPSHOT, TIMESTAMP
 from lineside.fleet.trust.roles import Signers, check_custom, check_path
 
 if TYPE_CHECKING:
-    from lineside.fleet.trust.updater import MetadataUpdater
-    from lineside.fleet.trust.verify import HeldMetadata, ReadFile
+    from lineside.fleet.trust.verify import HeldMetadata, MetadataUpdater, ReadFile
 import tempfile
 
 from lineside.core import NotFoundError
@@ -146,8 +144,13 @@ class UpdateClient:
             UnavailableError: the source is away, or this device has no time.
         """
         need("tuf", extra="edge")
-        from lineside.fleet.trust.updater import MetadataFetcher, MetadataUpdater, local_names
-        from lineside.fleet.trust.verify import check_root, follow_roots
+        from lineside.fleet.trust.verify import (
+            MetadataFetcher,
+            MetadataUpdater,
+            check_root,
+            follow_roots,
+            local_names,
+        )
 
         pinned, now = self._pinned(), self._time()
         root = follow_roots(check_root(pinned, where="pinned root"), self.local)

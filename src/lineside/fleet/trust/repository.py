@@ -36,7 +36,6 @@ from lineside.core import (
 )
 from lineside.fleet.contract import Release, Target, version_key
 from lineside.fleet.trust.files import TIMESTAMP, MetadataFiles
-from lineside.fleet.trust.keys import choose_signers, drop_keys, new_key, read_keys, write_key
 from lineside.fleet.trust.roles import (
     OFFLINE,
     ONLINE,
@@ -48,8 +47,13 @@ from lineside.fleet.trust.roles import (
     check_custom,
     check_path,
     check_release,
+    choose_signers,
     custom_of,
+    drop_keys,
+    new_key,
+    read_keys,
     unprefixed,
+    write_key,
 )
 
 if TYPE_CHECKING:

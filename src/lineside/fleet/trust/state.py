@@ -30,13 +30,13 @@ from tuf.api.metadata import (
 from lineside.core import ConflictError, NotFoundError, RefusedError
 from lineside.fleet.contract import Target
 from lineside.fleet.trust.files import TIMESTAMP
-from lineside.fleet.trust.keys import choose_signers
 from lineside.fleet.trust.roles import (
     DEFAULT,
     DEFAULT_PATHS,
     ONLINE,
     DeviceGroup,
     Lifetimes,
+    choose_signers,
 )
 from lineside.fleet.trust.verify import S, follow_roots, load_metadata, load_root, target_of
 

@@ -29,7 +29,6 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.fleet import JobQuery
-from lineside.fleet.jobs.names import arn_of
 from lineside.fleet.jobs.operator import (
     described_job,
     described_run,
@@ -47,6 +46,7 @@ from lineside.fleet.jobs.requests import (
     JobThereError,
     JobTransitionError,
     JobVersionError,
+    arn_of,
     read_body,
     read_fields,
 )

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from lineside.fleet import Execution, Job, JobQuery, JobStatus, NewJob
-from lineside.fleet.jobs.rates import JobCounters
 from lineside.fleet.jobs.repository import JobRow
 from lineside.fleet.jobs.service import CancelExecution, ExecutionName
+from lineside.fleet.jobs.settings import JobCounters
 from lineside.hub.api.wire import (
     Hub,
     Limit,

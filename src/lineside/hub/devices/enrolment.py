@@ -55,7 +55,7 @@ from lineside.fleet.enrolment import (
 )
 from lineside.fleet.inventory import check_groups
 from lineside.fleet.trust.certificate_authority import DeviceCertificate
-from lineside.fleet.trust.device_keys import check_proof, requested_key_digest
+from lineside.fleet.trust.certificates import check_proof, requested_key_digest
 from lineside.hub.access.auth import Auth, TooManyAttemptsError, revoke_keys_of_thing
 from lineside.hub.access.tls import hosts_of
 from lineside.hub.config import HubConfig

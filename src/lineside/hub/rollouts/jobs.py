@@ -26,9 +26,9 @@ from lineside.fleet import (
     Target,
     ThingDirectory,
 )
-from lineside.fleet.jobs.rates import JobCounters
 from lineside.fleet.jobs.repository import JobRow
 from lineside.fleet.jobs.requests import JobTransitionError
+from lineside.fleet.jobs.settings import JobCounters
 from lineside.fleet.rollout import RolloutJob
 from lineside.store import Documents
 
