@@ -1,4 +1,4 @@
-"""The modules by themselves: they say and compute what the server's side does."""
+"""The modules by themselves: they compute what the server's side does."""
 
 import json
 import random
@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
-from lineside.core import Region, decode, to_plain
+from lineside.core import Region, decode
 from lineside.hub.pages.twin import scene_plan
 from lineside.testing.events import small_plant
 from lineside.vision.geometry import about, apply, similarity
 from lineside.vision.masks import rle_of
-from tests.hub.pages.test_answers import prediction
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
@@ -43,47 +42,36 @@ def call(page: Page, module: str, code: str, *, argument: Any = None) -> Any:  #
     return page.evaluate(script, argument)
 
 
-def test_figures_are_written_as_on_the_server(page: Page) -> None:
+def test_lengths_of_time_are_written_as_on_the_server(page: Page) -> None:
     cases = json.loads((CASES / "format_cases.json").read_text())
     code = "Object.fromEntries(Object.entries(a).map(([k, v]) => [k, v.map(([x]) => m[k](...x))]))"
-    said = call(page, "format", code, argument=cases)
-    for name, rows in cases.items():
-        wanted = [text if name == "tail" else text.replace("_", "\u00a0") for _, text in rows]
-        assert [text.replace("\u202f", " ") for text in said[name]] == wanted, name
+    said = call(page, "time", code, argument={name: cases[name] for name in ("span", "age")})
+    for name, texts in said.items():
+        assert texts == [text.replace("_", "\u00a0") for _, text in cases[name]], name
 
 
-def test_answers_are_said_as_on_the_server(page: Page) -> None:
-    cases = json.loads((CASES / "answer_cases.json").read_text())
-    told = [to_plain(prediction(case)) for case in cases]
-    said = call(page, "answers", "a.map((p) => [m.answerText(p), m.unsureCount(p)])", argument=told)
-    spaced = [[text.replace("\u00a0", " "), unsure] for text, unsure in said]
-    assert spaced == [[case["text"], case["unsure"]] for case in cases]
+def test_a_part_takes_over_what_differs_and_keeps_the_rest(page: Page) -> None:
+    code = """(() => {
+        const made = (html) => Object.assign(document.createElement("div"), {innerHTML: html});
+        const time = '<time datetime="x">2 s ago</time>';
+        const part = made(`<p class="a"><b>1</b> of</p>${time}<i>gone</i>`);
+        const kept = part.querySelector("b");
+        m.become(part, made('<p id="n"><b>2</b> of</p><time datetime="x">12:00 UTC</time>'));
+        return [part.innerHTML, part.querySelector("b") === kept];
+    })()"""
+    html, kept = call(page, "dom", code)
+    assert html == '<p id="n"><b>2</b> of</p><time datetime="x">2 s ago</time>'
+    assert kept
 
 
 def test_a_mask_is_read_as_it_was_written(page: Page) -> None:
     mask = np.zeros((5, 4), np.bool_)
     mask[1:4, 1] = mask[4, 2] = mask[0, 3] = True
-    runs = call(page, "findings", "m.runsOf(a)", argument=rle_of(mask))
+    runs = call(page, "overlay", "m.runsOf(a)", argument=rle_of(mask))
     found = np.zeros(mask.size, np.bool_)
     for start, length in runs:
         found[start : start + length] = True
     assert (mask == found.reshape(4, 5).T).all()
-
-
-def test_the_twin_is_said_as_on_the_server(page: Page) -> None:
-    cases = json.loads((CASES / "twin_cases.json").read_text())
-    code = """({
-        slots: a.slots.map(([slot]) => m.slotWord(slot)),
-        stock: a.stock.map(([colour]) => m.stockWord(colour)),
-        orders: a.orders.map((one) => m.orderSteps(
-            {status: one.status, steps: one.steps.map((name) => ({name}))},
-            Object.fromEntries(a.stations.map(([id, name, shape]) => [id, {id, name, shape}])),
-        ).map((row) => [row.words, row.state])),
-    })"""
-    said = call(page, "twin_words", code, argument=cases)
-    assert said["slots"] == [word for _, word in cases["slots"]]
-    assert said["stock"] == [word for _, word in cases["stock"]]
-    assert said["orders"] == [one["rows"] for one in cases["orders"]]
 
 
 def document(rng: random.Random, depth: int = 3) -> Any:  # noqa: ANN401  any JSON
@@ -139,10 +127,9 @@ def test_a_patch_that_does_not_fit_is_refused(page: Page, operation: dict[str, A
 def test_regions_lie_where_the_server_puts_them(page: Page) -> None:
     box = [53.0, 24.0, 91.0, 43.0]
     figures = {"state": "aligned", "dx_px": 8.0, "dy_px": -19.0, "rotation_deg": 3.5, "scale": 1.02}
-    plan = {"width_px": 320, "height_px": 240, "regions": []}
+    overlay = {"view": [320, 240], "registration": figures}
     picture = {"width": 320, "height": 240}
-    code = "m.corners(...a)"
-    said = call(page, "overlay", code, argument=[box, figures, plan, picture])
+    said = call(page, "overlay", "m.corners(...a)", argument=[box, overlay, picture])
     turn = similarity(scale=1.02, rotation_deg=3.5, dx_px=8.0, dy_px=-19.0)
     matrix = about((159.5, 119.5), turn)
     x0, y0, x1, y1 = box
@@ -151,8 +138,8 @@ def test_regions_lie_where_the_server_puts_them(page: Page) -> None:
 
 
 def test_without_registration_regions_scale_with_the_picture(page: Page) -> None:
-    plan = {"width_px": 320, "height_px": 240, "regions": []}
-    arguments = [[10, 20, 30, 40], {"state": "none"}, plan, {"width": 640, "height": 480}]
+    overlay = {"view": [320, 240], "registration": {"state": "none"}}
+    arguments = [[10, 20, 30, 40], overlay, {"width": 640, "height": 480}]
     said = call(page, "overlay", "m.corners(...a)", argument=arguments)
     assert said == [[20, 40], [60, 40], [60, 80], [20, 80]]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import Digest, digest_of, frame_id, load_plant, to_plain
+from lineside.core import Digest, digest_of, frame_id, load_plant
 from lineside.hub.live import LiveCameras
 from lineside.hub.pages.lines import tile_of
 from lineside.store import FrameRow, open_records
@@ -24,11 +24,13 @@ from lineside.vision import (
     RegistrationFigures,
     StageTimes,
 )
+from lineside.web.format import DASH
 
 PLANT = load_plant(Path(__file__).parents[2] / "examples" / "surface" / "plant.toml")
 PACKAGE = Digest("sha256:" + "1" * 64)
 JPEG = b"\xff\xd8\xff"
 ORDER = ("surface", "defects", "unlike")
+NOTHING = (("defects", DASH), ("unlike", DASH))
 
 
 @pytest.fixture
@@ -130,12 +132,12 @@ def test_a_tile_says_what_each_inspection_predicted(watch: LiveCameras, clock: F
     watch.frame(frame, JPEG)
     watch.prediction(predicted(frame, "surface"), "evt")
     watch.prediction(predicted(frame, "unlike", label="spotted"), "evt")
-    tile = tile_of(watch.one("plate"), plant=PLANT, names={}, now=clock.now())
-    assert tile.answer == "anomalous"
-    assert [(one.inspection, one.answer) for one in tile.beside] == [("unlike", "spotted")]
-    assert tile.also == to_plain([predicted(frame, "unlike", label="spotted")])
+    shown = tile_of(watch.one("plate"), plant=PLANT, names=str, now=clock.now()).shown
+    assert (shown.answer, shown.beside) == ("anomalous", (("defects", DASH), ("unlike", "spotted")))
+    assert len(shown.overlays) == 2
     bare = replace(watch.one("plate"), prediction=None, also=())
-    assert tile_of(bare, plant=PLANT, names={}, now=clock.now()).beside == ()
+    nothing = tile_of(bare, plant=PLANT, names=str, now=clock.now()).shown
+    assert (nothing.answer, nothing.beside) == (DASH, NOTHING)
 
 
 def test_a_frame_that_nothing_answers_stands_without_the_answers_before(
@@ -149,6 +151,6 @@ def test_a_frame_that_nothing_answers_stands_without_the_answers_before(
     later = stored(clock, number=2)
     watch.frame(later, JPEG)
     assert names(watch) == ()
-    tile = tile_of(watch.one("plate"), plant=PLANT, names={}, now=clock.now())
-    assert tile.frame == later.id
-    assert (tile.prediction, tile.also, tile.said, tile.beside) == (None, [], (), ())
+    shown = tile_of(watch.one("plate"), plant=PLANT, names=str, now=clock.now()).shown
+    assert (shown.id, shown.answer) == (later.id, DASH)
+    assert (shown.overlays, shown.regions, shown.beside) == ((), (), NOTHING)

@@ -34,6 +34,7 @@ from typing import Any, Literal
 from lineside.core import (
     Clock,
     InvalidError,
+    Json,
     NotFoundError,
     Plant,
     RefusedError,
@@ -50,6 +51,8 @@ from lineside.store import FrameRow, Records
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
 from lineside.twin import LineState, patch
 from lineside.vision import FrameRef, Prediction, decode_picture, encode_jpeg
+from lineside.web.answers import summary
+from lineside.web.format import number
 
 _KEPT_FRAMES = 16
 UNANSWERED_AFTER = timedelta(seconds=1.5)
@@ -270,6 +273,9 @@ BAD_MESSAGE = 4400
 SendBytes = Callable[[bytes], Awaitable[None]]
 
 
+Shows = Callable[[str, LiveFrame], Json]
+
+
 class SessionOverError(RefusedError):
     """The session behind a socket ended."""
 
@@ -353,9 +359,14 @@ class LiveFeed:
         self._frame_headers: dict[str, tuple[LiveFrame, bytes]] = {}
         self._counted: tuple[float, tuple[int, int]] = (0.0, (0, 0))
         self._patched: tuple[LineState, LineState, bytes] | None = None
+        self._shows: Shows = lambda _camera, _shown: None
         cameras.listen(lambda _camera: self._wake())
         ledger.listen(lambda _commit_of: self._wake())
         runs.listen(lambda _run: self._wake())
+
+    def show_with(self, shows: Shows) -> None:
+        """Have each frame carry what a page shows of it, as ``shown`` in its header."""
+        self._shows = shows
 
     @property
     def viewers(self) -> int:
@@ -483,6 +494,7 @@ class LiveFeed:
                 {
                     "kind": "frame", "camera": camera, "frame": shown.ref,
                     "prediction": shown.prediction, "also": shown.also,
+                    "shown": self._shows(camera, shown),
                 }
             )  # fmt: skip
             header = (shown, shared)
@@ -531,7 +543,7 @@ class LiveFeed:
 
     def _status(self, wanted: Subscription) -> dict[str, Any]:
         """The cameras and devices of one page in a word each, and how many devices report."""
-        cameras = []
+        cameras: list[dict[str, Any]] = []
         for camera in self._cameras.ids:
             if camera in wanted.cameras:
                 state, since = self._cameras.state(camera)
@@ -544,13 +556,19 @@ class LiveFeed:
         return {
             "kind": "status", "cameras": cameras, "devices": devices, "reporting": reporting,
             "known": known, "rules": self._rule_status(wanted.rules),
+            "summary": summary([camera["state"] for camera in cameras]),
         }  # fmt: skip
 
     def _rule_status(self, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
         """Counters of the rules of one page, and the watermark of each."""
         totals = self._rules.totals() if wanted else {}
         return [
-            {"id": name, "figures": totals[name], "told_up_to": self._rules.told_up_to(name)}
+            {
+                "id": name,
+                "figures": totals[name],
+                "told_up_to": self._rules.told_up_to(name),
+                "texts": {figure: number(value) for figure, value in totals[name].items()},
+            }
             for name in wanted
             if name in totals
         ]

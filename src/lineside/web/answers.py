@@ -1,14 +1,14 @@
-"""Short texts of a prediction; ``static/js/answers.js`` writes the same on live tiles.
+"""Texts, marks and drawings of predictions, for the pages of hub and device.
 
-The shared cases stand in ``tests/hub/pages/answer_cases.json``.
+Scripts show and draw what is made here; they word nothing themselves.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lineside.core import Inspection, Json, Plant
+from lineside.core import Inspection, Json, Region, to_plain
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
@@ -20,6 +20,8 @@ from lineside.vision import (
 )
 from lineside.web.format import (
     UNIT,
+    counted,
+    probability,
     span,
 )
 
@@ -29,6 +31,7 @@ ANOMALY_WORDS = {
     Decision.ABSENT: "like good parts",
     Decision.UNSURE: "unsure",
 }
+NO_SIGNAL_FOR = "no signal for"
 _CLASSIFY = "classify"
 _WHOLE = "picture"
 
@@ -165,12 +168,23 @@ def unsure_count(prediction: Prediction) -> int:
     return found
 
 
+def region_mark(said: RegionAnswer) -> Mark:
+    """``blue`` where a class holds, ``blue?`` where unsure, ``no blue`` where it is absent."""
+    match said.decision:
+        case Decision.UNSURE:
+            return Mark(shape="triangle", word=f"{said.label}?", tone="warn")
+        case Decision.PRESENT:
+            return Mark(shape="dot", word=said.label, tone="ink")
+        case Decision.ABSENT:
+            return Mark(shape="ring", word=f"no {said.label}")
+
+
 def mark_of(state: str, prediction: Prediction | None, *, silent_s: float = 0.0) -> Mark:
     """The state of a camera in shape and word; quiet when all is well."""
     if state == "never":
         return Mark(shape="bar", word="no picture yet", tone="warn")
     if state == "no signal":
-        return Mark(shape="bar", word=f"no signal for {span(silent_s)}", tone="warn")
+        return Mark(shape="bar", word=f"{NO_SIGNAL_FOR} {span(silent_s)}", tone="warn")
     if prediction is None:
         return Mark(shape="ring", word="live, nothing decides yet")
     if prediction.state is not PictureState.OK:
@@ -180,33 +194,62 @@ def mark_of(state: str, prediction: Prediction | None, *, silent_s: float = 0.0)
     return Mark(shape="ring", word="running")
 
 
-def plan_of(inspection: Inspection) -> Json:
-    """Regions on the reference view, for drawing: ``{width_px, height_px, regions}``."""
-    view = inspection.view
-    regions: list[Json] = [
-        {
-            "id": region.id,
-            "box": [
-                region.box_px.x0_px,
-                region.box_px.y0_px,
-                region.box_px.x1_px,
-                region.box_px.y1_px,
-            ],
-        }
-        for region in inspection.region
-    ]
+def summary(states: Sequence[str]) -> str:
+    """``6 cameras, all live``; says how many are not, and never claims more than that."""
+    if not states:
+        return "no cameras"
+    live = sum(state == "live" for state in states)
+    text = counted(len(states), "camera")
+    if live == len(states):
+        return f"{text}, {'all ' if live > 1 else ''}live"
+    silent = len(states) - live
+    return f"{text}, {f'{silent} ' if len(states) > 1 else ''}without signal"
+
+
+def overlay_of(prediction: Prediction, inspection: Inspection | None) -> Json:
+    """Return what is drawn on the picture: regions and objects with their texts, defect pixels.
+
+    None for a picture that was not judged. Regions are boxes on the reference view; the
+    registration says where they lie on this picture.
+    """
+    if prediction.state is not PictureState.OK:
+        return None
+    answers = {one.region: one for one in region_answers(prediction)}
+    view = inspection.view if inspection else None
+    declared = inspection.region if inspection else ()
+    mask = prediction.mask
     return {
-        "width_px": view.width_px if view else 0,
-        "height_px": view.height_px if view else 0,
-        "regions": regions,
+        "view": [view.width_px, view.height_px] if view else [0, 0],
+        "registration": to_plain(prediction.registration),
+        "regions": [
+            {
+                "box": box_corners(region),
+                "decision": str(answers[region.id].decision),
+                "text": _tag(answers[region.id]),
+            }
+            for region in declared
+            if region.id in answers
+        ],
+        "objects": [
+            {
+                "box": [box.x0_px, box.y0_px, box.x1_px, box.y1_px],
+                "decision": str(box.decision),
+                "text": _tag(box),
+            }
+            for box in prediction.boxes
+        ],
+        "mask": to_plain(mask) if mask else None,
     }
 
 
-def plans_for(plant: Plant, *, camera: str) -> dict[str, Json]:
-    """Every inspection of a camera, by id."""
-    return {one.id: plan_of(one) for one in plant.inspection if one.camera == camera}
+def _tag(said: RegionAnswer | BoxAnswer) -> str:
+    if said.decision is Decision.ABSENT:
+        return ""
+    doubt = "?" if said.decision is Decision.UNSURE else ""
+    return f"{said.label}{doubt} {probability(said.probability)}"
 
 
-def package_name(digest: str, names: Mapping[str, str]) -> str:
-    """The package's name; "" where the registry does not know it."""
-    return names.get(digest, "")
+def box_corners(region: Region) -> Json:
+    """Return a region's corners on the reference view: x0, y0, x1, y1 in pixels."""
+    box = region.box_px
+    return [box.x0_px, box.y0_px, box.x1_px, box.y1_px]

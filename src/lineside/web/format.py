@@ -1,8 +1,7 @@
-"""Formats of figures, ages and ids on pages; ``static/js/format.js`` writes them alike.
+"""Formats of figures, ages and ids on pages; only ages that go on are written by scripts.
 
 Thousands are set apart by a narrow no-break space (U+202F), units by a no-break space (U+00A0), so
-that a figure never breaks across lines. The shared cases stand in
-``tests/hub/pages/format_cases.json``.
+that a figure never breaks across lines.
 """
 
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What a prediction says in words; the browser's module is held to the same cases."""
+"""Predictions in words, marks and drawings."""
 
 import json
 from dataclasses import replace
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lineside.core import Plant, parse_plant
-from lineside.hub.pages.lines import summary, trigger_text
+from lineside.core import Json, Plant, parse_plant
+from lineside.hub.pages.lines import trigger_text
 from lineside.testing.events import prediction_of, small_plant
 from lineside.vision import (
     AnomalyAnswer,
@@ -20,7 +20,7 @@ from lineside.vision import (
     PictureState,
     Prediction,
 )
-from lineside.web.answers import answer_text, mark_of, plan_of, plans_for, unsure_count
+from lineside.web.answers import answer_text, mark_of, overlay_of, summary, unsure_count
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "answer_cases.json").read_text())
 
@@ -107,18 +107,24 @@ def test_the_heading_never_claims_more_than_the_tiles(states: list[str], sentenc
     assert summary(states) == sentence
 
 
-def test_regions_are_handed_to_the_drawing_as_the_plant_file_has_them() -> None:
-    plant = small_plant(slots=("A1", "A2"))
-    assert plan_of(plant.inspection[0]) == {
-        "width_px": 320,
-        "height_px": 240,
-        "regions": [
-            {"id": "A1", "box": [0.0, 0.0, 9.0, 9.0]},
-            {"id": "A2", "box": [10.0, 0.0, 19.0, 9.0]},
-        ],
-    }
-    assert list(plans_for(plant, camera="rack")) == ["stock"]
-    assert plans_for(plant, camera="other") == {}
+def test_what_is_drawn_has_its_text_and_no_more_than_was_said() -> None:
+    plant = small_plant(slots=("A1", "A2", "A3"))
+    said = prediction_of({"A1": "blue", "A2": "?red"}, at_s=1.0)
+    drawn = overlay_of(said, plant.inspection[0])
+    assert isinstance(drawn, dict)
+    assert drawn["view"] == [320, 240]
+    assert drawn["regions"] == [
+        {"box": [0.0, 0.0, 9.0, 9.0], "decision": "present", "text": "blue 0.97"},
+        {"box": [10.0, 0.0, 19.0, 9.0], "decision": "unsure", "text": "red? 0.50"},
+    ]
+    assert (drawn["objects"], drawn["mask"]) == ([], None)
+    moved = replace(said, state=PictureState.CAMERA_MOVED)
+    assert overlay_of(moved, plant.inspection[0]) is None
+    found = prediction({"state": "ok", "labels": [], "boxes": [["screw", 0.999, "present"]]})
+    objects = overlay_of(found, None)
+    assert isinstance(objects, dict)
+    box: Json = {"box": [0, 0, 9, 9], "decision": "present", "text": "screw 0.99"}
+    assert objects["objects"] == [box]
 
 
 def with_trigger(text: str) -> Plant:

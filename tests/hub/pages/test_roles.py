@@ -28,12 +28,13 @@ from tests.hub.pages.test_pages import read
 
 PROGRAMS = ("/api/", "/tuf/", "/s3", "/jobs", "/things/", "/v2", "/metrics", "/ws", "/count/")
 PARTS = (
+    "/evidence",
     "/picture", "/thumbnail", "/drawn", "/progress", "/figures", "/report", "/diff", "/rows",
     "/sums",
 )  # fmt: skip
 # All that people do on pages; counting stands with the bin counter's own tests.
 FORMS = (
-    "/api/v1/orders", "/api/v1/datasets/{name}/samples", "/api/v1/packages/{digest}/predict",
+    "/api/v1/orders", "/api/v1/datasets/{name}/samples", "/try/{digest}",
     "/api/v1/datasets/{name}/freeze", "/api/v1/datasets/{name}/tags",
     "/api/v1/datasets/{name}/split", "/api/v1/runs", "/api/v1/runs/{run}/cancel",
     "/api/v1/runs/{run}/resume", "/api/v1/replays", "/api/v1/replays/{replay}/cancel",

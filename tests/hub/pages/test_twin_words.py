@@ -1,4 +1,4 @@
-"""The twin in words; the browser's module is held to the same cases."""
+"""The twin in words."""
 
 import json
 from pathlib import Path

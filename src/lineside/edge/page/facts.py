@@ -7,13 +7,14 @@ from typing import Literal
 from lineside.core import Box, Clock, Inspection, InvalidError, Plant, rfc3339
 from lineside.edge.messages import DeviceStatus
 from lineside.edge.packages import Judge
-from lineside.edge.page.gallery import Gallery, NewestFrame
+from lineside.edge.page.gallery import NO_MASK, Gallery, NewestFrame
 from lineside.fleet import identifier_of
 from lineside.models import Predictor
 from lineside.vision import Prediction
+from lineside.web.answers import answer_text, summary
+from lineside.web.format import milliseconds, number, size, tail
 
 NO_CLASS = "No image classification result available"
-NO_MASK = "No segmentation mask available"
 NO_ANSWER = "No result available"
 
 
@@ -100,6 +101,26 @@ class CameraRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PageTexts:
+    """Figures of the status as the page writes them.
+
+    Attributes:
+        hub, counts: rows of name and value.
+        updates: of each: how far it is.
+        models: of each: the end of its digest.
+        recent: of each: answer, latency, and the end of the frame's id.
+        summaries: one sentence about all cameras for each number of them that are silent.
+    """
+
+    hub: tuple[tuple[str, str], ...]
+    counts: tuple[tuple[str, str], ...]
+    updates: tuple[str, ...]
+    models: tuple[str, ...]
+    recent: tuple[tuple[str, str, str], ...]
+    summaries: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PageStatus:
     """Everything the page says besides pictures."""
 
@@ -120,6 +141,7 @@ class PageStatus:
     refused: Mapping[str, int]
     faults: tuple[str, ...]
     viewers: int
+    texts: PageTexts
     schema: Literal["lineside.page/1"] = "lineside.page/1"
 
 
@@ -151,14 +173,15 @@ class Device:
 
 def page_status(device: Device, gallery: Gallery, *, clock: Clock, viewers: int) -> PageStatus:
     """State of everything right now."""
-    status = device.status()
+    status, hub, updates = device.status(), device.hub(), tuple(device.updates())
+    models, recent = models_of(device, status), gallery.recent()
     return PageStatus(
         device=device.name,
         site=device.plant.name or device.plant.site,
         version=status.version,
         at=rfc3339(clock.now()),
-        hub=device.hub(),
-        models=models_of(device, status),
+        hub=hub,
+        models=models,
         cameras=tuple(
             _camera(device.plant, camera, newest=gallery.newest(camera))
             for camera in gallery.cameras
@@ -166,8 +189,8 @@ def page_status(device: Device, gallery: Gallery, *, clock: Clock, viewers: int)
         inspections=tuple(
             _inspection(device.plant.find_inspection(name)) for name in device.inspections
         ),
-        updates=tuple(device.updates()),
-        recent=gallery.recent(),
+        updates=updates,
+        recent=recent,
         spool_depth=status.spool_depth,
         spool_dropped=status.spool_dropped,
         frames=status.frames,
@@ -175,7 +198,54 @@ def page_status(device: Device, gallery: Gallery, *, clock: Clock, viewers: int)
         refused=status.refused,
         faults=status.faults,
         viewers=viewers,
+        texts=PageTexts(
+            hub=_hub_rows(hub, status),
+            counts=_count_rows(status),
+            updates=tuple(_progress(one.details) for one in updates),
+            models=tuple(tail(one.digest) for one in models),
+            recent=tuple(
+                (answer_text(one), milliseconds(one.latency_ms.total), tail(one.frame.id))
+                for one in recent
+            ),
+            summaries=_summaries(len(gallery.cameras)),
+        ),
     )
+
+
+def _summaries(cameras: int) -> tuple[str, ...]:
+    return tuple(
+        summary(["no signal"] * silent + ["live"] * (cameras - silent))
+        for silent in range(cameras + 1)
+    )
+
+
+def _hub_rows(hub: HubContact, status: DeviceStatus) -> tuple[tuple[str, str], ...]:
+    offset_s = hub.clock_offset_s
+    clock = "not known"
+    if offset_s is not None:
+        clock = f"{'behind' if offset_s < 0 else 'ahead'} by {milliseconds(abs(offset_s) * 1000)}"
+    dropped = status.spool_dropped
+    lost = (("Dropped for lack of room", number(dropped)),) if dropped else ()
+    return (
+        ("Waiting in the spool", number(status.spool_depth)),
+        *lost,
+        ("The hub's clock", clock),
+    )
+
+
+def _count_rows(status: DeviceStatus) -> tuple[tuple[str, str], ...]:
+    return (
+        ("Pictures", number(status.frames)),
+        ("Decisions", number(status.predictions)),
+        *((f"Left: {reason}", number(count)) for reason, count in status.refused.items()),
+        ("Version", status.version),
+    )
+
+
+def _progress(details: Mapping[str, str]) -> str:
+    step, there, whole = (details.get(key, "") for key in ("step", "bytes", "bytes_total"))
+    known = there.isdigit() and whole.isdigit() and int(whole) > 0
+    return (step or "begun") + (f", {size(int(there))} of {size(int(whole))}" if known else "")
 
 
 def models_of(device: Device, status: DeviceStatus) -> tuple[ModelRow, ...]:

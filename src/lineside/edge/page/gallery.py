@@ -26,15 +26,18 @@ from numpy.typing import NDArray
 
 from lineside.core import (
     Clock,
+    Inspection,
     InvalidError,
     Json,
     LinesideError,
+    Plant,
     UnavailableError,
     encode,
     rfc3339,
     to_plain,
 )
 from lineside.vision import (
+    Decision,
     Frame,
     FrameRef,
     PictureState,
@@ -45,7 +48,16 @@ from lineside.vision import (
     thumbnail,
 )
 from lineside.vision.draw import draw_caption, draw_overlay
+from lineside.web.answers import (
+    RegionAnswer,
+    answer_text,
+    mark_of,
+    overlay_of,
+    region_answers,
+)
+from lineside.web.format import milliseconds, probability, tail
 
+NO_MASK = "No segmentation mask available"
 PERIOD_S = 0.1
 MOST_RECENT = 20
 _PASSED_ON = 400_000
@@ -242,8 +254,9 @@ class TooManyViewersError(UnavailableError):
 class Viewers:
     """Lives on the server's loop; ``wake`` may be called from any thread."""
 
-    def __init__(self, gallery: Gallery, *, most: int, clock: Clock) -> None:
+    def __init__(self, gallery: Gallery, *, plant: Plant, most: int, clock: Clock) -> None:
         self._gallery = gallery
+        self._plant = plant
         self._most = most
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -311,7 +324,7 @@ class Viewers:
             if fresh or not smalls or self._over:
                 break
             await asyncio.sleep(PERIOD_S)
-        return b"".join(live_part(one) for one in fresh)
+        return b"".join(live_part(one, self._plant) for one in fresh)
 
     async def motion(self, camera: str, *, make: Make) -> AsyncIterator[bytes]:
         """A camera's pictures as the parts of ``multipart/x-mixed-replace``, until the page ends.
@@ -338,7 +351,7 @@ class Viewers:
             return None  # a picture that was judged and cannot be read again is left out
 
 
-def live_part(small: SmallImage) -> bytes:
+def live_part(small: SmallImage, plant: Plant) -> bytes:
     """``u32 header length | u32 picture length | JSON header | JPEG``, big-endian."""
     newest = small.newest
     header: dict[str, Json] = {
@@ -351,9 +364,46 @@ def live_part(small: SmallImage) -> bytes:
         "width_px": small.width_px,
         "height_px": small.height_px,
         "predictions": {name: to_plain(one) for name, one in newest.predictions.items()},
+        "shown": {
+            name: shown_answer(one, plant.find_inspection(name))
+            for name, one in newest.predictions.items()
+        },
     }
     text = encode(header)
     return struct.pack(">II", len(text), len(small.picture)) + text + small.picture
+
+
+def shown_answer(prediction: Prediction, inspection: Inspection) -> Json:
+    """An answer as the page shows it: texts, mark, and what is drawn on the picture."""
+    ok = prediction.state is PictureState.OK
+    masked = prediction.task != "segment" or prediction.mask is not None or not ok
+    reason = f"{prediction.reason}. " if prediction.reason else ""
+    latency = milliseconds(prediction.latency_ms.total)
+    return {
+        "answer": answer_text(prediction) if masked else NO_MASK,
+        "mark": to_plain(mark_of("live", prediction)),
+        "confidence": list(confidences(prediction)),
+        "facts": f"{reason}Latency: {latency}, package {tail(prediction.package)}",
+        "overlay": overlay_of(prediction, inspection),
+    }
+
+
+def confidences(prediction: Prediction) -> tuple[str, ...]:
+    """What is likely, with how likely it is: ``anomalous 0.98``, ``A1: no blue 0.03``."""
+    if prediction.state is not PictureState.OK:
+        return ()
+    if prediction.task == "classify":
+        likeliest = sorted(prediction.labels, key=lambda one: -one.probability)
+        return tuple(f"{one.label} {probability(one.probability)}" for one in likeliest[:6])
+    if prediction.task in ("multilabel", "segment"):
+        return tuple(_confidence(one) for one in region_answers(prediction)[:12])
+    return tuple(f"{one.label} {probability(one.probability)}" for one in prediction.boxes[:12])
+
+
+def _confidence(said: RegionAnswer) -> str:
+    words = {Decision.ABSENT: "no ", Decision.UNSURE: "perhaps "}
+    where = f"{said.region}: " if said.region not in ("picture", said.label) else ""
+    return f"{where}{words.get(said.decision, '')}{said.label} {probability(said.probability)}"
 
 
 def _motion_part(picture: bytes) -> bytes:

@@ -77,7 +77,7 @@ class PageServer:
             clock=clock,
         )
         _check_pair(config)
-        self._watching = Viewers(gallery, most=config.most_viewers, clock=clock)
+        self._watching = Viewers(gallery, plant=device.plant, most=config.most_viewers, clock=clock)
         behind = PageServices(
             device=device,
             gallery=gallery,

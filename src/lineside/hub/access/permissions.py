@@ -194,6 +194,7 @@ RULES: dict[Right, str] = {
         GET /lines/{line}
         GET /lines/{line}/{camera}
         GET /twin
+        GET /twin/evidence
         GET /frames/{frame}
         GET /trace/{identifier:path}
         GET /data
@@ -238,6 +239,7 @@ RULES: dict[Right, str] = {
         POST /api/v1/orders
         POST /api/v1/datasets/{name}/samples
         POST /api/v1/packages/{digest}/predict
+        POST /try/{digest}
         POST /api/v1/models/{group}/versions/{number}/compare
         POST /v2/models/{model}/infer
         POST /v2/models/{model}/versions/{version}/infer

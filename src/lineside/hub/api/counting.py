@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
 from lineside.hub.api.wire import (
+    PICTURE_TYPES,
     Hub,
     Limit,
     Page,
@@ -26,8 +27,6 @@ from lineside.hub.services import Services
 
 T = TypeVar("T")
 router = APIRouter(prefix="/api/v1", tags=["counting"])
-
-_PICTURES = ("image/jpeg", "image/png", "application/x-image", "application/octet-stream")
 
 
 class CallBody(TypedDict):
@@ -97,7 +96,7 @@ async def look(
     who: Requester,
     *,
     function: Annotated[str, Query(description="whose endpoint counts")],
-    data: Annotated[bytes, Depends(bytes_body(*_PICTURES))],
+    data: Annotated[bytes, Depends(bytes_body(*PICTURE_TYPES))],
 ) -> Response:
     """The body is the picture's bytes."""
     work = partial(hub.counter.look, function, data, who=who)

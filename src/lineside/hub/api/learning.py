@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from lineside.datasets import DatasetReport, DatasetVersion, Leak, SplitPlan, Tag, VersionDiff
 from lineside.hub.api.wire import (
+    PICTURE_TYPES,
     Hub,
     Limit,
     Page,
@@ -27,7 +28,6 @@ from lineside.hub.views import DatasetView, PackageView, RunView, TrialPredictio
 router = APIRouter(prefix="/api/v1", tags=["teaching"])
 
 _ARCHIVES = ("application/octet-stream", "application/zip", "application/vnd.lineside.package")
-_PICTURES = ("image/jpeg", "image/png", "application/x-image", "application/octet-stream")
 _KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
@@ -199,7 +199,7 @@ def list_packages(hub: Hub) -> Response:
 
 
 Archive = Annotated[bytes, Depends(bytes_body(*_ARCHIVES))]
-PictureBytes = Annotated[bytes, Depends(bytes_body(*_PICTURES))]
+PictureBytes = Annotated[bytes, Depends(bytes_body(*PICTURE_TYPES))]
 
 
 @router.post("/packages", summary="Add a package")

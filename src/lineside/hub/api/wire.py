@@ -25,6 +25,7 @@ from lineside.hub.services import Services
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 JSON = "application/json"
+PICTURE_TYPES = ("image/jpeg", "image/png", "application/x-image", "application/octet-stream")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from lineside.core import LinesideError
 from lineside.hub.counting.counter import Agreement, Correction, CountView, FunctionView
-from lineside.hub.pages.site import Context, PageContext, names_of, packages_by_digest
+from lineside.hub.pages.site import Context, PageContext, package_names
 from lineside.vision import PictureState
 from lineside.web.answers import Mark
 from lineside.web.format import counted, percent, probability
@@ -198,13 +198,12 @@ def count_page(context: Context, *, function: str = "") -> HTMLResponse:
 def counted_page(context: Context, *, count_id: str) -> HTMLResponse:
     """One count; whoever did not ask for it finds nothing here."""
     view = context.hub.counter.one(count_id, who=context.who)
-    names = names_of(packages_by_digest(context.hub))
     page = context.page(
         "counted.html",
         title=headline(view),
         active="count",
         count=facts(view),
-        package_name=names.get(view.package, ""),
+        package_name=package_names(context.hub)(view.package),
         datasets=[one.name for one in context.hub.datasets.all()],
     )
     page.headers.update(_NEVER_KEPT)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from lineside.core import Inspection, Json, Plant, Region, decode, short, to_plain
+from lineside.core import Inspection, Json, Plant, Region, decode, short
 from lineside.hub.views import FrameView, PackageView, Trace, TraceStep
 from lineside.store import FrameRow
 from lineside.streams import Event, read_prediction
 from lineside.vision import BoxAnswer, Decision, LabelAnswer, PictureState, Prediction
 from lineside.vision.prediction import DISTANCE_TASKS
-from lineside.web.answers import ANOMALY_WORDS, Mark, count_text, mark_of, plan_of
+from lineside.web.answers import ANOMALY_WORDS, Mark, count_text, mark_of, overlay_of
 from lineside.web.format import UNIT, milliseconds, number, percent, with_unit
 
 Rows = tuple[tuple[str, str], ...]
@@ -71,7 +71,7 @@ class FramePrediction:
     registration: Rows
     health: Rows
     times: Rows
-    plain: Json
+    overlay: Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,10 @@ _MARKS = {
 
 
 def frame_predictions(
-    view: FrameView, *, packages: Mapping[str, PackageView]
+    view: FrameView,
+    *,
+    packages: Mapping[str, PackageView],
+    inspections: Mapping[str, Inspection],
 ) -> tuple[FramePrediction, ...]:
     """Every prediction of the frame, in the order of the log; what is in use comes first."""
     said = []
@@ -152,7 +155,12 @@ def frame_predictions(
         event = _event(entry.event)
         prediction = read_prediction(event)
         said.append(
-            _frame_prediction(prediction, event=entry.id, package=packages.get(prediction.package))
+            frame_prediction(
+                prediction,
+                event=entry.id,
+                package=packages.get(prediction.package),
+                inspection=inspections.get(prediction.inspection),
+            )
         )
     return tuple(reversed(said))
 
@@ -201,9 +209,14 @@ def _event(plain: Mapping[str, Any]) -> Event:
     return decode(Event, dict(plain), where="event log")
 
 
-def _frame_prediction(
-    prediction: Prediction, *, event: str, package: PackageView | None
+def frame_prediction(
+    prediction: Prediction,
+    *,
+    package: PackageView | None,
+    inspection: Inspection | None,
+    event: str = "",
 ) -> FramePrediction:
+    """One prediction as the pages of a frame and of a trial show it."""
     rules = {rule["name"]: rule for rule in package.manifest["rules"]} if package else {}
     labels = [_row(answer, rules) for answer in prediction.labels]
     rows = (*labels, *map(_box_row, prediction.boxes))
@@ -224,7 +237,7 @@ def _frame_prediction(
         registration=registration_rows(prediction),
         health=health_rows(prediction),
         times=time_rows(prediction),
-        plain=to_plain(prediction),
+        overlay=overlay_of(prediction, inspection),
     )
 
 
@@ -493,12 +506,3 @@ def _href(step: TraceStep) -> str:
             return dataset_href(step.id)
         case _:
             return ""
-
-
-def overlay_of(
-    said: Sequence[FramePrediction], inspections: Mapping[str, Inspection]
-) -> tuple[Json, Json]:
-    """The prediction drawn on the picture and the regions it is drawn with; None for nothing."""
-    if not said or said[0].inspection not in inspections:
-        return None, None
-    return said[0].plain, plan_of(inspections[said[0].inspection])

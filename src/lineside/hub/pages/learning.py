@@ -19,14 +19,14 @@ from lineside.hub.pages.datasets import (
     leak_pairs,
     split_text,
 )
-from lineside.hub.pages.frames import dataset_href
+from lineside.hub.pages.frames import dataset_href, frame_prediction
 from lineside.hub.pages.models import group_row
 from lineside.hub.pages.replays import replay_row, replay_span
 from lineside.hub.pages.site import Context, inspections_of
 from lineside.hub.services import Services
 from lineside.hub.views import DatasetView, PackageView, RunView, VersionView
 from lineside.vision.prediction import DISTANCE_TASKS
-from lineside.web.answers import Mark, plan_of
+from lineside.web.answers import Mark, answer_text, box_corners
 from lineside.web.format import DASH, counted, number, percent, span
 
 _FIRST = {
@@ -680,18 +680,34 @@ def model_report(context: Context, *, digest: str) -> Response:
 @router.get("/try")
 def try_page(context: Context, *, package: str = "") -> HTMLResponse:
     """Show any picture to any package."""
-    inspections = inspections_of(context.hub)
     rows = [
         {
             "digest": one.digest,
             "text": f"{truth_kinds_text(one)}, {package_mark(one).word}",
-            "plan": plan_of(inspections[one.inspection]) if one.inspection in inspections else None,
         }
         for one in context.hub.packages.all()
     ]
     return context.page(
         "try.html", title="Try a picture", active="try", packages=rows, chosen=package
     )
+
+
+@router.post("/try/{digest}")
+async def tried_picture(context: Context, *, digest: str) -> HTMLResponse:
+    """A package's answer to the picture in the body, as a part; nothing is stored."""
+    hub, data = context.hub, await context.request.body()
+
+    def part() -> HTMLResponse:
+        tried = hub.packages.try_picture(digest, data)
+        said = frame_prediction(
+            tried.prediction,
+            package=hub.packages.one(digest),
+            inspection=inspections_of(hub).get(tried.prediction.inspection),
+        )
+        answer = answer_text(tried.prediction)
+        return context.site.fragment("tried.html", said=said, heat=tried.heat, answer=answer)
+
+    return await hub.queue.run("pictures that are tried", part)
 
 
 @router.get("/regions")
@@ -725,12 +741,7 @@ def _drawn(inspection: Inspection | None) -> Json:
             "id": region.id,
             "label": region.label,
             "classes": list(region.classes),
-            "box": [
-                region.box_px.x0_px,
-                region.box_px.y0_px,
-                region.box_px.x1_px,
-                region.box_px.y1_px,
-            ],
+            "box": box_corners(region),
         }
         for region in inspection.region
     ]

@@ -1,6 +1,6 @@
-"""Lines, one camera, the twin, one frame."""
+"""Pages of lines, of one camera and of one frame."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from lineside.core import Json, Plant, Task, to_plain
 from lineside.core.clock import duration_text
 from lineside.core.plant import Trigger
-from lineside.hub.live import is_still_shown
+from lineside.hub.live import LiveFrame, is_still_shown
 from lineside.hub.pages.frames import (
     DatasetForm,
     FramePrediction,
@@ -19,42 +19,32 @@ from lineside.hub.pages.frames import (
     dataset_links,
     frame_predictions,
     no_result,
-    overlay_of,
     provenance_of,
     short_provenance,
 )
 from lineside.hub.pages.site import (
     Context,
     NoPageError,
+    PageContext,
+    Site,
     inspections_of,
-    names_of,
+    package_names,
     packages_by_digest,
 )
-from lineside.hub.pages.twin import (
-    SENSOR_SILENT_S,
-    open_orders,
-    order_steps,
-    reported_word,
-    scene_plan,
-    shown_order,
-    slot_word,
-    station_mark,
-    stock_word,
-    subtitle,
-)
+from lineside.hub.pages.twin import open_orders
 from lineside.hub.services import Services
 from lineside.hub.views import CameraView, EventView, FrameView, PackageView
 from lineside.store import FrameRow
 from lineside.streams import PREDICTION_TYPE
-from lineside.twin import LineState, Order, SlotState, sensor_panel
-from lineside.vision import Decision, PictureState
+from lineside.vision import PictureState, Prediction
 from lineside.web.answers import (
     Mark,
     RegionAnswer,
     answer_text,
     mark_of,
-    plans_for,
+    overlay_of,
     region_answers,
+    summary,
     unsure_count,
 )
 from lineside.web.format import (
@@ -64,19 +54,36 @@ from lineside.web.format import (
     milliseconds,
     number,
     percent,
-    probability,
     span,
 )
 
 LATENCY_LIMIT_MS = 150.0
+Names = Callable[[str], str]
+"""Gives the name of a package by its digest; "" where it has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownFrame:
+    """A frame on a tile in words, with what is drawn on it for each answer.
+
+    ``beside``: further inspections of the camera with their answers; a dash before they came.
+    """
+
+    id: str
+    mark: Mark
+    answer: str = DASH
+    unsure: str = DASH
+    latency: str = DASH
+    regions: tuple[RegionAnswer, ...] = ()
+    beside: tuple[tuple[str, str], ...] = ()
+    package: str = ""
+    package_name: str = ""
+    overlays: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """One camera as a tile; ``prediction`` and ``plans`` are plain JSON for the drawing.
-
-    ``also`` holds the predictions of further inspections of the same frame, ``beside`` their words.
-    """
+    """One camera as a tile."""
 
     camera: str
     title: str
@@ -85,34 +92,7 @@ class Tile:
     state: str
     mark: Mark
     since: datetime | None
-    frame: str
-    prediction: Json
-    plans: dict[str, Json]
-    package: str
-    names: dict[str, str]
-    answer: str
-    unsure: str
-    latency: str
-    said: tuple["RegionRow", ...]
-    also: Json = None
-    beside: tuple["FurtherAnswer", ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FurtherAnswer:
-    """Answer of a further inspection to the same frame."""
-
-    inspection: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegionRow:
-    """One region's answer beside a large picture."""
-
-    region: str
-    mark: Mark
-    probability: float
+    shown: ShownFrame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,58 +128,51 @@ def title_of(camera: CameraView, plant: Plant) -> str:
     return f"{line} · {name}" if line else name
 
 
-def tile_of(camera: CameraView, *, plant: Plant, names: Mapping[str, str], now: datetime) -> Tile:
+def tile_of(camera: CameraView, *, plant: Plant, names: Names, now: datetime) -> Tile:
     """A camera as a tile: an answer with its own frame, else the newest frame without one."""
-    said, also, newest = camera.prediction, camera.also, camera.newest
-    if said is not None and newest is not None and not is_still_shown(said, newest):
-        said, also = None, ()
+    newest = camera.newest
+    said = (camera.prediction, *camera.also) if camera.prediction else ()
+    if said and newest is not None and not is_still_shown(said[0], newest):
+        said = ()
     heard = camera.since or (newest.arrived_at if newest else None)
     silent_s = (now - heard).total_seconds() if heard else 0.0
-    package = str(said.package) if said else ""
+    frame = said[0].frame.id if said else newest.id if newest else ""
     return Tile(
         camera=camera.id,
         title=title_of(camera, plant),
         href=f"/lines/{camera.line or '-'}/{camera.id}",
         source=plant.find_camera(camera.id).source,
         state=camera.state,
-        mark=mark_of(camera.state, said, silent_s=silent_s),
+        mark=mark_of(camera.state, said[0] if said else None, silent_s=silent_s),
         since=heard,
-        frame=str(said.frame.id) if said else str(newest.id) if newest else "",
-        prediction=to_plain(said) if said else None,
-        plans=plans_for(plant, camera=camera.id),
-        package=package,
-        names=dict(names),
-        answer=answer_text(said) if said else DASH,
-        unsure=number(sum(map(unsure_count, (said, *also)))) if said else DASH,
-        latency=milliseconds(said.latency_ms.total) if said else DASH,
-        said=tuple(_region_row(one) for one in region_answers(said)) if said else (),
-        also=to_plain(list(also)),
-        beside=tuple(
-            FurtherAnswer(inspection=one.inspection, answer=answer_text(one)) for one in also
-        ),
+        shown=shown_frame(frame, said, camera=camera.id, plant=plant, names=names),
     )
 
 
-def _region_row(said: RegionAnswer) -> RegionRow:
-    """``blue`` where a class holds, ``blue absent`` for a presence label that does not."""
-    marks = {
-        Decision.UNSURE: Mark(shape="triangle", word=f"{said.label}?", tone="warn"),
-        Decision.PRESENT: Mark(shape="dot", word=said.label, tone="ink"),
-        Decision.ABSENT: Mark(shape="ring", word=f"no {said.label}"),
-    }
-    return RegionRow(region=said.region, mark=marks[said.decision], probability=said.probability)
-
-
-def summary(states: Sequence[str]) -> str:
-    """``6 cameras, all live``; says how many are not, and never claims more than that."""
-    if not states:
-        return "no cameras"
-    live = sum(state == "live" for state in states)
-    text = counted(len(states), "camera")
-    if live == len(states):
-        return f"{text}, {'all ' if live > 1 else ''}live"
-    silent = len(states) - live
-    return f"{text}, {f'{silent} ' if len(states) > 1 else ''}without signal"
+def shown_frame(
+    frame: str, said: Sequence[Prediction], *, camera: str, plant: Plant, names: Names
+) -> ShownFrame:
+    """A frame with its answers, the first of which stands out."""
+    inspections = {one.id: one for one in plant.inspection if one.camera == camera}
+    first = said[0] if said else None
+    alone = first.inspection if first else next(iter(inspections), "")
+    answers = {one.inspection: answer_text(one) for one in said}
+    beside = tuple((name, answers.get(name, DASH)) for name in inspections if name != alone)
+    mark = mark_of("live", first)
+    if first is None:
+        return ShownFrame(id=frame, mark=mark, beside=beside)
+    return ShownFrame(
+        id=frame,
+        mark=mark,
+        answer=answers[alone],
+        unsure=number(sum(map(unsure_count, said))),
+        latency=milliseconds(first.latency_ms.total),
+        regions=region_answers(first),
+        beside=beside,
+        package=first.package,
+        package_name=names(first.package),
+        overlays=tuple(overlay_of(one, inspections.get(one.inspection)) for one in said),
+    )
 
 
 def unsure_share(events: Sequence[EventView]) -> tuple[int, int]:
@@ -337,29 +310,53 @@ def chart_of(events: Sequence[EventView]) -> Json:
 
 router = APIRouter()
 
+
+def live_frames(site: Site, hub: Services) -> Callable[[str, LiveFrame], Json]:
+    """Return what the live feed adds to each frame: mark, words as HTML, drawings."""
+    names = package_names(hub)
+
+    def shows(camera: str, live: LiveFrame) -> Json:
+        said = (live.prediction, *live.also) if live.prediction else ()
+        shown = shown_frame(live.ref.id, said, camera=camera, plant=hub.plant, names=names)
+        html = site.text("tile_words.html", {"shown": shown})
+        return {"mark": to_plain(shown.mark), "html": html, "overlays": list(shown.overlays)}
+
+    return shows
+
+
 _RECENT = 100
 _CHARTED = 300
 _STRIP = 12
-_ORDERS = 9
 
 
 @router.get("/")
 @router.get("/lines")
 def lines_page(context: Context, *, wall: str = "") -> HTMLResponse:
     """Every camera as a tile."""
-    names = names_of(packages_by_digest(context.hub))
-    now = context.hub.clock.now()
-    cameras = context.hub.cameras.all()
-    tiles = [tile_of(one, plant=context.hub.plant, names=names, now=now) for one in cameras]
+    return _tiles_page(context, context.hub.cameras.all(), title="Lines", wall=wall == "1")
+
+
+def _tiles_page(
+    context: PageContext, cameras: Sequence[CameraView], *, title: str, wall: bool = False
+) -> HTMLResponse:
+    hub, now = context.hub, context.hub.clock.now()
+    names = package_names(hub)
     return context.page(
         "lines.html",
-        title="Lines",
+        title=title,
         active="lines",
-        tiles=tiles,
-        summary=summary([camera.state for camera in cameras]),
-        figures=_figures(context.hub),
-        wall=wall == "1",
+        tiles=[tile_of(one, plant=hub.plant, names=names, now=now) for one in cameras],
+        **_summaries(cameras),
+        figures=_figures(hub),
+        wall=wall,
     )
+
+
+def _summaries(cameras: Sequence[CameraView]) -> dict[str, str]:
+    """One sentence about the cameras as they are, and one for when the hub is silent."""
+    states = [camera.state for camera in cameras]
+    lost = ["never" if state == "never" else "no signal" for state in states]
+    return {"summary": summary(states), "summary_lost": summary(lost)}
 
 
 @router.get("/lines/figures")
@@ -380,21 +377,12 @@ def _figures(hub: Services) -> tuple[Figure, ...]:
 @router.get("/lines/{line}")
 def line_page(context: Context, *, line: str) -> HTMLResponse:
     """The cameras of one line."""
-    names = names_of(packages_by_digest(context.hub))
-    now = context.hub.clock.now()
     cameras = [camera for camera in context.hub.cameras.all() if camera.line == line]
     if not cameras:
         known = ", ".join(one.id for one in context.hub.plant.line) or "none"
         raise NoPageError(f"no line {line!r}", where="address", fix=f"Lines: {known}.")
     titles = {one.id: one.name for one in context.hub.plant.line}
-    return context.page(
-        "lines.html",
-        title=titles.get(line, line),
-        active="lines",
-        tiles=[tile_of(one, plant=context.hub.plant, names=names, now=now) for one in cameras],
-        summary=summary([camera.state for camera in cameras]),
-        figures=_figures(context.hub),
-    )
+    return _tiles_page(context, cameras, title=titles.get(line, line))
 
 
 @router.get("/lines/{line}/{camera}")
@@ -404,11 +392,9 @@ def station_page(context: Context, *, line: str, camera: str) -> HTMLResponse:
     if camera not in declared:
         known = ", ".join(declared) or "none"
         raise NoPageError(f"no camera {camera!r} on {line!r}", fix=f"Cameras: {known}.")
-    packages = packages_by_digest(context.hub)
-    view = context.hub.cameras.one(camera)
-    tile = tile_of(
-        view, plant=context.hub.plant, names=names_of(packages), now=context.hub.clock.now()
-    )
+    hub = context.hub
+    view = hub.cameras.one(camera)
+    tile = tile_of(view, plant=hub.plant, names=package_names(hub), now=hub.clock.now())
     watched = view.inspections[:1]
     answers = [
         event
@@ -422,84 +408,12 @@ def station_page(context: Context, *, line: str, camera: str) -> HTMLResponse:
         title=tile.title,
         active="lines",
         tile=tile,
-        summary=summary([view.state]),
+        **_summaries([view]),
         chart=chart_of(answers),
         limit=span(declared[camera].no_signal_after_s),
-        inspections=inspection_facts(
-            context.hub.plant, camera=camera, packages=tuple(packages.values())
-        ),
+        inspections=inspection_facts(hub.plant, camera=camera, packages=hub.packages.all()),
         frames=context.hub.frames.page(camera=camera, limit=_STRIP),
     )
-
-
-@router.get("/twin")
-def twin_page(context: Context) -> HTMLResponse:
-    """The twin: scene, tables, orders, sensors."""
-    state = context.hub.ledger.state
-    return context.page(
-        "twin.html",
-        title="Twin",
-        active="twin",
-        sub=subtitle(context.hub.plant),
-        state=to_plain(state),
-        scene=scene_plan(context.hub.plant),
-        slots=[_slot(slot) for slot in state.slots.values()],
-        stations=[
-            {**_fields(one), "mark": station_mark(one), "evidence": one.evidence}
-            for one in state.stations.values()
-        ],
-        colours=[{"colour": one.colour, "word": stock_word(one)} for one in state.colours.values()],
-        sensors=_sensors(state, now=context.hub.clock.now()),
-        orders=_orders(state),
-        discrepancies=state.discrepancies,
-        alerts=state.alerts,
-    )
-
-
-def _fields(station: object) -> dict[str, str]:
-    return {name: getattr(station, name) for name in ("id", "name", "description")}
-
-
-def _slot(slot: SlotState) -> dict[str, object]:
-    seen = slot.seen != "unknown"
-    return {
-        "id": slot.id,
-        "seen": str(slot.seen),
-        "colour": slot.colour,
-        "word": slot_word(slot),
-        "probability": probability(slot.probability) if seen else DASH,
-        "reported": reported_word(slot.reported),
-        "reserved": slot.reserved_by,
-        "evidence": slot.evidence,
-    }
-
-
-def _sensors(state: LineState, *, now: datetime) -> list[dict[str, object]]:
-    lines = sensor_panel(state, now=now, silent_after_s=SENSOR_SILENT_S)
-    return [
-        {
-            "id": line.sensor,
-            "text": line.text,
-            "silent": bool(line.note),
-            "at": state.sensors[line.sensor].evidence.at,
-        }
-        for line in lines
-    ]
-
-
-def _orders(state: LineState) -> list[dict[str, object]]:
-    first = shown_order(state)
-    rest = [order for order in state.orders if order is not first]
-    shown: list[Order] = [order for order in (first, *rest) if order is not None][:_ORDERS]
-    return [
-        {
-            "id": order.id,
-            "colour": order.colour,
-            "status": str(order.status),
-            "steps": order_steps(order, state.stations),
-        }
-        for order in shown
-    ]
 
 
 @router.get("/frames/{frame}")
@@ -508,9 +422,7 @@ def frame_page(context: Context, *, frame: str) -> HTMLResponse:
     view = context.hub.frames.view(frame)
     row = view.row
     packages = packages_by_digest(context.hub)
-    said = frame_predictions(view, packages=packages)
-    inspections = inspections_of(context.hub)
-    overlay, plan = overlay_of(said, inspections)
+    said = frame_predictions(view, packages=packages, inspections=inspections_of(context.hub))
     cameras = {camera.id: camera for camera in context.hub.plant.camera}
     camera = cameras.get(row.camera)
     return context.page(
@@ -521,8 +433,7 @@ def frame_page(context: Context, *, frame: str) -> HTMLResponse:
         camera=(camera.name or camera.id) if camera else row.camera,
         older=_older(context.hub, row),
         newer=_newer(context.hub, row),
-        overlay=overlay,
-        plan=plan,
+        overlay=said[0].overlay if said else None,
         predictions=said,
         missing=no_result(view, context.hub.plant, packages=packages, now=context.hub.clock.now()),
         arrived=later(row.captured_at, row.arrived_at),

@@ -10,7 +10,18 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from lineside.core import LinesideError, decode_json
-from lineside.hub.pages import count, fleet, learning, lines, log, models, replays, rollouts, rules
+from lineside.hub.pages import (
+    count,
+    fleet,
+    learning,
+    lines,
+    log,
+    models,
+    replays,
+    rollouts,
+    rules,
+    twin,
+)
 from lineside.hub.pages.site import STATIC, Site
 from lineside.hub.problems import problem
 from lineside.hub.services import Services
@@ -40,11 +51,12 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     """
     app.state.services = services
     app.state.site = site = Site()
+    services.live.show_with(lines.live_frames(site, services))
     files = ReleasedFiles(directory=STATIC)
     files.all_directories.append(SHARED_STATIC)
     app.mount(f"/static/{site.release}", files, name="static")
     for pages in (
-        lines, models, learning, count, fleet, rollouts, rules, replays, log,
+        lines, twin, models, learning, count, fleet, rollouts, rules, replays, log,
     ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):

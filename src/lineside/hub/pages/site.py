@@ -6,7 +6,7 @@ its modules with older ones.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -16,13 +16,13 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Inspection, LinesideError, encode, rfc3339
+from lineside.core import Inspection, LinesideError, NotFoundError, encode, rfc3339
 from lineside.hub.access.permissions import Identity, is_allowed, roles_allowed
 from lineside.hub.models.evidence import figure, interval
 from lineside.hub.services import Services
 from lineside.hub.views import PackageView
 from lineside.web import format as written
-from lineside.web.answers import SHARED_STATIC
+from lineside.web.answers import NO_SIGNAL_FOR, SHARED_STATIC, region_mark
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -91,6 +91,7 @@ _FILTERS = {
     "day_time": written.day_time,
     "tail": written.tail,
     "json": _json,
+    "region_mark": region_mark,
     "figure": figure,
     "interval": interval,
 }
@@ -116,6 +117,7 @@ class Site:
             "version": version("lineside"),
             "nav": NAV,
             "counted": written.counted,
+            "no_signal_for": NO_SIGNAL_FOR,
         }
 
     def text(self, template: str, context: Mapping[str, Any]) -> str:
@@ -217,9 +219,19 @@ def packages_by_digest(hub: Services) -> dict[str, PackageView]:
     return {package.digest: package for package in hub.packages.all()}
 
 
-def names_of(packages: Mapping[str, PackageView]) -> dict[str, str]:
-    """The name of each package, by digest."""
-    return {digest: package.name for digest, package in packages.items()}
+def package_names(hub: Services) -> Callable[[str], str]:
+    """Return a function from a digest to the package's name, "" where it is not known here."""
+    known: dict[str, str] = {}
+
+    def name_of(digest: str) -> str:
+        if digest not in known:
+            try:
+                known[digest] = hub.packages.one(digest).name
+            except NotFoundError:
+                return ""
+        return known[digest]
+
+    return name_of
 
 
 def inspections_of(hub: Services) -> dict[str, Inspection]:

@@ -1,17 +1,20 @@
-"""The twin in words; ``static/js/twin_words.js`` says it alike once the page is live.
-
-The shared cases stand in ``tests/hub/pages/twin_cases.json``.
-"""
+"""The page of the twin: tables and panels in words, the plan of its scene, evidence of a value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lineside.core import Json, Plant
-from lineside.twin import LineState, Order, OrderStatus, Presence, SlotState
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from lineside.core import Json, NotFoundError, Plant, decode, to_plain
+from lineside.hub.pages.site import Context, NoPageError
+from lineside.hub.services import Services
+from lineside.streams import Event, read_prediction
+from lineside.twin import LineState, Order, OrderStatus, Presence, SlotState, sensor_panel
 from lineside.twin.state import ColourState, StationState
-from lineside.web.answers import Mark, plan_of
-from lineside.web.format import counted
+from lineside.web.answers import Mark, overlay_of
+from lineside.web.format import DASH, counted, probability
 
 SENSOR_SILENT_S = 90.0  # the factory sends its sensors about once a minute
 _STEPS = {
@@ -50,6 +53,11 @@ def slot_word(slot: SlotState) -> str:
             return "unsure: " + " or ".join(slot.possible) if slot.possible else "unsure"
         case Presence.UNKNOWN:
             return "not seen yet"
+
+
+def slot_chance(slot: SlotState) -> str:
+    """Return the probability of what was seen; a dash before anything was."""
+    return DASH if slot.seen is Presence.UNKNOWN else probability(slot.probability)
 
 
 def reported_word(reported: str | None) -> str:
@@ -105,16 +113,7 @@ def order_steps(order: Order, stations: Mapping[str, StationState]) -> tuple[Ste
     todo = [name for name in _stages(stations) if name not in happened]
     if rows:
         last = rows.pop()
-        rows.append(
-            StepRow(
-                name=last.name,
-                words=last.words,
-                state="now",
-                at=last.at,
-                event=last.event,
-                frame=last.frame,
-            )
-        )
+        rows.append(replace(last, state="now"))
     waiting = [StepRow(name=n, words=_words(n, stations), state="todo") for n in todo]
     return (*rows, *waiting)
 
@@ -133,16 +132,11 @@ def scene_plan(plant: Plant) -> Json:
     twin = plant.twin
     if twin is None:
         return None
-    inspection = plant.find_inspection(twin.inspection)
     return {
         "slots": [slot.id for slot in twin.slot],
-        "regions": {slot.id: slot.region for slot in twin.slot},
         "stations": [{"id": one.id, "name": one.name, "shape": one.shape} for one in twin.station],
         "colours": list(twin.colours),
         "stale_after_s": twin.stale_after_s,
-        "sensor_silent_s": SENSOR_SILENT_S,
-        "inspection": inspection.id,
-        "plan": plan_of(inspection),
     }
 
 
@@ -163,3 +157,73 @@ def shown_order(state: LineState) -> Order | None:
 def open_orders(state: LineState) -> int:
     """Count the orders that still hold a piece."""
     return sum(order.open for order in state.orders)
+
+
+router = APIRouter(prefix="/twin")
+
+_ORDERS = 9
+
+
+@router.get("")
+def twin_page(context: Context, *, part: bool = False) -> HTMLResponse:
+    """Scene, tables, orders, sensors; with ``part`` what changes alone, to be read anew."""
+    hub = context.hub
+    state = hub.ledger.state
+    first = shown_order(state)
+    rest = [order for order in state.orders if order is not first]
+    return context.page(
+        "twin.html",
+        base="part.html" if part else "base.html",
+        title="Twin",
+        active="twin",
+        sub=subtitle(hub.plant),
+        plain=None if part else to_plain(state),
+        scene=scene_plan(hub.plant),
+        state=state,
+        orders=[order for order in (first, *rest) if order is not None][:_ORDERS],
+        sensors=sensor_panel(state, now=hub.clock.now(), silent_after_s=SENSOR_SILENT_S),
+        order_steps=order_steps,
+        reported_word=reported_word,
+        slot_chance=slot_chance,
+        slot_word=slot_word,
+        station_mark=station_mark,
+        stock_word=stock_word,
+    )
+
+
+@router.get("/evidence")
+def evidence_part(context: Context, *, slot: str = "", station: str = "") -> HTMLResponse:
+    """What the value of a place or station rests on, as a part: the picture, the way back."""
+    state = context.hub.ledger.state
+    thing = state.slots.get(slot) or state.stations.get(station)
+    if thing is None:
+        raise NoPageError(f"no place {slot!r}" if slot else f"no station {station!r}", where="twin")
+    frame = thing.evidence.frame
+    return context.site.fragment(
+        "twin_evidence.html",
+        slot=thing if isinstance(thing, SlotState) else None,
+        station=thing if isinstance(thing, StationState) else None,
+        frame=frame,
+        **_picture(context.hub, frame),
+        reported_word=reported_word,
+        slot_chance=slot_chance,
+        slot_word=slot_word,
+        station_mark=station_mark,
+    )
+
+
+def _picture(hub: Services, frame: str) -> dict[str, object]:
+    """Return the drawing; an answer may be stored a moment before the picture it names."""
+    twin = hub.plant.twin
+    if not frame or twin is None:
+        return {"stored": False, "overlay": None}
+    try:
+        found = hub.frames.view(frame)
+    except NotFoundError:
+        return {"stored": False, "overlay": None}
+    inspection = hub.plant.find_inspection(twin.inspection)
+    for entry in reversed(found.predictions):
+        prediction = read_prediction(decode(Event, entry.event, where=entry.id))
+        if prediction.inspection == inspection.id:
+            return {"stored": True, "overlay": overlay_of(prediction, inspection)}
+    return {"stored": True, "overlay": None}

@@ -1,6 +1,6 @@
 // @ts-check
-/** Small parts of a page made by script: the same as `templates/parts.html` makes. */
-import { moment, tail } from "./format.js";
+/** Small parts of a page made by script, and parts that the server made put in their places. */
+import { moment } from "./time.js";
 
 /**
  * @param {string} tag @param {Record<string, string>} [attributes] @param {(Node | string)[]} children
@@ -11,12 +11,6 @@ export function make(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
-}
-
-/** A link whose text is the end of an id, or the word none. @param {string} folder @param {string} id @param {string} [text] */
-export function idLink(folder, id, text) {
-  if (!id) return make("span", { class: "muted" }, "none");
-  return make("a", { class: "id", href: `/${folder}/${encodeURIComponent(id).replaceAll("%3A", ":")}`, title: id }, text ?? tail(id));
 }
 
 /** A time that `page.js` keeps telling. @param {string | null} at @param {string} [show] */
@@ -30,27 +24,41 @@ export function mark({ shape, tone, word }) {
   return make("span", { class: "state", "data-shape": shape, "data-tone": tone }, word);
 }
 
-/** @param {string} colour @param {string} [seen] */
-export function piece(colour, seen = "present") {
-  return make("span", { class: "piece", "data-colour": colour, "data-seen": seen });
-}
-
 /** Write text only where it changed, so that nothing flickers. @param {Element | null} element @param {string} text */
 export function put(element, text) {
   if (element && element.textContent !== text) element.textContent = text;
 }
 
-/** @type {WeakMap<Element, string>} what `fill` last put there */
-const was = new WeakMap();
-
 /** Replace children only where they changed. @param {Element | null} element @param {...(Node | string)} children */
 export function fill(element, ...children) {
   if (!element) return;
-  const fresh = make("div", {}, ...children);
-  const said = fresh.innerHTML.replace(/(<time[^>]*>)[^<]*/g, "$1"); // a time tells its own age
-  if (said === was.get(element)) return;
-  was.set(element, said);
-  element.replaceChildren(...fresh.childNodes);
+  const fresh = /** @type {Element} */ (element.cloneNode(false));
+  fresh.append(...children);
+  become(element, fresh);
+}
+
+/**
+ * Make a node like a fresh one and change only what differs, so that focus and selection stay. A
+ * time that is the same goes on telling its age.
+ * @param {Node} node @param {Node} fresh
+ */
+export function become(node, fresh) {
+  if (node.nodeName !== fresh.nodeName) return void (/** @type {ChildNode} */ (node).replaceWith(fresh));
+  if (!(node instanceof Element && fresh instanceof Element)) {
+    if (node.nodeValue !== fresh.nodeValue) node.nodeValue = fresh.nodeValue;
+    return;
+  }
+  const at = node.getAttribute("datetime");
+  if (at && at === fresh.getAttribute("datetime")) return;
+  for (const { name } of [...node.attributes]) if (!fresh.hasAttribute(name)) node.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) if (node.getAttribute(name) !== value) node.setAttribute(name, value);
+  const children = [...fresh.childNodes];
+  while (node.childNodes.length > children.length) node.lastChild?.remove();
+  for (const [n, child] of children.entries()) {
+    const old = node.childNodes[n];
+    if (old) become(old, child);
+    else node.append(child);
+  }
 }
 
 /** A colour as the theme resolves it. @param {Element} near @param {string} name */

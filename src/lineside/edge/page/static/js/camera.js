@@ -2,8 +2,8 @@
 /** One camera: its newest picture, what is drawn on it, and what each inspection says. */
 import { fill, make, mark, put } from "./dom.js";
 import { Answers } from "./inspection.js";
-import { span } from "./format.js";
 import { drawOverlay, fit, prepareCanvas } from "./overlay.js";
+import { span } from "./time.js";
 
 /** @typedef {Record<string, any>} Row */
 
@@ -11,10 +11,9 @@ export class CameraView {
   /** @param {Row} camera @param {Row[]} inspections */
   constructor(camera, inspections) {
     this.camera = camera;
-    this.plans = Object.fromEntries(inspections.map((one) => [one.id, one.plan]));
     this.answers = inspections.map((one) => new Answers(one));
-    /** @type {Record<string, any>} */
-    this.predictions = {};
+    /** @type {Record<string, any>} what is shown of each inspection's answer */
+    this.shown = {};
     this.taken = { width: 1, height: 1 };
     /** @type {ImageBitmap | null} */
     this.picture = null;
@@ -41,11 +40,11 @@ export class CameraView {
     const picture = await createImageBitmap(blob);
     this.picture?.close();
     this.picture = picture;
-    this.predictions = header.predictions;
+    this.shown = header.shown;
     this.taken = { width: header.width_px, height: header.height_px };
     this.seenAt = Date.now();
     this.draw();
-    for (const one of this.answers) one.show(this.predictions[one.id]);
+    for (const one of this.answers) one.show(this.shown[one.id]);
     put(this.frame, `Frame ${header.frame}${header.part ? `, part ${header.part}` : ""}`);
     this.tell(Date.now());
   }
@@ -59,9 +58,7 @@ export class CameraView {
     context.imageSmoothingQuality = "high";
     context.drawImage(this.picture, whole.x, whole.y, whole.width, whole.height);
     const place = fit(this.taken, size); // what was judged may be larger than what is shown
-    for (const prediction of Object.values(this.predictions)) {
-      drawOverlay(context, place, prediction, this.plans[prediction.inspection], this.taken);
-    }
+    for (const { overlay } of Object.values(this.shown)) drawOverlay(context, place, overlay, this.taken);
   }
 
   /** How long ago the last picture came. @param {number} now */

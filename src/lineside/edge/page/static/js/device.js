@@ -1,11 +1,10 @@
 // @ts-check
 /** The device's page: its state every two seconds, its cameras as they go. */
-import { summary } from "./answers.js";
 import { CameraView } from "./camera.js";
 import { fill, make, put } from "./dom.js";
 import { follow } from "./feed.js";
-import { moment, span } from "./format.js";
-import { countFacts, hubFacts, models, recent, updates } from "./rows.js";
+import { hubFacts, models, recent, updates } from "./rows.js";
+import { moment, span } from "./time.js";
 
 const ASK_MS = 2000;
 const LOST_S = 6;
@@ -15,6 +14,8 @@ const LOST_S = 6;
 const cameras = new Map();
 let heardAt = performance.now();
 let told = "";
+/** @type {string[]} one sentence for each number of cameras that are silent */
+let summaries = [];
 
 /** @param {string} name @returns {HTMLElement} */
 const part = (name) => /** @type {HTMLElement} */ (document.querySelector(`[data-${name}]`));
@@ -36,12 +37,13 @@ async function ask() {
 /** @param {Row} said */
 function write(said) {
   heardAt = performance.now();
+  summaries = said.texts.summaries;
   writeCameras(said);
   fill(part("hub"), ...facts(hubFacts(said)));
-  fill(part("counts"), ...facts(countFacts(said)));
-  fill(part("updates"), ...updates(said.updates));
-  fill(part("models"), ...models(said.models));
-  fill(part("recent"), ...recent(said.recent));
+  fill(part("counts"), ...facts(said.texts.counts));
+  fill(part("updates"), ...updates(said));
+  fill(part("models"), ...models(said));
+  fill(part("recent"), ...recent(said));
   part("faults").hidden = !said.faults.length;
   fill(part("faults").querySelector("ul"), ...said.faults.map((/** @type {string} */ one) => make("li", { class: "bad" }, one)));
 }
@@ -68,8 +70,9 @@ function tick() {
   const lost = silence > LOST_S ? `The device has not answered for ${span(silence)}. This page is out of date.` : told;
   part("lost").hidden = !lost;
   put(part("lost"), lost);
-  const states = [...cameras.values()].map((view) => (view.element.hasAttribute("data-silent") ? "no signal" : "live"));
-  if (cameras.size) put(part("summary"), silence > LOST_S ? "does not answer" : summary(states));
+  if (!cameras.size) return;
+  const quiet = [...cameras.values()].filter((view) => view.element.hasAttribute("data-silent")).length;
+  put(part("summary"), silence > LOST_S ? "does not answer" : summaries[quiet]);
 }
 
 await ask();

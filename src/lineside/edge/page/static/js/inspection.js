@@ -1,10 +1,6 @@
 // @ts-check
 /** What one inspection says of the newest picture, and its heat map on request. */
-import { answerText, markOf, saidOf } from "./answers.js";
 import { fill, make, mark, put } from "./dom.js";
-import { milliseconds, probability, tail } from "./format.js";
-
-const CLASSES = ["classify", "multilabel"];
 
 /** @typedef {Record<string, any>} Row */
 
@@ -33,18 +29,15 @@ export class Answers {
     this.nothing();
   }
 
-  /** @param {any} prediction of the picture that is drawn, if any */
-  show(prediction) {
-    if (!prediction) return this.nothing();
+  /** @param {any} shown the answer to the picture that is drawn, in the server's words, if any */
+  show(shown) {
+    if (!shown) return this.nothing();
     this.element.removeAttribute("data-nothing");
     this.button.hidden = false;
-    const masked = prediction.task !== "segment" || prediction.mask || prediction.state !== "ok";
-    put(this.answer, masked ? answerText(prediction) : "No segmentation mask available");
-    fill(this.state, mark(markOf("live", prediction, "")));
-    fill(this.confidence, ...confidences(prediction).map((text) => make("span", {}, text)));
-    const reason = prediction.reason ? `${prediction.reason}. ` : "";
-    const latency = milliseconds(prediction.latency_ms.total);
-    put(this.facts, `${reason}Latency: ${latency}, package ${tail(prediction.package)}`);
+    put(this.answer, shown.answer);
+    fill(this.state, mark(shown.mark));
+    fill(this.confidence, ...shown.confidence.map((/** @type {string} */ text) => make("span", {}, text)));
+    put(this.facts, shown.facts);
   }
 
   nothing() {
@@ -73,23 +66,4 @@ export class Answers {
     const words = `What spoke for the answer: amber some, magenta most. Frame ${frame}`;
     this.figure.replaceChildren(picture, make("figcaption", { class: "note" }, words));
   }
-}
-
-/** What is likely, with how likely it is. @param {any} prediction @returns {string[]} */
-export function confidences(prediction) {
-  if (prediction.state !== "ok") return [];
-  if (prediction.task === "classify") {
-    const ordered = [...prediction.labels].sort((a, b) => b.probability - a.probability);
-    return ordered.slice(0, 6).map((one) => `${one.label} ${probability(one.probability)}`);
-  }
-  if (CLASSES.includes(prediction.task) || prediction.task === "segment") {
-    return saidOf(prediction).slice(0, 12).map(({ region, label, probability: chance, decision }) => {
-      const not = decision === "absent" ? "no " : decision === "unsure" ? "perhaps " : "";
-      const where = region && region !== "picture" && region !== label ? `${region}: ` : "";
-      return `${where}${not}${label} ${probability(chance)}`;
-    });
-  }
-  return (prediction.boxes ?? [])
-    .slice(0, 12)
-    .map((/** @type {any} */ box) => `${box.label} ${probability(box.probability)}`);
 }

@@ -1,81 +1,64 @@
 // @ts-check
-/** The device's state in rows: hub, counts, updates, models, last decisions. */
-import { answerText } from "./answers.js";
+/** The device's state in rows: hub, updates, models, last decisions. */
 import { make, when } from "./dom.js";
-import { milliseconds, number, size, tail } from "./format.js";
 
 /** @typedef {Record<string, any>} Row */
 
 /** @param {Row} said @returns {[string, Node | string][]} */
-export function hubFacts({ hub, spool_depth: depth, spool_dropped: dropped }) {
-  const offset = hub.clock_offset_s;
-  const words = offset === null ? "not known" : `${offset < 0 ? "behind" : "ahead"} by ${milliseconds(Math.abs(offset) * 1000)}`;
+export function hubFacts({ hub, texts }) {
   return [
     ["Bus", hub.connected ? "connected" : make("span", { class: "warn" }, "away")],
     ["Last heard of the hub", when(hub.heard_at || null)],
-    ["Waiting in the spool", number(depth)],
-    ...(dropped ? /** @type {[string, Node | string][]} */ ([["Dropped for lack of room", number(dropped)]]) : []),
-    ["The hub's clock", words],
+    ...texts.hub,
   ];
 }
 
-/** @param {Row} said @returns {[string, Node | string][]} */
-export function countFacts({ frames, predictions, refused, version }) {
-  return [
-    ["Pictures", number(frames)],
-    ["Decisions", number(predictions)],
-    ...Object.entries(refused).map(([reason, n]) => /** @type {[string, string]} */ ([`Left: ${reason}`, number(n)])),
-    ["Version", version],
-  ];
-}
-
-/** @param {Row[]} jobs */
-export function updates(jobs) {
+/** @param {Row} said */
+export function updates({ updates: jobs, texts }) {
   if (!jobs.length) return [make("p", { class: "muted small" }, "None under way.")];
-  return jobs.map(({ job, model, version, details }) => {
+  return jobs.map((/** @type {Row} */ { job, model, version, details }, /** @type {number} */ n) => {
     const [there, whole] = [Number(details.bytes ?? NaN), Number(details.bytes_total ?? NaN)];
-    const bytes = whole > 0 ? `, ${size(there)} of ${size(whole)}` : "";
     const bar = { max: String(whole), value: String(there), "aria-label": `Bytes of ${model}` };
     return make(
       "div",
       { class: "stack" },
-      make("p", {}, `${model} ${version}: ${details.step ?? "begun"}${bytes}`),
+      make("p", {}, `${model} ${version}: ${texts.updates[n]}`),
       ...(whole > 0 ? [make("progress", bar)] : []),
       make("p", { class: "id" }, job),
     );
   });
 }
 
-/** @param {Row[]} rows */
-export function models(rows) {
+/** @param {Row} said */
+export function models({ models: rows, texts }) {
   if (!rows.length) return [make("tr", {}, make("td", { colspan: "6" }, "No package is loaded. The hub says which to run, or a stick brings one."))];
-  return rows.map((one) =>
+  return rows.map((/** @type {Row} */ one, /** @type {number} */ n) =>
     make(
       "tr",
       {},
       make("th", { scope: "row" }, one.name),
       make("td", {}, one.version),
       make("td", {}, make("span", { class: "id" }, one.identifier)),
-      make("td", {}, make("span", { class: "id", title: one.digest }, tail(one.digest))),
+      make("td", {}, make("span", { class: "id", title: one.digest }, texts.models[n])),
       make("td", {}, one.inspection || "whoever asks by name"),
       make("td", {}, when(one.since)),
     ),
   );
 }
 
-/** @param {Row[]} rows */
-export function recent(rows) {
+/** @param {Row} said */
+export function recent({ recent: rows, texts }) {
   if (!rows.length) return [make("tr", {}, make("td", { colspan: "6" }, "Nothing was decided since the start."))];
-  return rows.map((one) =>
+  return rows.map((/** @type {Row} */ one, /** @type {number} */ n) =>
     make(
       "tr",
       {},
       make("td", {}, when(one.frame.captured_at, "clock")),
       make("td", {}, one.inspection),
-      make("td", {}, answerText(one)),
-      make("td", { class: "number" }, milliseconds(one.latency_ms.total)),
+      make("td", {}, texts.recent[n][0]),
+      make("td", { class: "number" }, texts.recent[n][1]),
       make("td", {}, one.frame.part || "–"),
-      make("td", {}, make("span", { class: "id", title: one.frame.id }, tail(one.frame.id))),
+      make("td", {}, make("span", { class: "id", title: one.frame.id }, texts.recent[n][2])),
     ),
   );
 }

@@ -1,7 +1,7 @@
 // @ts-check
 /** Line charts over time by uPlot, in the page's colours, drawn anew when the theme changes. */
 import { colour } from "./dom.js";
-import { clockTime, number } from "./format.js";
+import { clockTime } from "./time.js";
 
 const DASHES = [[], [6, 4], [2, 3], [8, 3, 2, 3]];
 const COLOURS = ["--accent", "--warn", "--ink", "--muted"];
@@ -53,7 +53,7 @@ export function drawChart(element) {
         points: { show: points.length < 3 },
         spanGaps: true,
         value: (/** @type {any} */ _, /** @type {number | null} */ value) =>
-          value === null ? "–" : `${number(value, 2)} ${unit}`.trim(),
+          value === null ? "–" : `${value.toFixed(2)} ${unit}`.trim(),
       })),
     ],
   };

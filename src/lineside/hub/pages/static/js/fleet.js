@@ -1,6 +1,6 @@
 // @ts-check
 /** The fleet's list: state and age of the rows that are shown, as the hub hears of them. */
-import { fill, mark, put, when } from "./dom.js";
+import { fill, mark, when } from "./dom.js";
 import { Live } from "./live.js";
 
 const table = /** @type {HTMLElement | null} */ (document.querySelector("[data-marks]"));
@@ -24,10 +24,7 @@ if (rows.size) {
   new Live(
     { devices: [...rows.keys()] },
     {
-      status: (header) => {
-        put(document.querySelector("[data-devices]"), `${header.reporting} of ${header.known} reporting`);
-        for (const device of header.devices) show(device);
-      },
+      status: (header) => header.devices.forEach(show),
     },
   );
 }

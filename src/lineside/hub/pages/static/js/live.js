@@ -5,6 +5,9 @@
  * hidden page gets fewer, never a backlog.
  */
 
+import { put } from "./dom.js";
+import { span } from "./time.js";
+
 const RETRY_FIRST_MS = 500;
 const RETRY_MOST_MS = 5000;
 const decoder = new TextDecoder();
@@ -70,6 +73,10 @@ export class Live {
     this.heardAt = performance.now();
     const { header, picture } = readMessage(data);
     if (header.kind === "hello") return this.greet(header);
+    if (header.kind === "status") {
+      put(document.querySelector("[data-reporting]"), String(header.reporting));
+      put(document.querySelector("[data-known]"), String(header.known));
+    }
     try {
       await this.handlers[header.kind]?.(header, picture);
     } finally {
@@ -81,6 +88,14 @@ export class Live {
   greet(h) {
     const mine = document.documentElement.dataset.version;
     if (mine && h.server && h.server !== mine) location.reload();
+  }
+
+  /** Show for how long the server has said nothing; true where it is too long. @param {number} [after_s] */
+  tellLost(after_s = 2) {
+    const lost = this.silence() >= after_s;
+    document.querySelector("[data-lost]")?.toggleAttribute("hidden", !lost);
+    put(document.querySelector("[data-lost-for]"), span(this.silence()));
+    return lost;
   }
 
   /** Seconds since the server last said anything; its status comes every second. */

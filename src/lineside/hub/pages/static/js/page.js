@@ -1,6 +1,6 @@
 // @ts-check
 /** What every page does: local times with their age, the search key, forms that speak JSON. */
-import { moment } from "./format.js";
+import { moment } from "./time.js";
 import { wireForms } from "./forms.js";
 
 /** Write each <time> in the reader's own clock and, where asked, how long ago it was. */

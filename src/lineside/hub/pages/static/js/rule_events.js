@@ -6,10 +6,10 @@
  */
 import { drawAll } from "./chart.js";
 import { put, when } from "./dom.js";
-import { number, span } from "./format.js";
 import { Live } from "./live.js";
 import { tellTimes } from "./page.js";
-import { fragment, ids, news, saidMore } from "./rule_news.js";
+import { fragment } from "./parts.js";
+import { ids, news, saidMore } from "./rule_news.js";
 
 const MOST_ROWS = 50;
 const SUMS_EVERY_MS = 10_000;
@@ -46,7 +46,7 @@ class Said {
     return top < 0 || Boolean(list && (list.scrollTop > 0 || list.scrollLeft > 0));
   }
 
-  /** @param {{id: string, figures: Record<string, number>, told_up_to: string | null}[]} rules */
+  /** @param {{id: string, figures: Record<string, number>, texts: Record<string, string>, told_up_to: string | null}[]} rules */
   hear(rules) {
     for (const one of rules) this.count(one);
     const given = Object.fromEntries(rules.map((one) => [one.id, one.figures.given]));
@@ -58,10 +58,10 @@ class Said {
     if (this.stale && performance.now() - this.summedAt > SUMS_EVERY_MS) void this.readSums();
   }
 
-  /** @param {{id: string, figures: Record<string, number>, told_up_to: string | null}} rule */
-  count({ id, figures, told_up_to }) {
+  /** @param {{id: string, texts: Record<string, string>, told_up_to: string | null}} rule */
+  count({ id, texts, told_up_to }) {
     const list = this.root.querySelector(`[data-rule="${CSS.escape(id)}"]`);
-    for (const [name, value] of Object.entries(figures)) put(list?.querySelector(`[data-figure="${name}"]`) ?? null, number(value));
+    for (const [name, text] of Object.entries(texts)) put(list?.querySelector(`[data-figure="${name}"]`) ?? null, text);
     const told = list?.querySelector("[data-told]");
     const shown = told?.querySelector("time");
     if (shown && told_up_to) shown.setAttribute("datetime", told_up_to);
@@ -82,7 +82,7 @@ class Said {
     const added = news(ids(found), ids(this.rows()));
     const waits = added.length > 0 && this.rows().length > 0 && this.paused;
     this.note.hidden = !waits;
-    if (waits) return put(this.button, `Show ${added.length === MOST_ROWS ? "many" : number(added.length)} new`);
+    if (waits) return put(this.button, `Show ${added.length === MOST_ROWS ? "many" : added.length} new`);
     const body = this.part("rows").querySelector("tbody");
     if (!body) {
       if (found.length) this.part("rows").replaceChildren(fresh);
@@ -126,19 +126,11 @@ class Said {
 const root = typeof document === "undefined" ? null : /** @type {HTMLElement | null} */ (document.querySelector("[data-rule-events]"));
 if (root) {
   const said = new Said(root);
-  const lost = /** @type {HTMLElement | null} */ (document.querySelector("[data-lost]"));
   const live = new Live(
     { rules: JSON.parse(root.dataset.rules ?? "[]").slice(0, 200) },
     {
-      status: (header) => {
-        put(document.querySelector("[data-devices]"), `${header.reporting} of ${header.known} reporting`);
-        said.hear(header.rules ?? []);
-      },
+      status: (header) => said.hear(header.rules),
     },
   );
-  setInterval(() => {
-    if (!lost) return;
-    lost.hidden = live.silence() < 3;
-    put(lost, `No update from the hub for ${span(live.silence())}. This page is out of date.`);
-  }, 500);
+  setInterval(() => live.tellLost(3), 500);
 }

@@ -3,6 +3,7 @@
 import { make } from "./dom.js";
 import { ask } from "./forms.js";
 import { tellTimes } from "./page.js";
+import { parsed } from "./parts.js";
 
 /** Faults in words, each once. @param {{detail?: string, fix?: string, faults?: {path: string, value: string, expected: string, fix: string}[]}} problem */
 export function faultLines({ detail = "", fix = "", faults = [] }) {
@@ -27,9 +28,7 @@ async function tryIt(form, place) {
   const response = await ask(form.dataset.asks ?? "", { method: "POST", body: new URLSearchParams(fields) });
   button.disabled = false;
   if (response.ok) {
-    const template = document.createElement("template");
-    template.innerHTML = await response.text(); // the hub's own page, escaped there
-    place.replaceChildren(template.content);
+    place.replaceChildren(parsed(await response.text()));
   } else place.replaceChildren(await refused(response));
   tellTimes();
   place.scrollIntoView({ block: "nearest" });

@@ -4,11 +4,10 @@
  * one turn; a frame without an answer shows none. Frames follow one another at most four times a
  * second, because digits that dance cannot be read; what comes faster is left out as a whole.
  */
-import { answerText, markOf, unsureCount } from "./answers.js";
-import { put } from "./dom.js";
-import { milliseconds, span, tail } from "./format.js";
+import { become, put } from "./dom.js";
 import { drawOverlay, fit, prepareCanvas } from "./overlay.js";
-import { listAnswers, listBeside } from "./tile_answers.js";
+import { parsed } from "./parts.js";
+import { span } from "./time.js";
 
 const SILENT_S = 2; // the server's status comes every second; two missed are a loss
 const FRAME_MS = 250;
@@ -21,11 +20,10 @@ export class Tile {
     this.frameBox = /** @type {HTMLElement} */ (element.querySelector(".tile-picture"));
     this.large = element.classList.contains("large");
     this.canvas = /** @type {HTMLCanvasElement} */ (element.querySelector("canvas"));
-    this.plans = JSON.parse(element.dataset.plans ?? "{}");
-    this.names = JSON.parse(element.dataset.names ?? "{}");
-    this.prediction = JSON.parse(element.dataset.prediction ?? "null");
-    /** @type {any[]} answers of further inspections to the same frame */
-    this.also = JSON.parse(element.dataset.also ?? "[]");
+    /** @type {import("./overlay.js").Overlay[]} one an answer to the frame */
+    this.overlays = JSON.parse(element.dataset.overlays ?? "[]");
+    /** @type {{shape: string, tone: string, word: string}} of the frame, while the camera is live */
+    this.mark = JSON.parse(element.dataset.mark ?? "{}");
     this.told = element.dataset.state ?? "never"; // what the server last said of the camera
     this.state = this.told;
     this.since = element.dataset.since ? new Date(element.dataset.since).getTime() : Date.now();
@@ -36,7 +34,6 @@ export class Tile {
     this.silence_s = 0;
     /** @type {any} the newest message; one that is no longer it is left out */
     this.newest = null;
-    this.beside = this.also.map((one) => one.inspection);
     if (element.dataset.frame) void this.loadFirst(element.dataset.frame);
     new ResizeObserver(() => this.draw()).observe(this.canvas);
   }
@@ -64,14 +61,16 @@ export class Tile {
     if (this.picture instanceof ImageBitmap) this.picture.close();
     if (header.frame.id !== this.frame) this.drawnAt = performance.now();
     this.picture = picture;
-    this.prediction = header.prediction;
-    this.also = header.also;
+    this.overlays = header.shown.overlays;
+    this.mark = header.shown.mark;
     this.frame = header.frame.id;
     this.told = "live";
     this.since = Date.now();
     this.element.querySelector(".tile-picture > p")?.remove();
     this.draw();
-    this.write();
+    const words = this.element.querySelector("[data-words]");
+    if (words) become(words, /** @type {Element} */ (parsed(header.shown.html).firstElementChild));
+    this.frameBox.setAttribute("href", `/frames/${this.frame}`);
     this.tick();
   }
 
@@ -89,44 +88,7 @@ export class Tile {
     const place = fit(picture, size);
     context.imageSmoothingQuality = "high";
     context.drawImage(this.picture, place.x, place.y, place.width, place.height);
-    if (!this.prediction) return;
-    for (const said of [this.prediction, ...this.also]) {
-      drawOverlay(context, place, said, this.plans[said.inspection], picture);
-    }
-  }
-
-  /** The words of the frame that is drawn. */
-  write() {
-    const said = this.prediction;
-    put(this.element.querySelector("[data-answer]"), said ? answerText(said) : "–");
-    const all = said ? [said, ...this.also] : [];
-    put(this.element.querySelector("[data-unsure]"), said ? String(all.reduce((sum, one) => sum + unsureCount(one), 0)) : "–");
-    put(this.element.querySelector("[data-latency]"), said ? milliseconds(said.latency_ms.total) : "–");
-    listAnswers(this.element, said);
-    // The first answer to a frame comes alone: the places of the others stay, without words.
-    this.beside = [...new Set([...this.beside, ...this.also.map((one) => one.inspection)])];
-    listBeside(this.element, this.beside, this.also);
-    this.frameBox.setAttribute("href", `/frames/${this.frame}`);
-    this.link("[data-frame-link]", `/frames/${this.frame}`, this.frame, tail(this.frame));
-    if (!said) return void this.element.querySelector("[data-package]")?.replaceChildren("–");
-    const name = this.names[said.package];
-    const text = (name ? name + "@" : "") + tail(said.package);
-    this.link("[data-package]", `/models/${said.package}`, said.package, text);
-  }
-
-  /** @param {string} where @param {string} href @param {string} title @param {string} text */
-  link(where, href, title, text) {
-    const place = this.element.querySelector(where);
-    let link = place?.querySelector("a");
-    if (place && !link) {
-      link = document.createElement("a");
-      link.className = "id";
-      place.replaceChildren(link);
-    }
-    if (!link) return;
-    if (link.getAttribute("href") !== href) link.setAttribute("href", href);
-    link.title = title;
-    if (link.textContent !== text) link.textContent = text;
+    for (const overlay of this.overlays) drawOverlay(context, place, overlay, picture);
   }
 
   /** Twice a second: a frozen picture must not look like a healthy line. @param {number} silence_s */
@@ -136,7 +98,8 @@ export class Tile {
     const quiet = this.told === "never" ? "never" : lost ? "no signal" : this.told;
     const since_s = lost && this.told === "live" ? silence_s : (Date.now() - this.since) / 1000;
     this.state = quiet;
-    const mark = markOf(quiet, this.prediction, span(since_s));
+    const silent = { shape: "bar", tone: "warn", word: `${this.element.dataset.silent} ${span(since_s)}` };
+    const mark = quiet === "no signal" ? silent : this.mark;
     this.element.dataset.state = quiet;
     this.element.dataset.tone = quiet === "live" ? mark.tone : "";
     const shown = /** @type {HTMLElement} */ (this.element.querySelector("header .state"));

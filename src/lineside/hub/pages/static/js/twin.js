@@ -1,11 +1,10 @@
 // @ts-check
-/** The Twin page: one state, told by the socket, shown as scene, tables and panels. */
-import { span, tail } from "./format.js";
+/** The Twin page: the socket's state as a scene, the server's words for it as tables and panels. */
 import { ask, problemOf } from "./forms.js";
 import { Live } from "./live.js";
 import { applyPatch } from "./patch.js";
 import { tellTimes } from "./page.js";
-import { showDifferences, showOrders, showSensors, showStock, showTables } from "./twin_panels.js";
+import { fragment, takeOver } from "./parts.js";
 import { Evidence } from "./twin_evidence.js";
 import { Labels } from "./twin_labels.js";
 import { sceneOf } from "./twin_model.js";
@@ -22,16 +21,31 @@ let labels = null;
 /** @type {Evidence | null} */
 let evidence = null;
 let shown = "";
+const PART_MS = 150; // at most so often are tables and panels read
+const SENSOR_MS = 5000; // a sensor that falls silent changes no state
+let stale = false;
+let reading = false;
 
 function show() {
-  showTables(root, state);
-  showStock(root, state);
-  showSensors(root, state, plan.sensor_silent_s);
-  showOrders(root, state);
-  showDifferences(root, state);
+  stale = true;
+  void readParts();
   if (chosen) void evidence?.show(state, chosen);
   showScene();
-  tellTimes();
+}
+
+/** Tables and panels are read anew after a change, one request after the other. */
+async function readParts() {
+  if (reading) return;
+  reading = true;
+  while (stale) {
+    stale = false;
+    const fresh = await fragment("/twin?part=1");
+    if (fresh) takeOver(root, fresh);
+    tellTimes();
+    showScene();
+    await new Promise((done) => setTimeout(done, PART_MS));
+  }
+  reading = false;
 }
 
 /** Drawn only when the scene differs from the one that stands there; ages are told once a second. */
@@ -63,7 +77,7 @@ async function order(button) {
   });
   button.disabled = false;
   if (response.ok) {
-    said.textContent = `Order ${tail((await response.json()).id)} placed.`;
+    said.textContent = "Order placed.";
     return;
   }
   const { title, text } = await problemOf(response.clone());
@@ -103,29 +117,27 @@ async function openScene() {
 }
 
 function tick() {
-  const lost = /** @type {HTMLElement} */ (document.querySelector("[data-lost]"));
-  lost.hidden = live.silence() < 2;
-  lost.textContent = `No update from the hub for ${span(live.silence())}. This page is out of date.`;
-  showSensors(root, state, plan.sensor_silent_s);
+  live.tellLost();
   showScene();
 }
 
 /** @type {Live} */
 let live;
 if (root) {
-  evidence = new Evidence(/** @type {HTMLElement} */ (root.querySelector("[data-evidence]")), plan);
+  evidence = new Evidence(/** @type {HTMLElement} */ (root.querySelector("[data-evidence]")));
   live = new Live({ cameras: [], twin: true, runs: [] }, { twin: hear });
   for (const found of root.querySelectorAll("[data-order]")) {
     found.addEventListener("click", () => void order(/** @type {HTMLButtonElement} */ (found)));
   }
-  for (const found of root.querySelectorAll("[data-select]")) {
-    found.addEventListener("click", () => choose(/** @type {HTMLElement} */ (found).dataset.select ?? ""));
-  }
+  root.addEventListener("click", (event) => {
+    const found = /** @type {HTMLElement} */ (event.target).closest("[data-select]");
+    if (found) choose(found.getAttribute("data-select") ?? "");
+  });
   for (const event of ["lineside:theme", "change"]) {
     const where = event === "change" ? matchMedia("(prefers-color-scheme: dark)") : window;
     where.addEventListener(event, () => scene?.repaint());
   }
-  show();
   void openScene();
   setInterval(tick, 1000);
+  setInterval(() => document.hidden || live.silence() > 2 || show(), SENSOR_MS);
 }

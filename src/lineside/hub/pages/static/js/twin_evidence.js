@@ -1,23 +1,18 @@
 // @ts-check
 /** What the chosen place or station rests on: the very picture, the value, and the way back. */
-import { make } from "./dom.js";
-import { tail } from "./format.js";
-import { ask } from "./forms.js";
-import { layOver } from "./picture.js";
-import { facts } from "./twin_panels.js";
+import { tellTimes } from "./page.js";
+import { fragment } from "./parts.js";
+import { wirePictures } from "./picture.js";
 
-// An answer may be stored a moment before the picture it names: two messages, two commits.
-const RETRY_MS = 500;
-const HINT = "Choose a place or a station, in the scene or in a table, to see the evidence for its state.";
+const RETRY_MS = 500; // an answer may be stored a moment before the picture it names
 
 export class Evidence {
-  /** @param {HTMLElement} panel @param {any} plan */
-  constructor(panel, plan) {
+  /** @param {HTMLElement} panel */
+  constructor(panel) {
     this.panel = panel;
-    this.plan = plan;
+    this.hint = [...panel.childNodes];
     this.shown = "";
     this.shownAt = 0;
-    /** @type {string} */
     this.value = "";
   }
 
@@ -35,31 +30,16 @@ export class Evidence {
     this.shown = mark;
     this.value = value;
     this.shownAt = performance.now();
-    if (!thing) return this.panel.replaceChildren(make("h2", {}, "Evidence"), make("p", { class: "note" }, HINT));
-    const name = kind === "station" ? thing.name : `place ${id}`;
-    const list = make("dl", { class: "facts-list" });
-    for (const [term, value] of facts(state, chosen)) list.append(make("dt", {}, term), make("dd", {}, value));
-    const children = [make("h2", {}, `Evidence: ${name}`)];
-    if (thing.evidence.frame) children.push(await this.picture(thing.evidence.frame));
-    if (mark === this.shown) this.panel.replaceChildren(...children, list);
-  }
-
-  /** The very picture the value rests on, with what was said of it. @param {string} frame */
-  async picture(frame) {
-    const address = `/api/v1/frames/${encodeURIComponent(frame)}`;
-    let response = await ask(address);
-    if (response.status === 404) {
+    if (!thing) return this.panel.replaceChildren(...this.hint);
+    for (let tries = 0; tries < 2; tries += 1) {
+      const found = await fragment(`/twin/evidence?${kind}=${encodeURIComponent(id)}`);
+      if (!found || mark !== this.shown) return;
+      const awaited = found.querySelector("[data-awaited]");
+      this.panel.replaceChildren(found);
+      wirePictures(this.panel);
+      tellTimes();
+      if (!awaited) return;
       await new Promise((done) => setTimeout(done, RETRY_MS));
-      response = await ask(address);
     }
-    const image = make("img", { src: `${address}/picture`, alt: `Picture ${tail(frame)}`, width: "320", height: "240" });
-    const figure = make("figure", { class: "picture" }, image, make("canvas"));
-    if (response.ok) {
-      const found = (await response.json()).predictions.find(
-        (/** @type {any} */ one) => one.data.inspection === this.plan.inspection,
-      );
-      layOver(figure, found?.data ?? null, this.plan.plan);
-    }
-    return make("a", { href: `/frames/${encodeURIComponent(frame)}`, "aria-label": "Open the picture" }, figure);
   }
 }

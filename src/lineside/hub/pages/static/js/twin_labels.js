@@ -1,6 +1,6 @@
 // @ts-check
 /** Buttons over the scene, one a station and one a place, so that keyboard and screen reader have them. */
-import { span } from "./format.js";
+import { span } from "./time.js";
 
 export class Labels {
   /**
@@ -68,7 +68,8 @@ export class Labels {
     for (const { id, active } of view.stations) {
       const button = this.buttons.get(`station:${id}`);
       button?.toggleAttribute("data-active", Boolean(active));
-      this.note(button, active === null ? "never reported" : active ? "working" : "");
+      const row = document.querySelector(`[data-station="${CSS.escape(id)}"] [data-mark]`);
+      this.note(button, active === false ? "" : (row?.textContent ?? ""));
     }
     for (const slot of view.slots) {
       const at = state.slots[slot.id].evidence.at;

@@ -7,7 +7,6 @@
  * mark where nothing was seen or the answer is unsure. A part under way stands at the last station
  * that was seen to work on it; its outline stands where it is expected next.
  */
-import { isOpen } from "./twin_words.js";
 
 /** @typedef {{id: string, show: "disc" | "outline" | "empty" | "unsure" | "unknown", colour: string, differs: boolean, reserved: boolean}} SlotView */
 /** @typedef {{order: string, colour: string, station: string, show: "disc" | "outline"}} PartView */
@@ -23,6 +22,11 @@ function slotView(slot, stale_s, now_ms) {
     return { ...base, show: slot.reported ? "outline" : "unknown", colour: slot.reported ?? "" };
   }
   return { ...base, show: slot.reported ? "outline" : "empty", colour: slot.reported ?? "" };
+}
+
+/** @param {any} order */
+function isOpen(order) {
+  return order.status !== "SHIPPED" && order.status !== "RELEASED";
 }
 
 /** @param {any} order @param {any[]} stations @returns {PartView[]} */
