@@ -26,7 +26,9 @@ from lineside.hub.views import RunView
 from lineside.models import Package, build_package
 from tests.hub.pages.test_pages import read
 
-PROGRAMS = ("/api/", "/tuf/", "/s3", "/jobs", "/things/", "/v2", "/metrics", "/ws", "/count/")
+PROGRAMS = (
+    "/api/", "/tuf/", "/s3", "/jobs", "/things/", "/v2", "/metrics", "/ws", "/count/", "/endpoint",
+)  # fmt: skip
 PARTS = (
     "/evidence",
     "/picture", "/thumbnail", "/drawn", "/progress", "/figures", "/report", "/diff", "/rows",

@@ -1,16 +1,13 @@
 """Pages of counts: choose or upload a picture, see its count, compare, correct."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from itertools import islice
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
 from lineside.core import LinesideError
-from lineside.hub.counting.counter import Agreement, Correction, CountView, FunctionView
+from lineside.hub.counting.counter import Agreement, CountView, FunctionView
 from lineside.hub.pages.site import Context, PageContext, package_names
 from lineside.vision import PictureState
 from lineside.web.answers import Mark
@@ -26,37 +23,6 @@ class NumberRow:
     share: float
     inside: bool
     recorded: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountLine:
-    """One line of the history."""
-
-    id: str
-    at: datetime
-    picture: str
-    said: str
-    recorded: str
-    mark: Mark
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountFacts:
-    """One count as its page shows it."""
-
-    id: str
-    at: datetime
-    function: str
-    picture: str
-    digest: str
-    package: str
-    headline: str
-    interval: str
-    mark: Mark
-    sentence: str
-    rows: tuple[NumberRow, ...]
-    likeliest: int
-    correction: Correction | None
 
 
 def headline(view: CountView) -> str:
@@ -115,41 +81,8 @@ def agreement_sentence(view: CountView) -> str:
             return f"{says}; the picture was not counted."
 
 
-def facts(view: CountView) -> CountFacts:
-    """Everything its page shows."""
-    return CountFacts(
-        id=view.id,
-        at=view.at,
-        function=view.function,
-        picture=view.picture,
-        digest=view.digest,
-        package=view.package,
-        headline=headline(view),
-        interval=interval(view),
-        mark=agreement_mark(view),
-        sentence=agreement_sentence(view),
-        rows=_rows(view),
-        likeliest=view.value or 0,
-        correction=view.correction,
-    )
-
-
-def lines(views: Sequence[CountView]) -> tuple[CountLine, ...]:
-    """The history."""
-    return tuple(
-        CountLine(
-            id=view.id,
-            at=view.at,
-            picture=view.picture or "uploaded",
-            said=headline(view),
-            recorded="none" if view.recorded is None else str(view.recorded),
-            mark=agreement_mark(view),
-        )
-        for view in views
-    )
-
-
-def _rows(view: CountView) -> tuple[NumberRow, ...]:
+def number_rows(view: CountView) -> tuple[NumberRow, ...]:
+    """Return every number that the package can tell with its chance."""
     most = view.most
     high = view.high + (1 if view.more else 0)
     return tuple(
@@ -188,7 +121,9 @@ def count_page(context: Context, *, function: str = "") -> HTMLResponse:
         offered=offered[:_MOST_OPTIONS],
         total=len(offered),
         reason=reason,
-        lines=lines(tuple(islice(context.hub.counter.all(who=context.who), _SHOWN))),
+        counts=context.hub.counter.all(who=context.who)[:_SHOWN],
+        headline=headline,
+        agreement_mark=agreement_mark,
     )
     page.headers.update(_NEVER_KEPT)
     return page
@@ -202,7 +137,12 @@ def counted_page(context: Context, *, count_id: str) -> HTMLResponse:
         "counted.html",
         title=headline(view),
         active="count",
-        count=facts(view),
+        count=view,
+        headline=headline(view),
+        interval=interval(view),
+        mark_of_count=agreement_mark(view),
+        sentence=agreement_sentence(view),
+        rows=number_rows(view),
         package_name=package_names(context.hub)(view.package),
         datasets=[one.name for one in context.hub.datasets.all()],
     )

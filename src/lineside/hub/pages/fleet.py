@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
-from lineside.hub.devices.inventory import STATES, DeviceDetails, DeviceQuery, DeviceSummary
-from lineside.hub.pages.log import DevicePackage, device_row
+from lineside.hub.devices.inventory import STATES, DeviceQuery, DeviceSummary
+from lineside.hub.pages.log import device_row
 from lineside.hub.pages.site import Context
 from lineside.web.answers import Mark
 from lineside.web.format import DASH, number, span
@@ -42,16 +42,6 @@ class DeviceEntry:
     groups: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceFacts:
-    """One device's page."""
-
-    entry: DeviceEntry
-    facts: tuple[tuple[str, str], ...]
-    packages: tuple[DevicePackage, ...]
-    faults: tuple[str, ...]
-
-
 def entry_of(line: DeviceSummary, *, now: datetime) -> DeviceEntry:
     """A device in a row."""
     return DeviceEntry(
@@ -64,17 +54,6 @@ def entry_of(line: DeviceSummary, *, now: datetime) -> DeviceEntry:
         clock=clock_mark(line.clock_offset_s),
         certificate=certificate_mark(line, now=now),
         groups=line.groups,
-    )
-
-
-def facts_of(found: DeviceDetails, *, now: datetime) -> DeviceFacts:
-    """A device on a page of its own."""
-    told = device_row(found.told) if found.told is not None else None
-    return DeviceFacts(
-        entry=entry_of(found.line, now=now),
-        facts=told.facts if told else (),
-        packages=told.packages if told else (),
-        faults=told.faults if told else (),
     )
 
 
@@ -166,5 +145,6 @@ def device_detail_page(context: Context, *, device: str) -> HTMLResponse:
         title=device,
         active="fleet",
         found=found,
-        shown=facts_of(found, now=context.hub.clock.now()),
+        entry=entry_of(found.line, now=context.hub.clock.now()),
+        told=device_row(found.told) if found.told is not None else None,
     )

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from lineside.core import Inspection, Json, Plant, Region, decode, short
-from lineside.hub.views import FrameView, PackageView, Trace, TraceStep
+from lineside.hub.views import FrameView, PackageView, TraceStep
 from lineside.store import FrameRow
 from lineside.streams import Event, read_prediction
 from lineside.vision import BoxAnswer, Decision, LabelAnswer, PictureState, Prediction
@@ -114,26 +114,6 @@ class DatasetForm:
     dataset: str
     datasets: tuple[str, ...]
     choices: tuple[Choice, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One step of a trace with the page it leads to; "" where there is none."""
-
-    kind: str
-    id: str
-    text: str
-    at: datetime | None
-    ok: bool
-    href: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
-    """A trace as steps with links."""
-
-    chain_ok: bool
-    steps: tuple[Step, ...]
 
 
 _MARKS = {
@@ -440,33 +420,34 @@ def _is(answers: Mapping[str, AnswerRow], name: str, *, word: str) -> bool:
 
 def short_provenance(
     row: FrameRow, said: Sequence[FramePrediction], *, packages: Mapping[str, PackageView]
-) -> tuple[Step, ...]:
+) -> tuple[TraceStep, ...]:
     """From picture to approval, as far as it is known without walking the chains."""
     size = f"{row.width_px} x {row.height_px} px"
-    steps = [_step("frame", row.id, text=f"picture of {row.camera}, {size}", at=row.captured_at)]
+    steps = [
+        TraceStep(
+            kind="frame", id=row.id, text=f"picture of {row.camera}, {size}", at=row.captured_at
+        )
+    ]
     for one in said:
         on = f" on {one.device}" if one.device else ""
-        steps.append(_step("event", one.event, text=f"{one.inspection} answered{on}"))
+        steps.append(TraceStep(kind="event", id=one.event, text=f"{one.inspection} answered{on}"))
         package = packages.get(one.package)
         if package is None:
             text = "answered by a package that is not in the registry"
-            steps.append(_step("package", one.package, text=text, ok=False))
+            steps.append(TraceStep(kind="package", id=one.package, text=text, ok=False))
             continue
         name = f"answered by {package.name} {short(package.digest)}"
-        steps.append(_step("package", one.package, text=name, at=package.added_at))
+        steps.append(TraceStep(kind="package", id=one.package, text=name, at=package.added_at))
         pictures = number(package.manifest["lineage"]["pictures"])
-        steps.append(_step("dataset", one.dataset, text=f"trained on {pictures} pictures"))
+        steps.append(
+            TraceStep(kind="dataset", id=one.dataset, text=f"trained on {pictures} pictures")
+        )
         if package.approved_by:
             text = f"approved by {package.approved_by}: {package.reason}"
-            steps.append(_step("approval", one.package, text=text, at=package.approved_at))
+            steps.append(
+                TraceStep(kind="approval", id=one.package, text=text, at=package.approved_at)
+            )
     return tuple(steps)
-
-
-def _step(
-    kind: str, identifier: str, *, text: str, at: datetime | None = None, ok: bool = True
-) -> Step:
-    href = _href(TraceStep(kind=kind, id=identifier, text=text))
-    return Step(kind=kind, id=identifier, text=text, at=at, ok=ok, href=href)
 
 
 def dataset_links(pins: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -476,25 +457,8 @@ def dataset_links(pins: Sequence[str]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def provenance_of(trace: Trace) -> Provenance:
-    """The steps of a trace, each leading to its own page."""
-    return Provenance(
-        chain_ok=trace.chain_ok,
-        steps=tuple(
-            Step(
-                kind=step.kind,
-                id=step.id,
-                text=step.text,
-                at=step.at,
-                ok=step.ok,
-                href=_href(step),
-            )
-            for step in trace.steps
-        ),
-    )
-
-
-def _href(step: TraceStep) -> str:
+def step_href(step: TraceStep) -> str:
+    """The page that a step of a trace leads to; "" where there is none."""
     match step.kind:
         case "frame":
             return f"/frames/{step.id}"

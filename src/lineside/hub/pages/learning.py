@@ -20,7 +20,7 @@ from lineside.hub.pages.datasets import (
     split_text,
 )
 from lineside.hub.pages.frames import dataset_href, frame_prediction
-from lineside.hub.pages.models import group_row
+from lineside.hub.pages.models import follows_words
 from lineside.hub.pages.replays import replay_row, replay_span
 from lineside.hub.pages.site import Context, inspections_of
 from lineside.hub.services import Services
@@ -643,10 +643,14 @@ def run_progress(context: Context, *, run: str) -> HTMLResponse:
 @router.get("/models")
 def models_page(context: Context) -> HTMLResponse:
     """Groups of numbered versions, and every package."""
-    groups = [group_row(one) for one in context.hub.models.all()]
     packages = [package_row(one) for one in context.hub.packages.all()]
     return context.page(
-        "models.html", title="Models", active="models", packages=packages, groups=groups
+        "models.html",
+        title="Models",
+        active="models",
+        packages=packages,
+        groups=context.hub.models.all(),
+        follows_words=follows_words,
     )
 
 

@@ -19,7 +19,6 @@ from lineside.hub.pages.frames import (
     dataset_links,
     frame_predictions,
     no_result,
-    provenance_of,
     short_provenance,
 )
 from lineside.hub.pages.site import (
@@ -448,8 +447,7 @@ def frame_page(context: Context, *, frame: str) -> HTMLResponse:
 @router.get("/trace/{identifier:path}")
 def trace(context: Context, *, identifier: str) -> HTMLResponse:
     """The whole way back with the chains verified, as part of a page."""
-    provenance = provenance_of(context.hub.tracer.trace(identifier))
-    return context.site.fragment("trace.html", provenance=provenance)
+    return context.site.fragment("trace.html", trace=context.hub.tracer.trace(identifier))
 
 
 def _teach(

@@ -1,7 +1,7 @@
 """Pages of the event log, dead letters, followers, search and sign-in."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,21 +20,6 @@ from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event, read_prediction
 from lineside.vision import Decision, PictureState, Prediction
 from lineside.web.answers import SHARED_STATIC, Mark, finding_text
 from lineside.web.format import counted, later, number, probability, span
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRow:
-    """An event in the list; ``what`` says in words what happened."""
-
-    id: str
-    position: int
-    time: datetime
-    type: str
-    type_href: str
-    subject: str
-    source: str
-    what: str
-    frame: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,20 +79,6 @@ class SearchHit:
     href: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowerRow:
-    """A follower of the log; ``retryable``: its quarantined records can be tried again."""
-
-    name: str
-    mark: Mark
-    since: datetime | None
-    reason: str
-    position: int
-    lag: str
-    quarantined: int
-    retryable: bool
-
-
 _FOLLOWER_MARKS = {
     FollowerState.RUNNING: Mark(shape="ring", word="running"),
     FollowerState.WAITING: Mark(shape="triangle", word="waiting", tone="warn"),
@@ -116,40 +87,11 @@ _FOLLOWER_MARKS = {
 }
 
 
-def follower_rows(followers: Sequence[FollowerView]) -> tuple[FollowerRow, ...]:
-    """Followers, with their lag in words."""
-    return tuple(
-        FollowerRow(
-            name=one.name, mark=_FOLLOWER_MARKS[one.state], since=one.since, reason=one.reason,
-            position=one.position, lag=_lag(one), quarantined=one.quarantined,
-            retryable=one.retryable,
-        )
-        for one in followers
-    )  # fmt: skip
-
-
-def _lag(one: FollowerView) -> str:
+def follower_lag(one: FollowerView) -> str:
+    """Return how far behind the log a follower is."""
     if not one.lag:
         return "none"
     return f"{counted(one.lag, 'record')}, {span(one.lag_s)}"
-
-
-def event_rows(events: Sequence[EventView], *, query: EventQuery) -> tuple[EventRow, ...]:
-    """Events in words."""
-    return tuple(
-        EventRow(
-            id=event.id,
-            position=event.position,
-            time=event.time,
-            type=short_type(event.type),
-            type_href=query.href(type=event.type, before=0),
-            subject=event.subject,
-            source=event.source,
-            what=what_happened(event),
-            frame=frame_of(event),
-        )
-        for event in events
-    )
 
 
 def short_type(kind: str) -> str:
@@ -316,7 +258,10 @@ def events_page(context: Context, *, type: str = "", source: str = "",  # noqa: 
         title="Events",
         active="events",
         sub="newest first" if page else "",
-        events=event_rows(page, query=query),
+        events=page,
+        short_type=short_type,
+        what_happened=what_happened,
+        frame_of=frame_of,
         query=query,
         filtered=query.filtered,
         types=_TYPES,
@@ -346,7 +291,7 @@ def event_page(context: Context, *, event: str) -> HTMLResponse:
 def dead_letters_page(context: Context, *, before: str = "") -> HTMLResponse:
     """Followers of the log, records they set aside, and messages refused on their way in."""
     letters = context.hub.dead_letters.page(before=before, limit=_PAGE)
-    followers = follower_rows(context.hub.followers.views())
+    followers = context.hub.followers.views()
     quarantined = [
         record
         for row in followers
@@ -359,6 +304,8 @@ def dead_letters_page(context: Context, *, before: str = "") -> HTMLResponse:
         active="dead",
         letters=letters,
         followers=followers,
+        follower_marks=_FOLLOWER_MARKS,
+        follower_lag=follower_lag,
         quarantined=quarantined,
         retryable={row.name for row in followers if row.retryable},
         counts=sorted(context.hub.dead_letters.counts().items()),

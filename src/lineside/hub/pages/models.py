@@ -22,36 +22,12 @@ DAYS = tuple(Weekday)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupRow:
-    """A group in the list."""
-
-    name: str
-    versions: str
-    waiting: int
-    newest: int
-    approved: int | None
-    follows: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenDecisions:
     """Decisions that are open to a person; where none, ``why_not`` gives the reason."""
 
     approves: bool
     rejects: bool
     why_not: str
-
-
-def group_row(view: GroupView) -> GroupRow:
-    """A group in figures."""
-    return GroupRow(
-        name=view.name,
-        versions=counted(view.versions, "version"),
-        waiting=view.waiting,
-        newest=view.newest,
-        approved=view.approved,
-        follows=follows_words(view),
-    )
 
 
 def version_mark(version: ModelVersion) -> Mark:
@@ -130,7 +106,7 @@ def group_page(context: Context, *, group: str) -> HTMLResponse:
         "model_group.html",
         title=group,
         active="models",
-        sub=group_row(view).versions,
+        sub=counted(view.versions, "version"),
         group=view,
         versions=[(one, version_mark(one)) for one in versions],
         follows=follows_words(view),

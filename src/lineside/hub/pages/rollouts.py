@@ -1,8 +1,6 @@
 """Rollouts: all of them, and one with its steps, devices and evidence."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
@@ -32,20 +30,6 @@ _ORDERS = {
     RolloutOrder.PAUSE: "Pause", RolloutOrder.RESUME: "Resume", RolloutOrder.ABORT: "Abort",
     RolloutOrder.ROLLBACK: "Roll back all",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutRow:
-    """A rollout in the list."""
-
-    id: str
-    version: str
-    href: str
-    mark: Mark
-    devices: str
-    begun_at: datetime
-    by: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,17 +63,6 @@ class DeviceRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryRow:
-    """One change of state; ``tone``: ``done``, ``failed``, or "" where nothing was reached."""
-
-    state: str
-    why: str
-    by: str
-    at: datetime
-    tone: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutPage:
     """Everything below the heading."""
 
@@ -98,48 +71,18 @@ class RolloutPage:
     steps: tuple[StepBar, ...]
     devices: tuple[DeviceRow, ...]
     limits: DeviceRow
-    history: tuple[HistoryRow, ...]
     live: bool
-
-
-def rollout_row(one: Rollout) -> RolloutRow:
-    """A rollout in the list."""
-    return RolloutRow(
-        id=one.id,
-        version=f"{one.release.group} {one.release.version}",
-        href=f"/rollouts/{one.id}",
-        mark=_mark(one.state),
-        devices=counted(len(one.devices), "device") if one.devices else "not chosen yet",
-        begun_at=one.created_at,
-        by=one.by,
-        why=one.why,
-    )
-
-
-def count_words(rows: Sequence[RolloutRow]) -> str:
-    """Return the number of devices as text."""
-    return counted(len(rows), "rollout")
 
 
 def rollout_view(view: RolloutView) -> RolloutPage:
     """Steps, devices and limits of one rollout."""
     one = view.rollout
     return RolloutPage(
-        mark=_mark(one.state),
+        mark=rollout_mark(one),
         replaces=f"{one.previous.group} {one.previous.version}" if one.previous else "",
         steps=tuple(_bars(view)),
         devices=tuple(_device_row(each) for each in view.devices),
         limits=_limits(one.plan.limits),
-        history=tuple(
-            HistoryRow(
-                state=str(each.state),
-                why=each.why,
-                by=each.by,
-                at=each.at,
-                tone=_HAPPENED.get(each.state, ""),
-            )
-            for each in one.history
-        ),
         live=not one.state.final,
     )
 
@@ -149,9 +92,10 @@ def orders(view: RolloutView) -> tuple[tuple[str, str], ...]:
     return tuple((str(order), _ORDERS[order]) for order in view.may)
 
 
-def _mark(state: RolloutState) -> Mark:
-    shape, tone = _MARKS[state]
-    return Mark(shape=shape, word=str(state), tone=tone)
+def rollout_mark(one: Rollout) -> Mark:
+    """The state of a rollout in shape, word and tone."""
+    shape, tone = _MARKS[one.state]
+    return Mark(shape=shape, word=str(one.state), tone=tone)
 
 
 def _bars(view: RolloutView) -> list[StepBar]:
@@ -193,8 +137,8 @@ def _device_row(each: RolloutDevice) -> DeviceRow:
 
 def _with_figures(row: DeviceRow, found: Evidence) -> DeviceRow:
     whole = max(1, found.frames)
-    return DeviceRow(
-        id=row.id, step=row.step, mark=row.mark, package=row.package, alarmed=row.alarmed,
+    return replace(
+        row,
         frames=number(found.frames),
         changed=percent(found.changed / whole),
         gained=percent(found.rejects_gained / whole),
@@ -223,7 +167,7 @@ router = APIRouter(prefix="/rollouts")
 @router.get("")
 def rollouts_page(context: Context) -> HTMLResponse:
     """Newest first, and a form for the next one."""
-    found = [rollout_row(one) for one in context.hub.rollouts.all()]
+    found = context.hub.rollouts.all()
     approved = [
         one
         for group in context.hub.models.all()
@@ -234,8 +178,9 @@ def rollouts_page(context: Context) -> HTMLResponse:
         "rollouts.html",
         title="Rollouts",
         active="rollouts",
-        sub=count_words(found),
+        sub=counted(len(found), "rollout"),
         rollouts=found,
+        mark_of_rollout=rollout_mark,
         approved=sorted(approved, key=lambda one: (one.group, -one.number)),
         groups=context.hub.things.all_groups(),
     )
@@ -252,6 +197,7 @@ def rollout_page(context: Context, *, rollout: str) -> HTMLResponse:
         active="rollouts",
         view=view,
         shown=rollout_view(view),
+        happened=_HAPPENED,
         orders=orders(view),
     )
 
@@ -260,7 +206,9 @@ def rollout_page(context: Context, *, rollout: str) -> HTMLResponse:
 def rollout_progress(context: Context, *, rollout: str, may: str = "") -> HTMLResponse:
     """The part of the page that reads itself anew; ``may``: the orders that the page offers."""
     view = context.hub.rollouts.view(rollout)
-    fragment = context.site.fragment("rollout_progress.html", view=view, shown=rollout_view(view))
+    fragment = context.site.fragment(
+        "rollout_progress.html", view=view, shown=rollout_view(view), happened=_HAPPENED
+    )
     if may != ",".join(view.may):  # the buttons of the page change with it
         fragment.headers["hx-refresh"] = "true"
     return fragment

@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse
 from lineside.core import Inspection, LinesideError, NotFoundError, encode, rfc3339
 from lineside.hub.access.permissions import Identity, is_allowed, roles_allowed
 from lineside.hub.models.evidence import figure, interval
+from lineside.hub.pages.frames import step_href
 from lineside.hub.services import Services
 from lineside.hub.views import PackageView
 from lineside.web import format as written
@@ -92,6 +93,7 @@ _FILTERS = {
     "tail": written.tail,
     "json": _json,
     "region_mark": region_mark,
+    "step_href": step_href,
     "figure": figure,
     "interval": interval,
 }
