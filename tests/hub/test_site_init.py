@@ -22,7 +22,6 @@ from lineside.fleet import server_certificate
 from lineside.hub import (
     HubConfig,
     Role,
-    SiteOptions,
     certificate_words,
     init_site,
     open_accounts,
@@ -45,12 +44,12 @@ def site(tmp_path: Path) -> HubConfig:
     )  # fmt: skip
 
 
-def wish(**given: object) -> SiteOptions:
-    return SiteOptions(**{"password": lambda: PASSWORD, **given})  # type: ignore[arg-type]  # by name
+def password() -> str:
+    return PASSWORD
 
 
 def test_everything_is_made_once_and_kept_afterwards(site: HubConfig, clock: FakeClock) -> None:
-    made = init_site(site, wish(user="anna"), clock=clock)
+    made = init_site(site, user="anna", password=password, clock=clock)
     assert [step.what for step in made.steps] == ["authority", "certificate", "user", "trust root"]
     assert all(step.made for step in made.steps)
     assert any("root keys" in text for text in made.take_offline)
@@ -59,7 +58,7 @@ def test_everything_is_made_once_and_kept_afterwards(site: HubConfig, clock: Fak
     def never() -> str:
         raise AssertionError("nobody is asked again")
 
-    again = init_site(site, SiteOptions(user="anna", password=never), clock=clock)
+    again = init_site(site, user="anna", password=never, clock=clock)
     assert not any(step.made for step in again.steps)
     assert site_files(site).certificate.read_bytes() == before
     assert site_files(site).key.stat().st_mode & 0o777 == 0o600
@@ -68,30 +67,30 @@ def test_everything_is_made_once_and_kept_afterwards(site: HubConfig, clock: Fak
 
 
 def test_what_is_missing_is_made_beside_what_is_there(site: HubConfig, clock: FakeClock) -> None:
-    init_site(site, wish(), clock=clock)
+    init_site(site, password=password, clock=clock)
     files = site_files(site)
     files.certificate.unlink()
-    made = init_site(site, wish(hosts=("hub.plant.lan", "10.0.0.5")), clock=clock)
+    made = init_site(site, hosts=("hub.plant.lan", "10.0.0.5"), password=password, clock=clock)
     assert [step.what for step in made.steps if step.made] == ["certificate"]
     assert own_certificate(site).hosts == ("hub.plant.lan", "10.0.0.5")
     with pytest.raises(ConflictError, match=r"a certificate for hub\.plant\.lan"):
-        init_site(site, wish(hosts=("other.lan",)), clock=clock)
+        init_site(site, hosts=("other.lan",), password=password, clock=clock)
     files.certificate.unlink()
     with pytest.raises(InvalidError, match="neither a host name"):
-        init_site(site, wish(hosts=("not a host",)), clock=clock)
+        init_site(site, hosts=("not a host",), password=password, clock=clock)
 
 
 def test_a_weak_password_is_refused_and_done_again_with_a_better_one(
     site: HubConfig, clock: FakeClock
 ) -> None:
     with pytest.raises(InvalidError):
-        init_site(site, wish(user="anna", password=lambda: "short"), clock=clock)
-    assert init_site(site, wish(user="anna"), clock=clock).steps[2].made
+        init_site(site, user="anna", password=lambda: "short", clock=clock)
+    assert init_site(site, user="anna", password=password, clock=clock).steps[2].made
 
 
 def test_the_hub_serves_https_with_it(site: HubConfig) -> None:
     clock = SystemClock()
-    init_site(site, wish(user="anna"), clock=clock)
+    init_site(site, user="anna", password=password, clock=clock)
     with running(site, clock=clock) as hub:
         assert hub.url.startswith("https://")
         trusting = ssl.create_default_context(cafile=str(site.authority_folder / "authority.crt"))
@@ -112,7 +111,7 @@ def test_a_hub_without_authority_says_what_to_do(site: HubConfig, clock: FakeClo
 
 
 def test_the_certificate_is_renewed_at_a_start(site: HubConfig, clock: FakeClock) -> None:
-    init_site(site, wish(hosts=("hub.plant.lan",)), clock=clock)
+    init_site(site, hosts=("hub.plant.lan",), password=password, clock=clock)
     first = own_certificate(site)
     assert certificate_words(site, clock=clock) == "for hub.plant.lan, 397 days left"
     clock.advance(200 * 86_400)
@@ -133,11 +132,11 @@ def test_the_certificate_is_renewed_at_a_start(site: HubConfig, clock: FakeClock
 
 def test_half_a_pair_is_made_anew(site: HubConfig, clock: FakeClock) -> None:
     """As a power cut between the two files leaves it."""
-    init_site(site, wish(), clock=clock)
+    init_site(site, password=password, clock=clock)
     files = site_files(site)
     old_key = files.key.read_bytes()
     files.certificate.unlink()
-    init_site(site, wish(), clock=clock)
+    init_site(site, password=password, clock=clock)
     files.key.write_bytes(old_key)
     assert server_files(site, clock=clock) == files
     assert files.key.read_bytes() != old_key
@@ -146,7 +145,7 @@ def test_half_a_pair_is_made_anew(site: HubConfig, clock: FakeClock) -> None:
 def test_files_of_another_authority_are_taken_as_they_are(
     site: HubConfig, clock: FakeClock, tmp_path: Path
 ) -> None:
-    init_site(site, wish(), clock=clock)
+    init_site(site, password=password, clock=clock)
     files = site_files(site)
     own = replace(site, tls="", tls_cert=str(files.certificate), tls_key=str(files.key))
     assert server_files(own, clock=clock) is not None

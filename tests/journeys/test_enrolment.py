@@ -18,7 +18,7 @@ from lineside.edge import EdgeConfig, run
 from lineside.edge.config import PageConfig
 from lineside.edge.identity.certificates import IdentityFiles, read_identity, renew_when_due
 from lineside.fleet.trust.certificate_authority import read_device_certificate
-from lineside.hub import HubConfig, RunningHub, SiteOptions, init_site, running
+from lineside.hub import HubConfig, RunningHub, init_site, running
 from lineside.links import open_bus
 from lineside.testing.links import wait_until
 from tests.hub.conftest import PLANT
@@ -67,7 +67,7 @@ def settings_of(tmp_path: Path, **more: object) -> HubConfig:
 
 @contextlib.contextmanager
 def started(config: HubConfig, tmp_path: Path) -> Iterator[Site]:
-    init_site(config, SiteOptions(password=lambda: ""), clock=CLOCK)
+    init_site(config, password=lambda: "", clock=CLOCK)
     file = tmp_path / "hub.toml"
     lines = {"data_dir": config.data_dir, "plant": config.plant, "tls": "site"}
     file.write_text("".join(f'{key} = "{value}"\n' for key, value in lines.items()))
@@ -257,7 +257,7 @@ def test_the_same_way_with_mosquitto_in_between(
     config = settings_of(
         tmp_path, bus=f"mqtt://127.0.0.1:{local}", device_bus=f"mqtts://{{hub}}:{port}"
     )
-    init_site(config, SiteOptions(password=lambda: ""), clock=CLOCK)
+    init_site(config, password=lambda: "", clock=CLOCK)
     broker = Mosquitto(folder=tmp_path, port=local)
 
     def write(file: str) -> None:

@@ -73,16 +73,17 @@ def init(
     as_json: JsonFlag = False,
 ) -> None:
     """Make the site's authority, the hub's certificate, the first user and the trust root."""
-    from lineside.hub import SiteOptions, init_site
+    from lineside.hub import init_site
 
     hub = settings(config)
-    wish = SiteOptions(
+    made = init_site(
+        hub,
+        clock=SystemClock(),
         name=name,
         hosts=tuple(host.strip() for host in hosts.split(",") if host.strip()),
         user=user,
         password=lambda: read_password(password_file),
     )
-    made = init_site(hub, wish, clock=SystemClock())
     show(made, as_json=as_json, text=lambda found: "\n".join(_site_lines(found)))
     if not hub.secure:
         say(f'HTTPS is off: add tls = "site" to {config}')

@@ -36,7 +36,7 @@ from lineside.hub.rules.service import pair_changes, recorded_entries, run_trial
 from lineside.hub.rules.text import read_rule
 from lineside.hub.run import RunningHub, create_app, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
-from lineside.hub.site_init import NewSite, SiteOptions, certificate_words, init_site
+from lineside.hub.site_init import NewSite, certificate_words, init_site
 
 __all__ = [
     "AS_RECORDED",
@@ -60,7 +60,6 @@ __all__ = [
     "RunningHub",
     "ServerFiles",
     "Services",
-    "SiteOptions",
     "TokenInfo",
     "User",
     "build_services",

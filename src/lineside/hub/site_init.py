@@ -21,23 +21,6 @@ from lineside.store import Blobs, Records, open_blobs, open_records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SiteOptions:
-    """Options of a site's first set-up.
-
-    Attributes:
-        name: of the authority; empty: the plant file's site.
-        hosts: names and addresses of the hub; empty: those of its settings.
-        user: the first administrator; empty: none.
-        password: asked only where the user is not there yet.
-    """
-
-    name: str = ""
-    hosts: tuple[str, ...] = ()
-    user: str = ""
-    password: Callable[[], str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SiteStep:
     """One thing of a site: whether it was made now, and a sentence."""
 
@@ -54,8 +37,19 @@ class NewSite:
     take_offline: tuple[str, ...]
 
 
-def init_site(config: HubConfig, options: SiteOptions, *, clock: Clock) -> NewSite:
+def init_site(
+    config: HubConfig, *, clock: Clock, password: Callable[[], str], name: str = "",
+    hosts: tuple[str, ...] = (), user: str = "",
+) -> NewSite:  # fmt: skip
     """Make what is missing.
+
+    Args:
+        config: of the hub.
+        clock: for certificates and keys.
+        password: asked only where the user is not there yet.
+        name: of the authority; empty: the plant file's site.
+        hosts: names and addresses of the hub; empty: those of its settings.
+        user: the first administrator; empty: none.
 
     Raises:
         ConflictError: the hub's certificate is for other hosts than those given.
@@ -63,11 +57,11 @@ def init_site(config: HubConfig, options: SiteOptions, *, clock: Clock) -> NewSi
     """
     site = load_plant(Path(config.plant)).site
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    steps = [_authority(config, site=options.name or site, clock=clock)]
-    steps.append(_certificate(config, options.hosts, clock=clock))
+    steps = [_authority(config, site=name or site, clock=clock)]
+    steps.append(_certificate(config, hosts, clock=clock))
     with open_records(config.records_url, clock=clock) as records:
-        if options.user:
-            steps.append(_user(records, options, site=site, clock=clock))
+        if user:
+            steps.append(_user(records, user, password=password, site=site, clock=clock))
         blobs = open_blobs(config.blobs_url)
         try:
             steps.append(_trust(config, records, blobs=blobs, clock=clock))
@@ -105,11 +99,13 @@ def _certificate_hosts(config: HubConfig) -> tuple[str, ...]:
     return own_certificate(replace(config, tls="site", tls_cert="", tls_key="")).hosts
 
 
-def _user(records: Records, options: SiteOptions, *, site: str, clock: Clock) -> SiteStep:
-    if find_user(records.documents, options.user) is not None:
-        return SiteStep(what="user", made=False, detail=f"{options.user} is there")
+def _user(
+    records: Records, name: str, *, password: Callable[[], str], site: str, clock: Clock
+) -> SiteStep:
+    if find_user(records.documents, name) is not None:
+        return SiteStep(what="user", made=False, detail=f"{name} is there")
     accounts = Accounts(records, journal=RecordsJournal(records), site=site, clock=clock)
-    made = accounts.add(options.user, role=Role.ADMIN, password=options.password(), by="hub init")
+    made = accounts.add(name, role=Role.ADMIN, password=password(), by="hub init")
     return SiteStep(what="user", made=True, detail=f"{made.name}, {made.role}")
 
 

@@ -97,14 +97,6 @@ class DesiredState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Author:
-    """Who changes a desired state, and why."""
-
-    by: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BadPackage:
     """Mark of a package that a roll-out took back because of live evidence."""
 
@@ -189,7 +181,7 @@ class DesiredStates:
     # ---- changing
 
     def write(
-        self, devices: Iterable[str], inspection: str, *, digest: str, author: Author
+        self, devices: Iterable[str], inspection: str, *, digest: str, by: str, reason: str
     ) -> None:
         """Let devices run a package for an inspection from now on; "" for none."""
         changed = []
@@ -197,7 +189,9 @@ class DesiredStates:
             for device in devices:
                 self._change(
                     device,
-                    lambda state: self._next(state, inspection, digest=digest, author=author),
+                    lambda state: self._next(
+                        state, inspection, digest=digest, by=by, reason=reason
+                    ),
                 )
                 changed.append(device)
         with self._lock:
@@ -205,13 +199,13 @@ class DesiredStates:
         self.tell_changed()
 
     def _next(
-        self, state: DesiredState, inspection: str, *, digest: str, author: Author
+        self, state: DesiredState, inspection: str, *, digest: str, by: str, reason: str
     ) -> DesiredState:
         before = state.of(inspection)
         return state.having(
             replace(
-                before, digest=digest, revision=before.revision + 1, by=author.by,
-                reason=author.reason, at=self._clock.now(),
+                before, digest=digest, revision=before.revision + 1, by=by, reason=reason,
+                at=self._clock.now(),
             )
         )  # fmt: skip
 
@@ -232,10 +226,12 @@ class DesiredStates:
         if self.verdict(digest, inspection=inspection) is not None:
             logger.warning("a job brought a bad package device=%s job=%s", device, job_id)
             return
-        author = Author(by=f"job {job_id}", reason="the device reported success")
 
         def succeeded(state: DesiredState) -> DesiredState:
-            now = self._next(state, inspection, digest=digest, author=author)
+            now = self._next(
+                state, inspection, digest=digest, by=f"job {job_id}",
+                reason="the device reported success",
+            )  # fmt: skip
             return now.having(_having_run(now.of(inspection), digest))
 
         self._change(device, succeeded)

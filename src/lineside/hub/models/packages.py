@@ -9,7 +9,6 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ from lineside.core import (
 from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
-from lineside.hub.models.desired import Author, DesiredStates
+from lineside.hub.models.desired import DesiredStates
 from lineside.hub.models.releases import Releases
 from lineside.hub.views import PackageView, TrialPrediction
 from lineside.models import Package, PackageRecord, Predictor, Registry
@@ -113,10 +112,7 @@ class Packages:
                 line, or cannot be signed.
         """
         self.use_on_site(digest, inspection=inspection, by=by, reason=reason)
-        author = Author(by=by, reason=reason)
-        self._desired.write(
-            self._devices.known(), inspection, digest=digest, author=author
-        )  # fmt: skip
+        self._desired.write(self._devices.known(), inspection, digest=digest, by=by, reason=reason)
         return self.one(digest)
 
     def use_on_site(self, digest: str, *, inspection: str, by: str, reason: str) -> None:
@@ -130,11 +126,19 @@ class Packages:
         leaving = self._desired.ever_run(inspection) | {before.digest if before else ""}
         self._releases.used(parsed, inspection=inspection, leaving=leaving - {""})
         now = self._clock.now()
-        event = self._used_event(parsed, inspection=inspection, by=by, reason=reason, now=now)
-        self._ledger.record(
-            [event],
-            within=lambda _: self._put_into_use(parsed, inspection, by=by, reason=reason),
-        )
+        event = Event(
+            id=stable_id("evt", "used", parsed, inspection, by, rfc3339(now)),
+            source=hub_source(self._plant.site), type=PACKAGE_TYPE, subject=inspection, time=now,
+            data={
+                "action": "used", "digest": parsed, "inspection": inspection, "by": by,
+                "reason": reason,
+            },
+        )  # fmt: skip
+
+        def put_into_use(_: object) -> None:
+            self._registry.use(parsed, inspection=inspection, by=by, reason=reason)
+
+        self._ledger.record([event], within=put_into_use)
         logger.info("package in use digest=%s inspection=%s by=%s", digest, inspection, by)
 
     def _check_not_bad(self, digest: Digest, *, inspection: str) -> None:
@@ -146,24 +150,6 @@ class Packages:
                 fix="Take a mended version; or roll this one out again, which tries it beside the "
                 "one that runs: lineside rollout start GROUP/NUMBER.",
             )
-
-    def _put_into_use(self, digest: Digest, inspection: str, *, by: str, reason: str) -> None:
-        self._registry.use(digest, inspection=inspection, by=by, reason=reason)
-
-    def _used_event(
-        self, digest: Digest, *, inspection: str, by: str, reason: str, now: datetime
-    ) -> Event:
-        return Event(
-            id=stable_id("evt", "used", digest, inspection, by, rfc3339(now)),
-            source=hub_source(self._plant.site),
-            type=PACKAGE_TYPE,
-            subject=inspection,
-            time=now,
-            data={
-                "action": "used", "digest": digest, "inspection": inspection, "by": by,
-                "reason": reason,
-            },
-        )  # fmt: skip
 
     # ---- looking
 

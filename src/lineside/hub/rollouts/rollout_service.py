@@ -61,7 +61,7 @@ from lineside.fleet.rollout_step import (
 )
 from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import Ledger
-from lineside.hub.models.desired import Author, DesiredStates
+from lineside.hub.models.desired import DesiredStates
 from lineside.hub.models.model_service import ModelService
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
@@ -442,8 +442,8 @@ class RolloutService:
                 due.append(name)
         if due:
             digest = release.digest if release is not None else ""
-            author = Author(by=happened.by, reason=f"roll-out {rollout.id}: {happened.why}")
-            desired.write(due, inspection, digest=digest, author=author)
+            reason = f"roll-out {rollout.id}: {happened.why}"
+            desired.write(due, inspection, digest=digest, by=happened.by, reason=reason)
 
     def _sign_rollback(
         self, release: Release, devices: Iterable[str], *, leaving: str = ""
