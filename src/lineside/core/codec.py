@@ -538,11 +538,11 @@ def known(name: str, known: Iterable[str], *, path: str, noun: str) -> Iterator[
 
 def twice(names: Iterable[str], path: str) -> Iterator[Fault]:
     """A fault for each name that was there before."""
-    seen: set[str] = set()
+    known_names: set[str] = set()
     for name in names:
-        if name in seen:
+        if name in known_names:
             yield Fault(path=path, value=repr(name), expected="used once", fix="Rename one.")
-        seen.add(name)
+        known_names.add(name)
 
 
 def good_id(name: str, path: str) -> Iterator[Fault]:

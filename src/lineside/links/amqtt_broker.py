@@ -82,7 +82,7 @@ class AmqttBroker:
         limits: BrokerLimits,
         clock: Clock,
         answered: tuple[str, ...] = (),
-        door: DeviceListener | None = None,
+        devices: DeviceListener | None = None,
         oversized: Callable[[OversizedPacket], None] | None = None,
     ) -> None:
         """Take the settings; without ``passwords`` everybody is let in."""
@@ -95,7 +95,7 @@ class AmqttBroker:
         self.settled = asyncio.Event()
         self._passwords = passwords
         self._own_password = own_password
-        self._door = door
+        self._devices = devices
         self._oversized = oversized
         self._sessions: dict[Key, Session] = {}
         self._connections: dict[Key, Connection] = {}
@@ -118,10 +118,10 @@ class AmqttBroker:
             await self._serve(reader, writer, by_certificate=True)
 
         self._servers.append(await asyncio.start_server(plain, host, port, reuse_address=True))
-        if self._door is not None:
+        if self._devices is not None:
             server = await asyncio.start_server(
-                secured, self._door.host, self._door.port, reuse_address=True,
-                ssl=_server_context(self._door), ssl_handshake_timeout=self.limits.connect_s,
+                secured, self._devices.host, self._devices.port, reuse_address=True,
+                ssl=_server_context(self._devices), ssl_handshake_timeout=self.limits.connect_s,
             )  # fmt: skip
             self._servers.append(server)
         ports = [server.sockets[0].getsockname()[1] for server in self._servers]
@@ -154,8 +154,8 @@ class AmqttBroker:
     def cut_off(self, over: Callable[[AuthenticatedDevice], bool]) -> None:
         """End the connections of devices that are out."""
         for connection in list(self._connections.values()):
-            admitted = connection.session.admitted
-            if admitted is not None and over(admitted):
+            device = connection.session.device
+            if device is not None and over(device):
                 connection.abort()
                 self.counts.cut_off += 1
 
@@ -209,9 +209,9 @@ class AmqttBroker:
             return None
         client_id = uuid4().hex if random_id else packet.client_id
         own = self._is_own(packet.username, packet.password) and not by_certificate
-        admitted = await self._admitted(writer) if by_certificate else None
+        device = await self._authenticated(writer) if by_certificate else None
         if by_certificate:
-            allowed = admitted is not None
+            allowed = device is not None
         else:
             allowed = own or await self._knows(packet.username, packet.password)
         if not allowed:
@@ -220,8 +220,8 @@ class AmqttBroker:
         if not own:
             async with asyncio.timeout(self.limits.connect_s):
                 await self.admits.wait()
-        space = "own" if own else f"device {admitted.identity}" if admitted else ""
-        session, present = self._join((space, client_id), clean=clean, admitted=admitted)
+        space = "own" if own else f"device {device.identity}" if device else ""
+        session, present = self._join((space, client_id), clean=clean, device=device)
         connection = Connection(
             self, key=(space, client_id), session=session, reader=reader, writer=writer
         )
@@ -249,21 +249,21 @@ class AmqttBroker:
         hashed = self._passwords.get(name or "", "")
         return await asyncio.to_thread(check_bus_password, password or "", hashed)
 
-    async def _admitted(self, writer: asyncio.StreamWriter) -> AuthenticatedDevice | None:
+    async def _authenticated(self, writer: asyncio.StreamWriter) -> AuthenticatedDevice | None:
         """The device of a certificate; None where it holds no longer."""
         shown: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
         certificate = shown.getpeercert(binary_form=True) if shown else None
-        if certificate is None or self._door is None:
+        if certificate is None or self._devices is None:
             return None
         try:
-            return await asyncio.to_thread(self._door.admit, certificate)
+            return await asyncio.to_thread(self._devices.admit, certificate)
         except (RefusedError, InvalidError) as error:
             address = writer.get_extra_info("peername")
             logger.warning("device refused address=%s reason=%s", address, error)
             return None
 
     def _join(
-        self, key: Key, *, clean: bool, admitted: AuthenticatedDevice | None
+        self, key: Key, *, clean: bool, device: AuthenticatedDevice | None
     ) -> tuple[Session, bool]:
         """The session of a client, and whether it was there already (MQTT 3.1.1, 3.1.2.4).
 
@@ -284,8 +284,8 @@ class AmqttBroker:
                 counts=self.counts,
             )  # fmt: skip
         session = self._sessions[key]
-        session.admitted, session.left_s = admitted, None
-        session.access = access = admitted.access if admitted else None
+        session.device, session.left_s = device, None
+        session.access = access = device.access if device else None
         if access is not None:
             for pattern in list(session.subscriptions):
                 if not access.may_subscribe(pattern):
@@ -331,43 +331,43 @@ class AmqttBroker:
     def refuse(self, session: Session, deed: str, *, topic: str) -> None:
         """Count what a client may not do; one that goes on would fill the log."""
         self.counts.refused += 1
-        if session.admitted is not None and self.log_limit.allows(f"refused {session.client_id}"):
+        if session.device is not None and self.log_limit.allows(f"refused {session.client_id}"):
             logger.warning(
                 "device may not %s this topic device=%s topic=%.200r",
-                deed, session.admitted.identity, topic,
+                deed, session.device.identity, topic,
             )  # fmt: skip
 
-    def publish(self, said: Parcel, *, by: Session, receipt: Receipt | None) -> None:
+    def publish(self, message: Parcel, *, by: Session, receipt: Receipt | None) -> None:
         """Pass a message on; the receipt is answered when nobody has to store it any more."""
         self.counts.received += 1
-        targets = self._targets(said, by=by)
-        self.questions.note(said.topic, said.data, by=by, qos=said.qos)
+        targets = self._targets(message, by=by)
+        self.questions.note(message.topic, message.data, by=by, qos=message.qos)
         for key, qos in targets.items():
             session = self._sessions[key]
             stores = session.own and not session.clean and qos > 0
             waits = receipt if stores else None
-            parcel = Parcel(topic=said.topic, data=said.data, qos=qos, receipt=waits)
+            parcel = Parcel(topic=message.topic, data=message.data, qos=qos, receipt=waits)
             if session.keeps(parcel):
                 if waits is not None:
                     waits.expect()
                 self._offer(key, parcel)
-        if said.retain:
-            self._retain(said)
+        if message.retain:
+            self._retain(message)
         if receipt is not None:
             receipt.answer_if_stored()
 
-    def _targets(self, said: Parcel, *, by: Session) -> dict[Key, int]:
+    def _targets(self, message: Parcel, *, by: Session) -> dict[Key, int]:
         """Who is to get a message, and with which quality."""
         targets: dict[Key, int] = {}
         for key, session in self._sessions.items():
-            granted = session.granted(said.topic)
+            granted = session.granted(message.topic)
             if granted is not None:
-                targets[key] = min(granted, said.qos)
+                targets[key] = min(granted, message.qos)
         if by.own or self._passwords is None:
-            asked = self.questions.take(said.topic, said.data)
+            asked = self.questions.take(message.topic, message.data)
             for key, session in self._sessions.items() if asked else ():
                 if asked is not None and session is asked[0]:
-                    targets.setdefault(key, min(asked[1], said.qos, 1))
+                    targets.setdefault(key, min(asked[1], message.qos, 1))
         return targets
 
     def send_retained(self, key: Key, pattern: str, *, qos: int) -> None:
@@ -384,18 +384,18 @@ class AmqttBroker:
         if connection is not None:
             connection.wake.set()
 
-    def _retain(self, said: Parcel) -> None:
-        old = self._retained.get(said.topic)
-        grown = self._retained_bytes + len(said.data) - (len(old.data) if old else 0)
+    def _retain(self, message: Parcel) -> None:
+        old = self._retained.get(message.topic)
+        grown = self._retained_bytes + len(message.data) - (len(old.data) if old else 0)
         full = old is None and len(self._retained) >= self.limits.retained_topics
-        if said.data and (full or grown > self.limits.retained_bytes):
+        if message.data and (full or grown > self.limits.retained_bytes):
             self.counts.refused += 1
             return
         self._retained_bytes = grown
-        if said.data:
-            self._retained[said.topic] = said
+        if message.data:
+            self._retained[message.topic] = message
         else:
-            self._retained.pop(said.topic, None)
+            self._retained.pop(message.topic, None)
 
     def answer(self, session: Session, packet: bytes) -> None:
         """Send a packet to a client, if it is there."""
@@ -473,12 +473,12 @@ class Connection:
     # packets in
 
     async def _read_all(self) -> bool:
-        """Take packet after packet; whether the client said goodbye."""
+        """Take packet after packet; whether the client took its leave."""
         limits, silent_s = self._broker.limits, None
         if self.keepalive_s:
             silent_s = 1.5 * self.keepalive_s
         while True:
-            while not self._has_room() and not self._writer.is_closing():
+            while not self._has_capacity() and not self._writer.is_closing():
                 await self._broker.settled.wait()
             async with asyncio.timeout(silent_s):
                 head, length = await _read_head(self._reader)
@@ -493,7 +493,7 @@ class Connection:
             await self._take(head, body)
             await self._drain()
 
-    def _has_room(self) -> bool:
+    def _has_capacity(self) -> bool:
         limits = self._broker.limits
         full = len(self._answers) >= limits.inbox_messages
         return not full and self._answer_bytes < limits.outbox_bytes
@@ -547,11 +547,11 @@ class Connection:
             if receipt is not None:
                 receipt.answer_if_stored()
             return
-        said = Parcel(topic=topic, data=data, qos=qos, retain=bool(flags & 1))
+        message = Parcel(topic=topic, data=data, qos=qos, retain=bool(flags & 1))
         if session.own and receipt is not None:
             receipt.answer_if_stored()  # what this process says itself waits for nobody
             receipt = None
-        self._broker.publish(said, by=session, receipt=receipt)
+        self._broker.publish(message, by=session, receipt=receipt)
 
     def _receipt(self, qos: int, number: int, *, size: int) -> Receipt:
         """Return the acknowledgement that is sent once a message is stored, in their order."""
@@ -697,9 +697,9 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[int, int]:
     raise ProtocolViolation("a length of more than four bytes")
 
 
-def _server_context(door: DeviceListener) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(door.ca_file))
-    context.load_cert_chain(door.certificate, door.key)
+def _server_context(listener: DeviceListener) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(listener.ca_file))
+    context.load_cert_chain(listener.certificate, listener.key)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 

@@ -88,7 +88,7 @@ class Session:
     Attributes:
         clean: nothing is kept without a connection.
         own: of the broker's own process, which stores what it acknowledges.
-        admitted: the device that came in by certificate.
+        device: the device that came in by certificate.
         access: what it may say and hear; None: everything.
         subscriptions: granted quality by pattern.
         received: numbers of messages in with quality 2, and whether they are stored.
@@ -100,7 +100,7 @@ class Session:
     own: bool
     limits: BrokerLimits
     counts: Counts
-    admitted: AuthenticatedDevice | None = None
+    device: AuthenticatedDevice | None = None
     access: TopicAccess | None = None
     subscriptions: dict[str, int] = field(default_factory=dict)
     received: dict[int, bool] = field(default_factory=dict)

@@ -158,7 +158,7 @@ class EmbeddedBroker(Broker):
             limits=self._limits,
             clock=self._clock,
             answered=self._answered,
-            door=self._devices,
+            devices=self._devices,
             oversized=self._oversized,
         )
         if not self._topics:

@@ -314,7 +314,7 @@ class KafkaSender:
         away: KafkaFault = library.KafkaError(library.KafkaError._MSG_TIMED_OUT)  # noqa: SLF001  the library's own name
         faults: list[KafkaFault | None] = [away] * len(records)
 
-        def told(index: int, fault: KafkaFault | None) -> None:
+        def report_of(index: int, fault: KafkaFault | None) -> None:
             faults[index] = fault
 
         deadline_s = monotonic() + 2 * _DELIVERY_MS / 1000
@@ -322,9 +322,11 @@ class KafkaSender:
             if self._closed.is_set() or monotonic() > deadline_s:
                 break
             try:
-                self._produce(producer, record, report=lambda fault, _, at=index: told(at, fault))
+                self._produce(
+                    producer, record, report=lambda fault, _, at=index: report_of(at, fault)
+                )
             except library.KafkaException as error:
-                told(index, error.args[0])
+                report_of(index, error.args[0])
         producer.flush(max(0.0, deadline_s - monotonic()))
         return faults
 

@@ -30,14 +30,23 @@ from lineside.core.plant_rules import Scalar
 NEVER_US = 2**62
 
 
-class Cell(Protocol):
-    """Something remembered, with the moment at which it falls due."""
+class KeyedCell(Protocol):
+    """Something remembered of a key, with the moment at which it falls due."""
 
+    key: tuple[Scalar, ...]
     due_us: int
     born: int
 
 
-C = TypeVar("C", bound=Cell)
+class Cell(msgspec.Struct, kw_only=True):
+    """A ``KeyedCell`` that is plain JSON."""
+
+    key: tuple[Scalar, ...]
+    due_us: int = NEVER_US
+    born: int = 0
+
+
+C = TypeVar("C", bound=KeyedCell)
 M = TypeVar("M")
 
 
@@ -148,12 +157,6 @@ def read_memory(memory: Mapping[str, Any], kind: type[M], *, of: str) -> M:
         raise InvalidError(f"no memory of {of}: {error}", fix="Start the rule anew.") from error
 
 
-class KeyedCell(Cell, Protocol):
-    """A cell that knows the key it is of."""
-
-    key: tuple[Scalar, ...]
-
-
 K = TypeVar("K", bound=KeyedCell)
 
 
@@ -183,7 +186,7 @@ class KeyedStep(Generic[K]):
         return dict(zip(self._names, cell.key, strict=True))
 
 
-class GroupCell(KeyedCell, Protocol):
+class GroupCell(Cell, kw_only=True):
     """A cell that waits for others of its key, named by the record that began it."""
 
     id: str

@@ -257,7 +257,7 @@ def _read_plant(entry: Entry, *, arrival: bool) -> Record:
 # ---- events of rules
 
 
-class _Told(msgspec.Struct):
+class _RuleEventData(msgspec.Struct):
     rule: str = ""
     action: str = ""
     name: str = ""
@@ -271,7 +271,7 @@ class _Told(msgspec.Struct):
 class _RuleEvent(msgspec.Struct):
     id: str
     time: _Moment
-    data: _Told
+    data: _RuleEventData
 
 
 _EVENT = msgspec.json.Decoder(_RuleEvent)
@@ -366,22 +366,22 @@ def _prediction_reader(answers: _Answers, *, arrival: bool, apart: bool = False)
     return read
 
 
-def _picture(told: _Prediction) -> dict[str, Scalar]:
-    frame = told.frame
+def _picture(prediction: _Prediction) -> dict[str, Scalar]:
+    frame = prediction.frame
     fields: dict[str, Scalar] = {
-        "camera": frame.camera, "inspection": told.inspection, "task": told.task,
-        "state": told.state, "device": told.device, "package": told.package, "frame": frame.id,
-        "sequence": frame.sequence,
+        "camera": frame.camera, "inspection": prediction.inspection, "task": prediction.task,
+        "state": prediction.state, "device": prediction.device, "package": prediction.package,
+        "frame": frame.id, "sequence": frame.sequence,
     }  # fmt: skip
     if frame.part:
         fields["part"] = frame.part
     return fields
 
 
-def _top(told: _Prediction) -> Iterable[dict[str, Scalar]]:
-    if not told.labels:
+def _top(prediction: _Prediction) -> Iterable[dict[str, Scalar]]:
+    if not prediction.labels:
         return ({"answer": "none"},)
-    return (_label(max(told.labels, key=_probability)),)
+    return (_label(max(prediction.labels, key=_probability)),)
 
 
 def _probability(answer: LabelAnswer) -> float:
@@ -395,10 +395,10 @@ def _label(answer: LabelAnswer) -> dict[str, Scalar]:
     }  # fmt: skip
 
 
-def _each(told: _Prediction) -> Iterable[dict[str, Scalar]]:
-    found = [_label(answer) for answer in told.labels]
-    found += [_box(box) for box in told.boxes]
-    found += _wholes(told)
+def _each(prediction: _Prediction) -> Iterable[dict[str, Scalar]]:
+    found = [_label(answer) for answer in prediction.labels]
+    found += [_box(box) for box in prediction.boxes]
+    found += _wholes(prediction)
     return found or ({"answer": "none"},)
 
 
@@ -411,9 +411,9 @@ def _box(box: BoxAnswer) -> dict[str, Scalar]:
     }  # fmt: skip
 
 
-def _wholes(told: _Prediction) -> Iterator[dict[str, Scalar]]:
+def _wholes(prediction: _Prediction) -> Iterator[dict[str, Scalar]]:
     """Return the fields of the image as a whole."""
-    count, mask, anomaly = told.count, told.mask, told.anomaly
+    count, mask, anomaly = prediction.count, prediction.mask, prediction.anomaly
     if count is not None:
         yield {
             "answer": "count", "value": count.value, "low": count.low, "high": count.high,

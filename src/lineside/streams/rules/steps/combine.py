@@ -39,6 +39,8 @@ from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, frame_o
 from lineside.streams.rules.keyed_state import (
     BEGINNING_US,
     NEVER_US,
+    Cell,
+    GroupCell,
     GroupStep,
     KeyedState,
     KeyedStep,
@@ -51,7 +53,7 @@ _LEAST_NAMES, _MOST_NAMES = 16, 10_000
 PAIR, ALONE = "Pair", "Un-matched"
 
 
-class _PairCell(msgspec.Struct, kw_only=True):
+class _PairCell(Cell, kw_only=True):
     """The counts of one key.
 
     ``waiting`` is the record without partner, "" for none. ``after`` counts the keys forgotten
@@ -60,16 +62,13 @@ class _PairCell(msgspec.Struct, kw_only=True):
     ``names`` is what memories had in its place before; it is empty once loaded.
     """
 
-    key: Key
-    due_us: int = NEVER_US
-    born: int = 0
     seen: int = 0
     pairs: int = 0
     waiting: str = ""
     waiting_us: int = 0
     frame: str = ""
-    known: dict[str, int] = {}
-    names: list[str] = []
+    known: dict[str, int] = msgspec.field(default_factory=dict)
+    names: list[str] = msgspec.field(default_factory=list)
     revisions: int = 0
     after: int = 0
 
@@ -220,14 +219,11 @@ class Pairs(KeyedStep[_PairCell]):
 _SequenceName = tuple[Key, str]
 
 
-class _SequenceCell(msgspec.Struct, kw_only=True):
+class _SequenceCell(GroupCell, kw_only=True):
     """One A that waits."""
 
-    key: Key
-    id: str
     at_us: int
     due_us: int
-    born: int = 0
     frame: str = ""
 
 
@@ -320,14 +316,11 @@ class _Side(msgspec.Struct, kw_only=True):
     frame: str = ""
 
 
-class _JoinCell(msgspec.Struct, kw_only=True):
+class _JoinCell(GroupCell, kw_only=True):
     """A group, named by the record that began it; sides in order of coming."""
 
-    key: Key
-    id: str
     due_us: int
-    born: int = 0
-    sides: list[_Side] = []
+    sides: list[_Side] = msgspec.field(default_factory=list)
 
 
 class Joins(GroupStep[_JoinCell]):

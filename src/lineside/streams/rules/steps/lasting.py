@@ -49,7 +49,7 @@ from lineside.core import Rule
 from lineside.core.plant_rules import HoldStep, RateStep, RepeatStep, Scalar
 from lineside.streams.rules.conditions import compile_conditions, same
 from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, frame_of
-from lineside.streams.rules.keyed_state import NEVER_US, KeyedStep
+from lineside.streams.rules.keyed_state import NEVER_US, Cell, KeyedStep
 
 Key = tuple[Scalar, ...]
 
@@ -62,13 +62,10 @@ class _Look(msgspec.Struct, array_like=True):
     id: str
 
 
-class _RepeatCell(msgspec.Struct, kw_only=True):
+class _RepeatCell(Cell, kw_only=True):
     """The last records of one key, oldest first; ``begun`` is the record that began it, or ""."""
 
-    key: Key
-    due_us: int = NEVER_US
-    born: int = 0
-    looks: list[_Look] = []
+    looks: list[_Look] = msgspec.field(default_factory=list)
     begun: str = ""
     begun_us: int = 0
     since_us: int = 0
@@ -155,14 +152,11 @@ class Repeats(KeyedStep[_RepeatCell]):
         )  # fmt: skip
 
 
-class _RateCell(msgspec.Struct, kw_only=True):
+class _RateCell(Cell, kw_only=True):
     """The last times of one key, oldest first; ``begun_us`` 0: not too many, not too few."""
 
-    key: Key
-    due_us: int = NEVER_US
-    born: int = 0
-    times: list[int] = []
-    ids: list[str] = []
+    times: list[int] = msgspec.field(default_factory=list)
+    ids: list[str] = msgspec.field(default_factory=list)
     begun_us: int = 0
     judged_us: int = 0
     frame: str = ""
@@ -281,12 +275,9 @@ class Rates(KeyedStep[_RateCell]):
         )  # fmt: skip
 
 
-class _HoldCell(msgspec.Struct, kw_only=True):
+class _HoldCell(Cell, kw_only=True):
     """The state of one key; ``told``: an event of its present stretch was given out."""
 
-    key: Key
-    due_us: int = NEVER_US
-    born: int = 0
     value: Scalar = ""
     given: Scalar | None = None
     began_us: int = 0

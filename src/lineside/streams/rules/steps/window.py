@@ -32,34 +32,32 @@ from lineside.streams.rules.conditions import (
     values_of,
 )
 from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, tested_fields
-from lineside.streams.rules.keyed_state import KeyedState, KeyedStep, read_memory
+from lineside.streams.rules.keyed_state import Cell, KeyedState, KeyedStep, read_memory
 
 Key = tuple[Scalar, ...]
 _Name = tuple[Key, int]
 
 
-class _Cell(msgspec.Struct, kw_only=True):
+class _Cell(Cell, kw_only=True):
     """One window of one key, named by its first record.
 
     ``last`` and ``frame`` are of the record that is last in time. ``after`` counts the windows told
     early before this one began: it tells a window that begins again from what was told of it.
     """
 
-    key: Key
     id: str
     start_us: int
     end_us: int
     due_us: int
-    born: int = 0
     after: int = 0
     count: int = 0
     revision: int = 0
     first_us: int
     last_us: int
-    causes: list[str] = []
+    causes: list[str] = msgspec.field(default_factory=list)
     last: str = ""
     frame: str = ""
-    figures: list[Memory] = []
+    figures: list[Memory] = msgspec.field(default_factory=list)
 
     def cause_ids(self) -> tuple[str, ...]:
         """The first records and the last one."""
@@ -68,24 +66,22 @@ class _Cell(msgspec.Struct, kw_only=True):
         return (*self.causes[: MOST_CAUSES - 1], self.last)
 
 
-class _Edge(msgspec.Struct, kw_only=True):
+class _Edge(Cell, kw_only=True):
     """A key for which ``having`` holds, since its window of that name; ``last`` is its newest."""
 
-    key: Key
     name: str
     start_us: int
     end_us: int
     due_us: int
-    born: int = 0
     windows: int = 1
-    values: dict[str, Scalar] = {}
-    causes: list[str] = []
+    values: dict[str, Scalar] = msgspec.field(default_factory=dict)
+    causes: list[str] = msgspec.field(default_factory=list)
 
 
 class _Memory(msgspec.Struct):
     cells: list[_Cell]
     evicted: int = 0
-    edges: list[_Edge] = []
+    edges: list[_Edge] = msgspec.field(default_factory=list)
     edges_evicted: int = 0
 
 
