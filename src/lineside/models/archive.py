@@ -301,33 +301,13 @@ MADE_WITH = ("lineside", "torch", "onnx", "onnxruntime", "numpy", "opencv-python
 """Distributions whose versions decide what a network answers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inside:
-    """The input of a bill of materials.
+def sbom_bytes(manifest: Manifest, *, libraries: Mapping[str, str]) -> bytes:
+    """The document; canonical JSON.
 
-    Attributes:
-        name: of the package.
-        network: name and digest of the ONNX file.
-        weights: where the network's weights came from, in words.
-        weights_licence, data_licence: SPDX identifier or words; "" where nobody said.
-        dataset, data_digest: what it learned from.
+    Args:
+        manifest: of the package.
         libraries: name → version of what made it.
-        original: digest of the package that this is a variant of; "" for none.
     """
-
-    name: str
-    network: tuple[str, Digest]
-    weights: str
-    weights_licence: str
-    data_licence: str
-    dataset: str
-    data_digest: Digest
-    libraries: Mapping[str, str]
-    original: str = ""
-
-
-def sbom_bytes(inside: Inside) -> bytes:
-    """The document; canonical JSON."""
     return encode(
         {
             "bomFormat": "CycloneDX",
@@ -337,14 +317,14 @@ def sbom_bytes(inside: Inside) -> bytes:
                 "component": {
                     "type": "machine-learning-model",
                     "bom-ref": "package",
-                    "name": inside.name,
+                    "name": manifest.name,
                 }
             },
-            "components": [_network(inside), _data(inside), *_libraries(inside.libraries)],
+            "components": [_network(manifest), _data(manifest), *_libraries(libraries)],
             "dependencies": [
                 {
                     "ref": "package",
-                    "dependsOn": ["network", "data", *(f"lib:{n}" for n in inside.libraries)],
+                    "dependsOn": ["network", "data", *(f"lib:{n}" for n in libraries)],
                 }
             ],
         }
@@ -362,28 +342,29 @@ def libraries_here(names: Sequence[str] = MADE_WITH) -> dict[str, str]:
     return found
 
 
-def _network(inside: Inside) -> dict[str, Any]:
-    file, digest = inside.network
+def _network(manifest: Manifest) -> dict[str, Any]:
+    engine, lineage, parity = manifest.engine, manifest.lineage, manifest.parity
     made: dict[str, Any] = {
         "type": "machine-learning-model",
         "bom-ref": "network",
-        "name": file,
-        "description": inside.weights,
-        "hashes": [_hash(digest)],
+        "name": engine.file,
+        "description": lineage.weights,
+        "hashes": [_hash(engine.digest)],
     }
-    if inside.original:
-        made["pedigree"] = {"ancestors": [{"type": "file", "name": inside.original}]}
-    return made | _licensed(inside.weights_licence)
+    if parity is not None and parity.original:
+        made["pedigree"] = {"ancestors": [{"type": "file", "name": parity.original}]}
+    return made | _licensed(lineage.weights_licence)
 
 
-def _data(inside: Inside) -> dict[str, Any]:
+def _data(manifest: Manifest) -> dict[str, Any]:
+    lineage = manifest.lineage
     made: dict[str, Any] = {
         "type": "data",
         "bom-ref": "data",
-        "name": inside.dataset or "unnamed",
-        "hashes": [_hash(inside.data_digest)],
+        "name": lineage.dataset or "unnamed",
+        "hashes": [_hash(lineage.data_digest)],
     }
-    return made | _licensed(inside.data_licence)
+    return made | _licensed(lineage.data_licence)
 
 
 def _libraries(libraries: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -420,17 +401,6 @@ def with_sbom(
         files: of that package.
         libraries: that made it; default: those installed here.
     """
-    lineage = manifest.lineage
-    inside = Inside(
-        name=manifest.name,
-        network=(manifest.engine.file, manifest.engine.digest),
-        weights=lineage.weights,
-        weights_licence=lineage.weights_licence,
-        data_licence=lineage.data_licence,
-        dataset=lineage.dataset,
-        data_digest=lineage.data_digest,
-        libraries=libraries_here() if libraries is None else libraries,
-        original="" if manifest.parity is None else manifest.parity.original,
-    )
+    versions = libraries_here() if libraries is None else libraries
     extended = replace(manifest, targets=manifest.targets or PLATFORMS, sbom_file=SBOM_FILE)
-    return extended, {**files, SBOM_FILE: sbom_bytes(inside)}
+    return extended, {**files, SBOM_FILE: sbom_bytes(manifest, libraries=versions)}

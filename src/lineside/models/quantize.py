@@ -31,41 +31,28 @@ _OPSET = 13  # the first with scales per channel (ONNX, DequantizeLinear-13)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """One convolution as it stands in the file.
-
-    Attributes:
-        place: among the convolutions, from the input on.
-        of: how many there are.
-    """
-
-    name: str
-    place: int
-    of: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
     """A rung: the convolutions that become int8.
 
     Attributes:
         kept: what stays in fp32, in words.
-        takes: whether a layer becomes int8.
+        takes: whether a convolution becomes int8, by its place from the input on and by how many
+            there are.
     """
 
     kept: str
-    takes: Callable[[Layer], bool]
+    takes: Callable[[int, int], bool]
 
 
 LADDER = (
-    Rung(kept="no convolution", takes=lambda layer: True),  # noqa: ARG005  every one
+    Rung(kept="no convolution", takes=lambda place, count: True),  # noqa: ARG005  every one
     Rung(
         kept="the first and the last convolution",
-        takes=lambda layer: 0 < layer.place < layer.of - 1,
+        takes=lambda place, count: 0 < place < count - 1,
     ),
     Rung(
         kept="the first half of the convolutions and the last one",
-        takes=lambda layer: layer.of // 2 <= layer.place < layer.of - 1,
+        takes=lambda place, count: count // 2 <= place < count - 1,
     ),
 )
 
@@ -91,10 +78,10 @@ def rungs_of(network: bytes) -> tuple[Rung, ...]:
         InvalidError: the bytes are no ONNX network.
         MissingExtraError: onnx is not installed.
     """
-    layers = [layer for layer, _ in _layers(_named(network))]
+    layers = _layers(_named(network))
     found: dict[tuple[str, ...], Rung] = {}
     for rung in LADDER:
-        found.setdefault(tuple(layer.name for layer in layers if rung.takes(layer)), rung)
+        found.setdefault(tuple(node.name for node in _chosen(layers, rung)), rung)
     return tuple(rung for names, rung in found.items() if names)
 
 
@@ -117,7 +104,7 @@ def quantise(
         raise InvalidError("no calibration picture", where="data", fix="Name training pictures.")
     model = _named(network)
     found = _layers(model)
-    chosen = [node for layer, node in found if rung.takes(layer)]
+    chosen = _chosen(found, rung)
     if not chosen:
         raise InvalidError(
             f"nothing to quantise when {rung.kept} stays in fp32",
@@ -154,16 +141,16 @@ def _named(network: bytes) -> Any:  # noqa: ANN401  untyped library
     return onnx.shape_inference.infer_shapes(model)
 
 
-def _layers(model: Any) -> list[tuple[Layer, Any]]:  # noqa: ANN401  untyped library
-    """Convolutions with constant weights, and their nodes."""
+def _layers(model: Any) -> list[Any]:  # noqa: ANN401  untyped library
+    """Nodes of the convolutions with constant weights, from the input on."""
     constants = {each.name for each in model.graph.initializer}
-    nodes = [
+    return [
         node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in constants
     ]
-    return [
-        (Layer(name=node.name, place=place, of=len(nodes)), node)
-        for place, node in enumerate(nodes)
-    ]
+
+
+def _chosen(layers: Sequence[Any], rung: Rung) -> list[Any]:
+    return [node for place, node in enumerate(layers) if rung.takes(place, len(layers))]
 
 
 def _with_neighbours(model: Any, chosen: Sequence[Any]) -> list[str]:  # noqa: ANN401  untyped library

@@ -127,7 +127,7 @@ class TaskHead(ABC):
     def answer(self, place: HeadInput) -> HeadOutput:
         """Judge a picture."""
         start_s = self._clock.monotonic()
-        place, reason = self._placed(place)
+        place, reason = self._located(place)
         crops = None if reason else self._prepared(place)
         cut_s = self._clock.monotonic()
         if crops is None:
@@ -158,7 +158,7 @@ class TaskHead(ABC):
         Raises:
             InvalidError: the picture could not be placed, or lacks its template.
         """
-        place, reason = self._placed(place)
+        place, reason = self._located(place)
         if reason:
             raise InvalidError(
                 f"the picture is not placed: {reason}",
@@ -171,7 +171,7 @@ class TaskHead(ABC):
         """(rows, numbers) float32: what ``Golden.logits`` holds of this picture."""
         return probe(*self._maps(self.crops(place)))
 
-    def _placed(self, place: HeadInput) -> tuple[HeadInput, str]:
+    def _located(self, place: HeadInput) -> tuple[HeadInput, str]:
         """The input with the place of its part, and why the part has none."""
         return place, ""
 
@@ -347,7 +347,7 @@ class AnomalyTaskHead(TaskHead):
 
     def heat(self, place: HeadInput) -> Floats | None:
         """Distances in the rule's unit; None where the part is not found."""
-        place, reason = self._placed(place)
+        place, reason = self._located(place)
         if reason:
             return None
         height, width = place.image.shape[:2]
@@ -360,7 +360,7 @@ class AnomalyTaskHead(TaskHead):
             matrix=place.matrix,
         )
 
-    def _placed(self, place: HeadInput) -> tuple[HeadInput, str]:
+    def _located(self, place: HeadInput) -> tuple[HeadInput, str]:
         if self._poses is None:
             return place, ""
         posed = self._poses.find(grey_of(place.image))

@@ -332,19 +332,19 @@ class Surgery:
 
     def _input(self, wanted: WrapInput) -> Any:  # noqa: ANN401  untyped library
         constants = {each.name for each in self._model.graph.initializer}
-        taken = [each for each in self._model.graph.input if each.name not in constants]
-        names = [each.name.removeprefix(PREFIX) for each in taken]
-        if len(taken) != 1 or wanted.name not in ("", names[0]):
+        entry = [each for each in self._model.graph.input if each.name not in constants]
+        names = [each.name.removeprefix(PREFIX) for each in entry]
+        if len(entry) != 1 or wanted.name not in ("", names[0]):
             raise self._error(
                 f"the network takes {', '.join(names) or 'nothing'}",
                 "It must take one picture; name that input in input.name.",
                 part="input.name",
             )
-        self._check_shape(taken[0], wanted)
-        return taken[0]
+        self._check_shape(entry[0], wanted)
+        return entry[0]
 
-    def _check_shape(self, taken: Any, wanted: WrapInput) -> None:  # noqa: ANN401  untyped library
-        shape = [d.dim_value or d.dim_param or "?" for d in taken.type.tensor_type.shape.dim]
+    def _check_shape(self, entry: Any, wanted: WrapInput) -> None:  # noqa: ANN401  untyped library
+        shape = [d.dim_value or d.dim_param or "?" for d in entry.type.tensor_type.shape.dim]
         size = [3, wanted.height_px, wanted.width_px]
         if wanted.layout == "NHWC":
             size = [*size[1:], size[0]]
@@ -498,9 +498,9 @@ def _network_outputs(
     runtime = need("onnxruntime", extra="edge")
     try:
         session = runtime.InferenceSession(network, providers=["CPUExecutionProvider"])
-        (taken,) = session.get_inputs()
-        kind = _KINDS[taken.type]
-        results = session.run(None, {taken.name: values.astype(kind)})
+        (entry,) = session.get_inputs()
+        kind = _KINDS[entry.type]
+        results = session.run(None, {entry.name: values.astype(kind)})
     except KeyError as error:
         raise InvalidError(
             f"the network takes {error}", where=wrapping.name, fix=f"Use {', '.join(_KINDS)}."

@@ -25,6 +25,7 @@ from lineside.vision.geometry import (
     invert,
     resize_matrix,
     rotation_of,
+    rounded,
     scale_of,
     similarity,
 )
@@ -257,7 +258,7 @@ class PoseEstimator:
         start = self._start(grey, found)
         frame = self._frame(grey, start)
         fine = self._refiner.refine(frame, identity())
-        matrix = _rounded_pose(compose(start, fine.matrix))
+        matrix = rounded(compose(start, fine.matrix))
         figures = self._figures(matrix, fine.matrix, correlation=fine.correlation)
         least = self._pose.correlation_min
         if fine.correlation < least:
@@ -348,11 +349,6 @@ def _of_length_one(small: NDArray[np.float32]) -> NDArray[np.float32]:
 def _similarity(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     # Rounded, so that the order in which a processor sums decides nothing.
     return round(float((one.astype(np.float64) * other).sum()), 6)
-
-
-def _rounded_pose(matrix: Matrix) -> Matrix:
-    """To far less than a pixel: the last bits of a sum depend on where arrays lie in memory."""
-    return np.hstack([np.round(matrix[:, :2], 7), np.round(matrix[:, 2:], 4)])
 
 
 def _refused(reason: str, *, figures: RegistrationFigures | None = None) -> Posed:

@@ -39,6 +39,7 @@ from lineside.vision.geometry import (
     invert,
     resize_matrix,
     rotation_of,
+    rounded,
     scale_of,
     scaled,
     share_inside,
@@ -265,8 +266,8 @@ class Refiner:
         edges = edge_strength(grey)
         matrix = start
         for _ in range(_MOST_STEPS):
-            seen, here = self._warped(edges, matrix)
-            step = self._step(seen, here)
+            warped, here = self._warped(edges, matrix)
+            step = self._step(warped, here)
             if step is None:
                 break
             matrix = compose(matrix, invert(self._as_matrix(step)))
@@ -279,11 +280,11 @@ class Refiner:
         return refined if refined.correlation >= coarse.correlation else coarse
 
     def _judged(self, edges: NDArray[np.float32], matrix: Matrix) -> Refined:
-        seen, here = self._warped(edges, matrix)
+        warped, here = self._warped(edges, matrix)
         overlap = float(here.sum() / max(1.0, self._inner.sum()))
         return Refined(
             matrix=matrix,
-            correlation=_correlation(self._edges.ravel(), seen, weight=here),
+            correlation=_correlation(self._edges.ravel(), warped, weight=here),
             overlap=overlap,
         )
 
@@ -302,7 +303,7 @@ class Refiner:
         return warped * here, here
 
     def _step(
-        self, seen: NDArray[np.float32], here: NDArray[np.float32]
+        self, warped: NDArray[np.float32], here: NDArray[np.float32]
     ) -> NDArray[np.float64] | None:
         """One Gauss-Newton step in (scale, turn, x, y), all in px; None where there is none."""
         count = float(here.sum())
@@ -310,7 +311,7 @@ class Refiner:
             return None
         wanted = self._edges.ravel() * here
         wanted -= here * (wanted.sum() / count)
-        found = seen - here * (seen.sum() / count)
+        found = warped - here * (warped.sum() / count)
         gain = float(wanted @ found) / max(float(wanted @ wanted), 1e-9)
         if gain <= 1e-6:
             return None
@@ -592,7 +593,7 @@ class Registrar:
         if reason:
             return _refused(self._figures(coarse, matrix=coarse.matrix, correlation=0.0), reason)
         fine = self._refiner.refine(work, coarse.matrix)
-        matrix = _rounded(fine.matrix)
+        matrix = rounded(fine.matrix)
         figures = self._figures(coarse, matrix=matrix, correlation=fine.correlation)
         reason = self._out_of_range(matrix) or self._unlike(figures, fine.overlap)
         return _refused(figures, reason) if reason else Registered(figures=figures, matrix=matrix)
@@ -643,9 +644,9 @@ class Registrar:
                 x1_px=box.x1_px * self._factor,
                 y1_px=box.y1_px * self._factor,
             )
-            seen = share_inside(transform_box(matrix, small), width_px=width, height_px=height)
-            if seen < self._limits.box_inside_min:
-                return f"a region lies outside the picture: only {seen:.0%} of it is seen"
+            share = share_inside(transform_box(matrix, small), width_px=width, height_px=height)
+            if share < self._limits.box_inside_min:
+                return f"a region lies outside the picture: only {share:.0%} of it is seen"
         return ""
 
     def _unlike(self, figures: RegistrationFigures, overlap: float) -> str:
@@ -693,11 +694,6 @@ class CameraRegistrar:
     def forget(self) -> None:
         """Register the next picture in full, whatever was before."""
         self._still, self._last = None, None
-
-
-def _rounded(matrix: Matrix) -> Matrix:
-    """To far less than a pixel: the last bits of a sum depend on where arrays lie in memory."""
-    return np.hstack([np.round(matrix[:, :2], 7), np.round(matrix[:, 2:], 4)])
 
 
 def _refused(figures: RegistrationFigures, reason: str) -> Registered:
