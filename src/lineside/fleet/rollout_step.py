@@ -87,53 +87,19 @@ class RequestJobs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
-    """The step under way was passed."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Widen:
     """The next step is out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
-    """All have it."""
+class Move:
+    """It comes into another state: a step was passed, it is done, it stops, goes back, is back."""
 
+    to: RolloutState
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
-    """It ends; devices keep what they have."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoBack:
-    """Live evidence speaks against it."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Close:
-    """All are back, or will not be by themselves."""
-
-    why: str
-
-
-Action = Wait | Begin | RequestJobs | Pass | Widen | Finish | Stop | GoBack | Close
-
-_ENDS: Mapping[type[Action], RolloutState] = {
-    Pass: RolloutState.WIDENING,
-    Stop: RolloutState.ABORTED,
-    GoBack: RolloutState.GOING_BACK,
-    Close: RolloutState.ROLLED_BACK,
-}
+Action = Wait | Begin | RequestJobs | Widen | Move
 
 
 def next_step(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
@@ -170,16 +136,14 @@ def apply_action(rollout: Rollout, action: Action, *, now: datetime) -> Rollout:
             return _out(begun, step=_first_of(shares, after=-1), now=now)
         case RequestJobs(devices=devices, back=back, release=release):
             return rollout.asking(devices, back=back, release=release)
-        case Finish(why=why):
-            done = replace(rollout, completed=True)
-            return done.moved(RolloutState.DONE, now=now, by=HUB, why=why)
         case Widen():
             step = _first_of(rollout.shares, after=rollout.step)
             return _out(rollout, step=step, now=now)
-        case Pass() | Stop() | GoBack() | Close():
-            return replace(rollout, settled=False).moved(
-                _ENDS[type(action)], now=now, by=HUB, why=action.why
-            )
+        case Move(to=RolloutState.DONE, why=why):
+            done = replace(rollout, completed=True)
+            return done.moved(RolloutState.DONE, now=now, by=HUB, why=why)
+        case Move(to=to, why=why):
+            return replace(rollout, settled=False).moved(to, now=now, by=HUB, why=why)
         case _:
             assert_never(action)
 
@@ -193,7 +157,7 @@ def _out(rollout: Rollout, *, step: int, now: datetime) -> Rollout:
 
 def _begin(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
     if facts.bad:
-        return Stop(why=f"the version was judged bad since: {facts.bad}")
+        return Move(to=RolloutState.ABORTED, why=f"the version was judged bad since: {facts.bad}")
     if facts.after:
         return Wait(why=f"roll-out {facts.after} of the same inspection comes first")
     if not facts.members:
@@ -209,12 +173,16 @@ def _alarm(rollout: Rollout, facts: RolloutFacts) -> Action | None:
         return wrong
     counts = Counter(str(status) for status in facts.executions.values())
     why = abort_reason(Abort(criteria_list=rollout.plan.abort), JobCounters(counts=counts))
-    return Stop(why=why) if why else None
+    return Move(to=RolloutState.ABORTED, why=why) if why else None
 
 
-def _wrong(rollout: Rollout, facts: RolloutFacts) -> GoBack | None:
+def _wrong(rollout: Rollout, facts: RolloutFacts) -> Move | None:
     found = judge_rollout(rollout, facts)
-    return GoBack(why="; ".join(found.reasons)) if found.verdict is Verdict.GO_BACK else None
+    return (
+        Move(to=RolloutState.GOING_BACK, why="; ".join(found.reasons))
+        if found.verdict is Verdict.GO_BACK
+        else None
+    )
 
 
 def _forward(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
@@ -247,10 +215,15 @@ def _watched(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
         if facts.executions.get(name) is ExecutionStatus.SUCCEEDED
     ]
     if not set(taken) & set(rollout.shares[rollout.step]):
-        return Stop(why=f"no device of step {rollout.step + 1} took the release")
+        return Move(
+            to=RolloutState.ABORTED, why=f"no device of step {rollout.step + 1} took the release"
+        )
     taken = [name for name in taken if name not in facts.elsewhere]
     if not set(taken) & set(rollout.shares[rollout.step]):
-        return Stop(why=f"another package came into use on {_names(sorted(facts.elsewhere))}")
+        return Move(
+            to=RolloutState.ABORTED,
+            why=f"another package came into use on {_names(sorted(facts.elsewhere))}",
+        )
     needed = rollout.plan.limits.frames
     seen = {each.device for each in _evidence(rollout, facts) if each.frames >= needed}
     unseen = [name for name in taken if name not in seen]
@@ -260,8 +233,10 @@ def _watched(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
     if rollout.step_at is not None and now < rollout.step_at + watch:
         return Wait(why=f"step {rollout.step + 1} is watched for {watch}")
     if _first_of(rollout.shares, after=rollout.step) < len(rollout.shares):
-        return Pass(why=f"step {rollout.step + 1} was passed by {_names(taken)}")
-    return Finish(why=f"{len(taken)} of {len(rollout.devices)} devices run it")
+        return Move(
+            to=RolloutState.WIDENING, why=f"step {rollout.step + 1} was passed by {_names(taken)}"
+        )
+    return Move(to=RolloutState.DONE, why=f"{len(taken)} of {len(rollout.devices)} devices run it")
 
 
 def _back(rollout: Rollout, facts: RolloutFacts) -> Action:
@@ -282,7 +257,9 @@ def _back(rollout: Rollout, facts: RolloutFacts) -> Action:
         if facts.back[name] not in (ExecutionStatus.SUCCEEDED, ExecutionStatus.REMOVED)
     ]
     why = f"{len(rollout.asked_back) - len(failed)} of {len(rollout.asked_back)} devices are back"
-    return Close(why=f"{why}; not back: {_names(failed)}" if failed else why)
+    return Move(
+        to=RolloutState.ROLLED_BACK, why=f"{why}; not back: {_names(failed)}" if failed else why
+    )
 
 
 def _evidence(rollout: Rollout, facts: RolloutFacts) -> list[Evidence]:
