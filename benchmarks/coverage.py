@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Policy
 from lineside.training.tasks.classify.features import frozen_engine, normalised
-from lineside.training.tasks.classify.head import Space, class_rule, hold_out
+from lineside.training.tasks.classify.network import Space, class_rule, hold_out
 from lineside.vision import ClassRule, Decision
 from lineside.vision.decide import decide_classes
 

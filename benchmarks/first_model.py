@@ -42,10 +42,8 @@ from lineside.training import Crew, TrainJob, TrainResult, run_job
 from lineside.training.common.backbone import lite0_full
 from lineside.training.common.cache import FeatureCache
 from lineside.training.common.loop import Parallel
-from lineside.training.tasks.classify.features import FeatureReader
-from lineside.training.tasks.classify.head import Space
-from lineside.training.tasks.classify.inputs import InputSpec
-from lineside.training.tasks.classify.network import PER_SCALE, pooled_of
+from lineside.training.tasks.classify.features import FeatureReader, InputSpec
+from lineside.training.tasks.classify.network import PER_SCALE, Space, pooled_of
 from lineside.training.tasks.classify.tuning import Recipe, TrainingSet, tune
 from lineside.vision import decode_picture, encode_jpeg
 

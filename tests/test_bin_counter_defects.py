@@ -130,8 +130,7 @@ def test_defect_4_what_is_watched_in_training_is_never_changed_by_chance(
 
 def test_defect_5_pictures_are_prepared_as_the_trunk_was_and_nothing_moves_with_a_batch() -> None:
     torch = pytest.importorskip("torch")
-    from lineside.training.tasks.count.network import NumberNetwork
-    from lineside.training.tasks.count.numbers import number_prepare
+    from lineside.training.tasks.count.numbers import NumberNetwork, number_prepare
 
     prepare = number_prepare()
     assert (prepare.mean, prepare.scale) == (127.0, 128.0)  # what the trunk was trained with

@@ -9,9 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lineside.models import Package, build_package
+from lineside.training.report.page_parts import curve_plot, section
 from lineside.training.report.page_parts import page as report_page
-from lineside.training.report.page_parts import section
-from lineside.training.report.plots import curve_plot
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
 

@@ -12,26 +12,30 @@ from numpy.typing import NDArray
 from lineside.core import Policy, digest_of
 from lineside.datasets import Sample
 from lineside.training.common.export import onnx_bytes
-from lineside.training.evaluation.inpainting import Inpainter
+from lineside.training.evaluation.baselines import Inpainter
 from lineside.training.tasks.anomaly.choice import (
+    KINDS,
     USABLE_AUROC,
     Candidate,
     ScorerChoice,
     SyntheticBenchmark,
+    perturbed,
 )
-from lineside.training.tasks.anomaly.fitting import (
+from lineside.training.tasks.anomaly.learn import is_good, rule_of
+from lineside.training.tasks.anomaly.scene import CHANNELS
+from lineside.training.tasks.anomaly.scorers import (
     COARSE,
     ContrastPlan,
+    Mahalanobis,
+    MaskedScorer,
+    Scorer,
+    ScorerMean,
     fit_contrast,
     fit_local_neighbours,
     fit_mahalanobis,
     fit_memory,
     map_of,
 )
-from lineside.training.tasks.anomaly.learn import is_good, rule_of
-from lineside.training.tasks.anomaly.patches import CHANNELS
-from lineside.training.tasks.anomaly.perturb import KINDS, perturbed
-from lineside.training.tasks.anomaly.scorers import Mahalanobis, MaskedScorer, Scorer, ScorerMean
 from lineside.training.tasks.contract import Case
 from lineside.vision import (
     HealthFigures,

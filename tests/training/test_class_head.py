@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from lineside.core import Policy
 from lineside.training.common.loop import Parallel
-from lineside.training.tasks.classify import head
-from lineside.training.tasks.classify.head import (
+from lineside.training.tasks.classify import network as head
+from lineside.training.tasks.classify.features import input_specs_for
+from lineside.training.tasks.classify.network import (
     Space,
     choose,
     class_rule,
     hold_out,
     temperature_of,
 )
-from lineside.training.tasks.classify.inputs import input_specs_for
 from lineside.training.tasks.classify.tuning import (
     MIRRORS,
     Recipe,

@@ -12,8 +12,13 @@ from lineside.core import Digest, FrameId, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Metric
 from lineside.training import Case
-from lineside.training.evaluation.baselines import Question, reached, trivial_figures
-from lineside.training.evaluation.inpainting import erased, marked_area
+from lineside.training.evaluation.baselines import (
+    Question,
+    erased,
+    marked_area,
+    reached,
+    trivial_figures,
+)
 from lineside.training.evaluation.shortcuts import (
     ErasedTest,
     ShortcutTests,

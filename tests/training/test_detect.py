@@ -16,10 +16,9 @@ from lineside.testing.trays import tray, tray_folder
 from lineside.training import JobCancelledError, Progress, TrainJob, TrainResult, run_job
 from lineside.training.common.export import limits_of
 from lineside.training.common.loop import MANY, fitted_again, rounds
-from lineside.training.tasks.detect.crops import Piece, draw_piece
-from lineside.training.tasks.detect.held_out import met
-from lineside.training.tasks.detect.scene import OBJECT_PX, Scene, scale_of
-from lineside.training.tasks.detect.targets import targets_of
+from lineside.training.tasks.detect.learn import met
+from lineside.training.tasks.detect.network import targets_of
+from lineside.training.tasks.detect.scene import OBJECT_PX, Piece, Scene, draw_piece, scale_of
 from lineside.vision import DetectRule, HealthFigures, encode_png, open_frame, picture_health
 from lineside.vision.detections import find_objects
 

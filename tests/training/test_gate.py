@@ -8,7 +8,7 @@ from lineside.core import decode_json
 from lineside.models import Metric
 from lineside.training import Evaluation
 from lineside.training.pipeline import Limits, gate_of
-from lineside.training.pipeline.gate import published_report
+from lineside.training.pipeline.definition import published_report
 from lineside.training.tasks.metrics import Confusion
 from lineside.vision.metrics import wilson
 

@@ -4,6 +4,7 @@ import pytest
 from lineside.core import Box, Digest, Inspection, InvalidError, Region, View
 from lineside.datasets import Sample
 from lineside.training.tasks.multilabel.heads import (
+    FEATURES,
     UNKNOWN,
     check_enough,
     distances_of,
@@ -12,7 +13,6 @@ from lineside.training.tasks.multilabel.heads import (
     plan_heads,
     truth_of,
 )
-from lineside.training.tasks.multilabel.network import FEATURES
 
 BOX = Box(x0_px=0.0, y0_px=0.0, x1_px=8.0, y1_px=8.0)
 VIEW = View(width_px=32, height_px=32)

@@ -8,7 +8,7 @@ from lineside.models import OnnxEngine
 from lineside.models.engines import LABEL_OUTPUTS
 from lineside.training.common.backbone import lite0_backbone
 from lineside.training.common.export import onnx_bytes
-from lineside.training.tasks.multilabel.network import (
+from lineside.training.tasks.multilabel.heads import (
     FEATURES,
     POOLED,
     Heads,

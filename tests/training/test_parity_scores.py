@@ -11,7 +11,7 @@ from lineside.core import FrameId, InvalidError, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Manifest
 from lineside.testing.packages import bare_manifest
-from lineside.training.evaluation.parity import paired_loss
+from lineside.training.evaluation.compare import paired_loss
 from lineside.training.tasks.contract import Case
 from lineside.vision import (
     AnomalyAnswer,

@@ -13,24 +13,28 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy, digest_of
 from lineside.datasets import Part, Sample
-from lineside.training.common.feature_bank import distance_to, feature_bank
-from lineside.training.tasks.segment.crops import Draw, cut_piece, plan_epoch
-from lineside.training.tasks.segment.decision import (
+from lineside.training.common.methods import distance_to, feature_bank
+from lineside.training.tasks.segment.fit import drawn_loss, laid_on, picture_loss, pixel_loss
+from lineside.training.tasks.segment.learn import (
     HeldOutMap,
+    hold_out,
+    label_of,
     mask_rule,
     score_of,
     tops_of,
+    warnings_of,
 )
-from lineside.training.tasks.segment.fit import drawn_loss, laid_on, picture_loss, pixel_loss
-from lineside.training.tasks.segment.learn import hold_out, label_of, warnings_of
 from lineside.training.tasks.segment.network import new_unet
 from lineside.training.tasks.segment.training_set import (
     IGNORED,
+    Draw,
     Facts,
     Gallery,
     PreparedPicture,
+    cut_piece,
     facts_of,
     is_defective,
+    plan_epoch,
     prepare_for,
     prepared_picture,
     zoom_for,

@@ -18,8 +18,13 @@ from lineside.training.evaluation.shortcuts import (
     TrivialFigure,
     with_sentences,
 )
-from lineside.training.report.page_parts import history_part, metrics_table, picture_cards
-from lineside.training.report.plots import curve_plot, interval_bar
+from lineside.training.report.page_parts import (
+    curve_plot,
+    history_part,
+    interval_bar,
+    metrics_table,
+    picture_cards,
+)
 from lineside.training.report.task_report import task_page
 from lineside.training.source import leak_warning
 from lineside.training.tasks.metrics import Confusion, Mistake

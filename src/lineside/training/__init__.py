@@ -76,8 +76,13 @@ from lineside.training.source import (
 )
 from lineside.training.tasks import Trained, Work
 from lineside.training.tasks.contract import Case
-from lineside.training.tasks.metrics import Confusion, Mistake, TaskMetrics, judge_all
-from lineside.training.tasks.table import evaluator_for
+from lineside.training.tasks.metrics import (
+    Confusion,
+    Mistake,
+    TaskMetrics,
+    evaluator_for,
+    judge_all,
+)
 from lineside.training.variants import (
     Latency,
     Variant,

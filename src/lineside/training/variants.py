@@ -30,8 +30,8 @@ from lineside.models import (
 )
 from lineside.models.archive import SBOM_FILE, with_sbom
 from lineside.models.quantize import Quantised, Rung, quantise, rungs_of
+from lineside.training.evaluation.compare import metrics_of, paired_loss
 from lineside.training.evaluation.evaluate import training_evidence
-from lineside.training.evaluation.parity import metrics_of, paired_loss
 from lineside.training.report.page_parts import metrics_table, page, section, table, warnings
 from lineside.training.source import Opened, is_labelled
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files

@@ -1,7 +1,19 @@
-"""Numeric methods that several tasks share: Platt scaling and k-center selection."""
+"""Numeric methods that several tasks share: Platt scaling and k-center selection.
+
+Feature bank: standardised features of training pictures, and how far others are from them:
+
+1. A bank holds vectors that lie far apart (k-center), each of one owner: a picture, or its group.
+2. A training picture's own distance is that to the nearest vector of another owner. The unit is
+   the 99th percentile of these distances, so that a picture like them is at about 1 or less.
+3. Networks and fits divide features by ``spread`` before they compare them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 _STEPS = 100
 _LEAST_SLOPE = 1e-3
@@ -53,3 +65,75 @@ def k_center(vectors: NDArray[np.float32], *, count: int) -> NDArray[np.intp]:
         chosen.append(int(nearest.argmax()))
         nearest = np.minimum(nearest, np.linalg.norm(vectors - vectors[chosen[-1]], axis=1))
     return np.array(chosen)
+
+
+_USUAL = 0.99
+_LEAST_UNIT = 1e-6
+_ROWS = 1024
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FeatureBank:
+    """Features that a picture's are compared with.
+
+    Attributes:
+        bank: (k, features) divided by ``spread``.
+        spread: (features,): divides features before they are compared.
+        unit: of the distance.
+        farthest: the training pictures' largest own distance, in that unit; 0 where none has one.
+    """
+
+    bank: Floats
+    spread: Floats
+    unit: float
+    farthest: float
+
+
+def feature_bank(
+    features: NDArray[np.floating],
+    *,
+    spread: NDArray[np.floating],
+    owners: Sequence[object],
+    size: int,
+) -> FeatureBank:
+    """The bank of (n, features), at most ``size`` of them; ``owners`` names whose each is."""
+    vectors = np.asarray(features / spread, np.float32)
+    chosen = k_center(vectors, count=size)
+    numbers = np.unique(np.array(owners), return_inverse=True)[1]
+    own = own_distances(vectors, vectors[chosen], owners=numbers, bank_owners=numbers[chosen])
+    unit = usual_distance(own)
+    return FeatureBank(
+        bank=vectors[chosen],
+        spread=spread.astype(np.float32),
+        unit=unit,
+        farthest=float(own.max()) / unit if len(own) else 0.0,
+    )
+
+
+def own_distances(
+    vectors: Floats, bank: Floats, *, owners: NDArray[np.intp], bank_owners: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Distances to the nearest of the bank that is another owner's, of those that have one."""
+    other = bank.astype(np.float64)
+    lengths, nearest = (other**2).sum(axis=1), np.empty(len(vectors))
+    for start in range(0, len(vectors), _ROWS):
+        rows = slice(start, start + _ROWS)
+        one = vectors[rows].astype(np.float64)
+        squares = (one**2).sum(axis=1)[:, None] + lengths - 2 * one @ other.T
+        apart = np.sqrt(np.maximum(squares, 0.0))
+        apart[owners[rows, None] == bank_owners] = np.inf
+        nearest[rows] = apart.min(axis=1)
+    return nearest[np.isfinite(nearest)]
+
+
+def usual_distance(own: NDArray[np.float64]) -> float:
+    """The unit: the 99th percentile of own distances; 1 where there are none."""
+    return max(float(np.quantile(own, _USUAL)), _LEAST_UNIT) if len(own) else 1.0
+
+
+def distance_to(features: Tensor, *, bank: Tensor, spread: Tensor, unit: Tensor) -> Tensor:
+    """Distances of (n, features), or of (n, 1, features) to banks of their own, in the unit."""
+    apart = (features / spread)[:, None] - bank
+    return apart.square().sum(dim=2).sqrt().amin(dim=1) / unit

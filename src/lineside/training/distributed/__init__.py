@@ -4,10 +4,15 @@ Main names: ``train_on``, ``search_on``, ``score_on``, ``Cluster``. Not here: wh
 searched or scored. Data is read from blobs by every worker; no disk is shared.
 """
 
-from lineside.training.distributed.cluster import Cluster
-from lineside.training.distributed.score import ScoredFrame, ScoreJob, score_here, score_on
-from lineside.training.distributed.train import train_on
-from lineside.training.distributed.tune import search_on
+from lineside.training.distributed.cluster import (
+    Cluster,
+    ScoredFrame,
+    ScoreJob,
+    score_here,
+    score_on,
+    search_on,
+    train_on,
+)
 
 __all__ = [
     "Cluster",

@@ -21,8 +21,13 @@ from lineside.training.evaluation.shortcuts import (
 )
 from lineside.training.source import is_labelled, leak_warning
 from lineside.training.tasks.contract import MAJORITY, MOST_BYTES, Case, Files
-from lineside.training.tasks.metrics import Confusion, Mistake, TaskMetrics, judge_all
-from lineside.training.tasks.table import evaluator_for
+from lineside.training.tasks.metrics import (
+    Confusion,
+    Mistake,
+    TaskMetrics,
+    evaluator_for,
+    judge_all,
+)
 from lineside.vision import Decision, decode_picture, draw_heat, thumbnail
 from lineside.vision.masks import mask_of
 from lineside.vision.metrics import LimitRow, ReliabilityBin

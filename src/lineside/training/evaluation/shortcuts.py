@@ -21,8 +21,15 @@ from numpy.typing import NDArray
 from lineside.core import Clock, Digest
 from lineside.datasets import Sample
 from lineside.models import Metric, Package
-from lineside.training.evaluation.baselines import TOGETHER, Question, reached, trivial_figures
-from lineside.training.evaluation.inpainting import erased, inpainter_of, marked_area
+from lineside.training.evaluation.baselines import (
+    TOGETHER,
+    Question,
+    erased,
+    inpainter_of,
+    marked_area,
+    reached,
+    trivial_figures,
+)
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
 from lineside.training.tasks.metrics import (
     GOOD_NAMES,

@@ -5,8 +5,16 @@ Main names: ``Pipeline``, ``run_pipeline``, ``gate_of``; ``image_classification`
 (``lineside.training.tasks``), the registry (models).
 """
 
-from lineside.training.pipeline.definition import Parameter, Pipeline, Role, Step
-from lineside.training.pipeline.gate import Check, Gate, Limits, gate_of
+from lineside.training.pipeline.definition import (
+    Check,
+    Gate,
+    Limits,
+    Parameter,
+    Pipeline,
+    Role,
+    Step,
+    gate_of,
+)
 from lineside.training.pipeline.running import (
     Outcome,
     PipelineContext,

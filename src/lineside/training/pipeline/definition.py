@@ -1,13 +1,23 @@
-"""Definition of a pipeline: parameters with defaults, steps in order, and the same as JSON."""
+"""Definition of a pipeline: parameters with defaults, steps in order, and the same as JSON.
+
+The gate before registration: what a model has to show, and in which words it is refused:
+
+1. Never accuracy alone: on a set that is mostly good, a constant answer is mostly right.
+2. Of each class the lower end of its recall's interval counts, so few pictures cannot pass by luck.
+3. A model that gives one answer only is refused whatever its figures.
+4. A split that leaks proves nothing: pairs on both sides of it may be at most a fiftieth of the
+   pictures tested.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
-from lineside.core import Fault, InvalidError, Task
+from lineside.core import Fault, InvalidError, Task, encode
 from lineside.core.codec import faults_error
-from lineside.models import Status
+from lineside.models import Metric, Status
+from lineside.training.tasks.metrics import Confusion
 
 Value = str | int | float
 
@@ -211,3 +221,216 @@ def gates() -> tuple[Parameter, ...]:
         Parameter(name="GateRecall", default=0.5, least=0),
         Parameter(name="Seed", default=42, least=0),
     )
+
+
+_RECALL = "recall/"
+_LEAKING_SHARE = 0.02
+
+
+class Evidence(Protocol):
+    """Evidence of a gate: an evaluation, or a report of one."""
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]: ...
+    @property
+    def per_class(self) -> Mapping[str, Metric]: ...
+    @property
+    def confusion(self) -> Mapping[str, Confusion]: ...
+    @property
+    def leaking(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Requirements of a quality gate.
+
+    Attributes:
+        recall: least lower end of every class's recall.
+        least: further figures by name, each with the least value; its lower end must also be
+            above the trivial baseline.
+    """
+
+    recall: float
+    least: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at, in a sentence that holds either way."""
+
+    name: str
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Result of a gate."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Return whether nothing speaks against the model."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def reason(self) -> str:
+        """Everything that speaks against it, in sentences; empty when it passed."""
+        if not self.checks:
+            return "nothing was measured"
+        return "; ".join(check.sentence for check in self.checks if not check.passed)
+
+
+def gate_of(evidence: Evidence, limits: Limits) -> Gate:
+    """Look at everything, also after the first fault."""
+    return Gate(
+        checks=(
+            *_answers(evidence),
+            *_recalls(evidence, limits),
+            *(_figure(evidence, name, least=least) for name, least in limits.least.items()),
+            _leaks(evidence),
+        )
+    )
+
+
+def _answers(evidence: Evidence) -> list[Check]:
+    """Return whether more than one answer is given, where more than one is true."""
+    found = []
+    for name, table in evidence.confusion.items():
+        true = [label for label, row in zip(table.classes, table.rows, strict=True) if sum(row)]
+        said = [
+            label
+            for place, label in enumerate(table.classes)
+            if any(row[place] for row in table.rows)
+        ]
+        if len(true) < 2:
+            continue
+        found.append(
+            Check(
+                name=f"answers/{name}",
+                passed=len(said) > 1,
+                sentence=_one_answer(evidence, table, said),
+            )
+        )
+    return found
+
+
+def _one_answer(evidence: Evidence, table: Confusion, said: list[str]) -> str:
+    if len(said) > 1:
+        return f"the model gives {len(said)} different answers"
+    if not said:
+        return "the model answers nothing: every picture is unsure"
+    label, total = said[0], sum(sum(row) for row in table.rows)
+    share = sum(table.rows[table.classes.index(label)])
+    accuracy = evidence.metrics.get("accuracy")
+    told = f"; its accuracy of {accuracy.value:.3f} is no more than that" if accuracy else ""
+    return (
+        f"the model predicts one class only: it always answers {label}, and {share} of {total} "
+        f"pictures are {label}, so saying so without looking is right for {share / total:.3f} of "
+        f"them{told}"
+    )
+
+
+def _recalls(evidence: Evidence, limits: Limits) -> list[Check]:
+    recalls = {
+        name.removeprefix(_RECALL): metric
+        for name, metric in evidence.per_class.items()
+        if name.startswith(_RECALL)
+    }
+    if not recalls:
+        return [Check(name="recall", passed=False, sentence="no class's recall was measured")]
+    return [
+        Check(
+            name=f"recall/{label}",
+            passed=metric.n > 0 and metric.low >= limits.recall,
+            sentence=f"recall of {label} is {metric.value:.3f} ({metric.low:.3f} to "
+            f"{metric.high:.3f}, n {metric.n}); {limits.recall:.3f} is asked of the lower end",
+        )
+        for label, metric in recalls.items()
+    ]
+
+
+def _figure(evidence: Evidence, name: str, *, least: float) -> Check:
+    metric = evidence.metrics.get(name)
+    if metric is None:
+        return Check(name=name, passed=False, sentence=f"{name} was not measured")
+    passed = metric.value >= least and metric.low > metric.baseline
+    return Check(
+        name=name,
+        passed=passed,
+        sentence=f"{name} is {metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f}, "
+        f"n {metric.n}); {least:.3f} is asked, and a lower end above the trivial "
+        f"{metric.baseline:.3f}",
+    )
+
+
+def _leaks(evidence: Evidence) -> Check:
+    tested = max((metric.n for metric in evidence.metrics.values()), default=0)
+    return Check(
+        name="leaks",
+        passed=evidence.leaking <= _LEAKING_SHARE * tested,
+        sentence=f"{evidence.leaking} pairs of pictures stand on both sides of the split, of "
+        f"{tested} pictures tested",
+    )
+
+
+_DEVIATIONS = 2 * 1.959963984540054
+_NAMES = {"normal": "good", "anomalous": "bad"}
+
+Scores = dict[str, float]
+
+
+def published_report(found: Evidence) -> bytes:
+    """Accuracy, weighted recall, precision and F1, and a row per class."""
+    table = next(iter(found.confusion.values()), Confusion(classes=(), rows=()))
+    classes = _classes(table)
+    total = sum(row["support"] for row in classes.values()) or 1.0
+    weighted = {
+        name: sum(row[name] * row["support"] for row in classes.values()) / total
+        for name in ("precision", "recall", "f1-score")
+    }
+    macro = {
+        name: sum(row[name] for row in classes.values()) / (len(classes) or 1) for name in weighted
+    }
+    accuracy = found.metrics.get("accuracy")
+    right = accuracy.value if accuracy else weighted["recall"]
+    deviation = (accuracy.high - accuracy.low) / _DEVIATIONS if accuracy else 0.0
+    named: Mapping[str, float] = {
+        "accuracy": right,
+        "weighted_recall": weighted["recall"],
+        "weighted_precision": weighted["precision"],
+        "weighted_f1": weighted["f1-score"],
+    }
+    return encode(
+        {
+            "multiclass_classification_metrics": {
+                name: {"value": value, "standard_deviation": deviation}
+                for name, value in named.items()
+            },
+            "classification_report": {
+                **classes,
+                "accuracy": right,
+                "macro avg": {**macro, "support": total},
+                "weighted avg": {**weighted, "support": total},
+            },
+        }
+    )
+
+
+def _classes(table: Confusion) -> dict[str, Scores]:
+    found = {}
+    for place, label in enumerate(table.classes):
+        hit = table.rows[place][place]
+        support = sum(table.rows[place])
+        said = sum(row[place] for row in table.rows)
+        precision = hit / said if said else 0.0
+        recall = hit / support if support else 0.0
+        both = precision + recall
+        found[_NAMES.get(label, label)] = {
+            "precision": precision,
+            "recall": recall,
+            "f1-score": 2 * precision * recall / both if both else 0.0,
+            "support": float(support),
+        }
+    return found

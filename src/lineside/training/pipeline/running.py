@@ -30,8 +30,18 @@ from lineside.core import (
 from lineside.models import ModelVersions, Package, Status
 from lineside.training.evaluation.evaluate import evaluate
 from lineside.training.job import REPORT_FILE, JobCancelledError, Tell, TrainJob
-from lineside.training.pipeline.definition import EXPIRE_AFTER_DAYS, Pipeline, Role, Step, Value
-from lineside.training.pipeline.gate import Check, Gate, Limits, gate_of, published_report
+from lineside.training.pipeline.definition import (
+    EXPIRE_AFTER_DAYS,
+    Check,
+    Gate,
+    Limits,
+    Pipeline,
+    Role,
+    Step,
+    Value,
+    gate_of,
+    published_report,
+)
 from lineside.training.pipeline.preparing import (
     ANOMALOUS,
     NORMAL,

@@ -3,8 +3,14 @@
 Main names: ``Space``, ``read_space``, ``search``, ``SearchResult``. Not here: training itself.
 """
 
-from lineside.training.search.space import Parameter, Space, read_space
-from lineside.training.search.study import search
-from lineside.training.search.trial import Bench, SearchResult, TrialRecord
+from lineside.training.search.study import (
+    Bench,
+    Parameter,
+    SearchResult,
+    Space,
+    TrialRecord,
+    read_space,
+    search,
+)
 
 __all__ = ["Bench", "Parameter", "SearchResult", "Space", "TrialRecord", "read_space", "search"]

@@ -4,14 +4,291 @@
    the same settings, and its training goes on in its own folder.
 2. Seeded by the trial's number, so that a study that was stopped asks for no settings twice.
 3. A training that is worse than the median of the others at the same epoch is stopped.
+
+The space of a search: a TOML file that Optuna and Ray Tune read alike.
+
+    schema = "lineside.search-space/1"
+    objective = "validation_loss"      # the smallest of its epochs
+    trials = 6
+
+    [[parameter]]
+    name = "learning_rate"
+    low = 0.001
+    high = 0.01
+    log = true
+
+    [[parameter]]
+    name = "batch_size"
+    choices = [32, 64]
+
+An objective is what a learner watched on pictures that it did not fit to, without augmentation.
+Figures of the test part are no objective: what is chosen by them can no longer be measured on them.
+
+One trial: a training with some settings, told apart from others by these settings alone.
+
+A trial's folder is named by its settings, so that a search that was killed goes on with the very
+training that was under way.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
 
-from lineside.core import InvalidError, encode, need, replace_durably
-from lineside.training.search.space import Parameter, Space
-from lineside.training.search.trial import Bench, SearchResult, TrialRecord, run_trial
+from lineside.core import (
+    Clock,
+    Digest,
+    InvalidError,
+    NotFoundError,
+    decode,
+    decode_json,
+    decode_toml,
+    digest_of,
+    encode,
+    need,
+    replace_durably,
+)
+from lineside.core.codec import refuse, unless
+from lineside.training.job import JobCancelledError, Progress, TrainJob
+from lineside.training.run import Crew, run_job
+from lineside.training.tasks import check_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """One training of a search.
+
+    Attributes:
+        state: ``done``, ``stopped`` (worse than most at the same epoch) or ``failed``.
+        value: of the objective; None where there is none.
+        package: digest of what was trained; None unless done.
+        history: per epoch what was watched.
+    """
+
+    number: int
+    state: str
+    params: Mapping[str, float]
+    value: float | None
+    seconds: float
+    package: Digest | None = None
+    history: Sequence[Mapping[str, float]] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """Every trial of a study, in order, and the best of those that are done."""
+
+    objective: str
+    direction: str
+    trials: tuple[TrialRecord, ...]
+    best: TrialRecord | None
+
+
+Watcher = Callable[[int, Mapping[str, float]], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One hyper-parameter: a range, or choices.
+
+    Attributes:
+        name: as the learner calls it: ``learning_rate``, ``batch_size``, ``epochs``, ….
+        low, high: both inside the range.
+        whole: whole numbers alone.
+        log: drawn evenly on a logarithmic scale.
+        choices: numbers to choose from, instead of a range.
+    """
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    whole: bool = False
+    log: bool = False
+    choices: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        ranged = self.low is not None and self.high is not None and self.low <= self.high
+        positive = self.low is not None and self.low > 0
+        refuse(
+            self,
+            unless(
+                ranged != bool(self.choices),
+                expected="a range with low <= high, or choices",
+                fix="Write low and high, or choices.",
+            ),
+            unless(
+                not self.log or positive, key="low", value=self.low,
+                expected="above 0 where log is true", fix="Raise low, or drop log.",
+            ),
+        )  # fmt: skip
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """(low, high) of a parameter that is one."""
+        if self.low is None or self.high is None:
+            raise InvalidError(f"{self.name} has no range", fix="Use its choices.")
+        return self.low, self.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """Search space and objective.
+
+    Attributes:
+        objective: of a training's history.
+        direction: whether the least or the greatest of it is best.
+        trials: how many trainings by default.
+        prune: whether a training may be stopped that is worse than most at the same epoch.
+    """
+
+    parameter: tuple[Parameter, ...]
+    objective: str = "validation_loss"
+    direction: Literal["minimize", "maximize"] = "minimize"
+    trials: int = 6
+    prune: bool = True
+    schema: Literal["lineside.search-space/1"] = "lineside.search-space/1"
+
+    def __post_init__(self) -> None:
+        names = [one.name for one in self.parameter]
+        refuse(
+            self,
+            unless(
+                names and len(set(names)) == len(names), key="parameter", value=names,
+                expected="parameters of different names", fix="Name each once.",
+            ),
+            unless(
+                self.trials >= 1, key="trials", value=self.trials,
+                expected="1 or more", fix="Write trials = 6.",
+            ),
+        )  # fmt: skip
+
+    def best(self, values: list[float]) -> float:
+        """Of a training's epochs, or of several trainings."""
+        return min(values) if self.direction == "minimize" else max(values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Where trials are trained.
+
+    Attributes:
+        job: without the settings that are searched.
+        folder: of the study; trials stand in ``trials/`` below it.
+
+    Raises:
+        InvalidError: the space has a parameter that the task's learner would pass over.
+    """
+
+    job: TrainJob
+    space: Space
+    folder: Path
+    clock: Clock
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    records_url: str = ""
+    blobs_url: str = ""
+
+    def __post_init__(self) -> None:
+        searched = [parameter.name for parameter in self.space.parameter]
+        check_settings((*self.job.settings, *searched), self.job.inspection.task)
+
+
+def trial_folder(folder: Path, params: Mapping[str, float]) -> Path:
+    """Where the training with these settings stands."""
+    key = digest_of(encode({name: float(value) for name, value in sorted(params.items())}))
+    return folder / "trials" / key.removeprefix("sha256:")[:16]
+
+
+def run_trial(
+    bench: Bench, params: Mapping[str, float], *, number: int, go_on: Watcher
+) -> TrialRecord:
+    """Train with some settings.
+
+    Args:
+        bench: the study's.
+        params: the settings.
+        number: of the trial in its study.
+        go_on: told of each epoch; False stops the training.
+
+    Raises:
+        JobCancelledError: the search itself was cancelled.
+        InvalidError: the data cannot teach this task, or the learner does not watch the objective.
+    """
+    started_s = bench.clock.monotonic()
+    history: list[dict[str, float]] = []
+    record = TrialRecord(number=number, state="stopped", params=params, value=None, seconds=0.0)
+
+    def watch(epoch: int, figures: Mapping[str, float]) -> bool:
+        history.append({"epoch": float(epoch), **figures})
+        return go_on(epoch, figures)
+
+    try:
+        result = run_job(
+            replace(bench.job, settings={**bench.job.settings, **params}),
+            folder=trial_folder(bench.folder, params),
+            progress=_ignore,
+            cancelled=bench.cancelled,
+            clock=bench.clock,
+            records_url=bench.records_url,
+            blobs_url=bench.blobs_url,
+            crew=Crew(watcher=watch),
+        )
+    except JobCancelledError:
+        if bench.cancelled.is_set():
+            raise
+    else:
+        history = _history(result.report)
+        record = replace(record, state="done", package=result.digest)
+    return replace(
+        record,
+        value=_value(history, bench.space) if record.state == "done" or history else None,
+        seconds=round(bench.clock.monotonic() - started_s, 3),
+        history=tuple(history),
+    )
+
+
+def _ignore(progress: Progress) -> None:
+    """A search shows trials, not their steps."""
+
+
+def _history(report: bytes) -> list[dict[str, float]]:
+    """Of the whole training: of one that went on, the epochs before as well."""
+    document = decode_json(report, where="report")
+    told = document.get("history", []) if isinstance(document, dict) else []
+    return [dict(row) for row in told] if isinstance(told, list) else []
+
+
+def _value(history: list[dict[str, float]], space: Space) -> float:
+    values = [row[space.objective] for row in history if space.objective in row]
+    if not values:
+        watched = sorted({name for row in history for name in row} - {"epoch"})
+        raise InvalidError(
+            f"this training does not watch {space.objective!r}",
+            where="objective",
+            fix=f"Watched: {', '.join(watched) or 'nothing'}.",
+        )
+    return space.best(values)
+
+
+SPACE_SCHEMA = "lineside.search-space/1"
+
+
+def read_space(path: Path) -> Space:
+    """Read a space file.
+
+    Raises:
+        NotFoundError: no such file.
+        InvalidError: every fault at once.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise NotFoundError(
+            f"cannot read the space: {error.strerror}", where=str(path), fix="Name a TOML file."
+        ) from error
+    return decode(Space, decode_toml(raw, where=str(path)), where=str(path))
+
 
 JOURNAL, RESULT, _NAME = "study.journal", "study.json", "lineside"
 _KEPT = "record"

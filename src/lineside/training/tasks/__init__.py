@@ -5,6 +5,6 @@ training ends with (``lineside.training.run``).
 """
 
 from lineside.training.tasks.contract import Learner, Trained, Work
-from lineside.training.tasks.table import SETTINGS, check_settings, learner_for
+from lineside.training.tasks.metrics import SETTINGS, check_settings, learner_for
 
 __all__ = ["SETTINGS", "Learner", "Trained", "Work", "check_settings", "learner_for"]

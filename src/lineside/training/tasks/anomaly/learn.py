@@ -20,10 +20,14 @@ from lineside.training.tasks.anomaly.choice import (
     SyntheticBenchmark,
     choose,
 )
-from lineside.training.tasks.anomaly.network import AnomalyNetwork
-from lineside.training.tasks.anomaly.patches import STRIDE_PX, PatchExtractor, patches_of
-from lineside.training.tasks.anomaly.scene import Scene, scene_of
-from lineside.training.tasks.anomaly.scorers import ScaledScorer
+from lineside.training.tasks.anomaly.scene import (
+    STRIDE_PX,
+    PatchExtractor,
+    Scene,
+    patches_of,
+    scene_of,
+)
+from lineside.training.tasks.anomaly.scorers import AnomalyNetwork, ScaledScorer
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.metrics import GOOD_NAMES
 from lineside.vision import AnomalyRule, prepare

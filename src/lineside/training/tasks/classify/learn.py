@@ -21,11 +21,20 @@ from lineside.models.engines import LABEL_OUTPUTS
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache
 from lineside.training.common.export import export, limits_of
-from lineside.training.common.feature_bank import FeatureBank, feature_bank
+from lineside.training.common.methods import FeatureBank, feature_bank
 from lineside.training.job import Steps, TrainJob
-from lineside.training.tasks.classify.features import FeatureReader, pooled_by
-from lineside.training.tasks.classify.head import (
+from lineside.training.tasks.classify.features import (
+    FeatureReader,
+    InputSpec,
+    input_specs_for,
+    pooled_by,
+)
+from lineside.training.tasks.classify.network import (
+    MEANS,
     Classes,
+    ClassHead,
+    ClassNetwork,
+    Floats,
     HeldOutLogits,
     Linear,
     Numbers,
@@ -35,16 +44,14 @@ from lineside.training.tasks.classify.head import (
     hold_out,
     standard,
 )
-from lineside.training.tasks.classify.inputs import InputSpec, input_specs_for
-from lineside.training.tasks.classify.network import MEANS, ClassHead, ClassNetwork, Floats
-from lineside.training.tasks.classify.trial import (
+from lineside.training.tasks.classify.tuning import (
     Inputs,
+    Recipe,
     TuningContext,
     TuningTask,
     try_tuning,
     worth_trying,
 )
-from lineside.training.tasks.classify.tuning import Recipe
 from lineside.training.tasks.contract import Trained, Work
 from lineside.vision import ClassRule, Decision, HealthFigures, prepare
 from lineside.vision.decide import decide_classes

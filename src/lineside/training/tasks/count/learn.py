@@ -21,8 +21,12 @@ from lineside.training.tasks.count.numbers import (
     number_rule,
     usual_steps,
 )
-from lineside.training.tasks.detect.held_out import HeldOutPicture, chances_of
-from lineside.training.tasks.detect.learn import marked_samples, train_objects
+from lineside.training.tasks.detect.learn import (
+    HeldOutPicture,
+    chances_of,
+    marked_samples,
+    train_objects,
+)
 from lineside.vision import CountRule, DetectRule, picture_health
 from lineside.vision.detections import LEAST_CHANCE, doubt_of
 from lineside.vision.metrics import conformal_cut

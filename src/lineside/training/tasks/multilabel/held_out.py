@@ -2,6 +2,17 @@
 
 Heads for a fold are fitted to the other folds. Its rules are made from the held-out answers of the
 other folds, so that neither heads nor cuts have seen the picture they are judged on.
+
+From held-out logits to a rule: calibration, cut, unsure band, and how little few pictures allow:
+
+1. Probability: Platt scaling (Platt 1999, with its smoothed targets), never falling with the logit,
+   clamped to [floor, 1 - floor] with floor = 1 / (n + 2), n pictures of the rarer side.
+2. Cut: the cheapest of the limit table on held-out answers, by the policy's costs.
+3. Band: class-conditional conformal quantiles at the policy's error rate, never below 1 / (n + 1).
+   Where held-out answers of the two sides overlap, everything that could be either is unsure.
+4. Where they do not overlap, the gap between them holds no evidence. A new light moves scores into
+   it, so it is divided at the cut, and only its middle (``GAP_UNSURE`` of it) is unsure. Cuts
+   inside the gap keep the conformal rate of both sides.
 """
 
 import hashlib
@@ -14,21 +25,165 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Policy, encode
+from lineside.training.common.methods import platt
 from lineside.training.job import load_arrays, save_arrays
-from lineside.training.tasks.multilabel.calibrate import rules_for
 from lineside.training.tasks.multilabel.features import PictureFeatures
 from lineside.training.tasks.multilabel.heads import (
     UNKNOWN,
     HeadPlan,
+    Output,
     Truth,
     distances_of,
     fit_heads,
     logits_of,
 )
-from lineside.vision import LabelAnswer
+from lineside.vision import LabelAnswer, LabelRule
 from lineside.vision.decide import decide
+from lineside.vision.metrics import LimitRow, cheapest_cut, limit_table, unsure_band
 
 Floats = NDArray[np.float32]
+
+GAP_UNSURE = 0.1
+_LONGEST_TABLE = 101
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores:
+    """Held-out answers of one output, pooled over the rows that share its head.
+
+    Attributes:
+        logit: (n,) float64.
+        truth: (n,) bool.
+        picture: (n,) number of the picture each answer is of.
+    """
+
+    logit: Numbers
+    truth: NDArray[np.bool_]
+    picture: NDArray[np.intp]
+
+    def pictures(self, *, holding: bool) -> int:
+        """Different pictures with at least one answer of that side."""
+        return len(np.unique(self.picture[self.truth == holding]))
+
+
+def rules_for(
+    plan: HeadPlan, logits: Floats, *, truth: Truth, policy: Policy, pictures: Sequence[int]
+) -> tuple[LabelRule, ...]:
+    """One rule per output, in the plan's order.
+
+    Args:
+        plan: the heads.
+        logits: (pictures, regions, outputs) held out.
+        truth: of the same shape.
+        policy: error rate and costs.
+        pictures: which of them may be used.
+    """
+    chosen = list(pictures)
+    shared = {row: head for head in plan.heads for row in head.rows}
+    made: dict[tuple[tuple[int, ...], int], LabelRule] = {}
+    rules = []
+    for output in plan.outputs:
+        key = (shared[output.row].rows, output.place)
+        if key not in made:
+            scores = _scores(logits[chosen], truth[chosen], rows=key[0], place=output.place)
+            made[key] = _rule(output, scores, policy=policy)
+        rules.append(_named(made[key], output))
+    return tuple(rules)
+
+
+def _scores(logits: Floats, truth: Truth, *, rows: tuple[int, ...], place: int) -> Scores:
+    values, said = logits[:, list(rows), place], truth[:, list(rows), place]
+    owner = np.repeat(np.arange(len(values))[:, None], len(rows), axis=1)
+    judged = said != UNKNOWN
+    return Scores(
+        logit=values[judged].astype(np.float64), truth=said[judged] == 1, picture=owner[judged]
+    )
+
+
+def _named(rule: LabelRule, output: Output) -> LabelRule:
+    return LabelRule(
+        name=output.name,
+        region=output.region,
+        label=output.label,
+        output=output.place,
+        slope=rule.slope,
+        offset=rule.offset,
+        floor=rule.floor,
+        low=rule.low,
+        high=rule.high,
+        error_rate=rule.error_rate,
+        calibration_pictures=rule.calibration_pictures,
+        limits=rule.limits,
+    )
+
+
+def _rule(output: Output, scores: Scores, *, policy: Policy) -> LabelRule:
+    ups, downs = scores.pictures(holding=True), scores.pictures(holding=False)
+    rarer = min(ups, downs)
+    floor = 1.0 / (rarer + 2)
+    rate = max(policy.error_rate, 1.0 / (rarer + 1))
+    if not rarer:
+        # Nothing was held out on one side: no cut can be defended, every answer is unsure.
+        slope, offset, low, high = 1.0, 0.0, 0.0, 1.0
+        table: tuple[LimitRow, ...] = ()
+    else:
+        slope, offset = platt(scores.logit, scores.truth)
+        chance = _chance(scores.logit, slope, offset, floor=floor)
+        table = limit_table(
+            scores.truth,
+            chance,
+            escape_cost=policy.escape_cost,
+            over_reject_cost=policy.over_reject_cost,
+        )
+        cut = cheapest_cut(table)
+        band = unsure_band(scores.truth, chance, error_rate=min(rate, 0.5), cut=cut)
+        low, high = band.low, band.high
+        if low == high:
+            low, high = _middle_of_gap(scores.truth, chance, rate=rate, cut=low)
+    return LabelRule(
+        name=output.name,
+        region=output.region,
+        label=output.label,
+        output=output.place,
+        slope=slope,
+        offset=offset,
+        floor=floor,
+        low=low,
+        high=high,
+        error_rate=rate,
+        calibration_pictures=len(np.unique(scores.picture)),
+        limits=_thinned(table),
+    )
+
+
+def _chance(logit: Numbers, slope: float, offset: float, *, floor: float) -> Numbers:
+    score = np.clip(slope * logit + offset, -60.0, 60.0)
+    return np.asarray(np.clip(1.0 / (1.0 + np.exp(-score)), floor, 1.0 - floor))
+
+
+def _middle_of_gap(
+    truth: NDArray[np.bool_], chance: Numbers, *, rate: float, cut: float
+) -> tuple[float, float]:
+    """The unsure middle of the gap between the two sides' conformal quantiles."""
+    ups, downs = np.sort(chance[truth]), np.sort(chance[~truth])[::-1]
+    lowest, highest = (float(side[_spared(len(side), rate)]) for side in (ups, downs))
+    reach = GAP_UNSURE / 2 * max(lowest - highest, 0.0)
+    return max(cut - reach, min(cut, highest)), min(cut + reach, max(cut, lowest))
+
+
+def _spared(count: int, rate: float) -> int:
+    """Place of the conformal quantile among sorted scores, the strangest first."""
+    return min(count - 1, max(0, int(rate * (count + 1) + 1e-9) - 1))
+
+
+def _thinned(table: tuple[LimitRow, ...]) -> tuple[LimitRow, ...]:
+    """At most 101 rows of a limit table, its ends kept."""
+    if len(table) <= _LONGEST_TABLE:
+        return table
+    places = np.unique(np.linspace(0, len(table) - 1, _LONGEST_TABLE).round().astype(int))
+    return tuple(table[place] for place in places)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -30,10 +30,17 @@ from lineside.training.job import TrainJob
 from lineside.training.source import LeakSearch
 from lineside.training.tasks.contract import MAJORITY, Case, Trained, Work
 from lineside.training.tasks.metrics import share
-from lineside.training.tasks.multilabel.calibrate import rules_for
-from lineside.training.tasks.multilabel.features import FeatureExtractor, PictureFeatures
+from lineside.training.tasks.multilabel.features import (
+    FeatureExtractor,
+    PictureFeatures,
+    Reference,
+    choose_reference,
+)
 from lineside.training.tasks.multilabel.heads import (
+    Floats,
     HeadPlan,
+    Heads,
+    RegionNetwork,
     Truth,
     check_enough,
     fit_heads,
@@ -46,6 +53,7 @@ from lineside.training.tasks.multilabel.held_out import (
     FoldDone,
     cross_validate,
     held_out_labels,
+    rules_for,
 )
 from lineside.training.tasks.multilabel.metrics import (
     AnsweredPicture,
@@ -55,8 +63,6 @@ from lineside.training.tasks.multilabel.metrics import (
     figures,
     majority_of,
 )
-from lineside.training.tasks.multilabel.network import Floats, Heads, RegionNetwork
-from lineside.training.tasks.multilabel.reference import Reference, choose_reference
 from lineside.vision import (
     FrameRef,
     LabelAnswer,

@@ -21,9 +21,16 @@ from torch import Tensor, nn
 from lineside.core import InvalidError
 from lineside.training.common.loop import Parallel
 from lineside.training.job import Steps, load_arrays, save_arrays
-from lineside.training.tasks.segment.crops import Draw, Piece, cut_piece, plan_epoch
 from lineside.training.tasks.segment.network import MULTIPLE_PX, UNet, new_unet
-from lineside.training.tasks.segment.training_set import IGNORED, Facts, Show
+from lineside.training.tasks.segment.training_set import (
+    IGNORED,
+    Draw,
+    Facts,
+    Piece,
+    Show,
+    cut_piece,
+    plan_epoch,
+)
 from lineside.vision import Prepare
 from lineside.vision.metrics import f1_of, pixel_counts
 from lineside.vision.prepare import normalise

@@ -28,7 +28,7 @@ from lineside.training.common.backbone import (
     channels_last,
     lite0_full,
 )
-from lineside.training.common.feature_bank import FeatureBank, distance_to
+from lineside.training.common.methods import FeatureBank, distance_to
 
 STRIDE_PX = 2
 MULTIPLE_PX = 32
