@@ -26,15 +26,10 @@ from measure import RESULTS, write
 
 from lineside.core import SystemClock, to_plain
 from lineside.models import Metric, Package
-from lineside.training import (
-    Case,
-    Labelled,
-    TaskMetrics,
-    evaluator_for,
-    judge_all,
-    open_labelled,
-    training_evidence,
-)
+from lineside.training import Labelled, open_labelled
+from lineside.training.evaluation.evaluate import training_evidence
+from lineside.training.tasks.contract import Case
+from lineside.training.tasks.metrics import TaskMetrics, evaluator_for, judge_all
 from lineside.vision import Decision
 from lineside.vision.metrics import wilson
 

@@ -196,7 +196,7 @@ def test_defect_7_the_test_part_is_handed_to_no_learner(tmp_path: Path) -> None:
 def test_defect_10_a_search_keeps_numbers_as_numbers() -> None:
     pytest.importorskip("torch")
     from lineside.core import decode, to_plain
-    from lineside.training import TrialRecord
+    from lineside.training.search.study import TrialRecord
 
     trial = TrialRecord(
         number=0, state="done", params={"batch_size": 32}, value=1.3, seconds=2.0,

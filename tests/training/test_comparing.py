@@ -13,7 +13,8 @@ from lineside.datasets import FreezePlan, Library, Part
 from lineside.models import Comparison, Package, build_package
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
-from lineside.training import Machine, Unseen, compare, unseen_of
+from lineside.training import Machine, compare, unseen_of
+from lineside.training.evaluation.compare import Unseen
 from lineside.training.evaluation.evaluate import TRAINING_FILE, TrainingEvidence
 from tests.training.test_evaluated_packages import CONSTANT, METER, Surface, packed
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from lineside.core import Digest, FrameId, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Metric
-from lineside.training import Case
 from lineside.training.evaluation.baselines import (
     Question,
     erased,
@@ -29,6 +28,7 @@ from lineside.training.evaluation.shortcuts import (
     gain_normaliser,
     questions_of,
 )
+from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import is_defective
 from lineside.vision import (
     AnomalyAnswer,

@@ -19,8 +19,9 @@ from lineside.models import (
 )
 from lineside.testing.clock import FakeClock
 from lineside.testing.packages import bare_manifest
-from lineside.training import Evaluation, Opened, evaluate, exact_only
+from lineside.training import Evaluation, Opened, evaluate
 from lineside.training.pipeline import Limits, gate_of
+from lineside.training.report.task_report import exact_only
 from lineside.vision import ClassRule, Crop, Prepare, encode_png
 
 LABELS = ("anomalous", "normal")

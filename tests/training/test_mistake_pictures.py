@@ -6,8 +6,8 @@ import numpy as np
 
 from lineside.core import digest_of
 from lineside.datasets import Marked, Sample
-from lineside.training import Case
 from lineside.training.evaluation.evaluate import mistake_pictures
+from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import Mistake
 from lineside.vision import (
     AnomalyAnswer,

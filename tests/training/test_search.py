@@ -13,14 +13,8 @@ import numpy as np
 import pytest
 
 from lineside.core import Inspection, InvalidError, SystemClock, Task
-from lineside.training import (
-    Bench,
-    JobCancelledError,
-    Parameter,
-    Space,
-    TrainJob,
-    search,
-)
+from lineside.training import Bench, JobCancelledError, TrainJob, search
+from lineside.training.search.study import Parameter, Space
 from lineside.vision import encode_png
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, NotFoundError
-from lineside.training import Parameter, Space, read_space
+from lineside.training import read_space
+from lineside.training.search.study import Parameter, Space
 
 WHOLE = """
 schema = "lineside.search-space/1"

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from lineside.core import Digest, decode, encode
 from lineside.datasets import Leak, Skipped
 from lineside.models import Metric
-from lineside.training import TaskReport
 from lineside.training.evaluation.shortcuts import (
     ErasedTest,
     ShortcutTests,
@@ -25,7 +24,7 @@ from lineside.training.report.page_parts import (
     metrics_table,
     picture_cards,
 )
-from lineside.training.report.task_report import task_page
+from lineside.training.report.task_report import TaskReport, task_page
 from lineside.training.source import leak_warning
 from lineside.training.tasks.metrics import Confusion, Mistake
 from lineside.vision.metrics import LimitRow, ReliabilityBin

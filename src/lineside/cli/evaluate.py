@@ -43,16 +43,15 @@ def evaluate(
 ) -> None:
     """Measure a package on labelled pictures; refuses the very files it was trained on."""
     from lineside.models import Package
-    from lineside.training import (
-        Labelled,
+    from lineside.training import Labelled, open_labelled
+    from lineside.training import evaluate as measure
+    from lineside.training.report.task_report import (
         cheapest_cuts,
         evaluation_page,
         evaluation_report,
         exact_only,
-        open_labelled,
         priced,
     )
-    from lineside.training import evaluate as measure
 
     writable(report)
     opened = Package.open(package)

@@ -10,7 +10,7 @@ from lineside.cli.package import metric_lines
 from lineside.core import NotFoundError
 
 if TYPE_CHECKING:
-    from lineside.training import CountFigures
+    from lineside.training.evaluation.counts import CountFigures
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +28,7 @@ def counts(
     as_json: JsonFlag = False,
 ) -> None:
     """Accuracy, RMSE and MAE of counts, per true count, with confusion and floors."""
-    from lineside.training import count_figures, read_counts
+    from lineside.training.evaluation.counts import count_figures, read_counts
 
     try:
         raw = file.read_bytes()

@@ -23,21 +23,8 @@ from lineside.training.distributed import (
     search_on,
     train_on,
 )
-from lineside.training.evaluation.compare import Machine, Unseen, compare, unseen_of
-from lineside.training.evaluation.counts import (
-    CountClass,
-    CountFigures,
-    CountTable,
-    Floor,
-    count_figures,
-    read_counts,
-)
-from lineside.training.evaluation.evaluate import (
-    Evaluation,
-    TrainingEvidence,
-    evaluate,
-    training_evidence,
-)
+from lineside.training.evaluation.compare import Machine, compare, unseen_of
+from lineside.training.evaluation.evaluate import Evaluation, evaluate
 from lineside.training.job import (
     JobCancelledError,
     Progress,
@@ -49,66 +36,20 @@ from lineside.training.job import (
 )
 from lineside.training.pipeline import Pipeline, PipelineContext, RunRecord, run_pipeline
 from lineside.training.report.mlflow import track
-from lineside.training.report.task_report import (
-    TaskReport,
-    cheapest_cuts,
-    evaluation_page,
-    evaluation_report,
-    exact_only,
-    priced,
-)
 from lineside.training.run import Crew, run_job
-from lineside.training.search import (
-    Bench,
-    Parameter,
-    SearchResult,
-    Space,
-    TrialRecord,
-    read_space,
-    search,
-)
-from lineside.training.source import (
-    Labelled,
-    Opened,
-    frozen_data,
-    labels_of,
-    open_labelled,
-)
-from lineside.training.tasks import Trained, Work
-from lineside.training.tasks.contract import Case
-from lineside.training.tasks.metrics import (
-    Confusion,
-    Mistake,
-    TaskMetrics,
-    evaluator_for,
-    judge_all,
-)
-from lineside.training.variants import (
-    Latency,
-    Variant,
-    VariantRequest,
-    quantised_variant,
-    together,
-)
+from lineside.training.search import Bench, SearchResult, read_space, search
+from lineside.training.source import Labelled, Opened, frozen_data, labels_of, open_labelled
+from lineside.training.variants import Variant, VariantRequest, quantised_variant, together
 
 __all__ = [
     "Bench",
-    "Case",
     "Cluster",
-    "Confusion",
-    "CountClass",
-    "CountFigures",
-    "CountTable",
     "Crew",
     "Evaluation",
-    "Floor",
     "JobCancelledError",
     "Labelled",
-    "Latency",
     "Machine",
-    "Mistake",
     "Opened",
-    "Parameter",
     "Pipeline",
     "PipelineContext",
     "Progress",
@@ -116,33 +57,16 @@ __all__ = [
     "ScoreJob",
     "ScoredFrame",
     "SearchResult",
-    "Space",
-    "TaskMetrics",
-    "TaskReport",
     "TrainJob",
     "TrainResult",
-    "Trained",
-    "TrainingEvidence",
-    "TrialRecord",
-    "Unseen",
     "Variant",
     "VariantRequest",
-    "Work",
-    "cheapest_cuts",
     "compare",
-    "count_figures",
     "evaluate",
-    "evaluation_page",
-    "evaluation_report",
-    "evaluator_for",
-    "exact_only",
     "frozen_data",
-    "judge_all",
     "labels_of",
     "open_labelled",
-    "priced",
     "quantised_variant",
-    "read_counts",
     "read_job",
     "read_result",
     "read_space",
@@ -155,7 +79,6 @@ __all__ = [
     "together",
     "track",
     "train_on",
-    "training_evidence",
     "unseen_of",
     "write_job",
 ]

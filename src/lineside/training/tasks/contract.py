@@ -38,10 +38,22 @@ MAJORITY = "majority/"
 """Begins the facts of a baseline that are the commonest truth of a label or region."""
 
 
-class Files(Protocol):
-    """Gives the bytes of a picture, mask or template by digest."""
+Files = Callable[[Digest], bytes]
+"""Gives the bytes of a picture, mask or template by digest."""
 
-    def __call__(self, digest: Digest, /) -> bytes: ...
+
+def read_picture(digest: Digest | None, *, files: Files) -> NDArray[np.uint8] | None:
+    """(height, width, 3) uint8 RGB of a template; None without a digest."""
+    return None if digest is None else decode_picture(files(digest), max_bytes=MOST_BYTES)
+
+
+def read_mask(sample: Sample, *, files: Files) -> NDArray[np.bool_] | None:
+    """(height, width) bool, True on defect; None where nobody drew one.
+
+    Greys are cut at 127, never interpolated.
+    """
+    grey = read_picture(sample.mask_digest, files=files)
+    return None if grey is None else np.asarray(grey.max(axis=2) > 127, np.bool_)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,19 +106,11 @@ class Work:
 
     def template(self, sample: Sample) -> NDArray[np.uint8] | None:
         """The sample's template, of its size; None where it has none."""
-        if sample.template_digest is None:
-            return None
-        return decode_picture(self.files(sample.template_digest), max_bytes=MOST_BYTES)
+        return read_picture(sample.template_digest, files=self.files)
 
     def mask(self, sample: Sample) -> NDArray[np.bool_] | None:
-        """(height, width) bool, True on defect; None where nobody drew one.
-
-        Greys are cut at 127, never interpolated.
-        """
-        if sample.mask_digest is None:
-            return None
-        grey = decode_picture(self.files(sample.mask_digest), max_bytes=MOST_BYTES)
-        return np.asarray(grey.max(axis=2) > 127, np.bool_)
+        """(height, width) bool, True on defect; None where nobody drew one."""
+        return read_mask(sample, files=self.files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

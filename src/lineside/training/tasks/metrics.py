@@ -16,11 +16,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Clock, Digest, InvalidError, Task
+from lineside.core import Clock, InvalidError, Task
 from lineside.datasets import Sample
 from lineside.models import Manifest, Metric, Package, Predictor
-from lineside.training.tasks.contract import MOST_BYTES, Case, Files, Learner
-from lineside.vision import PictureState, decode_picture, open_frame
+from lineside.training.tasks.contract import (
+    MOST_BYTES,
+    Case,
+    Files,
+    Learner,
+    read_mask,
+    read_picture,
+)
+from lineside.vision import PictureState, open_frame
 from lineside.vision.decide import GOOD_LABELS
 from lineside.vision.metrics import (
     Interval,
@@ -298,29 +305,17 @@ def judge_all(
             captured_at=sample.captured_at or clock.now(),
             max_bytes=MOST_BYTES,
         )
-        template = _template(package, sample, files=files)
+        template = read_picture(
+            sample.template_digest if package.manifest.template else None, files=files
+        )
         said = predictor.predict_single(frame, template=template)
         mapped = package.manifest.task in _MAPPED and said.state is PictureState.OK
         yield Case(
             sample=sample,
             prediction=said,
             heat=predictor.heat(frame, template=template) if mapped else None,
-            truth_mask=_truth_mask(sample, files=files),
+            truth_mask=read_mask(sample, files=files),
         )
-
-
-def _template(package: Package, sample: Sample, *, files: Files) -> NDArray[np.uint8] | None:
-    digest: Digest | None = sample.template_digest
-    if not package.manifest.template or digest is None:
-        return None
-    return decode_picture(files(digest), max_bytes=MOST_BYTES)
-
-
-def _truth_mask(sample: Sample, *, files: Files) -> NDArray[np.bool_] | None:
-    if sample.mask_digest is None:
-        return None
-    grey = decode_picture(files(sample.mask_digest), max_bytes=MOST_BYTES)
-    return np.asarray(grey.max(axis=2) > 127, np.bool_)
 
 
 _LEARNERS = {

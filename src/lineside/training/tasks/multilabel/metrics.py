@@ -5,10 +5,9 @@ one picture go together. The baseline is a constant answer: for each name what t
 show most often.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -19,11 +18,16 @@ from lineside.datasets import Sample
 from lineside.models import Manifest, Metric
 from lineside.training.tasks.contract import MAJORITY, Case
 from lineside.training.tasks.metrics import (
+    ROUNDS,
     Confusion,
     Mistake,
     TaskMetrics,
+    as_metric,
+    bounded,
     limits_of,
+    rate,
     reliability_of,
+    share,
     slices,
     worst_first,
 )
@@ -38,14 +42,12 @@ from lineside.training.tasks.multilabel.heads import (
 from lineside.vision import Decision, LabelAnswer, LabelRule, PictureState
 from lineside.vision.metrics import (
     UNSURE,
-    Interval,
     auroc,
     average_precision,
     balanced_accuracy,
     bootstrap,
     calibration_error,
     macro_f1,
-    wilson,
 )
 
 Floats = NDArray[np.float32]
@@ -206,8 +208,6 @@ def answered_pictures(cases: Sequence[Case], manifest: Manifest) -> list[Answere
     ]
 
 
-_ROUNDS = 400
-
 Majority = Mapping[str, int]
 
 
@@ -242,7 +242,7 @@ def accuracy_of(pictures: Sequence[AnsweredPicture], *, majority: Majority) -> M
     answers = [answer for picture in pictures for answer in picture.answers]
     constant = [majority.get(answer.name, 0) == answer.truth for answer in answers]
     baseline = float(np.mean(constant)) if constant else 0.0
-    return _rate([answer.right for answer in answers], baseline=baseline)
+    return rate([answer.right for answer in answers], baseline=baseline)
 
 
 def _rates(
@@ -255,47 +255,16 @@ def _rates(
     refused = sum(picture.state is not PictureState.OK for picture in judged)
     found = {
         "accuracy": accuracy_of(judged, majority=majority),
-        "exact": _rate([p.exact for p in judged], baseline=float(np.mean(all_constant))),
-        "unsure_rate": _metric(wilson(unsure, len(answers)), baseline=0.0),
-        "coverage": _metric(wilson(len(answers) - unsure, len(answers)), baseline=1.0),
-        "refused_rate": _metric(wilson(refused, len(judged)), baseline=0.0),
+        "exact": rate([p.exact for p in judged], baseline=float(np.mean(all_constant))),
+        "unsure_rate": share(unsure, len(answers), baseline=0.0),
+        "coverage": share(len(answers) - unsure, len(answers), baseline=1.0),
+        "refused_rate": share(refused, len(judged), baseline=0.0),
     }
     for name in dict.fromkeys(answer.name for answer in answers):
         mine = [answer for answer in answers if answer.name == name]
         often = [majority.get(name, 0) == answer.truth for answer in mine]
-        found[f"accuracy/{name}"] = _rate([a.right for a in mine], baseline=float(np.mean(often)))
+        found[f"accuracy/{name}"] = rate([a.right for a in mine], baseline=float(np.mean(often)))
     return found
-
-
-def _rate(rights: Sequence[bool], *, baseline: float) -> Metric:
-    return _metric(wilson(sum(rights), len(rights)), baseline=baseline)
-
-
-def _metric(interval: Interval, *, baseline: float) -> Metric:
-    return Metric(
-        value=_number(interval.value, 0.0),
-        low=_number(interval.low, 0.0),
-        high=_number(interval.high, 1.0),
-        n=interval.n,
-        baseline=_number(baseline, 0.0),
-    )
-
-
-def _widened(interval: Interval, pictures: int) -> Interval:
-    """An interval as wide as that many flawless pictures leave it.
-
-    Resampling pictures without a mistake never draws one; that is no proof that none will come.
-    """
-    if interval.value >= 1.0:
-        return replace(interval, low=min(interval.low, wilson(pictures, pictures).low))
-    if interval.value <= 0.0:
-        return replace(interval, high=max(interval.high, wilson(0, pictures).high))
-    return interval
-
-
-def _number(value: float, otherwise: float) -> float:
-    """JSON has no NaN; an undefined figure is given its widest bound."""
-    return round(value, 6) if math.isfinite(value) else otherwise
 
 
 def _codes(answers: Sequence[Answer], places: Sequence[int]) -> NDArray[np.int64]:
@@ -321,8 +290,10 @@ def _scores(judged: Sequence[AnsweredPicture], majority: Majority) -> dict[str, 
     constant = _codes(answers, [majority.get(answer.name, 0) for answer in answers])
     found = {}
     for name, statistic in (("balanced_accuracy", balanced_accuracy), ("macro_f1", macro_f1)):
-        interval = bootstrap(statistic, truth, said, groups=owner, rounds=_ROUNDS)
-        found[name] = _metric(_widened(interval, len(judged)), baseline=statistic(truth, constant))
+        baseline = statistic(truth, constant)
+        found[name] = bounded(
+            statistic, truth, said, groups=owner, baseline=baseline, pictures=len(judged)
+        )
     return found
 
 
@@ -337,14 +308,16 @@ def _curves(judged: Sequence[AnsweredPicture]) -> dict[str, Metric]:
         owner = _owners(judged, mine)
         if not (truth.any() and not truth.all()):
             continue
-        area = bootstrap(auroc, truth, score, groups=owner, rounds=_ROUNDS)
-        ap = bootstrap(average_precision, truth, score, groups=owner, rounds=_ROUNDS)
-        error = bootstrap(calibration_error, truth, score, groups=owner, rounds=_ROUNDS)
-        share = float(truth.mean())
-        pictures = len(np.unique(owner))
-        found[f"auroc/{label}"] = _metric(_widened(area, pictures), baseline=0.5)
-        found[f"average_precision/{label}"] = _metric(_widened(ap, pictures), baseline=share)
-        found[f"calibration_error/{label}"] = _metric(error, baseline=abs(0.5 - share))
+        holding, pictures = float(truth.mean()), len(np.unique(owner))
+        for name, statistic, baseline in (
+            ("auroc", auroc, 0.5),
+            ("average_precision", average_precision, holding),
+        ):
+            found[f"{name}/{label}"] = bounded(
+                statistic, truth, score, groups=owner, baseline=baseline, pictures=pictures
+            )
+        error = bootstrap(calibration_error, truth, score, groups=owner, rounds=ROUNDS)
+        found[f"calibration_error/{label}"] = as_metric(error, baseline=abs(0.5 - holding))
     return found
 
 
@@ -384,9 +357,9 @@ def per_class(pictures: Sequence[AnsweredPicture]) -> dict[str, Metric]:
         mine = [a for a in answers if _is_of(a, head=head, label=label, place=place)]
         holding = [a.right for a in mine if a.truth == place]
         said = [a.right for a in mine if a.predicted == place]
-        share = len(holding) / max(len(mine), 1)
-        found[f"recall/{label}"] = _rate(holding, baseline=share)
-        found[f"precision/{label}"] = _rate(said, baseline=share)
+        often = len(holding) / max(len(mine), 1)
+        found[f"recall/{label}"] = rate(holding, baseline=often)
+        found[f"precision/{label}"] = rate(said, baseline=often)
     return found
 
 
