@@ -38,7 +38,7 @@ from torch import nn
 from lineside.core import Inspection, SystemClock, Task
 from lineside.datasets import Sample, load_source
 from lineside.models import Package, Predictor
-from lineside.training import Crew, TrainJob, TrainResult, run_job
+from lineside.training import TrainJob, TrainResult, run_job
 from lineside.training.common.backbone import lite0_full
 from lineside.training.common.cache import FeatureCache
 from lineside.training.common.loop import Parallel
@@ -108,7 +108,7 @@ def first_model(data: Path, folder: Path, *, cache: Path) -> dict[str, object]:
             progress=lambda _: None,
             cancelled=threading.Event(),
             clock=CLOCK,
-            crew=Crew(cache=cache),
+            cache=cache,
         )
         Predictor(Package.read(result.package), clock=CLOCK).check_golden()
         return result

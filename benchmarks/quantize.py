@@ -31,7 +31,7 @@ from lineside.models import OnnxEngine, Package, Predictor
 from lineside.testing.trays import tray_folder
 from lineside.training import (
     Labelled,
-    Opened,
+    LabelledData,
     TrainJob,
     VariantRequest,
     open_labelled,
@@ -202,7 +202,7 @@ def package_of(row: Row, data: Path, *, folder: Path) -> Package:
 
 
 @contextmanager
-def opened(row: Row, data: Path, *, labels: tuple[str, ...]) -> Iterator[Opened]:
+def opened(row: Row, data: Path, *, labels: tuple[str, ...]) -> Iterator[LabelledData]:
     asked = Labelled(data=str(data), labels=labels, task=str(row.task))
     with open_labelled(asked, clock=CLOCK) as found:
         yield found

@@ -187,7 +187,7 @@ def test_the_same_draw_gives_the_same_pixels(seed: int, mirrors: set[str]) -> No
     assert np.array_equal(one, other)
 
 
-def _lesson() -> TrainingSet:
+def _training_set() -> TrainingSet:
     rng = np.random.default_rng(0)
     truth = (np.arange(24) % 2).astype(np.intp)
     pictures = rng.integers(0, 90, (24, 32, 32, 3)).astype(np.uint8)
@@ -210,7 +210,7 @@ def _tune(folder: Path, *, epochs: int = 2, stop_at: int = 0) -> Tuned:
             raise InterruptedError
 
     return tune(
-        _lesson(),
+        _training_set(),
         Recipe(epochs=epochs, batch=8, learning_rate=1e-3),
         folder=folder,
         parallel=Parallel(),

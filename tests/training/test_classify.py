@@ -16,7 +16,6 @@ from lineside.models import Package, Predictor
 from lineside.models.engines import BareEngine
 from lineside.training import TrainJob, TrainResult, run_job
 from lineside.training.job import JobCancelledError
-from lineside.training.run import Crew
 from lineside.vision import Decision, Frame, PictureState, encode_png, open_frame
 
 SHAPES = ("disc", "ring", "square")
@@ -78,7 +77,7 @@ def train(
         progress=tell,
         cancelled=cancelled or threading.Event(),
         clock=SystemClock(),
-        crew=Crew(cache=cache),
+        cache=cache,
     )
 
 

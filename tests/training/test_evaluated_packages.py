@@ -19,7 +19,7 @@ from lineside.models import (
 )
 from lineside.testing.clock import FakeClock
 from lineside.testing.packages import bare_manifest
-from lineside.training import Evaluation, Opened, evaluate
+from lineside.training import Evaluation, LabelledData, evaluate
 from lineside.training.pipeline import Limits, gate_of
 from lineside.training.report.task_report import exact_only
 from lineside.vision import ClassRule, Crop, Prepare, encode_png
@@ -172,7 +172,7 @@ def test_an_evaluation_is_written_as_a_page_with_costs(
 def test_only_the_version_that_was_trained_on_says_more_than_the_same_files() -> None:
     package = Package.read(packed(METER))
     version = package.manifest.lineage.data_digest
-    source = Opened(samples=(), files=lambda _: b"", version=version)
+    source = LabelledData(samples=(), files=lambda _: b"", version=version)
     assert exact_only(package, source) == ()
     other = replace(source, version=digest_of(b"another version"))
     assert len(exact_only(package, other)) == 1

@@ -8,7 +8,7 @@ from lineside.training.tasks.multilabel.learn import confounded, monotonous, one
 from lineside.training.tasks.multilabel.metrics import (
     PRESENCE,
     Answer,
-    AnsweredPicture,
+    PictureAnswers,
     confusion_of,
     figures,
     majority_of,
@@ -39,8 +39,8 @@ def presence(name: str, *, truth: int, predicted: int, chance: float = 0.9) -> A
     )
 
 
-def picture(number: int, *answers: Answer, group: str = "") -> AnsweredPicture:
-    return AnsweredPicture(sample=sample(number, group=group), answers=answers)
+def picture(number: int, *answers: Answer, group: str = "") -> PictureAnswers:
+    return PictureAnswers(sample=sample(number, group=group), answers=answers)
 
 
 def test_a_class_that_stands_in_one_place_alone_is_called_confounded() -> None:

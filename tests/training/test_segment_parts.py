@@ -16,7 +16,7 @@ from lineside.datasets import Part, Sample
 from lineside.training.common.methods import distance_to, feature_bank
 from lineside.training.tasks.segment.fit import drawn_loss, laid_on, picture_loss, pixel_loss
 from lineside.training.tasks.segment.learn import (
-    HeldOutMap,
+    ValidationMap,
     hold_out,
     label_of,
     mask_rule,
@@ -351,14 +351,14 @@ def test_known_pictures_are_near_and_others_far() -> None:
 # ---- rule
 
 
-def held_map(name: str, *, defective: bool, strong: float, size: int = 40) -> HeldOutMap:
+def held_map(name: str, *, defective: bool, strong: float, size: int = 40) -> ValidationMap:
     """A map with a square of that logit, in the right place where it is defective."""
     logits = np.full((size, size), -6.0, np.float32)
     logits[5:15, 5:15] = strong
     truth = np.zeros((size, size), np.bool_)
     if defective:
         truth[5:15, 5:15] = True
-    return HeldOutMap(
+    return ValidationMap(
         facts=facts(name, defective=defective),
         tops=tops_of(logits),
         logits=logits.astype(np.float16),
@@ -366,7 +366,7 @@ def held_map(name: str, *, defective: bool, strong: float, size: int = 40) -> He
     )
 
 
-def parted(count: int) -> list[HeldOutMap]:
+def parted(count: int) -> list[ValidationMap]:
     return [
         *(held_map(f"d{n}", defective=True, strong=1.0 + 0.1 * n) for n in range(count)),
         *(held_map(f"g{n}", defective=False, strong=-4.0 - 0.1 * n) for n in range(count)),

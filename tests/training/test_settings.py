@@ -11,7 +11,7 @@ import lineside.training
 from lineside.core import Inspection, InvalidError, Task
 from lineside.testing import FakeClock
 from lineside.training import Bench, Progress, TrainJob, read_space, run_job
-from lineside.training.common.loop import steps_asked
+from lineside.training.common.loop import planned_steps
 from lineside.training.tasks import SETTINGS, check_settings
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def test_turns_of_the_pictures_become_steps_and_steps_rule() -> None:
 
     def steps(**settings: float) -> int:
         asked = replace(job, settings=settings)
-        return steps_asked(asked, usual=300, batch=8, pictures=40)
+        return planned_steps(asked, usual=300, batch=8, pictures=40)
 
     assert steps() == 300
     assert steps(epochs=10) == 50

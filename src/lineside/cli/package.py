@@ -28,7 +28,7 @@ from lineside.core import InvalidError
 
 if TYPE_CHECKING:
     from lineside.models import Parity
-    from lineside.training import Opened, Variant
+    from lineside.training import LabelledData, Variant
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -253,7 +253,7 @@ def quantize(
                       strict=True))  # fmt: skip
     clock = SystemClock()
     with ExitStack() as stack:
-        found: list[Opened] = []
+        found: list[LabelledData] = []
         for source in filter(None, (data, test)):
             asked = Labelled(
                 data=source, labels=opened.manifest.labels, images=images, group=group,

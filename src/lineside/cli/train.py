@@ -88,7 +88,7 @@ def train(
 ) -> None:
     """Train an inspection from labelled pictures and write its package."""
     from lineside.library.training import training_job
-    from lineside.training import Cluster, Crew, frozen_data, read_job, run_job, track, train_on
+    from lineside.training import Cluster, frozen_data, read_job, run_job, track, train_on
 
     writable(out)
     writable(report)
@@ -114,7 +114,7 @@ def train(
                 clock=SystemClock(),
                 records_url=records,
                 blobs_url=blobs,
-                crew=Crew(cache=cache),
+                cache=cache,
             )
         else:
             data = frozen_data(

@@ -36,20 +36,19 @@ from lineside.training.job import (
 )
 from lineside.training.pipeline import Pipeline, PipelineContext, RunRecord, run_pipeline
 from lineside.training.report.mlflow import track
-from lineside.training.run import Crew, run_job
+from lineside.training.run import run_job
 from lineside.training.search import Bench, SearchResult, read_space, search
-from lineside.training.source import Labelled, Opened, frozen_data, labels_of, open_labelled
+from lineside.training.source import Labelled, LabelledData, frozen_data, labels_of, open_labelled
 from lineside.training.variants import Variant, VariantRequest, quantised_variant, together
 
 __all__ = [
     "Bench",
     "Cluster",
-    "Crew",
     "Evaluation",
     "JobCancelledError",
     "Labelled",
+    "LabelledData",
     "Machine",
-    "Opened",
     "Pipeline",
     "PipelineContext",
     "Progress",

@@ -6,7 +6,7 @@ A step's result depends on job and data alone, never on when or how often the jo
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,12 +174,12 @@ def _with_golden(manifest: Manifest, trained: Trained, *, work: Work, clock: Clo
     for number, sample in enumerate(trained.golden):
         matrix = trained.matrices[number] if trained.matrices else None
         place = HeadInput(image=work.picture(sample), matrix=matrix, template=work.template(sample))
-        said = head.golden(place)
+        answer = head.golden(place)
         golden.append(
             Golden(
                 file=_picture_name(f"golden/{number}", work.files(sample.digest)),
                 digest=sample.digest,
-                logits=_nested(said),
+                logits=_nested(answer),
                 matrix=() if matrix is None else _nested(matrix),
                 template_file=_template_name(number, sample, work=work),
             )
@@ -247,22 +247,6 @@ def _write(
 THREADS = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
-    """Who takes part in a training besides its own process.
-
-    Attributes:
-        watcher: told of each epoch; False stops the training.
-        parallel: this process's share of each batch, where several train together.
-        cache: folder of features that jobs share; None keeps them in the job's own folder. No
-            result depends on it.
-    """
-
-    watcher: Watch | None = None
-    parallel: Parallel = field(default_factory=Parallel)
-    cache: Path | None = None
-
-
 def run_job(
     job: TrainJob,
     *,
@@ -272,7 +256,9 @@ def run_job(
     clock: Clock,
     records_url: str = "",
     blobs_url: str = "",
-    crew: Crew = Crew(),
+    watcher: Watch | None = None,
+    parallel: Parallel | None = None,
+    cache: Path | None = None,
 ) -> TrainResult:
     """Train, or go on training, or return what is finished.
 
@@ -284,7 +270,10 @@ def run_job(
         clock: for the time left; nothing that is kept depends on it.
         records_url: of the store, for ``dataset://`` data.
         blobs_url: likewise.
-        crew: who watches, and who trains along.
+        watcher: told of each epoch; False stops the training.
+        parallel: this process's share of each batch, where several train together.
+        cache: folder of features that jobs share; None keeps them in the job's own folder. No
+            result depends on it.
 
     Raises:
         JobCancelledError: stopped as asked; run it again to go on.
@@ -298,7 +287,7 @@ def run_job(
     done = read_result(folder)
     if done is not None:
         return done
-    steps = Steps(clock=clock, progress=progress, cancelled=cancelled, watcher=crew.watcher)
+    steps = Steps(clock=clock, progress=progress, cancelled=cancelled, watcher=watcher)
     steps.at(1, "reading")
     with (
         _threads(THREADS),
@@ -310,8 +299,8 @@ def run_job(
             training=data.training,
             files=data.files,
             leaks=data.leaks,
-            parallel=crew.parallel,
-            cache=crew.cache,
+            parallel=parallel or Parallel(),
+            cache=cache,
         )
         trained = learner_for(job.inspection.task)(job, work)
         if scale := job.setting("input_scale", 0.0):

@@ -104,7 +104,7 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Opened:
+class LabelledData:
     """Samples with their bytes and what was left out.
 
     Attributes:
@@ -122,7 +122,7 @@ class Opened:
 @contextmanager
 def open_labelled(
     source: Labelled, *, clock: Clock, records_url: str = "", blobs_url: str = ""
-) -> Iterator[Opened]:
+) -> Iterator[LabelledData]:
     """Labelled pictures, open as long as the block.
 
     Raises:
@@ -138,13 +138,15 @@ def open_labelled(
             images=Path(source.images) if source.images else None,
             group=source.group,
         )
-        kept = tuple(s for s in loaded.samples if not part or s.split is part)
-        yield _opened(source, Opened(samples=kept, files=loaded.read_file, skipped=loaded.skipped))
+        stored = tuple(s for s in loaded.samples if not part or s.split is part)
+        yield _opened(
+            source, LabelledData(samples=stored, files=loaded.read_file, skipped=loaded.skipped)
+        )
         return
     with _library(clock=clock, records_url=records_url, blobs_url=blobs_url) as library:
         version = library.find(*_named(source.data))
         samples = version.part(part) if part else version.samples
-        found = Opened(
+        found = LabelledData(
             samples=grouped(samples, rule=source.group),
             files=library.read_file,
             leaks=version.leaks,
@@ -153,7 +155,7 @@ def open_labelled(
         yield _opened(source, found)
 
 
-def _opened(source: Labelled, found: Opened) -> Opened:
+def _opened(source: Labelled, found: LabelledData) -> LabelledData:
     if found.samples:
         return found
     if source.part:
@@ -239,11 +241,11 @@ def _of_version(
 ) -> Data:
     samples = grouped(version.samples, rule=job.group)
     where = {digest: part for part, members in version.splits.items() for digest in members}
-    told = {
+    known = {
         part: tuple(s for s in samples if where.get(s.digest, Part.TRAIN) == part)
         for part in (Part.TRAIN, Part.VALID, Part.TEST)
     }
-    parts = _parted(job, samples, parts={part: some for part, some in told.items() if some})
+    parts = _parted(job, samples, parts={part: some for part, some in known.items() if some})
     data = _data(f"{version.name}/{version.number}", samples, parts=parts, files=files)
     return replace(data, digest=version.digest, leaks=version.leaks)
 

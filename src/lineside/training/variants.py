@@ -33,7 +33,7 @@ from lineside.models.quantize import Quantised, Rung, quantise, rungs_of
 from lineside.training.evaluation.compare import metrics_of, paired_loss
 from lineside.training.evaluation.evaluate import training_evidence
 from lineside.training.report.page_parts import metrics_table, page, section, table, warnings
-from lineside.training.source import Opened, is_labelled
+from lineside.training.source import LabelledData, is_labelled
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
 from lineside.training.tasks.metrics import judge_all
 from lineside.vision import Frame, PictureState, decode_picture, open_frame
@@ -138,10 +138,10 @@ class _Bench:
     clock: Clock
 
 
-def together(sources: Sequence[Opened]) -> Opened:
+def together(sources: Sequence[LabelledData]) -> LabelledData:
     """Several sources as one; a picture that stands in two of them is taken from the first."""
     samples: dict[Digest, Sample] = {}
-    owner: dict[Digest, Opened] = {}
+    owner: dict[Digest, LabelledData] = {}
     for source in sources:
         for sample in source.samples:
             samples.setdefault(sample.digest, sample)
@@ -153,7 +153,7 @@ def together(sources: Sequence[Opened]) -> Opened:
         return owner[digest].files(digest)
 
     skipped = tuple(line for source in sources for line in source.skipped)
-    return Opened(samples=tuple(samples.values()), files=files, skipped=skipped)
+    return LabelledData(samples=tuple(samples.values()), files=files, skipped=skipped)
 
 
 def quantised_variant(
@@ -241,11 +241,11 @@ def _bench(
 ) -> _Bench:
     trained, test = _parts(package, samples)
     chosen = _spread(trained, wanted.pictures)
-    crops, kept = _crops(package, chosen, files=files, clock=clock)
+    crops, stored = _crops(package, chosen, files=files, clock=clock)
     return _Bench(
         original=package,
         crops=crops,
-        calibration=digest_of("\n".join(sample.digest for sample in kept).encode()),
+        calibration=digest_of("\n".join(sample.digest for sample in stored).encode()),
         test=test,
         cases=tuple(judge_all(package, test, files=files, clock=clock)),
         files=files,
@@ -257,15 +257,15 @@ def _parts(
     package: Package, samples: Sequence[Sample]
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """(calibration, test): what was trained on, and of the rest the test part if there is one."""
-    seen = set(training_evidence(package).pictures)
-    if seen:
-        trained = tuple(sample for sample in samples if sample.digest in seen)
-        rest = tuple(sample for sample in samples if sample.digest not in seen)
+    observed = set(training_evidence(package).pictures)
+    if observed:
+        trained = tuple(sample for sample in samples if sample.digest in observed)
+        rest = tuple(sample for sample in samples if sample.digest not in observed)
     else:
         trained = tuple(s for s in samples if s.split in (Part.TRAIN, Part.VALID))
         rest = tuple(s for s in samples if s.split is Part.TEST)
-    told = tuple(sample for sample in rest if is_labelled(sample))
-    test = tuple(sample for sample in told if sample.split is Part.TEST) or told
+    known = tuple(sample for sample in rest if is_labelled(sample))
+    test = tuple(sample for sample in known if sample.split is Part.TEST) or known
     if not trained:
         raise InvalidError(
             "none of the pictures was trained on, and value ranges are taken from such",
@@ -293,7 +293,7 @@ def _crops(
 ) -> tuple[tuple[Floats, ...], list[Sample]]:
     """Return the network's inputs of the pictures; those that cannot be placed are left out."""
     predictor = Predictor(package, clock=clock)
-    crops, kept = [], []
+    crops, stored = [], []
     for number, sample in enumerate(samples):
         if package.manifest.template and sample.template_digest is None:
             continue
@@ -303,8 +303,8 @@ def _crops(
         except InvalidError:
             continue
         crops.append(np.ascontiguousarray(found[:, :, :_MOST_SIDE_PX, :_MOST_SIDE_PX]))
-        kept.append(sample)
-    return tuple(crops), kept
+        stored.append(sample)
+    return tuple(crops), stored
 
 
 def _template(package: Package, sample: Sample, *, files: Files) -> NDArray[np.uint8] | None:
@@ -378,9 +378,9 @@ def _golden(
     first, second = Predictor(original, clock=clock), Predictor(variant, clock=clock)
     found, worst = [], 0.0
     for golden in original.manifest.golden:
-        said = second.golden_answer(golden)
-        worst = max(worst, float(np.abs(said - first.golden_answer(golden)).max()))
-        rows = tuple(tuple(float(value) for value in row) for row in said)
+        answer = second.golden_answer(golden)
+        worst = max(worst, float(np.abs(answer - first.golden_answer(golden)).max()))
+        rows = tuple(tuple(float(value) for value in row) for row in answer)
         found.append(replace(golden, logits=rows))
     return tuple(found), worst
 

@@ -152,11 +152,11 @@ class Lite0Backbone(nn.Module):
 def lite0_backbone() -> Lite0Backbone:
     """The trunk with its published weights, frozen, in evaluation mode."""
     weights = published_weights()
-    trunk = Lite0Backbone().eval()
-    fold_conv(trunk.stem, weights, conv="_conv_stem", norm="_bn0")
-    for place, block in enumerate(trunk.blocks()):
+    backbone = Lite0Backbone().eval()
+    fold_conv(backbone.stem, weights, conv="_conv_stem", norm="_bn0")
+    for place, block in enumerate(backbone.blocks()):
         fold_block(block, weights, place=place)
-    return trunk.requires_grad_(requires_grad=False)
+    return backbone.requires_grad_(requires_grad=False)
 
 
 def fast_backbone() -> Lite0Backbone:

@@ -75,7 +75,7 @@ class FeatureCache:
         # Counting the folder costs a look at each entry: once per 64th of the limit is enough.
         if self._unseen_bytes * _LOOKS_PER_LIMIT >= self._most_bytes:
             self._unseen_bytes = 0
-            self._make_room()
+            self._evict()
 
     def held_bytes(self) -> int:
         """Return the bytes of all entries together."""
@@ -89,10 +89,10 @@ class FeatureCache:
     def _entries(self) -> Iterator[_Entry]:
         for path in self._folder.glob(f"??/*{_SUFFIX}"):
             with suppress(FileNotFoundError):
-                seen = path.stat()
-                yield _Entry(path, seen.st_mtime_ns, seen.st_size)
+                observed = path.stat()
+                yield _Entry(path, observed.st_mtime_ns, observed.st_size)
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         entries = sorted(self._entries(), key=lambda each: (each.used_ns, each.path.name))
         held = sum(entry.size_bytes for entry in entries)
         if held <= self._most_bytes:

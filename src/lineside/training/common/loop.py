@@ -188,9 +188,9 @@ def drawn(pictures: int, *, plan: LoopPlan, step: int) -> list[int]:
 
 
 def _begun(student: Student, plan: LoopPlan) -> _Run:
-    trunk, new = student.learned()
+    backbone, new = student.learned()
     optimiser = torch.optim.AdamW(
-        [{"params": trunk, "top": plan.rate * _TRUNK_SHARE}, {"params": new, "top": plan.rate}],
+        [{"params": backbone, "top": plan.rate * _TRUNK_SHARE}, {"params": new, "top": plan.rate}],
         weight_decay=_DECAY,
     )
     return _Run(student=student, optimiser=optimiser)
@@ -220,12 +220,12 @@ def _rate(share: float) -> float:
 def _look(run: _Run, *, best: bool) -> None:
     run.student.network.eval()
     with torch.inference_mode():
-        seen = run.student.watched()
+        observed = run.student.watched()
     run.student.network.train()
-    if seen is None:
+    if observed is None:
         return
-    run.seen.append(seen)
-    if best and seen <= min(run.seen):
+    run.seen.append(observed)
+    if best and observed <= min(run.seen):
         run.best = _weights(run.student.network)
 
 
@@ -339,8 +339,8 @@ def rounds(samples: Sequence[Sample], *, seed: int, folded: bool) -> list[Round]
         parts = split(bare, seed=seed, shares=_SHARES)
         chosen = {sample.digest for sample in parts.get(Part.VALID, ())}
         declared = [sample for sample in samples if sample.digest in chosen]
-    seen = {sample.digest for sample in declared}
-    learn = tuple(sample for sample in samples if sample.digest not in seen)
+    observed = {sample.digest for sample in declared}
+    learn = tuple(sample for sample in samples if sample.digest not in observed)
     if not learn or not declared:
         return []
     return [Round(name="part", learn=learn, judge=tuple(declared))]
@@ -354,7 +354,7 @@ def fitted_again(planned: Sequence[Round], *, pictures: int) -> bool:
     return pictures < MANY and (pictures < _SPARED or held > _SPARED_SHARE * pictures)
 
 
-def steps_asked(job: TrainJob, *, usual: int, batch: int, pictures: int) -> int:
+def planned_steps(job: TrainJob, *, usual: int, batch: int, pictures: int) -> int:
     """Steps of the package's own fit: as many as are asked for, else as turns of all pictures need.
 
     Args:
@@ -364,8 +364,8 @@ def steps_asked(job: TrainJob, *, usual: int, batch: int, pictures: int) -> int:
         pictures: learned from.
     """
     turns = job.setting("epochs", 0)
-    asked = turns * pictures / batch if turns else usual
-    return max(1, round(job.setting("steps", asked)))
+    requested = turns * pictures / batch if turns else usual
+    return max(1, round(job.setting("steps", requested)))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -384,8 +384,8 @@ class Far:
 
     def epoch(self, figures: Mapping[str, float]) -> None:
         """Tell what a hundred steps of the fit under way came to."""
-        told = {name: value for name, value in figures.items() if name != "epoch"}
-        self.steps.epoch(len(self.history) + int(figures["epoch"]), **told)
+        known = {name: value for name, value in figures.items() if name != "epoch"}
+        self.steps.epoch(len(self.history) + int(figures["epoch"]), **known)
 
     def ended(self, history: Sequence[Mapping[str, float]], *, steps: int) -> None:
         """A fit has ended, or had ended before the job was stopped."""
@@ -432,7 +432,7 @@ def fit_rounds(
     planned = rounds(samples, seed=job.seed, folded=folded)
     again = fitted_again(planned, pictures=len(samples))
     batch = max(1, round(job.setting("batch_size", BATCH)))
-    whole = steps_asked(job, usual=usual, batch=batch, pictures=len(samples))
+    whole = planned_steps(job, usual=usual, batch=batch, pictures=len(samples))
     part = max(1, round(whole * _FOLD_SHARE)) if again else whole
     far = Far(steps=steps, total=len(planned) * part + again * whole)
 

@@ -180,8 +180,8 @@ def _keep(found: Mapping[str, bytes], *, folder: Path) -> None:
 
 def decode_refusal(raw: bytes) -> InvalidError:
     """A worker's refusal of the job, as it was raised there."""
-    told = decode(dict[str, str], raw, where="worker")
-    return InvalidError(told["message"], where=told["where"], fix=told["fix"])
+    known = decode(dict[str, str], raw, where="worker")
+    return InvalidError(known["message"], where=known["where"], fix=known["fix"])
 
 
 def _lead_training(facts: dict[str, Any], *, place: str) -> dict[str, bytes]:
@@ -218,7 +218,7 @@ def _work(facts: dict[str, Any]) -> None:
     from ray import train
 
     from lineside.training.common.loop import ProcessGroup
-    from lineside.training.run import Crew, run_job
+    from lineside.training.run import run_job
 
     job = decode(TrainJob, facts["job"], where="job")
     first = train.get_context().get_world_rank() == 0
@@ -238,11 +238,12 @@ def _work(facts: dict[str, Any]) -> None:
                 cancelled=threading.Event(),
                 clock=SystemClock(),
                 blobs_url=facts["blobs"],
-                crew=Crew(watcher=watch, parallel=ProcessGroup()),
+                watcher=watch,
+                parallel=ProcessGroup(),
             )
         except InvalidError as error:
-            told = {"message": error.message, "where": error.where, "fix": error.fix}
-            replace_durably(folder / "refused", encode(told))
+            known = {"message": error.message, "where": error.where, "fix": error.fix}
+            replace_durably(folder / "refused", encode(known))
         _report({"epoch": -1.0}, folder if first else None)
 
 
@@ -253,16 +254,16 @@ def _take_up(folder: Path) -> None:
     if newest is None:
         folder.mkdir(parents=True)
         return
-    with newest.as_directory() as kept:
-        copytree(kept, folder)
+    with newest.as_directory() as stored:
+        copytree(stored, folder)
 
 
 def _report(figures: Mapping[str, float], folder: Path | None) -> None:
     """A barrier of all workers; the first one's folder is the checkpoint."""
     from ray import train
 
-    kept = None if folder is None else train.Checkpoint.from_directory(folder)
-    train.report(dict(figures), checkpoint=kept)
+    stored = None if folder is None else train.Checkpoint.from_directory(folder)
+    train.report(dict(figures), checkpoint=stored)
 
 
 @contextmanager
@@ -399,7 +400,7 @@ def _lead(facts: dict[str, Any]) -> list[dict[str, Any]]:
 
     space = decode(Space, facts["space"], where="space")
     mode = "min" if space.direction == "minimize" else "max"
-    asked = OptunaSearch(seed=facts["seed"], metric=space.objective, mode=mode)
+    requested = OptunaSearch(seed=facts["seed"], metric=space.objective, mode=mode)
     stopping = MedianStoppingRule(
         time_attr="training_iteration",
         metric=space.objective,
@@ -413,7 +414,7 @@ def _lead(facts: dict[str, Any]) -> list[dict[str, Any]]:
             param_space={one.name: _drawn(one) for one in space.parameter},
             tune_config=tune.TuneConfig(
                 num_samples=facts["trials"],
-                search_alg=ConcurrencyLimiter(asked, max_concurrent=facts["workers"]),
+                search_alg=ConcurrencyLimiter(requested, max_concurrent=facts["workers"]),
                 scheduler=stopping if space.prune else None,
             ),
             run_config=tune.RunConfig(
@@ -473,8 +474,8 @@ def _try(config: dict[str, float], *, facts: dict[str, Any]) -> None:
         try:
             record = run_trial(bench, numbers, number=0, go_on=go_on)
         except InvalidError as error:
-            told = {"message": error.message, "where": error.where, "fix": error.fix}
-            tune.report({_REFUSED: encode(told).decode(), space.objective: _worst(space)})
+            known = {"message": error.message, "where": error.where, "fix": error.fix}
+            tune.report({_REFUSED: encode(known).decode(), space.objective: _worst(space)})
             return
     tune.report({_RECORD: encode(record).decode(), space.objective: record.value})
 

@@ -107,21 +107,21 @@ def reached(question: Question, figures: Mapping[str, Floats]) -> Iterator[tuple
     known = question.truth >= 0
     if question.kind == "class":  # a class shown once cannot be learned and tested
         known &= np.isin(question.truth, _often(question.truth[known]))
-    asked = Question(
+    requested = Question(
         kind=question.kind,
         truth=question.truth[known],
         owners=question.owners[known],
         of=question.of,
     )
-    folds = _folds(asked)
+    folds = _folds(requested)
     if not folds or not figures:
         return
     columns = {name: column[known][:, None] for name, column in figures.items()}
     if len(columns) > 1:
         columns[TOGETHER] = np.concatenate(list(columns.values()), axis=1)
     for name, column in columns.items():
-        for metric, value in _READERS[asked.kind](
-            _Reading(question=asked, column=column, folds=folds)
+        for metric, value in _READERS[requested.kind](
+            _Reading(question=requested, column=column, folds=folds)
         ):
             yield name, metric, value
 
@@ -226,9 +226,9 @@ def _read_class(reading: _Reading) -> Iterator[tuple[str, Metric]]:
     _, truth = np.unique(question.truth, return_inverse=True)
     classes = int(truth.max()) + 1
     often = np.bincount(truth).max() / len(truth)
-    said: dict[str, Integers] = {}
+    answer: dict[str, Integers] = {}
     for name, weight in (("accuracy", None), ("balanced_accuracy", "balanced")):
-        said[name] = np.full(len(truth), -1, np.int64)
+        answer[name] = np.full(len(truth), -1, np.int64)
         for learned, tested in folds:
             tree = DecisionTreeClassifier(
                 max_leaf_nodes=2 * classes,
@@ -236,14 +236,14 @@ def _read_class(reading: _Reading) -> Iterator[tuple[str, Metric]]:
                 class_weight=weight,
                 random_state=0,
             ).fit(column[learned], truth[learned])
-            said[name][tested] = tree.predict(column[tested])
-    yield "accuracy", rate((truth == said["accuracy"]).tolist(), baseline=float(often))
+            answer[name][tested] = tree.predict(column[tested])
+    yield "accuracy", rate((truth == answer["accuracy"]).tolist(), baseline=float(often))
     yield (
         "balanced_accuracy",
         bounded(
             balanced_accuracy,
             truth,
-            said["balanced_accuracy"],
+            answer["balanced_accuracy"],
             groups=question.owners,
             baseline=1 / classes,
             pictures=len(truth),
@@ -256,15 +256,15 @@ def _read_count(reading: _Reading) -> Iterator[tuple[str, Metric]]:
     from sklearn.tree import DecisionTreeRegressor
 
     truth = question.truth
-    said = np.zeros(len(truth))
+    answer = np.zeros(len(truth))
     for learned, tested in folds:
         tree = DecisionTreeRegressor(
             max_leaf_nodes=2 * _LEAVES,
             min_samples_leaf=_leaf(len(learned)),
             random_state=0,
         ).fit(column[learned], truth[learned])
-        said[tested] = tree.predict(column[tested])
-    whole = said.round().astype(np.int64)
+        answer[tested] = tree.predict(column[tested])
+    whole = answer.round().astype(np.int64)
     often = np.bincount(truth).max() / len(truth)
     middle = float(np.abs(truth - np.median(truth)).mean())
     yield "exact", rate((truth == whole).tolist(), baseline=float(often))

@@ -151,13 +151,13 @@ def _number(value: float) -> float:
 
 def _rights(cases: Sequence[Case], metric: str, *, right: Callable[[Case], bool | None]) -> Scored:
     """A share of right answers; None leaves a picture out."""
-    told = [
+    known = [
         (place, found) for place, case in enumerate(cases) if (found := right(case)) is not None
     ]
     return Scored(
         metric=metric,
-        rows=np.array([[found] for _, found in told], np.float64).reshape(len(told), 1),
-        places=np.array([place for place, _ in told], np.intp),
+        rows=np.array([[found] for _, found in known], np.float64).reshape(len(known), 1),
+        places=np.array([place for place, _ in known], np.intp),
         figure=lambda rows: float(rows.mean()) if len(rows) else math.nan,
     )
 
@@ -165,25 +165,25 @@ def _rights(cases: Sequence[Case], metric: str, *, right: Callable[[Case], bool 
 def _class_right(case: Case) -> bool | None:
     if not case.sample.labels:
         return None
-    said = [each.label for each in case.prediction.labels if each.decision is Decision.PRESENT]
-    return len(said) == 1 and said[0] in case.sample.labels
+    answer = [each.label for each in case.prediction.labels if each.decision is Decision.PRESENT]
+    return len(answer) == 1 and answer[0] in case.sample.labels
 
 
 def _count_right(case: Case, labels: Sequence[str]) -> bool | None:
-    truth, said = true_count(case.sample, labels=labels), case.prediction.count
+    truth, answer = true_count(case.sample, labels=labels), case.prediction.count
     if truth is None:
         return None
-    return said is not None and said.value == truth
+    return answer is not None and answer.value == truth
 
 
 def _defect_right(case: Case) -> bool | None:
-    truth, said = is_defective(case), case.prediction
+    truth, answer = is_defective(case), case.prediction
     if truth is None:
         return None
     wanted = Decision.PRESENT if truth else Decision.ABSENT
-    if said.anomaly is not None:
-        return said.anomaly.decision is wanted
-    return bool(said.labels) and said.labels[0].decision is wanted
+    if answer.anomaly is not None:
+        return answer.anomaly.decision is wanted
+    return bool(answer.labels) and answer.labels[0].decision is wanted
 
 
 def _share(rows: Rows) -> float:
@@ -220,8 +220,8 @@ def _of_boxes(cases: Sequence[Case], *, labels: Sequence[str]) -> Scored:
         picture = picture_of(case, labels=labels)
         met = int(np.sum(picture.met(least=_OVERLAP, labelled=True) >= 0))
         rows.append((2 * met, len(picture.said) + len(picture.truth)))
-    told = [case.sample.marked is not None for case in cases]
-    return _scored_where("f1_iou33", rows, figure=_share, told=told)
+    known = [case.sample.marked is not None for case in cases]
+    return _scored_where("f1_iou33", rows, figure=_share, told=known)
 
 
 def _of_masks(cases: Sequence[Case]) -> Scored:
@@ -238,12 +238,12 @@ def _of_masks(cases: Sequence[Case]) -> Scored:
 
 
 def _pixels(case: Case) -> tuple[float, ...]:
-    truth, said = case.truth_mask, case.prediction.mask
+    truth, answer = case.truth_mask, case.prediction.mask
     if truth is None:
         return (0.0, 0.0, 0.0)
     found = np.zeros(truth.shape, np.bool_)
-    if said is not None:
-        found = mask_of(said.rle, width_px=said.width_px, height_px=said.height_px)
+    if answer is not None:
+        found = mask_of(answer.rle, width_px=answer.width_px, height_px=answer.height_px)
     return tuple(pixel_counts([found], [truth])[0].astype(float).tolist())
 
 
@@ -252,14 +252,14 @@ def _of_anomalies(cases: Sequence[Case]) -> Scored:
     known = {found for found in truth if found is not None}
     if len(known) < 2:
         return _rights(cases, "accuracy", right=_defect_right)
-    said = [case.prediction.anomaly for case in cases]
-    highest = max((each.score for each in said if each is not None), default=0.0)
+    answer = [case.prediction.anomaly for case in cases]
+    highest = max((each.score for each in answer if each is not None), default=0.0)
     rows = [
         (
             float(bool(defective)),
             (0.0 if defective else highest + 1.0) if each is None else each.score,
         )
-        for defective, each in zip(truth, said, strict=True)
+        for defective, each in zip(truth, answer, strict=True)
     ]
     told = [found is not None for found in truth]
     return _scored_where(
@@ -271,8 +271,8 @@ def _scored_where(
     metric: str, rows: Sequence[Sequence[float]], *, figure: Figure, told: Sequence[bool]
 ) -> Scored:
     places = np.flatnonzero(np.array(told, np.bool_))
-    kept = np.array(rows, np.float64)[places] if len(rows) else np.zeros((0, 2))
-    return Scored(metric=metric, rows=kept, places=places, figure=figure)
+    stored = np.array(rows, np.float64)[places] if len(rows) else np.zeros((0, 2))
+    return Scored(metric=metric, rows=stored, places=places, figure=figure)
 
 
 def _changed(original: Sequence[Case], variant: Sequence[Case], *, places: NDArray[np.intp]) -> int:
@@ -299,7 +299,7 @@ _ANOMALY = {
 _NOTHING = "nothing"
 
 
-def said_words(said: Prediction) -> str:
+def answer_words(said: Prediction) -> str:
     """Return a prediction in words: refused and why, a count, boxes, good or defective, labels."""
     if said.state is not PictureState.OK:
         return f"{said.state}: {said.reason}" if said.reason else str(said.state)
@@ -394,9 +394,9 @@ def _unseen(package: Package, version: DatasetVersion, *, files: Files) -> Unsee
         return Unseen(
             why_not=f"{name} of this hub is not the data it was trained on: the digests differ."
         )
-    seen = set(training_evidence(package).pictures)
+    observed = set(training_evidence(package).pictures)
     part = version.part(Part.TEST) or version.samples
-    samples = tuple(one for one in part if is_labelled(one) and one.digest not in seen)
+    samples = tuple(one for one in part if is_labelled(one) and one.digest not in observed)
     if not samples:
         return Unseen(
             why_not=f"Every labelled picture of {name} was trained on; with a test part there "
@@ -452,7 +452,7 @@ def _answers(
     files = pictures.files
     before = tuple(judge_all(in_use, chosen, files=files, clock=clock))
     after = tuple(judge_all(version, chosen, files=files, clock=clock))
-    told = _remarks(version, in_use, chosen=len(chosen), of=len(fit))
+    known = _remarks(version, in_use, chosen=len(chosen), of=len(fit))
     return replace(
         _changes(version, in_use, before=before, after=after),
         dataset=pictures.dataset,
@@ -460,7 +460,7 @@ def _answers(
         left_out=left_out,
         this=metrics_of(version, after),
         beside=metrics_of(in_use, before),
-        remarks=told,
+        remarks=known,
     )
 
 
@@ -479,14 +479,14 @@ def _wants_template(*packages: Package) -> bool:
 
 def _remarks(version: Package, in_use: Package, *, chosen: int, of: int) -> tuple[str, ...]:
     this, beside = set(version.manifest.labels), set(in_use.manifest.labels)
-    told = []
+    known = []
     if chosen < of:
-        told.append(f"{chosen} of {of} pictures were judged, evenly chosen by their digests.")
+        known.append(f"{chosen} of {of} pictures were judged, evenly chosen by their digests.")
     if gained := sorted(this - beside):
-        told.append(f"Only this version knows {', '.join(gained)}.")
+        known.append(f"Only this version knows {', '.join(gained)}.")
     if lost := sorted(beside - this):
-        told.append(f"Only the package in use knows {', '.join(lost)}.")
-    return tuple(told)
+        known.append(f"Only the package in use knows {', '.join(lost)}.")
+    return tuple(known)
 
 
 def _spread(samples: Sequence[Sample]) -> list[Sample]:
@@ -523,8 +523,8 @@ def _change(before: Case, after: Case) -> Change:
     return Change(
         picture=after.sample.name,
         digest=after.sample.digest,
-        before=said_words(before.prediction),
-        after=said_words(after.prediction),
+        before=answer_words(before.prediction),
+        after=answer_words(after.prediction),
         truth=truth_words(after),
     )
 
@@ -570,8 +570,8 @@ def _timed(
         for frame in frames:
             for seconds, predictor in zip(spent, predictors, strict=True):
                 start_s = clock.monotonic()
-                said = predictor.predict(frame)
-                if turn and said.state is PictureState.OK:
+                answer = predictor.predict(frame)
+                if turn and answer.state is PictureState.OK:
                     seconds.append(clock.monotonic() - start_s)
     return spent
 

@@ -134,8 +134,8 @@ def _count(cell: str | None) -> int | None:
 
 def count_figures(table: CountTable) -> CountFigures:
     """Figures, per true count, confusion and floors."""
-    truth, said = table.truth, table.predicted
-    shown = sorted({*truth.tolist(), *said.tolist()})
+    truth, answer = table.truth, table.predicted
+    shown = sorted({*truth.tolist(), *answer.tolist()})
     floors = {
         str(value): Floor(
             accuracy=_exact(truth, np.full_like(truth, value)),
@@ -146,13 +146,13 @@ def count_figures(table: CountTable) -> CountFigures:
     }
     return CountFigures(
         n=len(truth),
-        accuracy=_exact(truth, said),
-        rmse=_rmse(truth, said),
-        mae=_mae(truth, said),
-        metrics=_metrics(truth, said, floors=tuple(floors.values())),
-        per_class={str(v): _of_count(truth, said, value=v) for v in sorted(set(truth.tolist()))},
+        accuracy=_exact(truth, answer),
+        rmse=_rmse(truth, answer),
+        mae=_mae(truth, answer),
+        metrics=_metrics(truth, answer, floors=tuple(floors.values())),
+        per_class={str(v): _of_count(truth, answer, value=v) for v in sorted(set(truth.tolist()))},
         classes=tuple(shown),
-        confusion=_confusion(truth, said, shown=shown),
+        confusion=_confusion(truth, answer, shown=shown),
         floors=floors,
     )
 

@@ -174,10 +174,10 @@ def evaluate(
     """
     evidence = training_evidence(package)
     refuse_overlap(samples, evidence)
-    told = [sample for sample in samples if is_labelled(sample)]
-    if not told:
+    known = [sample for sample in samples if is_labelled(sample)]
+    if not known:
         raise _unlabelled(package)
-    cases = list(judge_all(package, told, files=files, clock=clock))
+    cases = list(judge_all(package, known, files=files, clock=clock))
     looked = evaluate_cases(package, cases, baseline=evidence.baseline, files=files, clock=clock)
     found = looked.measured
     leaking = len(crossing(leaks))
@@ -216,8 +216,8 @@ def training_evidence(package: Package) -> TrainingEvidence:
 
 def refuse_overlap(samples: Sequence[Sample], evidence: TrainingEvidence) -> None:
     """Refuse pictures that the package has seen."""
-    seen = set(evidence.pictures)
-    both = [sample.name for sample in samples if sample.digest in seen]
+    observed = set(evidence.pictures)
+    both = [sample.name for sample in samples if sample.digest in observed]
     if both:
         shown = ", ".join(both[:3]) + (" …" if len(both) > 3 else "")
         raise InvalidError(

@@ -190,8 +190,8 @@ def _falls(before: Metric, after: Metric, *, lower: bool) -> bool:
 def _survives(found: ErasedTest) -> bool:
     """Return whether the package goes on without the defect."""
     if found.before is not None and found.after is not None:
-        kept = found.after.value - 0.5 > 0.5 * (found.before.value - 0.5)
-        return found.before.low > 0.5 and found.after.low > 0.5 and kept
+        stored = found.after.value - 0.5 > 0.5 * (found.before.value - 0.5)
+        return found.before.low > 0.5 and found.after.low > 0.5 and stored
     return found.still.n > 0 and found.still.low > max(0.5, found.still.baseline)
 
 
@@ -317,8 +317,8 @@ def _yes_or_no(
         yes, of = truth == 1, labels[1]
     else:
         return []
-    asked = np.where(truth < 0, -1, yes.astype(np.int64))
-    return [Question(kind="yes", truth=asked, owners=owned, of=of)]
+    requested = np.where(truth < 0, -1, yes.astype(np.int64))
+    return [Question(kind="yes", truth=requested, owners=owned, of=of)]
 
 
 def _count(sample: Sample) -> int | None:
@@ -333,11 +333,11 @@ def _alone(judged: EvaluatedPackage) -> list[TrivialFigure]:
     labels = manifest.classes.labels if manifest.classes is not None else manifest.labels
     if manifest.rules:
         labels = tuple(rule.name for rule in manifest.rules if not rule.is_class)
-    asked = questions_of(manifest.task, cases, labels=labels)
+    requested = questions_of(manifest.task, cases, labels=labels)
     figures = trivial_figures([case.sample for case in cases], files=judged.files)
     return [
         found
-        for question in asked
+        for question in requested
         for found in against(question, figures=figures, metrics=judged.measured.metrics)
     ]
 
@@ -417,10 +417,10 @@ def _normalised(judged: EvaluatedPackage) -> tuple[dict[str, Metric], dict[str, 
         judged.measured if whole else judged.measure(cases, manifest=manifest, baseline=baseline)
     )
     after = judged.measure(again, manifest=manifest, baseline=baseline)
-    return kept_figures(before.metrics), kept_figures(after.metrics)
+    return remaining_figures(before.metrics), remaining_figures(after.metrics)
 
 
-def kept_figures(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+def remaining_figures(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
     """The figures that are compared: those of all labels together, or else of each."""
     found = {
         name: metric
@@ -489,29 +489,29 @@ def _still(
 
 def _finds(case: Case, *, good: frozenset[str]) -> bool:
     """Return whether the package says that there is what was marked."""
-    said = case.prediction
-    if said.anomaly is not None:
-        return said.anomaly.decision is Decision.PRESENT
-    if said.mask is not None and not said.labels:
-        return said.mask.share > 0
-    if said.count is not None:
-        return said.count.value > 0
-    if said.boxes or not said.labels:
-        return any(box.decision is Decision.PRESENT for box in said.boxes)
+    answer = case.prediction
+    if answer.anomaly is not None:
+        return answer.anomaly.decision is Decision.PRESENT
+    if answer.mask is not None and not answer.labels:
+        return answer.mask.share > 0
+    if answer.count is not None:
+        return answer.count.value > 0
+    if answer.boxes or not answer.labels:
+        return any(box.decision is Decision.PRESENT for box in answer.boxes)
     return any(
-        label.decision is Decision.PRESENT and label.name not in good for label in said.labels
+        label.decision is Decision.PRESENT and label.name not in good for label in answer.labels
     )
 
 
 def defect_score(case: Case, *, good: frozenset[str]) -> float | None:
     """Return how defective a package calls a picture, in the task's own unit, or None."""
-    said = case.prediction
-    if said.anomaly is not None:
-        return said.anomaly.score
-    if said.mask is not None:
-        return said.labels[0].probability if said.labels else said.mask.share
-    if said.labels and good:
-        return 1.0 - sum(label.probability for label in said.labels if label.name in good)
+    answer = case.prediction
+    if answer.anomaly is not None:
+        return answer.anomaly.score
+    if answer.mask is not None:
+        return answer.labels[0].probability if answer.labels else answer.mask.share
+    if answer.labels and good:
+        return 1.0 - sum(label.probability for label in answer.labels if label.name in good)
     return None
 
 
@@ -520,12 +520,12 @@ def _against_unmarked(
 ) -> Metric | None:
     scored = [(defect_score(case, good=good), 1) for case in cases]
     scored += [(defect_score(case, good=good), 0) for case in unmarked]
-    kept = [(score, truth) for score, truth in scored if score is not None]
-    truth = np.array([truth for _, truth in kept])
+    stored = [(score, truth) for score, truth in scored if score is not None]
+    truth = np.array([truth for _, truth in stored])
     if not truth.any() or truth.all():
         return None
-    scores = np.array([score for score, _ in kept])
-    return bounded(auroc, truth, scores, baseline=0.5, pictures=len(kept))
+    scores = np.array([score for score, _ in stored])
+    return bounded(auroc, truth, scores, baseline=0.5, pictures=len(stored))
 
 
 def spread(cases: Sequence[T], most: int) -> list[T]:

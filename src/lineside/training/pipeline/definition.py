@@ -148,15 +148,15 @@ class Pipeline:
         }
         if step.role is Role.PREPARE:
             arguments["Split"] = self.split
-        told: dict[str, Any] = {
+        known: dict[str, Any] = {
             "Name": step.name,
             "Type": str(step.role),
             "Arguments": arguments,
             "DependsOn": [self.steps[place - 1].name] if place else [],
         }
         if step.cached:
-            told["CacheConfig"] = {"Enabled": True, "ExpireAfter": f"{EXPIRE_AFTER_DAYS}d"}
-        return told
+            known["CacheConfig"] = {"Enabled": True, "ExpireAfter": f"{EXPIRE_AFTER_DAYS}d"}
+        return known
 
 
 def _taken(parameter: Parameter, value: object) -> Value | None:
@@ -299,7 +299,7 @@ def _answers(evidence: Evidence) -> list[Check]:
     found = []
     for name, table in evidence.confusion.items():
         true = [label for label, row in zip(table.classes, table.rows, strict=True) if sum(row)]
-        said = [
+        answer = [
             label
             for place, label in enumerate(table.classes)
             if any(row[place] for row in table.rows)
@@ -309,8 +309,8 @@ def _answers(evidence: Evidence) -> list[Check]:
         found.append(
             Check(
                 name=f"answers/{name}",
-                passed=len(said) > 1,
-                sentence=_one_answer(evidence, table, said),
+                passed=len(answer) > 1,
+                sentence=_one_answer(evidence, table, answer),
             )
         )
     return found
@@ -423,8 +423,8 @@ def _classes(table: Confusion) -> dict[str, Scores]:
     for place, label in enumerate(table.classes):
         hit = table.rows[place][place]
         support = sum(table.rows[place])
-        said = sum(row[place] for row in table.rows)
-        precision = hit / said if said else 0.0
+        answer = sum(row[place] for row in table.rows)
+        precision = hit / answer if answer else 0.0
         recall = hit / support if support else 0.0
         both = precision + recall
         found[_NAMES.get(label, label)] = {

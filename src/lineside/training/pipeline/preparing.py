@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from lineside.core import Clock, Digest, InvalidError, encode, replace_durably
 from lineside.datasets import Part, Sample, split, version_digest
 from lineside.training.pipeline.definition import Pipeline
-from lineside.training.source import Labelled, Opened, open_labelled
+from lineside.training.source import Labelled, LabelledData, open_labelled
 from lineside.training.tasks.contract import MOST_BYTES
 from lineside.vision import decode_picture, encode_png
 
@@ -132,7 +132,7 @@ class Source:
     """Input of the pipeline: samples that are either normal or anomalous."""
 
     samples: tuple[Sample, ...]
-    opened: Opened
+    opened: LabelledData
     digest: Digest
 
 

@@ -466,12 +466,12 @@ class _Run:
 
     def _gate(self, step: Step) -> _Left:
         pipeline = self._pipeline
-        asked = {"GateBalancedAccuracy": "balanced_accuracy", "GatePixelF1": "pixel_f1"}
+        requested = {"GateBalancedAccuracy": "balanced_accuracy", "GatePixelF1": "pixel_f1"}
         limits = Limits(
             recall=pipeline.number("GateRecall"),
             least={
                 metric: pipeline.number(name)
-                for name, metric in asked.items()
+                for name, metric in requested.items()
                 if name in step.parameters
             },
         )

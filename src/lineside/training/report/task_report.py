@@ -27,7 +27,7 @@ from lineside.training.report.page_parts import (
     table,
     warnings,
 )
-from lineside.training.source import OF_VERSION, Data, LeakSearch, Opened, leak_warning
+from lineside.training.source import OF_VERSION, Data, LabelledData, LeakSearch, leak_warning
 from lineside.training.tasks import Trained
 from lineside.training.tasks.metrics import Confusion, Mistake, TaskMetrics
 from lineside.vision.metrics import LimitRow, ReliabilityBin, cheapest_cut
@@ -253,12 +253,17 @@ def _short(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         value = ", ".join(_short(one) for one in value)
-    said = str(value)
-    return said if len(said) <= _MOST_SHOWN else said[:_MOST_SHOWN] + "…"
+    answer = str(value)
+    return answer if len(answer) <= _MOST_SHOWN else answer[:_MOST_SHOWN] + "…"
 
 
 def evaluation_report(
-    package: Package, samples: Sequence[Sample], *, found: Evaluation, source: Opened, name: str
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    found: Evaluation,
+    source: LabelledData,
+    name: str,
 ) -> TaskReport:
     """Return an evaluation in the form of a training's report.
 
@@ -298,7 +303,7 @@ def evaluation_report(
     )
 
 
-def exact_only(package: Package, source: Opened) -> tuple[str, ...]:
+def exact_only(package: Package, source: LabelledData) -> tuple[str, ...]:
     """Return the gaps of an evaluation on other data than the package's own version.
 
     A package lists the digests of its training pictures and nothing that a near-duplicate could be
@@ -306,11 +311,11 @@ def exact_only(package: Package, source: Opened) -> tuple[str, ...]:
     """
     if source.version is not None and source.version == package.manifest.lineage.data_digest:
         return ()
-    told = (
+    known = (
         "only the very files of the training are refused: another picture of a trained part, or a "
         "copy saved again, is not noticed and makes figures too good"
     )
-    return (told,)
+    return (known,)
 
 
 def evaluation_page(report: TaskReport, *, pictures: Mapping[str, bytes]) -> bytes:

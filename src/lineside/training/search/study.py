@@ -51,7 +51,7 @@ from lineside.core import (
 )
 from lineside.core.codec import refuse, unless
 from lineside.training.job import JobCancelledError, Progress, TrainJob
-from lineside.training.run import Crew, run_job
+from lineside.training.run import run_job
 from lineside.training.tasks import check_settings
 
 
@@ -232,7 +232,7 @@ def run_trial(
             clock=bench.clock,
             records_url=bench.records_url,
             blobs_url=bench.blobs_url,
-            crew=Crew(watcher=watch),
+            watcher=watch,
         )
     except JobCancelledError:
         if bench.cancelled.is_set():
@@ -255,8 +255,8 @@ def _ignore(progress: Progress) -> None:
 def _history(report: bytes) -> list[dict[str, float]]:
     """Of the whole training: of one that went on, the epochs before as well."""
     document = decode_json(report, where="report")
-    told = document.get("history", []) if isinstance(document, dict) else []
-    return [dict(row) for row in told] if isinstance(told, list) else []
+    known = document.get("history", []) if isinstance(document, dict) else []
+    return [dict(row) for row in known] if isinstance(known, list) else []
 
 
 def _value(history: list[dict[str, float]], space: Space) -> float:

@@ -219,8 +219,8 @@ def slices(
         counted = {name: names.count(name) for name in dict.fromkeys(names) if name}
         if len(counted) < 2:
             continue
-        kept = sorted(counted, key=lambda name: (-counted[name], name))[:_MOST_SLICES]
-        order = _LIGHTS if title == "lighting" else sorted(kept)
+        stored = sorted(counted, key=lambda name: (-counted[name], name))[:_MOST_SLICES]
+        order = _LIGHTS if title == "lighting" else sorted(stored)
         found[title] = {
             name: figure([case for case, mine in zip(cases, names, strict=True) if mine == name])
             for name in order
@@ -308,11 +308,11 @@ def judge_all(
         template = read_picture(
             sample.template_digest if package.manifest.template else None, files=files
         )
-        said = predictor.predict_single(frame, template=template)
-        mapped = package.manifest.task in _MAPPED and said.state is PictureState.OK
+        answer = predictor.predict_single(frame, template=template)
+        mapped = package.manifest.task in _MAPPED and answer.state is PictureState.OK
         yield Case(
             sample=sample,
-            prediction=said,
+            prediction=answer,
             heat=predictor.heat(frame, template=template) if mapped else None,
             truth_mask=read_mask(sample, files=files),
         )

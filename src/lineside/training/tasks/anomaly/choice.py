@@ -86,10 +86,10 @@ def _place(
     for _ in range(_TRIES):
         soft = _line(size, rng=rng) if kind == "line" else _blob(size, rng=rng)
         held = soft > 0.3
-        seen = int(held.sum() if cover is None else (held & cover).sum())
-        if seen > most:
-            best, most = soft, seen
-        if seen >= max(_LEAST_PX, 0.5 * held.sum()):
+        observed = int(held.sum() if cover is None else (held & cover).sum())
+        if observed > most:
+            best, most = soft, observed
+        if observed >= max(_LEAST_PX, 0.5 * held.sum()):
             break
     return best
 
@@ -322,8 +322,8 @@ def _changes(looker: PatchExtractor, patches: Sequence[Patches], *, seed: int) -
             image = perturbed(
                 patches[number].pixels, others=pixels, kind=kind, cover=cover, rng=rng
             )
-            seen = looker.features(image)[:, :rows, :columns]
-            found.append(_Change(picture=number, kind=kind, features=seen))
+            observed = looker.features(image)[:, :rows, :columns]
+            found.append(_Change(picture=number, kind=kind, features=observed))
         looker.work.steps.at(56 + 9 * (done + 1) / len(chosen), "making changes up")
     return found
 

@@ -65,10 +65,10 @@ class _GoodPictures:
 
 def learn(job: TrainJob, work: Work) -> Trained:
     """See ``Learner``."""
-    told = _good_pictures(work, seed=job.seed)
-    scene = scene_of(work, told.good)
+    known = _good_pictures(work, seed=job.seed)
+    scene = scene_of(work, known.good)
     away = {sample.digest for sample, _ in scene.left_out}
-    good = [sample for sample in told.good if sample.digest not in away]
+    good = [sample for sample in known.good if sample.digest not in away]
     looker = PatchExtractor(scene=scene, work=work, folder=work.folder / "anomaly")
     patches = patches_of(looker, good)
     benchmark = _SURFACE if scene.template is None else _POSED
@@ -94,17 +94,17 @@ def learn(job: TrainJob, work: Work) -> Trained:
         labels=(),
         anomaly=replace(rule, unit=1.0),  # the network's map is in units
         files=scene.files,
-        baseline={"defect_share": told.defective / len(work.training)},
-        warnings=(*told.warnings, *_warnings(scene, rule, good=len(good))),
+        baseline={"defect_share": known.defective / len(work.training)},
+        warnings=(*known.warnings, *_warnings(scene, rule, good=len(good))),
         held_out=_held_out(chosen, rule),
         sections=_sections(scene, chosen, rule=rule),
     )
 
 
 def _good_pictures(work: Work, *, seed: int) -> _GoodPictures:
-    said = [(sample, _good_with_mask(work, sample)) for sample in work.training]
-    good = [sample for sample, is_so in said if is_so]
-    defective = sum(is_so is False for _, is_so in said)
+    answer = [(sample, _good_with_mask(work, sample)) for sample in work.training]
+    good = [sample for sample, is_so in answer if is_so]
+    defective = sum(is_so is False for _, is_so in answer)
     if len(good) < LEAST_GOOD:
         raise InvalidError(
             f"{len(good)} good pictures, {LEAST_GOOD} are needed",
@@ -118,18 +118,18 @@ def _good_pictures(work: Work, *, seed: int) -> _GoodPictures:
         )
     if len(good) > _MOST_LEARNED:
         rng = np.random.default_rng(seed)
-        kept = np.sort(rng.choice(len(good), _MOST_LEARNED, replace=False))
+        stored = np.sort(rng.choice(len(good), _MOST_LEARNED, replace=False))
         warnings.append(f"{_MOST_LEARNED} of {len(good)} good pictures were drawn to learn from")
-        good = [good[place] for place in kept]
+        good = [good[place] for place in stored]
     return _GoodPictures(good=tuple(good), defective=defective, warnings=tuple(warnings))
 
 
 def _good_with_mask(work: Work, sample: Sample) -> bool | None:
-    said = is_good(sample)
-    if sample.mask_digest is None or said is False:
-        return said
+    answer = is_good(sample)
+    if sample.mask_digest is None or answer is False:
+        return answer
     mask = work.mask(sample)
-    return said if mask is None else not mask.any()
+    return answer if mask is None else not mask.any()
 
 
 def rule_of(chosen: ScorerChoice, *, policy: Policy, benchmark: SyntheticBenchmark) -> AnomalyRule:
@@ -194,12 +194,12 @@ def _held_out(chosen: ScorerChoice, rule: AnomalyRule) -> dict[str, float]:
 
 
 def _sections(scene: Scene, chosen: ScorerChoice, *, rule: AnomalyRule) -> dict[str, object]:
-    seen = "one frame" if scene.placed else "a surface"
+    observed = "one frame" if scene.placed else "a surface"
     if scene.template is not None:
-        seen = "a part laid into one place"
+        observed = "a part laid into one place"
     return {
         "Good pictures": {
-            "seen as": seen,
+            "seen as": observed,
             "compared by": chosen.best.name,
             "tried": dict(chosen.tried),
             "made-up changes told apart": chosen.best.told_by_kind(),

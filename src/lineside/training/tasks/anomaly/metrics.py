@@ -80,16 +80,16 @@ def _said(cases: Sequence[Case]) -> Integers:
 
 def _scores(cases: Sequence[Case]) -> Floats:
     """Scores, 0 and above; a refused picture's is the wrong one."""
-    said = [case.prediction.anomaly for case in cases]
-    highest = max((each.score for each in said if each is not None), default=0.0)
+    answer = [case.prediction.anomaly for case in cases]
+    highest = max((each.score for each in answer if each is not None), default=0.0)
     wrong = [0.0 if is_defective(case) else highest + 1.0 for case in cases]
     return np.array(
-        [other if each is None else each.score for each, other in zip(said, wrong, strict=True)]
+        [other if each is None else each.score for each, other in zip(answer, wrong, strict=True)]
     )
 
 
 def _figures(cases: Sequence[Case]) -> dict[str, Metric]:
-    truth, scores, said, owned = _truth(cases), _scores(cases), _said(cases), owners(cases)
+    truth, scores, answer, owned = _truth(cases), _scores(cases), _said(cases), owners(cases)
     found: dict[str, Metric] = {}
     if truth.any() and not truth.all():
         ranked: tuple[tuple[str, Callable[..., float], float], ...] = (
@@ -102,10 +102,10 @@ def _figures(cases: Sequence[Case]) -> dict[str, Metric]:
             )
         found["balanced_accuracy"] = _balanced(cases)
     if truth.any():
-        found["recall"] = rate((said[truth == 1] == 1).tolist(), baseline=0.0)
+        found["recall"] = rate((answer[truth == 1] == 1).tolist(), baseline=0.0)
     if not truth.all():
-        found["false_reject_rate"] = rate((said[truth == 0] == 1).tolist(), baseline=0.0)
-    found["unsure_rate"] = rate((said == _UNSURE).tolist(), baseline=0.0)
+        found["false_reject_rate"] = rate((answer[truth == 0] == 1).tolist(), baseline=0.0)
+    found["unsure_rate"] = rate((answer == _UNSURE).tolist(), baseline=0.0)
     found["refused_rate"] = refused(cases)
     return found
 
@@ -176,8 +176,8 @@ def _reduced(case: Case) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 
 def _confusion(cases: Sequence[Case]) -> Confusion:
     rows = [[0, 0, 0] for _ in _CLASSES]
-    for truth, said in zip(_truth(cases).tolist(), _said(cases).tolist(), strict=True):
-        rows[truth][said] += 1  # unsure is -1: the last column
+    for truth, answer in zip(_truth(cases).tolist(), _said(cases).tolist(), strict=True):
+        rows[truth][answer] += 1  # unsure is -1: the last column
     return Confusion(classes=_CLASSES, rows=tuple(tuple(row) for row in rows))
 
 

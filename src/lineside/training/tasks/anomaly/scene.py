@@ -202,11 +202,11 @@ def _posed(
     work: Pictures, samples: Sequence[Sample], *, outlines: Sequence[Silhouette | str]
 ) -> Scene | None:
     """The scene of parts that stand out, or None where they do not."""
-    seen = [(s, o) for s, o in zip(samples, outlines, strict=True) if isinstance(o, Silhouette)]
-    if len(seen) < max(3, _SHARE_POSED * len(samples)):
+    observed = [(s, o) for s, o in zip(samples, outlines, strict=True) if isinstance(o, Silhouette)]
+    if len(observed) < max(3, _SHARE_POSED * len(samples)):
         return None
-    middle = float(np.median([outline.side_px for _, outline in seen]))
-    alike = [(s, o) for s, o in seen if abs(o.side_px / middle - 1) <= _SIZE_ROOM]
+    middle = float(np.median([outline.side_px for _, outline in observed]))
+    alike = [(s, o) for s, o in observed if abs(o.side_px / middle - 1) <= _SIZE_ROOM]
     if len(alike) < max(3, _SHARE_POSED * len(samples)):
         return None
     first = min(alike, key=lambda each: (abs(each[1].side_px - middle), each[0].digest))
@@ -283,23 +283,25 @@ def _aligned(
 ) -> tuple[Image, list[float]]:
     """The mean of all parts laid like the template, and how well their edges agree with it."""
     finder = PoseEstimator(frame.pose(), template)
-    seen, masks, correlations = [], [], []
+    observed, masks, correlations = [], [], []
     for sample, outline in alike:
         posed = finder.find(greys[sample.digest])
         correlations.append(posed.figures.correlation)
         if posed.matrix is None:
             continue
-        seen.append(_warped(greys[sample.digest], posed.matrix, frame=frame))
+        observed.append(_warped(greys[sample.digest], posed.matrix, frame=frame))
         masks.append(_mask_in(outline, posed.matrix, frame=frame))
-    return _template(seen, masks, frame=frame), correlations
+    return _template(observed, masks, frame=frame), correlations
 
 
 def _warped(grey: Grey, matrix: Matrix, *, frame: _Frame) -> NDArray[np.float32]:
     import cv2
 
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    seen = cv2.warpAffine(grey, matrix, frame.size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(seen, np.float32)
+    observed = cv2.warpAffine(
+        grey, matrix, frame.size, flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(observed, np.float32)
 
 
 def _mask_in(outline: Silhouette, matrix: Matrix, *, frame: _Frame) -> NDArray[np.float32]:
@@ -385,15 +387,15 @@ class PatchExtractor:
     def look(self, sample: Sample) -> Patches:
         """The picture's patches, from the folder where they are there."""
         path = self.folder / f"{self._key(sample)}.npz"
-        kept = load_arrays(path)
-        if kept is None:
-            kept = self._look(sample)
-            save_arrays(path, kept)
-        sharpness, grey, clipped = (float(v) for v in np.asarray(kept["health"], np.float64))
+        stored = load_arrays(path)
+        if stored is None:
+            stored = self._look(sample)
+            save_arrays(path, stored)
+        sharpness, grey, clipped = (float(v) for v in np.asarray(stored["health"], np.float64))
         return Patches(
             sample=sample,
-            features=np.asarray(kept["features"], np.float16),
-            pixels=np.asarray(kept["pixels"], np.uint8),
+            features=np.asarray(stored["features"], np.float16),
+            pixels=np.asarray(stored["pixels"], np.uint8),
             health=HealthFigures(sharpness=sharpness, mean_grey=grey, clipped_share=clipped),
         )
 

@@ -98,9 +98,9 @@ class LocalNeighbours(Scorer):
 
     def squares(self, features: Tensor) -> Tensor:
         """(places, patches) squared distances of one picture."""
-        seen = self.project(features).flatten(2)[0].T[self.places]
-        dots = torch.bmm(self.bank.float(), seen[:, :, None])[:, :, 0]
-        found: Tensor = seen.square().sum(dim=1, keepdim=True) + self.lengths - 2 * dots
+        observed = self.project(features).flatten(2)[0].T[self.places]
+        dots = torch.bmm(self.bank.float(), observed[:, :, None])[:, :, 0]
+        found: Tensor = observed.square().sum(dim=1, keepdim=True) + self.lengths - 2 * dots
         return found
 
     def spread(self, nearest: Tensor) -> Tensor:
@@ -133,9 +133,9 @@ class Memory(Scorer):
 
     def squares(self, features: Tensor) -> Tensor:
         """(1, rows, columns, patches)."""
-        seen = self.project(features).permute(0, 2, 3, 1)
-        dots = seen @ self.bank.float().T
-        found: Tensor = seen.square().sum(dim=3, keepdim=True) + self.lengths - 2 * dots
+        observed = self.project(features).permute(0, 2, 3, 1)
+        dots = observed @ self.bank.float().T
+        found: Tensor = observed.square().sum(dim=3, keepdim=True) + self.lengths - 2 * dots
         return found
 
     def forward(self, features: Tensor) -> Tensor:
@@ -165,8 +165,8 @@ class Contrast(Scorer):
 
     def forward(self, features: Tensor) -> Tensor:
         adapt, hidden, out = self.layers
-        seen = nn.functional.leaky_relu(hidden(adapt(features)), 0.2)
-        return nn.functional.softplus(-out(seen))
+        observed = nn.functional.leaky_relu(hidden(adapt(features)), 0.2)
+        return nn.functional.softplus(-out(observed))
 
 
 class ScorerMean(Scorer):
@@ -277,9 +277,9 @@ def projection(rows: Floats, *, channels: int) -> Linear:
     mean, deviation = _standard(rows)
     scaled = ((rows - mean) / deviation).astype(np.float64)
     _, axes = np.linalg.eigh(np.cov(scaled.T))
-    kept = axes[:, ::-1][:, :channels].T
-    kept *= np.sign(kept[np.arange(len(kept)), np.abs(kept).argmax(axis=1)])[:, None]
-    weight = kept / deviation
+    stored = axes[:, ::-1][:, :channels].T
+    stored *= np.sign(stored[np.arange(len(stored)), np.abs(stored).argmax(axis=1)])[:, None]
+    weight = stored / deviation
     return Linear(weight.astype(np.float32), -(weight @ mean).astype(np.float32))
 
 
@@ -322,14 +322,14 @@ def fit_local_neighbours(
     few = [features[number] for number in chosen]
     project = projection(drawn(few, most=_DRAWN, seed=seed).rows, channels=_CHANNELS)
     with torch.inference_mode():
-        seen = torch.cat([project(_tensor(grid)) for grid in few])
+        observed = torch.cat([project(_tensor(grid)) for grid in few])
     places = np.argwhere(cells)
     each = MOST_BANK_BYTES // (2 * _CHANNELS * max(1, len(places)))
     each = min(max(each, _LEAST_PER_PLACE), _MOST_PER_PLACE, 9 * len(few))
     bank, owners = [], []
     for start in range(0, len(places), _AT_ONCE):
         part = places[start : start + _AT_ONCE]
-        rows, taken = _cores(_windows(seen, part), each)
+        rows, taken = _cores(_windows(observed, part), each)
         bank.append(rows)
         owners.append(np.asarray(chosen)[taken % len(few)])
     return FittedLocalNeighbours(
@@ -382,8 +382,8 @@ def fit_memory(features: Sequence[Halves], *, seed: int) -> Memory:
     rows = drawn(features, most=_MEMORY_DRAWN, seed=seed).rows
     project = projection(rows, channels=_MEMORY_CHANNELS)
     with torch.inference_mode():
-        seen = project(torch.from_numpy(rows.T[None, :, :, None].copy()))[0, :, :, 0].T
-    bank, _ = _cores(seen[None], min(_MEMORY, len(rows)))
+        observed = project(torch.from_numpy(rows.T[None, :, :, None].copy()))[0, :, :, 0].T
+    bank, _ = _cores(observed[None], min(_MEMORY, len(rows)))
     return Memory(project, bank=bank[0])
 
 
@@ -437,8 +437,8 @@ def fit_contrast(
         places = torch.randint(len(table), (batch,), generator=generator)
         good = net[0](table[places])
         noise = torch.randn(good.shape, generator=generator) * plan.noise
-        said = net[1:](torch.cat([good, good + noise]))[:, 0]
-        loss = (0.5 - said[:batch]).relu().mean() + (0.5 + said[batch:]).relu().mean()
+        answer = net[1:](torch.cat([good, good + noise]))[:, 0]
+        loss = (0.5 - answer[:batch]).relu().mean() + (0.5 + answer[batch:]).relu().mean()
         fitter.zero_grad()
         loss.backward()
         fitter.step()

@@ -97,8 +97,8 @@ def input_specs_for(
     wide = min(max(wide, 1 / _LARGEST_PROPORTION), _LARGEST_PROPORTION)
     side = float(np.median([(width * height) ** 0.5 for width, height in sizes_px]))
     areas = ((side_px, 1),) if side_px else _AREAS
-    tried = [area for area in areas if area[0] <= _MOST_GROWN * side] or list(areas[:1])
-    found = [_sight(length, scales=scales, wide=wide) for length, scales in tried]
+    candidates = [area for area in areas if area[0] <= _MOST_GROWN * side] or list(areas[:1])
+    found = [_sight(length, scales=scales, wide=wide) for length, scales in candidates]
     return tuple(dict.fromkeys(found))
 
 
@@ -176,11 +176,11 @@ class FeatureReader:
 
     def _prepare(self, place: int, *, specs: Sequence[InputSpec], names: Sequence[str]) -> _Ready:
         sample = self.samples[place]
-        kept = [
+        stored = [
             self.cache.get(_key(sample, spec, name=name))
             for spec, name in zip(specs, names, strict=True)
         ]
-        known = {row: cast(Floats, e[POOLED]) for row, e in enumerate(kept) if e is not None}
+        known = {row: cast(Floats, e[POOLED]) for row, e in enumerate(stored) if e is not None}
         facts = self.cache.get(_key(sample, specs[0], name=_FACTS))
         if facts is not None and len(known) == len(specs):
             return _Ready(place=place, health=_health(facts["health"]), known=known, inputs={})
@@ -196,13 +196,13 @@ class FeatureReader:
 
     def _seen(self, ready: _Ready, specs: Sequence[InputSpec]) -> dict[int, Floats]:
         """Per sight what was known, and what is seen now and kept."""
-        seen = dict(ready.known)
+        observed = dict(ready.known)
         for row, crops in ready.inputs.items():
             name, engine = self._engine(specs[row].scales)
-            seen[row] = engine.run(crops, outputs=(POOLED,))[0][0]
+            observed[row] = engine.run(crops, outputs=(POOLED,))[0][0]
             sample = self.samples[ready.place]
-            self.cache.put(_key(sample, specs[row], name=name), {POOLED: seen[row]})
-        return seen
+            self.cache.put(_key(sample, specs[row], name=name), {POOLED: observed[row]})
+        return observed
 
     def _engine(self, scales: int) -> tuple[str, OnnxEngine]:
         """The frozen network at so many scales, and a name that says which it is."""

@@ -35,10 +35,10 @@ from lineside.training.tasks.classify.network import (
     ClassHead,
     ClassNetwork,
     Floats,
-    HeldOutLogits,
     Linear,
     Numbers,
     Space,
+    ValidationLogits,
     choose,
     class_rule,
     hold_out,
@@ -160,7 +160,7 @@ class _Frozen:
     specs: tuple[InputSpec, ...]
     features: Sequence[Floats]
     healths: Sequence[HealthFigures]
-    held_out: Sequence[HeldOutLogits]
+    held_out: Sequence[ValidationLogits]
     best: int
 
 
@@ -239,8 +239,8 @@ def _training_set(job: TrainJob, work: Work) -> _TrainingSet:
     Raises:
         InvalidError: fewer than two classes, or a class with fewer than two pictures.
     """
-    kept = [(s, [n for n in job.inspection.labels if n in s.labels]) for s in work.training]
-    single = [(sample, held[0]) for sample, held in kept if len(held) == 1]
+    stored = [(s, [n for n in job.inspection.labels if n in s.labels]) for s in work.training]
+    single = [(sample, held[0]) for sample, held in stored if len(held) == 1]
     labels = job.inspection.labels
     counts = {label: sum(held == label for _, held in single) for label in labels}
     lacking = [f"{label}: {n}" for label, n in counts.items() if n < _FEWEST]
@@ -348,19 +348,19 @@ def _untuned(told: _TrainingSet, frozen: _Frozen, *, words: Mapping[str, object]
     )
 
 
-def _frozen_epoch(told: _TrainingSet, chosen: HeldOutLogits) -> dict[str, float]:
+def _frozen_epoch(told: _TrainingSet, chosen: ValidationLogits) -> dict[str, float]:
     """The frozen network's figures, as an epoch's."""
     right = chosen.logits.argmax(axis=1) == told.truth
     return {"epoch": 0.0, "validation_loss": chosen.loss, "accuracy": float(right.mean())}
 
 
 def _words(spec: InputSpec, frozen: _Frozen) -> dict[str, object]:
-    tried = zip(frozen.specs, frozen.held_out, strict=True)
+    candidates = zip(frozen.specs, frozen.held_out, strict=True)
     return {
         "input": spec.words,
         "strength of the head": frozen.held_out[frozen.best].strength,
         "frozen network's loss on held-out training pictures": {
-            each.words: round(found.loss, 4) for each, found in tried
+            each.words: round(found.loss, 4) for each, found in candidates
         },
     }
 
@@ -408,10 +408,10 @@ def _tuned(job: TrainJob, told: _TrainingSet, *, frozen: _Frozen) -> _Final | No
 
 def _against_tuning(job: TrainJob, ground: TuningTask) -> str:
     """Why fine-tuning is not tried; the setting ``tune`` is 0 for never, 2 for in any case."""
-    asked = job.setting("tune", 1)
-    if asked == 0:
+    requested = job.setting("tune", 1)
+    if requested == 0:
         return "switched off"
-    return "" if asked == 2 else worth_trying(ground)
+    return "" if requested == 2 else worth_trying(ground)
 
 
 def _recipe(job: TrainJob) -> Recipe:
@@ -450,8 +450,8 @@ def cache_folder(work: Work) -> Path:
 
 
 def _conditional(job: TrainJob) -> bool | None:
-    asked = job.setting("class_conditional", -1)
-    return None if asked < 0 else bool(asked)
+    requested = job.setting("class_conditional", -1)
+    return None if requested < 0 else bool(requested)
 
 
 def _head(linear: Linear, known: FeatureBank) -> ClassHead:

@@ -87,14 +87,14 @@ def measure(
     cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
 ) -> TaskMetrics:
     """See ``Evaluator``."""
-    kept = [case for case in cases if _truth(case, manifest.labels) is not None]
-    if not kept:
+    stored = [case for case in cases if _truth(case, manifest.labels) is not None]
+    if not stored:
         raise InvalidError(
             "none of the pictures shows exactly one of the package's classes",
             where="data",
             fix=f"It answers {', '.join(manifest.labels)}.",
         )
-    table = _table(kept, labels=manifest.labels, majority=int(baseline.get("majority", 0)))
+    table = _table(stored, labels=manifest.labels, majority=int(baseline.get("majority", 0)))
     figure = partial(_accuracy, labels=manifest.labels, majority=table.majority)
     rows = confusion(table.truth, table.decided, classes=len(table.labels))
     return TaskMetrics(
@@ -102,7 +102,7 @@ def measure(
             **_decisions(table),
             **_forced(table),
             **_sets(table),
-            "refused_rate": refused(kept),
+            "refused_rate": refused(stored),
             **_rankings(table),
         },
         per_class=_per_class(table),
@@ -118,9 +118,9 @@ def measure(
             for place, label in enumerate(table.labels)
         },
         limits=_limits(table),
-        mistakes=_mistakes(kept, table),
-        slices=slices(kept, figure),
-        warnings=_warnings(table, left_out=len(cases) - len(kept)),
+        mistakes=_mistakes(stored, table),
+        slices=slices(stored, figure),
+        warnings=_warnings(table, left_out=len(cases) - len(stored)),
     )
 
 
@@ -131,7 +131,7 @@ def _truth(case: Case, labels: Sequence[str]) -> int | None:
 
 def _table(cases: Sequence[Case], *, labels: tuple[str, ...], majority: int) -> _Table:
     truth = np.array([_truth(case, labels) for case in cases], np.int64)
-    seen = np.array([case.prediction.state is PictureState.OK for case in cases])
+    observed = np.array([case.prediction.state is PictureState.OK for case in cases])
     chances = np.full((len(cases), len(labels)), 1 / len(labels))
     inside = np.zeros(chances.shape, bool)
     decided = np.full(len(cases), UNSURE, np.int64)
@@ -142,7 +142,7 @@ def _table(cases: Sequence[Case], *, labels: tuple[str, ...], majority: int) -> 
             inside[row, place] = answer.decision is not Decision.ABSENT
             if answer.decision is Decision.PRESENT:
                 decided[row] = place
-    likeliest = np.where(seen, chances.argmax(axis=1), UNSURE)
+    likeliest = np.where(observed, chances.argmax(axis=1), UNSURE)
     return _Table(
         labels=labels,
         truth=truth,
@@ -150,7 +150,7 @@ def _table(cases: Sequence[Case], *, labels: tuple[str, ...], majority: int) -> 
         likeliest=likeliest,
         chances=chances,
         inside=inside,
-        seen=seen,
+        seen=observed,
         owner=owners(cases),
         majority=majority,
     )
@@ -252,8 +252,8 @@ def _mean_auroc(table: _Table) -> dict[str, Metric]:
 
 def _one_against_rest(truth: Places, chances: Numbers, *, classes: Places) -> float:
     areas = [auroc(truth == each, chances[:, each]) for each in classes]
-    kept = [area for area in areas if not np.isnan(area)]
-    return float(np.mean(kept)) if kept else float("nan")
+    stored = [area for area in areas if not np.isnan(area)]
+    return float(np.mean(stored)) if stored else float("nan")
 
 
 def _good(table: _Table) -> int | None:
@@ -304,16 +304,16 @@ def _per_class(table: _Table) -> dict[str, Metric]:
 
 
 def _limits(table: _Table) -> dict[str, tuple[LimitRow, ...]]:
-    seen = table.seen
+    observed = table.seen
     good = _good(table)
     if good is not None:
-        score = 1.0 - table.chances[seen, good]
-        return {"defect": limits_of((table.truth != good)[seen].tolist(), score.tolist())}
+        score = 1.0 - table.chances[observed, good]
+        return {"defect": limits_of((table.truth != good)[observed].tolist(), score.tolist())}
     if len(table.labels) != 2:
         return {}
     rarer = int(np.argmin(table.share))
-    truth = (table.truth == rarer)[seen].tolist()
-    return {table.labels[rarer]: limits_of(truth, table.chances[seen, rarer].tolist())}
+    truth = (table.truth == rarer)[observed].tolist()
+    return {table.labels[rarer]: limits_of(truth, table.chances[observed, rarer].tolist())}
 
 
 def _mistakes(cases: Sequence[Case], table: _Table) -> tuple[Mistake, ...]:

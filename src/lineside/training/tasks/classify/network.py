@@ -201,7 +201,7 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeldOutLogits:
+class ValidationLogits:
     """Answers to pictures by heads that had not seen them.
 
     Attributes:
@@ -233,8 +233,8 @@ class Space:
             even = np.linspace(0, len(scaled) - 1, min(len(scaled), _MOST_SPANNING))
             spanning = scaled[even.round().astype(np.intp)]
             lengths, axes = np.linalg.eigh(spanning @ spanning.T)
-            kept = lengths > lengths[-1] * 1e-10
-            self._back = spanning.T @ (axes[:, kept] / np.sqrt(lengths[kept]))
+            stored = lengths > lengths[-1] * 1e-10
+            self._back = spanning.T @ (axes[:, stored] / np.sqrt(lengths[stored]))
             self.points = scaled @ self._back
 
     def fit(self, truth: Classes, *, classes: int, strength: float) -> Linear:
@@ -283,7 +283,7 @@ def hold_out(
     folds: Sequence[int],
     classes: int,
     strengths: Sequence[float] = STRENGTHS,
-) -> HeldOutLogits:
+) -> ValidationLogits:
     """Held-out answers at the strength of the least loss."""
     numbers = np.array(folds)
     logits = np.zeros((len(strengths), len(truth), classes))
@@ -295,10 +295,10 @@ def hold_out(
             logits[row, outside] = head.logits(features[outside])
     losses = [picture_losses(each, truth) for each in logits]
     best = int(np.argmin([each.mean() for each in losses]))
-    return HeldOutLogits(logits=logits[best], losses=losses[best], strength=strengths[best])
+    return ValidationLogits(logits=logits[best], losses=losses[best], strength=strengths[best])
 
 
-def choose(found: Sequence[HeldOutLogits]) -> int:
+def choose(found: Sequence[ValidationLogits]) -> int:
     """Place of the sight to use: a later, costlier one where it is worth it."""
     best = 0
     for place, each in enumerate(found):

@@ -43,10 +43,10 @@ from lineside.training.tasks.classify.features import POOLED, InputSpec, frozen_
 from lineside.training.tasks.classify.network import (
     Classes,
     Floats,
-    HeldOutLogits,
     Linear,
     Numbers,
     Space,
+    ValidationLogits,
     calibrated_loss,
     pooled_of,
 )
@@ -301,8 +301,8 @@ class _Loop:
         nn.utils.clip_grad_norm_(self.own, _LONGEST_STEP)
         self.optimiser.step()
         with torch.no_grad():
-            for kept, now in zip(self.average, self.own, strict=True):
-                kept.lerp_(now, 1 - _AVERAGE)
+            for stored, now in zip(self.average, self.own, strict=True):
+                stored.lerp_(now, 1 - _AVERAGE)
         return float(loss.detach())
 
     def _watch(self) -> dict[str, float]:
@@ -365,16 +365,16 @@ class _Loop:
 
     def restore(self, path: Path) -> None:
         """Go on where a checkpoint stands, where there is one."""
-        kept = load_arrays(path)
-        if kept is None:
+        stored = load_arrays(path)
+        if stored is None:
             return
 
         def tensors(name: str) -> list[Tensor]:
-            return [torch.from_numpy(kept[f"{name}/{place}"]) for place in range(len(self.own))]
+            return [torch.from_numpy(stored[f"{name}/{place}"]) for place in range(len(self.own))]
 
         self.wear(tensors("own"))
         self.average, self.best = tensors("average"), tensors("best")
-        steps, best_epoch = np.asarray(kept["counts"], np.float64).tolist()
+        steps, best_epoch = np.asarray(stored["counts"], np.float64).tolist()
         for each, first, second in zip(self.own, tensors("first"), tensors("second"), strict=True):
             self.optimiser.state[each] = {
                 "step": torch.tensor(steps),
@@ -382,10 +382,10 @@ class _Loop:
                 "exp_avg_sq": second,
             }
         self.best_epoch = int(best_epoch)
-        self.logits = np.asarray(kept["logits"], np.float64)
+        self.logits = np.asarray(stored["logits"], np.float64)
         self.history = [
             {name: value for name, value in zip(_NAMES, row, strict=True) if np.isfinite(value)}
-            for row in np.asarray(kept["history"], np.float64).tolist()
+            for row in np.asarray(stored["history"], np.float64).tolist()
         ]
 
 
@@ -418,9 +418,9 @@ def tune(
         tell(loop.epoch, figures)
     loop.wear(loop.best)
     loop.learner.eval()
-    trunk = loop.learner.trunk.requires_grad_(requires_grad=False)
+    backbone = loop.learner.trunk.requires_grad_(requires_grad=False)
     return Tuned(
-        trunk=trunk,
+        trunk=backbone,
         head=loop.learner.linear(lesson.start),
         logits=loop.logits,
         epochs=loop.best_epoch,
@@ -501,8 +501,8 @@ class TuningTask:
 
     inputs: Inputs
     features: Floats
-    own: HeldOutLogits
-    best: HeldOutLogits
+    own: ValidationLogits
+    best: ValidationLogits
     truth: Classes
     folds: tuple[int, ...]
     classes: int
@@ -561,7 +561,7 @@ def try_tuning(ground: TuningTask, recipe: Recipe, *, room: TuningContext) -> Tr
     gains: list[str] = []
     for fold in sorted(set(ground.folds))[:_FOLDS]:
         inside, outside = _parts(ground, fold)
-        lesson = _lesson(ground, inside=inside, outside=outside, name=f"fold {fold}")
+        lesson = _training_set(ground, inside=inside, outside=outside, name=f"fold {fold}")
         tuned = tune(
             lesson,
             recipe,
@@ -596,7 +596,9 @@ def _parts(ground: TuningTask, fold: int) -> tuple[Classes, Classes]:
     return np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
 
 
-def _lesson(ground: TuningTask, *, inside: Classes, outside: Classes, name: str) -> TrainingSet:
+def _training_set(
+    ground: TuningTask, *, inside: Classes, outside: Classes, name: str
+) -> TrainingSet:
     start = Space(ground.features[inside]).fit(
         ground.truth[inside], classes=ground.classes, strength=ground.own.strength
     )
@@ -612,7 +614,7 @@ def _lesson(ground: TuningTask, *, inside: Classes, outside: Classes, name: str)
 
 def _all(ground: TuningTask, recipe: Recipe, *, epochs: int, room: TuningContext) -> Tuned:
     everyone = np.arange(len(ground.truth))
-    lesson = _lesson(ground, inside=everyone, outside=everyone[:0], name="all")
+    lesson = _training_set(ground, inside=everyone, outside=everyone[:0], name="all")
     return tune(
         lesson,
         replace(recipe, stop_after=epochs),
@@ -650,14 +652,14 @@ def mirrors_for(ground: TuningTask) -> tuple[str, ...]:
     for name, mirror in MIRRORS.items():
         if name == "over" and ground.spec.width_px != ground.spec.height_px:
             continue
-        seen = [
+        observed = [
             engine.run(
                 normalised(np.ascontiguousarray(mirror(ground.inputs(place)))),
                 outputs=(POOLED,),
             )[0][0]
             for place in shown.tolist()
         ]
-        mirrored = int((head.logits(np.stack(seen)).argmax(axis=1) == truth).sum())
+        mirrored = int((head.logits(np.stack(observed)).argmax(axis=1) == truth).sum())
         if harmless(right, mirrored, pictures=len(shown)):
             found.append(name)
     return tuple(found)

@@ -22,7 +22,7 @@ from lineside.training.tasks.count.numbers import (
     usual_steps,
 )
 from lineside.training.tasks.detect.learn import (
-    HeldOutPicture,
+    ValidationPicture,
     chances_of,
     marked_samples,
     train_objects,
@@ -37,19 +37,21 @@ _ENOUGH_TO_SCALE = 20
 Floats = NDArray[np.float64]
 
 
-def truth_of(each: HeldOutPicture, *, counted: NDArray[np.bool_]) -> int:
+def truth_of(each: ValidationPicture, *, counted: NDArray[np.bool_]) -> int:
     """Objects of the labels that count."""
     return int(np.sum(counted[each.scene.label]))
 
 
-def found_chances(each: HeldOutPicture, *, rule: DetectRule, counted: NDArray[np.bool_]) -> Floats:
+def found_chances(
+    each: ValidationPicture, *, rule: DetectRule, counted: NDArray[np.bool_]
+) -> Floats:
     """Probabilities of the candidates that count, as a device lists them."""
     chances = chances_of(each, rule=rule)
     return chances[counted[each.found.label] & (chances > LEAST_CHANCE)]
 
 
 def count_rule(
-    held: Sequence[HeldOutPicture],
+    held: Sequence[ValidationPicture],
     *,
     rule: DetectRule,
     labels: Sequence[str],
@@ -146,8 +148,8 @@ def _found(job: TrainJob, work: Work) -> Trained:
     rule = count_rule(
         made.held, rule=made.rule, labels=labels, most=made.most, policy=job.inspection.policy
     )
-    told = () if rule.promises else (no_interval(rule),)
-    return replace(made.trained, count=rule, warnings=(*made.trained.warnings, *told))
+    known = () if rule.promises else (no_interval(rule),)
+    return replace(made.trained, count=rule, warnings=(*made.trained.warnings, *known))
 
 
 def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
@@ -173,8 +175,8 @@ def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
         student=partial(NumberStudent, numbered=numbered),
         judge=judge,
     )
-    said, truth = np.concatenate(logits), np.array(places, np.intp)
-    rule = number_rule(said, truth, most=most, policy=job.inspection.policy)
+    answer, truth = np.concatenate(logits), np.array(places, np.intp)
+    rule = number_rule(answer, truth, most=most, policy=job.inspection.policy)
     golden = golden_of(sorted(samples, key=lambda sample: (sample.count or 0, sample.digest)))
     exported = export(
         student.network,
@@ -194,23 +196,23 @@ def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
             "mean_count": float(np.mean(counts)),
         },
         warnings=_warnings(rule, counts=counts),
-        held_out=_figures(said, truth),
+        held_out=_figures(answer, truth),
         history=history,
         sections={"numbers": {"largest taught": most, "largest seen": max(counts)}},
     )
 
 
 def _warnings(rule: CountRule, *, counts: list[int]) -> tuple[str, ...]:
-    told = []
+    sentences = []
     beyond = sum(count > rule.most for count in counts)
     if beyond:
-        told.append(
+        sentences.append(
             f"{beyond} pictures show more than {rule.most}; too few show each of those numbers, "
             "and they are told as more"
         )
     if not rule.promises:
-        told.append(no_interval(rule))
-    return tuple(told)
+        sentences.append(no_interval(rule))
+    return tuple(sentences)
 
 
 def _figures(logits: NDArray[np.float32], truth: NDArray[np.intp]) -> dict[str, float]:

@@ -69,21 +69,21 @@ def measure(
 ) -> TaskMetrics:
     """See ``Evaluator``; cases whose count nobody knows are passed over."""
     labels = manifest.count.labels if manifest.count is not None else ()
-    told = [
+    known = [
         _Counted(case=case, truth=truth, said=_said(case))
         for case in cases
         if (truth := true_count(case.sample, labels=labels)) is not None
     ]
-    if not told:
+    if not known:
         return TaskMetrics(metrics={}, warnings=("no picture with a known count to measure on",))
     promised = 1 - manifest.count.error_rate if manifest.count is not None else math.nan
-    metrics = _figures(told, baseline=baseline, promised=promised)
+    metrics = _figures(known, baseline=baseline, promised=promised)
     return TaskMetrics(
         metrics=metrics,
-        per_class=_per_count(told, baseline=baseline),
-        confusion=_confusion(told),
-        mistakes=_mistakes(told),
-        slices=slices([each.case for each in told], lambda own: _exact(own, labels=labels)),
+        per_class=_per_count(known, baseline=baseline),
+        confusion=_confusion(known),
+        mistakes=_mistakes(known),
+        slices=slices([each.case for each in known], lambda own: _exact(own, labels=labels)),
         warnings=_warnings(metrics),
     )
 
@@ -142,8 +142,8 @@ def _exact(cases: Sequence[Case], *, labels: Sequence[str]) -> Metric:
     """Exact counts of some of the pictures; the baseline is the commonest count among them."""
     truth = [true_count(case.sample, labels=labels) for case in cases]
     often = max(truth.count(each) for each in truth) / len(truth)
-    said = [_said(case) for case in cases]
-    rights = [a is not None and a.value == b for a, b in zip(said, truth, strict=True)]
+    answer = [_said(case) for case in cases]
+    rights = [a is not None and a.value == b for a, b in zip(answer, truth, strict=True)]
     return rate(rights, baseline=often)
 
 
@@ -204,15 +204,15 @@ def in_words(said: CountAnswer) -> str:
 
 def _warnings(metrics: Mapping[str, Metric]) -> tuple[str, ...]:
     mae, coverage = metrics["mae"], metrics["coverage"]
-    told = []
+    sentences = []
     if mae.value >= mae.baseline:
-        told.append(
+        sentences.append(
             f"counts do not beat always saying the median: they are off by {mae.value:.2f} on "
             f"average, that guess by {mae.baseline:.2f}"
         )
     if coverage.high < coverage.baseline:
-        told.append(
+        sentences.append(
             f"intervals hold the truth on {coverage.value:.0%} of pictures, fewer than the "
             f"{coverage.baseline:.0%} they promise: these pictures differ from those learned from"
         )
-    return tuple(told)
+    return tuple(sentences)

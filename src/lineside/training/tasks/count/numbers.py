@@ -80,13 +80,13 @@ class NumberNetwork(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         fine, coarse = self.trunk(x)
         grown = nn.functional.interpolate(self.at_16(coarse), scale_factor=2.0, mode="nearest")
-        seen = torch.relu(self.shared(torch.relu(self.at_8(fine) + grown)))
-        density = nn.functional.softplus(self.density(seen))
+        observed = torch.relu(self.shared(torch.relu(self.at_8(fine) + grown)))
+        density = nn.functional.softplus(self.density(observed))
         total = density.sum(dim=(1, 2, 3)).unsqueeze(1)
         apart = self.numbers - total
         apart = apart * (1 - self.is_more) + torch.relu(apart) * self.is_more
         likely = -torch.exp(self.sharpness) * apart * apart / 2
-        return likely + self.correction(seen.mean(dim=(2, 3))), density
+        return likely + self.correction(observed.mean(dim=(2, 3))), density
 
     def learned_backbone(self) -> list[nn.Parameter]:
         """Trunk weights that are learned; the rest of the network is new."""
@@ -227,8 +227,8 @@ def number_loss(logits: Tensor, total: Tensor, *, truth: Tensor) -> Tensor:
     wanted = (apart == 0).float() + _NEIGHBOUR * (apart == 1).float()
     wanted = wanted / wanted.sum(dim=1, keepdim=True)
     crossed = -(wanted * torch.log_softmax(logits, dim=1)).sum(dim=1)
-    said = torch.softmax(logits, dim=1).cumsum(dim=1)
-    moved = (said - wanted.cumsum(dim=1)).square().sum(dim=1)
+    answer = torch.softmax(logits, dim=1).cumsum(dim=1)
+    moved = (answer - wanted.cumsum(dim=1)).square().sum(dim=1)
     off = nn.functional.smooth_l1_loss(total, truth.float(), reduction="none")
     return (crossed + moved + 0.3 * off).mean()
 

@@ -51,7 +51,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeldOutPicture:
+class ValidationPicture:
     """A picture and what a network that had not seen it found.
 
     Attributes:
@@ -82,7 +82,7 @@ def raw_rule(labels: Sequence[str]) -> DetectRule:
 
 def judge_held_out(
     network: CentreNetwork, samples: Sequence[Sample], *, scenes: Scenes
-) -> list[HeldOutPicture]:
+) -> list[ValidationPicture]:
     """Every picture with what the network finds on it."""
     rule = raw_rule(scenes.labels)
     judged = []
@@ -93,7 +93,7 @@ def judge_held_out(
         objectness, geometry, classes = (each[0].contiguous().numpy() for each in maps)
         found = find_objects((objectness, geometry, classes), rule=rule, least=_LEAST_LISTED)
         found = found.inside(scene.size_px[0], height_px=scene.size_px[1])
-        judged.append(HeldOutPicture(scene=scene, found=found, hit=met(found.boxes_px, scene)))
+        judged.append(ValidationPicture(scene=scene, found=found, hit=met(found.boxes_px, scene)))
     return judged
 
 
@@ -124,7 +124,7 @@ def _nearness(boxes_px: Floats, truth: Floats) -> Floats:
 
 
 def rule_from(
-    held: Sequence[HeldOutPicture], *, labels: Sequence[str], policy: Policy, most: int
+    held: Sequence[ValidationPicture], *, labels: Sequence[str], policy: Policy, most: int
 ) -> DetectRule:
     """The calibrated rule.
 
@@ -152,23 +152,23 @@ def rule_from(
     return replace(rule, cut=cut, unsure_below=max(cut, unsure))
 
 
-def chances_of(each: HeldOutPicture, *, rule: DetectRule) -> Floats:
+def chances_of(each: ValidationPicture, *, rule: DetectRule) -> Floats:
     """Calibrated probabilities of a picture's candidates."""
     return chance_of(each.found.objectness, rule=rule)
 
 
 def _unsure_below(
-    held: Sequence[HeldOutPicture], *, rule: DetectRule, cut: float, error_rate: float
+    held: Sequence[ValidationPicture], *, rule: DetectRule, cut: float, error_rate: float
 ) -> float:
     """The least probability above which at most ``error_rate`` of held-out answers are wrong."""
     chance = np.concatenate([chances_of(each, rule=rule) for each in held] or [np.zeros(0)])
-    said = chance * np.concatenate([each.found.label_chance for each in held] or [np.zeros(0)])
+    answer = chance * np.concatenate([each.found.label_chance for each in held] or [np.zeros(0)])
     right = np.concatenate([each.right for each in held] or [np.zeros(0, np.bool_)])
-    told = chance > cut
-    if not told.any():
+    known = chance > cut
+    if not known.any():
         return 1.0
-    order = np.argsort(-said[told], kind="stable")
-    ranked, wrong = said[told][order], np.cumsum(~right[told][order])
+    order = np.argsort(-answer[known], kind="stable")
+    ranked, wrong = answer[known][order], np.cumsum(~right[known][order])
     fine = np.flatnonzero(wrong <= error_rate * np.arange(1, len(ranked) + 1))
     return float(ranked[fine[-1]]) if len(fine) else 1.0
 
@@ -189,7 +189,7 @@ class TrainedObjects:
 
     trained: Trained
     rule: DetectRule
-    held: list[HeldOutPicture]
+    held: list[ValidationPicture]
     most: int
 
 
@@ -223,7 +223,7 @@ def train_objects(
             where="data",
             fix=f"Mark {', '.join(names) or 'objects'} with boxes or points.",
         )
-    held: list[HeldOutPicture] = []
+    held: list[ValidationPicture] = []
     student, history = fit_rounds(
         samples,
         job=job,
@@ -269,12 +269,12 @@ def marked_samples(
     """Samples that can teach, and sentences on those that cannot."""
     marked = tuple(sample for sample in samples if sample.marked is not None)
     beside = tuple(s for s in marked if not template or s.template_digest is not None)
-    told = []
+    known = []
     if len(marked) < len(samples):
-        told.append(f"{len(samples) - len(marked)} pictures without marks were left out")
+        known.append(f"{len(samples) - len(marked)} pictures without marks were left out")
     if len(beside) < len(marked):
-        told.append(f"{len(marked) - len(beside)} pictures without a template were left out")
-    return beside, tuple(told)
+        known.append(f"{len(marked) - len(beside)} pictures without a template were left out")
+    return beside, tuple(known)
 
 
 def _unmarked(*, template: bool) -> InvalidError:
@@ -311,19 +311,19 @@ def _baseline(samples: Sequence[Sample], labels: Sequence[str]) -> dict[str, flo
 
 
 def _warnings(samples: Sequence[Sample], labels: Sequence[str]) -> tuple[str, ...]:
-    told = []
+    sentences = []
     if len(samples) <= _FEW_PICTURES:
-        told.append(f"few pictures: {len(samples)} were learned from; mark 20 or more")
+        sentences.append(f"few pictures: {len(samples)} were learned from; mark 20 or more")
     each = Counter(m.label for sample in samples for m in sample.marked or ())
     few = [f"{name} ({each[name]})" for name in labels if each[name] < _FEW_OBJECTS]
     if few:
-        told.append(f"few marked objects of {', '.join(few)}")
+        sentences.append(f"few marked objects of {', '.join(few)}")
     if all(_number(sample, labels) for sample in samples):
-        told.append(
+        sentences.append(
             "no empty picture was among those learned from: what else lies there may be taken for "
             "an object; add pictures without objects"
         )
-    return tuple(told)
+    return tuple(sentences)
 
 
 def _section(
@@ -337,16 +337,16 @@ def _section(
     }
 
 
-def figures_of(held: Sequence[HeldOutPicture], *, rule: DetectRule) -> dict[str, float]:
+def figures_of(held: Sequence[ValidationPicture], *, rule: DetectRule) -> dict[str, float]:
     """F1 of held-out pictures at the cut, boxes overlapping by a third, with and without label."""
     if not held:
         return {}
-    told = [chances_of(each, rule=rule) > rule.cut for each in held]
-    said = sum(int(above.sum()) for above in told)
+    known = [chances_of(each, rule=rule) > rule.cut for each in held]
+    answer = sum(int(above.sum()) for above in known)
     truth = sum(len(each.scene.label) for each in held)
-    met = sum(int((each.hit >= 0)[above].sum()) for each, above in zip(held, told, strict=True))
-    right = sum(int(each.right[above].sum()) for each, above in zip(held, told, strict=True))
-    whole = max(1, said + truth)
+    met = sum(int((each.hit >= 0)[above].sum()) for each, above in zip(held, known, strict=True))
+    right = sum(int(each.right[above].sum()) for each, above in zip(held, known, strict=True))
+    whole = max(1, answer + truth)
     return {
         "f1_iou33": 2 * right / whole,
         "f1_any_iou33": 2 * met / whole,

@@ -111,12 +111,12 @@ def measure(
     cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
 ) -> TaskMetrics:
     """See ``Evaluator``; cases on which nobody marked anything are passed over."""
-    told = [case for case in cases if case.sample.marked is not None]
+    known = [case for case in cases if case.sample.marked is not None]
     labels = manifest.labels
-    if not told:
+    if not known:
         return TaskMetrics(metrics={}, warnings=("no picture with marked objects to measure on",))
-    pictures = [picture_of(case, labels=labels) for case in told]
-    groups = owners(told)
+    pictures = [picture_of(case, labels=labels) for case in known]
+    groups = owners(known)
     judged = _Judged(pictures=pictures, groups=groups)
     metrics = _scores(judged)
     per_class: dict[str, Metric] = {}
@@ -125,30 +125,30 @@ def measure(
         only = _Judged(pictures=own, groups=groups)
         per_class |= {f"{key}/{name}": value for key, value in _scores_of_label(only).items()}
     metrics["average_precision"] = _mean_precision(judged, labels=len(labels))
-    metrics["refused_rate"] = refused(told)
+    metrics["refused_rate"] = refused(known)
     counts, counts_per_class, warnings = _counts(judged, labels=labels, baseline=baseline)
     return TaskMetrics(
         metrics=metrics | counts,
         per_class=per_class | counts_per_class,
-        confusion={"objects": _confusion(told, pictures, labels=labels)},
+        confusion={"objects": _confusion(known, pictures, labels=labels)},
         reliability=_reliability(pictures),
-        mistakes=_mistakes(told, pictures, labels=labels),
-        slices=slices(told, lambda own: _slice(own, labels=labels)),
+        mistakes=_mistakes(known, pictures, labels=labels),
+        slices=slices(known, lambda own: _slice(own, labels=labels)),
         warnings=warnings,
     )
 
 
 def _of_label(picture: Picture, place: int) -> Picture:
-    said, truth = picture.said == place, picture.truth == place
+    answer, truth = picture.said == place, picture.truth == place
     return Picture(
-        said=picture.said[said],
-        probability=picture.probability[said],
+        said=picture.said[answer],
+        probability=picture.probability[answer],
         truth=picture.truth[truth],
-        fit=picture.fit[said][:, truth],
+        fit=picture.fit[answer][:, truth],
     )
 
 
-def _tally(pictures: Sequence[Picture], *, least: float, labelled: bool) -> Numbers:
+def _box_counts(pictures: Sequence[Picture], *, least: float, labelled: bool) -> Numbers:
     """(pictures, 3): boxes that met an object, boxes, objects."""
     return np.array(
         [
@@ -160,13 +160,13 @@ def _tally(pictures: Sequence[Picture], *, least: float, labelled: bool) -> Numb
 
 
 def _f1(tally: Numbers) -> float:
-    met, said, truth = tally.sum(axis=0)
-    return 2 * met / (said + truth) if said + truth else math.nan
+    met, answer, truth = tally.sum(axis=0)
+    return 2 * met / (answer + truth) if answer + truth else math.nan
 
 
 def _precision(tally: Numbers) -> float:
-    met, said, _ = tally.sum(axis=0)
-    return met / said if said else math.nan
+    met, answer, _ = tally.sum(axis=0)
+    return met / answer if answer else math.nan
 
 
 def _recall(tally: Numbers) -> float:
@@ -189,12 +189,12 @@ class _Judged:
 def _scores(judged: _Judged) -> dict[str, Metric]:
     found, pictures = {}, judged.pictures
     for name, least in _OVERLAPS:
-        tally = _tally(pictures, least=least, labelled=True)
+        tally = _box_counts(pictures, least=least, labelled=True)
         found[f"f1_{name}"] = judged.rate(_f1, tally)
         found[f"precision_{name}"] = judged.rate(_precision, tally)
         found[f"recall_{name}"] = judged.rate(_recall, tally)
     for name, least in _OVERLAPS:
-        tally = _tally(pictures, least=least, labelled=False)
+        tally = _box_counts(pictures, least=least, labelled=False)
         found[f"f1_any_{name}"] = judged.rate(_f1, tally)
     return found
 
@@ -202,9 +202,9 @@ def _scores(judged: _Judged) -> dict[str, Metric]:
 def _scores_of_label(judged: _Judged) -> dict[str, Metric]:
     found, pictures = {}, judged.pictures
     for name, least in _OVERLAPS:
-        tally = _tally(pictures, least=least, labelled=True)
+        tally = _box_counts(pictures, least=least, labelled=True)
         found[f"f1_{name}"] = judged.rate(_f1, tally)
-    tally = _tally(pictures, least=_OVERLAPS[0][1], labelled=True)
+    tally = _box_counts(pictures, least=_OVERLAPS[0][1], labelled=True)
     found["precision"], found["recall"] = (
         judged.rate(_precision, tally),
         judged.rate(_recall, tally),
@@ -289,9 +289,9 @@ def _confusion(
     for case, picture in zip(cases, pictures, strict=True):
         hit = picture.met(least=_OVERLAPS[0][1], labelled=False)
         unsure = _unsure(case, labels=labels)
-        for place, said in enumerate(picture.said):
+        for place, answer in enumerate(picture.said):
             row = picture.truth[hit[place]] if hit[place] >= 0 else len(labels)
-            rows[row, -1 if unsure[place] and hit[place] >= 0 else said] += 1
+            rows[row, -1 if unsure[place] and hit[place] >= 0 else answer] += 1
         for truth in np.delete(picture.truth, hit[hit >= 0]):
             rows[truth, len(labels)] += 1
     return Confusion(classes=classes, rows=tuple(tuple(int(v) for v in row) for row in rows))
@@ -343,4 +343,4 @@ def _slice(cases: Sequence[Case], *, labels: Sequence[str]) -> Metric:
     """F1 at .33 with the label of some of the pictures."""
     pictures = [picture_of(case, labels=labels) for case in cases]
     judged = _Judged(pictures=pictures, groups=owners(cases))
-    return judged.rate(_f1, _tally(pictures, least=_OVERLAPS[0][1], labelled=True))
+    return judged.rate(_f1, _box_counts(pictures, least=_OVERLAPS[0][1], labelled=True))

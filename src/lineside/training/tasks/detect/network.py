@@ -164,11 +164,11 @@ def loss_of(
 
 
 def _focal(logits: Tensor, heat: Tensor) -> Tensor:
-    said = torch.nn.functional.logsigmoid(logits)
+    answer = torch.nn.functional.logsigmoid(logits)
     denied = torch.nn.functional.logsigmoid(-logits)
     chance = torch.sigmoid(logits)
     centres = heat == 1
-    there = torch.where(centres, (1 - chance) ** 2 * said, 0.0)
+    there = torch.where(centres, (1 - chance) ** 2 * answer, 0.0)
     elsewhere = torch.where(centres, 0.0, (1 - heat) ** 4 * chance**2 * denied)
     return -(there.sum() + elsewhere.sum())
 
@@ -215,8 +215,8 @@ class CentreNetwork(nn.Module):
         finest, fine, coarse = self.trunk.at_strides(x)
         merged = self.at_8(fine) + _grown(self.at_16(coarse))
         merged = self.at_4(finest) + _grown(merged)
-        seen = torch.relu(self.shared(torch.relu(self.smooth(merged))))
-        return self.objectness(seen), self.geometry(seen), self.classes(seen)
+        observed = torch.relu(self.shared(torch.relu(self.smooth(merged))))
+        return self.objectness(observed), self.geometry(observed), self.classes(observed)
 
     def learned_backbone(self) -> list[nn.Parameter]:
         """Trunk weights that are learned; the rest of the network is new."""

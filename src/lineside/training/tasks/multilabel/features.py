@@ -267,9 +267,9 @@ class FeatureExtractor:
     def look(self, sample: Sample, *, variants: int) -> PictureFeatures:
         """The picture's look, from the folder where it is there."""
         path = self.folder / f"{self._key(sample, variants=variants)}.npz"
-        kept = load_arrays(path)
-        if kept is not None:
-            return _unpacked(sample, kept)
+        stored = load_arrays(path)
+        if stored is not None:
+            return _unpacked(sample, stored)
         looked = self._look(sample, variants=variants)
         save_arrays(path, _packed(looked))
         return looked

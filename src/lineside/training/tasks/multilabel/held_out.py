@@ -94,11 +94,11 @@ def rules_for(
 
 
 def _scores(logits: Floats, truth: Truth, *, rows: tuple[int, ...], place: int) -> Scores:
-    values, said = logits[:, list(rows), place], truth[:, list(rows), place]
+    values, answer = logits[:, list(rows), place], truth[:, list(rows), place]
     owner = np.repeat(np.arange(len(values))[:, None], len(rows), axis=1)
-    judged = said != UNKNOWN
+    judged = answer != UNKNOWN
     return Scores(
-        logit=values[judged].astype(np.float64), truth=said[judged] == 1, picture=owner[judged]
+        logit=values[judged].astype(np.float64), truth=answer[judged] == 1, picture=owner[judged]
     )
 
 
@@ -237,14 +237,14 @@ def cross_validate(
     right = judged = 0
     for done, fold in enumerate(order, start=1):
         inside, outside = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
-        kept = _fold(plan, pictures, truth=truth, inside=inside, outside=outside, folder=folder)
-        logits[outside] = cast(Floats, kept["logits"])
-        varied[outside] = cast(Floats, kept["varied"])
-        distances[outside] = cast(Floats, kept["distances"])
+        stored = _fold(plan, pictures, truth=truth, inside=inside, outside=outside, folder=folder)
+        logits[outside] = cast(Floats, stored["logits"])
+        varied[outside] = cast(Floats, stored["varied"])
+        distances[outside] = cast(Floats, stored["distances"])
         known = truth[outside] != UNKNOWN
         right += int(((logits[outside] > 0) == (truth[outside] == 1))[known].sum())
         judged += int(known.sum())
-        loss = float(cast(NDArray[np.float64], kept["loss"])[0])
+        loss = float(cast(NDArray[np.float64], stored["loss"])[0])
         share = right / max(judged, 1)
         report(FoldDone(done=done, count=len(order), loss=loss, held_out=share))
     return CrossValidation(folds=tuple(folds), logits=logits, varied=varied, distances=distances)
@@ -260,16 +260,16 @@ def _fold(
     folder: Path,
 ) -> dict[str, NDArray[np.generic]]:
     path = folder / f"{_key(plan, pictures, truth=truth, inside=inside, outside=outside)}.npz"
-    kept = load_arrays(path)
-    if kept is not None:
-        return kept
+    stored = load_arrays(path)
+    if stored is not None:
+        return stored
     fitted = fit_heads(plan, [pictures[p].features for p in inside], truth=truth[inside])
-    seen = np.stack([pictures[place].features for place in outside])
-    answers = logits_of(fitted.heads, seen)
+    observed = np.stack([pictures[place].features for place in outside])
+    answers = logits_of(fitted.heads, observed)
     made: dict[str, NDArray[np.generic]] = {
         "logits": answers[:, 0],
         "varied": answers[:, 1:],
-        "distances": distances_of(fitted.heads, seen),
+        "distances": distances_of(fitted.heads, observed),
         "loss": np.array([fitted.loss]),
     }
     save_arrays(path, made)

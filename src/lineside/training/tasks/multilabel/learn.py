@@ -56,9 +56,9 @@ from lineside.training.tasks.multilabel.held_out import (
     rules_for,
 )
 from lineside.training.tasks.multilabel.metrics import (
-    AnsweredPicture,
     Judge,
     Majority,
+    PictureAnswers,
     accuracy_of,
     figures,
     majority_of,
@@ -125,7 +125,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     policy = job.inspection.policy
     labels = held_out_labels(plan, held_out=held_out, truth=truth, policy=policy)
     judge = Judge(plan=plan)
-    answered = [judge.judged(s, said) for s, said in zip(samples, labels, strict=True)]
+    answered = [judge.judged(s, answer) for s, answer in zip(samples, labels, strict=True)]
     left_out = _leave_out(job, pictures, judge=judge, truth=truth, work=work)
     steps.at(84, "fitting")
     fitted = fit_heads(plan, [picture.features for picture in pictures], truth=truth)
@@ -172,7 +172,8 @@ def learn(job: TrainJob, work: Work) -> Trained:
         reference_file=reference.file,
         refused=tuple(Skipped(where=one.sample.name, reason=one.reason) for one in refused),
         cases=[
-            _case(job, picture, labels=said) for picture, said in zip(pictures, labels, strict=True)
+            _case(job, picture, labels=answer)
+            for picture, answer in zip(pictures, labels, strict=True)
         ],
         find_leaks=lambda others: _leaks(pictures, others, looker=looker, work=work),
     )
@@ -197,7 +198,7 @@ def _case(job: TrainJob, picture: PictureFeatures, *, labels: tuple[LabelAnswer,
         captured_at=sample.captured_at or datetime.fromtimestamp(0, UTC),
         digest=sample.digest,
     )
-    said = Prediction(
+    answer = Prediction(
         frame=ref,
         inspection=job.inspection.id,
         task=str(job.inspection.task),
@@ -209,7 +210,7 @@ def _case(job: TrainJob, picture: PictureFeatures, *, labels: tuple[LabelAnswer,
         health=picture.health,
         latency_ms=StageTimes(),
     )
-    return Case(sample=sample, prediction=said)
+    return Case(sample=sample, prediction=answer)
 
 
 def _tell_fold(work: Work, done: FoldDone, *, first: float, last: float) -> None:
@@ -263,7 +264,7 @@ def _leave_out(
     judge: Judge,
     truth: Truth,
     work: Work,
-) -> tuple[AnsweredPicture, ...]:
+) -> tuple[PictureAnswers, ...]:
     """Each group answered by heads that saw none of it; nothing where there are no few groups."""
     samples = [picture.sample for picture in pictures]
     groups = sorted({sample.group for sample in samples})
@@ -280,7 +281,7 @@ def _leave_out(
     labels = held_out_labels(
         judge.plan, held_out=held_out, truth=truth, policy=job.inspection.policy
     )
-    return tuple(judge.judged(s, said) for s, said in zip(samples, labels, strict=True))
+    return tuple(judge.judged(s, answer) for s, answer in zip(samples, labels, strict=True))
 
 
 def _leaks(
@@ -305,7 +306,7 @@ def _leaks(
 
 
 def _group_rows(
-    pictures: Sequence[AnsweredPicture], *, majority: Majority
+    pictures: Sequence[PictureAnswers], *, majority: Majority
 ) -> list[dict[str, object]]:
     """Accuracy on each group by heads that had seen none of it."""
     rows = []
@@ -397,7 +398,7 @@ def _warnings(
     plan: HeadPlan,
     truth: Truth,
     *,
-    answered: Sequence[AnsweredPicture],
+    answered: Sequence[PictureAnswers],
     rules: Sequence[LabelRule],
     refused: int,
 ) -> tuple[str, ...]:
@@ -427,7 +428,7 @@ def one_group(samples: Sequence[Sample]) -> bool:
     return len({sample.group for sample in samples}) == 1 and bool(samples[0].group)
 
 
-def monotonous(answered: Sequence[AnsweredPicture]) -> list[str]:
+def monotonous(answered: Sequence[PictureAnswers]) -> list[str]:
     """Kinds of answers of which several are true and only one is ever given."""
     true: dict[str, set[int]] = {}
     said: dict[str, set[int]] = {}

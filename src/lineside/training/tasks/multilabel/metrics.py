@@ -85,7 +85,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnsweredPicture:
+class PictureAnswers:
     """One picture's judged answers."""
 
     sample: Sample
@@ -105,14 +105,14 @@ class Judge:
 
     plan: HeadPlan
 
-    def judged(self, sample: Sample, labels: Sequence[LabelAnswer]) -> AnsweredPicture:
+    def judged(self, sample: Sample, labels: Sequence[LabelAnswer]) -> PictureAnswers:
         """A picture that was answered."""
         by_name = {label.name: label for label in labels}
-        return AnsweredPicture(sample=sample, answers=self._answers(sample, by_name))
+        return PictureAnswers(sample=sample, answers=self._answers(sample, by_name))
 
-    def refused(self, sample: Sample, *, state: PictureState, reason: str) -> AnsweredPicture:
+    def refused(self, sample: Sample, *, state: PictureState, reason: str) -> PictureAnswers:
         """A picture that was not."""
-        return AnsweredPicture(
+        return PictureAnswers(
             sample=sample, answers=self._answers(sample, {}), state=state, reason=reason
         )
 
@@ -197,7 +197,7 @@ def plan_of(manifest: Manifest) -> HeadPlan:
     return HeadPlan(heads=tuple(heads), outputs=outputs, regions=regions)
 
 
-def answered_pictures(cases: Sequence[Case], manifest: Manifest) -> list[AnsweredPicture]:
+def answered_pictures(cases: Sequence[Case], manifest: Manifest) -> list[PictureAnswers]:
     """Hold what a package said of each picture against its labels, refused pictures included."""
     judge = Judge(plan=plan_of(manifest))
     return [
@@ -211,16 +211,16 @@ def answered_pictures(cases: Sequence[Case], manifest: Manifest) -> list[Answere
 Majority = Mapping[str, int]
 
 
-def majority_of(pictures: Sequence[AnsweredPicture]) -> Majority:
+def majority_of(pictures: Sequence[PictureAnswers]) -> Majority:
     """The commonest truth of each name, for the baseline; the smaller place on a tie."""
-    seen: dict[str, Counter[int]] = {}
+    observed: dict[str, Counter[int]] = {}
     for picture in pictures:
         for answer in picture.answers:
-            seen.setdefault(answer.name, Counter())[answer.truth] += 1
-    return {name: min(c, key=lambda place: (-c[place], place)) for name, c in seen.items()}
+            observed.setdefault(answer.name, Counter())[answer.truth] += 1
+    return {name: min(c, key=lambda place: (-c[place], place)) for name, c in observed.items()}
 
 
-def figures(pictures: Sequence[AnsweredPicture], *, majority: Majority) -> dict[str, Metric]:
+def figures(pictures: Sequence[PictureAnswers], *, majority: Majority) -> dict[str, Metric]:
     """Every figure of a set of answered pictures.
 
     Args:
@@ -237,7 +237,7 @@ def figures(pictures: Sequence[AnsweredPicture], *, majority: Majority) -> dict[
     return found
 
 
-def accuracy_of(pictures: Sequence[AnsweredPicture], *, majority: Majority) -> Metric:
+def accuracy_of(pictures: Sequence[PictureAnswers], *, majority: Majority) -> Metric:
     """Share of right answers."""
     answers = [answer for picture in pictures for answer in picture.answers]
     constant = [majority.get(answer.name, 0) == answer.truth for answer in answers]
@@ -246,7 +246,7 @@ def accuracy_of(pictures: Sequence[AnsweredPicture], *, majority: Majority) -> M
 
 
 def _rates(
-    judged: Sequence[AnsweredPicture], answers: Sequence[Answer], *, majority: Majority
+    judged: Sequence[PictureAnswers], answers: Sequence[Answer], *, majority: Majority
 ) -> dict[str, Metric]:
     all_constant = [
         all(majority.get(a.name, 0) == a.truth for a in picture.answers) for picture in judged
@@ -282,7 +282,7 @@ def _kind(answer: Answer) -> tuple[int, str]:
     return answer.head, answer.name if answer.classes == PRESENCE else ""
 
 
-def _scores(judged: Sequence[AnsweredPicture], majority: Majority) -> dict[str, Metric]:
+def _scores(judged: Sequence[PictureAnswers], majority: Majority) -> dict[str, Metric]:
     answers = [answer for picture in judged for answer in picture.answers]
     owner = _owners(judged, lambda _: True)
     truth = _codes(answers, [answer.truth for answer in answers])
@@ -297,7 +297,7 @@ def _scores(judged: Sequence[AnsweredPicture], majority: Majority) -> dict[str, 
     return found
 
 
-def _curves(judged: Sequence[AnsweredPicture]) -> dict[str, Metric]:
+def _curves(judged: Sequence[PictureAnswers]) -> dict[str, Metric]:
     """Ranking figures per label; a class is ranked over all regions that can show it."""
     found: dict[str, Metric] = {}
     for head, label, place in _ranked(judged):
@@ -321,17 +321,17 @@ def _curves(judged: Sequence[AnsweredPicture]) -> dict[str, Metric]:
     return found
 
 
-def _ranked(judged: Sequence[AnsweredPicture]) -> list[tuple[int, str, int]]:
+def _ranked(judged: Sequence[PictureAnswers]) -> list[tuple[int, str, int]]:
     """(head, label, place in classes) of everything that can be ranked."""
-    seen: dict[tuple[int, str, int], None] = {}
+    observed: dict[tuple[int, str, int], None] = {}
     for picture in judged:
         for answer in picture.answers:
             if answer.classes == PRESENCE:
-                seen[(answer.head, answer.name, 1)] = None
+                observed[(answer.head, answer.name, 1)] = None
             else:
                 for place, label in enumerate(answer.classes):
-                    seen[(answer.head, label, place)] = None
-    return list(seen)
+                    observed[(answer.head, label, place)] = None
+    return list(observed)
 
 
 def _ranks(answer: Answer, *, head: int, label: str, place: int) -> bool:
@@ -344,12 +344,12 @@ def _is_of(answer: Answer, *, head: int, label: str, place: int) -> bool:
     return answer.head == head and same == label
 
 
-def _owners(judged: Sequence[AnsweredPicture], mine: Callable[[Answer], bool]) -> NDArray[np.int64]:
+def _owners(judged: Sequence[PictureAnswers], mine: Callable[[Answer], bool]) -> NDArray[np.int64]:
     """Number of the picture of each chosen answer."""
     return np.array([place for place, p in enumerate(judged) for a in p.answers if mine(a)])
 
 
-def per_class(pictures: Sequence[AnsweredPicture]) -> dict[str, Metric]:
+def per_class(pictures: Sequence[PictureAnswers]) -> dict[str, Metric]:
     """``recall/<label>`` and ``precision/<label>`` of every label and class; unsure is no hit."""
     answers = [answer for picture in pictures for answer in picture.answers]
     found: dict[str, Metric] = {}
@@ -363,7 +363,7 @@ def per_class(pictures: Sequence[AnsweredPicture]) -> dict[str, Metric]:
     return found
 
 
-def confusion_of(pictures: Sequence[AnsweredPicture]) -> dict[str, Confusion]:
+def confusion_of(pictures: Sequence[PictureAnswers]) -> dict[str, Confusion]:
     """Counts per presence label, and per class list over all regions that share it."""
     tables: dict[str, tuple[tuple[str, ...], list[list[int]]]] = {}
     for picture in pictures:
@@ -395,7 +395,7 @@ def measure(
         for name, value in baseline.items()
         if name.startswith(MAJORITY)
     }
-    told = [case for case, one in zip(cases, answered, strict=True) if one.answers]
+    known = [case for case, one in zip(cases, answered, strict=True) if one.answers]
     truths = _by_label(manifest.rules, judged)
     return TaskMetrics(
         metrics=figures(judged, majority=majority),
@@ -406,13 +406,13 @@ def measure(
         mistakes=mistakes_of(judged),
         pictures=tuple(answered),
         slices=slices(
-            told, lambda some: accuracy_of(answered_pictures(some, manifest), majority=majority)
+            known, lambda some: accuracy_of(answered_pictures(some, manifest), majority=majority)
         ),
     )
 
 
 def _by_label(
-    rules: Sequence[LabelRule], pictures: Sequence[AnsweredPicture]
+    rules: Sequence[LabelRule], pictures: Sequence[PictureAnswers]
 ) -> dict[str, tuple[list[bool], list[float]]]:
     """Truth and probability of each label; of a class, over all regions that can show it."""
     found: dict[str, tuple[list[bool], list[float]]] = {}
@@ -435,7 +435,7 @@ def _by_label(
     return {key: columns for key, columns in found.items() if columns[0]}
 
 
-def mistakes_of(pictures: Sequence[AnsweredPicture]) -> tuple[Mistake, ...]:
+def mistakes_of(pictures: Sequence[PictureAnswers]) -> tuple[Mistake, ...]:
     """The worst answers first: wrong before unsure, the surer the worse."""
     return worst_first(
         Mistake(

@@ -55,11 +55,11 @@ def pixel_loss(logits: Tensor, bits: Tensor) -> Tensor:
         (n,).
     """
     laid = laid_on(logits, bits)
-    told = (bits != IGNORED).to(laid.dtype)
+    known = (bits != IGNORED).to(laid.dtype)
     truth = (bits == 1).to(laid.dtype)
-    each = nn.functional.binary_cross_entropy_with_logits(laid, truth, reduction="none") * told
-    entropy = each.sum(dim=(1, 2)) / told.sum(dim=(1, 2)).clamp(min=1.0)
-    chance = laid.sigmoid() * told
+    each = nn.functional.binary_cross_entropy_with_logits(laid, truth, reduction="none") * known
+    entropy = each.sum(dim=(1, 2)) / known.sum(dim=(1, 2)).clamp(min=1.0)
+    chance = laid.sigmoid() * known
     size = truth.sum(dim=(1, 2))
     both = (chance * truth).sum(dim=(1, 2))
     dice = 1.0 - (2.0 * both + 1.0) / (chance.sum(dim=(1, 2)) + size + 1.0)
@@ -353,18 +353,18 @@ class Trainer:
 
     def resume(self) -> None:
         """Take up the last whole epoch, where there is one."""
-        kept = load_arrays(self._file)
-        if kept is None:
+        stored = load_arrays(self._file)
+        if stored is None:
             return
-        _put(self.network, _named(kept, "w/"))
-        self.fitted.best = _named(kept, "b/")
+        _put(self.network, _named(stored, "w/"))
+        self.fitted.best = _named(stored, "b/")
         for place, one in enumerate(self.parameters):
             self.optimiser.state[one] = {
-                "step": torch.tensor(float(kept[f"t/{place}"]), dtype=torch.float32),
-                "exp_avg": _like(one, kept[f"m/{place}"]),
-                "exp_avg_sq": _like(one, kept[f"v/{place}"]),
+                "step": torch.tensor(float(stored[f"t/{place}"]), dtype=torch.float32),
+                "exp_avg": _like(one, stored[f"m/{place}"]),
+                "exp_avg_sq": _like(one, stored[f"v/{place}"]),
             }
-        rows = zip(*(kept[f"h/{name}"].tolist() for name in _WATCHED), strict=True)
+        rows = zip(*(stored[f"h/{name}"].tolist() for name in _WATCHED), strict=True)
         self.fitted.history = [
             {"epoch": float(number), **dict(zip(_WATCHED, row, strict=True))}
             for number, row in enumerate(rows, start=1)

@@ -76,7 +76,7 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeldOutMap:
+class ValidationMap:
     """Answer of the network to a held-out picture.
 
     Attributes:
@@ -97,13 +97,13 @@ def tops_of(cells: Floats) -> tuple[float, ...]:
     return tuple(top_mean(cells, share=share) for share in _SHARES)
 
 
-def score_of(held: HeldOutMap, rule: MaskRule) -> float:
+def score_of(held: ValidationMap, rule: MaskRule) -> float:
     """The score by a rule's share."""
     return held.tops[_SHARES.index(rule.top_share)]
 
 
 def mask_rule(
-    held: Sequence[HeldOutMap], *, areas_px: Sequence[int], label: str, policy: Policy
+    held: Sequence[ValidationMap], *, areas_px: Sequence[int], label: str, policy: Policy
 ) -> MaskRule:
     """The rule that follows from pictures held out.
 
@@ -145,7 +145,7 @@ def _share(tops: Numbers, truth: NDArray[np.bool_]) -> int:
 # ---- pixels
 
 
-def drawn_maps(held: Sequence[HeldOutMap]) -> list[tuple[Floats, NDArray[np.bool_]]]:
+def drawn_maps(held: Sequence[ValidationMap]) -> list[tuple[Floats, NDArray[np.bool_]]]:
     """Maps and masks of the pictures whose masks are known."""
     return [
         (np.asarray(each.logits, np.float32), each.truth)
@@ -162,7 +162,7 @@ def _worth(counts: NDArray[np.int64]) -> float:
     return (f1_of(counts) + float(np.mean([f1_of(row) for row in marked]))) / 2
 
 
-def _cut(held: Sequence[HeldOutMap]) -> float:
+def _cut(held: Sequence[ValidationMap]) -> float:
     """The probability of the best pixel F1; the middle where no mask is known."""
     maps = drawn_maps(held)
     worth = [_worth(_counts(maps, limit=math.log(cut / (1 - cut)))) for cut in _CUTS]
@@ -174,7 +174,7 @@ def _counts(maps: Sequence[tuple[Floats, NDArray[np.bool_]]], *, limit: float) -
     return pixel_counts(found, [truth for _, truth in maps])
 
 
-def _least(held: Sequence[HeldOutMap], *, cut: float, areas_px: Sequence[int]) -> int:
+def _least(held: Sequence[ValidationMap], *, cut: float, areas_px: Sequence[int]) -> int:
     """Size below which pieces are dropped."""
     if len(areas_px) < _FEWEST_AREAS:
         return 1
@@ -431,7 +431,7 @@ def _known(network: UNet, training: Sequence[Facts], *, gallery: Gallery) -> Fea
 
 def _held(
     engine: OnnxEngine, validation: Sequence[Facts], *, settings: Prepare, work: Work
-) -> tuple[list[HeldOutMap], float]:
+) -> tuple[list[ValidationMap], float]:
     """Maps of the pictures held out, as a device makes them, and the largest distance.
 
     Whole maps are kept of 80 pictures at the most, evenly spread; scores of all.
@@ -448,7 +448,7 @@ def _held(
         grid = maps[0, 0]
         cells = inside_picture(grid, settings, width_px=width, height_px=height)
         found.append(
-            HeldOutMap(
+            ValidationMap(
                 facts=facts,
                 tops=tops_of(cells),
                 logits=_laid(grid, settings, size=(width, height)) if number in wanted else None,
@@ -488,33 +488,35 @@ def warnings_of(
     training: Sequence[Facts], validation: Sequence[Facts], *, policy: Policy
 ) -> tuple[str, ...]:
     """Return the sentences that stand beside every figure."""
-    told = []
+    sentences = []
     drawn = sum(each.defective and each.drawn for each in training)
     if drawn < _FEW_DEFECTS:
-        told.append(f"few masks: {drawn} were learned from; draw {_FEW_DEFECTS} or more")
+        sentences.append(f"few masks: {drawn} were learned from; draw {_FEW_DEFECTS} or more")
     bare = sum(not each.drawn for each in training)
     if bare:
-        told.append(f"{bare} defective pictures without a mask taught the picture's score alone")
+        sentences.append(
+            f"{bare} defective pictures without a mask taught the picture's score alone"
+        )
     ups = sum(each.defective for each in validation)
     rarer = min(ups, len(validation) - ups)
     if not rarer:
         side = "good" if ups else "defective"
-        told.append(f"no {side} picture was held out: every picture is answered unsure")
+        sentences.append(f"no {side} picture was held out: every picture is answered unsure")
     elif 1 / (rarer + 1) > policy.error_rate:
-        told.append(
+        sentences.append(
             f"decisions rest on {rarer} pictures held out of the rarer side: an error rate below "
             f"{1 / (rarer + 1):.2f} cannot be promised"
         )
-    return tuple(told)
+    return tuple(sentences)
 
 
-def figures_of(held: Sequence[HeldOutMap], *, rule: MaskRule) -> dict[str, float]:
+def figures_of(held: Sequence[ValidationMap], *, rule: MaskRule) -> dict[str, float]:
     """Figures on what was held out; it chose epoch and cuts, so they flatter a little."""
     truth = np.array([each.facts.defective for each in held], np.bool_)
     scores = np.array([score_of(each, rule) for each in held])
-    kept = drawn_maps(held)
-    found = [set_pixels(logits, rule)[0] for logits, _ in kept]
-    counts = pixel_counts(found, [mask for _, mask in kept])
+    stored = drawn_maps(held)
+    found = [set_pixels(logits, rule)[0] for logits, _ in stored]
+    counts = pixel_counts(found, [mask for _, mask in stored])
     by_picture = [f1_of(row[None]) for row in counts if row[0] + row[2]]
     figures = {
         "auroc": auroc(truth, scores),

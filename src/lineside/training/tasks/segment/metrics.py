@@ -158,10 +158,10 @@ def _truth(case: Case, *, defective: bool) -> Mask | None:
 
 
 def _found(case: Case, *, size: tuple[int, ...]) -> Mask:
-    said = case.prediction.mask
-    if said is None:
+    answer = case.prediction.mask
+    if answer is None:
         return np.zeros(size, np.bool_)
-    return mask_of(said.rle, width_px=said.width_px, height_px=said.height_px)
+    return mask_of(answer.rle, width_px=answer.width_px, height_px=answer.height_px)
 
 
 def _top_mean(heat: Floats, *, share: float) -> float:
@@ -296,8 +296,8 @@ def _confusion(judged: Sequence[_Judged], label: str) -> Confusion:
     columns = {Decision.ABSENT: 0, Decision.PRESENT: 1}
     rows = [[0, 0, 0], [0, 0, 0]]
     for each in judged:
-        said = each.decision
-        rows[each.defective][2 if said is None else columns.get(said, 2)] += 1
+        answer = each.decision
+        rows[each.defective][2 if answer is None else columns.get(answer, 2)] += 1
     return Confusion(classes=(_GOOD, label), rows=tuple(tuple(row) for row in rows))
 
 
@@ -309,8 +309,8 @@ def _mistakes(judged: Sequence[_Judged], label: str) -> list[Mistake]:
             surer = 1.0 - each.probability if each.defective else each.probability
             found.append(_worst(each, truth=truth, said=_said(each, label), probability=surer))
         elif each.defective and each.f1 < _POOR_F1:
-            said = f"{label}, its pixels at F1 {each.f1:.2f}"
-            found.append(_worst(each, truth=truth, said=said, probability=0.5 * (1 - each.f1)))
+            answer = f"{label}, its pixels at F1 {each.f1:.2f}"
+            found.append(_worst(each, truth=truth, said=answer, probability=0.5 * (1 - each.f1)))
     return found
 
 
@@ -343,15 +343,17 @@ def _slices(judged: Sequence[_Judged]) -> dict[str, dict[str, Metric]]:
 
 
 def _warnings(judged: Sequence[_Judged], drawn: Sequence[_Judged]) -> tuple[str, ...]:
-    told = []
+    sentences = []
     if all(each.defective for each in judged):
-        told.append("no good picture was measured: nothing is known of false alarms")
+        sentences.append("no good picture was measured: nothing is known of false alarms")
     if not any(each.defective for each in judged):
-        told.append("no defective picture was measured: nothing is known of escapes")
+        sentences.append("no defective picture was measured: nothing is known of escapes")
     bare = sum(each.defective for each in judged) - sum(each.defective for each in drawn)
     if bare:
-        told.append(f"{bare} defective pictures have no mask: figures of pixels leave them out")
+        sentences.append(
+            f"{bare} defective pictures have no mask: figures of pixels leave them out"
+        )
     lost = sum(each.case.prediction.state is not PictureState.OK for each in judged)
     if lost:
-        told.append(f"{lost} of {len(judged)} pictures were refused and count as not right")
-    return tuple(told)
+        sentences.append(f"{lost} of {len(judged)} pictures were refused and count as not right")
+    return tuple(sentences)
