@@ -139,71 +139,6 @@ class RunRow:
     resumes: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageRow:
-    """A package in the list."""
-
-    digest: str
-    name: str
-    mark: Mark
-    inspection: str
-    task: str
-    figure: str
-    value: str
-    interval: str
-    pictures: str
-    data: str
-    data_href: str
-    added_at: datetime
-    added_by: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitLine:
-    """One cut of a limit table; ``best`` has the lowest cost."""
-
-    cut: str
-    escapes: str
-    over_rejects: str
-    cost: str
-    best: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelFacts:
-    """Thresholds and metrics of one label."""
-
-    name: str
-    low: str
-    high: str
-    error_rate: str
-    pictures: str
-    limits: tuple[LimitLine, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageFacts:
-    """A package's evidence."""
-
-    digest: str
-    name: str
-    mark: Mark
-    inspection: str
-    inspection_known: bool
-    used_by: tuple[str, ...]
-    approved_by: str
-    approved_at: datetime | None
-    reason: str
-    warnings: tuple[str, ...]
-    metrics: tuple[MetricRow, ...]
-    labels: tuple[LabelFacts, ...]
-    task: str
-    decision: Linked
-    lineage: Linked
-    engine: Linked
-    health: Linked
-
-
 # ---- data
 
 
@@ -353,82 +288,21 @@ def truth_kinds_text(package: PackageView) -> str:
     return f"{package.name}@{short(package.digest)}"
 
 
-def package_row(package: PackageView) -> PackageRow:
-    """A package in the list."""
-    lineage = package.manifest["lineage"]
-    first = first_metric(package.manifest)
-    row = _metric(*first) if first else None
-    return PackageRow(
-        digest=package.digest,
-        name=package.name,
-        mark=package_mark(package),
-        inspection=package.inspection,
-        task=package.manifest["task"],
-        figure=row.name if row else "",
-        value=row.value if row else DASH,
-        interval=row.interval if row else DASH,
-        pictures=number(lineage["pictures"]),
-        data=_data_text(lineage["dataset"]),
-        data_href=dataset_href(lineage["dataset"]),
-        added_at=package.added_at,
-        added_by=package.added_by,
-    )
+def first_figure(manifest: Mapping[str, Any]) -> MetricRow | None:
+    """The figure that a list shows; None where none was measured."""
+    first = first_metric(manifest)
+    return _metric(*first) if first else None
 
 
-def _data_text(dataset: str) -> str:
+def data_text(dataset: str) -> str:
+    """Return the name of a package's data: ``rack/3``."""
     return dataset.removeprefix("dataset://")
-
-
-def package_facts(package: PackageView, *, inspections: Sequence[str]) -> PackageFacts:
-    """A package's evidence, all of it from its manifest."""
-    manifest = package.manifest
-    return PackageFacts(
-        digest=package.digest,
-        name=package.name,
-        mark=package_mark(package),
-        inspection=package.inspection,
-        inspection_known=package.inspection in inspections,
-        used_by=package.used_by,
-        approved_by=package.approved_by,
-        approved_at=package.approved_at,
-        reason=package.reason,
-        warnings=tuple(manifest["lineage"]["warnings"]),
-        metrics=metric_rows(manifest["metrics"]),
-        labels=tuple(_label(rule) for rule in manifest["rules"]),
-        task=manifest["task"],
-        decision=decision_facts(manifest),
-        lineage=_lineage(manifest),
-        engine=engine_facts(manifest),
-        health=_health(manifest["health"], task=manifest["task"]),
-    )
-
-
-def _label(rule: Mapping[str, Any]) -> LabelFacts:
-    costs = [row["cost"] for row in rule["limits"]]
-    best = min(costs) if costs else 0.0
-    return LabelFacts(
-        name=rule["name"],
-        low=number(rule["low"], digits=2),
-        high=number(rule["high"], digits=2),
-        error_rate=percent(rule["error_rate"]),
-        pictures=counted(rule["calibration_pictures"], "picture"),
-        limits=tuple(
-            LimitLine(
-                cut=number(row["cut"], digits=2),
-                escapes=number(row["escapes"]),
-                over_rejects=number(row["over_rejects"]),
-                cost=number(row["cost"], digits=1),
-                best=row["cost"] == best,
-            )
-            for row in rule["limits"]
-        ),
-    )
 
 
 def _lineage(manifest: Mapping[str, Any]) -> Linked:
     lineage = manifest["lineage"]
     return (
-        ("Dataset", _data_text(lineage["dataset"]), dataset_href(lineage["dataset"])),
+        ("Dataset", data_text(lineage["dataset"]), dataset_href(lineage["dataset"])),
         ("Data digest", short(lineage["data_digest"]), ""),
         ("Pictures", number(lineage["pictures"]), ""),
         ("Data licence", lineage["data_licence"] or "not stated", ""),
@@ -643,12 +517,15 @@ def run_progress(context: Context, *, run: str) -> HTMLResponse:
 @router.get("/models")
 def models_page(context: Context) -> HTMLResponse:
     """Groups of numbered versions, and every package."""
-    packages = [package_row(one) for one in context.hub.packages.all()]
     return context.page(
         "models.html",
         title="Models",
         active="models",
-        packages=packages,
+        packages=context.hub.packages.all(),
+        package_mark=package_mark,
+        first_figure=first_figure,
+        data_text=data_text,
+        dataset_href=dataset_href,
         groups=context.hub.models.all(),
         follows_words=follows_words,
     )
@@ -657,13 +534,19 @@ def models_page(context: Context) -> HTMLResponse:
 @router.get("/models/{digest}")
 def model_page(context: Context, *, digest: str) -> HTMLResponse:
     """The evidence of one package."""
-    facts = package_facts(
-        context.hub.packages.one(digest), inspections=tuple(inspections_of(context.hub))
-    )
+    package = context.hub.packages.one(digest)
+    manifest = package.manifest
     return context.page(
         "model.html",
         active="models",
-        package=facts,
+        package=package,
+        mark_of_package=package_mark(package),
+        inspection_known=package.inspection in inspections_of(context.hub),
+        metrics=metric_rows(manifest["metrics"]),
+        decision=decision_facts(manifest),
+        lineage=_lineage(manifest),
+        engine=engine_facts(manifest),
+        health=_health(manifest["health"], task=manifest["task"]),
         has_report=context.hub.packages.has_report(digest),
         versions=context.hub.models.holding(digest),
         replays=[

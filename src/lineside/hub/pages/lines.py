@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Json, Plant, Task, to_plain
+from lineside.core import Inspection, Json, Plant, to_plain
 from lineside.core.clock import duration_text
 from lineside.core.plant import Trigger
 from lineside.hub.live import LiveFrame, is_still_shown
@@ -103,20 +103,6 @@ class Figure:
     note: str
     href: str
     tone: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectionFacts:
-    """An inspection on its camera's page."""
-
-    id: str
-    task: Task
-    trigger: str
-    regions: str
-    answers: str
-    package: str
-    package_name: str
-    approved_by: str
 
 
 def title_of(camera: CameraView, plant: Plant) -> str:
@@ -269,29 +255,15 @@ def trigger_text(trigger: Trigger) -> str:
             return "when a part is named"
 
 
-def inspection_facts(
-    plant: Plant, *, camera: str, packages: Sequence[PackageView]
-) -> tuple[InspectionFacts, ...]:
-    """The inspections of one camera with the package each runs."""
-    rows = []
-    for one in plant.inspection:
-        if one.camera != camera:
-            continue
-        used = next((package for package in packages if one.id in package.used_by), None)
-        names = sorted({answer for region in one.region for answer in region.answers})
-        rows.append(
-            InspectionFacts(
-                id=one.id,
-                task=one.task,
-                trigger=trigger_text(one.trigger),
-                regions=counted(len(one.region), "region") if one.region else "whole picture",
-                answers=", ".join(names or one.labels),
-                package=str(used.digest) if used else "",
-                package_name=used.name if used else "",
-                approved_by=used.approved_by if used else "",
-            )
-        )
-    return tuple(rows)
+def package_in_use(inspection: str, packages: Sequence[PackageView]) -> PackageView | None:
+    """The package that an inspection runs; None where none is in use."""
+    return next((package for package in packages if inspection in package.used_by), None)
+
+
+def answers_text(inspection: Inspection) -> str:
+    """Every answer that an inspection can give."""
+    names = sorted({answer for region in inspection.region for answer in region.answers})
+    return ", ".join(names or inspection.labels)
 
 
 def chart_of(events: Sequence[EventView]) -> Json:
@@ -394,6 +366,7 @@ def station_page(context: Context, *, line: str, camera: str) -> HTMLResponse:
     hub = context.hub
     view = hub.cameras.one(camera)
     tile = tile_of(view, plant=hub.plant, names=package_names(hub), now=hub.clock.now())
+    packages = hub.packages.all()
     watched = view.inspections[:1]
     answers = [
         event
@@ -410,7 +383,13 @@ def station_page(context: Context, *, line: str, camera: str) -> HTMLResponse:
         **_summaries([view]),
         chart=chart_of(answers),
         limit=span(declared[camera].no_signal_after_s),
-        inspections=inspection_facts(hub.plant, camera=camera, packages=hub.packages.all()),
+        inspections=[
+            (one, package_in_use(one.id, packages))
+            for one in hub.plant.inspection
+            if one.camera == camera
+        ],
+        answers_text=answers_text,
+        trigger_text=trigger_text,
         frames=context.hub.frames.page(camera=camera, limit=_STRIP),
     )
 
