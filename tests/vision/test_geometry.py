@@ -14,7 +14,6 @@ from lineside.vision.geometry import (
     apply,
     compose,
     corners,
-    fit_similarity,
     identity,
     invert,
     rotation_of,
@@ -77,17 +76,6 @@ def test_a_transformed_box_holds_its_transformed_corners(matrix: Matrix, box: Bo
 def test_the_identity_leaves_a_box_alone(box: Box) -> None:
     same = transform_box(identity(), box)
     assert np.allclose([same.x0_px, same.y1_px], [box.x0_px, box.y1_px])
-
-
-@given(transforms)
-def test_a_fit_through_exact_points_is_exact(matrix: Matrix) -> None:
-    source = np.array([[0.0, 0.0], [100.0, 0.0], [40.0, 70.0]])
-    assert np.allclose(fit_similarity(source, apply(matrix, source)), matrix, atol=1e-6)
-
-
-def test_points_that_coincide_fit_nothing() -> None:
-    with pytest.raises(InvalidError, match="coincide"):
-        fit_similarity(np.zeros((3, 2)), np.ones((3, 2)))
 
 
 def test_a_flat_transform_has_no_way_back() -> None:

@@ -13,10 +13,10 @@ from sklearn import metrics as reference
 from lineside.core import InvalidError
 from lineside.vision.metrics import (
     f1_of,
+    iou_of,
     pixel_auroc,
     pixel_counts,
     pixel_f1,
-    pixel_iou,
     pro,
     region_bins,
 )
@@ -118,7 +118,7 @@ def test_without_a_defect_or_a_good_pixel_there_is_no_figure() -> None:
     assert math.isnan(pro([values], [nothing]))
     assert math.isnan(pro([values], [~nothing]))
     assert math.isnan(pixel_f1([nothing], [nothing]))
-    assert math.isnan(pixel_iou([nothing], [nothing]))
+    assert math.isnan(iou_of(pixel_counts([nothing], [nothing])))
     assert math.isnan(pixel_auroc([], []))
 
 
@@ -142,7 +142,8 @@ def test_f1_and_intersection_are_those_of_the_definition(seed: int) -> None:
     flat_found = np.concatenate([each.reshape(-1) for each in found])
     flat_truth = np.concatenate([each.reshape(-1) for each in truth])
     assert pixel_f1(found, truth) == pytest.approx(reference.f1_score(flat_truth, flat_found))
-    assert pixel_iou(found, truth) == pytest.approx(reference.jaccard_score(flat_truth, flat_found))
+    share = iou_of(pixel_counts(found, truth))
+    assert share == pytest.approx(reference.jaccard_score(flat_truth, flat_found))
     assert pixel_counts(found, truth).sum() == int((flat_found | flat_truth).sum())
 
 

@@ -107,20 +107,6 @@ def resize_matrix(across: float, down: float) -> Matrix:
     return np.array([[across, 0.0, (across - 1) / 2], [0.0, down, (down - 1) / 2]])
 
 
-def fit_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> Matrix:
-    """Least squares similarity from (n, 2) to (n, 2) points, n >= 2 (Umeyama 1991)."""
-    from_mean, to_mean = source.mean(axis=0), target.mean(axis=0)
-    from_zero, to_zero = source - from_mean, target - to_mean
-    spread = float((from_zero**2).sum())
-    if spread <= 0:
-        raise InvalidError("points that all coincide", fix="Give two different points.")
-    a = float((from_zero * to_zero).sum()) / spread
-    cross = from_zero[:, 0] * to_zero[:, 1] - from_zero[:, 1] * to_zero[:, 0]
-    b = float(cross.sum()) / spread
-    linear = np.array([[a, -b], [b, a]])
-    return np.hstack([linear, (to_mean - linear @ from_mean)[:, None]])
-
-
 def rounded(matrix: Matrix) -> Matrix:
     """To far less than a pixel: the last bits of a sum depend on where arrays lie in memory."""
     return np.hstack([np.round(matrix[:, :2], 7), np.round(matrix[:, 2:], 4)])

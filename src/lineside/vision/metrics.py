@@ -352,11 +352,6 @@ def pixel_f1(found: Sequence[Mask], truths: Sequence[Mask]) -> float:
     return f1_of(pixel_counts(found, truths))
 
 
-def pixel_iou(found: Sequence[Mask], truths: Sequence[Mask]) -> float:
-    """Intersection over union over all pixels of all pictures together."""
-    return iou_of(pixel_counts(found, truths))
-
-
 def pixel_auroc(maps: Sequence[Map], truths: Sequence[Mask]) -> float:
     """AUROC of every pixel of every picture; NaN without a defective or a good pixel."""
     return region_bins(maps, truths).auroc()
