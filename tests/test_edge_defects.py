@@ -26,7 +26,7 @@ from lineside.core import (
     digest_of,
     to_plain,
 )
-from lineside.edge.delivery.log_publisher import log_topic
+from lineside.edge.delivery.publisher import log_topic
 from lineside.fleet import UpdateClient, pin_root
 from lineside.links import device_access, open_camera
 from lineside.models import Manifest, OnnxEngine, Package, Predictor, build_package

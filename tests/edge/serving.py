@@ -10,8 +10,8 @@ import grpc
 
 from lineside.edge.capture.buffer import Capturer
 from lineside.edge.config import EdgeConfig
-from lineside.edge.counters import Counters
 from lineside.edge.local_api.serving import Serving
+from lineside.edge.messages import Counters
 from lineside.fleet import wire
 from lineside.testing import FakeClock
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lineside.core import InvalidError, NotFoundError
 from lineside.core.config import load_config
 from lineside.edge import EdgeConfig
+from lineside.edge.config import read_agent_file
 from lineside.edge.local_api.models_config import (
     ModelEntry,
     ModelsConfig,
@@ -19,7 +20,6 @@ from lineside.edge.local_api.models_config import (
     read_models,
     write_models,
 )
-from lineside.edge.managed_agent import read_agent_file
 
 # As the sample's installer writes it.
 SHIPPED: dict[str, Any] = {

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from lineside.core import ConflictError, InvalidError, NotFoundError, UnavailableError
-from lineside.edge.capture.buffer import Capturer
-from lineside.edge.capture.destinations import Batch, CaptureUploader, DiskCaptures
+from lineside.edge.capture.buffer import Batch, Capturer, CaptureUploader, DiskCaptures
 from lineside.edge.config import CaptureConfig
-from lineside.edge.counters import Counters
+from lineside.edge.messages import Counters
 from lineside.edge.packages import FullError
 from lineside.fleet.wire import Auxiliary, Capture, CaptureStatus, Encoding, TensorPart
 from lineside.store import open_place
@@ -247,9 +246,9 @@ from pathlib import Path
 from lineside.core import SystemClock
 from lineside.edge.capture.buffer import Capturer
 from lineside.edge.config import CaptureConfig
-from lineside.edge.capture.destinations import DiskCaptures
+from lineside.edge.capture.buffer import DiskCaptures
 from lineside.edge.packages import FullError
-from lineside.edge.counters import Counters
+from lineside.edge.messages import Counters
 from lineside.fleet.wire import Capture, CaptureStatus, TensorPart
 
 disk = DiskCaptures(Path(sys.argv[1]), max_bytes=50_000_000)

@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, NotFoundError, UnavailableError
 from lineside.datasets import load_source
-from lineside.edge.capture.destinations import Batch, DiskCaptures, stem_of
-from lineside.edge.capture.policy import DRIFT_PICTURES, SamplingState, capture_of, sample
+from lineside.edge.capture.buffer import (
+    DRIFT_PICTURES,
+    Batch,
+    DiskCaptures,
+    SamplingState,
+    capture_of,
+    sample,
+    stem_of,
+)
 from lineside.edge.capture.record import content_type, written
 from lineside.edge.config import CaptureConfig
 from lineside.fleet.wire import DTYPES, Auxiliary, Capture, Encoding, TensorPart

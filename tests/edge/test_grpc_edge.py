@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from lineside.core import digest_of
-from lineside.edge.counters import Counters
 from lineside.edge.local_api.grpc_edge import MOST_WATCHERS, Watchers
+from lineside.edge.messages import Counters
 from lineside.edge.packages import notify
 from lineside.fleet import wire
 from lineside.fleet.wire import agent_pb2

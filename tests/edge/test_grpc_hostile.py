@@ -9,14 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lineside.core import LinesideError
-from lineside.edge.capture.buffer import Capturer
-from lineside.edge.capture.destinations import DiskCaptures
+from lineside.edge.capture.buffer import Capturer, DiskCaptures
 from lineside.edge.config import CaptureConfig
-from lineside.edge.counters import Counters
-from lineside.edge.local_api.grpc_agent import AgentService
-from lineside.edge.local_api.grpc_edge import EdgeService, Watchers
+from lineside.edge.local_api.grpc_edge import AgentService, EdgeService, Watchers
 from lineside.edge.local_api.grpc_server import code_of
 from lineside.edge.local_api.models import LoadedModels
+from lineside.edge.messages import Counters
 from lineside.fleet.wire import agent_pb2
 from lineside.fleet.wire import lineside_edge_v1_pb2 as edge_pb2
 from lineside.models import build_package

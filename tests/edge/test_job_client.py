@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lineside.edge.counters import Counters
 from lineside.edge.deploy.jobs import AbandonedError, Control, JobClient
+from lineside.edge.messages import Counters
 from lineside.fleet import ExecutionStatus
 from lineside.fleet.agent_steps import Outcome, Work
 from lineside.links import Bus, Mailbox, Message, open_bus

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from lineside.core import Digest, LinesideError, RefusedError, UnavailableError, digest_of
-from lineside.edge.counters import Counters
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import PackageSource
-from lineside.edge.messages import Desired, DesiredPackage
+from lineside.edge.messages import Counters, Desired, DesiredPackage
 from lineside.edge.packages import LoadedPackage
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until

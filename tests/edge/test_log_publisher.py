@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import UnavailableError, decode_json
-from lineside.edge.delivery.log_publisher import (
+from lineside.edge.delivery.publisher import (
     GATHERED,
     LogBuffer,
     LogEntry,
@@ -149,7 +149,7 @@ def test_entries_that_come_while_a_send_runs_are_kept(
 def test_what_was_not_taken_is_sent_again_whole(
     log: logging.Logger, said: Mailbox, bus: Halting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lineside.edge.delivery.log_publisher._RETRY_S", 0.05)
+    monkeypatch.setattr("lineside.edge.delivery.publisher._RETRY_S", 0.05)
     bus.away = True
     for number in range(11):
         log.info("%d", number)
@@ -188,7 +188,7 @@ def test_what_is_there_is_said_at_the_end(bus: Halting, said: Mailbox, clock: Fa
 
 def test_the_bus_and_the_publisher_are_not_published(log: logging.Logger, said: Mailbox) -> None:
     handler = publisher_of(log)
-    for name in ("lineside.links.mqtt", "lineside.edge.delivery.log_publisher"):
+    for name in ("lineside.links.mqtt", "lineside.edge.delivery.publisher"):
         for _ in range(20):
             handler.emit(logging.makeLogRecord({"name": name, "msg": "lost", "levelname": "INFO"}))
     assert nothing_more(said)

@@ -20,12 +20,11 @@ from lineside.core import (
     digest_of,
 )
 from lineside.edge import EdgeConfig
-from lineside.edge.counters import Counters
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import AbandonedError, Deployer
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import Choice, DamagedError, PackageSource, source_for
-from lineside.edge.messages import Desired, DesiredPackage
+from lineside.edge.messages import Counters, Desired, DesiredPackage
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, pin_root
 from lineside.fleet.agent_steps import Outcome, Work

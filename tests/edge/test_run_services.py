@@ -15,7 +15,7 @@ import pytest
 
 from lineside.core import SystemClock, decode_json
 from lineside.edge import CaptureConfig, EdgeConfig, run
-from lineside.edge.delivery.log_publisher import log_topic
+from lineside.edge.delivery.publisher import log_topic
 from lineside.fleet.wire import agent_pb2
 from lineside.fleet.wire import lineside_edge_v1_pb2 as edge_pb2
 from lineside.links import Bus, EmbeddedBroker, open_bus

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lineside.core import Plant, decode_json, digest_of, frame_id, parse_plant
 from lineside.core.plant import Say
-from lineside.edge.counters import Counters
 from lineside.edge.delivery.publisher import ResultPublisher, message_of
+from lineside.edge.messages import Counters
 from lineside.links import open_bus
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, nothing_more, wait_until

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lineside.core import Digest, UnavailableError, decode, digest_of
-from lineside.edge.counters import Counters
 from lineside.edge.deploy.shadow import ShadowDeployment, ShadowLimits
+from lineside.edge.messages import Counters
 from lineside.fleet import JobDocument, TrialReport
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until

@@ -8,9 +8,9 @@ from typing import cast
 import pytest
 
 from lineside.core import UnavailableError
-from lineside.edge.counters import Counters
 from lineside.edge.delivery.shipper import Shipper
 from lineside.edge.delivery.spool import Draft, Spool, open_spool
+from lineside.edge.messages import Counters
 from lineside.links import Bus, Qos
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until

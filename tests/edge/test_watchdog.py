@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core.processes import Supervisor, supervisor_of
-from lineside.edge.counters import Counters
-from lineside.edge.watchdog import Pulse, Watchdog, WatchedWorker, state_of
+from lineside.edge.messages import Counters
+from lineside.edge.worker import Pulse, Watchdog, WatchedWorker, state_of
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.edge.conftest import GOOD, Bench, picture

@@ -23,8 +23,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tuf.api.metadata import Metadata, Root
 
-from lineside.compat.aws.chunked import plain_body
-from lineside.compat.aws.sigv4 import SignedRequest, verify
+from lineside.compat.aws.sigv4 import SignedRequest, plain_body, verify
 from lineside.core import (
     Camera,
     InvalidError,
@@ -60,9 +59,9 @@ from lineside.datasets.recordio import (
 from lineside.datasets.trees import ArchiveTree
 from lineside.datasets.versions import decode_version
 from lineside.edge import EdgeConfig
-from lineside.edge.identity.certificates import read_identity
+from lineside.edge.config import read_agent_file
+from lineside.edge.identity.enrolment import read_identity
 from lineside.edge.local_api.models_config import read_models
-from lineside.edge.managed_agent import read_agent_file
 from lineside.edge.messages import read_ack, read_desired
 from lineside.fleet.agent_order import DevicePolicy, read_order
 from lineside.fleet.enrolment import read_code

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.compat.aws.signed_links import (
+from lineside.compat.aws.sigv4 import (
     MOST_S,
     LinkKey,
     LinkRefusedError,
+    SignedRequest,
     is_signed_link,
     signed_link,
     verify_link,
 )
-from lineside.compat.aws.sigv4 import SignedRequest
 from lineside.core import NotFoundError
 
 KEY = LinkKey(id="LSLK1", secret="not a secret")  # noqa: S106  of a test

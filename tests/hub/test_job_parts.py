@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.compat.aws.chunked import plain_body
+from lineside.compat.aws.sigv4 import plain_body
 from lineside.core import InvalidError
 
 PARTS = {

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from lineside.core import Plant, UnavailableError
-from lineside.edge.counters import Counters
 from lineside.edge.delivery.spool import open_spool
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import PackageSource
+from lineside.edge.messages import Counters
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import FolderSource, Part, RolloutState, UpdateClient
 from lineside.hub import HubConfig, Services

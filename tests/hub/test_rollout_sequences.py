@@ -19,12 +19,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lineside.core import LinesideError, Plant, RefusedError, encode
-from lineside.edge.counters import Counters
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import AbandonedError, Deployer
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import PackageSource
-from lineside.edge.messages import DeviceStatus, read_desired
+from lineside.edge.messages import Counters, DeviceStatus, read_desired
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import (
     DevicePolicy,

@@ -27,7 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from lineside.core import NotFoundError, SystemClock
 from lineside.edge import HubSource
 from lineside.edge.hub_client import Access
-from lineside.edge.identity.certificates import IdentityFiles
+from lineside.edge.identity.enrolment import IdentityFiles
 from lineside.edge.identity.trust import SignedPackages
 from lineside.fleet import NewJob, Target
 from lineside.fleet.wire import agent_pb2

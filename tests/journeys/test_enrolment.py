@@ -16,7 +16,7 @@ from lineside.cli.config import load_edge
 from lineside.core import LinesideError, SystemClock
 from lineside.edge import EdgeConfig, run
 from lineside.edge.config import PageConfig
-from lineside.edge.identity.certificates import IdentityFiles, read_identity, renew_when_due
+from lineside.edge.identity.enrolment import IdentityFiles, read_identity, renew_when_due
 from lineside.fleet.trust.certificate_authority import read_device_certificate
 from lineside.hub import HubConfig, RunningHub, init_site, running
 from lineside.links import open_bus

@@ -6,14 +6,11 @@ the line.
 """
 
 from lineside.edge.agent import Agent
-from lineside.edge.config import CaptureConfig, EdgeConfig
-from lineside.edge.deploy.airgap import Applied, apply_bundle
-from lineside.edge.deploy.package_source import HubSource
-from lineside.edge.identity.certificates import renew
-from lineside.edge.identity.enrolment import EnrolmentResult, EnrolOptions, check_bus, enrol
+from lineside.edge.config import CaptureConfig, EdgeConfig, read_agent_file
+from lineside.edge.deploy.package_source import Applied, HubSource, apply_bundle
+from lineside.edge.identity.enrolment import EnrolmentResult, EnrolOptions, check_bus, enrol, renew
 from lineside.edge.identity.trust import TRUST
 from lineside.edge.machine import this_platform
-from lineside.edge.managed_agent import read_agent_file
 from lineside.edge.page.access import write_page_password
 from lineside.edge.run import run
 

@@ -28,7 +28,6 @@ from lineside.core import (
 from lineside.core.topics import topic_matches
 from lineside.core.worker import Worker
 from lineside.edge.config import EdgeConfig
-from lineside.edge.counters import Counters
 from lineside.edge.delivery.publisher import ResultPublisher
 from lineside.edge.delivery.shipper import Shipper
 from lineside.edge.delivery.spool import Draft, Spool
@@ -39,6 +38,7 @@ from lineside.edge.deploy.package_source import source_for
 from lineside.edge.deploy.shadow import ShadowDeployment
 from lineside.edge.local_api.models_config import read_models
 from lineside.edge.messages import (
+    Counters,
     DesiredPackage,
     DeviceStatus,
     device_topic,
@@ -50,8 +50,7 @@ from lineside.edge.messages import (
     read_desired,
 )
 from lineside.edge.packages import Judge, LoadedPackage, LoadPackage, Observer, notify
-from lineside.edge.watchdog import MOST_STUCK, WatchedWorker
-from lineside.edge.worker import CameraWorker, Shown
+from lineside.edge.worker import MOST_STUCK, CameraWorker, Shown, WatchedWorker
 from lineside.fleet import DevicePolicy, JobDocument
 from lineside.links import Bus, Camera, Message, Will, open_camera
 from lineside.streams import encode_prediction_event

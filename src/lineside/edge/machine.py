@@ -8,12 +8,8 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lineside.core import ConflictError, UnavailableError
-
-if TYPE_CHECKING:
-    pass
 
 _ALIKE = {"amd64": "x86_64", "arm64": "aarch64"}
 

@@ -20,8 +20,8 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
 )
-from lineside.edge.counters import Counters
 from lineside.edge.machine import give_back_memory, resident_bytes, this_platform
+from lineside.edge.messages import Counters
 from lineside.models import EngineName, Manifest, Package, Predictor
 from lineside.vision import Frame, Prediction
 

@@ -11,14 +11,14 @@ from lineside.core import Clock, load_plant, need
 from lineside.core.processes import Supervisor
 from lineside.edge.agent import Agent, last_will
 from lineside.edge.config import EdgeConfig
-from lineside.edge.counters import Counters
-from lineside.edge.delivery.log_publisher import LogPublisher
+from lineside.edge.delivery.publisher import LogPublisher
 from lineside.edge.delivery.spool import open_spool
-from lineside.edge.identity.certificates import renewing
+from lineside.edge.identity.enrolment import renewing
 from lineside.edge.machine import sole_user
+from lineside.edge.messages import Counters
 from lineside.edge.packages import loading
-from lineside.edge.page.device import gallery_for, page_for
-from lineside.edge.watchdog import Watchdog
+from lineside.edge.page.server import gallery_for, page_for
+from lineside.edge.worker import Watchdog
 from lineside.links import Bus, open_bus
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from lineside.compat.aws.signed_links import is_signed_link
+from lineside.compat.aws.sigv4 import is_signed_link
 from lineside.core import LinesideError, RefusedError, UnavailableError
 from lineside.hub.access.auth import Auth
 from lineside.hub.access.permissions import COOKIE, Identity, authorize, is_open, may_be_signed

@@ -14,8 +14,7 @@ from http import HTTPStatus
 from typing import TypedDict
 from xml.sax.saxutils import escape
 
-from lineside.compat.aws.signed_links import BUCKET, LinkRefusedError
-from lineside.compat.aws.sigv4 import SignatureRefusedError
+from lineside.compat.aws.sigv4 import BUCKET, LinkRefusedError, SignatureRefusedError
 from lineside.core import (
     Fault,
     InvalidError,

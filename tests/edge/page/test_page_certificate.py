@@ -12,7 +12,7 @@ import pytest
 from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, UnavailableError
 from lineside.edge import EdgeConfig
 from lineside.edge.config import PageConfig
-from lineside.edge.identity.certificates import (
+from lineside.edge.identity.enrolment import (
     IdentityFiles,
     check_holds,
     page_certificate_path,

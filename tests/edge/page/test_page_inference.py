@@ -15,7 +15,7 @@ import pytest
 
 from lineside.core import SystemClock, UnavailableError
 from lineside.edge.page import app
-from lineside.edge.page.inference import PageInference
+from lineside.edge.page.app import PageInference
 from lineside.models import Package, Predictor, build_package
 from lineside.models.serving.tensors import InferRequest
 from lineside.testing.links import wait_until

@@ -19,8 +19,8 @@ from collections.abc import Callable
 
 from lineside.core import Clock, LinesideError, UnavailableError
 from lineside.core.worker import Worker
-from lineside.edge.counters import Counters
 from lineside.edge.delivery.spool import Draft, Row, Spool
+from lineside.edge.messages import Counters
 from lineside.links import Bus
 
 logger = logging.getLogger(__name__)

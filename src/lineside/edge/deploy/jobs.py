@@ -26,10 +26,10 @@ from typing import Protocol
 
 from lineside.core import Clock, Digest, InvalidError, LinesideError, UnavailableError, short
 from lineside.core.worker import Worker, backoff_s
-from lineside.edge.counters import Counters
 from lineside.edge.deploy.loader import DesiredChangedError, Loader, Prepared, StoppingError
 from lineside.edge.deploy.package_source import Choice, PackageSource
 from lineside.edge.hub_client import BusyError
+from lineside.edge.messages import Counters
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument
 from lineside.fleet.agent_order import read_order
 from lineside.fleet.agent_steps import (

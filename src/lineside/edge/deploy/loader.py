@@ -31,11 +31,10 @@ from lineside.core import (
     short,
 )
 from lineside.core.worker import Worker
-from lineside.edge.counters import Counters
 from lineside.edge.deploy.deployment import DeployedPackage, DeploymentStore, settled, wanted_now
 from lineside.edge.deploy.package_source import DamagedError, PackageSource
 from lineside.edge.machine import give_back_memory
-from lineside.edge.messages import Desired, DesiredPackage, InUse
+from lineside.edge.messages import Counters, Desired, DesiredPackage, InUse
 from lineside.edge.packages import Judge, LoadedPackage, LoadPackage
 from lineside.fleet import Installed
 

@@ -31,8 +31,8 @@ from lineside.core import (
     replace_durably,
 )
 from lineside.core.worker import Worker
-from lineside.edge.counters import Counters
 from lineside.edge.machine import boot_id
+from lineside.edge.messages import Counters
 from lineside.edge.packages import Judge
 from lineside.fleet import Evidence, JobDocument, TrialReport
 from lineside.vision import Frame, Prediction

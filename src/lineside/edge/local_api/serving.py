@@ -9,19 +9,23 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lineside.core import Clock, LinesideError
-from lineside.edge.capture.buffer import Capturer
-from lineside.edge.capture.destinations import (
+from lineside.edge.capture.buffer import (
     CaptureDestination,
+    Capturer,
     CaptureUploader,
+    DecisionCapture,
     DiskCaptures,
     RemoteCaptures,
 )
-from lineside.edge.capture.policy import DecisionCapture
 from lineside.edge.config import EdgeConfig
-from lineside.edge.counters import Counters
 from lineside.edge.identity.trust import verifier
-from lineside.edge.local_api.grpc_agent import AgentService
-from lineside.edge.local_api.grpc_edge import EdgeService, FullJudge, InspectionPackage, Watchers
+from lineside.edge.local_api.grpc_edge import (
+    AgentService,
+    EdgeService,
+    FullJudge,
+    InspectionPackage,
+    Watchers,
+)
 from lineside.edge.local_api.grpc_server import GrpcServer
 from lineside.edge.local_api.models import LoadedModel, LoadedModels, LoadedModelsInference
 from lineside.edge.local_api.models_config import (
@@ -31,6 +35,7 @@ from lineside.edge.local_api.models_config import (
     read_models,
     write_models,
 )
+from lineside.edge.messages import Counters
 from lineside.edge.packages import FindJudge, Observer
 from lineside.fleet import wire
 from lineside.models import Predictor

@@ -15,9 +15,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 
-from lineside.compat.aws.chunked import plain_body
-from lineside.compat.aws.signed_links import BUCKET, is_signed_link, verify_link
-from lineside.compat.aws.sigv4 import verify
+from lineside.compat.aws.sigv4 import BUCKET, is_signed_link, plain_body, verify, verify_link
 from lineside.core import LinesideError
 from lineside.hub.access.auth import access_key
 from lineside.hub.access.permissions import Identity, authorize

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote, unquote, urlsplit
 
-from lineside.compat.aws.signed_links import BUCKET, LinkKey, signed_link
+from lineside.compat.aws.sigv4 import BUCKET, LinkKey, signed_link
 from lineside.core import (
     Clock,
     ConflictError,

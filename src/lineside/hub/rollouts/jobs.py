@@ -12,7 +12,7 @@
 
 from collections.abc import Collection
 
-from lineside.compat.aws.signed_links import BUCKET
+from lineside.compat.aws.sigv4 import BUCKET
 from lineside.core import Digest, NotFoundError, to_plain
 from lineside.fleet import (
     ExecutionStatus,
