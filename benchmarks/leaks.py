@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Digest
-from lineside.datasets import Appearance, Part, Sample, check_leaks
+from lineside.datasets import Part, Sample
+from lineside.datasets.leaks import Appearance, check_leaks
 
 SIZES = (2_000, 12_000, 20_000, 60_000)
 DEFAULT = 20_000

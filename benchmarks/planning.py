@@ -22,15 +22,9 @@ from time import perf_counter
 
 import measure
 
-from lineside.datasets import (
-    Choice,
-    Reading,
-    find_leaks,
-    grouped,
-    parts_of,
-    plan_source,
-    split,
-)
+from lineside.datasets.leaks import find_leaks, parts_of
+from lineside.datasets.sources import Choice, Reading, plan_source
+from lineside.datasets.splitting import grouped, split
 
 MOST_ROWS_GB = 2.0
 MOST_FOLDER_MB = 64.0

@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Inspection, LinesideError, SystemClock, load_plant
-from lineside.datasets import Import, Part, Sample, label_names, load_source
+from lineside.datasets import Part, Sample, label_names, load_source
+from lineside.datasets.samples import Import
 from lineside.models import Metric, Package, Predictor
 from lineside.training import Evaluation, TrainJob, TrainResult, evaluate, run_job
 from lineside.vision import Decision, Frame, PictureState, decode_picture, encode_jpeg, open_frame

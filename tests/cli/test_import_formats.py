@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lineside.datasets import load_source, write_lst
+from lineside.datasets import load_source
+from lineside.datasets.formats import write_lst
 from lineside.vision import encode_png
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lineside.datasets import Choice, Reading, load_source, read_ids
+from lineside.datasets import load_source
+from lineside.datasets.sources import Choice, Reading, read_ids
 
 Put = Callable[[Path, int], Path]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError
-from lineside.datasets import Choice, Reading, load_source
+from lineside.datasets import load_source
+from lineside.datasets.sources import Choice, Reading
 from lineside.store import BucketObjects, open_objects
 from tests.store.conftest import BucketServer, bucket, bucket_server
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.datasets import Import, load_source
+from lineside.datasets import load_source
 from lineside.datasets.formats.captures import read_capture
+from lineside.datasets.samples import Import
 from lineside.vision import decode_picture, encode_jpeg
 
 Put = Callable[[Path, int], Path]

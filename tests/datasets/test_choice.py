@@ -11,23 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, NotFoundError
-from lineside.datasets import (
-    Choice,
-    Part,
-    Reading,
-    find_leaks,
-    grouped,
-    load_source,
-    parts_of,
-    plan_source,
-    read_ids,
-    split,
-)
+from lineside.datasets import Part, load_source
 from lineside.datasets.formats.folders import list_folders
 from lineside.datasets.formats.lst import list_lst
 from lineside.datasets.formats.rows import Entry, Row, said
 from lineside.datasets.formats.table import list_table
-from lineside.datasets.sources import chosen
+from lineside.datasets.leaks import find_leaks, parts_of
+from lineside.datasets.sources import Choice, Reading, chosen, plan_source, read_ids
+from lineside.datasets.splitting import grouped, split
 
 Put = Callable[[Path, int], Path]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lineside.core import InvalidError
-from lineside.datasets import Import, Marked, Part, load_source
+from lineside.datasets import Marked, Part, load_source
 from lineside.datasets.formats.rle import (
     box_of,
     compressed,
@@ -20,6 +20,7 @@ from lineside.datasets.formats.rle import (
     runs_of,
     uncompressed,
 )
+from lineside.datasets.samples import Import
 from lineside.vision import decode_picture
 
 Put = Callable[[Path, int], Path]

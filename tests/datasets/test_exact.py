@@ -5,15 +5,9 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from lineside.core import Digest, InvalidError
-from lineside.datasets import (
-    Part,
-    Sample,
-    check_leaks,
-    grouped,
-    parts_of,
-    split,
-    split_exactly,
-)
+from lineside.datasets import Part, Sample
+from lineside.datasets.leaks import check_leaks, parts_of
+from lineside.datasets.splitting import grouped, split, split_exactly
 
 
 def numbered(count: int) -> list[Sample]:

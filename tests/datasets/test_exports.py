@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, digest_of
-from lineside.datasets import Import, Marked, Part, Sample, load_source, write_source
+from lineside.datasets import Marked, Part, Sample, load_source
+from lineside.datasets.samples import Import
+from lineside.datasets.writers import write_source
 from lineside.vision import decode_picture, encode_png
 
 Files = dict[Digest, bytes]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from lineside.core import InvalidError
-from lineside.datasets import Part, Sample, crossing, find_leaks, parts_of, region_features, split
+from lineside.datasets import Part, Sample
+from lineside.datasets.leaks import crossing, find_leaks, parts_of, region_features
+from lineside.datasets.splitting import split
 
 Make = Callable[..., Sample]
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, digest_of, frame_id
-from lineside.datasets import Appearance, FreezePlan, Library, Part, Sample, SplitPlan
+from lineside.datasets import Library, Part, Sample, SplitPlan
+from lineside.datasets.leaks import Appearance
+from lineside.datasets.library import FreezePlan
 from lineside.store import Blobs, FrameRow, Records
 from lineside.testing import FakeClock
 

@@ -4,14 +4,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import Box, Digest, Inspection, Region, View, digest_of
-from lineside.datasets import (
-    Library,
-    Sample,
-    find_leaks,
-    inspection_of,
-    leak_features,
-    plan_freeze,
-)
+from lineside.datasets import Library, Sample, plan_freeze
+from lineside.datasets.leaks import find_leaks, inspection_of, leak_features
 from lineside.vision import encode_png
 
 WIDTH, HEIGHT = 120, 90

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import ConflictError, InvalidError, NotFoundError
-from lineside.datasets import ListSettings, load_source, make_lists, read_classes
-from lineside.datasets.packing import ListedImage, parted
+from lineside.datasets import load_source
+from lineside.datasets.packing import ListedImage, ListSettings, make_lists, parted
+from lineside.datasets.recordio import read_classes
 from lineside.vision import encode_png
 
 SAMPLES = {

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.datasets import Part, load_source, read_lst, write_lst
+from lineside.datasets import Part, load_source
+from lineside.datasets.formats import read_lst, write_lst
 
 FILE_NAME = (
     st.text(st.characters(exclude_characters="\t\n\r\0", exclude_categories=["Cs"]), min_size=1)

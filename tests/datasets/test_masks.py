@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lineside.datasets import Choice, Part, Reading, load_source
+from lineside.datasets import Part, load_source
+from lineside.datasets.sources import Choice, Reading
 from lineside.vision import decode_picture, encode_png
 
 Put = Callable[[Path, int], Path]

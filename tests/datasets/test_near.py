@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.datasets import Appearance, NearLimits, Sample, check_leaks
-from lineside.datasets.leaks import near_pairs
+from lineside.datasets import Sample
+from lineside.datasets.leaks import Appearance, NearLimits, check_leaks, near_pairs
 
 Make = Callable[..., Sample]
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from lineside.core import InvalidError, NotFoundError
-from lineside.datasets import PackSettings, iter_images, load_source, pack_lists, write_lst
-from lineside.datasets.packing import prepared
+from lineside.datasets import load_source
+from lineside.datasets.formats import write_lst
+from lineside.datasets.packing import PackSettings, pack_lists, prepared
+from lineside.datasets.recordio import iter_images
 from lineside.testing.pictures import rack
 from lineside.vision import decode_picture, encode_jpeg, encode_png, picture_size
 

@@ -8,15 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, NotFoundError
-from lineside.datasets import check_records, index_again, iter_records
 from lineside.datasets.recordio import (
     MAGIC,
     MOST_PAYLOAD,
     Damage,
     ImageRecord,
     Record,
+    check_records,
     framed,
+    index_again,
     index_of,
+    iter_records,
     labels_of,
     pack_image,
     read_by_id,

@@ -8,22 +8,15 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import Digest, InvalidError, NotFoundError, decode_json, digest_of, encode
-from lineside.datasets import (
+from lineside.datasets import Leak, Marked, Part, Sample, dataset_report, load_source, report_page
+from lineside.datasets.leaks import LeakCheck, LeakReport
+from lineside.datasets.report.report import (
     DatasetReport,
-    Leak,
-    LeakCheck,
-    LeakReport,
-    Marked,
-    Part,
-    Sample,
-    Skipped,
     Subject,
-    dataset_report,
     drawn_thumbnail,
-    load_source,
-    report_page,
     subject_of_source,
 )
+from lineside.datasets.samples import Skipped
 from lineside.vision import decode_picture, encode_png
 
 

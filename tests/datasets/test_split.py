@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.core import Digest, InvalidError
-from lineside.datasets import Part, Sample, folds, grouped, natural_key, split
+from lineside.datasets import Part, Sample
+from lineside.datasets.splitting import folds, grouped, natural_key, split
 
 Make = Callable[..., Sample]
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.datasets import Part, load_source, read_table
+from lineside.datasets import Part, load_source
+from lineside.datasets.formats import read_table
 
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 

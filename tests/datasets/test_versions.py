@@ -9,19 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Digest, InvalidError, NotFoundError, digest_of, encode
-from lineside.datasets import (
-    Drawn,
-    FreezePlan,
-    Library,
-    Marked,
-    Part,
-    Sample,
-    SplitPlan,
-    decode_version,
-    diff_versions,
-    parted,
-    version_digest,
-)
+from lineside.datasets import Library, Marked, Part, Sample, SplitPlan, diff_versions
+from lineside.datasets.library import Drawn, FreezePlan
+from lineside.datasets.splitting import parted
+from lineside.datasets.versions import decode_version, version_digest
 from lineside.store import Blobs, Records
 from lineside.testing import FakeClock
 

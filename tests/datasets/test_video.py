@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lineside.core import ConflictError, InvalidError
-from lineside.datasets import Reading, load_source
+from lineside.datasets import load_source
+from lineside.datasets.sources import Reading
 from lineside.vision import decode_picture
 
 

@@ -22,7 +22,8 @@ import pytest
 
 from lineside.cli.demo.stage import free_port
 from lineside.core import SystemClock, digest_of, frame_id, load_plant, rfc3339
-from lineside.datasets import Import, load_source
+from lineside.datasets import load_source
+from lineside.datasets.samples import Import
 from lineside.library.client import HubClient
 from lineside.links import Bus, open_bus
 from lineside.streams import PREDICTION_TYPE

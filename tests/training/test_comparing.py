@@ -9,7 +9,8 @@ import pytest
 
 from lineside.cli.app import _run
 from lineside.core import Digest, encode
-from lineside.datasets import FreezePlan, Library, Part
+from lineside.datasets import Library, Part
+from lineside.datasets.library import FreezePlan
 from lineside.models import Comparison, Package, build_package
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock

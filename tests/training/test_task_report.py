@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Digest, decode, encode
-from lineside.datasets import Leak, Skipped
+from lineside.datasets import Leak
+from lineside.datasets.samples import Skipped
 from lineside.models import Metric
 from lineside.training.evaluation.shortcuts import (
     ErasedTest,

@@ -23,7 +23,7 @@ from lineside.cli.output import writable
 from lineside.core import Digest, encode
 
 if TYPE_CHECKING:
-    from lineside.datasets import Subject
+    from lineside.datasets.report.report import Subject
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -177,7 +177,8 @@ def _version(
 def _files(
     source: Path, *, labels: tuple[str, ...], group: str
 ) -> "Iterator[tuple[Subject, Files]]":
-    from lineside.datasets import load_source, subject_of_source
+    from lineside.datasets import load_source
+    from lineside.datasets.report.report import subject_of_source
 
     found = load_source(source, labels=labels, group=group)
     yield subject_of_source(source.resolve().name, found), found.read_file
@@ -545,7 +546,7 @@ def export(
     as_json: JsonFlag = False,
 ) -> None:
     """Write a version as files that other tools, and `dataset import`, read."""
-    from lineside.datasets import write_source
+    from lineside.datasets.writers import write_source
 
     place = place_of(config=config, store=store, records=records, blobs=blobs)
     with library(place) as (datasets, _):
@@ -605,7 +606,8 @@ def import_source(
     as_json: JsonFlag = False,
 ) -> None:
     """Import labelled pictures; every skipped line is reported."""
-    from lineside.datasets import Choice, Reading, load_source, read_ids
+    from lineside.datasets import load_source
+    from lineside.datasets.sources import Choice, Reading, read_ids
 
     names = tuple(name for name in labels.split(",") if name)
     choice = Choice(ids=None if ids is None else read_ids(ids), most=sample, seed=seed)
@@ -661,7 +663,7 @@ def add(
 ) -> None:
     """Teach from the live line: a span of stored frames with one set of labels."""
     from lineside.core import FrameId
-    from lineside.datasets import judged
+    from lineside.datasets.samples import judged
 
     first, dots, last = frames.partition("..")
     if not dots:

@@ -10,7 +10,7 @@ from lineside.cli.output import JsonFlag, say, show
 from lineside.core import InvalidError
 
 if TYPE_CHECKING:
-    from lineside.datasets import CheckedRecords, ImageRecord, Record
+    from lineside.datasets.recordio import CheckedRecords, ImageRecord, Record
 
 Prefix = Annotated[Path, typer.Argument(help="What the lists' names begin with, with its folder.")]
 Root = Annotated[Path, typer.Argument(help="The folder that pictures are relative to.")]
@@ -42,7 +42,8 @@ def make(
     as_json: JsonFlag = False,
 ) -> None:
     """Make list files of a folder; class numbers are kept in <prefix>_classes.txt."""
-    from lineside.datasets import ListSettings, make_lists, read_classes
+    from lineside.datasets.packing import ListSettings, make_lists
+    from lineside.datasets.recordio import read_classes
 
     plan = ListSettings(
         recursive=recursive, train=train_ratio, test=test_ratio, chunks=chunks, shuffle=shuffle,
@@ -83,7 +84,7 @@ def pack(
     as_json: JsonFlag = False,
 ) -> None:
     """Pack every list of a prefix into a record file and its index."""
-    from lineside.datasets import PackSettings, pack_lists
+    from lineside.datasets.packing import PackSettings, pack_lists
 
     plan = PackSettings(
         resize=resize, center_crop=center_crop, pass_through=pass_through, quality=quality,
@@ -119,7 +120,7 @@ def read(
     as_json: JsonFlag = False,
 ) -> None:
     """Show the records of a file, and write their pictures where asked."""
-    from lineside.datasets import adjacent_classes, iter_records
+    from lineside.datasets.recordio import adjacent_classes, iter_records
 
     names = adjacent_classes(file)
     rows: list[dict[str, object]] = []
@@ -133,7 +134,7 @@ def read(
 
 
 def _write(out: Path, record: "Record", image: "ImageRecord | None") -> None:
-    from lineside.datasets import picture_suffix
+    from lineside.datasets.recordio import picture_suffix
 
     if image is None:
         (out / f"byte-{record.offset}.bin").write_bytes(record.payload)
@@ -145,7 +146,7 @@ def _write(out: Path, record: "Record", image: "ImageRecord | None") -> None:
 def _row(
     record: "Record", image: "ImageRecord | None", *, names: tuple[str, ...]
 ) -> dict[str, object]:
-    from lineside.datasets import label_words
+    from lineside.datasets.recordio import label_words
 
     told = {"offset": record.offset, "payload_bytes": len(record.payload)}
     if image is None:
@@ -169,7 +170,7 @@ def check(
     as_json: JsonFlag = False,
 ) -> None:
     """Read a record file through; exit code 2 when it or its index is damaged."""
-    from lineside.datasets import check_records, index_again
+    from lineside.datasets.recordio import check_records, index_again
 
     if write_index:
         index_again(file)

@@ -1,177 +1,34 @@
 """Labelled pictures: read from files or taught from the line, frozen to versions, split, checked.
 
 Main names: ``load_source`` (list files, CSV, class folders), ``Library`` (drafts and versions on
-the store), ``Sample`` (with ``Marked`` objects), ``DatasetVersion``, ``split``, ``folds``,
-``grouped``, ``find_leaks``.
+the store), ``Sample`` (with ``Marked`` objects), ``DatasetVersion``, ``SplitPlan``.
 Not here: cameras (frames are handed in), networks and features of networks (handed in as vectors).
 """
 
-from lineside.datasets.drafts import Entry
-from lineside.datasets.formats import read_lst, read_table, write_lst
-from lineside.datasets.leaks import (
-    Appearance,
-    Leak,
-    LeakCheck,
-    LeakReport,
-    NearLimits,
-    check_leaks,
-    crossing,
-    find_leaks,
-    merge_leaks,
-    parts_of,
-    region_features,
-)
-from lineside.datasets.library import Added, Draft, Drawn, FreezePlan, Library
-from lineside.datasets.packing import (
-    ListFiles,
-    ListSettings,
-    PackResult,
-    PackSettings,
-    make_lists,
-    pack_lists,
-)
-from lineside.datasets.recordio import (
-    CheckedRecords,
-    ImageRecord,
-    Record,
-    adjacent_classes,
-    check_records,
-    index_again,
-    iter_images,
-    iter_records,
-    label_words,
-    picture_suffix,
-    read_classes,
-)
-from lineside.datasets.report.figures import drawn_thumbnail, is_drawn_on
+from lineside.datasets.leaks import ComparisonLimits, Leak
+from lineside.datasets.library import Library, plan_freeze
 from lineside.datasets.report.page import report_page
-from lineside.datasets.report.report import (
-    DatasetReport,
-    Subject,
-    dataset_report,
-    subject_of_source,
-    subject_of_version,
-)
-from lineside.datasets.samples import (
-    Import,
-    Marked,
-    Part,
-    Sample,
-    Skipped,
-    judged,
-    label_names,
-    merge_same_pictures,
-    part_of,
-)
-from lineside.datasets.similarity import (
-    ComparisonLimits,
-    appearances,
-    inspection_of,
-    leak_features,
-    look_at,
-    plan_freeze,
-)
-from lineside.datasets.sources import Choice, Reading, load_source, plan_source, read_ids
-from lineside.datasets.splitting.exact import split_exactly
-from lineside.datasets.splitting.grouping import grouped, natural_key
-from lineside.datasets.splitting.split import SplitPlan, folds, parted, split
-from lineside.datasets.versions import (
-    Change,
-    DatasetVersion,
-    Judgement,
-    Tag,
-    TagMove,
-    VersionDiff,
-    VersionFacts,
-    decode_version,
-    diff_versions,
-    version_digest,
-)
-from lineside.datasets.writers import WriteResult, write_source
+from lineside.datasets.report.report import dataset_report, subject_of_version
+from lineside.datasets.samples import Marked, Part, Sample, label_names
+from lineside.datasets.sources import load_source
+from lineside.datasets.splitting import SplitPlan
+from lineside.datasets.versions import Change, DatasetVersion, diff_versions
 
 __all__ = [
-    "Added",
-    "Appearance",
     "Change",
-    "CheckedRecords",
-    "Choice",
     "ComparisonLimits",
-    "DatasetReport",
     "DatasetVersion",
-    "Draft",
-    "Drawn",
-    "Entry",
-    "FreezePlan",
-    "ImageRecord",
-    "Import",
-    "Judgement",
     "Leak",
-    "LeakCheck",
-    "LeakReport",
     "Library",
-    "ListFiles",
-    "ListSettings",
     "Marked",
-    "NearLimits",
-    "PackResult",
-    "PackSettings",
     "Part",
-    "Reading",
-    "Record",
     "Sample",
-    "Skipped",
     "SplitPlan",
-    "Subject",
-    "Tag",
-    "TagMove",
-    "VersionDiff",
-    "VersionFacts",
-    "WriteResult",
-    "adjacent_classes",
-    "appearances",
-    "check_leaks",
-    "check_records",
-    "crossing",
     "dataset_report",
-    "decode_version",
     "diff_versions",
-    "drawn_thumbnail",
-    "find_leaks",
-    "folds",
-    "grouped",
-    "index_again",
-    "inspection_of",
-    "is_drawn_on",
-    "iter_images",
-    "iter_records",
-    "judged",
     "label_names",
-    "label_words",
-    "leak_features",
     "load_source",
-    "look_at",
-    "make_lists",
-    "merge_leaks",
-    "merge_same_pictures",
-    "natural_key",
-    "pack_lists",
-    "part_of",
-    "parted",
-    "parts_of",
-    "picture_suffix",
     "plan_freeze",
-    "plan_source",
-    "read_classes",
-    "read_ids",
-    "read_lst",
-    "read_table",
-    "region_features",
     "report_page",
-    "split",
-    "split_exactly",
-    "subject_of_source",
     "subject_of_version",
-    "version_digest",
-    "write_lst",
-    "write_source",
 ]

@@ -48,7 +48,7 @@ from lineside.datasets.formats import (
     reader_for,
 )
 from lineside.datasets.samples import Import, Marked, Sample, Skipped, merge_same_pictures
-from lineside.datasets.splitting.grouping import grouped
+from lineside.datasets.splitting import grouped
 from lineside.datasets.trees import (
     ARCHIVES,
     MOST_LIST_BYTES,

@@ -28,7 +28,7 @@ from lineside.core import (
 )
 from lineside.datasets.leaks import Leak, LeakCheck, crossing
 from lineside.datasets.samples import Marked, Part, Sample
-from lineside.datasets.splitting.split import SplitPlan
+from lineside.datasets.splitting import SplitPlan
 from lineside.store import Documents
 
 _OLD_SCHEMA = "lineside.dataset-version/1"

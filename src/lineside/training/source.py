@@ -14,17 +14,13 @@ from lineside.datasets import (
     Library,
     Part,
     Sample,
-    Skipped,
-    check_leaks,
-    decode_version,
-    grouped,
     label_names,
     load_source,
-    look_at,
-    part_of,
-    split,
-    version_digest,
 )
+from lineside.datasets.leaks import check_leaks, look_at
+from lineside.datasets.samples import Skipped, part_of
+from lineside.datasets.splitting import grouped, split
+from lineside.datasets.versions import decode_version, version_digest
 from lineside.models import Lineage
 from lineside.store import Blobs, open_blobs, open_records
 from lineside.training.job import TrainJob

@@ -8,11 +8,17 @@ Not here: opening and checking pictures (``lineside.datasets.sources``), writing
 """
 
 from lineside.datasets.formats.lst import ListLine, NumberForm, list_lines, read_lst, write_lst
-from lineside.datasets.formats.objects import BOXES, POINTS, Objects, read_objects
 from lineside.datasets.formats.readers import FORMATS, Reader, SourceRequest, none_here, reader_for
 from lineside.datasets.formats.rle import Mask, box_of, compressed, marks_of, mask_png, runs_of
 from lineside.datasets.formats.rows import Entry, Listing, Row, Source, Truth, left_out, number
-from lineside.datasets.formats.table import OWN_COLUMNS, read_table
+from lineside.datasets.formats.table import (
+    BOXES,
+    OWN_COLUMNS,
+    POINTS,
+    Objects,
+    read_objects,
+    read_table,
+)
 
 __all__ = [
     "BOXES",

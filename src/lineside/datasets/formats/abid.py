@@ -17,7 +17,7 @@ from itertools import islice
 from lineside.core import InvalidError, NotFoundError, decode_fast
 from lineside.datasets.formats.folders import PICTURE_SUFFIXES, pictures
 from lineside.datasets.formats.rows import Entry, Listing, Row
-from lineside.datasets.splitting.grouping import number_in
+from lineside.datasets.splitting import number_in
 from lineside.datasets.trees import MOST_NOTE_BYTES, Tree, stem_of
 
 _PICTURES = ("bin-images", "images", "")

@@ -2,16 +2,34 @@
 
 ``<class>/picture`` or ``<part>/<class>/picture`` with parts called train, valid and test; one level
 ``images/`` above the classes is passed through. ``normal/`` and ``anomalous/`` are class folders.
+
+Pictures in ``images/`` and their masks in ``masks/``, paired by name.
+
+1. The mask of ``images/7.png`` is ``masks/7.png``, or ``7_GT`` for ``7``; suffixes may differ. In
+   one flat folder ``7.png`` and ``7_GT.png`` pair likewise. Folders ``train``, ``valid`` and
+   ``test`` above say the part.
+2. A mask without any pixel above zero says ``normal``, any other ``anomalous``: one pixel is
+   enough. Only an anomalous picture keeps its mask.
+3. A mask with marks above 127 is kept as it is, and cut there by whoever uses it; one whose marks
+   are all fainter (class numbers, 1 for defect) is lifted to 255.
+4. A picture without mask and a mask without picture are named and left out. Pairs are never formed
+   by position.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePosixPath
 
-from lineside.core import InvalidError
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import InvalidError, LinesideError
+from lineside.datasets.formats.rle import mask_png
 from lineside.datasets.formats.rows import Entry, Listing, Row, Truth, said
 from lineside.datasets.samples import Part, Skipped, part_of
-from lineside.datasets.trees import Tree, suffix_of
+from lineside.datasets.trees import MOST_PICTURE_BYTES, Tree, stem_of, suffix_of
+from lineside.vision import decode_picture
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -72,3 +90,128 @@ def _classes(tree: Tree) -> Iterator[tuple[Part, str]]:
             yield from ((part, inner) for inner in tree.folders(folder))
         else:
             yield part, folder
+
+
+NORMAL, ANOMALOUS = "normal", "anomalous"
+_MARK = "_GT"
+
+
+def looks_like_masks(tree: Tree) -> bool:
+    """Return whether a tree holds pictures with masks (possibly below the parts)."""
+    return any(True for _ in _pairings(tree))
+
+
+def list_masks(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
+    """The pictures that have a mask."""
+    truth = Truth(tuple(labels) or (NORMAL, ANOMALOUS))
+    listing = Listing(format="masks", entries=iter(()), sorts=True)
+
+    def entries() -> Iterator[Entry]:
+        for pairing in _pairings(tree):
+            for name in pictures(tree, pairing.images):
+                if pairing.flat and stem_of(name).endswith(_MARK):
+                    continue
+                row = partial(pairing.row, name, truth=truth)
+                yield Entry(file=name, where=name, row=row)
+            listing.skipped.extend(sorted(pairing.left_over(), key=lambda note: note.where))
+
+    def of_id(word: str) -> Iterator[Entry]:
+        for pairing in _pairings(tree):
+            for name in pairing.named(word):
+                row = partial(pairing.row, name, truth=truth)
+                yield Entry(file=name, where=name, row=row)
+
+    return replace(listing, entries=entries(), of_id=of_id)
+
+
+def _pairings(tree: Tree) -> Iterator["_Pairing"]:
+    inner = tree.folders()
+    if "images" in inner and "masks" in inner:
+        yield _Pairing(tree, "images", "masks", part=Part.OPEN)
+        return
+    parts = [folder for folder in inner if part_named(folder) is not Part.OPEN]
+    for folder in parts or [""]:
+        names = tree.folders(folder)
+        both = (f"{folder}/images", f"{folder}/masks")
+        if set(both) <= set(names):
+            yield _Pairing(tree, *both, part=part_named(folder))
+        elif any(stem_of(name).endswith(_MARK) for name in pictures(tree, folder)):
+            yield _Pairing(tree, folder, folder, part=part_named(folder) if folder else Part.OPEN)
+
+
+class _Pairing:
+    """One folder of pictures and the folder of its masks."""
+
+    def __init__(self, tree: Tree, images: str, masks: str, *, part: Part) -> None:
+        self.tree, self.images, self.masks, self.part = tree, images, masks, part
+        self.flat = images == masks
+
+    def row(self, name: str, *, truth: Truth) -> Row:
+        mask = self.mask_of(name)
+        if mask is None:
+            raise InvalidError("no mask of this name", fix="Draw one, all black for a good part.")
+        try:
+            highest = int(_opened(self.tree, mask).max())
+        except LinesideError as error:
+            raise InvalidError(f"{mask}: {error.message}") from error
+        held = (truth.name(ANOMALOUS if highest else NORMAL),)
+        return Row(
+            where=name,
+            file=name,
+            labels=held,
+            known=truth.judged(held, over=truth.wanted),
+            split=self.part,
+            mask=mask if highest else "",
+            drawn=partial(_lifted, self.tree, mask) if 0 < highest <= 127 else None,
+        )
+
+    def mask_of(self, name: str) -> str | None:
+        stem = stem_of(name)
+        endings = [_MARK] if self.flat else ["", _MARK]
+        for ending in endings:
+            for suffix in _suffixes(name):
+                mask = _joined(self.masks, f"{stem}{ending}{suffix}")
+                if self.tree.has(mask):
+                    return mask
+        return None
+
+    def left_over(self) -> Iterator[Skipped]:
+        """Masks that no picture has."""
+        for mask in pictures(self.tree, self.masks):
+            stem = stem_of(mask)
+            if self.flat and not stem.endswith(_MARK):
+                continue
+            stems = {stem.removesuffix(_MARK)} if self.flat else {stem, stem.removesuffix(_MARK)}
+            if not any(next(self.named(stem), "") for stem in stems):
+                yield Skipped(where=mask, reason="a mask without a picture of its name")
+
+    def named(self, word: str) -> Iterator[str]:
+        """The picture of a name, with or without folder and suffix."""
+        bare = PurePosixPath(word).name
+        whole = [bare] if PurePosixPath(bare).suffix.lower() in PICTURE_SUFFIXES else []
+        for name in whole or [bare + suffix for suffix in _suffixes("")]:
+            found = _joined(self.images, name)
+            if self.tree.has(found):
+                yield found
+                return
+
+
+def _lifted(tree: Tree, mask: str, width: int, height: int) -> bytes:  # noqa: PLR0917  the last two as ``Row.drawn`` says
+    """The mask with every mark at 255; its size is looked at by whoever asked."""
+    del width, height
+    return mask_png(np.asarray(_opened(tree, mask).any(axis=2), np.bool_))
+
+
+def _opened(tree: Tree, mask: str) -> NDArray[np.uint8]:
+    encoded = tree.read(mask, most=MOST_PICTURE_BYTES)
+    return decode_picture(encoded, max_bytes=MOST_PICTURE_BYTES)
+
+
+def _suffixes(name: str) -> list[str]:
+    """The name's own suffix first; masks are PNG more often than not."""
+    own = PurePosixPath(name).suffix
+    return list(dict.fromkeys([*([own] if own else []), ".png", ".jpg", ".jpeg", ".PNG", ".JPG"]))
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name

@@ -9,9 +9,14 @@ from lineside.core import InvalidError
 from lineside.datasets.formats.abid import list_abid, looks_like_abid
 from lineside.datasets.formats.captures import capture_files, list_captures, looks_like_captures
 from lineside.datasets.formats.coco import coco_files, list_coco, looks_like_coco
-from lineside.datasets.formats.folders import list_folders, looks_like_folders, part_in
+from lineside.datasets.formats.folders import (
+    list_folders,
+    list_masks,
+    looks_like_folders,
+    looks_like_masks,
+    part_in,
+)
 from lineside.datasets.formats.lst import classes_in, list_lst, list_records
-from lineside.datasets.formats.masks import list_masks, looks_like_masks
 from lineside.datasets.formats.rows import Entry, Listing
 from lineside.datasets.formats.table import list_table
 from lineside.datasets.formats.video import SUFFIXES as VIDEOS

@@ -9,8 +9,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from lineside.datasets.report.figures import Histogram, Spread
-from lineside.datasets.report.report import DatasetReport, Example
+from lineside.datasets.report.report import DatasetReport, Example, Histogram, Spread
 
 _WIDTH = 640
 _ROW = 22

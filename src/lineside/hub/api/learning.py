@@ -7,7 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from lineside.datasets import DatasetReport, DatasetVersion, Leak, SplitPlan, Tag, VersionDiff
+from lineside.datasets import DatasetVersion, Leak, SplitPlan
+from lineside.datasets.report.report import DatasetReport
+from lineside.datasets.versions import Tag, VersionDiff
 from lineside.hub.api.wire import (
     PICTURE_TYPES,
     Hub,

@@ -27,7 +27,8 @@ from lineside.core import (
     new_id,
     to_plain,
 )
-from lineside.datasets import Drawn, Library, Sample
+from lineside.datasets import Library, Sample
+from lineside.datasets.library import Drawn
 from lineside.hub.access.permissions import Identity
 from lineside.hub.inference.endpoints import EndpointPrediction, find_endpoint
 from lineside.hub.inference.functions import Functions, InventoryRecord

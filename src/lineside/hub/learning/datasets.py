@@ -23,22 +23,20 @@ from lineside.core.plant import Slot
 from lineside.datasets import (
     ComparisonLimits,
     DatasetVersion,
-    Draft,
     Leak,
     Library,
     Sample,
     SplitPlan,
-    Tag,
-    VersionDiff,
-    VersionFacts,
     dataset_report,
     diff_versions,
-    drawn_thumbnail,
     label_names,
     plan_freeze,
     report_page,
     subject_of_version,
 )
+from lineside.datasets.library import Draft
+from lineside.datasets.report.report import drawn_thumbnail
+from lineside.datasets.versions import Tag, VersionDiff, VersionFacts
 from lineside.hub.ingest.frames import Frames, picture_of_bytes
 from lineside.hub.views import DatasetView, Picture, VersionView
 from lineside.store import Blobs, Documents, EventLog, FrameRow, Logged

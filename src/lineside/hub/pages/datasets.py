@@ -3,16 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lineside.datasets import (
-    Change,
-    DatasetVersion,
-    Marked,
-    Part,
-    Sample,
-    SplitPlan,
-    VersionDiff,
-    is_drawn_on,
-)
+from lineside.datasets import Change, DatasetVersion, Marked, Part, Sample, SplitPlan
+from lineside.datasets.report.report import is_drawn_on
+from lineside.datasets.versions import VersionDiff
 from lineside.web.format import counted
 
 _MOST_CHANGES = 60

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lineside.datasets import Part, Sample, folds, split
+from lineside.datasets import Part, Sample
+from lineside.datasets.splitting import folds, split
 from lineside.training.common.backbone import lite0_backbone
 from lineside.training.job import Steps, TrainJob, load_arrays, save_arrays
 

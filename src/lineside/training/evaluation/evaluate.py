@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Clock, Digest, InvalidError, decode
-from lineside.datasets import Leak, Sample, crossing
+from lineside.datasets import Leak, Sample
+from lineside.datasets.leaks import crossing
 from lineside.models import Metric, Package
 from lineside.training.evaluation.shortcuts import (
     EvaluatedPackage,

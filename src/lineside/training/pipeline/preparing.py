@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Clock, Digest, InvalidError, encode, replace_durably
-from lineside.datasets import Part, Sample, split, version_digest
+from lineside.datasets import Part, Sample
+from lineside.datasets.splitting import split
+from lineside.datasets.versions import version_digest
 from lineside.training.pipeline.definition import Pipeline
 from lineside.training.source import Labelled, LabelledData, open_labelled
 from lineside.training.tasks.contract import MOST_BYTES

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from lineside.datasets import Leak, Skipped
+from lineside.datasets import Leak
+from lineside.datasets.samples import Skipped
 from lineside.models import Metric
 from lineside.training.evaluation.shortcuts import ShortcutTests, best_first, spoken
 from lineside.training.tasks.metrics import Confusion

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field, replace
 from html import escape
 
 from lineside.core import Digest, to_plain
-from lineside.datasets import Leak, Part, Sample, Skipped, crossing, version_digest
+from lineside.datasets import Leak, Part, Sample
+from lineside.datasets.leaks import crossing
+from lineside.datasets.samples import Skipped
+from lineside.datasets.versions import version_digest
 from lineside.models import Manifest, Metric, Package
 from lineside.training.evaluation.evaluate import Evaluation
 from lineside.training.evaluation.shortcuts import ShortcutTests

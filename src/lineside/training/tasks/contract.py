@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Digest
-from lineside.datasets import Leak, Sample, Skipped
+from lineside.datasets import Leak, Sample
+from lineside.datasets.samples import Skipped
 from lineside.models import HealthLimits
 from lineside.training.common.loop import Parallel
 from lineside.training.job import Steps, TrainJob

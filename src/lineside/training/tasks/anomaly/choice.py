@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.datasets import folds
+from lineside.datasets.splitting import folds
 from lineside.training.tasks.anomaly.scene import STRIDE_PX, Patches, PatchExtractor
 from lineside.training.tasks.anomaly.scorers import (
     COARSE,

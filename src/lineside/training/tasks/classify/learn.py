@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from lineside.core import InvalidError, Policy
-from lineside.datasets import Sample, folds
+from lineside.datasets import Sample
+from lineside.datasets.splitting import folds
 from lineside.models.engines import LABEL_OUTPUTS
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache

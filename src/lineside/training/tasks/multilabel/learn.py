@@ -13,14 +13,10 @@ from datetime import UTC, datetime
 import numpy as np
 
 from lineside.core import Digest, FrameId, InvalidError
-from lineside.datasets import (
-    Sample,
-    Skipped,
-    find_leaks,
-    folds,
-    merge_leaks,
-    region_features,
-)
+from lineside.datasets import Sample
+from lineside.datasets.leaks import find_leaks, merge_leaks, region_features
+from lineside.datasets.samples import Skipped
+from lineside.datasets.splitting import folds
 from lineside.models import HealthLimits
 from lineside.models.engines import LABEL_OUTPUTS
 from lineside.models.manifest import FEW_PICTURES

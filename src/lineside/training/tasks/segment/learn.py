@@ -26,7 +26,8 @@ import torch
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy
-from lineside.datasets import Part, folds
+from lineside.datasets import Part
+from lineside.datasets.splitting import folds
 from lineside.models import OnnxEngine
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
 from lineside.training.common.methods import FeatureBank, feature_bank, platt

@@ -1,1 +1,0 @@
-"""Splits of a dataset: parts and folds by group, label and declared part."""
