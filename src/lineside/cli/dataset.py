@@ -2,42 +2,37 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lineside.cli.hub import ConfigOption
-from lineside.cli.output import JsonFlag, say, show, table
-from lineside.core import InvalidError
-
-if TYPE_CHECKING:
-    from lineside.datasets import Change, DatasetVersion, Leak, Part, Sample
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
-from lineside.cli.output import writable
-from lineside.core import Digest, encode
-
-if TYPE_CHECKING:
-    from lineside.datasets.report.report import Subject
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from lineside.cli.config import load_hub
-from lineside.core import Inspection, NotFoundError, SystemClock, load_plant
+from lineside.cli.hub import ConfigOption
+from lineside.cli.output import JsonFlag, say, show, table, writable
+from lineside.core import (
+    Digest,
+    Inspection,
+    InvalidError,
+    NotFoundError,
+    SystemClock,
+    encode,
+    load_plant,
+)
 
 if TYPE_CHECKING:
-    from lineside.datasets import Library
+    from lineside.datasets import Change, DatasetVersion, Leak, Library, Part, Sample
+    from lineside.datasets.report.report import Subject
     from lineside.store import Records
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
-
+Files = Callable[[Digest], bytes]
+Name = Annotated[str, typer.Argument(help="The dataset's name.")]
+Which = Annotated[str, typer.Option("--version", help="A number or a tag; else the newest.")]
+Actor = Annotated[str, typer.Option(help="Who does it.")]
+By = Annotated[str, typer.Option(help="Whose labels these are.")]
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="A folder that holds datasets without a hub.")
 ]
@@ -90,6 +85,15 @@ def _in_folder(folder: Path, *, fresh: bool) -> Place:
 
 
 @contextmanager
+def open_library(
+    config: Path | None, *, store: Path | None, records: str, blobs: str
+) -> "Iterator[Library]":
+    """The datasets of the place that a command's options name."""
+    with library(place_of(config=config, store=store, records=records, blobs=blobs)) as (found, _):
+        yield found
+
+
+@contextmanager
 def library(place: Place) -> "Iterator[tuple[Library, Records]]":
     """The datasets of a place, opened for one command."""
     from lineside.datasets import Library
@@ -112,9 +116,6 @@ def stores(
         return "", ""
     place = place_of(config=config, store=store, records=records, blobs=blobs)
     return place.records, place.blobs
-
-
-Files = Callable[[Digest], bytes]
 
 
 def report(
@@ -142,34 +143,26 @@ def report(
     from lineside.datasets import dataset_report, report_page
 
     writable(out)
-    placed = config is not None or store is not None or bool(records or blobs)
-    names = tuple(name for name in labels.split(",") if name)
-    opened = (
-        _version(source, which, place_options=(config, store, records, blobs))
-        if placed
-        else _files(Path(source), labels=names, group=group)
-    )
+    if config is None and store is None and not (records or blobs):
+        opened = _files(Path(source), labels=_names_in(labels), group=group)
+    else:
+        opened = _version(source, which, config=config, store=store, records=records, blobs=blobs)
     with opened as (subject, files):
         made = dataset_report(replace(subject, most_looked_at=pictures), files=files)
     if out is not None:
         out.write_bytes(encode(made) if out.suffix == ".json" else report_page(made))
-    told = [f"{made.pictures} pictures of {made.name}", *made.warnings]
-    show(
-        replace(made, examples=()),
-        as_json=as_json,
-        text=lambda _: "\n".join([*told, *([f"report in {out}"] if out else [])]),
-    )
+    lines = [f"{made.pictures} pictures of {made.name}", *made.warnings]
+    lines += [f"report in {out}"] if out else []
+    show(replace(made, examples=()), as_json=as_json, text=lambda _: "\n".join(lines))
 
 
 @contextmanager
 def _version(
-    name: str, which: str, *, place_options: tuple[Path | None, Path | None, str, str]
+    name: str, which: str, *, config: Path | None, store: Path | None, records: str, blobs: str
 ) -> "Iterator[tuple[Subject, Files]]":
     from lineside.datasets import subject_of_version
 
-    config, store, records, blobs = place_options
-    place = place_of(config=config, store=store, records=records, blobs=blobs)
-    with library(place) as (datasets, _):
+    with open_library(config, store=store, records=records, blobs=blobs) as datasets:
         yield subject_of_version(datasets.find(name, which)), datasets.read_file
 
 
@@ -184,9 +177,6 @@ def _files(
     yield subject_of_source(source.resolve().name, found), found.read_file
 
 
-Name = Annotated[str, typer.Argument(help="The dataset's name.")]
-Which = Annotated[str, typer.Option("--version", help="A number or a tag; else the newest.")]
-Actor = Annotated[str, typer.Option(help="Who does it.")]
 _DEFAULT_SHARES = "0.8,0.1,0.1"
 _MOST_SHOWN = 50
 
@@ -199,8 +189,7 @@ def list_datasets(
     as_json: JsonFlag = False,
 ) -> None:
     """List datasets."""
-    place = place_of(config=config, store=store, records=records, blobs=blobs)
-    with library(place) as (datasets, _):
+    with open_library(config, store=store, records=records, blobs=blobs) as datasets:
         names = datasets.names()
     show({"datasets": names}, as_json=as_json, text=lambda _: "\n".join(names))
 
@@ -215,8 +204,7 @@ def show_dataset(
     as_json: JsonFlag = False,
 ) -> None:
     """Show a frozen version: its figures, labels, parts, leaks and tags."""
-    place = place_of(config=config, store=store, records=records, blobs=blobs)
-    with library(place) as (datasets, _):
+    with open_library(config, store=store, records=records, blobs=blobs) as datasets:
         version = datasets.find(name, which)
         tags = [one.name for one in datasets.tags(name) if one.version == version.number]
     result = _facts(version) | {"tags": tags}
@@ -252,6 +240,10 @@ def _facts(version: "DatasetVersion") -> dict[str, Any]:
         "created_by": version.created_by,
         "parting": version.parting,
     }
+
+
+def _names_in(labels: str) -> tuple[str, ...]:
+    return tuple(name for name in labels.split(",") if name)
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -298,8 +290,7 @@ def split(
         stratified=not plain,
         anew=anew,
     )
-    place = place_of(config=config, store=store, records=records, blobs=blobs)
-    with library(place) as (datasets, _):
+    with open_library(config, store=store, records=records, blobs=blobs) as datasets:
         parts = datasets.split(name, parting)
     result = {
         "dataset": name,
@@ -384,8 +375,6 @@ def freeze(
     as_json: JsonFlag = False,
 ) -> None:
     """Freeze the draft to an immutable version, parted, with its leak report."""
-    from dataclasses import replace
-
     from lineside.datasets import ComparisonLimits, SplitPlan, plan_freeze
 
     wanted = shares_of(shares)
@@ -420,8 +409,7 @@ def leaks(
     as_json: JsonFlag = False,
 ) -> None:
     """Show a version's leak report: pairs too alike, their parts, and what was not compared."""
-    place = place_of(config=config, store=store, records=records, blobs=blobs)
-    with library(place) as (datasets, _):
+    with open_library(config, store=store, records=records, blobs=blobs) as datasets:
         version = datasets.find(name, which)
     check = version.leak_check
     show(
@@ -465,17 +453,10 @@ def diff(
     """Show what changed from one version to another."""
     from lineside.datasets import diff_versions
 
-    place = place_of(config=config, store=store, records=records, blobs=blobs)
-    with library(place) as (datasets, _):
+    with open_library(config, store=store, records=records, blobs=blobs) as datasets:
         found = diff_versions(datasets.find(name, a), datasets.find(name, b))
-    lists = {
-        "added": found.added,
-        "removed": found.removed,
-        "relabelled": found.relabelled,
-        "redrawn": found.redrawn,
-        "moved": found.moved,
-        "regrouped": found.regrouped,
-    }
+    kinds = ("added", "removed", "relabelled", "redrawn", "moved", "regrouped")
+    lists: dict[str, Sequence[Change]] = {kind: getattr(found, kind) for kind in kinds}
     show(
         {"a": found.a, "b": found.b, **lists},
         as_json=as_json,
@@ -508,8 +489,7 @@ def tag(
     as_json: JsonFlag = False,
 ) -> None:
     """Put a tag on a version, take it off, or list all tags with their history."""
-    place = place_of(config=config, store=store, records=records, blobs=blobs)
-    with library(place) as (datasets, _):
+    with open_library(config, store=store, records=records, blobs=blobs) as datasets:
         if tag_name and remove:
             datasets.untag(name, tag_name, by=by)
         elif tag_name:
@@ -548,8 +528,7 @@ def export(
     """Write a version as files that other tools, and `dataset import`, read."""
     from lineside.datasets.writers import write_source
 
-    place = place_of(config=config, store=store, records=records, blobs=blobs)
-    with library(place) as (datasets, _):
+    with open_library(config, store=store, records=records, blobs=blobs) as datasets:
         version = datasets.find(name, which)
         write_source(version.parted, files=datasets.read_file, to=to, format=form)
     result = {"dataset": name, "version": version.number, "samples": len(version.samples)}
@@ -560,23 +539,16 @@ def export(
     )
 
 
-By = Annotated[str, typer.Option(help="Whose labels these are.")]
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Labelled pictures.", no_args_is_help=True)
-    group.command("import")(import_source)
-    group.command("add")(add)
-    group.command("list")(list_datasets)
-    group.command("show")(show_dataset)
-    group.command("split")(split)
-    group.command("freeze")(freeze)
-    group.command("leaks")(leaks)
-    group.command("diff")(diff)
-    group.command("tag")(tag)
-    group.command("report")(report)
-    group.command("export")(export)
+    commands: dict[str, Callable[..., None]] = {
+        "import": import_source, "add": add, "list": list_datasets, "show": show_dataset,
+        "split": split, "freeze": freeze, "leaks": leaks, "diff": diff, "tag": tag,
+        "report": report, "export": export,
+    }  # fmt: skip
+    for name, command in commands.items():
+        group.command(name)(command)
     app.add_typer(group, name="dataset")
 
 
@@ -609,13 +581,20 @@ def import_source(
     from lineside.datasets import load_source
     from lineside.datasets.sources import Choice, Reading, read_ids
 
-    names = tuple(name for name in labels.split(",") if name)
     choice = Choice(ids=None if ids is None else read_ids(ids), most=sample, seed=seed)
     place = place_of(config=config, store=store, records=records, blobs=blobs, fresh=True)
-    with _fetched() as keep, library(place) as (datasets, _):
-        reading = Reading(choice=choice, every=every, keep=keep)
+    with (
+        tempfile.TemporaryDirectory(prefix="lineside-import-") as fetched,
+        library(place) as (datasets, _),
+    ):
+        reading = Reading(choice=choice, every=every, keep=Path(fetched))
         found = load_source(
-            source, labels=names, format=form, images=images, group=group, reading=reading
+            source,
+            labels=_names_in(labels),
+            format=form,
+            images=images,
+            group=group,
+            reading=reading,
         )
         if not found.samples:
             for line in found.skipped:
@@ -640,13 +619,6 @@ def import_source(
             + [f"  {line.where}: {line.reason}" for line in skipped]
         ),
     )
-
-
-@contextmanager
-def _fetched() -> Iterator[Path]:
-    """A folder for what is fetched, as long as the block."""
-    with tempfile.TemporaryDirectory(prefix="lineside-import-") as made:
-        yield Path(made)
 
 
 def add(
