@@ -64,7 +64,7 @@ def test_the_newest_approved_is_found_over_many_pages(versions: ModelVersions, m
 def test_more_versions_than_a_page_holds_are_all_read(
     versions: ModelVersions, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lineside.models.versions._PAGE", 2)
+    monkeypatch.setattr("lineside.store.contract._PAGE", 2)
     for number in range(5):
         versions.register(make(f"m{number}"), group="tiles", by="ada", metrics={})
     versions.decide("tiles", 5, status=Status.APPROVED, by="eve", reason="good")

@@ -55,7 +55,7 @@ from lineside.datasets.versions import (
     facts_of,
     version_digest,
 )
-from lineside.store import Blobs, Document, FrameRow, Records
+from lineside.store import Blobs, Document, FrameRow, Records, every_document
 from lineside.vision import picture_size
 
 T = TypeVar("T")
@@ -349,7 +349,9 @@ class Library:
 
     def names(self) -> tuple[str, ...]:
         """Every dataset's name, in order."""
-        return tuple(sorted(document.id for document in self._all(_DATASET)))
+        return tuple(
+            sorted(document.id for document in every_document(self._records.documents, _DATASET))
+        )
 
     def add(
         self,
@@ -463,7 +465,7 @@ class Library:
         body = self._records.documents.get(_DATASET, check_name(name)).body
         entries = (
             decode_fast(Entry, encode(document.body), where=document.id)
-            for document in self._all(_samples_of(name))
+            for document in every_document(self._records.documents, _samples_of(name))
         )
         ordered = sorted(entries, key=lambda entry: entry.sample.digest)
         parting = decode(SplitPlan, body["parting"], where=name) if body.get("parting") else None
@@ -549,7 +551,7 @@ class Library:
     def versions(self, name: str) -> tuple[VersionFacts, ...]:
         """Every version in figures, newest first; ``NotFoundError`` for an unknown name."""
         self._records.documents.get(_DATASET, check_name(name))
-        rows = list(self._all(_versions_of(name)))
+        rows = list(every_document(self._records.documents, _versions_of(name)))
         return tuple(
             decode(VersionFacts, row.body["facts"], where=f"{name}/{row.id}")
             if "facts" in row.body
@@ -721,15 +723,6 @@ class Library:
                 f"{version.number:06d}-{start:08d}",
                 body={"pictures": digests[start : start + _PAGE]},
             )
-
-    def _all(self, kind: str) -> Iterator[Document]:
-        after = ""
-        while True:
-            page = self._records.documents.page(kind, after=after, limit=_PAGE)
-            yield from page
-            if len(page) < _PAGE:
-                return
-            after = page[-1].id
 
 
 def _samples_of(name: str) -> str:

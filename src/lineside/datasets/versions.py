@@ -29,7 +29,7 @@ from lineside.core import (
 from lineside.datasets.leaks import Leak, LeakCheck, crossing
 from lineside.datasets.samples import Marked, Part, Sample
 from lineside.datasets.splitting import SplitPlan
-from lineside.store import Documents
+from lineside.store import Documents, every_document
 
 _OLD_SCHEMA = "lineside.dataset-version/1"
 _SCHEMA = "lineside.dataset-version/2"
@@ -307,7 +307,6 @@ def _ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
 
 _TAGS_SCHEMA = "lineside.dataset-tag/1"
 _ATTEMPTS = 8
-_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,12 +353,10 @@ class Tags:
 
     def all(self) -> tuple[Tag, ...]:
         """Every tag there ever was, by name."""
-        found: list[Tag] = []
-        after = ""
-        while page := self._documents.page(self._kind, after=after, limit=_PAGE):
-            found += [decode(Tag, document.body, where=document.id) for document in page]
-            after = page[-1].id
-        return tuple(found)
+        return tuple(
+            decode(Tag, document.body, where=document.id)
+            for document in every_document(self._documents, self._kind)
+        )
 
     def one(self, tag: str) -> Tag:
         """``NotFoundError`` if there never was one."""

@@ -17,10 +17,9 @@ from typing import Literal
 from lineside.core import InvalidError, NotFoundError, decode_fast, decode_json, encode
 from lineside.fleet.jobs.repository import ThingDirectory
 from lineside.fleet.jobs.requests import is_name
-from lineside.store import Records
+from lineside.store import Records, every_document
 
 _KIND = "enrolled"
-_PAGE = 500
 _SAMPLES = 8
 
 
@@ -92,15 +91,10 @@ class Inventory:
 
     def all(self) -> list[EnrolledDevice]:
         """Every row, by name."""
-        found: list[EnrolledDevice] = []
-        after = ""
-        while page := self._documents.page(_KIND, after=after, limit=_PAGE):
-            found += [
-                decode_fast(EnrolledDevice, encode(one.body), where=f"device {one.id}")
-                for one in page
-            ]
-            after = page[-1].id
-        return found
+        return [
+            decode_fast(EnrolledDevice, encode(one.body), where=f"device {one.id}")
+            for one in every_document(self._documents, _KIND)
+        ]
 
     def enrol(self, row: EnrolledDevice, *, groups: Sequence[str]) -> None:
         """A new device, or one that comes back; in the groups it was given."""

@@ -25,11 +25,10 @@ from lineside.core import (
 )
 from lineside.models.archive import Package
 from lineside.models.manifest import Manifest
-from lineside.store import Blobs, Document, Records
+from lineside.store import Blobs, Document, Records, every_document
 
 PACKAGE_KIND = "package"
 USE_KIND = "package-use"
-_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +115,7 @@ class Registry:
 
     def list(self) -> list[PackageRecord]:
         """Every package, newest first."""
-        found: list[PackageRecord] = []
-        after = ""
-        while page := self._records.documents.page(PACKAGE_KIND, after=after, limit=_PAGE):
-            found += [_record(document) for document in page]
-            after = page[-1].id
+        found = map(_record, every_document(self._records.documents, PACKAGE_KIND))
         return sorted(found, key=lambda record: (record.added_at, record.digest), reverse=True)
 
     def content(self, digest: str) -> bytes:

@@ -46,10 +46,9 @@ from lineside.core import (
 )
 from lineside.models.manifest import Metric
 from lineside.models.registry import Registry
-from lineside.store import Document, Records
+from lineside.store import Document, Records, every_document
 
 VERSION_KIND = "model-version"
-_PAGE = 100
 _TRIES = 16
 _GROUP = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,62}")
 
@@ -368,9 +367,7 @@ class ModelVersions:
             ) from None
 
     def _all(self, after: str) -> Iterator[Document]:
-        while page := self._documents.page(VERSION_KIND, after=after, limit=_PAGE):
-            yield from page
-            after = page[-1].id
+        return every_document(self._documents, VERSION_KIND, after=after)
 
 
 def check_group(group: str) -> None:

@@ -27,6 +27,7 @@ from lineside.store.contract import (
     Place,
     Records,
     Row,
+    every_document,
     open_blobs,
     open_records,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "backup",
     "check_anchors",
     "checkpoint_bytes",
+    "every_document",
     "open_blobs",
     "open_objects",
     "open_place",

@@ -25,6 +25,7 @@ from typing import Any, Protocol, Self
 from lineside.core import Clock, Digest, FrameId, InvalidError, SystemClock
 from lineside.core.drivers import find_driver
 
+_PAGE = 500
 LEAVING = "blob-leaving"
 """Kind of the documents that name blobs about to be deleted; the id is the digest."""
 
@@ -138,6 +139,13 @@ class Documents(Protocol):
     def delete(self, kind: str, doc_id: str) -> None:
         """Forget it; absent is fine."""
         ...
+
+
+def every_document(documents: Documents, kind: str, *, after: str = "") -> Iterator[Document]:
+    """Documents of a kind in id order, ids strictly after ``after``, read a page at a time."""
+    while page := documents.page(kind, after=after, limit=_PAGE):
+        yield from page
+        after = page[-1].id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.hub.access.permissions import Identity, Role
-from lineside.store import Document, Documents, Records
+from lineside.store import Document, Documents, Records, every_document
 from lineside.web.security import AttemptCounter, UnauthenticatedError
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 USER_KIND = "user"
 _LONGEST_NAME = 64
-_USERS_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +106,7 @@ def find_user(documents: Documents, name: str) -> tuple[User, int] | None:
 
 def all_users(documents: Documents) -> tuple[User, ...]:
     """Everybody, by name."""
-    found: list[User] = []
-    after = ""
-    while page := documents.page(USER_KIND, after=after, limit=_USERS_PAGE):
-        found += [_user(document) for document in page]
-        after = page[-1].id
-    return tuple(found)
+    return tuple(_user(document) for document in every_document(documents, USER_KIND))
 
 
 def _user(document: Document) -> User:
@@ -192,7 +186,6 @@ _PASSWORD_WINDOW_S = 300.0
 _TRIES_OF_NAME_AND_ADDRESS = 5
 _TRIES_OF_NAME = 50
 _TRIES_OF_ADDRESS = 30
-_PAGE = 1000
 _TEMPORARY_KEYS = 10
 
 
@@ -456,7 +449,7 @@ class Auth:
     # ---- keeping
 
     def _all(self, kind: str) -> list[Document]:
-        return all_documents(self._documents, kind)
+        return list(every_document(self._documents, kind))
 
     def _put(self, kind: str, token: str, *, body: dict[str, Any]) -> None:
         now = rfc3339(self._clock.now())
@@ -496,7 +489,7 @@ def issue_temporary_key(
 ) -> tuple[AccessKey, datetime]:
     """A key of a thing for an hour, and its end; what is over of it goes, the oldest beyond ten."""
     own = [
-        one for one in all_documents(records.documents, "access-key")
+        one for one in every_document(records.documents, "access-key")
         if one.body.get("thing") == thing and "ends_at" in one.body
     ]  # fmt: skip
     own.sort(key=lambda one: str(one.body["ends_at"]))
@@ -534,20 +527,10 @@ def revoke_access_key(records: Records, key_id: str) -> None:
     records.documents.delete("access-key", key_id)
 
 
-def all_documents(documents: Documents, kind: str) -> list[Document]:
-    """Every document of a kind, by id."""
-    found: list[Document] = []
-    after = ""
-    while page := documents.page(kind, after=after, limit=_PAGE):
-        found += page
-        after = page[-1].id
-    return found
-
-
 def revoke_keys_of_thing(records: Records, thing: str) -> int:
     """Take every key that was issued for a thing out of use; how many there were."""
     gone = [
-        one.id for one in all_documents(records.documents, "access-key")
+        one.id for one in every_document(records.documents, "access-key")
         if one.body.get("thing") == thing
     ]  # fmt: skip
     for key in gone:

@@ -61,7 +61,7 @@ from lineside.hub.access.tls import hosts_of
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.ledger import Journal, person_event
 from lineside.links.bus_access import is_identity
-from lineside.store import Documents, Records
+from lineside.store import Documents, Records, every_document
 from lineside.web.security import AttemptCounter
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,6 @@ DEVICE_TYPE = "lineside.device.v1"
 HUB_HOST = "{hub}"
 """In a bus address: the name under which the device reached the hub."""
 _KIND = "invitation"
-_PAGE = 500
 _MOST_OPEN = 1000
 _WRONG_WINDOW_S = 300.0
 _WRONG_OF_ADDRESS = 10
@@ -363,14 +362,10 @@ class Enrolment:
         return tuple(line.id for line in self._plant.line)
 
     def _invitations(self) -> list[tuple[str, Invitation]]:
-        found: list[tuple[str, Invitation]] = []
-        after = ""
-        while page := self._documents.page(_KIND, after=after, limit=_PAGE):
-            found += [
-                (one.id, decode_fast(Invitation, encode(one.body), where=_KIND)) for one in page
-            ]
-            after = page[-1].id
-        return found
+        return [
+            (one.id, decode_fast(Invitation, encode(one.body), where=_KIND))
+            for one in every_document(self._documents, _KIND)
+        ]
 
     def _find_invitation(self, secret: str, *, address: str) -> tuple[Invitation, str, int]:
         counts = ((self._wrong, address), (self._all, ""))

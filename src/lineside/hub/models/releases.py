@@ -43,12 +43,11 @@ from lineside.fleet import (
     newer,
     version_key,
 )
-from lineside.hub.access.auth import all_documents
 from lineside.hub.downloads import Slots
 from lineside.hub.models.model_service import release_of
 from lineside.models import ModelVersions, PackageRecord, Registry
 from lineside.models.versions import Verdict
-from lineside.store import CHECKPOINT, Blobs, Documents, Records, checkpoint_bytes
+from lineside.store import CHECKPOINT, Blobs, Documents, Records, checkpoint_bytes, every_document
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ def check_checkpoints(documents: Documents, folder: Path, *, clock: Clock) -> No
     """
     repository = UpdateRepository(folder, clock=clock, read=lambda digest: digest.encode())
     are_signed = (folder / _LOG_SIGNED).exists()
-    for checkpoint in all_documents(documents, CHECKPOINT):
+    for checkpoint in every_document(documents, CHECKPOINT):
         signature = checkpoint.body.get("signature")
         if signature is None and not are_signed:
             continue
@@ -149,7 +148,7 @@ class Releases:
         done = self._folder / _LOG_SIGNED
         if done.exists():
             return
-        for old in all_documents(self._documents, CHECKPOINT):
+        for old in list(every_document(self._documents, CHECKPOINT)):
             if "signature" not in old.body:
                 signature = self.repository.sign(checkpoint_bytes(old.body))
                 body = {**old.body, "signature": signature}
@@ -211,7 +210,7 @@ class Releases:
         """Everything that is signed, with the time of its publication."""
         if not self.repository.exists():
             return []
-        at = {one.id: one.updated_at for one in all_documents(self._documents, RELEASE_KIND)}
+        at = {one.id: one.updated_at for one in every_document(self._documents, RELEASE_KIND)}
         return [
             (target, at.get(path, _UNDATED)) for path, target in self.repository.targets().items()
         ]

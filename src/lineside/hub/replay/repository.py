@@ -28,7 +28,7 @@ from lineside.core import (
 )
 from lineside.core.clock import require_order
 from lineside.hub.eventlog.ledger import Journal, person_event
-from lineside.store import Document, Documents, Records
+from lineside.store import Document, Documents, Records, every_document
 from lineside.streams import Event
 from lineside.streams.differences import EventChange
 from lineside.twin.runs import TwinChange
@@ -184,7 +184,6 @@ WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "faile
 MOST_KEPT = 300
 MOST_WAITING = 20
 _MOST_SHOWN = 20
-_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -421,10 +420,7 @@ def _view(document: Document) -> ReplayView:
 
 def views_in(documents: Documents) -> Iterator[ReplayView]:
     """Every replay, oldest first."""
-    after = ""
-    while page := documents.page(REPLAY_KIND, after=after, limit=_PAGE):
-        yield from map(_view, page)
-        after = page[-1].id
+    return map(_view, every_document(documents, REPLAY_KIND))
 
 
 def replays_of(documents: Documents, package: str) -> tuple[ReplayView, ...]:

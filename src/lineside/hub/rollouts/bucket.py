@@ -33,9 +33,9 @@ from lineside.core import (
     digest_of,
     rfc3339,
 )
-from lineside.hub.access.auth import access_key, all_documents
+from lineside.hub.access.auth import access_key
 from lineside.hub.models.releases import Releases
-from lineside.store import Records
+from lineside.store import Records, every_document
 
 OBJECT_KIND = "s3-object"
 MOST_BYTES = 32_768
@@ -140,7 +140,7 @@ class Bucket:
                 key=one.id, size_bytes=len(str(one.body["text"]).encode()),
                 sha256=str(one.body["sha256"]), changed_at=one.updated_at,
             )
-            for one in all_documents(self._records.documents, OBJECT_KIND)
+            for one in every_document(self._records.documents, OBJECT_KIND)
         ]  # fmt: skip
         packages = [
             ObjectEntry(
@@ -178,7 +178,7 @@ class Bucket:
         self._records.documents.delete(OBJECT_KIND, key)
 
     def _check_count(self, key: str) -> None:
-        stored = {one.id for one in all_documents(self._records.documents, OBJECT_KIND)}
+        stored = {one.id for one in every_document(self._records.documents, OBJECT_KIND)}
         if key not in stored and len(stored) >= MOST_OBJECTS:
             raise RefusedError(
                 f"{MOST_OBJECTS} documents are kept already", where=key,

@@ -8,7 +8,7 @@
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lineside.core import (
@@ -29,7 +29,7 @@ from lineside.fleet.evidence import Judgement
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, hub_source
 from lineside.links import Message
-from lineside.store import Documents, Logged
+from lineside.store import Documents, Logged, every_document
 from lineside.streams import Event
 
 logger = logging.getLogger(__name__)
@@ -56,15 +56,15 @@ class RolloutRepository:
 
     def all(self) -> tuple[Rollout, ...]:
         """Newest first."""
-        found = (_rollout(body) for _, body in self._pages(KIND))
+        found = (_rollout(one.body) for one in every_document(self._documents, KIND))
         return tuple(sorted(found, key=lambda one: (one.created_at, one.id), reverse=True))
 
     def open(self, *, inspection: str = "") -> list[str]:
         """Ids of those that are not settled, of one inspection or all."""
         return [
-            doc_id
-            for doc_id, body in self._pages(OPEN_KIND)
-            if inspection in ("", body["inspection"])
+            one.id
+            for one in every_document(self._documents, OPEN_KIND)
+            if inspection in ("", one.body["inspection"])
         ]
 
     def one(self, rollout_id: str) -> Rollout:
@@ -184,12 +184,6 @@ class RolloutRepository:
             after = page[-1].id
 
     # ---- inside
-
-    def _pages(self, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        after = ""
-        while page := self._documents.page(kind, after=after, limit=_PAGE):
-            yield from [(one.id, one.body) for one in page]
-            after = page[-1].id
 
     def _event(self, rollout: Rollout, judged: Judgement | None) -> Event:
         happened, release = rollout.history[-1], rollout.release
