@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.testing.belts import BLANK, Belt, Passed, Told, frames_of
+from lineside.testing.belts import BLANK, Belt, BeltFrame, Passed, frames_of
 
 _PARTS = 40
 _NEVER = -1e18
@@ -61,7 +61,7 @@ class _Search:
     heard: _Heard
 
 
-def _heard(told: list[Told], belt: Belt, *, grid_s: float) -> _Heard:
+def _heard(told: list[BeltFrame], belt: Belt, *, grid_s: float) -> _Heard:
     times = np.array([one.at_s for one in told])
     inside, edge = _likelihoods(told, belt)
     sums = np.vstack([np.zeros((1, inside.shape[1])), np.cumsum(inside, axis=0)])
@@ -73,7 +73,7 @@ def _heard(told: list[Told], belt: Belt, *, grid_s: float) -> _Heard:
     return _Heard(upto=sums[place], head=more[after] - more[place], tail=more[place] - more[back])
 
 
-def _likelihoods(told: list[Told], belt: Belt) -> tuple[Figures, Figures]:
+def _likelihoods(told: list[BeltFrame], belt: Belt) -> tuple[Figures, Figures]:
     """Of each frame in each state: in the middle of it, and in its first or last moments."""
     states = (BLANK, *belt.labels)
     best = [max(one.scores, key=one.scores.__getitem__) for one in told]

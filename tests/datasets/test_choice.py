@@ -14,7 +14,7 @@ from lineside.core import InvalidError, NotFoundError
 from lineside.datasets import Part, load_source
 from lineside.datasets.formats.folders import list_folders
 from lineside.datasets.formats.lst import list_lst
-from lineside.datasets.formats.rows import Entry, Row, said
+from lineside.datasets.formats.rows import Entry, Row, entry_of
 from lineside.datasets.formats.table import list_table
 from lineside.datasets.leaks import find_leaks, parts_of
 from lineside.datasets.sources import Choice, Reading, chosen, plan_source, read_ids
@@ -24,7 +24,7 @@ Put = Callable[[Path, int], Path]
 
 
 def entries(names: list[str]) -> Iterator[Entry]:
-    return (said(Row(where=name, file=name)) for name in names)
+    return (entry_of(Row(where=name, file=name)) for name in names)
 
 
 def names(choice: Choice, *, of: list[str]) -> list[str]:

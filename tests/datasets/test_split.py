@@ -274,7 +274,7 @@ def test_a_sample_put_elsewhere_keeps_everything_else(sample: Make) -> None:
         facts={"a": "b"},
     )
     assert all(getattr(full, field.name) != field.default for field in fields(full))
-    assert full.placed() == full
-    assert full.placed(group="h") == replace(full, group="h")
-    assert full.placed(split=Part.OPEN, group="") == replace(full, split=Part.OPEN, group="")
-    assert sample(1).placed(group="g").group == "g"
+    assert full.assigned() == full
+    assert full.assigned(group="h") == replace(full, group="h")
+    assert full.assigned(split=Part.OPEN, group="") == replace(full, split=Part.OPEN, group="")
+    assert sample(1).assigned(group="g").group == "g"

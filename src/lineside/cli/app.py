@@ -46,8 +46,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         sys.stdout.write(f"lineside {version('lineside')}\n")
         raise typer.Exit
 
@@ -132,15 +132,15 @@ def _explain_other(error: Exception, *, arguments: list[str]) -> int:
         show_usage()
         return code
     _trace_if_debug(arguments)
-    told: LinesideError | None = None
+    failure: LinesideError | None = None
     if isinstance(error, ModuleNotFoundError):
-        told = missing_extra(error.name or "")
+        failure = missing_extra(error.name or "")
     elif isinstance(error, OSError) and error.filename:
         place = str(error.filename)
-        told = UnavailableError(str(error.strerror), where=place, fix="Check path and rights.")
-    if told is not None:
-        explain(told)
-        return told.exit_code
+        failure = UnavailableError(str(error.strerror), where=place, fix="Check path and rights.")
+    if failure is not None:
+        explain(failure)
+        return failure.exit_code
     say(f"bug: {type(error).__name__}: {error}")
     say("fix: run lineside --debug … and report what it prints.")
     return 1

@@ -211,14 +211,14 @@ def show_dataset(
     show(
         result,
         as_json=as_json,
-        text=lambda told: table(
+        text=lambda figures: table(
             [
-                ("version", f"{name}/{told['version']}"),
-                ("digest", told["digest"]),
+                ("version", f"{name}/{figures['version']}"),
+                ("digest", figures["digest"]),
                 ("frozen", f"{version.created_at:%Y-%m-%d %H:%M} by {version.created_by}"),
-                ("samples", str(told["samples"])),
-                ("labels", _counts(told["labels"])),
-                ("parts", _counts(told["splits"]) or "not parted"),
+                ("samples", str(figures["samples"])),
+                ("labels", _counts(figures["labels"])),
+                ("parts", _counts(figures["splits"]) or "not parted"),
                 ("leaks", f"{len(version.leaks)}{', between parts too' * version.leaking}"),
                 ("tags", ", ".join(tags)),
             ]
@@ -314,13 +314,14 @@ def _by_label(parts: "Mapping[Part, Sequence[Sample]]") -> dict[str, dict[str, i
     return dict(sorted(found.items()))
 
 
-def _split_table(told: Mapping[str, Any]) -> str:
-    parts = list(told["splits"])
-    rows = [("", *parts), ("pictures", *(str(told["splits"][part]) for part in parts))]
-    if any(told["groups"].values()):
-        rows.append(("groups", *(str(told["groups"][part]) for part in parts)))
+def _split_table(figures: Mapping[str, Any]) -> str:
+    parts = list(figures["splits"])
+    rows = [("", *parts), ("pictures", *(str(figures["splits"][part]) for part in parts))]
+    if any(figures["groups"].values()):
+        rows.append(("groups", *(str(figures["groups"][part]) for part in parts)))
     rows += [
-        (label, *(str(counts[part]) for part in parts)) for label, counts in told["labels"].items()
+        (label, *(str(counts[part]) for part in parts))
+        for label, counts in figures["labels"].items()
     ]
     return table(rows) + "\nThe next version is parted like this."
 
@@ -385,8 +386,8 @@ def freeze(
         if wanted:
             plan = replace(plan, parting=SplitPlan(shares=wanted, seed=seed))
         version = datasets.freeze(name, by=by, plan=plan)
-    told = _facts(version)
-    result = {key: told[key] for key in ("dataset", "version", "digest", "splits", "leaks")}
+    figures = _facts(version)
+    result = {key: figures[key] for key in ("dataset", "version", "digest", "splits", "leaks")}
     show(
         result,
         as_json=as_json,
@@ -535,7 +536,9 @@ def export(
     show(
         result | {"to": str(to)},
         as_json=as_json,
-        text=lambda told: f"{told['samples']} pictures of {name}/{told['version']} in {to}",
+        text=lambda figures: (
+            f"{figures['samples']} pictures of {name}/{figures['version']} in {to}"
+        ),
     )
 
 

@@ -73,11 +73,11 @@ def _path(follower: str, position: int, action: str) -> str:
     return f"/followers/{follower}/quarantine{one}/{action}"
 
 
-def _followers_text(told: dict[str, Any]) -> str:
+def _followers_text(found: dict[str, Any]) -> str:
     rows: list[tuple[str, ...]] = [
         ("follower", "state", "position", "lag", "quarantined", "waits for")
     ]
-    for one in told["followers"]:
+    for one in found["followers"]:
         lag = f"{one['lag']} ({one['lag_s']:.0f} s)" if one["lag"] else "0"
         rows.append(
             (one["name"], one["state"], str(one["position"]), lag, str(one["quarantined"]),
@@ -86,9 +86,9 @@ def _followers_text(told: dict[str, Any]) -> str:
     return table(rows)
 
 
-def _records_text(told: dict[str, Any]) -> str:
+def _records_text(found: dict[str, Any]) -> str:
     rows: list[tuple[str, ...]] = [
         (str(one["position"]), one["event"], one["subject"], f"{one['tries']}x", one["reason"])
-        for one in told["records"]
+        for one in found["records"]
     ]
     return table(rows) or "Nothing is quarantined."

@@ -126,7 +126,7 @@ def show_model(
         _write_report(*_named(name), report=report, config=config)
     with model_versions(config) as versions:
         numbered = versions.one(*_named(name))
-    show(_version(numbered), as_json=as_json, text=lambda _: "\n".join(_told(numbered)))
+    show(_version(numbered), as_json=as_json, text=lambda _: "\n".join(_version_lines(numbered)))
 
 
 def _write_report(group: str, number: int, *, report: Path, config: Path | None) -> None:
@@ -150,7 +150,7 @@ def models(config: Path | None) -> "Iterator[ModelService]":
         yield opened
 
 
-def _told(found: "ModelVersion") -> list[str]:
+def _version_lines(found: "ModelVersion") -> list[str]:
     return [
         f"{found.group}/{found.number} {found.status} {found.digest}",
         *(f"{key}: {value}" for key, value in found.evidence.items()),
@@ -179,7 +179,7 @@ def register_version(
             package = kept.add(data, by=by).digest
     with models(config) as opened:
         version = opened.register(group, Registration(package=package), by=by)
-    show(_version(version), as_json=as_json, text=lambda _: "\n".join(_told(version)))
+    show(_version(version), as_json=as_json, text=lambda _: "\n".join(_version_lines(version)))
     say(f"the hub compares {version.name} in the background; here: lineside model compare")
 
 

@@ -286,7 +286,7 @@ def _variant_facts(made: "Variant", target: Path) -> dict[str, Any]:
     return {
         "package": str(target),
         "digest": made.digest,
-        "parity": parity_told(made.parity),
+        "parity": parity_facts(made.parity),
         "latency_ms": {
             "fp32": made.latency.original_ms,
             "int8": made.latency.variant_ms,
@@ -295,7 +295,7 @@ def _variant_facts(made: "Variant", target: Path) -> dict[str, Any]:
     }
 
 
-def parity_told(parity: "Parity") -> dict[str, Any]:
+def parity_facts(parity: "Parity") -> dict[str, Any]:
     """A certificate as commands print it."""
     loss = parity.loss
     return {
@@ -492,7 +492,7 @@ def _facts(opened: "Package") -> dict[str, object]:
     return {
         "digest": opened.digest,
         "precision": manifest.engine.precision,
-        "parity": None if manifest.parity is None else parity_told(manifest.parity),
+        "parity": None if manifest.parity is None else parity_facts(manifest.parity),
         "licence": {
             "weights": manifest.lineage.weights_licence,
             "data": manifest.lineage.data_licence,

@@ -56,7 +56,7 @@ def definition(
     """Print a pipeline's definition as JSON, or write it to a file."""
     del role_arn
     _needs_module(context, module_name)
-    with _told_as_exceptions():
+    with _as_exceptions():
         text = json.dumps(_pipeline(module_name, kwargs).definition(), indent=2, sort_keys=True)
         if file_name is None:
             sys.stdout.write(text + "\n")
@@ -90,7 +90,7 @@ def run(
     """Print the definition, run every step, and print what each came to."""
     del role_arn
     _needs_module(context, module_name)
-    with _told_as_exceptions():
+    with _as_exceptions():
         pipeline = _pipeline(module_name, kwargs)
         labels = _tags(tags)
         sys.stdout.write(json.dumps(pipeline.definition(), indent=2, sort_keys=True) + "\n")
@@ -173,7 +173,7 @@ def _needs_module(context: typer.Context, module_name: str) -> None:
 
 
 @contextmanager
-def _told_as_exceptions() -> Iterator[None]:
+def _as_exceptions() -> Iterator[None]:
     """Any failure as one line on stderr and exit code 1."""
     try:
         yield

@@ -72,10 +72,10 @@ def replay(
     writable(report)
     place = _place(config, plant=plant, records=records, blobs=blobs)
     options = _ReplayOptions(package=package, rules=rules, inspection=inspection, warm_up=warm_up)
-    with _opened(place) as kept:
-        found = _replayed(options, kept, place=place, span=(since, until), engine=engine)
+    with _opened(place) as stores:
+        found = _replayed(options, stores, place=place, span=(since, until), engine=engine)
         if keep:
-            _keep(found, kept, place=place, rules=rules, by=by)
+            _keep(found, stores, place=place, rules=rules, by=by)
     if report is not None:
         report.write_bytes(encode(found))
     show(found, as_json=as_json, text=_words)
@@ -116,7 +116,8 @@ def _opened(place: _Place) -> "Iterator[tuple[Records, Blobs]]":
 
 
 def _replayed(
-    options: _ReplayOptions, kept: "tuple[Records, Blobs]", *, place: _Place, span: tuple[str, str],
+    options: _ReplayOptions, stores: "tuple[Records, Blobs]", *, place: _Place,
+    span: tuple[str, str],
     engine: str,
 ) -> "ReplayResult":  # fmt: skip
     from lineside.hub import AS_RECORDED, ReplayOrder, named_package, package_file
@@ -126,8 +127,8 @@ def _replayed(
     file = package_file(options.package) if options.package not in ("", AS_RECORDED) else None
     digest = options.package if file is None else file.digest
     if file is None and digest not in ("", AS_RECORDED):
-        registry = Registry(*kept, clock=SystemClock())
-        versions = ModelVersions(kept[0], registry, clock=SystemClock())
+        registry = Registry(*stores, clock=SystemClock())
+        versions = ModelVersions(stores[0], registry, clock=SystemClock())
         digest = named_package(digest, registry, versions=versions)
     since, until = read_span(*span)
     order = ReplayOrder(
@@ -135,7 +136,7 @@ def _replayed(
         warm_up_s=options.warm_up,
     )  # fmt: skip
     return replayed(
-        order, *kept, plant=load_plant(place.plant), clock=SystemClock(), tell=_progress(),
+        order, *stores, plant=load_plant(place.plant), clock=SystemClock(), tell=_progress(),
         package=file, rules=_text(options.rules) if options.rules is not None else b"",
         where=str(options.rules or ""), engine=EngineName(engine),
     )  # fmt: skip
@@ -165,12 +166,12 @@ def _progress() -> Callable[[float], None]:
 
 
 def _keep(
-    found: "ReplayResult", kept: "tuple[Records, Blobs]", *, place: _Place, rules: Path | None,
+    found: "ReplayResult", stores: "tuple[Records, Blobs]", *, place: _Place, rules: Path | None,
     by: str,
 ) -> None:  # fmt: skip
     from lineside.hub import RecordsJournal, ReplayRepository
 
-    records, _ = kept
+    records, _ = stores
     book = ReplayRepository(
         records, journal=RecordsJournal(records), site=load_plant(place.plant).site,
         clock=SystemClock(),

@@ -189,18 +189,18 @@ def hub_client(hub: str, *, token: Path | None, config: Path | None) -> "HubClie
     )
 
 
-def _show(told: dict[str, Any], *, as_json: bool) -> None:
-    show(told, as_json=as_json, text=lambda _: _words(told))
+def _show(view: dict[str, Any], *, as_json: bool) -> None:
+    show(view, as_json=as_json, text=lambda _: _words(view))
 
 
-def _words(told: dict[str, Any]) -> str:
-    release = told["release"]
-    head = f"{told['id']} {release['group']}/{release['version']} {told['state']}: {told['why']}"
+def _words(view: dict[str, Any]) -> str:
+    release = view["release"]
+    head = f"{view['id']} {release['group']}/{release['version']} {view['state']}: {view['why']}"
     rows = [
         (one["id"], str(one["step"]), one["status"], short(one["package"]), _figures(one))
-        for one in told["devices"]
+        for one in view["devices"]
     ]
-    lines = [head, f"waits: {told['waits']}", *told["reasons"]]
+    lines = [head, f"waits: {view['waits']}", *view["reasons"]]
     if rows:
         lines.append(table([("device", "step", "status", "runs", "evidence"), *rows]))
     return "\n".join(lines)

@@ -203,25 +203,25 @@ def learn(
     from lineside.streams.rules.tracks.learning import fit_dwell_times
 
     declared = load_plant(plant)
-    frames = _observed_frames(_sighting(declared, rule), declared, path=events)
+    frames = _observed_frames(_track_rule(declared, rule), declared, path=events)
     first_us = frames[0].at_us if frames else 0
-    habits = fit_dwell_times(frames, _stretches(labels, first_us=first_us))
-    text = json.dumps(to_plain(habits), indent=1, sort_keys=True) + "\n"
+    dwell = fit_dwell_times(frames, _stretches(labels, first_us=first_us))
+    text = json.dumps(to_plain(dwell), indent=1, sort_keys=True) + "\n"
     replace_durably(out, text.encode())
-    show(habits, as_json=as_json, text=lambda one: _sentences(one, out))
+    show(dwell, as_json=as_json, text=lambda one: _sentences(one, out))
 
 
-def _sentences(habits: Habits, out: Path) -> str:
+def _sentences(dwell: Habits, out: Path) -> str:
     rows = [
         f"{true or 'nothing'}: right in {row.get(true, 0.0):.1%} of its frames"
-        for true, row in habits.confusion.items()
+        for true, row in dwell.confusion.items()
     ]
-    head = f"{out}: learned from {habits.things} things in {habits.frames} frames"
-    times = f"dwell_s {habits.dwell_s}, gap_s {habits.gap_s}, look_s {habits.look}"
+    head = f"{out}: learned from {dwell.things} things in {dwell.frames} frames"
+    times = f"dwell_s {dwell.dwell_s}, gap_s {dwell.gap_s}, look_s {dwell.look}"
     return "\n".join([head, f"  {times}", *(f"  {row}" for row in rows)])
 
 
-def _sighting(plant: Plant, name: str) -> Rule:
+def _track_rule(plant: Plant, name: str) -> Rule:
     for rule in plant.rule:
         if rule.id == name and rule.sighting is not None:
             return rule
@@ -525,7 +525,7 @@ def _of_file(rule: Rule, plant: Plant, *, path: Path) -> Iterator[bytes]:
         ) from error
     with lines:
         entries = read_entries(lines, plant=plant, where=str(path))
-        yield from _said(rule, entries, plant=plant)
+        yield from _event_lines(rule, entries, plant=plant)
 
 
 def _of_log(
@@ -537,10 +537,10 @@ def _of_log(
     since, until = read_span(*span)
     with open_records(settings(config).records_url, clock=SystemClock()) as records:
         entries = recorded_entries(records.log, since=since, until=until)
-        yield from _said(rule, entries, plant=plant)
+        yield from _event_lines(rule, entries, plant=plant)
 
 
-def _said(rule: Rule, entries: Iterable["Entry"], *, plant: Plant) -> Iterator[bytes]:
+def _event_lines(rule: Rule, entries: Iterable["Entry"], *, plant: Plant) -> Iterator[bytes]:
     """Return the rule's events as lines; at the end a remark about skipped input."""
     from lineside.streams import Chain, encode_event
 

@@ -81,7 +81,7 @@ def run_on_spark(
     with _place(checkpoint) as folder:
         with _alone(folder) as lock:
             _stage(rule, plant=plant, events=events, folder=folder, batch=batch)
-            said = _told(folder, master=master, lock=lock, kept=checkpoint is not None)
+            said = _run_spark(folder, master=master, lock=lock, keep_log=checkpoint is not None)
         yield from sorted(said, key=_by_time)
 
 
@@ -208,7 +208,7 @@ def _ticks(rule: Rule, *, plant: Plant, newest_us: int) -> list[bytes]:
     ]  # fmt: skip
 
 
-def _told(folder: Path, *, master: str, lock: int, kept: bool) -> list[bytes]:
+def _run_spark(folder: Path, *, master: str, lock: int, keep_log: bool) -> list[bytes]:
     here = [] if not master.startswith("local") else ["--partitions", "2"]
     command = [
         sys.executable, str(folder / "program.py"), "--folder", str(folder / "events"),
@@ -229,8 +229,8 @@ def _told(folder: Path, *, master: str, lock: int, kept: bool) -> list[bytes]:
         )
     if done.returncode:
         raise UnavailableError(
-            f"Spark failed: {_last_words(log)}", where=str(log) if kept else "",
-            fix="Its log says more." if kept else "With --checkpoint its log is kept.",
+            f"Spark failed: {_last_words(log)}", where=str(log) if keep_log else "",
+            fix="Its log says more." if keep_log else "With --checkpoint its log is kept.",
         )  # fmt: skip
     return done.stdout.splitlines()
 

@@ -32,12 +32,12 @@ def page_password(
     """Set the password of the device's own page; whoever is signed in stays so until a restart."""
     from lineside.edge import write_page_password
 
-    path = out or _kept_at(config)
+    path = out or _password_path(config)
     write_page_password(read_password(password_file), path=path)
     say(f"password kept in {path}; restart the agent with page.password_file naming it")
 
 
-def _kept_at(config: Path | None) -> Path:
+def _password_path(config: Path | None) -> Path:
     """Return the file that the settings name, else one in the agent's own folder."""
     if config is None:
         raise InvalidError(
@@ -75,7 +75,7 @@ def edge(
     if config is None:
         raise typer.BadParameter("name the agent's TOML file", param_hint="--config")
     supervisor = supervisor_of(os.environ)  # noqa: TID251  handed in here
-    flags = _taken_over(agent_config, workdir=workdir) if agent_config is not None else {}
+    flags = _flags_of(agent_config, workdir=workdir) if agent_config is not None else {}
     with stop_on_signal() as stop:
         loaded = load_edge(config, **flags).config
         run(loaded, clock=SystemClock(), stop=stop, supervisor=supervisor)
@@ -93,7 +93,7 @@ def unit(
     )  # fmt: skip
 
 
-def _taken_over(path: Path, *, workdir: Path | None) -> dict[str, object]:
+def _flags_of(path: Path, *, workdir: Path | None) -> dict[str, object]:
     """The settings of a managed edge agent's file; what has no effect here is said."""
     from lineside.edge import read_agent_file
 

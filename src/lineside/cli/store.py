@@ -42,13 +42,13 @@ def backup(
 
     hub = settings(config)
     clock = SystemClock()
-    kept = {name: place for name, place in _site_folders(hub).items() if place.is_dir()}
+    present = {name: place for name, place in _site_folders(hub).items() if place.is_dir()}
     with open_records(hub.records_url, clock=clock) as records:
         blobs = open_blobs(hub.blobs_url)
         try:
             write(
-                records, blobs, to=to, extra={"plant.toml": Path(hub.plant), **kept},
-                held=lambda: lock_folders(*kept.values()),
+                records, blobs, to=to, extra={"plant.toml": Path(hub.plant), **present},
+                held=lambda: lock_folders(*present.values()),
             )  # fmt: skip
         finally:
             blobs.close()
@@ -288,16 +288,17 @@ def _blobs(config: "HubConfig", *, deep: bool) -> str:
         open_records(config.records_url, clock=SystemClock()) as records,
         closing(open_blobs(config.blobs_url)) as blobs,
     ):
-        kept = set(blobs.digests())
-        missing = sorted(_named(records, blobs) - kept)
-        damaged = _damaged(blobs, kept) if deep else []
+        present = set(blobs.digests())
+        missing = sorted(_named(records, blobs) - present)
+        damaged = _damaged(blobs, present) if deep else []
     for wrong, what in ((missing, "missing"), (damaged, "damaged")):
         if wrong:
             raise RefusedError(
-                f"{len(wrong)} of {len(kept | set(missing))} are {what}, the first is {wrong[0]}",
+                f"{len(wrong)} of {len(present) + len(missing)} are {what}, "
+                f"the first is {wrong[0]}",
                 fix="Restore a backup; lineside backup --help.",
             )
-    return f"{len(kept)} kept" + (", each read" if deep else "")
+    return f"{len(present)} kept" + (", each read" if deep else "")
 
 
 def _named(records: "Records", blobs: "Blobs") -> "set[Digest]":
@@ -313,9 +314,9 @@ def _named(records: "Records", blobs: "Blobs") -> "set[Digest]":
     return found
 
 
-def _damaged(blobs: "Blobs", kept: "Iterable[Digest]") -> "list[Digest]":
+def _damaged(blobs: "Blobs", present: "Iterable[Digest]") -> "list[Digest]":
     found = []
-    for digest in sorted(kept):
+    for digest in sorted(present):
         try:
             blobs.get(digest)
         except LinesideError:

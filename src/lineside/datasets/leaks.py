@@ -69,13 +69,13 @@ class NearLimits:
         all_pairs: up to so many vectors, each with each.
         neighbours: beyond, each with so many that follow it in the order given.
         block: beyond, each with at most so many of its bucket.
-        kept: so many pairs between parts are kept, and so many within them, the nearest first.
+        most_kept: so many pairs between parts are kept, and so many within them, the nearest first.
     """
 
     all_pairs: int = 12_000
     neighbours: int = 16
     block: int = 128
-    kept: int = 1000
+    most_kept: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def near_pairs(
     limits = limits or NearLimits()
     count = len(features)
     codes = np.unique(np.asarray(parts, dtype=str), return_inverse=True)[1] if count else None
-    best = _Best(codes=codes, kept=limits.kept)
+    best = _Best(codes=codes, most_kept=limits.most_kept)
     if count <= limits.all_pairs:
         batches = _every(count)
     else:
@@ -205,9 +205,9 @@ def usual_difference(features: Vectors) -> float:
 class _Best:
     """The nearest pairs so far, of each kind, in bounded memory."""
 
-    def __init__(self, *, codes: Places | None, kept: int) -> None:
+    def __init__(self, *, codes: Places | None, most_kept: int) -> None:
         self._codes = codes
-        self._kept = kept
+        self._most_kept = most_kept
         self._found = 0
         self._pairs: dict[bool, dict[tuple[int, int], float]] = {True: {}, False: {}}
 
@@ -220,21 +220,21 @@ class _Best:
             nearest = chosen[np.lexsort((right[chosen], left[chosen], -value[chosen]))]
             held = self._pairs[crossing]
             before = len(held)
-            for place in nearest[: self._kept].tolist():
+            for place in nearest[: self._most_kept].tolist():
                 held.setdefault((int(left[place]), int(right[place])), float(value[place]))
-            self._found += len(held) - before + max(0, len(nearest) - self._kept)
+            self._found += len(held) - before + max(0, len(nearest) - self._most_kept)
             self._cut(crossing=crossing)
 
     def _cut(self, *, crossing: bool) -> None:
         held = self._pairs[crossing]
-        if len(held) > 4 * self._kept:
-            self._pairs[crossing] = dict(_nearest_first(held)[: self._kept])
+        if len(held) > 4 * self._most_kept:
+            self._pairs[crossing] = dict(_nearest_first(held)[: self._most_kept])
 
     def result(self) -> tuple[tuple[tuple[int, int, float], ...], int]:
         pairs = [
             (one, other, value)
             for crossing in (True, False)
-            for (one, other), value in _nearest_first(self._pairs[crossing])[: self._kept]
+            for (one, other), value in _nearest_first(self._pairs[crossing])[: self._most_kept]
         ]
         return tuple(pairs), self._found
 
@@ -406,16 +406,16 @@ def _checked(
     above: float,
     limits: NearLimits | None,
 ) -> LeakReport:
-    placed = tuple(parts) or tuple(sample.split for sample in samples)
-    if len(placed) != len(samples):
+    assigned = tuple(parts) or tuple(sample.split for sample in samples)
+    if len(assigned) != len(samples):
         raise InvalidError(
-            f"{len(samples)} samples, {len(placed)} parts", fix="Hand in one of each per sample."
+            f"{len(samples)} samples, {len(assigned)} parts", fix="Hand in one of each per sample."
         )
-    near = _near(samples, vectors, placed=placed, above=above, limits=limits)
+    near = _near(samples, vectors, assigned=assigned, above=above, limits=limits)
     found: dict[tuple[int, int], Leak] = {}
     for kind, pairs in (
         ("same picture", _same_picture(samples)),
-        ("same group", _group_across(samples, placed)),
+        ("same group", _group_across(samples, assigned)),
         ("near-duplicate", near.pairs),
     ):
         for one, other, similarity in pairs:
@@ -423,7 +423,7 @@ def _checked(
                 a=samples[one].name,
                 b=samples[other].name,
                 similarity=round(similarity, 4),
-                splits=(placed[one], placed[other]),
+                splits=(assigned[one], assigned[other]),
                 kind=kind,
             )
             found.setdefault((one, other), leak)
@@ -435,7 +435,7 @@ def _checked(
         compared=min(near.compared, near.possible),
         found=len(found) + near.found - len(near.pairs),
         neighbours=len(neighbours),
-        neighbours_across=sum(placed[one] != placed[other] for one, other in neighbours),
+        neighbours_across=sum(assigned[one] != assigned[other] for one, other in neighbours),
     )
     return LeakReport(leaks=_ordered(found.values()), check=check)
 
@@ -444,7 +444,7 @@ def _near(
     samples: Sequence[Sample],
     vectors: Mapping[int, Appearance],
     *,
-    placed: Sequence[str],
+    assigned: Sequence[str],
     above: float,
     limits: NearLimits | None,
 ) -> Near:
@@ -457,7 +457,7 @@ def _near(
         np.stack([look.vector for look in vectors.values()]),
         fine=np.stack(fine) if len(fine) == len(vectors) else None,
         above=above,
-        parts=[placed[place] for place in places],
+        parts=[assigned[place] for place in places],
         order=order,
         limits=limits,
     )
@@ -471,7 +471,7 @@ def _numbered_pairs(samples: Sequence[Sample]) -> list[tuple[int, int]]:
     for place, sample in enumerate(samples):
         number = number_in(sample.name)
         if number is not None:
-            by_number.setdefault((_beside(sample.name), number), place)
+            by_number.setdefault((_around_number(sample.name), number), place)
     return [
         (place, by_number[beside, number + 1])
         for (beside, number), place in by_number.items()
@@ -479,7 +479,7 @@ def _numbered_pairs(samples: Sequence[Sample]) -> list[tuple[int, int]]:
     ]
 
 
-def _beside(name: str) -> str:
+def _around_number(name: str) -> str:
     """A name without the last number of its stem; names of one series have it in common."""
     head, _, last = name.rpartition("/")
     stem, dot, suffix = last.rpartition(".")
@@ -534,7 +534,9 @@ def _same_picture(samples: Sequence[Sample]) -> list[tuple[int, int, float]]:
     return pairs
 
 
-def _group_across(samples: Sequence[Sample], placed: Sequence[str]) -> list[tuple[int, int, float]]:
+def _group_across(
+    samples: Sequence[Sample], assigned: Sequence[str]
+) -> list[tuple[int, int, float]]:
     """One pair for every two parts that a group stands in."""
     first: dict[str, dict[str, int]] = {}
     pairs = []
@@ -542,9 +544,9 @@ def _group_across(samples: Sequence[Sample], placed: Sequence[str]) -> list[tupl
         if not sample.group:
             continue
         seen = first.setdefault(sample.group, {})
-        if placed[place] not in seen:
+        if assigned[place] not in seen:
             pairs += [(earlier, place, 0.0) for earlier in seen.values()]
-            seen[placed[place]] = place
+            seen[assigned[place]] = place
     return pairs
 
 
@@ -579,7 +581,7 @@ class ComparisonLimits:
 
     Attributes:
         pictures: by a small copy, about three milliseconds each.
-        registered: placed in the view and cut at its regions, about thirty milliseconds each.
+        registered: assigned in the view and cut at its regions, about thirty milliseconds each.
     """
 
     pictures: int = 20_000
@@ -689,7 +691,7 @@ def _fine(structure: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 def leak_features(samples: Sequence[Sample], *, read: Read, inspection: Inspection) -> Appearances:
-    """The look of each picture that can be placed: its regions, registered to one view.
+    """The look of each picture that can be registered: its regions, registered to one view.
 
     Args:
         samples: all of them are looked at.
@@ -711,16 +713,16 @@ def leak_features(samples: Sequence[Sample], *, read: Read, inspection: Inspecti
         height_px=_CROP_PX,
         view=view,
     )
-    placed: dict[Digest, NDArray[np.uint8]] = {}
+    registered: dict[Digest, NDArray[np.uint8]] = {}
     for sample in samples:
         image = _decoded(read(sample))
         matrix = None if image is None else registrar.register(image).matrix
         if image is not None and matrix is not None:
-            placed[sample.digest] = cut(image, settings, matrix=matrix)
-    if not placed:
+            registered[sample.digest] = cut(image, settings, matrix=matrix)
+    if not registered:
         return {}
-    vectors = region_features(np.stack(list(placed.values())))
-    return {digest: Appearance(vector=one) for digest, one in zip(placed, vectors, strict=True)}
+    vectors = region_features(np.stack(list(registered.values())))
+    return {digest: Appearance(vector=one) for digest, one in zip(registered, vectors, strict=True)}
 
 
 def _reference(samples: Sequence[Sample], *, read: Read, view: View) -> NDArray[np.uint8] | None:

@@ -111,7 +111,7 @@ class Sample:
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "known", known)
 
-    def placed(self, *, group: str | None = None, split: Part | None = None) -> "Sample":
+    def assigned(self, *, group: str | None = None, split: Part | None = None) -> "Sample":
         """The same in another group or part; of a million, three times faster than ``replace``."""
         return Sample(
             name=self.name,

@@ -185,7 +185,7 @@ class SourceCache:
         """The sample of a row; ``InvalidError`` says what of it cannot be used."""
         digest, size = self._picture(row.file, made=row.picture)
         if row.size not in (None, size):
-            raise InvalidError(_other_size(row.file, size, told=row.size))
+            raise InvalidError(_other_size(row.file, size, made_for=row.size))
         return Sample(
             name=row.file,
             digest=digest,
@@ -246,7 +246,7 @@ class SourceCache:
         else:
             return None
         if drawn != size:
-            raise InvalidError(_other_size(row.mask or row.file, size, told=drawn))
+            raise InvalidError(_other_size(row.mask or row.file, size, made_for=drawn))
         return digest
 
     def _marked(self, row: Row, size: tuple[int, int]) -> tuple[Marked, ...] | None:
@@ -287,8 +287,8 @@ class SourceCache:
             return self._folders
 
 
-def _other_size(name: str, size: tuple[int, int], *, told: tuple[int, int] | None) -> str:
-    width, height = told or (0, 0)
+def _other_size(name: str, size: tuple[int, int], *, made_for: tuple[int, int] | None) -> str:
+    width, height = made_for or (0, 0)
     return f"{name}: made for {width} x {height} pixels, the picture has {size[0]} x {size[1]}"
 
 

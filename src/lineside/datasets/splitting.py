@@ -84,7 +84,7 @@ def grouped(samples: Sequence[Sample], *, rule: str) -> tuple[Sample, ...]:
     if kind == "blocks":
         return _by_blocks(samples, size=_whole(detail, rule=rule))
     group_of = _reader(kind, detail, rule=rule)
-    return tuple(sample.placed(group=group_of(sample)) for sample in samples)
+    return tuple(sample.assigned(group=group_of(sample)) for sample in samples)
 
 
 def _reader(kind: str, detail: str, *, rule: str) -> Callable[[Sample], str]:
@@ -118,7 +118,7 @@ def _by_blocks(samples: Sequence[Sample], *, size: int) -> tuple[Sample, ...]:
     block = {place: rank // size for rank, place in enumerate(order)}
     width = len(str(max(block.values(), default=0)))
     return tuple(
-        sample.placed(group=f"block {block[place]:0{width}d}")
+        sample.assigned(group=f"block {block[place]:0{width}d}")
         for place, sample in enumerate(samples)
     )
 
@@ -271,10 +271,10 @@ def spread(
     ledger = _Ledger(totals, shares=shares)
     # By doublings of size alone, so that the seed has a say where all sizes differ.
     ordered = sorted(groups, key=lambda g: (-g.size.bit_length(), g.place, g.key))
-    placed = {group.key: ledger.take(group) for group in ordered}
+    assigned = {group.key: ledger.take(group) for group in ordered}
     for name in sorted(singles):
-        placed.update(ledger.deal(name, singles[name]))
-    return placed
+        assigned.update(ledger.deal(name, singles[name]))
+    return assigned
 
 
 class _Ledger:
@@ -470,16 +470,16 @@ def split(
     wanted = {part: shares[part] for part in _PARTS if shares.get(part, 0) > 0}
     units = {key: _unit(key, seed) for key in keys if key not in declared}
     if stratified:
-        placed = _spread(samples, keys, units=units, shares=wanted)
+        assigned = _spread(samples, keys, units=units, shares=wanted)
     else:
-        placed = _by_hash(units, shares=wanted)
+        assigned = _by_hash(units, shares=wanted)
     if len(units) >= len(wanted):
-        _fill_empty(placed, units=units, shares=wanted)
-    placed.update(declared)
+        _fill_empty(assigned, units=units, shares=wanted)
+    assigned.update(declared)
     parts: dict[Part, list[Sample]] = {part: [] for part in _PARTS}
     for sample, key in zip(samples, keys, strict=True):
         # A declared part is the source's word even where its group says two; the leak report tells.
-        parts[sample.split or placed[key]].append(sample)
+        parts[sample.split or assigned[key]].append(sample)
     return {part: tuple(members) for part, members in parts.items() if members}
 
 
@@ -607,19 +607,19 @@ def _by_hash(units: Mapping[str, float], *, shares: Mapping[Part, float]) -> dic
 
 
 def _fill_empty(
-    placed: dict[str, Part], *, units: Mapping[str, float], shares: Mapping[Part, float]
+    assigned: dict[str, Part], *, units: Mapping[str, float], shares: Mapping[Part, float]
 ) -> None:
     """Give each empty part the nearest group of a part that has several."""
-    counts = Counter(placed.values())
+    counts = Counter(assigned.values())
     for part, (low, high) in _edges(shares).items():
         if counts[part]:
             continue
         middle = (low + high) / 2
-        spare = (key for key, held in placed.items() if counts[held] > 1)
+        spare = (key for key, held in assigned.items() if counts[held] > 1)
         nearest = min(spare, key=lambda key: (abs(units[key] - middle), key))
-        counts[placed[nearest]] -= 1
+        counts[assigned[nearest]] -= 1
         counts[part] += 1
-        placed[nearest] = part
+        assigned[nearest] = part
 
 
 _SEEDS = 2**32
@@ -719,9 +719,9 @@ def _shared(
     samples: Sequence[Sample], parting: SplitPlan, *, before: Mapping[Digest, Part]
 ) -> Parts:
     declared = [
-        sample.placed(split=Part.OPEN)
+        sample.assigned(split=Part.OPEN)
         if parting.anew
-        else sample.placed(split=sample.split or before.get(sample.digest, Part.OPEN))
+        else sample.assigned(split=sample.split or before.get(sample.digest, Part.OPEN))
         for sample in samples
     ]
     shares = parting.shares
@@ -736,5 +736,5 @@ def _shared(
         shares=shares,
         stratified=parting.stratified,
     )
-    placed = {sample.digest: sample for sample in samples}
-    return {part: tuple(placed[s.digest] for s in members) for part, members in parts.items()}
+    assigned = {sample.digest: sample for sample in samples}
+    return {part: tuple(assigned[s.digest] for s in members) for part, members in parts.items()}

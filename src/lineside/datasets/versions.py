@@ -87,7 +87,7 @@ class DatasetVersion:
         """The samples, each with the part it stands in as the one it declares."""
         where = {digest: Part(part) for part, held in self.splits.items() for digest in held}
         return tuple(
-            sample.placed(split=where.get(sample.digest, Part.OPEN)) for sample in self.samples
+            sample.assigned(split=where.get(sample.digest, Part.OPEN)) for sample in self.samples
         )
 
     def part(self, part: Part) -> tuple[Sample, ...]:
@@ -153,7 +153,7 @@ def version_digest(samples: Sequence[Sample], splits: Mapping[Part, Sequence[Dig
 
 def _facts(sample: Sample) -> dict[str, object]:
     """Return what training sees of a sample; absent fields leave the digest as it always was."""
-    told: dict[str, object] = {
+    facts: dict[str, object] = {
         "digest": sample.digest,
         "labels": sample.labels,
         "known": sample.known,
@@ -165,7 +165,7 @@ def _facts(sample: Sample) -> dict[str, object]:
         "template": sample.template_digest,
         "marked": None if sample.marked is None else to_plain(sample.marked),
     }
-    return told | {name: value for name, value in further.items() if value is not None}
+    return facts | {name: value for name, value in further.items() if value is not None}
 
 
 def check_name(name: str) -> str:
@@ -254,14 +254,14 @@ def diff_versions(a: DatasetVersion, b: DatasetVersion) -> VersionDiff:
 
 def _changed(
     both: Iterable[tuple[Sample, Sample]],
-    told: Callable[[Sample], str],
+    describe: Callable[[Sample], str],
     *,
     version: DatasetVersion | None = None,
 ) -> tuple[Change, ...]:
     return _ordered(
-        _change(new, told(old), told(new), version=version)
+        _change(new, describe(old), describe(new), version=version)
         for old, new in both
-        if told(old) != told(new)
+        if describe(old) != describe(new)
     )
 
 

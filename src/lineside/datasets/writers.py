@@ -97,13 +97,13 @@ def outgoing(
     samples: Iterable[Sample], *, files: Callable[[Digest], bytes]
 ) -> Iterator[tuple[Outgoing, bytes]]:
     """Each picture with its new name and its bytes, in the order given."""
-    taken: Counter[str] = Counter()
+    stems: Counter[str] = Counter()
     for sample in samples:
         encoded = files(sample.digest)
         stem = _plain(PurePosixPath(sample.name).stem) or "picture"
-        if taken[stem.lower()]:
+        if stems[stem.lower()]:
             stem = f"{stem}-{sample.digest.removeprefix('sha256:')[:12]}"
-        taken[stem.lower()] += 1
+        stems[stem.lower()] += 1
         width, height = picture_size(encoded)
         file = stem + picture_suffix(encoded)
         yield Outgoing(sample=sample, file=file, width_px=width, height_px=height), encoded
@@ -202,20 +202,20 @@ def _fact_columns(items: Sequence[Outgoing], *, judged: Sequence[str]) -> tuple[
 
 def _csv_row(item: Outgoing, *, judged: Sequence[str], facts: Sequence[str]) -> list[str]:
     sample = item.sample
-    taken = rfc3339(sample.captured_at) if sample.captured_at is not None else ""
-    told = {
+    captured = rfc3339(sample.captured_at) if sample.captured_at is not None else ""
+    entries = {
         "file": f"images/{item.file}",
         "label": ";".join(sample.labels),
         "mask": _mask_name(item),
         "count": "" if sample.count is None else str(sample.count),
         "group": sample.group,
         "split": sample.split.value,
-        "captured_at": taken,
+        "captured_at": captured,
         "template": _template_name(item),
     }
     says = {name: str(int(name in sample.labels)) for name in judged if name in sample.known}
     return [
-        *(told[name] for name in OWN_COLUMNS),
+        *(entries[name] for name in OWN_COLUMNS),
         *(says.get(name, "") for name in judged),
         *(sample.facts.get(name, "") for name in facts),
     ]
@@ -375,10 +375,10 @@ def _coco(
     numbers = {name: place for place, name in enumerate(names, start=1)}
     annotations: list[dict[str, object]] = []
     for number, item in enumerate(items, start=1):
-        for told in _objects(item, output=output):
-            label = str(told.pop("label"))
+        for entries in _objects(item, output=output):
+            label = str(entries.pop("label"))
             place = {"id": len(annotations) + 1, "image_id": number, "category_id": numbers[label]}
-            annotations.append({**place, **told})
+            annotations.append({**place, **entries})
     return {
         "images": [
             {"id": n, "file_name": one.file, "width": one.width_px, "height": one.height_px}
@@ -391,36 +391,36 @@ def _coco(
 
 def _objects(item: Outgoing, *, output: Output) -> list[dict[str, object]]:
     mask = _mask(item, output)
-    told: list[dict[str, object]] = []
+    entries: list[dict[str, object]] = []
     for mark in item.sample.marked or ():
         inner = None if mask is None or mark.is_point else _inside(mask, mark)
-        told.append(_object(mark, inner))
-    left = mask if mask is not None and not told else _outside(mask, item.sample.marked or ())
+        entries.append(_object(mark, inner))
+    left = mask if mask is not None and not entries else _outside(mask, item.sample.marked or ())
     if left is not None and left.any():
         labels = item.sample.labels
         if not labels:
             output.say(item, "a mask without a label, which this format cannot hold")
-            return told
+            return entries
         x0, y0, x1, y1 = box_of(left) or (0, 0, 1, 1)
         whole = Marked(label=labels[0], x0_px=x0, y0_px=y0, x1_px=x1, y1_px=y1)
-        told.append({**_object(whole, left), "iscrowd": int(bool(told))})
-    return told
+        entries.append({**_object(whole, left), "iscrowd": int(bool(entries))})
+    return entries
 
 
 def _object(mark: Marked, mask: Mask | None) -> dict[str, object]:
     width, height = mark.x1_px - mark.x0_px, mark.y1_px - mark.y0_px
-    told: dict[str, object] = {
+    entries: dict[str, object] = {
         "label": mark.label,
         "bbox": [mark.x0_px, mark.y0_px, width, height],
         "area": width * height,
         "iscrowd": 0,
     }
     if mark.is_point:
-        told |= {"keypoints": [mark.x0_px, mark.y0_px, 2], "num_keypoints": 1}
+        entries |= {"keypoints": [mark.x0_px, mark.y0_px, 2], "num_keypoints": 1}
     if mask is not None and mask.any():
-        told["segmentation"] = {"size": list(mask.shape), "counts": compressed(runs_of(mask))}
-        told["area"] = int(mask.sum())
-    return told
+        entries["segmentation"] = {"size": list(mask.shape), "counts": compressed(runs_of(mask))}
+        entries["area"] = int(mask.sum())
+    return entries
 
 
 def _mask(item: Outgoing, output: Output) -> Mask | None:
@@ -513,8 +513,8 @@ def write_voc(stream: Stream, output: Output) -> int:
             output.put(f"ImageSets/Main/{part}.txt", listed.encode())
     output.say_count(points, "have points, which have no box; left out")
     note_unmarked(items, output)
-    told = any(item.sample.marked or item.sample.mask_digest is not None for item in items)
-    return len(items) if told else 0
+    entries = any(item.sample.marked or item.sample.mask_digest is not None for item in items)
+    return len(items) if entries else 0
 
 
 def _voc(item: Outgoing) -> bytes:

@@ -52,7 +52,7 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class BeltFrame:
     """Answer to one frame: every label's score, to 1 in sum."""
 
     at_s: float
@@ -75,7 +75,7 @@ def things_of(belt: Belt) -> list[Passed]:
     return passed
 
 
-def frames_of(belt: Belt) -> Iterator[Told]:
+def frames_of(belt: Belt) -> Iterator[BeltFrame]:
     """Return the classifier's answers, frame by frame, until all has passed."""
     chance = Random(f"frames {belt.seed}")  # noqa: S311  a simulation
     passed = things_of(belt)
@@ -88,10 +88,12 @@ def frames_of(belt: Belt) -> Iterator[Told]:
         step = (1 + chance.uniform(-belt.jitter, belt.jitter)) / belt.frames_hz
         wrong = _error(wrong, truth, belt=belt, step_s=step, chance=chance)
         edge = truth != BLANK and _near_end(passed[place], at, edge_s=belt.edge_s)
-        said = chance.choice((*belt.labels, truth)) if edge else wrong or truth
-        if said == truth != BLANK and belt.doubles:
-            said = _double(belt, place, truth=truth, chance=chance)
-        yield Told(at_s=at, scores=_scores(said, right=said == truth, belt=belt, chance=chance))
+        answer = chance.choice((*belt.labels, truth)) if edge else wrong or truth
+        if answer == truth != BLANK and belt.doubles:
+            answer = _double(belt, place, truth=truth, chance=chance)
+        yield BeltFrame(
+            at_s=at, scores=_scores(answer, right=answer == truth, belt=belt, chance=chance)
+        )
         at += step
 
 
@@ -122,37 +124,39 @@ def _double(belt: Belt, place: int, *, truth: str, chance: Random) -> str:
     return like if doubled and chance.random() < 0.5 else truth
 
 
-def _scores(said: str, *, right: bool, belt: Belt, chance: Random) -> dict[str, float]:
+def _scores(answer: str, *, right: bool, belt: Belt, chance: Random) -> dict[str, float]:
     top = chance.uniform(0.5, 0.98) if right else chance.uniform(0.35, 0.9)
-    others = [label for label in (*belt.labels, BLANK) if label != said]
+    others = [label for label in (*belt.labels, BLANK) if label != answer]
     parts = [chance.random() ** 3 + 1e-3 for _ in others]
     whole = max(sum(parts), max(parts) * (1 - top) / (0.95 * top))
     scores = {label: (1 - top) * part / whole for label, part in zip(others, parts, strict=True)}
-    return {said: top, **scores}
+    return {answer: top, **scores}
 
 
 def records_of_belt(belt: Belt, *, camera: str = "c", start_us: int = 0) -> Iterator[Record]:
     """One record for each label of each frame, as ``answers = "each"`` gives them."""
-    for number, told in enumerate(frames_of(belt)):
+    for number, observed in enumerate(frames_of(belt)):
         frame = f"{camera}_{number:06d}"
-        for place, label in enumerate(sorted(told.scores), start=1):
-            yield _record(told, label=label, frame=frame, id_=f"evt_{frame}#{place}", at=start_us)
+        for place, label in enumerate(sorted(observed.scores), start=1):
+            yield _record(
+                observed, label=label, frame=frame, id_=f"evt_{frame}#{place}", at=start_us
+            )
 
 
 def top_records_of_belt(belt: Belt, *, camera: str = "c", start_us: int = 0) -> Iterator[Record]:
     """One record for each frame, of its likeliest label."""
-    for number, told in enumerate(frames_of(belt)):
+    for number, observed in enumerate(frames_of(belt)):
         frame = f"{camera}_{number:06d}"
-        label = max(told.scores, key=told.scores.__getitem__)
-        yield _record(told, label=label, frame=frame, id_=f"evt_{frame}", at=start_us)
+        label = max(observed.scores, key=observed.scores.__getitem__)
+        yield _record(observed, label=label, frame=frame, id_=f"evt_{frame}", at=start_us)
 
 
-def _record(told: Told, *, label: str, frame: str, id_: str, at: int) -> Record:
-    at_us, camera = at + round(told.at_s * 1e6), frame.rpartition("_")[0]
+def _record(observed: BeltFrame, *, label: str, frame: str, id_: str, at: int) -> Record:
+    at_us, camera = at + round(observed.at_s * 1e6), frame.rpartition("_")[0]
     return Record(
         id=id_, source=camera, at_us=at_us, arrived_us=at_us,
         fields={
             "camera": camera, "frame": f"frm_{frame}", "task": "classify", "state": "ok",
-            "answer": "label", "label": label, "name": label, "probability": told.scores[label],
+            "answer": "label", "label": label, "name": label, "probability": observed.scores[label],
         },
     )  # fmt: skip

@@ -41,12 +41,12 @@ class Group:
 
 def received(receiver: KafkaReceiver, count: int) -> list[ReceivedRecord]:
     """The next ``count`` records, fewer when they do not come."""
-    taken: list[ReceivedRecord] = []
+    arrived: list[ReceivedRecord] = []
     for _ in range(_TURNS):
-        if len(taken) >= count:
+        if len(arrived) >= count:
             break
-        taken += receiver.take(most=count - len(taken), timeout_s=_TURN_S)
-    return taken
+        arrived += receiver.take(most=count - len(arrived), timeout_s=_TURN_S)
+    return arrived
 
 
 class KafkaContract:
@@ -80,22 +80,22 @@ class KafkaContract:
             for place, value in enumerate(values)
         ]
         assert sender.send(records) == []
-        taken = received(group.join(), len(values))
-        assert sorted(one.value or b"" for one in taken) == sorted(values)
+        arrived = received(group.join(), len(values))
+        assert sorted(one.value or b"" for one in arrived) == sorted(values)
         for key in (b"key 0", b"key 1", b"key 2"):
             wanted = [one.value for one in records if one.key == key]
-            assert [one.value for one in taken if one.key == key] == wanted
-        assert {one.headers for one in taken} == {headers}
-        assert len({one.place for one in taken}) == len(values)
-        assert all(one.at.year > 2000 and one.at.tzinfo for one in taken)
+            assert [one.value for one in arrived if one.key == key] == wanted
+        assert {one.headers for one in arrived} == {headers}
+        assert len({one.place for one in arrived}) == len(values)
+        assert all(one.at.year > 2000 and one.at.tzinfo for one in arrived)
 
     def test_what_was_not_committed_comes_again_to_the_group(
         self, sender: KafkaSender, group: Group
     ) -> None:
         sender.send([KafkaRecord(topic=group.topic, value=b"%d" % n, key=b"k") for n in range(4)])
         first = group.join()
-        taken = received(first, 4)
-        assert first.commit(taken[:3])
+        arrived = received(first, 4)
+        assert first.commit(arrived[:3])
         first.close()
         assert [one.value for one in received(group.join(), 1)] == [b"3"]
 
@@ -106,9 +106,9 @@ class KafkaContract:
         heard: list[list[bytes]] = [[], []]
         for _ in range(_TURNS):
             for member, said in zip(members, heard, strict=True):
-                taken = member.take(most=100, timeout_s=_TURN_S / 2)
-                said += [one.key or b"" for one in taken]
-                member.commit(taken)
+                arrived = member.take(most=100, timeout_s=_TURN_S / 2)
+                said += [one.key or b"" for one in arrived]
+                member.commit(arrived)
             if len({*heard[0], *heard[1]}) == len(keys):
                 break
         assert {*heard[0], *heard[1]} == set(keys)
@@ -128,10 +128,10 @@ class KafkaContract:
         shared: list[set[bytes]] = [set(), set()]
         for _ in range(2 * _TURNS):
             for place, member in enumerate(members):
-                taken = member.take(most=100, timeout_s=_TURN_S / 2)
-                shared[place] |= {one.key or b"" for one in taken}
-                heard += taken
-                member.commit(taken)  # in vain while the group is sharing out anew
+                arrived = member.take(most=100, timeout_s=_TURN_S / 2)
+                shared[place] |= {one.key or b"" for one in arrived}
+                heard += arrived
+                member.commit(arrived)  # in vain while the group is sharing out anew
             once = {one.place: one for one in heard}
             if len(members) == 2 and all(shared) and len(once) == len(keys):
                 send(b"second")

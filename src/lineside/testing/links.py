@@ -36,13 +36,13 @@ Go = Callable[..., BusSession]
 
 def take(mailbox: Mailbox, count: int) -> list[Message]:
     """The next ``count`` messages, fewer when they do not come."""
-    taken: list[Message] = []
-    while len(taken) < count:
+    arrived: list[Message] = []
+    while len(arrived) < count:
         message = mailbox.get(timeout_s=LONG_S)
         if message is None:
             break
-        taken.append(message)
-    return taken
+        arrived.append(message)
+    return arrived
 
 
 def nothing_more(mailbox: Mailbox) -> bool:
@@ -279,30 +279,30 @@ def _reaches(sender: Bus, mailbox: Mailbox) -> bool:
 
 def take_from(session: BusSession, count: int) -> list[Delivery]:
     """The next ``count`` messages, unacknowledged; fewer when they do not come."""
-    taken: list[Delivery] = []
-    while len(taken) < count:
-        came = session.take(most=count - len(taken), timeout_s=LONG_S)
+    arrived: list[Delivery] = []
+    while len(arrived) < count:
+        came = session.take(most=count - len(arrived), timeout_s=LONG_S)
         if not came:
             break
-        taken += came
-    return taken
+        arrived += came
+    return arrived
 
 
 def store_from(session: BusSession, count: int) -> list[Delivery]:
     """The same, each batch acknowledged as it comes."""
-    taken: list[Delivery] = []
-    while len(taken) < count:
-        came = session.take(most=count - len(taken), timeout_s=LONG_S)
+    arrived: list[Delivery] = []
+    while len(arrived) < count:
+        came = session.take(most=count - len(arrived), timeout_s=LONG_S)
         if not came:
             break
         session.acknowledge(came)
-        taken += came
-    return taken
+        arrived += came
+    return arrived
 
 
-def numbers(taken: list[Delivery]) -> list[int]:
+def numbers(arrived: list[Delivery]) -> list[int]:
     """Payloads as numbers."""
-    return [int(one.message.payload) for one in taken]
+    return [int(one.message.payload) for one in arrived]
 
 
 class SessionContract:
@@ -367,8 +367,8 @@ class SessionContract:
     ) -> None:
         first = open_again()
         self.send(sender, *range(5), qos=qos)
-        taken = take_from(first, 5)
-        first.acknowledge(taken[:2])
+        arrived = take_from(first, 5)
+        first.acknowledge(arrived[:2])
         first.close()
         second = open_again()
         again = store_from(second, 3)
@@ -444,13 +444,13 @@ class SessionContract:
 
     def rest(self, session: BusSession) -> list[Delivery]:
         """Everything up to the message that ends it."""
-        taken: list[Delivery] = []
-        while not taken or taken[-1].message.topic != "line/kept":
+        arrived: list[Delivery] = []
+        while not arrived or arrived[-1].message.topic != "line/kept":
             came = session.take(most=500, timeout_s=LONG_S)
             assert came
             session.acknowledge(came)
-            taken += came
-        return taken
+            arrived += came
+        return arrived
 
     def test_other_patterns_at_the_next_start_replace_those_of_before(
         self, sender: Bus, open_again: Go
@@ -473,13 +473,13 @@ class SessionContract:
     ) -> None:
         session = open_again()
         self.send(sender, 0)
-        taken = take_from(session, 1)
+        arrived = take_from(session, 1)
         with ThreadPoolExecutor() as threads:
             reading = threads.submit(session.take, most=1, timeout_s=LONG_S)
             session.stop()
             assert reading.result(LONG_S) == []
         self.send(sender, 1)
-        session.acknowledge(taken)
+        session.acknowledge(arrived)
         session.close()
         assert numbers(store_from(open_again(), 1)) == [1]
 

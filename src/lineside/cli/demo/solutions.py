@@ -17,7 +17,7 @@ from lineside.cli.demo.score import (
     socks_passed,
     twin_matches,
 )
-from lineside.cli.demo.stage import Lesson, Program, Programs, Settings, Stage, free_port
+from lineside.cli.demo.stage import Program, Programs, RenderedTraining, Settings, Stage, free_port
 from lineside.cli.output import say
 from lineside.core import UnavailableError, rfc3339
 
@@ -45,7 +45,7 @@ class Surface(Stage):
     Good plates are what a line has on its first day; labels, approvals and rollouts come later.
     """
 
-    lesson = Lesson(
+    rendered = RenderedTraining(
         pictures=40,
         seed=3,
         task="anomaly",
@@ -235,7 +235,7 @@ _STORE = "amazon-bin-images-sub"
 class Bins(Stage):
     """Trained from a rendered folder; counts bin after bin, and serves pictures of a store."""
 
-    lesson = Lesson(
+    rendered = RenderedTraining(
         pictures=600,
         seed=7,
         task="count",
@@ -277,7 +277,7 @@ _KAFKA_MESSAGES, _KAFKA_EVENTS = "data_mqtt", "socks"
 class Socks(Stage):
     """Trained from a rendered folder; the camera is watched over HTTPS, socks become events."""
 
-    lesson = Lesson(
+    rendered = RenderedTraining(
         pictures=168,
         seed=7,
         task="classify",

@@ -174,7 +174,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class RenderedTraining:
     """Pictures rendered for training, and the training: what is said of them and the options.
 
     ``into`` is the option that names the folder of the rendered pictures.
@@ -195,7 +195,7 @@ class Lesson:
 class Stage(ABC):
     """One demo from start to score; the acts are called in the order they stand here."""
 
-    lesson: ClassVar[Lesson]
+    rendered: ClassVar[RenderedTraining]
 
     def __init__(self, settings: Settings, *, folder: Path, programs: Programs) -> None:
         self._settings = settings
@@ -246,27 +246,27 @@ class Stage(ABC):
 
     def teach(self) -> None:
         """Bring labelled pictures to where they are learned from."""
-        say(f"teaching: {self.lesson.pictures} {self.lesson.teaching}")
+        say(f"teaching: {self.rendered.pictures} {self.rendered.teaching}")
         self._render(
-            self._taught, pictures=self.lesson.pictures, seed=self.lesson.seed,
-            options=self.lesson.options,
+            self._taught, pictures=self.rendered.pictures, seed=self.rendered.seed,
+            options=self.rendered.options,
         )  # fmt: skip
 
     def train(self) -> None:
         """Make a package and take it into use."""
-        say(f"training: {self.lesson.training}")
-        inspection = self.lesson.inspection or self._inspection
+        say(f"training: {self.rendered.training}")
+        inspection = self.rendered.inspection or self._inspection
         package = self._folder / f"{inspection}.lspkg"
         self._run(
             "train",
-            *("train", f"--task={self.lesson.task}", f"--data={self._taught / 'truth.csv'}"),
+            *("train", f"--task={self.rendered.task}", f"--data={self._taught / 'truth.csv'}"),
             *(f"--plant={self._plant_file}", f"--inspection={inspection}"),
-            *(f"--setting={one}" for one in self.lesson.settings),
+            *(f"--setting={one}" for one in self.rendered.settings),
             *(f"--job={self._folder / 'job'}", f"--out={package}"),
         )
         digest = self._hub.upload("/packages", package.read_bytes())["digest"]
         name = self._use(digest, inspection=inspection)
-        say(f"trained package {name} is in use{self.lesson.use.format(hub=self._base)}")
+        say(f"trained package {name} is in use{self.rendered.use.format(hub=self._base)}")
 
     def line_options(self) -> tuple[str, ...]:
         """Options of the scored line, beside seed, pace and truth file."""
@@ -376,7 +376,7 @@ class Stage(ABC):
         """Write pictures of the simulated line with their truth into a folder."""
         self._run(
             f"render-{folder.name}",
-            *("simulate", self._settings.solution, f"--{self.lesson.into}={folder}"),
+            *("simulate", self._settings.solution, f"--{self.rendered.into}={folder}"),
             *(f"--pictures={pictures}", f"--seed={seed}", *options),
         )
 

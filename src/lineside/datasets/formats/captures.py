@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, NotFoundError, decode_fast
-from lineside.datasets.formats.rows import Entry, Listing, Row, left_out, said
+from lineside.datasets.formats.rows import Entry, Listing, Row, entry_of, left_out
 from lineside.datasets.trees import (
     MOST_LIST_BYTES,
     MOST_NOTE_BYTES,
@@ -118,7 +118,9 @@ def list_captures(tree: Tree, name: str) -> Listing:
                 except InvalidError as error:
                     listing.skipped.append(left_out(where, error))
                 else:
-                    yield said(row if row.picture else replace(row, file=beside.named(row.file)))
+                    yield entry_of(
+                        row if row.picture else replace(row, file=beside.named(row.file))
+                    )
 
     return replace(listing, entries=entries())
 

@@ -113,7 +113,7 @@ def list_coco(tree: Tree, name: str, *, labels: Sequence[str] = ()) -> Listing:
         where=PurePosixPath(name).name,
         truth=Truth(tuple(labels) or tuple(sorted(set(things.values())))),
         things=things,
-        told=_by_picture(document.annotations),
+        annotated=_by_picture(document.annotations),
         part=part_in(PurePosixPath(name).stem),
         folder=_deep_folder(tree, document.images),
     )
@@ -133,10 +133,10 @@ def _deep_folder(tree: Tree, pictures: Sequence[Picture]) -> str:
 
 
 def _by_picture(annotations: Sequence[Annotation]) -> Mapping[int, list[Annotation]]:
-    told: dict[int, list[Annotation]] = defaultdict(list)
+    annotated: dict[int, list[Annotation]] = defaultdict(list)
     for annotation in annotations:
-        told[annotation.image_id].append(annotation)
-    return told
+        annotated[annotation.image_id].append(annotation)
+    return annotated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,28 +144,28 @@ class _Reading:
     where: str
     truth: Truth
     things: Mapping[int, str]
-    told: Mapping[int, list[Annotation]]
+    annotated: Mapping[int, list[Annotation]]
     part: Part
     folder: str
     skipped: list[Skipped] = field(default_factory=list)
     unwanted: Counter[str] = field(default_factory=Counter)
 
     def entries(self, pictures: Sequence[Picture]) -> Iterator[Entry]:
-        seen: set[int] = set()
+        ids: set[int] = set()
         for picture in pictures:
             where = f"{self.where}: image {picture.id}"
-            if picture.id in seen:
+            if picture.id in ids:
                 self.skipped.append(Skipped(where=where, reason="the id stands already"))
                 continue
-            seen.add(picture.id)
+            ids.add(picture.id)
             file = self.folder + picture.file_name
             yield Entry(file=file, where=where, row=partial(self.row, picture, where))
         for label, count in sorted(self.unwanted.items()):
             reason = f"{count} annotations are of {label!r}, which is not wanted"
             self.skipped.append(Skipped(where=self.where, reason=reason))
-        lost = self.told.keys() - seen
+        lost = self.annotated.keys() - ids
         if lost:
-            count = sum(len(self.told[number]) for number in lost)
+            count = sum(len(self.annotated[number]) for number in lost)
             reason = f"{count} annotations are of images that the file does not name"
             self.skipped.append(Skipped(where=self.where, reason=reason))
 
@@ -173,7 +173,7 @@ class _Reading:
         marked: list[Marked] = []
         drawn: list[Annotation] = []
         held: set[str] = set()
-        for annotation in self.told.get(picture.id, ()):
+        for annotation in self.annotated.get(picture.id, ()):
             if not self.wants(annotation):
                 continue
             try:

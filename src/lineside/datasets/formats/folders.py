@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, LinesideError
 from lineside.datasets.formats.rle import mask_png
-from lineside.datasets.formats.rows import Entry, Listing, Row, Truth, said
+from lineside.datasets.formats.rows import Entry, Listing, Row, Truth, entry_of
 from lineside.datasets.samples import Part, Skipped, part_of
 from lineside.datasets.trees import MOST_PICTURE_BYTES, Tree, stem_of, suffix_of
 from lineside.vision import decode_picture
@@ -56,7 +56,7 @@ def list_folders(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
                 continue
             known = truth.judged(held, over=truth.wanted)
             for name in pictures(tree, folder):
-                yield said(Row(where=name, file=name, labels=held, known=known, split=part))
+                yield entry_of(Row(where=name, file=name, labels=held, known=known, split=part))
 
     return replace(listing, entries=entries())
 

@@ -34,9 +34,9 @@ from lineside.datasets.formats.rows import (
     Source,
     Truth,
     collected,
+    entry_of,
     left_out,
     number,
-    said,
     zero_or_one,
 )
 from lineside.datasets.recordio import (
@@ -92,7 +92,7 @@ def list_lst(
                 except InvalidError as error:
                     listing.skipped.append(left_out(f"{where}:{place}", error))
                 else:
-                    yield said(row)
+                    yield entry_of(row)
 
     return replace(listing, entries=entries())
 
@@ -177,14 +177,16 @@ class _Reader:
         return row
 
     def parse(self, line: bytes, *, where: str) -> tuple[int, Row]:
-        told = parse_line(line, where=where)
-        held, known = list_labels(told.values, labels=self.labels)
-        row = Row(where=where, file=told.file, labels=held, known=known, split=self.split)
-        return told.id, row
+        parsed = parse_line(line, where=where)
+        held, known = list_labels(parsed.values, labels=self.labels)
+        row = Row(where=where, file=parsed.file, labels=held, known=known, split=self.split)
+        return parsed.id, row
 
 
-def _once(key: int | str, seen: dict[int, str] | dict[str, str], *, noun: str, where: str) -> None:
-    first = seen.setdefault(key, where)  # type: ignore[arg-type]  # key and dict go together
+def _once(
+    key: int | str, places: dict[int, str] | dict[str, str], *, noun: str, where: str
+) -> None:
+    first = places.setdefault(key, where)  # type: ignore[arg-type]  # key and dict go together
     if first != where:
         raise InvalidError(f"{noun} {key!r} stands already at {first}")
 
@@ -238,7 +240,7 @@ def list_records(tree: Tree, name: str, *, labels: Sequence[str] = ()) -> Listin
                 except InvalidError as error:
                     listing.skipped.append(left_out(place, error))
                 else:
-                    yield said(row)
+                    yield entry_of(row)
 
     return replace(listing, entries=entries())
 

@@ -161,7 +161,7 @@ def zero_or_one(text: str) -> bool:
     return value == 1.0
 
 
-def said(row: Row) -> Entry:
+def entry_of(row: Row) -> Entry:
     """The entry of a row that is read already."""
     return Entry(file=row.file, where=row.where, row=lambda: row)
 

@@ -93,9 +93,11 @@ def _plan(tree: Tree, name: str) -> _Plan:
     root = document.get("path")
     places: dict[str, tuple[str, ...]] = {}
     for part in _PARTS:
-        told = document.get(part)
-        told = told if isinstance(told, list) else [told] if isinstance(told, str) else []
-        found = [_place(tree, str(one), root=str(root or "")) for one in told]
+        written = document.get(part)
+        written = (
+            written if isinstance(written, list) else [written] if isinstance(written, str) else []
+        )
+        found = [_place(tree, str(one), root=str(root or "")) for one in written]
         if found:
             places[part] = tuple(found)
     return _Plan(names={key: str(value) for key, value in names.items()}, places=places)
@@ -106,16 +108,16 @@ def _yaml(raw: bytes, *, where: str) -> dict[str, object]:
     try:
         document = yaml.safe_load(raw)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a time of 99 s is a ValueError
-        said = " ".join(str(error).split())[:200]
-        raise InvalidError(f"not YAML: {said}", where=where, fix="Mend the file.") from error
+        fault = " ".join(str(error).split())[:200]
+        raise InvalidError(f"not YAML: {fault}", where=where, fix="Mend the file.") from error
     if not isinstance(document, dict):
         raise InvalidError("not a table", where=where, fix="Name names, train and val.")
     return document
 
 
-def _place(tree: Tree, told: str, *, root: str) -> str:
+def _place(tree: Tree, written: str, *, root: str) -> str:
     """A place as the tree has it: below ``path`` where that is there, steps up taken back."""
-    words = _inner(told)
+    words = _inner(written)
     bare = "/".join(words)
     below = "/".join([*_inner(root), *words])
     for place in (below, bare, "/".join(words[-2:]), "/".join(words[-3:])):

@@ -348,7 +348,7 @@ def dataset_report(subject: Subject, *, files: Files) -> DatasetReport:
         parts=_by_part(samples),
         labels=_labels(samples),
         judged=dict(sorted(Counter(name for s in samples for name in s.known).items())),
-        unjudged=sum(not _told(sample) for sample in samples),
+        unjudged=sum(not _is_judged(sample) for sample in samples),
         groups=dict(groups.most_common(_MOST_LABELS)),
         groups_in_all=len(groups),
         sizes=_sizes(figures),
@@ -380,7 +380,7 @@ def dataset_report(subject: Subject, *, files: Files) -> DatasetReport:
     )
 
 
-def _told(sample: Sample) -> bool:
+def _is_judged(sample: Sample) -> bool:
     drawn = sample.marked is not None or sample.mask_digest is not None
     return bool(sample.known) or drawn or sample.count is not None
 
