@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from lineside.links import Bus
 from lineside.store import open_records
 from lineside.streams import EVENT_TYPE, Event
 from lineside.testing import FakeClock
+from lineside.testing.links import wait_until
 from tests.hub.conftest import Line, another_hub, open_hub
 
 # A trainer that does what it is told: it speaks the same lines as the real one.
@@ -157,6 +160,21 @@ def test_a_run_registers_what_it_made_where_that_was_asked(hub: Services, watche
     )
     with pytest.raises(InvalidError, match="names no group"):
         RunRequest(dataset="rack", register_as="a--b")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("version", "plan")
+def test_a_store_that_is_away_ends_no_training(
+    hub: Services, watcher: Watcher, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "records.db", isolation_level=None)) as other:
+        run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+        other.execute("BEGIN EXCLUSIVE")
+        wait_until(lambda: "away, trying again" in caplog.text)
+        other.execute("ROLLBACK")
+    done = watcher.ended(run.id)
+    assert (done.state, done.reason) == ("done", "")
+    wait_until(lambda: hub.records.documents.get("run", run.id).body["view"]["state"] == "done")
 
 
 @pytest.mark.usefixtures("version", "plan")

@@ -14,6 +14,7 @@
 7. The result of a rule is never taken into use by itself: a person approves.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -35,6 +36,7 @@ from lineside.core import (
     NotFoundError,
     Plant,
     Task,
+    UnavailableError,
     decode,
     decode_json,
     encode,
@@ -42,7 +44,7 @@ from lineside.core import (
     rfc3339,
     to_plain,
 )
-from lineside.core.worker import Worker
+from lineside.core.worker import Worker, retry
 from lineside.datasets import DatasetVersion, Library
 from lineside.hub.children import ChildSettings
 from lineside.hub.config import RetrainRule
@@ -329,12 +331,18 @@ class Runs:
         worker.start()
 
     def _follow(self, run_id: str, process: subprocess.Popen[bytes]) -> None:
+        """Note the progress and the end of a child; a store that is away ends no training."""
+        with self._lock:
+            child = self._children[run_id]
         try:
             assert process.stdout is not None  # noqa: S101  opened as a pipe
             with process.stdout:
                 for line in process.stdout:
                     self._note_progress(run_id, line)
-            self._finish(run_id, process.wait())
+            code = process.wait()
+            retry(lambda: self._finish(run_id, child, code=code), stop=child.worker.stopping)
+        except UnavailableError:
+            raise  # the hub stops before the store came back: the next one closes the run
         except Exception as error:  # boundary
             logger.exception("run could not be followed run=%s", run_id)
             process.kill()
@@ -354,12 +362,11 @@ class Runs:
             due = self._clock.monotonic() - self._saved_s >= _SAVE_EVERY_S
             if due:
                 self._saved_s = self._clock.monotonic()
-                self._put(view, pid=self._children[run_id].process.pid)
+                with contextlib.suppress(UnavailableError):  # the next line tells it again
+                    self._put(view, pid=self._children[run_id].process.pid)
         self._tell(view)
 
-    def _finish(self, run_id: str, code: int) -> None:
-        with self._lock:
-            child = self._children[run_id]
+    def _finish(self, run_id: str, child: _Child, *, code: int) -> None:
         if child.cancelled:
             self._close_run(run_id, "cancelled", reason="cancelled; it can be resumed")
         elif code != 0:
@@ -374,6 +381,8 @@ class Runs:
             package = self._packages.add(
                 (folder / "package.lspkg").read_bytes(), by=view.started_by
             )
+        except UnavailableError:
+            raise
         except (OSError, LinesideError) as error:
             self._close_run(run_id, "failed", reason=f"no usable package: {error}")
             return
@@ -391,6 +400,8 @@ class Runs:
         wished = Registration(package=digest, evidence=evidence)
         try:
             version = self._models.register(view.register_as, wished, by=view.started_by)
+        except UnavailableError:
+            raise
         except LinesideError as error:
             return "", f"the package is there, and was not registered: {error}"
         return version.name, ""
@@ -426,8 +437,8 @@ class Runs:
             )  # fmt: skip
             if state == "done":
                 view = replace(view, percent=100.0, stage="done")
-            self._children.pop(run_id, None)
             self._put(view, pid=0)
+            self._children.pop(run_id, None)
         self._tell(view)
         logger.info("run ended run=%s state=%s reason=%s", run_id, state, reason)
 
