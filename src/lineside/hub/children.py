@@ -27,7 +27,7 @@ _PERCENT = re.compile(rb"^\s*(\d+) %")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSettings:
-    """How children of one kind are started.
+    """Settings of the child processes of one kind.
 
     Attributes:
         folder: where they work.

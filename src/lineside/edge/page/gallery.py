@@ -389,7 +389,7 @@ def shown_answer(prediction: Prediction, inspection: Inspection) -> Json:
 
 
 def confidences(prediction: Prediction) -> tuple[str, ...]:
-    """What is likely, with how likely it is: ``anomalous 0.98``, ``A1: no blue 0.03``."""
+    """Likeliest answer with its probability: ``anomalous 0.98``, ``A1: no blue 0.03``."""
     if prediction.state is not PictureState.OK:
         return ()
     if prediction.task == "classify":

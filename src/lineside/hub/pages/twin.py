@@ -193,7 +193,7 @@ def twin_page(context: Context, *, part: bool = False) -> HTMLResponse:
 
 @router.get("/evidence")
 def evidence_part(context: Context, *, slot: str = "", station: str = "") -> HTMLResponse:
-    """What the value of a place or station rests on, as a part: the picture, the way back."""
+    """Evidence of a place or station as a part of the page: the image and the way back."""
     state = context.hub.ledger.state
     thing = state.slots.get(slot) or state.stations.get(station)
     if thing is None:
