@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lineside.core import parse_rfc3339, rfc3339
-from lineside.hub import Registration, ReplayOrder
+from lineside.hub import Registration
+from lineside.hub.replay.repository import ReplayOrder
 from lineside.models import Package, build_package
 from lineside.store import Logged
 from lineside.streams import PREDICTION_TYPE

@@ -16,9 +16,9 @@ from lineside.core import (
     decode_json,
     rfc3339,
 )
-from lineside.hub import HubConfig, Services, recorded_entries
+from lineside.hub import HubConfig, Services
 from lineside.hub.eventlog.followers import Follower
-from lineside.hub.rules.service import FOLLOWER, Rules, line_of, rules_follower
+from lineside.hub.rules.service import FOLLOWER, Rules, line_of, recorded_entries, rules_follower
 from lineside.hub.sinks.mqtt import EventOutbox
 from lineside.links import Bus
 from lineside.store import Logged

@@ -20,7 +20,7 @@ from lineside.core import (
 )
 
 if TYPE_CHECKING:
-    from lineside.hub import ReplayResult
+    from lineside.hub.replay.repository import ReplayResult
     from lineside.store import Blobs, Records
 
 _STEP = 10
@@ -120,8 +120,9 @@ def _replayed(
     span: tuple[str, str],
     engine: str,
 ) -> "ReplayResult":  # fmt: skip
-    from lineside.hub import AS_RECORDED, ReplayOrder, named_package, package_file
-    from lineside.hub import replay as replayed
+    from lineside.hub.replay.repository import AS_RECORDED, ReplayOrder
+    from lineside.hub.replay.run import named_package, package_file
+    from lineside.hub.replay.run import replay as replayed
     from lineside.models import EngineName, ModelVersions, Registry
 
     file = package_file(options.package) if options.package not in ("", AS_RECORDED) else None
@@ -169,7 +170,8 @@ def _keep(
     found: "ReplayResult", stores: "tuple[Records, Blobs]", *, place: _Place, rules: Path | None,
     by: str,
 ) -> None:  # fmt: skip
-    from lineside.hub import RecordsJournal, ReplayRepository
+    from lineside.hub import RecordsJournal
+    from lineside.hub.replay.repository import ReplayRepository
 
     records, _ = stores
     book = ReplayRepository(
@@ -182,7 +184,7 @@ def _keep(
 
 def _words(found: "ReplayResult") -> str:
     """A short summary."""
-    from lineside.hub import lines_of
+    from lineside.hub.replay.repository import lines_of
 
     counts = found.counts
     span = f"{rfc3339(found.since)} to {rfc3339(found.until)}"

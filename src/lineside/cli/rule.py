@@ -74,7 +74,8 @@ def try_rule(
     as_json: JsonFlag = False,
 ) -> None:
     """Show the events of a changed rule on recorded data; nothing goes live, nothing is written."""
-    from lineside.hub import read_rule, run_trial
+    from lineside.hub.rules.service import run_trial
+    from lineside.hub.rules.text import read_rule
     from lineside.store import open_records
 
     found = settings(config)
@@ -101,7 +102,7 @@ def _declaration(path: Path) -> str:
 
 
 def _difference_lines(found: "Difference") -> Iterator[str]:
-    from lineside.hub import pair_changes
+    from lineside.hub.rules.service import pair_changes
 
     told = pair_changes(found)
     otherwise = [f"{_event_line(new)}\n    was {_event_line(old)}" for old, new in told.otherwise]
@@ -144,7 +145,7 @@ def record(
     as_json: JsonFlag = False,
 ) -> None:
     """Write what arrived at the hub in a span, as run --events reads it; the hub may go on."""
-    from lineside.hub import recorded_entries
+    from lineside.hub.rules.service import recorded_entries
     from lineside.store import open_records
     from lineside.streams import entry_line
 
@@ -308,7 +309,7 @@ def export(
     as_json: JsonFlag = False,
 ) -> None:
     """Write what rules said as CSV, JSON Lines or Parquet; the hub may go on running."""
-    from lineside.hub import require_rule, rule_events_file, rule_filter
+    from lineside.hub.rules.log import require_rule, rule_events_file, rule_filter
     from lineside.store import open_records
 
     writable(out)
@@ -531,7 +532,7 @@ def _of_file(rule: Rule, plant: Plant, *, path: Path) -> Iterator[bytes]:
 def _of_log(
     rule: Rule, plant: Plant, *, config: Path | None, span: tuple[str, str]
 ) -> Iterator[bytes]:
-    from lineside.hub import recorded_entries
+    from lineside.hub.rules.service import recorded_entries
     from lineside.store import open_records
 
     since, until = read_span(*span)

@@ -23,23 +23,11 @@ from lineside.hub.eventlog.trace import trace
 from lineside.hub.models.evidence import version_page
 from lineside.hub.models.model_service import ModelService, Registration, open_models
 from lineside.hub.models.releases import check_checkpoints
-from lineside.hub.replay.repository import (
-    AS_RECORDED,
-    ReplayOrder,
-    ReplayRepository,
-    ReplayResult,
-    lines_of,
-)
-from lineside.hub.replay.run import named_package, package_file, replay
-from lineside.hub.rules.log import require_rule, rule_events_file, rule_filter
-from lineside.hub.rules.service import pair_changes, recorded_entries, run_trial
-from lineside.hub.rules.text import read_rule
 from lineside.hub.run import RunningHub, create_app, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
 from lineside.hub.site_init import NewSite, certificate_words, init_site
 
 __all__ = [
-    "AS_RECORDED",
     "AccessKey",
     "Accounts",
     "DeviceDetails",
@@ -51,9 +39,6 @@ __all__ = [
     "NewToken",
     "RecordsJournal",
     "Registration",
-    "ReplayOrder",
-    "ReplayRepository",
-    "ReplayResult",
     "Retention",
     "Right",
     "Role",
@@ -69,24 +54,13 @@ __all__ = [
     "init_site",
     "issue_access_key",
     "issue_for",
-    "lines_of",
     "mosquitto_files",
-    "named_package",
     "open_accounts",
     "open_inventory",
     "open_models",
-    "package_file",
-    "pair_changes",
-    "read_rule",
-    "recorded_entries",
-    "replay",
-    "require_rule",
     "revoke_access_key",
     "roles_with",
-    "rule_events_file",
-    "rule_filter",
     "run",
-    "run_trial",
     "running",
     "sign_in_link",
     "trace",

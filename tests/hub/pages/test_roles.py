@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from lineside.core import encode
 from lineside.fleet import CertificateAuthority, EnrolledDevice, NewInvitation, RolloutPlan
-from lineside.hub import Registration, ReplayOrder, Role, Services, create_app
+from lineside.hub import Registration, Role, Services, create_app
 from lineside.hub.access.permissions import (
     GRANTS,
     RULES,
@@ -21,6 +21,7 @@ from lineside.hub.access.permissions import (
     required_right,
 )
 from lineside.hub.learning.datasets import Teaching
+from lineside.hub.replay.repository import ReplayOrder
 from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.hub.views import RunView
 from lineside.models import Package, build_package
