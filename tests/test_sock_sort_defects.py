@@ -110,7 +110,7 @@ def network_of(outputs: int) -> bytes:
         helper.make_node("Flatten", ["pooled"], ["scores"]),
     ]
     return file_of(
-        nodes, taken=("pixels", ["batch", 3, 8, 8]), given={"scores": ["batch", outputs]},
+        nodes, shape=("pixels", ["batch", 3, 8, 8]), given={"scores": ["batch", outputs]},
         constants={"weight": weight},
     )  # fmt: skip
 

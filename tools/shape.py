@@ -17,14 +17,14 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 478,
     "classes": 1399,
-    "statements in src": 58044,
+    "statements in src": 58045,
     "statements in tests": 44987,
     "records built at one place": 362,
     "modules under 100 lines": 29,
     "modules over 800 lines": 0,
     "most exported names of a package": 40,
     "thread sites outside core.Worker": 0,
-    "words with a standard term": 286,
+    "words with a standard term": 134,
     "docstrings opening with a question word": 0,
     "files from an MQTT image to the page": 20,
     "record types from an MQTT image to the page": 15,
@@ -141,6 +141,10 @@ PARTICIPLES = frozenset(
     ]
 )
 QUESTION = re.compile(r"(What|How|Which|Whether)\b")
+# Terms of the field that hold such a word.
+TERMS = (
+    "ground_truth", "GroundTruth", "certificate_authority", "CertificateAuthority", "NotFound",
+)  # fmt: skip
 
 
 def parsed(folder: Path) -> dict[Path, ast.Module]:
@@ -183,8 +187,8 @@ def names(path: Path, tree: ast.Module) -> Iterator[str]:
 def odd_words(path: Path, tree: ast.Module) -> Iterator[str]:
     """Names with a word that has a standard term."""
     for name in names(path, tree):
-        if name.startswith("test_") or "ground_truth" in name or "GroundTruth" in name:
-            continue  # sentences of contract suites; a term of the field
+        if name.startswith("test_") or any(term in name for term in TERMS):
+            continue  # sentences of contract suites; terms of the field
         parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
         is_class = name[:1].isupper() and not name.isupper()
         if any(part.lower() in WORDS for part in parts) or (is_class and PARTICIPLES & {*parts}):

@@ -242,14 +242,14 @@ class TestTheDisk:
         for data in (ONE, TWO):
             device.job(data)
         before = DesiredPackage(inspection="stock", digest=package(ONE), url="")
-        assert device.loader.load_kept(before).digest == before.digest
+        assert device.loader.load_previous(before).digest == before.digest
         path = self.archive(device, ONE)
         path.write_bytes(ONE + b"x")
         with pytest.raises(DamagedError):
-            device.loader.load_kept(before)
+            device.loader.load_previous(before)
         path.unlink()
         with pytest.raises(NotFoundError, match="not on this device's disk"):
-            device.loader.load_kept(before)
+            device.loader.load_previous(before)
 
     def test_is_enough_to_start_while_the_hub_is_away(
         self, started: list[Device], site: TrustSimulator

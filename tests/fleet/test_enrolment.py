@@ -167,7 +167,7 @@ def test_the_offset_is_that_of_the_message_that_was_delayed_least(
     for delay_s in delays_s:
         said = clock.now() + timedelta(seconds=offset_s)
         clock.advance(delay_s)
-        measured.note(said=said, heard=clock.now())
+        measured.note(moment=said, heard=clock.now())
     assert measured.seconds == pytest.approx(offset_s - min(delays_s), abs=1e-3)
 
 

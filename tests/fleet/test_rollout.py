@@ -74,7 +74,7 @@ class World:
 
     def answer(self, one: Rollout, name: str) -> None:
         """A device moves on by one step, if anything is asked of it."""
-        if name in one.asked_back:
+        if name in one.rollback_devices:
             self.facts = replace(self.facts, back={**self.facts.back, name: OK})
         elif name in one.asked and name not in self.facts.lost:
             self._forward(name)
@@ -169,7 +169,7 @@ def test_every_order_of_facts_ends_and_nobody_new_is_asked_after_an_alarm(
         assert end.state is RolloutState.DONE
         assert set(end.asked) == set(names)
     if world.alarmed and end.state is RolloutState.ROLLED_BACK:
-        assert set(end.asked_back) == set(end.asked)
+        assert set(end.rollback_devices) == set(end.asked)
 
 
 @given(names=NAMES, fates=FATES, events=EVENTS)
@@ -223,7 +223,7 @@ def test_a_canary_that_judges_wrongly_leads_back_it_alone() -> None:
     assert one.state is RolloutState.GOING_BACK
     assert "a/tiles: 50 of 50 frames (100.0%) decide otherwise, 10.0% may" in one.why
     one = world.decide(one)
-    assert (one.asked, one.asked_back) == (("a",), ("a",))
+    assert (one.asked, one.rollback_devices) == (("a",), ("a",))
     world.answer(one, "a")
     one = world.decide(one)
     assert one.state is RolloutState.ROLLED_BACK
@@ -239,7 +239,7 @@ def test_devices_go_back_to_what_each_ran_before_and_to_nothing_where_it_ran_not
     world.facts = replace(world.facts, back_to=back_to, runs_it=("c", "d"))
     one = world.decide(one)
     for _ in range(8):
-        for name in one.asked_back:
+        for name in one.rollback_devices:
             world.answer(one, name)
         one = world.decide(one)
     assert one.state is RolloutState.ROLLED_BACK

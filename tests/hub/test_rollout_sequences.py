@@ -99,7 +99,9 @@ class EdgeDevice:
         policy = DevicePolicy(
             inspections=self.loader.inspections, allows=lambda _: True, signed=True
         )
-        self.deployer = Deployer(self.loader, source=source, policy=policy, placed=self._placed)
+        self.deployer = Deployer(
+            self.loader, source=source, policy=policy, on_deployed=self._placed
+        )
         self.loader._deployed, self.loader._desired = store.deployed(), store.desired()
         self.loader._carry_out(self.loader._desired)
 

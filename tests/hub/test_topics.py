@@ -15,7 +15,7 @@ from lineside.hub.eventlog.topics import (
     Reason,
     Router,
     _read_quickly,
-    check_not_ahead,
+    check_not_future,
     picture_of,
     read_picture,
     read_plant,
@@ -173,9 +173,9 @@ def test_bare_picture_bytes_are_taken_without_a_time(router: Router) -> None:
 
 
 def test_exactly_the_allowed_skew_is_taken_and_a_hair_more_is_not() -> None:
-    check_not_ahead(NOW + timedelta(seconds=5), now=NOW, where="x")
+    check_not_future(NOW + timedelta(seconds=5), now=NOW, where="x")
     with pytest.raises(DeadLetterError, match="from the future"):
-        check_not_ahead(NOW + timedelta(seconds=5.001), now=NOW, where="x")
+        check_not_future(NOW + timedelta(seconds=5.001), now=NOW, where="x")
 
 
 def test_with_strays_the_branches_of_the_routes_are_listened_to(router: Router) -> None:

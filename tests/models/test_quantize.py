@@ -62,7 +62,7 @@ def test_rungs_that_take_nothing_or_the_same_are_left_out() -> None:
     assert rungs_of(NETWORK) == LADDER
     single = file_of(
         [helper.make_node("Conv", ["crops", "w"], ["scores"])],
-        taken=("crops", (1, 3, 4, 4)),
+        shape=("crops", (1, 3, 4, 4)),
         given={"scores": (1, 1, 4, 4)},
         constants={"w": np.ones((1, 3, 1, 1), np.float32)},
     )
@@ -97,7 +97,7 @@ def test_what_cannot_be_quantised_is_named() -> None:
         quantise(NETWORK, CROPS, rung=Rung(kept="everything", takes=lambda *_: False))
     old = file_of(
         [helper.make_node("Conv", ["crops", "w"], ["scores"])],
-        taken=("crops", (1, 3, 4, 4)),
+        shape=("crops", (1, 3, 4, 4)),
         given={"scores": (1, 1, 4, 4)},
         constants={"w": np.ones((1, 3, 1, 1), np.float32)},
         opset=12,

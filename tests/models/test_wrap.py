@@ -88,7 +88,7 @@ def channels_last(*, bgr: bool) -> bytes:
         helper.make_node("Softmax", ["flat"], ["chances"], axis=1),
     ]
     return file_of(
-        nodes, taken=("crops", (1, 16, 16, 3)), given={"chances": (1, 2)}, constants={"w": weight}
+        nodes, shape=("crops", (1, 16, 16, 3)), given={"chances": (1, 2)}, constants={"w": weight}
     )
 
 
@@ -124,7 +124,7 @@ def two_channels() -> bytes:
     nodes = [helper.make_node("Conv", ["pixels", "w"], ["heat"])]
     weight = np.stack([np.full((3, 1, 1), -5.0), np.full((3, 1, 1), 5.0)]).astype(np.float32)
     return file_of(
-        nodes, taken=("pixels", (1, 3, 32, 32)), given={"heat": (1, 2, 32, 32)},
+        nodes, shape=("pixels", (1, 3, 32, 32)), given={"heat": (1, 2, 32, 32)},
         constants={"w": weight},
     )  # fmt: skip
 
@@ -168,7 +168,7 @@ def test_networks_that_cannot_be_taken_are_named(outside_network: bytes) -> None
         pack(outside_network, SHADES)
     whole = file_of(
         [helper.make_node("Cast", ["pixels"], ["scores"], to=TensorProto.FLOAT)],
-        taken=("pixels", (1, 3, 16, 16)),
+        shape=("pixels", (1, 3, 16, 16)),
         given={"scores": (1, 3, 16, 16)},
         constants={},
         kind=TensorProto.INT64,
@@ -186,6 +186,6 @@ def _old() -> bytes:
         helper.make_node("Flatten", ["v"], ["scores"]),
     ]
     return file_of(
-        nodes, taken=("pixels", (1, 3, 16, 16)), given={"scores": (1, 2)}, constants=weight,
+        nodes, shape=("pixels", (1, 3, 16, 16)), given={"scores": (1, 2)}, constants=weight,
         opset=12,
     )  # fmt: skip

@@ -179,7 +179,7 @@ def test_what_ages_out_is_the_least_that_keeps_both_limits(
 
     decision = choose(
         [row for row in rows if not row.pins],
-        kept={row.digest: sum(other.digest == row.digest for other in rows) for row in rows},
+        sizes={row.digest: sum(other.digest == row.digest for other in rows) for row in rows},
         older_than=limit,
         excess_bytes=size(rows) - keep_bytes,
     )

@@ -7,7 +7,7 @@ import pytest
 from lineside.core import decode_json
 from lineside.models import Metric
 from lineside.training import Evaluation
-from lineside.training.pipeline import Limits, gate_of
+from lineside.training.pipeline import Limits, check_gate
 from lineside.training.pipeline.definition import published_report
 from lineside.training.tasks.metrics import Confusion
 from lineside.vision.metrics import wilson
@@ -49,7 +49,7 @@ LIMITS = Limits(recall=0.5, least={"balanced_accuracy": 0.8})
 def test_always_normal_on_a_set_that_is_89_percent_normal_is_refused_and_told_why() -> None:
     found = evaluation(((298, 0, 0), (35, 0, 0)))
     assert found.metrics["accuracy"].value == pytest.approx(0.895, abs=1e-3)
-    gate = gate_of(found, LIMITS)
+    gate = check_gate(found, LIMITS)
     assert not gate.passed
     assert (
         "the model predicts one class only: it always answers normal, and 298 of 333 pictures are "
@@ -61,7 +61,7 @@ def test_always_normal_on_a_set_that_is_89_percent_normal_is_refused_and_told_wh
 
 
 def test_a_sound_model_passes() -> None:
-    gate = gate_of(evaluation(((290, 5, 3), (2, 33, 0))), LIMITS)
+    gate = check_gate(evaluation(((290, 5, 3), (2, 33, 0))), LIMITS)
     assert (gate.passed, gate.reason) == (True, "")
 
 
@@ -74,19 +74,19 @@ def test_a_sound_model_passes() -> None:
     ],
 )
 def test_what_is_not_shown_is_refused(rows: tuple[tuple[int, ...], ...], said: str) -> None:
-    gate = gate_of(evaluation(rows), LIMITS)
+    gate = check_gate(evaluation(rows), LIMITS)
     assert not gate.passed
     assert said in gate.reason
 
 
 def test_a_leaking_split_and_a_missing_figure_are_refused() -> None:
     good = ((290, 8, 0), (2, 33, 0))
-    assert "9 pairs" in gate_of(evaluation(good, leaking=9), LIMITS).reason
-    assert gate_of(evaluation(good, leaking=6), LIMITS).passed
+    assert "9 pairs" in check_gate(evaluation(good, leaking=9), LIMITS).reason
+    assert check_gate(evaluation(good, leaking=6), LIMITS).passed
     asked = replace(LIMITS, least={"pixel_f1": 0.3})
-    assert "pixel_f1 was not measured" in gate_of(evaluation(good), asked).reason
+    assert "pixel_f1 was not measured" in check_gate(evaluation(good), asked).reason
     bare = Evaluation(metrics={}, per_class={}, confusion={}, slices={})
-    assert "no class's recall was measured" in gate_of(bare, Limits(recall=0.5, least={})).reason
+    assert "no class's recall was measured" in check_gate(bare, Limits(recall=0.5, least={})).reason
 
 
 def test_the_published_report_has_numbers_only() -> None:

@@ -471,7 +471,7 @@ def _numbered_pairs(samples: Sequence[Sample]) -> list[tuple[int, int]]:
     for place, sample in enumerate(samples):
         number = number_in(sample.name)
         if number is not None:
-            by_number.setdefault((_around_number(sample.name), number), place)
+            by_number.setdefault((_without_number(sample.name), number), place)
     return [
         (place, by_number[beside, number + 1])
         for (beside, number), place in by_number.items()
@@ -479,7 +479,7 @@ def _numbered_pairs(samples: Sequence[Sample]) -> list[tuple[int, int]]:
     ]
 
 
-def _around_number(name: str) -> str:
+def _without_number(name: str) -> str:
     """A name without the last number of its stem; names of one series have it in common."""
     head, _, last = name.rpartition("/")
     stem, dot, suffix = last.rpartition(".")

@@ -199,7 +199,7 @@ class Agent:
             bus,
             thing=config.device,
             carry_out=Deployer(
-                self._loader, source=source, policy=policy, placed=self._try_out
+                self._loader, source=source, policy=policy, on_deployed=self._try_out
             ).carry_out,
             counters=self._counters,
             clock=clock,
@@ -359,7 +359,7 @@ class Agent:
     def _find_previous(self, inspection: str, digest: str) -> Judge:
         """A package that judges beside the one in use."""
         wanted = DesiredPackage(inspection=inspection, digest=Digest(digest), url="")
-        return self._loader.load_kept(wanted).judge
+        return self._loader.load_previous(wanted).judge
 
     def _try_out(self, order: JobDocument) -> None:
         """A job brought a package: it may ask for a trial beside the one before."""

@@ -181,31 +181,31 @@ class TriggerState:
     armed: bool = False
 
 
-def arm(seen: TriggerState) -> TriggerState:
+def arm(state: TriggerState) -> TriggerState:
     """After a message on the trigger's topic."""
-    return replace(seen, armed=True)
+    return replace(state, armed=True)
 
 
-def wants(trigger: Trigger, seen: TriggerState, *, captured_at: datetime, part: str) -> bool:
+def wants(trigger: Trigger, state: TriggerState, *, captured_at: datetime, part: str) -> bool:
     """True where this frame is to be inspected."""
     match trigger.on:
         case "frame":
             return True
         case "interval":
             wait = timedelta(seconds=trigger.interval_s)
-            return seen.last_at is None or captured_at - seen.last_at >= wait
+            return state.last_at is None or captured_at - state.last_at >= wait
         case "topic":
-            return seen.armed
+            return state.armed
         case "part":
             return bool(part)
         case _:
             assert_never(trigger.on)
 
 
-def inspected(seen: TriggerState, *, captured_at: datetime) -> TriggerState:
+def inspected(state: TriggerState, *, captured_at: datetime) -> TriggerState:
     """After the frame was taken; an older frame never moves the interval back."""
-    last_at = captured_at if seen.last_at is None else max(seen.last_at, captured_at)
-    return replace(seen, last_at=last_at, armed=False)
+    last_at = captured_at if state.last_at is None else max(state.last_at, captured_at)
+    return replace(state, last_at=last_at, armed=False)
 
 
 logger = logging.getLogger(__name__)

@@ -174,14 +174,14 @@ class PageAnswer:
     schema: Literal["lineside.page_certificate/1"] = "lineside.page_certificate/1"
 
 
-def fingerprint_of(authority: bytes) -> str:
+def fingerprint_of(ca_certificate: bytes) -> str:
     """SHA-256 of a certificate (PEM), its first half, hexadecimal.
 
     Raises:
         InvalidError: no certificate.
     """
     try:
-        der = ssl.PEM_cert_to_DER_cert(authority.decode("ascii"))
+        der = ssl.PEM_cert_to_DER_cert(ca_certificate.decode("ascii"))
     except (ValueError, UnicodeDecodeError) as error:
         raise InvalidError(
             "no certificate in PEM form", where="authority", fix="Ask the site's hub."
@@ -228,19 +228,19 @@ def page_message(request: bytes) -> bytes:
     return b"lineside.page_certificate/1\n" + request
 
 
-def page_hosts(device: str, *, address: str, taken: Collection[str]) -> tuple[str, ...]:
+def page_hosts(device: str, *, address: str, names: Collection[str]) -> tuple[str, ...]:
     """Under which names a device's page may prove itself: its own, and where it asks from.
 
     Args:
         device: its name.
         address: from which it asks.
-        taken: names and addresses of the hub: no device proves that it is the hub.
+        names: names and addresses of the hub: no device proves that it is the hub.
     """
     name = device.lower().replace("_", "-")
     wanted = [name, f"{name}.local"]
     with contextlib.suppress(ValueError):
         wanted.append(str(ipaddress.ip_address(address)))
-    others = {one.lower() for one in taken}
+    others = {one.lower() for one in names}
     return tuple(one for one in wanted if one not in others)
 
 
@@ -271,5 +271,5 @@ def check_runs(invitation: Invitation, *, now: datetime) -> None:
         )
 
 
-def _check(told: bytes) -> bytes:
-    return hashlib.sha256(b"lineside.code/1\n" + told).digest()[:_CHECK_BYTES]
+def _check(body: bytes) -> bytes:
+    return hashlib.sha256(b"lineside.code/1\n" + body).digest()[:_CHECK_BYTES]

@@ -152,9 +152,9 @@ class ClockOffset:
     def __init__(self) -> None:
         self._seen: deque[float] = deque(maxlen=_SAMPLES)
 
-    def note(self, *, said: datetime, heard: datetime) -> None:
-        """A message that was written at ``said`` and heard now."""
-        self._seen.append((said - heard).total_seconds())
+    def note(self, *, moment: datetime, heard: datetime) -> None:
+        """A message that was written at ``moment`` and heard now."""
+        self._seen.append((moment - heard).total_seconds())
 
     @property
     def seconds(self) -> float | None:
@@ -174,12 +174,12 @@ def check_groups(groups: Sequence[str]) -> None:
 
 
 def presence(
-    told: str, *, heard_at: datetime | None, now: datetime, silent_after_s: float
+    state: str, *, heard_at: datetime | None, now: datetime, silent_after_s: float
 ) -> Presence:
     """Return a device's presence from the state it reported last and when."""
-    if heard_at is None or told not in ("online", "offline"):
+    if heard_at is None or state not in ("online", "offline"):
         return Presence.NEVER
-    if told == "offline":
+    if state == "offline":
         return Presence.OFFLINE
     late = (now - heard_at).total_seconds() > silent_after_s
     return Presence.SILENT if late else Presence.ONLINE

@@ -218,7 +218,7 @@ class Rollout:
         return tuple(dict.fromkeys(forward))
 
     @property
-    def asked_back(self) -> tuple[str, ...]:
+    def rollback_devices(self) -> tuple[str, ...]:
         """Devices that were asked to go back."""
         return tuple(name for job in self.jobs if job.back for name in job.devices)
 

@@ -240,23 +240,24 @@ def _watched(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
 
 
 def _back(rollout: Rollout, facts: RolloutFacts) -> Action:
-    reached = set(rollout.asked_back)
+    devices = rollout.rollback_devices
     joined = facts.members if rollout.completed else ()
+    asked = set(devices)
     wanted = dict.fromkeys((*rollout.asked, *joined, *facts.runs_it))
-    new = [name for name in wanted if name not in reached]
+    new = [name for name in wanted if name not in asked]
     if new:
         release = facts.back_to.get(new[0])
         alike = tuple(name for name in new if facts.back_to.get(name) == release)
         return RequestJobs(devices=alike, back=True, release=release)
-    waiting = [name for name in rollout.asked_back if facts.back.get(name, _OPEN[0]) in _OPEN]
+    waiting = [name for name in devices if facts.back.get(name, _OPEN[0]) in _OPEN]
     if waiting:
         return Wait(why=f"{_names(waiting)} not back yet")
     failed = [
         name
-        for name in rollout.asked_back
+        for name in devices
         if facts.back[name] not in (ExecutionStatus.SUCCEEDED, ExecutionStatus.REMOVED)
     ]
-    why = f"{len(rollout.asked_back) - len(failed)} of {len(rollout.asked_back)} devices are back"
+    why = f"{len(devices) - len(failed)} of {len(devices)} devices are back"
     return Move(
         to=RolloutState.ROLLED_BACK, why=f"{why}; not back: {_names(failed)}" if failed else why
     )

@@ -154,17 +154,17 @@ def _device_authentication(services: Services) -> DeviceListener | None:
         certificate=files.certificate,
         key=files.key,
         ca_file=config.authority_folder / "authority.crt",
-        admit=_authenticator(enrolment, authority=authority, plant=services.plant),
+        admit=_authenticator(enrolment, ca=authority, plant=services.plant),
         revoked=config.authority_folder / _LIST_FILE,
         access_list=lambda: access_list(services.plant, devices=_lines(enrolment)),
     )
 
 
 def _authenticator(
-    enrolment: Enrolment, *, authority: CertificateAuthority, plant: Plant
+    enrolment: Enrolment, *, ca: CertificateAuthority, plant: Plant
 ) -> AuthenticateDevice:
     def admit(certificate: bytes) -> AuthenticatedDevice:
-        told, row = enrolment.authenticate(certificate, authority=authority)
+        told, row = enrolment.authenticate(certificate, ca=ca)
         access = device_access(plant, device=told.device, lines=row.lines)
         return AuthenticatedDevice(
             identity=told.device, serial=told.serial, ends_at=told.ends_at, access=access
@@ -188,7 +188,7 @@ def _watch_devices(broker: SiteBroker, services: Services, *, stack: ExitStack) 
     if isinstance(broker, MosquittoBroker):
         check = MosquittoLists(broker, enrolment=enrolment, plant=services.plant, clock=clock).check
     else:
-        check = partial(_cut_off, broker, authority=authority, clock=clock)
+        check = partial(_cut_off, broker, ca=authority, clock=clock)
     watch = Worker("device-watch", check, every_s=_LOOK_S, delay_s=_LOOK_S)
     enrolment.revoked.append(lambda _: check())
     enrolment.enrolled.append(lambda _: check())
@@ -196,8 +196,8 @@ def _watch_devices(broker: SiteBroker, services: Services, *, stack: ExitStack) 
     stack.callback(watch.stop)
 
 
-def _cut_off(broker: EmbeddedBroker, *, authority: CertificateAuthority, clock: Clock) -> None:
-    revoked, now = authority.revoked(), clock.now()
+def _cut_off(broker: EmbeddedBroker, *, ca: CertificateAuthority, clock: Clock) -> None:
+    revoked, now = ca.revoked(), clock.now()
     broker.cut_off(lambda one: one.serial in revoked or one.ends_at <= now)
 
 

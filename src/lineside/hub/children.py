@@ -68,7 +68,7 @@ class ChildRunner:
             InvalidError: it failed, with its own sentence, or wrote too much.
             UnavailableError: the hub stops, or it took too long.
         """
-        said: deque[str] = deque(maxlen=_MOST_LINES)
+        messages: deque[str] = deque(maxlen=_MOST_LINES)
         output = folder / "found.json"
         with output.open("wb") as out:
             child = self._start(command, out=out.fileno())
@@ -80,7 +80,7 @@ class ChildRunner:
                 assert child.stderr is not None  # noqa: S101  opened as a pipe
                 with child.stderr:
                     for line in child.stderr:
-                        self._hear(line, said)
+                        self._hear(line, messages)
                 code = child.wait()
             finally:
                 is_late = limit.busy_s > 0 or not limit.is_alive
@@ -91,7 +91,7 @@ class ChildRunner:
         if is_late:
             raise UnavailableError(f"it took more than {self._limit_s / 60:.0f} min")
         if code != 0:
-            raise InvalidError(why_it_failed(said, code=code))
+            raise InvalidError(why_it_failed(messages, code=code))
         data = output.read_bytes()
         if len(data) > self._most_bytes:
             raise InvalidError(f"it has {len(data)} bytes, {self._most_bytes} at most are kept")
@@ -119,10 +119,10 @@ class ChildRunner:
             )  # fmt: skip
             return self.process
 
-    def _hear(self, line: bytes, said: deque[str]) -> None:
+    def _hear(self, line: bytes, lines: deque[str]) -> None:
         progress = _PERCENT.match(line)
         if progress is None:
-            said.append(line.decode(errors="replace").strip())
+            lines.append(line.decode(errors="replace").strip())
         else:
             self.percent = min(100.0, float(progress.group(1)))
 
@@ -150,16 +150,16 @@ def end_child(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def why_it_failed(said: Iterable[str], *, code: int) -> str:
+def why_it_failed(output: Iterable[str], *, code: int) -> str:
     """The child's own sentence, or how it ended.
 
     Args:
-        said: lines of its standard error.
+        output: lines of its standard error.
         code: its exit code; negative for a signal (POSIX).
     """
     if code < 0:
         return f"its process was ended by signal {-code}"
-    lines = [line for line in said if line.strip()]
+    lines = [line for line in output if line.strip()]
     named = next((line for line in lines if line.startswith(("error: ", "bug: "))), "")
     told = named.removeprefix("error: ") or (lines[-1] if lines else "it said nothing")
     return told[:_MOST_SAID].rstrip(".")

@@ -35,7 +35,7 @@ from lineside.core.worker import Worker
 from lineside.hub.access.accounts import TOKEN_TYPE
 from lineside.hub.access.auth import issue_link
 from lineside.hub.access.permissions import Role
-from lineside.hub.access.tls import check_authority, server_files
+from lineside.hub.access.tls import check_ca, server_files
 from lineside.hub.broker import SiteBroker, open_broker
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.followers import skip_entry
@@ -213,7 +213,7 @@ def _check_settings(config: HubConfig, *, clock: Clock) -> None:
         MissingExtraError: a client library that the settings ask for is not installed.
     """
     load_plant(Path(config.plant))
-    check_authority(config, clock=clock)
+    check_ca(config, clock=clock)
     check_opcua(config)
     for wanted, module, extra in (
         (config.kafka.brokers, "confluent_kafka", "kafka"),

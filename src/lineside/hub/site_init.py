@@ -57,7 +57,7 @@ def init_site(
     """
     site = load_plant(Path(config.plant)).site
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    steps = [_authority(config, site=name or site, clock=clock)]
+    steps = [_make_ca(config, site=name or site, clock=clock)]
     steps.append(_certificate(config, hosts, clock=clock))
     with open_records(config.records_url, clock=clock) as records:
         if user:
@@ -70,7 +70,7 @@ def init_site(
     return NewSite(steps=tuple(steps), take_offline=_offline(config))
 
 
-def _authority(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
+def _make_ca(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
     folder = config.authority_folder
     there = folder.exists()
     if there:

@@ -134,13 +134,13 @@ def _attributes(body: bytes, *, where: str) -> _Attributes:
     return said
 
 
-def _difference(entry: LogEntry, said: _Attributes) -> str:
+def _difference(entry: LogEntry, attributes: _Attributes) -> str:
     pairs = (
-        ("id", entry.id, said.id),
-        ("source", entry.source, said.source),
-        ("type", entry.type, said.type),
-        ("subject", entry.subject, said.subject),
-        ("time", entry.captured_at, said.time),
+        ("id", entry.id, attributes.id),
+        ("source", entry.source, attributes.source),
+        ("type", entry.type, attributes.type),
+        ("subject", entry.subject, attributes.subject),
+        ("time", entry.captured_at, attributes.time),
     )
     for what, kept, in_body in pairs:
         if kept != in_body:

@@ -130,7 +130,7 @@ class SqlFrameIndex:
             free = _free(connection, limit=limit, older_than=older_than if excess <= 0 else None)
             decision = choose(
                 free,
-                kept=_kept_counts(connection, {row.digest for row in free}),
+                sizes=_stored_counts(connection, {row.digest for row in free}),
                 older_than=older_than,
                 excess_bytes=excess,
             )
@@ -317,7 +317,7 @@ def _free(connection: sa.Connection, *, limit: int, older_than: datetime | None)
     return [_row(row, reasons=()) for row in rows]
 
 
-def _kept_counts(connection: sa.Connection, digests: set[Digest]) -> dict[Digest, int]:
+def _stored_counts(connection: sa.Connection, digests: set[Digest]) -> dict[Digest, int]:
     counts: dict[Digest, int] = {}
     for chunk in in_chunks(sorted(digests)):
         query = (

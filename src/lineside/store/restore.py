@@ -109,8 +109,8 @@ def restore(
             closing(open_blobs(blobs_url, clock=clock)) as blobs,
         ):
             _refuse_filled(records, blobs)
-            _refuse_taken(places.values())
-            with _beside(places) as partial:
+            _refuse_used(places.values())
+            with _temporary_names(places) as partial:
                 _fill(file, blobs, places=partial, limits=bounds)
                 for name, place in places.items():
                     if partial[name].exists():
@@ -248,7 +248,7 @@ def _refuse_filled(records: Records, blobs: Blobs) -> None:
         )
 
 
-def _refuse_taken(places: Iterable[Path]) -> None:
+def _refuse_used(places: Iterable[Path]) -> None:
     for place in places:
         if place.is_file() or (place.is_dir() and any(place.iterdir())):
             raise ConflictError(
@@ -259,7 +259,7 @@ def _refuse_taken(places: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _beside(places: Mapping[str, Path]) -> Iterator[Mapping[str, Path]]:
+def _temporary_names(places: Mapping[str, Path]) -> Iterator[Mapping[str, Path]]:
     """A name beside each place, for what is not whole yet."""
     for place in places.values():
         for left in place.parent.glob(f".{place.name}.*{_PARTIAL}"):

@@ -158,7 +158,7 @@ class Session:
     def _whole(self) -> Iterator[sa.Connection]:
         with self.flavour.gate(writes=True), self.flavour.writer.begin() as connection:
             yield connection
-            self._check_kept(connection)
+            self._check_committed(connection)
 
     @contextmanager
     def _savepoint(self, connection: sa.Connection) -> Iterator[None]:
@@ -176,10 +176,10 @@ class Session:
             raise UnavailableError("the records are closed", where=self.flavour.where)
         connection: sa.Connection | None = getattr(self._bound, "connection", None)
         if connection is not None:
-            self._check_kept(connection)
+            self._check_committed(connection)
         return connection
 
-    def _check_kept(self, connection: sa.Connection) -> None:
+    def _check_committed(self, connection: sa.Connection) -> None:
         if self.flavour.lost(connection):
             raise UnavailableError(
                 "the database gave the transaction up; nothing of it was kept",

@@ -84,7 +84,7 @@ class Ageing:
 def choose(
     free: Sequence[FrameRow],
     *,
-    kept: Mapping[Digest, int],
+    sizes: Mapping[Digest, int],
     older_than: datetime | None,
     excess_bytes: int,
 ) -> Ageing:
@@ -92,12 +92,12 @@ def choose(
 
     Args:
         free: unpinned frames that have not aged out, oldest first.
-        kept: how many frames, pinned ones too, still name each of their pictures.
+        sizes: how many frames, pinned ones too, still name each of their pictures.
         older_than: frames captured before it go; None: age does not matter.
         excess_bytes: how much must go whatever its age. A picture counts once, and only when the
             last frame that names it goes.
     """
-    left = dict(kept)
+    left = dict(sizes)
     aged: list[FrameRow] = []
     freed: list[FrameRow] = []
     for row in free:

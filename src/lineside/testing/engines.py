@@ -21,7 +21,7 @@ def doubling(*, height: int | str = "height", width: int | str = "width") -> byt
     ]
     return file_of(
         nodes,
-        taken=("crops", (1, 3, height, width)),
+        shape=("crops", (1, 3, height, width)),
         given={"twice": (1, 3, height, width), "mean": (1,)},
         constants={"two": np.array(2.0, np.float32)},
     )

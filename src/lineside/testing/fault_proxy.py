@@ -121,6 +121,6 @@ def _handler(way: FaultProxy) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _first_byte(asked: str | None) -> int:
+def _first_byte(fault: str | None) -> int:
     """Of ``Range: bytes=7-``; 0 where the whole is asked for."""
-    return int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+    return int(fault.removeprefix("bytes=").partition("-")[0]) if fault else 0

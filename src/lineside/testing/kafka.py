@@ -120,8 +120,8 @@ class KafkaContract:
     ) -> None:
         keys = [b"key %d" % number for number in range(40)]
 
-        def send(said: bytes) -> None:
-            sender.send([KafkaRecord(topic=group.topic, value=said, key=key) for key in keys])
+        def send(message: bytes) -> None:
+            sender.send([KafkaRecord(topic=group.topic, value=message, key=key) for key in keys])
 
         send(b"first")
         members, heard = [group.join(), group.join()], list[ReceivedRecord]()

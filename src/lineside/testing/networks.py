@@ -14,17 +14,17 @@ OPSET = 17
 def file_of(
     nodes: Sequence[Any],
     *,
-    taken: tuple[str, Sequence[int | str]],
+    shape: tuple[str, Sequence[int | str]],
     given: dict[str, Sequence[int | str]],
     constants: dict[str, NDArray[Any]],
     opset: int = OPSET,
     kind: int = TensorProto.FLOAT,
 ) -> bytes:
-    """A checked file of nodes; ``taken`` and ``given`` are names and shapes."""
+    """A checked file of nodes; ``shape`` and ``given`` are names and shapes."""
     graph = helper.make_graph(
         list(nodes),
         "others",
-        [helper.make_tensor_value_info(taken[0], kind, list(taken[1]))],
+        [helper.make_tensor_value_info(shape[0], kind, list(shape[1]))],
         [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in given.items()],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -62,7 +62,7 @@ def shades(*, fragile: bool = False, batch: int | str = "batch", side: int = 16)
     ]
     return file_of(
         nodes,
-        taken=("pixels", (batch, 3, side, side)),
+        shape=("pixels", (batch, 3, side, side)),
         given={"scores": (batch, 2)},
         constants=constants,
     )
@@ -80,7 +80,7 @@ def spots(*, form: str = "probabilities", side: int = 32) -> bytes:
     ]
     return file_of(
         nodes,
-        taken=("pixels", (1, 3, side, side)),
+        shape=("pixels", (1, 3, side, side)),
         given={"heat": (1, 1, side // 2, side // 2)},
         constants={
             "w": np.full((1, 3, 1, 1), 20 / 3, np.float32),

@@ -168,15 +168,15 @@ def unsure_count(prediction: Prediction) -> int:
     return found
 
 
-def region_mark(said: RegionAnswer) -> Mark:
+def region_mark(answer: RegionAnswer) -> Mark:
     """``blue`` where a class holds, ``blue?`` where unsure, ``no blue`` where it is absent."""
-    match said.decision:
+    match answer.decision:
         case Decision.UNSURE:
-            return Mark(shape="triangle", word=f"{said.label}?", tone="warn")
+            return Mark(shape="triangle", word=f"{answer.label}?", tone="warn")
         case Decision.PRESENT:
-            return Mark(shape="dot", word=said.label, tone="ink")
+            return Mark(shape="dot", word=answer.label, tone="ink")
         case Decision.ABSENT:
-            return Mark(shape="ring", word=f"no {said.label}")
+            return Mark(shape="ring", word=f"no {answer.label}")
 
 
 def mark_of(state: str, prediction: Prediction | None, *, silent_s: float = 0.0) -> Mark:
@@ -242,11 +242,11 @@ def overlay_of(prediction: Prediction, inspection: Inspection | None) -> Json:
     }
 
 
-def _tag(said: RegionAnswer | BoxAnswer) -> str:
-    if said.decision is Decision.ABSENT:
+def _tag(answer: RegionAnswer | BoxAnswer) -> str:
+    if answer.decision is Decision.ABSENT:
         return ""
-    doubt = "?" if said.decision is Decision.UNSURE else ""
-    return f"{said.label}{doubt} {probability(said.probability)}"
+    doubt = "?" if answer.decision is Decision.UNSURE else ""
+    return f"{answer.label}{doubt} {probability(answer.probability)}"
 
 
 def box_corners(region: Region) -> Json:

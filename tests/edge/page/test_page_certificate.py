@@ -145,7 +145,7 @@ def test_plain_http_that_others_reach_is_warned_of(
 def test_a_page_is_for_its_devices_names_and_never_the_hubs(
     device: str, address: str, taken: tuple[str, ...], hosts: tuple[str, ...]
 ) -> None:
-    assert page_hosts(device, address=address, taken=taken) == hosts
+    assert page_hosts(device, address=address, names=taken) == hosts
 
 
 def test_a_pages_certificate_is_no_devices(tmp_path: Path, clock: FakeClock) -> None:

@@ -70,9 +70,9 @@ _SUFFIX = ".jsonl"
 _STEM = re.compile(r"[0-9]{8}T[0-9]{12}-[0-9a-f]{8}")
 
 
-def stem_of(taken_at: datetime, capture_id: str) -> str:
+def stem_of(captured_at: datetime, capture_id: str) -> str:
     """Of a batch, by when its first capture was taken and that capture's id."""
-    return f"{taken_at.astimezone(UTC):%Y%m%dT%H%M%S%f}-{capture_id[:8].lower()}"
+    return f"{captured_at.astimezone(UTC):%Y%m%dT%H%M%S%f}-{capture_id[:8].lower()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,21 +142,21 @@ class DiskCaptures:
     """Batches in a folder of bounded size; safe from several threads."""
 
     def __init__(
-        self, root: Path, *, max_bytes: int, told: Callable[[int], None] = lambda _: None
+        self, root: Path, *, max_bytes: int, notify: Callable[[int], None] = lambda _: None
     ) -> None:
         """Find what is there; folders without a manifest are removed.
 
         Args:
             root: made when absent.
             max_bytes: of all batches together.
-            told: of how many captures were dropped, each time.
+            notify: called with how many captures were dropped, each time.
 
         Raises:
             UnavailableError: the folder cannot be read or written.
         """
         self._root = root
         self._max_bytes = max_bytes
-        self._told = told
+        self._told = notify
         self._lock = threading.Lock()
         self.dropped = 0
         try:
@@ -175,7 +175,7 @@ class DiskCaptures:
 
     def keep(self, batch: Batch) -> None:
         with self._lock:
-            self._make_room(batch.size_bytes)
+            self._free_space(batch.size_bytes)
             put_batch(batch, place=open_place(f"file://{self._root}"))
             self._there.append((self._manifest(batch), batch.size_bytes))
             self._held_bytes += batch.size_bytes
@@ -220,7 +220,7 @@ class DiskCaptures:
             place.put(str(each.relative_to(self._root)), each.read_bytes())
         place.put(str(path.relative_to(self._root)), path.read_bytes())
 
-    def _make_room(self, size: int) -> None:
+    def _free_space(self, size: int) -> None:
         if size > self._max_bytes:
             raise InvalidError(
                 f"{size} bytes at once, at most {self._max_bytes} are kept",
@@ -427,7 +427,7 @@ class Capturer:
                     where="capture_id",
                     fix="Take an id of its own for each capture.",
                 )
-            self._check_room(size)
+            self._check_space(size)
             self._waiting.append(taken)
             self._held_bytes += size
             self._remember(key, wire.CaptureStatus.IN_PROGRESS)
@@ -461,7 +461,7 @@ class Capturer:
         self.tick()
         self._worker.join()
 
-    def _check_room(self, size: int) -> None:
+    def _check_space(self, size: int) -> None:
         if len(self._waiting) >= self._config.buffer_size:
             raise FullError(
                 f"{len(self._waiting)} captures wait to be written",
@@ -573,10 +573,10 @@ class Capturer:
             logger.warning("captures cannot be kept: %s", error)
 
 
-def _groups(taken: Iterable[_Waiting]) -> list[list[_Waiting]]:
+def _groups(requests: Iterable[_Waiting]) -> list[list[_Waiting]]:
     """By model and hour, in the order they came."""
     found: dict[tuple[str, str], list[_Waiting]] = {}
-    for each in taken:
+    for each in requests:
         hour = each.at.astimezone(UTC).isoformat(timespec="hours")
         found.setdefault((each.capture.model, hour), []).append(each)
     return list(found.values())

@@ -38,7 +38,7 @@ def arrays_for(
         raise InvalidError(
             f"{len(parts)} tensors for {len(slots)} inputs",
             where="tensors",
-            fix=f"Send {', '.join(_said(slot) for slot in slots)}.",
+            fix=f"Send {', '.join(_slot_text(slot) for slot in slots)}.",
         )
     named = _by_name(slots, parts)
     return {slot.name: array_of(part, slot=slot) for slot, part in named}
@@ -55,14 +55,16 @@ def array_of(part: wire.TensorPart, *, slot: TensorSlot) -> NDArray[Any]:
         raise InvalidError(
             f"the input takes {slot.dtype}, the tensor is {part.dtype}",
             where=where,
-            fix=f"Send {_said(slot)}.",
+            fix=f"Send {_slot_text(slot)}.",
         )
     kind = np.dtype(slot.dtype).newbyteorder("<")
     asked = _merged(part.shape, slot.shape)
     shape = whole_shape(asked, len(part.data), item_bytes=kind.itemsize)
     if shape is None or not _fits(shape, slot.shape):
         seen = list(part.shape) if part.shape else f"{len(part.data)} bytes"
-        raise InvalidError(f"{seen} do not fit the input", where=where, fix=f"Send {_said(slot)}.")
+        raise InvalidError(
+            f"{seen} do not fit the input", where=where, fix=f"Send {_slot_text(slot)}."
+        )
     wanted = math.prod(shape) * kind.itemsize
     if len(part.data) != wanted:
         raise InvalidError(
@@ -109,11 +111,11 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     )
 
 
-def _merged(said: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+def _merged(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
     """The sides given, and the wanted ones where they are left open."""
-    if len(said) != len(wanted):
-        return said or wanted
-    return tuple(asked if side == ANY else side for side, asked in zip(said, wanted, strict=True))
+    if len(shape) != len(wanted):
+        return shape or wanted
+    return tuple(asked if side == ANY else side for side, asked in zip(shape, wanted, strict=True))
 
 
 def whole_shape(
@@ -129,7 +131,7 @@ def whole_shape(
     return tuple(size_bytes // fixed if side == ANY else side for side in wanted)
 
 
-def _said(slot: TensorSlot) -> str:
+def _slot_text(slot: TensorSlot) -> str:
     sides = ", ".join("any" if side == ANY else str(side) for side in slot.shape)
     return f"{slot.name!r} {slot.dtype} ({sides})"
 

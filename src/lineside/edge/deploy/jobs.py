@@ -94,13 +94,13 @@ class Deployer:
         *,
         source: PackageSource,
         policy: DevicePolicy,
-        placed: Placing = lambda _: None,
+        on_deployed: Placing = lambda _: None,
     ) -> None:
-        """``placed`` is told of each order whose package is in use."""
+        """``on_deployed`` is called with each order whose package is in use."""
         self._loader = loader
         self._source = source
         self._policy = policy
-        self._placed = placed
+        self._placed = on_deployed
 
     def carry_out(self, work: Work, control: Control) -> Outcome:
         """Do what a job says.

@@ -153,7 +153,7 @@ class Loader:
             name, digest = made.ready.inspection, made.ready.digest
             if made.by_job and made.desired != self.desired_of(name):
                 raise DesiredChangedError("the hub changed what it wants meanwhile", where=name)
-            self._check_room(made.ready)
+            self._check_capacity(made.ready)
             if self._store.get(digest) != made.data:
                 self._store.put(digest, made.data)
             one = self._deployed.get(name)
@@ -325,7 +325,7 @@ class Loader:
             else:
                 return
 
-    def load_kept(self, wanted: DesiredPackage) -> LoadedPackage:
+    def load_previous(self, wanted: DesiredPackage) -> LoadedPackage:
         """A package of this device's disk, verified before it is loaded.
 
         Raises:
@@ -345,7 +345,7 @@ class Loader:
         )
 
     def _go_on(self, wanted: DesiredPackage) -> None:
-        ready = self.load_kept(wanted)
+        ready = self.load_previous(wanted)
         with self._swapping:
             slot = _Slot(ready=ready, loaded_at=rfc3339(self._clock.now()))
             self._slots = {**self._slots, wanted.inspection: slot}
@@ -410,7 +410,7 @@ class Loader:
 
     # ---- room and disk
 
-    def _check_room(self, ready: LoadedPackage) -> None:
+    def _check_capacity(self, ready: LoadedPackage) -> None:
         others = [slot.ready for name, slot in self._slots.items() if name != ready.inspection]
         held = sum(other.size_bytes for other in others)
         if held + ready.size_bytes > self._max_bytes:

@@ -111,7 +111,7 @@ class HubSource:
             BusyError: the hub says when to come again.
         """
         address = rebased(f"/tuf/{quote(path)}", hub=self._hub)
-        headers = _asked(start_byte, end_byte)
+        headers = _range_header(start_byte, end_byte)
         if token := self._token():
             headers["Authorization"] = f"Bearer {token}"
         request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme is checked
@@ -129,7 +129,7 @@ class HubSource:
             yield Part(start_byte=_begin(answer), chunks=_chunks(answer, address))
 
 
-def _asked(start_byte: int, end_byte: int | None) -> dict[str, str]:
+def _range_header(start_byte: int, end_byte: int | None) -> dict[str, str]:
     if not start_byte and end_byte is None:
         return {}
     return {"Range": f"bytes={start_byte}-{'' if end_byte is None else end_byte - 1}"}

@@ -342,9 +342,9 @@ def _is_of(trial: Trial, order: JobDocument) -> bool:
     return (trial.report.rollout, trial.report.new) == (order.rollout, order.digest)
 
 
-def _is_urgent(report: TrialReport, told: TrialReport) -> bool:
-    crashed = report.evidence.crashes > told.evidence.crashes
-    return crashed or report.ended > told.ended or report.rollout != told.rollout
+def _is_urgent(report: TrialReport, trial_report: TrialReport) -> bool:
+    crashed = report.evidence.crashes > trial_report.evidence.crashes
+    return crashed or report.ended > trial_report.ended or report.rollout != trial_report.rollout
 
 
 def _crashed(trial: Trial) -> Trial:

@@ -487,8 +487,8 @@ def _check_clock(at: datetime | None, *, clock: Clock, say: Say) -> None:
     say(f"clock: {words}")
 
 
-def _context(authority: bytes) -> ssl.SSLContext:
-    return ssl.create_default_context(cadata=authority.decode("ascii"))
+def _context(ca_certificate: bytes) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=ca_certificate.decode("ascii"))
 
 
 def _key(files: IdentityFiles) -> bytes:

@@ -255,9 +255,9 @@ class LoadedModels:
         return _Seat(facts=facts, engine=engine)
 
 
-def probabilities(said: NDArray[np.floating[Any]], *, task: str) -> NDArray[np.float32]:
+def probabilities(logits: NDArray[np.floating[Any]], *, task: str) -> NDArray[np.float32]:
     """Probabilities of a network's first output: classes sum to 1, a map has one a pixel."""
-    values = said.astype(np.float64)
+    values = logits.astype(np.float64)
     if task == Task.SEGMENT:
         return (0.5 * (1.0 + np.tanh(0.5 * values))).astype(np.float32)
     grown = np.exp(values - values.max(axis=-1, keepdims=True))

@@ -63,7 +63,7 @@ class Captures:
             disk = DiskCaptures(
                 folder,
                 max_bytes=settings.max_bytes,
-                told=lambda count: counters.refuse(
+                notify=lambda count: counters.refuse(
                     "captures dropped for lack of room", count=count
                 ),
             )

@@ -239,10 +239,12 @@ _FORM_BYTES = 4_000
 class AccessMiddleware:
     """All six rules."""
 
-    def __init__(self, app: App, *, door: PageSignIn, hosts: tuple[str, ...], clock: Clock) -> None:
+    def __init__(
+        self, app: App, *, sign_in: PageSignIn, hosts: tuple[str, ...], clock: Clock
+    ) -> None:
         """``hosts``: names that are ours besides this machine's."""
         self._app = app
-        self._door = door
+        self._door = sign_in
         self._hosts = frozenset((*hosts, *LOOPBACK))
         self._clock = clock
         self._left = _BURST

@@ -225,7 +225,7 @@ def create_app(behind: PageServices, *, hosts: tuple[str, ...]) -> App:
         ],
         exception_handlers={LinesideError: _failed, HTTPException: _no_such},
     )
-    return AccessMiddleware(_patient(app), door=behind.door, hosts=hosts, clock=behind.clock)
+    return AccessMiddleware(_patient(app), sign_in=behind.door, hosts=hosts, clock=behind.clock)
 
 
 class Pages:
@@ -341,17 +341,17 @@ class Pages:
 
     async def answers(self, request: Request) -> Response:
         """The same with the answer to that very picture written on it."""
-        camera, asked = self._camera(request), request.query_params
+        camera, answered_in_thread = self._camera(request), request.query_params
         own = [one.id for one in self._behind.device.plant.inspection if one.camera == camera]
         own = [name for name in own if name in self._behind.device.inspections]
-        inspection = asked.get("inspection", own[0] if own else "")
+        inspection = answered_in_thread.get("inspection", own[0] if own else "")
         if inspection not in own:
             raise NotFoundError(
                 f"no inspection {inspection[:60]!r} of {camera}",
                 where="inspection",
                 fix=f"Known: {', '.join(own)}.",
             )
-        size = check_size(asked.get("size", USUAL_SIZE))
+        size = check_size(answered_in_thread.get("size", USUAL_SIZE))
         make = partial(self._behind.gallery.labelled, inspection=inspection, size=size)
         return Motion(self._behind.watching, camera, make=make)
 
@@ -460,7 +460,7 @@ def chosen_maps(
 def _inference_routes(models: PageInference) -> list[Route]:
     """The Open Inference Protocol; answers are those of hub and socket."""
 
-    def asked(answer: Callable[[Request], HttpAnswer]) -> Endpoint:
+    def answered_in_thread(answer: Callable[[Request], HttpAnswer]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             return _sent(await asyncio.to_thread(answer, request))
 
@@ -492,14 +492,14 @@ def _inference_routes(models: PageInference) -> list[Route]:
         return _sent(answer)
 
     routes = [
-        Route("/v2", asked(lambda _: http_server(models))),
-        Route("/v2/health/live", asked(lambda _: http_live())),
-        Route("/v2/health/ready", asked(lambda _: http_server_ready(away=()))),
+        Route("/v2", answered_in_thread(lambda _: http_server(models))),
+        Route("/v2/health/live", answered_in_thread(lambda _: http_live())),
+        Route("/v2/health/ready", answered_in_thread(lambda _: http_server_ready(away=()))),
     ]
     for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
-            Route(base, asked(model)),
-            Route(f"{base}/ready", asked(ready)),
+            Route(base, answered_in_thread(model)),
+            Route(f"{base}/ready", answered_in_thread(ready)),
             Route(f"{base}/infer", infer, methods=["POST"]),
         ]
     return routes

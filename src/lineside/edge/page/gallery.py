@@ -400,10 +400,12 @@ def confidences(prediction: Prediction) -> tuple[str, ...]:
     return tuple(f"{one.label} {probability(one.probability)}" for one in prediction.boxes[:12])
 
 
-def _confidence(said: RegionAnswer) -> str:
+def _confidence(answer: RegionAnswer) -> str:
     words = {Decision.ABSENT: "no ", Decision.UNSURE: "perhaps "}
-    where = f"{said.region}: " if said.region not in ("picture", said.label) else ""
-    return f"{where}{words.get(said.decision, '')}{said.label} {probability(said.probability)}"
+    where = f"{answer.region}: " if answer.region not in ("picture", answer.label) else ""
+    return (
+        f"{where}{words.get(answer.decision, '')}{answer.label} {probability(answer.probability)}"
+    )
 
 
 def _motion_part(picture: bytes) -> bytes:

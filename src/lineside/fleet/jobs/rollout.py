@@ -223,29 +223,29 @@ class JobExtras:
     document_source: str = ""
 
 
-def new_row(asked: NewJob, extras: JobExtras, *, now: datetime) -> JobRow:
+def new_row(job: NewJob, extras: JobExtras, *, now: datetime) -> JobRow:
     """A new job, checked; its place among the others comes later.
 
     Raises:
         InvalidError: a limit of the contract is broken.
     """
-    check_job_id(asked.job_id)
-    check_text(asked.description, where="description")
-    settings = to_plain(asked.settings)
+    check_job_id(job.job_id)
+    check_text(job.description, where="description")
+    settings = to_plain(job.settings)
     plan = read_settings(settings)
-    document = _document(asked.document)
-    if plan.scheduling_config.maintenance_windows and not asked.continuous:
+    document = _document(job.document)
+    if plan.scheduling_config.maintenance_windows and not job.continuous:
         raise InvalidError(
             "only a CONTINUOUS job has maintenance windows", where="schedulingConfig",
             fix="Take them out, or make the job CONTINUOUS.",
         )  # fmt: skip
-    targets = target_names(asked.targets)
-    told = (targets, document, asked.description, asked.continuous, settings)
+    targets = target_names(job.targets)
+    told = (targets, document, job.description, job.continuous, settings)
     return JobRow(
-        job_id=asked.job_id, order=0, status=JobStatus.SCHEDULED, targets=targets,
+        job_id=job.job_id, order=0, status=JobStatus.SCHEDULED, targets=targets,
         document=document, created_at=now, last_updated_at=now,
         fingerprint=digest_of(encode(told)).removeprefix("sha256:"),
-        description=asked.description, continuous=asked.continuous,
+        description=job.description, continuous=job.continuous,
         settings=settings, tags=extras.tags, document_source=extras.document_source,
     )  # fmt: skip
 

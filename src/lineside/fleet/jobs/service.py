@@ -178,32 +178,34 @@ class Throttle:
 _MOST_LISTED = 1_000
 
 
-def carry_out(change: Change, asked: JobRequest, *, directory: Directory) -> dict[str, Any]:
+def carry_out(change: Change, request: JobRequest, *, directory: Directory) -> dict[str, Any]:
     """The body of the answer.
 
     Raises:
         JobRejectedError: with the code of the contract and the client's token.
     """
     try:
-        _check_thing(directory, asked.thing)
-        match asked.request:
+        _check_thing(directory, request.thing)
+        match request.request:
             case GetPending():
                 return wire.pending_lists(
-                    change.repository.pending(asked.thing, limit=_MOST_LISTED)
+                    change.repository.pending(request.thing, limit=_MOST_LISTED)
                 )
             case StartNext():
-                return _start_next(change, asked.thing, asked=asked.request)
+                return _start_next(change, request.thing, request=request.request)
             case Describe():
-                return _describe(change, asked.thing, asked=asked.request)
+                return _describe(change, request.thing, request=request.request)
             case Update():
-                return _update(change, asked.thing, asked=asked.request)
+                return _update(change, request.thing, request=request.request)
             case _:
-                assert_never(asked.request)
+                assert_never(request.request)
     except NotFoundError as error:
-        raise JobRejectedError(Code.RESOURCE_NOT_FOUND, error.message, token=asked.token) from error
+        raise JobRejectedError(
+            Code.RESOURCE_NOT_FOUND, error.message, token=request.token
+        ) from error
     except JobRejectedError as error:
         raise JobRejectedError(
-            error.code, error.message, token=asked.token, state=error.state
+            error.code, error.message, token=request.token, state=error.state
         ) from error
 
 
@@ -212,59 +214,59 @@ def _check_thing(directory: Directory, thing: str) -> None:
         raise JobRejectedError(Code.RESOURCE_NOT_FOUND, f"no thing {thing!r}")
 
 
-def _start_next(change: Change, thing: str, *, asked: StartNext) -> dict[str, Any]:
+def _start_next(change: Change, thing: str, *, request: StartNext) -> dict[str, Any]:
     run = change.head(thing)
     if run is None:
         return {}
     if run.status is ExecutionStatus.QUEUED:
         begun = moved(run, ExecutionStatus.IN_PROGRESS, now=change.now)
-        begun = stepped(detailed(begun, asked.details), asked.step_minutes, now=change.now)
+        begun = stepped(detailed(begun, request.details), request.step_minutes, now=change.now)
         change.step(run, begun)
         run = begun
     return {"execution": change.shown(run)}
 
 
-def _describe(change: Change, thing: str, *, asked: Describe) -> dict[str, Any]:
-    if asked.job_id == NEXT:
+def _describe(change: Change, thing: str, *, request: Describe) -> dict[str, Any]:
+    if request.job_id == NEXT:
         run = change.head(thing)
         if run is None:
             return {}
     else:
-        run = change.run(thing, asked.job_id, number=asked.number)
+        run = change.run(thing, request.job_id, number=request.number)
     if not run.open:
         raise JobRejectedError(
             Code.TERMINAL_STATE_REACHED, f"the execution is over: {run.status.value}"
         )
-    document = change.document(change.job(run.job_id)) if asked.with_document else None
+    document = change.document(change.job(run.job_id)) if request.with_document else None
     return {"execution": wire.execution(run, document)}
 
 
-def _update(change: Change, thing: str, *, asked: Update) -> dict[str, Any]:
-    run = change.run(thing, asked.job_id, number=asked.number)
-    _check(run, asked)
-    after = detailed(moved(run, asked.status, now=change.now), asked.details)
+def _update(change: Change, thing: str, *, request: Update) -> dict[str, Any]:
+    run = change.run(thing, request.job_id, number=request.number)
+    _check(run, request)
+    after = detailed(moved(run, request.status, now=change.now), request.details)
     if after.open:
-        after = stepped(after, asked.step_minutes, now=change.now)
+        after = stepped(after, request.step_minutes, now=change.now)
     body: dict[str, Any] = {}
-    if asked.with_document:
+    if request.with_document:
         body["jobDocument"] = change.document(change.job(run.job_id))
     change.step(run, after)
-    if asked.with_state:
+    if request.with_state:
         body["executionState"] = wire.state(after)
     return body
 
 
-def _check(run: Run, asked: Update) -> None:
-    if asked.expected_version is not None and asked.expected_version != run.version:
+def _check(run: Run, request: Update) -> None:
+    if request.expected_version is not None and request.expected_version != run.version:
         raise JobRejectedError(
             Code.VERSION_MISMATCH,
-            f"the execution is at version {run.version}, not {asked.expected_version}",
+            f"the execution is at version {run.version}, not {request.expected_version}",
             state=wire.state(run),
         )
     if not run.open:
         raise JobRejectedError(
             Code.INVALID_STATE_TRANSITION,
-            f"{run.status.value} is final; it does not become {asked.status.value}",
+            f"{run.status.value} is final; it does not become {request.status.value}",
             state=wire.state(run),
         )
 
@@ -409,20 +411,20 @@ class JobService:
             try:
                 with self._records.transaction():
                     for one in heard:
-                        said.messages += self._answered(one, said=said)
+                        said.messages += self._answered(one, outbox=said)
             except UnavailableError as error:
                 return [self._failed(one, error) for one in heard]
             return [*said.messages, *chain.from_iterable(self._steps(said.stirred))]
 
-    def ask(self, asked: JobRequest) -> dict[str, Any]:
+    def ask(self, request: JobRequest) -> dict[str, Any]:
         """Answer a device's request by HTTP; others are notified of what it changes.
 
         Raises:
             JobRejectedError: with the code of the contract.
         """
-        if self.throttle.take(asked.thing) is not Passage.SERVED:
-            raise self._too_often(asked.token)
-        return self._act(lambda change: carry_out(change, asked, directory=self._directory))
+        if self.throttle.take(request.thing) is not Passage.SERVED:
+            raise self._too_often(request.token)
+        return self._act(lambda change: carry_out(change, request, directory=self._directory))
 
     def due(self) -> None:
         """Handle what is due by time or directory: time-outs, roll-outs, windows, ends."""
@@ -451,7 +453,7 @@ class JobService:
 
     # ---- operators: jobs
 
-    def create(self, asked: NewJob, *, extras: JobExtras | None = None) -> Job:
+    def create(self, job: NewJob, *, extras: JobExtras | None = None) -> Job:
         """Make a job; the same id with the same content is the same job.
 
         Raises:
@@ -459,7 +461,7 @@ class JobService:
             ConflictError: the id is taken by another job.
             NotFoundError: a target is unknown.
         """
-        row = new_row(asked, extras or JobExtras(), now=self._clock.now())
+        row = new_row(job, extras or JobExtras(), now=self._clock.now())
         self._act(lambda change: make(change, row, directory=self._directory, links=self._links))
         return self.job(row.job_id)
 
@@ -641,7 +643,7 @@ class JobService:
             return []
         return [_ReceivedMessage(place=place, payload=payload, refused=passage is Passage.REFUSED)]
 
-    def _answered(self, heard: _ReceivedMessage, *, said: _Outbox) -> list[JobMessage]:
+    def _answered(self, heard: _ReceivedMessage, *, outbox: _Outbox) -> list[JobMessage]:
         topic, now = heard.place.topic, self._clock.now()
         if heard.refused:
             error = self._too_often(read_token(heard.payload))
@@ -659,7 +661,7 @@ class JobService:
             logger.exception("request failed topic=%s", topic)
             told = JobRejectedError(Code.INTERNAL_ERROR, "something failed that nobody foresaw")
             return [wire.rejected(topic, told, now=now)]
-        said.stirred |= left.stirred
+        outbox.stirred |= left.stirred
         return [wire.accepted(topic, body, token=asked.token, now=now), *left.messages]
 
     def _failed(self, heard: _ReceivedMessage, error: LinesideError) -> JobMessage:

@@ -333,16 +333,16 @@ class CertificateAuthority:
 
     # ---- keeping
 
-    def _publish(self, kept: _Revocations) -> None:
+    def _publish(self, revocations: _Revocations) -> None:
         from lineside.fleet.trust.certificates import RevokedCertificate, revocation_list
 
         withdrawn = [
-            RevokedCertificate(serial=int(one.serial, 16), at=one.at) for one in kept.revoked
+            RevokedCertificate(serial=int(one.serial, 16), at=one.at) for one in revocations.revoked
         ]
         signed = revocation_list(
-            self._signer, withdrawn=withdrawn, number=kept.number, now=self._clock.now()
+            self._signer, withdrawn=withdrawn, number=revocations.number, now=self._clock.now()
         )
-        replace_durably(self._folder / "revoked.json", encode(kept), mode=0o600)
+        replace_durably(self._folder / "revoked.json", encode(revocations), mode=0o600)
         replace_durably(self._folder / LIST_FILE, signed, mode=0o644)
 
     def _revocations(self) -> _Revocations:
@@ -396,10 +396,10 @@ def _role_text(parsed: "x509.Certificate") -> DeviceCertificate:
     )
 
 
-def _refused(sentence: str, told: DeviceCertificate) -> RefusedError:
+def _refused(sentence: str, certificate: DeviceCertificate) -> RefusedError:
     return RefusedError(
         sentence,
-        where=f"{told.device or 'nobody'}, serial {told.serial}",
+        where=f"{certificate.device or 'nobody'}, serial {certificate.serial}",
         fix="Enrol the device anew with a code of lineside device invite.",
     )
 

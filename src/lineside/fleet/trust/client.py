@@ -60,7 +60,7 @@ from lineside.fleet.trust.files import LAST_SNAPSHOT, TIMESTAMP
 from lineside.fleet.trust.roles import Signers, check_custom, check_path
 
 if TYPE_CHECKING:
-    from lineside.fleet.trust.verify import HeldMetadata, MetadataUpdater, ReadFile
+    from lineside.fleet.trust.verify import MetadataUpdater, ReadFile, StoredMetadata
 import tempfile
 
 from lineside.core import NotFoundError
@@ -133,7 +133,7 @@ class UpdateClient:
         self._source = source
         self._clock = clock
         self._limits = limits or UpdateLimits()
-        self._held: HeldMetadata | None = None
+        self._held: StoredMetadata | None = None
         self._updater: MetadataUpdater | None = None
 
     def refresh(self) -> None:
@@ -201,12 +201,12 @@ class UpdateClient:
         now: datetime,
         newest_root: int | None = None,
         fetch: Callable[[str], None] | None = None,
-    ) -> "HeldMetadata":
-        from lineside.fleet.trust.verify import HeldMetadata, check_root, follow_roots
+    ) -> "StoredMetadata":
+        from lineside.fleet.trust.verify import StoredMetadata, check_root, follow_roots
 
         first = check_root(self._pinned(), where="pinned root")
         root = follow_roots(first, read, newest=newest_root)
-        return HeldMetadata(
+        return StoredMetadata(
             root, read=read, now=now, max_delegations=self._limits.delegations, fetch=fetch
         )
 
@@ -277,7 +277,7 @@ class UpdateClient:
         """
         return self._current().signers(self.target(path).path)
 
-    def _current(self) -> "HeldMetadata":
+    def _current(self) -> "StoredMetadata":
         if self._held is None:
             self.refresh()
         assert self._held is not None  # noqa: S101  refresh sets it or raises

@@ -139,7 +139,7 @@ def follow_roots(
     return root
 
 
-class HeldMetadata:
+class StoredMetadata:
     """The metadata that a device holds: verified when made, delegated roles when asked for."""
 
     def __init__(

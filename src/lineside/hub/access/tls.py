@@ -61,7 +61,7 @@ def server_files(config: HubConfig, *, clock: Clock) -> ServerFiles | None:
     return files
 
 
-def check_authority(config: HubConfig, *, clock: Clock) -> None:
+def check_ca(config: HubConfig, *, clock: Clock) -> None:
     """Ask for the site's authority, where one is needed, before a start makes anything.
 
     Raises:

@@ -194,7 +194,7 @@ class Counter:
 
     # ---- asking
 
-    def ask(self, asked: CountRequest, *, who: Identity) -> CountView:
+    def ask(self, request: CountRequest, *, who: Identity) -> CountView:
         """Have a picture on offer counted.
 
         Raises:
@@ -202,11 +202,11 @@ class Counter:
             NotFoundError: it is not there any more, or no package is in use.
             InvalidError: it is no picture.
         """
-        shelf = self._functions.pictures_of(asked.function)
-        name = shelf.offered(asked.picture)
-        found = self._judged(asked.function, picture := shelf.read(name))
+        shelf = self._functions.pictures_of(request.function)
+        name = shelf.offered(request.picture)
+        found = self._judged(request.function, picture := shelf.read(name))
         recorded = shelf.inventory_record(name)
-        return self._keep(picture, found, function=asked.function, name=name, recorded=recorded,
+        return self._keep(picture, found, function=request.function, name=name, recorded=recorded,
                           who=who)  # fmt: skip
 
     def look(self, function: str, picture: bytes, *, who: Identity) -> CountView:
@@ -304,7 +304,7 @@ class Counter:
 
     # ---- correcting
 
-    def correct(self, count_id: str, said: Corrected, *, who: Identity) -> CountView:
+    def correct(self, count_id: str, wanted: Corrected, *, who: Identity) -> CountView:
         """Teach from a picture: the number a person counted on it, into a dataset.
 
         Raises:
@@ -315,17 +315,17 @@ class Counter:
         sample = Sample(
             name=view.picture or f"{view.digest[7:19]}.jpg",
             digest=view.digest,
-            count=said.count,
+            count=wanted.count,
             group=_group(view),
             author=who.name,
         )
-        self._teach(said.dataset, sample, by=who.name)
+        self._teach(wanted.dataset, sample, by=who.name)
         correction = Correction(
-            count=said.count, dataset=said.dataset, by=who.name, at=self._clock.now()
+            count=wanted.count, dataset=wanted.dataset, by=who.name, at=self._clock.now()
         )
         view = replace(view, correction=correction)
         self._put(view, who)
-        logger.info("count corrected count=%s dataset=%s by=%s", view.id, said.dataset, who.name)
+        logger.info("count corrected count=%s dataset=%s by=%s", view.id, wanted.dataset, who.name)
         return view
 
     def _teach(self, dataset: str, sample: Sample, *, by: str) -> None:

@@ -119,10 +119,10 @@ class Enrolment:
         return CertificateAuthority.open(self._config.authority_folder, clock=self._clock)
 
     def authenticate(
-        self, certificate: bytes, *, authority: CertificateAuthority
+        self, certificate: bytes, *, ca: CertificateAuthority
     ) -> tuple[DeviceCertificate, EnrolledDevice]:
         """The enrolled device that showed this certificate (DER); ``RefusedError``."""
-        shown = authority.check(ssl.DER_cert_to_PEM_cert(certificate).encode())
+        shown = ca.check(ssl.DER_cert_to_PEM_cert(certificate).encode())
         row = self.inventory.find(shown.device)
         if row is None or not row.active:
             raise RefusedError(
@@ -263,7 +263,7 @@ class Enrolment:
         check_proof(certificate, message=page_message(request), proof=_bytes(request_body.proof))
         self._count_renewal(checked.device)
         row = self.inventory.one(checked.device)
-        hosts = page_hosts(row.device, address=address, taken=hosts_of(self._config))
+        hosts = page_hosts(row.device, address=address, names=hosts_of(self._config))
         if not row.active or not hosts:
             why = row.reason or "its names are the hub's"
             raise RefusedError(

@@ -202,7 +202,7 @@ class DeviceRegistry:
             if is_new and len(self._devices) >= self._most:
                 raise DeadLetterError(Reason.UNKNOWN_DEVICE, "too many devices", where=device)
             entry = self._devices.setdefault(device, _Device())
-            before, entry.status = entry.status, _merge_status(entry.status, told=status)
+            before, entry.status = entry.status, _merge_status(entry.status, status=status)
             entry.dirty = True
             if before.get("packages") != entry.status.get("packages"):
                 self._reports_changed.add(device)
@@ -211,7 +211,7 @@ class DeviceRegistry:
                 entry.at = said_at or now if retained else now
             entry.is_heard_here = entry.is_heard_here or not retained
             if not retained and said_at is not None and status["state"] == "online":
-                entry.offset.note(said=said_at, heard=now)
+                entry.offset.note(moment=said_at, heard=now)
         if is_new:
             self._unsaved.append(device)
 
@@ -491,11 +491,13 @@ def ack_payload(device: str, acked: int) -> bytes:
     return encode({"schema": "lineside.ack/1", "device": device, "sequence": acked})
 
 
-def _merge_status(before: dict[str, Any], *, told: dict[str, Any]) -> dict[str, Any]:
+def _merge_status(before: dict[str, Any], *, status: dict[str, Any]) -> dict[str, Any]:
     """Who goes tells nothing of packages and counts, so what it told last stands."""
-    if told["state"] == "online":
-        return told
-    return told | {name: before[name] for name in _LASTING if name in before and not told.get(name)}
+    if status["state"] == "online":
+        return status
+    return status | {
+        name: before[name] for name in _LASTING if name in before and not status.get(name)
+    }
 
 
 def _read_status(device: str, payload: bytes) -> dict[str, Any]:

@@ -308,7 +308,7 @@ def frame_event(
     )  # fmt: skip
 
 
-def check_not_ahead(at: datetime, *, now: datetime, skew_s: float = SKEW_S, where: str) -> None:
+def check_not_future(at: datetime, *, now: datetime, skew_s: float = SKEW_S, where: str) -> None:
     """Refuse a time from the future; exactly the allowed skew is still taken."""
     if at - now > timedelta(seconds=skew_s):
         ahead_s = (at - now).total_seconds()

@@ -18,7 +18,7 @@ from lineside.hub.devices.registry import AckState, DeviceRegistry, ack_payload
 from lineside.hub.eventlog.dead_letters import FailurePolicy, store_batch
 from lineside.hub.eventlog.ledger import Commit, Ledger
 from lineside.hub.eventlog.stats import Stats
-from lineside.hub.eventlog.topics import DeadLetterError, Reason, check_not_ahead
+from lineside.hub.eventlog.topics import DeadLetterError, Reason, check_not_future
 from lineside.links import Bus, Message
 from lineside.store import Logged
 from lineside.streams import Event, decode_event, read_prediction
@@ -104,7 +104,7 @@ class DeviceIngest:
         return [DeviceEvent(device=device, event=event, message=message)]
 
     def _check(self, event: Event, *, camera: str) -> Prediction:
-        check_not_ahead(event.time, now=self._clock.now(), where=event.id)
+        check_not_future(event.time, now=self._clock.now(), where=event.id)
         try:
             prediction = read_prediction(event)
         except InvalidError as error:

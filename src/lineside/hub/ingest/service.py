@@ -26,7 +26,7 @@ from lineside.hub.eventlog.topics import (
     Reason,
     Router,
     arrival_of,
-    check_not_ahead,
+    check_not_future,
     check_size,
     frame_event,
     is_late,
@@ -313,7 +313,7 @@ def count_skew(
         DeadLetterError: it is further ahead than ``skew_s``.
     """
     try:
-        check_not_ahead(at, now=now, skew_s=skew_s, where=where)
+        check_not_future(at, now=now, skew_s=skew_s, where=where)
     except DeadLetterError:
         stats.skewed("future")
         raise

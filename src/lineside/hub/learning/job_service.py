@@ -57,12 +57,12 @@ class JobRequestHandler:
             if not message.topic.endswith(_OWN)
         ]
 
-    def commit(self, asked: Sequence[tuple[str, bytes]]) -> None:
+    def commit(self, requests: Sequence[tuple[str, bytes]]) -> None:
         """Answer a batch and say everything that waits."""
-        if not asked:
+        if not requests:
             return
         with self.service.turn:
-            self._deliver(self.service.answers(asked))
+            self._deliver(self.service.answers(requests))
         self._say_patiently()
 
     def tick(self) -> None:
@@ -92,28 +92,28 @@ class JobRequestHandler:
             finally:
                 self._sending.release()
 
-    def _say_patiently(self, patience_s: float = _PATIENCE_S) -> None:
+    def _say_patiently(self, timeout_s: float = _PATIENCE_S) -> None:
         with self._sending:
-            self._say(patience_s)
+            self._say(timeout_s)
 
-    def _say(self, patience_s: float) -> None:
+    def _say(self, timeout_s: float) -> None:
         """Hand over what waits, in order; the lock is held."""
         bus = self.bus
         while self._waiting and bus is not None and bus.connected():
             message = self._waiting.popleft()
             if not bus.publish_soon(message.topic, message.payload, qos=1) and not _took(
-                bus, message, patience_s=patience_s
+                bus, message, timeout_s=timeout_s
             ):
                 self._waiting.appendleft(message)
                 return
 
 
-def _took(bus: Bus, message: JobMessage, *, patience_s: float) -> bool:
+def _took(bus: Bus, message: JobMessage, *, timeout_s: float) -> bool:
     """Return True where a busy bus took the message in time."""
-    if patience_s == 0.0:
+    if timeout_s == 0.0:
         return False
     try:
-        bus.publish(message.topic, message.payload, timeout_s=patience_s)
+        bus.publish(message.topic, message.payload, timeout_s=timeout_s)
     except UnavailableError:
         return False  # the bus says so itself, once
     return True

@@ -471,17 +471,17 @@ class Runs:
             )
 
 
-def _moved(view: RunView, told: dict[str, Any]) -> RunView:
-    percent = _number(told.get("percent")) or 0.0
-    loss, held_out = _number(told.get("loss")), _number(told.get("held_out"))
+def _moved(view: RunView, progress: dict[str, Any]) -> RunView:
+    percent = _number(progress.get("percent")) or 0.0
+    loss, held_out = _number(progress.get("loss")), _number(progress.get("held_out"))
     # A run that was resumed may do its last step once more.
     before = tuple(point for point in view.history if point[0] < percent)
     history = (*before, (percent, loss, held_out))
     if len(history) > _MOST_HISTORY:
         history = (*history[:-1][::2], history[-1])
     return replace(
-        view, percent=percent, eta_s=_number(told.get("eta_s")), history=history,
-        stage=str(told.get("stage", ""))[:200], loss=loss if loss is not None else view.loss,
+        view, percent=percent, eta_s=_number(progress.get("eta_s")), history=history,
+        stage=str(progress.get("stage", ""))[:200], loss=loss if loss is not None else view.loss,
         held_out=held_out if held_out is not None else view.held_out,
     )  # fmt: skip
 
@@ -519,7 +519,7 @@ class Retraining:
         """Start what the rules of that dataset ask for, or let it wait."""
         for rule in self._rules:
             if rule.dataset == dataset:
-                self._wish(rule, version=number)
+                self._request_run(rule, version=number)
 
     def drifted(self, event: Event) -> None:
         """A running inspection drifted: start its rules that say so, on their newest version."""
@@ -527,9 +527,9 @@ class Retraining:
         for rule in self._rules:
             if rule.on_drift and inspection and rule.inspection == inspection:
                 logger.info("re-training asked for inspection=%s event=%s", inspection, event.id)
-                self._wish(rule, version=0)
+                self._request_run(rule, version=0)
 
-    def _wish(self, rule: RetrainRule, *, version: int) -> None:
+    def _request_run(self, rule: RetrainRule, *, version: int) -> None:
         request = RunRequest(
             dataset=rule.dataset, task=rule.task, version=version, inspection=rule.inspection,
             register_as=rule.register_as,

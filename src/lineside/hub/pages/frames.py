@@ -372,9 +372,9 @@ def time_rows(prediction: Prediction) -> Rows:
     return tuple((name, milliseconds(value)) for name, value in stages)
 
 
-def choices_for(inspection: Inspection, said: FramePrediction | None) -> tuple[Choice, ...]:
+def choices_for(inspection: Inspection, prediction: FramePrediction | None) -> tuple[Choice, ...]:
     """Return the label choices of each region, the package's own answer preselected."""
-    answers = {row.name: row for row in said.rows} if said else {}
+    answers = {row.name: row for row in prediction.rows} if prediction else {}
     if not inspection.region:
         return tuple(_presence(label, label=label, answers=answers) for label in inspection.labels)
     return tuple(_choice(region, answers=answers) for region in inspection.region)
@@ -419,7 +419,7 @@ def _is(answers: Mapping[str, AnswerRow], name: str, *, word: str) -> bool:
 
 
 def short_provenance(
-    row: FrameRow, said: Sequence[FramePrediction], *, packages: Mapping[str, PackageView]
+    row: FrameRow, predictions: Sequence[FramePrediction], *, packages: Mapping[str, PackageView]
 ) -> tuple[TraceStep, ...]:
     """From picture to approval, as far as it is known without walking the chains."""
     size = f"{row.width_px} x {row.height_px} px"
@@ -428,7 +428,7 @@ def short_provenance(
             kind="frame", id=row.id, text=f"picture of {row.camera}, {size}", at=row.captured_at
         )
     ]
-    for one in said:
+    for one in predictions:
         on = f" on {one.device}" if one.device else ""
         steps.append(TraceStep(kind="event", id=one.event, text=f"{one.inspection} answered{on}"))
         package = packages.get(one.package)

@@ -62,7 +62,7 @@ Names = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShownFrame:
+class FrameTile:
     """A frame on a tile in words, with what is drawn on it for each answer.
 
     ``beside``: further inspections of the camera with their answers; a dash before they came.
@@ -91,7 +91,7 @@ class Tile:
     state: str
     mark: Mark
     since: datetime | None
-    shown: ShownFrame
+    shown: FrameTile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,28 +135,28 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Names, now: datetime) ->
 
 
 def shown_frame(
-    frame: str, said: Sequence[Prediction], *, camera: str, plant: Plant, names: Names
-) -> ShownFrame:
+    frame: str, predictions: Sequence[Prediction], *, camera: str, plant: Plant, names: Names
+) -> FrameTile:
     """A frame with its answers, the first of which stands out."""
     inspections = {one.id: one for one in plant.inspection if one.camera == camera}
-    first = said[0] if said else None
+    first = predictions[0] if predictions else None
     alone = first.inspection if first else next(iter(inspections), "")
-    answers = {one.inspection: answer_text(one) for one in said}
+    answers = {one.inspection: answer_text(one) for one in predictions}
     beside = tuple((name, answers.get(name, DASH)) for name in inspections if name != alone)
     mark = mark_of("live", first)
     if first is None:
-        return ShownFrame(id=frame, mark=mark, beside=beside)
-    return ShownFrame(
+        return FrameTile(id=frame, mark=mark, beside=beside)
+    return FrameTile(
         id=frame,
         mark=mark,
         answer=answers[alone],
-        unsure=number(sum(map(unsure_count, said))),
+        unsure=number(sum(map(unsure_count, predictions))),
         latency=milliseconds(first.latency_ms.total),
         regions=region_answers(first),
         beside=beside,
         package=first.package,
         package_name=names(first.package),
-        overlays=tuple(overlay_of(one, inspections.get(one.inspection)) for one in said),
+        overlays=tuple(overlay_of(one, inspections.get(one.inspection)) for one in predictions),
     )
 
 
@@ -419,7 +419,7 @@ def frame_page(context: Context, *, frame: str) -> HTMLResponse:
         events=view.events,
         orders=view.orders,
         datasets=dataset_links(view.datasets),
-        teach=_teach(context.hub, view, said=said),
+        teach=_teach(context.hub, view, predictions=said),
     )
 
 
@@ -430,12 +430,12 @@ def trace(context: Context, *, identifier: str) -> HTMLResponse:
 
 
 def _teach(
-    hub: Services, view: FrameView, *, said: Sequence[FramePrediction]
+    hub: Services, view: FrameView, *, predictions: Sequence[FramePrediction]
 ) -> DatasetForm | None:
     asked = [one for one in hub.plant.inspection if one.camera == view.row.camera]
     if not asked or view.row.aged_out_at is not None:
         return None
-    answered = {one.inspection: one for one in said}
+    answered = {one.inspection: one for one in predictions}
     choices = {one.id: choices_for(one, answered.get(one.id)) for one in asked}
     inspection = next((one for one in asked if choices[one.id]), asked[0])
     names = tuple(dataset.name for dataset in hub.datasets.all())

@@ -223,10 +223,10 @@ def _refused(refused: Mapping[str, int]) -> str:
     return ", ".join(f"{number(n)} {reason}" for reason, n in sorted(refused.items())) or "none"
 
 
-def _swap(runs: str, wished: str) -> Mark:
-    if runs == wished:
+def _swap(runs: str, wanted: str) -> Mark:
+    if runs == wanted:
         return Mark(shape="ring", word="up to date")
-    if not wished:
+    if not wanted:
         return Mark(shape="square", word="unexpected version")
     return Mark(shape="triangle", word="loading" if not runs else "swapping", tone="warn")
 

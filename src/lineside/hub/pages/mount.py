@@ -83,10 +83,10 @@ def problem_page(request: Request, error: LinesideError) -> HTMLResponse:
     return _page_of(request, decode_json(problem(error), where="problem"))
 
 
-def _page_of(request: Request, told: dict[str, Any]) -> HTMLResponse:
+def _page_of(request: Request, fields: dict[str, Any]) -> HTMLResponse:
     site: Site = request.app.state.site
-    page = site.page(request, "problem.html", title=told["title"], problem=told)
-    page.status_code = told["status"]
+    page = site.page(request, "problem.html", title=fields["title"], problem=fields)
+    page.status_code = fields["status"]
     return page
 
 

@@ -300,7 +300,7 @@ def try_rule_page(context: Context, *, rule: str = "") -> HTMLResponse:
 
 
 @router.post("/try")
-def tried_rule(
+def rule_trial_page(
     context: Context, *, text: Annotated[str, Form()] = "",
     since: Annotated[str, Form()] = "", until: Annotated[str, Form()] = "",
 ) -> HTMLResponse:  # fmt: skip

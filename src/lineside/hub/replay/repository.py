@@ -465,20 +465,20 @@ def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str
     return told[0] or "nothing", told[1] or "nothing"
 
 
-def _parts(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if told["state"] != "ok":
-        yield "state", str(told["state"])
-    for one in told.get("labels", ()):
+def _parts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if result["state"] != "ok":
+        yield "state", str(result["state"])
+    for one in result.get("labels", ()):
         yield f"label {one['name']}", f"{one['name']} {one['decision']}"
-    boxes: Sequence[Mapping[str, Any]] = told.get("boxes", ())
+    boxes: Sequence[Mapping[str, Any]] = result.get("boxes", ())
     if boxes:
         yield "boxes", f"{len(boxes)} boxes: {', '.join(str(one['label']) for one in boxes[:6])}"
-    if "count" in told:
-        count = told["count"]
+    if "count" in result:
+        count = result["count"]
         more = " or more" if count["more"] else ""
         yield "count", f"{count['value']} ({count['low']} to {count['high']}{more})"
-    if "anomaly" in told:
-        yield "anomaly", f"anomaly {told['anomaly']['decision']}"
+    if "anomaly" in result:
+        yield "anomaly", f"anomaly {result['anomaly']['decision']}"
 
 
 def _event_sides(change: EventChange) -> tuple[str, str]:

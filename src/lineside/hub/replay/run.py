@@ -137,14 +137,14 @@ class Replay:
     """
 
     def __init__(
-        self, order: ReplayOrder, *, records: Records, plant: Plant, tried: ReplayTarget,
+        self, order: ReplayOrder, *, records: Records, plant: Plant, target: ReplayTarget,
         answers: RecordedPredictor, clock: Clock,
     ) -> None:  # fmt: skip
         self._order = order
         self._log: EventLog = records.log
         self._documents = records.documents
         self._plant = plant
-        self._tried = tried
+        self._tried = target
         self._answers = answers
         self._clock = clock
         self._counts: Counter[str] = Counter()
@@ -199,7 +199,7 @@ class Replay:
             entry = entry_of_log(logged)
             if before.rules.says(entry) or after.rules.says(entry):
                 continue
-            self._note_said(before.rules.take([entry]))
+            self._note_events(before.rules.take([entry]))
             after.rules.take([entry])
         return before, after
 
@@ -251,7 +251,7 @@ class Replay:
         event, tried = self._both(logged)
         moves = self._moves(logged)
         said = before.take(event if moves else None, entry)
-        self._note_said(said)
+        self._note_events(said)
         others: list[Event] = []
         if tried is event:
             others = after.take(event if moves else None, entry)
@@ -290,7 +290,7 @@ class Replay:
         self._answer_s += self._clock.monotonic() - started_s
         self._counts["frames"] += 1
         tried = replace(event, id=prediction_id(found), data=to_plain(found))
-        self._compare(event, recorded, tried=tried, found=found)
+        self._compare(event, recorded, other=tried, found=found)
         return tried if self._is_new(tried) else None
 
     def _is_new(self, event: Event) -> bool:
@@ -304,7 +304,7 @@ class Replay:
         return True
 
     def _compare(
-        self, event: Event, recorded: Prediction, *, tried: Event, found: Prediction
+        self, event: Event, recorded: Prediction, *, other: Event, found: Prediction
     ) -> None:
         match similarity(recorded, found):
             case Similarity.IDENTICAL:
@@ -320,14 +320,14 @@ class Replay:
                         inspection=recorded.inspection, at=recorded.frame.captured_at,
                         before=decided(recorded), after=decided(found),
                         package_before=recorded.package, package_after=found.package,
-                        event=event.id, event_after=tried.id,
+                        event=event.id, event_after=other.id,
                     )  # fmt: skip
                     self._decisions.append(change)
         self._largest = max(self._largest, largest_move(recorded, found))
 
     # ---- against the log
 
-    def _note_said(self, events: Sequence[Event]) -> None:
+    def _note_events(self, events: Sequence[Event]) -> None:
         for event in events:
             if "name" in event.data:
                 self._said[event.id] = _digest(encode_event(event))
@@ -418,9 +418,9 @@ def _digest(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-def lacking(tried: Plant, plant: Plant) -> Iterator[str]:
+def lacking(candidate: Plant, plant: Plant) -> Iterator[str]:
     """That rules in use say nothing on the side of what is tried, because it has not got them."""
-    there = {rule.id for rule in tried.rule}
+    there = {rule.id for rule in candidate.rule}
     gone = [rule.id for rule in plant.rule if rule.id not in there]
     if gone:
         some = ", ".join([*gone[:_MOST_NAMED], *("…" for _ in gone[_MOST_NAMED : _MOST_NAMED + 1])])
@@ -494,7 +494,7 @@ def package_file(text: str) -> Package | None:
     return Package.open(path) if path.suffix == _SUFFIX or path.is_file() else None
 
 
-def asked_inspections(
+def replay_inspections(
     order: ReplayOrder, plant: Plant, *, manifest: Manifest | None
 ) -> frozenset[str]:
     """Whose frames a package is asked about.
@@ -614,7 +614,7 @@ def check_request(
             "nothing is tried", where="package",
             fix="Name a package (recorded: the one that answered then), or rules.",
         )  # fmt: skip
-    inspections = asked_inspections(order, plant, manifest=manifest)
+    inspections = replay_inspections(order, plant, manifest=manifest)
     return ReplayTarget(inspections=inspections, name=name, plant=ruled)
 
 
@@ -635,6 +635,6 @@ def replay(
     answers = RecordedPredictor(records, blobs, find=find, clock=clock, engine=engine)
     if order.package not in ("", AS_RECORDED):
         answers.load(Digest(order.package))
-    run = Replay(order, records=records, plant=plant, tried=tried, answers=answers, clock=clock)
+    run = Replay(order, records=records, plant=plant, target=tried, answers=answers, clock=clock)
     found = run.run(tell=tell)
     return replace(found, engine=engine.value if tried.inspections else "")

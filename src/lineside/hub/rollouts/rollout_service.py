@@ -177,7 +177,7 @@ class RolloutService:
         reports = {one.evidence.device: one for one in self.repository.reports(rollout.id)}
         found = judge_rollout(rollout, facts)
         running = self._desired.running(rollout.release.inspection)
-        known = facts.back if rollout.asked_back else facts.executions
+        known = facts.back if rollout.rollback_devices else facts.executions
         for number, share in enumerate(rollout.shares, start=1):
             for name in share:
                 fortunes = found.fortunes.get(f"{name}/{rollout.release.inspection}", {})
@@ -533,7 +533,7 @@ class RolloutService:
             back_to={
                 name: self._rollback_target(rollout, name)
                 for name in dict.fromkeys((*rollout.asked, *members, *runs_it))
-                if back and name not in rollout.asked_back
+                if back and name not in rollout.rollback_devices
             },
             evidence=tuple(one.evidence for one in self.repository.reports(rollout.id)),
         )

@@ -242,12 +242,12 @@ def _newest(events: Iterable[EventView]) -> list[EventView]:
     return list(found.values())
 
 
-def _keys(told: Sequence[EventView], newest: Sequence[EventView]) -> Iterable[KeySum]:
-    events, counts = Counter(map(_place, told)), Counter[tuple[str, str]]()
+def _keys(rule_events: Sequence[EventView], newest: Sequence[EventView]) -> Iterable[KeySum]:
+    events, counts = Counter(map(_place, rule_events)), Counter[tuple[str, str]]()
     for event in newest:
         counts[_place(event)] += _counted(event)
-    pairs = _pairs(told)
-    last = {_place(event): event.time for event in reversed(told)}
+    pairs = _pairs(rule_events)
+    last = {_place(event): event.time for event in reversed(rule_events)}
     for place, count in counts.items():
         made, alone = pairs.get(place, (None, None))
         yield KeySum(
@@ -256,10 +256,10 @@ def _keys(told: Sequence[EventView], newest: Sequence[EventView]) -> Iterable[Ke
         )  # fmt: skip
 
 
-def _pairs(told: Iterable[EventView]) -> dict[tuple[str, str], tuple[int, int]]:
+def _pairs(events: Iterable[EventView]) -> dict[tuple[str, str], tuple[int, int]]:
     """Pairs and what is left over of each rule and key, over the last word of each session."""
     sessions: dict[tuple[str, str, str], tuple[int, int]] = {}
-    for event in told:
+    for event in events:
         values = _values(event)
         made, alone = values.get("pairs"), values.get("left_over")
         if isinstance(made, int) and isinstance(alone, int):
@@ -410,15 +410,15 @@ def _csv(events: Iterable[EventView], columns: Sequence[Column]) -> Iterator[byt
     writer.writerow([_safe(column.name) for column in columns])
     for some in _batches(events, _ROWS):
         writer.writerows([_safe(one.value(event)) for one in columns] for event in some)
-        yield _taken(text)
-    yield _taken(text)
+        yield _written_bytes(text)
+    yield _written_bytes(text)
 
 
 def _safe(value: Value) -> Value:
     return f"'{value}" if isinstance(value, str) and value.startswith(_RISKY) else value
 
 
-def _taken(text: io.StringIO) -> bytes:
+def _written_bytes(text: io.StringIO) -> bytes:
     written = text.getvalue().encode()
     text.seek(0)
     text.truncate()

@@ -531,5 +531,5 @@ def _overlapping(old: EventData, waiting: deque[EventData] | None) -> EventData 
     return waiting.popleft() if waiting and waiting[0]["from"] <= old["to"] else None
 
 
-def _kind(told: EventData) -> bytes:
-    return encode([told["key"], told["action"]])
+def _kind(data: EventData) -> bytes:
+    return encode([data["key"], data["action"]])

@@ -43,10 +43,10 @@ def read_rule(text: str, *, plant: Plant) -> Rule:
     try:
         rule = _learned(decode(Rule, tables, where="text"), plant)
     except InvalidError as error:
-        raise _placed(error.faults, text) from error
+        raise _with_lines(error.faults, text) from error
     faults = _references(rule, plant)
     if faults:
-        raise _placed(faults, text)
+        raise _with_lines(faults, text)
     return rule
 
 
@@ -94,7 +94,7 @@ def _named(fault: Fault, *, place: int, rules: list[Rule]) -> Fault:
     return replace(fault, path=path)
 
 
-def _placed(faults: Iterable[Fault], text: str) -> InvalidError:
+def _with_lines(faults: Iterable[Fault], text: str) -> InvalidError:
     told = [replace(fault, path=_place(fault.path, text)) for fault in faults]
     return faults_error(tuple(told), where="text")
 
@@ -123,7 +123,7 @@ def _line_of(name: str, text: str) -> int:
 
 
 def _lines(rule: Rule) -> Iterator[str]:
-    for name, value in _told(rule):
+    for name, value in _set_fields(rule):
         if isinstance(value, tuple) and len(value) > 1 and is_dataclass(value[0]):
             inner = "".join(f"\n  {_written(one)}," for one in value)
             yield f"{name} = [{inner}\n]"
@@ -131,7 +131,7 @@ def _lines(rule: Rule) -> Iterator[str]:
             yield f"{name} = {_entry(name, value)}"
 
 
-def _told(record: object) -> Iterator[tuple[str, Any]]:
+def _set_fields(record: object) -> Iterator[tuple[str, Any]]:
     """Fields that are not at their default; of a step's own figures all that say something."""
     shows_all = not isinstance(record, Rule) and not getattr(record, "learned", "")
     for field in fields(record):  # type: ignore[arg-type]  # records only
@@ -153,7 +153,7 @@ def _entry(name: str, value: object) -> str:
 
 def _written(value: object) -> str:
     if is_dataclass(value):
-        return _table((name, _entry(name, inner)) for name, inner in _told(value))
+        return _table((name, _entry(name, inner)) for name, inner in _set_fields(value))
     if isinstance(value, Mapping):
         return _table((name, _written(inner)) for name, inner in value.items())
     if isinstance(value, tuple | list):

@@ -51,7 +51,7 @@ from lineside.hub.eventlog.topics import (
     DeadLetterError,
     Reason,
     Router,
-    check_not_ahead,
+    check_not_future,
     check_size,
     is_late,
     plant_event,
@@ -328,7 +328,7 @@ class KafkaReader:
         route = self._router.find(topic)
         event = event_of(record, route, topic=topic, site=self._services.plant.site)
         now = self._services.clock.now()
-        check_not_ahead(event.time, now=now, where=record.place)
+        check_not_future(event.time, now=now, where=record.place)
         if is_late(event.time, now=now):
             stats.skewed("late")
         return event

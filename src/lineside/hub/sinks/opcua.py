@@ -243,7 +243,9 @@ def _slots(state: LineState, *, now: datetime, limit_s: float) -> Values:
             "Colour": (Kind.TEXT, slot.colour),
             "Probability": (Kind.DOUBLE, slot.probability),
         }
-        values.update(_of(f"Twin/Slots/{slot.id}", figures, seen=slot.seen, evidence=slot.evidence))
+        values.update(
+            _of(f"Twin/Slots/{slot.id}", figures, presence=slot.seen, evidence=slot.evidence)
+        )
         reported = _value(slot.reported, at=slot.reported_evidence.at)
         values[_node(f"Twin/Slots/{slot.id}/Reported", Kind.TEXT)] = reported
     for colour in state.colours.values():
@@ -254,7 +256,7 @@ def _slots(state: LineState, *, now: datetime, limit_s: float) -> Values:
             "Free": (Kind.INTEGER, colour.free),
         }
         path = f"Twin/Colours/{colour.colour}"
-        values.update(_of(path, figures, seen=colour.seen, evidence=colour.evidence))
+        values.update(_of(path, figures, presence=colour.seen, evidence=colour.evidence))
     values[_node("Twin/Picture", Kind.TEXT)] = _value(
         state.picture.state if state.picture.evidence.at else None, at=state.picture.evidence.at
     )
@@ -262,12 +264,12 @@ def _slots(state: LineState, *, now: datetime, limit_s: float) -> Values:
 
 
 def _of(
-    path: str, figures: Mapping[str, tuple[Kind, Any]], *, seen: Presence, evidence: Evidence
+    path: str, figures: Mapping[str, tuple[Kind, Any]], *, presence: Presence, evidence: Evidence
 ) -> Values:
-    quality = Quality.UNSURE if seen is Presence.UNSURE else Quality.GOOD
+    quality = Quality.UNSURE if presence is Presence.UNSURE else Quality.GOOD
     return {
         _node(f"{path}/{name}", kind): _value(
-            None if seen is Presence.UNKNOWN else value, at=evidence.at, quality=quality
+            None if presence is Presence.UNKNOWN else value, at=evidence.at, quality=quality
         )
         for name, (kind, value) in figures.items()
     }

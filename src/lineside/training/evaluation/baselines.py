@@ -332,7 +332,7 @@ def erased(encoded: bytes, case: Case) -> bytes:
         rest = image[wide == 0]
         image[wide > 0] = np.median(rest, axis=0) if len(rest) else 127
         return encode_png(image)
-    rows, columns = _around(wide)
+    rows, columns = _crop_of(wide)
     image[rows, columns] = cv2.inpaint(
         np.ascontiguousarray(image[rows, columns]),
         np.ascontiguousarray(wide[rows, columns]),
@@ -360,7 +360,7 @@ def _on_picture(area: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArr
     return laid
 
 
-def _around(wide: NDArray[np.uint8]) -> tuple[slice, slice]:
+def _crop_of(wide: NDArray[np.uint8]) -> tuple[slice, slice]:
     """The mark with some picture around it, so that the rest is not touched."""
     down, across = np.flatnonzero(wide.any(axis=1)), np.flatnonzero(wide.any(axis=0))
     return (

@@ -195,7 +195,7 @@ def _share(rows: Rows) -> float:
 def _of_labels(cases: Sequence[Case], manifest: Manifest) -> Scored:
     answered = answered_pictures(cases, manifest)
     rows = [(sum(a.right for a in each.answers), len(each.answers)) for each in answered]
-    return _scored_where("accuracy", rows, figure=_share, told=[bool(row[1]) for row in rows])
+    return _scored_where("accuracy", rows, figure=_share, mask=[bool(row[1]) for row in rows])
 
 
 def metrics_of(package: Package, cases: Sequence[Case]) -> dict[str, Metric]:
@@ -221,7 +221,7 @@ def _of_boxes(cases: Sequence[Case], *, labels: Sequence[str]) -> Scored:
         met = int(np.sum(picture.met(least=_OVERLAP, labelled=True) >= 0))
         rows.append((2 * met, len(picture.said) + len(picture.truth)))
     known = [case.sample.marked is not None for case in cases]
-    return _scored_where("f1_iou33", rows, figure=_share, told=known)
+    return _scored_where("f1_iou33", rows, figure=_share, mask=known)
 
 
 def _of_masks(cases: Sequence[Case]) -> Scored:
@@ -233,7 +233,7 @@ def _of_masks(cases: Sequence[Case]) -> Scored:
         "pixel_f1",
         rows,
         figure=lambda every: f1_of(every.astype(np.int64)),
-        told=drawn,
+        mask=drawn,
     )
 
 
@@ -263,14 +263,14 @@ def _of_anomalies(cases: Sequence[Case]) -> Scored:
     ]
     told = [found is not None for found in truth]
     return _scored_where(
-        "auroc", rows, figure=lambda every: auroc(every[:, 0] > 0, every[:, 1]), told=told
+        "auroc", rows, figure=lambda every: auroc(every[:, 0] > 0, every[:, 1]), mask=told
     )
 
 
 def _scored_where(
-    metric: str, rows: Sequence[Sequence[float]], *, figure: Figure, told: Sequence[bool]
+    metric: str, rows: Sequence[Sequence[float]], *, figure: Figure, mask: Sequence[bool]
 ) -> Scored:
-    places = np.flatnonzero(np.array(told, np.bool_))
+    places = np.flatnonzero(np.array(mask, np.bool_))
     stored = np.array(rows, np.float64)[places] if len(rows) else np.zeros((0, 2))
     return Scored(metric=metric, rows=stored, places=places, figure=figure)
 
@@ -280,14 +280,14 @@ def _changed(original: Sequence[Case], variant: Sequence[Case], *, places: NDArr
     return sum(changed[place] for place in places.tolist())
 
 
-def _answer(said: Prediction) -> tuple[object, ...]:
+def _answer(prediction: Prediction) -> tuple[object, ...]:
     """Return what a line would act on, without its digits."""
     return (
-        said.state,
-        tuple((each.name, each.decision) for each in said.labels),
-        tuple(sorted((each.label, each.decision) for each in said.boxes)),
-        None if said.count is None else (said.count.value, said.count.decision),
-        None if said.anomaly is None else said.anomaly.decision,
+        prediction.state,
+        tuple((each.name, each.decision) for each in prediction.labels),
+        tuple(sorted((each.label, each.decision) for each in prediction.boxes)),
+        None if prediction.count is None else (prediction.count.value, prediction.count.decision),
+        None if prediction.anomaly is None else prediction.anomaly.decision,
     )
 
 
@@ -299,21 +299,25 @@ _ANOMALY = {
 _NOTHING = "nothing"
 
 
-def answer_words(said: Prediction) -> str:
+def answer_words(prediction: Prediction) -> str:
     """Return a prediction in words: refused and why, a count, boxes, good or defective, labels."""
-    if said.state is not PictureState.OK:
-        return f"{said.state}: {said.reason}" if said.reason else str(said.state)
-    if said.count is not None:
-        return in_words(said.count)
-    if said.anomaly is not None:
-        return _ANOMALY[said.anomaly.decision]
-    if said.boxes or not (said.labels or said.mask):
+    if prediction.state is not PictureState.OK:
+        return (
+            f"{prediction.state}: {prediction.reason}"
+            if prediction.reason
+            else str(prediction.state)
+        )
+    if prediction.count is not None:
+        return in_words(prediction.count)
+    if prediction.anomaly is not None:
+        return _ANOMALY[prediction.anomaly.decision]
+    if prediction.boxes or not (prediction.labels or prediction.mask):
         return _counted(
             box.label + (" (unsure)" if box.decision is Decision.UNSURE else "")
-            for box in said.boxes
+            for box in prediction.boxes
         )
-    found = [each.name for each in said.labels if each.decision is Decision.PRESENT]
-    doubtful = [f"{each.name}?" for each in said.labels if each.decision is Decision.UNSURE]
+    found = [each.name for each in prediction.labels if each.decision is Decision.PRESENT]
+    doubtful = [f"{each.name}?" for each in prediction.labels if each.decision is Decision.UNSURE]
     return ", ".join([*found, *doubtful]) or _NOTHING
 
 

@@ -157,28 +157,28 @@ def count_figures(table: CountTable) -> CountFigures:
     )
 
 
-def _exact(truth: Counts, said: Counts) -> float:
-    return int((truth == said).sum()) / len(truth)
+def _exact(truth: Counts, counts: Counts) -> float:
+    return int((truth == counts).sum()) / len(truth)
 
 
-def _rmse(truth: Counts, said: Counts) -> float:
-    return math.sqrt(int(((said - truth) ** 2).sum()) / len(truth))
+def _rmse(truth: Counts, counts: Counts) -> float:
+    return math.sqrt(int(((counts - truth) ** 2).sum()) / len(truth))
 
 
-def _mae(truth: Counts, said: Counts) -> float:
-    return int(np.abs(said - truth).sum()) / len(truth)
+def _mae(truth: Counts, counts: Counts) -> float:
+    return int(np.abs(counts - truth).sum()) / len(truth)
 
 
-def _metrics(truth: Counts, said: Counts, *, floors: Sequence[Floor]) -> dict[str, Metric]:
-    right = wilson(int((truth == said).sum()), len(truth))
+def _metrics(truth: Counts, counts: Counts, *, floors: Sequence[Floor]) -> dict[str, Metric]:
+    right = wilson(int((truth == counts).sum()), len(truth))
     return {
         "accuracy": _metric(right, baseline=max(floor.accuracy for floor in floors)),
         "rmse": _metric(
-            bootstrap(_rmse, truth, said, rounds=_ROUNDS),
+            bootstrap(_rmse, truth, counts, rounds=_ROUNDS),
             baseline=min(floor.rmse for floor in floors),
         ),
         "mae": _metric(
-            bootstrap(_mae, truth, said, rounds=_ROUNDS),
+            bootstrap(_mae, truth, counts, rounds=_ROUNDS),
             baseline=min(floor.mae for floor in floors),
         ),
     }
@@ -188,20 +188,22 @@ def _metric(found: Interval, *, baseline: float) -> Metric:
     return Metric(value=found.value, low=found.low, high=found.high, n=found.n, baseline=baseline)
 
 
-def _of_count(truth: Counts, said: Counts, *, value: int) -> CountClass:
+def _of_count(truth: Counts, counts: Counts, *, value: int) -> CountClass:
     mine = truth == value
-    right = wilson(int((said[mine] == value).sum()), int(mine.sum()))
+    right = wilson(int((counts[mine] == value).sum()), int(mine.sum()))
     return CountClass(
         n=right.n,
         accuracy=right.value,
         low=right.low,
         high=right.high,
-        rmse=_rmse(truth[mine], said[mine]),
-        mae=_mae(truth[mine], said[mine]),
+        rmse=_rmse(truth[mine], counts[mine]),
+        mae=_mae(truth[mine], counts[mine]),
     )
 
 
-def _confusion(truth: Counts, said: Counts, *, shown: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+def _confusion(
+    truth: Counts, counts: Counts, *, shown: Sequence[int]
+) -> tuple[tuple[int, ...], ...]:
     table = np.zeros((len(shown), len(shown)), np.int64)
-    np.add.at(table, (np.searchsorted(shown, truth), np.searchsorted(shown, said)), 1)
+    np.add.at(table, (np.searchsorted(shown, truth), np.searchsorted(shown, counts)), 1)
     return tuple(tuple(row) for row in table.tolist())

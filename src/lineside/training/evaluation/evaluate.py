@@ -250,7 +250,7 @@ def mistake_pictures(
 def _picture(case: Case, *, files: Files) -> bytes:
     image = decode_picture(files(case.sample.digest), max_bytes=MOST_BYTES)
     canvas = np.array(_heated(image, case))
-    _outline(canvas, _said(case), colour=_SAID)
+    _outline(canvas, _predicted_mask(case), colour=_SAID)
     _outline(canvas, case.truth_mask, colour=_TRUE)
     for mark in case.sample.marked or ():
         _rectangle(canvas, (mark.x0_px, mark.y0_px, mark.x1_px, mark.y1_px), colour=_TRUE)
@@ -275,7 +275,7 @@ def _heated(image: Image, case: Case) -> Image:
     return draw_heat(image, np.asarray((case.heat - low) / (2 * (middle - low)), np.float32))
 
 
-def _said(case: Case) -> NDArray[np.bool_] | None:
+def _predicted_mask(case: Case) -> NDArray[np.bool_] | None:
     answer = case.prediction.mask
     if answer is None:
         return None

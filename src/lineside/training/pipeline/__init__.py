@@ -1,6 +1,6 @@
 """Pipelines: prepare, train, evaluate, gate, register, with cached steps and a record of each run.
 
-Main names: ``Pipeline``, ``run_pipeline``, ``gate_of``; ``image_classification`` and
+Main names: ``Pipeline``, ``run_pipeline``, ``check_gate``; ``image_classification`` and
 ``semantic_segmentation`` are pipelines ready to run. Not here: learning itself
 (``lineside.training.tasks``), the registry (models).
 """
@@ -13,7 +13,7 @@ from lineside.training.pipeline.definition import (
     Pipeline,
     Role,
     Step,
-    gate_of,
+    check_gate,
 )
 from lineside.training.pipeline.running import (
     Outcome,
@@ -35,6 +35,6 @@ __all__ = [
     "RunRecord",
     "Step",
     "StepRecord",
-    "gate_of",
+    "check_gate",
     "run_pipeline",
 ]

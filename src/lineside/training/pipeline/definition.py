@@ -103,7 +103,7 @@ class Pipeline:
             if name not in known:
                 faults.append(_fault(name, value, f"one of {', '.join(known)}"))
                 continue
-            taken = _taken(known[name], value)
+            taken = _converted(known[name], value)
             if taken is None:
                 faults.append(_fault(name, value, _wanted(known[name])))
             else:
@@ -159,7 +159,7 @@ class Pipeline:
         return known
 
 
-def _taken(parameter: Parameter, value: object) -> Value | None:
+def _converted(parameter: Parameter, value: object) -> Value | None:
     """The value as the parameter's kind; None where it is none."""
     if isinstance(parameter.default, str):
         fits = isinstance(value, str) and (not parameter.choices or value in parameter.choices)
@@ -282,7 +282,7 @@ class Gate:
         return "; ".join(check.sentence for check in self.checks if not check.passed)
 
 
-def gate_of(evidence: Evidence, limits: Limits) -> Gate:
+def check_gate(evidence: Evidence, limits: Limits) -> Gate:
     """Look at everything, also after the first fault."""
     return Gate(
         checks=(
@@ -316,12 +316,12 @@ def _answers(evidence: Evidence) -> list[Check]:
     return found
 
 
-def _one_answer(evidence: Evidence, table: Confusion, said: list[str]) -> str:
-    if len(said) > 1:
-        return f"the model gives {len(said)} different answers"
-    if not said:
+def _one_answer(evidence: Evidence, table: Confusion, answers: list[str]) -> str:
+    if len(answers) > 1:
+        return f"the model gives {len(answers)} different answers"
+    if not answers:
         return "the model answers nothing: every picture is unsure"
-    label, total = said[0], sum(sum(row) for row in table.rows)
+    label, total = answers[0], sum(sum(row) for row in table.rows)
     share = sum(table.rows[table.classes.index(label)])
     accuracy = evidence.metrics.get("accuracy")
     told = f"; its accuracy of {accuracy.value:.3f} is no more than that" if accuracy else ""

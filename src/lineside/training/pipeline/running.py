@@ -39,7 +39,7 @@ from lineside.training.pipeline.definition import (
     Role,
     Step,
     Value,
-    gate_of,
+    check_gate,
     published_report,
 )
 from lineside.training.pipeline.preparing import (
@@ -475,7 +475,7 @@ class _Run:
                 if name in step.parameters
             },
         )
-        gate = gate_of(self._evaluation, limits)
+        gate = check_gate(self._evaluation, limits)
         self._state.gate = gate
         return _Left(
             facts={"checks": len(gate.checks), "failed": sum(not c.passed for c in gate.checks)},

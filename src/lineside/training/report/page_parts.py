@@ -246,13 +246,13 @@ def warnings(lines: Iterable[str]) -> str:
 
 
 def metrics_table(
-    metrics: Mapping[str, Metric], *, beside: FigureNotes | None = None, first: str = ""
+    metrics: Mapping[str, Metric], *, figure_notes: FigureNotes | None = None, first: str = ""
 ) -> str:
     """One row a figure, never bare, with what stands beside it."""
-    beside = beside or FigureNotes()
+    figure_notes = figure_notes or FigureNotes()
     rows = []
     for name, metric in metrics.items():
-        notes = "<br>".join(escape(note) for note in beside.notes(name))
+        notes = "<br>".join(escape(note) for note in figure_notes.notes(name))
         rows.append(
             (
                 escape(name),

@@ -163,11 +163,11 @@ def task_page(
         warnings(report.warnings),
         section(
             "Figures",
-            metrics_table(report.metrics, beside=beside),
+            metrics_table(report.metrics, figure_notes=beside),
             note=f"On {report.evidence or 'no pictures'}. Unsure counts as not right. The interval "
             "is 95 %; the baseline is what the trivial answer reaches.",
         ),
-        section("Per class", metrics_table(report.per_class, beside=beside)),
+        section("Per class", metrics_table(report.per_class, figure_notes=beside)),
         section(
             "Confusion", *(confusion_table(name, one) for name, one in report.confusion.items())
         ),
@@ -180,7 +180,7 @@ def task_page(
         shortcuts_part(report.controls),
         mistakes_part(report.mistakes, pictures=pictures or {}),
         *(
-            section(f"By {title}", metrics_table(found, first=title, beside=_every(beside)))
+            section(f"By {title}", metrics_table(found, first=title, figure_notes=_every(beside)))
             for title, found in report.slices.items()
         ),
         section("Training", history_part(report.history), _held_out(report.held_out)),
@@ -197,8 +197,8 @@ def figure_notes(report: TaskReport) -> FigureNotes:
     return FigureNotes(every=leaking, of=short_words(report.controls))
 
 
-def _every(beside: FigureNotes) -> FigureNotes:
-    return FigureNotes(every=beside.every)
+def _every(notes: FigureNotes) -> FigureNotes:
+    return FigureNotes(every=notes.every)
 
 
 def _summary(report: TaskReport) -> str:

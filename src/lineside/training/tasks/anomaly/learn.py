@@ -79,7 +79,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     golden = golden_of([patches[place].sample for place in order])
     scorer = ScaledScorer(chosen.best.scorer, unit=rule.unit)
     exported = export(
-        AnomalyNetwork(scorer, trunk=fast_backbone()).eval(),
+        AnomalyNetwork(scorer, backbone=fast_backbone()).eval(),
         [_crops(looker, sample) for sample in golden],
         outputs=("map",),
         varies={"crops": PICTURE, "map": CELLS} if scene.prepare.fit == "zoom" else None,

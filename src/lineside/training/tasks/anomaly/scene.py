@@ -247,9 +247,9 @@ def _without_unplaced(scene: Scene, samples: Sequence[Sample], *, work: Pictures
     return Scene(prepare=scene.prepare, template=scene.template, placed=True, left_out=left_out)
 
 
-def _frame(alike: Sequence[tuple[Sample, Silhouette]]) -> _Frame:
+def _frame(members: Sequence[tuple[Sample, Silhouette]]) -> _Frame:
     """Large enough for every part laid level, either way round."""
-    reach = np.array([_reach(outline) for _, outline in alike])
+    reach = np.array([_reach(outline) for _, outline in members])
     across, down = np.quantile(reach, 0.98, axis=0) * 2
     zoom = min(_MOST_ZOOM, max(1.0, _LEAST_FRAME_PX / across), _LONGEST_FRAME_PX / across)
     return _Frame(
@@ -275,7 +275,7 @@ def _up_to(length_px: float) -> int:
 
 
 def _aligned(
-    alike: Sequence[tuple[Sample, Silhouette]],
+    members: Sequence[tuple[Sample, Silhouette]],
     *,
     greys: Mapping[Digest, Grey],
     template: Image,
@@ -284,7 +284,7 @@ def _aligned(
     """The mean of all parts laid like the template, and how well their edges agree with it."""
     finder = PoseEstimator(frame.pose(), template)
     observed, masks, correlations = [], [], []
-    for sample, outline in alike:
+    for sample, outline in members:
         posed = finder.find(greys[sample.digest])
         correlations.append(posed.figures.correlation)
         if posed.matrix is None:
@@ -326,13 +326,13 @@ def _mask_in(outline: Silhouette, matrix: Matrix, *, frame: _Frame) -> NDArray[n
 
 
 def _template(
-    seen: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.float32]], *, frame: _Frame
+    images: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.float32]], *, frame: _Frame
 ) -> Image:
     """Red the mean grey at one light, green where parts are, a little widened."""
     import cv2
 
-    level = float(np.median([each.mean() for each in seen]))
-    mean = np.mean([each * (level / max(float(each.mean()), 1.0)) for each in seen], axis=0)
+    level = float(np.median([each.mean() for each in images]))
+    mean = np.mean([each * (level / max(float(each.mean()), 1.0)) for each in images], axis=0)
     inside = np.full((frame.height, frame.width), 255, np.uint8)
     if masks:
         often = np.asarray(np.mean(masks, axis=0) > 0.05, np.uint8)
@@ -349,9 +349,9 @@ Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]
 
 
-def taps(trunk: Lite0Backbone, crops: Tensor) -> Tensor:
+def taps(backbone: Lite0Backbone, crops: Tensor) -> Tensor:
     """(n, 3, h, w) prepared crops → (n, CHANNELS, h / 8, w / 8)."""
-    fine, coarse = trunk(crops)
+    fine, coarse = backbone(crops)
     near, far = (_averaged(each) for each in (fine, coarse))
     laid = nn.functional.interpolate(far, scale_factor=2, mode="bilinear")
     return torch.cat([near, laid], dim=1)

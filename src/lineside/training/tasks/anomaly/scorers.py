@@ -222,9 +222,9 @@ MAP = "map"
 class AnomalyNetwork(nn.Module):
     """(1, 3, height, width) prepared crops → (1, 1, height / 8, width / 8) distances."""
 
-    def __init__(self, scorer: Scorer, *, trunk: Lite0Backbone) -> None:
+    def __init__(self, scorer: Scorer, *, backbone: Lite0Backbone) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk = backbone
         self.scorer = scorer
 
     def forward(self, crops: Tensor) -> Tensor:
@@ -345,9 +345,9 @@ def _chosen(count: int, *, seed: int) -> list[int]:
     return sorted(rng.choice(count, _MOST_COMPARED, replace=False).tolist())
 
 
-def _windows(seen: Tensor, places: NDArray[np.int64]) -> Tensor:
+def _windows(image: Tensor, places: NDArray[np.int64]) -> Tensor:
     """(places, 9 x pictures, channels): patches within one cell, edges repeated."""
-    padded = nn.functional.pad(seen, (1, 1, 1, 1), mode="replicate")
+    padded = nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
     rows, columns = torch.from_numpy(places[:, 0]), torch.from_numpy(places[:, 1])
     found = [
         padded[:, :, rows + down, columns + across].permute(2, 0, 1)

@@ -215,10 +215,10 @@ def _key(sample: Sample, spec: InputSpec, *, name: str) -> str:
     return feature_key(sample.digest, backbone=name, prepare=spec.prepare)
 
 
-def features_bytes(trunk: Lite0Full, *, scales: int) -> bytes:
+def features_bytes(backbone: Lite0Full, *, scales: int) -> bytes:
     """A file that gives ``pooled`` (n, scales x PER_SCALE) of pictures of any one size."""
     return onnx_bytes(
-        FeatureNetwork(trunk, scales=scales),
+        FeatureNetwork(backbone, scales=scales),
         np.zeros((1, 3, 64, 64), np.float32),
         outputs=(POOLED,),
         varies={"crops": {0: "n", 2: "h", 3: "w"}, POOLED: {0: "n"}},
@@ -233,10 +233,10 @@ def frozen_engine(scales: int) -> tuple[str, OnnxEngine]:
 
 
 def pooled_by(
-    trunk: Lite0Full, inputs: Callable[[int], NDArray[np.uint8]], *, count: int
+    backbone: Lite0Full, inputs: Callable[[int], NDArray[np.uint8]], *, count: int
 ) -> Floats:
     """(count, PER_SCALE): what a trunk sees of inputs (h, w, 3) uint8, by the device's engine."""
-    encoded = features_bytes(trunk, scales=1)
+    encoded = features_bytes(backbone, scales=1)
     engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where="tuned", outputs=(POOLED,))
     crops = prefetch(lambda place: normalised(inputs(place)), range(count))
     with closing(crops) as all_crops:

@@ -268,11 +268,11 @@ def apart(samples: Sequence[Sample]) -> list[Sample]:
     return list(samples)
 
 
-def _look(job: TrainJob, told: _TrainingSet) -> _Frozen:
+def _look(job: TrainJob, training_set: _TrainingSet) -> _Frozen:
     """Look at every picture at every sight, and choose among them."""
-    work = told.work
+    work = training_set.work
     looker = FeatureReader(
-        samples=told.samples,
+        samples=training_set.samples,
         files=work.files,
         picture=work.picture,
         at=work.steps.at,
@@ -285,18 +285,20 @@ def _look(job: TrainJob, told: _TrainingSet) -> _Frozen:
     sizes = [(1, 1)] if is_square else looker.sizes()
     cheapest, *larger = input_specs_for(sizes, side_px=side_px)
     specs = (cheapest,) if is_square else (cheapest, cheapest.evened)
-    found = _seen(told, looker, specs=specs, percent=(3, 20))
+    found = _seen(training_set, looker, specs=specs, percent=(3, 20))
     if larger:
         chosen = [s.evened if found.specs[found.best].level else s for s in larger]
-        found = _both(found, _seen(told, looker, specs=chosen, percent=(20, 50)))
+        found = _both(found, _seen(training_set, looker, specs=chosen, percent=(20, 50)))
     answers = found.held_out[found.best]
     work.steps.loss = round(answers.loss, 4)
-    work.steps.held_out = round(float((answers.logits.argmax(axis=1) == told.truth).mean()), 4)
+    work.steps.held_out = round(
+        float((answers.logits.argmax(axis=1) == training_set.truth).mean()), 4
+    )
     return found
 
 
 def _seen(
-    told: _TrainingSet,
+    training_set: _TrainingSet,
     looker: FeatureReader,
     *,
     specs: Sequence[InputSpec],
@@ -309,8 +311,12 @@ def _seen(
     held_out = []
     for place, each in enumerate(features):
         at = looked + (last - looked) * place / len(specs)
-        told.work.steps.at(at, "cross-validating")
-        held_out.append(hold_out(each, told.truth, folds=told.folds, classes=len(told.labels)))
+        training_set.work.steps.at(at, "cross-validating")
+        held_out.append(
+            hold_out(
+                each, training_set.truth, folds=training_set.folds, classes=len(training_set.labels)
+            )
+        )
     return _Frozen(
         specs=tuple(specs),
         features=features,
@@ -332,26 +338,28 @@ def _both(one: _Frozen, other: _Frozen) -> _Frozen:
     )
 
 
-def _untuned(told: _TrainingSet, frozen: _Frozen, *, words: Mapping[str, object]) -> _Final:
+def _untuned(training_set: _TrainingSet, frozen: _Frozen, *, words: Mapping[str, object]) -> _Final:
     """The frozen network with a head fitted to all training pictures."""
     chosen, spec = frozen.held_out[frozen.best], frozen.specs[frozen.best]
     features = frozen.features[frozen.best]
-    linear = Space(features).fit(told.truth, classes=len(told.labels), strength=chosen.strength)
+    linear = Space(features).fit(
+        training_set.truth, classes=len(training_set.labels), strength=chosen.strength
+    )
     return _Final(
         spec=spec,
         trunk=lite0_full(),
         linear=linear,
         features=features,
         logits=chosen.logits,
-        places=np.arange(len(told.truth)),
-        history=(_frozen_epoch(told, chosen),),
+        places=np.arange(len(training_set.truth)),
+        history=(_frozen_epoch(training_set, chosen),),
         words=_words(spec, frozen) | {"network": "frozen"} | dict(words),
     )
 
 
-def _frozen_epoch(told: _TrainingSet, chosen: ValidationLogits) -> dict[str, float]:
+def _frozen_epoch(training_set: _TrainingSet, chosen: ValidationLogits) -> dict[str, float]:
     """The frozen network's figures, as an epoch's."""
-    right = chosen.logits.argmax(axis=1) == told.truth
+    right = chosen.logits.argmax(axis=1) == training_set.truth
     return {"epoch": 0.0, "validation_loss": chosen.loss, "accuracy": float(right.mean())}
 
 
@@ -366,40 +374,40 @@ def _words(spec: InputSpec, frozen: _Frozen) -> dict[str, object]:
     }
 
 
-def _tuned(job: TrainJob, told: _TrainingSet, *, frozen: _Frozen) -> _Final | None:
+def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Final | None:
     """The tuned network where held-out pictures speak for it; None where it is not tried."""
-    work, single = told.work, [s.scales == 1 for s in frozen.specs]
-    work.steps.epoch(0, **_without_epoch(_frozen_epoch(told, frozen.held_out[frozen.best])))
+    work, single = training_set.work, [s.scales == 1 for s in frozen.specs]
+    work.steps.epoch(0, **_without_epoch(_frozen_epoch(training_set, frozen.held_out[frozen.best])))
     own = min(np.flatnonzero(single).tolist(), key=lambda place: frozen.held_out[place].loss)
     ground = TuningTask(
         inputs=Inputs(
-            picture=lambda place: work.picture(told.samples[place]), spec=frozen.specs[own]
+            picture=lambda place: work.picture(training_set.samples[place]), spec=frozen.specs[own]
         ),
         features=frozen.features[own],
         own=frozen.held_out[own],
         best=frozen.held_out[frozen.best],
-        truth=told.truth,
-        folds=told.folds,
-        classes=len(told.labels),
+        truth=training_set.truth,
+        folds=training_set.folds,
+        classes=len(training_set.labels),
     )
     against = _against_tuning(job, ground)
     if against:
-        return _untuned(told, frozen, words={"fine-tuning": f"not tried: {against}"})
+        return _untuned(training_set, frozen, words={"fine-tuning": f"not tried: {against}"})
     room = TuningContext(
         folder=work.folder / "classify",
         parallel=work.parallel,
         tell=_EpochReporter(work.steps).told,
     )
-    trial = try_tuning(ground, _recipe(job), room=room)
+    trial = try_tuning(ground, _recipe(job), context=room)
     if trial.tuned is None:
-        return _untuned(told, frozen, words={"fine-tuning": "did not pay", **trial.words})
+        return _untuned(training_set, frozen, words={"fine-tuning": "did not pay", **trial.words})
     work.steps.at(80, "looking at pictures")
-    history = (_frozen_epoch(told, frozen.held_out[frozen.best]), *trial.history)
+    history = (_frozen_epoch(training_set, frozen.held_out[frozen.best]), *trial.history)
     return _Final(
         spec=ground.spec,
         trunk=trial.tuned.trunk,
         linear=trial.tuned.head,
-        features=pooled_by(trial.tuned.trunk, ground.inputs, count=len(told.truth)),
+        features=pooled_by(trial.tuned.trunk, ground.inputs, count=len(training_set.truth)),
         logits=trial.logits,
         places=trial.places,
         history=history,
@@ -407,12 +415,12 @@ def _tuned(job: TrainJob, told: _TrainingSet, *, frozen: _Frozen) -> _Final | No
     )
 
 
-def _against_tuning(job: TrainJob, ground: TuningTask) -> str:
+def _against_tuning(job: TrainJob, task: TuningTask) -> str:
     """Why fine-tuning is not tried; the setting ``tune`` is 0 for never, 2 for in any case."""
     requested = job.setting("tune", 1)
     if requested == 0:
         return "switched off"
-    return "" if requested == 2 else worth_trying(ground)
+    return "" if requested == 2 else worth_trying(task)
 
 
 def _recipe(job: TrainJob) -> Recipe:
@@ -470,12 +478,16 @@ def _owners(samples: Sequence[Sample]) -> list[str]:
     return [sample.group or str(sample.digest) for sample in samples]
 
 
-def _golden(told: _TrainingSet) -> list[Sample]:
+def _golden(training_set: _TrainingSet) -> list[Sample]:
     """A picture of the commonest class, of the rarest, and of one between, the first by digest."""
-    order = np.argsort(-np.bincount(told.truth, minlength=len(told.labels)), kind="stable")
+    order = np.argsort(
+        -np.bincount(training_set.truth, minlength=len(training_set.labels)), kind="stable"
+    )
     places = dict.fromkeys((int(order[0]), int(order[-1]), int(order[len(order) // 2])))
     found = []
     for place in list(places)[:_GOLDEN]:
-        mine = [s for s, t in zip(told.samples, told.truth, strict=True) if t == place]
+        mine = [
+            s for s, t in zip(training_set.samples, training_set.truth, strict=True) if t == place
+        ]
         found.append(min(mine, key=lambda sample: sample.digest))
     return found

@@ -82,12 +82,12 @@ def halved(crops: Tensor) -> Tensor:
     return nn.functional.avg_pool2d(crops, 2)
 
 
-def maps_of(trunk: Lite0Full, crops: Tensor, *, scales: int) -> list[tuple[Tensor, ...]]:
+def maps_of(backbone: Lite0Full, crops: Tensor, *, scales: int) -> list[tuple[Tensor, ...]]:
     """The four maps of each scale, the input itself first."""
     found = []
     for scale in range(scales):
         crops = halved(crops) if scale else crops
-        found.append(trunk(crops))
+        found.append(backbone(crops))
     return found
 
 

@@ -218,9 +218,9 @@ class _Learner(nn.Module):
 class _Loop:
     """Learner, optimiser and averages of one lesson, with everything that goes on to the next."""
 
-    def __init__(self, lesson: TrainingSet, recipe: Recipe, *, parallel: Parallel) -> None:
-        self.lesson, self.recipe, self.parallel = lesson, recipe, parallel
-        self.learner = _Learner(lesson.start)
+    def __init__(self, training_set: TrainingSet, recipe: Recipe, *, parallel: Parallel) -> None:
+        self.lesson, self.recipe, self.parallel = training_set, recipe, parallel
+        self.learner = _Learner(training_set.start)
         self.own = self.learner.learned()
         self.optimiser = torch.optim.AdamW(
             self.own, lr=recipe.learning_rate, weight_decay=_DECAY, foreach=False
@@ -230,8 +230,10 @@ class _Loop:
         self.logits = self._answers()
         self.best_epoch = 0
         self.history: list[dict[str, float]] = []
-        counts = np.bincount(lesson.truth[lesson.inside], minlength=len(lesson.start.bias))
-        shares = len(lesson.inside) / len(counts) / np.maximum(counts, 1)
+        counts = np.bincount(
+            training_set.truth[training_set.inside], minlength=len(training_set.start.bias)
+        )
+        shares = len(training_set.inside) / len(counts) / np.maximum(counts, 1)
         self.weigh = torch.from_numpy(shares.astype(np.float32))
 
     @property
@@ -266,9 +268,9 @@ class _Loop:
         self.history.append(figures | self._watch())
         return self.history[-1]
 
-    def _load(self, asked: tuple[list[int], int]) -> tuple[Tensor, Tensor]:
+    def _load(self, wanted: tuple[list[int], int]) -> tuple[Tensor, Tensor]:
         """This process's share of a batch as (n, 3, h, w) float32 and classes."""
-        batch, seed = asked
+        batch, seed = wanted
         rng = np.random.default_rng(seed)
         seeds = dict(zip(batch, rng.integers(2**62, size=len(batch)).tolist(), strict=True))
         mine = self.parallel.share(batch)
@@ -393,7 +395,7 @@ _NAMES = ("epoch", "loss", "validation_loss", "accuracy")
 
 
 def tune(
-    lesson: TrainingSet,
+    training_set: TrainingSet,
     recipe: Recipe,
     *,
     folder: Path,
@@ -403,14 +405,14 @@ def tune(
     """Learn on; goes on where the folder's checkpoint stands.
 
     Args:
-        lesson: what is learned from.
+        training_set: images and labels to learn from.
         recipe: how.
         folder: of checkpoints.
         parallel: this process's share of each batch.
         tell: called after each epoch with its number and figures; may raise.
     """
-    loop = _Loop(lesson, recipe, parallel=parallel)
-    path = folder / f"{_key(lesson, recipe)}.npz"
+    loop = _Loop(training_set, recipe, parallel=parallel)
+    path = folder / f"{_key(training_set, recipe)}.npz"
     loop.restore(path)
     while not loop.over:
         figures = loop.learn_epoch()
@@ -421,7 +423,7 @@ def tune(
     backbone = loop.learner.trunk.requires_grad_(requires_grad=False)
     return Tuned(
         trunk=backbone,
-        head=loop.learner.linear(lesson.start),
+        head=loop.learner.linear(training_set.start),
         logits=loop.logits,
         epochs=loop.best_epoch,
         history=tuple(loop.history),
@@ -450,9 +452,14 @@ def _tensor(images: Sequence[Image]) -> Tensor:
     return planes.sub_(127.0).div_(128.0).contiguous(memory_format=torch.channels_last)
 
 
-def _key(lesson: TrainingSet, recipe: Recipe) -> str:
-    hashed = hashlib.sha256(encode([recipe, lesson.name]))
-    for values in (lesson.truth, lesson.inside, lesson.outside, lesson.start.weight):
+def _key(training_set: TrainingSet, recipe: Recipe) -> str:
+    hashed = hashlib.sha256(encode([recipe, training_set.name]))
+    for values in (
+        training_set.truth,
+        training_set.inside,
+        training_set.outside,
+        training_set.start.weight,
+    ):
         hashed.update(np.ascontiguousarray(values).tobytes())
     return hashed.hexdigest()[:40]
 
@@ -541,37 +548,37 @@ class TuningContext:
     tell: Callable[[str, int, Mapping[str, float]], None]
 
 
-def worth_trying(ground: TuningTask) -> str:
+def worth_trying(task: TuningTask) -> str:
     """Why fine-tuning is not tried; "" where it is."""
-    counts = np.bincount(ground.truth, minlength=ground.classes)
-    if len(ground.truth) < _FEWEST_PICTURES or counts.min() < _FEWEST_OF_CLASS:
+    counts = np.bincount(task.truth, minlength=task.classes)
+    if len(task.truth) < _FEWEST_PICTURES or counts.min() < _FEWEST_OF_CLASS:
         return "too few pictures"
-    wrong = ground.best.logits.argmax(axis=1) != ground.truth
+    wrong = task.best.logits.argmax(axis=1) != task.truth
     if wrong.mean() < _LEAST_WRONG:
         return "the frozen network leaves hardly anything to gain"
     return ""
 
 
-def try_tuning(ground: TuningTask, recipe: Recipe, *, room: TuningContext) -> Trial:
+def try_tuning(task: TuningTask, recipe: Recipe, *, context: TuningContext) -> Trial:
     """Learn the folds, and all of it where that pays."""
-    mirrors = mirrors_for(ground)
+    mirrors = mirrors_for(task)
     recipe = replace(recipe, mirrors=mirrors)
     done: list[Tuned] = []
     outsides: list[Classes] = []
     gains: list[str] = []
-    for fold in sorted(set(ground.folds))[:_FOLDS]:
-        inside, outside = _parts(ground, fold)
-        lesson = _training_set(ground, inside=inside, outside=outside, name=f"fold {fold}")
+    for fold in sorted(set(task.folds))[:_FOLDS]:
+        inside, outside = _parts(task, fold)
+        lesson = _training_set(task, inside=inside, outside=outside, name=f"fold {fold}")
         tuned = tune(
             lesson,
             recipe,
-            folder=room.folder,
-            parallel=room.parallel,
-            tell=partial(room.tell, f"fine-tuning fold {fold}"),
+            folder=context.folder,
+            parallel=context.parallel,
+            tell=partial(context.tell, f"fine-tuning fold {fold}"),
         )
         done.append(tuned)
         outsides.append(outside)
-        gain = _gain(ground, outside, logits=tuned.logits)
+        gain = _gain(task, outside, logits=tuned.logits)
         gains.append(f"{gain:+.3f}")
         if gain <= _LEAST_GAIN:
             break
@@ -582,8 +589,8 @@ def try_tuning(ground: TuningTask, recipe: Recipe, *, room: TuningContext) -> Tr
         "mirrored": list(mirrors),
         "epochs": [tuned.epochs for tuned in done],
     }
-    pays = len(done) == _FOLDS and _pays(ground, places, logits=logits)
-    final = _all(ground, recipe, epochs=_mean_epochs(done), room=room) if pays else None
+    pays = len(done) == _FOLDS and _pays(task, places, logits=logits)
+    final = _all(task, recipe, epochs=_mean_epochs(done), context=context) if pays else None
     return Trial(tuned=final, places=places, logits=logits, history=done[0].history, words=words)
 
 
@@ -591,20 +598,18 @@ def _mean_epochs(done: Sequence[Tuned]) -> int:
     return max(1, round(sum(tuned.epochs for tuned in done) / len(done)))
 
 
-def _parts(ground: TuningTask, fold: int) -> tuple[Classes, Classes]:
-    numbers = np.array(ground.folds)
+def _parts(task: TuningTask, fold: int) -> tuple[Classes, Classes]:
+    numbers = np.array(task.folds)
     return np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
 
 
-def _training_set(
-    ground: TuningTask, *, inside: Classes, outside: Classes, name: str
-) -> TrainingSet:
-    start = Space(ground.features[inside]).fit(
-        ground.truth[inside], classes=ground.classes, strength=ground.own.strength
+def _training_set(task: TuningTask, *, inside: Classes, outside: Classes, name: str) -> TrainingSet:
+    start = Space(task.features[inside]).fit(
+        task.truth[inside], classes=task.classes, strength=task.own.strength
     )
     return TrainingSet(
-        pictures=ground.inputs,
-        truth=ground.truth,
+        pictures=task.inputs,
+        truth=task.truth,
         inside=inside,
         outside=outside,
         start=start,
@@ -612,49 +617,49 @@ def _training_set(
     )
 
 
-def _all(ground: TuningTask, recipe: Recipe, *, epochs: int, room: TuningContext) -> Tuned:
-    everyone = np.arange(len(ground.truth))
-    lesson = _training_set(ground, inside=everyone, outside=everyone[:0], name="all")
+def _all(task: TuningTask, recipe: Recipe, *, epochs: int, context: TuningContext) -> Tuned:
+    everyone = np.arange(len(task.truth))
+    lesson = _training_set(task, inside=everyone, outside=everyone[:0], name="all")
     return tune(
         lesson,
         replace(recipe, stop_after=epochs),
-        folder=room.folder,
-        parallel=room.parallel,
-        tell=partial(room.tell, "fine-tuning"),
+        folder=context.folder,
+        parallel=context.parallel,
+        tell=partial(context.tell, "fine-tuning"),
     )
 
 
-def _gain(ground: TuningTask, outside: Classes, *, logits: Numbers) -> float:
+def _gain(task: TuningTask, outside: Classes, *, logits: Numbers) -> float:
     """By which share the loss on held-out pictures fell, both calibrated on them."""
-    truth = ground.truth[outside]
-    before = calibrated_loss(ground.best.logits[outside], truth)
+    truth = task.truth[outside]
+    before = calibrated_loss(task.best.logits[outside], truth)
     return 1 - calibrated_loss(logits, truth) / max(before, 1e-9)
 
 
-def _pays(ground: TuningTask, places: Classes, *, logits: Numbers) -> bool:
-    truth = ground.truth[places]
-    before = int((ground.best.logits[places].argmax(axis=1) == truth).sum())
+def _pays(task: TuningTask, places: Classes, *, logits: Numbers) -> bool:
+    truth = task.truth[places]
+    before = int((task.best.logits[places].argmax(axis=1) == truth).sum())
     after = int((logits.argmax(axis=1) == truth).sum())
-    return after >= before and _gain(ground, places, logits=logits) > _LEAST_GAIN
+    return after >= before and _gain(task, places, logits=logits) > _LEAST_GAIN
 
 
-def mirrors_for(ground: TuningTask) -> tuple[str, ...]:
+def mirrors_for(task: TuningTask) -> tuple[str, ...]:
     """Return the mirrorings that change no class, by a head that saw no image of the first fold."""
-    inside, outside = _parts(ground, min(ground.folds))
+    inside, outside = _parts(task, min(task.folds))
     shown = outside[:_MOST_MIRRORED]
-    head = Space(ground.features[inside]).fit(
-        ground.truth[inside], classes=ground.classes, strength=ground.own.strength
+    head = Space(task.features[inside]).fit(
+        task.truth[inside], classes=task.classes, strength=task.own.strength
     )
-    truth = ground.truth[shown]
-    right = int((head.logits(ground.features[shown]).argmax(axis=1) == truth).sum())
+    truth = task.truth[shown]
+    right = int((head.logits(task.features[shown]).argmax(axis=1) == truth).sum())
     _, engine = frozen_engine(1)
     found = []
     for name, mirror in MIRRORS.items():
-        if name == "over" and ground.spec.width_px != ground.spec.height_px:
+        if name == "over" and task.spec.width_px != task.spec.height_px:
             continue
         observed = [
             engine.run(
-                normalised(np.ascontiguousarray(mirror(ground.inputs(place)))),
+                normalised(np.ascontiguousarray(mirror(task.inputs(place)))),
                 outputs=(POOLED,),
             )[0][0]
             for place in shown.tolist()

@@ -93,30 +93,30 @@ def _said(case: Case) -> CountAnswer | None:
 
 
 def _figures(
-    told: Sequence[_Counted], *, baseline: Mapping[str, float], promised: float
+    answers: Sequence[_Counted], *, baseline: Mapping[str, float], promised: float
 ) -> dict[str, Metric]:
-    truth = np.array([each.truth for each in told], np.float64)
+    truth = np.array([each.truth for each in answers], np.float64)
     median = baseline.get("median_count", 0.0)
     mean = baseline.get("mean_count", median)
-    off = np.array([each.off for each in told])
+    off = np.array([each.off for each in answers])
     known = ~np.isnan(off)
     guessed = np.abs(truth - median)
-    groups = owners([each.case for each in told])[known]
+    groups = owners([each.case for each in answers])[known]
     pairs = np.stack([off[known], truth[known]], axis=1)
     guess = np.stack([guessed, truth], axis=1)
     found = {
-        "exact": rate((e.exact for e in told), baseline=float(np.mean(guessed == 0))),
+        "exact": rate((e.exact for e in answers), baseline=float(np.mean(guessed == 0))),
         "mae": statistic(_mean, off[known], groups=groups, baseline=_mean(guessed)),
         "rmse": statistic(_root, off[known], groups=groups, baseline=_root(truth - mean)),
         "mae_share": statistic(_share, pairs, groups=groups, baseline=_share(guess)),
-        "coverage": rate((e.covered for e in told), baseline=promised),
-        "refused_rate": rate((e.said is None for e in told), baseline=0.0),
+        "coverage": rate((e.covered for e in answers), baseline=promised),
+        "refused_rate": rate((e.said is None for e in answers), baseline=0.0),
     }
-    return found | _width(told)
+    return found | _width(answers)
 
 
-def _width(told: Sequence[_Counted]) -> dict[str, Metric]:
-    answers = [each.said for each in told if each.said is not None]
+def _width(counted: Sequence[_Counted]) -> dict[str, Metric]:
+    answers = [each.said for each in counted if each.said is not None]
     ended = np.array([a.high - a.low + 1 for a in answers if not a.more], np.float64)
     found = {"more": rate((answer.more for answer in answers), baseline=0.0)}
     if len(ended):
@@ -147,12 +147,12 @@ def _exact(cases: Sequence[Case], *, labels: Sequence[str]) -> Metric:
     return rate(rights, baseline=often)
 
 
-def _per_count(told: Sequence[_Counted], *, baseline: Mapping[str, float]) -> dict[str, Metric]:
+def _per_count(answers: Sequence[_Counted], *, baseline: Mapping[str, float]) -> dict[str, Metric]:
     """Per true count; where there are many different ones, those seen most often."""
-    often = _often([each.truth for each in told])
+    often = _often([each.truth for each in answers])
     found = {}
     for count in often:
-        own = [each for each in told if each.truth == count]
+        own = [each for each in answers if each.truth == count]
         off = np.array([each.off for each in own if each.said is not None])
         guess = abs(count - baseline.get("median_count", 0.0))
         found[f"exact/{count}"] = rate((e.exact for e in own), baseline=float(guess == 0))
@@ -166,13 +166,13 @@ def _often(counts: Sequence[int]) -> list[int]:
     return sorted(int(values[place]) for place in chosen)
 
 
-def _confusion(told: Sequence[_Counted]) -> dict[str, Confusion]:
+def _confusion(answers: Sequence[_Counted]) -> dict[str, Confusion]:
     """Counts 0, 1, …; the last column is what was refused or lies beyond the table."""
-    top = max(each.truth for each in told)
+    top = max(each.truth for each in answers)
     if top >= _MOST_ROWS:
         return {}
     rows = np.zeros((top + 1, top + 2), np.int64)
-    for each in told:
+    for each in answers:
         value = top + 1 if each.said is None else min(each.said.value, top + 1)
         rows[each.truth, value] += 1
     classes = tuple(str(count) for count in range(top + 1))
@@ -180,8 +180,8 @@ def _confusion(told: Sequence[_Counted]) -> dict[str, Confusion]:
     return {"count": Confusion(classes=classes, rows=table)}
 
 
-def _mistakes(told: Sequence[_Counted]) -> tuple[Mistake, ...]:
-    wrong = [each for each in told if not each.exact]
+def _mistakes(answers: Sequence[_Counted]) -> tuple[Mistake, ...]:
+    wrong = [each for each in answers if not each.exact]
     wrong.sort(key=lambda e: (-(math.inf if e.said is None else e.off), e.case.sample.name))
     return tuple(
         Mistake(
@@ -195,11 +195,15 @@ def _mistakes(told: Sequence[_Counted]) -> tuple[Mistake, ...]:
     )
 
 
-def in_words(said: CountAnswer) -> str:
+def in_words(answer: CountAnswer) -> str:
     """``4``, ``4 (3 to 5)``, ``12 (9 or more)``."""
-    if said.more:
-        return f"{said.value} ({said.low} or more)"
-    return str(said.value) if said.low == said.high else f"{said.value} ({said.low} to {said.high})"
+    if answer.more:
+        return f"{answer.value} ({answer.low} or more)"
+    return (
+        str(answer.value)
+        if answer.low == answer.high
+        else f"{answer.value} ({answer.low} to {answer.high})"
+    )
 
 
 def _warnings(metrics: Mapping[str, Metric]) -> tuple[str, ...]:

@@ -159,18 +159,18 @@ def _box_counts(pictures: Sequence[Picture], *, least: float, labelled: bool) ->
     )
 
 
-def _f1(tally: Numbers) -> float:
-    met, answer, truth = tally.sum(axis=0)
+def _f1(counts: Numbers) -> float:
+    met, answer, truth = counts.sum(axis=0)
     return 2 * met / (answer + truth) if answer + truth else math.nan
 
 
-def _precision(tally: Numbers) -> float:
-    met, answer, _ = tally.sum(axis=0)
+def _precision(counts: Numbers) -> float:
+    met, answer, _ = counts.sum(axis=0)
     return met / answer if answer else math.nan
 
 
-def _recall(tally: Numbers) -> float:
-    met, _, truth = tally.sum(axis=0)
+def _recall(counts: Numbers) -> float:
+    met, _, truth = counts.sum(axis=0)
     return met / truth if truth else math.nan
 
 
@@ -181,9 +181,11 @@ class _Judged:
     pictures: Sequence[Picture]
     groups: Numbers
 
-    def rate(self, figure: Callable[[Numbers], float], tally: Numbers) -> Metric:
+    def rate(self, figure: Callable[[Numbers], float], counts: Numbers) -> Metric:
         """A share over boxes, its interval over groups of pictures; finding nothing has none."""
-        return bounded(figure, tally, groups=self.groups, baseline=0.0, pictures=len(self.pictures))
+        return bounded(
+            figure, counts, groups=self.groups, baseline=0.0, pictures=len(self.pictures)
+        )
 
 
 def _scores(judged: _Judged) -> dict[str, Metric]:

@@ -353,11 +353,11 @@ def _packed(looked: PictureFeatures) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def _unpacked(sample: Sample, kept: dict[str, NDArray[np.generic]]) -> PictureFeatures:
-    sharpness, grey, clipped = (float(v) for v in cast(NDArray[np.float64], kept["health"]))
-    figures = [float(v) for v in cast(NDArray[np.float64], kept["place"])]
-    state, reason = (str(word) for word in kept["words"])
-    matrix = cast(Matrix, kept["matrix"])
+def _unpacked(sample: Sample, arrays: dict[str, NDArray[np.generic]]) -> PictureFeatures:
+    sharpness, grey, clipped = (float(v) for v in cast(NDArray[np.float64], arrays["health"]))
+    figures = [float(v) for v in cast(NDArray[np.float64], arrays["place"])]
+    state, reason = (str(word) for word in arrays["words"])
+    matrix = cast(Matrix, arrays["matrix"])
     return PictureFeatures(
         sample=sample,
         health=HealthFigures(sharpness=sharpness, mean_grey=grey, clipped_share=clipped),
@@ -373,7 +373,7 @@ def _unpacked(sample: Sample, kept: dict[str, NDArray[np.generic]]) -> PictureFe
             reason=reason,
         ),
         matrix=matrix if len(matrix) else None,
-        features=cast(Floats, kept["features"]),
-        crops=cast(NDArray[np.uint8], kept["crops"]),
+        features=cast(Floats, arrays["features"]),
+        crops=cast(NDArray[np.uint8], arrays["crops"]),
         reason=reason,
     )

@@ -86,12 +86,12 @@ def pooled_of(flat: Floats) -> Floats:
     return np.concatenate([fine.mean(axis=(-2, -1)), coarse.mean(axis=(-2, -1))], axis=-1)
 
 
-def grid_features(crops: Floats, *, trunk: Lite0Backbone | None = None) -> Floats:
+def grid_features(crops: Floats, *, backbone: Lite0Backbone | None = None) -> Floats:
     """(n, 3, h, w) float32 prepared crops → (n, FEATURES) float32 on the frozen trunk."""
-    trunk = trunk or fast_backbone()
+    backbone = backbone or fast_backbone()
     with torch.inference_mode():
         x = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
-        fine, coarse = (_grid(tap) for tap in trunk(x))
+        fine, coarse = (_grid(tap) for tap in backbone(x))
         flat = torch.cat([fine.flatten(1), coarse.flatten(1)], dim=1)
     return np.asarray(flat.contiguous().numpy(), np.float32)
 

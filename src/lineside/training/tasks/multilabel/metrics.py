@@ -162,10 +162,10 @@ def _presence(label: LabelAnswer | None) -> int:
     return int(label.decision is Decision.PRESENT)
 
 
-def _one_class(said: Sequence[LabelAnswer | None]) -> int:
+def _one_class(answers: Sequence[LabelAnswer | None]) -> int:
     present = [
         place
-        for place, label in enumerate(said)
+        for place, label in enumerate(answers)
         if label is not None and label.decision is Decision.PRESENT
     ]
     return present[0] if len(present) == 1 else UNSURE

@@ -307,18 +307,18 @@ def _mistakes(judged: Sequence[_Judged], label: str) -> list[Mistake]:
         truth = _kind(each)
         if not each.is_right:
             surer = 1.0 - each.probability if each.defective else each.probability
-            found.append(_worst(each, truth=truth, said=_said(each, label), probability=surer))
+            found.append(_worst(each, truth=truth, name=_said(each, label), probability=surer))
         elif each.defective and each.f1 < _POOR_F1:
             answer = f"{label}, its pixels at F1 {each.f1:.2f}"
-            found.append(_worst(each, truth=truth, said=answer, probability=0.5 * (1 - each.f1)))
+            found.append(_worst(each, truth=truth, name=answer, probability=0.5 * (1 - each.f1)))
     return found
 
 
-def _worst(each: _Judged, *, truth: str, said: str, probability: float) -> Mistake:
+def _worst(each: _Judged, *, truth: str, name: str, probability: float) -> Mistake:
     return Mistake(
         picture=each.case.sample.name,
         truth=truth,
-        said=said,
+        said=name,
         probability=probability,
         reason=picture_words(each.case),
     )
