@@ -183,7 +183,8 @@ def test_the_data_folder_and_its_tokens_are_for_their_owner_only(stored: HubConf
 
 PROGRAM = """
 import sys, threading, signal
-from lineside.core import SystemClock, load_config
+from lineside.core import SystemClock
+from lineside.core.config import load_config
 from lineside.hub import HubConfig, run
 from pathlib import Path
 stop = threading.Event()

@@ -166,7 +166,7 @@ class TestItsDeath:
     def test_it_ends_with_a_hub_that_is_killed(self, folder: Path) -> None:
         code = (
             "import sys, threading; from pathlib import Path\n"
-            "from lineside.links import MosquittoBroker\n"
+            "from lineside.links.mosquitto import MosquittoBroker\n"
             "broker = MosquittoBroker(sys.argv[1], folder=Path(sys.argv[2])); broker.start()\n"
             "print(broker.port, flush=True); threading.Event().wait()\n"
         )
