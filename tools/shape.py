@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 478,
     "classes": 1399,
     "statements in src": 58045,
-    "statements in tests": 44987,
+    "statements in tests": 44988,
     "records built at one place": 362,
     "modules under 100 lines": 29,
     "modules over 800 lines": 0,
