@@ -96,18 +96,7 @@ class OnnxEngine:
         where: str,
         outputs: Sequence[str] = LABEL_OUTPUTS,
     ) -> None:
-        """Load and check a network.
-
-        Args:
-            network: the ONNX file's bytes.
-            crops: (n, channels, height, width) that ``prepare`` will hand in; 0 where it varies.
-            where: names the package in errors.
-            outputs: that it has to give.
-
-        Raises:
-            InvalidError: it does not load, or its inputs and outputs are not as described.
-            MissingExtraError: onnxruntime is not installed.
-        """
+        """Load and check a network; see ``OpenEngine``."""
         runtime = need("onnxruntime", extra="edge")
         self._session = open_session(runtime, network, where=where)
         self._quick = runtime.RunOptions()

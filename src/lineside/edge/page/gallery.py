@@ -101,7 +101,7 @@ class _Seat:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Made:
+class _ImageSlot:
     small: SmallImage | None = None
     made_s: float = -PERIOD_S
     making: threading.Lock = field(default_factory=threading.Lock)
@@ -123,7 +123,7 @@ class Gallery:
         self._clock = clock
         self._width_px = width_px
         self._seats = {camera: _Seat() for camera in dict.fromkeys(inspections.values())}
-        self._made: dict[tuple[str, ...], _Made] = {}
+        self._made: dict[tuple[str, ...], _ImageSlot] = {}
         self._latest: dict[str, tuple[Prediction, bytes]] = {}
         self._recent: deque[Prediction] = deque(maxlen=MOST_RECENT)
         self._lock = threading.Lock()
@@ -205,7 +205,7 @@ class Gallery:
         self, camera: str, *, key: tuple[str, ...], make: Callable[[NewestFrame], SmallImage]
     ) -> SmallImage | None:
         with self._lock:
-            made = self._made.setdefault(key, _Made())
+            made = self._made.setdefault(key, _ImageSlot())
         with made.making:  # who comes meanwhile waits, and is given the same
             newest, now_s = self._seats[camera].newest, self._clock.monotonic()
             if newest is None:

@@ -389,7 +389,7 @@ class _Donor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Found:
+class _Patch:
     """Material for a mark's box, and how badly its surroundings fit."""
 
     material: Pixels
@@ -474,7 +474,7 @@ def _box(wide: Mask) -> tuple[slice, slice]:
 
 def _fitting(
     image: Image, wide: Mask, *, source: Image, box: tuple[slice, slice], own: bool
-) -> _Found | None:
+) -> _Patch | None:
     """Where in a source the mark's surroundings are found again, and what lies within them."""
     import cv2
 
@@ -493,7 +493,7 @@ def _fitting(
     if not np.isfinite(errors[y, x]):
         return None
     height, width = patch.shape[:2]
-    return _Found(material=window[y : y + height, x : x + width], error=float(errors[y, x]))
+    return _Patch(material=window[y : y + height, x : x + width], error=float(errors[y, x]))
 
 
 def _about(source: Pixels, box: tuple[slice, slice]) -> Pixels:
