@@ -12,6 +12,7 @@ and its logs stay in the folder named. The exit status is 1 when one failed.
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -42,6 +43,8 @@ def main() -> int:
     if MOSQUITTO is None:
         print("mosquitto is not installed")
         return 2
+    # A program that does not end writes what its threads do to its log.
+    os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # noqa: TID251  handed on to children
     runs = {} if given.fresh or given.dry else known()
     with ExitStack() as stack:
         servers: list[PostgresServer] = []

@@ -157,6 +157,22 @@ def read_log(records: Records, kind: str = "") -> Iterator[Logged]:
         after = page[-1].position
 
 
+def end(program: Program, number: signal.Signals) -> int:
+    """End a program and return its exit code.
+
+    Raises:
+        TimeoutError: it did not end in time; what its threads did then stands in its log, where
+            ``PYTHONFAULTHANDLER`` is set.
+    """
+    program.process.send_signal(number)
+    try:
+        return program.process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired as late:
+        program.process.send_signal(signal.SIGABRT)
+        program.process.wait(PATIENCE_S)
+        raise TimeoutError(f"{program.name} did not end on {number.name}") from late
+
+
 @dataclass
 class Hub:
     """One hub program, in its lives."""
@@ -183,11 +199,7 @@ class Hub:
     def end(self, number: signal.Signals) -> int:
         """Its exit code; a hub that does not end within its time fails the run."""
         assert self.program is not None
-        self.tell(number)
-        try:
-            return self.program.process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired as late:
-            raise TimeoutError(f"hub {self.name} did not end on {number.name}") from late
+        return end(self.program, number)
 
     def is_ready(self) -> bool:
         if self.program is not None and self.program.process.poll() is not None:
@@ -350,8 +362,7 @@ class Site:
 
     def end_device(self, number: signal.Signals) -> None:
         assert self.device is not None
-        self.device.process.send_signal(number)
-        self.device.process.wait(PATIENCE_S)
+        end(self.device, number)
 
     def device_runs(self) -> bool:
         """Whether the device says that it runs one of the site's packages."""
