@@ -5,7 +5,7 @@ camera, a slot naming a region) are checked by ``lineside.core.plant_check``.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeVar
@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 from lineside.core.clock import Seconds
 from lineside.core.codec import above_zero, entries, nearest, refuse, unless, within, zero_or_more
 from lineside.core.drivers import without_secret
-from lineside.core.errors import InvalidError
+from lineside.core.errors import Fault, InvalidError
 from lineside.core.plant_rules import Rule
 
 # What a field may say, and the tasks that have it; empty for all.
@@ -136,6 +136,7 @@ class Task(StrEnum):
 
 _NAMED = (Task.MULTILABEL, Task.CLASSIFY)
 _THRESHOLDED = (Task.MULTILABEL, Task.CLASSIFY, Task.SEGMENT)
+_LABELLESS = (Task.COUNT, Task.ANOMALY)
 
 
 class RouteKind(StrEnum):
@@ -275,6 +276,12 @@ class Inspection:
 
     ``good``: those of its labels that mean a good part, so that nothing is rejected for them;
     empty: those that people call so, such as good, normal or ok.
+    ``reject``: the labels that reject a part; empty: every label of a class or mask that is not
+    good, and no box.
+    ``expected``: of the task multilabel, the names of the labels of a good part (``A1/blue`` for a
+    class of a region); None: none is expected.
+    ``expected_count``: of the task count, the number of objects of a good part; None: any.
+    ``verdict``: whether its answers count for the verdict on a part.
     ``endpoint_answer``: whether a count is served as probabilities, or as their logarithms for
     clients that expect logits.
     ``endpoint_threshold``: the one cut of clients that ask for "greater than" it: their endpoint
@@ -295,6 +302,10 @@ class Inspection:
     endpoint_answer: Literal["probabilities", "logits"] = "probabilities"
     endpoint_threshold: float | None = None
     good: tuple[str, ...] = ()
+    reject: tuple[str, ...] = ()
+    expected: tuple[str, ...] | None = None
+    expected_count: int | None = None
+    verdict: bool = True
 
     def __post_init__(self) -> None:
         refuse(
@@ -304,6 +315,7 @@ class Inspection:
                 expected="labels of this inspection", fix="Name those that mean a good part.",
                 needs=("labels", "region"),
             ),
+            self._check_reject(),
             above_zero(self, "max_age_s"),
             zero_or_more(self, "max_skew_s"),
             unless(
@@ -343,6 +355,52 @@ class Inspection:
             ),
         )  # fmt: skip
 
+    def _check_reject(self) -> Iterator[Fault]:
+        """Faults of what rejects a part."""
+        known, names = self.known_labels, self.answer_names
+        yield from unless(
+            self.task not in _LABELLESS or not self.reject, key="reject", value=self.reject,
+            expected="of a task that answers labels",
+            fix="Remove it; a score above its limit and a wrong count reject by themselves.",
+            needs=("task",),
+        )  # fmt: skip
+        yield from unless(
+            not known or set(self.reject) <= known, key="reject", value=self.reject,
+            expected="labels of this inspection", fix=f"Known: {', '.join(sorted(known))}.",
+            needs=("labels", "region"),
+        )  # fmt: skip
+        yield from unless(
+            not set(self.reject) & set(self.good), key="reject", value=self.reject,
+            expected="labels that are not good", fix="Remove them from good or from reject.",
+            needs=("good",),
+        )  # fmt: skip
+        yield from unless(
+            self.expected is None or self.task is Task.MULTILABEL, key="expected",
+            value=self.expected, expected="of the task multilabel only",
+            fix="Name the labels that reject a part: reject.", needs=("task",),
+        )  # fmt: skip
+        yield from unless(
+            self.expected is None or set(self.expected) <= names, key="expected",
+            value=self.expected, expected="names that this inspection answers",
+            fix=f"Known: {', '.join(sorted(names))}.", needs=("labels", "region"),
+        )  # fmt: skip
+        yield from unless(
+            self.expected_count is None or self.task is Task.COUNT, key="expected_count",
+            value=self.expected_count, expected="of the task count only", fix="Remove it.",
+            needs=("task",),
+        )  # fmt: skip
+        yield from zero_or_more(self, "expected_count")
+
+    @property
+    def answer_names(self) -> frozenset[str]:
+        """The names of its presence labels: those of the image, ``blue``, ``A1/blue``."""
+        regions = (region for _, region in entries(self.region))
+        of_regions = (
+            (region.label,) if region.label else [f"{region.id}/{one}" for one in region.classes]
+            for region in regions
+        )
+        return frozenset(self.labels).union(*of_regions)
+
     @property
     def known_labels(self) -> frozenset[str]:
         """Every label it can answer, without its region; empty where it takes any."""
@@ -353,10 +411,19 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A production line: cameras and stations that belong together."""
+    """A production line: cameras and stations that belong together.
+
+    ``wait_s``: how long the verdict on a part waits for inspections after the first answer.
+    ``again_s``: a part id that was not captured for so long and comes again is another part.
+    """
 
     id: str
     name: str
+    wait_s: Seconds = 2.0
+    again_s: Seconds = 60.0
+
+    def __post_init__(self) -> None:
+        refuse(self, above_zero(self, "wait_s", "again_s"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

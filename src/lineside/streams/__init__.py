@@ -3,7 +3,7 @@
 Main names: ``Event`` with ``encode_event`` and ``decode_event``; ``prediction_event`` and
 ``read_prediction``; ``freshness`` and ``feed_drift``. A plant file's rules run in a
 ``RuleEngine``, which takes an ``Entry`` of the log and gives an ``Output`` that ``rule_event``
-makes an event; ``explain`` says a rule in words.
+makes an event; ``explain`` says a rule in words. ``LineVerdicts`` gives one verdict for each part.
 Not here: reading, writing, clocks; what an event does to the line (twin).
 """
 
@@ -33,14 +33,17 @@ from lineside.streams.rules.replay import (
     entry_of,
     memory_s,
 )
+from lineside.streams.verdicts import VERDICT_TYPE, LineVerdicts, read_verdict, verdict_lines
 
 __all__ = [
     "EVENT_TYPE",
     "PREDICTION_TYPE",
     "TICK_TYPE",
+    "VERDICT_TYPE",
     "Chain",
     "Entry",
     "Event",
+    "LineVerdicts",
     "NotFresh",
     "RuleEngine",
     "RuleSet",
@@ -59,6 +62,8 @@ __all__ = [
     "prediction_id",
     "read_entries",
     "read_prediction",
+    "read_verdict",
     "rule_event",
+    "verdict_lines",
     "written_time",
 ]

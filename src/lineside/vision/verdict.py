@@ -1,6 +1,6 @@
-"""The verdict on a part by one prediction: ok, reject or review, with the reasons in words.
+"""The verdict on a part, by one prediction or by several: with the reasons in words.
 
-Rules, the first that applies:
+Rules for one prediction (``judge_prediction``), the first that applies:
 
 1. An image in which nothing could be said (camera moved, black, blurred, …) is for review.
 2. A reason to reject makes it a reject: ``reject`` names the labels that do, in classes, masks and
@@ -11,9 +11,13 @@ Rules, the first that applies:
 3. An answer that is unsure and could be a reason to reject is for review. So is a count that is
    unsure, whether or not a number is expected.
 4. Anything else is ok.
+
+A part of several predictions (``judge_part``): one that rejects it makes it a reject, whatever is
+missing; else it is incomplete where an inspection did not answer; else one for review makes it one
+for review; else it is ok.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,11 +26,12 @@ from lineside.vision.prediction import Decision, PictureState, Prediction
 
 
 class PartVerdict(StrEnum):
-    """The verdict on a part."""
+    """The verdict on a part, the one that outweighs the others first."""
 
-    OK = "ok"
     REJECT = "reject"
+    INCOMPLETE = "incomplete"
     REVIEW = "review"
+    OK = "ok"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,18 @@ def judge_prediction(prediction: Prediction, rule: RejectRule) -> Judgement:
         if reasons:
             return Judgement(verdict=verdict, reasons=reasons)
     return Judgement(verdict=PartVerdict.OK)
+
+
+def judge_part(judgements: Sequence[Judgement], *, missing: Sequence[str] = ()) -> Judgement:
+    """Return the verdict on a part by several predictions; ``missing`` inspections said nothing."""
+    verdicts = {one.verdict for one in judgements}
+    if missing:
+        verdicts.add(PartVerdict.INCOMPLETE)
+    verdict = next((one for one in PartVerdict if one in verdicts), PartVerdict.OK)
+    found = [text for one in judgements if one.verdict is verdict for text in one.reasons]
+    if verdict is PartVerdict.INCOMPLETE:
+        found = [f"no answer of {name}" for name in missing]
+    return Judgement(verdict=verdict, reasons=tuple(dict.fromkeys(found)))
 
 
 def _reasons(prediction: Prediction, rule: RejectRule) -> Iterator[tuple[PartVerdict, str]]:
