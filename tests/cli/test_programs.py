@@ -81,6 +81,19 @@ def test_a_signal_ends_the_wait_and_ctrl_c_leaves_with_its_own_code() -> None:
         interrupted()
 
 
+@pytest.mark.timeout(20)
+def test_a_signal_that_another_thread_received_ends_the_wait() -> None:
+    def receive() -> None:
+        threading.Event().wait(0.3)  # until the main thread waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    receiver = threading.Thread(target=receive)
+    with stop_on_signal() as stop:
+        receiver.start()
+        assert stop.wait()
+    receiver.join()
+
+
 def test_a_cancelled_program_says_why_and_leaves_with_the_code_of_ctrl_c(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

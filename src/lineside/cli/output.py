@@ -28,6 +28,8 @@ from lineside.core.processes import STATE_FOLDER, unit_file
 
 T = TypeVar("T")
 
+_SIGNAL_CHECK_S = 1.0
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -133,6 +135,21 @@ def read_password(file: Path | None) -> str:
     return typed
 
 
+class _StopEvent(threading.Event):
+    """An event that a signal sets, whichever thread the kernel hands the signal to.
+
+    Python's handlers run in the main thread, and only when it is awake: one that waits without
+    limit does not notice a signal that another thread received.
+    """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None:
+            return super().wait(timeout)
+        while not super().wait(_SIGNAL_CHECK_S):
+            pass
+        return True
+
+
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
     """Give an event that is set by SIGTERM or SIGINT; the old handlers come back afterwards.
@@ -140,7 +157,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
     Raises:
         KeyboardInterrupt: at the end of the block, where SIGINT was received.
     """
-    stop, interrupted = threading.Event(), threading.Event()
+    stop, interrupted = _StopEvent(), threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the handler's form
         stop.set()
