@@ -407,6 +407,7 @@ class Driver:
                 why=f"all of {sender.way} is acknowledged",
             )
         wait_for(self._is_quiet, why="the log is at rest")
+        self._await_refusals()
         wait_for(self._is_posted, why="every event of a rule is posted")
         wait_for(self._is_folded, why="the twin is the fold of the log")
         if site.shape.device:
@@ -427,6 +428,12 @@ class Driver:
                 before, until_s = len(found), CLOCK.monotonic() + _REST_S
             _PAUSE.wait(0.3)
         return True
+
+    def _await_refusals(self) -> None:
+        """Wait until each bad message that was acknowledged is refused, or for as long."""
+        until_s = CLOCK.monotonic() + _REST_S
+        while any(self._unrefused().values()) and CLOCK.monotonic() < until_s:
+            _PAUSE.wait(0.3)
 
     def _missing(self, logged: list[Logged]) -> int:
         self._count(logged)
@@ -482,7 +489,7 @@ class Driver:
 
     def _check(self) -> None:
         run, site = self._run, self._site
-        refused = self._refused_numbers()
+        unrefused = self._unrefused()
         for hub in site.hubs:
             if code := hub.end(signal.SIGTERM):
                 run.broken.append(f"hub {hub.name} ended with code {code}")
@@ -492,10 +499,9 @@ class Driver:
         for name, way in run.ways.items():
             if way.lost or way.doubled:
                 run.broken.append(f"{name}: {way.lost} lost, {way.doubled} doubled")
-        for sender in self._senders:
-            unsaid = (sender.spoilt & sender.acknowledged()) - refused[sender.way]
-            if unsaid:
-                run.broken.append(f"{sender.way}: {len(unsaid)} refused without a word")
+        for name, numbers in unrefused.items():
+            if numbers:
+                run.broken.append(f"{name}: {len(numbers)} refused without a word")
         with open_records(site.records, clock=CLOCK) as records:
             broken = [one for one in records.log.heads() if not records.log.verify(one).ok]
         if broken:
@@ -515,6 +521,13 @@ class Driver:
         }
         strange = packages - self._site.packages
         return [f"packages ran that nobody took into use: {strange}"] if strange else []
+
+    def _unrefused(self) -> dict[str, set[int]]:
+        """Of each way, the bad messages that were acknowledged and have no dead letter."""
+        refused = self._refused_numbers()
+        return {
+            one.way: (one.spoilt & one.acknowledged()) - refused[one.way] for one in self._senders
+        }
 
     def _refused_numbers(self) -> dict[str, set[int]]:
         """Of each way, the messages that stand among the dead letters with a reason."""
