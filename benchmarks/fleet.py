@@ -117,13 +117,13 @@ def begin(hub: RunningHub, *, job: str, path: str, names: list[str]) -> dict[str
         "digest": target.custom["digest"], "sha256": target.sha256, "size_bytes": len(data),
     }  # fmt: skip
     before_s = perf_counter()
-    service = services.job_desk.service
+    service = services.job_requests.service
     service.create(NewJob(job_id=job, targets=tuple(names), document=document))
     return {"create_s": perf_counter() - before_s}
 
 
 def standing(hub: RunningHub, *, job: str) -> dict[str, Any]:
-    service = hub.services.job_desk.service
+    service = hub.services.job_requests.service
     found = Counter(one.status.value for one in service.executions(job))
     return {"executions": found, "status": service.job(job).status.value}
 

@@ -22,7 +22,7 @@ import measure
 from sightings import THINGS_OF_A_BELT, belt, overlap_s, seen
 
 from lineside.core import Rule
-from lineside.core.plant_rules import Habits, Read, SightingStep
+from lineside.core.plant_rules import DwellTimes, Read, TrackStep
 from lineside.streams.rules.contract import UNKNOWN, Output
 from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.tracks.learning import Stretch, fit_dwell_times, frames_of_records
@@ -94,10 +94,10 @@ def span(told: Sequence[tuple[float, bool]], *, low: float, high: float) -> Span
     )  # fmt: skip
 
 
-def habits_of(plan: Belt) -> Habits:
+def habits_of(plan: Belt) -> DwellTimes:
     """Of another clip of the same kind."""
     clip = replace(plan, seed=plan.seed + 1_000_000, things=CLIP_THINGS)
-    frames = frames_of_records(records_of_belt(clip), SightingStep(blank=(BLANK,)))
+    frames = frames_of_records(records_of_belt(clip), TrackStep(blank=(BLANK,)))
     return fit_dwell_times(
         frames,
         [
@@ -107,11 +107,11 @@ def habits_of(plan: Belt) -> Habits:
     )
 
 
-def sightings(plan: Belt, *, habits: Habits | None) -> list[Output]:
+def sightings(plan: Belt, *, habits: DwellTimes | None) -> list[Output]:
     sighting = (
-        SightingStep(blank=(BLANK,), dwell_s=plan.dwell_s[0] / 2, gap_s=plan.gap_s[0] / 2)
+        TrackStep(blank=(BLANK,), dwell_s=plan.dwell_s[0] / 2, gap_s=plan.gap_s[0] / 2)
         if habits is None
-        else SightingStep(blank=(BLANK,), learned="clip.json", habits=habits)
+        else TrackStep(blank=(BLANK,), learned="clip.json", habits=habits)
     )
     read = Read(predictions="i", answers="each")
     step = make_step(Rule(id="seen", read=read, key=("camera",), sighting=sighting))

@@ -33,7 +33,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
         bus_port=0,
         device_silent_s=3600.0,
     )
-    CertificateAuthority.create(config.authority_folder, site="hall", clock=CLOCK)
+    CertificateAuthority.create(config.ca_folder, site="hall", clock=CLOCK)
     with running(config, clock=CLOCK) as hub:
         now = CLOCK.now()
         for number in range(60):

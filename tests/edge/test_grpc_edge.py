@@ -203,7 +203,7 @@ def test_a_slow_watcher_loses_its_oldest_and_is_told(clock: FakeClock) -> None:
     frame = open_frame(picture(), camera="rack", captured_at=clock.now())
     for number in range(130):
         watchers.look(frame, replace(judge.predict(frame), reason=str(number)))
-    seen = watcher.seen()
+    seen = watcher.decisions()
     first = next(seen)
     assert (first.missed, first.prediction.reason) == (30, "30")
     assert next(seen).missed == 0

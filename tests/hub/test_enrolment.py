@@ -46,7 +46,7 @@ ADDRESS = "10.0.0.9"
 @pytest.fixture
 def site(hub: Services) -> Services:
     """A hub with an authority, and a bus that devices can be told of."""
-    CertificateAuthority.create(hub.config.authority_folder, site="hall", clock=hub.clock)
+    CertificateAuthority.create(hub.config.ca_folder, site="hall", clock=hub.clock)
     hub.enrolment.bus_url = "mqtts://{hub}:8883"
     return hub
 
@@ -272,7 +272,7 @@ def test_revocation_ends_certificate_token_keys_and_work(site: Services) -> None
     with pytest.raises(NotFoundError):
         site.records.documents.get("access-key", key.id)
     with pytest.raises(NotFoundError):
-        site.job_desk.service.create(NewJob(job_id="j", targets=("edge-1",), document={"a": 1}))
+        site.job_requests.service.create(NewJob(job_id="j", targets=("edge-1",), document={"a": 1}))
     assert heard == ["edge-1"]
     with pytest.raises(ConflictError, match="by berta: stolen from the hall"):
         site.enrolment.revoke("edge-1", by="anna", reason="again")
@@ -292,8 +292,10 @@ def test_a_revocation_that_broke_off_is_finished_by_the_same_command(site: Servi
 def test_groups_are_what_jobs_aim_at(site: Services) -> None:
     enrolled(site)
     assert site.enrolment.set_groups("edge-1", ("b", "a", "b"), by="anna") == ("a", "b")
-    job = site.job_desk.service.create(NewJob(job_id="j", targets=("group/a",), document={"a": 1}))
-    assert [one.thing for one in site.job_desk.service.executions(job.job_id)] == ["edge-1"]
+    job = site.job_requests.service.create(
+        NewJob(job_id="j", targets=("group/a",), document={"a": 1})
+    )
+    assert [one.thing for one in site.job_requests.service.executions(job.job_id)] == ["edge-1"]
     with pytest.raises(NotFoundError):
         site.enrolment.set_groups("edge-9", ("a",), by="anna")
 
@@ -301,7 +303,7 @@ def test_groups_are_what_jobs_aim_at(site: Services) -> None:
 def test_before_init_and_without_a_bus_it_says_what_is_missing(hub: Services) -> None:
     with pytest.raises(NotFoundError, match="no certificate authority"):
         hub.enrolment.invite(NewInvitation(device="edge-1"), by="anna")
-    CertificateAuthority.create(hub.config.authority_folder, site="hall", clock=hub.clock)
+    CertificateAuthority.create(hub.config.ca_folder, site="hall", clock=hub.clock)
     secret = invited(hub)
     with pytest.raises(UnavailableError, match="where devices find its bus"):
         enrolled(hub, secret=secret)
@@ -312,7 +314,7 @@ def test_a_plant_with_several_lines_wants_one_named(
 ) -> None:
     two = replace(plant, line=(*plant.line, replace(plant.line[0], id="packing")))
     with open_hub(config, plant=two, clock=clock) as hub:
-        CertificateAuthority.create(config.authority_folder, site="hall", clock=clock)
+        CertificateAuthority.create(config.ca_folder, site="hall", clock=clock)
         hub.enrolment.bus_url = "mqtts://x:1"
         with pytest.raises(InvalidError, match="several lines"):
             invited(hub)

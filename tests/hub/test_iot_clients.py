@@ -156,7 +156,7 @@ class TestOperators:
             jobId="job1", targets=["edge:1"], document="{}", targetSelection="CONTINUOUS"
         )
         iot.associate_targets_with_job(jobId="job1", targets=["group/line"])
-        assert [one.thing for one in hub.job_desk.service.executions("job1")] == [
+        assert [one.thing for one in hub.job_requests.service.executions("job1")] == [
             "edge:1", "edge:2",
         ]  # fmt: skip
 
@@ -223,8 +223,8 @@ class TestThings:
         self, aws: Aws, hub: Services, clock: FakeClock
     ) -> None:
         thing = aws("iot-jobs-data", thing="edge:1")
-        for _ in range(hub.job_desk.service.throttle.limits.burst):
-            hub.job_desk.service.answer("$aws/things/edge:1/jobs/get", b"")
+        for _ in range(hub.job_requests.service.throttle.limits.burst):
+            hub.job_requests.service.answer("$aws/things/edge:1/jobs/get", b"")
         with pytest.raises(botocore.exceptions.ClientError) as error:
             thing.get_pending_job_executions(thingName="edge:1")
         assert refused(error) == ("ThrottlingException", 429)

@@ -76,14 +76,14 @@ def ask(url: str, *, method: str = "GET", data: bytes | None = None, **headers: 
 def job_with(hub: Services, url: str, **settings: object) -> str:
     """A job whose document has a placeholder; the link that the device gets."""
     document = {"url": f"${{aws:iot:s3-presigned-url:{url}}}"}
-    hub.job_desk.service.create(
+    hub.job_requests.service.create(
         NewJob(job_id="job1", targets=("edge-1",), document=document, settings=settings)
     )
     return link_of(hub)
 
 
 def link_of(hub: Services) -> str:
-    answer = hub.job_desk.service.answer(f"{T}/job1/get", b"")[0]
+    answer = hub.job_requests.service.answer(f"{T}/job1/get", b"")[0]
     return str(json.loads(answer.payload)["execution"]["jobDocument"]["url"])
 
 
@@ -103,7 +103,7 @@ class TestLinks:
             assert url.startswith(f"{served}/s3/lineside/{signed.path}?X-Amz-Algorithm="), form
             assert ask(url) == Answer(200, archive), form
             assert ask(url, Range="bytes=5-9") == Answer(206, archive[5:10]), form
-            hub.job_desk.service.delete("job1", force=True)
+            hub.job_requests.service.delete("job1", force=True)
 
     def test_it_is_over_when_the_job_said_and_comes_anew_with_the_document(
         self, hub: Services, served: str, *, signed: Target, clock: FakeClock
@@ -279,7 +279,7 @@ class TestDocuments:
         store.delete_object(Bucket="lineside", Key="documents/a/b.json")
         with pytest.raises(ClientError, match="NoSuchKey"):
             store.get_object(Bucket="lineside", Key="documents/a/b.json")
-        assert hub.job_desk.service.document("job0") == DOCUMENT
+        assert hub.job_requests.service.document("job0") == DOCUMENT
         iot.close()
 
     def test_anything_else_is_refused_with_a_sentence(self, hub: Services, served: str) -> None:

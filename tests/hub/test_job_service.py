@@ -32,7 +32,7 @@ def job(job_id: str) -> NewJob:
 @pytest.fixture
 def desk(hub: Services) -> JobRequestHandler:
     hub.things.add("edge-1")
-    return hub.job_desk
+    return hub.job_requests
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_running_hub_gives_jobs_to_who_asks_and_goes_on_after_a_restart(
     kept = replace(config, records="", blobs="", bus_broker="amqtt")
     with running(kept, clock=SystemClock()) as hub:
         hub.services.things.add("edge-1")
-        hub.services.job_desk.service.create(job("job1"))
+        hub.services.job_requests.service.create(job("job1"))
         assert asked(hub.bus_url, f"{T}/start-next")["execution"]["status"] == "IN_PROGRESS"
     with running(kept, clock=SystemClock()) as hub:
         found = asked(hub.bus_url, f"{T}/get")
@@ -133,7 +133,7 @@ def followed(hub: RunningHub) -> bytes:
     link = (
         "${aws:iot:s3-presigned-url:https://s3.eu-west-1.amazonaws.com/lineside/documents/b.json}"
     )
-    hub.services.job_desk.service.create(
+    hub.services.job_requests.service.create(
         NewJob(job_id="job2", targets=("edge-1",), document={"url": link})
     )
     document = asked(hub.bus_url, f"{T}/job2/get")["execution"]["jobDocument"]

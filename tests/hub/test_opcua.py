@@ -234,7 +234,7 @@ def test_the_certificate_is_the_sites_and_renewed_when_it_is_due(
 
     config = replace(hub.config, opcua="opc.tcp://127.0.0.1:4840")
     hub = replace(hub, config=config)
-    CertificateAuthority.create(config.authority_folder, site="hall", clock=clock)
+    CertificateAuthority.create(config.ca_folder, site="hall", clock=clock)
     first = opcua_settings(hub)
     assert first.certificate is not None
     made = first.certificate.read_bytes()

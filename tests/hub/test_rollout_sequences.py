@@ -165,7 +165,7 @@ class EdgeDevice:
 
     def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
         topic = f"$aws/things/{self.name}/jobs/{what}"
-        said = self.site.hub.job_desk.service.answer(topic, json.dumps(body).encode())
+        said = self.site.hub.job_requests.service.answer(topic, json.dumps(body).encode())
         answer: dict[str, Any] = json.loads(said[0].payload)
         return answer if said[0].topic.endswith("/accepted") else {}
 
@@ -176,7 +176,7 @@ class EdgeDevice:
 
     def confirm(self) -> None:
         named = ExecutionName(thing=self.name, job_id=self.job_id)
-        run = self.site.hub.job_desk.service.execution(named)
+        run = self.site.hub.job_requests.service.execution(named)
         if run.status is not ExecutionStatus.IN_PROGRESS:
             raise AbandonedError("the job was called off")
         race, self.on_confirmed = self.on_confirmed, lambda: None
@@ -255,7 +255,7 @@ class Site:
         self.hub.devices.flush()
         self.hub.desired.tick()
         self.hub.rollouts.tick()
-        self.hub.job_desk.tick()
+        self.hub.job_requests.tick()
 
     def tick_and_tell(self, device: EdgeDevice) -> None:
         self.tick()

@@ -88,7 +88,7 @@ class Fleet:
         book.commit(book.prepare([Message(topic=topic, payload=encode(told))]))
 
     def _ask(self, topic: str, body: dict[str, Any]) -> dict[str, Any]:
-        said = self.hub.job_desk.service.answer(topic, json.dumps(body).encode())
+        said = self.hub.job_requests.service.answer(topic, json.dumps(body).encode())
         answer: dict[str, Any] = json.loads(said[0].payload)
         assert said[0].topic.endswith("/accepted"), answer
         return answer
@@ -125,7 +125,7 @@ def start(hub: Services, *, version: int = 2, plan: RolloutPlan = PLAN) -> str:
 def tick(hub: Services, *, times: int = 1) -> None:
     for _ in range(times):
         hub.rollouts.tick()
-        hub.job_desk.tick()
+        hub.job_requests.tick()
 
 
 def state(hub: Services, rollout: str) -> RolloutState:
@@ -334,7 +334,7 @@ def test_it_goes_on_on_another_hub_wherever_the_first_one_ended(
             hub.rollouts.tick()
         except KilledError:
             jobs_made += 1
-        hub.job_desk.tick()
+        hub.job_requests.tick()
         fleet.work()
         hub.runs.close()
     assert jobs_made

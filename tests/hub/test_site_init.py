@@ -93,7 +93,7 @@ def test_the_hub_serves_https_with_it(site: HubConfig) -> None:
     init_site(site, user="anna", password=password, clock=clock)
     with running(site, clock=clock) as hub:
         assert hub.url.startswith("https://")
-        trusting = ssl.create_default_context(cafile=str(site.authority_folder / "authority.crt"))
+        trusting = ssl.create_default_context(cafile=str(site.ca_folder / "authority.crt"))
         address = hub.url + "/healthz"
         with urllib.request.urlopen(address, context=trusting, timeout=10) as answer:  # noqa: S310  our own
             assert answer.status == 200

@@ -51,7 +51,7 @@ def test_each_key_keeps_its_order_and_a_kill_repeats_what_was_under_way(
             lanes.missed(under_way.pop(), due_s=0.0, away=False)
             positions = lanes.plain()
         elif act in ("finish", "miss", "kill") and under_way:
-            lanes.taken(under_way.pop(0))
+            lanes.mark_delivered(under_way.pop(0))
             positions = lanes.plain()
         elif act == "claim" and len(under_way) < parallel and (found := lanes.claim(0.0)):
             key, lane = found
@@ -80,11 +80,11 @@ def test_what_waits_is_bounded_and_a_full_house_reads_no_further() -> None:
     assert len(lanes._lanes["key 1"].held) == MOST_HELD
     assert len(lanes.plain()["lanes"]) == len(lanes) == MOST_LANES
     key, _ = lanes.claim(0.0) or ("", None)
-    lanes.taken(key)
+    lanes.mark_delivered(key)
     assert key == "key 1"
     assert lanes.read([(logged(5000), "new")]) == 0  # it has others behind the first
     key, _ = lanes.claim(0.0) or ("", None)
-    lanes.taken(key)
+    lanes.mark_delivered(key)
     assert lanes.read([(logged(5000), "new")]) == 1
 
 

@@ -54,7 +54,7 @@ class Site:
 
     @property
     def service(self):  # type: ignore[no-untyped-def]  # noqa: ANN201  the hub's
-        return self.hub.services.job_desk.service
+        return self.hub.services.job_requests.service
 
     def execution(self, name: str) -> Execution:
         found: Execution = self.service.executions(name)[0]

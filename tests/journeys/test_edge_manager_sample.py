@@ -210,7 +210,7 @@ def test_the_programs_of_the_sample_run_from_start_to_answer(
 
     home = tmp_path / "model" / "dev"
     ota = Ota(identity=identity, address=(host, port), boto=boto, home=home)
-    service = site.hub.services.job_desk.service
+    service = site.hub.services.job_requests.service
     document = {
         "type": "new_model", "model_version": "1.2", "model_name": "img-classification",
         "model_package_bucket": "lineside",

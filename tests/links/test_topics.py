@@ -77,7 +77,7 @@ def test_a_mailbox_is_the_newest_of_what_was_put(steps: list[int | None], size: 
             model = model[step:]
     figures = mailbox.figures()
     assert (figures.received, figures.dropped) == (put, dropped)
-    assert (figures.taken, figures.waiting) == (taken, len(model))
+    assert (figures.handed_out, figures.waiting) == (taken, len(model))
 
 
 def test_a_mailbox_wakes_its_reader_and_takes_nothing_after_close() -> None:

@@ -94,7 +94,7 @@ def test_what_cannot_be_quantised_is_named() -> None:
     with pytest.raises(InvalidError, match="no calibration picture"):
         quantise(NETWORK, [], rung=LADDER[0])
     with pytest.raises(InvalidError, match="nothing to quantise"):
-        quantise(NETWORK, CROPS, rung=Rung(kept="everything", takes=lambda *_: False))
+        quantise(NETWORK, CROPS, rung=Rung(unquantized="everything", takes=lambda *_: False))
     old = file_of(
         [helper.make_node("Conv", ["crops", "w"], ["scores"])],
         shape=("crops", (1, 3, 4, 4)),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Rule
-from lineside.core.plant_rules import Habits, Read, Scalar, SightingStep
+from lineside.core.plant_rules import DwellTimes, Read, Scalar, TrackStep
 from lineside.streams.rules.contract import UNKNOWN, Output, Record
 from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.tracks.step import MOST_FRAMES
@@ -19,7 +19,7 @@ from lineside.testing.rules import Handed, StepContract
 SECOND = 1_000_000
 RULE = Rule(
     id="socks", read=Read(predictions="sock"), key=("camera",),
-    sighting=SightingStep(blank=("Blank",)),
+    sighting=TrackStep(blank=("Blank",)),
 )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def test_an_absence_shorter_than_the_gap_does_not_part_and_a_longer_one_does() -
 @pytest.mark.parametrize(("stay_s", "things"), [(0.5, 0), (0.8, 0), (1.2, 1), (3.0, 1)])
 def test_what_leaves_no_room_for_dwell_s_is_no_thing(stay_s: float, things: int) -> None:
     """However sure the frames are; those before and after it leave 0.1 s each."""
-    slow = replace(RULE, sighting=SightingStep(blank=("Blank",), dwell_s=1.1))
+    slow = replace(RULE, sighting=TrackStep(blank=("Blank",), dwell_s=1.1))
     records = shown((4, 4 + stay_s, "Google"), hz=10, until_s=20)
     assert labels(told(records, rule=slow)) == ["Google"] * things
 
@@ -153,7 +153,7 @@ def test_a_thing_that_none_of_the_labels_fits_is_unknown() -> None:
 
 
 def test_a_label_less_sure_than_asked_for_is_unknown_and_stands_as_runner_up() -> None:
-    sighting = SightingStep(blank=("Blank",), least_probability=0.999)
+    sighting = TrackStep(blank=("Blank",), least_probability=0.999)
     records = [
         frame(n / 5, ("Google", "Mongo")[n % 3 == 0], 0.5)
         if 20 <= n < 60
@@ -166,7 +166,7 @@ def test_a_label_less_sure_than_asked_for_is_unknown_and_stands_as_runner_up() -
 
 
 def test_labels_that_the_rule_does_not_list_say_nothing() -> None:
-    listed = replace(RULE, sighting=SightingStep(blank=("Blank",), labels=("Google",)))
+    listed = replace(RULE, sighting=TrackStep(blank=("Blank",), labels=("Google",)))
     spans = ((4, 8, "Google"), (12, 16, "Mongo"))
     assert labels(told(shown(*spans, hz=5, until_s=20), rule=listed)) == ["Google"]
 
@@ -219,9 +219,9 @@ def test_pictures_without_an_answer_show_nothing_and_bad_ones_say_nothing() -> N
                 else frame(at_s, "", answer="none", state=nothing.fields["state"])
             )
 
-    wide = replace(RULE, sighting=SightingStep(gap_s=0.8))
+    wide = replace(RULE, sighting=TrackStep(gap_s=0.8))
     assert labels(told(looks(frame(0, "", state="ok")), rule=wide)) == ["box", "box"]
-    longer = replace(RULE, sighting=SightingStep(gap_s=1.5))
+    longer = replace(RULE, sighting=TrackStep(gap_s=1.5))
     assert labels(told(looks(frame(0, "", state="blurred")), rule=longer)) == ["box"]
 
 
@@ -270,7 +270,7 @@ def test_frames_that_come_out_of_order_are_put_in_order_while_they_can_be() -> N
 
 
 def test_memory_is_bounded_in_frames_and_in_keys() -> None:
-    slow = SightingStep(blank=("Blank",), dwell_s=60, gap_s=60)
+    slow = TrackStep(blank=("Blank",), dwell_s=60, gap_s=60)
     few = replace(RULE, sighting=slow, most_keys=3)
     step = make_step(few)
     for n in range(1200):
@@ -294,9 +294,9 @@ def test_a_key_that_makes_room_is_told_first() -> None:
 
 def test_a_learned_file_that_nobody_read_is_refused() -> None:
     with pytest.raises(InvalidError, match="is not known"):
-        make_step(replace(RULE, sighting=SightingStep(learned="sock.json")))
-    habits = Habits(dwell_s=1, gap_s=1)
-    step = make_step(replace(RULE, sighting=SightingStep(learned="sock.json", habits=habits)))
+        make_step(replace(RULE, sighting=TrackStep(learned="sock.json")))
+    habits = DwellTimes(dwell_s=1, gap_s=1)
+    step = make_step(replace(RULE, sighting=TrackStep(learned="sock.json", habits=habits)))
     assert not step.advance(SECOND)
 
 
@@ -354,7 +354,7 @@ def test_belts_are_counted_right(hz: float, flicker: float, answers: str) -> Non
         seed=3, things=40, frames_hz=hz, flicker=flicker, dwell_s=(least, 3 * least),
         gap_s=(max(2.0, 6 / hz), max(4.0, 12 / hz)),
     )  # fmt: skip
-    sighting = SightingStep(blank=("Blank",), dwell_s=least / 2, gap_s=belt.gap_s[0] / 2)
+    sighting = TrackStep(blank=("Blank",), dwell_s=least / 2, gap_s=belt.gap_s[0] / 2)
     made = records_of_belt if answers == "each" else top_records_of_belt
     found = told(made(belt), rule=replace(RULE, sighting=sighting))
     assert labels(found) == [one.label for one in things_of(belt)]

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from lineside.core import InvalidError, Rule
-from lineside.core.plant_rules import Habits, Read, SightingStep
+from lineside.core.plant_rules import DwellTimes, Read, TrackStep
 from lineside.streams.rules.contract import Output
 from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.tracks.learning import Stretch, fit_dwell_times, frames_of_records
 from lineside.streams.rules.tracks.smoothing import Observation
 from lineside.testing.belts import Belt, records_of_belt, things_of
 
-STEP = SightingStep(blank=("Blank",))
+STEP = TrackStep(blank=("Blank",))
 BELT = Belt(seed=5, things=20, frames_hz=8, flicker=0.2, dwell_s=(3.0, 6.0), gap_s=(2.0, 5.0))
 
 
@@ -79,7 +79,7 @@ def test_a_clip_without_faults_leaves_the_usual_times() -> None:
         for n in range(100)
     ]
     habits = fit_dwell_times(frames, [Stretch(from_us=2_000_000, to_us=6_000_000, label="A")])
-    assert habits == Habits(
+    assert habits == DwellTimes(
         dwell_s=2.0, gap_s=0.75, look_s=0.0, flicker=0.02, things=1, frames=100,
         confusion=habits.confusion,
     )  # fmt: skip
@@ -113,7 +113,7 @@ def test_too_few_frames_and_a_stretch_that_is_none_are_refused() -> None:
 )  # fmt: skip
 def test_habits_that_cannot_be_are_refused(faulty: dict[str, object]) -> None:
     with pytest.raises(InvalidError):
-        Habits(**{"dwell_s": 1.0, "gap_s": 1.0, **faulty})  # type: ignore[arg-type]  # on purpose
+        DwellTimes(**{"dwell_s": 1.0, "gap_s": 1.0, **faulty})  # type: ignore[arg-type]  # on purpose
 
 
 def test_things_that_look_like_another_are_learned_as_such() -> None:

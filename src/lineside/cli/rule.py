@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING
 
 from lineside.cli.output import writable
 from lineside.core import parse_rfc3339, to_plain
-from lineside.core.plant_rules import Habits
+from lineside.core.plant_rules import DwellTimes
 
 if TYPE_CHECKING:
     from lineside.streams.rules.tracks.learning import Stretch
@@ -212,7 +212,7 @@ def learn(
     show(dwell, as_json=as_json, text=lambda one: _sentences(one, out))
 
 
-def _sentences(dwell: Habits, out: Path) -> str:
+def _sentences(dwell: DwellTimes, out: Path) -> str:
     rows = [
         f"{true or 'nothing'}: right in {row.get(true, 0.0):.1%} of its frames"
         for true, row in dwell.confusion.items()

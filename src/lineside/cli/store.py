@@ -76,7 +76,7 @@ def restore(
 
 def _site_folders(hub: "HubConfig") -> dict[str, Path]:
     """Return the folders that the site signs with: update repository and device CA."""
-    return {"trust": hub.trust_folder, "authority": hub.authority_folder}
+    return {"trust": hub.trust_folder, "authority": hub.ca_folder}
 
 
 def doctor(
@@ -186,7 +186,7 @@ def _opcua(config: "HubConfig") -> str:
     from lineside.core import InvalidError, need
 
     need("asyncua", extra="opcua")
-    signed_in = (config.authority_folder / "authority.key").exists()
+    signed_in = (config.ca_folder / "authority.key").exists()
     if not (signed_in or config.opcua_anonymous):
         raise InvalidError(
             "nobody could sign in", fix="Run lineside hub init, or set opcua_anonymous = true."

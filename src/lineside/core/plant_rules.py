@@ -24,14 +24,14 @@ from lineside.core.clock import Seconds, duration_toml
 from lineside.core.codec import above_zero, decode, entries, refuse, unless, within, zero_or_more
 from lineside.core.errors import Fault, InvalidError
 
-HABITS_SCHEMA = "lineside.sighting/1"
+DWELL_TIMES_SCHEMA = "lineside.sighting/1"
 _MOST_BYTES = 1_000_000
 # A dozen frames in the shortest stay, of which dwell_s is half, count wholly; more say no more.
 _LOOKS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Habits:
+class DwellTimes:
     """Set by two numbers, or learned from a labelled clip.
 
     Attributes:
@@ -75,7 +75,7 @@ class Habits:
         return self.look_s or self.dwell_s / _LOOKS
 
 
-def read_dwell_times(path: Path) -> Habits:
+def read_dwell_times(path: Path) -> DwellTimes:
     """Content of a file of learned values.
 
     Raises:
@@ -93,7 +93,7 @@ def read_dwell_times(path: Path) -> Habits:
         raise InvalidError(
             f"more than {_MOST_BYTES} bytes", where=str(path), fix="Learn the file anew."
         )
-    return decode(Habits, raw, where=str(path))
+    return decode(DwellTimes, raw, where=str(path))
 
 
 Scalar = str | int | float | bool
@@ -307,7 +307,7 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SightingStep:
+class TrackStep:
     """One event for each thing that passes, from answers that flicker.
 
     Read with ``answers = "each"`` or ``"top"``; ``labels`` may be seen, ``blank`` means nothing in
@@ -327,7 +327,7 @@ class SightingStep:
     gap_s: Seconds = 1.5
     learned: str = ""
     least_probability: float = 0.5
-    habits: Habits | None = None
+    habits: DwellTimes | None = None
 
     def __post_init__(self) -> None:
         refuse(
@@ -532,7 +532,7 @@ class Rule:
     window: WindowStep | None = None
     aggregate: tuple[Aggregate, ...] = ()
     having: tuple[Condition, ...] = ()
-    sighting: SightingStep | None = None
+    sighting: TrackStep | None = None
     crossing: CrossingStep | None = None
     sequence: SequenceStep | None = None
     pair: PairStep | None = None

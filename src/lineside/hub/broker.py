@@ -153,9 +153,9 @@ def _device_authentication(services: Services) -> DeviceListener | None:
         port=int(port),
         certificate=files.certificate,
         key=files.key,
-        ca_file=config.authority_folder / "authority.crt",
+        ca_file=config.ca_folder / "authority.crt",
         admit=_authenticator(enrolment, ca=authority, plant=services.plant),
-        revoked=config.authority_folder / _LIST_FILE,
+        revoked=config.ca_folder / _LIST_FILE,
         access_list=lambda: access_list(services.plant, devices=_lines(enrolment)),
     )
 
@@ -263,10 +263,10 @@ def mosquitto_files(config: HubConfig, *, to: Path, port: int, clock: Clock) -> 
     with open_inventory(config, clock=clock) as inventory:
         inventory.enrolment.authority().crl()
         lines = _lines(inventory.enrolment)
-    folder, user = to.absolute(), owner_of(config.authority_folder)
+    folder, user = to.absolute(), owner_of(config.ca_folder)
     files = MosquittoFiles(
-        ca_file=config.authority_folder / "authority.crt", certificate=server.certificate,
-        key=server.key, revoked=config.authority_folder / _LIST_FILE,
+        ca_file=config.ca_folder / "authority.crt", certificate=server.certificate,
+        key=server.key, revoked=config.ca_folder / _LIST_FILE,
         access=folder / "access.list",
     )  # fmt: skip
     listeners = (

@@ -405,7 +405,7 @@ class HubConfig:
         return self.folder / "keys"
 
     @property
-    def authority_folder(self) -> Path:
+    def ca_folder(self) -> Path:
         """Where the site's certificate authority stands."""
         return self.folder / "authority"
 

@@ -341,7 +341,7 @@ def open_reader(name: str, *, url: str, services: Services) -> Reader:
     )  # fmt: skip
     plant = services.plant_ingest
     stores: dict[str, MessageStore] = {
-        "jobs": services.job_desk, "evidence": services.rollouts.repository,
+        "jobs": services.job_requests, "evidence": services.rollouts.repository,
         "devices": services.device_ingest, CAMERAS: plant,
     }  # fmt: skip
     identify: Identify = messages_of

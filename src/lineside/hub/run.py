@@ -227,7 +227,7 @@ def _check_settings(config: HubConfig, *, clock: Clock) -> None:
 def _tell_devices(services: Services) -> None:
     """Say again what every device is to run and to do: a broker may have forgotten it."""
     services.desired.tell_all()
-    services.job_desk.tell_again()
+    services.job_requests.tell_again()
 
 
 @contextmanager
@@ -345,7 +345,7 @@ def _start_work(
     timers = Timers(services, clock=services.clock)
     timers.start()
     stack.callback(timers.stop)
-    desk = services.job_desk
+    desk = services.job_requests
     services.stats.watch("job_messages_waiting", lambda: desk.waiting)
     services.stats.watch("job_messages_dropped", lambda: desk.dropped)
     throttle = desk.service.throttle
@@ -412,7 +412,11 @@ def _start_readers(
 def _figures(readers: Mapping[str, Reader], name: str) -> MailboxFigures:
     """Of a reader; of none while another hub reads that session."""
     reader = readers.get(name)
-    return reader.figures() if reader else MailboxFigures(received=0, taken=0, dropped=0, waiting=0)
+    return (
+        reader.figures()
+        if reader
+        else MailboxFigures(received=0, handed_out=0, dropped=0, waiting=0)
+    )
 
 
 def _start_drift(services: Services, *, stack: ExitStack) -> None:
@@ -499,7 +503,7 @@ def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
             fix="Choose a free port.",
         ) from error  # fmt: skip
     files = server_files(config, clock=services.clock)
-    authority = config.authority_folder / "authority.crt"
+    authority = config.ca_folder / "authority.crt"
     limits = ConnectionLimits(
         most=config.http_connections, most_per_address=config.http_connections_per_address
     )

@@ -17,7 +17,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
   ``ask(CountRequest, who=)``, ``look(…)``, ``all(who=)``, ``one(id, who=)``, ``correct(…, who=)``
 * ``orders``: ``place(colour, by=)`` (``ConflictError`` with the sentence), ``all()``
 * ``rollouts``: ``all()``, ``view(id)``, ``start(NewRollout, by=)``, ``order(id, …)``
-* ``job_desk.service`` (``fleet.JobService``): jobs of the fleet; ``things``: what they are for
+* ``job_requests.service`` (``fleet.JobService``): jobs of the fleet; ``things``: what they are for
 * ``bucket``: ``read(bucket, key)``, ``put(…)``, ``delete(…)``, and links to what stands there
 * ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
 * ``rules``: ``all()``, ``one(id)``; ``rule_trial.attempt``, ``rule_log.page_of``
@@ -122,7 +122,7 @@ class Services:
     retraining: Retraining
     things: ThingDirectory
     enrolment: Enrolment
-    job_desk: JobRequestHandler
+    job_requests: JobRequestHandler
     rollouts: RolloutService
     rules: Rules
     replays: Replays
@@ -131,7 +131,9 @@ class Services:
     @property
     def fleet(self) -> DeviceInventory:
         """Devices with their reports, enrolment and jobs."""
-        return DeviceInventory(self.devices, enrolment=self.enrolment, jobs=self.job_desk.service)
+        return DeviceInventory(
+            self.devices, enrolment=self.enrolment, jobs=self.job_requests.service
+        )
 
     def load(self) -> None:
         """Bring everything up from the store; once, before the first message."""
@@ -148,7 +150,7 @@ class Services:
         self.desired.bus = bus
         self.desired.base_url = base_url
         self.bucket.base_url = base_url
-        self.job_desk.bus = bus
+        self.job_requests.bus = bus
 
     def away(self) -> list[str]:
         """Names of the parts that do not answer now; empty when the hub can do its work."""
@@ -286,7 +288,7 @@ def build_services(
         functions=functions,
         things=things,
         enrolment=enrolment,
-        job_desk=desk,
+        job_requests=desk,
         rollouts=rollouts,
         replays=Replays(
             ReplayRepository(records, journal=ledger, site=plant.site, clock=clock),

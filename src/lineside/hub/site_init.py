@@ -71,7 +71,7 @@ def init_site(
 
 
 def _make_ca(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
-    folder = config.authority_folder
+    folder = config.ca_folder
     there = folder.exists()
     if there:
         CertificateAuthority.open(folder, clock=clock).crl()
@@ -121,7 +121,7 @@ def _trust(config: HubConfig, records: Records, *, blobs: Blobs, clock: Clock) -
 def _offline(config: HubConfig) -> tuple[str, ...]:
     keys = config.keys_folder
     root = (f"{keys}: the root keys of the trust, which the hub does not need",)
-    copy = f"a copy of {config.authority_folder / 'authority.key'}, to go on after a lost disk"
+    copy = f"a copy of {config.ca_folder / 'authority.key'}, to go on after a lost disk"
     return (*(root if keys.exists() else ()), copy)
 
 
@@ -142,5 +142,5 @@ def certificate_words(config: HubConfig, *, clock: Clock) -> str:
             fix="Restart the hub, which renews it." if config.tls else "Renew tls_cert.",
         )
     if config.tls:
-        CertificateAuthority.open(config.authority_folder, clock=clock)
+        CertificateAuthority.open(config.ca_folder, clock=clock)
     return f"for {', '.join(found.hosts)}, {days} days left"

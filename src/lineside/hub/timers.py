@@ -136,7 +136,7 @@ class RetentionSweep:
             oldest = services.clock.now() - timedelta(days=retention.max_age_days)
         keep_bytes, idle_s = None, IDLE_S
         if retention.max_bytes:
-            other_bytes = max(0, self._measured() - services.records.frames.kept_bytes())
+            other_bytes = max(0, self._measured() - services.records.frames.stored_bytes())
             keep_bytes = max(0, retention.max_bytes - other_bytes)
             if self.data_bytes > retention.max_bytes:
                 idle_s = _IDLE_WHEN_FULL_S
@@ -251,7 +251,7 @@ class Timers:
 
     def __init__(self, services: Services, *, clock: Clock) -> None:
         self._clock = clock
-        desk = services.job_desk
+        desk = services.job_requests
         self._duties = [
             _Duty(name="orders", every_s=_TICK_S, act=services.tick, part=ORDERS),
             _Duty(name="jobs", every_s=_JOBS_S, act=desk.tick, part=DEVICES),

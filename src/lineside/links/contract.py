@@ -76,7 +76,7 @@ class MailboxFigures:
     """Counts since the mailbox or session was opened."""
 
     received: int
-    taken: int
+    handed_out: int
     dropped: int
     waiting: int
 
@@ -324,7 +324,7 @@ class BoundedMailbox:
         with self._changed:
             return MailboxFigures(
                 received=self._received,
-                taken=self._taken,
+                handed_out=self._taken,
                 dropped=self._dropped,
                 waiting=len(self._waiting),
             )

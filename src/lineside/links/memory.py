@@ -288,7 +288,7 @@ class MemorySession:
     def figures(self) -> MailboxFigures:
         with self._changed:
             return MailboxFigures(
-                received=self._received, taken=self._taken, dropped=self._dropped,
+                received=self._received, handed_out=self._taken, dropped=self._dropped,
                 waiting=len(self._waiting) + len(self._session.waiting) + len(self._session.again),
             )  # fmt: skip
 

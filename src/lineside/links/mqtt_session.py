@@ -126,7 +126,7 @@ class MqttSession(MqttBus):
         with self._changed:
             return MailboxFigures(
                 received=self._received,
-                taken=self._taken,
+                handed_out=self._taken,
                 dropped=self._dropped,
                 waiting=len(self._waiting),
             )

@@ -35,23 +35,23 @@ class Rung:
     """A rung: the convolutions that become int8.
 
     Attributes:
-        kept: what stays in fp32, in words.
+        unquantized: what stays in fp32, in words.
         takes: whether a convolution becomes int8, by its place from the input on and by how many
             there are.
     """
 
-    kept: str
+    unquantized: str
     takes: Callable[[int, int], bool]
 
 
 LADDER = (
-    Rung(kept="no convolution", takes=lambda place, count: True),  # noqa: ARG005  every one
+    Rung(unquantized="no convolution", takes=lambda place, count: True),  # noqa: ARG005  every one
     Rung(
-        kept="the first and the last convolution",
+        unquantized="the first and the last convolution",
         takes=lambda place, count: 0 < place < count - 1,
     ),
     Rung(
-        kept="the first half of the convolutions and the last one",
+        unquantized="the first half of the convolutions and the last one",
         takes=lambda place, count: count // 2 <= place < count - 1,
     ),
 )
@@ -107,7 +107,7 @@ def quantise(
     chosen = _chosen(found, rung)
     if not chosen:
         raise InvalidError(
-            f"nothing to quantise when {rung.kept} stays in fp32",
+            f"nothing to quantise when {rung.unquantized} stays in fp32",
             where="network",
             fix="Use the fp32 package.",
         )

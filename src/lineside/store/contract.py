@@ -348,7 +348,7 @@ class FrameIndex(Protocol):
         """
         ...
 
-    def kept_bytes(self) -> int:
+    def stored_bytes(self) -> int:
         """Return the size of the pictures of all frames that have not aged out, each once."""
         ...
 

@@ -122,7 +122,7 @@ class SqlFrameIndex:
     ) -> list[FrameRow]:
         check_limit(limit)
         check_moment(older_than, what="older_than")
-        excess = 0 if keep_bytes is None else self.kept_bytes() - keep_bytes
+        excess = 0 if keep_bytes is None else self.stored_bytes() - keep_bytes
         if older_than is None and excess <= 0:
             return []
         now = self._clock.now()
@@ -166,7 +166,7 @@ class SqlFrameIndex:
         """A tombstone's picture came once more: note that it has to go once more."""
         self._documents.note(LEAVING, {row.digest for row in known if row.aged_out_at is not None})
 
-    def kept_bytes(self) -> int:
+    def stored_bytes(self) -> int:
         each = (
             sa.select(sa.func.max(frames.c.size_bytes).label("size_bytes"))
             .where(_KEPT)

@@ -96,7 +96,7 @@ class PostgresFlavour:
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
 
-    def gate(self, *, writes: bool) -> AbstractContextManager[None]:
+    def lock(self, *, writes: bool) -> AbstractContextManager[None]:
         """The server sees to it."""
         del writes
         return nullcontext()

@@ -42,7 +42,7 @@ class Flavour(Protocol):
     snapshot: sa.Engine
     """Connections whose transactions see one moment, whatever others write."""
 
-    def gate(self, *, writes: bool) -> AbstractContextManager[object]:
+    def lock(self, *, writes: bool) -> AbstractContextManager[object]:
         """Held while a connection is used: where only one may write, the others wait here."""
         ...
 
@@ -110,7 +110,7 @@ class Session:
             if joined is not None:
                 yield joined
                 return
-            with self.flavour.gate(writes=False), self.flavour.reader.connect() as connection:
+            with self.flavour.lock(writes=False), self.flavour.reader.connect() as connection:
                 yield connection
 
     @contextmanager
@@ -144,19 +144,19 @@ class Session:
             if joined is not None:
                 yield joined
                 return
-            gate = self.flavour.gate(writes=False)
-            with gate, self.flavour.snapshot.begin() as connection:
+            lock = self.flavour.lock(writes=False)
+            with lock, self.flavour.snapshot.begin() as connection:
                 yield connection
 
     def close(self) -> None:
         """Close every connection; later calls are refused."""
         self._closed = True
-        with self.flavour.gate(writes=True):
+        with self.flavour.lock(writes=True):
             self.flavour.writer.dispose()
 
     @contextmanager
     def _whole(self) -> Iterator[sa.Connection]:
-        with self.flavour.gate(writes=True), self.flavour.writer.begin() as connection:
+        with self.flavour.lock(writes=True), self.flavour.writer.begin() as connection:
             yield connection
             self._check_committed(connection)
 

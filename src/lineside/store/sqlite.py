@@ -122,7 +122,7 @@ class SqliteFlavour:
         self._lock = threading.RLock()
 
     @contextmanager
-    def gate(self, *, writes: bool) -> Iterator[None]:
+    def lock(self, *, writes: bool) -> Iterator[None]:
         """Readers of a file pass; everyone else queues."""
         if self._file and not writes:
             yield

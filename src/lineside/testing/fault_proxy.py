@@ -56,7 +56,7 @@ class FaultProxy:
         """Let held connections go on."""
         self._open.set()
 
-    def asked(self, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    def respond(self, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         """The hub's answer: status, headers, body."""
         link = http.client.HTTPConnection(self._hub, timeout=_PATIENCE_S)
         try:
@@ -95,7 +95,7 @@ def _handler(way: FaultProxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             given = {name: self.headers[name] for name in _PASSED if self.headers[name]}
-            status, headers, body = way.asked(self.path, given)
+            status, headers, body = way.respond(self.path, given)
             try:
                 self._say(status, headers, body=body)
             except OSError:

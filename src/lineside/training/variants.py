@@ -188,10 +188,10 @@ def quantised_variant(
         made = quantise(_network(package), bench.crops, rung=rung, bits=wanted.bits)
         manifest, cases = _tried(bench, made, rung=rung, bound=wanted.bound, opinion=broken)
         parity = _parity(manifest)
-        tell(f"{rung.kept} in fp32: {parity.words}")
+        tell(f"{rung.unquantized} in fp32: {parity.words}")
         if parity.holds:
             return _finished(bench, made, manifest=manifest, cases=cases)
-        broken.append(f"{rung.kept} in fp32: {parity.words}")
+        broken.append(f"{rung.unquantized} in fp32: {parity.words}")
     if not broken:
         raise InvalidError(
             "the network has no convolution, and only those become int8",
@@ -338,7 +338,7 @@ def _tried(
         bound=bound,
         calibration=bench.calibration,
         calibrated_on=len(bench.crops),
-        kept=rung.kept,
+        kept=rung.unquantized,
         quantised=made.reduced,
         layers=made.layers,
         opinion=tuple(opinion),

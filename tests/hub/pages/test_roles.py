@@ -76,7 +76,7 @@ def furnished(
         hub.models.register("discs", Registration(package=digest), by="ada")
     approved = hub.models.approve("discs", 1, by="eve", reason="good")
     hub.releases.publish(hub.models.release(approved))
-    CertificateAuthority.create(hub.config.authority_folder, site="hall", clock=hub.clock)
+    CertificateAuthority.create(hub.config.ca_folder, site="hall", clock=hub.clock)
     now = hub.clock.now()
     row = EnrolledDevice(
         device="gate-1", lines=("warehouse",), enrolled_at=now, enrolled_by="test", serial="1",

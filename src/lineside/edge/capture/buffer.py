@@ -357,8 +357,8 @@ _PLACE = "captures"
 class _Waiting:
     capture: wire.Capture
     at: datetime
-    taken_at: datetime
-    taken_s: float
+    accepted_at: datetime
+    accepted_s: float
     size_bytes: int
 
 
@@ -416,8 +416,8 @@ class Capturer:
         taken = _Waiting(
             capture=capture,
             at=capture.inferred_at or now,
-            taken_at=now,
-            taken_s=self._clock.monotonic(),
+            accepted_at=now,
+            accepted_s=self._clock.monotonic(),
             size_bytes=size,
         )
         with self._changed:
@@ -503,7 +503,7 @@ class Capturer:
     def _rest_s(self) -> float:
         if not self._waiting:
             return _LONGEST_REST_S
-        since_s = max(self._pushed_s, self._waiting[0].taken_s)
+        since_s = max(self._pushed_s, self._waiting[0].accepted_s)
         return max(0.0, self._config.push_period_s - (self._clock.monotonic() - since_s))
 
     def _flush(self) -> None:
@@ -534,7 +534,7 @@ class Capturer:
     def _keep(self, group: list[_Waiting]) -> None:
         folder = self._folder(group[0])
         # Tried again, the batch has the same names, so that nothing stays twice.
-        stem = stem_of(group[0].taken_at, group[0].capture.capture_id)
+        stem = stem_of(group[0].accepted_at, group[0].capture.capture_id)
         records = [
             written(
                 each.capture,
@@ -602,11 +602,11 @@ class SamplingState:
     """State of a policy for one inspection.
 
     Attributes:
-        seen: decisions so far.
+        decisions: counted so far.
         left: of the pictures that are captured since a figure drifted.
     """
 
-    seen: int = 0
+    decisions: int = 0
     left: int = 0
     drift: DriftState = field(default_factory=DriftState)
 
@@ -615,7 +615,7 @@ def sample(
     prediction: Prediction, sampling: SamplingState, *, config: CaptureConfig
 ) -> tuple[SamplingState, bool]:
     """Decide whether to capture, with the policy's next state."""
-    sampling = replace(sampling, seen=sampling.seen + 1)
+    sampling = replace(sampling, decisions=sampling.decisions + 1)
     match config.inspections:
         case "none":
             return sampling, False
@@ -626,7 +626,7 @@ def sample(
         case "drift":
             return _since_drift(sampling, prediction)
         case _:
-            return sampling, (sampling.seen - 1) % config.every == 0
+            return sampling, (sampling.decisions - 1) % config.every == 0
 
 
 def _since_drift(sampling: SamplingState, prediction: Prediction) -> tuple[SamplingState, bool]:

@@ -91,18 +91,18 @@ def _by_name(
     slots: Sequence[TensorSlot], parts: Sequence[wire.TensorPart]
 ) -> list[tuple[TensorSlot, wire.TensorPart]]:
     known: Mapping[str, TensorSlot] = {slot.name: slot for slot in slots}
-    taken: dict[str, wire.TensorPart] = {}
+    parts_by_slot: dict[str, wire.TensorPart] = {}
     for place, part in enumerate(parts):
         slot = known.get(part.name) if part.name else slots[place]
-        if slot is None or slot.name in taken:
+        if slot is None or slot.name in parts_by_slot:
             what = "is no input" if slot is None else "is given twice"
             raise InvalidError(
                 f"{part.name[:60]!r} {what}",
                 where=f"tensors[{place}]",
                 fix=f"Inputs: {', '.join(known)}.",
             )
-        taken[slot.name] = part
-    return [(known[name], part) for name, part in taken.items()]
+        parts_by_slot[slot.name] = part
+    return [(known[name], part) for name, part in parts_by_slot.items()]
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

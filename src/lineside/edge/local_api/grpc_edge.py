@@ -59,7 +59,7 @@ class Watcher:
                 self._missed += 1
             self._changed.notify_all()
 
-    def seen(self) -> Iterator[WatchedDecision]:
+    def decisions(self) -> Iterator[WatchedDecision]:
         """Decisions until the watcher is closed."""
         while True:
             with self._changed:
@@ -71,7 +71,7 @@ class Watcher:
             yield WatchedDecision(prediction=prediction, missed=missed)
 
     def close(self) -> None:
-        """End ``seen``, from any thread; what is queued is left."""
+        """End ``decisions``, from any thread; what is queued is left."""
         with self._changed:
             self._closed = True
             self._queue.clear()
@@ -224,9 +224,9 @@ class EdgeService(wire.lineside_edge_v1_pb2_grpc.EdgeServicer):
             return
         context.send_initial_metadata(())
         try:
-            for seen in watcher.seen():
-                message = wire.prediction_to_wire(seen.prediction)
-                yield edge_pb2.Watched(prediction=message, missed=seen.missed)
+            for watched in watcher.decisions():
+                message = wire.prediction_to_wire(watched.prediction)
+                yield edge_pb2.Watched(prediction=message, missed=watched.missed)
         finally:
             self._watchers.leave(watcher)
 

@@ -244,7 +244,7 @@ class AccessMiddleware:
     ) -> None:
         """``hosts``: names that are ours besides this machine's."""
         self._app = app
-        self._door = sign_in
+        self._sign_in = sign_in
         self._hosts = frozenset((*hosts, *LOOPBACK))
         self._clock = clock
         self._left = _BURST
@@ -259,7 +259,7 @@ class AccessMiddleware:
         try:
             self._check(scope)
         except UnauthenticatedError as error:
-            if wants_page(scope) and self._door.takes_password:
+            if wants_page(scope) and self._sign_in.takes_password:
                 await redirect(add, "/sign-in")
             else:
                 await refuse_with(add, error=error)
@@ -270,13 +270,13 @@ class AccessMiddleware:
 
     def _check(self, scope: Scope) -> None:
         self._count_request()
-        if self._door.open:
+        if self._sign_in.open:
             self._check_host(scope)
         announced = header(scope, b"content-length")
         if announced.isdigit() and int(announced) > _limit(scope["path"]):
             raise _too_large(scope["path"])
         _check_origin(scope)
-        if not self._door.open and not _is_open(scope["path"]):
+        if not self._sign_in.open and not _is_open(scope["path"]):
             self._check_who(scope)
 
     def _count_request(self) -> None:
@@ -296,9 +296,9 @@ class AccessMiddleware:
 
     def _check_who(self, scope: Scope) -> None:
         kind, _, token = header(scope, b"authorization").partition(" ")
-        if kind.lower() == "bearer" and self._door.takes(token.strip()):
+        if kind.lower() == "bearer" and self._sign_in.takes(token.strip()):
             return
-        if not kind and self._door.knows(session_of(scope)):
+        if not kind and self._sign_in.knows(session_of(scope)):
             return
         raise UnauthenticatedError(
             "not signed in", fix="Sign in on the page, or send the page's token as Bearer."

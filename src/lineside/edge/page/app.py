@@ -195,7 +195,7 @@ class PageServices:
     gallery: Gallery
     watching: Viewers
     inference: PageInference
-    door: PageSignIn
+    access: PageSignIn
     clock: Clock
     secure: bool
 
@@ -225,7 +225,7 @@ def create_app(behind: PageServices, *, hosts: tuple[str, ...]) -> App:
         ],
         exception_handlers={LinesideError: _failed, HTTPException: _no_such},
     )
-    return AccessMiddleware(_patient(app), sign_in=behind.door, hosts=hosts, clock=behind.clock)
+    return AccessMiddleware(_patient(app), sign_in=behind.access, hosts=hosts, clock=behind.clock)
 
 
 class Pages:
@@ -240,13 +240,13 @@ class Pages:
     async def index(self, request: Request) -> Response:
         """The page."""
         del request
-        out = "" if self._behind.door.open else _SIGN_OUT
+        out = "" if self._behind.access.open else _SIGN_OUT
         return HTMLResponse(self._filled(self._index, sign_out=out))
 
     async def sign_in_page(self, request: Request) -> Response:
         """The form; on a page without sign-in there is nothing to sign in to."""
         del request
-        if self._behind.door.open:
+        if self._behind.access.open:
             return RedirectResponse("/", status_code=303)
         return HTMLResponse(self._filled(self._sign_in, problem=""))
 
@@ -255,7 +255,7 @@ class Pages:
         address = request.client.host if request.client else ""
         password = _password((await request.body()).decode("utf-8", "replace"))
         try:
-            name = await asyncio.to_thread(self._behind.door.sign_in, password, address=address)
+            name = await asyncio.to_thread(self._behind.access.sign_in, password, address=address)
         except LinesideError as error:
             said = _PROBLEM.format(html.escape(f"{error.message}. {error.fix}"))
             page = self._filled(self._sign_in, problem=said)
@@ -269,7 +269,7 @@ class Pages:
 
     async def sign_out(self, request: Request) -> Response:
         """End the session."""
-        self._behind.door.sign_out(session_of(request.scope))
+        self._behind.access.sign_out(session_of(request.scope))
         answer = RedirectResponse("/sign-in", status_code=303)
         answer.delete_cookie(COOKIE)
         return answer

@@ -87,7 +87,7 @@ class PageServer:
         from lineside.edge.page.app import PageServices, create_app
         from lineside.web.connections import ConnectionFigures, ConnectionLimits, limited_http
 
-        door = PageSignIn(
+        access = PageSignIn(
             password=read_password_line(Path(config.password_file)) if config.password_file else "",
             token=read_token_line(Path(config.token_file)) if config.token_file else "",
             clock=clock,
@@ -101,7 +101,7 @@ class PageServer:
             inference=PageInference(
                 device.inspections, judge=device.judge, clock=clock, named=named
             ),
-            door=door,
+            access=access,
             clock=clock,
             secure=bool(config.tls_cert),
         )

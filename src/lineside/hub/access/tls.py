@@ -71,7 +71,7 @@ def check_ca(config: HubConfig, *, clock: Clock) -> None:
     if not (config.tls or config.bus_tls) or site_files(config).certificate.is_file():
         return
     try:
-        CertificateAuthority.open(config.authority_folder, clock=clock)
+        CertificateAuthority.open(config.ca_folder, clock=clock)
     except NotFoundError as error:
         raise NotFoundError(
             error.message, where=error.where,
@@ -103,7 +103,7 @@ def hosts_of(config: HubConfig) -> tuple[str, ...]:
 
 def issue_own(config: HubConfig, *, hosts: Sequence[str], clock: Clock) -> ServerCertificate:
     """A new certificate of the site's authority for the hub, in place of any before."""
-    authority = CertificateAuthority.open(config.authority_folder, clock=clock)
+    authority = CertificateAuthority.open(config.ca_folder, clock=clock)
     pair = authority.issue_server(hosts)
     files = site_files(config)
     files.certificate.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -125,7 +125,7 @@ def issue_for(
         InvalidError: a host that is none.
         UnavailableError: the folder cannot be written.
     """
-    authority = CertificateAuthority.open(config.authority_folder, clock=clock)
+    authority = CertificateAuthority.open(config.ca_folder, clock=clock)
     pair = authority.issue_server(hosts)
     files = ServerFiles(certificate=folder / "server.crt", key=folder / "server.key")
     try:

@@ -214,7 +214,7 @@ def _operators(caller: Caller) -> None:
 
 
 def _thing_answer(hub: Hub, call: JobRequest) -> dict[str, Any]:
-    return hub.job_desk.service.ask(call)
+    return hub.job_requests.service.ask(call)
 
 
 def _page(name: str, found: JobPage, *, shown: Callable[[Any], object]) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def list_jobs(
             limit=most, after=token, status=status, selection=selection,
             target=f"group/{group}" if group else "",
         )  # fmt: skip
-        return _page("jobs", hub.job_desk.service.jobs(wanted), shown=summary_of_job)
+        return _page("jobs", hub.job_requests.service.jobs(wanted), shown=summary_of_job)
 
     return _served(hub, request, body, act=act)
 
@@ -253,8 +253,8 @@ def create_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Respon
     def act(caller: Caller) -> object:
         _operators(caller)
         call, extras = new_job(job_id, _fields(body), read_source=hub.bucket.document)
-        hub.job_desk.service.create(call, extras=extras)
-        return job_answer(hub.job_desk.service.look(job_id)[0])
+        hub.job_requests.service.create(call, extras=extras)
+        return job_answer(hub.job_requests.service.look(job_id)[0])
 
     return _served(hub, request, body, act=act)
 
@@ -266,7 +266,7 @@ def describe_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Resp
 
     def act(caller: Caller) -> object:
         _operators(caller)
-        row, tally = hub.job_desk.service.look(job_id)
+        row, tally = hub.job_requests.service.look(job_id)
         return described_job(row, tally)
 
     return _served(hub, request, body, act=act)
@@ -279,7 +279,7 @@ def job_document(hub: Hub, request: Request, *, job_id: str, body: Body) -> Resp
 
     def act(caller: Caller) -> object:
         _operators(caller)
-        document = hub.job_desk.service.document(job_id)
+        document = hub.job_requests.service.document(job_id)
         return {"document": with_text({"jobDocument": document})["jobDocument"]}
 
     return _served(hub, request, body, act=act)
@@ -295,7 +295,7 @@ def cancel_job(
     def act(caller: Caller) -> object:
         _operators(caller)
         fields = _fields(body)
-        service = hub.job_desk.service
+        service = hub.job_requests.service
         service.cancel_for(
             job_id, comment=_text_field(fields, "comment"), code=_text_field(fields, "reasonCode"),
             force=force or fields.get("force") is True,
@@ -314,7 +314,7 @@ def delete_job(
 
     def act(caller: Caller) -> None:
         _operators(caller)
-        hub.job_desk.service.delete(job_id, force=force)
+        hub.job_requests.service.delete(job_id, force=force)
 
     return _served(hub, request, body, act=act)
 
@@ -329,8 +329,8 @@ def associate(hub: Hub, request: Request, *, job_id: str, body: Body) -> Respons
         targets = _fields(body).get("targets")
         if not isinstance(targets, list) or not all(isinstance(one, str) for one in targets):
             raise InvalidError("no list of texts", where="targets", fix="Name the targets.")
-        hub.job_desk.service.associate(job_id, targets)
-        return job_answer(hub.job_desk.service.look(job_id)[0])
+        hub.job_requests.service.associate(job_id, targets)
+        return job_answer(hub.job_requests.service.look(job_id)[0])
 
     return _served(hub, request, body, act=act)
 
@@ -346,7 +346,7 @@ def list_runs_of_job(
     def act(caller: Caller) -> object:
         _operators(caller)
         wanted = JobQuery(limit=most, after=token, status=status)
-        found = hub.job_desk.service.runs_of_job(job_id, wanted)
+        found = hub.job_requests.service.runs_of_job(job_id, wanted)
         return _page("executionSummaries", found, shown=_by_thing)
 
     return _served(hub, request, body, act=act)
@@ -373,7 +373,7 @@ def list_runs_of_thing(
                 hub, JobRequest(thing=thing, request=read_fields("get", {}, job_id=""))
             )
         wanted = JobQuery(limit=most, after=token, status=status, target=job)
-        found = hub.job_desk.service.runs_of_thing(thing, wanted)
+        found = hub.job_requests.service.runs_of_thing(thing, wanted)
         return _page("executionSummaries", found, shown=_by_job)
 
     return _served(hub, request, body, act=act)
@@ -411,7 +411,7 @@ def describe_run(
             call = read_fields("describe", fields, job_id=job_id)
             return _reported(hub, JobRequest(thing=thing, request=call))
         named = ExecutionName(thing=thing, job_id=job_id, number=number)
-        return described_run(hub.job_desk.service.execution(named), now=hub.clock.now())
+        return described_run(hub.job_requests.service.execution(named), now=hub.clock.now())
 
     return _served(hub, request, body, act=act)
 
@@ -442,7 +442,7 @@ def cancel_run(
             expected_version=fields.get("expectedVersion"), details=fields.get("statusDetails"),
         )  # fmt: skip
         named = ExecutionName(thing=thing, job_id=job_id)
-        hub.job_desk.service.cancel_execution(named, how)
+        hub.job_requests.service.cancel_execution(named, how)
 
     return _served(hub, request, body, act=act)
 
@@ -460,7 +460,7 @@ def delete_run(
     def act(caller: Caller) -> None:
         _operators(caller)
         named = ExecutionName(thing=thing, job_id=job_id, number=number)
-        hub.job_desk.service.delete_execution(named, force=force)
+        hub.job_requests.service.delete_execution(named, force=force)
 
     return _served(hub, request, body, act=act)
 
@@ -478,7 +478,7 @@ def _reported(hub: Hub, call: JobRequest) -> dict[str, Any]:
         thing=call.thing, job_id=found["execution"]["jobId"],
         number=found["execution"]["executionNumber"],
     )  # fmt: skip
-    return reported_run(found, hub.job_desk.service.execution(named), now=hub.clock.now())
+    return reported_run(found, hub.job_requests.service.execution(named), now=hub.clock.now())
 
 
 def _text_field(fields: dict[str, Any], name: str) -> str:

@@ -72,7 +72,7 @@ class JobDetails(JobSummary):
 @responds(Page[JobSummary])
 def list_jobs(hub: Hub, *, after: str = "", status: str = "", limit: Limit = 100) -> Response:
     """With the number of things in each state."""
-    page = hub.job_desk.service.jobs(JobQuery(limit=limit, after=after, status=status))
+    page = hub.job_requests.service.jobs(JobQuery(limit=limit, after=after, status=status))
     shown = [_shown(hub, row) for row in page.items]
     return page_response(shown, following=page.following)
 
@@ -87,14 +87,14 @@ def create_job(
         job_id=order.job_id, targets=order.targets, document=order.document,
         description=order.description, continuous=order.continuous, settings=order.settings,
     )  # fmt: skip
-    return json_response(hub.job_desk.service.create(new), status=201)
+    return json_response(hub.job_requests.service.create(new), status=201)
 
 
 @router.get("/jobs/{job}", summary="One job")
 @responds(JobDetails)
 def get_job(hub: Hub, *, job: str) -> Response:
     """With its document."""
-    row, _ = hub.job_desk.service.look(job)
+    row, _ = hub.job_requests.service.look(job)
     details = JobDetails(
         **_shown(hub, row), document=row.document, settings=row.settings, tags=row.tags
     )
@@ -105,7 +105,7 @@ def get_job(hub: Hub, *, job: str) -> Response:
 @responds(Page[Execution])
 def list_executions(hub: Hub, *, job: str) -> Response:
     """By thing."""
-    return page_response(hub.job_desk.service.executions(job))
+    return page_response(hub.job_requests.service.executions(job))
 
 
 @router.post("/jobs/{job}/cancel", summary="Cancel a job")
@@ -114,7 +114,7 @@ def cancel_job(
     hub: Hub, *, job: str, how: Annotated[Cancellation, Depends(json_body(Cancellation))]
 ) -> Response:
     """Cancel queued executions; with ``force`` those under way too."""
-    return json_response(hub.job_desk.service.cancel(job, reason=how.reason, force=how.force))
+    return json_response(hub.job_requests.service.cancel(job, reason=how.reason, force=how.force))
 
 
 @router.post(
@@ -132,12 +132,14 @@ def cancel_execution(
     """One that is under way needs ``force``."""
     named = ExecutionName(thing=thing, job_id=job)
     details = {"reason": how.reason} if how.reason else None
-    hub.job_desk.service.cancel_execution(named, CancelExecution(force=how.force, details=details))
+    hub.job_requests.service.cancel_execution(
+        named, CancelExecution(force=how.force, details=details)
+    )
     return list_executions(hub, job=job)
 
 
 def _shown(hub: Hub, row: JobRow) -> JobSummary:
-    counts: JobCounters = hub.job_desk.service.look(row.job_id)[1]
+    counts: JobCounters = hub.job_requests.service.look(row.job_id)[1]
     return {
         "job_id": row.job_id, "status": row.status, "targets": row.targets,
         "description": row.description, "continuous": row.continuous,

@@ -141,10 +141,10 @@ def move_tag(
 @router.post("/datasets/{name}/split", summary="Say how it is parted")
 @responds(Parted)
 def split_dataset(
-    hub: Hub, name: str, *, parting: Annotated[SplitPlan, Depends(json_body(SplitPlan))]
+    hub: Hub, name: str, *, plan: Annotated[SplitPlan, Depends(json_body(SplitPlan))]
 ) -> Response:
     """The next version is parted like this; answers the parts as they would be now."""
-    return json_response(hub.datasets.versions.split(name, parting))
+    return json_response(hub.datasets.versions.split(name, plan))
 
 
 # ---- runs

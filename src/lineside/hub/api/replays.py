@@ -16,7 +16,7 @@ from lineside.hub.api.wire import (
     responds,
 )
 from lineside.hub.replay.repository import ReplayOrder, ReplayView
-from lineside.hub.replay.service import ReplayWish
+from lineside.hub.replay.service import ReplayRequest
 
 router = APIRouter(prefix="/api/v1/replays", tags=["replays"])
 
@@ -32,7 +32,7 @@ def list_replays(hub: Hub, package: str = "") -> Response:
 @router.post("", summary="Replay a recorded span")
 @responds(ReplayView, status=202)
 def ask(
-    hub: Hub, who: Requester, *, body: Annotated[ReplayWish, Depends(json_body(ReplayWish))]
+    hub: Hub, who: Requester, *, body: Annotated[ReplayRequest, Depends(json_body(ReplayRequest))]
 ) -> Response:
     """Made in the background, one at a time; nothing but the replay itself is written; 202."""
     order = ReplayOrder(

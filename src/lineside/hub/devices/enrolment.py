@@ -116,7 +116,7 @@ class Enrolment:
 
     def authority(self) -> CertificateAuthority:
         """``NotFoundError`` before ``lineside hub init``."""
-        return CertificateAuthority.open(self._config.authority_folder, clock=self._clock)
+        return CertificateAuthority.open(self._config.ca_folder, clock=self._clock)
 
     def authenticate(
         self, certificate: bytes, *, ca: CertificateAuthority

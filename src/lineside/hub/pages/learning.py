@@ -580,7 +580,7 @@ def try_page(context: Context, *, package: str = "") -> HTMLResponse:
 
 
 @router.post("/try/{digest}")
-async def tried_picture(context: Context, *, digest: str) -> HTMLResponse:
+async def try_picture(context: Context, *, digest: str) -> HTMLResponse:
     """A package's answer to the picture in the body, as a part; nothing is stored."""
     hub, data = context.hub, await context.request.body()
 

@@ -54,7 +54,7 @@ class DevicePackage:
 
     inspection: str
     runs: str
-    wished: str
+    desired: str
     mark: Mark
 
 
@@ -188,11 +188,11 @@ def comes_near(found: SearchHit, wanted: str) -> bool:
 
 
 def device_row(device: DeviceView) -> DeviceRow:
-    """A device with what it runs against what is wished."""
+    """A device with what it runs against what it should run."""
     status = device.status
     online = device.state == "online"
     runs = {str(one["inspection"]): str(one["digest"]) for one in device.packages}
-    wished = {str(one["inspection"]): str(one["digest"]) for one in device.desired}
+    desired = {str(one["inspection"]): str(one["digest"]) for one in device.desired}
     return DeviceRow(
         id=device.id,
         mark=Mark(shape="ring", word="online")
@@ -210,10 +210,10 @@ def device_row(device: DeviceView) -> DeviceRow:
             DevicePackage(
                 inspection=name,
                 runs=runs.get(name, ""),
-                wished=wished.get(name, ""),
-                mark=_swap(runs.get(name, ""), wished.get(name, "")),
+                desired=desired.get(name, ""),
+                mark=_swap(runs.get(name, ""), desired.get(name, "")),
             )
-            for name in sorted(runs.keys() | wished.keys())
+            for name in sorted(runs.keys() | desired.keys())
         ),
         faults=tuple(str(fault) for fault in status.get("faults", ())),
     )

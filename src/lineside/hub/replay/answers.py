@@ -139,7 +139,7 @@ class RecordedPredictor:
 
     def _remembered(self, recorded: Prediction, *, position: int) -> list[Prediction]:
         """The frame of the last full registration, then those with the very picture before."""
-        placed: Prediction | None = None
+        posed: Prediction | None = None
         repeats: list[Prediction] = []
         repeating, needs_place = True, recorded.registration.state == "still"
         for one in self._back(recorded, position=position):
@@ -148,11 +148,11 @@ class RecordedPredictor:
                 repeats.append(one)
             # Of a package that came into use in between, the last frame before it was its first.
             settles = one.registration.state in _ANEW or one.package != recorded.package
-            if needs_place and placed is None and settles:
-                placed = one
-            if not repeating and (placed is not None or not needs_place):
+            if needs_place and posed is None and settles:
+                posed = one
+            if not repeating and (posed is not None or not needs_place):
                 break
-        return [*([placed] if placed is not None else []), *reversed(repeats)]
+        return [*([posed] if posed is not None else []), *reversed(repeats)]
 
     def _back(self, recorded: Prediction, *, position: int) -> Iterator[Prediction]:
         """Yield the device's earlier predictions of the inspection, newest first, bounded."""

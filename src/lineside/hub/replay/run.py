@@ -41,7 +41,7 @@ from lineside.core import (
 )
 from lineside.core.codec import faults_error
 from lineside.core.plant_check import check_references
-from lineside.core.plant_rules import Habits
+from lineside.core.plant_rules import DwellTimes
 from lineside.hub.replay.answers import (
     PictureGoneError,
     RecordedPredictor,
@@ -572,7 +572,7 @@ def with_rules(plant: Plant, raw: bytes, *, where: str) -> Plant:
     return ruled
 
 
-def _learned(rule: Rule, known: Mapping[str, Habits | None], *, where: str) -> Rule:
+def _learned(rule: Rule, known: Mapping[str, DwellTimes | None], *, where: str) -> Rule:
     step = rule.sighting
     if step is None or not step.learned:
         return rule

@@ -42,7 +42,7 @@ _MOST_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayWish:
+class ReplayRequest:
     """Body of ``POST /api/v1/replays``.
 
     Attributes:

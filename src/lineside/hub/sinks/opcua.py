@@ -452,7 +452,7 @@ def opcua_settings(services: Services) -> OpcuaSettings:
     settings = OpcuaSettings(
         url=config.opcua, application=f"urn:lineside:{site}:hub", anonymous=config.opcua_anonymous
     )
-    if (config.authority_folder / "authority.key").exists():
+    if (config.ca_folder / "authority.key").exists():
         certificate, key = _files(services, application=settings.application)
         return replace(settings, certificate=certificate, key=key)
     check_opcua(config)
@@ -465,7 +465,7 @@ def check_opcua(config: HubConfig) -> None:
     Raises:
         InvalidError: there is neither an authority for its sign-in, nor may anybody read.
     """
-    signed = (config.authority_folder / "authority.key").exists()
+    signed = (config.ca_folder / "authority.key").exists()
     if config.opcua and not (signed or config.opcua_anonymous):
         raise InvalidError(
             "an OPC UA server that nobody could sign in to", where="opcua",
@@ -478,9 +478,7 @@ def _files(services: Services, *, application: str) -> tuple[Path, Path]:
     folder = services.config.folder / "opcua"
     certificate, key = folder / "server.crt", folder / "server.key"
     if not (key.exists() and _holds(certificate, services=services)):
-        authority = CertificateAuthority.open(
-            services.config.authority_folder, clock=services.clock
-        )
+        authority = CertificateAuthority.open(services.config.ca_folder, clock=services.clock)
         pair = authority.issue_application(application, hosts=_hosts(services.config))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         key.unlink(missing_ok=True)

@@ -109,7 +109,7 @@ class Lanes:
         return count
 
     def claim(self, now_s: float) -> tuple[str, Lane] | None:
-        """A lane that is due, for the caller alone until ``taken``, ``missed`` or ``release``."""
+        """A lane that is due, for the caller alone until its result is known or ``release``."""
         for key, lane in self._lanes.items():
             if not lane.busy and lane.due_s <= now_s:
                 lane.busy = True
@@ -138,7 +138,7 @@ class Lanes:
         else:
             del self._lanes[key]
 
-    def taken(self, key: str) -> None:
+    def mark_delivered(self, key: str) -> None:
         """The first event of a lane was dealt with."""
         lane = self._lanes.pop(key)
         done = lane.held.popleft()
@@ -360,7 +360,7 @@ class Webhook:
         with self._moved:
             self.dead += bool(attempt.why)
             self.sent += not attempt.why
-            self._lanes.taken(key)
+            self._lanes.mark_delivered(key)
             if not attempt.why:
                 self._lanes.answered(self._services.clock.monotonic())
             self._note_back()

@@ -50,10 +50,10 @@ class DocumentsContract:
         for doc_id in ids:
             records.documents.put("order", doc_id, body={})
         expected = sorted(ids, key=lambda doc_id: doc_id.encode())
-        seen: list[str] = []
-        while page := records.documents.page("order", after=seen[-1] if seen else "", limit=2):
-            seen += [document.id for document in page]
-        assert seen == expected
+        found: list[str] = []
+        while page := records.documents.page("order", after=found[-1] if found else "", limit=2):
+            found += [document.id for document in page]
+        assert found == expected
 
     def test_a_page_of_what_was_written_since(self, records: Records, clock: FakeClock) -> None:
         for doc_id in ("1", "2", "3"):

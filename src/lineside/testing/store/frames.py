@@ -102,10 +102,10 @@ class FrameIndexContract:
         rows = [frame_row(second % 7, picture=bytes([second])) for second in range(20)]
         records.frames.add(rows)
         expected = sorted(rows, key=lambda row: (row.captured_at, row.id), reverse=True)
-        seen: list[FrameRow] = []
-        while page := records.frames.page(before=seen[-1].id if seen else None, limit=3):
-            seen += page
-        assert seen == expected
+        found: list[FrameRow] = []
+        while page := records.frames.page(before=found[-1].id if found else None, limit=3):
+            found += page
+        assert found == expected
 
     def test_pages_may_be_of_one_camera_and_span(self, records: Records) -> None:
         rows = [frame_row(second, camera=("rack", "gate")[second % 2]) for second in range(10)]
@@ -155,9 +155,9 @@ class FrameIndexContract:
         rows = [frame_row(second, size_bytes=100) for second in range(4)]
         records.frames.add(rows)
         records.frames.pin([rows[1].id], reason="order:a")
-        assert records.frames.kept_bytes() == 400
+        assert records.frames.stored_bytes() == 400
         records.frames.age_out(older_than=NOON + timedelta(seconds=3), keep_bytes=None)
-        assert records.frames.kept_bytes() == 200
+        assert records.frames.stored_bytes() == 200
         before = NOON + timedelta(days=1)
         assert records.frames.forget(before=NOON) == 0
         assert records.frames.forget(before=before, limit=1) == 1

@@ -102,11 +102,11 @@ class EventLogContract:
 
     def test_readers_go_on_where_they_were(self, records: Records) -> None:
         records.log.append([log_entry(number) for number in range(1, 8)])
-        seen: list[Logged] = []
-        while page := records.log.read(after=seen[-1].position if seen else 0, limit=3):
-            seen += page
-        assert ids(seen) == [f"evt_{number:06d}" for number in range(1, 8)]
-        positions = [logged.position for logged in seen]
+        found: list[Logged] = []
+        while page := records.log.read(after=found[-1].position if found else 0, limit=3):
+            found += page
+        assert ids(found) == [f"evt_{number:06d}" for number in range(1, 8)]
+        positions = [logged.position for logged in found]
         assert positions == sorted(set(positions))
         assert positions[0] >= 1
 
@@ -185,14 +185,14 @@ class EventLogContract:
 
     def test_a_reader_that_follows_writers_misses_nothing(self, records: Records) -> None:
         done = threading.Event()
-        seen: list[Logged] = []
+        found: list[Logged] = []
 
         def follow() -> None:
             ended = False
             while not ended:
                 ended = done.is_set()
-                while page := records.log.read(after=seen[-1].position if seen else 0, limit=7):
-                    seen.extend(page)
+                while page := records.log.read(after=found[-1].position if found else 0, limit=7):
+                    found.extend(page)
                 done.wait(0.001)  # a reader without a pause would keep the writers waiting
 
         def write(number: int) -> None:
@@ -208,8 +208,8 @@ class EventLogContract:
             finally:
                 done.set()
             reader.result()
-        assert len(seen) == 240
-        assert len(set(ids(seen))) == 240
+        assert len(found) == 240
+        assert len(set(ids(found))) == 240
 
     def test_anchors_name_every_head_and_idle_ones_are_left_out(
         self, records: Records, clock: FakeClock

@@ -18,7 +18,7 @@ from itertools import pairwise
 from statistics import median
 
 from lineside.core import InvalidError, Rule
-from lineside.core.plant_rules import Habits, SightingStep
+from lineside.core.plant_rules import DwellTimes, TrackStep
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import Record
 from lineside.streams.rules.records import Entry, reader_of
@@ -70,7 +70,7 @@ def clip_of_rule(rule: Rule, entries: Iterable[Entry]) -> list[Observation]:
     return frames_of_records(records, rule.sighting)
 
 
-def frames_of_records(records: Iterable[Record], step: SightingStep) -> list[Observation]:
+def frames_of_records(records: Iterable[Record], step: TrackStep) -> list[Observation]:
     """Return the observation of each frame, in order of time."""
     gathered: dict[tuple[int, str], Gathered] = {}
     for record in records:
@@ -82,8 +82,8 @@ def frames_of_records(records: Iterable[Record], step: SightingStep) -> list[Obs
     return [gathered[name].observation(step) for name in sorted(gathered) if gathered[name].says()]
 
 
-def fit_dwell_times(frames: Sequence[Observation], stretches: Iterable[Stretch]) -> Habits:
-    """Habits of a clip.
+def fit_dwell_times(frames: Sequence[Observation], stretches: Iterable[Stretch]) -> DwellTimes:
+    """DwellTimes of a clip.
 
     Args:
         frames: in order of time, of one place.
@@ -99,7 +99,7 @@ def fit_dwell_times(frames: Sequence[Observation], stretches: Iterable[Stretch])
     wrong = [told != true for told, true in zip(predicted, truth, strict=True)]
     flicker = min(0.5, max(0.02, (sum(wrong) + 1) / (len(wrong) + 10)))
     dwell_s = 0.5 * min(thing.to_us - thing.from_us for thing in things) / 1e6
-    return Habits(
+    return DwellTimes(
         dwell_s=round(dwell_s, 3),
         gap_s=round(_gap_s(frames, things, predicted=predicted), 3),
         look_s=round(min(_look_s(frames, wrong), dwell_s / 2), 3),

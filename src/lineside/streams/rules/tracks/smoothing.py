@@ -45,7 +45,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from lineside.core.plant_rules import Habits, Scalar, SightingStep
+from lineside.core.plant_rules import DwellTimes, Scalar, TrackStep
 from lineside.streams.rules.contract import UNKNOWN, Record
 
 BLANK = ""
@@ -127,7 +127,7 @@ def widened(belief: Belief, labels: int) -> Belief:
     return Belief(blank=belief.blank, edge=belief.edge, phases=(first, second, third))
 
 
-def moves(dwell_times: Habits, *, seconds: float, labels: int) -> Moves:
+def moves(dwell_times: DwellTimes, *, seconds: float, labels: int) -> Moves:
     """Between two frames ``seconds`` apart, among so many labels."""
     steps = round(math.log(min(max(seconds, 1e-3), _LONGEST_S)) / _STEP)
     return _moves(dwell_times.dwell_s, dwell_times.gap_s, steps=steps, labels=labels)
@@ -201,7 +201,7 @@ def _product(
 
 
 def likelihoods(
-    scores: Mapping[str, float], *, labels: Sequence[str], dwell_times: Habits
+    scores: Mapping[str, float], *, labels: Sequence[str], dwell_times: DwellTimes
 ) -> Likelihoods:
     """Return the likelihood of a frame's answer in each state, in the labels' order; above 0."""
     states = (BLANK, *(label for label in labels if label != UNKNOWN))
@@ -221,7 +221,7 @@ def likelihoods(
 
 
 def _likelihood(
-    state: str, observed: Mapping[str, float], *, dwell_times: Habits, floor: float
+    state: str, observed: Mapping[str, float], *, dwell_times: DwellTimes, floor: float
 ) -> float:
     row = dwell_times.confusion.get(state)
     if row is None:
@@ -229,7 +229,7 @@ def _likelihood(
     return max(_LEAST, sum(share * row.get(said, _LEAST) for said, share in observed.items()))
 
 
-def _unknown(something: float, *, labels: int, dwell_times: Habits, floor: float) -> float:
+def _unknown(something: float, *, labels: int, dwell_times: DwellTimes, floor: float) -> float:
     """A thing that is none of the labels is called each of them alike.
 
     Of fewer than eight it counts as of eight: it could not be told from flicker between two.
@@ -242,7 +242,7 @@ def smoothed(
     evidence_of: Sequence[Likelihoods],
     *,
     steps_s: Sequence[float],
-    dwell_times: Habits,
+    dwell_times: DwellTimes,
 ) -> tuple[list[Belief], list[Belief]]:
     """Return the belief at each frame.
 
@@ -280,7 +280,7 @@ def steps_between(times_us: Sequence[int], *, before_us: int | None) -> list[flo
     ]
 
 
-def weight_of(dwell_times: Habits, *, seconds: float) -> float:
+def weight_of(dwell_times: DwellTimes, *, seconds: float) -> float:
     """Return the weight of a frame that long after the previous one, 0-1."""
     return min(1.0, max(seconds, 1e-3) / dwell_times.look)
 
@@ -437,7 +437,7 @@ class Gathered:
         """Return whether the frame has an answer; an image that could not be judged has none."""
         return self.empty or bool(self.scores)
 
-    def observation(self, step: SightingStep) -> Observation:
+    def observation(self, step: TrackStep) -> Observation:
         """Its shares; labels that cannot be seen by this rule say nothing."""
         scores = pooled(self.scores, step=step)
         shares = as_classes(scores) if self.classes else as_presence(scores)
@@ -462,7 +462,7 @@ class Gathered:
         return made
 
 
-def pooled(scores: Mapping[str, float], *, step: SightingStep) -> dict[str, float]:
+def pooled(scores: Mapping[str, float], *, step: TrackStep) -> dict[str, float]:
     """Blank labels become ``BLANK``; where the rule lists labels, others are left out."""
     pool: dict[str, float] = {}
     for label in sorted(scores):

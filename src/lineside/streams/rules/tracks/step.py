@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lineside.core import InvalidError, Rule
-from lineside.core.plant_rules import Habits, Scalar, SightingStep
+from lineside.core.plant_rules import DwellTimes, Scalar, TrackStep
 from lineside.streams.rules.contract import UNKNOWN, Output, Record
 from lineside.streams.rules.keyed_state import NEVER_US, ViewStep
 from lineside.streams.rules.tracks.smoothing import (
@@ -52,7 +52,7 @@ class TrackView:
     """See the module; a cell of the step's memory."""
 
     def __init__(
-        self, step: SightingStep, dwell_times: Habits, *, key: tuple[Scalar, ...] = ()
+        self, step: TrackStep, dwell_times: DwellTimes, *, key: tuple[Scalar, ...] = ()
     ) -> None:
         """Nothing seen yet."""
         self.key = key
@@ -279,14 +279,14 @@ Key = tuple[Scalar, ...]
 class TrackEvents(ViewStep[TrackView]):
     """The step ``sighting`` of one rule."""
 
-    def __init__(self, rule: Rule, declared: SightingStep) -> None:
+    def __init__(self, rule: Rule, declared: TrackStep) -> None:
         """Raise ``InvalidError`` where the rule names a learned file that nobody has read."""
         if declared.learned and declared.habits is None:
             raise InvalidError(
                 f"what {declared.learned!r} says is not known", where=f"rule {rule.id}",
                 fix="Read the plant file with its folder, or write dwell_s and gap_s.",
             )  # fmt: skip
-        set_by_hand = Habits(dwell_s=declared.dwell_s, gap_s=declared.gap_s)
+        set_by_hand = DwellTimes(dwell_s=declared.dwell_s, gap_s=declared.gap_s)
         self._habits = declared.habits or set_by_hand
         super().__init__(
             rule, schema=_MEMORY, of="sighting",
