@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PACKAGES: dict[str, set[str]] = {
     "core": set(),
     "vision": {"core"},
-    "store": {"core"},
+    "store": {"core", "vision"},
     "links": {"core", "vision"},
     "datasets": {"core", "vision", "store"},
     "models": {"core", "vision", "store"},

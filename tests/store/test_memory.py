@@ -10,6 +10,7 @@ from lineside.testing.store import (
     BlobsContract,
     DocumentsContract,
     EventLogContract,
+    FrameFilterContract,
     FrameIndexContract,
     LeasesContract,
     Outlast,
@@ -54,6 +55,10 @@ class TestEventLog(EventLogContract):
 
 
 class TestFrameIndex(FrameIndexContract):
+    pass
+
+
+class TestFrameFilter(FrameFilterContract):
     pass
 
 

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from lineside.core import RefusedError
-from lineside.store import Records, check_anchors, open_records, restore
+from lineside.store import FrameFilter, Records, check_anchors, open_records, restore
 from lineside.store.records import SqlRecords
 from lineside.store.session import NEWEST
 from lineside.store.tables import metadata
@@ -141,12 +141,16 @@ def test_what_is_written_today_is_what_the_files_hold(clock: FakeClock) -> None:
         check_first_format(records)
 
 
-def test_a_database_of_the_first_format_opens(tmp_path: Path, clock: FakeClock) -> None:
+@pytest.mark.parametrize("form", ["0001", "0002"])
+def test_a_database_of_an_earlier_format_opens(tmp_path: Path, clock: FakeClock, form: str) -> None:
     path = tmp_path / "records.db"
-    shutil.copy(FORMATS / "records-0001.db", path)
+    shutil.copy(FORMATS / f"records-{form}.db", path)
     with open_records(f"sqlite:///{path}", clock=clock) as records:
         check_first_format(records)
         assert records.log.append([log_entry(9, source=PLANT)])[0].source_position == 7
+        assert not records.frames.has_answers()
+        (pinned,) = records.frames.find(FrameFilter(frames=(frame_row(1).id,))).frames
+        assert (pinned.pins, pinned.answer) == (("order:ord_1",), None)
 
 
 def test_a_backup_of_the_first_format_is_restored(tmp_path: Path, clock: FakeClock) -> None:

@@ -19,6 +19,7 @@ from lineside.testing.store import (
     HUB,
     DocumentsContract,
     EventLogContract,
+    FrameFilterContract,
     FrameIndexContract,
     LeasesContract,
     Outlast,
@@ -56,6 +57,10 @@ class TestEventLog(EventLogContract):
 
 
 class TestFrameIndex(FrameIndexContract):
+    pass
+
+
+class TestFrameFilter(FrameFilterContract):
     pass
 
 

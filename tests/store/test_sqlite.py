@@ -9,20 +9,24 @@ import pytest
 import sqlalchemy as sa
 
 from lineside.core import InvalidError, RefusedError, UnavailableError
-from lineside.store import Records, open_records
+from lineside.store import FrameFilter, Records, open_records
 from lineside.store.records import SqlRecords
 from lineside.testing import FakeClock
 from lineside.testing.store import (
     HUB,
+    NOON,
     DocumentsContract,
     EventLogContract,
+    FrameFilterContract,
     FrameIndexContract,
     LeasesContract,
     Outlast,
     RecordsContract,
+    frame_answer,
     frame_row,
     log_entry,
 )
+from lineside.vision.verdict import PartVerdict
 
 
 @pytest.fixture
@@ -50,6 +54,10 @@ class TestEventLog(EventLogContract):
 
 
 class TestFrameIndex(FrameIndexContract):
+    pass
+
+
+class TestFrameFilter(FrameFilterContract):
     pass
 
 
@@ -132,7 +140,10 @@ def test_damage_inside_the_file_is_refused(url: str, clock: FakeClock) -> None:
     content = bytearray(path.read_bytes())
     content[8192:-8192] = b"\xa5" * (len(content) - 16384)
     path.write_bytes(content)
-    with open_records(url, clock=clock) as records, pytest.raises(RefusedError, match="damaged"):
+    with (
+        pytest.raises(RefusedError, match="damaged"),
+        open_records(url, clock=clock) as records,
+    ):
         records.log.read(limit=5000)
 
 
@@ -208,3 +219,33 @@ def test_no_query_of_the_hot_path_reads_or_sorts_a_whole_table(records: Records)
         records, lambda: records.log.read(after=1, source=HUB, type="lineside.event.v1")
     )
     assert "entries_source_type (chain=? AND type=? AND <expr>>?)" in plan
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (FrameFilter(), "frames_captured"),
+        (FrameFilter(cameras=("rack", "gate"), since=NOON), "frames_camera"),
+        (FrameFilter(label="dent", most_score=0.5), "answer_labels_label"),
+        (FrameFilter(verdicts=(PartVerdict.REJECT,)), "answers_verdict"),
+        (FrameFilter(verdicts=(PartVerdict.OK,)), "answers_captured"),
+        (FrameFilter(verdicts=(PartVerdict.OK,), cameras=("rack",)), "answers_camera"),
+        (FrameFilter(unsure=True), "answers_unsure"),
+        (FrameFilter(part="p1", until=NOON), "frames_part"),
+        (FrameFilter(package="sha256:0"), "answers_package"),
+        (FrameFilter(dataset="rack"), "pins_reason"),
+    ],
+)
+def test_each_filter_walks_the_index_of_its_narrowest_field(
+    records: Records, wanted: FrameFilter, index: str
+) -> None:
+    rows = [frame_row(second) for second in range(3)]
+    records.frames.add(rows)
+    records.frames.answer([frame_answer(row, verdict=PartVerdict.OK) for row in rows])
+    for call in (
+        lambda: records.frames.find(wanted, before=rows[1].id),
+        lambda: records.frames.count(wanted),
+    ):
+        (plan, *_) = [plan for plan in plans_of(records, call) if index in plan]
+        assert not [step for step in plan.split(" / ") if step == "SCAN frames"], plan
+        assert not [step for step in plan.split(" / ") if step == "SCAN answers"], plan

@@ -43,6 +43,7 @@ from lineside.hub.eventlog.leases import LeasedPart
 from lineside.hub.eventlog.ledger import person_event
 from lineside.hub.eventlog.stats import CAMERAS, worker_figures
 from lineside.hub.eventlog.topics import hub_source
+from lineside.hub.ingest.answers import AnswerIndex
 from lineside.hub.learning.drift import DriftWatch
 from lineside.hub.models.model_service import MODEL_TYPE
 from lineside.hub.readers import (
@@ -141,6 +142,7 @@ _START_S = 30.0
 _LOOK_S = 0.2
 _GRACE_S = 3
 _MOST_SOCKET_TEXT = 65_536
+_ANSWERS_NOTED = 200  # positions of the log; what comes again changes nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +339,7 @@ def _start_work(
     services.stats.watch_each("follower", "follower", read=services.followers.figures)
     outbox = EventOutbox(bus, plant=services.plant)
     services.followers.follow("events", outbox.publish, stack=stack, source=source, type=EVENT_TYPE)
+    _start_answers(services, stack=stack)
     _start_drift(services, stack=stack)
     _start_rules(services, stack=stack)
     _start_approvals(services, stack=stack)
@@ -426,6 +429,15 @@ def _start_drift(services: Services, *, stack: ExitStack) -> None:
     services.followers.follow(
         "drift", watch.take, stack=stack, type=PREDICTION_TYPE, skip=skip_entry,
         resume=watch.resume,
+    )  # fmt: skip
+
+
+def _start_answers(services: Services, *, stack: ExitStack) -> None:
+    """Start the follower that keeps answers for lists of frames; the position may lag."""
+    index = AnswerIndex(services.records.frames, plant=services.plant)
+    services.followers.follow(
+        "pictures", index.take, stack=stack, type=PREDICTION_TYPE, note_every=_ANSWERS_NOTED,
+        resume=index.resume,
     )  # fmt: skip
 
 

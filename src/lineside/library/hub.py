@@ -60,10 +60,16 @@ class Hub:
         return self._rows("/cameras")
 
     def frames(
-        self, *, camera: str = "", since: Moment | None = None, until: Moment | None = None
-    ) -> Rows:
-        """Frames, newest first; times as RFC 3339 or aware."""
-        return self._rows("/frames", camera=camera, since=_time(since), until=_time(until))
+        self, *, camera: str = "", since: Moment | None = None, until: Moment | None = None,
+        **narrowed: str | float,
+    ) -> Rows:  # fmt: skip
+        """Frames with their answers, newest first; times as RFC 3339 or aware.
+
+        ``narrowed``: further parameters of the filter of frames (docs/reference/http.md), such as
+        ``line``, ``verdict``, ``label``, ``min_score``, ``part``, ``dataset`` and ``sort``.
+        """
+        query = {"camera": camera, "since": _time(since), "until": _time(until), **narrowed}
+        return self._rows("/frames", **query)
 
     def image(self, frame: str) -> NDArray[np.uint8]:
         """Return the image of a frame, (height, width, 3) uint8 in RGB."""

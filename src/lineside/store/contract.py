@@ -18,12 +18,14 @@ statement is written.
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol, Self
 
 from lineside.core import Clock, Digest, FrameId, InvalidError, SystemClock
 from lineside.core.drivers import find_driver
+from lineside.vision.verdict import PartVerdict
 
 _PAGE = 500
 LEAVING = "blob-leaving"
@@ -288,6 +290,110 @@ class FrameRow:
     aged_out_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameAnswer:
+    """The answer of an inspection to a frame, as lists of frames are filtered and sorted by it.
+
+    A frame that several inspections look at has the answer of the worst verdict.
+
+    Attributes:
+        label: what was found, in a word; "" for nothing.
+        labels: every label that is present or unsure; frames are found by any of them.
+        score: of ``label``: probability 0-1, of an anomaly its score from 0 up.
+        doubt: 0 (sure) to 1; 0.5 and above is unsure.
+        unsure: whether any part of the answer is unsure, or the image could not be judged.
+    """
+
+    frame: FrameId
+    camera: str
+    captured_at: datetime
+    inspection: str
+    package: str
+    verdict: PartVerdict
+    label: str = ""
+    labels: tuple[str, ...] = ()
+    score: float = 0.0
+    doubt: float = 0.0
+    unsure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedFrame(FrameRow):
+    """A frame with the answer to it; None where no inspection answered."""
+
+    answer: FrameAnswer | None = None
+
+
+class FrameOrder(StrEnum):
+    """Order of a list of frames: newest, highest score or greatest doubt first."""
+
+    NEWEST = "newest"
+    SCORE = "score"
+    DOUBT = "doubt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameFilter:
+    """Frames that are asked for; each field narrows, an empty one does not.
+
+    Attributes:
+        frames: these frames and no others, at most 1,000.
+        cameras: any of them.
+        since, until: capture time; ``since`` is inside the span, ``until`` outside.
+        verdicts: any of them.
+        label: one that an answer to the frame names, present or unsure.
+        least_score, most_score: both inside the range.
+        unsure: only answers that are unsure.
+        part: id of the part shown.
+        package: digest of the package that answered.
+        dataset: name of a dataset that holds the frame (``rack``), or a version (``rack/3``).
+        order: with ``score`` and ``doubt`` only frames with an answer.
+    """
+
+    frames: tuple[FrameId, ...] = ()
+    cameras: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    verdicts: tuple[PartVerdict, ...] = ()
+    label: str = ""
+    least_score: float | None = None
+    most_score: float | None = None
+    unsure: bool = False
+    part: str = ""
+    package: str = ""
+    dataset: str = ""
+    order: FrameOrder = FrameOrder.NEWEST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FramePage:
+    """A page of frames.
+
+    Attributes:
+        following: what ``before`` takes for the next page; "" at the end. A page may hold fewer
+            frames than asked for, or none, and still have a next one: it ends where the number of
+            frames that one page looks at is reached.
+    """
+
+    frames: tuple[JudgedFrame, ...]
+    following: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameCount:
+    """The number of frames that pass a filter.
+
+    Attributes:
+        frames: of all verdicts, and without an answer.
+        verdicts: of each verdict.
+        whole: False where more were not looked at.
+    """
+
+    frames: int
+    verdicts: dict[PartVerdict, int] = field(default_factory=dict)
+    whole: bool = True
+
+
 class FrameIndex(Protocol):
     """Index of frames; newest-frame queries stay under 1 ms at a million frames."""
 
@@ -316,6 +422,33 @@ class FrameIndex(Protocol):
 
         ``since`` is inside the span, ``until`` outside.
         """
+        ...
+
+    def answer(self, answers: Sequence[FrameAnswer]) -> None:
+        """Note answers to frames, also to those that are not there yet; in the order given.
+
+        A newer answer of the same inspection replaces the one before; of several inspections the
+        worst verdict is kept (reject, review, ok), of equal ones the newer.
+        """
+        ...
+
+    def has_answers(self) -> bool:
+        """Return whether any answer was noted."""
+        ...
+
+    def find(self, wanted: FrameFilter, *, before: str = "", limit: int = 100) -> FramePage:
+        """Return the frames that pass, in the filter's order, behind the frame ``before``.
+
+        The time it takes does not grow with the number of frames: a page looks at a bounded number
+        of them, along the index of the narrowest field.
+
+        Raises:
+            NotFoundError: there is no frame ``before``.
+        """
+        ...
+
+    def count(self, wanted: FrameFilter) -> FrameCount:
+        """Count the newest frames that pass, up to a bound."""
         ...
 
     def pin(self, frames: Sequence[FrameId], *, reason: str) -> None:
@@ -355,7 +488,8 @@ class FrameIndex(Protocol):
     def forget(self, *, before: datetime, limit: int = 1000) -> int:
         """Delete unpinned tombstones captured before a moment, oldest first; how many.
 
-        Their thumbnails are noted as leaving where nothing else keeps them.
+        Their answers go with them; their thumbnails are noted as leaving where nothing else
+        keeps them.
         """
         ...
 

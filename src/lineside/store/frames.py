@@ -1,26 +1,32 @@
 """The frame index over SQL."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from lineside.core import Clock, Digest, FrameId, NotFoundError
+from lineside.core import Clock, Digest, FrameId, InvalidError, NotFoundError
 from lineside.store.contract import (
     LEAVING,
     MAX_KIND_BYTES,
+    FrameAnswer,
+    FrameCount,
+    FrameFilter,
+    FramePage,
     FrameRow,
+    JudgedFrame,
     check_count,
     check_limit,
     check_moment,
     check_name,
 )
 from lineside.store.documents import SqlDocuments, in_chunks
+from lineside.store.frame_query import answers_to, count_frames, find_frames, note_answers
 from lineside.store.session import Session
 from lineside.store.sweep import Ageing, choose
-from lineside.store.tables import Moment, frames, mentions, pins
+from lineside.store.tables import Moment, answer_labels, answers, frames, mentions, pins
 
 _KEPT = sa.text("aged_out_at_us IS NULL")  # literal, so that the partial indexes are used
 _FREE = sa.text("aged_out_at_us IS NULL AND pinned = 0")
@@ -36,7 +42,7 @@ _NAMES = ("id", "camera", "digest", "thumbnail")
 
 
 class SqlFrameIndex:
-    """``FrameIndex`` in two tables: frames and their pins."""
+    """``FrameIndex`` in four tables: frames, their pins, answers and their labels."""
 
     def __init__(self, session: Session, *, documents: SqlDocuments, clock: Clock) -> None:
         self._session = session
@@ -97,6 +103,37 @@ class SqlFrameIndex:
         with self._session.reading() as connection:
             return _with_pins(connection, connection.execute(query).all())
 
+    def answer(self, answers: Sequence[FrameAnswer]) -> None:
+        for one in answers:
+            for what in ("frame", "camera", "inspection", "package"):
+                check_name(getattr(one, what), what=what)
+            for label in one.labels:
+                check_name(label, what="label")
+            check_name(one.label, what="label", empty=True)
+            check_moment(one.captured_at, what="time of a frame")
+        if answers:
+            with self._session.writing() as connection:
+                note_answers(connection, answers, session=self._session)
+
+    def has_answers(self) -> bool:
+        with self._session.reading() as connection:
+            return connection.execute(sa.select(answers.c.frame).limit(1)).first() is not None
+
+    def find(self, wanted: FrameFilter, *, before: str = "", limit: int = 100) -> FramePage:
+        check_limit(limit)
+        _check_filter(wanted)
+        with self._session.reading() as connection:
+            found = find_frames(connection, wanted, before=before, limit=limit)
+            rows = {row.id: row for row in _find(connection, found.frames)}
+            said = answers_to(connection, found.frames)
+        judged = [_judged(rows[one], said.get(one)) for one in found.frames if one in rows]
+        return FramePage(frames=tuple(judged), following=found.following)
+
+    def count(self, wanted: FrameFilter) -> FrameCount:
+        _check_filter(wanted)
+        with self._session.reading() as connection:
+            return count_frames(connection, wanted)
+
     def pin(self, frames: Sequence[FrameId], *, reason: str) -> None:
         check_name(reason, what="reason", most=MAX_KIND_BYTES)
         wanted = sorted(set(frames))
@@ -145,7 +182,8 @@ class SqlFrameIndex:
         with self._session.transaction(), self._session.writing() as connection:
             found = connection.execute(query).all()
             for chunk in in_chunks([row.id for row in found]):
-                connection.execute(sa.delete(frames).where(frames.c.id.in_(chunk)))
+                for column in (frames.c.id, answers.c.frame, answer_labels.c.frame):
+                    connection.execute(sa.delete(column.table).where(column.in_(chunk)))
             thumbnails = {Digest(row.thumbnail) for row in found}
             self._documents.note(LEAVING, thumbnails - named_by(connection, thumbnails))
         return len(found)
@@ -208,6 +246,27 @@ def insert_frames(connection: sa.Connection, rows: Sequence[FrameRow]) -> None:
     """Write rows as they are into an empty table."""
     connection.execute(sa.insert(frames), [_values(row) for row in rows])
     _insert_pins(connection, rows)
+
+
+_MOST_NAMED = 1000
+
+
+def _check_filter(wanted: FrameFilter) -> None:
+    for moment in (wanted.since, wanted.until):
+        check_moment(moment, what="since or until")
+    if len(wanted.frames) > _MOST_NAMED:
+        raise InvalidError(
+            f"{len(wanted.frames)} frames named, more than {_MOST_NAMED}",
+            where="frames",
+            fix="Ask for fewer, or by a filter.",
+        )
+    for name in (*wanted.frames, *wanted.cameras, wanted.label, wanted.part, wanted.package,
+                 wanted.dataset):  # fmt: skip
+        check_name(name, what="name in a filter", empty=True)
+
+
+def _judged(row: FrameRow, answer: FrameAnswer | None) -> JudgedFrame:
+    return JudgedFrame(**{one.name: getattr(row, one.name) for one in fields(row)}, answer=answer)
 
 
 def _check(row: FrameRow) -> None:

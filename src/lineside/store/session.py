@@ -195,7 +195,7 @@ class Session:
             raise self.flavour.translate(error) from error
 
 
-NEWEST = "0002"
+NEWEST = "0003"
 _VERSION_TABLE = "lineside_format"
 _ALEMBIC = threading.Lock()  # its context is one global of the process
 

@@ -11,6 +11,8 @@ Which index serves what:
 - ``entries_id``: "is it there already", and an event by its id.
 - ``leases_token``: none; see ``leases``.
 - ``frames_camera``: the newest frame of a camera in one step, whatever the number of frames.
+- ``frames_part``, ``answers_…``, ``answer_labels_label``, ``pins_reason``: lists of frames, each
+  the narrowest field of a filter; see ``frame_query``.
 - ``frames_free``: what may age out, oldest first; ``frames_kept``: bytes kept, and whether a
   kept frame names a picture, without reading the table itself.
 """
@@ -132,6 +134,14 @@ frames = sa.Table(
     sa.Index("frames_captured", "captured_at_us", "id"),
     sa.Index("frames_thumbnail", "thumbnail"),
     sa.Index(
+        "frames_part",
+        "part",
+        "captured_at_us",
+        "id",
+        sqlite_where=sa.text("part <> ''"),
+        postgresql_where=sa.text("part <> ''"),
+    ),
+    sa.Index(
         "frames_kept",
         "digest",
         "size_bytes",
@@ -164,4 +174,43 @@ pins = sa.Table(
     metadata,
     sa.Column("frame", Name, primary_key=True),
     sa.Column("reason", Name, primary_key=True),
+    sa.Index("pins_reason", "reason", "frame"),
+)
+
+# The answer that lists of frames go by. It may be there before its frame is.
+answers = sa.Table(
+    "answers",
+    metadata,
+    sa.Column("frame", Name, primary_key=True),
+    _filled("camera", Name),
+    _filled("captured_at_us", Moment()),
+    _filled("inspection", Name),
+    _filled("package", Name),
+    _filled("verdict", Name),
+    _filled("label", Name),
+    _filled("score", sa.Double()),
+    _filled("doubt", sa.Double()),
+    _filled("unsure", Count),
+    sa.Index("answers_captured", "captured_at_us", "frame"),
+    sa.Index("answers_camera", "camera", "captured_at_us", "frame"),
+    sa.Index("answers_package", "package", "captured_at_us", "frame"),
+    sa.Index("answers_verdict", "verdict", "captured_at_us", "frame"),
+    sa.Index(
+        "answers_unsure",
+        "captured_at_us",
+        "frame",
+        sqlite_where=sa.text("unsure = 1"),
+        postgresql_where=sa.text("unsure = 1"),
+    ),
+    sa.Index("answers_score", "score", "frame"),
+    sa.Index("answers_doubt", "doubt", "frame"),
+)
+
+answer_labels = sa.Table(
+    "answer_labels",
+    metadata,
+    sa.Column("frame", Name, primary_key=True),
+    sa.Column("label", Name, primary_key=True),
+    _filled("captured_at_us", Moment()),
+    sa.Index("answer_labels_label", "label", "captured_at_us", "frame"),
 )

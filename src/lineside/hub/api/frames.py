@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated, TypedDict
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
 from lineside.core import encode
@@ -12,21 +12,41 @@ from lineside.hub.api.wire import (
     Limit,
     Page,
     json_response,
-    next_cursor,
     page_response,
-    query_time,
     responds,
 )
+from lineside.hub.ingest.answers import FrameQuery
 from lineside.hub.ingest.frames import GoneError
 from lineside.hub.problems import MEDIA_TYPE, Problem
 from lineside.hub.views import CameraView, FrameView, LoggedEvent, Picture, plain
-from lineside.store import FrameRow
+from lineside.store import FrameCount, FrameRow, JudgedFrame
 
 router = APIRouter(prefix="/api/v1", tags=["frames"])
 
 _KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}
 PICTURES = ("image/jpeg", "image/png")
 Time = Annotated[str, Query(description="RFC 3339 time with zone")]
+
+
+_SAMPLE = {
+    "items": [
+        {
+            "id": "frm_01KTESTFRAME", "camera": "rack", "captured_at": "2026-01-01T12:00:00.000Z",
+            "arrived_at": "2026-01-01T12:00:00.120Z", "digest": "sha256:" + 64 * "0",
+            "size_bytes": 48213, "width_px": 1280, "height_px": 960,
+            "thumbnail": "sha256:" + 64 * "1", "part": "plate-00042", "sequence": 42,
+            "pins": ["dataset:plates"], "aged_out_at": None,
+            "answer": {
+                "frame": "frm_01KTESTFRAME", "camera": "rack",
+                "captured_at": "2026-01-01T12:00:00.000Z", "inspection": "plates",
+                "package": "sha256:" + 64 * "2", "verdict": "reject", "label": "scratch",
+                "labels": ["scratch"], "score": 0.93, "doubt": 0.07, "unsure": False,
+            },
+        }
+    ],
+    "next": None,
+    "cursor": "before",
+}  # fmt: skip
 
 
 class FrameEvents(TypedDict):
@@ -59,20 +79,52 @@ def get_camera(hub: Hub, camera: str) -> Response:
     return json_response(hub.cameras.one(camera))
 
 
-@router.get("/frames", summary="Stored frames, newest first")
-@responds(Page[FrameRow])
-def list_frames(
-    hub: Hub, *, camera: str = "", since: Time = "", until: Time = "", before: str = "",
-    limit: Limit = 100,
-) -> Response:  # fmt: skip
-    """Rows of the frame index; ``before`` is the id of the last frame already seen."""
-    rows = hub.frames.page(
-        camera=camera, since=query_time(since, name="since"), until=query_time(until, name="until"),
-        before=before, limit=limit,
+def frame_query(
+    *,
+    frame: Annotated[tuple[str, ...], Query(description="ids of frames: these alone")] = (),
+    line: Annotated[str, Query(description="the cameras of this line")] = "",
+    camera: Annotated[tuple[str, ...], Query(description="any of these cameras")] = (),
+    since: Time = "", until: Time = "",
+    verdict: Annotated[
+        tuple[str, ...], Query(description="any of ok, review and reject")
+    ] = (),
+    label: Annotated[str, Query(description="a label that is present or unsure")] = "",
+    min_score: Annotated[str, Query(description="a number, inside")] = "",
+    max_score: Annotated[str, Query(description="a number, inside")] = "",
+    unsure: Annotated[str, Query(description="1: unsure answers alone")] = "",
+    part: Annotated[str, Query(description="id of the part shown")] = "",
+    package: Annotated[str, Query(description="digest of the package that answered")] = "",
+    dataset: Annotated[str, Query(description="name, or name/version, that holds it")] = "",
+    sort: Annotated[str, Query(description="newest, score or doubt")] = "",
+) -> FrameQuery:  # fmt: skip
+    """The filter that lists, pages and files of frames take."""
+    return FrameQuery(
+        frame=tuple(frame), line=line, camera=tuple(camera), since=since, until=until,
+        verdict=tuple(verdict), label=label, min_score=min_score, max_score=max_score,
+        unsure=unsure, part=part, package=package, dataset=dataset, sort=sort,
     )  # fmt: skip
-    return page_response(
-        rows, following=next_cursor(rows, limit, key=lambda row: row.id), cursor="before"
-    )
+
+
+Asked = Annotated[FrameQuery, Depends(frame_query)]
+
+
+@router.get("/frames", summary="Stored frames with their answers, newest first")
+@responds(Page[JudgedFrame], example=_SAMPLE)
+def list_frames(hub: Hub, query: Asked, *, before: str = "", limit: Limit = 100) -> Response:
+    """Frames that pass the filter; ``before`` is the id of the last frame already seen.
+
+    A page may hold fewer than ``limit`` and still have a next one: it looks at a bounded number
+    of frames.
+    """
+    found = hub.frames.find(query.filter(hub.plant), before=before, limit=limit)
+    return page_response(found.frames, following=found.following, cursor="before")
+
+
+@router.get("/frames/count", summary="How many frames pass a filter")
+@responds(FrameCount)
+def count_frames(hub: Hub, query: Asked) -> Response:
+    """By verdict; counting ends at a bound, and then ``whole`` is false."""
+    return json_response(hub.frames.count(query.filter(hub.plant)))
 
 
 @router.get("/frames/{frame}", summary="A frame and everything that names it")

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar, cast
 
 from fastapi import Depends, Query, Request
@@ -16,7 +15,6 @@ from lineside.core import (
     decode,
     decode_json,
     encode,
-    parse_rfc3339,
 )
 from lineside.hub.access.permissions import Identity
 from lineside.hub.problems import Refusal, WrongTypeError, aws_refusal, refusal
@@ -161,11 +159,6 @@ def raw_body(media_type: str) -> dict[str, Any]:
     """Describe in the OpenAPI document a body that a route reads by itself."""
     schema = {} if media_type == JSON else {"type": "string", "format": "binary"}
     return {"requestBody": {"content": {media_type: {"schema": schema}}}}
-
-
-def query_time(text: str, *, name: str) -> datetime | None:
-    """A time from the query; None where it was not given."""
-    return parse_rfc3339(text.replace(" ", "+"), where=name) if text else None
 
 
 def whole_number(text: str, *, name: str) -> int:

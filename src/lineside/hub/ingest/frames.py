@@ -29,7 +29,7 @@ from lineside.hub.eventlog.dead_letters import FailurePolicy
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.models.packages import Packages
 from lineside.hub.views import EventView, FrameView, Picture, view_of
-from lineside.store import Blobs, FrameRow, Records
+from lineside.store import Blobs, FrameCount, FrameFilter, FramePage, FrameRow, Records
 from lineside.vision import Frame, check_picture, encode_jpeg, encode_png, open_frame
 from lineside.vision.draw import heat_layer
 
@@ -191,6 +191,14 @@ class Frames:
             camera=camera, since=since, until=until, before=FrameId(before) if before else None,
             limit=min(limit, _MOST_PAGE),
         )  # fmt: skip
+
+    def find(self, wanted: FrameFilter, *, before: str = "", limit: int = 100) -> FramePage:
+        """Frames that pass a filter, with their answers; see ``FrameIndex.find``."""
+        return self._records.frames.find(wanted, before=before, limit=min(limit, _MOST_PAGE))
+
+    def count(self, wanted: FrameFilter) -> FrameCount:
+        """Count them, up to a bound."""
+        return self._records.frames.count(wanted)
 
     def view(self, frame: str) -> FrameView:
         """The row and everything that names the frame."""

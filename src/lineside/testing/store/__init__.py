@@ -1,19 +1,20 @@
 """Contract suites of the store room: an adapter's test class subclasses one, with its fixtures.
 
 Main names: ``BlobsContract`` (fixtures ``blobs`` and ``tamper``), ``DocumentsContract``,
-``EventLogContract``, ``FrameIndexContract`` and ``RecordsContract`` (fixture ``records``, empty and
-opened with the fixture ``clock``), ``LeasesContract`` (also ``outlast``, which lets time go by);
-``log_entry`` and ``frame_row`` make rows.
+``EventLogContract``, ``FrameIndexContract``, ``FrameFilterContract`` and ``RecordsContract``
+(fixture ``records``, empty and opened with the fixture ``clock``), ``LeasesContract`` (also
+``outlast``, which lets time go by);
+``log_entry``, ``frame_row`` and ``frame_answer`` make rows.
 Not here: adapters; they stand in the store room.
 """
 
 from lineside.testing.store.blobs import BlobsContract, Tamper
 from lineside.testing.store.documents import DocumentsContract
-from lineside.testing.store.frames import FrameIndexContract
+from lineside.testing.store.frames import FrameFilterContract, FrameIndexContract
 from lineside.testing.store.leases import LeasesContract, Outlast
 from lineside.testing.store.log import EventLogContract
 from lineside.testing.store.records import RecordsContract
-from lineside.testing.store.rows import HUB, NOON, frame_row, log_entry
+from lineside.testing.store.rows import HUB, NOON, frame_answer, frame_row, log_entry
 
 __all__ = [
     "HUB",
@@ -21,11 +22,13 @@ __all__ = [
     "BlobsContract",
     "DocumentsContract",
     "EventLogContract",
+    "FrameFilterContract",
     "FrameIndexContract",
     "LeasesContract",
     "Outlast",
     "RecordsContract",
     "Tamper",
+    "frame_answer",
     "frame_row",
     "log_entry",
 ]

@@ -1,5 +1,6 @@
 """The suite of every frame index."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -7,12 +8,22 @@ from datetime import datetime, timedelta
 import pytest
 
 from lineside.core import Digest, FrameId, InvalidError, NotFoundError
-from lineside.store import LEAVING, FrameRow, Records
+from lineside.store import (
+    LEAVING,
+    FrameCount,
+    FrameFilter,
+    FrameOrder,
+    FrameRow,
+    JudgedFrame,
+    Records,
+    frame_query,
+)
 from lineside.testing.clock import FakeClock
-from lineside.testing.store.rows import NOON, frame_row
+from lineside.testing.store.rows import NOON, frame_answer, frame_row
+from lineside.vision.verdict import PartVerdict
 
 
-def seconds(rows: list[FrameRow]) -> list[float]:
+def seconds(rows: Sequence[FrameRow]) -> list[float]:
     """When the frames were captured, in seconds after noon."""
     return [(row.captured_at - NOON).total_seconds() for row in rows]
 
@@ -234,3 +245,139 @@ class FrameIndexContract:
         rows = [frame_row(second) for second in range(30)]
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(lambda _: records.frames.add(rows), range(8))) == 30
+
+
+class FrameFilterContract:
+    """Contract suite of lists of frames: filters, order, pages."""
+
+    @pytest.fixture(autouse=True)
+    def _frames(self, records: Records) -> None:
+        """Twelve frames of two cameras; every third is answered ok, review, reject in turn."""
+        rows = [
+            replace(frame_row(second, camera=("rack", "gate")[second % 2]), part=f"p{second // 2}")
+            for second in range(12)
+        ]
+        verdicts = (PartVerdict.OK, PartVerdict.REVIEW, PartVerdict.REJECT)
+        records.frames.add(rows)
+        records.frames.answer(
+            [
+                frame_answer(
+                    row,
+                    verdict=verdicts[second % 3],
+                    label="good" if second % 3 == 0 else "scratch",
+                    labels=("good",) if second % 3 == 0 else ("dent", "scratch"),
+                    score=second / 12,
+                    doubt=(second * 5 % 12) / 12,
+                    unsure=second % 3 == 1,
+                    package=f"sha256:{second // 6}",
+                )
+                for second, row in enumerate(rows)
+                if second < 10
+            ]
+        )
+        records.frames.pin([row.id for row in rows[::4]], reason="dataset:rack")
+        records.frames.pin([rows[8].id], reason="dataset:rack/3")
+
+    @pytest.mark.parametrize(
+        ("wanted", "expected"),
+        [
+            (FrameFilter(), range(11, -1, -1)),
+            (FrameFilter(cameras=("rack",)), [10, 8, 6, 4, 2, 0]),
+            (FrameFilter(cameras=("rack", "gate")), range(11, -1, -1)),
+            (FrameFilter(since=NOON + timedelta(seconds=3), until=NOON + timedelta(seconds=5)),
+             [4, 3]),
+            (FrameFilter(verdicts=(PartVerdict.REJECT,)), [8, 5, 2]),
+            (FrameFilter(verdicts=(PartVerdict.REJECT, PartVerdict.REVIEW)), [8, 7, 5, 4, 2, 1]),
+            (FrameFilter(verdicts=(PartVerdict.OK,), cameras=("gate",)), [9, 3]),
+            (FrameFilter(label="dent"), [8, 7, 5, 4, 2, 1]),
+            (FrameFilter(label="dent", cameras=("gate",), unsure=True), [7, 1]),
+            (FrameFilter(least_score=0.25, most_score=0.5), [6, 5, 4, 3]),
+            (FrameFilter(unsure=True), [7, 4, 1]),
+            (FrameFilter(part="p2"), [5, 4]),
+            (FrameFilter(part="p2", verdicts=(PartVerdict.REJECT,)), [5]),
+            (FrameFilter(package="sha256:1"), [9, 8, 7, 6]),
+            (FrameFilter(dataset="rack"), [8, 4, 0]),
+            (FrameFilter(dataset="rack/3"), [8]),
+            (FrameFilter(dataset="rack", label="scratch", since=NOON + timedelta(seconds=5)), [8]),
+            (FrameFilter(order=FrameOrder.SCORE), range(9, -1, -1)),
+            (FrameFilter(order=FrameOrder.SCORE, label="good"), [9, 6, 3, 0]),
+            (FrameFilter(order=FrameOrder.DOUBT, cameras=("rack",)), [2, 4, 6, 8, 0]),
+            (FrameFilter(label="none"), []),
+            (FrameFilter(part="none", dataset="none"), []),
+        ],
+    )  # fmt: skip
+    def test_frames_are_found_by_every_field_page_after_page(
+        self, records: Records, wanted: FrameFilter, *, expected: Sequence[int],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        found = list[JudgedFrame]()
+        for limit, most in ((100, 20_000), (2, 20_000), (2, 1)):
+            monkeypatch.setattr(frame_query, "MOST_LOOKED_AT", most)
+            found, before = list[JudgedFrame](), ""
+            while True:
+                page = records.frames.find(wanted, before=before, limit=limit)
+                assert len(page.frames) <= limit
+                found += page.frames
+                before = page.following
+                if not before:
+                    break
+            assert seconds(found) == list(expected)
+        count = records.frames.count(replace(wanted, order=FrameOrder.NEWEST))
+        if wanted.order is FrameOrder.NEWEST:
+            assert count.frames == len(expected)
+            assert sum(count.verdicts.values()) == sum(one.answer is not None for one in found)
+        assert count.whole
+
+    def test_frames_come_with_their_answers(self, records: Records) -> None:
+        frames = records.frames.find(FrameFilter(), limit=5).frames
+        assert [one.answer is None for one in frames] == [True, True, False, False, False]
+        answer = frames[3].answer
+        assert answer is not None
+        assert (answer.verdict, answer.labels) == (PartVerdict.REJECT, ("dent", "scratch"))
+        assert (answer.score, answer.unsure) == (8 / 12, False)
+        named = FrameFilter(frames=(frames[0].id, frames[4].id, FrameId("frm_none")))
+        assert records.frames.find(named).frames == (frames[0], frames[4])
+        assert records.frames.count(FrameFilter()) == FrameCount(
+            frames=12, verdicts={PartVerdict.OK: 4, PartVerdict.REJECT: 3, PartVerdict.REVIEW: 3}
+        )
+
+    def test_the_worst_verdict_of_several_inspections_is_kept(self, records: Records) -> None:
+        row = frame_row(50)
+        first = frame_answer(row, verdict=PartVerdict.REVIEW, inspection="a", label="dent")
+        second = frame_answer(row, verdict=PartVerdict.OK, inspection="b", labels=("good",))
+        records.frames.answer([first, second])
+        records.frames.answer([])
+        assert records.frames.find(FrameFilter(label="good", part="")).frames[0].id != row.id
+        records.frames.add([row])
+        (kept,) = records.frames.find(FrameFilter(frames=(row.id,))).frames
+        assert kept.answer == replace(first, labels=("good",))
+        records.frames.answer([replace(first, verdict=PartVerdict.OK, package="sha256:new")])
+        (kept,) = records.frames.find(FrameFilter(package="sha256:new")).frames
+        assert kept.answer is not None
+        assert kept.answer.verdict is PartVerdict.OK
+        worse = replace(second, verdict=PartVerdict.REJECT)
+        records.frames.answer([worse])
+        (kept,) = records.frames.find(FrameFilter(frames=(row.id,))).frames
+        assert kept.answer == worse
+
+    def test_answers_are_forgotten_with_their_frames(self, records: Records) -> None:
+        assert records.frames.has_answers()
+        end = NOON + timedelta(days=1)
+        records.frames.age_out(older_than=end, keep_bytes=None)
+        assert records.frames.forget(before=end) == 9  # three are held by a dataset
+        found = records.frames.find(FrameFilter(label="scratch")).frames
+        assert seconds(found) == [8, 4]
+        assert records.frames.count(FrameFilter()).frames == 3
+
+    def test_a_filter_that_cannot_be_is_refused(self, records: Records) -> None:
+        with pytest.raises(NotFoundError):
+            records.frames.find(FrameFilter(), before="frm_none")
+        with pytest.raises(NotFoundError):
+            records.frames.find(FrameFilter(order=FrameOrder.DOUBT), before="frm_none")
+        for wanted in (
+            FrameFilter(since=NOON.replace(tzinfo=None)),
+            FrameFilter(part="nul \x00"),
+            FrameFilter(frames=(FrameId("frm_1"),) * 1001),
+        ):
+            with pytest.raises(InvalidError):
+                records.frames.find(wanted)

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from lineside.core import digest_of, encode, frame_id, rfc3339
-from lineside.store import FrameRow, LogEntry
+from lineside.store import FrameAnswer, FrameRow, LogEntry
+from lineside.vision.verdict import PartVerdict
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HUB = "/site/hub"
@@ -54,4 +55,32 @@ def frame_row(
         height_px=240,
         thumbnail=digest_of(b"small " + digest.encode()),
         pins=pins,
+    )
+
+
+def frame_answer(
+    row: FrameRow,
+    *,
+    verdict: PartVerdict,
+    inspection: str = "plates",
+    package: str = "sha256:0",
+    label: str = "",
+    labels: tuple[str, ...] = (),
+    score: float = 0.0,
+    doubt: float = 0.0,
+    unsure: bool = False,
+) -> FrameAnswer:
+    """Answer a frame."""
+    return FrameAnswer(
+        frame=row.id,
+        camera=row.camera,
+        captured_at=row.captured_at,
+        inspection=inspection,
+        package=package,
+        verdict=verdict,
+        label=label,
+        labels=labels,
+        score=score,
+        doubt=doubt,
+        unsure=unsure,
     )

@@ -1,0 +1,274 @@
+"""Answers to frames: kept from predictions for lists of frames, and asked for by a filter.
+
+A follower of the event log keeps them, so that records from before they were kept, and restored
+ones, get theirs from the log.
+
+The verdict on a frame is that of ``vision.verdict`` by the inspection's rule. Its label, score and
+doubt are those of the answer that speaks most against the part:
+
+1. What could not be judged has the state of the image as label, no score, and full doubt.
+2. A label that does not mean a good part stands before one that does, present before unsure, a
+   higher probability before a lower one.
+3. Without a label the score is that of the likeliest fault, or the anomaly's.
+4. Doubt is 0.5 and above where the answer is unsure, below it where not; within each half it grows
+   with the nearness of a probability to 1/2, of an anomaly's score to its limit, of a count's
+   likeliest number to the others.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from math import isnan
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from lineside.core import FrameId, Inspection, InvalidError, Plant, parse_rfc3339
+from lineside.store import FrameAnswer, FrameFilter, FrameIndex, FrameOrder, Logged
+from lineside.streams import decode_event, read_prediction
+from lineside.streams.verdicts import reject_rule
+from lineside.vision import (
+    AnomalyAnswer,
+    BoxAnswer,
+    CountAnswer,
+    Decision,
+    LabelAnswer,
+    PictureState,
+    Prediction,
+)
+from lineside.vision.decide import says_good
+from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
+
+_EVEN = 0.5
+_DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[0-9]+)?")
+ANOMALY = "anomaly"
+"""Label of a frame that differs from good ones."""
+
+
+class _Finding(NamedTuple):
+    label: str
+    score: float
+    decision: Decision
+    doubt: float
+    is_good: bool = False
+
+
+class AnswerIndex:
+    """Keeps the answers of predictions as they come out of the event log."""
+
+    def __init__(self, frames: FrameIndex, *, plant: Plant) -> None:
+        self._frames = frames
+        self._inspections = {one.id: one for one in plant.inspection}
+
+    def take(self, entries: Sequence[Logged]) -> None:
+        """Keep the answers of a page of predictions; twice is as once."""
+        found = []
+        for logged in entries:
+            event = decode_event(logged.entry.body, where=f"log position {logged.position}")
+            prediction = read_prediction(event)
+            found.append(answer_of(prediction, self._inspections.get(prediction.inspection)))
+        self._frames.answer(found)
+
+    def resume(self, position: int) -> int:
+        """Begin at the first prediction where no answers are kept yet."""
+        return position if self._frames.has_answers() else 0
+
+
+def answer_of(prediction: Prediction, inspection: Inspection | None) -> FrameAnswer:
+    """Return the answer as lists of frames go by it; see the rules of this module."""
+    rule = reject_rule(inspection) if inspection else RejectRule()
+    judgement = judge_prediction(prediction, rule)
+    judged = prediction.state is PictureState.OK
+    found = list(_findings(prediction, rule)) if judged else [_not_judged(prediction.state)]
+    named = [one for one in found if one.label and one.decision is not Decision.ABSENT]
+    first = max(named, key=_weight) if named else _likeliest(found)
+    unsure = any(one.decision is Decision.UNSURE for one in found)
+    doubt = max((one.doubt for one in found), default=0.0)
+    return FrameAnswer(
+        frame=prediction.frame.id,
+        camera=prediction.frame.camera,
+        captured_at=prediction.frame.captured_at,
+        inspection=prediction.inspection,
+        package=prediction.package,
+        verdict=judgement.verdict,
+        label=first.label if named else "",
+        labels=tuple(sorted({one.label for one in named})),
+        score=first.score,
+        doubt=min(1.0, doubt / 2 + (_EVEN if unsure else 0.0)),
+        unsure=unsure,
+    )
+
+
+def _not_judged(state: PictureState) -> _Finding:
+    return _Finding(str(state), 0.0, Decision.UNSURE, 1.0)
+
+
+def _weight(one: _Finding) -> tuple[bool, bool, float, str]:
+    return not one.is_good, one.decision is Decision.PRESENT, one.score, one.label
+
+
+def _likeliest(found: Sequence[_Finding]) -> _Finding:
+    faults = [one for one in found if not one.is_good]
+    return max(faults, key=lambda one: one.score, default=_Finding("", 0.0, Decision.ABSENT, 0.0))
+
+
+def _findings(prediction: Prediction, rule: RejectRule) -> Iterator[_Finding]:
+    answers: tuple[LabelAnswer | BoxAnswer, ...] = (*prediction.labels, *prediction.boxes)
+    for answer in answers:
+        probability = answer.probability
+        good = _is_good(answer, rule)
+        near = 1.0 - 2.0 * abs(probability - _EVEN)
+        yield _Finding(answer.label, probability, answer.decision, near, good)
+    if prediction.anomaly is not None:
+        anomaly = prediction.anomaly
+        yield _Finding(ANOMALY, anomaly.score, anomaly.decision, _nearness(anomaly))
+    if prediction.count is not None:
+        count = prediction.count
+        yield _Finding(str(count.value), count.value, count.decision, _spread(count))
+
+
+def _is_good(answer: LabelAnswer | BoxAnswer, rule: RejectRule) -> bool:
+    if rule.reject:
+        return answer.label not in rule.reject
+    if rule.expected_labels is not None and isinstance(answer, LabelAnswer):
+        return answer.name in rule.expected_labels
+    return says_good(answer.label, named=rule.good)
+
+
+def _nearness(anomaly: AnomalyAnswer) -> float:
+    high = max(anomaly.score, anomaly.limit)
+    return max(0.0, min(anomaly.score, anomaly.limit)) / high if high > 0 else 0.0
+
+
+def _spread(count: CountAnswer) -> float:
+    if count.chances:
+        return 1.0 - max(count.chances)
+    return 1.0 - 1.0 / (1 + count.high - count.low)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameQuery:
+    """A filter of frames as addresses carry it: the API's, the page's and an export's are one.
+
+    Attributes:
+        frame: ids of frames; with them only these.
+        line, camera: any of the cameras named, or of those of a line.
+        since, until: RFC 3339; ``until`` is outside.
+        verdict: any of ``ok``, ``review`` and ``reject``.
+        min_score, max_score: numbers, both inside.
+        unsure: ``1`` for unsure answers only.
+        dataset: a name, or ``name/version``.
+        sort: ``newest``, ``score`` or ``doubt``.
+    """
+
+    frame: tuple[str, ...] = ()
+    line: str = ""
+    camera: tuple[str, ...] = ()
+    since: str = ""
+    until: str = ""
+    verdict: tuple[str, ...] = ()
+    label: str = ""
+    min_score: str = ""
+    max_score: str = ""
+    unsure: str = ""
+    part: str = ""
+    package: str = ""
+    dataset: str = ""
+    sort: str = ""
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Names and values of what is set, as an address has them."""
+        found: list[tuple[str, str]] = []
+        for one in fields(self):
+            value = getattr(self, one.name)
+            values = (value,) if isinstance(value, str) else value
+            found += [(one.name, text) for text in values if text]
+        return tuple(found)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Return whether anything but the order is set."""
+        return bool(replace(self, sort="").pairs)
+
+    def href(self, path: str, **more: str) -> str:
+        """An address with this filter and more parameters."""
+        text = urlencode([*self.pairs, *((name, value) for name, value in more.items() if value)])
+        return f"{path}?{text}" if text else path
+
+    def filter(self, plant: Plant) -> FrameFilter:
+        """Return what to ask the frame index.
+
+        Raises:
+            InvalidError: a value is not one of its kind, or the plant has no such line or camera.
+        """
+        return FrameFilter(
+            frames=tuple(FrameId(one) for one in self.frame),
+            cameras=_cameras(self, plant),
+            since=_time(self.since, where="since"),
+            until=_time(self.until, where="until"),
+            verdicts=tuple(
+                PartVerdict(_one_of(one, list(PartVerdict), where="verdict"))
+                for one in self.verdict
+            ),
+            label=self.label,
+            least_score=_score(self.min_score, where="min_score"),
+            most_score=_score(self.max_score, where="max_score"),
+            unsure=self.unsure not in {"", "0", "false"},
+            part=self.part,
+            package=self.package,
+            dataset=_dataset(self.dataset),
+            order=FrameOrder(_one_of(self.sort or "newest", list(FrameOrder), where="sort")),
+        )
+
+
+def _cameras(query: FrameQuery, plant: Plant) -> tuple[str, ...]:
+    if not query.line:
+        return query.camera
+    of_line = tuple(one.id for one in plant.camera if one.line == query.line)
+    if not of_line:
+        known = ", ".join(one.id for one in plant.line) or "none"
+        raise InvalidError(
+            f"no line {query.line!r} with cameras", where="line", fix=f"Lines: {known}."
+        )
+    if not query.camera:
+        return of_line
+    both = tuple(one for one in of_line if one in query.camera)
+    if not both:
+        named = ", ".join(query.camera)
+        raise InvalidError(
+            f"line {query.line!r} has no camera {named}", where="camera",
+            fix=f"Cameras: {', '.join(of_line)}.",
+        )  # fmt: skip
+    return both
+
+
+def _one_of(word: str, known: Sequence[str], *, where: str) -> str:
+    if word not in known:
+        raise InvalidError(f"{word!r} is not known", where=where, fix=f"Known: {', '.join(known)}.")
+    return word
+
+
+def _time(text: str, *, where: str) -> datetime | None:
+    """A time; the + of its offset may have come as a blank."""
+    return parse_rfc3339(text.replace(" ", "+"), where=where) if text else None
+
+
+def _score(text: str, *, where: str) -> float | None:
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if isnan(number):
+        raise InvalidError(f"{text!r} is no number", where=where, fix="Write a score such as 0.5.")
+    return number
+
+
+def _dataset(text: str) -> str:
+    if text and not _DATASET.fullmatch(text):
+        raise InvalidError(
+            f"{text!r} names no dataset", where="dataset", fix="Write a name, or name/version."
+        )
+    return text

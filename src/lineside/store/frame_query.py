@@ -1,0 +1,331 @@
+"""Lists of frames by what was answered: filtered, sorted, counted, a page at a time.
+
+1. A page walks one index in its order, that of the narrowest field of the filter, and looks up the
+   other fields of each place. Several values of that field are walked side by side.
+2. It looks at ``MOST_LOOKED_AT`` places at most, in windows that grow, so that no filter reads a
+   whole table; the next page goes on behind the last place looked at.
+3. By score or doubt a narrow filter (so many places at most) is sorted as a whole; a wide one walks
+   the index of the score.
+
+The places of answers to frames that are not there are passed over.
+"""
+
+from collections.abc import Sequence
+from operator import eq, ge, le, lt
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from lineside.core import FrameId, NotFoundError
+from lineside.store.contract import FrameAnswer, FrameCount, FrameFilter, FrameOrder
+from lineside.store.session import Session
+from lineside.store.tables import answer_labels, answers, frames, pins
+from lineside.vision.verdict import PartVerdict
+
+MOST_LOOKED_AT = 20_000
+MOST_COUNTED = 10_000
+_WIDER = 4
+_UNSURE = sa.text("unsure = 1")  # literal, so that the partial index is used
+_WORST_LAST = {verdict: rank for rank, verdict in enumerate(reversed(PartVerdict))}
+
+
+class _Walk(NamedTuple):
+    """An index to go along, largest key first: of each arm's rows its key and frame."""
+
+    key: Any
+    id: Any
+    arms: Sequence[Any]
+    source: Any
+    by_time: bool = True
+
+
+class _Place(NamedTuple):
+    key: Any
+    id: str
+
+
+class Found(NamedTuple):
+    """The frames of a page, and behind which frame the next one begins; "" at the end."""
+
+    frames: list[FrameId]
+    following: str
+
+
+def find_frames(
+    connection: sa.Connection, wanted: FrameFilter, *, before: str, limit: int
+) -> Found:
+    """Return the ids of the frames that pass, in order, behind the frame ``before``."""
+    walk = _walk_of(wanted)
+    if wanted.order is not FrameOrder.NEWEST:
+        ranked = answers.c.score if wanted.order is FrameOrder.SCORE else answers.c.doubt
+        place = _ranked_place(connection, ranked, before)
+        if _size(connection, walk, wanted, most=MOST_LOOKED_AT) <= MOST_LOOKED_AT:
+            return _sorted(connection, walk, wanted, by=ranked, place=place, limit=limit)
+        walk = _Walk(ranked, answers.c.frame, (sa.true(),), answers, by_time=False)
+    else:
+        place = _time_place(connection, before)
+    return _walked(connection, walk, wanted, place=place, limit=limit)
+
+
+def count_frames(connection: sa.Connection, wanted: FrameFilter) -> FrameCount:
+    """Count those that pass among the newest ``MOST_COUNTED`` of the narrowest field."""
+    walk = _walk_of(wanted)
+    window = _window(walk, wanted, place=None, most=MOST_COUNTED)
+    joined = window.join(frames, frames.c.id == window.c.id).outerjoin(
+        answers, answers.c.frame == frames.c.id
+    )
+    query = sa.select(answers.c.verdict, sa.func.count()).select_from(joined)
+    query = query.where(*_tests(wanted)).group_by(answers.c.verdict)
+    counts: dict[str | None, int] = {row[0]: row[1] for row in connection.execute(query)}
+    return FrameCount(
+        frames=sum(counts.values()),
+        verdicts={one: counts[one] for one in PartVerdict if one in counts},
+        whole=_size(connection, walk, wanted, most=MOST_COUNTED) <= MOST_COUNTED,
+    )
+
+
+def _walk_of(wanted: FrameFilter) -> _Walk:
+    """Go along the index of the narrowest field, newest first."""
+    narrow = _of_frames(wanted) or _of_labels(wanted) or _of_answers(wanted)
+    if narrow is not None:
+        return narrow
+    of_answers = bool(wanted.verdicts) or wanted.order is not FrameOrder.NEWEST
+    of_answers = of_answers or wanted.least_score is not None or wanted.most_score is not None
+    table, frame = (answers, answers.c.frame) if of_answers else (frames, frames.c.id)
+    cameras = [table.c.camera == camera for camera in wanted.cameras]
+    return _Walk(table.c.captured_at_us, frame, cameras or (sa.true(),), table)
+
+
+def _of_frames(wanted: FrameFilter) -> _Walk | None:
+    when, frame = frames.c.captured_at_us, frames.c.id
+    if wanted.frames:
+        return _Walk(when, frame, (frame.in_(wanted.frames),), frames)
+    if wanted.part:
+        named = sa.and_(sa.text("part <> ''"), frames.c.part == wanted.part)
+        return _Walk(when, frame, (named,), frames)
+    if wanted.dataset:
+        held = pins.c.reason == f"dataset:{wanted.dataset}"
+        joined = pins.join(frames, frame == pins.c.frame)
+        # The sum keeps planners from walking all frames in the order of their time.
+        return _Walk(when + sa.literal_column("0"), frame, (held,), joined)
+    return None
+
+
+def _of_labels(wanted: FrameFilter) -> _Walk | None:
+    if not wanted.label:
+        return None
+    table = answer_labels
+    return _Walk(table.c.captured_at_us, table.c.frame, (table.c.label == wanted.label,), table)
+
+
+def _of_answers(wanted: FrameFilter) -> _Walk | None:
+    when, frame = answers.c.captured_at_us, answers.c.frame
+    if wanted.unsure:
+        return _Walk(when, frame, (_UNSURE,), answers)
+    if wanted.verdicts and PartVerdict.OK not in wanted.verdicts:
+        arms = [answers.c.verdict == verdict for verdict in wanted.verdicts]
+        return _Walk(when, frame, arms, answers)
+    if wanted.package:
+        return _Walk(when, frame, (answers.c.package == wanted.package,), answers)
+    return None
+
+
+def _tests(wanted: FrameFilter) -> list[sa.ColumnElement[bool]]:
+    """What a frame has to be, with the answer to it."""
+    found: list[sa.ColumnElement[bool]] = []
+    for column, among in (
+        (frames.c.camera, wanted.cameras),
+        (frames.c.id, wanted.frames),
+        (answers.c.verdict, wanted.verdicts),
+    ):
+        if among:
+            found.append(column.in_(among))
+    for column, compare, value in (
+        (frames.c.part, eq, wanted.part or None),
+        (answers.c.package, eq, wanted.package or None),
+        (answers.c.unsure, eq, 1 if wanted.unsure else None),
+        (frames.c.captured_at_us, ge, wanted.since),
+        (frames.c.captured_at_us, lt, wanted.until),
+        (answers.c.score, ge, wanted.least_score),
+        (answers.c.score, le, wanted.most_score),
+    ):
+        if value is not None:
+            found.append(compare(column, value))
+    if wanted.order is not FrameOrder.NEWEST:
+        found.append(answers.c.frame.is_not(None))
+    if wanted.label:
+        named = sa.and_(answer_labels.c.frame == frames.c.id, answer_labels.c.label == wanted.label)
+        found.append(sa.exists().where(named))
+    if wanted.dataset:
+        reason = f"dataset:{wanted.dataset}"
+        found.append(sa.exists().where(pins.c.frame == frames.c.id, pins.c.reason == reason))
+    return found
+
+
+def _window(walk: _Walk, wanted: FrameFilter, *, place: _Place | None, most: int) -> Any:  # noqa: ANN401  a subquery of either shape
+    """The next places of a walk: of each arm as many, so that they can be merged."""
+    key, frame = walk.key, walk.id
+    arms = []
+    for arm in walk.arms:
+        query = sa.select(key.label("key"), frame.label("id")).select_from(walk.source).where(arm)
+        if walk.by_time and wanted.since is not None:
+            query = query.where(key >= wanted.since)
+        if walk.by_time and wanted.until is not None:
+            query = query.where(key < wanted.until)
+        if place is not None:
+            query = query.where(_behind(key, frame, place))
+        arms.append(query.order_by(key.desc(), frame.desc()).limit(most).subquery())
+    if len(arms) == 1:
+        return arms[0]
+    merged = sa.union_all(*(sa.select(arm) for arm in arms)).subquery()
+    return (
+        sa.select(merged).order_by(merged.c.key.desc(), merged.c.id.desc()).limit(most).subquery()
+    )
+
+
+def _behind(key: Any, frame: Any, place: _Place) -> sa.ColumnElement[bool]:  # noqa: ANN401  columns
+    there = sa.tuple_(sa.literal(place.key, key.type), sa.literal(place.id))
+    return sa.tuple_(key, frame) < there
+
+
+def _walked(
+    connection: sa.Connection, walk: _Walk, wanted: FrameFilter, *, place: _Place | None, limit: int
+) -> Found:
+    kept: list[FrameId] = []
+    looked_at, size = 0, limit + 1
+    passes = sa.and_(frames.c.id.is_not(None), *_tests(wanted)).label("passes")
+    while True:
+        window = _window(walk, wanted, place=place, most=size)
+        joined = window.outerjoin(frames, frames.c.id == window.c.id).outerjoin(
+            answers, answers.c.frame == window.c.id
+        )
+        query = sa.select(window.c.key, window.c.id, passes).select_from(joined)
+        query = query.order_by(window.c.key.desc(), window.c.id.desc())
+        rows = connection.execute(query).all()
+        for number, row in enumerate(rows):
+            if not row.passes:
+                continue
+            kept.append(FrameId(row.id))
+            if len(kept) == limit:
+                more = number + 1 < len(rows) or len(rows) == size
+                return Found(kept, row.id if more else "")
+        if len(rows) < size:
+            return Found(kept, "")
+        place, looked_at = _Place(rows[-1].key, rows[-1].id), looked_at + len(rows)
+        if looked_at >= MOST_LOOKED_AT:
+            return Found(kept, place.id)
+        size = min(size * _WIDER, MOST_LOOKED_AT - looked_at)
+
+
+def _sorted(
+    connection: sa.Connection, walk: _Walk, wanted: FrameFilter, *, by: Any,  # noqa: ANN401  a column
+    place: _Place | None, limit: int,
+) -> Found:  # fmt: skip
+    window = _window(walk, wanted, place=None, most=MOST_LOOKED_AT)
+    joined = window.join(frames, frames.c.id == window.c.id).join(
+        answers, answers.c.frame == window.c.id
+    )
+    query = sa.select(answers.c.frame).select_from(joined).where(*_tests(wanted))
+    if place is not None:
+        query = query.where(_behind(by, answers.c.frame, place))
+    query = query.order_by((by + sa.literal_column("0")).desc(), answers.c.frame.desc())
+    found = [FrameId(one) for one in connection.execute(query.limit(limit + 1)).scalars()]
+    return Found(found[:limit], found[limit - 1] if len(found) > limit else "")
+
+
+def _size(connection: sa.Connection, walk: _Walk, wanted: FrameFilter, *, most: int) -> int:
+    window = _window(walk, wanted, place=None, most=most + 1)
+    query = sa.select(sa.func.count()).select_from(window)
+    return int(connection.execute(query).scalar_one())
+
+
+def _time_place(connection: sa.Connection, before: str) -> _Place | None:
+    if not before:
+        return None
+    for key, frame in (
+        (frames.c.captured_at_us, frames.c.id),
+        (answers.c.captured_at_us, answers.c.frame),
+    ):
+        found = connection.execute(sa.select(key).where(frame == before)).scalar_one_or_none()
+        if found is not None:
+            return _Place(found, before)
+    raise _no_frame(before)
+
+
+def _ranked_place(connection: sa.Connection, ranked: Any, before: str) -> _Place | None:  # noqa: ANN401  a column
+    if not before:
+        return None
+    query = sa.select(ranked).where(answers.c.frame == before)
+    found = connection.execute(query).scalar_one_or_none()
+    if found is None:
+        raise _no_frame(before)
+    return _Place(found, before)
+
+
+def _no_frame(frame: str) -> NotFoundError:
+    return NotFoundError(f"no frame {frame!r}", where="before", fix="List the frames anew.")
+
+
+def note_answers(
+    connection: sa.Connection, given: Sequence[FrameAnswer], *, session: Session
+) -> None:
+    """Keep answers and their labels; see ``FrameIndex.answer``."""
+    statement = session.flavour.insert(answers)
+    new = statement.excluded
+    kept, offered = (
+        sa.case(_WORST_LAST, value=verdict, else_=0) for verdict in (answers.c.verdict, new.verdict)
+    )
+    names = [column.name for column in answers.c if column.name != "frame"]
+    statement = statement.on_conflict_do_update(
+        index_elements=["frame"],
+        set_={name: new[name] for name in names},
+        where=sa.or_(new.inspection == answers.c.inspection, offered >= kept),
+    )
+    connection.execute(statement, [_answer_values(one) for one in given])
+    named = [
+        {"frame": one.frame, "label": label, "captured_at_us": one.captured_at}
+        for one in given
+        for label in one.labels
+    ]
+    if named:
+        connection.execute(session.flavour.insert(answer_labels).on_conflict_do_nothing(), named)
+
+
+def _answer_values(one: FrameAnswer) -> dict[str, Any]:
+    return {
+        "frame": one.frame,
+        "camera": one.camera,
+        "captured_at_us": one.captured_at,
+        "inspection": one.inspection,
+        "package": one.package,
+        "verdict": one.verdict,
+        "label": one.label,
+        "score": one.score,
+        "doubt": one.doubt,
+        "unsure": int(one.unsure),
+    }
+
+
+def answers_to(connection: sa.Connection, wanted: Sequence[FrameId]) -> dict[FrameId, FrameAnswer]:
+    """The answers to these frames, with their labels."""
+    labels: dict[str, list[str]] = {}
+    query = sa.select(answer_labels).where(answer_labels.c.frame.in_(wanted))
+    for row in connection.execute(query.order_by(answer_labels.c.label)):
+        labels.setdefault(row.frame, []).append(row.label)
+    found = connection.execute(sa.select(answers).where(answers.c.frame.in_(wanted)))
+    return {
+        FrameId(row.frame): FrameAnswer(
+            frame=FrameId(row.frame),
+            camera=row.camera,
+            captured_at=row.captured_at_us,
+            inspection=row.inspection,
+            package=row.package,
+            verdict=PartVerdict(row.verdict),
+            label=row.label,
+            labels=tuple(labels.get(row.frame, ())),
+            score=row.score,
+            doubt=row.doubt,
+            unsure=bool(row.unsure),
+        )
+        for row in found
+    }
