@@ -29,8 +29,7 @@ from lineside.edge.deploy.jobs import pause_s
 from lineside.edge.hub_client import BusyError
 from lineside.edge.messages import DeviceStatus
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, Part, UpdateClient, pin_root
-from lineside.fleet.agent_order import check_signed, read_order
-from lineside.fleet.agent_steps import (
+from lineside.fleet.agent import (
     Abandon,
     Begin,
     Continue,
@@ -40,7 +39,9 @@ from lineside.fleet.agent_steps import (
     Transition,
     Work,
     advance_time,
+    check_signed,
     confirm,
+    read_order,
     receive,
     report_end,
     report_progress,

@@ -10,7 +10,7 @@ import pytest
 from lineside.edge.deploy.jobs import AbandonedError, Control, JobClient
 from lineside.edge.messages import Counters
 from lineside.fleet import ExecutionStatus
-from lineside.fleet.agent_steps import Outcome, Work
+from lineside.fleet.agent import Outcome, Work
 from lineside.links import Bus, Mailbox, Message, open_bus
 from lineside.store import open_records
 from lineside.testing import FakeClock

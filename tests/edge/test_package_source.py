@@ -27,7 +27,7 @@ from lineside.edge.deploy.package_source import Choice, DamagedError, PackageSou
 from lineside.edge.messages import Counters, Desired, DesiredPackage
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, pin_root
-from lineside.fleet.agent_steps import Outcome, Work
+from lineside.fleet.agent import Outcome, Work
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from lineside.testing.trust import TrustSimulator, release_of

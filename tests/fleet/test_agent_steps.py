@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.fleet import ExecutionStatus, JobService, NewJob, ThingDirectory
-from lineside.fleet.agent_steps import (
+from lineside.fleet.agent import (
     ANSWER_S,
     POLL_S,
     PROGRESS_S,

@@ -31,8 +31,18 @@ from lineside.fleet import (
 )
 from lineside.fleet.evidence import LiveLimits
 from lineside.fleet.jobs.settings import read_settings
-from lineside.fleet.rollout import FIRST_ONE, RolloutStep, apply_order, may_order, share_out
-from lineside.fleet.rollout_step import RequestJobs, RolloutFacts, Wait, apply_action, next_step
+from lineside.fleet.rollout import (
+    FIRST_ONE,
+    RequestJobs,
+    RolloutFacts,
+    RolloutStep,
+    Wait,
+    apply_action,
+    apply_order,
+    may_order,
+    next_step,
+    share_out,
+)
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 OK, FAILED, QUEUED = ExecutionStatus.SUCCEEDED, ExecutionStatus.FAILED, ExecutionStatus.QUEUED

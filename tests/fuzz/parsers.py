@@ -63,7 +63,7 @@ from lineside.edge.config import read_agent_file
 from lineside.edge.identity.enrolment import read_identity
 from lineside.edge.local_api.models_config import read_models
 from lineside.edge.messages import read_ack, read_desired
-from lineside.fleet.agent_order import DevicePolicy, read_order
+from lineside.fleet.agent import DevicePolicy, read_order
 from lineside.fleet.enrolment import read_code
 from lineside.fleet.jobs.requests import place_of, read_body, read_request
 from lineside.fleet.jobs.settings import parse_cron
@@ -72,7 +72,7 @@ from lineside.fleet.trust.certificate_authority import CertificateAuthority, rea
 from lineside.fleet.trust.download import read_directory
 from lineside.fleet.trust.verify import check_root
 from lineside.fleet.wire import open_inference_pb2 as pb2
-from lineside.fleet.wire.inference import infer_from_wire
+from lineside.fleet.wire.messages import infer_from_wire
 from lineside.hub import HubConfig
 from lineside.hub.downloads import parse_range
 from lineside.hub.eventlog.topics import read_picture, read_plant, split_document

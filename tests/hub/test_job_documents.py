@@ -279,7 +279,7 @@ class TestDocuments:
         store.delete_object(Bucket="lineside", Key="documents/a/b.json")
         with pytest.raises(ClientError, match="NoSuchKey"):
             store.get_object(Bucket="lineside", Key="documents/a/b.json")
-        assert hub.job_requests.service.document("job0") == DOCUMENT
+        assert hub.job_requests.service.look("job0")[0].document == DOCUMENT
         iot.close()
 
     def test_anything_else_is_refused_with_a_sentence(self, hub: Services, served: str) -> None:

@@ -19,7 +19,6 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import SystemClock
 from lineside.fleet import JobService, NewJob, ThingDirectory
-from lineside.fleet.jobs.service import ExecutionName
 from lineside.hub.learning.job_service import JobRequestHandler
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.store import open_records
@@ -195,9 +194,7 @@ def test_every_message_of_the_worked_sequence(device: Device) -> None:
     assert device.said() == [accepted("job2/update"), notify(IN_PROGRESS=[job3])]
 
     device.clock.advance(10)
-    device.service.delete_execution(
-        ExecutionName(thing="edge-1", job_id="job3", number=1), force=True
-    )
+    device.service.delete_execution("edge-1", "job3", number=1, force=True)
     assert device.said() == [notify(), notify_next(None)]
 
 

@@ -37,9 +37,8 @@ from lineside.fleet import (
     TrialReport,
     pin_root,
 )
-from lineside.fleet.agent_steps import Work
+from lineside.fleet.agent import Work
 from lineside.fleet.evidence import LiveLimits
-from lineside.fleet.jobs.service import ExecutionName
 from lineside.fleet.rollout import RolloutStep
 from lineside.hub import HubConfig, Services, build_services
 from lineside.hub.models.model_service import Registration
@@ -175,8 +174,7 @@ class EdgeDevice:
         del details
 
     def confirm(self) -> None:
-        named = ExecutionName(thing=self.name, job_id=self.job_id)
-        run = self.site.hub.job_requests.service.execution(named)
+        run = self.site.hub.job_requests.service.execution(self.name, self.job_id)
         if run.status is not ExecutionStatus.IN_PROGRESS:
             raise AbandonedError("the job was called off")
         race, self.on_confirmed = self.on_confirmed, lambda: None

@@ -9,7 +9,7 @@ the module that owns it. Not here: threads, sockets and pages; plans are pure, a
 carry them out.
 """
 
-from lineside.fleet.agent_order import DevicePolicy, Installed
+from lineside.fleet.agent import DevicePolicy, Installed
 from lineside.fleet.contract import (
     Evidence,
     Execution,

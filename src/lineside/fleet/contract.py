@@ -113,6 +113,7 @@ class NewJob:
         document: any JSON object; ours are ``JobDocument``.
         settings: ``jobExecutionsRolloutConfig``, ``abortConfig``, ``timeoutConfig``,
             ``jobExecutionsRetryConfig``, ``presignedUrlConfig``, ``schedulingConfig`` by name.
+        tags, document_source: of AWS' clients, kept and given back.
     """
 
     job_id: str
@@ -121,6 +122,8 @@ class NewJob:
     description: str = ""
     continuous: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[Mapping[str, str], ...] = ()
+    document_source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

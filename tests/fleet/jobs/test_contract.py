@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from lineside.fleet.jobs.service import ExecutionName
 from tests.fleet.jobs.conftest import DOCUMENT, Desk
 
 
@@ -51,7 +50,7 @@ class TestTheWorkedSequence:
         assert listed(said["notify"]) == {"IN_PROGRESS": ["job3"]}
         assert "notify-next" not in said
 
-        desk.service.delete_execution(ExecutionName(thing="t", job_id="job3", number=1), force=True)
+        desk.service.delete_execution("t", "job3", number=1, force=True)
         said = desk.notices()
         assert said["notify"]["jobs"] == {}
         assert "execution" not in said["notify-next"]

@@ -7,12 +7,11 @@ import pytest
 
 from lineside.core import InvalidError, LinesideError, NotFoundError
 from lineside.fleet import JobQuery, NewJob
-from lineside.fleet.jobs.operator import new_job
 from lineside.fleet.jobs.requests import JobThereError, JobTransitionError, JobVersionError
-from lineside.fleet.jobs.service import CancelExecution, ExecutionName
+from lineside.fleet.jobs.wire import new_job
 from tests.fleet.jobs.conftest import DOCUMENT, Desk
 
-WHO = ExecutionName(thing="t", job_id="job1")
+WHO = ("t", "job1")
 
 
 @pytest.fixture
@@ -127,7 +126,7 @@ class TestCancelling:
         three.service.cancel("job1", reason="")
         three.service.cancel("job1", reason="", force=True)
         assert set(three.states("job1").values()) == {"CANCELED"}
-        run = three.service.execution(WHO)
+        run = three.service.execution(*WHO)
         assert run.forced
         assert three.ask("job1/update", status="SUCCEEDED")["code"] == "InvalidStateTransition"
 
@@ -147,24 +146,25 @@ class TestCancelling:
     def test_one_execution_is_cancelled(self, desk: Desk) -> None:
         desk.create("job1")
         with pytest.raises(JobVersionError, match="version 1"):
-            desk.service.cancel_execution(WHO, CancelExecution(expected_version=2))
+            desk.service.cancel_execution(*WHO, expected_version=2)
         desk.ask("start-next")
         with pytest.raises(JobTransitionError, match="IN_PROGRESS"):
-            desk.service.cancel_execution(WHO, CancelExecution())
-        how = CancelExecution(force=True, expected_version=2, details={"why": "no"})
+            desk.service.cancel_execution(*WHO)
         desk.said.clear()
-        run = desk.service.cancel_execution(WHO, how)
+        run = desk.service.cancel_execution(
+            *WHO, force=True, expected_version=2, details={"why": "no"}
+        )
         assert (run.status, run.version, run.details) == ("CANCELED", 3, {"why": "no"})
         assert desk.service.job("job1").status == "COMPLETED"
         assert desk.events() == ["jobExecution/job1/canceled", "job/job1/completed"]
         with pytest.raises(JobTransitionError, match="CANCELED"):
-            desk.service.cancel_execution(WHO, CancelExecution(force=True))
+            desk.service.cancel_execution(*WHO, force=True)
 
     @pytest.mark.parametrize("code", ["lower", "A B", "X" * 129])
     def test_a_reason_code_has_its_form(self, desk: Desk, code: str) -> None:
         desk.create("job1")
         with pytest.raises(InvalidError, match="reason code"):
-            desk.service.cancel_for("job1", code=code)
+            desk.service.cancel("job1", code=code)
 
 
 class TestDeleting:
@@ -204,10 +204,10 @@ class TestDeleting:
         desk.create("job1")
         desk.ask("start-next")
         with pytest.raises(JobTransitionError, match="under way"):
-            desk.service.delete_execution(WHO)
+            desk.service.delete_execution(*WHO)
         desk.ask("job1/update", status="FAILED")
         desk.said.clear()
-        desk.service.delete_execution(ExecutionName(thing="t", job_id="job1", number=1))
+        desk.service.delete_execution(*WHO, number=1)
         assert desk.events() == ["jobExecution/job1/deleted"]
         assert desk.service.executions("job1") == []
         assert desk.service.look("job1")[1].counts == {}
@@ -278,7 +278,7 @@ def read(**body: object) -> NewJob:
     """``CreateJob``'s body, read; one source is there."""
     asked: dict[str, object] = {"targets": ["t"], "document": "{}", **body}
     given = {name: value for name, value in asked.items() if value is not None}
-    return new_job("job1", given, read_source=lambda _: '{"a":1}')[0]
+    return new_job("job1", given, read_source=lambda _: '{"a":1}')
 
 
 @pytest.mark.parametrize(
@@ -313,12 +313,12 @@ def test_a_body_that_makes_no_job_is_refused_with_a_sentence(
 
 def test_a_document_is_given_or_read_at_its_source() -> None:
     assert read(document='{"b":2}').document == {"b": 2}
-    job, extras = new_job(
+    job = new_job(
         "job1", {"targets": ["t"], "documentSource": "s3://b/k", "document": None},
         read_source=lambda source: json.dumps({"from": source}),
     )  # fmt: skip
     assert job.document == {"from": "s3://b/k"}
-    assert extras.document_source == "s3://b/k"
+    assert job.document_source == "s3://b/k"
 
 
 @pytest.mark.parametrize("text", ["[]", "{", "7", ""])

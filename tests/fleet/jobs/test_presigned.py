@@ -63,7 +63,7 @@ def test_a_link_is_made_anew_each_time_a_device_gets_the_document(
     assert first != second
     assert third["jobDocument"]["files"][0]["url"].startswith("https://s3.eu.amazonaws.com/b/k?")
     assert set(links.made) == {("https://s3.eu.amazonaws.com/b/k", 60)}
-    assert linked.service.document("job1") == document
+    assert linked.service.look("job1")[0].document == document
 
 
 def test_without_a_word_about_it_a_link_lives_for_an_hour(linked: Desk, links: Numbered) -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from lineside.core import LinesideError
 from lineside.fleet.jobs.executions import Run
 from lineside.fleet.jobs.requests import Code, place_of
-from lineside.fleet.jobs.service import CancelExecution, ExecutionName
 from lineside.store import open_records
 from lineside.testing import FakeClock
 from tests.fleet.jobs.conftest import Desk, desk_over
@@ -39,7 +38,6 @@ STEP = st.one_of(
 
 def apply(desk: Desk, what: str, first: Any, *, second: Any) -> None:  # noqa: ANN401, C901  drawn; a table
     """One step; a refusal is an answer too."""
-    named = ExecutionName(thing="t", job_id=str(first), number=1)
     try:
         match what:
             case "create":
@@ -56,13 +54,11 @@ def apply(desk: Desk, what: str, first: Any, *, second: Any) -> None:  # noqa: A
             case "cancel":
                 desk.service.cancel(first, reason="", force=second)
             case "cancel_one":
-                desk.service.cancel_execution(
-                    ExecutionName(thing="t", job_id=first), CancelExecution(force=second)
-                )
+                desk.service.cancel_execution("t", first, force=second)
             case "delete":
                 desk.service.delete(first, force=second)
             case "delete_one":
-                desk.service.delete_execution(named, force=second)
+                desk.service.delete_execution("t", str(first), number=1, force=second)
             case "wait":
                 desk.wait(first)
             case "join":

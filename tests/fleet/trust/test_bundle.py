@@ -24,7 +24,7 @@ from lineside.fleet import (
     create_repository,
     pin_root,
 )
-from lineside.fleet.agent_order import check_may_replace
+from lineside.fleet.agent import check_may_replace
 from lineside.fleet.trust.bundle import BundleLimits, open_bundle, write_bundle
 from lineside.testing import FakeClock
 from lineside.testing.trust import release_of

@@ -31,8 +31,7 @@ from lineside.edge.deploy.package_source import Choice, PackageSource
 from lineside.edge.hub_client import BusyError
 from lineside.edge.messages import Counters
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument
-from lineside.fleet.agent_order import read_order
-from lineside.fleet.agent_steps import (
+from lineside.fleet.agent import (
     Abandon,
     Begin,
     Continue,
@@ -44,6 +43,7 @@ from lineside.fleet.agent_steps import (
     Work,
     advance_time,
     confirm,
+    read_order,
     receive,
     report_end,
     report_progress,

@@ -70,7 +70,7 @@ from lineside.fleet import (
     pin_root,
     version_key,
 )
-from lineside.fleet.agent_order import check_may_replace, check_signed, installed_of
+from lineside.fleet.agent import check_may_replace, check_signed, installed_of
 from lineside.fleet.trust.bundle import Bundle, open_bundle
 from lineside.fleet.trust.roles import prefixed
 

@@ -9,19 +9,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from lineside.fleet.contract import Execution, ExecutionStatus
 from lineside.fleet.jobs.requests import CANCEL_STEP
 
 OPEN = (ExecutionStatus.QUEUED, ExecutionStatus.IN_PROGRESS)
-SCHEMA = "lineside.execution/1"
 _ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Execution):
     """One execution as it is kept.
 
     Attributes:
@@ -33,17 +31,9 @@ class Run:
         retries: how often a try was made again, by the failure that it followed.
     """
 
-    job_id: str
-    thing: str
-    number: int
     order: int
-    queued_at: datetime
-    last_updated_at: datetime
     status: ExecutionStatus = ExecutionStatus.QUEUED
-    details: Mapping[str, str] = field(default_factory=dict)
-    version: int = 1
     timeout_minutes: int = 0
-    started_at: datetime | None = None
     due_at: datetime | None = None
     step_at: datetime | None = None
     forced: bool = False
@@ -120,11 +110,7 @@ def again(run: Run, *, now: datetime, after: ExecutionStatus) -> Run:
 
 def execution_of(run: Run) -> Execution:
     """As the fleet's contract has it."""
-    return Execution(
-        job_id=run.job_id, thing=run.thing, status=run.status, queued_at=run.queued_at,
-        last_updated_at=run.last_updated_at, started_at=run.started_at, details=run.details,
-        version=run.version, number=run.number,
-    )  # fmt: skip
+    return Execution(**{name: getattr(run, name) for name in Execution.__dataclass_fields__})
 
 
 def micros(moment: datetime) -> int:
@@ -140,35 +126,3 @@ def seconds(moment: datetime) -> int:
 def moment_of(count: int) -> datetime:
     """The other way round."""
     return _ZERO + timedelta(microseconds=count)
-
-
-def run_body(run: Run) -> dict[str, Any]:
-    """As a document."""
-    times = {
-        name: None if moment is None else micros(moment)
-        for name, moment in (
-            ("queued_at", run.queued_at), ("last_updated_at", run.last_updated_at),
-            ("started_at", run.started_at), ("due_at", run.due_at), ("step_at", run.step_at),
-        )
-    }  # fmt: skip
-    return {
-        "schema": SCHEMA, "job_id": run.job_id, "thing": run.thing, "number": run.number,
-        "order": run.order, "status": run.status.value, "details": dict(run.details),
-        "version": run.version, "timeout_minutes": run.timeout_minutes, "forced": run.forced,
-        "retries": dict(run.retries), **times,
-    }  # fmt: skip
-
-
-def run_of(body: Mapping[str, Any]) -> Run:
-    """From its document, which this file wrote."""
-    times = {
-        name: None if body[name] is None else moment_of(body[name])
-        for name in ("started_at", "due_at", "step_at")
-    }
-    return Run(
-        job_id=body["job_id"], thing=body["thing"], number=body["number"], order=body["order"],
-        queued_at=moment_of(body["queued_at"]), last_updated_at=moment_of(body["last_updated_at"]),
-        status=ExecutionStatus(body["status"]), details=body["details"], version=body["version"],
-        timeout_minutes=body["timeout_minutes"], forced=body["forced"], retries=body["retries"],
-        **times,
-    )  # fmt: skip

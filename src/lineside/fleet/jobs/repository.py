@@ -22,11 +22,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 from lineside.core import ConflictError, InvalidError, NotFoundError, decode_json, encode
-from lineside.fleet.contract import Job, JobStatus
-from lineside.fleet.jobs.executions import Run, micros, moment_of, run_body, run_of
+from lineside.fleet.contract import ExecutionStatus, Job, JobStatus
+from lineside.fleet.jobs.executions import Run, micros, moment_of
 from lineside.fleet.jobs.requests import is_name
 from lineside.fleet.jobs.settings import JobCounters, Settings, read_settings
 from lineside.store import Document, Documents, Records
@@ -101,14 +101,6 @@ def job_of(row: JobRow) -> Job:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Active:
-    """A job that is not over; ``next_at`` is when time moves it, None: only the directory does."""
-
-    job_id: str
-    next_at: datetime | None
-
-
 class JobRepository:
     """Reads and writes; decides nothing."""
 
@@ -125,11 +117,15 @@ class JobRepository:
             raise NotFoundError(
                 f"no job {job_id!r}", where="jobId", fix="List the jobs; names are exact."
             ) from error
-        return _job_row(found.body), found.version
+        row = _record(
+            JobRow, found.body, status=JobStatus(found.body["status"]),
+            targets=tuple(found.body["targets"]), tags=tuple(found.body["tags"]),
+        )  # fmt: skip
+        return row, found.version
 
     def put_job(self, row: JobRow, *, expect: int) -> None:
         """Write a job."""
-        self._put("iot-job", row.job_id, body=_job_body(row), expect=expect)
+        self._put("iot-job", row.job_id, body=_body(row, "lineside.job/1"), expect=expect)
 
     def add_job(self, row: JobRow) -> None:
         """A new job, with its place among all."""
@@ -159,35 +155,15 @@ class JobRepository:
             found = self._documents.get("iot-tally", job_id)
         except NotFoundError:
             return JobCounters(), 0
-        body = found.body
-        minute_at = body["minute_at"]
-        counters = JobCounters(
-            counts=body["counts"], waiting=body["waiting"], notified=body["notified"],
-            minute_at=None if minute_at is None else moment_of(minute_at),
-            minute_rate=body["minute_rate"], minute_used=body["minute_used"],
-        )  # fmt: skip
-        return counters, found.version
+        return _record(JobCounters, found.body), found.version
 
     def put_counters(self, job_id: str, counters: JobCounters, *, expect: int) -> None:
         """Write the job's figures."""
-        body = {
-            "schema": "lineside.tally/1", "counts": dict(counters.counts),
-            "waiting": counters.waiting,
-            "notified": counters.notified, "minute_rate": counters.minute_rate,
-            "minute_used": counters.minute_used,
-            "minute_at": None if counters.minute_at is None else micros(counters.minute_at),
-        }  # fmt: skip
-        self._put("iot-tally", job_id, body=body, expect=expect)
+        self._put("iot-tally", job_id, body=_body(counters, "lineside.tally/1"), expect=expect)
 
-    def active(self) -> list[Active]:
-        """Jobs that are not over."""
-        return [
-            Active(
-                job_id=found.id,
-                next_at=None if found.body["next_at"] is None else moment_of(found.body["next_at"]),
-            )
-            for found in self._below("iot-active", "")
-        ]
+    def active(self) -> dict[str, datetime | None]:
+        """Jobs that are not over, and when time moves them; None: only the directory does."""
+        return {found.id: _moment(found.body["next_at"]) for found in self._below("iot-active", "")}
 
     def put_active(self, job_id: str, *, next_at: datetime | None) -> None:
         """Look at this job again then."""
@@ -241,11 +217,11 @@ class JobRepository:
                 f"no execution of job {job_id!r} on {thing!r}", where="jobId",
                 fix="Ask for the pending ones.",
             ) from error  # fmt: skip
-        return run_of(found.body), found.version
+        return _run(found)
 
     def put_run(self, run: Run, *, before: Run | None, expect: int) -> None:
         """Write an execution and whatever points at it."""
-        self._put("iot-run", run.id, body=run_body(run), expect=expect)
+        self._put("iot-run", run.id, body=_body(run, "lineside.execution/1"), expect=expect)
         if before is None:
             self._documents.put("iot-job-run", _by_job(run), body={})
         self._index(before, run)
@@ -259,7 +235,7 @@ class JobRepository:
     def named(self, run_id: str) -> tuple[Run, int]:
         """An execution by the id that an index holds, and its document's version."""
         found = self._documents.get("iot-run", run_id)
-        return run_of(found.body), found.version
+        return _run(found)
 
     def head(self, thing: str) -> str:
         """Id of the next execution of a thing; empty: there is none."""
@@ -288,7 +264,7 @@ class JobRepository:
     def runs_of_thing(self, thing: str, *, after: str = "") -> Iterator[tuple[str, Run]]:
         """Place and execution, by job and number, behind a place."""
         for found in self._below("iot-run", f"{thing}/", after=after):
-            yield found.id, run_of(found.body)
+            yield found.id, _run(found)[0]
 
     def overdue(self, *, now: datetime, limit: int) -> list[Run]:
         """Executions whose deadline has passed, the earliest first."""
@@ -354,56 +330,39 @@ def _newest_first(order: int) -> str:
     return f"{_LAST - order:012d}"
 
 
-_TIMES = ("created_at", "last_updated_at", "completed_at")
+R = TypeVar("R", JobRow, JobCounters, Run)
 
 
-def _job_body(row: JobRow) -> dict[str, Any]:
-    body: dict[str, Any] = {name: getattr(row, name) for name in JobRow.__dataclass_fields__}
-    for name in _TIMES:
-        body[name] = None if body[name] is None else micros(body[name])
-    return {"schema": "lineside.job/1", **body}
+def _body(record: JobRow | JobCounters | Run, schema: str) -> dict[str, Any]:
+    """A record as a document; times are whole microseconds since 1970 UTC."""
+    body: dict[str, Any] = {"schema": schema}
+    for name in record.__dataclass_fields__:
+        value = getattr(record, name)
+        body[name] = micros(value) if isinstance(value, datetime) else value
+    return body
 
 
-def _job_row(body: Mapping[str, Any]) -> JobRow:
-    # Rows of earlier versions have no ``document_source``.
-    fields = {name: body[name] for name in JobRow.__dataclass_fields__ if name in body}
-    for name in _TIMES:
-        fields[name] = None if fields[name] is None else moment_of(fields[name])
-    for name in ("targets", "tags"):
-        fields[name] = tuple(fields[name])
-    return JobRow(**{**fields, "status": JobStatus(fields["status"])})
+def _record(kind: type[R], body: Mapping[str, Any], **parsed: object) -> R:
+    """The record of a document; a field that an earlier version did not know has its default."""
+    known = {name: body[name] for name in kind.__dataclass_fields__ if name in body}
+    times = {name: _moment(body[name]) for name in known if name.endswith("_at")}
+    return kind(**known | times | parsed)
+
+
+def _run(found: Document) -> tuple[Run, int]:
+    return _record(Run, found.body, status=ExecutionStatus(found.body["status"])), found.version
+
+
+def _moment(count: int | None) -> datetime | None:
+    return None if count is None else moment_of(count)
 
 
 _PAGE = 500
 _KEY = "all"
 
 
-class Directory(Protocol):
-    """Things and groups; safe from several threads."""
-
-    def has(self, thing: str) -> bool:
-        """Return whether there is such a thing."""
-        ...
-
-    def things(self) -> Sequence[str]:
-        """All of them, in order."""
-        ...
-
-    def members(self, group: str) -> Sequence[str]:
-        """Things of a group, in order; ``NotFoundError`` where there is no such group."""
-        ...
-
-    def groups(self, thing: str) -> Sequence[str]:
-        """Groups of a thing, in order."""
-        ...
-
-    def revision(self) -> str:
-        """Another text after every change."""
-        ...
-
-
 class ThingDirectory:
-    """``Directory`` over documents, with what fills it."""
+    """Things and groups; safe from several threads."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -437,12 +396,15 @@ class ThingDirectory:
             self._touch()
 
     def has(self, thing: str) -> bool:
+        """Return whether there is such a thing."""
         return _there(self._documents, kind="thing", name=thing)
 
     def things(self) -> list[str]:
+        """All of them, in order."""
         return _ids(self._documents, "thing", prefix="")
 
     def members(self, group: str) -> list[str]:
+        """Things of a group, in order; ``NotFoundError`` where there is no such group."""
         if not _there(self._documents, kind="thing-group", name=group):
             raise NotFoundError(
                 f"no group {group!r}", where="targets", fix="List the groups of the fleet."
@@ -456,12 +418,14 @@ class ThingDirectory:
         return _ids(self._documents, "thing-group", prefix="")
 
     def groups(self, thing: str) -> list[str]:
+        """Groups of a thing, in order."""
         try:
             return list(self._documents.get("thing", thing).body["groups"])
         except NotFoundError:
             return []
 
     def revision(self) -> str:
+        """Another text after every change."""
         try:
             return str(self._documents.get("thing-revision", _KEY).version)
         except NotFoundError:

@@ -6,7 +6,7 @@ the next one: everything it needs is kept.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -15,7 +15,7 @@ from lineside.core import InvalidError, NotFoundError, digest_of, encode, to_pla
 from lineside.fleet.contract import ExecutionStatus, JobStatus, NewJob
 from lineside.fleet.jobs.change import Change
 from lineside.fleet.jobs.executions import Run, moved
-from lineside.fleet.jobs.repository import CHUNK, Directory, JobRow
+from lineside.fleet.jobs.repository import CHUNK, JobRow, ThingDirectory
 from lineside.fleet.jobs.requests import (
     GROUP,
     MOST_DOCUMENT,
@@ -39,7 +39,7 @@ from lineside.fleet.jobs.settings import (
 _ENDED = "END_TIME_REACHED"
 
 
-def advance(change: Change, job_id: str, *, directory: Directory, after: str) -> str | None:
+def advance(change: Change, job_id: str, *, directory: ThingDirectory, after: str) -> str | None:
     """One step; ``after`` is what the step before returned, empty at first."""
     try:
         row = change.job(job_id)
@@ -57,7 +57,7 @@ def advance(change: Change, job_id: str, *, directory: Directory, after: str) ->
     return None
 
 
-def things_of(targets: Iterable[str], *, directory: Directory) -> list[str]:
+def things_of(targets: Iterable[str], *, directory: ThingDirectory) -> list[str]:
     """Every thing of these targets, once, in the order of the targets.
 
     Raises:
@@ -85,7 +85,7 @@ def _begin(change: Change, row: JobRow) -> str | None:
     return ""
 
 
-def _roll_out(change: Change, row: JobRow, *, directory: Directory) -> str | None:
+def _roll_out(change: Change, row: JobRow, *, directory: ThingDirectory) -> str | None:
     schedule = row.plan.scheduling_config
     if schedule.ends_at is not None and change.now >= schedule.ends_at and not row.stopped:
         return _end(change, row)
@@ -149,7 +149,7 @@ def _drop_waiting(change: Change, job_id: str) -> None:
     change.set_counters(job_id, replace(change.counters(job_id), waiting=0))
 
 
-def _follow(change: Change, row: JobRow, *, directory: Directory) -> None:
+def _follow(change: Change, row: JobRow, *, directory: ThingDirectory) -> None:
     """Things that came into the target are told, those that left it have their work removed."""
     last: dict[str, Run] = {run.thing: run for _, run in change.repository.runs_of_job(row.job_id)}
     waiting = change.repository.waiting(row.job_id)
@@ -160,7 +160,9 @@ def _follow(change: Change, row: JobRow, *, directory: Directory) -> None:
             change.step(fresh, moved(fresh, ExecutionStatus.REMOVED, now=change.now))
     stay = [thing for thing in waiting if thing in wanted]
     if row.continuous and not row.stopped:
-        had = set(stay) | {thing for thing, run in last.items() if not _was_removed(run)}
+        had = set(stay) | {
+            thing for thing, run in last.items() if run.status is not ExecutionStatus.REMOVED
+        }
         stay += [thing for thing in wanted if thing not in had]
     if stay != waiting:
         _drop_waiting(change, row.job_id)
@@ -168,11 +170,7 @@ def _follow(change: Change, row: JobRow, *, directory: Directory) -> None:
         change.set_counters(row.job_id, replace(change.counters(row.job_id), waiting=len(stay)))
 
 
-def _was_removed(run: Run) -> bool:
-    return run.status is ExecutionStatus.REMOVED
-
-
-def _wanted(row: JobRow, *, directory: Directory, known: list[str]) -> dict[str, None]:
+def _wanted(row: JobRow, *, directory: ThingDirectory, known: list[str]) -> dict[str, None]:
     """Things that the job is for now; of a snapshot, those of its things that there still are."""
     if not row.continuous:
         return {thing: None for thing in known if directory.has(thing)}
@@ -215,15 +213,7 @@ def _delete_some(change: Change, row: JobRow) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobExtras:
-    """Settings that AWS' clients hand in beside the job itself."""
-
-    tags: tuple[Mapping[str, str], ...] = ()
-    document_source: str = ""
-
-
-def new_row(job: NewJob, extras: JobExtras, *, now: datetime) -> JobRow:
+def new_row(job: NewJob, *, now: datetime) -> JobRow:
     """A new job, checked; its place among the others comes later.
 
     Raises:
@@ -246,12 +236,12 @@ def new_row(job: NewJob, extras: JobExtras, *, now: datetime) -> JobRow:
         document=document, created_at=now, last_updated_at=now,
         fingerprint=digest_of(encode(told)).removeprefix("sha256:"),
         description=job.description, continuous=job.continuous,
-        settings=settings, tags=extras.tags, document_source=extras.document_source,
+        settings=settings, tags=job.tags, document_source=job.document_source,
     )  # fmt: skip
 
 
 def make(
-    change: Change, row: JobRow, *, directory: Directory, links: ObjectLinks | None = None
+    change: Change, row: JobRow, *, directory: ThingDirectory, links: ObjectLinks | None = None
 ) -> JobRow:
     """Keep the job, or find that it is there.
 
@@ -273,7 +263,7 @@ def make(
     return there
 
 
-def _make_new(change: Change, row: JobRow, *, directory: Directory) -> JobRow:
+def _make_new(change: Change, row: JobRow, *, directory: ThingDirectory) -> JobRow:
     schedule = row.plan.scheduling_config
     if schedule.ends_at is not None and schedule.ends_at <= change.now:
         raise InvalidError("the end is over", where="endTime", fix="Choose a later one.")

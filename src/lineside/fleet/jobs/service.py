@@ -44,10 +44,10 @@ from lineside.fleet.jobs.change import Change
 from lineside.fleet.jobs.executions import Run, detailed, execution_of, moved, stepped
 from lineside.fleet.jobs.repository import (
     CHUNK,
-    Directory,
     JobRepository,
     JobRow,
     StaleError,
+    ThingDirectory,
     job_of,
 )
 from lineside.fleet.jobs.requests import (
@@ -72,7 +72,7 @@ from lineside.fleet.jobs.requests import (
     read_token,
     target_of,
 )
-from lineside.fleet.jobs.rollout import JobExtras, advance, make, new_row, target_names, things_of
+from lineside.fleet.jobs.rollout import advance, make, new_row, target_names, things_of
 from lineside.fleet.jobs.settings import JobCounters, ObjectLinks
 from lineside.fleet.jobs.wire import JobMessage
 from lineside.store import Records
@@ -178,7 +178,7 @@ class Throttle:
 _MOST_LISTED = 1_000
 
 
-def carry_out(change: Change, request: JobRequest, *, directory: Directory) -> dict[str, Any]:
+def carry_out(change: Change, request: JobRequest, *, directory: ThingDirectory) -> dict[str, Any]:
     """The body of the answer.
 
     Raises:
@@ -209,7 +209,7 @@ def carry_out(change: Change, request: JobRequest, *, directory: Directory) -> d
         ) from error
 
 
-def _check_thing(directory: Directory, thing: str) -> None:
+def _check_thing(directory: ThingDirectory, thing: str) -> None:
     if not directory.has(thing):
         raise JobRejectedError(Code.RESOURCE_NOT_FOUND, f"no thing {thing!r}")
 
@@ -326,31 +326,7 @@ Succeeded = Callable[[str, str, Mapping[str, Any]], None]
 """Told of a thing, its job and the job's document, in the transaction of the success."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelExecution:
-    """Options for cancelling one execution."""
-
-    force: bool = False
-    expected_version: int | None = None
-    details: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionName:
-    """An execution by its names; the latest without a number."""
-
-    thing: str
-    job_id: str
-    number: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ReceivedMessage:
-    """A request that is answered; ``refused``: it came too soon."""
-
-    place: Place
-    payload: bytes
-    refused: bool
+_ReceivedMessage = tuple[Place, bytes, Passage]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -369,7 +345,7 @@ class JobService:
         records: Records,
         *,
         clock: Clock,
-        directory: Directory,
+        directory: ThingDirectory,
         deliver: Deliver = lambda _: None,
         links: ObjectLinks | None = None,
         limits: RateLimits | None = None,
@@ -433,9 +409,9 @@ class JobService:
         now, revision = self._clock.now(), self._directory.revision()
         moved_on = revision != self._revision
         self._go_on({
-            one.job_id
-            for one in self._book.active()
-            if moved_on or (one.next_at is not None and one.next_at <= now)
+            job_id
+            for job_id, next_at in self._book.active().items()
+            if moved_on or (next_at is not None and next_at <= now)
         })  # fmt: skip
         self._revision = revision
 
@@ -453,7 +429,7 @@ class JobService:
 
     # ---- operators: jobs
 
-    def create(self, job: NewJob, *, extras: JobExtras | None = None) -> Job:
+    def create(self, job: NewJob) -> Job:
         """Make a job; the same id with the same content is the same job.
 
         Raises:
@@ -461,7 +437,7 @@ class JobService:
             ConflictError: the id is taken by another job.
             NotFoundError: a target is unknown.
         """
-        row = new_row(job, extras or JobExtras(), now=self._clock.now())
+        row = new_row(job, now=self._clock.now())
         self._act(lambda change: make(change, row, directory=self._directory, links=self._links))
         return self.job(row.job_id)
 
@@ -474,23 +450,13 @@ class JobService:
         row, _ = self._book.job(check_job_id(job_id))
         return row, self._book.counters(job_id)[0]
 
-    def document(self, job_id: str) -> Mapping[str, Any]:
-        """A job's document as it was given; ``NotFoundError``."""
-        return self._book.job(check_job_id(job_id))[0].document
-
-    def cancel(self, job_id: str, *, reason: str, force: bool = False) -> Job:
-        """Cancel what is queued; with ``force`` what is under way too."""
-        return self.cancel_for(job_id, comment=reason, force=force)
-
-    def cancel_for(
-        self, job_id: str, *, comment: str = "", code: str = "", force: bool = False
-    ) -> Job:
-        """Cancel with a reason code; what is cancelled already stays so.
+    def cancel(self, job_id: str, *, reason: str = "", code: str = "", force: bool = False) -> Job:
+        """Cancel what is queued, with ``force`` what is under way too; twice is once.
 
         Raises:
             JobTransitionError: the job is completed, or is being deleted.
         """
-        check_text(comment, where="comment")
+        check_text(reason, where="comment")
         check_reason(code)
 
         def act(change: Change) -> None:
@@ -500,7 +466,7 @@ class JobService:
                     f"the job is {row.status.value}", where=job_id, fix="There is nothing to stop."
                 )
             if row.status is not JobStatus.CANCELED or (force and not row.forced):
-                change.cancel(row, forced=force, code=code, comment=comment)
+                change.cancel(row, forced=force, code=code, comment=reason)
 
         self._act(act)
         return self.job(job_id)
@@ -568,9 +534,9 @@ class JobService:
         last = {run.thing: run for _, run in self._book.runs_of_job(job_id)}
         return [execution_of(run) for run in last.values()]
 
-    def execution(self, named: ExecutionName) -> Run:
-        """``NotFoundError`` if there is none."""
-        return self._book.run(named.thing, check_job_id(named.job_id), number=named.number)[0]
+    def execution(self, thing: str, job_id: str, *, number: int | None = None) -> Run:
+        """The latest one without a number; ``NotFoundError`` if there is none."""
+        return self._book.run(thing, check_job_id(job_id), number=number)[0]
 
     def runs_of_job(self, job_id: str, wanted: JobQuery) -> JobPage:
         """Every execution of a job, by thing and number."""
@@ -584,36 +550,41 @@ class JobService:
         found = self._book.runs_of_thing(thing, after=wanted.after)
         return page_of((one for one in found if fits_run(one[1], wanted)), wanted)
 
-    def cancel_execution(self, named: ExecutionName, how: CancelExecution) -> Run:
-        """Cancel one execution.
+    def cancel_execution(
+        self, thing: str, job_id: str, *, force: bool = False,
+        expected_version: int | None = None, details: Mapping[str, Any] | None = None,
+    ) -> Run:  # fmt: skip
+        """Cancel the latest execution of a job on a thing.
 
         Raises:
             JobTransitionError: it is over, or is under way and ``force`` was not given.
             JobVersionError: it is at another version.
         """
-        details = read_details({"statusDetails": how.details})
+        checked = read_details({"statusDetails": details})
 
         def act(change: Change) -> Run:
-            run = change.run(named.thing, check_job_id(named.job_id), number=named.number)
-            if how.expected_version not in (None, run.version):
+            run = change.run(thing, check_job_id(job_id))
+            if expected_version not in (None, run.version):
                 raise JobVersionError(
-                    f"the execution is at version {run.version}, not {how.expected_version}",
+                    f"the execution is at version {run.version}, not {expected_version}",
                     where=run.id, fix="Read it again, then redo.",
                 )  # fmt: skip
             under_way = run.status is ExecutionStatus.IN_PROGRESS
-            if not run.open or (under_way and not how.force):
+            if not run.open or (under_way and not force):
                 raise JobTransitionError(
                     f"the execution is {run.status.value}", where=run.id,
                     fix="Use force for one that is under way.",
                 )  # fmt: skip
             ended = moved(run, ExecutionStatus.CANCELED, now=change.now)
-            ended = replace(detailed(ended, details), forced=under_way)
+            ended = replace(detailed(ended, checked), forced=under_way)
             change.step(run, ended)
             return ended
 
         return self._act(act)
 
-    def delete_execution(self, named: ExecutionName, *, force: bool = False) -> None:
+    def delete_execution(
+        self, thing: str, job_id: str, *, number: int | None = None, force: bool = False
+    ) -> None:
         """Delete one execution.
 
         Raises:
@@ -621,7 +592,7 @@ class JobService:
         """
 
         def act(change: Change) -> None:
-            run = change.run(named.thing, check_job_id(named.job_id), number=named.number)
+            run = change.run(thing, check_job_id(job_id), number=number)
             if run.status is ExecutionStatus.IN_PROGRESS and not force:
                 raise JobTransitionError(
                     "the execution is under way", where=run.id, fix="Cancel it, or use force."
@@ -641,15 +612,16 @@ class JobService:
             passage = self.throttle.take(place.thing)
         if place is None or passage is Passage.IGNORED:
             return []
-        return [_ReceivedMessage(place=place, payload=payload, refused=passage is Passage.REFUSED)]
+        return [(place, payload, passage)]
 
     def _answered(self, heard: _ReceivedMessage, *, outbox: _Outbox) -> list[JobMessage]:
-        topic, now = heard.place.topic, self._clock.now()
-        if heard.refused:
-            error = self._too_often(read_token(heard.payload))
+        (place, payload, passage), now = heard, self._clock.now()
+        topic = place.topic
+        if passage is Passage.REFUSED:
+            error = self._too_often(read_token(payload))
             return [wire.rejected(topic, error, now=now)]
         try:
-            asked = read_request(heard.place, heard.payload)
+            asked = read_request(place, payload)
             body, left = self._changed(
                 lambda change: carry_out(change, asked, directory=self._directory)
             )
@@ -666,7 +638,7 @@ class JobService:
 
     def _failed(self, heard: _ReceivedMessage, error: LinesideError) -> JobMessage:
         told = JobRejectedError(Code.INTERNAL_ERROR, error.message)
-        return wire.rejected(heard.place.topic, told, now=self._clock.now())
+        return wire.rejected(heard[0].topic, told, now=self._clock.now())
 
     def _too_often(self, token: str) -> JobRejectedError:
         limits = self.throttle.limits

@@ -14,38 +14,34 @@ from lineside.fleet.wire import (
     open_inference_pb2,
     open_inference_pb2_grpc,
 )
-from lineside.fleet.wire.inference import (
-    InferenceService,
-    infer_from_wire,
-    infer_to_wire,
-    model_meta_to_wire,
-)
-from lineside.fleet.wire.predictions import (
-    prediction_from_wire,
-    prediction_to_wire,
-    time_from_wire,
-    time_to_wire,
-)
-from lineside.fleet.wire.tensors import (
+from lineside.fleet.wire.messages import (
     DTYPES,
     Auxiliary,
     Capture,
     CaptureStatus,
     Encoding,
     FutureError,
+    InferenceService,
     TensorPart,
     auxiliary_from_wire,
     auxiliary_to_wire,
     capture_from_wire,
     capture_to_wire,
+    infer_from_wire,
+    infer_to_wire,
+    model_meta_to_wire,
     model_to_wire,
     moment_from_wire,
     moment_to_wire,
+    prediction_from_wire,
+    prediction_to_wire,
     slot_from_wire,
     slot_to_wire,
     status_to_wire,
     tensor_from_wire,
     tensor_to_wire,
+    time_from_wire,
+    time_to_wire,
 )
 
 __all__ = [

@@ -29,16 +29,6 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.fleet import JobQuery
-from lineside.fleet.jobs.operator import (
-    described_job,
-    described_run,
-    job_answer,
-    new_job,
-    reported_run,
-    summary_of_job,
-    summary_of_run,
-    with_text,
-)
 from lineside.fleet.jobs.requests import (
     Code,
     JobRejectedError,
@@ -50,7 +40,17 @@ from lineside.fleet.jobs.requests import (
     read_body,
     read_fields,
 )
-from lineside.fleet.jobs.service import CancelExecution, ExecutionName, JobPage
+from lineside.fleet.jobs.service import JobPage
+from lineside.fleet.jobs.wire import (
+    described_job,
+    described_run,
+    job_answer,
+    new_job,
+    reported_run,
+    summary_of_job,
+    summary_of_run,
+    with_text,
+)
 from lineside.hub.access.auth import AccessKey, access_key, issue_temporary_key
 from lineside.hub.access.permissions import Identity, authorize
 from lineside.hub.api.wire import Body, Hub, aws_error, json_response, responds, signed_request
@@ -252,8 +252,8 @@ def create_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Respon
 
     def act(caller: Caller) -> object:
         _operators(caller)
-        call, extras = new_job(job_id, _fields(body), read_source=hub.bucket.document)
-        hub.job_requests.service.create(call, extras=extras)
+        call = new_job(job_id, _fields(body), read_source=hub.bucket.document)
+        hub.job_requests.service.create(call)
         return job_answer(hub.job_requests.service.look(job_id)[0])
 
     return _served(hub, request, body, act=act)
@@ -279,7 +279,7 @@ def job_document(hub: Hub, request: Request, *, job_id: str, body: Body) -> Resp
 
     def act(caller: Caller) -> object:
         _operators(caller)
-        document = hub.job_requests.service.document(job_id)
+        document = hub.job_requests.service.look(job_id)[0].document
         return {"document": with_text({"jobDocument": document})["jobDocument"]}
 
     return _served(hub, request, body, act=act)
@@ -296,8 +296,8 @@ def cancel_job(
         _operators(caller)
         fields = _fields(body)
         service = hub.job_requests.service
-        service.cancel_for(
-            job_id, comment=_text_field(fields, "comment"), code=_text_field(fields, "reasonCode"),
+        service.cancel(
+            job_id, reason=_text_field(fields, "comment"), code=_text_field(fields, "reasonCode"),
             force=force or fields.get("force") is True,
         )  # fmt: skip
         return job_answer(service.look(job_id)[0])
@@ -410,8 +410,8 @@ def describe_run(
             fields = {"executionNumber": number, "includeJobDocument": document}
             call = read_fields("describe", fields, job_id=job_id)
             return _reported(hub, JobRequest(thing=thing, request=call))
-        named = ExecutionName(thing=thing, job_id=job_id, number=number)
-        return described_run(hub.job_requests.service.execution(named), now=hub.clock.now())
+        run = hub.job_requests.service.execution(thing, job_id, number=number)
+        return described_run(run, now=hub.clock.now())
 
     return _served(hub, request, body, act=act)
 
@@ -437,12 +437,10 @@ def cancel_run(
     def act(caller: Caller) -> None:
         _operators(caller)
         fields = _fields(body)
-        how = CancelExecution(
-            force=force or fields.get("force") is True,
+        hub.job_requests.service.cancel_execution(
+            thing, job_id, force=force or fields.get("force") is True,
             expected_version=fields.get("expectedVersion"), details=fields.get("statusDetails"),
         )  # fmt: skip
-        named = ExecutionName(thing=thing, job_id=job_id)
-        hub.job_requests.service.cancel_execution(named, how)
 
     return _served(hub, request, body, act=act)
 
@@ -459,8 +457,7 @@ def delete_run(
 
     def act(caller: Caller) -> None:
         _operators(caller)
-        named = ExecutionName(thing=thing, job_id=job_id, number=number)
-        hub.job_requests.service.delete_execution(named, force=force)
+        hub.job_requests.service.delete_execution(thing, job_id, number=number, force=force)
 
     return _served(hub, request, body, act=act)
 
@@ -474,11 +471,11 @@ def _reported(hub: Hub, call: JobRequest) -> dict[str, Any]:
     found = _thing_answer(hub, call)
     if "execution" not in found:
         return found
-    named = ExecutionName(
-        thing=call.thing, job_id=found["execution"]["jobId"],
-        number=found["execution"]["executionNumber"],
-    )  # fmt: skip
-    return reported_run(found, hub.job_requests.service.execution(named), now=hub.clock.now())
+    execution = found["execution"]
+    run = hub.job_requests.service.execution(
+        call.thing, execution["jobId"], number=execution["executionNumber"]
+    )
+    return reported_run(found, run, now=hub.clock.now())
 
 
 def _text_field(fields: dict[str, Any], name: str) -> str:

@@ -10,7 +10,6 @@ from fastapi.responses import Response
 
 from lineside.fleet import Execution, Job, JobQuery, JobStatus, NewJob
 from lineside.fleet.jobs.repository import JobRow
-from lineside.fleet.jobs.service import CancelExecution, ExecutionName
 from lineside.fleet.jobs.settings import JobCounters
 from lineside.hub.api.wire import (
     Hub,
@@ -130,11 +129,8 @@ def cancel_execution(
     how: Annotated[Cancellation, Depends(json_body(Cancellation))],
 ) -> Response:
     """One that is under way needs ``force``."""
-    named = ExecutionName(thing=thing, job_id=job)
     details = {"reason": how.reason} if how.reason else None
-    hub.job_requests.service.cancel_execution(
-        named, CancelExecution(force=how.force, details=details)
-    )
+    hub.job_requests.service.cancel_execution(thing, job, force=how.force, details=details)
     return list_executions(hub, job=job)
 
 

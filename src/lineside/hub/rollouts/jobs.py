@@ -156,7 +156,7 @@ class RolloutJobs:
             row, tally = self._jobs.look(job_id)
             open_still = row.status not in _CANCELLED or (force and tally.pending)
             if open_still and row.status is not JobStatus.COMPLETED:
-                self._jobs.cancel_for(job_id, code=code, force=force)
+                self._jobs.cancel(job_id, code=code, force=force)
         except (NotFoundError, JobTransitionError):
             return  # it is over by itself
 

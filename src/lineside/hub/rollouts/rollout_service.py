@@ -48,15 +48,18 @@ from lineside.fleet import (
     newer,
 )
 from lineside.fleet.evidence import Judgement
-from lineside.fleet.rollout import RolloutEvent, RolloutJob, apply_order, may_order
-from lineside.fleet.rollout_step import (
+from lineside.fleet.rollout import (
     HUB,
     Begin,
     RequestJobs,
+    RolloutEvent,
     RolloutFacts,
+    RolloutJob,
     Wait,
     apply_action,
+    apply_order,
     judge_rollout,
+    may_order,
     next_step,
 )
 from lineside.hub.devices.registry import DeviceRegistry
