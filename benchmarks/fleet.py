@@ -6,7 +6,7 @@ The hub is the real program in a process of its own (``hub.running``: SQLite, bl
 server, job service), with its embedded broker or a mosquitto beside it. Devices are simulated in
 two processes (``fleet_devices.py``). Of a device these parts are real: its own connection to the
 bus, the talk with the job service (``fleet.Talk``), the update repository over HTTP
-(``edge.HubSource``), the verifier (``fleet.UpdateClient`` with a trust folder of its own:
+(``edge.HubClient``), the verifier (``fleet.UpdateClient`` with a trust folder of its own:
 signatures, length, SHA-256, resume, delta), and how long it waits for a busy hub. Simulated are the
 processes (two hold the connections of all; each has eight more beside it that fetch and verify, one
 device each at a time, so that the bus gets its answers; their work is part of the times), the disk

@@ -24,7 +24,7 @@ import aiomqtt
 import measure
 
 from lineside.core import LinesideError, SystemClock, UnavailableError, encode, rfc3339
-from lineside.edge import HubSource
+from lineside.edge import HubClient
 from lineside.edge.deploy.jobs import pause_s
 from lineside.edge.hub_client import BusyError
 from lineside.edge.messages import DeviceStatus
@@ -80,7 +80,7 @@ class Site:
 class Line:
     """The way to the hub: counts what comes over it, and breaks off once where it is told to."""
 
-    def __init__(self, source: HubSource, *, cut_after: int | None) -> None:
+    def __init__(self, source: HubClient, *, cut_after: int | None) -> None:
         self._source = source
         self._cut_after = cut_after
         self.bytes = 0
@@ -132,7 +132,7 @@ class Fetched:
 def fetch_once(errand: Errand) -> Fetched:
     """The archive, as signed; what a device does after it is not simulated."""
     token = errand.token
-    line = Line(HubSource(errand.hub, token=lambda: token), cut_after=errand.cut_after)
+    line = Line(HubClient(errand.hub, token=lambda: token), cut_after=errand.cut_after)
     client = UpdateClient(errand.folder / "trust", source=line, clock=CLOCK)
     try:
         client.refresh()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lineside.core import RefusedError, SystemClock, UnavailableError
-from lineside.edge import HubSource
-from lineside.edge.hub_client import Access, fetch
+from lineside.edge import HubClient
+from lineside.edge.hub_client import Access
 from lineside.fleet import CertificateAuthority, device_request
 from lineside.fleet.trust.certificates import new_device_key
 
@@ -83,20 +83,20 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
 
 def test_both_sides_show_certificates_of_the_site(hub: Secure) -> None:
     access = hub.access()
-    assert fetch("/x", hub=hub.url, token="", tls=access.tls()) == b"bytes"
-    source = HubSource(hub.url, token=access.token, tls=access.tls)
+    assert HubClient(hub.url, tls=access.tls).fetch("/x") == b"bytes"
+    source = HubClient(hub.url, token=access.token, tls=access.tls)
     with source.open("metadata/timestamp.json") as part:
         assert b"".join(part.chunks) == b"bytes"
 
 
 def test_a_hub_of_another_authority_is_not_believed(hub: Secure) -> None:
     with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
-        fetch("/x", hub=hub.url, token="", tls=hub.access(ca=hub.other_ca).tls())
+        HubClient(hub.url, tls=hub.access(ca=hub.other_ca).tls).fetch("/x")
 
 
 def test_a_device_without_a_certificate_gets_nothing(hub: Secure) -> None:
     with pytest.raises(UnavailableError):
-        fetch("/x", hub=hub.url, token="", tls=hub.access(cert="", key="").tls())
+        HubClient(hub.url, tls=hub.access(cert="", key="").tls).fetch("/x")
 
 
 def test_files_that_are_none_are_refused_with_their_name(hub: Secure, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, LinesideError, NotFoundError, RefusedError, UnavailableError
-from lineside.edge.hub_client import fetch, read_token, rebased
+from lineside.edge.hub_client import Access, HubClient, rebased
 from tests.edge.conftest import PackageServer
 
 TOKEN = "tok_geheim"  # noqa: S105  the test's
@@ -14,7 +14,7 @@ TOKEN = "tok_geheim"  # noqa: S105  the test's
 
 def test_the_bytes_come_and_the_token_goes_along(packages: PackageServer) -> None:
     packages.answers["/p?x=1"] = (200, b"archive", {})
-    assert fetch(f"{packages.url}/p?x=1", hub=packages.url, token=TOKEN) == b"archive"
+    assert HubClient(packages.url, token=lambda: TOKEN).fetch(f"{packages.url}/p?x=1") == b"archive"
     assert packages.requests == [("/p?x=1", f"Bearer {TOKEN}")]
 
 
@@ -22,14 +22,14 @@ def test_the_token_goes_to_the_configured_hub_whatever_the_wish_says(
     packages: PackageServer,
 ) -> None:
     packages.answers["/p"] = (200, b"archive", {})
-    assert fetch("http://evil.example/p", hub=packages.url, token=TOKEN) == b"archive"
+    assert HubClient(packages.url, token=lambda: TOKEN).fetch("http://evil.example/p") == b"archive"
     assert rebased("http://evil.example/p#x", hub="https://hub:8080/base") == "https://hub:8080/p"
 
 
 def test_a_redirect_is_not_followed(packages: PackageServer) -> None:
     packages.answers["/p"] = (302, b"", {"Location": f"{packages.url}/elsewhere"})
     with pytest.raises(InvalidError, match="302"):
-        fetch("/p", hub=packages.url, token=TOKEN)
+        HubClient(packages.url, token=lambda: TOKEN).fetch("/p")
     assert len(packages.requests) == 1
 
 
@@ -46,34 +46,34 @@ def test_answers_are_told_apart_and_show_no_token(
 ) -> None:
     packages.answers["/p"] = (status, b"no", {})
     with pytest.raises(kind) as raised:
-        fetch("/p", hub=packages.url, token=TOKEN)
+        HubClient(packages.url, token=lambda: TOKEN).fetch("/p")
     assert TOKEN not in str(raised.value)
 
 
 def test_too_many_bytes_are_refused(packages: PackageServer) -> None:
     packages.answers["/p"] = (200, bytes(2000), {})
     with pytest.raises(InvalidError, match="more than 1000"):
-        fetch("/p", hub=packages.url, token="", most_bytes=1000)
+        HubClient(packages.url).fetch("/p", most_bytes=1000)
 
 
 def test_an_answer_that_breaks_off_is_unavailable(packages: PackageServer) -> None:
     packages.answers["/p"] = (200, b"half", {"Content-Length": "100"})
     packages.answers["/p"][2]["Connection"] = "close"
     with pytest.raises(UnavailableError):
-        fetch("/p", hub=packages.url, token="")
+        HubClient(packages.url).fetch("/p")
 
 
 def test_a_hub_that_is_away_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(UnavailableError, match="does not answer"):
-        fetch("/p", hub=f"http://127.0.0.1:{port}", token="")
+        HubClient(f"http://127.0.0.1:{port}").fetch("/p")
 
 
 @pytest.mark.parametrize("hub", ["", "ftp://hub", "http://"])
 def test_without_a_hub_nothing_is_asked(hub: str) -> None:
     with pytest.raises(InvalidError, match="hub"):
-        fetch("http://hub/p", hub=hub, token="")
+        HubClient(hub).fetch("http://hub/p")
 
 
 def test_an_address_without_path_is_refused() -> None:
@@ -82,13 +82,13 @@ def test_an_address_without_path_is_refused() -> None:
 
 
 def test_the_token_is_read_from_its_file(tmp_path: Path) -> None:
-    assert read_token(None) == ""
+    assert Access().token() == ""
     path = tmp_path / "token"
     path.write_text(" tok \n")
-    assert read_token(path) == "tok"
+    assert Access(token_file=str(path)).token() == "tok"
     for bad in (tmp_path / "none", tmp_path):
         with pytest.raises(RefusedError):
-            read_token(bad)
+            Access(token_file=str(bad)).token()
 
 
 @pytest.mark.parametrize(
@@ -110,5 +110,5 @@ def test_a_refusal_says_what_the_hub_says_within_bounds(
 ) -> None:
     packages.answers["/p"] = (403, said, {})
     with pytest.raises(RefusedError, match=words) as told:
-        fetch("/p", hub=packages.url, token=TOKEN)
+        HubClient(packages.url, token=lambda: TOKEN).fetch("/p")
     assert len(told.value.message) < 300

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError
-from lineside.edge import HubSource
+from lineside.edge import HubClient
 from lineside.edge.deploy.jobs import pause_s
 from lineside.edge.hub_client import BusyError
 from lineside.fleet import Part
@@ -17,7 +17,7 @@ PATH = "targets/packages/tiles/1/x.lspkg"
 
 @contextmanager
 def opened(server: PackageServer, *, start_byte: int = 0, token: str = "") -> Iterator[Part]:
-    with HubSource(server.url, token=lambda: token).open(PATH, start_byte=start_byte) as part:
+    with HubClient(server.url, token=lambda: token).open(PATH, start_byte=start_byte) as part:
         yield part
 
 
@@ -69,7 +69,7 @@ def test_a_hub_that_has_no_more_than_was_kept_gives_nothing(packages: PackageSer
 
 def test_a_part_is_asked_for_by_its_last_byte(packages: PackageServer) -> None:
     packages.answers[f"/tuf/{PATH}"] = (206, b"45", {"Content-Range": "bytes 4-5/10"})
-    source = HubSource(packages.url, token=str)
+    source = HubClient(packages.url, token=str)
     with source.open(PATH, start_byte=4, end_byte=6) as part:
         assert (part.start_byte, b"".join(part.chunks)) == (4, b"45")
     assert packages.ranges == ["bytes=4-5"]
@@ -103,4 +103,4 @@ def test_a_connection_that_breaks_off_is_tried_again_later(packages: PackageServ
     with opened(packages) as part, pytest.raises(UnavailableError, match="does not answer"):
         list(part.chunks)
     with pytest.raises(InvalidError, match="no hub is configured"):
-        HubSource("", token=str).open(PATH).__enter__()
+        HubClient("", token=str).open(PATH).__enter__()

@@ -16,7 +16,7 @@ from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater
 
 from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableError
-from lineside.edge import HubSource
+from lineside.edge import HubClient
 from lineside.fleet import Target, UpdateClient, pin_root
 from lineside.fleet.trust.roles import prefixed
 from lineside.hub import HubConfig, Services, issue_access_key, running
@@ -55,7 +55,7 @@ def use(hub: Services, data: bytes) -> Target:
 def device(hub: Services, url: str, folder: Path) -> UpdateClient:
     token = hub.auth.issue_token("edge-1", kind="device")
     pin_root(folder, hub.releases.repository.first_root())
-    return UpdateClient(folder, source=HubSource(url, token=lambda: token), clock=hub.clock)
+    return UpdateClient(folder, source=HubClient(url, token=lambda: token), clock=hub.clock)
 
 
 def test_what_is_taken_into_use_reaches_a_device_signed(
@@ -96,10 +96,10 @@ def test_a_hub_that_is_away_or_refuses_is_told_apart(
 ) -> None:
     root = trusted.releases.repository.first_root()
     pin_root(tmp_path, root)
-    nobody = HubSource(served, token=lambda: "wrong")
+    nobody = HubClient(served, token=lambda: "wrong")
     with pytest.raises(RefusedError, match="refuses the token"):
         UpdateClient(tmp_path, source=nobody, clock=trusted.clock).refresh()
-    away = HubSource("http://127.0.0.1:9", token=lambda: "")
+    away = HubClient("http://127.0.0.1:9", token=lambda: "")
     with pytest.raises(UnavailableError, match="does not answer"):
         UpdateClient(tmp_path, source=away, clock=trusted.clock).refresh()
 

@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError
 from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import NotFoundError, SystemClock
-from lineside.edge import HubSource
+from lineside.edge import HubClient
 from lineside.edge.hub_client import Access
 from lineside.edge.identity.enrolment import IdentityFiles
 from lineside.edge.identity.trust import SignedPackages
@@ -122,7 +122,7 @@ def agent(site: Site, tmp_path: Path) -> Iterator[Client]:
     folder = site.settings("edge-1").folder
     settings = site.settings("edge-1")
     access = Access(token_file=settings.token_file, ca=settings.ca)
-    source = HubSource(site.hub.url, token=access.token, tls=access.tls)
+    source = HubClient(site.hub.url, token=access.token, tls=access.tls)
     SignedPackages(folder, clock=CLOCK, source=source).refresh()
     config = edge_config(tmp_path, data_dir=str(folder), unsigned="refused")
     with served(config, clock=FakeClock(start=CLOCK.now())) as found:

@@ -7,7 +7,8 @@ the line.
 
 from lineside.edge.agent import Agent
 from lineside.edge.config import CaptureConfig, EdgeConfig, read_agent_file
-from lineside.edge.deploy.package_source import Applied, HubSource, apply_bundle
+from lineside.edge.deploy.package_source import Applied, apply_bundle
+from lineside.edge.hub_client import HubClient
 from lineside.edge.identity.enrolment import EnrolmentResult, EnrolOptions, check_bus, enrol, renew
 from lineside.edge.identity.trust import TRUST
 from lineside.edge.machine import this_platform
@@ -22,7 +23,7 @@ __all__ = [
     "EdgeConfig",
     "EnrolOptions",
     "EnrolmentResult",
-    "HubSource",
+    "HubClient",
     "apply_bundle",
     "check_bus",
     "enrol",

@@ -5,13 +5,14 @@
 2. The hub is checked against the authority handed in, by name and by time; an answer has a limit.
 """
 
-import http.client
 import json
 import re
 import socket
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import Message
@@ -19,8 +20,8 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, TypeVar
-from urllib.parse import urlsplit
+from typing import IO, NamedTuple, TypeVar
+from urllib.parse import quote, urlsplit
 
 from lineside.core import (
     ConflictError,
@@ -32,13 +33,18 @@ from lineside.core import (
     decode_fast,
     encode,
 )
+from lineside.fleet import Part
+
+T = TypeVar("T")
 
 _MOST_BYTES = 512_000_000
+_MOST_ANSWER_BYTES = 2_000_000
 _TIMEOUT_S = 20.0
-_PART_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16
+_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/[0-9]{1,15}")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _LONGEST_WAIT_S = 3600.0
-_MOST_SAID_BYTES = 4096
+_MOST_PROBLEM_BYTES = 4096
 _LONGEST_DETAIL = 200
 
 
@@ -74,8 +80,16 @@ class Access:
     key: str = ""
 
     def token(self) -> str:
-        """``RefusedError`` where the file cannot be read."""
-        return read_token(Path(self.token_file) if self.token_file else None)
+        """The device's token; ``RefusedError`` where the file cannot be read."""
+        if not self.token_file:
+            return ""
+        try:
+            return Path(self.token_file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RefusedError(
+                f"the token cannot be read: {error}", where=self.token_file,
+                fix="Name the token's file.",
+            ) from error  # fmt: skip
 
     def tls(self) -> ssl.SSLContext | None:
         """For HTTPS; None: as the machine does it.
@@ -98,13 +112,6 @@ class Access:
         return context
 
 
-def opener_for(tls: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
-    """Opens addresses without following redirects."""
-    if tls is None:
-        return urllib.request.build_opener(NoRedirect)
-    return urllib.request.build_opener(NoRedirect, urllib.request.HTTPSHandler(context=tls))
-
-
 class NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect is an answer, not an order."""
 
@@ -120,35 +127,121 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def fetch(
-    url: str,
-    *,
-    hub: str,
-    token: str,
-    tls: ssl.SSLContext | None = None,
-    most_bytes: int = _MOST_BYTES,
-) -> bytes:
-    """Get what the hub has under this address.
+class HubResponse(NamedTuple):
+    """An answer with the time at which the hub says it was made; None: it does not say."""
 
-    Raises:
-        UnavailableError: the hub is away, overloaded, or broke off.
-        RefusedError: the token is not taken.
-        NotFoundError: there is no such package.
-        InvalidError: no hub is configured, or the answer is too long or a redirect.
-    """
-    address = rebased(url, hub=hub)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme is checked
-    opener = opener_for(tls)
-    try:
-        with opener.open(request, timeout=_TIMEOUT_S) as answer:
-            return _read(answer, most_bytes=most_bytes, where=address)
-    except urllib.error.HTTPError as error:
-        raise translated(error.code, address, body=refusal_body(error)) from error
-    except (OSError, HTTPException) as error:
-        raise UnavailableError(
-            f"the hub does not answer: {error}", where=address, fix="Start the hub."
-        ) from error
+    body: bytes
+    at: datetime | None
+
+
+class HubClient:
+    """Requests of a device to its hub, one at a time; a ``fleet.Source`` below ``/tuf/``."""
+
+    def __init__(
+        self,
+        hub: str,
+        *,
+        token: Callable[[], str] = str,
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            hub: base URL.
+            token: the device's token, read for each request; "": none is sent.
+            tls: whom to believe and what to show, for a hub that speaks HTTPS.
+        """
+        self._hub = hub
+        self._token = token
+        self._tls = tls
+
+    def fetch(self, url: str, *, most_bytes: int = _MOST_BYTES) -> bytes:
+        """What the hub has under this address.
+
+        Raises:
+            UnavailableError: the hub is away, overloaded, or broke off.
+            RefusedError: the token is not taken.
+            NotFoundError: there is no such package.
+            InvalidError: no hub is configured, or the answer is too long or a redirect.
+        """
+        address = rebased(url, hub=self._hub)
+        with self._send(address) as answer:
+            return _whole(answer, address, most_bytes=most_bytes)
+
+    @contextmanager
+    def open(
+        self, path: str, *, start_byte: int = 0, end_byte: int | None = None
+    ) -> Iterator[Part]:
+        """A file of the update repository; part of it where the hub knows ranges (RFC 9110, 14).
+
+        Raises:
+            BusyError: the hub says when to come again.
+        """
+        address = rebased(f"/tuf/{quote(path)}", hub=self._hub)
+        headers = {}
+        if start_byte or end_byte is not None:
+            last = "" if end_byte is None else end_byte - 1
+            headers["Range"] = f"bytes={start_byte}-{last}"
+        answer = None
+        try:
+            answer = self._send(address, headers=headers)
+        except InvalidError as error:
+            status = getattr(error.__cause__, "code", 0)
+            if status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                # A proxy's fault is mended by people, not by another order.
+                raise UnavailableError(
+                    error.message, where=address, fix="Look after the hub's proxy."
+                ) from error
+        if answer is None:
+            yield Part(start_byte=start_byte, chunks=iter(()))  # it has no more than that
+            return
+        with answer:
+            yield Part(start_byte=_begin(answer), chunks=_chunks(answer, address))
+
+    def get(self, path: str) -> HubResponse:
+        """A short answer.
+
+        Raises:
+            LinesideError: what the hub said, in its words; its class is by the status.
+            RefusedError: the hub's certificate is not believed.
+        """
+        return self._ask(path, body=None)
+
+    def post(self, path: str, body: object, *, kind: type[T]) -> T:
+        """Send a record, read one; raises as ``get``."""
+        answer = self._ask(path, body=encode(body))
+        return decode_fast(kind, answer.body, where=f"{self._hub}{path}")
+
+    def _ask(self, path: str, *, body: bytes | None) -> HubResponse:
+        address = rebased(path, hub=self._hub)
+        try:
+            with self._send(address, body=body) as answer:
+                at = _date_of(answer.headers.get("Date", ""))
+                found = _whole(answer, address, most_bytes=_MOST_ANSWER_BYTES)
+        except UnavailableError as error:
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                raise _certificate_refusal(error.__cause__, self._hub) from error
+            raise
+        return HubResponse(found, at)
+
+    def _send(
+        self, address: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> HTTPResponse:
+        """The answer, open, of a status below 300."""
+        request = urllib.request.Request(address, data=body, headers=dict(headers or {}))  # noqa: S310  the scheme is checked
+        if body is not None:
+            request.add_header("Content-Type", "application/json")
+        if token := self._token():
+            request.add_header("Authorization", f"Bearer {token}")
+        https = urllib.request.HTTPSHandler(context=self._tls())
+        opener = urllib.request.build_opener(NoRedirect, https)
+        try:
+            answer: HTTPResponse = opener.open(request, timeout=_TIMEOUT_S)
+        except urllib.error.HTTPError as error:
+            raise _refusal(error, address) from error
+        except (OSError, HTTPException) as error:
+            raise _away(error, address) from getattr(error, "reason", error)
+        return answer
 
 
 def rebased(url: str, *, hub: str) -> str:
@@ -161,101 +254,82 @@ def rebased(url: str, *, hub: str) -> str:
     return base._replace(path=asked.path, query=asked.query, fragment="").geturl()
 
 
-def read_token(path: Path | None) -> str:
-    """The device's token; read again for each fetch, so that it can be changed.
-
-    Raises:
-        RefusedError: the file cannot be read.
-    """
-    if path is None:
-        return ""
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RefusedError(
-            f"the token cannot be read: {error}", where=str(path), fix="Name the token's file."
-        ) from error
-
-
-def _read(answer: HTTPResponse, *, most_bytes: int, where: str) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while part := answer.read(_PART_BYTES):
-        size += len(part)
-        if size > most_bytes:
+def _whole(answer: HTTPResponse, address: str, *, most_bytes: int) -> bytes:
+    found = bytearray()
+    for chunk in _chunks(answer, address):
+        found += chunk
+        if len(found) > most_bytes:
             raise InvalidError(
-                f"more than {most_bytes} bytes", where=where, fix="Make a smaller package."
+                f"more than {most_bytes} bytes", where=address, fix="Make a smaller package."
             )
-        parts.append(part)
+    return bytes(found)
+
+
+def _chunks(answer: HTTPResponse, address: str) -> Iterator[bytes]:
+    try:
+        while chunk := answer.read1(_CHUNK_BYTES):
+            yield chunk
+    except (OSError, HTTPException) as error:
+        raise _away(error, address) from error
     if answer.length:  # http.client tells of a short answer only when it is read in one piece
-        raise UnavailableError(
-            f"the hub broke off, {answer.length} bytes missing", where=where, fix="Try again."
-        )
-    return b"".join(parts)
+        raise _away(EOFError(f"{answer.length} bytes missing"), address)
 
 
-def busy_error(headers: Message, *, address: str) -> BusyError | None:
-    """Error of a 429 or 503 with Retry-After (RFC 9110, 10.2.3: seconds); None without one.
+def _begin(answer: HTTPResponse) -> int:
+    """Where the answer begins; a server that ignored the range sends all of it."""
+    found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    return int(found[1]) if answer.status == HTTPStatus.PARTIAL_CONTENT and found else 0
 
-    More than an hour is not waited for, and a date is passed over: a device's clock may be wrong.
+
+def _away(error: Exception, address: str) -> UnavailableError:
+    return UnavailableError(
+        f"the hub does not answer: {error}", where=address, fix="Start the hub."
+    )
+
+
+def _refusal(error: urllib.error.HTTPError, address: str) -> LinesideError:
+    """The error of an answer; its words are those of a problem document (RFC 9457), if it is one.
+
+    A busy hub (429 or 503) says in Retry-After when to come again (RFC 9110, 10.2.3: seconds). More
+    than an hour is not waited for, and a date is passed over: a device's clock may be wrong.
     """
-    asked = headers.get("Retry-After", "").strip()
-    if not _SECONDS.fullmatch(asked):
-        return None
-    return BusyError(
-        "the hub is busy", where=address, fix="It is tried again.",
-        after_s=min(float(asked), _LONGEST_WAIT_S),
-    )  # fmt: skip
-
-
-def refusal_body(error: urllib.error.HTTPError) -> bytes:
-    """The first bytes of what came with a refusal; it is closed then."""
-    try:
-        return error.read(_MOST_SAID_BYTES)
-    except (OSError, HTTPException):
-        return b""
-    finally:
-        error.close()
-
-
-def translated(
-    status: int, address: str, *, body: bytes = b""
-) -> InvalidError | NotFoundError | RefusedError | UnavailableError:
-    """The error of an HTTP status.
-
-    Args:
-        status: of the answer.
-        address: that was asked for.
-        body: of the answer; of a 403 the detail is told (RFC 9457), because not only a token is
-            refused so.
-    """
-    if status == HTTPStatus.FORBIDDEN and (detail := _detail(body)):
-        return RefusedError(
-            f"the hub refuses: {detail}", where=address, fix="Look at the hub's log."
-        )
+    status, problem = error.code, _problem(error)
+    detail = " ".join(problem.get("detail", "").split())[:_LONGEST_DETAIL]
+    where, fix = problem.get("where") or address, problem.get("fix", "")
+    after = error.headers.get("Retry-After", "").strip()
+    if status in (429, 503) and _SECONDS.fullmatch(after):
+        return BusyError(
+            detail or "the hub is busy", where=where, fix=fix or "It is tried again.",
+            after_s=min(float(after), _LONGEST_WAIT_S),
+        )  # fmt: skip
     if status in (401, 403):
-        return RefusedError("the hub refuses the token", where=address, fix="Enrol the device.")
+        by_rule = status == HTTPStatus.FORBIDDEN and detail  # not only a token is refused so
+        return RefusedError(
+            f"the hub refuses: {detail}" if by_rule else "the hub refuses the token",
+            where=where, fix=(fix if by_rule else "") or "Enrol the device; look at the hub's log.",
+        )  # fmt: skip
+    said = detail or f"the hub answers {status}"
     if status in (404, 410):
-        return NotFoundError("the hub has no such package", where=address, fix="Upload it again.")
+        said = detail or "the hub has no such package"
+        return NotFoundError(said, where=where, fix=fix or "Upload it again.")
+    if status == HTTPStatus.CONFLICT:
+        return ConflictError(said, where=where, fix=fix)
     if status in (408, 425, 429) or status >= 500:
-        return UnavailableError(f"the hub answers {status}", where=address, fix="Try later.")
-    return InvalidError(f"the hub answers {status}", where=address, fix="Correct the address.")
+        return UnavailableError(said, where=where, fix=fix or "Try later.")
+    return InvalidError(said, where=where, fix=fix or "Correct the address.")
 
 
-def _detail(body: bytes) -> str:
-    """Of a problem document, one line of it; "" for anything else."""
+def _problem(error: urllib.error.HTTPError) -> dict[str, str]:
+    """Texts of a problem document; none of anything else. The answer is closed then."""
     try:
-        problem = json.loads(body)
-    except ValueError:
-        return ""
-    detail = problem.get("detail") if isinstance(problem, dict) else None
-    return " ".join(detail.split())[:_LONGEST_DETAIL] if isinstance(detail, str) else ""
+        with error:
+            problem = json.loads(error.read(_MOST_PROBLEM_BYTES))
+    except (OSError, HTTPException, ValueError):
+        return {}
+    found = problem.items() if isinstance(problem, dict) else ()
+    return {name: value for name, value in found if isinstance(value, str)}
 
 
-T = TypeVar("T")
-
-_QUESTION_TIMEOUT_S = 15.0
-_MOST_ANSWER_BYTES = 2_000_000
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -267,15 +341,6 @@ class HubAddress:
     host: str
     port: int
     secure: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HubResponse:
-    """An answer with the time at which the hub says it was made; None: it does not say."""
-
-    status: int
-    body: bytes
-    at: datetime | None
 
 
 def address_of(url: str) -> HubAddress:
@@ -305,59 +370,6 @@ def address_of(url: str) -> HubAddress:
     return HubAddress(url=base, host=parts.hostname, port=port, secure=secure)
 
 
-class HubConnection:
-    """Asks one hub."""
-
-    def __init__(self, place: HubAddress, *, tls: ssl.SSLContext | None) -> None:
-        """Ask nothing yet; ``tls`` is used where the address wants it."""
-        self._place = place
-        self._tls = tls
-
-    def get(self, path: str) -> HubResponse:
-        """``UnavailableError`` where nobody answers."""
-        return self._ask("GET", path, body=None)
-
-    def post(self, path: str, body: object, *, kind: type[T]) -> T:
-        """Send a record, read one.
-
-        Raises:
-            LinesideError: what the hub said, in its words; its class is by the status.
-        """
-        answered = self._ask("POST", path, body=encode(body))
-        if answered.status >= 400:
-            raise refusal_of(answered, where=f"{self._place.url}{path}")
-        return decode_fast(kind, answered.body, where=f"{self._place.url}{path}")
-
-    def _ask(self, method: str, path: str, *, body: bytes | None) -> HubResponse:
-        place = self._place
-        headers = {"Content-Type": "application/json", "Connection": "close"}
-        connection: http.client.HTTPConnection
-        if place.secure:
-            connection = http.client.HTTPSConnection(
-                place.host, place.port, timeout=_QUESTION_TIMEOUT_S, context=self._tls
-            )
-        else:
-            connection = http.client.HTTPConnection(
-                place.host, place.port, timeout=_QUESTION_TIMEOUT_S
-            )
-        try:
-            connection.request(method, path, body=body, headers=headers)
-            answer = connection.getresponse()
-            return HubResponse(
-                status=answer.status,
-                body=answer.read(_MOST_ANSWER_BYTES),
-                at=_date_of(answer.headers.get("Date", "")),
-            )
-        except ssl.SSLCertVerificationError as error:
-            raise certificate_refusal(error, place) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise UnavailableError(
-                f"the hub does not answer: {error}", where=place.url, fix="Start the hub."
-            ) from error
-        finally:
-            connection.close()
-
-
 def look_up(place: HubAddress) -> str:
     """The first address of the hub's name.
 
@@ -381,10 +393,10 @@ def reach(host: str, port: int, *, what: str) -> None:
         UnavailableError: nobody listens, or something stands between.
     """
     try:
-        socket.create_connection((host, port), timeout=_QUESTION_TIMEOUT_S).close()
+        socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
     except TimeoutError as error:
         raise UnavailableError(
-            f"{what} does not answer within {_QUESTION_TIMEOUT_S:g} s", where=f"{host}:{port}",
+            f"{what} does not answer within {_TIMEOUT_S:g} s", where=f"{host}:{port}",
             fix="Look at the cable, the address, and the firewall between.",
         ) from error  # fmt: skip
     except OSError as error:
@@ -394,31 +406,16 @@ def reach(host: str, port: int, *, what: str) -> None:
         ) from error  # fmt: skip
 
 
-def certificate_refusal(error: ssl.SSLCertVerificationError, place: HubAddress) -> RefusedError:
+def _certificate_refusal(error: ssl.SSLCertVerificationError, hub: str) -> RefusedError:
     """Why a certificate is not believed, and what to do about it."""
     why = error.verify_message or str(error)
     fix = 'Let the hub answer with the site\'s certificate: tls = "site".'
     if "mismatch" in why.lower() or "doesn't match" in why.lower():
-        fix = f"Use a name that the hub's certificate has: lineside hub init --hosts {place.host}."
+        host = urlsplit(hub).hostname
+        fix = f"Use a name that the hub's certificate has: lineside hub init --hosts {host}."
     elif "not yet valid" in why.lower() or "expired" in why.lower():
         fix = "Set this device's clock; else restart the hub, which renews its certificate."
-    return RefusedError(f"the hub's certificate is not believed: {why}", where=place.url, fix=fix)
-
-
-def refusal_of(answered: HubResponse, *, where: str) -> LinesideError:
-    """A problem document (RFC 9457) as the error it was."""
-    try:
-        problem = json.loads(answered.body)
-    except ValueError:
-        problem = {}
-    problem = problem if isinstance(problem, dict) else {}
-    kinds: dict[int, type[LinesideError]] = {
-        400: InvalidError, 401: RefusedError, 403: RefusedError, 404: NotFoundError,
-        409: ConflictError,
-    }  # fmt: skip
-    kind = kinds.get(answered.status, UnavailableError)
-    detail = str(problem.get("detail") or f"the hub answers {answered.status}")
-    return kind(detail, where=str(problem.get("where") or where), fix=str(problem.get("fix") or ""))
+    return RefusedError(f"the hub's certificate is not believed: {why}", where=hub, fix=fix)
 
 
 def _date_of(text: str) -> datetime | None:

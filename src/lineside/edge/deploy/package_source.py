@@ -19,40 +19,23 @@ Apply a bundle from a stick to a device; no network takes part.
 """
 
 import contextlib
-import http.client
-import re
 import shutil
-import ssl
 import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from urllib.parse import quote
 
 from lineside.core import (
     Clock,
     Digest,
     InvalidError,
-    LinesideError,
     RefusedError,
     UnavailableError,
     short,
 )
 from lineside.edge.config import EdgeConfig
 from lineside.edge.deploy.deployment import DeploymentStore
-from lineside.edge.hub_client import (
-    Access,
-    busy_error,
-    fetch,
-    opener_for,
-    rebased,
-    refusal_body,
-    translated,
-)
+from lineside.edge.hub_client import Access, HubClient
 from lineside.edge.identity.trust import TRUST, SignedPackages, no_trust, of_archive, pinned
 from lineside.edge.machine import sole_user, this_platform
 from lineside.edge.messages import Desired, DesiredPackage
@@ -60,7 +43,6 @@ from lineside.edge.packages import LoadPackage, loading
 from lineside.fleet import (
     Installed,
     JobDocument,
-    Part,
     Progress,
     Signers,
     Source,
@@ -73,99 +55,6 @@ from lineside.fleet import (
 from lineside.fleet.agent import check_may_replace, check_signed, installed_of
 from lineside.fleet.trust.bundle import Bundle, open_bundle
 from lineside.fleet.trust.roles import prefixed
-
-_TIMEOUT_S = 20.0
-_CHUNK_BYTES = 1 << 16
-_BUSY = (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE)
-_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/[0-9]{1,15}")
-
-
-class HubSource:
-    """``fleet.Source`` below ``/tuf/`` of a hub; one request at a time."""
-
-    def __init__(
-        self,
-        hub: str,
-        *,
-        token: Callable[[], str],
-        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
-    ) -> None:
-        """Ask nothing yet.
-
-        Args:
-            hub: base URL.
-            token: the device's token, read for each request.
-            tls: whom to believe and what to show, for a hub that speaks HTTPS.
-        """
-        self._hub = hub
-        self._token = token
-        self._tls = tls
-
-    @contextmanager
-    def open(
-        self, path: str, *, start_byte: int = 0, end_byte: int | None = None
-    ) -> Iterator[Part]:
-        """From the hub; part of a file where it knows ranges (RFC 9110, 14).
-
-        Raises:
-            BusyError: the hub says when to come again.
-        """
-        address = rebased(f"/tuf/{quote(path)}", hub=self._hub)
-        headers = _range_header(start_byte, end_byte)
-        if token := self._token():
-            headers["Authorization"] = f"Bearer {token}"
-        request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme is checked
-        try:
-            answer = opener_for(self._tls()).open(request, timeout=_TIMEOUT_S)
-        except urllib.error.HTTPError as error:
-            body = refusal_body(error)
-            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-                yield Part(start_byte=start_byte, chunks=iter(()))  # it has no more than that
-                return
-            raise _answered(error, address, body=body) from error
-        except (OSError, HTTPException) as error:
-            raise _away(error, address) from error
-        with answer:
-            yield Part(start_byte=_begin(answer), chunks=_chunks(answer, address))
-
-
-def _range_header(start_byte: int, end_byte: int | None) -> dict[str, str]:
-    if not start_byte and end_byte is None:
-        return {}
-    return {"Range": f"bytes={start_byte}-{'' if end_byte is None else end_byte - 1}"}
-
-
-def _answered(error: urllib.error.HTTPError, address: str, *, body: bytes) -> LinesideError:
-    """Error of an answer; a proxy's fault is mended by people, not by another request."""
-    if error.code in _BUSY and (busy := busy_error(error.headers, address=address)):
-        return busy
-    found = translated(error.code, address, body=body)
-    if isinstance(found, InvalidError):
-        return UnavailableError(found.message, where=found.where, fix="Look after the hub's proxy.")
-    return found
-
-
-def _begin(answer: HTTPResponse) -> int:
-    """Where the answer begins; a server that ignored the range sends all of it."""
-    found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-    return int(found[1]) if answer.status == http.client.PARTIAL_CONTENT and found else 0
-
-
-def _chunks(answer: HTTPResponse, address: str) -> Iterator[bytes]:
-    try:
-        while chunk := answer.read1(_CHUNK_BYTES):
-            yield chunk
-    except (OSError, HTTPException) as error:
-        raise _away(error, address) from error
-    if answer.length:
-        raise _away(EOFError(f"{answer.length} bytes missing"), address)
-
-
-def _away(error: Exception, address: str) -> UnavailableError:
-    return UnavailableError(
-        f"the hub does not answer: {error}", where=address, fix="Start the hub."
-    )
-
 
 _INCOMING = "incoming"
 _PARTS_KEPT = 2
@@ -388,15 +277,11 @@ def source_for(config: EdgeConfig, *, store: DeploymentStore, clock: Clock) -> P
     access = Access(
         token_file=config.token_file, ca=config.ca, cert=config.certificate, key=config.key
     )
+    hub = HubClient(config.hub, token=access.token, tls=access.tls)
     if pinned(config.folder, trust_root=config.trust_root):
-        repository = HubSource(config.hub, token=access.token, tls=access.tls)
-        return PackageSource(store, repository=repository, clock=clock)
+        return PackageSource(store, repository=hub, clock=clock)
     if config.unsigned == "allowed":
-        return PackageSource(
-            store,
-            unsigned=lambda url: fetch(url, hub=config.hub, token=access.token(), tls=access.tls()),
-            clock=clock,
-        )
+        return PackageSource(store, unsigned=hub.fetch, clock=clock)
     return PackageSource(store, clock=clock)
 
 

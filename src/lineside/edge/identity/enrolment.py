@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from lineside.core import (
@@ -49,12 +50,11 @@ from lineside.edge.config import EdgeConfig, PageConfig
 from lineside.edge.hub_client import (
     Access,
     HubAddress,
-    HubConnection,
+    HubClient,
     HubResponse,
     address_of,
     look_up,
     reach,
-    refusal_of,
 )
 from lineside.edge.identity.trust import TRUST
 from lineside.fleet import device_request, pin_root, renewal_due, server_certificate
@@ -223,16 +223,23 @@ def renew_page(config: EdgeConfig, *, clock: Clock) -> bool:
 
 
 def _certify(config: EdgeConfig) -> tuple[PageAnswer, bytes]:
-    running, key = read_identity(Path(config.certificate)), new_device_key()
+    key = new_device_key()
     request = device_request(key, device=config.device)
-    proof = sign_as_device(running.key, message=page_message(request))
-    asked = PageRequest(
-        certificate=running.certificate.decode(),
-        request=request.decode(),
-        proof=base64.b64encode(proof).decode(),
-    )
-    questions = HubConnection(address_of(config.hub), tls=Access(ca=config.ca).tls())
-    return questions.post("/api/v1/enrolment/page", asked, kind=PageAnswer), key
+    body = PageRequest(**_proved(config, request, message=page_message(request)))
+    return _hub(config).post("/api/v1/enrolment/page", body, kind=PageAnswer), key
+
+
+def _proved(config: EdgeConfig, request: bytes, *, message: bytes) -> dict[str, str]:
+    """A request with the running certificate, and the proof that its key is here."""
+    running = read_identity(Path(config.certificate))
+    return {
+        "certificate": running.certificate.decode(), "request": request.decode(),
+        "proof": base64.b64encode(sign_as_device(running.key, message=message)).decode(),
+    }  # fmt: skip
+
+
+def _hub(config: EdgeConfig) -> HubClient:
+    return HubClient(address_of(config.hub).url, tls=Access(ca=config.ca).tls)
 
 
 def check_holds(path: Path, *, clock: Clock) -> None:
@@ -277,18 +284,11 @@ def renew(config: EdgeConfig) -> str:
             fix="Enrol it: lineside device enrol.",
         )  # fmt: skip
     path = Path(config.certificate)
-    running = read_identity(path)
     waiting = path.with_name("next.key")
     key = waiting_key(waiting)
     request = device_request(key, device=config.device)
-    proof = sign_as_device(running.key, message=renewal_message(request))
-    asked = RenewalRequest(
-        certificate=running.certificate.decode(),
-        request=request.decode(),
-        proof=base64.b64encode(proof).decode(),
-    )
-    questions = HubConnection(address_of(config.hub), tls=Access(ca=config.ca).tls())
-    answer = questions.post("/api/v1/enrolment/renewal", asked, kind=RenewalAnswer)
+    body = RenewalRequest(**_proved(config, request, message=renewal_message(request)))
+    answer = _hub(config).post("/api/v1/enrolment/renewal", body, kind=RenewalAnswer)
     told = read_device_certificate(answer.certificate.encode(), where="renewal")
     replace_durably(path, key + answer.certificate.encode(), mode=0o600)
     waiting.unlink(missing_ok=True)
@@ -338,7 +338,7 @@ def renewing(config: EdgeConfig, *, clock: Clock) -> Iterator[None]:
 
 
 _CLOCK_OFF = timedelta(minutes=4)  # certificates begin five minutes early
-_HUB = "{hub}"
+_HUB_NAME = "{hub}"
 Say = Callable[[str], None]
 
 
@@ -389,15 +389,13 @@ def enrol(options: EnrolOptions, *, clock: Clock, say: Say) -> EnrolmentResult:
         say(f"enrolled already as {existing.device}")
         return existing
     authority = check_way(place, code=code, clock=clock, say=say)
-    questions = HubConnection(place, tls=_context(authority) if place.secure else None)
-    told = questions.post(
-        "/api/v1/enrolment/code", CodeQuestion(secret=code.secret), kind=CodeAnswer
-    )
+    hub = HubClient(place.url, tls=partial(_context, authority))
+    told = hub.post("/api/v1/enrolment/code", CodeQuestion(secret=code.secret), kind=CodeAnswer)
     say(f"code: for {told.device} at {told.site}")
     key = _key(files)
     request = device_request(key, device=told.device).decode()
     asked = EnrolmentRequest(secret=code.secret, request=request)
-    answer = questions.post("/api/v1/enrolment", asked, kind=EnrolmentAnswer)
+    answer = hub.post("/api/v1/enrolment", asked, kind=EnrolmentAnswer)
     _keep(options, answer, key=key, files=files, place=place)
     say(f"enrolled: certificate and settings of {answer.device}")
     _certify_page(options, answer, place=place, clock=clock, say=say)
@@ -426,7 +424,7 @@ def check_way(place: HubAddress, *, code: EnrolmentCode, clock: Clock, say: Say)
         )
     say("fingerprint: the authority is the one of the code")
     if place.secure:
-        HubConnection(place, tls=_context(answered.body)).get("/healthz")
+        HubClient(place.url, tls=partial(_context, answered.body)).get("/healthz")
         say("TLS: the hub's certificate is of this authority")
     return answered.body
 
@@ -454,7 +452,7 @@ def _certificate_authority(place: HubAddress) -> HubResponse:
     blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
     try:
-        answered = HubConnection(place, tls=blind).get("/api/v1/enrolment/authority")
+        return HubClient(place.url, tls=lambda: blind).get("/api/v1/enrolment/authority")
     except UnavailableError as error:
         if isinstance(error.__cause__, (ssl.SSLError, ConnectionResetError)):
             raise InvalidError(
@@ -462,15 +460,11 @@ def _certificate_authority(place: HubAddress) -> HubResponse:
                 fix='Write the port of the hub\'s pages; it serves HTTPS with tls = "site".',
             ) from error  # fmt: skip
         raise
-    if answered.status == 404:
-        said = refusal_of(answered, where=place.url)
+    except NotFoundError as error:
         raise NotFoundError(
-            f"the hub has no authority, or this is no hub: {said.message}", where=place.url,
+            f"the hub has no authority, or this is no hub: {error.message}", where=place.url,
             fix="Run lineside hub init on the hub.",
-        )  # fmt: skip
-    if answered.status != 200:
-        raise refusal_of(answered, where=place.url)
-    return answered
+        ) from error  # fmt: skip
 
 
 def _check_clock(at: datetime | None, *, clock: Clock, say: Say) -> None:
@@ -546,7 +540,7 @@ def settings_of(
     host = f"[{place.host}]" if ":" in place.host else place.host
     found: dict[str, str | list[str]] = {
         "device": answer.device,
-        "bus": answer.bus.replace(_HUB, host),
+        "bus": answer.bus.replace(_HUB_NAME, host),
         "plant": str(data_dir / "plant.toml"),
         "data_dir": str(data_dir),
         "hub": place.url,
