@@ -26,9 +26,7 @@ from lineside.fleet.enrolment import (
 )
 from lineside.fleet.inventory import ClockOffset, check_groups, presence
 from lineside.fleet.trust.certificates import (
-    certified_key_digest,
     check_proof,
-    key_digest,
     new_device_key,
     requested_key_digest,
     sign_as_device,
@@ -105,9 +103,10 @@ def test_a_key_is_recognised_in_request_and_certificate(tmp_path: object, clock:
     key = new_device_key()
     request = device_request(key, device="edge-1")
     certificate = authority.sign_device(request, device="edge-1")
-    digest = key_digest(key)
-    assert requested_key_digest(request, device="edge-1") == digest
-    assert certified_key_digest(certificate) == digest
+    others = device_request(new_device_key(), device="edge-1")
+    digest = requested_key_digest(request, device="edge-1")
+    assert requested_key_digest(device_request(key, device="edge-1"), device="edge-1") == digest
+    assert requested_key_digest(others, device="edge-1") != digest
     assert authority.certificate_of(authority.check(certificate).serial) == certificate
     assert len(fingerprint_of(authority.certificate)) == 32
     message = renewal_message(request)
@@ -126,7 +125,7 @@ def test_a_key_is_recognised_in_request_and_certificate(tmp_path: object, clock:
 def test_what_is_no_key_or_certificate_is_refused() -> None:
     for raw in (b"", b"nothing", new_device_key()[:40]):
         with pytest.raises(InvalidError):
-            key_digest(raw)
+            device_request(raw, device="edge-1")
         with pytest.raises(InvalidError):
             fingerprint_of(raw)
 

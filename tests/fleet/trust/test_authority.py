@@ -184,13 +184,13 @@ def test_renewal_needs_a_certificate_that_holds(
     assert not renewal_due(authority.check(first), now=clock.now())
     clock.advance(300 * 86_400)
     assert renewal_due(authority.check(first), now=clock.now())
-    second = authority.renew_device(request("edge-1", key=RSA), current=first)
+    second = authority.sign_device(request("edge-1", key=RSA), device="edge-1")
     assert authority.check(second).device == "edge-1"
     with pytest.raises(RefusedError, match="not for 'edge-1' alone"):
-        authority.renew_device(request("edge-2"), current=first)
+        authority.sign_device(request("edge-2"), device=authority.check(first).device)
     clock.advance(66 * 86_400)
     with pytest.raises(RefusedError, match="is over"):
-        authority.renew_device(request("edge-1"), current=first)
+        authority.check(first)
 
 
 def test_what_was_revoked_is_refused_and_stands_in_the_list(

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from cryptography import x509
 
 from lineside.core import (
     Clock,
@@ -29,16 +30,12 @@ from lineside.core import (
     RefusedError,
     decode,
     encode,
-    need,
     replace_durably,
 )
 from lineside.core.files import replacing_folder
+from lineside.fleet.trust import certificates
+from lineside.fleet.trust.certificates import Pair, Signer
 from lineside.fleet.trust.files import LOCK_FILE
-
-if TYPE_CHECKING:
-    from cryptography import x509
-
-    from lineside.fleet.trust.certificates import Pair, Signer
 
 CERTIFICATE_FILE = "authority.crt"
 KEY_FILE = "authority.key"
@@ -90,7 +87,7 @@ class _Revocations:
 class CertificateAuthority:
     """An opened authority; holds no file open between calls."""
 
-    def __init__(self, folder: Path, *, signer: "Signer", clock: Clock) -> None:
+    def __init__(self, folder: Path, *, signer: Signer, clock: Clock) -> None:
         """Use ``create`` or ``open``."""
         self._folder = folder
         self._signer = signer
@@ -104,9 +101,6 @@ class CertificateAuthority:
             ConflictError: something stands there already.
             InvalidError: the site has no name.
         """
-        need("cryptography", extra="edge")
-        from lineside.fleet.trust.certificates import new_root_certificate
-
         if not site.strip():
             raise InvalidError("a site without a name", where="site", fix="Name it.")
         if folder.exists():
@@ -115,7 +109,7 @@ class CertificateAuthority:
                 where=str(folder),
                 fix="Use it, or move it away: every certificate it signed ends with it.",
             )
-        pair = new_root_certificate(site, now=clock.now())
+        pair = certificates.new_root_certificate(site, now=clock.now())
         _lay_down(folder, pair)
         made = cls.open(folder, clock=clock)
         made.crl()
@@ -129,9 +123,6 @@ class CertificateAuthority:
             NotFoundError: there is none.
             InvalidError: its files are no certificate with its key.
         """
-        need("cryptography", extra="edge")
-        from lineside.fleet.trust.certificates import Pair, open_signer
-
         try:
             pair = Pair(
                 certificate=(folder / CERTIFICATE_FILE).read_bytes(),
@@ -141,7 +132,7 @@ class CertificateAuthority:
             raise NotFoundError(
                 "no certificate authority", where=str(folder), fix="Run lineside hub init."
             ) from error
-        return cls(folder, signer=open_signer(pair, where=str(folder)), clock=clock)
+        return cls(folder, signer=certificates.open_signer(pair, where=str(folder)), clock=clock)
 
     @property
     def certificate(self) -> bytes:
@@ -150,32 +141,29 @@ class CertificateAuthority:
 
     # ---- servers
 
-    def issue_server(self, hosts: Sequence[str]) -> "Pair":
+    def issue_server(self, hosts: Sequence[str]) -> Pair:
         """A new key and a certificate for a server under these names and addresses.
 
         Raises:
             InvalidError: no host, or one that is neither a name nor an address.
         """
-        from lineside.fleet.trust.certificates import server_pair
-
         if not hosts:
             raise InvalidError("no host", where="hosts", fix="Name at least one.")
         for host in hosts:
             _check_host(host)
-        return server_pair(self._signer, hosts=tuple(hosts), now=self._clock.now())
+        return certificates.server_pair(self._signer, hosts=tuple(hosts), now=self._clock.now())
 
-    def issue_application(self, uri: str, *, hosts: Sequence[str]) -> "Pair":
+    def issue_application(self, uri: str, *, hosts: Sequence[str]) -> Pair:
         """A new key and a certificate for an OPC UA application of this name.
 
         Raises:
             InvalidError: a host that is neither a name nor an address.
         """
-        from lineside.fleet.trust.certificates import application_pair
-
         for host in hosts:
             _check_host(host)
-        now = self._clock.now()
-        return application_pair(self._signer, hosts=tuple(hosts), uri=uri, now=now)
+        return certificates.application_pair(
+            self._signer, hosts=tuple(hosts), uri=uri, now=self._clock.now()
+        )
 
     # ---- devices
 
@@ -190,8 +178,6 @@ class CertificateAuthority:
             InvalidError: no request, or no name for a device.
             RefusedError: it asks for more than its due, or with a weak key.
         """
-        from lineside.fleet.trust import certificates
-
         if not _DEVICE.fullmatch(device):
             raise InvalidError(
                 f"{device!r} is no name for a device",
@@ -220,22 +206,12 @@ class CertificateAuthority:
             InvalidError: no request, or a host that is neither a name nor an address.
             RefusedError: it asks for more than its due, or with a weak key.
         """
-        from lineside.fleet.trust import certificates
-
         for host in hosts:
             _check_host(host)
         key = certificates.requested_key(request, device=device)
         return certificates.certificate_for_server(
             self._signer, key=key, hosts=tuple(hosts), now=self._clock.now()
         )
-
-    def renew_device(self, request: bytes, *, current: bytes) -> bytes:
-        """A further certificate for a device that holds one; the old one ends by itself.
-
-        Raises:
-            RefusedError: the certificate shown holds no longer, or never did.
-        """
-        return self.sign_device(request, device=self.check(current).device)
 
     def check(self, certificate: bytes) -> DeviceCertificate:
         """Whose certificate this is.
@@ -244,10 +220,8 @@ class CertificateAuthority:
             InvalidError: no certificate.
             RefusedError: of another authority, not a device's, over, not yet valid, or revoked.
         """
-        from lineside.fleet.trust import certificates
-
         parsed = certificates.read_certificate(certificate, where="certificate")
-        told = _role_text(parsed)
+        told = _content(parsed)
         if not certificates.is_of(self._signer, parsed):
             raise _refused("this site's authority did not sign the certificate", told)
         if not (certificates.serves_client(parsed) and told.device):
@@ -260,12 +234,10 @@ class CertificateAuthority:
 
     def issued(self) -> tuple[DeviceCertificate, ...]:
         """Every certificate given to a device, by name and time; those long over too."""
-        from lineside.fleet.trust.certificates import read_certificate
-
         revoked = {one.serial for one in self._revocations().revoked}
         found = []
         for path in (self._folder / "issued").glob("*.crt"):
-            told = _role_text(read_certificate(path.read_bytes(), where=str(path)))
+            told = _content(certificates.read_certificate(path.read_bytes(), where=str(path)))
             found.append(replace(told, revoked=told.serial in revoked))
         return tuple(sorted(found, key=lambda one: (one.device, one.begins_at, one.serial)))
 
@@ -322,11 +294,12 @@ class CertificateAuthority:
 
     def crl(self) -> bytes:
         """The revocation list, PEM; renewed when half of its time is gone."""
-        from lineside.fleet.trust.certificates import list_ends
-
         path = self._folder / LIST_FILE
         with self._locked():
-            if not path.exists() or list_ends(path.read_bytes()) - self._clock.now() < _LIST_HALF:
+            if (
+                not path.exists()
+                or certificates.list_ends(path.read_bytes()) - self._clock.now() < _LIST_HALF
+            ):
                 kept = self._revocations()
                 self._publish(_Revocations(number=kept.number + 1, revoked=kept.revoked))
             return path.read_bytes()
@@ -334,14 +307,10 @@ class CertificateAuthority:
     # ---- keeping
 
     def _publish(self, revocations: _Revocations) -> None:
-        from lineside.fleet.trust.certificates import RevokedCertificate, revocation_list
-
-        withdrawn = [
-            RevokedCertificate(serial=int(one.serial, 16), at=one.at) for one in revocations.revoked
-        ]
-        signed = revocation_list(
-            self._signer, withdrawn=withdrawn, number=revocations.number, now=self._clock.now()
-        )
+        signed = certificates.revocation_list(
+            self._signer, revoked=[(int(one.serial, 16), one.at) for one in revocations.revoked],
+            number=revocations.number, now=self._clock.now(),
+        )  # fmt: skip
         replace_durably(self._folder / "revoked.json", encode(revocations), mode=0o600)
         replace_durably(self._folder / LIST_FILE, signed, mode=0o644)
 
@@ -361,9 +330,6 @@ class CertificateAuthority:
 
 def server_certificate(pem: bytes, *, where: str) -> ServerCertificate:
     """Return a server's certificate; ``InvalidError`` where the bytes are none."""
-    need("cryptography", extra="edge")
-    from lineside.fleet.trust import certificates
-
     parsed = certificates.read_certificate(pem, where=where)
     return ServerCertificate(
         hosts=certificates.hosts_of(parsed),
@@ -374,10 +340,7 @@ def server_certificate(pem: bytes, *, where: str) -> ServerCertificate:
 
 def read_device_certificate(pem: bytes, *, where: str) -> DeviceCertificate:
     """Return a device's certificate, unverified; ``InvalidError`` where the bytes are none."""
-    need("cryptography", extra="edge")
-    from lineside.fleet.trust.certificates import read_certificate
-
-    return _role_text(read_certificate(pem, where=where))
+    return _content(certificates.read_certificate(pem, where=where))
 
 
 def renewal_due(found: DeviceCertificate | ServerCertificate, *, now: datetime) -> bool:
@@ -385,11 +348,9 @@ def renewal_due(found: DeviceCertificate | ServerCertificate, *, now: datetime) 
     return found.ends_at - now < (found.ends_at - found.begins_at) * _RENEW_BEFORE
 
 
-def _role_text(parsed: "x509.Certificate") -> DeviceCertificate:
-    from lineside.fleet.trust.certificates import common_name
-
+def _content(parsed: x509.Certificate) -> DeviceCertificate:
     return DeviceCertificate(
-        device=common_name(parsed),
+        device=certificates.common_name(parsed),
         serial=f"{parsed.serial_number:x}",
         begins_at=parsed.not_valid_before_utc,
         ends_at=parsed.not_valid_after_utc,
@@ -416,7 +377,7 @@ def _check_host(host: str) -> None:
             ) from None
 
 
-def _lay_down(folder: Path, pair: "Pair") -> None:
+def _lay_down(folder: Path, pair: Pair) -> None:
     """Both files at once: in a folder of another name that is renamed when it is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with replacing_folder(folder, mode=0o700) as made:

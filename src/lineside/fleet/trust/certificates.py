@@ -16,18 +16,15 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from lineside.core import InvalidError, RefusedError, need
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from lineside.core import InvalidError, RefusedError
 
 AUTHORITY_DAYS = 7300
 SERVER_DAYS = 397
@@ -58,14 +55,6 @@ class Signer:
     key: ec.EllipticCurvePrivateKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevokedCertificate:
-    """One certificate that holds no longer."""
-
-    serial: int
-    at: datetime
-
-
 def new_root_certificate(site: str, *, now: datetime) -> Pair:
     """A site's root: it signs servers and devices, and no further authority."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -93,9 +82,8 @@ def open_signer(pair: Pair, *, where: str) -> Signer:
         raise InvalidError(
             f"no certificate and key: {error}", where=where, fix="Put the kept copy back."
         ) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or _spki(key.public_key()) != _spki(
-        certificate.public_key()
-    ):
+    own = _digest(certificate.public_key())
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or _digest(key.public_key()) != own:
         raise InvalidError(
             "certificate and key do not belong together",
             where=where,
@@ -115,13 +103,10 @@ def certificate_for_server(
     signer: Signer, *, key: PublicKey, hosts: Sequence[str], now: datetime
 ) -> bytes:
     """A certificate for a server under names and addresses, for a key that was made there; PEM."""
-    subject = _name(hosts[0][:_MOST_COMMON_NAME])
-    names = x509.SubjectAlternativeName([_host(host) for host in hosts])
-    made = _leaf(
-        signer, subject, key=key, now=now, days=SERVER_DAYS,
-        purpose=ExtendedKeyUsageOID.SERVER_AUTH,
-    ).add_extension(names, critical=False)  # fmt: skip
-    return _pem(made.sign(signer.key, hashes.SHA256()))
+    return _leaf(
+        signer, hosts[0], key=key, now=now, days=SERVER_DAYS,
+        purposes=[ExtendedKeyUsageOID.SERVER_AUTH], names=[_host(host) for host in hosts],
+    )  # fmt: skip
 
 
 def application_pair(signer: Signer, *, hosts: Sequence[str], uri: str, now: datetime) -> Pair:
@@ -136,28 +121,19 @@ def application_pair(signer: Signer, *, hosts: Sequence[str], uri: str, now: dat
         data_encipherment=True, key_agreement=False, key_cert_sign=False, crl_sign=False,
         encipher_only=False, decipher_only=False,
     )  # fmt: skip
-    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    subject, issuer = _name(uri[:_MOST_COMMON_NAME]), signer.certificate.subject
-    made = (
-        _begun(subject, issuer=issuer, key=key.public_key(), now=now, days=SERVER_DAYS)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(_own_key(key.public_key()), critical=False)
-        .add_extension(_issuer_key(signer), critical=False)
-        .sign(signer.key, hashes.SHA256())
-    )
-    return Pair(certificate=_pem(made), key=_key_pem(key))
+    made = _leaf(
+        signer, uri, key=key.public_key(), now=now, days=SERVER_DAYS, names=names, usage=usage,
+        purposes=[ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
+    )  # fmt: skip
+    return Pair(certificate=made, key=_key_pem(key))
 
 
 def device_certificate(signer: Signer, *, key: PublicKey, device: str, now: datetime) -> bytes:
     """A certificate by which a device proves its name; PEM."""
-    made = _leaf(
-        signer, _name(device), key=key, now=now, days=DEVICE_DAYS,
-        purpose=ExtendedKeyUsageOID.CLIENT_AUTH,
+    return _leaf(
+        signer, device, key=key, now=now, days=DEVICE_DAYS,
+        purposes=[ExtendedKeyUsageOID.CLIENT_AUTH],
     )  # fmt: skip
-    return _pem(made.sign(signer.key, hashes.SHA256()))
 
 
 def requested_key(request: bytes, *, device: str) -> PublicKey:
@@ -174,9 +150,9 @@ def requested_key(request: bytes, *, device: str) -> PublicKey:
 
 
 def revocation_list(
-    signer: Signer, *, withdrawn: Iterable[RevokedCertificate], number: int, now: datetime
+    signer: Signer, *, revoked: Iterable[tuple[int, datetime]], number: int, now: datetime
 ) -> bytes:
-    """Return the revocation list (RFC 5280, 5), PEM; it ends after ``LIST_DAYS``."""
+    """Return the list (RFC 5280, 5) of serials and times, PEM; it ends after ``LIST_DAYS``."""
     made = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(signer.certificate.subject)
@@ -185,8 +161,8 @@ def revocation_list(
         .add_extension(x509.CRLNumber(number), critical=False)
         .add_extension(_issuer_key(signer), critical=False)
     )
-    for one in withdrawn:
-        entry = x509.RevokedCertificateBuilder().serial_number(one.serial).revocation_date(one.at)
+    for serial, at in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at)
         made = made.add_revoked_certificate(entry.build())
     return made.sign(signer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
@@ -349,17 +325,23 @@ def _begun(
 
 
 def _leaf(
-    signer: Signer, subject: x509.Name, *, key: PublicKey, now: datetime, days: int,
-    purpose: x509.ObjectIdentifier,
-) -> x509.CertificateBuilder:  # fmt: skip
-    return (
-        _begun(subject, issuer=signer.certificate.subject, key=key, now=now, days=days)
+    signer: Signer, subject: str, *, key: PublicKey, now: datetime, days: int,
+    purposes: list[x509.ObjectIdentifier], names: Sequence[x509.GeneralName] = (),
+    usage: x509.KeyUsage | None = None,
+) -> bytes:  # fmt: skip
+    """A certificate that signs nobody, PEM."""
+    name, issuer = _name(subject[:_MOST_COMMON_NAME]), signer.certificate.subject
+    made = (
+        _begun(name, issuer=issuer, key=key, now=now, days=days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(usage or _usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(_own_key(key), critical=False)
         .add_extension(_issuer_key(signer), critical=False)
     )
+    if names:
+        made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return _pem(made.sign(signer.key, hashes.SHA256()))
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
@@ -395,13 +377,6 @@ def _issuer_key(signer: Signer) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key())
 
 
-def _spki(key: object) -> bytes:
-    public: bytes = key.public_bytes(  # type: ignore[attr-defined]  # any public key of the library
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return public
-
-
 def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
@@ -416,15 +391,7 @@ def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 
 def new_device_key() -> bytes:
     """A private key (P-256), PEM, not encrypted."""
-    need("cryptography", extra="edge")
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    return _key_pem(ec.generate_private_key(ec.SECP256R1()))
 
 
 def device_request(key: bytes, *, device: str) -> bytes:
@@ -433,12 +400,7 @@ def device_request(key: bytes, *, device: str) -> bytes:
     Raises:
         InvalidError: no key of ours.
     """
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.x509.oid import NameOID
-
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(device))
     signed = builder.sign(_private(key), hashes.SHA256())
     return signed.public_bytes(serialization.Encoding.PEM)
 
@@ -449,28 +411,11 @@ def requested_key_digest(request: bytes, *, device: str) -> str:
     Raises:
         InvalidError, RefusedError: it asks for more, or with a weak key.
     """
-    need("cryptography", extra="edge")
-
     return _digest(requested_key(request, device=device))
-
-
-def certified_key_digest(certificate: bytes) -> str:
-    """Digest of the public key of a certificate, PEM."""
-    need("cryptography", extra="edge")
-
-    return _digest(read_certificate(certificate, where="certificate").public_key())
-
-
-def key_digest(key: bytes) -> str:
-    """Digest of the public half of a private key, PEM."""
-    return _digest(_private(key).public_key())
 
 
 def sign_as_device(key: bytes, *, message: bytes) -> bytes:
     """A signature of the message by a key of ours."""
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     return _private(key).sign(message, ec.ECDSA(hashes.SHA256()))
 
 
@@ -481,12 +426,16 @@ def check_proof(certificate: bytes, *, message: bytes, proof: bytes) -> None:
         InvalidError: no certificate.
         RefusedError: it is another's signature.
     """
-    need("cryptography", extra="edge")
-    from cryptography.exceptions import InvalidSignature
-
-    key = read_certificate(certificate, where="certificate").public_key()
     try:
-        _verify(key, message=message, proof=proof)
+        match read_certificate(certificate, where="certificate").public_key():
+            case ec.EllipticCurvePublicKey() as key:
+                key.verify(proof, message, ec.ECDSA(hashes.SHA256()))
+            case rsa.RSAPublicKey() as key:
+                key.verify(proof, message, padding.PKCS1v15(), hashes.SHA256())
+            case ed25519.Ed25519PublicKey() as key:
+                key.verify(proof, message)
+            case _:
+                raise InvalidSignature  # noqa: TRY301  as of a key that did not sign
     except InvalidSignature as error:
         raise RefusedError(
             "the request is not signed by the key of the certificate",
@@ -495,27 +444,7 @@ def check_proof(certificate: bytes, *, message: bytes, proof: bytes) -> None:
         ) from error
 
 
-def _verify(key: object, *, message: bytes, proof: bytes) -> None:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-
-    match key:
-        case ec.EllipticCurvePublicKey():
-            key.verify(proof, message, ec.ECDSA(hashes.SHA256()))
-        case rsa.RSAPublicKey():
-            key.verify(proof, message, padding.PKCS1v15(), hashes.SHA256())
-        case ed25519.Ed25519PublicKey():
-            key.verify(proof, message)
-        case _:
-            raise InvalidSignature
-
-
-def _private(key: bytes) -> "EllipticCurvePrivateKey":
-    need("cryptography", extra="edge")
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
+def _private(key: bytes) -> ec.EllipticCurvePrivateKey:
     try:
         found = serialization.load_pem_private_key(key, password=None)
     except (ValueError, TypeError) as error:
@@ -528,8 +457,6 @@ def _private(key: bytes) -> "EllipticCurvePrivateKey":
 
 
 def _digest(key: object) -> str:
-    from cryptography.hazmat.primitives import serialization
-
     spki: bytes = key.public_bytes(  # type: ignore[attr-defined]  # any public key of the library
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )

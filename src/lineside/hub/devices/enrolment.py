@@ -240,7 +240,7 @@ class Enrolment:
             digest = requested_key_digest(request, device=row.device)
             if digest == row.key and row.serial != checked.serial:  # an answer was lost
                 return RenewalAnswer(certificate=self._issued_certificate(row.serial))
-            made = self.authority().renew_device(request, current=certificate)
+            made = self.authority().sign_device(request, device=checked.device)
             next_row = self._next(row, self.authority().check(made), digest=digest)
             self._record(
                 row.device,
