@@ -58,9 +58,9 @@ from lineside.fleet.trust.roles import (
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
-    from tuf.api.metadata import Root, Signed, Targets
+    from tuf.api.metadata import Root, Targets
 
-    from lineside.fleet.trust.state import State
+    from lineside.fleet.trust.state import RepositoryEdit
 from lineside.fleet.trust.roles import DEFAULT, NewTrust
 
 logger = logging.getLogger(__name__)
@@ -170,10 +170,10 @@ class UpdateRepository:
     def mirror(self) -> dict[str, bytes]:
         """Every metadata file that a device may need now, of one moment."""
         with self._edit() as state:
-            listed = state.snapshot.signed.meta
-            names = [f"{number}.root.json" for number in range(1, state.root.signed.version + 1)]
-            names += [f"{meta.version}.{name}" for name, meta in listed.items()]
-            names += [f"{state.snapshot.signed.version}.snapshot.json", TIMESTAMP]
+            snapshot = state.snapshot()
+            names = [f"{number}.root.json" for number in range(1, state.root().version + 1)]
+            names += [f"{meta.version}.{name}" for name, meta in snapshot.meta.items()]
+            names += [f"{snapshot.version}.snapshot.json", TIMESTAMP]
             return {name: self.metadata(name) for name in names}
 
     # ---- other bytes of the site
@@ -185,7 +185,7 @@ class UpdateRepository:
             NotFoundError: there is no repository.
             RefusedError: its key is not here.
         """
-        ids = self._settled().root.signed.get_delegated_role("snapshot").keyids
+        ids = self._settled().root().get_delegated_role("snapshot").keyids
         (signer, *_) = choose_signers(read_keys(self._online), ids, role="snapshot", threshold=1)
         signature = signer.sign(content)
         return {"keyid": signature.keyid, "sig": signature.signature}
@@ -201,7 +201,7 @@ class UpdateRepository:
         from tuf.api.metadata import Metadata, Root
 
         found = Signature(str(signature.get("keyid")), str(signature.get("sig")), {})
-        for number in range(1, self._settled().root.signed.version + 1):
+        for number in range(1, self._settled().root().version + 1):
             root = Metadata[Root].from_bytes(self.metadata(f"{number}.root.json")).signed
             if found.keyid in root.get_delegated_role("snapshot").keyids:
                 try:
@@ -260,7 +260,7 @@ class UpdateRepository:
             found = state.find(path)
             if found is None:
                 raise NotFoundError("no such target is signed", where=path, fix="List them.")
-            del state.roles[found[0]].signed.targets[path]
+            del state.targets(found[0]).targets[path]
             self._commit(state, [found[0]])
         logger.info("target withdrawn path=%s", path)
 
@@ -271,14 +271,13 @@ class UpdateRepository:
             The roles that were signed again.
         """
         with self._edit() as state:
-            due = [name for name in state.roles if self._is_due(state.roles[name].signed, name)]
-            online = {"snapshot": state.snapshot.signed, "timestamp": state.timestamp.signed}
-            stale = [name for name in ONLINE if self._is_due(online[name], name)]
-            if due or stale:
-                self._commit(state, due)
-                logger.info("metadata renewed roles=%s", ",".join((*due, *ONLINE)))
-                return (*due, *ONLINE)
-        return ()
+            due = [name for name in (*state.delegated, *ONLINE) if self._is_due(state, name)]
+            if not due:
+                return ()
+            roles = (*(name for name in due if name not in ONLINE), *ONLINE)
+            self._commit(state, roles)
+        logger.info("metadata renewed roles=%s", ",".join(roles))
+        return roles
 
     def extend(self, days: float) -> None:
         """Sign snapshot and timestamp for longer than usual, as a bundle on its way needs it."""
@@ -297,16 +296,14 @@ class UpdateRepository:
             InvalidError: another role.
             NotFoundError, RefusedError: its keys are not in the folder.
         """
+        if role not in OFFLINE:
+            raise InvalidError(
+                f"{role!r} is renewed by the hub", where="role", fix="Renew root or targets."
+            )
         offline = read_keys(keys, passphrase=passphrase)
         with self._edit() as state:
-            if role == "root":
-                return self._commit_root(state, offline, changed=[])
-            if role == "targets":
-                self._commit(state, ["targets"], offline=offline)
-                return state.targets.signed.version
-        raise InvalidError(
-            f"{role!r} is renewed by the hub", where="role", fix="Renew root or targets."
-        )
+            self._commit(state, [role], offline=offline)
+            return int(state.open(role).signed.version)
 
     def rotate(
         self, role: str, *, keys: Path, passphrase: bytes = b"", lost: str = ""
@@ -327,14 +324,12 @@ class UpdateRepository:
             RefusedError: too few of the keys that must agree are in the folder.
         """
         offline = read_keys(keys, passphrase=passphrase)
-        from lineside.fleet.trust.state import keep_root
-
+        is_top = role in (*OFFLINE, *ONLINE)
         with self._edit() as state:
-            delegator = state.root.signed if role in (*OFFLINE, *ONLINE) else state.targets.signed
+            delegator = state.root() if is_top else state.targets()
             old = _replaced(delegator, role, lost=lost)
             folder = keys if role in OFFLINE else self._online
             added = {}
-            keep_root(state)
             for key_id in old:
                 key = new_key()
                 write_key(key, folder, role=role, passphrase=passphrase if role in OFFLINE else b"")
@@ -342,10 +337,10 @@ class UpdateRepository:
                 delegator.revoke_key(key_id, role)
                 added[key.public_key.keyid] = key
             offline |= added
-            if role in (*OFFLINE, *ONLINE):
-                self._commit_root(state, offline, changed=["targets"] if role == "targets" else [])
-            else:
-                self._commit(state, ["targets", role], offline=offline)
+            changed = ["root"] if is_top else ["targets", role]
+            if role == "targets":
+                changed.append(role)
+            self._commit(state, changed, offline=offline)
             drop_keys(self._online, old)
         logger.info("keys rotated role=%s", role)
         return tuple(added)
@@ -372,24 +367,17 @@ class UpdateRepository:
     def show(self) -> TrustView:
         """Roles, what is signed, and what a person must see to."""
         state = self._settled()
-        root, targets = state.root.signed, state.targets.signed
-        signed = {
-            "root": root, "targets": targets, "snapshot": state.snapshot.signed,
-            "timestamp": state.timestamp.signed,
-            **{name: state.roles[name].signed for name in state.delegated},
-        }  # fmt: skip
         roles = []
-        for name, made in signed.items():
-            within = targets if name in state.delegated else root
-            role = within.get_delegated_role(name)
-            entry = state.delegated.get(name)
+        for name in (*OFFLINE, *ONLINE, *state.delegated):
+            entry, made = state.delegated.get(name), state.open(name).signed
+            role = entry or state.root().get_delegated_role(name)
             roles.append(
                 RoleView(
                     role=name, version=made.version, expires=made.expires,
                     threshold=role.threshold, keys=tuple(role.keyids),
                     online=name not in OFFLINE,
                     paths=tuple(entry.paths or ()) if entry else (),
-                    targets=len(state.roles[name].signed.targets) if entry else 0,
+                    targets=len(made.targets) if entry else 0,
                 )
             )  # fmt: skip
         return TrustView(
@@ -410,69 +398,55 @@ class UpdateRepository:
 
     # ---- underneath
 
-    def _load(self) -> "State":
-        need("tuf", extra="edge")
-        from lineside.fleet.trust.state import load
-
-        return load(self._files.read, newest_root=self._files.newest_root())
-
-    def _settled(self) -> "State":
+    def _settled(self) -> "RepositoryEdit":
         """Read between two writers, never in the middle of one."""
         with self._edit() as state:
             return state
 
     @contextmanager
-    def _edit(self) -> "Iterator[State]":
+    def _edit(self) -> "Iterator[RepositoryEdit]":
+        need("tuf", extra="edge")
+        from lineside.fleet.trust.state import load
+
         if not self.exists():
             raise NotFoundError(
                 "no update repository", where=str(self._folder), fix="Run: lineside trust init."
             )
         with self._files.held():
-            yield self._load()
+            yield load(self._files.read, newest_root=self._files.newest_root())
 
-    def _put(self, state: "State", path: str, *, data: bytes, custom: Mapping[str, object]) -> None:
+    def _put(
+        self, state: "RepositoryEdit", path: str, *, data: bytes, custom: Mapping[str, object]
+    ) -> None:
         from tuf.api.metadata import TargetFile
 
         role = state.role_for(path)
         entry = TargetFile.from_data(path, data, ["sha256"])
         if custom:
             entry.unrecognized_fields["custom"] = dict(custom)
-        if state.roles[role].signed.targets.get(path) == entry:
+        targets = state.targets(role).targets
+        if targets.get(path) == entry:
             return
-        state.roles[role].signed.targets[path] = entry
+        targets[path] = entry
         self._commit(state, [role])
         logger.info("target published path=%s role=%s", path, role)
 
     def _commit(
         self,
-        state: "State",
+        state: "RepositoryEdit",
         changed: Iterable[str],
         *,
         offline: "Mapping[str, CryptoSigner] | None" = None,
         lifetimes: Lifetimes | None = None,
     ) -> None:
-        from lineside.fleet.trust.state import finish
-
         keys = {**read_keys(self._online), **(offline or {})}
-        files = finish(
-            state, changed, keys=keys, now=self._clock.now(),
-            lifetimes=lifetimes or self._lifetimes,
-        )  # fmt: skip
+        now = self._clock.now()
+        files = state.sign(changed, keys=keys, now=now, lifetimes=lifetimes or self._lifetimes)
         self._files.write(files)
 
-    def _commit_root(
-        self, state: "State", offline: "Mapping[str, CryptoSigner]", *, changed: Iterable[str]
-    ) -> int:
-        from lineside.fleet.trust.state import keep_root, sign_root
-
-        if state.root_before is None:
-            keep_root(state)
-        sign_root(state, offline, now=self._clock.now(), lifetimes=self._lifetimes)
-        self._commit(state, changed, offline=offline)
-        return state.root.signed.version
-
-    def _is_due(self, signed: "Signed", name: str) -> bool:
-        return signed.expires - self._clock.now() < self._lifetimes.of(name) / 2
+    def _is_due(self, state: "RepositoryEdit", name: str) -> bool:
+        left: timedelta = state.open(name).signed.expires - self._clock.now()
+        return left < self._lifetimes.of(name) / 2
 
 
 def _replaced(delegator: "Root | Targets", role: str, *, lost: str) -> list[str]:
@@ -495,7 +469,7 @@ def _replaced(delegator: "Root | Targets", role: str, *, lost: str) -> list[str]
     return found
 
 
-def _check_single(state: "State", release: Release) -> None:
+def _check_single(state: "RepositoryEdit", release: Release) -> None:
     place = f"packages/{release.group}/{release.version}/"
     for path in state.all_targets():
         if path.startswith(place) and path != release.target:
@@ -545,7 +519,7 @@ def create_repository(
         ConflictError: there is one.
     """
     need("tuf", extra="edge")
-    from lineside.fleet.trust.state import finish, new_state, sign_root
+    from lineside.fleet.trust.state import new_repository
 
     settings, lifetimes = settings or NewTrust(), lifetimes or Lifetimes()
     files = MetadataFiles(folder)
@@ -565,10 +539,8 @@ def create_repository(
                 write_key(key, home, role=role, passphrase=phrase)
                 made[key.public_key.keyid] = key
             ids[role] = [key.public_key.keyid for key in role_keys]
-        state = new_state(made, ids=ids, threshold=settings.threshold, groups=settings.groups)
-        now = clock.now()
-        sign_root(state, made, now=now, lifetimes=lifetimes)
-        roles = ["targets", *state.roles]
-        files.write(finish(state, roles, keys=made, now=now, lifetimes=lifetimes))
+        state = new_repository(made, ids=ids, threshold=settings.threshold, groups=settings.groups)
+        roles = (*OFFLINE, *state.delegated)
+        files.write(state.sign(roles, keys=made, now=clock.now(), lifetimes=lifetimes))
     logger.info("update repository created folder=%s keys=%s", folder, keys)
     return UpdateRepository(folder, clock=clock, read=read, lifetimes=lifetimes)

@@ -9,13 +9,14 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from copy import deepcopy
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import BadVersionNumberError, RepositoryError
 from tuf.api.metadata import (
+    TOP_LEVEL_ROLE_NAMES,
     DelegatedRole,
     Delegations,
     Metadata,
@@ -26,6 +27,7 @@ from tuf.api.metadata import (
     Targets,
     Timestamp,
 )
+from tuf.repository import Repository
 
 from lineside.core import ConflictError, NotFoundError, RefusedError
 from lineside.fleet.contract import Target
@@ -38,7 +40,7 @@ from lineside.fleet.trust.roles import (
     Lifetimes,
     choose_signers,
 )
-from lineside.fleet.trust.verify import S, follow_roots, load_metadata, load_root, target_of
+from lineside.fleet.trust.verify import follow_roots, load_metadata, load_root, target_of
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
@@ -48,27 +50,63 @@ Keys = Mapping[str, CryptoSigner]
 _MEND = "Restore the trust folder from a backup; see docs/reference/trust.md."
 
 
-@dataclass(slots=True, kw_only=True)
-class State:
-    """Verified metadata of one moment.
+class RepositoryEdit(Repository):
+    """Verified metadata of one moment, and the files of what is signed on top of them.
 
     Attributes:
-        files: what an edit wrote, by name.
-        root_before: whose keys sign the next root beside its own; None: its own keys alone.
+        metadata: by role.
+        files: what was signed, by name.
     """
 
-    root: Metadata[Root]
-    targets: Metadata[Targets]
-    snapshot: Metadata[Snapshot]
-    timestamp: Metadata[Timestamp]
-    roles: dict[str, Metadata[Targets]]
-    files: dict[str, bytes] = field(default_factory=dict)
-    root_before: Root | None = None
+    def __init__(self, metadata: dict[str, Metadata[Any]], *, root: Root | None = None) -> None:
+        """``root``: whose keys sign the next root beside its own; None: its own keys alone."""
+        self.metadata = metadata
+        self.files: dict[str, bytes] = {}
+        self._root_before = root
+
+    def open(self, role: str) -> Metadata[Any]:
+        """A role's metadata."""
+        return self.metadata[role]
+
+    def close(self, role: str, md: Metadata[Any]) -> None:
+        """Sign the next version, and list it where it has to be."""
+        md.signed.version += 1
+        md.signed.expires = (self._now + self._lifetimes.of(role)).replace(microsecond=0)
+        md.signatures.clear()
+        for signer in self._signers(role):
+            md.sign(signer, append=True)
+        version, raw = md.signed.version, md.to_bytes()
+        self.files[TIMESTAMP if role == "timestamp" else f"{version}.{role}.json"] = raw
+        info = MetaFile.from_data(version, raw, ["sha256"])
+        if role == "snapshot":
+            self.timestamp().snapshot_meta = info
+        elif role not in ("root", "timestamp"):
+            self.snapshot().meta[f"{role}.json"] = info
+
+    def sign(
+        self, changed: Iterable[str], *, keys: Keys, now: datetime, lifetimes: Lifetimes
+    ) -> dict[str, bytes]:
+        """Sign the changed roles, then snapshot and timestamp; every file that is to be written."""
+        self._keys, self._now, self._lifetimes = keys, now, lifetimes
+        for role in dict.fromkeys((*changed, *ONLINE)):
+            self.close(role, self.open(role))
+        return self.files
+
+    def _signers(self, role: str) -> Iterable[CryptoSigner]:
+        """Of a root: a threshold of the keys before and of its own (TUF 5.3.4)."""
+        before = [self._root_before] if role == "root" and self._root_before else []
+        own = self.root() if role in TOP_LEVEL_ROLE_NAMES else self.targets()
+        signers: dict[str, CryptoSigner] = {}
+        for delegator in (*before, own):
+            entry = delegator.get_delegated_role(role)
+            chosen = choose_signers(self._keys, entry.keyids, role=role, threshold=entry.threshold)
+            signers |= {signer.public_key.keyid: signer for signer in chosen}
+        return signers.values()
 
     @property
     def delegations(self) -> Delegations:
         """Delegations: the roles and the paths that each may sign."""
-        delegations = self.targets.signed.delegations
+        delegations = self.targets().delegations
         assert delegations is not None  # noqa: S101  the default role is always delegated
         return delegations
 
@@ -92,23 +130,23 @@ class State:
     def find(self, path: str) -> tuple[str, TargetFile] | None:
         """Role and entry of a target."""
         name = next((name for name, _ in self.delegations.get_roles_for_target(path)), "")
-        entry = self.roles[name].signed.targets.get(path) if name else None
+        entry = self.targets(name).targets.get(path) if name else None
         return (name, entry) if entry is not None else None
 
     def all_targets(self) -> dict[str, Target]:
         """Every target that a device would find, by path."""
-        found = {}
-        for name, role in self.roles.items():
-            for path, entry in role.signed.targets.items():
-                if self.role_for(path) == name:
-                    found[path] = target_of(entry)
-        return found
+        return {
+            path: target_of(entry)
+            for name in self.delegated
+            for path, entry in self.targets(name).targets.items()
+            if self.role_for(path) == name
+        }
 
 
 # ---- reading
 
 
-def load(read: Read, *, newest_root: int) -> State:
+def load(read: Read, *, newest_root: int) -> RepositoryEdit:
     """Read and verify a repository's newest metadata; expired ones too.
 
     Raises:
@@ -118,7 +156,8 @@ def load(read: Read, *, newest_root: int) -> State:
     if not newest_root:
         raise NotFoundError("no root", where="trust", fix="Run: lineside trust init.")
     try:
-        root = _load_newest_root(read, newest_root)
+        root = follow_roots(load_root(read("1.root.json")), read, newest=newest_root)
+        _check_newest(root, newest_root)
         timestamp = load_metadata(
             Timestamp, read(TIMESTAMP), delegator=root.signed, role="timestamp"
         )
@@ -128,9 +167,12 @@ def load(read: Read, *, newest_root: int) -> State:
             Snapshot, raw, delegator=root.signed, role="snapshot", listed=listed
         )
         targets = _load_listed(read, snapshot.signed, role="targets", delegator=root.signed)
-        state = State(root=root, targets=targets, snapshot=snapshot, timestamp=timestamp, roles={})
-        for name in state.delegated:
-            state.roles[name] = _load_listed(
+        metadata: dict[str, Metadata[Any]] = {
+            "root": root, "targets": targets, "snapshot": snapshot, "timestamp": timestamp,
+        }  # fmt: skip
+        edit = RepositoryEdit(metadata, root=deepcopy(root.signed))
+        for name in edit.delegated:
+            metadata[name] = _load_listed(
                 read, snapshot.signed, role=name, delegator=targets.signed
             )
     except (RepositoryError, ValueError, KeyError) as error:
@@ -139,14 +181,12 @@ def load(read: Read, *, newest_root: int) -> State:
             where="trust",
             fix=_MEND,
         ) from error
-    return state
+    return edit
 
 
-def _load_newest_root(read: Read, newest: int) -> Metadata[Root]:
-    root = follow_roots(load_root(read("1.root.json")), read, newest=newest)
+def _check_newest(root: Metadata[Root], newest: int) -> None:
     if root.signed.version != newest:
         raise BadVersionNumberError(f"{root.signed.version + 1}.root.json does not hold")
-    return root
 
 
 def _load_listed(
@@ -160,10 +200,10 @@ def _load_listed(
 # ---- making
 
 
-def new_state(
+def new_repository(
     keys: Keys, *, ids: Mapping[str, list[str]], threshold: int, groups: Iterable[DeviceGroup]
-) -> State:
-    """A repository of version 0, that ``sign_root`` and ``finish`` make one of version 1.
+) -> RepositoryEdit:
+    """A repository of version 0, that ``sign`` makes one of version 1.
 
     Args:
         keys: all of them by id.
@@ -172,27 +212,27 @@ def new_state(
         groups: roles of devices beside ``default``.
     """
     root = Root(consistent_snapshot=True)
-    for role in ("root", "targets", *ONLINE):
+    for role in TOP_LEVEL_ROLE_NAMES:
         for key_id in ids[role]:
             root.add_key(keys[key_id].public_key, role)
     root.roles["root"].threshold = threshold
-    targets = Targets(delegations=Delegations(keys={}, roles={}))
-    state = State(
-        root=Metadata(root),
-        targets=Metadata(targets),
-        snapshot=Metadata(Snapshot()),
-        timestamp=Metadata(Timestamp()),
-        roles={},
+    edit = RepositoryEdit(
+        {
+            "root": Metadata(root),
+            "targets": Metadata(Targets(delegations=Delegations(keys={}, roles={}))),
+            "snapshot": Metadata(Snapshot(meta={})),
+            "timestamp": Metadata(Timestamp()),
+        }
     )
     for group in (*groups, None):
         name = group.name if group else DEFAULT
-        delegate(state, group, key=keys[ids[name][0]].public_key)
-    for signed in (root, targets, state.snapshot.signed, state.timestamp.signed):
-        signed.version = 0
-    return state
+        delegate(edit, group, key=keys[ids[name][0]].public_key)
+    for made in edit.metadata.values():
+        made.signed.version = 0
+    return edit
 
 
-def delegate(state: State, group: DeviceGroup | None, *, key: "Key") -> list[str]:
+def delegate(edit: RepositoryEdit, group: DeviceGroup | None, *, key: "Key") -> list[str]:
     """Let a group's role sign for its models, ``default`` where None; which roles changed by it.
 
     Targets of these models move to it: its delegation ends a device's search (TUF 4.5,
@@ -202,95 +242,24 @@ def delegate(state: State, group: DeviceGroup | None, *, key: "Key") -> list[str
         ConflictError: there is such a role.
     """
     name, paths = (group.name, group.paths) if group else (DEFAULT, DEFAULT_PATHS)
-    if name in state.delegated:
+    if name in edit.delegated:
         raise ConflictError("there is such a group", where=name, fix="Rotate its key instead.")
     role = DelegatedRole(name, [], 1, True, list(paths))  # noqa: FBT003  the library's signature
-    others = {each: found for each, found in state.delegated.items() if each != DEFAULT}
-    last = {each: found for each, found in state.delegated.items() if each == DEFAULT}
-    state.delegations.roles = {**others, name: role, **last}
-    state.targets.signed.add_key(key, name)
+    others = {each: found for each, found in edit.delegated.items() if each != DEFAULT}
+    edit.delegations.roles = {**others, name: role} | edit.delegated
+    edit.targets().add_key(key, name)
     made = Targets()
     made.version = 0
-    state.roles[name] = Metadata(made)
-    return [name, *_move_to_owners(state)]
+    edit.metadata[name] = Metadata(made)
+    return [name, *_move_to_owners(edit)]
 
 
-def _move_to_owners(state: State) -> list[str]:
+def _move_to_owners(edit: RepositoryEdit) -> list[str]:
     changed = []
-    for name, role in state.roles.items():
-        moving = [path for path in role.signed.targets if state.role_for(path) != name]
+    for name in edit.delegated:
+        entries = edit.targets(name).targets
+        moving = [path for path in entries if edit.role_for(path) != name]
         for path in moving:
-            owner = state.roles[state.role_for(path)]
-            owner.signed.targets[path] = role.signed.targets.pop(path)
+            edit.targets(edit.role_for(path)).targets[path] = entries.pop(path)
         changed += [name] if moving else []
     return changed
-
-
-# ---- signing
-
-
-def keep_root(state: State) -> None:
-    """Remember the root as it is, before its keys are changed."""
-    state.root_before = Metadata[Root].from_bytes(state.root.to_bytes()).signed
-
-
-def sign_root(state: State, keys: Keys, *, now: datetime, lifetimes: Lifetimes) -> None:
-    """The next root, by a threshold of the keys before and of its own (TUF 5.3.4)."""
-    signers: dict[str, CryptoSigner] = {}
-    for root in (state.root_before, state.root.signed):
-        if root is not None:
-            role = root.roles["root"]
-            for signer in choose_signers(keys, role.keyids, role="root", threshold=role.threshold):
-                signers[signer.public_key.keyid] = signer
-    _sign(state.root, list(signers.values()), now=now, lifetime=lifetimes.root)
-    state.files[f"{state.root.signed.version}.root.json"] = state.root.to_bytes()
-
-
-def finish(
-    state: State, changed: Iterable[str], *, keys: Keys, now: datetime, lifetimes: Lifetimes
-) -> dict[str, bytes]:
-    """Sign the changed roles, then snapshot and timestamp; every file that is to be written."""
-    listed = state.snapshot.signed.meta
-    if "targets.json" in listed and listed["targets.json"].length is None:
-        del listed["targets.json"]  # the library's placeholder of a new snapshot
-    for name in dict.fromkeys(changed):
-        role, within = _role_of(state, name)
-        signers = _signers(within, name, keys=keys)
-        _sign(role, signers, now=now, lifetime=lifetimes.of(name))
-        raw, version = role.to_bytes(), role.signed.version
-        listed[f"{name}.json"] = MetaFile.from_data(version, raw, ["sha256"])
-        state.files[f"{version}.{name}.json"] = raw
-    _finish_snapshot(state, keys=keys, now=now, lifetimes=lifetimes)
-    signers = _signers(state.root.signed, "timestamp", keys=keys)
-    _sign(state.timestamp, signers, now=now, lifetime=lifetimes.timestamp)
-    state.files[TIMESTAMP] = state.timestamp.to_bytes()
-    return state.files
-
-
-def _finish_snapshot(state: State, *, keys: Keys, now: datetime, lifetimes: Lifetimes) -> None:
-    signers = _signers(state.root.signed, "snapshot", keys=keys)
-    _sign(state.snapshot, signers, now=now, lifetime=lifetimes.snapshot)
-    raw, version = state.snapshot.to_bytes(), state.snapshot.signed.version
-    state.files[f"{version}.snapshot.json"] = raw
-    state.timestamp.signed.snapshot_meta = MetaFile.from_data(version, raw, ["sha256"])
-
-
-def _role_of(state: State, name: str) -> tuple[Metadata[Targets], Root | Targets]:
-    if name == "targets":
-        return state.targets, state.root.signed
-    return state.roles[name], state.targets.signed
-
-
-def _signers(within: Root | Targets, name: str, *, keys: Keys) -> list[CryptoSigner]:
-    role = within.get_delegated_role(name)
-    return choose_signers(keys, role.keyids, role=name, threshold=role.threshold)
-
-
-def _sign(
-    made: Metadata[S], signers: list[CryptoSigner], *, now: datetime, lifetime: timedelta
-) -> None:
-    made.signed.version += 1
-    made.signed.expires = (now + lifetime).replace(microsecond=0)
-    made.signatures.clear()
-    for signer in signers:
-        made.sign(signer, append=True)
