@@ -209,7 +209,7 @@ def tuning(folder: Path, *, rounds: int) -> dict[str, object]:
     theirs: list[dict[str, float]] = []
     ours: list[dict[str, float]] = []
 
-    def tell(_: int, __: object) -> None:
+    def tell(_: object) -> None:
         now = (time.perf_counter(), time.process_time())
         if marks:
             ours.append({"s": now[0] - marks[-1][0], "cpu": now[1] - marks[-1][1]})

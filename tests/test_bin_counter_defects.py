@@ -152,9 +152,6 @@ def test_defect_6_the_best_weights_are_kept_and_not_the_last(tmp_path: Path) -> 
             self.looks = iter([1.0, 5.0, 7.0])
             self.seen: list[float] = []
 
-        def learned(self) -> tuple[list[object], list[object]]:
-            return [], list(self.network.parameters())
-
         def loss(self, step: int, *, parallel: Parallel) -> tuple[object, int]:  # noqa: ARG002  the contract's
             return -self.network.weight.sum(), 1
 

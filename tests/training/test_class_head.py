@@ -1,5 +1,6 @@
 """Heads, calibration and conformal cuts of classes, on numbers drawn here."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from lineside.core import Policy
 from lineside.training.common.loop import Parallel
+from lineside.training.common.methods import temperature_of
 from lineside.training.tasks.classify import network as head
 from lineside.training.tasks.classify.features import input_specs_for
 from lineside.training.tasks.classify.network import (
@@ -17,7 +19,6 @@ from lineside.training.tasks.classify.network import (
     choose,
     class_rule,
     hold_out,
-    temperature_of,
 )
 from lineside.training.tasks.classify.tuning import (
     MIRRORS,
@@ -205,8 +206,8 @@ def _training_set() -> TrainingSet:
 
 
 def _tune(folder: Path, *, epochs: int = 2, stop_at: int = 0) -> Tuned:
-    def tell(epoch: int, _: object) -> None:
-        if epoch == stop_at:
+    def tell(figures: Mapping[str, float]) -> None:
+        if figures["epoch"] == stop_at:
             raise InterruptedError
 
     return tune(

@@ -13,9 +13,9 @@ from lineside.core import Inspection, InvalidError, Policy, SystemClock, Task
 from lineside.models import Package, Predictor
 from lineside.testing.trays import tray, tray_folder
 from lineside.training import TrainJob, TrainResult, run_job
+from lineside.training.common.methods import temperature_of
 from lineside.training.tasks.count.learn import reached
 from lineside.training.tasks.count.numbers import (
-    best_temperature,
     change,
     most_of,
     number_loss,
@@ -198,5 +198,5 @@ def test_the_temperature_undoes_too_sure_a_network() -> None:
     truth = rng.integers(0, 5, 4000)
     honest = rng.normal(0, 1, (4000, 5))
     honest[np.arange(4000), truth] += 1.5
-    cold, warm = (best_temperature((honest * f).astype(np.float32), truth) for f in (4.0, 1.0))
+    cold, warm = (temperature_of(honest * f, truth) for f in (4.0, 1.0))
     assert cold == pytest.approx(4 * warm, rel=0.15)

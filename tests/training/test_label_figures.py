@@ -3,8 +3,9 @@ import pytest
 
 from lineside.core import Box, Digest, Inspection, Region, View
 from lineside.datasets import Sample
+from lineside.training.common.loop import one_group
 from lineside.training.tasks.multilabel.heads import plan_heads, truth_of
-from lineside.training.tasks.multilabel.learn import confounded, monotonous, one_group
+from lineside.training.tasks.multilabel.learn import confounded, monotonous
 from lineside.training.tasks.multilabel.metrics import (
     PRESENCE,
     Answer,

@@ -1,7 +1,9 @@
 """What segmentation is made of: which pictures are defective, scale, crops, losses, rule."""
 
 import math
+import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, Policy, digest_of
+from lineside.core import Digest, InvalidError, Policy, digest_of
 from lineside.datasets import Part, Sample
+from lineside.testing.clock import FakeClock
 from lineside.training.common.methods import distance_to, feature_bank
+from lineside.training.job import Steps
+from lineside.training.tasks import Work
 from lineside.training.tasks.segment.fit import drawn_loss, laid_on, picture_loss, pixel_loss
 from lineside.training.tasks.segment.learn import (
     ValidationMap,
@@ -29,7 +34,6 @@ from lineside.training.tasks.segment.training_set import (
     IGNORED,
     Draw,
     Facts,
-    Gallery,
     PreparedPicture,
     cut_piece,
     facts_of,
@@ -37,12 +41,15 @@ from lineside.training.tasks.segment.training_set import (
     plan_epoch,
     prepare_for,
     prepared_picture,
+    shown_by,
     zoom_for,
 )
-from lineside.vision import HealthFigures
+from lineside.vision import HealthFigures, encode_png
 from lineside.vision.masks import decide_score, on_picture
 
 Image = NDArray[np.uint8]
+MASK = digest_of(b"mask")
+DRAWN = Sample(name="a", digest=digest_of(b"a"), labels=("crack",), mask_digest=MASK)
 HEALTH = HealthFigures(sharpness=100.0, mean_grey=120.0, clipped_share=0.0)
 
 
@@ -65,19 +72,17 @@ def facts(name: str, *, defective: bool = False, drawn: bool = True, **more: Any
     return replace(found, **more)
 
 
-class Pictures:
-    """One picture and its mask, whatever is asked for."""
+def work_of(image: Image, mask: NDArray[np.bool_]) -> tuple[Work, list[Digest]]:
+    """One picture and its mask, and the digests that were read."""
+    white = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
+    read: list[Digest] = []
 
-    def __init__(self, image: Image, mask: NDArray[np.bool_] | None) -> None:
-        self._image, self._mask = image, mask
-        self.read = 0
+    def files(digest: Digest) -> bytes:
+        read.append(digest)
+        return encode_png(white if digest == MASK else image)
 
-    def picture(self, sample: Sample) -> Image:  # noqa: ARG002  always the same one
-        self.read += 1
-        return self._image
-
-    def mask(self, sample: Sample) -> NDArray[np.bool_] | None:  # noqa: ARG002  always the same one
-        return self._mask
+    steps = Steps(clock=FakeClock(), progress=lambda _: None, cancelled=threading.Event())
+    return Work(folder=Path(), steps=steps, training=(), files=files), read
 
 
 def marked(size: tuple[int, int] = (60, 90)) -> tuple[Image, NDArray[np.bool_]]:
@@ -108,14 +113,14 @@ def test_a_label_or_a_set_pixel_is_a_defect() -> None:
 def test_a_blank_mask_of_a_defect_says_nothing_of_where_it_is() -> None:
     image, _ = marked()
     blank = np.zeros(image.shape[:2], np.bool_)
-    found = facts_of(sample("a", "crack"), pictures=Pictures(image, blank))
+    found = facts_of(DRAWN, work=work_of(image, blank)[0])
     assert (found.defective, found.drawn) == (True, False)
 
 
 def test_widths_and_areas_are_those_of_the_pieces() -> None:
     image, mask = marked()
     mask[50, 5] = True
-    found = facts_of(sample("a", "crack"), pictures=Pictures(image, mask))
+    found = facts_of(DRAWN, work=work_of(image, mask)[0])
     assert sorted(found.areas_px) == [1, 240]
     assert max(found.widths_px) == pytest.approx(12, abs=1.5)
     assert found.share == pytest.approx(241 / 5400)
@@ -124,7 +129,7 @@ def test_widths_and_areas_are_those_of_the_pieces() -> None:
 def test_a_mask_of_another_size_is_named() -> None:
     image, mask = marked()
     with pytest.raises(InvalidError, match="80, 60") as caught:
-        facts_of(sample("a", "crack"), pictures=Pictures(image, mask[:, :80]))
+        facts_of(DRAWN, work=work_of(image, mask[:, :80])[0])
     assert caught.value.where == "a"
 
 
@@ -174,13 +179,12 @@ def test_masks_stay_bits_and_what_fills_the_picture_up_is_ignored(zoom: float) -
 
 def test_pictures_are_kept_only_while_they_fit() -> None:
     image, mask = marked()
-    roomy, tight = Pictures(image, mask), Pictures(image, mask)
-    kept = Gallery(settings=prepare_for(1.0), pictures=roomy)
-    lost = Gallery(settings=prepare_for(1.0), pictures=tight, most_bytes=10)
-    for _ in range(3):
-        kept.show(sample("a"))
-        lost.show(sample("a"))
-    assert (roomy.read, tight.read) == (1, 3)
+    for most_bytes, times in ((100_000, 1), (10, 3)):
+        work, read = work_of(image, mask)
+        show = shown_by(prepare_for(1.0), work=work, most_bytes=most_bytes)
+        for _ in range(3):
+            show(DRAWN)
+        assert read == [DRAWN.digest, MASK] * times
 
 
 # ---- pieces

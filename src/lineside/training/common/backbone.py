@@ -164,6 +164,14 @@ def fast_backbone() -> Lite0Backbone:
     return channels_last(lite0_backbone())
 
 
+def learning_backbone() -> Lite0Backbone:
+    """A copy of one's own that learns; layers up to stride 4 stay as published."""
+    network = copy.deepcopy(lite0_backbone()).requires_grad_(requires_grad=True)
+    network.stem.requires_grad_(requires_grad=False)
+    network.at_8[:BLOCKS_AT_STRIDE_4].requires_grad_(requires_grad=False)
+    return network
+
+
 def channels_last(network: M) -> M:
     """The network itself, laid out so that convolutions on many crops are quick."""
     for parameter in network.parameters():

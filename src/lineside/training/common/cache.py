@@ -1,4 +1,4 @@
-"""Features of frozen networks, kept on disk for every job that needs them again.
+"""Features of frozen networks, kept on disk for every job that needs them again; pixels in memory.
 
 1. An entry's name follows from the picture's digest, the network and how the picture was prepared;
    nothing else changes what is in it, so an entry is never wrong, only absent.
@@ -10,17 +10,18 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Digest, InvalidError, encode
 from lineside.training.job import load_arrays, save_arrays
-from lineside.vision import Prepare
+from lineside.vision import HealthFigures, Prepare
 
 MOST_BYTES = 2_000_000_000
 _ROOM = 0.9
@@ -102,3 +103,42 @@ class FeatureCache:
                 return
             entry.path.unlink(missing_ok=True)
             held -= entry.size_bytes
+
+
+class _Sized(Protocol):
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        ...
+
+
+T = TypeVar("T", bound=_Sized)
+
+
+class MemoryCache(Generic[T]):
+    """What was made, kept while it fits into memory, else made again."""
+
+    def __init__(self, *, most_bytes: int) -> None:
+        self._spare_bytes = most_bytes
+        self._held: dict[Hashable, T] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The value of a key; made where it is not held."""
+        found = self._held.get(key)
+        if found is None:
+            found = make()
+            if found.nbytes <= self._spare_bytes:
+                self._held[key] = found
+                self._spare_bytes -= found.nbytes
+        return found
+
+
+def health_array(health: HealthFigures) -> NDArray[np.float64]:
+    """Figures of a picture's health as ``health_of`` takes them."""
+    return np.array([health.sharpness, health.mean_grey, health.clipped_share])
+
+
+def health_of(figures: NDArray[np.generic]) -> HealthFigures:
+    """Figures of a picture's health from such an array."""
+    sharpness, grey, clipped = (float(value) for value in np.asarray(figures, np.float64))
+    return HealthFigures(sharpness=sharpness, mean_grey=grey, clipped_share=clipped)

@@ -23,6 +23,7 @@ from lineside.training.job import Steps, TrainJob, load_arrays, save_arrays
 EPOCH = 100
 """Steps between checkpoints and looks at held-out pictures."""
 
+_TRUNK = "trunk."
 _TRUNK_SHARE = 0.25  # of the learning rate: the trunk knows pictures already
 _DECAY = 1e-2
 _WARM = 0.15
@@ -106,11 +107,7 @@ class Student(Protocol):
 
     @property
     def network(self) -> nn.Module:
-        """In training or evaluation mode as the loop says."""
-        ...
-
-    def learned(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Weights of the trunk, and new ones."""
+        """In training or evaluation mode as the loop says; its part ``trunk`` was published."""
         ...
 
     def loss(self, step: int, *, parallel: Parallel) -> tuple[Tensor | None, int]:
@@ -168,7 +165,7 @@ def descend(student: Student, plan: LoopPlan, *, course: Course) -> History:
         if run.done % _SAY_EVERY == 0 or ended:
             course.told(run.done, float(np.mean(run.losses[-_SAY_EVERY:])))
     if plan.best and run.best:
-        _load(student.network, run.best)
+        load_weights(student.network, run.best)
     student.network.eval()
     return _history(run)
 
@@ -189,33 +186,54 @@ def drawn(pictures: int, *, plan: LoopPlan, step: int) -> list[int]:
 
 
 def _begun(student: Student, plan: LoopPlan) -> _Run:
-    backbone, new = student.learned()
     optimiser = torch.optim.AdamW(
-        [{"params": backbone, "top": plan.rate * _TRUNK_SHARE}, {"params": new, "top": plan.rate}],
+        [
+            {"params": learned, "top": rate}
+            for learned, rate in zip(
+                _learned(student.network), (plan.rate * _TRUNK_SHARE, plan.rate), strict=True
+            )
+        ],
         weight_decay=_DECAY,
     )
     return _Run(student=student, optimiser=optimiser)
 
 
+def _learned(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Weights of the trunk that are learned, and new ones."""
+    named = list(network.named_parameters())
+    return (
+        [one for name, one in named if name.startswith(_TRUNK) and one.requires_grad],
+        [one for name, one in named if not name.startswith(_TRUNK)],
+    )
+
+
 def _step(run: _Run, plan: LoopPlan, *, parallel: Parallel) -> float:
     for group in run.optimiser.param_groups:
-        group["lr"] = group["top"] * _rate(run.done / plan.steps)
+        done = run.done / plan.steps
+        group["lr"] = group["top"] * one_cycle(done, warm_up=_WARM, first=0.1, last=1e-3)
     run.optimiser.zero_grad(set_to_none=True)
     loss, own = run.student.loss(run.done, parallel=parallel)
     if loss is not None:
         torch.autograd.backward(loss)
-    learned = [one for group in run.student.learned() for one in group]
+    learned = [one for group in _learned(run.student.network) for one in group]
     parallel.average(learned, own=own, batch=plan.batch)
     torch.nn.utils.clip_grad_norm_(learned, _LARGEST_STEP)
     run.optimiser.step()
     return 0.0 if loss is None else float(loss.detach())
 
 
-def _rate(share: float) -> float:
-    """One cycle (Smith and Topin 2019): up along a line, down along half a cosine."""
-    if share < _WARM:
-        return 0.1 + 0.9 * share / _WARM
-    return 0.5 * (1 + math.cos(math.pi * (share - _WARM) / (1 - _WARM))) + 1e-3
+def one_cycle(share: float, *, warm_up: float, first: float = 0.0, last: float = 0.0) -> float:
+    """One cycle (Smith and Topin 2019): up along a line, down along half a cosine.
+
+    Args:
+        share: of the steps that are done.
+        warm_up: share of the steps on which the rate rises.
+        first: share of the highest rate at the first step.
+        last: share of it that is added after the rise.
+    """
+    if share < warm_up:
+        return first + (1 - first) * share / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up))) + last
 
 
 def _look(run: _Run, *, best: bool) -> None:
@@ -227,7 +245,7 @@ def _look(run: _Run, *, best: bool) -> None:
         return
     run.seen.append(observed)
     if best and observed <= min(run.seen):
-        run.best = _weights(run.student.network)
+        run.best = weights_of(run.student.network)
 
 
 def _history(run: _Run) -> History:
@@ -241,14 +259,16 @@ def _history(run: _Run) -> History:
     return tuple(found)
 
 
-def _weights(network: nn.Module) -> Arrays:
+def weights_of(network: nn.Module) -> Arrays:
+    """A copy of every weight and buffer by name."""
     return {
         name: np.array(value.detach().contiguous().numpy())
         for name, value in network.state_dict().items()
     }
 
 
-def _load(network: nn.Module, weights: Arrays) -> None:
+def load_weights(network: nn.Module, weights: Arrays) -> None:
+    """Put such a copy into a network."""
     network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
 
 
@@ -258,7 +278,7 @@ def _keep(run: _Run, path: Path) -> None:
         "losses": np.array(run.losses, np.float64),
         "seen": np.array(run.seen, np.float64),
     }
-    arrays |= {f"w/{name}": value for name, value in _weights(run.student.network).items()}
+    arrays |= {f"w/{name}": value for name, value in weights_of(run.student.network).items()}
     arrays |= {f"b/{name}": value for name, value in run.best.items()}
     for place, state in run.optimiser.state_dict()["state"].items():
         for name, value in state.items():
@@ -271,10 +291,10 @@ def _restore(run: _Run, path: Path) -> None:
     arrays = load_arrays(path)
     if arrays is None:
         return
-    _load(run.student.network, _under("w/", arrays))
-    run.best = _under("b/", arrays)
+    load_weights(run.student.network, under("w/", arrays))
+    run.best = under("b/", arrays)
     states: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under("o/", arrays).items():
+    for name, value in under("o/", arrays).items():
         place, _, key = name.partition("/")
         states.setdefault(int(place), {})[key] = torch.from_numpy(np.array(value))
     whole = run.optimiser.state_dict()
@@ -287,7 +307,8 @@ def _floats(values: NDArray[np.generic]) -> list[float]:
     return [float(value) for value in np.asarray(values, np.float64)]
 
 
-def _under(prefix: str, arrays: Arrays) -> Arrays:
+def under(prefix: str, arrays: Arrays) -> Arrays:
+    """Arrays whose names begin with a prefix of two letters, without it."""
     return {name[2:]: value for name, value in arrays.items() if name.startswith(prefix)}
 
 
@@ -345,6 +366,18 @@ def rounds(samples: Sequence[Sample], *, seed: int, folded: bool) -> list[Round]
     if not learn or not declared:
         return []
     return [Round(name="part", learn=learn, judge=tuple(declared))]
+
+
+def one_group(samples: Sequence[Sample]) -> bool:
+    """Return whether all samples say they belong together, so that no group can be held out."""
+    return len({sample.group for sample in samples}) == 1 and bool(samples[0].group)
+
+
+def apart(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples as groups for holding out; of one group alone each stands by itself."""
+    if one_group(samples):
+        return [replace(sample, group="") for sample in samples]
+    return list(samples)
 
 
 def fitted_again(planned: Sequence[Round], *, pictures: int) -> bool:

@@ -51,6 +51,26 @@ def _cross_entropy(score: Numbers, target: Numbers) -> float:
     return float(np.sum(np.logaddexp(0.0, score) - target * score))
 
 
+def log_sum_exp(logits: Numbers) -> Numbers:
+    """(n, classes) → (n,)."""
+    highest = logits.max(axis=1)
+    return np.asarray(highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1)))
+
+
+TEMPERATURES = np.exp(np.linspace(np.log(0.05), np.log(20.0), 241))
+
+
+def temperature_of(
+    logits: Numbers, truth: NDArray[np.intp], *, among: Numbers = TEMPERATURES
+) -> float:
+    """The temperature at which held-out truths are likeliest (Guo et al. 2017); 1 without any."""
+    if not len(truth):
+        return 1.0
+    own = logits[np.arange(len(truth)), truth]
+    losses = [float(np.mean(log_sum_exp(logits / each) - own / each)) for each in among.tolist()]
+    return float(among[int(np.argmin(losses))])
+
+
 def k_center(vectors: NDArray[np.float32], *, count: int) -> NDArray[np.intp]:
     """Rows of (n, k) vectors, at most ``count``, chosen greedily (k-centre).
 

@@ -33,7 +33,10 @@ from lineside.vision.metrics import (
     Interval,
     LimitRow,
     ReliabilityBin,
+    auroc,
+    average_precision,
     bootstrap,
+    confusion,
     limit_table,
     reliability,
     wilson,
@@ -227,6 +230,35 @@ def slices(
             if name in counted
         }
     return found
+
+
+def mean(values: Numbers) -> float:
+    """NaN of nothing."""
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def ranking(
+    truth: Numbers, scores: Numbers, *, groups: Numbers, pictures: int, ending: str = ""
+) -> dict[str, Metric]:
+    """``auroc`` and ``average_precision`` of scores, the names with an ending.
+
+    Takes what ``bounded`` takes.
+    """
+    figures = (("auroc", auroc, 0.5), ("average_precision", average_precision, float(truth.mean())))
+    return {
+        name + ending: bounded(
+            figure, truth, scores, groups=groups, baseline=trivial, pictures=pictures
+        )
+        for name, figure, trivial in figures
+    }
+
+
+def confusion_table(
+    classes: Sequence[str], truth: Sequence[int] | Numbers, answers: Sequence[int] | Numbers
+) -> Confusion:
+    """Counts of truth against answers, both places in ``classes``; -1 is unsure."""
+    rows = confusion(np.asarray(truth), np.asarray(answers), classes=len(classes))
+    return Confusion(classes=tuple(classes), rows=tuple(tuple(row) for row in rows.tolist()))
 
 
 def reliability_of(truth: Sequence[bool], chances: Sequence[float]) -> tuple[ReliabilityBin, ...]:

@@ -20,21 +20,22 @@ from numpy.typing import NDArray
 from lineside.models import Manifest, Metric
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
-    Confusion,
     Mistake,
     TaskMetrics,
     bounded,
+    confusion_table,
     is_defective,
     limits_of,
     owners,
     picture_words,
+    ranking,
     rate,
     refused,
     slices,
     worst_first,
 )
 from lineside.vision import Decision, PictureState
-from lineside.vision.metrics import auroc, average_precision, balanced_accuracy, region_bins
+from lineside.vision.metrics import balanced_accuracy, region_bins
 
 _CLASSES = ("good", "defect")
 _UNSURE = -1
@@ -57,7 +58,7 @@ def measure(
     reason = "" if rule is None or rule.usable else f"not usable: {rule.reason}"
     return TaskMetrics(
         metrics=_figures(known) | _pixel_figures(known),
-        confusion={"anomaly": _confusion(known)},
+        confusion={"anomaly": confusion_table(_CLASSES, _truth(known), _said(known))},
         mistakes=_mistakes(known),
         slices=slices(known, _balanced),
         limits={"anomaly": limits_of(_truth(known).astype(bool).tolist(), _scores(known).tolist())},
@@ -92,14 +93,7 @@ def _figures(cases: Sequence[Case]) -> dict[str, Metric]:
     truth, scores, answer, owned = _truth(cases), _scores(cases), _said(cases), owners(cases)
     found: dict[str, Metric] = {}
     if truth.any() and not truth.all():
-        ranked: tuple[tuple[str, Callable[..., float], float], ...] = (
-            ("auroc", auroc, 0.5),
-            ("average_precision", average_precision, float(truth.mean())),
-        )
-        for name, figure, trivial in ranked:
-            found[name] = bounded(
-                figure, truth, scores, groups=owned, baseline=trivial, pictures=len(cases)
-            )
+        found = ranking(truth, scores, groups=owned, pictures=len(cases))
         found["balanced_accuracy"] = _balanced(cases)
     if truth.any():
         found["recall"] = rate((answer[truth == 1] == 1).tolist(), baseline=0.0)
@@ -172,13 +166,6 @@ def _reduced(case: Case) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     heat = np.zeros(mask.shape, np.float32) if case.heat is None else case.heat
     step = max(1, max(heat.shape) // _MOST_SIDE_PX)
     return heat[::step, ::step], mask[::step, ::step]
-
-
-def _confusion(cases: Sequence[Case]) -> Confusion:
-    rows = [[0, 0, 0] for _ in _CLASSES]
-    for truth, answer in zip(_truth(cases).tolist(), _said(cases).tolist(), strict=True):
-        rows[truth][answer] += 1  # unsure is -1: the last column
-    return Confusion(classes=_CLASSES, rows=tuple(tuple(row) for row in rows))
 
 
 def _mistakes(cases: Sequence[Case]) -> tuple[Mistake, ...]:

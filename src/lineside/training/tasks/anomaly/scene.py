@@ -18,7 +18,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,7 +32,9 @@ from lineside.training.common.backbone import (
     Lite0Backbone,
     fast_backbone,
 )
-from lineside.training.job import Steps, load_arrays, save_arrays
+from lineside.training.common.cache import health_array, health_of
+from lineside.training.job import load_arrays, save_arrays
+from lineside.training.tasks.contract import Work
 from lineside.vision import Crop, HealthFigures, Matrix, Prepare, encode_png, fitted, grey_of
 from lineside.vision.geometry import invert
 from lineside.vision.masks import inside_picture
@@ -60,19 +61,6 @@ _REDUCTIONS = (4, 2)
 
 Image = NDArray[np.uint8]
 Grey = NDArray[np.uint8]
-
-
-class Pictures(Protocol):
-    """Part of ``lineside.training.tasks.Work`` that is needed here."""
-
-    @property
-    def steps(self) -> Steps:
-        """Told after each step."""
-        ...
-
-    def picture(self, sample: Sample) -> Image:
-        """(height, width, 3) uint8 RGB."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -113,7 +101,7 @@ class Scene:
         return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_AREA) > 0.3, np.bool_)
 
 
-def scene_of(work: Pictures, samples: Sequence[Sample]) -> Scene:
+def scene_of(work: Work, samples: Sequence[Sample]) -> Scene:
     """The scene of good pictures.
 
     Raises:
@@ -130,7 +118,7 @@ def scene_of(work: Pictures, samples: Sequence[Sample]) -> Scene:
 
 
 def _outlines(
-    work: Pictures, samples: Sequence[Sample]
+    work: Work, samples: Sequence[Sample]
 ) -> tuple[list[Silhouette | str], list[tuple[int, int]]]:
     found, sizes = [], []
     for number, sample in enumerate(samples):
@@ -199,7 +187,7 @@ class _Frame:
 
 
 def _posed(
-    work: Pictures, samples: Sequence[Sample], *, outlines: Sequence[Silhouette | str]
+    work: Work, samples: Sequence[Sample], *, outlines: Sequence[Silhouette | str]
 ) -> Scene | None:
     """The scene of parts that stand out, or None where they do not."""
     observed = [(s, o) for s, o in zip(samples, outlines, strict=True) if isinstance(o, Silhouette)]
@@ -238,7 +226,7 @@ def _posed(
     return _without_unplaced(scene, samples, work=work)
 
 
-def _without_unplaced(scene: Scene, samples: Sequence[Sample], *, work: Pictures) -> Scene:
+def _without_unplaced(scene: Scene, samples: Sequence[Sample], *, work: Work) -> Scene:
     finder = scene.finder()
     if finder is None:
         raise InvalidError("a scene without a pose", where="pose", fix="Report this.")
@@ -381,7 +369,7 @@ class PatchExtractor:
     """Looks at pictures of one scene, all in the same way."""
 
     scene: Scene
-    work: Pictures
+    work: Work
     folder: Path
 
     def look(self, sample: Sample) -> Patches:
@@ -391,12 +379,11 @@ class PatchExtractor:
         if stored is None:
             stored = self._look(sample)
             save_arrays(path, stored)
-        sharpness, grey, clipped = (float(v) for v in np.asarray(stored["health"], np.float64))
         return Patches(
             sample=sample,
             features=np.asarray(stored["features"], np.float16),
             pixels=np.asarray(stored["pixels"], np.uint8),
-            health=HealthFigures(sharpness=sharpness, mean_grey=grey, clipped_share=clipped),
+            health=health_of(stored["health"]),
         )
 
     def _key(self, sample: Sample) -> str:
@@ -414,7 +401,7 @@ class PatchExtractor:
         return {
             "features": features[:, :rows, :columns],
             "pixels": pixels,
-            "health": np.array([health.sharpness, health.mean_grey, health.clipped_share]),
+            "health": health_array(health),
         }
 
     def placed(self, image: Image) -> Matrix | None:

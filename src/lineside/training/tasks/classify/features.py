@@ -30,7 +30,7 @@ from lineside.core.worker import prefetch
 from lineside.datasets import Sample
 from lineside.models import OnnxEngine
 from lineside.training.common.backbone import Lite0Full, lite0_full
-from lineside.training.common.cache import FeatureCache, feature_key
+from lineside.training.common.cache import FeatureCache, feature_key, health_array, health_of
 from lineside.training.common.export import onnx_bytes
 from lineside.training.tasks.classify.network import PER_SCALE, FeatureNetwork, Floats
 from lineside.vision import Crop, HealthFigures, Prepare, picture_health, picture_size, prepare
@@ -183,15 +183,14 @@ class FeatureReader:
         known = {row: cast(Floats, e[POOLED]) for row, e in enumerate(stored) if e is not None}
         facts = self.cache.get(_key(sample, specs[0], name=_FACTS))
         if facts is not None and len(known) == len(specs):
-            return _Ready(place=place, health=_health(facts["health"]), known=known, inputs={})
+            return _Ready(place=place, health=health_of(facts["health"]), known=known, inputs={})
         image = self.picture(sample)
         inputs = {
             row: prepare(image, spec.prepare) for row, spec in enumerate(specs) if row not in known
         }
         health = picture_health(image)
         if facts is None:
-            figures = np.array([health.sharpness, health.mean_grey, health.clipped_share])
-            self.cache.put(_key(sample, specs[0], name=_FACTS), {"health": figures})
+            self.cache.put(_key(sample, specs[0], name=_FACTS), {"health": health_array(health)})
         return _Ready(place=place, health=health, known=known, inputs=inputs)
 
     def _seen(self, ready: _Ready, specs: Sequence[InputSpec]) -> dict[int, Floats]:
@@ -246,8 +245,3 @@ def pooled_by(
 def normalised(image: NDArray[np.uint8]) -> Floats:
     """(h, w, 3) uint8 → (1, 3, h, w) float32, as every sight ends its preparation."""
     return normalise(image[None], InputSpec(width_px=1, height_px=1).prepare)
-
-
-def _health(figures: NDArray[np.generic]) -> HealthFigures:
-    sharpness, grey, clipped = (float(value) for value in cast(NDArray[np.float64], figures))
-    return HealthFigures(sharpness=sharpness, mean_grey=grey, clipped_share=clipped)

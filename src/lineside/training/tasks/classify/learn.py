@@ -11,6 +11,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from lineside.models.engines import LABEL_OUTPUTS
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache
 from lineside.training.common.export import export, limits_of
+from lineside.training.common.loop import apart, one_group
 from lineside.training.common.methods import FeatureBank, feature_bank
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.classify.features import (
@@ -46,10 +48,10 @@ from lineside.training.tasks.classify.network import (
     standard,
 )
 from lineside.training.tasks.classify.tuning import (
-    Inputs,
     Recipe,
-    TuningContext,
+    Tell,
     TuningTask,
+    inputs_of,
     try_tuning,
     worth_trying,
 )
@@ -120,13 +122,12 @@ def warnings_for(
             "the error rate holds over all pictures together, not for each class:"
             " a class has too few pictures for that"
         )
-    groups = {sample.group for sample in samples}
-    if len(groups) == 1 and "" not in groups:
+    if one_group(samples):
         found.append(
             "all training pictures are of one group: what was held out while learning is like what"
             " was learned from, and pictures of another group may be answered worse"
         )
-    if groups == {""}:
+    if not any(sample.group for sample in samples):
         found.append(
             "the pictures carry no groups: pictures of one part may stand on both sides of a split"
         )
@@ -261,13 +262,6 @@ def _training_set(job: TrainJob, work: Work) -> _TrainingSet:
     )
 
 
-def apart(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples as groups for holding out; of one group alone each stands by itself."""
-    if len({sample.group for sample in samples}) == 1:
-        return [replace(sample, group="") for sample in samples]
-    return list(samples)
-
-
 def _look(job: TrainJob, training_set: _TrainingSet) -> _Frozen:
     """Look at every picture at every sight, and choose among them."""
     work = training_set.work
@@ -380,8 +374,9 @@ def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Fi
     work.steps.epoch(0, **_without_epoch(_frozen_epoch(training_set, frozen.held_out[frozen.best])))
     own = min(np.flatnonzero(single).tolist(), key=lambda place: frozen.held_out[place].loss)
     ground = TuningTask(
-        inputs=Inputs(
-            picture=lambda place: work.picture(training_set.samples[place]), spec=frozen.specs[own]
+        spec=frozen.specs[own],
+        inputs=inputs_of(
+            frozen.specs[own], picture=lambda place: work.picture(training_set.samples[place])
         ),
         features=frozen.features[own],
         own=frozen.held_out[own],
@@ -393,12 +388,13 @@ def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Fi
     against = _against_tuning(job, ground)
     if against:
         return _untuned(training_set, frozen, words={"fine-tuning": f"not tried: {against}"})
-    room = TuningContext(
+    trial = try_tuning(
+        ground,
+        _recipe(job),
         folder=work.folder / "classify",
         parallel=work.parallel,
-        tell=_EpochReporter(work.steps).told,
+        tell=_epoch_teller(work.steps),
     )
-    trial = try_tuning(ground, _recipe(job), context=room)
     if trial.tuned is None:
         return _untuned(training_set, frozen, words={"fine-tuning": "did not pay", **trial.words})
     work.steps.at(80, "looking at pictures")
@@ -437,20 +433,19 @@ def _without_epoch(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if name != "epoch"}
 
 
-@dataclass(slots=True)
-class _EpochReporter:
-    """Counts the epochs of all lessons of a trial, and tells them."""
+def _epoch_teller(steps: Steps) -> Tell:
+    """Counts the epochs of all fits of a trial, and tells them."""
+    numbers = count(1)
 
-    steps: Steps
-    done: int = 0
-
-    def told(self, stage: str, _: int, figures: Mapping[str, float]) -> None:
-        self.done += 1
-        self.steps.loss = round(figures["loss"], 4)
+    def tell(stage: str, figures: Mapping[str, float]) -> None:
+        done = next(numbers)
+        steps.loss = round(figures["loss"], 4)
         if "accuracy" in figures:
-            self.steps.held_out = round(figures["accuracy"], 4)
-        self.steps.at(50 + 30 * self.done / (self.done + _USUAL_EPOCHS), stage)
-        self.steps.epoch(self.done, **_without_epoch(figures))
+            steps.held_out = round(figures["accuracy"], 4)
+        steps.at(50 + 30 * done / (done + _USUAL_EPOCHS), stage)
+        steps.epoch(done, **_without_epoch(figures))
+
+    return tell
 
 
 def cache_folder(work: Work) -> Path:

@@ -23,13 +23,15 @@ from lineside.models import Manifest, Metric
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     GOOD_NAMES,
-    Confusion,
     Mistake,
     TaskMetrics,
     bounded,
+    confusion_table,
     limits_of,
+    mean,
     owners,
     picture_words,
+    ranking,
     rate,
     refused,
     reliability_of,
@@ -42,10 +44,8 @@ from lineside.vision.metrics import (
     UNSURE,
     LimitRow,
     auroc,
-    average_precision,
     balanced_accuracy,
     calibration_error,
-    confusion,
     macro_f1,
 )
 
@@ -96,7 +96,6 @@ def measure(
         )
     table = _table(stored, labels=manifest.labels, majority=int(baseline.get("majority", 0)))
     figure = partial(_accuracy, labels=manifest.labels, majority=table.majority)
-    rows = confusion(table.truth, table.decided, classes=len(table.labels))
     return TaskMetrics(
         metrics={
             **_decisions(table),
@@ -106,11 +105,7 @@ def measure(
             **_rankings(table),
         },
         per_class=_per_class(table),
-        confusion={
-            manifest.inspection: Confusion(
-                classes=table.labels, rows=tuple(tuple(row) for row in rows.tolist())
-            )
-        },
+        confusion={manifest.inspection: confusion_table(table.labels, table.truth, table.decided)},
         reliability={
             label: reliability_of(
                 (table.truth == place)[table.seen], table.chances[table.seen, place]
@@ -206,12 +201,8 @@ def _sets(table: _Table) -> dict[str, Metric]:
     owner = table.owner[table.seen]
     return {
         "coverage": rate(held, baseline=1.0),
-        "set_size": statistic(_mean, sizes, groups=owner, baseline=float(len(table.labels))),
+        "set_size": statistic(mean, sizes, groups=owner, baseline=float(len(table.labels))),
     }
-
-
-def _mean(values: Numbers) -> float:
-    return float(np.mean(values))
 
 
 def _rankings(table: _Table) -> dict[str, Metric]:
@@ -219,7 +210,9 @@ def _rankings(table: _Table) -> dict[str, Metric]:
     for place, label in enumerate(table.labels):
         truth, score = table.truth == place, table.chances[:, place]
         if truth.any() and not truth.all():
-            found |= _ranked(table, truth, score=score, ending=f"/{label}")
+            found |= ranking(
+                truth, score, groups=table.owner, pictures=len(truth), ending=f"/{label}"
+            )
             found[f"calibration_error/{label}"] = bounded(
                 calibration_error,
                 truth,
@@ -269,25 +262,8 @@ def _defects(table: _Table) -> dict[str, Metric]:
     truth, score = table.truth != good, 1.0 - table.chances[:, good]
     if truth.all() or not truth.any():
         return {}
-    found = _ranked(table, truth, score=score, ending="")
+    found = ranking(truth, score, groups=table.owner, pictures=len(truth))
     return {f"defect_{name}": metric for name, metric in found.items()}
-
-
-def _ranked(
-    table: _Table, truth: NDArray[np.bool_], *, score: Numbers, ending: str
-) -> dict[str, Metric]:
-    figures = (("auroc", auroc, 0.5), ("average_precision", average_precision, float(truth.mean())))
-    return {
-        name + ending: bounded(
-            figure,
-            truth,
-            score,
-            groups=table.owner,
-            baseline=constant,
-            pictures=len(truth),
-        )
-        for name, figure, constant in figures
-    }
 
 
 def _per_class(table: _Table) -> dict[str, Metric]:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from lineside.core import Policy
 from lineside.training.common.backbone import TAP_CHANNELS, TAP_STRIDES, Lite0Full
-from lineside.training.common.methods import distance_to
+from lineside.training.common.methods import distance_to, log_sum_exp, temperature_of
 from lineside.vision import ClassRule
 from lineside.vision.decide import class_probabilities
 from lineside.vision.metrics import conformal_cut
@@ -319,23 +319,7 @@ def cross_entropy(logits: Numbers, truth: Classes) -> float:
     return float(picture_losses(logits, truth).mean())
 
 
-def log_sum_exp(logits: Numbers) -> Numbers:
-    """(n, classes) → (n,)."""
-    highest = logits.max(axis=1)
-    return np.asarray(highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1)))
-
-
 _HIGHEST_CUT = 0.5
-_TEMPERATURES = np.exp(np.linspace(math.log(0.05), math.log(20.0), 241))
-
-
-def temperature_of(logits: Numbers, truth: Classes) -> float:
-    """The temperature at which the truths of held-out pictures are likeliest."""
-    own = logits[np.arange(len(truth)), truth]
-    losses = [
-        float(np.mean(log_sum_exp(logits / each) - own / each)) for each in _TEMPERATURES.tolist()
-    ]
-    return float(_TEMPERATURES[int(np.argmin(losses))])
 
 
 def calibrated_loss(logits: Numbers, truth: Classes) -> float:

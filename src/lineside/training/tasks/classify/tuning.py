@@ -21,11 +21,9 @@ Return whether fine-tuning pays, by pictures held out, and the network it gives 
 """
 
 import hashlib
-import math
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +35,8 @@ from torch import Tensor, nn
 from lineside.core import encode
 from lineside.core.worker import prefetch
 from lineside.training.common.backbone import Lite0Full, lite0_full
-from lineside.training.common.loop import Parallel
+from lineside.training.common.cache import MemoryCache
+from lineside.training.common.loop import Parallel, one_cycle
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.classify.features import POOLED, InputSpec, frozen_engine, normalised
 from lineside.training.tasks.classify.network import (
@@ -400,7 +399,7 @@ def tune(
     *,
     folder: Path,
     parallel: Parallel,
-    tell: Callable[[int, Mapping[str, float]], None],
+    tell: Callable[[Mapping[str, float]], None],
 ) -> Tuned:
     """Learn on; goes on where the folder's checkpoint stands.
 
@@ -409,7 +408,7 @@ def tune(
         recipe: how.
         folder: of checkpoints.
         parallel: this process's share of each batch.
-        tell: called after each epoch with its number and figures; may raise.
+        tell: called after each epoch with its figures; may raise.
     """
     loop = _Loop(training_set, recipe, parallel=parallel)
     path = folder / f"{_key(training_set, recipe)}.npz"
@@ -417,7 +416,7 @@ def tune(
     while not loop.over:
         figures = loop.learn_epoch()
         loop.save(path)
-        tell(loop.epoch, figures)
+        tell(figures)
     loop.wear(loop.best)
     loop.learner.eval()
     backbone = loop.learner.trunk.requires_grad_(requires_grad=False)
@@ -431,10 +430,8 @@ def tune(
 
 
 def schedule(share: float) -> float:
-    """Share of the learning rate at a share of all steps: up in a line, down by a cosine."""
-    if share < _WARM_UP:
-        return max(share / _WARM_UP, 0.01)
-    return 0.5 * (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP)))
+    """Share of the learning rate at a share of all steps; the first step is no standstill."""
+    return max(one_cycle(share, warm_up=_WARM_UP), 0.01 if share < _WARM_UP else 0.0)
 
 
 def _batches(order: NDArray[np.intp], *, most: int) -> list[list[int]]:
@@ -469,30 +466,17 @@ _FEWEST_OF_CLASS = 8
 _LEAST_WRONG = 0.02
 _LEAST_GAIN = 0.03
 _FOLDS = 2
-_MOST_KEPT_BYTES = 512_000_000
+_MOST_PIXEL_BYTES = 512_000_000
 _MOST_MIRRORED = 100
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Inputs:
-    """Inputs of a sight by a picture's place, (h, w, 3) uint8; as many kept as there is room for.
-
-    Attributes:
-        picture: pixels of a place.
-    """
-
-    picture: Callable[[int], Image]
-    spec: InputSpec
-    _kept: OrderedDict[int, Image] = field(default_factory=OrderedDict, init=False)
-
-    def __call__(self, place: int) -> Image:
-        found = self._kept.get(place)
-        if found is None:
-            settings = self.spec.prepare
-            found = levelled(cut(self.picture(place), settings), settings)[0]
-            if (len(self._kept) + 1) * found.nbytes <= _MOST_KEPT_BYTES:
-                self._kept[place] = found
-        return found
+def inputs_of(spec: InputSpec, *, picture: Callable[[int], Image]) -> Callable[[int], Image]:
+    """Gives the (h, w, 3) uint8 input of a picture by its place; kept while there is memory."""
+    settings = spec.prepare
+    shown = MemoryCache[Image](most_bytes=_MOST_PIXEL_BYTES)
+    return lambda place: shown.get(
+        place, lambda: levelled(cut(picture(place), settings), settings)[0]
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -500,24 +484,21 @@ class TuningTask:
     """Result of the frozen network.
 
     Attributes:
-        inputs: of the sight that tuning uses, which is a single-scale one.
+        spec: that tuning uses, which is a single-scale one.
+        inputs: of it, by a picture's place.
         features: (pictures, PER_SCALE) with that sight.
         own: held-out answers with that sight.
         best: held-out answers of what would be used without tuning.
     """
 
-    inputs: Inputs
+    spec: InputSpec
+    inputs: Callable[[int], Image]
     features: Floats
     own: ValidationLogits
     best: ValidationLogits
     truth: Classes
     folds: tuple[int, ...]
     classes: int
-
-    @property
-    def spec(self) -> InputSpec:
-        """That tuning uses."""
-        return self.inputs.spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -539,13 +520,8 @@ class Trial:
     words: dict[str, object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TuningContext:
-    """Where a trial works, and who is told."""
-
-    folder: Path
-    parallel: Parallel
-    tell: Callable[[str, int, Mapping[str, float]], None]
+Tell = Callable[[str, Mapping[str, float]], None]
+"""Told of each epoch of a trial: the stage in words, and the figures."""
 
 
 def worth_trying(task: TuningTask) -> str:
@@ -559,7 +535,9 @@ def worth_trying(task: TuningTask) -> str:
     return ""
 
 
-def try_tuning(task: TuningTask, recipe: Recipe, *, context: TuningContext) -> Trial:
+def try_tuning(
+    task: TuningTask, recipe: Recipe, *, folder: Path, parallel: Parallel, tell: Tell
+) -> Trial:
     """Learn the folds, and all of it where that pays."""
     mirrors = mirrors_for(task)
     recipe = replace(recipe, mirrors=mirrors)
@@ -572,9 +550,9 @@ def try_tuning(task: TuningTask, recipe: Recipe, *, context: TuningContext) -> T
         tuned = tune(
             lesson,
             recipe,
-            folder=context.folder,
-            parallel=context.parallel,
-            tell=partial(context.tell, f"fine-tuning fold {fold}"),
+            folder=folder,
+            parallel=parallel,
+            tell=partial(tell, f"fine-tuning fold {fold}"),
         )
         done.append(tuned)
         outsides.append(outside)
@@ -590,12 +568,18 @@ def try_tuning(task: TuningTask, recipe: Recipe, *, context: TuningContext) -> T
         "epochs": [tuned.epochs for tuned in done],
     }
     pays = len(done) == _FOLDS and _pays(task, places, logits=logits)
-    final = _all(task, recipe, epochs=_mean_epochs(done), context=context) if pays else None
+    final = None
+    if pays:
+        epochs = max(1, round(sum(tuned.epochs for tuned in done) / len(done)))
+        everyone = np.arange(len(task.truth))
+        final = tune(
+            _training_set(task, inside=everyone, outside=everyone[:0], name="all"),
+            replace(recipe, stop_after=epochs),
+            folder=folder,
+            parallel=parallel,
+            tell=partial(tell, "fine-tuning"),
+        )
     return Trial(tuned=final, places=places, logits=logits, history=done[0].history, words=words)
-
-
-def _mean_epochs(done: Sequence[Tuned]) -> int:
-    return max(1, round(sum(tuned.epochs for tuned in done) / len(done)))
 
 
 def _parts(task: TuningTask, fold: int) -> tuple[Classes, Classes]:
@@ -614,18 +598,6 @@ def _training_set(task: TuningTask, *, inside: Classes, outside: Classes, name: 
         outside=outside,
         start=start,
         name=name,
-    )
-
-
-def _all(task: TuningTask, recipe: Recipe, *, epochs: int, context: TuningContext) -> Tuned:
-    everyone = np.arange(len(task.truth))
-    lesson = _training_set(task, inside=everyone, outside=everyone[:0], name="all")
-    return tune(
-        lesson,
-        replace(recipe, stop_after=epochs),
-        folder=context.folder,
-        parallel=context.parallel,
-        tell=partial(context.tell, "fine-tuning"),
     )
 
 

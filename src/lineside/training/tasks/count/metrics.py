@@ -21,6 +21,7 @@ from lineside.training.tasks.metrics import (
     Confusion,
     Mistake,
     TaskMetrics,
+    mean,
     owners,
     rate,
     slices,
@@ -97,7 +98,7 @@ def _figures(
 ) -> dict[str, Metric]:
     truth = np.array([each.truth for each in answers], np.float64)
     median = baseline.get("median_count", 0.0)
-    mean = baseline.get("mean_count", median)
+    average = baseline.get("mean_count", median)
     off = np.array([each.off for each in answers])
     known = ~np.isnan(off)
     guessed = np.abs(truth - median)
@@ -106,8 +107,8 @@ def _figures(
     guess = np.stack([guessed, truth], axis=1)
     found = {
         "exact": rate((e.exact for e in answers), baseline=float(np.mean(guessed == 0))),
-        "mae": statistic(_mean, off[known], groups=groups, baseline=_mean(guessed)),
-        "rmse": statistic(_root, off[known], groups=groups, baseline=_root(truth - mean)),
+        "mae": statistic(mean, off[known], groups=groups, baseline=mean(guessed)),
+        "rmse": statistic(_root, off[known], groups=groups, baseline=_root(truth - average)),
         "mae_share": statistic(_share, pairs, groups=groups, baseline=_share(guess)),
         "coverage": rate((e.covered for e in answers), baseline=promised),
         "refused_rate": rate((e.said is None for e in answers), baseline=0.0),
@@ -120,12 +121,8 @@ def _width(counted: Sequence[_Counted]) -> dict[str, Metric]:
     ended = np.array([a.high - a.low + 1 for a in answers if not a.more], np.float64)
     found = {"more": rate((answer.more for answer in answers), baseline=0.0)}
     if len(ended):
-        found["width"] = statistic(_mean, ended, baseline=1.0)
+        found["width"] = statistic(mean, ended, baseline=1.0)
     return found
-
-
-def _mean(values: Numbers) -> float:
-    return float(np.mean(values)) if len(values) else math.nan
 
 
 def _root(values: Numbers) -> float:
@@ -156,7 +153,7 @@ def _per_count(answers: Sequence[_Counted], *, baseline: Mapping[str, float]) ->
         off = np.array([each.off for each in own if each.said is not None])
         guess = abs(count - baseline.get("median_count", 0.0))
         found[f"exact/{count}"] = rate((e.exact for e in own), baseline=float(guess == 0))
-        found[f"mae/{count}"] = statistic(_mean, off, baseline=guess)
+        found[f"mae/{count}"] = statistic(mean, off, baseline=guess)
     return found
 
 

@@ -15,7 +15,6 @@ likeliest number are the next likely; a linear layer on the picture's mean featu
 ``activation`` is the density.
 """
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -29,14 +28,15 @@ from torch import Tensor, nn
 from lineside.core import Box, Policy
 from lineside.datasets import Sample
 from lineside.training.common.backbone import (
-    BLOCKS_AT_STRIDE_4,
     STRIDE_8_CHANNELS,
     STRIDE_16_CHANNELS,
     channels_last,
-    lite0_backbone,
+    learning_backbone,
 )
+from lineside.training.common.cache import MemoryCache
 from lineside.training.common.loop import BATCH, LoopPlan, Parallel, Round, drawn
-from lineside.training.tasks.detect.scene import Pictures
+from lineside.training.common.methods import temperature_of
+from lineside.training.tasks.contract import Work
 from lineside.vision import CountRule, Crop, Prepare
 from lineside.vision.detections import number_chances, shortest_run
 from lineside.vision.metrics import conformal_cut
@@ -51,9 +51,7 @@ class NumberNetwork(nn.Module):
 
     def __init__(self, *, most: int) -> None:
         super().__init__()
-        self.trunk = copy.deepcopy(lite0_backbone()).requires_grad_(requires_grad=True)
-        self.trunk.stem.requires_grad_(requires_grad=False)
-        self.trunk.at_8[:BLOCKS_AT_STRIDE_4].requires_grad_(requires_grad=False)
+        self.trunk = learning_backbone()
         self.at_8 = nn.Conv2d(STRIDE_8_CHANNELS, _WIDTH, 1)
         self.at_16 = nn.Conv2d(STRIDE_16_CHANNELS, _WIDTH, 1)
         self.shared = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1)
@@ -88,14 +86,6 @@ class NumberNetwork(nn.Module):
         likely = -torch.exp(self.sharpness) * apart * apart / 2
         return likely + self.correction(observed.mean(dim=(2, 3))), density
 
-    def learned_backbone(self) -> list[nn.Parameter]:
-        """Trunk weights that are learned; the rest of the network is new."""
-        return [one for one in self.trunk.parameters() if one.requires_grad]
-
-    def new_layers(self) -> list[nn.Parameter]:
-        """Weights that were not published."""
-        return [one for name, one in self.named_parameters() if not name.startswith("trunk.")]
-
 
 SIDE_PX = 192
 _LARGEST = 253
@@ -104,7 +94,8 @@ _FEW = 30
 _LEAST_STEPS, _MOST_STEPS, _TURNS = 300, 1600, 12
 _SMALLEST, _GAIN, _CAST = 0.88, 1.25, 0.06
 _NEIGHBOUR = 0.05
-_KEPT_BYTES = 1_000_000_000
+_TEMPERATURES = np.geomspace(0.25, 8.0, 61)
+_MOST_PIXEL_BYTES = 1_000_000_000
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -133,20 +124,17 @@ def most_of(counts: Sequence[int]) -> int:
 class Numbered:
     """Pictures with their numbers; pixels are kept up to a limit and read again beyond it."""
 
-    def __init__(self, pictures: Pictures, *, most: int) -> None:
+    def __init__(self, work: Work, *, most: int) -> None:
         self.settings = number_prepare()
         self.most = most
-        self._pictures = pictures
-        self._kept: dict[str, Image] = {}
+        self._work = work
+        self._shown = MemoryCache[Image](most_bytes=_MOST_PIXEL_BYTES)
 
     def pixels(self, sample: Sample) -> Image:
         """(SIDE_PX, SIDE_PX, 3) uint8."""
-        found = self._kept.get(sample.digest)
-        if found is None:
-            found = cut(self._pictures.picture(sample), self.settings)[0]
-            if (len(self._kept) + 1) * found.nbytes <= _KEPT_BYTES:
-                self._kept[sample.digest] = found
-        return found
+        return self._shown.get(
+            sample.digest, lambda: cut(self._work.picture(sample), self.settings)[0]
+        )
 
     def place(self, sample: Sample) -> int:
         """Return the index of the right output."""
@@ -184,9 +172,6 @@ class NumberStudent:
         self._watch = each.judge[:: max(1, len(each.judge) // 64)]
         mean = float(np.mean([numbered.place(sample) for sample in each.learn]))
         self.network.start_number(mean, cells=(SIDE_PX // STRIDE_PX) ** 2)
-
-    def learned(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        return self.network.learned_backbone(), self.network.new_layers()
 
     def loss(self, step: int, *, parallel: Parallel) -> tuple[Tensor | None, int]:
         chosen = drawn(len(self._each.learn), plan=self._plan, step=step)
@@ -268,23 +253,9 @@ def number_rule(
         reach=0.0,
         error_rate=policy.error_rate,
         calibration_pictures=len(truth),
-        temperature=best_temperature(logits, truth),
+        temperature=round(temperature_of(logits.astype(np.float64), truth, among=_TEMPERATURES), 6),
     )
     return with_cut(rule, logits=logits, truth=truth) if rule.promises else rule
-
-
-def best_temperature(logits: NDArray[np.float32], truth: NDArray[np.intp]) -> float:
-    """The temperature of the least cross-entropy (Guo et al. 2017); 1 without pictures."""
-    if not len(truth):
-        return 1.0
-    scale = np.geomspace(0.25, 8.0, 61)
-    costs = []
-    for each in scale:
-        scaled = logits.astype(np.float64) / each
-        scaled -= scaled.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(scaled).sum(axis=1))
-        costs.append(float(np.mean(log_sum - scaled[np.arange(len(truth)), truth])))
-    return round(float(scale[int(np.argmin(costs))]), 6)
 
 
 def with_cut(rule: CountRule, *, logits: NDArray[np.float32], truth: NDArray[np.intp]) -> CountRule:

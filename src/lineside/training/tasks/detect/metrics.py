@@ -22,6 +22,7 @@ from lineside.training.tasks.metrics import (
     Mistake,
     TaskMetrics,
     bounded,
+    mean,
     owners,
     rate,
     refused,
@@ -262,25 +263,19 @@ def _counts(
         off, guessed = np.abs(pairs[:, 0] - pairs[:, 1]), np.abs(pairs[:, 1] - guess)
         key = f"/{name}" if name else ""
         into = per_class if name else overall
-        into[f"count_mae{key}"] = statistic(
-            _mean, off, groups=judged.groups, baseline=_mean(guessed)
-        )
-        into[f"count_exact{key}"] = rate(off == 0, baseline=_mean(guessed == 0))
-        if _mean(off) >= _mean(guessed):
+        into[f"count_mae{key}"] = statistic(mean, off, groups=judged.groups, baseline=mean(guessed))
+        into[f"count_exact{key}"] = rate(off == 0, baseline=mean(guessed == 0))
+        if mean(off) >= mean(guessed):
             what = f"of {name}" if name else "of all boxes"
             warnings.append(
                 f"counts {what} do not beat always saying {guess:g}: they are off by "
-                f"{_mean(off):.2f} on average, that guess by {_mean(guessed):.2f}"
+                f"{mean(off):.2f} on average, that guess by {mean(guessed):.2f}"
             )
     return overall, per_class, tuple(warnings)
 
 
 def _number(labels: NDArray[np.intp], place: int) -> int:
     return len(labels) if place < 0 else int(np.sum(labels == place))
-
-
-def _mean(values: NDArray[np.floating] | NDArray[np.bool_]) -> float:
-    return float(np.mean(values)) if len(values) else math.nan
 
 
 def _confusion(
@@ -296,7 +291,7 @@ def _confusion(
             rows[row, -1 if unsure[place] and hit[place] >= 0 else answer] += 1
         for truth in np.delete(picture.truth, hit[hit >= 0]):
             rows[truth, len(labels)] += 1
-    return Confusion(classes=classes, rows=tuple(tuple(int(v) for v in row) for row in rows))
+    return Confusion(classes=classes, rows=tuple(tuple(row) for row in rows.tolist()))
 
 
 def _unsure(case: Case, *, labels: Sequence[str]) -> list[bool]:

@@ -17,7 +17,6 @@ Offset, log size and label are taught at the centre's cell and its four neighbou
 one cell off still gives the same box.
 """
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,12 +28,11 @@ from torch import Tensor, nn
 
 from lineside.datasets import Sample
 from lineside.training.common.backbone import (
-    BLOCKS_AT_STRIDE_4,
     STRIDE_4_CHANNELS,
     STRIDE_8_CHANNELS,
     STRIDE_16_CHANNELS,
     channels_last,
-    lite0_backbone,
+    learning_backbone,
 )
 from lineside.training.common.export import CELLS, PICTURE
 from lineside.training.common.loop import LoopPlan, Parallel, Round, drawn
@@ -188,9 +186,7 @@ class CentreNetwork(nn.Module):
     def __init__(self, *, labels: int, template: bool) -> None:
         super().__init__()
         self.mix = _mix() if template else None
-        self.trunk = copy.deepcopy(lite0_backbone()).requires_grad_(requires_grad=True)
-        self.trunk.stem.requires_grad_(requires_grad=False)
-        self.trunk.at_8[:BLOCKS_AT_STRIDE_4].requires_grad_(requires_grad=False)
+        self.trunk = learning_backbone()
         self.at_4 = nn.Conv2d(STRIDE_4_CHANNELS, _WIDTH, 1)
         self.at_8 = nn.Conv2d(STRIDE_8_CHANNELS, _WIDTH, 1)
         self.at_16 = nn.Conv2d(STRIDE_16_CHANNELS, _WIDTH, 1)
@@ -217,14 +213,6 @@ class CentreNetwork(nn.Module):
         merged = self.at_4(finest) + _grown(merged)
         observed = torch.relu(self.shared(torch.relu(self.smooth(merged))))
         return self.objectness(observed), self.geometry(observed), self.classes(observed)
-
-    def learned_backbone(self) -> list[nn.Parameter]:
-        """Trunk weights that are learned; the rest of the network is new."""
-        return [one for one in self.trunk.parameters() if one.requires_grad]
-
-    def new_layers(self) -> list[nn.Parameter]:
-        """Weights that were not published."""
-        return [one for name, one in self.named_parameters() if not name.startswith("trunk.")]
 
 
 def _mix() -> nn.Conv2d:
@@ -266,9 +254,6 @@ class ObjectStudent:
         if len(boxes):
             size = np.median(np.log(np.maximum(boxes[:, 2:] - boxes[:, :2], 1)), axis=0)
             self.network.start_sizes(float(size[0]), float(size[1]))
-
-    def learned(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        return self.network.learned_backbone(), self.network.new_layers()
 
     def loss(self, step: int, *, parallel: Parallel) -> tuple[Tensor | None, int]:
         chosen = drawn(len(self._known), plan=self._plan, step=step)

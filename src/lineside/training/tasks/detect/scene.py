@@ -16,13 +16,14 @@ Crops to learn from: near objects more often than not, turned, mirrored, scaled,
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Box, InvalidError
 from lineside.datasets import Marked, Sample
+from lineside.training.common.cache import MemoryCache
+from lineside.training.tasks.contract import Work
 from lineside.vision import Crop, Prepare
 from lineside.vision.prepare import cut
 
@@ -35,23 +36,11 @@ where objects are so large that it would cut most of them."""
 
 _LEAST_OBJECT_PX = 10.0
 _MOST_ZOOM = 4.0
-_MOST_KEPT_BYTES = 1_000_000_000
+_MOST_PIXEL_BYTES = 1_000_000_000
 _NOMINAL_SHARE = 0.05  # of the picture's side, where not even two points tell a distance
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
-
-
-class Pictures(Protocol):
-    """Gives pictures and templates, as ``lineside.training.tasks.Work`` does."""
-
-    def picture(self, sample: Sample) -> Image:
-        """(height, width, 3) uint8 RGB."""
-        ...
-
-    def template(self, sample: Sample) -> Image | None:
-        """Of the picture's size; None where it has none."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -154,16 +143,13 @@ def prepare_for(scale: Scale) -> Prepare:
 class Scenes:
     """Pictures with their objects; pixels are kept up to a limit and read again beyond it."""
 
-    def __init__(
-        self, pictures: Pictures, *, scale: Scale, labels: Sequence[str], template: bool
-    ) -> None:
+    def __init__(self, work: Work, *, scale: Scale, labels: Sequence[str], template: bool) -> None:
         self.settings = prepare_for(scale)
         self.labels = tuple(labels)
         self.template = template
         self._scale = scale
-        self._pictures = pictures
-        self._kept: dict[str, Image] = {}
-        self._kept_bytes = 0
+        self._work = work
+        self._shown = MemoryCache[Image](most_bytes=_MOST_PIXEL_BYTES)
 
     def scene(self, sample: Sample) -> Scene:
         """A sample's objects; reads its picture the first time."""
@@ -180,21 +166,14 @@ class Scenes:
 
     def pixels(self, sample: Sample) -> Image:
         """(h, w, 3) uint8 at the network's scale, (h, w, 6) beside its template."""
-        found = self._kept.get(sample.digest)
-        if found is not None:
-            return found
-        made = self._read(sample)
-        if self._kept_bytes + made.nbytes <= _MOST_KEPT_BYTES:
-            self._kept[sample.digest] = made
-            self._kept_bytes += made.nbytes
-        return made
+        return self._shown.get(sample.digest, lambda: self._read(sample))
 
     def _read(self, sample: Sample) -> Image:
-        image = self._pictures.picture(sample)
+        image = self._work.picture(sample)
         height, width = image.shape[:2]
         shown = [image]
         if self.template:
-            shown.append(template_of(self._pictures, sample, image=image))
+            shown.append(template_of(self._work, sample, image=image))
         layers = [cut(each, self.settings)[0] for each in shown]
         # What fills the input up to a multiple is no picture.
         down = max(1, min(layers[0].shape[0], math.ceil(height * self._scale.zoom)))
@@ -208,9 +187,9 @@ class Scenes:
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
-def template_of(pictures: Pictures, sample: Sample, *, image: Image) -> Image:
+def template_of(work: Work, sample: Sample, *, image: Image) -> Image:
     """The sample's template; ``InvalidError`` where it is missing or of another size."""
-    template = pictures.template(sample)
+    template = work.template(sample)
     if template is None or template.shape != image.shape:
         seen = "none" if template is None else f"one of {template.shape[:2]}"
         raise InvalidError(

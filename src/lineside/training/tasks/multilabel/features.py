@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, Digest, Inspection, InvalidError, View, encode
 from lineside.datasets import Sample
+from lineside.training.common.cache import health_array, health_of
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.multilabel.heads import grid_features
 from lineside.vision import (
@@ -342,7 +343,7 @@ def _packed(looked: PictureFeatures) -> dict[str, NDArray[np.generic]]:
         "features": looked.features,
         "crops": looked.crops,
         "matrix": matrix,
-        "health": np.array([health.sharpness, health.mean_grey, health.clipped_share]),
+        "health": health_array(health),
         "place": np.array(
             [
                 *(place.dx_px, place.dy_px, place.rotation_deg, place.scale, place.residual_px),
@@ -354,13 +355,12 @@ def _packed(looked: PictureFeatures) -> dict[str, NDArray[np.generic]]:
 
 
 def _unpacked(sample: Sample, arrays: dict[str, NDArray[np.generic]]) -> PictureFeatures:
-    sharpness, grey, clipped = (float(v) for v in cast(NDArray[np.float64], arrays["health"]))
     figures = [float(v) for v in cast(NDArray[np.float64], arrays["place"])]
     state, reason = (str(word) for word in arrays["words"])
     matrix = cast(Matrix, arrays["matrix"])
     return PictureFeatures(
         sample=sample,
-        health=HealthFigures(sharpness=sharpness, mean_grey=grey, clipped_share=clipped),
+        health=health_of(arrays["health"]),
         place=RegistrationFigures(
             state=state,
             dx_px=figures[0],

@@ -203,20 +203,6 @@ class CrossValidation:
     distances: Floats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoldDone:
-    """A fold is finished: how well it was fitted, and how many held-out answers were right so far.
-
-    Attributes:
-        held_out: share of answers on their truth's side of zero.
-    """
-
-    done: int
-    count: int
-    loss: float
-    held_out: float
-
-
 def cross_validate(
     plan: HeadPlan,
     pictures: Sequence[PictureFeatures],
@@ -224,9 +210,19 @@ def cross_validate(
     truth: Truth,
     folds: Sequence[int],
     folder: Path,
-    report: Callable[[FoldDone], None],
+    report: Callable[..., None],
 ) -> CrossValidation:
-    """Held-out answers for every picture; ``report`` is called after each fold and may raise."""
+    """Held-out answers for every picture.
+
+    Args:
+        plan: the heads.
+        pictures: as training sees them.
+        truth: of them.
+        folds: of them.
+        folder: where folds are kept.
+        report: called after each fold with the share that is done, ``loss`` of the fit, and as
+            ``held_out`` the share of held-out answers on their truth's side of zero; may raise.
+    """
     numbers = np.array(folds)
     order = sorted(set(folds))
     shape = (len(pictures), len(plan.regions), plan.width)
@@ -245,8 +241,7 @@ def cross_validate(
         right += int(((logits[outside] > 0) == (truth[outside] == 1))[known].sum())
         judged += int(known.sum())
         loss = float(cast(NDArray[np.float64], stored["loss"])[0])
-        share = right / max(judged, 1)
-        report(FoldDone(done=done, count=len(order), loss=loss, held_out=share))
+        report(done / len(order), loss=loss, held_out=right / max(judged, 1))
     return CrossValidation(folds=tuple(folds), logits=logits, varied=varied, distances=distances)
 
 

@@ -9,6 +9,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from lineside.models.engines import LABEL_OUTPUTS
 from lineside.models.manifest import FEW_PICTURES
 from lineside.training.common.backbone import lite0_backbone
 from lineside.training.common.export import export, golden_of, limits_of
+from lineside.training.common.loop import apart, one_group
 from lineside.training.job import TrainJob
 from lineside.training.source import LeakSearch
 from lineside.training.tasks.contract import MAJORITY, Case, Trained, Work
@@ -46,16 +48,15 @@ from lineside.training.tasks.multilabel.heads import (
 )
 from lineside.training.tasks.multilabel.held_out import (
     CrossValidation,
-    FoldDone,
     cross_validate,
     held_out_labels,
     rules_for,
 )
 from lineside.training.tasks.multilabel.metrics import (
-    Judge,
     Majority,
     PictureAnswers,
     accuracy_of,
+    answers_of,
     figures,
     majority_of,
 )
@@ -114,15 +115,14 @@ def learn(job: TrainJob, work: Work) -> Trained:
         plan,
         pictures,
         truth=truth,
-        folds=folds(_apart(samples), count=job.folds, seed=job.seed),
+        folds=folds(apart(samples), count=job.folds, seed=job.seed),
         folder=work.folder / "folds",
-        report=lambda done: _tell_fold(work, done, first=62, last=76),
+        report=partial(_tell_fold, work, first=62, last=76),
     )
     policy = job.inspection.policy
     labels = held_out_labels(plan, held_out=held_out, truth=truth, policy=policy)
-    judge = Judge(plan=plan)
-    answered = [judge.judged(s, answer) for s, answer in zip(samples, labels, strict=True)]
-    left_out = _leave_out(job, pictures, judge=judge, truth=truth, work=work)
+    answered = [answers_of(plan, s, answer) for s, answer in zip(samples, labels, strict=True)]
+    left_out = _leave_out(job, pictures, plan=plan, truth=truth, work=work)
     steps.at(84, "fitting")
     fitted = fit_heads(plan, [picture.features for picture in pictures], truth=truth)
     everyone = range(len(pictures))
@@ -154,7 +154,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
             "Reference view": reference.sample.name,
             "Groups left out, one by one": _group_rows(left_out, majority=majority),
             "Changed copies answered like the picture itself": _stability(
-                job, samples, judge=judge, held_out=held_out, rules=rules
+                job, samples, plan=plan, held_out=held_out, rules=rules
             ),
             "Thresholds and calibration": _thresholds(rules),
             "Answers of a head to other places": _other_places(
@@ -209,10 +209,12 @@ def _case(job: TrainJob, picture: PictureFeatures, *, labels: tuple[LabelAnswer,
     return Case(sample=sample, prediction=answer)
 
 
-def _tell_fold(work: Work, done: FoldDone, *, first: float, last: float) -> None:
+def _tell_fold(
+    work: Work, done: float, *, loss: float, held_out: float, first: float, last: float
+) -> None:
     steps = work.steps
-    steps.loss, steps.held_out = round(done.loss, 4), round(done.held_out, 4)
-    steps.at(first + (last - first) * done.done / done.count, "cross-validating")
+    steps.loss, steps.held_out = round(loss, 4), round(held_out, 4)
+    steps.at(first + (last - first) * done, "cross-validating")
 
 
 def _prepare(job: TrainJob, reference: Reference) -> Prepare:
@@ -246,18 +248,11 @@ def _look(looker: FeatureExtractor, work: Work, *, variants: int) -> list[Pictur
     return looked
 
 
-def _apart(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples as groups for folds; of one group alone each stands by itself (and is told)."""
-    if one_group(samples):
-        return [replace(sample, group="") for sample in samples]
-    return list(samples)
-
-
 def _leave_out(
     job: TrainJob,
     pictures: Sequence[PictureFeatures],
     *,
-    judge: Judge,
+    plan: HeadPlan,
     truth: Truth,
     work: Work,
 ) -> tuple[PictureAnswers, ...]:
@@ -267,17 +262,15 @@ def _leave_out(
     if not all(groups) or not 2 <= len(groups) <= _MOST_GROUPS:
         return ()
     held_out = cross_validate(
-        judge.plan,
+        plan,
         pictures,
         truth=truth,
         folds=[groups.index(sample.group) for sample in samples],
         folder=work.folder / "folds",
-        report=lambda done: _tell_fold(work, done, first=76, last=82),
+        report=partial(_tell_fold, work, first=76, last=82),
     )
-    labels = held_out_labels(
-        judge.plan, held_out=held_out, truth=truth, policy=job.inspection.policy
-    )
-    return tuple(judge.judged(s, answer) for s, answer in zip(samples, labels, strict=True))
+    labels = held_out_labels(plan, held_out=held_out, truth=truth, policy=job.inspection.policy)
+    return tuple(answers_of(plan, s, answer) for s, answer in zip(samples, labels, strict=True))
 
 
 def _leaks(
@@ -335,15 +328,15 @@ def _stability(
     job: TrainJob,
     samples: Sequence[Sample],
     *,
-    judge: Judge,
+    plan: HeadPlan,
     held_out: CrossValidation,
     rules: Sequence[LabelRule],
 ) -> Mapping[str, object]:
     """Return how often a changed copy of a held-out picture is answered like the picture."""
 
     def places(sample: Sample, logits: Floats) -> list[int]:
-        labels = decide(logits, rules, regions=judge.plan.regions, policy=job.inspection.policy)
-        return [answer.predicted for answer in judge.judged(sample, labels).answers]
+        labels = decide(logits, rules, regions=plan.regions, policy=job.inspection.policy)
+        return [answer.predicted for answer in answers_of(plan, sample, labels).answers]
 
     same = [
         places(sample, copy) == places(sample, own)
@@ -417,11 +410,6 @@ def _warnings(
             "those learned from"
         )
     return tuple(found)
-
-
-def one_group(samples: Sequence[Sample]) -> bool:
-    """Return whether all samples say they belong together, so that no group can be held out."""
-    return len({sample.group for sample in samples}) == 1 and bool(samples[0].group)
 
 
 def monotonous(answered: Sequence[PictureAnswers]) -> list[str]:

@@ -24,7 +24,9 @@ from lineside.training.tasks.metrics import (
     TaskMetrics,
     as_metric,
     bounded,
+    confusion_table,
     limits_of,
+    ranking,
     rate,
     reliability_of,
     share,
@@ -42,8 +44,6 @@ from lineside.training.tasks.multilabel.heads import (
 from lineside.vision import Decision, LabelAnswer, LabelRule, PictureState
 from lineside.vision.metrics import (
     UNSURE,
-    auroc,
-    average_precision,
     balanced_accuracy,
     bootstrap,
     calibration_error,
@@ -99,61 +99,54 @@ class PictureAnswers:
         return all(answer.right for answer in self.answers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
-    """Turns a plan's label answers into answers held against a sample's truth."""
+def answers_of(
+    plan: HeadPlan,
+    sample: Sample,
+    labels: Sequence[LabelAnswer] = (),
+    *,
+    state: PictureState = PictureState.OK,
+    reason: str = "",
+) -> PictureAnswers:
+    """A plan's label answers held against the sample's truth; no labels for a refused picture."""
+    by_name = {label.name: label for label in labels}
+    truth = truth_of(plan, [sample])[0]
+    found: list[Answer] = []
+    for number, head in enumerate(plan.heads):
+        for row in head.rows:
+            found += _of_row(plan, number, row=row, truth=truth, by_name=by_name)
+    return PictureAnswers(sample=sample, answers=tuple(found), state=state, reason=reason)
 
-    plan: HeadPlan
 
-    def judged(self, sample: Sample, labels: Sequence[LabelAnswer]) -> PictureAnswers:
-        """A picture that was answered."""
-        by_name = {label.name: label for label in labels}
-        return PictureAnswers(sample=sample, answers=self._answers(sample, by_name))
-
-    def refused(self, sample: Sample, *, state: PictureState, reason: str) -> PictureAnswers:
-        """A picture that was not."""
-        return PictureAnswers(
-            sample=sample, answers=self._answers(sample, {}), state=state, reason=reason
+def _of_row(
+    plan: HeadPlan, number: int, *, row: int, truth: Truth, by_name: dict[str, LabelAnswer]
+) -> list[Answer]:
+    head = plan.heads[number]
+    outputs = [output for output in plan.outputs if output.row == row]
+    said = [by_name.get(output.name) for output in outputs]
+    if head.exclusive:
+        if (truth[row] != 1).all():
+            return []
+        answer = Answer(
+            name=outputs[0].region,
+            head=number,
+            classes=head.labels,
+            truth=int(np.flatnonzero(truth[row] == 1)[0]),
+            predicted=_one_class(said),
+            chances=tuple(each.probability for each in said if each is not None),
         )
-
-    def _answers(self, sample: Sample, by_name: dict[str, LabelAnswer]) -> tuple[Answer, ...]:
-        truth = truth_of(self.plan, [sample])[0]
-        found: list[Answer] = []
-        for number, head in enumerate(self.plan.heads):
-            for row in head.rows:
-                found += self._of_row(number, row, truth=truth, by_name=by_name)
-        return tuple(found)
-
-    def _of_row(
-        self, number: int, row: int, *, truth: Truth, by_name: dict[str, LabelAnswer]
-    ) -> list[Answer]:
-        head = self.plan.heads[number]
-        outputs = [output for output in self.plan.outputs if output.row == row]
-        said = [by_name.get(output.name) for output in outputs]
-        if head.exclusive:
-            if (truth[row] != 1).all():
-                return []
-            answer = Answer(
-                name=outputs[0].region,
-                head=number,
-                classes=head.labels,
-                truth=int(np.flatnonzero(truth[row] == 1)[0]),
-                predicted=_one_class(said),
-                chances=tuple(each.probability for each in said if each is not None),
-            )
-            return [answer]
-        return [
-            Answer(
-                name=output.name,
-                head=number if len(head.labels) == 1 else -1 - output.place,
-                classes=PRESENCE,
-                truth=int(truth[row, output.place]),
-                predicted=_presence(label),
-                chances=() if label is None else (1 - label.probability, label.probability),
-            )
-            for output, label in zip(outputs, said, strict=True)
-            if truth[row, output.place] != UNKNOWN
-        ]
+        return [answer]
+    return [
+        Answer(
+            name=output.name,
+            head=number if len(head.labels) == 1 else -1 - output.place,
+            classes=PRESENCE,
+            truth=int(truth[row, output.place]),
+            predicted=_presence(label),
+            chances=() if label is None else (1 - label.probability, label.probability),
+        )
+        for output, label in zip(outputs, said, strict=True)
+        if truth[row, output.place] != UNKNOWN
+    ]
 
 
 def _presence(label: LabelAnswer | None) -> int:
@@ -199,11 +192,13 @@ def plan_of(manifest: Manifest) -> HeadPlan:
 
 def answered_pictures(cases: Sequence[Case], manifest: Manifest) -> list[PictureAnswers]:
     """Hold what a package said of each picture against its labels, refused pictures included."""
-    judge = Judge(plan=plan_of(manifest))
+    plan = plan_of(manifest)
     return [
-        judge.judged(case.sample, case.prediction.labels)
+        answers_of(plan, case.sample, case.prediction.labels)
         if case.prediction.state is PictureState.OK
-        else judge.refused(case.sample, state=case.prediction.state, reason=case.prediction.reason)
+        else answers_of(
+            plan, case.sample, state=case.prediction.state, reason=case.prediction.reason
+        )
         for case in cases
     ]
 
@@ -309,13 +304,7 @@ def _curves(judged: Sequence[PictureAnswers]) -> dict[str, Metric]:
         if not (truth.any() and not truth.all()):
             continue
         holding, pictures = float(truth.mean()), len(np.unique(owner))
-        for name, statistic, baseline in (
-            ("auroc", auroc, 0.5),
-            ("average_precision", average_precision, holding),
-        ):
-            found[f"{name}/{label}"] = bounded(
-                statistic, truth, score, groups=owner, baseline=baseline, pictures=pictures
-            )
+        found |= ranking(truth, score, groups=owner, pictures=pictures, ending=f"/{label}")
         error = bootstrap(calibration_error, truth, score, groups=owner, rounds=ROUNDS)
         found[f"calibration_error/{label}"] = as_metric(error, baseline=abs(0.5 - holding))
     return found
@@ -365,16 +354,14 @@ def per_class(pictures: Sequence[PictureAnswers]) -> dict[str, Metric]:
 
 def confusion_of(pictures: Sequence[PictureAnswers]) -> dict[str, Confusion]:
     """Counts per presence label, and per class list over all regions that share it."""
-    tables: dict[str, tuple[tuple[str, ...], list[list[int]]]] = {}
-    for picture in pictures:
-        for answer in picture.answers:
-            key = answer.kind
-            empty = [[0] * (len(answer.classes) + 1) for _ in answer.classes]
-            _, rows = tables.setdefault(key, (answer.classes, empty))
-            rows[answer.truth][answer.predicted] += 1  # unsure is -1: the last column
+    answers: dict[str, list[Answer]] = {}
+    for answer in (answer for picture in pictures for answer in picture.answers):
+        answers.setdefault(answer.kind, []).append(answer)
     return {
-        key: Confusion(classes=classes, rows=tuple(tuple(row) for row in rows))
-        for key, (classes, rows) in tables.items()
+        kind: confusion_table(
+            some[0].classes, [one.truth for one in some], [one.predicted for one in some]
+        )
+        for kind, some in answers.items()
     }
 
 

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.core import InvalidError
-from lineside.training.common.loop import Parallel
+from lineside.training.common.loop import (
+    Arrays,
+    Parallel,
+    load_weights,
+    one_cycle,
+    under,
+    weights_of,
+)
 from lineside.training.job import Steps, load_arrays, save_arrays
 from lineside.training.tasks.segment.network import MULTIPLE_PX, UNet, new_unet
 from lineside.training.tasks.segment.training_set import (
@@ -95,8 +102,6 @@ _MOMENTS = (0.9, 0.99)
 _SETTLED_ON = 16
 _LARGEST_SIDE_PX = 1024
 _WATCHED = ("loss", "validation_loss", "pixel_f1")
-
-Arrays = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +197,7 @@ def fit(plan: FitPlan, fitting: Fitting) -> tuple[UNet, Fitted]:
     while not trainer.fitted.is_over(plan):
         trainer.epoch()
     network = trainer.network
-    _put(network, trainer.fitted.best)
+    load_weights(network, trainer.fitted.best)
     network.fold()
     for parameter in network.parameters():
         parameter.requires_grad = False
@@ -245,7 +250,7 @@ class Trainer:
         row = {"epoch": number + 1.0, "loss": loss, "validation_loss": held, "pixel_f1": f1}
         fitted.history.append({name: round(value, 6) for name, value in row.items()})
         if fitted.best_epoch == number:
-            fitted.best = _taken(self.network)
+            fitted.best = weights_of(self.network)
         steps.loss, steps.held_out = round(loss, 4), round(f1, 4)
         save_arrays(self._file, self._kept())
         steps.epoch(number + 1, loss=loss, validation_loss=held, pixel_f1=f1)
@@ -319,11 +324,7 @@ class Trainer:
         return float(np.mean(losses)), f1 if math.isfinite(f1) else 0.0
 
     def _set_rates(self, done: float) -> None:
-        """One cycle (Smith and Topin 2018): linear up, then half a cosine down."""
-        if done < _WARM_UP:
-            share = 0.05 + 0.95 * done / _WARM_UP
-        else:
-            share = 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
+        share = one_cycle(done, warm_up=_WARM_UP, first=0.05)
         peak = self.plan.learning_rate
         for group, rate in zip(
             self.optimiser.param_groups, (peak, peak * _DECODER_FASTER), strict=True
@@ -340,7 +341,7 @@ class Trainer:
 
     def _kept(self) -> Arrays:
         """Weights, the optimiser's moments, the best weights, the history."""
-        found: Arrays = {f"w/{name}": value for name, value in _taken(self.network).items()}
+        found: Arrays = {f"w/{name}": value for name, value in weights_of(self.network).items()}
         found |= {f"b/{name}": value for name, value in self.fitted.best.items()}
         for place, one in enumerate(self.parameters):
             state = self.optimiser.state[one]
@@ -356,8 +357,8 @@ class Trainer:
         stored = load_arrays(self._file)
         if stored is None:
             return
-        _put(self.network, _named(stored, "w/"))
-        self.fitted.best = _named(stored, "b/")
+        load_weights(self.network, under("w/", stored))
+        self.fitted.best = under("b/", stored)
         for place, one in enumerate(self.parameters):
             self.optimiser.state[one] = {
                 "step": torch.tensor(float(stored[f"t/{place}"]), dtype=torch.float32),
@@ -379,27 +380,6 @@ def _freeze(network: UNet) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
             module.requires_grad_(requires_grad=False)
-
-
-def _taken(network: UNet) -> Arrays:
-    return {
-        name: value.detach().contiguous().numpy().copy()
-        for name, value in network.state_dict().items()
-    }
-
-
-def _put(network: UNet, arrays: Arrays) -> None:
-    with torch.no_grad():
-        for name, value in network.state_dict().items():
-            value.copy_(torch.from_numpy(np.asarray(arrays[name], np.float32)))
-
-
-def _named(arrays: Arrays, prefix: str) -> Arrays:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in arrays.items()
-        if name.startswith(prefix)
-    }
 
 
 def _like(parameter: nn.Parameter, value: NDArray[np.generic]) -> Tensor:

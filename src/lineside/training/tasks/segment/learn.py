@@ -44,10 +44,11 @@ from lineside.training.tasks.segment.network import (
 )
 from lineside.training.tasks.segment.training_set import (
     Facts,
-    Gallery,
+    Show,
     defect_labels,
     facts_of,
     prepare_for,
+    shown_by,
     stretched_to,
     zoom_for,
 )
@@ -293,13 +294,13 @@ def learn(job: TrainJob, work: Work) -> Trained:
         settings = stretched_to(side_px)
     else:
         settings = prepare_for(job.setting("zoom", zoom_for(training)))
-    gallery = Gallery(settings=settings, pictures=work)
+    show = shown_by(settings, work=work)
     network, fitted = fit(
         plan_of(job, training, settings=settings),
         Fitting(
             training=training,
             validation=validation,
-            show=gallery.show,
+            show=show,
             settings=settings,
             folder=work.folder / _FOLDER,
             steps=work.steps,
@@ -311,7 +312,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         [one.sample for one in sorted(training, key=lambda each: (each.share, each.sample.digest))]
     )
     exported = export(
-        MaskNetwork(network, _known(network, training, gallery=gallery)).eval(),
+        MaskNetwork(network, _known(network, training, show=show, settings=settings)).eval(),
         [prepare(work.picture(sample), settings) for sample in golden],
         outputs=OUTPUTS,
         varies={"crops": PICTURE, "map": CELLS},
@@ -346,7 +347,7 @@ def _look(work: Work) -> list[Facts]:
     found = []
     for number, sample in enumerate(work.training):
         work.steps.at(2 + 6 * number / len(work.training), "looking at pictures and masks")
-        found.append(facts_of(sample, pictures=work))
+        found.append(facts_of(sample, work=work))
     return found
 
 
@@ -419,10 +420,12 @@ def _side(training: Sequence[Facts], *, settings: Prepare) -> int:
     return min(_MOST_SIDE_PX, max(multiple, int(-(-longer * settings.zoom // multiple)) * multiple))
 
 
-def _known(network: UNet, training: Sequence[Facts], *, gallery: Gallery) -> FeatureBank:
+def _known(
+    network: UNet, training: Sequence[Facts], *, show: Show, settings: Prepare
+) -> FeatureBank:
     features = []
     for facts in spread_over(training, most=_MOST_KNOWN):
-        crops = normalise(gallery.show(facts.sample).pixels[None], gallery.settings)
+        crops = normalise(show(facts.sample).pixels[None], settings)
         with torch.inference_mode():
             features.append(network.taps(torch.from_numpy(crops))[1].mean(dim=(2, 3)).numpy())
     means = np.concatenate(features)

@@ -24,10 +24,13 @@ from lineside.training.tasks.metrics import (
     Mistake,
     TaskMetrics,
     bounded,
+    confusion_table,
     is_defective,
     limits_of,
+    mean,
     owners,
     picture_words,
+    ranking,
     rate,
     refused,
     reliability_of,
@@ -38,8 +41,8 @@ from lineside.vision import Decision, PictureState
 from lineside.vision.masks import mask_of
 from lineside.vision.metrics import (
     PRO_LIMIT,
+    UNSURE,
     auroc,
-    average_precision,
     f1_of,
     iou_of,
     pixel_counts,
@@ -180,15 +183,7 @@ def _of_pictures(judged: Sequence[_Judged]) -> dict[str, Metric]:
     own, n = owners([each.case for each in judged]), len(judged)
     common = max(float(truth.mean()), 1.0 - float(truth.mean()))
     return {
-        "auroc": bounded(auroc, truth, scores, groups=own, baseline=0.5, pictures=n),
-        "average_precision": bounded(
-            average_precision,
-            truth,
-            scores,
-            groups=own,
-            baseline=float(truth.mean()),
-            pictures=n,
-        ),
+        **ranking(truth, scores, groups=own, pictures=n),
         "accuracy": rate(right.tolist(), baseline=common),
         "balanced_accuracy": bounded(_balanced, truth, right, groups=own, baseline=0.5, pictures=n),
         "unsure_rate": rate((each.decision is Decision.UNSURE for each in judged), baseline=0.0),
@@ -223,7 +218,7 @@ def _of_pixels(drawn: Sequence[_Judged], *, baseline: Mapping[str, float]) -> di
             f1_of, counts, groups=own, baseline=2 * share / (1 + share), pictures=n
         ),
         "pixel_f1_per_picture": bounded(
-            lambda values: float(np.mean(values)),
+            mean,
             single,
             groups=own[marked],
             baseline=all_set,
@@ -269,7 +264,7 @@ def _per_class(judged: Sequence[_Judged]) -> dict[str, Metric]:
         drawn = [each for each in some if each.truth is not None]
         if drawn:
             found[f"pixel_f1_per_picture/{kind}"] = bounded(
-                lambda values: float(np.mean(values)),
+                mean,
                 np.array([each.f1 for each in drawn]),
                 groups=owners([each.case for each in drawn]),
                 baseline=float(
@@ -293,12 +288,9 @@ def _auroc_of(some: Sequence[_Judged], good: Sequence[_Judged]) -> Metric:
 
 
 def _confusion(judged: Sequence[_Judged], label: str) -> Confusion:
-    columns = {Decision.ABSENT: 0, Decision.PRESENT: 1}
-    rows = [[0, 0, 0], [0, 0, 0]]
-    for each in judged:
-        answer = each.decision
-        rows[each.defective][2 if answer is None else columns.get(answer, 2)] += 1
-    return Confusion(classes=(_GOOD, label), rows=tuple(tuple(row) for row in rows))
+    places = {Decision.ABSENT: 0, Decision.PRESENT: 1}
+    answers = [places.get(each.decision, UNSURE) if each.decision else UNSURE for each in judged]
+    return confusion_table((_GOOD, label), [int(each.defective) for each in judged], answers)
 
 
 def _mistakes(judged: Sequence[_Judged], label: str) -> list[Mistake]:

@@ -23,7 +23,6 @@ from lineside.training.common.backbone import (
     STRIDE_8_CHANNELS,
     STRIDE_16_CHANNELS,
     STRIDE_32_CHANNELS,
-    Block,
     Conv,
     channels_last,
     lite0_full,
@@ -91,10 +90,6 @@ class UNet(nn.Module):
         """Parameters that are new."""
         parts = (self.narrow, self.ups, self.last)
         return [parameter for part in parts for parameter in part.parameters()]
-
-    def deep_blocks(self) -> list[Block]:
-        """Blocks beyond stride 16, in order."""
-        return [block for block in self.at_32 if isinstance(block, Block)]
 
     def up_steps(self) -> list[Up]:
         """The way up, coarsest first."""

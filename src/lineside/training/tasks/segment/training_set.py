@@ -14,14 +14,15 @@ Everything follows from the generator handed in.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError
 from lineside.datasets import Sample
+from lineside.training.common.cache import MemoryCache
+from lineside.training.tasks.contract import Work
 from lineside.training.tasks.metrics import GOOD_NAMES
 from lineside.training.tasks.segment.network import MULTIPLE_PX
 from lineside.vision import HealthFigures, Prepare, fitted, picture_health
@@ -32,25 +33,13 @@ _MOST_PX = 1 << 20
 _LEAST_SIDE_PX = 128
 _ZOOMS = (0.125, 0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 _LEAST_PIECE_PX = 8
-_MOST_KEPT_BYTES = 600_000_000
+_MOST_PIXEL_BYTES = 600_000_000
 _POINTS_A_PIECE = 8
 _MOST_PIECES = 64
 IGNORED = 2
 """In a mask: outside the picture, said nothing of."""
 
 Image = NDArray[np.uint8]
-
-
-class Pictures(Protocol):
-    """Gives pictures and masks, as ``lineside.training.tasks.Work`` does."""
-
-    def picture(self, sample: Sample) -> Image:
-        """(height, width, 3) uint8 RGB."""
-        ...
-
-    def mask(self, sample: Sample) -> NDArray[np.bool_] | None:
-        """(height, width) bool; None where nobody drew one."""
-        ...
 
 
 def defect_labels(sample: Sample) -> tuple[str, ...]:
@@ -85,9 +74,9 @@ class Facts:
     share: float = 0.0
 
 
-def facts_of(sample: Sample, *, pictures: Pictures) -> Facts:
+def facts_of(sample: Sample, *, work: Work) -> Facts:
     """Look at a picture and its mask; ``InvalidError`` where their sizes differ."""
-    image, mask = pictures.picture(sample), pictures.mask(sample)
+    image, mask = work.picture(sample), work.mask(sample)
     if mask is not None and mask.shape != image.shape[:2]:
         raise InvalidError(
             f"a mask of {mask.shape[::-1]} for a picture of {image.shape[1::-1]} pixels",
@@ -182,6 +171,11 @@ class PreparedPicture:
     points: NDArray[np.int64]
     inside: tuple[int, int]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.pixels.nbytes + self.mask.nbytes
+
 
 def prepared_picture(
     image: Image, *, mask: NDArray[np.bool_] | None, settings: Prepare
@@ -214,32 +208,22 @@ def _points(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.concatenate(found)
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Gallery:
-    """Pictures on network pixels, kept while they fit into memory, else read again."""
-
-    settings: Prepare
-    pictures: Pictures
-    most_bytes: int = _MOST_KEPT_BYTES
-    kept: dict[str, PreparedPicture] = field(default_factory=dict)
-    bytes: int = 0
-
-    def show(self, sample: Sample) -> PreparedPicture:
-        """The picture and its mask."""
-        found = self.kept.get(sample.digest)
-        if found is None:
-            mask = self.pictures.mask(sample)
-            found = prepared_picture(
-                self.pictures.picture(sample), mask=mask, settings=self.settings
-            )
-            size = found.pixels.nbytes + found.mask.nbytes
-            if self.bytes + size <= self.most_bytes:
-                self.kept[sample.digest] = found
-                self.bytes += size
-        return found
-
-
 Show = Callable[[Sample], PreparedPicture]
+
+
+def shown_by(settings: Prepare, *, work: Work, most_bytes: int = _MOST_PIXEL_BYTES) -> Show:
+    """Shows pictures on network pixels, kept while they fit into memory, else read again."""
+    shown = MemoryCache[PreparedPicture](most_bytes=most_bytes)
+
+    def show(sample: Sample) -> PreparedPicture:
+        return shown.get(
+            sample.digest,
+            lambda: prepared_picture(
+                work.picture(sample), mask=work.mask(sample), settings=settings
+            ),
+        )
+
+    return show
 
 
 _DEFECT_SHARE = 0.5
