@@ -22,7 +22,7 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from lineside.core import Clock, Digest, InvalidError, LinesideError, UnavailableError, short
 from lineside.core.worker import Worker, backoff_s
@@ -56,6 +56,8 @@ _STEPS = 1000
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
 
+
+T = TypeVar("T")
 
 Placing = Callable[[JobDocument], object]
 
@@ -110,42 +112,38 @@ class Deployer:
             StoppingError: the agent is closing; the job is taken up at its next start.
         """
         control.tell({"step": "begun"})
+        fault = ExecutionStatus.REJECTED
         try:
             order = read_order(work.document, policy=self._policy)
-        except LinesideError as error:
-            return _ended(ExecutionStatus.REJECTED, error)
-        try:
-            self._refreshed(control)
-        except (AbandonedError, StoppingError):
-            raise
-        except LinesideError as error:
-            return _ended(_FAILED, error)
-        outcome = self._ordered(order, control)
-        if outcome.status is ExecutionStatus.SUCCEEDED:
-            self._placed(order)
-        return outcome
-
-    def _ordered(self, order: JobDocument, control: Control) -> Outcome:
-        try:
+            fault = ExecutionStatus.FAILED
+            self._retried(self._source.refresh, control)
+            fault = ExecutionStatus.REJECTED
             choice = self._source.of_job(order)
             self._check_inspection(choice.inspection)
-        except LinesideError as error:
-            return _ended(ExecutionStatus.REJECTED, error)
-        if self._in_use(choice):
-            self._source.done(choice)  # a kill may have come between its use and the tidying
-            return _succeeded(choice.digest, how="was in use already")
-        try:
-            return self._brought(choice, control)
+            fault = ExecutionStatus.FAILED
+            outcome = self._brought(choice, control)
         except (AbandonedError, StoppingError):
             raise
         except LinesideError as error:
-            return _ended(_FAILED, error)
+            details = {"step": fault.value.lower(), "reason": str(error)}
+            return Outcome(status=fault, details=details)
         except Exception as error:  # boundary: a package must not end the agent
-            logger.exception("job failed target=%s", order.target)
-            return Outcome(status=_FAILED, details={"step": "failed", "reason": repr(error)})
+            logger.exception("job failed job=%s", work.job_id)
+            details = {"step": "failed", "reason": repr(error)}
+            return Outcome(status=ExecutionStatus.FAILED, details=details)
+        self._placed(order)
+        return outcome
 
     def _brought(self, choice: Choice, control: Control) -> Outcome:
-        data = self._fetched(choice, control)
+        used = {one.inspection: one.digest for one in self._loader.in_use()}
+        if choice.digest and used.get(choice.inspection) == choice.digest:
+            self._source.done(choice)  # a kill may have come between its use and the tidying
+            return _succeeded(choice.digest, how="was in use already")
+
+        def progress(there: int, whole: int) -> None:
+            control.tell({"step": "fetching", "bytes": str(there), "bytes_total": str(whole)})
+
+        data = self._retried(lambda: self._source.fetch(choice, progress=progress), control)
         control.tell({"step": "checking"})
         ready = self._loader.checked(
             data, inspection=choice.inspection, digest=choice.digest, where="job"
@@ -167,26 +165,12 @@ class Deployer:
             raise UnavailableError("another package took its place at once", where="wish")
         return _succeeded(ready.digest, how="in use")
 
-    def _refreshed(self, control: Control) -> None:
+    def _retried(self, call: Callable[[], T], control: Control) -> T:
+        """The result of a call; while the hub is away it is waited for."""
         attempt = 0
         while True:
             try:
-                self._source.refresh()
-            except UnavailableError as error:
-                logger.info("job waits: %s", error)
-                control.wait(pause_s(error, attempt=attempt))
-                attempt += 1
-            else:
-                return
-
-    def _fetched(self, choice: Choice, control: Control) -> bytes:
-        def progress(there: int, whole: int) -> None:
-            control.tell({"step": "fetching", "bytes": str(there), "bytes_total": str(whole)})
-
-        attempt = 0
-        while True:
-            try:
-                return self._source.fetch(choice, progress=progress)
+                return call()
             except (AbandonedError, StoppingError):
                 raise
             except UnavailableError as error:
@@ -201,13 +185,6 @@ class Deployer:
                 where="inspection",
                 fix=f"It has {', '.join(sorted(self._policy.inspections)) or 'none'}.",
             )
-
-    def _in_use(self, choice: Choice) -> bool:
-        used = {one.inspection: one.digest for one in self._loader.in_use()}
-        return bool(choice.digest) and used.get(choice.inspection) == choice.digest
-
-
-_FAILED = ExecutionStatus.FAILED
 
 
 def pause_s(error: UnavailableError, *, attempt: int) -> float:
@@ -227,10 +204,6 @@ def pause_s(error: UnavailableError, *, attempt: int) -> float:
 def _succeeded(digest: str, *, how: str) -> Outcome:
     details = {"step": "done", "digest": digest, "package": short(Digest(digest)), "how": how}
     return Outcome(status=ExecutionStatus.SUCCEEDED, details=details)
-
-
-def _ended(status: ExecutionStatus, error: LinesideError) -> Outcome:
-    return Outcome(status=status, details={"step": status.value.lower(), "reason": str(error)})
 
 
 logger = logging.getLogger(__name__)

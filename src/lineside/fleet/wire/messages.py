@@ -1,4 +1,4 @@
-"""Records here, messages there: the three gRPC contracts of a device, nothing lost.
+"""Records here, messages there: the three gRPC contracts of a device.
 
 Tensors, models and captures of ``AWS.SageMaker.Edge``:
 
@@ -13,17 +13,17 @@ request was. Predictions are those of ``lineside.edge.v1``.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from lineside.core import Digest, FrameId, InvalidError
+from lineside.core import InvalidError
 from lineside.fleet.wire import agent_pb2
 from lineside.fleet.wire import lineside_edge_v1_pb2 as edge_pb2
 from lineside.fleet.wire import open_inference_pb2 as pb2
@@ -47,17 +47,9 @@ from lineside.models.serving.tensors import (
     tensor_to_raw,
 )
 from lineside.vision import (
-    AnomalyAnswer,
-    BoxAnswer,
-    CountAnswer,
-    Decision,
     FrameRef,
-    HealthFigures,
-    LabelAnswer,
-    MaskAnswer,
     PictureState,
     Prediction,
-    RegistrationFigures,
     StageTimes,
 )
 
@@ -139,12 +131,6 @@ def slot_to_wire(slot: TensorSlot) -> agent_pb2.TensorMetadata:
     """Facts of an input or output."""
     number = cast("agent_pb2.DataType", DTYPES.index(slot.dtype))
     return agent_pb2.TensorMetadata(name=slot.name, data_type=number, shape=slot.shape)
-
-
-def slot_from_wire(message: agent_pb2.TensorMetadata) -> TensorSlot:
-    """Facts of an input or output; ``InvalidError`` for a type that the protocol does not have."""
-    dtype, shape = _dtype(message.data_type, where=message.name), tuple(message.shape)
-    return TensorSlot(name=message.name, dtype=dtype, shape=shape)
 
 
 def model_to_wire(
@@ -302,8 +288,6 @@ def _dtype(number: int, *, where: str) -> str:
     return DTYPES[number]
 
 
-_Word = TypeVar("_Word", bound=StrEnum)
-_Record = TypeVar("_Record")
 _STAGES = tuple(each.name for each in fields(StageTimes))
 
 
@@ -333,40 +317,6 @@ def prediction_to_wire(prediction: Prediction) -> edge_pb2.Prediction:
     )
 
 
-def prediction_from_wire(message: edge_pb2.Prediction) -> Prediction:
-    """The prediction of a message.
-
-    Raises:
-        InvalidError: a decision, state or time is missing or unknown.
-    """
-    count, mask, anomaly = (message.HasField(name) for name in ("count", "mask", "anomaly"))
-    return Prediction(
-        frame=_frame_from_wire(message.frame),
-        inspection=message.inspection,
-        task=message.task,
-        state=_state(message.state),
-        reason=message.reason,
-        labels=tuple(_read(LabelAnswer, each, decision=_of(each)) for each in message.labels),
-        boxes=tuple(_read(BoxAnswer, each, decision=_of(each)) for each in message.boxes),
-        count=_count_from_wire(message.count) if count else None,
-        mask=_read(MaskAnswer, message.mask, areas_px=tuple(message.mask.areas_px))
-        if mask
-        else None,
-        anomaly=_read(AnomalyAnswer, message.anomaly, decision=_of(message.anomaly))
-        if anomaly
-        else None,
-        package=Digest(message.package),
-        dataset=message.dataset,
-        registration=_read(RegistrationFigures, message.registration),
-        health=_read(HealthFigures, message.health),
-        latency_ms=StageTimes(
-            **{stage: getattr(message.latency, f"{stage}_ms") for stage in _STAGES}
-        ),
-        device=message.device,
-        schema=message.schema,
-    )
-
-
 def time_to_wire(moment: datetime) -> Timestamp:
     """An aware time, to the microsecond."""
     message = Timestamp()
@@ -392,21 +342,6 @@ def _frame_to_wire(frame: FrameRef) -> edge_pb2.FrameRef:
     return edge_pb2.FrameRef(**facts)
 
 
-def _frame_from_wire(message: edge_pb2.FrameRef) -> FrameRef:
-    return _read(
-        FrameRef,
-        message,
-        id=FrameId(message.id),
-        digest=Digest(message.digest),
-        captured_at=time_from_wire(message.captured_at, where="frame.captured_at"),
-    )
-
-
-def _count_from_wire(message: edge_pb2.CountAnswer) -> CountAnswer:
-    chances = tuple(message.chances)
-    return _read(CountAnswer, message, decision=_of(message), chances=chances)
-
-
 def _facts(record: object) -> dict[str, Any]:
     """The fields of a record by name; those of its message are the same."""
     return {each.name: getattr(record, each.name) for each in fields(record)}  # type: ignore[arg-type]  # records only
@@ -417,38 +352,9 @@ def _decided(record: object) -> dict[str, Any]:
     return facts | {"decision": edge_pb2.Decision.Value(f"DECISION_{facts['decision'].upper()}")}
 
 
-def _read(kind: type[_Record], message: object, **more: object) -> _Record:
-    """The record whose fields stand in a message, but for those that are handed in."""
-    plain: Mapping[str, object] = {
-        each.name: getattr(message, each.name)
-        for each in fields(kind)  # type: ignore[arg-type]  # records only
-        if each.name not in more
-    }
-    return kind(**plain, **more)
-
-
 def _state_number(state: PictureState) -> edge_pb2.PictureState:
     number: edge_pb2.PictureState = edge_pb2.PictureState.Value(f"PICTURE_STATE_{state.name}")
     return number
-
-
-def _state(number: int) -> PictureState:
-    names = {f"PICTURE_STATE_{state.name}": state for state in PictureState}
-    return _word(edge_pb2.PictureState, number, names=names, noun="state")
-
-
-def _of(message: Any) -> Decision:  # noqa: ANN401  any message with a decision
-    names = {f"DECISION_{decision.name}": decision for decision in Decision}
-    return _word(edge_pb2.Decision, message.decision, names=names, noun="decision")
-
-
-def _word(enum: Any, number: int, *, names: Mapping[str, _Word], noun: str) -> _Word:  # noqa: ANN401  generated type
-    name = enum.Name(number) if number in enum.values() else ""
-    if name not in names:
-        raise InvalidError(
-            f"{noun} {number} is none", where=noun, fix=f"Send one of {', '.join(names)}."
-        )
-    return names[name]
 
 
 _FIELDS = {
