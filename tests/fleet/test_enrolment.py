@@ -16,15 +16,17 @@ from lineside.fleet import (
     device_request,
 )
 from lineside.fleet.enrolment import (
+    ClockOffset,
     Invitation,
+    check_groups,
     fingerprint_of,
+    presence,
     read_code,
     renewal_message,
     secret_digest,
     use_invitation,
     write_code,
 )
-from lineside.fleet.inventory import ClockOffset, check_groups, presence
 from lineside.fleet.trust.certificates import (
     check_proof,
     new_device_key,

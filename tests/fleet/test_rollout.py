@@ -86,7 +86,7 @@ class World:
         """A device moves on by one step, if anything is asked of it."""
         if name in one.rollback_devices:
             self.facts = replace(self.facts, back={**self.facts.back, name: OK})
-        elif name in one.asked and name not in self.facts.lost:
+        elif name in one.requested and name not in self.facts.lost:
             self._forward(name)
 
     def _forward(self, name: str) -> None:
@@ -115,7 +115,7 @@ class World:
     def pause(self, one: Rollout) -> Rollout:
         if not may_order(one, RolloutOrder.PAUSE):
             return one
-        waiting = set(one.asked) - set(self.facts.executions)
+        waiting = set(one.requested) - set(self.facts.executions)
         self.facts = replace(self.facts, lost=frozenset(self.facts.lost | waiting))
         return apply_order(one, RolloutOrder.PAUSE, by="eve", reason="", now=NOW)
 
@@ -177,9 +177,9 @@ def test_every_order_of_facts_ends_and_nobody_new_is_asked_after_an_alarm(
     assert world.asked_after_alarm == []
     if not set(fates.values()) & {"bad", "fails"} or not set(fates) & set(names):
         assert end.state is RolloutState.DONE
-        assert set(end.asked) == set(names)
+        assert set(end.requested) == set(names)
     if world.alarmed and end.state is RolloutState.ROLLED_BACK:
-        assert set(end.rollback_devices) == set(end.asked)
+        assert set(end.rollback_devices) == set(end.requested)
 
 
 @given(names=NAMES, fates=FATES, events=EVENTS)
@@ -226,14 +226,14 @@ def begun(world: World, *steps: RolloutStep) -> Rollout:
 def test_a_canary_that_judges_wrongly_leads_back_it_alone() -> None:
     world = World(names=("a", "b", "c"), fates={"a": "bad"})
     one = begun(world)
-    assert one.asked == ("a",)
+    assert one.requested == ("a",)
     world.answer(one, "a")
     world.answer(one, "a")
     one = world.decide(one)
     assert one.state is RolloutState.GOING_BACK
     assert "a/tiles: 50 of 50 frames (100.0%) decide otherwise, 10.0% may" in one.why
     one = world.decide(one)
-    assert (one.asked, one.rollback_devices) == (("a",), ("a",))
+    assert (one.requested, one.rollback_devices) == (("a",), ("a",))
     world.answer(one, "a")
     one = world.decide(one)
     assert one.state is RolloutState.ROLLED_BACK
@@ -263,7 +263,7 @@ def test_a_version_that_was_judged_bad_since_the_plan_is_not_begun() -> None:
     world = World(names=("a",), fates={})
     world.facts = replace(world.facts, bad="roll-out rol_0: crashes")
     one = world.decide(rollout())
-    assert (one.state, one.asked) == (RolloutState.ABORTED, ())
+    assert (one.state, one.requested) == (RolloutState.ABORTED, ())
     assert "judged bad since: roll-out rol_0" in one.why
 
 

@@ -83,7 +83,7 @@ def told(site: Services) -> list[str]:
 
 def test_a_code_brings_a_device_everything_it_needs(site: Services) -> None:
     made = site.enrolment.invite(NewInvitation(device="edge-1", groups=("canary",)), by="anna")
-    authority = site.enrolment.authority()
+    authority = site.enrolment.certificate_authority()
     assert read_code(made.code).fingerprint == fingerprint_of(authority.certificate)
     assert [one.device for one in site.enrolment.invitations()] == ["edge-1"]
     secret = read_code(made.code).secret
@@ -199,7 +199,9 @@ def test_renewal_needs_the_running_key(site: Services, clock: FakeClock) -> None
     following = new_device_key()
     asked = renewal(key, answer.certificate, next_key=following)
     made = site.enrolment.renew(asked, address=ADDRESS)
-    assert site.enrolment.authority().check(made.certificate.encode()).device == "edge-1"
+    assert (
+        site.enrolment.certificate_authority().check(made.certificate.encode()).device == "edge-1"
+    )
     assert site.enrolment.renew(asked, address=ADDRESS) == made, "the answer was lost"
     thief = renewal(new_device_key(), answer.certificate, next_key=new_device_key())
     with pytest.raises(RefusedError, match="not signed by the key"):
@@ -241,7 +243,7 @@ def test_a_page_is_certified_for_the_devices_names_by_its_running_key(site: Serv
     assert made.hosts == ("edge-1", "edge-1.local", ADDRESS)
     assert server_certificate(made.certificate.encode(), where="page").hosts == made.hosts
     with pytest.raises(RefusedError, match="not a device's"):
-        site.enrolment.authority().check(made.certificate.encode())
+        site.enrolment.certificate_authority().check(made.certificate.encode())
     for thief in (asked(page_key, page_message(request)), asked(key, renewal_message(request))):
         with pytest.raises(RefusedError, match="not signed by the key"):
             site.enrolment.certify_page(thief, address=ADDRESS)
@@ -266,7 +268,7 @@ def test_revocation_ends_certificate_token_keys_and_work(site: Services) -> None
     site.enrolment.revoked.append(heard.append)
     site.enrolment.revoke("edge-1", by="berta", reason="stolen from the hall")
     with pytest.raises(RefusedError, match="revoked"):
-        site.enrolment.authority().check(answer.certificate.encode())
+        site.enrolment.certificate_authority().check(answer.certificate.encode())
     with pytest.raises(UnauthenticatedError):
         site.auth.identify(answer.token)
     with pytest.raises(NotFoundError):
@@ -285,7 +287,8 @@ def test_revocation_ends_certificate_token_keys_and_work(site: Services) -> None
 
 def test_a_revocation_that_broke_off_is_finished_by_the_same_command(site: Services) -> None:
     enrolled(site)
-    site.enrolment.authority().revoke("edge-1", reason="stolen")  # and then the power went
+    # And then the power went.
+    site.enrolment.certificate_authority().revoke("edge-1", reason="stolen")
     assert not site.enrolment.revoke("edge-1", by="anna", reason="stolen").active
 
 
@@ -334,7 +337,7 @@ def open_door(nobody: TestClient, site: Services) -> TestClient:  # noqa: ARG001
 
 def test_the_whole_way_over_http(open_door: TestClient, client: TestClient, site: Services) -> None:
     pem = open_door.get("/api/v1/enrolment/authority")
-    assert pem.content == site.enrolment.authority().certificate
+    assert pem.content == site.enrolment.certificate_authority().certificate
     assert b"X509 CRL" in open_door.get("/api/v1/enrolment/revoked").content
     made = client.post("/api/v1/devices/invitations", json={"device": "edge-1", "groups": ["a"]})
     assert made.status_code == 201

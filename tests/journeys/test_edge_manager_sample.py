@@ -74,7 +74,7 @@ def boto(site: Site, identity: IdentityFiles) -> Iterator[Boto]:
             boto3.client(
                 service, "eu-west-1", aws_access_key_id=given["accessKeyId"],
                 aws_secret_access_key=given["secretAccessKey"],
-                aws_session_token=given["sessionToken"], verify=str(identity.authority),
+                aws_session_token=given["sessionToken"], verify=str(identity.ca),
                 endpoint_url=site.hub.url + ENDPOINTS[service],
             )
         )  # fmt: skip
@@ -87,7 +87,7 @@ def boto(site: Site, identity: IdentityFiles) -> Iterator[Boto]:
 
 def fetched(address: str, identity: IdentityFiles, *, shown: bool) -> bytes:
     """Read an address of the hub, with or without the device's certificate."""
-    context = ssl.create_default_context(cafile=str(identity.authority))
+    context = ssl.create_default_context(cafile=str(identity.ca))
     if shown:
         context.load_cert_chain(identity.pair)
     handler = urllib.request.HTTPSHandler(context=context)
@@ -138,7 +138,7 @@ class Ota:
         self._boto, self._home = boto, home
         self._seen: list[str] = []
         self.client = paho.Client(CallbackAPIVersion.VERSION2)
-        context = ssl.create_default_context(cafile=str(identity.authority))
+        context = ssl.create_default_context(cafile=str(identity.ca))
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(identity.pair)
         self.client.tls_set_context(context)

@@ -140,7 +140,7 @@ def test_an_enrolled_devices_page_has_a_certificate_of_the_site(
         told = config.folder / "page.json"
         wait_until(lambda: told.exists() and told.stat().st_size > 0)
         port = json.loads(told.read_text())["url"].rpartition(":")[2]
-        trusted = ssl.create_default_context(cafile=str(files.authority))
+        trusted = ssl.create_default_context(cafile=str(files.ca))
         with (
             socket.create_connection(("127.0.0.1", int(port)), timeout=10) as raw,
             trusted.wrap_socket(raw, server_hostname="edge-1") as client,

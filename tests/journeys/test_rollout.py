@@ -167,7 +167,7 @@ def test_a_good_release_widens_and_a_bad_one_goes_back_from_the_canary_alone(pla
     plant.approve(package("third", low=0.001, high=0.002))  # everything is present
     bad = plant.ended(plant.roll_out(3))
     assert bad.state is RolloutState.ROLLED_BACK, bad.why
-    assert bad.asked == ("edge-1",)
+    assert bad.requested == ("edge-1",)
     wait_until(lambda: plant.runs() == dict.fromkeys(NAMES, plant.versions[1]))
     for name in NAMES[1:]:
         digests = [path.stem for path in (plant.folder / name / "packages").iterdir()]

@@ -36,7 +36,7 @@ def backup(
     config: ConfigOption = None,
 ) -> None:
     """Write one archive of everything the hub keeps; the hub may run meanwhile."""
-    from lineside.fleet.trust.files import lock_folders
+    from lineside.fleet.trust.repository import lock_folders
     from lineside.store import backup as write
     from lineside.store import open_blobs, open_records
 

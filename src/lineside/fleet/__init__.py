@@ -26,8 +26,7 @@ from lineside.fleet.contract import (
     newer,
     version_key,
 )
-from lineside.fleet.enrolment import NewInvitation
-from lineside.fleet.inventory import EnrolledDevice, Inventory, Presence
+from lineside.fleet.enrolment import EnrolledDevice, Inventory, NewInvitation, Presence
 from lineside.fleet.jobs.repository import ThingDirectory
 from lineside.fleet.jobs.service import JobQuery, JobService
 from lineside.fleet.rollout import Rollout, RolloutOrder, RolloutPlan, RolloutState

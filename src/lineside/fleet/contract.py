@@ -313,13 +313,13 @@ def check_distinct(models: Iterable[tuple[str, str]]) -> None:
     Raises:
         InvalidError: as ``1.2`` and ``1-2`` of one model.
     """
-    seen: dict[str, str] = {}
+    known: dict[str, str] = {}
     for name, version in models:
         identifier, told = identifier_of(name, version), f"{name} {version}"
-        if identifier in seen:
+        if identifier in known:
             raise InvalidError(
-                f"{seen[identifier]} and {told} are both {identifier}",
+                f"{known[identifier]} and {told} are both {identifier}",
                 where=identifier,
                 fix="Keep one of them, or give the other another version.",
             )
-        seen[identifier] = told
+        known[identifier] = told

@@ -232,7 +232,7 @@ class Rollout:
         return tuple(name for share in self.shares for name in share)
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def requested(self) -> tuple[str, ...]:
         """Devices that were asked to take the release."""
         forward = (name for job in self.jobs if not job.back for name in job.devices)
         return tuple(dict.fromkeys(forward))
@@ -311,7 +311,7 @@ _FROM: Mapping[RolloutOrder, frozenset[RolloutState]] = {
 
 def may_order(rollout: Rollout, order: RolloutOrder) -> bool:
     """Return whether the order is possible now."""
-    if order is RolloutOrder.ROLLBACK and not rollout.asked:
+    if order is RolloutOrder.ROLLBACK and not rollout.requested:
         return False
     return rollout.state in _FROM[order]
 
@@ -354,7 +354,7 @@ def _is_so(rollout: Rollout, order: RolloutOrder) -> bool:
 
 
 def _why_not(rollout: Rollout, order: RolloutOrder) -> str:
-    if order is RolloutOrder.ROLLBACK and not rollout.asked:
+    if order is RolloutOrder.ROLLBACK and not rollout.requested:
         return "no device was asked to take it yet, so there is nothing to roll back"
     return f"it is {rollout.state}, and {order} cannot be asked of it then"
 
@@ -534,7 +534,7 @@ def _forward(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
 
 def _running(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
     share = rollout.shares[rollout.step]
-    asked = set(rollout.asked) - facts.lost
+    asked = set(rollout.requested) - facts.lost
     # Of earlier steps too: a pause may have come between a step's last word and its end.
     new = tuple(name for name in (*_earlier(rollout), *share) if name not in asked)
     if new:
@@ -580,7 +580,7 @@ def _back(rollout: Rollout, facts: RolloutFacts) -> Action:
     devices = rollout.rollback_devices
     joined = facts.members if rollout.completed else ()
     asked = set(devices)
-    wanted = dict.fromkeys((*rollout.asked, *joined, *facts.runs_it))
+    wanted = dict.fromkeys((*rollout.requested, *joined, *facts.runs_it))
     new = [name for name in wanted if name not in asked]
     if new:
         release = facts.back_to.get(new[0])
@@ -601,7 +601,7 @@ def _back(rollout: Rollout, facts: RolloutFacts) -> Action:
 
 
 def _evidence(rollout: Rollout, facts: RolloutFacts) -> list[Evidence]:
-    asked = set(rollout.asked)
+    asked = set(rollout.requested)
     return [
         each
         for each in facts.evidence

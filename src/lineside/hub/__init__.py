@@ -12,7 +12,7 @@ from lineside.hub.access.permissions import Right, Role, roles_with
 from lineside.hub.access.tls import ServerFiles, issue_for
 from lineside.hub.broker import mosquitto_files
 from lineside.hub.config import HubConfig, Retention
-from lineside.hub.devices.inventory import (
+from lineside.hub.devices.registry import (
     DeviceDetails,
     DeviceQuery,
     DeviceSummary,

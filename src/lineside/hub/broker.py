@@ -26,7 +26,7 @@ from lineside.fleet import CertificateAuthority
 from lineside.hub.access.tls import device_server_files
 from lineside.hub.config import HubConfig
 from lineside.hub.devices.enrolment import HUB_HOST, Enrolment
-from lineside.hub.devices.inventory import open_inventory
+from lineside.hub.devices.registry import open_inventory
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.services import Services
@@ -145,7 +145,7 @@ def _device_authentication(services: Services) -> DeviceListener | None:
     if not config.bus_tls:
         return None
     files = device_server_files(config, clock=services.clock)
-    authority = enrolment.authority()
+    authority = enrolment.certificate_authority()
     authority.crl()
     host, _, port = config.bus_tls.rpartition(":")
     return DeviceListener(
@@ -184,7 +184,7 @@ def _watch_devices(broker: SiteBroker, services: Services, *, stack: ExitStack) 
         enrolment.bus_url = enrolment.bus_url or f"mqtt://{HUB_HOST}:{broker.port}"
         return
     enrolment.bus_url = enrolment.bus_url or f"mqtts://{HUB_HOST}:{broker.device_port}"
-    authority, clock = enrolment.authority(), services.clock
+    authority, clock = enrolment.certificate_authority(), services.clock
     if isinstance(broker, MosquittoBroker):
         check = MosquittoLists(broker, enrolment=enrolment, plant=services.plant, clock=clock).check
     else:
@@ -232,12 +232,14 @@ class MosquittoLists:
 
     def _read(self) -> tuple[bytes, str]:
         lines = _lines(self._enrolment)
-        return self._enrolment.authority().crl(), access_list(self._plant, devices=lines)
+        return self._enrolment.certificate_authority().crl(), access_list(
+            self._plant, devices=lines
+        )
 
     def _certificates_over(self) -> dict[str, str]:
         """Serial and device of each certificate that was revoked or has run out."""
         now = self._clock.now()
-        issued = self._enrolment.authority().issued()
+        issued = self._enrolment.certificate_authority().issued()
         return {one.serial: one.device for one in issued if one.revoked or one.ends_at <= now}
 
 
@@ -261,7 +263,7 @@ def mosquitto_files(config: HubConfig, *, to: Path, port: int, clock: Clock) -> 
     """
     server = device_server_files(config, clock=clock)
     with open_inventory(config, clock=clock) as inventory:
-        inventory.enrolment.authority().crl()
+        inventory.enrolment.certificate_authority().crl()
         lines = _lines(inventory.enrolment)
     folder, user = to.absolute(), owner_of(config.ca_folder)
     files = MosquittoFiles(

@@ -43,8 +43,7 @@ from lineside.hub.children import ChildSettings
 from lineside.hub.config import HubConfig
 from lineside.hub.counting.counter import Counter
 from lineside.hub.devices.enrolment import Enrolment
-from lineside.hub.devices.inventory import DeviceInventory
-from lineside.hub.devices.registry import DeviceRegistry
+from lineside.hub.devices.registry import DeviceInventory, DeviceRegistry
 from lineside.hub.eventlog.dead_letters import DeadLetters, FailurePolicy
 from lineside.hub.eventlog.followers import Followers, FollowerState
 from lineside.hub.eventlog.leases import HubLeases

@@ -115,7 +115,7 @@ class IdentityFiles:
         return self.folder / "page.pem"
 
     @property
-    def authority(self) -> Path:
+    def ca(self) -> Path:
         """The site's authority."""
         return self.folder / "authority.pem"
 
@@ -494,9 +494,9 @@ def _existing(
     options: EnrolOptions, files: IdentityFiles, *, code: EnrolmentCode, clock: Clock
 ) -> EnrolmentResult | None:
     """An existing enrolment; None where something is missing or over."""
-    if not files.authority.exists():
+    if not files.ca.exists():
         return None
-    if fingerprint_of(files.authority.read_bytes()) != code.fingerprint:
+    if fingerprint_of(files.ca.read_bytes()) != code.fingerprint:
         raise ConflictError(
             "this device belongs to another site", where=str(files.folder),
             fix="Use another --data-dir, or move that folder away.",
@@ -523,7 +523,7 @@ def _keep(
     _check_settings(options.config_path, settings)
     if answer.root:
         pin_root(data_dir / TRUST, answer.root.encode())
-    replace_durably(files.authority, answer.authority.encode())
+    replace_durably(files.ca, answer.authority.encode())
     replace_durably(data_dir / "plant.toml", answer.plant.encode())
     replace_durably(files.token, f"{answer.token}\n".encode(), mode=0o600)
     replace_durably(files.pair, key + answer.certificate.encode(), mode=0o600)
@@ -545,7 +545,7 @@ def settings_of(
         "data_dir": str(data_dir),
         "hub": place.url,
         "token_file": str(files.token),
-        "ca": str(files.authority),
+        "ca": str(files.ca),
         "certificate": str(files.pair),
         "key": str(files.pair),
     }

@@ -241,15 +241,15 @@ class Change:
             self._heads[thing] = self.repository.head(thing)
 
     def _notices(self, thing: str) -> list[JobMessage]:
-        said: list[JobMessage] = []
+        notices: list[JobMessage] = []
         if thing in self._relisted:
             runs = self.repository.pending(thing, limit=wire.MOST_NOTIFIED)
-            said.append(wire.notify(thing, runs, now=self.now))
+            notices.append(wire.notify(thing, runs, now=self.now))
         if self.repository.head(thing) == self._heads[thing]:
-            return said
+            return notices
         head = self.head(thing)
         shown = None if head is None else self.shown(head)
-        return [*said, wire.notify_next(thing, shown, now=self.now)]
+        return [*notices, wire.notify_next(thing, shown, now=self.now)]
 
     def shown(self, run: Run) -> dict[str, Any]:
         """An execution in full, with its document."""

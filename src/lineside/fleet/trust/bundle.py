@@ -29,8 +29,7 @@ from lineside.core import (
 from lineside.core.files import replacing_durably
 from lineside.fleet.contract import Target
 from lineside.fleet.trust.download import Part
-from lineside.fleet.trust.files import NAME
-from lineside.fleet.trust.repository import UpdateRepository
+from lineside.fleet.trust.repository import NAME, UpdateRepository
 from lineside.fleet.trust.roles import WHEELS, check_path, prefixed
 
 _LIST = "bundle.json"

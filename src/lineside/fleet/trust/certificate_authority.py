@@ -35,7 +35,7 @@ from lineside.core import (
 from lineside.core.files import replacing_folder
 from lineside.fleet.trust import certificates
 from lineside.fleet.trust.certificates import Pair, Signer
-from lineside.fleet.trust.files import LOCK_FILE
+from lineside.fleet.trust.repository import LOCK_FILE
 
 CERTIFICATE_FILE = "authority.crt"
 KEY_FILE = "authority.key"

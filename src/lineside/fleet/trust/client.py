@@ -56,8 +56,7 @@ from lineside.core import (
 )
 from lineside.fleet.contract import Progress, Target
 from lineside.fleet.trust.download import DeltaSource, Source, UpdateLimits, fetch_target
-from lineside.fleet.trust.files import LAST_SNAPSHOT, TIMESTAMP
-from lineside.fleet.trust.roles import Signers, check_custom, check_path
+from lineside.fleet.trust.roles import LAST_SNAPSHOT, TIMESTAMP, Signers, check_custom, check_path
 
 if TYPE_CHECKING:
     from lineside.fleet.trust.verify import MetadataUpdater, ReadFile, StoredMetadata

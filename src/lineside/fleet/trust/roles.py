@@ -31,7 +31,6 @@ from lineside.core import (
 )
 from lineside.core.files import write_durably
 from lineside.fleet.contract import Release, version_key
-from lineside.fleet.trust.files import check_role_name
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -40,6 +39,10 @@ DEFAULT = "default"
 ONLINE = ("snapshot", "timestamp")
 OFFLINE = ("root", "targets")
 WHEELS = "wheels"
+TIMESTAMP = "timestamp.json"
+LAST_SNAPSHOT = "snapshot.json"
+"""The snapshot that a device held last, whatever its number: it guards against older ones."""
+_TOP = ("root", "targets", "snapshot", "timestamp")
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}){0,5}")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -362,3 +365,14 @@ def _read(path: Path, *, passphrase: bytes) -> "CryptoSigner":
             where=str(path),
             fix="Check the passphrase; restore the file from its copy.",
         ) from error
+
+
+def check_role_name(name: str) -> str:
+    """Refuse what cannot stand in a file's name."""
+    if not re.fullmatch(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,62}", name) or name in _TOP:
+        raise InvalidError(
+            f"{name[:80]!r} names no group of devices",
+            where="group",
+            fix="Write letters, digits and single hyphens, at most 63.",
+        )
+    return name

@@ -31,11 +31,11 @@ from tuf.repository import Repository
 
 from lineside.core import ConflictError, NotFoundError, RefusedError
 from lineside.fleet.contract import Target
-from lineside.fleet.trust.files import TIMESTAMP
 from lineside.fleet.trust.roles import (
     DEFAULT,
     DEFAULT_PATHS,
     ONLINE,
+    TIMESTAMP,
     DeviceGroup,
     Lifetimes,
     choose_signers,

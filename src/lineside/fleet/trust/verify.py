@@ -42,8 +42,7 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 from lineside.core import Clock, NotFoundError, RefusedError, UnavailableError
 from lineside.fleet.contract import Target
 from lineside.fleet.trust.download import Source, UpdateLimits, read_metadata
-from lineside.fleet.trust.files import LAST_SNAPSHOT, TIMESTAMP
-from lineside.fleet.trust.roles import Signers
+from lineside.fleet.trust.roles import LAST_SNAPSHOT, TIMESTAMP, Signers
 
 logger = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from lineside.hub.api.wire import (
     responds,
 )
 from lineside.hub.devices.enrolment import IssuedInvitation
-from lineside.hub.devices.inventory import (
+from lineside.hub.devices.registry import (
     DeviceDetails,
     DeviceQuery,
     DeviceSummary,
@@ -73,14 +73,14 @@ class DeviceGroups(TypedDict):
 @responds(bytes, _PEM)
 def authority(hub: Hub) -> Response:
     """PEM; believe it only if its fingerprint is that of the code."""
-    return Response(hub.enrolment.authority().certificate, media_type=_PEM)
+    return Response(hub.enrolment.certificate_authority().certificate, media_type=_PEM)
 
 
 @router.get("/enrolment/revoked", summary="The revocation list of the site's authority")
 @responds(bytes, _PEM)
 def revoked(hub: Hub) -> Response:
     """PEM (RFC 5280, 5)."""
-    return Response(hub.enrolment.authority().crl(), media_type=_PEM)
+    return Response(hub.enrolment.certificate_authority().crl(), media_type=_PEM)
 
 
 @router.post("/enrolment/code", summary="For which device a code is")

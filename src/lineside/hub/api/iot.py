@@ -521,7 +521,7 @@ def role_credentials(hub: Hub, request: Request, *, alias: str) -> Response:
                 "no client certificate", fix="Connect by HTTPS with the device's certificate."
             )
         enrolment = hub.enrolment
-        _, row = enrolment.authenticate(shown, ca=enrolment.authority())
+        _, row = enrolment.authenticate(shown, ca=enrolment.certificate_authority())
         key, ends_at = issue_temporary_key(hub.records, thing=row.device, clock=hub.clock)
     except LinesideError as error:
         return _refused(error)

@@ -44,6 +44,7 @@ from lineside.fleet.enrolment import (
     PageRequest,
     RenewalAnswer,
     RenewalRequest,
+    check_groups,
     check_runs,
     fingerprint_of,
     page_hosts,
@@ -53,7 +54,6 @@ from lineside.fleet.enrolment import (
     use_invitation,
     write_code,
 )
-from lineside.fleet.inventory import check_groups
 from lineside.fleet.trust.certificate_authority import DeviceCertificate
 from lineside.fleet.trust.certificates import check_proof, requested_key_digest
 from lineside.hub.access.auth import Auth, TooManyAttemptsError, revoke_keys_of_thing
@@ -114,7 +114,7 @@ class Enrolment:
         self._all = AttemptCounter(most=_WRONG_IN_ALL, window_s=_WRONG_WINDOW_S, clock=clock)
         self._renewals = AttemptCounter(most=_RENEWALS, window_s=_RENEWAL_WINDOW_S, clock=clock)
 
-    def authority(self) -> CertificateAuthority:
+    def certificate_authority(self) -> CertificateAuthority:
         """``NotFoundError`` before ``lineside hub init``."""
         return CertificateAuthority.open(self._config.ca_folder, clock=self._clock)
 
@@ -143,7 +143,7 @@ class Enrolment:
         """
         device = invitation.device or f"edge-{secrets.token_hex(3)}"
         self._check_invitation(replace(invitation, device=device))
-        fingerprint = fingerprint_of(self.authority().certificate)
+        fingerprint = fingerprint_of(self.certificate_authority().certificate)
         secret = secrets.token_bytes(SECRET_BYTES)
         now = self._clock.now()
         made = Invitation(
@@ -227,7 +227,7 @@ class Enrolment:
             TooManyError: too often.
         """
         certificate, request = request_body.certificate.encode(), request_body.request.encode()
-        checked = self.authority().check(certificate)
+        checked = self.certificate_authority().check(certificate)
         check_proof(certificate, message=renewal_message(request), proof=_bytes(request_body.proof))
         self._count_renewal(checked.device)
         with self._turn:
@@ -240,8 +240,8 @@ class Enrolment:
             digest = requested_key_digest(request, device=row.device)
             if digest == row.key and row.serial != checked.serial:  # an answer was lost
                 return RenewalAnswer(certificate=self._issued_certificate(row.serial))
-            made = self.authority().sign_device(request, device=checked.device)
-            next_row = self._next(row, self.authority().check(made), digest=digest)
+            made = self.certificate_authority().sign_device(request, device=checked.device)
+            next_row = self._next(row, self.certificate_authority().check(made), digest=digest)
             self._record(
                 row.device,
                 {"action": "renewed", "by": row.device, "serial": next_row.serial,
@@ -259,7 +259,7 @@ class Enrolment:
             TooManyError: too often.
         """
         certificate, request = request_body.certificate.encode(), request_body.request.encode()
-        checked = self.authority().check(certificate)
+        checked = self.certificate_authority().check(certificate)
         check_proof(certificate, message=page_message(request), proof=_bytes(request_body.proof))
         self._count_renewal(checked.device)
         row = self.inventory.one(checked.device)
@@ -271,9 +271,11 @@ class Enrolment:
                 where=row.device,
                 fix="Ask for a new code, or name the device otherwise: lineside device invite.",
             )
-        made = self.authority().sign_page(request, device=row.device, hosts=hosts)
+        made = self.certificate_authority().sign_page(request, device=row.device, hosts=hosts)
         logger.info("page certified device=%s hosts=%s", row.device, ",".join(hosts))
-        return PageAnswer(certificate=(made + self.authority().certificate).decode(), hosts=hosts)
+        return PageAnswer(
+            certificate=(made + self.certificate_authority().certificate).decode(), hosts=hosts
+        )
 
     def heard(self, device: str) -> None:
         """A device told its status for the first time, enrolled or not."""
@@ -299,7 +301,7 @@ class Enrolment:
                 fix="Nothing is to be done.",
             )  # fmt: skip
         with suppress(NotFoundError):  # all its certificates are over, or an earlier try got here
-            self.authority().revoke(device, reason=reason)
+            self.certificate_authority().revoke(device, reason=reason)
         gone: list[EnrolledDevice] = []
 
         def end() -> None:
@@ -398,8 +400,8 @@ class Enrolment:
             if row.key != digest:
                 raise _already_enrolled(row.device)
             return row, self._issued_certificate(row.serial)
-        made = self.authority().sign_device(request, device=invitation.device)
-        checked = self.authority().check(made)
+        made = self.certificate_authority().sign_device(request, device=invitation.device)
+        checked = self.certificate_authority().check(made)
         row = EnrolledDevice(
             device=checked.device, lines=invitation.lines, enrolled_at=self._clock.now(),
             enrolled_by=invitation.invited_by, serial=checked.serial,
@@ -419,7 +421,7 @@ class Enrolment:
         )
 
     def _issued_certificate(self, serial: str) -> str:
-        return self.authority().certificate_of(serial).decode()
+        return self.certificate_authority().certificate_of(serial).decode()
 
     def _answer(self, row: EnrolledDevice, certificate: str, *, token: str) -> EnrolmentAnswer:
         cameras = tuple(one.id for one in self._plant.camera if one.line in row.lines)
@@ -428,7 +430,7 @@ class Enrolment:
             device=row.device,
             site=self._plant.site,
             certificate=certificate,
-            authority=self.authority().certificate.decode(),
+            authority=self.certificate_authority().certificate.decode(),
             root=root.read_text() if root.exists() else "",
             bus=self.bus_url,
             plant=Path(self._config.plant).read_text(),

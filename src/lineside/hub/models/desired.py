@@ -384,7 +384,7 @@ class DesiredStates:
                     self.tell(device.id)
 
     def _show(self, device: str, state: DesiredState) -> None:
-        self._devices.wish(device, tuple(self._wire(state)))
+        self._devices.set_desired(device, tuple(self._wire(state)))
 
     def _wire(self, state: DesiredState) -> list[dict[str, str]]:
         return [

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
-from lineside.hub.devices.inventory import STATES, DeviceQuery, DeviceSummary
+from lineside.hub.devices.registry import STATES, DeviceQuery, DeviceSummary
 from lineside.hub.pages.log import device_row
 from lineside.hub.pages.site import Context
 from lineside.web.answers import Mark

@@ -141,7 +141,7 @@ class RolloutRepository:
         """
         rollout, found = self.one(report.rollout), report.evidence
         right = (
-            found.device in rollout.asked
+            found.device in rollout.requested
             and found.inspection == rollout.release.inspection
             and report.new == rollout.release.digest
         )

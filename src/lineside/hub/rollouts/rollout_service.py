@@ -325,7 +325,7 @@ class RolloutService:
             for one in self.all()
             if one.created_at > rollout.created_at
             and one.release.inspection == rollout.release.inspection
-            and set(one.asked) & set(rollout.asked)
+            and set(one.requested) & set(rollout.requested)
             and one.state is not RolloutState.ROLLED_BACK
         ]
         if later:
@@ -336,7 +336,7 @@ class RolloutService:
 
     def _check_previous(self, rollout: Rollout) -> None:
         """A person does not take the only package away from every device."""
-        if any(self._rollback_target(rollout, name) for name in rollout.asked):
+        if any(self._rollback_target(rollout, name) for name in rollout.requested):
             return
         fix = "Roll out another version."
         if may_order(rollout, RolloutOrder.ABORT):
@@ -535,7 +535,7 @@ class RolloutService:
             back=self._reported_back(rollout, led_back) if back else led_back,
             back_to={
                 name: self._rollback_target(rollout, name)
-                for name in dict.fromkeys((*rollout.asked, *members, *runs_it))
+                for name in dict.fromkeys((*rollout.requested, *members, *runs_it))
                 if back and name not in rollout.rollback_devices
             },
             evidence=tuple(one.evidence for one in self.repository.reports(rollout.id)),
@@ -591,7 +591,7 @@ class RolloutService:
         running = self._desired.running(release.inspection)
         for job in rollout.jobs:
             for name in job.devices if job.back else ():
-                gone = running.get(name) != release.digest and self._devices.told(name)
+                gone = running.get(name) != release.digest and self._devices.has_reported(name)
                 if gone and (job.remove or found.get(name) in _NOT_DONE):
                     found[name] = ExecutionStatus.SUCCEEDED
                 elif job.remove and not self._things.has(name):
