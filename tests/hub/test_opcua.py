@@ -13,6 +13,7 @@ from lineside.core import InvalidError, Plant, SystemClock, rfc3339
 from lineside.hub import HubConfig, Services
 from lineside.hub.access.accounts import Accounts
 from lineside.hub.access.permissions import Role
+from lineside.hub.rules.service import entry_of_log
 from lineside.hub.run import running
 from lineside.hub.sinks.opcua import (
     OpcuaFeed,
@@ -25,7 +26,7 @@ from lineside.hub.sinks.opcua import (
 from lineside.links import open_bus
 from lineside.links.opcua import NAMESPACE, Kind, OpcuaEvent, OpcuaNode, OpcuaValue, Quality
 from lineside.store import Logged
-from lineside.streams import EVENT_TYPE, Event
+from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event, LineVerdicts
 from lineside.testing import FakeClock
 from lineside.vision import Decision, PictureState
 from tests.hub.conftest import Line, answered
@@ -95,6 +96,18 @@ def test_a_decision_is_told_with_its_capture_time(hub: Services, line: Line) -> 
     assert said.values[BLUE] == OpcuaValue(value="present", at=at)
     assert said.values[LIKELY] == OpcuaValue(value=0.97, at=at)
     assert said.values[SLOT] == OpcuaValue(value="present", at=at)
+
+
+def test_the_newest_verdict_of_a_line_is_told(hub: Services, clock: FakeClock, line: Line) -> None:
+    feed, said = feed_of(hub)
+    node = OpcuaNode(path="Lines/warehouse/Verdict", kind=Kind.TEXT)
+    assert said.values[node].quality is Quality.WAITING
+    line.see("blue")
+    engine = LineVerdicts(hub.plant, "warehouse", source="/hall/hub")
+    found = hub.records.log.read(type=PREDICTION_TYPE)
+    hub.ledger.record(engine.take([entry_of_log(one) for one in found]))
+    feed.step()
+    assert said.values[node] == OpcuaValue(value="ok", at=clock.now())
 
 
 def test_only_what_changed_is_written(hub: Services, line: Line) -> None:

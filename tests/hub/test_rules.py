@@ -26,7 +26,7 @@ from lineside.streams import EVENT_TYPE, TICK_TYPE, Entry, Event
 from lineside.streams.rules.replay import run_rule
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
-from tests.hub.conftest import open_hub
+from tests.hub.conftest import Line, open_hub
 
 WINDOWS = """
 id = "windows"
@@ -201,7 +201,7 @@ def test_a_changed_declaration_begins_at_the_end_of_the_log(
     rules.load()
     assert rules.one("windows").counters.read == 0
     kept = [one.id for one in hub.records.documents.page("rule-state")]
-    assert kept == ["windows"]
+    assert kept == ["verdict/warehouse", "windows"]
     renamed = replace(changed, name="Windows")
     same = Rules(hub.records, ledger=hub.ledger, plant=replace(plant, rule=(renamed,)), clock=clock)
     assert same.load() == rules.load()
@@ -338,6 +338,28 @@ def test_the_outbox_says_a_rules_events_on_its_topic(
     EventOutbox(bus, plant=hub.plant).publish(hub.records.log.read(type=EVENT_TYPE))
     heard = {one.topic for one in mailbox.get_many(most=100, timeout_s=2.0)}
     assert heard == {f"lineside/hall/warehouse/event/{rule}" for rule in ("windows", "pairs")}
+
+
+def test_each_part_has_its_verdict_in_the_log_on_its_topic_and_in_the_figures(
+    hub: Services, line: Line, clock: FakeClock, bus: Bus, factory: Bus, client: TestClient
+) -> None:  # fmt: skip
+    mailbox = factory.subscribe(("lineside/hall/warehouse/verdict",))
+    made = follower(hub)
+    hub.stats.watch_each("verdicts", "line", read=hub.rules.verdicts)
+    for colour in ("blue", "red", "blue"):
+        line.see(colour)
+        clock.advance(1.0)
+    drain(made)
+    drain(follower(hub))
+    EventOutbox(bus, plant=hub.plant).publish(hub.records.log.read(source="/hall/hub"))
+    said = mailbox.get_many(most=100, timeout_s=2.0)
+    items = client.get("/api/v1/verdicts", params={"line": "warehouse"}).json()["items"]
+    assert [one["verdict"]["verdict"] for one in items] == ["ok"] * 3
+    assert [decode_json(one.payload, where="said")["id"] for one in said] == [
+        one["id"] for one in items
+    ]
+    assert 'lineside_verdicts_ok{line="warehouse"} 3.0' in hub.stats.exposition().decode()
+    assert client.get("/api/v1/verdicts", params={"line": "other"}).json()["items"] == []
 
 
 def test_an_unknown_rule_is_told_with_the_known_ones(hub: Services) -> None:

@@ -16,7 +16,7 @@ from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.rules import service as hub_rules
 from lineside.hub.rules.service import FOLLOWER, Rules, rules_follower
 from lineside.store import Records, open_records
-from lineside.streams import EVENT_TYPE, Entry, Event, RuleEngine
+from lineside.streams import EVENT_TYPE, Entry, Event, LineVerdicts, RuleEngine
 from lineside.testing import FakeClock
 
 PLANT = b"""
@@ -180,7 +180,7 @@ def test_kills_anywhere_are_not_seen_however_far_the_memory_is_behind(
 class Brittle(Rules):
     """It fails at one image, after a rule took it in."""
 
-    def _events(self, engine: RuleEngine, entries: Sequence[Entry]) -> list[Event]:
+    def _events(self, engine: RuleEngine | LineVerdicts, entries: Sequence[Entry]) -> list[Event]:
         found = super()._events(engine, entries)
         if any(b"Broken" in entry.body for entry in entries):
             raise ValueError("a rule cannot take this")

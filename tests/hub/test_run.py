@@ -108,7 +108,8 @@ def test_messages_on_the_embedded_broker_are_kept_answered_and_acknowledged(
         assert (told["ready"], told["away"]) == (True, [])
         states = {one["name"]: one["state"] for one in told["followers"]}
         assert states == dict.fromkeys(
-            ("events", "pictures", "drift", "approvals", "comparisons", "replays"), "running"
+            ("events", "pictures", "drift", "rules", "approvals", "comparisons", "replays"),
+            "running",
         )
 
 

@@ -3,14 +3,13 @@
 import random
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import Plant, decode_json, digest_of, encode, frame_id, parse_plant
+from lineside.core import Plant, decode_json, encode, parse_plant
 from lineside.streams import (
     TICK_TYPE,
     VERDICT_TYPE,
@@ -24,53 +23,15 @@ from lineside.streams import (
     verdict_lines,
 )
 from lineside.streams.verdicts import InspectionAnswer, VerdictData
-from lineside.vision import (
-    AnomalyAnswer,
-    Decision,
-    FrameRef,
-    HealthFigures,
-    PictureState,
-    Prediction,
-    RegistrationFigures,
-    StageTimes,
-)
+from lineside.testing.events import PACKAGE, PARTS, SIDES, part_prediction
+from lineside.vision import Prediction
 from lineside.vision.verdict import Judgement, PartVerdict, judge_part
 
-AT = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
-PACKAGE = digest_of(b"package")
-NAMES = ("top", "side", "back")
-TEXT = "\n".join(
-    ['schema = "lineside.plant/1"', 'site = "werk"', '[[line]]\nid = "press"\nname = "Press"']
-    + [f'[[camera]]\nid = "{one}"\nline = "press"\nsource = "mqtt:cam/{one}"' for one in NAMES]
-    + [
-        f'[[inspection]]\nid = "{one}"\ncamera = "{one}"\ntask = "anomaly"\n'
-        'trigger = { on = "part" }'
-        for one in NAMES
-    ]
-)
+NAMES = SIDES
+TEXT = 'schema = "lineside.plant/1"\nsite = "werk"\n' + PARTS
 PLANT = parse_plant(TEXT.encode(), where="plant.toml")
-
-
-def prediction(
-    inspection: str, part: str, *, verdict: str = "ok", at_s: float = 0.0, camera: str = ""
-) -> Prediction:
-    """A prediction that is judged so."""
-    decision = {"ok": "absent", "reject": "present", "review": "unsure"}[verdict]
-    at = AT + timedelta(seconds=at_s)
-    digest = digest_of(f"{camera or inspection} {part} {at_s}".encode())
-    camera = camera or inspection
-    return Prediction(
-        frame=FrameRef(
-            id=frame_id(camera=camera, captured_at=at, digest=digest), camera=camera,
-            captured_at=at, digest=digest, part=part,
-        ),
-        inspection=inspection, task="anomaly", state=PictureState.OK, labels=(), package=PACKAGE,
-        dataset="d/1", registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=1.0, mean_grey=1.0, clipped_share=0.0),
-        latency_ms=StageTimes(), device="edge-1",
-        anomaly=AnomalyAnswer(score=2.41, limit=1.1, decision=Decision(decision)),
-    )  # fmt: skip
+prediction = part_prediction
 
 
 def verdicts(plant: Plant = PLANT, *, expect: tuple[str, ...] = NAMES) -> LineVerdicts:

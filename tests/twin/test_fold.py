@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import decode, to_plain
+from lineside.core import decode, parse_plant, to_plain
 from lineside.core.factory import SLOTS
-from lineside.streams import Event, decode_event, encode_event
+from lineside.streams import Event, LineVerdicts, decode_event, encode_event
 from lineside.testing.events import (
+    PARTS,
     after,
     factory_event,
+    part_prediction,
     picture_event,
     plant_event,
     small_plant,
@@ -184,6 +186,24 @@ def test_at_equal_capture_time_the_later_arrival_wins_and_its_rival_does_not_ret
     on, off = station_event("vgr", active=True, at_s=1), station_event("vgr", active=False, at_s=1)
     state = replay([on, off, on, on], plant=PLANT)
     assert state.stations["vgr"].active is False
+
+
+def test_the_newest_verdict_of_each_line_stands() -> None:
+    plant = parse_plant(b'schema = "lineside.plant/1"\nsite = "hall"\n' + PARTS.encode(), where="p")
+    line = LineVerdicts(plant, "press", source="/hall/hub")
+    first, second = (
+        event
+        for at_s, said in ((1.0, "ok"), (2.0, "reject"))
+        for event in line.add(
+            line.judge(part_prediction("top", f"p{at_s}", verdict=said, at_s=at_s), event="evt"),
+            at_us=0,
+        )
+    )
+    state = replay([second, first, second], plant=plant)
+    found = state.verdicts["press"]
+    assert (found.part, found.verdict, found.evidence.event) == ("p2.0", "reject", second.id)
+    assert found.evidence.frame == part_prediction("top", "p2.0", at_s=2.0).frame.id
+    assert state.revision == 1
 
 
 def test_types_the_twin_does_not_show_are_ignored() -> None:

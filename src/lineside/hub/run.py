@@ -64,7 +64,7 @@ from lineside.hub.sinks.webhooks import start_webhooks
 from lineside.hub.timers import DEVICES, Peers, Timers
 from lineside.links import Bus, MailboxFigures, open_bus
 from lineside.store import open_blobs, open_records
-from lineside.streams import EVENT_TYPE, PREDICTION_TYPE
+from lineside.streams import PREDICTION_TYPE
 
 if TYPE_CHECKING:
     import uvicorn
@@ -338,7 +338,7 @@ def _start_work(
     stack.callback(services.ledger.keep_snapshot)
     services.stats.watch_each("follower", "follower", read=services.followers.figures)
     outbox = EventOutbox(bus, plant=services.plant)
-    services.followers.follow("events", outbox.publish, stack=stack, source=source, type=EVENT_TYPE)
+    services.followers.follow("events", outbox.publish, stack=stack, source=source)
     _start_answers(services, stack=stack)
     _start_drift(services, stack=stack)
     _start_rules(services, stack=stack)
@@ -442,14 +442,15 @@ def _start_answers(services: Services, *, stack: ExitStack) -> None:
 
 
 def _start_rules(services: Services, *, stack: ExitStack) -> None:
-    """The plant's rules, over the whole log; a plant without rules needs no reader."""
-    if not services.plant.rule:
-        return
+    """The plant's rules and verdicts, over the whole log; a plant without them needs no reader."""
     rules = services.rules
+    if not rules.any:
+        return
     follower = rules_follower(rules, records=services.records, ledger=services.ledger)
     stack.callback(rules.keep)
     services.followers.start(follower, stack=stack)
     services.stats.watch_each("rules", "rule", read=rules.totals)
+    services.stats.watch_each("verdicts", "line", read=rules.verdicts)
 
 
 def _start_approvals(services: Services, *, stack: ExitStack) -> None:

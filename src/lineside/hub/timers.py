@@ -262,7 +262,7 @@ class Timers:
             _Duty(name="snapshot", every_s=_SNAPSHOT_S, act=services.ledger.keep_snapshot),
             *_housekeeping(services),
         ]
-        if services.plant.rule:
+        if services.rules.any:
             self._duties.append(
                 _Duty(name="rules", every_s=_TICK_S, act=services.rules.tick, part=RULES)
             )

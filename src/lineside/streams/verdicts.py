@@ -388,6 +388,11 @@ def verdict_lines(plant: Plant) -> tuple[str, ...]:
     return tuple(line.id for line in plant.line if verdict_inspections(plant, line.id))
 
 
+def verdict_topic(plant: Plant, line: str) -> str:
+    """The topic on which the verdicts of a line are published."""
+    return f"lineside/{plant.site}/{line}/verdict"
+
+
 def _alike(inspection: Inspection, others: Iterable[Inspection]) -> tuple[str, ...]:
     """The inspections of the same camera and trigger, in the order of the plant file."""
     place = (inspection.camera, inspection.trigger)

@@ -1,7 +1,8 @@
 """Events as the parts of a small warehouse would send them, for tests of those who fold them.
 
 The plant has the nine places A1 … C3, each a region of four classes, and five stations. Times are
-seconds after ``START``. Every id is made of the content, as the hub makes it.
+seconds after ``START``. Every id is made of the content, as the hub makes it. The tables ``PARTS``
+declare a line whose parts three inspections judge.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from lineside.core import (
 from lineside.core.factory import SLOTS
 from lineside.streams import Event, prediction_event
 from lineside.vision import (
+    AnomalyAnswer,
     Decision,
     FrameRef,
     HealthFigures,
@@ -45,6 +47,15 @@ _STATIONS = (
 _TOPICS = {
     "stock": "f/i/stock", "order": "f/i/order", "alert": "i/alert", "sensor": "i/bme680",
 }  # fmt: skip
+
+
+SIDES = ("top", "side", "back")
+PARTS = '[[line]]\nid = "press"\nname = "Press"\n' + "".join(
+    f'[[camera]]\nid = "{one}"\nline = "press"\nsource = "mqtt:cam/{one}"\n'
+    f'[[inspection]]\nid = "{one}"\ncamera = "{one}"\ntask = "anomaly"\n'
+    'trigger = { on = "part" }\n'
+    for one in SIDES
+)
 
 
 def small_plant(*, slots: tuple[str, ...] = SLOTS) -> Plant:
@@ -126,6 +137,32 @@ def prediction_of(
         device="edge-1",
         reason="" if state is PictureState.OK else f"{state} by 40 px",
     )
+
+
+def part_prediction(
+    inspection: str, part: str, *, verdict: str = "ok", at_s: float = 0.0, camera: str = ""
+) -> Prediction:
+    """An answer of one of ``SIDES`` that is judged as ``verdict`` (ok, reject or review) says."""
+    decision = {"ok": "absent", "reject": "present", "review": "unsure"}[verdict]
+    at, camera = after(at_s), camera or inspection
+    digest = digest_of(f"{camera} {part} {at_s}".encode())
+    return Prediction(
+        frame=FrameRef(
+            id=frame_id(camera=camera, captured_at=at, digest=digest), camera=camera,
+            captured_at=at, digest=digest, part=part,
+        ),
+        inspection=inspection, task="anomaly", state=PictureState.OK, labels=(), package=PACKAGE,
+        dataset="parts/1", registration=RegistrationFigures(state="none"),
+        health=HealthFigures(sharpness=100.0, mean_grey=120.0, clipped_share=0.0),
+        latency_ms=StageTimes(), device="edge-1",
+        anomaly=AnomalyAnswer(score=2.41, limit=1.1, decision=Decision(decision)),
+    )  # fmt: skip
+
+
+def part_event(inspection: str, part: str, *, verdict: str = "ok", at_s: float = 0.0) -> Event:
+    """The same as the event of a device."""
+    of = part_prediction(inspection, part, verdict=verdict, at_s=at_s)
+    return prediction_event(of, site="hall", device="edge-1", sequence=1, first=1)
 
 
 def _answers(place: str, name: str) -> list[LabelAnswer]:

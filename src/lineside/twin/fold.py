@@ -22,16 +22,27 @@ from dataclasses import dataclass, replace
 
 from lineside.core import InvalidError, NotFoundError, Plant, decode, digest_of, encode, to_plain
 from lineside.store import Documents, EventLog
-from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event, decode_event
+from lineside.streams import (
+    EVENT_TYPE,
+    PREDICTION_TYPE,
+    VERDICT_TYPE,
+    Event,
+    decode_event,
+    read_verdict,
+)
 from lineside.twin.orders import ORDER_TYPE, fold_factory_order, fold_order, listed_discrepancies
 from lineside.twin.plant_events import fold_alert, fold_sensor, fold_station, fold_stock
 from lineside.twin.predictions import fold_prediction
 from lineside.twin.state import (
     Applied,
+    Evidence,
+    LastVerdict,
     LineState,
     Outcome,
     ignored,
     initial,
+    is_newer,
+    late,
     remembered,
     with_claims,
 )
@@ -73,9 +84,29 @@ def _fold_rule(state: LineState, event: Event, *, plant: Plant) -> Applied:
     return Applied(state=replace(state, discrepancies=discrepancies))
 
 
+def _fold_verdict(state: LineState, event: Event, *, plant: Plant) -> Applied:
+    """Verdicts: the newest part of each line."""
+    del plant
+    given = read_verdict(event)
+    before = state.verdicts.get(given.line)
+    if before is not None and not is_newer(before.evidence, event):
+        return late(state, before.evidence)
+    shown = next((one for one in given.answers if one.verdict is given.verdict), None)
+    evidence = Evidence(
+        at=event.time, event=event.id, frame=shown.frame if shown else "",
+        package=shown.package if shown else "",
+    )  # fmt: skip
+    verdict = LastVerdict(
+        line=given.line, part=given.part, verdict=str(given.verdict), reasons=given.reasons,
+        evidence=evidence,
+    )  # fmt: skip
+    return Applied(state=replace(state, verdicts={**state.verdicts, given.line: verdict}))
+
+
 _FOLDS: dict[str, Callable[..., Applied]] = {
     PREDICTION_TYPE: fold_prediction,
     EVENT_TYPE: _fold_rule,
+    VERDICT_TYPE: _fold_verdict,
     ORDER_TYPE: fold_order,
     "lineside.plant.stock.v1": fold_stock,
     "lineside.plant.station.v1": fold_station,

@@ -231,6 +231,25 @@ class PictureView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LastVerdict:
+    """The verdict on the newest part of a production line.
+
+    Attributes:
+        line: id of the production line.
+        part: id of the part; "" where the line gives none.
+        verdict: ``ok``, ``reject``, ``review`` or ``incomplete``.
+        reasons: why it is not ok, a short sentence each.
+        evidence: its event, and frame and package of the first answer that says so.
+    """
+
+    line: str
+    part: str
+    verdict: str
+    reasons: tuple[str, ...] = ()
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LineState:
     """The whole twin.
 
@@ -238,6 +257,7 @@ class LineState:
         revision: count of applied events.
         orders: newest first; open ones are kept, closed ones up to a limit.
         alerts: newest first, up to a limit.
+        verdicts: of each production line the newest.
         recent: ids of the last applied events, newest first; a second delivery is known by them.
     """
 
@@ -252,6 +272,7 @@ class LineState:
     orders: tuple[Order, ...] = ()
     discrepancies: tuple[Discrepancy, ...] = ()
     alerts: tuple[Alert, ...] = ()
+    verdicts: dict[str, LastVerdict] = field(default_factory=dict)
     recent: tuple[str, ...] = ()
 
     def order(self, order_id: str) -> Order | None:

@@ -57,6 +57,13 @@ from lineside.web.format import later
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
+def verdict(said: str, *reasons: str, part: str = "") -> dict[str, Any]:
+    return {
+        "schema": "lineside.verdict/1", "line": "press", "part": part, "verdict": said,
+        "reasons": list(reasons), "frames": ["frm_1"], "answers": [],
+    }  # fmt: skip
+
+
 def event(kind: str, data: dict[str, Any]) -> EventView:
     return EventView(
         position=7,
@@ -329,6 +336,11 @@ def test_classes_become_columns_and_single_labels_stay_rows() -> None:
             event("lineside.order.v1", {"action": "refused", "colour": "red", "reason": "none"}),
             "refused, red, none",
         ),
+        (
+            event("lineside.verdict.v1", verdict("reject", "scratch 0.94", part="A-17")),
+            "reject: scratch 0.94 (part A-17)",
+        ),
+        (event("lineside.verdict.v1", verdict("ok")), "ok"),
         (event("lineside.anchor.v1", {}), "heads of all chains written down"),
         (event("lineside.plant.message.v1", {"message": "x" * 200}), "message " + "x" * 81 + "…"),
     ],

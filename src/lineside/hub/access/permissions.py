@@ -153,6 +153,7 @@ RULES: dict[Right, str] = {
         GET /api/v1/orders/{order}
         GET /api/v1/events
         GET /api/v1/events/{event}
+        GET /api/v1/verdicts
         GET /api/v1/rules
         GET /api/v1/rules/{rule}
         GET /api/v1/rule-events

@@ -1,12 +1,13 @@
 """``/mqttingest``, and ``/api/v1``: twin, orders, events, trace, rejected messages."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, TypedDict
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from lineside.core import InvalidError, Json, to_plain
+from lineside.core import InvalidError, Json, decode, to_plain
 from lineside.hub.api.documents import collection_page
 from lineside.hub.api.wire import (
     Body,
@@ -25,6 +26,8 @@ from lineside.hub.api.wire import (
 from lineside.hub.eventlog.trace import at_path
 from lineside.hub.problems import WrongTypeError
 from lineside.hub.views import DeadLetterView, LoggedEvent, Trace, plain
+from lineside.streams import VERDICT_TYPE, Event, read_verdict
+from lineside.streams.verdicts import VerdictData
 from lineside.twin import LineState, Order
 
 router = APIRouter(prefix="/api/v1", tags=["line"])
@@ -124,6 +127,40 @@ def list_events(
     )  # fmt: skip
     following = next_cursor(page, limit, key=lambda view: view.position)
     return page_response([plain(view) for view in page], following=following)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedVerdict:
+    """A verdict with its event and its place in the log; ``time``: of the part's newest frame."""
+
+    id: str
+    position: int
+    source: str
+    time: datetime
+    verdict: VerdictData
+
+
+@router.get("/verdicts", summary="Verdicts on parts")
+@responds(Page[LoggedVerdict])
+def list_verdicts(
+    hub: Hub, *, line: str = "", after: str = "", newest_first: bool = False, limit: Limit = 100
+) -> Response:
+    """One for each part of a line, or of all; in log order, as ``/events`` lists them."""
+    page = hub.events.page(
+        after=whole_number(after, name="after"), kind=VERDICT_TYPE, subject=line,
+        newest_first=newest_first, limit=limit,
+    )  # fmt: skip
+    following = next_cursor(page, limit, key=lambda view: view.position)
+    return page_response(
+        [
+            LoggedVerdict(
+                id=one.id, position=one.position, source=one.source, time=one.time,
+                verdict=read_verdict(decode(Event, one.event, where=one.id)),
+            )
+            for one in page
+        ],
+        following=following,
+    )  # fmt: skip
 
 
 @router.get("/events/{event}", summary="One event")

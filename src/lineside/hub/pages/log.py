@@ -16,7 +16,13 @@ from lineside.hub.pages.rules import rule_words
 from lineside.hub.pages.site import Context
 from lineside.hub.services import Services
 from lineside.hub.views import DeviceView, EventView
-from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event, read_prediction
+from lineside.streams import (
+    EVENT_TYPE,
+    PREDICTION_TYPE,
+    VERDICT_TYPE,
+    Event,
+    read_prediction,
+)
 from lineside.vision import Decision, PictureState, Prediction
 from lineside.web.answers import SHARED_STATIC, Mark, finding_text
 from lineside.web.format import counted, later, number, probability, span
@@ -103,6 +109,8 @@ def frame_of(event: EventView) -> str:
     """The frame an event names; "" for none."""
     data = event.event.get("data", {})
     frame = data.get("frame", "")
+    if event.type == VERDICT_TYPE:
+        frame = next(iter(data.get("frames", ())), "")
     if isinstance(frame, Mapping):
         return str(frame.get("id", ""))
     return frame if isinstance(frame, str) and frame.startswith("frm_") else ""
@@ -129,8 +137,18 @@ def what_happened(event: EventView) -> str:
         return _message(data)
     if "rule" in data and "values" in data:
         return rule_words(data)
+    return verdict_words(data) if kind == "verdict" else _message_words(data)
+
+
+def _message_words(data: Mapping[str, Any]) -> str:
     words = [data.get("action"), data.get("colour"), data.get("sentence"), data.get("reason")]
     return ", ".join(str(word) for word in words if word) or _message(data)
+
+
+def verdict_words(data: Mapping[str, Any]) -> str:
+    """A verdict in a line: ``reject: scratch 0.94 (part A-17)``."""
+    reasons = f": {', '.join(data['reasons'])}" if data["reasons"] else ""
+    return f"{data['verdict']}{reasons}" + (f" (part {data['part']})" if data["part"] else "")
 
 
 def prediction_words(prediction: Prediction) -> str:
@@ -235,6 +253,7 @@ router = APIRouter()
 
 _PAGE = 50
 _TYPES = (
+    VERDICT_TYPE,
     PREDICTION_TYPE,
     EVENT_TYPE,
     "lineside.order.v1",

@@ -1,4 +1,4 @@
-"""The plant's rules over the event log: one follower for all of them.
+"""The plant's rules and the verdicts of its lines over the event log: one follower for all of them.
 
 1. What rules say of a page of the log is one commit. A rule's memory, with the position up to
    which it holds, is written when the entries taken since weigh as much as the memory itself, at
@@ -12,7 +12,8 @@
 5. Memory is written only over what was read: of several hubs on one database one is first, the
    others read again what it made and go on from there.
 6. An entry that makes a rule fail is skipped by all of them, for good: the follower lists it.
-7. When nothing arrives, a tick is written into the log, at most once in a rule's ``idle_s`` while
+7. The verdicts of a line (``LineVerdicts``) are one more rule, which nobody declares.
+8. When nothing arrives, a tick is written into the log, at most once in a rule's ``idle_s`` while
    it waits for time to pass: so a replay of the log decides as the hub did.
 """
 
@@ -20,7 +21,7 @@ import logging
 import zlib
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -47,11 +48,13 @@ from lineside.streams import (
     TICK_TYPE,
     Entry,
     Event,
+    LineVerdicts,
     RuleEngine,
     engine_of,
     explain,
     moment,
     rule_event,
+    verdict_lines,
 )
 from lineside.streams.rules.engine import Counters
 from lineside.streams.rules.replay import Difference, cameras_read, compare_rules, upstream
@@ -105,7 +108,7 @@ class _Running:
         taken_bytes: size of the entries it took since.
     """
 
-    engine: RuleEngine
+    engine: RuleEngine | LineVerdicts
     position: int
     kept: int
     version: int
@@ -151,14 +154,27 @@ class Rules:
         self._clock = clock
         self._source = hub_source(plant.site)
         self._running: dict[str, _Running] = {}
+        self._declared = {rule.id for rule in plant.rule}
         self._ticked_us = 0
         self._doubtful = False
         self.position = 0
 
+    @property
+    def any(self) -> bool:
+        """True where the plant has a rule, or a line whose parts get verdicts."""
+        return bool(self._plant.rule or verdict_lines(self._plant))
+
     def load(self) -> int:
         """Bring every rule up from its kept memory; the position from which to follow."""
-        running = {rule.id: self._load(rule) for rule in self._plant.rule}
-        self._forget_others()
+        engines: list[RuleEngine | LineVerdicts] = [
+            *(engine_of(rule, plant=self._plant) for rule in self._plant.rule),
+            *(
+                LineVerdicts(self._plant, line, source=self._source)
+                for line in verdict_lines(self._plant)
+            ),
+        ]
+        running = {engine.rule.id: self._load(engine) for engine in engines}
+        self._forget_others(running)
         self._running = running
         self._doubtful = False
         return min((one.position for one in running.values()), default=0)
@@ -240,11 +256,22 @@ class Rules:
         """For each rule its counters, and what it holds, for ``/metrics``."""
         found: dict[str, dict[str, float]] = {}
         for name, one in list(self._running.items()):
+            if name not in self._declared:
+                continue
             counted = one.engine.counted()
             figures = {field: getattr(counted, field) for field in counted.__struct_fields__}
             behind = max(0, self._ledger.position - self.position)
             found[name] = {**figures, "held": one.engine.held, "behind": behind}
         return found
+
+    def verdicts(self) -> dict[str, dict[str, int]]:
+        """For each line how many parts got which verdict since the first, for ``/metrics``."""
+        engines = [one.engine for one in list(self._running.values())]
+        return {
+            one.line: {**one.given, "waiting": one.held, "late": one.counters.late}
+            for one in engines
+            if isinstance(one, LineVerdicts)
+        }
 
     def told_up_to(self, rule_id: str) -> datetime | None:
         """The time up to which everything was told; None before the first record."""
@@ -304,7 +331,9 @@ class Rules:
         for one, (version, size_bytes) in zip(due, written, strict=True):
             one.noted(end, version=version, size_bytes=size_bytes)
 
-    def _events(self, engine: RuleEngine, entries: Sequence[Entry]) -> list[Event]:
+    def _events(self, engine: RuleEngine | LineVerdicts, entries: Sequence[Entry]) -> list[Event]:
+        if isinstance(engine, LineVerdicts):
+            return engine.take(entries)
         return [
             rule_event(engine.rule, output, digest=engine.digest, source=self._source)
             for output in engine.take(entries)
@@ -316,8 +345,8 @@ class Rules:
 
     # ---- memory
 
-    def _load(self, rule: Rule) -> _Running:
-        engine = engine_of(rule, plant=self._plant)
+    def _load(self, engine: RuleEngine | LineVerdicts) -> _Running:
+        rule = engine.rule
         try:
             kept = self._records.documents.get(_KIND, rule.id)
         except NotFoundError:
@@ -333,7 +362,7 @@ class Rules:
             kept_bytes=len(state),
         )  # fmt: skip
 
-    def _begin(self, engine: RuleEngine, *, reason: str) -> _Running:
+    def _begin(self, engine: RuleEngine | LineVerdicts, *, reason: str) -> _Running:
         """A rule begins at the end of the log, and that is kept at once."""
         newest = self._records.log.read(newest_first=True, limit=1)
         position = newest[0].position if newest else 0
@@ -345,7 +374,7 @@ class Rules:
         )  # fmt: skip
 
     def _written(
-        self, engine: RuleEngine, *, position: int, expect: int | None = None
+        self, engine: RuleEngine | LineVerdicts, *, position: int, expect: int | None = None
     ) -> tuple[int, int]:
         """Write what a rule remembers as of a position; the version it has then, and its size."""
         state = engine.written()
@@ -353,9 +382,8 @@ class Rules:
         kept = self._records.documents.put(_KIND, engine.rule.id, body=body, expect=expect)
         return kept.version, len(state)
 
-    def _forget_others(self) -> None:
+    def _forget_others(self, declared: Mapping[str, object]) -> None:
         """The memory of rules that the plant file no longer has."""
-        declared = {rule.id for rule in self._plant.rule}
         for document in self._records.documents.page(_KIND, limit=1000):
             if document.id not in declared:
                 self._records.documents.delete(_KIND, document.id)

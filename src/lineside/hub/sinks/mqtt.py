@@ -1,4 +1,4 @@
-"""Rule events published on the bus, in log order, again after a crash if in doubt.
+"""Rule events and verdicts published on the bus, in log order, again after a crash if in doubt.
 
 A subscriber may get an event twice and recognises it by its id; none is lost.
 """
@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from lineside.core import Plant, UnavailableError
 from lineside.hub.rules.service import line_of
 from lineside.links import Bus
-from lineside.store import Logged
+from lineside.store import LogEntry, Logged
+from lineside.streams import EVENT_TYPE, VERDICT_TYPE
+from lineside.streams.verdicts import verdict_topic
 
 
 class EventOutbox:
-    """Handler of a follower over the hub's own rule events."""
+    """Handler of a follower over the hub's own events."""
 
     def __init__(self, bus: Bus, *, plant: Plant) -> None:
         self._bus = bus
@@ -21,18 +23,27 @@ class EventOutbox:
         self._lines = {rule.id: line_of(rule, plant) for rule in plant.rule}
 
     def publish(self, entries: Sequence[Logged]) -> None:
-        """Say each on ``lineside/<site>/<line>/event/<rule>``.
+        """Say rule events on ``…/<line>/event/<rule>``, verdicts on ``…/<line>/verdict``.
 
         Raises:
             UnavailableError: the bus is away; the follower tries again.
         """
-        if not self._bus.connected():
-            raise UnavailableError("the bus is away", fix="The events are said on its return.")
         for logged in entries:
-            rule = _level(logged.entry.subject) or "event"
-            line = self._lines.get(logged.entry.subject, self._line)
-            topic = f"lineside/{self._plant.site}/{line}/event/{rule}"
+            topic = self._topic(logged.entry)
+            if not topic:
+                continue
+            if not self._bus.connected():
+                raise UnavailableError("the bus is away", fix="The events are said on its return.")
             self._bus.publish(topic, logged.entry.body, qos=1)
+
+    def _topic(self, entry: LogEntry) -> str:
+        """Where an event is said; "" for one that is not."""
+        if entry.type == VERDICT_TYPE:
+            return verdict_topic(self._plant, entry.subject)
+        if entry.type != EVENT_TYPE:
+            return ""
+        line = self._lines.get(entry.subject, self._line)
+        return f"lineside/{self._plant.site}/{line}/event/{_level(entry.subject) or 'event'}"
 
 
 def _line_of(plant: Plant) -> str:

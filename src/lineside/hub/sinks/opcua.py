@@ -54,9 +54,10 @@ from lineside.streams import (
     Event,
     decode_event,
     read_prediction,
+    verdict_lines,
 )
 from lineside.twin import LineState, Presence
-from lineside.twin.state import Evidence
+from lineside.twin.state import Evidence, LastVerdict
 from lineside.vision import Decision, PictureState, Prediction
 
 OWN_RULES = ("device", "discrepancy", "drift", "picture")
@@ -92,6 +93,8 @@ def node_values(snapshot: PlantSnapshot, *, plant: Plant) -> Values:
         if prediction is not None:
             values.update(_inspection(prediction, inspection, now=snapshot.now))
     values.update(_twin(snapshot, plant=plant))
+    for verdict in snapshot.state.verdicts.values():
+        values.update(_verdict(verdict))
     for name, rule in snapshot.rules.items():
         values.update(_rule(name, rule))
     for name, count in snapshot.counters.items():
@@ -135,6 +138,9 @@ def _node(path: str, kind: Kind) -> OpcuaNode:
 
 def _declared(plant: Plant) -> Iterator[OpcuaNode]:
     """Nodes that the plant file alone declares."""
+    for line in verdict_lines(plant):
+        for name in _VERDICT_NODES:
+            yield _node(f"Lines/{line}/{name}", Kind.TEXT)
     for inspection in plant.inspection:
         path = f"Inspections/{inspection.id}"
         for name in ("State", "Frame", "Package"):
@@ -284,6 +290,20 @@ def _aged(value: OpcuaValue, *, now: datetime, limit_s: float) -> OpcuaValue:
     if value.at is None or now - value.at <= timedelta(seconds=limit_s):
         return value
     return replace(value, quality=Quality.STALE)
+
+
+# ---- verdicts
+
+_VERDICT_NODES = ("Verdict", "Part", "Reasons", "LastId")
+
+
+def _verdict(verdict: LastVerdict) -> Values:
+    told = (verdict.verdict, verdict.part, "; ".join(verdict.reasons), verdict.evidence.event)
+    at = verdict.evidence.at
+    return {
+        _node(f"Lines/{verdict.line}/{name}", Kind.TEXT): OpcuaValue(value=value, at=at)
+        for name, value in zip(_VERDICT_NODES, told, strict=True)
+    }
 
 
 # ---- rules
