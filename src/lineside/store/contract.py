@@ -143,10 +143,26 @@ class Documents(Protocol):
         ...
 
 
-def every_document(documents: Documents, kind: str, *, after: str = "") -> Iterator[Document]:
-    """Documents of a kind in id order, ids strictly after ``after``, read a page at a time."""
-    while page := documents.page(kind, after=after, limit=_PAGE):
-        yield from page
+def every_document(
+    documents: Documents, kind: str, *, after: str = "", prefix: str = "", size: int = _PAGE
+) -> Iterator[Document]:
+    """Documents of a kind in id order, read a page of ``size`` at a time.
+
+    Args:
+        documents: where they are kept.
+        kind: of them.
+        after: only ids strictly after this one.
+        prefix: only ids that begin so.
+        size: how many are read at once.
+    """
+    after = after or prefix
+    while page := documents.page(kind, after=after, limit=size):
+        for document in page:
+            if not document.id.startswith(prefix):
+                return
+            yield document
+        if len(page) < size:
+            return
         after = page[-1].id
 
 

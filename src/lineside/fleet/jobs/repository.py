@@ -29,7 +29,7 @@ from lineside.fleet.contract import ExecutionStatus, Job, JobStatus
 from lineside.fleet.jobs.executions import Run, micros, moment_of
 from lineside.fleet.jobs.requests import is_name
 from lineside.fleet.jobs.settings import JobCounters, Settings, read_settings
-from lineside.store import Document, Documents, Records
+from lineside.store import Document, Documents, Records, every_document
 
 CHUNK = 100
 _FEW = 3
@@ -300,17 +300,8 @@ class JobRepository:
     def _below(
         self, kind: str, prefix: str, *, after: str = "", size: int = CHUNK
     ) -> Iterator[Document]:
-        """Documents by id, those that begin so; ``size`` is how many are read at a time."""
-        place = after or prefix
-        while True:
-            page = self._documents.page(kind, after=place, limit=size)
-            for found in page:
-                if not found.id.startswith(prefix):
-                    return
-                yield found
-            if len(page) < size:
-                return
-            place = page[-1].id
+        """Documents by id, those that begin so."""
+        return every_document(self._documents, kind, prefix=prefix, after=after, size=size)
 
 
 def _place(run: Run | None) -> str:
@@ -357,7 +348,6 @@ def _moment(count: int | None) -> datetime | None:
     return None if count is None else moment_of(count)
 
 
-_PAGE = 500
 _KEY = "all"
 
 
@@ -401,7 +391,7 @@ class ThingDirectory:
 
     def things(self) -> list[str]:
         """All of them, in order."""
-        return _ids(self._documents, "thing", prefix="")
+        return [one.id for one in every_document(self._documents, "thing")]
 
     def members(self, group: str) -> list[str]:
         """Things of a group, in order; ``NotFoundError`` where there is no such group."""
@@ -410,12 +400,12 @@ class ThingDirectory:
                 f"no group {group!r}", where="targets", fix="List the groups of the fleet."
             )
         prefix = f"{group}/"
-        found = _ids(self._documents, "thing-member", prefix=prefix)
-        return [one.removeprefix(prefix) for one in found]
+        found = every_document(self._documents, "thing-member", prefix=prefix)
+        return [one.id.removeprefix(prefix) for one in found]
 
     def all_groups(self) -> list[str]:
         """Every group there is, in order."""
-        return _ids(self._documents, "thing-group", prefix="")
+        return [one.id for one in every_document(self._documents, "thing-group")]
 
     def groups(self, thing: str) -> list[str]:
         """Groups of a thing, in order."""
@@ -458,14 +448,3 @@ def _there(documents: Documents, *, kind: str, name: str) -> bool:
     except NotFoundError:
         return False
     return True
-
-
-def _ids(documents: Documents, kind: str, *, prefix: str) -> list[str]:
-    found: list[str] = []
-    after = prefix
-    while True:
-        page = documents.page(kind, after=after, limit=_PAGE)
-        found += [one.id for one in page if one.id.startswith(prefix)]
-        if len(page) < _PAGE or not page[-1].id.startswith(prefix):
-            return found
-        after = page[-1].id

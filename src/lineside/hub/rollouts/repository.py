@@ -38,7 +38,6 @@ ROLLOUT_TYPE = "lineside.rollout.v1"
 KIND = "rollout"
 OPEN_KIND = "rollout-open"
 EVIDENCE_KIND = "rollout-evidence"
-_PAGE = 200
 _MOST_TOLD = 20
 _MOST_REPORT_BYTES = 16_384
 _TRIES = 8
@@ -173,15 +172,9 @@ class RolloutRepository:
         return reported
 
     def reports(self, rollout_id: str) -> list[TrialReport]:
-        place, after = f"{rollout_id}/", f"{rollout_id}/"
-        found: list[TrialReport] = []
-        while True:
-            page = self._documents.page(EVIDENCE_KIND, after=after, limit=_PAGE)
-            mine = [one for one in page if one.id.startswith(place)]
-            found += [_stored_report(one.body) for one in mine]
-            if len(mine) < _PAGE:
-                return found
-            after = page[-1].id
+        """What devices told of a roll-out last, by device."""
+        found = every_document(self._documents, EVIDENCE_KIND, prefix=f"{rollout_id}/")
+        return [_stored_report(one.body) for one in found]
 
     # ---- inside
 
