@@ -184,9 +184,8 @@ def fetch_target(
             progress(target.size_bytes, target.size_bytes)
             return whole
         _check_space(into, needed=target.size_bytes - _size(part))
-        transfer = _Transfer(source, target, clock=clock, limits=limits, progress=progress)
         with part.open("a+b") as file:
-            transfer.run(file)
+            _complete(file, source, target, clock=clock, limits=limits, progress=progress)
         part.replace(whole)
         sync_path(into)
     except RefusedError:
@@ -205,101 +204,81 @@ def fetch_target(
     return whole
 
 
-class _Transfer:
-    """One try at one target."""
-
-    def __init__(
-        self,
-        source: Source,
-        target: Target,
-        *,
-        clock: Clock,
-        limits: UpdateLimits,
-        progress: Progress,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._clock = clock
-        self._limits = limits
-        self._progress = progress
-        self._hash = hashlib.sha256()
-        self._size = 0
-        self._begun_s = 0.0
-        self._begun_size = 0
-
-    def run(self, file: BinaryIO) -> None:
-        """Go on with a file until it is the target."""
-        self._read_part(file)
-        if self._size < self._target.size_bytes:
-            self._receive(file)
-        if self._hash.hexdigest() != self._target.sha256:
-            raise RefusedError(
-                "these are not the bytes that were signed",
-                where=self._target.path,
-                fix="Fetch it again; if it stays so, look after the repository.",
-            )
-
-    def _read_part(self, file: BinaryIO) -> None:
-        file.seek(0)
-        for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
-            self._hash.update(chunk)
-            self._size += len(chunk)
-        if self._size > self._target.size_bytes:
-            self._restart(file)
-
-    def _restart(self, file: BinaryIO) -> None:
-        file.seek(0)
-        file.truncate()
-        self._hash, self._size = hashlib.sha256(), 0
-
-    def _receive(self, file: BinaryIO) -> None:
-        path = f"targets/{prefixed(self._target.path, self._target.sha256)}"
-        part_bytes = self._size
-        with self._source.open(path, start_byte=part_bytes) as part:
-            if part.start_byte == 0 and part_bytes:
-                self._restart(file)
-            elif part.start_byte != part_bytes:
+def _complete(
+    file: BinaryIO, source: Source, target: Target, *, clock: Clock, limits: UpdateLimits,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Go on with a file until it is the target."""
+    digest, kept = _read_part(file, most_bytes=target.size_bytes)
+    size = kept
+    if kept < target.size_bytes:
+        path = f"targets/{prefixed(target.path, target.sha256)}"
+        with source.open(path, start_byte=kept) as part:
+            if part.start_byte not in (0, kept):
                 raise RefusedError(
-                    f"asked for byte {part_bytes}, got byte {part.start_byte}",
-                    where=self._target.path,
+                    f"asked for byte {kept}, got byte {part.start_byte}",
+                    where=target.path,
                     fix="Look after the repository's web server.",
                 )
-            self._begun_s, self._begun_size = self._clock.monotonic(), self._size
-            self._take(part.chunks, file=file)
-        if self._size < self._target.size_bytes:
-            self._broken_off(part_bytes, resumed=part.start_byte > 0)
-
-    def _take(self, chunks: Iterator[bytes], *, file: BinaryIO) -> None:
-        for chunk in chunks:
-            self._size += len(chunk)
-            if self._size > self._target.size_bytes:
-                raise _too_long(self._target.path, self._target.size_bytes)
-            self._hash.update(chunk)
-            file.write(chunk)
-            self._progress(self._size, self._target.size_bytes)
-            self._check_speed()
-        file.flush()
-
-    def _check_speed(self) -> None:
-        passed_s = self._clock.monotonic() - self._begun_s
-        if passed_s < self._limits.slow_after_s:
-            return
-        if (self._size - self._begun_size) / passed_s < self._limits.least_bytes_per_s:
-            raise _too_slow(self._target.path)
-
-    def _broken_off(self, part_bytes: int, *, resumed: bool) -> None:
-        """A source that has no more, though it was asked from there, will never have the rest."""
-        if resumed and self._size == part_bytes:
-            raise RefusedError(
-                f"ends after {self._size} of {self._target.size_bytes} bytes",
-                where=self._target.path,
-                fix="Put the whole file into the repository.",
-            )
-        raise UnavailableError(
-            f"broken off after {self._size} of {self._target.size_bytes} bytes",
-            where=self._target.path,
-            fix="Try again; it goes on from there.",
+            if part.start_byte < kept:
+                file.truncate(0)
+                digest, size = hashlib.sha256(), 0
+            for chunk in _limited(part.chunks, size, target=target, clock=clock, limits=limits):
+                digest.update(chunk)
+                file.write(chunk)
+                size += len(chunk)
+                progress(size, target.size_bytes)
+            file.flush()
+        if size < target.size_bytes:
+            raise _broken_off(target, size, was_all=part.start_byte > 0 and size == kept)
+    if digest.hexdigest() != target.sha256:
+        raise RefusedError(
+            "these are not the bytes that were signed",
+            where=target.path,
+            fix="Fetch it again; if it stays so, look after the repository.",
         )
+
+
+def _read_part(file: BinaryIO, *, most_bytes: int) -> "tuple[hashlib._Hash, int]":
+    """Digest and size of what an earlier try left; what is too long is thrown away."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
+        digest.update(chunk)
+    if file.tell() > most_bytes:
+        file.truncate(0)
+        return hashlib.sha256(), 0
+    return digest, file.tell()
+
+
+def _limited(
+    chunks: Iterator[bytes], size: int, *, target: Target, clock: Clock, limits: UpdateLimits
+) -> Iterator[bytes]:
+    """The chunks behind ``size``, while there are no more than signed, and they come in time."""
+    begun_s, begun = clock.monotonic(), size
+    for chunk in chunks:
+        size += len(chunk)
+        if size > target.size_bytes:
+            raise _too_long(target.path, target.size_bytes)
+        yield chunk
+        passed_s, come = clock.monotonic() - begun_s, size - begun
+        if passed_s >= limits.slow_after_s and come / passed_s < limits.least_bytes_per_s:
+            raise _too_slow(target.path)
+
+
+def _broken_off(target: Target, size: int, *, was_all: bool) -> RefusedError | UnavailableError:
+    """A source that has no more, though it was asked from there, will never have the rest."""
+    if was_all:
+        return RefusedError(
+            f"ends after {size} of {target.size_bytes} bytes",
+            where=target.path,
+            fix="Put the whole file into the repository.",
+        )
+    return UnavailableError(
+        f"broken off after {size} of {target.size_bytes} bytes",
+        where=target.path,
+        fix="Try again; it goes on from there.",
+    )
 
 
 def _is_whole(path: Path, target: Target) -> bool:
