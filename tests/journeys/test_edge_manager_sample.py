@@ -60,7 +60,7 @@ def site(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Site]:
 
 @pytest.fixture
 def identity(site: Site) -> IdentityFiles:
-    return IdentityFiles.below(site.settings("edge-1").folder)
+    return IdentityFiles(site.settings("edge-1").folder)
 
 
 @pytest.fixture

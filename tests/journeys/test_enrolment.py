@@ -106,7 +106,7 @@ def test_a_code_brings_a_device_onto_the_bus(
     told = said.err.splitlines()
     assert [line.split(" ")[0] for line in told if line.startswith(steps)] == list(steps)
     config = site.settings("edge-1")
-    files = IdentityFiles.below(config.folder)
+    files = IdentityFiles(config.folder)
     assert files.pair.stat().st_mode & 0o777 == 0o600
     assert files.token.stat().st_mode & 0o777 == 0o600
     assert not files.waiting.exists()
@@ -131,7 +131,7 @@ def test_an_enrolled_devices_page_has_a_certificate_of_the_site(
     assert site.enrol("edge-1", site.invite(capsys, "edge-1")) == 0
     assert "page: certificate of the device's own page" in capsys.readouterr().err
     config = site.settings("edge-1")
-    files = IdentityFiles.below(config.folder)
+    files = IdentityFiles(config.folder)
     assert files.page.stat().st_mode & 0o777 == 0o600
     token = config.folder / "page.token"
     token.write_text("sixteen characters")
@@ -161,7 +161,7 @@ def test_a_key_that_broke_off_goes_on_and_files_are_made_again(
     assert site.enrol("edge-1", code) == 0
     assert read_identity(Path(config.certificate)) == before
     (config.folder / "edge.toml").write_text('device = "other"\n')
-    IdentityFiles.below(config.folder).token.unlink()
+    IdentityFiles(config.folder).token.unlink()
     capsys.readouterr()
     assert site.enrol("edge-1", code) == 4
     assert "other settings stand there" in capsys.readouterr().err

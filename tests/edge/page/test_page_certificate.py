@@ -52,7 +52,7 @@ def certified(authority: CertificateAuthority, path: Path, *, host: str = "edge-
 
 
 def enrolled(folder: Path, **page: object) -> EdgeConfig:
-    pair = IdentityFiles.below(folder).pair
+    pair = IdentityFiles(folder).pair
     return EdgeConfig(
         device="edge-1", bus="", plant="", data_dir=str(folder), hub="https://127.0.0.1:9",
         certificate=str(pair), key=str(pair), ca="",

@@ -21,7 +21,6 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from lineside.core import Clock, Digest, InvalidError, LinesideError, UnavailableError, short
@@ -216,14 +215,6 @@ CarryOut = Callable[[Work, Control], Outcome]
 Heard = Callable[[bytes], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobInProgress:
-    """A job that is carried out right now, with the details it told last."""
-
-    work: Work
-    details: Mapping[str, str]
-
-
 def _nobody(payload: bytes) -> None:
     """Nobody asks when the service was heard."""
     del payload
@@ -252,7 +243,7 @@ class JobClient:
         self._lock = threading.RLock()
         self._next: Work | None = None
         self._given = threading.Condition(self._lock)
-        self._current: _Control | None = None
+        self._current: JobInProgress | None = None
         self._connections = 0
         self._listener = Worker("jobs", self._turn, report=self._note, clock=clock)
         self._runner = Worker("job-work", self._run_one)
@@ -281,15 +272,10 @@ class JobClient:
         self._listener.join()
         self._runner.join()
 
-    def doing(self) -> JobInProgress | None:
+    def doing(self) -> "JobInProgress | None":
         """The job in progress."""
         with self._lock:
-            control = self._current
-        return (
-            JobInProgress(work=control.work, details=control.details)
-            if control is not None
-            else None
-        )
+            return self._current
 
     # ---- talking
 
@@ -347,19 +333,19 @@ class JobClient:
         if control is not None:
             self._carry_out_one(control)
 
-    def _take(self) -> "_Control | None":
+    def _take(self) -> "JobInProgress | None":
         """The next job; None when the agent is closing."""
         with self._lock:
             self._given.wait_for(lambda: self._next is not None or self._stop.is_set())
             work, self._next = self._next, None
             if work is None or self._stop.is_set():
                 return None
-            self._current = _Control(work, self)
+            self._current = JobInProgress(work, self)
             if not work.same(self._talk.work):
                 self._current.abandon(work)
             return self._current
 
-    def _carry_out_one(self, control: "_Control") -> None:
+    def _carry_out_one(self, control: "JobInProgress") -> None:
         work = control.work
         try:
             outcome = self._carry_out(work, control)
@@ -395,8 +381,8 @@ class JobClient:
         self._act(lambda session: confirm(session, work, now_s=now_s))
 
 
-class _Control:
-    """``deploying.Control`` of one job."""
+class JobInProgress:
+    """A job that is carried out right now, with the details it told last: its ``Control``."""
 
     def __init__(self, work: Work, client: JobClient) -> None:
         self.work = work

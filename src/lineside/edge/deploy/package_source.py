@@ -24,6 +24,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lineside.core import (
     Clock,
@@ -336,9 +337,9 @@ class Applied:
     wheels: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Checked:
+class _Checked(NamedTuple):
     target: Target
+    package: Installed
     file: Path
     signers: Signers
 
@@ -377,15 +378,28 @@ def apply_bundle(
         client = UpdateClient(folder / TRUST, source=bundle, clock=clock)
         client.refresh()
         installed = DeploymentStore(folder).installed()
-        checked = [
-            _check(client, name, folder=folder, make_ready=make_ready)
-            for name in bundle.listed.packages
-        ]
-        _check_versions(checked, installed=installed, rollback=rollback)
+        checked: dict[str, _Checked] = {}
+        for name in bundle.listed.packages:
+            one = _check(client, name, folder=folder, make_ready=make_ready)
+            inspection = one.package.inspection
+            if inspection in checked:
+                raise InvalidError(
+                    f"two packages for inspection {inspection!r}",
+                    where=name,
+                    fix="Write a bundle with one of them.",
+                )
+            check_may_replace(
+                one.target, installed=installed.get(inspection), rollback=rollback,
+                platform=this_platform(),
+            )  # fmt: skip
+            checked[inspection] = one
         wheels = _wheels(client, bundle, folder=folder)
-        _put_in_place(checked, folder=folder)
-        made = tuple(installed_of(one.target) for one in checked)
-    return Applied(packages=made, signed_by=tuple(one.signers for one in checked), wheels=wheels)
+        _put_in_place(checked.values(), folder=folder)
+    return Applied(
+        packages=tuple(one.package for one in checked.values()),
+        signed_by=tuple(one.signers for one in checked.values()),
+        wheels=wheels,
+    )
 
 
 def _check(client: UpdateClient, path: str, *, folder: Path, make_ready: LoadPackage) -> _Checked:
@@ -401,26 +415,7 @@ def _check(client: UpdateClient, path: str, *, folder: Path, make_ready: LoadPac
             where=path,
             fix="Publish the package again.",
         )
-    return _Checked(target=target, file=file, signers=client.signers(path))
-
-
-def _check_versions(
-    checked: Iterable[_Checked], *, installed: Mapping[str, Installed], rollback: bool
-) -> None:
-    seen: set[str] = set()
-    for one in checked:
-        inspection = installed_of(one.target).inspection
-        if inspection in seen:
-            raise InvalidError(
-                f"two packages for inspection {inspection!r}",
-                where=one.target.path,
-                fix="Write a bundle with one of them.",
-            )
-        seen.add(inspection)
-        check_may_replace(
-            one.target, installed=installed.get(inspection), rollback=rollback,
-            platform=this_platform(),
-        )  # fmt: skip
+    return _Checked(target, asked, file, client.signers(path))
 
 
 def _wheels(client: UpdateClient, bundle: Bundle, *, folder: Path) -> tuple[Path, ...]:
@@ -442,13 +437,12 @@ def _put_in_place(checked: Iterable[_Checked], *, folder: Path) -> None:
     installed = {one.inspection: one for one in known.installed}
     wanted = {one.inspection: one for one in desired.packages}
     for one in checked:
-        asked = installed_of(one.target)
-        store.put(asked.digest, one.file.read_bytes())
-        url = f"/tuf/targets/{prefixed(one.target.path, one.target.sha256)}"
-        wanted[asked.inspection] = DesiredPackage(
-            inspection=asked.inspection, digest=asked.digest, url=url
+        package, url = one.package, f"/tuf/targets/{prefixed(one.target.path, one.target.sha256)}"
+        store.put(package.digest, one.file.read_bytes())
+        wanted[package.inspection] = DesiredPackage(
+            inspection=package.inspection, digest=package.digest, url=url
         )
-        installed[asked.inspection] = asked
+        installed[package.inspection] = package
     store.write(
         replace(
             known,

@@ -74,7 +74,7 @@ from lineside.fleet.enrolment import (
     renewal_message,
 )
 from lineside.fleet.trust.certificate_authority import read_device_certificate
-from lineside.fleet.trust.certificates import new_device_key, sign_as_device
+from lineside.fleet.trust.certificates import Pair, new_device_key, sign_as_device
 from lineside.links import open_bus
 
 _FOLDER = "identity"
@@ -88,52 +88,27 @@ def _pem(label: bytes) -> re.Pattern[bytes]:
 _CERTIFICATE, _KEY = _pem(b"CERTIFICATE"), _pem(b"PRIVATE KEY")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityFiles:
-    """Where everything stands."""
+    """Files of a device's identity below its data folder.
 
-    folder: Path
+    Attributes:
+        pair: private key and certificate.
+        waiting: a key that has no certificate yet.
+        page: private key and certificate of the device's own page.
+        ca: the site's authority.
+        token: to fetch packages with.
+    """
 
-    @classmethod
-    def below(cls, data_dir: Path) -> "IdentityFiles":
-        """Those of a device's data folder."""
-        return cls(folder=data_dir / _FOLDER)
-
-    @property
-    def pair(self) -> Path:
-        """Private key and certificate."""
-        return self.folder / "device.pem"
-
-    @property
-    def waiting(self) -> Path:
-        """A key that has no certificate yet."""
-        return self.folder / "waiting.key"
-
-    @property
-    def page(self) -> Path:
-        """Private key and certificate of the device's own page."""
-        return self.folder / "page.pem"
-
-    @property
-    def ca(self) -> Path:
-        """The site's authority."""
-        return self.folder / "authority.pem"
-
-    @property
-    def token(self) -> Path:
-        """Token to fetch packages with."""
-        return self.folder / "hub.token"
+    def __init__(self, data_dir: Path) -> None:
+        self.folder = data_dir / _FOLDER
+        self.pair = self.folder / "device.pem"
+        self.waiting = self.folder / "waiting.key"
+        self.page = self.folder / "page.pem"
+        self.ca = self.folder / "authority.pem"
+        self.token = self.folder / "hub.token"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """A key and its certificate, both PEM."""
-
-    key: bytes
-    certificate: bytes
-
-
-def read_identity(path: Path) -> Identity:
+def read_identity(path: Path) -> Pair:
     """Key and certificate of a file.
 
     Raises:
@@ -150,7 +125,7 @@ def read_identity(path: Path) -> Identity:
         raise RefusedError(
             "no key with its certificate", where=str(path), fix="Enrol the device anew."
         )
-    return Identity(key=key[0], certificate=certificate[0])
+    return Pair(key=key[0], certificate=certificate[0])
 
 
 def waiting_key(path: Path) -> bytes:
@@ -202,7 +177,7 @@ def wants_site(config: EdgeConfig) -> bool:
 
 def page_certificate_path(config: EdgeConfig) -> Path:
     """Where key and certificate stand."""
-    return IdentityFiles.below(config.folder).page
+    return IdentityFiles(config.folder).page
 
 
 def renew_page(config: EdgeConfig, *, clock: Clock) -> bool:
@@ -225,11 +200,11 @@ def renew_page(config: EdgeConfig, *, clock: Clock) -> bool:
 def _certify(config: EdgeConfig) -> tuple[PageAnswer, bytes]:
     key = new_device_key()
     request = device_request(key, device=config.device)
-    body = PageRequest(**_proved(config, request, message=page_message(request)))
+    body = PageRequest(**_with_proof(config, request, message=page_message(request)))
     return _hub(config).post("/api/v1/enrolment/page", body, kind=PageAnswer), key
 
 
-def _proved(config: EdgeConfig, request: bytes, *, message: bytes) -> dict[str, str]:
+def _with_proof(config: EdgeConfig, request: bytes, *, message: bytes) -> dict[str, str]:
     """A request with the running certificate, and the proof that its key is here."""
     running = read_identity(Path(config.certificate))
     return {
@@ -287,7 +262,7 @@ def renew(config: EdgeConfig) -> str:
     waiting = path.with_name("next.key")
     key = waiting_key(waiting)
     request = device_request(key, device=config.device)
-    body = RenewalRequest(**_proved(config, request, message=renewal_message(request)))
+    body = RenewalRequest(**_with_proof(config, request, message=renewal_message(request)))
     answer = _hub(config).post("/api/v1/enrolment/renewal", body, kind=RenewalAnswer)
     told = read_device_certificate(answer.certificate.encode(), where="renewal")
     replace_durably(path, key + answer.certificate.encode(), mode=0o600)
@@ -383,7 +358,7 @@ def enrol(options: EnrolOptions, *, clock: Clock, say: Say) -> EnrolmentResult:
         ConflictError: the device belongs to another site, or other settings stand there.
     """
     code, place = read_code(options.code), address_of(options.hub)
-    files = IdentityFiles.below(options.data_dir.absolute())
+    files = IdentityFiles(options.data_dir.absolute())
     existing = _existing(options, files, code=code, clock=clock)
     if existing is not None:
         say(f"enrolled already as {existing.device}")
@@ -536,7 +511,7 @@ def settings_of(
     answer: EnrolmentAnswer, *, data_dir: Path, place: HubAddress
 ) -> dict[str, str | list[str]]:
     """Settings of the agent; paths are absolute."""
-    files = IdentityFiles.below(data_dir)
+    files = IdentityFiles(data_dir)
     host = f"[{place.host}]" if ":" in place.host else place.host
     found: dict[str, str | list[str]] = {
         "device": answer.device,

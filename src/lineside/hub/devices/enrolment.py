@@ -241,7 +241,11 @@ class Enrolment:
             if digest == row.key and row.serial != checked.serial:  # an answer was lost
                 return RenewalAnswer(certificate=self._issued_certificate(row.serial))
             made = self.certificate_authority().sign_device(request, device=checked.device)
-            next_row = self._next(row, self.certificate_authority().check(made), digest=digest)
+            issued = self.certificate_authority().check(made)
+            next_row = replace(
+                row, serial=issued.serial, ends_at=issued.ends_at, key=digest,
+                renewed_at=self._clock.now(),
+            )  # fmt: skip
             self._record(
                 row.device,
                 {"action": "renewed", "by": row.device, "serial": next_row.serial,
@@ -408,17 +412,6 @@ class Enrolment:
             ends_at=checked.ends_at, key=digest,
         )  # fmt: skip
         return row, made.decode()
-
-    def _next(
-        self, row: EnrolledDevice, checked: DeviceCertificate, *, digest: str
-    ) -> EnrolledDevice:
-        return replace(
-            row,
-            serial=checked.serial,
-            ends_at=checked.ends_at,
-            key=digest,
-            renewed_at=self._clock.now(),
-        )
 
     def _issued_certificate(self, serial: str) -> str:
         return self.certificate_authority().certificate_of(serial).decode()

@@ -106,7 +106,7 @@ class _Device:
     written_s: float = 0.0
     dirty: bool = False
     is_heard_here: bool = False
-    seen: Presence = Presence.NEVER
+    presence: Presence = Presence.NEVER
 
 
 class DeviceRegistry:
@@ -287,8 +287,8 @@ class DeviceRegistry:
         with self._lock:
             entries = list(self._devices.items())
         for name, entry in entries:
-            seen, before = self._presence(entry, now=now), entry.seen
-            entry.seen = seen
+            seen, before = self._presence(entry, now=now), entry.presence
+            entry.presence = seen
             if seen is Presence.SILENT and before is not seen:
                 logger.warning("device silent device=%s last=%s", name, entry.at)
             elif before is Presence.SILENT and seen is Presence.ONLINE:
@@ -446,7 +446,7 @@ def _read_row(body: dict[str, Any], *, before: _Device | None) -> _Device:
         acks=AckState(acked=int(body.get("acked", 0))), status=status, written=status,
         at=parse_rfc3339(body["at"]) if body.get("at") else None,
         offset=before.offset if before else ClockOffset(),
-        seen=before.seen if before else Presence.NEVER,
+        presence=before.presence if before else Presence.NEVER,
     )  # fmt: skip
 
 
