@@ -76,14 +76,14 @@ def answers(count: int) -> list[tuple[int, InspectionAnswer]]:
 
 
 def judged(waiting: list[tuple[int, InspectionAnswer]]) -> list[Event]:
-    line = LineVerdicts(PLANT, "press", source="/werk/hub")
+    line = LineVerdicts(PLANT, "press")
     line.expect(NAMES)
     events: list[Event] = []
     for number, (at_us, told) in enumerate(waiting):
         events += line.add(told, at_us=at_us)
         if number % KILL_EVERY == 0:
             kept = decode_json(line.written(), where="memory")
-            line = LineVerdicts(PLANT, "press", source="/werk/hub")
+            line = LineVerdicts(PLANT, "press")
             line.load(kept)
     return events + line.advance(2**60)
 

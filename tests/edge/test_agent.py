@@ -1,5 +1,6 @@
 """One device on a bus in memory, its hub played by the test."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from lineside.core import (
     Camera,
     Inspection,
     InvalidError,
+    Plant,
     decode_json,
     digest_of,
     encode,
@@ -16,9 +18,38 @@ from lineside.core import (
 )
 from lineside.core.plant import Trigger
 from lineside.edge.messages import DeviceStatus
-from lineside.streams import read_prediction
+from lineside.streams import decode_event, read_prediction, read_verdict
 from lineside.testing.links import nothing_more, wait_until
 from tests.edge.conftest import BETTER, DEVICE, GOOD, PREDICTION, Bench, StartBench, picture
+
+
+class TestAVerdict:
+    def test_of_the_devices_own_line_is_said_before_its_prediction(self, bench: Bench) -> None:
+        heard = bench.hub.subscribe(("lineside/demo/warehouse/#",), name="heard")
+        bench.frame(1, part="p-7")
+        bench.events(1)
+        said = heard.get_many(most=9, timeout_s=1.0)
+        assert [one.topic for one in said] == ["lineside/demo/warehouse/verdict", PREDICTION]
+        event = decode_event(said[0].payload, where="verdict")
+        given = read_verdict(event)
+        assert (event.source, event.subject) == ("/demo/line/warehouse", "warehouse")
+        assert (given.part, given.verdict, given.device) == ("p-7", "ok", "edge-1")
+        assert given.answers[0].event == decode_event(said[1].payload, where="said").id
+
+    def test_of_a_line_that_others_inspect_too_is_left_to_the_hub(
+        self, start: StartBench, plant: Plant
+    ) -> None:
+        other = replace(plant.camera[0], id="other")
+        also = replace(plant.inspection[0], id="also", camera="other")
+        bench = start(
+            camera=(*plant.camera, other), inspection=(*plant.inspection, also), cameras=("rack",)
+        )
+        bench.wish()
+        wait_until(bench.loaded)
+        heard = bench.hub.subscribe(("lineside/demo/warehouse/verdict",), name="heard")
+        bench.frame(1, part="p-7")
+        bench.events(1)
+        nothing_more(heard)
 
 
 class TestAFrame:

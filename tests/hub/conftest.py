@@ -450,7 +450,7 @@ class Line:
     def send(self, *messages: Message) -> None:
         """Take them in as the readers do."""
         for message in messages:
-            if message.topic.endswith(("/status", "/prediction")):
+            if message.topic.endswith(("/status", "/prediction", "/verdict")):
                 self._hub.device_ingest.take([message])
             else:
                 self._hub.plant_ingest.take([message])

@@ -103,7 +103,7 @@ def test_the_newest_verdict_of_a_line_is_told(hub: Services, clock: FakeClock, l
     node = OpcuaNode(path="Lines/warehouse/Verdict", kind=Kind.TEXT)
     assert said.values[node].quality is Quality.WAITING
     line.see("blue")
-    engine = LineVerdicts(hub.plant, "warehouse", source="/hall/hub")
+    engine = LineVerdicts(hub.plant, "warehouse")
     found = hub.records.log.read(type=PREDICTION_TYPE)
     hub.ledger.record(engine.take([entry_of_log(one) for one in found]))
     feed.step()

@@ -20,9 +20,20 @@ from lineside.hub import HubConfig, Services
 from lineside.hub.eventlog.followers import Follower
 from lineside.hub.rules.service import FOLLOWER, Rules, line_of, recorded_entries, rules_follower
 from lineside.hub.sinks.mqtt import EventOutbox
-from lineside.links import Bus
+from lineside.links import Bus, Message
 from lineside.store import Logged
-from lineside.streams import EVENT_TYPE, TICK_TYPE, Entry, Event
+from lineside.streams import (
+    EVENT_TYPE,
+    TICK_TYPE,
+    VERDICT_TYPE,
+    Entry,
+    Event,
+    LineVerdicts,
+    decode_event,
+    encode_event,
+    read_prediction,
+    read_verdict,
+)
 from lineside.streams.rules.replay import run_rule
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
@@ -351,7 +362,7 @@ def test_each_part_has_its_verdict_in_the_log_on_its_topic_and_in_the_figures(
         clock.advance(1.0)
     drain(made)
     drain(follower(hub))
-    EventOutbox(bus, plant=hub.plant).publish(hub.records.log.read(source="/hall/hub"))
+    EventOutbox(bus, plant=hub.plant).publish(hub.records.log.read(type=VERDICT_TYPE))
     said = mailbox.get_many(most=100, timeout_s=2.0)
     items = client.get("/api/v1/verdicts", params={"line": "warehouse"}).json()["items"]
     assert [one["verdict"]["verdict"] for one in items] == ["ok"] * 3
@@ -360,6 +371,35 @@ def test_each_part_has_its_verdict_in_the_log_on_its_topic_and_in_the_figures(
     ]
     assert 'lineside_verdicts_ok{line="warehouse"} 3.0' in hub.stats.exposition().decode()
     assert client.get("/api/v1/verdicts", params={"line": "other"}).json()["items"] == []
+
+
+@pytest.mark.parametrize("order", ["VP", "PV", "P", "VVP", "PVV"])
+def test_device_and_hub_give_a_part_one_verdict(
+    hub: Services, line: Line, clock: FakeClock, order: str
+) -> None:
+    made = follower(hub)
+    line.send(line.status())
+    prediction = line.prediction("blue")
+    event = decode_event(prediction.payload, where="prediction")
+    device = LineVerdicts(hub.plant, "warehouse", device="edge-1")
+    answer = device.judge(read_prediction(event), event=event.id)
+    (given,) = device.add(answer, at_us=0)
+    topic = "lineside/hall/warehouse/verdict"
+    verdict = Message(topic=topic, payload=encode_event(given), qos=1)
+    for one in order:
+        line.send(verdict if one == "V" else prediction)
+        drain(made)
+        clock.advance(5.0)
+    found = hub.records.log.read(type=VERDICT_TYPE)
+    assert [one.entry.id for one in found] == [given.id]
+    by = read_verdict(decode_event(found[0].entry.body, where="log")).device
+    assert by == ("edge-1" if order[0] == "V" else "")
+    line.send(Message(topic=topic, payload=found[0].entry.body, qos=1))
+    strange = replace(given, data={**given.data, "device": "edge-9"})
+    line.send(Message(topic=topic, payload=encode_event(strange), qos=1))
+    assert len(hub.records.log.read(type=VERDICT_TYPE)) == 1
+    assert hub.dead_letters.counts() == {"unknown device": 1}
+    assert hub.rules.verdicts()["warehouse"]["late"] == 0
 
 
 def test_an_unknown_rule_is_told_with_the_known_ones(hub: Services) -> None:

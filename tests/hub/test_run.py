@@ -108,9 +108,18 @@ def test_messages_on_the_embedded_broker_are_kept_answered_and_acknowledged(
         assert (told["ready"], told["away"]) == (True, [])
         states = {one["name"]: one["state"] for one in told["followers"]}
         assert states == dict.fromkeys(
-            ("events", "pictures", "drift", "rules", "approvals", "comparisons", "replays"),
+            (
+                "events",
+                "verdicts",
+                "pictures",
+                "drift",
+                "rules",
+                "approvals",
+                "comparisons",
+                "replays",
+            ),
             "running",
-        )
+        )  # fmt: skip
 
 
 def test_an_order_reaches_the_factory_over_the_embedded_broker(

@@ -35,7 +35,7 @@ prediction = part_prediction
 
 
 def verdicts(plant: Plant = PLANT, *, expect: tuple[str, ...] = NAMES) -> LineVerdicts:
-    found = LineVerdicts(plant, "press", source="/werk/hub")
+    found = LineVerdicts(plant, "press")
     found.expect(expect)
     return found
 
@@ -63,7 +63,7 @@ def test_last_answer_brings_the_verdict() -> None:
     rejecting = prediction("side", "p1", verdict="reject", at_s=0.2)
     assert line.take([entry(prediction("back", "p1")), entry(rejecting)]) == []
     (event,) = line.take([entry(prediction("top", "p1", at_s=0.1))])
-    assert (event.type, event.subject, event.source) == (VERDICT_TYPE, "press", "/werk/hub")
+    assert (event.type, event.subject, event.source) == (VERDICT_TYPE, "press", "/werk/line/press")
     assert event.time == rejecting.frame.captured_at
     (found,) = data([event])
     assert (found.part, found.verdict) == ("p1", PartVerdict.REJECT)
@@ -130,7 +130,7 @@ def test_part_id_that_comes_again_is_another_part() -> None:
 
 
 def test_verdict_of_a_device_ends_the_wait() -> None:
-    other = LineVerdicts(PLANT, "press", source="/werk/device/edge-1")
+    other = LineVerdicts(PLANT, "press", device="edge-1")
     other.expect(["top"])
     (given,) = other.take([entry(prediction("top", "p1"))])
     line = verdicts()
@@ -160,7 +160,7 @@ def test_bodies_that_cannot_be_read_are_counted() -> None:
 
 
 def test_line_without_room_tells_early() -> None:
-    line = LineVerdicts(PLANT, "press", source="/werk/hub", most=20)
+    line = LineVerdicts(PLANT, "press", most=20)
     line.expect(NAMES)
     told = [len(line.add(answer(line, f"p{number}", "top"), at_us=0)) for number in range(25)]
     assert (sum(told), line.held, line.counted().evicted) == (5, 20, 5)

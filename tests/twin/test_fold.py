@@ -190,7 +190,7 @@ def test_at_equal_capture_time_the_later_arrival_wins_and_its_rival_does_not_ret
 
 def test_the_newest_verdict_of_each_line_stands() -> None:
     plant = parse_plant(b'schema = "lineside.plant/1"\nsite = "hall"\n' + PARTS.encode(), where="p")
-    line = LineVerdicts(plant, "press", source="/hall/hub")
+    line = LineVerdicts(plant, "press")
     first, second = (
         event
         for at_s, said in ((1.0, "ok"), (2.0, "reject"))

@@ -28,7 +28,7 @@ from lineside.core import (
 from lineside.core.topics import topic_matches
 from lineside.core.worker import Worker
 from lineside.edge.config import EdgeConfig
-from lineside.edge.delivery.publisher import ResultPublisher
+from lineside.edge.delivery.publisher import ResultPublisher, VerdictPublisher
 from lineside.edge.delivery.shipper import Shipper
 from lineside.edge.delivery.spool import Draft, Spool
 from lineside.edge.deploy.deployment import DeploymentStore
@@ -180,6 +180,15 @@ class Agent:
             max_bytes=config.max_loaded_bytes,
             counters=self._counters,
             clock=clock,
+        )
+        self._verdicts = VerdictPublisher(
+            plant,
+            inspections=self.inspections,
+            device=config.device,
+            bus=bus,
+            counters=self._counters,
+            clock=clock,
+            in_use=lambda name: self._loader.judge(name) is not None,
         )
         policy = DevicePolicy(
             inspections=self._loader.inspections,
@@ -373,7 +382,8 @@ class Agent:
 
     def _decided(self, frame: Frame, prediction: Prediction) -> bool:
         """Tell who looks on, and hand the event to the shipper; False when it is closing."""
-        notify(self._observers, frame, prediction, counters=self._counters)
+        observers = (*self._observers, self._verdicts.look)
+        notify(observers, frame, prediction, counters=self._counters)
         self._shadow.look(frame, prediction)
 
         def make(sequence: int) -> bytes:
@@ -404,6 +414,7 @@ class Agent:
                 self._counters.fault(message.topic, error)
         for worker in self._workers:
             worker.check_source()
+        self._verdicts.pass_time()
         self._tell_when_due()
 
     def _take(self, message: Message) -> None:

@@ -369,7 +369,11 @@ def _patterns(services: Services) -> dict[str, tuple[str, ...]]:
     return {
         "jobs": JOB_TOPICS,
         "evidence": (f"lineside/{site}/device/+/evidence",),
-        "devices": (f"lineside/{site}/+/+/prediction", f"lineside/{site}/device/+/status"),
+        "devices": (
+            f"lineside/{site}/+/+/prediction",
+            f"lineside/{site}/+/verdict",
+            f"lineside/{site}/device/+/status",
+        ),
         CAMERAS: router.patterns(unrouted=services.config.strays),
     }
 

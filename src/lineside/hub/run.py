@@ -64,7 +64,7 @@ from lineside.hub.sinks.webhooks import start_webhooks
 from lineside.hub.timers import DEVICES, Peers, Timers
 from lineside.links import Bus, MailboxFigures, open_bus
 from lineside.store import open_blobs, open_records
-from lineside.streams import PREDICTION_TYPE
+from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, VERDICT_TYPE
 
 if TYPE_CHECKING:
     import uvicorn
@@ -338,7 +338,8 @@ def _start_work(
     stack.callback(services.ledger.keep_snapshot)
     services.stats.watch_each("follower", "follower", read=services.followers.figures)
     outbox = EventOutbox(bus, plant=services.plant)
-    services.followers.follow("events", outbox.publish, stack=stack, source=source)
+    services.followers.follow("events", outbox.publish, stack=stack, source=source, type=EVENT_TYPE)
+    services.followers.follow("verdicts", outbox.publish, stack=stack, type=VERDICT_TYPE)
     _start_answers(services, stack=stack)
     _start_drift(services, stack=stack)
     _start_rules(services, stack=stack)

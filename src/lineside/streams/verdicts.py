@@ -12,8 +12,9 @@ Rules:
    outweighs the others counts, the earliest of those alike: order and doubles change nothing.
 4. An answer that comes after the verdict is counted (``late``) and changes nothing. A part id is
    another part when it was not captured for ``again_s``.
-5. The event's id is made of the line, the part and its earliest frame: the same answers give the
-   same event, whoever combines them. A verdict that a device gave is as good as an own one.
+5. The event's source is the line, its id is made of the line, the part and its earliest frame: the
+   same answers give the same event, whoever combines them, and the log keeps one. A verdict that a
+   device gave is as good as an own one.
 6. At most ``MOST_PARTS`` parts wait, and as many that have their verdict are known. Beyond that,
    the part without an answer for longest gets its verdict early, and is counted.
 
@@ -88,6 +89,7 @@ class VerdictData:
         frames: ids, in the order of ``answers``.
         answers: what it rests on, in the order of the plant file.
         missing: inspections that did not answer in time.
+        device: which gave the verdict; "" for the hub.
     """
 
     line: str
@@ -97,6 +99,7 @@ class VerdictData:
     frames: tuple[str, ...]
     answers: tuple[InspectionAnswer, ...]
     missing: tuple[str, ...] = ()
+    device: str = ""
     schema: Literal["lineside.verdict/1"] = VERDICT_SCHEMA
 
 
@@ -138,7 +141,7 @@ class _Part(msgspec.Struct, kw_only=True):
 
 class _Memory(msgspec.Struct):
     parts: list[_Part]
-    decided: list[tuple[Key, int]]
+    decided: list[tuple[Key, tuple[int, bool]]]
     heard: list[str]
     now_us: int
     evicted: int
@@ -155,16 +158,17 @@ class LineVerdicts:
     Args:
         plant: declares the inspections.
         line: an id of a line on which some inspection counts.
-        source: who gives the verdicts, as ``Event.source`` names it.
+        device: which gives the verdicts; "" for the hub.
         most: parts that may wait, and parts that are known to have their verdict.
     """
 
     def __init__(
-        self, plant: Plant, line: str, *, source: str, most: int = MOST_PARTS
+        self, plant: Plant, line: str, *, device: str = "", most: int = MOST_PARTS
     ) -> None:  # fmt: skip
         found = verdict_inspections(plant, line)
         declared = next(one for one in plant.line if one.id == line)
-        self.line, self._source = line, source
+        self.line, self._device = line, device
+        self._source = f"/{plant.site}/line/{line}"
         self.rule = Rule(
             id=f"verdict/{line}", line=line, name=f"Verdict of {declared.name}", python="verdict",
             read=Read(predictions=tuple(one.id for one in found)), time="arrival", idle_s=1.0,
@@ -181,7 +185,7 @@ class LineVerdicts:
         self._again_us = round(declared.again_s * 1e6)
         self._parts: KeyedState[_Part] = KeyedState(most)
         self._most = most
-        self._decided: OrderedDict[Key, int] = OrderedDict()
+        self._decided: OrderedDict[Key, tuple[int, bool]] = OrderedDict()
         self._heard: set[str] = set()
         self._now_us = 0
 
@@ -213,7 +217,6 @@ class LineVerdicts:
         self._heard.add(answer.inspection)
         captured_us, key = microseconds(answer.captured_at), self._key(answer)
         if self._is_late(key, captured_us):
-            self.counters.late += 1
             return events
         part = self._parts.use(key)
         if part is None:
@@ -240,12 +243,12 @@ class LineVerdicts:
         return [self._tell(part) for _, part in self._parts.due(self._now_us)]
 
     def note(self, given: VerdictData) -> None:
-        """Take over a verdict that was given elsewhere."""
+        """Take over a verdict that was given elsewhere; its answers may come behind it."""
         self.given[given.verdict] += 1
         for answer in given.answers[:1]:
             self._parts.drop(key := self._key(answer))
             newest = max(one.captured_at for one in given.answers)
-            self._remember(key, microseconds(newest))
+            self._remember(key, microseconds(newest), own=False)
         self._heard.update(one.inspection for one in given.answers)
 
     def _key(self, answer: InspectionAnswer) -> Key:
@@ -255,17 +258,18 @@ class LineVerdicts:
         return ("frame", answer.frame, alike[0])
 
     def _is_late(self, key: Key, captured_us: int) -> bool:
-        newest_us = self._decided.get(key)
+        newest_us, own = self._decided.get(key, (None, True))
         if newest_us is None:
             return False
         if captured_us > newest_us + self._again_us:
             del self._decided[key]
             return False
-        self._remember(key, max(newest_us, captured_us))
+        self.counters.late += own
+        self._remember(key, max(newest_us, captured_us), own=own)
         return True
 
-    def _remember(self, key: Key, newest_us: int) -> None:
-        self._decided[key] = newest_us
+    def _remember(self, key: Key, newest_us: int, *, own: bool) -> None:
+        self._decided[key] = newest_us, own
         self._decided.move_to_end(key)
         if len(self._decided) > self._most:
             self._decided.popitem(last=False)
@@ -290,12 +294,12 @@ class LineVerdicts:
         given = VerdictData(
             line=self.line, part=answers[0].part, verdict=found.verdict, reasons=found.reasons,
             frames=tuple(dict.fromkeys(one.frame for one in answers)), answers=tuple(answers),
-            missing=tuple(missing),
+            missing=tuple(missing), device=self._device,
         )  # fmt: skip
         self.counters.given += 1
         self.given[given.verdict] += 1
         if part.key[0] == "part" or len(self._alike[answers[0].inspection]) > 1:
-            self._remember(part.key, part.newest_us)
+            self._remember(part.key, part.newest_us, own=True)
         return Event(
             id=stable_id("evt", VERDICT_TYPE, self.line, *map(str, part.key), part.first[1]),
             source=self._source, type=VERDICT_TYPE, subject=self.line,
@@ -329,7 +333,7 @@ class LineVerdicts:
         try:
             if entry.type == VERDICT_TYPE:
                 verdict = _VERDICT.decode(entry.body)
-                if verdict.source != self._source:
+                if verdict.data.device != self._device:
                     self.note(verdict.data)
                 return
             prediction = _PREDICTION.decode(entry.body)
@@ -409,7 +413,6 @@ class _PredictionEvent(msgspec.Struct):
 
 
 class _VerdictEvent(msgspec.Struct):
-    source: str
     data: VerdictData
 
 

@@ -5,6 +5,8 @@
 3. A message that the bus does not take is counted and gone. What must not be lost goes by
    lineside's own topics, through the spool.
 
+Verdicts on parts, on the line's own topic: ``VerdictPublisher``.
+
 The device's log on the bus: ``edge-manager-app/logs/<device>``, ``{"logs": [entry, …]}``.
 
 1. Entries are sent once more than 10 have gathered, or when the oldest has waited ``period_s``.
@@ -18,7 +20,7 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -26,9 +28,18 @@ from lineside.core import Clock, Json, LinesideError, Plant, encode, rfc3339
 from lineside.core.worker import Worker
 from lineside.edge.messages import Counters
 from lineside.links import Bus
+from lineside.streams import (
+    Event,
+    LineVerdicts,
+    encode_event,
+    prediction_id,
+    verdict_lines,
+)
+from lineside.streams.verdicts import verdict_inspections, verdict_topic
 from lineside.vision import Decision, Frame, PictureState, Prediction
 
 _NOT_SAID = "not said to the plant"
+_NOT_PUBLISHED = "verdict left to the hub"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +85,63 @@ class ResultPublisher:
     def _say(self, topic: str, message: bytes | None) -> None:
         if message is not None and not self._bus.publish_soon(topic, message, qos=0, retain=False):
             self._counters.refuse(_NOT_SAID)
+
+
+class VerdictPublisher:
+    """Judges the parts of the lines that this device inspects alone, and publishes the verdicts.
+
+    1. A line is the device's own where all inspections that count run on it. It waits for those
+       that have a package in use.
+    2. A verdict is handed to the bus before its prediction is spooled. So the hub hears it first,
+       records it as the part's one verdict, and gives none itself.
+    3. What the bus does not take is counted and left: the hub gives the same verdict, under the
+       same id, when the prediction reaches it.
+    """
+
+    def __init__(
+        self, plant: Plant, *, inspections: Sequence[str], device: str, bus: Bus,
+        counters: Counters, clock: Clock, in_use: Callable[[str], bool],
+    ) -> None:  # fmt: skip
+        counting = {
+            line: {one.id for one in verdict_inspections(plant, line)}
+            for line in verdict_lines(plant)
+        }
+        own = {line: names for line, names in counting.items() if names <= set(inspections)}
+        self._lines = {line: LineVerdicts(plant, line, device=device) for line in own}
+        self._line_of = {name: self._lines[line] for line, names in own.items() for name in names}
+        self._names = own
+        self._plant = plant
+        self._bus = bus
+        self._counters = counters
+        self._clock = clock
+        self._in_use = in_use
+        self._lock = threading.Lock()
+
+    def look(self, frame: Frame, prediction: Prediction) -> None:
+        """An inspection answered."""
+        del frame
+        line = self._line_of.get(prediction.inspection)
+        if line is None:
+            return
+        with self._lock:
+            line.expect(name for name in self._names[line.line] if self._in_use(name))
+            answer = line.judge(prediction, event=prediction_id(prediction))
+            self._publish(line.add(answer, at_us=self._now_us()))
+
+    def pass_time(self) -> None:
+        """Give the verdicts on parts that waited long enough."""
+        with self._lock:
+            for line in self._lines.values():
+                self._publish(line.advance(self._now_us()))
+
+    def _now_us(self) -> int:
+        return round(self._clock.monotonic() * 1e6)
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        for event in events:
+            topic = verdict_topic(self._plant, event.subject)
+            if not self._bus.publish_soon(topic, encode_event(event)):
+                self._counters.refuse(_NOT_PUBLISHED)
 
 
 def message_of(

@@ -305,7 +305,7 @@ class DeviceRegistry:
         )
 
     def check(self, event: Event, *, line: str, camera: str) -> str:
-        """The device that says this event, if it may.
+        """The device that says this event of a camera, if it may.
 
         Raises:
             DeadLetterError: an unknown device, or a camera that is not of this topic.

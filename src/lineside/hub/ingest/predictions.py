@@ -1,4 +1,4 @@
-"""Predictions and status messages of devices: stored, folded, acknowledged.
+"""Predictions, verdicts and status messages of devices: stored, folded, acknowledged.
 
 1. Events of a batch are one transaction, with the new acknowledgement of each device in it.
 2. A device gets its acknowledgement only after the commit. A lost acknowledgement costs a second
@@ -6,6 +6,8 @@
 3. A known device's bad event is kept among the dead letters and need not come again; an unknown
    device gets no acknowledgement.
 4. A prediction is read once, here: its event carries it to the twin and to the live view.
+5. A device sends a verdict once and without a count, because the hub gives it where it is lost. The
+   hub hears its own verdicts on the same topic and passes them over.
 """
 
 from collections import defaultdict
@@ -21,7 +23,7 @@ from lineside.hub.eventlog.stats import Stats
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, check_not_future
 from lineside.links import Bus, Message
 from lineside.store import Logged
-from lineside.streams import Event, decode_event, read_prediction
+from lineside.streams import VERDICT_TYPE, Event, decode_event, read_prediction, read_verdict
 from lineside.vision import Prediction
 
 
@@ -63,6 +65,8 @@ class DeviceIngest:
             try:
                 if message.topic.endswith("/status"):
                     self._failures.retry(partial(self._take_status, message))
+                elif message.topic.endswith("/verdict"):
+                    items += self._read_verdict(message)
                 else:
                     items += self._read(message)
             except DeadLetterError as refusal:
@@ -88,10 +92,7 @@ class DeviceIngest:
 
     def _read(self, message: Message) -> list[DeviceEvent]:
         _, _, line, camera, _ = message.topic.split("/")
-        try:
-            event = decode_event(message.payload, where=message.topic)
-        except InvalidError as error:
-            raise DeadLetterError(Reason.NOT_AN_EVENT, str(error), where=message.topic) from error
+        event = _event_of(message)
         device = self._devices.check(event, line=line, camera=camera)
         try:
             prediction = self._check(event, camera=camera)
@@ -102,6 +103,25 @@ class DeviceIngest:
             return []
         event = replace(event, prediction=prediction)
         return [DeviceEvent(device=device, event=event, message=message)]
+
+    def _read_verdict(self, message: Message) -> list[DeviceEvent]:
+        event, line = _event_of(message), message.topic.split("/")[2]
+        check_not_future(event.time, now=self._clock.now(), where=event.id)
+        try:
+            given = read_verdict(event)
+        except InvalidError as error:
+            raise DeadLetterError(Reason.NOT_AN_EVENT, str(error), where=event.id) from error
+        if not given.device:
+            return []
+        if not self._devices.knows(given.device):
+            raise DeadLetterError(
+                Reason.UNKNOWN_DEVICE, f"{given.device!r} never told its status", where=event.id
+            )
+        source = f"/{self._plant.site}/line/{line}"
+        told = (event.type, event.source, event.subject, given.line)
+        if told != (VERDICT_TYPE, source, line, line):
+            raise DeadLetterError(Reason.NOT_AN_EVENT, f"no verdict of the line {line!r}")
+        return [DeviceEvent(device=given.device, event=event, message=message)]
 
     def _check(self, event: Event, *, camera: str) -> Prediction:
         check_not_future(event.time, now=self._clock.now(), where=event.id)
@@ -122,7 +142,10 @@ class DeviceIngest:
         return prediction
 
     def _refuse(self, item: DeviceEvent, refusal: DeadLetterError) -> None:
-        self._set_aside(item.device, item.event, refusal=refusal, message=item.message)
+        if item.event.type == VERDICT_TYPE:
+            self._failures.refuse(refusal, item.message.payload, topic=item.message.topic)
+        else:
+            self._set_aside(item.device, item.event, refusal=refusal, message=item.message)
 
     def _set_aside(
         self, device: str, event: Event, *, refusal: DeadLetterError, message: Message
@@ -138,7 +161,8 @@ class DeviceIngest:
         def note(logged: list[Logged]) -> None:
             by_device: dict[str, list[tuple[Event, Logged]]] = defaultdict(list)
             for item, entry in zip(items, logged, strict=True):
-                by_device[item.device].append((item.event, entry))
+                if item.event.type != VERDICT_TYPE:
+                    by_device[item.device].append((item.event, entry))
             for device, counts in by_device.items():
                 states[device] = self._devices.stored(device, counts)
 
@@ -151,6 +175,8 @@ class DeviceIngest:
 
     def _count(self, items: Sequence[DeviceEvent], commit: Commit) -> None:
         for item, logged in zip(items, commit.logged, strict=True):
+            if item.event.type == VERDICT_TYPE:
+                continue
             if logged.duplicate:
                 self._stats.count("predictions_duplicate")
                 continue
@@ -164,3 +190,10 @@ class DeviceIngest:
         if self.bus is not None:
             topic = f"lineside/{self._plant.site}/device/{device}/ack"
             self.bus.publish_soon(topic, ack_payload(device, acked), qos=1)
+
+
+def _event_of(message: Message) -> Event:
+    try:
+        return decode_event(message.payload, where=message.topic)
+    except InvalidError as error:
+        raise DeadLetterError(Reason.NOT_AN_EVENT, str(error), where=message.topic) from error

@@ -168,10 +168,7 @@ class Rules:
         """Bring every rule up from its kept memory; the position from which to follow."""
         engines: list[RuleEngine | LineVerdicts] = [
             *(engine_of(rule, plant=self._plant) for rule in self._plant.rule),
-            *(
-                LineVerdicts(self._plant, line, source=self._source)
-                for line in verdict_lines(self._plant)
-            ),
+            *(LineVerdicts(self._plant, line) for line in verdict_lines(self._plant)),
         ]
         running = {engine.rule.id: self._load(engine) for engine in engines}
         self._forget_others(running)

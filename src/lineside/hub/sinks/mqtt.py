@@ -9,12 +9,12 @@ from lineside.core import Plant, UnavailableError
 from lineside.hub.rules.service import line_of
 from lineside.links import Bus
 from lineside.store import LogEntry, Logged
-from lineside.streams import EVENT_TYPE, VERDICT_TYPE
+from lineside.streams import VERDICT_TYPE, decode_event, read_verdict
 from lineside.streams.verdicts import verdict_topic
 
 
 class EventOutbox:
-    """Handler of a follower over the hub's own events."""
+    """Handler of followers over the hub's own rule events, and over verdicts."""
 
     def __init__(self, bus: Bus, *, plant: Plant) -> None:
         self._bus = bus
@@ -37,11 +37,10 @@ class EventOutbox:
             self._bus.publish(topic, logged.entry.body, qos=1)
 
     def _topic(self, entry: LogEntry) -> str:
-        """Where an event is said; "" for one that is not."""
+        """Where an event is said; "" for a verdict that a device has published."""
         if entry.type == VERDICT_TYPE:
-            return verdict_topic(self._plant, entry.subject)
-        if entry.type != EVENT_TYPE:
-            return ""
+            given = read_verdict(decode_event(entry.body, where=entry.id))
+            return "" if given.device else verdict_topic(self._plant, entry.subject)
         line = self._lines.get(entry.subject, self._line)
         return f"lineside/{self._plant.site}/{line}/event/{_level(entry.subject) or 'event'}"
 
