@@ -15,6 +15,7 @@ from lineside.web.answers import SHARED_STATIC
 
 EMPTY = (
     "/", "/lines", "/lines?wall=1", "/lines/warehouse", "/lines/warehouse/rack", "/lines/figures",
+    "/pictures", "/pictures?verdict=reject&sort=doubt",
     "/twin", "/data", "/runs", "/models", "/try", "/regions", "/regions?camera=rack", "/events",
     "/events/rules", "/events/rules/try", "/events/rules/rows", "/events/rules/sums",
     "/dead-letters", "/fleet", "/search", "/search?q=x", "/welcome",

@@ -195,6 +195,8 @@ RULES: dict[Right, str] = {
         GET /lines/figures
         GET /lines/{line}
         GET /lines/{line}/{camera}
+        GET /pictures
+        GET /frames
         GET /twin
         GET /twin/evidence
         GET /frames/{frame}

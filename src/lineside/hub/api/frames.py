@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated, TypedDict
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from lineside.core import encode
@@ -15,7 +15,7 @@ from lineside.hub.api.wire import (
     page_response,
     responds,
 )
-from lineside.hub.ingest.answers import FrameQuery
+from lineside.hub.frame_filter import FrameAsked
 from lineside.hub.ingest.frames import GoneError
 from lineside.hub.problems import MEDIA_TYPE, Problem
 from lineside.hub.views import CameraView, FrameView, LoggedEvent, Picture, plain
@@ -79,38 +79,9 @@ def get_camera(hub: Hub, camera: str) -> Response:
     return json_response(hub.cameras.one(camera))
 
 
-def frame_query(
-    *,
-    frame: Annotated[tuple[str, ...], Query(description="ids of frames: these alone")] = (),
-    line: Annotated[str, Query(description="the cameras of this line")] = "",
-    camera: Annotated[tuple[str, ...], Query(description="any of these cameras")] = (),
-    since: Time = "", until: Time = "",
-    verdict: Annotated[
-        tuple[str, ...], Query(description="any of ok, review and reject")
-    ] = (),
-    label: Annotated[str, Query(description="a label that is present or unsure")] = "",
-    min_score: Annotated[str, Query(description="a number, inside")] = "",
-    max_score: Annotated[str, Query(description="a number, inside")] = "",
-    unsure: Annotated[str, Query(description="1: unsure answers alone")] = "",
-    part: Annotated[str, Query(description="id of the part shown")] = "",
-    package: Annotated[str, Query(description="digest of the package that answered")] = "",
-    dataset: Annotated[str, Query(description="name, or name/version, that holds it")] = "",
-    sort: Annotated[str, Query(description="newest, score or doubt")] = "",
-) -> FrameQuery:  # fmt: skip
-    """The filter that lists, pages and files of frames take."""
-    return FrameQuery(
-        frame=tuple(frame), line=line, camera=tuple(camera), since=since, until=until,
-        verdict=tuple(verdict), label=label, min_score=min_score, max_score=max_score,
-        unsure=unsure, part=part, package=package, dataset=dataset, sort=sort,
-    )  # fmt: skip
-
-
-Asked = Annotated[FrameQuery, Depends(frame_query)]
-
-
 @router.get("/frames", summary="Stored frames with their answers, newest first")
 @responds(Page[JudgedFrame], example=_SAMPLE)
-def list_frames(hub: Hub, query: Asked, *, before: str = "", limit: Limit = 100) -> Response:
+def list_frames(hub: Hub, query: FrameAsked, *, before: str = "", limit: Limit = 100) -> Response:
     """Frames that pass the filter; ``before`` is the id of the last frame already seen.
 
     A page may hold fewer than ``limit`` and still have a next one: it looks at a bounded number
@@ -122,7 +93,7 @@ def list_frames(hub: Hub, query: Asked, *, before: str = "", limit: Limit = 100)
 
 @router.get("/frames/count", summary="How many frames pass a filter")
 @responds(FrameCount)
-def count_frames(hub: Hub, query: Asked) -> Response:
+def count_frames(hub: Hub, query: FrameAsked) -> Response:
     """By verdict; counting ends at a bound, and then ``whole`` is false."""
     return json_response(hub.frames.count(query.filter(hub.plant)))
 

@@ -225,7 +225,7 @@ def _unsure(recent: Sequence[EventView]) -> Figure:
         name="Unsure",
         value=percent(unsure / total) if total else DASH,
         note=f"{number(unsure)} of {number(total)} answers" if total else "nothing decided yet",
-        href="/events?type=lineside.prediction.v1",
+        href="/pictures?unsure=1",
     )
 
 

@@ -16,6 +16,7 @@ from lineside.hub.pages.rules import rule_words
 from lineside.hub.pages.site import Context
 from lineside.hub.services import Services
 from lineside.hub.views import DeviceView, EventView
+from lineside.store import FrameFilter
 from lineside.streams import (
     EVENT_TYPE,
     PREDICTION_TYPE,
@@ -346,7 +347,15 @@ def _find(hub: Services, wanted: str) -> list[SearchHit]:
     exact = _by_id(hub, wanted)
     if exact is not None:
         return [exact]
-    return [found for found in _names(hub) if comes_near(found, wanted)]
+    return [*_parts(hub, wanted), *(one for one in _names(hub) if comes_near(one, wanted))]
+
+
+def _parts(hub: Services, wanted: str) -> list[SearchHit]:
+    """The part of that id, where a frame shows it."""
+    if "\0" in wanted or not hub.frames.find(FrameFilter(part=wanted), limit=1).frames:
+        return []
+    href = f"/pictures?{urlencode({'part': wanted})}"
+    return [SearchHit(kind="part", name=wanted, href=href)]
 
 
 def _by_id(hub: Services, wanted: str) -> SearchHit | None:

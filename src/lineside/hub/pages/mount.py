@@ -17,6 +17,7 @@ from lineside.hub.pages import (
     lines,
     log,
     models,
+    pictures,
     replays,
     rollouts,
     rules,
@@ -56,7 +57,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     files.all_directories.append(SHARED_STATIC)
     app.mount(f"/static/{site.release}", files, name="static")
     for pages in (
-        lines, twin, models, learning, count, fleet, rollouts, rules, replays, log,
+        lines, pictures, twin, models, learning, count, fleet, rollouts, rules, replays, log,
     ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):

@@ -42,6 +42,7 @@ class NavEntry:
 
 NAV = (
     NavEntry(key="lines", name="Lines", href="/"),
+    NavEntry(key="pictures", name="Pictures", href="/pictures"),
     NavEntry(key="twin", name="Twin", href="/twin"),
     NavEntry(key="events", name="Events", href="/events"),
     NavEntry(key="data", name="Datasets", href="/data", apart=True),
