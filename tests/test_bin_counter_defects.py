@@ -162,7 +162,7 @@ def test_defect_6_the_best_weights_are_kept_and_not_the_last(tmp_path: Path) -> 
     student = Student()
     plan = LoopPlan(name="part", seed=1, steps=3 * EPOCH, rate=1e-3, batch=1, best=True)
     course = Course(
-        folder=tmp_path, told=lambda *_: None, epoch=lambda _: None, parallel=Parallel()
+        folder=tmp_path, tell=lambda *_: None, epoch=lambda _: None, parallel=Parallel()
     )
     descend(student, plan, course=course)  # type: ignore[arg-type]  # a pupil of one number
     assert student.seen[0] < student.seen[1] < student.seen[2]

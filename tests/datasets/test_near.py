@@ -47,7 +47,7 @@ def test_pairs_between_parts_are_kept_although_others_are_nearer() -> None:
     vectors = np.zeros((100, 4), np.float32)
     vectors[99] = 0.4
     parts = ["train"] * 99 + ["test"]
-    found = near_pairs(vectors, above=0.8, parts=parts, limits=NearLimits(most_kept=5))
+    found = near_pairs(vectors, above=0.8, parts=parts, limits=NearLimits(most_listed=5))
     assert [(one, other) for one, other, _ in found.pairs][:5] == [(n, 99) for n in range(5)]
     assert len(found.pairs) == 10
     assert found.found == 100 * 99 // 2

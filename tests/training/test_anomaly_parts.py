@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lineside.core import Policy, digest_of
 from lineside.datasets import Sample
 from lineside.training.common.export import onnx_bytes
-from lineside.training.evaluation.baselines import Inpainter
+from lineside.training.evaluation.baselines import inpainted
 from lineside.training.tasks.anomaly.choice import (
     KINDS,
     USABLE_AUROC,
@@ -217,7 +217,7 @@ def test_a_stripe_is_erased_by_the_pictures_own_grain() -> None:
     spoilt = image.copy()
     spoilt[mask] = 20
     case = Case(sample=Sample(name="a", digest=digest_of(b"a")), prediction=said(), truth_mask=mask)
-    after = decode_picture(Inpainter(finder=None).inpainted(encode_png(spoilt), case))
+    after = decode_picture(inpainted(encode_png(spoilt), case, poses=None))
     inside = after[mask].astype(float)
     assert abs(inside.mean() - image[mask].mean()) < 12
     assert inside.std() > 0.6 * image[mask].std()  # grain, not paint

@@ -228,7 +228,7 @@ def test_tuning_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> 
     assert np.array_equal(whole.head.weight, gone_on.head.weight)
     assert np.array_equal(whole.logits, gone_on.logits)
     assert len(whole.history) == len(gone_on.history) == 2
-    ours, theirs = whole.trunk.state_dict(), gone_on.trunk.state_dict()
+    ours, theirs = whole.backbone.state_dict(), gone_on.backbone.state_dict()
     assert all(bool((ours[name] == theirs[name]).all()) for name in ours)
 
 

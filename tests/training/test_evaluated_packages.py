@@ -20,7 +20,7 @@ from lineside.models import (
 from lineside.testing.clock import FakeClock
 from lineside.testing.packages import bare_manifest
 from lineside.training import Evaluation, LabelledData, evaluate
-from lineside.training.pipeline import Limits, check_gate
+from lineside.training.pipeline import Limits, check_quality
 from lineside.training.report.task_report import exact_only
 from lineside.vision import ClassRule, Crop, Prepare, encode_png
 
@@ -134,10 +134,10 @@ def test_a_light_meter_is_found_out_however_good_its_figures_are() -> None:
 def test_always_normal_is_refused_by_the_gate_through_evaluation() -> None:
     found = evaluated(CONSTANT, Surface(45, every=9, apart=5))
     assert found.metrics["accuracy"].value == pytest.approx(40 / 45)
-    gate = check_gate(found, LIMITS)
-    assert not gate.passed
-    assert "always answers normal, and 40 of 45 pictures are normal" in gate.reason
-    assert "recall of anomalous is 0.000" in gate.reason
+    quality = check_quality(found, LIMITS)
+    assert not quality.passed
+    assert "always answers normal, and 40 of 45 pictures are normal" in quality.reason
+    assert "recall of anomalous is 0.000" in quality.reason
 
 
 def test_an_evaluation_is_written_as_a_page_with_costs(

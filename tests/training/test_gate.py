@@ -7,7 +7,7 @@ import pytest
 from lineside.core import decode_json
 from lineside.models import Metric
 from lineside.training import Evaluation
-from lineside.training.pipeline import Limits, check_gate
+from lineside.training.pipeline import Limits, check_quality
 from lineside.training.pipeline.definition import published_report
 from lineside.training.tasks.metrics import Confusion
 from lineside.vision.metrics import wilson
@@ -49,20 +49,20 @@ LIMITS = Limits(recall=0.5, least={"balanced_accuracy": 0.8})
 def test_always_normal_on_a_set_that_is_89_percent_normal_is_refused_and_told_why() -> None:
     found = evaluation(((298, 0, 0), (35, 0, 0)))
     assert found.metrics["accuracy"].value == pytest.approx(0.895, abs=1e-3)
-    gate = check_gate(found, LIMITS)
-    assert not gate.passed
+    quality = check_quality(found, LIMITS)
+    assert not quality.passed
     assert (
         "the model predicts one class only: it always answers normal, and 298 of 333 pictures are "
         "normal, so saying so without looking is right for 0.895 of them; its accuracy of 0.895 is "
         "no more than that"
-    ) in gate.reason
-    assert "recall of anomalous is 0.000 (0.000 to 0.099, n 35); 0.500 is asked" in gate.reason
-    assert "balanced_accuracy is 0.500" in gate.reason
+    ) in quality.reason
+    assert "recall of anomalous is 0.000 (0.000 to 0.099, n 35); 0.500 is asked" in quality.reason
+    assert "balanced_accuracy is 0.500" in quality.reason
 
 
 def test_a_sound_model_passes() -> None:
-    gate = check_gate(evaluation(((290, 5, 3), (2, 33, 0))), LIMITS)
-    assert (gate.passed, gate.reason) == (True, "")
+    quality = check_quality(evaluation(((290, 5, 3), (2, 33, 0))), LIMITS)
+    assert (quality.passed, quality.reason) == (True, "")
 
 
 @pytest.mark.parametrize(
@@ -74,19 +74,21 @@ def test_a_sound_model_passes() -> None:
     ],
 )
 def test_what_is_not_shown_is_refused(rows: tuple[tuple[int, ...], ...], said: str) -> None:
-    gate = check_gate(evaluation(rows), LIMITS)
-    assert not gate.passed
-    assert said in gate.reason
+    quality = check_quality(evaluation(rows), LIMITS)
+    assert not quality.passed
+    assert said in quality.reason
 
 
 def test_a_leaking_split_and_a_missing_figure_are_refused() -> None:
     good = ((290, 8, 0), (2, 33, 0))
-    assert "9 pairs" in check_gate(evaluation(good, leaking=9), LIMITS).reason
-    assert check_gate(evaluation(good, leaking=6), LIMITS).passed
+    assert "9 pairs" in check_quality(evaluation(good, leaking=9), LIMITS).reason
+    assert check_quality(evaluation(good, leaking=6), LIMITS).passed
     asked = replace(LIMITS, least={"pixel_f1": 0.3})
-    assert "pixel_f1 was not measured" in check_gate(evaluation(good), asked).reason
+    assert "pixel_f1 was not measured" in check_quality(evaluation(good), asked).reason
     bare = Evaluation(metrics={}, per_class={}, confusion={}, slices={})
-    assert "no class's recall was measured" in check_gate(bare, Limits(recall=0.5, least={})).reason
+    assert (
+        "no class's recall was measured" in check_quality(bare, Limits(recall=0.5, least={})).reason
+    )
 
 
 def test_the_published_report_has_numbers_only() -> None:

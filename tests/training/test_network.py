@@ -40,7 +40,7 @@ def crops(regions: int, *, side_px: int, seed: int = 1) -> np.ndarray:
 
 
 def write_onnx(made: Heads, *, side_px: int) -> bytes:
-    network = RegionNetwork(made, trunk=lite0_backbone()).eval()
+    network = RegionNetwork(made, backbone=lite0_backbone()).eval()
     return onnx_bytes(network, crops(len(made.bias), side_px=side_px), outputs=LABEL_OUTPUTS)
 
 
@@ -52,7 +52,7 @@ def test_the_file_says_what_the_network_says(*, regions: int, outputs: int, side
     batch = crops(regions, side_px=side_px)
     said = engine.run(batch, outputs=LABEL_OUTPUTS)
     with torch.inference_mode():
-        wanted = RegionNetwork(made, trunk=lite0_backbone())(torch.from_numpy(batch))
+        wanted = RegionNetwork(made, backbone=lite0_backbone())(torch.from_numpy(batch))
     assert said[1].shape == (regions, outputs, side_px // 8, side_px // 8)
     for ours, theirs, most in zip(wanted, said, (1e-4, 1e-3, 1e-4), strict=True):
         assert float(np.abs(ours.numpy() - theirs).max()) < most

@@ -135,7 +135,7 @@ def _carried_out(
             cancelled=cancelled,
             records_url=records_url,
             blobs_url=blobs_url,
-            told=lambda step: say(f"step {step}"),
+            on_step=lambda step: say(f"step {step}"),
         )
         return run_pipeline(pipeline, pipeline_context, description=description, tags=tags)
 
@@ -160,10 +160,10 @@ def _words(record: "RunRecord") -> str:
         (step.name, str(step.outcome), "cached" if step.cached else f"{step.seconds:.1f} s")
         for step in record.steps
     ]
-    told = [table([("step", "outcome", ""), *rows]), *record.remarks]
+    lines = [table([("step", "outcome", ""), *rows]), *record.remarks]
     if record.version:
-        told.append(f"registered as {record.version}; it awaits approval")
-    return "\n".join(told)
+        lines.append(f"registered as {record.version}; it awaits approval")
+    return "\n".join(lines)
 
 
 def _needs_module(context: typer.Context, module_name: str) -> None:

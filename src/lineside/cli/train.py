@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +87,7 @@ def train(
     as_json: JsonFlag = False,
 ) -> None:
     """Train an inspection from labelled pictures and write its package."""
-    from lineside.library.training import training_job
+    from lineside.library.training import stage_teller, training_job
     from lineside.training import Cluster, frozen_data, read_job, run_job, track, train_on
 
     writable(out)
@@ -104,7 +104,7 @@ def train(
     else:
         raise InvalidError("nothing to train", fix="Give --data, or --job with a job folder.")
     with _folder(job) as folder, stop_on_signal() as cancelled:
-        tell = _as_lines if json_lines else _as_words()
+        tell = _as_lines if json_lines else stage_teller(say)
         if on == HERE:
             result = run_job(
                 asked,
@@ -151,21 +151,6 @@ def _folder(job: Path | None) -> Iterator[Path]:
 def _as_lines(progress: "Progress") -> None:
     sys.stdout.write(encode(progress).decode() + "\n")
     sys.stdout.flush()
-
-
-def _as_words() -> "Callable[[Progress], None]":
-    """A line for each new stage and each ten percent."""
-    last = ""
-
-    def tell(progress: "Progress") -> None:
-        nonlocal last
-        step = f"{progress.stage} {progress.percent // 10:.0f}"
-        if step != last:
-            held = f", held out {progress.held_out:.3f}" if progress.held_out is not None else ""
-            say(f"{progress.percent:3.0f} % {progress.stage}, {progress.eta_s:.0f} s left{held}")
-        last = step
-
-    return tell
 
 
 def _summary(result: "TrainResult") -> dict[str, object]:

@@ -69,13 +69,13 @@ class NearLimits:
         all_pairs: up to so many vectors, each with each.
         neighbours: beyond, each with so many that follow it in the order given.
         block: beyond, each with at most so many of its bucket.
-        most_kept: so many pairs between parts are kept, and so many within them, the nearest first.
+        most_listed: so many pairs between parts, and so many within them, the nearest first.
     """
 
     all_pairs: int = 12_000
     neighbours: int = 16
     block: int = 128
-    most_kept: int = 1000
+    most_listed: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def near_pairs(
     limits = limits or NearLimits()
     count = len(features)
     codes = np.unique(np.asarray(parts, dtype=str), return_inverse=True)[1] if count else None
-    best = _Best(codes=codes, most_kept=limits.most_kept)
+    best = _Best(codes=codes, most_listed=limits.most_listed)
     if count <= limits.all_pairs:
         batches = _every(count)
     else:
@@ -205,9 +205,9 @@ def usual_difference(features: Vectors) -> float:
 class _Best:
     """The nearest pairs so far, of each kind, in bounded memory."""
 
-    def __init__(self, *, codes: Places | None, most_kept: int) -> None:
+    def __init__(self, *, codes: Places | None, most_listed: int) -> None:
         self._codes = codes
-        self._most_kept = most_kept
+        self._most_listed = most_listed
         self._found = 0
         self._pairs: dict[bool, dict[tuple[int, int], float]] = {True: {}, False: {}}
 
@@ -220,21 +220,21 @@ class _Best:
             nearest = chosen[np.lexsort((right[chosen], left[chosen], -value[chosen]))]
             held = self._pairs[crossing]
             before = len(held)
-            for place in nearest[: self._most_kept].tolist():
+            for place in nearest[: self._most_listed].tolist():
                 held.setdefault((int(left[place]), int(right[place])), float(value[place]))
-            self._found += len(held) - before + max(0, len(nearest) - self._most_kept)
+            self._found += len(held) - before + max(0, len(nearest) - self._most_listed)
             self._cut(crossing=crossing)
 
     def _cut(self, *, crossing: bool) -> None:
         held = self._pairs[crossing]
-        if len(held) > 4 * self._most_kept:
-            self._pairs[crossing] = dict(_nearest_first(held)[: self._most_kept])
+        if len(held) > 4 * self._most_listed:
+            self._pairs[crossing] = dict(_nearest_first(held)[: self._most_listed])
 
     def result(self) -> tuple[tuple[tuple[int, int, float], ...], int]:
         pairs = [
             (one, other, value)
             for crossing in (True, False)
-            for (one, other), value in _nearest_first(self._pairs[crossing])[: self._most_kept]
+            for (one, other), value in _nearest_first(self._pairs[crossing])[: self._most_listed]
         ]
         return tuple(pairs), self._found
 

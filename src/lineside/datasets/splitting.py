@@ -677,64 +677,62 @@ class SplitPlan:
 
 
 def parted(
-    samples: Sequence[Sample], parting: SplitPlan, *, before: Mapping[Digest, Part] | None = None
+    samples: Sequence[Sample], plan: SplitPlan, *, before: Mapping[Digest, Part] | None = None
 ) -> tuple[tuple[Sample, ...], Parts]:
     """The samples with their groups, in the order given, and those of each part.
 
     Args:
         samples: with different digests.
-        parting: how.
+        plan: how.
         before: digest → part of pictures that keep the part they had in an earlier version, so
             that what a network was once tested on is never trained on later.
     """
-    regrouped = grouped(samples, rule=parting.group)
-    if parting.exact:
+    regrouped = grouped(samples, rule=plan.group)
+    if plan.exact:
         parts: Parts = split_exactly(
-            regrouped, rule=parting.exact, seed=parting.seed, shares=parting.shares or None
+            regrouped, rule=plan.exact, seed=plan.seed, shares=plan.shares or None
         )
-    elif parting.folds:
-        parts = _fold(regrouped, parting)
+    elif plan.folds:
+        parts = _fold(regrouped, plan)
     else:
-        parts = _shared(regrouped, parting, before=before or {})
+        parts = _shared(regrouped, plan, before=before or {})
     return regrouped, parts
 
 
-def _fold(samples: Sequence[Sample], parting: SplitPlan) -> Parts:
-    numbers = folds(samples, count=parting.folds, seed=parting.seed or 0)
+def _fold(samples: Sequence[Sample], plan: SplitPlan) -> Parts:
+    numbers = folds(samples, count=plan.folds, seed=plan.seed or 0)
     there = max(numbers, default=-1) + 1
-    if there < parting.folds:
+    if there < plan.folds:
         raise InvalidError(
-            f"no {parting.folds} folds: the pictures make {there}",
+            f"no {plan.folds} folds: the pictures make {there}",
             where="fold",
             fix="Ask for fewer folds, or for smaller groups.",
         )
-    held_out = [number == parting.fold - 1 for number in numbers]
+    held_out = [number == plan.fold - 1 for number in numbers]
     return {
         part: tuple(s for s, out in zip(samples, held_out, strict=True) if out is wanted)
         for part, wanted in ((Part.TRAIN, False), (Part.TEST, True))
     }
 
 
-def _shared(
-    samples: Sequence[Sample], parting: SplitPlan, *, before: Mapping[Digest, Part]
-) -> Parts:
+def _shared(samples: Sequence[Sample], plan: SplitPlan, *, before: Mapping[Digest, Part]) -> Parts:
     declared = [
         sample.assigned(split=Part.OPEN)
-        if parting.anew
+        if plan.anew
         else sample.assigned(split=sample.split or before.get(sample.digest, Part.OPEN))
         for sample in samples
     ]
-    shares = parting.shares
+    shares = plan.shares
     if not shares:
         if all(sample.split is Part.OPEN for sample in declared):
             return {}
         shares = {Part.TRAIN: 1.0}  # undeclared samples beside declared ones are for training
     parts = split(
         declared,
-        by=parting.by,
-        seed=parting.seed or 0,
+        by=plan.by,
+        seed=plan.seed or 0,
         shares=shares,
-        stratified=parting.stratified,
+        stratified=plan.stratified,
     )
     assigned = {sample.digest: sample for sample in samples}
     return {part: tuple(assigned[s.digest] for s in members) for part, members in parts.items()}

@@ -49,7 +49,7 @@ def train(
         folder: of the job; run again with the same folder, a training goes on. None: a temporary
             one.
         progress: called after each step with stage, percent and seconds left; None prints a line
-            for each stage to standard error.
+            for each stage and each ten percent to standard error.
 
     Raises:
         InvalidError: the data, a label or a setting does not fit the task.
@@ -62,7 +62,7 @@ def train(
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="lineside-train-") as made:
         result = run_job(
-            job, folder=Path(folder or made), progress=progress or _print_stages(),
+            job, folder=Path(folder or made), progress=progress or stage_teller(_write_line),
             cancelled=threading.Event(), clock=SystemClock(),
         )  # fmt: skip
     if out is not None:
@@ -133,14 +133,20 @@ def _declared(task: Task, plant: Path, *, inspection: str) -> Inspection:
     return found
 
 
-def _print_stages() -> "Callable[[Progress], None]":
-    """Return a function that writes a line to standard error for each new stage."""
+def stage_teller(write: "Callable[[str], object]") -> "Callable[[Progress], None]":
+    """Return a function that writes a line for each new stage and each ten percent."""
     last = ""
 
     def tell(progress: "Progress") -> None:
         nonlocal last
-        if progress.stage != last:
-            sys.stderr.write(f"{progress.percent:3.0f} % {progress.stage}\n")
-        last = progress.stage
+        step = f"{progress.stage} {progress.percent // 10:.0f}"
+        if step != last:
+            held = f", held out {progress.held_out:.3f}" if progress.held_out is not None else ""
+            write(f"{progress.percent:3.0f} % {progress.stage}, {progress.eta_s:.0f} s left{held}")
+        last = step
 
     return tell
+
+
+def _write_line(line: str) -> None:
+    sys.stderr.write(f"{line}\n")

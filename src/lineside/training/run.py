@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,10 @@ from lineside.training.common.export import BOUND, ENGINE_FILE, with_scaled_inpu
 from lineside.training.common.loop import Parallel
 from lineside.training.evaluation.evaluate import (
     TRAINING_FILE,
-    CaseEvaluation,
+    Evaluation,
     evaluate_cases,
     evidence_of,
 )
-from lineside.training.evaluation.shortcuts import ShortcutTests
 from lineside.training.job import (
     PACKAGE_FILE,
     PAGE_FILE,
@@ -79,11 +79,10 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
         data=data,
         manifest=manifest,
         looked=looked,
-        measured=found.measured if found else None,
-        controls=found.controls if found else ShortcutTests(),
+        found=found,
     )
     raw = encode(report)
-    page = task_page(report, pictures=found.pictures if found else {})
+    page = task_page(report, pictures=found.thumbnails if found else {})
     files |= {"evidence/report.json": raw, "evidence/report.html": page}
     lineage = replace(manifest.lineage, warnings=report.warnings)
     final = replace(manifest, metrics=dict(report.metrics), lineage=lineage)
@@ -100,14 +99,9 @@ def _scaled(trained: Trained, scale: float) -> Trained:
     )
 
 
-def _evaluated(
-    package: Package, trained: Trained, *, data: Data, work: Work
-) -> CaseEvaluation | None:
+def _evaluated(package: Package, trained: Trained, *, data: Data, work: Work) -> Evaluation | None:
     """The package on what was held out, else what networks said of pictures they had not seen."""
-
-    def tell() -> None:
-        work.steps.at(92, "measuring")
-
+    tell = partial(work.steps.at, 92, "measuring")
     cases = list(trained.cases)
     if data.validation:
         cases = []

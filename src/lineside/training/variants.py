@@ -30,7 +30,14 @@ from lineside.models import (
 )
 from lineside.models.archive import SBOM_FILE, with_sbom
 from lineside.models.quantize import Quantised, Rung, quantise, rungs_of
-from lineside.training.evaluation.compare import metrics_of, paired_loss
+from lineside.training.common.methods import spread
+from lineside.training.evaluation.compare import (
+    TIMED_PICTURES,
+    by_digest,
+    metrics_of,
+    paired_loss,
+    timed,
+)
 from lineside.training.evaluation.evaluate import training_evidence
 from lineside.training.report.page_parts import metrics_table, page, section, table, warnings
 from lineside.training.source import LabelledData, is_labelled
@@ -74,8 +81,6 @@ MOST_CALIBRATION = 64
 _MOST_SIDE_PX = 1536
 _REPORTS = ("evidence/report.html", "evidence/report.json")
 _GOLDEN_BOUND = 1e-3
-_TIMED_PICTURES = 8
-_TIMED_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +191,7 @@ def quantised_variant(
     broken: list[str] = []
     for rung in rungs_of(_network(package)):
         made = quantise(_network(package), bench.crops, rung=rung, bits=wanted.bits)
-        manifest, cases = _tried(bench, made, rung=rung, bound=wanted.bound, opinion=broken)
+        manifest, cases = _certified(bench, made, rung=rung, bound=wanted.bound, opinion=broken)
         parity = _parity(manifest)
         tell(f"{rung.unquantized} in fp32: {parity.words}")
         if parity.holds:
@@ -240,7 +245,7 @@ def _bench(
     wanted: VariantRequest,
 ) -> _Bench:
     trained, test = _parts(package, samples)
-    chosen = _spread(trained, wanted.pictures)
+    chosen = spread(by_digest(trained), wanted.pictures)
     crops, stored = _crops(package, chosen, files=files, clock=clock)
     return _Bench(
         original=package,
@@ -281,13 +286,6 @@ def _parts(
     return trained, test
 
 
-def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
-    """At most so many, evenly over all of them in the order of their digests."""
-    ordered = sorted(samples, key=lambda sample: sample.digest)
-    places = np.unique(np.linspace(0, len(ordered) - 1, min(most, len(ordered))).round())
-    return [ordered[int(place)] for place in places]
-
-
 def _crops(
     package: Package, samples: Sequence[Sample], *, files: Files, clock: Clock
 ) -> tuple[tuple[Floats, ...], list[Sample]]:
@@ -322,7 +320,7 @@ def _frame(data: bytes, *, number: int, clock: Clock) -> Frame:
 # ---- one rung
 
 
-def _tried(
+def _certified(
     bench: _Bench, made: Quantised, *, rung: Rung, bound: float, opinion: Sequence[str]
 ) -> tuple[Manifest, tuple[Case, ...]]:
     """The manifest of a rung with its certificate, whether that holds or not, and its answers."""
@@ -421,15 +419,8 @@ def _latency(bench: _Bench, variant: Package) -> Latency:
             _frame(bench.files(sample.digest), number=number, clock=bench.clock),
             _template(bench.original, sample, files=bench.files),
         )
-        for number, sample in enumerate(judged[:_TIMED_PICTURES])
+        for number, sample in enumerate(judged[:TIMED_PICTURES])
     ]
-    spent: tuple[list[float], list[float]] = ([], [])
-    for turn in range(_TIMED_ROUNDS):
-        for frame, template in frames:
-            for seconds, predictor in zip(spent, both, strict=True):
-                start_s = bench.clock.monotonic()
-                predictor.predict(frame, template=template)
-                if turn:
-                    seconds.append(bench.clock.monotonic() - start_s)
+    spent = timed(both, frames, clock=bench.clock)
     first, second = (round(float(np.median(each)) * 1000, 3) if each else 0.0 for each in spent)
     return Latency(original_ms=first, variant_ms=second, pictures=len(frames))

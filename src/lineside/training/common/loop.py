@@ -31,7 +31,7 @@ _SAY_EVERY = 10
 _LARGEST_STEP = 5.0
 
 T = TypeVar("T")
-Told = Callable[[int, float], None]
+Tell = Callable[[int, float], None]
 History = tuple[dict[str, float], ...]
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -125,13 +125,13 @@ class Course:
 
     Attributes:
         folder: for checkpoints.
-        told: called with step and loss; may raise to stop.
+        tell: called with step and loss; may raise to stop.
         epoch: called after each hundred steps with what was watched; may raise to stop.
         parallel: this process's share.
     """
 
     folder: Path
-    told: Told
+    tell: Tell
     epoch: Callable[[dict[str, float]], None]
     parallel: Parallel
 
@@ -144,7 +144,7 @@ class _Run:
     optimiser: torch.optim.AdamW
     done: int = 0
     losses: list[float] = field(default_factory=list)
-    seen: list[float] = field(default_factory=list)
+    validation_losses: list[float] = field(default_factory=list)
     best: Arrays = field(default_factory=dict)
 
 
@@ -163,7 +163,7 @@ def descend(student: Student, plan: LoopPlan, *, course: Course) -> History:
             _keep(run, path)
             course.epoch(_history(run)[-1])
         if run.done % _SAY_EVERY == 0 or ended:
-            course.told(run.done, float(np.mean(run.losses[-_SAY_EVERY:])))
+            course.tell(run.done, float(np.mean(run.losses[-_SAY_EVERY:])))
     if plan.best and run.best:
         load_weights(student.network, run.best)
     student.network.eval()
@@ -243,8 +243,8 @@ def _look(run: _Run, *, best: bool) -> None:
     run.student.network.train()
     if observed is None:
         return
-    run.seen.append(observed)
-    if best and observed <= min(run.seen):
+    run.validation_losses.append(observed)
+    if best and observed <= min(run.validation_losses):
         run.best = weights_of(run.student.network)
 
 
@@ -253,8 +253,8 @@ def _history(run: _Run) -> History:
     for number, start in enumerate(range(0, run.done, EPOCH)):
         loss = float(np.mean(run.losses[start : start + EPOCH]))
         figures = {"epoch": float(number), "loss": loss}
-        if number < len(run.seen):
-            figures["validation_loss"] = run.seen[number]
+        if number < len(run.validation_losses):
+            figures["validation_loss"] = run.validation_losses[number]
         found.append(figures)
     return tuple(found)
 
@@ -276,7 +276,7 @@ def _keep(run: _Run, path: Path) -> None:
     arrays: Arrays = {
         "done": np.array(run.done),
         "losses": np.array(run.losses, np.float64),
-        "seen": np.array(run.seen, np.float64),
+        "seen": np.array(run.validation_losses, np.float64),
     }
     arrays |= {f"w/{name}": value for name, value in weights_of(run.student.network).items()}
     arrays |= {f"b/{name}": value for name, value in run.best.items()}
@@ -300,7 +300,7 @@ def _restore(run: _Run, path: Path) -> None:
     whole = run.optimiser.state_dict()
     run.optimiser.load_state_dict({"state": states, "param_groups": whole["param_groups"]})
     run.done = int(arrays["done"])
-    run.losses, run.seen = _floats(arrays["losses"]), _floats(arrays["seen"])
+    run.losses, run.validation_losses = _floats(arrays["losses"]), _floats(arrays["seen"])
 
 
 def _floats(values: NDArray[np.generic]) -> list[float]:
@@ -481,7 +481,7 @@ def fit_rounds(
         )
         course = Course(
             folder=folder,
-            told=lambda done, loss: far.at(done, loss, stage=each.stage),
+            tell=lambda done, loss: far.at(done, loss, stage=each.stage),
             epoch=far.epoch,
             parallel=parallel,
         )

@@ -1,4 +1,4 @@
-"""Numeric methods that several tasks share: Platt scaling and k-center selection.
+"""Numeric methods that several tasks share: calibration, even choices and k-center selection.
 
 Feature bank: standardised features of training pictures, and how far others are from them:
 
@@ -10,6 +10,7 @@ Feature bank: standardised features of training pictures, and how far others are
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ _STEPS = 100
 _LEAST_SLOPE = 1e-3
 
 Numbers = NDArray[np.float64]
+T = TypeVar("T")
 
 
 def platt(logit: Numbers, truth: NDArray[np.bool_]) -> tuple[float, float]:
@@ -69,6 +71,12 @@ def temperature_of(
     own = logits[np.arange(len(truth)), truth]
     losses = [float(np.mean(log_sum_exp(logits / each) - own / each)) for each in among.tolist()]
     return float(among[int(np.argmin(losses))])
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many, evenly over the order given."""
+    places = np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(np.intp)
+    return [items[place] for place in places.tolist()]
 
 
 def k_center(vectors: NDArray[np.float32], *, count: int) -> NDArray[np.intp]:

@@ -19,6 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -120,9 +121,7 @@ def reached(question: Question, figures: Mapping[str, Floats]) -> Iterator[tuple
     if len(columns) > 1:
         columns[TOGETHER] = np.concatenate(list(columns.values()), axis=1)
     for name, column in columns.items():
-        for metric, value in _READERS[requested.kind](
-            _Reading(question=requested, column=column, folds=folds)
-        ):
+        for metric, value in _READERS[requested.kind](requested, column, folds):
             yield name, metric, value
 
 
@@ -157,21 +156,13 @@ def _folds(question: Question) -> list[Fold]:
     return [(a, b) for a, b in folds if len(b) and len(np.unique(truth[a])) > 1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Reading:
-    """A question, what is looked at, (n, figures), and the folds."""
-
-    question: Question
-    column: Floats
-    folds: Sequence[Fold]
-
-
 def _leaf(rows: int) -> int:
     return max(2, rows // 40)
 
 
-def _read_yes(reading: _Reading) -> Iterator[tuple[str, Metric]]:
-    question, column, folds = reading.question, reading.column, reading.folds
+def _read_yes(
+    question: Question, column: Floats, folds: Sequence[Fold]
+) -> Iterator[tuple[str, Metric]]:
     truth = question.truth
     tested = np.sort(np.concatenate([b for _, b in folds]))
     readings = [_by_tree(truth, column, folds=folds)]
@@ -219,8 +210,9 @@ def _by_tree(truth: Integers, column: Floats, *, folds: Sequence[Fold]) -> Float
     return scores
 
 
-def _read_class(reading: _Reading) -> Iterator[tuple[str, Metric]]:
-    question, column, folds = reading.question, reading.column, reading.folds
+def _read_class(
+    question: Question, column: Floats, folds: Sequence[Fold]
+) -> Iterator[tuple[str, Metric]]:
     from sklearn.tree import DecisionTreeClassifier
 
     _, truth = np.unique(question.truth, return_inverse=True)
@@ -251,8 +243,9 @@ def _read_class(reading: _Reading) -> Iterator[tuple[str, Metric]]:
     )
 
 
-def _read_count(reading: _Reading) -> Iterator[tuple[str, Metric]]:
-    question, column, folds = reading.question, reading.column, reading.folds
+def _read_count(
+    question: Question, column: Floats, folds: Sequence[Fold]
+) -> Iterator[tuple[str, Metric]]:
     from sklearn.tree import DecisionTreeRegressor
 
     truth = question.truth
@@ -280,7 +273,7 @@ def _read_count(reading: _Reading) -> Iterator[tuple[str, Metric]]:
     )
 
 
-Reader = Callable[[_Reading], Iterator[tuple[str, Metric]]]
+Reader = Callable[[Question, Floats, Sequence[Fold]], Iterator[tuple[str, Metric]]]
 
 _READERS: Mapping[str, Reader] = {
     "yes": _read_yes,
@@ -332,7 +325,7 @@ def erased(encoded: bytes, case: Case) -> bytes:
         rest = image[wide == 0]
         image[wide > 0] = np.median(rest, axis=0) if len(rest) else 127
         return encode_png(image)
-    rows, columns = _crop_of(wide)
+    rows, columns = _window(wide > 0, margin_px=_ERASED_AROUND_PX)
     image[rows, columns] = cv2.inpaint(
         np.ascontiguousarray(image[rows, columns]),
         np.ascontiguousarray(wide[rows, columns]),
@@ -360,17 +353,17 @@ def _on_picture(area: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArr
     return laid
 
 
-def _crop_of(wide: NDArray[np.uint8]) -> tuple[slice, slice]:
-    """The mark with some picture around it, so that the rest is not touched."""
+def _window(wide: NDArray[np.bool_], *, margin_px: int) -> tuple[slice, slice]:
+    """The mark with some picture around it."""
     down, across = np.flatnonzero(wide.any(axis=1)), np.flatnonzero(wide.any(axis=0))
     return (
-        slice(max(0, int(down[0]) - _ERASED_AROUND_PX), int(down[-1]) + 1 + _ERASED_AROUND_PX),
-        slice(max(0, int(across[0]) - _ERASED_AROUND_PX), int(across[-1]) + 1 + _ERASED_AROUND_PX),
+        slice(max(0, int(down[0]) - margin_px), int(down[-1]) + 1 + margin_px),
+        slice(max(0, int(across[0]) - margin_px), int(across[-1]) + 1 + margin_px),
     )
 
 
 _MOST_DONORS = 16
-_AROUND_PX = 10
+_INPAINTED_AROUND_PX = 10
 _REACH_PX = 10
 _MOST_SHARE = 0.25
 _SOFT_PX = 1.5
@@ -380,102 +373,84 @@ Mask = NDArray[np.bool_]
 Pixels = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Donor:
-    """A good picture and where its part lies (frame px → picture px)."""
-
-    image: Image
-    matrix: Matrix
+Donor = tuple[Image, Matrix]
+"""A good picture and where its part lies (frame px → picture px)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Patch:
-    """Material for a mark's box, and how badly its surroundings fit."""
+def inpainted(
+    encoded: bytes, case: Case, *, poses: PoseEstimator | None, donors: Sequence[Donor] = ()
+) -> bytes:
+    """The picture as PNG with real material in place of its mark.
 
-    material: Pixels
-    error: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Inpainter:
-    """Erases marks; ``donors`` are good pictures with their part's place, where parts are posed."""
-
-    finder: PoseEstimator | None
-    donors: tuple[_Donor, ...] = ()
-
-    def inpainted(self, encoded: bytes, case: Case) -> bytes:
-        """The picture as PNG with real material in place of its mark."""
-        image = np.array(decode_picture(encoded, max_bytes=MOST_BYTES))
-        wide = wide_mark(marked_area(case), image.shape[:2])
-        if not wide.any() or wide.mean() > _MOST_SHARE:
-            return erased(encoded, case)
-        box = _box(wide)
-        sources = self._laid_over(image)
-        found = [_fitting(image, wide, source=laid, box=box, own=False) for laid in sources]
-        if not sources:
-            found = [_fitting(image, wide, source=image, box=box, own=True)]
-        usable = [each for each in found if each is not None]
-        if not usable:
-            return erased(encoded, case)
-        best = min(usable, key=lambda each: each.error)
-        return encode_png(_filled(image, wide, material=best.material, box=box))
-
-    def _laid_over(self, image: Image) -> list[Image]:
-        """Good pictures, their parts where this one's part is."""
-        import cv2
-
-        if self.finder is None:
-            return []
-        matrix = self.finder.find(grey_of(image)).matrix
-        if matrix is None:
-            return []
-        size = (image.shape[1], image.shape[0])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return [
-            np.asarray(
-                cv2.warpAffine(
-                    donor.image,
-                    compose(donor.matrix, invert(matrix)),
-                    size,
-                    flags=flags,
-                    borderMode=cv2.BORDER_REPLICATE,
-                ),
-                np.uint8,
-            )
-            for donor in self.donors
-        ]
+    Args:
+        encoded: the picture.
+        case: of it, with its mark.
+        poses: says where parts lie; None where they are not posed.
+        donors: good pictures with their part's place, where parts are posed.
+    """
+    image = np.array(decode_picture(encoded, max_bytes=MOST_BYTES))
+    wide = wide_mark(marked_area(case), image.shape[:2])
+    if not wide.any() or wide.mean() > _MOST_SHARE:
+        return erased(encoded, case)
+    box = _window(wide, margin_px=_INPAINTED_AROUND_PX)
+    sources = _aligned(image, poses, donors)
+    found = [_fitting(image, wide, source=laid, box=box, own=False) for laid in sources]
+    if not sources:
+        found = [_fitting(image, wide, source=image, box=box, own=True)]
+    usable = [each for each in found if each is not None]
+    if not usable:
+        return erased(encoded, case)
+    material, _ = min(usable, key=lambda each: each[1])
+    return encode_png(_filled(image, wide, material=material, box=box))
 
 
-def inpainter_of(package: Package, good: Sequence[Case], *, files: Files) -> Inpainter:
-    """Of a package of good parts, with material from good pictures it was not trained on."""
+def _aligned(image: Image, poses: PoseEstimator | None, donors: Sequence[Donor]) -> list[Image]:
+    """Good pictures, their parts where this one's part is."""
+    import cv2
+
+    matrix = None if poses is None else poses.find(grey_of(image)).matrix
+    if matrix is None:
+        return []
+    size = (image.shape[1], image.shape[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return [
+        np.asarray(
+            cv2.warpAffine(
+                good,
+                compose(place, invert(matrix)),
+                size,
+                flags=flags,
+                borderMode=cv2.BORDER_REPLICATE,
+            ),
+            np.uint8,
+        )
+        for good, place in donors
+    ]
+
+
+def inpainter_of(
+    package: Package, good: Sequence[Case], *, files: Files
+) -> Callable[[bytes, Case], bytes]:
+    """Inpaints with material from good pictures that a package of good parts was not trained on."""
     settings = package.manifest.prepare
     if settings.pose is None:
-        return Inpainter(finder=None)
+        return partial(inpainted, poses=None)
     template = decode_picture(package.file(settings.pose.template_file), max_bytes=MOST_BYTES)
-    finder = PoseEstimator(settings.pose, template)
+    poses = PoseEstimator(settings.pose, template)
     step = max(1, len(good) // _MOST_DONORS)
     donors = []
     for case in good[::step][:_MOST_DONORS]:
         image = decode_picture(files(case.sample.digest), max_bytes=MOST_BYTES)
-        matrix = finder.find(grey_of(image)).matrix
+        matrix = poses.find(grey_of(image)).matrix
         if matrix is not None:
-            donors.append(_Donor(image=image, matrix=matrix))
-    return Inpainter(finder=finder, donors=tuple(donors))
-
-
-def _box(wide: Mask) -> tuple[slice, slice]:
-    """The mark with its surroundings."""
-    down, across = np.flatnonzero(wide.any(axis=1)), np.flatnonzero(wide.any(axis=0))
-    return (
-        slice(max(0, int(down[0]) - _AROUND_PX), int(down[-1]) + 1 + _AROUND_PX),
-        slice(max(0, int(across[0]) - _AROUND_PX), int(across[-1]) + 1 + _AROUND_PX),
-    )
+            donors.append((image, matrix))
+    return partial(inpainted, poses=poses, donors=donors)
 
 
 def _fitting(
     image: Image, wide: Mask, *, source: Image, box: tuple[slice, slice], own: bool
-) -> _Patch | None:
-    """Where in a source the mark's surroundings are found again, and what lies within them."""
+) -> tuple[Pixels, float] | None:
+    """Material for the mark's box from a source, and how badly its surroundings fit."""
     import cv2
 
     patch, hole = image[box].astype(np.float32), wide[box]
@@ -493,7 +468,7 @@ def _fitting(
     if not np.isfinite(errors[y, x]):
         return None
     height, width = patch.shape[:2]
-    return _Patch(material=window[y : y + height, x : x + width], error=float(errors[y, x]))
+    return window[y : y + height, x : x + width], float(errors[y, x])
 
 
 def _about(source: Pixels, box: tuple[slice, slice]) -> Pixels:

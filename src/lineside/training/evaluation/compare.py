@@ -29,6 +29,7 @@ from lineside.core import Clock, InvalidError, LinesideError
 from lineside.datasets import DatasetVersion, Part, Sample
 from lineside.models import Change, Comparison, Manifest, Metric, Package, Predictor, Speed
 from lineside.models.manifest import Loss
+from lineside.training.common.methods import spread
 from lineside.training.evaluation.evaluate import training_evidence
 from lineside.training.source import is_labelled, open_version
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
@@ -211,7 +212,7 @@ def _boxes_right(case: Case, *, labels: Sequence[str]) -> bool | None:
         return None
     picture = picture_of(case, labels=labels)
     met = int(np.sum(picture.met(least=_OVERLAP, labelled=True) >= 0))
-    return met == len(picture.said) == len(picture.truth)
+    return met == len(picture.answer) == len(picture.truth)
 
 
 def _of_boxes(cases: Sequence[Case], *, labels: Sequence[str]) -> Scored:
@@ -219,7 +220,7 @@ def _of_boxes(cases: Sequence[Case], *, labels: Sequence[str]) -> Scored:
     for case in cases:
         picture = picture_of(case, labels=labels)
         met = int(np.sum(picture.met(least=_OVERLAP, labelled=True) >= 0))
-        rows.append((2 * met, len(picture.said) + len(picture.truth)))
+        rows.append((2 * met, len(picture.answer) + len(picture.truth)))
     known = [case.sample.marked is not None for case in cases]
     return _scored_where("f1_iou33", rows, figure=_share, mask=known)
 
@@ -261,9 +262,11 @@ def _of_anomalies(cases: Sequence[Case]) -> Scored:
         )
         for defective, each in zip(truth, answer, strict=True)
     ]
-    told = [found is not None for found in truth]
     return _scored_where(
-        "auroc", rows, figure=lambda every: auroc(every[:, 0] > 0, every[:, 1]), mask=told
+        "auroc",
+        rows,
+        figure=lambda every: auroc(every[:, 0] > 0, every[:, 1]),
+        mask=[found is not None for found in truth],
     )
 
 
@@ -340,7 +343,7 @@ def _counted(labels: Iterable[str]) -> str:
 
 MOST_PICTURES = 2000
 MOST_LISTED = 200
-_TIMED_PICTURES = 8
+TIMED_PICTURES = 8
 _TIMED_ROUNDS = 5
 
 
@@ -452,7 +455,7 @@ def _answers(
             why_not="The package in use was trained on every picture that this one was not, so "
             "none is left that both can be held against.",
         )
-    chosen = _spread(fit)
+    chosen = spread(by_digest(fit), MOST_PICTURES)
     files = pictures.files
     before = tuple(judge_all(in_use, chosen, files=files, clock=clock))
     after = tuple(judge_all(version, chosen, files=files, clock=clock))
@@ -493,11 +496,9 @@ def _remarks(version: Package, in_use: Package, *, chosen: int, of: int) -> tupl
     return tuple(known)
 
 
-def _spread(samples: Sequence[Sample]) -> list[Sample]:
-    """At most ``MOST_PICTURES``, evenly over all of them in the order of their digests."""
-    ordered = sorted(samples, key=lambda sample: sample.digest)
-    most = min(MOST_PICTURES, len(ordered))
-    return [ordered[int(place)] for place in np.linspace(0, len(ordered) - 1, most).round()]
+def by_digest(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples in the order of their digests."""
+    return sorted(samples, key=lambda sample: sample.digest)
 
 
 def _changes(
@@ -511,12 +512,12 @@ def _changes(
     listed = {*better, *worse}
     otherwise = sum(one and place not in listed for place, one in enumerate(changed))
 
-    def told(places: Sequence[int]) -> tuple[Change, ...]:
+    def listed_changes(places: Sequence[int]) -> tuple[Change, ...]:
         return tuple(_change(before[one], after[one]) for one in places[:MOST_LISTED])
 
     return Comparison(
-        better=told(better),
-        worse=told(worse),
+        better=listed_changes(better),
+        worse=listed_changes(worse),
         better_count=len(better),
         worse_count=len(worse),
         otherwise=otherwise,
@@ -545,7 +546,7 @@ def _speed(
     frames = _test_frames(pictures, clock) if compared else _golden_frames(version, clock)
     predictors = [Predictor(each, clock=clock) for each in (version, beside) if each is not None]
     try:
-        spent = _timed(predictors, frames, clock=clock)
+        spent = timed(predictors, [(frame, None) for frame in frames], clock=clock)
     except InvalidError:
         return None  # one of the two wants a template beside each picture
     if not spent[0]:
@@ -565,16 +566,19 @@ def _ms(spent_s: Sequence[float], percent: float) -> float:
     return round(float(np.percentile(spent_s, percent)) * 1000, 3)
 
 
-def _timed(
-    predictors: Sequence[Predictor], frames: Sequence[Frame], *, clock: Clock
+def timed(
+    predictors: Sequence[Predictor],
+    frames: Sequence[tuple[Frame, NDArray[np.uint8] | None]],
+    *,
+    clock: Clock,
 ) -> list[list[float]]:
-    """Seconds of each predictor; of frames that all of them judged."""
+    """Seconds of each predictor, by turns, of frames (and their templates) that it judged."""
     spent: list[list[float]] = [[] for _ in predictors]
     for turn in range(_TIMED_ROUNDS):
-        for frame in frames:
+        for frame, template in frames:
             for seconds, predictor in zip(spent, predictors, strict=True):
                 start_s = clock.monotonic()
-                answer = predictor.predict(frame)
+                answer = predictor.predict(frame, template=template)
                 if turn and answer.state is PictureState.OK:
                     seconds.append(clock.monotonic() - start_s)
     return spent
@@ -582,13 +586,13 @@ def _timed(
 
 def _test_frames(pictures: Unseen, clock: Clock) -> list[Frame]:
     assert pictures.files is not None  # noqa: S101  there are samples
-    data = [pictures.files(sample.digest) for sample in pictures.samples[:_TIMED_PICTURES]]
+    data = [pictures.files(sample.digest) for sample in pictures.samples[:TIMED_PICTURES]]
     return _frames(data, clock)
 
 
 def _golden_frames(package: Package, clock: Clock) -> list[Frame]:
     golden = [one for one in package.manifest.golden if not one.template_file]
-    return _frames([package.file(one.file) for one in golden[:_TIMED_PICTURES]], clock)
+    return _frames([package.file(one.file) for one in golden[:TIMED_PICTURES]], clock)
 
 
 def _frames(pictures: Sequence[bytes], clock: Clock) -> list[Frame]:

@@ -25,7 +25,6 @@ from lineside.training.tasks.contract import MAJORITY, MOST_BYTES, Case, Files
 from lineside.training.tasks.metrics import (
     Confusion,
     Mistake,
-    TaskMetrics,
     evaluator_for,
     judge_all,
 )
@@ -37,16 +36,33 @@ TRAINING_FILE = "evidence/training.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseEvaluation:
-    """Figures, shortcut tests and pictures of one evaluation.
+class Evaluation:
+    """Everything that an evaluation found.
 
     Attributes:
-        pictures: JPEG thumbnails of the worst mistakes, by name of the picture.
+        per_class: ``recall/<label>`` and ``precision/<label>``.
+        confusion: per label or class list.
+        limits: per score, escapes against over-rejects at every cut.
+        slices: by group, lighting or kind: slice → name → figure.
+        controls: what a shortcut would reach on the same pictures.
+        pictures: of labels, every answer.
+        thumbnails: JPEG of the worst mistakes, by name of the picture; not part of the JSON.
+        leaking: pairs that stand on both sides of the split.
+        warnings: sentences to stand beside every figure, such as a declared leak.
     """
 
-    measured: TaskMetrics
-    controls: ShortcutTests
-    pictures: Mapping[str, bytes]
+    metrics: Mapping[str, Metric]
+    per_class: Mapping[str, Metric]
+    confusion: Mapping[str, Confusion]
+    slices: Mapping[str, Mapping[str, Metric]]
+    limits: Mapping[str, tuple[LimitRow, ...]] = field(default_factory=dict)
+    reliability: Mapping[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
+    mistakes: tuple[Mistake, ...] = ()
+    controls: ShortcutTests = field(default_factory=ShortcutTests)
+    pictures: tuple[object, ...] = ()
+    thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    leaking: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def evaluate_cases(
@@ -58,7 +74,8 @@ def evaluate_cases(
     clock: Clock,
     tell: Callable[[], None] = lambda: None,
     unseen: bool = True,
-) -> CaseEvaluation:
+    leaks: Sequence[Leak] = (),
+) -> Evaluation:
     """Compute the figures of judged pictures, and carry the shortcut tests out.
 
     Args:
@@ -70,14 +87,15 @@ def evaluate_cases(
         tell: called now and then; it may raise to stop.
         unseen: False where the package has learned from these pictures, which others judged: it
             judges none of them again.
+        leaks: known of the data the package was trained and is measured on.
     """
     measure = evaluator_for(package.manifest.task)
-    measured = measure(cases, manifest=package.manifest, baseline=baseline)
+    found = measure(cases, manifest=package.manifest, baseline=baseline)
     controls = run_shortcut_tests(
         EvaluatedPackage(
             package=package,
             cases=cases,
-            measured=measured,
+            measured=found,
             measure=measure,
             baseline=baseline,
             files=files,
@@ -86,8 +104,21 @@ def evaluate_cases(
             unseen=unseen,
         )
     )
-    pictures = mistake_pictures(cases, measured.mistakes, files=files)
-    return CaseEvaluation(measured=measured, controls=controls, pictures=pictures)
+    leaking = len(crossing(leaks))
+    return Evaluation(
+        metrics=found.metrics,
+        per_class=found.per_class,
+        confusion=found.confusion,
+        slices=found.slices,
+        limits=found.limits,
+        reliability=found.reliability,
+        mistakes=found.mistakes,
+        controls=controls,
+        pictures=found.pictures,
+        thumbnails=mistake_pictures(cases, found.mistakes, files=files),
+        leaking=leaking,
+        warnings=(*found.warnings, *controls.warnings, *leak_warning(leaking)),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,36 +154,6 @@ def evidence_of(samples: Sequence[Sample], baseline: Mapping[str, float]) -> Tra
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """Everything that an evaluation found.
-
-    Attributes:
-        per_class: ``recall/<label>`` and ``precision/<label>``.
-        confusion: per label or class list.
-        limits: per score, escapes against over-rejects at every cut.
-        slices: by group, lighting or kind: slice → name → figure.
-        controls: what a shortcut would reach on the same pictures.
-        pictures: of labels, every answer.
-        thumbnails: JPEG of the worst mistakes, by name of the picture; not part of the JSON.
-        leaking: pairs that stand on both sides of the split.
-        warnings: sentences to stand beside every figure, such as a declared leak.
-    """
-
-    metrics: Mapping[str, Metric]
-    per_class: Mapping[str, Metric]
-    confusion: Mapping[str, Confusion]
-    slices: Mapping[str, Mapping[str, Metric]]
-    limits: Mapping[str, tuple[LimitRow, ...]] = field(default_factory=dict)
-    reliability: Mapping[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
-    mistakes: tuple[Mistake, ...] = ()
-    controls: ShortcutTests = field(default_factory=ShortcutTests)
-    pictures: tuple[object, ...] = ()
-    thumbnails: Mapping[str, bytes] = field(default_factory=dict)
-    leaking: int = 0
-    warnings: tuple[str, ...] = ()
-
-
 def evaluate(
     package: Package,
     samples: Sequence[Sample],
@@ -179,22 +180,8 @@ def evaluate(
     if not known:
         raise _unlabelled(package)
     cases = list(judge_all(package, known, files=files, clock=clock))
-    looked = evaluate_cases(package, cases, baseline=evidence.baseline, files=files, clock=clock)
-    found = looked.measured
-    leaking = len(crossing(leaks))
-    return Evaluation(
-        metrics=found.metrics,
-        per_class=found.per_class,
-        confusion=found.confusion,
-        slices=found.slices,
-        limits=found.limits,
-        reliability=found.reliability,
-        mistakes=found.mistakes,
-        controls=looked.controls,
-        pictures=found.pictures,
-        thumbnails=looked.pictures,
-        leaking=leaking,
-        warnings=(*found.warnings, *looked.controls.warnings, *leak_warning(leaking)),
+    return evaluate_cases(
+        package, cases, baseline=evidence.baseline, files=files, clock=clock, leaks=leaks
     )
 
 

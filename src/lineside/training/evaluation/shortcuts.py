@@ -13,7 +13,6 @@ At most ``MOST_JUDGED`` pictures, evenly spread, are judged again, and ``MOST_ER
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from lineside.core import Clock, Digest
 from lineside.datasets import Sample
 from lineside.models import Metric, Package
+from lineside.training.common.methods import spread
 from lineside.training.evaluation.baselines import (
     TOGETHER,
     Question,
@@ -227,8 +227,6 @@ _NORMALISED = (
 )
 _OVERLAP = "f1_iou"
 _MOST_LABELS = 8
-
-T = TypeVar("T")
 
 Image = NDArray[np.uint8]
 
@@ -447,9 +445,9 @@ def _erased(judged: EvaluatedPackage) -> ErasedTest | None:
     before = spread(marked, MOST_ERASED)
     changed: dict[Digest, Case] = {case.sample.digest: case for case in before}
     unmarked = [case for case in judged.cases if is_defective(case) is False]
-    erase = erased
+    erase: Callable[[bytes, Case], bytes] = erased
     if judged.package.manifest.task == "anomaly":  # paint would be an anomaly of its own
-        erase = inpainter_of(judged.package, unmarked, files=judged.files).inpainted
+        erase = inpainter_of(judged.package, unmarked, files=judged.files)
 
     def read(digest: Digest) -> bytes:
         encoded = judged.files(digest)
@@ -526,9 +524,3 @@ def _against_unmarked(
         return None
     scores = np.array([score for score, _ in stored])
     return bounded(auroc, truth, scores, baseline=0.5, pictures=len(stored))
-
-
-def spread(cases: Sequence[T], most: int) -> list[T]:
-    """At most so many, evenly over the order given."""
-    places = np.unique(np.linspace(0, len(cases) - 1, min(len(cases), most)).round().astype(int))
-    return [cases[place] for place in places.tolist()]

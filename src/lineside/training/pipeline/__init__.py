@@ -1,19 +1,19 @@
 """Pipelines: prepare, train, evaluate, gate, register, with cached steps and a record of each run.
 
-Main names: ``Pipeline``, ``run_pipeline``, ``check_gate``; ``image_classification`` and
+Main names: ``Pipeline``, ``run_pipeline``, ``check_quality``; ``image_classification`` and
 ``semantic_segmentation`` are pipelines ready to run. Not here: learning itself
 (``lineside.training.tasks``), the registry (models).
 """
 
 from lineside.training.pipeline.definition import (
     Check,
-    Gate,
     Limits,
     Parameter,
     Pipeline,
+    QualityResult,
     Role,
     Step,
-    check_gate,
+    check_quality,
 )
 from lineside.training.pipeline.running import (
     Outcome,
@@ -25,16 +25,16 @@ from lineside.training.pipeline.running import (
 
 __all__ = [
     "Check",
-    "Gate",
     "Limits",
     "Outcome",
     "Parameter",
     "Pipeline",
     "PipelineContext",
+    "QualityResult",
     "Role",
     "RunRecord",
     "Step",
     "StepRecord",
-    "check_gate",
+    "check_quality",
     "run_pipeline",
 ]

@@ -12,11 +12,13 @@ The gate before registration: what a model has to show, and in which words it is
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from lineside.core import Fault, InvalidError, Task, encode
 from lineside.core.codec import faults_error
-from lineside.models import Metric, Status
+from lineside.models import Status
+from lineside.training.evaluation.evaluate import Evaluation
+from lineside.training.report.task_report import TaskReport
 from lineside.training.tasks.metrics import Confusion
 
 Value = str | int | float
@@ -215,7 +217,7 @@ def registration(*, group: str) -> tuple[Parameter, ...]:
     )
 
 
-def gates() -> tuple[Parameter, ...]:
+def quality_parameters() -> tuple[Parameter, ...]:
     """Parameters of every gate: the lower end of each class's recall, and the seed."""
     return (
         Parameter(name="GateRecall", default=0.5, least=0),
@@ -227,17 +229,7 @@ _RECALL = "recall/"
 _LEAKING_SHARE = 0.02
 
 
-class Evidence(Protocol):
-    """Evidence of a gate: an evaluation, or a report of one."""
-
-    @property
-    def metrics(self) -> Mapping[str, Metric]: ...
-    @property
-    def per_class(self) -> Mapping[str, Metric]: ...
-    @property
-    def confusion(self) -> Mapping[str, Confusion]: ...
-    @property
-    def leaking(self) -> int: ...
+Evidence = TaskReport | Evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +256,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class QualityResult:
     """Result of a gate."""
 
     checks: tuple[Check, ...]
@@ -282,9 +274,9 @@ class Gate:
         return "; ".join(check.sentence for check in self.checks if not check.passed)
 
 
-def check_gate(evidence: Evidence, limits: Limits) -> Gate:
+def check_quality(evidence: Evidence, limits: Limits) -> QualityResult:
     """Look at everything, also after the first fault."""
-    return Gate(
+    return QualityResult(
         checks=(
             *_answers(evidence),
             *_recalls(evidence, limits),

@@ -11,8 +11,8 @@ from lineside.training.pipeline.definition import (
     Pipeline,
     Role,
     Step,
-    gates,
     machines,
+    quality_parameters,
     registration,
 )
 
@@ -53,7 +53,7 @@ def get_pipeline(
             Parameter(name="TrainingEpochs", default=15, least=1),
             Parameter(name="InputData", default=""),
             *registration(group="defect-detection-img-classification-model-group"),
-            *gates(),
+            *quality_parameters(),
             Parameter(name="GateBalancedAccuracy", default=0.8, least=0),
         ),
         steps=(

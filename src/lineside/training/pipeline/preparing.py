@@ -46,13 +46,13 @@ def parted(samples: Sequence[Sample], *, share: float, seed: int) -> dict[Part, 
     for sample in sorted(samples, key=lambda one: _unit(one, seed)):
         strata[sample.labels].append(sample)
     quotas = _quotas([len(some) for some in strata.values()], wanted=int(share * len(samples)))
-    placed: dict[str, Part] = {}
+    part_of_digest: dict[str, Part] = {}
     for some, quota in zip(strata.values(), quotas, strict=True):
         for place, sample in enumerate(some):
             part = (Part.VALID, Part.TEST)[place // quota] if place < 2 * quota else Part.TRAIN
-            placed[sample.digest] = part
+            part_of_digest[sample.digest] = part
     return {
-        part: tuple(sample for sample in samples if placed[sample.digest] is part)
+        part: tuple(sample for sample in samples if part_of_digest[sample.digest] is part)
         for part in (Part.TRAIN, Part.VALID, Part.TEST)
     }
 

@@ -33,13 +33,12 @@ from lineside.training.job import REPORT_FILE, JobCancelledError, Tell, TrainJob
 from lineside.training.pipeline.definition import (
     EXPIRE_AFTER_DAYS,
     Check,
-    Gate,
     Limits,
     Pipeline,
     Role,
     Step,
     Value,
-    check_gate,
+    check_quality,
     published_report,
 )
 from lineside.training.pipeline.preparing import (
@@ -191,7 +190,7 @@ class PipelineContext:
         by: who runs it.
         records_url, blobs_url: of the store, for ``dataset://`` data.
         progress: told while training runs.
-        told: told when a step begins.
+        on_step: called with each step's name when it begins.
     """
 
     folder: Path
@@ -202,19 +201,7 @@ class PipelineContext:
     cancelled: threading.Event
     records_url: str = ""
     blobs_url: str = ""
-    told: Callable[[str], None] = lambda _: None
-
-
-@dataclass(slots=True, kw_only=True)
-class _State:
-    """Results of the steps so far."""
-
-    prepared: Path | None = None
-    trained: Path | None = None
-    evaluation: TaskReport | None = None
-    gate: Gate | None = None
-    version: str = ""
-    remarks: list[str] = field(default_factory=list)
+    on_step: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,13 +238,19 @@ def run_pipeline(
 
 
 class _Run:
-    """One run under way."""
+    """One run under way; what a step leaves is there for those after it."""
+
+    _prepared: Path
+    _trained: Path
+    _evaluation: TaskReport
 
     def __init__(self, *, pipeline: Pipeline, pipeline_context: PipelineContext) -> None:
         self._pipeline = pipeline
-        self._ground = pipeline_context
+        self._context = pipeline_context
         self._cache = Cache(pipeline_context.folder / "steps", clock=pipeline_context.clock)
-        self._state = _State()
+        self._checks: tuple[Check, ...] = ()
+        self._version = ""
+        self._remarks: list[str] = []
         self._steps: list[StepRecord] = []
         self._id = new_id("run", clock=pipeline_context.clock)
         self._started: datetime = pipeline_context.clock.now()
@@ -267,14 +260,14 @@ class _Run:
             Role.PREPARE: self._prepare,
             Role.TRAIN: self._train,
             Role.EVALUATE: self._evaluate,
-            Role.GATE: self._gate,
+            Role.GATE: self._check_quality,
             Role.REGISTER: self._register,
         }
 
     def do(self, step: Step) -> bool:
         """Carry a step out; whether to go on."""
-        self._ground.told(step.name)
-        before_s = self._ground.clock.monotonic()
+        self._context.on_step(step.name)
+        before_s = self._context.clock.monotonic()
         try:
             left = self._acts[step.role](step)
         except LinesideError as error:
@@ -294,20 +287,19 @@ class _Run:
             StepRecord(name=step.name, type=str(step.role), outcome=Outcome.NOT_RUN)
             for step in self._pipeline.steps[len(self._steps) :]
         ]
-        gate = self._state.gate
         return RunRecord(
             id=self._id,
             pipeline=self._pipeline.name,
             started_at=self._started,
-            ended_at=self._ground.clock.now(),
-            by=self._ground.by,
+            ended_at=self._context.clock.now(),
+            by=self._context.by,
             parameters={p.name: self._pipeline.value(p.name) for p in self._pipeline.parameters},
             outcome=self._ended,
             steps=(*self._steps, *missing),
             reason=self._reason,
-            checks=gate.checks if gate else (),
-            version=self._state.version,
-            remarks=tuple(self._state.remarks),
+            checks=self._checks,
+            version=self._version,
+            remarks=tuple(self._remarks),
         )
 
     def _note(
@@ -319,7 +311,7 @@ class _Run:
                 type=str(step.role),
                 outcome=outcome,
                 cached=left.cached,
-                seconds=round(self._ground.clock.monotonic() - since_s, 3),
+                seconds=round(self._context.clock.monotonic() - since_s, 3),
                 key=left.key,
                 facts=left.facts,
                 reason=reason,
@@ -329,7 +321,7 @@ class _Run:
     # ---- the steps
 
     def _prepare(self, step: Step) -> _Left:
-        pipeline, pipeline_context = self._pipeline, self._ground
+        pipeline, pipeline_context = self._pipeline, self._context
         with open_source(
             pipeline.text("InputData"),
             clock=pipeline_context.clock,
@@ -354,9 +346,9 @@ class _Run:
                 },
             )
             done = self._cache.find(key)
-            self._state.prepared = self._cache.folder(key)
+            self._prepared = self._cache.folder(key)
             if done is not None:
-                return _of(done)
+                return _left(done, cached=True)
             counted = prepare_pictures(
                 pipeline, source, folder=self._cache.folder(key), copies=copies
             )
@@ -371,15 +363,15 @@ class _Run:
         return _left(self._cache.finish(key, step=step.name, facts=facts))
 
     def _train(self, step: Step) -> _Left:
-        pipeline, pipeline_context = self._pipeline, self._ground
+        pipeline, pipeline_context = self._pipeline, self._context
         job = self._job()
         key = key_of(step.name, inputs={"prepared": self._prepared.name, "job": encode(
             replace(job, data="")).decode()})  # fmt: skip
         done = self._cache.find(key)
-        self._state.trained = self._cache.folder(key)
+        self._trained = self._cache.folder(key)
         self._remark_on_count()
         if done is not None:
-            return _of(done)
+            return _left(done, cached=True)
         result = run_job(
             job,
             folder=self._cache.folder(key),
@@ -410,7 +402,7 @@ class _Run:
             data=str(self._prepared),
             seed=int(pipeline.number("Seed")),
             settings=settings,
-            trained_by=self._ground.by,
+            trained_by=self._context.by,
         )
 
     def _remark_on_count(self) -> None:
@@ -421,20 +413,20 @@ class _Run:
             return
         there = int(counted["training"]) + int(counted["copies"])
         if int(self._pipeline.number(name)) != there:
-            self._state.remarks.append(
+            self._remarks.append(
                 f"{name} is {self._pipeline.value(name)}; {there} pictures were counted and used"
             )
 
     def _evaluate(self, step: Step) -> _Left:
-        pipeline_context = self._ground
+        pipeline_context = self._context
         package = Package.open(self._trained / _PACKAGE)
         key = key_of(step.name, inputs={"package": package.digest, "on": self._prepared.name})
         into = self._cache.folder(key)
         done = self._cache.find(key)
         if done is not None:
             path = into / EVALUATION_FILE
-            self._state.evaluation = decode(TaskReport, path.read_bytes(), where=str(path))
-            return _of(done)
+            self._evaluation = decode(TaskReport, path.read_bytes(), where=str(path))
+            return _left(done, cached=True)
         source = Labelled(data=str(self._prepared), part="test", task=package.manifest.task)
         with open_labelled(source, clock=pipeline_context.clock) as opened:
             known = self._leaks()
@@ -445,17 +437,19 @@ class _Run:
                 clock=pipeline_context.clock,
                 leaks=known.leaks,
             )
-            told = replace(
+            report = replace(
                 evaluation_report(
                     package, opened.samples, found=found, source=opened, name=self._pipeline.name
                 ),
                 leaks=known.leaks,
                 leaks_by=known.leaks_by,
             )
-        self._state.evaluation = told
-        replace_durably(into / EVALUATION_FILE, encode(told))
-        replace_durably(into / "evaluation.html", evaluation_page(told, pictures=found.thumbnails))
-        replace_durably(into / "evaluation_report.json", published_report(told))
+        self._evaluation = report
+        replace_durably(into / EVALUATION_FILE, encode(report))
+        replace_durably(
+            into / "evaluation.html", evaluation_page(report, pictures=found.thumbnails)
+        )
+        replace_durably(into / "evaluation_report.json", published_report(report))
         facts = {name: metric.value for name, metric in found.metrics.items()}
         return _left(self._cache.finish(key, step=step.name, facts=facts))
 
@@ -464,7 +458,7 @@ class _Run:
         path = self._trained / REPORT_FILE
         return decode(TaskReport, path.read_bytes(), where=str(path))
 
-    def _gate(self, step: Step) -> _Left:
+    def _check_quality(self, step: Step) -> _Left:
         pipeline = self._pipeline
         requested = {"GateBalancedAccuracy": "balanced_accuracy", "GatePixelF1": "pixel_f1"}
         limits = Limits(
@@ -475,16 +469,19 @@ class _Run:
                 if name in step.parameters
             },
         )
-        gate = check_gate(self._evaluation, limits)
-        self._state.gate = gate
+        quality = check_quality(self._evaluation, limits)
+        self._checks = quality.checks
         return _Left(
-            facts={"checks": len(gate.checks), "failed": sum(not c.passed for c in gate.checks)},
-            refused="" if gate.passed else gate.reason,
+            facts={
+                "checks": len(quality.checks),
+                "failed": sum(not c.passed for c in quality.checks),
+            },
+            refused="" if quality.passed else quality.reason,
         )
 
     def _register(self, step: Step) -> _Left:
         del step
-        pipeline, pipeline_context = self._pipeline, self._ground
+        pipeline, pipeline_context = self._pipeline, self._context
         raw = (self._trained / _PACKAGE).read_bytes()
         package = Package.read(raw)
         version = pipeline_context.versions.register(
@@ -499,33 +496,14 @@ class _Run:
                 "data_digest": package.manifest.lineage.data_digest,
             },
         )
-        self._state.version = f"{version.group}/{version.number}"
+        self._version = f"{version.group}/{version.number}"
         if pipeline.text("ModelApprovalStatus") != Status.PENDING:
-            self._state.remarks.append(
+            self._remarks.append(
                 "the wish for another status than waiting was not carried out: a person approves, "
-                f"by lineside model approve {self._state.version}"
+                f"by lineside model approve {self._version}"
             )
-        return _Left(facts={"version": self._state.version, "status": str(version.status)})
-
-    @property
-    def _prepared(self) -> Path:
-        assert self._state.prepared is not None  # noqa: S101  a pipeline begins with it
-        return self._state.prepared
-
-    @property
-    def _trained(self) -> Path:
-        assert self._state.trained is not None  # noqa: S101  the step before
-        return self._state.trained
-
-    @property
-    def _evaluation(self) -> TaskReport:
-        assert self._state.evaluation is not None  # noqa: S101  the step before
-        return self._state.evaluation
+        return _Left(facts={"version": self._version, "status": str(version.status)})
 
 
-def _of(done: Done) -> _Left:
-    return _Left(cached=True, key=done.key, facts=done.facts)
-
-
-def _left(done: Done) -> _Left:
-    return _Left(key=done.key, facts=done.facts)
+def _left(done: Done, *, cached: bool = False) -> _Left:
+    return _Left(cached=cached, key=done.key, facts=done.facts)

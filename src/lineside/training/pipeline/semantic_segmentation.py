@@ -11,8 +11,8 @@ from lineside.training.pipeline.definition import (
     Pipeline,
     Role,
     Step,
-    gates,
     machines,
+    quality_parameters,
     registration,
 )
 
@@ -50,7 +50,7 @@ def get_pipeline(
             Parameter(name="TrainingEpochs", default=100, least=1),
             Parameter(name="InputData", default=""),
             *registration(group="defect-detection-semantic-segmentation-model-group"),
-            *gates(),
+            *quality_parameters(),
             Parameter(name="GatePixelF1", default=0.3, least=0),
         ),
         steps=(

@@ -78,7 +78,7 @@ def curve_plot(series: Mapping[str, Points], *, title: str, across: str = "") ->
     points = [point for line in series.values() for point in line]
     if not points:
         return ""
-    place = _Axes.around(points)
+    place = _Axes.enclosing(points)
     lines = "".join(
         f'<polyline class="line s{number % SERIES}" points="'
         + " ".join(f"{place.across(x):.1f},{place.down(y):.1f}" for x, y in line)
@@ -115,7 +115,7 @@ class _Axes:
         self._left, self._right, self._low, self._high = left, right, low, high
 
     @classmethod
-    def around(cls, points: Points) -> "_Axes":
+    def enclosing(cls, points: Points) -> "_Axes":
         across, up = [x for x, _ in points], [y for _, y in points]
         low, high = min(0.0, *up), max(up)
         return cls(left=min(across), right=max(across), low=low, high=high)

@@ -32,7 +32,7 @@ from lineside.training.report.page_parts import (
 )
 from lineside.training.source import OF_VERSION, Data, LabelledData, LeakSearch, leak_warning
 from lineside.training.tasks import Trained
-from lineside.training.tasks.metrics import Confusion, Mistake, TaskMetrics
+from lineside.training.tasks.metrics import Confusion, Mistake
 from lineside.vision.metrics import LimitRow, ReliabilityBin, cheapest_cut
 
 _MOST_LEAKS = 50
@@ -95,19 +95,19 @@ def task_report(
     *,
     data: Data,
     manifest: Manifest,
-    measured: TaskMetrics | None,
-    controls: ShortcutTests,
+    found: Evaluation | None,
     looked: LeakSearch,
 ) -> TaskReport:
-    """Everything that is known after a training."""
-    found = measured or TaskMetrics(metrics={})
+    """Everything that is known after a training; ``found`` is None where nothing was measured."""
+    measured = found is not None
+    found = found or Evaluation(metrics={}, per_class={}, confusion={}, slices={})
     leaking = len(crossing(looked.leaks))
     return TaskReport(
         package=job.package_name,
         task=manifest.task,
         dataset=data.name,
         data_digest=data.digest,
-        evidence=_evidence(data, measured),
+        evidence=_evidence(data) if measured else "",
         training_pictures=manifest.lineage.pictures,
         validation_pictures=len(data.validation),
         metrics=found.metrics,
@@ -115,7 +115,7 @@ def task_report(
         confusion=found.confusion,
         reliability=found.reliability,
         limits=found.limits,
-        controls=controls,
+        controls=found.controls,
         held_out=trained.held_out,
         history=trained.history,
         slices=found.slices,
@@ -128,7 +128,6 @@ def task_report(
         warnings=(
             *trained.warnings,
             *found.warnings,
-            *controls.warnings,
             *leak_warning(leaking),
             *(() if measured else (NOT_MEASURED,)),
             *((CROSS_VALIDATED,) if measured and not data.validation else ()),
@@ -138,9 +137,7 @@ def task_report(
     )
 
 
-def _evidence(data: Data, measured: TaskMetrics | None) -> str:
-    if measured is None:
-        return ""
+def _evidence(data: Data) -> str:
     return "pictures never trained on" if data.validation else "cross-validation"
 
 

@@ -310,9 +310,9 @@ def search(bench: Bench, *, trials: int = 0, seed: int = 7) -> SearchResult:
     study = _open(bench)
     _ask_again(study)
     wanted = trials or bench.space.trials
-    while len(told(study)) < wanted:
+    while len(finished_trials(study)) < wanted:
         _one(study, bench, seed=seed)
-    result = result_of(bench.space, told(study))
+    result = result_of(bench.space, finished_trials(study))
     replace_durably(bench.folder / RESULT, encode(result))
     return result
 
@@ -358,7 +358,7 @@ def _one(study: Any, bench: Bench, *, seed: int) -> None:  # noqa: ANN401
 
     study.sampler = TPESampler(seed=seed + len(study.trials), n_startup_trials=4)
     trial = study.ask()
-    params = {one.name: _asked(trial, one) for one in bench.space.parameter}
+    params = {one.name: _suggested(trial, one) for one in bench.space.parameter}
 
     def go_on(epoch: int, figures: Mapping[str, float]) -> bool:
         if bench.space.objective in figures:
@@ -373,7 +373,7 @@ def _one(study: Any, bench: Bench, *, seed: int) -> None:  # noqa: ANN401
         study.tell(trial, state=TrialState.PRUNED)
 
 
-def _asked(trial: Any, parameter: Parameter) -> float:  # noqa: ANN401
+def _suggested(trial: Any, parameter: Parameter) -> float:  # noqa: ANN401
     if parameter.choices:
         return float(trial.suggest_categorical(parameter.name, list(parameter.choices)))
     low, high = parameter.range
@@ -382,7 +382,7 @@ def _asked(trial: Any, parameter: Parameter) -> float:  # noqa: ANN401
     return float(trial.suggest_float(parameter.name, low, high, log=parameter.log))
 
 
-def told(study: Any) -> list[TrialRecord]:  # noqa: ANN401
+def finished_trials(study: Any) -> list[TrialRecord]:  # noqa: ANN401
     """Trials that came to an end, in order."""
     from lineside.core import decode
 

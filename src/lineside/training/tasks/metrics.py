@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lineside.core import Clock, InvalidError, Task
 from lineside.datasets import Sample
 from lineside.models import Manifest, Metric, Package, Predictor
+from lineside.training.common.methods import spread
 from lineside.training.tasks.contract import (
     MOST_BYTES,
     Case,
@@ -278,8 +279,7 @@ def limits_of(truth: Sequence[bool], scores: Sequence[float]) -> tuple[LimitRow,
         return ()
     unit = max(1.0, float(values.max()))
     table = limit_table(flags, values / unit)
-    places = np.unique(np.linspace(0, len(table) - 1, MOST_LIMITS).round().astype(int))
-    return tuple(replace(table[place], cut=table[place].cut * unit) for place in places.tolist())
+    return tuple(replace(row, cut=row.cut * unit) for row in spread(table, MOST_LIMITS))
 
 
 def worst_first(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.datasets.splitting import folds
+from lineside.training.common.methods import spread
 from lineside.training.tasks.anomaly.scene import STRIDE_PX, Patches, PatchExtractor
 from lineside.training.tasks.anomaly.scorers import (
     COARSE,
@@ -241,11 +242,11 @@ class Candidate:
     kinds: tuple[str, ...]
 
     @property
-    def told(self) -> float:
+    def auroc(self) -> float:
         """AUROC of made-up changes against held-out good pictures."""
         return _auroc(self.scores, self.changed)
 
-    def told_by_kind(self) -> dict[str, float]:
+    def auroc_by_kind(self) -> dict[str, float]:
         """The same for each kind of change."""
         kinds = np.array(self.kinds)
         return {
@@ -266,7 +267,7 @@ class ScorerChoice:
     """The best candidate, and all that were tried: name → AUROC on made-up changes."""
 
     best: Candidate
-    tried: dict[str, float] = field(default_factory=dict)
+    compared: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -287,19 +288,21 @@ def choose(
     tell = looker.work.steps
     cover = looker.scene.cover(STRIDE_PX)
     found = []
-    if looker.scene.placed:
+    if looker.scene.one_frame:
         cells = np.ones(features[0].shape[1:], np.bool_) if cover is None else cover
         tell.at(66, "comparing places")
-        found.append(_placed(features, changes, cells=cells, seed=seed, benchmark=benchmark))
-    if not found or not found[0].told >= _ENOUGH:
+        found.append(
+            _compare_places(features, changes, cells=cells, seed=seed, benchmark=benchmark)
+        )
+    if not found or not found[0].auroc >= _ENOUGH:
         numbers = folds([each.sample for each in patches], count=_fold_count(patches), seed=seed)
         study = _Study(
             features=features, changes=changes, folds=numbers, cover=cover, seed=seed,
             benchmark=benchmark,
         )  # fmt: skip
         found.append(study.candidate(tell=lambda: tell.at(74, "fitting surfaces")))
-    best = max(found, key=lambda each: each.told)
-    return ScorerChoice(best=best, tried={each.name: round(each.told, 4) for each in found})
+    best = max(found, key=lambda each: each.auroc)
+    return ScorerChoice(best=best, compared={each.name: round(each.auroc, 4) for each in found})
 
 
 def _fold_count(patches: Sequence[Patches]) -> int:
@@ -309,8 +312,7 @@ def _fold_count(patches: Sequence[Patches]) -> int:
 
 def _changes(looker: PatchExtractor, patches: Sequence[Patches], *, seed: int) -> list[_Change]:
     """Each kind of change on some pictures, evenly spread."""
-    places = np.linspace(0, len(patches) - 1, min(_MOST_CHANGED, len(patches)))
-    chosen = np.unique(places.round().astype(int)).tolist()
+    chosen = spread(range(len(patches)), _MOST_CHANGED)
     template = looker.scene.template
     cover = None if template is None else np.asarray(template[..., 1] > 127, np.bool_)
     pixels = [patches[number].pixels for number in chosen]
@@ -328,7 +330,7 @@ def _changes(looker: PatchExtractor, patches: Sequence[Patches], *, seed: int) -
     return found
 
 
-def _placed(
+def _compare_places(
     features: Sequence[Halves],
     changes: Sequence[_Change],
     *,

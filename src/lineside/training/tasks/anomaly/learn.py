@@ -140,12 +140,12 @@ def rule_of(chosen: ScorerChoice, *, policy: Policy, benchmark: SyntheticBenchma
     rate = min(max(policy.error_rate, 1e-6), 0.5)
     limit = conformal_cut(scores, error_rate=rate)
     band = conformal_cut(scores, error_rate=min(0.5, _UNSURE_SHARE * limit.error_rate))
-    usable = best.told >= USABLE_AUROC
+    usable = best.auroc >= USABLE_AUROC
     reason = (
         ""
         if usable
         else f"good pictures differ from each other nearly as much as made-up defects differ from "
-        f"them (AUROC {best.told:.2f}, {USABLE_AUROC} is needed); label some defects and train "
+        f"them (AUROC {best.auroc:.2f}, {USABLE_AUROC} is needed); label some defects and train "
         "classify or segment"
     )
     return AnomalyRule(
@@ -164,7 +164,7 @@ def rule_of(chosen: ScorerChoice, *, policy: Policy, benchmark: SyntheticBenchma
 
 def _crops(looker: PatchExtractor, sample: Sample) -> NDArray[np.float32]:
     image = looker.work.picture(sample)
-    return prepare(image, looker.scene.prepare, matrix=looker.placed(image))
+    return prepare(image, looker.scene.prepare, matrix=looker.pose_matrix(image))
 
 
 def _warnings(scene: Scene, rule: AnomalyRule, *, good: int) -> list[str]:
@@ -187,22 +187,22 @@ def _warnings(scene: Scene, rule: AnomalyRule, *, good: int) -> list[str]:
 def _held_out(chosen: ScorerChoice, rule: AnomalyRule) -> dict[str, float]:
     scores = chosen.best.scores / rule.unit
     return {
-        "made_up_auroc": round(chosen.best.told, 4),
+        "made_up_auroc": round(chosen.best.auroc, 4),
         "false_reject_rate": round(float(np.mean(scores > rule.limit)), 4),
         "good_pictures": float(len(scores)),
     }
 
 
 def _sections(scene: Scene, chosen: ScorerChoice, *, rule: AnomalyRule) -> dict[str, object]:
-    observed = "one frame" if scene.placed else "a surface"
+    observed = "one frame" if scene.one_frame else "a surface"
     if scene.template is not None:
         observed = "a part laid into one place"
     return {
         "Good pictures": {
             "seen as": observed,
             "compared by": chosen.best.name,
-            "tried": dict(chosen.tried),
-            "made-up changes told apart": chosen.best.told_by_kind(),
+            "tried": dict(chosen.compared),
+            "made-up changes told apart": chosen.best.auroc_by_kind(),
             "limit": rule.limit,
             "unsure above": rule.unsure_above,
             "false rejects promised": round(rule.false_reject_rate, 4),

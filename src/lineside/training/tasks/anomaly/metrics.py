@@ -58,7 +58,7 @@ def measure(
     reason = "" if rule is None or rule.usable else f"not usable: {rule.reason}"
     return TaskMetrics(
         metrics=_figures(known) | _pixel_figures(known),
-        confusion={"anomaly": confusion_table(_CLASSES, _truth(known), _said(known))},
+        confusion={"anomaly": confusion_table(_CLASSES, _truth(known), _answers(known))},
         mistakes=_mistakes(known),
         slices=slices(known, _balanced),
         limits={"anomaly": limits_of(_truth(known).astype(bool).tolist(), _scores(known).tolist())},
@@ -74,7 +74,7 @@ def _truth(cases: Sequence[Case]) -> Integers:
     return np.array([int(bool(is_defective(case))) for case in cases], np.int64)
 
 
-def _said(cases: Sequence[Case]) -> Integers:
+def _answers(cases: Sequence[Case]) -> Integers:
     found = [case.prediction.anomaly for case in cases]
     return np.array([_UNSURE if each is None else _SAID[each.decision] for each in found], np.int64)
 
@@ -90,7 +90,7 @@ def _scores(cases: Sequence[Case]) -> Floats:
 
 
 def _figures(cases: Sequence[Case]) -> dict[str, Metric]:
-    truth, scores, answer, owned = _truth(cases), _scores(cases), _said(cases), owners(cases)
+    truth, scores, answer, owned = _truth(cases), _scores(cases), _answers(cases), owners(cases)
     found: dict[str, Metric] = {}
     if truth.any() and not truth.all():
         found = ranking(truth, scores, groups=owned, pictures=len(cases))
@@ -108,7 +108,7 @@ def _balanced(cases: Sequence[Case]) -> Metric:
     return bounded(
         balanced_accuracy,
         _truth(cases),
-        _said(cases),
+        _answers(cases),
         groups=owners(cases),
         baseline=0.5,
         pictures=len(cases),
@@ -170,7 +170,9 @@ def _reduced(case: Case) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 
 def _mistakes(cases: Sequence[Case]) -> tuple[Mistake, ...]:
     found = []
-    for case, truth, said in zip(cases, _truth(cases).tolist(), _said(cases).tolist(), strict=True):
+    for case, truth, said in zip(
+        cases, _truth(cases).tolist(), _answers(cases).tolist(), strict=True
+    ):
         if said == truth:
             continue
         answer = case.prediction.anomaly

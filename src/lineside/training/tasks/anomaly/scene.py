@@ -70,13 +70,13 @@ class Scene:
     Attributes:
         prepare: with the pose, where there is one.
         template: (height, width, 3) as ``Pose.template_file``; None without a pose.
-        placed: whether all pictures have one frame, so that places can be compared.
+        one_frame: whether all pictures have one frame, so that places can be compared.
         left_out: good pictures that could not be placed, with the reason.
     """
 
     prepare: Prepare
     template: Image | None = None
-    placed: bool = False
+    one_frame: bool = False
     left_out: tuple[tuple[Sample, str], ...] = ()
 
     @property
@@ -84,7 +84,7 @@ class Scene:
         """The package's files of the scene."""
         return {} if self.template is None else {TEMPLATE_FILE: encode_png(self.template)}
 
-    def finder(self) -> PoseEstimator | None:
+    def pose_estimator(self) -> PoseEstimator | None:
         """Finds parts; None without a pose."""
         if self.prepare.pose is None or self.template is None:
             return None
@@ -139,7 +139,7 @@ def _framed(width: int, height: int) -> Scene:
         fit="stretch",
         level=LEVEL,
     )
-    return Scene(prepare=prepare, placed=True)
+    return Scene(prepare=prepare, one_frame=True)
 
 
 def _surface(pixels: float) -> Scene:
@@ -222,17 +222,19 @@ def _posed(
         level=LEVEL,
         pose=pose,
     )
-    scene = Scene(prepare=prepare, template=template, placed=True)
+    scene = Scene(prepare=prepare, template=template, one_frame=True)
     return _without_unplaced(scene, samples, work=work)
 
 
 def _without_unplaced(scene: Scene, samples: Sequence[Sample], *, work: Work) -> Scene:
-    finder = scene.finder()
-    if finder is None:
+    pose_estimator = scene.pose_estimator()
+    if pose_estimator is None:
         raise InvalidError("a scene without a pose", where="pose", fix="Report this.")
-    found = [(sample, finder.find(grey_of(work.picture(sample))).reason) for sample in samples]
+    found = [
+        (sample, pose_estimator.find(grey_of(work.picture(sample))).reason) for sample in samples
+    ]
     left_out = tuple((sample, reason) for sample, reason in found if reason)
-    return Scene(prepare=scene.prepare, template=scene.template, placed=True, left_out=left_out)
+    return Scene(prepare=scene.prepare, template=scene.template, one_frame=True, left_out=left_out)
 
 
 def _frame(members: Sequence[tuple[Sample, Silhouette]]) -> _Frame:
@@ -270,10 +272,10 @@ def _aligned(
     frame: _Frame,
 ) -> tuple[Image, list[float]]:
     """The mean of all parts laid like the template, and how well their edges agree with it."""
-    finder = PoseEstimator(frame.pose(), template)
+    pose_estimator = PoseEstimator(frame.pose(), template)
     observed, masks, correlations = [], [], []
     for sample, outline in members:
-        posed = finder.find(greys[sample.digest])
+        posed = pose_estimator.find(greys[sample.digest])
         correlations.append(posed.figures.correlation)
         if posed.matrix is None:
             continue
@@ -393,7 +395,7 @@ class PatchExtractor:
 
     def _look(self, sample: Sample) -> dict[str, NDArray[np.generic]]:
         image = self.work.picture(sample)
-        matrix = self.placed(image)
+        matrix = self.pose_matrix(image)
         pixels = cut(image, self.scene.prepare, matrix=matrix)[0]
         health = grey_health(grey_of(image))
         features = self.features(pixels)
@@ -404,10 +406,10 @@ class PatchExtractor:
             "health": health_array(health),
         }
 
-    def placed(self, image: Image) -> Matrix | None:
+    def pose_matrix(self, image: Image) -> Matrix | None:
         """Where the part lies; None without a pose."""
-        finder = self.scene.finder()
-        return None if finder is None else finder.find(grey_of(image)).matrix
+        pose_estimator = self.scene.pose_estimator()
+        return None if pose_estimator is None else pose_estimator.find(grey_of(image)).matrix
 
     def features(self, pixels: Image) -> Halves:
         """(CHANNELS, rows, columns) float16 of (height, width, 3) uint8 cut pixels."""

@@ -165,7 +165,7 @@ class FeatureReader:
                 share = ready.place / len(samples)
                 self.at(first + (last - first) * share, "looking at pictures")
                 healths.append(ready.health)
-                for row, pooled in self._seen(ready, specs).items():
+                for row, pooled in self._pooled(ready, specs).items():
                     found[row][ready.place] = pooled
         return healths, found
 
@@ -193,7 +193,7 @@ class FeatureReader:
             self.cache.put(_key(sample, specs[0], name=_FACTS), {"health": health_array(health)})
         return _Ready(place=place, health=health, known=known, inputs=inputs)
 
-    def _seen(self, ready: _Ready, specs: Sequence[InputSpec]) -> dict[int, Floats]:
+    def _pooled(self, ready: _Ready, specs: Sequence[InputSpec]) -> dict[int, Floats]:
         """Per sight what was known, and what is seen now and kept."""
         observed = dict(ready.known)
         for row, crops in ready.inputs.items():

@@ -176,7 +176,7 @@ class _Final:
     """
 
     spec: InputSpec
-    trunk: Lite0Full
+    backbone: Lite0Full
     linear: Linear
     features: Floats
     logits: Numbers
@@ -187,28 +187,28 @@ class _Final:
 
 def learn(job: TrainJob, work: Work) -> Trained:
     """See ``Learner``."""
-    told = _training_set(job, work)
-    frozen = _look(job, told)
-    final = _tuned(job, told, frozen=frozen) or _untuned(told, frozen, words={})
+    training_set = _training_set(job, work)
+    frozen = _look(job, training_set)
+    final = _tuned(job, training_set, frozen=frozen) or _untuned(training_set, frozen, words={})
     work.steps.at(84, "exporting")
     means = final.features[:, :MEANS].astype(np.float64)
     known = feature_bank(
         means,
         spread=standard(means)[1],
-        owners=_owners(apart(told.samples)),
+        owners=_owners(apart(training_set.samples)),
         size=_LARGEST_BANK,
     )
-    truth = told.truth[final.places]
+    truth = training_set.truth[final.places]
     rule = class_rule(
         final.logits,
         truth,
-        labels=told.labels,
+        labels=training_set.labels,
         policy=job.inspection.policy,
         class_conditional=_conditional(job),
     )
-    golden = _golden(told)
+    golden = _golden(training_set)
     exported = export(
-        ClassNetwork(_head(final.linear, known), trunk=final.trunk).eval(),
+        ClassNetwork(_head(final.linear, known), backbone=final.backbone).eval(),
         [prepare(work.picture(sample), final.spec.prepare) for sample in golden],
         outputs=LABEL_OUTPUTS,
         averaged=("activation",),  # where a map reaches its maximum differs in the last digit
@@ -219,15 +219,15 @@ def learn(job: TrainJob, work: Work) -> Trained:
         prepare=final.spec.prepare,
         health=limits_of(frozen.healths, farthest=known.farthest),
         golden=golden,
-        labels=told.labels,
+        labels=training_set.labels,
         classes=rule,
-        baseline=baseline_of(told.truth, told.labels),
+        baseline=baseline_of(training_set.truth, training_set.labels),
         warnings=warnings_for(
-            told.samples,
-            told.truth,
+            training_set.samples,
+            training_set.truth,
             rule=rule,
             policy=job.inspection.policy,
-            left_out=len(work.training) - len(told.samples),
+            left_out=len(work.training) - len(training_set.samples),
         ),
         held_out=figures_of(final.logits, truth, rule=rule),
         history=final.history,
@@ -279,10 +279,10 @@ def _look(job: TrainJob, training_set: _TrainingSet) -> _Frozen:
     sizes = [(1, 1)] if is_square else looker.sizes()
     cheapest, *larger = input_specs_for(sizes, side_px=side_px)
     specs = (cheapest,) if is_square else (cheapest, cheapest.evened)
-    found = _seen(training_set, looker, specs=specs, percent=(3, 20))
+    found = _answer_held_out(training_set, looker, specs=specs, percent=(3, 20))
     if larger:
         chosen = [s.evened if found.specs[found.best].level else s for s in larger]
-        found = _both(found, _seen(training_set, looker, specs=chosen, percent=(20, 50)))
+        found = _both(found, _answer_held_out(training_set, looker, specs=chosen, percent=(20, 50)))
     answers = found.held_out[found.best]
     work.steps.loss = round(answers.loss, 4)
     work.steps.held_out = round(
@@ -291,7 +291,7 @@ def _look(job: TrainJob, training_set: _TrainingSet) -> _Frozen:
     return found
 
 
-def _seen(
+def _answer_held_out(
     training_set: _TrainingSet,
     looker: FeatureReader,
     *,
@@ -341,7 +341,7 @@ def _untuned(training_set: _TrainingSet, frozen: _Frozen, *, words: Mapping[str,
     )
     return _Final(
         spec=spec,
-        trunk=lite0_full(),
+        backbone=lite0_full(),
         linear=linear,
         features=features,
         logits=chosen.logits,
@@ -401,9 +401,9 @@ def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Fi
     history = (_frozen_epoch(training_set, frozen.held_out[frozen.best]), *trial.history)
     return _Final(
         spec=ground.spec,
-        trunk=trial.tuned.trunk,
+        backbone=trial.tuned.backbone,
         linear=trial.tuned.head,
-        features=pooled_by(trial.tuned.trunk, ground.inputs, count=len(training_set.truth)),
+        features=pooled_by(trial.tuned.backbone, ground.inputs, count=len(training_set.truth)),
         logits=trial.logits,
         places=trial.places,
         history=history,

@@ -63,7 +63,7 @@ class _Table:
         truth, decided, likeliest: places in ``labels``; -1 for unsure, or refused.
         chances: (pictures, classes); of a refused picture all alike.
         inside: (pictures, classes), which classes belong to the set.
-        seen: which pictures were not refused.
+        judged: which pictures were not refused.
         owner: number of each picture's group.
     """
 
@@ -73,7 +73,7 @@ class _Table:
     likeliest: Places
     chances: Numbers
     inside: NDArray[np.bool_]
-    seen: NDArray[np.bool_]
+    judged: NDArray[np.bool_]
     owner: Places
     majority: int
 
@@ -108,7 +108,7 @@ def measure(
         confusion={manifest.inspection: confusion_table(table.labels, table.truth, table.decided)},
         reliability={
             label: reliability_of(
-                (table.truth == place)[table.seen], table.chances[table.seen, place]
+                (table.truth == place)[table.judged], table.chances[table.judged, place]
             )
             for place, label in enumerate(table.labels)
         },
@@ -145,7 +145,7 @@ def _table(cases: Sequence[Case], *, labels: tuple[str, ...], majority: int) -> 
         likeliest=likeliest,
         chances=chances,
         inside=inside,
-        seen=observed,
+        judged=observed,
         owner=owners(cases),
         majority=majority,
     )
@@ -158,7 +158,7 @@ def _accuracy(cases: Sequence[Case], *, labels: tuple[str, ...], majority: int) 
 
 def _decisions(table: _Table) -> dict[str, Metric]:
     constant = np.full(len(table.truth), table.majority)
-    unsure = table.seen & (table.decided == UNSURE)
+    unsure = table.judged & (table.decided == UNSURE)
     return {
         "accuracy": rate(
             table.truth == table.decided, baseline=float(np.mean(table.truth == constant))
@@ -193,12 +193,12 @@ def _forced(table: _Table) -> dict[str, Metric]:
 
 
 def _sets(table: _Table) -> dict[str, Metric]:
-    if not table.seen.any():
+    if not table.judged.any():
         return {}
-    inside, truth = table.inside[table.seen], table.truth[table.seen]
+    inside, truth = table.inside[table.judged], table.truth[table.judged]
     held = inside[np.arange(len(truth)), truth]
     sizes = inside.sum(axis=1).astype(np.float64)
-    owner = table.owner[table.seen]
+    owner = table.owner[table.judged]
     return {
         "coverage": rate(held, baseline=1.0),
         "set_size": statistic(mean, sizes, groups=owner, baseline=float(len(table.labels))),
@@ -280,7 +280,7 @@ def _per_class(table: _Table) -> dict[str, Metric]:
 
 
 def _limits(table: _Table) -> dict[str, tuple[LimitRow, ...]]:
-    observed = table.seen
+    observed = table.judged
     good = _good(table)
     if good is not None:
         score = 1.0 - table.chances[observed, good]

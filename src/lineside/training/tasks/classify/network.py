@@ -103,9 +103,9 @@ def pooled_of(maps: list[tuple[Tensor, ...]]) -> Tensor:
 class FeatureNetwork(nn.Module):
     """(n, 3, h, w) prepared pictures → (n, scales x PER_SCALE) pooled features."""
 
-    def __init__(self, trunk: Lite0Full, *, scales: int) -> None:
+    def __init__(self, backbone: Lite0Full, *, scales: int) -> None:
         super().__init__()
-        self.trunk, self.scales = trunk, scales
+        self.trunk, self.scales = backbone, scales
 
     def forward(self, crops: Tensor) -> Tensor:
         return pooled_of(maps_of(self.trunk, crops, scales=self.scales))
@@ -114,9 +114,9 @@ class FeatureNetwork(nn.Module):
 class ClassNetwork(nn.Module):
     """(n, 3, h, w) prepared pictures → logits, activation, distance; see the module."""
 
-    def __init__(self, head: ClassHead, *, trunk: Lite0Full) -> None:
+    def __init__(self, head: ClassHead, *, backbone: Lite0Full) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk = backbone
         self.scales = head.scales
         for name, value in (
             ("weight", head.weight),

@@ -168,7 +168,7 @@ class Tuned:
         history: per epoch loss, validation loss and accuracy.
     """
 
-    trunk: Lite0Full
+    backbone: Lite0Full
     head: Linear
     logits: Numbers
     epochs: int
@@ -421,7 +421,7 @@ def tune(
     loop.learner.eval()
     backbone = loop.learner.trunk.requires_grad_(requires_grad=False)
     return Tuned(
-        trunk=backbone,
+        backbone=backbone,
         head=loop.learner.linear(training_set.start),
         logits=loop.logits,
         epochs=loop.best_epoch,

@@ -37,25 +37,27 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Counted:
-    """A picture with a known count; ``said`` is None where it was refused."""
+    """A picture with a known count; ``answer`` is None where it was refused."""
 
     case: Case
     truth: int
-    said: CountAnswer | None
+    answer: CountAnswer | None
 
     @property
     def exact(self) -> bool:
-        return self.said is not None and self.said.value == self.truth
+        return self.answer is not None and self.answer.value == self.truth
 
     @property
     def covered(self) -> bool:
-        if self.said is None:
+        if self.answer is None:
             return False
-        return self.said.low <= self.truth and (self.said.more or self.truth <= self.said.high)
+        return self.answer.low <= self.truth and (
+            self.answer.more or self.truth <= self.answer.high
+        )
 
     @property
     def off(self) -> float:
-        return math.nan if self.said is None else float(abs(self.said.value - self.truth))
+        return math.nan if self.answer is None else float(abs(self.answer.value - self.truth))
 
 
 def true_count(sample: Sample, *, labels: Sequence[str]) -> int | None:
@@ -71,7 +73,7 @@ def measure(
     """See ``Evaluator``; cases whose count nobody knows are passed over."""
     labels = manifest.count.labels if manifest.count is not None else ()
     known = [
-        _Counted(case=case, truth=truth, said=_said(case))
+        _Counted(case=case, truth=truth, answer=_answer(case))
         for case in cases
         if (truth := true_count(case.sample, labels=labels)) is not None
     ]
@@ -89,7 +91,7 @@ def measure(
     )
 
 
-def _said(case: Case) -> CountAnswer | None:
+def _answer(case: Case) -> CountAnswer | None:
     return case.prediction.count if case.prediction.state is PictureState.OK else None
 
 
@@ -111,13 +113,13 @@ def _figures(
         "rmse": statistic(_root, off[known], groups=groups, baseline=_root(truth - average)),
         "mae_share": statistic(_share, pairs, groups=groups, baseline=_share(guess)),
         "coverage": rate((e.covered for e in answers), baseline=promised),
-        "refused_rate": rate((e.said is None for e in answers), baseline=0.0),
+        "refused_rate": rate((e.answer is None for e in answers), baseline=0.0),
     }
     return found | _width(answers)
 
 
 def _width(counted: Sequence[_Counted]) -> dict[str, Metric]:
-    answers = [each.said for each in counted if each.said is not None]
+    answers = [each.answer for each in counted if each.answer is not None]
     ended = np.array([a.high - a.low + 1 for a in answers if not a.more], np.float64)
     found = {"more": rate((answer.more for answer in answers), baseline=0.0)}
     if len(ended):
@@ -139,7 +141,7 @@ def _exact(cases: Sequence[Case], *, labels: Sequence[str]) -> Metric:
     """Exact counts of some of the pictures; the baseline is the commonest count among them."""
     truth = [true_count(case.sample, labels=labels) for case in cases]
     often = max(truth.count(each) for each in truth) / len(truth)
-    answer = [_said(case) for case in cases]
+    answer = [_answer(case) for case in cases]
     rights = [a is not None and a.value == b for a, b in zip(answer, truth, strict=True)]
     return rate(rights, baseline=often)
 
@@ -150,7 +152,7 @@ def _per_count(answers: Sequence[_Counted], *, baseline: Mapping[str, float]) ->
     found = {}
     for count in often:
         own = [each for each in answers if each.truth == count]
-        off = np.array([each.off for each in own if each.said is not None])
+        off = np.array([each.off for each in own if each.answer is not None])
         guess = abs(count - baseline.get("median_count", 0.0))
         found[f"exact/{count}"] = rate((e.exact for e in own), baseline=float(guess == 0))
         found[f"mae/{count}"] = statistic(mean, off, baseline=guess)
@@ -170,7 +172,7 @@ def _confusion(answers: Sequence[_Counted]) -> dict[str, Confusion]:
         return {}
     rows = np.zeros((top + 1, top + 2), np.int64)
     for each in answers:
-        value = top + 1 if each.said is None else min(each.said.value, top + 1)
+        value = top + 1 if each.answer is None else min(each.answer.value, top + 1)
         rows[each.truth, value] += 1
     classes = tuple(str(count) for count in range(top + 1))
     table = tuple(tuple(int(v) for v in row) for row in rows)
@@ -179,12 +181,12 @@ def _confusion(answers: Sequence[_Counted]) -> dict[str, Confusion]:
 
 def _mistakes(answers: Sequence[_Counted]) -> tuple[Mistake, ...]:
     wrong = [each for each in answers if not each.exact]
-    wrong.sort(key=lambda e: (-(math.inf if e.said is None else e.off), e.case.sample.name))
+    wrong.sort(key=lambda e: (-(math.inf if e.answer is None else e.off), e.case.sample.name))
     return tuple(
         Mistake(
             picture=each.case.sample.name,
             truth=str(each.truth),
-            said=str(each.case.prediction.state) if each.said is None else in_words(each.said),
+            said=str(each.case.prediction.state) if each.answer is None else in_words(each.answer),
             probability=0.0,
             reason="inside the interval" if each.covered else "outside the interval",
         )

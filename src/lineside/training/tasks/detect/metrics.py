@@ -42,13 +42,13 @@ class Picture:
     """One picture's boxes and objects.
 
     Attributes:
-        said: (n,) label of each box, the likeliest box first.
+        answer: (n,) label of each box, the likeliest box first.
         probability: (n,).
         truth: (m,) label of each object.
         fit: (n, m): the overlap, 0-1; 1 and less where a box holds a point, 0 where not.
     """
 
-    said: Places
+    answer: Places
     probability: Floats
     truth: Places
     fit: Floats
@@ -57,9 +57,9 @@ class Picture:
         """(n,) the object each box met with an overlap above ``least``, -1 for none."""
         fit = self.fit.copy()
         if labelled:
-            fit[self.said[:, None] != self.truth[None, :]] = 0.0
-        hit = np.full(len(self.said), -1, np.intp)
-        for place in range(len(self.said) if fit.shape[1] else 0):
+            fit[self.answer[:, None] != self.truth[None, :]] = 0.0
+        hit = np.full(len(self.answer), -1, np.intp)
+        for place in range(len(self.answer) if fit.shape[1] else 0):
             best = int(np.argmax(fit[place]))
             if fit[place, best] > least:
                 hit[place] = best
@@ -74,7 +74,7 @@ def picture_of(case: Case, *, labels: Sequence[str]) -> Picture:
     )
     marks = [mark for mark in case.sample.marked or () if mark.label in labels]
     return Picture(
-        said=np.array([labels.index(box.label) for box in boxes], np.intp),
+        answer=np.array([labels.index(box.label) for box in boxes], np.intp),
         probability=np.array([box.probability for box in boxes], np.float64),
         truth=np.array([labels.index(mark.label) for mark in marks], np.intp),
         fit=_fit(boxes, marks),
@@ -140,9 +140,9 @@ def measure(
 
 
 def _of_label(picture: Picture, place: int) -> Picture:
-    answer, truth = picture.said == place, picture.truth == place
+    answer, truth = picture.answer == place, picture.truth == place
     return Picture(
-        said=picture.said[answer],
+        answer=picture.answer[answer],
         probability=picture.probability[answer],
         truth=picture.truth[truth],
         fit=picture.fit[answer][:, truth],
@@ -153,7 +153,7 @@ def _box_counts(pictures: Sequence[Picture], *, least: float, labelled: bool) ->
     """(pictures, 3): boxes that met an object, boxes, objects."""
     return np.array(
         [
-            (int(np.sum(p.met(least=least, labelled=labelled) >= 0)), len(p.said), len(p.truth))
+            (int(np.sum(p.met(least=least, labelled=labelled) >= 0)), len(p.answer), len(p.truth))
             for p in pictures
         ],
         np.int64,
@@ -256,7 +256,7 @@ def _counts(
     warnings = []
     for place, name in ((-1, ""), *enumerate(labels)):
         pairs = np.array(
-            [(_number(p.said, place), _number(p.truth, place)) for p in judged.pictures],
+            [(_number(p.answer, place), _number(p.truth, place)) for p in judged.pictures],
             np.float64,
         )
         guess = baseline.get(f"median_count/{name}" if name else "median_count", 0.0)
@@ -286,7 +286,7 @@ def _confusion(
     for case, picture in zip(cases, pictures, strict=True):
         hit = picture.met(least=_OVERLAPS[0][1], labelled=False)
         unsure = _unsure(case, labels=labels)
-        for place, answer in enumerate(picture.said):
+        for place, answer in enumerate(picture.answer):
             row = picture.truth[hit[place]] if hit[place] >= 0 else len(labels)
             rows[row, -1 if unsure[place] and hit[place] >= 0 else answer] += 1
         for truth in np.delete(picture.truth, hit[hit >= 0]):
@@ -322,7 +322,9 @@ def _mistakes(
         worst = Mistake(
             picture=case.sample.name,
             truth=_in_words(picture.truth, labels=labels),
-            said=str(case.prediction.state) if unjudged else _in_words(picture.said, labels=labels),
+            said=str(case.prediction.state)
+            if unjudged
+            else _in_words(picture.answer, labels=labels),
             probability=float(picture.probability[wrong].max()) if wrong.any() else 0.0,
             reason=f"{missed} missed, {int(wrong.sum())} wrong",
         )

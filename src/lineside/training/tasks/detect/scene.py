@@ -265,7 +265,7 @@ def _window(pixels: Image, *, corner: Floats, side: float, side_px: int) -> Imag
     import cv2
 
     step = side / side_px
-    low, high = _around(pixels, corner=corner, side=side)
+    low, high = _near_object(pixels, corner=corner, side=side)
     pixels = pixels[low[1] : high[1], low[0] : high[0]]
     x, y = corner - low + step / 2 - 0.5
     matrix = np.array([[step, 0, x], [0, step, y]])
@@ -283,7 +283,7 @@ def _window(pixels: Image, *, corner: Floats, side: float, side_px: int) -> Imag
     return np.asarray(np.concatenate(warped, axis=2), np.uint8)
 
 
-def _around(
+def _near_object(
     pixels: Image, *, corner: Floats, side: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The part of a picture that a crop looks at, a little more on each side."""

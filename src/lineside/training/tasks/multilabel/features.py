@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from lineside.core import Box, Digest, Inspection, InvalidError, View, encode
 from lineside.datasets import Sample
 from lineside.training.common.cache import health_array, health_of
+from lineside.training.common.methods import spread
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.multilabel.heads import grid_features
 from lineside.vision import (
@@ -100,8 +101,8 @@ def choose_reference(
         )
     boxes = tuple(region.box_px for region in inspection.region)
     if len(fitting) > 1 and view.register:
-        order = _spread(fitting, _CANDIDATES)
-        probes = [(s, decode_picture(read(s))) for s in _spread(samples, _PROBES)]
+        order = spread(fitting, _CANDIDATES)
+        probes = [(s, decode_picture(read(s))) for s in spread(samples, _PROBES)]
         chosen = _likest(view, order, probes=probes, read=read, boxes=boxes)
     else:
         chosen = fitting[0]
@@ -116,12 +117,6 @@ def _whole(sizes: dict[str, tuple[int, int]]) -> View:
     counted = list(sizes.values())
     width, height = max(sorted(set(counted)), key=counted.count)
     return View(width_px=width, height_px=height, register=False)
-
-
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """At most ``count`` samples, evenly over the order given."""
-    places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round())
-    return [samples[int(place)] for place in places]
 
 
 def _likest(

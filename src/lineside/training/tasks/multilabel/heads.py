@@ -104,9 +104,9 @@ def _grid(tap: Tensor) -> Tensor:
 class RegionNetwork(nn.Module):
     """Prepared crops of all regions → logits, activation, distance; see the module."""
 
-    def __init__(self, heads: Heads, *, trunk: Lite0Backbone) -> None:
+    def __init__(self, heads: Heads, *, backbone: Lite0Backbone) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk = backbone
         fine, coarse = split_taps(heads.weight)
         centre = (heads.weight * heads.mean[:, None, :]).astype(np.float32)
         centre_fine, centre_coarse = split_taps(centre)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Policy, encode
-from lineside.training.common.methods import platt
+from lineside.training.common.methods import platt, spread
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.multilabel.features import PictureFeatures
 from lineside.training.tasks.multilabel.heads import (
@@ -154,7 +154,7 @@ def _rule(output: Output, scores: Scores, *, policy: Policy) -> LabelRule:
         high=high,
         error_rate=rate,
         calibration_pictures=len(np.unique(scores.picture)),
-        limits=_thinned(table),
+        limits=tuple(spread(table, _LONGEST_TABLE)),
     )
 
 
@@ -176,14 +176,6 @@ def _middle_of_gap(
 def _spared(count: int, rate: float) -> int:
     """Place of the conformal quantile among sorted scores, the strangest first."""
     return min(count - 1, max(0, int(rate * (count + 1) + 1e-9) - 1))
-
-
-def _thinned(table: tuple[LimitRow, ...]) -> tuple[LimitRow, ...]:
-    """At most 101 rows of a limit table, its ends kept."""
-    if len(table) <= _LONGEST_TABLE:
-        return table
-    places = np.unique(np.linspace(0, len(table) - 1, _LONGEST_TABLE).round().astype(int))
-    return tuple(table[place] for place in places)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -132,7 +132,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         sorted(pictures, key=lambda each: (len(each.sample.labels), each.sample.digest))
     )
     exported = export(
-        RegionNetwork(fitted.heads, trunk=lite0_backbone()).eval(),
+        RegionNetwork(fitted.heads, backbone=lite0_backbone()).eval(),
         [prepare(work.picture(one.sample), settings, matrix=one.matrix) for one in golden],
         outputs=LABEL_OUTPUTS,
     )
@@ -415,11 +415,11 @@ def _warnings(
 def monotonous(answered: Sequence[PictureAnswers]) -> list[str]:
     """Kinds of answers of which several are true and only one is ever given."""
     true: dict[str, set[int]] = {}
-    said: dict[str, set[int]] = {}
+    given: dict[str, set[int]] = {}
     for answer in (answer for picture in answered for answer in picture.answers):
         true.setdefault(answer.kind, set()).add(answer.truth)
-        said.setdefault(answer.kind, set()).add(answer.predicted)
-    return [kind for kind in true if len(true[kind]) > 1 and len(said[kind]) == 1]
+        given.setdefault(answer.kind, set()).add(answer.predicted)
+    return [kind for kind in true if len(true[kind]) > 1 and len(given[kind]) == 1]
 
 
 def confounded(plan: HeadPlan, truth: Truth) -> list[str]:

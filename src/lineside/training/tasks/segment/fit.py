@@ -252,7 +252,7 @@ class Trainer:
         if fitted.best_epoch == number:
             fitted.best = weights_of(self.network)
         steps.loss, steps.held_out = round(loss, 4), round(f1, 4)
-        save_arrays(self._file, self._kept())
+        save_arrays(self._file, self._checkpoint())
         steps.epoch(number + 1, loss=loss, validation_loss=held, pixel_f1=f1)
 
     def _settle(self) -> None:
@@ -339,7 +339,7 @@ class Trainer:
     def _file(self) -> Path:
         return self.fitting.folder / "fitting.npz"
 
-    def _kept(self) -> Arrays:
+    def _checkpoint(self) -> Arrays:
         """Weights, the optimiser's moments, the best weights, the history."""
         found: Arrays = {f"w/{name}": value for name, value in weights_of(self.network).items()}
         found |= {f"b/{name}": value for name, value in self.fitted.best.items()}

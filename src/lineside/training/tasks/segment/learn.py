@@ -19,7 +19,6 @@ From maps of pictures held out to a rule: the pixels' cut, the least piece, the 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from lineside.datasets import Part
 from lineside.datasets.splitting import folds
 from lineside.models import OnnxEngine
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
-from lineside.training.common.methods import FeatureBank, feature_bank, platt
+from lineside.training.common.methods import FeatureBank, feature_bank, platt, spread
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.metrics import GOOD_NAMES
@@ -183,7 +182,9 @@ def _least(held: Sequence[ValidationMap], *, cut: float, areas_px: Sequence[int]
     most = max(1, int(np.quantile(areas_px, 0.05) / 2))
     sizes = sorted({1, *(max(1, most >> shift) for shift in range(4))})
     pieces = [_piece_counts(*each, limit=math.log(cut / (1 - cut))) for each in drawn_maps(held)]
-    worth = [_worth(np.array([_kept(*each, least=least) for each in pieces])) for least in sizes]
+    worth = [
+        _worth(np.array([_remaining(*each, least=least) for each in pieces])) for least in sizes
+    ]
     return sizes[int(np.argmax(worth))] if pieces else 1
 
 
@@ -200,7 +201,7 @@ def _piece_counts(
     return np.stack([sizes, hits], axis=1), int(truth.sum())
 
 
-def _kept(pieces: NDArray[np.int64], truth: int, *, least: int) -> tuple[int, int, int]:
+def _remaining(pieces: NDArray[np.int64], truth: int, *, least: int) -> tuple[int, int, int]:
     sizes, hits = pieces[pieces[:, 0] >= least].sum(axis=0).tolist()
     return hits, sizes - hits, truth - hits
 
@@ -281,8 +282,6 @@ _MOST_SIDE_PX = 256
 _LEAST_SPREAD = 1e-3
 _MOST_STEPS = 40
 _LEAST_STEPS = 20
-
-Item = TypeVar("Item")
 
 
 def learn(job: TrainJob, work: Work) -> Trained:
@@ -424,13 +423,13 @@ def _known(
     network: UNet, training: Sequence[Facts], *, show: Show, settings: Prepare
 ) -> FeatureBank:
     features = []
-    for facts in spread_over(training, most=_MOST_KNOWN):
+    for facts in spread(training, _MOST_KNOWN):
         crops = normalise(show(facts.sample).pixels[None], settings)
         with torch.inference_mode():
             features.append(network.taps(torch.from_numpy(crops))[1].mean(dim=(2, 3)).numpy())
     means = np.concatenate(features)
-    spread = np.maximum(means.std(axis=0), _LEAST_SPREAD)
-    return feature_bank(means, spread=spread, owners=range(len(means)), size=len(means))
+    deviation = np.maximum(means.std(axis=0), _LEAST_SPREAD)
+    return feature_bank(means, spread=deviation, owners=range(len(means)), size=len(means))
 
 
 def _held(
@@ -441,7 +440,7 @@ def _held(
     Whole maps are kept of 80 pictures at the most, evenly spread; scores of all.
     """
     drawn = [number for number, each in enumerate(validation) if each.drawn]
-    wanted = set(spread_over(drawn, most=_MOST_MAPS))
+    wanted = set(spread(drawn, _MOST_MAPS))
     found, farthest = [], 0.0
     for number, facts in enumerate(validation):
         work.steps.at(82 + 5 * number / len(validation), "looking at what was held out")
@@ -460,12 +459,6 @@ def _held(
             )
         )
     return found, farthest
-
-
-def spread_over(items: Sequence[Item], *, most: int) -> list[Item]:
-    """All of them, or as many as ``most``, evenly spread."""
-    places = np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(np.intp)
-    return [items[place] for place in places.tolist()]
 
 
 def _laid(grid: Floats, settings: Prepare, *, size: tuple[int, int]) -> NDArray[np.float16]:

@@ -299,7 +299,9 @@ def _mistakes(judged: Sequence[_Judged], label: str) -> list[Mistake]:
         truth = _kind(each)
         if not each.is_right:
             surer = 1.0 - each.probability if each.defective else each.probability
-            found.append(_worst(each, truth=truth, name=_said(each, label), probability=surer))
+            found.append(
+                _worst(each, truth=truth, name=_answer_words(each, label), probability=surer)
+            )
         elif each.defective and each.f1 < _POOR_F1:
             answer = f"{label}, its pixels at F1 {each.f1:.2f}"
             found.append(_worst(each, truth=truth, name=answer, probability=0.5 * (1 - each.f1)))
@@ -316,7 +318,7 @@ def _worst(each: _Judged, *, truth: str, name: str, probability: float) -> Mista
     )
 
 
-def _said(each: _Judged, label: str) -> str:
+def _answer_words(each: _Judged, label: str) -> str:
     if each.decision is None:
         return str(each.case.prediction.state)
     if each.decision is Decision.UNSURE:

@@ -287,11 +287,11 @@ def plan_epoch(
     drawn = Deck([n for n, each in numbered if each.defective and each.drawn], rng=rng)
     good = Deck([n for n, each in numbered if not each.defective], rng=rng)
     bare = Deck([n for n, each in numbered if not each.drawn], rng=rng)
-    around = batch if not len(good) else round(batch * _DEFECT_SHARE)
+    near_defect = batch if not len(good) else round(batch * _DEFECT_SHARE)
     batches = []
     for step in range(steps):
-        found = [Draw(place=drawn.deal(), kind="defect") for _ in range(around)]
-        found += [Draw(place=good.deal(), kind="any") for _ in range(batch - around)]
+        found = [Draw(place=drawn.deal(), kind="defect") for _ in range(near_defect)]
+        found += [Draw(place=good.deal(), kind="any") for _ in range(batch - near_defect)]
         due = min(len(bare), steps)
         if due and step * due // steps != (step + 1) * due // steps:
             found.append(Draw(place=bare.deal(), kind="whole"))
@@ -307,7 +307,7 @@ def cut_piece(
     if draw.kind == "whole":
         return _whole(shown, rng)
     scale = float(np.exp(rng.uniform(-np.log(_GROW), np.log(_GROW))))
-    centre = _centre(shown, around=draw.kind == "defect", window_px=side_px / scale, rng=rng)
+    centre = _centre(shown, near_defect=draw.kind == "defect", window_px=side_px / scale, rng=rng)
     to_picture = _transform(centre, scale=scale, side_px=side_px, rng=rng)
     pixels, bits = _warp(shown, to_picture, side_px=side_px)
     return Piece(pixels=_changed(pixels, rng), bits=bits)
@@ -323,11 +323,11 @@ def _whole(shown: PreparedPicture, rng: np.random.Generator) -> Piece:
 
 
 def _centre(
-    shown: PreparedPicture, *, around: bool, window_px: float, rng: np.random.Generator
+    shown: PreparedPicture, *, near_defect: bool, window_px: float, rng: np.random.Generator
 ) -> tuple[float, float]:
     """(x, y) of the window's middle; the window stays inside the picture where it fits."""
     down, across = shown.inside
-    if around and len(shown.points):
+    if near_defect and len(shown.points):
         y, x = shown.points[int(rng.integers(len(shown.points)))].astype(np.float64)
         x, y = x + _jitter(rng) * window_px, y + _jitter(rng) * window_px
     else:
