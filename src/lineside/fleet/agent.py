@@ -375,7 +375,8 @@ def receive(session: JobsClient, topic: str, *, payload: bytes, now_s: float) ->
             transition = _read_reply(session, body, topic=topic, now_s=now_s)
         case _:
             return Transition(session)
-    return _then_pump(transition, now_s=now_s)
+    after = _pump(transition.session, now_s=now_s)
+    return Transition(after.session, (*transition.steps, *after.steps))
 
 
 def report_progress(session: JobsClient, details: Mapping[str, str], *, now_s: float) -> Transition:
@@ -419,11 +420,6 @@ def advance_time(session: JobsClient, *, now_s: float) -> Transition:
 
 
 # ---- what is asked next
-
-
-def _then_pump(transition: Transition, *, now_s: float) -> Transition:
-    after = _pump(transition.session, now_s=now_s)
-    return Transition(after.session, (*transition.steps, *after.steps))
 
 
 def _pump(session: JobsClient, *, now_s: float) -> Transition:

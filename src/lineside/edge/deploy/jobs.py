@@ -215,11 +215,6 @@ CarryOut = Callable[[Work, Control], Outcome]
 Heard = Callable[[bytes], None]
 
 
-def _nobody(payload: bytes) -> None:
-    """Nobody asks when the service was heard."""
-    del payload
-
-
 class JobClient:
     """Started and closed by the agent."""
 
@@ -231,7 +226,7 @@ class JobClient:
         carry_out: CarryOut,
         counters: Counters,
         clock: Clock,
-        heard: Heard = _nobody,
+        heard: Heard = lambda _: None,
     ) -> None:
         self._bus = bus
         self._carry_out = carry_out

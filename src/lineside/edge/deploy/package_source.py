@@ -205,9 +205,10 @@ class PackageSource:
         with self._fetching:
             into = self._store.folder / _INCOMING
             _forget_parts(into, but=choice.target.sha256)
-            path = client.fetch(
-                choice.target, into=into, progress=progress, previous=self._in_use(choice)
-            )
+            used = self._store.installed().get(choice.inspection)
+            # The archive whose place this one takes: much of it may be the same.
+            previous = self._store.path(used.digest) if used is not None else None
+            path = client.fetch(choice.target, into=into, progress=progress, previous=previous)
             try:
                 return path.read_bytes()
             except OSError as error:
@@ -229,11 +230,6 @@ class PackageSource:
     def _signed_as(self, digest: str) -> list[Target]:
         signed = self._trusted().targets()
         return [one for one in signed if one.custom.get("digest") == digest]
-
-    def _in_use(self, choice: Choice) -> Path | None:
-        """The archive whose place this one takes: much of it may be the same."""
-        used = self._store.installed().get(choice.inspection)
-        return self._store.path(used.digest) if used is not None else None
 
     def _check_order(self, target: Target, *, rollback: bool) -> None:
         """Refuse another platform, and an older version without a rollback."""

@@ -120,7 +120,9 @@ def pinned(data_dir: Path, *, trust_root: str) -> bool:
         ConflictError: another one is pinned.
     """
     trust = data_dir / TRUST
-    path = _root_in(Path(trust_root))
+    path = Path(trust_root)
+    if path.is_dir():
+        path /= _ROOT
     if trust_root and (path.exists() or not (trust / _PINNED).exists()):
         pin_root(trust, _read(path))
     return trust.is_dir()
@@ -133,10 +135,6 @@ def no_trust(where: str = "") -> RefusedError:
         where=where or "trust_root",
         fix='Enrol it or set trust_root; or say unsigned = "allowed".',
     )
-
-
-def _root_in(place: Path) -> Path:
-    return place / _ROOT if place.is_dir() else place
 
 
 def _read(path: Path) -> bytes:

@@ -34,7 +34,6 @@ from typing import Any, TypeVar, assert_never
 from lineside.core import (
     Clock,
     InvalidError,
-    LinesideError,
     NotFoundError,
     UnavailableError,
 )
@@ -184,8 +183,11 @@ def carry_out(change: Change, request: JobRequest, *, directory: ThingDirectory)
     Raises:
         JobRejectedError: with the code of the contract and the client's token.
     """
+    if not directory.has(request.thing):
+        raise JobRejectedError(
+            Code.RESOURCE_NOT_FOUND, f"no thing {request.thing!r}", token=request.token
+        )
     try:
-        _check_thing(directory, request.thing)
         match request.request:
             case GetPending():
                 return wire.pending_lists(
@@ -207,11 +209,6 @@ def carry_out(change: Change, request: JobRequest, *, directory: ThingDirectory)
         raise JobRejectedError(
             error.code, error.message, token=request.token, state=error.state
         ) from error
-
-
-def _check_thing(directory: ThingDirectory, thing: str) -> None:
-    if not directory.has(thing):
-        raise JobRejectedError(Code.RESOURCE_NOT_FOUND, f"no thing {thing!r}")
 
 
 def _start_next(change: Change, thing: str, *, request: StartNext) -> dict[str, Any]:
@@ -389,7 +386,9 @@ class JobService:
                     for one in heard:
                         said.messages += self._answered(one, outbox=said)
             except UnavailableError as error:
-                return [self._failed(one, error) for one in heard]
+                failed = JobRejectedError(Code.INTERNAL_ERROR, error.message)
+                now = self._clock.now()
+                return [wire.rejected(place.topic, failed, now=now) for place, *_ in heard]
             return [*said.messages, *chain.from_iterable(self._steps(said.stirred))]
 
     def ask(self, request: JobRequest) -> dict[str, Any]:
@@ -546,7 +545,8 @@ class JobService:
 
     def runs_of_thing(self, thing: str, wanted: JobQuery) -> JobPage:
         """Every execution of a thing, by job and number."""
-        self._directory_has(thing)
+        if not self._directory.has(thing):
+            things_of((target_of(thing),), directory=self._directory)
         found = self._book.runs_of_thing(thing, after=wanted.after)
         return page_of((one for one in found if fits_run(one[1], wanted)), wanted)
 
@@ -636,10 +636,6 @@ class JobService:
         outbox.stirred |= left.stirred
         return [wire.accepted(topic, body, token=asked.token, now=now), *left.messages]
 
-    def _failed(self, heard: _ReceivedMessage, error: LinesideError) -> JobMessage:
-        told = JobRejectedError(Code.INTERNAL_ERROR, error.message)
-        return wire.rejected(heard[0].topic, told, now=self._clock.now())
-
     def _too_often(self, token: str) -> JobRejectedError:
         limits = self.throttle.limits
         return JobRejectedError(
@@ -708,15 +704,11 @@ class JobService:
     def _expire(self) -> bool:
         """End what is overdue, a chunk at a time; whether there was any."""
         overdue = self._book.overdue(now=self._clock.now(), limit=CHUNK)
+
+        def act(change: Change) -> None:
+            for run in overdue:
+                change.expire(run)
+
         if overdue:
-            self._act(lambda change: _expire(change, overdue))
+            self._act(act)
         return bool(overdue)
-
-    def _directory_has(self, thing: str) -> None:
-        if not self._directory.has(thing):
-            things_of((target_of(thing),), directory=self._directory)
-
-
-def _expire(change: Change, runs: Sequence[Run]) -> None:
-    for run in runs:
-        change.expire(run)

@@ -47,8 +47,6 @@ from lineside.models.serving.tensors import (
     tensor_to_raw,
 )
 from lineside.vision import (
-    FrameRef,
-    PictureState,
     Prediction,
     StageTimes,
 )
@@ -295,10 +293,12 @@ def prediction_to_wire(prediction: Prediction) -> edge_pb2.Prediction:
     """The message of a prediction."""
     said = prediction
     return edge_pb2.Prediction(
-        frame=_frame_to_wire(said.frame),
+        frame=edge_pb2.FrameRef(
+            **_facts(said.frame) | {"captured_at": time_to_wire(said.frame.captured_at)}
+        ),
         inspection=said.inspection,
         task=said.task,
-        state=_state_number(said.state),
+        state=edge_pb2.PictureState.Value(f"PICTURE_STATE_{said.state.name}"),
         reason=said.reason,
         labels=[edge_pb2.LabelAnswer(**_decided(each)) for each in said.labels],
         boxes=[edge_pb2.BoxAnswer(**_decided(each)) for each in said.boxes],
@@ -337,11 +337,6 @@ def time_from_wire(message: Timestamp, *, where: str) -> datetime:
     return moment
 
 
-def _frame_to_wire(frame: FrameRef) -> edge_pb2.FrameRef:
-    facts = _facts(frame) | {"captured_at": time_to_wire(frame.captured_at)}
-    return edge_pb2.FrameRef(**facts)
-
-
 def _facts(record: object) -> dict[str, Any]:
     """The fields of a record by name; those of its message are the same."""
     return {each.name: getattr(record, each.name) for each in fields(record)}  # type: ignore[arg-type]  # records only
@@ -350,11 +345,6 @@ def _facts(record: object) -> dict[str, Any]:
 def _decided(record: object) -> dict[str, Any]:
     facts = _facts(record)
     return facts | {"decision": edge_pb2.Decision.Value(f"DECISION_{facts['decision'].upper()}")}
-
-
-def _state_number(state: PictureState) -> edge_pb2.PictureState:
-    number: edge_pb2.PictureState = edge_pb2.PictureState.Value(f"PICTURE_STATE_{state.name}")
-    return number
 
 
 _FIELDS = {
