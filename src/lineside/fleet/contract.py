@@ -169,6 +169,15 @@ class Target:
     size_bytes: int
     custom: Mapping[str, Any]
 
+    @property
+    def release(self) -> Release:
+        """The release that a package was published from."""
+        words = {name: str(self.custom[name]) for name in ("group", "version", "inspection")}
+        return Release(
+            **words, digest=Digest(str(self.custom["digest"])), sha256=self.sha256,
+            size_bytes=self.size_bytes, platforms=tuple(self.custom.get("platforms", ())),
+        )  # fmt: skip
+
 
 Progress = Callable[[int, int], None]
 """Bytes there, bytes in all."""

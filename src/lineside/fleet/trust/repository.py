@@ -380,8 +380,10 @@ class UpdateRepository:
             NotFoundError: it is not signed.
             InvalidError: no version.
         """
-        release = _release_of(self.served(path))
-        return self.publish(release, self.archive(self.served(path)), rollback_from=(from_version,))
+        target = self.served(path)
+        check_custom(target.path, target.custom)
+        archive = self.archive(target)
+        return self.publish(target.release, archive, rollback_from=(from_version,))
 
     def withdraw(self, path: str) -> None:
         """Sign it no more; devices that run it go on, others do not take it.
@@ -616,17 +618,6 @@ def _check_single(state: "RepositoryEdit", release: Release) -> None:
 def _ways_back(custom: object) -> tuple[str, ...]:
     found = custom.get("rollback_from", ()) if isinstance(custom, dict) else ()
     return tuple(str(version) for version in found)
-
-
-def _release_of(target: Target) -> Release:
-    check_custom(target.path, target.custom)
-    words = {name: str(target.custom[name]) for name in ("group", "version", "inspection")}
-    platforms = target.custom["platforms"]
-    assert isinstance(platforms, list)  # noqa: S101  check_custom
-    return Release(
-        **words, digest=Digest(str(target.custom["digest"])), sha256=target.sha256,
-        size_bytes=target.size_bytes, platforms=tuple(platforms),
-    )  # fmt: skip
 
 
 def create_repository(

@@ -13,7 +13,7 @@
 from collections.abc import Collection
 
 from lineside.compat.aws.sigv4 import BUCKET
-from lineside.core import Digest, NotFoundError, to_plain
+from lineside.core import NotFoundError, to_plain
 from lineside.fleet import (
     ExecutionStatus,
     JobDocument,
@@ -23,7 +23,6 @@ from lineside.fleet import (
     Release,
     Rollout,
     RolloutPlan,
-    Target,
     ThingDirectory,
 )
 from lineside.fleet.jobs.repository import JobRow
@@ -210,18 +209,6 @@ def document_of(
             )
         )
     )
-
-
-def signed_release(target: Target) -> Release:
-    """A signed package as the release it was published from."""
-    custom = target.custom
-    platforms = custom.get("platforms", ())
-    return Release(
-        group=str(custom["group"]), version=str(custom["version"]),
-        inspection=str(custom["inspection"]), digest=Digest(str(custom["digest"])),
-        sha256=target.sha256, size_bytes=target.size_bytes,
-        platforms=tuple(map(str, platforms)) if isinstance(platforms, list | tuple) else (),
-    )  # fmt: skip
 
 
 def _was_paused(status: ExecutionStatus | None, row: JobRow | None) -> bool:

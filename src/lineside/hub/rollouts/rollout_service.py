@@ -68,7 +68,7 @@ from lineside.hub.models.desired import DesiredStates
 from lineside.hub.models.model_service import ModelService
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
-from lineside.hub.rollouts.jobs import ENDED, PAUSED, RolloutJobs, signed_release
+from lineside.hub.rollouts.jobs import ENDED, PAUSED, RolloutJobs
 from lineside.hub.rollouts.repository import RolloutRepository
 from lineside.models import ModelVersion
 from lineside.models.versions import may_start
@@ -249,7 +249,7 @@ class RolloutService:
         # An approval is followed in its own time, and devices run nothing unsigned. Signed here
         # only: a version that is rejected later is not signed again by a later step.
         target = self._releases.publish(rollout.release)
-        release = signed_release(target) if target is not None else rollout.release
+        release = target.release if target is not None else rollout.release
         planned = replace(rollout, release=release).moved(
             RolloutState.PLANNED, now=self._clock.now(), by=rollout.by,
             why=rollout.reason or "it was ordered",
@@ -579,7 +579,7 @@ class RolloutService:
         release = rollout.release
         target = self._desired.previous(device, release.inspection, leaving=release.digest)
         if target is not None:
-            return signed_release(target)
+            return target.release
         bad = self._desired.verdict(release.digest, inspection=release.inspection)
         return None if bad is not None else rollout.previous
 
@@ -639,7 +639,7 @@ class RolloutService:
             if digest and digest != rollout.release.digest:
                 target = self._releases.target_of(digest)
                 if target is not None:
-                    return signed_release(target)
+                    return target.release
         return None
 
     def _in_use(self, inspection: str) -> str:
