@@ -35,7 +35,6 @@ from lineside.fleet.agent import (
     Continue,
     JobsClient,
     Outcome,
-    PublishMessage,
     Transition,
     Work,
     advance_time,
@@ -48,6 +47,7 @@ from lineside.fleet.agent import (
     start_session,
     subscriptions,
 )
+from lineside.fleet.jobs.wire import JobMessage
 
 CLOCK = SystemClock()
 FETCHERS = 8
@@ -233,7 +233,7 @@ class Device:
         self._talk, steps = change(self._talk, monotonic())
         for step in steps:
             match step:
-                case PublishMessage():
+                case JobMessage():
                     self._soon(self._publish(step))
                 case Begin():
                     self._soon(self._carry_out(step.work))
@@ -250,7 +250,7 @@ class Device:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _publish(self, step: PublishMessage) -> None:
+    async def _publish(self, step: JobMessage) -> None:
         assert self.client is not None
         try:
             await self.client.publish(step.topic, step.payload, qos=1)

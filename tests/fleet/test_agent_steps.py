@@ -19,7 +19,6 @@ from lineside.fleet.agent import (
     Continue,
     JobsClient,
     Outcome,
-    PublishMessage,
     Transition,
     Work,
     advance_time,
@@ -46,7 +45,7 @@ class Scene:
     service: JobService
     clock: FakeClock
     session: JobsClient = field(default_factory=lambda: JobsClient(thing="edge-1", prefix="first"))
-    up: list[PublishMessage] = field(default_factory=list)
+    up: list[JobMessage] = field(default_factory=list)
     down: list[JobMessage] = field(default_factory=list)
     begun: list[Work] = field(default_factory=list)
     left: list[Abandon] = field(default_factory=list)
@@ -56,7 +55,7 @@ class Scene:
         self.session = turn.session
         for step in turn.steps:
             match step:
-                case PublishMessage():
+                case JobMessage():
                     self.up.append(step)
                 case Begin():
                     self.begun.append(step.work)

@@ -32,6 +32,7 @@ from typing import Any, Literal, NamedTuple
 from lineside.core import Digest, InvalidError, RefusedError, decode_json, encode, parse_digest
 from lineside.fleet.contract import ExecutionStatus, JobDocument, Target, newer, version_key
 from lineside.fleet.jobs.requests import is_job_id, jobs_topic, place_of
+from lineside.fleet.jobs.wire import JobMessage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,14 +256,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublishMessage:
-    """Publish, at least once."""
-
-    topic: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
     """Start to carry a job out."""
 
@@ -284,7 +277,7 @@ class Abandon:
     reason: str
 
 
-Step = PublishMessage | Begin | Continue | Abandon
+Step = JobMessage | Begin | Continue | Abandon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -412,7 +405,7 @@ def advance_time(session: JobsClient, *, now_s: float) -> Transition:
         again = replace(pending, sent_s=now_s, tries=pending.tries + 1)
         return Transition(
             replace(session, pending=again),
-            (PublishMessage(topic=again.topic, payload=again.payload),),
+            (JobMessage(topic=again.topic, payload=again.payload),),
         )
     if session.work is None and now_s - session.polled_s >= POLL_S:
         session = replace(session, list_wanted=True)
@@ -459,7 +452,7 @@ def _ask(session: JobsClient, kind: _Kind, *, what: str, body: Body, now_s: floa
     payload = encode({**body, "clientToken": token})
     pending = _PendingRequest(kind=kind, token=token, topic=topic, payload=payload, sent_s=now_s)
     after = replace(session, pending=pending, count=session.count + 1)
-    return Transition(after, (PublishMessage(topic=topic, payload=payload),))
+    return Transition(after, (JobMessage(topic=topic, payload=payload),))
 
 
 def _update(work: Work, *, status: ExecutionStatus, details: Mapping[str, str]) -> dict[str, Any]:

@@ -36,7 +36,6 @@ from lineside.fleet.agent import (
     Continue,
     JobsClient,
     Outcome,
-    PublishMessage,
     Step,
     Transition,
     Work,
@@ -49,6 +48,7 @@ from lineside.fleet.agent import (
     start_session,
     subscriptions,
 )
+from lineside.fleet.jobs.wire import JobMessage
 from lineside.links import Bus
 
 _STEPS = 1000
@@ -307,7 +307,7 @@ class JobClient:
 
     def _carry(self, step: Step) -> None:
         match step:
-            case PublishMessage():
+            case JobMessage():
                 self._bus.publish_soon(step.topic, step.payload, qos=1)
             case Begin():
                 logger.info("job begins job=%s number=%d", step.work.job_id, step.work.number)
