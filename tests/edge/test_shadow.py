@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lineside.core import Digest, UnavailableError, decode, digest_of
-from lineside.edge.deploy.shadow import ShadowDeployment, ShadowLimits
+from lineside.edge.deploy.shadow import ShadowDeployment
 from lineside.edge.messages import Counters
 from lineside.fleet import JobDocument, TrialReport
 from lineside.testing import FakeClock
@@ -82,7 +82,7 @@ class Bench:
         shadow = ShadowDeployment(
             self.folder, device="edge-1", find_old=self.find, tell=self.tell,
             counters=self.counters,
-            clock=self.clock, limits=ShadowLimits(most_per_s=10.0), good=lambda _: self.good,
+            clock=self.clock, most_per_s=10.0, good=lambda _: self.good,
         )  # fmt: skip
         shadow.start()
         return shadow

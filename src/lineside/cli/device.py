@@ -71,12 +71,11 @@ def enrol(
     as_json: JsonFlag = False,
 ) -> None:
     """Enrol this device: try the way to the hub, make a key, get a certificate and settings."""
-    from lineside.edge import EnrolOptions, check_bus
+    from lineside.edge import check_bus
     from lineside.edge import enrol as enrol_device
 
     clock = SystemClock()
-    wish = EnrolOptions(hub=hub, code=code, data_dir=data_dir, config=config)
-    done = enrol_device(wish, clock=clock, say=say)
+    done = enrol_device(hub, code, data_dir=data_dir, config=config, clock=clock, say=say)
     check_bus(load_edge(done.config).config, clock=clock)
     say("bus: it lets this device in")
     show(done, as_json=as_json, text=lambda made: f"lineside edge --config {made.config}")

@@ -9,7 +9,7 @@ from lineside.edge.agent import Agent
 from lineside.edge.config import CaptureConfig, EdgeConfig, read_agent_file
 from lineside.edge.deploy.package_source import Applied, apply_bundle
 from lineside.edge.hub_client import HubClient
-from lineside.edge.identity.enrolment import EnrolmentResult, EnrolOptions, check_bus, enrol, renew
+from lineside.edge.identity.enrolment import EnrolmentResult, check_bus, enrol, renew
 from lineside.edge.identity.trust import TRUST
 from lineside.edge.machine import this_platform
 from lineside.edge.page.access import write_page_password
@@ -21,7 +21,6 @@ __all__ = [
     "Applied",
     "CaptureConfig",
     "EdgeConfig",
-    "EnrolOptions",
     "EnrolmentResult",
     "HubClient",
     "apply_bundle",

@@ -56,19 +56,6 @@ Tell = Callable[[bytes], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShadowLimits:
-    """Limits of a shadow deployment's cost.
-
-    Attributes:
-        most_per_s: frames that the package before judges in a second.
-        share: of the time it may be at it.
-    """
-
-    most_per_s: float = 5.0
-    share: float = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """A trial as it stands; ``boot`` names the machine's start, "" after a clean end."""
 
@@ -108,9 +95,23 @@ class ShadowDeployment:
         tell: Tell,
         counters: Counters,
         clock: Clock,
-        limits: ShadowLimits | None = None,
+        most_per_s: float = 5.0,
+        share: float = 0.5,
         good: Good = lambda _: (),
     ) -> None:
+        """Begin nothing yet.
+
+        Args:
+            folder: of the device.
+            device: its name.
+            find_old: loads the package before.
+            tell: hands a report to the bus.
+            counters: of faults.
+            clock: of pace and pauses.
+            most_per_s: frames that the package before judges in a second.
+            share: of the time that it may be at it.
+            good: labels of a good part.
+        """
         self._good = good
         self._path = folder / _FILE
         self._device = device
@@ -118,7 +119,7 @@ class ShadowDeployment:
         self._tell = tell
         self._counters = counters
         self._clock = clock
-        self._limits = limits or ShadowLimits()
+        self._most_per_s, self._share = most_per_s, share
         self._boot = boot_id()
         self._trials: dict[str, Trial] = {}
         self._times: dict[str, _Times] = {}
@@ -178,7 +179,7 @@ class ShadowDeployment:
                 self._trials[prediction.inspection] = replace(trial, report=left)
                 return
             self._given = (frame, prediction)
-            self._free_s = now_s + 1 / self._limits.most_per_s
+            self._free_s = now_s + 1 / self._most_per_s
             self._changed.notify_all()
 
     def failed(self, inspection: str, error: Exception | None = None) -> None:
@@ -231,7 +232,7 @@ class ShadowDeployment:
             if now is None or now.report.rollout != trial.report.rollout:
                 return
             self._trials[name] = self._added(now, old=old, new=prediction)
-            rest_s = took_s * (1 / self._limits.share - 1)
+            rest_s = took_s * (1 / self._share - 1)
             self._free_s = max(self._free_s, self._clock.monotonic() + rest_s)
             if self._trials[name].ended:
                 self._old.pop(name, None)

@@ -26,7 +26,7 @@ import json
 import logging
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -318,28 +318,6 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnrolOptions:
-    """Options of an enrolment.
-
-    Attributes:
-        hub: the hub's address.
-        code: as it was printed.
-        data_dir: of the agent.
-        config: the agent's TOML file; "": ``edge.toml`` in ``data_dir``.
-    """
-
-    hub: str
-    code: str
-    data_dir: Path
-    config: Path | None = None
-
-    @property
-    def config_path(self) -> Path:
-        """Where the agent's settings will stand."""
-        return (self.config or self.data_dir / "edge.toml").absolute()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolmentResult:
     """Result of an enrolment; ``made`` False: it was there before."""
 
@@ -348,8 +326,18 @@ class EnrolmentResult:
     made: bool
 
 
-def enrol(options: EnrolOptions, *, clock: Clock, say: Say) -> EnrolmentResult:
-    """Enrol this device; ``say`` is given a line for each step that worked.
+def enrol(
+    hub: str, code: str, *, data_dir: Path, config: Path | None = None, clock: Clock, say: Say
+) -> EnrolmentResult:
+    """Enrol this device.
+
+    Args:
+        hub: its address.
+        code: as it was printed.
+        data_dir: of the agent.
+        config: the agent's TOML file; None: ``edge.toml`` in ``data_dir``.
+        clock: of certificates.
+        say: is given a line for each step that worked.
 
     Raises:
         InvalidError: the code is mistyped, the address is none, or this device's clock is wrong.
@@ -357,24 +345,31 @@ def enrol(options: EnrolOptions, *, clock: Clock, say: Say) -> EnrolmentResult:
         UnavailableError: the hub or the bus is not reached; says at which step.
         ConflictError: the device belongs to another site, or other settings stand there.
     """
-    code, place = read_code(options.code), address_of(options.hub)
-    files = IdentityFiles(options.data_dir.absolute())
-    existing = _existing(options, files, code=code, clock=clock)
+    asked, place, data_dir = read_code(code), address_of(hub), data_dir.absolute()
+    files, config = IdentityFiles(data_dir), (config or data_dir / "edge.toml").absolute()
+    existing = _existing(config, files, code=asked, clock=clock)
     if existing is not None:
         say(f"enrolled already as {existing.device}")
         return existing
-    authority = check_way(place, code=code, clock=clock, say=say)
-    hub = HubClient(place.url, tls=partial(_context, authority))
-    told = hub.post("/api/v1/enrolment/code", CodeQuestion(secret=code.secret), kind=CodeAnswer)
+    authority = check_way(place, code=asked, clock=clock, say=say)
+    client = HubClient(place.url, tls=partial(_context, authority))
+    question = CodeQuestion(secret=asked.secret)
+    told = client.post("/api/v1/enrolment/code", question, kind=CodeAnswer)
     say(f"code: for {told.device} at {told.site}")
-    key = _key(files)
+    # The key of an identity that is there, else one that waits.
+    there = files.pair.exists()
+    key = read_identity(files.pair).key if there else waiting_key(files.waiting)
     request = device_request(key, device=told.device).decode()
-    asked = EnrolmentRequest(secret=code.secret, request=request)
-    answer = hub.post("/api/v1/enrolment", asked, kind=EnrolmentAnswer)
-    _keep(options, answer, key=key, files=files, place=place)
+    body = EnrolmentRequest(secret=asked.secret, request=request)
+    answer = client.post("/api/v1/enrolment", body, kind=EnrolmentAnswer)
+    settings = settings_of(answer, data_dir=data_dir, place=place)
+    _check_settings(config, settings)
+    _keep(answer, key=key, files=files, data_dir=data_dir)
+    if not config.exists():
+        replace_durably(config, _toml(settings).encode())
     say(f"enrolled: certificate and settings of {answer.device}")
-    _certify_page(options, answer, place=place, clock=clock, say=say)
-    return EnrolmentResult(device=answer.device, config=options.config_path, made=True)
+    _certify_page(settings, clock=clock, say=say)
+    return EnrolmentResult(device=answer.device, config=config, made=True)
 
 
 def check_way(place: HubAddress, *, code: EnrolmentCode, clock: Clock, say: Say) -> bytes:
@@ -460,13 +455,8 @@ def _context(ca_certificate: bytes) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=ca_certificate.decode("ascii"))
 
 
-def _key(files: IdentityFiles) -> bytes:
-    """The key of an identity that is there, else one that waits."""
-    return read_identity(files.pair).key if files.pair.exists() else waiting_key(files.waiting)
-
-
 def _existing(
-    options: EnrolOptions, files: IdentityFiles, *, code: EnrolmentCode, clock: Clock
+    config: Path, files: IdentityFiles, *, code: EnrolmentCode, clock: Clock
 ) -> EnrolmentResult | None:
     """An existing enrolment; None where something is missing or over."""
     if not files.ca.exists():
@@ -476,26 +466,16 @@ def _existing(
             "this device belongs to another site", where=str(files.folder),
             fix="Use another --data-dir, or move that folder away.",
         )  # fmt: skip
-    if not (files.pair.exists() and files.token.exists() and options.config_path.exists()):
+    if not (files.pair.exists() and files.token.exists() and config.exists()):
         return None
     told = read_device_certificate(read_identity(files.pair).certificate, where=str(files.pair))
     if told.ends_at <= clock.now():
         files.pair.unlink()  # its key may have served long enough
         return None
-    return EnrolmentResult(device=told.device, config=options.config_path, made=False)
+    return EnrolmentResult(device=told.device, config=config, made=False)
 
 
-def _keep(
-    options: EnrolOptions,
-    answer: EnrolmentAnswer,
-    *,
-    key: bytes,
-    files: IdentityFiles,
-    place: HubAddress,
-) -> None:
-    data_dir = options.data_dir.absolute()
-    settings = settings_of(answer, data_dir=data_dir, place=place)
-    _check_settings(options.config_path, settings)
+def _keep(answer: EnrolmentAnswer, *, key: bytes, files: IdentityFiles, data_dir: Path) -> None:
     if answer.root:
         pin_root(data_dir / TRUST, answer.root.encode())
     replace_durably(files.ca, answer.authority.encode())
@@ -503,8 +483,6 @@ def _keep(
     replace_durably(files.token, f"{answer.token}\n".encode(), mode=0o600)
     replace_durably(files.pair, key + answer.certificate.encode(), mode=0o600)
     files.waiting.unlink(missing_ok=True)
-    if not options.config_path.exists():
-        replace_durably(options.config_path, _toml(settings).encode())
 
 
 def settings_of(
@@ -529,11 +507,8 @@ def settings_of(
     return found
 
 
-def _certify_page(
-    options: EnrolOptions, answer: EnrolmentAnswer, *, place: HubAddress, clock: Clock, say: Say
-) -> None:
+def _certify_page(settings: Mapping[str, str | list[str]], *, clock: Clock, say: Say) -> None:
     """A certificate for the device's own page; without it the rest works, and it is asked again."""
-    settings = settings_of(answer, data_dir=options.data_dir.absolute(), place=place)
     try:
         renew_page(decode(EdgeConfig, settings, where="settings"), clock=clock)
     except LinesideError as error:
