@@ -1,5 +1,6 @@
 """Pictures are packed in the list's order, prepared as the reference prepares them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,12 +11,16 @@ from lineside.core import InvalidError, NotFoundError
 from lineside.datasets import load_source
 from lineside.datasets.formats import write_lst
 from lineside.datasets.packing import PackSettings, pack_lists, prepared
-from lineside.datasets.recordio import iter_images
+from lineside.datasets.recordio import ImageRecord, iter_records
 from lineside.testing.pictures import rack
 from lineside.vision import decode_picture, encode_jpeg, encode_png, picture_size
 
 WIDE = encode_png(rack(width=640, height=480))
 SMALL = encode_jpeg(rack(width=224, height=224))
+
+
+def iter_images(path: Path) -> Iterator[tuple[int, ImageRecord]]:
+    return ((raw.offset, image) for raw, image in iter_records(path) if image is not None)
 
 
 def shape(encoded: bytes) -> tuple[int, ...]:

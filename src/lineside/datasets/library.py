@@ -16,7 +16,6 @@ one of them says holds.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import TypeVar
 
 from lineside.core import (
@@ -236,59 +235,17 @@ class FreezePlan:
     limits: NearLimits = field(default_factory=NearLimits)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Freezing:
-    """The input of a version besides its samples.
+def parted_now(
+    draft: "Draft", parting: SplitPlan, *, newest: DatasetVersion | None
+) -> tuple[tuple[Sample, ...], Parts]:
+    """The samples with their groups, and those of each part.
 
-    Attributes:
-        parting: how it is parted.
-        newest: the version before it; None for the first.
+    Pictures that the newest version parted in the same way keep their part.
     """
-
-    name: str
-    parting: SplitPlan
-    newest: DatasetVersion | None
-    created_at: datetime
-    created_by: str
-
-
-def frozen(entries: Sequence[Entry], freezing: Freezing, *, plan: FreezePlan) -> DatasetVersion:
-    """The next version; its leak report too, unless its content is the newest version's."""
-    newest = freezing.newest
-    samples, parts = parted_now(entries, freezing)
-    splits = {part: tuple(s.digest for s in members) for part, members in parts.items()}
-    digest = version_digest(samples, splits)
-    if newest is not None and newest.digest == digest:
-        return newest
-    report = check_leaks(samples, plan.features, parts=parts_of(samples, parts), limits=plan.limits)
-    return DatasetVersion(
-        name=freezing.name,
-        number=(newest.number if newest else 0) + 1,
-        digest=digest,
-        samples=samples,
-        splits=splits,
-        leaks=report.leaks,
-        created_at=freezing.created_at,
-        created_by=freezing.created_by,
-        lineage={entry.sample.digest: entry.judgements for entry in entries},
-        leaks_by=plan.features_by,
-        leak_check=report.check,
-        parting=freezing.parting,
-    )
-
-
-def parted_now(entries: Sequence[Entry], freezing: Freezing) -> tuple[tuple[Sample, ...], Parts]:
-    """The samples with their groups, and those of each part."""
-    samples = [entry.sample for entry in entries]
-    return parted(samples, freezing.parting, before=_earlier(freezing))
-
-
-def _earlier(freezing: Freezing) -> dict[Digest, Part]:
-    """Parts of the newest version, where it was parted in the same way."""
-    newest = freezing.newest
-    if newest is None or newest.parting != freezing.parting or not freezing.parting.shares:
-        return {}
-    return {digest: part for part, members in newest.splits.items() for digest in members}
+    before: dict[Digest, Part] = {}
+    if newest is not None and newest.parting == parting and parting.shares:
+        before = {digest: part for part, held in newest.splits.items() for digest in held}
+    return parted(draft.samples, parting, before=before)
 
 
 _DATASET = "dataset"
@@ -433,10 +390,16 @@ class Library:
 
         def settled(entry: Entry) -> Entry:
             sample = replace(entry.sample, labels=tuple(labels), known=tuple(known), author=by)
-            judgement = self._judgement(sample, by=by)
-            return Entry(sample=sample, judgements=(*entry.judgements, judgement))
+            return self._judged_again(entry, sample)
 
         return self._update(name, digest, change=settled)
+
+    def _judged_again(
+        self, entry: Entry, sample: Sample, *, disputed: tuple[str, ...] = ()
+    ) -> Entry:
+        judgement = self._judgement(sample, by=sample.author)
+        judgements = (*entry.judgements, judgement)
+        return Entry(sample=sample, judgements=judgements, disputed=disputed)
 
     def redraw(self, name: str, digest: Digest, *, drawn: Drawn, by: str) -> Entry:
         """Settle what is drawn on a picture and counted in it; its labels stay."""
@@ -449,9 +412,8 @@ class Library:
             sample = replace(
                 entry.sample, count=drawn.count, mask_digest=mask, marked=drawn.marked, author=by
             )
-            judgement = self._judgement(sample, by=by)
             left = tuple(name for name in entry.disputed if not name.startswith("("))
-            return Entry(sample=sample, judgements=(*entry.judgements, judgement), disputed=left)
+            return self._judged_again(entry, sample, disputed=left)
 
         return self._update(name, digest, change=settled)
 
@@ -498,7 +460,7 @@ class Library:
             InvalidError: it is empty, or cannot be parted like that.
         """
         draft = self.draft(name)
-        parts = parted_now(draft.entries, self._freezing(draft, parting, by=""))[1]
+        parts = parted_now(draft, parting, newest=self._newest(draft))[1]
         for _ in range(_ATTEMPTS):
             document = self._records.documents.get(_DATASET, name)
             body = {**document.body, "parting": to_plain(parting)}
@@ -521,23 +483,39 @@ class Library:
         plan = plan or FreezePlan()
         draft = self.draft(name)
         parting = plan.parting or draft.parting or SplitPlan()
-        version = frozen(draft.entries, self._freezing(draft, parting, by=by), plan=plan)
-        if version.number > draft.versions:
-            self._write(version)
+        newest = self._newest(draft)
+        samples, parts = parted_now(draft, parting, newest=newest)
+        splits = {part: tuple(s.digest for s in members) for part, members in parts.items()}
+        digest = version_digest(samples, splits)
+        if newest is not None and newest.digest == digest:
+            return newest
+        report = check_leaks(
+            samples, plan.features, parts=parts_of(samples, parts), limits=plan.limits
+        )
+        version = DatasetVersion(
+            name=name,
+            number=(newest.number if newest else 0) + 1,
+            digest=digest,
+            samples=samples,
+            splits=splits,
+            leaks=report.leaks,
+            created_at=self._clock.now(),
+            created_by=by,
+            lineage={entry.sample.digest: entry.judgements for entry in draft.entries},
+            leaks_by=plan.features_by,
+            leak_check=report.check,
+            parting=parting,
+        )
+        self._write(version)
         return version
 
-    def _freezing(self, draft: Draft, parting: SplitPlan, *, by: str) -> Freezing:
+    def _newest(self, draft: Draft) -> DatasetVersion | None:
+        """The version before the one a draft becomes; the draft must hold something."""
         if not draft.entries:
             raise InvalidError(
                 "nothing to freeze", where=draft.name, fix="Add labelled pictures first."
             )
-        return Freezing(
-            name=draft.name,
-            parting=parting,
-            newest=self.version(draft.name) if draft.versions else None,
-            created_at=self._clock.now(),
-            created_by=by,
-        )
+        return self.version(draft.name) if draft.versions else None
 
     def version(self, name: str, number: int = 0) -> DatasetVersion:
         """A frozen version; 0 is the newest. ``NotFoundError`` if there is none."""

@@ -516,10 +516,3 @@ def iter_records(
             return
         for found in read_records(file, where=path.name):
             yield found, image_in(found)
-
-
-def iter_images(path: Path) -> Iterator[tuple[int, ImageRecord]]:
-    """Offset and content of each picture in a file; raises as ``iter_records`` does."""
-    for record, image in iter_records(path):
-        if image is not None:
-            yield record.offset, image

@@ -87,11 +87,6 @@ class Choice:
         if self.ids is not None and not self.ids:
             raise InvalidError("no ids", fix="Name one in each line.")
 
-    @property
-    def is_all(self) -> bool:
-        """Return whether nothing is left out."""
-        return self.ids is None and not self.most
-
 
 def read_ids(path: Path) -> tuple[str, ...]:
     """The ids in a file: one in each line, or the column ``id``, ``file`` or ``name`` of a CSV.

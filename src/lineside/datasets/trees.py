@@ -145,6 +145,11 @@ def suffix_of(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
+def joined(folder: str, name: str) -> str:
+    """``a/b`` of ``a`` and ``b``; the root's name is empty."""
+    return f"{folder}/{name}" if folder else name
+
+
 def walk(tree: Tree, folder: str = "", *, depth: int = 8) -> Iterator[str]:
     """Every file below a folder, at most ``depth`` folders deep."""
     yield from tree.files(folder)

@@ -170,14 +170,18 @@ def _facts(sample: Sample) -> dict[str, object]:
 
 def check_name(name: str) -> str:
     """A dataset name: up to 64 letters, digits, ``-``, ``_``, ``.``; a letter or digit first."""
-    plain = name.replace("-", "").replace("_", "").replace(".", "")
-    if not (plain.isascii() and plain.isalnum() and name[0].isalnum() and len(name) <= 64):
+    if not (_is_plain(name, most=64) and name[0].isalnum()):
         raise InvalidError(
             f"{name!r} cannot name a dataset",
             where="name",
             fix="Use up to 64 letters, digits, '-', '_' and '.', a letter or digit first.",
         )
     return name
+
+
+def _is_plain(name: str, *, most: int) -> bool:
+    plain = name.replace("-", "").replace("_", "").replace(".", "")
+    return plain.isascii() and plain.isalnum() and len(name) <= most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,8 +338,7 @@ class Tag:
 
 def check_tag(tag: str) -> str:
     """A tag: up to 32 letters, digits, ``-``, ``_``, ``.``, a letter first."""
-    plain = tag.replace("-", "").replace("_", "").replace(".", "")
-    if not (plain.isascii() and plain.isalnum() and tag[0].isalpha() and len(tag) <= 32):
+    if not (_is_plain(tag, most=32) and tag[0].isalpha()):
         raise InvalidError(
             f"{tag!r} cannot be a tag",
             where="tag",

@@ -18,7 +18,7 @@ from lineside.core import InvalidError, NotFoundError, decode_fast
 from lineside.datasets.formats.folders import PICTURE_SUFFIXES, pictures
 from lineside.datasets.formats.rows import Entry, Listing, Row
 from lineside.datasets.splitting import number_in
-from lineside.datasets.trees import MOST_NOTE_BYTES, Tree, stem_of
+from lineside.datasets.trees import MOST_NOTE_BYTES, Tree, joined, stem_of
 
 _PICTURES = ("bin-images", "images", "")
 _RECORDS = ("metadata", "")
@@ -104,7 +104,7 @@ class _Place:
     def note(self, name: str) -> tuple[str, bytes]:
         """Name and bytes of a picture's record, asked for as it is most likely written."""
         for stem in _written(stem_of(name)):
-            record = _joined(self.records, f"{stem}.json")
+            record = joined(self.records, f"{stem}.json")
             try:
                 return record, self.tree.read(record, most=MOST_NOTE_BYTES)
             except NotFoundError:
@@ -120,13 +120,13 @@ class _Place:
 
     def record_of(self, name: str) -> str:
         """Where the picture's record stands; empty for nowhere."""
-        found = (_joined(self.records, f"{stem}.json") for stem in _written(stem_of(name)))
+        found = (joined(self.records, f"{stem}.json") for stem in _written(stem_of(name)))
         return next((record for record in found if self.tree.has(record)), "")
 
     def named(self, word: str) -> Iterator[str]:
         """The picture of a number, with as few questions as may be."""
         for stem, suffix in self._forms(stem_of(word)):
-            name = _joined(self.images, stem + suffix)
+            name = joined(self.images, stem + suffix)
             if self.tree.has(name):
                 self.written = (len(stem), suffix)
                 yield name
@@ -150,7 +150,3 @@ def _written(stem: str) -> list[str]:
     if not (stem.isascii() and stem.isdigit()):
         return [stem]
     return list(dict.fromkeys([stem, *(f"{int(stem):0{width}d}" for width in _WIDTHS)]))
-
-
-def _joined(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name

@@ -28,7 +28,7 @@ from lineside.core import InvalidError, LinesideError
 from lineside.datasets.formats.rle import mask_png
 from lineside.datasets.formats.rows import Entry, Listing, Row, Truth, entry_of
 from lineside.datasets.samples import Part, Skipped, part_of
-from lineside.datasets.trees import MOST_PICTURE_BYTES, Tree, stem_of, suffix_of
+from lineside.datasets.trees import MOST_PICTURE_BYTES, Tree, joined, stem_of, suffix_of
 from lineside.vision import decode_picture
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -170,7 +170,7 @@ class _Pairing:
         endings = [_MARK] if self.flat else ["", _MARK]
         for ending in endings:
             for suffix in _suffixes(name):
-                mask = _joined(self.masks, f"{stem}{ending}{suffix}")
+                mask = joined(self.masks, f"{stem}{ending}{suffix}")
                 if self.tree.has(mask):
                     return mask
         return None
@@ -190,7 +190,7 @@ class _Pairing:
         bare = PurePosixPath(word).name
         whole = [bare] if PurePosixPath(bare).suffix.lower() in PICTURE_SUFFIXES else []
         for name in whole or [bare + suffix for suffix in _suffixes("")]:
-            found = _joined(self.images, name)
+            found = joined(self.images, name)
             if self.tree.has(found):
                 yield found
                 return
@@ -211,7 +211,3 @@ def _suffixes(name: str) -> list[str]:
     """The name's own suffix first; masks are PNG more often than not."""
     own = PurePosixPath(name).suffix
     return list(dict.fromkeys([*([own] if own else []), ".png", ".jpg", ".jpeg", ".PNG", ".JPG"]))
-
-
-def _joined(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name

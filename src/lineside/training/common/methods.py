@@ -8,13 +8,16 @@ Feature bank: standardised features of training pictures, and how far others are
 3. Networks and fits divide features by ``spread`` before they compare them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from lineside.core import Policy
+from lineside.vision.metrics import LimitRow, cheapest_cut, limit_table, unsure_band
 
 _STEPS = 100
 _LEAST_SLOPE = 1e-3
@@ -47,6 +50,64 @@ def platt(logit: Numbers, truth: NDArray[np.bool_]) -> tuple[float, float]:
         # Held-out answers run against the labels: say the base rate, which the band makes unsure.
         return _LEAST_SLOPE, float(np.log((ups + 1) / (downs + 1)))
     return float(beta[0] / scale), float(beta[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """Calibration of a yes-or-no answer and the probabilities between which it is unsure.
+
+    Attributes:
+        floor: no probability is nearer to 0 or 1.
+        error_rate: that the band holds; never below 1 / (n + 1).
+        table: costs at every cut; empty where one side was never held out.
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+    floor: float
+    low: float = 0.0
+    high: float = 1.0
+    error_rate: float
+    table: tuple[LimitRow, ...] = ()
+
+
+def unsure_between(
+    logit: Numbers,
+    truth: NDArray[np.bool_],
+    *,
+    rarer: int,
+    policy: Policy,
+    clamped: bool,
+    gap: Callable[..., tuple[float, float]],
+) -> Band:
+    """The band of held-out answers.
+
+    Args:
+        logit: uncalibrated.
+        truth: of them.
+        rarer: held-out pictures of the rarer side; without any, every answer is unsure.
+        policy: error rate and costs.
+        clamped: whether probabilities are held at the floor before they are compared.
+        gap: divides the gap where the sides do not overlap: takes truth, probabilities, the error
+            ``rate`` and the ``cut``.
+    """
+    floor, rate = 1.0 / (rarer + 2), max(policy.error_rate, 1.0 / (rarer + 1))
+    if not rarer:
+        return Band(floor=floor, error_rate=rate)
+    slope, offset = platt(logit, truth)
+    chance = 1.0 / (1.0 + np.exp(-np.clip(slope * logit + offset, -60.0, 60.0)))
+    if clamped:
+        chance = np.clip(chance, floor, 1.0 - floor)
+    table = limit_table(
+        truth, chance, escape_cost=policy.escape_cost, over_reject_cost=policy.over_reject_cost
+    )
+    band = unsure_band(truth, chance, error_rate=min(rate, 0.5), cut=cheapest_cut(table))
+    low, high = band.low, band.high
+    if low == high:
+        low, high = gap(truth, chance, rate=rate, cut=low)
+    return Band(
+        slope=slope, offset=offset, floor=floor, low=low, high=high, error_rate=rate, table=table
+    )
 
 
 def _cross_entropy(score: Numbers, target: Numbers) -> float:

@@ -17,7 +17,7 @@ From held-out logits to a rule: calibration, cut, unsure band, and how little fe
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Policy, encode
-from lineside.training.common.methods import platt, spread
+from lineside.training.common.methods import spread, unsure_between
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.multilabel.features import PictureFeatures
 from lineside.training.tasks.multilabel.heads import (
@@ -39,7 +39,6 @@ from lineside.training.tasks.multilabel.heads import (
 )
 from lineside.vision import LabelAnswer, LabelRule
 from lineside.vision.decide import decide
-from lineside.vision.metrics import LimitRow, cheapest_cut, limit_table, unsure_band
 
 Floats = NDArray[np.float32]
 
@@ -89,7 +88,15 @@ def rules_for(
         if key not in made:
             scores = _scores(logits[chosen], truth[chosen], rows=key[0], place=output.place)
             made[key] = _rule(output, scores, policy=policy)
-        rules.append(_named(made[key], output))
+        rules.append(
+            replace(
+                made[key],
+                name=output.name,
+                region=output.region,
+                label=output.label,
+                output=output.place,
+            )
+        )
     return tuple(rules)
 
 
@@ -102,65 +109,29 @@ def _scores(logits: Floats, truth: Truth, *, rows: tuple[int, ...], place: int) 
     )
 
 
-def _named(rule: LabelRule, output: Output) -> LabelRule:
-    return LabelRule(
-        name=output.name,
-        region=output.region,
-        label=output.label,
-        output=output.place,
-        slope=rule.slope,
-        offset=rule.offset,
-        floor=rule.floor,
-        low=rule.low,
-        high=rule.high,
-        error_rate=rule.error_rate,
-        calibration_pictures=rule.calibration_pictures,
-        limits=rule.limits,
-    )
-
-
 def _rule(output: Output, scores: Scores, *, policy: Policy) -> LabelRule:
-    ups, downs = scores.pictures(holding=True), scores.pictures(holding=False)
-    rarer = min(ups, downs)
-    floor = 1.0 / (rarer + 2)
-    rate = max(policy.error_rate, 1.0 / (rarer + 1))
-    if not rarer:
-        # Nothing was held out on one side: no cut can be defended, every answer is unsure.
-        slope, offset, low, high = 1.0, 0.0, 0.0, 1.0
-        table: tuple[LimitRow, ...] = ()
-    else:
-        slope, offset = platt(scores.logit, scores.truth)
-        chance = _chance(scores.logit, slope, offset, floor=floor)
-        table = limit_table(
-            scores.truth,
-            chance,
-            escape_cost=policy.escape_cost,
-            over_reject_cost=policy.over_reject_cost,
-        )
-        cut = cheapest_cut(table)
-        band = unsure_band(scores.truth, chance, error_rate=min(rate, 0.5), cut=cut)
-        low, high = band.low, band.high
-        if low == high:
-            low, high = _middle_of_gap(scores.truth, chance, rate=rate, cut=low)
+    band = unsure_between(
+        scores.logit,
+        scores.truth,
+        rarer=min(scores.pictures(holding=True), scores.pictures(holding=False)),
+        policy=policy,
+        clamped=True,
+        gap=_middle_of_gap,
+    )
     return LabelRule(
         name=output.name,
         region=output.region,
         label=output.label,
         output=output.place,
-        slope=slope,
-        offset=offset,
-        floor=floor,
-        low=low,
-        high=high,
-        error_rate=rate,
+        slope=band.slope,
+        offset=band.offset,
+        floor=band.floor,
+        low=band.low,
+        high=band.high,
+        error_rate=band.error_rate,
         calibration_pictures=len(np.unique(scores.picture)),
-        limits=tuple(spread(table, _LONGEST_TABLE)),
+        limits=tuple(spread(band.table, _LONGEST_TABLE)),
     )
-
-
-def _chance(logit: Numbers, slope: float, offset: float, *, floor: float) -> Numbers:
-    score = np.clip(slope * logit + offset, -60.0, 60.0)
-    return np.asarray(np.clip(1.0 / (1.0 + np.exp(-score)), floor, 1.0 - floor))
 
 
 def _middle_of_gap(

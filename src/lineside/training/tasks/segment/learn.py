@@ -29,7 +29,7 @@ from lineside.datasets import Part
 from lineside.datasets.splitting import folds
 from lineside.models import OnnxEngine
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
-from lineside.training.common.methods import FeatureBank, feature_bank, platt, spread
+from lineside.training.common.methods import Band, FeatureBank, feature_bank, spread, unsure_between
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.metrics import GOOD_NAMES
@@ -56,11 +56,8 @@ from lineside.vision.masks import inside_picture, on_picture, set_pixels, top_me
 from lineside.vision.metrics import (
     auroc,
     average_precision,
-    cheapest_cut,
     f1_of,
-    limit_table,
     pixel_counts,
-    unsure_band,
 )
 from lineside.vision.prepare import normalise
 
@@ -117,13 +114,24 @@ def mask_rule(
     truth = np.array([each.facts.defective for each in held], np.bool_)
     place = _share(np.array([each.tops for each in held]), truth)
     cut = _cut(held)
-    picture = _picture_rule(np.array([each.tops[place] for each in held]), truth, policy=policy)
+    rarer = int(min(truth.sum(), (~truth).sum()))
+    picture = unsure_between(
+        logit(np.array([each.tops[place] for each in held])),
+        truth,
+        rarer=rarer,
+        policy=policy,
+        clamped=False,
+        gap=_middle_of_gap,
+    )
+    low, high = picture.low, picture.high
+    if rarer:
+        low, high = (_score_at(each, picture) for each in (low, high))
     return MaskRule(
         label=label,
         cut=cut,
         least_px=_least(held, cut=cut, areas_px=areas_px),
-        present_above=picture.high,
-        absent_below=picture.low,
+        present_above=high,
+        absent_below=low,
         error_rate=picture.error_rate,
         calibration_pictures=len(held),
         top_share=_SHARES[place],
@@ -209,51 +217,11 @@ def _remaining(pieces: NDArray[np.int64], truth: int, *, least: int) -> tuple[in
 # ---- pictures
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PictureRule:
-    """Fields as of ``MaskRule``; ``low`` and ``high`` are scores."""
-
-    slope: float
-    offset: float
-    floor: float
-    low: float
-    high: float
-    error_rate: float
-
-
-def _picture_rule(scores: Numbers, truth: NDArray[np.bool_], *, policy: Policy) -> _PictureRule:
-    rarer = int(min(truth.sum(), (~truth).sum()))
-    floor, rate = 1.0 / (rarer + 2), max(policy.error_rate, 1.0 / (rarer + 1))
-    if not rarer:
-        # One side was never held out: no cut can be defended, every answer is unsure.
-        return _PictureRule(slope=1.0, offset=0.0, floor=floor, low=0.0, high=1.0, error_rate=rate)
-    values = logit(scores)
-    slope, offset = platt(values, truth)
-    chances = 1.0 / (1.0 + np.exp(-np.clip(slope * values + offset, -60.0, 60.0)))
-    table = limit_table(
-        truth,
-        chances,
-        escape_cost=policy.escape_cost,
-        over_reject_cost=policy.over_reject_cost,
-    )
-    band = unsure_band(truth, chances, error_rate=min(rate, 0.5), cut=cheapest_cut(table))
-    low, high = band.low, band.high
-    if low == high:
-        low, high = _middle_of_gap(truth, chances, cut=low)
-    return _PictureRule(
-        slope=slope,
-        offset=offset,
-        floor=floor,
-        low=_score_at(low, slope=slope, offset=offset),
-        high=_score_at(high, slope=slope, offset=offset),
-        error_rate=rate,
-    )
-
-
 def _middle_of_gap(
-    truth: NDArray[np.bool_], chances: Numbers, *, cut: float
+    truth: NDArray[np.bool_], chances: Numbers, *, rate: float, cut: float
 ) -> tuple[float, float]:
     """A tenth of the gap between the sides, around the cut; the cut alone where there is none."""
+    del rate  # the sides' very ends are taken
     below = chances[~truth & (chances <= cut)].max(initial=0.0)
     above = chances[truth & (chances >= cut)].min(initial=1.0)
     reach = GAP_UNSURE / 2 * max(0.0, float(above - below))
@@ -266,9 +234,9 @@ def logit(chances: Numbers) -> Numbers:
     return np.asarray(np.log(held / (1 - held)), np.float64)
 
 
-def _score_at(chance: float, *, slope: float, offset: float) -> float:
+def _score_at(chance: float, band: Band) -> float:
     """The score whose calibrated probability is this one."""
-    value = (float(logit(np.array(chance))) - offset) / slope
+    value = (float(logit(np.array(chance))) - band.offset) / band.slope
     return 1.0 / (1.0 + math.exp(-min(max(value, -60.0), 60.0)))
 
 
