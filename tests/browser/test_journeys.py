@@ -126,7 +126,7 @@ def test_without_webgl_the_tables_say_the_same(
 def test_a_tile_draws_the_answers_on_the_very_picture(page: Callable[[str], Page]) -> None:
     lines = page("/lines")
     tile = lines.locator(".tile")
-    expect(tile.locator(".state").first).to_have_text("running")
+    expect(tile.locator(".state").first).to_have_text("ok")
     expect(tile.locator("[data-said] li")).to_have_count(9)
     expect(lines.locator("[data-summary]")).to_have_text("1 camera, live")
     lines.wait_for_function("() => document.querySelector('.tile canvas').width > 300")

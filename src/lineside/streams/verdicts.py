@@ -301,7 +301,7 @@ class LineVerdicts:
         if part.key[0] == "part" or len(self._alike[answers[0].inspection]) > 1:
             self._remember(part.key, part.newest_us, own=True)
         return Event(
-            id=stable_id("evt", VERDICT_TYPE, self.line, *map(str, part.key), part.first[1]),
+            id=_event_id(self.line, part.key, part.first[1]),
             source=self._source, type=VERDICT_TYPE, subject=self.line,
             time=moment(part.newest_us), dataschema=VERDICT_SCHEMA, data=plain_of(given),
         )  # fmt: skip
@@ -395,6 +395,21 @@ def verdict_lines(plant: Plant) -> tuple[str, ...]:
 def verdict_topic(plant: Plant, line: str) -> str:
     """The topic on which the verdicts of a line are published."""
     return f"lineside/{plant.site}/{line}/verdict"
+
+
+def verdict_id(plant: Plant, prediction: Prediction) -> str:
+    """The id of the verdict's event, where the prediction is of the earliest frame of its part."""
+    line = plant.find_camera(prediction.frame.camera).line
+    found = verdict_inspections(plant, line)
+    inspection = next((one for one in found if one.id == prediction.inspection), None)
+    alike = _alike(inspection, found) if inspection else (prediction.inspection,)
+    frame, part = prediction.frame.id, prediction.frame.part
+    key: Key = ("part", part) if part else ("frame", frame, alike[0])
+    return _event_id(line, key, frame)
+
+
+def _event_id(line: str, key: Key, first: str) -> str:
+    return stable_id("evt", VERDICT_TYPE, line, *map(str, key), first)
 
 
 def _alike(inspection: Inspection, others: Iterable[Inspection]) -> tuple[str, ...]:

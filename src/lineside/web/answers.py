@@ -18,6 +18,7 @@ from lineside.vision import (
     PictureState,
     Prediction,
 )
+from lineside.vision.verdict import Judgement, PartVerdict, RejectRule, judge_prediction
 from lineside.web.format import (
     UNIT,
     counted,
@@ -40,8 +41,8 @@ _WHOLE = "picture"
 class Mark:
     """A state as shape, tone and word: colour alone never carries it.
 
-    ``shape``: ring, dot, triangle, diamond, bar, square, tick. ``tone``: ``""`` (quiet), ``ink``,
-    ``ok``, ``warn``, ``bad``.
+    ``shape``: ring, dashed (a ring), dot, triangle, diamond, bar, square, tick. ``tone``: ``""``
+    (quiet), ``ink``, ``ok``, ``warn``, ``bad``.
     """
 
     shape: str
@@ -179,8 +180,29 @@ def region_mark(answer: RegionAnswer) -> Mark:
             return Mark(shape="ring", word=f"no {answer.label}")
 
 
-def mark_of(state: str, prediction: Prediction | None, *, silent_s: float = 0.0) -> Mark:
-    """The state of a camera in shape and word; quiet when all is well."""
+_VERDICT_MARKS = {
+    PartVerdict.OK: Mark(shape="ring", word="ok"),
+    PartVerdict.REJECT: Mark(shape="diamond", word="reject", tone="bad"),
+    PartVerdict.REVIEW: Mark(shape="triangle", word="review", tone="warn"),
+    PartVerdict.INCOMPLETE: Mark(shape="dashed", word="incomplete", tone="warn"),
+}
+
+
+def verdict_mark(verdict: PartVerdict) -> Mark:
+    """The verdict on a part in shape and word; colour only where someone has to act."""
+    return _VERDICT_MARKS[verdict]
+
+
+def reasons_text(judgement: Judgement) -> str:
+    """The reasons of a verdict in a line; "" for an ok."""
+    return ", ".join(judgement.reasons)
+
+
+def mark_of(
+    state: str, prediction: Prediction | None, *, rule: RejectRule | None = None,
+    silent_s: float = 0.0,
+) -> Mark:  # fmt: skip
+    """The state of a camera, or the answer of one inspection, in shape and word."""
     if state == "never":
         return Mark(shape="bar", word="no picture yet", tone="warn")
     if state == "no signal":
@@ -189,9 +211,10 @@ def mark_of(state: str, prediction: Prediction | None, *, silent_s: float = 0.0)
         return Mark(shape="ring", word="live, nothing decides yet")
     if prediction.state is not PictureState.OK:
         return Mark(shape="square", word=str(prediction.state), tone="bad")
-    if unsure_count(prediction):
+    verdict = judge_prediction(prediction, rule or RejectRule()).verdict
+    if verdict is PartVerdict.OK and unsure_count(prediction):
         return Mark(shape="triangle", word="unsure", tone="warn")
-    return Mark(shape="ring", word="running")
+    return verdict_mark(verdict)
 
 
 def summary(states: Sequence[str]) -> str:

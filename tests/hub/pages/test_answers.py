@@ -20,7 +20,7 @@ from lineside.vision import (
     PictureState,
     Prediction,
 )
-from lineside.web.answers import answer_text, mark_of, overlay_of, summary, unsure_count
+from lineside.web.answers import Mark, answer_text, mark_of, overlay_of, summary, unsure_count
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "answer_cases.json").read_text())
 
@@ -73,6 +73,20 @@ def test_a_prediction_is_said_in_the_words_of_the_shared_cases(case: dict[str, A
     assert unsure_count(prediction(case)) == case["unsure"]
 
 
+@pytest.mark.parametrize(
+    ("decision", "mark"),
+    [
+        ("present", Mark(shape="diamond", word="reject", tone="bad")),
+        ("unsure", Mark(shape="triangle", word="review", tone="warn")),
+        ("absent", Mark(shape="ring", word="ok")),
+    ],
+)
+def test_an_answer_is_marked_by_its_verdict(decision: str, mark: Mark) -> None:
+    score = AnomalyAnswer(score=2.41, limit=1.1, decision=Decision(decision))
+    answered = replace(prediction_of({}, at_s=1.0), task="anomaly", labels=(), anomaly=score)
+    assert mark_of("live", answered) == mark
+
+
 def test_a_camera_is_quiet_when_all_is_well_and_loud_otherwise() -> None:
     fine = prediction_of({"A1": "blue"}, at_s=1.0)
     doubted = prediction_of({"A1": "?blue"}, at_s=1.0)
@@ -89,6 +103,7 @@ def test_a_camera_is_quiet_when_all_is_well_and_loud_otherwise() -> None:
         ("ring", ""), ("ring", ""), ("triangle", "warn"), ("square", "bad"), ("bar", "warn"),
         ("bar", "warn"),
     ]  # fmt: skip
+    assert marks[0].word == "ok"
     assert marks[4].word == "no signal for 14\u00a0s"
     assert len({mark.shape for mark in marks[2:5]}) == 3
 

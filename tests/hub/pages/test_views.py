@@ -132,16 +132,27 @@ def stats(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  counters
 
 def test_figures_are_quiet_within_their_limits() -> None:
     strip = figures(stats(), recent=(), twin=TwinFigures(discrepancies=0, waiting=1))
-    assert [one.tone for one in strip] == ["", "", "", ""]
-    assert strip[0].value == "1\u202f234"
-    assert strip[1].note == "nothing decided yet"
-    assert strip[3].note == "1 open order"
+    assert [one.tone for one in strip] == ["", "", "", "", ""]
+    assert strip[0].note == "no part yet"
+    assert strip[1].value == "1\u202f234"
+    assert strip[2].note == "nothing decided yet"
+    assert strip[4].note == "1 open order"
     assert all(one.href.startswith("/") for one in strip)
 
 
 def test_a_plant_without_a_twin_has_no_figure_of_one() -> None:
     strip = figures(stats(), recent=(), twin=None)
-    assert [one.name for one in strip] == ["Frames stored", "Unsure"]
+    assert [one.name for one in strip] == ["Rejected", "Frames stored", "Unsure"]
+
+
+def test_rejected_parts_are_a_share_of_all_lines_parts() -> None:
+    lines = {
+        "press": {"ok": 90, "reject": 4, "review": 5, "incomplete": 1, "late": 7},
+        "belt": {"ok": 100, "reject": 0, "review": 0, "incomplete": 0, "late": 0},
+    }
+    rejected = figures(stats(), recent=(), twin=None, verdicts=lines)[0]
+    assert rejected.value == "2.0\u00a0%"
+    assert rejected.note == "4 of 200 parts, 6 for review"
 
 
 def test_figures_past_their_limit_say_which() -> None:
@@ -151,10 +162,10 @@ def test_figures_past_their_limit_say_which() -> None:
     )
     recent = (answered("present", "unsure"), answered("present", "present"))
     strip = figures(told, recent=recent, twin=TwinFigures(discrepancies=2, waiting=0))
-    assert strip[0].note == "3 messages refused: not JSON, too large"
-    assert (strip[1].value, strip[1].note) == ("25.0\u00a0%", "1 of 4 answers")
-    assert (strip[2].tone, strip[2].note) == ("bad", "Above the limit of 150\u00a0ms")
-    assert strip[3].note == "picture and stock differ"
+    assert strip[1].note == "3 messages refused: not JSON, too large"
+    assert (strip[2].value, strip[2].note) == ("25.0\u00a0%", "1 of 4 answers")
+    assert (strip[3].tone, strip[3].note) == ("bad", "Above the limit of 150\u00a0ms")
+    assert strip[4].note == "picture and stock differ"
 
 
 def test_a_picture_that_could_not_be_judged_counts_as_unsure() -> None:

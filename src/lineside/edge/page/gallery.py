@@ -36,6 +36,7 @@ from lineside.core import (
     rfc3339,
     to_plain,
 )
+from lineside.streams.verdicts import reject_rule
 from lineside.vision import (
     Decision,
     Frame,
@@ -48,11 +49,13 @@ from lineside.vision import (
     thumbnail,
 )
 from lineside.vision.draw import draw_caption, draw_overlay
+from lineside.vision.verdict import judge_prediction
 from lineside.web.answers import (
     RegionAnswer,
     answer_text,
     mark_of,
     overlay_of,
+    reasons_text,
     region_answers,
 )
 from lineside.web.format import milliseconds, probability, tail
@@ -377,11 +380,13 @@ def shown_answer(prediction: Prediction, inspection: Inspection) -> Json:
     """An answer as the page shows it: texts, mark, and what is drawn on the picture."""
     ok = prediction.state is PictureState.OK
     masked = prediction.task != "segment" or prediction.mask is not None or not ok
-    reason = f"{prediction.reason}. " if prediction.reason else ""
+    rule = reject_rule(inspection)
+    said = [prediction.reason, reasons_text(judge_prediction(prediction, rule))]
+    reason = "".join(f"{one}. " for one in dict.fromkeys(said) if one)
     latency = milliseconds(prediction.latency_ms.total)
     return {
         "answer": answer_text(prediction) if masked else NO_MASK,
-        "mark": to_plain(mark_of("live", prediction)),
+        "mark": to_plain(mark_of("live", prediction, rule=rule)),
         "confidence": list(confidences(prediction)),
         "facts": f"{reason}Latency: {latency}, package {tail(prediction.package)}",
         "overlay": overlay_of(prediction, inspection),

@@ -9,6 +9,7 @@ from lineside.core import Inspection, Json, Plant, Region, decode, short
 from lineside.hub.views import FrameView, PackageView, TraceStep
 from lineside.store import FrameRow
 from lineside.streams import Event, read_prediction
+from lineside.streams.verdicts import reject_rule
 from lineside.vision import BoxAnswer, Decision, LabelAnswer, PictureState, Prediction
 from lineside.vision.prediction import DISTANCE_TASKS
 from lineside.web.answers import ANOMALY_WORDS, Mark, count_text, mark_of, overlay_of
@@ -202,7 +203,7 @@ def frame_prediction(
     rows = (*labels, *map(_box_row, prediction.boxes))
     return FramePrediction(
         inspection=prediction.inspection,
-        mark=mark_of("live", prediction),
+        mark=mark_of("live", prediction, rule=reject_rule(inspection) if inspection else None),
         reason=prediction.reason,
         rows=rows,
         table=class_table(rows),

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Inspection, Json, Plant, to_plain
+from lineside.core import Inspection, Json, NotFoundError, Plant, decode, to_plain
 from lineside.core.clock import duration_text
 from lineside.core.plant import Trigger
 from lineside.hub.live import LiveFrame, is_still_shown
@@ -34,17 +35,27 @@ from lineside.hub.pages.twin import open_orders
 from lineside.hub.services import Services
 from lineside.hub.views import CameraView, EventView, FrameView, PackageView
 from lineside.store import FrameRow
-from lineside.streams import PREDICTION_TYPE
+from lineside.streams import (
+    PREDICTION_TYPE,
+    VERDICT_TYPE,
+    Event,
+    read_prediction,
+    read_verdict,
+)
+from lineside.streams.verdicts import reject_rule, verdict_id
 from lineside.vision import PictureState, Prediction
+from lineside.vision.verdict import Judgement, PartVerdict, judge_part, judge_prediction
 from lineside.web.answers import (
     Mark,
     RegionAnswer,
     answer_text,
     mark_of,
     overlay_of,
+    reasons_text,
     region_answers,
     summary,
     unsure_count,
+    verdict_mark,
 )
 from lineside.web.format import (
     DASH,
@@ -65,11 +76,13 @@ Names = Callable[[str], str]
 class FrameTile:
     """A frame on a tile in words, with what is drawn on it for each answer.
 
+    ``mark`` and ``reason`` are the verdict by this frame's answers, whole part or not.
     ``beside``: further inspections of the camera with their answers; a dash before they came.
     """
 
     id: str
     mark: Mark
+    reason: str = ""
     answer: str = DASH
     unsure: str = DASH
     latency: str = DASH
@@ -122,16 +135,30 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Names, now: datetime) ->
     heard = camera.since or (newest.arrived_at if newest else None)
     silent_s = (now - heard).total_seconds() if heard else 0.0
     frame = said[0].frame.id if said else newest.id if newest else ""
+    shown = shown_frame(frame, said, camera=camera.id, plant=plant, names=names)
     return Tile(
         camera=camera.id,
         title=title_of(camera, plant),
         href=f"/lines/{camera.line or '-'}/{camera.id}",
         source=plant.find_camera(camera.id).source,
         state=camera.state,
-        mark=mark_of(camera.state, said[0] if said else None, silent_s=silent_s),
+        mark=shown.mark
+        if camera.state == "live"
+        else mark_of(camera.state, said[0] if said else None, silent_s=silent_s),
         since=heard,
-        shown=shown_frame(frame, said, camera=camera.id, plant=plant, names=names),
+        shown=shown,
     )
+
+
+def frame_judgement(predictions: Sequence[Prediction], *, plant: Plant) -> Judgement | None:
+    """The verdict by the answers to one frame; None where no inspection that counts answered."""
+    rules = {one.id: reject_rule(one) for one in plant.inspection if one.verdict}
+    found = [
+        judge_prediction(one, rules[one.inspection])
+        for one in predictions
+        if one.inspection in rules
+    ]
+    return judge_part(found) if found else None
 
 
 def shown_frame(
@@ -143,12 +170,14 @@ def shown_frame(
     alone = first.inspection if first else next(iter(inspections), "")
     answers = {one.inspection: answer_text(one) for one in predictions}
     beside = tuple((name, answers.get(name, DASH)) for name in inspections if name != alone)
-    mark = mark_of("live", first)
+    found = frame_judgement(predictions, plant=plant)
+    mark = verdict_mark(found.verdict) if found else mark_of("live", first)
     if first is None:
         return FrameTile(id=frame, mark=mark, beside=beside)
     return FrameTile(
         id=frame,
         mark=mark,
+        reason=reasons_text(found) if found else "",
         answer=answers[alone],
         unsure=number(sum(map(unsure_count, predictions))),
         latency=milliseconds(first.latency_ms.total),
@@ -187,10 +216,14 @@ class TwinFigures:
 
 
 def figures(
-    stats: Mapping[str, Any], *, recent: Sequence[EventView], twin: TwinFigures | None
+    stats: Mapping[str, Any],
+    *,
+    recent: Sequence[EventView],
+    twin: TwinFigures | None,
+    verdicts: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
 ) -> tuple[Figure, ...]:
     """The strip of figures; each leads to what it counts. Without a twin nothing speaks of one."""
-    found = (_frames(stats), _unsure(recent))
+    found = (_rejected(verdicts), _frames(stats), _unsure(recent))
     if twin is None:
         return found
     differ = twin.discrepancies
@@ -204,6 +237,20 @@ def figures(
             href="/twin",
             tone="warn" if differ else "",
         ),
+    )
+
+
+def _rejected(verdicts: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Verdicts by line, with how many parts got each."""
+    counts = {one: sum(line[one] for line in verdicts.values()) for one in map(str, PartVerdict)}
+    parts, rejected = sum(counts.values()), counts[PartVerdict.REJECT]
+    review = counts[PartVerdict.REVIEW] + counts[PartVerdict.INCOMPLETE]
+    note = f"{number(rejected)} of {counted(parts, 'part')}, {number(review)} for review"
+    return Figure(
+        name="Rejected",
+        value=percent(rejected / parts) if parts else DASH,
+        note=note if parts else "no part yet",
+        href=f"/events?type={VERDICT_TYPE}",
     )
 
 
@@ -290,7 +337,10 @@ def live_frames(site: Site, hub: Services) -> Callable[[str, LiveFrame], Json]:
         said = (live.prediction, *live.also) if live.prediction else ()
         shown = shown_frame(live.ref.id, said, camera=camera, plant=hub.plant, names=names)
         html = site.text("tile_words.html", {"shown": shown})
-        return {"mark": to_plain(shown.mark), "html": html, "overlays": list(shown.overlays)}
+        return {
+            "mark": to_plain(shown.mark), "reason": shown.reason, "html": html,
+            "overlays": list(shown.overlays),
+        }  # fmt: skip
 
     return shows
 
@@ -341,8 +391,9 @@ def _figures(hub: Services) -> tuple[Figure, ...]:
     state = hub.ledger.state
     twin = TwinFigures(discrepancies=len(state.discrepancies), waiting=open_orders(state))
     return figures(
-        hub.stats.plain(), recent=recent, twin=twin if hub.plant.twin is not None else None
-    )
+        hub.stats.plain(), recent=recent, twin=twin if hub.plant.twin is not None else None,
+        verdicts=hub.rules.verdicts(),
+    )  # fmt: skip
 
 
 @router.get("/lines/{line}")
@@ -413,6 +464,7 @@ def frame_page(context: Context, *, frame: str) -> HTMLResponse:
         newer=_newer(context.hub, row),
         overlay=said[0].overlay if said else None,
         predictions=said,
+        verdict=part_panel(context.hub, view),
         missing=no_result(view, context.hub.plant, packages=packages, now=context.hub.clock.now()),
         arrived=later(row.captured_at, row.arrived_at),
         provenance=short_provenance(row, said, packages=packages),
@@ -421,6 +473,37 @@ def frame_page(context: Context, *, frame: str) -> HTMLResponse:
         datasets=dataset_links(view.datasets),
         teach=_teach(context.hub, view, predictions=said),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartPanel:
+    """The verdict on the part that a frame shows; ``event`` is "" before it is in the log."""
+
+    mark: Mark
+    reason: str
+    part: str = ""
+    event: str = ""
+
+
+def part_panel(hub: Services, view: FrameView) -> PartPanel | None:
+    """The verdict in the log, else that by the frame's answers; None where nothing answered."""
+    said = [
+        read_prediction(decode(Event, dict(one.event), where=one.id)) for one in view.predictions
+    ]
+    for event_id in dict.fromkeys(verdict_id(hub.plant, one) for one in said):
+        try:
+            event = hub.events.one(event_id)
+        except NotFoundError:
+            continue
+        given = read_verdict(decode(Event, dict(event.event), where=event_id))
+        return PartPanel(
+            mark=verdict_mark(given.verdict), reason=", ".join(given.reasons), part=given.part,
+            event=event_id,
+        )  # fmt: skip
+    found = frame_judgement(said, plant=hub.plant)
+    if found is None:
+        return None
+    return PartPanel(mark=verdict_mark(found.verdict), reason=reasons_text(found))
 
 
 @router.get("/trace/{identifier:path}")

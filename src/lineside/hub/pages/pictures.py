@@ -12,13 +12,11 @@ from lineside.hub.frame_filter import FrameAsked, FrameQuery
 from lineside.hub.pages.site import Context
 from lineside.store import FrameAnswer, FrameCount, FrameOrder, JudgedFrame
 from lineside.vision.verdict import PartVerdict
-from lineside.web.answers import Mark
+from lineside.web.answers import Mark, verdict_mark
 from lineside.web.format import counted, number
 
 VERDICT_MARKS: Mapping[PartVerdict, Mark] = {
-    PartVerdict.OK: Mark(shape="ring", word="ok"),
-    PartVerdict.REVIEW: Mark(shape="triangle", word="review", tone="warn"),
-    PartVerdict.REJECT: Mark(shape="diamond", word="reject", tone="bad"),
+    one: verdict_mark(one) for one in (PartVerdict.OK, PartVerdict.REVIEW, PartVerdict.REJECT)
 }
 NO_ANSWER = Mark(shape="bar", word="no answer")
 ORDERS = {

@@ -24,6 +24,7 @@ export class Tile {
     this.overlays = JSON.parse(element.dataset.overlays ?? "[]");
     /** @type {{shape: string, tone: string, word: string}} of the frame, while the camera is live */
     this.mark = JSON.parse(element.dataset.mark ?? "{}");
+    this.reason = element.dataset.reason ?? ""; // of its verdict, in words
     this.told = element.dataset.state ?? "never"; // what the server last said of the camera
     this.state = this.told;
     this.since = element.dataset.since ? new Date(element.dataset.since).getTime() : Date.now();
@@ -63,6 +64,7 @@ export class Tile {
     this.picture = picture;
     this.overlays = header.shown.overlays;
     this.mark = header.shown.mark;
+    this.reason = header.shown.reason;
     this.frame = header.frame.id;
     this.told = "live";
     this.since = Date.now();
@@ -106,5 +108,6 @@ export class Tile {
     shown.dataset.shape = mark.shape;
     shown.dataset.tone = mark.tone;
     put(shown, mark.word);
+    put(this.element.querySelector("header .reason"), quiet === "live" ? this.reason : "");
   }
 }
