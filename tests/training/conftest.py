@@ -169,3 +169,29 @@ def colours_result(
     data = write(folder / "data", lesson(count=16, seed=3), classes=True)
     job = TrainJob(inspection=colours, data=str(data), crop_px=48, variants=2)
     return train(job, folder / "job"), data
+
+
+@pytest.fixture(scope="session")
+def write_dents(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Write so many small pictures, every other with a red dent and its mask."""
+
+    def written(count: int) -> Path:
+        root = tmp_path_factory.mktemp("dents")
+        rng = np.random.default_rng(3)
+        rows = ["file,label,mask"]
+        for number in range(count):
+            image = 90 + rng.integers(0, 10, (64, 64, 3)).astype(np.uint8)
+            mask, name = np.zeros((64, 64, 3), np.uint8), f"{number:02d}.png"
+            if number % 2:
+                x, y = rng.integers(4, 44, 2)
+                image[y : y + 12, x : x + 12] = (220, 60, 60)
+                mask[y : y + 12, x : x + 12] = 255
+            for folder, content in (("images", image), ("masks", mask)):
+                (root / folder).mkdir(exist_ok=True)
+                (root / folder / name).write_bytes(encode_png(content))
+            drawn = f"masks/{name}" if number % 2 else ""
+            rows.append(f"images/{name},{'dent' if number % 2 else 'good'},{drawn}")
+        (root / "labels.csv").write_text("\n".join(rows) + "\n")
+        return root
+
+    return written

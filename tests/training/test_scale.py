@@ -19,7 +19,7 @@ import pytest
 
 from lineside.core import SystemClock, digest_of
 from lineside.store import FrameRow, open_blobs, open_records
-from lineside.vision import encode_jpeg, encode_png
+from lineside.vision import encode_jpeg
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -34,25 +34,8 @@ def ray_is_there(absent: Absent) -> None:
 
 
 @pytest.fixture(scope="module")
-def dents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty small pictures, every other with a red dent and its mask."""
-    root = tmp_path_factory.mktemp("dents")
-    rng = np.random.default_rng(3)
-    rows = ["file,label,mask"]
-    for number in range(30):
-        image = 90 + rng.integers(0, 10, (64, 64, 3)).astype(np.uint8)
-        mask, name = np.zeros((64, 64, 3), np.uint8), f"{number:02d}.png"
-        if number % 2:
-            x, y = rng.integers(4, 44, 2)
-            image[y : y + 12, x : x + 12] = (220, 60, 60)
-            mask[y : y + 12, x : x + 12] = 255
-        for folder, content in (("images", image), ("masks", mask)):
-            (root / folder).mkdir(exist_ok=True)
-            (root / folder / name).write_bytes(encode_png(content))
-        drawn = f"masks/{name}" if number % 2 else ""
-        rows.append(f"images/{name},{'dent' if number % 2 else 'good'},{drawn}")
-    (root / "labels.csv").write_text("\n".join(rows) + "\n")
-    return root
+def dents(write_dents: Callable[[int], Path]) -> Path:
+    return write_dents(30)
 
 
 def command(*arguments: str) -> list[str]:

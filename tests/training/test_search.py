@@ -9,13 +9,11 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lineside.core import Inspection, InvalidError, SystemClock, Task
 from lineside.training import Bench, JobCancelledError, TrainJob, search
 from lineside.training.search.study import Parameter, Space
-from lineside.vision import encode_png
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -26,26 +24,9 @@ RATES = Space(
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> TrainJob:
-    """Twenty small pictures, every other with a red dent and its mask."""
-    root = tmp_path_factory.mktemp("dents")
-    rng = np.random.default_rng(3)
-    rows = ["file,label,mask"]
-    for number in range(20):
-        image = 90 + rng.integers(0, 10, (64, 64, 3)).astype(np.uint8)
-        mask, name = np.zeros((64, 64, 3), np.uint8), f"{number:02d}.png"
-        if number % 2:
-            x, y = rng.integers(4, 44, 2)
-            image[y : y + 12, x : x + 12] = (220, 60, 60)
-            mask[y : y + 12, x : x + 12] = 255
-        for folder, content in (("images", image), ("masks", mask)):
-            (root / folder).mkdir(exist_ok=True)
-            (root / folder / name).write_bytes(encode_png(content))
-        drawn = f"masks/{name}" if number % 2 else ""
-        rows.append(f"images/{name},{'dent' if number % 2 else 'good'},{drawn}")
-    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+def job(write_dents: Callable[[int], Path]) -> TrainJob:
     inspection = Inspection(id="dents", camera="", task=Task.SEGMENT)
-    return TrainJob(inspection=inspection, data=str(root), settings=SMALL)
+    return TrainJob(inspection=inspection, data=str(write_dents(20)), settings=SMALL)
 
 
 def bench(job: TrainJob, folder: Path, *, space: Space = RATES) -> Bench:
@@ -84,31 +65,28 @@ def test_an_objective_that_nobody_watches_is_named(job: TrainJob, tmp_path: Path
     assert "validation_loss" in caught.value.fix
 
 
-def test_a_run_is_copied_to_the_tracker(
-    job: TrainJob, tmp_path: Path, absent: Callable[[str, str], None]
-) -> None:
-    if importlib.util.find_spec("mlflow") is None:
-        absent("scale", "mlflow is not installed")
+def tracked(job: TrainJob, tracker: str, *, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """``lineside train`` with a tracker."""
     chosen = [part for name, value in SMALL.items() for part in ("--setting", f"{name}={value}")]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "lineside",
-            "train",
-            "--task",
-            "segment",
-            "--data",
-            job.data,
-            "--mlflow",
-            f"sqlite:///{tmp_path}/tracker.db",
-            *chosen,
-        ],
-        cwd=tmp_path,
+    train = ["train", "--task", "segment", "--data", job.data, "--mlflow", tracker, *chosen]
+    return subprocess.run(
+        [sys.executable, "-m", "lineside", *train],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def mlflow(absent: Callable[[str, str], None]) -> None:
+    if importlib.util.find_spec("mlflow") is None:
+        absent("scale", "mlflow is not installed")
+
+
+@pytest.mark.usefixtures("mlflow")
+def test_a_run_is_copied_to_the_tracker(job: TrainJob, tmp_path: Path) -> None:
+    done = tracked(job, f"sqlite:///{tmp_path}/tracker.db", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     with closing(sqlite3.connect(tmp_path / "tracker.db")) as tracker:
         figures = {tuple(row) for row in tracker.execute("select key, step from metrics")}
@@ -117,30 +95,8 @@ def test_a_run_is_copied_to_the_tracker(
     assert (told["task"], told["epochs"]) == ("segment", "2.0")
 
 
-def test_a_tracker_that_is_no_tracker_is_a_sentence(
-    job: TrainJob, tmp_path: Path, absent: Callable[[str, str], None]
-) -> None:
-    if importlib.util.find_spec("mlflow") is None:
-        absent("scale", "mlflow is not installed")
-    chosen = [part for name, value in SMALL.items() for part in ("--setting", f"{name}={value}")]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "lineside",
-            "train",
-            "--task",
-            "segment",
-            "--data",
-            job.data,
-            "--mlflow",
-            f"file://{tmp_path}/runs",
-            *chosen,
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.mark.usefixtures("mlflow")
+def test_a_tracker_that_is_no_tracker_is_a_sentence(job: TrainJob, tmp_path: Path) -> None:
+    done = tracked(job, f"file://{tmp_path}/runs", folder=tmp_path)
     assert done.returncode == 6
     assert "MLflow did not take the run" in done.stderr
