@@ -11,8 +11,10 @@ import pytest
 from lineside.core import Plant, RouteKind, digest_of, encode, rfc3339
 from lineside.core.plant import Route
 from lineside.hub import Services
-from lineside.hub.eventlog.topics import Reason, Router
+from lineside.hub.eventlog.dead_letters import DeadLetters
+from lineside.hub.eventlog.topics import DeadLetterError, Reason, Router
 from lineside.links import Message
+from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.vision import encode_png
 
@@ -25,6 +27,22 @@ Pictures = Callable[..., bytes]
 def only_letter(hub: Services) -> tuple[str, bytes]:
     (letter,) = hub.dead_letters.page()
     return letter.reason, hub.dead_letters.payload(letter.id)
+
+
+def test_no_dead_letter_is_left_out_of_the_pages_when_one_is_dated_before_another() -> None:
+    """Two readers refuse at the same time, or the clock is set back."""
+    with open_records("memory://", clock=FakeClock()) as records:
+        clock = FakeClock()
+        dead = DeadLetters(records, open_blobs("memory://", clock=clock), clock=clock)
+        refusal = DeadLetterError(Reason.BAD_TIME, "not a time")
+        letters = set()
+        for seconds in (0, -5, 3, -4):
+            clock.advance(seconds)
+            letters.add(dead.keep(refusal, b"{}", topic="i/ldr").id)
+        found: list[str] = []
+        while page := dead.page(before=found[-1] if found else "", limit=1):
+            found += [letter.id for letter in page]
+        assert found == sorted(letters, reverse=True)
 
 
 def test_a_frame_is_kept_with_its_bytes_thumbnail_and_event(

@@ -13,7 +13,8 @@
 import contextlib
 import logging
 import threading
-from collections import Counter, deque
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -55,7 +56,7 @@ class DeadLetters:
         self._clock = clock
         self._most = most
         self._lock = threading.Lock()
-        self._kept: deque[tuple[str, int, Digest]] = deque()
+        self._kept: list[tuple[str, int, Digest]] = []  # by id, by which pages are cut
         self._bytes = 0
         self._counts: Counter[str] = Counter()
         self.catch_up()
@@ -76,14 +77,12 @@ class DeadLetters:
         with self._lock:
             for view in new:
                 self._add(view)
-            if new:
-                self._kept = deque(sorted(self._kept))
 
     def _add(self, view: DeadLetterView) -> None:
         """Count a letter, once: a letter of this hub may be read before ``keep`` counts it."""
         if all(letter_id != view.id for letter_id, _, _ in reversed(self._kept)):
             size_bytes = min(view.size_bytes, _MOST_BYTES_EACH)
-            self._kept.append((view.id, size_bytes, view.digest))
+            insort(self._kept, (view.id, size_bytes, view.digest))
             self._bytes += size_bytes
             self._counts[view.reason] += 1
 
@@ -109,7 +108,7 @@ class DeadLetters:
     def _take_over(self) -> list[tuple[str, int, Digest]]:
         over = []
         while len(self._kept) > self._most or (self._bytes > _MOST_BYTES and len(self._kept) > 1):
-            over.append(self._kept.popleft())
+            over.append(self._kept.pop(0))
             self._bytes -= over[-1][1]
         return over
 
