@@ -28,6 +28,7 @@ from lineside.vision import (
     RegistrationFigures,
     StageTimes,
 )
+from lineside.vision.verdict import RejectRule
 from tests.edge.conftest import PLANT, StartBench
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -103,6 +104,17 @@ def test_the_extended_message_says_when_who_and_how_sure_beside_it() -> None:
         "frame": frame_id(camera="top", captured_at=AT, digest=DIGEST),
         "device": "edge-1", "package": digest_of(b"package"),
     }  # fmt: skip
+
+
+def test_the_verdict_is_told_with_its_reasons() -> None:
+    fields = {"part": "part", "eject": "verdict", "why": "reasons"}
+    rejected = message_of(answer(), fields)
+    assert decode_json(rejected or b"", where="said") == {
+        "part": "p-7", "eject": "reject", "why": ["Google 0.97"],
+    }  # fmt: skip
+    rule = RejectRule(good=tuple(SOCKS))
+    fine = message_of(answer(), fields, rule=rule)
+    assert decode_json(fine or b"", where="said") == {"part": "p-7", "eject": "ok", "why": []}
 
 
 def test_an_unsure_answer_is_told_as_it_is_wished() -> None:

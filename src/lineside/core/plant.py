@@ -31,6 +31,8 @@ ANSWER_FIELDS: Mapping[str, tuple[str, ...]] = {
     "count_high": ("count",),
     "boxes": ("detect", "count"),
     "defect_share": ("segment",),
+    "verdict": (),
+    "reasons": (),
     "state": (),
     "ts": (),
     "sequence": (),

@@ -35,8 +35,9 @@ from lineside.streams import (
     prediction_id,
     verdict_lines,
 )
-from lineside.streams.verdicts import verdict_inspections, verdict_topic
+from lineside.streams.verdicts import reject_rule, verdict_inspections, verdict_topic
 from lineside.vision import Decision, Frame, PictureState, Prediction
+from lineside.vision.verdict import RejectRule, judge_prediction
 
 _NOT_SAID = "not said to the plant"
 _NOT_PUBLISHED = "verdict left to the hub"
@@ -65,6 +66,7 @@ class ResultPublisher:
             for route in plant.route
             if route.say is not None and route.say.inspection in inspections
         )
+        self._rules = {one.id: reject_rule(one) for one in plant.inspection}
         self._device = device
         self._bus = bus
         self._counters = counters
@@ -79,7 +81,10 @@ class ResultPublisher:
         del frame
         for topic, say, fields in self._said:
             if say.inspection == prediction.inspection:
-                message = message_of(prediction, fields, unknown=say.unknown, device=self._device)
+                message = message_of(
+                    prediction, fields, unknown=say.unknown, device=self._device,
+                    rule=self._rules[say.inspection],
+                )  # fmt: skip
                 self._say(topic, message)
 
     def _say(self, topic: str, message: bytes | None) -> None:
@@ -145,8 +150,9 @@ class VerdictPublisher:
 
 
 def message_of(
-    prediction: Prediction, fields: dict[str, str], *, unknown: str = "", device: str = ""
-) -> bytes | None:
+    prediction: Prediction, fields: dict[str, str], *, unknown: str = "", device: str = "",
+    rule: RejectRule | None = None,
+) -> bytes | None:  # fmt: skip
     """The message of an answer; None where there is nothing to say.
 
     Args:
@@ -155,6 +161,7 @@ def message_of(
         unknown: the label of an answer that is unsure, and of a picture that was not judged; "":
             the likeliest label is said, and of such a picture nothing.
         device: who says it.
+        rule: which answers reject, for ``verdict`` and ``reasons``; None: the usual ones.
 
     Returns:
         JSON with a blank after comma and colon and all letters in ASCII, as Python's own codec
@@ -167,7 +174,12 @@ def message_of(
     sure = best is not None and best.decision is not Decision.UNSURE
     heard = prediction.state is PictureState.OK and sure
     label = best.label if best is not None and (heard or not unknown) else unknown
-    known = _known(prediction, best, label=label, device=device)
+    judgement = judge_prediction(prediction, rule or RejectRule())
+    known = {
+        **_known(prediction, best, label=label, device=device),
+        "verdict": judgement.verdict.value,
+        "reasons": list(judgement.reasons),
+    }
     return json.dumps({name: known[told] for name, told in fields.items()}).encode()
 
 
