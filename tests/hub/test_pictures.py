@@ -1,17 +1,24 @@
 """Answers to frames as lists go by them, and lists of frames over HTTP."""
 
+import csv
+import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from fastapi.testclient import TestClient
+from pyarrow import parquet
 
 from lineside.core import Inspection, Plant, digest_of, frame_id
 from lineside.hub import Services
+from lineside.hub.ingest import export
 from lineside.hub.ingest.answers import AnswerIndex, answer_of
-from lineside.streams import PREDICTION_TYPE
-from lineside.testing.store import NOON
+from lineside.store import FrameFilter
+from lineside.streams import PREDICTION_TYPE, prediction_event
+from lineside.testing.store import NOON, frame_row
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
@@ -174,3 +181,96 @@ def test_records_without_answers_get_them_from_the_log(hub: Services, plant: Pla
         hub.records.frames.age_out(older_than=end, keep_bytes=None)
         hub.records.frames.forget(before=end)
     assert kept.resume(17) == 0
+
+
+def zipped(answer: Any) -> ZipFile:  # noqa: ANN401  httpx's response
+    assert answer.status_code == 200, answer.text
+    return ZipFile(io.BytesIO(answer.content))
+
+
+@pytest.mark.usefixtures("pictures")
+def test_frames_are_exported_with_images_and_labels(hub: Services, client: TestClient) -> None:
+    answer = client.get("/api/v1/frames/export", params={"label": "blue", "format": "zip"})
+    archive = zipped(answer)
+    assert archive.testzip() is None
+    rows = list(csv.DictReader(io.StringIO(archive.read("labels.csv").decode())))
+    wanted = listed(client, label="blue")
+    assert [row["frame"] for row in rows] == [one["id"] for one in wanted]
+    assert {row["label"] for row in rows} == {"blue"}
+    assert [row["part"] for row in rows] == ["part-2", "part-1", "part-0"]
+    assert {row["verdict"] for row in rows} == {"ok"}
+    for row, one in zip(rows, wanted, strict=True):
+        assert archive.read(row["file"]) == hub.frames.picture(one["id"]).data
+    assert list((hub.config.folder / "exports").iterdir()) == []
+
+
+@pytest.mark.usefixtures("pictures")
+def test_frames_are_exported_as_tables(client: TestClient) -> None:
+    table = client.get("/api/v1/frames/export", params={"format": "csv"})
+    rows = list(csv.DictReader(io.StringIO(table.text)))
+    frames = listed(client)
+    assert [row["frame"] for row in rows] == [one["id"] for one in frames]
+    assert rows[0]["verdict"] == ""
+    assert (rows[1]["label"], rows[1]["line"]) == ("blue", "warehouse")
+    columns = parquet.read_table(
+        io.BytesIO(client.get("/api/v1/frames/export", params={"format": "parquet"}).content)
+    )
+    assert columns.column("frame").to_pylist() == [one["id"] for one in frames]
+    assert columns.column("score").to_pylist()[1] == pytest.approx(0.97)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_an_export_that_cannot_be_says_why(
+    hub: Services, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(**query: str) -> str:
+        answer = client.get("/api/v1/frames/export", params=query)
+        assert answer.status_code == 400
+        return str(answer.json()["detail"])
+
+    assert "no form 'pdf'" in fault(format="pdf")
+    assert "no picture to write as coco" in fault(format="coco")
+    assert "no picture to write as csv" in fault(label="none")
+    monkeypatch.setattr(export, "MOST_IMAGES", 3)
+    assert "more than 3 images" in fault(format="zip")
+    assert list((hub.config.folder / "exports").iterdir()) == []
+
+
+def test_boxes_of_answers_are_exported_as_coco(
+    hub: Services, jpeg: Pictures, archive: bytes
+) -> None:
+    package = hub.packages.add(archive, by="anna").digest
+    digest = hub.blobs.put(jpeg())
+    row = replace(frame_row(1), digest=digest)
+    hub.records.frames.add([row])
+    files = export.FrameFiles(
+        hub.frames, hub.blobs, plant=hub.plant, folder=hub.config.folder / "exports",
+        clock=hub.clock,
+    )  # fmt: skip
+    ref = FrameRef(id=row.id, camera=row.camera, captured_at=row.captured_at, digest=digest)
+    said = replace(answered(ref, (), package=package), boxes=(box("dent", 0.9, PRESENT),))
+    event = prediction_event(said, site="hall", device="edge-1", sequence=1, first=1)
+    hub.ledger.record([event])
+    found = ZipFile(io.BytesIO(b"".join(files.pieces(FrameFilter(), form="coco"))))
+    document = json.loads(found.read("annotations/instances_all.json"))
+    assert [one["bbox"] for one in document["annotations"]] == [[0, 0, 9, 9]]
+    assert document["categories"] == [{"id": 1, "name": "dent"}]
+
+
+@pytest.mark.usefixtures("pictures")
+def test_what_passes_a_filter_is_labelled_or_added_unlabelled(
+    hub: Services, client: TestClient
+) -> None:
+    path = "/api/v1/datasets/plates/samples"
+    made = client.post(path, json={"where": {"label": "blue"}, "labels": ["blue"]})
+    assert (made.status_code, made.json()["labels"]) == (201, {"blue": 3})
+    assert {one.known for one in hub.datasets.draft("plates").samples} == {("blue", "red", "white")}
+    chosen = [one["id"] for one in listed(client, part="part-2")]
+    made = client.post(path, json={"frames": chosen, "judged": False})
+    assert (made.json()["draft_samples"], made.json()["labels"]) == (4, {"blue": 3})
+    assert len(listed(client, dataset="plates")) == 4
+    wrong = client.post(path, json={"frames": chosen, "judged": False, "labels": ["blue"]})
+    assert (wrong.status_code, wrong.json()["where"]) == (400, "judged")
+    assert client.post(path, json={"where": {"verdict": ["bad"]}}).status_code == 400
+    none = client.post(path, json={"where": {"part": "part-9"}, "judged": False})
+    assert none.json()["detail"] == "no frame chosen"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Plant, decode_json, encode
 from lineside.hub import HubConfig, Services
-from lineside.hub.rules.log import Column, columns_of, file_of
+from lineside.hub.rules.log import columns_of, file_of
+from lineside.hub.tables import Column
 from lineside.hub.views import EventView
 from lineside.streams import EVENT_TYPE, read_entries
 from lineside.testing import FakeClock

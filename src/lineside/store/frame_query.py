@@ -22,8 +22,8 @@ from lineside.store.session import Session
 from lineside.store.tables import answer_labels, answers, frames, pins
 from lineside.vision.verdict import PartVerdict
 
-MOST_LOOKED_AT = 20_000
-MOST_COUNTED = 10_000
+MOST_LOOKED_AT = 5_000
+MOST_COUNTED = 2_000
 _WIDER = 4
 _UNSURE = sa.text("unsure = 1")  # literal, so that the partial index is used
 _WORST_LAST = {verdict: rank for rank, verdict in enumerate(reversed(PartVerdict))}

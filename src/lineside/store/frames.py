@@ -180,6 +180,10 @@ class SqlFrameIndex:
         query = sa.select(frames.c.id, frames.c.thumbnail).where(old)
         query = query.order_by(frames.c.captured_at_us, frames.c.id).limit(limit)
         with self._session.transaction(), self._session.writing() as connection:
+            never_came = connection.execute(_answers_alone(before).limit(limit)).scalars().all()
+            for chunk in in_chunks(never_came):
+                for column in (answers.c.frame, answer_labels.c.frame):
+                    connection.execute(sa.delete(column.table).where(column.in_(chunk)))
             found = connection.execute(query).all()
             for chunk in in_chunks([row.id for row in found]):
                 for column in (frames.c.id, answers.c.frame, answer_labels.c.frame):
@@ -249,6 +253,12 @@ def insert_frames(connection: sa.Connection, rows: Sequence[FrameRow]) -> None:
 
 
 _MOST_NAMED = 1000
+
+
+def _answers_alone(before: datetime) -> sa.Select[Any]:
+    """Answers, captured before a moment, to frames that are not there."""
+    query = sa.select(answers.c.frame).outerjoin(frames, frames.c.id == answers.c.frame)
+    return query.where(answers.c.captured_at_us < before, frames.c.id.is_(None))
 
 
 def _check_filter(wanted: FrameFilter) -> None:

@@ -112,6 +112,7 @@ RULES: dict[Right, str] = {
         GET /api/v1/cameras/{camera}
         GET /api/v1/frames
         GET /api/v1/frames/count
+        GET /api/v1/frames/export
         GET /api/v1/frames/{frame}
         GET /api/v1/frames/{frame}/picture
         GET /api/v1/frames/{frame}/thumbnail

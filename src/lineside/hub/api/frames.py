@@ -4,7 +4,7 @@ from functools import partial
 from typing import Annotated, TypedDict
 
 from fastapi import APIRouter, Query
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
 from lineside.core import encode
 from lineside.hub.api.wire import (
@@ -16,6 +16,7 @@ from lineside.hub.api.wire import (
     responds,
 )
 from lineside.hub.frame_filter import FrameAsked
+from lineside.hub.ingest.export import MEDIA, FrameFiles
 from lineside.hub.ingest.frames import GoneError
 from lineside.hub.problems import MEDIA_TYPE, Problem
 from lineside.hub.views import CameraView, FrameView, LoggedEvent, Picture, plain
@@ -96,6 +97,25 @@ def list_frames(hub: Hub, query: FrameAsked, *, before: str = "", limit: Limit =
 def count_frames(hub: Hub, query: FrameAsked) -> Response:
     """By verdict; counting ends at a bound, and then ``whole`` is false."""
     return json_response(hub.frames.count(query.filter(hub.plant)))
+
+
+@router.get("/frames/export", summary="Frames as a file")
+@responds(bytes, *dict.fromkeys(one.partition(";")[0] for one in MEDIA.values()))
+def export_frames(
+    hub: Hub, query: FrameAsked, *,
+    form: Annotated[
+        str, Query(alias="format", description="zip (images and labels.csv), coco, csv or parquet")
+    ] = "zip",
+) -> Response:  # fmt: skip
+    """All that pass the filter: up to 5,000 images as a ZIP, a million rows as a table."""
+    files = FrameFiles(
+        hub.frames, hub.blobs, plant=hub.plant, folder=hub.config.folder / "exports",
+        clock=hub.clock,
+    )  # fmt: skip
+    pieces = files.pieces(query.filter(hub.plant), form=form)
+    name = f"frames.{form}" if form in ("csv", "parquet") else f"frames-{form}.zip"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(pieces, media_type=MEDIA[form], headers=headers)
 
 
 @router.get("/frames/{frame}", summary="A frame and everything that names it")

@@ -37,9 +37,10 @@ from lineside.datasets import (
 from lineside.datasets.library import Draft
 from lineside.datasets.report.report import drawn_thumbnail
 from lineside.datasets.versions import Tag, VersionDiff, VersionFacts
+from lineside.hub.frame_filter import FrameQuery
 from lineside.hub.ingest.frames import Frames, picture_of_bytes
 from lineside.hub.views import DatasetView, Picture, VersionView
-from lineside.store import Blobs, Documents, EventLog, FrameRow, Logged
+from lineside.store import Blobs, Documents, EventLog, FrameFilter, FrameRow, Logged
 from lineside.streams import decode_event
 
 _REPORT = "dataset-report"
@@ -185,13 +186,16 @@ _LOOK = ComparisonLimits(pictures=5000)  # a person waits for it
 class Teaching:
     """Frames to add to a dataset, and their labels.
 
-    Frames: ``frames`` (ids), or the span ``from_frame`` … ``to_frame`` of one camera, or
-    ``camera`` with ``since`` and ``until``. Labels: ``labels`` hold and ``known`` were judged
-    (empty: every name of the inspection), or ``labels_from`` names the stock topic whose message
-    before each frame says it.
+    Frames: ``frames`` (ids), or ``where`` (a filter of frames), or the span ``from_frame`` …
+    ``to_frame`` of one camera, or ``camera`` with ``since`` and ``until``. Labels: ``labels`` hold
+    and ``known`` were judged (empty: every name of the inspection), or ``labels_from`` names the
+    stock topic whose message before each frame says it. ``judged`` false: they join without a
+    judgement, to be labelled later.
     """
 
     frames: tuple[str, ...] = ()
+    where: FrameQuery | None = None
+    judged: bool = True
     from_frame: str = ""
     to_frame: str = ""
     camera: str = ""
@@ -288,6 +292,14 @@ class Datasets:
         rows = self._rows(teaching)
         if not rows:
             raise InvalidError("no frame chosen", where="frames", fix="Name stored frames.")
+        if not teaching.judged:
+            if teaching.labels or teaching.known or teaching.labels_from:
+                raise InvalidError(
+                    "labels of frames that nobody judged", where="judged",
+                    fix="Leave judged out, or the labels.",
+                )  # fmt: skip
+            self._library.add_frames(name, rows, by=by)
+            return self.one(name)
         inspection = self._inspection(teaching, rows[0])
         for labels, same in self._labelled(rows, teaching, inspection=inspection).items():
             known = teaching.known or label_names(inspection)
@@ -312,6 +324,8 @@ class Datasets:
     def _rows(self, teaching: Teaching) -> list[FrameRow]:
         if teaching.frames:
             return [self._frames.row(frame) for frame in teaching.frames]
+        if teaching.where is not None:
+            return self._passing(teaching.where.filter(self._plant))
         if teaching.from_frame or teaching.to_frame:
             return self._span(teaching)
         if not teaching.camera:
@@ -320,6 +334,19 @@ class Datasets:
             )
         self._plant.find_camera(teaching.camera)
         return self._page(teaching.camera, since=teaching.since, until=teaching.until)
+
+    def _passing(self, wanted: FrameFilter) -> list[FrameRow]:
+        rows: list[FrameRow] = []
+        before = ""
+        while len(rows) <= _MOST_FRAMES:
+            page = self._frames.find(wanted, before=before, limit=_PAGE)
+            rows += page.frames
+            before = page.following
+            if not before:
+                return rows
+        raise InvalidError(
+            f"more than {_MOST_FRAMES} frames", where="where", fix="Narrow the filter."
+        )
 
     def _span(self, teaching: Teaching) -> list[FrameRow]:
         first = self._frames.row(teaching.from_frame or teaching.to_frame)

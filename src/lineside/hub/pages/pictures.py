@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from lineside.core import Plant, rfc3339, short
+from lineside.datasets import label_names
 from lineside.hub.frame_filter import FrameAsked, FrameQuery
 from lineside.hub.pages.site import Context
 from lineside.store import FrameAnswer, FrameCount, FrameOrder, JudgedFrame
@@ -23,6 +24,12 @@ ORDERS = {
     FrameOrder.NEWEST: "newest first",
     FrameOrder.SCORE: "highest score first",
     FrameOrder.DOUBT: "greatest doubt first",
+}
+FILES = {
+    "zip": "Pictures and labels.csv (ZIP)",
+    "coco": "Pictures and boxes as COCO (ZIP)",
+    "csv": "Table as CSV",
+    "parquet": "Table as Parquet",
 }
 _PAGE = 60
 
@@ -93,6 +100,12 @@ def labels_of(plant: Plant, cameras: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted({label for one in asked for label in one.known_labels}))
 
 
+def names_of(plant: Plant, cameras: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels that people give to pictures of these cameras; of all where none."""
+    asked = [one for one in plant.inspection if not cameras or one.camera in cameras]
+    return tuple(dict.fromkeys(name for one in asked for name in label_names(one)))
+
+
 router = APIRouter()
 
 
@@ -101,13 +114,15 @@ def pictures_page(context: Context, query: FrameAsked, *, before: str = "") -> H
     """Frames that pass the filter, a page at a time; the filter stands in the address."""
     hub = context.hub
     wanted = query.filter(hub.plant)
-    found = hub.frames.find(wanted, before=before, limit=_PAGE)
+    found, count = hub.frames.find(wanted, before=before, limit=_PAGE), hub.frames.count(wanted)
     places, now = places_of(hub.plant), hub.clock.now()
     return context.page(
         "pictures.html",
         title="Pictures",
         active="pictures",
-        sub=count_text(hub.frames.count(wanted)),
+        sub=count_text(count),
+        total=count.frames,
+        whole=count.whole,
         cards=[picture_card(one, places=places) for one in found.frames],
         query=query,
         first=query.href("/pictures") if before else "",
@@ -118,6 +133,8 @@ def pictures_page(context: Context, query: FrameAsked, *, before: str = "") -> H
         marks=VERDICT_MARKS,
         orders=ORDERS,
         labels=labels_of(hub.plant, wanted.cameras),
+        label_names=names_of(hub.plant, wanted.cameras),
+        files=FILES,
         packages=[(one.digest, f"{one.name}@{short(one.digest)}") for one in hub.packages.all()],
         datasets=[one.name for one in hub.datasets.all()],
     )

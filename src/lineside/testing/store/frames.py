@@ -363,11 +363,14 @@ class FrameFilterContract:
     def test_answers_are_forgotten_with_their_frames(self, records: Records) -> None:
         assert records.frames.has_answers()
         end = NOON + timedelta(days=1)
+        records.frames.answer([frame_answer(frame_row(99), verdict=PartVerdict.OK)])
         records.frames.age_out(older_than=end, keep_bytes=None)
         assert records.frames.forget(before=end) == 9  # three are held by a dataset
         found = records.frames.find(FrameFilter(label="scratch")).frames
         assert seconds(found) == [8, 4]
         assert records.frames.count(FrameFilter()).frames == 3
+        records.frames.add([frame_row(99)])
+        assert records.frames.find(FrameFilter(), limit=1).frames[0].answer is None
 
     def test_a_filter_that_cannot_be_is_refused(self, records: Records) -> None:
         with pytest.raises(NotFoundError):

@@ -1,0 +1,185 @@
+"""Frames as files: a table (CSV, Parquet), or images with labels in a ZIP (CSV, COCO).
+
+1. A table has a row for each frame, at most ``MOST_ROWS``, and is written while it is sent.
+2. A ZIP is put together in a folder by the writers of datasets, with at most ``MOST_IMAGES``
+   images; more are refused. It is sent file by file, uncompressed; then the folder is deleted.
+3. The labels in a file are those that were answered, present or unsure; nobody judged them. Objects
+   are the boxes of the answers.
+4. An image that aged out is in a table, not in a ZIP.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
+from zipfile import ZIP_STORED, ZipFile
+
+from lineside.core import Clock, FrameId, InvalidError, Plant, decode, rfc3339
+from lineside.datasets import Marked, Sample
+from lineside.datasets.writers import write_source
+from lineside.hub.ingest.frames import Frames
+from lineside.hub.tables import Column, Drain, csv_table, parquet_table
+from lineside.store import Blobs, FrameFilter, JudgedFrame
+from lineside.streams import Event, read_prediction
+from lineside.vision import Decision
+
+MOST_ROWS = 1_000_000
+MOST_IMAGES = 5_000
+MEDIA: Mapping[str, str] = {
+    "zip": "application/zip",
+    "coco": "application/zip",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
+"""The forms of a file of frames, and what each is called on the wire."""
+
+_PAGE = 1000
+_LEFT_S = 86_400.0
+_FACTS = ("frame", "camera", "line", "part", "verdict", "score", "doubt", "inspection", "package")
+
+
+class FrameFiles:
+    """Makes files of the frames that pass a filter."""
+
+    def __init__(
+        self, frames: Frames, blobs: Blobs, *, plant: Plant, folder: Path, clock: Clock
+    ) -> None:
+        """``folder``: where images are put together; it is made where it is missing."""
+        self._clock = clock
+        self._frames = frames
+        self._blobs = blobs
+        self._columns = columns_of(plant)
+        self._folder = folder
+
+    def pieces(self, wanted: FrameFilter, *, form: str) -> Iterator[bytes]:
+        """The file in pieces; it is never whole in memory.
+
+        Raises:
+            InvalidError: no such form, more images than a ZIP holds, or none that it has words for.
+            MissingExtraError: Parquet, and pyarrow is not installed.
+        """
+        match form:
+            case "csv":
+                return csv_table(self._rows(wanted, most=MOST_ROWS), self._columns)
+            case "parquet":
+                return parquet_table(self._rows(wanted, most=MOST_ROWS), self._columns)
+            case "zip" | "coco":
+                return self._zip(wanted, form="csv" if form == "zip" else form)
+            case _:
+                known = ", ".join(MEDIA)
+                raise InvalidError(f"no form {form!r}", where="format", fix=f"Known: {known}.")
+
+    def _rows(self, wanted: FrameFilter, *, most: int) -> Iterator[JudgedFrame]:
+        before, count = "", 0
+        while True:
+            page = self._frames.find(wanted, before=before, limit=min(_PAGE, most - count))
+            yield from page.frames
+            before, count = page.following, count + len(page.frames)
+            if not before or count >= most:
+                return
+
+    def _zip(self, wanted: FrameFilter, *, form: str) -> Iterator[bytes]:
+        rows = [row for row in self._rows(wanted, most=MOST_IMAGES + 1) if row.aged_out_at is None]
+        if len(rows) > MOST_IMAGES:
+            raise InvalidError(
+                f"more than {MOST_IMAGES} images", where="format",
+                fix="Narrow the filter, by time say, or take csv or parquet.",
+            )  # fmt: skip
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._clear()
+        made = TemporaryDirectory(dir=self._folder, prefix="frames-")
+        try:
+            marks: Callable[[FrameId], tuple[Marked, ...]] | None = None
+            if form == "coco":
+                marks = partial(boxes_of, self._frames)
+            write_source(
+                (sample_of(row, columns=self._columns, marks=marks) for row in rows),
+                files=self._blobs.get, to=Path(made.name) / "frames", format=form,
+            )  # fmt: skip
+        except BaseException:
+            made.cleanup()
+            raise
+        return _sent(made)
+
+    def _clear(self) -> None:
+        """Delete folders that a killed hub left."""
+        for old in self._folder.glob("frames-*"):
+            if self._clock.now().timestamp() - old.stat().st_mtime > _LEFT_S:
+                rmtree(old, ignore_errors=True)
+
+
+def _sent(made: "TemporaryDirectory[str]") -> Iterator[bytes]:
+    with made as name:
+        folder, drain = Path(name) / "frames", Drain()
+        with ZipFile(drain, "w", ZIP_STORED) as archive:
+            for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+                archive.write(path, path.relative_to(folder))
+                yield drain.taken()
+        yield drain.taken()
+
+
+def columns_of(plant: Plant) -> tuple[Column[JudgedFrame], ...]:
+    """The columns of a table of frames."""
+    lines = {one.id: one.line for one in plant.camera}
+
+    def of_answer(name: str) -> Callable[[JudgedFrame], object]:
+        return lambda row: None if row.answer is None else getattr(row.answer, name)
+
+    def labels(row: JudgedFrame) -> object:
+        return ";".join(row.answer.labels) if row.answer else None
+
+    def datasets(row: JudgedFrame) -> object:
+        held = [pin.removeprefix("dataset:") for pin in row.pins if pin.startswith("dataset:")]
+        return ";".join(held)
+
+    return (
+        Column(name="frame", kind="text", of=lambda row: row.id),
+        Column(name="captured_at", kind="time", of=lambda row: rfc3339(row.captured_at)),
+        Column(name="camera", kind="text", of=lambda row: row.camera),
+        Column(name="line", kind="text", of=lambda row: lines.get(row.camera, "")),
+        Column(name="part", kind="text", of=lambda row: row.part),
+        Column(name="verdict", kind="text", of=of_answer("verdict")),
+        Column(name="label", kind="text", of=of_answer("label")),
+        Column(name="labels", kind="text", of=labels),
+        Column(name="score", kind="number", of=of_answer("score")),
+        Column(name="doubt", kind="number", of=of_answer("doubt")),
+        Column(name="inspection", kind="text", of=of_answer("inspection")),
+        Column(name="package", kind="text", of=of_answer("package")),
+        Column(name="datasets", kind="text", of=datasets),
+        Column(name="width_px", kind="whole", of=lambda row: row.width_px),
+        Column(name="height_px", kind="whole", of=lambda row: row.height_px),
+        Column(name="size_bytes", kind="whole", of=lambda row: row.size_bytes),
+        Column(name="digest", kind="text", of=lambda row: row.digest),
+    )
+
+
+def sample_of(
+    row: JudgedFrame, *, columns: Sequence[Column[JudgedFrame]],
+    marks: Callable[[FrameId], tuple[Marked, ...]] | None = None,
+) -> Sample:  # fmt: skip
+    """A frame as a dataset's writers take it: answered labels, and what is known as facts."""
+    values = {one.name: one.value(row) for one in columns if one.name in _FACTS}
+    return Sample(
+        name=row.id,
+        digest=row.digest,
+        labels=row.answer.labels if row.answer else (),
+        group=row.part,
+        captured_at=row.captured_at,
+        marked=marks(row.id) if marks else None,
+        facts={name: "" if value is None else str(value) for name, value in values.items()},
+    )
+
+
+def boxes_of(frames: Frames, frame: FrameId) -> tuple[Marked, ...]:
+    """Return the boxes of all answers to a frame."""
+    found = []
+    for entry in frames.view(frame).predictions:
+        event = decode(Event, dict(entry.event), where=entry.id)
+        found += [
+            box for box in read_prediction(event).boxes if box.decision is not Decision.ABSENT
+        ]
+    return tuple(
+        Marked(label=one.label, x0_px=one.x0_px, y0_px=one.y0_px, x1_px=one.x1_px, y1_px=one.y1_px)
+        for one in found
+    )
