@@ -156,7 +156,7 @@ class HubClient:
         self._tls = tls
 
     def fetch(self, url: str, *, most_bytes: int = _MOST_BYTES) -> bytes:
-        """What the hub has under this address.
+        """Bytes that the hub has under this address.
 
         Raises:
             UnavailableError: the hub is away, overloaded, or broke off.

@@ -172,7 +172,7 @@ class RolloutRepository:
         return reported
 
     def reports(self, rollout_id: str) -> list[TrialReport]:
-        """What devices told of a roll-out last, by device."""
+        """The newest report of each device of a roll-out."""
         found = every_document(self._documents, EVIDENCE_KIND, prefix=f"{rollout_id}/")
         return [_stored_report(one.body) for one in found]
 
