@@ -131,7 +131,7 @@ def _of_answers(wanted: FrameFilter) -> _Walk | None:
 
 
 def _tests(wanted: FrameFilter) -> list[sa.ColumnElement[bool]]:
-    """What a frame has to be, with the answer to it."""
+    """The conditions on a frame and on the answer to it."""
     found: list[sa.ColumnElement[bool]] = []
     for column, among in (
         (frames.c.camera, wanted.cameras),
