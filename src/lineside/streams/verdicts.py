@@ -115,7 +115,7 @@ def read_verdict(event: Event) -> VerdictData:
 
 
 def reject_rule(inspection: Inspection) -> RejectRule:
-    """Which answers of an inspection reject a part, as the plant file says."""
+    """Return the answers of an inspection that reject a part, as the plant file says."""
     return RejectRule(
         good=inspection.good, reject=inspection.reject, expected_labels=inspection.expected,
         expected_count=inspection.expected_count,

@@ -116,7 +116,7 @@ T = TypeVar("T", bound=_Sized)
 
 
 class MemoryCache(Generic[T]):
-    """What was made, kept while it fits into memory, else made again."""
+    """Values kept while they fit into memory, else made again."""
 
     def __init__(self, *, most_bytes: int) -> None:
         self._spare_bytes = most_bytes
