@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lineside.core import Box, Inspection, Policy, Region, View
@@ -112,6 +112,7 @@ def test_a_rule_is_always_usable_and_rises_with_the_logit(
     assert places == sorted(places)
 
 
+@example([0.0] * 7 + [-4.03515625] * 2, [0.0] * 9)
 @given(
     st.lists(st.floats(-8, 8), min_size=9, max_size=40),
     st.lists(st.floats(-8, 8), min_size=9, max_size=40),

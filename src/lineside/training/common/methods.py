@@ -21,6 +21,8 @@ from lineside.vision.metrics import LimitRow, cheapest_cut, limit_table, unsure_
 
 _STEPS = 100
 _LEAST_SLOPE = 1e-3
+# An answer at a limit is unsure, also where another library rounds the exponential otherwise.
+_ROUNDING = 1e-12
 
 Numbers = NDArray[np.float64]
 T = TypeVar("T")
@@ -105,6 +107,9 @@ def unsure_between(
     low, high = band.low, band.high
     if low == high:
         low, high = gap(truth, chance, rate=rate, cut=low)
+    if low < high:
+        low = low - _ROUNDING if low > floor else low
+        high = high + _ROUNDING if high < 1.0 - floor else high
     return Band(
         slope=slope, offset=offset, floor=floor, low=low, high=high, error_rate=rate, table=table
     )
