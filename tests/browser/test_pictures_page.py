@@ -43,7 +43,7 @@ def test_chosen_pictures_are_labelled_and_exported(
     page.keyboard.press("Escape")
     expect(page.locator("[data-bar]")).to_be_hidden()
     query = "verdict=reject&verdict=review&label=dent&sort=doubt"
-    wish = call(page, "pictures_chosen", "m.wishOf([], a)", argument=query)
+    wish = call(page, "pictures_request", "m.bodyOf([], a)", argument=query)
     assert wish == {"where": {"verdict": ["reject", "review"], "label": "dent", "sort": "doubt"}}
     assert call(page, "pictures", "m.neighbour('ArrowDown', 1, 4, 7)") == 5
     assert call(page, "pictures", "m.neighbour('ArrowDown', 4, 4, 7)") == 4

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from lineside.core import Plant, rfc3339, short
+from lineside.core import Plant, Task, rfc3339, short
 from lineside.datasets import label_names
 from lineside.hub.frame_filter import FrameAsked, FrameQuery
 from lineside.hub.pages.site import Context
@@ -106,6 +106,12 @@ def names_of(plant: Plant, cameras: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for one in asked for name in label_names(one)))
 
 
+def files_of(plant: Plant) -> dict[str, str]:
+    """Return the forms of files to offer: COCO only where an inspection answers with boxes."""
+    boxes = any(one.task in {Task.DETECT, Task.COUNT} for one in plant.inspection)
+    return {form: text for form, text in FILES.items() if boxes or form != "coco"}
+
+
 router = APIRouter()
 
 
@@ -134,7 +140,7 @@ def pictures_page(context: Context, query: FrameAsked, *, before: str = "") -> H
         orders=ORDERS,
         labels=labels_of(hub.plant, wanted.cameras),
         label_names=names_of(hub.plant, wanted.cameras),
-        files=FILES,
+        files=files_of(hub.plant),
         packages=[(one.digest, f"{one.name}@{short(one.digest)}") for one in hub.packages.all()],
         datasets=[one.name for one in hub.datasets.all()],
     )

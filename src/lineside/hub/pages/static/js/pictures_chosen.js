@@ -1,29 +1,7 @@
 // @ts-check
 /** Pictures that are chosen, and what is done with them: labelled, added to a dataset, exported. */
 import { ask, problemOf, showProblem } from "./forms.js";
-
-/** The filter of an address as the API's body takes it. @param {string} query */
-export function filterOf(query) {
-  /** @type {Record<string, any>} */
-  const found = {};
-  for (const [name, value] of new URLSearchParams(query)) {
-    if (["camera", "verdict", "frame"].includes(name)) (found[name] ??= []).push(value);
-    else found[name] = value;
-  }
-  return found;
-}
-
-/** What is sent for a choice. @param {string[]} chosen @param {string | null} all the filter, where all that passes it is meant */
-export function wishOf(chosen, all) {
-  return all === null ? { frames: chosen } : { where: filterOf(all) };
-}
-
-/** The address of a file. @param {string} form @param {string[]} chosen @param {string | null} all */
-export function fileOf(form, chosen, all) {
-  const query = new URLSearchParams(all ?? chosen.map((one) => ["frame", one]));
-  query.append("format", form);
-  return `/api/v1/frames/export?${query}`;
-}
+import { bodyOf, fileOf } from "./pictures_request.js";
 
 class Choice {
   /** @param {HTMLElement} bar */
@@ -116,7 +94,7 @@ class Choice {
   async add(dialog, form) {
     const field = (/** @type {string} */ name) => /** @type {HTMLInputElement} */ (form.elements.namedItem(name)).value.trim();
     const label = field("label");
-    const body = { ...wishOf(this.chosen, this.filter), ...(label ? { labels: [label] } : { judged: false }) };
+    const body = { ...bodyOf(this.chosen, this.filter), ...(label ? { labels: [label] } : { judged: false }) };
     form.querySelector(".problem")?.remove();
     const buttons = form.querySelectorAll("button");
     for (const button of buttons) button.disabled = true;
