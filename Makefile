@@ -3,9 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 SCALE ?=
 DEMO_ARGS ?=
-# Files of tests are shared out among processes, a file's tests together. Half of the time they wait
-# for programs, so there are more than two.
-PYTEST_ARGS ?= --numprocesses=3 --dist=loadfile
+# Files of tests are shared out among the cores; a file's tests stay together.
+PYTEST_ARGS ?= --numprocesses=logical --maxprocesses=4 --dist=loadfile
 BIN := $(VENV)/bin
 comma := ,
 EXTRAS_TEST := all,test$(if $(SCALE),$(comma)test-scale)

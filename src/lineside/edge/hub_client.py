@@ -240,7 +240,8 @@ class HubClient:
         except urllib.error.HTTPError as error:
             raise _refusal(error, address) from error
         except (OSError, HTTPException) as error:
-            raise _away(error, address) from getattr(error, "reason", error)
+            reason = getattr(error, "reason", error)  # of a TLS alert it is text
+            raise _away(error, address) from reason if isinstance(reason, OSError) else error
         return answer
 
 
