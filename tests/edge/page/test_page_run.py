@@ -84,7 +84,7 @@ def test_the_page_shows_the_live_line_while_the_hub_is_away(
         assert said["models"][0]["digest"] == package.digest
         assert said["models"][0]["name"] == "bright"
         assert said["hub"] == {"connected": True, "heard_at": "", "clock_offset_s": None}
-        assert said["spool_depth"] == 1
+        wait_until(lambda: ask(url, "/api/status").json["spool_depth"] == 1)
         [(header, picture)] = parts_of(ask(url, "/api/live?after=0").body)
         assert header["predictions"]["stock"]["package"] == package.digest
         assert picture.startswith(b"\xff\xd8")
