@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 478,
     "classes": 1397,
-    "statements in src": 58641,
-    "statements in tests": 45527,
+    "statements in src": 58637,
+    "statements in tests": 45512,
     "records built at one place": 355,
     "modules under 100 lines": 30,
     "modules over 800 lines": 0,

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -17,7 +16,6 @@ from lineside.models.serving.sagemaker import (
     answer_labels,
     endpoint_score,
     invocation_picture,
-    presence_flags,
     sagemaker_answer,
 )
 from lineside.vision import (
@@ -175,8 +173,9 @@ def test_classes_of_a_region_are_above_the_threshold_where_they_are_decided(
 ) -> None:
     said = prediction(chances, SLOTS)
     numbers = sagemaker_answer(said, slot_manifest, threshold=threshold)
-    flags = presence_flags(said, answer_labels(slot_manifest))
-    assert [number > threshold for number in numbers] == [each.present for each in flags.values()]
+    present = {each.label for each in said.labels if each.decision is Decision.PRESENT}
+    labels = answer_labels(slot_manifest)
+    assert [number > threshold for number in numbers] == [one in present for one in labels]
 
 
 def test_a_task_without_labels_names_the_other_protocol(rack_manifest: Manifest) -> None:
@@ -187,44 +186,6 @@ def test_a_task_without_labels_names_the_other_protocol(rack_manifest: Manifest)
     with pytest.raises(InvalidError, match="no probabilities of labels") as caught:
         sagemaker_answer(prediction([0.5] * 3), scored_task)
     assert "Open Inference" in caught.value.fix
-
-
-def test_the_cut_is_strict() -> None:
-    flags = presence_flags(prediction([0.9731, 0.0412, 0.85], policy=CUT), ["blue", "red", "white"])
-    assert {label: flag.present for label, flag in flags.items()} == {
-        "blue": True,
-        "red": False,
-        "white": False,
-    }
-    just_above = prediction([math.nextafter(0.85, 1), 0.0, 0.0], policy=CUT)
-    assert presence_flags(just_above, ["blue"])["blue"].present
-
-
-@given(chances=st.lists(st.floats(0, 1), min_size=3, max_size=3))
-def test_a_fixed_cut_agrees_with_a_client_that_cuts_for_itself(chances: list[float]) -> None:
-    flags = presence_flags(prediction(chances, policy=CUT), ["blue", "red", "white"])
-    assert [flag.present for flag in flags.values()] == [chance > 0.85 for chance in chances]
-    assert Decision.UNSURE not in {flag.state for flag in flags.values()}
-
-
-def test_unsure_is_false_with_its_state_beside() -> None:
-    flag = presence_flags(prediction([0.5, 0.1, 0.9]), ["blue"])["blue"]
-    assert (flag.present, flag.state) == (False, Decision.UNSURE)
-
-
-def test_one_certain_place_outweighs_an_unsure_one() -> None:
-    answer = prediction([0.1, 0.9, 0.1, 0.5, 0.5, 0.1], SLOTS)
-    flags = presence_flags(answer, ["blue", "empty", "red"])
-    assert [flags[label].state for label in ("blue", "empty", "red")] == [
-        Decision.PRESENT,
-        Decision.UNSURE,
-        Decision.ABSENT,
-    ]
-
-
-def test_a_label_nobody_spoke_of_is_unsure() -> None:
-    refused = replace(prediction([0.5] * 3), state=PictureState.BLACK, labels=())
-    assert presence_flags(refused, ["blue"])["blue"].state is Decision.UNSURE
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,7 @@ Counts are one array of one row, a number per count:
 import base64
 import binascii
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal, assert_never
 
 from lineside.core import InvalidError, decode_json
@@ -49,14 +48,6 @@ class ContentTypeError(InvalidError):
 
     http_status = 415
     title = "Unsupported media type"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Presence:
-    """A label for contracts that know true and false only: unsure is false, said beside."""
-
-    present: bool
-    state: Decision
 
 
 def invocation_picture(body: bytes, *, content_type: str) -> bytes:
@@ -209,23 +200,6 @@ def _known(label: str, chance: float | None, *, manifest: Manifest) -> float:
         known = ", ".join(answer_labels(manifest))
         raise InvalidError(f"label {label!r} is unknown", where="labels", fix=f"Known: {known}.")
     return chance
-
-
-def presence_flags(prediction: Prediction, labels: Iterable[str]) -> dict[str, Presence]:
-    """Per bare label whether it is present anywhere; unsure, unless some place has it for certain.
-
-    A label no answer speaks of, as in a refused picture, is unsure.
-    """
-    return {label: _presence(prediction, label) for label in labels}
-
-
-def _presence(prediction: Prediction, label: str) -> Presence:
-    found = [answer.decision for answer in prediction.labels if answer.label == label]
-    if Decision.PRESENT in found:
-        return Presence(present=True, state=Decision.PRESENT)
-    if found and all(each is Decision.ABSENT for each in found):
-        return Presence(present=False, state=Decision.ABSENT)
-    return Presence(present=False, state=Decision.UNSURE)
 
 
 _LEAST = 1e-9
