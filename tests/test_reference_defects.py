@@ -84,8 +84,8 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "hub/test_access.py::test_token_files_are_for_their_owner_only_and_survive_a_restart",
     ),
     13: (
-        "models/test_sagemaker.py::test_the_cut_is_strict",
-        "models/test_sagemaker.py::test_unsure_is_false_with_its_state_beside",
+        "models/test_sagemaker.py::test_a_client_s_cut_is_the_package_s_cut",
+        "models/test_sagemaker.py::test_classes_of_a_region_are_above_the_threshold_where_they_are_decided",
         "training/test_run.py::test_the_manifest_says_where_it_comes_from",
     ),
     14: (
