@@ -5,7 +5,8 @@
 A package is trained here on pictures of the simulated rack. Then:
 
 * ``speed``: JPEG bytes to a decision, in one process and on one core, one way after the other so
-  that a busy machine slows all alike: the bare predictor (``open_frame`` and ``predict``), the
+  that a busy machine slows all alike: the bare predictor (``open_frame`` and ``predict_single``:
+  each picture registered by itself, as the device does for a caller's picture), the
   device's socket (``lineside.edge.v1``), and HTTP (Open Inference Protocol, binary). Wanted: at
   most 1.25 times the bare predictor.
 * ``hot_swap``: on all cores, a camera that stands still gives 30 frames a second for ten seconds,
@@ -144,7 +145,7 @@ def measure_speed(made: Device, archive: bytes, *, picture: bytes, calls: int) -
     since = CLOCK.now()
 
     def judge() -> None:
-        bare.predict(open_frame(picture, camera="bench", captured_at=since))
+        bare.predict_single(open_frame(picture, camera="bench", captured_at=since))
 
     with grpc.insecure_channel(made.config.grpc) as channel:
         stub = wire.lineside_edge_v1_pb2_grpc.EdgeStub(channel)
