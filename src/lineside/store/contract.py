@@ -334,7 +334,7 @@ class FrameAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedFrame(FrameRow):
+class FrameWithAnswer(FrameRow):
     """A frame with the answer to it; None where no inspection answered."""
 
     answer: FrameAnswer | None = None
@@ -391,7 +391,7 @@ class FramePage:
             frames that one page looks at is reached.
     """
 
-    frames: tuple[JudgedFrame, ...]
+    frames: tuple[FrameWithAnswer, ...]
     following: str = ""
 
 

@@ -44,7 +44,7 @@ class _Place(NamedTuple):
     id: str
 
 
-class Found(NamedTuple):
+class FrameIds(NamedTuple):
     """The frames of a page, and behind which frame the next one begins; "" at the end."""
 
     frames: list[FrameId]
@@ -53,7 +53,7 @@ class Found(NamedTuple):
 
 def find_frames(
     connection: sa.Connection, wanted: FrameFilter, *, before: str, limit: int
-) -> Found:
+) -> FrameIds:
     """Return the ids of the frames that pass, in order, behind the frame ``before``."""
     walk = _walk_of(wanted)
     if wanted.order is not FrameOrder.NEWEST:
@@ -190,7 +190,7 @@ def _behind(key: Any, frame: Any, place: _Place) -> sa.ColumnElement[bool]:  # n
 
 def _walked(
     connection: sa.Connection, walk: _Walk, wanted: FrameFilter, *, place: _Place | None, limit: int
-) -> Found:
+) -> FrameIds:
     kept: list[FrameId] = []
     looked_at, size = 0, limit + 1
     passes = sa.and_(frames.c.id.is_not(None), *_tests(wanted)).label("passes")
@@ -208,19 +208,19 @@ def _walked(
             kept.append(FrameId(row.id))
             if len(kept) == limit:
                 more = number + 1 < len(rows) or len(rows) == size
-                return Found(kept, row.id if more else "")
+                return FrameIds(kept, row.id if more else "")
         if len(rows) < size:
-            return Found(kept, "")
+            return FrameIds(kept, "")
         place, looked_at = _Place(rows[-1].key, rows[-1].id), looked_at + len(rows)
         if looked_at >= MOST_LOOKED_AT:
-            return Found(kept, place.id)
+            return FrameIds(kept, place.id)
         size = min(size * _WIDER, MOST_LOOKED_AT - looked_at)
 
 
 def _sorted(
     connection: sa.Connection, walk: _Walk, wanted: FrameFilter, *, by: Any,  # noqa: ANN401  a column
     place: _Place | None, limit: int,
-) -> Found:  # fmt: skip
+) -> FrameIds:  # fmt: skip
     window = _window(walk, wanted, place=None, most=MOST_LOOKED_AT)
     joined = window.join(frames, frames.c.id == window.c.id).join(
         answers, answers.c.frame == window.c.id
@@ -230,7 +230,7 @@ def _sorted(
         query = query.where(_behind(by, answers.c.frame, place))
     query = query.order_by((by + sa.literal_column("0")).desc(), answers.c.frame.desc())
     found = [FrameId(one) for one in connection.execute(query.limit(limit + 1)).scalars()]
-    return Found(found[:limit], found[limit - 1] if len(found) > limit else "")
+    return FrameIds(found[:limit], found[limit - 1] if len(found) > limit else "")
 
 
 def _size(connection: sa.Connection, walk: _Walk, wanted: FrameFilter, *, most: int) -> int:

@@ -16,7 +16,7 @@ from lineside.store.contract import (
     FrameFilter,
     FramePage,
     FrameRow,
-    JudgedFrame,
+    FrameWithAnswer,
     check_count,
     check_limit,
     check_moment,
@@ -275,8 +275,10 @@ def _check_filter(wanted: FrameFilter) -> None:
         check_name(name, what="name in a filter", empty=True)
 
 
-def _judged(row: FrameRow, answer: FrameAnswer | None) -> JudgedFrame:
-    return JudgedFrame(**{one.name: getattr(row, one.name) for one in fields(row)}, answer=answer)
+def _judged(row: FrameRow, answer: FrameAnswer | None) -> FrameWithAnswer:
+    return FrameWithAnswer(
+        **{one.name: getattr(row, one.name) for one in fields(row)}, answer=answer
+    )
 
 
 def _check(row: FrameRow) -> None:

@@ -20,7 +20,7 @@ from lineside.hub.ingest.export import MEDIA, FrameFiles
 from lineside.hub.ingest.frames import GoneError
 from lineside.hub.problems import MEDIA_TYPE, Problem
 from lineside.hub.views import CameraView, FrameView, LoggedEvent, Picture, plain
-from lineside.store import FrameCount, FrameRow, JudgedFrame
+from lineside.store import FrameCount, FrameRow, FrameWithAnswer
 
 router = APIRouter(prefix="/api/v1", tags=["frames"])
 
@@ -81,7 +81,7 @@ def get_camera(hub: Hub, camera: str) -> Response:
 
 
 @router.get("/frames", summary="Stored frames with their answers, newest first")
-@responds(Page[JudgedFrame], example=_SAMPLE)
+@responds(Page[FrameWithAnswer], example=_SAMPLE)
 def list_frames(hub: Hub, query: FrameAsked, *, before: str = "", limit: Limit = 100) -> Response:
     """Frames that pass the filter; ``before`` is the id of the last frame already seen.
 

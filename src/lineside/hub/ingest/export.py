@@ -20,7 +20,7 @@ from lineside.datasets import Marked, Sample
 from lineside.datasets.writers import write_source
 from lineside.hub.ingest.frames import Frames
 from lineside.hub.tables import Column, Drain, csv_table, parquet_table
-from lineside.store import Blobs, FrameFilter, JudgedFrame
+from lineside.store import Blobs, FrameFilter, FrameWithAnswer
 from lineside.streams import Event, read_prediction
 from lineside.vision import Decision
 
@@ -70,7 +70,7 @@ class FrameFiles:
                 known = ", ".join(MEDIA)
                 raise InvalidError(f"no form {form!r}", where="format", fix=f"Known: {known}.")
 
-    def _rows(self, wanted: FrameFilter, *, most: int) -> Iterator[JudgedFrame]:
+    def _rows(self, wanted: FrameFilter, *, most: int) -> Iterator[FrameWithAnswer]:
         before, count = "", 0
         while True:
             page = self._frames.find(wanted, before=before, limit=min(_PAGE, most - count))
@@ -119,17 +119,17 @@ def _sent(made: "TemporaryDirectory[str]") -> Iterator[bytes]:
         yield drain.taken()
 
 
-def columns_of(plant: Plant) -> tuple[Column[JudgedFrame], ...]:
+def columns_of(plant: Plant) -> tuple[Column[FrameWithAnswer], ...]:
     """The columns of a table of frames."""
     lines = {one.id: one.line for one in plant.camera}
 
-    def of_answer(name: str) -> Callable[[JudgedFrame], object]:
+    def of_answer(name: str) -> Callable[[FrameWithAnswer], object]:
         return lambda row: None if row.answer is None else getattr(row.answer, name)
 
-    def labels(row: JudgedFrame) -> object:
+    def labels(row: FrameWithAnswer) -> object:
         return ";".join(row.answer.labels) if row.answer else None
 
-    def datasets(row: JudgedFrame) -> object:
+    def datasets(row: FrameWithAnswer) -> object:
         held = [pin.removeprefix("dataset:") for pin in row.pins if pin.startswith("dataset:")]
         return ";".join(held)
 
@@ -155,7 +155,7 @@ def columns_of(plant: Plant) -> tuple[Column[JudgedFrame], ...]:
 
 
 def sample_of(
-    row: JudgedFrame, *, columns: Sequence[Column[JudgedFrame]],
+    row: FrameWithAnswer, *, columns: Sequence[Column[FrameWithAnswer]],
     marks: Callable[[FrameId], tuple[Marked, ...]] | None = None,
 ) -> Sample:  # fmt: skip
     """A frame as a dataset's writers take it: answered labels, and what is known as facts."""

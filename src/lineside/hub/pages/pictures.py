@@ -11,7 +11,7 @@ from lineside.core import Plant, Task, rfc3339, short
 from lineside.datasets import label_names
 from lineside.hub.frame_filter import FrameAsked, FrameQuery
 from lineside.hub.pages.site import Context
-from lineside.store import FrameAnswer, FrameCount, FrameOrder, JudgedFrame
+from lineside.store import FrameAnswer, FrameCount, FrameOrder, FrameWithAnswer
 from lineside.vision.verdict import PartVerdict
 from lineside.web.answers import Mark, verdict_mark
 from lineside.web.format import counted, number
@@ -54,7 +54,7 @@ class PictureCard:
     gone: bool
 
 
-def picture_card(frame: JudgedFrame, *, places: Mapping[str, tuple[str, str]]) -> PictureCard:
+def picture_card(frame: FrameWithAnswer, *, places: Mapping[str, tuple[str, str]]) -> PictureCard:
     """Return a frame as the gallery shows it; ``places``: names of cameras, alone and full."""
     camera, place = places.get(frame.camera, (frame.camera, frame.camera))
     answer = frame.answer

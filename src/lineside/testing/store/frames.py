@@ -14,7 +14,7 @@ from lineside.store import (
     FrameFilter,
     FrameOrder,
     FrameRow,
-    JudgedFrame,
+    FrameWithAnswer,
     Records,
     frame_query,
 )
@@ -310,10 +310,10 @@ class FrameFilterContract:
         self, records: Records, wanted: FrameFilter, *, expected: Sequence[int],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        found = list[JudgedFrame]()
+        found = list[FrameWithAnswer]()
         for limit, most in ((100, 20_000), (2, 20_000), (2, 1)):
             monkeypatch.setattr(frame_query, "MOST_LOOKED_AT", most)
-            found, before = list[JudgedFrame](), ""
+            found, before = list[FrameWithAnswer](), ""
             while True:
                 page = records.frames.find(wanted, before=before, limit=limit)
                 assert len(page.frames) <= limit
