@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from lineside.cli import (
-    check,
     config,
     dataset,
     demo,
@@ -22,6 +21,7 @@ from lineside.cli import (
     model,
     package,
     pipeline,
+    plant,
     recordio,
     replay,
     rollout,
@@ -68,7 +68,6 @@ def options(
 
 
 for room in (
-    check,
     config,
     dataset,
     demo,
@@ -80,6 +79,7 @@ for room in (
     model,
     package,
     pipeline,
+    plant,
     recordio,
     replay,
     rollout,

@@ -54,9 +54,17 @@ def load_plant(path: Path) -> Plant:
         raise NotFoundError(
             f"cannot read the plant file: {error.strerror}", where=str(path), fix="Name a file."
         ) from error
-    return _with_dwell_times(
-        _from_its_folder(parse_plant(raw, where=str(path)), path=path), path=path
-    )
+    return plant_of(raw, path=path)
+
+
+def plant_of(raw: bytes, *, path: Path) -> Plant:
+    """Read the bytes of a plant file as if they stood at ``path``; relative paths start there.
+
+    Raises:
+        InvalidError: every fault at once, of form first, then of reference.
+    """
+    plant = _from_its_folder(parse_plant(raw, where=str(path)), path=path)
+    return _with_dwell_times(plant, path=path)
 
 
 def _from_its_folder(plant: Plant, *, path: Path) -> Plant:

@@ -107,7 +107,13 @@ class LiveCameras:
     @property
     def ids(self) -> tuple[str, ...]:
         """Every camera's id, in the plant file's order."""
-        return tuple(self._cameras)
+        return tuple(camera.id for camera in self._plant.camera)
+
+    def declare(self) -> None:
+        """Take over the cameras of a changed plant; one that is gone keeps what came of it."""
+        with self._lock:
+            for camera in self._plant.camera:
+                self._cameras.setdefault(camera.id, _Camera())
 
     def load(self) -> None:
         """After a start: the newest frame and answer of each camera, from the store."""
@@ -222,8 +228,8 @@ class LiveCameras:
 
     def one(self, camera_id: str) -> CameraView:
         """``NotFoundError`` lists the known ones."""
-        if camera_id not in self._cameras:
-            known = ", ".join(self._cameras) or "none"
+        if camera_id not in self.ids:
+            known = ", ".join(self.ids) or "none"
             raise NotFoundError("no such camera", where=camera_id, fix=f"Known: {known}.")
         camera = self._plant.find_camera(camera_id)
         with self._lock:

@@ -22,6 +22,7 @@ from lineside.core import (
     Clock,
     ConflictError,
     Json,
+    Plant,
     UnavailableError,
     decode_json,
     encode,
@@ -258,6 +259,9 @@ def _open(config: HubConfig, *, clock: Clock, stack: ExitStack) -> Services:
     )  # fmt: skip
     stack.callback(services.leases.stop)
     services.load()
+    declared = services.plants.begin(alone=services.leases.alone)
+    if declared != plant:
+        services.declare(declared)
     services.releases.ensure(keys=config.keys_folder)
     stack.callback(services.devices.flush_all)
     stack.callback(services.runs.close)
@@ -407,10 +411,31 @@ def _start_readers(
                 _tell_devices(services)
             return opening.pop_all().close
 
-    for name, opener in ((CAMERAS, read_plant), (DEVICES, read_devices)):
-        part = LeasedPart(services.leases.lease(name), opener=opener)
+    parts = {
+        name: LeasedPart(services.leases.lease(name), opener=opener)
+        for name, opener in ((CAMERAS, read_plant), (DEVICES, read_devices))
+    }
+    for part in parts.values():
         stack.callback(part.stop)
         part.start()
+    services.plants.on_change(_resubscribing(services, parts[CAMERAS]))
+
+
+def _resubscribing(services: Services, part: LeasedPart) -> Callable[[Plant], list[str]]:
+    """Return a function that lets a part read by the topics of a changed plant.
+
+    The broker keeps what comes in between.
+    """
+    topics = [services.router.patterns(unrouted=services.config.strays)]
+
+    def resubscribe(_: Plant) -> list[str]:
+        wanted = services.router.patterns(unrouted=services.config.strays)
+        if wanted != topics[0]:
+            part.reopen()
+            topics[0] = wanted
+        return []
+
+    return resubscribe
 
 
 def _figures(readers: Mapping[str, Reader], name: str) -> MailboxFigures:
@@ -443,10 +468,8 @@ def _start_answers(services: Services, *, stack: ExitStack) -> None:
 
 
 def _start_rules(services: Services, *, stack: ExitStack) -> None:
-    """The plant's rules and verdicts, over the whole log; a plant without them needs no reader."""
+    """The plant's rules and verdicts, over the whole log; a plant without may get some later."""
     rules = services.rules
-    if not rules.any:
-        return
     follower = rules_follower(rules, records=services.records, ledger=services.ledger)
     stack.callback(rules.keep)
     services.followers.start(follower, stack=stack)

@@ -23,6 +23,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``rules``: ``all()``, ``one(id)``; ``rule_trial.attempt``, ``rule_log.page_of``
 * ``replays``: ``all()``, ``one(id)``, ``ask(order, rules=, by=)``, ``cancel(id, by=)``
 * ``followers``: ``views()``, ``quarantined(name)``, ``retry(name, by=)``, ``discard(name, by=)``
+* ``plants``: ``newest()``, ``propose(…)``, ``change(…, by=, reason=)``, ``roll_back(number, …)``
 * ``devices``, ``dead_letters``, ``stats``, ``tracer.trace(id or twin path)``
 
 A route finds them as ``request.app.state.services`` and who asks as ``request.state.identity``
@@ -32,6 +33,7 @@ A route finds them as ``request.app.state.services`` and who asks as ``request.s
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from lineside.core import Clock, Plant, UnavailableError, new_id
@@ -73,6 +75,7 @@ from lineside.hub.rollouts.bucket import Bucket
 from lineside.hub.rollouts.jobs import RolloutJobs
 from lineside.hub.rollouts.rollout_service import RolloutService
 from lineside.hub.rules.service import Rules
+from lineside.hub.setup.versions import PlantVersions, SitePlant
 from lineside.hub.views import Events
 from lineside.links import Bus
 from lineside.models import ModelVersions, Registry
@@ -86,7 +89,9 @@ class Services:
     """The hub's parts over one open store."""
 
     config: HubConfig
-    plant: Plant
+    plant: SitePlant
+    plants: PlantVersions
+    router: Router
     clock: Clock
     records: Records
     blobs: Blobs
@@ -142,6 +147,14 @@ class Services:
         self.runs.load()
         self.bucket.link_key()
 
+    def declare(self, plant: Plant) -> list[str]:
+        """Hand a changed plant to every part that has derived something from the one before."""
+        self.ledger.change_plant(lambda: self.plant.become(plant))
+        self.router.declare()
+        self.cameras.declare()
+        self.rules.declare()
+        return []
+
     def join(self, bus: Bus, *, base_url: str) -> None:
         """Give the bus to everything that speaks on it."""
         self.device_ingest.bus = bus
@@ -183,7 +196,7 @@ def build_services(
 
     ``hub`` is its name among the hubs at these records; one is made up where there is none.
     """
-    hub = hub or new_id("hub", clock=clock)
+    hub, plant = hub or new_id("hub", clock=clock), SitePlant.of(plant)
     leases = HubLeases(records, hub=hub, clock=clock, alone=not records.shared)
     stats, router = Stats(), Router(plant)
     ledger = Ledger(records, plant=plant, clock=clock)
@@ -252,9 +265,11 @@ def build_services(
     )  # fmt: skip
     models.on_approved(rollouts.follow_approval)
     rules = Rules(records, ledger=ledger, plant=plant, clock=clock)
+    plants = PlantVersions(records, path=Path(config.plant), hub=hub, journal=ledger, clock=clock)
     functions = Functions(config.function, plant=plant, packages=packages, clock=clock)
-    return Services(
-        config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
+    services = Services(
+        config=config, plant=plant, plants=plants, router=router, clock=clock,
+        records=records, blobs=blobs, stats=stats,
         auth=Auth(records, clock=clock, session_hours=config.session_hours),
         ledger=ledger, followers=Followers(records, ledger=ledger, site=plant.site, leases=leases),
         failures=failures, thumbnails=thumbnails,
@@ -303,6 +318,8 @@ def build_services(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
         ),
     )  # fmt: skip
+    plants.on_change(services.declare)
+    return services
 
 
 def _child_settings(config: HubConfig, *, folder: str, command: Sequence[str]) -> ChildSettings:

@@ -229,6 +229,7 @@ _JOBS_S = 1.0
 _DEVICES_S = 2.0
 _ANCHOR_S = 60.0
 _SNAPSHOT_S = 30.0
+_PLANT_S = 1.0
 _SWEEP_S = 10.0
 _HOUSEKEEPING_S = 600.0
 _STUCK_S = 600.0
@@ -261,11 +262,9 @@ class Timers:
             _Duty(name="devices", every_s=_DEVICES_S, act=services.devices.flush, part=DEVICES),
             _Duty(name="snapshot", every_s=_SNAPSHOT_S, act=services.ledger.keep_snapshot),
             *_housekeeping(services),
+            _Duty(name="rules", every_s=_TICK_S, act=services.rules.tick, part=RULES),
+            _Duty(name="plant file", every_s=_PLANT_S, act=services.plants.follow),
         ]
-        if services.rules.any:
-            self._duties.append(
-                _Duty(name="rules", every_s=_TICK_S, act=services.rules.tick, part=RULES)
-            )
         self._own = [services.leases.lease(name) for name in (ORDERS, HOUSEKEEPING)]
         self._leases = {
             duty.part: services.leases.lease(duty.part) for duty in self._duties if duty.part

@@ -48,6 +48,7 @@ FORMS = (
     "/api/v1/packages/{digest}/use", "/api/v1/rollouts", "/api/v1/rollouts/{rollout}/pause",
     "/api/v1/rollouts/{rollout}/abort", "/api/v1/devices/invitations",
     "/api/v1/devices/{device}/revoke", "/api/v1/devices/{device}/groups", "/events/rules/try",
+    "/api/v1/plant",
 )  # fmt: skip
 RUN, STOPPED = "run_01J9ZQ00000000000000000001", "run_01J9ZQ00000000000000000002"
 
@@ -113,7 +114,7 @@ def furnished(
         f"/runs/{STOPPED}", "/models", "/models/groups/discs", "/models/groups/discs/1",
         "/models/groups/discs/2", f"/models/{digests[0]}", f"/models/{loose}", "/try", "/regions",
         "/count", "/events", "/events/rules", "/events/rules/try", f"/events/{event}",
-        "/dead-letters", "/fleet", "/fleet/gate-1",
+        "/dead-letters", "/fleet", "/fleet/gate-1", "/setup", "/setup/camera",
         "/rollouts", f"/rollouts/{rollout}", "/replays", f"/replays/{replay}", "/search",
     )  # fmt: skip
 

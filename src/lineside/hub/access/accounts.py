@@ -4,7 +4,8 @@
 2. A new password, or removal, ends every session of that user; a new role holds from the next
    request on.
 3. A token belongs to a program. It is shown once, has a role, and ends on its day.
-4. No event, list or log holds a password, a token, or a hash of either.
+4. The last administrator can neither be removed nor get another role.
+5. No event, list or log holds a password, a token, or a hash of either.
 """
 
 from collections.abc import Iterator
@@ -108,8 +109,15 @@ class Accounts:
         return made
 
     def set_role(self, name: str, *, role: Role, by: str) -> User:
-        """Another role, from the next request on."""
+        """Another role, from the next request on.
+
+        Raises:
+            NotFoundError: no such user.
+            ConflictError: the last administrator has to stay one.
+        """
         user, version = self._there(name)
+        if role is not Role.ADMIN:
+            self._refuse_last(user, action="stay admin")
         changed = replace(user, role=role)
         self._write(changed, expect=version, action="role", by=by, was=str(user.role))
         return changed
@@ -127,8 +135,14 @@ class Accounts:
         return changed
 
     def remove(self, name: str, *, by: str) -> User:
-        """Take a user away; every session of the user ends. What they did stays in the log."""
+        """Take a user away; every session of the user ends. What they did stays in the log.
+
+        Raises:
+            NotFoundError: no such user.
+            ConflictError: the last administrator has to be kept.
+        """
         user, _ = self._there(name)
+        self._refuse_last(user, action="be kept")
         data: dict[str, Json] = {"action": "removed", "role": str(user.role), "by": by}
         event = person_event(
             USER_TYPE, subject=user.name, site=self._site, clock=self._clock, data=data
@@ -137,6 +151,15 @@ class Accounts:
             [event], within=lambda _: self._documents.delete(USER_KIND, user_key(name))
         )
         return user
+
+    def _refuse_last(self, user: User, *, action: str) -> None:
+        """Refuse what would leave nobody who administers the site by name and password."""
+        others = (one for one in self.users() if one.name != user.name)
+        if user.role is Role.ADMIN and not any(one.role is Role.ADMIN for one in others):
+            raise ConflictError(
+                f"{user.name} is the last administrator and has to {action}", where="users",
+                fix="Make somebody else admin first.",
+            )  # fmt: skip
 
     def _there(self, name: str) -> tuple[User, int]:
         found = find_user(self._documents, name)

@@ -35,8 +35,8 @@ class Right(StrEnum):
 
     ``look``: read anything; ``operate``: orders, labels, trying and counting pictures, comparing a
     version again; ``build``: dataset versions, training runs, replays, packages and versions of
-    models, trying a rule; ``release``: approve, reject, take into use, settings of model groups;
-    ``administer``: what no other right covers.
+    models, the plant file, trying a rule; ``release``: approve, reject, take into use, settings
+    of model groups; ``administer``: what no other right covers.
     """
 
     LOOK = "look"
@@ -239,6 +239,8 @@ RULES: dict[Right, str] = {
         GET /rollouts/{rollout}/progress
         GET /fleet/{device}
         GET /search
+        GET /setup
+        GET /setup/{section}
     """,
     Right.OPERATE: """
         POST /api/v1/orders
@@ -266,6 +268,17 @@ RULES: dict[Right, str] = {
         POST /api/v1/models/{group}/versions
         POST /api/v1/rules/try
         POST /events/rules/try
+        GET /api/v1/plant
+        GET /api/v1/plant/versions
+        GET /api/v1/plant/versions/{number}
+        POST /api/v1/plant
+        POST /api/v1/plant/check
+        POST /api/v1/plant/rollback
+        POST /api/v1/plant/adopt
+        POST /api/v1/plant/restore
+        GET /setup/text
+        GET /setup/history
+        GET /setup/history/{number}
     """,
     Right.RELEASE: """
         POST /api/v1/packages/{digest}/use
@@ -304,6 +317,15 @@ RULES: dict[Right, str] = {
         POST /api/v1/devices/invitations
         POST /api/v1/devices/{device}/revoke
         POST /api/v1/devices/{device}/groups
+        GET /api/v1/users
+        POST /api/v1/users
+        POST /api/v1/users/{name}/role
+        POST /api/v1/users/{name}/password
+        POST /api/v1/users/{name}/remove
+        GET /api/v1/tokens
+        POST /api/v1/tokens
+        POST /api/v1/tokens/{name}/revoke
+        GET /setup/users
     """,
 }
 

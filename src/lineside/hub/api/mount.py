@@ -32,6 +32,7 @@ from lineside.hub.api import (
     rules,
     s3,
     session,
+    setup,
 )
 from lineside.hub.api.openapi import openapi_document
 from lineside.hub.api.wire import error_response
@@ -46,7 +47,7 @@ def mount_api(app: FastAPI) -> None:
     parts = (
         devices.router, live.router, frames.router, learning.router, s3.router, models.router,
         open_inference.router, counting.router, jobs.router, rollouts.router, replays.router,
-        rules.router, iot.router, line.router, health.log_router, line.ingest_router,
+        rules.router, setup.router, iot.router, line.router, health.log_router, line.ingest_router,
         aws_inference.router, health.router, session.router, openapi.router,
     )  # fmt: skip
     for part in parts:

@@ -139,6 +139,7 @@ class LeasedPart:
         self._lease = lease
         self._opener = opener
         self._close: Callable[[], None] | None = None
+        self._is_outdated = False
         self._worker = Worker(f"part-{lease.name}", self.step, every_s=_LOOK_S, delay_s=_LOOK_S)
 
     def start(self) -> None:
@@ -160,13 +161,29 @@ class LeasedPart:
 
     def step(self) -> None:
         """Open or close the part, as the lease is."""
+        if self._is_outdated:
+            self._end()
         if not self._lease.may_run:
             self._end()
             self._lease.hold()
         elif self._close is None:
             self._close = self._opener()
 
+    def reopen(self) -> None:
+        """Close the part and open it once more, where this hub has it.
+
+        Raises:
+            LinesideError: whatever ``opener`` raises, where this hub is alone; call again.
+        """
+        if not self._lease.is_alone:
+            self._is_outdated = True
+            self._worker.wake()
+            return
+        self._end()
+        self._close = self._opener()
+
     def _end(self) -> None:
+        self._is_outdated = False
         close, self._close = self._close, None
         if close is not None:
             close()

@@ -164,6 +164,14 @@ class Ledger:
             self._snapshot_position = snapshot.position if snapshot else 0
             return self._position - self._snapshot_position
 
+    def change_plant(self, change: Callable[[], None]) -> None:
+        """Change the plant between two commits; a twin declared otherwise is folded anew."""
+        with self._lock:
+            before = self._plant.twin
+            change()
+            if self._plant.twin != before:
+                self.rebuild()
+
     def record(
         self, events: Sequence[Event], *, frames: Sequence[FrameRow] = (),
         within: TransactionWrite | None = None,

@@ -124,14 +124,19 @@ class CameraLimits:
 
 
 class Router:
-    """Topics of one plant."""
+    """Topics of one plant, as it is declared now."""
 
     def __init__(self, plant: Plant) -> None:
         self.plant = plant
+        self.declare()
+
+    def declare(self) -> None:
+        """Take over what the plant declares; once more after a change of it."""
+        plant = self.plant
         routes = (*_native(plant), *plant.route, *_camera_sources(plant))
         self.routes = tuple(replace(item, max_bytes=plant.limit_bytes(item)) for item in routes)
-        self._find = lru_cache(maxsize=4096)(self._search)
         self._cameras = {camera.id: _limits_of(plant, camera) for camera in plant.camera}
+        self._find = lru_cache(maxsize=4096)(self._search)
 
     def find(self, topic: str) -> Route:
         """The route of a topic, lineside's own first, then in the plant file's order.

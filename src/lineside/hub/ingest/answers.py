@@ -54,15 +54,15 @@ class AnswerIndex:
 
     def __init__(self, frames: FrameIndex, *, plant: Plant) -> None:
         self._frames = frames
-        self._inspections = {one.id: one for one in plant.inspection}
+        self._plant = plant
 
     def take(self, entries: Sequence[Logged]) -> None:
         """Keep the answers of a page of predictions; twice is as once."""
-        found = []
+        found, inspections = [], {one.id: one for one in self._plant.inspection}
         for logged in entries:
             event = decode_event(logged.entry.body, where=f"log position {logged.position}")
             prediction = read_prediction(event)
-            found.append(answer_of(prediction, self._inspections.get(prediction.inspection)))
+            found.append(answer_of(prediction, inspections.get(prediction.inspection)))
         self._frames.answer(found)
 
     def resume(self, position: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
-from lineside.core import Inspection, Json, RouteKind, short
+from lineside.core import Inspection, Json, RouteKind, Task, short
 from lineside.datasets import DatasetVersion, Part, Sample
 from lineside.hub.learning.datasets import kinds_of
 from lineside.hub.pages.datasets import (
@@ -611,6 +611,8 @@ def regions_page(context: Context, *, frame: str = "", camera: str = "") -> HTML
         active="regions",
         picture=f"/api/v1/frames/{frame}/picture" if frame else "",
         start=_drawn(watching),
+        inspections=[one.id for one in context.hub.plant.inspection if one.task is Task.MULTILABEL],
+        watching=watching.id if watching else "",
         cameras=[
             {"name": one.name or one.id, "frame": newest[one.id]}
             for one in context.hub.plant.camera

@@ -21,6 +21,7 @@ from lineside.hub.pages import (
     replays,
     rollouts,
     rules,
+    setup,
     twin,
 )
 from lineside.hub.pages.site import STATIC, Site
@@ -57,7 +58,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     files.all_directories.append(SHARED_STATIC)
     app.mount(f"/static/{site.release}", files, name="static")
     for pages in (
-        lines, pictures, twin, models, learning, count, fleet, rollouts, rules, replays, log,
+        lines, pictures, twin, models, learning, count, fleet, rollouts, rules, setup, replays, log,
     ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Form, Query
 from fastapi.responses import HTMLResponse
 
-from lineside.core import NotFoundError, parse_rfc3339, rfc3339
+from lineside.core import LinesideError, NotFoundError, Rule, parse_rfc3339, rfc3339
 from lineside.hub.pages.site import Context, PageContext
 from lineside.hub.rules.log import (
     MEDIA,
@@ -24,6 +24,8 @@ from lineside.hub.rules.log import (
 )
 from lineside.hub.rules.service import RuleView, pair_changes, run_trial
 from lineside.hub.rules.text import read_rule, rule_toml
+from lineside.hub.services import Services
+from lineside.hub.setup.toml_edit import entry_text
 from lineside.hub.views import EventView
 from lineside.web.format import counted, number, probability, span
 
@@ -294,9 +296,17 @@ def try_rule_page(context: Context, *, rule: str = "") -> HTMLResponse:
     since, until = hour_to_try(hub.clock.now(), newest=newest[0].arrived_at if newest else None)
     return context.page(
         "rule_try.html", title="Try a rule", active="events", rules=hub.plant.rule, rule=rule,
-        text=rule_toml(found) if found is not None else "", since=rfc3339(since),
-        until=rfc3339(until), known=found is not None,
+        text=_declaration(hub, found) if found is not None else "", since=rfc3339(since),
+        until=rfc3339(until), known=found is not None, base=hub.plants.newest().number,
     )  # fmt: skip
+
+
+def _declaration(hub: Services, rule: Rule) -> str:
+    """The rule as the plant file has it, with its comments."""
+    try:
+        return entry_text(hub.plants.text(hub.plants.newest().number), "rule", rule.id)
+    except LinesideError:  # written in one line, or a file of another plant
+        return rule_toml(rule)
 
 
 @router.post("/try")

@@ -53,6 +53,7 @@ NAV = (
     NavEntry(key="regions", name="Regions", href="/regions"),
     NavEntry(key="fleet", name="Devices", href="/fleet", apart=True),
     NavEntry(key="rollouts", name="Rollouts", href="/rollouts"),
+    NavEntry(key="setup", name="Set-up", href="/setup"),
     NavEntry(key="dead", name="Rejected messages", href="/dead-letters"),
 )
 

@@ -154,15 +154,18 @@ class Rules:
         self._clock = clock
         self._source = hub_source(plant.site)
         self._running: dict[str, _Running] = {}
-        self._declared = {rule.id for rule in plant.rule}
         self._ticked_us = 0
         self._doubtful = False
+        self._outdated = False
         self.position = 0
 
-    @property
-    def any(self) -> bool:
-        """True where the plant has a rule, or a line whose parts get verdicts."""
-        return bool(self._plant.rule or verdict_lines(self._plant))
+    def declare(self) -> None:
+        """Let the rules of a changed plant take over from the next entry of the log on.
+
+        A tick is that entry, so that nothing has to arrive first.
+        """
+        self._outdated = True
+        self._ledger.record([self._tick_event(_microseconds(self._clock.now()))])
 
     def load(self) -> int:
         """Bring every rule up from its kept memory; the position from which to follow."""
@@ -189,6 +192,10 @@ class Rules:
 
     def take(self, page: Sequence[Logged]) -> None:
         """One page of the log; what rules say of it is one commit."""
+        if self._outdated:
+            self._outdated = False
+            self.keep()
+            self._doubtful = True
         if self._doubtful:
             self._go_back(upto=page[0].position - 1)
         self._doubtful = True  # until the commit, what is in memory may not be what was said
@@ -252,8 +259,9 @@ class Rules:
     def totals(self) -> dict[str, dict[str, float]]:
         """For each rule its counters, and what it holds, for ``/metrics``."""
         found: dict[str, dict[str, float]] = {}
+        declared = {rule.id for rule in self._plant.rule}
         for name, one in list(self._running.items()):
-            if name not in self._declared:
+            if name not in declared:
                 continue
             counted = one.engine.counted()
             figures = {field: getattr(counted, field) for field in counted.__struct_fields__}

@@ -50,7 +50,6 @@ from lineside.hub.eventlog.leases import LeasedPart
 from lineside.hub.eventlog.topics import (
     DeadLetterError,
     Reason,
-    Router,
     check_not_future,
     check_size,
     is_late,
@@ -283,7 +282,7 @@ class KafkaReader:
         self._stop = self.worker.stopping
         self._is_lost = False
         self._routes = {each.topic: each.route for each in reads}
-        self._router = Router(services.plant)
+        self._router = services.router
         self._receiver = receiver
         self._dead = dead
         self._services = services

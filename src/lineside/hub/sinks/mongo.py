@@ -24,7 +24,6 @@ from lineside.core import (
 from lineside.core.factory import ORDER_COLLECTION
 from lineside.core.worker import Worker
 from lineside.hub.api.documents import document_of
-from lineside.hub.eventlog.topics import Router
 from lineside.hub.services import Services
 from lineside.links.mongo import MongoSink
 from lineside.store import Logged
@@ -49,7 +48,7 @@ class MongoWriter:
     def __init__(self, sink: MongoSink, *, services: Services) -> None:
         self._sink = sink
         self._services = services
-        self._router = Router(services.plant)
+        self._router = services.router
         self._written: dict[str, dict[str, Any]] = {}
 
     def resume(self, position: int) -> int:

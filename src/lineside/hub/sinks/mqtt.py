@@ -19,8 +19,6 @@ class EventOutbox:
     def __init__(self, bus: Bus, *, plant: Plant) -> None:
         self._bus = bus
         self._plant = plant
-        self._line = _line_of(plant)
-        self._lines = {rule.id: line_of(rule, plant) for rule in plant.rule}
 
     def publish(self, entries: Sequence[Logged]) -> None:
         """Say rule events on ``…/<line>/event/<rule>``, verdicts on ``…/<line>/verdict``.
@@ -41,7 +39,8 @@ class EventOutbox:
         if entry.type == VERDICT_TYPE:
             given = read_verdict(decode_event(entry.body, where=entry.id))
             return "" if given.device else verdict_topic(self._plant, entry.subject)
-        line = self._lines.get(entry.subject, self._line)
+        rule = next((one for one in self._plant.rule if one.id == entry.subject), None)
+        line = _line_of(self._plant) if rule is None else line_of(rule, self._plant)
         return f"lineside/{self._plant.site}/{line}/event/{_level(entry.subject) or 'event'}"
 
 

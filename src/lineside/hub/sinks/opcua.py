@@ -333,7 +333,6 @@ class OpcuaFeed:
         self._server = server
         self._services = services
         self._lock = threading.Lock()
-        self._inspections = {one.id for one in services.plant.inspection}
         self._newest: dict[str, Event] = {}
         self._written: Values = {}
         self._position = 0
@@ -423,9 +422,10 @@ class OpcuaFeed:
 
     def _heard(self, commit: Commit) -> None:
         """After each commit, on the writer's thread."""
+        declared = {one.id for one in self._services.plant.inspection}
         with self._lock:
             for event in commit.events:
-                if event.type == PREDICTION_TYPE and event.subject in self._inspections:
+                if event.type == PREDICTION_TYPE and event.subject in declared:
                     held = self._newest.get(event.subject)
                     if held is None or held.time <= event.time:
                         self._newest[event.subject] = event

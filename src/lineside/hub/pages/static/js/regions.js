@@ -2,7 +2,7 @@
 /** Draw regions on a picture with mouse or keyboard; the TOML for the plant file stands beside. */
 import { Buttons, follow } from "./regions_buttons.js";
 import { RegionForm } from "./regions_form.js";
-import { freeId, tidy, toml } from "./regions_model.js";
+import { freeId, plantValues, tidy, toml } from "./regions_model.js";
 
 /** @typedef {import("./regions_model.js").Region} Region */
 
@@ -34,6 +34,7 @@ function show() {
   form.show(regions.find((one) => one.id === chosen));
   const text = root.querySelector("[data-toml]");
   if (text) text.textContent = toml(regions, size);
+  root.dataset.values = JSON.stringify(plantValues(regions, size));
 }
 
 /** @param {string} text */

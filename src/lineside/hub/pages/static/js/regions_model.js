@@ -71,3 +71,14 @@ export function toml(regions, size) {
 export function classesOf(text) {
   return [...new Set(text.split(",").map((part) => part.trim()).filter(Boolean))];
 }
+
+/** The regions as keys of an inspection in the plant file. @param {Region[]} regions @param {{width: number, height: number}} size */
+export function plantValues(regions, size) {
+  const edges = ["x0_px", "y0_px", "x1_px", "y1_px"];
+  const region = regions.map(({ id, label, classes, box }) => ({
+    id,
+    box_px: Object.fromEntries(edges.map((name, n) => [name, box[n]])),
+    ...(classes.length ? { classes } : { label }),
+  }));
+  return { region: region.length ? region : null, "view.width_px": size.width, "view.height_px": size.height };
+}

@@ -1,0 +1,128 @@
+"""``lineside check`` and ``lineside plant``: is a plant file right, and its versions at a hub."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lineside.cli.hub import ConfigOption, settings
+from lineside.cli.output import JsonFlag, say, show, table
+from lineside.core import Fault, InvalidError, SystemClock, load_plant, rfc3339
+from lineside.core.plant_check import plant_schema
+
+if TYPE_CHECKING:
+    from lineside.hub.setup.versions import PlantVersions
+
+Number = Annotated[int, typer.Argument(help="Of the version; lineside plant history.")]
+Reason = Annotated[str, typer.Option(help="Why; stands in the history.")]
+By = Annotated[str, typer.Option(help="Who does this; stands in the history.")]
+_HERE = "command line"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("check")(check)
+    plant = typer.Typer(help="The plant file's form and versions.", no_args_is_help=True)
+    plant.command("schema")(schema)
+    plant.command("history")(history)
+    plant.command("diff")(diff)
+    plant.command("apply")(apply)
+    plant.command("rollback")(rollback)
+    plant.command("restore")(restore)
+    app.add_typer(plant, name="plant")
+
+
+def check(
+    plant: Annotated[Path, typer.Argument(help="The plant file (TOML).")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Report every fault of a plant file at once; exit code 2 when there is one."""
+    faults: tuple[Fault, ...] = ()
+    try:
+        load_plant(plant)
+    except InvalidError as error:
+        faults = error.faults
+        if not faults:
+            raise
+    show({"faults": faults}, as_json=as_json, text=lambda found: _sentences(plant, found["faults"]))
+    if faults:
+        raise typer.Exit(InvalidError.exit_code)
+
+
+def _sentences(path: Path, faults: tuple[Fault, ...]) -> str:
+    if not faults:
+        return f"{path}: no faults"
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return "\n".join([f"{path}: {count}", *(f"  {fault}" for fault in faults)])
+
+
+def schema() -> None:
+    """Print the plant file's JSON Schema, for editors."""
+    show(plant_schema(), as_json=True, text=str)
+
+
+@contextmanager
+def versions(config: Path | None) -> "Iterator[PlantVersions]":
+    """The hub's versions of its plant file, opened for one command."""
+    from lineside.hub.run import hub_id
+    from lineside.hub.setup.versions import open_plant_versions
+
+    hub, clock = settings(config), SystemClock()
+    name = hub_id(hub.folder, clock=clock)
+    with open_plant_versions(
+        hub.records_url, path=Path(hub.plant), hub=name, clock=clock
+    ) as opened:
+        yield opened
+
+
+def history(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
+    """List the versions of the plant file, newest first, and whether it was changed by hand."""
+    with versions(config) as opened:
+        found, file = opened.page(limit=1000), opened.file()
+    rows = [
+        (str(one.number), rfc3339(one.at)[:16], one.by, one.action, one.reason) for one in found
+    ]
+    text = table([("version", "at", "by", "action", "reason"), *rows])
+    if file["by_hand"]:
+        text += "\nThe file was changed by hand: lineside plant apply, or lineside plant restore."
+    show({"versions": found, "file": file}, as_json=as_json, text=lambda _: text)
+
+
+def diff(number: Number, config: ConfigOption = None, as_json: JsonFlag = False) -> None:
+    """Show the lines that a version changed."""
+    with versions(config) as opened:
+        lines = opened.diff(number)
+    show({"diff": lines}, as_json=as_json, text=lambda found: "\n".join(found["diff"]))
+
+
+def apply(
+    reason: Reason,
+    file: Annotated[
+        Path | None, typer.Argument(help="The new file; without it, the hub's own as it stands.")
+    ] = None,
+    config: ConfigOption = None,
+    by: By = _HERE,
+) -> None:
+    """Make a plant file the next version; a running hub applies it within a second."""
+    with versions(config) as opened:
+        if file is None:
+            made = opened.adopt(by=by, reason=reason)
+        else:
+            made = opened.change(text=file.read_text(), by=by, reason=reason)
+    say(f"version {made.number} is in force")
+
+
+def rollback(number: Number, reason: Reason, config: ConfigOption = None, by: By = _HERE) -> None:
+    """Make an earlier version the next one."""
+    with versions(config) as opened:
+        made = opened.roll_back(number, by=by, reason=reason)
+    say(f"version {made.number} is in force, with the text of version {number}")
+
+
+def restore(config: ConfigOption = None) -> None:
+    """Write the version in force over a plant file that was changed by hand."""
+    with versions(config) as opened:
+        written = opened.restore()
+    say(f"version {written.number} is in the file again")

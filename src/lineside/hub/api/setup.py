@@ -1,0 +1,319 @@
+"""``/api/v1/plant``, ``/api/v1/users`` and ``/api/v1/tokens``: set-up of the site.
+
+The plant file is changed by edits of single entries or as a whole text; each change is a version.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypedDict
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
+
+from lineside.core import rfc3339
+from lineside.hub.access.accounts import Accounts, NewToken
+from lineside.hub.access.auth import TokenInfo, User
+from lineside.hub.access.permissions import Role
+from lineside.hub.api.wire import (
+    Hub,
+    Limit,
+    Page,
+    Requester,
+    json_body,
+    json_response,
+    next_cursor,
+    page_response,
+    responds,
+    whole_number,
+)
+from lineside.hub.services import Services
+from lineside.hub.setup.toml_edit import PlantEdit
+from lineside.hub.setup.versions import PlantChange, PlantFileState, PlantVersion
+
+router = APIRouter(prefix="/api/v1", tags=["set-up"])
+
+
+# ---- the plant file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantChangeRequest:
+    """Body of ``POST /plant`` and ``POST /plant/check``.
+
+    Attributes:
+        section, id, values, entry, remove: one edit, as ``PlantEdit`` has it; ``entry`` is its
+            text.
+        text: the whole file as TOML, in place of an edit.
+        reason: why; needed where the change is kept.
+        base: number of the version that was edited; 0: whatever is in force.
+    """
+
+    section: str = ""
+    id: str = ""
+    values: Mapping[str, Any] | None = None
+    entry: str = ""
+    remove: bool = False
+    text: str = ""
+    reason: str = ""
+    base: int = 0
+
+    @property
+    def edits(self) -> tuple[PlantEdit, ...]:
+        """The edit that is asked for; none where a whole text is given."""
+        if self.text:
+            return ()
+        return (
+            PlantEdit(
+                section=self.section, id=self.id, values=self.values or {}, text=self.entry,
+                remove=self.remove,
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantRollback:
+    """Body of ``POST /plant/rollback``: the version whose text becomes the next one."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptionReason:
+    """Body of ``POST /plant/adopt``."""
+
+    reason: str
+
+
+class PlantInForce(TypedDict):
+    """The version in force; ``later``: what of it takes effect at the next start."""
+
+    version: PlantVersion
+    text: str
+    later: list[str]
+    file: PlantFileState
+
+
+class PlantVersionText(TypedDict):
+    """A version with its text, and the lines that differ from the version before."""
+
+    version: PlantVersion
+    text: str
+    diff: list[str]
+
+
+@router.get("/plant", summary="The plant file in force")
+@responds(PlantInForce)
+def get_plant(hub: Hub) -> Response:
+    """With its text, and whether a person changed the file on the disk."""
+    return json_response(plant_in_force(hub))
+
+
+def plant_in_force(hub: Services) -> PlantInForce:
+    """The version in force, its text, and the file on the disk."""
+    version = hub.plants.newest()
+    return PlantInForce(
+        version=version, text=hub.plants.text(version.number), later=list(hub.plants.later),
+        file=hub.plants.file(),
+    )  # fmt: skip
+
+
+@router.get("/plant/versions", summary="Versions of the plant file, newest first")
+@responds(Page[PlantVersion])
+def list_plant_versions(
+    hub: Hub, *, before: Annotated[str, Query()] = "", limit: Limit = 50
+) -> Response:
+    """Who changed it, when and why."""
+    found = hub.plants.page(before=whole_number(before, name="before"), limit=limit)
+    following = next_cursor(found, limit, key=lambda one: one.number)
+    return page_response(found, following="" if following == "1" else following, cursor="before")
+
+
+@router.get("/plant/versions/{number}", summary="One version of the plant file")
+@responds(PlantVersionText)
+def get_plant_version(
+    hub: Hub, number: int, *, since: Annotated[int, Query(ge=0, lt=2**31)] = 0
+) -> Response:
+    """``since``: compare it with that version instead of the one before."""
+    version = hub.plants.one(number)
+    found = PlantVersionText(
+        version=version, text=hub.plants.text(number),
+        diff=hub.plants.diff(number, since=since or None),
+    )  # fmt: skip
+    return json_response(found)
+
+
+PlantChangeBody = Annotated[PlantChangeRequest, Depends(json_body(PlantChangeRequest))]
+
+
+@router.post("/plant/check", summary="What a change of the plant file would be")
+@responds(PlantChange)
+def check_plant(hub: Hub, *, change: PlantChangeBody) -> Response:
+    """Its text, the lines that differ, and every fault; nothing is kept."""
+    return json_response(hub.plants.propose(edits=change.edits, text=change.text))
+
+
+@router.post("/plant", summary="Change the plant file")
+@responds(PlantVersion)
+def change_plant(hub: Hub, who: Requester, *, change: PlantChangeBody) -> Response:
+    """Kept as the next version, written to the file with its comments, and applied."""
+    made = hub.plants.change(
+        edits=change.edits, text=change.text, by=who.name, reason=change.reason, base=change.base
+    )
+    return json_response(made)
+
+
+@router.post("/plant/rollback", summary="Take an earlier version of the plant file")
+@responds(PlantVersion)
+def roll_back_plant(
+    hub: Hub, who: Requester, *, body: Annotated[PlantRollback, Depends(json_body(PlantRollback))]
+) -> Response:
+    """Its text becomes the next version."""
+    return json_response(hub.plants.roll_back(body.number, by=who.name, reason=body.reason))
+
+
+@router.post("/plant/adopt", summary="Adopt a plant file that was changed by hand")
+@responds(PlantVersion)
+def adopt_plant(
+    hub: Hub, who: Requester, *, body: Annotated[AdoptionReason, Depends(json_body(AdoptionReason))]
+) -> Response:
+    """The file on the disk becomes the next version, if it has no faults."""
+    return json_response(hub.plants.adopt(by=who.name, reason=body.reason))
+
+
+@router.post("/plant/restore", summary="Restore a plant file that was changed by hand")
+@responds(PlantVersion)
+def restore_plant(hub: Hub) -> Response:
+    """The version in force is written over the file on the disk."""
+    return json_response(hub.plants.restore())
+
+
+# ---- users and tokens
+
+
+class UserRow(TypedDict):
+    """A user, without the password's hash."""
+
+    name: str
+    role: Role
+    added_at: str
+    added_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewUser:
+    """Body of ``POST /users``."""
+
+    name: str
+    password: str
+    role: Role = Role.VIEWER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleChange:
+    """Body of ``POST /users/{name}/role``."""
+
+    role: Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordChange:
+    """Body of ``POST /users/{name}/password``."""
+
+    password: str
+
+
+class IssuedToken(TypedDict):
+    """A new token; its text is not told again."""
+
+    name: str
+    token: str
+
+
+class RevokedTokens(TypedDict):
+    """How many tokens of a name there were."""
+
+    name: str
+    revoked: int
+
+
+@router.get("/users", summary="People who sign in")
+@responds(Page[UserRow])
+def list_users(hub: Hub) -> Response:
+    """Everybody, by name."""
+    return page_response([user_row(one) for one in accounts_of(hub).users()])
+
+
+@router.post("/users", summary="Add a user")
+@responds(UserRow, status=201)
+def add_user(
+    hub: Hub, who: Requester, *, user: Annotated[NewUser, Depends(json_body(NewUser))]
+) -> Response:
+    """They sign in by name and password."""
+    made = accounts_of(hub).add(user.name, role=user.role, password=user.password, by=who.name)
+    return json_response(user_row(made), status=201)
+
+
+@router.post("/users/{name}/role", summary="Give a user another role")
+@responds(UserRow)
+def set_role(
+    hub: Hub, who: Requester, name: str, *,
+    body: Annotated[RoleChange, Depends(json_body(RoleChange))],
+) -> Response:  # fmt: skip
+    """It holds from the next request on; the last administrator stays one."""
+    return json_response(user_row(accounts_of(hub).set_role(name, role=body.role, by=who.name)))
+
+
+@router.post("/users/{name}/password", summary="Set a user's password")
+@responds(UserRow)
+def set_password(
+    hub: Hub, who: Requester, name: str, *,
+    body: Annotated[PasswordChange, Depends(json_body(PasswordChange))],
+) -> Response:  # fmt: skip
+    """Every session of the user ends."""
+    changed = accounts_of(hub).set_password(name, password=body.password, by=who.name)
+    return json_response(user_row(changed))
+
+
+@router.post("/users/{name}/remove", summary="Remove a user")
+@responds(UserRow)
+def remove_user(hub: Hub, who: Requester, name: str) -> Response:
+    """What they did stays in the log; the last administrator is not removed."""
+    return json_response(user_row(accounts_of(hub).remove(name, by=who.name)))
+
+
+@router.get("/tokens", summary="Tokens of programs")
+@responds(Page[TokenInfo])
+def list_tokens(hub: Hub) -> Response:
+    """Without their secrets."""
+    return page_response(accounts_of(hub).tokens())
+
+
+@router.post("/tokens", summary="Issue a token")
+@responds(IssuedToken, status=201)
+def issue_token(
+    hub: Hub, who: Requester, *, token: Annotated[NewToken, Depends(json_body(NewToken))]
+) -> Response:
+    """Shown once."""
+    made = accounts_of(hub).issue(token, by=who.name)
+    return json_response(IssuedToken(name=token.name, token=made), status=201)
+
+
+@router.post("/tokens/{name}/revoke", summary="Take a program's tokens out of use")
+@responds(RevokedTokens)
+def revoke_token(hub: Hub, who: Requester, name: str) -> Response:
+    """Every token of that name."""
+    count = accounts_of(hub).revoke(name, by=who.name)
+    return json_response(RevokedTokens(name=name, revoked=count))
+
+
+def accounts_of(hub: Services) -> Accounts:
+    """Users and tokens of this hub, whose changes stand in its log."""
+    return Accounts(hub.records, journal=hub.ledger, site=hub.plant.site, clock=hub.clock)
+
+
+def user_row(user: User) -> UserRow:
+    """Without the password's hash."""
+    return UserRow(
+        name=user.name, role=user.role, added_at=rfc3339(user.added_at), added_by=user.added_by
+    )

@@ -1,0 +1,97 @@
+"""Pages of the set-up: entries of the plant file as forms, its text, its history, users, tokens."""
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from lineside.hub.access.accounts import Accounts
+from lineside.hub.access.permissions import Role
+from lineside.hub.pages.site import Context, NoPageError, PageContext
+from lineside.hub.setup.forms import entry_forms, new_form, section_of, sections
+from lineside.hub.setup.toml_edit import entry_text
+
+router = APIRouter(prefix="/setup")
+
+_EDIT = "/api/v1/plant"
+_TEXTS = ("rule",)  # entries that are edited as text, with a trial on what was recorded
+_HISTORY = 50
+
+
+@router.get("")
+def setup_page(context: Context) -> HTMLResponse:
+    """The parts of the set-up, and the version in force."""
+    hub = context.hub
+    text = hub.plants.text(hub.plants.newest().number)
+    counts = [(one, len(entry_forms(text, one, secret=False))) for one in sections()]
+    return _page(context, "setup.html", title="Set-up", counts=counts)
+
+
+@router.get("/text")
+def text_page(context: Context) -> HTMLResponse:
+    """The whole file as text."""
+    plants = context.hub.plants
+    text = plants.text(plants.newest().number)
+    return _page(context, "setup_text.html", title="Plant file", text=text)
+
+
+@router.get("/history")
+def history_page(context: Context, *, before: int = 0) -> HTMLResponse:
+    """Who changed the plant file, when, and why."""
+    found = context.hub.plants.page(before=before, limit=_HISTORY)
+    older = found[-1].number if found and found[-1].number > 1 else 0
+    return _page(context, "setup_history.html", title="History", versions=found, older=older)
+
+
+@router.get("/history/{number}")
+def version_page(context: Context, number: int) -> HTMLResponse:
+    """One version with the lines that it changed."""
+    plants = context.hub.plants
+    return _page(
+        context, "setup_version.html", title=f"Version {number}", shown=plants.one(number),
+        diff=plants.diff(number),
+    )  # fmt: skip
+
+
+@router.get("/users")
+def users_page(context: Context) -> HTMLResponse:
+    """People who sign in, and tokens of programs."""
+    hub = context.hub
+    accounts = Accounts(hub.records, journal=hub.ledger, site=hub.plant.site, clock=hub.clock)
+    tokens = [
+        {
+            "name": one.name, "kind": one.kind, "role": str(one.role or ""), "at": one.issued_at,
+            "until": one.ends_at,
+        }
+        for one in accounts.tokens()
+    ]  # fmt: skip
+    return context.page(
+        "setup_users.html", title="Users", active="setup", users=accounts.users(), tokens=tokens,
+        roles=[str(one) for one in Role],
+    )  # fmt: skip
+
+
+@router.get("/{section}")
+def section_page(context: Context, section: str) -> HTMLResponse:
+    """The entries of one section, each with its form, and a form for another one."""
+    shown = section_of(section)
+    if shown is None:
+        raise NoPageError("Page not found.", where=f"/setup/{section}", fix="Go to Set-up.")
+    may = context.may(_EDIT)
+    text = context.hub.plants.text(context.hub.plants.newest().number)
+    forms = entry_forms(text, shown, secret=may)
+    newest = {one.id: one.newest.id for one in context.hub.cameras.all() if one.newest}
+    as_text = shown.name in _TEXTS
+    return _page(
+        context, "setup_section.html", title=shown.title, section=shown, forms=forms,
+        new=None if as_text else new_form(text, shown), as_text=as_text,
+        texts={one.id: entry_text(text, shown.name, one.id) for one in forms} if may else {},
+        newest=newest if shown.name == "camera" else {},
+    )  # fmt: skip
+
+
+def _page(context: PageContext, template: str, **more: object) -> HTMLResponse:
+    """A page with the version in force, and what a person has to decide about the file."""
+    plants = context.hub.plants
+    return context.page(
+        template, active="setup", version=plants.newest(), later=plants.later,
+        file=plants.file(), sections=sections(), **more,
+    )  # fmt: skip

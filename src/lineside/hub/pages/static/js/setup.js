@@ -1,0 +1,105 @@
+// @ts-check
+/**
+ * Forms of the plant file: only changed fields are sent, as one edit of one entry. A fault is shown
+ * at the field that it speaks of; every other one below the form. `data-entry` names the text field
+ * elsewhere that holds the entry, `data-values` what carries the values, as the regions' page does.
+ */
+import { make } from "./dom.js";
+import { ask, showProblem } from "./forms.js";
+import { faultLines } from "./rule_try.js";
+import { figuresOf } from "./sharpness.js";
+
+/** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Field */
+/** @typedef {{path: string, value: string, expected: string, fix: string}} Fault */
+
+/** The value of a field as JSON; null for an empty one, which takes the key away. @param {Field} field */
+export function valueOf(field) {
+  const text = field.value.trim();
+  if (text === "") return null;
+  const kind = field.dataset.kind ?? "text";
+  if (kind === "yes") return text === "true";
+  if (kind === "words") return text.split(",").map((one) => one.trim()).filter(Boolean);
+  return kind === "number" && Number.isFinite(Number(text)) ? Number(text) : text;
+}
+
+/** The key of the entry that a fault's path speaks of: `$.camera[2].trigger.on` is `trigger.on`. @param {string} path */
+export function keyOf(path) {
+  return path.replace(/^\$(\.\w+(\[\d+\])?)?\.?/, "").replace(/\[\d+\].*$/, "");
+}
+
+/** @param {Field} field */
+function isChanged(field) {
+  if (field instanceof HTMLSelectElement) return [...field.options].some((one) => one.selected !== one.defaultSelected) && field.value !== ([...field.options].find((one) => one.defaultSelected)?.value ?? "");
+  return field.value !== field.defaultValue;
+}
+
+/** @param {HTMLFormElement} form @param {boolean} remove */
+function edit(form, remove) {
+  const fields = /** @type {Field[]} */ ([...form.elements].filter((one) => "name" in one && one.name && !(one instanceof HTMLButtonElement)));
+  const whole = Object.fromEntries(fields.filter((one) => one.dataset.whole !== undefined || one instanceof HTMLTextAreaElement).map((one) => [one.name, one.value]));
+  const about = { section: form.dataset.section ?? "", id: form.dataset.id ?? "", base: Number(form.dataset.base ?? 0) };
+  if (remove) return { ...about, reason: whole.reason, remove: true };
+  const drawn = /** @type {HTMLElement | null} */ (document.querySelector(form.dataset.values ?? ":not(*)"));
+  if (drawn) return { ...about, ...whole, id: String(new FormData(form).get("id") ?? ""), values: JSON.parse(drawn.dataset.values ?? "{}") };
+  const elsewhere = /** @type {HTMLTextAreaElement | null} */ (document.querySelector(form.dataset.entry ?? ":not(*)"));
+  if (elsewhere) return { ...about, ...whole, entry: elsewhere.value };
+  if ("entry" in whole || "text" in whole) return { ...about, ...whole };
+  const changed = fields.filter((one) => one.dataset.whole === undefined && isChanged(one));
+  return { ...about, ...whole, values: Object.fromEntries(changed.map((one) => [one.name, valueOf(one)])) };
+}
+
+/** Show each fault at its field; the others are returned. @param {HTMLFormElement} form @param {Fault[]} faults */
+function showFaults(form, faults) {
+  return faults.filter((fault) => {
+    const place = form.querySelector(`[data-field="${CSS.escape(keyOf(fault.path))}"]`);
+    const input = place?.querySelector("input, select");
+    if (!place || !input) return true;
+    input.setAttribute("aria-invalid", "true");
+    place.append(make("small", { class: "setup-fault", role: "alert" }, `Expected ${fault.expected}. ${fault.fix}`));
+    return false;
+  });
+}
+
+/** @param {HTMLFormElement} form @param {boolean} remove */
+async function send(form, remove) {
+  for (const old of form.querySelectorAll(".setup-fault, .problem")) old.remove();
+  for (const old of form.querySelectorAll("[aria-invalid]")) old.removeAttribute("aria-invalid");
+  const response = await ask("/api/v1/plant", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(edit(form, remove)),
+  });
+  if (response.ok) return form.dataset.next ? location.assign(form.dataset.next) : location.reload();
+  const problem = await response.json().catch(() => ({ title: response.statusText }));
+  const others = showFaults(form, problem.faults ?? []);
+  if (others.length || !problem.faults?.length) showProblem(form, { title: `Not saved: ${problem.title}`, text: faultLines({ ...problem, faults: others }).join(" ") });
+  /** @type {HTMLElement | null} */ (form.querySelector("[aria-invalid]"))?.focus();
+}
+
+/** Focus and exposure of each newest picture, beside it. @param {HTMLImageElement} image */
+function showFigures(image) {
+  const place = /** @type {HTMLElement | null} */ (image.closest("details")?.querySelector("[data-figures]"));
+  const canvas = document.createElement("canvas");
+  const width = (canvas.width = Math.min(640, image.naturalWidth));
+  const height = (canvas.height = Math.round((width * image.naturalHeight) / image.naturalWidth));
+  const context = canvas.getContext("2d");
+  if (!context || !place) return;
+  context.drawImage(image, 0, 0, width, height);
+  const found = figuresOf(context.getImageData(0, 0, width, height));
+  place.replaceChildren(...found.map((one) => make("div", {}, make("dt", {}, one.name), make("dd", {}, make("b", {}, one.value), make("small", {}, one.meaning)))));
+  place.hidden = false;
+}
+
+if (typeof document !== "undefined") {
+  for (const form of document.querySelectorAll("form[data-asks='/api/v1/plant']")) {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const button = /** @type {SubmitEvent} */ (event).submitter;
+      void send(/** @type {HTMLFormElement} */ (form), button?.hasAttribute("data-remove") ?? false);
+    });
+  }
+  for (const image of /** @type {NodeListOf<HTMLImageElement>} */ (document.querySelectorAll("img[data-sharpness]"))) {
+    image.addEventListener("load", () => showFigures(image));
+    if (image.complete && image.naturalWidth) showFigures(image);
+  }
+}

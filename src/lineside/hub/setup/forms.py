@@ -1,0 +1,237 @@
+"""Forms of the plant file's entries: fields, kinds and units from the records' own types.
+
+A key that a record gets later has a field at once; ``_HELP`` only says more about the important
+ones. Values are those of the file, so that an empty field means the default.
+"""
+
+import dataclasses
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from lineside.core import Plant, decode_toml
+from lineside.core.drivers import without_secret
+
+FieldKind = Literal["text", "number", "choice", "yes", "words"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormField:
+    """One field of a form.
+
+    Attributes:
+        key: in the plant file; dots lead into a table below.
+        kind: ``yes``: true or false; ``words``: a list, by commas.
+        unit: of a number; "" for none.
+        value: as the file has it, in words; "" for the default.
+        default: which holds where nothing is written; "" for none.
+    """
+
+    key: str
+    label: str
+    kind: FieldKind
+    help: str = ""
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    required: bool = False
+    value: str = ""
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryForm:
+    """One entry of a section, or a new one where ``id`` is ""."""
+
+    id: str
+    title: str
+    detail: str
+    fields: tuple[FormField, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantSection:
+    """A list of the plant file as a page shows it; ``key`` names its entries."""
+
+    name: str
+    title: str
+    noun: str
+    about: str
+    key: str = "id"
+
+
+SECTIONS = (
+    PlantSection(
+        name="camera", title="Cameras", noun="camera",
+        about="Where pictures come from: an RTSP or USB camera, a folder, MQTT, or HTTP push.",
+    ),
+    PlantSection(
+        name="inspection", title="Inspections", noun="inspection",
+        about="What is looked for in the pictures of a camera, and what rejects a part.",
+    ),
+    PlantSection(
+        name="line", title="Lines", noun="line",
+        about="Cameras that look at the same parts belong to one line.",
+    ),
+    PlantSection(
+        name="rule", title="Rules", noun="rule",
+        about="What is made of a sequence of answers: counts, durations, crossings, pairs.",
+    ),
+    PlantSection(
+        name="route", title="Routes", noun="route", key="topic",
+        about="Which MQTT topics the hub reads, and what their messages are.",
+    ),
+    PlantSection(
+        name="shift", title="Shifts", noun="shift",
+        about="When people work; figures are added up by shift.",
+    ),
+)  # fmt: skip
+
+_UNITS = {"_s": "s", "_px": "px", "_deg": "°", "_bytes": "bytes", "_days": "days"}
+_LABELS = {"id": "Id", "camera.source": "Source", "no_signal_after_s": "No signal after"}
+_HELP = {
+    "camera.source": "rtsp://user:password@host/path, v4l:0 (USB), folder:path, video:file,"
+    " mqtt:topic, or http-push://host:port/path, where the camera posts to.",
+    "camera.line": "Id of the line that it belongs to.",
+    "camera.max_frame_bytes": "A larger picture is refused.",
+    "camera.no_signal_after_s": "Without a picture for so long the camera counts as lost.",
+    "line.wait_s": "How long the verdict on a part waits for further answers.",
+    "line.again_s": "A part id that comes again after so long is another part.",
+    "inspection.task": "classify: one label; multilabel: each present or absent; detect: boxes;"
+    " count: how many; segment: which pixels; anomaly: unlike good parts.",
+    "inspection.labels": "Comma-separated.",
+    "inspection.good": "Labels that mean a good part.",
+    "inspection.reject": "Labels that reject a part; empty: every one that is not good.",
+    "inspection.expected_count": "Another count rejects the part.",
+    "inspection.policy.error_rate": "Wished share of wrong answers, 0 to 1.",
+    "route.topic": "With MQTT wildcards, such as f/i/state/+.",
+    "route.collection": "Document collection that its messages also appear in.",
+}
+_NAMED = {"camera.line": "line", "inspection.camera": "camera", "route.camera": "camera"}
+
+
+def section_of(name: str) -> PlantSection | None:
+    """Return the section of that name, where plant files have it."""
+    declared = {one.name for one in dataclasses.fields(Plant)}
+    return next((one for one in SECTIONS if one.name == name and name in declared), None)
+
+
+def sections() -> tuple[PlantSection, ...]:
+    """Return every section that plant files have."""
+    return tuple(one for one in SECTIONS if section_of(one.name) is not None)
+
+
+def entry_forms(text: str, section: PlantSection, *, secret: bool) -> tuple[EntryForm, ...]:
+    """Return the entries of a section with their fields, in the file's order.
+
+    ``secret``: passwords in addresses are shown, for those who may edit them.
+    """
+    document = decode_toml(text.encode(), where="plant file")
+    return tuple(
+        _form(one, section, document=document, secret=secret)
+        for one in document.get(section.name, ())
+    )
+
+
+def new_form(text: str, section: PlantSection) -> EntryForm:
+    """Return the empty form of a section."""
+    document = decode_toml(text.encode(), where="plant file")
+    return _form({}, section, document=document, secret=True)
+
+
+def _form(
+    entry: Mapping[str, Any], section: PlantSection, *, document: Mapping[str, Any], secret: bool
+) -> EntryForm:
+    hint = get_args(get_type_hints(Plant)[section.name])[0]
+    found = tuple(_fields(hint, entry, path=section.name, document=document))
+    if not secret:
+        found = tuple(dataclasses.replace(one, value=without_secret(one.value)) for one in found)
+    told = [one.value for one in found if one.key in _DETAILS and one.value]
+    name = str(entry.get(section.key, ""))
+    return EntryForm(
+        id=name, title=str(entry.get("name") or name), detail=", ".join(told), fields=found
+    )
+
+
+_DETAILS = frozenset({"line", "source", "camera", "task", "kind", "from", "to"})
+
+
+def _fields(
+    record: type, entry: Mapping[str, Any], *, path: str, document: Mapping[str, Any]
+) -> Iterator[FormField]:
+    hints = get_type_hints(record, include_extras=True)
+    for field in dataclasses.fields(record):
+        inner = _plain(hints[field.name])
+        where, value = f"{path}.{field.name}", entry.get(field.name)
+        if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+            below = value if isinstance(value, dict) else {}
+            yield from _fields(inner, below, path=where, document=document)
+            continue
+        kind = _kind(inner)
+        if kind is not None:
+            yield _field(field, inner, kind=kind, where=where, value=value, document=document)
+
+
+def _field(
+    field: "dataclasses.Field[Any]", hint: Any, *, kind: FieldKind, where: str,  # noqa: ANN401  a type
+    value: object, document: Mapping[str, Any],
+) -> FormField:  # fmt: skip
+    key = where.partition(".")[2]
+    choices = _choices(hint)
+    named = _NAMED.get(where)
+    if named is not None:
+        kind = "choice"
+        choices = tuple(str(one.get("id", "")) for one in document.get(named, ()))
+    unit = next((_UNITS[end] for end in _UNITS if field.name.endswith(end)), "")
+    label = _LABELS.get(where) or _LABELS.get(field.name) or _words(field.name)
+    default = "" if field.default is MISSING else _written(field.default)
+    return FormField(
+        key=key, label=label, kind=kind, help=_HELP.get(where, ""), unit=unit,
+        choices=choices, required="." not in key and field.default is MISSING
+        and field.default_factory is MISSING, value=_written(value), default=default,
+    )  # fmt: skip
+
+
+def _plain(hint: Any) -> Any:  # noqa: ANN401  a type
+    """The type without its annotations and without None."""
+    if get_origin(hint) is Annotated:
+        return _plain(get_args(hint)[0])
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [one for one in get_args(hint) if one is not type(None)]
+        return _plain(parts[0]) if len(parts) == 1 else object
+    return hint
+
+
+def _kind(hint: Any) -> FieldKind | None:  # noqa: ANN401  a type
+    """How a value of a type is asked for; None for what has a page of its own."""
+    if _choices(hint):
+        return "choice"
+    if get_origin(hint) is tuple:
+        return "words" if get_args(hint) == (str, ...) else None
+    known: dict[Any, FieldKind] = {bool: "yes", int: "number", float: "number", str: "text"}
+    return known.get(hint)
+
+
+def _choices(hint: Any) -> tuple[str, ...]:  # noqa: ANN401  a type
+    if get_origin(hint) is Literal:
+        return tuple(str(one) for one in get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return tuple(str(one) for one in hint)
+    return ()
+
+
+def _words(name: str) -> str:
+    """``max_age_s`` as Max age."""
+    bare = next((name.removesuffix(end) for end in _UNITS if name.endswith(end)), name)
+    return bare.replace("_", " ").capitalize()
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

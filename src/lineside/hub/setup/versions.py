@@ -1,0 +1,494 @@
+"""Versions of the plant file: who changed what and why, kept in the store, written to the file.
+
+1. The plant file is the one source. Each change of it is a version: number, digest, who, when, why
+   and the whole text. A version is checked as ``lineside check`` does before it is kept.
+2. The version is kept first, then the file is replaced. A note in the store says which version a
+   hub has in its file; a hub that died in between writes the file when it starts.
+3. A file that was changed by hand is nobody's version: while the hub runs it is offered (adopt or
+   restore) and nothing else is changed; a hub that starts with it adopts it.
+4. Of several hubs at one store each applies the newest version and writes its own file. One that
+   comes to a site for the first time takes over the site's version.
+5. What applies a version may fail for a while: it is tried again, and again after a restart.
+"""
+
+import difflib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from lineside.core import (
+    Clock,
+    ConflictError,
+    Digest,
+    Fault,
+    InvalidError,
+    Json,
+    LinesideError,
+    NotFoundError,
+    Plant,
+    UnavailableError,
+    decode,
+    decode_toml,
+    digest_of,
+    replace_durably,
+    rfc3339,
+)
+from lineside.core.codec import faults_error
+from lineside.core.plant_check import plant_of
+from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
+from lineside.hub.setup.toml_edit import PlantEdit, edit_text
+from lineside.store import Document, Documents, Records, open_records
+
+logger = logging.getLogger(__name__)
+
+PLANT_FILE_TYPE = "lineside.plant_file.v1"
+_KIND = "plant-version"
+_FILES = "plant-file"
+_NEWEST = "newest"
+_MOST_REASON = 500
+_HUB = "hub"
+
+Applied = Callable[[Plant], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantVersion:
+    """One version of the plant file, without its text.
+
+    Attributes:
+        number: from 1, in the order in which they were kept.
+        digest: of the file's bytes.
+        at, by, reason: when it was kept, by whom, and why.
+        action: ``first``, ``changed``, ``rolled back``, or ``adopted`` where a person had changed
+            the file.
+    """
+
+    number: int
+    digest: Digest
+    at: datetime
+    by: str
+    reason: str
+    action: Literal["first", "changed", "rolled back", "adopted"]
+
+
+class PlantChange(TypedDict):
+    """A change that was not made yet: the whole text, its lines that differ, and its faults."""
+
+    text: str
+    diff: list[str]
+    faults: list[Fault]
+
+
+class PlantFileState(TypedDict):
+    """The file on the disk beside the version in force; ``diff`` leads from that to the file."""
+
+    by_hand: bool
+    diff: list[str]
+    faults: list[Fault]
+
+
+class PlantVersions:
+    """The plant file of one hub, and the versions of its site; safe from several threads."""
+
+    def __init__(
+        self, records: Records, *, path: Path, hub: str, journal: Journal, clock: Clock
+    ) -> None:
+        self._records = records
+        self._documents: Documents = records.documents
+        self._path = path
+        self._hub = hub
+        self._journal = journal
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._applied = 0
+        self._appliers: list[Applied] = []
+        self.later: tuple[str, ...] = ()
+        """Sentences on what of the version in force takes effect at the next start."""
+
+    # ---- reading
+
+    def newest(self) -> PlantVersion:
+        """The version in force; the file becomes the first where there is none."""
+        with self._lock:
+            return self.one(self._number())
+
+    def one(self, number: int) -> PlantVersion:
+        """``NotFoundError`` if there is none of that number."""
+        return _version(self._document(number))
+
+    def text(self, number: int) -> str:
+        """The whole text of a version."""
+        return str(self._document(number).body["text"])
+
+    def page(self, *, before: int = 0, limit: int = 50) -> list[PlantVersion]:
+        """Versions below a number, newest first; 0 begins with the version in force."""
+        last = before - 1 if before else self.newest().number
+        first = max(1, last - limit + 1)
+        found = self._documents.page(_KIND, after=_name(first - 1), limit=max(1, last - first + 1))
+        return [_version(one) for one in reversed(found) if one.id != _NEWEST]
+
+    def diff(self, number: int, *, since: int | None = None) -> list[str]:
+        """Lines that differ from the version before it, or from ``since``; none of the first."""
+        before = number - 1 if since is None else since
+        return diff_lines(self.text(before) if before else self.text(number), self.text(number))
+
+    def file(self) -> PlantFileState:
+        """The file on the disk, compared with the version in force."""
+        with self._lock:
+            raw, (number, _) = self._raw(), self._newest()
+            if raw is None or not self._is_by_hand(raw, number):
+                return PlantFileState(by_hand=False, diff=[], faults=[])
+            text = raw.decode(errors="replace")
+            diff = diff_lines(self.text(number), text)
+            return PlantFileState(by_hand=True, diff=diff, faults=self._faults(text))
+
+    def propose(self, *, edits: Sequence[PlantEdit] = (), text: str = "") -> PlantChange:
+        """What edits of the version in force, or a whole text, would make of it; keeps nothing.
+
+        Raises:
+            InvalidError, NotFoundError, ConflictError: as ``edit_text``.
+        """
+        present = self.text(self._number())
+        changed = text or present
+        for edit in edits:
+            changed = edit_text(changed, edit)
+        return PlantChange(
+            text=changed, diff=diff_lines(present, changed), faults=self._faults(changed)
+        )
+
+    # ---- changing
+
+    def change(
+        self, *, edits: Sequence[PlantEdit] = (), text: str = "", by: str, reason: str,
+        base: int = 0,
+    ) -> PlantVersion:  # fmt: skip
+        """Keep a changed plant file as the next version, write the file, and apply it.
+
+        Args:
+            edits: changes of single entries, in order.
+            text: the whole text instead.
+            by: who changes it.
+            reason: why; stands in the history.
+            base: the version that was edited; 0: whatever is in force.
+
+        Raises:
+            InvalidError: the text has faults, or no reason is given.
+            ConflictError: another version is in force by now, the file was changed by hand, or
+                nothing would change.
+        """
+        with self._lock:
+            number = self._number()
+            if base and base != number:
+                raise ConflictError(
+                    f"version {number} of the plant file is in force, you edited version {base}",
+                    where="plant file", fix="Look at the newer one, and make your change again.",
+                )  # fmt: skip
+            self._refuse_changed_file(number)
+            made = self.propose(edits=edits, text=text)["text"]
+            return self._keep(made, action="changed", by=by, reason=reason)
+
+    def roll_back(self, number: int, *, by: str, reason: str) -> PlantVersion:
+        """Keep the text of an earlier version as the next one.
+
+        Raises:
+            NotFoundError: there is no such version.
+            InvalidError, ConflictError: as ``change``.
+        """
+        with self._lock:
+            self._refuse_changed_file(self._number())
+            return self._keep(self.text(number), action="rolled back", by=by, reason=reason)
+
+    def adopt(self, *, by: str, reason: str) -> PlantVersion:
+        """Keep the file as a person changed it as the next version.
+
+        Raises:
+            ConflictError: nobody changed the file.
+            InvalidError: it has faults.
+        """
+        with self._lock:
+            raw = self._raw()
+            if raw is None or not self._is_by_hand(raw, self._number()):
+                raise _unchanged()
+            return self._keep(_utf8(raw), action="adopted", by=by, reason=reason)
+
+    def restore(self) -> PlantVersion:
+        """Write the version in force over a file that a person changed.
+
+        Raises:
+            ConflictError: nobody changed the file.
+            UnavailableError: it cannot be written.
+        """
+        with self._lock:
+            raw, (number, _) = self._raw(), self._newest()
+            if raw is not None and not self._is_by_hand(raw, number):
+                raise _unchanged()
+            self._write(number)
+            return self.one(number)
+
+    # ---- applying
+
+    def begin(self, *, alone: bool) -> Plant:
+        """At the start: bring file and store together; the plant to run with.
+
+        ``alone``: no other hub uses the store, so a file that no version is like is adopted.
+
+        Raises:
+            NotFoundError, InvalidError: of the plant file.
+        """
+        with self._lock:
+            number, raw = self._number(), self._raw(required=True) or b""
+            if self._is_by_hand(raw, number) and (alone or self._noted()):
+                self._keep(
+                    _utf8(raw), action="adopted", by=_HUB,
+                    reason="Changed on disk by hand before the start",
+                )  # fmt: skip
+            else:
+                self._write_if_missing(number, raw)
+            self._applied = self._newest()[0]
+            return self._plant(self.text(self._applied))
+
+    def on_change(self, applier: Applied) -> None:
+        """Hand each further version to ``applier``, in the order of these calls.
+
+        It returns sentences on what takes effect at the next start only.
+        """
+        self._appliers.append(applier)
+
+    def follow(self) -> bool:
+        """Apply the newest version where this hub has not yet; whether it did.
+
+        Raises:
+            LinesideError: a part cannot take it over now; call again.
+        """
+        with self._lock:
+            number, _ = self._newest()
+            if number == self._applied:
+                return False
+            text = self.text(number)
+            self._write_if_missing(number, self._raw())
+            if self._appliers:
+                plant, later = self._plant(text), list[str]()
+                for applier in self._appliers:
+                    later += applier(plant)
+                self.later = tuple(later)
+            self._applied = number
+            logger.info("plant file applied version=%d", number)
+            return True
+
+    # ---- inside
+
+    def _keep(
+        self, text: str, *, action: Literal["first", "changed", "rolled back", "adopted"],
+        by: str, reason: str,
+    ) -> PlantVersion:  # fmt: skip
+        """Keep a text as the next version, in one transaction with its event; then apply it."""
+        reason = reason.strip()
+        if not 0 < len(reason) <= _MOST_REASON:
+            raise InvalidError(
+                f"a reason of {len(reason)} characters", where="reason",
+                fix=f"Say in 1 to {_MOST_REASON} why the plant file changes.",
+            )  # fmt: skip
+        plant, (number, revision) = self._plant(text), self._newest()
+        digest, at = digest_of(text.encode()), self._clock.now()
+        if number and by != _HUB:
+            self._check_successor(plant, digest, before=self._document(number))
+        body: dict[str, Any] = {
+            "number": number + 1, "digest": digest, "at": rfc3339(at), "by": by, "reason": reason,
+            "action": action, "text": text,
+        }  # fmt: skip
+        told: dict[str, Json] = {
+            "number": number + 1, "file": digest, "action": action, "by": by, "reason": reason,
+        }  # fmt: skip
+        event = person_event(
+            PLANT_FILE_TYPE, subject=f"{number + 1}", site=plant.site, clock=self._clock, data=told
+        )
+
+        def write(_: object) -> None:
+            self._documents.put(_KIND, _NEWEST, body={"number": number + 1}, expect=revision)
+            self._documents.put(_KIND, _name(number + 1), body=body, expect=0)
+
+        self._journal.record([event], within=write)
+        if action == "first":  # it is what the file says, and the hub runs with
+            self._note(number + 1)
+            self._applied = number + 1
+        else:
+            self._finish(number + 1)
+        return self.one(number + 1)
+
+    def _check_successor(self, plant: Plant, digest: str, *, before: Document) -> None:
+        if before.body["digest"] == digest:
+            raise ConflictError(
+                "nothing changes", where="plant file", fix="It says exactly this already."
+            )
+        site = decode_toml(str(before.body["text"]).encode(), where="plant file")["site"]
+        if site != plant.site:
+            fault = Fault(
+                path="$.site", value=repr(plant.site),
+                expected=f"{site!r}, which stands in every topic and event of this site",
+                fix="Begin another site in a data folder of its own.",
+            )  # fmt: skip
+            raise faults_error((fault,), where=str(self._path))
+
+    def _finish(self, number: int) -> None:
+        """Write the file and apply; what does not work now, the hub tries again by itself."""
+        try:
+            self._write(number)
+            if self._appliers:
+                self.follow()
+        except LinesideError as error:
+            logger.warning("plant file not applied yet version=%d reason=%s", number, error)
+
+    def _refuse_changed_file(self, number: int) -> None:
+        raw = self._raw()
+        if raw is not None and self._is_by_hand(raw, number):
+            raise ConflictError(
+                "the plant file was changed on disk by hand", where=str(self._path),
+                fix="Adopt that change as a version, or restore the version in force.",
+            )  # fmt: skip
+
+    def _is_by_hand(self, raw: bytes, number: int) -> bool:
+        """Return whether the file is neither the version in force nor the one it had before."""
+        digest, noted = digest_of(raw), self._noted()
+        if not number or digest == self._document(number).body["digest"]:
+            return False
+        return not (noted and noted < number and digest == self._document(noted).body["digest"])
+
+    def _write_if_missing(self, number: int, raw: bytes | None) -> None:
+        """Write a version that the file does not have yet, over what was its own only."""
+        if raw is None or digest_of(raw) != self._document(number).body["digest"]:
+            if raw is not None and self._is_by_hand(raw, number):
+                return
+            try:
+                self._write(number)
+            except UnavailableError as error:
+                logger.warning("plant file not written version=%d reason=%s", number, error)
+        elif self._noted() != number:
+            self._note(number)
+
+    def _write(self, number: int) -> None:
+        mode = self._path.stat().st_mode & 0o777 if self._path.exists() else 0o644
+        replace_durably(self._path, self.text(number).encode(), mode=mode)
+        self._note(number)
+
+    def _note(self, number: int) -> None:
+        self._documents.put(_FILES, self._hub, body={"number": number})
+
+    def _noted(self) -> int:
+        """The version that this hub wrote to its file, or found there; 0 for none."""
+        try:
+            return int(self._documents.get(_FILES, self._hub).body["number"])
+        except NotFoundError:
+            return 0
+
+    def _number(self) -> int:
+        """The number in force; the file becomes the first version where there is none."""
+        number = self._newest()[0]
+        if number:
+            return number
+        raw = self._raw(required=True) or b""
+        return self._keep(_utf8(raw), action="first", by=_HUB, reason="First version").number
+
+    def _newest(self) -> tuple[int, int]:
+        """The number in force, 0 for none, and the revision of the document that says so."""
+        try:
+            found = self._documents.get(_KIND, _NEWEST)
+        except NotFoundError:
+            return 0, 0
+        return int(found.body["number"]), found.version
+
+    def _document(self, number: int) -> Document:
+        try:
+            return self._documents.get(_KIND, _name(number))
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"no version {number} of the plant file", where="version",
+                fix=f"There are 1 to {self._newest()[0]}.",
+            ) from error  # fmt: skip
+
+    def _raw(self, *, required: bool = False) -> bytes | None:
+        """The file's bytes; None where there is none."""
+        try:
+            return self._path.read_bytes()
+        except OSError as error:
+            if not required:
+                return None
+            raise NotFoundError(
+                f"cannot read the plant file: {error.strerror}", where=str(self._path),
+                fix="Name a file.",
+            ) from error  # fmt: skip
+
+    def _plant(self, text: str) -> Plant:
+        return plant_of(text.encode(), path=self._path)
+
+    def _faults(self, text: str) -> list[Fault]:
+        try:
+            self._plant(text)
+        except InvalidError as error:
+            return list(error.faults) or [
+                Fault(path="$", value="", expected=error.message, fix=error.fix)
+            ]
+        return []
+
+
+def diff_lines(old: str, new: str) -> list[str]:
+    """Return the lines of a unified diff, without the lines that name files."""
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=2)
+    return list(lines)[2:]
+
+
+@contextmanager
+def open_plant_versions(
+    records_url: str, *, path: Path, hub: str, clock: Clock
+) -> Iterator[PlantVersions]:
+    """The versions for a command beside the hub, whether or not it runs."""
+    with open_records(records_url, clock=clock) as records:
+        journal = RecordsJournal(records)
+        yield PlantVersions(records, path=path, hub=hub, journal=journal, clock=clock)
+
+
+def _name(number: int) -> str:
+    return f"{number:08d}"
+
+
+def _version(document: Document) -> PlantVersion:
+
+    body = {key: value for key, value in document.body.items() if key != "text"}
+    return decode(PlantVersion, body, where=f"version {document.id}")
+
+
+def _utf8(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidError("not UTF-8", where="plant file", fix="Save it as UTF-8.") from error
+
+
+def _unchanged() -> ConflictError:
+    return ConflictError(
+        "the plant file was not changed by hand", where="plant file", fix="There is nothing to do."
+    )
+
+
+class SitePlant(Plant):
+    """The plant of a running hub, which all its parts hold: it becomes the next version in place.
+
+    Fields are replaced one after the other, those that others name first.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, plant: Plant) -> "SitePlant":
+        """The plant as one that can change."""
+        return cls(**{one.name: getattr(plant, one.name) for one in fields(plant)})
+
+    def become(self, plant: Plant) -> None:
+        """Declare what ``plant`` declares; the site keeps its name."""
+        for one in fields(plant):
+            if one.name != "site":
+                object.__setattr__(self, one.name, getattr(plant, one.name))

@@ -1,0 +1,140 @@
+"""Set-up over HTTP and on pages: the plant file, users and tokens, and who may."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+from fastapi.testclient import TestClient
+
+from lineside.hub import Role, Services, create_app
+from tests.hub.conftest import Line
+
+SECRET = "rtsp://eye:peeping@10.0.0.7/a"  # noqa: S105  of no camera
+PASSWORD = "correct horse battery"  # noqa: S105  of nobody
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Argon2 with little memory."""
+    hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    monkeypatch.setattr("lineside.hub.access.auth._hasher", lambda: hasher)
+
+
+@pytest.fixture
+def people(hub: Services) -> Callable[[Role], TestClient]:
+    app = create_app(hub)
+
+    def client(role: Role) -> TestClient:
+        token = hub.auth.issue_token(f"some {role}", kind="api", role=role)
+        headers = {"Authorization": f"Bearer {token}"}
+        return TestClient(
+            app, base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False
+        )
+
+    return client
+
+
+def test_an_edit_is_looked_at_kept_listed_and_rolled_back(
+    client: TestClient, hub: Services
+) -> None:
+    change = {
+        "section": "camera", "id": "rack", "values": {"no_signal_after_s": 8}, "base": 1,
+        "reason": "slow link",
+    }  # fmt: skip
+    looked_at = client.post("/api/v1/plant/check", json=change).json()
+    assert "+no_signal_after_s = 8" in looked_at["diff"]
+    assert looked_at["faults"] == []
+    assert hub.plant.find_camera("rack").no_signal_after_s == 4
+    made = client.post("/api/v1/plant", json=change).json()
+    assert (made["number"], made["by"], made["reason"]) == (2, "tester", "slow link")
+    assert hub.plant.find_camera("rack").no_signal_after_s == 8
+    assert "no_signal_after_s = 8" in Path(hub.config.plant).read_text()
+    assert client.post("/api/v1/plant", json=change).status_code == 409
+    back = client.post("/api/v1/plant/rollback", json={"number": 1, "reason": "as before"})
+    assert back.json()["number"] == 3
+    assert hub.plant.find_camera("rack").no_signal_after_s == 4
+    listed = client.get("/api/v1/plant/versions", params={"limit": 2}).json()
+    assert [one["number"] for one in listed["items"]] == [3, 2]
+    older = client.get("/api/v1/plant/versions", params={"before": listed["next"]}).json()
+    assert [one["number"] for one in older["items"]] == [1]
+    assert "-no_signal_after_s = 8" in client.get("/api/v1/plant/versions/3").json()["diff"]
+    assert client.get("/api/v1/plant/versions/3", params={"since": 1}).json()["diff"] == []
+
+
+def test_a_fault_is_told_with_the_path_of_its_field(client: TestClient) -> None:
+    wrong = {"section": "camera", "id": "gate", "values": {"line": "none"}, "reason": "try"}
+    answer = client.post("/api/v1/plant", json=wrong)
+    assert answer.status_code == 400
+    assert [one["path"] for one in answer.json()["faults"]] == ["$.camera[1].line"]
+
+
+def test_a_file_changed_by_hand_is_offered_on_every_set_up_page(
+    browser: TestClient, client: TestClient, hub: Services
+) -> None:
+    assert "by hand" not in browser.get("/setup").text
+    path = Path(hub.config.plant)
+    path.write_text(path.read_text() + "\n# by a person\n")
+    for page in ("/setup", "/setup/camera", "/setup/text", "/setup/history"):
+        assert "Changed on disk by hand" in browser.get(page).text
+    assert client.get("/api/v1/plant").json()["file"]["by_hand"]
+    assert client.post("/api/v1/plant/adopt", json={"reason": "right"}).json()["number"] == 2
+    path.write_text("nonsense")
+    assert client.post("/api/v1/plant/restore").json()["number"] == 2
+    assert path.read_text().endswith("# by a person\n")
+
+
+def test_passwords_of_cameras_are_for_those_who_edit(
+    hub: Services, people: Callable[[Role], TestClient]
+) -> None:
+    engineer, viewer = people(Role.ENGINEER), people(Role.VIEWER)
+    values = {"id": "roof", "line": "warehouse", "source": SECRET}
+    change = {"section": "camera", "values": values, "reason": "one more"}
+    assert viewer.post("/api/v1/plant", json=change).status_code == 403
+    assert engineer.post("/api/v1/plant", json=change).status_code == 200
+    assert SECRET in engineer.get("/setup/camera").text
+    assert "peeping" not in viewer.get("/setup/camera").text
+    assert "rtsp://" in viewer.get("/setup/camera").text
+    for path in ("/setup/text", "/setup/history", "/setup/users", "/api/v1/plant"):
+        assert viewer.get(path).status_code == 403, path
+    assert engineer.get("/setup/users").status_code == 403
+    assert hub.plant.find_camera("roof").line == "warehouse"
+
+
+def test_pages_show_every_section_and_version(browser: TestClient, line: Line) -> None:
+    line.send(line.status())
+    for section in ("camera", "inspection", "line", "rule", "route"):
+        page = browser.get(f"/setup/{section}")
+        assert page.status_code == 200, section
+        assert "Reason of the change" in page.text
+    assert browser.get("/setup/none").status_code == 404
+    assert "First version" in browser.get("/setup/history").text
+    assert browser.get("/setup/history/1").status_code == 200
+    assert browser.get("/setup/history/9").status_code == 404
+
+
+def test_users_and_tokens_come_and_go_and_the_last_administrator_stays(
+    client: TestClient, browser: TestClient, nobody: TestClient
+) -> None:
+    user = {"name": "Ada", "role": "admin", "password": PASSWORD}
+    assert client.post("/api/v1/users", json=user).status_code == 201
+    for body, path in (({"role": "viewer"}, "role"), ({}, "remove")):
+        refused = client.post(f"/api/v1/users/Ada/{path}", json=body)
+        assert (refused.status_code, "last administrator" in refused.text) == (409, True)
+    other = {"name": "Eve", "role": "viewer", "password": PASSWORD}
+    client.post("/api/v1/users", json=other)
+    assert client.post("/api/v1/users/Eve/role", json={"role": "admin"}).json()["role"] == "admin"
+    client.post("/api/v1/users/Eve/password", json={"password": PASSWORD[::-1]})
+    given = {"name": "Eve", "password": PASSWORD[::-1]}
+    signed_in = nobody.post(
+        "/sign-in", data=given, headers={"Origin": "http://127.0.0.1"}, follow_redirects=False
+    )
+    assert signed_in.status_code == 303
+    assert client.post("/api/v1/users/Ada/remove").status_code == 200
+    assert [one["name"] for one in client.get("/api/v1/users").json()["items"]] == ["Eve"]
+    issued = client.post("/api/v1/tokens", json={"name": "board", "role": "viewer"}).json()
+    assert issued["token"] not in client.get("/api/v1/tokens").text
+    page = browser.get("/setup/users").text
+    assert "Eve" in page
+    assert "board" in page
+    assert client.post("/api/v1/tokens/board/revoke").json() == {"name": "board", "revoked": 1}

@@ -1,0 +1,187 @@
+"""Edits of a plant file: what they say is in it afterwards, and nothing else has moved."""
+
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lineside.core import ConflictError, InvalidError, NotFoundError
+from lineside.hub.setup.toml_edit import PlantEdit, edit_text, entry_text
+
+TEXT = '''# The hall.
+schema = "lineside.plant/1"
+site = "hall"   # never renamed
+
+[[line]]
+id = "press"
+name = "Press"
+
+# The camera above the press.
+[[camera]]
+id = "top"              # the upper one
+line = "press"
+source = "rtsp://10.0.0.7/a#b"  # [[camera]] in a comment
+note = """
+[[camera]]
+id = "not a camera"
+"""
+
+[[camera]]
+id = "side"
+line = "press"
+source = "folder:frames"
+# said twice
+
+[[inspection]]
+id = "stains"
+camera = "top"
+labels = [
+  "good", # fine
+  "stain",
+]
+
+[inspection.trigger]
+on = "interval"
+interval_s = 2.0
+
+[[inspection.region]]
+id = "a1"   # left
+box_px = { x0_px = 0, y0_px = 0, x1_px = 10, y1_px = 10 }
+label = "blue"
+
+[[rule]]
+id = "often"
+'''
+
+
+def changed(edit: PlantEdit, text: str = TEXT) -> dict[str, Any]:
+    return tomllib.loads(edit_text(text, edit))
+
+
+def test_a_value_is_set_and_every_other_line_stays() -> None:
+    made = edit_text(TEXT, PlantEdit(section="camera", id="top", values={"line": "other"}))
+    before, after = TEXT.splitlines(), made.splitlines()
+    assert [one for one in after if one not in before] == ['line = "other"']
+    assert [one for one in before if one not in after] == []  # the same line stands elsewhere
+    assert 'id = "top"              # the upper one' in after
+
+
+def test_a_changed_key_keeps_its_comment() -> None:
+    edit = PlantEdit(section="camera", id="top", values={"id": "roof"})
+    assert 'id = "roof"              # the upper one' in edit_text(TEXT, edit).splitlines()
+
+
+def test_keys_of_the_file_itself_are_edited() -> None:
+    assert changed(PlantEdit(section="", values={"name": "Hall 4"}))["name"] == "Hall 4"
+
+
+def test_a_key_below_a_table_is_set_and_taken_away() -> None:
+    edit = PlantEdit(
+        section="inspection", id="stains",
+        values={"trigger.interval_s": 5, "view.width_px": 640, "labels": None},
+    )  # fmt: skip
+    found = changed(edit)["inspection"][0]
+    assert found["trigger"] == {"on": "interval", "interval_s": 5}
+    assert found["view"] == {"width_px": 640}
+    assert "labels" not in found
+
+
+def test_an_entry_is_added_behind_the_last_of_its_kind() -> None:
+    edit = PlantEdit(section="camera", values={"id": "back", "line": "press", "source": "v4l:0"})
+    made = edit_text(TEXT, edit)
+    assert [one["id"] for one in tomllib.loads(made)["camera"]] == ["top", "side", "back"]
+    assert '[[camera]]\nid = "back"' in made
+    assert made.index('id = "back"') < made.index("# said twice")
+
+
+def test_a_section_that_the_file_lacks_begins_at_its_end() -> None:
+    made = edit_text(TEXT, PlantEdit(section="route", values={"topic": "a/b", "kind": "frame"}))
+    assert made.startswith(TEXT)
+    assert tomllib.loads(made)["route"] == [{"topic": "a/b", "kind": "frame"}]
+
+
+def test_an_entry_is_taken_away_and_the_last_takes_its_section_with_it() -> None:
+    made = edit_text(TEXT, PlantEdit(section="camera", id="top", remove=True))
+    assert [one["id"] for one in tomllib.loads(made)["camera"]] == ["side"]
+    assert "# The camera above the press." in made
+    assert "rule" not in changed(PlantEdit(section="rule", id="often", remove=True))
+
+
+def test_a_whole_entry_is_replaced_by_text_with_its_comments() -> None:
+    text = "[[rule]]\n# why\nid = 'often'\nemit = 'x'\n"
+    made = edit_text(TEXT, PlantEdit(section="rule", id="often", text=text))
+    assert made.endswith(text)
+    assert entry_text(made, "rule", "often") == text
+
+
+def test_regions_are_replaced_and_one_that_stays_keeps_its_comment() -> None:
+    box = {"x0_px": 0, "y0_px": 0, "x1_px": 10, "y1_px": 12}
+    regions = [
+        {"id": "a1", "box_px": box, "label": "blue"},
+        {"id": "a2", "box_px": box, "classes": ["x", "y"]},
+    ]
+    edit = PlantEdit(section="inspection", id="stains", values={"region": regions})
+    made = edit_text(TEXT, edit)
+    assert tomllib.loads(made)["inspection"][0]["region"] == regions
+    assert 'id = "a1"   # left' in made
+
+
+@pytest.mark.parametrize(
+    ("edit", "error"),
+    [
+        (PlantEdit(section="camera", id="none", remove=True), NotFoundError),
+        (PlantEdit(section="camera", values={"id": "top"}), ConflictError),
+        (PlantEdit(section="rule", id="often", text="[[rule]]\nid='a'\n[[rule]]\n"), InvalidError),
+        (PlantEdit(section="line", id="press", text="name = "), InvalidError),
+    ],
+)
+def test_an_edit_that_fits_nothing_is_refused(edit: PlantEdit, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        edit_text(TEXT, edit)
+
+
+def test_entries_on_one_line_are_left_to_a_person() -> None:
+    with pytest.raises(InvalidError, match="cannot be edited in place"):
+        edit_text('camera = [{ id = "a" }]\n', PlantEdit(section="camera", id="a", remove=True))
+
+
+VALUES = st.one_of(
+    st.text(max_size=12), st.integers(-(2**40), 2**40), st.booleans(),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
+    st.lists(st.text(max_size=5), max_size=3),
+)  # fmt: skip
+KEYS = st.sampled_from(["name", "line", "source", "note", "labels", "trigger.on", "view.width_px"])
+EDITS = st.builds(
+    lambda where, values: PlantEdit(section=where[0], id=where[1], values=values),
+    st.sampled_from(
+        [("line", "press"), ("camera", "top"), ("camera", "side"), ("inspection", "stains")]
+    ),
+    st.dictionaries(KEYS, st.one_of(st.none(), VALUES), min_size=1, max_size=4),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(EDITS, min_size=1, max_size=4))
+def test_any_edits_give_what_they_say_and_leave_the_other_entries(edits: list[PlantEdit]) -> None:
+    text, wanted = TEXT, tomllib.loads(TEXT)
+    for edit in edits:
+        text = edit_text(text, edit)
+        entry = next(one for one in wanted[edit.section] if one["id"] == edit.id)
+        for key, value in edit.values.items():
+            first, _, further = key.partition(".")
+            if not further:
+                entry.pop(first, None)
+                entry |= {} if value is None else {first: value}
+            elif value is not None:
+                inner = entry.get(first)
+                entry[first] = {**(inner if isinstance(inner, dict) else {}), further: value}
+            elif isinstance(entry.get(first), dict):
+                entry[first].pop(further, None)
+    assert tomllib.loads(text) == wanted
+    touched = {edit.id for edit in edits}
+    for section, name in (("line", "press"), ("camera", "top"), ("camera", "side"),
+                          ("inspection", "stains"), ("rule", "often")):  # fmt: skip
+        if name not in touched:
+            assert entry_text(text, section, name) == entry_text(TEXT, section, name)
