@@ -29,8 +29,9 @@ def addresses(line: Any) -> Iterator[str]:  # noqa: ANN401  conftest's Line
     event = services.events.page(kind="lineside.prediction.v1", newest_first=True, limit=1)[0].id
     yield from (
         "/", "/lines?wall=1", "/lines/warehouse/rack", "/twin", f"/frames/{frame}", "/data",
-        "/data/rack", "/data/rack/versions/1", "/runs", "/runs/run_01J9ZQ00000000000000000001",
-        "/runs/run_01J9ZQ00000000000000000002", "/models", f"/models/{line.package}", "/try",
+        "/data/rack", "/data/rack/label", "/data/rack/versions/1", "/runs",
+        "/runs/run_01J9ZQ00000000000000000001", "/runs/run_01J9ZQ00000000000000000002",
+        "/models", f"/models/{line.package}", "/try",
         f"/regions?frame={frame}", "/pictures", "/events",
         "/events/rules", "/events/rules/try", f"/events/{event}", "/dead-letters", "/fleet",
         "/fleet/edge-1",

@@ -6,17 +6,12 @@
    and count as not judged until ``correct`` settles them.
 3. Frames are pinned before they are looked at, so that they cannot age out in between.
 4. A version is written once. Freezing unchanged content returns the version that holds it.
-
-Samples of a draft: bytes and frames checked, and judgements of one picture merged.
-
-A judgement that contradicts an earlier one does not replace it: the disputed labels count as not
-judged, a disputed count, mask or set of objects as unknown, until somebody settles it. What only
-one of them says holds.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from datetime import timedelta
+from typing import Any
 
 from lineside.core import (
     Clock,
@@ -32,6 +27,15 @@ from lineside.core import (
     encode,
     to_plain,
 )
+from lineside.datasets.annotations import (
+    Annotation,
+    Comment,
+    Entry,
+    ReviewState,
+    encoded_mask,
+    merged,
+    notes,
+)
 from lineside.datasets.leaks import (
     Appearance,
     ComparisonLimits,
@@ -40,7 +44,7 @@ from lineside.datasets.leaks import (
     look_at,
     parts_of,
 )
-from lineside.datasets.samples import Marked, Part, Sample, Skipped, disputed_labels
+from lineside.datasets.samples import Marked, Part, Sample, Skipped
 from lineside.datasets.splitting import Parts, SplitPlan, parted
 from lineside.datasets.versions import (
     DatasetVersion,
@@ -56,85 +60,6 @@ from lineside.datasets.versions import (
 )
 from lineside.store import Blobs, Document, FrameRow, Records, every_document
 from lineside.vision import picture_size
-
-T = TypeVar("T")
-COUNT, MASK, OBJECTS = "(count)", "(mask)", "(objects)"
-"""How a dispute over more than labels is named beside the labels."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A sample of a draft with every judgement of it, oldest first."""
-
-    sample: Sample
-    judgements: tuple[Judgement, ...]
-    disputed: tuple[str, ...] = ()
-
-
-def merged(old: Entry, sample: Sample, *, judgement: Judgement) -> Entry:
-    """The entry after one more judgement; the same one again changes nothing."""
-    if replace(judgement, at=old.judgements[-1].at) == old.judgements[-1]:
-        return old
-    odd = {*old.disputed, *disputed_labels(old.sample, sample), *_odd_drawings(old.sample, sample)}
-    held = {*old.sample.labels, *sample.labels} - odd
-    judged = {*old.sample.known, *sample.known} - odd
-    one, other = old.sample, sample
-    return Entry(
-        sample=replace(
-            one,
-            labels=tuple(held),
-            known=tuple(judged),
-            count=_either(one.count, other.count, unless=COUNT in odd),
-            mask_digest=_either(one.mask_digest, other.mask_digest, unless=MASK in odd),
-            mask=one.mask or other.mask,
-            marked=_either(one.marked, other.marked, unless=OBJECTS in odd),
-            template_digest=one.template_digest or other.template_digest,
-            group=one.group or other.group,
-            split=one.split or other.split,
-            captured_at=one.captured_at or other.captured_at,
-            facts={**other.facts, **one.facts},
-        ),
-        judgements=(*old.judgements, judgement),
-        disputed=tuple(sorted(odd)),
-    )
-
-
-def _odd_drawings(one: Sample, other: Sample) -> set[str]:
-    pairs: Mapping[str, tuple[object, object]] = {
-        COUNT: (one.count, other.count),
-        MASK: (one.mask_digest, other.mask_digest),
-        OBJECTS: (_in_order(one.marked), _in_order(other.marked)),
-    }
-    return {
-        name
-        for name, (left, right) in pairs.items()
-        if left is not None and right is not None and left != right
-    }
-
-
-def _in_order(marked: Iterable[Marked] | None) -> list[tuple[object, ...]] | None:
-    if marked is None:
-        return None
-    return sorted((m.label, m.x0_px, m.y0_px, m.x1_px, m.y1_px) for m in marked)
-
-
-def _either(one: T | None, other: T | None, *, unless: bool) -> T | None:
-    if unless:
-        return None
-    return other if one is None else one
-
-
-def notes(entry: Entry, sample: Sample) -> list[Skipped]:
-    """Report of an entry that got one more judgement."""
-    said = []
-    if entry.disputed:
-        odd = ", ".join(entry.disputed)
-        said.append(f"judged differently before: {odd}; correct it to settle")
-    if sample.split and sample.split is not entry.sample.split:
-        said.append(f"stands in {entry.sample.split} already, not in {sample.split}")
-    if sample.group and sample.group != entry.sample.group:
-        said.append(f"is of group {entry.sample.group!r} already, not of {sample.group!r}")
-    return [Skipped(where=sample.name, reason=reason) for reason in said]
 
 
 def files_of(sample: Sample) -> tuple[Digest, ...]:
@@ -248,6 +173,7 @@ def parted_now(
     return parted(draft.samples, parting, before=before)
 
 
+_ONE_SITTING = timedelta(hours=1)
 _DATASET = "dataset"
 _PAGE = 500
 _ATTEMPTS = 8
@@ -390,16 +316,9 @@ class Library:
 
         def settled(entry: Entry) -> Entry:
             sample = replace(entry.sample, labels=tuple(labels), known=tuple(known), author=by)
-            return self._judged_again(entry, sample)
+            return entry.judged_again(sample, self._judgement(sample, by=by))
 
         return self._update(name, digest, change=settled)
-
-    def _judged_again(
-        self, entry: Entry, sample: Sample, *, disputed: tuple[str, ...] = ()
-    ) -> Entry:
-        judgement = self._judgement(sample, by=sample.author)
-        judgements = (*entry.judgements, judgement)
-        return Entry(sample=sample, judgements=judgements, disputed=disputed)
 
     def redraw(self, name: str, digest: Digest, *, drawn: Drawn, by: str) -> Entry:
         """Settle what is drawn on a picture and counted in it; its labels stay."""
@@ -413,9 +332,105 @@ class Library:
                 entry.sample, count=drawn.count, mask_digest=mask, marked=drawn.marked, author=by
             )
             left = tuple(name for name in entry.disputed if not name.startswith("("))
-            return self._judged_again(entry, sample, disputed=left)
+            return entry.judged_again(sample, self._judgement(sample, by=by), disputed=left)
 
         return self._update(name, digest, change=settled)
+
+    def entry(self, name: str, digest: Digest) -> tuple[Entry, int]:
+        """A sample of the draft with its revision, which counts its changes from 1.
+
+        Raises:
+            NotFoundError: the draft holds no such picture.
+        """
+        document = self._records.documents.get(_samples_of(name), digest)
+        return decode_fast(Entry, encode(document.body), where=digest), document.version
+
+    def annotate(
+        self,
+        name: str,
+        digest: Digest,
+        annotation: Annotation,
+        *,
+        review: ReviewState,
+        by: str,
+        expect: int,
+    ) -> int:
+        """Replace all that is said of a picture of the draft; gives its new revision.
+
+        What one person saves within the hour is one judgement: a page saves every stroke.
+
+        Args:
+            name: of the dataset.
+            digest: of the picture.
+            annotation: checked by ``annotation_faults``, its ``known`` filled in.
+            review: how far the picture is.
+            by: who says so.
+            expect: the revision that was changed.
+
+        Raises:
+            NotFoundError: the draft holds no such picture.
+            ConflictError: somebody else changed it since.
+        """
+        entry, _ = self.entry(name, digest)
+        png = encoded_mask(annotation, size=picture_size(self._blobs.get(digest)))
+        sample = replace(
+            entry.sample,
+            labels=annotation.labels,
+            known=annotation.known or (),
+            count=annotation.count,
+            marked=annotation.marked,
+            mask_digest=None if png is None else self._blobs.put(png),
+            author=by,
+        )
+        judgement, last = self._judgement(sample, by=by), entry.judgements[-1]
+        if replace(judgement, at=last.at) != last:
+            if entry.review and last.by == by and judgement.at - last.at < _ONE_SITTING:
+                entry = replace(entry, judgements=entry.judgements[:-1])
+            entry = entry.judged_again(sample, judgement)
+        fresh = replace(
+            entry,
+            disputed=(),
+            review=review,
+            polygons=annotation.polygons,
+            painted=annotation.mask if annotation.polygons else None,
+        )
+        kind = _samples_of(name)
+        return self._records.documents.put(
+            kind, digest, body=to_plain(fresh), expect=expect
+        ).version
+
+    def comment(self, name: str, digest: Digest, text: str, *, by: str) -> Entry:
+        """Add a remark to a picture of the draft."""
+        remark = Comment(text=text, by=by, at=self._clock.now())
+        return self._update(
+            name, digest, change=lambda old: replace(old, comments=(*old.comments, remark))
+        )
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        """Labels that people declared for a dataset, in the order they did."""
+        body = self._records.documents.get(_DATASET, check_name(name)).body
+        return tuple(body.get("labels", ()))
+
+    def declare(self, name: str, labels: Iterable[str]) -> None:
+        """Declare labels of a dataset, which is made when it is new."""
+        self._open(name)
+        wanted = tuple(labels)
+        self._change(
+            name,
+            lambda body: {"labels": list(dict.fromkeys((*body.get("labels", ()), *wanted)))},
+        )
+
+    def _change(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Change the dataset's own document; again when somebody else wrote in between."""
+        for _ in range(_ATTEMPTS):
+            document = self._records.documents.get(_DATASET, check_name(name))
+            body = {**document.body, **change(document.body)}
+            try:
+                self._records.documents.put(_DATASET, name, body=body, expect=document.version)
+            except ConflictError:
+                continue
+            return
+        raise ConflictError("the dataset is being changed all the time", where=name)
 
     def remove(self, name: str, digest: Digest) -> None:
         """Take a picture out of the draft; versions keep it."""
@@ -461,15 +476,8 @@ class Library:
         """
         draft = self.draft(name)
         parts = parted_now(draft, parting, newest=self._newest(draft))[1]
-        for _ in range(_ATTEMPTS):
-            document = self._records.documents.get(_DATASET, name)
-            body = {**document.body, "parting": to_plain(parting)}
-            try:
-                self._records.documents.put(_DATASET, name, body=body, expect=document.version)
-            except ConflictError:
-                continue
-            return parts
-        raise ConflictError("the dataset is being changed all the time", where=name)
+        self._change(name, lambda _: {"parting": to_plain(parting)})
+        return parts
 
     def freeze(self, name: str, *, by: str, plan: FreezePlan | None = None) -> DatasetVersion:
         """Make the draft an immutable version with its split and its leak report.

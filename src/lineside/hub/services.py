@@ -9,6 +9,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``cameras``: ``all()``, ``one(id)``
 * ``frames``: ``page(…)``, ``view(id)``, ``picture(id)``, ``thumbnail(id)``, ``activation(…)``
 * ``datasets``: ``all()``, ``one(name)``, ``teach(name, Teaching, by=)``, ``freeze(name, by=)``
+* ``labelling``: ``rows(name)``, ``one(name, digest)``, ``save(name, digest, change, by=)``
 * ``packages``: ``all()``, ``one(digest)``, ``add(data, by=)``, ``use(…)``, ``try_picture(…)``
 * ``models``: ``all()``, ``group(name)``, ``one(group, number)``, ``approve(…)``, ``on_approved(…)``
 * ``runs``: ``all()``, ``one(id)``, ``start(RunRequest, by=)``, ``cancel(id)``, ``resume(id)``
@@ -62,6 +63,7 @@ from lineside.hub.ingest.service import FrameDecoder, PlantIngest
 from lineside.hub.learning.datasets import Datasets, Versions
 from lineside.hub.learning.job_service import JobRequestHandler
 from lineside.hub.learning.jobs import Retraining, Runs
+from lineside.hub.learning.labelling import Labelling
 from lineside.hub.live import LiveCameras, LiveFeed
 from lineside.hub.models.comparison import Comparisons
 from lineside.hub.models.desired import DesiredStates
@@ -116,6 +118,7 @@ class Services:
     bucket: Bucket
     frames: Frames
     datasets: Datasets
+    labelling: Labelling
     runs: Runs
     events: Events
     orders: Orders
@@ -295,6 +298,7 @@ def build_services(
             clock=clock,
             frozen=retraining.version_frozen,
         ),
+        labelling=Labelling(library, plant=plant),
         retraining=retraining,
         orders=Orders(ledger, plant=plant, clock=clock, stats=stats),
         tracer=Tracer(records, registry=registry, state=lambda: ledger.state),

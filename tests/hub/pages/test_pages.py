@@ -105,7 +105,8 @@ def furnished(
 def pages_of(ids: dict[str, str]) -> tuple[str, ...]:
     return (
         *EMPTY, f"/frames/{ids['frame']}", f"/regions?frame={ids['frame']}", "/data/rack",
-        "/data/rack?label=blue", "/data/rack/versions/1", f"/events/{ids['event']}",
+        "/data/rack/label", "/data/rack/label?state=checked", "/data/rack?label=blue",
+        "/data/rack/versions/1", f"/events/{ids['event']}",
         f"/models/{ids['package']}", f"/try?package={ids['package']}",
         "/events?type=lineside.prediction.v1", f"/trace/{ids['event']}",
     )  # fmt: skip

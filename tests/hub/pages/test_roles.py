@@ -38,6 +38,8 @@ PARTS = (
 # All that people do on pages; counting stands with the bin counter's own tests.
 FORMS = (
     "/api/v1/orders", "/api/v1/datasets/{name}/samples", "/try/{digest}",
+    "/api/v1/datasets/{name}/samples/{digest}", "/api/v1/datasets/{name}/labels",
+    "/api/v1/datasets/{name}/samples/{digest}/comments",
     "/api/v1/datasets/{name}/freeze", "/api/v1/datasets/{name}/tags",
     "/api/v1/datasets/{name}/split", "/api/v1/runs", "/api/v1/runs/{run}/cancel",
     "/api/v1/runs/{run}/resume", "/api/v1/replays", "/api/v1/replays/{replay}/cancel",
@@ -110,7 +112,7 @@ def furnished(
     return (
         "/", "/lines", "/lines/warehouse", "/lines/warehouse/rack", "/twin", f"/frames/{frame}",
         "/frames", "/pictures", f"/trace/{event}", "/data", "/data/rack",
-        "/data/rack/versions/1", "/runs", f"/runs/{RUN}",
+        "/data/rack/label", "/data/rack/versions/1", "/runs", f"/runs/{RUN}",
         f"/runs/{STOPPED}", "/models", "/models/groups/discs", "/models/groups/discs/1",
         "/models/groups/discs/2", f"/models/{digests[0]}", f"/models/{loose}", "/try", "/regions",
         "/count", "/events", "/events/rules", "/events/rules/try", f"/events/{event}",

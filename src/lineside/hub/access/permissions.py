@@ -119,6 +119,10 @@ RULES: dict[Right, str] = {
         GET /api/v1/frames/{frame}/activation
         GET /api/v1/datasets
         GET /api/v1/datasets/{name}
+        GET /api/v1/datasets/{name}/samples
+        GET /api/v1/datasets/{name}/samples/{digest}
+        GET /api/v1/datasets/{name}/progress
+        GET /api/v1/datasets/{name}/labels
         GET /api/v1/datasets/{name}/versions/{number}
         GET /api/v1/datasets/{name}/versions/{number}/leaks
         GET /api/v1/datasets/{name}/versions/{number}/report
@@ -204,6 +208,7 @@ RULES: dict[Right, str] = {
         GET /trace/{identifier:path}
         GET /data
         GET /data/{name}
+        GET /data/{name}/label
         GET /data/{name}/versions/{number}
         GET /data/{name}/diff
         GET /data/{name}/pictures/{digest}
@@ -245,6 +250,9 @@ RULES: dict[Right, str] = {
     Right.OPERATE: """
         POST /api/v1/orders
         POST /api/v1/datasets/{name}/samples
+        POST /api/v1/datasets/{name}/samples/{digest}
+        POST /api/v1/datasets/{name}/samples/{digest}/comments
+        POST /api/v1/datasets/{name}/labels
         POST /api/v1/packages/{digest}/predict
         POST /try/{digest}
         POST /api/v1/models/{group}/versions/{number}/compare

@@ -21,6 +21,7 @@ from lineside.hub.api import (
     health,
     iot,
     jobs,
+    labelling,
     learning,
     line,
     live,
@@ -48,6 +49,7 @@ def mount_api(app: FastAPI) -> None:
         devices.router, live.router, frames.router, learning.router, s3.router, models.router,
         open_inference.router, counting.router, jobs.router, rollouts.router, replays.router,
         rules.router, setup.router, iot.router, line.router, health.log_router, line.ingest_router,
+        labelling.router,
         aws_inference.router, health.router, session.router, openapi.router,
     )  # fmt: skip
     for part in parts:

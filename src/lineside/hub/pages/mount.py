@@ -13,6 +13,7 @@ from lineside.core import LinesideError, decode_json
 from lineside.hub.pages import (
     count,
     fleet,
+    labelling,
     learning,
     lines,
     log,
@@ -59,6 +60,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     app.mount(f"/static/{site.release}", files, name="static")
     for pages in (
         lines, pictures, twin, models, learning, count, fleet, rollouts, rules, setup, replays, log,
+        labelling,
     ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):

@@ -1,0 +1,137 @@
+"""``/api/v1/datasets/{name}/samples``: annotations of a draft, one image at a time."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import Response
+
+from lineside.core import encode
+from lineside.hub.api.wire import (
+    Hub,
+    Limit,
+    Page,
+    Requester,
+    json_body,
+    json_response,
+    next_cursor,
+    page_response,
+    responds,
+)
+from lineside.hub.learning.labelling import (
+    AnnotatedSample,
+    AnnotationChange,
+    CommentText,
+    LabelConflictError,
+    LabelList,
+    LabelProgress,
+    SampleRow,
+)
+from lineside.hub.problems import MEDIA_TYPE, Problem
+
+router = APIRouter(prefix="/api/v1/datasets", tags=["teaching"])
+
+
+class LabelConflict(Problem):
+    """A save that came second: what stands now, and what was to be saved."""
+
+    stored: AnnotatedSample
+    yours: AnnotationChange
+
+
+_IMAGE = {
+    "dataset": "plates", "digest": "sha256:" + 64 * "0", "name": "plate-00042.png",
+    "picture": "/data/plates/pictures/sha256:" + 64 * "0", "width_px": 320, "height_px": 240,
+    "revision": 3, "state": "labelled",
+    "annotation": {
+        "labels": ["scratch"], "known": ["dent", "scratch"],
+        "marked": [
+            {"label": "scratch", "x0_px": 12.0, "y0_px": 8.0, "x1_px": 60.0, "y1_px": 31.0}
+        ],
+        "polygons": [], "mask": None, "count": None,
+    },
+    "by": "M. Keller", "at": "2026-01-01T12:00:00.000Z", "disputed": [], "comments": [],
+}  # fmt: skip
+_CHANGE = {"revision": 2, "annotation": _IMAGE["annotation"], "state": "labelled"}
+_CONFLICT = {
+    "type": "about:blank", "title": "Conflict", "status": 409,
+    "detail": "M. Keller saved this image meanwhile", "where": "plate-00042.png",
+    "fix": "Compare both, then keep yours or take the other one.", "faults": [],
+    "stored": _IMAGE, "yours": _CHANGE,
+}  # fmt: skip
+
+
+@router.get("/{name}/samples", summary="Images of a draft")
+@responds(Page[SampleRow])
+def list_samples(
+    hub: Hub, name: str, *, state: str = "", after: str = "", limit: Limit = 100
+) -> Response:
+    """By capture time and name; ``state``: todo, labelled, checked or discuss."""
+    rows = hub.labelling.rows(name, state=state, after=after, limit=limit)
+    return page_response(rows, following=next_cursor(rows, limit, key=lambda row: row.digest))
+
+
+@router.get("/{name}/progress", summary="How far the labelling of a draft is")
+@responds(LabelProgress)
+def get_progress(hub: Hub, name: str) -> Response:
+    """Images by state."""
+    return json_response(hub.labelling.progress(name))
+
+
+@router.get("/{name}/labels", summary="Labels that may be used")
+@responds(LabelList)
+def get_labels(hub: Hub, name: str) -> Response:
+    """Those of the plant's inspections, those declared, those the draft has already."""
+    return json_response(hub.labelling.labels(name))
+
+
+@router.post("/{name}/labels", summary="Declare labels")
+@responds(LabelList)
+def declare_labels(
+    hub: Hub, name: str, *, wanted: Annotated[LabelList, Depends(json_body(LabelList))]
+) -> Response:
+    """Further labels for images and objects of this dataset; none is taken away."""
+    return json_response(hub.labelling.declare(name, wanted))
+
+
+@router.get("/{name}/samples/{digest}", summary="An image with its annotation")
+@responds(AnnotatedSample, example=_IMAGE)
+def get_sample(hub: Hub, name: str, *, digest: str) -> Response:
+    """Labels, boxes, points, polygons, mask, count, state, comments, and the revision."""
+    return json_response(hub.labelling.one(name, digest))
+
+
+@router.post("/{name}/samples/{digest}", summary="Save an annotation")
+@responds(AnnotatedSample, example=_IMAGE)
+@responds(LabelConflict, MEDIA_TYPE, status=409, example=_CONFLICT)
+def save_sample(
+    hub: Hub,
+    who: Requester,
+    *,
+    name: str,
+    digest: str,
+    change: Annotated[AnnotationChange, Depends(json_body(AnnotationChange))],
+) -> Response:
+    """Replaces all of it; 409 with both versions when somebody saved since ``revision``."""
+    try:
+        return json_response(hub.labelling.save(name, digest, change, by=who.name))
+    except LabelConflictError as error:
+        conflict = LabelConflict(
+            type="about:blank", title=error.title, status=error.http_status,
+            detail=error.message, where=error.where, fix=error.fix, faults=(),
+            stored=error.stored, yours=change,
+        )  # fmt: skip
+        return Response(encode(conflict), status_code=409, media_type=MEDIA_TYPE)
+
+
+@router.post("/{name}/samples/{digest}/comments", summary="Comment on an image")
+@responds(AnnotatedSample, example=_IMAGE)
+def add_comment(
+    hub: Hub,
+    who: Requester,
+    *,
+    name: str,
+    digest: str,
+    comment: Annotated[CommentText, Depends(json_body(CommentText))],
+) -> Response:
+    """Everybody who labels the dataset reads it; it is never part of a version."""
+    return json_response(hub.labelling.comment(name, digest, comment.text, by=who.name))

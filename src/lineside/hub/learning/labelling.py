@@ -1,0 +1,305 @@
+"""Labelling of a dataset's draft: annotations with their revision, comments, and what is left.
+
+1. An annotation is saved as a whole, and only over the revision that its author has seen. Somebody
+   who comes second gets ``LabelConflictError`` with what stands now, and chooses.
+2. A label is one that an inspection of the plant answers, one that people declared for the dataset,
+   or one that its draft has already.
+3. Nothing here is part of a version until the draft is frozen.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from lineside.core import (
+    ConflictError,
+    Digest,
+    Fault,
+    InvalidError,
+    Plant,
+    parse_digest,
+)
+from lineside.datasets import Library, Sample, label_names
+from lineside.datasets.annotations import (
+    Annotation,
+    Comment,
+    Entry,
+    ReviewState,
+    annotation_faults,
+    check_comment,
+    check_label,
+    pixel_mask,
+)
+from lineside.datasets.samples import judged
+from lineside.vision import picture_size
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotatedSample:
+    """An image of a draft with all that is said of it.
+
+    Attributes:
+        revision: counts the changes of the image; a change names the one it was made on.
+        picture: address of the image's bytes.
+        by, at: who judged it last, and when.
+        disputed: what was judged in two ways, until somebody settles it by saving.
+    """
+
+    dataset: str
+    digest: Digest
+    name: str
+    picture: str
+    width_px: int
+    height_px: int
+    revision: int
+    state: ReviewState
+    annotation: Annotation
+    by: str
+    at: datetime
+    disputed: tuple[str, ...] = ()
+    comments: tuple[Comment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRow:
+    """An image of a draft in a list."""
+
+    digest: Digest
+    name: str
+    picture: str
+    state: ReviewState
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotationChange:
+    """Body of ``POST …/samples/{digest}``; ``revision``: the one that it was made on."""
+
+    revision: int
+    annotation: Annotation
+    state: ReviewState = ReviewState.LABELLED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommentText:
+    """Body of ``POST …/comments``."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelList:
+    """Labels that may be used in a dataset, those of the plant first; a body adds some."""
+
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelProgress:
+    """Images of a draft by how far they are."""
+
+    images: int
+    states: dict[str, int] = field(default_factory=dict)
+
+
+class LabelConflictError(ConflictError):
+    """Somebody else saved the image meanwhile; ``stored`` is what stands now."""
+
+    def __init__(self, stored: AnnotatedSample) -> None:
+        super().__init__(
+            f"{stored.by} saved this image meanwhile",
+            where=stored.name,
+            fix="Compare both, then keep yours or take the other one.",
+        )
+        self.stored = stored
+
+
+class Labelling:
+    """Annotations of the drafts of a library."""
+
+    def __init__(self, library: Library, *, plant: Plant) -> None:
+        self._library = library
+        self._plant = plant
+
+    def labels(self, name: str) -> LabelList:
+        """The labels to offer in a dataset: its own, and all of inspections that have one of them.
+
+        Of a dataset without labels: those of every inspection.
+        """
+        of_draft = {label for one in self._library.draft(name).samples for label in _labels_on(one)}
+        own = dict.fromkeys((*self._library.labels(name), *sorted(of_draft)))
+        groups = [label_names(one) for one in self._plant.inspection]
+        fitting = [group for group in groups if not own.keys().isdisjoint(group)]
+        offered = (label for group in fitting or (() if own else groups) for label in group)
+        return LabelList(labels=tuple(dict.fromkeys((*offered, *own))))
+
+    def declare(self, name: str, wanted: LabelList) -> LabelList:
+        """Add labels to a dataset; those that are there stay."""
+        self._library.declare(name, [check_label(label) for label in wanted.labels])
+        return self.labels(name)
+
+    def rows(
+        self, name: str, *, state: str = "", after: str = "", limit: int = 100
+    ) -> tuple[SampleRow, ...]:
+        """Images of a draft by capture time and name, those after ``after`` (a digest).
+
+        Raises:
+            InvalidError: no such state.
+        """
+        if state and state not in list(ReviewState):
+            known = ", ".join(ReviewState)
+            raise InvalidError(f"no state {state!r}", where="state", fix=f"Known: {known}.")
+        ordered = ordered_entries(self._library.draft(name).entries)
+        places = [n for n, entry in enumerate(ordered) if entry.sample.digest == after]
+        behind = ordered[places[0] + 1 :] if places else ordered
+        wanted = [entry for entry in behind if not state or entry.state == state]
+        return tuple(row_of(name, entry) for entry in wanted[:limit])
+
+    def progress(self, name: str) -> LabelProgress:
+        """Count the images of a draft by state."""
+        entries = self._library.draft(name).entries
+        counts = Counter(str(entry.state) for entry in entries)
+        states = {str(state): counts[state] for state in ReviewState if counts[state]}
+        return LabelProgress(images=len(entries), states=states)
+
+    def one(self, name: str, digest: str) -> AnnotatedSample:
+        """An image of a draft with its annotation; ``NotFoundError`` where it is not in it."""
+        entry, revision = self._library.entry(name, parse_digest(digest, where="digest"))
+        return self._view(name, entry, revision)
+
+    def save(self, name: str, digest: str, change: AnnotationChange, *, by: str) -> AnnotatedSample:
+        """Replace all that is said of an image.
+
+        Raises:
+            NotFoundError: the draft holds no such image.
+            InvalidError: the annotation does not fit the image or the labels; every fault.
+            LabelConflictError: somebody else saved it since that revision.
+        """
+        found = parse_digest(digest, where="digest")
+        entry, revision = self._library.entry(name, found)
+        if revision != change.revision:
+            raise LabelConflictError(self._view(name, entry, revision))
+        wanted = change.annotation
+        names = self._names_for(name, entry, wanted)
+        size = picture_size(self._library.read(entry.sample))
+        check_faults(annotation_faults(wanted, size=size, names=names), where=entry.sample.name)
+        if wanted.known is None:
+            groups = (*(label_names(one) for one in self._plant.inspection), names)
+            wanted = replace(wanted, known=judged_together(wanted.labels, groups))
+        try:
+            revision = self._library.annotate(
+                name, found, wanted, review=change.state, by=by, expect=change.revision
+            )
+        except ConflictError as error:
+            raise LabelConflictError(self.one(name, digest)) from error
+        logger.info("image labelled dataset=%s digest=%s by=%s", name, digest, by)
+        entry, revision = self._library.entry(name, found)
+        return self._view(name, entry, revision)
+
+    def comment(self, name: str, digest: str, text: str, *, by: str) -> AnnotatedSample:
+        """Add a comment to an image; it changes the revision, not the annotation."""
+        found = parse_digest(digest, where="digest")
+        self._library.comment(name, found, check_comment(text), by=by)
+        return self.one(name, digest)
+
+    # ---- parts
+
+    def _names(self, name: str, samples: Sequence[Sample]) -> tuple[str, ...]:
+        of_plant = (label for one in self._plant.inspection for label in label_names(one))
+        of_draft = {label for sample in samples for label in _labels_on(sample)}
+        named = (*of_plant, *self._library.labels(name), *sorted(of_draft))
+        return tuple(dict.fromkeys(named))
+
+    def _names_for(self, name: str, entry: Entry, wanted: Annotation) -> tuple[str, ...]:
+        """The names that may be used; the whole draft is read only for one that is new."""
+        names = self._names(name, [entry.sample])
+        used = {*wanted.labels, *(wanted.known or ()), *(m.label for m in wanted.marked or ())}
+        if used <= set(names):
+            return names
+        every = self._names(name, self._library.draft(name).samples)
+        if used <= set(every):
+            self._library.declare(name, sorted(used - set(names)))
+        return every
+
+    def _view(self, name: str, entry: Entry, revision: int) -> AnnotatedSample:
+        sample, last = entry.sample, entry.judgements[-1]
+        width, height = picture_size(self._library.read(sample))
+        mask = entry.painted
+        if mask is None and not entry.polygons and sample.mask_digest is not None:
+            mask = pixel_mask(self._library.read_file(sample.mask_digest))
+        return AnnotatedSample(
+            dataset=name, digest=sample.digest, name=sample.name,
+            picture=picture_address(name, sample), width_px=width, height_px=height,
+            revision=revision, state=entry.state,
+            annotation=Annotation(
+                labels=sample.labels, known=sample.known, marked=sample.marked,
+                polygons=entry.polygons, mask=mask, count=sample.count,
+            ),
+            by=last.by, at=last.at, disputed=entry.disputed, comments=entry.comments,
+        )  # fmt: skip
+
+
+def judged_together(labels: Sequence[str], groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return the names that somebody judged who named these labels alone.
+
+    Labels exclude only names of their own group, an inspection's say; the last group is that of
+    all names and takes the labels that no other has.
+    """
+    left, known = set(labels), dict[str, None]()
+    for group in groups[:-1]:
+        of_group = [label for label in labels if label in group]
+        if of_group:
+            known |= dict.fromkeys(judged(of_group, group))
+            left -= set(of_group)
+    if left:
+        others = {name for group in groups[:-1] for name in group}
+        own = [name for name in groups[-1] if name not in others]
+        known |= dict.fromkeys(judged([name for name in labels if name in left], own))
+    return tuple(known)
+
+
+def check_faults(faults: Sequence[Fault], *, where: str) -> None:
+    """Refuse an annotation that has faults, with all of them."""
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise InvalidError(
+            f"{faults[0].value} is not {faults[0].expected}{more}",
+            where=where,
+            fix=faults[0].fix,
+            faults=tuple(faults),
+        )
+
+
+def ordered_entries(entries: Sequence[Entry]) -> list[Entry]:
+    """Entries in the order in which a person goes through them: by time, then by name."""
+    return sorted(
+        entries,
+        key=lambda entry: (
+            entry.sample.captured_at is None,
+            entry.sample.captured_at.timestamp() if entry.sample.captured_at else 0.0,
+            entry.sample.name,
+            entry.sample.digest,
+        ),
+    )
+
+
+def picture_address(dataset: str, sample: Sample) -> str:
+    """Where the bytes of a sample's image are."""
+    return f"/data/{dataset}/pictures/{sample.digest}"
+
+
+def row_of(dataset: str, entry: Entry) -> SampleRow:
+    """An image of a draft in a list."""
+    sample = entry.sample
+    return SampleRow(
+        digest=sample.digest, name=sample.name, picture=picture_address(dataset, sample),
+        state=entry.state, labels=sample.labels,
+    )  # fmt: skip
+
+
+def _labels_on(sample: Sample) -> tuple[str, ...]:
+    return (*sample.known, *(mark.label for mark in sample.marked or ()))

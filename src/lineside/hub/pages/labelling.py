@@ -1,0 +1,125 @@
+"""Page on which the pictures of a draft are labelled: classes, boxes, points, masks, counts."""
+
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from lineside.core import Json, short, to_plain
+from lineside.datasets.annotations import ReviewState
+from lineside.hub.learning.labelling import LabelProgress, SampleRow
+from lineside.hub.pages.learning import Filter
+from lineside.hub.pages.site import Context
+from lineside.hub.views import PackageView
+from lineside.web.format import counted, number
+
+STATES = {
+    ReviewState.TODO: "To do",
+    ReviewState.LABELLED: "Labelled",
+    ReviewState.CHECKED: "Checked",
+    ReviewState.DISCUSS: "Needs discussion",
+}
+TOOLS = (
+    ("select", "Select", "V"),
+    ("box", "Box", "R"),
+    ("point", "Point", "P"),
+    ("polygon", "Polygon", "G"),
+    ("brush", "Brush", "B"),
+    ("erase", "Erase", "E"),
+)
+_BEFORE = 20
+_WINDOW = 60
+_EVERY = 1_000_000
+
+
+def state_filters(dataset: str, progress: LabelProgress, *, state: str) -> tuple[Filter, ...]:
+    """Links that narrow the pictures to one state, each with its count."""
+    path = f"/data/{dataset}/label"
+    every = Filter(text=f"All {number(progress.images)}", href=path, current=not state)
+    by_state = (
+        Filter(
+            text=f"{text} {number(progress.states.get(one, 0))}",
+            href=f"{path}?{urlencode({'state': str(one)})}",
+            current=state == one,
+        )
+        for one, text in STATES.items()
+    )
+    return (every, *by_state)
+
+
+def left_text(progress: LabelProgress) -> str:
+    """Return how far the labelling is: ``draft: 37 of 214 pictures left``."""
+    left = progress.states.get(ReviewState.TODO, 0)
+    return f"draft: {number(left)} of {counted(progress.images, 'picture')} left"
+
+
+def first_open(rows: Sequence[SampleRow], *, picture: str) -> int:
+    """The place to begin at: the picture named, else the first to do, else the first."""
+    for n, row in enumerate(rows):
+        if row.digest == picture:
+            return n
+    return next((n for n, row in enumerate(rows) if row.state is ReviewState.TODO), 0)
+
+
+def regions_of(names: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Classes of regions by region, from names such as ``A1/blue``."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        region, slash, label = name.partition("/")
+        if slash:
+            found.setdefault(region, []).append(label)
+    return tuple((region, tuple(labels)) for region, labels in found.items())
+
+
+def suggesting(packages: Sequence[PackageView]) -> tuple[dict[str, str], ...]:
+    """Packages that can suggest, those in use first."""
+    ordered = sorted(packages, key=lambda one: (not one.used_by, one.name))
+    return tuple(
+        {
+            "digest": one.digest,
+            "text": f"{one.name}@{short(one.digest)}" + (", in use" if one.used_by else ""),
+        }
+        for one in ordered
+    )
+
+
+router = APIRouter()
+
+
+@router.get("/data/{name}/label")
+def label_page(context: Context, *, name: str, state: str = "", picture: str = "") -> HTMLResponse:
+    """One picture of the draft at a time, with everything that is said of it."""
+    labelling = context.hub.labelling
+    progress = labelling.progress(name)
+    rows = labelling.rows(name, state=state, limit=_EVERY)
+    at = first_open(rows, picture=picture)
+    first = max(0, at - _BEFORE)
+    window = rows[first : first + _WINDOW]
+    start: dict[str, Json] = {
+        "dataset": name,
+        "digest": rows[at].digest if rows else "",
+        "state": state,
+        "rows": to_plain(window),
+        "first": first,
+        "total": len(rows),
+        "more": first + len(window) < len(rows),
+    }
+    names = labelling.labels(name).labels
+    bare = [one for one in names if "/" not in one]
+    return context.page(
+        "label.html",
+        title="Label",
+        active="data",
+        sub=left_text(progress),
+        dataset=name,
+        start=start,
+        total=progress.images,
+        filters=state_filters(name, progress, state=state),
+        states=STATES.items(),
+        tools=TOOLS,
+        names=bare,
+        regions=regions_of(names),
+        shape_names=bare,
+        packages=suggesting(context.hub.packages.all()),
+    )

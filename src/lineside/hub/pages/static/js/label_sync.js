@@ -1,0 +1,135 @@
+// @ts-check
+/** Every change is saved at once, over the revision that was seen; what came second is chosen. */
+import { make } from "./dom.js";
+import { ask, problemOf } from "./forms.js";
+import { PaintedMask } from "./label_mask.js";
+import { shapesOf } from "./label_model.js";
+import { View } from "./label_view.js";
+
+/** @typedef {import("./label_work.js").Work} Work */
+/** @typedef {import("./label_work.js").Sample} Sample */
+/** @typedef {import("./label_model.js").Annotation} Annotation */
+
+/** Send JSON. @param {string} address @param {unknown} body */
+export function post(address, body) {
+  return ask(address, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+}
+
+/** An annotation in words. @param {Annotation} one */
+export function summary(one) {
+  const shapes = shapesOf(one).length;
+  const labels = one.labels.join(", ") || "no label";
+  const count = one.count === null ? "" : `, count ${one.count}`;
+  return `${labels}, ${shapes} ${shapes === 1 ? "shape" : "shapes"}${count}`;
+}
+
+export class Sync {
+  /** @param {Work} work @param {string} address @param {HTMLElement} root */
+  constructor(work, address, root) {
+    this.work = work;
+    this.address = address;
+    this.status = /** @type {HTMLElement} */ (root.querySelector("[data-saved]"));
+    this.dialog = /** @type {HTMLDialogElement} */ (document.querySelector("[data-conflict]"));
+    this.waiting = false;
+    /** @type {Promise<void> | null} */
+    this.sending = null;
+    this.dialog.addEventListener("cancel", (event) => event.preventDefault());
+    addEventListener("beforeunload", (event) => this.pending && event.preventDefault());
+  }
+
+  get pending() {
+    return this.waiting || this.sending !== null;
+  }
+
+  /** Save what stands now, after what is on its way. */
+  save() {
+    this.waiting = true;
+    this.sending ??= this.send().finally(() => (this.sending = null));
+    return this.sending;
+  }
+
+  /** When all is saved: whether it is. */
+  async settled() {
+    if (this.waiting && !this.sending) await this.save();
+    else await this.sending;
+    return !this.waiting;
+  }
+
+  async send() {
+    while (this.waiting) {
+      const sample = /** @type {Sample} */ (this.work.sample);
+      this.waiting = false;
+      this.status.textContent = "Saving …";
+      const body = { revision: sample.revision, annotation: this.work.now, state: sample.state };
+      const response = await post(`${this.address}/${sample.digest}`, body);
+      if (response.status === 409) await this.settle((await response.json()).stored);
+      else if (!response.ok) return this.fail(await problemOf(response));
+      else this.take(sample, await response.json());
+    }
+  }
+
+  /** @param {Sample} sample @param {Sample} stored */
+  take(sample, stored) {
+    [sample.revision, sample.by, sample.at, sample.disputed] = [stored.revision, stored.by, stored.at, stored.disputed];
+    this.status.textContent = `Saved ${new Date(stored.at).toLocaleTimeString()}`;
+  }
+
+  /** Nothing is lost: it is sent again with the next change, or by the button. @param {{title: string, text: string}} problem */
+  fail(problem) {
+    this.waiting = true;
+    const again = make("button", { type: "button", class: "small" }, "Save again");
+    again.addEventListener("click", () => void this.save());
+    this.status.replaceChildren(`Not saved: ${problem.title}. ${problem.text} `, again);
+  }
+
+  /** Somebody else saved meanwhile: show both, and let the person choose. @param {Sample} stored */
+  async settle(stored) {
+    const { work } = this;
+    const mine = work.now;
+    const who = /** @type {HTMLElement} */ (this.dialog.querySelector("[data-conflict-who]"));
+    who.textContent = `${stored.by} saved ${stored.name} while you were working on it. Nothing is overwritten until you choose.`;
+    this.side("mine", mine);
+    this.side("stored", stored.annotation);
+    this.status.textContent = "Not saved: choose a version";
+    this.dialog.showModal();
+    for (const [name, one] of /** @type {[string, Annotation][]} */ ([["mine", mine], ["stored", stored.annotation]])) { // prettier-ignore
+      this.draw(name, one);
+    }
+    const choice = await this.choice();
+    this.dialog.close();
+    if (choice === "stored") {
+      work.take(stored);
+      this.status.textContent = `Took the version of ${stored.by}`;
+      return;
+    }
+    /** @type {Sample} */ (work.sample).revision = stored.revision;
+    this.waiting = true;
+  }
+
+  /** @returns {Promise<string>} */
+  choice() {
+    const buttons = [.../** @type {NodeListOf<HTMLElement>} */ (this.dialog.querySelectorAll("[data-keep]"))];
+    return new Promise((resolve) => {
+      for (const button of buttons) {
+        button.onclick = () => resolve(button.dataset.keep ?? "");
+      }
+    });
+  }
+
+  /** @param {string} name @param {Annotation} one */
+  side(name, one) {
+    const text = this.dialog.querySelector(`[data-side="${name}"] figcaption span`);
+    if (text) text.textContent = summary(one);
+  }
+
+  /** @param {string} name @param {Annotation} annotation */
+  draw(name, annotation) {
+    const canvas = /** @type {HTMLCanvasElement} */ (this.dialog.querySelector(`[data-side="${name}"] canvas`));
+    const view = new View(canvas);
+    [view.picture, view.size] = [this.work.view.picture, this.work.size];
+    view.draw({
+      annotation, mask: new PaintedMask(view.size, annotation.mask), selected: null, drawn: [], closed: false,
+      suggestion: null, suggested: null, cursor: null, radius: 0,
+    }); // prettier-ignore
+  }
+}

@@ -1,0 +1,149 @@
+// @ts-check
+/** The canvas of the label page: picture, mask and shapes, zoomed and panned. */
+import { boxOf, isPoint } from "./label_model.js";
+import { fit, prepareCanvas } from "./overlay.js";
+
+/** @typedef {import("./label_model.js").Annotation} Annotation */
+/** @typedef {import("./label_model.js").Shape} Shape */
+/** @typedef {import("./label_mask.js").PaintedMask} PaintedMask */
+/** @typedef {{annotation: Annotation, mask: PaintedMask | null, selected: Shape | null, drawn: number[][], closed: boolean, suggestion: Annotation | null, suggested: PaintedMask | null, cursor: number[] | null, radius: number}} Scene */
+
+const LINE = "#ffffff";
+const CHOSEN = "#62adff";
+const OFFERED = "#f0b13b";
+const DARK = "#11171e";
+const MOST_ZOOM = 40;
+
+export class View {
+  /** @param {HTMLCanvasElement} canvas */
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.size = { width: 1, height: 1 };
+    /** @type {ImageBitmap | null} */
+    this.picture = null;
+    [this.zoom, this.pan] = [1, [0, 0]];
+  }
+
+  /** Show all of the picture. */
+  reset() {
+    [this.zoom, this.pan] = [1, [0, 0]];
+  }
+
+  /** Where the picture lies on the canvas. */
+  place() {
+    const box = this.canvas.getBoundingClientRect();
+    const whole = fit(this.size, box);
+    const scale = whole.scale * this.zoom;
+    const [width, height] = [this.size.width * scale, this.size.height * scale];
+    return { x: (box.width - width) / 2 + this.pan[0], y: (box.height - height) / 2 + this.pan[1], width, height, scale };
+  }
+
+  /** A place on the screen in pixels of the picture. @param {{clientX: number, clientY: number}} event */
+  at({ clientX, clientY }) {
+    const box = this.canvas.getBoundingClientRect();
+    const { x, y, scale } = this.place();
+    return [(clientX - box.left - x) / scale, (clientY - box.top - y) / scale];
+  }
+
+  /** Zoom, keeping a point of the picture where it is on the screen. @param {number} factor @param {number[]} [about] */
+  zoomBy(factor, about = [this.size.width / 2, this.size.height / 2]) {
+    const before = this.place();
+    this.zoom = Math.max(1, Math.min(MOST_ZOOM, this.zoom * factor));
+    if (this.zoom === 1) return this.reset();
+    const after = this.place();
+    this.pan = [
+      this.pan[0] + before.x + about[0] * before.scale - after.x - about[0] * after.scale,
+      this.pan[1] + before.y + about[1] * before.scale - after.y - about[1] * after.scale,
+    ];
+  }
+
+  /** Shift what is seen, by pixels of the screen. @param {number} dx @param {number} dy */
+  panBy(dx, dy) {
+    if (this.zoom > 1) this.pan = [this.pan[0] + dx, this.pan[1] + dy];
+  }
+
+  /** @param {Scene} scene */
+  draw(scene) {
+    const { context } = prepareCanvas(this.canvas);
+    const place = this.place();
+    context.imageSmoothingEnabled = place.scale < 4;
+    if (this.picture) context.drawImage(this.picture, place.x, place.y, place.width, place.height);
+    if (scene.mask) context.drawImage(scene.mask.layer, place.x, place.y, place.width, place.height);
+    if (scene.suggestion) this.shapes(context, scene.suggestion, null, OFFERED);
+    if (scene.suggested) context.drawImage(scene.suggested.layer, place.x, place.y, place.width, place.height);
+    this.shapes(context, scene.annotation, scene.selected, LINE);
+    if (scene.drawn.length) this.outline(context, scene.drawn, { colour: CHOSEN, closed: scene.closed });
+    if (scene.cursor) this.cross(context, scene.cursor, scene.radius);
+  }
+
+  /** @param {CanvasRenderingContext2D} context @param {Annotation} one @param {Shape | null} selected @param {string} colour */
+  shapes(context, one, selected, colour) {
+    const dashed = colour === OFFERED;
+    one.polygons.forEach((polygon, n) => {
+      const chosen = selected?.kind === "polygon" && selected.n === n;
+      this.outline(context, polygon, { colour: chosen ? CHOSEN : colour, closed: true, filled: true, dashed });
+    });
+    (one.marked ?? []).forEach((mark, n) => {
+      const chosen = selected?.kind === "mark" && selected.n === n;
+      const [x0, y0, x1, y1] = boxOf(mark);
+      const about = { colour: chosen ? CHOSEN : colour, closed: true, dashed };
+      if (isPoint(mark)) this.dot(context, [x0, y0], about.colour);
+      else this.outline(context, [[x0, y0], [x1, y0], [x1, y1], [x0, y1]], about); // prettier-ignore
+      this.tag(context, [x0, y0], mark.label);
+      if (chosen && !isPoint(mark)) this.dot(context, [x1, y1], CHOSEN);
+    });
+  }
+
+  /** @param {CanvasRenderingContext2D} context @param {number[][]} points @param {{colour: string, closed: boolean, filled?: boolean, dashed?: boolean}} how */
+  outline(context, points, { colour, closed, filled = false, dashed = false }) {
+    const { x, y, scale } = this.place();
+    context.beginPath();
+    points.forEach(([px, py], n) => (n ? context.lineTo(x + px * scale, y + py * scale) : context.moveTo(x + px * scale, y + py * scale)));
+    if (closed) context.closePath();
+    if (filled) {
+      context.fillStyle = dashed ? "rgba(240,177,59,0.2)" : "rgba(214,0,147,0.45)";
+      context.fill("evenodd");
+    }
+    context.setLineDash(dashed ? [5, 4] : []);
+    [context.lineWidth, context.strokeStyle] = [3.5, "rgba(0,0,0,0.55)"];
+    context.stroke();
+    [context.lineWidth, context.strokeStyle] = [1.5, colour];
+    context.stroke();
+    context.setLineDash([]);
+  }
+
+  /** @param {CanvasRenderingContext2D} context @param {number[]} point @param {string} colour */
+  dot(context, [px, py], colour) {
+    const { x, y, scale } = this.place();
+    [context.fillStyle, context.strokeStyle, context.lineWidth] = [colour, DARK, 1.5];
+    context.beginPath();
+    context.arc(x + px * scale, y + py * scale, 5, 0, 2 * Math.PI);
+    context.fill();
+    context.stroke();
+  }
+
+  /** @param {CanvasRenderingContext2D} context @param {number[]} point @param {string} text */
+  tag(context, [px, py], text) {
+    const { x, y, scale } = this.place();
+    context.font = '550 12px "Inter", sans-serif';
+    const [left, top] = [x + px * scale, Math.max(0, y + py * scale - 18)];
+    context.fillStyle = DARK;
+    context.fillRect(left, top, context.measureText(text).width + 8, 17);
+    [context.fillStyle, context.textBaseline] = [LINE, "middle"];
+    context.fillText(text, left + 4, top + 9);
+  }
+
+  /** Where the keyboard draws, with the brush's size. @param {CanvasRenderingContext2D} context @param {number[]} point @param {number} radius */
+  cross(context, [px, py], radius) {
+    const { x, y, scale } = this.place();
+    const [cx, cy] = [x + px * scale, y + py * scale];
+    context.beginPath();
+    if (radius) context.arc(cx, cy, radius * scale, 0, 2 * Math.PI);
+    context.moveTo(cx - 12, cy);
+    context.lineTo(cx + 12, cy);
+    context.moveTo(cx, cy - 12);
+    context.lineTo(cx, cy + 12);
+    [context.lineWidth, context.strokeStyle] = [1.5, CHOSEN];
+    context.stroke();
+  }
+}

@@ -1,0 +1,173 @@
+"""The label page in a browser: boxes by mouse and keys, brush, undo, and two people at once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from lineside.core import digest_of
+from lineside.datasets import Marked, Sample
+from lineside.datasets.annotations import Annotation
+from lineside.hub.learning.labelling import AnnotatedSample, AnnotationChange
+from lineside.vision import encode_png
+from tests.browser.test_modules import call
+from tests.browser.test_pages import OVER, assess, settle
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+SQUARE = "[[0, 0], [4, 0], [4, 4], [0, 4]]"
+
+
+def picture(seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    return encode_png(rng.integers(60, 200, (60, 80, 3)).astype(np.uint8))
+
+
+DIGEST = digest_of(picture(0))
+
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Press at one place of the picture, lift at the other; both as shares of it."""
+    box = page.locator(".label-canvas").bounding_box()
+    assert box is not None
+    scale = min(box["width"] / 80, box["height"] / 60)
+    left = box["x"] + (box["width"] - 80 * scale) / 2
+    top = box["y"] + (box["height"] - 60 * scale) / 2
+    at = [(left + x * 80 * scale, top + y * 60 * scale) for x, y in (start, end)]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    page.mouse.move(*at[1], steps=4)
+    page.mouse.up()
+
+
+def saved(line: Any, name: str) -> AnnotatedSample:  # noqa: ANN401  conftest's Line
+    found: AnnotatedSample = line.hub.services.labelling.one(name, DIGEST)
+    return found
+
+
+def open_dataset(line: Any, name: str) -> None:  # noqa: ANN401  conftest's Line
+    """Three pictures of a dataset, nothing said of them, and two labels."""
+    library = line.hub.services.datasets._library
+    pictures = [picture(n) for n in range(3)]
+    samples = [Sample(name=f"{n}.png", digest=digest_of(one)) for n, one in enumerate(pictures)]
+    library.add(name, zip(samples, pictures, strict=True), by="ann")
+    library.declare(name, ["dent", "scratch"])
+
+
+def test_a_picture_is_labelled_by_mouse_and_by_keys(
+    line: Any,  # noqa: ANN401  conftest's Line
+    open_page: Callable[..., Any],
+) -> None:
+    open_dataset(line, "plates")
+    watched = open_page("/data/plates/label")
+    page = watched.page
+    settle(page)
+    expect(page.locator("[data-where]")).to_have_text("1 of 3")
+    page.keyboard.press("2")
+    expect(page.get_by_role("button", name="scratch")).to_have_attribute("aria-pressed", "true")
+
+    page.keyboard.press("r")
+    drag(page, (0.25, 0.25), (0.5, 0.5))
+    rows = page.locator("[data-shapes] li")
+    expect(rows).to_have_count(1)
+    expect(rows.first).to_contain_text("Box 20, 15 to 40, 30")
+    page.locator(".label-canvas").focus()
+    for key in ("Enter", *["Shift+ArrowRight"] * 2, *["Shift+ArrowDown"] * 2, "Enter"):
+        page.keyboard.press(key)
+    expect(rows).to_have_count(2)
+    expect(rows.nth(1)).to_contain_text("Box 40, 30 to 60, 50")
+    rows.nth(1).locator("[aria-pressed]").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(rows.nth(1)).to_contain_text("Box 39, 30 to 59, 50")
+    page.keyboard.press("Delete")
+    expect(rows).to_have_count(1)
+    page.keyboard.press("Control+z")
+    expect(rows).to_have_count(2)
+
+    page.keyboard.press("b")
+    drag(page, (0.1, 0.9), (0.6, 0.9))
+    expect(rows).to_have_count(3)
+    page.keyboard.press("e")
+    drag(page, (0.5, 0.9), (0.6, 0.9))
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("[data-saved]")).to_contain_text("Saved")
+    mask = saved(line, "plates").annotation.mask
+    assert mask is not None
+    assert (mask.width_px, mask.height_px) == (80, 60)
+    assert call(page, "label_mask", "new m.PaintedMask({width: 80, height: 60}, a).area",
+                argument={"rle": mask.rle}) > 300  # fmt: skip
+
+    page.reload()
+    expect(rows).to_have_count(3)
+    expect(page.get_by_role("button", name="scratch")).to_have_attribute("aria-pressed", "true")
+    assert assess(page) == []
+    watched.quiet()
+    page.close()
+
+
+def test_two_people_choose_and_go_on(
+    line: Any,  # noqa: ANN401  conftest's Line
+    open_page: Callable[..., Any],
+) -> None:
+    open_dataset(line, "disputed")
+    labelling = line.hub.services.labelling
+    square = Marked(label="dent", x0_px=10, y0_px=10, x1_px=30, y1_px=30)
+    first = Annotation(labels=("scratch",), marked=(square,))
+    labelling.save("disputed", DIGEST, AnnotationChange(revision=1, annotation=first), by="ann")
+    watched = open_page(f"/data/disputed/label?picture={DIGEST}")
+    page = watched.page
+    rows = page.locator("[data-shapes] li")
+    expect(rows).to_have_count(1)
+    now = saved(line, "disputed")
+    other = AnnotationChange(revision=now.revision, annotation=replace(first, count=3))
+    labelling.save("disputed", DIGEST, other, by="Eve")
+    page.get_by_role("button", name="None of these").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Eve saved 0.png while you were working on it.")
+    assert assess(page) == []
+    assert saved(line, "disputed").annotation.count == 3
+    dialog.get_by_role("button", name="Keep yours").click()
+    expect(page.locator("[data-saved]")).to_contain_text("Saved")
+    assert saved(line, "disputed").annotation.labels == ()
+    assert saved(line, "disputed").annotation.count is None
+
+    page.keyboard.press("n")
+    expect(page.locator("[data-where]")).to_have_text("2 of 3")
+    page.keyboard.press("c")
+    expect(rows).to_have_count(1)
+    page.get_by_role("button", name="Checked").click()
+    page.get_by_role("textbox", name="Comment").fill("Please look at the lower edge.")
+    page.get_by_role("button", name="Add comment").click()
+    expect(page.locator("[data-comments] li")).to_contain_text("Please look at the lower edge.")
+    watched.quiet(but="409")
+    page.close()
+    for size in ((1920, 1080), (390, 844)):
+        narrow = open_page(f"/data/disputed/label?picture={DIGEST}", theme="light", size=size)
+        expect(narrow.page.locator("[data-shapes] li")).to_have_count(1)
+        assert narrow.page.evaluate(OVER) <= 0
+        assert assess(narrow.page) == []
+        narrow.quiet()
+        narrow.page.close()
+
+
+def test_the_modules_of_the_label_page(
+    line: Any,  # noqa: ANN401  conftest's Line
+    open_page: Callable[..., Any],
+) -> None:
+    assert line
+    page = open_page("/welcome").page
+    assert call(page, "label_keys", "m.actionOf({key: 'z', ctrlKey: true})") == "undo"
+    assert call(page, "label_keys", "m.actionOf({key: 'B'})") == "tool-brush"
+    assert call(page, "label_keys", "m.actionOf({key: '3'})") == "label-3"
+    mask = "(() => { const k = new m.PaintedMask({width: 6, height: 5});"
+    assert call(page, "label_mask", f"{mask} k.fill({SQUARE}); return k.encode(); }})()") == {
+        "rle": "0 4 1 4 1 4 1 4 11", "width_px": 6, "height_px": 5,
+    }  # fmt: skip
+    assert call(page, "label_mask", f"{mask} return k.encode(); }})()") is None
+    assert call(page, "label_rail", "m.answered(['A1/red', 'ok'], 'A1', 'A1/blue')") == [
+        "ok", "A1/blue",
+    ]  # fmt: skip
+    page.close()

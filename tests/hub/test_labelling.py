@@ -1,0 +1,159 @@
+"""Labelling by the API and its page: saving, conflicts, roles, what is refused, versions."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from lineside.core import digest_of
+from lineside.datasets import Sample, load_source
+from lineside.datasets.writers import write_source
+from lineside.hub import Role, Services, create_app
+from lineside.hub.learning.labelling import judged_together
+from lineside.vision import encode_png
+
+HERE = "/api/v1/datasets/plates"
+
+
+def picture(seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    return encode_png(rng.integers(0, 256, (30, 40, 3)).astype(np.uint8))
+
+
+DIGEST = digest_of(picture(0))
+BOX = {"label": "dent", "x0_px": 4.0, "y0_px": 5.0, "x1_px": 20.0, "y1_px": 22.0}
+EMPTY: dict[str, Any] = {
+    "labels": [], "known": [], "marked": None, "polygons": [], "mask": None, "count": None,
+}  # fmt: skip
+
+
+@pytest.fixture
+def plates(hub: Services) -> Services:
+    """Four pictures without labels, and the labels to use."""
+    library = hub.datasets._library
+    pictures = [picture(n) for n in range(4)]
+    samples = [Sample(name=f"{n}.png", digest=digest_of(one)) for n, one in enumerate(pictures)]
+    library.add("plates", zip(samples, pictures, strict=True), by="anna")
+    library.declare("plates", ["dent", "scratch"])
+    return hub
+
+
+def save(client: TestClient, *, revision: int, state: str = "labelled", **said: object) -> Any:  # noqa: ANN401  a response
+    body = {"revision": revision, "state": state, "annotation": {**EMPTY, **said}}
+    return client.post(f"{HERE}/samples/{DIGEST}", json=body)
+
+
+@pytest.mark.usefixtures("plates")
+def test_a_picture_is_labelled_and_read_again(client: TestClient) -> None:
+    before = client.get(f"{HERE}/samples/{DIGEST}").json()
+    assert (before["revision"], before["state"], before["annotation"]) == (1, "todo", EMPTY)
+    triangle = [[0.0, 0.0], [8.0, 0.0], [8.0, 8.0]]
+    saved = save(client, revision=1, labels=["dent"], known=None, marked=[BOX], polygons=[triangle])
+    assert saved.status_code == 200
+    again = client.get(f"{HERE}/samples/{DIGEST}").json()
+    assert again == saved.json()
+    assert again["annotation"]["known"] == ["dent", "scratch"]
+    assert again["annotation"]["polygons"] == [triangle]
+    assert client.get(f"{HERE}/progress").json()["states"] == {"todo": 3, "labelled": 1}
+    rows = client.get(f"{HERE}/samples?state=todo&limit=2").json()
+    more = client.get(f"{HERE}/samples?state=todo&after={rows['next']}").json()
+    names = [row["name"] for row in (*rows["items"], *more["items"])]
+    assert names == ["1.png", "2.png", "3.png"]
+
+
+@pytest.mark.usefixtures("plates")
+def test_the_second_of_two_people_gets_both_versions(client: TestClient) -> None:
+    assert save(client, revision=1, marked=[BOX]).status_code == 200
+    second = save(client, revision=1, labels=["scratch"], known=["scratch"])
+    assert second.status_code == 409
+    told = second.json()
+    assert told["stored"]["annotation"]["marked"] == [BOX]
+    assert told["yours"]["annotation"]["labels"] == ["scratch"]
+    assert "saved this image meanwhile" in told["detail"]
+    kept = save(client, revision=told["stored"]["revision"], labels=["scratch"], known=["scratch"])
+    assert kept.json()["annotation"]["labels"] == ["scratch"]
+
+
+@pytest.mark.usefixtures("plates")
+def test_what_cannot_be_is_refused_in_words(client: TestClient) -> None:
+    mask = {"rle": "100", "width_px": 10, "height_px": 10}
+    outside = {**BOX, "x1_px": 99.0}
+    answer = save(client, revision=1, labels=["rust"], marked=[outside], mask=mask)
+    assert answer.status_code == 400
+    assert [fault["path"] for fault in answer.json()["faults"]] == [
+        "$.labels[0]", "$.marked[0]", "$.mask",
+    ]  # fmt: skip
+    assert "Known: " in answer.json()["fix"]
+    assert client.get(f"{HERE}/samples?state=odd").status_code == 400
+    assert client.get(f"{HERE}/samples/sha256:{'0' * 64}").status_code == 404
+    assert client.post(f"{HERE}/labels", json={"labels": ["a,b"]}).status_code == 400
+    assert client.get(f"{HERE}/samples/{DIGEST}").json()["revision"] == 1
+
+
+@pytest.mark.usefixtures("plates")
+def test_a_new_label_and_a_comment(client: TestClient) -> None:
+    assert save(client, revision=1, labels=["rust"], known=None).status_code == 400
+    declared = client.post(f"{HERE}/labels", json={"labels": ["rust"]}).json()
+    assert (
+        declared == client.get(f"{HERE}/labels").json() == {"labels": ["dent", "scratch", "rust"]}
+    )
+    said = client.post(f"{HERE}/samples/{DIGEST}/comments", json={"text": "is it rust?"}).json()
+    assert (said["comments"][0]["text"], said["revision"]) == ("is it rust?", 2)
+    saved = save(client, revision=2, labels=["rust"], known=None, state="discuss").json()
+    assert (saved["state"], len(saved["comments"])) == ("discuss", 1)
+
+
+def test_a_viewer_reads_and_does_not_save(plates: Services) -> None:
+    token = plates.auth.issue_token("vi", kind="api", role=Role.VIEWER)
+    client = TestClient(
+        create_app(plates), base_url="http://127.0.0.1",
+        headers={"Authorization": f"Bearer {token}"}, raise_server_exceptions=False,
+    )  # fmt: skip
+    assert client.get(f"{HERE}/samples/{DIGEST}").status_code == 200
+    assert save(client, revision=1, marked=[BOX]).status_code == 403
+    page = client.get("/data/plates/label", headers={"accept": "text/html"})
+    assert "data-asks" not in page.text
+    assert "Requires the role operator" in page.text
+
+
+def test_a_version_made_of_it_is_read_by_the_reader(
+    plates: Services, client: TestClient, tmp_path: Path
+) -> None:
+    saved = save(client, revision=1, labels=["dent"], known=None, marked=[BOX])
+    assert saved.status_code == 200
+    assert client.post(f"{HERE}/freeze").status_code == 201
+    version = plates.datasets.version("plates", 1)
+    write_source(
+        version.parted, files=plates.datasets._library.read_file, to=tmp_path / "out", format="csv"
+    )
+    read = load_source(tmp_path / "out")
+    (dented,) = [one for one in read.samples if one.labels]
+    assert (dented.labels, dented.digest) == (("dent",), DIGEST)
+    assert dented.marked is not None
+    assert (dented.marked[0].x1_px, dented.marked[0].label) == (20.0, "dent")
+
+
+@pytest.mark.usefixtures("plates")
+def test_the_page_says_what_is_left_and_begins_at_it(
+    client: TestClient, browser: TestClient
+) -> None:
+    save(client, revision=1, labels=["dent"], known=None)
+    page = browser.get("/data/plates/label").text
+    assert "draft: 3 of 4 pictures left" in page
+    second = digest_of(picture(1))
+    assert (
+        f"&#34;digest&#34;: &#34;{second}&#34;, &#34;state&#34;: &#34;&#34;" in page
+        or second in page
+    )
+    empty = browser.get("/data/plates/label?state=checked").text
+    assert "No picture in this state" in empty
+
+
+def test_a_label_alone_judges_its_own_group_only() -> None:
+    groups = (("good", "bad"), ("A1/blue", "A1/red", "B2/blue"), ("good", "bad", "A1/blue", "own"))
+    assert judged_together(["bad"], groups) == ("good", "bad")
+    assert judged_together(["A1/red"], groups) == ("A1/blue", "A1/red")
+    assert judged_together(["own"], groups) == ("own",)
+    assert judged_together([], groups) == ()
