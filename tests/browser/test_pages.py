@@ -1,13 +1,19 @@
 """Every page in both themes, wide and narrow: quiet console, no other host, no axe finding."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
+from lineside.core import FrameId
+from lineside.core.shifts import Shift
 from lineside.hub.pages.site import STATIC
+from lineside.store import FrameAnswer
+from lineside.streams import PREDICTION_TYPE, VERDICT_TYPE, Event
+from lineside.vision.verdict import PartVerdict
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -137,3 +143,101 @@ def test_every_file_a_page_loads_is_kept_for_ever_and_no_page_is(
 
 def test_the_largest_page_needs_no_file_that_is_not_shipped() -> None:
     assert (STATIC / "vendor" / "three-0.187.0.subset.min.js").stat().st_size < 700_000
+
+
+def reject_part(line: Any) -> None:  # noqa: ANN401  conftest's Line
+    """A rejected and an incomplete part more, with the newest picture of the rack."""
+    services = line.hub.services
+    for number, (verdict, reason) in enumerate(
+        [("incomplete", "no answer of top"), ("reject", "scratch 0.93")]
+    ):
+        entry = services.events.page(kind=PREDICTION_TYPE, newest_first=True, limit=1)[0]
+        data = entry.event["data"]
+        answer = {
+            "inspection": data["inspection"], "event": entry.id, "camera": "rack",
+            "frame": data["frame"]["id"], "captured_at": data["frame"]["captured_at"],
+            "package": data["package"], "verdict": verdict, "reasons": [reason],
+        }  # fmt: skip
+        given = {
+            "schema": "lineside.verdict/1", "line": "warehouse", "part": f"plate-{number}",
+            "verdict": verdict, "reasons": [reason], "frames": [answer["frame"]],
+            "answers": [answer], "missing": [], "device": "",
+        }  # fmt: skip
+        event = Event(
+            id=f"evt_part{number}", source=f"/{services.plant.site}/line/warehouse",
+            type=VERDICT_TYPE, subject="warehouse", time=services.clock.now(),
+            dataschema="lineside.verdict/1", data=given,
+        )  # fmt: skip
+        services.ledger.record([event])
+        services.records.frames.answer(
+            [
+                FrameAnswer(
+                    frame=FrameId(answer["frame"]), camera="rack", captured_at=entry.time,
+                    inspection="look", package=answer["package"], verdict=PartVerdict.REJECT,
+                    label="scratch", labels=("scratch",), score=0.93,
+                )
+            ]
+        )  # fmt: skip
+
+
+FITS = """() => {
+  const root = document.documentElement;
+  const small = [...document.querySelectorAll(".wall *")].filter((one) =>
+    [...one.childNodes].some((node) => node.nodeType === 3 && node.nodeValue.trim())
+    && one.checkVisibility() && !one.closest(".visually-hidden"));
+  return {
+    over: [root.scrollWidth - innerWidth, root.scrollHeight - innerHeight],
+    least: Math.min(...small.map((one) => parseFloat(getComputedStyle(one).fontSize)))
+      / innerHeight,
+    outside: small.filter((one) => one.getBoundingClientRect().bottom > innerHeight + 1).length,
+  };
+}"""
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_lines_and_their_wall_say_what_a_shift_made(
+    line: Any,  # noqa: ANN401  conftest's Line
+    open_page: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    theme: str,
+) -> None:
+    counts = line.hub.services.counts
+    declared = replace(counts._plant.line[0], limit_reject=1e-4, goal_yield=0.9)
+    shifts = (Shift(name="Day", begin="00:00", end="00:00"),)
+    monkeypatch.setattr(counts, "_plant", replace(counts._plant, line=(declared,)))
+    monkeypatch.setattr(counts, "shifts", shifts)
+    reject_part(line)
+    for size in ((1440, 900), (1920, 1080), (390, 844)):
+        watched = open_page("/lines?span=shift", theme=theme, size=size)
+        page = watched.page
+        settle(page)
+        rate = page.locator(".figures a", has_text="Reject rate")
+        expect(rate.locator("small")).to_contain_text("Above the limit 0.0")
+        expect(page.locator(".lines-strip li").first).to_contain_text("scratch")
+        expect(page.locator(".lines-reasons tbody th").first).to_have_text("scratch")
+        expect(page.locator(".lines-trend .over").first).to_be_attached()
+        page.screenshot(path=tmp_path / f"lines-{theme}-{size[0]}.png", full_page=True)
+        assert page.evaluate(OVER) <= 0
+        assert assess(page) == []
+        watched.quiet()
+        page.close()
+    for size in ((1920, 1080), (3840, 2160), (390, 844)):
+        watched = open_page("/lines?wall=1", theme=theme, size=size)
+        page = watched.page
+        settle(page)
+        expect(page.locator(".wall-verdict .state")).to_be_visible()
+        expect(page.locator(".wall-rejects li").first).to_contain_text("scratch")
+        page.screenshot(path=tmp_path / f"wall-{theme}-{size[0]}.png")
+        found = page.evaluate(FITS)
+        if size[0] > 1000:
+            assert found["over"] == [0, 0]
+            assert found["outside"] == 0
+            assert found["least"] >= 36 / 1080 - 1e-3
+        assert assess(page) == []
+        before = page.locator(".wall-figures b").nth(1).inner_text()
+        if size[0] == 1920:
+            expect(page.locator(".wall-figures b").nth(1)).not_to_have_text(before, timeout=10_000)
+        watched.quiet()
+        page.close()

@@ -19,7 +19,7 @@ from lineside.vision import (
     RegistrationFigures,
     StageTimes,
 )
-from lineside.vision.verdict import RejectRule, judge_prediction
+from lineside.vision.verdict import RejectRule, judge_prediction, reason_group
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 DIGEST = digest_of(b"a")
@@ -128,3 +128,30 @@ def test_an_image_in_which_nothing_can_be_said_is_for_review(state: PictureState
     refused = replace(labels(dent="present"), state=state, reason="see the log")
     judged = judge_prediction(refused, RejectRule())
     assert (judged.verdict, judged.reasons) == ("review", (f"{state}: see the log",))
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "verdict"),
+    [(12, None, "ok"), (12, 12, "ok"), (12, 13, "reject"), (11, 11, "ok"), (11, None, "reject")],
+)
+def test_the_number_of_the_message_stands_before_that_of_the_plant_file(
+    said: int, expected: int | None, verdict: str
+) -> None:
+    one = counted(said, said)
+    assert one.count is not None
+    one = replace(one, count=replace(one.count, expected=expected))
+    assert judge_prediction(one, RejectRule(expected_count=12)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("reason", "group"),
+    [
+        ("scratch 0.93", "scratch"), ("dent unsure 0.52", "dent unsure"), ("M3 screw absent", ""),
+        ("not like good parts: 2.41, limit 1.10", "not like good parts"),
+        ("5 counted, 4 expected", "count"), ("3 to 5 or more counted", "count"),
+        ("camera moved: by 40 px", "camera moved"), ("no answer of top", ""), ("black", ""),
+        (": 3", ""),
+    ],
+)  # fmt: skip
+def test_parts_are_counted_by_a_reason_without_its_figures(reason: str, group: str) -> None:
+    assert reason_group(reason) == (group or reason)

@@ -14,7 +14,8 @@ from lineside.core.clock import Seconds
 from lineside.core.codec import above_zero, entries, nearest, refuse, unless, within, zero_or_more
 from lineside.core.drivers import without_secret
 from lineside.core.errors import Fault, InvalidError
-from lineside.core.plant_rules import Rule
+from lineside.core.plant_rules import Rule, known_zone
+from lineside.core.shifts import Shift
 
 # What a field may say, and the tasks that have it; empty for all.
 _WITH_LABELS = ("classify", "multilabel", "detect")
@@ -283,6 +284,8 @@ class Inspection:
     ``expected``: of the task multilabel, the names of the labels of a good part (``A1/blue`` for a
     class of a region); None: none is expected.
     ``expected_count``: of the task count, the number of objects of a good part; None: any.
+    ``expected_field``: of the task count, the field of the trigger's message that holds this
+    number; "": none. Where a message lacks it, ``expected_count`` holds.
     ``verdict``: whether its answers count for the verdict on a part.
     ``endpoint_answer``: whether a count is served as probabilities, or as their logarithms for
     clients that expect logits.
@@ -307,6 +310,7 @@ class Inspection:
     reject: tuple[str, ...] = ()
     expected: tuple[str, ...] | None = None
     expected_count: int | None = None
+    expected_field: str = ""
     verdict: bool = True
 
     def __post_init__(self) -> None:
@@ -392,6 +396,13 @@ class Inspection:
             needs=("task",),
         )  # fmt: skip
         yield from zero_or_more(self, "expected_count")
+        counts = self.task is Task.COUNT and self.trigger.on == "topic"
+        yield from unless(
+            not self.expected_field or counts, key="expected_field", value=self.expected_field,
+            expected="of the task count with a trigger on a topic",
+            fix='Remove it, or write trigger = { on = "topic", topic = "…" }.',
+            needs=("task", "trigger"),
+        )  # fmt: skip
 
     @property
     def answer_names(self) -> frozenset[str]:
@@ -417,15 +428,25 @@ class Line:
 
     ``wait_s``: how long the verdict on a part waits for inspections after the first answer.
     ``again_s``: a part id that was not captured for so long and comes again is another part.
+    ``limit_reject``: the share of rejects (0-1) above which the line needs attention.
+    ``goal_yield``: the first-pass yield (0-1) that the line is to reach.
+    ``limit_latency_ms``: from the capture of a part's last image to its verdict, p99.
     """
 
     id: str
     name: str
     wait_s: Seconds = 2.0
     again_s: Seconds = 60.0
+    limit_reject: float | None = None
+    goal_yield: float | None = None
+    limit_latency_ms: float | None = None
 
     def __post_init__(self) -> None:
-        refuse(self, above_zero(self, "wait_s", "again_s"))
+        refuse(
+            self,
+            above_zero(self, "wait_s", "again_s", "limit_latency_ms"),
+            within(self, "limit_reject", "goal_yield"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -567,7 +588,10 @@ class Twin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """A whole plant file."""
+    """A whole plant file.
+
+    ``time_zone``: of the shifts and days, such as ``Europe/Berlin``; empty: that of the hub.
+    """
 
     schema: Literal["lineside.plant/1"]
     site: str
@@ -578,6 +602,11 @@ class Plant:
     route: tuple[Route, ...] = ()
     twin: Twin | None = None
     rule: tuple[Rule, ...] = ()
+    time_zone: str = ""
+    shift: tuple[Shift, ...] = ()
+
+    def __post_init__(self) -> None:
+        refuse(self, known_zone(self.time_zone, key="time_zone"))
 
     def find_camera(self, camera_id: str) -> Camera:
         """The camera of that id; ``InvalidError`` lists the known ones."""

@@ -36,6 +36,7 @@ from lineside.core.plant import (
 )
 from lineside.core.plant_rules import read_dwell_times
 from lineside.core.rule_check import Declared, check_rules
+from lineside.core.shifts import check_shifts
 from lineside.core.topics import topics_meet
 
 _FILE_SOURCES = frozenset({"folder", "video"})
@@ -215,6 +216,7 @@ def _check(plant: Plant, names: _Names) -> Iterator[Fault]:
     if plant.twin is not None:
         yield from _check_twin(plant, plant.twin, inspections=names.inspection.values())
     yield from check_rules(plant.rule, names.declared(plant))
+    yield from check_shifts(plant.shift)
 
 
 def _check_names(names: _Names) -> Iterator[Fault]:

@@ -258,11 +258,11 @@ class WindowStep:
                 not self.zone or self.kind == "tumbling", key="zone", value=self.zone,
                 expected="of tumbling windows only", fix="Remove it, or kind.", needs=("kind",),
             ),
-            _known_zone(self.zone),
+            known_zone(self.zone),
         )  # fmt: skip
 
 
-def _known_zone(name: str) -> Iterator[Fault]:
+def known_zone(name: str, *, key: str = "zone") -> Iterator[Fault]:
     """A fault where a name is no time zone of the IANA database."""
     try:
         if name:
@@ -270,10 +270,10 @@ def _known_zone(name: str) -> Iterator[Fault]:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         zones = available_timezones()
         near = difflib.get_close_matches(name, zones, n=1)
-        fix = f"Did you mean {near[0]!r}?" if near else 'Write zone = "Europe/Berlin", say.'
+        fix = f"Did you mean {near[0]!r}?" if near else f'Write {key} = "Europe/Berlin", say.'
         none = "Install the Python package tzdata: this machine has no time zones."
         yield Fault(
-            path="zone", value=repr(name), expected="a time zone of the IANA database",
+            path=key, value=repr(name), expected="a time zone of the IANA database",
             fix=fix if zones else none,
         )  # fmt: skip
 

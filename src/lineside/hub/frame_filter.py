@@ -26,7 +26,7 @@ class FrameQuery:
         frame: ids of frames; with them only these.
         line, camera: any of the cameras named, or of those of a line.
         since, until: RFC 3339; ``until`` is outside.
-        verdict: any of ``ok``, ``review`` and ``reject``.
+        verdict: any of ``ok``, ``review``, ``incomplete`` and ``reject``.
         min_score, max_score: numbers, both inside.
         unsure: ``1`` for unsure answers only.
         dataset: a name, or ``name/version``.
@@ -154,7 +154,7 @@ def frame_query(
     since: Time = "",
     until: Time = "",
     verdict: Annotated[
-        tuple[str, ...], Query(description="any of ok, review and reject")
+        tuple[str, ...], Query(description="any of ok, review, incomplete and reject")
     ] = (),
     label: Annotated[str, Query(description="a label that is present or unsure")] = "",
     min_score: Annotated[str, Query(description="a number, inside")] = "",

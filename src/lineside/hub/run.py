@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -64,7 +64,7 @@ from lineside.hub.sinks.opcua import check_opcua, start_opcua
 from lineside.hub.sinks.webhooks import start_webhooks
 from lineside.hub.timers import DEVICES, Peers, Timers
 from lineside.links import Bus, MailboxFigures, open_bus
-from lineside.store import open_blobs, open_records
+from lineside.store import Logged, open_blobs, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, VERDICT_TYPE
 
 if TYPE_CHECKING:
@@ -459,11 +459,20 @@ def _start_drift(services: Services, *, stack: ExitStack) -> None:
 
 
 def _start_answers(services: Services, *, stack: ExitStack) -> None:
-    """Start the follower that keeps answers for lists of frames; the position may lag."""
+    """Start the followers that keep answers and figures for pages; their positions may lag."""
     index = AnswerIndex(services.records.frames, plant=services.plant)
     services.followers.follow(
         "pictures", index.take, stack=stack, type=PREDICTION_TYPE, note_every=_ANSWERS_NOTED,
         resume=index.resume,
+    )  # fmt: skip
+
+    def take_verdicts(entries: Sequence[Logged]) -> None:
+        index.take_verdicts(entries)
+        services.counts.take(entries)
+
+    services.followers.follow(
+        "line-figures", take_verdicts, stack=stack, type=VERDICT_TYPE,
+        note_every=_ANSWERS_NOTED, skip=skip_entry, resume=services.counts.resume,
     )  # fmt: skip
 
 

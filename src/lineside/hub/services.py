@@ -21,6 +21,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``job_requests.service`` (``fleet.JobService``): jobs of the fleet; ``things``: what they are for
 * ``bucket``: ``read(bucket, key)``, ``put(…)``, ``delete(…)``, and links to what stands there
 * ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
+* ``counts``: ``figures(line, period)``, ``rows(line, period)``, ``period(span, at)``
 * ``rules``: ``all()``, ``one(id)``; ``rule_trial.attempt``, ``rule_log.page_of``
 * ``replays``: ``all()``, ``one(id)``, ``ask(order, rules=, by=)``, ``cancel(id, by=)``
 * ``followers``: ``views()``, ``quarantined(name)``, ``retry(name, by=)``, ``discard(name, by=)``
@@ -58,6 +59,7 @@ from lineside.hub.inference.endpoints import InferenceQueue
 from lineside.hub.inference.functions import Functions
 from lineside.hub.inference.model_server import ModelServer
 from lineside.hub.ingest.frames import Frames, ThumbnailWorker
+from lineside.hub.ingest.line_figures import LineCounts
 from lineside.hub.ingest.predictions import DeviceIngest
 from lineside.hub.ingest.service import FrameDecoder, PlantIngest
 from lineside.hub.learning.datasets import Datasets, Versions
@@ -132,6 +134,7 @@ class Services:
     job_requests: JobRequestHandler
     rollouts: RolloutService
     rules: Rules
+    counts: LineCounts
     replays: Replays
     leases: HubLeases
 
@@ -317,6 +320,7 @@ def build_services(
             versions=ModelVersions(records, registry, clock=clock),
         ),
         rules=rules,
+        counts=LineCounts(records, plant=plant, zone=ZoneInfo(config.time_zone)),
         leases=leases,
         counter=Counter(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock

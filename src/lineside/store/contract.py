@@ -444,7 +444,15 @@ class FrameIndex(Protocol):
         """Note answers to frames, also to those that are not there yet; in the order given.
 
         A newer answer of the same inspection replaces the one before; of several inspections the
-        worst verdict is kept (reject, review, ok), of equal ones the newer.
+        worst verdict is kept (reject, incomplete, review, ok), of equal ones the newer.
+        """
+        ...
+
+    def note_incomplete(self, answers: Sequence[FrameAnswer]) -> None:
+        """Note frames of parts that are incomplete, before or after the answers to them.
+
+        The verdict on such a frame is incomplete from then on, unless it is a reject; what was
+        answered stays. Of the answers only frame, camera, time and package are read.
         """
         ...
 

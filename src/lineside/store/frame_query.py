@@ -26,6 +26,7 @@ MOST_LOOKED_AT = 5_000
 MOST_COUNTED = 2_000
 _WIDER = 4
 _UNSURE = sa.text("unsure = 1")  # literal, so that the partial index is used
+_NOT_ANSWERED = ""  # inspection of a frame that is known from its part's verdict alone
 _WORST_LAST = {verdict: rank for rank, verdict in enumerate(reversed(PartVerdict))}
 
 
@@ -275,11 +276,15 @@ def note_answers(
     kept, offered = (
         sa.case(_WORST_LAST, value=verdict, else_=0) for verdict in (answers.c.verdict, new.verdict)
     )
-    names = [column.name for column in answers.c if column.name != "frame"]
+    stays = sa.and_(answers.c.verdict == PartVerdict.INCOMPLETE, new.verdict != PartVerdict.REJECT)
+    names = [column.name for column in answers.c if column.name not in {"frame", "verdict"}]
     statement = statement.on_conflict_do_update(
         index_elements=["frame"],
-        set_={name: new[name] for name in names},
-        where=sa.or_(new.inspection == answers.c.inspection, offered >= kept),
+        set_={
+            "verdict": sa.case((stays, PartVerdict.INCOMPLETE), else_=new.verdict),
+            **{name: new[name] for name in names},
+        },
+        where=sa.or_(answers.c.inspection.in_([new.inspection, _NOT_ANSWERED]), offered >= kept),
     )
     connection.execute(statement, [_answer_values(one) for one in given])
     named = [
@@ -289,6 +294,20 @@ def note_answers(
     ]
     if named:
         connection.execute(session.flavour.insert(answer_labels).on_conflict_do_nothing(), named)
+
+
+def note_incomplete(
+    connection: sa.Connection, given: Sequence[FrameAnswer], *, session: Session
+) -> None:
+    """Note frames of incomplete parts; see ``FrameIndex.note_incomplete``."""
+    statement = session.flavour.insert(answers)
+    statement = statement.on_conflict_do_update(
+        index_elements=["frame"],
+        set_={"verdict": PartVerdict.INCOMPLETE},
+        where=answers.c.verdict != PartVerdict.REJECT,
+    )
+    own = {"verdict": PartVerdict.INCOMPLETE, "inspection": _NOT_ANSWERED}
+    connection.execute(statement, [{**_answer_values(one), **own} for one in given])
 
 
 def _answer_values(one: FrameAnswer) -> dict[str, Any]:

@@ -23,7 +23,13 @@ from lineside.store.contract import (
     check_name,
 )
 from lineside.store.documents import SqlDocuments, in_chunks
-from lineside.store.frame_query import answers_to, count_frames, find_frames, note_answers
+from lineside.store.frame_query import (
+    answers_to,
+    count_frames,
+    find_frames,
+    note_answers,
+    note_incomplete,
+)
 from lineside.store.session import Session
 from lineside.store.sweep import Ageing, choose
 from lineside.store.tables import Moment, answer_labels, answers, frames, mentions, pins
@@ -104,16 +110,16 @@ class SqlFrameIndex:
             return _with_pins(connection, connection.execute(query).all())
 
     def answer(self, answers: Sequence[FrameAnswer]) -> None:
-        for one in answers:
-            for what in ("frame", "camera", "inspection", "package"):
-                check_name(getattr(one, what), what=what)
-            for label in one.labels:
-                check_name(label, what="label")
-            check_name(one.label, what="label", empty=True)
-            check_moment(one.captured_at, what="time of a frame")
+        _check_answers(answers)
         if answers:
             with self._session.writing() as connection:
                 note_answers(connection, answers, session=self._session)
+
+    def note_incomplete(self, answers: Sequence[FrameAnswer]) -> None:
+        _check_answers(answers)
+        if answers:
+            with self._session.writing() as connection:
+                note_incomplete(connection, answers, session=self._session)
 
     def has_answers(self) -> bool:
         with self._session.reading() as connection:
@@ -273,6 +279,16 @@ def _check_filter(wanted: FrameFilter) -> None:
     for name in (*wanted.frames, *wanted.cameras, wanted.label, wanted.part, wanted.package,
                  wanted.dataset):  # fmt: skip
         check_name(name, what="name in a filter", empty=True)
+
+
+def _check_answers(answers: Sequence[FrameAnswer]) -> None:
+    for one in answers:
+        for what in ("frame", "camera", "inspection", "package"):
+            check_name(getattr(one, what), what=what)
+        for label in one.labels:
+            check_name(label, what="label")
+        check_name(one.label, what="label", empty=True)
+        check_moment(one.captured_at, what="time of a frame")
 
 
 def _judged(row: FrameRow, answer: FrameAnswer | None) -> FrameWithAnswer:

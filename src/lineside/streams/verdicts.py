@@ -397,15 +397,18 @@ def verdict_topic(plant: Plant, line: str) -> str:
     return f"lineside/{plant.site}/{line}/verdict"
 
 
-def verdict_id(plant: Plant, prediction: Prediction) -> str:
-    """The id of the verdict's event, where the prediction is of the earliest frame of its part."""
+def verdict_id(plant: Plant, prediction: Prediction, *, first: str = "") -> str:
+    """The id of the verdict's event on the part that a prediction is about.
+
+    ``first``: id of the part's earliest frame; "" where that is the prediction's own.
+    """
     line = plant.find_camera(prediction.frame.camera).line
     found = verdict_inspections(plant, line)
     inspection = next((one for one in found if one.id == prediction.inspection), None)
     alike = _alike(inspection, found) if inspection else (prediction.inspection,)
     frame, part = prediction.frame.id, prediction.frame.part
     key: Key = ("part", part) if part else ("frame", frame, alike[0])
-    return _event_id(line, key, frame)
+    return _event_id(line, key, first or frame)
 
 
 def _event_id(line: str, key: Key, first: str) -> str:

@@ -5,9 +5,10 @@ Rules for one prediction (``judge_prediction``), the first that applies:
 1. An image in which nothing could be said (camera moved, black, blurred, …) is for review.
 2. A reason to reject makes it a reject: ``reject`` names the labels that do, in classes, masks and
    boxes. Where it names none, every label of a class or mask that does not mean a good part does
-   (``says_good``), and no box. An anomaly above its limit does. A count other than
-   ``expected_count`` does. Of presence labels, each that is present but not in
-   ``expected_labels``, or in them but absent, does; without ``expected_labels`` none does.
+   (``says_good``), and no box. An anomaly above its limit does. So does a count that is not the
+   number that its trigger's message expected, or ``expected_count`` where that said none. Of
+   presence labels, each that is present but not in ``expected_labels``, or in them but absent,
+   does; without ``expected_labels`` none does.
 3. An answer that is unsure and could be a reason to reject is for review. So is a count that is
    unsure, whether or not a number is expected.
 4. Anything else is ok.
@@ -17,6 +18,7 @@ missing; else it is incomplete where an inspection did not answer; else one for 
 for review; else it is ok.
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,7 +44,8 @@ class RejectRule:
         good: labels that mean a good part; empty: the usual words for it.
         reject: labels that reject; empty: as rule 2 says.
         expected_labels: names of the presence labels of a good part; None: none is expected.
-        expected_count: number of objects of a good part; None: none is expected.
+        expected_count: number of objects of a good part, where the count says none; None: none is
+            expected.
     """
 
     good: Collection[str] = ()
@@ -82,6 +85,18 @@ def judge_part(judgements: Sequence[Judgement], *, missing: Sequence[str] = ()) 
     if verdict is PartVerdict.INCOMPLETE:
         found = [f"no answer of {name}" for name in missing]
     return Judgement(verdict=verdict, reasons=tuple(dict.fromkeys(found)))
+
+
+_FIGURES = re.compile(r":.*| [0-9]+\.[0-9]+$", re.DOTALL)
+_COUNTED = re.compile(r"[0-9]+.* counted(, [0-9]+ expected)?")
+COUNT_REASON = "count"
+
+
+def reason_group(reason: str) -> str:
+    """Return a reason without its figures, so that parts can be counted by it: ``scratch``."""
+    if _COUNTED.fullmatch(reason):
+        return COUNT_REASON
+    return _FIGURES.sub("", reason) or reason
 
 
 def _reasons(prediction: Prediction, rule: RejectRule) -> Iterator[tuple[PartVerdict, str]]:
@@ -129,7 +144,7 @@ def _count(prediction: Prediction, rule: RejectRule) -> Iterator[tuple[PartVerdi
     count = prediction.count
     if count is None:
         return
-    expected = rule.expected_count
+    expected = rule.expected_count if count.expected is None else count.expected
     shown = f"{count.low}" if count.low == count.high else f"{count.low} to {count.high}"
     shown += " or more" if count.more else ""
     beside = "" if expected is None else f", {expected} expected"

@@ -15,6 +15,8 @@ from lineside.web.answers import SHARED_STATIC
 
 EMPTY = (
     "/", "/lines", "/lines?wall=1", "/lines/warehouse", "/lines/warehouse/rack", "/lines/figures",
+    "/lines?line=warehouse&span=hour", "/lines?span=today&at=2026-01-01T12:00:00Z", "/lines/panels",
+    "/lines/wall",
     "/pictures", "/pictures?verdict=reject&sort=doubt",
     "/twin", "/data", "/runs", "/models", "/try", "/regions", "/regions?camera=rack", "/events",
     "/events/rules", "/events/rules/try", "/events/rules/rows", "/events/rules/sums",
@@ -113,7 +115,13 @@ def pages_of(ids: dict[str, str]) -> tuple[str, ...]:
 
 
 def is_fragment(path: str) -> bool:
-    parts = ("/lines/figures", "/events/rules/rows", "/events/rules/sums")
+    parts = (
+        "/lines/figures",
+        "/lines/panels",
+        "/lines/wall",
+        "/events/rules/rows",
+        "/events/rules/sums",
+    )
     return path in parts or path.startswith("/trace/")
 
 

@@ -32,8 +32,8 @@ PROGRAMS = (
 )  # fmt: skip
 PARTS = (
     "/evidence",
-    "/picture", "/thumbnail", "/drawn", "/progress", "/figures", "/report", "/diff", "/rows",
-    "/sums",
+    "/picture", "/thumbnail", "/drawn", "/progress", "/figures", "/panels", "/wall", "/report",
+    "/diff", "/rows", "/sums",
 )  # fmt: skip
 # All that people do on pages; counting stands with the bin counter's own tests.
 FORMS = (

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from lineside.core import Digest, FrameId, digest_of, to_plain
+from lineside.core.plant import Line
+from lineside.core.shifts import Period
 from lineside.datasets import Sample
+from lineside.hub.ingest.line_figures import LineFigures, PartCounts, line_figures
 from lineside.hub.pages.frames import (
     AnswerRow,
     class_table,
@@ -24,7 +27,14 @@ from lineside.hub.pages.learning import (
     metric_rows,
     run_row,
 )
-from lineside.hub.pages.lines import TwinFigures, chart_of, figures, unsure_share
+from lineside.hub.pages.line_figures import (
+    Figure,
+    TwinFigures,
+    figures,
+    reason_rows,
+    trend_of,
+)
+from lineside.hub.pages.lines import chart_of, unsure_share
 from lineside.hub.pages.log import (
     EventQuery,
     SearchHit,
@@ -55,6 +65,7 @@ from lineside.web.answers import Mark
 from lineside.web.format import later
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+PRESS = Line(id="press", name="Press")
 
 
 def verdict(said: str, *reasons: str, part: str = "") -> dict[str, Any]:
@@ -130,42 +141,80 @@ def stats(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  counters
     return {"frames_stored": 1234, "frames_dropped": {}, "latency_ms": latency, **changes}
 
 
+DAY = Period(name="Early", begin=NOW - timedelta(hours=6), end=NOW + timedelta(hours=2))
+
+
+def counted_parts(**limits: Any) -> LineFigures:  # noqa: ANN401  fields of the record
+    cell = PartCounts(
+        verdicts={"ok": 190, "reject": 4, "review": 5, "incomplete": 1},
+        reasons={"reject": {"scratch": 3, "dent": 1}, "review": {"dent": 5}}, latency={36: 200},
+    )  # fmt: skip
+    line = replace(PRESS, **limits)
+    return line_figures([(NOW, cell)], line="press", limits=[line], period=DAY, zone=UTC)
+
+
+def strip(found: LineFigures, *, twin: TwinFigures | None = None, **told: Any) -> list[Figure]:  # noqa: ANN401  fields of the record
+    return list(figures(found, period=DAY, zone=UTC, stats=stats(**told), twin=twin))
+
+
 def test_figures_are_quiet_within_their_limits() -> None:
-    strip = figures(stats(), recent=(), twin=TwinFigures(discrepancies=0, waiting=1))
-    assert [one.tone for one in strip] == ["", "", "", "", ""]
-    assert strip[0].note == "no part yet"
-    assert strip[1].value == "1\u202f234"
-    assert strip[2].note == "nothing decided yet"
-    assert strip[4].note == "1 open order"
-    assert all(one.href.startswith("/") for one in strip)
-
-
-def test_a_plant_without_a_twin_has_no_figure_of_one() -> None:
-    strip = figures(stats(), recent=(), twin=None)
-    assert [one.name for one in strip] == ["Rejected", "Frames stored", "Unsure"]
-
-
-def test_rejected_parts_are_a_share_of_all_lines_parts() -> None:
-    lines = {
-        "press": {"ok": 90, "reject": 4, "review": 5, "incomplete": 1, "late": 7},
-        "belt": {"ok": 100, "reject": 0, "review": 0, "incomplete": 0, "late": 0},
-    }
-    rejected = figures(stats(), recent=(), twin=None, verdicts=lines)[0]
-    assert rejected.value == "2.0\u00a0%"
-    assert rejected.note == "4 of 200 parts, 6 for review"
+    found = counted_parts(limit_reject=0.03, goal_yield=0.9, limit_latency_ms=50)
+    parts, rejected, first, review, latency, differ = strip(
+        found, twin=TwinFigures(discrepancies=0, waiting=1)
+    )
+    assert {one.tone for one in (parts, rejected, first, review, latency, differ)} == {""}
+    assert (parts.value, parts.note) == ("200", "Early, 06:00\u201314:00")
+    assert (rejected.value, rejected.note) == ("2.0\u00a0%", "limit 3.0\u00a0%, 4 parts")
+    assert (first.value, first.note) == ("95.0\u00a0%", "goal 90.0\u00a0%")
+    assert (review.value, review.note) == ("5", "3.0\u00a0% of parts, 1 more incomplete")
+    assert latency.note == "limit 50\u00a0ms, half below 30\u00a0ms"
+    assert differ.note == "1 open order"
+    assert "verdict=reject" in rejected.href
+    assert "line=press" in rejected.href
 
 
 def test_figures_past_their_limit_say_which() -> None:
-    told = stats(
+    found = counted_parts(limit_reject=0.01, goal_yield=0.99, limit_latency_ms=20)
+    told = strip(
+        found, twin=TwinFigures(discrepancies=2, waiting=0),
         frames_dropped={"not JSON": 2, "too large": 1},
-        latency_ms={"n": 9, "p50": 20.0, "p95": 151.0, "p99": 160.0},
+    )  # fmt: skip
+    assert [one.tone for one in told] == ["", "bad", "", "", "bad", "warn", "warn"]
+    assert told[1].note == "Above the limit 1.0\u00a0%, 4 parts"
+    assert told[2].note == "Below the goal of 99.0\u00a0%"
+    assert told[4].note.startswith("Above the limit 20\u00a0ms")
+    assert (told[5].value, told[5].note) == ("3", "not JSON, too large")
+    assert told[6].note == "picture and stock differ"
+
+
+def test_a_line_without_parts_has_no_shares_and_no_figure_of_a_twin() -> None:
+    empty = line_figures([], line="", limits=[PRESS], period=DAY, zone=UTC)
+    told = strip(empty)
+    assert [one.name for one in told] == [
+        "Parts", "Reject rate", "First-pass yield", "For review", "Capture to verdict (p99)",
+    ]  # fmt: skip
+    assert [one.value for one in told] == ["0", "\u2013", "\u2013", "0", "\u2013"]
+    assert told[1].note == "no part yet"
+    assert reason_rows(empty) == ()
+    assert {bar.height for bar in trend_of(empty, zone=UTC).bars} == {0}
+
+
+def test_reasons_of_rejects_add_up_and_the_trend_is_red_above_the_limit_only() -> None:
+    found = counted_parts(limit_reject=0.01)
+    assert [(one.reason, one.parts, one.share) for one in reason_rows(found)] == [
+        ("scratch", 3, 0.75), ("dent", 1, 0.25),
+    ]  # fmt: skip
+    trend = trend_of(found, zone=UTC)
+    assert len(trend.bars) == 8
+    bar = trend.bars[6]
+    assert bar.text == "12:00: 2.0\u00a0%, 4 of 200 parts"
+    assert bar.height == 2 * bar.over > 0
+    assert trend.limit is not None
+    assert trend.limit[0] == bar.y + bar.over
+    many = replace(
+        found, reasons=tuple(replace(found.reasons[0], reason=f"r{n}", parts=1) for n in range(11))
     )
-    recent = (answered("present", "unsure"), answered("present", "present"))
-    strip = figures(told, recent=recent, twin=TwinFigures(discrepancies=2, waiting=0))
-    assert strip[1].note == "3 messages refused: not JSON, too large"
-    assert (strip[2].value, strip[2].note) == ("25.0\u00a0%", "1 of 4 answers")
-    assert (strip[3].tone, strip[3].note) == ("bad", "Above the limit of 150\u00a0ms")
-    assert strip[4].note == "picture and stock differ"
+    assert reason_rows(many)[-1].reason == "3 other reasons"
 
 
 def test_a_picture_that_could_not_be_judged_counts_as_unsure() -> None:

@@ -159,6 +159,7 @@ RULES: dict[Right, str] = {
         GET /api/v1/events
         GET /api/v1/events/{event}
         GET /api/v1/verdicts
+        GET /api/v1/lines/{line}/figures
         GET /api/v1/rules
         GET /api/v1/rules/{rule}
         GET /api/v1/rule-events
@@ -198,6 +199,8 @@ RULES: dict[Right, str] = {
         GET /
         GET /lines
         GET /lines/figures
+        GET /lines/panels
+        GET /lines/wall
         GET /lines/{line}
         GET /lines/{line}/{camera}
         GET /pictures

@@ -1,11 +1,11 @@
-"""``/mqttingest``, and ``/api/v1``: twin, orders, events, trace, rejected messages."""
+"""``/mqttingest``, and ``/api/v1``: twin, orders, events, figures, trace, rejected messages."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypedDict
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
 from lineside.core import InvalidError, Json, decode, to_plain
 from lineside.hub.api.documents import collection_page
@@ -24,7 +24,9 @@ from lineside.hub.api.wire import (
     whole_number,
 )
 from lineside.hub.eventlog.trace import at_path
+from lineside.hub.ingest.line_figures import ALL, COLUMNS, LineFigures
 from lineside.hub.problems import WrongTypeError
+from lineside.hub.tables import csv_table
 from lineside.hub.views import DeadLetterView, LoggedEvent, Trace, plain
 from lineside.streams import VERDICT_TYPE, Event, read_verdict
 from lineside.streams.verdicts import VerdictData
@@ -161,6 +163,45 @@ def list_verdicts(
         ],
         following=following,
     )  # fmt: skip
+
+
+_FIGURES = {
+    "line": "plates", "period": "Early", "begin": "2026-01-01T05:00:00.000Z",
+    "end": "2026-01-01T13:00:00.000Z", "parts": 4501,
+    "verdicts": {"reject": 90, "incomplete": 2, "review": 43, "ok": 4366},
+    "reject_rate": 0.02, "review_share": 0.01, "first_pass_yield": 0.97,
+    "latency_p50_ms": 31.2, "latency_p99_ms": 74.6,
+    "limit_reject": 0.015, "goal_yield": 0.975, "limit_latency_ms": 150.0,
+    "reasons": [{"verdict": "reject", "reason": "scratch", "parts": 35, "share": 0.389}],
+    "steps": [
+        {"begin": "2026-01-01T05:00:00.000Z", "parts": 560, "rejects": 6, "reject_rate": 0.0107}
+    ],
+}  # fmt: skip
+
+
+@router.get("/lines/{line}/figures", summary="Figures of a line")
+@responds(LineFigures, example=_FIGURES)
+@responds(bytes, "text/csv")
+def get_figures(
+    hub: Hub, line: str, *,
+    span: Annotated[str, Query(description="shift (the default), hour or today")] = "",
+    at: Annotated[
+        str, Query(description="RFC 3339: the shift or day it lies in, the hour before it; now")
+    ] = "",
+    form: Annotated[
+        str, Query(alias="format", description="csv: a row for each five minutes and reason")
+    ] = "json",
+) -> Response:  # fmt: skip
+    """Parts, rejects against the limit, yield, latency, reasons, by hour; ``all``: every line."""
+    asked, period = hub.counts.asked(line, span=span, at=at, now=hub.clock.now())
+    if form == "json":
+        return json_response(hub.counts.figures(asked, period))
+    if form != "csv":
+        raise InvalidError(f"no form {form!r}", where="format", fix="Known: json, csv.")
+    name = f"figures-{asked or ALL}-{period.begin:%Y-%m-%dT%H%MZ}.csv"
+    rows = csv_table(hub.counts.rows(asked, period), COLUMNS)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/events/{event}", summary="One event")

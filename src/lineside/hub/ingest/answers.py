@@ -13,16 +13,17 @@ doubt are those of the answer that speaks most against the part:
 4. Doubt is 0.5 and above where the answer is unsure, below it where not; within each half it grows
    with the nearness of a probability to 1/2, of an anomaly's score to its limit, of a count's
    likeliest number to the others.
+5. A frame of a part that is incomplete is so too, whatever was answered to it, but for a reject.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from lineside.core import Inspection, Plant
+from lineside.core import FrameId, Inspection, Plant
 from lineside.store import FrameAnswer, FrameIndex, Logged
-from lineside.streams import decode_event, read_prediction
-from lineside.streams.verdicts import reject_rule
+from lineside.streams import decode_event, read_prediction, read_verdict
+from lineside.streams.verdicts import InspectionAnswer, reject_rule
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
@@ -33,7 +34,7 @@ from lineside.vision import (
     Prediction,
 )
 from lineside.vision.decide import says_good
-from lineside.vision.verdict import RejectRule, judge_prediction
+from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
 
 _EVEN = 0.5
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[0-9]+)?")
@@ -65,9 +66,26 @@ class AnswerIndex:
             found.append(answer_of(prediction, inspections.get(prediction.inspection)))
         self._frames.answer(found)
 
+    def take_verdicts(self, entries: Sequence[Logged]) -> None:
+        """Note the frames of incomplete parts in a page of verdicts; twice is as once."""
+        found = []
+        for logged in entries:
+            event = decode_event(logged.entry.body, where=f"log position {logged.position}")
+            given = read_verdict(event)
+            if given.verdict is PartVerdict.INCOMPLETE:
+                found += [_incomplete(one) for one in given.answers]
+        self._frames.note_incomplete(found)
+
     def resume(self, position: int) -> int:
         """Begin at the first prediction where no answers are kept yet."""
         return position if self._frames.has_answers() else 0
+
+
+def _incomplete(answer: InspectionAnswer) -> FrameAnswer:
+    return FrameAnswer(
+        frame=FrameId(answer.frame), camera=answer.camera, captured_at=answer.captured_at,
+        inspection=answer.inspection, package=answer.package, verdict=PartVerdict.INCOMPLETE,
+    )  # fmt: skip
 
 
 def answer_of(prediction: Prediction, inspection: Inspection | None) -> FrameAnswer:

@@ -1,10 +1,8 @@
 """Pages of lines, of one camera and of one frame."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from types import MappingProxyType
-from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
@@ -12,7 +10,9 @@ from fastapi.responses import HTMLResponse
 from lineside.core import Inspection, Json, NotFoundError, Plant, decode, to_plain
 from lineside.core.clock import duration_text
 from lineside.core.plant import Trigger
+from lineside.hub.ingest.line_figures import ALL
 from lineside.hub.live import LiveFrame, is_still_shown
+from lineside.hub.pages import line_figures
 from lineside.hub.pages.frames import (
     DatasetForm,
     FramePrediction,
@@ -22,29 +22,34 @@ from lineside.hub.pages.frames import (
     no_result,
     short_provenance,
 )
+from lineside.hub.pages.line_figures import (
+    FiguresAsked,
+    FiguresQuery,
+    panels_of,
+    picker_of,
+    strip_of,
+    wall_context,
+)
 from lineside.hub.pages.site import (
     Context,
     NoPageError,
-    PageContext,
     Site,
     inspections_of,
     package_names,
     packages_by_digest,
 )
-from lineside.hub.pages.twin import open_orders
 from lineside.hub.services import Services
 from lineside.hub.views import CameraView, EventView, FrameView, PackageView
-from lineside.store import FrameRow
+from lineside.store import FrameFilter, FrameRow
 from lineside.streams import (
     PREDICTION_TYPE,
-    VERDICT_TYPE,
     Event,
     read_prediction,
     read_verdict,
 )
 from lineside.streams.verdicts import reject_rule, verdict_id
 from lineside.vision import PictureState, Prediction
-from lineside.vision.verdict import Judgement, PartVerdict, judge_part, judge_prediction
+from lineside.vision.verdict import Judgement, judge_part, judge_prediction
 from lineside.web.answers import (
     Mark,
     RegionAnswer,
@@ -59,15 +64,12 @@ from lineside.web.answers import (
 )
 from lineside.web.format import (
     DASH,
-    counted,
     later,
     milliseconds,
     number,
-    percent,
     span,
 )
 
-LATENCY_LIMIT_MS = 150.0
 Names = Callable[[str], str]
 """Gives the name of a package by its digest; "" where it has none."""
 
@@ -105,17 +107,6 @@ class Tile:
     mark: Mark
     since: datetime | None
     shown: FrameTile
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One figure of the strip; ``tone`` is ``bad`` past a limit, and then the note says which."""
-
-    name: str
-    value: str
-    note: str
-    href: str
-    tone: str = ""
 
 
 def title_of(camera: CameraView, plant: Plant) -> str:
@@ -207,88 +198,6 @@ def unsure_share(events: Sequence[EventView]) -> tuple[int, int]:
     return unsure, total
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TwinFigures:
-    """Figures of a twin: places where image and report differ, open orders."""
-
-    discrepancies: int
-    waiting: int
-
-
-def figures(
-    stats: Mapping[str, Any],
-    *,
-    recent: Sequence[EventView],
-    twin: TwinFigures | None,
-    verdicts: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
-) -> tuple[Figure, ...]:
-    """The strip of figures; each leads to what it counts. Without a twin nothing speaks of one."""
-    found = (_rejected(verdicts), _frames(stats), _unsure(recent))
-    if twin is None:
-        return found
-    differ = twin.discrepancies
-    return (
-        *found,
-        _latency(stats["latency_ms"]),
-        Figure(
-            name="Discrepancies",
-            value=number(differ),
-            note="picture and stock differ" if differ else counted(twin.waiting, "open order"),
-            href="/twin",
-            tone="warn" if differ else "",
-        ),
-    )
-
-
-def _rejected(verdicts: Mapping[str, Mapping[str, int]]) -> Figure:
-    """Verdicts by line, with how many parts got each."""
-    counts = {one: sum(line[one] for line in verdicts.values()) for one in map(str, PartVerdict)}
-    parts, rejected = sum(counts.values()), counts[PartVerdict.REJECT]
-    review = counts[PartVerdict.REVIEW] + counts[PartVerdict.INCOMPLETE]
-    note = f"{number(rejected)} of {counted(parts, 'part')}, {number(review)} for review"
-    return Figure(
-        name="Rejected",
-        value=percent(rejected / parts) if parts else DASH,
-        note=note if parts else "no part yet",
-        href=f"/events?type={VERDICT_TYPE}",
-    )
-
-
-def _frames(stats: Mapping[str, Any]) -> Figure:
-    dropped = sum(stats["frames_dropped"].values())
-    reasons = ", ".join(sorted(stats["frames_dropped"]))
-    return Figure(
-        name="Frames stored",
-        value=number(stats["frames_stored"]),
-        note=f"{counted(dropped, 'message')} refused: {reasons}" if dropped else "none dropped",
-        href="/dead-letters" if dropped else "/events",
-        tone="warn" if dropped else "",
-    )
-
-
-def _unsure(recent: Sequence[EventView]) -> Figure:
-    unsure, total = unsure_share(recent)
-    return Figure(
-        name="Unsure",
-        value=percent(unsure / total) if total else DASH,
-        note=f"{number(unsure)} of {number(total)} answers" if total else "nothing decided yet",
-        href="/pictures?unsure=1",
-    )
-
-
-def _latency(latency: Mapping[str, Any]) -> Figure:
-    p95 = latency["p95"]
-    limit = f"limit of {milliseconds(LATENCY_LIMIT_MS)}"
-    over = p95 is not None and p95 > LATENCY_LIMIT_MS
-    return Figure(
-        name="End-to-end latency (p95)",
-        value=milliseconds(p95) if p95 is not None else DASH,
-        note=f"Above the {limit}" if over else limit,
-        href="/events?type=lineside.prediction.v1",
-        tone="bad" if over else "",
-    )
-
-
 def trigger_text(trigger: Trigger) -> str:
     """When a frame is inspected, in words."""
     match trigger.on:
@@ -327,6 +236,7 @@ def chart_of(events: Sequence[EventView]) -> Json:
 
 
 router = APIRouter()
+router.include_router(line_figures.router)  # before ``/lines/{line}``
 
 
 def live_frames(site: Site, hub: Services) -> Callable[[str, LiveFrame], Json]:
@@ -345,22 +255,21 @@ def live_frames(site: Site, hub: Services) -> Callable[[str, LiveFrame], Json]:
     return shows
 
 
-_RECENT = 100
 _CHARTED = 300
 _STRIP = 12
+_MOST_EARLIER = 100
 
 
 @router.get("/")
 @router.get("/lines")
-def lines_page(context: Context, *, wall: str = "") -> HTMLResponse:
-    """Every camera as a tile."""
-    return _tiles_page(context, context.hub.cameras.all(), title="Lines", wall=wall == "1")
-
-
-def _tiles_page(
-    context: PageContext, cameras: Sequence[CameraView], *, title: str, wall: bool = False
-) -> HTMLResponse:
+def lines_page(context: Context, asked: FiguresAsked, *, wall: str = "") -> HTMLResponse:
+    """Every camera as a tile, or those of one line; figures of a shift, a day or an hour."""
     hub, now = context.hub, context.hub.clock.now()
+    titles = {one.id: one.name for one in hub.plant.line}
+    title = titles.get(asked.line, "Lines")
+    if wall == "1":
+        return context.page("wall.html", title=title, **wall_context(hub, asked))
+    cameras = [one for one in hub.cameras.all() if asked.line in ("", ALL, one.line)]
     names = package_names(hub)
     return context.page(
         "lines.html",
@@ -368,8 +277,9 @@ def _tiles_page(
         active="lines",
         tiles=[tile_of(one, plant=hub.plant, names=names, now=now) for one in cameras],
         **_summaries(cameras),
-        figures=_figures(hub),
-        wall=wall,
+        **picker_of(hub, asked),
+        **panels_of(hub, asked),
+        figures=strip_of(hub, asked),
     )
 
 
@@ -380,31 +290,16 @@ def _summaries(cameras: Sequence[CameraView]) -> dict[str, str]:
     return {"summary": summary(states), "summary_lost": summary(lost)}
 
 
-@router.get("/lines/figures")
-def figures_part(context: Context) -> HTMLResponse:
-    """The strip of figures, read anew every two seconds."""
-    return context.site.fragment("figures.html", figures=_figures(context.hub))
-
-
-def _figures(hub: Services) -> tuple[Figure, ...]:
-    recent = hub.events.page(kind=PREDICTION_TYPE, newest_first=True, limit=_RECENT)
-    state = hub.ledger.state
-    twin = TwinFigures(discrepancies=len(state.discrepancies), waiting=open_orders(state))
-    return figures(
-        hub.stats.plain(), recent=recent, twin=twin if hub.plant.twin is not None else None,
-        verdicts=hub.rules.verdicts(),
-    )  # fmt: skip
-
-
 @router.get("/lines/{line}")
-def line_page(context: Context, *, line: str) -> HTMLResponse:
-    """The cameras of one line."""
-    cameras = [camera for camera in context.hub.cameras.all() if camera.line == line]
-    if not cameras:
-        known = ", ".join(one.id for one in context.hub.plant.line) or "none"
-        raise NoPageError(f"no line {line!r}", where="address", fix=f"Lines: {known}.")
-    titles = {one.id: one.name for one in context.hub.plant.line}
-    return _tiles_page(context, cameras, title=titles.get(line, line))
+def line_page(
+    context: Context, line: str, *, span: str = "", at: str = "", wall: str = ""
+) -> HTMLResponse:
+    """The cameras and figures of one line."""
+    known = [one.id for one in context.hub.plant.line]
+    if line not in known:
+        listed = ", ".join(known) or "none"
+        raise NoPageError(f"no line {line!r}", where="address", fix=f"Lines: {listed}.")
+    return lines_page(context, FiguresQuery(line=line, span=span, at=at), wall=wall)
 
 
 @router.get("/lines/{line}/{camera}")
@@ -490,20 +385,37 @@ def part_panel(hub: Services, view: FrameView) -> PartPanel | None:
     said = [
         read_prediction(decode(Event, dict(one.event), where=one.id)) for one in view.predictions
     ]
-    for event_id in dict.fromkeys(verdict_id(hub.plant, one) for one in said):
+    for event_id in _verdict_ids(hub, said):
         try:
             event = hub.events.one(event_id)
         except NotFoundError:
             continue
         given = read_verdict(decode(Event, dict(event.event), where=event_id))
-        return PartPanel(
-            mark=verdict_mark(given.verdict), reason=", ".join(given.reasons), part=given.part,
-            event=event_id,
-        )  # fmt: skip
+        if view.row.id in given.frames:
+            return PartPanel(
+                mark=verdict_mark(given.verdict), reason=", ".join(given.reasons),
+                part=given.part, event=event_id,
+            )  # fmt: skip
     found = frame_judgement(said, plant=hub.plant)
     if found is None:
         return None
     return PartPanel(mark=verdict_mark(found.verdict), reason=reasons_text(found))
+
+
+def _verdict_ids(hub: Services, said: Sequence[Prediction]) -> Iterator[str]:
+    """Ids that the verdict on the part may have: of its own frame first, then of earlier ones."""
+    yield from dict.fromkeys(verdict_id(hub.plant, one) for one in said)
+    for one in said[:1]:
+        if one.frame.part:
+            line = hub.plant.find_camera(one.frame.camera).line
+            again_s = next(each.again_s for each in hub.plant.line if each.id == line)
+            wanted = FrameFilter(
+                part=one.frame.part, until=one.frame.captured_at + timedelta(microseconds=1),
+                since=one.frame.captured_at - timedelta(seconds=again_s),
+                cameras=tuple(each.id for each in hub.plant.camera if each.line == line),
+            )  # fmt: skip
+            earlier = hub.frames.find(wanted, limit=_MOST_EARLIER).frames
+            yield from (verdict_id(hub.plant, one, first=row.id) for row in earlier)
 
 
 @router.get("/trace/{identifier:path}")

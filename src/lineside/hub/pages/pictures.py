@@ -17,7 +17,7 @@ from lineside.web.answers import Mark, verdict_mark
 from lineside.web.format import counted, number
 
 VERDICT_MARKS: Mapping[PartVerdict, Mark] = {
-    one: verdict_mark(one) for one in (PartVerdict.OK, PartVerdict.REVIEW, PartVerdict.REJECT)
+    one: verdict_mark(one) for one in reversed(PartVerdict)
 }
 NO_ANSWER = Mark(shape="bar", word="no answer")
 ORDERS = {

@@ -360,6 +360,29 @@ class FrameFilterContract:
         (kept,) = records.frames.find(FrameFilter(frames=(row.id,))).frames
         assert kept.answer == worse
 
+    def test_frames_of_incomplete_parts_stay_so_in_any_order(self, records: Records) -> None:
+        rows = [frame_row(60 + number) for number in range(4)]
+        verdicts = (PartVerdict.OK, PartVerdict.REVIEW, PartVerdict.REJECT, PartVerdict.OK)
+        said = [
+            frame_answer(row, verdict=verdict, labels=("dent",))
+            for row, verdict in zip(rows, verdicts, strict=True)
+        ]
+        incomplete = [replace(one, label="", labels=(), score=0.0) for one in said]
+        records.frames.add(rows)
+        records.frames.answer(said[:3])
+        records.frames.note_incomplete(incomplete)
+        records.frames.note_incomplete(incomplete)
+        records.frames.note_incomplete([])
+        records.frames.answer(said)
+        named = FrameFilter(frames=tuple(row.id for row in rows))
+        kept = {one.id: one.answer for one in records.frames.find(named).frames}
+        expected = (PartVerdict.INCOMPLETE,) * 2 + (PartVerdict.REJECT, PartVerdict.INCOMPLETE)
+        assert [kept[row.id] for row in rows] == [
+            replace(one, verdict=verdict) for one, verdict in zip(said, expected, strict=True)
+        ]
+        found = records.frames.find(FrameFilter(verdicts=(PartVerdict.INCOMPLETE,))).frames
+        assert {one.id for one in found} == {rows[0].id, rows[1].id, rows[3].id}
+
     def test_answers_are_forgotten_with_their_frames(self, records: Records) -> None:
         assert records.frames.has_answers()
         end = NOON + timedelta(days=1)

@@ -2,7 +2,12 @@
 /** The Lines page and a camera's own page: tiles fed by one socket, one sentence about all. */
 import { put } from "./dom.js";
 import { Live } from "./live.js";
+import { tellTimes } from "./page.js";
+import { fragment, takeOver } from "./parts.js";
+import { wireFilters } from "./pictures.js";
 import { Tile } from "./tile.js";
+
+const PANELS_MS = 10_000;
 
 const elements = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".tile"));
 const tiles = new Map([...elements].map((element) => [element.dataset.camera ?? "", new Tile(element)]));
@@ -30,6 +35,18 @@ function readFigures() {
   if (!document.hidden && live.silence() < 2) document.body.dispatchEvent(new Event("figures"));
 }
 
+/** Rejects, reasons and trend. */
+async function readPanels() {
+  const panels = /** @type {HTMLElement | null} */ (document.querySelector("[data-panels]"));
+  if (!panels || document.hidden || live.silence() >= 2) return;
+  const fresh = await fragment(panels.dataset.panels ?? "");
+  if (fresh) takeOver(panels, fresh);
+  tellTimes();
+}
+
+const pick = /** @type {HTMLFormElement | null} */ (document.querySelector("#lines-pick"));
+if (pick) wireFilters(pick);
 tick();
 setInterval(tick, 500);
+setInterval(() => void readPanels(), PANELS_MS);
 setInterval(readFigures, 2000);

@@ -2,12 +2,12 @@
 /** A stored picture with what was said of it drawn on top; a switch takes the drawing away. */
 import { drawOverlay, fit, prepareCanvas } from "./overlay.js";
 
-/** @param {HTMLElement} figure with `data-overlay`; holds an <img> and a <canvas> */
+/** Returns what draws it anew. @param {HTMLElement} figure with `data-overlay`; holds an <img> and a <canvas> */
 export function layOver(figure) {
-  const overlay = JSON.parse(figure.dataset.overlay ?? "null");
   const image = /** @type {HTMLImageElement} */ (figure.querySelector("img"));
   const canvas = /** @type {HTMLCanvasElement} */ (figure.querySelector("canvas"));
   const draw = () => {
+    const overlay = JSON.parse(figure.dataset.overlay ?? "null");
     const { context, size } = prepareCanvas(canvas);
     if (!image.naturalWidth || !size.width || !overlay) return;
     const picture = { width: image.naturalWidth, height: image.naturalHeight };
@@ -16,6 +16,7 @@ export function layOver(figure) {
   image.addEventListener("load", draw);
   new ResizeObserver(draw).observe(canvas);
   draw();
+  return draw;
 }
 
 /** Pictures that the server wrote into the page. */

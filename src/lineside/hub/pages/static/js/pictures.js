@@ -17,8 +17,8 @@ export function neighbour(key, index, columns, count) {
   return next >= 0 && next < count ? next : index;
 }
 
-/** @param {HTMLFormElement} form */
-function wireFilters(form) {
+/** Local times and the fields that submit a form of filters. @param {HTMLFormElement} form */
+export function wireFilters(form) {
   const field = (/** @type {string} */ name) => /** @type {HTMLInputElement} */ (form.elements.namedItem(name));
   for (const input of /** @type {NodeListOf<HTMLInputElement>} */ (form.querySelectorAll("[data-moment]"))) {
     const kept = field(input.dataset.moment ?? "");

@@ -1,0 +1,512 @@
+"""Figures of lines on pages: the strip, newest rejects, reasons, the trend, and the wall."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, tzinfo
+from math import ceil
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import HTMLResponse
+
+from lineside.core import Json, NotFoundError, decode, rfc3339
+from lineside.core.shifts import Period, day_at
+from lineside.hub.frame_filter import FrameQuery
+from lineside.hub.ingest.line_figures import (
+    ALL,
+    DAY,
+    HOUR,
+    SHIFT,
+    SPANS,
+    LineFigures,
+    ReasonCount,
+)
+from lineside.hub.pages.pictures import PictureCard, picture_card, places_of
+from lineside.hub.pages.site import Context, inspections_of
+from lineside.hub.pages.twin import open_orders
+from lineside.hub.services import Services
+from lineside.hub.views import CameraView
+from lineside.store import FrameFilter
+from lineside.streams import VERDICT_TYPE, Event, read_prediction, read_verdict
+from lineside.streams.verdicts import VerdictData
+from lineside.vision.verdict import PartVerdict
+from lineside.web.answers import Mark, overlay_of, verdict_mark
+from lineside.web.format import DASH, counted, milliseconds, number, percent
+
+_STRIP = 10
+_WALL_STRIP = 4
+_REASONS = 8
+_LOOKED_AT = 500
+_TOPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_PLOT = (28.0, 10.0, 288.0, 110.0)
+_MOST_TICKS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FiguresQuery:
+    """A line, "" for every one, and a period, as addresses carry them.
+
+    Attributes:
+        span: ``shift``, ``hour`` or ``today``; "" for the shift.
+        at: RFC 3339, the moment that the period belongs to; "" for now.
+    """
+
+    line: str = ""
+    span: str = ""
+    at: str = ""
+
+    def href(self, path: str, **more: str) -> str:
+        """An address with this query and more parameters."""
+        pairs = {"line": self.line, "span": self.span, "at": self.at, **more}
+        text = urlencode({name: value for name, value in pairs.items() if value})
+        return f"{path}?{text}" if text else path
+
+    def period(self, hub: Services) -> Period:
+        """Return the period; ``InvalidError`` or ``NotFoundError`` where it names none."""
+        return hub.counts.asked(self.line, span=self.span, at=self.at, now=hub.clock.now())[1]
+
+
+def figures_query(
+    *, line: Annotated[str, Query()] = "", span: Annotated[str, Query()] = "",
+    at: Annotated[str, Query()] = "",
+) -> FiguresQuery:  # fmt: skip
+    """The line and period that pages of figures take."""
+    return FiguresQuery(line=line, span=span, at=at)
+
+
+FiguresAsked = Annotated[FiguresQuery, Depends(figures_query)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One figure of the strip; ``tone`` is ``bad`` past a limit, and then the note says which."""
+
+    name: str
+    value: str
+    note: str
+    href: str
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinFigures:
+    """Figures of a twin: places where image and report differ, open orders."""
+
+    discrepancies: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrendBar:
+    """A bar of the trend in units of the drawing; ``over``: its part above the limit."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    over: float
+    tick: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """Reject rate over a period: bars, the axis (height and text), the limit's height and text."""
+
+    bars: tuple[TrendBar, ...]
+    axis: tuple[tuple[float, str], ...]
+    limit: tuple[float, str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraProblem:
+    """A camera without images: what, since when, the consequence, what to do."""
+
+    title: str
+    since: datetime | None
+    cost: str
+    href: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineCard:
+    """A line with the verdict on its newest part, and the image that speaks most for it.
+
+    ``limit``: the limit of the reject rate in words; ``share`` and ``limit_share``: of the bar
+    (0-100); ``cameras``: how many of it have answered.
+    """
+
+    id: str
+    name: str
+    mark: Mark
+    reason: str
+    part: str
+    at: datetime | None
+    frame: str
+    overlay: Json
+    event: str
+    rate: str
+    limit: str
+    is_over: bool
+    share: float
+    limit_share: float
+    parts: str
+    yields: str
+    cameras: int
+    rejects: tuple[PictureCard, ...] = ()
+    problems: tuple[CameraProblem, ...] = ()
+
+
+def clock_span(period: Period, *, zone: tzinfo) -> str:
+    """Return name and local times, ``Early, 06:00`` to ``14:00``; of a whole day its date."""
+    if period == day_at(period.begin, zone=zone):
+        return period.name
+    begin, end = (f"{at.astimezone(zone):%H:%M}" for at in (period.begin, period.end))
+    return f"{period.name}, {begin}{DASH}{end}"
+
+
+def pictures_href(line: str, period: Period, *verdicts: PartVerdict) -> str:
+    """The gallery of a line's pictures in a period."""
+    return FrameQuery(
+        line=line, since=rfc3339(period.begin), until=rfc3339(period.end),
+        verdict=tuple(map(str, verdicts)),
+    ).href("/pictures")  # fmt: skip
+
+
+def is_over(found: LineFigures) -> bool:
+    """Return True where more parts were rejected than the limit allows."""
+    return (
+        found.reject_rate is not None
+        and found.limit_reject is not None
+        and found.reject_rate > found.limit_reject
+    )
+
+
+def figures(
+    found: LineFigures, *, period: Period, zone: tzinfo, stats: Mapping[str, Any],
+    twin: TwinFigures | None = None,
+) -> tuple[Figure, ...]:  # fmt: skip
+    """The strip of figures; each leads to what it counts. Without a twin nothing speaks of one."""
+    strip = [
+        Figure(
+            name="Parts", value=number(found.parts), note=clock_span(period, zone=zone),
+            href=f"/events?type={VERDICT_TYPE}",
+        ),
+        _rejected(found, period=period),
+        _first_pass(found, period=period),
+        _review(found, period=period),
+        _latency(found),
+    ]  # fmt: skip
+    if stats["frames_dropped"]:
+        strip.append(_refused(stats["frames_dropped"]))
+    if twin is not None:
+        strip.append(_discrepancies(twin))
+    return tuple(strip)
+
+
+def _rejected(found: LineFigures, *, period: Period) -> Figure:
+    rejected = counted(found.verdicts[PartVerdict.REJECT], "part")
+    if found.limit_reject is not None:
+        limit = f"limit {percent(found.limit_reject)}"
+        rejected = f"Above the {limit}, {rejected}" if is_over(found) else f"{limit}, {rejected}"
+    return Figure(
+        name="Reject rate", value=_share(found.reject_rate), tone="bad" if is_over(found) else "",
+        note=rejected if found.parts else "no part yet",
+        href=pictures_href(found.line, period, PartVerdict.REJECT),
+    )  # fmt: skip
+
+
+def _first_pass(found: LineFigures, *, period: Period) -> Figure:
+    rate, goal = found.first_pass_yield, found.goal_yield
+    note = "ok at their first verdict"
+    if goal is not None:
+        below = rate is not None and rate < goal
+        note = f"Below the goal of {percent(goal)}" if below else f"goal {percent(goal)}"
+    return Figure(
+        name="First-pass yield", value=_share(rate), note=note,
+        href=pictures_href(found.line, period, PartVerdict.OK),
+    )  # fmt: skip
+
+
+def _review(found: LineFigures, *, period: Period) -> Figure:
+    incomplete = found.verdicts[PartVerdict.INCOMPLETE]
+    review = found.verdicts[PartVerdict.REVIEW]
+    note = f"{_share(found.review_share)} of parts"
+    note += f", {number(incomplete)} more incomplete" if incomplete else ""
+    return Figure(
+        name="For review", value=number(review), note=note if found.parts else "no part yet",
+        href=pictures_href(found.line, period, PartVerdict.REVIEW),
+    )  # fmt: skip
+
+
+def _latency(found: LineFigures) -> Figure:
+    p99, limit = found.latency_p99_ms, found.limit_latency_ms
+    over = p99 is not None and limit is not None and p99 > limit
+    middle = "" if found.latency_p50_ms is None else f"half below {_ms(found.latency_p50_ms)}"
+    told = "" if limit is None else f"{'Above the ' if over else ''}limit {milliseconds(limit)}"
+    return Figure(
+        name="Capture to verdict (p99)", value=_ms(p99),
+        note=", ".join(filter(None, (told, middle))) or "no part yet",
+        href="/events?type=lineside.prediction.v1", tone="bad" if over else "",
+    )  # fmt: skip
+
+
+def _refused(dropped: Mapping[str, int]) -> Figure:
+    count = sum(dropped.values())
+    return Figure(
+        name="Refused messages", value=number(count), note=", ".join(sorted(dropped)),
+        href="/dead-letters", tone="warn",
+    )  # fmt: skip
+
+
+def _discrepancies(twin: TwinFigures) -> Figure:
+    differ = twin.discrepancies
+    return Figure(
+        name="Discrepancies", value=number(differ),
+        note="picture and stock differ" if differ else counted(twin.waiting, "open order"),
+        href="/twin", tone="warn" if differ else "",
+    )  # fmt: skip
+
+
+def _share(share: float | None) -> str:
+    return DASH if share is None else percent(share)
+
+
+def _ms(value_ms: float | None) -> str:
+    return DASH if value_ms is None else milliseconds(value_ms)
+
+
+def reason_rows(found: LineFigures) -> tuple[ReasonCount, ...]:
+    """Reasons of rejects, most frequent first; the last row sums up those that have no own."""
+    rejects = [one for one in found.reasons if one.verdict is PartVerdict.REJECT]
+    shown, rest = rejects[:_REASONS], rejects[_REASONS:]
+    if rest:
+        parts, share = sum(one.parts for one in rest), sum(one.share for one in rest)
+        name = f"{len(rest)} other reasons"
+        shown.append(ReasonCount(verdict=PartVerdict.REJECT, reason=name, parts=parts, share=share))
+    return tuple(shown)
+
+
+def trend_of(found: LineFigures, *, zone: tzinfo) -> Trend:
+    """Return the reject rate by step as a drawing of 320 x 140 units."""
+    left, upper, wide, high = _PLOT
+    limit = found.limit_reject
+    most = max([one.reject_rate or 0.0 for one in found.steps] + [(limit or 0.0) * 1.2])
+    top = next((one for one in _TOPS if one >= most), 1.0)
+    each = wide / max(1, len(found.steps))
+    short = found.end - found.begin <= timedelta(hours=1)
+    every = ceil(len(found.steps) / (_MOST_TICKS // 2 if short else _MOST_TICKS)) or 1
+    bars = []
+    for place, one in enumerate(found.steps):
+        rate, clock = one.reject_rate or 0.0, f"{one.begin.astimezone(zone):%H:%M}"
+        over = max(0.0, rate - limit) if limit is not None else 0.0
+        told = f"{_share(one.reject_rate)}, {number(one.rejects)} of {counted(one.parts, 'part')}"
+        bars.append(
+            TrendBar(
+                x=round(left + each * (place + 0.15), 1), width=round(each * 0.7, 1),
+                y=round(upper + high * (1 - rate / top), 1), height=round(high * rate / top, 1),
+                over=round(high * over / top, 1), text=f"{clock}: {told}",
+                tick="" if place % every else clock if short else clock[:2],
+            )
+        )  # fmt: skip
+    axis = tuple(
+        (round(upper + high * (1 - share), 1), f"{top * share * 100:g}") for share in (0, 0.5, 1)
+    )
+    told_limit = None
+    if limit is not None:
+        told_limit = (round(upper + high * (1 - limit / top), 1), f"limit {percent(limit)}")
+    return Trend(bars=tuple(bars), axis=axis, limit=told_limit)
+
+
+# ---- what needs the hub
+
+
+def strip_of(hub: Services, asked: FiguresQuery) -> tuple[Figure, ...]:
+    """The strip of a line and period, as it is now."""
+    period = asked.period(hub)
+    line = "" if asked.line == ALL else asked.line
+    state = hub.ledger.state
+    twin = TwinFigures(discrepancies=len(state.discrepancies), waiting=open_orders(state))
+    return figures(
+        hub.counts.figures(line, period), period=period, zone=hub.counts.zone,
+        stats=hub.stats.plain(), twin=twin if hub.plant.twin is not None else None,
+    )  # fmt: skip
+
+
+def panels_of(hub: Services, asked: FiguresQuery) -> dict[str, object]:
+    """Newest rejects, reasons and trend of a line and period, and its cameras without images."""
+    period = asked.period(hub)
+    line = "" if asked.line == ALL else asked.line
+    found = hub.counts.figures(line, period)
+    lines = [one.id for one in hub.plant.line if line in ("", one.id)]
+    cameras = [one for one in hub.cameras.all() if not line or one.line == line]
+    return {
+        "rejects": newest_rejects(hub, line, period, limit=_STRIP),
+        "rejects_href": pictures_href(line, period, PartVerdict.REJECT),
+        "found": found,
+        "period": clock_span(period, zone=hub.counts.zone),
+        "reasons": reason_rows(found),
+        "trend": trend_of(found, zone=hub.counts.zone),
+        "problems": tuple(camera_problems(hub, cameras)),
+        "cards": tuple(line_card(hub, one, asked) for one in lines if _cameras(hub, one) > 1),
+        "table_href": FiguresQuery(span=asked.span, at=asked.at).href(
+            f"/api/v1/lines/{line or ALL}/figures", format="csv"
+        ),
+    }
+
+
+def newest_rejects(
+    hub: Services, line: str, period: Period, *, limit: int
+) -> tuple[PictureCard, ...]:  # fmt: skip
+    """The newest rejected frames of a line in a period."""
+    cameras = tuple(one.id for one in hub.plant.camera if line in ("", one.line))
+    wanted = FrameFilter(
+        cameras=cameras, since=period.begin, until=period.end, verdicts=(PartVerdict.REJECT,)
+    )
+    places = places_of(hub.plant)
+    found = hub.frames.find(wanted, limit=limit).frames
+    return tuple(picture_card(one, places=places) for one in found)
+
+
+def camera_problems(hub: Services, cameras: Sequence[CameraView]) -> Iterator[CameraProblem]:
+    """The cameras that send no images, with the parts that passed without them."""
+    for one in cameras:
+        if one.state == "no signal":
+            yield CameraProblem(
+                title=f"{one.name or one.id}: no picture", since=one.since,
+                cost=_uninspected(hub, one), href=f"/lines/{one.line or '-'}/{one.id}",
+            )  # fmt: skip
+
+
+def _uninspected(hub: Services, camera: CameraView) -> str:
+    """``31 parts passed without inspection``; "" where no other camera sees the line's parts."""
+    count = 0
+    page = hub.events.page(
+        kind=VERDICT_TYPE, subject=camera.line, newest_first=True, limit=_LOOKED_AT
+    )
+    for entry in page:
+        if camera.since is None or entry.time < camera.since:
+            break
+        given = read_verdict(decode(Event, dict(entry.event), where=entry.id))
+        count += all(answer.camera != camera.id for answer in given.answers)
+    more = "at least " if count == _LOOKED_AT else ""
+    return f"{more}{counted(count, 'part')} passed without inspection" if count else ""
+
+
+def line_card(hub: Services, line: str, asked: FiguresQuery) -> LineCard:
+    """A line with its newest verdict and the figures of a period."""
+    period = asked.period(hub)
+    found = hub.counts.figures(line, period)
+    over, limit = is_over(found), found.limit_reject
+    scale = 2 * limit if limit else max(found.reject_rate or 0.0, 0.1)
+    newest = hub.events.page(kind=VERDICT_TYPE, subject=line, newest_first=True, limit=1)
+    given, event = None, newest[0].id if newest else ""
+    if newest:
+        given = read_verdict(decode(Event, dict(newest[0].event), where=event))
+    frame, overlay = _speaking(hub, given)
+    rejected = counted(found.verdicts[PartVerdict.REJECT], "part")
+    return LineCard(
+        id=line,
+        name=next(one.name for one in hub.plant.line if one.id == line),
+        mark=verdict_mark(given.verdict) if given else Mark(shape="bar", word="no part yet"),
+        reason=", ".join(given.reasons) if given else "",
+        part=given.part if given else "",
+        at=newest[0].time if newest else None,
+        frame=frame,
+        overlay=overlay,
+        event=event,
+        rate=_share(found.reject_rate),
+        limit=f"{'above the ' if over else ''}limit {percent(limit)}, {rejected}"
+        if limit is not None
+        else rejected,
+        is_over=over,
+        share=min(100.0, 100 * (found.reject_rate or 0.0) / scale),
+        limit_share=100 * limit / scale if limit else 0.0,
+        parts=number(found.parts),
+        yields=_share(found.first_pass_yield),
+        cameras=len({answer.camera for answer in given.answers}) if given else 0,
+    )
+
+
+def _speaking(hub: Services, given: VerdictData | None) -> tuple[str, Json]:
+    """The frame that made the verdict and what is drawn on it; "" where no picture is kept."""
+    if given is None or not given.answers:
+        return "", None
+    rank, inspections = list(PartVerdict), inspections_of(hub)
+    answer = min(given.answers, key=lambda one: rank.index(one.verdict))
+    try:
+        row = hub.frames.row(answer.frame)
+        said = hub.events.one(answer.event).event
+    except NotFoundError:
+        return "", None
+    prediction = read_prediction(decode(Event, dict(said), where=answer.event))
+    drawn = overlay_of(prediction, inspections.get(answer.inspection))
+    return ("", None) if row.aged_out_at is not None else (row.id, drawn)
+
+
+def _cameras(hub: Services, line: str) -> int:
+    return sum(one.line == line for one in hub.plant.camera)
+
+
+def wall_cards(hub: Services, asked: FiguresQuery) -> tuple[LineCard, ...]:
+    """Every line asked for as the wall shows it: problems, newest rejects, newest verdict."""
+    period, views = asked.period(hub), hub.cameras.all()
+    cards = []
+    for line in hub.plant.line:
+        if asked.line in ("", ALL, line.id):
+            cameras = [one for one in views if one.line == line.id]
+            cards.append(
+                replace(
+                    line_card(hub, line.id, asked),
+                    rejects=newest_rejects(hub, line.id, period, limit=_WALL_STRIP),
+                    problems=tuple(camera_problems(hub, cameras)),
+                )
+            )
+    return tuple(cards)
+
+
+def picker_of(hub: Services, asked: FiguresQuery) -> dict[str, object]:
+    """Lines and spans to choose from, and what is chosen."""
+    now = hub.counts.period(SHIFT, hub.clock.now())
+    spans = {SHIFT: clock_span(now, zone=hub.counts.zone), DAY: SPANS[DAY], HOUR: SPANS[HOUR]}
+    if not hub.counts.shifts:
+        del spans[SHIFT]
+    return {
+        "asked": asked,
+        "chosen": asked.span or next(iter(spans)),
+        "lines": [(one.id, one.name) for one in hub.plant.line],
+        "spans": spans,
+    }
+
+
+router = APIRouter()
+
+
+@router.get("/lines/figures")
+def figures_part(context: Context, asked: FiguresAsked) -> HTMLResponse:
+    """The strip of figures, read anew every two seconds."""
+    return context.site.fragment(
+        "figures.html", figures=strip_of(context.hub, asked), asked=asked
+    )  # fmt: skip
+
+
+@router.get("/lines/panels")
+def panels_part(context: Context, asked: FiguresAsked) -> HTMLResponse:
+    """Newest rejects, reasons and trend, read anew every ten seconds."""
+    return context.site.fragment("line_panels.html", **panels_of(context.hub, asked))
+
+
+@router.get("/lines/wall")
+def wall_part(context: Context, asked: FiguresAsked) -> HTMLResponse:
+    """The lines of the wall, read anew every two seconds."""
+    return context.site.fragment("wall_lines.html", **wall_context(context.hub, asked))
+
+
+def wall_context(hub: Services, asked: FiguresQuery) -> dict[str, object]:
+    """Everything that the wall shows."""
+    period = asked.period(hub)
+    return {
+        "cards": wall_cards(hub, asked), "asked": asked, "now": hub.clock.now(),
+        "period": clock_span(period, zone=hub.counts.zone),
+    }  # fmt: skip
