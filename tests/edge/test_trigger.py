@@ -3,10 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineside.core import InvalidError
 from lineside.core.plant import Trigger
+from lineside.edge.messages import read_expected
 from lineside.edge.worker import TriggerState, arm, inspected, wants
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -44,6 +47,16 @@ def test_on_topic_wants_one_frame_for_each_message() -> None:
     armed = arm(arm(TriggerState()))
     assert wants(trigger, armed, captured_at=AT, part="")
     assert not wants(trigger, inspected(armed, captured_at=AT), captured_at=at(1), part="")
+
+
+def test_a_message_expects_its_number_of_one_frame() -> None:
+    armed = arm(arm(TriggerState(), expected=3), expected=12)
+    assert armed.expected == 12
+    assert inspected(armed, captured_at=AT).expected is None
+    assert read_expected(b'{"pieces": 12, "ts": 1}', field="pieces", where="t") == 12
+    for body in (b"{}", b"[12]", b'{"pieces": "12"}', b'{"pieces": -1}', b'{"pieces": true}', b"x"):
+        with pytest.raises(InvalidError):
+            read_expected(body, field="pieces", where="t")
 
 
 def test_on_part_wants_frames_that_name_a_part() -> None:

@@ -17,6 +17,7 @@ from lineside.core import Camera as CameraRecord
 from lineside.core import (
     Clock,
     Digest,
+    Inspection,
     InvalidError,
     LinesideError,
     Plant,
@@ -48,6 +49,7 @@ from lineside.edge.messages import (
     prediction_topic,
     read_ack,
     read_desired,
+    read_expected,
 )
 from lineside.edge.packages import Judge, LoadedPackage, LoadPackage, Observer, notify
 from lineside.edge.worker import MOST_STUCK, CameraWorker, Shown, WatchedWorker
@@ -429,7 +431,7 @@ class Agent:
         except LinesideError as error:
             self._counters.refuse("message not as documented")
             logger.warning("message refused: %s", error)
-        self._arm(message.topic)
+        self._arm(message)
 
     def _set_desired(self, message: Message) -> None:
         if not message.payload:
@@ -439,12 +441,24 @@ class Agent:
         self._loader.set_desired(desired)
         self._counters.changed()
 
-    def _arm(self, topic: str) -> None:
+    def _arm(self, message: Message) -> None:
         for worker in self._workers:
             for inspection in worker.inspections:
                 trigger = inspection.trigger
-                if trigger.on == "topic" and topic_matches(trigger.topic, topic):
-                    worker.arm(inspection.id)
+                if trigger.on == "topic" and topic_matches(trigger.topic, message.topic):
+                    worker.arm(inspection.id, expected=self._expected(inspection, message))
+
+    def _expected(self, inspection: Inspection, message: Message) -> int | None:
+        """The number of objects that a trigger's message expects; None where it says none."""
+        field = inspection.expected_field
+        if not field:
+            return None
+        try:
+            return read_expected(message.payload, field=field, where=message.topic)
+        except LinesideError as error:
+            self._counters.refuse("message not as documented")
+            logger.warning("expected number refused inspection=%s: %s", inspection.id, error)
+            return None
 
     def _tell_when_due(self) -> None:
         if self._told is None or not self._bus.connected():

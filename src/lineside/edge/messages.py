@@ -17,6 +17,7 @@ from lineside.core import (
     LinesideError,
     Plant,
     decode,
+    decode_json,
     encode,
     parse_digest,
     rfc3339,
@@ -148,6 +149,22 @@ def read_ack(raw: bytes, *, device: str, where: str) -> int:
     if ack.device != device:
         raise InvalidError(f"speaks of device {ack.device!r}", where=where, fix="Mind the topic.")
     return ack.sequence
+
+
+def read_expected(raw: bytes, *, field: str, where: str) -> int:
+    """The number of objects that a trigger's message expects.
+
+    Raises:
+        InvalidError: no JSON object with a whole number from 0 up in that field.
+    """
+    said = decode_json(_bounded(raw, where), where=where)
+    number = said.get(field) if isinstance(said, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= _MOST_COUNT:
+        raise InvalidError(
+            f"{field} is {number!r}, no whole number from 0 up", where=where,
+            fix=f'Send {{"{field}": 12}}, or correct expected_field in the plant file.',
+        )  # fmt: skip
+    return number
 
 
 def offline(*, device: str, version: str, at: datetime) -> bytes:

@@ -175,15 +175,17 @@ class TriggerState:
     Attributes:
         last_at: capture time of the frame inspected last.
         armed: a message on the trigger's topic came and no frame was inspected since.
+        expected: the number of objects that this message expects; None where it says none.
     """
 
     last_at: datetime | None = None
     armed: bool = False
+    expected: int | None = None
 
 
-def arm(state: TriggerState) -> TriggerState:
+def arm(state: TriggerState, *, expected: int | None = None) -> TriggerState:
     """After a message on the trigger's topic."""
-    return replace(state, armed=True)
+    return replace(state, armed=True, expected=expected)
 
 
 def wants(trigger: Trigger, state: TriggerState, *, captured_at: datetime, part: str) -> bool:
@@ -205,7 +207,7 @@ def wants(trigger: Trigger, state: TriggerState, *, captured_at: datetime, part:
 def inspected(state: TriggerState, *, captured_at: datetime) -> TriggerState:
     """After the frame was taken; an older frame never moves the interval back."""
     last_at = captured_at if state.last_at is None else max(state.last_at, captured_at)
-    return replace(state, last_at=last_at, armed=False)
+    return replace(state, last_at=last_at, armed=False, expected=None)
 
 
 logger = logging.getLogger(__name__)
@@ -290,10 +292,10 @@ class CameraWorker:
         """Begin to look."""
         self._worker.start()
 
-    def arm(self, inspection: str) -> None:
-        """A message came on the inspection's trigger topic."""
+    def arm(self, inspection: str, *, expected: int | None = None) -> None:
+        """A message came on the inspection's trigger topic; it expects so many objects."""
         with self._seen_lock:
-            self._seen[inspection] = arm(self._seen[inspection])
+            self._seen[inspection] = arm(self._seen[inspection], expected=expected)
 
     def check_source(self) -> None:
         """Count what the camera dropped since the last call, and note its loss or return."""
@@ -493,9 +495,13 @@ class CameraWorker:
             self._failed(inspection.id, error)
             raise
         with self._seen_lock:
+            expected = self._seen[inspection.id].expected
             self._seen[inspection.id] = inspected(
                 self._seen[inspection.id], captured_at=frame.captured_at
             )
+        if expected is not None and prediction.count is not None:
+            count = replace(prediction.count, expected=expected)
+            prediction = replace(prediction, count=count)
         if self._decided(frame, prediction):
             self._counters.prediction()
         else:

@@ -48,6 +48,7 @@ class ConvertibleImage(Protocol):
         ...
 
 
+_COUNT_KEYS = ("value", "low", "high", "more", "decision")
 Image = str | PathLike[str] | bytes | NDArray[np.uint8] | ConvertibleImage
 
 
@@ -163,7 +164,7 @@ class Result:
                 for label in plain["labels"]
             ],
             "boxes": plain["boxes"],
-            "count": count and {name: count[name] for name in count if name != "chances"},
+            "count": count and {name: count[name] for name in count if name in _COUNT_KEYS},
             "mask_rle": mask and mask.pop("rle"),
             "mask": mask,
             "anomaly": plain["anomaly"],

@@ -148,6 +148,9 @@ class CountAnswer:
         decision: present where low == high and not more, else unsure.
         chances: probabilities of 0, 1, …, the largest number the package can tell, and of more;
             empty where that number is above 254. Two answers that differ here alone are equal.
+        expected: the number of a good part, as the message said that triggered the inspection;
+            None: it said none. It is no part of what was seen: two answers that differ here alone
+            are equal.
     """
 
     value: int
@@ -156,6 +159,7 @@ class CountAnswer:
     more: bool = False
     decision: Decision = Decision.UNSURE
     chances: tuple[float, ...] = field(default=(), compare=False)
+    expected: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

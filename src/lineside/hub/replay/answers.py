@@ -10,6 +10,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from lineside.core import (
     Clock,
@@ -75,7 +76,7 @@ class RecordedPredictor:
             frame = self._open(recorded)
             if recorded.registration.state in _ANEW:
                 predictor.forget_place(frame.camera)
-            return predictor.predict(frame, device=recorded.device)
+            return _expecting(predictor.predict(frame, device=recorded.device), recorded)
         except (RefusedError, InvalidError) as error:
             raise UnansweredError(error.message, where=recorded.frame.id, fix=error.fix) from error
 
@@ -170,3 +171,10 @@ class RecordedPredictor:
                     yield one
             position = page[-1].position
             read += len(page)
+
+
+def _expecting(found: Prediction, recorded: Prediction) -> Prediction:
+    """Return a prediction with the number that the recorded trigger's message expected."""
+    if found.count is None or recorded.count is None or recorded.count.expected is None:
+        return found
+    return replace(found, count=replace(found.count, expected=recorded.count.expected))
