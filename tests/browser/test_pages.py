@@ -198,16 +198,15 @@ FITS = """() => {
 def test_lines_and_their_wall_say_what_a_shift_made(
     line: Any,  # noqa: ANN401  conftest's Line
     open_page: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     *,
     theme: str,
 ) -> None:
-    counts = line.hub.services.counts
-    declared = replace(counts._plant.line[0], limit_reject=1e-4, goal_yield=0.9)
-    shifts = (Shift(name="Day", begin="00:00", end="00:00"),)
-    monkeypatch.setattr(counts, "_plant", replace(counts._plant, line=(declared,)))
-    monkeypatch.setattr(counts, "shifts", shifts)
+    plant = line.hub.services.plant
+    declared = replace(plant.line[0], limit_reject=1e-4, goal_yield=0.9)
+    plant.become(
+        replace(plant, line=(declared,), shift=(Shift(name="Day", begin="00:00", end="00:00"),))
+    )
     reject_part(line)
     for size in ((1440, 900), (1920, 1080), (390, 844)):
         watched = open_page("/lines?span=shift", theme=theme, size=size)

@@ -159,10 +159,15 @@ class LineCounts:
     """
 
     def __init__(self, records: Records, *, plant: Plant, zone: tzinfo) -> None:
-        self.zone = ZoneInfo(plant.time_zone) if plant.time_zone else zone
-        self.shifts = plant.shift
+        self._zone = zone
         self._records, self._documents = records, records.documents
         self._plant = plant
+
+    @property
+    def zone(self) -> tzinfo:
+        """Time zone of shifts and days."""
+        name = self._plant.time_zone
+        return ZoneInfo(name) if name else self._zone
 
     # ---- the fold
 
@@ -235,7 +240,7 @@ class LineCounts:
         if span == HOUR:
             end = at - timedelta(seconds=at.timestamp() % STEP_S) + _STEP
             return Period(name="last hour", begin=end - _HOUR, end=end)
-        shift = shift_at(self.shifts, at, zone=self.zone) if span == SHIFT else None
+        shift = shift_at(self._plant.shift, at, zone=self.zone) if span == SHIFT else None
         return shift or day_at(at, zone=self.zone)
 
     def figures(self, line: str, period: Period) -> LineFigures:

@@ -470,7 +470,7 @@ def picker_of(hub: Services, asked: FiguresQuery) -> dict[str, object]:
     """Lines and spans to choose from, and what is chosen."""
     now = hub.counts.period(SHIFT, hub.clock.now())
     spans = {SHIFT: clock_span(now, zone=hub.counts.zone), DAY: SPANS[DAY], HOUR: SPANS[HOUR]}
-    if not hub.counts.shifts:
+    if not hub.plant.shift:
         del spans[SHIFT]
     return {
         "asked": asked,
