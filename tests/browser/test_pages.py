@@ -40,7 +40,7 @@ def addresses(line: Any) -> Iterator[str]:  # noqa: ANN401  conftest's Line
         "/models", f"/models/{line.package}", "/try",
         f"/regions?frame={frame}", "/pictures", "/events",
         "/events/rules", "/events/rules/try", f"/events/{event}", "/dead-letters", "/fleet",
-        "/fleet/edge-1",
+        "/fleet/edge-1", "/setup/camera", "/setup/users",
         "/search?q=edge", "/search?q=nothing-like-it", "/welcome",
     )  # fmt: skip
 

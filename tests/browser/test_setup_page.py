@@ -1,0 +1,141 @@
+"""Set-up by page alone: a rule changed, tried, saved, live; a camera; a user and their role."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from lineside.core import SystemClock
+from lineside.hub import HubConfig, RunningHub, running
+from lineside.testing import FakeClock
+from lineside.testing.links import wait_until
+from lineside.vision import encode_jpeg
+from tests.browser.conftest import Watched, watch
+from tests.browser.test_modules import call
+from tests.browser.test_pages import OVER, assess, settle
+from tests.hub.conftest import PLANT, Line, scene
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+RULE = b"""
+# What passed on the belt.
+[[rule]]
+id = "passed"
+read = { topic = "f/i/stock" }
+key = ["topic"]
+window = { size_s = 5 }  # a sock takes four
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[RunningHub]:
+    (tmp_path / "plant.toml").write_bytes(PLANT + RULE)
+    config = HubConfig(
+        data_dir=str(tmp_path / "hub"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0
+    )
+    with running(config, clock=SystemClock()) as opened:
+        line = Line(opened.services, FakeClock())
+        line.send(line.camera(encode_jpeg(scene("blue", "red", seed=3))))
+        yield opened
+
+
+@pytest.fixture
+def watched(chromium: Browser, hub: RunningHub) -> Iterator[Watched]:
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    opened = watch(context, hub.url)
+    token = hub.services.auth.issue_link(name="anna")
+    opened.page.goto(f"{hub.url}/sign-in?token={token}")
+    opened.page.wait_for_url(f"{hub.url}/")
+    yield opened
+    context.close()
+
+
+def require_fair(watched: Watched) -> None:
+    """Nothing that axe finds, nothing wider than the window, nothing said on the console."""
+    page = watched.page
+    settle(page)
+    assert assess(page) == []
+    for width in (390, 1920):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate(OVER) <= 0
+    assert watched.strangers == []
+
+
+def go(page: Page, hub: RunningHub, path: str) -> None:
+    page.goto(f"{hub.url}{path}")
+    settle(page)
+
+
+def test_a_rule_is_changed_tried_saved_and_live_without_a_restart(
+    watched: Watched, hub: RunningHub
+) -> None:
+    page, services = watched.page, hub.services
+    page.get_by_role("link", name="Set-up").click()
+    page.get_by_role("link", name="Rules 1").click()
+    page.locator("summary", has_text="passed").click()
+    page.get_by_role("link", name="Try it on recorded data").click()
+    text = page.locator("textarea")
+    expect(text).to_have_value(RULE.decode().partition("belt.\n")[2])
+    text.fill(text.input_value().replace("size_s = 5", "size_s = 4"))
+    page.get_by_role("button", name="Try it").click()
+    expect(page.get_by_role("heading", name="Against the one in use: passed")).to_be_visible()
+    page.get_by_label("Reason of the change").fill("Socks are faster now")
+    page.get_by_role("button", name="Save and use it").click()
+    page.wait_for_url(f"{hub.url}/setup/rule")
+    rule = services.rules.find("passed")
+    assert rule.window is not None
+    assert rule.window.size_s == 4
+    kept = Path(services.config.plant).read_text()
+    assert "# What passed on the belt.\n[[rule]]" in kept
+    assert "window = { size_s = 4 }  # a sock takes four" in kept
+    wait_until(lambda: services.rules._running["passed"].engine.rule == rule)
+    go(page, hub, "/setup/history/2")
+    expect(page.get_by_role("region", name="Difference")).to_contain_text("+window = { size_s = 4")
+    go(page, hub, "/setup/history/1")
+    page.get_by_label("Reason").fill("They are not")
+    page.get_by_role("button", name="Roll back to version 1").click()
+    page.wait_for_url(f"{hub.url}/setup/history/3")
+    assert services.rules.find("passed").window != rule.window
+    require_fair(watched)
+    assert watched.complaints == []
+
+
+def test_a_camera_is_mended_where_its_fault_is_shown_and_its_picture_is_measured(
+    watched: Watched, hub: RunningHub
+) -> None:
+    page, services = watched.page, hub.services
+    go(page, hub, "/setup/camera")
+    entry = page.locator("details", has_text="Rack camera")
+    entry.locator("summary").click()
+    expect(entry.locator("[data-figures]")).to_contain_text("Focus")
+    entry.get_by_label("No signal after (s)").fill("-1")
+    entry.get_by_label("Reason of the change").fill("Slow link")
+    entry.get_by_role("button", name="Save").click()
+    expect(entry.locator(".setup-fault")).to_contain_text("Expected")
+    assert watched.complaints[0].startswith("error: Failed to load resource")
+    entry.get_by_label("No signal after (s)").fill("9")
+    entry.get_by_role("button", name="Save").click()
+    expect(page.locator(".setup-fault")).to_have_count(0)
+    wait_until(lambda: services.plant.find_camera("rack").no_signal_after_s == 9)
+    page.locator("details", has_text="Rack camera").locator("summary").click()
+    require_fair(watched)
+    flat = "{data: new Uint8ClampedArray(4 * 100).fill(255), width: 10, height: 10}"
+    assert call(page, "sharpness", f"m.measure({flat})") == {
+        "focus": 0, "mean": 255, "dark": 0, "bright": 1,
+    }  # fmt: skip
+
+
+def test_a_user_is_added_and_gets_another_role(watched: Watched, hub: RunningHub) -> None:
+    page = watched.page
+    go(page, hub, "/setup/users")
+    form = page.locator("form[data-json='/api/v1/users']")
+    form.get_by_label("Name").fill("Eve Adams")
+    form.get_by_label("Role").select_option("engineer")
+    form.get_by_label("Password").fill("correct horse battery")
+    form.get_by_role("button", name="Add user").click()
+    page.get_by_label("Role of Eve Adams", exact=True).select_option("approver")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Change the role of Eve Adams").click()
+    expect(page.get_by_label("Role of Eve Adams", exact=True)).to_have_value("approver")
+    require_fair(watched)
+    assert watched.complaints == []
