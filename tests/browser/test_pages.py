@@ -38,7 +38,7 @@ def addresses(line: Any) -> Iterator[str]:  # noqa: ANN401  conftest's Line
         "/data/rack", "/data/rack/label", "/data/rack/versions/1", "/runs",
         "/runs/run_01J9ZQ00000000000000000001", "/runs/run_01J9ZQ00000000000000000002",
         "/models", f"/models/{line.package}", "/try",
-        f"/regions?frame={frame}", "/pictures", "/events",
+        f"/regions?frame={frame}", "/review", "/pictures", "/events",
         "/events/rules", "/events/rules/try", f"/events/{event}", "/dead-letters", "/fleet",
         "/fleet/edge-1", "/setup/camera", "/setup/users",
         "/search?q=edge", "/search?q=nothing-like-it", "/welcome",

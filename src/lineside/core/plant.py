@@ -287,6 +287,9 @@ class Inspection:
     ``expected_field``: of the task count, the field of the trigger's message that holds this
     number; "": none. Where a message lacks it, ``expected_count`` holds.
     ``verdict``: whether its answers count for the verdict on a part.
+    ``audit``: share (0-1) of the pictures it says ok of that people judge too, drawn at random;
+    ``audit_rejects``: the same of those it rejects; None: as ``audit``.
+    ``reviewers``: how many people answer each picture in review, none seeing the other's: 1 or 2.
     ``endpoint_answer``: whether a count is served as probabilities, or as their logarithms for
     clients that expect logits.
     ``endpoint_threshold``: the one cut of clients that ask for "greater than" it: their endpoint
@@ -312,10 +315,18 @@ class Inspection:
     expected_count: int | None = None
     expected_field: str = ""
     verdict: bool = True
+    audit: float = 0.0
+    audit_rejects: float | None = None
+    reviewers: int = 1
 
     def __post_init__(self) -> None:
         refuse(
             self,
+            within(self, "audit", "audit_rejects"),
+            unless(
+                self.reviewers in {1, 2}, key="reviewers", value=self.reviewers,
+                expected="1 or 2", fix="Write reviewers = 2 where two people judge each picture.",
+            ),
             unless(
                 set(self.good) <= self.known_labels, key="good", value=self.good,
                 expected="labels of this inspection", fix="Name those that mean a good part.",

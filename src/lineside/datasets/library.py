@@ -437,6 +437,15 @@ class Library:
         self._open(name)
         self._records.documents.delete(_samples_of(name), digest)
 
+    def withdraw(self, name: str, digest: Digest, *, by: str) -> None:
+        """Take a picture out of the draft where nobody else judged it; absent is fine."""
+        try:
+            body = self._records.documents.get(_samples_of(name), digest).body
+        except NotFoundError:
+            return
+        if all(one.by == by for one in decode(Entry, body, where=digest).judgements):
+            self.remove(name, digest)
+
     def draft(self, name: str) -> Draft:
         """Return the content of the next version; ``NotFoundError`` for an unknown name."""
         body = self._records.documents.get(_DATASET, check_name(name)).body

@@ -460,7 +460,7 @@ def _start_drift(services: Services, *, stack: ExitStack) -> None:
 
 def _start_answers(services: Services, *, stack: ExitStack) -> None:
     """Start the followers that keep answers and figures for pages; their positions may lag."""
-    index = AnswerIndex(services.records.frames, plant=services.plant)
+    index = AnswerIndex(services.records.frames, plant=services.plant, also=services.reviews.take)
     services.followers.follow(
         "pictures", index.take, stack=stack, type=PREDICTION_TYPE, note_every=_ANSWERS_NOTED,
         resume=index.resume,

@@ -10,6 +10,8 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``frames``: ``page(…)``, ``view(id)``, ``picture(id)``, ``thumbnail(id)``, ``activation(…)``
 * ``datasets``: ``all()``, ``one(name)``, ``teach(name, Teaching, by=)``, ``freeze(name, by=)``
 * ``labelling``: ``rows(name)``, ``one(name, digest)``, ``save(name, digest, change, by=)``
+* ``reviews``: ``page(by=)``, ``answer(item, NewReviewAnswer, by=)``, ``undo(item, by=)``,
+  ``quality(…)``
 * ``packages``: ``all()``, ``one(digest)``, ``add(data, by=)``, ``use(…)``, ``try_picture(…)``
 * ``models``: ``all()``, ``group(name)``, ``one(group, number)``, ``approve(…)``, ``on_approved(…)``
 * ``runs``: ``all()``, ``one(id)``, ``start(RunRequest, by=)``, ``cancel(id)``, ``resume(id)``
@@ -75,6 +77,7 @@ from lineside.hub.models.releases import Releases
 from lineside.hub.orders import Orders
 from lineside.hub.replay.repository import ReplayRepository
 from lineside.hub.replay.service import Replays
+from lineside.hub.review.service import Reviews
 from lineside.hub.rollouts.bucket import Bucket
 from lineside.hub.rollouts.jobs import RolloutJobs
 from lineside.hub.rollouts.rollout_service import RolloutService
@@ -121,6 +124,7 @@ class Services:
     frames: Frames
     datasets: Datasets
     labelling: Labelling
+    reviews: Reviews
     runs: Runs
     events: Events
     orders: Orders
@@ -270,6 +274,10 @@ def build_services(
         jobs=RolloutJobs(desk.service, things=things, documents=records.documents),
     )  # fmt: skip
     models.on_approved(rollouts.follow_approval)
+    datasets = Datasets(
+        library, versions=Versions(library, records.documents, blobs=blobs), frames=frames,
+        log=records.log, plant=plant, clock=clock, frozen=retraining.version_frozen,
+    )  # fmt: skip
     rules = Rules(records, ledger=ledger, plant=plant, clock=clock)
     plants = PlantVersions(records, path=Path(config.plant), hub=hub, journal=ledger, clock=clock)
     functions = Functions(config.function, plant=plant, packages=packages, clock=clock)
@@ -292,14 +300,9 @@ def build_services(
         queue=InferenceQueue(most=config.endpoint_calls),
         releases=releases, bucket=bucket, frames=frames, runs=runs,
         events=Events(records.log),
-        datasets=Datasets(
-            library,
-            versions=Versions(library, records.documents, blobs=blobs),
-            frames=frames,
-            log=records.log,
-            plant=plant,
-            clock=clock,
-            frozen=retraining.version_frozen,
+        datasets=datasets,
+        reviews=Reviews(
+            records, ledger=ledger, frames=frames, datasets=datasets, plant=plant, clock=clock
         ),
         labelling=Labelling(library, plant=plant),
         retraining=retraining,

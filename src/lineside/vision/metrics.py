@@ -23,6 +23,10 @@ from numpy.typing import NDArray
 from lineside.core import InvalidError
 
 UNSURE = -1
+_HALVINGS = 32
+_MOST_SIGMA, _MOST_REACH = 6.0, 40.0  # of a limit from its share: 95 % lie far inside
+_MOST_TERMS = 2000
+_CLOSE = 1e-12
 Numbers = NDArray[np.floating] | NDArray[np.integer] | NDArray[np.bool_]
 
 
@@ -49,6 +53,62 @@ def wilson(successes: int, n: int) -> Interval:
     low = 0.0 if successes == 0 else max(0.0, middle - reach)
     high = 1.0 if successes == n else min(1.0, middle + reach)
     return Interval(value=share, low=low, high=high, n=n)
+
+
+def mid_p(successes: int, n: int) -> Interval:
+    """Share with its 95 % mid-P interval (Berry and Armitage 1995); 0 of 0 is NaN with 0 to 1.
+
+    The limits are the shares at which half the chance of this number, with that of all smaller
+    (larger) ones, is 2.5 %. So 0 of n has the upper limit of the rule of three, about 3 / n, and
+    the interval holds the truth in 95 % of cases on average, where that of Clopper and Pearson
+    holds it more often.
+    """
+    if not 0 <= successes <= n:
+        raise InvalidError(f"{successes} of {n}", fix="Count at most as many as there are.")
+    if n == 0:
+        return Interval(value=math.nan, low=0.0, high=1.0, n=0)
+    low = 0.0 if successes == 0 else _mid_p_share(successes, n, chance=0.025)
+    high = 1.0 if successes == n else _mid_p_share(successes, n, chance=0.975)
+    return Interval(value=successes / n, low=low, high=high, n=n)
+
+
+def _mid_p_share(successes: int, n: int, *, chance: float) -> float:
+    """The share at which more than ``successes``, or half of as many, come with this chance."""
+    logs = math.lgamma(n + 1) - math.lgamma(successes + 1) - math.lgamma(n - successes + 1)
+    share = successes / n
+    reach = _MOST_SIGMA * math.sqrt(share * (1.0 - share) / n) + _MOST_REACH / n
+    low, high = max(0.0, share - reach), min(1.0, share + reach)
+    for _ in range(_HALVINGS):
+        share = (low + high) / 2
+        as_many = logs + successes * math.log(share) + (n - successes) * math.log1p(-share)
+        found = _incomplete_beta(successes + 1, n - successes, share) + math.exp(as_many) / 2
+        low, high = (share, high) if found < chance else (low, share)
+    return (low + high) / 2
+
+
+def _incomplete_beta(a: int, b: int, x: float) -> float:
+    """Regularised incomplete beta function, by its continued fraction (DLMF 8.17.22).
+
+    It is the chance of ``a`` or more successes of ``a + b - 1``, each with chance ``x``.
+    """
+    if a == 0 or b == 0:
+        return float(a == 0)
+    if x > (a + 1) / (a + b + 2):  # the fraction converges fast below, and the other side does here
+        return 1.0 - _incomplete_beta(b, a, 1.0 - x)
+    logs = math.lgamma(a + b) - math.lgamma(a + 1) - math.lgamma(b)
+    front = math.exp(logs + a * math.log(x) + b * math.log1p(-x)) if x > 0.0 else 0.0
+    c, d = 1.0, 1.0 / (1.0 - (a + b) * x / (a + 1))
+    fraction = d
+    for m in range(1, _MOST_TERMS):
+        for step in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d, c = 1.0 / (1.0 + step * d), 1.0 + step / c
+            fraction *= c * d
+        if abs(c * d - 1.0) < _CLOSE:
+            break
+    return front * fraction
 
 
 def bootstrap(

@@ -17,7 +17,7 @@ EMPTY = (
     "/", "/lines", "/lines?wall=1", "/lines/warehouse", "/lines/warehouse/rack", "/lines/figures",
     "/lines?line=warehouse&span=hour", "/lines?span=today&at=2026-01-01T12:00:00Z", "/lines/panels",
     "/lines/wall",
-    "/pictures", "/pictures?verdict=reject&sort=doubt",
+    "/review", "/pictures", "/pictures?verdict=reject&sort=doubt",
     "/twin", "/data", "/runs", "/models", "/try", "/regions", "/regions?camera=rack", "/events",
     "/events/rules", "/events/rules/try", "/events/rules/rows", "/events/rules/sums",
     "/dead-letters", "/fleet", "/search", "/search?q=x", "/welcome",

@@ -111,7 +111,7 @@ def furnished(
     rollout = hub.rollouts.all()[0].id
     return (
         "/", "/lines", "/lines/warehouse", "/lines/warehouse/rack", "/twin", f"/frames/{frame}",
-        "/frames", "/pictures", f"/trace/{event}", "/data", "/data/rack",
+        "/frames", "/review", "/pictures", f"/trace/{event}", "/data", "/data/rack",
         "/data/rack/label", "/data/rack/versions/1", "/runs", f"/runs/{RUN}",
         f"/runs/{STOPPED}", "/models", "/models/groups/discs", "/models/groups/discs/1",
         "/models/groups/discs/2", f"/models/{digests[0]}", f"/models/{loose}", "/try", "/regions",

@@ -33,10 +33,10 @@ from lineside.core import RefusedError
 class Right(StrEnum):
     """Right that a route needs.
 
-    ``look``: read anything; ``operate``: orders, labels, trying and counting pictures, comparing a
-    version again; ``build``: dataset versions, training runs, replays, packages and versions of
-    models, the plant file, trying a rule; ``release``: approve, reject, take into use, settings
-    of model groups; ``administer``: what no other right covers.
+    ``look``: read anything; ``operate``: orders, labels, answers in review, trying and counting
+    pictures, comparing a version again; ``build``: dataset versions, training runs, replays,
+    packages and versions of models, the plant file, trying a rule; ``release``: approve, reject,
+    take into use, settings of model groups; ``administer``: what no other right covers.
     """
 
     LOOK = "look"
@@ -117,6 +117,11 @@ RULES: dict[Right, str] = {
         GET /api/v1/frames/{frame}/picture
         GET /api/v1/frames/{frame}/thumbnail
         GET /api/v1/frames/{frame}/activation
+        GET /api/v1/review
+        GET /api/v1/review/quality
+        GET /api/v1/review/{item}
+        GET /api/v1/review/{item}/picture
+        GET /api/v1/review/{item}/thumbnail
         GET /api/v1/datasets
         GET /api/v1/datasets/{name}
         GET /api/v1/datasets/{name}/samples
@@ -203,6 +208,7 @@ RULES: dict[Right, str] = {
         GET /lines/wall
         GET /lines/{line}
         GET /lines/{line}/{camera}
+        GET /review
         GET /pictures
         GET /frames
         GET /twin
@@ -256,6 +262,8 @@ RULES: dict[Right, str] = {
         POST /api/v1/datasets/{name}/samples/{digest}
         POST /api/v1/datasets/{name}/samples/{digest}/comments
         POST /api/v1/datasets/{name}/labels
+        POST /api/v1/review/{item}/answer
+        POST /api/v1/review/{item}/undo
         POST /api/v1/packages/{digest}/predict
         POST /try/{digest}
         POST /api/v1/models/{group}/versions/{number}/compare

@@ -29,6 +29,7 @@ from lineside.hub.api import (
     open_inference,
     openapi,
     replays,
+    review,
     rollouts,
     rules,
     s3,
@@ -49,7 +50,7 @@ def mount_api(app: FastAPI) -> None:
         devices.router, live.router, frames.router, learning.router, s3.router, models.router,
         open_inference.router, counting.router, jobs.router, rollouts.router, replays.router,
         rules.router, setup.router, iot.router, line.router, health.log_router, line.ingest_router,
-        labelling.router,
+        labelling.router, review.router,
         aws_inference.router, health.router, session.router, openapi.router,
     )  # fmt: skip
     for part in parts:

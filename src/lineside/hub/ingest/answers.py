@@ -17,7 +17,7 @@ doubt are those of the answer that speaks most against the part:
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from lineside.core import FrameId, Inspection, Plant
@@ -50,12 +50,27 @@ class _Finding(NamedTuple):
     is_good: bool = False
 
 
-class AnswerIndex:
-    """Keeps the answers of predictions as they come out of the event log."""
+class JudgedPrediction(NamedTuple):
+    """A prediction of the log with the answer that lists go by; ``event``: its id."""
 
-    def __init__(self, frames: FrameIndex, *, plant: Plant) -> None:
+    event: str
+    prediction: Prediction
+    answer: FrameAnswer
+
+
+class AnswerIndex:
+    """Keeps the answers of predictions as they come out of the event log.
+
+    ``also`` is given each page of them behind it, for the review queue.
+    """
+
+    def __init__(
+        self, frames: FrameIndex, *, plant: Plant,
+        also: Callable[[Sequence[JudgedPrediction]], None] = lambda _judged: None,
+    ) -> None:  # fmt: skip
         self._frames = frames
         self._plant = plant
+        self._also = also
 
     def take(self, entries: Sequence[Logged]) -> None:
         """Keep the answers of a page of predictions; twice is as once."""
@@ -63,8 +78,10 @@ class AnswerIndex:
         for logged in entries:
             event = decode_event(logged.entry.body, where=f"log position {logged.position}")
             prediction = read_prediction(event)
-            found.append(answer_of(prediction, inspections.get(prediction.inspection)))
-        self._frames.answer(found)
+            answer = answer_of(prediction, inspections.get(prediction.inspection))
+            found.append(JudgedPrediction(event.id, prediction, answer))
+        self._frames.answer([one.answer for one in found])
+        self._also(found)
 
     def take_verdicts(self, entries: Sequence[Logged]) -> None:
         """Note the frames of incomplete parts in a page of verdicts; twice is as once."""

@@ -307,6 +307,10 @@ class Datasets:
         logger.info("frames taught dataset=%s frames=%d by=%s", name, len(rows), by)
         return self.one(name)
 
+    def withdraw(self, name: str, frame: str, *, by: str) -> None:
+        """Take a frame out of a draft where nobody else judged it."""
+        self._library.withdraw(name, self._frames.row(frame).digest, by=by)
+
     def _inspection(self, teaching: Teaching, row: FrameRow) -> Inspection:
         if teaching.inspection:
             return self._plant.find_inspection(teaching.inspection)

@@ -20,6 +20,7 @@ from lineside.hub.pages import (
     models,
     pictures,
     replays,
+    review,
     rollouts,
     rules,
     setup,
@@ -60,7 +61,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     app.mount(f"/static/{site.release}", files, name="static")
     for pages in (
         lines, pictures, twin, models, learning, count, fleet, rollouts, rules, setup, replays, log,
-        labelling,
+        labelling, review,
     ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):

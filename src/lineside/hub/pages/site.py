@@ -42,6 +42,7 @@ class NavEntry:
 
 NAV = (
     NavEntry(key="lines", name="Lines", href="/"),
+    NavEntry(key="review", name="Review", href="/review"),
     NavEntry(key="pictures", name="Pictures", href="/pictures"),
     NavEntry(key="twin", name="Twin", href="/twin"),
     NavEntry(key="events", name="Events", href="/events"),
@@ -60,13 +61,14 @@ NAV = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageHeader:
-    """Header of every page of a signed-in person."""
+    """Header of every page of a signed-in person; ``reviews``: pictures that wait for people."""
 
     plant: str
     name: str
     role: str
     reporting: int
     devices: int
+    reviews: int
 
 
 def release(folders: Sequence[Path] = (STATIC, SHARED_STATIC)) -> str:
@@ -170,6 +172,7 @@ def page_header(request: Request) -> PageHeader | None:
         role=str(identity.role or ""),
         reporting=reporting,
         devices=devices,
+        reviews=services.reviews.count(),
     )
 
 

@@ -1,40 +1,20 @@
 // @ts-check
 /** A frame's page: answers on the picture, where the network looked, and answers that are awaited. */
-import { problemOf, ask } from "./forms.js";
-import { wirePictures } from "./picture.js";
+import { ask } from "./forms.js";
+import { heatOver, wirePictures } from "./picture.js";
 
 wirePictures();
 
 const choice = /** @type {HTMLSelectElement | null} */ (document.querySelector("[data-heat]"));
 const said = document.querySelector("[data-heat-said]");
-const figure = document.querySelector("[data-overlay]");
-
-/** @param {string} text */
-function say(text) {
-  if (said) said.textContent = text;
-}
+const figure = /** @type {HTMLElement | null} */ (document.querySelector("[data-overlay]"));
 
 async function showHeat() {
-  figure?.querySelector("img.heat")?.remove();
-  say("");
-  if (!choice?.value) return;
-  const asked = choice.value;
+  if (!choice || !figure) return;
   const chosen = choice.selectedOptions[0];
-  const query = new URLSearchParams({ label: asked, package: chosen.dataset.package ?? "" });
-  say("Computing …");
-  const response = await ask(`${choice.dataset.heat}?${query}`);
-  if (choice.selectedOptions[0] !== chosen) return;
-  if (!response.ok) {
-    const { title, text } = await problemOf(response);
-    return say(`${title}: ${text}`);
-  }
-  const image = document.createElement("img");
-  image.className = "heat";
-  image.alt = `Where the network looked for ${asked}`;
-  image.src = URL.createObjectURL(await response.blob());
-  image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
-  figure?.querySelector("img")?.after(image);
-  say(`Brighter: looked at more for ${asked}.`);
+  const query = new URLSearchParams({ label: choice.value, package: chosen.dataset.package ?? "" });
+  const address = choice.value && `${choice.dataset.heat}?${query}`;
+  await heatOver(figure, address, (text) => said && (said.textContent = text), choice.value);
 }
 
 choice?.addEventListener("change", () => void showHeat());

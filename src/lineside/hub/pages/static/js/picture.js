@@ -1,6 +1,35 @@
 // @ts-check
 /** A stored picture with what was said of it drawn on top; a switch takes the drawing away. */
+import { ask, problemOf } from "./forms.js";
 import { drawOverlay, fit, prepareCanvas } from "./overlay.js";
+
+/** @type {WeakMap<HTMLElement, string>} */
+const wanted = new WeakMap();
+
+/**
+ * Lay where the network looked over a picture; an empty address takes it away.
+ * @param {HTMLElement} figure @param {string} address @param {(text: string) => void} say @param {string} [label]
+ */
+export async function heatOver(figure, address, say, label = "this answer") {
+  figure.querySelector("img.heat")?.remove();
+  wanted.set(figure, address);
+  say("");
+  if (!address) return;
+  say("Computing …");
+  const response = await ask(address);
+  if (wanted.get(figure) !== address) return;
+  if (!response.ok) {
+    const { title, text } = await problemOf(response);
+    return say(`${title}: ${text}`);
+  }
+  const image = document.createElement("img");
+  image.className = "heat";
+  image.alt = `Where the network looked for ${label}`;
+  image.src = URL.createObjectURL(await response.blob());
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
+  figure.querySelector("img")?.after(image);
+  say(`Brighter: looked at more for ${label}.`);
+}
 
 /** Returns what draws it anew. @param {HTMLElement} figure with `data-overlay`; holds an <img> and a <canvas> */
 export function layOver(figure) {

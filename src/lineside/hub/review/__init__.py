@@ -1,0 +1,1 @@
+"""Pictures that people judge: those in doubt, and a random audit of the others."""

@@ -1,0 +1,366 @@
+"""The review queue: what is drawn, answers once, blind audits, two people, figures, the page."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineside.core import ConflictError, Inspection, Plant, digest_of, frame_id, parse_plant
+from lineside.core.plant import Task
+from lineside.hub import Role, Services
+from lineside.hub.ingest.answers import AnswerIndex
+from lineside.hub.review import service as review
+from lineside.hub.review.items import REVIEW_TYPE, choices_of, is_drawn
+from lineside.hub.review.service import NewReviewAnswer, Reviews
+from lineside.links import Message
+from lineside.streams import PREDICTION_TYPE, encode_event, prediction_event
+from lineside.vision import Decision, FrameRef, PictureState
+from tests.hub.conftest import PACKAGE, PLANT, Line, another_hub, answered
+from tests.hub.pages.test_pages import words
+
+Pictures = Callable[..., bytes]
+Take = Callable[..., None]
+DECLARED = b'id = "stock"\ncamera = "rack"\nexpected = ["blue"]\naudit = 1.0\n'
+
+
+@pytest.fixture(scope="session")
+def plant() -> Plant:
+    """A part is good with blue and nothing else; every part that is judged is audited."""
+    return parse_plant(PLANT.replace(b'id = "stock"\ncamera = "rack"\n', DECLARED), where="plant")
+
+
+@pytest.fixture
+def take(hub: Services, line: Line, jpeg: Pictures) -> Take:
+    """Send pictures by the verdict that the device gives on each, a second apart."""
+    line.send(line.status())
+    index = AnswerIndex(hub.records.frames, plant=hub.plant, also=hub.reviews.take)
+    sent = 0
+
+    def send(*verdicts: str) -> None:
+        nonlocal sent
+        for verdict in verdicts:
+            sent += 1
+            picture, at = jpeg(seed=sent), line.ago(100 - sent)
+            line.send(line.camera(picture, at=at, part=f"part-{sent}"))
+            line.send(prediction(verdict, picture=picture, at=at, number=sent))
+        index.take(hub.records.log.read(type=PREDICTION_TYPE))
+
+    return send
+
+
+def prediction(verdict: str, *, picture: bytes, at: datetime, number: int) -> Message:
+    digest = digest_of(picture)
+    name = frame_id(camera="rack", captured_at=at, digest=digest)
+    said = answered(
+        FrameRef(
+            id=name, camera="rack", captured_at=at, digest=digest, part=f"part-{number}"
+        ),
+        ("blue",) if verdict == "ok" else (), package=PACKAGE,
+    )  # fmt: skip
+    if verdict == "review":
+        first = replace(said.labels[0], probability=0.61, decision=Decision.UNSURE)
+        said = replace(said, labels=(first, *said.labels[1:]))
+    elif verdict == "moved":
+        said = replace(said, labels=(), state=PictureState.BLURRED)
+    event = prediction_event(
+        replace(said, device="edge-1"), site="hall", device="edge-1", sequence=number, first=1
+    )
+    topic = "lineside/hall/warehouse/rack/prediction"
+    return Message(topic=topic, payload=encode_event(event), qos=1)
+
+
+def queue(client: TestClient, **query: Any) -> list[dict[str, Any]]:  # noqa: ANN401  parameters
+    items: list[dict[str, Any]] = client.get("/api/v1/review", params=query).json()["items"]
+    return items
+
+
+def post(client: TestClient, item: str, what: str, **body: Any) -> Any:  # noqa: ANN401  JSON
+    return client.post(f"/api/v1/review/{item}/{what}", json=body)
+
+
+def signed_in(hub: Services, client: TestClient, name: str, role: Role) -> TestClient:
+    """The same hub asked by somebody else."""
+    token = hub.auth.issue_token(name, kind="api", role=role)
+    other = TestClient(client.app, base_url=str(client.base_url))
+    other.headers["authorization"] = f"Bearer {token}"
+    return other
+
+
+# ---- decisions
+
+
+@given(st.floats(0.0, 1.0), st.text(max_size=8), st.text(max_size=8))
+def test_a_draw_depends_on_frame_inspection_and_key_alone(
+    share: float, frame: str, key: str
+) -> None:
+    def drawn(part: float) -> bool:
+        return is_drawn(part, key=key, inspection="a", frame=frame)
+
+    assert drawn(share) == drawn(share)
+    assert not drawn(share) or drawn(1.0)
+    assert not drawn(0.0)
+
+
+def test_the_share_is_drawn_and_another_key_draws_others() -> None:
+    frames = [f"frm_{n}" for n in range(20_000)]
+    one, other = (
+        {f for f in frames if is_drawn(0.05, key=key, inspection="a", frame=f)} for key in "ab"
+    )
+    assert 850 < len(one) < 1150
+    assert len(one & other) < 100
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ({"task": Task.CLASSIFY, "labels": ("dent", "good", "stain")}, "good dent! stain!"),
+        ({"task": Task.SEGMENT, "labels": ("dent",)}, "ok dent!"),
+        ({"task": Task.CLASSIFY, "labels": ("a", "b"), "reject": ("b",)}, "a b!"),
+        ({"task": Task.CLASSIFY, "labels": ("a", "b"), "good": ("a", "b")}, "a b reject!"),
+        ({"task": Task.MULTILABEL, "labels": ("blue",)}, "ok reject!"),
+        ({"task": Task.COUNT}, "ok reject!"),
+        ({"task": Task.ANOMALY}, "ok reject!"),
+    ],
+)
+def test_answers_on_offer_are_labels_good_ones_first(
+    declared: dict[str, Any], expected: str
+) -> None:
+    choices = choices_of(Inspection(id="stock", camera="rack", **declared))
+    assert " ".join(f"{one.value}{'!' * (one.verdict == 'reject')}" for one in choices) == expected
+
+
+# ---- the queue
+
+
+def test_doubts_come_before_the_audit_newest_first(client: TestClient, take: Take) -> None:
+    take("ok", "review", "reject", "moved")
+    found = queue(client)
+    assert [one["audit"] for one in found] == [False, False, True, True]
+    assert [one["finding"]["label"] for one in found[:2]] == ["blurred", "blue"]
+    assert found[1]["finding"]["reasons"] == ["blue unsure 0.61"]
+    assert found[1]["finding"]["part"] == "part-2"
+    first = client.get("/api/v1/review", params={"limit": 3}).json()
+    assert [*first["items"], *queue(client, after=first["next"])] == found
+    assert queue(client, line="warehouse", inspection="stock") == found
+    refused = client.get("/api/v1/review", params={"line": "none"})
+    assert (refused.status_code, refused.json()["fix"]) == (400, "Lines: warehouse.")
+    assert client.get("/api/v1/review/rev_none").status_code == 404
+
+
+def test_an_audited_picture_tells_nothing_before_it_is_answered(
+    client: TestClient, browser: TestClient, hub: Services, take: Take
+) -> None:
+    take("ok", "reject")
+    bad, good = queue(client)
+    named = {"id": "", "cursor": ""}
+    assert {**bad, **named} == {**good, **named}
+    assert (bad["finding"], bad["answers"]) == (None, [])
+    rows = [row.id for row in hub.frames.page()]
+    for one in (bad, good):
+        told = client.get("/api/v1/review").text + client.get(f"/api/v1/review/{one['id']}").text
+        page = browser.get("/review", params={"item": one["id"]}).text
+        for secret in (*rows, "part-1", "part-2", "0.97", "evt_", PACKAGE, "blue", "rejected"):
+            assert secret not in told
+            assert secret not in page
+        assert client.get(f"/api/v1/review/{one['id']}/thumbnail").status_code == 200
+        picture = client.get(f"/api/v1/review/{one['id']}/picture")
+        assert picture.headers["content-type"] == "image/jpeg"
+        assert "content-disposition" not in picture.headers
+    pages = [browser.get("/review", params={"item": one["id"]}).text for one in (bad, good)]
+    cut = [page[page.index('class="rev-rail') :] for page in pages]
+    for one in (bad, good):
+        cut = [text.replace(one["cursor"], "").replace(one["id"], "") for text in cut]
+    assert words(cut[0]) == words(cut[1])
+    told = post(client, bad["id"], "answer", answer="ok").json()
+    assert (told["finding"]["verdict"], told["finding"]["part"]) == ("reject", "part-2")
+
+
+def test_an_answer_counts_once_and_stands_in_the_log(
+    client: TestClient, hub: Services, take: Take
+) -> None:
+    take("review", "reject")
+    doubt, audit = queue(client)
+    for _ in range(2):
+        done = post(client, doubt["id"], "answer", answer="reject")
+        assert (done.status_code, done.json()["status"]) == (200, "done")
+    assert post(client, audit["id"], "answer", answer="ok").status_code == 200
+    events = client.get("/api/v1/events", params={"type": REVIEW_TYPE}).json()["items"]
+    said = [one["data"] for one in events]
+    assert [(one["answer"], one["audit"], one["verdict"]) for one in said] == [
+        ("reject", 0.0, "review"), ("ok", 1.0, "reject"),
+    ]  # fmt: skip
+    assert {one["action"] for one in said} == {"answered"}
+    assert said[0]["frame"] == doubt["finding"]["frame"]
+    assert said[0]["prediction"] == doubt["finding"]["event"]
+    view = client.get(f"/api/v1/frames/{said[0]['frame']}").json()
+    assert REVIEW_TYPE in {one["type"] for one in view["events"]}
+    other = post(client, doubt["id"], "answer", answer="ok")
+    assert (other.status_code, "answered by" in other.json()["detail"]) == (409, True)
+    unknown = post(client, audit["id"], "answer", answer="blue")
+    assert (unknown.status_code, unknown.json()["fix"]) == (400, "Known: ok, reject.")
+    assert (queue(client), hub.reviews.count()) == ([], 0)
+
+
+def test_an_answer_that_was_taken_back_waits_again_in_its_place(
+    client: TestClient, hub: Services, take: Take
+) -> None:
+    take("review", "review")
+    before = queue(client)
+    item = before[0]["id"]
+    assert post(client, item, "undo").status_code == 404
+    post(client, item, "answer", answer="reject")
+    assert post(client, item, "undo").json()["status"] == "open"
+    assert queue(client) == before
+    assert post(client, item, "answer", answer="ok").json()["answers"][0]["answer"] == "ok"
+    kinds = [one.entry.id for one in hub.records.log.read(type=REVIEW_TYPE)]
+    assert len(kinds) == len(set(kinds)) == 3
+
+
+def test_what_came_before_is_kept_over_a_restart_and_comes_once(
+    client: TestClient, hub: Services, take: Take
+) -> None:
+    take("review", "ok")
+    done = queue(client)[0]["id"]
+    post(client, done, "answer", answer="ok")
+    left = queue(client)
+    later = another_hub(hub)
+    log = hub.records.log.read(type=PREDICTION_TYPE)
+    for one in (hub, later):
+        index = AnswerIndex(one.records.frames, plant=hub.plant, also=one.reviews.take)
+        index.take(log)
+    assert queue(client) == left
+    assert later.reviews.one(done, by="x").status == "done"
+    assert [one.id for one in later.reviews.page(by="x").items] == [one["id"] for one in left]
+
+
+def test_the_oldest_of_too_many_are_dropped(
+    hub: Services, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(review, "MOST_WAITING", 2)
+    monkeypatch.setattr(review, "_TRIM_EVERY", 4)
+    take("review", "review", "review", "review")
+    found = hub.reviews.page(by="x").items
+    assert [one.finding.part for one in found if one.finding] == ["part-4", "part-3"]
+
+
+def test_an_answer_goes_to_a_dataset_and_comes_back_with_it(
+    client: TestClient, hub: Services, take: Take
+) -> None:
+    take("review")
+    item = queue(client)[0]["id"]
+    assert post(client, item, "answer", answer="ok", dataset="../x").status_code == 400
+    assert post(client, item, "answer", answer="ok", dataset="doubts").status_code == 200
+    assert hub.datasets.one("doubts").draft_samples == 1
+    post(client, item, "undo")
+    assert hub.datasets.one("doubts").draft_samples == 0
+
+
+# ---- two people
+
+
+@pytest.fixture
+def paired(hub: Services) -> Reviews:
+    """The queue where two people answer each picture."""
+    inspection = replace(hub.plant.inspection[0], reviewers=2)
+    hub.plant.become(replace(hub.plant, inspection=(inspection,)))
+    return hub.reviews
+
+
+def test_two_people_answer_without_seeing_each_other(paired: Reviews, take: Take) -> None:
+    take("review", "reject")
+    doubt, audit = (one.id for one in paired.page(by="ann").items)
+    no, yes = NewReviewAnswer(answer="reject"), NewReviewAnswer(answer="ok")
+    assert [one.by for one in paired.answer(doubt, no, by="ann").answers] == ["ann"]
+    assert [one.id for one in paired.page(by="ann").items] == [audit]
+    seen = paired.one(doubt, by="bob")
+    assert (seen.status, seen.answers) == ("open", ())
+    with pytest.raises(ConflictError, match="you answered 'reject' before"):
+        paired.answer(doubt, yes, by="ann")
+    assert paired.answer(doubt, no, by="bob").status == "done"
+    paired.answer(audit, no, by="ann")
+    apart = paired.answer(audit, yes, by="bob")
+    assert (apart.status, apart.finding) == ("disagreement", None)
+    assert [one.answer for one in apart.answers] == ["reject", "ok"]
+    assert [one.id for one in paired.page(by="ann").items] == [audit]
+    with pytest.raises(ConflictError, match="two people"):
+        paired.answer(audit, yes, by="cleo")
+    assert paired.answer(audit, yes, by="bob").status == "disagreement"
+    with pytest.raises(ConflictError, match="bob answered behind it"):
+        paired.undo(audit, by="ann")
+    settling = NewReviewAnswer(answer="reject", settles=True)
+    for _ in range(2):
+        settled = paired.answer(audit, settling, by="ann")
+        assert (settled.status, len(settled.answers)) == ("done", 3)
+    (quality,) = paired.quality()
+    assert quality.agreement is not None
+    assert (quality.agreement.share.value, quality.agreement.share.n) == (0.5, 2)
+    assert (quality.rejected.bad, quality.rejected.good) == (1, 0)
+
+
+# ---- figures
+
+
+def test_quality_counts_audited_pictures_of_both_verdicts(client: TestClient, take: Take) -> None:
+    take("ok", "ok", "ok", "reject", "reject", "review", "ok")
+    wanted = iter(["ok", "reject", "ok", "reject"])
+    for one in queue(client)[2:6]:
+        post(client, one["id"], "answer", answer=next(wanted))
+    (found,) = client.get("/api/v1/review/quality").json()["items"]
+    assert found["rejected"] == {"good": 1, "bad": 1, "waiting": 0}
+    assert found["passed"] == {"good": 1, "bad": 1, "waiting": 2}
+    figures = found["figures"]
+    assert (figures["escape"]["value"], figures["escape"]["n"]) == (0.5, 2)
+    assert (figures["false_reject"]["value"], figures["false_reject"]["n"]) == (0.5, 2)
+    # Each answer among the passed stands for two parts, each among the rejected for one.
+    assert figures["missed"]["value"] == pytest.approx(2 / 3)
+    assert figures["over_reject"]["value"] == pytest.approx(1 / 3)
+    old = client.get("/api/v1/review/quality", params={"until": "2020-01-01T00:00:00Z"}).json()
+    assert old["items"][0]["figures"]["escape"] is None
+
+
+# ---- people and the page
+
+
+def test_who_may_label_may_answer(client: TestClient, hub: Services, take: Take) -> None:
+    take("review")
+    item = queue(client)[0]["id"]
+    viewer = signed_in(hub, client, "guest", Role.VIEWER)
+    assert len(queue(viewer)) == 1
+    assert post(viewer, item, "answer", answer="ok").status_code == 403
+    page = viewer.get("/review").text
+    assert "Requires the role operator or engineer or approver or admin." in words(page)
+    assert "data-answer" not in page
+    operator = signed_in(hub, client, "ann", Role.OPERATOR)
+    assert post(operator, item, "answer", answer="ok").json()["answers"][0]["by"] == "ann"
+
+
+def test_the_page_shows_one_picture_its_answers_and_the_next_ones(
+    browser: TestClient, client: TestClient, line: Line, take: Take
+) -> None:
+    empty = browser.get("/review").text
+    assert "Nothing waits for review" in empty
+    assert "nav-count" not in empty
+    take("ok", "review", "reject")
+    line.wait(3)  # the number that wait is at most two seconds old
+    doubt, bad, good = queue(client)
+    page = browser.get("/review").text
+    assert f'src="/api/v1/review/{doubt["id"]}/picture"' in page
+    assert f'data-preload="/api/v1/review/{bad["id"]}/picture"' in page
+    text = words(page)
+    assert "blue?" in text
+    assert "Why it is here blue unsure 0.61" in text
+    assert "3 pictures wait" in text
+    assert "The audit has no answers yet" in text
+    behind = browser.get("/review", params={"after": doubt["cursor"]}).text
+    assert f'data-item="{bad["id"]}"' in behind
+    end = browser.get("/review", params={"after": good["cursor"]}).text
+    assert "Pictures that you skipped still wait" in end
+    post(client, bad["id"], "answer", answer="ok")
+    text = words(browser.get("/review").text)
+    assert "100.0 % of rejects are good" in text
+    assert "From 0 passed and 1 rejected picture audited, last 7 days" in text
