@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,4 +171,31 @@ def test_the_modules_of_the_label_page(
     assert call(page, "label_rail", "m.answered(['A1/red', 'ok'], 'A1', 'A1/blue')") == [
         "ok", "A1/blue",
     ]  # fmt: skip
+    page.close()
+
+
+def test_files_are_looked_at_before_they_are_kept(
+    line: Any,  # noqa: ANN401  conftest's Line
+    open_page: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    for name, seed in (("good/1.png", 11), ("dent/2.png", 12), ("dent/3.png", 13)):
+        path = tmp_path / "parts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(seed))
+    (tmp_path / "parts" / "dent" / "4.png").write_bytes(b"no picture")
+    watched = open_page("/data")
+    page = watched.page
+    page.get_by_label("Into dataset").fill("dropped")
+    page.get_by_label("or a folder").set_input_files(tmp_path / "parts")
+    report = page.locator("[data-report]")
+    expect(report).to_contain_text("3 pictures read as folders, 3 of them new.")
+    expect(report).to_contain_text("Labels: dent 2, good 1.")
+    expect(report).to_contain_text("4.png")
+    assert "dropped" not in [one.name for one in line.hub.services.datasets.all()]
+    assert assess(page) == []
+    report.get_by_role("button", name="Keep 3 pictures").click()
+    page.wait_for_url(f"{line.url}/data/dropped")
+    assert line.hub.services.datasets.one("dropped").labels == {"dent": 2, "good": 1}
+    watched.quiet()
     page.close()

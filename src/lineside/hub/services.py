@@ -65,6 +65,7 @@ from lineside.hub.ingest.line_figures import LineCounts
 from lineside.hub.ingest.predictions import DeviceIngest
 from lineside.hub.ingest.service import FrameDecoder, PlantIngest
 from lineside.hub.learning.datasets import Datasets, Versions
+from lineside.hub.learning.imports import DatasetImports
 from lineside.hub.learning.job_service import JobRequestHandler
 from lineside.hub.learning.jobs import Retraining, Runs
 from lineside.hub.learning.labelling import Labelling
@@ -125,6 +126,7 @@ class Services:
     datasets: Datasets
     labelling: Labelling
     reviews: Reviews
+    imports: DatasetImports
     runs: Runs
     events: Events
     orders: Orders
@@ -305,6 +307,7 @@ def build_services(
             records, ledger=ledger, frames=frames, datasets=datasets, plant=plant, clock=clock
         ),
         labelling=Labelling(library, plant=plant),
+        imports=DatasetImports(library, folder=config.folder / "imports"),
         retraining=retraining,
         orders=Orders(ledger, plant=plant, clock=clock, stats=stats),
         tracer=Tracer(records, registry=registry, state=lambda: ledger.state),

@@ -39,6 +39,7 @@ PARTS = (
 FORMS = (
     "/api/v1/orders", "/api/v1/datasets/{name}/samples", "/try/{digest}",
     "/api/v1/datasets/{name}/samples/{digest}", "/api/v1/datasets/{name}/labels",
+    "/api/v1/datasets/{name}/import",
     "/api/v1/datasets/{name}/samples/{digest}/comments",
     "/api/v1/datasets/{name}/freeze", "/api/v1/datasets/{name}/tags",
     "/api/v1/datasets/{name}/split", "/api/v1/runs", "/api/v1/runs/{run}/cancel",

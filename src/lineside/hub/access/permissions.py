@@ -131,6 +131,7 @@ RULES: dict[Right, str] = {
         GET /api/v1/datasets/{name}/versions/{number}
         GET /api/v1/datasets/{name}/versions/{number}/leaks
         GET /api/v1/datasets/{name}/versions/{number}/report
+        GET /api/v1/datasets/{name}/versions/{number}/export
         GET /api/v1/datasets/{name}/diff
         GET /api/v1/datasets/{name}/tags
         GET /api/v1/runs
@@ -275,6 +276,7 @@ RULES: dict[Right, str] = {
         POST /api/v1/counts/{count}/correction
     """,
     Right.BUILD: """
+        POST /api/v1/datasets/{name}/import
         POST /api/v1/datasets/{name}/freeze
         POST /api/v1/datasets/{name}/tags
         POST /api/v1/datasets/{name}/split

@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
-from fastapi.responses import Response
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response, StreamingResponse
 
 from lineside.core import encode
 from lineside.hub.api.wire import (
@@ -11,12 +11,15 @@ from lineside.hub.api.wire import (
     Limit,
     Page,
     Requester,
+    bytes_body,
     json_body,
     json_response,
     next_cursor,
     page_response,
     responds,
 )
+from lineside.hub.ingest.export import zip_of_samples
+from lineside.hub.learning.imports import ImportReport
 from lineside.hub.learning.labelling import (
     AnnotatedSample,
     AnnotationChange,
@@ -135,3 +138,43 @@ def add_comment(
 ) -> Response:
     """Everybody who labels the dataset reads it; it is never part of a version."""
     return json_response(hub.labelling.comment(name, digest, comment.text, by=who.name))
+
+
+_ZIP = "application/zip"
+Upload = Annotated[bytes, Depends(bytes_body(_ZIP))]
+
+
+@router.post("/{name}/import", summary="Import a ZIP of labelled images")
+@responds(ImportReport)
+def import_files(
+    hub: Hub,
+    who: Requester,
+    *,
+    name: str,
+    data: Upload,
+    keep: Annotated[str, Query(description="digest of the report; empty: look only")] = "",
+) -> Response:
+    """Says what it holds and keeps nothing; with the report's digest it is added to the draft."""
+    return json_response(hub.imports.read(name, data, keep=keep, by=who.name))
+
+
+@router.get("/{name}/versions/{number}/export", summary="A version as files")
+@responds(bytes, _ZIP)
+def export_version(
+    hub: Hub,
+    name: str,
+    *,
+    number: int,
+    form: Annotated[
+        str, Query(alias="format", description="csv, folders, lst, records, masks, coco, yolo, voc")
+    ] = "csv",
+) -> Response:
+    """A ZIP that other tools, and an import, read; 0 is the newest version."""
+    version = hub.datasets.version(name, number)
+    pieces = zip_of_samples(
+        version.parted, files=hub.datasets.read_file, form=form,
+        folder=hub.config.folder / "exports", now=hub.clock.now(),
+    )  # fmt: skip
+    title = f"{name}-{version.number}-{form}.zip"
+    headers = {"Content-Disposition": f'attachment; filename="{title}"'}
+    return StreamingResponse(pieces, media_type=_ZIP, headers=headers)

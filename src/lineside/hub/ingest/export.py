@@ -8,14 +8,15 @@
 4. An image that aged out is in a table, not in a ZIP.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
 from zipfile import ZIP_STORED, ZipFile
 
-from lineside.core import Clock, FrameId, InvalidError, Plant, decode, rfc3339
+from lineside.core import Clock, Digest, FrameId, InvalidError, Plant, decode, rfc3339
 from lineside.datasets import Marked, Sample
 from lineside.datasets.writers import write_source
 from lineside.hub.ingest.frames import Frames
@@ -86,27 +87,39 @@ class FrameFiles:
                 f"more than {MOST_IMAGES} images", where="format",
                 fix="Narrow the filter, by time say, or take csv or parquet.",
             )  # fmt: skip
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._clear()
-        made = TemporaryDirectory(dir=self._folder, prefix="frames-")
-        try:
-            marks: Callable[[FrameId], tuple[Marked, ...]] | None = None
-            if form == "coco":
-                marks = partial(boxes_of, self._frames)
-            write_source(
-                (sample_of(row, columns=self._columns, marks=marks) for row in rows),
-                files=self._blobs.get, to=Path(made.name) / "frames", format=form,
-            )  # fmt: skip
-        except BaseException:
-            made.cleanup()
-            raise
-        return _sent(made)
+        marks: Callable[[FrameId], tuple[Marked, ...]] | None = None
+        if form == "coco":
+            marks = partial(boxes_of, self._frames)
+        samples = (sample_of(row, columns=self._columns, marks=marks) for row in rows)
+        return zip_of_samples(
+            samples, files=self._blobs.get, form=form, folder=self._folder, now=self._clock.now()
+        )
 
-    def _clear(self) -> None:
-        """Delete folders that a killed hub left."""
-        for old in self._folder.glob("frames-*"):
-            if self._clock.now().timestamp() - old.stat().st_mtime > _LEFT_S:
-                rmtree(old, ignore_errors=True)
+
+def zip_of_samples(
+    samples: Iterable[Sample],
+    *,
+    files: Callable[[Digest], bytes],
+    form: str,
+    folder: Path,
+    now: datetime,
+) -> Iterator[bytes]:
+    """A ZIP of labelled images in pieces, put together in ``folder`` before the first.
+
+    Raises:
+        InvalidError: no such form, or no image that it has words for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("frames-*"):  # left by a hub that was killed
+        if now.timestamp() - old.stat().st_mtime > _LEFT_S:
+            rmtree(old, ignore_errors=True)
+    made = TemporaryDirectory(dir=folder, prefix="frames-")
+    try:
+        write_source(samples, files=files, to=Path(made.name) / "frames", format=form)
+    except BaseException:
+        made.cleanup()
+        raise
+    return _sent(made)
 
 
 def _sent(made: "TemporaryDirectory[str]") -> Iterator[bytes]:

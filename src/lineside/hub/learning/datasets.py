@@ -269,6 +269,10 @@ class Datasets:
         """A frozen version, 0 for the newest."""
         return self._library.version(name, number)
 
+    def read_file(self, digest: Digest) -> bytes:
+        """The bytes of an image, mask or template by digest."""
+        return self._library.read_file(digest)
+
     def leaks(self, name: str, number: int) -> tuple[Leak, ...]:
         """Its leak report."""
         return self._library.version(name, number).leaks

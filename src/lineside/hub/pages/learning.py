@@ -75,6 +75,14 @@ def _value_text(value: object) -> str:
 
 
 GALLERY = 60
+_FORMS = (
+    ("csv", "Pictures and labels.csv", ""),
+    ("folders", "Class folders", "class"),
+    ("coco", "COCO", "objects"),
+    ("yolo", "YOLO", "objects"),
+    ("voc", "Pascal VOC", "objects"),
+    ("masks", "Masks", "mask"),
+)
 Linked = tuple[tuple[str, str, str], ...]
 
 
@@ -186,6 +194,12 @@ def gallery_filters(
         for name, count in counts
     )
     return (every, *by_label)
+
+
+def export_forms(samples: Sequence[Sample]) -> tuple[tuple[str, str], ...]:
+    """The forms of files that have words for something on these pictures."""
+    kinds = {**kinds_of(samples), "class": any(len(one.labels) == 1 for one in samples)}
+    return tuple((form, text) for form, text, needed in _FORMS if not needed or kinds.get(needed))
 
 
 def split_counts(version: DatasetVersion) -> tuple[tuple[str, int], ...]:
@@ -427,6 +441,7 @@ def dataset_version_page(
         counts=counts,
         kinds=kind_counts(kinds_of(frozen.samples)),
         splits=split_counts(frozen),
+        export_forms=export_forms(frozen.samples),
         pairs=leak_pairs(frozen),
         filters=gallery_filters(
             f"/data/{name}/versions/{number}", counts, label=label, total=len(frozen.samples)

@@ -1,0 +1,118 @@
+"""Files imported into a draft and exported from a version: looked at first, kept when said so."""
+
+import io
+import zipfile
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from lineside.core import digest_of
+from lineside.hub import Role, Services, create_app
+from lineside.vision import encode_png
+
+HERE = "/api/v1/datasets/plates"
+ZIP = {"content-type": "application/zip"}
+
+
+def picture(seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    return encode_png(rng.integers(0, 256, (30, 40, 3)).astype(np.uint8))
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return held.getvalue()
+
+
+CLASSES = packed(
+    {
+        "plates/good/1.png": picture(1),
+        "plates/good/2.png": picture(2),
+        "plates/dent/3.png": picture(3),
+        "plates/dent/4.png": b"no picture",
+    }
+)
+
+
+def send(client: TestClient, data: bytes, *, keep: str = "") -> Any:  # noqa: ANN401  a response
+    query = f"?keep={keep}" if keep else ""
+    return client.post(f"{HERE}/import{query}", content=data, headers=ZIP)
+
+
+def test_an_upload_is_reported_first_and_kept_when_it_is_the_same(
+    hub: Services, client: TestClient
+) -> None:
+    told = send(client, CLASSES).json()
+    assert (told["form"], told["images"], told["new"], told["added"]) == ("folders", 3, 3, False)
+    assert told["labels"] == {"dent": 1, "good": 2}
+    (skipped,) = told["skipped"]
+    assert "4.png" in skipped["where"]
+    assert hub.datasets.all() == ()
+    other = send(client, packed({"a.png": picture(9)}), keep=told["digest"])
+    assert other.status_code == 409
+    kept = send(client, CLASSES, keep=told["digest"]).json()
+    assert kept["added"]
+    assert hub.datasets.one("plates").labels == {"dent": 1, "good": 2}
+    assert send(client, CLASSES).json()["new"] == 0
+
+
+def test_bare_pictures_are_to_do(client: TestClient) -> None:
+    data = packed({"new/1.png": picture(1), "new/2.png": picture(1), "new/3.png": picture(3)})
+    told = send(client, data, keep=digest_of(data)).json()
+    assert (told["form"], told["images"], told["labels"]) == ("images", 2, {})
+    assert "the same picture" in told["skipped"][0]["reason"]
+    assert client.get(f"{HERE}/progress").json()["states"] == {"todo": 2}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"PK no archive", ""),
+        (packed({}), "no labelled pictures"),
+        (packed({"a/notes.txt": b"x"}), "no labelled pictures"),
+        (packed({"a.png": b"x"}), "no image of it can be imported"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_words(
+    client: TestClient, data: bytes, words: str
+) -> None:
+    answer = send(client, data)
+    assert answer.status_code == 400
+    assert words in answer.json()["detail"]
+    assert client.post(f"{HERE}/import", content=b"x").status_code == 415
+
+
+def test_an_operator_does_not_import(hub: Services) -> None:
+    token = hub.auth.issue_token("op", kind="api", role=Role.OPERATOR)
+    client = TestClient(
+        create_app(hub), base_url="http://127.0.0.1",
+        headers={"Authorization": f"Bearer {token}"}, raise_server_exceptions=False,
+    )  # fmt: skip
+    assert send(client, CLASSES).status_code == 403
+
+
+def test_a_version_goes_out_and_comes_back_the_same(hub: Services, client: TestClient) -> None:
+    send(client, CLASSES, keep=digest_of(CLASSES))
+    client.post(f"{HERE}/freeze")
+    out = client.get(f"{HERE}/versions/1/export?format=csv")
+    assert out.headers["content-disposition"] == 'attachment; filename="plates-1-csv.zip"'
+    again = client.post(
+        f"/api/v1/datasets/again/import?keep={digest_of(out.content)}",
+        content=out.content, headers=ZIP,
+    )  # fmt: skip
+    assert again.json()["images"] == 3
+    sent, back = (
+        {one.digest: one.labels for one in hub.datasets.draft(name).samples}
+        for name in ("plates", "again")
+    )
+    assert sent == back
+    assert client.get(f"{HERE}/versions/1/export?format=odd").status_code == 400
+    page = client.get("/data/plates/versions/1", headers={"accept": "text/html"}).text
+    assert "export?format=csv" in page
+    assert "export?format=coco" not in page
+    assert not list((hub.config.folder / "imports").iterdir())
