@@ -194,7 +194,8 @@ def test_a_plant_without_cameras_on_the_bus_reads_none() -> None:
     )  # fmt: skip
     access = device_access(bare, device="d", lines=("l",))
     assert access.subscribe == (
-        "lineside/s/device/d/desired", "lineside/s/device/d/ack", "$aws/things/d/jobs/#",
+        "lineside/s/device/d/desired", "lineside/s/device/d/ack", "lineside/s/plant",
+        "$aws/things/d/jobs/#",
     )  # fmt: skip
 
 

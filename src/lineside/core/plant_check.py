@@ -7,7 +7,7 @@ too, and the names of entries that could not be built still count as known.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lineside.core.codec import (
     decode_toml,
@@ -40,6 +40,32 @@ from lineside.core.shifts import check_shifts
 from lineside.core.topics import topics_meet
 
 _FILE_SOURCES = frozenset({"folder", "video"})
+
+
+PLANT_TEXT_SCHEMA: Literal["lineside.plant-text/1"] = "lineside.plant-text/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantText:
+    """A version of the plant file, as a hub tells it to the devices of its site.
+
+    Attributes:
+        number: of the version.
+        digest: of the text's bytes.
+        known: digests of the versions before it: a device whose file is one of these takes over
+            the text, any other file is the device's own.
+    """
+
+    schema: Literal["lineside.plant-text/1"]
+    number: int
+    digest: str
+    text: str
+    known: tuple[str, ...] = ()
+
+
+def plant_text_topic(site: str) -> str:
+    """Where a hub tells the plant file in force, retained."""
+    return f"lineside/{site}/plant"
 
 
 def load_plant(path: Path) -> Plant:

@@ -7,9 +7,22 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lineside.core import Clock, load_plant, need
+from lineside.core import (
+    Clock,
+    InvalidError,
+    LinesideError,
+    Plant,
+    RefusedError,
+    decode,
+    decode_json,
+    digest_of,
+    load_plant,
+    need,
+    replace_durably,
+)
+from lineside.core.plant_check import PlantText, plant_of, plant_text_topic
 from lineside.core.processes import Supervisor
-from lineside.edge.agent import Agent, last_will
+from lineside.edge.agent import Agent, chosen_cameras, last_will
 from lineside.edge.config import EdgeConfig
 from lineside.edge.delivery.publisher import LogPublisher
 from lineside.edge.delivery.spool import open_spool
@@ -19,12 +32,14 @@ from lineside.edge.messages import Counters
 from lineside.edge.packages import loading
 from lineside.edge.page.server import gallery_for, page_for
 from lineside.edge.worker import Watchdog
-from lineside.links import Bus, open_bus
+from lineside.links import Bus, Mailbox, Message, open_bus
 
 if TYPE_CHECKING:
     from lineside.edge.local_api.serving import Serving
 
 logger = logging.getLogger(__name__)
+
+_LOOK_S = 0.25
 
 
 def run(
@@ -48,11 +63,21 @@ def run(
         ConflictError: another agent uses the same folder.
         UnavailableError: the folder cannot be written.
     """
-    plant = load_plant(Path(config.plant))
     # One thread for each camera is the parallelism here; OpenCV's own would only compete.
     need("cv2", extra="edge").setNumThreads(1)
     with ExitStack() as stack:
         stack.enter_context(sole_user(config.folder))
+        while _worked(config, clock=clock, stop=stop, supervisor=supervisor or Supervisor()):
+            logger.info("device takes over a changed plant file device=%s", config.device)
+    logger.info("device stopped device=%s", config.device)
+
+
+def _worked(
+    config: EdgeConfig, *, clock: Clock, stop: threading.Event, supervisor: Supervisor
+) -> bool:
+    """Work with the plant file as it is now; True where it changed, False at the end."""
+    plant = load_plant(Path(config.plant))
+    with ExitStack() as stack:
         spool = open_spool(config.folder / "spool.db", max_bytes=config.spool_max_bytes)
         stack.callback(spool.close)
         bus = open_bus(
@@ -105,16 +130,78 @@ def run(
             agent.guarded,
             sound=agent.unsound,
             status=agent.summary,
-            supervisor=supervisor or Supervisor(),
+            supervisor=supervisor,
             hang_after_s=config.hang_after_s,
             counters=counters,
             clock=clock,
         )
         watchdog.start()
         stack.callback(watchdog.close)
+        plant_file = PlantFile(config, plant=plant, bus=bus)
+        stack.callback(plant_file.close)
         logger.info("device started device=%s", config.device)
-        stop.wait()
-    logger.info("device stopped device=%s", config.device)
+        while not stop.wait(_LOOK_S):
+            if plant_file.has_changed():
+                return True
+        return False
+
+
+class PlantFile:
+    """The plant file of this device, which follows that of the hub where it came from there.
+
+    A file that the hub never had is the device's own and stays. A text that this device cannot
+    work with is refused, and the device goes on with the file that it has.
+    """
+
+    def __init__(self, config: EdgeConfig, *, plant: Plant, bus: Bus) -> None:
+        self._config = config
+        self._path = Path(config.plant)
+        self._site = plant.site
+        self._digest = digest_of(self._path.read_bytes())
+        self._mailbox: Mailbox | None = None
+        try:
+            topic = plant_text_topic(plant.site)
+            self._mailbox = bus.subscribe((topic,), size=2, name="plant")
+        except RefusedError as error:  # a broker whose access list is older
+            logger.info("plant file not followed reason=%s", error)
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        if self._mailbox is not None:
+            self._mailbox.close()
+
+    def has_changed(self) -> bool:
+        """Take over what the hub told since; True where the device has to begin anew with it."""
+        if self._mailbox is None:
+            return False
+        told = self._mailbox.get_many(most=2, timeout_s=0.0)
+        return bool(told and told[-1].payload) and self._take(told[-1])
+
+    def _take(self, message: Message) -> bool:
+        try:
+            raw = decode_json(message.payload, where=message.topic)
+            told = decode(PlantText, raw, where=message.topic)
+            if told.digest == self._digest:
+                return False
+            if self._digest not in told.known:
+                logger.info("plant file is this device's own version=%d", told.number)
+                return False
+            self._check(told)
+            if self._path.read_bytes() != told.text.encode():
+                replace_durably(self._path, told.text.encode())
+        except (LinesideError, OSError) as error:
+            logger.warning("plant file refused reason=%s", error)
+            return False
+        return True
+
+    def _check(self, told: PlantText) -> None:
+        """Refuse a text that is damaged, of another site, or leaves nothing to look at."""
+        if digest_of(told.text.encode()) != told.digest:
+            raise RefusedError("the text is not that of its digest", where="plant file")
+        plant = plant_of(told.text.encode(), path=self._path)
+        if plant.site != self._site:
+            raise InvalidError(f"of site {plant.site!r}", where="plant file", fix="Enrol anew.")
+        chosen_cameras(plant, self._config.cameras)
 
 
 def open_serving(config: EdgeConfig, *, clock: Clock, counters: Counters) -> "Serving | None":

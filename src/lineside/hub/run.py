@@ -31,6 +31,7 @@ from lineside.core import (
     new_id,
 )
 from lineside.core.files import replace_durably
+from lineside.core.plant_check import plant_text_topic
 from lineside.core.processes import Supervisor
 from lineside.core.worker import Worker
 from lineside.hub.access.accounts import TOKEN_TYPE
@@ -194,6 +195,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         bus, own_url, bus_url = _join_bus(config, services, broker=broker, stack=stack)
         services.join(bus, base_url=config.public_url or url)
         _start_work(services, bus, url=own_url, taking=taking, stack=stack)
+        services.plants.on_change(lambda _: _tell_plant(services, bus))
         start_kafka(services, bus_url=own_url, stack=stack)
         if broker is not None:
             _admit_clients(broker, taking=taking, stack=stack)
@@ -231,6 +233,19 @@ def _tell_devices(services: Services) -> None:
     """Say again what every device is to run and to do: a broker may have forgotten it."""
     services.desired.tell_all()
     services.job_requests.tell_again()
+    bus = services.desired.bus
+    if bus is not None and services.plants.newest().number > 1:
+        try:
+            _tell_plant(services, bus)
+        except UnavailableError as error:
+            logger.warning("plant file not told reason=%s", error)
+
+
+def _tell_plant(services: Services, bus: Bus) -> list[str]:
+    """Say the plant file in force to the devices; ``UnavailableError`` while the bus is away."""
+    topic = plant_text_topic(services.plant.site)
+    bus.publish(topic, encode(services.plants.told()), qos=1, retain=True)
+    return []
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from hmac import compare_digest
 from pathlib import Path
 
 from lineside.core import Camera, InvalidError, NotFoundError, Plant, need, replace_durably
+from lineside.core.plant_check import plant_text_topic
 from lineside.core.topics import pattern_covers, topic_matches
 
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -69,7 +70,7 @@ def own_access(plant: Plant, *, device: str) -> TopicAccess:
             f"edge-manager-app/logs/{device}",
             jobs,
         ),
-        subscribe=(*(f"{root}/{noun}" for noun in _HEARS), jobs),
+        subscribe=(*(f"{root}/{noun}" for noun in _HEARS), plant_text_topic(plant.site), jobs),
     )
 
 

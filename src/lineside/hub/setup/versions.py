@@ -39,7 +39,7 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.core.codec import faults_error
-from lineside.core.plant_check import plant_of
+from lineside.core.plant_check import PLANT_TEXT_SCHEMA, PlantText, plant_of
 from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
 from lineside.hub.setup.toml_edit import PlantEdit, edit_text
 from lineside.store import Document, Documents, Records, open_records
@@ -51,6 +51,7 @@ _KIND = "plant-version"
 _FILES = "plant-file"
 _NEWEST = "newest"
 _MOST_REASON = 500
+_MOST_KNOWN = 200
 _HUB = "hub"
 
 Applied = Callable[[Plant], Sequence[str]]
@@ -105,7 +106,8 @@ class PlantVersions:
         self._journal = journal
         self._clock = clock
         self._lock = threading.RLock()
-        self._applied = 0
+        self._applied = self._applying = 0
+        self._waiting: list[Applied] = []
         self._appliers: list[Applied] = []
         self.later: tuple[str, ...] = ()
         """Sentences on what of the version in force takes effect at the next start."""
@@ -160,6 +162,14 @@ class PlantVersions:
         return PlantChange(
             text=changed, diff=diff_lines(present, changed), faults=self._faults(changed)
         )
+
+    def told(self) -> PlantText:
+        """The version in force as devices are told it."""
+        version, *before = self.page(limit=_MOST_KNOWN)
+        return PlantText(
+            schema=PLANT_TEXT_SCHEMA, number=version.number, digest=version.digest,
+            text=self.text(version.number), known=tuple(one.digest for one in before),
+        )  # fmt: skip
 
     # ---- changing
 
@@ -271,11 +281,13 @@ class PlantVersions:
                 return False
             text = self.text(number)
             self._write_if_missing(number, self._raw())
-            if self._appliers:
-                plant, later = self._plant(text), list[str]()
-                for applier in self._appliers:
-                    later += applier(plant)
-                self.later = tuple(later)
+            if number != self._applying:
+                self._applying, self.later = number, ()
+                self._waiting = list(self._appliers)
+            plant = self._plant(text) if self._waiting else None
+            while plant is not None and self._waiting:
+                self.later += tuple(self._waiting[0](plant))
+                self._waiting.pop(0)
             self._applied = number
             logger.info("plant file applied version=%d", number)
             return True
