@@ -29,6 +29,7 @@ from lineside.edge.delivery.spool import Spool, open_spool
 from lineside.edge.packages import LoadedPackage
 from lineside.links import Bus, Mailbox, open_bus
 from lineside.links.memory import MemoryBus
+from lineside.models.operating_point import OperatingPoint
 from lineside.streams import Event, decode_event
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
@@ -76,9 +77,17 @@ class QuickJudge:
     failing: bool = False
     hold: threading.Event = field(default_factory=threading.Event)
     seen: list[Frame] = field(default_factory=list)
+    point: OperatingPoint | None = None
 
     def __post_init__(self) -> None:
         self.hold.set()
+
+    @property
+    def operating_point(self) -> str:
+        return self.point.digest if self.point is not None else ""
+
+    def decide_by(self, point: OperatingPoint | None) -> None:
+        self.point = point
 
     def predict(self, frame: Frame, *, device: str = "", decode_ms: float = 0.0) -> Prediction:
         self.seen.append(frame)

@@ -13,6 +13,7 @@ from lineside.core import Digest, UnavailableError, decode, digest_of
 from lineside.edge.deploy.shadow import ShadowDeployment
 from lineside.edge.messages import Counters
 from lineside.fleet import JobDocument, TrialReport
+from lineside.models.operating_point import OperatingPoint
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from lineside.vision import (
@@ -43,8 +44,13 @@ class Fixed:
     failing: Exception | None = None
     gate: threading.Event = field(default_factory=threading.Event)
 
+    operating_point: str = ""
+
     def __post_init__(self) -> None:
         self.gate.set()
+
+    def decide_by(self, point: OperatingPoint | None) -> None:
+        del point
 
     def predict(self, frame: Frame, *, device: str = "", decode_ms: float = 0.0) -> Prediction:
         del decode_ms

@@ -31,12 +31,27 @@ _MOST_COUNT = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredPoint:
+    """Operating point that a package should decide by; ``url`` is for unsigned devices."""
+
+    digest: Digest
+    url: str
+
+    def __post_init__(self) -> None:
+        parse_digest(self.digest, where="digest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredPackage:
-    """One package the hub wants run here."""
+    """One package the hub wants run here, and the limits that it should decide by.
+
+    ``operating_point``: None for the package's own limits.
+    """
 
     inspection: str
     digest: Digest
     url: str
+    operating_point: DesiredPoint | None = None
 
     def __post_init__(self) -> None:
         parse_digest(self.digest, where="digest")
@@ -85,11 +100,15 @@ class Ack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InUse:
-    """A package that answers for its inspection."""
+    """A package that answers for its inspection.
+
+    ``operating_point``: digest of the limits it decides by; "" for its own.
+    """
 
     inspection: str
     digest: Digest
     loaded_at: str
+    operating_point: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from lineside.core import (
 from lineside.edge.machine import give_back_memory, resident_bytes, this_platform
 from lineside.edge.messages import Counters
 from lineside.models import EngineName, Manifest, Package, Predictor
+from lineside.models.operating_point import OperatingPoint
 from lineside.vision import Frame, Prediction
 
 
@@ -35,6 +36,15 @@ class Judge(Protocol):
 
     def predict(self, frame: Frame, *, device: str = "", decode_ms: float = 0.0) -> Prediction:
         """Judge one frame."""
+        ...
+
+    @property
+    def operating_point(self) -> str:
+        """Digest of the operating point that decides; "" for the package's own limits."""
+        ...
+
+    def decide_by(self, point: OperatingPoint | None) -> None:
+        """Decide by other limits from the next frame on; ``InvalidError`` where they do not fit."""
         ...
 
 

@@ -22,6 +22,7 @@ from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.eventlog.trace import trace
 from lineside.hub.models.evidence import version_page
 from lineside.hub.models.model_service import ModelService, Registration, open_models
+from lineside.hub.models.operating_points import open_points
 from lineside.hub.models.releases import check_checkpoints
 from lineside.hub.run import RunningHub, create_app, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
@@ -58,6 +59,7 @@ __all__ = [
     "open_accounts",
     "open_inventory",
     "open_models",
+    "open_points",
     "revoke_access_key",
     "roles_with",
     "run",

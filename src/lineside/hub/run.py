@@ -48,6 +48,7 @@ from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.ingest.answers import AnswerIndex
 from lineside.hub.learning.drift import DriftWatch
 from lineside.hub.models.model_service import MODEL_TYPE
+from lineside.hub.models.operating_points import POINT_TYPE
 from lineside.hub.readers import (
     READERS,
     Reader,
@@ -504,6 +505,9 @@ def _start_rules(services: Services, *, stack: ExitStack) -> None:
 def _start_approvals(services: Services, *, stack: ExitStack) -> None:
     """Start the follower of approvals, in log order, also of those made by command."""
     services.followers.follow("approvals", services.models.follow, stack=stack, type=MODEL_TYPE)
+    services.followers.follow(
+        "operating-points", services.points.follow, stack=stack, type=POINT_TYPE
+    )
     services.followers.follow(
         "comparisons", services.comparisons.take, stack=stack, type=MODEL_TYPE, stuck_s=math.inf
     )

@@ -14,6 +14,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
   ``quality(…)``
 * ``packages``: ``all()``, ``one(digest)``, ``add(data, by=)``, ``use(…)``, ``try_picture(…)``
 * ``models``: ``all()``, ``group(name)``, ``one(group, number)``, ``approve(…)``, ``on_approved(…)``
+* ``points``: ``versions(…)``, ``propose(…)``, ``approve(…)``, ``roll_back(…)``, ``preview(…)``
 * ``runs``: ``all()``, ``one(id)``, ``start(RunRequest, by=)``, ``cancel(id)``, ``resume(id)``
 * ``events``: ``page(…)``, ``one(id)``; ``ledger.state`` is the twin
 * ``functions``: ``all()``, ``call(name, FunctionRequest)``; ``counter``:
@@ -73,6 +74,7 @@ from lineside.hub.live import LiveCameras, LiveFeed
 from lineside.hub.models.comparison import Comparisons
 from lineside.hub.models.desired import DesiredStates
 from lineside.hub.models.model_service import ModelService
+from lineside.hub.models.operating_points import OperatingPoints
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
 from lineside.hub.orders import Orders
@@ -117,6 +119,7 @@ class Services:
     packages: Packages
     desired: DesiredStates
     models: ModelService
+    points: OperatingPoints
     comparisons: Comparisons
     inference: ModelServer
     queue: InferenceQueue
@@ -226,12 +229,18 @@ def build_services(
     )  # fmt: skip
     models.on_approved(lambda version, _: releases.publish(models.release(version)))
     models.on_rejected(releases.withdraw)
-    desired = DesiredStates(
-        records, registry=registry, releases=releases, devices=devices, plant=plant, clock=clock
+    points = OperatingPoints(
+        records, registry=registry, journal=ledger, plant=plant, config=config, clock=clock
     )
+    desired = DesiredStates(
+        records, registry=registry, releases=releases, devices=devices, points=points,
+        plant=plant, clock=clock,
+    )  # fmt: skip
+    points.on_approved(releases.publish_point)
+    points.on_approved(lambda _: desired.tell_all())
     packages = Packages(
         registry, ledger=ledger, devices=devices, plant=plant, clock=clock,
-        may_use=models.check_use, releases=releases, desired=desired,
+        may_use=models.check_use, releases=releases, desired=desired, points=points,
     )  # fmt: skip
     frames = Frames(records, blobs, plant=plant, packages=packages)
     cameras = LiveCameras(records, plant=plant, clock=clock)
@@ -291,7 +300,7 @@ def build_services(
         failures=failures, thumbnails=thumbnails,
         plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, cameras=cameras,
-        packages=packages, desired=desired, models=models,
+        packages=packages, desired=desired, models=models, points=points,
         comparisons=Comparisons(
             models, clock=clock,
             settings=_child_settings(

@@ -25,6 +25,7 @@ from lineside.core import Box, Clock, Digest, InvalidError, RefusedError
 from lineside.models.archive import Package
 from lineside.models.engines import EngineName
 from lineside.models.manifest import Golden, HealthLimits, Manifest
+from lineside.models.operating_point import OperatingPoint, check_point, ruled
 from lineside.models.task_heads import HeadInput, HeadOutput, task_head_for
 from lineside.vision import (
     Frame,
@@ -173,6 +174,7 @@ class _Work:
     registered: Registered
     output: HeadOutput = HeadOutput()  # noqa: RUF009  a frozen record
     times: StageTimes = StageTimes()  # noqa: RUF009  a frozen record
+    operating_point: str = ""
 
 
 _NOWHERE = Registered(figures=RegistrationFigures(state="none"), matrix=None)
@@ -200,6 +202,7 @@ class Predictor:
         self._seats: OrderedDict[str, _Seat] = OrderedDict()
         self._registrar = _registrar(package)
         self._head = task_head_for(package, clock=clock, engine=engine)
+        self._point = ""
 
     @property
     def package(self) -> Package:
@@ -210,6 +213,24 @@ class Predictor:
     def manifest(self) -> Manifest:
         """Of the package that is run."""
         return self._package.manifest
+
+    @property
+    def operating_point(self) -> str:
+        """Digest of the operating point that decides; "" for the package's own limits."""
+        return self._point
+
+    def decide_by(self, point: OperatingPoint | None) -> None:
+        """Decide from the next frame on by an operating point, or by the package's own limits.
+
+        Raises:
+            InvalidError: it is for another package, or not to be decided by.
+        """
+        if point is not None:
+            check_point(point, self.manifest, package=self._package.digest)
+        manifest = ruled(self.manifest, point.limits if point is not None else ())
+        with self._lock:
+            self._head.decide_by(manifest)
+            self._point = point.digest if point is not None else ""
 
     def predict(
         self,
@@ -279,6 +300,7 @@ class Predictor:
             latency_ms=replace(work.times, decode=decode_ms, total=total_ms),
             device=device,
             reason=work.verdict.reason,
+            operating_point=work.operating_point,
         )
 
     def forget_place(self, camera: str) -> None:
@@ -422,7 +444,9 @@ class Predictor:
         limits, start_s = self.manifest.health, self._clock.monotonic()
         grey = grey_of(frame.image)
         health = grey_health(grey)
-        work = _Work(verdict=verdict, health=health, registered=_NOWHERE)
+        work = _Work(
+            verdict=verdict, health=health, registered=_NOWHERE, operating_point=self._point
+        )
         if work.verdict.state is not PictureState.OK:
             return work
         seen_s = self._clock.monotonic()

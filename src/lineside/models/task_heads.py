@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lineside.core import Clock, InvalidError
 from lineside.models.archive import Package
 from lineside.models.engines import LABEL_OUTPUTS, EngineName, OpenEngine, engine_named
+from lineside.models.manifest import Manifest
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
@@ -117,6 +118,7 @@ class TaskHead(ABC):
         self._manifest = package.manifest
         self._settings = package.manifest.prepare
         self._clock = clock
+        self.decide_by(package.manifest)
         self._engine = engine(
             package.file(self._manifest.engine.file),
             crops=crops,
@@ -139,6 +141,10 @@ class TaskHead(ABC):
             prepare_ms=(cut_s - start_s) * 1000,
             infer_ms=(ended_s - cut_s) * 1000,
         )
+
+    @abstractmethod
+    def decide_by(self, manifest: Manifest) -> None:
+        """Take the rules of a manifest, which is the package's own but for its limits."""
 
     @abstractmethod
     def explain(self, place: HeadInput) -> dict[str, Floats]:
@@ -209,9 +215,8 @@ def probe(*maps: Floats) -> Floats:
     return np.stack(rows).astype(np.float32)
 
 
-def _ruled(rule: Rule | None, package: Package) -> Rule:
+def _ruled(rule: Rule | None, manifest: Manifest) -> Rule:
     if rule is None:
-        manifest = package.manifest
         raise InvalidError(f"no rule of the task {manifest.task}", where=manifest.name, fix=_FIX)
     return rule
 
@@ -242,10 +247,12 @@ class LabelTaskHead(_LogitsHead):
     """Presence labels and classes of regions: logits per region, a rule per output."""
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
-        manifest, settings = package.manifest, package.manifest.prepare
+        settings = package.manifest.prepare
         size = (len(settings.crops), 3, settings.height_px, settings.width_px)
         super().__init__(package, clock=clock, engine=engine, crops=size)
-        self._regions = tuple(crop.region for crop in settings.crops)
+
+    def decide_by(self, manifest: Manifest) -> None:
+        self._regions = tuple(crop.region for crop in manifest.prepare.crops)
         self._decider = Decider(manifest.rules, regions=self._regions, policy=manifest.policy)
 
     def _decided(self, maps: list[Floats], place: HeadInput) -> HeadOutput:  # noqa: ARG002
@@ -268,9 +275,11 @@ class ClassTaskHead(_LogitsHead):
     """Classes of whole pictures: logits of one network, one rule for all of them."""
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
-        self._rule = _ruled(package.manifest.classes, package)
         crops = (1, 3, *_input_size(package))
         super().__init__(package, clock=clock, engine=engine, crops=crops)
+
+    def decide_by(self, manifest: Manifest) -> None:
+        self._rule = _ruled(manifest.classes, manifest)
 
     def _decided(self, maps: list[Floats], place: HeadInput) -> HeadOutput:  # noqa: ARG002
         logits, distance = maps
@@ -293,15 +302,18 @@ class MaskTaskHead(TaskHead):
     OUTPUTS = ANSWERING = ("map", "distance")
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
-        self._rule = _ruled(package.manifest.mask, package)
         super().__init__(package, clock=clock, engine=engine, crops=(1, 3, 0, 0))
+
+    def decide_by(self, manifest: Manifest) -> None:
+        self._rule = _ruled(manifest.mask, manifest)
+        self._policy = manifest.policy
 
     def _decided(self, maps: list[Floats], place: HeadInput) -> HeadOutput:
         height, width = place.image.shape[:2]
         grid, distance = maps
         cells = inside_picture(grid[0, 0], self._settings, width_px=width, height_px=height)
         score = mask_score(cells, self._rule)
-        label = decide_score(score, self._rule, policy=self._manifest.policy)
+        label = decide_score(score, self._rule, policy=self._policy)
         found, areas = set_pixels(self._logits(grid, place), self._rule)
         if label.decision is Decision.ABSENT:
             found, areas = np.zeros_like(found), ()
@@ -328,10 +340,12 @@ class AnomalyTaskHead(TaskHead):
     OUTPUTS = ANSWERING = ("map",)
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
-        self._rule = _ruled(package.manifest.anomaly, package)
         self._poses = _pose_estimator(package)
         crops = (1, 3, *_input_size(package))
         super().__init__(package, clock=clock, engine=engine, crops=crops)
+
+    def decide_by(self, manifest: Manifest) -> None:
+        self._rule = _ruled(manifest.anomaly, manifest)
 
     def _decided(self, maps: list[Floats], place: HeadInput) -> HeadOutput:
         score = anomaly_score(self._cells(maps[0], place), self._rule)
@@ -398,9 +412,11 @@ class ObjectTaskHead(TaskHead):
     OUTPUTS = ANSWERING = ("objectness", "geometry", "classes")
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
-        self._rule = _ruled(package.manifest.detect, package)
         channels = _TEMPLATE_CHANNELS if package.manifest.template else 3
         super().__init__(package, clock=clock, engine=engine, crops=(1, channels, 0, 0))
+
+    def decide_by(self, manifest: Manifest) -> None:
+        self._rule = _ruled(manifest.detect, manifest)
 
     def _decided(self, maps: list[Floats], place: HeadInput) -> HeadOutput:
         return HeadOutput(boxes=_boxes(self._candidates(maps, place), rule=self._rule, place=place))
@@ -508,9 +524,9 @@ def tiles(length_px: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
 class ObjectCountTaskHead(ObjectTaskHead):
     """Counts of objects that are found; the answer holds the objects as well."""
 
-    def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
-        self._count = count = _ruled(package.manifest.count, package)
-        super().__init__(package, clock=clock, engine=engine)
+    def decide_by(self, manifest: Manifest) -> None:
+        super().decide_by(manifest)
+        self._count = count = _ruled(manifest.count, manifest)
         self._counted = np.array(
             [not count.labels or name in count.labels for name in self._rule.labels]
         )
@@ -531,10 +547,12 @@ class NumberTaskHead(TaskHead):
     ANSWERING = ("logits",)
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
-        self._rule = _ruled(package.manifest.count, package)
         settings = package.manifest.prepare
         size = (1, 3, settings.height_px, settings.width_px)
         super().__init__(package, clock=clock, engine=engine, crops=size)
+
+    def decide_by(self, manifest: Manifest) -> None:
+        self._rule = _ruled(manifest.count, manifest)
 
     def _decided(self, maps: list[Floats], place: HeadInput) -> HeadOutput:  # noqa: ARG002
         return HeadOutput(count=count_likely(maps[0][0], self._rule))

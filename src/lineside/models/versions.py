@@ -28,7 +28,7 @@ Settings of model groups: what follows an approval, for whom, and when it may be
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -147,7 +147,38 @@ def makers(version: ModelVersion) -> tuple[str, ...]:
 
 def made_by(version: ModelVersion, name: str) -> bool:
     """Return whether this person is one of the makers, however the name is written."""
-    return _same(name) in {_same(maker) for maker in makers(version)}
+    return is_maker(makers(version), name)
+
+
+def is_maker(makers: Iterable[str], name: str) -> bool:
+    """Return whether a person is among these, however the name is written."""
+    return _same(name) in {_same(maker) for maker in makers}
+
+
+def verdict_on(
+    where: str, *, makers: Iterable[str], status: Status, by: str, reason: str, at: datetime,
+    approvers: Approvers,
+) -> Verdict:  # fmt: skip
+    """Return the decision of a person about what others, or they, have made.
+
+    Raises:
+        InvalidError: nobody or no reason is named, or it is put back to waiting.
+        RefusedError: the makers approve their own.
+    """
+    if not (by.strip() and reason.strip()) or status is Status.PENDING:
+        raise InvalidError(
+            "a decision without person or reason",
+            where=where,
+            fix="Name who approves or rejects, and why.",
+        )
+    own = status is Status.APPROVED and is_maker(makers, by)
+    if own and approvers is Approvers.OTHERS:
+        raise RefusedError(
+            f"{by} made {where}: you can't approve your own version",
+            where=where,
+            fix="Ask another person who may approve.",
+        )
+    return Verdict(status=status, by=by, at=at, reason=reason, own=own)
 
 
 class ModelVersions:
@@ -300,12 +331,6 @@ class ModelVersions:
             RefusedError: the makers approve their own.
             ConflictError: it is not completed, or someone else decided at the same moment.
         """
-        if not (by.strip() and reason.strip()) or status is Status.PENDING:
-            raise InvalidError(
-                "a decision without person or reason",
-                where=f"{group}/{number}",
-                fix="Name who approves or rejects, and why.",
-            )
         document, current = self._current(group, number)
         if current.creation is not Creation.COMPLETED:
             raise ConflictError(
@@ -313,14 +338,10 @@ class ModelVersions:
                 where=current.name,
                 fix="Decide when it is there.",
             )
-        own = status is Status.APPROVED and made_by(current, by)
-        if own and approvers is Approvers.OTHERS:
-            raise RefusedError(
-                f"{by} made {current.name}: you can't approve your own version",
-                where=current.name,
-                fix="Ask another person who may approve.",
-            )
-        verdict = Verdict(status=status, by=by, at=self._clock.now(), reason=reason, own=own)
+        verdict = verdict_on(
+            current.name, makers=makers(current), status=status, by=by, reason=reason,
+            at=self._clock.now(), approvers=approvers,
+        )  # fmt: skip
         decided = replace(current, status=status, verdicts=(*current.verdicts, verdict))
         return self._put(document, decided)
 

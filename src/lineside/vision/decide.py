@@ -298,19 +298,22 @@ def decide_classes(logits: NDArray[np.float32], rule: ClassRule) -> tuple[LabelA
             fix="Export the package again.",
         )
     chances = class_probabilities(logits, rule)
-    raw = _unbounded(logits, temperature=rule.temperature)
-    inside = np.flatnonzero(raw >= np.array(rule.cuts))
-    possible = inside if len(inside) else np.argsort(-raw, kind="stable")[:2]
-    verdict = Decision.PRESENT if len(inside) == 1 else Decision.UNSURE
+    decisions = class_decisions(_unbounded(logits, temperature=rule.temperature), rule)
     return tuple(
         LabelAnswer(
-            name=label,
-            region="",
-            label=label,
-            probability=float(chances[place]),
-            decision=verdict if place in possible else Decision.ABSENT,
+            name=label, region="", label=label, probability=float(chance), decision=decision
         )
-        for place, label in enumerate(rule.labels)
+        for label, chance, decision in zip(rule.labels, chances, decisions, strict=True)
+    )
+
+
+def class_decisions(chances: NDArray[np.float64], rule: ClassRule) -> tuple[Decision, ...]:
+    """Return the decision on each class, (classes,) probabilities in the rule's order."""
+    inside = np.flatnonzero(chances >= np.array(rule.cuts))
+    possible = inside if len(inside) else np.argsort(-chances, kind="stable")[:2]
+    verdict = Decision.PRESENT if len(inside) == 1 else Decision.UNSURE
+    return tuple(
+        verdict if place in possible else Decision.ABSENT for place in range(len(rule.labels))
     )
 
 

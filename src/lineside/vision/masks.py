@@ -177,6 +177,13 @@ def score_probability(score: float, rule: MaskRule) -> float:
     return min(max(chance, rule.floor), 1.0 - rule.floor)
 
 
+def probability_score(chance: float, rule: MaskRule) -> float:
+    """Return the score whose probability this is, 0-1; the inverse of ``score_probability``."""
+    held = min(max(chance, _EDGE), 1.0 - _EDGE)
+    value = (math.log(held / (1.0 - held)) - rule.offset) / rule.slope
+    return 1.0 / (1.0 + math.exp(-min(max(value, -60.0), 60.0)))
+
+
 def decide_score(score: float, rule: MaskRule, *, policy: Policy) -> LabelAnswer:
     """The picture's answer; a cut that the policy fixes stands above the rule's band."""
     chance = score_probability(score, rule)

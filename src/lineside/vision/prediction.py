@@ -260,7 +260,11 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """Everything said of one frame by one package."""
+    """Everything said of one frame by one package.
+
+    Attributes:
+        operating_point: digest of the limits that decided; "" for those of the package itself.
+    """
 
     frame: FrameRef
     inspection: str
@@ -278,4 +282,5 @@ class Prediction:
     count: CountAnswer | None = None
     mask: MaskAnswer | None = None
     anomaly: AnomalyAnswer | None = None
+    operating_point: str = ""
     schema: str = PREDICTION_SCHEMA

@@ -21,10 +21,12 @@ from lineside.hub.access.permissions import (
     required_right,
 )
 from lineside.hub.learning.datasets import Teaching
+from lineside.hub.models.operating_points import PointProposal
 from lineside.hub.replay.repository import ReplayOrder
 from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.hub.views import RunView
 from lineside.models import Package, build_package
+from lineside.models.operating_point import Limits
 from tests.hub.pages.test_pages import read
 
 PROGRAMS = (
@@ -33,7 +35,7 @@ PROGRAMS = (
 PARTS = (
     "/evidence",
     "/picture", "/thumbnail", "/drawn", "/progress", "/figures", "/panels", "/wall", "/report",
-    "/diff", "/rows", "/sums",
+    "/diff", "/rows", "/sums", "/preview",
 )  # fmt: skip
 # All that people do on pages; counting stands with the bin counter's own tests.
 FORMS = (
@@ -106,6 +108,12 @@ def furnished(
             ),
             pid=0,
         )  # fmt: skip
+    hub.packages.use(digests[0], inspection="stock", by="eve", reason="good")
+    limits = (Limits(name="blue", low=0.2, high=0.3),)
+    for number in (1, 2):
+        hub.points.propose("stock", PointProposal(limits=limits, reason="doubt"), by="ada")
+        if number == 1:
+            hub.points.approve("stock", number, by="eve", reason="saw it")
     order = ReplayOrder(since=now - timedelta(hours=1), until=now, package=digests[0])
     replay = hub.replays.ask(order, rules="", by="ada").id
     event = hub.events.page(kind="lineside.model.v1", limit=1)[0].id
@@ -118,6 +126,7 @@ def furnished(
         "/models/groups/discs/2", f"/models/{digests[0]}", f"/models/{loose}", "/try", "/regions",
         "/count", "/events", "/events/rules", "/events/rules/try", f"/events/{event}",
         "/dead-letters", "/fleet", "/fleet/gate-1", "/setup", "/setup/camera",
+        "/inspections/stock/operating-point",
         "/rollouts", f"/rollouts/{rollout}", "/replays", f"/replays/{replay}", "/search",
     )  # fmt: skip
 

@@ -49,6 +49,7 @@ class DeployedPackage:
         url: where it may be had again; "": the update repository says so.
         by_job: whether a job brought it, and the desired state has not changed since.
         desired_digest, desired_revision: of the desired state then; "": it named none.
+        operating_point: digest of the limits that it decided by last; "": its own.
     """
 
     inspection: str
@@ -58,6 +59,7 @@ class DeployedPackage:
     by_job: bool = False
     desired_digest: str = ""
     desired_revision: int = 0
+    operating_point: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,18 +238,18 @@ class DeploymentStore:
     # ---- packages
 
     def path(self, digest: Digest) -> Path:
-        """Path of a package's archive, whether it is there or not."""
+        """Path of an archive or an operating point, whether it is there or not."""
         return self._packages / f"{digest.removeprefix('sha256:')}.lspkg"
 
     def get(self, digest: Digest) -> bytes | None:
-        """A package's archive; None where it is not here."""
+        """The bytes of this digest; None where they are not here."""
         try:
             return self.path(digest).read_bytes()
         except OSError:
             return None
 
     def put(self, digest: Digest, data: bytes) -> None:
-        """Keep an archive."""
+        """Keep an archive or an operating point."""
         replace_durably(self.path(digest), data)
 
     def remove(self, digest: Digest) -> None:
@@ -256,7 +258,7 @@ class DeploymentStore:
             self.path(digest).unlink()
 
     def sweep(self, *, keep: Collection[Digest]) -> None:
-        """Remove every archive but these."""
+        """Remove everything but these."""
         names = {self.path(digest).name for digest in keep}
         for path in self._packages.glob("*"):
             if path.name not in names:

@@ -12,6 +12,9 @@
 4. The archive in use and the one before it stay on the disk. What is kept there is proved again
    each time it is loaded.
 5. All packages in use may take ``max_bytes`` together, measured as they were loaded.
+6. A package decides by the operating point that is desired beside it, from its first frame on. One
+   that cannot be had or must not be used is told as a fault, and the former one stays; a lower
+   version than the one in use is refused. Without one the package's own limits decide.
 """
 
 import logging
@@ -34,9 +37,10 @@ from lineside.core.worker import Worker
 from lineside.edge.deploy.deployment import DeployedPackage, DeploymentStore, settled, wanted_now
 from lineside.edge.deploy.package_source import DamagedError, PackageSource
 from lineside.edge.machine import give_back_memory
-from lineside.edge.messages import Counters, Desired, DesiredPackage, InUse
+from lineside.edge.messages import Counters, Desired, DesiredPackage, DesiredPoint, InUse
 from lineside.edge.packages import Judge, LoadedPackage, LoadPackage
 from lineside.fleet import Installed
+from lineside.models.operating_point import OperatingPoint
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +104,8 @@ class Loader:
         self._slots: dict[str, _Slot] = {}
         self._deployed: dict[str, DeployedPackage] = {}
         self._failed: dict[str, Digest] = {}
+        self._points: dict[str, OperatingPoint] = {}
+        self._failed_points: dict[str, Digest] = {}
         self._desired: Desired | None = None
         self._changed = threading.Lock()
         self._swapping = threading.RLock()
@@ -137,7 +143,12 @@ class Loader:
     def in_use(self) -> tuple[InUse, ...]:
         """For the status."""
         return tuple(
-            InUse(inspection=name, digest=slot.ready.digest, loaded_at=slot.loaded_at)
+            InUse(
+                inspection=name,
+                digest=slot.ready.digest,
+                loaded_at=slot.loaded_at,
+                operating_point=slot.ready.judge.operating_point,
+            )
             for name, slot in sorted(self._slots.items())
         )
 
@@ -208,6 +219,7 @@ class Loader:
             desired, is_new, self._new = self._desired, self._new, False
         if is_new:
             self._failed.clear()
+            self._failed_points.clear()
         if not self._carry_out(desired):
             raise UnavailableError("a package cannot be had yet")
         return math.inf  # until another desired comes
@@ -253,11 +265,12 @@ class Loader:
         slot = self._slots.get(name)
         if slot is not None and slot.ready.digest == wanted.digest:
             self._counters.mended(_place(name))
-            return True
+            return self._bring_point(slot.ready, wanted)
         if self._failed.get(name) == wanted.digest or self._stop.is_set():
             return True
         try:
             made = self._prepared(wanted)
+            settled_point = self._bring_point(made.ready, wanted)
             with self._swapping:
                 if self._is_wanted(wanted):
                     self.place(made)
@@ -268,7 +281,70 @@ class Loader:
         except Exception as error:  # boundary: a package must not end the agent
             logger.exception("package cannot be loaded inspection=%s", name)
             return self._never(wanted, error)
+        return settled_point
+
+    def _bring_point(self, ready: LoadedPackage, wanted: DesiredPackage) -> bool:
+        """Let a package decide by what is desired; False when that is to be tried again."""
+        name, asked = wanted.inspection, wanted.operating_point
+        digest = asked.digest if asked is not None else ""
+        self._recall_point(ready, name)
+        if ready.judge.operating_point == digest:
+            self._counters.mended(_point(name))
+            return True
+        if asked is not None and self._failed_points.get(name) == digest:
+            return True
+        try:
+            if asked is None:
+                self._decide_by(ready, None)
+            else:
+                point = self._source.point(asked, inspection=name)
+                self._check_newer(point)
+                self._decide_by(ready, point)
+        except LinesideError as error:
+            if self._stop.is_set():
+                return False
+            self._note(_point(name), error)
+            if isinstance(error, UnavailableError):
+                return False
+            self._failed_points[name] = Digest(digest)
         return True
+
+    def _check_newer(self, point: OperatingPoint) -> None:
+        used = self._points.get(point.inspection)
+        if used is None or used.package != point.package or point.version >= used.version:
+            return
+        raise RefusedError(
+            f"operating point {point.version} is older than {used.version}, which is in use",
+            where=point.inspection,
+            fix="Roll back on the hub: that makes a new version of the earlier limits.",
+        )
+
+    def _decide_by(self, ready: LoadedPackage, point: OperatingPoint | None) -> None:
+        ready.judge.decide_by(point)
+        name, digest = ready.inspection, point.digest if point is not None else ""
+        if point is not None:
+            self._points[name] = point
+        with self._swapping:
+            one = self._deployed.get(name)
+            if one is not None and one.digest == ready.digest and one.operating_point != digest:
+                self._deployed = {**self._deployed, name: replace(one, operating_point=digest)}
+                self._keep_deployed(self._deployed)
+        self._counters.mended(_point(name))
+        self._counters.changed()
+        logger.info("operating point in use inspection=%s point=%s", name, digest or "its own")
+
+    def _recall_point(self, ready: LoadedPackage, name: str) -> None:
+        """A package that begins decides by what it decided by last."""
+        one = self._deployed.get(name)
+        if one is None or one.digest != ready.digest or not one.operating_point:
+            return
+        if ready.judge.operating_point:
+            return
+        kept = DesiredPoint(digest=Digest(one.operating_point), url="")
+        try:
+            self._decide_by(ready, self._source.point(kept, inspection=name))
+        except LinesideError as error:
+            logger.warning("former operating point cannot be used inspection=%s: %s", name, error)
 
     def _drop_bad(self, wanted: DesiredPackage) -> None:
         """Drop a package that was judged bad, also where the desired one cannot be had."""
@@ -346,6 +422,7 @@ class Loader:
 
     def _go_on(self, wanted: DesiredPackage) -> None:
         ready = self.load_previous(wanted)
+        self._recall_point(ready, wanted.inspection)
         with self._swapping:
             slot = _Slot(ready=ready, loaded_at=rfc3339(self._clock.now()))
             self._slots = {**self._slots, wanted.inspection: slot}
@@ -424,8 +501,10 @@ class Loader:
         name, digest = made.ready.inspection, made.ready.digest
         old = self._deployed.get(name)
         same = old is not None and old.digest == digest
+        point = made.ready.judge.operating_point
         if old is not None and same and not made.by_job:
-            return {**self._deployed, name: replace(old, url=made.url or old.url)}
+            kept = replace(old, url=made.url or old.url, operating_point=point)
+            return {**self._deployed, name: kept}
         desired_digest, revision = made.desired if made.by_job else ("", 0)
         new = DeployedPackage(
             inspection=name,
@@ -435,6 +514,7 @@ class Loader:
             by_job=made.by_job,
             desired_digest=desired_digest,
             desired_revision=revision,
+            operating_point=point,
         )
         return {**self._deployed, name: new}
 
@@ -448,13 +528,20 @@ class Loader:
         with self._swapping:
             keep = {slot.ready.digest for slot in self._slots.values()}
             for one in self._deployed.values():
-                keep |= {one.digest, Digest(one.previous)} if one.previous else {one.digest}
-            listed = self._desired.packages if self._desired is not None else ()
-            self._store.sweep(keep=keep | {wanted.digest for wanted in listed})
+                kept = (one.digest, one.previous, one.operating_point)
+                keep |= {Digest(digest) for digest in kept if digest}
+            for wanted in self._desired.packages if self._desired is not None else ():
+                point = wanted.operating_point
+                keep |= {wanted.digest} if point is None else {wanted.digest, point.digest}
+            self._store.sweep(keep=keep)
 
 
 def _place(inspection: str) -> str:
     return f"package of {inspection}"
+
+
+def _point(inspection: str) -> str:
+    return f"operating point of {inspection}"
 
 
 def _archive(inspection: str) -> str:

@@ -9,6 +9,8 @@
    a job with ``rollback``, or a wish, which a person made.
 5. Nothing that the hub sends is believed here; the token goes to the configured hub only, and
    redirects are not followed (``hub_client``).
+6. An operating point is a signed target like a package, and is held against what is signed
+   whenever it is taken from the disk or fetched.
 
 Apply a bundle from a stick to a device; no network takes part.
 
@@ -32,6 +34,8 @@ from lineside.core import (
     InvalidError,
     RefusedError,
     UnavailableError,
+    decode,
+    digest_of,
     short,
 )
 from lineside.edge.config import EdgeConfig
@@ -39,7 +43,7 @@ from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.hub_client import Access, HubClient
 from lineside.edge.identity.trust import TRUST, SignedPackages, no_trust, of_archive, pinned
 from lineside.edge.machine import sole_user, this_platform
-from lineside.edge.messages import Desired, DesiredPackage
+from lineside.edge.messages import Desired, DesiredPackage, DesiredPoint
 from lineside.edge.packages import LoadPackage, loading
 from lineside.fleet import (
     Installed,
@@ -56,6 +60,7 @@ from lineside.fleet import (
 from lineside.fleet.agent import check_may_replace, check_signed, installed_of
 from lineside.fleet.trust.bundle import Bundle, open_bundle
 from lineside.fleet.trust.roles import prefixed
+from lineside.models.operating_point import OperatingPoint
 
 _INCOMING = "incoming"
 _PARTS_KEPT = 2
@@ -216,6 +221,53 @@ class PackageSource:
                     f"cannot be read: {error.strerror}", where=str(path), fix="Check the disk."
                 ) from error
 
+    def point(self, wanted: DesiredPoint, *, inspection: str) -> OperatingPoint:
+        """Return an operating point, of the disk or fetched; what was fetched is kept.
+
+        Raises:
+            RefusedError, InvalidError: it is not signed for this inspection, or is not the one
+                that was wanted.
+            UnavailableError, NotFoundError: it cannot be had now.
+        """
+        data = self._store.get(wanted.digest)
+        if data is None or digest_of(data) != wanted.digest:
+            data = self._fetched_point(wanted)
+        if digest_of(data) != wanted.digest:
+            raise RefusedError(
+                f"the operating point has digest {short(digest_of(data))}, wanted"
+                f" {short(wanted.digest)}",
+                where=inspection,
+                fix="Look after who changed it on the way; the hub has the right one.",
+            )
+        if self._unsigned is None:
+            signed = of_archive(self._signed_as(wanted.digest), data)
+            if not any(one.custom.get("inspection") == inspection for one in signed):
+                raise _not_signed(wanted.digest, what="operating point")
+        point = decode(OperatingPoint, data, where=f"operating point of {inspection}")
+        if point.inspection != inspection:
+            raise InvalidError(
+                f"the operating point is for {point.inspection!r}",
+                where=inspection,
+                fix="Propose one for this inspection.",
+            )
+        self._store.put(wanted.digest, data)
+        return point
+
+    def _fetched_point(self, wanted: DesiredPoint) -> bytes:
+        if self._unsigned is not None:
+            return self._unsigned(wanted.url)
+        trusted = self._trusted()
+        trusted.refresh()
+        target = next(iter(self._signed_as(wanted.digest)), None)
+        if target is None:
+            raise _not_signed(wanted.digest, what="operating point")
+        with self._fetching:
+            into = self._store.folder / _INCOMING
+            path = trusted.client().fetch(target, into=into, progress=_silent)
+            data = path.read_bytes()
+            path.unlink()
+        return data
+
     def done(self, choice: Choice) -> None:
         """Remove what was fetched of a package that is in the store by now."""
         if choice.target is not None:
@@ -301,9 +353,9 @@ def _newest(found: Iterable[Target], *, inspection: str) -> Target:
     return max(fitting, key=lambda one: version_key(str(one.custom["version"])))
 
 
-def _not_signed(digest: str) -> RefusedError:
+def _not_signed(digest: str, *, what: str = "package") -> RefusedError:
     return RefusedError(
-        f"package {short(Digest(digest))} is not signed for this device",
+        f"{what} {short(Digest(digest))} is not signed for this device",
         where="trust",
         fix="Approve and publish it on the hub.",
     )

@@ -201,7 +201,7 @@ class StageTimes(_message.Message):
     def __init__(self, decode_ms: _Optional[float] = ..., register_ms: _Optional[float] = ..., prepare_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ..., decide_ms: _Optional[float] = ..., total_ms: _Optional[float] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("frame", "inspection", "task", "state", "reason", "labels", "boxes", "count", "mask", "anomaly", "package", "dataset", "registration", "health", "latency", "device", "schema")
+    __slots__ = ("frame", "inspection", "task", "state", "reason", "labels", "boxes", "count", "mask", "anomaly", "package", "dataset", "registration", "health", "latency", "device", "schema", "operating_point")
     FRAME_FIELD_NUMBER: _ClassVar[int]
     INSPECTION_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -219,6 +219,7 @@ class Prediction(_message.Message):
     LATENCY_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    OPERATING_POINT_FIELD_NUMBER: _ClassVar[int]
     frame: FrameRef
     inspection: str
     task: str
@@ -236,7 +237,8 @@ class Prediction(_message.Message):
     latency: StageTimes
     device: str
     schema: str
-    def __init__(self, frame: _Optional[_Union[FrameRef, _Mapping]] = ..., inspection: _Optional[str] = ..., task: _Optional[str] = ..., state: _Optional[_Union[PictureState, str]] = ..., reason: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[LabelAnswer, _Mapping]]] = ..., boxes: _Optional[_Iterable[_Union[BoxAnswer, _Mapping]]] = ..., count: _Optional[_Union[CountAnswer, _Mapping]] = ..., mask: _Optional[_Union[MaskAnswer, _Mapping]] = ..., anomaly: _Optional[_Union[AnomalyAnswer, _Mapping]] = ..., package: _Optional[str] = ..., dataset: _Optional[str] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., latency: _Optional[_Union[StageTimes, _Mapping]] = ..., device: _Optional[str] = ..., schema: _Optional[str] = ...) -> None: ...
+    operating_point: str
+    def __init__(self, frame: _Optional[_Union[FrameRef, _Mapping]] = ..., inspection: _Optional[str] = ..., task: _Optional[str] = ..., state: _Optional[_Union[PictureState, str]] = ..., reason: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[LabelAnswer, _Mapping]]] = ..., boxes: _Optional[_Iterable[_Union[BoxAnswer, _Mapping]]] = ..., count: _Optional[_Union[CountAnswer, _Mapping]] = ..., mask: _Optional[_Union[MaskAnswer, _Mapping]] = ..., anomaly: _Optional[_Union[AnomalyAnswer, _Mapping]] = ..., package: _Optional[str] = ..., dataset: _Optional[str] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., latency: _Optional[_Union[StageTimes, _Mapping]] = ..., device: _Optional[str] = ..., schema: _Optional[str] = ..., operating_point: _Optional[str] = ...) -> None: ...
 
 class Explanation(_message.Message):
     __slots__ = ("heat_png",)

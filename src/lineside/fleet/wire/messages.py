@@ -307,6 +307,7 @@ def prediction_to_wire(prediction: Prediction) -> edge_pb2.Prediction:
         mask=None if said.mask is None else edge_pb2.MaskAnswer(**_facts(said.mask)),
         anomaly=None if said.anomaly is None else edge_pb2.AnomalyAnswer(**_decided(said.anomaly)),
         package=said.package,
+        operating_point=said.operating_point,
         dataset=said.dataset,
         registration=edge_pb2.Registration(**_facts(said.registration)),
         health=edge_pb2.Health(**_facts(said.health)),

@@ -35,8 +35,9 @@ class Right(StrEnum):
 
     ``look``: read anything; ``operate``: orders, labels, answers in review, trying and counting
     pictures, comparing a version again; ``build``: dataset versions, training runs, replays,
-    packages and versions of models, the plant file, trying a rule; ``release``: approve, reject,
-    take into use, settings of model groups; ``administer``: what no other right covers.
+    packages and versions of models, operating points, the plant file, trying a rule; ``release``:
+    approve, reject, roll back, take into use, settings of model groups; ``administer``: what no
+    other right covers.
     """
 
     LOOK = "look"
@@ -99,7 +100,10 @@ _OPEN_BELOW = (
     "/static/", "/api/v1/enrolment/", "/endpoints/", "/2015-03-31/functions", "/role-aliases/",
 )  # fmt: skip
 _SIGNED_BELOW = ("/jobs/", "/things/", "/s3/")
-_FOR_DEVICES = re.compile(r"/api/v1/packages/[^/]+/content|/tuf/(metadata|targets)/.+|/s3(/.*)?")
+_FOR_DEVICES = re.compile(
+    r"/api/v1/packages/[^/]+/content|/tuf/(metadata|targets)/.+|/s3(/.*)?"
+    r"|/api/v1/operating-points/[^/]+/versions/[0-9]+/content"
+)
 
 RULES: dict[Right, str] = {
     Right.LOOK: """
@@ -151,6 +155,12 @@ RULES: dict[Right, str] = {
         GET /api/v1/models/{group}/versions/{number}
         GET /api/v1/models/{group}/versions/{number}/report
         GET /api/v1/models/{group}/settings
+        GET /api/v1/operating-points/{inspection}/versions
+        GET /api/v1/operating-points/{inspection}/versions/{number}
+        GET /api/v1/operating-points/{inspection}/versions/{number}/content
+        POST /api/v1/operating-points/{inspection}/preview
+        GET /inspections/{inspection}/operating-point
+        GET /inspections/{inspection}/operating-point/preview
         GET /api/v1/functions
         GET /api/v1/functions/{name}/pictures
         GET /api/v1/counts
@@ -287,6 +297,7 @@ RULES: dict[Right, str] = {
         POST /api/v1/replays/{replay}/cancel
         POST /api/v1/packages
         POST /api/v1/models/{group}/versions
+        POST /api/v1/operating-points/{inspection}/versions
         POST /api/v1/rules/try
         POST /events/rules/try
         GET /api/v1/plant
@@ -306,6 +317,9 @@ RULES: dict[Right, str] = {
         POST /api/v1/models/{group}/versions/{number}/approve
         POST /api/v1/models/{group}/versions/{number}/reject
         POST /api/v1/models/{group}/settings
+        POST /api/v1/operating-points/{inspection}/versions/{number}/approve
+        POST /api/v1/operating-points/{inspection}/versions/{number}/reject
+        POST /api/v1/operating-points/{inspection}/versions/{number}/rollback
         POST /api/v1/rollouts
         POST /api/v1/rollouts/{rollout}/pause
         POST /api/v1/rollouts/{rollout}/resume

@@ -28,6 +28,7 @@ from lineside.hub.api import (
     models,
     open_inference,
     openapi,
+    operating_points,
     replays,
     review,
     rollouts,
@@ -52,6 +53,7 @@ def mount_api(app: FastAPI) -> None:
         rules.router, setup.router, iot.router, line.router, health.log_router, line.ingest_router,
         labelling.router, review.router,
         aws_inference.router, health.router, session.router, openapi.router,
+        operating_points.router,
     )  # fmt: skip
     for part in parts:
         app.include_router(part)

@@ -365,6 +365,13 @@ class DeviceRegistry:
             entry = self._devices.get(device)
             return entry is not None and "desired" in entry.status
 
+    def reads_points(self, device: str) -> bool:
+        """Return whether a device reports operating points, so that it reads them."""
+        with self._lock:
+            entry = self._devices.get(device)
+            told = entry.status.get("packages", []) if entry is not None else []
+            return any("operating_point" in one for one in told if isinstance(one, dict))
+
     def has_reported(self, device: str) -> bool:
         """Return whether the packages of a device are known: it reported, or never reports."""
         with self._lock:

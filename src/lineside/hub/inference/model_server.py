@@ -227,6 +227,7 @@ _MOST_NAMES = 64
 class _LoadedModel:
     """A loaded package, and its queue once tensors were sent to a network of free batch."""
 
+    predictor: Predictor
     served: ServedModel
     batcher: Batcher | None = None
 
@@ -336,12 +337,14 @@ class ModelServer:
         with self._lock:
             if digest not in self._loaded:
                 package = Package.read(self._packages.content(digest), where=digest)
-                served = ServedModel(Predictor(package, clock=self._clock), since=self._clock.now())
-                self._loaded[digest] = _LoadedModel(served=served)
+                predictor = Predictor(package, clock=self._clock)
+                served = ServedModel(predictor, since=self._clock.now())
+                self._loaded[digest] = _LoadedModel(predictor=predictor, served=served)
             self._loaded.move_to_end(digest)
             while len(self._loaded) > _LOADED:
                 old.append(self._loaded.popitem(last=False)[1])
             found = self._loaded[digest]
+        self._packages.points.apply(found.predictor)
         for seat in old:
             if seat.batcher is not None:
                 seat.batcher.close()

@@ -13,6 +13,8 @@
    where the package is the one that it was told before.
 5. The document is told as a retained message: after each change, after every start, and to a device
    whose report says that it has not heard the newest revision.
+6. Beside each package stands the operating point in force for it, for devices that read it: the
+   package decides which, so that a roll-out, a roll-back and a new device need nothing more.
 """
 
 import logging
@@ -35,6 +37,7 @@ from lineside.core import (
 )
 from lineside.fleet import Target
 from lineside.hub.devices.registry import DeviceRegistry
+from lineside.hub.models.operating_points import OperatingPoints
 from lineside.hub.models.releases import Releases
 from lineside.hub.views import DeviceView
 from lineside.links import Bus
@@ -118,6 +121,7 @@ class DesiredStates:
         registry: Registry,
         releases: Releases,
         devices: DeviceRegistry,
+        points: OperatingPoints,
         plant: Plant,
         clock: Clock,
     ) -> None:
@@ -126,6 +130,7 @@ class DesiredStates:
         self._registry = registry
         self._releases = releases
         self._devices = devices
+        self._points = points
         self._plant = plant
         self._clock = clock
         self._lock = threading.Lock()
@@ -347,7 +352,8 @@ class DesiredStates:
 
     def payload(self, device: str, state: DesiredState) -> bytes:
         """``lineside.desired/1``; revisions and bad packages only for devices that read them."""
-        body: dict[str, Any] = {"schema": "lineside.desired/1", "packages": self._wire(state)}
+        packages = self._wire(state, device)
+        body: dict[str, Any] = {"schema": "lineside.desired/1", "packages": packages}
         if self._devices.reads(device) and state.revisions:
             body |= {"revisions": state.revisions, "bad": self._bad(state)}
         return encode(body)
@@ -365,6 +371,9 @@ class DesiredStates:
         """Note what devices report, and tell those that have not heard; about once a second."""
         for device in self._devices.some(self._devices.reports_changed()):
             self.reported(device)
+            if self._lacks_point(device, self.of(device.id)):
+                with self._lock:
+                    self._untold.add(device.id)
         self.tell_changed()
         if self._clock.monotonic() - self._refreshed_s >= _REFRESH_S:
             self._refreshed_s = self._clock.monotonic()
@@ -380,22 +389,48 @@ class DesiredStates:
                 state = states[device.id]
                 self._show(device.id, state)
                 heard = device.status.get("desired")
-                if device.state == "online" and heard not in (None, state.revisions):
+                is_behind = heard not in (None, state.revisions) or self._lacks_point(device, state)
+                if device.state == "online" and is_behind:
                     self.tell(device.id)
 
     def _show(self, device: str, state: DesiredState) -> None:
-        self._devices.set_desired(device, tuple(self._wire(state)))
+        self._devices.set_desired(device, tuple(self._wire(state, device)))
 
-    def _wire(self, state: DesiredState) -> list[dict[str, str]]:
-        return [
-            {
-                "inspection": one.inspection,
-                "digest": one.digest,
-                "url": f"{self.base_url}/api/v1/packages/{one.digest}/content",
-            }
+    def _wire(self, state: DesiredState, device: str) -> list[dict[str, Any]]:
+        reads = self._devices.reads_points(device)
+        found: list[dict[str, Any]] = []
+        for one in state.packages:
+            if not one.digest:
+                continue
+            url = f"{self.base_url}/api/v1/packages/{one.digest}/content"
+            entry: dict[str, Any] = {
+                "inspection": one.inspection, "digest": one.digest, "url": url,
+            }  # fmt: skip
+            point = self._point(one) if reads else {}
+            found.append({**entry, "operating_point": point} if point else entry)
+        return found
+
+    def _point(self, package: DesiredPackage) -> dict[str, str]:
+        """The operating point of a package as devices are told; empty for its own limits."""
+        version = self._points.in_force(package.inspection, package.digest)
+        if version is None or version.point is None:
+            return {}
+        place = f"{self.base_url}/api/v1/operating-points/{package.inspection}"
+        return {
+            "digest": version.point.digest, "url": f"{place}/versions/{version.number}/content",
+        }  # fmt: skip
+
+    def _lacks_point(self, device: DeviceView, state: DesiredState) -> bool:
+        """Whether a device reports that a desired package decides by other limits than wanted."""
+        wanted = {
+            (one.inspection, one.digest): self._point(one).get("digest", "")
             for one in state.packages
-            if one.digest
-        ]
+        }
+        return any(
+            wanted.get((str(one.get("inspection")), str(one.get("digest"))), told) != told
+            for one in device.packages
+            if (told := one.get("operating_point")) is not None
+        )
 
 
 def _having_run(entry: DesiredPackage, digest: str) -> DesiredPackage:

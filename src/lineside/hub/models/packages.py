@@ -28,6 +28,7 @@ from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.models.desired import DesiredStates
+from lineside.hub.models.operating_points import OperatingPoints
 from lineside.hub.models.releases import Releases
 from lineside.hub.views import PackageView, TrialPrediction
 from lineside.models import Package, PackageRecord, Predictor, Registry
@@ -50,6 +51,7 @@ class Packages:
     def __init__(
         self, registry: Registry, *, ledger: Ledger, devices: DeviceRegistry, plant: Plant,
         clock: Clock, may_use: Callable[[Digest], None], releases: Releases, desired: DesiredStates,
+        points: OperatingPoints,
     ) -> None:  # fmt: skip
         self._desired = desired
         self._registry = registry
@@ -59,6 +61,7 @@ class Packages:
         self._clock = clock
         self._may_use = may_use
         self._releases = releases
+        self.points = points
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
 
@@ -154,7 +157,7 @@ class Packages:
     # ---- looking
 
     def predictor(self, digest: str) -> Predictor:
-        """A loaded package; the two used last are kept."""
+        """A loaded package, at its operating point; the two used last are kept."""
         with self._lock:
             if digest not in self._loaded:
                 package = Package.read(self.content(digest))
@@ -162,7 +165,9 @@ class Packages:
             self._loaded.move_to_end(digest)
             while len(self._loaded) > _LOADED:
                 self._loaded.popitem(last=False)
-            return self._loaded[digest]
+            found = self._loaded[digest]
+        self.points.apply(found)
+        return found
 
     def explain(self, digest: str, frame: Frame) -> dict[str, NDArray[np.float32]]:
         """Label → where the network looked, 0-1, in the picture's own pixels."""

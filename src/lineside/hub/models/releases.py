@@ -6,11 +6,12 @@
 3. Devices go back to an older version by a signed rollback only. It is signed with the decision: a
    person takes an older version into use again, orders a rollback, or a roll-out goes back.
 4. Only what is signed is handed out, by the digest of its bytes; a device checks all of it again.
-5. A hub without a repository publishes nothing; one that runs makes it at its first start.
+5. An approved operating point is signed like a package, in a group of its inspection's own.
+6. A hub without a repository publishes nothing; one that runs makes it at its first start.
 
 The repository's key also signs the log's checkpoints, which say where a pruned chain begins:
 
-6. A checkpoint is signed in the transaction that forgets. Those of older versions have no
+7. A checkpoint is signed in the transaction that forgets. Those of older versions have no
    signature: the first start signs them, once, and a file beside the keys says that this is done.
    From then on a checkpoint without signature is not believed.
 """
@@ -31,6 +32,7 @@ from lineside.core import (
     LinesideError,
     NotFoundError,
     RefusedError,
+    encode,
     replace_durably,
     to_plain,
 )
@@ -46,6 +48,7 @@ from lineside.fleet import (
 from lineside.hub.downloads import Slots
 from lineside.hub.models.model_service import release_of
 from lineside.models import ModelVersions, PackageRecord, Registry
+from lineside.models.operating_point import OperatingPoint
 from lineside.models.versions import Verdict
 from lineside.store import CHECKPOINT, Blobs, Documents, Records, checkpoint_bytes, every_document
 
@@ -173,6 +176,19 @@ class Releases:
         self._documents.put(RELEASE_KIND, release.target, body=body)
         return target
 
+    def publish_point(self, point: OperatingPoint) -> None:
+        """Sign an operating point as a release of its inspection's own group."""
+        if not self.repository.exists():
+            return
+        data = encode(point)
+        archive = self._blobs.put(data)
+        group = _group("operating-point", point.inspection)
+        release = Release(
+            group=group, version=str(self._number(group, archive)), inspection=point.inspection,
+            digest=archive, sha256=archive.removeprefix("sha256:"), size_bytes=len(data),
+        )  # fmt: skip
+        self.publish(release)
+
     def withdraw(self, release: Release) -> None:
         """Sign a version no more; one that is not signed is fine."""
         if self.repository.exists() and release.target in self.repository.targets():
@@ -298,9 +314,9 @@ class Releases:
         return found
 
     def _direct(self, record: PackageRecord, *, inspection: str) -> Release:
-        group = "direct-" + (re.sub(r"[^A-Za-z0-9]+", "-", inspection).strip("-") or "inspection")
+        group = _group("direct", inspection)
         return Release(
-            group=group[:63].rstrip("-"),
+            group=group,
             version=str(self._number(group, record.digest)),
             inspection=inspection,
             digest=record.digest,
@@ -326,6 +342,12 @@ class Releases:
                 continue
             return len(known) + 1
         raise ConflictError("others take packages into use too", where=group, fix="Do it again.")
+
+
+def _group(kind: str, inspection: str) -> str:
+    """The group of what is signed without being a version of a model."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", inspection).strip("-") or "inspection"
+    return f"{kind}-{name}"[:63].rstrip("-")
 
 
 def _version(target: Target) -> str:

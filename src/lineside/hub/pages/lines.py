@@ -90,6 +90,7 @@ class FrameTile:
     latency: str = DASH
     regions: tuple[RegionAnswer, ...] = ()
     beside: tuple[tuple[str, str], ...] = ()
+    inspection: str = ""
     package: str = ""
     package_name: str = ""
     overlays: tuple[Json, ...] = ()
@@ -174,6 +175,7 @@ def shown_frame(
         latency=milliseconds(first.latency_ms.total),
         regions=region_answers(first),
         beside=beside,
+        inspection=first.inspection,
         package=first.package,
         package_name=names(first.package),
         overlays=tuple(overlay_of(one, inspections.get(one.inspection)) for one in predictions),

@@ -18,6 +18,7 @@ from lineside.hub.pages import (
     lines,
     log,
     models,
+    operating_point,
     pictures,
     replays,
     review,
@@ -62,6 +63,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     for pages in (
         lines, pictures, twin, models, learning, count, fleet, rollouts, rules, setup, replays, log,
         labelling, review,
+        operating_point,
     ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):

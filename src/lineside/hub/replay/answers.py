@@ -5,7 +5,9 @@
 2. What a package remembers of a camera is its last full registration. Where the record registered
    anew, so does the replay; where the span begins behind one, the frame of that registration is
    shown first, and the run of equal pictures before the span with it.
-3. A frame whose picture is gone, damaged or cannot be answered is said, not guessed.
+3. The package that answered then decides by the operating point of the record; another one by the
+   point in force for it now. A point that is not known here any more refuses the frame.
+4. A frame whose picture is gone, damaged or cannot be answered is said, not guessed.
 """
 
 from collections import OrderedDict
@@ -21,6 +23,7 @@ from lineside.core import (
     RefusedError,
 )
 from lineside.models import EngineName, Package, Predictor
+from lineside.models.operating_point import OperatingPoint, point_named, version_in_force
 from lineside.store import Blobs, Logged, Records
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
 from lineside.vision import Frame, Prediction, open_frame
@@ -57,6 +60,7 @@ class RecordedPredictor:
         self._engine = engine
         self._loaded: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
         self._packages: OrderedDict[str, Package] = OrderedDict()
+        self._points: dict[tuple[str, str, str | None], OperatingPoint | None] = {}
 
     def again(self, recorded: Prediction, *, package: Digest, position: int) -> Prediction:
         """Return a package's prediction of a recorded frame.
@@ -74,11 +78,30 @@ class RecordedPredictor:
         predictor = self._predictor(recorded, package=package, position=position)
         try:
             frame = self._open(recorded)
+            self._decide(predictor, recorded)
             if recorded.registration.state in _ANEW:
                 predictor.forget_place(frame.camera)
             return _expecting(predictor.predict(frame, device=recorded.device), recorded)
         except (RefusedError, InvalidError) as error:
             raise UnansweredError(error.message, where=recorded.frame.id, fix=error.fix) from error
+
+    def _decide(self, predictor: Predictor, recorded: Prediction) -> None:
+        """Let a package decide as rule 3 says."""
+        package = predictor.package.digest
+        by_record = package == recorded.package
+        named = (recorded.inspection, package, recorded.operating_point if by_record else None)
+        if named not in self._points:
+            self._points[named] = self._point(*named)
+        point = self._points[named]
+        if predictor.operating_point != (point.digest if point is not None else ""):
+            predictor.decide_by(point)
+
+    def _point(self, inspection: str, package: str, digest: str | None) -> OperatingPoint | None:
+        documents = self._records.documents
+        if digest is not None:
+            return point_named(documents, inspection, digest)
+        version = version_in_force(documents, inspection, package)
+        return version.point if version is not None else None
 
     def _open(self, recorded: Prediction) -> Frame:
         ref = recorded.frame

@@ -1,0 +1,504 @@
+"""Operating points of the site's inspections: propose, approve, roll back, preview.
+
+1. Every decision is an event of the hub's chain, in the transaction that makes it.
+2. Who proposes a version does not approve it, by the rule and the code of model versions.
+3. In force for a package is its approved version of the highest number. A version below that is not
+   approved any more; going back makes a new version with the earlier limits, so that devices take
+   higher numbers only.
+4. What follows an approval (signing, telling the devices) is done by a follower of the log: in
+   order, also of approvals by command while the hub was away, and perhaps twice after a crash.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from lineside.core import (
+    Clock,
+    ConflictError,
+    Digest,
+    InvalidError,
+    Json,
+    NotFoundError,
+    Plant,
+    decode_fast,
+    decode_json,
+    encode,
+    parse_digest,
+    to_plain,
+)
+from lineside.hub.config import HubConfig
+from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
+from lineside.hub.models.evidence import REPORT
+from lineside.models import Package, PackageRecord, Predictor, Registry, Status
+from lineside.models.operating_point import (
+    POINT_KIND,
+    Costs,
+    Limits,
+    OperatingPoint,
+    PointVersion,
+    RecordedEffect,
+    UnseenEffect,
+    UnseenScores,
+    check_limits,
+    own_limits,
+    point_versions,
+    read_version,
+    recorded_effect,
+    ruled,
+    unseen_scores,
+    version_in_force,
+)
+from lineside.models.versions import Approvers, Verdict, is_maker, verdict_on
+from lineside.store import Document, Logged, Records, open_blobs, open_records
+from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
+from lineside.streams.verdicts import reject_rule
+from lineside.vision import Prediction
+from lineside.vision.metrics import LimitRow
+
+logger = logging.getLogger(__name__)
+
+POINT_TYPE = "lineside.operating_point.v1"
+PROPOSED, APPROVED, REJECTED, ROLLED_BACK = "proposed", "approved", "rejected", "rolled back"
+RECORDED_FRAMES = 2000
+"""Frames that a preview looks at where nobody says how many."""
+_MOST_FRAMES = 10_000
+_PAGE = 1000
+_TRIES = 16
+_BELIEVED_S = 2.0
+_RECORDED_S = 5.0
+_MOST_UNSEEN = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointProposal:
+    """Body of a proposal.
+
+    Attributes:
+        limits: those that are to differ from the package's own.
+        package: "" for the one in use.
+    """
+
+    limits: tuple[Limits, ...]
+    reason: str
+    package: str = ""
+    costs: Costs = field(default_factory=Costs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewRequest:
+    """Body of a preview.
+
+    Attributes:
+        limits: those that are to differ from the package's own.
+        package: "" for the one in use.
+        frames: newest recorded frames to look at.
+        bad_share: share of bad parts on the line, 0-1, that costs are reckoned with.
+    """
+
+    limits: tuple[Limits, ...] = ()
+    package: str = ""
+    frames: int = RECORDED_FRAMES
+    costs: Costs = field(default_factory=Costs)
+    bad_share: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bad_share <= 1:
+            raise InvalidError("a share from 0 to 1", where="bad_share", fix="Such as 0.02.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnseenPreview:
+    """Effect of one limit on held-out parts, with the cost of a thousand parts.
+
+    Attributes:
+        cheapest: the limits of least cost; ``cost_cheapest`` theirs.
+    """
+
+    name: str
+    before: UnseenEffect
+    after: UnseenEffect
+    cost_before: float
+    cost_after: float
+    cheapest: Limits
+    cost_cheapest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """Effect of limits against those in force.
+
+    Attributes:
+        version: number of the version in force; 0: the package's own limits.
+        before, after: every limit of the package.
+        unseen: of each limit that the package's report has held-out scores of.
+        recorded: effect on the newest recorded frames that this package answered.
+    """
+
+    inspection: str
+    package: Digest
+    version: int
+    before: tuple[Limits, ...]
+    after: tuple[Limits, ...]
+    unseen: tuple[UnseenPreview, ...]
+    recorded: RecordedEffect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    limits: Mapping[str, tuple[LimitRow, ...]] = field(default_factory=dict)
+
+
+class OperatingPoints:
+    """Safe from several threads and processes."""
+
+    def __init__(
+        self, records: Records, *, registry: Registry, journal: Journal, plant: Plant,
+        config: HubConfig, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._records = records
+        self._documents = records.documents
+        self._registry = registry
+        self._journal = journal
+        self._plant = plant
+        self._clock = clock
+        self._approvers = Approvers.ANYBODY if config.single_person else Approvers.OTHERS
+        self._approved: list[Callable[[OperatingPoint], object]] = []
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, str], tuple[float, PointVersion | None]] = {}
+        self._unseen: OrderedDict[str, Mapping[str, UnseenScores]] = OrderedDict()
+        self._recorded: dict[tuple[str, str, int], tuple[float, tuple[Prediction, ...]]] = {}
+
+    # ---- looking
+
+    def versions(self, inspection: str) -> tuple[PointVersion, ...]:
+        """Of an inspection by number; ``InvalidError`` where the plant has no such inspection."""
+        self._plant.find_inspection(inspection)
+        return point_versions(self._documents, inspection)
+
+    def one(self, inspection: str, number: int) -> PointVersion:
+        """``NotFoundError`` if there is none."""
+        return self._current(inspection, number)[1]
+
+    def in_force(self, inspection: str, package: str) -> PointVersion | None:
+        """The version that a package decides by; None for its own limits. Believed for 2 s."""
+        key, now_s = (inspection, package), self._clock.monotonic()
+        with self._lock:
+            until_s, known = self._known.get(key, (0.0, None))
+        if now_s < until_s:
+            return known
+        found = version_in_force(self._documents, inspection, package)
+        with self._lock:
+            self._known[key] = (now_s + _BELIEVED_S, found)
+        return found
+
+    def apply(self, predictor: Predictor) -> None:
+        """Let a loaded package decide by what is in force for it."""
+        inspection = predictor.manifest.inspection
+        found = self.in_force(inspection, predictor.package.digest) if inspection else None
+        point = found.point if found is not None else None
+        if predictor.operating_point != (point.digest if point is not None else ""):
+            predictor.decide_by(point)
+
+    def content(self, inspection: str, number: int) -> bytes:
+        """The bytes that are signed; ``NotFoundError`` unless the version is approved."""
+        found = self.one(inspection, number)
+        if found.point is None:
+            raise NotFoundError(
+                f"the version is {found.status}", where=found.name, fix="Approve it first."
+            )
+        return encode(found.point)
+
+    def why_not(self, version: PointVersion, *, by: str) -> str:
+        """Why this person may not approve a version, in words; "" where nothing speaks against."""
+        if self._approvers is Approvers.OTHERS and is_maker((version.by,), by):
+            return "You can't approve your own version."
+        return ""
+
+    def package(self, inspection: str, digest: str = "") -> PackageRecord:
+        """The package that limits are set for: the one named, else the one in use.
+
+        Raises:
+            InvalidError: the plant has no such inspection.
+            NotFoundError: there is no such package, or none is in use.
+        """
+        self._plant.find_inspection(inspection)
+        if digest:
+            return self._registry.get(parse_digest(digest, where="package"))
+        used = self._registry.in_use(inspection)
+        if used is None:
+            raise NotFoundError(
+                f"no package is in use for {inspection!r}",
+                where=inspection,
+                fix="Train one and take it into use; its operating point can be set then.",
+            )
+        return used
+
+    def unseen(self, package: Digest) -> Mapping[str, UnseenScores]:
+        """Return the held-out scores of a package by limit; empty where its report has none."""
+        with self._lock:
+            known = self._unseen.get(package)
+        if known is None:
+            record = self._registry.get(package)
+            files = Package.read(self._registry.content(package), where=record.name).files
+            known = unseen_scores(record.manifest, _tables(files.get(REPORT)))
+            with self._lock:
+                self._unseen[package] = known
+                while len(self._unseen) > _MOST_UNSEEN:
+                    self._unseen.popitem(last=False)
+        return known
+
+    def recorded(
+        self, inspection: str, package: str, *, frames: int = RECORDED_FRAMES
+    ) -> tuple[Prediction, ...]:
+        """Return the package's answers among the newest ``frames`` of the inspection.
+
+        They are believed for some seconds, so that a slider that moves reads them once.
+        """
+        key, now_s = (inspection, package, frames), self._clock.monotonic()
+        with self._lock:
+            until_s, known = self._recorded.get(key, (0.0, ()))
+        if now_s < until_s:
+            return known
+        found = tuple(self._read(inspection, package, most=min(frames, _MOST_FRAMES)))
+        with self._lock:
+            self._recorded = {key: (now_s + _RECORDED_S, found)}
+        return found
+
+    def _read(self, inspection: str, package: str, *, most: int) -> Iterator[Prediction]:
+        after, left = 0, most
+        while left > 0:
+            page = self._records.log.read(
+                type=PREDICTION_TYPE, subject=inspection, after=after, limit=min(left, _PAGE),
+                newest_first=True,
+            )  # fmt: skip
+            for one in page:
+                answer = read_prediction(decode_event(one.entry.body, where=one.entry.id))
+                if answer.package == package:
+                    yield answer
+            if len(page) < min(left, _PAGE):
+                return
+            after, left = page[-1].position, left - len(page)
+
+    def preview(self, inspection: str, asked: PreviewRequest) -> Preview:
+        """Return what other limits would have done; nothing is written.
+
+        Raises:
+            NotFoundError: no package is in use.
+            InvalidError: no such inspection, or the package cannot decide by the limits, with a
+                fault for each.
+        """
+        record = self.package(inspection, asked.package)
+        if asked.limits:
+            check_limits(record.manifest, asked.limits)
+        used = self.in_force(inspection, record.digest)
+        before = ruled(record.manifest, used.limits if used is not None else ())
+        after = ruled(record.manifest, asked.limits)
+        old, new = own_limits(before), own_limits(after)
+        scores = self.unseen(record.digest)
+        pairs = [pair for pair in zip(old, new, strict=True) if pair[0].name in scores]
+        return Preview(
+            inspection=inspection, package=record.digest,
+            version=used.number if used is not None else 0, before=old, after=new,
+            unseen=tuple(_unseen(scores[pair[0].name], pair, asked=asked) for pair in pairs),
+            recorded=recorded_effect(
+                self.recorded(inspection, record.digest, frames=asked.frames), before=before,
+                after=after, rule=reject_rule(self._plant.find_inspection(inspection)),
+            ),
+        )  # fmt: skip
+
+    # ---- deciding
+
+    def propose(self, inspection: str, proposal: PointProposal, *, by: str) -> PointVersion:
+        """Add a version that waits for another person.
+
+        Raises:
+            NotFoundError: no such package.
+            InvalidError: no such inspection, limits that the package cannot decide by, no reason.
+        """
+        record = self.package(inspection, proposal.package)
+        version = PointVersion(
+            inspection=inspection, number=0, package=record.digest,
+            limits=check_limits(record.manifest, proposal.limits), costs=proposal.costs, by=by,
+            at=self._clock.now(), reason=_needed(proposal.reason, where=inspection),
+        )  # fmt: skip
+        return self._add(version, action=PROPOSED)
+
+    def approve(self, inspection: str, number: int, *, by: str, reason: str) -> PointVersion:
+        """Approve a version; devices decide by it within seconds.
+
+        Raises:
+            RefusedError: its proposer approves it.
+            ConflictError: it was decided about, or a higher version is in force.
+        """
+        newest = version_in_force(self._documents, inspection, self.one(inspection, number).package)
+        if newest is not None and newest.number > number:
+            raise ConflictError(
+                f"version {newest.number} is in force by now",
+                where=f"{inspection}/{number}",
+                fix="Propose these limits again, or roll back to an earlier version.",
+            )
+        return self._decide(inspection, number, Status.APPROVED, by=by, reason=reason)
+
+    def reject(self, inspection: str, number: int, *, by: str, reason: str) -> PointVersion:
+        """Reject a version that waits; one in force is left by ``roll_back``."""
+        return self._decide(inspection, number, Status.REJECTED, by=by, reason=reason)
+
+    def roll_back(self, inspection: str, number: int, *, by: str, reason: str) -> PointVersion:
+        """Take the limits of an earlier approved version into force again, as a new version.
+
+        Raises:
+            ConflictError: that version was never approved.
+        """
+        earlier = self.one(inspection, number)
+        if earlier.status is not Status.APPROVED:
+            raise ConflictError(
+                f"the version is {earlier.status}", where=earlier.name,
+                fix="Name a version that was approved.",
+            )  # fmt: skip
+        now = self._clock.now()
+        reason = _needed(reason, where=earlier.name)
+        verdict = Verdict(status=Status.APPROVED, by=by, at=now, reason=reason)
+        version = replace(
+            earlier, number=0, by=by, at=now, reason=reason, rolled_back_to=number,
+            verdicts=(verdict,),
+        )  # fmt: skip
+        return self._add(version, action=ROLLED_BACK)
+
+    def _add(self, version: PointVersion, *, action: str) -> PointVersion:
+        """Under the inspection's next number."""
+        for _ in range(_TRIES):
+            there = point_versions(self._documents, version.inspection)
+            made = replace(version, number=there[-1].number + 1 if there else 1)
+            try:
+                self._record(made, action=action, by=made.by, reason=made.reason, expect=0)
+            except ConflictError:
+                continue
+            return made
+        raise ConflictError("others propose too", where=version.inspection, fix="Do it again.")
+
+    def _decide(
+        self, inspection: str, number: int, status: Status, *, by: str, reason: str
+    ) -> PointVersion:
+        document, version = self._current(inspection, number)
+        if version.status is not Status.PENDING:
+            raise ConflictError(
+                f"the version is {version.status}", where=version.name,
+                fix="Propose another one, or roll back to an earlier one.",
+            )  # fmt: skip
+        verdict = verdict_on(
+            version.name, makers=(version.by,), status=status, by=by, reason=reason,
+            at=self._clock.now(), approvers=self._approvers,
+        )  # fmt: skip
+        decided = replace(version, status=status, verdicts=(*version.verdicts, verdict))
+        action = APPROVED if status is Status.APPROVED else REJECTED
+        self._record(
+            decided, action=action, by=by, reason=reason, own=verdict.own, expect=document.version
+        )
+        return decided
+
+    def _record(
+        self, version: PointVersion, *, action: str, by: str, reason: str, expect: int,
+        own: bool = False,
+    ) -> None:  # fmt: skip
+        """Write a version and its event in one transaction."""
+        data: dict[str, Json] = {
+            "action": action, "inspection": version.inspection, "version": version.number,
+            "package": version.package, "limits": to_plain(version.limits),
+            "digest": version.point.digest if version.point is not None else "",
+            "by": by, "reason": reason, "own": own,
+        }  # fmt: skip
+        if version.rolled_back_to:
+            data["rolled_back_to"] = version.rolled_back_to
+        event = person_event(
+            POINT_TYPE, subject=version.inspection, site=self._plant.site, clock=self._clock,
+            data=data,
+        )  # fmt: skip
+
+        def keep(_: list[Logged]) -> None:
+            name = f"{version.inspection}/{version.number:08d}"
+            self._documents.put(POINT_KIND, name, body=to_plain(version), expect=expect)
+
+        self._journal.record([event], within=keep)
+        self._forget()
+        logger.info("operating point %s version=%s by=%s", action, version.name, by)
+
+    # ---- what follows
+
+    def on_approved(self, listener: Callable[[OperatingPoint], object]) -> None:
+        """Call ``listener`` with what comes into force, perhaps twice, by the follower."""
+        self._approved.append(listener)
+
+    def follow(self, page: Sequence[Logged]) -> None:
+        """Tell the listeners of the decisions in a page of the log that still hold."""
+        for logged in page:
+            data = decode_json(logged.entry.body, where=logged.entry.id)["data"]
+            if data.get("action") not in (APPROVED, ROLLED_BACK):
+                continue
+            self._forget()
+            version = self.one(str(data["inspection"]), int(data["version"]))
+            if version.point is not None:
+                for listener in self._approved:
+                    listener(version.point)
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._known.clear()
+
+    def _current(self, inspection: str, number: int) -> tuple[Document, PointVersion]:
+        try:
+            document = self._documents.get(POINT_KIND, f"{inspection}/{number:08d}")
+        except NotFoundError:
+            raise NotFoundError(
+                f"no version {number} of the operating point of {inspection!r}",
+                where=inspection,
+                fix=f"List them: lineside operating-point list {inspection}.",
+            ) from None
+        return document, read_version(document)
+
+
+def _unseen(
+    scores: UnseenScores, pair: tuple[Limits, Limits], *, asked: PreviewRequest
+) -> UnseenPreview:
+    before, after = pair
+    costs, share = asked.costs, asked.bad_share
+    cheapest = scores.cheapest(before.name, costs, bad_share=share)
+    old, new, best = (scores.effect(one) for one in (before, after, cheapest))
+    return UnseenPreview(
+        name=before.name, before=old, after=new, cheapest=cheapest,
+        cost_before=old.cost(costs, bad_share=share), cost_after=new.cost(costs, bad_share=share),
+        cost_cheapest=best.cost(costs, bad_share=share),
+    )  # fmt: skip
+
+
+def _tables(report: bytes | None) -> Mapping[str, tuple[LimitRow, ...]]:
+    """The limit tables of a report; of another form they are as good as none."""
+    if report is None:
+        return {}
+    try:
+        return decode_fast(_Report, report, where=REPORT).limits
+    except InvalidError:
+        return {}
+
+
+def _needed(reason: str, *, where: str) -> str:
+    if not reason.strip():
+        raise InvalidError("a change without a reason", where=where, fix="Say why.")
+    return reason
+
+
+@contextmanager
+def open_points(config: HubConfig, *, plant: Plant, clock: Clock) -> Iterator[OperatingPoints]:
+    """Operating points for a command beside the hub, whether or not it runs."""
+    with open_records(config.records_url, clock=clock) as records:
+        blobs = open_blobs(config.blobs_url)
+        try:
+            yield OperatingPoints(
+                records, registry=Registry(records, blobs, clock=clock),
+                journal=RecordsJournal(records), plant=plant, config=config, clock=clock,
+            )  # fmt: skip
+        finally:
+            blobs.close()

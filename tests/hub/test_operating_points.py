@@ -1,0 +1,219 @@
+"""Operating points at the hub: proposed, approved by another person, told to devices, undone."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lineside.core import Json, RefusedError, digest_of
+from lineside.core.codec import decode
+from lineside.hub import Role, Services, create_app
+from lineside.models import Package, build_package
+from lineside.models.operating_point import OperatingPoint
+from tests.hub.conftest import Line
+from tests.hub.openapi import require_documented
+
+PLACE = "/api/v1/operating-points/stock"
+WIDE = [{"name": "blue", "low": 0.0, "high": 1.0}]
+
+
+@pytest.fixture
+def asking(hub: Services) -> Callable[[str, Role], TestClient]:
+    app = create_app(hub)
+
+    def client(name: str, role: Role) -> TestClient:
+        token = hub.auth.issue_token(name, kind="api", role=role)
+        made = TestClient(
+            app, base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}
+        )
+        made.event_hooks["response"] = [require_documented]
+        return made
+
+    return client
+
+
+@pytest.fixture
+def ada(asking: Callable[[str, Role], TestClient]) -> TestClient:
+    return asking("ada", Role.ENGINEER)
+
+
+@pytest.fixture
+def eve(asking: Callable[[str, Role], TestClient]) -> TestClient:
+    return asking("eve", Role.APPROVER)
+
+
+@pytest.fixture
+def used(trusted: Services, archive: bytes) -> str:
+    """A package in use, whose report has held-out scores."""
+    package = Package.read(archive)
+    rows = [
+        {"cut": cut, "escapes": lost, "over_rejects": extra, "cost": 0.0}
+        for cut, lost, extra in ((0.0, 0, 4), (0.3, 0, 2), (0.5, 1, 1), (0.8, 2, 0), (1.0, 4, 0))
+    ]
+    report = json.dumps({"limits": {"blue": rows}}).encode()
+    data = build_package(package.manifest, {**package.files, "evidence/report.json": report})
+    digest = trusted.packages.add(data, by="ada").digest
+    trusted.packages.use(digest, inspection="stock", by="eve", reason="good")
+    return digest
+
+
+def propose(ada: TestClient, limits: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    answer = ada.post(f"{PLACE}/versions", json={"limits": limits or WIDE, "reason": "doubt"})
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def follow(hub: Services) -> None:
+    hub.points.follow(hub.records.log.read(type="lineside.operating_point.v1"))
+
+
+def told(hub: Services, device: str = "edge-1") -> dict[str, Any]:
+    body = json.loads(hub.desired.payload(device, hub.desired.of(device)))
+    return dict(body["packages"][0])
+
+
+def reports(line: Line, package: str, *, point: str | None = "") -> None:
+    entry: dict[str, Json] = {"inspection": "stock", "digest": package, "loaded_at": ""}
+    line.send(line.status(packages=[entry | ({} if point is None else {"operating_point": point})]))
+
+
+def test_another_person_approves_and_every_step_is_an_event(
+    used: str, ada: TestClient, eve: TestClient, trusted: Services
+) -> None:
+    made = propose(ada)
+    assert (made["number"], made["status"], made["package"]) == (1, "PendingManualApproval", used)
+    assert eve.post(f"{PLACE}/versions", json={"limits": WIDE, "reason": "x"}).status_code == 403
+    assert ada.post(f"{PLACE}/versions/1/approve", json={"reason": "x"}).status_code == 403
+    assert ada.get(f"{PLACE}/versions/1/content").status_code == 404
+    assert eve.post(f"{PLACE}/versions/1/approve", json={"reason": " "}).status_code == 400
+    assert eve.post(f"{PLACE}/versions/1/approve", json={"reason": "saw it"}).status_code == 200
+    assert eve.post(f"{PLACE}/versions/1/reject", json={"reason": "late"}).status_code == 409
+    content = ada.get(f"{PLACE}/versions/1/content")
+    point = decode(OperatingPoint, content.content, where="content")
+    assert (point.by, point.approved_by, point.version) == ("ada", "eve", 1)
+    events = [one.event["data"] for one in trusted.events.page(kind="lineside.operating_point.v1")]
+    assert [one["action"] for one in events] == ["proposed", "approved"]
+    assert events[-1]["digest"] == point.digest == digest_of(content.content)
+    assert len(ada.get(f"{PLACE}/versions").json()["items"]) == 1
+    assert ada.get("/api/v1/operating-points/none/versions").status_code == 400
+
+
+def test_the_proposer_is_refused_whatever_the_role(used: str, trusted: Services) -> None:
+    from lineside.hub.models.operating_points import PointProposal
+    from lineside.models.operating_point import Limits
+
+    proposal = PointProposal(limits=(Limits(name="blue", low=0.1, high=0.2),), reason="x")
+    assert trusted.points.propose("stock", proposal, by="Ada").package == used
+    with pytest.raises(RefusedError, match="you can't approve your own version"):
+        trusted.points.approve("stock", 1, by=" ada", reason="mine")
+
+
+@pytest.mark.usefixtures("used")
+def test_limits_that_the_package_cannot_decide_by_are_refused_with_each_fault(
+    ada: TestClient,
+) -> None:
+    limits = [{"name": "pink", "low": 0.9, "high": 1.5}]
+    answer = ada.post(f"{PLACE}/versions", json={"limits": limits, "reason": "x"})
+    assert answer.status_code == 400
+    faults = {one["path"]: one["expected"] for one in answer.json()["faults"]}
+    assert faults == {
+        "$.limits[0].name": "one of blue, red, white", "$.limits[0].high": "a number from 0 to 1",
+    }  # fmt: skip
+
+
+def test_devices_that_read_points_are_told_and_it_is_signed(
+    used: str, ada: TestClient, eve: TestClient, *, trusted: Services, line: Line
+) -> None:
+    reports(line, used, point=None)
+    propose(ada)
+    eve.post(f"{PLACE}/versions/1/approve", json={"reason": "saw it"})
+    follow(trusted)
+    assert "operating_point" not in told(trusted)
+    reports(line, used)
+    wanted = told(trusted)["operating_point"]
+    target = trusted.releases.target_of(wanted["digest"])
+    assert target is not None
+    assert target.custom["inspection"] == "stock"
+    assert (
+        trusted.releases.archive(target.path)[1] == eve.get(f"{PLACE}/versions/1/content").content
+    )
+    assert wanted["url"].endswith(f"{PLACE}/versions/1/content")
+    follow(trusted)  # twice is once
+    assert told(trusted)["operating_point"] == wanted
+
+
+def test_going_back_makes_a_new_version_and_an_older_one_is_not_approved_any_more(
+    used: str, ada: TestClient, eve: TestClient, *, trusted: Services
+) -> None:
+    for high in (0.5, 0.6, 0.7):
+        propose(ada, [{"name": "blue", "low": 0.1, "high": high}])
+    for number in (1, 3):
+        eve.post(f"{PLACE}/versions/{number}/approve", json={"reason": "ok"})
+    late = eve.post(f"{PLACE}/versions/2/approve", json={"reason": "ok"})
+    assert (late.status_code, late.json()["detail"]) == (409, "version 3 is in force by now")
+    assert eve.post(f"{PLACE}/versions/2/reject", json={"reason": "no"}).status_code == 200
+    assert eve.post(f"{PLACE}/versions/2/rollback", json={"reason": "no"}).status_code == 409
+    assert ada.post(f"{PLACE}/versions/1/rollback", json={"reason": "x"}).status_code == 403
+    back = eve.post(f"{PLACE}/versions/1/rollback", json={"reason": "escapes"}).json()
+    assert (back["number"], back["rolled_back_to"], back["limits"][0]["high"]) == (4, 1, 0.5)
+    in_force = trusted.points.in_force("stock", used)
+    assert in_force is not None
+    assert in_force.number == 4
+
+
+def test_a_preview_adds_up_and_writes_nothing(
+    used: str, ada: TestClient, *, trusted: Services, line: Line
+) -> None:
+    line.send(line.status())
+    for number in range(3):
+        line.send(line.prediction("blue" if number else "red", package=used))
+        line.wait(1)
+    asked = {"limits": [{"name": "blue", "low": 0.3, "high": 0.8}], "bad_share": 0.1}
+    found = ada.post(f"{PLACE}/preview", json=asked).json()
+    (blue,) = found["unseen"]
+    assert (blue["after"]["bad"], blue["after"]["good"]) == (4, 4)
+    assert (blue["after"]["escapes"], blue["after"]["bad_review"]) == (0, 2)
+    assert (blue["after"]["false_rejects"], blue["after"]["good_review"]) == (0, 2)
+    assert blue["cost_cheapest"] <= min(blue["cost_after"], blue["cost_before"])
+    recorded = found["recorded"]
+    assert sum(one["count"] for one in recorded["changes"]) == recorded["changed"]
+    assert sum(recorded["after"].values()) == recorded["frames"] == 3
+    assert not trusted.events.page(kind="lineside.operating_point.v1")
+
+
+def test_the_hub_decides_by_it_too(
+    used: str, ada: TestClient, eve: TestClient, *, trusted: Services, jpeg: Callable[..., bytes]
+) -> None:
+    before = trusted.packages.try_picture(used, jpeg("blue")).prediction
+    propose(ada)
+    eve.post(f"{PLACE}/versions/1/approve", json={"reason": "saw it"})
+    after = trusted.packages.try_picture(used, jpeg("blue")).prediction
+    decisions = {one.name: (one.decision, then.decision) for one, then in
+                 zip(before.labels, after.labels, strict=True)}  # fmt: skip
+    assert decisions["blue"] == ("present", "unsure")
+    point = trusted.points.one("stock", 1).point
+    assert point is not None
+    assert (before.operating_point, after.operating_point) == ("", point.digest)
+
+
+def test_the_page_shows_the_effect_and_who_may_approve(
+    used: str, browser: TestClient, ada: TestClient, eve: TestClient
+) -> None:
+    propose(ada)
+    ada.headers["accept"] = eve.headers["accept"] = "text/html"
+    ada.event_hooks["response"] = eve.event_hooks["response"] = []
+    page = ada.get("/inspections/stock/operating-point").text
+    assert "Requires the role approver or admin" in page
+    assert "Of 100 parts with blue about" in page
+    assert used in page
+    assert "/versions/1/approve" in eve.get("/inspections/stock/operating-point").text
+    moved = {"name": "blue", "low": "0.3", "high": "0.8"}
+    part = browser.get("/inspections/stock/operating-point/preview", params=moved)
+    assert part.status_code == 200
+    assert "No recorded frame was answered by this package yet." in part.text
+    wrong = {"name": "blue", "low": "0.9", "high": "0.8"}
+    refused = browser.get("/inspections/stock/operating-point/preview", params=wrong)
+    assert refused.status_code == 400
+    assert browser.get("/inspections/none/operating-point").status_code == 400

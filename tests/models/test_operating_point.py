@@ -1,0 +1,266 @@
+"""Limits apart from the package: what they decide, and that a preview says the same."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineside.core import Digest, FrameId, InvalidError, digest_of
+from lineside.core.codec import decode, encode
+from lineside.models import Manifest, Package, Predictor
+from lineside.models.operating_point import (
+    Costs,
+    Limits,
+    OperatingPoint,
+    UnseenScores,
+    check_limits,
+    decide_again,
+    own_limits,
+    recorded_effect,
+    ruled,
+    unseen_scores,
+)
+from lineside.testing import FakeClock
+from lineside.vision import (
+    AnomalyRule,
+    ClassRule,
+    Decision,
+    FrameRef,
+    HealthFigures,
+    LabelAnswer,
+    MaskRule,
+    PictureState,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+    encode_jpeg,
+    open_frame,
+)
+from lineside.vision.anomaly import decide_anomaly
+from lineside.vision.decide import decide_classes
+from lineside.vision.masks import decide_score, probability_score, score_probability
+from lineside.vision.metrics import limit_table
+from lineside.vision.verdict import PartVerdict, RejectRule
+from tests.models.conftest import package_parts
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+BASE = package_parts()[0]
+MASK = MaskRule(
+    label="scratch", cut=0.5, least_px=4, present_above=0.6, absent_below=0.4, error_rate=0.1,
+    calibration_pictures=20, slope=1.5, offset=-0.2, floor=0.01,
+)  # fmt: skip
+CLASSES = ClassRule(
+    labels=("good", "scratch"), temperature=1.3, floor=0.01, cuts=(0.3, 0.2), error_rate=0.1,
+    class_conditional=True, calibration_pictures=20,
+)  # fmt: skip
+ANOMALY = AnomalyRule(
+    limit=1.1, unsure_above=0.9, unit=2.0, false_reject_rate=0.05, calibration_pictures=30
+)
+chances = st.floats(0.011, 0.989)
+pairs = st.tuples(chances, chances).map(sorted)
+
+
+def of_task(task: str, **rules: Any) -> Manifest:  # noqa: ANN401  any of its fields
+    return replace(BASE, task=task, rules=(), labels=(), **rules)
+
+
+def said(task: str, number: int = 0, **answers: Any) -> Prediction:  # noqa: ANN401  any of its fields
+    return Prediction(
+        frame=FrameRef(
+            id=FrameId(f"frm_{number}"), camera="rack", captured_at=AT, digest=digest_of(b"f")
+        ),
+        inspection="stock", task=task, state=PictureState.OK, labels=answers.pop("labels", ()),
+        package=digest_of(b"p"), dataset="d/1", registration=RegistrationFigures(state="none"),
+        health=HealthFigures(sharpness=10, mean_grey=90, clipped_share=0.0),
+        latency_ms=StageTimes(), **answers,
+    )  # fmt: skip
+
+
+def point(limits: tuple[Limits, ...], *, package: str) -> OperatingPoint:
+    return OperatingPoint(
+        inspection="stock", package=Digest(package), version=1, limits=limits, by="ada", at=AT,
+        reason="try", approved_by="eve", approved_at=AT,
+    )  # fmt: skip
+
+
+def test_a_point_is_canonical_bytes_and_comes_back() -> None:
+    made = point((Limits(name="disc", low=0.2, high=0.4),), package=digest_of(b"p"))
+    again = decode(OperatingPoint, encode(made), where="point")
+    assert again == made
+    assert again.digest == made.digest == digest_of(encode(made))
+
+
+def test_a_predictor_decides_by_it_and_by_its_own_limits_again(
+    archive: bytes, clock: FakeClock, lit_scene: np.ndarray[Any, Any]
+) -> None:
+    package = Package.read(archive)
+    predictor = Predictor(package, clock=clock)
+    frame = open_frame(
+        encode_jpeg(lit_scene),
+        camera="rack", captured_at=AT, max_bytes=10**7,
+    )  # fmt: skip
+    before = predictor.predict_single(frame)
+    own = own_limits(package.manifest)
+    wide = tuple(replace(one, low=0.0, high=1.0) for one in own)
+    predictor.decide_by(point(wide, package=package.digest))
+    unsure = predictor.predict_single(frame)
+    assert {one.decision for one in unsure.labels} == {Decision.UNSURE}
+    assert unsure.operating_point == predictor.operating_point != ""
+    assert [one.probability for one in unsure.labels] == [one.probability for one in before.labels]
+    again = decide_again(before, ruled(package.manifest, wide))
+    assert again.labels == unsure.labels
+    predictor.decide_by(None)
+    assert predictor.predict_single(frame).labels == before.labels
+    with pytest.raises(InvalidError, match="the operating point is for"):
+        predictor.decide_by(point(wide, package=digest_of(b"other")))
+
+
+@given(limits=pairs, chance=chances)
+def test_two_classes_are_decided_by_one_pair(limits: list[float], chance: float) -> None:
+    manifest = of_task("classify", classes=CLASSES)
+    (own,) = own_limits(manifest)
+    assert own.name == "scratch"
+    changed = ruled(manifest, (replace(own, low=limits[0], high=limits[1]),))
+    assert changed.classes is not None
+    logit = CLASSES.temperature * np.log(chance / (1 - chance))
+    answer = decide_classes(np.array([0.0, logit], np.float32), changed.classes)
+    again = decide_again(said("classify", labels=answer), changed)
+    assert again.labels == answer
+    bad = answer[1]
+    if min(abs(bad.probability - one) for one in limits) > 1e-6:
+        expected = (
+            Decision.PRESENT if bad.probability > limits[1]
+            else Decision.ABSENT if bad.probability < limits[0] else Decision.UNSURE
+        )  # fmt: skip
+        assert bad.decision is expected
+
+
+@given(limits=pairs, chance=chances)
+def test_a_recorded_mask_is_decided_as_the_device_would(limits: list[float], chance: float) -> None:
+    manifest = of_task("segment", mask=MASK)
+    changed = ruled(manifest, (Limits(name="scratch", low=limits[0], high=limits[1]),))
+    assert changed.mask is not None
+    score = probability_score(chance, MASK)
+    assert score_probability(score, MASK) == pytest.approx(chance, abs=1e-9)
+    answer = decide_score(score, changed.mask, policy=changed.policy)
+    again = decide_again(said("segment", labels=(answer,)), changed)
+    if min(abs(chance - one) for one in limits) > 1e-6:
+        assert again.labels == (answer,)
+
+
+@given(limits=pairs, score=st.floats(0, 3))
+def test_a_recorded_anomaly_is_decided_as_the_device_would(
+    limits: list[float], score: float
+) -> None:
+    manifest = of_task("anomaly", anomaly=ANOMALY)
+    changed = ruled(manifest, (Limits(name="anomaly", low=limits[0], high=limits[1]),))
+    assert changed.anomaly is not None
+    recorded = said("anomaly", anomaly=decide_anomaly(score, ANOMALY))
+    assert decide_again(recorded, changed).anomaly == decide_anomaly(score, changed.anomaly)
+    assert decide_again(recorded, manifest) == recorded
+
+
+@given(
+    scores=st.lists(chances, max_size=30), before=pairs, after=pairs,
+)  # fmt: skip
+def test_the_kinds_of_change_add_up(
+    scores: list[float], before: list[float], after: list[float]
+) -> None:
+    manifest = of_task("segment", mask=MASK)
+    recorded = [
+        said(
+            "segment", number,
+            labels=(LabelAnswer(name="scratch", region="", label="scratch", probability=score,
+                                decision=Decision.ABSENT),),
+        )
+        for number, score in enumerate(scores)
+    ]  # fmt: skip
+    old, new = (
+        ruled(manifest, (Limits(name="scratch", low=low, high=high),))
+        for low, high in (before, after)
+    )
+    found = recorded_effect(recorded, before=old, after=new, rule=RejectRule())
+    assert found.frames == len(scores)
+    assert sum(found.before.values()) == sum(found.after.values()) == found.frames
+    assert sum(one.count for one in found.changes) == found.changed <= found.frames
+    for verdict in (PartVerdict.OK, PartVerdict.REVIEW, PartVerdict.REJECT):
+        gained = sum(one.count for one in found.changes if one.after is verdict)
+        lost = sum(one.count for one in found.changes if one.before is verdict)
+        assert found.after[verdict] - found.before[verdict] == gained - lost
+    same = recorded_effect(recorded, before=new, after=new, rule=RejectRule())
+    assert (same.changed, same.changes) == (0, ())
+
+
+@given(
+    bad=st.lists(chances, min_size=1, max_size=20), good=st.lists(chances, min_size=1, max_size=20),
+    limits=pairs, share=st.floats(0.01, 0.5),
+)  # fmt: skip
+def test_unseen_parts_are_counted_once_and_the_cheapest_limits_cost_least(
+    bad: list[float], good: list[float], *, limits: list[float], share: float
+) -> None:
+    truth = np.array([True] * len(bad) + [False] * len(good))
+    table = limit_table(truth, np.array(bad + good))
+    scores = UnseenScores(
+        cuts=tuple(row.cut for row in table), bad_below=tuple(row.escapes for row in table),
+        good_above=tuple(row.over_rejects for row in table),
+    )  # fmt: skip
+    found = scores.effect(Limits(name="scratch", low=limits[0], high=limits[1]))
+    assert (found.bad, found.good) == (len(bad), len(good))
+    assert 0 <= found.escapes <= found.escapes + found.bad_review <= found.bad
+    assert 0 <= found.false_rejects <= found.false_rejects + found.good_review <= found.good
+    costs = Costs()
+    best = scores.cheapest("scratch", costs, bad_share=share)
+    assert best.low <= best.high
+    least = scores.effect(best).cost(costs, bad_share=share)
+    every = [
+        scores.effect(Limits(name="scratch", low=low, high=high)).cost(costs, bad_share=share)
+        for place, low in enumerate(scores.cuts) for high in scores.cuts[place:]
+    ]  # fmt: skip
+    assert least == pytest.approx(min(every))
+    bars = scores.bars([0.0, *limits, 1.0])
+    assert (sum(one for one, _ in bars), sum(two for _, two in bars)) == (len(good), len(bad))
+
+
+def test_a_report_gives_the_scores_of_the_limits_that_it_has_a_table_of() -> None:
+    table = limit_table(np.array([True, False]), np.array([0.9, 0.1]))
+    manifest = of_task("classify", classes=CLASSES)
+    assert unseen_scores(manifest, {"defect": table})["scratch"].bad_below[-1] == 1
+    assert unseen_scores(manifest, {"other": table}) == {}
+    assert list(unseen_scores(of_task("segment", mask=MASK), {"scratch": table})) == ["scratch"]
+
+
+def test_of_three_classes_each_has_one_limit() -> None:
+    rule = replace(CLASSES, labels=("a", "b", "c"), cuts=(0.2, 0.3, 0.4))
+    manifest = of_task("classify", classes=rule)
+    assert [one.low for one in own_limits(manifest)] == [0.2, 0.3, 0.4]
+    changed = ruled(manifest, (Limits(name="b", low=0.5, high=0.5),))
+    assert changed.classes is not None
+    assert changed.classes.cuts == (0.2, 0.5, 0.4)
+    with pytest.raises(InvalidError, match="a class has one limit"):
+        check_limits(manifest, (Limits(name="b", low=0.1, high=0.5),))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ((), "one pair or more"),
+        ((Limits(name="pink", low=0.1, high=0.2),), "one of scratch"),
+        ((Limits(name="scratch", low=0.5, high=0.2),), "at most high"),
+        ((Limits(name="scratch", low=0.5, high=1.2),), "a number from 0 to 1"),
+        ((Limits(name="scratch", low=float("nan"), high=0.2),), "a number from 0 to 1"),
+        (2 * (Limits(name="scratch", low=0.1, high=0.2),), "each name once"),
+    ],
+)
+def test_each_refusal_is_a_sentence(limits: tuple[Limits, ...], words: str) -> None:
+    with pytest.raises(InvalidError) as error:
+        check_limits(of_task("segment", mask=MASK), limits)
+    assert words in " ".join([error.value.message, *(one.expected for one in error.value.faults)])
+
+
+def test_a_task_without_limits_says_so() -> None:
+    with pytest.raises(InvalidError, match="has no limits to set"):
+        check_limits(of_task("count"), (Limits(name="x", low=0.1, high=0.2),))
