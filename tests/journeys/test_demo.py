@@ -91,6 +91,13 @@ def test_decisions_are_right_when_answered_and_mostly_answered(ran: dict[str, ob
     assert correct / total >= 0.95
 
 
+def test_each_answer_is_a_verdict_and_a_stock_rejects_nothing(ran: dict[str, object]) -> None:
+    verdicts = ran["verdicts"]
+    assert isinstance(verdicts, dict)
+    assert verdicts.keys() <= {"ok", "review"}
+    assert sum(verdicts.values()) == ran["predictions"]
+
+
 def test_the_twin_ends_as_the_rack_does(ran: dict[str, object]) -> None:
     assert ran["twin_matches_truth"] is True
 

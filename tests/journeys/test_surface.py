@@ -52,6 +52,13 @@ def test_what_was_answered_is_mostly_right(ran: dict[str, Any]) -> None:
     assert ran["right_of_answered_defects"] > 0.75
 
 
+def test_plates_are_rejected_and_passed(ran: dict[str, Any]) -> None:
+    """A plate has one verdict, however many inspections answer for it."""
+    verdicts = ran["verdicts"]
+    assert min(verdicts["ok"], verdicts["reject"]) > 0
+    assert sum(verdicts.values()) < ran["predictions"]
+
+
 def test_approval_by_hand_is_told(ran: dict[str, Any]) -> None:
     assert "/sign-in?token=" in ran["said"]
     assert "surface/1 waits for approval; by hand, as M. Keller: http://" in ran["said"]

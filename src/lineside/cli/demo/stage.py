@@ -344,6 +344,7 @@ class Stage(ABC):
         return {
             **self._flow(),
             "predictions": len(self._answers),
+            "verdicts": self._verdicts(),
             "decisions_correct": found.marks["correct"],
             "decisions_unsure": found.marks["unsure"],
             "decisions_total": found.total,
@@ -426,6 +427,14 @@ class Stage(ABC):
         kind = "lineside.prediction.v1"
         if limit:
             return list(self._hub.get("/events", type=kind, limit=limit)["items"])
+        return self._data_of(kind)
+
+    def _verdicts(self) -> dict[str, int]:
+        """Return how many parts had which verdict."""
+        return dict(Counter(one["verdict"] for one in self._data_of("lineside.verdict.v1")))
+
+    def _data_of(self, kind: str) -> list[Any]:
+        """Return the data of all events of a type."""
         return [event["data"] for event in self._hub.items("/events", type=kind, limit=1000)]
 
     def _device_is_loaded(self) -> bool:
