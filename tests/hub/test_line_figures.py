@@ -191,6 +191,17 @@ def test_figures_over_http_as_json_and_as_a_table(
         assert (answer.status_code, bool(answer.json()["fix"])) == (status, True)
 
 
+def test_the_metrics_have_the_shift_of_each_line(
+    hub: Services, judged: Callable[[], None], clock: FakeClock
+) -> None:
+    judged()
+    hub.stats.watch_each("shift", "line", read=lambda: hub.counts.totals(clock.now()))
+    text = hub.stats.exposition().decode()
+    assert 'lineside_shift_parts{line="warehouse"} 8.0' in text
+    assert 'lineside_shift_reject_rate{line="warehouse"} 0.375' in text
+    assert "limit_reject" not in text
+
+
 def test_limits_that_differ_are_no_limit_of_all_lines(hub: Services, plant: Plant) -> None:
     lines = (
         replace(plant.line[0], limit_reject=0.02),

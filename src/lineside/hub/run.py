@@ -482,13 +482,16 @@ def _start_answers(services: Services, *, stack: ExitStack) -> None:
         resume=index.resume,
     )  # fmt: skip
 
+    counts, clock = services.counts, services.clock
+    services.stats.watch_each("shift", "line", read=lambda: counts.totals(clock.now()))
+
     def take_verdicts(entries: Sequence[Logged]) -> None:
         index.take_verdicts(entries)
-        services.counts.take(entries)
+        counts.take(entries)
 
     services.followers.follow(
         "line-figures", take_verdicts, stack=stack, type=VERDICT_TYPE,
-        note_every=_ANSWERS_NOTED, skip=skip_entry, resume=services.counts.resume,
+        note_every=_ANSWERS_NOTED, skip=skip_entry, resume=counts.resume,
     )  # fmt: skip
 
 

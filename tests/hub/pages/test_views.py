@@ -136,11 +136,6 @@ def prediction(*, task: str, distance: float) -> Prediction:
     )
 
 
-def stats(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  counters
-    latency = {"n": 0, "p50": None, "p95": None, "p99": None}
-    return {"frames_stored": 1234, "frames_dropped": {}, "latency_ms": latency, **changes}
-
-
 DAY = Period(name="Early", begin=NOW - timedelta(hours=6), end=NOW + timedelta(hours=2))
 
 
@@ -153,8 +148,10 @@ def counted_parts(**limits: Any) -> LineFigures:  # noqa: ANN401  fields of the 
     return line_figures([(NOW, cell)], line="press", limits=[line], period=DAY, zone=UTC)
 
 
-def strip(found: LineFigures, *, twin: TwinFigures | None = None, **told: Any) -> list[Figure]:  # noqa: ANN401  fields of the record
-    return list(figures(found, period=DAY, zone=UTC, stats=stats(**told), twin=twin))
+def strip(
+    found: LineFigures, *, twin: TwinFigures | None = None, **dropped: int
+) -> list[Figure]:  # fmt: skip
+    return list(figures(found, period=DAY, zone=UTC, dropped=dropped, twin=twin))
 
 
 def test_figures_are_quiet_within_their_limits() -> None:
@@ -177,7 +174,7 @@ def test_figures_past_their_limit_say_which() -> None:
     found = counted_parts(limit_reject=0.01, goal_yield=0.99, limit_latency_ms=20)
     told = strip(
         found, twin=TwinFigures(discrepancies=2, waiting=0),
-        frames_dropped={"not JSON": 2, "too large": 1},
+        **{"not JSON": 2, "too large": 1},
     )  # fmt: skip
     assert [one.tone for one in told] == ["", "bad", "", "", "bad", "warn", "warn"]
     assert told[1].note == "Above the limit 1.0\u00a0%, 4 parts"

@@ -71,18 +71,24 @@ class Stats:
         self.watch(f"mailbox_{name}_waiting", lambda: figures().waiting)
         self.watch(f"mailbox_{name}_dropped", lambda: figures().dropped)
 
+    def dropped(self) -> dict[str, int]:
+        """Messages of cameras that were refused or lost, by reason."""
+        with self._lock:
+            dropped = dict(self._dropped)
+        if CAMERAS in self._mailboxes and (lost := self._mailboxes[CAMERAS]().dropped):
+            dropped[FULL] = lost
+        return dropped
+
     def plain(self) -> dict[str, Any]:
         """Everything, as ``GET /api/v1/stats`` answers."""
         with self._lock:
             counts = {name: self._counts[name] for name in NAMES}
-            dropped, skew = dict(self._dropped), dict(self._skew)
+            skew = dict(self._skew)
             refused = dict(self._refused)
             latencies = sorted(self._latencies_s)
-        if CAMERAS in self._mailboxes and (lost := self._mailboxes[CAMERAS]().dropped):
-            dropped[FULL] = lost
         gauges = {name: read() for name, read in sorted(self._gauges.items())}
         return {
-            **counts, "frames_dropped": dropped, "refused": refused,
+            **counts, "frames_dropped": self.dropped(), "refused": refused,
             "skew": {"late": 0, "future": 0, **skew},
             "latency_ms": quantiles_ms(latencies), "gauges": gauges,
             "each": {

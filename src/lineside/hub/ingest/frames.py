@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 
@@ -169,6 +170,9 @@ class GoneError(NotFoundError):
         self.row = row
 
 
+_MAPS_KEPT = 64
+
+
 class Frames:
     """Stored frames."""
 
@@ -177,6 +181,8 @@ class Frames:
         self._blobs = blobs
         self._plant = plant
         self._packages = packages
+        # Every browser that shows a reject asks for the same map.
+        self._activation = lru_cache(maxsize=_MAPS_KEPT)(self._computed)
 
     def row(self, frame: str) -> FrameRow:
         """``NotFoundError`` if it was never stored."""
@@ -243,7 +249,9 @@ class Frames:
 
         ``package`` empty: the one that answered this frame, newest answer first.
         """
-        digest = package or self._answered_by(frame)
+        return self._activation(frame, label, package or self._answered_by(frame))
+
+    def _computed(self, frame: str, label: str, digest: str) -> Picture:
         heat = self._packages.explain(digest, self.open(frame))
         if label not in heat:
             known = ", ".join(heat) or "none"

@@ -252,6 +252,19 @@ class LineCounts:
         cells = [cell for one in lines for cell in self._cells(one.id, period)]
         return line_figures(cells, line=line, limits=lines, period=period, zone=self.zone)
 
+    def totals(self, now: datetime) -> dict[str, dict[str, float]]:
+        """For each line the figures of the shift that runs, for ``/metrics``."""
+        names = (
+            "parts", "reject_rate", "review_share", "first_pass_yield", "latency_p50_ms",
+            "latency_p99_ms", "limit_reject",
+        )  # fmt: skip
+        period, found = self.period(SHIFT, now), dict[str, dict[str, float]]()
+        for line in self._plant.line:
+            figures = self.figures(line.id, period)
+            values = {name: getattr(figures, name) for name in names}
+            found[line.id] = {name: value for name, value in values.items() if value is not None}
+        return found
+
     def rows(self, line: str, period: Period) -> Iterator[CountRow]:
         """Return the counts of a line, of every one with "", as rows of a table."""
         for one in self._plant.line:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from lineside.core import Inspection, Json, Plant, Region, decode, short
 from lineside.hub.views import FrameView, PackageView, TraceStep
@@ -371,6 +372,17 @@ def time_rows(prediction: Prediction) -> Rows:
         ("Total", times.total),
     )
     return tuple((name, milliseconds(value)) for name, value in stages)
+
+
+def heat_href(prediction: Prediction) -> str:
+    """Address of the map that shows what made a part a reject; "" where the mask shows it."""
+    names = map_names(prediction)
+    if prediction.mask is not None or not names:
+        return ""
+    present = [one.name for one in prediction.labels if one.decision is Decision.PRESENT]
+    label = next((name for name in present if name in names), names[0])
+    query = urlencode({"label": label, "package": prediction.package})
+    return f"/api/v1/frames/{prediction.frame.id}/activation?{query}"
 
 
 def choices_for(inspection: Inspection, prediction: FramePrediction | None) -> tuple[Choice, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from math import ceil
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query
@@ -22,6 +22,7 @@ from lineside.hub.ingest.line_figures import (
     LineFigures,
     ReasonCount,
 )
+from lineside.hub.pages.frames import heat_href
 from lineside.hub.pages.pictures import PictureCard, picture_card, places_of
 from lineside.hub.pages.site import Context, inspections_of
 from lineside.hub.pages.twin import open_orders
@@ -145,6 +146,7 @@ class LineCard:
     at: datetime | None
     frame: str
     overlay: Json
+    heat: str
     event: str
     rate: str
     limit: str
@@ -184,7 +186,7 @@ def is_over(found: LineFigures) -> bool:
 
 
 def figures(
-    found: LineFigures, *, period: Period, zone: tzinfo, stats: Mapping[str, Any],
+    found: LineFigures, *, period: Period, zone: tzinfo, dropped: Mapping[str, int],
     twin: TwinFigures | None = None,
 ) -> tuple[Figure, ...]:  # fmt: skip
     """The strip of figures; each leads to what it counts. Without a twin nothing speaks of one."""
@@ -198,8 +200,8 @@ def figures(
         _review(found, period=period),
         _latency(found),
     ]  # fmt: skip
-    if stats["frames_dropped"]:
-        strip.append(_refused(stats["frames_dropped"]))
+    if dropped:
+        strip.append(_refused(dropped))
     if twin is not None:
         strip.append(_discrepancies(twin))
     return tuple(strip)
@@ -330,7 +332,7 @@ def strip_of(hub: Services, asked: FiguresQuery) -> tuple[Figure, ...]:
     twin = TwinFigures(discrepancies=len(state.discrepancies), waiting=open_orders(state))
     return figures(
         hub.counts.figures(line, period), period=period, zone=hub.counts.zone,
-        stats=hub.stats.plain(), twin=twin if hub.plant.twin is not None else None,
+        dropped=hub.stats.dropped(), twin=twin if hub.plant.twin is not None else None,
     )  # fmt: skip
 
 
@@ -404,7 +406,7 @@ def line_card(hub: Services, line: str, asked: FiguresQuery) -> LineCard:
     given, event = None, newest[0].id if newest else ""
     if newest:
         given = read_verdict(decode(Event, dict(newest[0].event), where=event))
-    frame, overlay = _speaking(hub, given)
+    frame, overlay, heat = _speaking(hub, given)
     rejected = counted(found.verdicts[PartVerdict.REJECT], "part")
     return LineCard(
         id=line,
@@ -415,6 +417,7 @@ def line_card(hub: Services, line: str, asked: FiguresQuery) -> LineCard:
         at=newest[0].time if newest else None,
         frame=frame,
         overlay=overlay,
+        heat=heat if given and given.verdict is PartVerdict.REJECT else "",
         event=event,
         rate=_share(found.reject_rate),
         limit=f"{'above the ' if over else ''}limit {percent(limit)}, {rejected}"
@@ -429,20 +432,25 @@ def line_card(hub: Services, line: str, asked: FiguresQuery) -> LineCard:
     )
 
 
-def _speaking(hub: Services, given: VerdictData | None) -> tuple[str, Json]:
-    """The frame that made the verdict and what is drawn on it; "" where no picture is kept."""
+def _speaking(hub: Services, given: VerdictData | None) -> tuple[str, Json, str]:
+    """The frame that made the verdict, what is drawn on it and the address of its map.
+
+    "" where no picture is kept.
+    """
     if given is None or not given.answers:
-        return "", None
+        return "", None, ""
     rank, inspections = list(PartVerdict), inspections_of(hub)
     answer = min(given.answers, key=lambda one: rank.index(one.verdict))
     try:
         row = hub.frames.row(answer.frame)
         said = hub.events.one(answer.event).event
     except NotFoundError:
-        return "", None
+        return "", None, ""
     prediction = read_prediction(decode(Event, dict(said), where=answer.event))
     drawn = overlay_of(prediction, inspections.get(answer.inspection))
-    return ("", None) if row.aged_out_at is not None else (row.id, drawn)
+    if row.aged_out_at is not None:
+        return "", None, ""
+    return row.id, drawn, heat_href(prediction)
 
 
 def _cameras(hub: Services, line: str) -> int:

@@ -19,6 +19,7 @@ from lineside.hub.pages.frames import (
     choices_for,
     dataset_links,
     frame_predictions,
+    heat_href,
     no_result,
     short_provenance,
 )
@@ -49,7 +50,7 @@ from lineside.streams import (
 )
 from lineside.streams.verdicts import reject_rule, verdict_id
 from lineside.vision import PictureState, Prediction
-from lineside.vision.verdict import Judgement, judge_part, judge_prediction
+from lineside.vision.verdict import Judgement, PartVerdict, judge_part, judge_prediction
 from lineside.web.answers import (
     Mark,
     RegionAnswer,
@@ -79,6 +80,7 @@ class FrameTile:
     """A frame on a tile in words, with what is drawn on it for each answer.
 
     ``mark`` and ``reason`` are the verdict by this frame's answers, whole part or not.
+    ``heat``: address of the map that shows why it is a reject; "" where none is.
     ``beside``: further inspections of the camera with their answers; a dash before they came.
     """
 
@@ -94,6 +96,7 @@ class FrameTile:
     package: str = ""
     package_name: str = ""
     overlays: tuple[Json, ...] = ()
+    heat: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +182,9 @@ def shown_frame(
         package=first.package,
         package_name=names(first.package),
         overlays=tuple(overlay_of(one, inspections.get(one.inspection)) for one in predictions),
+        heat=next(filter(None, map(heat_href, predictions)), "")
+        if found and found.verdict is PartVerdict.REJECT
+        else "",
     )
 
 
@@ -251,7 +257,7 @@ def live_frames(site: Site, hub: Services) -> Callable[[str, LiveFrame], Json]:
         html = site.text("tile_words.html", {"shown": shown})
         return {
             "mark": to_plain(shown.mark), "reason": shown.reason, "html": html,
-            "overlays": list(shown.overlays),
+            "overlays": list(shown.overlays), "heat": shown.heat,
         }  # fmt: skip
 
     return shows

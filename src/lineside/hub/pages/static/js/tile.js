@@ -31,11 +31,15 @@ export class Tile {
     /** @type {ImageBitmap | HTMLImageElement | null} */
     this.picture = null;
     this.frame = "";
+    this.heatAddress = element.dataset.heat ?? "";
+    /** @type {HTMLImageElement | null} why the frame is a reject */
+    this.heat = null;
     this.drawnAt = -FRAME_MS;
     this.silence_s = 0;
     /** @type {any} the newest message; one that is no longer it is left out */
     this.newest = null;
     if (element.dataset.frame) void this.loadFirst(element.dataset.frame);
+    if (element.dataset.heat) void this.loadHeat(element.dataset.heat, "");
     new ResizeObserver(() => this.draw()).observe(this.canvas);
   }
 
@@ -50,6 +54,16 @@ export class Tile {
     }
   }
 
+  /** Where the network looked, once the hub has computed it, while its frame is shown. @param {string} address @param {string} frame */
+  async loadHeat(address, frame) {
+    const heat = new Image();
+    heat.src = address;
+    await heat.decode().catch(() => undefined);
+    if (!heat.naturalWidth || this.frame !== frame) return;
+    this.heat = heat;
+    this.draw();
+  }
+
   /** @param {any} header @param {Blob | null} blob */
   async show(header, blob) {
     if (!blob) return;
@@ -62,12 +76,16 @@ export class Tile {
     if (this.picture instanceof ImageBitmap) this.picture.close();
     if (header.frame.id !== this.frame) this.drawnAt = performance.now();
     this.picture = picture;
+    if (header.frame.id !== this.frame) this.heat = null;
+    const heat = header.shown.heat !== this.heatAddress ? header.shown.heat : "";
+    this.heatAddress = header.shown.heat;
     this.overlays = header.shown.overlays;
     this.mark = header.shown.mark;
     this.reason = header.shown.reason;
     this.frame = header.frame.id;
     this.told = "live";
     this.since = Date.now();
+    if (heat) void this.loadHeat(heat, this.frame);
     this.element.querySelector(".tile-picture > p")?.remove();
     this.draw();
     const words = this.element.querySelector("[data-words]");
@@ -90,6 +108,7 @@ export class Tile {
     const place = fit(picture, size);
     context.imageSmoothingQuality = "high";
     context.drawImage(this.picture, place.x, place.y, place.width, place.height);
+    if (this.heat) context.drawImage(this.heat, place.x, place.y, place.width, place.height);
     for (const overlay of this.overlays) drawOverlay(context, place, overlay, picture);
   }
 
