@@ -115,6 +115,12 @@ def test_pictures_that_a_package_cannot_judge_are_events_of_the_hub_on_its_side(
     found = day.again(rebuilt(day.package, name="strict", health=strict))
     assert found.counts.decisions_changed == len(SHOWN)
     assert {one.after["state"] for one in found.decisions_changed} == {"black"}
+    parts = {(one.before, one.after.partition(": ")[0]) for one in found.verdicts_changed}
+    assert parts == {("ok", "review")}
+    assert found.counts.verdicts_changed == len(found.verdicts_changed) == len(SHOWN)
+    assert {one.frame for one in found.verdicts_changed} == {
+        one.frame for one in found.decisions_changed
+    }
     added = [one for one in found.events_changed if one.change == "added" and one.after]
     assert {one.rule for one in added} == {"picture", "dark"}
     begun = next(one.after for one in added if one.rule == "picture" and one.after)
@@ -137,6 +143,7 @@ def test_other_rules_are_tried_without_asking_any_package(day: Day) -> None:
     )
     assert found.rules.startswith("sha256:")
     assert not found.decisions_changed
+    assert not found.verdicts_changed
     assert not found.twin_changed
 
 

@@ -201,13 +201,20 @@ def _words(found: "ReplayResult") -> str:
         "nothing differs, to the last bit" if found.bit_identical else "differences:",
         answers,
         events,
+        f"  parts: {counts.verdicts_changed} get another verdict",
         f"  twin: {counts.twin_changed} places differed",
     ]
     lines = [
         f"    {one.kind} {one.what} {rfc3339(one.at)}: {one.before} -> {one.after} {one.frame}"
         for one in lines_of(found)
     ]
-    more = counts.decisions_changed + counts.events_changed + counts.twin_changed - len(lines)
+    more = (
+        counts.decisions_changed
+        + counts.verdicts_changed
+        + counts.events_changed
+        + counts.twin_changed
+        - len(lines)
+    )
     told += [*lines, *([f"    … {more} more; --json lists them"] if more > 0 else [])]
     if counts.frames:
         told.append(f"{found.ms_per_frame:.1f} ms a frame, {found.seconds:.1f} s in all")

@@ -23,6 +23,7 @@ from lineside.web.format import number
 
 _KINDS = {
     "decision": ("Decisions changed", "Inspection", "decisions_changed"),
+    "verdict": ("Parts with another verdict", "Part", "verdicts_changed"),
     "event": ("Events that differ", "Rule", "events_changed"),
     "twin": ("Places of the twin that differed", "Place", "twin_changed"),
 }
@@ -119,6 +120,7 @@ def _facts(view: ReplayView) -> Iterator[tuple[str, str]]:
     yield "Identical answers", number(counts.identical)
     yield "Same decision, other figures", number(counts.figures_moved)
     yield "Decisions changed", number(counts.decisions_changed)
+    yield "Parts with another verdict", number(counts.verdicts_changed)
     yield "Largest change of a probability", f"{counts.largest_move:.4f}"
     yield "Without a picture", number(counts.frames_missing)
     yield "Not answered", number(counts.frames_damaged)

@@ -89,6 +89,25 @@ class DecisionChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictChange:
+    """A part that gets another verdict.
+
+    Attributes:
+        part: its id; "" where the frame is the part.
+        frame: the earliest of those that its verdict rests on.
+        at: capture time of its newest frame.
+        before, after: verdict and reasons, ``reject: scratch 0.94``.
+    """
+
+    line: str
+    part: str
+    frame: str
+    at: datetime
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayCounts:
     """Every frame and event of the span, once.
 
@@ -102,6 +121,7 @@ class ReplayCounts:
         events_same: said by the rules of both sides alike; ``events_moved``: alike but for
             fractions; ``events_changed``: the rest.
         twin_changed: places of the twin.
+        verdicts_changed: parts with another verdict.
         largest_move: of a label's probability.
     """
 
@@ -117,6 +137,7 @@ class ReplayCounts:
     events_moved: int = 0
     events_changed: int = 0
     twin_changed: int = 0
+    verdicts_changed: int = 0
     largest_move: float = 0.0
 
 
@@ -163,6 +184,7 @@ class ReplayResult:
     events_changed: tuple[EventChange, ...]
     twin_changed: tuple[TwinChange, ...]
     record: RecordCheck
+    verdicts_changed: tuple[VerdictChange, ...] = ()
     remarks: tuple[str, ...] = ()
     engine: str = ""
     seconds: float = 0.0
@@ -191,8 +213,8 @@ class ReplayLine:
     """A difference as a person reads it.
 
     Attributes:
-        kind: ``decision``, ``event`` or ``twin``.
-        what: label, rule or path.
+        kind: ``decision``, ``verdict``, ``event`` or ``twin``.
+        what: label, part or line, rule or path.
         frame: picture that shows it; "" where none does.
     """
 
@@ -442,6 +464,11 @@ def lines_of(result: ReplayResult) -> Iterator[ReplayLine]:
             kind="decision", what=one.inspection, before=before, after=after, at=one.at,
             frame=one.frame,
         )  # fmt: skip
+    for part in result.verdicts_changed[:_MOST_SHOWN]:
+        yield ReplayLine(
+            kind="verdict", what=part.part or part.line, before=part.before, after=part.after,
+            at=part.at, frame=part.frame,
+        )  # fmt: skip
     for event in result.events_changed[:_MOST_SHOWN]:
         said = _event_sides(event)
         shown = event.after or event.before
@@ -522,7 +549,9 @@ def replay_words(view: ReplayView) -> str:
     if view.bit_identical:
         return f"{frames}: nothing differs, to the last bit."
     counts = view.counts
+    parts = f" {counts.verdicts_changed} parts get another verdict."
     return (
         f"{frames}: {counts.decisions_changed} decided otherwise; {counts.events_changed} events "
         f"and {counts.twin_changed} places of the twin differ."
+        f"{parts if counts.verdicts_changed else ''}"
     )

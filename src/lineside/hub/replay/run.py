@@ -55,6 +55,7 @@ from lineside.hub.replay.repository import (
     ReplayCounts,
     ReplayOrder,
     ReplayResult,
+    VerdictChange,
     sealed,
 )
 from lineside.hub.rules.service import PAGE, earlier, entry_of_log, position_before, span_of
@@ -72,6 +73,7 @@ from lineside.streams import (
     moment,
     prediction_id,
     read_prediction,
+    read_verdict,
 )
 from lineside.streams.differences import (
     EventDifferences,
@@ -81,6 +83,7 @@ from lineside.streams.differences import (
     largest_move,
     similarity,
 )
+from lineside.streams.verdicts import InspectionAnswer, LineVerdicts, VerdictData, verdict_lines
 from lineside.twin import LineState, Snapshot, initial, load_snapshot
 from lineside.twin.runs import TwinDifferences, TwinRun, moves_twin, raised_anew
 from lineside.vision import Prediction
@@ -88,6 +91,7 @@ from lineside.vision import Prediction
 _LEAST_WARM_UP_S = 60.0
 _MOST_IDS = 4096
 _MOST_SAID = 200_000
+_END_US = 2**62
 
 Tell = Callable[[float], None]
 """Is told how far a replay is, 0 to 1, about once a page of the log."""
@@ -106,6 +110,68 @@ class ReplayTarget:
     inspections: frozenset[str]
     name: str
     plant: Plant
+
+
+class _PartVerdicts:
+    """Verdicts on the parts of a span by both sides' answers, as a hub without devices gives them.
+
+    Both sides see the same frames, so that the event of a part has one id on both.
+    """
+
+    def __init__(self, plant: Plant) -> None:
+        self._sides = tuple(
+            [LineVerdicts(plant, line) for line in verdict_lines(plant)] for _ in range(2)
+        )
+        self._waiting: tuple[dict[str, VerdictData], dict[str, VerdictData]] = ({}, {})
+        self.changed: list[VerdictChange] = []
+        self.count = 0
+
+    def take(self, before: Entry, after: Entry | None) -> None:
+        """Take an answer of each side; None where the log would know that of the second."""
+        for side, entry in enumerate((before, after)):
+            if entry is not None:
+                for one in self._sides[side]:
+                    if one.role(entry.type, entry.subject) == "record":
+                        self._compare(one.take([entry]), side=side)
+
+    def settle(self) -> None:
+        """Forget what was given so far."""
+        for given in self._waiting:
+            given.clear()
+        self.changed, self.count = [], 0
+
+    def finish(self) -> None:
+        """Judge the parts that still wait."""
+        for side, lines in enumerate(self._sides):
+            for one in lines:
+                self._compare(one.advance(_END_US), side=side)
+
+    def _compare(self, events: Sequence[Event], *, side: int) -> None:
+        for event in events:
+            given = read_verdict(event)
+            other = self._waiting[1 - side].pop(event.id, None)
+            if other is None:
+                self._waiting[side][event.id] = given
+            elif other.verdict is not given.verdict:
+                self.count += 1
+                if len(self.changed) < MOST_LISTED:
+                    before, after = (other, given) if side else (given, other)
+                    self.changed.append(_verdict_change(before, after, at=event.time))
+
+
+def _verdict_change(before: VerdictData, after: VerdictData, *, at: datetime) -> VerdictChange:
+    said = [
+        f"{one.verdict}{': ' if one.reasons else ''}{', '.join(one.reasons)}"
+        for one in (before, after)
+    ]
+    return VerdictChange(
+        line=before.line, part=before.part, frame=min(before.answers, key=_captured).frame,
+        at=at, before=said[0], after=said[1],
+    )  # fmt: skip
+
+
+def _captured(answer: InspectionAnswer) -> datetime:
+    return answer.captured_at
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,6 +218,7 @@ class Replay:
         self._decisions: list[DecisionChange] = []
         self._damage: dict[str, str] = {}
         self._twins = TwinDifferences()
+        self._parts = _PartVerdicts(plant)
         self._said: dict[str, bytes] = {}
         self._recorded: dict[str, bytes] = {}
         self._sent: dict[tuple[str, str], None] = {}
@@ -172,6 +239,7 @@ class Replay:
             tell(min(1.0, max(0.0, (logged.position - first) / max(1, last - first))))
         self._check_found()
         events.take(before=list(before.rules.finish()), after=list(after.rules.finish()))
+        self._parts.finish()
         found = self._result(begin=begin, events=events)
         ends_alike = before.twin.state == after.twin.state or order.package not in ("", AS_RECORDED)
         found = sealed(replace(found, bit_identical=_quiet(found) and ends_alike))
@@ -201,7 +269,14 @@ class Replay:
                 continue
             self._note_events(before.rules.take([entry]))
             after.rules.take([entry])
+            self._parts_take(entry, entry)
+        self._parts.settle()
         return before, after
+
+    def _parts_take(self, before: Entry, after: Entry | None) -> None:
+        """Verdicts go by predictions alone: what hub or device said then is not asked."""
+        if before.type == PREDICTION_TYPE:
+            self._parts.take(before, after)
 
     def _state_before(self, since: datetime) -> LineState:
         """The twin after everything that arrived before ``since``."""
@@ -255,9 +330,13 @@ class Replay:
         others: list[Event] = []
         if tried is event:
             others = after.take(event if moves else None, entry)
+            self._parts_take(entry, entry)
         elif tried is not None:
-            body = encode_event(tried)
-            others = after.take(tried if moves else None, msgspec.structs.replace(entry, body=body))
+            other = msgspec.structs.replace(entry, body=encode_event(tried))
+            others = after.take(tried if moves else None, other)
+            self._parts_take(entry, other)
+        else:
+            self._parts_take(entry, None)
         events.take(before=said, after=others)
         self._twins.look(before.twin.state, after.twin.state, at=logged.entry.captured_at)
 
@@ -377,7 +456,7 @@ class Replay:
         counts = ReplayCounts(
             **self._counts, events_same=events.same, events_changed=events.changed,
             events_moved=events.counts[Kind.FIGURES], twin_changed=len(twin),
-            largest_move=self._largest,
+            verdicts_changed=self._parts.count, largest_move=self._largest,
         )  # fmt: skip
         kept = counts.answers_kept if not self._tried.inspections else 0
         tries_rules = self._tried.plant.rule != self._plant.rule
@@ -390,6 +469,7 @@ class Replay:
             frames=counts.frames + counts.frames_missing + counts.frames_damaged + kept,
             decisions_changed=tuple(self._decisions), events_changed=listed,
             twin_changed=twin[:MOST_LISTED], record=check,
+            verdicts_changed=tuple(self._parts.changed),
             remarks=(
                 *lacking(self._tried.plant, self._plant),
                 *remarks(counts, check, damage=self._damage),
@@ -410,7 +490,7 @@ def _quiet(found: ReplayResult) -> bool:
     counts = found.counts
     return not (
         counts.decisions_changed or counts.figures_moved or counts.events_changed
-        or counts.events_moved or counts.twin_changed
+        or counts.events_moved or counts.twin_changed or counts.verdicts_changed
     )  # fmt: skip
 
 
