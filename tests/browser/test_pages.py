@@ -41,6 +41,7 @@ def addresses(line: Any) -> Iterator[str]:  # noqa: ANN401  conftest's Line
         f"/regions?frame={frame}", "/review", "/pictures", "/events",
         "/events/rules", "/events/rules/try", f"/events/{event}", "/dead-letters", "/fleet",
         "/fleet/edge-1", "/setup/camera", "/setup/users",
+        "/inspections/stock/operating-point",
         "/search?q=edge", "/search?q=nothing-like-it", "/welcome",
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,11 @@ from lineside.core.codec import decode
 from lineside.hub import Role, Services, create_app
 from lineside.models import Package, build_package
 from lineside.models.operating_point import OperatingPoint
-from tests.hub.conftest import Line
+from lineside.store import FrameRow
+from lineside.streams import prediction_event, read_prediction
+from lineside.streams.verdicts import LineVerdicts
+from lineside.vision import FrameRef
+from tests.hub.conftest import Line, answered
 from tests.hub.openapi import require_documented
 
 PLACE = "/api/v1/operating-points/stock"
@@ -57,6 +62,12 @@ def used(trusted: Services, archive: bytes) -> str:
     digest = trusted.packages.add(data, by="ada").digest
     trusted.packages.use(digest, inspection="stock", by="eve", reason="good")
     return digest
+
+
+def frame_ref(row: FrameRow) -> FrameRef:
+    return FrameRef(
+        id=row.id, camera=row.camera, captured_at=row.captured_at, digest=row.digest
+    )  # fmt: skip
 
 
 def propose(ada: TestClient, limits: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -108,6 +119,34 @@ def test_the_proposer_is_refused_whatever_the_role(used: str, trusted: Services)
     assert trusted.points.propose("stock", proposal, by="Ada").package == used
     with pytest.raises(RefusedError, match="you can't approve your own version"):
         trusted.points.approve("stock", 1, by=" ada", reason="mine")
+
+
+def test_frame_page_trail_and_verdict_name_what_decided(
+    used: str, ada: TestClient, eve: TestClient, *, trusted: Services, line: Line,
+    jpeg: Callable[..., bytes],
+) -> None:  # fmt: skip
+    propose(ada)
+    eve.post(f"{PLACE}/versions/1/approve", json={"reason": "saw it"})
+    point = trusted.points.one("stock", 1).point
+    assert point is not None
+    line.send(line.camera(jpeg("blue")), line.status())
+    frame = trusted.frames.page(camera="rack", limit=1)[0]
+    said = answered(frame_ref(frame), ("blue",), package=used)
+    event = prediction_event(
+        replace(said, device="edge-1", operating_point=point.digest), site="hall",
+        device="edge-1", sequence=1, first=1,
+    )  # fmt: skip
+    answer = LineVerdicts(trusted.plant, "warehouse").judge(read_prediction(event), event=event.id)
+    assert answer.operating_point_digest == point.digest
+    trusted.ledger.record([event])
+    steps = trusted.tracer.trace(frame.id).steps
+    assert [one.text for one in steps if one.kind == "limits"] == [point.words]
+    assert "approved by eve: doubt" in point.words
+    ada.event_hooks["response"] = []
+    page = ada.get(f"/frames/{frame.id}", headers={"accept": "text/html"}).text
+    assert "decided by operating point 1 (blue 0 / 1)" in page
+    assert "/inspections/stock/operating-point" in page
+    assert trusted.points.decided_by(said) is None
 
 
 @pytest.mark.usefixtures("used")

@@ -237,7 +237,7 @@ def _decide(
     version: str, status: str, *, by: str, reason: str, config: Path | None, as_json: bool
 ) -> None:
     group, number = _named(version)
-    _check_person(by, config=config)
+    check_person(by, config=config)
     with models(config) as opened:
         act = opened.approve if status == "Approved" else opened.reject
         decided = act(group, number, by=by, reason=reason)
@@ -246,7 +246,7 @@ def _decide(
     show(_version(decided), as_json=as_json, text=lambda _: text)
 
 
-def _check_person(by: str, *, config: Path | None) -> None:
+def check_person(by: str, *, config: Path | None) -> None:
     """Where there are users, one of them who may release decides."""
     from lineside.cli.user import accounts
     from lineside.hub import Right, roles_with

@@ -201,8 +201,8 @@ class DeadLetterView:
 class TraceStep:
     """One step back.
 
-    ``kind``: ``twin``, ``event``, ``frame``, ``package``, ``rule`` (cuts), ``dataset``,
-    ``approval`` or ``chain``.
+    ``kind``: ``twin``, ``event``, ``frame``, ``package``, ``rule`` (cuts), ``limits`` (the
+    operating point in place of them), ``dataset``, ``approval`` or ``chain``.
     """
 
     kind: str

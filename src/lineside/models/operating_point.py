@@ -100,6 +100,15 @@ class OperatingPoint:
         """Of its canonical bytes; predictions name it."""
         return digest_of(encode(self))
 
+    @property
+    def words(self) -> str:
+        """Version, limits and approval in a line."""
+        limits = ", ".join(f"{one.name} {one.low:.3g} / {one.high:.3g}" for one in self.limits)
+        return (
+            f"decided by operating point {self.version} ({limits}),"
+            f" approved by {self.approved_by}: {self.reason}"
+        )
+
 
 def own_limits(manifest: Manifest) -> tuple[Limits, ...]:
     """Return the limits that a package brings; none for a task that has no limit to set."""

@@ -62,8 +62,9 @@ class InspectionAnswer(msgspec.Struct, frozen=True, kw_only=True):
         captured_at: of its frame.
         part: "" where the frame carries none.
         reasons: why it is not ok, a short sentence each.
-        operating_point: the limits that applied, as far as the prediction says them; the thresholds
-            of its labels are those of the package.
+        operating_point: the limits that applied, as far as the prediction says them.
+        operating_point_digest: of the operating point that decided; "": the thresholds are those
+            of the package.
     """
 
     inspection: str
@@ -77,6 +78,7 @@ class InspectionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     device: str = ""
     part: str = ""
     operating_point: Mapping[str, float] = {}
+    operating_point_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +211,7 @@ class LineVerdicts:
             device=prediction.device, part=prediction.frame.part,
             verdict=found.verdict, reasons=found.reasons,
             operating_point={} if anomaly is None else {"anomaly_limit": anomaly.limit},
+            operating_point_digest=prediction.operating_point,
         )  # fmt: skip
 
     def add(self, answer: InspectionAnswer, *, at_us: int) -> list[Event]:

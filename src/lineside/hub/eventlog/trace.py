@@ -15,6 +15,7 @@ from lineside.core import (
     FrameId,
     InvalidError,
     NotFoundError,
+    RefusedError,
     parse_digest,
     rfc3339,
     short,
@@ -23,7 +24,8 @@ from lineside.core import (
 )
 from lineside.hub.views import Trace, TraceStep
 from lineside.models import Manifest, PackageRecord, Registry
-from lineside.store import FrameRow, Logged, Records, check_anchors, open_blobs
+from lineside.models.operating_point import point_named
+from lineside.store import Documents, FrameRow, Logged, Records, check_anchors, open_blobs
 from lineside.streams import PREDICTION_TYPE, Event, decode_event, read_prediction
 from lineside.twin import LineState
 from lineside.vision import Prediction
@@ -150,6 +152,8 @@ class Tracer:
         walk.steps.append(_prediction_step(event, prediction, logged=logged))
         self._add_frame(prediction.frame.id, walk, digest=prediction.frame.digest)
         walk.packages[prediction.package] = None
+        if prediction.operating_point:
+            walk.steps.append(_point_step(self._records.documents, prediction))
 
     def _add_frame(self, frame: str, walk: _Walk, *, digest: str = "") -> None:
         if any(step.id == frame for step in walk.steps):
@@ -321,6 +325,18 @@ def _prediction_step(event: Event, prediction: Prediction, *, logged: Logged) ->
                "frame": prediction.frame.id, "package": prediction.package,
                "registration": to_plain(prediction.registration)},
     )  # fmt: skip
+
+
+def _point_step(documents: Documents, prediction: Prediction) -> TraceStep:
+    """The operating point that decided; a point that no approval made is a broken link."""
+    inspection, digest = prediction.inspection, prediction.operating_point
+    try:
+        point = point_named(documents, inspection, digest)
+    except RefusedError as error:
+        return TraceStep(kind="limits", id=inspection, text=error.message, ok=False)
+    text = "" if point is None else point.words
+    at = None if point is None else point.approved_at
+    return TraceStep(kind="limits", id=inspection, at=at, text=text, facts=to_plain(point))
 
 
 def _frame_step(row: FrameRow, *, digest: str = "") -> TraceStep:

@@ -24,6 +24,7 @@ from lineside.core import (
     Json,
     NotFoundError,
     Plant,
+    RefusedError,
     decode_fast,
     decode_json,
     encode,
@@ -45,6 +46,7 @@ from lineside.models.operating_point import (
     UnseenScores,
     check_limits,
     own_limits,
+    point_named,
     point_versions,
     read_version,
     recorded_effect,
@@ -202,6 +204,13 @@ class OperatingPoints:
         point = found.point if found is not None else None
         if predictor.operating_point != (point.digest if point is not None else ""):
             predictor.decide_by(point)
+
+    def decided_by(self, prediction: Prediction) -> OperatingPoint | None:
+        """The point that a prediction names; None for the package's own, or an unknown one."""
+        try:
+            return point_named(self._documents, prediction.inspection, prediction.operating_point)
+        except RefusedError:
+            return None
 
     def content(self, inspection: str, number: int) -> bytes:
         """The bytes that are signed; ``NotFoundError`` unless the version is approved."""

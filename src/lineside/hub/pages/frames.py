@@ -1,13 +1,14 @@
 """The page of one frame: what was said of it, how it was judged, where it leads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from lineside.core import Inspection, Json, Plant, Region, decode, short
+from lineside.core import Inspection, Json, Plant, Region, decode, short, to_plain
 from lineside.hub.views import FrameView, PackageView, TraceStep
+from lineside.models.operating_point import OperatingPoint
 from lineside.store import FrameRow
 from lineside.streams import Event, read_prediction
 from lineside.streams.verdicts import reject_rule
@@ -17,6 +18,8 @@ from lineside.web.answers import ANOMALY_WORDS, Mark, count_text, mark_of, overl
 from lineside.web.format import UNIT, milliseconds, number, percent, with_unit
 
 Rows = tuple[tuple[str, str], ...]
+PointOf = Callable[[Prediction], OperatingPoint | None]
+"""Gives the operating point that a prediction names; None for the package's own limits."""
 NOT_JUDGED = ""
 NONE_HOLDS = "-"
 _MOST_PIECES = 8
@@ -70,6 +73,8 @@ class FramePrediction:
     dataset_href: str
     device: str
     event: str
+    operating_point: str
+    point: OperatingPoint | None
     registration: Rows
     health: Rows
     times: Rows
@@ -130,6 +135,7 @@ def frame_predictions(
     *,
     packages: Mapping[str, PackageView],
     inspections: Mapping[str, Inspection],
+    points: PointOf,
 ) -> tuple[FramePrediction, ...]:
     """Every prediction of the frame, in the order of the log; what is in use comes first."""
     said = []
@@ -142,6 +148,7 @@ def frame_predictions(
                 event=entry.id,
                 package=packages.get(prediction.package),
                 inspection=inspections.get(prediction.inspection),
+                point=points(prediction),
             )
         )
     return tuple(reversed(said))
@@ -197,9 +204,15 @@ def frame_prediction(
     package: PackageView | None,
     inspection: Inspection | None,
     event: str = "",
+    point: OperatingPoint | None = None,
 ) -> FramePrediction:
-    """One prediction as the pages of a frame and of a trial show it."""
+    """One prediction as the pages of a frame and of a trial show it.
+
+    ``point``: the operating point that decided; None for the package's own limits.
+    """
     rules = {rule["name"]: rule for rule in package.manifest["rules"]} if package else {}
+    for one in point.limits if point is not None else ():
+        rules[one.name] = {"low": one.low, "high": one.high}
     labels = [_row(answer, rules) for answer in prediction.labels]
     rows = (*labels, *map(_box_row, prediction.boxes))
     return FramePrediction(
@@ -216,6 +229,8 @@ def frame_prediction(
         dataset_href=dataset_href(prediction.dataset),
         device=prediction.device,
         event=event,
+        operating_point=prediction.operating_point,
+        point=point,
         registration=registration_rows(prediction),
         health=health_rows(prediction),
         times=time_rows(prediction),
@@ -451,6 +466,8 @@ def short_provenance(
             continue
         name = f"answered by {package.name} {short(package.digest)}"
         steps.append(TraceStep(kind="package", id=one.package, text=name, at=package.added_at))
+        if one.operating_point:
+            steps.append(point_step(one.inspection, one.point))
         pictures = number(package.manifest["lineage"]["pictures"])
         steps.append(
             TraceStep(kind="dataset", id=one.dataset, text=f"trained on {pictures} pictures")
@@ -461,6 +478,16 @@ def short_provenance(
                 TraceStep(kind="approval", id=one.package, text=text, at=package.approved_at)
             )
     return tuple(steps)
+
+
+def point_step(inspection: str, point: OperatingPoint | None) -> TraceStep:
+    """The operating point that decided, as a step of the provenance; None: it is not known here."""
+    if point is None:
+        text = "decided by an operating point that is not known here"
+        return TraceStep(kind="limits", id=inspection, text=text, ok=False)
+    return TraceStep(
+        kind="limits", id=inspection, text=point.words, at=point.approved_at, facts=to_plain(point)
+    )
 
 
 def dataset_links(pins: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -481,5 +508,7 @@ def step_href(step: TraceStep) -> str:
             return f"/models/{step.id}"
         case "dataset":
             return dataset_href(step.id)
+        case "limits":
+            return f"/inspections/{step.id}/operating-point"
         case _:
             return ""

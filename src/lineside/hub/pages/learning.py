@@ -605,6 +605,7 @@ async def try_picture(context: Context, *, digest: str) -> HTMLResponse:
             tried.prediction,
             package=hub.packages.one(digest),
             inspection=inspections_of(hub).get(tried.prediction.inspection),
+            point=hub.points.decided_by(tried.prediction),
         )
         answer = answer_text(tried.prediction)
         return context.site.fragment("tried.html", said=said, heat=tried.heat, answer=answer)

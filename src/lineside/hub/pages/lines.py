@@ -354,7 +354,10 @@ def frame_page(context: Context, *, frame: str) -> HTMLResponse:
     view = context.hub.frames.view(frame)
     row = view.row
     packages = packages_by_digest(context.hub)
-    said = frame_predictions(view, packages=packages, inspections=inspections_of(context.hub))
+    said = frame_predictions(
+        view, packages=packages, inspections=inspections_of(context.hub),
+        points=context.hub.points.decided_by,
+    )  # fmt: skip
     cameras = {camera.id: camera for camera in context.hub.plant.camera}
     camera = cameras.get(row.camera)
     return context.page(

@@ -63,7 +63,7 @@ class Histogram:
         source: what the parts are, in words.
         low, high: of the limits, in its own units; ``was``: those in force.
         marks: place and text of the scale.
-        middle: of the line between good and bad; all of the height where nothing is below.
+        upper, lower: what the parts above and below the line are.
     """
 
     source: str
@@ -73,6 +73,8 @@ class Histogram:
     was: tuple[float, float]
     marks: tuple[tuple[float, str], ...]
     has_truth: bool
+    upper: str
+    lower: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,12 +306,19 @@ def _histogram(
         was=(min(page.before.low, most) * scale, min(page.before.high, most) * scale),
         marks=tuple((most * place / 5 * scale, f"{most * place / 5:.2g}") for place in range(6)),
         has_truth=scores is not None,
+        upper=f"without {page.chosen.name}" if _is_presence(page) else "good",
+        lower=f"with {page.chosen.name}" if _is_presence(page) else "bad",
     )  # fmt: skip
+
+
+def _is_presence(page: PointPage) -> bool:
+    """Whether the label may well stand on a good part."""
+    return page.package.manifest.task == "multilabel"
 
 
 def _sentences(page: PointPage, effect: UnseenEffect) -> tuple[Sentence, ...]:
     """Both kinds of mistake, of parts that the package had not learned from."""
-    presence = page.package.manifest.task == "multilabel"
+    presence = _is_presence(page)
     name = page.chosen.name
     bad = f"parts with {name}" if presence else "bad parts"
     good = f"parts without {name}" if presence else "good parts"

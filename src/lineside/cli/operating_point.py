@@ -1,0 +1,195 @@
+"""``lineside operating-point``: limits of an inspection, apart from its package."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lineside.cli.hub import ConfigOption, settings
+from lineside.cli.model import By, Reason, check_person
+from lineside.cli.output import JsonFlag, show, table
+from lineside.core import InvalidError, SystemClock, load_plant, short
+
+if TYPE_CHECKING:
+    from lineside.hub.models.operating_points import OperatingPoints, Preview
+    from lineside.models.operating_point import Costs, Limits, PointVersion
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="Limits of an inspection, apart from its package.")
+    group.command("list")(list_points)
+    group.command("preview")(preview)
+    group.command("propose")(propose)
+    group.command("approve")(approve)
+    group.command("reject")(reject)
+    group.command("rollback")(roll_back)
+    app.add_typer(group, name="operating-point", no_args_is_help=True)
+
+
+@contextmanager
+def points(config: Path | None) -> "Iterator[OperatingPoints]":
+    """Operating points with their events, opened for one command."""
+    from lineside.hub import open_points
+
+    hub = settings(config)
+    plant = load_plant(Path(hub.plant))
+    with open_points(hub, plant=plant, clock=SystemClock()) as opened:
+        yield opened
+
+
+InspectionName = Annotated[str, typer.Argument(metavar="INSPECTION", help="Of the plant file.")]
+Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Which version.")]
+LimitOption = Annotated[
+    list[str],
+    typer.Option("--limit", metavar="NAME=LOW:HIGH", help="Review from LOW, decided above HIGH."),
+]
+CostsOption = Annotated[
+    str,
+    typer.Option(metavar="REJECT,ESCAPE,REVIEW", help="Cost of each mistake, and of a review."),
+]
+
+
+def list_points(
+    inspection: InspectionName, config: ConfigOption = None, as_json: JsonFlag = False
+) -> None:
+    """List the versions with their limits, who proposed them and who decided."""
+    with points(config) as opened:
+        found = opened.versions(inspection)
+    rows = [(str(one.number), str(one.status), short(one.package), _limits(one.limits), one.by,
+             one.verdicts[-1].by if one.verdicts else "nobody") for one in found]  # fmt: skip
+    head = ("version", "status", "package", "limits", "proposed by", "decided by")
+    show({"versions": found}, as_json=as_json, text=lambda _: table([head, *rows]))
+
+
+def preview(
+    inspection: InspectionName,
+    limit: LimitOption,
+    *,
+    package: Annotated[str, typer.Option(help="Digest; the one in use by default.")] = "",
+    frames: Annotated[int, typer.Option(help="Newest recorded frames to look at.")] = 2000,
+    costs: CostsOption = "1,10,0.2",
+    bad_share: Annotated[float, typer.Option(help="Share of bad parts, 0 to 1.")] = 0.02,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what limits do on held-out parts and on recorded frames; nothing is written."""
+    from lineside.hub.models.operating_points import PreviewRequest
+
+    asked = PreviewRequest(
+        limits=_read_limits(limit), package=package, frames=frames, costs=_read_costs(costs),
+        bad_share=bad_share,
+    )  # fmt: skip
+    with points(config) as opened:
+        found = opened.preview(inspection, asked)
+    show(found, as_json=as_json, text=lambda _: "\n".join(_preview_lines(found)))
+
+
+def propose(
+    inspection: InspectionName,
+    limit: LimitOption,
+    *,
+    by: Annotated[str, typer.Option(help="Who proposes it; somebody else approves.")],
+    reason: Reason,
+    package: Annotated[str, typer.Option(help="Digest; the one in use by default.")] = "",
+    costs: CostsOption = "1,10,0.2",
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Propose limits as the next version; another person approves it."""
+    from lineside.hub.models.operating_points import PointProposal
+
+    proposal = PointProposal(
+        limits=_read_limits(limit), reason=reason, package=package, costs=_read_costs(costs)
+    )
+    with points(config) as opened:
+        made = opened.propose(inspection, proposal, by=by)
+    show(made, as_json=as_json, text=_line)
+
+
+def approve(
+    inspection: InspectionName, number: Number, *, by: By, reason: Reason,
+    config: ConfigOption = None, as_json: JsonFlag = False,
+) -> None:  # fmt: skip
+    """Approve a version; a running hub signs it and tells the devices."""
+    check_person(by, config=config)
+    with points(config) as opened:
+        made = opened.approve(inspection, number, by=by, reason=reason)
+    show(made, as_json=as_json, text=_line)
+
+
+def reject(
+    inspection: InspectionName, number: Number, *, by: By, reason: Reason,
+    config: ConfigOption = None, as_json: JsonFlag = False,
+) -> None:  # fmt: skip
+    """Reject a version that waits."""
+    check_person(by, config=config)
+    with points(config) as opened:
+        made = opened.reject(inspection, number, by=by, reason=reason)
+    show(made, as_json=as_json, text=_line)
+
+
+def roll_back(
+    inspection: InspectionName, number: Number, *, by: By, reason: Reason,
+    config: ConfigOption = None, as_json: JsonFlag = False,
+) -> None:  # fmt: skip
+    """Take the limits of an earlier approved version into force again, as a new version."""
+    check_person(by, config=config)
+    with points(config) as opened:
+        made = opened.roll_back(inspection, number, by=by, reason=reason)
+    show(made, as_json=as_json, text=_line)
+
+
+def _read_limits(given: list[str]) -> "tuple[Limits, ...]":
+    from lineside.models.operating_point import Limits
+
+    found = []
+    for text in given:
+        name, _, pair = text.rpartition("=")
+        low, _, high = pair.partition(":")
+        try:
+            found.append(Limits(name=name, low=float(low), high=float(high or low)))
+        except ValueError:
+            raise InvalidError(
+                f"{text!r} is no limit", where="--limit", fix="Write NAME=LOW:HIGH."
+            ) from None
+    return tuple(found)
+
+
+def _read_costs(text: str) -> "Costs":
+    from lineside.models.operating_point import Costs
+
+    try:
+        rejected, passed, review = map(float, text.split(","))
+    except ValueError:
+        raise InvalidError(
+            f"{text!r} are no costs", where="--costs", fix="Write REJECT,ESCAPE,REVIEW."
+        ) from None
+    return Costs(good_rejected=rejected, bad_passed=passed, review=review)
+
+
+def _limits(limits: "tuple[Limits, ...]") -> str:
+    return ", ".join(f"{one.name} {one.low:g} / {one.high:g}" for one in limits)
+
+
+def _line(found: "PointVersion") -> str:
+    last = found.verdicts[-1].by if found.verdicts else "nobody"
+    return f"{found.name} {found.status} (decided by {last}): {_limits(found.limits)}"
+
+
+def _preview_lines(found: "Preview") -> list[str]:
+    lines = []
+    for one in found.unseen:
+        was, now = one.before, one.after
+        lines.append(
+            f"{one.name}: of {now.bad} bad unseen parts {now.escapes} pass (were {was.escapes}), "
+            f"of {now.good} good {now.false_rejects} are rejected (were {was.false_rejects}), "
+            f"{now.bad_review + now.good_review} go to review "
+            f"(were {was.bad_review + was.good_review}); "
+            f"{one.cost_after:.2f} per 1000 parts (was {one.cost_before:.2f})"
+        )
+    recorded = found.recorded
+    lines.append(f"{recorded.changed} of {recorded.frames} recorded frames change")
+    return lines + [f"  {one.count} from {one.before} to {one.after}" for one in recorded.changes]
