@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from lineside.hub.ingest.answers import JudgedPrediction, answer_of
+from lineside.hub.ingest.answers import PredictionAnswer, answer_of
 from lineside.hub.review.items import ReviewStatus
 from lineside.hub.review.service import NewReviewAnswer, Reviews
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
@@ -35,7 +35,7 @@ def fill(hub: Any) -> Reviews:  # noqa: ANN401  Services
         answer = answer_of(prediction, inspection)
         if place < 2:
             answer = replace(answer, verdict=PartVerdict.REVIEW)
-        judged.append(JudgedPrediction(event.id, prediction, answer))
+        judged.append(PredictionAnswer(event.id, prediction, answer))
     queue.take(judged)
     return queue
 

@@ -181,7 +181,7 @@ def test_an_audited_picture_tells_nothing_before_it_is_answered(
 
 
 def test_an_answer_counts_once_and_stands_in_the_log(
-    client: TestClient, hub: Services, take: Take
+    client: TestClient, browser: TestClient, hub: Services, take: Take
 ) -> None:
     take("review", "reject")
     doubt, audit = queue(client)
@@ -199,6 +199,7 @@ def test_an_answer_counts_once_and_stands_in_the_log(
     assert said[0]["prediction"] == doubt["finding"]["event"]
     view = client.get(f"/api/v1/frames/{said[0]['frame']}").json()
     assert REVIEW_TYPE in {one["type"] for one in view["events"]}
+    assert "answered, reject" in words(browser.get(f"/events?type={REVIEW_TYPE}").text)
     other = post(client, doubt["id"], "answer", answer="ok")
     assert (other.status_code, "answered by" in other.json()["detail"]) == (409, True)
     unknown = post(client, audit["id"], "answer", answer="blue")
@@ -246,6 +247,17 @@ def test_the_oldest_of_too_many_are_dropped(
     take("review", "review", "review", "review")
     found = hub.reviews.page(by="x").items
     assert [one.finding.part for one in found if one.finding] == ["part-4", "part-3"]
+
+
+def test_what_aged_out_leaves_the_queue_and_what_was_answered_stays(
+    client: TestClient, hub: Services, take: Take
+) -> None:
+    take("review", "review", "ok")
+    kept = queue(client)[0]["id"]
+    post(client, kept, "answer", answer="ok")
+    hub.records.frames.age_out(older_than=hub.clock.now(), keep_bytes=None)
+    assert (queue(client), hub.reviews.count()) == ([], 0)
+    assert client.get(f"/api/v1/review/{kept}/picture").status_code == 200
 
 
 def test_an_answer_goes_to_a_dataset_and_comes_back_with_it(
@@ -311,14 +323,12 @@ def test_quality_counts_audited_pictures_of_both_verdicts(client: TestClient, ta
     for one in queue(client)[2:6]:
         post(client, one["id"], "answer", answer=next(wanted))
     (found,) = client.get("/api/v1/review/quality").json()["items"]
-    assert found["rejected"] == {"good": 1, "bad": 1, "waiting": 0}
-    assert found["passed"] == {"good": 1, "bad": 1, "waiting": 2}
+    assert found["rejected"] == found["passed"] == {"good": 1, "bad": 1, "parts": 2.0}
+    assert found["waiting"] == 2
     figures = found["figures"]
     assert (figures["escape"]["value"], figures["escape"]["n"]) == (0.5, 2)
     assert (figures["false_reject"]["value"], figures["false_reject"]["n"]) == (0.5, 2)
-    # Each answer among the passed stands for two parts, each among the rejected for one.
-    assert figures["missed"]["value"] == pytest.approx(2 / 3)
-    assert figures["over_reject"]["value"] == pytest.approx(1 / 3)
+    assert (figures["missed"]["value"], figures["over_reject"]["value"]) == (0.5, 0.5)
     old = client.get("/api/v1/review/quality", params={"until": "2020-01-01T00:00:00Z"}).json()
     assert old["items"][0]["figures"]["escape"] is None
 
@@ -340,13 +350,12 @@ def test_who_may_label_may_answer(client: TestClient, hub: Services, take: Take)
 
 
 def test_the_page_shows_one_picture_its_answers_and_the_next_ones(
-    browser: TestClient, client: TestClient, line: Line, take: Take
+    browser: TestClient, client: TestClient, take: Take
 ) -> None:
     empty = browser.get("/review").text
     assert "Nothing waits for review" in empty
     assert "nav-count" not in empty
     take("ok", "review", "reject")
-    line.wait(3)  # the number that wait is at most two seconds old
     doubt, bad, good = queue(client)
     page = browser.get("/review").text
     assert f'src="/api/v1/review/{doubt["id"]}/picture"' in page

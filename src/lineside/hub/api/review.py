@@ -60,8 +60,8 @@ _QUALITY = {
         {
             "inspection": "surface", "since": "2026-01-01T00:00:00.000Z",
             "until": "2026-01-08T00:00:00.000Z", "audit": 0.01,
-            "passed": {"good": 214, "bad": 0, "waiting": 3},
-            "rejected": {"good": 1, "bad": 83, "waiting": 0},
+            "passed": {"good": 214, "bad": 0, "parts": 21400.0},
+            "rejected": {"good": 1, "bad": 83, "parts": 420.0}, "waiting": 3,
             "figures": {
                 "escape": {"value": 0.0, "low": 0.0, "high": 0.0139, "n": 214},
                 "false_reject": {"value": 0.0119, "low": 0.0006, "high": 0.0575, "n": 84},

@@ -50,7 +50,7 @@ class _Finding(NamedTuple):
     is_good: bool = False
 
 
-class JudgedPrediction(NamedTuple):
+class PredictionAnswer(NamedTuple):
     """A prediction of the log with the answer that lists go by; ``event``: its id."""
 
     event: str
@@ -66,7 +66,7 @@ class AnswerIndex:
 
     def __init__(
         self, frames: FrameIndex, *, plant: Plant,
-        also: Callable[[Sequence[JudgedPrediction]], None] = lambda _judged: None,
+        also: Callable[[Sequence[PredictionAnswer]], None] = lambda _judged: None,
     ) -> None:  # fmt: skip
         self._frames = frames
         self._plant = plant
@@ -79,7 +79,7 @@ class AnswerIndex:
             event = decode_event(logged.entry.body, where=f"log position {logged.position}")
             prediction = read_prediction(event)
             answer = answer_of(prediction, inspections.get(prediction.inspection))
-            found.append(JudgedPrediction(event.id, prediction, answer))
+            found.append(PredictionAnswer(event.id, prediction, answer))
         self._frames.answer([one.answer for one in found])
         self._also(found)
 

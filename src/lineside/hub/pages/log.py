@@ -14,6 +14,7 @@ from lineside.core import Json, NotFoundError, RouteKind, decode
 from lineside.hub.eventlog.followers import FollowerState, FollowerView
 from lineside.hub.pages.rules import rule_words
 from lineside.hub.pages.site import Context
+from lineside.hub.review.items import REVIEW_TYPE
 from lineside.hub.services import Services
 from lineside.hub.views import DeviceView, EventView
 from lineside.store import FrameFilter
@@ -143,6 +144,7 @@ def what_happened(event: EventView) -> str:
 
 def _message_words(data: Mapping[str, Any]) -> str:
     words = [data.get("action"), data.get("colour"), data.get("sentence"), data.get("reason")]
+    words.append(data.get("answer"))
     return ", ".join(str(word) for word in words if word) or _message(data)
 
 
@@ -259,6 +261,7 @@ _TYPES = (
     EVENT_TYPE,
     "lineside.order.v1",
     "lineside.package.v1",
+    REVIEW_TYPE,
     "lineside.anchor.v1",
     *(f"lineside.plant.{kind}.v1" for kind in RouteKind),
 )

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from lineside.core import Inspection, Json, NotFoundError, decode
@@ -22,6 +24,8 @@ from lineside.web.format import DASH, counted, number, probability
 
 _STRIP = 11
 _KEYS = 9
+_DAYS = 7
+_SPANS = (1, 7, 30, 90)
 _LIKELIEST = 3
 _AUDIT = Mark(shape="ring", word="random audit")
 _DISAGREEMENT = Mark(shape="triangle", word="disagreement", tone="warn")
@@ -122,7 +126,7 @@ def _percent(share: float) -> str:
 
 def quality_text(quality: ReviewQuality) -> str:
     """``From 214 passed and 84 rejected pictures audited, last 7 days. 95 % intervals.``."""
-    passed, rejected = (one.good + one.bad for one in (quality.passed, quality.rejected))
+    passed, rejected = quality.passed.judged, quality.rejected.judged
     days = round((quality.until - quality.since).total_seconds() / 86_400)
     return (
         f"From {number(passed)} passed and {counted(rejected, 'rejected picture')} audited, last"
@@ -153,23 +157,24 @@ router = APIRouter()
 
 @router.get("/review")
 def review_page(
-    context: Context, *, line: str = "", inspection: str = "", after: str = "", item: str = ""
-) -> HTMLResponse:
+    context: Context, *, line: str = "", inspection: str = "", after: str = "", item: str = "",
+    days: Annotated[int, Query(ge=1, le=366, description="span of the figures")] = 7,
+) -> HTMLResponse:  # fmt: skip
     """The picture at the head of the queue, or the one named; what comes next as a strip."""
     hub, by = context.hub, context.who.name
-    narrowed = {"line": line, "inspection": inspection}
+    asked = {"line": line, "inspection": inspection}
+    narrowed = asked | ({"days": str(days)} if days != _DAYS else {})
     current = hub.reviews.one(item, by=by) if item else None
     place = (current.cursor if current else "") or after
-    waiting = hub.reviews.page(by=by, after=place, limit=_STRIP, **narrowed).items
+    waiting = hub.reviews.page(by=by, after=place, limit=_STRIP, **asked).items
     following: Sequence[ReviewView] = waiting
     if current is None and waiting:
         current, following = waiting[0], waiting[1:]
     finding = current.finding if current else None
-    quality = (
-        hub.reviews.quality(inspection=current.inspection)
-        if current
-        else hub.reviews.quality(line=line, inspection=inspection)
-    )
+    quality = hub.reviews.quality(
+        line="" if current else line, inspection=current.inspection if current else inspection,
+        since=hub.clock.now() - timedelta(days=days),
+    )  # fmt: skip
     known = {one.id: one for one in hub.plant.inspection}
     waits = hub.reviews.count()
     return context.page(
@@ -177,7 +182,9 @@ def review_page(
         title="Review",
         active="review",
         sub=counted(waits, "picture waits", many="pictures wait") if waits else "",
-        query=narrowed,
+        query=asked,
+        days=days,
+        spans=sorted({*_SPANS, days}),
         lines=[(one.id, one.name) for one in hub.plant.line],
         inspections=[one.id for one in hub.plant.inspection],
         current=current,

@@ -33,7 +33,7 @@ from lineside.datasets import label_names
 from lineside.datasets.versions import check_name
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
-from lineside.hub.ingest.answers import JudgedPrediction
+from lineside.hub.ingest.answers import PredictionAnswer
 from lineside.hub.ingest.frames import Frames
 from lineside.hub.learning.datasets import Datasets, Teaching
 from lineside.hub.review.items import (
@@ -69,9 +69,10 @@ _KIND = "review"
 _KEY = "review-key"
 _LAST_US = 10**17 - 1
 _TRIM_EVERY = 500
-_MOST_LOOKED_AT = 1_000
+_MOST_LOOKED_AT = 5_000
 _MOST_COUNTED = 100
 _COUNT_FOR_S = 2.0
+_COMES_WITHIN = timedelta(hours=1)
 _TRIES = 5
 _READ = 60
 
@@ -144,23 +145,12 @@ class NewReviewAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuditCount:
-    """Numbers of audited pictures of a verdict, by what people found.
-
-    ``waiting``: drawn and not settled yet.
-    """
-
-    good: int
-    bad: int
-    waiting: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewQuality:
     """Quality of an inspection, by its audit within a span of capture times.
 
     Attributes:
-        passed, rejected: audited pictures by the verdict they had.
+        passed, rejected: audited and settled pictures by the verdict they had.
+        waiting: audited pictures that are not settled, whatever their verdict.
         figures: rates with 95 % intervals.
         agreement: of two people on the same pictures; None where nobody answered twice.
     """
@@ -169,8 +159,9 @@ class ReviewQuality:
     since: datetime
     until: datetime
     audit: float
-    passed: AuditCount
-    rejected: AuditCount
+    passed: AuditStratum
+    rejected: AuditStratum
+    waiting: int
     figures: AuditFigures
     agreement: Agreement | None
 
@@ -195,19 +186,21 @@ class Reviews:
 
     # ---- what comes in
 
-    def take(self, judged: Sequence[JudgedPrediction]) -> None:
+    def take(self, judged: Sequence[PredictionAnswer]) -> None:
         """Keep what is for review or drawn for the audit; twice is as once."""
         found = [item for one in judged if (item := self._item_of(one)) is not None]
         if not found:
             return
         with self._records.transaction():
             added = [item for item in found if self._add(item)]
+        if added:
+            self._counted = (-_COUNT_FOR_S, 0)
         for item in added:
             self._added[item.inspection] += 1
             if self._added[item.inspection] % _TRIM_EVERY == 0:
                 self._trim(item.inspection)
 
-    def _item_of(self, judged: JudgedPrediction) -> ReviewItem | None:
+    def _item_of(self, judged: PredictionAnswer) -> ReviewItem | None:
         prediction, answer = judged.prediction, judged.answer
         inspection = self._inspection(prediction.inspection)
         if inspection is None:
@@ -241,9 +234,13 @@ class Reviews:
             rank = place.id[0]
             waiting[rank] += 1
             if waiting[rank] > MOST_WAITING and rank > "0" and not place.body["by"]:
-                with self._records.transaction():
-                    self._documents.delete(place.kind, place.id)
-                    self._documents.delete(_KIND, place.body["item"])
+                self._drop(place)
+
+    def _drop(self, place: Document) -> None:
+        self._counted = (-_COUNT_FOR_S, 0)
+        with self._records.transaction():
+            self._documents.delete(place.kind, place.id)
+            self._documents.delete(_KIND, place.body["item"])
 
     def _inspection(self, name: str) -> Inspection | None:
         """The inspection as the plant declares it now; None where it does not any more."""
@@ -276,7 +273,7 @@ class Reviews:
                 return ReviewPage(tuple(found), last)
             last, looked_at = place.id, looked_at + 1
             if place.id.startswith("0") or by not in place.body["by"]:
-                found += self._shown(place, by=by)
+                found += filter(None, [self._shown(place, by=by)])
         return ReviewPage(tuple(found), "")
 
     def count(self) -> int:
@@ -314,14 +311,21 @@ class Reviews:
         ]
         return heapq.merge(*each, key=lambda place: place.id)
 
-    def _shown(self, place: Document, *, by: str) -> list[ReviewView]:
-        """The picture at a place, unless it is not there yet or aged out."""
+    def _shown(self, place: Document, *, by: str) -> ReviewView | None:
+        """The picture at a place; None where it has not come yet, or aged out, which drops it."""
         try:
             item = self._read(place.body["item"])[0]
+        except NotFoundError:  # dropped in between
+            return None
+        try:
             row = self._frames.row(item.frame)
         except NotFoundError:
-            return []
-        return [] if row.aged_out_at is not None else [self._view(item, row, by=by)]
+            row = None
+        late = self._clock.now() - item.captured_at > _COMES_WITHIN
+        if row.aged_out_at is not None if row else late:
+            self._drop(place)
+            return None
+        return self._view(item, row, by=by) if row else None
 
     def _view(self, item: ReviewItem, row: FrameRow, *, by: str) -> ReviewView:
         kind, name = _place(item)
@@ -461,16 +465,12 @@ class Reviews:
     ) -> ReviewQuality:
         settled = list(self._settled(inspection.id, since=since, until=until))
         audited = [one for one in settled if one["share"]]
-        waiting = list(self._audit_waiting(inspection.id, since=since, until=until))
-        passed, rejected = (
-            _stratum(verdict, audited=audited, waiting=waiting)
-            for verdict in (PartVerdict.OK, PartVerdict.REJECT)
-        )
+        passed, rejected = (_stratum(one, audited) for one in (PartVerdict.OK, PartVerdict.REJECT))
         pairs = [(one["answers"][0], one["answers"][1]) for one in settled if one["answers"][1:]]
         return ReviewQuality(
             inspection=inspection.id, since=since, until=until, audit=inspection.audit,
-            passed=_count_of(passed, PartVerdict.OK, waiting),
-            rejected=_count_of(rejected, PartVerdict.REJECT, waiting),
+            passed=passed, rejected=rejected,
+            waiting=self._audit_waiting(inspection.id, since=since, until=until),
             figures=audit_figures(passed=passed, rejected=rejected),
             agreement=agreement(pairs),
         )  # fmt: skip
@@ -486,17 +486,16 @@ class Reviews:
                 return
             yield place.body
 
-    def _audit_waiting(
-        self, inspection: str, *, since: datetime, until: datetime
-    ) -> Iterator[dict[str, Any]]:
-        """The audited pictures of a span that wait; newest first."""
+    def _audit_waiting(self, inspection: str, *, since: datetime, until: datetime) -> int:
+        """Count the audited pictures of a span that wait; nobody may know of which verdict."""
+        found = 0
         for rank in ("0", "2"):
             first, last = (f"{rank}-{_LAST_US - microseconds(one):017d}" for one in (until, since))
             for place in every_document(self._documents, _waiting(inspection), after=first):
                 if place.id > f"{last}~":
                     break
-                if place.body["share"]:
-                    yield place.body
+                found += bool(place.body["share"])
+        return found
 
 
 def _event_id(before: ReviewItem) -> str:
@@ -537,19 +536,10 @@ def _finding(item: ReviewItem) -> ReviewFinding:
     )  # fmt: skip
 
 
-def _stratum(
-    verdict: PartVerdict, *, audited: Sequence[dict[str, Any]], waiting: Sequence[dict[str, Any]]
-) -> AuditStratum:
+def _stratum(verdict: PartVerdict, audited: Sequence[dict[str, Any]]) -> AuditStratum:
+    """The settled pictures of a verdict; people answer blindly, so those that wait are alike."""
     mine = [one for one in audited if one["verdict"] == verdict]
-    drawn = [*mine, *(one for one in waiting if one["verdict"] == verdict)]
     good = sum(one["found"] == PartVerdict.OK for one in mine)
     return AuditStratum(
-        good=good, bad=len(mine) - good, parts=sum(1.0 / one["share"] for one in drawn)
+        good=good, bad=len(mine) - good, parts=sum(1.0 / one["share"] for one in mine)
     )
-
-
-def _count_of(
-    stratum: AuditStratum, verdict: PartVerdict, waiting: Sequence[dict[str, Any]]
-) -> AuditCount:
-    left = sum(one["verdict"] == verdict for one in waiting)
-    return AuditCount(good=stratum.good, bad=stratum.bad, waiting=left)
