@@ -103,10 +103,11 @@ def test_passwords_of_cameras_are_for_those_who_edit(
 
 def test_pages_show_every_section_and_version(browser: TestClient, line: Line) -> None:
     line.send(line.status())
-    for section in ("camera", "inspection", "line", "rule", "route"):
+    for section in ("camera", "inspection", "line", "rule", "route", "shift"):
         page = browser.get(f"/setup/{section}")
         assert page.status_code == 200, section
         assert "Reason of the change" in page.text
+    assert "Europe/Berlin" in browser.get("/setup").text
     assert browser.get("/setup/none").status_code == 404
     assert "First version" in browser.get("/setup/history").text
     assert browser.get("/setup/history/1").status_code == 200

@@ -6,7 +6,7 @@ from fastapi.responses import HTMLResponse
 from lineside.hub.access.accounts import Accounts
 from lineside.hub.access.permissions import Role
 from lineside.hub.pages.site import Context, NoPageError, PageContext
-from lineside.hub.setup.forms import entry_forms, new_form, section_of, sections
+from lineside.hub.setup.forms import entry_forms, new_form, section_of, sections, site_fields
 from lineside.hub.setup.toml_edit import entry_text
 
 router = APIRouter(prefix="/setup")
@@ -22,7 +22,8 @@ def setup_page(context: Context) -> HTMLResponse:
     hub = context.hub
     text = hub.plants.text(hub.plants.newest().number)
     counts = [(one, len(entry_forms(text, one, secret=False))) for one in sections()]
-    return _page(context, "setup.html", title="Set-up", counts=counts)
+    site = site_fields(text)
+    return _page(context, "setup.html", title="Set-up", counts=counts, site=site)
 
 
 @router.get("/text")

@@ -83,7 +83,7 @@ SECTIONS = (
         about="Which MQTT topics the hub reads, and what their messages are.",
     ),
     PlantSection(
-        name="shift", title="Shifts", noun="shift",
+        name="shift", title="Shifts", noun="shift", key="name",
         about="When people work; figures are added up by shift.",
     ),
 )  # fmt: skip
@@ -105,6 +105,10 @@ _HELP = {
     "inspection.reject": "Labels that reject a part; empty: every one that is not good.",
     "inspection.expected_count": "Another count rejects the part.",
     "inspection.policy.error_rate": "Wished share of wrong answers, 0 to 1.",
+    ".time_zone": "Of shifts and days, such as Europe/Berlin; empty: that of the hub.",
+    "shift.begin": "Local time in steps of five minutes, such as 06:00.",
+    "shift.end": "One that is not later than the begin is on the following day.",
+    "shift.days": "On which it begins: mon, tue, …; empty: every day.",
     "route.topic": "With MQTT wildcards, such as f/i/state/+.",
     "route.collection": "Document collection that its messages also appear in.",
 }
@@ -140,6 +144,13 @@ def new_form(text: str, section: PlantSection) -> EntryForm:
     return _form({}, section, document=document, secret=True)
 
 
+def site_fields(text: str) -> tuple[FormField, ...]:
+    """Return the fields of the plant file itself, such as its name."""
+    document = decode_toml(text.encode(), where="plant file")
+    found = _fields(Plant, document, path="", document=document)
+    return tuple(one for one in found if one.key not in _FIXED and "." not in one.key)
+
+
 def _form(
     entry: Mapping[str, Any], section: PlantSection, *, document: Mapping[str, Any], secret: bool
 ) -> EntryForm:
@@ -154,7 +165,8 @@ def _form(
     )
 
 
-_DETAILS = frozenset({"line", "source", "camera", "task", "kind", "from", "to"})
+_FIXED = frozenset({"schema", "site"})
+_DETAILS = frozenset({"line", "source", "camera", "task", "kind", "begin", "end"})
 
 
 def _fields(
@@ -208,7 +220,9 @@ def _kind(hint: Any) -> FieldKind | None:  # noqa: ANN401  a type
     if _choices(hint):
         return "choice"
     if get_origin(hint) is tuple:
-        return "words" if get_args(hint) == (str, ...) else None
+        item, *more = get_args(hint)
+        plain = isinstance(item, type) and issubclass(item, str) and more == [...]
+        return "words" if plain else None
     known: dict[Any, FieldKind] = {bool: "yes", int: "number", float: "number", str: "text"}
     return known.get(hint)
 

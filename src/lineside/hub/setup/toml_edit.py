@@ -22,7 +22,7 @@ _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]#=]+?)\s*\]\]?\s*(#.*)?", re.DOTALL)
 _TOKEN = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*|[\[\]{}]', re.DOTALL)
 _ENDS = {'"""': re.compile(r'(?:\\.|[^\\])*?"""', re.DOTALL), "'''": re.compile(r".*?'''")}
-_KEYS = {"route": "topic"}
+_KEYS = {"route": "topic", "shift": "name"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,8 @@ class PlantEdit:
     Attributes:
         section: the list that it stands in, such as ``camera``; a table such as ``twin``; "" for
             the keys of the file itself.
-        id: its ``id``, of a route its ``topic``; "" adds a new one to a list.
+        id: its ``id``, of a route its ``topic``, of a shift its ``name``; "" adds a new one to a
+            list.
         values: key → value as JSON; dots lead into a table below, null takes the key away.
         text: the whole entry as TOML, in place of ``values``.
         remove: take the entry away.
