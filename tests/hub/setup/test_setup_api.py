@@ -1,13 +1,17 @@
 """Set-up over HTTP and on pages: the plant file, users and tokens, and who may."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
+from lineside.core import Camera, LinesideError
 from lineside.hub import Role, Services, create_app
+from lineside.hub.api.setup import take_picture
+from lineside.testing import FakeClock
 from tests.hub.conftest import Line
 
 SECRET = "rtsp://eye:peeping@10.0.0.7/a"  # noqa: S105  of no camera
@@ -139,3 +143,22 @@ def test_users_and_tokens_come_and_go_and_the_last_administrator_stays(
     assert "Eve" in page
     assert "board" in page
     assert client.post("/api/v1/tokens/board/revoke").json() == {"name": "board", "revoked": 1}
+
+
+def test_a_test_picture_says_why_there_is_none(client: TestClient) -> None:
+    away = client.post("/api/v1/cameras/test", json={"source": "rtsp://127.0.0.1:1/live"})
+    assert (away.status_code, "does not answer" in away.text) == (503, True)
+    saved = client.post("/api/v1/cameras/test", json={"source": "mqtt:i/cam"})
+    assert (saved.status_code, "Save the camera" in saved.text) == (400, True)
+
+
+def test_the_first_picture_of_a_camera_is_taken_within_a_time(
+    tmp_path: Path, jpeg: Callable[..., bytes], clock: FakeClock
+) -> None:
+    (tmp_path / "0.jpg").write_bytes(jpeg("blue"))
+    camera = Camera(id="test", line="test", source=f"folder:{tmp_path}")
+    assert take_picture(camera, clock=clock).startswith(b"\xff\xd8")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(LinesideError):
+        take_picture(replace(camera, source=f"folder:{empty}"), clock=clock, timeout_s=0.2)

@@ -305,6 +305,7 @@ RULES: dict[Right, str] = {
         GET /api/v1/plant/versions/{number}
         POST /api/v1/plant
         POST /api/v1/plant/check
+        POST /api/v1/cameras/test
         POST /api/v1/plant/rollback
         POST /api/v1/plant/adopt
         POST /api/v1/plant/restore

@@ -1,4 +1,4 @@
-"""``/api/v1/plant``, ``/api/v1/users`` and ``/api/v1/tokens``: set-up of the site.
+"""``/api/v1/plant``, test pictures, ``/api/v1/users`` and ``/api/v1/tokens``: set-up of the site.
 
 The plant file is changed by edits of single entries or as a whole text; each change is a version.
 """
@@ -10,7 +10,9 @@ from typing import Annotated, Any, TypedDict
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
-from lineside.core import rfc3339
+from lineside.core import Camera, Clock, InvalidError, UnavailableError, rfc3339
+from lineside.core.drivers import without_secret
+from lineside.core.worker import Worker
 from lineside.hub.access.accounts import Accounts, NewToken
 from lineside.hub.access.auth import TokenInfo, User
 from lineside.hub.access.permissions import Role
@@ -29,6 +31,7 @@ from lineside.hub.api.wire import (
 from lineside.hub.services import Services
 from lineside.hub.setup.toml_edit import PlantEdit
 from lineside.hub.setup.versions import PlantChange, PlantFileState, PlantVersion
+from lineside.links import open_camera
 
 router = APIRouter(prefix="/api/v1", tags=["set-up"])
 
@@ -186,6 +189,58 @@ def adopt_plant(
 def restore_plant(hub: Hub) -> Response:
     """The version in force is written over the file on the disk."""
     return json_response(hub.plants.restore())
+
+
+# ---- cameras
+
+_TESTED = ("rtsp", "v4l")
+_PICTURE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraTest:
+    """Body of ``POST /cameras/test``: a source as the plant file has it."""
+
+    source: str
+
+
+@router.post("/cameras/test", summary="Take a test picture of a camera")
+@responds(bytes, "image/jpeg")
+def take_test_picture(
+    hub: Hub, *, body: Annotated[CameraTest, Depends(json_body(CameraTest))]
+) -> Response:
+    """One picture of an RTSP or USB camera that the hub can reach; nothing is kept."""
+    camera = Camera(id="test", line="test", source=body.source)
+    scheme = camera.source.partition(":")[0]
+    if scheme not in _TESTED:
+        raise InvalidError(
+            f"no test picture of {scheme}", where="source",
+            fix="Save the camera: its newest picture is shown as soon as one comes.",
+        )  # fmt: skip
+    picture = take_picture(camera, clock=hub.clock)
+    return Response(picture, media_type="image/jpeg", headers={"cache-control": "no-store"})
+
+
+def take_picture(camera: Camera, *, clock: Clock, timeout_s: float = _PICTURE_S) -> bytes:
+    """The first picture of a camera, as JPEG or PNG.
+
+    Raises:
+        UnavailableError: none comes within the time.
+        InvalidError, RefusedError: as ``open_camera``.
+    """
+    opened = open_camera(camera, clock=clock)
+    closing = Worker("camera-test", opened.close, every_s=None, delay_s=timeout_s)
+    closing.start()
+    try:
+        for shot in opened.shots():
+            return shot.open().encoded
+    finally:
+        closing.stop()
+        opened.close()
+    raise UnavailableError(
+        f"no picture within {timeout_s:g} s", where=without_secret(camera.source),
+        fix="Look whether another player shows the camera.",
+    )  # fmt: skip
 
 
 # ---- users and tokens

@@ -78,7 +78,7 @@ async function send(form, remove) {
 
 /** Focus and exposure of each newest picture, beside it. @param {HTMLImageElement} image */
 function showFigures(image) {
-  const place = /** @type {HTMLElement | null} */ (image.closest("details")?.querySelector("[data-figures]"));
+  const place = /** @type {HTMLElement | null} */ (image.closest("[data-test-shown], details")?.querySelector("[data-figures]"));
   const canvas = document.createElement("canvas");
   const width = (canvas.width = Math.min(640, image.naturalWidth));
   const height = (canvas.height = Math.round((width * image.naturalHeight) / image.naturalWidth));
@@ -90,6 +90,27 @@ function showFigures(image) {
   place.hidden = false;
 }
 
+/** A picture of the source that stands in the form, with its figures. @param {HTMLButtonElement} button */
+async function testCamera(button) {
+  const form = /** @type {HTMLFormElement} */ (button.form);
+  const said = /** @type {HTMLElement} */ (form.querySelector("[data-test-said]"));
+  const shown = /** @type {HTMLElement} */ (form.querySelector("[data-test-shown]"));
+  const source = /** @type {HTMLInputElement} */ (form.elements.namedItem("source")).value;
+  button.disabled = true;
+  said.textContent = "Waiting for a picture …";
+  const response = await ask(button.dataset.test ?? "", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ source }),
+  });
+  button.disabled = false;
+  shown.hidden = !response.ok;
+  said.textContent = response.ok ? "" : faultLines(await response.json().catch(() => ({ detail: response.statusText }))).join(" ");
+  const image = /** @type {HTMLImageElement} */ (shown.querySelector("img"));
+  image.onload = () => showFigures(image);
+  if (response.ok) image.src = URL.createObjectURL(await response.blob());
+}
+
 if (typeof document !== "undefined") {
   for (const form of document.querySelectorAll("form[data-asks='/api/v1/plant']")) {
     form.addEventListener("submit", (event) => {
@@ -97,6 +118,9 @@ if (typeof document !== "undefined") {
       const button = /** @type {SubmitEvent} */ (event).submitter;
       void send(/** @type {HTMLFormElement} */ (form), button?.hasAttribute("data-remove") ?? false);
     });
+  }
+  for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (document.querySelectorAll("button[data-test]"))) {
+    button.addEventListener("click", () => void testCamera(button));
   }
   for (const image of /** @type {NodeListOf<HTMLImageElement>} */ (document.querySelectorAll("img[data-sharpness]"))) {
     image.addEventListener("load", () => showFigures(image));
