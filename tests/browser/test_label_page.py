@@ -88,6 +88,15 @@ def test_a_picture_is_labelled_by_mouse_and_by_keys(
     page.keyboard.press("Control+z")
     expect(rows).to_have_count(2)
 
+    page.keyboard.press("g")
+    page.locator(".label-canvas").focus()
+    for key in ("Enter", "Shift+ArrowRight", "Enter", "Shift+ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    for key in ("Shift+ArrowUp", "Shift+ArrowLeft", "Enter"):
+        page.keyboard.press(key)
+    expect(rows.nth(2)).to_contain_text("Polygon, 3 corners")
+    page.keyboard.press("Control+z")
+
     page.keyboard.press("b")
     drag(page, (0.1, 0.9), (0.6, 0.9))
     expect(rows).to_have_count(3)
@@ -122,6 +131,10 @@ def test_two_people_choose_and_go_on(
     page = watched.page
     rows = page.locator("[data-shapes] li")
     expect(rows).to_have_count(1)
+    labelling.comment("disputed", DIGEST, "is it one?", by="Eve")
+    page.keyboard.press("1")
+    expect(page.get_by_role("button", name="dent")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("[data-saved]")).to_contain_text("Saved")
     now = saved(line, "disputed")
     other = AnnotationChange(revision=now.revision, annotation=replace(first, count=3))
     labelling.save("disputed", DIGEST, other, by="Eve")
@@ -197,5 +210,27 @@ def test_files_are_looked_at_before_they_are_kept(
     report.get_by_role("button", name="Keep 3 pictures").click()
     page.wait_for_url(f"{line.url}/data/dropped")
     assert line.hub.services.datasets.one("dropped").labels == {"dent": 2, "good": 1}
+    watched.quiet()
+    page.close()
+
+
+def test_a_package_suggests_and_its_answer_is_accepted(
+    line: Any,  # noqa: ANN401  conftest's Line
+    open_page: Callable[..., Any],
+) -> None:
+    watched = open_page("/data/rack/label")
+    page = watched.page
+    expect(page.locator("[data-where]")).to_have_text("1 of 2")
+    page.keyboard.press("s")
+    expect(page.locator("[data-suggestion]")).to_contain_text("Accept it, then mend it.")
+    page.keyboard.press("a")
+    expect(page.locator("[data-saved]")).to_contain_text("Saved")
+    labels = line.hub.services.labelling.rows("rack")[0].labels
+    assert len(labels) >= 7
+    assert page.locator("[data-region=A1]").input_value() in {"", *labels}
+    files = "performance.getEntriesByType('resource').filter((e) => e.name.includes('/static/'))"
+    sizes = page.evaluate(f"{files}.map((e) => e.transferSize)")
+    whole = sum(sizes) + len(page.context.request.get(page.url).body())
+    assert whole < 250_000
     watched.quiet()
     page.close()

@@ -347,6 +347,12 @@ def test_files_are_kept_for_ever_under_their_release_and_nowhere_else(nobody: Te
     assert answer.status_code == 200
     assert "immutable" in answer.headers["cache-control"]
     assert nobody.get("/static/0.0.0/js/live.js").status_code == 404
+    assert answer.headers["content-encoding"] == "gzip"
+    plain = nobody.get(f"/static/{release()}/js/live.js", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert (plain.text, plain.headers["content-type"]) == (
+        answer.text, answer.headers["content-type"],
+    )  # fmt: skip
     assert nobody.get(f"/static/{release()}/%2e%2e/%2e%2e/site.py").status_code in (401, 404)
 
 

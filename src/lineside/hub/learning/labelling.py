@@ -32,6 +32,7 @@ from lineside.datasets.annotations import (
     check_label,
     pixel_mask,
 )
+from lineside.datasets.report.report import is_drawn_on
 from lineside.datasets.samples import judged
 from lineside.vision import picture_size
 
@@ -66,11 +67,12 @@ class AnnotatedSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRow:
-    """An image of a draft in a list."""
+    """An image of a draft in a list; ``thumbnail`` shows what is drawn on it."""
 
     digest: Digest
     name: str
     picture: str
+    thumbnail: str
     state: ReviewState
     labels: tuple[str, ...]
 
@@ -130,7 +132,11 @@ class Labelling:
 
         Of a dataset without labels: those of every inspection.
         """
-        of_draft = {label for one in self._library.draft(name).samples for label in _labels_on(one)}
+        return self.labels_among(name, self._library.draft(name).samples)
+
+    def labels_among(self, name: str, samples: Sequence[Sample]) -> LabelList:
+        """The same of samples that were read already."""
+        of_draft = {label for one in samples for label in _labels_on(one)}
         own = dict.fromkeys((*self._library.labels(name), *sorted(of_draft)))
         groups = [label_names(one) for one in self._plant.inspection]
         fitting = [group for group in groups if not own.keys().isdisjoint(group)]
@@ -150,21 +156,13 @@ class Labelling:
         Raises:
             InvalidError: no such state.
         """
-        if state and state not in list(ReviewState):
-            known = ", ".join(ReviewState)
-            raise InvalidError(f"no state {state!r}", where="state", fix=f"Known: {known}.")
-        ordered = ordered_entries(self._library.draft(name).entries)
-        places = [n for n, entry in enumerate(ordered) if entry.sample.digest == after]
-        behind = ordered[places[0] + 1 :] if places else ordered
-        wanted = [entry for entry in behind if not state or entry.state == state]
-        return tuple(row_of(name, entry) for entry in wanted[:limit])
+        return rows_of(
+            name, self._library.draft(name).entries, state=state, after=after, limit=limit
+        )
 
     def progress(self, name: str) -> LabelProgress:
         """Count the images of a draft by state."""
-        entries = self._library.draft(name).entries
-        counts = Counter(str(entry.state) for entry in entries)
-        states = {str(state): counts[state] for state in ReviewState if counts[state]}
-        return LabelProgress(images=len(entries), states=states)
+        return progress_of(self._library.draft(name).entries)
 
     def one(self, name: str, digest: str) -> AnnotatedSample:
         """An image of a draft with its annotation; ``NotFoundError`` where it is not in it."""
@@ -287,6 +285,31 @@ def ordered_entries(entries: Sequence[Entry]) -> list[Entry]:
     )
 
 
+def rows_of(
+    dataset: str, entries: Sequence[Entry], *, state: str = "", after: str = "", limit: int = 0
+) -> tuple[SampleRow, ...]:
+    """Entries of one state in order, those after ``after`` (a digest); 0: all of them.
+
+    Raises:
+        InvalidError: no such state.
+    """
+    if state and state not in list(ReviewState):
+        known = ", ".join(ReviewState)
+        raise InvalidError(f"no state {state!r}", where="state", fix=f"Known: {known}.")
+    ordered = ordered_entries(entries)
+    places = [n for n, entry in enumerate(ordered) if entry.sample.digest == after]
+    behind = ordered[places[0] + 1 :] if places else ordered
+    found = [entry for entry in behind if not state or entry.state == state]
+    return tuple(row_of(dataset, entry) for entry in (found[:limit] if limit else found))
+
+
+def progress_of(entries: Sequence[Entry]) -> LabelProgress:
+    """Count entries by state."""
+    counts = Counter(str(entry.state) for entry in entries)
+    states = {str(state): counts[state] for state in ReviewState if counts[state]}
+    return LabelProgress(images=len(entries), states=states)
+
+
 def picture_address(dataset: str, sample: Sample) -> str:
     """Where the bytes of a sample's image are."""
     return f"/data/{dataset}/pictures/{sample.digest}"
@@ -295,8 +318,11 @@ def picture_address(dataset: str, sample: Sample) -> str:
 def row_of(dataset: str, entry: Entry) -> SampleRow:
     """An image of a draft in a list."""
     sample = entry.sample
+    picture = picture_address(dataset, sample)
+    is_small = sample.name.startswith("frm_") and not is_drawn_on(sample)
     return SampleRow(
-        digest=sample.digest, name=sample.name, picture=picture_address(dataset, sample),
+        digest=sample.digest, name=sample.name, picture=picture,
+        thumbnail=f"/api/v1/frames/{sample.name}/thumbnail" if is_small else f"{picture}/drawn",
         state=entry.state, labels=sample.labels,
     )  # fmt: skip
 

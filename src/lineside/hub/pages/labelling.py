@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Json, short, to_plain
+from lineside.core import Json, short
 from lineside.datasets.annotations import ReviewState
-from lineside.hub.learning.labelling import LabelProgress, SampleRow
+from lineside.hub.learning.labelling import LabelProgress, SampleRow, progress_of, rows_of
 from lineside.hub.pages.learning import Filter
 from lineside.hub.pages.site import Context
 from lineside.hub.views import PackageView
@@ -28,9 +28,8 @@ TOOLS = (
     ("brush", "Brush", "B"),
     ("erase", "Erase", "E"),
 )
-_BEFORE = 20
-_WINDOW = 60
-_EVERY = 1_000_000
+_BEFORE = 8
+_WINDOW = 30
 
 
 def state_filters(dataset: str, progress: LabelProgress, *, state: str) -> tuple[Filter, ...]:
@@ -90,9 +89,9 @@ router = APIRouter()
 @router.get("/data/{name}/label")
 def label_page(context: Context, *, name: str, state: str = "", picture: str = "") -> HTMLResponse:
     """One picture of the draft at a time, with everything that is said of it."""
-    labelling = context.hub.labelling
-    progress = labelling.progress(name)
-    rows = labelling.rows(name, state=state, limit=_EVERY)
+    draft = context.hub.datasets.draft(name)
+    progress = progress_of(draft.entries)
+    rows = rows_of(name, draft.entries, state=state)
     at = first_open(rows, picture=picture)
     first = max(0, at - _BEFORE)
     window = rows[first : first + _WINDOW]
@@ -100,12 +99,20 @@ def label_page(context: Context, *, name: str, state: str = "", picture: str = "
         "dataset": name,
         "digest": rows[at].digest if rows else "",
         "state": state,
-        "rows": to_plain(window),
+        "rows": [
+            {
+                "digest": row.digest,
+                "name": row.name,
+                "thumbnail": row.thumbnail,
+                "state": str(row.state),
+            }
+            for row in window
+        ],
         "first": first,
         "total": len(rows),
         "more": first + len(window) < len(rows),
     }
-    names = labelling.labels(name).labels
+    names = context.hub.labelling.labels_among(name, draft.samples).labels
     bare = [one for one in names if "/" not in one]
     return context.page(
         "label.html",

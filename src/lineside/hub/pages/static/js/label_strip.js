@@ -3,7 +3,7 @@
 import { make } from "./dom.js";
 import { ask } from "./forms.js";
 
-/** @typedef {{digest: string, name: string, picture: string, state: string}} Row */
+/** @typedef {{digest: string, name: string, thumbnail: string, state: string}} Row */
 /** @typedef {{dataset: string, digest: string, state: string, rows: Row[], first: number, total: number, more: boolean}} Start */
 
 const WORDS = { todo: "to do", labelled: "labelled", checked: "checked", discuss: "needs discussion" };
@@ -40,12 +40,12 @@ export class Strip {
     const where = this.root.querySelector("[data-where]");
     if (where) where.textContent = `${this.start.first + at + 1} of ${this.start.total}`;
     const next = this.rows[at + 1];
-    if (next) void ask(next.picture); // it is in the browser's cache when it is opened
+    if (next) void ask(`/data/${encodeURIComponent(this.start.dataset)}/pictures/${next.digest}`); // it is in the browser's cache when it is opened
   }
 
   /** @param {Row} row @param {string} digest */
   link(row, digest) {
-    const image = make("img", { src: `${row.picture}/drawn`, alt: `Picture ${row.name}`, width: "120", height: "90", loading: "lazy" });
+    const image = make("img", { src: row.thumbnail, alt: `Picture ${row.name}`, width: "120", height: "90", loading: "lazy" });
     const link = make("a", { href: `?picture=${row.digest}` }, image, make("span", {}, WORDS[/** @type {keyof typeof WORDS} */ (row.state)] ?? row.state));
     if (row.digest === digest) link.setAttribute("aria-current", "true");
     link.addEventListener("click", (event) => {

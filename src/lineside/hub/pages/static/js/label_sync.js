@@ -70,7 +70,9 @@ export class Sync {
 
   /** @param {Sample} sample @param {Sample} stored */
   take(sample, stored) {
-    [sample.revision, sample.by, sample.at, sample.disputed] = [stored.revision, stored.by, stored.at, stored.disputed];
+    const { revision, annotation, by, at, disputed } = stored;
+    Object.assign(sample, { revision, annotation, by, at, disputed });
+    this.work.seen = stored.state;
     this.status.textContent = `Saved ${new Date(stored.at).toLocaleTimeString()}`;
   }
 
@@ -86,6 +88,12 @@ export class Sync {
   async settle(stored) {
     const { work } = this;
     const mine = work.now;
+    const sample = /** @type {Sample} */ (work.sample);
+    if (JSON.stringify(stored.annotation) === JSON.stringify(sample.annotation) && stored.state === work.seen) {
+      // somebody commented: nothing that is said of the picture differs from what was seen
+      [sample.revision, sample.comments, this.waiting] = [stored.revision, stored.comments, true];
+      return;
+    }
     const who = /** @type {HTMLElement} */ (this.dialog.querySelector("[data-conflict-who]"));
     who.textContent = `${stored.by} saved ${stored.name} while you were working on it. Nothing is overwritten until you choose.`;
     this.side("mine", mine);

@@ -28,6 +28,8 @@ export class Work {
     this.drawn = [];
     this.closed = false;
     this.burnt = false;
+    /** The state that the hub has. */
+    this.seen = "todo";
     /** @type {Annotation | null} */
     this.suggestion = null;
     /** @type {PaintedMask | null} */
@@ -61,6 +63,7 @@ export class Work {
   /** Take over what the hub has, and forget the history. @param {Sample} sample */
   take(sample) {
     this.sample = sample;
+    this.seen = sample.state;
     this.history = new History(sample.annotation);
     [this.selected, this.cursor, this.suggestion, this.suggested] = [null, null, null, null];
     this.drop();
