@@ -1,8 +1,10 @@
 """The review queue: what is drawn, answers once, blind audits, two people, figures, the page."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -10,17 +12,40 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import ConflictError, Inspection, Plant, digest_of, frame_id, parse_plant
+from lineside.core import (
+    ConflictError,
+    Inspection,
+    NotFoundError,
+    Plant,
+    digest_of,
+    frame_id,
+    parse_plant,
+)
 from lineside.core.plant import Task
 from lineside.hub import Role, Services
 from lineside.hub.ingest.answers import AnswerIndex
 from lineside.hub.review import service as review
-from lineside.hub.review.items import REVIEW_TYPE, choices_of, is_drawn
+from lineside.hub.review.items import (
+    REVIEW_TYPE,
+    ReviewAnswer,
+    ReviewItem,
+    ReviewStatus,
+    answered,
+    choices_of,
+    is_drawn,
+    may_see,
+    status_of,
+    visible_answers,
+    withdrawn,
+)
 from lineside.hub.review.service import NewReviewAnswer, Reviews
 from lineside.links import Message
 from lineside.streams import PREDICTION_TYPE, encode_event, prediction_event
+from lineside.testing.store import NOON
 from lineside.vision import Decision, FrameRef, PictureState
-from tests.hub.conftest import PACKAGE, PLANT, Line, another_hub, answered
+from lineside.vision.verdict import PartVerdict
+from tests.hub.conftest import PACKAGE, PLANT, Line, another_hub
+from tests.hub.conftest import answered as prediction_of
 from tests.hub.pages.test_pages import words
 
 Pictures = Callable[..., bytes]
@@ -56,7 +81,7 @@ def take(hub: Services, line: Line, jpeg: Pictures) -> Take:
 def prediction(verdict: str, *, picture: bytes, at: datetime, number: int) -> Message:
     digest = digest_of(picture)
     name = frame_id(camera="rack", captured_at=at, digest=digest)
-    said = answered(
+    said = prediction_of(
         FrameRef(
             id=name, camera="rack", captured_at=at, digest=digest, part=f"part-{number}"
         ),
@@ -132,6 +157,42 @@ def test_answers_on_offer_are_labels_good_ones_first(
 ) -> None:
     choices = choices_of(Inspection(id="stock", camera="rack", **declared))
     assert " ".join(f"{one.value}{'!' * (one.verdict == 'reject')}" for one in choices) == expected
+
+
+PEOPLE = st.sampled_from(["ann", "bob", "cleo"])
+STEPS = st.lists(
+    st.tuples(PEOPLE, st.sampled_from(["ok", "reject", "undo"]), st.booleans()), max_size=12
+)
+
+
+@given(STEPS, st.sampled_from([1, 2]))
+def test_any_steps_leave_an_item_that_follows_from_its_answers(
+    steps: list[tuple[str, str, bool]], reviewers: int
+) -> None:
+    item = ReviewItem(
+        id="rev", frame="frm", camera="rack", inspection="stock", part="", captured_at=NOON,
+        package="", event="evt", verdict=PartVerdict.OK, label="", score=0.0, share=0.1,
+    )  # fmt: skip
+    for by, what, settles in steps:
+        new = ReviewAnswer(by=by, at=NOON, answer=what, verdict=PartVerdict.OK, event="")
+        before = item
+        try:
+            if what == "undo":
+                item = withdrawn(item, by=by, reviewers=reviewers)
+            else:
+                item = answered(item, new, reviewers=reviewers, settles=settles)
+                again = answered(item, new, reviewers=reviewers, settles=settles)
+                assert again is item
+        except (ConflictError, NotFoundError):
+            assert item is before
+        assert item.status == status_of(item.answers, reviewers=reviewers)
+        assert len(item.answers) <= (3 if reviewers == 2 else 1)
+        first_two = [one.by for one in item.answers[:2]]
+        assert len(set(first_two)) == len(first_two)
+        assert may_see(item) == (item.status is ReviewStatus.DONE)
+        if item.status is ReviewStatus.OPEN:
+            shown = visible_answers(item, by=by)
+            assert {one.by for one in shown} <= {by}
 
 
 # ---- the queue
@@ -312,6 +373,27 @@ def test_two_people_answer_without_seeing_each_other(paired: Reviews, take: Take
     assert quality.agreement is not None
     assert (quality.agreement.share.value, quality.agreement.share.n) == (0.5, 2)
     assert (quality.rejected.bad, quality.rejected.good) == (1, 0)
+
+
+def test_of_two_people_at_once_at_two_hubs_one_is_counted(hub: Services, take: Take) -> None:
+    take("review")
+    item = hub.reviews.page(by="x").items[0].id
+    hubs = {"ann": hub, "bob": another_hub(hub)}
+    ready = Barrier(2)
+
+    def ask(by: str) -> str:
+        ready.wait()
+        try:
+            hubs[by].reviews.answer(item, NewReviewAnswer(answer="ok"), by=by)
+        except ConflictError:
+            return ""
+        return by
+
+    with ThreadPoolExecutor(2) as pool:
+        counted = list(filter(None, pool.map(ask, hubs)))
+    kept = [one.entry.body for one in hub.records.log.read(type=REVIEW_TYPE)]
+    assert (len(counted), len(kept)) == (1, 1)
+    assert [one.by for one in hub.reviews.one(item, by="x").answers] == counted
 
 
 # ---- figures

@@ -171,6 +171,10 @@ def answered(
             "two people answered differently", where=item.id,
             fix="Look at both answers, and settle it: settles = true.",
         )  # fmt: skip
+    if settles and item.status is ReviewStatus.OPEN:
+        raise ConflictError(
+            "no two answers differ", where=item.id, fix="Answer it: settles = false."
+        )
     if own and not decides:
         raise ConflictError(
             f"you answered {own[0]!r} before", where=item.id, fix="Take that back first."
