@@ -236,8 +236,16 @@ def test_lines_and_their_wall_say_what_a_shift_made(
             assert found["outside"] == 0
             assert found["least"] >= 36 / 1080 - 1e-3
         assert assess(page) == []
-        before = page.locator(".wall-figures b").nth(1).inner_text()
         if size[0] == 1920:
-            expect(page.locator(".wall-figures b").nth(1)).not_to_have_text(before, timeout=10_000)
+            parts = page.locator(".wall-figures b").nth(1)
+            expect(parts).not_to_have_text(parts.inner_text(), timeout=10_000)
+            others = tuple(replace(declared, id=f"line-{n}", name=f"Line {n}") for n in range(3))
+            plant.become(replace(plant, line=(declared, *others)))
+            expect(page.locator(".wall-line")).to_have_count(4, timeout=10_000)
+            page.screenshot(path=tmp_path / f"walls-{theme}.png")
+            found = page.evaluate(FITS)
+            assert (found["over"], found["outside"]) == ([0, 0], 0)
+            assert assess(page) == []
+            plant.become(replace(plant, line=(declared,)))
         watched.quiet()
         page.close()

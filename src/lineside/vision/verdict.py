@@ -90,6 +90,7 @@ def judge_part(judgements: Sequence[Judgement], *, missing: Sequence[str] = ()) 
 _FIGURES = re.compile(r":.*| [0-9]+\.[0-9]+$", re.DOTALL)
 _COUNTED = re.compile(r"[0-9]+.* counted(, [0-9]+ expected)?")
 COUNT_REASON = "count"
+ANOMALY_REASON = "not like good parts"
 
 
 def reason_group(reason: str) -> str:
@@ -109,7 +110,7 @@ def _reasons(prediction: Prediction, rule: RejectRule) -> Iterator[tuple[PartVer
             yield _by(box.decision), f"{box.label} {box.probability:.2f}"
     if prediction.anomaly is not None and prediction.anomaly.decision is not Decision.ABSENT:
         score, limit = prediction.anomaly.score, prediction.anomaly.limit
-        text = f"not like good parts: {score:.2f}, limit {limit:.2f}"
+        text = f"{ANOMALY_REASON}: {score:.2f}, limit {limit:.2f}"
         yield _by(prediction.anomaly.decision), prediction.anomaly.reason or text
     if prediction.count is not None:
         yield from _count(prediction, rule)

@@ -145,10 +145,14 @@ def test_lines_are_narrowed_by_line_and_period_in_the_address(
         assert address in page, address
     rows = [one for one in read(page).all("th") if one.get("scope") == "row"]
     assert len(rows) == 1
+    judge(hub, answers(hub)[:1], "reject", "blue 0.97", number=1)
+    judge(hub, answers(hub)[:1], "reject", "not like good parts: 2.41, limit 1.10", number=2)
+    linked = [one for one in read(browser.get("/lines").text).links() if "label=" in one]
+    assert sorted(one.rpartition("=")[2] for one in linked) == ["anomaly", "blue"]
     earlier = words(browser.get("/lines?span=today&at=2025-12-01T12:00:00Z").text)
     assert "Parts 0 2025-12-01" in earlier
     for wrong in ("/lines?line=none", "/lines?span=week", "/lines?at=noon", "/lines/none"):
         answer = browser.get(wrong, headers={"Accept": "text/html"})
         assert answer.status_code in (400, 404), wrong
     newest = words(browser.get("/lines").text)
-    assert "Warehouse, newest part plate-7 reject scratch 0.93" in newest
+    assert "Warehouse, newest part plate-7 reject not like good parts" in newest

@@ -163,7 +163,7 @@ def test_figures_are_quiet_within_their_limits() -> None:
     assert (parts.value, parts.note) == ("200", "Early, 06:00\u201314:00")
     assert (rejected.value, rejected.note) == ("2.0\u00a0%", "limit 3.0\u00a0%, 4 parts")
     assert (first.value, first.note) == ("95.0\u00a0%", "goal 90.0\u00a0%")
-    assert (review.value, review.note) == ("5", "3.0\u00a0% of parts, 1 more incomplete")
+    assert (review.value, review.note) == ("0", "3.0\u00a0% of parts for review, 1 incomplete")
     assert latency.note == "limit 50\u00a0ms, half below 30\u00a0ms"
     assert differ.note == "1 open order"
     assert "verdict=reject" in rejected.href
@@ -188,7 +188,7 @@ def test_a_line_without_parts_has_no_shares_and_no_figure_of_a_twin() -> None:
     empty = line_figures([], line="", limits=[PRESS], period=DAY, zone=UTC)
     told = strip(empty)
     assert [one.name for one in told] == [
-        "Parts", "Reject rate", "First-pass yield", "For review", "Capture to verdict (p99)",
+        "Parts", "Reject rate", "First-pass yield", "Open reviews", "Capture to verdict (p99)",
     ]  # fmt: skip
     assert [one.value for one in told] == ["0", "\u2013", "\u2013", "0", "\u2013"]
     assert told[1].note == "no part yet"

@@ -10,9 +10,10 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Json, NotFoundError, decode, rfc3339
+from lineside.core import Json, NotFoundError, Plant, decode, rfc3339
 from lineside.core.shifts import Period, day_at
 from lineside.hub.frame_filter import FrameQuery
+from lineside.hub.ingest.answers import ANOMALY
 from lineside.hub.ingest.line_figures import (
     ALL,
     DAY,
@@ -23,7 +24,7 @@ from lineside.hub.ingest.line_figures import (
     ReasonCount,
 )
 from lineside.hub.pages.frames import heat_href
-from lineside.hub.pages.pictures import PictureCard, picture_card, places_of
+from lineside.hub.pages.pictures import PictureCard, labels_of, picture_card, places_of
 from lineside.hub.pages.site import Context, inspections_of
 from lineside.hub.pages.twin import open_orders
 from lineside.hub.services import Services
@@ -31,14 +32,17 @@ from lineside.hub.views import CameraView
 from lineside.store import FrameFilter
 from lineside.streams import VERDICT_TYPE, Event, read_prediction, read_verdict
 from lineside.streams.verdicts import VerdictData
-from lineside.vision.verdict import PartVerdict
+from lineside.vision.verdict import ANOMALY_REASON, PartVerdict
 from lineside.web.answers import Mark, overlay_of, verdict_mark
 from lineside.web.format import DASH, counted, milliseconds, number, percent
 
 _STRIP = 10
 _WALL_STRIP = 4
 _REASONS = 8
+_WALL_LINES = 8
+_TONES = ("bad", "warn", "ink", "ok", "")
 _LOOKED_AT = 500
+_MOST_OPEN = 100
 _TOPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _PLOT = (28.0, 10.0, 288.0, 110.0)
 _MOST_TICKS = 12
@@ -187,6 +191,7 @@ def is_over(found: LineFigures) -> bool:
 
 def figures(
     found: LineFigures, *, period: Period, zone: tzinfo, dropped: Mapping[str, int],
+    waiting: int = 0,
     twin: TwinFigures | None = None,
 ) -> tuple[Figure, ...]:  # fmt: skip
     """The strip of figures; each leads to what it counts. Without a twin nothing speaks of one."""
@@ -197,7 +202,7 @@ def figures(
         ),
         _rejected(found, period=period),
         _first_pass(found, period=period),
-        _review(found, period=period),
+        _review(found, waiting=waiting),
         _latency(found),
     ]  # fmt: skip
     if dropped:
@@ -231,14 +236,14 @@ def _first_pass(found: LineFigures, *, period: Period) -> Figure:
     )  # fmt: skip
 
 
-def _review(found: LineFigures, *, period: Period) -> Figure:
+def _review(found: LineFigures, *, waiting: int) -> Figure:
     incomplete = found.verdicts[PartVerdict.INCOMPLETE]
-    review = found.verdicts[PartVerdict.REVIEW]
-    note = f"{_share(found.review_share)} of parts"
-    note += f", {number(incomplete)} more incomplete" if incomplete else ""
+    note = f"{_share(found.review_share)} of parts for review"
+    note += f", {number(incomplete)} incomplete" if incomplete else ""
     return Figure(
-        name="For review", value=number(review), note=note if found.parts else "no part yet",
-        href=pictures_href(found.line, period, PartVerdict.REVIEW),
+        name="Open reviews", value=number(waiting) if waiting < _MOST_OPEN else "99+",
+        note=note if found.parts else "no part yet",
+        href=FiguresQuery(line=found.line).href("/review"),
     )  # fmt: skip
 
 
@@ -290,6 +295,18 @@ def reason_rows(found: LineFigures) -> tuple[ReasonCount, ...]:
     return tuple(shown)
 
 
+def reason_href(plant: Plant, line: str, period: Period, *, reason: str) -> str:
+    """The gallery of rejects with the label of a reason; "" where it is no label."""
+    cameras = [one.id for one in plant.camera if line in ("", one.line)]
+    label = ANOMALY if reason == ANOMALY_REASON else reason
+    if label not in (ANOMALY, *labels_of(plant, cameras)):
+        return ""
+    return FrameQuery(
+        line=line, since=rfc3339(period.begin), until=rfc3339(period.end),
+        verdict=(str(PartVerdict.REJECT),), label=label,
+    ).href("/pictures")  # fmt: skip
+
+
 def trend_of(found: LineFigures, *, zone: tzinfo) -> Trend:
     """Return the reject rate by step as a drawing of 320 x 140 units."""
     left, upper, wide, high = _PLOT
@@ -332,7 +349,8 @@ def strip_of(hub: Services, asked: FiguresQuery) -> tuple[Figure, ...]:
     twin = TwinFigures(discrepancies=len(state.discrepancies), waiting=open_orders(state))
     return figures(
         hub.counts.figures(line, period), period=period, zone=hub.counts.zone,
-        dropped=hub.stats.dropped(), twin=twin if hub.plant.twin is not None else None,
+        dropped=hub.stats.dropped(), waiting=hub.reviews.count(line),
+        twin=twin if hub.plant.twin is not None else None,
     )  # fmt: skip
 
 
@@ -348,7 +366,10 @@ def panels_of(hub: Services, asked: FiguresQuery) -> dict[str, object]:
         "rejects_href": pictures_href(line, period, PartVerdict.REJECT),
         "found": found,
         "period": clock_span(period, zone=hub.counts.zone),
-        "reasons": reason_rows(found),
+        "reasons": [
+            (one, reason_href(hub.plant, line, period, reason=one.reason))
+            for one in reason_rows(found)
+        ],
         "trend": trend_of(found, zone=hub.counts.zone),
         "problems": tuple(camera_problems(hub, cameras)),
         "cards": tuple(line_card(hub, one, asked) for one in lines if _cameras(hub, one) > 1),
@@ -377,11 +398,11 @@ def camera_problems(hub: Services, cameras: Sequence[CameraView]) -> Iterator[Ca
         if one.state == "no signal":
             yield CameraProblem(
                 title=f"{one.name or one.id}: no picture", since=one.since,
-                cost=_uninspected(hub, one), href=f"/lines/{one.line or '-'}/{one.id}",
+                cost=uninspected(hub, one), href=f"/lines/{one.line or '-'}/{one.id}",
             )  # fmt: skip
 
 
-def _uninspected(hub: Services, camera: CameraView) -> str:
+def uninspected(hub: Services, camera: CameraView) -> str:
     """``31 parts passed without inspection``; "" where no other camera sees the line's parts."""
     count = 0
     page = hub.events.page(
@@ -513,8 +534,10 @@ def wall_part(context: Context, asked: FiguresAsked) -> HTMLResponse:
 
 def wall_context(hub: Services, asked: FiguresQuery) -> dict[str, object]:
     """Everything that the wall shows."""
-    period = asked.period(hub)
+    period, cards = asked.period(hub), wall_cards(hub, asked)
+    worst = sorted(cards, key=lambda one: _TONES.index(one.mark.tone))
     return {
-        "cards": wall_cards(hub, asked), "asked": asked, "now": hub.clock.now(),
+        "cards": cards if len(cards) <= _WALL_LINES else worst[:_WALL_LINES],
+        "more": max(0, len(cards) - _WALL_LINES), "asked": asked, "now": hub.clock.now(),
         "period": clock_span(period, zone=hub.counts.zone),
     }  # fmt: skip

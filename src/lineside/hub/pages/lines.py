@@ -29,6 +29,7 @@ from lineside.hub.pages.line_figures import (
     panels_of,
     picker_of,
     strip_of,
+    uninspected,
     wall_context,
 )
 from lineside.hub.pages.site import (
@@ -284,6 +285,7 @@ def lines_page(context: Context, asked: FiguresAsked, *, wall: str = "") -> HTML
         title=title,
         active="lines",
         tiles=[tile_of(one, plant=hub.plant, names=names, now=now) for one in cameras],
+        costs={one.id: uninspected(hub, one) for one in cameras if one.state == "no signal"},
         **_summaries(cameras),
         **picker_of(hub, asked),
         **panels_of(hub, asked),

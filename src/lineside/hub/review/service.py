@@ -183,7 +183,7 @@ class Reviews:
         self._clock = clock
         self._secret = ""
         self._added: Counter[str] = Counter()
-        self._counted = (-_COUNT_FOR_S, 0)
+        self._counted: dict[str, tuple[float, int]] = {}
         self._figures: dict[tuple[str, int, int], tuple[float, ReviewQuality]] = {}
 
     # ---- what comes in
@@ -196,7 +196,7 @@ class Reviews:
         with self._records.transaction():
             added = [item for item in found if self._add(item)]
         if added:
-            self._counted = (-_COUNT_FOR_S, 0)
+            self._counted = {}
         for item in added:
             self._added[item.inspection] += 1
             if self._added[item.inspection] % _TRIM_EVERY == 0:
@@ -239,7 +239,7 @@ class Reviews:
                 self._drop(place)
 
     def _drop(self, place: Document) -> None:
-        self._counted = (-_COUNT_FOR_S, 0)
+        self._counted = {}
         with self._records.transaction():
             self._documents.delete(place.kind, place.id)
             self._documents.delete(_KIND, place.body["item"])
@@ -278,13 +278,15 @@ class Reviews:
                 found += filter(None, [self._shown(place, by=by)])
         return ReviewPage(tuple(found), "")
 
-    def count(self) -> int:
-        """Number of pictures that wait, up to a hundred; at most two seconds old."""
+    def count(self, line: str = "") -> int:
+        """Number of pictures that wait, of a line or of all, up to a hundred; two seconds old."""
         now = self._clock.monotonic()
-        if now - self._counted[0] >= _COUNT_FOR_S:
-            places = self._queue(self._plant.inspection, after="")
-            self._counted = now, sum(1 for _ in zip(range(_MOST_COUNTED), places, strict=False))
-        return self._counted[1]
+        at, count = self._counted.get(line, (-_COUNT_FOR_S, 0))
+        if now - at >= _COUNT_FOR_S:
+            places = self._queue(self.inspections(line=line), after="")
+            count = sum(1 for _ in zip(range(_MOST_COUNTED), places, strict=False))
+            self._counted[line] = now, count
+        return count
 
     def one(self, item: str, *, by: str) -> ReviewView:
         """Return a picture in review; ``NotFoundError`` where there is none."""
@@ -409,7 +411,7 @@ class Reviews:
                 if not left:
                     raise
             else:
-                self._counted = (-_COUNT_FOR_S, 0)
+                self._counted = {}
                 return after
         raise AssertionError(item)
 

@@ -127,6 +127,6 @@ export class Tile {
     shown.dataset.shape = mark.shape;
     shown.dataset.tone = mark.tone;
     put(shown, mark.word);
-    put(this.element.querySelector("header .reason"), quiet === "live" ? this.reason : "");
+    put(this.element.querySelector("header .reason"), quiet === "live" ? this.reason : (this.element.dataset.cost ?? ""));
   }
 }
