@@ -141,7 +141,7 @@ def add_comment(
 
 
 _ZIP = "application/zip"
-Upload = Annotated[bytes, Depends(bytes_body(_ZIP))]
+Upload = Annotated[bytes, Depends(bytes_body(_ZIP, "application/octet-stream"))]
 
 
 @router.post("/{name}/import", summary="Import a ZIP of labelled images")
