@@ -18,16 +18,18 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
     digest_of,
+    encode,
 )
 from lineside.edge import EdgeConfig
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import AbandonedError, Deployer
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import Choice, DamagedError, PackageSource, source_for
-from lineside.edge.messages import Counters, Desired, DesiredPackage
+from lineside.edge.messages import Counters, Desired, DesiredPackage, DesiredPoint
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, pin_root
 from lineside.fleet.agent import Outcome, Work
+from lineside.models.operating_point import Limits, OperatingPoint
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from lineside.testing.trust import TrustSimulator, release_of
@@ -89,8 +91,13 @@ class Device:
         self.loader.close()
         return Device(folder=self.folder, site=self.site, clock=self.clock)
 
-    def wish(self, data: bytes, *, revision: int = 0, bad: tuple[bytes, ...] = ()) -> None:
-        wanted = DesiredPackage(inspection="stock", digest=package(data), url="/x")
+    def wish(
+        self, data: bytes, *, revision: int = 0, bad: tuple[bytes, ...] = (), point: bytes = b""
+    ) -> None:
+        asked = DesiredPoint(digest=digest_of(point), url="/y") if point else None
+        wanted = DesiredPackage(
+            inspection="stock", digest=package(data), url="/x", operating_point=asked
+        )
         revisions = {"stock": revision} if revision else {}
         wish = Desired(
             schema="lineside.desired/1", packages=(wanted,), revisions=revisions,
@@ -104,6 +111,10 @@ class Device:
 
     def running(self, data: bytes) -> None:
         wait_until(lambda: self.runs(data))
+
+    def decides(self, point: bytes) -> bool:
+        found = [one.operating_point for one in self.loader.in_use()]
+        return found == [digest_of(point) if point else ""]
 
     def fault(self, words: str) -> None:
         wait_until(lambda: any(words in one for one in self.counters.read().faults))
@@ -163,6 +174,77 @@ def allow_back(site: TrustSimulator, data: bytes, *, from_version: str) -> None:
         from_version
     ]
     site.publish()
+
+
+def signed_point(site: TrustSimulator, version: int, *, inspection: str = "stock") -> bytes:
+    """An operating point of package ONE, signed as the hub signs it."""
+    at = site.clock.now()
+    data = encode(
+        OperatingPoint(
+            inspection=inspection, package=package(ONE), version=version, by="ada", at=at,
+            limits=(Limits(name="blue", low=0.1, high=version / 10),), reason="doubt",
+            approved_by="eve", approved_at=at,
+        )
+    )  # fmt: skip
+    path = site.add(data, group="operating-point-stock", version=str(version))
+    custom = site.roles["default"].targets[path].unrecognized_fields["custom"]
+    custom |= {"digest": digest_of(data), "inspection": inspection}
+    site.publish()
+    return data
+
+
+class TestAPoint:
+    def test_decides_from_the_first_frame_and_after_a_restart_without_the_hub(
+        self, started: list[Device], site: TrustSimulator
+    ) -> None:
+        point = signed_point(site, 1)
+        started[0].wish(ONE, point=point)
+        started[0].running(ONE)
+        wait_until(lambda: started[0].decides(point))
+        site.away = True
+        started.append(started[0].again())
+        started[1].running(ONE)
+        wait_until(lambda: started[1].decides(point))
+        site.away = False
+        started[1].wish(ONE)
+        wait_until(lambda: started[1].decides(b""))
+
+    def test_changed_on_the_way_is_refused_and_the_former_stays_also_after_a_restart(
+        self, started: list[Device], site: TrustSimulator
+    ) -> None:
+        first, second = signed_point(site, 1), signed_point(site, 2)
+        started[0].wish(ONE, point=first)
+        wait_until(lambda: started[0].decides(first))
+        for path, data in site.served.items():
+            if data == second:
+                site.served[path] = second.replace(b"doubt", b"trust")
+        started[0].wish(ONE, point=second)
+        started[0].fault("operating point of stock: ")
+        assert started[0].decides(first)
+        started.append(started[0].again())
+        started[1].fault("operating point of stock: ")
+        wait_until(lambda: started[1].decides(first))
+
+    def test_a_lower_version_is_refused_also_after_a_restart(
+        self, started: list[Device], site: TrustSimulator
+    ) -> None:
+        first, second = signed_point(site, 1), signed_point(site, 2)
+        started[0].wish(ONE, point=second)
+        wait_until(lambda: started[0].decides(second))
+        started[0].wish(ONE, point=first)
+        started[0].fault("operating point 1 is older than 2, which is in use")
+        started.append(started[0].again())
+        started[1].fault("operating point 1 is older than 2, which is in use")
+        wait_until(lambda: started[1].decides(second))
+
+    def test_of_another_inspection_or_of_nobody_is_refused(
+        self, device: Device, site: TrustSimulator
+    ) -> None:
+        device.wish(ONE, point=b"{}")
+        device.fault("is not signed for this device")
+        device.wish(ONE, point=signed_point(site, 1, inspection="scratch"))
+        device.running(ONE)
+        wait_until(lambda: device.decides(b""))
 
 
 class TestAWish:

@@ -60,7 +60,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What a mistake costs, each, in the plant's own currency; 0 and above."""
+    """Cost of each mistake, in the plant's own currency; 0 and above."""
 
     good_rejected: float = 1.0
     bad_passed: float = 10.0
@@ -518,7 +518,7 @@ class PointVersion:
 
     @property
     def point(self) -> OperatingPoint | None:
-        """What is signed and carried out; None unless it is approved."""
+        """The point that is signed and carried out; None unless it is approved."""
         if self.status is not Status.APPROVED:
             return None
         verdict = self.verdicts[-1]

@@ -90,5 +90,5 @@ def roll_back_point(
 @router.post("/{inspection}/preview", summary="Effect of limits")
 @responds(Preview)
 def preview_point(hub: Hub, inspection: str, *, body: Previewed) -> Response:
-    """What they do on held-out parts and on recorded frames; nothing is written."""
+    """Effect on held-out parts and on recorded frames; nothing is written."""
     return json_response(hub.points.preview(inspection, body))

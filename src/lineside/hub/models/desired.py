@@ -421,7 +421,7 @@ class DesiredStates:
         }  # fmt: skip
 
     def _lacks_point(self, device: DeviceView, state: DesiredState) -> bool:
-        """Whether a device reports that a desired package decides by other limits than wanted."""
+        """Return whether a desired package decides by other limits than wanted, as reported."""
         wanted = {
             (one.inspection, one.digest): self._point(one).get("digest", "")
             for one in state.packages

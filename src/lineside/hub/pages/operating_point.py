@@ -312,7 +312,7 @@ def _histogram(
 
 
 def _is_presence(page: PointPage) -> bool:
-    """Whether the label may well stand on a good part."""
+    """Return whether the label may well stand on a good part."""
     return page.package.manifest.task == "multilabel"
 
 
@@ -376,13 +376,13 @@ def _kinds(hub: Services, found: Preview) -> tuple[KindOfChange, ...]:
     return tuple(
         KindOfChange(
             before=verdict_mark(one.before), after=verdict_mark(one.after), count=one.count,
-            frames=tuple((frame, _is_kept(hub, frame)) for frame in one.frames),
+            frames=tuple((frame, _is_stored(hub, frame)) for frame in one.frames),
         )
         for one in found.recorded.changes
     )  # fmt: skip
 
 
-def _is_kept(hub: Services, frame: str) -> bool:
+def _is_stored(hub: Services, frame: str) -> bool:
     try:
         hub.frames.view(frame)
     except NotFoundError:
