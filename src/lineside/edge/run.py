@@ -171,34 +171,34 @@ class PlantFile:
             self._mailbox.close()
 
     def has_changed(self) -> bool:
-        """Take over what the hub told since; True where the device has to begin anew with it."""
+        """Take over what the hub published since; True where the device has to begin anew."""
         if self._mailbox is None:
             return False
-        told = self._mailbox.get_many(most=2, timeout_s=0.0)
-        return bool(told and told[-1].payload) and self._take(told[-1])
+        waiting = self._mailbox.get_many(most=2, timeout_s=0.0)
+        return bool(waiting and waiting[-1].payload) and self._take(waiting[-1])
 
     def _take(self, message: Message) -> bool:
         try:
             raw = decode_json(message.payload, where=message.topic)
-            told = decode(PlantText, raw, where=message.topic)
-            if told.digest == self._digest:
+            version = decode(PlantText, raw, where=message.topic)
+            if version.digest == self._digest:
                 return False
-            if self._digest not in told.known:
-                logger.info("plant file is this device's own version=%d", told.number)
+            if self._digest not in version.known:
+                logger.info("plant file is this device's own version=%d", version.number)
                 return False
-            self._check(told)
-            if self._path.read_bytes() != told.text.encode():
-                replace_durably(self._path, told.text.encode())
+            self._check(version)
+            if self._path.read_bytes() != version.text.encode():
+                replace_durably(self._path, version.text.encode())
         except (LinesideError, OSError) as error:
             logger.warning("plant file refused reason=%s", error)
             return False
         return True
 
-    def _check(self, told: PlantText) -> None:
+    def _check(self, version: PlantText) -> None:
         """Refuse a text that is damaged, of another site, or leaves nothing to look at."""
-        if digest_of(told.text.encode()) != told.digest:
+        if digest_of(version.text.encode()) != version.digest:
             raise RefusedError("the text is not that of its digest", where="plant file")
-        plant = plant_of(told.text.encode(), path=self._path)
+        plant = plant_of(version.text.encode(), path=self._path)
         if plant.site != self._site:
             raise InvalidError(f"of site {plant.site!r}", where="plant file", fix="Enrol anew.")
         chosen_cameras(plant, self._config.cameras)

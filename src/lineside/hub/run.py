@@ -245,7 +245,7 @@ def _tell_devices(services: Services) -> None:
 def _tell_plant(services: Services, bus: Bus) -> list[str]:
     """Say the plant file in force to the devices; ``UnavailableError`` while the bus is away."""
     topic = plant_text_topic(services.plant.site)
-    bus.publish(topic, encode(services.plants.told()), qos=1, retain=True)
+    bus.publish(topic, encode(services.plants.message()), qos=1, retain=True)
     return []
 
 

@@ -286,7 +286,7 @@ class IssuedToken(TypedDict):
 
 
 class RevokedTokens(TypedDict):
-    """How many tokens of a name there were."""
+    """Number of tokens that a name had."""
 
     name: str
     revoked: int
@@ -333,7 +333,7 @@ def set_password(
 @router.post("/users/{name}/remove", summary="Remove a user")
 @responds(UserRow)
 def remove_user(hub: Hub, who: Requester, name: str) -> Response:
-    """What they did stays in the log; the last administrator is not removed."""
+    """The last administrator is not removed; past actions stay in the log."""
     return json_response(user_row(accounts_of(hub).remove(name, by=who.name)))
 
 

@@ -219,7 +219,7 @@ def _plain(hint: Any) -> Any:  # noqa: ANN401  a type
 
 
 def _kind(hint: Any) -> FieldKind | None:  # noqa: ANN401  a type
-    """How a value of a type is asked for; None for what has a page of its own."""
+    """Return the kind of field of a type; None for a type with a page of its own."""
     if _choices(hint):
         return "choice"
     if get_origin(hint) is tuple:

@@ -150,7 +150,7 @@ class PlantVersions:
             return PlantFileState(by_hand=True, diff=diff, faults=self._faults(text))
 
     def propose(self, *, edits: Sequence[PlantEdit] = (), text: str = "") -> PlantChange:
-        """What edits of the version in force, or a whole text, would make of it; keeps nothing.
+        """Return the outcome of edits of the version in force, or of a whole text; keep nothing.
 
         Raises:
             InvalidError, NotFoundError, ConflictError: as ``edit_text``.
@@ -163,7 +163,7 @@ class PlantVersions:
             text=changed, diff=diff_lines(present, changed), faults=self._faults(changed)
         )
 
-    def told(self) -> PlantText:
+    def message(self) -> PlantText:
         """The version in force as devices are told it."""
         version, *before = self.page(limit=_MOST_KNOWN)
         return PlantText(
@@ -313,11 +313,11 @@ class PlantVersions:
             "number": number + 1, "digest": digest, "at": rfc3339(at), "by": by, "reason": reason,
             "action": action, "text": text,
         }  # fmt: skip
-        told: dict[str, Json] = {
+        data: dict[str, Json] = {
             "number": number + 1, "file": digest, "action": action, "by": by, "reason": reason,
         }  # fmt: skip
         event = person_event(
-            PLANT_FILE_TYPE, subject=f"{number + 1}", site=plant.site, clock=self._clock, data=told
+            PLANT_FILE_TYPE, subject=f"{number + 1}", site=plant.site, clock=self._clock, data=data
         )
 
         def write(_: object) -> None:
