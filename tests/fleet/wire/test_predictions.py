@@ -80,7 +80,7 @@ predictions = st.builds(
     count=st.none()
     | st.builds(
         CountAnswer, value=whole, low=whole, high=whole, more=st.booleans(), decision=decisions,
-        chances=st.lists(figures, max_size=3).map(tuple),
+        chances=st.lists(figures, max_size=3).map(tuple), expected=st.none() | whole,
     ),
     mask=st.none()
     | st.builds(

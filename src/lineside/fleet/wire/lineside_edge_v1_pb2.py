@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lineside/fleet/wire/lineside_edge_v1.proto\x12\x10lineside.edge.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\x0ePredictRequest\x12\x0f\n\x05model\x18\x01 \x01(\tH\x00\x12\x14\n\ninspection\x18\x02 \x01(\tH\x00\x12\x0f\n\x07picture\x18\x03 \x01(\x0c\x12\x10\n\x08template\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63\x61mera\x18\x05 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04part\x18\x07 \x01(\t\x12\x10\n\x08sequence\x18\x08 \x01(\x03\x42\x05\n\x03who\"\x87\x01\n\x08\x46rameRef\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x03\x12\x0c\n\x04part\x18\x06 \x01(\t\"}\n\x0bLabelAnswer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x13\n\x0bprobability\x18\x04 \x01(\x01\x12,\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0e\x32\x1a.lineside.edge.v1.Decision\"\x99\x01\n\tBoxAnswer\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05x0_px\x18\x02 \x01(\x01\x12\r\n\x05y0_px\x18\x03 \x01(\x01\x12\r\n\x05x1_px\x18\x04 \x01(\x01\x12\r\n\x05y1_px\x18\x05 \x01(\x01\x12\x13\n\x0bprobability\x18\x06 \x01(\x01\x12,\n\x08\x64\x65\x63ision\x18\x07 \x01(\x0e\x32\x1a.lineside.edge.v1.Decision\"\x84\x01\n\x0b\x43ountAnswer\x12\r\n\x05value\x18\x01 \x01(\x03\x12\x0b\n\x03low\x18\x02 \x01(\x03\x12\x0c\n\x04high\x18\x03 \x01(\x03\x12\x0c\n\x04more\x18\x04 \x01(\x08\x12,\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0e\x32\x1a.lineside.edge.v1.Decision\x12\x0f\n\x07\x63hances\x18\x06 \x03(\x01\"_\n\nMaskAnswer\x12\x0b\n\x03rle\x18\x01 \x01(\t\x12\x10\n\x08width_px\x18\x02 \x01(\x03\x12\x11\n\theight_px\x18\x03 \x01(\x03\x12\r\n\x05share\x18\x04 \x01(\x01\x12\x10\n\x08\x61reas_px\x18\x05 \x03(\x03\"k\n\rAnomalyAnswer\x12\r\n\x05score\x18\x01 \x01(\x01\x12\r\n\x05limit\x18\x02 \x01(\x01\x12,\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32\x1a.lineside.edge.v1.Decision\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xab\x01\n\x0cRegistration\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05\x64x_px\x18\x02 \x01(\x01\x12\r\n\x05\x64y_px\x18\x03 \x01(\x01\x12\x14\n\x0crotation_deg\x18\x04 \x01(\x01\x12\r\n\x05scale\x18\x05 \x01(\x01\x12\x13\n\x0bresidual_px\x18\x06 \x01(\x01\x12\x0f\n\x07inliers\x18\x07 \x01(\x03\x12\x13\n\x0b\x63orrelation\x18\x08 \x01(\x01\x12\x0e\n\x06reason\x18\t \x01(\t\"_\n\x06Health\x12\x11\n\tsharpness\x18\x01 \x01(\x01\x12\x11\n\tmean_grey\x18\x02 \x01(\x01\x12\x15\n\rclipped_share\x18\x03 \x01(\x01\x12\x18\n\x10\x66\x65\x61ture_distance\x18\x04 \x01(\x01\"\x7f\n\nStageTimes\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x13\n\x0bregister_ms\x18\x02 \x01(\x01\x12\x12\n\nprepare_ms\x18\x03 \x01(\x01\x12\x10\n\x08infer_ms\x18\x04 \x01(\x01\x12\x11\n\tdecide_ms\x18\x05 \x01(\x01\x12\x10\n\x08total_ms\x18\x06 \x01(\x01\"\xe9\x04\n\nPrediction\x12)\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1a.lineside.edge.v1.FrameRef\x12\x12\n\ninspection\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.lineside.edge.v1.PictureState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12-\n\x06labels\x18\x06 \x03(\x0b\x32\x1d.lineside.edge.v1.LabelAnswer\x12*\n\x05\x62oxes\x18\x07 \x03(\x0b\x32\x1b.lineside.edge.v1.BoxAnswer\x12,\n\x05\x63ount\x18\x08 \x01(\x0b\x32\x1d.lineside.edge.v1.CountAnswer\x12*\n\x04mask\x18\t \x01(\x0b\x32\x1c.lineside.edge.v1.MaskAnswer\x12\x30\n\x07\x61nomaly\x18\n \x01(\x0b\x32\x1f.lineside.edge.v1.AnomalyAnswer\x12\x0f\n\x07package\x18\x0b \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x0c \x01(\t\x12\x34\n\x0cregistration\x18\r \x01(\x0b\x32\x1e.lineside.edge.v1.Registration\x12(\n\x06health\x18\x0e \x01(\x0b\x32\x18.lineside.edge.v1.Health\x12-\n\x07latency\x18\x0f \x01(\x0b\x32\x1c.lineside.edge.v1.StageTimes\x12\x0e\n\x06\x64\x65vice\x18\x10 \x01(\t\x12\x0e\n\x06schema\x18\x11 \x01(\t\x12\x17\n\x0foperating_point\x18\x12 \x01(\t\"{\n\x0b\x45xplanation\x12<\n\x08heat_png\x18\x01 \x03(\x0b\x32*.lineside.edge.v1.Explanation.HeatPngEntry\x1a.\n\x0cHeatPngEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\"\n\x0cWatchRequest\x12\x12\n\ninspection\x18\x01 \x01(\t\"K\n\x07Watched\x12\x30\n\nprediction\x18\x01 \x01(\x0b\x32\x1c.lineside.edge.v1.Prediction\x12\x0e\n\x06missed\x18\x02 \x01(\x03\"\x15\n\x13ListPackagesRequest\"y\n\x07Package\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ninspection\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0c\n\x04task\x18\x04 \x01(\t\x12-\n\tloaded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x14ListPackagesResponse\x12+\n\x08packages\x18\x01 \x03(\x0b\x32\x19.lineside.edge.v1.Package*d\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_PRESENT\x10\x01\x12\x13\n\x0f\x44\x45\x43ISION_ABSENT\x10\x02\x12\x13\n\x0f\x44\x45\x43ISION_UNSURE\x10\x03*\xee\x01\n\x0cPictureState\x12\x1d\n\x19PICTURE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10PICTURE_STATE_OK\x10\x01\x12\x1e\n\x1aPICTURE_STATE_CAMERA_MOVED\x10\x02\x12\x17\n\x13PICTURE_STATE_BLACK\x10\x03\x12\x1d\n\x19PICTURE_STATE_OVEREXPOSED\x10\x04\x12\x19\n\x15PICTURE_STATE_BLURRED\x10\x05\x12\x18\n\x14PICTURE_STATE_FROZEN\x10\x06\x12\x1c\n\x18PICTURE_STATE_UNFAMILIAR\x10\x07\x32\xc2\x02\n\x04\x45\x64ge\x12I\n\x07Predict\x12 .lineside.edge.v1.PredictRequest\x1a\x1c.lineside.edge.v1.Prediction\x12J\n\x07\x45xplain\x12 .lineside.edge.v1.PredictRequest\x1a\x1d.lineside.edge.v1.Explanation\x12\x44\n\x05Watch\x12\x1e.lineside.edge.v1.WatchRequest\x1a\x19.lineside.edge.v1.Watched0\x01\x12]\n\x0cListPackages\x12%.lineside.edge.v1.ListPackagesRequest\x1a&.lineside.edge.v1.ListPackagesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lineside/fleet/wire/lineside_edge_v1.proto\x12\x10lineside.edge.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\x0ePredictRequest\x12\x0f\n\x05model\x18\x01 \x01(\tH\x00\x12\x14\n\ninspection\x18\x02 \x01(\tH\x00\x12\x0f\n\x07picture\x18\x03 \x01(\x0c\x12\x10\n\x08template\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63\x61mera\x18\x05 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04part\x18\x07 \x01(\t\x12\x10\n\x08sequence\x18\x08 \x01(\x03\x42\x05\n\x03who\"\x87\x01\n\x08\x46rameRef\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61mera\x18\x02 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x03\x12\x0c\n\x04part\x18\x06 \x01(\t\"}\n\x0bLabelAnswer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x13\n\x0bprobability\x18\x04 \x01(\x01\x12,\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0e\x32\x1a.lineside.edge.v1.Decision\"\x99\x01\n\tBoxAnswer\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05x0_px\x18\x02 \x01(\x01\x12\r\n\x05y0_px\x18\x03 \x01(\x01\x12\r\n\x05x1_px\x18\x04 \x01(\x01\x12\r\n\x05y1_px\x18\x05 \x01(\x01\x12\x13\n\x0bprobability\x18\x06 \x01(\x01\x12,\n\x08\x64\x65\x63ision\x18\x07 \x01(\x0e\x32\x1a.lineside.edge.v1.Decision\"\xa8\x01\n\x0b\x43ountAnswer\x12\r\n\x05value\x18\x01 \x01(\x03\x12\x0b\n\x03low\x18\x02 \x01(\x03\x12\x0c\n\x04high\x18\x03 \x01(\x03\x12\x0c\n\x04more\x18\x04 \x01(\x08\x12,\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0e\x32\x1a.lineside.edge.v1.Decision\x12\x0f\n\x07\x63hances\x18\x06 \x03(\x01\x12\x15\n\x08\x65xpected\x18\x07 \x01(\x03H\x00\x88\x01\x01\x42\x0b\n\t_expected\"_\n\nMaskAnswer\x12\x0b\n\x03rle\x18\x01 \x01(\t\x12\x10\n\x08width_px\x18\x02 \x01(\x03\x12\x11\n\theight_px\x18\x03 \x01(\x03\x12\r\n\x05share\x18\x04 \x01(\x01\x12\x10\n\x08\x61reas_px\x18\x05 \x03(\x03\"k\n\rAnomalyAnswer\x12\r\n\x05score\x18\x01 \x01(\x01\x12\r\n\x05limit\x18\x02 \x01(\x01\x12,\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32\x1a.lineside.edge.v1.Decision\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xab\x01\n\x0cRegistration\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05\x64x_px\x18\x02 \x01(\x01\x12\r\n\x05\x64y_px\x18\x03 \x01(\x01\x12\x14\n\x0crotation_deg\x18\x04 \x01(\x01\x12\r\n\x05scale\x18\x05 \x01(\x01\x12\x13\n\x0bresidual_px\x18\x06 \x01(\x01\x12\x0f\n\x07inliers\x18\x07 \x01(\x03\x12\x13\n\x0b\x63orrelation\x18\x08 \x01(\x01\x12\x0e\n\x06reason\x18\t \x01(\t\"_\n\x06Health\x12\x11\n\tsharpness\x18\x01 \x01(\x01\x12\x11\n\tmean_grey\x18\x02 \x01(\x01\x12\x15\n\rclipped_share\x18\x03 \x01(\x01\x12\x18\n\x10\x66\x65\x61ture_distance\x18\x04 \x01(\x01\"\x7f\n\nStageTimes\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x13\n\x0bregister_ms\x18\x02 \x01(\x01\x12\x12\n\nprepare_ms\x18\x03 \x01(\x01\x12\x10\n\x08infer_ms\x18\x04 \x01(\x01\x12\x11\n\tdecide_ms\x18\x05 \x01(\x01\x12\x10\n\x08total_ms\x18\x06 \x01(\x01\"\xe9\x04\n\nPrediction\x12)\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1a.lineside.edge.v1.FrameRef\x12\x12\n\ninspection\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.lineside.edge.v1.PictureState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12-\n\x06labels\x18\x06 \x03(\x0b\x32\x1d.lineside.edge.v1.LabelAnswer\x12*\n\x05\x62oxes\x18\x07 \x03(\x0b\x32\x1b.lineside.edge.v1.BoxAnswer\x12,\n\x05\x63ount\x18\x08 \x01(\x0b\x32\x1d.lineside.edge.v1.CountAnswer\x12*\n\x04mask\x18\t \x01(\x0b\x32\x1c.lineside.edge.v1.MaskAnswer\x12\x30\n\x07\x61nomaly\x18\n \x01(\x0b\x32\x1f.lineside.edge.v1.AnomalyAnswer\x12\x0f\n\x07package\x18\x0b \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x0c \x01(\t\x12\x34\n\x0cregistration\x18\r \x01(\x0b\x32\x1e.lineside.edge.v1.Registration\x12(\n\x06health\x18\x0e \x01(\x0b\x32\x18.lineside.edge.v1.Health\x12-\n\x07latency\x18\x0f \x01(\x0b\x32\x1c.lineside.edge.v1.StageTimes\x12\x0e\n\x06\x64\x65vice\x18\x10 \x01(\t\x12\x0e\n\x06schema\x18\x11 \x01(\t\x12\x17\n\x0foperating_point\x18\x12 \x01(\t\"{\n\x0b\x45xplanation\x12<\n\x08heat_png\x18\x01 \x03(\x0b\x32*.lineside.edge.v1.Explanation.HeatPngEntry\x1a.\n\x0cHeatPngEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\"\n\x0cWatchRequest\x12\x12\n\ninspection\x18\x01 \x01(\t\"K\n\x07Watched\x12\x30\n\nprediction\x18\x01 \x01(\x0b\x32\x1c.lineside.edge.v1.Prediction\x12\x0e\n\x06missed\x18\x02 \x01(\x03\"\x15\n\x13ListPackagesRequest\"y\n\x07Package\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ninspection\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0c\n\x04task\x18\x04 \x01(\t\x12-\n\tloaded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x14ListPackagesResponse\x12+\n\x08packages\x18\x01 \x03(\x0b\x32\x19.lineside.edge.v1.Package*d\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_PRESENT\x10\x01\x12\x13\n\x0f\x44\x45\x43ISION_ABSENT\x10\x02\x12\x13\n\x0f\x44\x45\x43ISION_UNSURE\x10\x03*\xee\x01\n\x0cPictureState\x12\x1d\n\x19PICTURE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10PICTURE_STATE_OK\x10\x01\x12\x1e\n\x1aPICTURE_STATE_CAMERA_MOVED\x10\x02\x12\x17\n\x13PICTURE_STATE_BLACK\x10\x03\x12\x1d\n\x19PICTURE_STATE_OVEREXPOSED\x10\x04\x12\x19\n\x15PICTURE_STATE_BLURRED\x10\x05\x12\x18\n\x14PICTURE_STATE_FROZEN\x10\x06\x12\x1c\n\x18PICTURE_STATE_UNFAMILIAR\x10\x07\x32\xc2\x02\n\x04\x45\x64ge\x12I\n\x07Predict\x12 .lineside.edge.v1.PredictRequest\x1a\x1c.lineside.edge.v1.Prediction\x12J\n\x07\x45xplain\x12 .lineside.edge.v1.PredictRequest\x1a\x1d.lineside.edge.v1.Explanation\x12\x44\n\x05Watch\x12\x1e.lineside.edge.v1.WatchRequest\x1a\x19.lineside.edge.v1.Watched0\x01\x12]\n\x0cListPackages\x12%.lineside.edge.v1.ListPackagesRequest\x1a&.lineside.edge.v1.ListPackagesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXPLANATION_HEATPNGENTRY']._loaded_options = None
   _globals['_EXPLANATION_HEATPNGENTRY']._serialized_options = b'8\001'
-  _globals['_DECISION']._serialized_start=2529
-  _globals['_DECISION']._serialized_end=2629
-  _globals['_PICTURESTATE']._serialized_start=2632
-  _globals['_PICTURESTATE']._serialized_end=2870
+  _globals['_DECISION']._serialized_start=2565
+  _globals['_DECISION']._serialized_end=2665
+  _globals['_PICTURESTATE']._serialized_start=2668
+  _globals['_PICTURESTATE']._serialized_end=2906
   _globals['_PREDICTREQUEST']._serialized_start=98
   _globals['_PREDICTREQUEST']._serialized_end=292
   _globals['_FRAMEREF']._serialized_start=295
@@ -47,33 +47,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BOXANSWER']._serialized_start=560
   _globals['_BOXANSWER']._serialized_end=713
   _globals['_COUNTANSWER']._serialized_start=716
-  _globals['_COUNTANSWER']._serialized_end=848
-  _globals['_MASKANSWER']._serialized_start=850
-  _globals['_MASKANSWER']._serialized_end=945
-  _globals['_ANOMALYANSWER']._serialized_start=947
-  _globals['_ANOMALYANSWER']._serialized_end=1054
-  _globals['_REGISTRATION']._serialized_start=1057
-  _globals['_REGISTRATION']._serialized_end=1228
-  _globals['_HEALTH']._serialized_start=1230
-  _globals['_HEALTH']._serialized_end=1325
-  _globals['_STAGETIMES']._serialized_start=1327
-  _globals['_STAGETIMES']._serialized_end=1454
-  _globals['_PREDICTION']._serialized_start=1457
-  _globals['_PREDICTION']._serialized_end=2074
-  _globals['_EXPLANATION']._serialized_start=2076
-  _globals['_EXPLANATION']._serialized_end=2199
-  _globals['_EXPLANATION_HEATPNGENTRY']._serialized_start=2153
-  _globals['_EXPLANATION_HEATPNGENTRY']._serialized_end=2199
-  _globals['_WATCHREQUEST']._serialized_start=2201
-  _globals['_WATCHREQUEST']._serialized_end=2235
-  _globals['_WATCHED']._serialized_start=2237
-  _globals['_WATCHED']._serialized_end=2312
-  _globals['_LISTPACKAGESREQUEST']._serialized_start=2314
-  _globals['_LISTPACKAGESREQUEST']._serialized_end=2335
-  _globals['_PACKAGE']._serialized_start=2337
-  _globals['_PACKAGE']._serialized_end=2458
-  _globals['_LISTPACKAGESRESPONSE']._serialized_start=2460
-  _globals['_LISTPACKAGESRESPONSE']._serialized_end=2527
-  _globals['_EDGE']._serialized_start=2873
-  _globals['_EDGE']._serialized_end=3195
+  _globals['_COUNTANSWER']._serialized_end=884
+  _globals['_MASKANSWER']._serialized_start=886
+  _globals['_MASKANSWER']._serialized_end=981
+  _globals['_ANOMALYANSWER']._serialized_start=983
+  _globals['_ANOMALYANSWER']._serialized_end=1090
+  _globals['_REGISTRATION']._serialized_start=1093
+  _globals['_REGISTRATION']._serialized_end=1264
+  _globals['_HEALTH']._serialized_start=1266
+  _globals['_HEALTH']._serialized_end=1361
+  _globals['_STAGETIMES']._serialized_start=1363
+  _globals['_STAGETIMES']._serialized_end=1490
+  _globals['_PREDICTION']._serialized_start=1493
+  _globals['_PREDICTION']._serialized_end=2110
+  _globals['_EXPLANATION']._serialized_start=2112
+  _globals['_EXPLANATION']._serialized_end=2235
+  _globals['_EXPLANATION_HEATPNGENTRY']._serialized_start=2189
+  _globals['_EXPLANATION_HEATPNGENTRY']._serialized_end=2235
+  _globals['_WATCHREQUEST']._serialized_start=2237
+  _globals['_WATCHREQUEST']._serialized_end=2271
+  _globals['_WATCHED']._serialized_start=2273
+  _globals['_WATCHED']._serialized_end=2348
+  _globals['_LISTPACKAGESREQUEST']._serialized_start=2350
+  _globals['_LISTPACKAGESREQUEST']._serialized_end=2371
+  _globals['_PACKAGE']._serialized_start=2373
+  _globals['_PACKAGE']._serialized_end=2494
+  _globals['_LISTPACKAGESRESPONSE']._serialized_start=2496
+  _globals['_LISTPACKAGESRESPONSE']._serialized_end=2563
+  _globals['_EDGE']._serialized_start=2909
+  _globals['_EDGE']._serialized_end=3231
 # @@protoc_insertion_point(module_scope)

@@ -109,20 +109,22 @@ class BoxAnswer(_message.Message):
     def __init__(self, label: _Optional[str] = ..., x0_px: _Optional[float] = ..., y0_px: _Optional[float] = ..., x1_px: _Optional[float] = ..., y1_px: _Optional[float] = ..., probability: _Optional[float] = ..., decision: _Optional[_Union[Decision, str]] = ...) -> None: ...
 
 class CountAnswer(_message.Message):
-    __slots__ = ("value", "low", "high", "more", "decision", "chances")
+    __slots__ = ("value", "low", "high", "more", "decision", "chances", "expected")
     VALUE_FIELD_NUMBER: _ClassVar[int]
     LOW_FIELD_NUMBER: _ClassVar[int]
     HIGH_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     CHANCES_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
     value: int
     low: int
     high: int
     more: bool
     decision: Decision
     chances: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, value: _Optional[int] = ..., low: _Optional[int] = ..., high: _Optional[int] = ..., more: _Optional[bool] = ..., decision: _Optional[_Union[Decision, str]] = ..., chances: _Optional[_Iterable[float]] = ...) -> None: ...
+    expected: int
+    def __init__(self, value: _Optional[int] = ..., low: _Optional[int] = ..., high: _Optional[int] = ..., more: _Optional[bool] = ..., decision: _Optional[_Union[Decision, str]] = ..., chances: _Optional[_Iterable[float]] = ..., expected: _Optional[int] = ...) -> None: ...
 
 class MaskAnswer(_message.Message):
     __slots__ = ("rle", "width_px", "height_px", "share", "areas_px")

@@ -47,7 +47,6 @@ from lineside.models.serving.tensors import (
     tensor_to_raw,
 )
 from lineside.vision import (
-    CountAnswer,
     Prediction,
     StageTimes,
 )
@@ -303,7 +302,7 @@ def prediction_to_wire(prediction: Prediction) -> edge_pb2.Prediction:
         reason=said.reason,
         labels=[edge_pb2.LabelAnswer(**_decided(each)) for each in said.labels],
         boxes=[edge_pb2.BoxAnswer(**_decided(each)) for each in said.boxes],
-        count=None if said.count is None else edge_pb2.CountAnswer(**_counted(said.count)),
+        count=None if said.count is None else edge_pb2.CountAnswer(**_decided(said.count)),
         mask=None if said.mask is None else edge_pb2.MaskAnswer(**_facts(said.mask)),
         anomaly=None if said.anomaly is None else edge_pb2.AnomalyAnswer(**_decided(said.anomaly)),
         package=said.package,
@@ -347,11 +346,6 @@ def _facts(record: object) -> dict[str, Any]:
 def _decided(record: object) -> dict[str, Any]:
     facts = _facts(record)
     return facts | {"decision": edge_pb2.Decision.Value(f"DECISION_{facts['decision'].upper()}")}
-
-
-def _counted(count: CountAnswer) -> dict[str, Any]:
-    """Return a count without the number expected, which the contract of agents does not have."""
-    return {name: value for name, value in _decided(count).items() if name != "expected"}
 
 
 _FIELDS = {
