@@ -343,7 +343,7 @@ class TestStatus:
         assert status["state"] == "online"
         (package,) = status["packages"]
         assert package["digest"] == digest_of(GOOD)
-        assert set(package) == {"inspection", "digest", "loaded_at"}
+        assert set(package) == {"inspection", "digest", "loaded_at", "operating_point"}
 
     def test_is_told_again_from_time_to_time(self, bench: Bench) -> None:
         bench.frame(1)

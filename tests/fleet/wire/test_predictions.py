@@ -89,6 +89,7 @@ predictions = st.builds(
     ),
     anomaly=st.none()
     | st.builds(AnomalyAnswer, score=figures, limit=figures, decision=decisions, reason=texts),
+    operating_point=texts,
     schema=texts,
 )  # fmt: skip
 
