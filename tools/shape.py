@@ -15,16 +15,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
-    "modules": 478,
-    "classes": 1397,
-    "statements in src": 58637,
-    "statements in tests": 45512,
-    "records built at one place": 355,
-    "modules under 100 lines": 30,
+    "modules": 503,
+    "classes": 1491,
+    "statements in src": 62223,
+    "statements in tests": 47645,
+    "records built at one place": 397,
+    "modules under 100 lines": 31,
     "modules over 800 lines": 0,
     "most exported names of a package": 40,
     "thread sites outside core.Worker": 0,
-    "words with a standard term": 51,
+    "words with a standard term": 49,
     "docstrings opening with a question word": 0,
     "files from an MQTT image to the page": 20,
     "record types from an MQTT image to the page": 15,

@@ -132,21 +132,21 @@ def instant(local: datetime, *, zone: tzinfo) -> datetime:
 
 def check_shifts(shifts: Sequence[Shift]) -> Iterator[Fault]:
     """Faults of shifts that overlap."""
-    taken: dict[int, str] = {}
+    owners: dict[int, str] = {}
     for place, one in entries(shifts):
         days = [day for _, day in entries(one.days)] if one.days else list(Weekday)
         spans = [one.minutes(day) for day in days]
         steps = [
             step % _WEEK_MIN for begin, end in spans for step in range(begin, end, STEP_S // 60)
         ]
-        other = next((taken[step] for step in steps if step in taken), "")
+        other = next((owners[step] for step in steps if step in owners), "")
         if other or len(set(steps)) < len(steps):
             yield Fault(
                 path=f"$.shift[{place}]", value=f"{one.begin}-{one.end}",
                 expected=f"a shift that does not overlap {other or 'itself'!r}",
                 fix="Let it begin when the other ends, or name other days.",
             )  # fmt: skip
-        taken |= dict.fromkeys(steps, one.name)
+        owners |= dict.fromkeys(steps, one.name)
 
 
 def _minutes(clock: str) -> int:

@@ -222,7 +222,10 @@ def problem(error: LinesideError) -> bytes:
         detail=error.message,
         where=error.where,
         fix=error.fix,
-        faults=error.faults,
+        faults=tuple(
+            Fault(path=one.path, value=one.value, expected=one.expected, fix=one.fix)
+            for one in error.faults
+        ),
     )
 
 

@@ -150,6 +150,9 @@ def test_a_test_picture_says_why_there_is_none(client: TestClient) -> None:
     assert (away.status_code, "does not answer" in away.text) == (503, True)
     saved = client.post("/api/v1/cameras/test", json={"source": "mqtt:i/cam"})
     assert (saved.status_code, "Save the camera" in saved.text) == (400, True)
+    unknown = client.post("/api/v1/cameras/test", json={"source": "source"})
+    (fault,) = unknown.json()["faults"]
+    assert fault.keys() == {"path", "value", "expected", "fix"}
 
 
 def test_the_first_picture_of_a_camera_is_taken_within_a_time(

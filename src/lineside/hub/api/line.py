@@ -193,13 +193,13 @@ def get_figures(
     ] = "json",
 ) -> Response:  # fmt: skip
     """Parts, rejects against the limit, yield, latency, reasons, by hour; ``all``: every line."""
-    asked, period = hub.counts.asked(line, span=span, at=at, now=hub.clock.now())
+    line, period = hub.counts.period_of(line, span=span, at=at, now=hub.clock.now())
     if form == "json":
-        return json_response(hub.counts.figures(asked, period))
+        return json_response(hub.counts.figures(line, period))
     if form != "csv":
         raise InvalidError(f"no form {form!r}", where="format", fix="Known: json, csv.")
-    name = f"figures-{asked or ALL}-{period.begin:%Y-%m-%dT%H%MZ}.csv"
-    rows = csv_table(hub.counts.rows(asked, period), COLUMNS)
+    name = f"figures-{line or ALL}-{period.begin:%Y-%m-%dT%H%MZ}.csv"
+    rows = csv_table(hub.counts.rows(line, period), COLUMNS)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=headers)
 

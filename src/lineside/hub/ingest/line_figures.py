@@ -200,10 +200,10 @@ class LineCounts:
 
     def _load(self, name: str) -> tuple[_Hour, int]:
         try:
-            kept = self._documents.get(KIND, name)
+            document = self._documents.get(KIND, name)
         except NotFoundError:
             return _Hour(), 0
-        return _hour(kept), kept.version
+        return _hour(document), document.version
 
     def _forget(self, name: str) -> None:
         """Delete the oldest documents of a line, as it gets a new one."""
@@ -216,7 +216,7 @@ class LineCounts:
 
     # ---- reading
 
-    def asked(self, line: str, *, span: str, at: str, now: datetime) -> tuple[str, Period]:
+    def period_of(self, line: str, *, span: str, at: str, now: datetime) -> tuple[str, Period]:
         """Return the line, "" for every one, and the period that an address asks for.
 
         Raises:
@@ -282,11 +282,11 @@ class LineCounts:
 
     def _cells(self, line: str, period: Period) -> Iterator[tuple[datetime, PartCounts]]:
         begin = _name(line, period.begin)
-        for kept in every_document(self._documents, KIND, after=begin[:-1], size=48):
-            if not kept.id.startswith(f"{line}/") or kept.id > _name(line, period.end):
+        for document in every_document(self._documents, KIND, after=begin[:-1], size=48):
+            if not document.id.startswith(f"{line}/") or document.id > _name(line, period.end):
                 return
-            hour_at = datetime.fromisoformat(f"{kept.id.partition('/')[2]}:00+00:00")
-            for minute, cell in sorted(_hour(kept).cells.items()):
+            hour_at = datetime.fromisoformat(f"{document.id.partition('/')[2]}:00+00:00")
+            for minute, cell in sorted(_hour(document).cells.items()):
                 at = hour_at + timedelta(minutes=minute)
                 if at in period:
                     yield at, cell
@@ -369,5 +369,5 @@ def _name(line: str, at: datetime) -> str:
     return f"{line}/{at.astimezone(UTC):%Y-%m-%dT%H}"
 
 
-def _hour(kept: Document) -> _Hour:
-    return msgspec.convert(kept.body, _Hour, str_keys=True)
+def _hour(document: Document) -> _Hour:
+    return msgspec.convert(document.body, _Hour, str_keys=True)

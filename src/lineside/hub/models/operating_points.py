@@ -292,7 +292,7 @@ class OperatingPoints:
                 return
             after, left = page[-1].position, left - len(page)
 
-    def preview(self, inspection: str, asked: PreviewRequest) -> Preview:
+    def preview(self, inspection: str, request: PreviewRequest) -> Preview:
         """Return what other limits would have done; nothing is written.
 
         Raises:
@@ -300,21 +300,21 @@ class OperatingPoints:
             InvalidError: no such inspection, or the package cannot decide by the limits, with a
                 fault for each.
         """
-        record = self.package(inspection, asked.package)
-        if asked.limits:
-            check_limits(record.manifest, asked.limits)
+        record = self.package(inspection, request.package)
+        if request.limits:
+            check_limits(record.manifest, request.limits)
         used = self.in_force(inspection, record.digest)
         before = ruled(record.manifest, used.limits if used is not None else ())
-        after = ruled(record.manifest, asked.limits)
+        after = ruled(record.manifest, request.limits)
         old, new = own_limits(before), own_limits(after)
         scores = self.unseen(record.digest)
         pairs = [pair for pair in zip(old, new, strict=True) if pair[0].name in scores]
         return Preview(
             inspection=inspection, package=record.digest,
             version=used.number if used is not None else 0, before=old, after=new,
-            unseen=tuple(_unseen(scores[pair[0].name], pair, asked=asked) for pair in pairs),
+            unseen=tuple(_unseen(scores[pair[0].name], pair, request=request) for pair in pairs),
             recorded=recorded_effect(
-                self.recorded(inspection, record.digest, frames=asked.frames), before=before,
+                self.recorded(inspection, record.digest, frames=request.frames), before=before,
                 after=after, rule=reject_rule(self._plant.find_inspection(inspection)),
             ),
         )  # fmt: skip
@@ -470,10 +470,10 @@ class OperatingPoints:
 
 
 def _unseen(
-    scores: UnseenScores, pair: tuple[Limits, Limits], *, asked: PreviewRequest
+    scores: UnseenScores, pair: tuple[Limits, Limits], *, request: PreviewRequest
 ) -> UnseenPreview:
     before, after = pair
-    costs, share = asked.costs, asked.bad_share
+    costs, share = request.costs, request.bad_share
     cheapest = scores.cheapest(before.name, costs, bad_share=share)
     old, new, best = (scores.effect(one) for one in (before, after, cheapest))
     return UnseenPreview(

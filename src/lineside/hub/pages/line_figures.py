@@ -69,7 +69,7 @@ class FiguresQuery:
 
     def period(self, hub: Services) -> Period:
         """Return the period; ``InvalidError`` or ``NotFoundError`` where it names none."""
-        return hub.counts.asked(self.line, span=self.span, at=self.at, now=hub.clock.now())[1]
+        return hub.counts.period_of(self.line, span=self.span, at=self.at, now=hub.clock.now())[1]
 
 
 def figures_query(
@@ -80,7 +80,7 @@ def figures_query(
     return FiguresQuery(line=line, span=span, at=at)
 
 
-FiguresAsked = Annotated[FiguresQuery, Depends(figures_query)]
+FiguresParameters = Annotated[FiguresQuery, Depends(figures_query)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,10 +341,10 @@ def trend_of(found: LineFigures, *, zone: tzinfo) -> Trend:
 # ---- what needs the hub
 
 
-def strip_of(hub: Services, asked: FiguresQuery) -> tuple[Figure, ...]:
+def strip_of(hub: Services, query: FiguresQuery) -> tuple[Figure, ...]:
     """The strip of a line and period, as it is now."""
-    period = asked.period(hub)
-    line = "" if asked.line == ALL else asked.line
+    period = query.period(hub)
+    line = "" if query.line == ALL else query.line
     state = hub.ledger.state
     twin = TwinFigures(discrepancies=len(state.discrepancies), waiting=open_orders(state))
     return figures(
@@ -354,10 +354,10 @@ def strip_of(hub: Services, asked: FiguresQuery) -> tuple[Figure, ...]:
     )  # fmt: skip
 
 
-def panels_of(hub: Services, asked: FiguresQuery) -> dict[str, object]:
+def panels_of(hub: Services, query: FiguresQuery) -> dict[str, object]:
     """Newest rejects, reasons and trend of a line and period, and its cameras without images."""
-    period = asked.period(hub)
-    line = "" if asked.line == ALL else asked.line
+    period = query.period(hub)
+    line = "" if query.line == ALL else query.line
     found = hub.counts.figures(line, period)
     lines = [one.id for one in hub.plant.line if line in ("", one.id)]
     cameras = [one for one in hub.cameras.all() if not line or one.line == line]
@@ -372,8 +372,8 @@ def panels_of(hub: Services, asked: FiguresQuery) -> dict[str, object]:
         ],
         "trend": trend_of(found, zone=hub.counts.zone),
         "problems": tuple(camera_problems(hub, cameras)),
-        "cards": tuple(line_card(hub, one, asked) for one in lines if _cameras(hub, one) > 1),
-        "table_href": FiguresQuery(span=asked.span, at=asked.at).href(
+        "cards": tuple(line_card(hub, one, query) for one in lines if _cameras(hub, one) > 1),
+        "table_href": FiguresQuery(span=query.span, at=query.at).href(
             f"/api/v1/lines/{line or ALL}/figures", format="csv"
         ),
     }
@@ -417,9 +417,9 @@ def uninspected(hub: Services, camera: CameraView) -> str:
     return f"{more}{counted(count, 'part')} passed without inspection" if count else ""
 
 
-def line_card(hub: Services, line: str, asked: FiguresQuery) -> LineCard:
+def line_card(hub: Services, line: str, query: FiguresQuery) -> LineCard:
     """A line with its newest verdict and the figures of a period."""
-    period = asked.period(hub)
+    period = query.period(hub)
     found = hub.counts.figures(line, period)
     over, limit = is_over(found), found.limit_reject
     scale = 2 * limit if limit else max(found.reject_rate or 0.0, 0.1)
@@ -478,16 +478,16 @@ def _cameras(hub: Services, line: str) -> int:
     return sum(one.line == line for one in hub.plant.camera)
 
 
-def wall_cards(hub: Services, asked: FiguresQuery) -> tuple[LineCard, ...]:
+def wall_cards(hub: Services, query: FiguresQuery) -> tuple[LineCard, ...]:
     """Every line asked for as the wall shows it: problems, newest rejects, newest verdict."""
-    period, views = asked.period(hub), hub.cameras.all()
+    period, views = query.period(hub), hub.cameras.all()
     cards = []
     for line in hub.plant.line:
-        if asked.line in ("", ALL, line.id):
+        if query.line in ("", ALL, line.id):
             cameras = [one for one in views if one.line == line.id]
             cards.append(
                 replace(
-                    line_card(hub, line.id, asked),
+                    line_card(hub, line.id, query),
                     rejects=newest_rejects(hub, line.id, period, limit=_WALL_STRIP),
                     problems=tuple(camera_problems(hub, cameras)),
                 )
@@ -495,15 +495,15 @@ def wall_cards(hub: Services, asked: FiguresQuery) -> tuple[LineCard, ...]:
     return tuple(cards)
 
 
-def picker_of(hub: Services, asked: FiguresQuery) -> dict[str, object]:
+def picker_of(hub: Services, query: FiguresQuery) -> dict[str, object]:
     """Lines and spans to choose from, and what is chosen."""
     now = hub.counts.period(SHIFT, hub.clock.now())
     spans = {SHIFT: clock_span(now, zone=hub.counts.zone), DAY: SPANS[DAY], HOUR: SPANS[HOUR]}
     if not hub.plant.shift:
         del spans[SHIFT]
     return {
-        "asked": asked,
-        "chosen": asked.span or next(iter(spans)),
+        "query": query,
+        "chosen": query.span or next(iter(spans)),
         "lines": [(one.id, one.name) for one in hub.plant.line],
         "spans": spans,
     }
@@ -513,31 +513,31 @@ router = APIRouter()
 
 
 @router.get("/lines/figures")
-def figures_part(context: Context, asked: FiguresAsked) -> HTMLResponse:
+def figures_part(context: Context, query: FiguresParameters) -> HTMLResponse:
     """The strip of figures, read anew every two seconds."""
     return context.site.fragment(
-        "figures.html", figures=strip_of(context.hub, asked), asked=asked
+        "figures.html", figures=strip_of(context.hub, query), query=query
     )  # fmt: skip
 
 
 @router.get("/lines/panels")
-def panels_part(context: Context, asked: FiguresAsked) -> HTMLResponse:
+def panels_part(context: Context, query: FiguresParameters) -> HTMLResponse:
     """Newest rejects, reasons and trend, read anew every ten seconds."""
-    return context.site.fragment("line_panels.html", **panels_of(context.hub, asked))
+    return context.site.fragment("line_panels.html", **panels_of(context.hub, query))
 
 
 @router.get("/lines/wall")
-def wall_part(context: Context, asked: FiguresAsked) -> HTMLResponse:
+def wall_part(context: Context, query: FiguresParameters) -> HTMLResponse:
     """The lines of the wall, read anew every two seconds."""
-    return context.site.fragment("wall_lines.html", **wall_context(context.hub, asked))
+    return context.site.fragment("wall_lines.html", **wall_context(context.hub, query))
 
 
-def wall_context(hub: Services, asked: FiguresQuery) -> dict[str, object]:
+def wall_context(hub: Services, query: FiguresQuery) -> dict[str, object]:
     """Everything that the wall shows."""
-    period, cards = asked.period(hub), wall_cards(hub, asked)
+    period, cards = query.period(hub), wall_cards(hub, query)
     worst = sorted(cards, key=lambda one: _TONES.index(one.mark.tone))
     return {
         "cards": cards if len(cards) <= _WALL_LINES else worst[:_WALL_LINES],
-        "more": max(0, len(cards) - _WALL_LINES), "asked": asked, "now": hub.clock.now(),
+        "more": max(0, len(cards) - _WALL_LINES), "query": query, "now": hub.clock.now(),
         "period": clock_span(period, zone=hub.counts.zone),
     }  # fmt: skip

@@ -24,7 +24,7 @@ from lineside.hub.pages.frames import (
     short_provenance,
 )
 from lineside.hub.pages.line_figures import (
-    FiguresAsked,
+    FiguresParameters,
     FiguresQuery,
     panels_of,
     picker_of,
@@ -125,13 +125,13 @@ def title_of(camera: CameraView, plant: Plant) -> str:
 def tile_of(camera: CameraView, *, plant: Plant, names: Names, now: datetime) -> Tile:
     """A camera as a tile: an answer with its own frame, else the newest frame without one."""
     newest = camera.newest
-    said = (camera.prediction, *camera.also) if camera.prediction else ()
-    if said and newest is not None and not is_still_shown(said[0], newest):
-        said = ()
+    predictions = (camera.prediction, *camera.also) if camera.prediction else ()
+    if predictions and newest is not None and not is_still_shown(predictions[0], newest):
+        predictions = ()
     heard = camera.since or (newest.arrived_at if newest else None)
     silent_s = (now - heard).total_seconds() if heard else 0.0
-    frame = said[0].frame.id if said else newest.id if newest else ""
-    shown = shown_frame(frame, said, camera=camera.id, plant=plant, names=names)
+    frame = predictions[0].frame.id if predictions else newest.id if newest else ""
+    shown = shown_frame(frame, predictions, camera=camera.id, plant=plant, names=names)
     return Tile(
         camera=camera.id,
         title=title_of(camera, plant),
@@ -140,7 +140,7 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Names, now: datetime) ->
         state=camera.state,
         mark=shown.mark
         if camera.state == "live"
-        else mark_of(camera.state, said[0] if said else None, silent_s=silent_s),
+        else mark_of(camera.state, predictions[0] if predictions else None, silent_s=silent_s),
         since=heard,
         shown=shown,
     )
@@ -200,10 +200,10 @@ def unsure_share(events: Sequence[EventView]) -> tuple[int, int]:
             label["region"] or label["name"] for label in labels if label["decision"] == "unsure"
         }
         further = [*data.get("boxes", ()), data.get("count"), data.get("anomaly")]
-        said = [answer["decision"] for answer in further if answer]
+        decisions = [answer["decision"] for answer in further if answer]
         judged = data["state"] == PictureState.OK
-        total += len(regions) + len(said) if judged else 1
-        unsure += len(doubted) + said.count("unsure") if judged else 1
+        total += len(regions) + len(decisions) if judged else 1
+        unsure += len(doubted) + decisions.count("unsure") if judged else 1
     return unsure, total
 
 
@@ -253,8 +253,8 @@ def live_frames(site: Site, hub: Services) -> Callable[[str, LiveFrame], Json]:
     names = package_names(hub)
 
     def shows(camera: str, live: LiveFrame) -> Json:
-        said = (live.prediction, *live.also) if live.prediction else ()
-        shown = shown_frame(live.ref.id, said, camera=camera, plant=hub.plant, names=names)
+        predictions = (live.prediction, *live.also) if live.prediction else ()
+        shown = shown_frame(live.ref.id, predictions, camera=camera, plant=hub.plant, names=names)
         html = site.text("tile_words.html", {"shown": shown})
         return {
             "mark": to_plain(shown.mark), "reason": shown.reason, "html": html,
@@ -271,14 +271,14 @@ _MOST_EARLIER = 100
 
 @router.get("/")
 @router.get("/lines")
-def lines_page(context: Context, asked: FiguresAsked, *, wall: str = "") -> HTMLResponse:
+def lines_page(context: Context, query: FiguresParameters, *, wall: str = "") -> HTMLResponse:
     """Every camera as a tile, or those of one line; figures of a shift, a day or an hour."""
     hub, now = context.hub, context.hub.clock.now()
     titles = {one.id: one.name for one in hub.plant.line}
-    title = titles.get(asked.line, "Lines")
+    title = titles.get(query.line, "Lines")
     if wall == "1":
-        return context.page("wall.html", title=title, **wall_context(hub, asked))
-    cameras = [one for one in hub.cameras.all() if asked.line in ("", ALL, one.line)]
+        return context.page("wall.html", title=title, **wall_context(hub, query))
+    cameras = [one for one in hub.cameras.all() if query.line in ("", ALL, one.line)]
     names = package_names(hub)
     return context.page(
         "lines.html",
@@ -287,9 +287,9 @@ def lines_page(context: Context, asked: FiguresAsked, *, wall: str = "") -> HTML
         tiles=[tile_of(one, plant=hub.plant, names=names, now=now) for one in cameras],
         costs={one.id: uninspected(hub, one) for one in cameras if one.state == "no signal"},
         **_summaries(cameras),
-        **picker_of(hub, asked),
-        **panels_of(hub, asked),
-        figures=strip_of(hub, asked),
+        **picker_of(hub, query),
+        **panels_of(hub, query),
+        figures=strip_of(hub, query),
     )
 
 
@@ -356,7 +356,7 @@ def frame_page(context: Context, *, frame: str) -> HTMLResponse:
     view = context.hub.frames.view(frame)
     row = view.row
     packages = packages_by_digest(context.hub)
-    said = frame_predictions(
+    predictions = frame_predictions(
         view, packages=packages, inspections=inspections_of(context.hub),
         points=context.hub.points.decided_by,
     )  # fmt: skip
@@ -370,16 +370,16 @@ def frame_page(context: Context, *, frame: str) -> HTMLResponse:
         camera=(camera.name or camera.id) if camera else row.camera,
         older=_older(context.hub, row),
         newer=_newer(context.hub, row),
-        overlay=said[0].overlay if said else None,
-        predictions=said,
+        overlay=predictions[0].overlay if predictions else None,
+        predictions=predictions,
         verdict=part_panel(context.hub, view),
         missing=no_result(view, context.hub.plant, packages=packages, now=context.hub.clock.now()),
         arrived=later(row.captured_at, row.arrived_at),
-        provenance=short_provenance(row, said, packages=packages),
+        provenance=short_provenance(row, predictions, packages=packages),
         events=view.events,
         orders=view.orders,
         datasets=dataset_links(view.datasets),
-        teach=_teach(context.hub, view, predictions=said),
+        teach=_teach(context.hub, view, predictions=predictions),
     )
 
 
@@ -395,10 +395,10 @@ class PartPanel:
 
 def part_panel(hub: Services, view: FrameView) -> PartPanel | None:
     """The verdict in the log, else that by the frame's answers; None where nothing answered."""
-    said = [
+    predictions = [
         read_prediction(decode(Event, dict(one.event), where=one.id)) for one in view.predictions
     ]
-    for event_id in _verdict_ids(hub, said):
+    for event_id in _verdict_ids(hub, predictions):
         try:
             event = hub.events.one(event_id)
         except NotFoundError:
@@ -409,16 +409,16 @@ def part_panel(hub: Services, view: FrameView) -> PartPanel | None:
                 mark=verdict_mark(given.verdict), reason=", ".join(given.reasons),
                 part=given.part, event=event_id,
             )  # fmt: skip
-    found = frame_judgement(said, plant=hub.plant)
+    found = frame_judgement(predictions, plant=hub.plant)
     if found is None:
         return None
     return PartPanel(mark=verdict_mark(found.verdict), reason=reasons_text(found))
 
 
-def _verdict_ids(hub: Services, said: Sequence[Prediction]) -> Iterator[str]:
+def _verdict_ids(hub: Services, predictions: Sequence[Prediction]) -> Iterator[str]:
     """Ids that the verdict on the part may have: of its own frame first, then of earlier ones."""
-    yield from dict.fromkeys(verdict_id(hub.plant, one) for one in said)
-    for one in said[:1]:
+    yield from dict.fromkeys(verdict_id(hub.plant, one) for one in predictions)
+    for one in predictions[:1]:
         if one.frame.part:
             line = hub.plant.find_camera(one.frame.camera).line
             again_s = next(each.again_s for each in hub.plant.line if each.id == line)
@@ -440,12 +440,12 @@ def trace(context: Context, *, identifier: str) -> HTMLResponse:
 def _teach(
     hub: Services, view: FrameView, *, predictions: Sequence[FramePrediction]
 ) -> DatasetForm | None:
-    asked = [one for one in hub.plant.inspection if one.camera == view.row.camera]
-    if not asked or view.row.aged_out_at is not None:
+    inspections = [one for one in hub.plant.inspection if one.camera == view.row.camera]
+    if not inspections or view.row.aged_out_at is not None:
         return None
     answered = {one.inspection: one for one in predictions}
-    choices = {one.id: choices_for(one, answered.get(one.id)) for one in asked}
-    inspection = next((one for one in asked if choices[one.id]), asked[0])
+    choices = {one.id: choices_for(one, answered.get(one.id)) for one in inspections}
+    inspection = next((one for one in inspections if choices[one.id]), inspections[0])
     names = tuple(dataset.name for dataset in hub.datasets.all())
     return DatasetForm(
         inspection=inspection.id,

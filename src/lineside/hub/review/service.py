@@ -460,11 +460,11 @@ class Reviews:
         end = until or self._clock.now()
         start = since or end - SPAN
         return [
-            self._kept_quality(one, since=start, until=end)
+            self._cached_quality(one, since=start, until=end)
             for one in self.inspections(line=line, inspection=inspection)
         ]
 
-    def _kept_quality(
+    def _cached_quality(
         self, inspection: Inspection, *, since: datetime, until: datetime
     ) -> ReviewQuality:
         """The figures, kept for so long that counting them takes a twentieth of the time."""
