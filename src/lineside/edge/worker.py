@@ -5,6 +5,7 @@
 2. Triggers count on capture times. ``frame``: each frame is inspected. ``interval``: not before
    ``interval_s`` after the last one inspected; the clock is the camera's. ``topic``: the first
    frame that arrives after a message on the topic. ``part``: each frame that carries a part id.
+   A message that arrives while a frame is inspected is of the next frame.
 
 Cameras that hang or die are noticed, said, and started anew.
 
@@ -204,10 +205,20 @@ def wants(trigger: Trigger, state: TriggerState, *, captured_at: datetime, part:
             assert_never(trigger.on)
 
 
+def disarmed(state: TriggerState) -> TriggerState:
+    """While a frame is inspected: the message that came is that frame's."""
+    return replace(state, armed=False, expected=None)
+
+
+def rearmed(state: TriggerState, *, before: TriggerState) -> TriggerState:
+    """After the frame was not inspected: its message waits on, unless another one came."""
+    return state if state.armed else replace(state, armed=before.armed, expected=before.expected)
+
+
 def inspected(state: TriggerState, *, captured_at: datetime) -> TriggerState:
-    """After the frame was taken; an older frame never moves the interval back."""
+    """After a frame was inspected; an older frame never moves the interval back."""
     last_at = captured_at if state.last_at is None else max(state.last_at, captured_at)
-    return replace(state, last_at=last_at, armed=False, expected=None)
+    return replace(state, last_at=last_at)
 
 
 logger = logging.getLogger(__name__)
@@ -439,8 +450,9 @@ class CameraWorker:
         due = [item for item in self._inspections if self._is_due(item, shot)]
         if not due:
             return
+        taken = {item.id: self._disarm(item.id) for item in due}
         try:
-            self._inspect(shot, due)
+            self._inspect(shot, due, taken)
         except InvalidError as error:
             self._counters.refuse("picture cannot be read")
             logger.debug("picture refused camera=%s: %s", self._camera.id, error)
@@ -448,6 +460,17 @@ class CameraWorker:
             self._counters.refuse("failed")
             if self._counters.fault(f"camera {self._camera.id}", error):
                 logger.exception("picture failed camera=%s", self._camera.id)
+        finally:
+            with self._seen_lock:
+                for name, before in taken.items():
+                    self._seen[name] = rearmed(self._seen[name], before=before)
+
+    def _disarm(self, inspection: str) -> TriggerState:
+        """Take the message that the next frame of an inspection answers; the state with it."""
+        with self._seen_lock:
+            before = self._seen[inspection]
+            self._seen[inspection] = disarmed(before)
+        return before
 
     def _is_due(self, inspection: Inspection, shot: Shot) -> bool:
         seen = self._seen[inspection.id]
@@ -466,7 +489,10 @@ class CameraWorker:
             return False
         return True
 
-    def _inspect(self, shot: Shot, due: list[Inspection]) -> None:
+    def _inspect(
+        self, shot: Shot, due: list[Inspection], taken: dict[str, TriggerState]
+    ) -> None:  # fmt: skip
+        """Inspect a shot; ``taken`` loses the inspections that answered it."""
         began_s = self._clock.monotonic()
         frame = shot.open()
         decode_ms = (self._clock.monotonic() - began_s) * 1000
@@ -479,12 +505,15 @@ class CameraWorker:
             self._counters.refuse("not forwarded")
         try:
             for inspection in due:
-                self._judge(frame, inspection, decode_ms=decode_ms)
+                self._judge(frame, inspection, taken, decode_ms=decode_ms)
         finally:
             self._shown(frame)
         self._recent.append(name)
 
-    def _judge(self, frame: Frame, inspection: Inspection, *, decode_ms: float) -> None:
+    def _judge(
+        self, frame: Frame, inspection: Inspection, taken: dict[str, TriggerState], *,
+        decode_ms: float,
+    ) -> None:  # fmt: skip
         judge = self._find_judge(inspection.id)
         if judge is None:
             self._counters.refuse("no package")
@@ -494,8 +523,8 @@ class CameraWorker:
         except Exception as error:
             self._failed(inspection.id, error)
             raise
+        expected = taken.pop(inspection.id).expected
         with self._seen_lock:
-            expected = self._seen[inspection.id].expected
             self._seen[inspection.id] = inspected(
                 self._seen[inspection.id], captured_at=frame.captured_at
             )
