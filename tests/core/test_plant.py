@@ -228,6 +228,7 @@ def test_a_file_that_is_hardly_a_plant_is_refused_with_faults(text: str) -> None
         ('colours = ["blue", "red"]', 'colours = ["red"]', "$.twin.slot[0].region"),
         ('site = "demo"', 'site = "de/mo"', "$.site"),
         ('id = "west"', 'id = "we st"', "$.line[0].id"),
+        ('id = "west"', 'id = "wall"', "$.line[0].id"),
         ('label = "lid"', 'label = "a/b"', "$.inspection[0].region[1].label"),
         ('"blue", "red"]\nbox', '"blue", "red", " "]\nbox', "$.inspection[0].region[0].classes"),
         ('code = "hbw"', 'code = "h#"', "$.twin.station[0].code"),

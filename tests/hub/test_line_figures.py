@@ -186,6 +186,8 @@ def test_figures_over_http_as_json_and_as_a_table(
     for asked, status in (
         ("/api/v1/lines/none/figures", 404), ("/api/v1/lines/all/figures?span=week", 400),
         ("/api/v1/lines/all/figures?at=noon", 400), ("/api/v1/lines/all/figures?format=pdf", 400),
+        ("/api/v1/lines/all/figures?at=9999-12-31T12:00:00Z", 400),
+        ("/api/v1/lines/all/figures?at=0001-01-01T00:00:00Z", 400),
     ):  # fmt: skip
         answer = client.get(asked)
         assert (answer.status_code, bool(answer.json()["fix"])) == (status, True)

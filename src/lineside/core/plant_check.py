@@ -40,6 +40,7 @@ from lineside.core.shifts import check_shifts
 from lineside.core.topics import topics_meet
 
 _FILE_SOURCES = frozenset({"folder", "video"})
+_ADDRESSES = ("all", "figures", "panels", "wall")
 
 
 PLANT_TEXT_SCHEMA: Literal["lineside.plant-text/1"] = "lineside.plant-text/1"
@@ -251,6 +252,13 @@ def _check_names(names: _Names) -> Iterator[Fault]:
         yield from twice(ids.values(), f"$.{section}")
         for place, name in ids.items():
             yield from good_id(name, f"$.{section}[{place}].id")
+    for place, name in names.line.items():
+        if name in _ADDRESSES:
+            yield Fault(
+                path=f"$.line[{place}].id", value=repr(name),
+                expected="an id that is no address of the pages of lines",
+                fix=f"Use another id than {', '.join(_ADDRESSES)}.",
+            )  # fmt: skip
 
 
 def _check_labels(inspection: Inspection, path: str) -> Iterator[Fault]:

@@ -115,6 +115,11 @@ def tail(identifier: str) -> str:
     return mark + short(identifier)
 
 
+def at_most(count: int, most: int) -> str:
+    """``99``, and ``99+`` for every number above ``most``."""
+    return number(count) if count <= most else f"{number(most)}+"
+
+
 def counted(count: int, one: str, *, many: str = "") -> str:
     """``1 camera``, ``6 cameras``; ``many`` where the plural is not ``one`` with an s."""
     return f"{number(count)} {one if count == 1 else many or one + 's'}"

@@ -1,6 +1,7 @@
 """Figures of lines on pages, the wall, and the verdict on the page of every frame of a part."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -8,8 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import decode_json, encode
+from lineside.core.plant import Line as LineRecord
+from lineside.core.shifts import Shift
 from lineside.hub import Services
 from lineside.hub.ingest.answers import AnswerIndex
+from lineside.hub.pages import line_figures
 from lineside.links import Message
 from lineside.streams import PREDICTION_TYPE, VERDICT_TYPE, Event, decode_event, read_prediction
 from lineside.streams.verdicts import verdict_id
@@ -41,7 +45,7 @@ def answers(hub: Services) -> list[tuple[str, Prediction]]:
 
 def judge(
     hub: Services, said: list[tuple[str, Prediction]], verdict: str, *reasons: str,
-    camera: str = "rack", number: int = 0,
+    camera: str = "rack", number: int = 0, part: str = "plate-7",
 ) -> None:  # fmt: skip
     """The verdict on the part of these answers, as a device gives it."""
     first = said[0][1]
@@ -60,7 +64,7 @@ def judge(
                 source="/hall/line/warehouse", type=VERDICT_TYPE, subject="warehouse",
                 time=hub.clock.now(), dataschema="lineside.verdict/1",
                 data={
-                    "schema": "lineside.verdict/1", "line": "warehouse", "part": first.frame.part,
+                    "schema": "lineside.verdict/1", "line": "warehouse", "part": part,
                     "verdict": verdict, "reasons": list(reasons), "answers": given,
                     "frames": [one.frame.id for _, one in said], "missing": [], "device": "edge-1",
                 },
@@ -111,7 +115,7 @@ def test_frames_of_an_incomplete_part_are_found_and_shown(
 
 @pytest.mark.usefixtures("part")
 def test_the_wall_says_verdict_reason_rate_and_what_a_silent_camera_costs(
-    hub: Services, browser: TestClient, clock: FakeClock
+    hub: Services, browser: TestClient, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = answers(hub)
     judge(hub, said[:1], "reject", "scratch 0.93")
@@ -120,14 +124,18 @@ def test_the_wall_says_verdict_reason_rate_and_what_a_silent_camera_costs(
         assert told in text.replace("\u00a0", " "), told
     assert "no picture" not in text
     clock.advance(60)
+    judge(hub, said[:1], "reject", camera="gate", number=3)
+    judge(hub, said[:1], "ok", camera="gate", number=4, part="")
     for number in (1, 2):
         judge(hub, said[:1], "ok", camera="gate", number=number)
     page = browser.get("/lines/wall?line=warehouse").text
     told = "Rack camera: no picture since"
     assert told in words(page)
-    assert "2 parts passed without inspection" in words(page)
+    assert "2 parts without this camera's inspection" in words(page)
     assert "/lines/warehouse/rack" in browser.get("/lines").text
-    assert "2 parts passed without inspection" in words(browser.get("/lines").text)
+    assert "2 parts without this camera's inspection" in words(browser.get("/lines").text)
+    monkeypatch.setattr(line_figures, "_LOOKED_AT", 1)
+    assert "at least 1 part without this camera's" in words(browser.get("/lines").text)
     assert len(read(browser.get("/lines?wall=1").text).all("article")) == 1
 
 
@@ -156,3 +164,28 @@ def test_lines_are_narrowed_by_line_and_period_in_the_address(
         assert answer.status_code in (400, 404), wrong
     newest = words(browser.get("/lines").text)
     assert "Warehouse, newest part plate-7 reject not like good parts" in newest
+
+
+@pytest.mark.usefixtures("part")
+def test_a_line_without_cameras_has_no_rejects_of_other_lines(
+    hub: Services, browser: TestClient
+) -> None:
+    judge(hub, answers(hub), "reject", "scratch 0.93")
+    packing = LineRecord(id="packing", name="Packing")
+    hub.plant.become(replace(hub.plant, line=(*hub.plant.line, packing)))
+    frame = answers(hub)[0][1].frame.id
+    assert frame in browser.get("/lines?line=warehouse").text
+    assert frame not in browser.get("/lines?line=packing").text
+
+
+def test_the_shift_to_choose_is_that_of_the_time_in_the_address(
+    hub: Services, browser: TestClient
+) -> None:
+    early = Shift(name="Early", begin="06:00", end="14:00")
+    late = Shift(name="Late", begin="14:00", end="22:00")
+    hub.plant.become(replace(hub.plant, shift=(early, late), time_zone="UTC"))
+    early_text, late_text = "Early, 06:00", "Late, 14:00"
+    for hour, shown, other in (("07", early_text, late_text), ("15", late_text, early_text)):
+        text = words(browser.get(f"/lines?at=2025-12-01T{hour}:00:00Z").text)
+        assert shown in text
+        assert other not in text

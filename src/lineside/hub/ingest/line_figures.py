@@ -45,6 +45,7 @@ _HOUR = timedelta(hours=1)
 _STEP = timedelta(seconds=STEP_S)
 _CLASS = log(1.1)
 _LONGEST_MS = 60_000.0
+_YEARS = range(1970, 3000)
 
 
 class PartCounts(msgspec.Struct, omit_defaults=True):
@@ -221,7 +222,7 @@ class LineCounts:
 
         Raises:
             NotFoundError: the plant has no such line.
-            InvalidError: no such span, or ``at`` is no time.
+            InvalidError: no such span, or ``at`` is no time that has figures.
         """
         known = [one.id for one in self._plant.line]
         if line not in ("", ALL, *known):
@@ -229,7 +230,7 @@ class LineCounts:
             raise NotFoundError(f"no line {line!r}", where="line", fix=fix)
         if span and span not in SPANS:
             raise InvalidError(f"no span {span!r}", where="span", fix=f"Known: {', '.join(SPANS)}.")
-        moment = parse_rfc3339(at.replace(" ", "+"), where="at") if at else now
+        moment = read_moment(at, where="at") if at else now
         return "" if line == ALL else line, self.period(span or SHIFT, moment)
 
     def period(self, span: str, at: datetime) -> Period:
@@ -290,6 +291,17 @@ class LineCounts:
                 at = hour_at + timedelta(minutes=minute)
                 if at in period:
                     yield at, cell
+
+
+def read_moment(text: str, *, where: str) -> datetime:
+    """Return a time as addresses carry it; ``InvalidError`` where no figures can be of it."""
+    moment = parse_rfc3339(text.replace(" ", "+"), where=where)
+    if moment.year not in _YEARS:
+        raise InvalidError(
+            f"no figures of the year {moment.year}", where=where,
+            fix=f"Write a time from {_YEARS[0]} to {_YEARS[-1]}.",
+        )  # fmt: skip
+    return moment
 
 
 def line_figures(

@@ -27,6 +27,7 @@ from lineside.hub.pages.frames import heat_href
 from lineside.hub.pages.pictures import PictureCard, labels_of, picture_card, places_of
 from lineside.hub.pages.site import Context, inspections_of
 from lineside.hub.pages.twin import open_orders
+from lineside.hub.review.service import MOST_COUNTED
 from lineside.hub.services import Services
 from lineside.hub.views import CameraView
 from lineside.store import FrameFilter
@@ -34,15 +35,14 @@ from lineside.streams import VERDICT_TYPE, Event, read_prediction, read_verdict
 from lineside.streams.verdicts import VerdictData
 from lineside.vision.verdict import ANOMALY_REASON, PartVerdict
 from lineside.web.answers import Mark, overlay_of, verdict_mark
-from lineside.web.format import DASH, counted, milliseconds, number, percent
+from lineside.web.format import DASH, at_most, counted, milliseconds, number, percent
 
 _STRIP = 10
 _WALL_STRIP = 4
 _REASONS = 8
 _WALL_LINES = 8
 _TONES = ("bad", "warn", "ink", "ok", "")
-_LOOKED_AT = 500
-_MOST_OPEN = 100
+_LOOKED_AT = 100
 _TOPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _PLOT = (28.0, 10.0, 288.0, 110.0)
 _MOST_TICKS = 12
@@ -241,7 +241,7 @@ def _review(found: LineFigures, *, waiting: int) -> Figure:
     note = f"{_share(found.review_share)} of parts for review"
     note += f", {number(incomplete)} incomplete" if incomplete else ""
     return Figure(
-        name="Open reviews", value=number(waiting) if waiting < _MOST_OPEN else "99+",
+        name="Open reviews", value=at_most(waiting, MOST_COUNTED - 1),
         note=note if found.parts else "no part yet",
         href=FiguresQuery(line=found.line).href("/review"),
     )  # fmt: skip
@@ -382,8 +382,10 @@ def panels_of(hub: Services, query: FiguresQuery) -> dict[str, object]:
 def newest_rejects(
     hub: Services, line: str, period: Period, *, limit: int
 ) -> tuple[PictureCard, ...]:  # fmt: skip
-    """The newest rejected frames of a line in a period."""
+    """The newest rejected frames of a line in a period; none of a line without cameras."""
     cameras = tuple(one.id for one in hub.plant.camera if line in ("", one.line))
+    if not cameras:
+        return ()
     wanted = FrameFilter(
         cameras=cameras, since=period.begin, until=period.end, verdicts=(PartVerdict.REJECT,)
     )
@@ -393,7 +395,7 @@ def newest_rejects(
 
 
 def camera_problems(hub: Services, cameras: Sequence[CameraView]) -> Iterator[CameraProblem]:
-    """The cameras that send no images, with the parts that passed without them."""
+    """The cameras that send no images, with the parts that were judged without them."""
     for one in cameras:
         if one.state == "no signal":
             yield CameraProblem(
@@ -403,18 +405,26 @@ def camera_problems(hub: Services, cameras: Sequence[CameraView]) -> Iterator[Ca
 
 
 def uninspected(hub: Services, camera: CameraView) -> str:
-    """``31 parts passed without inspection``; "" where no other camera sees the line's parts."""
-    count = 0
+    """``31 parts without this camera's inspection``; "" where no other camera sees them.
+
+    Of the line's newest ``_LOOKED_AT`` verdicts; a rejected part, and one without a part id, which
+    is a frame of its own, does not count.
+    """
+    if not camera.line or not camera.inspections:
+        return ""
+    count, more = 0, "at least "
     page = hub.events.page(
         kind=VERDICT_TYPE, subject=camera.line, newest_first=True, limit=_LOOKED_AT
     )
     for entry in page:
         if camera.since is None or entry.time < camera.since:
+            more = ""
             break
         given = read_verdict(decode(Event, dict(entry.event), where=entry.id))
-        count += all(answer.camera != camera.id for answer in given.answers)
-    more = "at least " if count == _LOOKED_AT else ""
-    return f"{more}{counted(count, 'part')} passed without inspection" if count else ""
+        elsewhere = all(answer.camera != camera.id for answer in given.answers)
+        count += bool(given.part) and given.verdict is not PartVerdict.REJECT and elsewhere
+    more = more if len(page) == _LOOKED_AT else ""
+    return f"{more}{counted(count, 'part')} without this camera's inspection" if count else ""
 
 
 def line_card(hub: Services, line: str, query: FiguresQuery) -> LineCard:
@@ -497,8 +507,8 @@ def wall_cards(hub: Services, query: FiguresQuery) -> tuple[LineCard, ...]:
 
 def picker_of(hub: Services, query: FiguresQuery) -> dict[str, object]:
     """Lines and spans to choose from, and what is chosen."""
-    now = hub.counts.period(SHIFT, hub.clock.now())
-    spans = {SHIFT: clock_span(now, zone=hub.counts.zone), DAY: SPANS[DAY], HOUR: SPANS[HOUR]}
+    shift = replace(query, span=SHIFT).period(hub)
+    spans = {SHIFT: clock_span(shift, zone=hub.counts.zone), DAY: SPANS[DAY], HOUR: SPANS[HOUR]}
     if not hub.plant.shift:
         del spans[SHIFT]
     return {
