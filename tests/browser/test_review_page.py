@@ -52,11 +52,15 @@ def test_doubts_are_answered_by_a_key_and_audits_are_blind(
     expect(current).to_have_attribute("data-item", first)
     expect(page.get_by_text("Why it is here")).to_be_visible()
     assert assess(page) == []
-    page.keyboard.press("2")
+    page.evaluate("() => sessionStorage.setItem('review-dataset', '../not on offer')")
+    page.keyboard.down("2")
     expect(current).to_have_attribute("data-item", second)
     assert queue.one(first, by="?").status is ReviewStatus.DONE
+    page.keyboard.down("2")  # still held: nobody looked at the second one
+    page.keyboard.up("2")
     page.keyboard.press("u")
     expect(current).to_have_attribute("data-item", first)
+    assert queue.one(second, by="?").status is ReviewStatus.OPEN
     assert queue.one(first, by="?").status is ReviewStatus.OPEN
     page.keyboard.press("1")
     expect(current).to_have_attribute("data-item", second)

@@ -1,5 +1,6 @@
 """The review queue: what is drawn, answers once, blind audits, two people, figures, the page."""
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,7 @@ from lineside.core import (
     Inspection,
     NotFoundError,
     Plant,
+    UnavailableError,
     digest_of,
     frame_id,
     parse_plant,
@@ -24,6 +26,7 @@ from lineside.core import (
 from lineside.core.plant import Task
 from lineside.hub import Role, Services
 from lineside.hub.ingest.answers import AnswerIndex
+from lineside.hub.pages.review import waiting_text
 from lineside.hub.review import service as review
 from lineside.hub.review.items import (
     REVIEW_TYPE,
@@ -38,8 +41,9 @@ from lineside.hub.review.items import (
     visible_answers,
     withdrawn,
 )
-from lineside.hub.review.service import NewReviewAnswer, Reviews
+from lineside.hub.review.service import MOST_COUNTED, NewReviewAnswer, Reviews
 from lineside.links import Message
+from lineside.store.contract import every_document
 from lineside.streams import PREDICTION_TYPE, encode_event, prediction_event
 from lineside.testing.store import NOON
 from lineside.vision import Decision, FrameRef, PictureState
@@ -207,6 +211,11 @@ def test_doubts_come_before_the_audit_newest_first(client: TestClient, take: Tak
     assert found[1]["finding"]["part"] == "part-2"
     first = client.get("/api/v1/review", params={"limit": 3}).json()
     assert [*first["items"], *queue(client, after=first["next"])] == found
+    assert queue(client, after="frm_none") == found
+    settled = found[1]["id"]
+    post(client, settled, "answer", answer="ok")
+    assert queue(client, after=settled) == found[2:]
+    post(client, settled, "undo")
     assert queue(client, line="warehouse", inspection="stock") == found
     refused = client.get("/api/v1/review", params={"line": "none"})
     assert (refused.status_code, refused.json()["fix"]) == (400, "Lines: warehouse.")
@@ -218,6 +227,8 @@ def test_an_audited_picture_tells_nothing_before_it_is_answered(
 ) -> None:
     take("ok", "reject")
     bad, good = queue(client)
+    for one in (bad, good):
+        assert one["cursor"] == one["id"]  # it says nothing of frame or time
     named = {"id": "", "cursor": ""}
     assert {**bad, **named} == {**good, **named}
     assert (bad["finding"], bad["answers"]) == (None, [])
@@ -235,7 +246,7 @@ def test_an_audited_picture_tells_nothing_before_it_is_answered(
     pages = [browser.get("/review", params={"item": one["id"]}).text for one in (bad, good)]
     cut = [page[page.index('class="rev-rail') :] for page in pages]
     for one in (bad, good):
-        cut = [text.replace(one["cursor"], "").replace(one["id"], "") for text in cut]
+        cut = [text.replace(one["id"], "") for text in cut]
     assert words(cut[0]) == words(cut[1])
     told = post(client, bad["id"], "answer", answer="ok").json()
     assert (told["finding"]["verdict"], told["finding"]["part"]) == ("reject", "part-2")
@@ -310,6 +321,39 @@ def test_the_oldest_of_too_many_are_dropped(
     assert [one.finding.part for one in found if one.finding] == ["part-4", "part-3"]
 
 
+def test_the_queue_is_trimmed_by_the_first_picture_after_a_start(
+    hub: Services, take: Take, line: Line, jpeg: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take("review", "review", "review")
+    monkeypatch.setattr(review, "MOST_WAITING", 2)
+    later, picture, at = another_hub(hub), jpeg(seed=9), line.ago(50)
+    line.send(line.camera(picture, at=at, part="part-9"))
+    line.send(prediction("review", picture=picture, at=at, number=9))
+    index = AnswerIndex(later.records.frames, plant=hub.plant, also=later.reviews.take)
+    index.take(hub.records.log.read(type=PREDICTION_TYPE))
+    found = later.reviews.page(by="x").items
+    assert [one.finding.part for one in found if one.finding] == ["part-9", "part-3"]
+
+
+def test_what_is_answered_while_the_queue_is_trimmed_stays(
+    hub: Services, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take("review")
+    (oldest,) = (one.id for one in hub.reviews.page(by="x").items)
+    read = every_document
+
+    def answered_between(*args: Any, **named: Any) -> Any:  # noqa: ANN401  as it is
+        places = list(read(*args, **named))
+        hub.reviews.answer(oldest, NewReviewAnswer(answer="ok"), by="ann")
+        return places
+
+    monkeypatch.setattr(review, "MOST_WAITING", 1)
+    monkeypatch.setattr(review, "_TRIM_EVERY", 1)
+    monkeypatch.setattr(review, "every_document", answered_between)
+    take("review")
+    assert [one.by for one in hub.reviews.one(oldest, by="x").answers] == ["ann"]
+
+
 def test_what_aged_out_leaves_the_queue_and_what_was_answered_stays(
     client: TestClient, hub: Services, take: Take
 ) -> None:
@@ -330,6 +374,24 @@ def test_an_answer_goes_to_a_dataset_and_comes_back_with_it(
     assert post(client, item, "answer", answer="ok", dataset="doubts").status_code == 200
     assert hub.datasets.one("doubts").draft_samples == 1
     post(client, item, "undo")
+    assert hub.datasets.one("doubts").draft_samples == 0
+
+
+def killed(*_: object, **__: object) -> None:
+    raise UnavailableError("the store is away")
+
+
+def test_an_undo_that_is_cut_short_is_done_by_the_next_one(
+    client: TestClient, hub: Services, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take("review")
+    item = queue(client)[0]["id"]
+    post(client, item, "answer", answer="ok", dataset="doubts")
+    for owner, name in ((hub.datasets, "withdraw"), (hub.ledger, "record")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, killed)
+            assert post(client, item, "undo").status_code == 503
+    assert post(client, item, "undo").json()["status"] == "open"
     assert hub.datasets.one("doubts").draft_samples == 0
 
 
@@ -375,6 +437,52 @@ def test_two_people_answer_without_seeing_each_other(paired: Reviews, take: Take
     assert (quality.rejected.bad, quality.rejected.good) == (1, 0)
 
 
+def test_events_tell_answers_and_frame_once_nobody_is_led_by_them(
+    hub: Services, paired: Reviews, take: Take
+) -> None:
+    take("review", "reject")
+    doubt, audit = (one.id for one in paired.page(by="ann").items)
+    no, yes = NewReviewAnswer(answer="reject"), NewReviewAnswer(answer="ok")
+    paired.answer(doubt, no, by="ann")
+    paired.undo(doubt, by="ann")
+    paired.answer(doubt, no, by="ann")
+    paired.answer(doubt, no, by="bob")
+    paired.answer(audit, no, by="ann")
+    paired.answer(audit, yes, by="bob")
+    paired.answer(audit, NewReviewAnswer(answer="reject", settles=True), by="cleo")
+    paired.undo(audit, by="cleo")
+    bodies = [one.entry.body for one in hub.records.log.read(type=REVIEW_TYPE)]
+    said = [json.loads(body)["data"] for body in bodies]
+    assert [(one["by"], one["status"], one.get("answer")) for one in said] == [
+        ("ann", "open", None), ("ann", "open", None), ("ann", "open", None),
+        ("bob", "done", "reject"), ("ann", "open", None), ("bob", "disagreement", None),
+        ("cleo", "done", "reject"), ("cleo", "disagreement", "reject"),
+    ]  # fmt: skip
+    hidden = {"schema", "action", "by", "item", "camera", "inspection", "status"}
+    assert [set(one) == hidden for one in said] == [True] * 3 + [False, True, True] + [False] * 2
+    (row,) = (row.id for row in hub.frames.page() if row.part == "part-2")
+    assert (said[6]["frame"], said[6]["verdict"], said[6]["audit"]) == (row, "reject", 1.0)
+    assert [(one["by"], one["answer"]) for one in said[6]["answers"]] == [
+        ("ann", "reject"), ("bob", "ok"), ("cleo", "reject"),
+    ]  # fmt: skip
+
+
+def test_open_disagreements_count_in_the_agreement_and_in_no_rate(
+    browser: TestClient, paired: Reviews, take: Take
+) -> None:
+    take("review", "review", "reject")
+    for one in paired.page(by="x").items:
+        for by, answer in (("ann", "ok"), ("bob", "reject" if one.audit else "ok")):
+            paired.answer(one.id, NewReviewAnswer(answer=answer), by=by)
+    (quality,) = paired.quality()
+    assert quality.agreement is not None
+    assert (quality.agreement.share.value, quality.agreement.share.n) == (2 / 3, 3)
+    assert (quality.waiting, quality.disagreements, quality.rejected.judged) == (1, 1, 0)
+    text = words(browser.get("/review").text)
+    assert "1 open disagreement on audited pictures, not in the rates." in text
+    assert "Two people agree on 66.7 %" in text
+
+
 def test_of_two_people_at_once_at_two_hubs_one_is_counted(hub: Services, take: Take) -> None:
     take("review")
     item = hub.reviews.page(by="x").items[0].id
@@ -413,6 +521,12 @@ def test_quality_counts_audited_pictures_of_both_verdicts(client: TestClient, ta
     assert (figures["missed"]["value"], figures["over_reject"]["value"]) == (0.5, 0.5)
     old = client.get("/api/v1/review/quality", params={"until": "2020-01-01T00:00:00Z"}).json()
     assert old["items"][0]["figures"]["escape"] is None
+    for span in (
+        {"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"},
+        {"until": "0001-01-01T00:00:00Z"}, {"since": "9999-12-31T00:00:00Z"},
+    ):  # fmt: skip
+        refused = client.get("/api/v1/review/quality", params=span)
+        assert (refused.status_code, bool(refused.json()["fix"])) == (400, True), span
 
 
 # ---- people and the page
@@ -446,6 +560,9 @@ def test_the_page_shows_one_picture_its_answers_and_the_next_ones(
     assert "blue?" in text
     assert "Why it is here blue unsure 0.61" in text
     assert "3 pictures wait" in text
+    assert "3 pictures wait" in words(browser.get("/review?inspection=stock").text)
+    told = [waiting_text(waits) for waits in (0, 1, MOST_COUNTED)]
+    assert told == ["", "1 picture waits", "99+ pictures wait"]
     assert "The audit has no answers yet" in text
     behind = browser.get("/review", params={"after": doubt["cursor"]}).text
     assert f'data-item="{bad["id"]}"' in behind

@@ -58,10 +58,16 @@ def test_rates_have_both_denominators_and_weigh_the_strata_by_their_shares() -> 
 
 
 def test_a_figure_without_a_part_to_rest_on_is_none() -> None:
-    found = audit_figures(passed=AuditStratum(good=5, parts=50), rejected=AuditStratum())
-    assert (found.false_reject, found.missed) == (None, None)
-    assert found.escape is not None
-    assert found.over_reject is not None
+    passed = audit_figures(
+        passed=AuditStratum(good=95, bad=5, parts=10_000), rejected=AuditStratum()
+    )
+    assert (passed.false_reject, passed.missed, passed.over_reject) == (None, None, None)
+    assert passed.escape is not None
+    rejected = audit_figures(passed=AuditStratum(), rejected=AuditStratum(good=1, bad=9, parts=10))
+    assert (rejected.escape, rejected.missed, rejected.over_reject) == (None, None, None)
+    assert rejected.false_reject is not None
+    good = AuditStratum(good=5, parts=5)
+    assert audit_figures(passed=good, rejected=good).missed is None
 
 
 def test_the_stated_interval_holds_the_truth_of_a_thousand_lines() -> None:

@@ -11,7 +11,8 @@ chapter 5); each may be drawn with a share of its own.
 2. Across the strata, ``missed`` is the share of the bad parts that passed, and ``over_reject`` the
    share of the good parts that were rejected. Each stratum's number is weighted by the inverse of
    its share. Given their sum, one of two such numbers is binomial (Przyborowski and Wilenski 1940),
-   so the interval is again mid-P, of the odds divided by those of the shares.
+   so the interval is again mid-P, of the odds divided by those of the shares. Where one stratum
+   has no judged part, nobody knows its bad and good ones, and neither rate has a value.
 3. The rates are those of the process during the span: what the next part of that verdict would be.
 
 Where less than about three bad (or good) parts are expected, no interval of a binomial share can
@@ -49,7 +50,8 @@ class AuditStratum:
 class AuditFigures:
     """Rates of wrong verdicts, each with its 95 % interval; see the rules of this module.
 
-    None where no part was judged that it could rest on.
+    None where no part was judged that it could rest on; ``missed`` and ``over_reject`` rest on
+    parts of both strata.
 
     Attributes:
         escape: share of the parts passed that are bad.
@@ -77,18 +79,22 @@ class Agreement:
 
 def audit_figures(*, passed: AuditStratum, rejected: AuditStratum) -> AuditFigures:
     """Return the figures of an audit; see the rules of this module."""
-    odds = _parts_each(passed) / _parts_each(rejected)
+    missed = over_reject = None
+    if passed.judged and rejected.judged:
+        odds = _parts_each(passed) / _parts_each(rejected)
+        missed = _share(passed.bad, passed.bad + rejected.bad, odds=odds)
+        over_reject = _share(rejected.good, passed.good + rejected.good, odds=1.0 / odds)
     return AuditFigures(
         escape=_share(passed.bad, passed.judged),
         false_reject=_share(rejected.good, rejected.judged),
-        missed=_share(passed.bad, passed.bad + rejected.bad, odds=odds),
-        over_reject=_share(rejected.good, passed.good + rejected.good, odds=1.0 / odds),
+        missed=missed,
+        over_reject=over_reject,
     )
 
 
 def _parts_each(stratum: AuditStratum) -> float:
     """Number of parts of the stratum that one judged part stands for."""
-    return stratum.parts / stratum.judged if stratum.judged and stratum.parts else 1.0
+    return stratum.parts / stratum.judged
 
 
 def _share(number: int, n: int, *, odds: float = 1.0) -> Interval | None:

@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
-from lineside.core import parse_rfc3339
 from lineside.hub.api.frames import PICTURES, Time
 from lineside.hub.api.wire import (
     Hub,
@@ -18,6 +17,7 @@ from lineside.hub.api.wire import (
     page_response,
     responds,
 )
+from lineside.hub.ingest.line_figures import read_moment
 from lineside.hub.review.service import NewReviewAnswer, ReviewQuality, ReviewView
 
 router = APIRouter(prefix="/api/v1/review", tags=["review"])
@@ -25,6 +25,9 @@ router = APIRouter(prefix="/api/v1/review", tags=["review"])
 _KEEP = {"Cache-Control": "private, max-age=86400, immutable"}
 Line = Annotated[str, Query(description="the inspections of this line")]
 OfInspection = Annotated[str, Query(description="this inspection alone")]
+After = Annotated[
+    str, Query(description="the pictures behind this one (its cursor); from the head where it left")
+]
 _CHOICES = [
     {"value": "good", "verdict": "ok"},
     {"value": "scratch", "verdict": "reject"},
@@ -40,11 +43,11 @@ _WAITING = {
         "event": "evt_01KTESTEVENT", "verdict": "review", "label": "scratch", "score": 0.61,
         "reasons": ["scratch unsure 0.61"],
     },
-    "cursor": "1-98232732932999999-rev_01KTESTREVIEW0000000000001",
+    "cursor": "rev_01KTESTREVIEW0000000000001",
 }  # fmt: skip
 _AUDITED = {
     **_WAITING, "id": "rev_01KTESTREVIEW0000000000002", "audit": True, "finding": None,
-    "cursor": "2-98232732932999999-rev_01KTESTREVIEW0000000000002",
+    "cursor": "rev_01KTESTREVIEW0000000000002",
 }  # fmt: skip
 _ANSWERED = {
     **_WAITING, "status": "done", "cursor": "",
@@ -61,7 +64,7 @@ _QUALITY = {
             "inspection": "surface", "since": "2026-01-01T00:00:00.000Z",
             "until": "2026-01-08T00:00:00.000Z", "audit": 0.01,
             "passed": {"good": 214, "bad": 0, "parts": 21400.0},
-            "rejected": {"good": 1, "bad": 83, "parts": 420.0}, "waiting": 3,
+            "rejected": {"good": 1, "bad": 83, "parts": 420.0}, "waiting": 3, "disagreements": 1,
             "figures": {
                 "escape": {"value": 0.0, "low": 0.0, "high": 0.0139, "n": 214},
                 "false_reject": {"value": 0.0119, "low": 0.0006, "high": 0.0575, "n": 84},
@@ -81,8 +84,8 @@ _QUALITY = {
     Page[ReviewView], example={"items": [_WAITING, _AUDITED], "next": None, "cursor": "after"}
 )
 def list_review(
-    hub: Hub, who: Requester, *, line: Line = "", inspection: OfInspection = "", after: str = "",
-    limit: Limit = 20,
+    hub: Hub, who: Requester, *, line: Line = "", inspection: OfInspection = "",
+    after: After = "", limit: Limit = 20,
 ) -> Response:  # fmt: skip
     """Disagreements first, then what is for review, then the random audit; newest first in each.
 
@@ -146,4 +149,4 @@ def undo_review(hub: Hub, who: Requester, item: str) -> Response:
 
 
 def _time(text: str, *, where: str) -> datetime | None:
-    return parse_rfc3339(text.replace(" ", "+"), where=where) if text else None
+    return read_moment(text, where=where) if text else None

@@ -14,13 +14,18 @@ from lineside.hub.pages.frames import map_names
 from lineside.hub.pages.pictures import places_of
 from lineside.hub.pages.site import Context
 from lineside.hub.review.items import ReviewStatus
-from lineside.hub.review.service import ReviewFinding, ReviewQuality, ReviewView
+from lineside.hub.review.service import (
+    MOST_COUNTED,
+    ReviewFinding,
+    ReviewQuality,
+    ReviewView,
+)
 from lineside.hub.services import Services
 from lineside.streams import Event, read_prediction
 from lineside.vision import Prediction
 from lineside.vision.metrics import Interval
 from lineside.web.answers import Mark, overlay_of
-from lineside.web.format import DASH, counted, number, probability
+from lineside.web.format import DASH, at_most, counted, number, probability
 
 _STRIP = 11
 _KEYS = 9
@@ -105,7 +110,7 @@ def rate_bars(quality: ReviewQuality) -> tuple[RateBar, ...]:
     rates = (
         (found.false_reject, "of rejects are good"),
         (found.escape, "of passed parts are bad"),
-        (found.missed, "of bad parts slip through"),
+        (found.missed, "of bad parts decided without a person slip through"),
     )
     widest = max((one.high for one, _ in rates if one is not None), default=1.0)
     return tuple(_bar(one, text, widest=widest) for one, text in rates if one is not None)
@@ -132,6 +137,21 @@ def quality_text(quality: ReviewQuality) -> str:
         f"From {number(passed)} passed and {counted(rejected, 'rejected picture')} audited, last"
         f" {counted(days, 'day')}. Bars: 95 % intervals."
     )
+
+
+def waiting_text(waits: int) -> str:
+    """``1 picture waits``, ``99+ pictures wait``; "" for none."""
+    if not waits:
+        return ""
+    return f"{at_most(waits, MOST_COUNTED - 1)} picture{' waits' if waits == 1 else 's wait'}"
+
+
+def disagreement_text(quality: ReviewQuality) -> str:
+    """``2 open disagreements on audited pictures, not in the rates.``; "" without any."""
+    if not quality.disagreements:
+        return ""
+    open_ = counted(quality.disagreements, "open disagreement")
+    return f"{open_} on audited pictures, not in the rates."
 
 
 def agreement_text(quality: ReviewQuality) -> str:
@@ -176,12 +196,12 @@ def review_page(
         since=hub.clock.now() - timedelta(days=days),
     )  # fmt: skip
     known = {one.id: one for one in hub.plant.inspection}
-    waits = hub.reviews.count()
+    waits = hub.reviews.count(**asked)
     return context.page(
         "review.html",
         title="Review",
         active="review",
-        sub=counted(waits, "picture waits", many="pictures wait") if waits else "",
+        sub=waiting_text(waits),
         query=asked,
         days=days,
         spans=sorted({*_SPANS, days}),
@@ -202,5 +222,6 @@ def review_page(
         quality=[(one, rate_bars(one)) for one in quality],
         quality_text=quality_text,
         agreement_text=agreement_text,
+        disagreement_text=disagreement_text,
         datasets=[one.name for one in hub.datasets.all()],
     )

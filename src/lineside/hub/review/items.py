@@ -8,7 +8,8 @@
 3. The same answer of the same person counts once. Before another one it is taken back.
 4. People take back their own answer, as long as nobody answered behind it.
 5. Of an audited item nothing that was judged is told before it is settled (``may_see``), and of
-   two people neither is told the other's answer.
+   two people neither is told the other's answer: until nobody is led by it, events say neither
+   answer nor frame (``may_tell``).
 """
 
 import hmac
@@ -210,6 +211,11 @@ def withdrawn(item: ReviewItem, *, by: str, reviewers: int) -> ReviewItem:
 def may_see(item: ReviewItem) -> bool:
     """Return whether what the inspection said of the picture may be told; see rule 5."""
     return not item.is_audit or item.status is ReviewStatus.DONE
+
+
+def may_tell(item: ReviewItem) -> bool:
+    """Return whether an event may say everything of the item; see rule 5."""
+    return item.status is not ReviewStatus.OPEN and may_see(item)
 
 
 def visible_answers(item: ReviewItem, *, by: str) -> tuple[ReviewAnswer, ...]:

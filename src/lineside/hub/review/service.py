@@ -12,6 +12,7 @@ import heapq
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,6 +23,7 @@ from lineside.core import (
     ConflictError,
     Inspection,
     InvalidError,
+    Json,
     NotFoundError,
     Plant,
     decode,
@@ -49,6 +51,7 @@ from lineside.hub.review.items import (
     choices_of,
     is_drawn,
     may_see,
+    may_tell,
     review_share,
     visible_answers,
     withdrawn,
@@ -64,13 +67,13 @@ from lineside.vision.decide import says_good
 from lineside.vision.verdict import PartVerdict, judge_prediction
 
 MOST_WAITING = 5_000
+MOST_COUNTED = 100
 SPAN = timedelta(days=7)
 _KIND = "review"
 _KEY = "review-key"
 _LAST_US = 10**17 - 1
 _TRIM_EVERY = 500
 _MOST_LOOKED_AT = 5_000
-_MOST_COUNTED = 100
 _COUNT_FOR_S = 2.0
 _KEPT_FOR, _MOST_FIGURES = 20.0, 100
 _COMES_WITHIN = timedelta(hours=1)
@@ -107,7 +110,7 @@ class ReviewView:
         choices: answers on offer, in the order of their keys.
         answers: of a picture that still waits, the person's own alone.
         finding: None for an audited picture before it is settled.
-        cursor: ``after`` for the pictures behind it; "" for one that does not wait.
+        cursor: its id, ``after`` for the pictures behind it; "" for one that does not wait.
     """
 
     id: str
@@ -152,8 +155,10 @@ class ReviewQuality:
     Attributes:
         passed, rejected: audited and settled pictures by the verdict they had.
         waiting: audited pictures that are not settled, whatever their verdict.
+        disagreements: those of them of which two people differ; no rate has them.
         figures: rates with 95 % intervals.
-        agreement: of two people on the same pictures; None where nobody answered twice.
+        agreement: of two people on the same pictures, settled or not; None where nobody answered
+            twice.
     """
 
     inspection: str
@@ -163,6 +168,7 @@ class ReviewQuality:
     passed: AuditStratum
     rejected: AuditStratum
     waiting: int
+    disagreements: int
     figures: AuditFigures
     agreement: Agreement | None
 
@@ -183,7 +189,7 @@ class Reviews:
         self._clock = clock
         self._secret = ""
         self._added: Counter[str] = Counter()
-        self._counted: dict[str, tuple[float, int]] = {}
+        self._counted: dict[tuple[str, str], tuple[float, int]] = {}
         self._figures: dict[tuple[str, int, int], tuple[float, ReviewQuality]] = {}
 
     # ---- what comes in
@@ -198,9 +204,9 @@ class Reviews:
         if added:
             self._counted = {}
         for item in added:
-            self._added[item.inspection] += 1
-            if self._added[item.inspection] % _TRIM_EVERY == 0:
+            if self._added[item.inspection] % _TRIM_EVERY == 0:  # the first one of a start too
                 self._trim(item.inspection)
+            self._added[item.inspection] += 1
 
     def _item_of(self, judged: PredictionAnswer) -> ReviewItem | None:
         prediction, answer = judged.prediction, judged.answer
@@ -239,10 +245,15 @@ class Reviews:
                 self._drop(place)
 
     def _drop(self, place: Document) -> None:
+        """Delete an item as it was read in its place; one that was answered since stays."""
         self._counted = {}
-        with self._records.transaction():
-            self._documents.delete(place.kind, place.id)
-            self._documents.delete(_KIND, place.body["item"])
+        with suppress(NotFoundError, ConflictError), self._records.transaction():
+            item, version = self._read(place.body["item"])
+            if [one.by for one in item.answers] == place.body["by"]:
+                # written once more, so that an answer at another hub is refused or comes first
+                self._documents.put(_KIND, item.id, body=to_plain(item), expect=version)
+                self._documents.delete(place.kind, place.id)
+                self._documents.delete(_KIND, item.id)
 
     def _inspection(self, name: str) -> Inspection | None:
         """The inspection as the plant declares it now; None where it does not any more."""
@@ -267,25 +278,43 @@ class Reviews:
     def page(
         self, *, by: str, line: str = "", inspection: str = "", after: str = "", limit: int = 20
     ) -> ReviewPage:
-        """Return what waits for this person, behind the cursor ``after``."""
+        """Return what waits for this person, behind the picture ``after``.
+
+        From the head where that picture is in review no more.
+        """
         found: list[ReviewView] = []
-        last, looked_at = "", 0
-        for place in self._queue(self.inspections(line=line, inspection=inspection), after=after):
+        last, looked_at, begin = "", 0, self._behind(after)
+        for place in self._queue(self.inspections(line=line, inspection=inspection), after=begin):
             if len(found) == limit or looked_at == _MOST_LOOKED_AT:
                 return ReviewPage(tuple(found), last)
-            last, looked_at = place.id, looked_at + 1
             if place.id.startswith("0") or by not in place.body["by"]:
-                found += filter(None, [self._shown(place, by=by)])
+                view = self._shown(place, by=by)
+                if view is None:
+                    continue  # a place that may be gone is no cursor
+                found.append(view)
+            last, looked_at = place.body["item"], looked_at + 1
         return ReviewPage(tuple(found), "")
 
-    def count(self, line: str = "") -> int:
-        """Number of pictures that wait, of a line or of all, up to a hundred; two seconds old."""
+    def _behind(self, item: str) -> str:
+        """The place in the queue that a picture has, or had before it was settled."""
+        if not item:
+            return ""
+        try:
+            return _waiting_place(self._read(item)[0])
+        except NotFoundError:
+            return ""
+
+    def count(self, line: str = "", *, inspection: str = "") -> int:
+        """Number of pictures that wait, of a line, of an inspection or of all; two seconds old.
+
+        ``MOST_COUNTED`` stands for that many and more.
+        """
         now = self._clock.monotonic()
-        at, count = self._counted.get(line, (-_COUNT_FOR_S, 0))
+        at, count = self._counted.get((line, inspection), (-_COUNT_FOR_S, 0))
         if now - at >= _COUNT_FOR_S:
-            places = self._queue(self.inspections(line=line), after="")
-            count = sum(1 for _ in zip(range(_MOST_COUNTED), places, strict=False))
-            self._counted[line] = now, count
+            places = self._queue(self.inspections(line=line, inspection=inspection), after="")
+            count = sum(1 for _ in zip(range(MOST_COUNTED), places, strict=False))
+            self._counted[line, inspection] = now, count
         return count
 
     def one(self, item: str, *, by: str) -> ReviewView:
@@ -332,14 +361,13 @@ class Reviews:
         return self._view(item, row, by=by) if row else None
 
     def _view(self, item: ReviewItem, row: FrameRow, *, by: str) -> ReviewView:
-        kind, name = _place(item)
         inspection = self._inspection(item.inspection)
         return ReviewView(
             id=item.id, inspection=item.inspection, camera=item.camera, audit=item.is_audit,
             status=item.status, width_px=row.width_px, height_px=row.height_px,
             choices=choices_of(inspection) if inspection else (),
             answers=visible_answers(item, by=by), finding=_finding(item) if may_see(item) else None,
-            cursor=name if kind == _waiting(item.inspection) else "",
+            cursor="" if item.status is ReviewStatus.DONE else item.id,
         )  # fmt: skip
 
     def _read(self, item: str) -> tuple[ReviewItem, int]:
@@ -376,22 +404,22 @@ class Reviews:
     def undo(self, item: str, *, by: str) -> ReviewView:
         """Take the person's newest answer back, also out of the dataset that it went to.
 
+        The dataset comes first: an undo that a kill cuts short is done by the next one.
+
         Raises:
             NotFoundError: no such picture, or no answer of this person.
             ConflictError: somebody answered behind it.
         """
-        undone: list[ReviewAnswer] = []
 
         def change(before: ReviewItem) -> ReviewItem:
             inspection = self._plant.find_inspection(before.inspection)
             after = withdrawn(before, by=by, reviewers=inspection.reviewers)
-            undone[:] = before.answers[-1:]
+            dataset = before.answers[-1].dataset
+            if dataset:
+                self._datasets.withdraw(dataset, before.frame, by=by)
             return after
 
-        after = self._change(item, change, action="withdrawn", by=by)
-        for one in undone:
-            if one.dataset:
-                self._datasets.withdraw(one.dataset, after.frame, by=by)
+        self._change(item, change, action="withdrawn", by=by)
         return self.one(item, by=by)
 
     def _change(
@@ -425,16 +453,12 @@ class Reviews:
         self._documents.put(*new, body=_summary(after))
 
     def _event(self, before: ReviewItem, after: ReviewItem, *, action: str, by: str) -> Event:
-        kept = after if action == "answered" else before
-        answer = kept.answers[-1]
-        data = {
+        data: dict[str, Json] = {
             "schema": REVIEW_SCHEMA, "action": action, "by": by, "item": after.id,
-            "frame": after.frame, "camera": after.camera, "part": after.part,
-            "inspection": after.inspection, "package": after.package, "prediction": after.event,
-            "answer": answer.answer, "answer_verdict": str(answer.verdict),
-            "verdict": str(after.verdict), "label": after.label, "score": after.score,
-            "audit": after.share, "status": str(after.status),
+            "camera": after.camera, "inspection": after.inspection, "status": str(after.status),
         }  # fmt: skip
+        if may_tell(before) or may_tell(after):
+            data |= _evidence(after, answers=max(before.answers, after.answers, key=len))
         return Event(
             id=_event_id(before), source=hub_source(self._plant.site), type=REVIEW_TYPE,
             subject=after.inspection, time=self._clock.now(), data=data,
@@ -456,9 +480,18 @@ class Reviews:
         self, *, line: str = "", inspection: str = "", since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[ReviewQuality]:  # fmt: skip
-        """Return the figures of each inspection, of the last seven days where no span is given."""
+        """Return the figures of each inspection, of the last seven days where no span is given.
+
+        Raises:
+            InvalidError: the span ends before it begins, or no such line or inspection.
+        """
         end = until or self._clock.now()
         start = since or end - SPAN
+        if start > end:
+            raise InvalidError(
+                f"the span begins at {rfc3339(start)} and ends at {rfc3339(end)}",
+                where="since", fix="Write a since that is not behind until, or now without one.",
+            )  # fmt: skip
         return [
             self._cached_quality(one, since=start, until=end)
             for one in self.inspections(line=line, inspection=inspection)
@@ -470,8 +503,9 @@ class Reviews:
         """The figures, kept for so long that counting them takes a twentieth of the time."""
         key = inspection.id, int(since.timestamp()) // 60, int(until.timestamp()) // 60
         begun = self._clock.monotonic()
-        if key in self._figures and begun < self._figures[key][0]:
-            return self._figures[key][1]
+        kept = self._figures.get(key)
+        if kept is not None and begun < kept[0]:
+            return kept[1]
         if len(self._figures) >= _MOST_FIGURES:
             self._figures.clear()
         found = self._quality(inspection, since=since, until=until)
@@ -485,13 +519,16 @@ class Reviews:
         settled = list(self._settled(inspection.id, since=since, until=until))
         audited = [one for one in settled if one["share"]]
         passed, rejected = (_stratum(one, audited) for one in (PartVerdict.OK, PartVerdict.REJECT))
-        pairs = [(one["answers"][0], one["answers"][1]) for one in settled if one["answers"][1:]]
+        apart = list(self._waits(inspection.id, rank="0", since=since, until=until))
+        audited_apart = sum(1 for one in apart if one["share"])
+        alone = self._waits(inspection.id, rank="2", since=since, until=until)
+        twice = [one["answers"] for one in (*settled, *apart) if one["answers"][1:]]
         return ReviewQuality(
             inspection=inspection.id, since=since, until=until, audit=inspection.audit,
             passed=passed, rejected=rejected,
-            waiting=self._audit_waiting(inspection.id, since=since, until=until),
+            waiting=audited_apart + sum(1 for _ in alone), disagreements=audited_apart,
             figures=audit_figures(passed=passed, rejected=rejected),
-            agreement=agreement(pairs),
+            agreement=agreement([(one[0], one[1]) for one in twice]),
         )  # fmt: skip
 
     def _settled(
@@ -505,16 +542,15 @@ class Reviews:
                 return
             yield place.body
 
-    def _audit_waiting(self, inspection: str, *, since: datetime, until: datetime) -> int:
-        """Count the audited pictures of a span that wait; nobody may know of which verdict."""
-        found = 0
-        for rank in ("0", "2"):
-            first, last = (f"{rank}-{_LAST_US - microseconds(one):017d}" for one in (until, since))
-            for place in every_document(self._documents, _waiting(inspection), after=first):
-                if place.id > f"{last}~":
-                    break
-                found += bool(place.body["share"])
-        return found
+    def _waits(
+        self, inspection: str, *, rank: str, since: datetime, until: datetime
+    ) -> Iterator[dict[str, Any]]:
+        """What waits of a rank and a span: 0 disagreements, 1 in doubt, 2 of the audit."""
+        first, last = (f"{rank}-{_LAST_US - microseconds(one):017d}" for one in (until, since))
+        for place in every_document(self._documents, _waiting(inspection), after=first):
+            if place.id > f"{last}~":
+                return
+            yield place.body
 
 
 def _event_id(before: ReviewItem) -> str:
@@ -531,11 +567,16 @@ def _done(inspection: str) -> str:
 
 def _place(item: ReviewItem) -> tuple[str, str]:
     """Kind and id of the document that sorts an item."""
-    captured_us = microseconds(item.captured_at)
     if item.status is ReviewStatus.DONE:
-        return _done(item.inspection), f"{captured_us:017d}-{item.id}"
-    rank = 0 if item.status is ReviewStatus.DISAGREEMENT else 2 if item.is_audit else 1
-    return _waiting(item.inspection), f"{rank}-{_LAST_US - captured_us:017d}-{item.id}"
+        return _done(item.inspection), f"{microseconds(item.captured_at):017d}-{item.id}"
+    return _waiting(item.inspection), _waiting_place(item)
+
+
+def _waiting_place(item: ReviewItem) -> str:
+    """Id of the document in the queue; of a settled item the one that it had last."""
+    apart = item.status is ReviewStatus.DISAGREEMENT or len(item.answers) > 2
+    rank = 0 if apart else 2 if item.is_audit else 1
+    return f"{rank}-{_LAST_US - microseconds(item.captured_at):017d}-{item.id}"
 
 
 def _summary(item: ReviewItem) -> dict[str, Any]:
@@ -544,6 +585,20 @@ def _summary(item: ReviewItem) -> dict[str, Any]:
         "item": item.id, "share": item.share, "verdict": str(item.verdict),
         "by": [one.by for one in item.answers], "answers": [one.answer for one in item.answers],
         "found": str(item.answers[-1].verdict) if item.answers else "",
+    }  # fmt: skip
+
+
+def _evidence(item: ReviewItem, *, answers: Sequence[ReviewAnswer]) -> dict[str, Json]:
+    """What an event says of an item that its reviewers may see whole."""
+    return {
+        "frame": item.frame, "part": item.part, "package": item.package, "prediction": item.event,
+        "answer": answers[-1].answer, "answer_verdict": str(answers[-1].verdict),
+        "answers": [
+            {"by": one.by, "answer": one.answer, "answer_verdict": str(one.verdict)}
+            for one in answers
+        ],
+        "verdict": str(item.verdict), "label": item.label, "score": item.score,
+        "audit": item.share,
     }  # fmt: skip
 
 

@@ -56,7 +56,7 @@ async function send(item, what, body, refused) {
 async function give(answer) {
   const { item = "", here = "/review", settles, waits } = root().dataset;
   if (!item || !waits) return;
-  const dataset = sessionStorage.getItem(DATASET) ?? "";
+  const dataset = /** @type {HTMLSelectElement | null} */ (root().querySelector("[data-dataset]"))?.value ?? "";
   const counted = await send(item, "answer", { answer, settles: settles === "yes", dataset }, async (response) => {
     const problem = await problemOf(response);
     if (response.status === 409) await show(here); // somebody else was first
@@ -123,7 +123,7 @@ function wire() {
   }
 }
 
-/** @param {KeyboardEvent} event */
+/** @param {KeyboardEvent} event one that is held acts once: nobody looked at what comes up under it */
 function press(event) {
   const target = /** @type {HTMLElement} */ (event.target);
   const typing = target.matches("input:not([type=checkbox]), select, textarea");
@@ -131,17 +131,17 @@ function press(event) {
   const key = event.key.toLowerCase();
   if (event.ctrlKey ? key === "z" : key === "u") {
     event.preventDefault();
-    return void undo();
+    return event.repeat ? undefined : void undo();
   }
   if (event.ctrlKey) return;
   if (/^[1-9]$/.test(key)) {
     const button = /** @type {HTMLElement | undefined} */ (document.querySelectorAll("[data-answer]")[Number(key) - 1]);
-    return button?.click();
+    return event.repeat ? undefined : button?.click();
   }
-  if (key === "h") return void toggleHeat();
+  if (key === "h" && !event.repeat) return void toggleHeat();
   if (key === " " && !target.matches("button, a, [type=checkbox]")) {
     event.preventDefault();
-    /** @type {HTMLElement | null} */ (document.querySelector("[data-skip]"))?.click();
+    if (!event.repeat) /** @type {HTMLElement | null} */ (document.querySelector("[data-skip]"))?.click();
   }
 }
 
