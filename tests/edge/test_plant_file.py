@@ -1,7 +1,9 @@
 """The plant file of a device that follows the hub's, without a new start of the program."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,14 @@ import pytest
 from lineside.core import SystemClock, digest_of, encode, load_plant
 from lineside.core.plant_check import plant_text_topic
 from lineside.edge import EdgeConfig, run
+from lineside.edge.deploy.deployment import DeploymentStore
+from lineside.edge.deploy.package_source import PackageSource, source_for
 from lineside.edge.run import PlantFile
+from lineside.fleet import pin_root
 from lineside.links import Bus, open_bus
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
+from lineside.testing.trust import TrustSimulator
 
 PLANT = """schema = "lineside.plant/1"
 site = "demo"
@@ -29,6 +35,7 @@ id = "stock"
 camera = "rack"
 task = "anomaly"
 """
+Follows = Callable[..., bool]
 SECOND = '\n[[inspection]]\nid = "second"\ncamera = "rack"\ntask = "anomaly"\n'
 
 
@@ -57,21 +64,115 @@ def bus(config: EdgeConfig, clock: FakeClock) -> Iterator[Bus]:
 
 
 def follows(config: EdgeConfig, bus: Bus, payload: bytes) -> bool:
-    file = PlantFile(config, plant=load_plant(Path(config.plant)), bus=bus)
-    try:
-        assert not file.has_changed()
-        bus.publish(plant_text_topic("demo"), payload, retain=True)
-        mailbox = file._mailbox
-        assert mailbox is not None
-        wait_until(lambda: mailbox.figures().received > 0)
+    source = source_for(config, store=DeploymentStore(config.folder), clock=FakeClock())
+    with closing(told_file(config, bus, payload, source=source, clock=FakeClock())) as file:
         return file.has_changed()
-    finally:
-        file.close()
+
+
+def told_file(
+    config: EdgeConfig, bus: Bus, payload: bytes, *, source: PackageSource, clock: FakeClock
+) -> PlantFile:
+    """The plant file of a device that has got a message."""
+    plant = load_plant(Path(config.plant))
+    file = PlantFile(config, plant=plant, bus=bus, source=source, clock=clock)
+    assert not file.has_changed()
+    bus.publish(plant_text_topic("demo"), payload, retain=True)
+    mailbox = file._mailbox
+    assert mailbox is not None
+    wait_until(lambda: mailbox.figures().received > 0)
+    return file
 
 
 def test_a_file_that_came_from_the_hub_follows_it(config: EdgeConfig, bus: Bus) -> None:
+    path = Path(config.plant)
+    path.chmod(0o600)
     assert follows(config, bus, encode(told(PLANT + SECOND)))
-    assert Path(config.plant).read_text() == PLANT + SECOND
+    assert path.read_text() == PLANT + SECOND
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def sign(site: TrustSimulator, number: int, text: str, *, group: str = "plant-file") -> None:
+    """Sign a version of the plant file as the hub does, but for the content of the signed file."""
+    path = site.add(text.encode(), group=group, version=str(number))
+    custom = site.roles["default"].targets[path].unrecognized_fields["custom"]
+    custom |= {"digest": digest_of(text.encode()), "inspection": ""}
+    site.publish()
+
+
+class TestADeviceWithATrustRoot:
+    @pytest.fixture
+    def site(self, clock: FakeClock) -> TrustSimulator:
+        return TrustSimulator(clock=clock)
+
+    @pytest.fixture
+    def source(self, config: EdgeConfig, site: TrustSimulator, clock: FakeClock) -> PackageSource:
+        pin_root(config.folder / "trust", site.first_root)
+        return PackageSource(DeploymentStore(config.folder), repository=site, clock=clock)
+
+    @pytest.fixture
+    def follows(
+        self, config: EdgeConfig, bus: Bus, source: PackageSource, clock: FakeClock
+    ) -> Follows:
+        def follow(text: str = PLANT + SECOND, before: str = PLANT) -> bool:
+            payload = encode(told(text, known=(before,)))
+            with closing(told_file(config, bus, payload, source=source, clock=clock)) as file:
+                return file.has_changed()
+
+        return follow
+
+    def test_takes_over_a_text_that_is_signed_as_the_next_version(
+        self, site: TrustSimulator, follows: Follows, config: EdgeConfig
+    ) -> None:
+        for number, text in enumerate((PLANT, PLANT + SECOND), start=1):
+            sign(site, number, text)
+        assert follows()
+        assert Path(config.plant).read_text() == PLANT + SECOND
+        sign(site, 3, PLANT)  # rolled back: the same text under a higher number
+        assert follows(PLANT, before=PLANT + SECOND)
+        assert Path(config.plant).read_text() == PLANT
+
+    @pytest.mark.parametrize(
+        ("signed", "group"),
+        [
+            ((), "plant-file"),
+            ((PLANT,), "plant-file"),
+            ((PLANT + SECOND,), "plant-file"),
+            ((PLANT + SECOND, PLANT), "plant-file"),
+            ((PLANT, PLANT + SECOND), "tiles"),
+        ],
+        ids=["nothing signed", "not signed", "own file", "older version", "signed as a model"],
+    )
+    def test_refuses_what_anybody_may_publish(
+        self, site: TrustSimulator, follows: Follows, config: EdgeConfig,
+        signed: tuple[str, ...], group: str,
+    ) -> None:  # fmt: skip
+        site.publish()
+        for number, text in enumerate(signed, start=1):
+            sign(site, number, text, group=group)
+        assert not follows()
+        assert Path(config.plant).read_text() == PLANT
+
+    def test_asks_again_while_the_hub_is_away(
+        self, site: TrustSimulator, source: PackageSource, config: EdgeConfig, bus: Bus,
+        clock: FakeClock,
+    ) -> None:  # fmt: skip
+        for number, text in enumerate((PLANT, PLANT + SECOND), start=1):
+            sign(site, number, text)
+        site.away = True
+        payload = encode(told(PLANT + SECOND))
+        with closing(told_file(config, bus, payload, source=source, clock=clock)) as file:
+            assert not file.has_changed()
+            site.away = False
+            assert not file.has_changed()
+            clock.advance(60)
+            assert file.has_changed()
+        assert Path(config.plant).read_text() == PLANT + SECOND
+
+
+def test_a_device_that_trusts_nobody_takes_over_nothing(config: EdgeConfig, bus: Bus) -> None:
+    refusing = replace(config, unsigned="refused")
+    assert not follows(refusing, bus, encode(told(PLANT + SECOND)))
+    assert Path(config.plant).read_text() == PLANT
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ _ADDRESSES = ("all", "figures", "panels", "wall")
 
 
 PLANT_TEXT_SCHEMA: Literal["lineside.plant-text/1"] = "lineside.plant-text/1"
+PLANT_GROUP = "plant-file"
+"""Group of the update repository that signs each version's number and digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,7 +172,7 @@ class Agent:
             resend_after_s=config.resend_after_s,
             announce=self.tell_status,
         )
-        source = source_for(config, store=self._store, clock=clock)
+        self.source = source = source_for(config, store=self._store, clock=clock)
         self._loader = Loader(
             self._store,
             source=source,

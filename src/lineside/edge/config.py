@@ -237,7 +237,8 @@ class EdgeConfig:
         trust_root: the site's ``root.json``, or the folder it lies in; pinned at the first start.
             What is not signed in the site's update repository does not run then, as on a device
             that was enrolled.
-        unsigned: ``allowed``: packages run unsigned where no root is trusted; otherwise none do.
+        unsigned: ``allowed``: packages run, and the hub's plant file is taken over, unsigned where
+            no root is trusted; otherwise none do, and the device keeps its file.
         hang_after_s: how long a camera may be at one picture before it is started anew.
         publish_logs: whether the log is said on the bus too.
         log_period_s: how long an entry of the log may wait for others.

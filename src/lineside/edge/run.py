@@ -13,6 +13,7 @@ from lineside.core import (
     LinesideError,
     Plant,
     RefusedError,
+    UnavailableError,
     decode,
     decode_json,
     digest_of,
@@ -26,6 +27,7 @@ from lineside.edge.agent import Agent, chosen_cameras, last_will
 from lineside.edge.config import EdgeConfig
 from lineside.edge.delivery.publisher import LogPublisher
 from lineside.edge.delivery.spool import open_spool
+from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.identity.enrolment import renewing
 from lineside.edge.machine import sole_user
 from lineside.edge.messages import Counters
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 0.25
+_AGAIN_S = 15.0
 
 
 def run(
@@ -137,7 +140,7 @@ def _worked(
         )
         watchdog.start()
         stack.callback(watchdog.close)
-        plant_file = PlantFile(config, plant=plant, bus=bus)
+        plant_file = PlantFile(config, plant=plant, bus=bus, source=agent.source, clock=clock)
         stack.callback(plant_file.close)
         logger.info("device started device=%s", config.device)
         while not stop.wait(_LOOK_S):
@@ -150,11 +153,18 @@ class PlantFile:
     """The plant file of this device, which follows that of the hub where it came from there.
 
     A file that the hub never had is the device's own and stays. A text that this device cannot
-    work with is refused, and the device goes on with the file that it has.
+    work with, or that is not signed where packages have to be, is refused, and the device goes on
+    with the file that it has. While the hub is away what is signed is asked for again.
     """
 
-    def __init__(self, config: EdgeConfig, *, plant: Plant, bus: Bus) -> None:
+    def __init__(
+        self, config: EdgeConfig, *, plant: Plant, bus: Bus, source: PackageSource, clock: Clock
+    ) -> None:
         self._config = config
+        self._source = source
+        self._clock = clock
+        self._message: Message | None = None
+        self._due_s = 0.0
         self._path = Path(config.plant)
         self._site = plant.site
         self._digest = digest_of(self._path.read_bytes())
@@ -175,7 +185,12 @@ class PlantFile:
         if self._mailbox is None:
             return False
         waiting = self._mailbox.get_many(most=2, timeout_s=0.0)
-        return bool(waiting and waiting[-1].payload) and self._take(waiting[-1])
+        if waiting:
+            self._message, self._due_s = waiting[-1], 0.0
+        if self._message is None or self._clock.monotonic() < self._due_s:
+            return False
+        message, self._message = self._message, None
+        return bool(message.payload) and self._take(message)
 
     def _take(self, message: Message) -> bool:
         try:
@@ -187,8 +202,14 @@ class PlantFile:
                 logger.info("plant file is this device's own version=%d", version.number)
                 return False
             self._check(version)
+            self._source.check_plant(version.digest, before=self._digest)
             if self._path.read_bytes() != version.text.encode():
-                replace_durably(self._path, version.text.encode())
+                mode = self._path.stat().st_mode & 0o777  # it may have passwords of cameras
+                replace_durably(self._path, version.text.encode(), mode=mode)
+        except UnavailableError as error:
+            logger.warning("plant file not taken over yet reason=%s", error)
+            self._message, self._due_s = message, self._clock.monotonic() + _AGAIN_S
+            return False
         except (LinesideError, OSError) as error:
             logger.warning("plant file refused reason=%s", error)
             return False

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 from lineside.core import (
     Clock,
     ConflictError,
+    Digest,
     Json,
     Plant,
+    RefusedError,
     UnavailableError,
     decode_json,
     encode,
@@ -243,9 +245,20 @@ def _tell_devices(services: Services) -> None:
 
 
 def _tell_plant(services: Services, bus: Bus) -> list[str]:
-    """Say the plant file in force to the devices; ``UnavailableError`` while the bus is away."""
-    topic = plant_text_topic(services.plant.site)
-    bus.publish(topic, encode(services.plants.message()), qos=1, retain=True)
+    """Sign the plant file in force and say it to the devices.
+
+    Raises:
+        UnavailableError: the bus or the store of the signed files is away.
+    """
+    topic, message = plant_text_topic(services.plant.site), services.plants.message()
+    digests = map(Digest, (message.digest, *message.known))
+    try:
+        services.releases.publish_plant(
+            {message.number - place: digest for place, digest in enumerate(digests)}
+        )
+    except (ConflictError, RefusedError) as error:  # devices that ask for a signature stay
+        logger.warning("plant file not signed version=%d reason=%s", message.number, error)
+    bus.publish(topic, encode(message), qos=1, retain=True)
     return []
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lineside.core import SystemClock, encode, rfc3339
-from lineside.core.plant_check import plant_text_topic
+from lineside.core import SystemClock, digest_of, encode, rfc3339
+from lineside.core.plant_check import PLANT_GROUP, plant_text_topic
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.setup.toml_edit import PlantEdit
 from lineside.links import Bus, open_bus
@@ -89,4 +89,10 @@ def test_a_rule_of_the_next_version_reads_on_and_devices_are_told_the_text(
     message = told.get(timeout_s=30)
     assert message is not None
     assert b'"number":2' in message.payload
+    numbers = (1, 2)
+    for number, text in ((one, services.plants.text(one)) for one in numbers):
+        signed = services.releases.target_of(digest_of(text.encode()), group=PLANT_GROUP)
+        assert signed is not None
+        assert signed.custom["version"] == str(number)
+        assert text.encode() not in services.releases.archive(signed.path)[1]
     assert "light" in Path(services.config.plant).read_text()

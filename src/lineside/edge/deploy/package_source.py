@@ -11,6 +11,8 @@
    redirects are not followed (``hub_client``).
 6. An operating point is a signed target like a package, and is held against what is signed
    whenever it is taken from the disk or fetched.
+7. A text of the plant file is taken over when its digest is signed under a higher number than that
+   of the file it replaces: so neither an older one nor a device's own file is ever replaced.
 
 Apply a bundle from a stick to a device; no network takes part.
 
@@ -38,6 +40,7 @@ from lineside.core import (
     digest_of,
     short,
 )
+from lineside.core.plant_check import PLANT_GROUP
 from lineside.edge.config import EdgeConfig
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.hub_client import Access, HubClient
@@ -252,6 +255,41 @@ class PackageSource:
             )
         self._store.put(wanted.digest, data)
         return point
+
+    def check_plant(self, digest: str, *, before: str) -> None:
+        """Check that a plant file may take the place of another one; both by their digests.
+
+        Raises:
+            RefusedError: it is not signed, or not as a later version than the one before it.
+            UnavailableError: the hub is away, so that this cannot be known now.
+        """
+        if self._unsigned is not None:
+            return
+        with contextlib.suppress(RefusedError):  # nothing is on the disk yet
+            if self._follows(digest, before):
+                return
+        self._trusted("plant file").refresh()
+        if not self._follows(digest, before):
+            raise RefusedError(
+                "this version is not signed as one that follows the file here",
+                where="plant file",
+                fix="Look after who publishes on the bus; the hub signs what is set up there.",
+            )
+
+    def _follows(self, digest: str, before: str) -> bool:
+        """Return whether a digest is signed after another one, as far as this device knows."""
+        numbers = {
+            name: max(
+                (
+                    version_key(str(one.custom["version"]))
+                    for one in self._signed_as(name)
+                    if one.custom.get("group") == PLANT_GROUP
+                ),
+                default=(),
+            )
+            for name in (digest, before)
+        }
+        return () < numbers[before] < numbers[digest]
 
     def _fetched_point(self, wanted: DesiredPoint) -> bytes:
         if self._unsigned is not None:

@@ -7,11 +7,13 @@
    person takes an older version into use again, orders a rollback, or a roll-out goes back.
 4. Only what is signed is handed out, by the digest of its bytes; a device checks all of it again.
 5. An approved operating point is signed like a package, in a group of its inspection's own.
-6. A hub without a repository publishes nothing; one that runs makes it at its first start.
+6. A version of the plant file is signed by its number and digest, before devices are told it. Its
+   text is not among the signed files: it may have passwords of cameras.
+7. A hub without a repository publishes nothing; one that runs makes it at its first start.
 
 The repository's key also signs the log's checkpoints, which say where a pruned chain begins:
 
-7. A checkpoint is signed in the transaction that forgets. Those of older versions have no
+8. A checkpoint is signed in the transaction that forgets. Those of older versions have no
    signature: the first start signs them, once, and a file beside the keys says that this is done.
    From then on a checkpoint without signature is not believed.
 """
@@ -20,7 +22,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +39,7 @@ from lineside.core import (
     to_plain,
 )
 from lineside.core.files import write_durably
+from lineside.core.plant_check import PLANT_GROUP
 from lineside.fleet import (
     Release,
     Target,
@@ -188,6 +191,21 @@ class Releases:
             digest=archive, sha256=archive.removeprefix("sha256:"), size_bytes=len(data),
         )  # fmt: skip
         self.publish(release)
+
+    def publish_plant(self, versions: Mapping[int, Digest]) -> None:
+        """Sign versions of the plant file, by number; those that are signed already stay."""
+        if not self.repository.exists():
+            return
+        for number, digest in sorted(versions.items()):
+            if self.target_of(digest, group=PLANT_GROUP, version=str(number)) is None:
+                data = encode(
+                    {"schema": "lineside.plant-version/1", "number": number, "digest": digest}
+                )
+                release = Release(
+                    group=PLANT_GROUP, version=str(number), inspection="", digest=digest,
+                    sha256=self._blobs.put(data).removeprefix("sha256:"), size_bytes=len(data),
+                )  # fmt: skip
+                self.publish(release)
 
     def withdraw(self, release: Release) -> None:
         """Sign a version no more; one that is not signed is fine."""
