@@ -117,6 +117,7 @@ class Ledger:
         self._committed = 0
         self._newest: dict[tuple[str, str], int] = {}
         self._snapshot_position = 0
+        self._is_stale = False
         self._listeners: list[Listener] = []
         self._pending_pins: dict[str, list[str]] = {}
         self.grown = threading.Condition()
@@ -162,14 +163,21 @@ class Ledger:
             self._state, self._position = built.state, built.position
             self._committed = built.position
             self._snapshot_position = snapshot.position if snapshot else 0
+            self._is_stale = False
             return self._position - self._snapshot_position
 
     def change_plant(self, change: Callable[[], None]) -> None:
-        """Change the plant between two commits; a twin declared otherwise is folded anew."""
+        """Change the plant between two commits; a twin declared otherwise is folded anew.
+
+        Raises:
+            UnavailableError: it cannot be folded now. The plant has changed; call again, and until
+                then no snapshot is kept of what the twin was before.
+        """
         with self._lock:
             before = self._plant.twin
             change()
-            if self._plant.twin != before:
+            self._is_stale |= self._plant.twin != before
+            if self._is_stale:
                 self.rebuild()
 
     def record(
@@ -227,7 +235,7 @@ class Ledger:
     def keep_snapshot(self) -> None:
         """Write the state down so that the next start replays little."""
         with self._lock:
-            if self._position == self._snapshot_position:
+            if self._is_stale or self._position == self._snapshot_position:
                 return
             snapshot = Snapshot(state=self._state, position=self._position)
             save_snapshot(self._records.documents, snapshot, plant=self._plant)
