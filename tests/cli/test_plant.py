@@ -33,6 +33,8 @@ def test_versions_are_listed_shown_applied_and_rolled_back(
     assert [(one["number"], one["by"]) for one in told["versions"]] == [(2, "anna"), (1, "hub")]
     assert _run(["plant", "diff", "2", *at]) == 0
     assert '+name = "Hall 4"' in capsys.readouterr().out
+    assert _run(["plant", "apply", str(new), *at, *why, "--base", "1"]) == 4
+    assert "version 2 of the plant file is in force" in "".join(capsys.readouterr())
     assert _run(["plant", "rollback", "1", *at, "--reason", "back"]) == 0
     assert plant.read_bytes() == PLANT
     plant.write_bytes(PLANT + b"# by hand\n")

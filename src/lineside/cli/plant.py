@@ -72,8 +72,9 @@ def versions(config: Path | None) -> "Iterator[PlantVersions]":
     hub, clock = settings(config), SystemClock()
     name = hub_id(hub.folder, clock=clock)
     with open_plant_versions(
-        hub.records_url, path=Path(hub.plant), hub=name, clock=clock
-    ) as opened:
+        hub.records_url, path=Path(hub.plant), hub=name, clock=clock,
+        endpoints=[one.endpoint for one in hub.function],
+    ) as opened:  # fmt: skip
         yield opened
 
 
@@ -104,13 +105,16 @@ def apply(
     ] = None,
     config: ConfigOption = None,
     by: By = _HERE,
+    base: Annotated[
+        int, typer.Option(min=0, help="Version that was edited; refused where a newer one is.")
+    ] = 0,
 ) -> None:
     """Make a plant file the next version; a running hub applies it within a second."""
     with versions(config) as opened:
         if file is None:
-            made = opened.adopt(by=by, reason=reason)
+            made = opened.adopt(by=by, reason=reason, base=base)
         else:
-            made = opened.change(text=file.read_text(), by=by, reason=reason)
+            made = opened.change(text=file.read_text(), by=by, reason=reason, base=base)
     say(f"version {made.number} is in force")
 
 

@@ -290,7 +290,10 @@ def build_services(
         log=records.log, plant=plant, clock=clock, frozen=retraining.version_frozen,
     )  # fmt: skip
     rules = Rules(records, ledger=ledger, plant=plant, clock=clock)
-    plants = PlantVersions(records, path=Path(config.plant), hub=hub, journal=ledger, clock=clock)
+    plants = PlantVersions(
+        records, path=Path(config.plant), hub=hub, journal=ledger, clock=clock,
+        endpoints=[one.endpoint for one in config.function],
+    )  # fmt: skip
     functions = Functions(config.function, plant=plant, packages=packages, clock=clock)
     services = Services(
         config=config, plant=plant, plants=plants, router=router, clock=clock,

@@ -105,6 +105,43 @@ def test_passwords_of_cameras_are_for_those_who_edit(
     assert hub.plant.find_camera("roof").line == "warehouse"
 
 
+def test_a_file_changed_by_hand_shows_its_lines_to_those_who_edit(
+    hub: Services, people: Callable[[Role], TestClient]
+) -> None:
+    engineer, viewer = people(Role.ENGINEER), people(Role.VIEWER)
+    assert hub.plants.newest().number == 1
+    path = Path(hub.config.plant)
+    camera = f'[[camera]]\nid = "roof"\nline = "warehouse"\nsource = "{SECRET}"\nfps = "x"\n'
+    path.write_text(f"{path.read_text()}\n{camera}")
+    for page in ("/setup", "/setup/camera"):
+        shown = viewer.get(page).text
+        assert "Changed on disk by hand" in shown
+        assert "peeping" not in shown
+        assert "setup-diff" not in shown
+        assert "fps" not in shown
+        assert SECRET in engineer.get(page).text
+
+
+def test_entries_on_one_line_and_of_one_name_are_shown_and_left_to_a_person(
+    client: TestClient, browser: TestClient, hub: Services
+) -> None:
+    text = client.get("/api/v1/plant").json()["text"]
+    days = ('["mon"]', '["tue"]')
+    inline = ", ".join(
+        f'{{ name = "Early", begin = "06:00", end = "14:00", days = {one} }}' for one in days
+    )
+    shifts = text.replace("[[line]]", f"shift = [{inline}]\n[[line]]", 1)
+    assert client.post("/api/v1/plant", json={"text": shifts, "reason": "shifts"}).is_success
+    assert browser.get("/setup/shift").text.count('value="06:00"') == len(days)
+    edit = {"section": "shift", "id": "Early", "values": {"begin": "05:00"}, "reason": "sooner"}
+    refused = client.post("/api/v1/plant", json=edit)
+    assert (refused.status_code, "2 shift entries" in refused.text) == (400, True)
+    null = {"section": "inspection", "id": "stock", "values": {"region": [{"id": None}]}}
+    refused = client.post("/api/v1/plant/check", json=null)
+    assert (refused.status_code, "null inside a value" in refused.text) == (400, True)
+    assert hub.plants.newest().number == 2
+
+
 def test_pages_show_every_section_and_version(browser: TestClient, line: Line) -> None:
     line.send(line.status())
     for section in ("camera", "inspection", "line", "rule", "route", "shift"):

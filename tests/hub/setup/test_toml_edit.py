@@ -128,6 +128,61 @@ def test_regions_are_replaced_and_one_that_stays_keeps_its_comment() -> None:
     assert 'id = "a1"   # left' in made
 
 
+REGIONS = """[[inspection]]
+id = "stains"
+
+# What is left.
+[[inspection.region]]
+id = "a1"   # left
+label = "blue"
+
+# What is right.
+[[inspection.region]]
+id = "a2"   # right
+label = "red"
+# The end of it.
+
+# What is behind.
+[[inspection.region]]
+id = "a3"
+label = "white" # in the shade
+
+[inspection.view] # as taken
+width_px = 10
+"""
+
+
+@pytest.mark.parametrize(
+    "order", [("a2",), ("a3", "a1"), ("a3", "new", "a2"), ("new", "a1", "a2", "a3"), ("new",)]
+)
+def test_a_region_that_stays_keeps_its_comments_where_others_go_or_change_places(
+    order: tuple[str, ...],
+) -> None:
+    regions = [{"id": one, "label": f"{one} it is"} for one in order]
+    edit = PlantEdit(section="inspection", id="stains", values={"region": regions})
+    made = edit_text(REGIONS, edit)
+    assert tomllib.loads(made)["inspection"][0]["region"] == regions
+    comments = {
+        "a1": ("# What is left.\n[[inspection.region]]\n", 'id = "a1"   # left\n'),
+        "a2": ("# What is right.\n[[inspection.region]]\n", "# The end of it.\n"),
+        "a3": ("# What is behind.\n[[inspection.region]]\n", "# in the shade\n"),
+    }
+    for name, words in comments.items():
+        assert [one in made for one in words] == [name in order] * 2
+    assert made.endswith("\n[inspection.view] # as taken\nwidth_px = 10\n")
+
+
+def test_regions_as_they_are_leave_the_text_as_it_is() -> None:
+    regions = tomllib.loads(REGIONS)["inspection"][0]["region"]
+    edit = PlantEdit(section="inspection", id="stains", values={"region": regions})
+    assert edit_text(REGIONS, edit) == REGIONS
+
+
+def test_a_key_below_a_text_takes_its_place() -> None:
+    edit = PlantEdit(section="camera", id="side", values={"line.name": "Press"})
+    assert changed(edit)["camera"][1]["line"] == {"name": "Press"}
+
+
 @pytest.mark.parametrize(
     ("edit", "error"),
     [
@@ -145,6 +200,23 @@ def test_an_edit_that_fits_nothing_is_refused(edit: PlantEdit, error: type[Excep
 def test_entries_on_one_line_are_left_to_a_person() -> None:
     with pytest.raises(InvalidError, match="cannot be edited in place"):
         edit_text('camera = [{ id = "a" }]\n', PlantEdit(section="camera", id="a", remove=True))
+
+
+def test_entries_on_one_line_have_no_lines_of_their_own() -> None:
+    assert not entry_text('shift = [{ name = "Early" }]\n', "shift", "Early")
+
+
+def test_one_of_two_entries_of_a_name_is_not_guessed() -> None:
+    text = '[[shift]]\nname = "Early"\n\n[[shift]]\nname = "Early"\n'
+    edit = PlantEdit(section="shift", id="Early", values={"begin": "06:00"})
+    with pytest.raises(InvalidError, match="2 shift entries 'Early'"):
+        edit_text(text, edit)
+
+
+@pytest.mark.parametrize("value", [[{"id": None}], {"a": None}, [[None]]])
+def test_null_inside_a_value_is_refused(value: object) -> None:
+    with pytest.raises(InvalidError, match="null inside a value"):
+        PlantEdit(section="inspection", id="stains", values={"region": value})
 
 
 VALUES = st.one_of(

@@ -1,23 +1,33 @@
 """Versions of the plant file: kept, written, applied, rolled back; changed by hand; killed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from lineside.core import ConflictError, InvalidError, NotFoundError, parse_plant
+from lineside.core import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+    parse_plant,
+)
 from lineside.core.plant import Plant
 from lineside.hub import Services
-from lineside.hub.eventlog.ledger import RecordsJournal
+from lineside.hub.eventlog.ledger import Ledger, RecordsJournal, person_event
 from lineside.hub.setup.toml_edit import PlantEdit
-from lineside.hub.setup.versions import PLANT_FILE_TYPE, PlantVersions
+from lineside.hub.setup.versions import PLANT_FILE_TYPE, PlantVersions, SitePlant
 from lineside.links import Bus
 from lineside.store import Records, open_records
 from lineside.testing import FakeClock
-from tests.hub.conftest import Line, another_hub
+from lineside.twin import load_snapshot
+from tests.hub.conftest import PLANT, Line, another_hub
 
 NAME = PlantEdit(section="", values={"name": "Hall 4"})
+LAST = PlantEdit(section="", values={"name": "Hall 6"})
+SLOT = b'[[twin.slot]]\nid = "C1"\nregion = "bottom"\ncolour = "white"\n'
+OTHER = PlantEdit(section="", values={"name": "Hall 5"})
 
 
 class DyingVersions(PlantVersions):
@@ -25,6 +35,37 @@ class DyingVersions(PlantVersions):
 
     def _write(self, number: int) -> None:
         raise KeyboardInterrupt(number)
+
+
+class UnnotedVersions(PlantVersions):
+    """A hub that is killed after the file is written, before that is noted."""
+
+    def _note(self, number: int) -> None:
+        raise KeyboardInterrupt(number)
+
+
+class AwayLedger(Ledger):
+    """A ledger whose log cannot be read while it is ``away``."""
+
+    away = False
+
+    def rebuild(self) -> int:
+        if self.away:
+            raise UnavailableError("the log is away")
+        return super().rebuild()
+
+
+class OvertakenVersions(PlantVersions):
+    """A hub that another one overtakes while it checks a text."""
+
+    def overtaken_by(self, other: PlantVersions) -> None:
+        self.other: PlantVersions | None = other
+
+    def _plant(self, text: str) -> Plant:
+        other, self.other = getattr(self, "other", None), None
+        if other is not None:
+            other.change(edits=[OTHER], by="eve", reason="quicker")
+        return super()._plant(text)
 
 
 @pytest.fixture
@@ -43,9 +84,12 @@ def path(tmp_path: Path) -> Path:
 
 def versions_of(
     records: Records, path: Path, clock: FakeClock, *, hub: str = "hub_1",
-    kind: type[PlantVersions] = PlantVersions,
+    kind: type[PlantVersions] = PlantVersions, endpoints: tuple[str, ...] = (),
 ) -> PlantVersions:  # fmt: skip
-    return kind(records, path=path, hub=hub, journal=RecordsJournal(records), clock=clock)
+    journal = RecordsJournal(records)
+    return kind(
+        records, path=path, hub=hub, journal=journal, clock=clock, endpoints=endpoints
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -109,6 +153,32 @@ def test_a_change_of_an_older_version_is_refused(versions: PlantVersions) -> Non
         versions.change(edits=[NAME], by="eve", reason="moved too")
 
 
+@pytest.mark.parametrize("base", [0, 2])
+@pytest.mark.parametrize("action", ["change", "roll back", "adopt"])
+def test_a_version_that_another_hub_keeps_meanwhile_is_not_lost(
+    versions: PlantVersions, records: Records, path: Path, tmp_path: Path, clock: FakeClock,
+    action: str, base: int,
+) -> None:  # fmt: skip
+    versions.change(edits=[NAME], by="anna", reason="moved")
+    elsewhere = tmp_path / "other.toml"
+    elsewhere.write_text(path.read_text())
+    slow = versions_of(records, elsewhere, clock, hub="hub_2", kind=OvertakenVersions)
+    slow.begin(alone=False)
+    if action == "adopt":
+        elsewhere.write_text(path.read_text() + "# by hand\n")
+    assert isinstance(slow, OvertakenVersions)
+    slow.overtaken_by(versions)
+    acts: dict[str, Callable[[], object]] = {
+        "change": lambda: slow.change(edits=[LAST], by="anna", reason="moved", base=base),
+        "roll back": lambda: slow.roll_back(1, by="anna", reason="moved"),
+        "adopt": lambda: slow.adopt(by="anna", reason="moved", base=base),
+    }
+    with pytest.raises(ConflictError, match="version 3 of the plant file is in force"):
+        acts[action]()
+    assert versions.newest().by == "eve"
+    assert "Hall 5" in versions.text(3)
+
+
 def test_a_rollback_is_the_next_version(versions: PlantVersions, path: Path) -> None:
     before = path.read_text()
     versions.change(edits=[NAME], by="anna", reason="moved")
@@ -148,6 +218,45 @@ def test_a_hub_that_died_before_it_wrote_the_file_writes_it_at_its_start(
     assert again.begin(alone=True).name == "Hall 4"
     assert 'name = "Hall 4"' in path.read_text()
     assert again.newest().number == 2
+
+
+def test_a_hub_that_died_after_it_wrote_the_file_takes_over_what_others_kept_since(
+    versions: PlantVersions, records: Records, path: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    elsewhere = tmp_path / "other.toml"
+    elsewhere.write_text(path.read_text())
+    other = versions_of(records, elsewhere, clock, hub="hub_2")
+    other.begin(alone=False)
+    dying = versions_of(records, path, clock, kind=UnnotedVersions)
+    with pytest.raises(KeyboardInterrupt):
+        dying.change(edits=[NAME], by="anna", reason="moved")
+    assert "Hall 4" in path.read_text()
+    assert versions.newest().number == 2
+    other.change(edits=[OTHER], by="eve", reason="moved on")
+    again = versions_of(records, path, clock)
+    assert again.begin(alone=False).name == "Hall 5"
+    assert (again.newest().number, again.newest().by) == (3, "eve")
+    assert "Hall 5" in path.read_text()
+
+
+def test_an_inspection_that_the_settings_name_stays(
+    records: Records, path: Path, clock: FakeClock
+) -> None:
+    named = path.read_text() + (
+        '[[line]]\nid = "a"\nname = "A"\n[[camera]]\nid = "c"\nline = "a"\nsource = "mqtt:c"\n'
+        '[[inspection]]\nid = "i"\ncamera = "c"\nendpoint = "counter"\ntask = "anomaly"\n'
+    )
+    path.write_text(named)
+    versions = versions_of(records, path, clock, endpoints=("counter",))
+    versions.begin(alone=True)
+    edit = PlantEdit(section="inspection", id="i", values={"endpoint": None})
+    (fault,) = versions.propose(edits=[edit])["faults"]
+    assert "[[function]]" in str(fault)
+    with pytest.raises(InvalidError) as refused:
+        versions.change(edits=[edit], by="anna", reason="not needed")
+    assert refused.value.faults == (fault,)
+    kept = PlantEdit(section="inspection", id="i", values={"id": "counter", "endpoint": None})
+    assert versions.change(edits=[kept], by="anna", reason="renamed").number == 2
 
 
 def test_a_file_changed_by_hand_before_the_start_is_adopted(
@@ -227,6 +336,29 @@ def test_a_changed_plant_reaches_router_cameras_twin_and_rules(
     assert "door" not in hub.cameras.ids
     other = another_hub(hub)
     assert other.plants.newest().number == 3
+
+
+def test_a_twin_that_cannot_be_folded_anew_is_folded_later_and_not_kept_before(
+    records: Records, clock: FakeClock
+) -> None:
+    plant, fewer = (
+        SitePlant.of(parse_plant(text, where="plant")) for text in (PLANT, PLANT.replace(SLOT, b""))
+    )
+    ledger = AwayLedger(records, plant=plant, clock=clock)
+    ledger.rebuild()
+    ledger.record([person_event("lineside.x.v1", subject="x", site="hall", clock=clock, data={})])
+    ledger.away = True
+    with pytest.raises(UnavailableError):
+        ledger.change_plant(lambda: plant.become(fewer))
+    ledger.keep_snapshot()
+    assert load_snapshot(records.documents, plant=plant) is None
+    ledger.away = False
+    ledger.change_plant(lambda: plant.become(fewer))
+    started = Ledger(records, plant=fewer, clock=clock)
+    started.rebuild()
+    assert ledger.state == started.state
+    ledger.keep_snapshot()
+    assert load_snapshot(records.documents, plant=plant) is not None
 
 
 def test_the_plant_of_a_hub_becomes_the_next_one_in_place(hub: Services) -> None:

@@ -8,6 +8,7 @@ from lineside.hub.access.permissions import Role
 from lineside.hub.pages.site import Context, NoPageError, PageContext
 from lineside.hub.setup.forms import entry_forms, new_form, section_of, sections, site_fields
 from lineside.hub.setup.toml_edit import entry_text
+from lineside.hub.setup.versions import PlantFileState
 
 router = APIRouter(prefix="/setup")
 
@@ -84,15 +85,21 @@ def section_page(context: Context, section: str) -> HTMLResponse:
     return _page(
         context, "setup_section.html", title=shown.title, section=shown, forms=forms,
         new=None if as_text else new_form(text, shown), as_text=as_text,
-        texts={one.id: entry_text(text, shown.name, one.id) for one in forms} if may else {},
+        texts={one.id: entry_text(text, shown.name, one.id) for one in forms if may and as_text},
         newest=newest if shown.name == "camera" else {},
     )  # fmt: skip
 
 
 def _page(context: PageContext, template: str, **more: object) -> HTMLResponse:
-    """A page with the version in force, and what a person has to decide about the file."""
+    """A page with the version in force, and what a person has to decide about the file.
+
+    Its lines have passwords of cameras in them: they are for those who may edit.
+    """
     plants = context.hub.plants
+    file = plants.file()
+    if not context.may(_EDIT):
+        file = PlantFileState(by_hand=file["by_hand"], diff=[], faults=[])
     return context.page(
-        template, active="setup", version=plants.newest(), later=plants.later,
-        file=plants.file(), sections=sections(), **more,
+        template, active="setup", version=plants.newest(), later=plants.later, file=file,
+        sections=sections(), **more,
     )  # fmt: skip

@@ -9,7 +9,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,11 @@ class PlantEdit:
                 "an edit either sets values, or a text, or removes", where="edits",
                 fix="Give one of values, text and remove.",
             )  # fmt: skip
+        if any(_has_null(value) for value in self.values.values() if value is not None):
+            raise InvalidError(
+                "null inside a value", where="values",
+                fix="Leave the key out: null takes away only a key that is named by itself.",
+            )  # fmt: skip
         if not re.fullmatch(r"[A-Za-z0-9_-]*", self.section):
             raise InvalidError(
                 f"no section: {self.section!r}", where="section", fix="Name one, such as camera."
@@ -69,7 +74,8 @@ def edit_text(text: str, edit: PlantEdit) -> str:
     """Return the file's text after an edit.
 
     Raises:
-        InvalidError: no TOML, or a file whose form this cannot edit in place.
+        InvalidError: no TOML, a file whose form this cannot edit in place, or several entries of
+            that name, as shifts of other days may have it.
         NotFoundError: no such entry.
         ConflictError: an entry of that id is there already.
     """
@@ -91,13 +97,15 @@ def edit_text(text: str, edit: PlantEdit) -> str:
 def entry_text(text: str, section: str, entry: str) -> str:
     """Return the lines of one entry as they stand, with its comments.
 
+    It is "" of a list that the file has on one line: its entries have no lines of their own.
+
     Raises:
         NotFoundError: there is none of that id.
     """
     edit = PlantEdit(section=section, id=entry, remove=True)
     lines, place = _LINE.findall(text), _place(text, edit)
-    span = _spans(lines, section)[place]
-    return "".join(lines[span.start : span.end])
+    spans = _spans(lines, section)
+    return "".join(lines[spans[place].start : spans[place].end]) if spans else ""
 
 
 # ---- what the result must hold
@@ -169,6 +177,11 @@ def _index(listed: Sequence[Any], edit: PlantEdit) -> int:
         raise NotFoundError(
             f"no {edit.section} {edit.id!r}", where="plant file", fix=f"Known: {known}."
         )
+    if names.count(edit.id) > 1:
+        raise InvalidError(
+            f"there are {names.count(edit.id)} {edit.section} entries {edit.id!r}",
+            where="plant file", fix="Edit the file's text, or give them names of their own there.",
+        )  # fmt: skip
     return names.index(edit.id)
 
 
@@ -280,18 +293,64 @@ def _tomlkit() -> Any:  # noqa: ANN401  the driver
 
 def _with_keys(entry: str, edit: PlantEdit) -> str:
     """The lines of an entry with keys set and taken away."""
-    document: TOMLDocument = _tomlkit().parse(entry if entry.endswith("\n") else entry + "\n")
-    table = document[edit.section] if edit.section else document
-    table = table[0] if isinstance(table, list) else table
+    made, values = entry if entry.endswith("\n") else entry + "\n", dict(edit.values)
     for key, value in edit.values.items():
+        changed = _with_tables(made, f"{edit.section}.{key}", value) if _are_tables(value) else ""
+        if changed:
+            made = changed
+            del values[key]
+    document: TOMLDocument = _tomlkit().parse(made)
+    table = _inner(document, edit.section) if edit.section else document
+    for key, value in values.items():
         _put(table, key.split("."), value)
     return str(_tomlkit().dumps(document))
+
+
+def _with_tables(entry: str, name: str, value: Sequence[dict[str, Any]]) -> str:
+    """The lines of an entry with a list of tables set; "" where it has no ``[[name]]`` yet.
+
+    One that keeps its id keeps its lines, and the comments around it, wherever it goes.
+    """
+    lines = _LINE.findall(entry)
+    spans, blocks, rest, end = _spans(lines, name), list[str](), list[str](), 0
+    for span in spans:
+        start = span.start
+        while lines[start - 1].lstrip().startswith("#"):
+            start -= 1
+        while not lines[start - 1].strip():
+            start -= 1
+        between = lines[end:start]
+        if blocks and all(not one.strip() or one.lstrip().startswith("#") for one in between):
+            blocks[-1] += "".join(between)
+        else:
+            rest.append("".join(between))
+        blocks.append("".join(lines[start : span.end]))
+        end = span.end
+    old, made = [_tomlkit().parse(one) for one in blocks], list[str]()
+    for new in value:
+        found = next((one for one in old if _inner(one, name).get("id") == new.get("id")), None)
+        block = _tomlkit().parse(f"\n[[{name}]]\n") if found is None else found
+        old = [one for one in old if one is not found]
+        table = _inner(block, name)
+        for key in [*(one for one in table if one not in new), *new]:
+            _put(table, [key], new.get(key))
+        made.append(_tomlkit().dumps(block))
+    return "".join([rest[0], *made, *rest[1:], *lines[end:]]) if spans else ""
+
+
+def _inner(document: Any, name: str) -> Any:  # noqa: ANN401  TOML
+    """The table of that dotted name; of a list of tables the first."""
+    found = document
+    for part in name.split("."):
+        found = found[part]
+        found = found[0] if isinstance(found, list) else found
+    return found
 
 
 def _put(table: Any, path: Sequence[str], value: Any) -> None:  # noqa: ANN401  TOML
     key, further = path[0], path[1:]
     if further:
-        if key not in table:
+        if not isinstance(table.get(key), Mapping):
             if value is None:
                 return
             table[key] = _tomlkit().table()
@@ -307,17 +366,7 @@ def _put(table: Any, path: Sequence[str], value: Any) -> None:  # noqa: ANN401  
 
 
 def _put_tables(table: Any, key: str, *, value: Sequence[dict[str, Any]]) -> None:  # noqa: ANN401  TOML
-    """Set a list of tables; one that keeps its id and place keeps its lines."""
-    present = table.get(key)
-    kept = list(present) if isinstance(present, _tomlkit().items.AoT) else []
-    same = [old.get("id") == new.get("id") for old, new in zip(kept, value, strict=False)]
-    if kept and all(same) and len(kept) <= len(value):
-        for old, new in zip(kept, value, strict=False):
-            for name in [*(one for one in old if one not in new), *new]:
-                _put(old, [name], new.get(name))
-        for new in value[len(kept) :]:
-            present.append(_table(new))
-        return
+    """Set a list of tables that the entry does not have as tables yet."""
     table.pop(key, None)
     tables = _tomlkit().aot()
     for one in value:
@@ -340,6 +389,12 @@ def _item(value: Any) -> Any:  # noqa: ANN401  TOML
     for name, inner in value.items():
         made[name] = _item(inner)
     return made
+
+
+def _has_null(value: object) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value
+    below = inner if isinstance(inner, Iterable) and not isinstance(inner, str) else ()
+    return value is None or any(_has_null(one) for one in below)
 
 
 def _are_tables(value: object) -> bool:

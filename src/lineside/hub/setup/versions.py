@@ -15,7 +15,7 @@ import difflib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -97,8 +97,11 @@ class PlantVersions:
     """The plant file of one hub, and the versions of its site; safe from several threads."""
 
     def __init__(
-        self, records: Records, *, path: Path, hub: str, journal: Journal, clock: Clock
-    ) -> None:
+        self, records: Records, *, path: Path, hub: str, journal: Journal, clock: Clock,
+        endpoints: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Read nothing yet; ``endpoints``: those that the hub's settings name of inspections."""
+        self._endpoints = endpoints
         self._records = records
         self._documents: Documents = records.documents
         self._path = path
@@ -117,7 +120,7 @@ class PlantVersions:
     def newest(self) -> PlantVersion:
         """The version in force; the file becomes the first where there is none."""
         with self._lock:
-            return self.one(self._number())
+            return self.one(self._in_force()[0])
 
     def one(self, number: int) -> PlantVersion:
         """``NotFoundError`` if there is none of that number."""
@@ -155,7 +158,10 @@ class PlantVersions:
         Raises:
             InvalidError, NotFoundError, ConflictError: as ``edit_text``.
         """
-        present = self.text(self._number())
+        return self._proposed(self._in_force()[0], edits=edits, text=text)
+
+    def _proposed(self, number: int, *, edits: Sequence[PlantEdit], text: str) -> PlantChange:
+        present = self.text(number)
         changed = text or present
         for edit in edits:
             changed = edit_text(changed, edit)
@@ -192,15 +198,10 @@ class PlantVersions:
                 nothing would change.
         """
         with self._lock:
-            number = self._number()
-            if base and base != number:
-                raise ConflictError(
-                    f"version {number} of the plant file is in force, you edited version {base}",
-                    where="plant file", fix="Look at the newer one, and make your change again.",
-                )  # fmt: skip
-            self._refuse_changed_file(number)
-            made = self.propose(edits=edits, text=text)["text"]
-            return self._keep(made, action="changed", by=by, reason=reason)
+            present = self._in_force(base=base)
+            self._refuse_changed_file(present[0])
+            made = self._proposed(present[0], edits=edits, text=text)["text"]
+            return self._keep(made, action="changed", by=by, reason=reason, present=present)
 
     def roll_back(self, number: int, *, by: str, reason: str) -> PlantVersion:
         """Keep the text of an earlier version as the next one.
@@ -210,21 +211,24 @@ class PlantVersions:
             InvalidError, ConflictError: as ``change``.
         """
         with self._lock:
-            self._refuse_changed_file(self._number())
-            return self._keep(self.text(number), action="rolled back", by=by, reason=reason)
+            present = self._in_force()
+            self._refuse_changed_file(present[0])
+            text = self.text(number)
+            return self._keep(text, action="rolled back", by=by, reason=reason, present=present)
 
-    def adopt(self, *, by: str, reason: str) -> PlantVersion:
-        """Keep the file as a person changed it as the next version.
+    def adopt(self, *, by: str, reason: str, base: int = 0) -> PlantVersion:
+        """Keep the file as a person changed it as the next version; ``base`` as in ``change``.
 
         Raises:
-            ConflictError: nobody changed the file.
+            ConflictError: nobody changed the file, or another version is in force by now.
             InvalidError: it has faults.
         """
         with self._lock:
-            raw = self._raw()
-            if raw is None or not self._is_by_hand(raw, self._number()):
+            raw, present = self._raw(), self._in_force(base=base)
+            if raw is None or not self._is_by_hand(raw, present[0]):
                 raise _unchanged()
-            return self._keep(_utf8(raw), action="adopted", by=by, reason=reason)
+            text = _utf8(raw)
+            return self._keep(text, action="adopted", by=by, reason=reason, present=present)
 
     def restore(self) -> PlantVersion:
         """Write the version in force over a file that a person changed.
@@ -251,14 +255,14 @@ class PlantVersions:
             NotFoundError, InvalidError: of the plant file.
         """
         with self._lock:
-            number, raw = self._number(), self._raw(required=True) or b""
-            if self._is_by_hand(raw, number) and (alone or self._noted()):
+            present, raw = self._in_force(), self._raw(required=True) or b""
+            if self._is_by_hand(raw, present[0]) and (alone or self._noted()):
                 self._keep(
-                    _utf8(raw), action="adopted", by=_HUB,
+                    _utf8(raw), action="adopted", by=_HUB, present=present,
                     reason="Changed on disk by hand before the start",
                 )  # fmt: skip
             else:
-                self._write_if_missing(number, raw)
+                self._write_if_missing(present[0], raw)
             self._applied = self._newest()[0]
             return self._plant(self.text(self._applied))
 
@@ -296,16 +300,19 @@ class PlantVersions:
 
     def _keep(
         self, text: str, *, action: Literal["first", "changed", "rolled back", "adopted"],
-        by: str, reason: str,
+        by: str, reason: str, present: tuple[int, int],
     ) -> PlantVersion:  # fmt: skip
-        """Keep a text as the next version, in one transaction with its event; then apply it."""
+        """Keep a text as the next version, in one transaction with its event; then apply it.
+
+        ``present``: the version it was made of, as ``_newest`` gave it; the next of no other.
+        """
         reason = reason.strip()
         if not 0 < len(reason) <= _MOST_REASON:
             raise InvalidError(
                 f"a reason of {len(reason)} characters", where="reason",
                 fix=f"Say in 1 to {_MOST_REASON} why the plant file changes.",
             )  # fmt: skip
-        plant, (number, revision) = self._plant(text), self._newest()
+        plant, (number, revision) = self._checked(text), present
         digest, at = digest_of(text.encode()), self._clock.now()
         if number and by != _HUB:
             self._check_successor(plant, digest, before=self._document(number))
@@ -321,6 +328,9 @@ class PlantVersions:
         )
 
         def write(_: object) -> None:
+            newest = self._newest()
+            if newest != present:
+                raise _newer(newest[0], base=number)
             self._documents.put(_KIND, _NEWEST, body={"number": number + 1}, expect=revision)
             self._documents.put(_KIND, _name(number + 1), body=body, expect=0)
 
@@ -364,11 +374,16 @@ class PlantVersions:
             )  # fmt: skip
 
     def _is_by_hand(self, raw: bytes, number: int) -> bool:
-        """Return whether the file is neither the version in force nor the one it had before."""
+        """Return whether the file is no version since the one that this hub last noted.
+
+        A hub may have died after it wrote a file and before it noted that, while others went on.
+        """
         digest, noted = digest_of(raw), self._noted()
         if not number or digest == self._document(number).body["digest"]:
             return False
-        return not (noted and noted < number and digest == self._document(noted).body["digest"])
+        since = min(noted, number) or number
+        found = self._documents.page(_KIND, after=_name(since - 1), limit=number - since + 1)
+        return all(one.body.get("digest") != digest for one in found)
 
     def _write_if_missing(self, number: int, raw: bytes | None) -> None:
         """Write a version that the file does not have yet, over what was its own only."""
@@ -397,13 +412,21 @@ class PlantVersions:
         except NotFoundError:
             return 0
 
-    def _number(self) -> int:
-        """The number in force; the file becomes the first version where there is none."""
-        number = self._newest()[0]
-        if number:
-            return number
-        raw = self._raw(required=True) or b""
-        return self._keep(_utf8(raw), action="first", by=_HUB, reason="First version").number
+    def _in_force(self, *, base: int = 0) -> tuple[int, int]:
+        """``_newest``; the file becomes the first version where there is none.
+
+        Raises:
+            ConflictError: ``base`` is given, and another version is in force.
+        """
+        present = self._newest()
+        if not present[0]:
+            text = _utf8(self._raw(required=True) or b"")
+            with suppress(ConflictError):  # another hub was first
+                self._keep(text, action="first", by=_HUB, reason="First version", present=present)
+            present = self._newest()
+        if base and base != present[0]:
+            raise _newer(present[0], base=base)
+        return present
 
     def _newest(self) -> tuple[int, int]:
         """The number in force, 0 for none, and the revision of the document that says so."""
@@ -437,9 +460,26 @@ class PlantVersions:
     def _plant(self, text: str) -> Plant:
         return plant_of(text.encode(), path=self._path)
 
+    def _checked(self, text: str) -> Plant:
+        """The plant of a text, where a hub of these settings can start with it."""
+        plant = self._plant(text)
+        names = {name for one in plant.inspection for name in (one.id, one.endpoint)}
+        faults = tuple(
+            Fault(
+                path="$.inspection", value=repr(one),
+                expected="an inspection of this id or endpoint: [[function]] of the hub's settings"
+                " names it",
+                fix="Keep it, or change the hub's settings first.",
+            )
+            for one in self._endpoints if one not in names
+        )  # fmt: skip
+        if faults:
+            raise faults_error(faults, where=str(self._path))
+        return plant
+
     def _faults(self, text: str) -> list[Fault]:
         try:
-            self._plant(text)
+            self._checked(text)
         except InvalidError as error:
             return list(error.faults) or [
                 Fault(path="$", value="", expected=error.message, fix=error.fix)
@@ -455,12 +495,14 @@ def diff_lines(old: str, new: str) -> list[str]:
 
 @contextmanager
 def open_plant_versions(
-    records_url: str, *, path: Path, hub: str, clock: Clock
+    records_url: str, *, path: Path, hub: str, clock: Clock, endpoints: Sequence[str] = ()
 ) -> Iterator[PlantVersions]:
     """The versions for a command beside the hub, whether or not it runs."""
     with open_records(records_url, clock=clock) as records:
         journal = RecordsJournal(records)
-        yield PlantVersions(records, path=path, hub=hub, journal=journal, clock=clock)
+        yield PlantVersions(
+            records, path=path, hub=hub, journal=journal, clock=clock, endpoints=endpoints
+        )
 
 
 def _name(number: int) -> str:
@@ -478,6 +520,13 @@ def _utf8(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise InvalidError("not UTF-8", where="plant file", fix="Save it as UTF-8.") from error
+
+
+def _newer(number: int, *, base: int) -> ConflictError:
+    return ConflictError(
+        f"version {number} of the plant file is in force, you edited version {base}",
+        where="plant file", fix="Look at the newer one, and make your change again.",
+    )  # fmt: skip
 
 
 def _unchanged() -> ConflictError:
