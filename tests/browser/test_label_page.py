@@ -1,5 +1,6 @@
 """The label page in a browser: boxes by mouse and keys, brush, undo, and two people at once."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from lineside.core import digest_of
 from lineside.datasets import Marked, Sample
@@ -165,6 +166,66 @@ def test_two_people_choose_and_go_on(
         assert assess(narrow.page) == []
         narrow.quiet()
         narrow.page.close()
+
+
+def test_a_change_while_the_next_picture_loads_is_made_on_neither(
+    line: Any,  # noqa: ANN401  conftest's Line
+    open_page: Callable[..., Any],
+) -> None:
+    open_dataset(line, "quick")
+    labelling = line.hub.services.labelling
+    watched = open_page("/data/quick/label")
+    page = watched.page
+    settle(page)
+    where, said = page.locator("[data-where]"), page.locator("[data-said]")
+    expect(where).to_have_text("1 of 3")
+    waiting: list[Route] = []
+
+    def stored() -> list[tuple[tuple[str, ...], int]]:
+        found = [labelling.one("quick", digest_of(picture(n))) for n in range(2)]
+        return [(one.annotation.labels, one.revision) for one in found]
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
+    page.route(re.compile("/api/v1/datasets/quick/samples/sha256:"), hold)
+    page.keyboard.press("1")
+    page.keyboard.press("n")
+    page.keyboard.press("2")
+    expect(said).to_have_text("The picture is still loading: nothing was changed.")
+    assert [one.request.method for one in waiting] == ["POST"]
+    second = f"samples/{digest_of(picture(1))}"
+    with page.expect_request(lambda request: second in request.url):
+        waiting.pop().continue_()
+    page.keyboard.press("2")
+    page.get_by_role("button", name="scratch").click()
+    page.get_by_role("button", name="Checked").click()
+    expect(page.get_by_role("button", name="scratch")).to_have_attribute("aria-pressed", "false")
+    waiting.pop().continue_()
+    expect(where).to_have_text("2 of 3")
+    page.unroute_all()
+    expect(page.get_by_role("button", name="dent")).to_have_attribute("aria-pressed", "false")
+    assert stored() == [(("dent",), 2), ((), 1)]
+    page.keyboard.press("2")
+    expect(page.get_by_role("button", name="scratch")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("[data-saved]")).to_contain_text("Saved")
+    page.keyboard.press("n")
+    expect(where).to_have_text("3 of 3")
+    assert stored() == [(("dent",), 2), (("scratch",), 2)]
+
+    page.evaluate("scrollTo(0, 0)")
+    page.keyboard.press("b")
+    drag(page, (0.2, 0.2), (0.4, 0.2))
+    page.mouse.down()
+    page.keyboard.press("N")
+    expect(said).to_have_text("Finish what you are drawing first.")
+    page.mouse.up()
+    page.keyboard.press("N")
+    expect(where).to_have_text("2 of 3")
+    assert stored() == [(("dent",), 2), (("scratch",), 2)]
+    assert labelling.one("quick", digest_of(picture(2))).annotation.mask is not None
+    watched.quiet()
+    page.close()
 
 
 def test_the_modules_of_the_label_page(

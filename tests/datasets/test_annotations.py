@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,6 +26,7 @@ from lineside.datasets.annotations import (
 from lineside.datasets.library import Drawn
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
+from lineside.vision import encode_png
 from lineside.vision.masks import rle_of
 
 SIZE = (24, 16)
@@ -181,6 +183,30 @@ def test_a_version_holds_what_was_drawn(library: Library, png: Callable[[int], b
     assert (sample.marked, sample.count) == (WHOLE.marked, 3)
     assert sample.mask_digest is not None
     assert pixel_mask(library.read_file(sample.mask_digest)).width_px == 24
+
+
+def test_a_mask_of_the_same_pixels_keeps_its_file(
+    library: Library, png: Callable[[int], bytes]
+) -> None:
+    drawn = np.zeros((16, 24, 3), np.uint8)
+    drawn[2:9, 3:12] = (255, 255, 250)
+    grey = cv2.imencode(".png", drawn[..., 0], [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
+    for number, encoded in enumerate((grey, encode_png(drawn))):
+        name, digest = f"plates-{number}", digest_of(png(1))
+        sample = Sample(name="1.png", digest=digest, mask_digest=digest_of(encoded))
+        files = {digest_of(encoded): encoded}
+        library.add(name, [(sample, png(1))], by="ann", files=files.__getitem__)
+        before = library.freeze(name, by="ann")
+        said = Annotation(mask=pixel_mask(encoded))
+        library.annotate(name, digest, said, review=ReviewState.CHECKED, by="bob", expect=1)
+        assert library.freeze(name, by="bob") == before
+        assert library.add(name, [(sample, png(1))], by="ann", files=files.__getitem__).same == 1
+        assert library.entry(name, digest)[0].disputed == ()
+        library.annotate(
+            name, digest, Annotation(mask=painted(1)), review=ReviewState.CHECKED, by="bob",
+            expect=library.entry(name, digest)[1],
+        )  # fmt: skip
+        assert library.entry(name, digest)[0].sample.mask_digest != digest_of(encoded)
 
 
 def test_what_one_person_saves_at_one_sitting_is_one_judgement(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, digest_of
-from lineside.datasets import Marked, Part, Sample, load_source
+from lineside.datasets import Library, Marked, Part, Sample, load_source
 from lineside.datasets.samples import Import
 from lineside.datasets.writers import write_source
 from lineside.vision import decode_picture, encode_png
@@ -124,6 +124,30 @@ def test_csv_keeps_open_what_nobody_judged(
     found = again([samples[0], partly], "csv", labels=("dent", "good", "rust"))
     assert by_digest(found)[partly.digest].known == ("dent",)
     assert by_digest(found)[samples[0].digest].known == ("dent", "good", "rust")
+
+
+@pytest.mark.parametrize(
+    "judged",
+    [
+        (("dent", "good", "rust"), ("dent", "good", "rust"), ("dent", "good", "rust")),
+        (("dent", "rust"), ("dent", "good"), ("good",)),
+        (("dent", "rust"), ("dent",), ("good",)),
+    ],
+)
+def test_a_version_that_is_written_as_csv_and_read_has_the_same_digest(
+    *, judged: tuple[tuple[str, ...], ...], samples: list[Sample], files: Files,
+    again: Callable[..., Import], library: Library,
+) -> None:  # fmt: skip
+    bare = Sample(name="bare.png", digest=list(files)[3], marked=(), group="tile 1")
+    told = [replace(one, known=known) for one, known in zip(samples, judged, strict=True)]
+    drawn = [(one, files[one.digest]) for one in (*told, bare)]
+    library.add("here", drawn, by="ann", files=files.__getitem__)
+    version = library.freeze("here", by="ann")
+    found = again(list(version.parted), "csv")
+    assert found.skipped == ()
+    read = ((sample, found.read(sample)) for sample in found.samples)
+    library.add("there", read, by="bob", files=found.read_file)
+    assert library.freeze("there", by="bob").digest == version.digest
 
 
 def test_coco_holds_boxes_points_masks_and_parts(

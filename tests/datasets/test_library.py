@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, digest_of, frame_id
-from lineside.datasets import Library, Part, Sample, SplitPlan
+from lineside.datasets import Library, Marked, Part, Sample, SplitPlan
+from lineside.datasets.annotations import Annotation, Entry, ReviewState
 from lineside.datasets.leaks import Appearance
-from lineside.datasets.library import FreezePlan
+from lineside.datasets.library import Drawn, FreezePlan
 from lineside.store import Blobs, FrameRow, Records
 from lineside.testing import FakeClock
 
@@ -210,6 +211,55 @@ def test_frames_are_taught_pinned_and_grouped_by_minute_or_part(
     assert samples[rows[1].id].group == "part-7"
     library.freeze("rack", by="bob")
     assert set(records.frames.get(rows[0].id).pins) == {"dataset:rack", "dataset:rack/1"}
+
+
+def test_a_frame_is_withdrawn_where_one_judgement_of_labels_is_all_there_is(
+    *, library: Library, records: Records, blobs: Blobs, clock: FakeClock, png: Png
+) -> None:
+    rows = []
+    for seed in range(5):
+        rows.append(frame(png(seed), records=records, blobs=blobs))
+        clock.advance(5)
+    alone, boxed, spoken, saved, file = (row.digest for row in rows)
+    library.add("rack", [labelled(png(4), "blue")], by="ann")
+    library.add_frames("rack", rows[:4], ["blue"], by="ann")
+    box = Marked(label="blue", x0_px=1, y0_px=1, x1_px=5, y1_px=5)
+    library.redraw("rack", boxed, drawn=Drawn(marked=(box,)), by="ann")
+    library.comment("rack", spoken, "blue?", by="ann")
+    said = Annotation(labels=("blue",), known=("blue",))
+    library.annotate("rack", saved, said, review=ReviewState.CHECKED, by="ann", expect=1)
+    for digest in (alone, boxed, spoken, saved, file):
+        library.withdraw("rack", digest, by="bob")
+    assert len(library.draft("rack").entries) == 5
+    for digest in (alone, boxed, spoken, saved, file, alone):
+        library.withdraw("rack", digest, by="ann")
+    left = {entry.sample.digest for entry in library.draft("rack").entries}
+    assert left == {boxed, spoken, saved, file}
+
+
+class BusyLibrary(Library):
+    """A library at which somebody saves after the first time that an entry is read."""
+
+    saves = True
+
+    def entry(self, name: str, digest: Digest) -> tuple[Entry, int]:
+        found = super().entry(name, digest)
+        if self.saves:
+            self.saves = False
+            said = Annotation(labels=("red",), known=("blue", "red"))
+            state = ReviewState.LABELLED
+            self.annotate(name, digest, said, review=state, by="bob", expect=found[1])
+        return found
+
+
+def test_what_is_saved_meanwhile_is_not_withdrawn(
+    *, library: Library, records: Records, blobs: Blobs, clock: FakeClock, png: Png
+) -> None:
+    row = frame(png(1), records=records, blobs=blobs)
+    library.add_frames("rack", [row], ["blue"], by="ann")
+    BusyLibrary(records, blobs, clock=clock).withdraw("rack", row.digest, by="ann")
+    entry, revision = library.entry("rack", row.digest)
+    assert (entry.sample.labels, revision) == (("red",), 2)
 
 
 def test_a_frame_that_aged_out_is_reported(

@@ -34,6 +34,20 @@ def test_without_a_label_column_nothing_is_judged() -> None:
     assert (row.labels, row.known) == ((), ())
 
 
+def test_a_column_known_says_what_was_judged() -> None:
+    raw = b"file,label,known\na.png,dent,dent; good\nb.png,,good\nc.png,,\n"
+    rows = read_table(raw, where="t").rows
+    assert [row.known for row in rows] == [("dent", "good"), ("good",), ()]
+    assert [dict(row.facts) for row in rows] == [{}, {}, {}]
+    wanted = read_table(raw, where="t", labels=("dent", "rust")).rows
+    assert [row.known for row in wanted] == [("dent",), (), ()]
+
+
+def test_a_column_known_that_leaves_out_a_label_is_a_fact() -> None:
+    row = read_table(b"file,label,known\na.png,dent,yes\n", where="t").rows[0]
+    assert (row.known, dict(row.facts)) == ((), {"known": "yes"})
+
+
 def test_columns_named_like_wanted_labels_are_their_truth() -> None:
     raw = b"file,label,left,right\na.png,missing,1,0\nb.png,complete,,1.0\n"
     first, second = read_table(raw, where="t", labels=("left", "right")).rows

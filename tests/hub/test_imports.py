@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from lineside.core import digest_of
 from lineside.hub import Role, Services, create_app
+from lineside.hub.ingest import export
 from lineside.vision import encode_png
 
 HERE = "/api/v1/datasets/plates"
@@ -87,13 +88,51 @@ def test_what_cannot_be_read_is_refused_in_words(
     assert client.post(f"{HERE}/import", content=b"x").status_code == 415
 
 
-def test_an_operator_does_not_import(hub: Services) -> None:
-    token = hub.auth.issue_token("op", kind="api", role=Role.OPERATOR)
-    client = TestClient(
+def large(seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    return encode_png(rng.integers(0, 256, (800, 1200, 3)).astype(np.uint8))
+
+
+def test_an_upload_may_be_as_large_as_the_hub_takes(client: TestClient) -> None:
+    data = packed({"good/1.png": large(1), "dent/2.png": large(2)})
+    assert len(data) > 4_000_000
+    assert send(client, data).json()["images"] == 2
+
+
+def test_an_upload_that_unpacks_to_much_more_than_its_size_is_refused(client: TestClient) -> None:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", picture(1))
+        with archive.open("labels.csv", "w") as file:
+            for _ in range(65):
+                file.write(bytes(1024 * 1024))
+    answer = send(client, held.getvalue())
+    assert (len(held.getvalue()) < 100_000, answer.status_code) == (True, 400)
+    assert "unpacked, at most 67,108,864 are taken" in answer.json()["detail"]
+    lying = bytearray(held.getvalue())
+    place = lying.rindex(b"PK\x01\x02")
+    lying[place + 24 : place + 28] = (500).to_bytes(4, "little")
+    answer = send(client, bytes(lying))
+    assert (answer.status_code, "damaged" in answer.json()["detail"]) == (400, True)
+
+
+def test_one_upload_is_read_at_a_time(hub: Services, client: TestClient) -> None:
+    with hub.imports._opened(CLASSES):
+        busy = send(client, CLASSES)
+        assert (busy.status_code, busy.json()["fix"]) == (503, "Try again when it is done.")
+    assert send(client, CLASSES).status_code == 200
+
+
+def somebody(hub: Services, role: Role) -> TestClient:
+    token = hub.auth.issue_token(f"some {role}", kind="api", role=role)
+    return TestClient(
         create_app(hub), base_url="http://127.0.0.1",
         headers={"Authorization": f"Bearer {token}"}, raise_server_exceptions=False,
     )  # fmt: skip
-    assert send(client, CLASSES).status_code == 403
+
+
+def test_an_operator_does_not_import(hub: Services) -> None:
+    assert send(somebody(hub, Role.OPERATOR), CLASSES).status_code == 403
 
 
 def test_a_version_goes_out_and_comes_back_the_same(hub: Services, client: TestClient) -> None:
@@ -116,3 +155,29 @@ def test_a_version_goes_out_and_comes_back_the_same(hub: Services, client: TestC
     assert "export?format=csv" in page
     assert "export?format=coco" not in page
     assert not list((hub.config.folder / "imports").iterdir())
+
+
+def test_an_export_is_for_operators_of_few_images_and_one_at_a_time(
+    hub: Services, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(client, CLASSES, keep=digest_of(CLASSES))
+    client.post(f"{HERE}/freeze")
+    address, page = f"{HERE}/versions/1/export", "/data/plates/versions/1"
+    viewer, operator = somebody(hub, Role.VIEWER), somebody(hub, Role.OPERATOR)
+    assert (viewer.get(address).status_code, operator.get(address).status_code) == (403, 200)
+    assert "export?format=csv" not in viewer.get(page).text
+    assert "Requires the role operator" in viewer.get(page).text
+    assert "export?format=csv" in operator.get(page).text
+    folder = hub.config.folder / "exports"
+    pieces = export.zip_of_samples(
+        hub.datasets.version("plates", 1).samples, files=hub.datasets.read_file, form="csv",
+        folder=folder, now=hub.clock.now(),
+    )  # fmt: skip
+    assert client.get(address).status_code == 503
+    del pieces  # nobody reads on
+    assert client.get(address).status_code == 200
+    assert list(folder.iterdir()) == []
+    monkeypatch.setattr(export, "MOST_IMAGES", 2)
+    refused = client.get(f"{address}?format=folders")
+    assert (refused.status_code, refused.json()["detail"]) == (400, "more than 2 images")
+    assert "`lineside dataset export plates --version 1 --to FOLDER" in refused.json()["fix"]

@@ -35,6 +35,7 @@ from lineside.datasets.annotations import (
     encoded_mask,
     merged,
     notes,
+    pixel_mask,
 )
 from lineside.datasets.leaks import (
     Appearance,
@@ -372,14 +373,13 @@ class Library:
             ConflictError: somebody else changed it since.
         """
         entry, _ = self.entry(name, digest)
-        png = encoded_mask(annotation, size=picture_size(self._blobs.get(digest)))
         sample = replace(
             entry.sample,
             labels=annotation.labels,
             known=annotation.known or (),
             count=annotation.count,
             marked=annotation.marked,
-            mask_digest=None if png is None else self._blobs.put(png),
+            mask_digest=self._mask_of(annotation, entry),
             author=by,
         )
         judgement, last = self._judgement(sample, by=by), entry.judgements[-1]
@@ -398,6 +398,16 @@ class Library:
         return self._records.documents.put(
             kind, digest, body=to_plain(fresh), expect=expect
         ).version
+
+    def _mask_of(self, annotation: Annotation, entry: Entry) -> Digest | None:
+        """The file of the mask: the one that is there where its pixels are the same."""
+        png = encoded_mask(annotation, size=picture_size(self._blobs.get(entry.sample.digest)))
+        kept = entry.sample.mask_digest
+        if png is None:
+            return None
+        if kept is not None and pixel_mask(self._blobs.get(kept)) == pixel_mask(png):
+            return kept
+        return self._blobs.put(png)
 
     def comment(self, name: str, digest: Digest, text: str, *, by: str) -> Entry:
         """Add a remark to a picture of the draft."""
@@ -438,13 +448,23 @@ class Library:
         self._records.documents.delete(_samples_of(name), digest)
 
     def withdraw(self, name: str, digest: Digest, *, by: str) -> None:
-        """Take a picture out of the draft where nobody else judged it; absent is fine."""
-        try:
-            body = self._records.documents.get(_samples_of(name), digest).body
-        except NotFoundError:
+        """Take a frame out of the draft where nothing but one judgement of labels made it.
+
+        It stays where anybody judged it again, drew on it, commented on it or set its state, and
+        where somebody saves it meanwhile; absent is fine.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                entry, revision = self.entry(name, digest)
+            except NotFoundError:
+                return
+            if not _is_judged_once(entry, by=by):
+                return
+            try:
+                self._records.documents.delete(_samples_of(name), digest, expect=revision)
+            except ConflictError:
+                continue
             return
-        if all(one.by == by for one in decode(Entry, body, where=digest).judgements):
-            self.remove(name, digest)
 
     def draft(self, name: str) -> Draft:
         """Return the content of the next version; ``NotFoundError`` for an unknown name."""
@@ -726,6 +746,22 @@ def _samples_of(name: str) -> str:
 
 def _versions_of(name: str) -> str:
     return f"dataset-version:{check_name(name)}"
+
+
+def _is_judged_once(entry: Entry, *, by: str) -> bool:
+    """Return whether one judgement of labels by somebody is all there is of a frame."""
+    one = entry.sample
+    taught = Sample(
+        name=one.name,
+        digest=one.digest,
+        labels=one.labels,
+        known=one.known,
+        group=one.group,
+        captured_at=one.captured_at,
+        author=by,
+    )
+    said = replace(entry.judgements[-1], by=by, count=None, mask_digest=None, marked=None)
+    return one.name.startswith("frm_") and entry == Entry(sample=taught, judgements=(said,))
 
 
 def plan_freeze(

@@ -194,6 +194,11 @@ class ArchiveTree:
             if name.startswith(head)
         }
 
+    @property
+    def unpacked_bytes(self) -> int:
+        """Size of all its files together; reading one of them never gives more than it declares."""
+        return sum(spot.size for spot in self._spots.values())
+
     def folders(self, folder: str = "") -> list[str]:
         head = f"{folder}/" if folder else ""
         rests = (name[len(head) :] for name in self._spots if name.startswith(head))

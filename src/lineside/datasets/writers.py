@@ -25,6 +25,7 @@ from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, rf
 from lineside.core.files import replacing_durably, replacing_folder
 from lineside.datasets.formats import (
     BOXES,
+    KNOWN_COLUMN,
     OWN_COLUMNS,
     POINTS,
     Mask,
@@ -157,10 +158,12 @@ def write_csv(stream: Stream, output: Output) -> int:
     items = [_written(item, encoded, output=output, folder="images") for item, encoded in stream]
     for item in items:
         _write_masks_of(item, output)
+    is_known = any(item.sample.known != item.sample.labels for item in items)
+    own = (*OWN_COLUMNS, KNOWN_COLUMN) if is_known else OWN_COLUMNS
     judged = _judged_columns(items)
-    facts = _fact_columns(items, judged=judged)
-    rows = (_csv_row(item, judged=judged, facts=facts) for item in items)
-    output.put("labels.csv", _table([*OWN_COLUMNS, *judged, *facts], rows))
+    facts = _fact_columns(items, others=(*own, *judged))
+    rows = (_csv_row(item, own=own, judged=judged, facts=facts) for item in items)
+    output.put("labels.csv", _table([*own, *judged, *facts], rows))
     _write_marks(items, output)
     return len(items)
 
@@ -191,16 +194,18 @@ def _judged_columns(items: Sequence[Outgoing]) -> tuple[str, ...]:
     names = {name for item in items for name in item.sample.known}
     denied = any(set(item.sample.known) > set(item.sample.labels) for item in items)
     open_ = any(set(item.sample.known) < names for item in items)
-    clear = not names & set(OWN_COLUMNS)
+    clear = not names & {*OWN_COLUMNS, KNOWN_COLUMN}
     return tuple(sorted(names)) if denied and open_ and clear else ()
 
 
-def _fact_columns(items: Sequence[Outgoing], *, judged: Sequence[str]) -> tuple[str, ...]:
+def _fact_columns(items: Sequence[Outgoing], *, others: Sequence[str]) -> tuple[str, ...]:
     names = {name for item in items for name in item.sample.facts}
-    return tuple(sorted(names - set(OWN_COLUMNS) - set(judged)))
+    return tuple(sorted(names - {*OWN_COLUMNS, *others}))
 
 
-def _csv_row(item: Outgoing, *, judged: Sequence[str], facts: Sequence[str]) -> list[str]:
+def _csv_row(
+    item: Outgoing, *, own: Sequence[str], judged: Sequence[str], facts: Sequence[str]
+) -> list[str]:
     sample = item.sample
     captured = rfc3339(sample.captured_at) if sample.captured_at is not None else ""
     entries = {
@@ -212,10 +217,11 @@ def _csv_row(item: Outgoing, *, judged: Sequence[str], facts: Sequence[str]) -> 
         "split": sample.split.value,
         "captured_at": captured,
         "template": _template_name(item),
+        KNOWN_COLUMN: ";".join(sample.known),
     }
     says = {name: str(int(name in sample.labels)) for name in judged if name in sample.known}
     return [
-        *(entries[name] for name in OWN_COLUMNS),
+        *(entries[name] for name in own),
         *(says.get(name, "") for name in judged),
         *(sample.facts.get(name, "") for name in facts),
     ]

@@ -8,6 +8,7 @@ import fcntl
 import logging
 import math
 import os
+import re
 import socket
 import ssl
 import threading
@@ -87,6 +88,7 @@ _SMALL = 2_000_000
 _PICTURE = 16_000_000
 _MESSAGE = 12_000_000
 _TENSORS = 64_000_000
+_IMPORT = re.compile(r"/api/v1/datasets/[^/]+/import")
 
 
 def create_app(services: Services) -> "FastAPI":
@@ -125,7 +127,7 @@ def create_app(services: Services) -> "FastAPI":
 
 def _limit_of(most: int) -> Callable[[str], int]:
     def limit(path: str) -> int:
-        if path == "/api/v1/packages":
+        if path == "/api/v1/packages" or _IMPORT.fullmatch(path):
             return most
         if path == "/mqttingest":
             return min(most, _MESSAGE)

@@ -138,8 +138,17 @@ class Documents(Protocol):
         """
         ...
 
-    def delete(self, kind: str, doc_id: str) -> None:
-        """Forget it; absent is fine."""
+    def delete(self, kind: str, doc_id: str, *, expect: int | None = None) -> None:
+        """Forget it; absent is fine where nothing is expected.
+
+        Args:
+            kind: what sort of document.
+            doc_id: its name among them.
+            expect: the version read before; None deletes whatever is there.
+
+        Raises:
+            ConflictError: it is not at the version expected.
+        """
         ...
 
 

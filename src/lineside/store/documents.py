@@ -102,9 +102,13 @@ class SqlDocuments:
             rows = connection.execute(_PAGE_SINCE if since else _PAGE, named).all()
         return [_document(row, kind=kind, doc_id=row.id) for row in rows]
 
-    def delete(self, kind: str, doc_id: str) -> None:
+    def delete(self, kind: str, doc_id: str, *, expect: int | None = None) -> None:
         with self._session.writing() as connection:
             named = {"kind": kind, "id": doc_id}
+            if expect is not None:
+                before = connection.execute(_LOCKED, named).one_or_none()
+                version = 0 if before is None else int(before.version)
+                self._check_version(version, kind=kind, doc_id=doc_id, expect=expect)
             connection.execute(_FORGET, named)
             connection.execute(_FORGET_MENTIONS, named)
 
@@ -132,12 +136,7 @@ class SqlDocuments:
         """Write once; None when another writer made the document in between."""
         before = connection.execute(_LOCKED, {"kind": kind, "id": doc_id}).one_or_none()
         version = 0 if before is None else int(before.version)
-        if expect is not None and expect != version:
-            raise ConflictError(
-                f"{kind} {doc_id!r} is at version {version}, not {expect}",
-                where=self._session.flavour.where,
-                fix="Read it again, then redo.",
-            )
+        self._check_version(version, kind=kind, doc_id=doc_id, expect=expect)
         now = self._clock.now()
         values = {"version": version + 1, "updated_at_us": now, "body": written}
         if before is not None:
@@ -157,6 +156,15 @@ class SqlDocuments:
             body=decode_json(written, where=kind),
             updated_at=now,
         )
+
+    def _check_version(self, version: int, *, kind: str, doc_id: str, expect: int | None) -> None:
+        """Refuse a version, 0 for none, that is not the one expected."""
+        if expect is not None and expect != version:
+            raise ConflictError(
+                f"{kind} {doc_id!r} is at version {version}, not {expect}",
+                where=self._session.flavour.where,
+                fix="Read it again, then redo.",
+            )
 
     def _insert(
         self, connection: sa.Connection, *, kind: str, doc_id: str, values: dict[str, Any]

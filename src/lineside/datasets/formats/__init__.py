@@ -13,6 +13,7 @@ from lineside.datasets.formats.rle import Mask, box_of, compressed, marks_of, ma
 from lineside.datasets.formats.rows import Entry, Listing, Row, Source, Truth, left_out, number
 from lineside.datasets.formats.table import (
     BOXES,
+    KNOWN_COLUMN,
     OWN_COLUMNS,
     POINTS,
     Objects,
@@ -23,6 +24,7 @@ from lineside.datasets.formats.table import (
 __all__ = [
     "BOXES",
     "FORMATS",
+    "KNOWN_COLUMN",
     "OWN_COLUMNS",
     "POINTS",
     "Entry",

@@ -6,8 +6,10 @@
 2. A further column that is named like a wanted label and holds only 0 and 1 (or nothing: not
    judged) is that label's truth. Then ``label`` speaks of the remaining wanted labels only; when
    none remain it is passed over.
-3. All other columns are kept as the sample's facts; nothing is learned from them.
-4. A row that names an unknown label, split or time, or that has too few or too many cells, is
+3. A column ``known`` (names separated by ``;``) says what was judged at all, held or not, where it
+   names each row's labels too; otherwise it is a column like any other.
+4. All other columns are kept as the sample's facts; nothing is learned from them.
+5. A row that names an unknown label, split or time, or that has too few or too many cells, is
    reported and skipped.
 
 Objects marked on pictures, in tables beside ``labels.csv``.
@@ -43,6 +45,7 @@ from lineside.datasets.formats.rows import (
 from lineside.datasets.samples import Marked, Skipped, part_of
 
 OWN_COLUMNS = ("file", "label", "mask", "count", "group", "split", "captured_at", "template")
+KNOWN_COLUMN = "known"
 _LONGEST_CELL = 65_536
 
 KeyedState = Mapping[str, str]
@@ -68,7 +71,8 @@ def list_table(opening: Opening, *, where: str, labels: Sequence[str] = ()) -> L
     header = table.header()
     skipped: list[Skipped] = []
     columns = tuple(_label_columns(table, header=header, labels=labels, skipped=skipped))
-    plan = _Plan(truth=Truth(tuple(labels)), columns=columns)
+    says_known = KNOWN_COLUMN not in columns and _says_known(table, header=header)
+    plan = _Plan(truth=Truth(tuple(labels)), columns=columns, says_known=says_known)
 
     def entries() -> Iterator[Entry]:
         for place, cells in table.rows(header, skipped=skipped):
@@ -147,6 +151,23 @@ def _label_columns(
     return [name for name in asked if name not in wrong]
 
 
+def _says_known(table: _Table, *, header: Sequence[str]) -> bool:
+    """Return whether the column ``known`` holds judged names: in each row its labels, and more."""
+    if KNOWN_COLUMN not in header or "label" not in header:
+        return False
+    named = False
+    for _, cells in table.rows(header, skipped=[]):
+        known = set(_words(cells[KNOWN_COLUMN]))
+        if not known.issuperset(_words(cells["label"])):
+            return False
+        named = named or bool(known)
+    return named
+
+
+def _words(cell: str) -> list[str]:
+    return [word for written in cell.split(";") if (word := written.strip())]
+
+
 def _is_truth(cell: str) -> bool:
     try:
         return not cell or zero_or_one(cell) in (True, False)
@@ -158,11 +179,13 @@ def _is_truth(cell: str) -> bool:
 class _Plan:
     truth: Truth
     columns: tuple[str, ...]
+    says_known: bool
 
     def row(self, cells: KeyedState, *, where: str) -> Row:
         if not cells["file"] or "\0" in cells["file"]:
             raise InvalidError("no file name")
         held, known = self.labels(cells)
+        own = (*OWN_COLUMNS, KNOWN_COLUMN) if self.says_known else OWN_COLUMNS
         return Row(
             where=where,
             file=cells["file"],
@@ -177,7 +200,7 @@ class _Plan:
             facts={
                 name: cell
                 for name, cell in cells.items()
-                if cell and name not in OWN_COLUMNS and name not in self.columns
+                if cell and name not in own and name not in self.columns
             },
         )
 
@@ -187,10 +210,13 @@ class _Plan:
         rest = [name for name in self.truth.wanted if name not in self.columns]
         speaks = "label" in cells and bool(rest or not self.truth.wanted)
         if speaks:
-            written = [word.strip() for word in cells["label"].split(";")]
-            held |= {self.truth.name(word) for word in written if word}
+            held |= {self.truth.name(word) for word in _words(cells["label"])}
         over = {*judged, *(rest if speaks else ())}
         known = {*judged, *self.truth.judged(held, over=sorted(over))}
+        if self.says_known:
+            wanted = self.truth.wanted
+            said = [name for name in _words(cells[KNOWN_COLUMN]) if name in wanted or not wanted]
+            known = {*judged, *held, *said}
         return tuple(sorted(held)), tuple(sorted(known))
 
 

@@ -34,10 +34,10 @@ class Right(StrEnum):
     """Right that a route needs.
 
     ``look``: read anything; ``operate``: orders, labels, answers in review, trying and counting
-    pictures, comparing a version again; ``build``: dataset versions, training runs, replays,
-    packages and versions of models, operating points, the plant file, trying a rule; ``release``:
-    approve, reject, roll back, take into use, settings of model groups; ``administer``: what no
-    other right covers.
+    pictures, comparing a version again, a dataset version as a ZIP; ``build``: dataset versions,
+    training runs, replays, packages and versions of models, operating points, the plant file,
+    trying a rule; ``release``: approve, reject, roll back, take into use, settings of model
+    groups; ``administer``: what no other right covers.
     """
 
     LOOK = "look"
@@ -135,7 +135,6 @@ RULES: dict[Right, str] = {
         GET /api/v1/datasets/{name}/versions/{number}
         GET /api/v1/datasets/{name}/versions/{number}/leaks
         GET /api/v1/datasets/{name}/versions/{number}/report
-        GET /api/v1/datasets/{name}/versions/{number}/export
         GET /api/v1/datasets/{name}/diff
         GET /api/v1/datasets/{name}/tags
         GET /api/v1/runs
@@ -273,6 +272,7 @@ RULES: dict[Right, str] = {
         POST /api/v1/datasets/{name}/samples/{digest}
         POST /api/v1/datasets/{name}/samples/{digest}/comments
         POST /api/v1/datasets/{name}/labels
+        GET /api/v1/datasets/{name}/versions/{number}/export
         POST /api/v1/review/{item}/answer
         POST /api/v1/review/{item}/undo
         POST /api/v1/packages/{digest}/predict

@@ -18,7 +18,7 @@ from lineside.hub.api.wire import (
     page_response,
     responds,
 )
-from lineside.hub.ingest.export import zip_of_samples
+from lineside.hub.ingest import export
 from lineside.hub.learning.imports import ImportReport
 from lineside.hub.learning.labelling import (
     AnnotatedSample,
@@ -169,9 +169,12 @@ def export_version(
         str, Query(alias="format", description="csv, folders, lst, records, masks, coco, yolo, voc")
     ] = "csv",
 ) -> Response:
-    """A ZIP that other tools, and an import, read; 0 is the newest version."""
+    """A ZIP of up to 5,000 images that other tools and an import read; 0 is the newest version."""
     version = hub.datasets.version(name, number)
-    pieces = zip_of_samples(
+    if len(version.samples) > export.MOST_IMAGES:
+        command = f"lineside dataset export {name} --version {version.number} --to FOLDER"
+        raise export.too_many_images(fix=f"Use `{command} --format {form}` on the hub's machine.")
+    pieces = export.zip_of_samples(
         version.parted, files=hub.datasets.read_file, form=form,
         folder=hub.config.folder / "exports", now=hub.clock.now(),
     )  # fmt: skip

@@ -2,12 +2,14 @@
 
 1. A table has a row for each frame, at most ``MOST_ROWS``, and is written while it is sent.
 2. A ZIP is put together in a folder by the writers of datasets, with at most ``MOST_IMAGES``
-   images; more are refused. It is sent file by file, uncompressed; then the folder is deleted.
+   images; more are refused. It is sent file by file, uncompressed; then the folder is deleted. One
+   ZIP is made and sent at a time.
 3. The labels in a file are those that were answered, present or unsure; nobody judged them. Objects
    are the boxes of the answers.
 4. An image that aged out is in a table, not in a ZIP.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -16,7 +18,16 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 from zipfile import ZIP_STORED, ZipFile
 
-from lineside.core import Clock, Digest, FrameId, InvalidError, Plant, decode, rfc3339
+from lineside.core import (
+    Clock,
+    Digest,
+    FrameId,
+    InvalidError,
+    Plant,
+    UnavailableError,
+    decode,
+    rfc3339,
+)
 from lineside.datasets import Marked, Sample
 from lineside.datasets.writers import write_source
 from lineside.hub.ingest.frames import Frames
@@ -37,6 +48,7 @@ MEDIA: Mapping[str, str] = {
 
 _PAGE = 1000
 _LEFT_S = 86_400.0
+_TURN = threading.Lock()
 _FACTS = ("frame", "camera", "line", "part", "verdict", "score", "doubt", "inspection", "package")
 
 
@@ -83,10 +95,7 @@ class FrameFiles:
     def _zip(self, wanted: FrameFilter, *, form: str) -> Iterator[bytes]:
         rows = [row for row in self._rows(wanted, most=MOST_IMAGES + 1) if row.aged_out_at is None]
         if len(rows) > MOST_IMAGES:
-            raise InvalidError(
-                f"more than {MOST_IMAGES} images", where="format",
-                fix="Narrow the filter, by time say, or take csv or parquet.",
-            )  # fmt: skip
+            raise too_many_images(fix="Narrow the filter, by time say, or take csv or parquet.")
         marks: Callable[[FrameId], tuple[Marked, ...]] | None = None
         if form == "coco":
             marks = partial(boxes_of, self._frames)
@@ -94,6 +103,11 @@ class FrameFiles:
         return zip_of_samples(
             samples, files=self._blobs.get, form=form, folder=self._folder, now=self._clock.now()
         )
+
+
+def too_many_images(*, fix: str) -> InvalidError:
+    """The refusal of a ZIP with more than ``MOST_IMAGES`` images."""
+    return InvalidError(f"more than {MOST_IMAGES:,} images", where="format", fix=fix)
 
 
 def zip_of_samples(
@@ -108,28 +122,46 @@ def zip_of_samples(
 
     Raises:
         InvalidError: no such form, or no image that it has words for.
+        UnavailableError: another ZIP is being made or sent.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    pieces = _zip_pieces(samples, files=files, form=form, folder=folder, now=now)
+    next(pieces)  # begun, so that the turn and the folder go also where nobody reads on
+    return pieces
+
+
+def _zip_pieces(
+    samples: Iterable[Sample],
+    *,
+    files: Callable[[Digest], bytes],
+    form: str,
+    folder: Path,
+    now: datetime,
+) -> Iterator[bytes]:
+    """An empty piece once the folder is written, then the ZIP."""
+    if not _TURN.acquire(blocking=False):
+        raise UnavailableError(
+            "another export is under way", where="format", fix="Try again when it is done."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _delete_left(folder, now=now)
+        with TemporaryDirectory(dir=folder, prefix="frames-") as name:
+            written, drain = Path(name) / "frames", Drain()
+            write_source(samples, files=files, to=written, format=form)
+            yield b""
+            with ZipFile(drain, "w", ZIP_STORED) as archive:
+                for path in sorted(one for one in written.rglob("*") if one.is_file()):
+                    archive.write(path, path.relative_to(written))
+                    yield drain.taken()
+            yield drain.taken()
+    finally:
+        _TURN.release()
+
+
+def _delete_left(folder: Path, *, now: datetime) -> None:
     for old in folder.glob("frames-*"):  # left by a hub that was killed
         if now.timestamp() - old.stat().st_mtime > _LEFT_S:
             rmtree(old, ignore_errors=True)
-    made = TemporaryDirectory(dir=folder, prefix="frames-")
-    try:
-        write_source(samples, files=files, to=Path(made.name) / "frames", format=form)
-    except BaseException:
-        made.cleanup()
-        raise
-    return _sent(made)
-
-
-def _sent(made: "TemporaryDirectory[str]") -> Iterator[bytes]:
-    with made as name:
-        folder, drain = Path(name) / "frames", Drain()
-        with ZipFile(drain, "w", ZIP_STORED) as archive:
-            for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-                archive.write(path, path.relative_to(folder))
-                yield drain.taken()
-        yield drain.taken()
 
 
 def columns_of(plant: Plant) -> tuple[Column[FrameWithAnswer], ...]:

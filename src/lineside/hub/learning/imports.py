@@ -4,10 +4,13 @@
    labels is taken too: they are to do.
 2. Looking keeps nothing, not even the upload. Its report has the upload's digest; to keep it, the
    same bytes are sent again with that digest, so that what is kept is what was reported.
-3. A judgement that contradicts one of the draft is reported and settled on the label page.
+3. One upload is read at a time. One that unpacks to much more than its own size is refused before
+   anything of it is read.
+4. A judgement that contradicts one of the draft is reported and settled on the label page.
 """
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, digest_of
+from lineside.core import (
+    ConflictError,
+    Digest,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+    digest_of,
+)
 from lineside.datasets import Library, Sample, load_source
 from lineside.datasets.formats.folders import PICTURE_SUFFIXES
 from lineside.datasets.samples import Import, Skipped
@@ -28,6 +38,8 @@ logger = logging.getLogger(__name__)
 BARE = "images"
 """The form of an upload of images without labels."""
 MOST_SHOWN = 200
+_UNPACKED_BYTES = 64 * 1024 * 1024
+_UNPACKED_TIMES = 20  # lists and tables deflate to a tenth, images hardly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +77,7 @@ class DatasetImports:
         """``folder``: where an upload lies while it is read; it is made where it is missing."""
         self._library = library
         self._folder = folder
+        self._turn = threading.Lock()
 
     def read(self, name: str, data: bytes, *, keep: str = "", by: str) -> ImportReport:
         """Look at an upload; with its digest as ``keep``, add it to the draft.
@@ -72,6 +85,7 @@ class DatasetImports:
         Raises:
             InvalidError: it is no ZIP, or nothing in it can be read.
             ConflictError: ``keep`` is the digest of other bytes.
+            UnavailableError: another upload is being read.
         """
         digest = digest_of(data)
         if keep and keep != digest:
@@ -104,16 +118,33 @@ class DatasetImports:
 
     @contextmanager
     def _opened(self, data: bytes) -> Iterator[Import]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self._folder, prefix="import-") as made:
-            path = Path(made) / "upload.zip"
-            path.write_bytes(data)
-            yield read_upload(path)
+        if not self._turn.acquire(blocking=False):
+            raise UnavailableError(
+                "another import is under way", where="body", fix="Try again when it is done."
+            )
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=self._folder, prefix="import-") as made:
+                path = Path(made) / "upload.zip"
+                path.write_bytes(data)
+                yield read_upload(path)
+        finally:
+            self._turn.release()
 
 
 def read_upload(path: Path) -> Import:
-    """Read a ZIP of labelled images in any form, or one of bare images in a single folder."""
+    """Read a ZIP of labelled images in any form, or one of bare images in a single folder.
+
+    Raises:
+        InvalidError: no ZIP, or its files are more than 64 MiB and 20 times its size.
+    """
     tree = ArchiveTree(path)
+    most = max(_UNPACKED_BYTES, _UNPACKED_TIMES * path.stat().st_size)
+    if tree.unpacked_bytes > most:
+        raise InvalidError(
+            f"its files are {tree.unpacked_bytes:,} bytes unpacked, at most {most:,} are taken",
+            where="body", fix="Send fewer files at a time, or use `lineside dataset import`.",
+        )  # fmt: skip
     names = sorted(walk(tree))
     folders = {name.rpartition("/")[0] for name in names}
     if names and len(folders) == 1 and all(suffix_of(one) in PICTURE_SUFFIXES for one in names):

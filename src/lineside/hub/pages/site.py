@@ -142,20 +142,20 @@ class Site:
         """A whole page; never kept by browser or proxy."""
         identity = getattr(request.state, "identity", None)
 
-        def may(path: str) -> bool:
-            return is_allowed(identity, method="POST", path=path)
+        def may(path: str, method: str = "POST") -> bool:
+            return is_allowed(identity, method=method, path=path)
 
         text = self.text(template, {"chrome": page_header(request), "may": may, **context})
         return HTMLResponse(text, headers=NO_STORE)
 
 
-def _nobody(_path: str) -> bool:
+def _nobody(_path: str, _method: str = "POST") -> bool:
     """Deny every right: a part of a page that is rendered without its requester."""
     return False
 
 
-def _who_may(path: str) -> str:
-    return roles_allowed(method="POST", path=path)
+def _who_may(path: str, method: str = "POST") -> str:
+    return roles_allowed(method=method, path=path)
 
 
 def page_header(request: Request) -> PageHeader | None:

@@ -76,6 +76,18 @@ class DocumentsContract:
         records.documents.delete("order", "1")
         assert records.documents.put("order", "1", body={}, expect=0).version == 1
 
+    def test_a_delete_that_expects_another_version_conflicts(self, records: Records) -> None:
+        body = {"digest": digest_of(b"x")}
+        records.documents.put("order", "1", body=body)
+        records.documents.put("order", "1", body=body)
+        for expected in (0, 1, 3):
+            with pytest.raises(ConflictError):
+                records.documents.delete("order", "1", expect=expected)
+        assert records.documents.get("order", "1").version == 2
+        records.documents.delete("order", "1", expect=2)
+        with pytest.raises(ConflictError):
+            records.documents.delete("order", "1", expect=2)
+
     @pytest.mark.parametrize("name", ["", "nul \x00", "half \ud800", "x" * 2001])
     def test_names_no_database_could_index_are_refused(self, records: Records, name: str) -> None:
         with pytest.raises(InvalidError):

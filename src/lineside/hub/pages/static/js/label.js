@@ -23,10 +23,10 @@ const tools = new Tools(work, canvas, say);
 const rail = new Rail(work, root, address);
 const list = new ShapeList(work, root, () => shapeNames());
 const aid = new Aid(work, root, say);
-const strip = new Strip(root, start, address, (digest) => void open(digest));
+const strip = new Strip(root, start, address, (digest) => void leave(() => open(digest)));
 const names = /** @type {HTMLSelectElement} */ (root.querySelector("[data-shape-label]"));
 const size = /** @type {HTMLInputElement} */ (root.querySelector("[data-size]"));
-new Cursor(work, tools, canvas);
+const cursor = new Cursor(work, tools, canvas);
 
 /** @param {string} text */
 function say(text) {
@@ -53,6 +53,19 @@ function show() {
   work.draw();
 }
 
+/** Leave the picture for another one; until that is there nothing is changed. @param {() => Promise<unknown>} way */
+async function leave(way) {
+  if (work.opening) return;
+  if (tools.held) return say("Finish what you are drawing first.");
+  cursor.rest();
+  work.opening = true;
+  root.setAttribute("aria-busy", "true");
+  await way().finally(() => {
+    work.opening = false;
+    root.removeAttribute("aria-busy");
+  });
+}
+
 /** @param {string} digest */
 async function open(digest) {
   if (!(await sync.settled())) return say("The last change is not saved yet.");
@@ -62,6 +75,7 @@ async function open(digest) {
   const bytes = await ask(sample.picture);
   const picture = bytes.ok ? await createImageBitmap(await bytes.blob()).catch(() => null) : null;
   if (!picture) return say("The picture cannot be read.");
+  if (!(await sync.settled())) return say("The last change is not saved yet.");
   aid.leave();
   if (work.sample) strip.left(work.sample.digest, work.sample.state);
   work.open(sample, picture);
@@ -81,6 +95,7 @@ async function go(by) {
 
 /** A digit relabels what is selected, or says the label of what is drawn next, or of the picture. @param {number} n */
 function label(n) {
+  if (work.opening) return say("The picture is still loading: nothing was changed.");
   if (!work.may) return;
   const drawing = ["box", "point"].includes(work.tool);
   const name = (drawing || work.selected ? shapeNames() : rail.names)[n];
@@ -112,7 +127,7 @@ const writing = {
 }; // prettier-ignore
 const looking = {
   "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8), whole: () => zoom(0),
-  next: () => void go(1), before: () => void go(-1),
+  next: () => void leave(() => go(1)), before: () => void leave(() => go(-1)),
 }; // prettier-ignore
 work.onShow = show;
 work.onChange = () => void sync.save();
@@ -121,5 +136,5 @@ work.label = names.value;
 names.addEventListener("change", () => (work.label = names.value));
 size.addEventListener("input", () => thick(Number(size.value)));
 addEventListener("resize", () => work.draw());
-wireKeys(root, work.may ? { ...looking, ...writing } : looking, (tool) => work.may && work.use(tool), label);
-if (start.digest) void open(start.digest);
+wireKeys(root, work.writes ? { ...looking, ...writing } : looking, (tool) => work.writes && work.use(tool), label);
+if (start.digest) void leave(() => open(start.digest));

@@ -86,7 +86,7 @@ export class Aid {
 
   take() {
     const { work } = this;
-    if (!work.suggestion) return;
+    if (!work.suggestion || !work.may) return;
     const next = accepted(work.now, work.suggestion);
     [work.suggestion, work.suggested] = [null, null];
     work.change(next);
@@ -101,6 +101,7 @@ export class Aid {
   copyBefore() {
     const { before, work } = this;
     if (!before) return this.say("No picture was opened before this one.");
+    if (!work.may) return;
     const same = before.width === work.size.width && before.height === work.size.height;
     if (!same) return this.say("The picture before has another size.");
     work.change(before.annotation);

@@ -102,6 +102,13 @@ export class Cursor {
     this.work.keepMask();
   }
 
+  /** End a stroke and forget the corner that was set, before another picture comes. */
+  rest() {
+    this.lift();
+    this.anchor = null;
+    this.work.drop();
+  }
+
   /** Give up what is half drawn. */
   stop() {
     this.lift();

@@ -52,7 +52,7 @@ export class ShapeList {
     const words = wordsOf(work, shape);
     const button = make("button", { type: "button", class: "small", "aria-pressed": String(chosen) }, words);
     const row = make("li", { "data-place": String(place) }, button);
-    if (!work.may) return row;
+    if (!work.writes) return row;
     if (shape.kind === "mark") {
       const label = (work.now.marked ?? [])[shape.n].label;
       const names = this.names().includes(label) ? this.names() : [label, ...this.names()];

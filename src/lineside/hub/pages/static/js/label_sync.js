@@ -9,6 +9,7 @@ import { View } from "./label_view.js";
 /** @typedef {import("./label_work.js").Work} Work */
 /** @typedef {import("./label_work.js").Sample} Sample */
 /** @typedef {import("./label_model.js").Annotation} Annotation */
+/** @typedef {{sample: Sample, annotation: Annotation, state: string}} Change */
 
 /** Send JSON. @param {string} address @param {unknown} body */
 export function post(address, body) {
@@ -30,7 +31,8 @@ export class Sync {
     this.address = address;
     this.status = /** @type {HTMLElement} */ (root.querySelector("[data-saved]"));
     this.dialog = /** @type {HTMLDialogElement} */ (document.querySelector("[data-conflict]"));
-    this.waiting = false;
+    /** @type {Change | null} */
+    this.waiting = null;
     /** @type {Promise<void> | null} */
     this.sending = null;
     this.dialog.addEventListener("cancel", (event) => event.preventDefault());
@@ -38,12 +40,13 @@ export class Sync {
   }
 
   get pending() {
-    return this.waiting || this.sending !== null;
+    return this.waiting !== null || this.sending !== null;
   }
 
-  /** Save what stands now, after what is on its way. */
+  /** Save what stands now of the picture that is open, after what is on its way. */
   save() {
-    this.waiting = true;
+    const { sample, now } = this.work;
+    if (sample) this.waiting = { sample, annotation: now, state: sample.state };
     this.sending ??= this.send().finally(() => (this.sending = null));
     return this.sending;
   }
@@ -56,14 +59,13 @@ export class Sync {
   }
 
   async send() {
-    while (this.waiting) {
-      const sample = /** @type {Sample} */ (this.work.sample);
-      this.waiting = false;
+    for (let change = this.waiting; change; change = this.waiting) {
+      const { sample, annotation, state } = change;
+      this.waiting = null;
       this.status.textContent = "Saving …";
-      const body = { revision: sample.revision, annotation: this.work.now, state: sample.state };
-      const response = await post(`${this.address}/${sample.digest}`, body);
-      if (response.status === 409) await this.settle((await response.json()).stored);
-      else if (!response.ok) return this.fail(await problemOf(response));
+      const response = await post(`${this.address}/${sample.digest}`, { revision: sample.revision, annotation, state });
+      if (response.status === 409) await this.settle(change, (await response.json()).stored);
+      else if (!response.ok) return this.fail(change, await problemOf(response));
       else this.take(sample, await response.json());
     }
   }
@@ -76,22 +78,23 @@ export class Sync {
     this.status.textContent = `Saved ${new Date(stored.at).toLocaleTimeString()}`;
   }
 
-  /** Nothing is lost: it is sent again with the next change, or by the button. @param {{title: string, text: string}} problem */
-  fail(problem) {
-    this.waiting = true;
+  /** Nothing is lost: it is sent again with the next change, or by the button. @param {Change} change @param {{title: string, text: string}} problem */
+  fail(change, problem) {
+    this.waiting ??= change;
     const again = make("button", { type: "button", class: "small" }, "Save again");
     again.addEventListener("click", () => void this.save());
     this.status.replaceChildren(`Not saved: ${problem.title}. ${problem.text} `, again);
   }
 
-  /** Somebody else saved meanwhile: show both, and let the person choose. @param {Sample} stored */
-  async settle(stored) {
+  /** Somebody else saved meanwhile: show both, and let the person choose. @param {Change} change @param {Sample} stored */
+  async settle(change, stored) {
     const { work } = this;
-    const mine = work.now;
-    const sample = /** @type {Sample} */ (work.sample);
+    const { sample } = change;
+    const mine = (this.waiting ?? change).annotation;
     if (JSON.stringify(stored.annotation) === JSON.stringify(sample.annotation) && stored.state === work.seen) {
       // somebody commented: nothing that is said of the picture differs from what was seen
-      [sample.revision, sample.comments, this.waiting] = [stored.revision, stored.comments, true];
+      [sample.revision, sample.comments] = [stored.revision, stored.comments];
+      this.waiting ??= change;
       return;
     }
     const who = /** @type {HTMLElement} */ (this.dialog.querySelector("[data-conflict-who]"));
@@ -106,12 +109,13 @@ export class Sync {
     const choice = await this.choice();
     this.dialog.close();
     if (choice === "stored") {
+      this.waiting = null;
       work.take(stored);
       this.status.textContent = `Took the version of ${stored.by}`;
       return;
     }
-    /** @type {Sample} */ (work.sample).revision = stored.revision;
-    this.waiting = true;
+    sample.revision = stored.revision;
+    this.waiting ??= change;
   }
 
   /** @returns {Promise<string>} */

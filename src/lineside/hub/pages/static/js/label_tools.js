@@ -13,6 +13,7 @@ export class Tools {
     this.work = work;
     this.canvas = canvas;
     this.say = say;
+    this.held = false;
     canvas.addEventListener("pointerdown", (event) => this.press(event));
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     canvas.addEventListener("dblclick", () => this.close());
@@ -20,6 +21,15 @@ export class Tools {
 
   get near() {
     return NEAR_PX / this.work.view.place().scale;
+  }
+
+  /** Follow the pointer; the picture stays until it is lifted. @param {(event: PointerEvent) => void} move @param {() => void} end */
+  hold(move, end) {
+    this.held = true;
+    follow(move, () => {
+      this.held = false;
+      end();
+    });
   }
 
   /** @param {WheelEvent} event */
@@ -33,6 +43,7 @@ export class Tools {
   press(event) {
     this.canvas.focus();
     event.preventDefault();
+    if (this.work.opening) return;
     this.work.cursor = null;
     const at = this.work.view.at(event);
     if (event.button === 1 || this.work.tool === "select" || !this.work.may) return this.grasp(event, at);
@@ -54,7 +65,7 @@ export class Tools {
     if (event.button !== 1) work.select(shape);
     let last = from;
     let moves = false;
-    follow((moved) => {
+    this.hold((moved) => {
       if (shape && work.may) {
         const now = work.view.at(moved);
         const next = shifted(start, shape, [now[0] - at[0], now[1] - at[1]], work.size, far);
@@ -71,7 +82,7 @@ export class Tools {
   dragBox(from) {
     const { work } = this;
     let to = from;
-    follow((event) => {
+    this.hold((event) => {
       to = inside(work.view.at(event), work.size);
       [work.drawn, work.closed] = [[from, [to[0], from[1]], to, [from[0], to[1]]], true];
       work.draw();
@@ -105,7 +116,7 @@ export class Tools {
   close() {
     const { work } = this;
     const corners = work.drawn.filter(([x, y], n, all) => !n || x !== all[n - 1][0] || y !== all[n - 1][1]);
-    if (work.tool !== "polygon" || corners.length < 3) return;
+    if (!work.may || work.tool !== "polygon" || corners.length < 3) return;
     work.drop();
     work.selected = { kind: "polygon", n: work.now.polygons.length };
     work.change({ ...work.now, polygons: [...work.now.polygons, corners] });
@@ -124,6 +135,6 @@ export class Tools {
       work.draw();
     };
     step(at);
-    follow((event) => step(work.view.at(event)), () => work.keepMask()); // prettier-ignore
+    this.hold((event) => step(work.view.at(event)), () => work.keepMask()); // prettier-ignore
   }
 }

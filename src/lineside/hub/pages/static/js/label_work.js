@@ -10,10 +10,12 @@ import { PaintedMask } from "./label_mask.js";
 const NOTHING = { labels: [], known: [], marked: null, polygons: [], mask: null, count: null };
 
 export class Work {
-  /** @param {import("./label_view.js").View} view @param {boolean} may whether this person saves */
-  constructor(view, may) {
+  /** @param {import("./label_view.js").View} view @param {boolean} writes whether this person saves */
+  constructor(view, writes) {
     this.view = view;
-    this.may = may;
+    this.writes = writes;
+    /** Another picture is on its way: until it is there nothing is changed. */
+    this.opening = false;
     this.tool = "select";
     this.label = "";
     this.radius = 8;
@@ -44,6 +46,10 @@ export class Work {
     this.settled = async () => true;
   }
 
+  get may() {
+    return this.writes && !this.opening;
+  }
+
   get now() {
     return this.history.now;
   }
@@ -66,14 +72,13 @@ export class Work {
     this.seen = sample.state;
     this.history = new History(sample.annotation);
     [this.selected, this.cursor, this.suggestion, this.suggested] = [null, null, null, null];
-    this.drop();
     this.mask = new PaintedMask(this.size, sample.annotation.mask);
-    this.onShow();
+    this.drop();
   }
 
   /** A change that can be undone and is saved at once. @param {Annotation} next */
   change(next) {
-    if (!this.may || !this.sample || next === this.now) return;
+    if (!this.may || !this.sample || next === this.now) return this.onShow();
     const same = next.mask === this.now.mask;
     this.history.set(next);
     this.after(same);
@@ -136,10 +141,9 @@ export class Work {
   }
 
   draw() {
-    const painting = this.tool === "brush" || this.tool === "erase";
     this.view.draw({
       annotation: this.burnt ? { ...this.now, polygons: [] } : this.now, mask: this.mask, selected: this.selected, drawn: this.drawn, closed: this.closed,
-      suggestion: this.suggestion, suggested: this.suggested, cursor: this.cursor, radius: painting ? this.radius : 0,
+      suggestion: this.suggestion, suggested: this.suggested, cursor: this.cursor, radius: ["brush", "erase"].includes(this.tool) ? this.radius : 0,
     }); // prettier-ignore
   }
 }
