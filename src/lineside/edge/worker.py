@@ -450,9 +450,9 @@ class CameraWorker:
         due = [item for item in self._inspections if self._is_due(item, shot)]
         if not due:
             return
-        taken = {item.id: self._disarm(item.id) for item in due}
+        states = {item.id: self._disarm(item.id) for item in due}
         try:
-            self._inspect(shot, due, taken)
+            self._inspect(shot, due, states)
         except InvalidError as error:
             self._counters.refuse("picture cannot be read")
             logger.debug("picture refused camera=%s: %s", self._camera.id, error)
@@ -462,7 +462,7 @@ class CameraWorker:
                 logger.exception("picture failed camera=%s", self._camera.id)
         finally:
             with self._seen_lock:
-                for name, before in taken.items():
+                for name, before in states.items():
                     self._seen[name] = rearmed(self._seen[name], before=before)
 
     def _disarm(self, inspection: str) -> TriggerState:
@@ -490,9 +490,9 @@ class CameraWorker:
         return True
 
     def _inspect(
-        self, shot: Shot, due: list[Inspection], taken: dict[str, TriggerState]
+        self, shot: Shot, due: list[Inspection], states: dict[str, TriggerState]
     ) -> None:  # fmt: skip
-        """Inspect a shot; ``taken`` loses the inspections that answered it."""
+        """Inspect a shot; ``states`` loses the inspections that answered it."""
         began_s = self._clock.monotonic()
         frame = shot.open()
         decode_ms = (self._clock.monotonic() - began_s) * 1000
@@ -505,13 +505,13 @@ class CameraWorker:
             self._counters.refuse("not forwarded")
         try:
             for inspection in due:
-                self._judge(frame, inspection, taken, decode_ms=decode_ms)
+                self._judge(frame, inspection, states, decode_ms=decode_ms)
         finally:
             self._shown(frame)
         self._recent.append(name)
 
     def _judge(
-        self, frame: Frame, inspection: Inspection, taken: dict[str, TriggerState], *,
+        self, frame: Frame, inspection: Inspection, states: dict[str, TriggerState], *,
         decode_ms: float,
     ) -> None:  # fmt: skip
         judge = self._find_judge(inspection.id)
@@ -523,7 +523,7 @@ class CameraWorker:
         except Exception as error:
             self._failed(inspection.id, error)
             raise
-        expected = taken.pop(inspection.id).expected
+        expected = states.pop(inspection.id).expected
         with self._seen_lock:
             self._seen[inspection.id] = inspected(
                 self._seen[inspection.id], captured_at=frame.captured_at

@@ -503,9 +503,9 @@ class Reviews:
         """The figures, kept for so long that counting them takes a twentieth of the time."""
         key = inspection.id, int(since.timestamp()) // 60, int(until.timestamp()) // 60
         begun = self._clock.monotonic()
-        kept = self._figures.get(key)
-        if kept is not None and begun < kept[0]:
-            return kept[1]
+        cached = self._figures.get(key)
+        if cached is not None and begun < cached[0]:
+            return cached[1]
         if len(self._figures) >= _MOST_FIGURES:
             self._figures.clear()
         found = self._quality(inspection, since=since, until=until)
@@ -545,7 +545,7 @@ class Reviews:
     def _waits(
         self, inspection: str, *, rank: str, since: datetime, until: datetime
     ) -> Iterator[dict[str, Any]]:
-        """What waits of a rank and a span: 0 disagreements, 1 in doubt, 2 of the audit."""
+        """Summaries of what waits in a span: rank 0 disagreements, 1 in doubt, 2 of the audit."""
         first, last = (f"{rank}-{_LAST_US - microseconds(one):017d}" for one in (until, since))
         for place in every_document(self._documents, _waiting(inspection), after=first):
             if place.id > f"{last}~":
@@ -589,7 +589,7 @@ def _summary(item: ReviewItem) -> dict[str, Any]:
 
 
 def _evidence(item: ReviewItem, *, answers: Sequence[ReviewAnswer]) -> dict[str, Json]:
-    """What an event says of an item that its reviewers may see whole."""
+    """Fields of an event of an item that its reviewers may see whole."""
     return {
         "frame": item.frame, "part": item.part, "package": item.package, "prediction": item.event,
         "answer": answers[-1].answer, "answer_verdict": str(answers[-1].verdict),
