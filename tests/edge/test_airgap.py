@@ -16,8 +16,9 @@ from lineside.core import (
     digest_of,
 )
 from lineside.edge import TRUST, apply_bundle
-from lineside.edge.deploy.deployment import DeploymentStore
+from lineside.edge.deploy.deployment import DeploymentStore, UsedPoint
 from lineside.edge.machine import sole_user
+from lineside.edge.messages import Desired, DesiredPoint
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import Release, UpdateRepository, create_repository
 from lineside.fleet.trust.bundle import write_bundle
@@ -86,6 +87,28 @@ def test_the_same_stick_twice_changes_nothing(site: Site, folder: Path, clock: F
     kept = (folder / "deployment.json").read_bytes()
     assert apply_bundle(stick, folder=folder, clock=clock) == first
     assert (folder / "deployment.json").read_bytes() == kept
+
+
+def test_a_package_keeps_the_operating_point_that_it_had(
+    site: Site, folder: Path, clock: FakeClock
+) -> None:
+    path, digest = site.release("1")
+    stick = site.stick(path)
+    apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
+    store, point = DeploymentStore(folder), digest_of(b"point")
+    (wanted,) = store.read().desired.packages  # type: ignore[union-attr]  # just applied
+    asked = replace(wanted, operating_point=DesiredPoint(digest=point, url="/x"))
+    store.keep_desired(Desired(schema="lineside.desired/1", packages=(asked,)))
+    apply_bundle(stick, folder=folder, clock=clock)
+    assert store.desired() == Desired(schema="lineside.desired/1", packages=(asked,))
+    used = UsedPoint(inspection=wanted.inspection, package=digest, version=2, digest=point)
+    store.keep_deployed({}, points=(used,))
+    other = site.stick(site.release("2", name="other")[0])
+    apply_bundle(other, folder=folder, clock=clock)
+    site.repository.allow_rollback(path, from_version="2")
+    apply_bundle(site.stick(path), folder=folder, clock=clock, rollback=True)
+    (back,) = store.read().desired.packages  # type: ignore[union-attr]  # just applied
+    assert back.operating_point == DesiredPoint(digest=point, url="")
 
 
 def test_back_only_where_it_is_signed_and_asked_for(

@@ -1,13 +1,13 @@
 """From wishes to packages at work, and what stays on the disk."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from lineside.core import Digest, LinesideError, RefusedError, UnavailableError, digest_of
-from lineside.edge.deploy.deployment import DeploymentStore
+from lineside.core import Digest, LinesideError, RefusedError, UnavailableError, digest_of, encode
+from lineside.edge.deploy.deployment import DeploymentStore, UsedPoint, wanted_now
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.messages import Counters, Desired, DesiredPackage
@@ -177,8 +177,47 @@ def test_a_refused_package_is_tried_again_when_it_is_wished_again(rig: Rig) -> N
     rig.wish("stock-1")
     wait_until(lambda: rig.counters.read().faults != ())
     rig.maker.golden_fails.clear()
-    rig.wish("stock-1")
+    rig.loader.set_desired(replace(desired("stock-1"), revisions={"stock": 2}))
     wait_until(lambda: rig.loaded("stock-1"))
+
+
+def test_a_refused_package_is_left_while_the_same_is_said_again(rig: Rig) -> None:
+    rig.maker.golden_fails.add(b"stock-1")
+    rig.wish("stock-1", "scratch-1")
+    wait_until(lambda: rig.loaded("scratch-1"))
+    made = len(rig.maker.made)
+    for _ in range(3):
+        rig.wish("stock-1", "scratch-1")
+        wait_until(lambda: not rig.loader._new)
+    rig.loader.close()
+    assert len(rig.maker.made) == made
+
+
+def test_a_desired_state_that_is_kept_already_is_not_written_again(rig: Rig) -> None:
+    rig.store.keep_desired(desired("stock-1"))
+    file = rig.folder / "deployment.json"
+    kept = file.stat().st_mtime_ns
+    rig.store.keep_desired(desired("stock-1"))
+    assert file.stat().st_mtime_ns == kept
+    rig.store.keep_desired(desired("stock-2"))
+    assert rig.store.desired() == desired("stock-2")
+
+
+def test_a_record_of_an_older_agent_says_which_point_was_used_last(tmp_path: Path) -> None:
+    store = DeploymentStore(tmp_path)
+    store.open()
+    point = digest_of(b"point")
+    row = {"inspection": "stock", "digest": digest("stock-1"), "operating_point": point}
+    body = {"schema": "lineside.deployment/1", "packages": [row]}
+    (tmp_path / "deployment.json").write_bytes(encode(body))
+    used = UsedPoint(inspection="stock", package=digest("stock-1"), version=0, digest=point)
+    assert store.used_points() == {("stock", digest("stock-1")): used}
+    newer = replace(used, version=3, digest=digest_of(b"newer"))
+    store.keep_deployed(store.deployed(), points=(newer,))
+    assert store.used_points() == {("stock", digest("stock-1")): newer}
+    (job,) = wanted_now(None, store.deployed())
+    assert job.operating_point is not None
+    assert job.operating_point.digest == point
 
 
 def test_no_more_are_loaded_than_allowed(rig: Rig) -> None:

@@ -23,7 +23,7 @@ from lineside.core import (
 from lineside.edge import EdgeConfig
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import AbandonedError, Deployer
-from lineside.edge.deploy.loader import Loader
+from lineside.edge.deploy.loader import Loader, Prepared
 from lineside.edge.deploy.package_source import Choice, DamagedError, PackageSource, source_for
 from lineside.edge.messages import Counters, Desired, DesiredPackage, DesiredPoint
 from lineside.edge.packages import LoadedPackage
@@ -176,12 +176,14 @@ def allow_back(site: TrustSimulator, data: bytes, *, from_version: str) -> None:
     site.publish()
 
 
-def signed_point(site: TrustSimulator, version: int, *, inspection: str = "stock") -> bytes:
-    """An operating point of package ONE, signed as the hub signs it."""
+def signed_point(
+    site: TrustSimulator, version: int, *, inspection: str = "stock", of: bytes = ONE
+) -> bytes:
+    """An operating point of a package, signed as the hub signs it."""
     at = site.clock.now()
     data = encode(
         OperatingPoint(
-            inspection=inspection, package=package(ONE), version=version, by="ada", at=at,
+            inspection=inspection, package=package(of), version=version, by="ada", at=at,
             limits=(Limits(name="blue", low=0.1, high=version / 10),), reason="doubt",
             approved_by="eve", approved_at=at,
         )
@@ -205,9 +207,116 @@ class TestAPoint:
         started.append(started[0].again())
         started[1].running(ONE)
         wait_until(lambda: started[1].decides(point))
-        site.away = False
-        started[1].wish(ONE)
-        wait_until(lambda: started[1].decides(b""))
+
+    def test_is_kept_where_the_desired_state_names_none_any_more(
+        self, started: list[Device], site: TrustSimulator
+    ) -> None:
+        point = signed_point(site, 1)
+        started[0].wish(ONE, point=point)
+        wait_until(lambda: started[0].decides(point))
+        started[0].wish(ONE)
+        started[0].fault("the desired state names none, although version 1 was used")
+        assert started[0].decides(point)
+        started.append(started[0].again())
+        started[1].fault("the desired state names none, although version 1 was used")
+        assert started[1].decides(point)
+        started[1].wish(ONE, point=point)
+        wait_until(lambda: started[1].counters.read().faults == ())
+
+    def test_of_a_lower_version_is_refused_through_none_another_package_and_restarts(
+        self, started: list[Device], site: TrustSimulator
+    ) -> None:
+        low, high = signed_point(site, 1), signed_point(site, 2)
+        other = signed_point(site, 3, of=TWO)
+        started[0].wish(ONE, point=high)
+        wait_until(lambda: started[0].decides(high))
+        started[0].wish(ONE)
+        started[0].fault("the desired state names none")
+        started[0].wish(ONE, point=low)
+        started[0].fault("operating point 1 is older than 2")
+        assert started[0].decides(high)
+        started[0].wish(TWO, point=other)
+        wait_until(lambda: started[0].decides(other))
+        started.append(started[0].again())
+        started[1].running(TWO)
+        allow_back(site, ONE, from_version="2")
+        started[1].wish(ONE, point=low)
+        started[1].running(ONE)
+        started[1].fault("operating point 1 is older than 2")
+        assert started[1].decides(high)
+        for point in (high, other):
+            assert started[1].store.get(digest_of(point)) == point
+
+    def test_is_written_before_it_decides(
+        self, started: list[Device], site: TrustSimulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        device, point = started[0], signed_point(site, 1)
+        device.wish(ONE)
+        device.running(ONE)
+
+        def full(*_: object, **__: object) -> None:
+            raise UnavailableError("no space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(device.store, "keep_deployed", full)
+            device.wish(ONE, point=point)
+            device.fault("operating point of stock: no space left")
+            assert device.decides(b"")
+        wait_until(lambda: device.decides(point))
+        assert [one.version for one in device.store.read().points] == [1]
+
+    def test_of_a_package_that_a_job_brings_back_decides_from_its_first_frame(
+        self, device: Device, site: TrustSimulator
+    ) -> None:
+        point = signed_point(site, 1)
+        device.wish(ONE, point=point)
+        wait_until(lambda: device.decides(point))
+        device.job(TWO)
+        assert device.runs(TWO)
+        assert device.decides(b"")
+        allow_back(site, ONE, from_version="2")
+        seen: list[str] = []
+        place = device.loader.place
+
+        def placed(made: Prepared) -> None:
+            seen.append(made.ready.judge.operating_point)
+            place(made)
+
+        device.loader.place = placed  # type: ignore[method-assign]  # looks at what comes
+        assert device.job(ONE, rollback=True).status is ExecutionStatus.SUCCEEDED
+        assert seen == [digest_of(point)]
+        assert device.decides(point)
+
+    def test_is_that_of_the_package_that_judges_beside(
+        self, device: Device, site: TrustSimulator
+    ) -> None:
+        point = signed_point(site, 1)
+        device.wish(ONE, point=point)
+        wait_until(lambda: device.decides(point))
+        device.job(TWO)
+        before = DesiredPackage(inspection="stock", digest=package(ONE), url="")
+        assert device.loader.load_previous(before).judge.operating_point == digest_of(point)
+        assert device.decides(b"")
+
+    def test_that_cannot_be_had_keeps_a_new_package_off_the_line(
+        self, started: list[Device], site: TrustSimulator
+    ) -> None:
+        device, point = started[0], signed_point(site, 1, of=TWO)
+        device.wish(ONE)
+        device.running(ONE)
+        served = {path: data for path, data in site.served.items() if data == point}
+        for path in served:
+            site.served[path] = point.replace(b"doubt", b"trust")
+        device.wish(TWO, point=point)
+        device.fault("package of stock: its operating point cannot be had, what answers goes on")
+        assert device.runs(ONE)
+        started.append(started[0].again())  # also where both begin
+        started[1].fault("its operating point cannot be had, what answers goes on")
+        assert started[1].runs(ONE)
+        site.served |= served
+        wait_until(lambda: started[1].decides(point))
+        assert started[1].runs(TWO)
+        wait_until(lambda: started[1].counters.read().faults == ())
 
     def test_changed_on_the_way_is_refused_and_the_former_stays_also_after_a_restart(
         self, started: list[Device], site: TrustSimulator
@@ -232,9 +341,9 @@ class TestAPoint:
         started[0].wish(ONE, point=second)
         wait_until(lambda: started[0].decides(second))
         started[0].wish(ONE, point=first)
-        started[0].fault("operating point 1 is older than 2, which is in use")
+        started[0].fault("operating point 1 is older than 2, which was in use")
         started.append(started[0].again())
-        started[1].fault("operating point 1 is older than 2, which is in use")
+        started[1].fault("operating point 1 is older than 2, which was in use")
         wait_until(lambda: started[1].decides(second))
 
     def test_of_another_inspection_or_of_nobody_is_refused(

@@ -3,21 +3,27 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import Json, RefusedError, digest_of
+from lineside.core import ConflictError, Json, RefusedError, digest_of
 from lineside.core.codec import decode
 from lineside.hub import Role, Services, create_app
-from lineside.models import Package, build_package
-from lineside.models.operating_point import OperatingPoint
+from lineside.hub.inference.endpoints import predict_endpoint
+from lineside.links import Bus
+from lineside.models import Package, Status, build_package
+from lineside.models.operating_point import OperatingPoint, PointVersion, version_in_force
+from lineside.models.serving.sagemaker import endpoint_score, label_cuts
 from lineside.store import FrameRow
 from lineside.streams import prediction_event, read_prediction
 from lineside.streams.verdicts import LineVerdicts
 from lineside.vision import FrameRef
-from tests.hub.conftest import Line, answered
+from lineside.vision.decide import decide_probabilities
+from tests.hub.conftest import Line, another_hub, answered
 from tests.hub.openapi import require_documented
 
 PLACE = "/api/v1/operating-points/stock"
@@ -200,6 +206,122 @@ def test_going_back_makes_a_new_version_and_an_older_one_is_not_approved_any_mor
     in_force = trusted.points.in_force("stock", used)
     assert in_force is not None
     assert in_force.number == 4
+
+
+def test_a_device_that_says_what_it_reads_is_told_before_it_runs_a_package(
+    used: str, ada: TestClient, eve: TestClient, *, trusted: Services, line: Line, factory: Bus
+) -> None:
+    propose(ada)
+    eve.post(f"{PLACE}/versions/1/approve", json={"reason": "saw it"})
+    follow(trusted)
+    trusted.devices.enrol("edge-1")
+    trusted.desired.tell("edge-1")
+    assert "operating_point" not in told(trusted)
+    said = factory.subscribe(("lineside/hall/device/edge-1/desired",))
+    assert said.get(timeout_s=1) is not None  # the retained one, of before
+    line.send(line.status(reads=["operating_point"]))
+    trusted.desired.tick()
+    message = said.get(timeout_s=1)
+    assert message is not None
+    assert json.loads(message.payload)["packages"][0]["operating_point"]["url"]
+    line.send(line.status(state="offline", reads=[]))
+    assert told(trusted)["operating_point"]
+    trusted.devices.flush_all()
+    assert told(another_hub(trusted))["operating_point"]
+    assert used == told(trusted)["digest"]
+
+
+def test_a_device_that_refuses_a_point_is_told_ever_more_rarely(
+    used: str, ada: TestClient, eve: TestClient, *, trusted: Services, line: Line, factory: Bus
+) -> None:
+    reports(line, used)
+    propose(ada)
+    eve.post(f"{PLACE}/versions/1/approve", json={"reason": "saw it"})
+    follow(trusted)
+    trusted.desired.write(["edge-1"], "stock", digest=used, by="eve", reason="x")
+    reports(line, used)
+    trusted.desired.tick()
+    said = factory.subscribe(("lineside/hall/device/edge-1/desired",))
+    told_again = []
+    for _ in range(40):
+        line.wait(10)
+        reports(line, used)
+        trusted.desired.tick()
+        told_again.append(len(said.get_many(most=10, timeout_s=0)))
+    assert 3 <= sum(told_again) <= 8
+    trusted.desired.write(["edge-1"], "stock", digest=used, by="eve", reason="again")
+    assert said.get(timeout_s=1) is not None
+
+
+def test_of_two_versions_that_are_approved_at_once_the_lower_one_is_refused(
+    used: str, ada: TestClient, *, trusted: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    propose(ada)
+    propose(ada)
+    other, decide = another_hub(trusted), trusted.points._decide
+
+    def late(*arguments: Any, **named: Any) -> PointVersion:  # noqa: ANN401  passed on
+        other.points.approve("stock", 2, by="eve", reason="good")
+        return decide(*arguments, **named)
+
+    monkeypatch.setattr(trusted.points, "_decide", late)
+    with pytest.raises(ConflictError):
+        trusted.points.approve("stock", 1, by="eve", reason="good")
+    in_force = version_in_force(trusted.records.documents, "stock", used)
+    assert in_force is not None
+    assert in_force.number == 2
+    assert trusted.points.one("stock", 1).status is Status.PENDING
+    back = other.points.roll_back("stock", 2, by="eve", reason="again")
+    assert back.number == 3
+
+
+def test_packages_of_elsewhere_and_out_of_use_are_refused_with_a_sentence(
+    used: str, ada: TestClient, eve: TestClient, *, trusted: Services, archive: bytes
+) -> None:
+    package = Package.read(archive)
+    other = replace(package.manifest, inspection="other", name="other")
+    files = {
+        name: data for name, data in package.files.items()
+        if name not in ("manifest.json", "digests.json")
+    }  # fmt: skip
+    foreign = trusted.packages.add(build_package(other, files), by="ada").digest
+    for path, body in (
+        ("versions", {"limits": WIDE, "reason": "x", "package": foreign}),
+        ("preview", {"limits": WIDE, "package": foreign}),
+    ):
+        answer = ada.post(f"{PLACE}/{path}", json=body)
+        assert answer.status_code == 400
+        assert "the package is made for inspection 'other'" in answer.text
+    propose(ada)
+    eve.post(f"{PLACE}/versions/1/approve", json={"reason": "saw it"})
+    newer = trusted.packages.add(archive, by="ada").digest
+    assert newer != used
+    trusted.packages.use(newer, inspection="stock", by="eve", reason="better")
+    back = eve.post(f"{PLACE}/versions/1/rollback", json={"reason": "escapes"})
+    assert back.status_code == 409
+    assert "is for a package that is not in use" in back.text
+
+
+def test_scores_of_an_endpoint_rise_with_the_probability_under_a_point(
+    used: str, ada: TestClient, eve: TestClient, *, trusted: Services, jpeg: Callable[..., bytes]
+) -> None:
+    found = predict_endpoint(
+        trusted.packages, trusted.plant, endpoint="stock", picture=jpeg("blue")
+    )
+    assert found.manifest == trusted.packages.predictor(used).manifest
+    propose(ada, [{"name": "blue", "low": 0.3, "high": 0.4}])
+    eve.post(f"{PLACE}/versions/1/approve", json={"reason": "saw it"})
+    found = predict_endpoint(
+        trusted.packages, trusted.plant, endpoint="stock", picture=jpeg("blue")
+    )
+    assert label_cuts(found.manifest)["blue"] == (0.3, 0.4)
+    low, high = label_cuts(found.manifest)["blue"]
+    (rule,) = [one for one in found.manifest.rules if one.name == "blue"]
+    chances = np.linspace(rule.floor, 1 - rule.floor, 50)
+    policy = found.manifest.policy
+    rows = [decide_probabilities(np.array([one]), (rule,), policy=policy)[0] for one in chances]
+    scores = [endpoint_score(one, low=low, high=high, threshold=0.85) for one in rows]
+    assert all(one < other for one, other in pairwise(scores))
 
 
 def test_a_preview_adds_up_and_writes_nothing(

@@ -27,8 +27,10 @@ from lineside.models.operating_point import (
 from lineside.testing import FakeClock
 from lineside.vision import (
     AnomalyRule,
+    BoxAnswer,
     ClassRule,
     Decision,
+    DetectRule,
     FrameRef,
     HealthFigures,
     LabelAnswer,
@@ -60,8 +62,9 @@ CLASSES = ClassRule(
 ANOMALY = AnomalyRule(
     limit=1.1, unsure_above=0.9, unit=2.0, false_reject_rate=0.05, calibration_pictures=30
 )
-chances = st.floats(0.011, 0.989)
-pairs = st.tuples(chances, chances).map(sorted)
+chances = st.floats(0, 1)
+inside = st.floats(0.011, 0.989)
+pairs = st.tuples(inside, inside).map(sorted)
 
 
 def of_task(task: str, **rules: Any) -> Manifest:  # noqa: ANN401  any of its fields
@@ -126,7 +129,8 @@ def test_two_classes_are_decided_by_one_pair(limits: list[float], chance: float)
     assert own.name == "scratch"
     changed = ruled(manifest, (replace(own, low=limits[0], high=limits[1]),))
     assert changed.classes is not None
-    logit = CLASSES.temperature * np.log(chance / (1 - chance))
+    held = min(max(chance, 1e-12), 1 - 1e-12)
+    logit = CLASSES.temperature * np.log(held / (1 - held))
     answer = decide_classes(np.array([0.0, logit], np.float32), changed.classes)
     again = decide_again(said("classify", labels=answer), changed)
     assert again.labels == answer
@@ -145,7 +149,8 @@ def test_a_recorded_mask_is_decided_as_the_device_would(limits: list[float], cha
     changed = ruled(manifest, (Limits(name="scratch", low=limits[0], high=limits[1]),))
     assert changed.mask is not None
     score = probability_score(chance, MASK)
-    assert score_probability(score, MASK) == pytest.approx(chance, abs=1e-9)
+    recorded = min(max(chance, MASK.floor), 1 - MASK.floor)
+    assert score_probability(score, MASK) == pytest.approx(recorded, abs=1e-9)
     answer = decide_score(score, changed.mask, policy=changed.policy)
     again = decide_again(said("segment", labels=(answer,)), changed)
     if min(abs(chance - one) for one in limits) > 1e-6:
@@ -195,8 +200,132 @@ def test_the_kinds_of_change_add_up(
     assert (same.changed, same.changes) == (0, ())
 
 
+@given(chance=chances, task=st.sampled_from(["classify", "segment"]))
+def test_limits_of_0_and_1_mean_never_on_the_device_and_in_the_preview(
+    chance: float, task: str
+) -> None:
+    rules = {"classes": CLASSES} if task == "classify" else {"mask": MASK}
+    never = ruled(of_task(task, **rules), (Limits(name="scratch", low=0.0, high=1.0),))
+    if task == "segment":
+        assert never.mask is not None
+        answers: tuple[LabelAnswer, ...] = (decide_score(chance, never.mask, policy=never.policy),)
+    else:
+        assert never.classes is not None
+        held = min(max(chance, 1e-12), 1 - 1e-12)
+        logits = np.array([0.0, CLASSES.temperature * np.log(held / (1 - held))], np.float32)
+        answers = decide_classes(logits, never.classes)
+    assert {one.decision for one in answers} == {Decision.UNSURE}
+    assert decide_again(said(task, labels=answers), never).labels == answers
+
+
+def test_a_record_by_the_limits_in_force_stands_as_it_was_decided() -> None:
+    narrow = replace(CLASSES, cuts=(0.002, 0.2))  # present above 0.998, beyond the floor of 0.01
+    manifest = of_task("classify", classes=narrow)
+    answers = decide_classes(np.array([0.0, 9.0], np.float32), narrow)
+    assert [one.decision for one in answers] == [Decision.ABSENT, Decision.PRESENT]
+    recorded = [said("classify", labels=answers)]
+    rule = RejectRule()
+    found = recorded_effect(recorded, before=manifest, after=manifest, rule=rule, decided_by="")
+    assert (found.before[PartVerdict.REJECT], found.changed) == (1, 0)
+    wide = ruled(manifest, (Limits(name="scratch", low=0.1, high=0.5),))
+    assert not recorded_effect(
+        recorded, before=manifest, after=wide, rule=rule, decided_by=""
+    ).changed
+
+
+@given(
+    objects=st.lists(st.tuples(chances, st.floats(0.3, 1)), max_size=8),
+    cut=st.floats(0.05, 0.5), lower=st.floats(0.01, 1),
+)  # fmt: skip
+def test_recorded_objects_stay_unless_the_cut_is_raised(
+    objects: list[tuple[float, float]], cut: float, lower: float
+) -> None:
+    rule = DetectRule(labels=("dent", "scratch"), stride_px=8, cut=cut, unsure_below=0.6)
+    manifest = of_task("detect", detect=rule)
+
+    def device(least: float) -> tuple[BoxAnswer, ...]:
+        return tuple(
+            BoxAnswer(
+                label="dent", x0_px=0, y0_px=0, x1_px=5, y1_px=5, probability=there * label,
+                decision=Decision.PRESENT if there * label >= 0.6 else Decision.UNSURE,
+            )
+            for there, label in objects
+            if there > least
+        )  # fmt: skip
+
+    recorded = said("detect", boxes=device(cut))
+    assert decide_again(recorded, manifest, recorded=manifest) == recorded
+    lowered = ruled(manifest, (Limits(name="objects", low=cut * lower, high=0.6),))
+    assert decide_again(recorded, lowered, recorded=manifest) == recorded
+    raised = ruled(manifest, (Limits(name="objects", low=0.55, high=0.6),))
+    seen = recorded_effect([recorded], before=manifest, after=raised, rule=RejectRule())
+    assert "Of several labels" in seen.note
+    same = recorded_effect([recorded], before=manifest, after=lowered, rule=RejectRule())
+    assert same.note == ""
+    single = decide_again(said("detect", boxes=device(0.0)), raised, recorded=None)
+    assert {one.probability > 0.55 for one in single.boxes} <= {True}
+
+
 @given(
     bad=st.lists(chances, min_size=1, max_size=20), good=st.lists(chances, min_size=1, max_size=20),
+    limits=st.tuples(chances, chances).map(sorted), on_cuts=st.booleans(),
+)  # fmt: skip
+def test_no_mistake_on_unseen_parts_is_left_out(
+    bad: list[float], good: list[float], *, limits: list[float], on_cuts: bool
+) -> None:
+    table = limit_table(np.array([True] * len(bad) + [False] * len(good)), np.array(bad + good))
+    scores = UnseenScores(
+        cuts=tuple(row.cut for row in table), bad_below=tuple(row.escapes for row in table),
+        good_above=tuple(row.over_rejects for row in table),
+    )  # fmt: skip
+    low, high = (
+        max(cut for cut in scores.cuts if cut <= one) if on_cuts else one for one in limits
+    )
+    found = scores.effect(Limits(name="scratch", low=low, high=high))
+    escapes, rejects = sum(one < low for one in bad), sum(one > high for one in good)
+    assert escapes <= found.escapes
+    assert rejects <= found.false_rejects
+    assert sum(one <= high for one in bad) <= found.escapes + found.bad_review
+    if on_cuts:
+        assert found.escapes == sum(one <= low for one in bad)
+        assert found.false_rejects == rejects
+
+
+def test_parts_between_a_cut_and_the_limit_escape() -> None:
+    table = limit_table(np.array([True] * 20 + [False]), np.array([0.045] * 5 + [0.9] * 15 + [0.0]))
+    scores = unseen_scores(of_task("classify", classes=CLASSES), {"scratch": table})["scratch"]
+    assert scores.effect(Limits(name="scratch", low=0.1, high=0.5)).escapes == 5
+
+
+def test_a_class_of_a_region_has_the_scores_of_its_label_over_all_regions() -> None:
+    (rule, *_) = BASE.rules
+    classes = tuple(
+        replace(rule, name=f"{region}/blue", region=region, label="blue") for region in ("A1", "B1")
+    )
+    table = limit_table(np.array([True, False]), np.array([0.9, 0.1]))
+    found = unseen_scores(replace(BASE, rules=classes), {"blue": table})
+    assert {name: one.scope for name, one in found.items()} == {
+        "A1/blue": "blue over all regions", "B1/blue": "blue over all regions",
+    }  # fmt: skip
+
+
+def test_the_cheapest_limits_of_a_mask_are_such_as_can_be_proposed() -> None:
+    flags, raw = np.array([True, True, False, False]), np.array([1e-6, 0.9, 0.2, 0.0])
+    manifest = of_task("segment", mask=MASK)
+    scores = unseen_scores(manifest, {"scratch": limit_table(flags, raw)})["scratch"]
+    assert (scores.cuts[0], scores.cuts[-1]) == (0.0, 1.0)
+    for share in (0.01, 0.5, 0.99):
+        check_limits(manifest, (scores.cheapest("scratch", Costs(), bad_share=share),))
+
+
+def test_the_digest_of_a_stored_point_stays_what_was_signed() -> None:
+    made = point((Limits(name="disc", low=0.2, high=0.4),), package=digest_of(b"p"))
+    # A later field of the record must not change these bytes: devices and the log name them.
+    assert made.digest == "sha256:252d4bdd101b45276c5fe87c33d4e456892e4c0c21a5b8b2d70d5011072d06b8"
+
+
+@given(
+    bad=st.lists(inside, min_size=1, max_size=20), good=st.lists(inside, min_size=1, max_size=20),
     limits=pairs, share=st.floats(0.01, 0.5),
 )  # fmt: skip
 def test_unseen_parts_are_counted_once_and_the_cheapest_limits_cost_least(
@@ -252,6 +381,8 @@ def test_of_three_classes_each_has_one_limit() -> None:
         ((Limits(name="scratch", low=0.5, high=0.2),), "at most high"),
         ((Limits(name="scratch", low=0.5, high=1.2),), "a number from 0 to 1"),
         ((Limits(name="scratch", low=float("nan"), high=0.2),), "a number from 0 to 1"),
+        ((Limits(name="scratch", low=0.005, high=0.2),), "or 0 for never"),
+        ((Limits(name="scratch", low=0.5, high=0.995),), "or 1 for never"),
         (2 * (Limits(name="scratch", low=0.1, high=0.2),), "each name once"),
     ],
 )

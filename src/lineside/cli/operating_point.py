@@ -192,4 +192,5 @@ def _preview_lines(found: "Preview") -> list[str]:
         )
     recorded = found.recorded
     lines.append(f"{recorded.changed} of {recorded.frames} recorded frames change")
-    return lines + [f"  {one.count} from {one.before} to {one.after}" for one in recorded.changes]
+    lines += [f"  {one.count} from {one.before} to {one.after}" for one in recorded.changes]
+    return [*lines, recorded.note] if recorded.note else lines

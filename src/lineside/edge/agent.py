@@ -336,6 +336,7 @@ class Agent:
             cameras=tuple(worker.condition for worker in self._workers),
             desired=self._loader.revisions(),
             every_s=self._config.status_every_s,
+            reads=("operating_point",),
         )
 
     def tell_status(self) -> None:

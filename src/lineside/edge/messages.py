@@ -134,6 +134,7 @@ class DeviceStatus:
         refused: reason → how many frames or messages.
         desired: inspection → the revision of the desired state that the device heard.
         every_s: how often the device says this at least; 0: it does not tell.
+        reads: what beyond packages it reads in the desired state: ``operating_point``.
     """
 
     device: str
@@ -150,6 +151,7 @@ class DeviceStatus:
     cameras: tuple[CameraCondition, ...] = ()
     desired: Mapping[str, int] = field(default_factory=dict)
     every_s: float = 0.0
+    reads: tuple[str, ...] = ()
     schema: Literal["lineside.device/1"] = "lineside.device/1"
 
 

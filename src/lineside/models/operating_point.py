@@ -7,13 +7,13 @@
    the score stands for. The score is a calibrated probability (0-1) for labels, classes, masks and
    objects, and the distance from good parts for anomalies. Of more than two classes each has one
    limit (low = high): from there on the class is possible.
-3. A limit that a picture's score can never reach says nothing: probabilities are compared within
-   the floor of the package.
+3. A limit that a picture's score can never reach says nothing. Probabilities of classes and masks
+   are recorded within the floor of the package: a limit lies inside, or is 0 or 1 for never.
 4. ``ruled`` (what a device decides by) and ``decide_again`` (what a recorded answer becomes) give
    the same decisions; objects below the limit of their time were not recorded.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,7 +30,7 @@ from lineside.store import Document, Documents
 from lineside.vision import ClassRule, Decision, Prediction
 from lineside.vision.anomaly import decide_anomaly
 from lineside.vision.decide import class_decisions, decide_probabilities, says_good
-from lineside.vision.masks import probability_score, score_probability
+from lineside.vision.masks import MaskRule, probability_score, score_probability
 from lineside.vision.metrics import LimitRow
 from lineside.vision.prediction import PictureState
 from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
@@ -168,10 +168,14 @@ def check_limits(manifest: Manifest, limits: Iterable[Limits]) -> tuple[Limits, 
     given = tuple(limits)
     most = _HIGHEST_SCORE if manifest.task == "anomaly" else 1.0
     single = manifest.task == "classify" and len(known) > 1
+    floor = _recorded_floor(manifest)
     faults = [
         fault
         for place, one in enumerate(given)
-        for fault in _faults(one, place, known=known, most=most, single=single)
+        for fault in (
+            *_faults(one, place, known=known, most=most, single=single),
+            *_floor_faults(one, place, own=known.get(one.name), floor=floor),
+        )
     ]
     names = [one.name for one in given]
     if not given or len(set(names)) != len(names):
@@ -198,6 +202,28 @@ def _faults(
         found.append(_fault(f"{path}.high", one.high, "low again: a class has one limit"))
     if one.name == OBJECTS and not one.low > 0:
         found.append(_fault(f"{path}.low", one.low, "above 0"))
+    return found
+
+
+def _recorded_floor(manifest: Manifest) -> float:
+    """Return how near to 0 and 1 probabilities are recorded that decisions see exactly; 0: all."""
+    if manifest.task == "classify" and manifest.classes is not None:
+        return manifest.classes.floor
+    return manifest.mask.floor if manifest.task == "segment" and manifest.mask is not None else 0.0
+
+
+def _floor_faults(one: Limits, place: int, *, own: Limits | None, floor: float) -> list[Fault]:
+    """Refuse what recorded answers cannot be held against; the package's own limits may stay."""
+    found, pairs = [], [("low", one.low, 0), ("high", one.high, 1)]
+    for name, value, never in pairs[: 1 if one.low == one.high else 2]:
+        is_own = own is not None and value == getattr(own, name)
+        inside = not floor or floor < value < 1 - floor
+        if 0 <= value <= 1 and not inside and not is_own and value != never:
+            expected = (
+                f"above {floor:g} and below {1 - floor:g}, as probabilities are recorded no nearer"
+                f" to 0 and 1; or {never} for never"
+            )
+            found.append(_fault(f"limits[{place}].{name}", value, expected))
     return found
 
 
@@ -235,8 +261,13 @@ def ruled(manifest: Manifest, limits: Iterable[Limits]) -> Manifest:
         case "classify" if (classes := manifest.classes) is not None:
             changed = replace(changed, classes=replace(classes, cuts=_cuts(classes, effective)))
         case "segment" if (mask := manifest.mask) is not None:
-            low, high = (probability_score(p, mask) for p in (effective[0].low, effective[0].high))
-            changed = replace(changed, mask=replace(mask, absent_below=low, present_above=high))
+            low, high = effective[0].low, effective[0].high
+            rule = replace(
+                mask,
+                absent_below=probability_score(low, mask) if low > 0 else 0.0,
+                present_above=probability_score(high, mask) if high < 1 else 1.0,
+            )
+            changed = replace(changed, mask=rule)
         case "detect" if (boxes := manifest.detect) is not None:
             low, high = effective[0].low, effective[0].high
             changed = replace(changed, detect=replace(boxes, cut=low, unsure_below=high))
@@ -254,12 +285,17 @@ def _cuts(rule: ClassRule, limits: list[Limits]) -> tuple[float, ...]:
     return tuple(cuts)
 
 
-def decide_again(prediction: Prediction, manifest: Manifest) -> Prediction:
+def decide_again(
+    prediction: Prediction, manifest: Manifest, *, recorded: Manifest | None = None
+) -> Prediction:
     """Return a recorded answer as a package with these rules would have decided it.
 
     Args:
         prediction: by the package of the manifest, whatever its limits were.
         manifest: of ``ruled``.
+        recorded: the rules that decided then, where they are known. An object's recorded
+            probability is that of its label as well, so that a cut which is not higher than theirs
+            leaves out none.
     """
     if prediction.state is not PictureState.OK:
         return prediction
@@ -279,10 +315,12 @@ def decide_again(prediction: Prediction, manifest: Manifest) -> Prediction:
             decision = _decision(labels[0].probability, limits)
             again = replace(prediction, labels=(replace(labels[0], decision=decision),))
         case "detect" if (rule := manifest.detect) is not None:
+            earlier = recorded.detect if recorded is not None else None
+            keeps_all = earlier is not None and rule.cut <= earlier.cut
             boxes = tuple(
                 replace(one, decision=_of_box(one.probability >= rule.unsure_below))
                 for one in prediction.boxes
-                if one.probability > rule.cut
+                if keeps_all or one.probability > rule.cut
             )
             again = replace(prediction, boxes=boxes)
         case "anomaly" if manifest.anomaly is not None and prediction.anomaly is not None:
@@ -332,6 +370,7 @@ class RecordedEffect:
     Attributes:
         before, after: verdict → frames; each adds up to ``frames``.
         changes: by kind, the most frequent first; they add up to ``changed``.
+        note: a sentence where the effect cannot be told exactly; "": it can.
     """
 
     frames: int
@@ -339,6 +378,7 @@ class RecordedEffect:
     after: Mapping[PartVerdict, int]
     changed: int
     changes: tuple[Change, ...]
+    note: str = ""
 
 
 def recorded_effect(
@@ -347,12 +387,27 @@ def recorded_effect(
     before: Manifest,
     after: Manifest,
     rule: RejectRule,
+    decided_by: str | None = None,
     examples: int = 6,
 ) -> RecordedEffect:
-    """Return what changes on recorded frames from one manifest of ``ruled`` to another."""
+    """Return what changes on recorded frames from one manifest of ``ruled`` to another.
+
+    Args:
+        predictions: recorded answers of the package.
+        before: its manifest with the limits in force.
+        after: its manifest with other limits.
+        rule: from answers to verdicts.
+        decided_by: digest of the point of ``before``, "" for the package's own limits: what was
+            recorded by it stands as it was decided. None: everything is decided again.
+        examples: frames named of each kind.
+    """
     kinds: dict[tuple[PartVerdict, PartVerdict], list[str]] = {}
     for one in predictions:
-        kind = (_verdict(one, before, rule), _verdict(one, after, rule))
+        stands = decided_by is not None and one.operating_point == decided_by
+        recorded = before if stands else None
+        was = one if stands else decide_again(one, before)
+        now = was if after == before else decide_again(one, after, recorded=recorded)
+        kind = (judge_prediction(was, rule).verdict, judge_prediction(now, rule).verdict)
         kinds.setdefault(kind, []).append(one.frame.id)
     changes = [
         Change(before=old, after=new, count=len(frames), frames=tuple(frames[:examples]))
@@ -365,11 +420,18 @@ def recorded_effect(
         after=_sums(kinds, lambda kind: kind[1]),
         changed=sum(one.count for one in changes),
         changes=tuple(sorted(changes, key=lambda one: (-one.count, one.before, one.after))),
+        note=_note(before, after),
     )
 
 
-def _verdict(prediction: Prediction, manifest: Manifest, rule: RejectRule) -> PartVerdict:
-    return judge_prediction(decide_again(prediction, manifest), rule).verdict
+def _note(before: Manifest, after: Manifest) -> str:
+    one, other = before.detect, after.detect
+    if one is None or other is None or len(one.labels) < 2 or other.cut <= one.cut:
+        return ""
+    return (
+        "Of several labels an object's recorded probability is that of its label as well: with a"
+        " higher low limit some objects count as gone that the device would still tell."
+    )
 
 
 def _sums(
@@ -419,31 +481,37 @@ class UnseenScores:
         cuts: ascending.
         bad_below: bad parts at or below the cut; the last one is all of them.
         good_above: good parts above the cut; the first one is all of them.
+        floor: limits lie above it and below 1 - floor, or are 0 or 1.
+        scope: words for what the scores are of where that is more than the limit's own name.
     """
 
     cuts: tuple[float, ...]
     bad_below: tuple[int, ...]
     good_above: tuple[int, ...]
+    floor: float = 0.0
+    scope: str = ""
 
     def effect(self, limits: Limits) -> UnseenEffect:
-        """Return what becomes of the parts with these limits, as exactly as the cuts lie."""
-        low, high = self._row(limits.low), self._row(limits.high)
+        """Return what becomes of the parts with these limits.
+
+        Exact where a limit is a cut. Between two cuts every bad part there counts as below it and
+        every good one as above it, so that no mistake is left out.
+        """
+        escapes, missed = self._bad_at(limits.low), self._bad_at(limits.high)
+        rejects, doubted = self._good_at(limits.high), self._good_at(limits.low)
         return UnseenEffect(
-            bad=self.bad_below[-1], good=self.good_above[0], escapes=self.bad_below[low],
-            bad_review=self.bad_below[high] - self.bad_below[low],
-            false_rejects=self.good_above[high],
-            good_review=self.good_above[low] - self.good_above[high],
+            bad=self.bad_below[-1], good=self.good_above[0], escapes=escapes,
+            bad_review=missed - escapes, false_rejects=rejects, good_review=doubted - rejects,
         )  # fmt: skip
 
     def bars(self, edges: Iterable[float]) -> tuple[tuple[int, int], ...]:
         """Return the (good, bad) parts between each edge and the next one; edges ascend."""
-        rows = [self._row(edge) for edge in edges]
-        found = []
-        for place, (one, other) in enumerate(pairwise(rows)):
-            bad_before = self.bad_below[one] if place else 0
-            good_before = self.good_above[one] if place else self.good_above[0]
-            found.append((good_before - self.good_above[other], self.bad_below[other] - bad_before))
-        return tuple(found)
+        counts = [(self._good_at(edge), self._bad_at(edge)) for edge in edges]
+        counts[:1] = [(self.good_above[0], 0)]
+        return tuple(
+            (good - good_after, bad_after - bad)
+            for (good, bad), (good_after, bad_after) in pairwise(counts)
+        )
 
     def cheapest(self, name: str, costs: Costs, *, bad_share: float) -> Limits:
         """Return the limits of least cost, the lowest of several."""
@@ -452,14 +520,23 @@ class UnseenScores:
         of_good = (1.0 - bad_share) / max(1.0, good[0])
         low = of_bad * bad * (costs.bad_passed - costs.review) + of_good * good * costs.review
         high = of_bad * bad * costs.review + of_good * good * (costs.good_rejected - costs.review)
+        if self.floor:
+            cuts = np.array(self.cuts)
+            inside = (cuts > self.floor) & (cuts < 1 - self.floor)
+            low = np.where(inside | (cuts == 0), low, np.inf)
+            high = np.where(inside | (cuts == 1), high, np.inf)
         best = np.minimum.accumulate(low)
         upper = int(np.argmin(best + high))
         lower = int(np.argmin(low[: upper + 1]))
         return Limits(name=name, low=self.cuts[lower], high=self.cuts[upper])
 
-    def _row(self, score: float) -> int:
-        """The last cut that is not above a score; the first one where all are."""
-        return max(0, bisect_right(self.cuts, score) - 1)
+    def _bad_at(self, limit: float) -> int:
+        """Bad parts at or below the first cut that is not below a limit; all where all are."""
+        return self.bad_below[min(bisect_left(self.cuts, limit), len(self.cuts) - 1)]
+
+    def _good_at(self, limit: float) -> int:
+        """Good parts above the last cut that is not above a limit; all where all are."""
+        return self.good_above[max(0, bisect_right(self.cuts, limit) - 1)]
 
 
 def unseen_scores(
@@ -471,20 +548,34 @@ def unseen_scores(
         manifest: of the package.
         tables: ``limits`` of its report, by score.
     """
-    found = {}
+    found, labels = {}, {rule.name: rule.label for rule in manifest.rules}
     for one in own_limits(manifest):
         is_pair = manifest.task == "classify" and len(own_limits(manifest)) == 1
-        rows = tables.get(one.name) or (tables.get(_DEFECT) if is_pair else None)
+        rows, scope = tables.get(one.name) or (tables.get(_DEFECT) if is_pair else None), ""
+        if not rows and (rows := tables.get(labels.get(one.name, ""))):
+            scope = f"{labels[one.name]} over all regions"
         if not rows:
             continue
-        cuts = [row.cut for row in rows]
         if manifest.task == "segment" and manifest.mask is not None:
-            cuts = [score_probability(cut, manifest.mask) for cut in cuts]
+            rows = _probability_rows(rows, manifest.mask)
         found[one.name] = UnseenScores(
-            cuts=tuple(cuts), bad_below=tuple(row.escapes for row in rows),
-            good_above=tuple(row.over_rejects for row in rows),
+            cuts=tuple(row.cut for row in rows), bad_below=tuple(row.escapes for row in rows),
+            good_above=tuple(row.over_rejects for row in rows), floor=_recorded_floor(manifest),
+            scope=scope,
         )  # fmt: skip
     return found
+
+
+def _probability_rows(rows: Iterable[LimitRow], mask: MaskRule) -> tuple[LimitRow, ...]:
+    """Return the rows of a mask's scores as those of probabilities, one at 0 and one at 1 each."""
+    found: list[LimitRow] = []
+    for row in rows:
+        chance = score_probability(row.cut, mask)
+        if chance >= 1 - mask.floor:
+            found = [*(one for one in found if one.cut < 1), replace(row, cut=1.0)]
+        elif chance > mask.floor or not found:
+            found.append(replace(row, cut=chance if chance > mask.floor else 0.0))
+    return tuple(found)
 
 
 # ---- versions

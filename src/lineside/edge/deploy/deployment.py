@@ -6,7 +6,7 @@
 2. A desired state that is not known (lost with a part of the disk, never heard) changes nothing.
 3. The previous package stays on the disk; it goes on when the one in use must not run any more.
 4. Which signed version was installed last is what a version must be newer than. It is kept also
-   where nothing is in use any more.
+   where nothing is in use any more. So is the highest operating point of each package.
 5. One file, replaced at once, with a copy for a disk that damages one of them. Older agents kept
    three files (``desired.json``, ``placed.json``, ``installed.json``); they become this one at the
    first start.
@@ -30,7 +30,7 @@ from lineside.core import (
     encode,
     replace_durably,
 )
-from lineside.edge.messages import Desired, DesiredPackage, read_desired
+from lineside.edge.messages import Desired, DesiredPackage, DesiredPoint, read_desired
 from lineside.fleet import Installed
 
 _FILE = "deployment.json"
@@ -63,6 +63,21 @@ class DeployedPackage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsedPoint:
+    """Operating point of the highest version that a package ever decided by on this device.
+
+    Attributes:
+        version: a lower one is refused; 0: not known, as records of older agents do not say it.
+        digest: of the point, whose bytes stay beside the packages.
+    """
+
+    inspection: str
+    package: Digest
+    version: int
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """``lineside.deployment/1``.
 
@@ -70,21 +85,39 @@ class Deployment:
         desired: as the hub said it last; None: it was never heard.
         packages: in use.
         installed: the signed version that was installed last for each inspection.
+        points: the highest operating point of each package that ever decided by one.
     """
 
     schema: Literal["lineside.deployment/1"] = "lineside.deployment/1"
     desired: Desired | None = None
     packages: tuple[DeployedPackage, ...] = ()
     installed: tuple[Installed, ...] = field(default=())
+    points: tuple[UsedPoint, ...] = field(default=())
 
     def deployed(self) -> dict[str, DeployedPackage]:
         """By inspection."""
         return {one.inspection: one for one in self.packages}
 
+    def used_points(self) -> dict[tuple[str, str], UsedPoint]:
+        """By inspection and package, also those of records that name the last one only."""
+        last = {
+            (one.inspection, str(one.digest)): UsedPoint(
+                inspection=one.inspection, package=one.digest, version=0,
+                digest=Digest(one.operating_point),
+            )
+            for one in self.packages
+            if one.operating_point
+        }  # fmt: skip
+        return last | {(one.inspection, str(one.package)): one for one in self.points}
+
     def having(
-        self, packages: Mapping[str, DeployedPackage], *, installed: Installed | None = None
+        self,
+        packages: Mapping[str, DeployedPackage],
+        *,
+        installed: Installed | None = None,
+        points: Collection[UsedPoint] | None = None,
     ) -> "Deployment":
-        """With other packages in use, and one more installed."""
+        """With other packages in use, one more installed, and other points; None: the same."""
         known = {one.inspection: one for one in self.installed}
         if installed is not None:
             known[installed.inspection] = installed
@@ -92,6 +125,7 @@ class Deployment:
             self,
             packages=tuple(packages[name] for name in sorted(packages)),
             installed=tuple(known[name] for name in sorted(known)),
+            points=self.points if points is None else tuple(points),
         )
 
 
@@ -100,15 +134,22 @@ def wanted_now(
 ) -> tuple[DesiredPackage, ...]:
     """The packages that should answer: the desired state, but for those a job brought since.
 
-    Without a desired state: what answers now.
+    Without a desired state: what answers now. What no desired state names keeps its point.
     """
     wanted = {one.inspection: one for one in desired.packages} if desired is not None else {}
     by_job = {
-        name: DesiredPackage(inspection=name, digest=one.digest, url=one.url)
+        name: DesiredPackage(
+            inspection=name, digest=one.digest, url=one.url, operating_point=_last_point(one)
+        )
         for name, one in deployed.items()
         if desired is None or _holds(one, desired)
     }
     return tuple({**wanted, **by_job}.values())
+
+
+def _last_point(one: DeployedPackage) -> DesiredPoint | None:
+    digest = one.operating_point
+    return DesiredPoint(digest=Digest(digest), url="") if digest else None
 
 
 def settled(
@@ -204,20 +245,30 @@ class DeploymentStore:
         return self._readable().desired
 
     def keep_desired(self, desired: Desired) -> None:
-        """Keep the hub's desired state."""
+        """Keep the hub's desired state; the same one again is not written."""
         with self._writing:
-            self.write(replace(self.read(), desired=desired))
+            known = self.read()
+            if known.desired != desired:
+                self.write(replace(known, desired=desired))
 
     def deployed(self) -> dict[str, DeployedPackage]:
         """Packages that were in use last, by inspection; none where that cannot be read."""
         return self._readable().deployed()
 
+    def used_points(self) -> dict[tuple[str, str], UsedPoint]:
+        """Highest operating points by inspection and package; none where that cannot be read."""
+        return self._readable().used_points()
+
     def keep_deployed(
-        self, deployed: Mapping[str, DeployedPackage], *, installed: Installed | None = None
+        self,
+        deployed: Mapping[str, DeployedPackage],
+        *,
+        installed: Installed | None = None,
+        points: Collection[UsedPoint] | None = None,
     ) -> None:
-        """Keep the packages in use, and the signed version that was installed for one of them."""
+        """Keep the packages in use, the version installed for one of them, and used points."""
         with self._writing:
-            self.write(self.read().having(deployed, installed=installed))
+            self.write(self.read().having(deployed, installed=installed, points=points))
 
     def _readable(self) -> Deployment:
         try:

@@ -12,7 +12,9 @@
    off; its bytes stay, and the job is taken up at the next start.
 5. The service is asked once more whether the job is still wanted before the package comes into use,
    and again where the hub's desired state changed since.
-6. SUCCEEDED is told of a package that answered its golden pictures and is in use. Every part may be
+6. A package that decided by an operating point here before decides by it again, from its first
+   frame on; where that cannot be had, what answers goes on.
+7. SUCCEEDED is told of a package that answered its golden pictures and is in use. Every part may be
    done again: a package that is in use already is a success.
 """
 
@@ -148,6 +150,7 @@ class Deployer:
             data, inspection=choice.inspection, digest=choice.digest, where="job"
         )
         self._check_inspection(ready.inspection)
+        self._retried(lambda: self._loader.recall_point(ready), control)
         control.tell({"step": "switching"})
         while True:
             desired = self._loader.desired_of(ready.inspection)

@@ -13,13 +13,19 @@
    each time it is loaded.
 5. All packages in use may take ``max_bytes`` together, measured as they were loaded.
 6. A package decides by the operating point that is desired beside it, from its first frame on. One
-   that cannot be had or must not be used is told as a fault, and the former one stays; a lower
-   version than the one in use is refused. Without one the package's own limits decide.
+   that cannot be had or must not be used is told as a fault, and the former one stays. Without one
+   the package's own limits decide.
+7. The highest version that a package ever decided by is written before it decides. A lower one is
+   refused, through any other package, "none" and restarts. A desired state that names none any more
+   is told as a fault, and the last one stays: no hub means that.
+8. A package does not take the place of another one without the limits that it should have: where
+   its point, or the one that it decided by last, cannot be had, what answers goes on.
 """
 
 import logging
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from lineside.core import (
@@ -34,7 +40,13 @@ from lineside.core import (
     short,
 )
 from lineside.core.worker import Worker
-from lineside.edge.deploy.deployment import DeployedPackage, DeploymentStore, settled, wanted_now
+from lineside.edge.deploy.deployment import (
+    DeployedPackage,
+    DeploymentStore,
+    UsedPoint,
+    settled,
+    wanted_now,
+)
 from lineside.edge.deploy.package_source import DamagedError, PackageSource
 from lineside.edge.machine import give_back_memory
 from lineside.edge.messages import Counters, Desired, DesiredPackage, DesiredPoint, InUse
@@ -104,9 +116,11 @@ class Loader:
         self._slots: dict[str, _Slot] = {}
         self._deployed: dict[str, DeployedPackage] = {}
         self._failed: dict[str, Digest] = {}
-        self._points: dict[str, OperatingPoint] = {}
+        self._used_points: dict[tuple[str, str], UsedPoint] = {}
         self._failed_points: dict[str, Digest] = {}
         self._desired: Desired | None = None
+        self._tried: Desired | None = None
+        self._unfit: set[Digest] = set()
         self._changed = threading.Lock()
         self._swapping = threading.RLock()
         self._new = False
@@ -115,7 +129,7 @@ class Loader:
 
     def start(self) -> None:
         """Load what the disk has, then wait for wishes."""
-        self._deployed = self._store.deployed()
+        self._deployed, self._used_points = self._store.deployed(), self._store.used_points()
         self._desired, self._new = self._store.desired(), True
         self._worker.start()
 
@@ -218,8 +232,13 @@ class Loader:
         with self._changed:
             desired, is_new, self._new = self._desired, self._new, False
         if is_new:
-            self._failed.clear()
             self._failed_points.clear()
+            if desired != self._tried:
+                self._unfit.clear()
+            self._tried = desired
+            self._failed = {
+                name: digest for name, digest in self._failed.items() if digest in self._unfit
+            }
         if not self._carry_out(desired):
             raise UnavailableError("a package cannot be had yet")
         return math.inf  # until another desired comes
@@ -269,8 +288,9 @@ class Loader:
         if self._failed.get(name) == wanted.digest or self._stop.is_set():
             return True
         try:
+            points = self._first_points(wanted)
             made = self._prepared(wanted)
-            settled_point = self._bring_point(made.ready, wanted)
+            self._decide_first(made.ready, points, wanted=wanted)
             with self._swapping:
                 if self._is_wanted(wanted):
                     self.place(made)
@@ -281,70 +301,164 @@ class Loader:
         except Exception as error:  # boundary: a package must not end the agent
             logger.exception("package cannot be loaded inspection=%s", name)
             return self._never(wanted, error)
-        return settled_point
+        return self.judge(name) is not made.ready.judge or self._bring_point(made.ready, wanted)
+
+    # ---- operating points
+
+    def _first_points(self, wanted: DesiredPackage) -> list[OperatingPoint]:
+        """Points for a package that begins, the best first: the desired one, the last one it had.
+
+        Raises:
+            UnavailableError: none of them can be had, and another package answers that may go on.
+        """
+        asked, last = wanted.operating_point, self._last_point(wanted.inspection, wanted.digest)
+        fault: LinesideError | None = None
+        found: list[OperatingPoint] = []
+        for one in (asked, last):
+            if one is None or (one is last and asked is not None and asked.digest == one.digest):
+                continue
+            try:
+                found.append(self._checked_point(one, wanted.inspection))
+            except LinesideError as error:
+                fault = fault or error
+        if fault is not None and not found and self._other_answers(wanted):
+            raise UnavailableError(
+                f"its operating point cannot be had, what answers goes on: {fault.message}",
+                where=wanted.inspection,
+                fix=fault.fix,
+            )
+        return found
+
+    def _decide_first(
+        self, ready: LoadedPackage, points: list[OperatingPoint], *, wanted: DesiredPackage
+    ) -> None:
+        """Let a package that begins decide by the first of these points that fits it.
+
+        Raises:
+            LinesideError: none fits, and another package answers that may go on.
+        """
+        fault: LinesideError | None = None
+        for point in points:
+            try:
+                self._decide_by(ready, point)
+            except LinesideError as error:
+                fault = fault or error
+            else:
+                return
+        if fault is not None and self._other_answers(wanted):
+            raise fault
+
+    def _other_answers(self, wanted: DesiredPackage) -> bool:
+        """Return whether a package that nobody judged bad answers, if need be that of before."""
+        self._fall_back(wanted)
+        slot = self._slots.get(wanted.inspection)
+        return slot is not None and not self._is_bad(slot.ready.digest)
 
     def _bring_point(self, ready: LoadedPackage, wanted: DesiredPackage) -> bool:
         """Let a package decide by what is desired; False when that is to be tried again."""
         name, asked = wanted.inspection, wanted.operating_point
-        digest = asked.digest if asked is not None else ""
-        self._recall_point(ready, name)
-        if ready.judge.operating_point == digest:
+        if not ready.judge.operating_point and (name, ready.digest) in self._used_points:
+            try:
+                self.recall_point(ready)
+                self._counters.changed()
+            except LinesideError as error:
+                logger.warning("last operating point cannot be used inspection=%s: %s", name, error)
+        used = ready.judge.operating_point
+        if asked is None:
+            self._note_no_point(ready)
+            return True
+        if used == asked.digest:
             self._counters.mended(_point(name))
             return True
-        if asked is not None and self._failed_points.get(name) == digest:
+        if self._failed_points.get(name) == asked.digest:
             return True
         try:
-            if asked is None:
-                self._decide_by(ready, None)
-            else:
-                point = self._source.point(asked, inspection=name)
-                self._check_newer(point)
-                self._decide_by(ready, point)
+            self._decide_by(ready, self._checked_point(asked, name))
+            self._counters.mended(_point(name))
+            self._counters.changed()
         except LinesideError as error:
             if self._stop.is_set():
                 return False
             self._note(_point(name), error)
             if isinstance(error, UnavailableError):
                 return False
-            self._failed_points[name] = Digest(digest)
+            self._failed_points[name] = asked.digest
         return True
 
-    def _check_newer(self, point: OperatingPoint) -> None:
-        used = self._points.get(point.inspection)
-        if used is None or used.package != point.package or point.version >= used.version:
+    def _note_no_point(self, ready: LoadedPackage) -> None:
+        """Note a desired state that names no point for a package that decided by one."""
+        used = self._used_points.get((ready.inspection, ready.digest))
+        if used is None:
+            self._counters.mended(_point(ready.inspection))
             return
-        raise RefusedError(
-            f"operating point {point.version} is older than {used.version}, which is in use",
-            where=point.inspection,
+        fault = RefusedError(
+            f"the desired state names none, although version {used.version} was used for this"
+            " package; the last one stays",
+            where=ready.inspection,
             fix="Roll back on the hub: that makes a new version of the earlier limits.",
         )
+        self._note(_point(ready.inspection), fault)
 
-    def _decide_by(self, ready: LoadedPackage, point: OperatingPoint | None) -> None:
-        ready.judge.decide_by(point)
-        name, digest = ready.inspection, point.digest if point is not None else ""
-        if point is not None:
-            self._points[name] = point
+    def _checked_point(self, wanted: DesiredPoint, inspection: str) -> OperatingPoint:
+        """Return a point that is not older than the highest one of its package."""
+        point = self._source.point(wanted, inspection=inspection)
+        self._check_newer(point, package=point.package)
+        return point
+
+    def _check_newer(self, point: OperatingPoint, *, package: Digest) -> None:
+        used = self._used_points.get((point.inspection, package))
+        if used is not None and point.version < used.version:
+            raise RefusedError(
+                f"operating point {point.version} is older than {used.version}, which was in use",
+                where=point.inspection,
+                fix="Roll back on the hub: that makes a new version of the earlier limits.",
+            )
+
+    def _last_point(self, inspection: str, package: str) -> DesiredPoint | None:
+        used = self._used_points.get((inspection, package))
+        return DesiredPoint(digest=used.digest, url="") if used is not None else None
+
+    def recall_point(self, ready: LoadedPackage) -> None:
+        """Let a package that begins decide by what it decided by last on this device.
+
+        Raises:
+            LinesideError: that point cannot be had, or not be decided by.
+        """
+        last = self._last_point(ready.inspection, ready.digest)
+        if last is not None and ready.judge.operating_point != last.digest:
+            self._decide_by(ready, self._checked_point(last, ready.inspection))
+
+    def _decide_by(self, ready: LoadedPackage, point: OperatingPoint) -> None:
+        """Write which point a package decides by, then let it decide by that."""
+        name, digest = ready.inspection, point.digest
+        used = UsedPoint(
+            inspection=name, package=ready.digest, version=point.version, digest=digest
+        )
         with self._swapping:
-            one = self._deployed.get(name)
-            if one is not None and one.digest == ready.digest and one.operating_point != digest:
-                self._deployed = {**self._deployed, name: replace(one, operating_point=digest)}
-                self._keep_deployed(self._deployed)
-        self._counters.mended(_point(name))
-        self._counters.changed()
-        logger.info("operating point in use inspection=%s point=%s", name, digest or "its own")
+            self._check_newer(point, package=ready.digest)
+            deployed, points = self._deployed, self._used_points
+            one = deployed.get(name)
+            new = {**points, (name, str(ready.digest)): used}
+            if one is not None and one.digest == ready.digest:
+                self._keep_points({**deployed, name: replace(one, operating_point=digest)}, new)
+            else:
+                self._keep_points(deployed, new)
+            try:
+                ready.judge.decide_by(point)
+            except LinesideError:
+                self._keep_points(deployed, points)
+                raise
+        logger.info(
+            "operating point inspection=%s package=%s point=%s", name, short(ready.digest), digest
+        )
 
-    def _recall_point(self, ready: LoadedPackage, name: str) -> None:
-        """A package that begins decides by what it decided by last."""
-        one = self._deployed.get(name)
-        if one is None or one.digest != ready.digest or not one.operating_point:
+    def _keep_points(
+        self, deployed: dict[str, DeployedPackage], points: dict[tuple[str, str], UsedPoint]
+    ) -> None:
+        if (deployed, points) == (self._deployed, self._used_points):
             return
-        if ready.judge.operating_point:
-            return
-        kept = DesiredPoint(digest=Digest(one.operating_point), url="")
-        try:
-            self._decide_by(ready, self._source.point(kept, inspection=name))
-        except LinesideError as error:
-            logger.warning("former operating point cannot be used inspection=%s: %s", name, error)
+        self._store.keep_deployed(deployed, points=[points[key] for key in sorted(points)])
+        self._deployed, self._used_points = deployed, points
 
     def _drop_bad(self, wanted: DesiredPackage) -> None:
         """Drop a package that was judged bad, also where the desired one cannot be had."""
@@ -389,25 +503,32 @@ class Loader:
         one = self._deployed.get(name)
         if one is None or name in self._slots:
             return
-        for digest in (one.digest, one.previous):
-            if not digest or digest == wanted.digest or self._is_bad(digest):
-                continue
-            try:
-                self._go_on(DesiredPackage(inspection=name, digest=Digest(digest), url=one.url))
-            except NotFoundError:
-                continue
-            except LinesideError as error:
-                logger.warning("the package before cannot go on inspection=%s: %s", name, error)
-            else:
-                return
+        before = [
+            DesiredPackage(inspection=name, digest=Digest(digest), url=one.url)
+            for digest in (one.digest, one.previous)
+            if digest and digest != wanted.digest and not self._is_bad(digest)
+        ]
+        if any(self._goes_on(each, load=self.load_previous) for each in before):
+            return
+        # Its own limits are better than no answer, and worse than the point that it had.
+        lacking = [each for each in before if self._last_point(name, each.digest) is not None]
+        if any(self._goes_on(each, load=self._load_kept) for each in lacking):
+            fault = UnavailableError("the last one cannot be had, the package's own limits decide")
+            self._note(_point(name), fault)
 
     def load_previous(self, wanted: DesiredPackage) -> LoadedPackage:
-        """A package of this device's disk, verified before it is loaded.
+        """A package of this device's disk, verified, at the operating point that it had last.
 
         Raises:
             NotFoundError: it is not there any more.
             RefusedError, InvalidError: it may not or cannot run here.
+            UnavailableError: its operating point cannot be had now.
         """
+        ready = self._load_kept(wanted)
+        self.recall_point(ready)
+        return ready
+
+    def _load_kept(self, wanted: DesiredPackage) -> LoadedPackage:
         data = self._store.get(wanted.digest)
         if data is None:
             raise NotFoundError(
@@ -420,9 +541,19 @@ class Loader:
             data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
         )
 
-    def _go_on(self, wanted: DesiredPackage) -> None:
-        ready = self.load_previous(wanted)
-        self._recall_point(ready, wanted.inspection)
+    def _goes_on(
+        self, wanted: DesiredPackage, *, load: Callable[[DesiredPackage], LoadedPackage]
+    ) -> bool:
+        """Let a package of before answer; False where it cannot be loaded."""
+        try:
+            ready = load(wanted)
+        except NotFoundError:
+            return False
+        except LinesideError as error:
+            logger.warning(
+                "the package before cannot go on inspection=%s: %s", wanted.inspection, error
+            )
+            return False
         with self._swapping:
             slot = _Slot(ready=ready, loaded_at=rfc3339(self._clock.now()))
             self._slots = {**self._slots, wanted.inspection: slot}
@@ -430,6 +561,7 @@ class Loader:
         logger.warning(
             "goes on with package=%s inspection=%s", short(wanted.digest), wanted.inspection
         )
+        return True
 
     def _prepared(self, wanted: DesiredPackage) -> Prepared:
         if wanted.inspection not in self._slots and len(self._slots) >= self._most:
@@ -446,9 +578,11 @@ class Loader:
         if kept is not None:
             return kept
         data = self._source.fetch(choice, progress=self._while_open)
+        self._unfit.add(wanted.digest)  # until it turns out that it can run
         ready = self.checked(
             data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
         )
+        self._unfit.discard(wanted.digest)
         self._store.put(wanted.digest, data)
         self._source.done(choice)
         return Prepared(ready=ready, data=data, url=wanted.url, installed=choice.installed)
@@ -527,6 +661,7 @@ class Loader:
     def _sweep(self) -> None:
         with self._swapping:
             keep = {slot.ready.digest for slot in self._slots.values()}
+            keep |= {used.digest for used in self._used_points.values()}
             for one in self._deployed.values():
                 kept = (one.digest, one.previous, one.operating_point)
                 keep |= {Digest(digest) for digest in kept if digest}

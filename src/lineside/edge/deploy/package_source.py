@@ -20,6 +20,7 @@ Apply a bundle from a stick to a device; no network takes part.
 2. Every package in it is verified, loaded and asked its golden pictures before anything of the
    device changes; then archives, and ``deployment.json`` last, are written, each atomically.
 3. Older than what is in use: only with a signed way back and when it was asked for.
+4. A package that decided by an operating point here before decides by it again.
 """
 
 import contextlib
@@ -232,9 +233,9 @@ class PackageSource:
                 that was wanted.
             UnavailableError, NotFoundError: it cannot be had now.
         """
-        data = self._store.get(wanted.digest)
-        if data is None or digest_of(data) != wanted.digest:
-            data = self._fetched_point(wanted)
+        kept = self._store.get(wanted.digest)
+        is_kept = kept is not None and digest_of(kept) == wanted.digest
+        data = kept if kept is not None and is_kept else self._fetched_point(wanted)
         if digest_of(data) != wanted.digest:
             raise RefusedError(
                 f"the operating point has digest {short(digest_of(data))}, wanted"
@@ -253,7 +254,8 @@ class PackageSource:
                 where=inspection,
                 fix="Propose one for this inspection.",
             )
-        self._store.put(wanted.digest, data)
+        if not is_kept:
+            self._store.put(wanted.digest, data)
         return point
 
     def check_plant(self, digest: str, *, before: str) -> None:
@@ -521,12 +523,17 @@ def _put_in_place(checked: Iterable[_Checked], *, folder: Path) -> None:
     known = store.read()
     desired = known.desired or Desired(schema="lineside.desired/1")
     installed = {one.inspection: one for one in known.installed}
-    wanted = {one.inspection: one for one in desired.packages}
+    wanted, used = {one.inspection: one for one in desired.packages}, known.used_points()
     for one in checked:
         package, url = one.package, f"/tuf/targets/{prefixed(one.target.path, one.target.sha256)}"
         store.put(package.digest, one.file.read_bytes())
+        before = wanted.get(package.inspection)
+        point = before.operating_point if before and before.digest == package.digest else None
+        last = used.get((package.inspection, str(package.digest)))
+        if point is None and last is not None:
+            point = DesiredPoint(digest=last.digest, url="")
         wanted[package.inspection] = DesiredPackage(
-            inspection=package.inspection, digest=package.digest, url=url
+            inspection=package.inspection, digest=package.digest, url=url, operating_point=point
         )
         installed[package.inspection] = package
     store.write(

@@ -66,8 +66,10 @@ _LASTING = (
     "frames",
     "predictions",
     "refused",
+    "reads",
 )
-_TELLING = ("state", "version", "packages", "desired", "faults")
+_TELLING = ("state", "version", "packages", "desired", "faults", "reads")
+_REPORTED = ("packages", "reads")
 _CAMERA_RULE = "camera"
 _CAMERA_ACTIONS = {"lost": "lost", "connected": "returned"}
 _MOST_REASON = 300
@@ -162,7 +164,7 @@ class DeviceRegistry:
                         read = _read_row(document.body, before=entry)
                         self._devices[document.id] = read
                         told = entry.status if entry else read.status
-                        if read.status.get("packages") != told.get("packages"):
+                        if any(read.status.get(key) != told.get(key) for key in _REPORTED):
                             self._reports_changed.add(document.id)
         self._read_at = begun
 
@@ -211,7 +213,7 @@ class DeviceRegistry:
             entry = self._devices.setdefault(device, _Device())
             before, entry.status = entry.status, _merge_status(entry.status, status=status)
             entry.dirty = True
-            if before.get("packages") != entry.status.get("packages"):
+            if any(before.get(key) != entry.status.get(key) for key in _REPORTED):
                 self._reports_changed.add(device)
             said_at = _time_of(status)
             if not retained or entry.at is None:
@@ -354,7 +356,7 @@ class DeviceRegistry:
             self._devices[device].acks = state
 
     def reports_changed(self) -> set[str]:
-        """Devices that reported other packages since the last call."""
+        """Devices that reported other packages, or read more, since the last call."""
         with self._lock:
             changed, self._reports_changed = self._reports_changed, set()
             return changed
@@ -366,10 +368,16 @@ class DeviceRegistry:
             return entry is not None and "desired" in entry.status
 
     def reads_points(self, device: str) -> bool:
-        """Return whether a device reports operating points, so that it reads them."""
+        """Return whether a device reads operating points: it says so, or a package's report does.
+
+        Devices that do not say what they read are known by the packages that they run.
+        """
         with self._lock:
             entry = self._devices.get(device)
-            told = entry.status.get("packages", []) if entry is not None else []
+            status = entry.status if entry is not None else {}
+            reads, told = status.get("reads"), status.get("packages", [])
+            if isinstance(reads, list) and "operating_point" in reads:
+                return True
             return any("operating_point" in one for one in told if isinstance(one, dict))
 
     def has_reported(self, device: str) -> bool:

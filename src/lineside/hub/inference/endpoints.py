@@ -21,6 +21,7 @@ from anyio.lowlevel import RunVar
 from lineside.core import Digest, Inspection, NotFoundError, Plant
 from lineside.hub.models.packages import Packages
 from lineside.models import Manifest
+from lineside.models.operating_point import ruled
 from lineside.models.serving.sagemaker import count_answer, sagemaker_answer
 from lineside.vision import Prediction
 from lineside.web.security import BusyError
@@ -30,7 +31,7 @@ Values = list[float] | list[list[float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointPrediction:
-    """Prediction of the package in use for a picture."""
+    """Prediction of the package in use for a picture; ``manifest`` has the limits that decided."""
 
     inspection: Inspection
     package: Digest
@@ -50,11 +51,13 @@ def predict_endpoint(
     inspection = find_endpoint(plant, endpoint)
     digest = packages.in_use(inspection.id)
     frame, predictor = packages.judge(digest, picture)
+    prediction = predictor.predict_single(frame)
+    point = packages.points.decided_by(prediction)
     return EndpointPrediction(
         inspection=inspection,
         package=digest,
-        manifest=predictor.manifest,
-        prediction=predictor.predict_single(frame),
+        manifest=ruled(predictor.manifest, point.limits if point is not None else ()),
+        prediction=prediction,
     )
 
 

@@ -12,7 +12,8 @@
 4. Each change of an inspection has a revision. A device follows a revision that is new to it, also
    where the package is the one that it was told before.
 5. The document is told as a retained message: after each change, after every start, and to a device
-   whose report says that it has not heard the newest revision.
+   whose report says that it has not heard the newest revision; ever more rarely where that is in
+   vain.
 6. Beside each package stands the operating point in force for it, for devices that read it: the
    package decides which, so that a roll-out, a roll-back and a new device need nothing more.
 """
@@ -53,6 +54,7 @@ _TRIES = 8
 _MOST_REPORTED = 8
 _MOST_BAD = 100
 _REFRESH_S = 10.0
+_LONGEST_PAUSE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +137,8 @@ class DesiredStates:
         self._clock = clock
         self._lock = threading.Lock()
         self._untold: set[str] = set()
+        self._told_points: dict[str, bool] = {}
+        self._pauses: dict[str, tuple[float, float]] = {}
         self._refreshed_s = clock.monotonic()
         self.bus: Bus | None = None
         self.base_url = ""
@@ -334,6 +338,8 @@ class DesiredStates:
         """Say it to the devices whose documents changed since."""
         with self._lock:
             changed, self._untold = self._untold, set()
+            for device in changed:
+                self._pauses.pop(device, None)
         for device in sorted(changed):
             self.tell(device)
 
@@ -343,6 +349,7 @@ class DesiredStates:
         self._show(device, state)
         if self.bus is None:
             return
+        self._told_points[device] = self._devices.reads_points(device)
         topic = f"lineside/{self._plant.site}/device/{device}/desired"
         payload = self.payload(device, state)
         try:
@@ -371,7 +378,9 @@ class DesiredStates:
         """Note what devices report, and tell those that have not heard; about once a second."""
         for device in self._devices.some(self._devices.reports_changed()):
             self.reported(device)
-            if self._lacks_point(device, self.of(device.id)):
+            reads_by_now = self._devices.reads_points(device.id)
+            is_new_reader = reads_by_now and self._told_points.get(device.id) is False
+            if is_new_reader or self._lacks_point(device, self.of(device.id)):
                 with self._lock:
                     self._untold.add(device.id)
         self.tell_changed()
@@ -380,7 +389,10 @@ class DesiredStates:
             self._refresh()
 
     def _refresh(self) -> None:
-        """Show what other hubs wrote, and tell devices that report an older revision."""
+        """Show what other hubs wrote, and tell devices that report an older revision.
+
+        One that refuses what it is told is told ever more rarely, until something changes.
+        """
         after = ""
         while page := self._documents.page(DESIRED_KIND, after=after, limit=_PAGE):
             after = page[-1].id
@@ -390,8 +402,19 @@ class DesiredStates:
                 self._show(device.id, state)
                 heard = device.status.get("desired")
                 is_behind = heard not in (None, state.revisions) or self._lacks_point(device, state)
-                if device.state == "online" and is_behind:
+                if not is_behind:
+                    self._pauses.pop(device.id, None)
+                elif device.state == "online" and self._may_tell_again(device.id):
                     self.tell(device.id)
+
+    def _may_tell_again(self, device: str) -> bool:
+        """Return whether the pause is over that doubles each time a device is told in vain."""
+        now_s = self._clock.monotonic()
+        pause_s, until_s = self._pauses.get(device, (_REFRESH_S, now_s))
+        if now_s < until_s:
+            return False
+        self._pauses[device] = (min(2 * pause_s, _LONGEST_PAUSE_S), now_s + pause_s)
+        return True
 
     def _show(self, device: str, state: DesiredState) -> None:
         self._devices.set_desired(device, tuple(self._wire(state, device)))

@@ -68,6 +68,7 @@ PROPOSED, APPROVED, REJECTED, ROLLED_BACK = "proposed", "approved", "rejected", 
 RECORDED_FRAMES = 2000
 """Frames that a preview looks at where nobody says how many."""
 _MOST_FRAMES = 10_000
+_HEAD_KIND = "operating-point-head"
 _PAGE = 1000
 _TRIES = 16
 _BELIEVED_S = 2.0
@@ -118,6 +119,8 @@ class UnseenPreview:
 
     Attributes:
         cheapest: the limits of least cost; ``cost_cheapest`` theirs.
+        scope: what the held-out parts are of where that is more than ``name``, such as "blue over
+            all regions".
     """
 
     name: str
@@ -127,6 +130,7 @@ class UnseenPreview:
     cost_after: float
     cheapest: Limits
     cost_cheapest: float
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +151,6 @@ class Preview:
     after: tuple[Limits, ...]
     unseen: tuple[UnseenPreview, ...]
     recorded: RecordedEffect
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Report:
-    limits: Mapping[str, tuple[LimitRow, ...]] = field(default_factory=dict)
 
 
 class OperatingPoints:
@@ -207,8 +206,12 @@ class OperatingPoints:
 
     def decided_by(self, prediction: Prediction) -> OperatingPoint | None:
         """The point that a prediction names; None for the package's own, or an unknown one."""
+        digest = prediction.operating_point
+        found = self.in_force(prediction.inspection, prediction.package) if digest else None
+        if found is not None and found.point is not None and found.point.digest == digest:
+            return found.point
         try:
-            return point_named(self._documents, prediction.inspection, prediction.operating_point)
+            return point_named(self._documents, prediction.inspection, digest)
         except RefusedError:
             return None
 
@@ -231,12 +234,19 @@ class OperatingPoints:
         """The package that limits are set for: the one named, else the one in use.
 
         Raises:
-            InvalidError: the plant has no such inspection.
+            InvalidError: the plant has no such inspection, or the package is made for another one.
             NotFoundError: there is no such package, or none is in use.
         """
         self._plant.find_inspection(inspection)
         if digest:
-            return self._registry.get(parse_digest(digest, where="package"))
+            record = self._registry.get(parse_digest(digest, where="package"))
+            if record.manifest.inspection not in ("", inspection):
+                raise InvalidError(
+                    f"the package is made for inspection {record.manifest.inspection!r}",
+                    where=inspection,
+                    fix="Name a package of this inspection.",
+                )
+            return record
         used = self._registry.in_use(inspection)
         if used is None:
             raise NotFoundError(
@@ -316,6 +326,7 @@ class OperatingPoints:
             recorded=recorded_effect(
                 self.recorded(inspection, record.digest, frames=request.frames), before=before,
                 after=after, rule=reject_rule(self._plant.find_inspection(inspection)),
+                decided_by=used.point.digest if used is not None and used.point is not None else "",
             ),
         )  # fmt: skip
 
@@ -343,14 +354,16 @@ class OperatingPoints:
             RefusedError: its proposer approves it.
             ConflictError: it was decided about, or a higher version is in force.
         """
-        newest = version_in_force(self._documents, inspection, self.one(inspection, number).package)
+        package = self.one(inspection, number).package
+        head = self._head(inspection)  # of before what is looked at, so that nobody comes between
+        newest = version_in_force(self._documents, inspection, package)
         if newest is not None and newest.number > number:
             raise ConflictError(
                 f"version {newest.number} is in force by now",
                 where=f"{inspection}/{number}",
                 fix="Propose these limits again, or roll back to an earlier version.",
             )
-        return self._decide(inspection, number, Status.APPROVED, by=by, reason=reason)
+        return self._decide(inspection, number, Status.APPROVED, by=by, reason=reason, head=head)
 
     def reject(self, inspection: str, number: int, *, by: str, reason: str) -> PointVersion:
         """Reject a version that waits; one in force is left by ``roll_back``."""
@@ -360,13 +373,19 @@ class OperatingPoints:
         """Take the limits of an earlier approved version into force again, as a new version.
 
         Raises:
-            ConflictError: that version was never approved.
+            ConflictError: that version was never approved, or its package is not in use.
         """
         earlier = self.one(inspection, number)
         if earlier.status is not Status.APPROVED:
             raise ConflictError(
                 f"the version is {earlier.status}", where=earlier.name,
                 fix="Name a version that was approved.",
+            )  # fmt: skip
+        used = self._registry.in_use(inspection)
+        if used is None or used.digest != earlier.package:
+            raise ConflictError(
+                "the version is for a package that is not in use", where=earlier.name,
+                fix="Take that package into use first, or propose limits for the one in use.",
             )  # fmt: skip
         now = self._clock.now()
         reason = _needed(reason, where=earlier.name)
@@ -380,17 +399,20 @@ class OperatingPoints:
     def _add(self, version: PointVersion, *, action: str) -> PointVersion:
         """Under the inspection's next number."""
         for _ in range(_TRIES):
+            head = self._head(version.inspection) if version.point is not None else 0
             there = point_versions(self._documents, version.inspection)
             made = replace(version, number=there[-1].number + 1 if there else 1)
             try:
-                self._record(made, action=action, by=made.by, reason=made.reason, expect=0)
+                self._record(
+                    made, action=action, by=made.by, reason=made.reason, expect=0, head=head
+                )
             except ConflictError:
                 continue
             return made
         raise ConflictError("others propose too", where=version.inspection, fix="Do it again.")
 
     def _decide(
-        self, inspection: str, number: int, status: Status, *, by: str, reason: str
+        self, inspection: str, number: int, status: Status, *, by: str, reason: str, head: int = 0
     ) -> PointVersion:
         document, version = self._current(inspection, number)
         if version.status is not Status.PENDING:
@@ -405,15 +427,20 @@ class OperatingPoints:
         decided = replace(version, status=status, verdicts=(*version.verdicts, verdict))
         action = APPROVED if status is Status.APPROVED else REJECTED
         self._record(
-            decided, action=action, by=by, reason=reason, own=verdict.own, expect=document.version
-        )
+            decided, action=action, by=by, reason=reason, own=verdict.own,
+            expect=document.version, head=head,
+        )  # fmt: skip
         return decided
 
     def _record(
         self, version: PointVersion, *, action: str, by: str, reason: str, expect: int,
-        own: bool = False,
+        head: int = 0, own: bool = False,
     ) -> None:  # fmt: skip
-        """Write a version and its event in one transaction."""
+        """Write a version and its event in one transaction.
+
+        An approved one is written with the inspection's head, of which ``head`` is expected: of two
+        that come into force at once the second one looks again.
+        """
         data: dict[str, Json] = {
             "action": action, "inspection": version.inspection, "version": version.number,
             "package": version.package, "limits": to_plain(version.limits),
@@ -430,6 +457,9 @@ class OperatingPoints:
         def keep(_: list[Logged]) -> None:
             name = f"{version.inspection}/{version.number:08d}"
             self._documents.put(POINT_KIND, name, body=to_plain(version), expect=expect)
+            if version.point is not None:
+                approved: dict[str, Json] = {"approved": version.number}
+                self._documents.put(_HEAD_KIND, version.inspection, body=approved, expect=head)
 
         self._journal.record([event], within=keep)
         self._forget()
@@ -457,6 +487,13 @@ class OperatingPoints:
         with self._lock:
             self._known.clear()
 
+    def _head(self, inspection: str) -> int:
+        """Version of the document that every approval of an inspection writes; 0: there is none."""
+        try:
+            return self._documents.get(_HEAD_KIND, inspection).version
+        except NotFoundError:
+            return 0
+
     def _current(self, inspection: str, number: int) -> tuple[Document, PointVersion]:
         try:
             document = self._documents.get(POINT_KIND, f"{inspection}/{number:08d}")
@@ -479,7 +516,7 @@ def _unseen(
     return UnseenPreview(
         name=before.name, before=old, after=new, cheapest=cheapest,
         cost_before=old.cost(costs, bad_share=share), cost_after=new.cost(costs, bad_share=share),
-        cost_cheapest=best.cost(costs, bad_share=share),
+        cost_cheapest=best.cost(costs, bad_share=share), scope=scores.scope,
     )  # fmt: skip
 
 
@@ -488,7 +525,9 @@ def _tables(report: bytes | None) -> Mapping[str, tuple[LimitRow, ...]]:
     if report is None:
         return {}
     try:
-        return decode_fast(_Report, report, where=REPORT).limits
+        body = decode_json(report, where=REPORT)
+        limits = body.get("limits", {}) if isinstance(body, dict) else {}
+        return decode_fast(dict[str, tuple[LimitRow, ...]], encode(limits), where=REPORT)
     except InvalidError:
         return {}
 

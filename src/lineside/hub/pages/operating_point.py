@@ -110,6 +110,7 @@ class EffectView:
     histogram: Histogram
     sentences: tuple[Sentence, ...]
     headline: str
+    note: str
     kinds: tuple[KindOfChange, ...]
     cost: str
     cost_note: str
@@ -249,7 +250,7 @@ def effect_view(hub: Services, page: PointPage) -> EffectView:
     return EffectView(
         histogram=_histogram(page, scores, recorded=_recorded_scores(hub, page)),
         sentences=_sentences(page, unseen.after) if unseen else (),
-        headline=_headline(found), kinds=_kinds(hub, found),
+        headline=_headline(found), note=found.recorded.note, kinds=_kinds(hub, found),
         cost=cost, cost_note=note, cheapest=unseen.cheapest if unseen else None,
         cheapest_note=cheap,
     )  # fmt: skip
@@ -279,6 +280,7 @@ def _histogram(
             f"{counted(scores.good_above[0], 'part')} without and"
             f" {number(scores.bad_below[-1])} with {page.chosen.name}, which the package had not"
             " learned from"
+            f"{f'; {scores.scope}' if scores.scope else ''}"
         )
     else:
         counts = tuple(
@@ -419,7 +421,10 @@ def version_rows(context: PageContext, page: PointPage) -> tuple[VersionRow, ...
                     approves=waits and not why_not, rejects=waits and releases,
                     why_not=why_not if waits else "",
                 ),
-                can_return=releases and one.status is Status.APPROVED and one.number != used,
+                can_return=releases
+                and one.status is Status.APPROVED
+                and one.number != used
+                and one.package == page.package.digest,
             )
         )  # fmt: skip
     return tuple(rows)
