@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 503,
     "classes": 1491,
-    "statements in src": 62223,
-    "statements in tests": 47645,
+    "statements in src": 62641,
+    "statements in tests": 48463,
     "records built at one place": 397,
     "modules under 100 lines": 31,
     "modules over 800 lines": 0,

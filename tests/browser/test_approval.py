@@ -128,8 +128,7 @@ def test_one_registers_another_approves_and_who_may_not_sees_why(
     assert (event.event["data"]["by"], event.event["data"]["own"]) == ("Eve Approve", False)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize(("theme", "size"), [("dark", "wide"), ("light", "narrow")])
 def test_the_pages_of_versions_are_quiet_accessible_and_fit(
     line: Any,  # noqa: ANN401  conftest's Line
     open_page: Callable[..., Any],

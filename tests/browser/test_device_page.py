@@ -94,8 +94,7 @@ def fits(watched: Watched) -> None:
     watched.quiet()
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize(("theme", "size"), [("dark", "wide"), ("light", "narrow")])
 def test_the_page_is_quiet_accessible_and_fits_busy_or_empty(
     device: Shown, opened: Callable[..., Watched], *, theme: str, size: str
 ) -> None:

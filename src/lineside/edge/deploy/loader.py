@@ -512,7 +512,7 @@ class Loader:
             return
         # Its own limits are better than no answer, and worse than the point that it had.
         lacking = [each for each in before if self._last_point(name, each.digest) is not None]
-        if any(self._goes_on(each, load=self._load_kept) for each in lacking):
+        if any(self._goes_on(each, load=self._load_stored) for each in lacking):
             fault = UnavailableError("the last one cannot be had, the package's own limits decide")
             self._note(_point(name), fault)
 
@@ -524,11 +524,11 @@ class Loader:
             RefusedError, InvalidError: it may not or cannot run here.
             UnavailableError: its operating point cannot be had now.
         """
-        ready = self._load_kept(wanted)
+        ready = self._load_stored(wanted)
         self.recall_point(ready)
         return ready
 
-    def _load_kept(self, wanted: DesiredPackage) -> LoadedPackage:
+    def _load_stored(self, wanted: DesiredPackage) -> LoadedPackage:
         data = self._store.get(wanted.digest)
         if data is None:
             raise NotFoundError(
