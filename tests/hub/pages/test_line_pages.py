@@ -170,12 +170,14 @@ def test_lines_are_narrowed_by_line_and_period_in_the_address(
 def test_a_line_without_cameras_has_no_rejects_of_other_lines(
     hub: Services, browser: TestClient
 ) -> None:
-    judge(hub, answers(hub), "reject", "scratch 0.93")
     packing = LineRecord(id="packing", name="Packing")
-    hub.plant.become(replace(hub.plant, line=(*hub.plant.line, packing)))
+    inspection = replace(hub.plant.inspection[0], expected=("red",))
+    hub.plant.become(replace(hub.plant, line=(*hub.plant.line, packing), inspection=(inspection,)))
+    index = AnswerIndex(hub.records.frames, plant=hub.plant)
+    index.take(hub.records.log.read(type=PREDICTION_TYPE))
     frame = answers(hub)[0][1].frame.id
-    assert frame in browser.get("/lines?line=warehouse").text
-    assert frame not in browser.get("/lines?line=packing").text
+    assert f"/frames/{frame}" in browser.get("/lines/panels?line=warehouse").text
+    assert frame not in browser.get("/lines/panels?line=packing").text
 
 
 def test_the_shift_to_choose_is_that_of_the_time_in_the_address(
