@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 503,
     "classes": 1491,
     "statements in src": 62641,
-    "statements in tests": 48463,
+    "statements in tests": 48465,
     "records built at one place": 397,
     "modules under 100 lines": 31,
     "modules over 800 lines": 0,
