@@ -144,7 +144,7 @@ def test_who_comes_second_overwrites_nothing(stored: Library, png: Callable[[int
     digest = digest_of(png(1))
     stored.add("plates", [(Sample(name="1.png", digest=digest), png(1))], by="ann")
     entry, seen = stored.entry("plates", digest)
-    assert (entry.state, seen) == (ReviewState.TODO, 1)
+    assert (entry.state, seen) == (ReviewState.TO_LABEL, 1)
     first = stored.annotate(
         "plates", digest, WHOLE, review=ReviewState.LABELLED, by="ann", expect=seen
     )

@@ -44,7 +44,7 @@ Size = tuple[int, int]
 class ReviewState(StrEnum):
     """Progress of the work on an image; ``discuss``: people have to agree on it first."""
 
-    TODO = "todo"
+    TO_LABEL = "todo"
     LABELLED = "labelled"
     CHECKED = "checked"
     DISCUSS = "discuss"
@@ -277,7 +277,7 @@ class Entry:
         one = self.sample
         drawn = (one.count, one.marked, one.mask_digest)
         known = bool(one.known) or any(each is not None for each in drawn)
-        return ReviewState.LABELLED if known else ReviewState.TODO
+        return ReviewState.LABELLED if known else ReviewState.TO_LABEL
 
     def judged_again(
         self, sample: Sample, judgement: Judgement, *, disputed: tuple[str, ...] = ()

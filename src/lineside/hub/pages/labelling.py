@@ -15,7 +15,7 @@ from lineside.hub.views import PackageView
 from lineside.web.format import counted, number
 
 STATES = {
-    ReviewState.TODO: "To do",
+    ReviewState.TO_LABEL: "To do",
     ReviewState.LABELLED: "Labelled",
     ReviewState.CHECKED: "Checked",
     ReviewState.DISCUSS: "Needs discussion",
@@ -49,7 +49,7 @@ def state_filters(dataset: str, progress: LabelProgress, *, state: str) -> tuple
 
 def left_text(progress: LabelProgress) -> str:
     """Return how far the labelling is: ``draft: 37 of 214 pictures left``."""
-    left = progress.states.get(ReviewState.TODO, 0)
+    left = progress.states.get(ReviewState.TO_LABEL, 0)
     return f"draft: {number(left)} of {counted(progress.images, 'picture')} left"
 
 
@@ -58,7 +58,7 @@ def first_open(rows: Sequence[SampleRow], *, picture: str) -> int:
     for n, row in enumerate(rows):
         if row.digest == picture:
             return n
-    return next((n for n, row in enumerate(rows) if row.state is ReviewState.TODO), 0)
+    return next((n for n, row in enumerate(rows) if row.state is ReviewState.TO_LABEL), 0)
 
 
 def regions_of(names: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
