@@ -9,7 +9,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -402,12 +402,10 @@ def release_of(version: ModelVersion, record: PackageRecord) -> Release:
 @contextmanager
 def open_models(config: HubConfig, *, site: str, clock: Clock) -> Iterator[ModelService]:
     """Groups and versions for a command beside the hub, whether or not it runs."""
-    with open_records(config.records_url, clock=clock) as records:
-        blobs = open_blobs(config.blobs_url)
-        try:
-            yield ModelService(
-                records, blobs, journal=RecordsJournal(records), site=site, config=config,
-                clock=clock,
-            )  # fmt: skip
-        finally:
-            blobs.close()
+    with (
+        open_records(config.records_url, clock=clock) as records,
+        closing(open_blobs(config.blobs_url)) as blobs,
+    ):
+        yield ModelService(
+            records, blobs, journal=RecordsJournal(records), site=site, config=config, clock=clock
+        )

@@ -13,7 +13,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
 from lineside.core import (
@@ -541,12 +541,11 @@ def _needed(reason: str, *, where: str) -> str:
 @contextmanager
 def open_points(config: HubConfig, *, plant: Plant, clock: Clock) -> Iterator[OperatingPoints]:
     """Operating points for a command beside the hub, whether or not it runs."""
-    with open_records(config.records_url, clock=clock) as records:
-        blobs = open_blobs(config.blobs_url)
-        try:
-            yield OperatingPoints(
-                records, registry=Registry(records, blobs, clock=clock),
-                journal=RecordsJournal(records), plant=plant, config=config, clock=clock,
-            )  # fmt: skip
-        finally:
-            blobs.close()
+    with (
+        open_records(config.records_url, clock=clock) as records,
+        closing(open_blobs(config.blobs_url)) as blobs,
+    ):
+        yield OperatingPoints(
+            records, registry=Registry(records, blobs, clock=clock),
+            journal=RecordsJournal(records), plant=plant, config=config, clock=clock,
+        )  # fmt: skip
