@@ -6,10 +6,10 @@ import pytest
 
 from lineside.core import decode_json
 from lineside.models import Metric
+from lineside.models.result import Confusion
 from lineside.training import Evaluation
 from lineside.training.pipeline import Limits, check_quality
 from lineside.training.pipeline.definition import published_report
-from lineside.training.tasks.metrics import Confusion
 from lineside.vision.metrics import wilson
 
 

@@ -3,11 +3,11 @@ import pytest
 
 from lineside.core import Box, Digest, Inspection, Region, View
 from lineside.datasets import Sample
+from lineside.models.result import PRESENCE
 from lineside.training.common.loop import one_group
 from lineside.training.tasks.multilabel.heads import plan_heads, truth_of
 from lineside.training.tasks.multilabel.learn import confounded, monotonous
 from lineside.training.tasks.multilabel.metrics import (
-    PRESENCE,
     Answer,
     PictureAnswers,
     confusion_of,

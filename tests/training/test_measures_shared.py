@@ -7,10 +7,10 @@ import pytest
 
 from lineside.core import Digest, FrameId
 from lineside.datasets import Sample
+from lineside.models.result import Mistake
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     MOST_LIMITS,
-    Mistake,
     bounded,
     lighting,
     limits_of,

@@ -6,9 +6,9 @@ import numpy as np
 
 from lineside.core import digest_of
 from lineside.datasets import Marked, Sample
+from lineside.models.result import Mistake
 from lineside.training.evaluation.evaluate import mistake_pictures
 from lineside.training.tasks.contract import Case
-from lineside.training.tasks.metrics import Mistake
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,

@@ -12,6 +12,7 @@ from lineside.core import Digest, decode, encode
 from lineside.datasets import Leak
 from lineside.datasets.samples import Skipped
 from lineside.models import Metric
+from lineside.models.result import Confusion, Mistake
 from lineside.training.evaluation.shortcuts import (
     ErasedTest,
     ShortcutTests,
@@ -27,7 +28,6 @@ from lineside.training.report.page_parts import (
 )
 from lineside.training.report.task_report import TaskReport, task_page
 from lineside.training.source import leak_warning
-from lineside.training.tasks.metrics import Confusion, Mistake
 from lineside.vision.metrics import LimitRow, ReliabilityBin
 
 HOSTILE = "<script>alert('x')</script>\"&.png"

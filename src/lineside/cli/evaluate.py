@@ -43,6 +43,7 @@ def evaluate(
 ) -> None:
     """Measure a package on labelled pictures; refuses the very files it was trained on."""
     from lineside.models import Package
+    from lineside.models.result import measured_result
     from lineside.training import Labelled, open_labelled
     from lineside.training import evaluate as measure
     from lineside.training.report.task_report import (
@@ -72,11 +73,16 @@ def evaluate(
         report.write_bytes(evaluation_page(told, pictures=result.thumbnails))
     plain = to_plain(replace(result, thumbnails={})) | {"cheapest_cut": cheapest_cuts(result)}
     del plain["thumbnails"]  # they stand on the page
+    words = measured_result(
+        opened.manifest.task, confusion=result.confusion, metrics=result.metrics,
+        pictures=len(found.samples),
+    )  # fmt: skip
+    warnings = (f"warning: {told}" for told in result.warnings)
     show(
         {**plain, "skipped": found.skipped},
         as_json=as_json,
         text=lambda _: "\n".join(
-            [*metric_lines(dict(result.metrics)), *(f"warning: {told}" for told in result.warnings)]
+            [*([words.words] if words else []), *metric_lines(dict(result.metrics)), *warnings]
         ),
     )
 

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -136,7 +136,11 @@ def train(
         report.write_bytes(report_of(result.package))
         say(f"report written to {report}")
     if not json_lines:
-        show(_summary(result), as_json=as_json, text=lambda _: _sentences(result))
+        show(
+            _summary(result),
+            as_json=as_json,
+            text=lambda _: _sentences(result, good=asked.inspection.good),
+        )
 
 
 @contextmanager
@@ -167,10 +171,13 @@ def _summary(result: "TrainResult") -> dict[str, object]:
     }
 
 
-def _sentences(result: "TrainResult") -> str:
+def _sentences(result: "TrainResult", *, good: Collection[str]) -> str:
     from lineside.models import Package
+    from lineside.models.result import report_result
 
     lineage = Package.read(result.package).manifest.lineage
     head = f"{result.digest} from {result.pictures} pictures in {result.seconds:.1f} s"
     warnings = [f"warning: {warning}" for warning in lineage.warnings]
-    return "\n".join([head, *metric_lines(dict(result.metrics)), *warnings])
+    measured = report_result(result.report, good=good)
+    words = [measured.words] if measured else []
+    return "\n".join([head, *words, *metric_lines(dict(result.metrics)), *warnings])

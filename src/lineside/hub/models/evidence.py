@@ -23,11 +23,11 @@ from lineside.models import (
     Speed,
     Status,
 )
+from lineside.models.result import REPORT_FILE
 from lineside.models.versions import Creation
 from lineside.vision.metrics import ReliabilityBin
 
 EVIDENCE_SCHEMA = "lineside.version-evidence/3"
-REPORT = "evidence/report.json"
 _SPEEDS = ("latency", "speed", "ms_per", "_ms")
 
 
@@ -187,11 +187,11 @@ def speed_words(speed: Speed | None) -> dict[str, str]:
 
 def _report(package: Package | None) -> Mapping[str, Any]:
     """The package's own report; one that cannot be read is as good as none."""
-    raw = package.files.get(REPORT) if package else None
+    raw = package.files.get(REPORT_FILE) if package else None
     if raw is None:
         return {}
     try:
-        found = decode_json(raw, where=REPORT)
+        found = decode_json(raw, where=REPORT_FILE)
     except LinesideError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -201,7 +201,7 @@ def _calibration(report: Mapping[str, Any]) -> dict[str, tuple[ReliabilityBin, .
     """The tables of the report; of another form they are as good as none."""
     try:
         found = decode(
-            dict[str, tuple[ReliabilityBin, ...]], report.get("reliability", {}), where=REPORT
+            dict[str, tuple[ReliabilityBin, ...]], report.get("reliability", {}), where=REPORT_FILE
         )
     except LinesideError:
         return {}

@@ -33,7 +33,6 @@ from lineside.core import (
 )
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
-from lineside.hub.models.evidence import REPORT
 from lineside.models import Package, PackageRecord, Predictor, Registry, Status
 from lineside.models.operating_point import (
     POINT_KIND,
@@ -54,6 +53,7 @@ from lineside.models.operating_point import (
     unseen_scores,
     version_in_force,
 )
+from lineside.models.result import REPORT_FILE
 from lineside.models.versions import Approvers, Verdict, is_maker, verdict_on
 from lineside.store import Document, Logged, Records, open_blobs, open_records
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
@@ -263,7 +263,7 @@ class OperatingPoints:
         if known is None:
             record = self._registry.get(package)
             files = Package.read(self._registry.content(package), where=record.name).files
-            known = unseen_scores(record.manifest, _tables(files.get(REPORT)))
+            known = unseen_scores(record.manifest, _tables(files.get(REPORT_FILE)))
             with self._lock:
                 self._unseen[package] = known
                 while len(self._unseen) > _MOST_UNSEEN:
@@ -525,9 +525,9 @@ def _tables(report: bytes | None) -> Mapping[str, tuple[LimitRow, ...]]:
     if report is None:
         return {}
     try:
-        body = decode_json(report, where=REPORT)
+        body = decode_json(report, where=REPORT_FILE)
         limits = body.get("limits", {}) if isinstance(body, dict) else {}
-        return decode_fast(dict[str, tuple[LimitRow, ...]], encode(limits), where=REPORT)
+        return decode_fast(dict[str, tuple[LimitRow, ...]], encode(limits), where=REPORT_FILE)
     except InvalidError:
         return {}
 

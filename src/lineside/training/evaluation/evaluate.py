@@ -15,6 +15,7 @@ from lineside.core import Clock, Digest, InvalidError, decode
 from lineside.datasets import Leak, Sample
 from lineside.datasets.leaks import crossing
 from lineside.models import Metric, Package
+from lineside.models.result import Confusion, Mistake
 from lineside.training.evaluation.shortcuts import (
     EvaluatedPackage,
     ShortcutTests,
@@ -22,12 +23,7 @@ from lineside.training.evaluation.shortcuts import (
 )
 from lineside.training.source import is_labelled, leak_warning
 from lineside.training.tasks.contract import MAJORITY, MOST_BYTES, Case, Files
-from lineside.training.tasks.metrics import (
-    Confusion,
-    Mistake,
-    evaluator_for,
-    judge_all,
-)
+from lineside.training.tasks.metrics import evaluator_for, judge_all
 from lineside.vision import Decision, decode_picture, draw_heat, thumbnail
 from lineside.vision.masks import mask_of
 from lineside.vision.metrics import LimitRow, ReliabilityBin

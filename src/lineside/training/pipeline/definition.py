@@ -17,9 +17,9 @@ from typing import Any
 from lineside.core import Fault, InvalidError, Task, encode
 from lineside.core.codec import faults_error
 from lineside.models import Status
+from lineside.models.result import Confusion
 from lineside.training.evaluation.evaluate import Evaluation
 from lineside.training.report.task_report import TaskReport
-from lineside.training.tasks.metrics import Confusion
 
 Value = str | int | float
 

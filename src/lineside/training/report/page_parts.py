@@ -11,8 +11,8 @@ from html import escape
 from lineside.datasets import Leak
 from lineside.datasets.samples import Skipped
 from lineside.models import Metric
+from lineside.models.result import Confusion
 from lineside.training.evaluation.shortcuts import ShortcutTests, best_first, spoken
-from lineside.training.tasks.metrics import Confusion
 from lineside.vision.metrics import LimitRow, ReliabilityBin
 
 SERIES = 6

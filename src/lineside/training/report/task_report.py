@@ -10,6 +10,7 @@ from lineside.datasets.leaks import crossing
 from lineside.datasets.samples import Skipped
 from lineside.datasets.versions import version_digest
 from lineside.models import Manifest, Metric, Package
+from lineside.models.result import Confusion, Mistake, measured_result
 from lineside.training.evaluation.evaluate import Evaluation
 from lineside.training.evaluation.shortcuts import ShortcutTests
 from lineside.training.job import TrainJob
@@ -32,7 +33,6 @@ from lineside.training.report.page_parts import (
 )
 from lineside.training.source import OF_VERSION, Data, LabelledData, LeakSearch, leak_warning
 from lineside.training.tasks import Trained
-from lineside.training.tasks.metrics import Confusion, Mistake
 from lineside.vision.metrics import LimitRow, ReliabilityBin, cheapest_cut
 
 _MOST_LEAKS = 50
@@ -156,6 +156,7 @@ def task_page(
     """
     beside = figure_notes(report)
     parts = [
+        _result(report),
         _summary(report),
         warnings(report.warnings),
         section(
@@ -196,6 +197,15 @@ def figure_notes(report: TaskReport) -> FigureNotes:
 
 def _every(notes: FigureNotes) -> FigureNotes:
     return FigureNotes(every=notes.every)
+
+
+def _result(report: TaskReport) -> str:
+    """Return the meaning of the figures on the line; "" where nothing was measured."""
+    found = measured_result(
+        report.task, confusion=report.confusion, metrics=report.metrics,
+        pictures=report.validation_pictures,
+    )  # fmt: skip
+    return f"<p>{escape(found.words)}</p>" if found else ""
 
 
 def _summary(report: TaskReport) -> str:

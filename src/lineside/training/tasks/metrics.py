@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lineside.core import Clock, InvalidError, Task
 from lineside.datasets import Sample
 from lineside.models import Manifest, Metric, Package, Predictor
+from lineside.models.result import Confusion, Mistake
 from lineside.training.common.methods import spread
 from lineside.training.tasks.contract import (
     MOST_BYTES,
@@ -42,25 +43,6 @@ from lineside.vision.metrics import (
     reliability,
     wilson,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confusion:
-    """Counts of truth (rows) against answers (columns; the last one is unsure)."""
-
-    classes: tuple[str, ...]
-    rows: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mistake:
-    """An answer that was not right, the worst first; truth and answer in words."""
-
-    picture: str
-    truth: str
-    said: str
-    probability: float
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.models import Manifest, Metric
+from lineside.models.result import Mistake
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
-    Mistake,
     TaskMetrics,
     bounded,
     confusion_table,

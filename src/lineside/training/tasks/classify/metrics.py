@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError
 from lineside.models import Manifest, Metric
+from lineside.models.result import Mistake
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     GOOD_NAMES,
-    Mistake,
     TaskMetrics,
     bounded,
     confusion_table,

@@ -16,17 +16,9 @@ from numpy.typing import NDArray
 
 from lineside.datasets import Sample
 from lineside.models import Manifest, Metric
+from lineside.models.result import Confusion, Mistake
 from lineside.training.tasks.contract import Case
-from lineside.training.tasks.metrics import (
-    Confusion,
-    Mistake,
-    TaskMetrics,
-    mean,
-    owners,
-    rate,
-    slices,
-    statistic,
-)
+from lineside.training.tasks.metrics import TaskMetrics, mean, owners, rate, slices, statistic
 from lineside.vision import CountAnswer, PictureState
 
 _MOST_ROWS = 60

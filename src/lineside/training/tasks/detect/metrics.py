@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from lineside.datasets import Marked
 from lineside.models import Manifest, Metric
+from lineside.models.result import Confusion, Mistake
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
-    Confusion,
-    Mistake,
     TaskMetrics,
     bounded,
     mean,

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from lineside.core import InvalidError
 from lineside.datasets import Sample
 from lineside.models import Manifest, Metric
+from lineside.models.result import PRESENCE, Confusion, Mistake
 from lineside.training.tasks.contract import MAJORITY, Case
 from lineside.training.tasks.metrics import (
     ROUNDS,
-    Confusion,
-    Mistake,
     TaskMetrics,
     as_metric,
     bounded,
@@ -51,7 +50,6 @@ from lineside.vision.metrics import (
 )
 
 Floats = NDArray[np.float32]
-PRESENCE = ("absent", "present")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

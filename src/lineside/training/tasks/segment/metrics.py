@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError
 from lineside.models import Manifest, Metric
+from lineside.models.result import Confusion, Mistake
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
-    Confusion,
-    Mistake,
     TaskMetrics,
     bounded,
     confusion_table,

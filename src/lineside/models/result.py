@@ -1,0 +1,335 @@
+"""Result of a measurement on held-out pictures, in the words of a line.
+
+1. Everything is counted from the confusion that the package's own report carries; nothing is
+   measured here. Every share has its Wilson interval, rounded outwards.
+2. Where one of the classes means a good part, the result is about parts: bad ones that slip
+   through, good ones that are rejected, and those that go to review.
+3. Of kinds, objects, counts and presence labels it is about wrong answers.
+4. More pictures help most of the class whose share of answers that were not right may be the
+   highest: the upper end of its interval, so that few pictures count as doubt.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil, floor
+
+from lineside.core import LinesideError, decode, decode_json
+from lineside.models.archive import Package
+from lineside.models.manifest import Metric
+from lineside.vision.decide import says_good
+from lineside.vision.metrics import Interval, wilson
+
+REPORT_FILE = "evidence/report.json"
+PRESENCE = ("absent", "present")
+"""Classes of a presence label."""
+_NO_DOUBT = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confusion:
+    """Counts of truth (rows) against answers (columns; the last one is unsure)."""
+
+    classes: tuple[str, ...]
+    rows: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """An answer that was not right, the worst first; truth and answer in words."""
+
+    picture: str
+    truth: str
+    said: str
+    probability: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredShare:
+    """A share of held-out pictures, parts or objects with its words.
+
+    Attributes:
+        of: the whole, such as "bad parts".
+        does: the predicate, such as "slip through".
+        interval: share from 0 to 1, with its 95 % interval and the number it rests on.
+    """
+
+    of: str
+    does: str
+    interval: Interval
+
+    @property
+    def count(self) -> str:
+        """Of 100; ``fewer than 1`` where some did and rounding would hide them."""
+        hundred = 100 * self.interval.value
+        return "fewer than 1" if 0 < hundred < 0.5 else str(round(hundred))
+
+    @property
+    def bounds(self) -> str:
+        """Of 100, rounded outwards: ``1 to 7``."""
+        low, high = 100 * self.interval.low, 100 * self.interval.high
+        return f"{floor(low + 1e-9)} to {ceil(high - 1e-9)}"
+
+    @property
+    def words(self) -> str:
+        """``of 100 bad parts about 3 slip through (1 to 7)``."""
+        about = "about " if self.count.isdigit() and self.count != "0" else ""
+        return f"of 100 {self.of} {about}{self.count} {self.does} ({self.bounds})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredResult:
+    """Result of a package on held-out pictures.
+
+    Attributes:
+        shares: of answers that were wrong or for review, the costliest first.
+        gaps: sentences on what could not be measured.
+        measured: the pictures that it rests on, as a sentence.
+        advice: of what more pictures would help most; "" where nothing stands out.
+        help_label: that class; "" for none.
+        confusion: by label or class list.
+        mistakes: the worst first.
+        warnings: of the report.
+    """
+
+    shares: tuple[MeasuredShare, ...]
+    gaps: tuple[str, ...]
+    measured: str
+    advice: str
+    help_label: str
+    confusion: Mapping[str, Confusion]
+    mistakes: tuple[Mistake, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def headline(self) -> str:
+        """Every share in one sentence; the gaps where there is none."""
+        told = "; ".join(one.words for one in self.shares)
+        return f"{told[:1].upper()}{told[1:]}." if told else " ".join(self.gaps)
+
+    @property
+    def words(self) -> str:
+        """Headline, gaps, pictures and advice in one line."""
+        gaps = self.gaps if self.shares else ()
+        parts = (self.headline, *gaps, self.measured, self.advice)
+        return " ".join(part for part in parts if part)
+
+
+def package_result(package: Package, *, good: Collection[str] = ()) -> MeasuredResult | None:
+    """Return the result that a package's own report tells; None where it has none to tell.
+
+    Args:
+        package: whose ``evidence/report.json`` is read.
+        good: labels of the inspection that mean a good part; empty: the usual words.
+    """
+    raw = package.files.get(REPORT_FILE)
+    return None if raw is None else report_result(raw, good=good)
+
+
+def report_result(report: bytes, *, good: Collection[str] = ()) -> MeasuredResult | None:
+    """Return the result of a report (JSON); None where it is of another form or measured nothing.
+
+    Args:
+        report: of a training or an evaluation.
+        good: labels of the inspection that mean a good part; empty: the usual words.
+    """
+    try:
+        body = decode_json(report, where=REPORT_FILE)
+        if not isinstance(body, dict):
+            return None
+        confusion = decode(dict[str, Confusion], body.get("confusion", {}), where=REPORT_FILE)
+        metrics = decode(dict[str, Metric], body.get("metrics", {}), where=REPORT_FILE)
+        mistakes = decode(tuple[Mistake, ...], body.get("mistakes", []), where=REPORT_FILE)
+        warnings = decode(tuple[str, ...], body.get("warnings", []), where=REPORT_FILE)
+        pictures = decode(int, body.get("validation_pictures", 0), where=REPORT_FILE)
+    except LinesideError:
+        return None
+    return measured_result(
+        str(body.get("task", "")), confusion=confusion, metrics=metrics, mistakes=mistakes,
+        warnings=warnings, pictures=pictures, good=good,
+    )  # fmt: skip
+
+
+def measured_result(
+    task: str,
+    *,
+    confusion: Mapping[str, Confusion],
+    metrics: Mapping[str, Metric],
+    mistakes: tuple[Mistake, ...] = (),
+    warnings: tuple[str, ...] = (),
+    pictures: int,
+    good: Collection[str] = (),
+) -> MeasuredResult | None:
+    """Return the result of figures; None where they tell nothing of parts, objects or answers.
+
+    Args:
+        task: of the package.
+        confusion: by label or class list; of objects the last class is nothing.
+        metrics: figures by name.
+        mistakes: the worst first.
+        warnings: sentences that stand beside every figure.
+        pictures: held out; 0 where the figures are of cross-validation.
+        good: labels of the inspection that mean a good part; empty: the usual words.
+    """
+    shares, gaps = _shares(task, confusion, metrics=metrics, good=good)
+    if not shares and not gaps:
+        return None
+    label = _most_doubtful(task, confusion)
+    return MeasuredResult(
+        shares=shares,
+        gaps=gaps,
+        measured=_measured(pictures, task=task, tables=confusion, metrics=metrics),
+        advice=f"More pictures of {label} would help most." if label else "",
+        help_label=label,
+        confusion=confusion,
+        mistakes=mistakes,
+        warnings=warnings,
+    )
+
+
+Shares = tuple[tuple[MeasuredShare, ...], tuple[str, ...]]
+
+
+def _shares(
+    task: str,
+    tables: Mapping[str, Confusion],
+    *,
+    metrics: Mapping[str, Metric],
+    good: Collection[str],
+) -> Shares:
+    if task == "count":
+        return _of_counts(metrics)
+    if not tables:
+        return (), ()
+    if task == "multilabel":
+        return _of_answers(tables, of="answers", does="are wrong"), ()
+    table = next(iter(tables.values()))
+    if task == "detect":
+        return _of_objects(table)
+    named = good if task == "classify" else ()
+    is_good = [says_good(name, named=named) for name in table.classes]
+    if any(is_good) and not all(is_good):
+        return _of_parts(table, is_good)
+    return _of_answers(tables, of="parts", does="are taken for another kind"), ()
+
+
+def _of_parts(table: Confusion, is_good: list[bool]) -> Shares:
+    """Escapes, false rejects and reviews; the columns of good classes let a part pass."""
+    rows = list(zip(is_good, table.rows, strict=True))
+    bad = sum(sum(row) for fine, row in rows if not fine)
+    fine = sum(sum(row) for ok, row in rows if ok)
+    passed = sum(_sum(row, is_good, wanted=True) for ok, row in rows if not ok)
+    rejected = sum(_sum(row, is_good, wanted=False) for ok, row in rows if ok)
+    shares, gaps = [], []
+    if bad:
+        shares.append(_share(passed, bad, of="bad parts", does="slip through"))
+    else:
+        gaps.append("No bad part was measured: nothing is known of how many slip through.")
+    if fine:
+        shares.append(_share(rejected, fine, of="good parts", does="are rejected"))
+    else:
+        gaps.append("No good part was measured: nothing is known of how many are rejected.")
+    unsure = sum(row[-1] for row in table.rows)
+    if bad + fine:
+        shares.append(_share(unsure, bad + fine, of="measured parts", does="go to review"))
+    return tuple(shares), tuple(gaps)
+
+
+def _sum(row: tuple[int, ...], is_good: list[bool], *, wanted: bool) -> int:
+    return sum(count for count, ok in zip(row, is_good, strict=False) if ok is wanted)
+
+
+def _of_answers(
+    tables: Mapping[str, Confusion], *, of: str, does: str
+) -> tuple[MeasuredShare, ...]:
+    every = [(place, row) for table in tables.values() for place, row in enumerate(table.rows)]
+    whole = sum(sum(row) for _, row in every)
+    unsure = sum(row[-1] for _, row in every)
+    wrong = whole - unsure - sum(row[place] for place, row in every)
+    if not whole:
+        return ()
+    return (
+        _share(wrong, whole, of=of, does=does),
+        _share(unsure, whole, of=of, does="go to review"),
+    )
+
+
+def _of_objects(table: Confusion) -> Shares:
+    """Missed and misnamed objects, and finds where there is none: the last class is nothing."""
+    nothing = len(table.classes) - 1
+    truths = table.rows[:nothing]
+    there = sum(map(sum, truths))
+    found = sum(sum(row) - row[nothing] for row in table.rows)
+    shares, gaps = [], []
+    if there:
+        missed = sum(row[nothing] for row in truths)
+        wrong = sum(
+            count
+            for place, row in enumerate(truths)
+            for other, count in enumerate(row[:nothing])
+            if other != place
+        )
+        shares.append(_share(missed, there, of="objects", does="are missed"))
+        if nothing > 1:
+            shares.append(_share(wrong, there, of="objects", does="get another label"))
+    else:
+        gaps.append("No object was in the pictures measured: nothing is known of what is missed.")
+    if found:
+        empty = sum(table.rows[nothing]) - table.rows[nothing][nothing]
+        shares.append(_share(empty, found, of="finds", does="are none"))
+    return tuple(shares), tuple(gaps)
+
+
+def _of_counts(metrics: Mapping[str, Metric]) -> Shares:
+    exact = metrics.get("exact")
+    if exact is None or not exact.n:
+        return (), ()
+    wrong = round((1 - exact.value) * exact.n)
+    return (_share(wrong, exact.n, of="pictures", does="are counted wrongly"),), ()
+
+
+def _share(part: int, whole: int, *, of: str, does: str) -> MeasuredShare:
+    return MeasuredShare(of=of, does=does, interval=wilson(part, whole))
+
+
+def _measured(
+    pictures: int, *, task: str, tables: Mapping[str, Confusion], metrics: Mapping[str, Metric]
+) -> str:
+    if pictures:
+        return f"Measured on {_counted(pictures)} it had not seen."
+    count = max((metric.n for metric in metrics.values()), default=0)
+    if task in ("classify", "segment", "anomaly") and tables:
+        count = sum(map(sum, next(iter(tables.values())).rows))
+    return f"Cross-validated on {_counted(count)}: each answered by a network that had not seen it."
+
+
+def _counted(pictures: int) -> str:
+    return "1 picture" if pictures == 1 else f"{pictures} pictures"
+
+
+def _most_doubtful(task: str, tables: Mapping[str, Confusion]) -> str:
+    """Return the class of the worst upper bound of answers that were not right; "" for none."""
+    if task == "count":
+        return ""
+    doubts = [
+        (wilson(sum(row) - row[place], sum(row)).high, name)
+        for name, place, row in _classes(task, tables)
+    ]
+    if len(doubts) < 2:
+        return ""
+    worst, name = max(doubts, key=lambda one: one[0])
+    return name if worst > _NO_DOUBT and worst > min(doubts)[0] else ""
+
+
+def _classes(
+    task: str, tables: Mapping[str, Confusion]
+) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+    """Every class with its place and its row; of presence labels those that are present."""
+    for kind, table in tables.items():
+        presence = task == "multilabel" and table.classes == PRESENCE
+        for place, (name, row) in enumerate(zip(table.classes, table.rows, strict=True)):
+            if task == "detect" and place == len(table.classes) - 1:
+                continue
+            if presence and place == 0:
+                continue
+            yield (kind if presence else name), place, row

@@ -1,0 +1,144 @@
+"""The result of a measurement in words: what is counted as what, and how doubt is told."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineside.core.codec import encode
+from lineside.models import Metric
+from lineside.models.result import (
+    Confusion,
+    MeasuredResult,
+    MeasuredShare,
+    measured_result,
+    report_result,
+)
+from lineside.vision.metrics import wilson
+
+PARTS = Confusion(
+    classes=("good", "scratch", "stain"), rows=((114, 4, 0, 2), (3, 50, 1, 6), (0, 1, 39, 0))
+)
+
+
+def result(task: str, table: Confusion, *, name: str = "surface", n: int = 0) -> MeasuredResult:
+    found = measured_result(task, confusion={name: table}, metrics={}, pictures=n)
+    assert found is not None
+    return found
+
+
+def test_the_result_of_good_and_bad_parts_is_told_as_on_the_line() -> None:
+    found = result("classify", PARTS, n=220)
+
+    assert found.words == (
+        "Of 100 bad parts about 3 slip through (1 to 9); of 100 good parts about 3 are rejected"
+        " (1 to 9); of 100 measured parts about 4 go to review (1 to 8). Measured on 220 pictures"
+        " it had not seen. More pictures of scratch would help most."
+    )
+    assert [one.interval.n for one in found.shares] == [100, 120, 220]
+
+
+def test_a_bad_part_with_another_bad_label_does_not_slip_through() -> None:
+    table = Confusion(
+        classes=("good", "scratch", "stain"), rows=((9, 0, 0, 0), (0, 0, 9, 0), (0, 0, 9, 0))
+    )
+
+    assert result("classify", table).shares[0].interval.value == 0.0
+
+
+def test_the_good_labels_of_the_inspection_are_the_good_parts() -> None:
+    table = Confusion(classes=("1111", "other"), rows=((9, 1, 0), (2, 8, 0)))
+
+    found = measured_result(
+        "classify", confusion={"": table}, metrics={}, pictures=20, good=["1111"]
+    )
+
+    assert found is not None
+    assert [one.interval.value for one in found.shares] == [0.2, 0.1, 0.0]
+    assert "another kind" in result("classify", table).headline
+
+
+def test_parts_of_which_none_was_measured_are_told_as_a_gap() -> None:
+    table = Confusion(classes=("good", "defect"), rows=((20, 0, 0), (0, 0, 0)))
+
+    found = result("anomaly", table, n=20)
+
+    assert "No bad part was measured" in found.words
+    assert "slip through (" not in found.words
+    assert found.help_label == "defect"
+
+
+def test_a_share_of_none_keeps_the_bound_that_its_number_leaves() -> None:
+    table = Confusion(classes=("good", "bad"), rows=((5000, 0, 0), (0, 214, 0)))
+
+    escapes, rejects, _ = result("classify", table).shares
+
+    assert escapes.words == "of 100 bad parts 0 slip through (0 to 2)"
+    assert rejects.bounds == "0 to 1"
+
+
+def test_objects_are_missed_misnamed_or_none() -> None:
+    table = Confusion(
+        classes=("nut", "bolt", "nothing"), rows=((8, 1, 1, 0), (0, 9, 1, 0), (2, 0, 0, 0))
+    )
+
+    told = [(one.of, one.does, one.interval.value) for one in result("detect", table).shares]
+
+    assert told == [
+        ("objects", "are missed", 0.1), ("objects", "get another label", 0.05),
+        ("finds", "are none", 0.1),
+    ]  # fmt: skip
+
+
+def test_counts_and_presence_labels_are_told_by_wrong_answers() -> None:
+    exact = Metric(value=0.9, low=0.8, high=0.97, n=50, baseline=0.2)
+    counted = measured_result("count", confusion={}, metrics={"exact": exact}, pictures=50)
+    present = Confusion(classes=("absent", "present"), rows=((40, 0, 0), (6, 13, 1)))
+
+    assert counted is not None
+    assert counted.headline.startswith("Of 100 pictures about 10 are counted wrongly")
+    sure = Confusion(classes=present.classes, rows=((9, 0, 0), (0, 30, 0)))
+
+    found = measured_result(
+        "multilabel", confusion={"left": present, "right": sure}, metrics={}, pictures=60
+    )
+
+    assert found is not None
+    assert found.shares[0].words.startswith("of 100 answers about 6 are wrong")
+    assert found.help_label == "left"
+
+
+def test_figures_without_held_out_pictures_are_told_as_cross_validated() -> None:
+    assert "Cross-validated on 220 pictures" in result("classify", PARTS).measured
+
+
+@pytest.mark.parametrize(
+    "report",
+    [b"", b"[]", b"{}", b'{"task":"classify","confusion":{"a":1}}', encode({"task": "classify"})],
+)
+def test_a_report_of_another_form_tells_nothing(report: bytes) -> None:
+    assert report_result(report) is None
+
+
+def test_a_report_tells_what_its_figures_tell() -> None:
+    report = {
+        "task": "classify", "confusion": {"surface": PARTS}, "validation_pictures": 220,
+        "evidence": "pictures never trained on", "unknown": [1],
+        "mistakes": [{"picture": "a.png", "truth": "scratch", "said": "good", "probability": 0.9}],
+    }  # fmt: skip
+
+    found = report_result(encode(report))
+
+    assert found is not None
+    assert found.words == result("classify", PARTS, n=220).words
+    assert found.mistakes[0].picture == "a.png"
+
+
+@given(st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(max(n, 1)))))
+def test_the_bounds_in_words_hold_the_interval(counts: tuple[int, int]) -> None:
+    between = wilson(*counts)
+    told = MeasuredShare(of="parts", does="fail", interval=between).bounds
+
+    low, high = map(int, told.split(" to "))
+
+    assert 0 <= low <= 100 * between.low + 1e-6
+    assert 100 * between.high - 1e-6 <= high <= 100
