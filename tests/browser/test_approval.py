@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from lineside.core import SystemClock
 from lineside.hub import Accounts, Role
 from tests.browser.conftest import Watched, watch
-from tests.browser.test_pages import OVER, SIZES, assess, settle
+from tests.browser.test_pages import OVER, assess, faults, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -128,23 +128,16 @@ def test_one_registers_another_approves_and_who_may_not_sees_why(
     assert (event.event["data"]["by"], event.event["data"]["own"]) == ("Eve Approve", False)
 
 
-@pytest.mark.parametrize(("theme", "size"), [("dark", "wide"), ("light", "narrow")])
 def test_the_pages_of_versions_are_quiet_accessible_and_fit(
     line: Any,  # noqa: ANN401  conftest's Line
     open_page: Callable[..., Any],
     version: str,
-    *,
-    theme: str,
-    size: str,
 ) -> None:
     found = []
     for address in ("/models", f"/models/{line.package}", "/models/groups/stock", version):
-        watched = open_page(address, theme=theme, size=SIZES[size])
-        page = watched.page
-        settle(page)
-        found += [f"{address}: {finding}" for finding in assess(page)]
-        over = page.evaluate(OVER)
-        found += [f"{address}: {over} px wider than the window"] if over > 0 else []
+        watched = open_page(address)
+        settle(watched.page)
+        found += faults(watched.page, of=address)
         found += [f"{address}: {said}" for said in watched.complaints + watched.strangers]
-        page.close()
+        watched.page.close()
     assert not found, "\n".join(found)

@@ -13,7 +13,7 @@ from lineside.core import SystemClock, rfc3339
 from lineside.edge import write_page_password
 from lineside.edge.page.facts import HubContact, RunningUpdate
 from tests.browser.conftest import Watched, watch
-from tests.browser.test_pages import OVER, SIZES, assess, settle
+from tests.browser.test_pages import SIZES, assess, faults, settle
 from tests.edge.page.pages import Shown, classified, counted, odd, segmented, shown
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
@@ -89,16 +89,14 @@ def busy(device: Shown) -> None:
 
 
 def fits(watched: Watched) -> None:
-    assert assess(watched.page) == []
-    assert watched.page.evaluate(OVER) <= 0
+    assert faults(watched.page) == []
     watched.quiet()
 
 
-@pytest.mark.parametrize(("theme", "size"), [("dark", "wide"), ("light", "narrow")])
 def test_the_page_is_quiet_accessible_and_fits_busy_or_empty(
-    device: Shown, opened: Callable[..., Watched], *, theme: str, size: str
+    device: Shown, opened: Callable[..., Watched]
 ) -> None:
-    watched = opened(device.url, theme=theme, size=size)
+    watched = opened(device.url)
     page = watched.page
     settle(page)
     expect(page.locator("[data-camera=surface] .state").first).to_have_text("no picture yet")
@@ -174,15 +172,12 @@ def test_more_viewers_than_may_are_told_so(tmp_path: Path, opened: Callable[...,
         expect(second.page.locator("[data-lost]")).to_contain_text("1 watch already")
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_a_password_opens_the_page(
-    tmp_path: Path, opened: Callable[..., Watched], theme: str
-) -> None:
+def test_a_password_opens_the_page(tmp_path: Path, opened: Callable[..., Watched]) -> None:
     path = tmp_path / "password"
     write_page_password(PASSWORD, path=path)
     settings: dict[str, Any] = {"password_file": str(path)}
     with shown(tmp_path, clock=SystemClock(), **settings) as device, live(device):
-        watched = opened(device.url, theme=theme)
+        watched = opened(device.url)
         page = watched.page
         expect(page).to_have_url(f"{device.url}/sign-in")
         fits(watched)

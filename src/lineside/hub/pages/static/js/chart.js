@@ -1,10 +1,19 @@
 // @ts-check
-/** Line charts over time by uPlot, in the page's colours, drawn anew when the theme changes. */
+/** Line charts over time by uPlot, in the page's colours and as wide as their place. */
 import { colour } from "./dom.js";
 import { clockTime } from "./time.js";
 
 const DASHES = [[], [6, 4], [2, 3], [8, 3, 2, 3]];
 const COLOURS = ["--accent", "--warn", "--ink", "--muted"];
+const HEIGHT = 200;
+
+/** @type {WeakMap<Element, any>} the chart that stands in each place */
+const plots = new WeakMap();
+const places = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) {
+    if (contentRect.width) plots.get(target)?.setSize({ width: contentRect.width, height: HEIGHT });
+  }
+});
 
 /**
  * `data-chart` holds `{series: [[name, unit], …], points: [[x, y…], …], x: "time" | name}`.
@@ -12,7 +21,7 @@ const COLOURS = ["--accent", "--warn", "--ink", "--muted"];
  */
 export function drawChart(element) {
   const { series, points, x = "time" } = JSON.parse(element.dataset.chart ?? "{}");
-  if (!points?.length) return null;
+  if (!points?.length) return;
   const columns = points[0].map((/** @type {any} */ _, /** @type {number} */ n) =>
     points.map((/** @type {any[]} */ row) => row[n]),
   );
@@ -26,7 +35,7 @@ export function drawChart(element) {
   const units = [...new Set(series.map((/** @type {string[]} */ one) => one[1]))];
   const options = {
     width: element.clientWidth,
-    height: 200,
+    height: HEIGHT,
     scales: { x: { time: x === "time" } },
     axes: [
       x === "time" ? { ...axis, values: clock, space: 90 } : axis,
@@ -59,7 +68,8 @@ export function drawChart(element) {
   };
   element.replaceChildren();
   // @ts-ignore  a classic script of the same page brings uPlot
-  return new globalThis.uPlot(options, columns, element);
+  plots.set(element, new globalThis.uPlot(options, columns, element));
+  places.observe(element);
 }
 
 /** Draw every chart that is not drawn yet, or all of them again. @param {boolean} again */
@@ -72,6 +82,5 @@ export function drawAll(again) {
 
 drawAll(false);
 addEventListener("lineside:theme", () => drawAll(true));
-addEventListener("resize", () => drawAll(true));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll(true));
 document.addEventListener("htmx:after:swap", () => drawAll(false));
