@@ -105,7 +105,8 @@ def test_one_registers_another_approves_and_who_may_not_sees_why(
         expect(page.locator("[data-why-not]")).to_contain_text(
             "Requires the role approver or admin."
         )
-        expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+        expect(page.get_by_role("button", name="Approve")).to_be_disabled()
+        expect(page.locator("[data-comparison]")).to_contain_text("Not compared yet")
         ada.quiet()
     with as_person("Eve Approve") as eve:
         page = eve.page

@@ -143,6 +143,8 @@ def test_every_value_leads_to_its_frame_and_on_to_the_package_and_its_data(
 ) -> None:
     lines = page("/lines")
     to_frame(lines)
+    expect(lines.locator("#provenance li")).to_have_count(5)
+    lines.get_by_text("Probabilities and thresholds").click()
     expect(lines.get_by_role("table")).to_contain_text("A1")
     lines.get_by_role("button", name="Verify audit trail").click()
     expect(lines.locator("#provenance [role=status]")).to_have_text("Every hash on the way holds")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lineside.core import Digest, FrameId, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Metric
+from lineside.models.result import TrivialFigure
 from lineside.training.evaluation.baselines import (
     Question,
     erased,
@@ -21,7 +22,6 @@ from lineside.training.evaluation.baselines import (
 from lineside.training.evaluation.shortcuts import (
     ErasedTest,
     ShortcutTests,
-    TrivialFigure,
     _sentences,
     against,
     defect_score,

@@ -12,11 +12,10 @@ from lineside.core import Digest, decode, encode
 from lineside.datasets import Leak
 from lineside.datasets.samples import Skipped
 from lineside.models import Metric
-from lineside.models.result import Confusion, Mistake
+from lineside.models.result import Confusion, Mistake, TrivialFigure
 from lineside.training.evaluation.shortcuts import (
     ErasedTest,
     ShortcutTests,
-    TrivialFigure,
     with_sentences,
 )
 from lineside.training.report.page_parts import (

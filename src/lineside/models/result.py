@@ -45,6 +45,23 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrivialFigure:
+    """Result of a trivial figure beside the package's.
+
+    Attributes:
+        figure: ``mean_grey``, ``contrast``, … (``training.evaluation.baselines``).
+        metric: which figure of the package it stands against.
+        matched: whether it surely beats the baseline and reaches the package's interval.
+    """
+
+    figure: str
+    metric: str
+    reached: Metric
+    package: Metric
+    matched: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredShare:
     """A share of held-out pictures, parts or objects with its words.
 

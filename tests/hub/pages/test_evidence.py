@@ -1,13 +1,16 @@
 """Figures and rules of packages of every task, and the report a package carries."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from html import unescape
 
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.hub import Services
+from lineside.core import decode_json, encode
+from lineside.hub import Registration, Services
+from lineside.hub.models.evidence import change_words, figure_groups
 from lineside.hub.pages.learning import decision_facts, first_metric
-from lineside.models import Package, build_package
+from lineside.models import Change, Comparison, Package, build_package
 
 FIGURE = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 9, "baseline": 0.5}
 
@@ -70,3 +73,84 @@ def test_a_package_without_report_says_so(
 def test_every_task_is_on_offer(client: TestClient) -> None:
     page = client.get("/runs").text
     assert "Start a run" in page
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        (("mae", "exact", "unsure_rate", "recall/bolt"), ("exact", "mae")),
+        (("f1_iou50", "auroc", "calibration_error"), ("f1_iou50", "auroc")),
+        (("a", "b", "a/blue"), ("a", "b")),
+        (("accuracy/blue",), ("accuracy/blue",)),
+        ((), ()),
+    ],
+)
+def test_the_headline_stands_apart_from_labels_and_the_rest(
+    names: tuple[str, ...], first: tuple[str, ...]
+) -> None:
+    groups = figure_groups(map(Named, names))
+    shown = [one.name for _, figures in groups for one in figures]
+    assert sorted(shown) == sorted(names)
+    assert tuple(one.name for one in groups[0][1]) == first if groups else not first
+
+
+def test_what_changed_is_told_in_a_sentence_where_it_was_compared() -> None:
+    found = Comparison(in_use_name="plates", n=46, better_count=3, worse_count=1)
+    assert change_words(found) == (
+        "Right on 3 pictures that plates gets wrong, wrong on 1 that it gets right, of 46 held-out"
+        " ones."
+    )
+    assert "the same pictures" in change_words(replace(found, better_count=0, worse_count=0))
+    assert change_words(Comparison(why_not="Nothing is in use.")) == change_words(None) == ""
+
+
+def test_a_version_begins_with_its_result_and_what_changed(
+    client: TestClient, hub: Services, archive: bytes
+) -> None:
+    opened = Package.read(archive)
+    report = {
+        "task": "multilabel", "validation_pictures": 46,
+        "confusion": {
+            "blue": {"classes": ["absent", "present"], "rows": [[20, 1, 0], [2, 22, 1]]}
+        },
+        "controls": {"alone": [
+            {"figure": "mean_grey", "metric": "accuracy", "reached": FIGURE, "package": FIGURE,
+             "matched": True}
+        ]},
+    }  # fmt: skip
+    made_here = ("manifest.json", "digests.json")
+    files = {name: raw for name, raw in opened.files.items() if name not in made_here}
+    files["evidence/report.json"] = encode(report)
+    digest = hub.packages.add(build_package(opened.manifest, files), by="ada").digest
+    version = hub.models.register("discs", Registration(package=digest), by="ada")
+    changed = Change(
+        picture="left.png",
+        before="nothing",
+        after="blue",
+        truth="blue",
+        digest="sha256:" + "2" * 64,
+    )
+    hub.models.store_comparison(
+        version,
+        Comparison(
+            in_use_name="plates", at=hub.clock.now(), dataset="rack/1", n=46,
+            better=(changed,) * 8, better_count=8,
+        ),
+    )  # fmt: skip
+    page = unescape(client.get("/models/groups/discs/1").text)
+    places = [page.index(words) for words in (
+        "Of 100 answers about 7 are wrong", "Measured on 46 pictures it had not seen",
+        "Right on 8 pictures that plates gets wrong",
+        f"/data/rack/pictures/{changed.digest}/drawn", "Calibration", "mean grey",
+    )]  # fmt: skip
+    assert places == sorted(places)
+    assert page.count("/drawn") == 6
+    told = client.get("/api/v1/models/discs/versions/1/report", params={"format": "json"})
+    body = decode_json(told.content, where="report")
+    assert body["shortcuts"][0]["figure"] == "mean_grey"
+    assert body["result"][0].startswith("Of 100 answers")

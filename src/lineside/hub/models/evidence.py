@@ -5,10 +5,10 @@ in use, which a child process made (``models/comparison.py``). Nothing is measur
 nobody measured is absent rather than guessed. The page needs no other file and runs nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from lineside.core import LinesideError, decode, decode_json, need, rfc3339, short
 from lineside.hub.replay.repository import ReplayView, replay_words
@@ -23,7 +23,7 @@ from lineside.models import (
     Speed,
     Status,
 )
-from lineside.models.result import REPORT_FILE
+from lineside.models.result import REPORT_FILE, TrivialFigure, package_result
 from lineside.models.versions import Creation
 from lineside.vision.metrics import ReliabilityBin
 
@@ -61,6 +61,8 @@ class Evidence:
     """Everything that is known of a version.
 
     Attributes:
+        result: what it means on the line, a sentence each, the headline first; empty where the
+            package's report does not tell.
         in_use: None where nothing runs, or this version itself.
         comparison: with what was in use then; None while it was not made.
         compared_with: what stands of the comparison in a sentence: with what and when, that another
@@ -69,6 +71,7 @@ class Evidence:
         calibration: by score; empty where the package's report has none.
         leaking: pairs on both sides of the split; None where nobody looked, else ``leaks_by`` how.
         speed: figures in time, by name.
+        shortcuts: what trivial figures alone reach on the same pictures.
         parity: of a variant against its original.
         lineage, licences: by name.
         has_report: whether the package carries its own page.
@@ -76,6 +79,7 @@ class Evidence:
     """
 
     version: ModelVersion
+    result: tuple[str, ...]
     in_use: PackageInUse | None
     compared: tuple[ComparedMetric, ...]
     comparison: Comparison | None
@@ -85,6 +89,7 @@ class Evidence:
     leaking: int | None
     leaks_by: str
     speed: Mapping[str, str]
+    shortcuts: tuple[TrivialFigure, ...]
     parity: Parity | None
     lineage: Mapping[str, str]
     licences: Mapping[str, str]
@@ -104,6 +109,7 @@ def collect_evidence(
     comparison: Comparison | None,
     changes: Changes | None,
     replays: tuple[ReplayView, ...] = (),
+    good: Collection[str] = (),
 ) -> Evidence:
     """Put together what the version, its package and what runs now say.
 
@@ -114,6 +120,7 @@ def collect_evidence(
         comparison: with what was in use when it was made.
         changes: where somebody handed them in.
         replays: of its package, newest first.
+        good: labels of the inspection that mean a good part; empty: the usual words.
     """
     report = _report(package)
     manifest = package.manifest if package else None
@@ -121,6 +128,7 @@ def collect_evidence(
     used = baseline.manifest.metrics if baseline else {}
     return Evidence(
         version=version,
+        result=_result(package, good=good),
         in_use=PackageInUse(name=baseline.name, digest=baseline.digest) if baseline else None,
         compared=tuple(
             ComparedMetric(name=name, this=metric, in_use=used.get(name))
@@ -133,6 +141,7 @@ def collect_evidence(
         leaking=_leaking(report),
         leaks_by=str(report.get("leaks_by") or ""),
         speed=_speed(version) | (speed_words(comparison.speed) if comparison else {}),
+        shortcuts=_shortcuts(report),
         parity=manifest.parity if manifest else None,
         lineage=_lineage(version, package),
         licences=_licences(package),
@@ -141,6 +150,49 @@ def collect_evidence(
         inspection=manifest.inspection if manifest else "",
         has_report=package is not None and "evidence/report.html" in package.files,
         replays=replays,
+    )
+
+
+class _Named(Protocol):
+    """Anything with the name of a figure."""
+
+    @property
+    def name(self) -> str: ...
+
+
+_Figure = TypeVar("_Figure", bound=_Named)
+_HEADLINE = ("accuracy", "exact", "f1", "pixel f1", "auroc", "recall", "precision", "mae")
+_MOST_HEADLINES = 5
+
+
+def figure_groups(figures: Iterable[_Figure]) -> tuple[tuple[str, tuple[_Figure, ...]], ...]:
+    """Return figures by title: the headline, those of each label, the rest; no group is empty."""
+    named = [(one.name.replace("_", " "), one) for one in figures]
+    whole = [(name, one) for name, one in named if "/" not in name]
+    first = [
+        one
+        for wanted in _HEADLINE
+        for name, one in whole
+        if name == wanted or name.startswith(f"{wanted} ")
+    ]
+    first = (first or [one for _, one in whole])[:_MOST_HEADLINES]
+    groups = (
+        ("Figures", tuple(first)),
+        ("Per label", tuple(one for name, one in named if "/" in name)),
+        ("Further figures", tuple(one for _, one in whole if one not in first)),
+    )
+    return tuple((title, found) for title, found in groups if found)
+
+
+def change_words(comparison: Comparison | None) -> str:
+    """What got better and worse, in a sentence; "" where answers were not compared."""
+    if comparison is None or not comparison.n:
+        return ""
+    if not (comparison.better_count or comparison.worse_count):
+        return f"Right and wrong on the same pictures, {comparison.n} held-out ones."
+    return (
+        f"Right on {comparison.better_count} pictures that {comparison.in_use_name} gets wrong,"
+        f" wrong on {comparison.worse_count} that it gets right, of {comparison.n} held-out ones."
     )
 
 
@@ -208,6 +260,24 @@ def _calibration(report: Mapping[str, Any]) -> dict[str, tuple[ReliabilityBin, .
     return {name: bins for name, bins in found.items() if bins}
 
 
+def _result(package: Package | None, *, good: Collection[str]) -> tuple[str, ...]:
+    found = package_result(package, good=good) if package else None
+    if found is None:
+        return ()
+    gaps = found.gaps if found.shares else ()
+    return tuple(one for one in (found.headline, *gaps, found.measured, found.advice) if one)
+
+
+def _shortcuts(report: Mapping[str, Any]) -> tuple[TrivialFigure, ...]:
+    """The trivial figures of the report; of another form they are as good as none."""
+    controls = report.get("controls")
+    found = controls.get("alone", []) if isinstance(controls, dict) else []
+    try:
+        return decode(tuple[TrivialFigure, ...], found, where=REPORT_FILE)
+    except LinesideError:
+        return ()
+
+
 def _leaking(report: Mapping[str, Any]) -> int | None:
     count = report.get("leaking")
     return count if report.get("leaks_by") and isinstance(count, int) else None
@@ -266,7 +336,10 @@ def version_page(evidence: Evidence) -> bytes:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    templates.filters |= {"figure": figure, "interval": interval}
+    templates.filters |= {
+        "figure": figure, "interval": interval, "figure_groups": figure_groups,
+        "change_words": change_words,
+    }  # fmt: skip
     page = templates.get_template("version_report.html")
     verdicts = {one.id: replay_words(one) for one in evidence.replays}
     status = status_words(evidence.version)

@@ -18,6 +18,7 @@ from lineside.core import (
     Clock,
     ConflictError,
     Digest,
+    Inspection,
     Json,
     NotFoundError,
     RefusedError,
@@ -175,17 +176,24 @@ class ModelService:
             )
         return release_of(version, self._registry.get(version.digest))
 
-    def evidence(self, group: str, number: int) -> Evidence:
-        """Everything that is known of a version, beside the one in use."""
+    def evidence(
+        self, group: str, number: int, *, inspections: Sequence[Inspection] = ()
+    ) -> Evidence:
+        """Everything that is known of a version, beside the one in use.
+
+        ``inspections``: of the plant, for their labels that mean a good part.
+        """
         version = self.one(group, number)
         package = self._package(version)
+        named = package.manifest.inspection if package else ""
         return collect_evidence(
             version,
             package=package,
-            baseline=self._baseline(version, package.manifest.inspection if package else ""),
+            baseline=self._baseline(version, named),
             comparison=self.comparison(version),
             changes=self._changes(version),
             replays=self.replays(version),
+            good=next((one.good for one in inspections if one.id == named), ()),
         )
 
     def replays(self, version: ModelVersion) -> tuple[ReplayView, ...]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from lineside.core import Inspection, Json, Plant, Region, decode, short, to_plain
+from lineside.core import Inspection, Json, Plant, Region, decode, short
 from lineside.hub.views import FrameView, PackageView, TraceStep
 from lineside.models.operating_point import OperatingPoint
 from lineside.store import FrameRow
@@ -58,7 +58,10 @@ class ClassTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FramePrediction:
-    """Everything one package said of the frame."""
+    """Everything one package said of the frame.
+
+    ``why``: the map that is shown at once, of what made a part a reject; "" where none is.
+    """
 
     inspection: str
     mark: Mark
@@ -67,6 +70,7 @@ class FramePrediction:
     table: "ClassTable"
     found: Rows
     maps: tuple[str, ...]
+    why: str
     package: str
     package_name: str
     dataset: str
@@ -215,14 +219,16 @@ def frame_prediction(
         rules[one.name] = {"low": one.low, "high": one.high}
     labels = [_row(answer, rules) for answer in prediction.labels]
     rows = (*labels, *map(_box_row, prediction.boxes))
+    mark = mark_of("live", prediction, rule=reject_rule(inspection) if inspection else None)
     return FramePrediction(
         inspection=prediction.inspection,
-        mark=mark_of("live", prediction, rule=reject_rule(inspection) if inspection else None),
+        mark=mark,
         reason=prediction.reason,
         rows=rows,
         table=class_table(rows),
         found=finding_rows(prediction),
         maps=map_names(prediction),
+        why=_telling_map(prediction) if package and mark.shape == "diamond" else "",
         package=prediction.package,
         package_name=package.name if package else "",
         dataset=prediction.dataset,
@@ -391,13 +397,20 @@ def time_rows(prediction: Prediction) -> Rows:
 
 def heat_href(prediction: Prediction) -> str:
     """Address of the map that shows what made a part a reject; "" where the mask shows it."""
+    label = _telling_map(prediction)
+    if not label:
+        return ""
+    query = urlencode({"label": label, "package": prediction.package})
+    return f"/api/v1/frames/{prediction.frame.id}/activation?{query}"
+
+
+def _telling_map(prediction: Prediction) -> str:
+    """Name of the map of what is present; "" where a mask shows it, or there is no map."""
     names = map_names(prediction)
     if prediction.mask is not None or not names:
         return ""
     present = [one.name for one in prediction.labels if one.decision is Decision.PRESENT]
-    label = next((name for name in present if name in names), names[0])
-    query = urlencode({"label": label, "package": prediction.package})
-    return f"/api/v1/frames/{prediction.frame.id}/activation?{query}"
+    return next((name for name in present if name in names), names[0])
 
 
 def choices_for(inspection: Inspection, prediction: FramePrediction | None) -> tuple[Choice, ...]:
@@ -446,48 +459,44 @@ def _is(answers: Mapping[str, AnswerRow], name: str, *, word: str) -> bool:
     return name in answers and answers[name].mark.word == word
 
 
-def short_provenance(
-    row: FrameRow, predictions: Sequence[FramePrediction], *, packages: Mapping[str, PackageView]
+def frame_step(row: FrameRow) -> TraceStep:
+    """The picture, where every provenance begins."""
+    text = f"picture of {row.camera}, {row.width_px} x {row.height_px} px"
+    return TraceStep(kind="frame", id=row.id, text=text, at=row.captured_at)
+
+
+def provenance_of(
+    row: FrameRow, one: FramePrediction, *, package: PackageView | None
 ) -> tuple[TraceStep, ...]:
-    """From picture to approval, as far as it is known without walking the chains."""
-    size = f"{row.width_px} x {row.height_px} px"
-    steps = [
+    """The five steps of an answer: picture, package, data, approver, device.
+
+    They are read, not verified; ``Tracer`` walks the chains.
+    """
+    on = f" on {one.device}" if one.device else ""
+    answer = TraceStep(kind="event", id=one.event, text=f"{one.inspection} answered{on}")
+    if package is None:
+        text = "answered by a package that is not in the registry"
+        unknown = TraceStep(kind="package", id=one.package, text=text, ok=False)
+        data = TraceStep(kind="dataset", id=one.dataset, text="trained on this data")
+        approval = TraceStep(
+            kind="approval", id=one.package, text="its approval is not known here", ok=False
+        )
+        return frame_step(row), unknown, data, approval, answer
+    pictures = number(package.manifest["lineage"]["pictures"])
+    by = package.approved_by
+    return (
+        frame_step(row),
         TraceStep(
-            kind="frame", id=row.id, text=f"picture of {row.camera}, {size}", at=row.captured_at
-        )
-    ]
-    for one in predictions:
-        on = f" on {one.device}" if one.device else ""
-        steps.append(TraceStep(kind="event", id=one.event, text=f"{one.inspection} answered{on}"))
-        package = packages.get(one.package)
-        if package is None:
-            text = "answered by a package that is not in the registry"
-            steps.append(TraceStep(kind="package", id=one.package, text=text, ok=False))
-            continue
-        name = f"answered by {package.name} {short(package.digest)}"
-        steps.append(TraceStep(kind="package", id=one.package, text=name, at=package.added_at))
-        if one.operating_point:
-            steps.append(point_step(one.inspection, one.point))
-        pictures = number(package.manifest["lineage"]["pictures"])
-        steps.append(
-            TraceStep(kind="dataset", id=one.dataset, text=f"trained on {pictures} pictures")
-        )
-        if package.approved_by:
-            text = f"approved by {package.approved_by}: {package.reason}"
-            steps.append(
-                TraceStep(kind="approval", id=one.package, text=text, at=package.approved_at)
-            )
-    return tuple(steps)
-
-
-def point_step(inspection: str, point: OperatingPoint | None) -> TraceStep:
-    """The operating point that decided, as a step of the provenance; None: it is not known here."""
-    if point is None:
-        text = "decided by an operating point that is not known here"
-        return TraceStep(kind="limits", id=inspection, text=text, ok=False)
-    return TraceStep(
-        kind="limits", id=inspection, text=point.words, at=point.approved_at, facts=to_plain(point)
-    )
+            kind="package", id=one.package, at=package.added_at,
+            text=f"answered by {package.name} {short(package.digest)}",
+        ),
+        TraceStep(kind="dataset", id=one.dataset, text=f"trained on {pictures} pictures"),
+        TraceStep(
+            kind="approval", id=one.package, at=package.approved_at, ok=bool(by),
+            text=f"approved by {by}: {package.reason}" if by else "approved by nobody yet",
+        ),
+        answer,
+    )  # fmt: skip
 
 
 def dataset_links(pins: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -19,9 +19,10 @@ from lineside.hub.pages.frames import (
     choices_for,
     dataset_links,
     frame_predictions,
+    frame_step,
     heat_href,
     no_result,
-    short_provenance,
+    provenance_of,
 )
 from lineside.hub.pages.line_figures import (
     FiguresParameters,
@@ -370,12 +371,15 @@ def frame_page(context: Context, *, frame: str) -> HTMLResponse:
         camera=(camera.name or camera.id) if camera else row.camera,
         older=_older(context.hub, row),
         newer=_newer(context.hub, row),
-        overlay=predictions[0].overlay if predictions else None,
         predictions=predictions,
         verdict=part_panel(context.hub, view),
         missing=no_result(view, context.hub.plant, packages=packages, now=context.hub.clock.now()),
         arrived=later(row.captured_at, row.arrived_at),
-        provenance=short_provenance(row, predictions, packages=packages),
+        provenance=[
+            (one.inspection, provenance_of(row, one, package=packages.get(one.package)))
+            for one in predictions
+        ]
+        or [("", (frame_step(row),))],
         events=view.events,
         orders=view.orders,
         datasets=dataset_links(view.datasets),

@@ -119,7 +119,7 @@ def group_page(context: Context, *, group: str) -> HTMLResponse:
 @router.get("/{group}/{number}")
 def model_version_page(context: Context, *, group: str, number: int) -> HTMLResponse:
     """Page of a version beside the one in use, with approval and rejection."""
-    evidence = context.hub.models.evidence(group, number)
+    evidence = context.hub.models.evidence(group, number, inspections=context.hub.plant.inspection)
     found = evidence.version
     why_not = context.hub.models.why_not(found, by=context.who.name)
     return context.page(
@@ -138,6 +138,8 @@ def model_version_page(context: Context, *, group: str, number: int) -> HTMLResp
 @router.get("/{group}/{number}/report")
 def version_report(context: Context, *, group: str, number: int) -> Response:
     """The same as one file."""
-    page = version_page(context.hub.models.evidence(group, number))
+    page = version_page(
+        context.hub.models.evidence(group, number, inspections=context.hub.plant.inspection)
+    )
     headers = {"content-security-policy": _REPORT_POLICY}
     return Response(page, media_type="text/html; charset=utf-8", headers=headers)

@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse
 
 from lineside.core import Inspection, LinesideError, NotFoundError, encode, rfc3339
 from lineside.hub.access.permissions import Identity, is_allowed, roles_allowed
-from lineside.hub.models.evidence import figure, interval
+from lineside.hub.models.evidence import change_words, figure, figure_groups, interval
 from lineside.hub.pages.frames import step_href
 from lineside.hub.services import Services
 from lineside.hub.views import PackageView
@@ -100,6 +100,8 @@ _FILTERS = {
     "step_href": step_href,
     "figure": figure,
     "interval": interval,
+    "figure_groups": figure_groups,
+    "change_words": change_words,
 }
 
 

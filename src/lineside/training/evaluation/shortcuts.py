@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lineside.core import Clock, Digest
 from lineside.datasets import Sample
 from lineside.models import Metric, Package
+from lineside.models.result import TrivialFigure
 from lineside.training.common.methods import spread
 from lineside.training.evaluation.baselines import (
     TOGETHER,
@@ -47,23 +48,6 @@ from lineside.vision.metrics import auroc
 LOWER_IS_BETTER = frozenset(
     {"mae", "count_mae", "rmse", "calibration_error", "refused_rate", "unsure_rate"}
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrivialFigure:
-    """Result of a trivial figure beside the package's.
-
-    Attributes:
-        figure: ``mean_grey``, ``contrast``, … (``lineside.training.evaluation.baselines``).
-        metric: which figure of the package it stands against.
-        matched: whether it surely beats the baseline and reaches the package's interval.
-    """
-
-    figure: str
-    metric: str
-    reached: Metric
-    package: Metric
-    matched: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

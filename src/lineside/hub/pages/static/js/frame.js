@@ -12,6 +12,11 @@ const figure = /** @type {HTMLElement | null} */ (document.querySelector("[data-
 async function showHeat() {
   if (!choice || !figure) return;
   const chosen = choice.selectedOptions[0];
+  const drawn = /** @type {HTMLElement | null} */ (chosen.closest("optgroup"))?.dataset.drawn;
+  if (drawn && drawn !== figure.dataset.overlay) {
+    figure.dataset.overlay = drawn;
+    figure.dispatchEvent(new Event("overlay"));
+  }
   const query = new URLSearchParams({ label: choice.value, package: chosen.dataset.package ?? "" });
   const address = choice.value && `${choice.dataset.heat}?${query}`;
   await heatOver(figure, address, (text) => said && (said.textContent = text), choice.value);

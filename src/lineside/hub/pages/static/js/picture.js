@@ -31,7 +31,7 @@ export async function heatOver(figure, address, say, label = "this answer") {
   say(`Brighter: looked at more for ${label}.`);
 }
 
-/** Returns what draws it anew. @param {HTMLElement} figure with `data-overlay`; holds an <img> and a <canvas> */
+/** Returns what draws it anew, as an event `overlay` does. @param {HTMLElement} figure with `data-overlay`; holds an <img> and a <canvas> */
 export function layOver(figure) {
   const image = /** @type {HTMLImageElement} */ (figure.querySelector("img"));
   const canvas = /** @type {HTMLCanvasElement} */ (figure.querySelector("canvas"));
@@ -43,6 +43,7 @@ export function layOver(figure) {
     drawOverlay(context, fit(picture, size), overlay, picture);
   };
   image.addEventListener("load", draw);
+  figure.addEventListener("overlay", draw);
   new ResizeObserver(draw).observe(canvas);
   draw();
   return draw;
