@@ -165,9 +165,28 @@ def begin(watched: Watched, *, version: str) -> None:
     page = watched.page
     page.get_by_label("Version").select_option(f"discs/{version}")
     page.get_by_label("Reason", exact=True).fill("fewer escapes on line 2")
-    page.get_by_role("button", name="Roll out").click()
+    page.get_by_role("button", name="Start rollout").click()
     page.wait_for_url("**/rollouts/*")
     expect(page.locator("h1")).to_have_text(f"discs {version}")
+
+
+def plan_in_waves(watched: Watched) -> None:
+    """Fill the plan in: a fault stands at its field, the preview names the devices of each wave."""
+    page = watched.page
+    page.get_by_label("Version").select_option("discs/2")
+    page.get_by_role("button", name="Remove wave 2").click()
+    page.get_by_label("Latency p95, at most (ms)").fill("500")
+    page.get_by_label("Rejects, at most (%)").fill("60")
+    page.get_by_label("Rejects, at least (%)").fill("70")
+    page.get_by_role("button", name="Preview").click()
+    fault = page.locator("[data-field='plan.limits.rejects_most']")
+    expect(fault.get_by_role("alert")).to_contain_text("Expected above the least share, 70 %")
+    page.get_by_label("Rejects, at least (%)").fill("")
+    page.get_by_role("button", name="Preview").click()
+    shown = page.get_by_role("region", name="Preview")
+    expect(shown).to_contain_text("3 devices in 2 waves. It begins at once.")
+    expect(shown.get_by_role("link", name="edge-1")).to_be_visible()
+    expect(page.locator(".field-fault")).to_have_count(0)
 
 
 def followed(watched: Watched, line: Line, *, until: str) -> None:
@@ -186,27 +205,33 @@ def test_a_good_release_goes_from_its_canary_to_all_while_somebody_looks_on(
 ) -> None:
     watched = look(site, "/rollouts")
     page = watched.page
+    page.get_by_role("link", name="New rollout").first.click()
+    plan_in_waves(watched)
     begin(watched, version="2")
+    expect(page.locator("[data-guard]")).to_contain_text("rejects leave 0-60 %, p95 > 500 ms")
     rows = page.get_by_role("region", name="Devices").locator("tbody tr")
     expect(rows).to_have_count(3)
     expect(page.locator(".rollout-steps li").first).to_contain_text("0 of 1 device")
     expect(page.locator(".rollout-steps li[aria-current=step]")).to_have_count(1)
+    expect(rows.first).to_contain_text("discs 1 → discs 2")
     for words in ("Pause", "Abort", "Roll back all"):
         expect(page.get_by_role("button", name=words)).to_be_visible()
     followed(watched, site.line, until="done")
-    expect(rows.first.locator("td").nth(3)).to_have_text("200")
+    expect(rows.first.locator("td").nth(7)).to_have_text("200")
+    page.get_by_role("link", name="Latency p95").click()
+    expect(page.locator("[aria-sort=ascending]")).to_have_text("Latency p95")
     expect(page.locator(".rollout-steps")).to_contain_text("of 1 device")
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     expect(page.get_by_role("button", name="Roll back all")).to_be_visible()
     assert site.line.runs == dict.fromkeys(NAMES, site.digests[1])
-    watched.quiet()
+    watched.quiet(but="400 (Bad Request)")
 
 
 def test_a_bad_release_goes_back_from_its_canary_and_the_page_says_why(
     look: Callable[..., Watched], site: Site
 ) -> None:
     site.line.bad.add(site.digests[2])
-    watched = look(site, "/rollouts")
+    watched = look(site, "/rollouts/new")
     page = watched.page
     begin(watched, version="3")
     followed(watched, site.line, until="rolled back")
@@ -221,7 +246,7 @@ def test_a_bad_release_goes_back_from_its_canary_and_the_page_says_why(
 def test_a_person_pauses_and_goes_on_with_a_reason(
     look: Callable[..., Watched], site: Site
 ) -> None:
-    watched = look(site, "/rollouts")
+    watched = look(site, "/rollouts/new")
     page = watched.page
     begin(watched, version="3")
     page.get_by_label("Reason to pause").fill("shift change")
@@ -250,7 +275,7 @@ def test_who_may_look_only_sees_everything_and_orders_nothing(
 def test_the_pages_are_quiet_accessible_and_fit(look: Callable[..., Watched], ended: Site) -> None:
     moving, back, _done = (one.id for one in ended.hub.services.rollouts.all())
     watched = look(ended, "/rollouts")
-    for address in ("/rollouts", f"/rollouts/{moving}", f"/rollouts/{back}"):
+    for address in ("/rollouts", "/rollouts/new", f"/rollouts/{moving}", f"/rollouts/{back}"):
         watched.page.goto(ended.hub.url + address)
         settle(watched.page)
         assert faults(watched.page, of=address) == []

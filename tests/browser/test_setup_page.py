@@ -113,12 +113,12 @@ def test_a_camera_is_mended_where_its_fault_is_shown_and_its_picture_is_measured
     entry.get_by_label("No signal after (s)").fill("-1")
     entry.get_by_label("Reason of the change").fill("Slow link")
     entry.get_by_role("button", name="Save").click()
-    expect(entry.locator(".setup-fault")).to_contain_text("Expected")
+    expect(entry.locator(".field-fault")).to_contain_text("Expected")
     assert all("Failed to load resource" in one for one in watched.complaints)  # what is refused
     entry.get_by_label("No signal after (s)").fill("9")
     with page.expect_navigation():  # what is saved is read anew
         entry.get_by_role("button", name="Save").click()
-    expect(page.locator(".setup-fault")).to_have_count(0)
+    expect(page.locator(".field-fault")).to_have_count(0)
     wait_until(lambda: services.plant.find_camera("rack").no_signal_after_s == 9)
     page.locator("details", has_text="Rack camera").locator("summary").click()
     require_fair(watched)

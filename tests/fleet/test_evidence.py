@@ -43,6 +43,10 @@ def test_without_enough_frames_on_every_device_it_waits() -> None:
         ({"score_sum": -250.0, "score_squares": 150.0}, "scores moved by -0.500 on average"),
         ({"latency_ms_new": 21.0}, "answers take 21.0 ms instead of 10.0 ms"),
         ({"crashes": 1}, "1 crashes since it runs, 0 are allowed"),
+        ({"latency_p95_ms": 51.0}, "the latency's p95 is 51.0 ms, 50 ms is allowed"),
+        ({"latency_ms_new": 50.5, "latency_ms_old": 49.0}, "the latency's p95 is 50.5 ms"),
+        ({"rejects_old": 0, "rejects_gained": 0, "rejects_lost": 0}, "0 of 500 frames (0.0%) are"),
+        ({"rejects_old": 150}, "are rejected, 4.0% to 12.0% may"),
     ],
 )
 def test_each_figure_takes_a_release_back_with_its_sentence(
@@ -51,9 +55,32 @@ def test_each_figure_takes_a_release_back_with_its_sentence(
     changed = {**change}
     if "rejects_gained" in change or "rejects_lost" in change or "unsure_gained" in change:
         changed["changed"] = 120
-    found = judge_evidence([replace(QUIET, **changed)], LIMITS, devices=3)  # type: ignore[arg-type]
+    limits = replace(LIMITS, latency_p95_ms=50.0, rejects_least=0.04, rejects_most=0.12)
+    found = judge_evidence([replace(QUIET, **changed)], limits, devices=3)  # type: ignore[arg-type]
     assert found.verdict is Verdict.GO_BACK
     assert any(words in reason for reason in found.reasons)
+
+
+def test_the_band_of_rejects_needs_a_package_that_judged_before() -> None:
+    limits = LiveLimits(rejects_least=0.04)
+    alone = Evidence(device="d", inspection="i", frames=500)
+    assert judge_evidence([alone], limits, devices=1).verdict is Verdict.GO_ON
+    beside = replace(alone, latency_ms_old=1.0, latency_ms_new=1.0)
+    assert judge_evidence([beside], limits, devices=1).verdict is Verdict.GO_BACK
+
+
+def test_the_guard_is_one_sentence() -> None:
+    limits = LiveLimits(rejects_least=0.008, rejects_most=0.022, latency_p95_ms=50.0)
+    start = "Stops by itself if rejects leave 0.8-2.2 %, p95 > 50 ms, "
+    assert limits.sentence.startswith(start)
+    assert limits.sentence.endswith("scores move by more than 0.1 or it crashes.")
+    assert "rejects leave" not in LIMITS.sentence
+
+
+def test_every_fault_of_the_limits_is_told_with_its_key() -> None:
+    with pytest.raises(InvalidError) as caught:
+        LiveLimits(frames=0, rejects_least=0.3, rejects_most=0.2, latency_p95_ms=-1.0)
+    assert [one.path for one in caught.value.faults] == ["rejects_most", "frames", "latency_p95_ms"]
 
 
 def test_a_bad_release_is_found_within_few_frames() -> None:
@@ -101,7 +128,7 @@ def test_what_happens_more_often_never_speaks_less_for_it(frames: int, share: fl
 def test_wrong_figures_get_a_sentence() -> None:
     with pytest.raises(InvalidError, match="5 of 4 frames"):
         rate_fortune(5, frames=4, tolerance=0.1)
-    with pytest.raises(InvalidError, match="no share"):
+    with pytest.raises(InvalidError, match="a share above 0 and below 1"):
         LiveLimits(changed=1.0)
-    with pytest.raises(InvalidError, match="frames 1 to 100000"):
+    with pytest.raises(InvalidError, match="from 1 to 100000"):
         LiveLimits(frames=0)

@@ -14,8 +14,9 @@ from lineside.fleet.evidence import LiveLimits
 from lineside.fleet.rollout import RolloutStep
 from lineside.hub import Role, Services, create_app
 from lineside.hub.models.model_service import Registration
+from lineside.hub.pages.rollouts import DeviceTable
 from lineside.hub.rollouts.repository import ROLLOUT_TYPE
-from lineside.hub.rollouts.rollout_service import NewRollout
+from lineside.hub.rollouts.rollout_service import NewRollout, RolloutDevice
 from lineside.links import Message
 from lineside.models import Package, Window, build_package
 from lineside.models.versions import GroupSettings
@@ -659,10 +660,64 @@ def test_the_api_begins_shows_and_orders_for_those_who_may(trusted: Services, fl
     assert vic.get("/api/v1/rollouts/rol_none").status_code == 404
 
 
+def test_a_preview_names_the_devices_of_each_wave_and_keeps_nothing(
+    trusted: Services, fleet: Fleet, versions: list[str]
+) -> None:
+    token = trusted.auth.issue_token("eve", kind="api", role=Role.APPROVER)
+    browser = TestClient(
+        create_app(trusted), base_url="http://127.0.0.1",
+        headers={"Authorization": f"Bearer {token}"},
+    )  # fmt: skip
+    fleet.told("edge-3", versions[1])  # a device's own version may differ
+    steps = [{"canary": 1}, {"group": "hall"}, {"percent": 100, "watch_s": 600}]
+    limits = {"rejects_least": 0.008, "rejects_most": 0.022, "latency_p95_ms": 50}
+    body = {"group": "discs", "version": 3, "plan": {"steps": steps, "limits": limits}}
+    found = browser.post("/api/v1/rollouts/preview", json=body).json()
+    assert found.get("shares", found) == [["edge-1"], ["edge-2", "edge-3"], []]
+    assert found["guard"].startswith("Stops by itself if rejects leave 0.8-2.2 %, p95 > 50 ms")
+    assert [one["before"] for one in found["devices"]] == [versions[0], versions[0], versions[1]]
+    page = browser.post("/rollouts/preview", data={"body": json.dumps(body)}).text
+    for words in ("3 devices in 3 waves", "It begins at once", "discs 2 → discs 3", "no further"):
+        assert words in page, words
+    assert trusted.rollouts.all() == ()
+    limits["rejects_least"] = 0.5
+    problem = browser.post("/rollouts/preview", data={"body": json.dumps(body)}).json()
+    assert [one["path"] for one in problem["faults"]] == ["$.plan.limits.rejects_most"]
+    steps[0] = {"canary": 1, "percent": 5}
+    problem = browser.post("/api/v1/rollouts/preview", json=body).json()
+    assert "$.plan.steps[0]" in [one["path"] for one in problem["faults"]]
+
+
+def test_devices_of_a_rollout_are_sorted_and_paged_on_the_server() -> None:
+    figures = {"frames": 100, "latency_ms_old": 1.0, "latency_ms_new": 1.0}
+    devices = [
+        RolloutDevice(
+            id=f"edge-{number:04}", step=1 + number % 2, status="SUCCEEDED", package="",
+            report=TrialReport(
+                rollout="rol", old="sha256:a", new="sha256:b",
+                evidence=Evidence(
+                    device="d", inspection="i", rejects_old=number % 90,
+                    latency_p95_ms=float(number), **figures,  # type: ignore[arg-type]
+                ),
+            ),
+        )
+        for number in range(5000)
+    ]  # fmt: skip
+    slowest = DeviceTable(rollout="rol", sort="-p95").of(devices)
+    assert [one.id for one in slowest[:2]] == ["edge-4999", "edge-4998"]
+    assert len(slowest) == 50
+    assert DeviceTable(rollout="rol", page=2).of(devices)[0].id == "edge-0100"
+    assert DeviceTable(rollout="rol", sort="rejects").of(devices)[1].id == "edge-0090"
+    assert DeviceTable(rollout="rol", sort="nonsense", page=101).of(devices) == []
+    table = DeviceTable(rollout="rol", sort="p95")
+    assert (table.turned("p95"), table.direction("p95")) == ("-p95", "ascending")
+
+
 def test_the_pages_show_steps_devices_and_the_decision_to_everybody(
     trusted: Services, fleet: Fleet, versions: list[str], browser: TestClient
 ) -> None:
     assert "No rollout yet" in browser.get("/rollouts").text
+    assert "discs 2" in browser.get("/rollouts/new?version=discs/2").text
     fleet.bad.add(versions[1])
     rollout = start(trusted)
     assert "Devices are chosen when it begins" in browser.get(f"/rollouts/{rollout}").text

@@ -62,6 +62,9 @@ def start(
         bool,
         typer.Option("--rollback", help="Devices that run a newer version go back to this one."),
     ] = False,
+    preview: Annotated[
+        bool, typer.Option(help="Show the devices of each step, and begin nothing.")
+    ] = False,
     reason: Reason = "",
     hub: HubOption = "",
     token: TokenOption = None,
@@ -79,6 +82,9 @@ def start(
     body = {
         "group": name, "version": int(number), "plan": wished, "reason": reason, "rollback": back
     }  # fmt: skip
+    if preview:
+        _show(client.post("/rollouts/preview", body), as_json=as_json)
+        return
     made = client.post("/rollouts", body)
     _show(client.get(f"/rollouts/{made['id']}"), as_json=as_json)
 
@@ -200,7 +206,7 @@ def _words(view: dict[str, Any]) -> str:
         (one["id"], str(one["step"]), one["status"], short(one["package"]), _figures(one))
         for one in view["devices"]
     ]
-    lines = [head, f"waits: {view['waits']}", *view["reasons"]]
+    lines = [head, f"waits: {view['waits'] or 'nothing'}", view["guard"], *view["reasons"]]
     if rows:
         lines.append(table([("device", "step", "status", "runs", "evidence"), *rows]))
     return "\n".join(lines)

@@ -202,6 +202,7 @@ class Evidence:
         score_sum, score_squares: of the differences new - old of the decision's score, each in
             [-1, 1].
         latency_ms_old, latency_ms_new: medians.
+        latency_p95_ms: 95th percentile of the new package; 0 of a device that does not tell it.
         crashes: of the new package or the agent since it runs.
     """
 
@@ -218,6 +219,7 @@ class Evidence:
     score_squares: float = 0.0
     latency_ms_old: float = 0.0
     latency_ms_new: float = 0.0
+    latency_p95_ms: float = 0.0
     crashes: int = 0
 
     def __post_init__(self) -> None:
@@ -225,7 +227,10 @@ class Evidence:
             self.changed, self.rejects_old, self.rejects_gained, self.rejects_lost,
             self.unsure_old, self.unsure_gained,
         )  # fmt: skip
-        sums = (self.score_sum, self.score_squares, self.latency_ms_old, self.latency_ms_new)
+        sums = (
+            self.score_sum, self.score_squares, self.latency_ms_old, self.latency_ms_new,
+            self.latency_p95_ms,
+        )  # fmt: skip
         fine = (
             0 <= self.frames <= _MOST_FRAMES
             and 0 <= self.crashes <= _MOST_FRAMES
@@ -233,12 +238,22 @@ class Evidence:
             and all(math.isfinite(value) for value in sums)
             and abs(self.score_sum) <= self.frames + _ROUNDED
             and 0 <= self.score_squares <= self.frames + _ROUNDED
-            and min(self.latency_ms_old, self.latency_ms_new) >= 0
+            and min(self.latency_ms_old, self.latency_ms_new, self.latency_p95_ms) >= 0
         )
         if not fine:
             raise InvalidError(
                 "figures that no frames can give", where="evidence", fix="Count each frame once."
             )
+
+    @property
+    def rejects_new(self) -> int:
+        """Frames that the new package stops, from 0 to ``frames``."""
+        return min(max(0, self.rejects_old + self.rejects_gained - self.rejects_lost), self.frames)
+
+    @property
+    def is_compared(self) -> bool:
+        """Return whether two packages judged: without one before, no reject is counted."""
+        return self.latency_ms_old > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

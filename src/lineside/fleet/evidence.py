@@ -11,6 +11,7 @@
 3. ``false_alarm`` is for a whole roll-out: it is parted evenly among devices and figures.
 4. Latency and crashes are compared with limits: they are facts, not samples.
 5. A release goes on only after ``frames`` were judged by both packages on every device.
+6. The share of rejects may have a band: a bet that it is above, and one that it is below.
 """
 
 import math
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lineside.core import InvalidError
+from lineside.core.codec import above_zero, refuse, unless, zero_or_more
 from lineside.fleet.contract import Evidence
 
 _GRID = 24
@@ -26,6 +28,7 @@ _FRAMES_TO_TIME = 50
 _MOST_FRAMES = 100_000
 _RATES = ("changed", "rejects_gained", "rejects_lost", "unsure_gained")
 _FIGURES = (*_RATES, "score_up", "score_down")
+_BAND = ("rejects_below", "rejects_above")
 
 
 class Verdict(StrEnum):
@@ -47,6 +50,9 @@ class LiveLimits:
         latency: the new package's median at most, as a multiple of the old one's; looked at after
             50 frames, for few are at the mercy of whatever else the device does.
         latency_ms: what it may be slower in any case: a multiple of next to nothing is nothing.
+        latency_p95_ms: limit on the new package's 95th percentile, from 50 frames on; 0: none.
+        rejects_least, rejects_most: band of the share of frames that the new package rejects, in
+            [0, 1]; 0 and 1: none. Judged where a package before it judges the same frames.
         crashes: so many are allowed.
         false_alarm: chance that a release within its tolerances is taken back, over the roll-out.
     """
@@ -59,19 +65,60 @@ class LiveLimits:
     score: float = 0.10
     latency: float = 2.0
     latency_ms: float = 5.0
+    latency_p95_ms: float = 0.0
+    rejects_least: float = 0.0
+    rejects_most: float = 1.0
     crashes: int = 0
     false_alarm: float = 0.001
 
     def __post_init__(self) -> None:
-        shares = {name: getattr(self, name) for name in (*_RATES, "score", "false_alarm")}
-        for name, value in shares.items():
-            if not 0 < value < 1:
-                raise InvalidError(f"{value} is no share", where=name, fix="Above 0, below 1.")
-        if not 1 <= self.frames <= _MOST_FRAMES or self.latency <= 0 or self.crashes < 0:
-            raise InvalidError(
-                f"frames 1 to {_MOST_FRAMES}, latency above 0, crashes 0 or more", where="limits",
-                fix="Leave them out to take the defaults.",
-            )  # fmt: skip
+        shares = (*_RATES, "score", "false_alarm")
+        refuse(
+            self,
+            *(
+                unless(
+                    0 < getattr(self, name) < 1, key=name, value=getattr(self, name),
+                    expected="a share above 0 and below 1", fix="Write 0.05 for 5 %.",
+                )
+                for name in shares
+            ),
+            unless(
+                0 <= self.rejects_least < self.rejects_most <= 1, key="rejects_most",
+                value=self.rejects_most,
+                expected=f"above the least share, {100 * self.rejects_least:g} %, up to 100 %",
+                fix="Let rejects_most be the larger one.",
+            ),
+            unless(
+                1 <= self.frames <= _MOST_FRAMES, key="frames", value=self.frames,
+                expected=f"from 1 to {_MOST_FRAMES}", fix="Leave it out to take 200.",
+            ),
+            above_zero(self, "latency"),
+            zero_or_more(self, "latency_ms", "latency_p95_ms", "crashes"),
+        )  # fmt: skip
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Figures that are tested: those of every release, and the ends of the band."""
+        ends = (self.rejects_least > 0, self.rejects_most < 1)
+        return (*_FIGURES, *(name for name, is_set in zip(_BAND, ends, strict=True) if is_set))
+
+    @property
+    def sentence(self) -> str:
+        """The guard in words: what takes a release back without a person."""
+        words = []
+        if self.rejects_least > 0 or self.rejects_most < 1:
+            words.append(
+                f"rejects leave {100 * self.rejects_least:g}-{100 * self.rejects_most:g} %"
+            )
+        if self.latency_p95_ms:
+            words.append(f"p95 > {self.latency_p95_ms:g} ms")
+        words.append(f"answers take more than {self.latency:g} times as long")
+        words += [
+            f"more than {100 * getattr(self, name):g} % of frames {_WORDS[name]}" for name in _RATES
+        ]
+        words.append(f"scores move by more than {self.score:g}")
+        words.append(f"more than {self.crashes} crashes" if self.crashes else "it crashes")
+        return f"Stops by itself if {', '.join(words[:-1])} or {words[-1]}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +146,7 @@ def judge_evidence(found: Sequence[Evidence], limits: LiveLimits, *, devices: in
         devices: how many are tried in the whole roll-out; the false-alarm rate is parted among
             them.
     """
-    tests = max(1, devices, len(found)) * len(_FIGURES)
+    tests = max(1, devices, len(found)) * len(limits.figures)
     needed = math.log(tests / limits.false_alarm)
     fortunes = {_name(each): fortunes_of(each, limits) for each in found}
     reasons = [
@@ -143,7 +190,22 @@ def fortunes_of(found: Evidence, limits: LiveLimits) -> dict[str, float]:
         )
         for name, sign in (("score_up", 1), ("score_down", -1))
     }
-    return rates | ups
+    return rates | ups | _band_fortunes(found, limits)
+
+
+def _band_fortunes(found: Evidence, limits: LiveLimits) -> dict[str, float]:
+    """The bets that the share of rejects is outside the band, at the ends that are set."""
+    if not found.is_compared:
+        return {}
+    ends = {
+        "rejects_below": (found.frames - found.rejects_new, 1 - limits.rejects_least),
+        "rejects_above": (found.rejects_new, limits.rejects_most),
+    }
+    return {
+        name: rate_fortune(count, frames=found.frames, tolerance=share)
+        for name, (count, share) in ends.items()
+        if name in limits.figures
+    }
 
 
 def rate_fortune(happened: int, *, frames: int, tolerance: float) -> float:
@@ -207,6 +269,13 @@ def _facts(found: Evidence, limits: LiveLimits) -> list[str]:
             f"{_name(found)}: answers take {found.latency_ms_new:.1f} ms instead of "
             f"{found.latency_ms_old:.1f} ms, {limits.latency:g} times as long is allowed"
         )
+    # A device that tells no percentile tells its median, which is below it.
+    p95_ms = found.latency_p95_ms or found.latency_ms_new
+    if 0 < limits.latency_p95_ms < p95_ms and found.frames >= _FRAMES_TO_TIME:
+        words.append(
+            f"{_name(found)}: the latency's p95 is {p95_ms:.1f} ms, "
+            f"{limits.latency_p95_ms:g} ms is allowed"
+        )
     return words
 
 
@@ -224,6 +293,12 @@ def _sentence(found: Evidence, figure: str, *, limits: LiveLimits) -> str:
         return (
             f"{_name(found)}: {count} of {found.frames} frames ({count / found.frames:.1%}) "
             f"{_WORDS[figure]}, {getattr(limits, figure):.1%} may"
+        )
+    if figure in _BAND:
+        return (
+            f"{_name(found)}: {found.rejects_new} of {found.frames} frames "
+            f"({found.rejects_new / found.frames:.1%}) are rejected, "
+            f"{limits.rejects_least:.1%} to {limits.rejects_most:.1%} may"
         )
     return (
         f"{_name(found)}: scores moved by {found.score_sum / found.frames:+.3f} on average over "

@@ -27,7 +27,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
-from lineside.core import ConflictError, InvalidError
+from lineside.core import ConflictError
+from lineside.core.codec import refuse, twice, unless, within
 from lineside.fleet.contract import Evidence, ExecutionStatus, Release
 from lineside.fleet.evidence import Judgement, LiveLimits, Verdict, judge_evidence
 from lineside.fleet.jobs.settings import (
@@ -98,22 +99,24 @@ class RolloutStep:
 
     def __post_init__(self) -> None:
         given = [one for one in (self.canary, self.percent, self.group) if one]
-        if len(given) != 1 or self.canary < 0 or not 0 <= self.percent <= _WHOLE:
-            raise InvalidError(
-                "not one choice of devices",
-                where="steps",
+        zone = self.not_before is None or self.not_before.tzinfo is not None
+        refuse(
+            self,
+            unless(
+                len(given) == 1 and self.canary >= 0 and 0 <= self.percent <= _WHOLE,
+                expected="one choice of devices",
                 fix="Give canary (1 or more), percent (above 0, at most 100) or group.",
-            )
-        if not 1 <= self.per_minute <= MOST_PER_MINUTE or not 0 <= self.watch_s <= _MOST_WATCH_S:
-            raise InvalidError(
-                "a rate or time out of range",
-                where="steps",
-                fix=f"per_minute 1 to {MOST_PER_MINUTE}, watch_s 0 to {_MOST_WATCH_S:g}.",
-            )
-        if self.not_before is not None and self.not_before.tzinfo is None:
-            raise InvalidError(
-                "a time without zone", where="steps.not_before", fix="Add Z, or an offset."
-            )
+            ),
+            unless(
+                1 <= self.per_minute <= MOST_PER_MINUTE, key="per_minute", value=self.per_minute,
+                expected=f"from 1 to {MOST_PER_MINUTE}", fix=f"Leave it out: {MOST_PER_MINUTE}.",
+            ),
+            within(self, "watch_s", high=_MOST_WATCH_S),
+            unless(
+                zone, key="not_before", value=self.not_before, expected="a time with its zone",
+                fix="Add Z, or an offset.",
+            ),
+        )  # fmt: skip
 
     @property
     def words(self) -> str:
@@ -152,16 +155,21 @@ class RolloutPlan:
     abort: tuple[AbortCriterion, ...] = ANY_FAILURE
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.steps) <= _MOST_STEPS or self.steps[-1].percent != _WHOLE:
-            raise InvalidError(
-                f"1 to {_MOST_STEPS} steps, the last of 100 percent",
-                where="steps",
+        last = self.steps[-1].percent if self.steps else 0.0
+        refuse(
+            self,
+            unless(
+                len(self.steps) <= _MOST_STEPS and last == _WHOLE, key="steps",
+                value=f"{len(self.steps)} with {last:g} percent at the end",
+                expected=f"1 to {_MOST_STEPS} steps, the last of 100 percent",
                 fix='End with {"percent": 100}.',
-            )
-        if self.group and self.devices:
-            raise InvalidError("a group and names", where="devices", fix="Give one of them.")
-        if len(set(self.devices)) != len(self.devices):
-            raise InvalidError("a device named twice", where="devices", fix="Name it once.")
+            ),
+            unless(
+                not (self.group and self.devices), key="devices", value=self.devices,
+                expected="left out beside a group", fix="Give a group or names, not both.",
+            ),
+            twice(self.devices, "devices"),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

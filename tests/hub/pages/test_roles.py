@@ -127,7 +127,8 @@ def furnished(
         "/count", "/events", "/events/rules", "/events/rules/try", f"/events/{event}",
         "/dead-letters", "/fleet", "/fleet/gate-1", "/setup", "/setup/camera",
         "/inspections/stock/operating-point",
-        "/rollouts", f"/rollouts/{rollout}", "/replays", f"/replays/{replay}", "/search",
+        "/rollouts", "/rollouts/new", f"/rollouts/{rollout}", "/replays",
+        f"/replays/{replay}", "/search",
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@
 """
 
 import logging
+import math
 import statistics
 import threading
 from collections import deque
@@ -256,7 +257,11 @@ class ShadowDeployment:
     def _added(self, trial: Trial, *, old: Prediction | None, new: Prediction) -> Trial:
         times = self._times.setdefault(_name(trial), _Times())
         times.new.append(new.latency_ms.total)
-        found = replace(trial.report.evidence, latency_ms_new=statistics.median(times.new))
+        found = replace(
+            trial.report.evidence,
+            latency_ms_new=statistics.median(times.new),
+            latency_p95_ms=percentile_95(times.new),
+        )
         if old is None:
             found = replace(found, frames=found.frames + 1)
         else:
@@ -333,6 +338,11 @@ def added(
         score_sum=found.score_sum + seen.score,
         score_squares=found.score_squares + seen.score**2,
     )
+
+
+def percentile_95(values: Collection[float]) -> float:
+    """The nearest-rank 95th percentile of at least one value, in their unit."""
+    return sorted(values)[math.ceil(0.95 * len(values)) - 1]
 
 
 def _name(trial: Trial) -> str:

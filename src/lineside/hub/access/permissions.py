@@ -259,6 +259,7 @@ RULES: dict[Right, str] = {
         GET /dead-letters
         GET /fleet
         GET /rollouts
+        GET /rollouts/new
         GET /rollouts/{rollout}
         GET /rollouts/{rollout}/progress
         GET /fleet/{device}
@@ -322,6 +323,8 @@ RULES: dict[Right, str] = {
         POST /api/v1/operating-points/{inspection}/versions/{number}/reject
         POST /api/v1/operating-points/{inspection}/versions/{number}/rollback
         POST /api/v1/rollouts
+        POST /api/v1/rollouts/preview
+        POST /rollouts/preview
         POST /api/v1/rollouts/{rollout}/pause
         POST /api/v1/rollouts/{rollout}/resume
         POST /api/v1/rollouts/{rollout}/abort

@@ -69,8 +69,9 @@ class RolloutSummary(RolloutFigures):
 
 
 class RolloutDetails(RolloutFigures):
-    """A rollout with its devices, and what it waits for."""
+    """A rollout with its devices, and what it waits for; ``guard``: its limits as a sentence."""
 
+    guard: str
     devices: tuple[RolloutDevice, ...]
     waits: str
     may: tuple[RolloutOrder, ...]
@@ -92,6 +93,15 @@ def start(
 ) -> Response:
     """403 for a version that nobody approved, 409 for one that runs already."""
     return json_response(_summary(hub.rollouts.start(body, by=who.name)), status=201)
+
+
+@router.post("/preview", summary="What a rollout would do")
+@responds(RolloutDetails)
+def preview(
+    hub: Hub, who: Requester, *, body: Annotated[NewRollout, Depends(json_body(NewRollout))]
+) -> Response:
+    """The devices of each step as they are now; nothing is kept. Refused as the start would be."""
+    return json_response(_shown(hub.rollouts.preview(body, by=who.name)))
 
 
 @router.get("/{rollout}", summary="One rollout")
@@ -146,6 +156,7 @@ def _summary(one: Rollout) -> dict[str, object]:
 
 def _shown(view: RolloutView) -> Mapping[str, object]:
     return {
-        **_summary(view.rollout), "waits": view.waits, "devices": view.devices, "may": view.may,
+        **_summary(view.rollout), "guard": view.rollout.plan.limits.sentence,
+        "waits": view.waits, "devices": view.devices, "may": view.may,
         "verdict": view.judged.verdict, "reasons": view.judged.reasons,
     }  # fmt: skip

@@ -1,16 +1,23 @@
-"""Rollouts: all of them, and one with its steps, devices and evidence."""
+"""Rollouts: all of them, a plan for the next one, and one with its waves, devices and evidence."""
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse
 
-from lineside.fleet import Evidence, Rollout, RolloutOrder, RolloutState
+from lineside.core import NotFoundError, decode, short
+from lineside.fleet import Evidence, Rollout, RolloutOrder, RolloutPlan, RolloutState
 from lineside.fleet.evidence import LiveLimits
 from lineside.hub.pages.site import Context
-from lineside.hub.rollouts.rollout_service import RolloutDevice, RolloutView
+from lineside.hub.rollouts.rollout_service import NewRollout, RolloutDevice, RolloutView
+from lineside.hub.services import Services
 from lineside.web.answers import Mark
-from lineside.web.format import counted, milliseconds, number, percent
+from lineside.web.format import DASH, counted, milliseconds, number, percent, span
 
 _MARKS = {
     RolloutState.PLANNED: ("ring", ""), RolloutState.RUNNING: ("dot", "ink"),
@@ -32,11 +39,66 @@ _ORDERS = {
 }  # fmt: skip
 
 
+_PAGE = 50
+_NAMED = 12
+_EARLIER = 10
+_DEFAULT_SORT = "wave"
+
+
+def _share(device: RolloutDevice) -> float:
+    """The share of frames that the new package rejects; -1 where no frame was compared."""
+    found = device.report.evidence if device.report is not None else None
+    return found.rejects_new / found.frames if found and found.is_compared else -1.0
+
+
+def _p95_ms(device: RolloutDevice) -> float:
+    return device.report.evidence.latency_p95_ms if device.report is not None else 0.0
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_SORTS: dict[str, Callable[[RolloutDevice], Any]] = {
+    "wave": lambda one: one.step, "device": lambda one: one.id, "state": lambda one: one.status,
+    "p95": _p95_ms, "rejects": _share, "seen": lambda one: one.at or _NEVER,
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepBar:
-    """One step: how many of its devices have it; ``tone`` as of marks."""
+class DeviceTable:
+    """Order and page of a rollout's devices; ``sort`` is a key, with "-" before it downwards."""
+
+    rollout: str
+    sort: str = _DEFAULT_SORT
+    page: int = 1
+
+    def href(self, *, sort: str = "", page: int = 1, part: str = "") -> str:
+        """The rollout's page, or a part of it, with another order or page."""
+        told = {"sort": sort or self.sort, "page": page}
+        return f"/rollouts/{self.rollout}{part}?{urlencode(told)}"
+
+    def turned(self, key: str) -> str:
+        """The key as a further click on its column sorts by it."""
+        return f"-{key}" if self.sort == key else key
+
+    def direction(self, key: str) -> str:
+        """``ascending``, ``descending`` or ``none``, as ``aria-sort`` says it."""
+        if self.sort.removeprefix("-") != key:
+            return "none"
+        return "descending" if self.sort.startswith("-") else "ascending"
+
+    def of(self, devices: Sequence[RolloutDevice]) -> list[RolloutDevice]:
+        """The devices of this page, in this order; alike ones by name."""
+        by_name = sorted(devices, key=lambda one: one.id)
+        key = _SORTS.get(self.sort.removeprefix("-"), _SORTS[_DEFAULT_SORT])
+        found = sorted(by_name, key=key, reverse=self.sort.startswith("-"))
+        return found[(self.page - 1) * _PAGE : self.page * _PAGE]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveBar:
+    """One wave: how many of its devices have it, and its state in a word."""
 
     name: str
+    state: str
     words: str
     done: int
     whole: int
@@ -45,21 +107,31 @@ class StepBar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRow:
-    """A device with what both packages said of its frames."""
+    """A device with what both packages said of its frames.
+
+    Attributes:
+        before, next_name: versions, as ``discs 1``.
+        rejects: share of the new package, and of the one before in brackets.
+    """
 
     id: str
     step: int
     mark: Mark
     package: str
-    frames: str
-    changed: str
-    gained: str
-    lost: str
-    unsure: str
-    score: str
-    latency: str
-    crashes: str
-    alarmed: bool
+    before: str = ""
+    next_name: str = ""
+    at: datetime | None = None
+    p95: str = ""
+    rejects: str = ""
+    frames: str = ""
+    changed: str = ""
+    gained: str = ""
+    lost: str = ""
+    unsure: str = ""
+    score: str = ""
+    latency: str = ""
+    crashes: str = ""
+    alarmed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,23 +140,85 @@ class RolloutPage:
 
     mark: Mark
     replaces: str
-    steps: tuple[StepBar, ...]
+    waves: tuple[WaveBar, ...]
     devices: tuple[DeviceRow, ...]
+    pages: int
     limits: DeviceRow
+    guard: str
     live: bool
 
 
-def rollout_view(view: RolloutView) -> RolloutPage:
-    """Steps, devices and limits of one rollout."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewWave:
+    """One wave of a plan: its devices with their version before, the first of them by name."""
+
+    name: str
+    words: str
+    watched: str
+    devices: tuple[tuple[str, str], ...]
+    more: int
+
+
+def version_names(hub: Services) -> Callable[[str], str]:
+    """Return a function from a digest to its version, or its package where it has none."""
+    known: dict[str, str] = {"": DASH}
+
+    def name_of(digest: str) -> str:
+        if digest not in known:
+            target = hub.releases.target_of(digest)
+            if target is not None:
+                known[digest] = f"{target.release.group} {target.release.version}"
+            else:
+                known[digest] = _package_name(hub, digest)
+        return known[digest]
+
+    return name_of
+
+
+def _package_name(hub: Services, digest: str) -> str:
+    try:
+        return hub.packages.one(digest).name
+    except NotFoundError:
+        return short(digest)
+
+
+def rollout_view(
+    view: RolloutView, table: DeviceTable, *, name_of: Callable[[str], str]
+) -> RolloutPage:
+    """Waves, a page of the devices, and limits of one rollout."""
     one = view.rollout
+    next_name = f"{one.release.group} {one.release.version}"
     return RolloutPage(
         mark=rollout_mark(one),
         replaces=f"{one.previous.group} {one.previous.version}" if one.previous else "",
-        steps=tuple(_bars(view)),
-        devices=tuple(_device_row(each) for each in view.devices),
+        waves=tuple(_bars(view)),
+        devices=tuple(
+            replace(_device_row(each), before=name_of(each.before), next_name=next_name)
+            for each in table.of(view.devices)
+        ),
+        pages=math.ceil(len(view.devices) / _PAGE),
         limits=_limits(one.plan.limits),
+        guard=one.plan.limits.sentence,
         live=not one.state.final,
     )
+
+
+def preview_waves(view: RolloutView, *, name_of: Callable[[str], str]) -> tuple[PreviewWave, ...]:
+    """The waves of a plan with the devices that each has."""
+    limits, waves = view.rollout.plan.limits, []
+    for place, step in enumerate(view.rollout.plan.steps, start=1):
+        devices = [one for one in view.devices if one.step == place]
+        soak = f" and {span(step.watch_s)}" if step.watch_s else ""
+        waves.append(
+            PreviewWave(
+                name=step.words,
+                words=counted(len(devices), "device") if devices else "no further device",
+                watched=f"watched for {counted(limits.frames, 'frame')} on each device{soak}",
+                devices=tuple((one.id, name_of(one.before)) for one in devices[:_NAMED]),
+                more=max(0, len(devices) - _NAMED),
+            )
+        )
+    return tuple(waves)
 
 
 def orders(view: RolloutView) -> tuple[tuple[str, str], ...]:
@@ -98,7 +232,7 @@ def rollout_mark(one: Rollout) -> Mark:
     return Mark(shape=shape, word=str(one.state), tone=tone)
 
 
-def _bars(view: RolloutView) -> list[StepBar]:
+def _bars(view: RolloutView) -> list[WaveBar]:
     one = view.rollout
     taken = {each.id for each in view.devices if each.status == "SUCCEEDED"}
     shares = one.shares or ((),) * len(one.plan.steps)
@@ -106,17 +240,29 @@ def _bars(view: RolloutView) -> list[StepBar]:
     bars = []
     for place, (step, share) in enumerate(zip(one.plan.steps, shares, strict=True)):
         done = 0 if back else len(taken & set(share))
-        words = _share_words(done, len(share)) if one.shares else "waits"
+        words = _share_words(done, len(share)) if one.shares else "not chosen yet"
         bars.append(
-            StepBar(
+            WaveBar(
                 name=step.words,
-                words="taken back" if back and place <= one.step else words,
+                state=_wave_state(one, place, back=back),
+                words=words,
                 done=done,
                 whole=len(share) or 1,
                 current=place == one.step and not one.state.final,
             )
         )
     return bars
+
+
+def _wave_state(one: Rollout, place: int, *, back: bool) -> str:
+    """Return a wave's state in words."""
+    if place > one.step:
+        return "not begun" if one.state.final else "waits"
+    if back:
+        return "taken back"
+    if place == one.step and one.state not in (RolloutState.WIDENING, RolloutState.DONE):
+        return "ended" if one.state.final else str(one.state)
+    return "passed"
 
 
 def _share_words(done: int, whole: int) -> str:
@@ -129,8 +275,7 @@ def _device_row(each: RolloutDevice) -> DeviceRow:
     word = each.status.lower().replace("_", " ")
     row = DeviceRow(
         id=each.id, step=each.step, mark=Mark(shape=shape, word=word, tone=tone),
-        package=each.package, frames="", changed="", gained="", lost="", unsure="", score="",
-        latency="", crashes="", alarmed=each.alarmed,
+        package=each.package, at=each.at, alarmed=each.alarmed,
     )  # fmt: skip
     return _with_figures(row, found) if found is not None else row
 
@@ -139,6 +284,8 @@ def _with_figures(row: DeviceRow, found: Evidence) -> DeviceRow:
     whole = max(1, found.frames)
     return replace(
         row,
+        p95=milliseconds(found.latency_p95_ms) if found.latency_p95_ms else "",
+        rejects=_reject_words(found),
         frames=number(found.frames),
         changed=percent(found.changed / whole),
         gained=percent(found.rejects_gained / whole),
@@ -150,10 +297,19 @@ def _with_figures(row: DeviceRow, found: Evidence) -> DeviceRow:
     )  # fmt: skip
 
 
+def _reject_words(found: Evidence) -> str:
+    if not found.is_compared:
+        return ""
+    whole = max(1, found.frames)
+    return f"{percent(found.rejects_new / whole)} ({percent(found.rejects_old / whole)})"
+
+
 def _limits(limits: LiveLimits) -> DeviceRow:
     """Return the limits as a row under the devices' columns."""
     return DeviceRow(
-        id="Allowed", step=0, mark=Mark(shape="bar", word=""), package="", alarmed=False,
+        id="Allowed", step=0, mark=Mark(shape="bar", word=""), package="",
+        p95=milliseconds(limits.latency_p95_ms) if limits.latency_p95_ms else "",
+        rejects=_band_words(limits),
         frames=f"from {number(limits.frames)}", changed=percent(limits.changed),
         gained=percent(limits.rejects_gained), lost=percent(limits.rejects_lost),
         unsure=percent(limits.unsure_gained), score=f"±{number(limits.score, digits=3)}",
@@ -161,13 +317,36 @@ def _limits(limits: LiveLimits) -> DeviceRow:
     )  # fmt: skip
 
 
+def _band_words(limits: LiveLimits) -> str:
+    if limits.rejects_least <= 0 and limits.rejects_most >= 1:
+        return ""
+    return f"{percent(limits.rejects_least)} to {percent(limits.rejects_most)}"
+
+
 router = APIRouter(prefix="/rollouts")
+Place = Annotated[int, Query(ge=1, le=10_000)]
 
 
 @router.get("")
-def rollouts_page(context: Context) -> HTMLResponse:
-    """Newest first, and a form for the next one."""
+def rollouts_page(context: Context, *, page: Place = 1) -> HTMLResponse:
+    """Newest first, fifty a page."""
     found = context.hub.rollouts.all()
+    shown = found[(page - 1) * _PAGE : page * _PAGE]
+    return context.page(
+        "rollouts.html",
+        title="Rollouts",
+        active="rollouts",
+        sub=counted(len(found), "rollout"),
+        rollouts=shown,
+        page=page,
+        pages=math.ceil(len(found) / _PAGE),
+        mark_of_rollout=rollout_mark,
+    )
+
+
+@router.get("/new")
+def rollout_plan_page(context: Context, *, version: str = "") -> HTMLResponse:
+    """A plan for the next rollout; ``version``: ``discs/2``, chosen beforehand."""
     approved = [
         one
         for group in context.hub.models.all()
@@ -175,39 +354,65 @@ def rollouts_page(context: Context) -> HTMLResponse:
         if one.approved
     ]
     return context.page(
-        "rollouts.html",
-        title="Rollouts",
+        "rollout_new.html",
+        title="New rollout",
         active="rollouts",
-        sub=counted(len(found), "rollout"),
-        rollouts=found,
-        mark_of_rollout=rollout_mark,
         approved=sorted(approved, key=lambda one: (one.group, -one.number)),
+        chosen=version,
         groups=context.hub.things.all_groups(),
+        plan=RolloutPlan(),
+    )
+
+
+@router.post("/preview")
+def rollout_preview(context: Context, *, body: Annotated[str, Form()]) -> HTMLResponse:
+    """The waves of a plan with their devices, as a part; ``body``: that of the start, as JSON."""
+    request = decode(NewRollout, body.encode(), where="body")
+    view = context.hub.rollouts.preview(request, by=context.who.name)
+    return context.site.fragment(
+        "rollout_preview.html",
+        view=view,
+        waves=preview_waves(view, name_of=version_names(context.hub)),
+        guard=view.rollout.plan.limits.sentence,
     )
 
 
 @router.get("/{rollout}")
-def rollout_page(context: Context, *, rollout: str) -> HTMLResponse:
-    """Steps, devices, figures of both packages, the decision with its sentence."""
+def rollout_page(
+    context: Context, *, rollout: str, sort: str = _DEFAULT_SORT, page: Place = 1
+) -> HTMLResponse:
+    """Waves, figures of both packages on each device, and the decision with its sentence."""
     view = context.hub.rollouts.view(rollout)
-    release = view.rollout.release
+    release, table = view.rollout.release, DeviceTable(rollout=rollout, sort=sort, page=page)
+    earlier = [
+        one
+        for one in context.hub.rollouts.all()
+        if one.release.inspection == release.inspection and one.id != rollout and one.state.final
+    ]
     return context.page(
         "rollout.html",
         title=f"{release.group} {release.version}",
         active="rollouts",
         view=view,
-        shown=rollout_view(view),
+        table=table,
+        shown=rollout_view(view, table, name_of=version_names(context.hub)),
         happened=_HAPPENED,
         orders=orders(view),
+        earlier=earlier[:_EARLIER],
+        mark_of_rollout=rollout_mark,
     )
 
 
 @router.get("/{rollout}/progress")
-def rollout_progress(context: Context, *, rollout: str, may: str = "") -> HTMLResponse:
+def rollout_progress(
+    context: Context, *, rollout: str, may: str = "", sort: str = _DEFAULT_SORT, page: Place = 1
+) -> HTMLResponse:
     """The part of the page that reads itself anew; ``may``: the orders that the page offers."""
     view = context.hub.rollouts.view(rollout)
+    table = DeviceTable(rollout=rollout, sort=sort, page=page)
+    shown = rollout_view(view, table, name_of=version_names(context.hub))
     fragment = context.site.fragment(
-        "rollout_progress.html", view=view, shown=rollout_view(view), happened=_HAPPENED
+        "rollout_progress.html", view=view, table=table, shown=shown, happened=_HAPPENED
     )
     if may != ",".join(view.may):  # the buttons of the page change with it
         fragment.headers["hx-refresh"] = "true"

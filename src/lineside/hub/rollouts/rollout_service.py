@@ -21,6 +21,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from lineside.core import (
@@ -61,6 +62,7 @@ from lineside.fleet.rollout import (
     judge_rollout,
     may_order,
     next_step,
+    share_out,
 )
 from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import Ledger
@@ -109,13 +111,17 @@ class RolloutDevice:
         step: from 1.
         status: of its last job; "WAITING" before it is asked.
         package: what it says it runs; "" where it said nothing.
-        alarmed: whether a test of its evidence was lost.
+        before: what it ran before it took the release; while it did not: what it runs.
+        at: when it was heard last; None: never.
+        alarmed: whether it passed a limit.
     """
 
     id: str
     step: int
     status: str
     package: str
+    before: str = ""
+    at: datetime | None = None
     alarmed: bool = False
     report: TrialReport | None = None
 
@@ -168,33 +174,78 @@ class RolloutService:
         facts = self._facts(rollout)
         action = next_step(rollout, facts, now=self._clock.now())
         waits = action.why if isinstance(action, Wait) else "the hub's next look"
+        judged = judge_rollout(rollout, facts)
         return RolloutView(
             rollout=rollout,
             waits=self._faults.get(rollout.id) or waits,
-            devices=tuple(self._device_rows(rollout, facts)),
-            judged=judge_rollout(rollout, facts),
+            devices=tuple(self._device_rows(rollout, facts, judged=judged)),
+            judged=judged,
             may=tuple(order for order in RolloutOrder if may_order(rollout, order)),
         )
 
-    def _device_rows(self, rollout: Rollout, facts: RolloutFacts) -> Iterator[RolloutDevice]:
+    def _device_rows(
+        self, rollout: Rollout, facts: RolloutFacts, *, judged: Judgement
+    ) -> Iterator[RolloutDevice]:
         reports = {one.evidence.device: one for one in self.repository.reports(rollout.id)}
-        found = judge_rollout(rollout, facts)
+        heard = {one.id: one.at for one in self._devices.some(rollout.devices)}
+        alarmed = {reason.partition("/")[0] for reason in judged.reasons}
         running = self._desired.running(rollout.release.inspection)
         known = facts.back if rollout.rollback_devices else facts.executions
         for number, share in enumerate(rollout.shares, start=1):
             for name in share:
-                fortunes = found.fortunes.get(f"{name}/{rollout.release.inspection}", {})
                 status = known.get(name) or facts.executions.get(name)
                 yield RolloutDevice(
                     id=name,
                     step=number,
                     status=str(status) if status else "WAITING",
                     package=running.get(name, ""),
-                    alarmed=any(value >= found.needed for value in fortunes.values()),
+                    before=self._before(
+                        rollout, name, running=running.get(name, ""), report=reports.get(name)
+                    ),
+                    at=heard.get(name),
+                    alarmed=name in alarmed,
                     report=reports.get(name),
                 )
 
+    def _before(
+        self, rollout: Rollout, device: str, *, running: str, report: TrialReport | None
+    ) -> str:
+        """The package of a device before the release; the reports of its trial name it."""
+        release = rollout.release
+        if report is not None and report.old:
+            return report.old
+        if rollout.state.final:  # another one may have changed the device since
+            return rollout.previous.digest if rollout.previous is not None else ""
+        if running != release.digest:
+            return running
+        entry = self._desired.of(device).of(release.inspection)
+        return next((one for one in entry.reported if one != release.digest), "")
+
     # ---- beginning
+
+    def preview(self, request: NewRollout, *, by: str) -> RolloutView:
+        """Return the roll-out that ``start`` would plan, with the devices of each step now.
+
+        Nothing is kept or signed. The devices are chosen when it begins: who comes or goes
+        meanwhile changes them.
+
+        Raises:
+            NotFoundError, RefusedError, ConflictError: as ``start``.
+        """
+        rollout = self._new(request, by=by)
+        self._check(rollout)
+        facts = self._facts(rollout)
+        action = next_step(rollout, facts, now=self._clock.now())
+        shares = share_out(rollout.plan, facts.members, groups=facts.groups)
+        planned = replace(rollout, shares=shares, previous=facts.previous)
+        judged = judge_rollout(planned, facts)
+        return RolloutView(
+            rollout=planned,
+            waits=action.why if isinstance(action, Wait) else "",
+            devices=tuple(self._device_rows(planned, facts, judged=judged)),
+            judged=judged,
+            may=(),
+        )
 
     def start(self, request: NewRollout, *, by: str) -> Rollout:
         """Plan a roll-out; it begins as soon as nothing speaks against it.
@@ -205,9 +256,12 @@ class RolloutService:
                 asked for.
             ConflictError: the devices run it already.
         """
+        return self._plan(self._new(request, by=by))
+
+    def _new(self, request: NewRollout, *, by: str) -> Rollout:
         self._jobs.check_targets(request.plan, known=self._devices.known())
         version = self._models.one(request.group, request.version)
-        rollout = Rollout(
+        return Rollout(
             id=new_id("rol", clock=self._clock),
             release=self._models.release(version),
             plan=request.plan,
@@ -216,7 +270,6 @@ class RolloutService:
             created_at=self._clock.now(),
             rollback=request.rollback,
         )
-        return self._plan(rollout)
 
     def follow_approval(self, version: ModelVersion, by: str) -> None:
         """Plan what follows an approval, where the group's settings say so; twice is once.
@@ -241,11 +294,15 @@ class RolloutService:
         except (ConflictError, InvalidError, NotFoundError, RefusedError) as error:
             logger.info("no roll-out follows rollout=%s: %s", rollout.id, error)
 
-    def _plan(self, rollout: Rollout) -> Rollout:
+    def _check(self, rollout: Rollout) -> None:
+        """Refuse what the devices cannot take, or run already."""
         self._plant.find_inspection(rollout.release.inspection)
         self._check_changes(rollout)
         if not rollout.rollback:
             self._check_newer(rollout)
+
+    def _plan(self, rollout: Rollout) -> Rollout:
+        self._check(rollout)
         # An approval is followed in its own time, and devices run nothing unsigned. Signed here
         # only: a version that is rejected later is not signed again by a later step.
         target = self._releases.publish(rollout.release)

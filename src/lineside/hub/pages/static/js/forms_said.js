@@ -1,5 +1,8 @@
 // @ts-check
-/** What a form says after its answer: that it worked, or a value that is shown once. */
+/** What a form says after its answer: that it worked, a value that is shown once, or a fault at its field. */
+import { make } from "./dom.js";
+
+/** @typedef {{path: string, value: string, expected: string, fix: string}} Fault */
 
 /** Read as an attribute: a field named `dataset` stands before the form's own `dataset`. @param {HTMLFormElement} form @param {string} name */
 export function told(form, name) {
@@ -30,4 +33,22 @@ export function sayDone(form) {
   said.textContent = told(form, "done");
   form.querySelector("[role=status]")?.remove();
   form.append(said);
+}
+
+/** Take the faults of the last try away. @param {HTMLFormElement} form */
+export function clearFaults(form) {
+  for (const old of form.querySelectorAll(".field-fault, .problem")) old.remove();
+  for (const old of form.querySelectorAll("[aria-invalid]")) old.removeAttribute("aria-invalid");
+}
+
+/** Show each fault at the field (`data-field`) of its key; the others are returned. @param {HTMLFormElement} form @param {Fault[]} faults @param {(path: string) => string} keyOf */
+export function showFaults(form, faults, keyOf) {
+  return faults.filter((fault) => {
+    const place = form.querySelector(`[data-field="${CSS.escape(keyOf(fault.path))}"]`);
+    const input = place?.querySelector("input, select");
+    if (!place || !input) return true;
+    input.setAttribute("aria-invalid", "true");
+    place.append(make("small", { class: "field-fault", role: "alert" }, `Expected ${fault.expected}. ${fault.fix}`));
+    return false;
+  });
 }

@@ -6,11 +6,11 @@
  */
 import { make } from "./dom.js";
 import { ask, showProblem } from "./forms.js";
+import { clearFaults, showFaults } from "./forms_said.js";
 import { faultLines } from "./rule_try.js";
 import { figuresOf } from "./sharpness.js";
 
 /** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Field */
-/** @typedef {{path: string, value: string, expected: string, fix: string}} Fault */
 
 /** The value of a field as JSON; null for an empty one, which takes the key away. @param {Field} field */
 export function valueOf(field) {
@@ -48,22 +48,9 @@ function edit(form, remove) {
   return { ...about, ...whole, values: Object.fromEntries(changed.map((one) => [one.name, valueOf(one)])) };
 }
 
-/** Show each fault at its field; the others are returned. @param {HTMLFormElement} form @param {Fault[]} faults */
-function showFaults(form, faults) {
-  return faults.filter((fault) => {
-    const place = form.querySelector(`[data-field="${CSS.escape(keyOf(fault.path))}"]`);
-    const input = place?.querySelector("input, select");
-    if (!place || !input) return true;
-    input.setAttribute("aria-invalid", "true");
-    place.append(make("small", { class: "setup-fault", role: "alert" }, `Expected ${fault.expected}. ${fault.fix}`));
-    return false;
-  });
-}
-
 /** @param {HTMLFormElement} form @param {boolean} remove */
 async function send(form, remove) {
-  for (const old of form.querySelectorAll(".setup-fault, .problem")) old.remove();
-  for (const old of form.querySelectorAll("[aria-invalid]")) old.removeAttribute("aria-invalid");
+  clearFaults(form);
   const response = await ask("/api/v1/plant", {
     method: "POST",
     headers: { "content-type": "application/json" },
@@ -71,7 +58,7 @@ async function send(form, remove) {
   });
   if (response.ok) return form.dataset.next ? location.assign(form.dataset.next) : location.reload();
   const problem = await response.json().catch(() => ({ title: response.statusText }));
-  const others = showFaults(form, problem.faults ?? []);
+  const others = showFaults(form, problem.faults ?? [], keyOf);
   if (others.length || !problem.faults?.length) showProblem(form, { title: `Not saved: ${problem.title}`, text: faultLines({ ...problem, faults: others }).join(" ") });
   /** @type {HTMLElement | null} */ (form.querySelector("[aria-invalid]"))?.focus();
 }
