@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lineside.cli import (
+    alert,
     config,
     dataset,
     demo,
@@ -69,6 +70,7 @@ def options(
 
 
 for room in (
+    alert,
     config,
     dataset,
     demo,

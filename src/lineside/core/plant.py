@@ -118,6 +118,7 @@ _SOURCES = {
 _MOST_BYTES = 1_000_000
 _ENVELOPE_BYTES = 4096
 _HALF_TURN_DEG = 180
+_WHITE = 255
 _Named = TypeVar("_Named", "Camera", "Inspection")
 
 
@@ -440,6 +441,7 @@ class Line:
     ``wait_s``: how long the verdict on a part waits for inspections after the first answer.
     ``again_s``: a part id that was not captured for so long and comes again is another part.
     ``limit_reject``: the share of rejects (0-1) above which the line needs attention.
+    ``limit_review``: the share of parts for review (0-1) above which it does.
     ``goal_yield``: the first-pass yield (0-1) that the line is to reach.
     ``limit_latency_ms``: from the capture of a part's last image to its verdict, p99.
     """
@@ -449,6 +451,7 @@ class Line:
     wait_s: Seconds = 2.0
     again_s: Seconds = 60.0
     limit_reject: float | None = None
+    limit_review: float | None = None
     goal_yield: float | None = None
     limit_latency_ms: float | None = None
 
@@ -456,7 +459,7 @@ class Line:
         refuse(
             self,
             above_zero(self, "wait_s", "again_s", "limit_latency_ms"),
-            within(self, "limit_reject", "goal_yield"),
+            within(self, "limit_reject", "limit_review", "goal_yield"),
         )
 
 
@@ -466,6 +469,10 @@ class Camera:
 
     ``source``: ``mqtt:<topic>`` on the site's bus, ``folder:<path>``, ``video:<file>``,
     ``v4l:<number>``, an ``rtsp://`` URL, or ``http-push://host:port/path``, where it posts to.
+    ``dark_below``: mean grey (0-255) below which its pictures are dark; 0: never.
+    ``blurred_below``: sharpness below which they are blurred, as the variance of the Laplacian of
+    the grey picture reduced to 160 px width; 0: never.
+    ``frozen_after``: so many pictures in a row with the same bytes are frozen; 0: never.
     """
 
     id: str
@@ -474,6 +481,9 @@ class Camera:
     name: str = ""
     max_frame_bytes: int = 8_000_000
     no_signal_after_s: Seconds = 4.0
+    dark_below: float = 12.0
+    blurred_below: float = 1.0
+    frozen_after: int = 30
 
     def __post_init__(self) -> None:
         scheme, _, rest = self.source.partition(":")
@@ -492,6 +502,8 @@ class Camera:
                 fix=f'Write source = "{scheme}:…" with it.',
             ),
             above_zero(self, "max_frame_bytes", "no_signal_after_s"),
+            within(self, "dark_below", high=_WHITE),
+            zero_or_more(self, "blurred_below", "frozen_after"),
         )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from lineside.core import (
     Clock,
@@ -42,15 +42,17 @@ from lineside.core import (
     encode,
     to_plain,
 )
+from lineside.core.plant import Camera
 from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.learning.jobs import Runs
 from lineside.hub.rules.service import Rules
 from lineside.hub.views import CameraView
+from lineside.models.camera_faults import CameraFault, CameraWatch
 from lineside.store import FrameRow, Records
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
 from lineside.twin import LineState, patch
-from lineside.vision import FrameRef, Prediction, decode_picture, encode_jpeg
+from lineside.vision import FrameRef, HealthFigures, Prediction, decode_picture, encode_jpeg
 from lineside.web.answers import summary
 from lineside.web.format import number
 
@@ -58,7 +60,10 @@ _KEPT_FRAMES = 16
 UNANSWERED_AFTER = timedelta(seconds=1.5)
 _PNG = b"\x89PNG"
 
-CameraState = Literal["live", "no signal", "never"]
+CameraState = Literal[
+    "live", "no signal", "never", "moved", "dark", "overexposed", "blurred", "frozen"
+]
+"""State of a camera; all but the first three are faults of its pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,7 +91,7 @@ class _Camera:
     answers: dict[str, tuple[Prediction, str]] = field(default_factory=dict)
     arrived_s: float | None = None
     arrived_at: datetime | None = None
-    lost: bool = False
+    watch: CameraWatch = field(default_factory=CameraWatch)
 
 
 class LiveCameras:
@@ -96,6 +101,7 @@ class LiveCameras:
         self._records = records
         self._plant = plant
         self._clock = clock
+        self._started_s = clock.monotonic()
         self._lock = threading.Lock()
         self._cameras = {camera.id: _Camera() for camera in plant.camera}
         self._listeners: list[Callable[[str], None]] = []
@@ -129,13 +135,15 @@ class LiveCameras:
                 event = decode_event(logged.entry.body, where=logged.entry.id)
                 self._hold(entry, read_prediction(event), event=event.id)
 
-    def frame(self, row: FrameRow, encoded: bytes) -> None:
-        """A frame was stored, with these bytes."""
+    def frame(self, row: FrameRow, encoded: bytes, health: HealthFigures | None = None) -> None:
+        """A frame was stored, with these bytes; ``health``: figures of its small picture."""
         camera = row.camera
         with self._lock:
             entry = self._cameras[camera]
             entry.arrived_s, entry.arrived_at = self._clock.monotonic(), row.arrived_at
-            entry.lost = False
+            declared = self._declared(camera)
+            if declared is not None:
+                entry.watch.take_frame(_frame_ref(row), health=health, camera=declared)
             if entry.newest is None or row.captured_at >= entry.newest.captured_at:
                 entry.newest = row
             entry.frames[row.id] = row, encoded
@@ -151,6 +159,7 @@ class LiveCameras:
         camera = prediction.frame.camera
         with self._lock:
             entry = self._cameras[camera]
+            entry.watch.take_answer(prediction)
             if not self._hold(entry, prediction, event=event):
                 return
             frame = entry.frames.get(prediction.frame.id)
@@ -206,10 +215,44 @@ class LiveCameras:
             entry = self._cameras.get(camera)
             return entry.shown if entry else None
 
+    def finished(self, row: FrameRow, health: HealthFigures) -> None:
+        """The small picture of a frame was made later than the frame was stored."""
+        with self._lock:
+            entry, declared = self._cameras.get(row.camera), self._declared(row.camera)
+            if entry is not None and declared is not None:
+                entry.watch.take_health(_frame_ref(row), health=health, camera=declared)
+
+    def _declared(self, camera: str) -> Camera | None:
+        """The camera in the plant file; None where it was removed while its frame came."""
+        return next((one for one in self._plant.camera if one.id == camera), None)
+
     def state(self, camera: str) -> tuple[CameraState, datetime | None]:
-        """``live`` while frames come, and since when it is not."""
+        """``live`` while usable pictures come, and since when they do not."""
         with self._lock:
             return self._state(camera)
+
+    def count(self) -> tuple[int, int]:
+        """Return how many cameras send usable pictures now, and how many there are."""
+        with self._lock:
+            states = [self._state(camera)[0] for camera in self.ids]
+        return states.count("live"), len(states)
+
+    def fault(self, camera: str) -> CameraFault | None:
+        """What is wrong with its pictures; None where nothing is, or none come."""
+        with self._lock:
+            return self._fault(self._cameras[camera])
+
+    def is_heard(self, camera: str) -> bool:
+        """Return whether it sent a picture since the start, or was silent for too long since."""
+        limit_s = self._plant.find_camera(camera).no_signal_after_s
+        with self._lock:
+            heard = self._cameras[camera].arrived_s is not None
+        return heard or self._clock.monotonic() - self._started_s > limit_s
+
+    def _fault(self, entry: _Camera) -> CameraFault | None:
+        if entry.newest is None:
+            return None
+        return entry.watch.fault(since=entry.newest.captured_at - UNANSWERED_AFTER)
 
     def _state(self, camera: str) -> tuple[CameraState, datetime | None]:
         entry = self._cameras[camera]
@@ -217,8 +260,11 @@ class LiveCameras:
             return "never", None
         silent_s = None if entry.arrived_s is None else self._clock.monotonic() - entry.arrived_s
         limit_s = self._plant.find_camera(camera).no_signal_after_s
-        live = silent_s is not None and silent_s <= limit_s
-        return ("live" if live else "no signal"), entry.arrived_at
+        if silent_s is None or silent_s > limit_s:
+            return "no signal", entry.arrived_at
+        if fault := self._fault(entry):
+            return cast("CameraState", fault.state), fault.since
+        return "live", entry.arrived_at
 
     # ---- as the API and the pages ask
 
@@ -236,12 +282,13 @@ class LiveCameras:
             state, since = self._state(camera_id)
             entry = self._cameras[camera_id]
             newest, last, event = entry.newest, entry.last, entry.last_event
+            fault = self._fault(entry)
             also = tuple(one for one, _ in list(entry.answers.values())[1:])
         return CameraView(
             id=camera.id, name=camera.name or camera.id, line=camera.line,
             inspections=tuple(i.id for i in self._plant.inspection if i.camera == camera.id),
             state=state, since=since, newest=newest, prediction=last, event=event,
-            also=also,
+            also=also, fault=fault if state not in {"live", "no signal", "never"} else None,
         )  # fmt: skip
 
 
@@ -365,6 +412,7 @@ class LiveFeed:
         self._frame_headers: dict[str, tuple[LiveFrame, bytes]] = {}
         self._counted: tuple[float, tuple[int, int]] = (0.0, (0, 0))
         self._patched: tuple[LineState, LineState, bytes] | None = None
+        self.count_alerts: Callable[[], int] = lambda: 0
         self._shows: Shows = lambda _camera, _shown: None
         cameras.listen(lambda _camera: self._wake())
         ledger.listen(lambda _commit_of: self._wake())
@@ -559,9 +607,11 @@ class LiveFeed:
             for one in self._devices.some(wanted.devices)
         ]
         reporting, known = self._count()
+        live, declared = self._cameras.count()
         return {
             "kind": "status", "cameras": cameras, "devices": devices, "reporting": reporting,
-            "known": known, "rules": self._rule_status(wanted.rules),
+            "known": known, "live": live, "declared": declared, "alerts": self.count_alerts(),
+            "rules": self._rule_status(wanted.rules),
             "summary": summary([camera["state"] for camera in cameras]),
         }  # fmt: skip
 

@@ -41,6 +41,7 @@ from lineside.hub.access.accounts import TOKEN_TYPE
 from lineside.hub.access.auth import issue_link
 from lineside.hub.access.permissions import Role
 from lineside.hub.access.tls import check_ca, server_files
+from lineside.hub.alerts.service import alerts_topic
 from lineside.hub.broker import SiteBroker, open_broker
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.followers import skip_entry
@@ -71,6 +72,7 @@ from lineside.hub.timers import DEVICES, Peers, Timers
 from lineside.links import Bus, MailboxFigures, open_bus
 from lineside.store import Logged, open_blobs, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, VERDICT_TYPE
+from lineside.streams.alerts import ALERT_TYPE
 
 if TYPE_CHECKING:
     import uvicorn
@@ -234,6 +236,19 @@ def _check_settings(config: HubConfig, *, clock: Clock) -> None:
             need(module, extra=extra)
 
 
+def _publish_alerts(services: Services, bus: Bus) -> None:
+    """Say the open alerts, retained.
+
+    Raises:
+        UnavailableError: the bus is away.
+    """
+    site = services.plant.site
+    if not bus.connected():
+        raise UnavailableError("the bus is away", fix="The alerts are said on its return.")
+    message = services.alerts.message(at=services.clock.now())
+    bus.publish(alerts_topic(site), encode(message), qos=1, retain=True)
+
+
 def _tell_devices(services: Services) -> None:
     """Say again what every device is to run and to do: a broker may have forgotten it."""
     services.desired.tell_all()
@@ -375,6 +390,9 @@ def _start_work(
     outbox = EventOutbox(bus, plant=services.plant)
     services.followers.follow("events", outbox.publish, stack=stack, source=source, type=EVENT_TYPE)
     services.followers.follow("verdicts", outbox.publish, stack=stack, type=VERDICT_TYPE)
+    services.followers.follow(
+        "alerts", lambda _: _publish_alerts(services, bus), stack=stack, type=ALERT_TYPE
+    )
     _start_answers(services, stack=stack)
     _start_drift(services, stack=stack)
     _start_rules(services, stack=stack)

@@ -25,6 +25,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``bucket``: ``read(bucket, key)``, ``put(…)``, ``delete(…)``, and links to what stands there
 * ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
 * ``counts``: ``figures(line, period)``, ``rows(line, period)``, ``period(span, at)``
+* ``alerts``: ``open()``, ``history(…)``, ``one(id)``, ``acknowledge(id, …, by=)``, ``count()``
 * ``rules``: ``all()``, ``one(id)``; ``rule_trial.attempt``, ``rule_log.page_of``
 * ``replays``: ``all()``, ``one(id)``, ``ask(order, rules=, by=)``, ``cancel(id, by=)``
 * ``followers``: ``views()``, ``quarantined(name)``, ``retry(name, by=)``, ``discard(name, by=)``
@@ -46,6 +47,8 @@ from lineside.core.worker import WorkerState, running_workers
 from lineside.datasets import Library
 from lineside.fleet import JobService, ThingDirectory
 from lineside.hub.access.auth import Auth
+from lineside.hub.alerts.observations import AlertWatch
+from lineside.hub.alerts.service import Alerts
 from lineside.hub.children import ChildSettings
 from lineside.hub.config import HubConfig
 from lineside.hub.counting.counter import Counter
@@ -90,6 +93,7 @@ from lineside.hub.views import Events
 from lineside.links import Bus
 from lineside.models import ModelVersions, Registry
 from lineside.store import Blobs, FrameRow, Records
+from lineside.vision import HealthFigures
 
 _LINESIDE = (sys.executable, "-m", "lineside")
 
@@ -146,6 +150,8 @@ class Services:
     counts: LineCounts
     replays: Replays
     leases: HubLeases
+    alerts: Alerts
+    alert_watch: AlertWatch
 
     @property
     def fleet(self) -> DeviceInventory:
@@ -160,6 +166,7 @@ class Services:
         self.enrolment.inventory.heard(self.devices.known())
         self.cameras.load()
         self.runs.load()
+        self.alerts.load()
         self.bucket.link_key()
 
     def declare(self, plant: Plant) -> list[str]:
@@ -249,8 +256,10 @@ def build_services(
     failures = FailurePolicy(dead, stats=stats)
     thumbnails = ThumbnailWorker(records, blobs, failures=failures)
 
-    def on_frame(row: FrameRow, encoded: bytes) -> None:
-        cameras.frame(row, encoded)
+    thumbnails.on_finished = cameras.finished
+
+    def on_frame(row: FrameRow, encoded: bytes, health: HealthFigures | None) -> None:
+        cameras.frame(row, encoded, health)
         thumbnails.add([row])
 
     plant_ingest = PlantIngest(
@@ -295,12 +304,14 @@ def build_services(
         endpoints=[one.endpoint for one in config.function],
     )  # fmt: skip
     functions = Functions(config.function, plant=plant, packages=packages, clock=clock)
+    followers = Followers(records, ledger=ledger, site=plant.site, leases=leases)
+    counts = LineCounts(records, plant=plant, zone=ZoneInfo(config.time_zone))
+    alerts = Alerts(records, ledger=ledger, plant=plant, clock=clock)
     services = Services(
         config=config, plant=plant, plants=plants, router=router, clock=clock,
         records=records, blobs=blobs, stats=stats,
         auth=Auth(records, clock=clock, session_hours=config.session_hours),
-        ledger=ledger, followers=Followers(records, ledger=ledger, site=plant.site, leases=leases),
-        failures=failures, thumbnails=thumbnails,
+        ledger=ledger, followers=followers, failures=failures, thumbnails=thumbnails,
         plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, cameras=cameras,
         packages=packages, desired=desired, models=models, points=points,
@@ -338,13 +349,19 @@ def build_services(
             versions=ModelVersions(records, registry, clock=clock),
         ),
         rules=rules,
-        counts=LineCounts(records, plant=plant, zone=ZoneInfo(config.time_zone)),
+        counts=counts,
         leases=leases,
+        alerts=alerts,
+        alert_watch=AlertWatch(
+            alerts, cameras=cameras, counts=counts, devices=devices, enrolment=enrolment,
+            followers=followers, log=records.log, config=config, plant=plant, clock=clock,
+        ),
         counter=Counter(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
         ),
     )  # fmt: skip
     plants.on_change(services.declare)
+    services.live.count_alerts = alerts.count
     return services
 
 

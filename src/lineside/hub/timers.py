@@ -33,6 +33,7 @@ from lineside.core import Clock, FrameId, LinesideError
 from lineside.core.worker import Worker
 from lineside.hub.config import Retention
 from lineside.hub.eventlog.ledger import Commit
+from lineside.hub.eventlog.stats import CAMERAS
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.rules.service import FOLLOWER as RULES
 from lineside.hub.services import Services
@@ -227,6 +228,7 @@ ORDERS, HOUSEKEEPING = "orders", "housekeeping"
 _TICK_S = 0.5
 _JOBS_S = 1.0
 _DEVICES_S = 2.0
+_ALERTS_S = 2.0
 _ANCHOR_S = 60.0
 _SNAPSHOT_S = 30.0
 _PLANT_S = 1.0
@@ -262,6 +264,7 @@ class Timers:
             _Duty(name="devices", every_s=_DEVICES_S, act=services.devices.flush, part=DEVICES),
             _Duty(name="snapshot", every_s=_SNAPSHOT_S, act=services.ledger.keep_snapshot),
             *_housekeeping(services),
+            _Duty(name="alerts", every_s=_ALERTS_S, act=services.alert_watch.tick, part=CAMERAS),
             _Duty(name="rules", every_s=_TICK_S, act=services.rules.tick, part=RULES),
             _Duty(name="plant file", every_s=_PLANT_S, act=services.plants.follow),
         ]

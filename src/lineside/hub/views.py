@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NotRequired, TypedDict, cast
 
 from lineside.core import Digest, decode_json
+from lineside.models.camera_faults import CameraFault
 from lineside.store import EventLog, FrameRow, Logged
 from lineside.vision import Prediction
 
@@ -28,7 +29,10 @@ class EventView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraView:
-    """A camera now. ``state``: ``live``, ``no signal`` or ``never``; ``since`` of that state.
+    """A camera now; ``since`` of its state.
+
+    ``state``: ``live``, ``no signal``, ``never``, or a fault of its pictures: ``moved``, ``dark``,
+    ``overexposed``, ``blurred``, ``frozen``; ``fault`` says more of it.
 
     ``also``: answers of further inspections to the frame of ``prediction``.
     """
@@ -43,6 +47,7 @@ class CameraView:
     prediction: Prediction | None
     event: str = ""
     also: tuple[Prediction, ...] = ()
+    fault: CameraFault | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

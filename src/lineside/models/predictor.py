@@ -29,6 +29,7 @@ from lineside.models.operating_point import OperatingPoint, check_point, ruled
 from lineside.models.task_heads import HeadInput, HeadOutput, task_head_for
 from lineside.vision import (
     Frame,
+    FrameRef,
     HealthFigures,
     PictureState,
     Prediction,
@@ -67,7 +68,7 @@ class Repeats:
     count: int = 1
 
 
-def repeated(before: Repeats | None, frame: Frame) -> Repeats:
+def repeated(before: Repeats | None, frame: Frame | FrameRef) -> Repeats:
     """Count a frame; the same frame delivered twice is one picture, not two."""
     if before is None or before.digest != frame.digest:
         return Repeats(digest=frame.digest, captured_at=frame.captured_at)

@@ -20,7 +20,16 @@ change of either it is passed over and the whole log is folded anew, which alway
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from lineside.core import InvalidError, NotFoundError, Plant, decode, digest_of, encode, to_plain
+from lineside.core import (
+    InvalidError,
+    NotFoundError,
+    Plant,
+    decode,
+    digest_of,
+    encode,
+    parse_rfc3339,
+    to_plain,
+)
 from lineside.store import Documents, EventLog
 from lineside.streams import (
     EVENT_TYPE,
@@ -30,11 +39,13 @@ from lineside.streams import (
     decode_event,
     read_verdict,
 )
+from lineside.streams.alerts import ALERT_TYPE, AlertAction
 from lineside.twin.orders import ORDER_TYPE, fold_factory_order, fold_order, listed_discrepancies
 from lineside.twin.plant_events import fold_alert, fold_sensor, fold_station, fold_stock
 from lineside.twin.predictions import fold_prediction
 from lineside.twin.state import (
     Applied,
+    Discrepancy,
     Evidence,
     LastVerdict,
     LineState,
@@ -84,6 +95,26 @@ def _fold_rule(state: LineState, event: Event, *, plant: Plant) -> Applied:
     return Applied(state=replace(state, discrepancies=discrepancies))
 
 
+def _fold_alert(state: LineState, event: Event, *, plant: Plant) -> Applied:
+    """Alerts of the camera that the twin sees by: until they are over, its places are not seen."""
+    data, twin = event.data, plant.twin
+    cause, camera = str(data.get("cause", "")), str(data.get("object", ""))
+    action = data.get("action")
+    of_twin = twin is not None and plant.find_inspection(twin.inspection).camera == camera
+    if not of_twin or not cause.startswith("camera ") or action == AlertAction.ACKNOWLEDGED:
+        return ignored(state)
+    others = tuple(one for one in state.discrepancies if (one.camera, one.seen) != (camera, cause))
+    if action == AlertAction.CLOSED:
+        if len(others) == len(state.discrepancies):
+            return ignored(state)
+        return Applied(state=replace(state, discrepancies=others))
+    since = parse_rfc3339(str(data.get("since")), where="since")
+    found = Discrepancy(
+        slot="", seen=cause, reported="", since=since, event=event.id, camera=camera
+    )
+    return Applied(state=replace(state, discrepancies=(*others, found)))
+
+
 def _fold_verdict(state: LineState, event: Event, *, plant: Plant) -> Applied:
     """Verdicts: the newest part of each line."""
     del plant
@@ -107,6 +138,7 @@ _FOLDS: dict[str, Callable[..., Applied]] = {
     PREDICTION_TYPE: fold_prediction,
     EVENT_TYPE: _fold_rule,
     VERDICT_TYPE: _fold_verdict,
+    ALERT_TYPE: _fold_alert,
     ORDER_TYPE: fold_order,
     "lineside.plant.stock.v1": fold_stock,
     "lineside.plant.station.v1": fold_station,

@@ -164,6 +164,6 @@ def facets(state: LineState) -> Iterator[tuple[str, Facet]]:
         slot_state = state.slots.get(item.slot)
         evidence = slot_state.evidence if slot_state else Evidence()
         yield (
-            f"discrepancies/{item.slot}",
+            f"discrepancies/{item.slot or item.camera}",
             ({"seen": item.seen, "reported": item.reported}, evidence),
         )

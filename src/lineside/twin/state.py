@@ -212,13 +212,18 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discrepancy:
-    """A slot where picture and ``f/i/stock`` have differed for longer than allowed."""
+    """A slot where picture and ``f/i/stock`` have differed for longer than allowed.
+
+    With ``camera`` it is of no slot: that camera gives no usable picture, ``seen`` says why, and
+    what the twin shows of the places is older than ``since``.
+    """
 
     slot: str
     seen: str
     reported: str
     since: datetime
     event: str
+    camera: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,15 +49,17 @@ _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _MOST_SCANS = 100
 _UPPER_BITS_FROM = 4096
 _WHOLE = "Send the whole file again."
+_SMALL_QUALITY = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedPicture:
-    """A picture that is whole: its size, and a small JPEG of it."""
+    """A picture that is whole: its size, a small JPEG of it, and the figures of the small one."""
 
     width_px: int
     height_px: int
     thumbnail: bytes
+    health: HealthFigures
 
 
 def decode_picture(
@@ -214,14 +216,17 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
 
 def thumbnail(image: NDArray[np.uint8], *, width_px: int = 160) -> bytes:
     """A JPEG at most ``width_px`` wide with the same proportions, averaged, never enlarged."""
+    return encode_jpeg(_at_most(image, width_px=width_px), quality=_SMALL_QUALITY)
+
+
+def _at_most(image: NDArray[np.uint8], *, width_px: int) -> NDArray[np.uint8]:
     import cv2
 
     height, width = image.shape[:2]
     if width <= width_px:
-        return encode_jpeg(image, quality=80)
+        return image
     size = (width_px, max(1, round(height * width_px / width)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return encode_jpeg(np.asarray(small, np.uint8), quality=80)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def check_outline(
@@ -295,9 +300,11 @@ def check_picture(
         across = "min_height" if turned > 4 else "min_width"
         at_least = {across: width_px} if size[0] >= 2 * width_px else {}
         image = _upright(_decode_jpeg(encoded, at_least=at_least), turned)
+    small = _at_most(image, width_px=width_px)
     return CheckedPicture(
-        width_px=size[0], height_px=size[1], thumbnail=thumbnail(image, width_px=width_px)
-    )
+        width_px=size[0], height_px=size[1], thumbnail=encode_jpeg(small, quality=_SMALL_QUALITY),
+        health=picture_health(small),
+    )  # fmt: skip
 
 
 def _simplejpeg() -> Any:  # noqa: ANN401  a module has no useful type

@@ -203,14 +203,15 @@ def mark_of(
     silent_s: float = 0.0,
 ) -> Mark:  # fmt: skip
     """The state of a camera, or the answer of one inspection, in shape and word."""
-    if state == "never":
-        return Mark(shape="bar", word="no picture yet", tone="warn")
-    if state == "no signal":
-        return Mark(shape="bar", word=f"{NO_SIGNAL_FOR} {span(silent_s)}", tone="warn")
+    if state in {"never", "no signal"}:
+        silent = f"{NO_SIGNAL_FOR} {span(silent_s)}"
+        return Mark(shape="bar", word="no picture yet" if state == "never" else silent, tone="warn")
+    if state == "live" and prediction is not None and prediction.state is not PictureState.OK:
+        state = str(prediction.state)
+    if state != "live":
+        return Mark(shape="square", word=state, tone="bad")
     if prediction is None:
         return Mark(shape="ring", word="live, nothing decides yet")
-    if prediction.state is not PictureState.OK:
-        return Mark(shape="square", word=str(prediction.state), tone="bad")
     verdict = judge_prediction(prediction, rule or RejectRule()).verdict
     if verdict is PartVerdict.OK and unsure_count(prediction):
         return Mark(shape="triangle", word="unsure", tone="warn")
@@ -218,15 +219,17 @@ def mark_of(
 
 
 def summary(states: Sequence[str]) -> str:
-    """``6 cameras, all live``; says how many are not, and never claims more than that."""
+    """``6 cameras, all live``; says how many are not and why, and never claims more than that."""
     if not states:
         return "no cameras"
     live = sum(state == "live" for state in states)
     text = counted(len(states), "camera")
     if live == len(states):
         return f"{text}, {'all ' if live > 1 else ''}live"
-    silent = len(states) - live
-    return f"{text}, {f'{silent} ' if len(states) > 1 else ''}without signal"
+    faults = Counter("without signal" if one in {"no signal", "never"} else one for one in states)
+    del faults["live"]
+    told = [f"{count} {one}" if len(states) > 1 else one for one, count in faults.items()]
+    return ", ".join([text, *told])
 
 
 def overlay_of(prediction: Prediction, inspection: Inspection | None) -> Json:

@@ -27,6 +27,7 @@ from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.hub.views import RunView
 from lineside.models import Package, build_package
 from lineside.models.operating_point import Limits
+from lineside.streams.alerts import AlertCause, Observation
 from tests.hub.pages.test_pages import read
 
 PROGRAMS = (
@@ -53,7 +54,7 @@ FORMS = (
     "/api/v1/packages/{digest}/use", "/api/v1/rollouts", "/api/v1/rollouts/{rollout}/pause",
     "/api/v1/rollouts/{rollout}/abort", "/api/v1/devices/invitations",
     "/api/v1/devices/{device}/revoke", "/api/v1/devices/{device}/groups", "/events/rules/try",
-    "/api/v1/plant",
+    "/api/v1/plant", "/api/v1/alerts/{alert}/acknowledge",
 )  # fmt: skip
 RUN, STOPPED = "run_01J9ZQ00000000000000000001", "run_01J9ZQ00000000000000000002"
 
@@ -109,6 +110,8 @@ def furnished(
             pid=0,
         )  # fmt: skip
     hub.packages.use(digests[0], inspection="stock", by="eve", reason="good")
+    seen = Observation(cause=AlertCause.DRIFT, object="stock", at=now, reason="grey fell")
+    hub.alerts.feed([seen])
     limits = (Limits(name="blue", low=0.2, high=0.3),)
     for number in (1, 2):
         hub.points.propose("stock", PointProposal(limits=limits, reason="doubt"), by="ada")
@@ -125,7 +128,7 @@ def furnished(
         f"/runs/{STOPPED}", "/models", "/models/groups/discs", "/models/groups/discs/1",
         "/models/groups/discs/2", f"/models/{digests[0]}", f"/models/{loose}", "/try", "/regions",
         "/count", "/events", "/events/rules", "/events/rules/try", f"/events/{event}",
-        "/dead-letters", "/fleet", "/fleet/gate-1", "/setup", "/setup/camera",
+        "/dead-letters", "/alerts", "/fleet", "/fleet/gate-1", "/setup", "/setup/camera",
         "/inspections/stock/operating-point",
         "/rollouts", "/rollouts/new", f"/rollouts/{rollout}", "/replays",
         f"/replays/{replay}", "/search",

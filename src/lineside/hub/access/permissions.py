@@ -33,11 +33,11 @@ from lineside.core import RefusedError
 class Right(StrEnum):
     """Right that a route needs.
 
-    ``look``: read anything; ``operate``: orders, labels, answers in review, trying and counting
-    pictures, comparing a version again, a dataset version as a ZIP; ``build``: dataset versions,
-    training runs, replays, packages and versions of models, operating points, the plant file,
-    trying a rule; ``release``: approve, reject, roll back, take into use, settings of model
-    groups; ``administer``: what no other right covers.
+    ``look``: read anything; ``operate``: orders, labels, answers in review, acknowledging alerts,
+    trying and counting pictures, comparing a version again, a dataset version as a ZIP; ``build``:
+    dataset versions, training runs, replays, packages and versions of models, operating points, the
+    plant file, trying a rule; ``release``: approve, reject, roll back, take into use, settings of
+    model groups; ``administer``: what no other right covers.
     """
 
     LOOK = "look"
@@ -112,6 +112,8 @@ RULES: dict[Right, str] = {
         POST /sign-out
         GET /api/docs
         GET /api/openapi.json
+        GET /api/v1/alerts
+        GET /api/v1/alerts/{alert}
         GET /api/v1/cameras
         GET /api/v1/cameras/{camera}
         GET /api/v1/frames
@@ -264,6 +266,7 @@ RULES: dict[Right, str] = {
         GET /rollouts/{rollout}/progress
         GET /fleet/{device}
         GET /search
+        GET /alerts
         GET /setup
         GET /setup/{section}
     """,
@@ -274,6 +277,7 @@ RULES: dict[Right, str] = {
         POST /api/v1/datasets/{name}/samples/{digest}/comments
         POST /api/v1/datasets/{name}/labels
         GET /api/v1/datasets/{name}/versions/{number}/export
+        POST /api/v1/alerts/{alert}/acknowledge
         POST /api/v1/review/{item}/answer
         POST /api/v1/review/{item}/undo
         POST /api/v1/packages/{digest}/predict

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from lineside.core import Fault, LinesideError
 from lineside.hub.api import (
+    alerts,
     aws_inference,
     counting,
     devices,
@@ -53,7 +54,7 @@ def mount_api(app: FastAPI) -> None:
         rules.router, setup.router, iot.router, line.router, health.log_router, line.ingest_router,
         labelling.router, review.router,
         aws_inference.router, health.router, session.router, openapi.router,
-        operating_points.router,
+        operating_points.router, alerts.router,
     )  # fmt: skip
     for part in parts:
         app.include_router(part)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lineside.core import (
     Clock,
@@ -111,6 +111,14 @@ class _Device:
     presence: Presence = Presence.NEVER
 
 
+class AbsentDevice(NamedTuple):
+    """A device that does not report; ``at``: when it was heard last."""
+
+    device: str
+    state: Presence
+    at: datetime
+
+
 class DeviceRegistry:
     """The fleet as the hub knows it."""
 
@@ -186,6 +194,18 @@ class DeviceRegistry:
                 self._presence(one, now=now) is Presence.ONLINE for one in self._devices.values()
             )
             return online, len(self._devices)
+
+    def absent(self) -> list[AbsentDevice]:
+        """Return the devices that said goodbye or fell silent."""
+        now = self._clock.now()
+        with self._lock:
+            found = [
+                (name, self._presence(one, now=now), one.at) for name, one in self._devices.items()
+            ]
+        return [
+            AbsentDevice(name, state, at) for name, state, at in found
+            if at is not None and state in {Presence.OFFLINE, Presence.SILENT}
+        ]  # fmt: skip
 
     def enrol(self, device: str) -> None:
         """Make a device known before it spoke."""

@@ -31,7 +31,14 @@ from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.models.packages import Packages
 from lineside.hub.views import EventView, FrameView, Picture, view_of
 from lineside.store import Blobs, FrameCount, FrameFilter, FramePage, FrameRow, Records
-from lineside.vision import Frame, check_picture, encode_jpeg, encode_png, open_frame
+from lineside.vision import (
+    Frame,
+    HealthFigures,
+    check_picture,
+    encode_jpeg,
+    encode_png,
+    open_frame,
+)
 from lineside.vision.draw import heat_layer
 
 logger = logging.getLogger(__name__)
@@ -58,6 +65,7 @@ class ThumbnailWorker:
         self._worker = Worker("finisher", self._turn, longest_retry_s=_WAIT_S)
         self._stop = self._worker.stopping
         self.busy: Callable[[], bool] = lambda: False
+        self.on_finished: Callable[[FrameRow, HealthFigures], None] = lambda _row, _health: None
 
     @property
     def waiting(self) -> int:
@@ -126,6 +134,7 @@ class ThumbnailWorker:
             refusal = DeadLetterError(Reason.PICTURE, f"{row.id}: {error}", where=row.camera)
             self._failures.refuse(refusal, encoded, topic=row.camera, frame=True)
             return _unreadable()
+        self.on_finished(row, checked.health)
         return checked.thumbnail
 
     def _turn(self) -> float:

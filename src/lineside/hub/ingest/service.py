@@ -42,9 +42,10 @@ from lineside.hub.views import DeadLetterView
 from lineside.links import Message
 from lineside.store import Blobs, FrameIndex, FrameRow
 from lineside.streams import Event
-from lineside.vision import check_picture
+from lineside.vision import HealthFigures, check_picture
 from lineside.vision.picture import check_outline
 
+OnFrame = Callable[[FrameRow, bytes, HealthFigures | None], None]
 _BURST = 10  # a broker sends 20 messages ahead, as mosquitto is shipped
 
 
@@ -54,6 +55,7 @@ class CheckedImage:
 
     Attributes:
         thumbnail: empty after a quick check; the thumbnail worker makes it.
+        health: figures of the thumbnail; None as long as there is none.
         raw: the whole message.
     """
 
@@ -63,6 +65,7 @@ class CheckedImage:
     arrived_at: datetime
     size_px: tuple[int, int]
     thumbnail: bytes
+    health: HealthFigures | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,12 +75,14 @@ class IngestedMessage:
     Attributes:
         raw: the whole message, for a dead letter.
         encoded: the frame's bytes, for the live view.
+        health: figures of its thumbnail; None where that is made later.
     """
 
     event: Event
     raw: bytes
     row: FrameRow | None = None
     encoded: bytes = b""
+    health: HealthFigures | None = None
 
 
 class FrameDecoder:
@@ -110,7 +115,7 @@ class FrameDecoder:
             self._stats, at, now=now, where=message.topic, skew_s=limits.skew_s,
             max_age_s=limits.max_age_s,
         )  # fmt: skip
-        limit, thumbnail = limits.max_frame_bytes, b""
+        limit, thumbnail, health = limits.max_frame_bytes, b"", None
         if len(message.encoded) > limit:
             raise DeadLetterError(
                 Reason.TOO_LARGE,
@@ -123,11 +128,13 @@ class FrameDecoder:
             else:
                 checked = check_picture(message.encoded, width_px=THUMBNAIL_PX, max_bytes=limit)
                 size, thumbnail = (checked.width_px, checked.height_px), checked.thumbnail
+                health = checked.health
         except InvalidError as error:
             raise DeadLetterError(Reason.PICTURE, str(error), where=message.topic) from error
         return CheckedImage(
-            message=message, raw=raw, at=at, arrived_at=now, size_px=size, thumbnail=thumbnail
-        )
+            message=message, raw=raw, at=at, arrived_at=now, size_px=size, thumbnail=thumbnail,
+            health=health,
+        )  # fmt: skip
 
     def store(self, images: Sequence[CheckedImage]) -> list[IngestedMessage]:
         """Store images and thumbnails; all of them are on the disk when this returns.
@@ -155,7 +162,9 @@ class FrameDecoder:
             sequence=message.sequence,
         )  # fmt: skip
         event = frame_event(message, frame=row.id, digest=digest, at=at, site=self._plant.site)
-        return IngestedMessage(event=event, raw=image.raw, row=row, encoded=message.encoded)
+        return IngestedMessage(
+            event=event, raw=image.raw, row=row, encoded=message.encoded, health=image.health
+        )
 
 
 class PlantIngest:
@@ -163,9 +172,9 @@ class PlantIngest:
 
     def __init__(
         self, *, router: Router, decoder: FrameDecoder, ledger: Ledger, failures: FailurePolicy,
-        stats: Stats, frames: FrameIndex, clock: Clock, on_frame: Callable[[FrameRow, bytes], None],
+        stats: Stats, frames: FrameIndex, clock: Clock, on_frame: OnFrame,
     ) -> None:  # fmt: skip
-        """``on_frame`` gets each new frame and its bytes after the commit."""
+        """``on_frame`` gets each new frame, its bytes and its figures after the commit."""
         self._router = router
         self._plant: Plant = router.plant
         self._decoder = decoder
@@ -299,7 +308,7 @@ class PlantIngest:
         self._stats.count("events", by=len(fresh) + len(commit.raised))
         for item in items:
             if item.row is not None and item.event.id in fresh:
-                self._on_frame(item.row, item.encoded)
+                self._on_frame(item.row, item.encoded, item.health)
         return commit
 
 

@@ -395,11 +395,12 @@ def newest_rejects(
 
 
 def camera_problems(hub: Services, cameras: Sequence[CameraView]) -> Iterator[CameraProblem]:
-    """The cameras that send no images, with the parts that were judged without them."""
+    """The cameras that send no usable images, with the parts that were judged without them."""
     for one in cameras:
-        if one.state == "no signal":
+        if one.state not in {"live", "never"}:
+            word = one.fault.state if one.fault else "no picture"
             yield CameraProblem(
-                title=f"{one.name or one.id}: no picture", since=one.since,
+                title=f"{one.name or one.id}: {word}", since=one.since,
                 cost=uninspected(hub, one), href=f"/lines/{one.line or '-'}/{one.id}",
             )  # fmt: skip
 

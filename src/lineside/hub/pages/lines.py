@@ -43,6 +43,7 @@ from lineside.hub.pages.site import (
 )
 from lineside.hub.services import Services
 from lineside.hub.views import CameraView, EventView, FrameView, PackageView
+from lineside.models.camera_faults import CameraFault
 from lineside.store import FrameFilter, FrameRow
 from lineside.streams import (
     PREDICTION_TYPE,
@@ -132,15 +133,18 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Names, now: datetime) ->
     heard = camera.since or (newest.arrived_at if newest else None)
     silent_s = (now - heard).total_seconds() if heard else 0.0
     frame = predictions[0].frame.id if predictions else newest.id if newest else ""
-    shown = shown_frame(frame, predictions, camera=camera.id, plant=plant, names=names)
+    shown = shown_frame(
+        frame, predictions, camera=camera.id, plant=plant, names=names, fault=camera.fault
+    )
+    silent = camera.state in {"no signal", "never"}
     return Tile(
         camera=camera.id,
         title=title_of(camera, plant),
         href=f"/lines/{camera.line or '-'}/{camera.id}",
         source=plant.find_camera(camera.id).source,
-        state=camera.state,
+        state=camera.state if silent else "live",
         mark=shown.mark
-        if camera.state == "live"
+        if not silent
         else mark_of(camera.state, predictions[0] if predictions else None, silent_s=silent_s),
         since=heard,
         shown=shown,
@@ -159,9 +163,10 @@ def frame_judgement(predictions: Sequence[Prediction], *, plant: Plant) -> Judge
 
 
 def shown_frame(
-    frame: str, predictions: Sequence[Prediction], *, camera: str, plant: Plant, names: Names
-) -> FrameTile:
-    """A frame with its answers, the first of which stands out."""
+    frame: str, predictions: Sequence[Prediction], *, camera: str, plant: Plant, names: Names,
+    fault: CameraFault | None = None,
+) -> FrameTile:  # fmt: skip
+    """A frame with its answers, the first of which stands out; a fault of the camera before it."""
     inspections = {one.id: one for one in plant.inspection if one.camera == camera}
     first = predictions[0] if predictions else None
     alone = first.inspection if first else next(iter(inspections), "")
@@ -169,12 +174,15 @@ def shown_frame(
     beside = tuple((name, answers.get(name, DASH)) for name in inspections if name != alone)
     found = frame_judgement(predictions, plant=plant)
     mark = verdict_mark(found.verdict) if found else mark_of("live", first)
+    reason = reasons_text(found) if found else ""
+    if fault is not None:
+        mark, reason = mark_of(fault.state, first), fault.reason
     if first is None:
-        return FrameTile(id=frame, mark=mark, beside=beside)
+        return FrameTile(id=frame, mark=mark, reason=reason, beside=beside)
     return FrameTile(
         id=frame,
         mark=mark,
-        reason=reasons_text(found) if found else "",
+        reason=reason,
         answer=answers[alone],
         unsure=number(sum(map(unsure_count, predictions))),
         latency=milliseconds(first.latency_ms.total),
@@ -255,7 +263,10 @@ def live_frames(site: Site, hub: Services) -> Callable[[str, LiveFrame], Json]:
 
     def shows(camera: str, live: LiveFrame) -> Json:
         predictions = (live.prediction, *live.also) if live.prediction else ()
-        shown = shown_frame(live.ref.id, predictions, camera=camera, plant=hub.plant, names=names)
+        shown = shown_frame(
+            live.ref.id, predictions, camera=camera, plant=hub.plant, names=names,
+            fault=hub.cameras.fault(camera),
+        )  # fmt: skip
         html = site.text("tile_words.html", {"shown": shown})
         return {
             "mark": to_plain(shown.mark), "reason": shown.reason, "html": html,
@@ -286,7 +297,7 @@ def lines_page(context: Context, query: FiguresParameters, *, wall: str = "") ->
         title=title,
         active="lines",
         tiles=[tile_of(one, plant=hub.plant, names=names, now=now) for one in cameras],
-        costs={one.id: uninspected(hub, one) for one in cameras if one.state == "no signal"},
+        costs={one.id: uninspected(hub, one) for one in cameras if one.state != "live"},
         **_summaries(cameras),
         **picker_of(hub, query),
         **panels_of(hub, query),

@@ -17,6 +17,7 @@ from starlette.types import Scope
 
 from lineside.core import LinesideError, decode_json
 from lineside.hub.pages import (
+    alerts,
     count,
     fleet,
     labelling,
@@ -89,7 +90,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     for pages in (
         lines, pictures, twin, models, learning, count, fleet, rollouts, rules, setup, replays, log,
         labelling, review,
-        operating_point,
+        operating_point, alerts,
     ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):

@@ -55,19 +55,29 @@ NAV = (
     NavEntry(key="fleet", name="Devices", href="/fleet", apart=True),
     NavEntry(key="rollouts", name="Rollouts", href="/rollouts"),
     NavEntry(key="setup", name="Set-up", href="/setup"),
+    NavEntry(key="alerts", name="Alerts", href="/alerts"),
     NavEntry(key="dead", name="Rejected messages", href="/dead-letters"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageHeader:
-    """Header of every page of a signed-in person; ``reviews``: pictures that wait for people."""
+    """Header of every page of a signed-in person.
+
+    Attributes:
+        live, cameras: cameras that send usable pictures, and all of them.
+        alerts: open alerts that nobody acknowledged.
+        reviews: pictures that wait for people.
+    """
 
     plant: str
     name: str
     role: str
     reporting: int
     devices: int
+    live: int
+    cameras: int
+    alerts: int
     reviews: int
 
 
@@ -167,13 +177,16 @@ def page_header(request: Request) -> PageHeader | None:
     if identity is None or services is None:
         return None
     reporting, devices = services.devices.count()
-    plant = services.plant
+    plant, (live, cameras) = services.plant, services.cameras.count()
     return PageHeader(
         plant=plant.name or plant.site,
         name=identity.name,
         role=str(identity.role or ""),
         reporting=reporting,
         devices=devices,
+        live=live,
+        cameras=cameras,
+        alerts=services.alerts.count(),
         reviews=services.reviews.count(),
     )
 

@@ -96,6 +96,10 @@ _HELP = {
     "camera.line": "Id of the line that it belongs to.",
     "camera.max_frame_bytes": "A larger picture is refused.",
     "camera.no_signal_after_s": "Without a picture for so long the camera counts as lost.",
+    "camera.dark_below": "Mean grey (0 to 255) below which its pictures are dark; 0: never.",
+    "camera.blurred_below": "Sharpness, as small pictures, below which they are blurred; 0: never.",
+    "camera.frozen_after": "So many equal pictures in a row are frozen; 0: never.",
+    "line.limit_review": "Share of parts for review above which there is an alert.",
     "line.wait_s": "How long the verdict on a part waits for further answers.",
     "line.again_s": "A part id that comes again after so long is another part.",
     "inspection.task": "classify: one label; multilabel: each present or absent; detect: boxes;"

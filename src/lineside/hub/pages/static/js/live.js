@@ -76,6 +76,11 @@ export class Live {
     if (header.kind === "status") {
       put(document.querySelector("[data-reporting]"), String(header.reporting));
       put(document.querySelector("[data-known]"), String(header.known));
+      put(document.querySelector("[data-live]"), String(header.live));
+      put(document.querySelector("[data-cameras-known]"), String(header.declared));
+      document.querySelector("[data-cameras]")?.classList.toggle("warn", header.live < header.declared);
+      put(document.querySelector("[data-alerts-open]"), header.alerts < 100 ? String(header.alerts) : "99+");
+      document.querySelector("[data-bell]")?.toggleAttribute("data-some", header.alerts > 0);
     }
     try {
       await this.handlers[header.kind]?.(header, picture);

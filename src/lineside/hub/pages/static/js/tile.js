@@ -96,7 +96,8 @@ export class Tile {
 
   /** What the server says of this camera. @param {{state: string, since: string | null}} status */
   hear(status) {
-    this.told = status.state;
+    // A picture that comes is drawn with its own mark, also where it is dark or blurred.
+    this.told = status.state === "no signal" || status.state === "never" ? status.state : "live";
     if (status.since) this.since = new Date(status.since).getTime();
   }
 

@@ -1,0 +1,1 @@
+"""Alerts: what is observed of cameras, lines, devices, sinks and the machine, and what is open."""
