@@ -13,11 +13,23 @@ from lineside.twin.documents import (
     reference_document,
     sensor_panel,
 )
-from lineside.twin.fold import Snapshot, apply, load_snapshot, rebuild, replay, save_snapshot
+from lineside.twin.fold import (
+    CHECKPOINT_EVERY,
+    Snapshot,
+    apply,
+    load_checkpoint,
+    load_snapshot,
+    moves_twin,
+    rebuild,
+    replay,
+    save_checkpoint,
+    save_snapshot,
+)
 from lineside.twin.orders import due, next_to_send, order_event, place, read_order
 from lineside.twin.state import LineState, Order, OrderStatus, Presence, SlotState, initial
 
 __all__ = [
+    "CHECKPOINT_EVERY",
     "LineState",
     "Order",
     "OrderStatus",
@@ -29,7 +41,9 @@ __all__ = [
     "documents",
     "due",
     "initial",
+    "load_checkpoint",
     "load_snapshot",
+    "moves_twin",
     "next_to_send",
     "order_event",
     "patch",
@@ -38,6 +52,7 @@ __all__ = [
     "rebuild",
     "reference_document",
     "replay",
+    "save_checkpoint",
     "save_snapshot",
     "sensor_panel",
 ]

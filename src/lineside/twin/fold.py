@@ -15,10 +15,13 @@ Rules of ``apply``:
 A snapshot is the state with its place in the log, so that a start folds only what came after.
 It belongs to one way of folding: the schema of the state and the plant's twin. After a
 change of either it is passed over and the whole log is folded anew, which always gives the truth.
+The newest one is kept for the next start. Of each ``CHECKPOINT_EVERY`` positions of the log one is
+kept for good, so that a state of the past is folded from the one before it.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from lineside.core import (
     InvalidError,
@@ -151,9 +154,25 @@ FOLDED = frozenset(_FOLDS)
 """Types of events that can move the twin."""
 
 
+def moves_twin(kind: str, subject: str, *, plant: Plant) -> bool:
+    """Return whether an event can move the twin; most others need no reading.
+
+    Args:
+        kind: its type.
+        subject: of a prediction the inspection.
+        plant: whose twin.
+    """
+    if kind != PREDICTION_TYPE:
+        return kind in FOLDED
+    return plant.twin is not None and subject == plant.twin.inspection
+
+
 SNAPSHOT_SCHEMA = "lineside.twin-snapshot/1"
 
+CHECKPOINT_EVERY = 2000
+
 _KIND = "twin"
+_CHECKPOINT_KIND = "twin-checkpoint"
 _PAGE = 1000
 
 
@@ -166,20 +185,73 @@ class Snapshot:
 
 
 def save_snapshot(documents: Documents, snapshot: Snapshot, *, plant: Plant) -> None:
-    """Keep it as the plant's only one."""
-    body = {
+    """Keep it as the plant's newest."""
+    documents.put(_KIND, plant.site, body=_body(snapshot, plant=plant))
+
+
+def load_snapshot(documents: Documents, *, plant: Plant) -> Snapshot | None:
+    """The newest one, or None where there is none that still fits."""
+    return _load(documents, _KIND, plant.site, plant=plant)
+
+
+def save_checkpoint(documents: Documents, snapshot: Snapshot, *, plant: Plant) -> None:
+    """Keep it for its part of the log, unless one of that part is kept."""
+    name = _checkpoint_id(snapshot.position, plant)
+    if _load(documents, _CHECKPOINT_KIND, name, plant=plant) is None:
+        documents.put(_CHECKPOINT_KIND, name, body=_body(snapshot, plant=plant))
+
+
+def load_checkpoint(documents: Documents, *, upto: int, plant: Plant) -> Snapshot | None:
+    """The newest checkpoint that stands at the log position ``upto`` or before it."""
+    for position in range(upto, -CHECKPOINT_EVERY, -CHECKPOINT_EVERY):
+        name = _checkpoint_id(max(0, position), plant)
+        kept = _load(documents, _CHECKPOINT_KIND, name, plant=plant)
+        if kept is not None and kept.position <= upto:
+            return kept
+    return None
+
+
+def rebuild(
+    log: EventLog, *, plant: Plant, snapshot: Snapshot | None = None,
+    until: datetime | None = None, keep: Documents | None = None,
+) -> Snapshot:  # fmt: skip
+    """Fold the log behind a snapshot, or all of it, a page at a time.
+
+    Args:
+        log: of the plant.
+        plant: whose twin.
+        snapshot: where the fold begins; None: before the first entry.
+        until: entries that arrived later are left out.
+        keep: gets the checkpoints on the way.
+    """
+    state = snapshot.state if snapshot else initial(plant)
+    position = kept = snapshot.position if snapshot else 0
+    while page := log.read(after=position, limit=_PAGE):
+        for logged in page:
+            if until is not None and logged.arrived_at > until:
+                return Snapshot(state=state, position=position)
+            if moves_twin(logged.entry.type, logged.entry.subject, plant=plant):
+                event = decode_event(logged.entry.body, where=f"log position {logged.position}")
+                state = apply(state, event, plant=plant).state
+            position = logged.position
+        if keep is not None and position - kept >= CHECKPOINT_EVERY:
+            save_checkpoint(keep, Snapshot(state=state, position=position), plant=plant)
+            kept = position
+    return Snapshot(state=state, position=position)
+
+
+def _body(snapshot: Snapshot, *, plant: Plant) -> dict[str, object]:
+    return {
         "schema": SNAPSHOT_SCHEMA,
         "position": snapshot.position,
         "folded_by": _folded_by(plant),
         "state": to_plain(snapshot.state),
     }
-    documents.put(_KIND, plant.site, body=body)
 
 
-def load_snapshot(documents: Documents, *, plant: Plant) -> Snapshot | None:
-    """The kept one, or None where there is none that still fits."""
+def _load(documents: Documents, kind: str, name: str, *, plant: Plant) -> Snapshot | None:
     try:
-        body = documents.get(_KIND, plant.site).body
+        body = documents.get(kind, name).body
     except NotFoundError:
         return None
     if body.get("schema") != SNAPSHOT_SCHEMA or body.get("folded_by") != _folded_by(plant):
@@ -193,16 +265,8 @@ def load_snapshot(documents: Documents, *, plant: Plant) -> Snapshot | None:
     return Snapshot(state=state, position=position)
 
 
-def rebuild(log: EventLog, *, plant: Plant, snapshot: Snapshot | None = None) -> Snapshot:
-    """Fold the log behind a snapshot, or all of it, a page at a time."""
-    state = snapshot.state if snapshot else initial(plant)
-    position = snapshot.position if snapshot else 0
-    while page := log.read(after=position, limit=_PAGE):
-        for logged in page:
-            event = decode_event(logged.entry.body, where=f"log position {logged.position}")
-            state = apply(state, event, plant=plant).state
-            position = logged.position
-    return Snapshot(state=state, position=position)
+def _checkpoint_id(position: int, plant: Plant) -> str:
+    return f"{plant.site}/{position // CHECKPOINT_EVERY:012d}"
 
 
 def _folded_by(plant: Plant) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from lineside.core import Plant
 from lineside.streams import EVENT_TYPE, Event
-from lineside.twin.fold import FOLDED, apply
+from lineside.twin.fold import apply
 from lineside.twin.orders import due
 from lineside.twin.state import Evidence, LineState
 
@@ -23,11 +23,6 @@ _RAISED = ("picture", "discrepancy")
 _MOST_ROUNDS = 10
 
 Facet = tuple[Any, Evidence]
-
-
-def moves_twin(kind: str) -> bool:
-    """Return whether events of a type can move the twin at all."""
-    return kind in FOLDED
 
 
 def raised_anew(kind: str, subject: str) -> bool:

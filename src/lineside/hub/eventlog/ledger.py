@@ -6,7 +6,8 @@ Rules:
    whatever the caller adds. Only after it does anybody hear of it.
 2. The twin is folded in log order, each entry once: an entry the log knew already moves nothing.
 3. A decision (an order, a time-out) reads the state and writes its events under the same lock.
-4. Every so often the state is kept with its position; a start replays the log behind it.
+4. Every so often the state is kept with its position: a start replays the log behind it, and a
+   state of the past is folded from there.
 5. Several hubs may write to one log. Their transactions go on one at a time, and each first folds
    what the others wrote: so every hub decides by the same state, and raises an event once. A hub
    that writes nothing folds what the others wrote by ``catch_up``.
@@ -25,6 +26,7 @@ from lineside.hub.eventlog.topics import hub_source
 from lineside.store import FrameRow, LogEntry, Logged, Records, anchor
 from lineside.streams import PREDICTION_TYPE, Event, decode_event, encode_event
 from lineside.twin import (
+    CHECKPOINT_EVERY,
     LineState,
     Snapshot,
     apply,
@@ -32,13 +34,13 @@ from lineside.twin import (
     initial,
     load_snapshot,
     rebuild,
+    save_checkpoint,
     save_snapshot,
 )
 
 logger = logging.getLogger(__name__)
 
 _PAGE = 500
-_SNAPSHOT_EVERY = 2000
 _MOST_PENDING_PINS = 1000
 _MOST_ROUNDS = 10
 
@@ -159,7 +161,10 @@ class Ledger:
         """Bring the twin up from its kept state and the log behind it; positions replayed."""
         with self._lock:
             snapshot = load_snapshot(self._records.documents, plant=self._plant)
-            built = rebuild(self._records.log, plant=self._plant, snapshot=snapshot)
+            built = rebuild(
+                self._records.log, plant=self._plant, snapshot=snapshot,
+                keep=self._records.documents,
+            )  # fmt: skip
             self._state, self._position = built.state, built.position
             self._committed = built.position
             self._snapshot_position = snapshot.position if snapshot else 0
@@ -239,6 +244,7 @@ class Ledger:
                 return
             snapshot = Snapshot(state=self._state, position=self._position)
             save_snapshot(self._records.documents, snapshot, plant=self._plant)
+            save_checkpoint(self._records.documents, snapshot, plant=self._plant)
             self._snapshot_position = self._position
 
     @contextmanager
@@ -309,7 +315,7 @@ class Ledger:
             raised = self._fold_new(raised, self._append(raised))
         if within is not None:
             within(logged)
-        if self._position - self._snapshot_position >= _SNAPSHOT_EVERY:
+        if self._position - self._snapshot_position >= CHECKPOINT_EVERY:
             self.keep_snapshot()
         written = self._commit_of(logged, events)
         return replace(written, raised=tuple(fresh), new_frames=new_frames)

@@ -42,6 +42,7 @@ from lineside.core import (
 from lineside.core.codec import faults_error
 from lineside.core.plant_check import check_references
 from lineside.core.plant_rules import DwellTimes
+from lineside.hub.eventlog.twin_history import earlier, position_before, span_of, twin_at
 from lineside.hub.replay.answers import (
     PictureGoneError,
     RecordedPredictor,
@@ -58,7 +59,7 @@ from lineside.hub.replay.repository import (
     VerdictChange,
     sealed,
 )
-from lineside.hub.rules.service import PAGE, earlier, entry_of_log, position_before, span_of
+from lineside.hub.rules.service import entry_of_log
 from lineside.models import EngineName, Manifest, ModelVersions, Package, Registry
 from lineside.store import Blobs, EventLog, Logged, Records
 from lineside.streams import (
@@ -84,8 +85,8 @@ from lineside.streams.differences import (
     similarity,
 )
 from lineside.streams.verdicts import InspectionAnswer, LineVerdicts, VerdictData, verdict_lines
-from lineside.twin import LineState, Snapshot, initial, load_snapshot
-from lineside.twin.runs import TwinDifferences, TwinRun, moves_twin, raised_anew
+from lineside.twin import LineState, initial, moves_twin
+from lineside.twin.runs import TwinDifferences, TwinRun, raised_anew
 from lineside.vision import Prediction
 
 _LEAST_WARM_UP_S = 60.0
@@ -208,7 +209,7 @@ class Replay:
     ) -> None:  # fmt: skip
         self._order = order
         self._log: EventLog = records.log
-        self._documents = records.documents
+        self._records = records
         self._plant = plant
         self._tried = target
         self._answers = answers
@@ -280,36 +281,16 @@ class Replay:
 
     def _state_before(self, since: datetime) -> LineState:
         """The twin after everything that arrived before ``since``."""
-        twin = self._plant.twin
-        if twin is None:
+        if self._plant.twin is None:
             return initial(self._plant)
-        kept = self._snapshot_before(since)
-        run = TwinRun(kept.state, plant=self._plant)
-        position = kept.position
-        while page := self._log.read(after=position, limit=PAGE):
-            for logged in page:
-                if logged.arrived_at >= since:
-                    return run.state
-                if self._moves(logged):
-                    run.fold(decode_event(logged.entry.body, where=logged.entry.id))
-            position = page[-1].position
-        return run.state
-
-    def _snapshot_before(self, since: datetime) -> Snapshot:
-        """The kept state where it is old enough, else the empty twin."""
-        kept = load_snapshot(self._documents, plant=self._plant)
-        if kept is not None:
-            newer = self._log.read(after=kept.position - 1, limit=1)
-            if newer and newer[0].arrived_at < since:
-                return kept
-        return Snapshot(state=initial(self._plant), position=0)
+        at = earlier(since, by=timedelta(microseconds=1))
+        return twin_at(self._records, at, plant=self._plant)
 
     def _moves(self, logged: Logged) -> bool:
-        """Return True where an entry may move the twin; most other predictions need no reading."""
-        twin, entry = self._plant.twin, logged.entry
-        if twin is None or not moves_twin(entry.type):
-            return False
-        return entry.type != PREDICTION_TYPE or entry.subject == twin.inspection
+        """Return True where an entry may move the twin."""
+        entry = logged.entry
+        twin = self._plant.twin
+        return twin is not None and moves_twin(entry.type, entry.subject, plant=self._plant)
 
     # ---- an entry
 

@@ -23,7 +23,7 @@ from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from operator import itemgetter
 from typing import Any
@@ -43,6 +43,7 @@ from lineside.core.clock import require_order
 from lineside.hub.eventlog.followers import Follower
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
+from lineside.hub.eventlog.twin_history import span_of
 from lineside.store import EventLog, Logged, Records
 from lineside.streams import (
     TICK_TYPE,
@@ -433,45 +434,9 @@ def entry_of_log(logged: Logged) -> Entry:
     return Entry(type=entry.type, subject=entry.subject, arrived_us=arrived_us, body=entry.body)
 
 
-def span_of(log: EventLog, *, since: datetime, until: datetime) -> Iterator[Logged]:
-    """Entries that arrived from ``since`` on and before ``until``, in log order."""
-    after = position_before(log, since)
-    while page := log.read(after=after, limit=PAGE):
-        for logged in page:
-            if logged.arrived_at >= until:
-                return
-            if logged.arrived_at >= since:
-                yield logged
-        after = page[-1].position
-
-
 def recorded_entries(log: EventLog, *, since: datetime, until: datetime) -> Iterator[Entry]:
     """The same as rules take them."""
     return map(entry_of_log, span_of(log, since=since, until=until))
-
-
-def position_before(log: EventLog, since: datetime) -> int:
-    """A position behind which everything that arrived from ``since`` on stands.
-
-    Positions grow with arrival but for clocks set back, hence the minute's grace.
-    """
-    newest = log.read(newest_first=True, limit=1)
-    low, high = 0, newest[0].position if newest else 0
-    wanted = earlier(since, by=timedelta(minutes=1))
-    while low < high:
-        middle = (low + high) // 2
-        found = log.read(after=middle, limit=1)
-        if found and found[0].arrived_at < wanted:
-            low = found[0].position
-        else:
-            high = middle
-    return low
-
-
-def earlier(at: datetime, *, by: timedelta) -> datetime:
-    """So long before a time, or where times begin: the year 1 is no fault of who asks for it."""
-    first = datetime.min.replace(tzinfo=UTC)
-    return at - by if at - first > by else first
 
 
 def line_of(rule: Rule, plant: Plant) -> str:
