@@ -1,14 +1,17 @@
 """What people come for, from the first click to the last."""
 
+import math
 import re
 import tomllib
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from lineside.hub.pages.twin import scene_view
 from lineside.vision import decode_picture, encode_jpeg
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
@@ -105,6 +108,42 @@ def test_the_scene_is_not_empty_and_turns_by_dragging(page: Callable[[str], Page
     twin.mouse.up()
     turned = decode_picture(canvas.screenshot())
     assert (np.abs(before.astype(int) - turned.astype(int)).max(axis=2) > 20).mean() > 0.02
+
+
+def test_the_twin_goes_back_to_a_time_of_the_past(
+    line: Any,  # noqa: ANN401  conftest's Line
+    open_page: Callable[..., Any],
+) -> None:
+    watched = open_page("/twin", size=(390, 844))
+    twin = watched.page
+    tags = twin.locator("[data-canvas] .tag")
+    expect(tags).to_have_count(15)
+    boxes = [box for box in (tag.bounding_box() for tag in tags.all()) if box]
+    for n, box in enumerate(boxes):
+        for other in boxes[:n]:
+            apart_x = not -other["width"] < other["x"] - box["x"] < box["width"]
+            assert apart_x or not -other["height"] < other["y"] - box["y"] < box["height"]
+    tags.first.focus()
+    twin.keyboard.press("ArrowDown")
+    expect(twin.locator("[data-canvas] .tag:focus")).to_have_count(1)
+    begin = line.hub.services.records.log.read(limit=1)[0].arrived_at
+    with twin.expect_navigation():
+        twin.get_by_role("link", name="Replay").click()
+    slide = twin.get_by_role("slider", name="Time of the past")
+    expect(twin.get_by_role("heading", name="Order a piece")).to_have_count(0)
+    slide.focus()
+    with twin.expect_response("**/twin?part=1&at=*"):
+        twin.keyboard.press("Home")
+    assert f"at={begin:%Y-%m-%dT%H}" in twin.url
+    state, at = line.hub.services.twin(parse_qs(urlsplit(twin.url).query)["at"][0])
+    shown = scene_view(state, line.hub.services.plant, now=at)
+    for slot in shown.slots.values():
+        expect(twin.locator(f"[data-slot={slot.id}] [data-word]")).to_have_text(slot.word)
+    with twin.expect_navigation():
+        twin.get_by_role("link", name="Table").click()
+    expect(twin.locator("[data-canvas]")).to_have_count(0)
+    expect(slide).to_have_value(str(math.ceil(begin.timestamp())))
+    watched.quiet()
 
 
 def test_without_webgl_the_tables_say_the_same(

@@ -13,8 +13,6 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from lineside.core import Region, decode
-from lineside.hub.pages.twin import scene_plan
-from lineside.testing.events import small_plant
 from lineside.vision.geometry import about, apply, similarity
 from lineside.vision.masks import rle_of
 
@@ -175,61 +173,70 @@ def test_a_region_never_leaves_its_picture(page: Page) -> None:
         assert drawn[2] - drawn[0] == moved[2] - moved[0]
 
 
-def seen(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  fields of a place
-    place: dict[str, Any] = {
-        "id": "A1", "seen": "present", "colour": "blue", "possible": [], "reported": None,
-        "differs_since": None, "reserved_by": "", "evidence": {"at": "2026-01-01T12:00:00.000Z"},
-    }  # fmt: skip
-    return {**place, **changes}
-
-
-def scene(page: Page, place: dict[str, Any], *, late_s: float = 0, orders: Any = ()) -> Any:  # noqa: ANN401  JSON
-    plan = scene_plan(small_plant(slots=("A1",)))
-    stations = {one["id"]: {"active": None} for one in plan["stations"]}  # type: ignore[index, call-overload, union-attr]  # JSON
-    state = {"slots": {"A1": place}, "stations": stations, "orders": list(orders)}
-    code = "m.sceneOf(a.state, a.plan, new Date('2026-01-01T12:00:00Z').getTime() + a.late)"
-    told = {"state": state, "plan": plan, "late": late_s * 1000}
-    return call(page, "twin_model", code, argument=told)
-
-
-@pytest.mark.parametrize(
-    ("place", "late_s", "shown"),
-    [
-        (seen(), 1, ("disc", "blue")),
-        (seen(), 11, ("outline", "blue")),
-        (seen(seen="absent", colour=""), 1, ("empty", "")),
-        (seen(seen="absent", colour="", reported="red"), 1, ("outline", "red")),
-        (seen(seen="unsure", colour="", possible=["red"]), 1, ("unsure", "red")),
-        (seen(seen="unknown", colour="", evidence={"at": None}), 1, ("unknown", "")),
-        (seen(seen="unknown", reported="red", evidence={"at": None}), 1, ("outline", "red")),
-    ],
-)
-def test_a_place_shows_no_more_than_is_known(
-    page: Page, *, place: dict[str, Any], late_s: float, shown: tuple[str, str]
+def test_a_disc_turns_to_an_outline_when_its_time_is_over_though_the_server_is_silent(
+    page: Page,
 ) -> None:
-    view = scene(page, place, late_s=late_s)["slots"][0]
-    assert (view["show"], view["colour"]) == shown
+    start = "2026-01-01T12:00:00.000Z"
+    places = {
+        "A1": {"show": "disc", "stale_at": "2026-01-01T12:00:10.000Z"},
+        "A2": {"show": "empty", "stale_at": None},
+    }
+    code = """[9, 11].map((s) =>
+        m.placesAt(a, m.timeOf(a) + 1000 * s).map((one) => one.show))"""
+    shown = call(page, "twin_model", code, argument={"at": start, "slots": places})
+    assert shown == [["disc", "empty"], ["outline", "empty"]]
 
 
-@pytest.mark.parametrize(
-    ("steps", "status", "parts"),
-    [
-        ([], "Order Submitted", []),
-        (["placed", "sent"], "Order Submitted", []),
-        (["placed", "sent", "hbw"], "ORDERED", [("vgr", "outline")]),
-        (["placed", "sent", "hbw", "fetched"], "ORDERED", [("hbw", "disc"), ("vgr", "outline")]),
-        (["placed", "sent", "fetched", "mpo"], "IN_PROCESS", [("mpo", "disc"), ("sld", "outline")]),
-        (["placed", "sent", "hbw", "fetched", "dso"], "IN_PROCESS", [("dso", "disc")]),
-        (["placed", "sent", "dso", "SHIPPED"], "SHIPPED", []),
-        (["placed", "sent", "RELEASED"], "RELEASED", []),
-    ],
-)  # fmt: skip
-def test_a_part_stands_where_a_station_was_seen_to_work_on_it(
-    page: Page, *, steps: list[str], status: str, parts: list[tuple[str, str]]
+@pytest.mark.parametrize(("width", "count"), [(390, 60), (358, 33), (1440, 120)])
+def test_no_label_covers_another_or_leaves_the_picture(
+    page: Page, *, width: int, count: int
 ) -> None:
-    order = {
-        "id": "ord_1", "colour": "red", "status": status,
-        "steps": [{"name": name} for name in steps],
-    }  # fmt: skip
-    found = scene(page, seen(), orders=[order])["parts"]
-    assert [(part["station"], part["show"]) for part in found] == parts
+    rng = random.Random(count)  # noqa: S311  places, not secrets
+    size = {"width": width, "height": 432}
+    legend = {"x": 16, "y": 390, "width": width - 32, "height": 36}
+    labels: list[dict[str, Any]] = [
+        {
+            "key": str(n), "width": 110 if n < 6 else rng.choice([22, 48]), "height": 24,
+            "x": rng.uniform(0.2, 0.8) * width, "y": rng.uniform(60, 300), "above": n < 6,
+        }
+        for n in range(count)
+    ]  # fmt: skip
+    placed = call(page, "twin_layout", "m.placeLabels(...a)", argument=[labels, size, [legend]])
+    assert [one["key"] for one in placed] == [one["key"] for one in labels]
+    boxes = [
+        {**label, "x": at["x"], "y": at["y"]} for label, at in zip(labels, placed, strict=True)
+    ]
+    for n, box in enumerate(boxes):
+        assert 0 <= box["x"] <= width - box["width"]
+        assert 0 <= box["y"] <= 432 - box["height"]
+        for other in (legend, *boxes[:n]):
+            apart_x = (
+                box["x"] >= other["x"] + other["width"] or other["x"] >= box["x"] + box["width"]
+            )
+            apart_y = (
+                box["y"] >= other["y"] + other["height"] or other["y"] >= box["y"] + box["height"]
+            )
+            assert apart_x or apart_y, (box, other)
+    for label, at in zip(labels, placed, strict=True):
+        far = abs(at["x"] + label["width"] / 2 - label["x"]) > label["width"] / 2 + 12
+        assert at["leader"] is not None or not far
+        assert at["leader"] is None or at["leader"][:2] == [label["x"], label["y"]]
+
+
+def test_a_label_stays_where_it_belongs_while_there_is_room_and_is_left_out_without(
+    page: Page,
+) -> None:
+    one = {"key": "A1", "x": 100, "y": 100, "width": 40, "height": 20, "above": False}
+    above = {**one, "key": "press", "above": True}
+    code = "m.placeLabels(...a)"
+    roomy = call(page, "twin_layout", code, argument=[[one, above], {"width": 300, "height": 300}])
+    assert [(at["x"], at["y"], at["leader"]) for at in roomy] == [(80, 101, None), (80, 80, None)]
+    tight = call(page, "twin_layout", code, argument=[[one, above], {"width": 44, "height": 30}])
+    assert [at["key"] for at in tight] == ["A1"]
+
+
+def test_arrow_keys_lead_from_label_to_label(page: Page) -> None:
+    placed = [{"key": f"{r}{c}", "x": 40 * c, "y": 30 * r} for r in range(3) for c in range(3)]
+    code = "a[0].map(([key, from]) => m.nextLabel(key, from, a[1]))"
+    pressed = [["ArrowRight", "11"], ["ArrowLeft", "11"], ["ArrowUp", "11"], ["ArrowDown", "21"]]
+    assert call(page, "twin_layout", code, argument=[pressed, placed]) == ["12", "10", "01", "21"]

@@ -98,7 +98,10 @@ def test_checkpoints_that_are_missing_are_kept_by_who_asks(
     assert load_checkpoint(records.documents, upto=10**6, plant=other) is None
     clock.advance(3600)
     ledger.record(readings(1500, first=CHECKPOINT_EVERY))
-    twin_at(records, clock.now(), plant=other)
+    state = twin_at(records, clock.now(), plant=other)
+    assert load_checkpoint(records.documents, upto=10**6, plant=other) is None
+    assert twin_at(records, clock.now(), plant=other, keep=records.documents) == state
+    assert twin_at(records, clock.now(), plant=other) == state
     assert load_checkpoint(records.documents, upto=10**6, plant=other) is not None
 
 

@@ -16,7 +16,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``models``: ``all()``, ``group(name)``, ``one(group, number)``, ``approve(…)``, ``on_approved(…)``
 * ``points``: ``versions(…)``, ``propose(…)``, ``approve(…)``, ``roll_back(…)``, ``preview(…)``
 * ``runs``: ``all()``, ``one(id)``, ``start(RunRequest, by=)``, ``cancel(id)``, ``resume(id)``
-* ``events``: ``page(…)``, ``one(id)``; ``ledger.state`` is the twin
+* ``events``: ``page(…)``, ``one(id)``; ``ledger.state`` is the twin, ``twin(at)`` of the past
 * ``functions``: ``all()``, ``call(name, FunctionRequest)``; ``counter``:
   ``ask(CountRequest, who=)``, ``look(…)``, ``all(who=)``, ``one(id, who=)``, ``correct(…, who=)``
 * ``orders``: ``place(colour, by=)`` (``ConflictError`` with the sentence), ``all()``
@@ -39,6 +39,7 @@ A route finds them as ``request.app.state.services`` and who asks as ``request.s
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -61,6 +62,7 @@ from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.eventlog.topics import Router
 from lineside.hub.eventlog.trace import Tracer
+from lineside.hub.eventlog.twin_history import known_twin_at
 from lineside.hub.inference.endpoints import InferenceQueue
 from lineside.hub.inference.functions import Functions
 from lineside.hub.inference.model_server import ModelServer
@@ -93,6 +95,7 @@ from lineside.hub.views import Events
 from lineside.links import Bus
 from lineside.models import ModelVersions, Registry
 from lineside.store import Blobs, FrameRow, Records
+from lineside.twin import LineState
 from lineside.vision import HealthFigures
 
 _LINESIDE = (sys.executable, "-m", "lineside")
@@ -176,6 +179,18 @@ class Services:
         self.cameras.declare()
         self.rules.declare()
         return []
+
+    def twin(self, at: str = "") -> tuple[LineState, datetime]:
+        """The twin at a time of the past, in RFC 3339, and that time; "": as it stands now.
+
+        Raises:
+            InvalidError: no time.
+            NotFoundError: the log does not reach back so far, or the time has not come.
+        """
+        now = self.clock.now()
+        if not at:
+            return self.ledger.state, now
+        return known_twin_at(self.records, at, plant=self.plant, now=now)
 
     def join(self, bus: Bus, *, base_url: str) -> None:
         """Give the bus to everything that speaks on it."""

@@ -1,6 +1,7 @@
 """The twin in words."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from lineside.hub.pages.twin import (
     open_orders,
     order_steps,
+    parts_word,
     reported_word,
     scene_plan,
+    scene_view,
     shown_order,
     slot_word,
     station_mark,
@@ -18,8 +21,8 @@ from lineside.hub.pages.twin import (
     subtitle,
 )
 from lineside.testing.events import START, after, small_plant
-from lineside.twin import LineState, Order, OrderStatus, Presence, SlotState
-from lineside.twin.state import ColourState, OrderStep, StationState
+from lineside.twin import LineState, Order, OrderStatus, Presence, SlotState, initial
+from lineside.twin.state import ColourState, Evidence, OrderStep, StationState
 
 CASES: dict[str, Any] = json.loads((Path(__file__).parent / "twin_cases.json").read_text())
 STATIONS = {
@@ -104,9 +107,74 @@ def test_the_oldest_open_order_is_shown_first() -> None:
     assert ended.id == "ord_4"
 
 
-def test_the_scene_is_told_places_stations_and_when_a_value_is_stale() -> None:
+def test_the_scene_is_told_places_and_stations() -> None:
     plan = scene_plan(small_plant())
     assert isinstance(plan, dict)
     assert plan["slots"] == ["A1", "A2", "A3", "B1", "B2", "B3", "C1", "C2", "C3"]
-    assert plan["stale_after_s"] == 10.0
     assert subtitle(small_plant()) == "hall, 5 stations, 9 places"
+
+
+def place(seen: str, colour: str = "", **more: Any) -> SlotState:  # noqa: ANN401  fields of a place
+    return SlotState(
+        id="A1", seen=Presence(seen), colour=colour, **{"evidence": Evidence(at=START), **more}
+    )
+
+
+@pytest.mark.parametrize(
+    ("slot", "late_s", "shown"),
+    [
+        (place("present", "blue"), 1, ("disc", "blue", "blue")),
+        (place("present", "blue"), 11, ("outline", "blue", "blue, seen too long ago")),
+        (place("absent"), 11, ("empty", "", "empty")),
+        (place("absent", reported="red"), 1, ("outline", "red", "empty, red expected")),
+        (place("unsure", possible=("red",)), 1, ("unsure", "red", "unsure: red")),
+        (place("unknown", evidence=Evidence()), 1, ("unknown", "", "unknown")),
+        (
+            place("unknown", reported="red", evidence=Evidence()),
+            1,
+            ("outline", "red", "unknown, red expected"),
+        ),
+    ],
+)
+def test_picture_and_table_show_no_more_of_a_place_than_is_known(
+    slot: SlotState, late_s: float, shown: tuple[str, str, str]
+) -> None:
+    view = scene_view(LineState(slots={"A1": slot}), small_plant(), now=after(late_s)).slots["A1"]
+    assert (view.show, view.colour, view.word) == shown
+
+
+def test_a_place_is_noted_where_it_differs_is_held_or_is_in_doubt() -> None:
+    slot = place("unsure", differs_since=START, reserved_by="ord_1")
+    view = scene_view(LineState(slots={"A1": slot}), small_plant(), now=START).slots["A1"]
+    assert view.notes == ("?", "≠", "held")
+
+
+@pytest.mark.parametrize(
+    ("steps", "status", "parts"),
+    [
+        ([], "Order Submitted", {}),
+        (["placed", "sent"], "Order Submitted", {}),
+        (["placed", "sent", "hbw"], "ORDERED", {"vgr": "blue part expected"}),
+        (
+            ["placed", "sent", "hbw", "fetched"],
+            "ORDERED",
+            {"hbw": "blue part", "vgr": "blue part expected"},
+        ),
+        (
+            ["placed", "sent", "fetched", "mpo"],
+            "IN_PROCESS",
+            {"mpo": "blue part", "sld": "blue part expected"},
+        ),
+        (["placed", "sent", "hbw", "fetched", "dso"], "IN_PROCESS", {"dso": "blue part"}),
+        (["placed", "sent", "dso", "SHIPPED"], "SHIPPED", {}),
+        (["placed", "sent", "RELEASED"], "RELEASED", {}),
+    ],
+)
+def test_a_part_stands_where_a_station_was_seen_to_work_on_it(
+    steps: list[str], status: str, parts: dict[str, str]
+) -> None:
+    plant = small_plant()
+    state = replace(initial(plant), orders=(order(status, *steps),))
+    found = scene_view(state, plant, now=START).parts
+    words = {name: parts_word(found, name) for name in state.stations}
+    assert {name: word for name, word in words.items() if word} == parts

@@ -24,10 +24,8 @@ from lineside.hub.api.wire import (
     whole_number,
 )
 from lineside.hub.eventlog.trace import at_path
-from lineside.hub.eventlog.twin_history import known_twin_at
 from lineside.hub.ingest.line_figures import ALL, COLUMNS, LineFigures
 from lineside.hub.problems import WrongTypeError
-from lineside.hub.services import Services
 from lineside.hub.tables import csv_table
 from lineside.hub.views import DeadLetterView, LoggedEvent, Trace, plain
 from lineside.streams import VERDICT_TYPE, Event, read_verdict
@@ -69,15 +67,7 @@ def get_twin(
     at: Annotated[str, Query(description="RFC 3339: as it stood then; now where empty")] = "",
 ) -> Response:  # fmt: skip
     """Every value with its time and its evidence; ``at``: after what had arrived by then."""
-    return json_response(_twin(hub, at)[0])
-
-
-def _twin(hub: Services, at: str) -> tuple[LineState, datetime]:
-    """The twin at a time of the past, or now, and that time."""
-    now = hub.clock.now()
-    if not at:
-        return hub.ledger.state, now
-    return known_twin_at(hub.records, at, plant=hub.plant, now=now)
+    return json_response(hub.twin(at)[0])
 
 
 @router.get("/twin/documents/{collection}", summary="Documents as the reference has them")

@@ -3,7 +3,8 @@
 1. The twin at a time is the fold of every entry that had arrived by then: it is what pages and
    readers were told at that moment, whatever was captured before and came later.
 2. The fold begins at the newest checkpoint before that time and keeps those that are missing, so
-   that at most some thousand entries are folded, however long the log is.
+   that some thousand entries are folded, however long the log is. A replay keeps none: it writes
+   nothing.
 3. Values and places are those that the plant declares now.
 4. Where old entries were forgotten, history begins at the first checkpoint behind them: from there
    on it is whole.
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from lineside.core import NotFoundError, Plant, parse_rfc3339, rfc3339
-from lineside.store import CHECKPOINT, EventLog, Logged, Records, every_document
+from lineside.store import CHECKPOINT, Documents, EventLog, Logged, Records, every_document
 from lineside.twin import CHECKPOINT_EVERY, LineState, load_checkpoint, rebuild
 
 _PAGE = 1000
@@ -29,13 +30,20 @@ class HistorySpan:
     end: datetime
 
 
-def twin_at(records: Records, at: datetime, *, plant: Plant) -> LineState:
-    """Return the twin after everything that had arrived by ``at``; one before the log is empty."""
+def twin_at(
+    records: Records, at: datetime, *, plant: Plant, keep: Documents | None = None
+) -> LineState:
+    """Return the twin after everything that had arrived by ``at``; one before the log is empty.
+
+    Args:
+        records: with the log and its checkpoints.
+        at: a time.
+        plant: whose twin.
+        keep: gets the checkpoints that are missing; None: nothing is written.
+    """
     upto = _last_by(records.log, at)
     kept = load_checkpoint(records.documents, upto=upto, plant=plant)
-    return rebuild(
-        records.log, plant=plant, snapshot=kept, until=at, keep=records.documents
-    ).state  # fmt: skip
+    return rebuild(records.log, plant=plant, snapshot=kept, until=at, keep=keep).state
 
 
 def known_twin_at(
@@ -57,7 +65,7 @@ def known_twin_at(
             fix=f"The log holds what arrived from {rfc3339(span.begin)} until now, "
             f"{rfc3339(span.end)}.",
         )  # fmt: skip
-    return twin_at(records, moment, plant=plant), moment
+    return twin_at(records, moment, plant=plant, keep=records.documents), moment
 
 
 def _last_by(log: EventLog, at: datetime) -> int:

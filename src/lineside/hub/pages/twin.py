@@ -1,13 +1,15 @@
 """The page of the twin: tables and panels in words, the plan of its scene, evidence of a value."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Json, NotFoundError, Plant, decode, to_plain
+from lineside.core import Json, NotFoundError, Plant, decode
+from lineside.hub.eventlog.twin_history import history_span
 from lineside.hub.pages.site import Context, NoPageError
 from lineside.hub.services import Services
 from lineside.streams import Event, read_prediction
@@ -31,6 +33,61 @@ _STEPS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceView:
+    """A storage place as picture and table show it.
+
+    Attributes:
+        show: ``disc`` (seen, and not too long ago), ``outline`` (expected, or seen too long ago),
+            ``empty``, ``unsure`` or ``unknown`` (no camera has seen it).
+        colour: of the disc or outline; "" where none.
+        word: the same in words.
+        seen_at: capture time of the picture; None before one.
+        stale_at: from then on a disc is an outline; None for the others.
+        notes: ``?``, ``≠`` (picture and factory differ), ``held`` (reserved).
+        event: that the picture's word rests on.
+    """
+
+    id: str
+    show: str
+    colour: str
+    word: str
+    seen_at: datetime | None
+    stale_at: datetime | None
+    notes: tuple[str, ...]
+    event: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationView:
+    """A station as picture and table show it; ``word``: of a state worth a label, else ""."""
+
+    id: str
+    active: bool | None
+    word: str
+    event: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartView:
+    """A part of an order at a station: ``disc`` where it was seen to be, ``outline`` where next."""
+
+    order: str
+    colour: str
+    station: str
+    show: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneView:
+    """The twin as it is drawn and listed at ``now``; ``at``: that time of the past, None live."""
+
+    at: datetime | None
+    slots: dict[str, PlaceView]
+    stations: dict[str, StationView]
+    parts: tuple[PartView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepRow:
     """One step of an order. ``state``: ``done``, ``now``, ``failed`` or ``todo``."""
 
@@ -43,7 +100,7 @@ class StepRow:
 
 
 def slot_word(slot: SlotState) -> str:
-    """``blue``, ``empty``, ``unsure: blue or red``, ``not seen yet``."""
+    """``blue``, ``empty``, ``unsure: blue or red``, ``unknown``."""
     match slot.seen:
         case Presence.PRESENT:
             return slot.colour
@@ -52,7 +109,7 @@ def slot_word(slot: SlotState) -> str:
         case Presence.UNSURE:
             return "unsure: " + " or ".join(slot.possible) if slot.possible else "unsure"
         case Presence.UNKNOWN:
-            return "not seen yet"
+            return "unknown"
 
 
 def slot_chance(slot: SlotState) -> str:
@@ -79,7 +136,7 @@ def stock_word(colour: ColourState) -> str:
         case Presence.UNSURE:
             return "unsure"
         case Presence.UNKNOWN:
-            return "not seen yet"
+            return "unknown"
 
 
 def station_mark(station: StationState) -> Mark:
@@ -128,7 +185,7 @@ def _stages(stations: Mapping[str, StationState]) -> tuple[str, ...]:
 
 
 def scene_plan(plant: Plant) -> Json:
-    """Return the plan of the plant that the page draws and judges ages by."""
+    """Return the plan of the plant that the page draws."""
     twin = plant.twin
     if twin is None:
         return None
@@ -136,8 +193,91 @@ def scene_plan(plant: Plant) -> Json:
         "slots": [slot.id for slot in twin.slot],
         "stations": [{"id": one.id, "name": one.name, "shape": one.shape} for one in twin.station],
         "colours": list(twin.colours),
-        "stale_after_s": twin.stale_after_s,
     }
+
+
+def scene_view(
+    state: LineState, plant: Plant, *, now: datetime, at: datetime | None = None
+) -> SceneView:
+    """Return what picture and tables show; no animation invents a move.
+
+    A part under way stands at the last station that was seen to work on it; its outline stands
+    where it is expected next.
+    """
+    stale_after = timedelta(seconds=plant.twin.stale_after_s if plant.twin else 0.0)
+    opened = [order for order in state.orders if order.open]
+    return SceneView(
+        at=at,
+        slots={
+            slot.id: _place_view(slot, now=now, stale_after=stale_after)
+            for slot in state.slots.values()
+        },
+        stations={
+            one.id: StationView(
+                id=one.id, active=one.active, event=one.evidence.event,
+                word="" if one.active is False else station_mark(one).word,
+            )
+            for one in state.stations.values()
+        },
+        parts=tuple(part for order in opened for part in _part_views(order, state.stations)),
+    )  # fmt: skip
+
+
+def _place_view(slot: SlotState, *, now: datetime, stale_after: timedelta) -> PlaceView:
+    seen_at = slot.evidence.at
+    stale_at = seen_at + stale_after if slot.seen is Presence.PRESENT and seen_at else None
+    show, colour, word = _shown(slot, is_stale=stale_at is not None and now > stale_at)
+    notes = [
+        "?" if show in ("unknown", "unsure") else "",
+        "≠" if slot.differs_since else "",
+        "held" if slot.reserved_by else "",
+    ]
+    return PlaceView(
+        id=slot.id, show=show, colour=colour, word=word, seen_at=seen_at, stale_at=stale_at,
+        notes=tuple(filter(None, notes)), event=slot.evidence.event,
+    )  # fmt: skip
+
+
+def _shown(slot: SlotState, *, is_stale: bool) -> tuple[str, str, str]:
+    """Shape, colour and words of a place."""
+    word = slot_word(slot)
+    match slot.seen:
+        case Presence.PRESENT if is_stale:
+            return "outline", slot.colour, f"{word}, seen too long ago"
+        case Presence.PRESENT:
+            return "disc", slot.colour, word
+        case Presence.UNSURE:
+            return "unsure", slot.possible[0] if slot.possible else "", word
+        case Presence.ABSENT | Presence.UNKNOWN if slot.reported:
+            return "outline", slot.reported, f"{word}, {slot.reported} expected"
+        case Presence.ABSENT:
+            return "empty", "", word
+        case Presence.UNKNOWN:
+            return "unknown", "", word
+
+
+def _part_views(order: Order, stations: Mapping[str, StationState]) -> Iterator[PartView]:
+    """Where the part of an open order was seen, and where it is expected next."""
+    names = [step.name for step in order.steps]
+    passed = [one.id for one in stations.values() if one.shape != "input"]
+    visited = [name for name in names if name in passed]
+    racks = {one.id for one in stations.values() if one.shape == "rack"}
+    is_off = "fetched" in names or any(name not in racks for name in visited)
+    if is_off and visited:
+        yield PartView(order=order.id, colour=order.colour, station=visited[-1], show="disc")
+    following = passed[passed.index(visited[-1]) + 1 :] if visited else passed
+    if "sent" in names and following and following[0] not in racks:
+        yield PartView(order=order.id, colour=order.colour, station=following[0], show="outline")
+
+
+def parts_word(parts: Sequence[PartView], station: str) -> str:
+    """Return the parts at a station: ``red part, blue part expected``; "" for none."""
+    words = [
+        f"{one.colour} part" + (" expected" if one.show == "outline" else "")
+        for one in parts
+        if one.station == station
+    ]
+    return ", ".join(words)
 
 
 def subtitle(plant: Plant) -> str:
@@ -164,11 +304,30 @@ router = APIRouter(prefix="/twin")
 _ORDERS = 9
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeSlider:
+    """The slider of a time of the past: epoch seconds of both ends, and the time itself."""
+
+    begin_s: int
+    end_s: int
+    at: datetime
+
+
 @router.get("")
-def twin_page(context: Context, *, part: bool = False) -> HTMLResponse:
-    """Scene, tables, orders, sensors; with ``part`` what changes alone, to be read anew."""
+def twin_page(
+    context: Context, *, part: bool = False, at: str = "", view: str = ""
+) -> HTMLResponse:
+    """Scene, tables, orders, sensors; with ``part`` what changes alone, to be read anew.
+
+    Args:
+        context: of the request.
+        part: without the frame of the page.
+        at: RFC 3339, a time of the past; "" for now.
+        view: ``table`` for the tables without the picture.
+    """
     hub = context.hub
-    state = hub.ledger.state
+    state, now = hub.twin(at)
+    past = now if at else None
     first = shown_order(state)
     rest = [order for order in state.orders if order is not first]
     return context.page(
@@ -177,24 +336,35 @@ def twin_page(context: Context, *, part: bool = False) -> HTMLResponse:
         title="Twin",
         active="twin",
         sub=subtitle(hub.plant),
-        plain=None if part else to_plain(state),
         scene=scene_plan(hub.plant),
+        view=scene_view(state, hub.plant, now=now, at=past),
+        table=view == "table",
+        past=_past_time(hub, at=now) if at else None,
+        now=now,
         state=state,
         orders=[order for order in (first, *rest) if order is not None][:_ORDERS],
-        sensors=sensor_panel(state, now=hub.clock.now(), silent_after_s=SENSOR_SILENT_S),
+        sensors=sensor_panel(state, now=now, silent_after_s=SENSOR_SILENT_S),
         order_steps=order_steps,
+        parts_word=parts_word,
         reported_word=reported_word,
         slot_chance=slot_chance,
-        slot_word=slot_word,
         station_mark=station_mark,
         stock_word=stock_word,
     )
 
 
+def _past_time(hub: Services, *, at: datetime) -> TimeSlider:
+    span = history_span(hub.records, plant=hub.plant, now=hub.clock.now())
+    begin, end = (span.begin, span.end) if span else (at, at)
+    return TimeSlider(begin_s=math.ceil(begin.timestamp()), end_s=int(end.timestamp()), at=at)
+
+
 @router.get("/evidence")
-def evidence_part(context: Context, *, slot: str = "", station: str = "") -> HTMLResponse:
+def evidence_part(
+    context: Context, *, slot: str = "", station: str = "", at: str = ""
+) -> HTMLResponse:
     """Evidence of a place or station as a part of the page: the image and the way back."""
-    state = context.hub.ledger.state
+    state, _ = context.hub.twin(at)
     thing = state.slots.get(slot) or state.stations.get(station)
     if thing is None:
         raise NoPageError(f"no place {slot!r}" if slot else f"no station {station!r}", where="twin")

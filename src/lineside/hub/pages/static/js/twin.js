@@ -1,18 +1,22 @@
 // @ts-check
-/** The Twin page: the socket's state as a scene, the server's words for it as tables and panels. */
+/** The Twin page: the server's view of it as a scene, its words as tables and panels, now or at a time of the past. */
 import { ask, problemOf } from "./forms.js";
 import { Live } from "./live.js";
-import { applyPatch } from "./patch.js";
 import { tellTimes } from "./page.js";
 import { fragment, takeOver } from "./parts.js";
 import { Evidence } from "./twin_evidence.js";
 import { Labels } from "./twin_labels.js";
-import { sceneOf } from "./twin_model.js";
+import { placesAt, timeOf } from "./twin_model.js";
+import { wirePast } from "./twin_past.js";
 import { Scene } from "./twin_scene.js";
 
 const root = /** @type {HTMLElement} */ (document.querySelector("[data-twin]"));
+const page = /** @type {HTMLElement} */ (document.querySelector("main"));
+const past = /** @type {HTMLFormElement | null} */ (document.querySelector("[data-past]"));
 const plan = JSON.parse(root?.dataset.scene ?? "null");
-let state = JSON.parse(root?.dataset.twin ?? "null");
+/** @type {import("./twin_model.js").SceneView} */
+let view;
+let at = past ? /** @type {HTMLInputElement} */ (past.elements.namedItem("at")).value : "";
 let chosen = "";
 /** @type {Scene | null} */
 let scene = null;
@@ -26,24 +30,24 @@ const SENSOR_MS = 5000; // a sensor that falls silent changes no state
 let stale = false;
 let reading = false;
 
-function show() {
-  stale = true;
-  void readParts();
-  if (chosen) void evidence?.show(state, chosen);
-  showScene();
+function readView() {
+  view = JSON.parse(/** @type {HTMLElement} */ (page.querySelector("[data-view]")).dataset.view ?? "null");
 }
 
-/** Tables and panels are read anew after a change, one request after the other. */
-async function readParts() {
+/** Scene, tables and panels are read anew after a change, one request after the other. */
+async function show() {
+  stale = true;
   if (reading) return;
   reading = true;
   while (stale) {
     stale = false;
-    const fresh = await fragment("/twin?part=1");
-    if (fresh) takeOver(root, fresh);
+    const fresh = await fragment(`/twin?part=1${at ? `&at=${encodeURIComponent(at)}` : ""}`);
+    if (fresh) takeOver(page, fresh);
+    readView();
     tellTimes();
     showScene();
-    await new Promise((done) => setTimeout(done, PART_MS));
+    if (chosen) void evidence?.show(view, chosen, at);
+    if (!at) await new Promise((done) => setTimeout(done, PART_MS));
   }
   reading = false;
 }
@@ -51,18 +55,20 @@ async function readParts() {
 /** Drawn only when the scene differs from the one that stands there; ages are told once a second. */
 function showScene() {
   if (!scene || !labels) return;
-  const view = sceneOf(state, plan, Date.now());
-  const text = JSON.stringify(view);
-  if (text !== shown) scene.show(view);
+  const now = timeOf(view);
+  const places = placesAt(view, now);
+  const drawn = { slots: places, stations: Object.values(view.stations), parts: view.parts };
+  const text = JSON.stringify(drawn);
+  if (text !== shown) scene.show(drawn);
   shown = text;
-  labels.say(view, state, Date.now());
+  labels.say(view, places, now);
 }
 
 /** @param {string} key */
 function choose(key) {
   chosen = chosen === key ? "" : key;
   labels?.press(chosen);
-  void evidence?.show(state, chosen);
+  void evidence?.show(view, chosen, at);
 }
 
 /** @param {HTMLButtonElement} button */
@@ -88,22 +94,8 @@ async function order(button) {
   alert.showModal();
 }
 
-/** @param {any} header */
-function hear(header) {
-  if (header.snapshot) state = header.snapshot;
-  else if (header.base !== state.revision) return live.resubscribe();
-  else {
-    try {
-      state = applyPatch(state, header.patch);
-    } catch {
-      return live.resubscribe();
-    }
-  }
-  show();
-}
-
-async function openScene() {
-  const element = /** @type {HTMLElement} */ (root.querySelector("[data-canvas]"));
+/** @param {HTMLElement} element */
+async function openScene(element) {
   element.hidden = false;
   try {
     const three = await import(root.dataset.vendor ?? "");
@@ -116,16 +108,16 @@ async function openScene() {
   }
 }
 
-function tick() {
-  live.tellLost();
-  showScene();
-}
-
-/** @type {Live} */
-let live;
 if (root) {
+  readView();
   evidence = new Evidence(/** @type {HTMLElement} */ (root.querySelector("[data-evidence]")));
-  live = new Live({ cameras: [], twin: true, runs: [] }, { twin: hear });
+  const live = new Live({ cameras: [], twin: !past, runs: [] }, { twin: () => void show() });
+  if (past) {
+    wirePast(past, (time) => {
+      at = time;
+      void show();
+    });
+  }
   for (const found of root.querySelectorAll("[data-order]")) {
     found.addEventListener("click", () => void order(/** @type {HTMLButtonElement} */ (found)));
   }
@@ -137,7 +129,11 @@ if (root) {
     const where = event === "change" ? matchMedia("(prefers-color-scheme: dark)") : window;
     where.addEventListener(event, () => scene?.repaint());
   }
-  void openScene();
-  setInterval(tick, 1000);
-  setInterval(() => document.hidden || live.silence() > 2 || show(), SENSOR_MS);
+  const element = /** @type {HTMLElement | null} */ (root.querySelector("[data-canvas]"));
+  if (element) void openScene(element);
+  setInterval(() => {
+    live.tellLost();
+    if (!past) showScene();
+  }, 1000);
+  setInterval(() => past || document.hidden || live.silence() > 2 || void show(), SENSOR_MS);
 }

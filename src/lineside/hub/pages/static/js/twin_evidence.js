@@ -17,22 +17,22 @@ export class Evidence {
   }
 
   /**
-   * Anew when the choice or the value changed; the picture behind an unchanged value once a second.
-   * @param {any} state @param {string} chosen
+   * Anew when the choice, its time or its value changed; the picture behind an unchanged value once a second.
+   * @param {import("./twin_model.js").SceneView} view @param {string} chosen @param {string} at a time of the past; "" for now
    */
-  async show(state, chosen) {
+  async show(view, chosen, at) {
     const [kind, id] = chosen.split(":");
-    const thing = kind === "slot" ? state.slots[id] : kind ? state.stations[id] : null;
-    const mark = `${chosen} ${thing?.evidence.event ?? ""} ${thing?.reported ?? ""}`;
-    const value = `${chosen} ${thing?.seen ?? thing?.active ?? ""} ${thing?.colour ?? ""}`;
-    const soon = performance.now() - this.shownAt < 1000 && value === this.value;
+    const thing = kind === "slot" ? view.slots[id] : kind ? view.stations[id] : null;
+    const mark = `${chosen} ${at} ${thing?.event ?? ""} ${thing?.word ?? ""}`;
+    const value = `${chosen} ${thing?.word ?? ""}`;
+    const soon = !at && performance.now() - this.shownAt < 1000 && value === this.value;
     if (mark === this.shown || soon) return;
     this.shown = mark;
     this.value = value;
     this.shownAt = performance.now();
     if (!thing) return this.panel.replaceChildren(...this.hint);
     for (let tries = 0; tries < 2; tries += 1) {
-      const found = await fragment(`/twin/evidence?${kind}=${encodeURIComponent(id)}`);
+      const found = await fragment(`/twin/evidence?${new URLSearchParams({ [kind]: id, at })}`);
       if (!found || mark !== this.shown) return;
       const awaited = found.querySelector("[data-awaited]");
       this.panel.replaceChildren(found);

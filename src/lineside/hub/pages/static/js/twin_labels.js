@@ -1,6 +1,9 @@
 // @ts-check
 /** Buttons over the scene, one a station and one a place, so that keyboard and screen reader have them. */
 import { span } from "./time.js";
+import { nextLabel, placeLabels } from "./twin_layout.js";
+
+const SVG = "http://www.w3.org/2000/svg";
 
 export class Labels {
   /**
@@ -10,10 +13,20 @@ export class Labels {
   constructor(scene, element, plan, choose) {
     this.scene = scene;
     this.element = element;
+    this.legend = /** @type {HTMLElement} */ (element.querySelector("[data-legend]"));
+    this.leftOut = /** @type {HTMLElement} */ (element.querySelector("[data-left-out]"));
     /** @type {Map<string, HTMLButtonElement>} */
     this.buttons = new Map();
+    /** @type {import("./twin_layout.js").Placed[]} */
+    this.placed = [];
+    this.lines = document.createElementNS(SVG, "svg");
+    this.lines.setAttribute("class", "leaders");
+    this.lines.setAttribute("aria-hidden", "true");
+    element.append(this.lines);
     for (const { id, name } of plan.stations) this.add(`station:${id}`, name, "tag", choose);
     for (const id of plan.slots) this.add(`slot:${id}`, id, "tag place", choose);
+    this.reach([...this.buttons.keys()][0]);
+    element.addEventListener("keydown", (event) => this.move(event));
     scene.afterDraw.push(() => this.place());
   }
 
@@ -26,34 +39,48 @@ export class Labels {
     button.setAttribute("aria-pressed", "false");
     button.append(text, document.createElement("small"));
     button.addEventListener("click", () => choose(key));
+    button.addEventListener("focus", () => this.reach(key));
     this.element.append(button);
     this.buttons.set(key, button);
   }
 
-  /**
-   * Stations stand centred above their silhouette, places below their disc; none leaves the scene,
-   * and a station's label moves up until it covers no other.
-   */
+  /** One label is reached by Tab, the others from there by arrow keys. @param {string} key */
+  reach(key) {
+    for (const [other, button] of this.buttons) button.tabIndex = other === key ? 0 : -1;
+  }
+
+  /** @param {KeyboardEvent} event */
+  move(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || !event.key.startsWith("Arrow")) return;
+    event.preventDefault();
+    if (event.shiftKey) return this.scene.turnBy({ ArrowLeft: -0.1, ArrowRight: 0.1 }[event.key] ?? 0);
+    const from = /** @type {HTMLElement} */ (event.target).dataset.key ?? "";
+    this.buttons.get(nextLabel(event.key, from, this.placed))?.focus();
+  }
+
+  /** Stations above their silhouette and places below their disc, none over a disc; a line leads from one that had to move. */
   place() {
-    const { clientWidth, clientHeight } = this.element;
-    /** @type {{x: number, y: number, width: number, height: number}[]} */
-    const taken = [];
-    for (const [key, button] of this.buttons) {
+    const { clientWidth: width, clientHeight: height } = this.element;
+    const labels = [...this.buttons].flatMap(([key, button]) => {
       const at = this.scene.project(key);
-      if (!at) continue;
-      const { offsetWidth: width, offsetHeight: height } = button;
-      const slot = key.startsWith("slot:");
-      const x = Math.max(2, Math.min(at.x - width / 2, clientWidth - width - 2));
-      let y = slot ? at.y + 1 : at.y - height;
-      if (!slot) {
-        const covers = () =>
-          taken.find((o) => x < o.x + o.width && o.x < x + width && y < o.y + o.height && o.y < y + height);
-        for (let other = covers(); other; other = covers()) y = other.y - height - 1;
-        taken.push({ x, y, width, height });
-      }
-      y = Math.max(2, Math.min(y, clientHeight - height - 2));
-      button.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
+      button.hidden = false;
+      return at
+        ? [{ key, ...at, width: button.offsetWidth, height: button.offsetHeight, above: !key.startsWith("slot:") }]
+        : [];
+    });
+    const { offsetLeft: x, offsetTop: y, offsetWidth, offsetHeight } = this.legend;
+    const legend = { x, y, width: offsetWidth, height: offsetHeight };
+    const pieces = labels.filter((one) => !one.above).map((one) => ({ x: one.x - 8, y: one.y - 10, width: 16, height: 9 }));
+    this.placed = placeLabels(labels, { width, height }, [legend, ...pieces]);
+    const shown = new Map(this.placed.map((one) => [one.key, one]));
+    for (const [key, button] of this.buttons) {
+      const at = shown.get(key);
+      button.hidden = !at;
+      if (at) button.style.transform = `translate(${at.x}px, ${at.y}px)`;
     }
+    const left = this.buttons.size - shown.size;
+    this.leftOut.textContent = left ? ` ${left} more in the table.` : "";
+    this.lines.replaceChildren(...this.placed.flatMap(({ leader }) => (leader ? [lineOf(leader)] : [])));
   }
 
   /** @param {string} key */
@@ -62,22 +89,19 @@ export class Labels {
   }
 
   /**
-   * @param {any} view of `sceneOf` @param {any} state the twin @param {number} now_ms
+   * @param {import("./twin_model.js").SceneView} view @param {import("./twin_model.js").PlaceView[]} places
+   * @param {number} now_ms
    */
-  say(view, state, now_ms) {
-    for (const { id, active } of view.stations) {
+  say(view, places, now_ms) {
+    for (const { id, active, word } of Object.values(view.stations)) {
       const button = this.buttons.get(`station:${id}`);
       button?.toggleAttribute("data-active", Boolean(active));
-      const row = document.querySelector(`[data-station="${CSS.escape(id)}"] [data-mark]`);
-      this.note(button, active === false ? "" : (row?.textContent ?? ""));
+      this.note(button, word);
     }
-    for (const slot of view.slots) {
-      const at = state.slots[slot.id].evidence.at;
-      const old = at ? span((now_ms - new Date(at).getTime()) / 1000) : "";
-      const stale = slot.show === "outline" && state.slots[slot.id].seen === "present" ? old : "";
-      const doubt = slot.show === "unknown" || slot.show === "unsure" ? "?" : "";
-      const notes = [doubt, stale, slot.differs ? "≠" : "", slot.reserved ? "held" : ""];
-      this.note(this.buttons.get(`slot:${slot.id}`), notes.filter(Boolean).join(" "));
+    for (const { id, show, seen_at, stale_at, notes } of places) {
+      const is_old = show === "outline" && stale_at && seen_at;
+      const old = is_old ? span((now_ms - new Date(seen_at).getTime()) / 1000) : "";
+      this.note(this.buttons.get(`slot:${id}`), [old, ...notes].filter(Boolean).join(" "));
     }
     this.place();
   }
@@ -87,4 +111,11 @@ export class Labels {
     const small = button?.querySelector("small");
     if (small && small.textContent !== text) small.textContent = text;
   }
+}
+
+/** @param {number[]} ends x and y of both */
+function lineOf(ends) {
+  const line = document.createElementNS(SVG, "line");
+  ["x1", "y1", "x2", "y2"].forEach((name, n) => line.setAttribute(name, String(ends[n])));
+  return line;
 }

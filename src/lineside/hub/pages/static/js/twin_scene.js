@@ -29,7 +29,7 @@ export class Scene {
     this.asked = false;
     this.build();
     new ResizeObserver(() => this.resize()).observe(element);
-    letTurn(this.canvas, this.turn, (turn) => {
+    this.turnBy = letTurn(this.canvas, this.turn, (turn) => {
       this.turn = turn;
       this.fit();
     });
@@ -88,7 +88,7 @@ export class Scene {
     return { ...at, paint, part: new three.Vector3(at.x + part[0], part[1], at.z + part[2]) };
   }
 
-  /** @param {ReturnType<typeof import("./twin_model.js").sceneOf>} view */
+  /** @param {{slots: any[], stations: any[], parts: any[]}} view */
   show(view) {
     this.view = view;
     this.pieces?.clear();

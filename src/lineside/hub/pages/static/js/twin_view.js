@@ -41,18 +41,20 @@ export function fitCamera(three, camera, corners, turn) {
   }
 }
 
-/** @param {HTMLElement} canvas @param {number} start @param {(turn: number) => void} turned */
+/**
+ * Turn by dragging; what is returned turns by as many radians.
+ * @param {HTMLElement} canvas @param {number} start @param {(turn: number) => void} turned
+ */
 export function letTurn(canvas, start, turned) {
   let turn = start;
+  const turnTo = (/** @type {number} */ to) => turned((turn = Math.max(-WIDEST, Math.min(WIDEST, to))));
   canvas.addEventListener("pointerdown", (down) => {
     const [from, x] = [turn, down.clientX];
-    const move = (/** @type {PointerEvent} */ event) => {
-      turn = Math.max(-WIDEST, Math.min(WIDEST, from - (event.clientX - x) / 300));
-      turned(turn);
-    };
+    const move = (/** @type {PointerEvent} */ event) => turnTo(from - (event.clientX - x) / 300);
     const end = () => removeEventListener("pointermove", move);
     addEventListener("pointermove", move);
     addEventListener("pointerup", end, { once: true });
     addEventListener("pointercancel", end, { once: true });
   });
+  return (/** @type {number} */ by) => turnTo(turn + by);
 }
