@@ -84,12 +84,20 @@ def test_a_code_is_made_on_the_page_and_shown_once(look: Callable[..., Watched])
     form.get_by_label("Name").fill("packing-1")
     form.get_by_label("Groups (comma-separated)").fill("canary, late")
     form.get_by_role("button", name="Make a code").click()
-    code = page.locator(".once code")
+    code = page.locator(".once code").first
     expect(code).to_have_text(re.compile(r"^([A-Z2-7]{6}-){7}[A-Z2-7]{6}$"))
     assert read_code(code.inner_text()).secret
+    shown = page.locator(".once")
+    expect(shown).to_contain_text("Works once, until")
+    expect(shown).to_contain_text(f"lineside device enrol --hub {page.url.partition('/fleet')[0]}")
     page.reload()
-    expect(page.get_by_role("region", name="Open codes")).to_contain_text("packing-1")
+    codes = page.get_by_role("region", name="Open codes")
+    expect(codes).to_contain_text("packing-1")
     expect(page.locator(".once")).to_have_count(0)
+    with page.expect_navigation():
+        codes.get_by_role("button", name="Revoke the code for packing-1").click()
+    expect(page.get_by_role("region", name="Open codes")).to_have_count(0)
+    expect(page.get_by_role("region", name="Last enrolments")).to_contain_text("code taken back")
 
 
 def test_a_name_that_works_already_is_refused_in_the_form(look: Callable[..., Watched]) -> None:

@@ -33,9 +33,10 @@ from lineside.fleet.enrolment import (
     renewal_message,
 )
 from lineside.fleet.trust.certificates import new_device_key, sign_as_device
-from lineside.hub import HubConfig, Services
+from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.access.auth import TooManyAttemptsError, issue_access_key
 from lineside.hub.devices.enrolment import DEVICE_TYPE
+from lineside.hub.pages.fleet import enrolment_news
 from lineside.testing import FakeClock
 from lineside.web.security import UnauthenticatedError
 from tests.hub.conftest import open_hub
@@ -398,3 +399,48 @@ def test_lists_are_filtered_and_go_on_behind_a_cursor(client: TestClient, site: 
     found = client.get("/api/v1/devices", params={"q": "GE-5"}).json()["items"]
     assert [one["id"] for one in found] == ["edge-5"]
     assert client.get("/api/v1/devices/edge-9").status_code == 404
+
+
+def test_a_code_is_taken_back_and_the_device_hears_why_it_is_refused(site: Services) -> None:
+    secret = invited(site)
+    site.enrolment.withdraw("edge-1", by="anna")
+    assert site.enrolment.invitations() == ()
+    with pytest.raises(RefusedError, match="no such code"):
+        enrolled(site, secret=secret)
+    with pytest.raises(NotFoundError, match="no open code is for 'edge-1'"):
+        site.enrolment.withdraw("edge-1", by="anna")
+    assert told(site) == ["invited", "withdrawn"]
+    other = invited(site, "edge-2")
+    enrolled(site, "edge-2", secret=other)
+    with pytest.raises(RefusedError):
+        enrolled(site, "edge-2", secret=other)
+    noted = [(one.device, one.address) for one in site.enrolment.refusals]
+    assert noted == [("edge-2", ADDRESS), ("", ADDRESS)]
+    news = [(one.device, one.mark.word) for one in enrolment_news(site)]
+    assert ("edge-2", "refused") in news
+    assert ("edge-2", "enrolled") in news
+    assert ("edge-1", "code taken back") in news
+
+
+def test_the_page_makes_the_authority_that_is_absent(hub: Services) -> None:
+    token = hub.auth.issue_token("anna", kind="api", role=Role.ADMIN)
+    anna = TestClient(
+        create_app(hub), base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}
+    )
+    page = anna.get("/fleet").text
+    assert "has no certificate authority yet" in page
+    assert "Make a code" not in page.partition('id="enrol"')[2]
+    made = anna.post("/api/v1/devices/authority")
+    assert made.status_code == 201
+    assert [one["what"] for one in made.json()["steps"]] == [
+        "authority", "certificate", "trust root",
+    ]  # fmt: skip
+    assert all(one["made"] for one in made.json()["steps"])
+    again = anna.post("/api/v1/devices/authority").json()
+    assert not any(one["made"] for one in again["steps"])
+    page = anna.get("/fleet").text
+    for words in ("Make a code", "Pages are served without TLS", "Move them off this machine"):
+        assert words in page, words
+    assert anna.post("/api/v1/devices/invitations", json={"device": "edge-1"}).status_code == 201
+    assert "Revoke the code for edge-1" in anna.get("/fleet").text
+    assert anna.post("/api/v1/devices/invitations/edge-1/withdraw").json()["items"] == []

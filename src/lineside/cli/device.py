@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Devices of the site.", no_args_is_help=True)
     group.command("invite")(invite)
+    group.command("withdraw")(withdraw)
     group.command("enrol")(enrol)
     group.command("list")(list_devices)
     group.command("show")(show_device)
@@ -57,6 +58,15 @@ def invite(
     until = rfc3339(made.invitation.ends_at)
     say(f"for {made.invitation.device}, until {until}; it is not shown again. On the device:")
     say(f"lineside device enrol --hub {hub.public_url or 'https://HUB:PORT'} --code {made.code}")
+
+
+def withdraw(device: Device, config: ConfigOption = None, by: By = _HERE) -> None:
+    """Take the unused codes for a device back."""
+    from lineside.hub import open_inventory
+
+    with open_inventory(settings(config), clock=SystemClock()) as inventory:
+        inventory.enrolment.withdraw(device, by=by)
+    say(f"no code is open for {device}")
 
 
 def enrol(

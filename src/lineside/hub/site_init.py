@@ -17,7 +17,7 @@ from lineside.hub.access.tls import hosts_of, issue_own, own_certificate, site_f
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.models.releases import Releases
-from lineside.store import Blobs, Records, open_blobs, open_records
+from lineside.store import Records, open_blobs, open_records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,17 +57,30 @@ def init_site(
     """
     site = load_plant(Path(config.plant)).site
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    steps = [_make_ca(config, site=name or site, clock=clock)]
-    steps.append(_certificate(config, hosts, clock=clock))
+    steps = [*make_authority(config, site=name or site, hosts=hosts, clock=clock)]
     with open_records(config.records_url, clock=clock) as records:
         if user:
             steps.append(_user(records, user, password=password, site=site, clock=clock))
         blobs = open_blobs(config.blobs_url)
         try:
-            steps.append(_trust(config, records, blobs=blobs, clock=clock))
+            releases = Releases(records, blobs, folder=config.trust_folder, clock=clock)
+            steps.append(make_trust(config, releases))
         finally:
             blobs.close()
-    return NewSite(steps=tuple(steps), take_offline=_offline(config))
+    return NewSite(steps=tuple(steps), take_offline=offline_files(config))
+
+
+def make_authority(
+    config: HubConfig, *, site: str, hosts: tuple[str, ...] = (), clock: Clock
+) -> tuple[SiteStep, SiteStep]:
+    """Make the authority that certifies devices, and the hub's own certificate, where absent.
+
+    Raises:
+        ConflictError: the hub's certificate is for other hosts than those given.
+    """
+    return (
+        _make_ca(config, site=site, clock=clock), _certificate(config, hosts, clock=clock),
+    )  # fmt: skip
 
 
 def _make_ca(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
@@ -109,8 +122,8 @@ def _user(
     return SiteStep(what="user", made=True, detail=f"{made.name}, {made.role}")
 
 
-def _trust(config: HubConfig, records: Records, *, blobs: Blobs, clock: Clock) -> SiteStep:
-    releases = Releases(records, blobs, folder=config.trust_folder, clock=clock)
+def make_trust(config: HubConfig, releases: Releases) -> SiteStep:
+    """Make the update repository whose root devices are given at enrolment, where absent."""
     there = releases.repository.exists()
     releases.ensure(keys=config.keys_folder)
     return SiteStep(
@@ -118,7 +131,8 @@ def _trust(config: HubConfig, records: Records, *, blobs: Blobs, clock: Clock) -
     )
 
 
-def _offline(config: HubConfig) -> tuple[str, ...]:
+def offline_files(config: HubConfig) -> tuple[str, ...]:
+    """Return the files that should leave the machine, each with its reason."""
     keys = config.keys_folder
     root = (f"{keys}: the root keys of the trust, which the hub does not need",)
     copy = f"a copy of {config.ca_folder / 'authority.key'}, to go on after a lost disk"

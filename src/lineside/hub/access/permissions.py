@@ -357,7 +357,9 @@ RULES: dict[Right, str] = {
         POST /api/v1/followers/{follower}/quarantine/discard
         POST /api/v1/followers/{follower}/quarantine/{position}/retry
         POST /api/v1/followers/{follower}/quarantine/{position}/discard
+        POST /api/v1/devices/authority
         POST /api/v1/devices/invitations
+        POST /api/v1/devices/invitations/{device}/withdraw
         POST /api/v1/devices/{device}/revoke
         POST /api/v1/devices/{device}/groups
         GET /api/v1/users

@@ -39,6 +39,7 @@ from lineside.hub.devices.registry import (
     DeviceQuery,
     DeviceSummary,
 )
+from lineside.hub.site_init import NewSite, make_authority, make_trust, offline_files
 
 router = APIRouter(prefix="/api/v1", tags=["devices"])
 
@@ -169,6 +170,27 @@ def invite(
 ) -> Response:
     """The code is shown once."""
     return json_response(hub.enrolment.invite(invitation, by=who.name), status=201)
+
+
+@router.post("/devices/invitations/{device}/withdraw", summary="Take unused codes back")
+@responds(Page[Invitation])
+def withdraw(hub: Hub, who: Requester, *, device: str) -> Response:
+    """Those for one device; answers the codes that are left."""
+    hub.enrolment.withdraw(device, by=who.name)
+    return page_response(hub.enrolment.invitations())
+
+
+@router.post("/devices/authority", summary="Make the site's authority")
+@responds(NewSite, status=201)
+def make_site_authority(hub: Hub) -> Response:
+    """With the hub's certificate and the trust root, as ``lineside hub init``; what is there stays.
+
+    409 where the hub has a certificate for other hosts.
+    """
+    config = hub.config
+    steps = make_authority(config, site=hub.plant.site, clock=hub.clock)
+    made = (*steps, make_trust(config, hub.releases))
+    return json_response(NewSite(steps=made, take_offline=offline_files(config)), status=201)
 
 
 @router.get("/devices/{device}", summary="One device")

@@ -7,16 +7,19 @@
 3. Revocation begins with the published list: what comes after it (row, thing, token, keys) can be
    done again after a crash by the same command.
 4. Works beside a running hub too, over the same records and folder.
+5. Refusals of devices that ask are kept in memory, the newest few: whoever has no code shall not
+   make the log grow.
 """
 
 import logging
 import secrets
 import ssl
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from lineside.core import (
@@ -24,6 +27,7 @@ from lineside.core import (
     ConflictError,
     InvalidError,
     Json,
+    LinesideError,
     NotFoundError,
     Plant,
     RefusedError,
@@ -74,6 +78,7 @@ _MOST_OPEN = 1000
 _WRONG_WINDOW_S = 300.0
 _WRONG_OF_ADDRESS = 10
 _WRONG_IN_ALL = 200
+_MOST_REFUSALS = 20
 _RENEWALS = 10
 _RENEWAL_WINDOW_S = 3600.0
 
@@ -84,6 +89,21 @@ class IssuedInvitation:
 
     code: str
     invitation: Invitation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentRefusal:
+    """A device that asked and was refused.
+
+    Attributes:
+        address: where it asked from.
+        device: for which its code is; "": no such code.
+    """
+
+    at: datetime
+    address: str
+    device: str
+    reason: str
 
 
 class Enrolment:
@@ -102,6 +122,7 @@ class Enrolment:
         self.enrolled: list[Callable[[str], object]] = []
         self.revoked: list[Callable[[str], object]] = []
         self.appeared: list[Callable[[str], object]] = []
+        self.refusals: deque[EnrolmentRefusal] = deque(maxlen=_MOST_REFUSALS)
         self._documents: Documents = records.documents
         self._records = records
         self._journal = journal
@@ -163,6 +184,29 @@ class Enrolment:
         found = [one for _, one in self._invitations() if one.ends_at > now and not one.used_key]
         return tuple(sorted(found, key=lambda one: (one.ends_at, one.device)))
 
+    def withdraw(self, device: str, *, by: str) -> None:
+        """Take the unused codes for a device back; each is refused from now on.
+
+        Raises:
+            NotFoundError: no unused code is for it.
+        """
+        keys = [
+            key
+            for key, one in self._invitations()
+            if one.device == device and not one.used_key and one.ends_at > self._clock.now()
+        ]
+        if not keys:
+            raise NotFoundError(
+                f"no open code is for {device[:80]!r}", where="invitations",
+                fix="Nothing is to be done: it was used, or its time is over.",
+            )  # fmt: skip
+
+        def forget() -> None:
+            for key in keys:
+                self._documents.delete(_KIND, key)
+
+        self._record(device, {"action": "withdrawn", "by": by}, within=forget)
+
     def sweep(self) -> int:
         """Forget what is over; how many."""
         over = [key for key, one in self._invitations() if one.ends_at <= self._clock.now()]
@@ -179,8 +223,10 @@ class Enrolment:
             RefusedError: no such code, or it is over.
             TooManyError: too many wrong ones.
         """
-        invitation, _, _ = self._find_invitation(secret, address=address)
-        check_runs(invitation, now=self._clock.now())
+        with self._refusals_noted(address):
+            invitation, _, _ = self._find_invitation(secret, address=address)
+        with self._refusals_noted(address, device=invitation.device):
+            check_runs(invitation, now=self._clock.now())
         return CodeAnswer(device=invitation.device, site=self._plant.site)
 
     def enrol(self, request_body: EnrolmentRequest, *, address: str) -> EnrolmentAnswer:
@@ -191,30 +237,33 @@ class Enrolment:
             ConflictError: a device of this name works already.
             TooManyError: too many wrong codes.
         """
-        if not self.bus_url:
-            raise UnavailableError(
-                "this hub was not told where devices find its bus", where="device_bus",
-                fix='Set device_bus = "mqtts://{hub}:8883" among its settings.',
-            )  # fmt: skip
         with self._turn:
-            invitation, key, version = self._find_invitation(request_body.secret, address=address)
-            request = request_body.request.encode()
-            digest = requested_key_digest(request, device=invitation.device)
-            taken = use_invitation(invitation, key=digest, now=self._clock.now())
-            row, certificate = self._certify(invitation, request, digest=digest)
-            token: list[str] = []
+            with self._refusals_noted(address):
+                found = self._find_invitation(request_body.secret, address=address)
+            invitation, key, version = found
+            with self._refusals_noted(address, device=invitation.device):
+                if not self.bus_url:
+                    raise UnavailableError(
+                        "this hub was not told where devices find its bus", where="device_bus",
+                        fix='Set device_bus = "mqtts://{hub}:8883" among its settings.',
+                    )  # fmt: skip
+                request = request_body.request.encode()
+                digest = requested_key_digest(request, device=invitation.device)
+                taken = use_invitation(invitation, key=digest, now=self._clock.now())
+                row, certificate = self._certify(invitation, request, digest=digest)
+                token: list[str] = []
 
-            def keep() -> None:
-                self._put(key, taken, expect=version)
-                self.inventory.enrol(row, groups=invitation.groups)
-                token.append(self._new_token(row.device))
+                def keep() -> None:
+                    self._put(key, taken, expect=version)
+                    self.inventory.enrol(row, groups=invitation.groups)
+                    token.append(self._new_token(row.device))
 
-            self._record(
-                row.device,
-                {"action": "enrolled", "by": row.enrolled_by, "serial": row.serial,
-                 "until": rfc3339(row.ends_at), "address": address},
-                within=keep,
-            )  # fmt: skip
+                self._record(
+                    row.device,
+                    {"action": "enrolled", "by": row.enrolled_by, "serial": row.serial,
+                     "until": rfc3339(row.ends_at), "address": address},
+                    within=keep,
+                )  # fmt: skip
         logger.info("device enrolled device=%s serial=%s", row.device, row.serial)
         _tell(self.enrolled, row.device)
         return self._answer(row, certificate, token=token[0])
@@ -335,6 +384,19 @@ class Enrolment:
         return wanted
 
     # ---- inside
+
+    @contextmanager
+    def _refusals_noted(self, address: str, *, device: str = "") -> Iterator[None]:
+        """Note why a device was refused while the block runs."""
+        try:
+            yield
+        except LinesideError as error:
+            self.refusals.appendleft(
+                EnrolmentRefusal(
+                    at=self._clock.now(), address=address, device=device, reason=error.message
+                )
+            )
+            raise
 
     def _check_invitation(self, invitation: NewInvitation) -> None:
         if not is_identity(invitation.device):

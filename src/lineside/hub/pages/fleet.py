@@ -8,9 +8,12 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
+from lineside.core import NotFoundError
+from lineside.hub.devices.enrolment import DEVICE_TYPE
 from lineside.hub.devices.registry import STATES, DeviceQuery, DeviceSummary
 from lineside.hub.pages.log import device_row
 from lineside.hub.pages.site import Context
+from lineside.hub.services import Services
 from lineside.web.answers import Mark
 from lineside.web.format import DASH, number, span
 
@@ -99,6 +102,74 @@ def list_address(query: DeviceQuery, *, after: str) -> str:
     return "/fleet?" + urlencode({key: value for key, value in told.items() if value})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentNews:
+    """One thing that happened at enrolment, and when."""
+
+    at: datetime
+    device: str
+    mark: Mark
+    detail: str
+
+
+_NEWS = {
+    "invited": Mark(shape="ring", word="code made"),
+    "enrolled": Mark(shape="tick", word="enrolled", tone="ok"),
+    "renewed": Mark(shape="ring", word="renewed"),
+    "withdrawn": Mark(shape="bar", word="code taken back"),
+    "revoked": Mark(shape="square", word="revoked", tone="bad"),
+}
+_REFUSED = Mark(shape="square", word="refused", tone="bad")
+_MOST_NEWS = 10
+
+
+def enrolment_news(hub: Services) -> list[EnrolmentNews]:
+    """What happened last: from the log, and what this hub refused since its start."""
+    news = [
+        EnrolmentNews(at=one.at, device=one.device or DASH, mark=_REFUSED,
+                      detail=f"{one.reason} (from {one.address})")
+        for one in hub.enrolment.refusals
+    ]  # fmt: skip
+    for event in hub.events.page(kind=DEVICE_TYPE, limit=_MOST_NEWS * 2, newest_first=True):
+        data = event.event["data"]
+        mark = _NEWS.get(str(data.get("action")))
+        if mark is None:
+            continue
+        parts = [f"by {data['by']}"]
+        parts += [f"from {data['address']}"] if data.get("address") else []
+        parts += [str(data["reason"])] if data.get("reason") else []
+        news.append(
+            EnrolmentNews(at=event.time, device=event.subject, mark=mark, detail=", ".join(parts))
+        )
+    return sorted(news, key=lambda one: one.at, reverse=True)[:_MOST_NEWS]
+
+
+def enrolment_gaps(hub: Services) -> list[str]:
+    """Sentences on what still keeps devices from enrolling, once there is an authority."""
+    gaps = []
+    if not hub.config.secure:
+        gaps.append(
+            "Pages are served without TLS, and a device sends its code by TLS only: set"
+            ' tls = "site"'
+            " and the public_url in the hub's settings, and start it again."
+        )
+    if not hub.enrolment.bus_url.startswith("mqtts:"):
+        gaps.append(
+            'The bus asks for no certificate: set bus_tls = "0.0.0.0:8883" in the hub\'s settings,'
+            " and start it again."
+        )
+    return gaps
+
+
+def has_authority(hub: Services) -> bool:
+    """Return whether codes can be made."""
+    try:
+        hub.enrolment.certificate_authority()
+    except NotFoundError:
+        return False
+    return True
+
+
 router = APIRouter(prefix="/fleet")
 
 _PAGE = 50
@@ -132,6 +203,11 @@ def fleet_page(
         further=list_address(query, after=page.following) if page.following else "",
         first=list_address(query, after="") if after else "",
         invitations=context.hub.enrolment.invitations(),
+        ready=has_authority(context.hub),
+        gaps=enrolment_gaps(context.hub),
+        news=enrolment_news(context.hub),
+        root_keys=str(keys) if (keys := context.hub.config.keys_folder).exists() else "",
+        hub_url=context.hub.config.public_url or str(context.request.base_url).rstrip("/"),
         lines=context.hub.plant.line,
     )
 

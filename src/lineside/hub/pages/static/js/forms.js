@@ -111,7 +111,7 @@ async function send(form) {
   if (!response.ok) return showProblem(form, await problemOf(response));
   const answer = await response.json().catch(() => ({}));
   const next = told(form, "next").replace(/\{(\w+)\}/g, (_, key) => encodeURIComponent(answer[key] ?? ""));
-  if (told(form, "show")) showOnce(form, String(answer[told(form, "show")] ?? ""));
+  if (told(form, "show")) showOnce(form, answer);
   else if (next) location.assign(next);
   else if (told(form, "done")) sayDone(form);
   else location.reload();

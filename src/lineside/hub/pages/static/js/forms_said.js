@@ -1,6 +1,6 @@
 // @ts-check
 /** What a form says after its answer: that it worked, a value that is shown once, or a fault at its field. */
-import { make } from "./dom.js";
+import { make, when } from "./dom.js";
 
 /** @typedef {{path: string, value: string, expected: string, fix: string}} Fault */
 
@@ -9,8 +9,18 @@ export function told(form, name) {
   return form.getAttribute(`data-${name}`) ?? "";
 }
 
-/** A value of the answer that is not told again. @param {HTMLFormElement} form @param {string} value */
-export function showOnce(form, value) {
+/** What stands at a path of an answer, as `invitation.ends_at`. @param {any} answer @param {string} path */
+export function valueAt(answer, path) {
+  return path.split(".").reduce((value, key) => value?.[key], answer);
+}
+
+/**
+ * A value of the answer that is not told again, until when it works (`data-show-until`), and the
+ * command to run with it (`data-show-command`).
+ * @param {HTMLFormElement} form @param {Record<string, any>} answer
+ */
+export function showOnce(form, answer) {
+  const value = String(answer[told(form, "show")] ?? "");
   const box = document.createElement("div");
   box.className = "once";
   box.setAttribute("role", "status");
@@ -19,6 +29,10 @@ export function showOnce(form, value) {
   const code = document.createElement("code");
   code.textContent = value;
   box.append(words, code);
+  const until = valueAt(answer, told(form, "show-until"));
+  if (until) box.append(make("p", {}, "Works once, until ", when(until, "clock")));
+  const command = told(form, "show-command").replace("{code}", value);
+  if (command) box.append(make("p", {}, "On the device, run:"), make("code", {}, command));
   form.querySelector("[role=status]")?.remove();
   form.append(box);
 }
