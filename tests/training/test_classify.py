@@ -116,6 +116,16 @@ def test_the_package_holds_what_its_golden_pictures_promise(trained: TrainResult
     assert report.max_abs_diff <= 1e-4
 
 
+def test_a_known_picture_is_the_nearest_to_itself(trained: TrainResult) -> None:
+    package = Package.read(trained.package)
+    golden = package.manifest.golden[0]
+    seen = open_frame(package.file(golden.file), camera="c", captured_at=SystemClock().now())
+    found = Predictor(package, clock=SystemClock()).nearest(seen)
+    assert found[0].picture == golden.digest
+    assert found[0].distance < 0.01 < found[1].distance
+    assert len({one.picture for one in found}) == 4
+
+
 def test_a_picture_of_another_size_is_fitted_and_answered(trained: TrainResult) -> None:
     predictor = Predictor(Package.read(trained.package), clock=SystemClock())
     small = shape("ring", seed=77)

@@ -70,6 +70,22 @@ def test_the_package_answers_as_it_was_measured(presence_result: Done, draw: Dra
     }
 
 
+@pytest.mark.parametrize("result", ["presence_result", "colours_result"])
+def test_a_known_picture_is_the_nearest_to_itself_in_every_region(
+    result: str, request: pytest.FixtureRequest
+) -> None:
+    package = Package.read(request.getfixturevalue(result)[0].package)
+    golden = package.manifest.golden[0]
+    shown = open_frame(package.file(golden.file), camera="rack", captured_at=CLOCK.now())
+    found = Predictor(package, clock=CLOCK).nearest(shown, most=3)
+    regions = [crop.region for crop in package.manifest.prepare.crops]
+    assert [one.region for one in found] == [name for name in regions for _ in range(3)]
+    assert {one.picture for one in found[::3]} == {golden.digest}
+    assert all(
+        one.distance <= other.distance for one, other in zip(found[::3], found[1::3], strict=True)
+    )
+
+
 def test_activation_lies_on_the_disc_and_nowhere_else(presence_result: Done, draw: Draw) -> None:
     predictor = Predictor(Package.read(presence_result[0].package), clock=CLOCK)
     image = draw({"top": "red"}, seed=5, move_px=0.0)

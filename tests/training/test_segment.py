@@ -153,6 +153,14 @@ def test_a_good_picture_is_not_called_scratched(predictor: Predictor) -> None:
     assert Decision.PRESENT not in decisions
 
 
+def test_a_known_picture_is_the_nearest_to_itself(predictor: Predictor) -> None:
+    golden = predictor.manifest.golden[0]
+    seen = open_frame(predictor.package.file(golden.file), camera="c", captured_at=CLOCK.now())
+    found = predictor.nearest(seen)
+    assert found[0].picture == golden.digest
+    assert found[0].distance < 0.01 < found[1].distance
+
+
 def test_the_package_answers_its_golden_pictures(predictor: Predictor) -> None:
     report = predictor.check_golden()
     assert report.pictures == 3

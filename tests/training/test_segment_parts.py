@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lineside.core import Digest, InvalidError, Policy, digest_of
 from lineside.datasets import Part, Sample
 from lineside.testing.clock import FakeClock
-from lineside.training.common.methods import distance_to, feature_bank
+from lineside.training.common.methods import bank_distances, feature_bank
 from lineside.training.job import Steps
 from lineside.training.tasks import Work
 from lineside.training.tasks.segment.fit import drawn_loss, laid_on, picture_loss, pixel_loss
@@ -344,12 +344,14 @@ def test_known_pictures_are_near_and_others_far() -> None:
     def distance(each: np.ndarray) -> float:
         bank, spread = torch.from_numpy(known.bank), torch.from_numpy(known.spread)
         unit = torch.tensor(known.unit)
-        return float(distance_to(torch.from_numpy(each), bank=bank, spread=spread, unit=unit))
+        apart = bank_distances(torch.from_numpy(each), bank=bank, spread=spread, unit=unit)
+        return float(apart.amin())
 
     assert distance(features[:1]) == 0
     assert distance(features[:1] + 50) > 3
     alone = feature_bank(features[:1], spread=np.ones(8), owners=["one"], size=1)
     assert (alone.unit, alone.farthest) == (1.0, 0.0)
+    assert known.rows.tolist() == list(range(40))
 
 
 # ---- rule

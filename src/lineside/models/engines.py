@@ -33,6 +33,8 @@ from lineside.core import InvalidError, need
 
 INPUT = "crops"
 LABEL_OUTPUTS = ("logits", "activation", "distance")
+BANK_OUTPUT = "bank_distances"
+"""Distances from the training pictures that a network remembers; not every network gives them."""
 
 Floats = NDArray[np.float32]
 

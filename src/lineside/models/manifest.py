@@ -202,6 +202,7 @@ class Engine:
 
     * multilabel: ``logits`` (n, outputs), ``activation`` (n, outputs, h, w), ``distance`` (n,);
     * classify: ``logits`` (1, classes), ``activation`` (1, classes, h, w), ``distance`` (1,);
+    * where ``evidence/nearest.json`` names pictures: ``bank_distances`` (n, pictures);
     * detect and count of objects: ``objectness`` (1, 1, h, w) logits, ``geometry`` (1, 4, h, w)
       (offset x and y in cells, log width and log height in network pixels), ``classes``
       (1, labels, h, w) logits;

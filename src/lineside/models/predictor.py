@@ -15,13 +15,13 @@ The manifest's limits are held against the picture's figures before and after th
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Box, Clock, Digest, InvalidError, RefusedError
+from lineside.core import Box, Clock, Digest, InvalidError, RefusedError, decode
 from lineside.models.archive import Package
 from lineside.models.engines import EngineName
 from lineside.models.manifest import Golden, HealthLimits, Manifest
@@ -140,6 +140,7 @@ def judge_features(figures: HealthFigures, limits: HealthLimits) -> Verdict:
     return Verdict()
 
 
+NEAREST_FILE = "evidence/nearest.json"
 _MOST_CAMERAS = 32
 _MOST_GOLDEN_BYTES = 64_000_000
 
@@ -156,6 +157,33 @@ class GoldenReport:
     max_abs_diff: float
     bound: float
     pictures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberedPictures:
+    """``evidence/nearest.json``: whose features a network compares a picture's with.
+
+    Attributes:
+        pictures: of each crop, the digests of training pictures in the order of the network's
+            ``bank_distances``.
+    """
+
+    pictures: tuple[tuple[Digest, ...], ...]
+    schema: str = field(default="lineside.remembered-pictures/1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearPicture:
+    """A training picture near to another one, as the network sees both.
+
+    Attributes:
+        region: "" for the whole picture.
+        distance: up to 1 is usual between training pictures.
+    """
+
+    region: str
+    picture: Digest
+    distance: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -331,6 +359,39 @@ class Predictor:
         """The map of defects in the task's own unit; see ``TaskHead.heat``."""
         with self._lock:
             return self._head.heat(self._single(frame, template)[1])
+
+    def nearest(self, frame: Frame, *, most: int = 4) -> tuple[NearPicture, ...]:
+        """Return the nearest training pictures of each region, the nearest first.
+
+        Empty where the package does not name the pictures that it remembers: one of another task,
+        made elsewhere, or of an earlier release.
+
+        Raises:
+            InvalidError: the picture's place cannot be found, or the network gives no distances.
+        """
+        raw = self._package.files.get(NEAREST_FILE)
+        if raw is None:
+            return ()
+        known = decode(RememberedPictures, raw, where=f"{self.manifest.name}: {NEAREST_FILE}")
+        with self._lock:
+            apart = self._head.bank_distances(self._single(frame, None)[1])
+        if apart.shape != (len(known.pictures), len(known.pictures[0])):
+            raise InvalidError(
+                f"{apart.shape} distances from {len(known.pictures[0])} pictures",
+                where=f"{self.manifest.name}: {NEAREST_FILE}", fix="Train the package again.",
+            )  # fmt: skip
+        found = []
+        for crop, row, pictures in zip(
+            self.manifest.prepare.crops, apart, known.pictures, strict=True
+        ):
+            by_picture: dict[Digest, float] = {}
+            for place in np.argsort(row, kind="stable"):
+                by_picture.setdefault(pictures[place], float(row[place]))
+            found += [
+                NearPicture(region=crop.region, picture=picture, distance=distance)
+                for picture, distance in list(by_picture.items())[:most]
+            ]
+        return tuple(found)
 
     def crops(
         self, frame: Frame, *, template: NDArray[np.uint8] | None = None

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from lineside.core import Clock, InvalidError
 from lineside.models.archive import Package
-from lineside.models.engines import LABEL_OUTPUTS, EngineName, OpenEngine, engine_named
+from lineside.models.engines import (
+    BANK_OUTPUT,
+    LABEL_OUTPUTS,
+    EngineName,
+    OpenEngine,
+    engine_named,
+)
 from lineside.models.manifest import Manifest
 from lineside.vision import (
     AnomalyAnswer,
@@ -172,6 +178,14 @@ class TaskHead(ABC):
                 fix="Use a picture that shows the part.",
             )
         return self._prepared(place)
+
+    def bank_distances(self, place: HeadInput) -> Floats:
+        """(crops, pictures) float32: distances from the training pictures that are remembered.
+
+        Raises:
+            InvalidError: the network gives none, or the picture could not be placed.
+        """
+        return self._output(BANK_OUTPUT, place)
 
     def golden(self, place: HeadInput) -> Floats:
         """(rows, numbers) float32: what ``Golden.logits`` holds of this picture."""

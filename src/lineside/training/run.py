@@ -26,6 +26,7 @@ from lineside.models import (
     build_package,
 )
 from lineside.models.archive import with_sbom
+from lineside.models.predictor import NEAREST_FILE, RememberedPictures
 from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.training.common.export import BOUND, ENGINE_FILE, with_scaled_input
 from lineside.training.common.loop import Parallel
@@ -63,6 +64,8 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
     work.steps.at(90, "measuring")
     clock = work.steps.clock
     files = {TRAINING_FILE: encode(evidence_of(data.training, trained.baseline))}
+    if trained.remembered:
+        files[NEAREST_FILE] = encode(RememberedPictures(pictures=trained.remembered))
     manifest = _with_golden(_manifest(job, trained, data=data), trained, work=work, clock=clock)
     bare = Package.read(build_package(manifest, _files(trained, files, work=work)))
     found = _evaluated(bare, trained, data=data, work=work)

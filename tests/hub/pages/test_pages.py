@@ -1,16 +1,21 @@
 """Every page by its HTML: headings, links that lead somewhere, nothing inline, nothing kept."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 from fastapi.testclient import TestClient
+from onnx import TensorProto, helper, numpy_helper
 
+from lineside.core import FrameId, digest_of, encode
 from lineside.hub import Services
 from lineside.hub.learning.datasets import Teaching
 from lineside.hub.pages.site import NAV, STATIC, release
+from lineside.models import Package, build_package
 from lineside.web.answers import SHARED_STATIC
 
 EMPTY = (
@@ -218,6 +223,50 @@ def test_a_frame_asks_each_package_for_its_own_maps(
         query = {"label": one["value"], "package": one["data-package"]}
         address = f"/api/v1/frames/{furnished['frame']}/activation"
         assert browser.get(address, params=query).status_code == 200
+
+
+def remembering(archive: bytes, pictures: tuple[str, ...]) -> bytes:
+    """The package with distances from these pictures, each farther than the one before."""
+    package = Package.read(archive)
+    model = onnx.load_from_string(package.file("network.onnx"))
+    factors = np.arange(1, len(pictures) + 1, dtype=np.float32)[None]
+    model.graph.initializer.extend([
+        numpy_helper.from_array(factors, "factors"),
+        numpy_helper.from_array(np.array([1], np.int64), "column"),
+    ])  # fmt: skip
+    model.graph.node.extend([
+        helper.make_node("Unsqueeze", ["distance", "column"], ["single"]),
+        helper.make_node("Mul", ["single", "factors"], ["bank_distances"]),
+    ])  # fmt: skip
+    given = helper.make_tensor_value_info("bank_distances", TensorProto.FLOAT, [3, len(pictures)])
+    model.graph.output.append(given)
+    network = model.SerializeToString()
+    files = {name: raw for name, raw in package.files.items() if name != "manifest.json"}
+    files["network.onnx"] = network
+    files["evidence/nearest.json"] = encode({
+        "pictures": (pictures,) * 3, "schema": "lineside.remembered-pictures/1",
+    })  # fmt: skip
+    engine = replace(package.manifest.engine, digest=digest_of(network))
+    return build_package(replace(package.manifest, name="recalls", engine=engine), files)
+
+
+def test_a_frame_shows_its_nearest_training_pictures_or_why_there_are_none(
+    browser: TestClient, hub: Services, furnished: dict[str, str], archive: bytes
+) -> None:
+    address = f"/frames/{furnished['frame']}/nearest"
+    page = browser.get(f"/frames/{furnished['frame']}").text
+    assert f"{address}?package={furnished['package']}" in page
+    none = browser.get(address, params={"package": furnished["package"]}).text
+    assert "does not name those it remembers" in none
+    known = hub.frames.row(FrameId(furnished["frame"])).digest
+    made = remembering(archive, (known, "sha256:" + "3" * 64))
+    digest = hub.packages.add(made, by="trainer").digest
+    part = browser.get(address, params={"package": digest}).text
+    assert f'src="/data/rack/pictures/{known}/drawn"' in part
+    assert browser.get(f"/data/rack/pictures/{known}/drawn").status_code == 200
+    assert part.count("not on this hub") == 3
+    assert read(part).all("h4")
+    assert "1 further region" in words(part)
 
 
 def test_a_frame_without_a_result_says_why(

@@ -30,6 +30,7 @@ from lineside.hub.eventlog.dead_letters import FailurePolicy
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.models.packages import Packages
 from lineside.hub.views import EventView, FrameView, Picture, view_of
+from lineside.models.predictor import NearPicture
 from lineside.store import Blobs, FrameCount, FrameFilter, FramePage, FrameRow, Records
 from lineside.vision import (
     Frame,
@@ -259,6 +260,10 @@ class Frames:
         ``package`` empty: the one that answered this frame, newest answer first.
         """
         return self._activation(frame, label, package or self._answered_by(frame))
+
+    def nearest(self, frame: str, *, package: str) -> tuple[NearPicture, ...]:
+        """Return a package's training pictures that are nearest to the frame."""
+        return self._packages.nearest(package, self.open(frame))
 
     def _computed(self, frame: str, label: str, digest: str) -> Picture:
         heat = self._packages.explain(digest, self.open(frame))

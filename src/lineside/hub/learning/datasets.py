@@ -257,12 +257,15 @@ class Datasets:
         Raises:
             NotFoundError: the data set holds no such picture.
         """
-        sample = self._library.sample(name, parse_digest(digest, where="digest"))
-        return picture_of_bytes(self._library.read(sample))
+        return picture_of_bytes(self._library.read(self.sample(name, digest)))
+
+    def sample(self, name: str, digest: str) -> Sample:
+        """One picture with its labels, of the draft or any version; ``NotFoundError`` for none."""
+        return self._library.sample(name, parse_digest(digest, where="digest"))
 
     def drawn(self, name: str, digest: str) -> Picture:
         """The same, small, with its objects and its mask's outline on it."""
-        sample = self._library.sample(name, parse_digest(digest, where="digest"))
+        sample = self.sample(name, digest)
         return picture_of_bytes(drawn_thumbnail(sample, files=self._library.read_file))
 
     def version(self, name: str, number: int) -> DatasetVersion:

@@ -185,7 +185,7 @@ def figure_groups(figures: Iterable[_Figure]) -> tuple[tuple[str, tuple[_Figure,
 
 
 def change_words(comparison: Comparison | None) -> str:
-    """What got better and worse, in a sentence; "" where answers were not compared."""
+    """Say what got better and worse in a sentence; "" where answers were not compared."""
     if comparison is None or not comparison.n:
         return ""
     if not (comparison.better_count or comparison.worse_count):

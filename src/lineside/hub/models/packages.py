@@ -32,6 +32,7 @@ from lineside.hub.models.operating_points import OperatingPoints
 from lineside.hub.models.releases import Releases
 from lineside.hub.views import PackageView, TrialPrediction
 from lineside.models import Package, PackageRecord, Predictor, Registry
+from lineside.models.predictor import NearPicture
 from lineside.models.versions import Verdict
 from lineside.streams import Event
 from lineside.vision import Frame, encode_png, open_frame
@@ -172,6 +173,10 @@ class Packages:
     def explain(self, digest: str, frame: Frame) -> dict[str, NDArray[np.float32]]:
         """Label → where the network looked, 0-1, in the picture's own pixels."""
         return dict(self.predictor(digest).explain(frame))
+
+    def nearest(self, digest: str, frame: Frame) -> tuple[NearPicture, ...]:
+        """Return the training pictures nearest to a frame; see ``Predictor.nearest``."""
+        return self.predictor(digest).nearest(frame)
 
     def in_use(self, inspection: str) -> Digest:
         """The package an inspection runs; ``NotFoundError`` when none was taken into use."""

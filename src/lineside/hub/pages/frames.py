@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from lineside.core import Inspection, Json, Plant, Region, decode, short
 from lineside.hub.views import FrameView, PackageView, TraceStep
 from lineside.models.operating_point import OperatingPoint
+from lineside.models.predictor import NearPicture
 from lineside.store import FrameRow
 from lineside.streams import Event, read_prediction
 from lineside.streams.verdicts import reject_rule
@@ -411,6 +412,60 @@ def _telling_map(prediction: Prediction) -> str:
         return ""
     present = [one.name for one in prediction.labels if one.decision is Decision.PRESENT]
     return next((name for name in present if name in names), names[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearestRow:
+    """A training picture near to the frame, with its labels; ``href`` is "" where it is away."""
+
+    digest: str
+    href: str
+    labels: str
+    distance: str
+
+
+def nearest_rows(
+    found: Sequence[NearPicture], *, dataset: str, labels: Callable[[str], Sequence[str] | None]
+) -> tuple[tuple[str, tuple[NearestRow, ...]], ...]:
+    """Return (region, pictures), the region that is least like its training pictures first.
+
+    Args:
+        found: by region, the nearest first.
+        dataset: name of the package's dataset.
+        labels: of a picture by digest; None where the dataset does not hold it here.
+    """
+    regions: dict[str, list[NearestRow]] = {}
+    unlike: dict[str, float] = {}
+    for one in found:
+        known, region = labels(one.picture), one.region
+        said = [name.removeprefix(f"{region}/") for name in known or ()
+                if not region or name == region or name.startswith(f"{region}/")]  # fmt: skip
+        unlike.setdefault(region, -one.distance)
+        regions.setdefault(region, []).append(
+            NearestRow(
+                digest=one.picture,
+                href=f"/data/{dataset}/pictures/{one.picture}" if known is not None else "",
+                labels="not on this hub" if known is None else ", ".join(said) or "no label",
+                distance=number(one.distance, digits=2),
+            )
+        )
+    return tuple((name, tuple(regions[name])) for name in sorted(regions, key=unlike.__getitem__))
+
+
+_NO_NEAREST = {
+    "detect": "it looks for objects and compares no whole pictures",
+    "count": "it counts objects and compares no whole pictures",
+    "anomaly": (
+        "each place is compared with patches of many good parts, so that no one picture is the"
+        " nearest; the activation map shows the places that differ"
+    ),
+}
+
+
+def no_nearest_words(task: str) -> str:
+    """Why a package of a task has no nearest training pictures to show, as a sentence."""
+    why = _NO_NEAREST.get(task, "the package does not name those it remembers; a new training does")
+    return f"No nearest training pictures: {why}."
 
 
 def choices_for(inspection: Inspection, prediction: FramePrediction | None) -> tuple[Choice, ...]:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Inspection, Json, NotFoundError, Plant, decode, to_plain
+from lineside.core import Inspection, InvalidError, Json, NotFoundError, Plant, decode, to_plain
 from lineside.core.clock import duration_text
 from lineside.core.plant import Trigger
 from lineside.hub.ingest.line_figures import ALL
@@ -21,6 +21,8 @@ from lineside.hub.pages.frames import (
     frame_predictions,
     frame_step,
     heat_href,
+    nearest_rows,
+    no_nearest_words,
     no_result,
     provenance_of,
 )
@@ -444,6 +446,29 @@ def _verdict_ids(hub: Services, predictions: Sequence[Prediction]) -> Iterator[s
             )  # fmt: skip
             earlier = hub.frames.find(wanted, limit=_MOST_EARLIER).frames
             yield from (verdict_id(hub.plant, one, first=row.id) for row in earlier)
+
+
+@router.get("/frames/{frame}/nearest")
+async def nearest_part(context: Context, *, frame: str, package: str) -> HTMLResponse:
+    """The training pictures nearest to a frame, as a part of its page."""
+    hub = context.hub
+
+    def part() -> HTMLResponse:
+        manifest = hub.packages.one(package).manifest
+        dataset = manifest["lineage"]["dataset"].removeprefix("dataset://").rpartition("/")[0]
+
+        def labels(digest: str) -> Sequence[str] | None:
+            try:
+                return hub.datasets.sample(dataset, digest).labels
+            except (NotFoundError, InvalidError):
+                return None
+
+        found = hub.frames.nearest(frame, package=package)
+        rows = nearest_rows(found, dataset=dataset, labels=labels)
+        why_not = no_nearest_words(manifest["task"])
+        return context.site.fragment("frame_nearest.html", rows=rows, why_not=why_not)
+
+    return await hub.queue.run("nearest training pictures", part)
 
 
 @router.get("/trace/{identifier:path}")

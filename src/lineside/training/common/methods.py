@@ -177,12 +177,14 @@ class FeatureBank:
         spread: (features,): divides features before they are compared.
         unit: of the distance.
         farthest: the training pictures' largest own distance, in that unit; 0 where none has one.
+        rows: (k,): which of the given features each vector is.
     """
 
     bank: Floats
     spread: Floats
     unit: float
     farthest: float
+    rows: NDArray[np.intp]
 
 
 def feature_bank(
@@ -203,6 +205,7 @@ def feature_bank(
         spread=spread.astype(np.float32),
         unit=unit,
         farthest=float(own.max()) / unit if len(own) else 0.0,
+        rows=chosen,
     )
 
 
@@ -227,7 +230,7 @@ def usual_distance(own: NDArray[np.float64]) -> float:
     return max(float(np.quantile(own, _USUAL)), _LEAST_UNIT) if len(own) else 1.0
 
 
-def distance_to(features: Tensor, *, bank: Tensor, spread: Tensor, unit: Tensor) -> Tensor:
-    """Distances of (n, features), or of (n, 1, features) to banks of their own, in the unit."""
+def bank_distances(features: Tensor, *, bank: Tensor, spread: Tensor, unit: Tensor) -> Tensor:
+    """(n, k): distances of (n, features) from a bank, or from banks of their own, in the unit."""
     apart = (features / spread)[:, None] - bank
-    return apart.square().sum(dim=2).sqrt().amin(dim=1) / unit
+    return apart.square().sum(dim=2).sqrt() / unit.reshape(-1, 1)

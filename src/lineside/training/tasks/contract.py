@@ -138,6 +138,8 @@ class Trained:
         reference_file: which of them shows the reference view; "" where nothing is registered.
         matrices: reference px → picture px of each golden sample; empty without a reference view.
         refused: training pictures that were not learned from.
+        remembered: of each crop, the training pictures that the network's ``bank_distances`` are
+            from, in order; empty where it gives none.
         cases: held-out training pictures with the answers of networks that had not seen them;
             they are measured where the data has no part to measure on.
         find_leaks: compares the learned pictures with others; None for the usual way.
@@ -165,6 +167,7 @@ class Trained:
     reference_file: str = ""
     matrices: Sequence[Matrix] = ()
     refused: tuple[Skipped, ...] = ()
+    remembered: tuple[tuple[Digest, ...], ...] = ()
     cases: Sequence[Case] = ()
     find_leaks: Callable[[Sequence[Sample]], LeakSearch] | None = None
 

@@ -19,7 +19,7 @@ import numpy as np
 from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
 from lineside.datasets.splitting import folds
-from lineside.models.engines import LABEL_OUTPUTS
+from lineside.models.engines import BANK_OUTPUT, LABEL_OUTPUTS
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache
 from lineside.training.common.export import export, limits_of
@@ -210,7 +210,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     exported = export(
         ClassNetwork(_head(final.linear, known), backbone=final.backbone).eval(),
         [prepare(work.picture(sample), final.spec.prepare) for sample in golden],
-        outputs=LABEL_OUTPUTS,
+        outputs=(*LABEL_OUTPUTS, BANK_OUTPUT),
         averaged=("activation",),  # where a map reaches its maximum differs in the last digit
     )
     return Trained(
@@ -231,6 +231,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         ),
         held_out=figures_of(final.logits, truth, rule=rule),
         history=final.history,
+        remembered=(tuple(training_set.samples[row].digest for row in known.rows),),
         sections={"How it was chosen": dict(final.words)},
     )
 

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from lineside.core import Policy
 from lineside.training.common.backbone import TAP_CHANNELS, TAP_STRIDES, Lite0Full
-from lineside.training.common.methods import distance_to, log_sum_exp, temperature_of
+from lineside.training.common.methods import bank_distances, log_sum_exp, temperature_of
 from lineside.vision import ClassRule
 from lineside.vision.decide import class_probabilities
 from lineside.vision.metrics import conformal_cut
@@ -112,7 +112,7 @@ class FeatureNetwork(nn.Module):
 
 
 class ClassNetwork(nn.Module):
-    """(n, 3, h, w) prepared pictures → logits, activation, distance; see the module."""
+    """(n, 3, h, w) prepared pictures → logits, activation, distance, bank distances."""
 
     def __init__(self, head: ClassHead, *, backbone: Lite0Full) -> None:
         super().__init__()
@@ -135,11 +135,14 @@ class ClassNetwork(nn.Module):
     spread: Tensor
     unit: Tensor
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         maps = maps_of(self.trunk, crops, scales=self.scales)
         pooled = pooled_of(maps)
         logits = nn.functional.linear(pooled, self.weight, self.bias)
-        return logits, self.activation(maps), self.distance(pooled)
+        apart = bank_distances(
+            pooled[:, :MEANS], bank=self.bank, spread=self.spread, unit=self.unit
+        )
+        return logits, self.activation(maps), apart.amin(dim=1), apart
 
     def activation(self, maps: list[tuple[Tensor, ...]]) -> Tensor:
         """Evidence per place of the finest map, in logits."""
@@ -164,10 +167,6 @@ class ClassNetwork(nn.Module):
         return nn.functional.conv2d(
             spread_out, self.weight[:, mean, None, None]
         ) + nn.functional.conv2d(peaks, self.weight[:, peak, None, None])
-
-    def distance(self, pooled: Tensor) -> Tensor:
-        """Return the distance from the nearest training picture."""
-        return distance_to(pooled[:, :MEANS], bank=self.bank, spread=self.spread, unit=self.unit)
 
 
 def _grown(grid: Tensor, *, times: int) -> Tensor:

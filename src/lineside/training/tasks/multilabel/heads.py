@@ -39,7 +39,12 @@ from lineside.training.common.backbone import (
     Lite0Backbone,
     fast_backbone,
 )
-from lineside.training.common.methods import distance_to, k_center, own_distances, usual_distance
+from lineside.training.common.methods import (
+    bank_distances,
+    k_center,
+    own_distances,
+    usual_distance,
+)
 
 Floats = NDArray[np.float32]
 
@@ -102,7 +107,7 @@ def _grid(tap: Tensor) -> Tensor:
 
 
 class RegionNetwork(nn.Module):
-    """Prepared crops of all regions → logits, activation, distance; see the module."""
+    """Prepared crops of all regions → logits, activation, distance, bank distances."""
 
     def __init__(self, heads: Heads, *, backbone: Lite0Backbone) -> None:
         super().__init__()
@@ -130,7 +135,7 @@ class RegionNetwork(nn.Module):
     spread: Tensor
     unit: Tensor
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         fine, coarse = self.trunk(crops)
         fine_grid, coarse_grid = _grid(fine), _grid(coarse)
         logits = (
@@ -138,7 +143,9 @@ class RegionNetwork(nn.Module):
             + (coarse_grid[:, None] * self.coarse).sum(dim=(2, 3, 4))
             + self.bias
         )
-        return logits, self.activation(fine, coarse), self.distance(fine_grid, coarse_grid)
+        pooled = torch.cat([fine_grid.mean(dim=(2, 3)), coarse_grid.mean(dim=(2, 3))], dim=1)
+        apart = bank_distances(pooled, bank=self.bank, spread=self.spread, unit=self.unit)
+        return logits, self.activation(fine, coarse), apart.amin(dim=1), apart
 
     def activation(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Evidence per place of the stride 8 map, in logits."""
@@ -146,11 +153,6 @@ class RegionNetwork(nn.Module):
         high = (fine[:, None] * _spread_over(self.fine, fine.shape[-1])).sum(dim=2)
         low = nn.functional.interpolate(low, scale_factor=2.0, mode="nearest")
         return (high + low) * CELLS - _spread_over(self.offset, fine.shape[-1])
-
-    def distance(self, fine_grid: Tensor, coarse_grid: Tensor) -> Tensor:
-        """Return the distance from the nearest training picture."""
-        pooled = torch.cat([fine_grid.mean(dim=(2, 3)), coarse_grid.mean(dim=(2, 3))], dim=1)
-        return distance_to(pooled, bank=self.bank, spread=self.spread, unit=self.unit)
 
 
 def _spread_over(grid: Tensor, length: int) -> Tensor:
@@ -275,10 +277,16 @@ def check_enough(plan: HeadPlan, truth: Truth) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fitted:
-    """Heads fitted to some pictures, and the mean cross-entropy of the fit."""
+    """Heads fitted to some pictures.
+
+    Attributes:
+        loss: mean cross-entropy of the fit.
+        owners: (regions, k): which picture each vector of the bank is of.
+    """
 
     heads: Heads
     loss: float
+    owners: NDArray[np.intp]
 
 
 def fit_heads(plan: HeadPlan, features: Sequence[Floats], *, truth: Truth) -> Fitted:
@@ -305,9 +313,9 @@ def fit_heads(plan: HeadPlan, features: Sequence[Floats], *, truth: Truth) -> Fi
             weight[rows, place] = folded
             bias[rows, place] = offset - folded @ centre
             losses.append(loss)
-    bank, spread_pooled, unit = _feature_bank(plan, features)
+    bank, spread_pooled, unit, owners = _feature_bank(plan, features)
     heads = Heads(weight=weight, bias=bias, mean=mean, bank=bank, spread=spread_pooled, unit=unit)
-    return Fitted(heads=heads, loss=float(np.mean(losses)))
+    return Fitted(heads=heads, loss=float(np.mean(losses)), owners=owners)
 
 
 def logits_of(heads: Heads, features: Floats) -> Floats:
@@ -368,23 +376,26 @@ def _logistic(
     return slope.astype(np.float32), offset, float(np.average(loss, weights=share))
 
 
-def _feature_bank(plan: HeadPlan, features: Sequence[Floats]) -> tuple[Floats, Floats, Floats]:
-    """Bank, spread and unit of the distance; regions that share a head share them."""
+def _feature_bank(
+    plan: HeadPlan, features: Sequence[Floats]
+) -> tuple[Floats, Floats, Floats, NDArray[np.intp]]:
+    """Bank, spread, unit and the bank's owners; regions that share a head share them."""
     regions = len(plan.regions)
     pooled = [pooled_of(copies[0]) for copies in features]
     size = min(_LARGEST_BANK, max(len(head.rows) for head in plan.heads) * len(features))
     bank = np.zeros((regions, size, pooled[0].shape[-1]), np.float32)
     spread = np.ones((regions, bank.shape[2]), np.float32)
     unit = np.ones(regions, np.float32)
+    owned = np.zeros((regions, size), np.intp)
     for head in plan.heads:
         rows = list(head.rows)
         owners = np.repeat(np.arange(len(pooled)), len(rows))
         vectors = np.concatenate([each[rows] for each in pooled])
         _, wide = _standard(vectors)
         vectors = np.asarray(vectors / wide, np.float32)
-        chosen = vectors[k_center(vectors, count=size)]
-        bank[rows] = np.resize(chosen, (size, chosen.shape[1]))
+        chosen = np.resize(k_center(vectors, count=size), size)
+        bank[rows], owned[rows] = vectors[chosen], owners[chosen]
         spread[rows] = wide
         own = own_distances(vectors, vectors, owners=owners, bank_owners=owners)
         unit[rows] = usual_distance(own)
-    return bank, spread, unit
+    return bank, spread, unit, owned

@@ -19,7 +19,7 @@ from lineside.datasets.leaks import find_leaks, merge_leaks, region_features
 from lineside.datasets.samples import Skipped
 from lineside.datasets.splitting import folds
 from lineside.models import HealthLimits
-from lineside.models.engines import LABEL_OUTPUTS
+from lineside.models.engines import BANK_OUTPUT, LABEL_OUTPUTS
 from lineside.models.manifest import FEW_PICTURES
 from lineside.training.common.backbone import lite0_backbone
 from lineside.training.common.export import export, golden_of, limits_of
@@ -134,7 +134,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     exported = export(
         RegionNetwork(fitted.heads, backbone=lite0_backbone()).eval(),
         [prepare(work.picture(one.sample), settings, matrix=one.matrix) for one in golden],
-        outputs=LABEL_OUTPUTS,
+        outputs=(*LABEL_OUTPUTS, BANK_OUTPUT),
     )
     majority = majority_of(answered)
     found = figures(answered, majority=majority)
@@ -150,6 +150,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         baseline={f"{MAJORITY}{name}": float(place) for name, place in majority.items()},
         warnings=_warnings(plan, truth, answered=answered, rules=rules, refused=len(refused)),
         held_out={name: metric.value for name, metric in found.items()},
+        remembered=tuple(tuple(samples[owner].digest for owner in row) for row in fitted.owners),
         sections={
             "Reference view": reference.sample.name,
             "Groups left out, one by one": _group_rows(left_out, majority=majority),

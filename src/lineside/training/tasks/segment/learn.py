@@ -278,8 +278,9 @@ def learn(job: TrainJob, work: Work) -> Trained:
     golden = golden_of(
         [one.sample for one in sorted(training, key=lambda each: (each.share, each.sample.digest))]
     )
+    known = _known(network, training, show=show, settings=settings)
     exported = export(
-        MaskNetwork(network, _known(network, training, show=show, settings=settings)).eval(),
+        MaskNetwork(network, known).eval(),
         [prepare(work.picture(sample), settings) for sample in golden],
         outputs=OUTPUTS,
         varies={"crops": PICTURE, "map": CELLS},
@@ -300,6 +301,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         warnings=warnings_of(training, validation, policy=job.inspection.policy),
         held_out=figures_of(held, rule=rule),
         history=fitted.history,
+        remembered=(tuple(spread(training, _MOST_KNOWN)[row].sample.digest for row in known.rows),),
         sections={"masks": _section(training, validation, fitted=fitted, rule=rule, zoom=settings)},
     )
 
@@ -413,7 +415,7 @@ def _held(
     for number, facts in enumerate(validation):
         work.steps.at(82 + 5 * number / len(validation), "looking at what was held out")
         image = work.picture(facts.sample)
-        maps, distance = engine.run(prepare(image, settings), outputs=OUTPUTS)
+        maps, distance = engine.run(prepare(image, settings), outputs=OUTPUTS[:2])
         farthest = max(farthest, float(distance.max()))
         height, width = image.shape[:2]
         grid = maps[0, 0]

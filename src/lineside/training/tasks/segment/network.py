@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lineside.models.engines import BANK_OUTPUT
 from lineside.training.common.backbone import (
     BLOCKS_AT_STRIDE_8,
     STRIDE_8_CHANNELS,
@@ -27,7 +28,7 @@ from lineside.training.common.backbone import (
     channels_last,
     lite0_full,
 )
-from lineside.training.common.methods import FeatureBank, distance_to
+from lineside.training.common.methods import FeatureBank, bank_distances
 
 STRIDE_PX = 2
 MULTIPLE_PX = 32
@@ -173,11 +174,11 @@ def new_unet(seed: int) -> UNet:
     return channels_last(network)
 
 
-OUTPUTS = ("map", "distance")
+OUTPUTS = ("map", "distance", BANK_OUTPUT)
 
 
 class MaskNetwork(nn.Module):
-    """(1, 3, h, w) prepared pictures → map (1, 1, h/2, w/2) of logits, distance (1,)."""
+    """(1, 3, h, w) prepared pictures → map (1, 1, h/2, w/2) of logits, distance, bank distances."""
 
     def __init__(self, network: UNet, known: FeatureBank) -> None:
         super().__init__()
@@ -190,7 +191,7 @@ class MaskNetwork(nn.Module):
     spread: Tensor
     unit: Tensor
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, pooled = self.network(crops)
-        distance = distance_to(pooled, bank=self.bank, spread=self.spread, unit=self.unit)
-        return logits, distance
+        apart = bank_distances(pooled, bank=self.bank, spread=self.spread, unit=self.unit)
+        return logits, apart.amin(dim=1), apart
