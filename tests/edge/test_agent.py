@@ -490,6 +490,11 @@ class TestCameras:
         with pytest.raises(InvalidError, match="'front'"):
             start(cameras=("front",))
 
-    def test_without_an_inspection_are_refused(self, start: StartBench) -> None:
+    def test_of_other_inspections_are_refused(self, start: StartBench) -> None:
+        mine = self.camera("folder:/does/not/exist")
         with pytest.raises(InvalidError, match="no camera to look at"):
-            start(inspection=())
+            start(camera=(mine, replace(mine, id="other")), cameras=("other",))
+
+    def test_of_a_plant_without_an_inspection_are_none_yet(self, start: StartBench) -> None:
+        bench = start(inspection=())
+        assert bench.agent.status().cameras == ()

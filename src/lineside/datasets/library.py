@@ -421,13 +421,21 @@ class Library:
         body = self._records.documents.get(_DATASET, check_name(name)).body
         return tuple(body.get("labels", ()))
 
-    def declare(self, name: str, labels: Iterable[str]) -> None:
-        """Declare labels of a dataset, which is made when it is new."""
+    def task(self, name: str) -> str:
+        """Return the task that people declared for a dataset; "" where nobody did."""
+        body = self._records.documents.get(_DATASET, check_name(name)).body
+        return str(body.get("task", ""))
+
+    def declare(self, name: str, labels: Iterable[str], *, task: str = "") -> None:
+        """Declare labels of a dataset, which is made when it is new, and perhaps its task."""
         self._open(name)
         wanted = tuple(labels)
         self._change(
             name,
-            lambda body: {"labels": list(dict.fromkeys((*body.get("labels", ()), *wanted)))},
+            lambda body: {
+                "labels": list(dict.fromkeys((*body.get("labels", ()), *wanted))),
+                "task": task or body.get("task", ""),
+            },
         )
 
     def _change(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

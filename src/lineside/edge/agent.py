@@ -490,13 +490,15 @@ class Agent:
 def chosen_cameras(plant: Plant, names: tuple[str, ...]) -> tuple[CameraRecord, ...]:
     """The cameras this device looks at: those named, or all, that some inspection needs.
 
+    None of a plant that has no inspection yet: the device waits for its first one.
+
     Raises:
-        InvalidError: a name that the plant does not have.
+        InvalidError: a name that the plant does not have, or none that an inspection needs.
     """
     chosen = tuple(plant.find_camera(name) for name in names) if names else plant.camera
     needed = {inspection.camera for inspection in plant.inspection}
     found = tuple(camera for camera in chosen if camera.id in needed)
-    if not found:
+    if not found and plant.inspection:
         raise InvalidError(
             "no camera to look at", where="cameras", fix="Declare an inspection on a camera."
         )

@@ -169,10 +169,13 @@ class MqttSession(MqttBus):
         if session_present and self._agreed:
             return
         self._agreed = self._refused = False
-        asked = [self._client.subscribe([(pattern, 1) for pattern in self._patterns])]
+        asked = []
+        if self._patterns:  # a plant without topics is a session that waits for some
+            asked.append(self._client.subscribe([(pattern, 1) for pattern in self._patterns]))
         if self._former:
             asked.append(self._client.unsubscribe([*self._former]))
         self._unanswered = {mid for _, mid in asked if mid is not None}
+        self._agreed = not asked
 
     def _take_turn(self) -> bool:
         return self._turns.turn(timeout_s=TURN_S, read=not self._kept.full)

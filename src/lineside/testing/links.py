@@ -361,6 +361,16 @@ class SessionContract:
         assert bool(one.mid) is bool(qos)
         assert session.take(most=9, timeout_s=SHORT_S) == []
 
+    def test_a_session_without_topics_is_joined_and_can_be_given_some(
+        self, url: str, sender: Bus, open_again: Go
+    ) -> None:
+        bare = open_session(url, client_id="reader", patterns=(), clock=SystemClock())
+        wait_until(bare.agreed)
+        bare.close()
+        session = open_again("line/#")
+        self.send(sender, 1)
+        assert numbers(store_from(session, 1)) == [1]
+
     @pytest.mark.parametrize("qos", [1, 2])
     def test_what_was_not_acknowledged_comes_again_to_the_next_reader(
         self, sender: Bus, open_again: Go, qos: Qos

@@ -21,6 +21,7 @@ from lineside.hub.access.permissions import (
     required_right,
 )
 from lineside.hub.learning.datasets import Teaching
+from lineside.hub.learning.labelling import LabelList
 from lineside.hub.models.operating_points import PointProposal
 from lineside.hub.replay.repository import ReplayOrder
 from lineside.hub.rollouts.rollout_service import NewRollout
@@ -51,12 +52,14 @@ FORMS = (
     "/api/v1/models/{group}/versions/{number}/compare",
     "/api/v1/models/{group}/versions/{number}/approve",
     "/api/v1/models/{group}/versions/{number}/reject", "/api/v1/models/{group}/settings",
-    "/api/v1/packages/{digest}/use", "/api/v1/rollouts", "/api/v1/rollouts/{rollout}/pause",
+    "/api/v1/packages/{digest}/use", "/api/v1/packages/{digest}/inspection",
+    "/api/v1/rollouts", "/api/v1/rollouts/{rollout}/pause",
     "/api/v1/rollouts/{rollout}/abort", "/api/v1/devices/invitations",
     "/api/v1/devices/{device}/revoke", "/api/v1/devices/{device}/groups", "/events/rules/try",
     "/api/v1/plant", "/api/v1/alerts/{alert}/acknowledge",
 )  # fmt: skip
 RUN, STOPPED = "run_01J9ZQ00000000000000000001", "run_01J9ZQ00000000000000000002"
+DONE = "run_01J9ZQ00000000000000000003"
 
 
 @pytest.fixture
@@ -101,6 +104,16 @@ def furnished(
     hub.rollouts.start(
         NewRollout(group="discs", version=1, plan=RolloutPlan(), reason="tried"), by="eve"
     )
+    hub.labelling.declare("discs", LabelList(labels=("good", "bad"), task="multilabel"))
+    hub.datasets.teach("discs", Teaching(frames=(frame,), judged=False), by="ada")
+    hub.datasets.freeze("discs", by="ada")
+    hub.runs._put(
+        RunView(
+            id=DONE, state="done", task="multilabel", dataset="discs", version=1,
+            inspection="discs", seed=7, started_at=now, started_by="ada", package=digests[1],
+        ),
+        pid=0,
+    )  # fmt: skip
     for run, state in ((RUN, "running"), (STOPPED, "failed")):
         hub.runs._put(
             RunView(
@@ -129,7 +142,10 @@ def furnished(
         "/models/groups/discs/2", f"/models/{digests[0]}", f"/models/{loose}", "/try", "/regions",
         "/count", "/events", "/events/rules", "/events/rules/try", f"/events/{event}",
         "/dead-letters", "/alerts", "/fleet", "/fleet/gate-1", "/setup", "/setup/camera",
-        "/inspections/stock/operating-point",
+        "/inspections/stock/operating-point", "/inspections/new", "/inspections/new?question=kind",
+        "/inspections/new/rack", "/inspections/new/rack?step=pictures",
+        "/inspections/new/discs?step=training", "/inspections/new/discs?step=result",
+        "/inspections/new/discs?step=use",
         "/rollouts", "/rollouts/new", f"/rollouts/{rollout}", "/replays",
         f"/replays/{replay}", "/search",
     )  # fmt: skip

@@ -160,6 +160,8 @@ RULES: dict[Right, str] = {
         GET /api/v1/operating-points/{inspection}/versions/{number}
         GET /api/v1/operating-points/{inspection}/versions/{number}/content
         POST /api/v1/operating-points/{inspection}/preview
+        GET /inspections/new
+        GET /inspections/new/{name}
         GET /inspections/{inspection}/operating-point
         GET /inspections/{inspection}/operating-point/preview
         GET /api/v1/functions
@@ -301,6 +303,7 @@ RULES: dict[Right, str] = {
         POST /api/v1/replays
         POST /api/v1/replays/{replay}/cancel
         POST /api/v1/packages
+        POST /api/v1/packages/{digest}/inspection
         POST /api/v1/models/{group}/versions
         POST /api/v1/operating-points/{inspection}/versions
         POST /api/v1/rules/try

@@ -23,8 +23,10 @@ from lineside.hub.api.wire import (
     page_response,
     responds,
 )
-from lineside.hub.learning.datasets import Parted, TagMoved, Teaching
+from lineside.hub.learning.datasets import HELD_OUT, Parted, TagMoved, Teaching
 from lineside.hub.learning.jobs import RunRequest
+from lineside.hub.setup.placement import PackagePlacement, placement_edits
+from lineside.hub.setup.versions import PlantVersion
 from lineside.hub.views import DatasetView, PackageView, RunView, TrialPrediction, VersionView
 
 router = APIRouter(prefix="/api/v1", tags=["teaching"])
@@ -166,6 +168,9 @@ def start_run(
     hub: Hub, who: Requester, *, request: Annotated[RunRequest, Depends(json_body(RunRequest))]
 ) -> Response:
     """409 while another run is at work."""
+    if request.freeze:
+        hub.runs.check_free()
+        hub.datasets.freeze(request.dataset, by=who.name, held_out=HELD_OUT)
     return json_response(hub.runs.start(request, by=who.name), status=201)
 
 
@@ -237,6 +242,24 @@ def use_package(
     """Approved by who asks; devices get it as desired."""
     used = hub.packages.use(digest, inspection=use.inspection, by=who.name, reason=use.reason)
     return json_response(used)
+
+
+@router.post("/packages/{digest}/inspection", summary="Add its inspection to the plant file")
+@responds(PlantVersion)
+def place_package(
+    hub: Hub,
+    who: Requester,
+    *,
+    digest: str,
+    placement: Annotated[PackagePlacement, Depends(json_body(PackagePlacement))],
+) -> Response:
+    """With its camera and line where the plant file lacks them, as one version of it."""
+    manifest = hub.packages.manifest(digest)
+    edits = placement_edits(manifest, placement, plant=hub.plant)
+    version = hub.plants.change(
+        edits=edits, by=who.name, reason=placement.reason, base=placement.base
+    )
+    return json_response(version)
 
 
 @router.post("/packages/{digest}/predict", summary="Try a picture")

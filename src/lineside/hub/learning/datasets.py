@@ -3,7 +3,7 @@
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from lineside.core import (
@@ -25,6 +25,7 @@ from lineside.datasets import (
     DatasetVersion,
     Leak,
     Library,
+    Part,
     Sample,
     SplitPlan,
     dataset_report,
@@ -44,6 +45,8 @@ from lineside.store import Blobs, Documents, EventLog, FrameFilter, FrameRow, Lo
 from lineside.streams import decode_event
 
 _REPORT = "dataset-report"
+HELD_OUT = 0.3
+"""Share of the pictures to measure on where a draft is frozen to train on it."""
 _MOST_LOOKED_AT = 1000
 
 
@@ -280,9 +283,16 @@ class Datasets:
         """Its leak report."""
         return self._library.version(name, number).leaks
 
-    def freeze(self, name: str, *, by: str) -> VersionView:
-        """Freeze the draft; its leak report looks at the regions of the plant's inspection."""
+    def freeze(self, name: str, *, by: str, held_out: float = 0.0) -> VersionView:
+        """Freeze the draft; its leak report looks at the regions of the plant's inspection.
+
+        ``held_out``: share (0-1) of the pictures without a part that are held out to measure on,
+        where nobody said how the dataset is split.
+        """
         plan = plan_freeze(self._library, name, inspections=self._plant.inspection, limits=_LOOK)
+        if held_out and self._library.draft(name).parting is None:
+            shares = {Part.TRAIN: 1.0 - held_out, Part.TEST: held_out}
+            plan = replace(plan, parting=SplitPlan(shares=shares))
         known = {facts.number for facts in self._library.versions(name)}
         version = self._library.freeze(name, by=by, plan=plan)
         if version.number not in known:

@@ -8,7 +8,8 @@
 4. A named inspection is trained as the plant file declares it; a task in the request must be its
    task. Without a name, the only inspection of that task (of any, if none is requested).
 5. With a task that no inspection has, the whole image is judged by the defaults; the names of
-   ``multilabel`` and ``classify`` are then the version's labels.
+   ``multilabel`` and ``classify`` are then the version's labels. So it is for an inspection that
+   has the dataset's name and that the plant file is still to get.
 6. A re-training rule (``[[retrain]]`` of the hub's file) starts a run on a new dataset version or
    on drift. While another run is active, only the newest request of each rule waits.
 7. The result of a rule is never taken into use by itself: a person approves.
@@ -21,8 +22,8 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,9 @@ def inspection_for(
         InvalidError: no such task or inspection, several that could be meant, or no labels.
     """
     asked = _task(task)
+    is_new = inspection not in {one.id for one in plant.inspection}
+    if is_new and inspection == version.name and asked is not None:
+        return _whole_picture(version, asked)
     if inspection:
         found = plant.find_inspection(inspection)
         if asked is not None and found.task is not asked:
@@ -128,6 +132,9 @@ class RunRequest:
 
     ``task`` and ``inspection``: ``lineside.hub.learning.jobs`` says what follows from them.
     ``register_as``: the group of models that the package becomes the next version of; "" for none.
+    ``settings``: of the task's learner by name, such as ``tune``; docs/reference/training.md.
+    ``freeze``: whether the draft becomes the version that is trained on; where nobody said how it
+    is split, 30 of 100 pictures are held out.
     """
 
     dataset: str
@@ -136,10 +143,16 @@ class RunRequest:
     inspection: str = ""
     seed: int = 7
     register_as: str = ""
+    settings: Mapping[str, float] = field(default_factory=dict)
+    freeze: bool = False
 
     def __post_init__(self) -> None:
         if self.register_as:
             check_group(self.register_as)
+        if self.freeze and self.version:
+            raise InvalidError(
+                "a version and a new one", where="freeze", fix="Leave the version out."
+            )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -242,8 +255,8 @@ class Runs:
             register_as=request.register_as,
         )  # fmt: skip
         with self._lock:
-            self._check_free()
-            self._write_job(view, inspection)
+            self.check_free()
+            self._write_job(view, inspection, settings=request.settings)
             self._spawn(view)
         self._tell(view)
         return view
@@ -271,7 +284,7 @@ class Runs:
             raise ConflictError(f"the run is {view.state}", where=run_id, fix="Nothing to resume.")
         view = replace(view, state="running", reason="", ended_at=None, stage="resuming")
         with self._lock:
-            self._check_free()
+            self.check_free()
             self._spawn(view)
         self._tell(view)
         return view
@@ -289,7 +302,8 @@ class Runs:
 
     # ---- the child
 
-    def _check_free(self) -> None:
+    def check_free(self) -> None:
+        """Refuse another run while one is at work, with ``ConflictError``."""
         if self._closing:
             raise ConflictError("the hub is stopping", where="runs", fix="Start it again.")
         for run_id in self._children:
@@ -301,7 +315,9 @@ class Runs:
         """Where a run's files stand."""
         return self._settings.folder / run_id
 
-    def _write_job(self, view: RunView, inspection: Inspection) -> None:
+    def _write_job(
+        self, view: RunView, inspection: Inspection, *, settings: Mapping[str, float]
+    ) -> None:
         folder = self.folder(view.id)
         folder.mkdir(parents=True, exist_ok=True)
         job = {
@@ -311,6 +327,7 @@ class Runs:
             "seed": view.seed,
             "created_at": rfc3339(view.started_at),
             "trained_by": view.started_by,
+            "settings": dict(settings),
         }
         (folder / "job.json").write_bytes(encode(job))
 

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import count
+from math import ceil
 
 from lineside.core import (
     ConflictError,
@@ -19,6 +21,7 @@ from lineside.core import (
     Fault,
     InvalidError,
     Plant,
+    Task,
     parse_digest,
 )
 from lineside.datasets import Library, Sample, label_names
@@ -34,7 +37,10 @@ from lineside.datasets.annotations import (
 )
 from lineside.datasets.report.report import is_drawn_on
 from lineside.datasets.samples import judged
+from lineside.hub.learning.datasets import HELD_OUT
 from lineside.vision import picture_size
+from lineside.vision.decide import says_good
+from lineside.vision.metrics import wilson
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +101,19 @@ class CommentText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelList:
-    """Labels that may be used in a dataset, those of the plant first; a body adds some."""
+    """Labels that may be used in a dataset, those of the plant first; a body adds some.
 
-    labels: tuple[str, ...]
+    ``task``: that the dataset is for; "" where nobody said, and in a body for no change.
+    """
+
+    labels: tuple[str, ...] = ()
+    task: str = ""
+
+    def __post_init__(self) -> None:
+        if self.task and self.task not in list(Task):
+            raise InvalidError(
+                f"no task {self.task!r}", where="task", fix=f"Known: {', '.join(Task)}."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +122,29 @@ class LabelProgress:
 
     images: int
     states: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelNeed:
+    """Pictures of one kind that a first training wants.
+
+    Attributes:
+        label: or what the pictures are of, such as ``pictures with a count``.
+        count: that the draft has.
+        wanted: that it should have; ``least``: without which no training begins.
+        why: what the wanted number is for.
+    """
+
+    label: str
+    count: int
+    wanted: int
+    least: int
+    why: str
+
+    @property
+    def missing(self) -> int:
+        """How many are still wanted."""
+        return max(0, self.wanted - self.count)
 
 
 class LabelConflictError(ConflictError):
@@ -141,11 +180,14 @@ class Labelling:
         groups = [label_names(one) for one in self._plant.inspection]
         fitting = [group for group in groups if not own.keys().isdisjoint(group)]
         offered = (label for group in fitting or (() if own else groups) for label in group)
-        return LabelList(labels=tuple(dict.fromkeys((*offered, *own))))
+        return LabelList(
+            labels=tuple(dict.fromkeys((*offered, *own))), task=self._library.task(name)
+        )
 
     def declare(self, name: str, wanted: LabelList) -> LabelList:
-        """Add labels to a dataset; those that are there stay."""
-        self._library.declare(name, [check_label(label) for label in wanted.labels])
+        """Add labels to a dataset, where those that are there stay, and set its task."""
+        labels = [check_label(label) for label in wanted.labels]
+        self._library.declare(name, labels, task=wanted.task)
         return self.labels(name)
 
     def rows(
@@ -308,6 +350,66 @@ def progress_of(entries: Sequence[Entry]) -> LabelProgress:
     counts = Counter(str(entry.state) for entry in entries)
     states = {str(state): counts[state] for state in ReviewState if counts[state]}
     return LabelProgress(images=len(entries), states=states)
+
+
+_DOUBT = 0.2
+_LEAST = 2
+
+
+def label_needs(
+    task: str, labels: Sequence[str], samples: Sequence[Sample]
+) -> tuple[LabelNeed, ...]:
+    """Return what a first training of a task wants of a draft, kind by kind.
+
+    So many are wanted that, of those held out to measure on, no mistake at all leaves at most 20 of
+    100 possible (the upper end of Wilson's interval); only a share is held out.
+
+    Args:
+        task: of the dataset.
+        labels: declared or used.
+        samples: of the draft.
+    """
+    held_out = next(n for n in count(1) if wilson(0, n).high <= _DOUBT)
+    wanted = ceil(held_out / HELD_OUT)
+    why = (
+        f"{held_out} of them are held out: were all of these right, up to"
+        f" {round(100 * _DOUBT)} of 100 could still be wrong"
+    )
+    counts: dict[str, int] = {}
+    if task in (Task.CLASSIFY, Task.MULTILABEL):
+        counts = {one: sum(one in sample.labels for sample in samples) for one in labels}
+    elif task == Task.ANOMALY:
+        good = [s for s in samples if s.labels and all(says_good(one) for one in s.labels)]
+        bad = [s for s in samples if s.labels and not all(says_good(one) for one in s.labels)]
+        optional = LabelNeed(
+            label="defect", count=len(bad), wanted=held_out, least=0,
+            why="not learned from: they say how many slip through",
+        )  # fmt: skip
+        first = LabelNeed(label="good", count=len(good), wanted=wanted, least=_LEAST, why=why)
+        return first, optional
+    elif task == Task.DETECT:
+        marked = [mark.label for sample in samples for mark in sample.marked or ()]
+        counts = {one: marked.count(one) for one in labels}
+    elif task == Task.COUNT:
+        counts = {"pictures with a count": sum(s.count is not None for s in samples)}
+    elif task == Task.SEGMENT:
+        drawn = sum(sample.mask_digest is not None for sample in samples)
+        known = [s for s in samples if s.labels and all(says_good(one) for one in s.labels)]
+        counts = {"pictures with a drawn defect": drawn, "good": len(known)}
+    return tuple(
+        LabelNeed(label=name, count=number, wanted=wanted, least=_LEAST, why=why)
+        for name, number in counts.items()
+    )
+
+
+def can_train(needs: Sequence[LabelNeed], *, task: str) -> bool:
+    """Return whether a training has what it cannot do without: two kinds where it tells kinds."""
+    enough = [need for need in needs if need.count >= max(1, need.least)]
+    if task == Task.CLASSIFY:
+        return len(enough) >= 2
+    if task in (Task.MULTILABEL, Task.DETECT):
+        return bool(enough)
+    return bool(needs) and needs[0] in enough
 
 
 def picture_address(dataset: str, sample: Sample) -> str:

@@ -31,8 +31,9 @@ from lineside.hub.models.desired import DesiredStates
 from lineside.hub.models.operating_points import OperatingPoints
 from lineside.hub.models.releases import Releases
 from lineside.hub.views import PackageView, TrialPrediction
-from lineside.models import Package, PackageRecord, Predictor, Registry
+from lineside.models import Manifest, Package, PackageRecord, Predictor, Registry
 from lineside.models.predictor import NearPicture
+from lineside.models.result import MeasuredResult, package_result
 from lineside.models.versions import Verdict
 from lineside.streams import Event
 from lineside.vision import Frame, encode_png, open_frame
@@ -78,6 +79,10 @@ class Packages:
         record = self._registry.get(parse_digest(digest, where="digest"))
         return _view(record, used=self._desired.in_force(), approvals=self._releases.approvals())
 
+    def manifest(self, digest: str) -> Manifest:
+        """``NotFoundError`` if it is not in the registry."""
+        return self._registry.get(parse_digest(digest, where="digest")).manifest
+
     def digests(self) -> tuple[Digest, ...]:
         """Every package's digest."""
         return tuple(record.digest for record in self._registry.list())
@@ -100,6 +105,10 @@ class Packages:
                 fix="Evaluate it: lineside evaluate PACKAGE --data FOLDER --report FILE.",
             )
         return page
+
+    def result(self, digest: str, *, good: Collection[str] = ()) -> MeasuredResult | None:
+        """The result that the package's own report tells; None where it has none to tell."""
+        return package_result(Package.read(self.content(digest), where=digest), good=good)
 
     def add(self, data: bytes, *, by: str) -> PackageView:
         """Check an archive and keep it."""

@@ -25,6 +25,7 @@ from lineside.hub.pages import (
     lines,
     log,
     models,
+    new_inspection,
     operating_point,
     pictures,
     replays,
@@ -90,7 +91,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     for pages in (
         lines, pictures, twin, models, learning, count, fleet, rollouts, rules, setup, replays, log,
         labelling, review,
-        operating_point, alerts,
+        operating_point, alerts, new_inspection,
     ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):

@@ -1,8 +1,8 @@
 // @ts-check
 /**
  * Forms that send JSON to the API. `data-json="/api/v1/…"` is the address; each named field is a
- * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment`, `list`, `yes`, `windows`, `words` (by commas) or `answer`. On success the page goes to
- * `data-next` (`{id}` and other keys are filled from the answer), or is read again; on refusal the problem's own
+ * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment`, `list`, `yes`, `no`, `windows`, `words` (by commas) or `answer`. On success the page goes to
+ * `data-next` (`{id}` and other keys are filled from the answer, or from the form), or is read again; on refusal the problem's own
  * words stand in the form. `data-show` names a key of the answer that is shown once, below `data-show-words`.
  */
 
@@ -19,6 +19,7 @@ export function readForm(form) {
     if ((input.type === "checkbox" || input.type === "radio") && !input.checked) continue;
     const kind = input.dataset.type ?? "text";
     if (kind === "answer") addAnswer(body, input);
+    else if (kind === "no") body[input.name] = false;
     else if (input.value === "" && kind !== "text" && kind !== "words") continue;
     else if (kind === "number") put(body, input.name, Number(input.value));
     else if (kind === "moment") body[input.name] = new Date(input.value).toISOString();
@@ -93,6 +94,7 @@ async function send(form) {
   const buttons = /** @type {NodeListOf<HTMLButtonElement>} */ (form.querySelectorAll("button"));
   for (const button of buttons) button.disabled = true;
   const values = readForm(form);
+  const sent = { ...values };
   if (Array.isArray(values.known) && !values.known.length) {
     for (const button of buttons) button.disabled = false;
     return showProblem(form, { title: "Nothing judged", text: "Say of at least one region what is true." });
@@ -110,7 +112,7 @@ async function send(form) {
   for (const button of buttons) button.disabled = false;
   if (!response.ok) return showProblem(form, await problemOf(response));
   const answer = await response.json().catch(() => ({}));
-  const next = told(form, "next").replace(/\{(\w+)\}/g, (_, key) => encodeURIComponent(answer[key] ?? ""));
+  const next = told(form, "next").replace(/\{(\w+)\}/g, (_, key) => encodeURIComponent(String(answer[key] ?? sent[key] ?? "")));
   if (told(form, "show")) showOnce(form, answer);
   else if (next) location.assign(next);
   else if (told(form, "done")) sayDone(form);

@@ -1,0 +1,265 @@
+"""A new inspection: which step is next, what is still wanted, and its place in the plant file."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lineside.core import Box, Inspection, InvalidError, Plant, Task, digest_of
+from lineside.datasets import Sample
+from lineside.hub import Services
+from lineside.hub.learning.jobs import RunRequest, inspection_for
+from lineside.hub.learning.labelling import LabelNeed, can_train, label_needs
+from lineside.hub.pages.new_inspection import (
+    CHOICES,
+    QUESTIONS,
+    FlowState,
+    current_step,
+    flow_state,
+    flow_steps,
+    is_of_cell,
+    result_view,
+)
+from lineside.hub.setup.placement import PackagePlacement, placement_edits
+from lineside.hub.setup.toml_edit import edit_text
+from lineside.hub.views import RunView
+from lineside.models import Package
+from lineside.models.result import Confusion, MeasuredResult, Mistake, measured_result
+from lineside.testing import FakeClock
+from lineside.vision.prepare import Crop
+
+EMPTY = 'schema = "lineside.plant/1"\nsite = "hall"\n'
+
+
+def sample(name: str, *labels: str, **more: Any) -> Sample:  # noqa: ANN401  fields of a sample
+    return Sample(name=name, digest=digest_of(name.encode()), labels=labels, **more)
+
+
+SAMPLES = (sample("a.png", "good"), sample("b.png", "good"), sample("c.png", "bad"))
+
+
+# ---- what is still wanted
+
+
+def test_so_many_are_wanted_that_a_flawless_result_would_say_something() -> None:
+    good, bad = label_needs("classify", ("good", "bad"), SAMPLES)
+
+    assert (good.count, good.missing, bad.missing) == (2, 52, 53)
+    assert "16 of them are held out" in good.why
+    assert "20 of 100" in good.why
+
+
+@pytest.mark.parametrize(
+    ("task", "counts", "enough"),
+    [
+        ("classify", (2, 2), True),
+        ("classify", (9, 1), False),
+        ("anomaly", (2, 0), True),
+        ("anomaly", (0, 9), False),
+        ("count", (2,), True),
+        ("segment", (0, 9), False),
+        ("detect", (0, 2), True),
+        ("multilabel", (0, 0), False),
+    ],
+)
+def test_a_training_needs_two_kinds_where_it_tells_kinds(
+    task: str,
+    counts: tuple[int, ...],
+    enough: bool,  # noqa: FBT001  a table
+) -> None:
+    least = (2, 0) if task == "anomaly" else (2,) * len(counts)
+    needs = [
+        LabelNeed(label=f"{n}", count=count, wanted=54, least=few, why="")
+        for n, (count, few) in enumerate(zip(counts, least, strict=False))
+    ]
+
+    assert can_train(needs, task=task) is enough
+
+
+def test_each_task_counts_what_it_learns_from() -> None:
+    told = {task: label_needs(task, ("good", "bad"), SAMPLES) for task in Task}
+
+    assert [one.count for one in told[Task.ANOMALY]] == [2, 1]
+    assert [one.count for one in told[Task.COUNT]] == [0]
+    assert [one.count for one in told[Task.SEGMENT]] == [0, 2]
+    assert [one.count for one in told[Task.DETECT]] == [0, 0]
+
+
+# ---- which step is next
+
+
+def run(state: str = "done", package: str = "sha256:1") -> RunView:
+    return RunView(
+        id="run_1", state=state, task="classify", dataset="screws", version=1,
+        inspection="screws", seed=7, started_at=FakeClock().now(), started_by="ada",
+        package=package if state == "done" else "",
+    )  # fmt: skip
+
+
+def test_the_first_step_that_is_not_done_is_next_whoever_did_the_others() -> None:
+    needs = label_needs("classify", ("good", "bad"), (*SAMPLES, sample("d.png", "bad")))
+    asked = FlowState(name="screws", task=None)
+    shown = replace(asked, task=Task.CLASSIFY)
+    some = replace(shown, pictures=5, open_pictures=1, needs=needs)
+    labelled = replace(some, open_pictures=0)
+    running = replace(some, run=run("running"))
+    trained = replace(running, run=run(), done=run())
+
+    states = (asked, shown, some, labelled, running, trained)
+    nexts = [current_step(flow_steps(one)).key for one in states]
+
+    assert nexts == ["question", "pictures", "labels", "training", "training", "result"]
+    assert current_step(flow_steps(trained), "labels").key == "labels"
+    assert [one.state for one in flow_steps(trained)] == ["done"] * 4 + ["now", "todo"]
+
+
+def test_a_question_declares_the_task_of_the_dataset_and_the_page_goes_on(
+    client: TestClient, hub: Services
+) -> None:
+    body = {"task": "classify", "labels": ["good", "bad"]}
+    answer = client.post("/api/v1/datasets/screws/labels", json=body)
+
+    assert answer.json() == {"labels": ["good", "bad"], "task": "classify"}
+    assert current_step(flow_steps(flow_state(hub, "screws"))).key == "pictures"
+    wrong = client.post("/api/v1/datasets/screws/labels", json={"labels": [], "task": "guess"})
+    assert wrong.status_code == 400
+    assert "multilabel" in wrong.json()["fix"]
+    client.post("/api/v1/datasets/screws/labels", json={"labels": ["scratch"]})
+    assert hub.labelling.labels("screws").task == "classify"
+    begun = client.get("/inspections/new", headers={"accept": "text/html"})
+    assert 'href="/inspections/new/screws"' in begun.text
+
+
+def test_every_question_leads_to_a_task_and_every_choice_to_settings_of_it() -> None:
+    from lineside.training.tasks import check_settings
+
+    assert {one.task for one in QUESTIONS} == set(Task)
+    for task, choices in CHOICES.items():
+        for choice in choices:
+            check_settings(choice.settings, task)
+
+
+# ---- training
+
+
+def test_an_inspection_still_to_come_is_trained_under_the_name_of_its_dataset(
+    plant: Plant,
+    hub: Services,
+    line: Any,  # noqa: ANN401  the room's Line
+    jpeg: Callable[..., bytes],
+) -> None:
+    from lineside.hub.learning.datasets import HELD_OUT, Teaching
+
+    line.send(line.camera(jpeg("blue")))
+    frame = hub.frames.page(camera="rack", limit=1)[0].id
+    teaching = Teaching(frames=(frame,), labels=("blue",))
+    hub.datasets.teach("screws", teaching, by="ada")
+    hub.datasets.freeze("screws", by="ada", held_out=HELD_OUT)
+    version = hub.datasets.version("screws", 0)
+
+    found = inspection_for(plant, version, inspection="screws", task="multilabel")
+
+    assert (found.id, found.task, found.labels) == ("screws", Task.MULTILABEL, ("blue",))
+    assert inspection_for(plant, version, inspection="stock", task="").id == "stock"
+    assert version.parting is not None
+    assert dict(version.parting.shares) == {"train": 0.7, "test": 0.3}
+
+
+def test_a_request_to_freeze_names_no_version() -> None:
+    with pytest.raises(InvalidError, match="a new one"):
+        RunRequest(dataset="screws", version=2, freeze=True)
+
+
+# ---- the result
+
+
+def measured(*mistakes: Mistake) -> MeasuredResult:
+    table = Confusion(classes=("good", "bad"), rows=((8, 1, 1), (2, 8, 0)))
+    found = measured_result(
+        "classify", confusion={"screws": table}, metrics={}, mistakes=mistakes, pictures=20
+    )
+    assert found is not None
+    return found
+
+
+def test_a_cell_of_the_table_selects_its_mistakes_as_pictures() -> None:
+    missed = Mistake(picture="c.png", truth="bad", said="good", probability=0.9)
+    doubt = Mistake(picture="gone.png", truth="good", said="unsure", probability=0.6)
+    of_flow = result_view(
+        "screws",
+        measured(missed, doubt),
+        samples=SAMPLES,
+        drafted=SAMPLES[:2],
+        cell=("bad", "good"),
+    )
+
+    (card,) = of_flow.mistakes
+    assert card.src.endswith(SAMPLES[2].digest)
+    assert card.fix == ""  # the draft has it no more
+    assert of_flow.chosen == "1 mistake, labelled bad, answered good"
+    cells = {cell.href: cell for row in of_flow.rows for cell in row.cells if cell.href}
+    assert [cell.count for cell in cells.values()] == [1, 1, 2]
+    assert [cell.is_chosen for cell in cells.values()] == [False, False, True]
+    every = result_view("screws", measured(missed), samples=SAMPLES, drafted=SAMPLES)
+    assert every.mistakes[0].fix.startswith("/data/screws/label?picture=sha256:")
+    assert is_of_cell(replace(missed, said="good, by little"), "bad", "good")
+
+
+# ---- its place in the plant file
+
+
+@pytest.fixture
+def package(archive: bytes) -> Package:
+    """One that judges the whole picture."""
+    manifest = Package.read(archive).manifest
+    box = Box(x0_px=0, y0_px=0, x1_px=9, y1_px=9)
+    whole = replace(manifest.prepare, crops=(Crop(region="", box_px=box),))
+    changed = replace(manifest, inspection="screws", task="classify", prepare=whole)
+    return replace(Package.read(archive), manifest=changed)
+
+
+def test_an_empty_plant_file_gets_line_camera_and_inspection_at_once(package: Package) -> None:
+    from lineside.core import parse_plant
+
+    placed = PackagePlacement(
+        camera="top", source="folder:/pictures", line="Line 1", reason="first"
+    )
+    empty = parse_plant(EMPTY.encode(), where="plant")
+
+    text = EMPTY
+    for edit in placement_edits(package.manifest, placed, plant=empty):
+        text = edit_text(text, edit)
+
+    plant = parse_plant(text.encode(), where="plant")
+    assert [(one.id, one.name) for one in plant.line] == [("line-1", "Line 1")]
+    assert plant.find_camera("top").line == "line-1"
+    found = plant.find_inspection("screws")
+    assert (found.camera, found.task) == ("top", Task.CLASSIFY)
+    assert found.labels == package.manifest.labels
+    moved = replace(placed, camera="gate", source="", line="")
+    with pytest.raises(InvalidError, match="no camera 'gate'"):
+        placement_edits(package.manifest, moved, plant=plant)
+    assert placement_edits(package.manifest, replace(moved, camera="top"), plant=plant) == ()
+
+
+def test_a_package_of_regions_is_placed_by_the_set_up(archive: bytes, plant: Plant) -> None:
+    manifest = replace(Package.read(archive).manifest, inspection="other")
+
+    with pytest.raises(InvalidError, match="regions"):
+        placement_edits(manifest, PackagePlacement(camera="rack", reason="x"), plant=plant)
+
+
+def test_placing_a_package_by_the_api_is_a_version_of_the_plant_file(
+    client: TestClient, hub: Services, archive: bytes
+) -> None:
+    digest = hub.packages.add(archive, by="ada").digest
+    body = {"camera": "gate", "reason": "moved"}
+
+    answer = client.post(f"/api/v1/packages/{digest}/inspection", json=body)
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["reason"] == "moved"
+    assert 'camera = "gate"' in hub.plants.text(hub.plants.newest().number)
+    assert isinstance(hub.plant.find_inspection("stock"), Inspection)
