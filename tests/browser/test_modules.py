@@ -5,7 +5,7 @@ import random
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jsonpatch
 import numpy as np
@@ -46,6 +46,56 @@ def test_lengths_of_time_are_written_as_on_the_server(page: Page) -> None:
     said = call(page, "time", code, argument={name: cases[name] for name in ("span", "age")})
     for name, texts in said.items():
         assert texts == [text.replace("_", "\u00a0") for _, text in cases[name]], name
+
+
+def test_times_and_their_fields_follow_the_reader_s_clock_and_say_its_zone(
+    chromium: Browser,
+    line: Any,  # noqa: ANN401  conftest's Line
+) -> None:
+    page = chromium.new_page(timezone_id="Asia/Kolkata")
+    page.goto(f"{line.url}/welcome")
+    at = "2026-01-02T20:00:05.123Z"
+    told = call(page, "time", "m.moment(new Date(a), 'clock', new Date())", argument=at)
+    assert told == "2026-01-03 01:30:05\u00a0GMT+5:30"
+    fields = """((form) => {
+        form.innerHTML = `<label>From <small data-zone></small><input data-moment="since"
+            type="datetime-local" step="any"></label><input type="hidden" name="since">`;
+        form.since.value = a;
+        m.wireMoments(form);
+        const field = form.querySelector("[data-moment]");
+        const first = [field.value, form.since.value, form.querySelector("small").textContent];
+        field.value = "2026-01-03T02:30";
+        field.dispatchEvent(new Event("input"));
+        return [...first, form.since.value];
+    })(document.createElement("form"))"""
+    assert call(page, "moments", fields, argument=at) == [
+        "2026-01-03T01:30:05", at, "GMT+5:30", "2026-01-02T21:00:00.000Z",
+    ]  # fmt: skip
+    page.close()
+
+
+CONTRAST = """() => {
+    const light = (text) => {
+        const parts = text.match(/[\\d.]+/g).slice(0, 3).map((one) => one / 255)
+            .map((one) => (one <= 0.03928 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2] + 0.05;
+    };
+    const {color, backgroundColor} = getComputedStyle(document.querySelector("button.main"));
+    const [one, other] = [light(color), light(backgroundColor)];
+    return Math.max(one, other) / Math.min(one, other);
+}"""
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_a_button_stays_readable_while_it_cannot_be_pressed(
+    page: Page, *, theme: Literal["dark", "light"]
+) -> None:
+    page.emulate_media(color_scheme=theme)
+    page.locator("button.main").evaluate("(button) => { button.disabled = true; }")
+    assert page.evaluate(CONTRAST) >= 4.5
+    page.locator("form:has(button.main)").evaluate("(form) => { form.ariaBusy = 'true'; }")
+    assert page.evaluate(CONTRAST) >= 4.5
+    page.reload()
 
 
 def test_a_part_takes_over_what_differs_and_keeps_the_rest(page: Page) -> None:

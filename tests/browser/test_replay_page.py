@@ -24,6 +24,7 @@ from tests.browser.test_pages import SIZES, faults, settle
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 FRAMES = 12
+SET = "(field, text) => { field.value = text; field.dispatchEvent(new Event('input')); }"
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +68,9 @@ def replayed(line: Any, span: tuple[str, str], shy: str) -> str:  # noqa: ANN401
 
 def ask(page: Page, span: tuple[str, str]) -> None:
     form = page.locator("form[data-json='/api/v1/replays']")
-    form.get_by_label("From").fill(span[0])
-    form.get_by_label("To").fill(span[1])
+    for field, text in zip(("From", "To"), span, strict=True):
+        local = parse_rfc3339(text, where="span").astimezone().isoformat()[:23]
+        form.get_by_label(field).evaluate(SET, local)
     form.get_by_role("button", name="Replay").click()
     page.wait_for_url("**/replays/rpl_*")
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lineside.core import FrameId, digest_of, encode
 from lineside.hub import Services
 from lineside.hub.learning.datasets import Teaching
-from lineside.hub.pages.site import NAV, STATIC, release
+from lineside.hub.pages.site import NAV, STATIC, label_cells, release
 from lineside.models import Package, build_package
 from lineside.web.answers import SHARED_STATIC
 
@@ -389,6 +389,26 @@ def test_nobody_sees_the_way_to_sign_in_and_nothing_else(nobody: TestClient) -> 
     welcome = nobody.get("/welcome")
     assert "printed" in welcome.text
     assert "Training hall" not in welcome.text
+
+
+def test_who_is_not_signed_in_sees_no_navigation(nobody: TestClient) -> None:
+    found = read(nobody.get("/welcome").text)
+    assert not found.all("nav")
+    assert not {one.href for one in NAV if one.href != "/"} & {
+        a.get("href") for a in found.all("a")
+    }
+
+
+def test_a_cell_carries_the_name_of_its_column() -> None:
+    head = (
+        '<thead><tr><th scope="col">Device</th><th class="number">Size <b>&amp;</b> age</th></tr>'
+    )
+    body = '<tr><th scope="row">a</th><td class="number">2</td></tr><tr><td colspan="2">-</td></tr>'
+    told = label_cells(f"<p><table>{head}</thead><tbody>{body}</tbody></table>")
+    assert '<td data-label="Size &amp; age" class="number">2</td>' in told
+    assert '<th scope="row">a</th>' in told
+    assert '<td colspan="2">-</td>' in told
+    assert label_cells(f"<table>{body}</table>") == f"<table>{body}</table>"
 
 
 def test_files_are_kept_for_ever_under_their_release_and_nowhere_else(nobody: TestClient) -> None:

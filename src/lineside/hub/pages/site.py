@@ -6,6 +6,7 @@ its modules with older ones.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,20 +33,26 @@ NO_STORE = {"cache-control": "no-store"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NavEntry:
-    """One entry of the navigation; ``key`` names its icon. ``apart``: a line stands above it."""
+    """One entry of the navigation; ``key`` names its icon.
+
+    Attributes:
+        apart: a line stands above it.
+        is_tab: it stands in the tab bar of a phone; the others stand in a menu there.
+    """
 
     key: str
     name: str
     href: str
     apart: bool = False
+    is_tab: bool = False
 
 
 NAV = (
-    NavEntry(key="lines", name="Lines", href="/"),
-    NavEntry(key="review", name="Review", href="/review"),
-    NavEntry(key="pictures", name="Pictures", href="/pictures"),
+    NavEntry(key="lines", name="Lines", href="/", is_tab=True),
+    NavEntry(key="review", name="Review", href="/review", is_tab=True),
+    NavEntry(key="pictures", name="Pictures", href="/pictures", is_tab=True),
+    NavEntry(key="events", name="Events", href="/events", is_tab=True),
     NavEntry(key="twin", name="Twin", href="/twin"),
-    NavEntry(key="events", name="Events", href="/events"),
     NavEntry(key="data", name="Datasets", href="/data", apart=True),
     NavEntry(key="runs", name="Training", href="/runs"),
     NavEntry(key="models", name="Models", href="/models"),
@@ -90,6 +97,36 @@ def release(folders: Sequence[Path] = (STATIC, SHARED_STATIC)) -> str:
                 digest.update(path.relative_to(folder).as_posix().encode() + b"\n")
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
     return f"{version('lineside')}-{digest.hexdigest()[:8]}"
+
+
+_TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
+_HEAD = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
+_CELL = re.compile(r"<(tr|td|th)\b(?![^>]*\bcolspan=)")
+
+
+def label_cells(html: str) -> str:
+    """Return the page with the name of its column on every cell (``data-label``).
+
+    A narrow window shows a row as a card, in which a value stands beside its name. A cell that
+    spans columns, or stands in a table without a head, has none.
+    """
+    return _TABLE.sub(lambda table: _labelled(table[0]), html)
+
+
+def _labelled(table: str) -> str:
+    head, end, body = table.partition("</thead>")
+    names = [" ".join(_TAG.sub("", cell).split()) for cell in _HEAD.findall(head)]
+    column = 0
+
+    def label(cell: re.Match[str]) -> str:
+        nonlocal column
+        column = 0 if cell[1] == "tr" else column + 1
+        if cell[1] != "td" or column > len(names):
+            return cell[0]
+        return f"""{cell[0]} data-label="{names[column - 1].replace('"', "&quot;")}\""""
+
+    return head + end + _CELL.sub(label, body) if end else table
 
 
 def _json(value: object) -> str:
@@ -144,7 +181,7 @@ class Site:
             "chrome": None, "active": "", "sub": "", "title": "", "wall": False, "may": _nobody,
             "who_may": _who_may,
         }  # fmt: skip
-        return self._templates.get_template(template).render({**blank, **context})
+        return label_cells(self._templates.get_template(template).render({**blank, **context}))
 
     def fragment(self, template: str, **context: Any) -> HTMLResponse:  # noqa: ANN401  a template's own names
         """A part of a page, for what reads itself anew."""

@@ -2,6 +2,7 @@
 /** Times and ages, which go on while a page stands and follow the reader's own clock. */
 
 const UNIT = "\u00a0";
+const ZONED = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" });
 
 /** A length of time in at most two units. @param {number} seconds */
 export function span(seconds) {
@@ -33,21 +34,41 @@ export function clockTime(at) {
     .join(":");
 }
 
-/** Date and time where the reader is; the date is left out for today. @param {Date} at @param {Date} now */
+/** The zone of the reader's clock at a time: `CET`, `GMT+5:30`. @param {Date} at */
+export function zoneAt(at) {
+  return ZONED.formatToParts(at).find((part) => part.type === "timeZoneName")?.value ?? "";
+}
+
+/** Date, time and zone where the reader is; the date is left out for `now`'s day. @param {Date} at @param {Date} [now] */
 export function dayTime(at, now) {
-  if (at.toDateString() === now.toDateString()) return clockTime(at);
+  const clock = `${clockTime(at)}${UNIT}${zoneAt(at)}`;
+  if (at.toDateString() === now?.toDateString()) return clock;
   const day = [at.getFullYear(), at.getMonth() + 1, at.getDate()]
     .map((part) => String(part).padStart(2, "0"))
     .join("-");
-  return `${day} ${clockTime(at)}`;
+  return `${day} ${clock}`;
 }
 
 /**
- * A moment as people read it: `both` is clock and age, `clock` or `age` one of them.
+ * A moment as people read it: `both` is clock and age, `clock` or `age` one of them, `now` the
+ * present hour and minute.
  * @param {Date} at @param {string} kind @param {Date} now
  */
 export function moment(at, kind, now) {
   const old = age((now.getTime() - at.getTime()) / 1000);
   if (kind === "age") return old;
+  if (kind === "now") return `${clockTime(now).slice(0, 5)}${UNIT}${zoneAt(now)}`;
   return kind === "clock" ? dayTime(at, now) : `${dayTime(at, now)}, ${old}`;
+}
+
+/** Write each <time> in the reader's own clock and, where asked, how long ago it was. */
+export function tellTimes(/** @type {ParentNode} */ root = document) {
+  const now = new Date();
+  for (const element of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(element.getAttribute("datetime") ?? "");
+    if (Number.isNaN(at.getTime())) continue;
+    const text = moment(at, element.getAttribute("data-show") ?? "both", now);
+    if (element.textContent !== text) element.textContent = text;
+    if (!element.hasAttribute("title")) element.setAttribute("title", `${dayTime(at)} (${at.toISOString()})`);
+  }
 }

@@ -4,7 +4,7 @@ import { CameraView } from "./camera.js";
 import { fill, make, put } from "./dom.js";
 import { follow } from "./feed.js";
 import { hubFacts, models, recent, updates } from "./rows.js";
-import { moment, span } from "./time.js";
+import { span, tellTimes } from "./time.js";
 
 const ASK_MS = 2000;
 const LOST_S = 6;
@@ -60,12 +60,8 @@ function writeCameras(said) {
 }
 
 function tick() {
-  const now = new Date();
-  for (const view of cameras.values()) view.tell(now.getTime());
-  for (const element of document.querySelectorAll("time[datetime]")) {
-    const at = new Date(element.getAttribute("datetime") ?? "");
-    put(element, moment(at, element.getAttribute("data-show") ?? "both", now));
-  }
+  for (const view of cameras.values()) view.tell(Date.now());
+  tellTimes();
   const silence = (performance.now() - heardAt) / 1000;
   const lost = silence > LOST_S ? `The device has not answered for ${span(silence)}. This page is out of date.` : told;
   part("lost").hidden = !lost;

@@ -1,7 +1,7 @@
 // @ts-check
 /** Line charts over time by uPlot, in the page's colours and as wide as their place. */
 import { colour } from "./dom.js";
-import { clockTime } from "./time.js";
+import { clockTime, zoneAt } from "./time.js";
 
 const DASHES = [[], [6, 4], [2, 3], [8, 3, 2, 3]];
 const COLOURS = ["--accent", "--warn", "--ink", "--muted"];
@@ -51,7 +51,7 @@ export function drawChart(element) {
     ],
     series: [
       x === "time"
-        ? { label: "time", value: (/** @type {any} */ _, /** @type {number | null} */ s) => (s ? clockTime(new Date(s * 1000)) : "–") }
+        ? { label: `time, ${zoneAt(new Date(points[0][0] * 1000))}`, value: (/** @type {any} */ _, /** @type {number | null} */ s) => (s ? clockTime(new Date(s * 1000)) : "–") }
         : { label: x },
       ...series.map((/** @type {string[]} */ [label, unit], /** @type {number} */ n) => ({
         label,

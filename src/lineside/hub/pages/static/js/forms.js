@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * Forms that send JSON to the API. `data-json="/api/v1/…"` is the address; each named field is a
- * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment`, `list`, `yes`, `no`, `windows`, `words` (by commas) or `answer`. On success the page goes to
+ * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment` (left out where it is empty), `list`, `yes`, `no`, `windows`, `words` (by commas) or `answer`. On success the page goes to
  * `data-next` (`{id}` and other keys are filled from the answer, or from the form), or is read again; on refusal the problem's own
  * words stand in the form. `data-show` names a key of the answer that is shown once, below `data-show-words`.
  */
@@ -22,7 +22,6 @@ export function readForm(form) {
     else if (kind === "no") body[input.name] = false;
     else if (input.value === "" && kind !== "text" && kind !== "words") continue;
     else if (kind === "number") put(body, input.name, Number(input.value));
-    else if (kind === "moment") body[input.name] = new Date(input.value).toISOString();
     else if (kind === "yes") body[input.name] = true;
     else if (kind === "windows") body[input.name] = windowsOf(input.value);
     else if (kind === "words") body[input.name] = input.value.split(",").map((one) => one.trim()).filter(Boolean);
@@ -92,11 +91,16 @@ export async function ask(address, init) {
 async function send(form) {
   form.querySelector(".problem")?.remove();
   const buttons = /** @type {NodeListOf<HTMLButtonElement>} */ (form.querySelectorAll("button"));
+  const free = () => {
+    for (const button of buttons) button.disabled = false;
+    form.removeAttribute("aria-busy");
+  };
   for (const button of buttons) button.disabled = true;
+  form.setAttribute("aria-busy", "true");
   const values = readForm(form);
   const sent = { ...values };
   if (Array.isArray(values.known) && !values.known.length) {
-    for (const button of buttons) button.disabled = false;
+    free();
     return showProblem(form, { title: "Nothing judged", text: "Say of at least one region what is true." });
   }
   const address = told(form, "json").replace(/\{(\w+)\}/g, (_, key) => {
@@ -109,7 +113,7 @@ async function send(form) {
     headers: { "content-type": "application/json" },
     body: JSON.stringify(values),
   });
-  for (const button of buttons) button.disabled = false;
+  free();
   if (!response.ok) return showProblem(form, await problemOf(response));
   const answer = await response.json().catch(() => ({}));
   const next = told(form, "next").replace(/\{(\w+)\}/g, (_, key) => encodeURIComponent(String(answer[key] ?? sent[key] ?? "")));

@@ -1,6 +1,6 @@
 // @ts-check
 /** Every change is saved at once, over the revision that was seen; what came second is chosen. */
-import { make } from "./dom.js";
+import { make, when } from "./dom.js";
 import { ask, problemOf } from "./forms.js";
 import { PaintedMask } from "./label_mask.js";
 import { shapesOf } from "./label_model.js";
@@ -75,7 +75,7 @@ export class Sync {
     const { revision, annotation, by, at, disputed } = stored;
     Object.assign(sample, { revision, annotation, by, at, disputed });
     this.work.seen = stored.state;
-    this.status.textContent = `Saved ${new Date(stored.at).toLocaleTimeString()}`;
+    this.status.replaceChildren("Saved ", when(stored.at, "clock"));
   }
 
   /** Nothing is lost: it is sent again with the next change, or by the button. @param {Change} change @param {{title: string, text: string}} problem */

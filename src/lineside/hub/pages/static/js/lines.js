@@ -2,10 +2,10 @@
 /** The Lines page and a camera's own page: tiles fed by one socket, one sentence about all. */
 import { put } from "./dom.js";
 import { Live } from "./live.js";
-import { tellTimes } from "./page.js";
 import { fragment, takeOver } from "./parts.js";
 import { wireFilters } from "./pictures.js";
 import { Tile } from "./tile.js";
+import { tellTimes } from "./time.js";
 
 const PANELS_MS = 10_000;
 

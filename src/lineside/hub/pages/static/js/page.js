@@ -1,19 +1,8 @@
 // @ts-check
-/** What every page does: local times with their age, the search key, forms that speak JSON. */
-import { moment } from "./time.js";
+/** What every page does: times in the reader's clock, the search key, forms that speak JSON. */
 import { wireForms } from "./forms.js";
-
-/** Write each <time> in the reader's own clock and, where asked, how long ago it was. */
-export function tellTimes(root = document) {
-  const now = new Date();
-  for (const element of root.querySelectorAll("time[datetime]")) {
-    const at = new Date(element.getAttribute("datetime") ?? "");
-    if (Number.isNaN(at.getTime())) continue;
-    const text = moment(at, element.getAttribute("data-show") ?? "both", now);
-    if (element.textContent !== text) element.textContent = text;
-    if (!element.hasAttribute("title")) element.setAttribute("title", at.toISOString());
-  }
-}
+import { wireMoments } from "./moments.js";
+import { tellTimes } from "./time.js";
 
 /** `/` goes to the search box unless the reader is writing. */
 function wireSearchKey() {
@@ -43,6 +32,7 @@ function wireTabs() {
 tellTimes();
 setInterval(tellTimes, 1000);
 addEventListener("htmx:after:swap", () => tellTimes());
+wireMoments();
 wireSearchKey();
 wireTabs();
 wireForms();

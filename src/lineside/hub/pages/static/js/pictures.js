@@ -1,14 +1,5 @@
 // @ts-check
-/** The gallery of pictures: local times in the filter, arrow keys between pictures. */
-
-/** What `datetime-local` takes, in the reader's own time. @param {string} iso */
-export function localValue(iso) {
-  const at = new Date(iso);
-  if (!iso || Number.isNaN(at.getTime())) return "";
-  const two = (/** @type {number} */ n) => String(n).padStart(2, "0");
-  const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
-  return `${day}T${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
-}
+/** The gallery of pictures: what the address of its filter carries, arrow keys between pictures. */
 
 /** The place to go to from `index` by a key in rows of `columns`; the same where there is none. @param {string} key @param {number} index @param {number} columns @param {number} count */
 export function neighbour(key, index, columns, count) {
@@ -17,20 +8,12 @@ export function neighbour(key, index, columns, count) {
   return next >= 0 && next < count ? next : index;
 }
 
-/** Local times and the fields that submit a form of filters. @param {HTMLFormElement} form */
+/** The fields that submit a form of filters, whose address carries what is set. @param {HTMLFormElement} form */
 export function wireFilters(form) {
-  const field = (/** @type {string} */ name) => /** @type {HTMLInputElement} */ (form.elements.namedItem(name));
-  for (const input of /** @type {NodeListOf<HTMLInputElement>} */ (form.querySelectorAll("[data-moment]"))) {
-    const kept = field(input.dataset.moment ?? "");
-    input.value = localValue(kept.value);
-    input.addEventListener("change", () => {
-      kept.value = input.value ? new Date(input.value).toISOString() : "";
-    });
-  }
   form.addEventListener("submit", () => {
     for (const one of form.elements) {
       const input = /** @type {HTMLInputElement} */ (one);
-      if (input.name && input.value === "") input.disabled = true; // the address carries what is set
+      if (input.name && input.value === "") input.disabled = true;
     }
   });
   for (const select of document.querySelectorAll("[data-submits]")) {

@@ -3,9 +3,9 @@
 import { make } from "./dom.js";
 import { ask, showProblem } from "./forms.js";
 import { clearFaults, showFaults } from "./forms_said.js";
-import { tellTimes } from "./page.js";
 import { parsed } from "./parts.js";
 import { faultLines } from "./rule_try.js";
+import { tellTimes } from "./time.js";
 
 /** @typedef {HTMLInputElement | HTMLSelectElement} Field */
 

@@ -7,9 +7,9 @@
 import { drawAll } from "./chart.js";
 import { put, when } from "./dom.js";
 import { Live } from "./live.js";
-import { tellTimes } from "./page.js";
 import { fragment } from "./parts.js";
 import { ids, news, saidMore } from "./rule_news.js";
+import { tellTimes } from "./time.js";
 
 const MOST_ROWS = 50;
 const SUMS_EVERY_MS = 10_000;

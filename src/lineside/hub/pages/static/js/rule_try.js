@@ -2,8 +2,8 @@
 /** A changed rule tried on a recorded span: the difference, or each fault with its line. */
 import { make } from "./dom.js";
 import { ask } from "./forms.js";
-import { tellTimes } from "./page.js";
 import { parsed } from "./parts.js";
+import { tellTimes } from "./time.js";
 
 /** Faults in words, each once. @param {{detail?: string, fix?: string, faults?: {path: string, value: string, expected: string, fix: string}[]}} problem */
 export function faultLines({ detail = "", fix = "", faults = [] }) {

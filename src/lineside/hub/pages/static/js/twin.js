@@ -2,8 +2,8 @@
 /** The Twin page: the server's view of it as a scene, its words as tables and panels, now or at a time of the past. */
 import { ask, problemOf } from "./forms.js";
 import { Live } from "./live.js";
-import { tellTimes } from "./page.js";
 import { fragment, takeOver } from "./parts.js";
+import { tellTimes } from "./time.js";
 import { Evidence } from "./twin_evidence.js";
 import { Labels } from "./twin_labels.js";
 import { placesAt, timeOf } from "./twin_model.js";

@@ -1,8 +1,8 @@
 // @ts-check
 /** What the chosen place or station rests on: the very picture, the value, and the way back. */
-import { tellTimes } from "./page.js";
 import { fragment } from "./parts.js";
 import { wirePictures } from "./picture.js";
+import { tellTimes } from "./time.js";
 
 const RETRY_MS = 500; // an answer may be stored a moment before the picture it names
 

@@ -1,6 +1,7 @@
 // @ts-check
 /** The time of the past that the Twin page shows: a slider, a field, and the address that carries it. */
-import { localValue, wireFilters } from "./pictures.js";
+import { localValue } from "./moments.js";
+import { wireFilters } from "./pictures.js";
 import { dayTime } from "./time.js";
 
 /** @param {HTMLFormElement} form @param {(at: string) => void} go */

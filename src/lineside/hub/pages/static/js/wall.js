@@ -1,9 +1,8 @@
 // @ts-check
 /** The wall: every line read anew while the hub answers; it fits the screen, whatever its size. */
-import { tellTimes } from "./page.js";
 import { fragment, takeOver } from "./parts.js";
 import { layOver } from "./picture.js";
-import { clockTime } from "./time.js";
+import { tellTimes } from "./time.js";
 
 const EVERY_MS = 2000;
 const LOST_MS = 6000;
@@ -24,7 +23,7 @@ function draw() {
 }
 
 function tick() {
-  for (const clock of root.querySelectorAll("[data-clock]")) clock.textContent = clockTime(new Date()).slice(0, 5);
+  tellTimes(root);
   root.querySelector("[data-wall-lost]")?.toggleAttribute("hidden", performance.now() - heardAt < LOST_MS);
 }
 
@@ -34,7 +33,6 @@ async function read() {
   heardAt = performance.now();
   takeOver(root, fresh);
   draw();
-  tellTimes();
   tick();
 }
 
