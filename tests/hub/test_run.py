@@ -113,6 +113,7 @@ def test_messages_on_the_embedded_broker_are_kept_answered_and_acknowledged(
                 "verdicts",
                 "pictures",
                 "line-figures",
+                "alerts",
                 "operating-points",
                 "drift",
                 "rules",

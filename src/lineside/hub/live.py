@@ -238,7 +238,7 @@ class LiveCameras:
         return states.count("live"), len(states)
 
     def fault(self, camera: str) -> CameraFault | None:
-        """What is wrong with its pictures; None where nothing is, or none come."""
+        """Fault of its pictures; None where they are usable, or none come."""
         with self._lock:
             return self._fault(self._cameras[camera])
 

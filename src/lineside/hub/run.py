@@ -254,6 +254,8 @@ def _tell_devices(services: Services) -> None:
     services.desired.tell_all()
     services.job_requests.tell_again()
     bus = services.desired.bus
+    if bus is not None and bus.connected() and services.alerts.book:
+        _publish_alerts(services, bus)
     if bus is not None and services.plants.newest().number > 1:
         try:
             _tell_plant(services, bus)
@@ -390,6 +392,7 @@ def _start_work(
     outbox = EventOutbox(bus, plant=services.plant)
     services.followers.follow("events", outbox.publish, stack=stack, source=source, type=EVENT_TYPE)
     services.followers.follow("verdicts", outbox.publish, stack=stack, type=VERDICT_TYPE)
+    services.stats.watch("alerts_open", services.alerts.count)
     services.followers.follow(
         "alerts", lambda _: _publish_alerts(services, bus), stack=stack, type=ALERT_TYPE
     )

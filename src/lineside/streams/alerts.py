@@ -133,7 +133,7 @@ class AlertKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """Whether a cause holds for an object now.
+    """A cause of an alert that holds for an object now, or is gone.
 
     Attributes:
         at: since when, or when it happened.
@@ -239,9 +239,11 @@ def feed_alerts(
 ) -> tuple[dict[AlertKey, AlertEntry], tuple[AlertChange, ...]]:
     """Take observations in; return the book after them and what changed."""
     after, changes = dict(book), list[AlertChange]()
-    for seen in observations:
-        entry = after.get(seen.key, AlertEntry())
-        after[seen.key], change = _held(entry, seen, now) if seen.holds else _gone(entry, now)
+    for observed in observations:
+        entry = after.get(observed.key, AlertEntry())
+        after[observed.key], change = (
+            _held(entry, observed, now) if observed.holds else _gone(entry, now)
+        )
         changes += [change] if change else []
     return after, tuple(changes)
 
@@ -286,25 +288,26 @@ def acknowledge_alert(alert: Alert, *, by: str, note: str, at: datetime) -> Aler
 
 
 def _held(
-    entry: AlertEntry, seen: Observation, now: datetime
+    entry: AlertEntry, observed: Observation, now: datetime
 ) -> tuple[AlertEntry, AlertChange | None]:
     before = entry.alert
     if before is not None and before.open:
         return replace(entry, gone_since=None), None
-    rule, ended_at = RULES[seen.cause], before.ended_at if before is not None else None
-    if rule.happens and ended_at is not None and seen.at <= ended_at:
+    rule, ended_at = RULES[observed.cause], before.ended_at if before is not None else None
+    if rule.happens and ended_at is not None and observed.at <= ended_at:
         return entry, None
     held_since = entry.held_since or now
     if now - held_since < timedelta(seconds=rule.begin_after_s):
         return replace(entry, held_since=held_since), None
     soon = ended_at is not None and now - ended_at < _span(REOPEN_S)
     if before is not None and soon and not rule.happens:
-        alert = replace(before, ended_at=None, times=before.times + 1, reason=seen.reason)
+        alert = replace(before, ended_at=None, times=before.times + 1, reason=observed.reason)
         return AlertEntry(alert=alert), AlertChange(AlertAction.REOPENED, alert, now)
+    named_by = observed.at if rule.happens else now
     alert = Alert(
-        id=stable_id("alr", seen.cause, seen.object, rfc3339(seen.at if rule.happens else now)),
-        cause=seen.cause, object=seen.object, since=seen.at, reason=seen.reason,
-        consequence=rule.consequence, remedy=rule.remedy, line=seen.line, frame=seen.frame,
+        id=stable_id("alr", observed.cause, observed.object, rfc3339(named_by)),
+        cause=observed.cause, object=observed.object, since=observed.at, reason=observed.reason,
+        consequence=rule.consequence, remedy=rule.remedy, line=observed.line, frame=observed.frame,
     )  # fmt: skip
     return AlertEntry(alert=alert), AlertChange(AlertAction.OPENED, alert, now)
 

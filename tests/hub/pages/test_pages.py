@@ -25,7 +25,7 @@ EMPTY = (
     "/review", "/pictures", "/pictures?verdict=reject&sort=doubt",
     "/twin", "/data", "/runs", "/models", "/try", "/regions", "/regions?camera=rack", "/events",
     "/events/rules", "/events/rules/try", "/events/rules/rows", "/events/rules/sums",
-    "/dead-letters", "/fleet", "/search", "/search?q=x", "/welcome",
+    "/dead-letters", "/alerts", "/fleet", "/search", "/search?q=x", "/welcome",
 )  # fmt: skip
 
 

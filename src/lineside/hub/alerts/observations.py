@@ -86,11 +86,11 @@ class AlertWatch:
         if self._clock.monotonic() >= self._next_s:
             self._next_s = self._clock.monotonic() + _SLOW_S
             looks += self._slow
-        seen: list[Observation] = []
+        observed: list[Observation] = []
         for look in looks:
             causes, present, unknown = look(now)
-            seen += survey(self._alerts.book, present, causes=causes, now=now, unknown=unknown)
-        self._alerts.feed(seen)
+            observed += survey(self._alerts.book, present, causes=causes, now=now, unknown=unknown)
+        self._alerts.feed(observed)
 
 
 def look_at_cameras(cameras: LiveCameras) -> Look:
@@ -117,9 +117,9 @@ def look_at_cameras(cameras: LiveCameras) -> Look:
 def look_at_lines(counts: LineCounts, *, plant: Plant, now: datetime) -> Look:
     """Rates of the last hour against the limits of the plant file."""
     present = [
-        seen
+        one
         for line in plant.line if line.limit_reject is not None or line.limit_review is not None
-        for seen in rates_over(line, counts.figures(line.id, counts.period(HOUR, now)), now=now)
+        for one in rates_over(line, counts.figures(line.id, counts.period(HOUR, now)), now=now)
     ]  # fmt: skip
     return Look((AlertCause.REJECT_RATE, AlertCause.UNSURE_RATE), present)
 
@@ -209,8 +209,8 @@ def look_at_certificate(config: HubConfig, *, now: datetime) -> Look:
     if days >= 0 and not renewal_due(found, now=now):
         return Look(causes, [])
     reason = f"the hub's certificate {'has expired' if days < 0 else f'expires in {days} days'}"
-    seen = Observation(cause=AlertCause.CERTIFICATE, object=HUB, at=now, reason=reason)
-    return Look(causes, [seen])
+    found_due = Observation(cause=AlertCause.CERTIFICATE, object=HUB, at=now, reason=reason)
+    return Look(causes, [found_due])
 
 
 def look_at_log(log: EventLog, *, cameras: LiveCameras, now: datetime) -> Look:

@@ -96,10 +96,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwinFigures:
-    """Figures of a twin: places where image and report differ, open orders."""
+    """Figures of a twin: discrepancies, open orders; ``unseen``: its camera gives no picture."""
 
     discrepancies: int
     waiting: int
+    unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,9 +270,10 @@ def _refused(dropped: Mapping[str, int]) -> Figure:
 
 def _discrepancies(twin: TwinFigures) -> Figure:
     differ = twin.discrepancies
+    differs = "no usable picture of its places" if twin.unseen else "picture and stock differ"
     return Figure(
         name="Discrepancies", value=number(differ),
-        note="picture and stock differ" if differ else counted(twin.waiting, "open order"),
+        note=differs if differ else counted(twin.waiting, "open order"),
         href="/twin", tone="warn" if differ else "",
     )  # fmt: skip
 
@@ -346,7 +348,10 @@ def strip_of(hub: Services, query: FiguresQuery) -> tuple[Figure, ...]:
     period = query.period(hub)
     line = "" if query.line == ALL else query.line
     state = hub.ledger.state
-    twin = TwinFigures(discrepancies=len(state.discrepancies), waiting=open_orders(state))
+    twin = TwinFigures(
+            discrepancies=len(state.discrepancies), waiting=open_orders(state),
+            unseen=any(one.camera for one in state.discrepancies),
+        )  # fmt: skip
     return figures(
         hub.counts.figures(line, period), period=period, zone=hub.counts.zone,
         dropped=hub.stats.dropped(), waiting=hub.reviews.count(line),
