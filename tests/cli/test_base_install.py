@@ -1,12 +1,12 @@
 """A base install has no library of any extra: each command works or names the extra to install."""
 
 import importlib.metadata
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,23 +74,42 @@ def commands() -> Iterator[list[str]]:
 WORDS = {"solution": "bins", "program": "hub", "at": "2026-01-01T00:00:00Z"}
 
 
-def run(words: list[str], *, site: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-S", "-m", "lineside", *words], cwd=folder, text=True, check=False,
-        env={"PYTHONPATH": str(site), "PATH": os.defpath}, stdin=subprocess.DEVNULL, timeout=120,
-        capture_output=True,
+RUN_EACH = """
+import json, os, sys
+from lineside.cli import main
+
+for number, words in enumerate(json.load(sys.stdin)):
+    child = os.fork()  # the command line is read once, and each command has a process of its own
+    if child == 0:
+        for stream, name in ((1, "out"), (2, "err")):
+            flags = os.O_WRONLY | os.O_CREAT
+            os.dup2(os.open(f"{number}.{name}", flags), stream)
+        sys.argv[1:] = words
+        main()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def run(listed: list[list[str]], *, site: Path, folder: Path) -> list[tuple[int, str]]:
+    """Run each command; returns its exit code and what it wrote to its standard error."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", RUN_EACH], cwd=folder, text=True, check=True, timeout=240,
+        env={"PYTHONPATH": str(site), "PATH": os.defpath}, input=json.dumps(listed),
+        stdout=subprocess.PIPE,
     )  # fmt: skip
+    codes = list(map(int, done.stdout.split()))
+    errors = [(folder / f"{number}.err").read_text() for number in range(len(codes))]
+    return list(zip(codes, errors, strict=True))
 
 
 def test_every_command_works_or_names_the_extra(site: Path, tmp_path: Path) -> None:
     listed = list(commands())
     assert len(listed) > 80
-    with ThreadPoolExecutor(4) as pool:
-        ended = list(pool.map(lambda words: run(words, site=site, folder=tmp_path), listed))
+    ended = dict(zip(map(" ".join, listed), run(listed, site=site, folder=tmp_path), strict=True))
     wrong = {
-        " ".join(words): (done.returncode, done.stderr[-300:])
-        for words, done in zip(listed, ended, strict=True)
-        if done.returncode == 1 or (done.returncode == 7) != ("pip install" in done.stderr)
+        words: (code, said[-300:])
+        for words, (code, said) in ended.items()
+        if code == 1 or code < 0 or (code == 7) != ("pip install" in said)
     }
     assert wrong == {}
-    assert sum(done.returncode == 7 for done in ended) > 40
+    assert sum(code == 7 for code, _ in ended.values()) > 40

@@ -1,4 +1,4 @@
-"""Twenty seeds of faults over real programs; ``benchmarks/faults.py`` runs as many as asked."""
+"""Seeds of faults over real programs; ``benchmarks/faults.py`` runs as many as asked."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.store.conftest import PostgresServer, postgres_server
 
 __all__ = ["postgres_server"]
 
-SEEDS = range(1, 15)
+SEEDS = (*range(1, 12), 14)
 
 
 def test_a_seed_is_one_plan_and_these_seeds_have_every_shape() -> None:

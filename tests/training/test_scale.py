@@ -23,7 +23,8 @@ from lineside.vision import encode_jpeg
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-SMALL = ("epochs=2", "steps=3", "side_px=64", "bf16=0")
+SMALL = ("epochs=4", "steps=3", "side_px=64", "bf16=0")
+SHARED = ("--on", "ray", "--workers", "2")
 Absent = Callable[[str, str], None]
 
 
@@ -57,19 +58,20 @@ def values(result: dict[str, Any]) -> dict[str, float]:
     return {name: metric["value"] for name, metric in result["metrics"].items()}
 
 
-def test_two_workers_learn_what_one_process_learns(dents: Path) -> None:
-    here = values(lineside(*training(dents)))
-    there = values(lineside(*training(dents), "--on", "ray", "--workers", "2"))
-    assert there == pytest.approx(here, abs=0.02)
+@pytest.fixture(scope="module")
+def shared(dents: Path) -> dict[str, float]:
+    """Figures of a training that two workers shared."""
+    return values(lineside(*training(dents), *SHARED))
 
 
-def test_a_killed_worker_is_survived(dents: Path, tmp_path: Path) -> None:
-    settings = ("epochs=6", "steps=3", "side_px=64", "bf16=0")
-    on = ("--on", "ray", "--workers", "2")
-    whole = lineside(*training(dents, settings=settings), *on)
+def test_two_workers_learn_what_one_process_learns(dents: Path, shared: dict[str, float]) -> None:
+    assert shared == pytest.approx(values(lineside(*training(dents))), abs=0.02)
+
+
+def test_a_killed_worker_is_survived(dents: Path, shared: dict[str, float], tmp_path: Path) -> None:
     job = tmp_path / "job"
     run = subprocess.Popen(
-        command(*training(dents, settings=settings), *on, "--job", str(job)),
+        command(*training(dents), *SHARED, "--job", str(job)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -79,7 +81,7 @@ def test_a_killed_worker_is_survived(dents: Path, tmp_path: Path) -> None:
         out, errors = run.communicate(timeout=300)
     assert run.returncode == 0, errors
     assert killed
-    assert values(json.loads(out)) == pytest.approx(values(whole), abs=1e-6)
+    assert values(json.loads(out)) == pytest.approx(shared, abs=1e-6)
 
 
 def killed_worker(run: "subprocess.Popen[str]", *, job: Path) -> bool:

@@ -28,6 +28,7 @@ _UNLIKE, _SURFACE, _DEFECTS = "unlike", "surface", "defects"
 _DEVICES = ("edge-1", "edge-2", "edge-3")
 _LABELLED_PICTURES, _LABELLED_SEED = 160, 7
 _EARLY_SEED = 5
+_EARLY_SLOWER = 4.0  # the machine is to learn meanwhile
 _CLASSES, _PIXELS = Path("img-classification"), Path("semantic-segmentation")
 # Enough for plates as plain as these; the learner's own choice takes some minutes.
 _OF_CLASSES: dict[str, object] = {"TargetImageSize": 256, "TrainingEpochs": 5}
@@ -68,12 +69,16 @@ class Surface(Stage):
         for name in _DEVICES:
             self._start_device(name)
         self._until(self._all_loaded, "three edge agents", 120)
-        early = self._simulate("early", f"--seed={_EARLY_SEED}", f"--fps={self._settings.fps:g}")
+        pace = self._settings.fps / _EARLY_SLOWER
+        early = self._simulate("early", f"--seed={_EARLY_SEED}", f"--fps={pace:g}")
         self._until(lambda: bool(self._predictions(limit=1)), "the first decision", 60)
         say(f"live on good plates alone: {self._base}/lines/belt")
-        self._release_the_first()
+        self._train_the_first()
         self._programs.stop(early)
         self._start_line()
+        for group in (_SURFACE, _DEFECTS):
+            self._approve(group, 1, reason="looked at its report")
+            self._roll_out(group, 1)
 
     def watch(self) -> None:
         """A bad version first, until the canary went back; then for the time asked for."""
@@ -110,7 +115,7 @@ class Surface(Stage):
 
     # ---- releases
 
-    def _release_the_first(self) -> None:
+    def _train_the_first(self) -> None:
         say(f"labels: {_LABELLED_PICTURES} plates, with masks of what is wrong")
         labelled = self._folder / "labelled"
         self._render(
@@ -122,11 +127,8 @@ class Surface(Stage):
         pixels = self._start_pipeline(
             "semantic_segmentation", labelled / _PIXELS, group=_DEFECTS, parameters=_OF_PIXELS
         )
-        classes = self._start_classes("pipeline-surface", labelled / _CLASSES)
-        for running, group in ((classes, _SURFACE), (pixels, _DEFECTS)):
-            self._programs.wait(running)
-            self._approve(group, 1, reason="looked at its report")
-            self._roll_out(group, 1)
+        self._programs.wait(self._start_classes("pipeline-surface", labelled / _CLASSES))
+        self._programs.wait(pixels)
 
     def _release_a_bad_one(self) -> None:
         """Its pictures lay in the wrong folders: gate and golden pictures see nothing of that."""
