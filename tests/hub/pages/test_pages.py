@@ -1,5 +1,6 @@
 """Every page by its HTML: headings, links that lead somewhere, nothing inline, nothing kept."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
@@ -11,11 +12,13 @@ import pytest
 from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
 
-from lineside.core import FrameId, digest_of, encode
+from lineside.core import FrameId, decode, digest_of, encode
 from lineside.hub import Services
 from lineside.hub.learning.datasets import Teaching
+from lineside.hub.pages.frames import frame_prediction, heat_href
 from lineside.hub.pages.site import NAV, STATIC, label_cells, release
 from lineside.models import Package, build_package
+from lineside.streams import Event, read_prediction
 from lineside.web.answers import SHARED_STATIC
 
 EMPTY = (
@@ -225,6 +228,43 @@ def test_a_frame_asks_each_package_for_its_own_maps(
         assert browser.get(address, params=query).status_code == 200
 
 
+def test_a_reject_is_explained_at_once_by_its_own_map(
+    hub: Services, furnished: dict[str, str]
+) -> None:
+    package = hub.packages.one(furnished["package"])
+    event = hub.events.one(furnished["event"]).event
+    said = read_prediction(decode(Event, event, where="log"))
+    stock = hub.plant.find_inspection("stock")
+    rejects = replace(stock, reject=("red",))
+    shown = frame_prediction(said, package=package, inspection=rejects)
+    assert (shown.mark.word, shown.why) == ("reject", "red")
+    assert "label=red" in heat_href(said, rejects)
+    assert heat_href(said, stock) == ""
+    assert frame_prediction(said, package=None, inspection=rejects).why == ""
+    assert frame_prediction(said, package=package, inspection=stock).why == ""
+
+
+def test_a_frame_draws_the_answers_of_any_package_and_proves_each_in_five_steps(
+    browser: TestClient,
+    hub: Services,
+    line: Any,  # noqa: ANN401  the room's Line
+    *,
+    furnished: dict[str, str],
+    jpeg: Callable[..., bytes],
+    archive: bytes,
+) -> None:
+    frame = furnished["frame"]
+    other = hub.packages.add(remembering(archive, ("sha256:" + "3" * 64,)), by="trainer").digest
+    line.send(line.prediction("white", picture=jpeg("blue", "red"), package=other))
+    text = browser.get(f"/frames/{frame}").text
+    drawn = [json.loads(one["data-drawn"]) for one in read(text).all("optgroup")]
+    assert len(drawn) == 2
+    assert drawn[0] != drawn[1]
+    assert "approved by anna: first" in words(text)
+    assert "approved by nobody yet" in words(text)
+    assert words(text).count("trained on 16 pictures") == 2
+
+
 def remembering(archive: bytes, pictures: tuple[str, ...]) -> bytes:
     """The package with distances from these pictures, each farther than the one before."""
     package = Package.read(archive)
@@ -265,6 +305,7 @@ def test_a_frame_shows_its_nearest_training_pictures_or_why_there_are_none(
     assert f'src="/data/rack/pictures/{known}/drawn"' in part
     assert browser.get(f"/data/rack/pictures/{known}/drawn").status_code == 200
     assert part.count("not on this hub") == 3
+    assert [words(part).count(label) for label in ("blue", "red", "no label")] == [1, 1, 1]
     assert read(part).all("h4")
     assert "1 further region" in words(part)
 

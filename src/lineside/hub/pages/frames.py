@@ -15,6 +15,7 @@ from lineside.streams import Event, read_prediction
 from lineside.streams.verdicts import reject_rule
 from lineside.vision import BoxAnswer, Decision, LabelAnswer, PictureState, Prediction
 from lineside.vision.prediction import DISTANCE_TASKS
+from lineside.vision.verdict import RejectRule, judge_prediction
 from lineside.web.answers import ANOMALY_WORDS, Mark, count_text, mark_of, overlay_of
 from lineside.web.format import UNIT, milliseconds, number, percent, with_unit
 
@@ -229,7 +230,7 @@ def frame_prediction(
         table=class_table(rows),
         found=finding_rows(prediction),
         maps=map_names(prediction),
-        why=_telling_map(prediction) if package and mark.shape == "diamond" else "",
+        why=_telling_map(prediction, inspection) if package and mark.shape == "diamond" else "",
         package=prediction.package,
         package_name=package.name if package else "",
         dataset=prediction.dataset,
@@ -396,22 +397,23 @@ def time_rows(prediction: Prediction) -> Rows:
     return tuple((name, milliseconds(value)) for name, value in stages)
 
 
-def heat_href(prediction: Prediction) -> str:
-    """Address of the map that shows what made a part a reject; "" where the mask shows it."""
-    label = _telling_map(prediction)
+def heat_href(prediction: Prediction, inspection: Inspection | None) -> str:
+    """Address of the map of what spoke against a part; "" for nothing, or where a mask shows it."""
+    label = _telling_map(prediction, inspection)
     if not label:
         return ""
     query = urlencode({"label": label, "package": prediction.package})
     return f"/api/v1/frames/{prediction.frame.id}/activation?{query}"
 
 
-def _telling_map(prediction: Prediction) -> str:
-    """Name of the map of what is present; "" where a mask shows it, or there is no map."""
-    names = map_names(prediction)
-    if prediction.mask is not None or not names:
+def _telling_map(prediction: Prediction, inspection: Inspection | None) -> str:
+    """Name of the map of the first reason against a part; "" where a mask shows it, or for none."""
+    rule = reject_rule(inspection) if inspection is not None else RejectRule()
+    reasons, names = judge_prediction(prediction, rule).reasons, map_names(prediction)
+    if prediction.mask is not None or not names or not reasons:
         return ""
-    present = [one.name for one in prediction.labels if one.decision is Decision.PRESENT]
-    return next((name for name in present if name in names), names[0])
+    named = (name for reason in reasons for name in names if reason.startswith(f"{name} "))
+    return next(named, names[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,21 +427,24 @@ class NearestRow:
 
 
 def nearest_rows(
-    found: Sequence[NearPicture], *, dataset: str, labels: Callable[[str], Sequence[str] | None]
-) -> tuple[tuple[str, tuple[NearestRow, ...]], ...]:
+    found: Sequence[NearPicture], *, dataset: str, rules: Sequence[Mapping[str, Any]],
+    labels: Callable[[str], Sequence[str] | None],
+) -> tuple[tuple[str, tuple[NearestRow, ...]], ...]:  # fmt: skip
     """Return (region, pictures), the region that is least like its training pictures first.
 
     Args:
         found: by region, the nearest first.
         dataset: name of the package's dataset.
+        rules: of the package's manifest, which say the region of a label.
         labels: of a picture by digest; None where the dataset does not hold it here.
     """
+    places = {rule["name"]: (rule["region"], rule["label"]) for rule in rules}
     regions: dict[str, list[NearestRow]] = {}
     unlike: dict[str, float] = {}
     for one in found:
         known, region = labels(one.picture), one.region
-        said = [name.removeprefix(f"{region}/") for name in known or ()
-                if not region or name == region or name.startswith(f"{region}/")]  # fmt: skip
+        named = [places.get(name, ("", name)) for name in known or ()]
+        said = [label for place, label in named if place == region]
         unlike.setdefault(region, -one.distance)
         regions.setdefault(region, []).append(
             NearestRow(

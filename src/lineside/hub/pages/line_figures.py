@@ -487,7 +487,7 @@ def _speaking(hub: Services, given: VerdictData | None) -> tuple[str, Json, str]
     drawn = overlay_of(prediction, inspections.get(answer.inspection))
     if row.aged_out_at is not None:
         return "", None, ""
-    return row.id, drawn, heat_href(prediction)
+    return row.id, drawn, heat_href(prediction, inspections.get(answer.inspection))
 
 
 def _cameras(hub: Services, line: str) -> int:

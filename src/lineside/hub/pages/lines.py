@@ -1,6 +1,6 @@
 """Pages of lines, of one camera and of one frame."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -153,6 +153,18 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Names, now: datetime) ->
     )
 
 
+def _reject_heat(predictions: Sequence[Prediction], inspections: Mapping[str, Inspection]) -> str:
+    """Address of the map of the first answer that rejects; "" for none."""
+    judged = ((one, inspections[one.inspection]) for one in predictions
+              if one.inspection in inspections)  # fmt: skip
+    rejecting = (
+        heat_href(one, inspection)
+        for one, inspection in judged
+        if judge_prediction(one, reject_rule(inspection)).verdict is PartVerdict.REJECT
+    )
+    return next(filter(None, rejecting), "")
+
+
 def frame_judgement(predictions: Sequence[Prediction], *, plant: Plant) -> Judgement | None:
     """The verdict by the answers to one frame; None where no inspection that counts answered."""
     rules = {one.id: reject_rule(one) for one in plant.inspection if one.verdict}
@@ -194,7 +206,7 @@ def shown_frame(
         package=first.package,
         package_name=names(first.package),
         overlays=tuple(overlay_of(one, inspections.get(one.inspection)) for one in predictions),
-        heat=next(filter(None, map(heat_href, predictions)), "")
+        heat=_reject_heat(predictions, inspections)
         if found and found.verdict is PartVerdict.REJECT
         else "",
     )
@@ -463,9 +475,12 @@ async def nearest_part(context: Context, *, frame: str, package: str) -> HTMLRes
             except (NotFoundError, InvalidError):
                 return None
 
-        found = hub.frames.nearest(frame, package=package)
-        rows = nearest_rows(found, dataset=dataset, labels=labels)
         why_not = no_nearest_words(manifest["task"])
+        try:
+            found = hub.frames.nearest(frame, package=package)
+        except InvalidError as error:  # such as a picture whose place is not found
+            found, why_not = (), f"No nearest training pictures: {error.message}."
+        rows = nearest_rows(found, dataset=dataset, rules=manifest["rules"], labels=labels)
         return context.site.fragment("frame_nearest.html", rows=rows, why_not=why_not)
 
     return await hub.queue.run("nearest training pictures", part)
