@@ -146,3 +146,18 @@ def test_the_twin_of_a_time_is_answered_over_http(
     early = client.get("/api/v1/twin", params={"at": "2020-01-01T00:00:00Z"})
     assert (early.status_code, at in early.json()["fix"]) == (404, True)
     assert client.get("/api/v1/twin", params={"at": "yesterday"}).status_code == 400
+
+
+def test_the_twin_of_a_time_is_downloaded(client: TestClient, line: Line, clock: FakeClock) -> None:
+    line.see("blue")
+    at = rfc3339(clock.now())
+    then = client.get("/api/v1/twin").json()
+    clock.advance(600)
+    line.see("")
+    found = client.get("/api/v1/twin/export", params={"at": at})
+    assert found.json()["state"] == {**then, "recent": []}
+    assert 'filename="twin-2026-' in found.headers["content-disposition"]
+    packed = client.get("/api/v1/twin/export", params={"format": "aasx", "at": at})
+    assert packed.headers["content-type"] == "application/asset-administration-shell-package"
+    assert packed.content[:2] == b"PK"
+    assert client.get("/api/v1/twin/export", params={"format": "pdf"}).status_code == 400

@@ -33,6 +33,7 @@ from lineside.cli import (
     store,
     train,
     trust,
+    twin,
     user,
 )
 from lineside.cli.output import explain, say, set_up_logging
@@ -93,6 +94,7 @@ for room in (
     store,
     train,
     trust,
+    twin,
     user,
 ):
     room.register(app)

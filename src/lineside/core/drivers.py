@@ -14,7 +14,8 @@ Opener = Callable[..., Any]
 _EXTRA = re.compile(r"extra == [\"']([a-z0-9-]+)[\"']")
 _NAME = re.compile(r"[a-z0-9_.-]*")
 _DISTRIBUTIONS = {
-    "PIL": "pillow", "argon2": "argon2-cffi", "cv2": "opencv-python-headless",
+    "PIL": "pillow", "argon2": "argon2-cffi", "basyx": "basyx-python-sdk",
+    "cv2": "opencv-python-headless",
     "google": "protobuf", "grpc": "grpcio", "mlflow": "mlflow-skinny",
     "multipart": "python-multipart", "paho": "paho-mqtt", "sklearn": "scikit-learn",
     "yaml": "pyyaml",

@@ -2,10 +2,12 @@
 
 Main names: ``initial``, ``apply``, ``replay``, ``LineState``; ``place``, ``order_event``,
 ``next_to_send`` and ``due`` for orders; ``patch`` for browsers; ``documents`` and
-``reference_document`` for the reference's readers; ``sensor_panel``; ``Snapshot``.
+``reference_document`` for the reference's readers; ``sensor_panel``; ``Snapshot``;
+``twin_export``, ``export_bytes``.
 Not here: who delivers events, who publishes, any clock.
 """
 
+from lineside.twin.asset_shell import export_bytes
 from lineside.twin.documents import (
     camera_document,
     documents,
@@ -13,6 +15,7 @@ from lineside.twin.documents import (
     reference_document,
     sensor_panel,
 )
+from lineside.twin.export import MEDIA, ExportForm, TwinExport, export_form, twin_export
 from lineside.twin.fold import (
     CHECKPOINT_EVERY,
     Snapshot,
@@ -30,16 +33,21 @@ from lineside.twin.state import LineState, Order, OrderStatus, Presence, SlotSta
 
 __all__ = [
     "CHECKPOINT_EVERY",
+    "MEDIA",
+    "ExportForm",
     "LineState",
     "Order",
     "OrderStatus",
     "Presence",
     "SlotState",
     "Snapshot",
+    "TwinExport",
     "apply",
     "camera_document",
     "documents",
     "due",
+    "export_bytes",
+    "export_form",
     "initial",
     "load_checkpoint",
     "load_snapshot",
@@ -55,4 +63,5 @@ __all__ = [
     "save_checkpoint",
     "save_snapshot",
     "sensor_panel",
+    "twin_export",
 ]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from typing import Annotated, Any, TypedDict
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -30,7 +31,16 @@ from lineside.hub.tables import csv_table
 from lineside.hub.views import DeadLetterView, LoggedEvent, Trace, plain
 from lineside.streams import VERDICT_TYPE, Event, read_verdict
 from lineside.streams.verdicts import VerdictData
-from lineside.twin import LineState, Order
+from lineside.twin import (
+    MEDIA,
+    ExportForm,
+    LineState,
+    Order,
+    TwinExport,
+    export_bytes,
+    export_form,
+    twin_export,
+)
 
 router = APIRouter(prefix="/api/v1", tags=["line"])
 ingest_router = APIRouter(tags=["machines"])
@@ -68,6 +78,27 @@ def get_twin(
 ) -> Response:  # fmt: skip
     """Every value with its time and its evidence; ``at``: after what had arrived by then."""
     return json_response(hub.twin(at)[0])
+
+
+@router.get("/twin/export", summary="The twin as a file")
+@responds(TwinExport)
+@responds(bytes, *(MEDIA[form] for form in (ExportForm.AAS, ExportForm.AASX)))
+def export_twin(
+    hub: Hub, *,
+    at: Annotated[str, Query(description="RFC 3339: as it stood then; now where empty")] = "",
+    form: Annotated[
+        str, Query(alias="format", description="json, aas (Asset Administration Shell), aasx")
+    ] = ExportForm.JSON.value,
+) -> Response:  # fmt: skip
+    """With the plan of the plant; ``aas`` and ``aasx`` need the extra ``aas``."""
+    wanted = export_form(form, where="format")
+    state, moment = hub.twin(at)
+    software = f"lineside {version('lineside')}"
+    export = twin_export(state, plant=hub.plant, at=moment, software=software)
+    ending = "aasx" if wanted is ExportForm.AASX else "json"
+    name = f"twin-{moment:%Y-%m-%dT%H%M%SZ}.{ending}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(export_bytes(export, wanted), media_type=MEDIA[wanted], headers=headers)
 
 
 @router.get("/twin/documents/{collection}", summary="Documents as the reference has them")
