@@ -7,18 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import jsonpatch
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
 from lineside.core import Region, decode
+from lineside.hub import Role
+from lineside.twin.documents import difference
 from lineside.vision.geometry import about, apply, similarity
 from lineside.vision.masks import rle_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
-CASES = Path(__file__).parents[1] / "hub" / "pages"
+ROOT = Path(__file__).parents[2]
+CASES = ROOT / "tests" / "hub" / "pages"
+SCRIPT = "text/javascript"
 
 
 @pytest.fixture(scope="module")
@@ -132,44 +135,44 @@ def document(rng: random.Random, depth: int = 3) -> Any:  # noqa: ANN401  any JS
     return rng.choice([None, True, False, 0, 1, 2.5, "x", "", "ü"])
 
 
-def test_patches_give_what_they_give_on_the_server(page: Page) -> None:
+@pytest.fixture
+def example(page: Page) -> Iterator[Page]:
+    """The page with the reference client of the twin as a module beside it."""
+    text = (ROOT / "examples" / "twin" / "twin_client.mjs").read_text()
+    page.route("**/twin_client.mjs", lambda route: route.fulfill(body=text, content_type=SCRIPT))
+    yield page
+    page.unroute("**/twin_client.mjs")
+
+
+def test_the_example_in_javascript_patches_as_the_hub_does(example: Page) -> None:
     rng = random.Random(5)  # noqa: S311  documents, not secrets
     cases = []
     for _ in range(200):
         before, then = {"root": document(rng)}, {"root": document(rng)}
-        cases.append([before, jsonpatch.make_patch(before, then).patch, then])
-    said = call(page, "patch", "a.map(([d, p]) => m.applyPatch(d, p))", argument=cases)
-    assert said == [then for _, _, then in cases]
+        cases.append([before, list(difference(before, then)), then])
+    code = """async (a) => {
+        const m = await import("/twin_client.mjs");
+        return a.map(([before, patch]) => m.patched(before, patch));
+    }"""
+    assert example.evaluate(code, cases) == [then for _, _, then in cases]
 
 
-def test_a_patch_does_not_change_the_document_it_is_applied_to(page: Page) -> None:
-    code = """(() => {
-        const before = {a: {b: [1, 2]}, kept: {}};
-        const then = m.applyPatch(before, [{op: "add", path: "/a/b/0", value: 0}]);
-        return [before, then, before.kept === then.kept];
-    })()"""
-    before, then, shared = call(page, "patch", code)
-    assert (before["a"], then["a"], shared) == ({"b": [1, 2]}, {"b": [0, 1, 2]}, True)
-
-
-@pytest.mark.parametrize(
-    "operation",
-    [
-        {"op": "replace", "path": "/missing", "value": 1},
-        {"op": "remove", "path": "/list/7"},
-        {"op": "add", "path": "/list/9", "value": 1},
-        {"op": "add", "path": "/list/-1", "value": 1},
-        {"op": "replace", "path": "/list/01", "value": 1},
-        {"op": "test", "path": "/list/0", "value": "other"},
-        {"op": "add", "path": "no-slash", "value": 1},
-        {"op": "invent", "path": "/list"},
-    ],
-)
-def test_a_patch_that_does_not_fit_is_refused(page: Page, operation: dict[str, Any]) -> None:
-    code = """(() => {
-        try { m.applyPatch({list: [1]}, [a]); return "taken"; } catch { return "no"; }
-    })()"""
-    assert call(page, "patch", code, argument=operation) == "no"
+def test_the_example_in_javascript_follows_the_twin(
+    example: Page,
+    line: Any,  # noqa: ANN401  conftest's Line
+) -> None:
+    token = line.hub.services.auth.issue_token("reader", kind="api", role=Role.VIEWER)
+    code = """async ([url, token]) => {
+        const m = await import("/twin_client.mjs");
+        const found = [];
+        for await (const state of m.states(url, token)) {
+            found.push([state.revision, state.schema, Object.keys(state.slots).length]);
+            if (found.length === 3) return found;
+        }
+    }"""
+    found = example.evaluate(code, [line.url, token])
+    assert [one[1:] for one in found] == [["lineside.twin/1", 9]] * 3
+    assert found[0][0] < found[1][0] < found[2][0]
 
 
 def test_regions_lie_where_the_server_puts_them(page: Page) -> None:

@@ -1,14 +1,17 @@
 """The twin of the past is the one that the hub showed then."""
 
+import runpy
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import NotFoundError, rfc3339
+from lineside.core import NotFoundError, rfc3339, to_plain
 from lineside.core.factory import SLOTS
+from lineside.hub import Role, Services
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.eventlog.twin_history import history_span, known_twin_at, twin_at
@@ -27,6 +30,7 @@ from lineside.twin import CHECKPOINT_EVERY, initial, load_checkpoint
 from tests.hub.conftest import Line
 
 PLANT = small_plant()
+EXAMPLE = Path(__file__).parents[2] / "examples" / "twin" / "twin_client.py"
 RED = dict.fromkeys(SLOTS, "red")
 DAY = [
     picture_event(RED, at_s=1),
@@ -161,3 +165,19 @@ def test_the_twin_of_a_time_is_downloaded(client: TestClient, line: Line, clock:
     assert packed.headers["content-type"] == "application/asset-administration-shell-package"
     assert packed.content[:2] == b"PK"
     assert client.get("/api/v1/twin/export", params={"format": "pdf"}).status_code == 400
+
+
+def test_the_example_in_python_follows_the_twin(
+    hub: Services, served: str, line: Line, clock: FakeClock
+) -> None:
+    client = runpy.run_path(str(EXAMPLE))
+    token = hub.auth.issue_token("reader", kind="api", role=Role.VIEWER)
+    line.see("blue")
+    with closing(client["states"](served, token)) as states:
+        assert next(states) == to_plain(hub.ledger.state)
+        before = hub.ledger.state.revision
+        clock.advance(1)
+        line.see("red")
+        then = next(states)
+    assert then["revision"] > before
+    assert then == to_plain(hub.ledger.state)
