@@ -1,13 +1,16 @@
 """Alerts of a hub: what its parts know becomes an alert, and a camera that is dark is not live."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import UnavailableError, decode_json, parse_plant
+from lineside.cli.app import _run
+from lineside.core import ConflictError, UnavailableError, decode_json, parse_plant
 from lineside.core.plant import Line as PlantLine
 from lineside.hub import Services
 from lineside.hub.alerts import service
@@ -144,6 +147,25 @@ def test_an_alert_is_acknowledged_once_with_who_when_and_why(
     assert "<b data-alerts-open>0</b>" in page
     told = [one.event["data"]["action"] for one in hub.events.page(kind=ALERT_TYPE)]
     assert told == ["opened", "acknowledged"]
+
+
+def test_the_command_lists_and_acknowledges(
+    hub: Services, line: Line, served: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    covered(line)
+    looked(hub, line)
+    token = tmp_path / "token"
+    token.write_text(hub.auth.issue_token("ada", kind="api"))
+    at = ["--hub", served, "--token", str(token)]
+    assert _run(["alert", "list", *at, "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["alerts"]
+    assert _run(["alert", "acknowledge", told["id"], "--note", "lens cap", *at]) == 0
+    assert _run(["alert", "acknowledge", told["id"], *at]) == ConflictError.exit_code
+    assert _run(["alert", "list", *at]) == 0
+    assert "camera dark" in capsys.readouterr().out
+    assert hub.alerts.one(told["id"]).note == "lens cap"
+    assert _run(["alert", "list", "--closed", *at]) == 0
+    assert "No alerts." in capsys.readouterr().out
 
 
 def test_alerts_survive_a_restart_and_end_there(

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 
 from lineside.core import ConflictError, Plant, to_plain
 from lineside.hub import HubConfig, Services
+from lineside.hub.alerts.service import Acknowledgement
 from lineside.hub.eventlog.ledger import Commit
 from lineside.hub.timers import Peers
 from lineside.hub.views import RunView
@@ -19,6 +21,7 @@ from lineside.links import Message
 from lineside.store import open_records
 from lineside.testing import FakeClock
 from lineside.twin import rebuild
+from lineside.vision import encode_jpeg
 from lineside.web.security import UnauthenticatedError
 from tests.hub.conftest import Line, another_hub, open_hub
 from tests.store.conftest import PostgresServer, postgres_server
@@ -203,6 +206,31 @@ def test_a_picture_and_its_answer_are_shown_by_the_hub_that_did_not_take_them(
     assert shown.prediction == first.cameras.one("rack").prediction
     assert shown.prediction is not None
     assert second.cameras.state("rack")[0] == "live"
+
+
+def test_an_alert_of_one_hub_is_acknowledged_at_the_other(
+    hubs: list[Services], clock: FakeClock
+) -> None:
+    first, second = hubs
+    line, peers = Line(first, clock), Peers(second)
+    for grey in (1, 2, 3):
+        line.wait(0.5)
+        line.send(line.camera(encode_jpeg(np.full((120, 160, 3), grey, np.uint8))))
+        peers.step()
+    assert [hub.cameras.state("rack")[0] for hub in hubs] == ["dark", "dark"]
+    first.alert_watch.tick()
+    second.alert_watch.tick()
+    line.wait(2)
+    (alert,) = second.alerts.open()
+    second.alerts.acknowledge(alert.id, Acknowledgement(note="seen"), by="bert")
+    with pytest.raises(ConflictError, match="by bert"):
+        first.alerts.acknowledge(alert.id, Acknowledgement(), by="anna")
+    for wait_s in (60, 11):
+        line.wait(wait_s)
+        first.alert_watch.tick()
+    line.wait(2)
+    dark = [one for one in second.alerts.history() if one.id == alert.id]
+    assert [(one.acknowledged_by, one.note) for one in dark] == [("bert", "seen")]
 
 
 def test_what_a_device_told_one_hub_is_known_to_the_other(

@@ -29,16 +29,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
 
-from lineside.core import Clock, FrameId, LinesideError
+from lineside.core import Clock, Digest, FrameId, LinesideError
 from lineside.core.worker import Worker
 from lineside.hub.config import Retention
 from lineside.hub.eventlog.ledger import Commit
 from lineside.hub.eventlog.stats import CAMERAS
 from lineside.hub.eventlog.topics import hub_source
+from lineside.hub.ingest.frames import needs_thumbnail
 from lineside.hub.rules.service import FOLLOWER as RULES
 from lineside.hub.services import Services
 from lineside.store import IDLE_S, sweep
 from lineside.streams import PREDICTION_TYPE, Event, read_prediction
+from lineside.vision import decode_picture
+from lineside.vision.picture import picture_health
 
 FRAME_TYPE = "lineside.plant.frame.v1"
 DEVICES = "devices"
@@ -109,7 +112,10 @@ class Peers:
     def _show_frame(self, event: Event) -> None:
         records, blobs = self._services.records, self._services.blobs
         row = records.frames.get(FrameId(str(event.data.get("frame", ""))))
-        self._services.cameras.frame(row, blobs.get(row.digest))
+        health = None
+        if not needs_thumbnail(row):
+            health = picture_health(decode_picture(blobs.get(Digest(row.thumbnail))))
+        self._services.cameras.frame(row, blobs.get(row.digest), health)
 
 
 _IDLE_WHEN_FULL_S = 30.0  # a picture is named by its frame within seconds after it was kept
