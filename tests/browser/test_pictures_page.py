@@ -47,4 +47,10 @@ def test_chosen_pictures_are_labelled_and_exported(
     assert wish == {"where": {"verdict": ["reject", "review"], "label": "dent", "sort": "doubt"}}
     assert call(page, "pictures", "m.neighbour('ArrowDown', 1, 4, 7)") == 5
     assert call(page, "pictures", "m.neighbour('ArrowDown', 4, 4, 7)") == 4
+    page.locator("[data-menu] summary").click()
+    assert assess(page) == []
+    page.locator("[data-menu] label", has_text="white").click()
+    expect(page.locator("[data-menu] summary")).to_contain_text("white")
+    page.get_by_role("button", name="Filter").click()
+    page.wait_for_url("**label=white*")
     page.close()

@@ -52,6 +52,13 @@ def test_doubts_are_answered_by_a_key_and_audits_are_blind(
     expect(current).to_have_attribute("data-item", first)
     expect(page.get_by_text("Why it is here")).to_be_visible()
     assert assess(page) == []
+    picture = page.locator(".rev-picture")
+    page.keyboard.press("+")
+    expect(picture).to_have_attribute("data-zoomed", "")
+    wide = picture.locator("img").evaluate("(one) => one.getBoundingClientRect().width")
+    assert wide == pytest.approx(1.5 * picture.evaluate("(one) => one.clientWidth"), abs=1)
+    page.get_by_role("button", name="Whole").click()
+    expect(picture).not_to_have_attribute("data-zoomed", "")
     page.evaluate("() => sessionStorage.setItem('review-dataset', '../not on offer')")
     page.keyboard.down("2")
     expect(current).to_have_attribute("data-item", second)

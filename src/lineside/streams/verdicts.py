@@ -22,7 +22,7 @@ Time is that of arrival, handed in; a fold without a clock, whose memory is plai
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -122,6 +122,17 @@ def reject_rule(inspection: Inspection) -> RejectRule:
         good=inspection.good, reject=inspection.reject, expected_labels=inspection.expected,
         expected_count=inspection.expected_count,
     )  # fmt: skip
+
+
+def frame_judgement(predictions: Sequence[Prediction], *, plant: Plant) -> Judgement | None:
+    """Return the verdict by the answers to one frame; None where none of them counts."""
+    rules = {one.id: reject_rule(one) for one in plant.inspection if one.verdict}
+    found = [
+        judge_prediction(one, rules[one.inspection])
+        for one in predictions
+        if one.inspection in rules
+    ]
+    return judge_part(found) if found else None
 
 
 def verdict_inspections(plant: Plant, line: str) -> tuple[Inspection, ...]:

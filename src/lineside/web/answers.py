@@ -41,7 +41,8 @@ _WHOLE = "picture"
 class Mark:
     """A state as shape, tone and word: colour alone never carries it.
 
-    ``shape``: ring, dashed (a ring), dot, triangle, diamond, bar, square, tick. ``tone``: ``""``
+    ``shape``: ring, dashed (a ring), dot, triangle, diamond, bar, square, struck
+    (a square), tick. ``tone``: ``""``
     (quiet), ``ink``, ``ok``, ``warn``, ``bad``.
     """
 
@@ -205,7 +206,9 @@ def mark_of(
     """The state of a camera, or the answer of one inspection, in shape and word."""
     if state in {"never", "no signal"}:
         silent = f"{NO_SIGNAL_FOR} {span(silent_s)}"
-        return Mark(shape="bar", word="no picture yet" if state == "never" else silent, tone="warn")
+        return Mark(
+            shape="struck", word="no picture yet" if state == "never" else silent, tone="warn"
+        )
     if state == "live" and prediction is not None and prediction.state is not PictureState.OK:
         state = str(prediction.state)
     if state != "live":

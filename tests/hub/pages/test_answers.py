@@ -100,8 +100,8 @@ def test_a_camera_is_quiet_when_all_is_well_and_loud_otherwise() -> None:
         mark_of("never", None),
     ]
     assert [(mark.shape, mark.tone) for mark in marks] == [
-        ("ring", ""), ("ring", ""), ("triangle", "warn"), ("square", "bad"), ("bar", "warn"),
-        ("bar", "warn"),
+        ("ring", ""), ("ring", ""), ("triangle", "warn"), ("square", "bad"), ("struck", "warn"),
+        ("struck", "warn"),
     ]  # fmt: skip
     assert marks[0].word == "ok"
     assert marks[4].word == "no signal for 14\u00a0s"

@@ -16,7 +16,7 @@ from lineside.core import FrameId, decode, digest_of, encode
 from lineside.hub import Services
 from lineside.hub.learning.datasets import Teaching
 from lineside.hub.pages.frames import frame_prediction, heat_href
-from lineside.hub.pages.site import NAV, STATIC, label_cells, release
+from lineside.hub.pages.site import NAV, STATIC, by_region, label_cells, release
 from lineside.models import Package, build_package
 from lineside.streams import Event, read_prediction
 from lineside.web.answers import SHARED_STATIC
@@ -450,6 +450,17 @@ def test_a_cell_carries_the_name_of_its_column() -> None:
     assert '<th scope="row">a</th>' in told
     assert '<td colspan="2">-</td>' in told
     assert label_cells(f"<table>{body}</table>") == f"<table>{body}</table>"
+
+
+def test_many_labels_are_a_menu_in_groups_by_region(browser: TestClient) -> None:
+    found = read(browser.get("/pictures?label=B2/red").text)
+    labels = [one for one in found.all("input") if one.get("name") == "label"]
+    assert {one["type"] for one in labels} == {"radio"}
+    assert [one["value"] for one in labels if "checked" in one] == ["B2/red"]
+    groups = by_region(["A1/red", "scratch", "A1/blue"])
+    assert groups == {"A1": [("A1/red", "red"), ("A1/blue", "blue")], "": [("scratch", "scratch")]}
+    kept = read(browser.get("/pictures?label=gone").text)
+    assert [one["value"] for one in kept.all("input") if "checked" in one] == ["gone"]
 
 
 def test_files_are_kept_for_ever_under_their_release_and_nowhere_else(nobody: TestClient) -> None:

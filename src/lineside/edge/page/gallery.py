@@ -36,7 +36,7 @@ from lineside.core import (
     rfc3339,
     to_plain,
 )
-from lineside.streams.verdicts import reject_rule
+from lineside.streams.verdicts import frame_judgement, reject_rule
 from lineside.vision import (
     Decision,
     Frame,
@@ -57,6 +57,7 @@ from lineside.web.answers import (
     overlay_of,
     reasons_text,
     region_answers,
+    verdict_mark,
 )
 from lineside.web.format import milliseconds, probability, tail
 
@@ -357,6 +358,9 @@ class Viewers:
 def live_part(small: SmallImage, plant: Plant) -> bytes:
     """``u32 header length | u32 picture length | JSON header | JPEG``, big-endian."""
     newest = small.newest
+    predictions = tuple(newest.predictions.values())
+    found = frame_judgement(predictions, plant=plant)
+    mark = verdict_mark(found.verdict) if found else mark_of("live", next(iter(predictions), None))
     header: dict[str, Json] = {
         "number": newest.number,
         "camera": newest.frame.camera,
@@ -366,6 +370,8 @@ def live_part(small: SmallImage, plant: Plant) -> bytes:
         "part": newest.frame.part,
         "width_px": small.width_px,
         "height_px": small.height_px,
+        "mark": to_plain(mark),
+        "reason": reasons_text(found) if found else "",
         "predictions": {name: to_plain(one) for name, one in newest.predictions.items()},
         "shown": {
             name: shown_answer(one, plant.find_inspection(name))

@@ -53,9 +53,9 @@ from lineside.streams import (
     read_prediction,
     read_verdict,
 )
-from lineside.streams.verdicts import reject_rule, verdict_id
+from lineside.streams.verdicts import frame_judgement, reject_rule, verdict_id
 from lineside.vision import PictureState, Prediction
-from lineside.vision.verdict import Judgement, PartVerdict, judge_part, judge_prediction
+from lineside.vision.verdict import PartVerdict, judge_prediction
 from lineside.web.answers import (
     Mark,
     RegionAnswer,
@@ -163,17 +163,6 @@ def _reject_heat(predictions: Sequence[Prediction], inspections: Mapping[str, In
         if judge_prediction(one, reject_rule(inspection)).verdict is PartVerdict.REJECT
     )
     return next(filter(None, rejecting), "")
-
-
-def frame_judgement(predictions: Sequence[Prediction], *, plant: Plant) -> Judgement | None:
-    """The verdict by the answers to one frame; None where no inspection that counts answered."""
-    rules = {one.id: reject_rule(one) for one in plant.inspection if one.verdict}
-    found = [
-        judge_prediction(one, rules[one.inspection])
-        for one in predictions
-        if one.inspection in rules
-    ]
-    return judge_part(found) if found else None
 
 
 def shown_frame(

@@ -129,6 +129,15 @@ def _labelled(table: str) -> str:
     return head + end + _CELL.sub(label, body) if end else table
 
 
+def by_region(labels: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Group labels by their region: ``{"A1": [("A1/red", "red")]}``; "" for whole pictures."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for label in labels:
+        region, _, name = label.rpartition("/")
+        found.setdefault(region, []).append((label, name))
+    return found
+
+
 def _json(value: object) -> str:
     return encode(value).decode()
 
@@ -143,6 +152,7 @@ _FILTERS = {
     "day_time": written.day_time,
     "tail": written.tail,
     "json": _json,
+    "by_region": by_region,
     "region_mark": region_mark,
     "step_href": step_href,
     "figure": figure,

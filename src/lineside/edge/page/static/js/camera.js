@@ -22,14 +22,16 @@ export class CameraView {
       make("canvas", { role: "img", "aria-label": `Newest picture of ${camera.name}` })
     );
     this.state = make("span", {});
+    this.reason = make("p", { class: "reason" });
     this.frame = make("p", { class: "note" });
+    /** @type {Row} verdict of the picture that is drawn */
+    this.mark = {};
     this.element = make(
       "section",
-      { class: "panel camera", "data-camera": camera.id, "aria-label": camera.name },
-      make("header", {}, make("h2", {}, camera.name), this.state),
-      this.canvas,
-      this.frame,
-      make("div", { class: "answers" }, ...this.answers.map((one) => one.element), streams(camera)),
+      { class: "tile camera", "data-camera": camera.id, "aria-label": camera.name },
+      make("header", {}, make("h2", {}, camera.name), this.state, this.reason),
+      make("div", { class: "tile-picture" }, this.canvas),
+      make("div", { class: "answers" }, this.frame, ...this.answers.map((one) => one.element), streams(camera)),
     );
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     this.tell(Date.now());
@@ -43,6 +45,8 @@ export class CameraView {
     this.shown = header.shown;
     this.taken = { width: header.width_px, height: header.height_px };
     this.seenAt = Date.now();
+    this.mark = header.mark;
+    put(this.reason, header.reason);
     this.draw();
     for (const one of this.answers) one.show(this.shown[one.id]);
     put(this.frame, `Frame ${header.frame}${header.part ? `, part ${header.part}` : ""}`);
@@ -53,7 +57,7 @@ export class CameraView {
     const { context, size } = prepareCanvas(this.canvas);
     if (!this.picture || !size.width) return;
     const shown = { width: this.picture.width, height: this.picture.height };
-    this.canvas.style.aspectRatio = `${shown.width} / ${shown.height}`;
+    /** @type {HTMLElement} */ (this.canvas.parentElement).style.aspectRatio = `${shown.width} / ${shown.height}`;
     const whole = fit(shown, size);
     context.imageSmoothingQuality = "high";
     context.drawImage(this.picture, whole.x, whole.y, whole.width, whole.height);
@@ -65,10 +69,12 @@ export class CameraView {
   tell(now) {
     const silent = (now - this.seenAt) / 1000;
     const quiet = silent > this.camera.silent_after_s;
-    this.element.toggleAttribute("data-silent", quiet);
-    if (!this.seenAt) fill(this.state, mark({ shape: "bar", tone: "warn", word: "no picture yet" }));
-    else if (quiet) fill(this.state, mark({ shape: "bar", tone: "warn", word: `no picture for ${span(silent)}` }));
-    else fill(this.state, mark({ shape: "ring", tone: "", word: "running" }));
+    const word = this.seenAt ? `no picture for ${span(silent)}` : "no picture yet";
+    const shown = quiet ? { shape: "struck", tone: "warn", word } : /** @type {any} */ (this.mark);
+    this.element.dataset.state = quiet ? "no signal" : "live";
+    this.element.dataset.tone = quiet ? "" : shown.tone;
+    this.reason.hidden = quiet;
+    fill(this.state, ...(shown.word ? [mark(shown)] : []));
   }
 }
 

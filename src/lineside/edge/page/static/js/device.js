@@ -67,7 +67,7 @@ function tick() {
   part("lost").hidden = !lost;
   put(part("lost"), lost);
   if (!cameras.size) return;
-  const quiet = [...cameras.values()].filter((view) => view.element.hasAttribute("data-silent")).length;
+  const quiet = [...cameras.values()].filter((view) => view.element.dataset.state === "no signal").length;
   put(part("summary"), silence > LOST_S ? "does not answer" : summaries[quiet]);
 }
 

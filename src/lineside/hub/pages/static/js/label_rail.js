@@ -3,6 +3,7 @@
 import { make, when } from "./dom.js";
 import { problemOf, showProblem } from "./forms.js";
 import { post } from "./label_sync.js";
+import { narrow } from "./menus.js";
 
 /** @typedef {import("./label_work.js").Work} Work */
 
@@ -96,8 +97,7 @@ export class Rail {
 
   /** Show only the labels that hold what was typed. @param {Event} event */
   narrow(event) {
-    const wanted = /** @type {HTMLInputElement} */ (event.target).value.trim().toLowerCase();
-    for (const button of this.buttons) button.hidden = !(button.dataset.name ?? "").toLowerCase().includes(wanted);
+    narrow(this.buttons, /** @type {HTMLInputElement} */ (event.target).value);
   }
 
   /** @param {HTMLFormElement} form */

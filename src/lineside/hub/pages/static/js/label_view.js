@@ -1,7 +1,8 @@
 // @ts-check
 /** The canvas of the label page: picture, mask and shapes, zoomed and panned. */
 import { boxOf, isPoint } from "./label_model.js";
-import { fit, prepareCanvas } from "./overlay.js";
+import { prepareCanvas } from "./overlay.js";
+import { Zoom } from "./zoom.js";
 
 /** @typedef {import("./label_model.js").Annotation} Annotation */
 /** @typedef {import("./label_model.js").Shape} Shape */
@@ -12,54 +13,14 @@ const LINE = "#ffffff";
 const CHOSEN = "#62adff";
 const OFFERED = "#f0b13b";
 const DARK = "#11171e";
-const MOST_ZOOM = 40;
 
-export class View {
+export class View extends Zoom {
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
+    super(canvas);
     this.canvas = canvas;
-    this.size = { width: 1, height: 1 };
     /** @type {ImageBitmap | null} */
     this.picture = null;
-    [this.zoom, this.pan] = [1, [0, 0]];
-  }
-
-  /** Show all of the picture. */
-  reset() {
-    [this.zoom, this.pan] = [1, [0, 0]];
-  }
-
-  /** Where the picture lies on the canvas. */
-  place() {
-    const box = this.canvas.getBoundingClientRect();
-    const whole = fit(this.size, box);
-    const scale = whole.scale * this.zoom;
-    const [width, height] = [this.size.width * scale, this.size.height * scale];
-    return { x: (box.width - width) / 2 + this.pan[0], y: (box.height - height) / 2 + this.pan[1], width, height, scale };
-  }
-
-  /** A place on the screen in pixels of the picture. @param {{clientX: number, clientY: number}} event */
-  at({ clientX, clientY }) {
-    const box = this.canvas.getBoundingClientRect();
-    const { x, y, scale } = this.place();
-    return [(clientX - box.left - x) / scale, (clientY - box.top - y) / scale];
-  }
-
-  /** Zoom, keeping a point of the picture where it is on the screen. @param {number} factor @param {number[]} [about] */
-  zoomBy(factor, about = [this.size.width / 2, this.size.height / 2]) {
-    const before = this.place();
-    this.zoom = Math.max(1, Math.min(MOST_ZOOM, this.zoom * factor));
-    if (this.zoom === 1) return this.reset();
-    const after = this.place();
-    this.pan = [
-      this.pan[0] + before.x + about[0] * before.scale - after.x - about[0] * after.scale,
-      this.pan[1] + before.y + about[1] * before.scale - after.y - about[1] * after.scale,
-    ];
-  }
-
-  /** Shift what is seen, by pixels of the screen. @param {number} dx @param {number} dy */
-  panBy(dx, dy) {
-    if (this.zoom > 1) this.pan = [this.pan[0] + dx, this.pan[1] + dy];
   }
 
   /** @param {Scene} scene */

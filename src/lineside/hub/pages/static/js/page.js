@@ -1,6 +1,7 @@
 // @ts-check
 /** What every page does: times in the reader's clock, the search key, forms that speak JSON. */
 import { wireForms } from "./forms.js";
+import "./menus.js";
 import { wireMoments } from "./moments.js";
 import { tellTimes } from "./time.js";
 

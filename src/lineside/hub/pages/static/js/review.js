@@ -12,10 +12,7 @@ function given() {
   return JSON.parse(sessionStorage.getItem(GIVEN) ?? "[]");
 }
 
-/** @param {string[]} items */
-function remember(items) {
-  sessionStorage.setItem(GIVEN, JSON.stringify(items.slice(-100)));
-}
+const remember = (/** @type {string[]} */ items) => sessionStorage.setItem(GIVEN, JSON.stringify(items.slice(-100)));
 
 const root = () => /** @type {HTMLElement} */ (document.querySelector("[data-review]"));
 
@@ -94,14 +91,15 @@ async function toggleHeat() {
 /** The parts of the page that were written anew. */
 function wire() {
   const place = root();
-  if (place.querySelector("[data-overlay]")) wirePictures(place);
+  wirePictures(place);
   for (const button of /** @type {NodeListOf<HTMLElement>} */ (place.querySelectorAll("[data-answer]"))) {
     button.addEventListener("click", () => void give(button.dataset.answer ?? ""));
   }
   const more = /** @type {HTMLFormElement | null} */ (place.querySelector("[data-more]"));
   more?.addEventListener("submit", (event) => {
     event.preventDefault();
-    void give(String(new FormData(more).get("answer")));
+    const answer = new FormData(more).get("answer");
+    if (answer) void give(String(answer));
   });
   const back = /** @type {HTMLButtonElement | null} */ (place.querySelector("[data-undo]"));
   if (back) back.disabled = given().length === 0;

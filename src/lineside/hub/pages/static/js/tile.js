@@ -120,7 +120,7 @@ export class Tile {
     const quiet = this.told === "never" ? "never" : lost ? "no signal" : this.told;
     const since_s = lost && this.told === "live" ? silence_s : (Date.now() - this.since) / 1000;
     this.state = quiet;
-    const silent = { shape: "bar", tone: "warn", word: `${this.element.dataset.silent} ${span(since_s)}` };
+    const silent = { shape: "struck", tone: "warn", word: `${this.element.dataset.silent} ${span(since_s)}` };
     const mark = quiet === "no signal" ? silent : this.mark;
     this.element.dataset.state = quiet;
     this.element.dataset.tone = quiet === "live" ? mark.tone : "";
