@@ -152,6 +152,30 @@ class TestADeviceWithATrustRoot:
         assert not follows()
         assert Path(config.plant).read_text() == PLANT
 
+    def test_fetches_the_text_that_the_bus_does_not_carry(
+        self, site: TrustSimulator, config: EdgeConfig, bus: Bus, clock: FakeClock
+    ) -> None:
+        for number, text in enumerate((PLANT, PLANT + SECOND), start=1):
+            sign(site, number, text)
+        pin_root(config.folder / "trust", site.first_root)
+        served = {"text": PLANT}
+        asked: list[str] = []
+
+        def fetch(address: str) -> bytes:
+            asked.append(address)
+            return served["text"].encode()
+
+        store = DeploymentStore(config.folder)
+        source = PackageSource(store, repository=site, fetch=fetch, clock=clock)
+        payload = encode(told(PLANT + SECOND) | {"text": ""})
+        with closing(told_file(config, bus, payload, source=source, clock=clock)) as file:
+            assert not file.has_changed()  # what is served is not what is signed
+            served["text"] = PLANT + SECOND
+            bus.publish(plant_text_topic("demo"), payload, retain=True)
+            wait_until(file.has_changed)
+        assert asked == ["/api/v1/plant/versions/2/content"] * 2
+        assert Path(config.plant).read_text() == PLANT + SECOND
+
     def test_asks_again_while_the_hub_is_away(
         self, site: TrustSimulator, source: PackageSource, config: EdgeConfig, bus: Bus,
         clock: FakeClock,

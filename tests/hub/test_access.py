@@ -34,6 +34,7 @@ OPEN = {
 FOR_DEVICES = {
     "/api/v1/packages/{digest}/content",
     "/api/v1/operating-points/{inspection}/versions/{number}/content",
+    "/api/v1/plant/versions/{number}/content",
     "/tuf/metadata/{name}",
     "/tuf/targets/{path:path}",
     "/s3",

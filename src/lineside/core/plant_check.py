@@ -55,6 +55,7 @@ class PlantText:
     Attributes:
         number: of the version.
         digest: of the text's bytes.
+        text: of an older hub; "": to be fetched from the hub, because a text may have passwords.
         known: digests of the versions before it: a device whose file is one of these takes over
             the text, any other file is the device's own.
     """
@@ -62,7 +63,7 @@ class PlantText:
     schema: Literal["lineside.plant-text/1"]
     number: int
     digest: str
-    text: str
+    text: str = ""
     known: tuple[str, ...] = ()
 
 

@@ -201,11 +201,12 @@ class PlantFile:
             if self._digest not in version.known:
                 logger.info("plant file is this device's own version=%d", version.number)
                 return False
-            self._check(version)
             self._source.check_plant(version.digest, before=self._digest)
-            if self._path.read_bytes() != version.text.encode():
+            text = self._source.plant_text(version)
+            self._check(text, digest=version.digest)
+            if self._path.read_bytes() != text:
                 mode = self._path.stat().st_mode & 0o777  # it may have passwords of cameras
-                replace_durably(self._path, version.text.encode(), mode=mode)
+                replace_durably(self._path, text, mode=mode)
         except UnavailableError as error:
             logger.warning("plant file not taken over yet reason=%s", error)
             self._message, self._due_s = message, self._clock.monotonic() + _AGAIN_S
@@ -215,11 +216,11 @@ class PlantFile:
             return False
         return True
 
-    def _check(self, version: PlantText) -> None:
+    def _check(self, text: bytes, *, digest: str) -> None:
         """Refuse a text that is damaged, of another site, or leaves nothing to look at."""
-        if digest_of(version.text.encode()) != version.digest:
+        if digest_of(text) != digest:
             raise RefusedError("the text is not that of its digest", where="plant file")
-        plant = plant_of(version.text.encode(), path=self._path)
+        plant = plant_of(text, path=self._path)
         if plant.site != self._site:
             raise InvalidError(f"of site {plant.site!r}", where="plant file", fix="Enrol anew.")
         chosen_cameras(plant, self._config.cameras)

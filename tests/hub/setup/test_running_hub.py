@@ -89,6 +89,7 @@ def test_a_rule_of_the_next_version_reads_on_and_devices_are_told_the_text(
     message = told.get(timeout_s=30)
     assert message is not None
     assert b'"number":2' in message.payload
+    assert b"lineside.plant/1" not in message.payload  # cameras' passwords stand in the text
     numbers = (1, 2)
     for number, text in ((one, services.plants.text(one)) for one in numbers):
         signed = services.releases.target_of(digest_of(text.encode()), group=PLANT_GROUP)

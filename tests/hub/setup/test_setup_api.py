@@ -8,7 +8,7 @@ import pytest
 from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
-from lineside.core import Camera, LinesideError
+from lineside.core import Camera, LinesideError, digest_of, encode
 from lineside.hub import Role, Services, create_app
 from lineside.hub.api.setup import take_picture
 from lineside.testing import FakeClock
@@ -64,6 +64,23 @@ def test_an_edit_is_looked_at_kept_listed_and_rolled_back(
     assert [one["number"] for one in older["items"]] == [1]
     assert "-no_signal_after_s = 8" in client.get("/api/v1/plant/versions/3").json()["diff"]
     assert client.get("/api/v1/plant/versions/3", params={"since": 1}).json()["diff"] == []
+
+
+def test_devices_fetch_the_text_that_the_bus_does_not_carry(
+    client: TestClient, hub: Services, people: Callable[[Role], TestClient]
+) -> None:
+    change = {"section": "camera", "id": "gate", "values": {"source": SECRET}, "reason": "moved"}
+    assert client.post("/api/v1/plant", json=change).status_code == 200
+    message = hub.plants.message()
+    assert "peeping" not in encode(message).decode()
+    token = hub.auth.issue_token("device:edge-1", kind="device")
+    headers = {"Authorization": f"Bearer {token}"}
+    place = f"/api/v1/plant/versions/{message.number}/content"
+    text = TestClient(create_app(hub), base_url="http://127.0.0.1").get(place, headers=headers)
+    assert digest_of(text.content) == message.digest
+    assert "peeping" in text.text
+    assert people(Role.VIEWER).get(place).status_code == 403
+    assert client.get("/api/v1/plant/versions/99/content").status_code == 404
 
 
 def test_a_fault_is_told_with_the_path_of_its_field(client: TestClient) -> None:

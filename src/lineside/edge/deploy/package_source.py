@@ -41,7 +41,7 @@ from lineside.core import (
     digest_of,
     short,
 )
-from lineside.core.plant_check import PLANT_GROUP
+from lineside.core.plant_check import PLANT_GROUP, PlantText
 from lineside.edge.config import EdgeConfig
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.hub_client import Access, HubClient
@@ -106,6 +106,7 @@ class PackageSource:
         *,
         clock: Clock,
         repository: Source | None = None,
+        fetch: Callable[[str], bytes] | None = None,
         unsigned: Callable[[str], bytes] | None = None,
         platform: str = "",
     ) -> None:
@@ -115,6 +116,7 @@ class PackageSource:
             store: of the device; a root is pinned in its folder where there is a repository.
             clock: of expiry.
             repository: files of the update repository.
+            fetch: bytes of an address at the hub; None: nothing is fetched.
             unsigned: bytes of an address, where unsigned packages may run.
             platform: of this machine.
         """
@@ -122,6 +124,7 @@ class PackageSource:
         self._packages = (
             SignedPackages(store.folder, source=repository, clock=clock) if repository else None
         )
+        self._fetch = fetch
         self._unsigned = unsigned
         self._platform = platform or this_platform()
         self._fetching = threading.Lock()
@@ -278,6 +281,18 @@ class PackageSource:
                 fix="Look after who publishes on the bus; the hub signs what is set up there.",
             )
 
+    def plant_text(self, version: PlantText) -> bytes:
+        """Return the text of a version of the plant file, fetched where the message has none.
+
+        Raises:
+            UnavailableError: the hub is away.
+            NotFoundError, RefusedError, InvalidError: no hub is configured, or it does not hand
+                this version out.
+        """
+        if version.text or self._fetch is None:
+            return version.text.encode()
+        return self._fetch(f"/api/v1/plant/versions/{version.number}/content")
+
     def _follows(self, digest: str, before: str) -> bool:
         """Return whether a digest is signed after another one, as far as this device knows."""
         numbers = {
@@ -368,9 +383,9 @@ def source_for(config: EdgeConfig, *, store: DeploymentStore, clock: Clock) -> P
     )
     hub = HubClient(config.hub, token=access.token, tls=access.tls)
     if pinned(config.folder, trust_root=config.trust_root):
-        return PackageSource(store, repository=hub, clock=clock)
+        return PackageSource(store, repository=hub, fetch=hub.fetch, clock=clock)
     if config.unsigned == "allowed":
-        return PackageSource(store, unsigned=hub.fetch, clock=clock)
+        return PackageSource(store, fetch=hub.fetch, unsigned=hub.fetch, clock=clock)
     return PackageSource(store, clock=clock)
 
 

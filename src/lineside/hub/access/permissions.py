@@ -16,7 +16,7 @@ nobody approves their own version (``models.ModelVersions``) holds for ``admin``
 | nobody | sign in, welcome page, styles, health; enrolment by code; inference calls (signed) |
 | a device's certificate | fetch a key for an hour |
 | ``session``, ``api`` | what the rights of its role allow (``RULES`` below) |
-| ``device`` | read packages, and the update repository that signs them |
+| ``device`` | read packages, the update repository that signs them, and the plant file |
 | ``ingest`` | hand in messages at ``/mqttingest`` |
 
 A route without a line needs the right to administer; a test names it.
@@ -103,6 +103,7 @@ _SIGNED_BELOW = ("/jobs/", "/things/", "/s3/")
 _FOR_DEVICES = re.compile(
     r"/api/v1/packages/[^/]+/content|/tuf/(metadata|targets)/.+|/s3(/.*)?"
     r"|/api/v1/operating-points/[^/]+/versions/[0-9]+/content"
+    r"|/api/v1/plant/versions/[0-9]+/content"
 )
 
 RULES: dict[Right, str] = {
@@ -311,6 +312,7 @@ RULES: dict[Right, str] = {
         GET /api/v1/plant
         GET /api/v1/plant/versions
         GET /api/v1/plant/versions/{number}
+        GET /api/v1/plant/versions/{number}/content
         POST /api/v1/plant
         POST /api/v1/plant/check
         POST /api/v1/cameras/test

@@ -35,6 +35,8 @@ from lineside.links import open_camera
 
 router = APIRouter(prefix="/api/v1", tags=["set-up"])
 
+_TOML = "application/toml"
+
 
 # ---- the plant file
 
@@ -144,6 +146,14 @@ def get_plant_version(
         diff=hub.plants.diff(number, since=since or None),
     )  # fmt: skip
     return json_response(found)
+
+
+@router.get("/plant/versions/{number}/content", summary="The text of a version, for devices")
+@responds(bytes, _TOML)
+def get_plant_content(hub: Hub, number: int) -> Response:
+    """As devices take it over, which are told the number and the digest on the bus."""
+    hub.plants.one(number)
+    return Response(hub.plants.text(number).encode(), media_type=_TOML)
 
 
 PlantChangeBody = Annotated[PlantChangeRequest, Depends(json_body(PlantChangeRequest))]
