@@ -206,11 +206,10 @@ def test_a_device_that_trusts_nobody_takes_over_nothing(config: EdgeConfig, bus:
         told(PLANT + SECOND, known=("another file",)),
         told(PLANT + SECOND, digest=digest_of(b"other")),
         told(PLANT.replace('"demo"', '"elsewhere"')),
-        told(PLANT.partition("[[inspection]]")[0]),
         told("nonsense"),
         {"schema": "lineside.plant-text/1"},
     ],
-    ids=["same", "own", "damaged", "other site", "nothing to look at", "no plant", "no text"],
+    ids=["same", "own", "damaged", "other site", "no plant", "no text"],
 )
 def test_any_other_text_leaves_the_device_as_it_is(
     config: EdgeConfig, bus: Bus, message: dict[str, Any]
