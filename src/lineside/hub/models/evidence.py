@@ -26,6 +26,7 @@ from lineside.models import (
 from lineside.models.result import REPORT_FILE, TrivialFigure, package_result
 from lineside.models.versions import Creation
 from lineside.vision.metrics import ReliabilityBin
+from lineside.web.format import day_time
 
 EVIDENCE_SCHEMA = "lineside.version-evidence/3"
 _SPEEDS = ("latency", "speed", "ms_per", "_ms")
@@ -338,7 +339,7 @@ def version_page(evidence: Evidence) -> bytes:
     )  # fmt: skip
     templates.filters |= {
         "figure": figure, "interval": interval, "figure_groups": figure_groups,
-        "change_words": change_words,
+        "change_words": change_words, "day_time": day_time,
     }  # fmt: skip
     page = templates.get_template("version_report.html")
     verdicts = {one.id: replay_words(one) for one in evidence.replays}
