@@ -15,12 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
-    "modules": 503,
-    "classes": 1491,
-    "statements in src": 62641,
-    "statements in tests": 48465,
-    "records built at one place": 397,
-    "modules under 100 lines": 31,
+    "modules": 518,
+    "classes": 1541,
+    "statements in src": 64320,
+    "statements in tests": 49760,
+    "records built at one place": 418,
+    "modules under 100 lines": 34,
     "modules over 800 lines": 0,
     "most exported names of a package": 40,
     "thread sites outside core.Worker": 0,

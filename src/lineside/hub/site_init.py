@@ -57,7 +57,7 @@ def init_site(
     """
     site = load_plant(Path(config.plant)).site
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    steps = [*make_authority(config, site=name or site, hosts=hosts, clock=clock)]
+    steps = [*make_ca(config, site=name or site, hosts=hosts, clock=clock)]
     with open_records(config.records_url, clock=clock) as records:
         if user:
             steps.append(_user(records, user, password=password, site=site, clock=clock))
@@ -70,7 +70,7 @@ def init_site(
     return NewSite(steps=tuple(steps), take_offline=offline_files(config))
 
 
-def make_authority(
+def make_ca(
     config: HubConfig, *, site: str, hosts: tuple[str, ...] = (), clock: Clock
 ) -> tuple[SiteStep, SiteStep]:
     """Make the authority that certifies devices, and the hub's own certificate, where absent.

@@ -229,7 +229,7 @@ def _parsed(request: bytes) -> x509.CertificateSigningRequest:
     try:
         parsed = x509.load_pem_x509_csr(request)
         holds = parsed.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise InvalidError(
             "no signing request in PEM form", where="request", fix="Send a PKCS #10 request."
         ) from error

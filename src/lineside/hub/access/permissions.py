@@ -229,6 +229,7 @@ RULES: dict[Right, str] = {
         GET /twin
         GET /twin/evidence
         GET /frames/{frame}
+        GET /frames/{frame}/nearest
         GET /trace/{identifier:path}
         GET /data
         GET /data/{name}

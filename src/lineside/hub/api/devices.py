@@ -39,7 +39,7 @@ from lineside.hub.devices.registry import (
     DeviceQuery,
     DeviceSummary,
 )
-from lineside.hub.site_init import NewSite, make_authority, make_trust, offline_files
+from lineside.hub.site_init import NewSite, make_ca, make_trust, offline_files
 
 router = APIRouter(prefix="/api/v1", tags=["devices"])
 
@@ -182,13 +182,13 @@ def withdraw(hub: Hub, who: Requester, *, device: str) -> Response:
 
 @router.post("/devices/authority", summary="Make the site's authority")
 @responds(NewSite, status=201)
-def make_site_authority(hub: Hub) -> Response:
+def make_site_ca(hub: Hub) -> Response:
     """With the hub's certificate and the trust root, as ``lineside hub init``; what is there stays.
 
     409 where the hub has a certificate for other hosts.
     """
     config = hub.config
-    steps = make_authority(config, site=hub.plant.site, clock=hub.clock)
+    steps = make_ca(config, site=hub.plant.site, clock=hub.clock)
     made = (*steps, make_trust(config, hub.releases))
     return json_response(NewSite(steps=made, take_offline=offline_files(config)), status=201)
 

@@ -143,7 +143,7 @@ class LabelNeed:
 
     @property
     def missing(self) -> int:
-        """How many are still wanted."""
+        """Count of those still wanted."""
         return max(0, self.wanted - self.count)
 
 

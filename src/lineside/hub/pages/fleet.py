@@ -124,7 +124,7 @@ _MOST_NEWS = 10
 
 
 def enrolment_news(hub: Services) -> list[EnrolmentNews]:
-    """What happened last: from the log, and what this hub refused since its start."""
+    """The newest enrolments of the log, and refusals of this hub since its start."""
     news = [
         EnrolmentNews(at=one.at, device=one.device or DASH, mark=_REFUSED,
                       detail=f"{one.reason} (from {one.address})")
@@ -161,7 +161,7 @@ def enrolment_gaps(hub: Services) -> list[str]:
     return gaps
 
 
-def has_authority(hub: Services) -> bool:
+def has_ca(hub: Services) -> bool:
     """Return whether codes can be made."""
     try:
         hub.enrolment.certificate_authority()
@@ -203,7 +203,7 @@ def fleet_page(
         further=list_address(query, after=page.following) if page.following else "",
         first=list_address(query, after="") if after else "",
         invitations=context.hub.enrolment.invitations(),
-        ready=has_authority(context.hub),
+        ready=has_ca(context.hub),
         gaps=enrolment_gaps(context.hub),
         news=enrolment_news(context.hub),
         root_keys=str(keys) if (keys := context.hub.config.keys_folder).exists() else "",

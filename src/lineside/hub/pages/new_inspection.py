@@ -90,7 +90,7 @@ QUESTIONS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingChoice:
-    """How thoroughly to train: settings of the task's learner."""
+    """Effort of a training: settings of the task's learner."""
 
     text: str
     about: str
@@ -122,7 +122,7 @@ CHOICES: Mapping[Task, tuple[TrainingChoice, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowState:
-    """What there is of a new inspection.
+    """State of a new inspection.
 
     Attributes:
         name: of dataset, inspection and model.
@@ -197,11 +197,11 @@ def flow_steps(state: FlowState) -> tuple[FlowStep, ...]:
     return tuple(found)
 
 
-def current_step(steps: Sequence[FlowStep], asked: str = "") -> FlowStep:
+def current_step(steps: Sequence[FlowStep], key: str = "") -> FlowStep:
     """The step asked for, else the one to do now, else the last."""
     by_key = {one.key: one for one in steps}
     now = next((one for one in steps if one.state == "now"), steps[-1])
-    return by_key.get(asked, now)
+    return by_key.get(key, now)
 
 
 def flow_state(hub: Services, name: str) -> FlowState:
@@ -258,7 +258,7 @@ class MistakeCard:
     src: str
     alt: str
     truth: str
-    said: str
+    answer: str
     reason: str
     fix: str
 
@@ -298,7 +298,7 @@ def result_view(
         drafted: of the draft, whose labels can still be changed.
         cell: label and answer of the mistakes that are shown; ("", "") for all.
     """
-    truth, said = cell
+    truth, answer = cell
     table = next(iter(result.confusion.values()), Confusion(classes=(), rows=()))
     is_plain = len(result.confusion) == 1 and len(table.classes) <= _MOST_CLASSES
     columns = (*table.classes, UNSURE)
@@ -315,34 +315,36 @@ def result_view(
         )
         for label, counts in zip(table.classes, table.rows, strict=True)
     ) if is_plain else ()  # fmt: skip
-    wanted = [one for one in result.mistakes if not truth or is_of_cell(one, truth, said)]
+    wanted = [one for one in result.mistakes if not truth or is_of_cell(one, truth, answer)]
     digests = {one.name: one.digest for one in samples}
     still = {one.digest for one in drafted}
     cards = [
         MistakeCard(
             src=f"/data/{name}/pictures/{digests[one.picture]}", alt=f"Picture {one.picture}",
-            truth=one.truth, said=f"{one.said} {one.probability:.2f}", reason=one.reason,
+            truth=one.truth, answer=f"{one.said} {one.probability:.2f}", reason=one.reason,
             fix=f"/data/{name}/label?picture={digests[one.picture]}"
             if digests[one.picture] in still else "",
         )
         for one in wanted[:_SHOWN] if one.picture in digests
     ]  # fmt: skip
-    words = f"labelled {truth}, answered {said}" if truth else "the worst first"
+    words = f"labelled {truth}, answered {answer}" if truth else "the worst first"
     return ResultView(
         result=result, columns=columns if rows else (), rows=rows, mistakes=tuple(cards),
         chosen=f"{counted(len(wanted), 'mistake')}, {words}", total=len(result.mistakes),
     )  # fmt: skip
 
 
-def cell_href(name: str, truth: str, said: str) -> str:
+def cell_href(name: str, truth: str, answer: str) -> str:
     """The page with the mistakes of one cell."""
-    return f"/inspections/new/{name}?{urlencode({'step': 'result', 'truth': truth, 'said': said})}"
+    return (
+        f"/inspections/new/{name}?{urlencode({'step': 'result', 'truth': truth, 'answer': answer})}"
+    )
 
 
-def is_of_cell(mistake: Mistake, truth: str, said: str) -> bool:
+def is_of_cell(mistake: Mistake, truth: str, answer: str) -> bool:
     """Return whether a mistake is counted in a cell; its words may say more than the class."""
-    is_said = mistake.said == said or mistake.said.startswith(f"{said},")
-    return mistake.truth == truth and is_said
+    is_answer = mistake.said == answer or mistake.said.startswith(f"{answer},")
+    return mistake.truth == truth and is_answer
 
 
 # ---- in use
@@ -434,7 +436,7 @@ def new_inspection_page(context: Context, *, question: str = "", name: str = "")
 
 @router.get("/{name}")
 def new_inspection_step(
-    context: Context, *, name: str, step: str = "", truth: str = "", said: str = ""
+    context: Context, *, name: str, step: str = "", truth: str = "", answer: str = ""
 ) -> HTMLResponse:
     """One step of a new inspection: the one asked for, or the one to do now."""
     state = flow_state(context.hub, name)
@@ -442,14 +444,14 @@ def new_inspection_step(
     shown = current_step(steps, step)
     return context.page(
         "new_inspection.html", title="New inspection", active="data", state=state, steps=steps,
-        shown=shown, **_parts(context, state, key=shown.key, cell=(truth, said)),
+        shown=shown, **_parts(context, state, key=shown.key, cell=(truth, answer)),
     )  # fmt: skip
 
 
 def _parts(
     context: PageContext, state: FlowState, *, key: str, cell: tuple[str, str]
 ) -> dict[str, object]:
-    """What a step shows beside the state."""
+    """Parts that a step shows beside the state."""
     hub = context.hub
     if key == "question":
         return {"questions": QUESTIONS}

@@ -41,7 +41,7 @@ class PlaceView:
             ``empty``, ``unsure`` or ``unknown`` (no camera has seen it).
         colour: of the disc or outline; "" where none.
         word: the same in words.
-        seen_at: capture time of the picture; None before one.
+        captured_at: capture time of the picture; None before one.
         stale_at: from then on a disc is an outline; None for the others.
         notes: ``?``, ``≠`` (picture and factory differ), ``held`` (reserved).
         event: that the picture's word rests on.
@@ -51,7 +51,7 @@ class PlaceView:
     show: str
     colour: str
     word: str
-    seen_at: datetime | None
+    captured_at: datetime | None
     stale_at: datetime | None
     notes: tuple[str, ...]
     event: str
@@ -224,8 +224,8 @@ def scene_view(
 
 
 def _place_view(slot: SlotState, *, now: datetime, stale_after: timedelta) -> PlaceView:
-    seen_at = slot.evidence.at
-    stale_at = seen_at + stale_after if slot.seen is Presence.PRESENT and seen_at else None
+    captured_at = slot.evidence.at
+    stale_at = captured_at + stale_after if slot.seen is Presence.PRESENT and captured_at else None
     show, colour, word = _shown(slot, is_stale=stale_at is not None and now > stale_at)
     notes = [
         "?" if show in ("unknown", "unsure") else "",
@@ -233,7 +233,7 @@ def _place_view(slot: SlotState, *, now: datetime, stale_after: timedelta) -> Pl
         "held" if slot.reserved_by else "",
     ]
     return PlaceView(
-        id=slot.id, show=show, colour=colour, word=word, seen_at=seen_at, stale_at=stale_at,
+        id=slot.id, show=show, colour=colour, word=word, captured_at=captured_at, stale_at=stale_at,
         notes=tuple(filter(None, notes)), event=slot.evidence.event,
     )  # fmt: skip
 
