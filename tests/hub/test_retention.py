@@ -103,6 +103,28 @@ def test_a_checkpoint_is_signed_and_one_that_was_changed_is_found(
             check()
 
 
+def test_checkpoints_of_the_twin_go_with_the_history(
+    kept: Services, clock: FakeClock, jpeg: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("twin.fold", "hub.eventlog.ledger"):
+        monkeypatch.setattr(f"lineside.{module}.CHECKPOINT_EVERY", 4)
+    line, swept, site = Line(kept, clock), RetentionSweep(kept), kept.plant.site
+    for number in range(20):
+        kept.plant_ingest.take([line.camera(jpeg(seed=number))])
+        kept.ledger.keep_snapshot()
+        clock.advance(1)
+    before = kept.records.documents.page("twin-checkpoint")
+    assert before[0].id == f"{site}/{0:012d}"
+    for _ in range(20):
+        swept._forget_history()
+        clock.advance(60)
+    first = kept.records.log.read(limit=1)[0].position
+    left = kept.records.documents.page("twin-checkpoint")
+    assert first > 4
+    assert left[0].id >= f"{site}/{first // 4:012d}"
+    assert len(left) < len(before) + 20
+
+
 def test_what_must_stay_is_said_once_when_it_is_too_large(
     kept: Services, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

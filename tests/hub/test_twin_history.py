@@ -26,7 +26,15 @@ from lineside.testing.events import (
     station_event,
     stock_event,
 )
-from lineside.twin import CHECKPOINT_EVERY, initial, load_checkpoint
+from lineside.twin import (
+    CHECKPOINT_EVERY,
+    Snapshot,
+    first_checkpoint,
+    forget_checkpoints,
+    initial,
+    load_checkpoint,
+    save_checkpoint,
+)
 from tests.hub.conftest import Line
 
 PLANT = small_plant()
@@ -134,6 +142,33 @@ def test_where_entries_were_forgotten_history_begins_behind_them(
         known_twin_at(
             records, rfc3339(kept_at - timedelta(seconds=70)), plant=PLANT, now=clock.now()
         )
+
+
+def test_checkpoints_go_with_the_entries_that_they_stand_for(records: Records) -> None:
+    state, documents = initial(PLANT), records.documents
+    here = [100 + block * CHECKPOINT_EVERY for block in range(50)]
+    for position in here:
+        save_checkpoint(documents, Snapshot(state=state, position=position), plant=PLANT)
+    forget_checkpoints(documents, before=here[30] + 1, plant=PLANT)
+    assert load_checkpoint(documents, upto=here[30] - 1, plant=PLANT) is None
+    ids = [one.id for one in documents.page("twin-checkpoint", limit=100)]
+    assert ids == [f"hall/{block:012d}" for block in range(30, 50)]
+    for since, first in ((0, 30), (here[30], 30), (here[30] + 1, 31)):
+        found = first_checkpoint(documents, since=since, upto=here[-1], plant=PLANT)
+        assert found is not None
+        assert found.position == here[first]
+    assert first_checkpoint(documents, since=0, upto=here[29], plant=PLANT) is None
+
+
+def test_the_twin_of_a_time_is_written_nowhere_by_who_only_asks(
+    records: Records, clock: FakeClock
+) -> None:
+    ledger = Ledger(records, plant=PLANT, clock=clock)
+    ledger.record([DAY[0], *readings(CHECKPOINT_EVERY)])
+    before = records.documents.page("twin-checkpoint")
+    other = small_plant(slots=SLOTS[:3])
+    known_twin_at(records, rfc3339(clock.now()), plant=other, now=clock.now())
+    assert records.documents.page("twin-checkpoint") == before != []
 
 
 def test_the_twin_of_a_time_is_answered_over_http(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lineside.core import decode, parse_plant, to_plain
 from lineside.core.factory import SLOTS
 from lineside.streams import Event, LineVerdicts, decode_event, encode_event
+from lineside.streams.alerts import AlertCause, Observation, alert_event, feed_alerts
 from lineside.testing.events import (
     PARTS,
     after,
@@ -250,6 +251,22 @@ def test_a_plant_without_a_twin_folds_to_sensors_only() -> None:
     state = replay(events, plant=plant)
     assert state.slots == {}
     assert state.sensors["temperature"].value == 21.0
+
+
+def test_a_dark_camera_is_over_also_where_the_twin_sees_by_another_since() -> None:
+    dark = Observation(cause=AlertCause.CAMERA_DARK, object="rack", at=after(1), reason="grey 2")
+    book, (opened,) = feed_alerts({}, [dark], now=after(1))
+    book, _ = feed_alerts(book, [replace(dark, holds=False)], now=after(2))
+    _, (closed,) = feed_alerts(book, [replace(dark, holds=False)], now=after(60))
+    begun, ended = (alert_event(one, source="/hall/hub") for one in (opened, closed))
+    state = replay([begun], plant=PLANT)
+    assert [one.seen for one in state.discrepancies] == ["camera dark"]
+    moved = replace(
+        PLANT, camera=(*PLANT.camera, replace(PLANT.camera[0], id="gate")),
+        inspection=(replace(PLANT.inspection[0], camera="gate"), *PLANT.inspection[1:]),
+    )  # fmt: skip
+    assert replay([ended], plant=moved, state=state).discrepancies == ()
+    assert replay([begun], plant=moved).discrepancies == ()
 
 
 def test_an_order_id_taken_is_not_decided_again() -> None:

@@ -190,7 +190,9 @@ class Services:
         now = self.clock.now()
         if not at:
             return self.ledger.state, now
-        return known_twin_at(self.records, at, plant=self.plant, now=now)
+        return known_twin_at(
+            self.records, at, plant=self.plant, now=now, keep=self.records.documents
+        )
 
     def join(self, bus: Bus, *, base_url: str) -> None:
         """Give the bus to everything that speaks on it."""

@@ -40,6 +40,7 @@ from lineside.hub.rules.service import FOLLOWER as RULES
 from lineside.hub.services import Services
 from lineside.store import IDLE_S, sweep
 from lineside.streams import PREDICTION_TYPE, Event, read_prediction
+from lineside.twin import forget_checkpoints
 from lineside.vision import decode_picture
 from lineside.vision.picture import picture_health
 
@@ -188,6 +189,10 @@ class RetentionSweep:
         handled = now - timedelta(seconds=waiting_s)
         before = min(first + _STEP * (now - first), handled)
         entries = self._prune(before=before)
+        if remaining := services.records.log.read(limit=1):
+            forget_checkpoints(
+                services.records.documents, before=remaining[0].position, plant=services.plant
+            )
         tombstones = 0
         while count := services.records.frames.forget(before=before, limit=_PAGE):
             tombstones += count

@@ -16,7 +16,7 @@ A snapshot is the state with its place in the log, so that a start folds only wh
 It belongs to one way of folding: the schema of the state and the plant's twin. After a
 change of either it is passed over and the whole log is folded anew, which always gives the truth.
 The newest one is kept for the next start. Of each ``CHECKPOINT_EVERY`` positions of the log one is
-kept for good, so that a state of the past is folded from the one before it.
+kept as long as those entries, so that a state of the past is folded from the one before it.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ from lineside.core import (
     parse_rfc3339,
     to_plain,
 )
-from lineside.store import Documents, EventLog
+from lineside.store import Documents, EventLog, every_document
 from lineside.streams import (
     EVENT_TYPE,
     PREDICTION_TYPE,
@@ -99,18 +99,22 @@ def _fold_rule(state: LineState, event: Event, *, plant: Plant) -> Applied:
 
 
 def _fold_alert(state: LineState, event: Event, *, plant: Plant) -> Applied:
-    """Alerts of the camera that the twin sees by: until they are over, its places are not seen."""
+    """Alerts of the camera that the twin sees by: until they are over, its places are not seen.
+
+    One that is over goes also where the twin sees by another camera since.
+    """
     data, twin = event.data, plant.twin
     cause, camera = str(data.get("cause", "")), str(data.get("object", ""))
     action = data.get("action")
-    of_twin = twin is not None and plant.find_inspection(twin.inspection).camera == camera
-    if not of_twin or not cause.startswith("camera ") or action == AlertAction.ACKNOWLEDGED:
+    if not cause.startswith("camera ") or action == AlertAction.ACKNOWLEDGED:
         return ignored(state)
     others = tuple(one for one in state.discrepancies if (one.camera, one.seen) != (camera, cause))
     if action == AlertAction.CLOSED:
         if len(others) == len(state.discrepancies):
             return ignored(state)
         return Applied(state=replace(state, discrepancies=others))
+    if twin is None or plant.find_inspection(twin.inspection).camera != camera:
+        return ignored(state)
     since = parse_rfc3339(str(data.get("since")), where="since")
     found = Discrepancy(
         slot="", seen=cause, reported="", since=since, event=event.id, camera=camera
@@ -174,6 +178,7 @@ CHECKPOINT_EVERY = 2000
 _KIND = "twin"
 _CHECKPOINT_KIND = "twin-checkpoint"
 _PAGE = 1000
+_FEW = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +204,27 @@ def save_checkpoint(documents: Documents, snapshot: Snapshot, *, plant: Plant) -
     name = _checkpoint_id(snapshot.position, plant)
     if _load(documents, _CHECKPOINT_KIND, name, plant=plant) is None:
         documents.put(_CHECKPOINT_KIND, name, body=_body(snapshot, plant=plant))
+
+
+def first_checkpoint(
+    documents: Documents, *, since: int, upto: int, plant: Plant
+) -> Snapshot | None:
+    """The oldest checkpoint from the log position ``since`` on, to the part of ``upto``."""
+    for block in range(since // CHECKPOINT_EVERY, upto // CHECKPOINT_EVERY + 1):
+        name = _checkpoint_id(block * CHECKPOINT_EVERY, plant)
+        kept = _load(documents, _CHECKPOINT_KIND, name, plant=plant)
+        if kept is not None and kept.position >= since:
+            return kept
+    return None
+
+
+def forget_checkpoints(documents: Documents, *, before: int, plant: Plant) -> None:
+    """Delete the checkpoints of parts of the log whose entries all lie before a position."""
+    first = _checkpoint_id(before, plant)
+    for kept in every_document(documents, _CHECKPOINT_KIND, prefix=f"{plant.site}/", size=_FEW):
+        if kept.id >= first:
+            return
+        documents.delete(_CHECKPOINT_KIND, kept.id)
 
 
 def load_checkpoint(documents: Documents, *, upto: int, plant: Plant) -> Snapshot | None:

@@ -119,6 +119,7 @@ class Ledger:
         self._committed = 0
         self._newest: dict[tuple[str, str], int] = {}
         self._snapshot_position = 0
+        self._checkpoint: tuple[int, object] | None = None  # part of the log, and whose twin
         self._is_stale = False
         self._listeners: list[Listener] = []
         self._pending_pins: dict[str, list[str]] = {}
@@ -244,7 +245,10 @@ class Ledger:
                 return
             snapshot = Snapshot(state=self._state, position=self._position)
             save_snapshot(self._records.documents, snapshot, plant=self._plant)
-            save_checkpoint(self._records.documents, snapshot, plant=self._plant)
+            part = self._position // CHECKPOINT_EVERY, self._plant.twin
+            if part != self._checkpoint:
+                save_checkpoint(self._records.documents, snapshot, plant=self._plant)
+                self._checkpoint = part
             self._snapshot_position = self._position
 
     @contextmanager
@@ -262,6 +266,7 @@ class Ledger:
                     yield commits
             except BaseException:
                 self._state, self._position, self._snapshot_position = before
+                self._checkpoint = None
                 raise
             at = self._clock.now()
             commits[:] = [replace(commit, at=at) for commit in commits]

@@ -3,23 +3,25 @@
 1. The twin at a time is the fold of every entry that had arrived by then: it is what pages and
    readers were told at that moment, whatever was captured before and came later.
 2. The fold begins at the newest checkpoint before that time and keeps those that are missing, so
-   that some thousand entries are folded, however long the log is. A replay keeps none: it writes
-   nothing.
+   that some thousand entries are folded, however long the log is. A replay and a command keep
+   none: they write nothing.
 3. Values and places are those that the plant declares now.
 4. Where old entries were forgotten, history begins at the first checkpoint behind them: from there
    on it is whole.
 """
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from lineside.core import NotFoundError, Plant, parse_rfc3339, rfc3339
 from lineside.store import CHECKPOINT, Documents, EventLog, Logged, Records, every_document
-from lineside.twin import CHECKPOINT_EVERY, LineState, load_checkpoint, rebuild
+from lineside.twin import LineState, first_checkpoint, load_checkpoint, rebuild
 
 _PAGE = 1000
 _GRACE = timedelta(minutes=1)
+_FOLD_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +49,18 @@ def twin_at(
 
 
 def known_twin_at(
-    records: Records, at: str, *, plant: Plant, now: datetime
+    records: Records, at: str, *, plant: Plant, now: datetime, keep: Documents | None = None
 ) -> tuple[LineState, datetime]:
     """Return the twin at a time as people and programs write it, and that time.
+
+    One caller folds at a time: the next begins at the checkpoints that it kept.
+
+    Args:
+        records: with the log and its checkpoints.
+        at: RFC 3339.
+        plant: whose twin.
+        now: history ends then.
+        keep: gets the checkpoints that are missing; None: nothing is written.
 
     Raises:
         InvalidError: no RFC 3339 time.
@@ -65,7 +76,8 @@ def known_twin_at(
             fix=f"The log holds what arrived from {rfc3339(span.begin)} until now, "
             f"{rfc3339(span.end)}.",
         )  # fmt: skip
-    return twin_at(records, moment, plant=plant, keep=records.documents), moment
+    with _FOLD_LOCK:
+        return twin_at(records, moment, plant=plant, keep=keep), moment
 
 
 def _last_by(log: EventLog, at: datetime) -> int:
@@ -99,11 +111,10 @@ def _first_whole(records: Records, newest: Logged, *, plant: Plant) -> Logged:
         forgotten = max(forgotten, anchor.position)
     if not forgotten:
         return log.read(limit=1)[0]
-    for upto in range(forgotten, newest.position + CHECKPOINT_EVERY, CHECKPOINT_EVERY):
-        kept = load_checkpoint(records.documents, upto=upto, plant=plant)
-        if kept is not None and kept.position >= forgotten:
-            return next(iter(log.read(after=kept.position - 1, limit=1)), newest)
-    return newest
+    kept = first_checkpoint(records.documents, since=forgotten, upto=newest.position, plant=plant)
+    if kept is None:
+        return newest
+    return next(iter(log.read(after=kept.position - 1, limit=1)), newest)
 
 
 def span_of(log: EventLog, *, since: datetime, until: datetime) -> Iterator[Logged]:
