@@ -1,4 +1,4 @@
-// Follow the twin of a hub: `node twin_client.mjs URL TOKEN`; in a page: `import { states }`.
+// Follow the twin of a hub: `node twin_client.mjs URL TOKEN_FILE`; in a page: `import { states }`.
 
 /** Change a state by JSON Patch operations; the hub sends add, remove and replace. */
 export function patched(state, operations) {
@@ -33,7 +33,8 @@ export async function* states(url, token) {
 }
 
 if (typeof process !== "undefined" && process.argv[1]?.endsWith("twin_client.mjs")) {
-  for await (const twin of states(process.argv[2], process.argv[3])) {
+  const { readFileSync } = await import("node:fs");
+  for await (const twin of states(process.argv[2], readFileSync(process.argv[3], "utf8").trim())) {
     for (const { id, colour, seen, evidence } of Object.values(twin.slots)) {
       console.log(id, colour || seen, evidence.at, evidence.frame);
     }

@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
-from lineside.core import Region, decode
+from lineside.core import Region, decode, encode
 from lineside.hub import Role
+from lineside.hub.pages.twin import scene_view
+from lineside.testing.events import START, after, small_plant
+from lineside.twin import LineState, Presence, SlotState
 from lineside.twin.documents import difference
+from lineside.twin.state import Evidence
 from lineside.vision.geometry import about, apply, similarity
 from lineside.vision.masks import rle_of
 
@@ -238,6 +242,19 @@ def test_a_disc_turns_to_an_outline_when_its_time_is_over_though_the_server_is_s
         m.placesAt(a, m.timeOf(a) + 1000 * s).map((one) => one.show))"""
     shown = call(page, "twin_model", code, argument={"at": start, "slots": places})
     assert shown == [["disc", "empty"], ["outline", "empty"]]
+
+
+def test_an_outline_has_the_age_of_its_picture_and_a_disc_none(page: Page) -> None:
+    seen = SlotState(id="A1", seen=Presence.PRESENT, colour="blue", evidence=Evidence(at=START))
+    state, code = LineState(slots={"A1": seen}), "m.placeNote(...a)"
+
+    def note(late_s: float) -> str:
+        view = scene_view(state, small_plant(), now=after(late_s)).slots["A1"]
+        now_ms = after(late_s).timestamp() * 1000
+        return str(call(page, "twin_model", code, argument=[json.loads(encode(view)), now_ms]))
+
+    assert note(1) == ""
+    assert note(42).replace("\u00a0", " ") == "42 s"
 
 
 @pytest.mark.parametrize(("width", "count"), [(390, 60), (358, 33), (1440, 120)])

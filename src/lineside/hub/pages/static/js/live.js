@@ -63,11 +63,6 @@ export class Live {
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
   }
 
-  /** Ask for the twin anew after a gap. */
-  resubscribe() {
-    this.send({ subscribe: this.subscription });
-  }
-
   /** @param {ArrayBuffer} data */
   async hear(data) {
     this.heardAt = performance.now();

@@ -1,7 +1,7 @@
 // @ts-check
 /** Buttons over the scene, one a station and one a place, so that keyboard and screen reader have them. */
-import { span } from "./time.js";
 import { nextLabel, placeLabels } from "./twin_layout.js";
+import { placeNote } from "./twin_model.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -98,11 +98,7 @@ export class Labels {
       button?.toggleAttribute("data-active", Boolean(active));
       this.note(button, word);
     }
-    for (const { id, show, seen_at, stale_at, notes } of places) {
-      const is_old = show === "outline" && stale_at && seen_at;
-      const old = is_old ? span((now_ms - new Date(seen_at).getTime()) / 1000) : "";
-      this.note(this.buttons.get(`slot:${id}`), [old, ...notes].filter(Boolean).join(" "));
-    }
+    for (const one of places) this.note(this.buttons.get(`slot:${one.id}`), placeNote(one, now_ms));
     this.place();
   }
 
