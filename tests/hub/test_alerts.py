@@ -1,7 +1,10 @@
 """Alerts of a hub: what its parts know becomes an alert, and a camera that is dark is not live."""
 
 import json
+import math
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +15,14 @@ from fastapi.testclient import TestClient
 from lineside.cli.app import _run
 from lineside.core import ConflictError, UnavailableError, decode_json, parse_plant
 from lineside.core.plant import Line as PlantLine
-from lineside.hub import Services
+from lineside.hub import Services, init_site
 from lineside.hub.alerts import service
 from lineside.hub.alerts.observations import (
+    HUB,
     MOST_DEVICES,
+    WITHIN_HUB,
     look_at_certificate,
+    look_at_followers,
     look_at_log,
     look_at_machine,
     rates_over,
@@ -25,11 +31,19 @@ from lineside.hub.alerts.service import Acknowledgement
 from lineside.hub.eventlog.followers import Follower
 from lineside.hub.ingest.line_figures import HOUR, LineFigures
 from lineside.hub.rollouts.repository import ROLLOUT_TYPE
-from lineside.hub.run import _publish_alerts
+from lineside.hub.run import (
+    _publish_alerts,
+    _start_answers,
+    _start_approvals,
+    _start_drift,
+    _start_replays,
+    _start_rules,
+)
 from lineside.links import Bus
 from lineside.streams import EVENT_TYPE, Event
 from lineside.streams.alerts import ALERT_TYPE, AlertCause, Observation
 from lineside.testing import FakeClock
+from lineside.testing.links import wait_until
 from lineside.vision import PictureState, encode_jpeg
 from tests.hub.conftest import PACKAGE, PLANT, Line, another_hub, answered
 
@@ -263,10 +277,105 @@ def test_drift_and_a_rollback_open_from_the_log_and_end_with_what_follows(
     assert found() == []
 
 
-def test_a_sink_that_waits_and_a_full_disk_are_alerts(hub: Services, line: Line) -> None:
-    def refuse(_: object) -> None:
-        raise UnavailableError("the broker is away")
+def test_each_rollback_is_an_alert_until_its_inspection_has_a_newer_rollout(
+    hub: Services, line: Line, clock: FakeClock
+) -> None:
+    def rolled(number: int, *actions: str, inspection: str = "stock") -> None:
+        for action in actions:
+            clock.advance(1)
+            event = Event(
+                id=f"evt_{number}_{action}", source="/hall/hub", type=ROLLOUT_TYPE,
+                time=clock.now(), subject=f"rol_{number}",
+                data={
+                    "inspection": inspection, "action": action, "group": "discs",
+                    "version": str(number), "reason": "too many rejects",
+                },
+            )  # fmt: skip
+            hub.ledger.record([event])
 
+    rolled(1, "running", "going back", "rolled back")
+    looked(hub, line, wait_s=11)
+    (first,) = hub.alerts.open()
+    hub.alerts.acknowledge(first.id, Acknowledgement(), by="ada")
+    rolled(2, "planned", "running", "going back", "rolled back")
+    looked(hub, line, wait_s=11)
+    (second,) = hub.alerts.open()
+    assert second.reason == "discs/2: too many rejects"
+    for number in range(3, 63):
+        rolled(number, "running", inspection="other")
+    looked(hub, line, times=3, wait_s=11)
+    assert hub.alerts.open() == (second,)
+    rolled(70, "planned")
+    looked(hub, line, times=3, wait_s=11)
+    assert hub.alerts.open() == ()
+
+
+def refuse(_: object) -> None:
+    raise UnavailableError("the broker is away")
+
+
+def test_a_follower_is_an_alert_by_what_keeps_it(hub: Services, clock: FakeClock) -> None:
+    gate = threading.Event()
+
+    def wait(_: object) -> None:
+        gate.wait(10)
+
+    def found() -> dict[str, tuple[str, str]]:
+        present = look_at_followers(hub.followers, now=clock.now()).present
+        return {one.object: (one.reason, one.consequence) for one in present}
+
+    with ExitStack() as stack:
+        for name in ("kafka-out", "rules"):
+            hub.followers.follow(name, refuse, stack=stack)
+        hub.followers.follow("webhook", wait, stack=stack)
+        hub.followers.follow("replays", wait, stack=stack, stuck_s=math.inf)
+        stack.callback(gate.set)
+        Line(hub, clock).see("red")
+        wait_until(lambda: len(found()) == 2)
+        wait_until(lambda: all(one._oldest for one in hub.followers))
+        clock.advance(301)
+        seen = found()
+    assert seen["kafka-out"] == ("kafka-out waits: the broker is away", "")
+    assert seen["rules"][1].startswith("What the hub derives from events stands still")
+    assert seen["webhook"] == ("webhook waits: 301 s behind", "")
+    assert "replays" not in seen  # it works
+
+
+def test_a_follower_that_hubs_share_is_looked_at_by_each_of_them(hub: Services, line: Line) -> None:
+    shared = Follower("kafka-out", records=hub.records, ledger=hub.ledger, handle=refuse)
+    shared.share(hub.leases.lease("kafka-out"))
+    hub.followers._all["kafka-out"] = shared
+    looked(hub, line, times=7, wait_s=11)
+    assert causes(hub) == []
+    for _ in range(7):
+        hub.alert_watch.tick_shared()
+        line.wait(11)
+    assert causes(hub) == [("sink stalled", "kafka-out")]
+    looked(hub, line, times=3, wait_s=11)
+    assert causes(hub) == [("sink stalled", "kafka-out")]
+
+
+def test_the_followers_within_the_hub_are_those_that_it_starts(hub: Services) -> None:
+    with ExitStack() as stack:
+        for begin in (_start_answers, _start_drift, _start_rules, _start_approvals, _start_replays):
+            begin(hub, stack=stack)
+        assert {one.name for one in hub.followers} == WITHIN_HUB
+
+
+def test_a_certificate_that_is_due_is_an_alert(hub: Services, clock: FakeClock) -> None:
+    site = replace(hub.config, tls="site")
+    assert look_at_certificate(site, now=clock.now()).unknown == (HUB,)
+    init_site(site, password=lambda: "correct horse battery", clock=clock)
+    assert look_at_certificate(site, now=clock.now()).present == []
+    clock.advance(396 * 86_400)
+    (due,) = look_at_certificate(site, now=clock.now()).present
+    assert due.reason == "the hub's certificate expires in 1 days"
+    clock.advance(2 * 86_400)
+    (over,) = look_at_certificate(site, now=clock.now()).present
+    assert over.reason == "the hub's certificate has expired"
+
+
+def test_a_sink_that_stopped_and_a_full_disk_are_alerts(hub: Services, line: Line) -> None:
     follower = Follower("kafka-out", records=hub.records, ledger=hub.ledger, handle=refuse)
     hub.followers._all["kafka-out"] = follower
     looked(hub, line, times=7, wait_s=11)
@@ -296,16 +405,59 @@ def test_the_history_is_paged_and_its_oldest_are_forgotten(
     hub: Services, clock: FakeClock, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "MOST_KEPT", 5)
+    drift = Observation(cause=AlertCause.DRIFT, object="stock", at=clock.now(), reason="x")
+    (opened,) = hub.alerts.feed([drift])
+    hub.alerts.acknowledge(opened.alert.id, Acknowledgement(), by="ada")
     for number in range(10):
-        clock.advance(1)
-        seen = Observation(cause=AlertCause.DRIFT, object=f"i-{number}", at=clock.now(), reason="x")
-        (opened,) = hub.alerts.feed([seen])
-        hub.alerts.acknowledge(opened.alert.id, Acknowledgement(), by="ada")
+        seen = Observation(
+            cause=AlertCause.CAMERA_DARK, object=f"i-{number}", at=clock.now(), reason="x"
+        )
+        for holds in (True, False, False):
+            clock.advance(11)
+            hub.alerts.feed([replace(seen, holds=holds)])
     kept = [one.object for one in hub.alerts.history()]
-    assert kept == ["i-9", "i-8", "i-7", "i-6", "i-5", "i-4"]
+    assert kept == ["i-9", "i-8", "i-7", "i-6", "i-5", "i-4", "stock"]
+    again = another_hub(hub)
+    assert again.alerts.feed([drift]) == ()  # it was acknowledged, however long ago
     assert another_hub(hub).alerts.history() == hub.alerts.history()
     page = client.get("/api/v1/alerts?state=closed&limit=2").json()
     assert [one["object"] for one in page["items"]] == ["i-9", "i-8"]
     more = client.get(f"/api/v1/alerts?state=closed&limit=1&after={page['next']}").json()
     assert more["items"][0]["object"] == "i-7"
     assert client.get("/api/v1/alerts?state=closed&after=alr_no").status_code == 404
+
+
+def test_the_newest_of_a_cause_is_the_open_one_whenever_it_began(
+    hub: Services, clock: FakeClock
+) -> None:
+    begin = clock.now()
+    clock.advance(60)
+    fleet = Observation(cause=AlertCause.DEVICE_LOST, object="all devices", at=clock.now())
+    for holds in (True, False, False):
+        clock.advance(11)
+        hub.alerts.feed([replace(fleet, holds=holds)])
+    clock.advance(600)
+    (opened,) = hub.alerts.feed([replace(fleet, at=begin)])  # a device lost long ago is among them
+    again = another_hub(hub)
+    entry = again.alerts.book[fleet.key]
+    assert entry.alert == opened.alert
+    assert again.alerts.feed([replace(fleet, at=begin)]) == ()
+
+
+def test_what_another_hub_wrote_is_read_a_page_at_a_time_and_counted(
+    hub: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = another_hub(hub)
+    clock.advance(1)
+    dark = [
+        Observation(cause=AlertCause.CAMERA_DARK, object=f"c{n}", at=clock.now()) for n in range(5)
+    ]
+    hub.alerts.feed(dark)
+    monkeypatch.setattr(service, "_PAGE", 2)
+    assert (hub.alerts.count(), other.alerts.count()) == (5, 0)
+    other.alerts.load()
+    assert other.alerts.count() == 5
+    hub.alerts.acknowledge(hub.alerts.open()[0].id, Acknowledgement(), by="ada")
+    other.alerts.load()
+    assert (hub.alerts.count(), other.alerts.count()) == (4, 4)
+    assert set(other.alerts.open()) == set(hub.alerts.open())

@@ -12,9 +12,11 @@ from fastapi.testclient import TestClient
 from lineside.core import ConflictError, Plant, rfc3339
 from lineside.core.shifts import Shift
 from lineside.hub import Services
+from lineside.hub.alerts.observations import look_at_lines
 from lineside.hub.eventlog.followers import Follower, skip_entry
 from lineside.hub.ingest.line_figures import DAY, HOUR, KIND, SHIFT, LineCounts
 from lineside.streams import VERDICT_TYPE, Event
+from lineside.streams.alerts import AlertCause
 from lineside.testing import FakeClock
 from lineside.vision.verdict import PartVerdict
 from tests.hub.conftest import Line
@@ -213,3 +215,15 @@ def test_limits_that_differ_are_no_limit_of_all_lines(hub: Services, plant: Plan
     day = counts.period(DAY, NOON)
     assert counts.figures("", day).limit_reject is None
     assert counts.figures("other", day).limit_reject == 0.05
+
+
+def test_a_line_whose_last_hour_is_above_its_limit_is_observed(
+    hub: Services, counts: LineCounts
+) -> None:
+    said(hub, [(REJECT, "scratch 0.93")] * 25, at=NOON)
+    drain(follow(hub, counts))
+    line, now = replace(hub.plant.line[0], limit_reject=0.02), NOON + timedelta(minutes=30)
+    (found,) = look_at_lines(counts, plant=replace(hub.plant, line=(line,)), now=now).present
+    assert (found.cause, found.object) == (AlertCause.REJECT_RATE, "warehouse")
+    later = now + timedelta(minutes=60)
+    assert look_at_lines(counts, plant=replace(hub.plant, line=(line,)), now=later).present == []

@@ -218,7 +218,10 @@ def test_an_alert_of_one_hub_is_acknowledged_at_the_other(
         line.send(line.camera(encode_jpeg(np.full((120, 160, 3), grey, np.uint8))))
         peers.step()
     assert [hub.cameras.state("rack")[0] for hub in hubs] == ["dark", "dark"]
+    second.alerts.load()
     first.alert_watch.tick()
+    said = second.alerts.message(at=clock.now())
+    assert said["open"] == first.alerts.open() != ()
     second.alert_watch.tick()
     line.wait(2)
     (alert,) = second.alerts.open()
@@ -228,7 +231,9 @@ def test_an_alert_of_one_hub_is_acknowledged_at_the_other(
     for wait_s in (60, 11):
         line.wait(wait_s)
         first.alert_watch.tick()
-    line.wait(2)
+    peers.step()
+    unacknowledged = [one for one in first.alerts.open() if one.acknowledged_at is None]
+    assert [hub.alerts.count() for hub in hubs] == [len(unacknowledged)] * 2
     dark = [one for one in second.alerts.history() if one.id == alert.id]
     assert [(one.acknowledged_by, one.note) for one in dark] == [("bert", "seen")]
 

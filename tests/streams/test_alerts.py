@@ -1,5 +1,6 @@
 """Alerts are a fold: one open for each cause and object, whatever comes in which order."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -82,6 +83,31 @@ def test_what_flaps_stays_one_alert_and_says_so_ever_less_often() -> None:
     assert entry.alert.open
 
 
+def test_what_comes_back_is_acknowledged_again() -> None:
+    book, (opened,) = fed((0, seen(0)))
+    done = acknowledge_alert(opened.alert, by="ada", note="cleaned", at=at(1))
+    book = {done.key: AlertEntry(alert=done)}
+    for second in (2, 12):
+        book, _ = feed_alerts(book, [seen(second, holds=False)], now=at(second))
+    _, (again,) = feed_alerts(book, [seen(20)], now=at(20))
+    assert (again.action, again.alert.id) == (AlertAction.REOPENED, opened.alert.id)
+    assert (again.alert.acknowledged_by, again.alert.acknowledged_at) == ("", None)
+    assert acknowledge_alert(again.alert, by="bob", note="", at=at(21)).acknowledged_by == "bob"
+
+
+def test_a_clock_that_is_set_back_delays_nothing_by_more_than_the_rule_says() -> None:
+    lost = seen(0, cause=AlertCause.CAMERA_LOST)
+    assert actions(fed((0, lost), (-3600, lost), (-3594, lost))[1]) == ["opened"]
+    gone = seen(0, holds=False)
+    changes = fed((0, seen(0)), (1, gone), (-3600, gone), (-3590, gone))[1]
+    assert actions(changes) == ["opened", "closed"]
+
+
+def test_an_object_may_have_a_consequence_of_its_own() -> None:
+    _, (opened,) = fed((0, replace(seen(0), consequence="Only the wall is dark.")))
+    assert opened.alert.consequence == "Only the wall is dark."
+
+
 def test_the_same_cause_much_later_is_another_alert() -> None:
     _, changes = fed(
         (0, seen(0)), (10, seen(10, holds=False)), (20, seen(20, holds=False)), (400, seen(400))
@@ -137,7 +163,7 @@ observed = st.builds(
     cause=st.sampled_from((DARK, DRIFT, AlertCause.CAMERA_LOST)),
     name=st.sampled_from(("rack", "gate")),
 )
-steps = st.lists(st.tuples(st.integers(0, 60), st.lists(observed, max_size=5)), max_size=30)
+steps = st.lists(st.tuples(st.integers(-60, 60), st.lists(observed, max_size=5)), max_size=30)
 
 
 @given(steps)

@@ -5,7 +5,7 @@ Reading the other hubs of a site, by ``Peers``:
 1. The log is read several times a second: the twin folds it, followers and pages hear of it.
 2. Of each camera the newest of the frames that others stored is shown, with its predictions: a
    page looks the same at whichever hub it is opened.
-3. Devices, training runs and dead letters of others are read from their documents.
+3. Devices, training runs, dead letters and alerts of others are read from their documents.
 
 Rules of retention, which holds the data folder within its limit:
 
@@ -31,6 +31,7 @@ from time import monotonic
 
 from lineside.core import Clock, Digest, FrameId, LinesideError
 from lineside.core.worker import Worker
+from lineside.hub.alerts.observations import LOOK_S
 from lineside.hub.config import Retention
 from lineside.hub.eventlog.ledger import Commit
 from lineside.hub.eventlog.stats import CAMERAS
@@ -85,6 +86,7 @@ class Peers:
             services.devices.refresh(is_mine=self._devices.is_held)
             services.runs.refresh()
             services.dead_letters.catch_up()
+            services.alerts.load()
 
     def _note(self, commit: Commit) -> None:
         """Hear of a commit, on the writer's thread: what of it is to be shown."""
@@ -276,6 +278,7 @@ class Timers:
             _Duty(name="snapshot", every_s=_SNAPSHOT_S, act=services.ledger.keep_snapshot),
             *_housekeeping(services),
             _Duty(name="alerts", every_s=_ALERTS_S, act=services.alert_watch.tick, part=CAMERAS),
+            _Duty(name="shared followers", every_s=LOOK_S, act=services.alert_watch.tick_shared),
             _Duty(name="rules", every_s=_TICK_S, act=services.rules.tick, part=RULES),
             _Duty(name="plant file", every_s=_PLANT_S, act=services.plants.follow),
         ]

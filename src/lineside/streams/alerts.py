@@ -4,12 +4,13 @@
    open, in whatever order observations come and however often.
 2. It opens when its cause has held for ``begin_after_s``, and closes by itself when the cause has
    been gone for ``end_after_s``. An alert that comes back within ``REOPEN_S`` is the same alert
-   again; each time it waits twice as long, up to ``REOPEN_S``, before it closes: what flaps stays
-   open.
+   again, which nobody has acknowledged; each time it waits twice as long, up to ``REOPEN_S``,
+   before it closes: what flaps stays open.
 3. A cause that happens instead of lasting (drift, a rollback) closes with its acknowledgement, or
    when what happened no longer matters. An observation not newer than that opens nothing.
 4. What was not observed changes nothing: after a restart an open alert stays open until its cause
    is looked at again.
+5. Waiting begins anew where the clock was set back.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -140,6 +141,7 @@ class Observation:
         reason: a sentence with the figure and its limit.
         line: of the plant; "" where it is of none.
         frame: id of the frame that shows it; "" for none.
+        consequence: for this object; "" for that of the cause's rule.
     """
 
     cause: AlertCause
@@ -149,6 +151,7 @@ class Observation:
     reason: str = ""
     line: str = ""
     frame: str = ""
+    consequence: str = ""
 
     @property
     def key(self) -> AlertKey:
@@ -296,18 +299,22 @@ def _held(
     rule, ended_at = RULES[observed.cause], before.ended_at if before is not None else None
     if rule.happens and ended_at is not None and observed.at <= ended_at:
         return entry, None
-    held_since = entry.held_since or now
+    held_since = min(entry.held_since or now, now)
     if now - held_since < timedelta(seconds=rule.begin_after_s):
         return replace(entry, held_since=held_since), None
     soon = ended_at is not None and now - ended_at < _span(REOPEN_S)
     if before is not None and soon and not rule.happens:
-        alert = replace(before, ended_at=None, times=before.times + 1, reason=observed.reason)
+        alert = replace(
+            before, ended_at=None, times=before.times + 1, reason=observed.reason,
+            acknowledged_by="", acknowledged_at=None, note="",
+        )  # fmt: skip
         return AlertEntry(alert=alert), AlertChange(AlertAction.REOPENED, alert, now)
     named_by = observed.at if rule.happens else now
     alert = Alert(
         id=stable_id("alr", observed.cause, observed.object, rfc3339(named_by)),
         cause=observed.cause, object=observed.object, since=observed.at, reason=observed.reason,
-        consequence=rule.consequence, remedy=rule.remedy, line=observed.line, frame=observed.frame,
+        consequence=observed.consequence or rule.consequence, remedy=rule.remedy,
+        line=observed.line, frame=observed.frame,
     )  # fmt: skip
     return AlertEntry(alert=alert), AlertChange(AlertAction.OPENED, alert, now)
 
@@ -316,7 +323,7 @@ def _gone(entry: AlertEntry, now: datetime) -> tuple[AlertEntry, AlertChange | N
     before = entry.alert
     if before is None or not before.open:
         return replace(entry, held_since=None), None
-    gone_since = entry.gone_since or now
+    gone_since = min(entry.gone_since or now, now)
     wait_s = min(RULES[before.cause].end_after_s * 2 ** min(before.times - 1, 10), REOPEN_S)
     if now - gone_since < _span(wait_s):
         return replace(entry, gone_since=gone_since), None

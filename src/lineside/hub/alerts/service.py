@@ -2,23 +2,34 @@
 
 1. Each alert is a document of kind ``alert``. It changes in the transaction of the event
    ``lineside.alert.v1`` that says so: neither is ever without the other.
-2. One hub looks at the causes, the one that reads the cameras. Any hub shows the alerts and takes
-   acknowledgements; a document that another hub wrote meanwhile is read again first.
-3. Of those that are over, the newest ``MOST_KEPT`` are kept; their events stay in the log.
+2. One hub looks at the causes, the one that reads the cameras; at the followers that hubs share
+   each hub does. Any hub shows the alerts and takes acknowledgements; a document that another hub
+   wrote meanwhile is read again first.
+3. Of those that are over, the newest ``MOST_KEPT`` are kept; their events stay in the log. The
+   newest of a cause that happens stays longer: what was acknowledged does not open again.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from lineside.core import Clock, InvalidError, NotFoundError, Plant, decode, to_plain
+from lineside.core import (
+    Clock,
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    Plant,
+    decode,
+    to_plain,
+)
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
 from lineside.store import Document, Records, every_document
 from lineside.streams.alerts import (
     MOST_NOTE,
+    RULES,
     Alert,
     AlertAction,
     AlertBook,
@@ -67,6 +78,7 @@ class Alerts:
         self._entries: dict[AlertKey, AlertEntry] = {}
         self._read_at: datetime | None = None
         self._read_s = 0.0
+        self._waiting = 0
 
     def load(self) -> None:
         """Read what was stored, and what other hubs stored since the last time."""
@@ -75,12 +87,21 @@ class Alerts:
         if since is None:
             documents = every_document(self._documents, KIND, size=_PAGE)
         else:
-            documents = self._documents.page(KIND, since=since - _OVERLAP, limit=_PAGE)
+            documents = self._since(since - _OVERLAP)
+        read = [
+            (decode(Alert, one.body, where=f"alert {one.id}"), one.version) for one in documents
+        ]
         with self._lock:
-            for one in documents:
-                if self._versions.get(one.id) != one.version:
-                    self._keep(decode(Alert, one.body, where=f"alert {one.id}"), one.version)
+            for alert, version in sorted(read, key=lambda one: one[0].open):
+                if self._versions.get(alert.id, 0) < version:
+                    self._keep(alert, version)
             self._read_at, self._read_s = begun, self._clock.monotonic()
+
+    def _since(self, since: datetime) -> Iterator[Document]:
+        after = ""
+        while page := self._documents.page(KIND, after=after, since=since, limit=_PAGE):
+            yield from page
+            after = page[-1].id
 
     # ---- what is seen
 
@@ -133,8 +154,8 @@ class Alerts:
             return self._alerts[alert_id]
 
     def count(self) -> int:
-        """Return how many open alerts nobody acknowledged."""
-        return sum(one.acknowledged_at is None for one in self._known() if one.open)
+        """Return how many open alerts nobody acknowledged, as far as read; never waits."""
+        return self._waiting
 
     def _known(self) -> list[Alert]:
         with self._lock:
@@ -142,7 +163,9 @@ class Alerts:
             return list(self._alerts.values())
 
     def message(self, *, at: datetime) -> dict[str, object]:
-        """Return all open alerts as they are said on the bus."""
+        """Return all open alerts as they are said on the bus: as the store has them now."""
+        with self._lock:
+            self._read_if_shared(always=True)
         return {"schema": ALERTS_SCHEMA, "at": at, "open": self.open()}
 
     # ---- what people do
@@ -169,7 +192,10 @@ class Alerts:
         events = [alert_event(one, source=source) for one in changes]
         newest = {one.alert.id: one.alert for one in changes}
         over = sorted((one for one in self._alerts.values() if not one.open), key=_rank)
-        forgotten = [one.id for one in over[: max(0, len(over) - MOST_KEPT)]]
+        forgotten = [
+            one.id for one in over[: max(0, len(over) - MOST_KEPT)]
+            if not (RULES[one.cause].happens and self._entries[one.key].alert == one)
+        ]  # fmt: skip
         written: list[Document] = []
 
         def write(_logged: object) -> None:
@@ -180,16 +206,23 @@ class Alerts:
             for alert_id in forgotten:
                 self._documents.delete(KIND, alert_id)
 
-        self._ledger.record(events, within=write)
+        try:
+            self._ledger.record(events, within=write)
+        except ConflictError:
+            self._read_at = None  # the other hub's clock may be far from this one's
+            raise
         for document in written:
             self._keep(newest[document.id], document.version)
         for alert_id in forgotten:
             del self._alerts[alert_id], self._versions[alert_id]
 
     def _keep(self, alert: Alert, version: int) -> None:
+        before = self._alerts.get(alert.id)
+        self._waiting += _waits(alert) - (before is not None and _waits(before))
         self._alerts[alert.id], self._versions[alert.id] = alert, version
         entry = self._entries.get(alert.key, AlertEntry())
-        if entry.alert is None or entry.alert.id == alert.id or alert.since >= entry.alert.since:
+        shown = entry.alert
+        if shown is None or shown.id == alert.id or _newness(alert) >= _newness(shown):
             self._entries[alert.key] = AlertEntry(
                 alert=alert, gone_since=entry.gone_since if alert.open else None
             )
@@ -203,6 +236,15 @@ class Alerts:
 
 def _s(alert: Alert) -> float:
     return alert.since.timestamp()
+
+
+def _waits(alert: Alert) -> bool:
+    return alert.open and alert.acknowledged_at is None
+
+
+def _newness(alert: Alert) -> tuple[bool, datetime]:
+    """Rank alerts of one key: the open one, then that which ended last."""
+    return alert.open, alert.ended_at or alert.since
 
 
 def _rank(alert: Alert) -> tuple[datetime, str]:

@@ -154,6 +154,7 @@ class Follower:
             quarantine if quarantine is not None else Quarantine(records.documents, follower=name)
         )
         self.retryable = skip is None
+        self.stuck_s = stuck_s
         self._records = records
         self._ledger = ledger
         self._handle = handle
@@ -196,6 +197,11 @@ class Follower:
         with self._ledger.grown:
             self._ledger.grown.notify_all()
         self._worker.join()
+
+    @property
+    def shared(self) -> bool:
+        """Return whether it works by a lease, which another hub may have."""
+        return self._lease is not None
 
     @property
     def behind(self) -> int:
