@@ -81,6 +81,33 @@ def test_times_and_their_fields_follow_the_reader_s_clock_and_say_its_zone(
     page.close()
 
 
+def test_a_time_of_the_past_says_its_zone_and_a_cleared_field_changes_nothing(
+    chromium: Browser,
+    line: Any,  # noqa: ANN401  conftest's Line
+) -> None:
+    page = chromium.new_page(timezone_id="Europe/Berlin")
+    page.goto(f"{line.url}/welcome")
+    january, july, december = 1_767_261_600, 1_782_900_000, 1_798_712_000
+    code = """((form) => {
+        form.innerHTML = `<label>Time <small data-zone></small><input data-moment="at"
+            type="datetime-local" step="any"></label><input type="hidden" name="at">
+            <input type="range" min="${a[0]}" max="${a[2]}" step="1" value="${a[0]}" data-slide>`;
+        form.at.value = new Date(a[0] * 1000).toISOString();
+        const went = [];
+        m.wirePast(form, (at) => went.push(at));
+        const [slide, field] = ["[data-slide]", "[data-moment]"].map((s) => form.querySelector(s));
+        slide.value = String(a[1]);
+        slide.dispatchEvent(new Event("input"));
+        field.value = "";
+        field.dispatchEvent(new Event("change"));
+        return [form.querySelector("small").textContent, went.length, slide.value];
+    })(document.createElement("form"))"""
+    zone, *rest = call(page, "twin_past", code, argument=[january, july, december])
+    assert zone in ("CEST", "GMT+2")  # by the browser's language
+    assert rest == [1, str(july)]
+    page.close()
+
+
 CONTRAST = """() => {
     const light = (text) => {
         const parts = text.match(/[\\d.]+/g).slice(0, 3).map((one) => one / 255)

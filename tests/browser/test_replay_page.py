@@ -69,7 +69,9 @@ def replayed(line: Any, span: tuple[str, str], shy: str) -> str:  # noqa: ANN401
 def ask(page: Page, span: tuple[str, str]) -> None:
     form = page.locator("form[data-json='/api/v1/replays']")
     for field, text in zip(("From", "To"), span, strict=True):
-        local = parse_rfc3339(text, where="span").astimezone().isoformat()[:23]
+        local = (
+            parse_rfc3339(text, where="span").astimezone().isoformat(timespec="milliseconds")[:23]
+        )
         form.get_by_label(field).evaluate(SET, local)
     form.get_by_role("button", name="Replay").click()
     page.wait_for_url("**/replays/rpl_*")

@@ -259,6 +259,35 @@ def test_a_person_pauses_and_goes_on_with_a_reason(
     watched.quiet()
 
 
+def test_a_preview_goes_with_its_plan_and_a_plan_starts_once(
+    look: Callable[..., Watched], site: Site
+) -> None:
+    watched = look(site, "/rollouts/new")
+    page = watched.page
+    page.get_by_label("Version").select_option("discs/2")
+    shown = page.get_by_role("region", name="Preview")
+    preview, frames = page.get_by_role("button", name="Preview"), page.get_by_label("Frames judged")
+    preview.click()
+    expect(shown).to_contain_text("It begins at once")
+    expect(preview).to_be_focused()
+    page.get_by_label("Reason", exact=True).fill("fewer escapes on line 2")
+    expect(shown).to_be_visible()
+    frames.fill("0")
+    expect(shown).to_have_count(0)
+    preview.click()
+    expect(frames).to_be_focused()  # the browser says what is wrong, and nothing is sent
+    frames.fill("200")
+    preview.click()
+    expect(shown).to_be_visible()
+    page.get_by_role("button", name="Add a wave").click()
+    expect(shown).to_have_count(0)
+    page.get_by_role("button", name="Remove wave 4").click()
+    page.get_by_role("button", name="Start rollout").dblclick()
+    page.wait_for_url("**/rollouts/rol_*")
+    assert len(site.hub.services.rollouts.all()) == 1
+    watched.quiet()
+
+
 def test_who_may_look_only_sees_everything_and_orders_nothing(
     look: Callable[..., Watched], site: Site
 ) -> None:

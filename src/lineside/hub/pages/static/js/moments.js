@@ -11,17 +11,21 @@ export function localValue(iso) {
   return `${day}T${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 
+/** Say the zone of a field's time beside the field. @param {HTMLInputElement} input */
+export function tellZone(input) {
+  const zone = input.closest("label")?.querySelector("[data-zone]");
+  if (zone) zone.textContent = zoneAt(input.value ? new Date(input.value) : new Date());
+}
+
 /** A field of a time says its zone; as `data-moment` it shows and sets the hidden field of that name. An instant stays exact until somebody changes it. */
 export function wireMoments(/** @type {ParentNode} */ root = document) {
   for (const input of /** @type {NodeListOf<HTMLInputElement>} */ (root.querySelectorAll("[type=datetime-local]"))) {
     const kept = /** @type {HTMLInputElement | null | undefined} */ (input.form?.elements.namedItem(input.dataset.moment ?? ""));
-    const zone = input.closest("label")?.querySelector("[data-zone]");
-    const told = () => zone && (zone.textContent = zoneAt(input.value ? new Date(input.value) : new Date()));
     if (kept) input.value = localValue(kept.value);
-    told();
+    tellZone(input);
     input.addEventListener("input", () => {
       if (kept) kept.value = input.value ? new Date(input.value).toISOString() : "";
-      told();
+      tellZone(input);
     });
   }
 }

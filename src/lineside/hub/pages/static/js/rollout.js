@@ -3,6 +3,7 @@
 import { make } from "./dom.js";
 import { ask, showProblem } from "./forms.js";
 import { clearFaults, showFaults } from "./forms_said.js";
+import { wireMoments } from "./moments.js";
 import { parsed } from "./parts.js";
 import { faultLines } from "./rule_try.js";
 import { tellTimes } from "./time.js";
@@ -87,6 +88,16 @@ async function refused(form, response) {
   /** @type {HTMLElement | null} */ (form.querySelector("[aria-invalid]"))?.focus();
 }
 
+/** Let the plan be sent, or not while it is under way. @param {HTMLFormElement} form @param {boolean} may */
+function allow(form, may) {
+  for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (form.querySelectorAll("[data-look], [type=submit]"))) button.disabled = !may;
+}
+
+/** Whether the fields hold what a preview needs, which is all but the reason. @param {HTMLFormElement} form */
+function isValid(form) {
+  return /** @type {Field[]} */ ([...form.elements]).every((one) => one.name === "reason" || one.reportValidity());
+}
+
 /** @param {HTMLFormElement} form @param {string} address @param {boolean} [asForm] */
 async function send(form, address, asForm = false) {
   clearFaults(form);
@@ -95,7 +106,11 @@ async function send(form, address, asForm = false) {
   if (document_) document_.textContent = JSON.stringify(body.plan, null, 2);
   const text = JSON.stringify(body);
   const json = { headers: { "content-type": "application/json" }, body: text };
+  const pressed = document.activeElement;
+  allow(form, false);
   const response = await ask(address, { method: "POST", ...(asForm ? { body: new URLSearchParams({ body: text }) } : json) });
+  if (asForm || !response.ok) allow(form, true); // a rollout that began leads to its page: no second one
+  if (document.activeElement === document.body) /** @type {HTMLElement | null} */ (pressed)?.focus();
   if (!response.ok) await refused(form, response);
   return response.ok ? response : null;
 }
@@ -104,22 +119,41 @@ async function send(form, address, asForm = false) {
 function wire(form) {
   const shown = /** @type {Element} */ (form.querySelector("[data-preview-shown]"));
   const rows = /** @type {Element} */ (form.querySelector(".ro-waves"));
+  let plan = 0; // counts changes and previews: an answer to an earlier one is not shown
+  const forget = () => {
+    plan += 1;
+    shown.replaceChildren();
+  };
   arrange(form);
+  addEventListener("pageshow", () => allow(form, true));
+  form.addEventListener("input", (event) => {
+    if (/** @type {Field} */ (event.target).name !== "reason") forget();
+  });
   form.addEventListener("change", () => arrange(form));
   form.addEventListener("click", async (event) => {
     const button = /** @type {HTMLElement} */ (event.target).closest("button");
     if (button?.hasAttribute("data-add")) {
       const last = waves(form).at(-1);
-      if (last) last.before(last.cloneNode(true));
+      if (last) {
+        const added = /** @type {HTMLElement} */ (last.cloneNode(true));
+        last.before(added);
+        wireMoments(added);
+      }
       arrange(form);
+      forget();
     } else if (button?.hasAttribute("data-remove")) {
       button.closest("[data-wave]")?.remove();
       arrange(form);
+      forget();
       /** @type {HTMLElement | null} */ (rows.querySelector("select"))?.focus();
     } else if (button?.hasAttribute("data-look")) {
-      shown.replaceChildren();
+      forget();
+      if (!isValid(form)) return;
+      const asked = plan;
       const response = await send(form, form.dataset.preview ?? "", true);
-      if (response) shown.replaceChildren(parsed(await response.text()));
+      const text = response ? await response.text() : "";
+      if (asked !== plan) return;
+      shown.replaceChildren(parsed(text));
       tellTimes();
     }
   });

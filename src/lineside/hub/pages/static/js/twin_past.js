@@ -1,6 +1,6 @@
 // @ts-check
 /** The time of the past that the Twin page shows: a slider, a field, and the address that carries it. */
-import { localValue } from "./moments.js";
+import { localValue, tellZone } from "./moments.js";
 import { wireFilters } from "./pictures.js";
 import { dayTime } from "./time.js";
 
@@ -11,6 +11,7 @@ export function wirePast(form, go) {
   const goTo = (/** @type {Date} */ time) => {
     kept.value = time.toISOString();
     moment.value = localValue(kept.value);
+    tellZone(moment);
     tell(slide, time);
     const links = /** @type {NodeListOf<HTMLAnchorElement>} */ (document.querySelectorAll("[data-keeps-time]"));
     for (const link of links) link.href = addressAt(link.href, kept.value);
@@ -22,6 +23,7 @@ export function wirePast(form, go) {
   slide.addEventListener("input", () => goTo(new Date(Number(slide.value) * 1000)));
   moment.addEventListener("change", () => {
     const time = new Date(moment.value).getTime() / 1000;
+    if (Number.isNaN(time)) return; // cleared: what is shown stays
     if (time < Number(slide.min) || time > Number(slide.max)) return; // sent, the hub says what there is
     slide.value = String(time);
     goTo(new Date(time * 1000));
