@@ -45,6 +45,11 @@ def test_a_roll_out_is_started_looked_at_and_ordered_about(
     plan = tmp_path / "plan.json"
     plan.write_bytes(encode({"steps": [{"percent": 100}]}))
     words = ["start", "discs/1", "--plan", str(plan), "--group", "hall", "--frames", "20"]
+    hub_file = str(tmp_path / FILE)
+    assert _run(["rollout", *words, "--preview", "--config", hub_file]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("preview: discs/1\n")
+    assert "rol_" not in text  # nothing is kept under such an id
     made = told(words, tmp_path, capsys)
     name = made["id"]
     assert (made["plan"]["group"], made["plan"]["limits"]["frames"]) == ("hall", 20)
@@ -58,7 +63,6 @@ def test_a_roll_out_is_started_looked_at_and_ordered_about(
     for order, state in (("pause", "paused"), ("resume", "running"), ("abort", "aborted")):
         after = told([order, name, "--reason", "drill"], tmp_path, capsys)
         assert (after["state"], after["why"]) == (state, "drill")
-    hub_file = str(tmp_path / FILE)
     assert _run(["rollout", "status", name, "--config", hub_file]) == 0
     text = capsys.readouterr().out
     assert f"{name} discs/1 aborted: drill" in text

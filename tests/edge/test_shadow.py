@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from lineside.core import Digest, UnavailableError, decode, digest_of
-from lineside.edge.deploy.shadow import ShadowDeployment
+from lineside.edge.deploy.shadow import ShadowDeployment, added
 from lineside.edge.messages import Counters
-from lineside.fleet import JobDocument, TrialReport
+from lineside.fleet import Evidence, JobDocument, TrialReport
 from lineside.models.operating_point import OperatingPoint
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from lineside.vision import (
+    CountAnswer,
     Decision,
     Frame,
     HealthFigures,
@@ -28,6 +29,7 @@ from lineside.vision import (
     encode_jpeg,
     open_frame,
 )
+from lineside.vision.verdict import RejectRule
 
 OLD, NEW = digest_of(b"old"), digest_of(b"new")
 PICTURE = encode_jpeg(np.full((16, 16, 3), 90, np.uint8))
@@ -81,14 +83,14 @@ class Bench:
         self.loaded = 0
         self.away = False
         self.frames = 0
-        self.good: tuple[str, ...] = ()
+        self.rule = RejectRule()
         self.shadow = self.made()
 
     def made(self) -> ShadowDeployment:
         shadow = ShadowDeployment(
             self.folder, device="edge-1", find_old=self.find, tell=self.tell,
             counters=self.counters,
-            clock=self.clock, most_per_s=10.0, good=lambda _: self.good,
+            clock=self.clock, most_per_s=10.0, find_rule=lambda _: self.rule,
         )  # fmt: skip
         shadow.start()
         return shadow
@@ -162,13 +164,79 @@ def test_both_judge_the_same_frames_and_what_differs_is_told_until_there_are_eno
 
 
 def test_a_label_of_a_good_part_is_a_change_and_no_rejection(bench: Bench) -> None:
-    bench.good = ("dent",)
+    bench.rule = RejectRule(good=("dent",))
     bench.new.says = Decision.PRESENT
     bench.shadow.begin(order(frames=2), before=OLD)
     bench.see(2)
     wait_until(lambda: bench.last().ended)
     found = bench.last().evidence
     assert (found.frames, found.changed, found.rejects_gained, found.rejects_old) == (2, 2, 0, 0)
+
+
+def test_verdicts_are_counted_by_the_plant_file_and_not_by_what_is_found() -> None:
+    frame = open_frame(PICTURE, camera="rack", captured_at=AT)
+    empty = replace(Fixed(OLD).predict(frame), labels=())
+
+    def labels(*names: str) -> Prediction:
+        found = (
+            LabelAnswer(
+                name=name, region="", label=name, probability=0.9, decision=Decision.PRESENT
+            )
+            for name in names
+        )
+        return replace(empty, labels=tuple(found))
+
+    def count(value: int, *, said: int | None = None) -> Prediction:
+        answer = CountAnswer(
+            value=value, low=value, high=value, decision=Decision.PRESENT, expected=said
+        )
+        return replace(empty, task="count", count=answer)
+
+    rule = RejectRule(expected_labels=(), expected_count=12)
+    pairs = [
+        (labels("dent", "scratch"), labels("dent"), (1, 1)),  # fewer findings, rejected still
+        (labels("dent"), labels(), (1, 0)),
+        (count(12), count(11), (0, 1)),
+        (count(11), count(10), (1, 1)),
+        (count(7), count(7, said=7), (0, 0)),  # the trigger's message is about both
+    ]
+    found = Evidence(device="edge-1", inspection="stock")
+    for old, new, expected in pairs:
+        before = found
+        found = added(found, old=old, new=new, rule=rule)
+        assert found.verdicts == before.verdicts + 1
+        more = (
+            found.verdict_rejects_old - before.verdict_rejects_old,
+            found.verdict_rejects_new - before.verdict_rejects_new,
+        )
+        assert more == expected
+
+
+def test_latencies_after_a_restart_wait_until_they_stand_for_the_frames(bench: Bench) -> None:
+    def restart() -> None:
+        bench.shadow.close()
+        bench.shadow = bench.made()
+
+    def times() -> tuple[float, float]:
+        found = bench.shadow.reports()[0].evidence
+        return found.latency_ms_new, found.latency_p95_ms
+
+    bench.shadow.begin(order(frames=500), before=OLD)
+    bench.see(10)
+    assert times() == (5.0, 5.0)
+    restart()
+    bench.new.took_ms = 90.0
+    bench.see(1)
+    assert times() == (0.0, 0.0)  # ten frames do not stand for what follows
+    bench.new.took_ms = 5.0
+    bench.see(49)
+    assert times() == (5.0, 5.0)
+    restart()
+    bench.new.took_ms = 90.0
+    bench.see(49)
+    assert times() == (5.0, 5.0)
+    bench.see(1)
+    assert times() == (90.0, 90.0)
 
 
 def test_frames_that_come_too_fast_are_left_and_counted_and_hold_nobody_up(bench: Bench) -> None:

@@ -15,7 +15,8 @@ LIMITS = LiveLimits()
 QUIET = Evidence(
     device="edge-1", inspection="surface", frames=500, changed=10, rejects_old=40, rejects_gained=4,
     rejects_lost=3, unsure_old=20, unsure_gained=5, score_sum=2.0, score_squares=5.0,
-    latency_ms_old=10.0, latency_ms_new=11.0,
+    latency_ms_old=10.0, latency_ms_new=11.0, verdicts=500, verdict_rejects_old=40,
+    verdict_rejects_new=41,
 )  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def test_a_release_within_its_tolerances_goes_on() -> None:
 
 def test_without_enough_frames_on_every_device_it_waits() -> None:
     assert verdict() is Verdict.WAIT
-    assert verdict(QUIET, replace(QUIET, device="edge-2", frames=199)) is Verdict.WAIT
+    assert verdict(QUIET, replace(QUIET, device="edge-2", frames=199, verdicts=199)) is Verdict.WAIT
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,11 @@ def test_without_enough_frames_on_every_device_it_waits() -> None:
         ({"crashes": 1}, "1 crashes since it runs, 0 are allowed"),
         ({"latency_p95_ms": 51.0}, "the latency's p95 is 51.0 ms, 50 ms is allowed"),
         ({"latency_ms_new": 50.5, "latency_ms_old": 49.0}, "the latency's p95 is 50.5 ms"),
-        ({"rejects_old": 0, "rejects_gained": 0, "rejects_lost": 0}, "0 of 500 frames (0.0%) are"),
-        ({"rejects_old": 150}, "are rejected, 4.0% to 12.0% may"),
+        ({"verdict_rejects_new": 0}, "0 of 500 frames (0.0%) are"),
+        (
+            {"verdicts": 400, "verdict_rejects_new": 150},
+            "150 of 400 frames (37.5%) are rejected, 4.0% to 12.0% may",
+        ),
     ],
 )
 def test_each_figure_takes_a_release_back_with_its_sentence(
@@ -61,17 +65,33 @@ def test_each_figure_takes_a_release_back_with_its_sentence(
     assert any(words in reason for reason in found.reasons)
 
 
-def test_the_band_of_rejects_needs_a_package_that_judged_before() -> None:
-    limits = LiveLimits(rejects_least=0.04)
+def test_the_band_of_rejects_needs_verdicts_and_counts_no_findings() -> None:
+    limits = LiveLimits(rejects_least=0.04, rejects_lost=0.9, changed=0.9)
     alone = Evidence(device="d", inspection="i", frames=500)
-    assert judge_evidence([alone], limits, devices=1).verdict is Verdict.GO_ON
-    beside = replace(alone, latency_ms_old=1.0, latency_ms_new=1.0)
+    older = replace(
+        alone, latency_ms_old=1.0, latency_ms_new=1.0, changed=400, rejects_old=500,
+        rejects_lost=400,
+    )  # fmt: skip
+    # {dent, scratch} became {dent}: something is found no longer, and the part is rejected still.
+    still = replace(older, rejects_lost=440, verdicts=500, verdict_rejects_new=500)
+    for found in (alone, older, still):
+        assert judge_evidence([found], limits, devices=1).verdict is Verdict.GO_ON
+    beside = replace(older, verdicts=500)
     assert judge_evidence([beside], limits, devices=1).verdict is Verdict.GO_BACK
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [{"verdicts": 6}, {"verdicts": 3, "verdict_rejects_new": 4}, {"verdict_rejects_old": 1}],
+)
+def test_verdicts_that_no_frames_can_give_are_refused(figures: dict[str, int]) -> None:
+    with pytest.raises(InvalidError, match="no frames can give"):
+        Evidence(device="d", inspection="i", frames=5, **figures)
 
 
 def test_the_guard_is_one_sentence() -> None:
     limits = LiveLimits(rejects_least=0.008, rejects_most=0.022, latency_p95_ms=50.0)
-    start = "Stops by itself if rejects leave 0.8-2.2 %, p95 > 50 ms, "
+    start = "Goes back by itself if rejects leave 0.8-2.2 %, p95 > 50 ms, "
     assert limits.sentence.startswith(start)
     assert limits.sentence.endswith("scores move by more than 0.1 or it crashes.")
     assert "rejects leave" not in LIMITS.sentence

@@ -674,7 +674,7 @@ def test_a_preview_names_the_devices_of_each_wave_and_keeps_nothing(
     body = {"group": "discs", "version": 3, "plan": {"steps": steps, "limits": limits}}
     found = browser.post("/api/v1/rollouts/preview", json=body).json()
     assert found.get("shares", found) == [["edge-1"], ["edge-2", "edge-3"], []]
-    assert found["guard"].startswith("Stops by itself if rejects leave 0.8-2.2 %, p95 > 50 ms")
+    assert found["guard"].startswith("Goes back by itself if rejects leave 0.8-2.2 %, p95 > 50 ms")
     assert [one["before"] for one in found["devices"]] == [versions[0], versions[0], versions[1]]
     page = browser.post("/rollouts/preview", data={"body": json.dumps(body)}).text
     for words in ("3 devices in 3 waves", "It begins at once", "discs 2 → discs 3", "no further"):
@@ -689,28 +689,30 @@ def test_a_preview_names_the_devices_of_each_wave_and_keeps_nothing(
 
 
 def test_devices_of_a_rollout_are_sorted_and_paged_on_the_server() -> None:
-    figures = {"frames": 100, "latency_ms_old": 1.0, "latency_ms_new": 1.0}
+    figures = {"frames": 100, "verdicts": 100, "latency_ms_old": 1.0, "latency_ms_new": 1.0}
     devices = [
         RolloutDevice(
             id=f"edge-{number:04}", step=1 + number % 2, status="SUCCEEDED", package="",
             report=TrialReport(
                 rollout="rol", old="sha256:a", new="sha256:b",
                 evidence=Evidence(
-                    device="d", inspection="i", rejects_old=number % 90,
+                    device="d", inspection="i", verdict_rejects_new=number % 90,
                     latency_p95_ms=float(number), **figures,  # type: ignore[arg-type]
                 ),
             ),
         )
         for number in range(5000)
     ]  # fmt: skip
-    slowest = DeviceTable(rollout="rol", sort="-p95").of(devices)
+    slowest = DeviceTable(rollout="rol", sort="-p95").rows_of_page(devices)
     assert [one.id for one in slowest[:2]] == ["edge-4999", "edge-4998"]
     assert len(slowest) == 50
-    assert DeviceTable(rollout="rol", page=2).of(devices)[0].id == "edge-0100"
-    assert DeviceTable(rollout="rol", sort="rejects").of(devices)[1].id == "edge-0090"
-    assert DeviceTable(rollout="rol", sort="nonsense", page=101).of(devices) == []
+    assert DeviceTable(rollout="rol", page=2).rows_of_page(devices)[0].id == "edge-0100"
+    by_rejects = DeviceTable(rollout="rol", sort="rejects").rows_of_page(devices)
+    assert by_rejects[1].id == "edge-0090"
+    nothing = DeviceTable(rollout="rol", sort="nonsense", page=101).rows_of_page(devices)
+    assert nothing == []
     table = DeviceTable(rollout="rol", sort="p95")
-    assert (table.turned("p95"), table.direction("p95")) == ("-p95", "ascending")
+    assert (table.next_sort("p95"), table.direction("p95")) == ("-p95", "ascending")
 
 
 def test_the_pages_show_steps_devices_and_the_decision_to_everybody(

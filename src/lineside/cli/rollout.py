@@ -83,7 +83,8 @@ def start(
         "group": name, "version": int(number), "plan": wished, "reason": reason, "rollback": back
     }  # fmt: skip
     if preview:
-        _show(client.post("/rollouts/preview", body), as_json=as_json)
+        view = client.post("/rollouts/preview", body)
+        show(view, as_json=as_json, text=lambda _: _words(view, head=f"preview: {version}"))
         return
     made = client.post("/rollouts", body)
     _show(client.get(f"/rollouts/{made['id']}"), as_json=as_json)
@@ -199,9 +200,10 @@ def _show(view: dict[str, Any], *, as_json: bool) -> None:
     show(view, as_json=as_json, text=lambda _: _words(view))
 
 
-def _words(view: dict[str, Any]) -> str:
+def _words(view: dict[str, Any], *, head: str = "") -> str:
     release = view["release"]
-    head = f"{view['id']} {release['group']}/{release['version']} {view['state']}: {view['why']}"
+    name = f"{release['group']}/{release['version']}"
+    head = head or f"{view['id']} {name} {view['state']}: {view['why']}"
     rows = [
         (one["id"], str(one["step"]), one["status"], short(one["package"]), _figures(one))
         for one in view["devices"]

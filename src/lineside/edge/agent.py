@@ -56,7 +56,9 @@ from lineside.edge.worker import MOST_STUCK, CameraWorker, Shown, WatchedWorker
 from lineside.fleet import DevicePolicy, JobDocument
 from lineside.links import Bus, Camera, Message, Will, open_camera
 from lineside.streams import encode_prediction_event
+from lineside.streams.verdicts import reject_rule
 from lineside.vision import Frame, Prediction
+from lineside.vision.verdict import RejectRule
 
 _MOST_BYTES = 262_144
 _MOST_STAMP = 2**53
@@ -197,12 +199,13 @@ class Agent:
             allows=lambda name: read_models(config.models_path).allows(name),
             signed=source.signed,
         )
+        rules = {one.id: reject_rule(one) for one in self._inspections}
         self._shadow = ShadowDeployment(
             config.folder,
             device=config.device,
             find_old=self._find_previous,
             tell=lambda payload: bus.publish_soon(self._topics["evidence"], payload),
-            good=lambda name: {one.id: one.good for one in self._inspections}.get(name, ()),
+            find_rule=lambda name: rules.get(name, RejectRule()),
             counters=self._counters,
             clock=clock,
         )

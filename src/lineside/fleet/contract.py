@@ -194,15 +194,19 @@ class Evidence:
         inspection: which.
         frames: judged by both packages, in the order of capture.
         changed: of these, how many got another decision.
-        rejects_old: decisions of the old package that stop a part.
-        rejects_gained: frames that only the new package stops.
-        rejects_lost: frames that only the old package stops.
+        rejects_old: frames in which the old package finds something, whether or not it rejects.
+        rejects_gained: frames in which the new package finds what the old one does not.
+        rejects_lost: frames in which the old package finds what the new one does not.
+        verdicts: frames judged by both packages of which the verdict by the plant file was counted;
+            0 of a device that does not tell it.
+        verdict_rejects_old, verdict_rejects_new: of these, how many the package rejects.
         unsure_old: frames that the old package leaves undecided.
         unsure_gained: frames that only the new package leaves undecided.
         score_sum, score_squares: of the differences new - old of the decision's score, each in
             [-1, 1].
-        latency_ms_old, latency_ms_new: medians.
-        latency_p95_ms: 95th percentile of the new package; 0 of a device that does not tell it.
+        latency_ms_old, latency_ms_new: medians, measured while both packages run.
+        latency_p95_ms: 95th percentile of the new package, measured while both packages run; 0 of a
+            device that does not tell it.
         crashes: of the new package or the agent since it runs.
     """
 
@@ -213,6 +217,9 @@ class Evidence:
     rejects_old: int = 0
     rejects_gained: int = 0
     rejects_lost: int = 0
+    verdicts: int = 0
+    verdict_rejects_old: int = 0
+    verdict_rejects_new: int = 0
     unsure_old: int = 0
     unsure_gained: int = 0
     score_sum: float = 0.0
@@ -225,7 +232,7 @@ class Evidence:
     def __post_init__(self) -> None:
         parts = (
             self.changed, self.rejects_old, self.rejects_gained, self.rejects_lost,
-            self.unsure_old, self.unsure_gained,
+            self.unsure_old, self.unsure_gained, self.verdicts,
         )  # fmt: skip
         sums = (
             self.score_sum, self.score_squares, self.latency_ms_old, self.latency_ms_new,
@@ -235,6 +242,8 @@ class Evidence:
             0 <= self.frames <= _MOST_FRAMES
             and 0 <= self.crashes <= _MOST_FRAMES
             and all(0 <= part <= self.frames for part in parts)
+            and 0 <= self.verdict_rejects_old <= self.verdicts
+            and 0 <= self.verdict_rejects_new <= self.verdicts
             and all(math.isfinite(value) for value in sums)
             and abs(self.score_sum) <= self.frames + _ROUNDED
             and 0 <= self.score_squares <= self.frames + _ROUNDED
@@ -244,16 +253,6 @@ class Evidence:
             raise InvalidError(
                 "figures that no frames can give", where="evidence", fix="Count each frame once."
             )
-
-    @property
-    def rejects_new(self) -> int:
-        """Frames that the new package stops, from 0 to ``frames``."""
-        return min(max(0, self.rejects_old + self.rejects_gained - self.rejects_lost), self.frames)
-
-    @property
-    def is_compared(self) -> bool:
-        """Return whether two packages judged: without one before, no reject is counted."""
-        return self.latency_ms_old > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@
 3. ``false_alarm`` is for a whole roll-out: it is parted evenly among devices and figures.
 4. Latency and crashes are compared with limits: they are facts, not samples.
 5. A release goes on only after ``frames`` were judged by both packages on every device.
-6. The share of rejects may have a band: a bet that it is above, and one that it is below.
+6. The share of rejects may have a band: a bet that it is above, and one that it is below. Rejects
+   are verdicts by the plant file; a device that tells none is not tested.
 """
 
 import math
@@ -50,9 +51,11 @@ class LiveLimits:
         latency: the new package's median at most, as a multiple of the old one's; looked at after
             50 frames, for few are at the mercy of whatever else the device does.
         latency_ms: what it may be slower in any case: a multiple of next to nothing is nothing.
-        latency_p95_ms: limit on the new package's 95th percentile, from 50 frames on; 0: none.
+        latency_p95_ms: limit on the new package's 95th percentile while both packages run, from 50
+            frames on; 0: none.
         rejects_least, rejects_most: band of the share of frames that the new package rejects, in
-            [0, 1]; 0 and 1: none. Judged where a package before it judges the same frames.
+            [0, 1]; 0 and 1: none. Judged where a package before it judges the same frames, and the
+            device tells their verdicts by the plant file.
         crashes: so many are allowed.
         false_alarm: chance that a release within its tolerances is taken back, over the roll-out.
     """
@@ -118,7 +121,7 @@ class LiveLimits:
         ]
         words.append(f"scores move by more than {self.score:g}")
         words.append(f"more than {self.crashes} crashes" if self.crashes else "it crashes")
-        return f"Stops by itself if {', '.join(words[:-1])} or {words[-1]}."
+        return f"Goes back by itself if {', '.join(words[:-1])} or {words[-1]}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,14 +198,15 @@ def fortunes_of(found: Evidence, limits: LiveLimits) -> dict[str, float]:
 
 def _band_fortunes(found: Evidence, limits: LiveLimits) -> dict[str, float]:
     """The bets that the share of rejects is outside the band, at the ends that are set."""
-    if not found.is_compared:
+    if not found.verdicts:
         return {}
+    rejects = found.verdict_rejects_new
     ends = {
-        "rejects_below": (found.frames - found.rejects_new, 1 - limits.rejects_least),
-        "rejects_above": (found.rejects_new, limits.rejects_most),
+        "rejects_below": (found.verdicts - rejects, 1 - limits.rejects_least),
+        "rejects_above": (rejects, limits.rejects_most),
     }
     return {
-        name: rate_fortune(count, frames=found.frames, tolerance=share)
+        name: rate_fortune(count, frames=found.verdicts, tolerance=share)
         for name, (count, share) in ends.items()
         if name in limits.figures
     }
@@ -296,8 +300,8 @@ def _sentence(found: Evidence, figure: str, *, limits: LiveLimits) -> str:
         )
     if figure in _BAND:
         return (
-            f"{_name(found)}: {found.rejects_new} of {found.frames} frames "
-            f"({found.rejects_new / found.frames:.1%}) are rejected, "
+            f"{_name(found)}: {found.verdict_rejects_new} of {found.verdicts} frames "
+            f"({found.verdict_rejects_new / found.verdicts:.1%}) are rejected, "
             f"{limits.rejects_least:.1%} to {limits.rejects_most:.1%} may"
         )
     return (

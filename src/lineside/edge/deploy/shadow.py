@@ -38,11 +38,13 @@ from lineside.edge.packages import Judge
 from lineside.fleet import Evidence, JobDocument, TrialReport
 from lineside.vision import Frame, Prediction
 from lineside.vision.difference import difference
+from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
 
 logger = logging.getLogger(__name__)
 
 _FILE = "trials.json"
 _LATENCIES = 501
+_LATENCIES_ENOUGH = 50
 _TELL_S = 2.0
 _AGAIN_S = 60.0
 _TURN_S = 0.25
@@ -50,8 +52,8 @@ _RETRY_S = 30.0
 
 FindPrevious = Callable[[str, str], Judge]
 """Loads a package that was in use before, by inspection and digest; raises where it cannot."""
-Good = Callable[[str], Collection[str]]
-"""The labels of a good part, by inspection; empty: the usual words."""
+FindRule = Callable[[str], RejectRule]
+"""The answers that reject a part, by inspection."""
 Tell = Callable[[bytes], bool]
 """Hands a report to the bus; False when it did not take it."""
 
@@ -98,7 +100,7 @@ class ShadowDeployment:
         clock: Clock,
         most_per_s: float = 5.0,
         share: float = 0.5,
-        good: Good = lambda _: (),
+        find_rule: FindRule = lambda _: RejectRule(),
     ) -> None:
         """Begin nothing yet.
 
@@ -111,9 +113,9 @@ class ShadowDeployment:
             clock: of pace and pauses.
             most_per_s: frames that the package before judges in a second.
             share: of the time that it may be at it.
-            good: labels of a good part.
+            find_rule: answers that reject a part, as the plant file says.
         """
-        self._good = good
+        self._find_rule = find_rule
         self._path = folder / _FILE
         self._device = device
         self._find_old = find_old
@@ -257,19 +259,13 @@ class ShadowDeployment:
     def _added(self, trial: Trial, *, old: Prediction | None, new: Prediction) -> Trial:
         times = self._times.setdefault(_name(trial), _Times())
         times.new.append(new.latency_ms.total)
-        found = replace(
-            trial.report.evidence,
-            latency_ms_new=statistics.median(times.new),
-            latency_p95_ms=percentile_95(times.new),
-        )
+        found = trial.report.evidence
         if old is None:
             found = replace(found, frames=found.frames + 1)
         else:
             times.old.append(old.latency_ms.total)
-            found = replace(
-                added(found, old=old, new=new, good=self._good(_name(trial))),
-                latency_ms_old=statistics.median(times.old),
-            )
+            found = added(found, old=old, new=new, rule=self._find_rule(_name(trial)))
+        found = _timed(found, times)
         after = replace(trial, report=replace(trial.report, evidence=found))
         return replace(after, report=replace(after.report, ended=after.ended))
 
@@ -321,11 +317,29 @@ class ShadowDeployment:
             self._counters.mended("trials")
 
 
-def added(
-    found: Evidence, *, old: Prediction, new: Prediction, good: Collection[str] = ()
-) -> Evidence:
-    """The evidence with one more frame that both judged."""
-    seen = difference(old, new, good=good)
+def _timed(found: Evidence, times: _Times) -> Evidence:
+    """The evidence with the latencies of this program's run, once they are enough of the frames.
+
+    After a restart few latencies would stand for many frames. Figures before it stay until there
+    are 50 new ones; those of less than 50 frames do not outlast it.
+    """
+    if len(times.new) >= min(_LATENCIES_ENOUGH, found.frames):
+        return replace(
+            found,
+            latency_ms_old=statistics.median(times.old) if times.old else 0.0,
+            latency_ms_new=statistics.median(times.new),
+            latency_p95_ms=percentile_95(times.new),
+        )
+    if found.frames <= _LATENCIES_ENOUGH:
+        return replace(found, latency_ms_old=0.0, latency_ms_new=0.0, latency_p95_ms=0.0)
+    return found
+
+
+def added(found: Evidence, *, old: Prediction, new: Prediction, rule: RejectRule) -> Evidence:
+    """The evidence with one more frame that both judged; ``rule``: which answers reject."""
+    if old.count is not None and new.count is not None:  # the trigger's message is about both
+        old = replace(old, count=replace(old.count, expected=new.count.expected))
+    seen = difference(old, new, good=rule.good)
     return replace(
         found,
         frames=found.frames + 1,
@@ -333,11 +347,18 @@ def added(
         rejects_old=found.rejects_old + seen.found_before,
         rejects_gained=found.rejects_gained + seen.gained,
         rejects_lost=found.rejects_lost + seen.lost,
+        verdicts=found.verdicts + 1,
+        verdict_rejects_old=found.verdict_rejects_old + _rejects(old, rule),
+        verdict_rejects_new=found.verdict_rejects_new + _rejects(new, rule),
         unsure_old=found.unsure_old + seen.unsure_before,
         unsure_gained=found.unsure_gained + seen.unsure_gained,
         score_sum=found.score_sum + seen.score,
         score_squares=found.score_squares + seen.score**2,
     )
+
+
+def _rejects(prediction: Prediction, rule: RejectRule) -> bool:
+    return judge_prediction(prediction, rule).verdict is PartVerdict.REJECT
 
 
 def percentile_95(values: Collection[float]) -> float:

@@ -46,9 +46,9 @@ _DEFAULT_SORT = "wave"
 
 
 def _share(device: RolloutDevice) -> float:
-    """The share of frames that the new package rejects; -1 where no frame was compared."""
+    """The share of frames that the new package rejects; -1 where no verdict was counted."""
     found = device.report.evidence if device.report is not None else None
-    return found.rejects_new / found.frames if found and found.is_compared else -1.0
+    return found.verdict_rejects_new / found.verdicts if found and found.verdicts else -1.0
 
 
 def _p95_ms(device: RolloutDevice) -> float:
@@ -72,10 +72,10 @@ class DeviceTable:
 
     def href(self, *, sort: str = "", page: int = 1, part: str = "") -> str:
         """The rollout's page, or a part of it, with another order or page."""
-        told = {"sort": sort or self.sort, "page": page}
-        return f"/rollouts/{self.rollout}{part}?{urlencode(told)}"
+        query = {"sort": sort or self.sort, "page": page}
+        return f"/rollouts/{self.rollout}{part}?{urlencode(query)}"
 
-    def turned(self, key: str) -> str:
+    def next_sort(self, key: str) -> str:
         """The key as a further click on its column sorts by it."""
         return f"-{key}" if self.sort == key else key
 
@@ -85,7 +85,7 @@ class DeviceTable:
             return "none"
         return "descending" if self.sort.startswith("-") else "ascending"
 
-    def of(self, devices: Sequence[RolloutDevice]) -> list[RolloutDevice]:
+    def rows_of_page(self, devices: Sequence[RolloutDevice]) -> list[RolloutDevice]:
         """The devices of this page, in this order; alike ones by name."""
         by_name = sorted(devices, key=lambda one: one.id)
         key = _SORTS.get(self.sort.removeprefix("-"), _SORTS[_DEFAULT_SORT])
@@ -194,7 +194,7 @@ def rollout_view(
         waves=tuple(_bars(view)),
         devices=tuple(
             replace(_device_row(each), before=name_of(each.before), next_name=next_name)
-            for each in table.of(view.devices)
+            for each in table.rows_of_page(view.devices)
         ),
         pages=math.ceil(len(view.devices) / _PAGE),
         limits=_limits(one.plan.limits),
@@ -298,10 +298,10 @@ def _with_figures(row: DeviceRow, found: Evidence) -> DeviceRow:
 
 
 def _reject_words(found: Evidence) -> str:
-    if not found.is_compared:
+    if not found.verdicts:
         return ""
-    whole = max(1, found.frames)
-    return f"{percent(found.rejects_new / whole)} ({percent(found.rejects_old / whole)})"
+    new, old = found.verdict_rejects_new, found.verdict_rejects_old
+    return f"{percent(new / found.verdicts)} ({percent(old / found.verdicts)})"
 
 
 def _limits(limits: LiveLimits) -> DeviceRow:
@@ -324,11 +324,11 @@ def _band_words(limits: LiveLimits) -> str:
 
 
 router = APIRouter(prefix="/rollouts")
-Place = Annotated[int, Query(ge=1, le=10_000)]
+PageNumber = Annotated[int, Query(ge=1, le=10_000)]
 
 
 @router.get("")
-def rollouts_page(context: Context, *, page: Place = 1) -> HTMLResponse:
+def rollouts_page(context: Context, *, page: PageNumber = 1) -> HTMLResponse:
     """Newest first, fifty a page."""
     found = context.hub.rollouts.all()
     shown = found[(page - 1) * _PAGE : page * _PAGE]
@@ -379,7 +379,7 @@ def rollout_preview(context: Context, *, body: Annotated[str, Form()]) -> HTMLRe
 
 @router.get("/{rollout}")
 def rollout_page(
-    context: Context, *, rollout: str, sort: str = _DEFAULT_SORT, page: Place = 1
+    context: Context, *, rollout: str, sort: str = _DEFAULT_SORT, page: PageNumber = 1
 ) -> HTMLResponse:
     """Waves, figures of both packages on each device, and the decision with its sentence."""
     view = context.hub.rollouts.view(rollout)
@@ -405,7 +405,12 @@ def rollout_page(
 
 @router.get("/{rollout}/progress")
 def rollout_progress(
-    context: Context, *, rollout: str, may: str = "", sort: str = _DEFAULT_SORT, page: Place = 1
+    context: Context,
+    *,
+    rollout: str,
+    may: str = "",
+    sort: str = _DEFAULT_SORT,
+    page: PageNumber = 1,
 ) -> HTMLResponse:
     """The part of the page that reads itself anew; ``may``: the orders that the page offers."""
     view = context.hub.rollouts.view(rollout)
