@@ -33,6 +33,18 @@ def test_a_redirect_is_not_followed(packages: PackageServer) -> None:
     assert len(packages.requests) == 1
 
 
+def test_no_proxy_of_the_environment_is_asked(
+    packages: PackageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages.answers["/p"] = (200, b"archive", {})
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert HubClient(packages.url, token=lambda: TOKEN).fetch("/p") == b"archive"
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

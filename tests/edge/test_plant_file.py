@@ -9,17 +9,26 @@ from typing import Any
 
 import pytest
 
-from lineside.core import SystemClock, digest_of, encode, load_plant
-from lineside.core.plant_check import plant_text_topic
+from lineside.core import (
+    SystemClock,
+    UnavailableError,
+    decode,
+    digest_of,
+    encode,
+    load_plant,
+)
+from lineside.core.plant_check import PlantText, plant_text_topic
 from lineside.edge import EdgeConfig, run
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.package_source import PackageSource, source_for
+from lineside.edge.hub_client import HubClient
 from lineside.edge.run import PlantFile
 from lineside.fleet import pin_root
 from lineside.links import Bus, open_bus
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
 from lineside.testing.trust import TrustSimulator
+from tests.edge.conftest import PackageServer
 
 PLANT = """schema = "lineside.plant/1"
 site = "demo"
@@ -176,6 +185,28 @@ class TestADeviceWithATrustRoot:
         assert asked == ["/api/v1/plant/versions/2/content"] * 2
         assert Path(config.plant).read_text() == PLANT + SECOND
 
+    @pytest.mark.parametrize("status", [401, 403, 404, 400, 503])
+    def test_asks_again_for_a_text_that_is_not_handed_out_yet(
+        self, site: TrustSimulator, config: EdgeConfig, bus: Bus, clock: FakeClock,
+        packages: PackageServer, status: int,
+    ) -> None:  # fmt: skip
+        for number, text in enumerate((PLANT, PLANT + SECOND), start=1):
+            sign(site, number, text)
+        pin_root(config.folder / "trust", site.first_root)
+        hub = HubClient(packages.url)
+        source = PackageSource(
+            DeploymentStore(config.folder), repository=site, fetch=hub.fetch, clock=clock
+        )
+        place = "/api/v1/plant/versions/2/content"
+        packages.answers[place] = (status, b"not now", {})
+        payload = encode(told(PLANT + SECOND) | {"text": ""})
+        with closing(told_file(config, bus, payload, source=source, clock=clock)) as file:
+            assert not file.has_changed()
+            packages.answers[place] = (200, (PLANT + SECOND).encode(), {})
+            clock.advance(60)
+            assert file.has_changed()
+        assert Path(config.plant).read_text() == PLANT + SECOND
+
     def test_asks_again_while_the_hub_is_away(
         self, site: TrustSimulator, source: PackageSource, config: EdgeConfig, bus: Bus,
         clock: FakeClock,
@@ -191,6 +222,18 @@ class TestADeviceWithATrustRoot:
             clock.advance(60)
             assert file.has_changed()
         assert Path(config.plant).read_text() == PLANT + SECOND
+
+
+def test_a_text_longer_than_a_plant_file_is_not_read(
+    config: EdgeConfig, packages: PackageServer
+) -> None:
+    place = "/api/v1/plant/versions/2/content"
+    packages.answers[place] = (200, bytes(1_000_001), {})
+    at_hub = replace(config, hub=packages.url)
+    source = source_for(at_hub, store=DeploymentStore(config.folder), clock=FakeClock())
+    version = decode(PlantText, encode(told(PLANT) | {"text": ""}), where="told")
+    with pytest.raises(UnavailableError, match="more than 1000000 bytes"):
+        source.plant_text(version)
 
 
 def test_a_device_that_trusts_nobody_takes_over_nothing(config: EdgeConfig, bus: Bus) -> None:

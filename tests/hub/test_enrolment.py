@@ -1,8 +1,10 @@
 """Devices come in by a code, are renewed by their key, and go by revocation."""
 
 import base64
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -35,7 +37,9 @@ from lineside.fleet.enrolment import (
 from lineside.fleet.trust.certificates import new_device_key, sign_as_device
 from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.access.auth import TooManyAttemptsError, issue_access_key
-from lineside.hub.devices.enrolment import DEVICE_TYPE
+from lineside.hub.access.tls import own_certificate, server_files, site_files
+from lineside.hub.devices.enrolment import DEVICE_TYPE, Enrolment
+from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.pages.fleet import enrolment_news
 from lineside.testing import FakeClock
 from lineside.web.security import UnauthenticatedError
@@ -422,6 +426,52 @@ def test_a_code_is_taken_back_and_the_device_hears_why_it_is_refused(site: Servi
     assert ("edge-1", "code taken back") in news
 
 
+def test_a_code_that_is_used_while_it_is_withdrawn_stays_used(site: Services) -> None:
+    secret = invited(site)
+    other = Enrolment(
+        site.records, journal=site.ledger, plant=site.plant, config=site.config, clock=site.clock
+    )
+    other.bus_url = site.enrolment.bus_url
+
+    class Late(RecordsJournal):
+        """A journal of a hub that another one overtakes."""
+
+        def record(self, *events: Any, **more: Any) -> object:  # noqa: ANN401  as the journal's
+            key = new_device_key()
+            request = device_request(key, device="edge-1").decode()
+            other.enrol(EnrolmentRequest(secret=secret, request=request), address=ADDRESS)
+            return super().record(*events, **more)
+
+    slow = Enrolment(
+        site.records, journal=Late(site.records), plant=site.plant, config=site.config,
+        clock=site.clock,
+    )  # fmt: skip
+    with pytest.raises(ConflictError):
+        slow.withdraw("edge-1", by="anna")
+    assert told(site) == ["invited", "enrolled"]
+    with pytest.raises(NotFoundError, match="no open code"):
+        site.enrolment.withdraw("edge-1", by="anna")
+
+
+def test_refusals_are_read_while_devices_ask_and_one_that_asks_too_often_leaves_them(
+    site: Services,
+) -> None:
+    for _ in range(3):
+        with pytest.raises(RefusedError, match="no such code"):
+            enrolled(site, secret="0" * 32)
+    for _ in site.enrolment.refusals:  # a page is being made while another device is refused
+        with pytest.raises(RefusedError, match="no such code"):
+            enrolled(site, secret="0" * 32)
+    for _ in range(20):
+        with suppress(RefusedError, TooManyAttemptsError):
+            enrolled(site, secret="0" * 32)
+    with pytest.raises(TooManyAttemptsError):
+        enrolled(site, secret="0" * 32)
+    assert {one.reason for one in site.enrolment.refusals} == {
+        "this hub gave out no such code, or it is over"
+    }
+
+
 def test_the_page_makes_the_authority_that_is_absent(hub: Services) -> None:
     token = hub.auth.issue_token("anna", kind="api", role=Role.ADMIN)
     anna = TestClient(
@@ -432,10 +482,13 @@ def test_the_page_makes_the_authority_that_is_absent(hub: Services) -> None:
     assert "Make a code" not in page.partition('id="enrol"')[2]
     made = anna.post("/api/v1/devices/authority")
     assert made.status_code == 201
-    assert [one["what"] for one in made.json()["steps"]] == [
-        "authority", "certificate", "trust root",
-    ]  # fmt: skip
+    assert [one["what"] for one in made.json()["steps"]] == ["authority", "trust root"]
     assert all(one["made"] for one in made.json()["steps"])
+    # The certificate is made by the first start with TLS, for the hosts of the settings then.
+    assert not site_files(hub.config).certificate.exists()
+    later = replace(hub.config, tls="site", public_url="https://hub.hall:8443")
+    server_files(later, clock=hub.clock)
+    assert "hub.hall" in own_certificate(later).hosts
     again = anna.post("/api/v1/devices/authority").json()
     assert not any(one["made"] for one in again["steps"])
     page = anna.get("/fleet").text

@@ -1,7 +1,7 @@
 """Requests of a device to its hub over HTTP.
 
 1. The token goes to the configured hub only: of an address that came over the bus nothing but path
-   and query are used, and redirects are not followed.
+   and query are used, redirects are not followed, and no proxy of the environment is asked.
 2. The hub is checked against the authority handed in, by name and by time; an answer has a limit.
 """
 
@@ -234,7 +234,8 @@ class HubClient:
         if token := self._token():
             request.add_header("Authorization", f"Bearer {token}")
         https = urllib.request.HTTPSHandler(context=self._tls())
-        opener = urllib.request.build_opener(NoRedirect, https)
+        direct = urllib.request.ProxyHandler({})
+        opener = urllib.request.build_opener(NoRedirect, direct, https)
         try:
             answer: HTTPResponse = opener.open(request, timeout=_TIMEOUT_S)
         except urllib.error.HTTPError as error:

@@ -154,7 +154,8 @@ class PlantFile:
 
     A file that the hub never had is the device's own and stays. A text that this device cannot
     work with, or that is not signed where packages have to be, is refused, and the device goes on
-    with the file that it has. While the hub is away what is signed is asked for again.
+    with the file that it has. While the hub is away, or does not hand the text out, it is asked
+    again.
     """
 
     def __init__(

@@ -57,7 +57,8 @@ def init_site(
     """
     site = load_plant(Path(config.plant)).site
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    steps = [*make_ca(config, site=name or site, hosts=hosts, clock=clock)]
+    ca = make_ca(config, site=name or site, clock=clock)
+    steps = [ca, _certificate(config, hosts, clock=clock)]
     with open_records(config.records_url, clock=clock) as records:
         if user:
             steps.append(_user(records, user, password=password, site=site, clock=clock))
@@ -70,20 +71,12 @@ def init_site(
     return NewSite(steps=tuple(steps), take_offline=offline_files(config))
 
 
-def make_ca(
-    config: HubConfig, *, site: str, hosts: tuple[str, ...] = (), clock: Clock
-) -> tuple[SiteStep, SiteStep]:
-    """Make the authority that certifies devices, and the hub's own certificate, where absent.
+def make_ca(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
+    """Make the authority that certifies devices and the hub, where absent.
 
-    Raises:
-        ConflictError: the hub's certificate is for other hosts than those given.
+    The hub's own certificate is not made here: a start with TLS makes it for the hosts of the
+    settings then.
     """
-    return (
-        _make_ca(config, site=site, clock=clock), _certificate(config, hosts, clock=clock),
-    )  # fmt: skip
-
-
-def _make_ca(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
     folder = config.ca_folder
     there = folder.exists()
     if there:

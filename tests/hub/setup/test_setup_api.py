@@ -76,11 +76,15 @@ def test_devices_fetch_the_text_that_the_bus_does_not_carry(
     token = hub.auth.issue_token("device:edge-1", kind="device")
     headers = {"Authorization": f"Bearer {token}"}
     place = f"/api/v1/plant/versions/{message.number}/content"
-    text = TestClient(create_app(hub), base_url="http://127.0.0.1").get(place, headers=headers)
+    device = TestClient(create_app(hub), base_url="http://127.0.0.1", headers=headers)
+    text = device.get(place)
     assert digest_of(text.content) == message.digest
     assert "peeping" in text.text
     assert people(Role.VIEWER).get(place).status_code == 403
     assert client.get("/api/v1/plant/versions/99/content").status_code == 404
+    earlier = f"/api/v1/plant/versions/{message.number - 1}/content"
+    assert client.get(earlier).status_code == 200
+    assert device.get(earlier).status_code == 404  # a device has the version in force only
 
 
 def test_a_fault_is_told_with_the_path_of_its_field(client: TestClient) -> None:

@@ -28,6 +28,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ from lineside.core import (
     Clock,
     Digest,
     InvalidError,
+    NotFoundError,
     RefusedError,
     UnavailableError,
     decode,
@@ -68,6 +70,7 @@ from lineside.models.operating_point import OperatingPoint
 
 _INCOMING = "incoming"
 _PARTS_KEPT = 2
+_MOST_PLANT_BYTES = 1_000_000  # of a file that the hub reads
 
 
 class DamagedError(RefusedError):
@@ -116,7 +119,7 @@ class PackageSource:
             store: of the device; a root is pinned in its folder where there is a repository.
             clock: of expiry.
             repository: files of the update repository.
-            fetch: bytes of an address at the hub; None: nothing is fetched.
+            fetch: bytes of a plant file's address at the hub; None: none is fetched.
             unsigned: bytes of an address, where unsigned packages may run.
             platform: of this machine.
         """
@@ -285,13 +288,16 @@ class PackageSource:
         """Return the text of a version of the plant file, fetched where the message has none.
 
         Raises:
-            UnavailableError: the hub is away.
-            NotFoundError, RefusedError, InvalidError: no hub is configured, or it does not hand
-                this version out.
+            UnavailableError: the hub is away, or does not hand this version out now: an older hub,
+                a token that is being replaced or a proxy may be the cause, and the same message
+                is not sent again.
         """
         if version.text or self._fetch is None:
             return version.text.encode()
-        return self._fetch(f"/api/v1/plant/versions/{version.number}/content")
+        try:
+            return self._fetch(f"/api/v1/plant/versions/{version.number}/content")
+        except (RefusedError, NotFoundError, InvalidError) as error:
+            raise UnavailableError(error.message, where=error.where, fix=error.fix) from error
 
     def _follows(self, digest: str, before: str) -> bool:
         """Return whether a digest is signed after another one, as far as this device knows."""
@@ -382,10 +388,11 @@ def source_for(config: EdgeConfig, *, store: DeploymentStore, clock: Clock) -> P
         token_file=config.token_file, ca=config.ca, cert=config.certificate, key=config.key
     )
     hub = HubClient(config.hub, token=access.token, tls=access.tls)
+    fetch = partial(hub.fetch, most_bytes=_MOST_PLANT_BYTES)
     if pinned(config.folder, trust_root=config.trust_root):
-        return PackageSource(store, repository=hub, fetch=hub.fetch, clock=clock)
+        return PackageSource(store, repository=hub, fetch=fetch, clock=clock)
     if config.unsigned == "allowed":
-        return PackageSource(store, fetch=hub.fetch, unsigned=hub.fetch, clock=clock)
+        return PackageSource(store, fetch=fetch, unsigned=hub.fetch, clock=clock)
     return PackageSource(store, clock=clock)
 
 

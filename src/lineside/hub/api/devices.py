@@ -183,13 +183,11 @@ def withdraw(hub: Hub, who: Requester, *, device: str) -> Response:
 @router.post("/devices/authority", summary="Make the site's authority")
 @responds(NewSite, status=201)
 def make_site_ca(hub: Hub) -> Response:
-    """With the hub's certificate and the trust root, as ``lineside hub init``; what is there stays.
-
-    409 where the hub has a certificate for other hosts.
-    """
+    """With the trust root; what is there stays. The first start with TLS certifies the hub."""
     config = hub.config
-    steps = make_ca(config, site=hub.plant.site, clock=hub.clock)
-    made = (*steps, make_trust(config, hub.releases))
+    made = (
+        make_ca(config, site=hub.plant.site, clock=hub.clock), make_trust(config, hub.releases),
+    )  # fmt: skip
     return json_response(NewSite(steps=made, take_offline=offline_files(config)), status=201)
 
 

@@ -10,7 +10,14 @@ from typing import Annotated, Any, TypedDict
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
-from lineside.core import Camera, Clock, InvalidError, UnavailableError, rfc3339
+from lineside.core import (
+    Camera,
+    Clock,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+    rfc3339,
+)
 from lineside.core.drivers import without_secret
 from lineside.core.worker import Worker
 from lineside.hub.access.accounts import Accounts, NewToken
@@ -150,9 +157,16 @@ def get_plant_version(
 
 @router.get("/plant/versions/{number}/content", summary="The text of a version, for devices")
 @responds(bytes, _TOML)
-def get_plant_content(hub: Hub, number: int) -> Response:
-    """As devices take it over, which are told the number and the digest on the bus."""
-    hub.plants.one(number)
+def get_plant_content(hub: Hub, who: Requester, *, number: int) -> Response:
+    """As devices take it over, which are told the number and the digest on the bus.
+
+    404 for a device that asks for another version than the one in force.
+    """
+    if who.kind == "device" and number != hub.plants.newest().number:
+        raise NotFoundError(
+            f"version {number} is not the one in force", where="number",
+            fix="Take the number that the bus tells.",
+        )  # fmt: skip
     return Response(hub.plants.text(number).encode(), media_type=_TOML)
 
 

@@ -122,7 +122,8 @@ class Enrolment:
         self.enrolled: list[Callable[[str], object]] = []
         self.revoked: list[Callable[[str], object]] = []
         self.appeared: list[Callable[[str], object]] = []
-        self.refusals: deque[EnrolmentRefusal] = deque(maxlen=_MOST_REFUSALS)
+        self._refusals: deque[EnrolmentRefusal] = deque(maxlen=_MOST_REFUSALS)
+        self._noting = threading.Lock()
         self._documents: Documents = records.documents
         self._records = records
         self._journal = journal
@@ -134,6 +135,12 @@ class Enrolment:
         self._wrong = AttemptCounter(most=_WRONG_OF_ADDRESS, window_s=_WRONG_WINDOW_S, clock=clock)
         self._all = AttemptCounter(most=_WRONG_IN_ALL, window_s=_WRONG_WINDOW_S, clock=clock)
         self._renewals = AttemptCounter(most=_RENEWALS, window_s=_RENEWAL_WINDOW_S, clock=clock)
+
+    @property
+    def refusals(self) -> tuple[EnrolmentRefusal, ...]:
+        """The newest refusals since this hub began, newest first; at most twenty."""
+        with self._noting:
+            return tuple(self._refusals)
 
     def certificate_authority(self) -> CertificateAuthority:
         """``NotFoundError`` before ``lineside hub init``."""
@@ -181,7 +188,7 @@ class Enrolment:
     def invitations(self) -> tuple[Invitation, ...]:
         """Those that nobody used and that still work, the one that ends first in front."""
         now = self._clock.now()
-        found = [one for _, one in self._invitations() if one.ends_at > now and not one.used_key]
+        found = [one for *_, one in self._invitations() if one.ends_at > now and not one.used_key]
         return tuple(sorted(found, key=lambda one: (one.ends_at, one.device)))
 
     def withdraw(self, device: str, *, by: str) -> None:
@@ -189,27 +196,29 @@ class Enrolment:
 
         Raises:
             NotFoundError: no unused code is for it.
+            ConflictError: one of them was used meanwhile, by another hub.
         """
-        keys = [
-            key
-            for key, one in self._invitations()
-            if one.device == device and not one.used_key and one.ends_at > self._clock.now()
-        ]
-        if not keys:
-            raise NotFoundError(
-                f"no open code is for {device[:80]!r}", where="invitations",
-                fix="Nothing is to be done: it was used, or its time is over.",
-            )  # fmt: skip
+        with self._turn:
+            found = [
+                (key, version)
+                for key, version, one in self._invitations()
+                if one.device == device and not one.used_key and one.ends_at > self._clock.now()
+            ]
+            if not found:
+                raise NotFoundError(
+                    f"no open code is for {device[:80]!r}", where="invitations",
+                    fix="Nothing is to be done: it was used, or its time is over.",
+                )  # fmt: skip
 
-        def forget() -> None:
-            for key in keys:
-                self._documents.delete(_KIND, key)
+            def forget() -> None:
+                for key, version in found:
+                    self._documents.delete(_KIND, key, expect=version)
 
-        self._record(device, {"action": "withdrawn", "by": by}, within=forget)
+            self._record(device, {"action": "withdrawn", "by": by}, within=forget)
 
     def sweep(self) -> int:
         """Forget what is over; how many."""
-        over = [key for key, one in self._invitations() if one.ends_at <= self._clock.now()]
+        over = [key for key, _, one in self._invitations() if one.ends_at <= self._clock.now()]
         for key in over:
             self._documents.delete(_KIND, key)
         return len(over)
@@ -387,15 +396,17 @@ class Enrolment:
 
     @contextmanager
     def _refusals_noted(self, address: str, *, device: str = "") -> Iterator[None]:
-        """Note why a device was refused while the block runs."""
+        """Note why a device was refused while the block runs; one that tries too often is not."""
         try:
             yield
+        except TooManyAttemptsError:
+            raise
         except LinesideError as error:
-            self.refusals.appendleft(
-                EnrolmentRefusal(
-                    at=self._clock.now(), address=address, device=device, reason=error.message
-                )
+            refusal = EnrolmentRefusal(
+                at=self._clock.now(), address=address, device=device, reason=error.message
             )
+            with self._noting:
+                self._refusals.appendleft(refusal)
             raise
 
     def _check_invitation(self, invitation: NewInvitation) -> None:
@@ -429,9 +440,10 @@ class Enrolment:
             )  # fmt: skip
         return tuple(line.id for line in self._plant.line)
 
-    def _invitations(self) -> list[tuple[str, Invitation]]:
+    def _invitations(self) -> list[tuple[str, int, Invitation]]:
+        """Key, version and content of each."""
         return [
-            (one.id, decode_fast(Invitation, encode(one.body), where=_KIND))
+            (one.id, one.version, decode_fast(Invitation, encode(one.body), where=_KIND))
             for one in every_document(self._documents, _KIND)
         ]
 
