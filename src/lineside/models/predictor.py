@@ -375,9 +375,10 @@ class Predictor:
         known = decode(RememberedPictures, raw, where=f"{self.manifest.name}: {NEAREST_FILE}")
         with self._lock:
             apart = self._head.bank_distances(self._single(frame, None)[1])
-        if apart.shape != (len(known.pictures), len(known.pictures[0])):
+        lengths = [len(pictures) for pictures in known.pictures]
+        if not lengths or {apart.shape} != {(len(lengths), length) for length in lengths}:
             raise InvalidError(
-                f"{apart.shape} distances from {len(known.pictures[0])} pictures",
+                f"{apart.shape} distances from {lengths} pictures",
                 where=f"{self.manifest.name}: {NEAREST_FILE}", fix="Train the package again.",
             )  # fmt: skip
         found = []

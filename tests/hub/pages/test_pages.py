@@ -240,6 +240,9 @@ def test_a_reject_is_explained_at_once_by_its_own_map(
     assert (shown.mark.word, shown.why) == ("reject", "red")
     assert "label=red" in heat_href(said, rejects)
     assert heat_href(said, stock) == ""
+    deep = replace(said.labels[1], name="red deep", label="red deep")
+    of_depth = replace(stock, region=(), labels=("red", "red deep"), reject=("red deep",))
+    assert "label=red+deep" in heat_href(replace(said, labels=(*said.labels, deep)), of_depth)
     assert frame_prediction(said, package=None, inspection=rejects).why == ""
     assert frame_prediction(said, package=package, inspection=stock).why == ""
 
@@ -295,10 +298,17 @@ def test_a_frame_shows_its_nearest_training_pictures_or_why_there_are_none(
 ) -> None:
     address = f"/frames/{furnished['frame']}/nearest"
     page = browser.get(f"/frames/{furnished['frame']}").text
-    assert f"{address}?package={furnished['package']}" in page
+    (folded,) = [one for one in read(page).all("details") if "hx-get" in one]
+    assert folded["hx-get"] == f"{address}?package={furnished['package']}"
+    assert folded["hx-trigger"] == "toggle once"  # no network is loaded before somebody looks
+    assert "open" not in folded
     none = browser.get(address, params={"package": furnished["package"]}).text
     assert "does not name those it remembers" in none
+    away = browser.get(address, params={"package": "sha256:" + "9" * 64})
+    assert (away.status_code, "No nearest training pictures" in away.text) == (200, True)
     known = hub.frames.row(FrameId(furnished["frame"])).digest
+    changed = Teaching(frames=(furnished["frame"],), labels=("red",), known=("blue", "white"))
+    hub.datasets.teach("rack", changed, by="bob")  # the draft says otherwise by now
     made = remembering(archive, (known, "sha256:" + "3" * 64))
     digest = hub.packages.add(made, by="trainer").digest
     part = browser.get(address, params={"package": digest}).text
@@ -308,6 +318,22 @@ def test_a_frame_shows_its_nearest_training_pictures_or_why_there_are_none(
     assert [words(part).count(label) for label in ("blue", "red", "no label")] == [1, 1, 1]
     assert read(part).all("h4")
     assert "1 further region" in words(part)
+
+
+@pytest.mark.parametrize("pictures", [(), ((), (), ()), ((digest_of(b""),), (), ())])
+def test_a_package_that_names_its_pictures_wrongly_is_told(
+    browser: TestClient, hub: Services, furnished: dict[str, str], archive: bytes,
+    pictures: tuple[tuple[str, ...], ...],
+) -> None:  # fmt: skip
+    package = Package.read(remembering(archive, (digest_of(b""),)))
+    files = {name: raw for name, raw in package.files.items() if name != "manifest.json"}
+    files["evidence/nearest.json"] = encode({
+        "pictures": pictures, "schema": "lineside.remembered-pictures/1",
+    })  # fmt: skip
+    digest = hub.packages.add(build_package(package.manifest, files), by="trainer").digest
+    part = browser.get(f"/frames/{furnished['frame']}/nearest", params={"package": digest})
+    assert part.status_code == 200
+    assert "distances from" in part.text
 
 
 def test_a_frame_without_a_result_says_why(

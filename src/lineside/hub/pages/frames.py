@@ -412,7 +412,8 @@ def _telling_map(prediction: Prediction, inspection: Inspection | None) -> str:
     reasons, names = judge_prediction(prediction, rule).reasons, map_names(prediction)
     if prediction.mask is not None or not names or not reasons:
         return ""
-    named = (name for reason in reasons for name in names if reason.startswith(f"{name} "))
+    longest = sorted(names, key=len, reverse=True)  # "scratch deep" before "scratch"
+    named = (name for reason in reasons for name in longest if reason.startswith(f"{name} "))
     return next(named, names[0])
 
 
@@ -469,7 +470,9 @@ _NO_NEAREST = {
 
 def no_nearest_words(task: str) -> str:
     """Why a package of a task has no nearest training pictures to show, as a sentence."""
-    why = _NO_NEAREST.get(task, "the package does not name those it remembers; a new training does")
+    why = _NO_NEAREST.get(
+        task, "the package does not name those it remembers; one that is trained here does"
+    )
     return f"No nearest training pictures: {why}."
 
 

@@ -7,7 +7,16 @@ from datetime import datetime, timedelta
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Inspection, InvalidError, Json, NotFoundError, Plant, decode, to_plain
+from lineside.core import (
+    Inspection,
+    InvalidError,
+    Json,
+    LinesideError,
+    NotFoundError,
+    Plant,
+    decode,
+    to_plain,
+)
 from lineside.core.clock import duration_text
 from lineside.core.plant import Trigger
 from lineside.hub.ingest.line_figures import ALL
@@ -451,28 +460,37 @@ def _verdict_ids(hub: Services, predictions: Sequence[Prediction]) -> Iterator[s
 
 @router.get("/frames/{frame}/nearest")
 async def nearest_part(context: Context, *, frame: str, package: str) -> HTMLResponse:
-    """The training pictures nearest to a frame, as a part of its page."""
+    """The training pictures nearest to a frame, as a part of its page, or why there are none."""
     hub = context.hub
 
     def part() -> HTMLResponse:
         manifest = hub.packages.one(package).manifest
-        dataset = manifest["lineage"]["dataset"].removeprefix("dataset://").rpartition("/")[0]
-
-        def labels(digest: str) -> Sequence[str] | None:
-            try:
-                return hub.datasets.sample(dataset, digest).labels
-            except (NotFoundError, InvalidError):
-                return None
-
+        found = hub.frames.nearest(frame, package=package)
+        dataset = manifest["lineage"]["dataset"].removeprefix("dataset://")
+        learned = _learned_labels(hub, dataset) if found else {}
+        rows = nearest_rows(
+            found, dataset=dataset.rpartition("/")[0], rules=manifest["rules"], labels=learned.get
+        )
         why_not = no_nearest_words(manifest["task"])
-        try:
-            found = hub.frames.nearest(frame, package=package)
-        except InvalidError as error:  # such as a picture whose place is not found
-            found, why_not = (), f"No nearest training pictures: {error.message}."
-        rows = nearest_rows(found, dataset=dataset, rules=manifest["rules"], labels=labels)
         return context.site.fragment("frame_nearest.html", rows=rows, why_not=why_not)
 
-    return await hub.queue.run("nearest training pictures", part)
+    try:
+        return await hub.queue.run("nearest training pictures", part)
+    except LinesideError as error:  # such as a picture whose place is not found
+        why_not = f"No nearest training pictures: {error.message}."
+        return context.site.fragment("frame_nearest.html", rows=(), why_not=why_not)
+
+
+def _learned_labels(hub: Services, dataset: str) -> Mapping[str, tuple[str, ...]]:
+    """Labels by digest of the version that was learned from (``rack/3``); empty where away."""
+    name, _, number = dataset.rpartition("/")
+    if not name or not number.isdigit():
+        return {}
+    try:
+        version = hub.datasets.version(name, int(number))
+    except (NotFoundError, InvalidError):
+        return {}
+    return {one.digest: one.labels for one in version.samples}
 
 
 @router.get("/trace/{identifier:path}")
