@@ -131,7 +131,7 @@ def test_an_empty_hub_gets_an_inspection_of_its_own_that_answers(
     ask_and_show(page, screws)
     page.get_by_role("link", name="Go on to the training").click()
     page.get_by_role("button", name="Train").click()
-    expect(page.get_by_role("progressbar")).to_be_visible()
+    expect(page.get_by_role("progressbar")).to_be_visible(timeout=60_000)
     trained_s = time.monotonic()
     expect(page.get_by_text("What it answered")).to_be_visible(timeout=220_000)
     training_s = time.monotonic() - trained_s

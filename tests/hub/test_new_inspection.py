@@ -7,9 +7,20 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import Box, Inspection, InvalidError, Plant, Task, digest_of
+from lineside.core import (
+    Box,
+    ConflictError,
+    Inspection,
+    InvalidError,
+    Plant,
+    Task,
+    decode,
+    digest_of,
+    parse_plant,
+)
 from lineside.datasets import Sample
 from lineside.hub import Services
+from lineside.hub.learning.datasets import Teaching
 from lineside.hub.learning.jobs import RunRequest, inspection_for
 from lineside.hub.learning.labelling import LabelNeed, can_train, label_needs
 from lineside.hub.pages.new_inspection import (
@@ -19,16 +30,20 @@ from lineside.hub.pages.new_inspection import (
     current_step,
     flow_state,
     flow_steps,
-    is_of_cell,
+    open_inspections,
     result_view,
 )
 from lineside.hub.setup.placement import PackagePlacement, placement_edits
 from lineside.hub.setup.toml_edit import edit_text
 from lineside.hub.views import RunView
-from lineside.models import Package
+from lineside.models import Manifest, Package
 from lineside.models.result import Confusion, MeasuredResult, Mistake, measured_result
+from lineside.streams.verdicts import reject_rule
 from lineside.testing import FakeClock
+from lineside.testing.events import prediction_of, small_plant
+from lineside.vision import Decision, LabelAnswer
 from lineside.vision.prepare import Crop
+from lineside.vision.verdict import PartVerdict, judge_prediction
 
 EMPTY = 'schema = "lineside.plant/1"\nsite = "hall"\n'
 
@@ -54,22 +69,27 @@ def test_so_many_are_wanted_that_a_flawless_result_would_say_something() -> None
 @pytest.mark.parametrize(
     ("task", "counts", "enough"),
     [
-        ("classify", (2, 2), True),
-        ("classify", (9, 1), False),
-        ("anomaly", (2, 0), True),
+        ("classify", (2, 2), False),
+        ("classify", (3, 3), True),
+        ("classify", (3, 3, 0), True),
+        ("classify", (9, 9, 1), False),
+        ("anomaly", (7, 0), False),
+        ("anomaly", (8, 0), True),
         ("anomaly", (0, 9), False),
-        ("count", (2,), True),
+        ("count", (3,), True),
+        ("segment", (2, 9), False),
         ("segment", (0, 9), False),
-        ("detect", (0, 2), True),
+        ("detect", (0, 3), True),
         ("multilabel", (0, 0), False),
     ],
 )
-def test_a_training_needs_two_kinds_where_it_tells_kinds(
+def test_a_training_needs_enough_of_every_kind_that_is_used(
     task: str,
     counts: tuple[int, ...],
     enough: bool,  # noqa: FBT001  a table
 ) -> None:
-    least = (2, 0) if task == "anomaly" else (2,) * len(counts)
+    names = ("good", "bad", "worse")[: len(counts)]
+    least = [one.least for one in label_needs(task, names, ())] or [3]
     needs = [
         LabelNeed(label=f"{n}", count=count, wanted=54, least=few, why="")
         for n, (count, few) in enumerate(zip(counts, least, strict=False))
@@ -99,7 +119,11 @@ def run(state: str = "done", package: str = "sha256:1") -> RunView:
 
 
 def test_the_first_step_that_is_not_done_is_next_whoever_did_the_others() -> None:
-    needs = label_needs("classify", ("good", "bad"), (*SAMPLES, sample("d.png", "bad")))
+    needs = label_needs(
+        "classify",
+        ("good", "bad"),
+        [sample(f"{n}.png", one) for one in ("good", "bad") for n in "123"],
+    )
     asked = FlowState(name="screws", task=None)
     shown = replace(asked, task=Task.CLASSIFY)
     some = replace(shown, pictures=5, open_pictures=1, needs=needs)
@@ -128,8 +152,36 @@ def test_a_question_declares_the_task_of_the_dataset_and_the_page_goes_on(
     assert "multilabel" in wrong.json()["fix"]
     client.post("/api/v1/datasets/screws/labels", json={"labels": ["scratch"]})
     assert hub.labelling.labels("screws").task == "classify"
-    begun = client.get("/inspections/new", headers={"accept": "text/html"})
-    assert 'href="/inspections/new/screws"' in begun.text
+    page = client.get("/inspections/new", headers={"accept": "text/html"})
+    assert 'href="/inspections/new/screws"' in page.text
+    assert [(one.name, one.step) for one in open_inspections(hub)] == [("screws", "Pictures")]
+
+
+def test_a_second_person_takes_neither_the_task_nor_the_name_of_a_flow(
+    client: TestClient,
+    hub: Services,
+    line: Any,  # noqa: ANN401  the room's Line
+    jpeg: Callable[..., bytes],
+) -> None:
+    address, body = "/api/v1/datasets/screws/labels", {"labels": ["good"], "task": "classify"}
+    assert client.post(f"{address}?new=true", json=body).status_code == 200
+    other = client.post(address, json={"labels": ["gap"], "task": "segment"})
+    assert (other.status_code, "for the task classify" in other.json()["detail"]) == (409, True)
+    assert hub.labelling.own_labels("screws").labels == ("good",)
+    line.send(line.camera(jpeg("blue")))
+    frame = hub.frames.page(camera="rack", limit=1)[0].id
+    hub.datasets.teach("screws", Teaching(frames=(frame,), judged=False), by="ada")
+    assert client.post(f"{address}?new=true", json=body).status_code == 409
+    assert client.post(address, json=body).status_code == 200
+    assert "labels?new=true" in client.get("/inspections/new?question=kind").text
+    assert "labels?new=true" not in client.get("/inspections/new?question=kind&name=screws").text
+
+
+def test_labels_of_other_inspections_are_not_wanted(client: TestClient, hub: Services) -> None:
+    body = {"task": "classify", "labels": ["blue", "gold"]}  # the plant has blue among others
+    client.post("/api/v1/datasets/screws/labels", json=body)
+
+    assert [one.label for one in flow_state(hub, "screws").needs] == ["blue", "gold"]
 
 
 def test_every_question_leads_to_a_task_and_every_choice_to_settings_of_it() -> None:
@@ -150,13 +202,11 @@ def test_an_inspection_still_to_come_is_trained_under_the_name_of_its_dataset(
     line: Any,  # noqa: ANN401  the room's Line
     jpeg: Callable[..., bytes],
 ) -> None:
-    from lineside.hub.learning.datasets import HELD_OUT, Teaching
-
     line.send(line.camera(jpeg("blue")))
     frame = hub.frames.page(camera="rack", limit=1)[0].id
     teaching = Teaching(frames=(frame,), labels=("blue",))
     hub.datasets.teach("screws", teaching, by="ada")
-    hub.datasets.freeze("screws", by="ada", held_out=HELD_OUT)
+    hub.datasets.freeze_to_train("screws", by="ada")
     version = hub.datasets.version("screws", 0)
 
     found = inspection_for(plant, version, inspection="screws", task="multilabel")
@@ -198,13 +248,17 @@ def test_a_cell_of_the_table_selects_its_mistakes_as_pictures() -> None:
     (card,) = of_flow.mistakes
     assert card.src.endswith(SAMPLES[2].digest)
     assert card.fix == ""  # the draft has it no more
-    assert of_flow.chosen == "1 mistake, labelled bad, answered good"
+    assert of_flow.chosen == (
+        "1 of 2 mistakes, labelled bad, answered good; the worst 2 of all are kept"
+    )
     cells = {cell.href: cell for row in of_flow.rows for cell in row.cells if cell.href}
-    assert [cell.count for cell in cells.values()] == [1, 1, 2]
-    assert [cell.is_chosen for cell in cells.values()] == [False, False, True]
+    assert [cell.count for cell in cells.values()] == [1, 2]  # good answered bad is not listed
+    assert [cell.is_chosen for cell in cells.values()] == [False, True]
     every = result_view("screws", measured(missed), samples=SAMPLES, drafted=SAMPLES)
     assert every.mistakes[0].fix.startswith("/data/screws/label?picture=sha256:")
-    assert is_of_cell(replace(missed, said="good, by little"), "bad", "good")
+    twice = (*SAMPLES, replace(SAMPLES[0], name="c.png"))
+    (card,) = result_view("screws", measured(missed), samples=twice, drafted=twice).mistakes
+    assert (card.src, card.fix, card.alt) == ("", "", "Picture c.png")
 
 
 # ---- its place in the plant file
@@ -221,10 +275,8 @@ def package(archive: bytes) -> Package:
 
 
 def test_an_empty_plant_file_gets_line_camera_and_inspection_at_once(package: Package) -> None:
-    from lineside.core import parse_plant
-
     placed = PackagePlacement(
-        camera="top", source="folder:/pictures", line="Line 1", reason="first"
+        camera="top", source="folder:/pictures", line="Line 1", reason="first", good=("blue",)
     )
     empty = parse_plant(EMPTY.encode(), where="plant")
 
@@ -238,10 +290,52 @@ def test_an_empty_plant_file_gets_line_camera_and_inspection_at_once(package: Pa
     found = plant.find_inspection("screws")
     assert (found.camera, found.task) == ("top", Task.CLASSIFY)
     assert found.labels == package.manifest.labels
+    assert found.good == ("blue",)
     moved = replace(placed, camera="gate", source="", line="")
     with pytest.raises(InvalidError, match="no camera 'gate'"):
         placement_edits(package.manifest, moved, plant=plant)
     assert placement_edits(package.manifest, replace(moved, camera="top"), plant=plant) == ()
+    assert placement_edits(package.manifest, placed, plant=plant) == ()
+    with pytest.raises(ConflictError, match="with another source"):
+        placement_edits(package.manifest, replace(placed, source="folder:/other"), plant=plant)
+
+
+def verdict_of(manifest: Manifest, *present: str, good: tuple[str, ...] = ()) -> PartVerdict:
+    """The verdict on a part with these answers, by the inspection that the flow makes."""
+    placement = PackagePlacement(camera="rack", reason="first", good=good)
+    (edit,) = placement_edits(manifest, placement, plant=small_plant())
+    inspection = decode(Inspection, edit.values, where="inspection")
+    labels = tuple(
+        LabelAnswer(
+            name=one, region="", label=one, probability=0.9,
+            decision=Decision.PRESENT if one in present else Decision.ABSENT,
+        )
+        for one in manifest.labels
+    )  # fmt: skip
+    answered = replace(prediction_of({}, at_s=0.0), task=str(manifest.task), labels=labels)
+    return judge_prediction(answered, reject_rule(inspection)).verdict
+
+
+def test_kinds_reject_only_what_nobody_called_good(package: Package) -> None:
+    kinds = package.manifest
+
+    assert verdict_of(kinds, "red", good=kinds.labels) is PartVerdict.OK
+    assert verdict_of(kinds, "red", good=("blue",)) is PartVerdict.REJECT
+    assert verdict_of(kinds, "blue", good=("blue",)) is PartVerdict.OK
+    with pytest.raises(InvalidError, match="every part would be rejected") as refused:
+        verdict_of(kinds, "red")
+    assert "blue, red, white" in refused.value.fix
+    assert verdict_of(replace(kinds, labels=("bad", "good")), "good") is PartVerdict.OK
+    with pytest.raises(InvalidError, match="good"):
+        verdict_of(kinds, "red", good=("gold",))
+
+
+def test_a_thing_that_is_missing_rejects(package: Package) -> None:
+    things = replace(package.manifest, task="multilabel")
+
+    assert verdict_of(things, "blue", "red", "white") is PartVerdict.OK
+    assert verdict_of(things, "blue", "red") is PartVerdict.REJECT
+    assert verdict_of(things, "blue", good=("blue",)) is PartVerdict.OK
 
 
 def test_a_package_of_regions_is_placed_by_the_set_up(archive: bytes, plant: Plant) -> None:
@@ -255,7 +349,8 @@ def test_placing_a_package_by_the_api_is_a_version_of_the_plant_file(
     client: TestClient, hub: Services, archive: bytes
 ) -> None:
     digest = hub.packages.add(archive, by="ada").digest
-    body = {"camera": "gate", "reason": "moved"}
+    seen = hub.plants.newest().number
+    body = {"camera": "gate", "reason": "moved", "base": seen}
 
     answer = client.post(f"/api/v1/packages/{digest}/inspection", json=body)
 
@@ -263,3 +358,5 @@ def test_placing_a_package_by_the_api_is_a_version_of_the_plant_file(
     assert answer.json()["reason"] == "moved"
     assert 'camera = "gate"' in hub.plants.text(hub.plants.newest().number)
     assert isinstance(hub.plant.find_inspection("stock"), Inspection)
+    stale = client.post(f"/api/v1/packages/{digest}/inspection", json={**body, "camera": "rack"})
+    assert stale.status_code == 409

@@ -14,6 +14,7 @@ from lineside.models.result import (
     report_result,
 )
 from lineside.vision.metrics import wilson
+from lineside.vision.verdict import RejectRule
 
 PARTS = Confusion(
     classes=("good", "scratch", "stain"), rows=((114, 4, 0, 2), (3, 50, 1, 6), (0, 1, 39, 0))
@@ -49,12 +50,27 @@ def test_the_good_labels_of_the_inspection_are_the_good_parts() -> None:
     table = Confusion(classes=("1111", "other"), rows=((9, 1, 0), (2, 8, 0)))
 
     found = measured_result(
-        "classify", confusion={"": table}, metrics={}, pictures=20, good=["1111"]
+        "classify", confusion={"": table}, metrics={}, pictures=20, rule=RejectRule(good=["1111"])
     )
 
     assert found is not None
     assert [one.interval.value for one in found.shares] == [0.2, 0.1, 0.0]
     assert "another kind" in result("classify", table).headline
+
+
+def test_a_label_that_rejects_nothing_lets_a_bad_part_slip_through() -> None:
+    table = Confusion(
+        classes=("good", "scratch", "stain"), rows=((9, 0, 1, 0), (1, 7, 2, 0), (0, 1, 9, 0))
+    )
+
+    found = measured_result(
+        "classify", confusion={"": table}, metrics={}, pictures=30,
+        rule=RejectRule(reject=["scratch"]),
+    )  # fmt: skip
+
+    assert found is not None
+    told = [(one.of, one.interval.value, one.interval.n) for one in found.shares[:2]]
+    assert told == [("bad parts", 0.3, 10), ("good parts", 0.05, 20)]
 
 
 def test_parts_of_which_none_was_measured_are_told_as_a_gap() -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from lineside.cli.dataset import BlobsOption, RecordsOption, StoreOption, stores
 from lineside.cli.hub import ConfigOption
 from lineside.cli.output import JsonFlag, say, show, stop_on_signal, writable
 from lineside.cli.package import metric_lines, report_of
-from lineside.core import InvalidError, SystemClock, Task, encode
+from lineside.core import Inspection, InvalidError, SystemClock, Task, encode
 
 if TYPE_CHECKING:
     from lineside.training import Progress, TrainResult
@@ -139,7 +139,7 @@ def train(
         show(
             _summary(result),
             as_json=as_json,
-            text=lambda _: _sentences(result, good=asked.inspection.good),
+            text=lambda _: _sentences(result, inspection=asked.inspection),
         )
 
 
@@ -171,13 +171,14 @@ def _summary(result: "TrainResult") -> dict[str, object]:
     }
 
 
-def _sentences(result: "TrainResult", *, good: Collection[str]) -> str:
+def _sentences(result: "TrainResult", *, inspection: Inspection) -> str:
     from lineside.models import Package
     from lineside.models.result import report_result
+    from lineside.streams.verdicts import reject_rule
 
     lineage = Package.read(result.package).manifest.lineage
     head = f"{result.digest} from {result.pictures} pictures in {result.seconds:.1f} s"
     warnings = [f"warning: {warning}" for warning in lineage.warnings]
-    measured = report_result(result.report, good=good)
+    measured = report_result(result.report, rule=reject_rule(inspection))
     words = [measured.words] if measured else []
     return "\n".join([head, *words, *metric_lines(dict(result.metrics)), *warnings])

@@ -427,16 +427,25 @@ class Library:
         return str(body.get("task", ""))
 
     def declare(self, name: str, labels: Iterable[str], *, task: str = "") -> None:
-        """Declare labels of a dataset, which is made when it is new, and perhaps its task."""
+        """Declare labels of a dataset, which is made when it is new, and perhaps its task.
+
+        Raises:
+            ConflictError: another task was declared; its labels would be useless to this one.
+        """
         self._open(name)
         wanted = tuple(labels)
-        self._change(
-            name,
-            lambda body: {
-                "labels": list(dict.fromkeys((*body.get("labels", ()), *wanted))),
-                "task": task or body.get("task", ""),
-            },
-        )
+
+        def declared(body: dict[str, Any]) -> dict[str, Any]:
+            known = body.get("task", "")
+            if task and known and task != known:
+                raise ConflictError(
+                    f"the dataset is for the task {known}, not {task}", where=name,
+                    fix="Take another name for the other task.",
+                )  # fmt: skip
+            names = list(dict.fromkeys((*body.get("labels", ()), *wanted)))
+            return {"labels": names, "task": task or known}
+
+        self._change(name, declared)
 
     def _change(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Change the dataset's own document; again when somebody else wrote in between."""

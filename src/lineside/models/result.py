@@ -2,14 +2,15 @@
 
 1. Everything is counted from the confusion that the package's own report carries; nothing is
    measured here. Every share has its Wilson interval, rounded outwards.
-2. Where one of the classes means a good part, the result is about parts: bad ones that slip
-   through, good ones that are rejected, and those that go to review.
+2. Where some classes reject a part and others do not, by the rule of the verdict on the line, the
+   result is about parts: bad ones that slip through, good ones that are rejected, and those that
+   go to review.
 3. Of kinds, objects, counts and presence labels it is about wrong answers.
 4. More pictures help most of the class whose share of answers that were not right may be the
    highest: the upper end of its interval, so that few pictures count as doubt.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, floor
 
@@ -18,6 +19,7 @@ from lineside.models.archive import Package
 from lineside.models.manifest import Metric
 from lineside.vision.decide import says_good
 from lineside.vision.metrics import Interval, wilson
+from lineside.vision.verdict import RejectRule
 
 REPORT_FILE = "evidence/report.json"
 PRESENCE = ("absent", "present")
@@ -88,10 +90,15 @@ class MeasuredShare:
         return f"{floor(low + 1e-9)} to {ceil(high - 1e-9)}"
 
     @property
+    def pieces(self) -> tuple[str, str, str]:
+        """Words before the count, the count, and the words after it."""
+        about = "about " if self.count.isdigit() and self.count != "0" else ""
+        return f"of 100 {self.of} {about}", self.count, f" {self.does} ({self.bounds})"
+
+    @property
     def words(self) -> str:
         """``of 100 bad parts about 3 slip through (1 to 7)``."""
-        about = "about " if self.count.isdigit() and self.count != "0" else ""
-        return f"of 100 {self.of} {about}{self.count} {self.does} ({self.bounds})"
+        return "".join(self.pieces)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,23 +139,23 @@ class MeasuredResult:
         return " ".join(part for part in parts if part)
 
 
-def package_result(package: Package, *, good: Collection[str] = ()) -> MeasuredResult | None:
+def package_result(package: Package, *, rule: RejectRule | None = None) -> MeasuredResult | None:
     """Return the result that a package's own report tells; None where it has none to tell.
 
     Args:
         package: whose ``evidence/report.json`` is read.
-        good: labels of the inspection that mean a good part; empty: the usual words.
+        rule: answers of the inspection that reject a part; None: the usual words.
     """
     raw = package.files.get(REPORT_FILE)
-    return None if raw is None else report_result(raw, good=good)
+    return None if raw is None else report_result(raw, rule=rule)
 
 
-def report_result(report: bytes, *, good: Collection[str] = ()) -> MeasuredResult | None:
+def report_result(report: bytes, *, rule: RejectRule | None = None) -> MeasuredResult | None:
     """Return the result of a report (JSON); None where it is of another form or measured nothing.
 
     Args:
         report: of a training or an evaluation.
-        good: labels of the inspection that mean a good part; empty: the usual words.
+        rule: answers of the inspection that reject a part; None: the usual words.
     """
     try:
         body = decode_json(report, where=REPORT_FILE)
@@ -163,7 +170,7 @@ def report_result(report: bytes, *, good: Collection[str] = ()) -> MeasuredResul
         return None
     return measured_result(
         str(body.get("task", "")), confusion=confusion, metrics=metrics, mistakes=mistakes,
-        warnings=warnings, pictures=pictures, good=good,
+        warnings=warnings, pictures=pictures, rule=rule,
     )  # fmt: skip
 
 
@@ -175,7 +182,7 @@ def measured_result(
     mistakes: tuple[Mistake, ...] = (),
     warnings: tuple[str, ...] = (),
     pictures: int,
-    good: Collection[str] = (),
+    rule: RejectRule | None = None,
 ) -> MeasuredResult | None:
     """Return the result of figures; None where they tell nothing of parts, objects or answers.
 
@@ -186,9 +193,9 @@ def measured_result(
         mistakes: the worst first.
         warnings: sentences that stand beside every figure.
         pictures: held out; 0 where the figures are of cross-validation.
-        good: labels of the inspection that mean a good part; empty: the usual words.
+        rule: answers of the inspection that reject a part; None: the usual words.
     """
-    shares, gaps = _shares(task, confusion, metrics=metrics, good=good)
+    shares, gaps = _shares(task, confusion, metrics=metrics, rule=rule)
     if not shares and not gaps:
         return None
     label = _most_doubtful(task, confusion)
@@ -212,7 +219,7 @@ def _shares(
     tables: Mapping[str, Confusion],
     *,
     metrics: Mapping[str, Metric],
-    good: Collection[str],
+    rule: RejectRule | None,
 ) -> Shares:
     if task == "count":
         return _of_counts(metrics)
@@ -223,15 +230,20 @@ def _shares(
     table = next(iter(tables.values()))
     if task == "detect":
         return _of_objects(table)
-    named = good if task == "classify" else ()
-    is_good = [says_good(name, named=named) for name in table.classes]
+    of_line = rule if rule is not None and task == "classify" else RejectRule()
+    is_good = [_passes(name, of_line) for name in table.classes]
     if any(is_good) and not all(is_good):
         return _of_parts(table, is_good)
     return _of_answers(tables, of="parts", does="are taken for another kind"), ()
 
 
+def _passes(label: str, rule: RejectRule) -> bool:
+    """Return whether a part with this answer is let through, as ``judge_prediction`` does."""
+    return label not in rule.reject if rule.reject else says_good(label, named=rule.good)
+
+
 def _of_parts(table: Confusion, is_good: list[bool]) -> Shares:
-    """Escapes, false rejects and reviews; the columns of good classes let a part pass."""
+    """Escapes, false rejects and reviews; columns of classes that do not reject let it pass."""
     rows = list(zip(is_good, table.rows, strict=True))
     bad = sum(sum(row) for fine, row in rows if not fine)
     fine = sum(sum(row) for ok, row in rows if ok)

@@ -28,6 +28,7 @@ from lineside.models import (
 from lineside.models.archive import with_sbom
 from lineside.models.predictor import NEAREST_FILE, RememberedPictures
 from lineside.models.task_heads import HeadInput, task_head_for
+from lineside.streams.verdicts import reject_rule
 from lineside.training.common.export import BOUND, ENGINE_FILE, with_scaled_input
 from lineside.training.common.loop import Parallel
 from lineside.training.evaluation.evaluate import (
@@ -85,7 +86,9 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
         found=found,
     )
     raw = encode(report)
-    page = task_page(report, pictures=found.thumbnails if found else {})
+    page = task_page(
+        report, pictures=found.thumbnails if found else {}, rule=reject_rule(job.inspection)
+    )
     files |= {"evidence/report.json": raw, "evidence/report.html": page}
     lineage = replace(manifest.lineage, warnings=report.warnings)
     final = replace(manifest, metrics=dict(report.metrics), lineage=lineage)

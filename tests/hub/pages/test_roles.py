@@ -176,8 +176,8 @@ def offered(page: str) -> set[str]:
 
 
 def plain(address: str) -> str:
-    """With names for what the person fills in."""
-    return address.replace("{", "").replace("}", "")
+    """The path with names for what the person fills in."""
+    return address.partition("?")[0].replace("{", "").replace("}", "")
 
 
 def test_every_page_offers_each_role_what_the_api_takes_from_it(

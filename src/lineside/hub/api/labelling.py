@@ -90,9 +90,15 @@ def get_labels(hub: Hub, name: str) -> Response:
 @router.post("/{name}/labels", summary="Declare labels")
 @responds(LabelList)
 def declare_labels(
-    hub: Hub, name: str, *, wanted: Annotated[LabelList, Depends(json_body(LabelList))]
-) -> Response:
-    """Further labels for images and objects of this dataset; none is taken away."""
+    hub: Hub, name: str, *, new: bool = False,
+    wanted: Annotated[LabelList, Depends(json_body(LabelList))],
+) -> Response:  # fmt: skip
+    """Further labels of this dataset; none is taken away. 409 for a declared task's other.
+
+    ``new``: 409 also where the dataset has images already.
+    """
+    if new:
+        hub.labelling.check_empty(name)
     return json_response(hub.labelling.declare(name, wanted))
 
 

@@ -1,6 +1,6 @@
 """``/api/v1/datasets``, ``/runs`` and ``/packages``: from labels to a package in use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
 
@@ -23,7 +23,7 @@ from lineside.hub.api.wire import (
     page_response,
     responds,
 )
-from lineside.hub.learning.datasets import HELD_OUT, Parted, TagMoved, Teaching
+from lineside.hub.learning.datasets import Parted, TagMoved, Teaching
 from lineside.hub.learning.jobs import RunRequest
 from lineside.hub.setup.placement import PackagePlacement, placement_edits
 from lineside.hub.setup.versions import PlantVersion
@@ -170,7 +170,8 @@ def start_run(
     """409 while another run is at work."""
     if request.freeze:
         hub.runs.check_free()
-        hub.datasets.freeze(request.dataset, by=who.name, held_out=HELD_OUT)
+        frozen = hub.datasets.freeze_to_train(request.dataset, by=who.name)
+        request = replace(request, version=frozen.number, freeze=False)
     return json_response(hub.runs.start(request, by=who.name), status=201)
 
 

@@ -233,9 +233,13 @@ class Datasets:
         self._plant = plant
         self._clock = clock
 
+    def names(self) -> tuple[str, ...]:
+        """Names of every data set, in order."""
+        return tuple(self._library.names())
+
     def all(self) -> tuple[DatasetView, ...]:
         """Every data set, by name."""
-        return tuple(self.one(name) for name in self._library.names())
+        return tuple(self.one(name) for name in self.names())
 
     def one(self, name: str) -> DatasetView:
         """``NotFoundError`` if there is none of that name."""
@@ -283,20 +287,26 @@ class Datasets:
         """Its leak report."""
         return self._library.version(name, number).leaks
 
-    def freeze(self, name: str, *, by: str, held_out: float = 0.0) -> VersionView:
-        """Freeze the draft; its leak report looks at the regions of the plant's inspection.
-
-        ``held_out``: share (0-1) of the pictures without a part that are held out to measure on,
-        where nobody said how the dataset is split.
-        """
+    def freeze(self, name: str, *, by: str) -> VersionView:
+        """Freeze the draft; its leak report looks at the regions of the plant's inspection."""
         plan = plan_freeze(self._library, name, inspections=self._plant.inspection, limits=_LOOK)
-        if held_out and self._library.draft(name).parting is None:
-            shares = {Part.TRAIN: 1.0 - held_out, Part.TEST: held_out}
-            plan = replace(plan, parting=SplitPlan(shares=shares))
         known = {facts.number for facts in self._library.versions(name)}
         version = self._library.freeze(name, by=by, plan=plan)
         if version.number not in known:
             self._frozen(name, version.number)
+        return self.versions.one(name, version.number)
+
+    def freeze_to_train(self, name: str, *, by: str) -> VersionView:
+        """Freeze the draft for a run that the caller starts: no rule is told of the version.
+
+        ``HELD_OUT`` of the pictures without a part is held out to measure on, where nobody said
+        how the dataset is split.
+        """
+        plan = plan_freeze(self._library, name, inspections=self._plant.inspection, limits=_LOOK)
+        if self._library.draft(name).parting is None:
+            shares = {Part.TRAIN: 1.0 - HELD_OUT, Part.TEST: HELD_OUT}
+            plan = replace(plan, parting=SplitPlan(shares=shares))
+        version = self._library.freeze(name, by=by, plan=plan)
         return self.versions.one(name, version.number)
 
     def teach(self, name: str, teaching: Teaching, *, by: str) -> DatasetView:

@@ -11,7 +11,8 @@
    ``multilabel`` and ``classify`` are then the version's labels. So it is for an inspection that
    has the dataset's name and that the plant file is still to get.
 6. A re-training rule (``[[retrain]]`` of the hub's file) starts a run on a new dataset version or
-   on drift. While another run is active, only the newest request of each rule waits.
+   on drift. While another run is active, only the newest request of each rule waits. A version that
+   is frozen for a run (``RunRequest.freeze``) starts no other.
 7. The result of a rule is never taken into use by itself: a person approves.
 """
 

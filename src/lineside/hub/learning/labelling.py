@@ -20,6 +20,7 @@ from lineside.core import (
     Digest,
     Fault,
     InvalidError,
+    NotFoundError,
     Plant,
     Task,
     parse_digest,
@@ -173,16 +174,32 @@ class Labelling:
         """
         return self.labels_among(name, self._library.draft(name).samples)
 
-    def labels_among(self, name: str, samples: Sequence[Sample]) -> LabelList:
-        """The same of samples that were read already."""
+    def own_labels(self, name: str, samples: Sequence[Sample] = ()) -> LabelList:
+        """The labels that were declared for a dataset or stand on samples of it, and its task."""
         of_draft = {label for one in samples for label in _labels_on(one)}
         own = dict.fromkeys((*self._library.labels(name), *sorted(of_draft)))
+        return LabelList(labels=tuple(own), task=self._library.task(name))
+
+    def labels_among(self, name: str, samples: Sequence[Sample]) -> LabelList:
+        """The same of samples that were read already."""
+        declared = self.own_labels(name, samples)
+        own = dict.fromkeys(declared.labels)
         groups = [label_names(one) for one in self._plant.inspection]
         fitting = [group for group in groups if not own.keys().isdisjoint(group)]
         offered = (label for group in fitting or (() if own else groups) for label in group)
-        return LabelList(
-            labels=tuple(dict.fromkeys((*offered, *own))), task=self._library.task(name)
-        )
+        return replace(declared, labels=tuple(dict.fromkeys((*offered, *own))))
+
+    def check_empty(self, name: str) -> None:
+        """Refuse a name whose dataset has images already, with ``ConflictError``."""
+        try:
+            images = len(self._library.draft(name).entries)
+        except NotFoundError:
+            return
+        if images:
+            raise ConflictError(
+                f"the dataset has {images} images already", where=name,
+                fix="Take another name, or go on with it on the page of that inspection.",
+            )  # fmt: skip
 
     def declare(self, name: str, wanted: LabelList) -> LabelList:
         """Add labels to a dataset, where those that are there stay, and set its task."""
@@ -353,7 +370,8 @@ def progress_of(entries: Sequence[Entry]) -> LabelProgress:
 
 
 _DOUBT = 0.2
-_LEAST = 2
+_LEAST = 3  # two of three are learned from, and two are the least that a learner takes
+_LEAST_GOOD = 8  # five of eight are learned from, the least of the task anomaly
 
 
 def label_needs(
@@ -382,10 +400,10 @@ def label_needs(
         good = [s for s in samples if s.labels and all(says_good(one) for one in s.labels)]
         bad = [s for s in samples if s.labels and not all(says_good(one) for one in s.labels)]
         optional = LabelNeed(
-            label="defect", count=len(bad), wanted=held_out, least=0,
+            label="defect", count=len(bad), wanted=wanted, least=0,
             why="not learned from: they say how many slip through",
         )  # fmt: skip
-        first = LabelNeed(label="good", count=len(good), wanted=wanted, least=_LEAST, why=why)
+        first = LabelNeed(label="good", count=len(good), wanted=wanted, least=_LEAST_GOOD, why=why)
         return first, optional
     elif task == Task.DETECT:
         marked = [mark.label for sample in samples for mark in sample.marked or ()]
@@ -403,10 +421,13 @@ def label_needs(
 
 
 def can_train(needs: Sequence[LabelNeed], *, task: str) -> bool:
-    """Return whether a training has what it cannot do without: two kinds where it tells kinds."""
+    """Return whether a training has what it cannot do without.
+
+    Where it tells kinds: two or more, and enough of each kind that any picture shows.
+    """
     enough = [need for need in needs if need.count >= max(1, need.least)]
     if task == Task.CLASSIFY:
-        return len(enough) >= 2
+        return len(enough) >= 2 and all(need in enough for need in needs if need.count)
     if task in (Task.MULTILABEL, Task.DETECT):
         return bool(enough)
     return bool(needs) and needs[0] in enough

@@ -5,7 +5,7 @@ in use, which a child process made (``models/comparison.py``). Nothing is measur
 nobody measured is absent rather than guessed. The page needs no other file and runs nothing.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -26,6 +26,7 @@ from lineside.models import (
 from lineside.models.result import REPORT_FILE, TrivialFigure, package_result
 from lineside.models.versions import Creation
 from lineside.vision.metrics import ReliabilityBin
+from lineside.vision.verdict import RejectRule
 from lineside.web.format import day_time
 
 EVIDENCE_SCHEMA = "lineside.version-evidence/3"
@@ -110,7 +111,7 @@ def collect_evidence(
     comparison: Comparison | None,
     changes: Changes | None,
     replays: tuple[ReplayView, ...] = (),
-    good: Collection[str] = (),
+    rule: RejectRule | None = None,
 ) -> Evidence:
     """Put together what the version, its package and what runs now say.
 
@@ -121,7 +122,7 @@ def collect_evidence(
         comparison: with what was in use when it was made.
         changes: where somebody handed them in.
         replays: of its package, newest first.
-        good: labels of the inspection that mean a good part; empty: the usual words.
+        rule: answers of the inspection that reject a part; None: the usual words.
     """
     report = _report(package)
     manifest = package.manifest if package else None
@@ -129,7 +130,7 @@ def collect_evidence(
     used = baseline.manifest.metrics if baseline else {}
     return Evidence(
         version=version,
-        result=_result(package, good=good),
+        result=_result(package, rule=rule),
         in_use=PackageInUse(name=baseline.name, digest=baseline.digest) if baseline else None,
         compared=tuple(
             ComparedMetric(name=name, this=metric, in_use=used.get(name))
@@ -261,8 +262,8 @@ def _calibration(report: Mapping[str, Any]) -> dict[str, tuple[ReliabilityBin, .
     return {name: bins for name, bins in found.items() if bins}
 
 
-def _result(package: Package | None, *, good: Collection[str]) -> tuple[str, ...]:
-    found = package_result(package, good=good) if package else None
+def _result(package: Package | None, *, rule: RejectRule | None) -> tuple[str, ...]:
+    found = package_result(package, rule=rule) if package else None
     if found is None:
         return ()
     gaps = found.gaps if found.shares else ()

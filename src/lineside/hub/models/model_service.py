@@ -54,6 +54,7 @@ from lineside.models.versions import (
 )
 from lineside.store import Blobs, Logged, Records, open_blobs, open_records
 from lineside.streams import Event
+from lineside.streams.verdicts import reject_rule
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ class ModelService:
     ) -> Evidence:
         """Everything that is known of a version, beside the one in use.
 
-        ``inspections``: of the plant, for their labels that mean a good part.
+        ``inspections``: of the plant, for their answers that reject a part.
         """
         version = self.one(group, number)
         package = self._package(version)
@@ -193,7 +194,7 @@ class ModelService:
             comparison=self.comparison(version),
             changes=self._changes(version),
             replays=self.replays(version),
-            good=next((one.good for one in inspections if one.id == named), ()),
+            rule=next((reject_rule(one) for one in inspections if one.id == named), None),
         )
 
     def replays(self, version: ModelVersion) -> tuple[ReplayView, ...]:

@@ -38,6 +38,7 @@ from lineside.models.versions import Verdict
 from lineside.streams import Event
 from lineside.vision import Frame, encode_png, open_frame
 from lineside.vision.draw import heat_layer
+from lineside.vision.verdict import RejectRule
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +107,9 @@ class Packages:
             )
         return page
 
-    def result(self, digest: str, *, good: Collection[str] = ()) -> MeasuredResult | None:
+    def result(self, digest: str, *, rule: RejectRule | None = None) -> MeasuredResult | None:
         """The result that the package's own report tells; None where it has none to tell."""
-        return package_result(Package.read(self.content(digest), where=digest), good=good)
+        return package_result(Package.read(self.content(digest), where=digest), rule=rule)
 
     def add(self, data: bytes, *, by: str) -> PackageView:
         """Check an archive and keep it."""

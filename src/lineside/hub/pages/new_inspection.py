@@ -8,6 +8,7 @@
 3. A step that a person may not do stays visible with the role that it needs.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,15 +19,17 @@ from fastapi.responses import HTMLResponse
 
 from lineside.core import Inspection, Task
 from lineside.datasets import Sample
-from lineside.hub.learning.labelling import LabelNeed, can_train, label_needs
+from lineside.hub.learning.labelling import LabelNeed, can_train, label_needs, progress_of
 from lineside.hub.pages.learning import run_row
 from lineside.hub.pages.models import OpenDecisions, open_decisions, version_mark
 from lineside.hub.pages.site import Context, NoPageError, PageContext
 from lineside.hub.services import Services
 from lineside.hub.views import CameraView, RunView
 from lineside.models import ModelVersion
-from lineside.models.result import Confusion, MeasuredResult, Mistake
+from lineside.models.result import Confusion, MeasuredResult
+from lineside.streams.verdicts import reject_rule
 from lineside.vision import Prediction
+from lineside.vision.decide import says_good
 from lineside.web.answers import answer_text
 from lineside.web.format import counted, number
 
@@ -210,20 +213,20 @@ def flow_state(hub: Services, name: str) -> FlowState:
     Raises:
         NotFoundError: no dataset of that name.
     """
-    declared = hub.labelling.labels(name)
     draft = hub.datasets.draft(name)
-    mine = [one for one in hub.runs.all() if one.dataset == one.inspection == name]
-    done = next((one for one in mine if one.state == "done" and one.package), None)
+    declared = hub.labelling.own_labels(name, draft.samples)
+    runs = [one for one in hub.runs.all() if one.dataset == one.inspection == name]
+    done = next((one for one in runs if one.state == "done" and one.package), None)
     inspection = next((one for one in hub.plant.inspection if one.id == name), None)
-    word = declared.task or (inspection.task if inspection else mine[0].task if mine else "")
+    word = declared.task or (inspection.task if inspection else runs[0].task if runs else "")
     task = Task(word) if word else None
     holding = hub.models.holding(done.package) if done else ()
     used = hub.packages.one(done.package).used_by if done else ()
     return FlowState(
         name=name, task=task, pictures=len(draft.entries),
-        open_pictures=hub.labelling.progress(name).states.get("todo", 0),
+        open_pictures=progress_of(draft.entries).states.get("todo", 0),
         needs=label_needs(task, declared.labels, draft.samples) if task else (),
-        run=mine[0] if mine else None, done=done,
+        run=runs[0] if runs else None, done=done,
         version=next((one for one in holding if one.group == name), None),
         inspection=inspection, used=name in used,
     )  # fmt: skip
@@ -253,7 +256,12 @@ class ConfusionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MistakeCard:
-    """A mistake as a picture; ``fix`` leads to its label, "" where the draft has it no more."""
+    """A mistake as a picture.
+
+    Attributes:
+        src: of the picture; "" where its name is that of none or of several pictures.
+        fix: leads to its label; "" where the draft has it no more.
+    """
 
     src: str
     alt: str
@@ -302,35 +310,47 @@ def result_view(
     table = next(iter(result.confusion.values()), Confusion(classes=(), rows=()))
     is_plain = len(result.confusion) == 1 and len(table.classes) <= _MOST_CLASSES
     columns = (*table.classes, UNSURE)
+    listed = {(one.truth, one.said) for one in result.mistakes if one.truth != one.said}
     rows = tuple(
         ConfusionRow(
             label=label, total=sum(counts),
             cells=tuple(
                 ConfusionCell(
                     count=count, is_right=label == answer, is_chosen=(label, answer) == cell,
-                    href=cell_href(name, label, answer) if count and label != answer else "",
+                    href=cell_href(name, label, answer) if (label, answer) in listed else "",
                 )
                 for answer, count in zip(columns, counts, strict=True)
             ),
         )
         for label, counts in zip(table.classes, table.rows, strict=True)
     ) if is_plain else ()  # fmt: skip
-    wanted = [one for one in result.mistakes if not truth or is_of_cell(one, truth, answer)]
-    digests = {one.name: one.digest for one in samples}
+    wanted = [one for one in result.mistakes if not truth or (one.truth, one.said) == cell]
+    names = Counter(one.name for one in samples)
+    digests = {one.name: one.digest for one in samples if names[one.name] == 1}
     still = {one.digest for one in drafted}
-    cards = [
-        MistakeCard(
-            src=f"/data/{name}/pictures/{digests[one.picture]}", alt=f"Picture {one.picture}",
-            truth=one.truth, answer=f"{one.said} {one.probability:.2f}", reason=one.reason,
-            fix=f"/data/{name}/label?picture={digests[one.picture]}"
-            if digests[one.picture] in still else "",
+    cards: list[MistakeCard] = []
+    for one in wanted[:_SHOWN]:
+        digest = digests.get(one.picture, "")
+        cards.append(
+            MistakeCard(
+                src=f"/data/{name}/pictures/{digest}" if digest else "",
+                alt=f"Picture {one.picture}", truth=one.truth,
+                answer=f"{one.said} {one.probability:.2f}", reason=one.reason,
+                fix=f"/data/{name}/label?picture={digest}" if digest in still else "",
+            )
+        )  # fmt: skip
+    chosen = f"{counted(len(wanted), 'mistake')}, the worst first"
+    if truth:
+        counts = [one.count for row in rows for one in row.cells if one.is_chosen]
+        every = max([len(wanted), *counts])
+        chosen = (
+            f"{len(wanted)} of {counted(every, 'mistake')}, labelled {truth}, answered {answer}"
         )
-        for one in wanted[:_SHOWN] if one.picture in digests
-    ]  # fmt: skip
-    words = f"labelled {truth}, answered {answer}" if truth else "the worst first"
+        if every > len(wanted):
+            chosen += f"; the worst {len(result.mistakes)} of all are kept"
     return ResultView(
         result=result, columns=columns if rows else (), rows=rows, mistakes=tuple(cards),
-        chosen=f"{counted(len(wanted), 'mistake')}, {words}", total=len(result.mistakes),
+        chosen=chosen, total=len(result.mistakes),
     )  # fmt: skip
 
 
@@ -339,12 +359,6 @@ def cell_href(name: str, truth: str, answer: str) -> str:
     return (
         f"/inspections/new/{name}?{urlencode({'step': 'result', 'truth': truth, 'answer': answer})}"
     )
-
-
-def is_of_cell(mistake: Mistake, truth: str, answer: str) -> bool:
-    """Return whether a mistake is counted in a cell; its words may say more than the class."""
-    is_answer = mistake.said == answer or mistake.said.startswith(f"{answer},")
-    return mistake.truth == truth and is_answer
 
 
 # ---- in use
@@ -358,6 +372,9 @@ class UseView:
         cameras: of the plant; ``lines`` id and name.
         devices: that report this package.
         reporting: devices of the site that report at all.
+        plant_version: of the plant file that is shown.
+        labels: of which people say which mean a good part, and whether the word itself does; empty
+            for a task whose verdict needs none.
         answer: its newest answer in words; "" before the first. ``frame``: of that answer.
     """
 
@@ -365,6 +382,8 @@ class UseView:
     lines: tuple[tuple[str, str], ...]
     devices: tuple[str, ...]
     reporting: int
+    plant_version: int
+    labels: tuple[tuple[str, bool], ...] = ()
     answer: str = ""
     frame: str = ""
     station: str = ""
@@ -381,10 +400,18 @@ def use_view(hub: Services, state: FlowState) -> UseView:
         lines=tuple((one.id, one.name) for one in hub.plant.line),
         devices=tuple(name for name, digest in running.items() if package and digest == package),
         reporting=hub.devices.count()[0],
+        plant_version=hub.plants.newest().number,
+        labels=tuple((one, says_good(one)) for one in _kinds(hub, state)),
         answer=answer_text(newest) if newest else "",
         frame=newest.frame.id if newest else "",
         station=f"/lines/{camera.line}/{camera.id}" if camera else "",
     )  # fmt: skip
+
+
+def _kinds(hub: Services, state: FlowState) -> tuple[str, ...]:
+    if state.done is None or state.task is not Task.CLASSIFY:
+        return ()
+    return hub.packages.manifest(state.done.package).labels
 
 
 def newest_answer(
@@ -395,25 +422,27 @@ def newest_answer(
         return None
     view = hub.cameras.one(inspection.camera)
     answers = (*((view.prediction,) if view.prediction else ()), *view.also)
-    mine = (one for one in answers if one.inspection == inspection.id and one.package == package)
-    return next(mine, None)
+    its = (one for one in answers if one.inspection == inspection.id and one.package == package)
+    return next(its, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class OpenInspection:
     """A new inspection that is not in use yet."""
 
     name: str
     step: str
 
 
-def begun(hub: Services) -> tuple[Begun, ...]:
+def open_inspections(hub: Services) -> tuple[OpenInspection, ...]:
     """Datasets with a declared task whose inspection is not in use yet."""
     used = {name for one in hub.packages.all() for name in one.used_by}
-    names = [one.name for one in hub.datasets.all() if one.name not in used]
-    declared = [name for name in names if hub.labelling.labels(name).task]
+    names = [name for name in hub.datasets.names() if name not in used]
+    declared = [name for name in names if hub.labelling.own_labels(name).task]
     states = (flow_state(hub, name) for name in declared)
-    return tuple(Begun(name=one.name, step=current_step(flow_steps(one)).title) for one in states)
+    return tuple(
+        OpenInspection(name=one.name, step=current_step(flow_steps(one)).title) for one in states
+    )
 
 
 def spans(now: datetime) -> tuple[tuple[str, str], ...]:
@@ -424,13 +453,13 @@ def spans(now: datetime) -> tuple[tuple[str, str], ...]:
 
 @router.get("")
 def new_inspection_page(context: Context, *, question: str = "", name: str = "") -> HTMLResponse:
-    """The questions, or the form of one; and what was begun."""
+    """The questions, or the form of one; and the inspections that are not in use yet."""
     chosen = next((one for one in QUESTIONS if one.key == question), None)
     if question and chosen is None:
         raise NoPageError("No such question.", where=question, fix="Choose one on the page.")
     return context.page(
         "new_inspections.html", title="New inspection", active="data", questions=QUESTIONS,
-        chosen=chosen, name=name, begun=begun(context.hub),
+        chosen=chosen, name=name, not_in_use=open_inspections(context.hub),
     )  # fmt: skip
 
 
@@ -471,8 +500,8 @@ def _result_parts(
 ) -> dict[str, object]:
     hub, found, deciding = context.hub, None, None
     if state.done is not None:
-        good = state.inspection.good if state.inspection else ()
-        result = hub.packages.result(state.done.package, good=good)
+        rule = reject_rule(state.inspection) if state.inspection else None
+        result = hub.packages.result(state.done.package, rule=rule)
         version = hub.datasets.version(state.name, state.done.version)
         drafted = hub.datasets.draft(state.name).samples
         if result is not None:

@@ -34,6 +34,7 @@ from lineside.training.report.page_parts import (
 from lineside.training.source import OF_VERSION, Data, LabelledData, LeakSearch, leak_warning
 from lineside.training.tasks import Trained
 from lineside.vision.metrics import LimitRow, ReliabilityBin, cheapest_cut
+from lineside.vision.verdict import RejectRule
 
 _MOST_LEAKS = 50
 NOT_MEASURED = (
@@ -145,18 +146,20 @@ _MOST_SHOWN = 400
 
 
 def task_page(
-    report: TaskReport, *, pictures: Mapping[str, bytes] | None = None, title: str = ""
-) -> bytes:
+    report: TaskReport, *, pictures: Mapping[str, bytes] | None = None, title: str = "",
+    rule: RejectRule | None = None,
+) -> bytes:  # fmt: skip
     """UTF-8 HTML.
 
     Args:
         report: what is shown.
         pictures: JPEG thumbnails of the mistakes, by name of the picture.
         title: of the page, where it is not of a training.
+        rule: answers of the inspection that reject a part; None: the usual words.
     """
     beside = figure_notes(report)
     parts = [
-        _result(report),
+        _result(report, rule=rule),
         _summary(report),
         warnings(report.warnings),
         section(
@@ -199,11 +202,11 @@ def _every(notes: FigureNotes) -> FigureNotes:
     return FigureNotes(every=notes.every)
 
 
-def _result(report: TaskReport) -> str:
+def _result(report: TaskReport, *, rule: RejectRule | None) -> str:
     """Return the meaning of the figures on the line; "" where nothing was measured."""
     found = measured_result(
         report.task, confusion=report.confusion, metrics=report.metrics,
-        pictures=report.validation_pictures,
+        pictures=report.validation_pictures, rule=rule,
     )  # fmt: skip
     return f"<p>{escape(found.words)}</p>" if found else ""
 
