@@ -28,7 +28,6 @@ from lineside.models import (
 from lineside.models.archive import with_sbom
 from lineside.models.predictor import NEAREST_FILE, RememberedPictures
 from lineside.models.task_heads import HeadInput, task_head_for
-from lineside.streams.verdicts import reject_rule
 from lineside.training.common.export import BOUND, ENGINE_FILE, with_scaled_input
 from lineside.training.common.loop import Parallel
 from lineside.training.evaluation.evaluate import (
@@ -56,6 +55,7 @@ from lineside.training.report.task_report import task_page, task_report
 from lineside.training.source import Data, leaks_of, lineage_of, open_data
 from lineside.training.tasks import Trained, Work, check_settings, learner_for
 from lineside.training.tasks.metrics import judge_all
+from lineside.vision.verdict import RejectRule
 
 _TELL_EVERY = 50
 
@@ -86,9 +86,8 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
         found=found,
     )
     raw = encode(report)
-    page = task_page(
-        report, pictures=found.thumbnails if found else {}, rule=reject_rule(job.inspection)
-    )
+    rule = RejectRule(good=job.inspection.good, reject=job.inspection.reject)
+    page = task_page(report, pictures=found.thumbnails if found else {}, rule=rule)
     files |= {"evidence/report.json": raw, "evidence/report.html": page}
     lineage = replace(manifest.lineage, warnings=report.warnings)
     final = replace(manifest, metrics=dict(report.metrics), lineage=lineage)
