@@ -173,8 +173,8 @@ def test_a_second_person_takes_neither_the_task_nor_the_name_of_a_flow(
     hub.datasets.teach("screws", Teaching(frames=(frame,), judged=False), by="ada")
     assert client.post(f"{address}?new=true", json=body).status_code == 409
     assert client.post(address, json=body).status_code == 200
-    assert "labels?new=true" in client.get("/inspections/new?question=kind").text
-    assert "labels?new=true" not in client.get("/inspections/new?question=kind&name=screws").text
+    assert 'data-query="?new=true"' in client.get("/inspections/new?question=kind").text
+    assert "new=true" not in client.get("/inspections/new?question=kind&name=screws").text
 
 
 def test_labels_of_other_inspections_are_not_wanted(client: TestClient, hub: Services) -> None:

@@ -37,7 +37,7 @@ PROGRAMS = (
 PARTS = (
     "/evidence",
     "/picture", "/thumbnail", "/drawn", "/progress", "/figures", "/panels", "/wall", "/report",
-    "/diff", "/rows", "/sums", "/preview", "/nearest",
+    "/diff", "/rows", "/sums", "/preview",
 )  # fmt: skip
 # All that people do on pages; counting stands with the bin counter's own tests.
 FORMS = (
@@ -176,8 +176,8 @@ def offered(page: str) -> set[str]:
 
 
 def plain(address: str) -> str:
-    """The path with names for what the person fills in."""
-    return address.partition("?")[0].replace("{", "").replace("}", "")
+    """With names for what the person fills in."""
+    return address.replace("{", "").replace("}", "")
 
 
 def test_every_page_offers_each_role_what_the_api_takes_from_it(

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Forms that send JSON to the API. `data-json="/api/v1/…"` is the address; each named field is a
+ * Forms that send JSON to the API. `data-json="/api/v1/…"` is the address, `data-query` a query behind it; each named field is a
  * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment` (left out where it is empty), `list`, `yes`, `no`, `windows`, `words` (by commas) or `answer`. On success the page goes to
  * `data-next` (`{id}` and other keys are filled from the answer, or from the form), or is read again; on refusal the problem's own
  * words stand in the form. `data-show` names a key of the answer that is shown once, below `data-show-words`.
@@ -108,7 +108,7 @@ async function send(form) {
     delete values[key];
     return encodeURIComponent(value);
   });
-  const response = await ask(address, {
+  const response = await ask(address + (form.dataset.query ?? ""), {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(values),
