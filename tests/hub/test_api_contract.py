@@ -27,7 +27,7 @@ from tests.hub.conftest import Line
 from tests.hub.openapi import document
 
 Pictures = Callable[..., bytes]
-EXAMPLES = int(os.environ.get("LINESIDE_API_EXAMPLES", "4"))  # noqa: TID251  the tests' own switch
+EXAMPLES = int(os.environ.get("LINESIDE_API_EXAMPLES", "3"))  # noqa: TID251  the tests' own switch
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 AWAY = (501, 503)  # what a hub says that lacks a setting, a library or its other side
 BASE = "http://127.0.0.1"

@@ -168,7 +168,7 @@ def test_kill_9_under_load_loses_and_doubles_nothing(
 ) -> None:
     program.start()  # from here on the broker keeps what is said
     with sending(broker, 1, 2, pause_s=0.001) as senders:
-        for number in range(3):
+        for number in range(2):
             wait_until(rounds(senders, 150 + 40 * number))
             program.end(signal.SIGKILL)
             program.start()

@@ -37,7 +37,7 @@ PROGRAMS = (
 PARTS = (
     "/evidence",
     "/picture", "/thumbnail", "/drawn", "/progress", "/figures", "/panels", "/wall", "/report",
-    "/diff", "/rows", "/sums", "/preview",
+    "/diff", "/rows", "/sums", "/preview", "/nearest",
 )  # fmt: skip
 # All that people do on pages; counting stands with the bin counter's own tests.
 FORMS = (
