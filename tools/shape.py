@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 518,
     "classes": 1541,
-    "statements in src": 64320,
-    "statements in tests": 49760,
+    "statements in src": 64450,
+    "statements in tests": 50170,
     "records built at one place": 418,
     "modules under 100 lines": 34,
     "modules over 800 lines": 0,
