@@ -163,6 +163,7 @@ def test_a_planned_restart_loses_nothing_that_was_said_meanwhile(
     assert logged(tmp_path) == said_by(senders)
 
 
+@pytest.mark.parametrize("broker", ["5"], indirect=True)
 def test_kill_9_under_load_loses_and_doubles_nothing(
     tmp_path: Path, program: Process, broker: str
 ) -> None:
@@ -177,6 +178,7 @@ def test_kill_9_under_load_loses_and_doubles_nothing(
     assert logged(tmp_path) == said_by(senders)
 
 
+@pytest.mark.parametrize("broker", ["5"], indirect=True)
 def test_while_the_store_is_away_the_broker_keeps_all_but_quality_0(
     tmp_path: Path, config: HubConfig, broker: str, caplog: pytest.LogCaptureFixture
 ) -> None:
