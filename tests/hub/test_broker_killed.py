@@ -101,6 +101,11 @@ def lost(hub: Process, camera: Camera) -> set[Digest]:
     return missing()
 
 
+def camera_of(port: int, *, qos: int, jpeg: Pictures) -> Camera:
+    """A camera whose images no other one sends."""
+    return Camera(port, qos=qos, picture=lambda number: jpeg("red", seed=1000 * qos + number))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("ends", "times"), [("SIGKILL", 3), ("SIGTERM", 2)])
@@ -108,10 +113,7 @@ def test_no_acknowledged_picture_is_lost(
     hub: Process, port: int, jpeg: Pictures, ends: str, times: int
 ) -> None:
     """Two cameras send at once, one for each quality of service."""
-    cameras = [
-        Camera(port, qos=qos, picture=lambda number, qos=qos: jpeg("red", seed=1000 * qos + number))
-        for qos in (1, 2)
-    ]
+    cameras = [camera_of(port, qos=qos, jpeg=jpeg) for qos in (1, 2)]
     hub.start()
     for camera in cameras:
         camera.start()
