@@ -154,3 +154,20 @@ def test_a_frame_that_nothing_answers_stands_without_the_answers_before(
     shown = tile_of(watch.one("plate"), plant=PLANT, names=str, now=clock.now()).shown
     assert (shown.id, shown.answer) == (later.id, DASH)
     assert (shown.overlays, shown.regions, shown.beside) == ((), (), NOTHING)
+
+
+def test_a_tile_waits_for_the_frame_of_an_answer_that_came_first(
+    watch: LiveCameras, clock: FakeClock
+) -> None:
+    def shown() -> str:
+        return tile_of(watch.one("plate"), plant=PLANT, names=str, now=clock.now()).shown.id
+
+    first, second = stored(clock), stored(clock, number=2)
+    watch.prediction(predicted(first, "surface"), "evt")
+    assert shown() == ""
+    watch.frame(first, JPEG)
+    assert shown() == first.id
+    watch.prediction(predicted(second, "surface"), "evt")
+    assert shown() == first.id
+    watch.frame(second, JPEG)
+    assert shown() == second.id

@@ -293,8 +293,12 @@ class LiveCameras:
 
 
 def is_still_shown(prediction: Prediction, newest: FrameRow) -> bool:
-    """Return True while a camera's last prediction stays shown with its frame."""
-    return newest.captured_at - prediction.frame.captured_at <= UNANSWERED_AFTER
+    """Return True while a camera's last prediction stays shown with its frame.
+
+    Not yet where the newest stored frame is older: an answer may come before its own frame.
+    """
+    age = newest.captured_at - prediction.frame.captured_at
+    return timedelta(0) <= age <= UNANSWERED_AFTER
 
 
 def _frame_ref(row: FrameRow) -> FrameRef:

@@ -136,10 +136,14 @@ def title_of(camera: CameraView, plant: Plant) -> str:
 
 
 def tile_of(camera: CameraView, *, plant: Plant, names: Names, now: datetime) -> Tile:
-    """A camera as a tile: an answer with its own frame, else the newest frame without one."""
+    """A camera as a tile: an answer with its own frame, else the newest frame without one.
+
+    An answer may come before the hub has stored its frame; the tile waits for the frame, since a
+    picture that is not stored cannot be shown.
+    """
     newest = camera.newest
     predictions = (camera.prediction, *camera.also) if camera.prediction else ()
-    if predictions and newest is not None and not is_still_shown(predictions[0], newest):
+    if predictions and (newest is None or not is_still_shown(predictions[0], newest)):
         predictions = ()
     heard = camera.since or (newest.arrived_at if newest else None)
     silent_s = (now - heard).total_seconds() if heard else 0.0
