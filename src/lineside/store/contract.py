@@ -153,8 +153,9 @@ class Documents(Protocol):
 
 
 def every_document(
-    documents: Documents, kind: str, *, after: str = "", prefix: str = "", size: int = _PAGE
-) -> Iterator[Document]:
+    documents: Documents, kind: str, *, after: str = "", prefix: str = "", size: int = _PAGE,
+    since: datetime | None = None,
+) -> Iterator[Document]:  # fmt: skip
     """Documents of a kind in id order, read a page of ``size`` at a time.
 
     Args:
@@ -163,9 +164,10 @@ def every_document(
         after: only ids strictly after this one.
         prefix: only ids that begin so.
         size: how many are read at once.
+        since: only those written at this moment or later, by their writers' clocks.
     """
     after = after or prefix
-    while page := documents.page(kind, after=after, limit=size):
+    while page := documents.page(kind, after=after, limit=size, since=since):
         for document in page:
             if not document.id.startswith(prefix):
                 return

@@ -10,7 +10,7 @@
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -83,25 +83,15 @@ class Alerts:
     def load(self) -> None:
         """Read what was stored, and what other hubs stored since the last time."""
         begun, since = self._clock.now(), self._read_at
-        documents: Iterable[Document]
-        if since is None:
-            documents = every_document(self._documents, KIND, size=_PAGE)
-        else:
-            documents = self._since(since - _OVERLAP)
-        read = [
-            (decode(Alert, one.body, where=f"alert {one.id}"), one.version) for one in documents
-        ]
+        written = every_document(
+            self._documents, KIND, size=_PAGE, since=since and since - _OVERLAP
+        )
+        read = [(decode(Alert, one.body, where=f"alert {one.id}"), one.version) for one in written]
         with self._lock:
             for alert, version in sorted(read, key=lambda one: one[0].open):
                 if self._versions.get(alert.id, 0) < version:
                     self._keep(alert, version)
             self._read_at, self._read_s = begun, self._clock.monotonic()
-
-    def _since(self, since: datetime) -> Iterator[Document]:
-        after = ""
-        while page := self._documents.page(KIND, after=after, since=since, limit=_PAGE):
-            yield from page
-            after = page[-1].id
 
     # ---- what is seen
 

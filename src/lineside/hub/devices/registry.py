@@ -43,7 +43,7 @@ from lineside.hub.devices.enrolment import Enrolment
 from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, device_source, hub_source
 from lineside.hub.views import DeviceView
-from lineside.store import Documents, Logged, Records, open_records
+from lineside.store import Documents, Logged, Records, every_document, open_records
 from lineside.streams import EVENT_TYPE, Event
 
 logger = logging.getLogger(__name__)
@@ -162,18 +162,15 @@ class DeviceRegistry:
         """
         begun = self._clock.now()
         since = self._read_at - _OVERLAP if self._read_at else None
-        after = ""
-        while page := self._documents.page("device", after=after, limit=_PAGE, since=since):
-            after = page[-1].id
+        for document in every_document(self._documents, "device", size=_PAGE, since=since):
             with self._lock:
-                for document in page:
-                    entry = self._devices.get(document.id)
-                    if entry is None or not is_mine:
-                        read = _read_row(document.body, before=entry)
-                        self._devices[document.id] = read
-                        told = entry.status if entry else read.status
-                        if any(read.status.get(key) != told.get(key) for key in _REPORTED):
-                            self._reports_changed.add(document.id)
+                entry = self._devices.get(document.id)
+                if entry is None or not is_mine:
+                    read = _read_row(document.body, before=entry)
+                    self._devices[document.id] = read
+                    told = entry.status if entry else read.status
+                    if any(read.status.get(key) != told.get(key) for key in _REPORTED):
+                        self._reports_changed.add(document.id)
         self._read_at = begun
 
     def known(self) -> list[str]:
