@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 518,
     "classes": 1541,
     "statements in src": 64450,
-    "statements in tests": 50170,
+    "statements in tests": 50180,
     "records built at one place": 418,
     "modules under 100 lines": 34,
     "modules over 800 lines": 0,

@@ -405,56 +405,47 @@ def test_a_rule_about_drift_names_its_inspection() -> None:
         RetrainRule(dataset="rack", on_drift=True)
 
 
-@pytest.mark.usefixtures("plan")
-def test_freezing_a_version_tells_the_rules(
+@pytest.fixture
+def ruled(
     config: HubConfig, plant: Plant, clock: FakeClock, bus: Bus, *, trainer: tuple[str, ...],
     jpeg: Callable[..., bytes], tmp_path: Path,
-) -> None:  # fmt: skip
+) -> Iterator[Services]:  # fmt: skip
+    """A hub that retrains "stock" on each version of "rack", whose draft holds one image."""
     from lineside.hub.learning.datasets import Teaching
 
-    ruled = replace(
+    rules = replace(
         config, records=f"sqlite:///{tmp_path}/ruled.db",
         retrain=(RetrainRule(dataset="rack", inspection="stock"),),
     )  # fmt: skip
-    with open_hub(ruled, plant=plant, clock=clock, run_command=trainer) as services:
+    with open_hub(rules, plant=plant, clock=clock, run_command=trainer) as services:
         services.join(bus, base_url="http://hub.test")
         sender = Line(services, clock)
         sender.send(sender.camera(jpeg("blue")))
         frames = tuple(row.id for row in services.frames.page())
         services.datasets.teach("rack", Teaching(frames=frames, labels=("blue",)), by="anna")
-        services.datasets.freeze("rack", by="anna")
-        (run,) = services.runs.all()
-        assert (run.started_by, run.inspection, run.version) == ("re-training rule", "stock", 1)
+        yield services
 
 
 @pytest.mark.usefixtures("plan")
-def test_a_run_of_the_draft_goes_before_the_rules_of_its_dataset(
-    config: HubConfig, plant: Plant, clock: FakeClock, bus: Bus, *, trainer: tuple[str, ...],
-    jpeg: Callable[..., bytes], tmp_path: Path,
-) -> None:  # fmt: skip
-    from lineside.hub.learning.datasets import Teaching
+def test_freezing_a_version_tells_the_rules(ruled: Services) -> None:
+    ruled.datasets.freeze("rack", by="anna")
+    (run,) = ruled.runs.all()
+    assert (run.started_by, run.inspection, run.version) == ("re-training rule", "stock", 1)
 
-    ruled = replace(
-        config, records=f"sqlite:///{tmp_path}/ruled.db",
-        retrain=(RetrainRule(dataset="rack", inspection="stock"),),
-    )  # fmt: skip
-    with open_hub(ruled, plant=plant, clock=clock, run_command=trainer) as services:
-        services.join(bus, base_url="http://hub.test")
-        sender = Line(services, clock)
-        sender.send(sender.camera(jpeg("blue")))
-        frames = tuple(row.id for row in services.frames.page())
-        services.datasets.teach("rack", Teaching(frames=frames, labels=("blue",)), by="anna")
-        body = {"dataset": "rack", "inspection": "stock", "freeze": True}
-        with TestClient(
-            create_app(services),
-            base_url="http://127.0.0.1",
-            headers={"Authorization": f"Bearer {services.auth.issue_token('ada', kind='api')}"},
-        ) as program:
-            answer = program.post("/api/v1/runs", json=body)
-        assert answer.status_code == 201, answer.text
-        (run,) = services.runs.all()
-        assert (run.started_by, run.version) == ("ada", 1)
-        assert services.datasets.version("rack", 1).parting is not None
+
+@pytest.mark.usefixtures("plan")
+def test_a_run_of_the_draft_goes_before_the_rules_of_its_dataset(ruled: Services) -> None:
+    body = {"dataset": "rack", "inspection": "stock", "freeze": True}
+    token = ruled.auth.issue_token("ada", kind="api")
+    with TestClient(
+        create_app(ruled), base_url="http://127.0.0.1",
+        headers={"Authorization": f"Bearer {token}"},
+    ) as program:  # fmt: skip
+        answer = program.post("/api/v1/runs", json=body)
+    assert answer.status_code == 201, answer.text
+    (run,) = ruled.runs.all()
+    assert (run.started_by, run.version) == ("ada", 1)
+    assert ruled.datasets.version("rack", 1).parting is not None
 
 
 @pytest.mark.parametrize(
