@@ -1,16 +1,18 @@
 """The review queue: what is drawn, answers once, blind audits, two people, figures, the page."""
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Barrier
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lineside.core import (
@@ -19,13 +21,14 @@ from lineside.core import (
     NotFoundError,
     Plant,
     UnavailableError,
+    decode,
     digest_of,
     frame_id,
     parse_plant,
 )
 from lineside.core.plant import Task
 from lineside.hub import Role, Services
-from lineside.hub.ingest.answers import AnswerIndex
+from lineside.hub.ingest.answers import AnswerIndex, PredictionAnswer
 from lineside.hub.pages.review import waiting_text
 from lineside.hub.review import service as review
 from lineside.hub.review.items import (
@@ -43,6 +46,7 @@ from lineside.hub.review.items import (
 )
 from lineside.hub.review.service import MOST_COUNTED, NewReviewAnswer, Reviews
 from lineside.links import Message
+from lineside.store import FrameAnswer, FrameRow
 from lineside.store.contract import every_document
 from lineside.streams import PREDICTION_TYPE, encode_event, prediction_event
 from lineside.testing.store import NOON
@@ -118,6 +122,16 @@ def signed_in(hub: Services, client: TestClient, name: str, role: Role) -> TestC
     other = TestClient(client.app, base_url=str(client.base_url))
     other.headers["authorization"] = f"Bearer {token}"
     return other
+
+
+def start_again(hub: Services, line: Line, jpeg: Pictures) -> Services:
+    """Another hub over the same stores, after its first picture: ``part-9``, for review."""
+    later, picture, at = another_hub(hub), jpeg(seed=9), line.ago(50)
+    line.send(line.camera(picture, at=at, part="part-9"))
+    line.send(prediction("review", picture=picture, at=at, number=9))
+    index = AnswerIndex(later.records.frames, plant=hub.plant, also=later.reviews.take)
+    index.take(hub.records.log.read(type=PREDICTION_TYPE))
+    return later
 
 
 # ---- decisions
@@ -202,13 +216,13 @@ def test_any_steps_leave_an_item_that_follows_from_its_answers(
 # ---- the queue
 
 
-def test_doubts_come_before_the_audit_newest_first(client: TestClient, take: Take) -> None:
-    take("ok", "review", "reject", "moved")
+def test_doubts_come_before_the_audit_greatest_first(client: TestClient, take: Take) -> None:
+    take("ok", "moved", "review", "reject")
     found = queue(client)
     assert [one["audit"] for one in found] == [False, False, True, True]
     assert [one["finding"]["label"] for one in found[:2]] == ["blurred", "blue"]
     assert found[1]["finding"]["reasons"] == ["blue unsure 0.61"]
-    assert found[1]["finding"]["part"] == "part-2"
+    assert found[1]["finding"]["part"] == "part-3"
     first = client.get("/api/v1/review", params={"limit": 3}).json()
     assert [*first["items"], *queue(client, after=first["next"])] == found
     assert queue(client, after="frm_none") == found
@@ -220,6 +234,130 @@ def test_doubts_come_before_the_audit_newest_first(client: TestClient, take: Tak
     refused = client.get("/api/v1/review", params={"line": "none"})
     assert (refused.status_code, refused.json()["fix"]) == (400, "Lines: warehouse.")
     assert client.get("/api/v1/review/rev_none").status_code == 404
+
+
+NEW = st.tuples(st.sampled_from(["review", "ok"]), st.sampled_from([0.0, 0.5, 0.78, 1.0]))
+ANSWER = st.tuples(PEOPLE, st.sampled_from(["ok", "reject"]), st.integers(0, 9))
+UNDO = st.tuples(PEOPLE, st.just("undo"), st.integers(0, 9))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(NEW, min_size=1, max_size=8), st.lists(ANSWER | UNDO, max_size=8),
+    st.lists(NEW | ANSWER, max_size=4), st.sampled_from([1, 2]),
+)  # fmt: skip
+def test_whoever_pages_sees_all_that_waits_throughout_by_doubt_and_the_audit_by_time(
+    hub: Services, queued: list[Any], done: list[Any], meanwhile: list[Any], reviewers: int
+) -> None:
+    name = f"stock-{next(COUNT)}"
+    kept: dict[str, FrameAnswer] = {}
+    declared = replace(hub.plant.inspection[0], id=name, reviewers=reviewers)
+    hub.plant.become(replace(hub.plant, inspection=(declared,)))
+
+    def step(of: str, what: Any, number: int = -1) -> None:  # noqa: ANN401  a drawn step
+        if number < 0:
+            one = new_answer(hub, of, doubt=what, number=len(kept), inspection=name)
+            hub.reviews.take([one])
+            kept[one.event] = one.answer
+        elif number < len(kept):
+            item = sorted(every_item(hub, name), key=lambda one: one.event)[number].id
+            with suppress(ConflictError, NotFoundError):
+                if what == "undo":
+                    hub.reviews.undo(item, by=of)
+                else:
+                    hub.reviews.answer(item, NewReviewAnswer(answer=what), by=of)
+
+    for one in (*queued, *done):
+        step(*one)
+    before, after, seen, left = waiting_for_ann(hub, kept, name), "", [], list(meanwhile)
+    assert [one.id for one in hub.reviews.page(by="ann", limit=100).items] == before
+    while page := hub.reviews.page(by="ann", after=after, limit=2):
+        seen += [one.id for one in page.items]
+        after = page.following
+        if not after:
+            break
+        if left:
+            step(*left.pop())
+    assert set(before) & set(waiting_for_ann(hub, kept, name)) <= set(seen)
+    assert reviewers > 1 or len(seen) == len(set(seen))
+
+
+COUNT = itertools.count()
+
+
+def new_answer(
+    hub: Services, verdict: str, *, doubt: float, number: int, inspection: str
+) -> PredictionAnswer:
+    """A prediction of that verdict and doubt, whose picture is kept."""
+    at = NOON + timedelta(seconds=number)
+    digest = digest_of(f"{inspection} {number}".encode())
+    ref = FrameRef(
+        id=frame_id(camera="rack", captured_at=at, digest=digest), camera="rack", captured_at=at,
+        digest=digest,
+    )  # fmt: skip
+    row = FrameRow(
+        id=ref.id, camera="rack", captured_at=at, arrived_at=at, digest=digest, size_bytes=1,
+        width_px=160, height_px=120, thumbnail=digest,
+    )  # fmt: skip
+    hub.records.frames.add([row])
+    said = replace(prediction_of(ref, ("blue",), package=PACKAGE), inspection=inspection)
+    answer = FrameAnswer(
+        frame=ref.id, camera="rack", captured_at=at, inspection=inspection, package=PACKAGE,
+        verdict=PartVerdict(verdict), doubt=doubt,
+    )  # fmt: skip
+    return PredictionAnswer(f"evt_{number}", said, answer)
+
+
+def waiting_for_ann(
+    hub: Services, answers: Mapping[str, FrameAnswer], inspection: str
+) -> list[str]:
+    """What waits, in order, as it follows from the items alone."""
+
+    def order(item: ReviewItem) -> tuple[Any, ...]:
+        answer = answers[item.event]
+        apart, audit = item.status is ReviewStatus.DISAGREEMENT, answer.verdict == "ok"
+        doubt = 0.0 if apart or audit else -answer.doubt
+        return not apart, audit, doubt, -answer.captured_at.timestamp()
+
+    return [
+        one.id for one in sorted(every_item(hub, inspection), key=order)
+        if one.status is ReviewStatus.DISAGREEMENT
+        or (one.status is ReviewStatus.OPEN and "ann" not in {by.by for by in one.answers})
+    ]  # fmt: skip
+
+
+def every_item(hub: Services, inspection: str) -> list[ReviewItem]:
+    """All items of an inspection, as they are kept."""
+    every = (one.body for one in every_document(hub.records.documents, "review"))
+    return [decode(ReviewItem, one, where="") for one in every if one["inspection"] == inspection]
+
+
+def test_what_the_version_before_doubts_kept_is_shown_settled_and_sorted_in(
+    client: TestClient, hub: Services, take: Take, line: Line, jpeg: Pictures
+) -> None:
+    take("moved", "review", "review", "ok")
+    documents = hub.records.documents
+    for kind in ("review", "review-waiting/stock"):  # as schema 1 had them
+        for one in list(every_document(documents, kind)):
+            documents.delete(kind, one.id)
+            if kind == "review":
+                body = {name: value for name, value in one.body.items() if name != "doubt"}
+                documents.put(kind, one.id, body=body | {"schema": "lineside.review/1"})
+            else:
+                rank, *_, at, item = one.id.split("-")
+                documents.put(kind, f"{rank}-{at}-{item}", body=one.body)
+    old = queue(client)
+    parts = [one["finding"]["part"] for one in old[:3]]
+    assert (parts, old[3]["audit"]) == (["part-3", "part-2", "part-1"], True)
+    assert queue(client, after=old[0]["cursor"]) == old[1:]
+    assert post(client, old[0]["id"], "answer", answer="ok").status_code == 200
+    assert queue(client) == old[1:]
+    post(client, old[0]["id"], "undo")
+    assert queue(client) == old
+    post(client, old[1]["id"], "answer", answer="ok")
+    start_again(hub, line, jpeg)
+    found = [one["finding"]["part"] for one in queue(client) if not one["audit"]]
+    assert found == ["part-1", "part-9", "part-3"]
 
 
 def test_an_audited_picture_tells_nothing_before_it_is_answered(
@@ -315,7 +453,7 @@ def test_the_oldest_of_too_many_are_dropped(
     hub: Services, take: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(review, "MOST_WAITING", 2)
-    monkeypatch.setattr(review, "_TRIM_EVERY", 4)
+    monkeypatch.setattr(review, "_TIDY_EVERY", 4)
     take("review", "review", "review", "review")
     found = hub.reviews.page(by="x").items
     assert [one.finding.part for one in found if one.finding] == ["part-4", "part-3"]
@@ -326,11 +464,7 @@ def test_the_queue_is_trimmed_by_the_first_picture_after_a_start(
 ) -> None:
     take("review", "review", "review")
     monkeypatch.setattr(review, "MOST_WAITING", 2)
-    later, picture, at = another_hub(hub), jpeg(seed=9), line.ago(50)
-    line.send(line.camera(picture, at=at, part="part-9"))
-    line.send(prediction("review", picture=picture, at=at, number=9))
-    index = AnswerIndex(later.records.frames, plant=hub.plant, also=later.reviews.take)
-    index.take(hub.records.log.read(type=PREDICTION_TYPE))
+    later = start_again(hub, line, jpeg)
     found = later.reviews.page(by="x").items
     assert [one.finding.part for one in found if one.finding] == ["part-9", "part-3"]
 
@@ -348,7 +482,7 @@ def test_what_is_answered_while_the_queue_is_trimmed_stays(
         return places
 
     monkeypatch.setattr(review, "MOST_WAITING", 1)
-    monkeypatch.setattr(review, "_TRIM_EVERY", 1)
+    monkeypatch.setattr(review, "_TIDY_EVERY", 1)
     monkeypatch.setattr(review, "every_document", answered_between)
     take("review")
     assert [one.by for one in hub.reviews.one(oldest, by="x").answers] == ["ann"]

@@ -87,9 +87,10 @@ def list_review(
     hub: Hub, who: Requester, *, line: Line = "", inspection: OfInspection = "",
     after: After = "", limit: Limit = 20,
 ) -> Response:  # fmt: skip
-    """Disagreements first, then what is for review, then the random audit; newest first in each.
+    """Disagreements first, then what is for review, then the random audit.
 
-    Of an audited picture nothing that was judged is told before it is settled.
+    What is for review goes by doubt, greatest first; the others newest first. Of an audited
+    picture nothing that was judged is told before it is settled.
     """
     page = hub.reviews.page(by=who.name, line=line, inspection=inspection, after=after, limit=limit)
     return page_response(page.items, following=page.following)

@@ -67,6 +67,8 @@ class ReviewItem:
         event: id of the prediction event.
         verdict, label, score, reasons: what the inspection said.
         share: with which the picture was drawn for the audit; 0 for one that was for review.
+        doubt: how unsure the inspection was, 0 (sure) to 1, as lists of frames sort by it; None of
+            an item of schema 1, which had none.
         revision: number of answers and withdrawals so far.
     """
 
@@ -83,10 +85,11 @@ class ReviewItem:
     score: float
     reasons: tuple[str, ...] = ()
     share: float = 0.0
+    doubt: float | None = None
     status: ReviewStatus = ReviewStatus.OPEN
     answers: tuple[ReviewAnswer, ...] = ()
     revision: int = 0
-    schema: Literal["lineside.review/1"] = REVIEW_SCHEMA
+    schema: Literal["lineside.review/1", "lineside.review/2"] = "lineside.review/2"
 
     @property
     def is_audit(self) -> bool:

@@ -1,11 +1,14 @@
 """The review queue: what waits for a person, their answers, and the quality that follows from them.
 
 An item is a document; so is its place in the queue of its inspection, whose id sorts it:
-disagreements, then what is for review, then the random audit, newest first in each. A settled item
-has a place by its time instead, from which figures are counted. Answers are events of the log,
-written in the transaction that moves the item: a kill leaves both or neither.
+disagreements, then what is for review, then the random audit. What is for review goes by doubt,
+greatest first, as lists of frames do (``hub.ingest.answers``), and newest first where that is
+equal. The others go newest first: the order of the audit tells nothing of what was judged. A
+settled item has a place by its time instead, from which figures are counted. Answers are events of
+the log, written in the transaction that moves the item: a kill leaves both or neither.
 
-What the queue holds is bounded: of each inspection and kind the newest ``MOST_WAITING``.
+What the queue holds is bounded: of each inspection and kind the newest ``MOST_WAITING``, whatever
+their doubt.
 """
 
 import heapq
@@ -13,7 +16,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -35,7 +38,7 @@ from lineside.datasets import label_names
 from lineside.datasets.versions import check_name
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
-from lineside.hub.ingest.answers import PredictionAnswer
+from lineside.hub.ingest.answers import PredictionAnswer, answer_of
 from lineside.hub.ingest.frames import Frames
 from lineside.hub.learning.datasets import Datasets, Teaching
 from lineside.hub.review.items import (
@@ -59,7 +62,7 @@ from lineside.hub.review.items import (
 from lineside.hub.views import Picture
 from lineside.store import Document, FrameRow, Records
 from lineside.store.contract import every_document
-from lineside.streams import Event
+from lineside.streams import Event, decode_event, read_prediction
 from lineside.streams.rules.records import microseconds
 from lineside.streams.verdicts import reject_rule
 from lineside.vision.audit import Agreement, AuditFigures, AuditStratum, agreement, audit_figures
@@ -72,7 +75,8 @@ SPAN = timedelta(days=7)
 _KIND = "review"
 _KEY = "review-key"
 _LAST_US = 10**17 - 1
-_TRIM_EVERY = 500
+_WITHOUT_DOUBT = "1-9"
+_TIDY_EVERY = 500
 _MOST_LOOKED_AT = 5_000
 _COUNT_FOR_S = 2.0
 _KEPT_FOR, _MOST_FIGURES = 20.0, 100
@@ -204,8 +208,8 @@ class Reviews:
         if added:
             self._counted = {}
         for item in added:
-            if self._added[item.inspection] % _TRIM_EVERY == 0:  # the first one of a start too
-                self._trim(item.inspection)
+            if self._added[item.inspection] % _TIDY_EVERY == 0:  # the first one of a start too
+                self._tidy(item.inspection)
             self._added[item.inspection] += 1
 
     def _item_of(self, judged: PredictionAnswer) -> ReviewItem | None:
@@ -223,7 +227,7 @@ class Reviews:
             camera=answer.camera, inspection=inspection.id, part=prediction.frame.part,
             captured_at=answer.captured_at, package=answer.package, event=judged.event,
             verdict=answer.verdict, label=answer.label, score=answer.score,
-            reasons=judgement.reasons, share=share if drawn else 0.0,
+            reasons=judgement.reasons, share=share if drawn else 0.0, doubt=answer.doubt,
         )  # fmt: skip
 
     def _add(self, item: ReviewItem) -> bool:
@@ -235,14 +239,34 @@ class Reviews:
         self._documents.put(kind, name, body=_summary(item))
         return True
 
-    def _trim(self, inspection: str) -> None:
-        """Drop the oldest of what waits beyond the bound; disagreements stay."""
-        waiting: Counter[str] = Counter()
-        for place in every_document(self._documents, _waiting(inspection)):
-            rank = place.id[0]
-            waiting[rank] += 1
-            if waiting[rank] > MOST_WAITING and rank > "0" and not place.body["by"]:
-                self._drop(place)
+    def _tidy(self, inspection: str) -> None:
+        """Drop the oldest of what waits beyond the bound; give items of schema 1 their doubt."""
+        for rank in "12":  # disagreements stay
+            places = list(every_document(self._documents, _waiting(inspection), prefix=rank))
+            places.sort(key=lambda place: place.id.split("-")[-2])
+            for place in places[MOST_WAITING:]:
+                if not place.body["by"]:
+                    self._drop(place)
+            for place in places[:MOST_WAITING]:
+                if place.id >= _WITHOUT_DOUBT and rank == "1":
+                    self._upgrade(place.body["item"])
+
+    def _upgrade(self, item: str) -> None:
+        """Give an item of schema 1 its doubt, and the place that follows from it."""
+        with suppress(NotFoundError, ConflictError), self._records.transaction():
+            before, version = self._read(item)
+            if before.doubt is None:
+                after = replace(before, doubt=self._doubt_of(before), schema="lineside.review/2")
+                self._move(before, after, version)
+
+    def _doubt_of(self, item: ReviewItem) -> float:
+        """The doubt of the prediction in the log; 0 where it was pruned."""
+        try:
+            logged = self._records.log.get(item.event)
+        except NotFoundError:
+            return 0.0
+        prediction = read_prediction(decode_event(logged.entry.body, where=item.id))
+        return answer_of(prediction, self._inspection(item.inspection)).doubt
 
     def _drop(self, place: Document) -> None:
         """Delete an item as it was read in its place; one that was answered since stays."""
@@ -573,10 +597,15 @@ def _place(item: ReviewItem) -> tuple[str, str]:
 
 
 def _waiting_place(item: ReviewItem) -> str:
-    """Id of the document in the queue; of a settled item the one that it had last."""
+    """Id of the document in the queue; of a settled item the one that it had last.
+
+    Of what is for review it begins with seven digits that fall as doubt grows; that of an item of
+    schema 1 with seventeen of its time, and so stands behind them (``_WITHOUT_DOUBT``).
+    """
     apart = item.status is ReviewStatus.DISAGREEMENT or len(item.answers) > 2
     rank = 0 if apart else 2 if item.is_audit else 1
-    return f"{rank}-{_LAST_US - microseconds(item.captured_at):017d}-{item.id}"
+    doubt = "" if rank != 1 or item.doubt is None else f"{round(1e6 * (1.0 - item.doubt)):07d}-"
+    return f"{rank}-{doubt}{_LAST_US - microseconds(item.captured_at):017d}-{item.id}"
 
 
 def _summary(item: ReviewItem) -> dict[str, Any]:
