@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, LinesideError, NotFoundError, RefusedError, UnavailableError
-from lineside.edge.hub_client import Access, HubClient, rebased
+from lineside.edge.hub_client import Access, HubClient, StoppingError, rebased
 from tests.edge.conftest import PackageServer
 
 TOKEN = "tok_geheim"  # noqa: S105  the test's
@@ -73,6 +73,15 @@ def test_an_answer_that_breaks_off_is_unavailable(packages: PackageServer) -> No
     packages.answers["/p"][2]["Connection"] = "close"
     with pytest.raises(UnavailableError):
         HubClient(packages.url).fetch("/p")
+
+
+def test_a_device_that_ends_asks_nothing_more(packages: PackageServer) -> None:
+    packages.answers["/p"] = (200, b"archive", {})
+    hub = HubClient(packages.url)
+    hub.close()
+    with pytest.raises(StoppingError):
+        hub.fetch("/p")
+    assert packages.requests == []
 
 
 def test_a_hub_that_is_away_is_unavailable() -> None:

@@ -53,6 +53,8 @@ class Rig:
         self.counters = Counters()
         self.announced = 0
         self.announce_fails = 0
+        self.may_fail = threading.Event()
+        self.may_fail.set()
         self.spool = spool
         self.shipper = Shipper(
             spool,
@@ -66,6 +68,7 @@ class Rig:
     def announce(self) -> None:
         if self.announce_fails:
             self.announce_fails -= 1
+            self.may_fail.wait()
             raise UnavailableError("away")
         self.announced += 1
 
@@ -120,6 +123,19 @@ def test_nothing_is_sent_before_the_status_was_said(rig: Rig) -> None:
     rig.ship(1)
     wait_until(lambda: len(rig.bus.taken) == 1)
     assert (rig.announced, rig.announce_fails) == (1, 0)
+
+
+def test_the_status_is_not_tried_again_at_the_end(rig: Rig) -> None:
+    rig.announce_fails = 9
+    rig.may_fail.clear()
+    rig.shipper.start()
+    wait_until(lambda: rig.announce_fails == 8)
+    closing = threading.Thread(target=rig.shipper.close, name="closing")
+    closing.start()
+    wait_until(lambda: not rig.shipper.ship(Draft(topic="t", make=lambda _: b"")))
+    rig.may_fail.set()
+    closing.join()
+    assert rig.announce_fails == 8
 
 
 def test_a_new_connection_gets_everything_that_is_not_acknowledged(rig: Rig) -> None:

@@ -48,6 +48,10 @@ _MOST_PROBLEM_BYTES = 4096
 _LONGEST_DETAIL = 200
 
 
+class StoppingError(UnavailableError):
+    """The agent is closing: what was begun is gone on with at its next start."""
+
+
 class BusyError(UnavailableError):
     """The hub has enough to do right now."""
 
@@ -154,6 +158,14 @@ class HubClient:
         self._hub = hub
         self._token = token
         self._tls = tls
+        self._closed = False
+
+    def close(self) -> None:
+        """Send no more requests: each one from now on fails with ``StoppingError``.
+
+        A hub that takes requests and does not answer then holds up the end for one of them only.
+        """
+        self._closed = True
 
     def fetch(self, url: str, *, most_bytes: int = _MOST_BYTES) -> bytes:
         """Bytes that the hub has under this address.
@@ -228,6 +240,8 @@ class HubClient:
         self, address: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> HTTPResponse:
         """The answer, open, of a status below 300."""
+        if self._closed:
+            raise StoppingError("the agent is closing", where=address)
         request = urllib.request.Request(address, data=body, headers=dict(headers or {}))  # noqa: S310  the scheme is checked
         if body is not None:
             request.add_header("Content-Type", "application/json")

@@ -142,6 +142,7 @@ def _worked(
         stack.callback(watchdog.close)
         plant_file = PlantFile(config, plant=plant, bus=bus, source=agent.source, clock=clock)
         stack.callback(plant_file.close)
+        stack.callback(agent.source.close)
         logger.info("device started device=%s", config.device)
         while not stop.wait(_LOOK_S):
             if plant_file.has_changed():

@@ -180,6 +180,8 @@ class Shipper:
             return False
         connection = self._bus.connections()
         if connection != self._connection:
+            if self._stop.is_set():
+                return False  # what is new on this connection goes out after the next start
             try:
                 self._announce()
             except UnavailableError:

@@ -27,9 +27,9 @@ from typing import Protocol, TypeVar
 
 from lineside.core import Clock, Digest, InvalidError, LinesideError, UnavailableError, short
 from lineside.core.worker import Worker, backoff_s
-from lineside.edge.deploy.loader import DesiredChangedError, Loader, Prepared, StoppingError
+from lineside.edge.deploy.loader import DesiredChangedError, Loader, Prepared
 from lineside.edge.deploy.package_source import Choice, PackageSource
-from lineside.edge.hub_client import BusyError
+from lineside.edge.hub_client import BusyError, StoppingError
 from lineside.edge.messages import Counters
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument
 from lineside.fleet.agent import (

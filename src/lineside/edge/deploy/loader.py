@@ -48,6 +48,7 @@ from lineside.edge.deploy.deployment import (
     wanted_now,
 )
 from lineside.edge.deploy.package_source import DamagedError, PackageSource
+from lineside.edge.hub_client import StoppingError
 from lineside.edge.machine import give_back_memory
 from lineside.edge.messages import Counters, Desired, DesiredPackage, DesiredPoint, InUse
 from lineside.edge.packages import Judge, LoadedPackage, LoadPackage
@@ -59,10 +60,6 @@ logger = logging.getLogger(__name__)
 
 class DesiredChangedError(UnavailableError):
     """The desired state changed after a job was confirmed: the job is to be confirmed again."""
-
-
-class StoppingError(UnavailableError):
-    """The agent is closing: what was begun is gone on with at its next start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -482,7 +479,7 @@ class Loader:
         return (wanted.inspection, wanted.digest) in [(one.inspection, one.digest) for one in now]
 
     def _not_now(self, wanted: DesiredPackage, error: UnavailableError) -> bool:
-        if not self._stop.is_set():
+        if not self._stop.is_set() and not isinstance(error, StoppingError):
             self._note(_place(wanted.inspection), error)
             self._fall_back(wanted)
         return False

@@ -112,6 +112,7 @@ class PackageSource:
         fetch: Callable[[str], bytes] | None = None,
         unsigned: Callable[[str], bytes] | None = None,
         platform: str = "",
+        close: Callable[[], None] = lambda: None,
     ) -> None:
         """Read nothing yet.
 
@@ -122,7 +123,9 @@ class PackageSource:
             fetch: bytes of a plant file's address at the hub; None: none is fetched.
             unsigned: bytes of an address, where unsigned packages may run.
             platform: of this machine.
+            close: ends the requests that the functions above send.
         """
+        self.close = close
         self._store = store
         self._packages = (
             SignedPackages(store.folder, source=repository, clock=clock) if repository else None
@@ -390,9 +393,9 @@ def source_for(config: EdgeConfig, *, store: DeploymentStore, clock: Clock) -> P
     hub = HubClient(config.hub, token=access.token, tls=access.tls)
     fetch = partial(hub.fetch, most_bytes=_MOST_PLANT_BYTES)
     if pinned(config.folder, trust_root=config.trust_root):
-        return PackageSource(store, repository=hub, fetch=fetch, clock=clock)
+        return PackageSource(store, repository=hub, fetch=fetch, close=hub.close, clock=clock)
     if config.unsigned == "allowed":
-        return PackageSource(store, fetch=fetch, unsigned=hub.fetch, clock=clock)
+        return PackageSource(store, fetch=fetch, unsigned=hub.fetch, close=hub.close, clock=clock)
     return PackageSource(store, clock=clock)
 
 
