@@ -185,54 +185,101 @@ class _Final:
     words: Mapping[str, object]
 
 
-def learn(job: TrainJob, work: Work) -> Trained:
-    """See ``Learner``."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClassFit:
+    """Network with its rule, and what they were made from.
+
+    Attributes:
+        samples, truth: what was learned from, and the place of the class of each.
+        logits, places: answers of networks that had not seen the picture, and of which samples.
+        frozen_healths: of the samples.
+        words: for the report.
+    """
+
+    spec: InputSpec
+    backbone: Lite0Full
+    linear: Linear
+    rule: ClassRule
+    samples: tuple[Sample, ...]
+    truth: Classes
+    features: Floats
+    logits: Numbers
+    places: Classes
+    frozen_healths: Sequence[HealthFigures]
+    history: Sequence[Mapping[str, float]]
+    words: Mapping[str, object]
+
+
+def fit_classes(job: TrainJob, work: Work) -> ClassFit:
+    """Learn network and rule from the training part; nothing else is seen.
+
+    Raises:
+        InvalidError: fewer than two classes, or a class with fewer than two pictures.
+    """
     training_set = _training_set(job, work)
     frozen = _look(job, training_set)
     final = _tuned(job, training_set, frozen=frozen) or _untuned(training_set, frozen, words={})
-    work.steps.at(84, "exporting")
-    means = final.features[:, :MEANS].astype(np.float64)
-    known = feature_bank(
-        means,
-        spread=standard(means)[1],
-        owners=_owners(apart(training_set.samples)),
-        size=_LARGEST_BANK,
-    )
-    truth = training_set.truth[final.places]
     rule = class_rule(
         final.logits,
-        truth,
+        training_set.truth[final.places],
         labels=training_set.labels,
         policy=job.inspection.policy,
         class_conditional=_conditional(job),
     )
-    golden = _golden(training_set)
+    return ClassFit(
+        spec=final.spec,
+        backbone=final.backbone,
+        linear=final.linear,
+        rule=rule,
+        samples=training_set.samples,
+        truth=training_set.truth,
+        features=final.features,
+        logits=final.logits,
+        places=final.places,
+        frozen_healths=frozen.healths,
+        history=final.history,
+        words=final.words,
+    )
+
+
+def learn(job: TrainJob, work: Work) -> Trained:
+    """See ``Learner``."""
+    fit = fit_classes(job, work)
+    work.steps.at(84, "exporting")
+    means = fit.features[:, :MEANS].astype(np.float64)
+    known = feature_bank(
+        means,
+        spread=standard(means)[1],
+        owners=_owners(apart(fit.samples)),
+        size=_LARGEST_BANK,
+    )
+    golden = _golden(fit)
     exported = export(
-        ClassNetwork(_head(final.linear, known), backbone=final.backbone).eval(),
-        [prepare(work.picture(sample), final.spec.prepare) for sample in golden],
+        ClassNetwork(_head(fit.linear, known), backbone=fit.backbone).eval(),
+        [prepare(work.picture(sample), fit.spec.prepare) for sample in golden],
         outputs=(*LABEL_OUTPUTS, BANK_OUTPUT),
         averaged=("activation",),  # where a map reaches its maximum differs in the last digit
     )
     return Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
-        prepare=final.spec.prepare,
-        health=limits_of(frozen.healths, farthest=known.farthest),
+        prepare=fit.spec.prepare,
+        health=limits_of(fit.frozen_healths, farthest=known.farthest),
         golden=golden,
-        labels=training_set.labels,
-        classes=rule,
-        baseline=baseline_of(training_set.truth, training_set.labels),
+        labels=fit.rule.labels,
+        classes=fit.rule,
+        baseline=baseline_of(fit.truth, fit.rule.labels),
         warnings=warnings_for(
-            training_set.samples,
-            training_set.truth,
-            rule=rule,
+            fit.samples,
+            fit.truth,
+            rule=fit.rule,
             policy=job.inspection.policy,
-            left_out=len(work.training) - len(training_set.samples),
+            left_out=len(work.training) - len(fit.samples),
         ),
-        held_out=figures_of(final.logits, truth, rule=rule),
-        history=final.history,
-        remembered=(tuple(training_set.samples[row].digest for row in known.rows),),
-        sections={"How it was chosen": dict(final.words)},
+        held_out=figures_of(fit.logits, fit.truth[fit.places], rule=fit.rule),
+        history=fit.history,
+        remembered=(tuple(fit.samples[row].digest for row in known.rows),),
+        sections={"How it was chosen": dict(fit.words)},
     )
 
 
@@ -474,16 +521,12 @@ def _owners(samples: Sequence[Sample]) -> list[str]:
     return [sample.group or str(sample.digest) for sample in samples]
 
 
-def _golden(training_set: _TrainingSet) -> list[Sample]:
+def _golden(fit: ClassFit) -> list[Sample]:
     """A picture of the commonest class, of the rarest, and of one between, the first by digest."""
-    order = np.argsort(
-        -np.bincount(training_set.truth, minlength=len(training_set.labels)), kind="stable"
-    )
+    order = np.argsort(-np.bincount(fit.truth, minlength=len(fit.rule.labels)), kind="stable")
     places = dict.fromkeys((int(order[0]), int(order[-1]), int(order[len(order) // 2])))
     found = []
     for place in list(places)[:_GOLDEN]:
-        mine = [
-            s for s, t in zip(training_set.samples, training_set.truth, strict=True) if t == place
-        ]
+        mine = [s for s, t in zip(fit.samples, fit.truth, strict=True) if t == place]
         found.append(min(mine, key=lambda sample: sample.digest))
     return found
