@@ -37,8 +37,8 @@ def test_without_enough_frames_on_every_device_it_waits() -> None:
     ("change", "words"),
     [
         ({"changed": 150}, "150 of 500 frames (30.0%) decide otherwise, 10.0% may"),
-        ({"rejects_gained": 120}, "120 of 500 frames (24.0%) are newly rejected, 5.0% may"),
-        ({"rejects_lost": 120}, "are no longer rejected"),
+        ({"rejects_gained": 120}, "120 of 500 frames (24.0%) have new findings, 5.0% may"),
+        ({"rejects_lost": 120}, "lose findings"),
         ({"unsure_gained": 120}, "are newly unsure"),
         ({"score_sum": 250.0, "score_squares": 150.0}, "scores moved by +0.500 on average"),
         ({"score_sum": -250.0, "score_squares": 150.0}, "scores moved by -0.500 on average"),

@@ -208,7 +208,8 @@ def _words(view: dict[str, Any], *, head: str = "") -> str:
         (one["id"], str(one["step"]), one["status"], short(one["package"]), _figures(one))
         for one in view["devices"]
     ]
-    lines = [head, f"waits: {view['waits'] or 'nothing'}", view["guard"], *view["reasons"]]
+    until = f", until {view['waits_until']}" if view.get("waits_until") else ""
+    lines = [head, f"waits: {view['waits'] or 'nothing'}{until}", view["guard"], *view["reasons"]]
     if rows:
         lines.append(table([("device", "step", "status", "runs", "evidence"), *rows]))
     return "\n".join(lines)

@@ -285,8 +285,8 @@ def _facts(found: Evidence, limits: LiveLimits) -> list[str]:
 
 _WORDS = {
     "changed": "decide otherwise",
-    "rejects_gained": "are newly rejected",
-    "rejects_lost": "are no longer rejected",
+    "rejects_gained": "have new findings",
+    "rejects_lost": "lose findings",
     "unsure_gained": "are newly unsure",
 }
 

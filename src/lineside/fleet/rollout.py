@@ -171,6 +171,14 @@ class RolloutPlan:
             twice(self.devices, "devices"),
         )  # fmt: skip
 
+    @property
+    def abort_sentence(self) -> str:
+        """What failed jobs do to it, in words."""
+        if not self.abort:
+            return "Goes on however many devices fail to take the version."
+        once = ", or once ".join(one.words for one in self.abort)
+        return f"Aborted, and devices keep what they have, once {once}."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutJob:
@@ -384,6 +392,7 @@ class RolloutFacts:
         after: another roll-out of the inspection that comes first; "" none.
         bad: why its release was judged bad since the roll-out was planned; "": it was not.
         open: whether a step may begin (windows).
+        opens_at: when one may where none may now; None: not within a week.
         executions: device → its last job of this release; absent while it waits its turn.
         lost: asked, and taken back by a pause: to be asked again.
         elsewhere: devices that somebody gave another package since they took the release.
@@ -399,6 +408,7 @@ class RolloutFacts:
     after: str = ""
     bad: str = ""
     open: bool = True
+    opens_at: datetime | None = None
     executions: Mapping[str, ExecutionStatus] = field(default_factory=dict)
     lost: frozenset[str] = frozenset()
     elsewhere: frozenset[str] = frozenset()
@@ -409,9 +419,10 @@ class RolloutFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Nothing is to be done; ``why`` says what for."""
+    """Nothing is to be done; ``why`` says what for, ``until`` when that is over, where known."""
 
     why: str
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -510,7 +521,7 @@ def _begin(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
     shares = share_out(rollout.plan, facts.members, groups=facts.groups)
     first = rollout.plan.steps[_first_of(shares, after=-1)]
     not_yet = _not_yet(first, facts, now=now)
-    return Wait(why=not_yet) if not_yet else Begin(shares=shares, previous=facts.previous)
+    return not_yet or Begin(shares=shares, previous=facts.previous)
 
 
 def _alarm(rollout: Rollout, facts: RolloutFacts) -> Action | None:
@@ -535,8 +546,7 @@ def _forward(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
         return Wait(why="it is paused")
     if rollout.state is RolloutState.WIDENING:
         step = rollout.plan.steps[_first_of(rollout.shares, after=rollout.step)]
-        not_yet = _not_yet(step, facts, now=now)
-        return Wait(why=not_yet) if not_yet else Widen()
+        return _not_yet(step, facts, now=now) or Widen()
     return _running(rollout, facts, now=now)
 
 
@@ -626,10 +636,10 @@ def _first_of(shares: tuple[tuple[str, ...], ...], *, after: int) -> int:
     return next((at for at, share in enumerate(shares) if at > after and share), len(shares))
 
 
-def _not_yet(step: RolloutStep, facts: RolloutFacts, *, now: datetime) -> str:
+def _not_yet(step: RolloutStep, facts: RolloutFacts, *, now: datetime) -> Wait | None:
     if step.not_before is not None and now < step.not_before:
-        return f"the step begins at {step.not_before.isoformat()}"
-    return "" if facts.open else "no window is open"
+        return Wait(why="the step begins later", until=step.not_before)
+    return None if facts.open else Wait(why="no window is open", until=facts.opens_at)
 
 
 def _names(names: "list[str] | tuple[str, ...]") -> str:

@@ -44,6 +44,7 @@ from lineside.core import (
     encode,
     to_plain,
 )
+from lineside.core.codec import refuse, unless
 from lineside.models.manifest import Metric
 from lineside.models.registry import Registry
 from lineside.store import Document, Records, every_document
@@ -539,11 +540,21 @@ class Window:
     ends: str
 
     def __post_init__(self) -> None:
-        for name, text in (("begins", self.begins), ("ends", self.ends)):
-            if not _TIME.fullmatch(text):
-                raise InvalidError(
-                    f"{text!r} is no time of day", where=f"windows.{name}", fix="Write 22:00."
+        refuse(
+            self,
+            *(
+                unless(
+                    _TIME.fullmatch(text), key=name, value=repr(text),
+                    expected="a time of day, HH:MM", fix="Write 22:00.",
                 )
+                for name, text in (("begins", self.begins), ("ends", self.ends))
+            ),
+        )  # fmt: skip
+
+    @property
+    def words(self) -> str:
+        """``sat sun 22:00 to 04:00``, ``every day 12:00 to 13:00``."""
+        return f"{' '.join(self.days) or 'every day'} {self.begins} to {self.ends}"
 
     def holds(self, local: datetime) -> bool:
         """Return whether a time of the site's clock is inside."""

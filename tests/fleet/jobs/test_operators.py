@@ -63,7 +63,7 @@ class TestCreating:
                 {"failureType": "REJECTED", "numberOfRetries": 1}]}}}, "REJECTED"),
             ({"settings": {"abortConfig": {"criteriaList": [
                 {"failureType": "FAILED", "action": "CANCEL", "thresholdPercentage": 101,
-                 "minNumberOfExecutedThings": 1}]}}}, "out of range"),
+                 "minNumberOfExecutedThings": 1}]}}}, "a number from 0.01 to 100"),
             ({"settings": {"presignedUrlConfig": {"expiresInSec": 59}}}, "out of range"),
             ({"settings": {"schedulingConfig": {"startTime": "soon"}}}, "no time"),
             ({"settings": {"schedulingConfig": {"endTime": "2025-01-01T00:00"}}}, "over"),

@@ -28,6 +28,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from lineside.core import InvalidError, LinesideError, decode
+from lineside.core.codec import refuse, unless
 from lineside.fleet.contract import ExecutionStatus
 from lineside.fleet.jobs.executions import Run
 
@@ -133,6 +134,10 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _SNAKE = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
 
 Failure = Literal["FAILED", "REJECTED", "TIMED_OUT", "ALL"]
+FAILURE_WORDS: Mapping[Failure, str] = {
+    "FAILED": "failed", "REJECTED": "rejected it", "TIMED_OUT": "timed out",
+    "ALL": "failed, rejected it or timed out",
+}  # fmt: skip
 
 
 def _within(value: float, name: str, *, low: float, high: float) -> None:
@@ -196,9 +201,26 @@ class AbortCriterion:
 
     def __post_init__(self) -> None:
         # As a roll-out's plan writes them; ``read_settings`` says the contract's names.
-        _within(self.threshold_percentage, "threshold_percentage", low=0.01, high=100)
-        _within(
-            self.min_number_of_executed_things, "min_number_of_executed_things", low=1, high=1e9
+        refuse(
+            self,
+            *(
+                unless(
+                    low <= getattr(self, name) <= high, key=name, value=getattr(self, name),
+                    expected=f"a number from {low:g} to {high:g}", fix=f"Write {usual}, say.",
+                )
+                for name, low, high, usual in (
+                    ("threshold_percentage", 0.01, 100, 10),
+                    ("min_number_of_executed_things", 1, 1e9, 1),
+                )
+            ),
+        )  # fmt: skip
+
+    @property
+    def words(self) -> str:
+        """What it takes, to follow "once": ``10 % of 1 or more devices failed``."""
+        return (
+            f"{self.threshold_percentage:g} % of the devices that ended their job, "
+            f"{self.min_number_of_executed_things} or more, {FAILURE_WORDS[self.failure_type]}"
         )
 
 

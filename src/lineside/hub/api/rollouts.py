@@ -74,6 +74,7 @@ class RolloutDetails(RolloutFigures):
     guard: str
     devices: tuple[RolloutDevice, ...]
     waits: str
+    waits_until: datetime | None
     may: tuple[RolloutOrder, ...]
     verdict: Verdict
     reasons: tuple[str, ...]
@@ -157,6 +158,6 @@ def _summary(one: Rollout) -> dict[str, object]:
 def _shown(view: RolloutView) -> Mapping[str, object]:
     return {
         **_summary(view.rollout), "guard": view.rollout.plan.limits.sentence,
-        "waits": view.waits, "devices": view.devices, "may": view.may,
-        "verdict": view.judged.verdict, "reasons": view.judged.reasons,
+        "waits": view.waits, "waits_until": view.waits_until, "devices": view.devices,
+        "may": view.may, "verdict": view.judged.verdict, "reasons": view.judged.reasons,
     }  # fmt: skip

@@ -1,6 +1,5 @@
 """Pages of model groups and their versions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter
@@ -11,10 +10,10 @@ from lineside.hub.models.evidence import status_words, version_page
 from lineside.hub.models.model_service import GroupView
 from lineside.hub.pages.replays import replay_row
 from lineside.hub.pages.site import Context
-from lineside.models import ModelVersion, Status, Window
-from lineside.models.versions import Creation, GroupSettings, Weekday
+from lineside.models import ModelVersion, Status
+from lineside.models.versions import Creation, Weekday
 from lineside.web.answers import Mark
-from lineside.web.format import clock_time, counted
+from lineside.web.format import counted
 
 _TONES = {Status.PENDING: "warn", Status.APPROVED: "ok", Status.REJECTED: "bad"}
 _SHAPES = {Status.PENDING: "triangle", Status.APPROVED: "tick", Status.REJECTED: "diamond"}
@@ -65,31 +64,8 @@ def follows_words(view: GroupView) -> str:
     """Return the action after an approval as text."""
     if not view.settings.deploy_on_approval:
         return "nothing by itself"
-    when = windows_words(view.settings) or "at any time"
+    when = "; ".join(one.words for one in view.settings.windows) or "at any time"
     return f"rollout to {view.settings.device_group}, {when}"
-
-
-def opening_words(view: GroupView) -> str:
-    """Return a sentence that says when a rollout may begin."""
-    if view.open_now:
-        return "A rollout may begin now."
-    if view.opens_at is None:
-        return "No window comes within a week."
-    day = view.opens_at.date().isoformat()
-    return f"A rollout may begin from {day} {clock_time(view.opens_at)} on."
-
-
-def windows_words(settings: GroupSettings) -> str:
-    """``sat sun 22:00 to 04:00; every day 12:00 to 13:00``."""
-    return "; ".join(_window_words(window) for window in settings.windows)
-
-
-def _window_words(window: Window) -> str:
-    return f"{_days(window.days)} {window.begins} to {window.ends}"
-
-
-def _days(days: Sequence[Weekday]) -> str:
-    return " ".join(days) if days else "every day"
 
 
 router = APIRouter(prefix="/models/groups")
@@ -110,7 +86,6 @@ def group_page(context: Context, *, group: str) -> HTMLResponse:
         group=view,
         versions=[(one, version_mark(one)) for one in versions],
         follows=follows_words(view),
-        opening=opening_words(view),
         zone=context.hub.config.time_zone,
         days=DAYS,
     )

@@ -13,6 +13,8 @@ from fastapi.responses import HTMLResponse
 from lineside.core import NotFoundError, decode, short
 from lineside.fleet import Evidence, Rollout, RolloutOrder, RolloutPlan, RolloutState
 from lineside.fleet.evidence import LiveLimits
+from lineside.fleet.jobs.settings import FAILURE_WORDS
+from lineside.hub.pages.models import DAYS
 from lineside.hub.pages.site import Context
 from lineside.hub.rollouts.rollout_service import NewRollout, RolloutDevice, RolloutView
 from lineside.hub.services import Services
@@ -144,7 +146,6 @@ class RolloutPage:
     devices: tuple[DeviceRow, ...]
     pages: int
     limits: DeviceRow
-    guard: str
     live: bool
 
 
@@ -157,6 +158,7 @@ class PreviewWave:
     watched: str
     devices: tuple[tuple[str, str], ...]
     more: int
+    not_before: datetime | None = None
 
 
 def version_names(hub: Services) -> Callable[[str], str]:
@@ -198,7 +200,6 @@ def rollout_view(
         ),
         pages=math.ceil(len(view.devices) / _PAGE),
         limits=_limits(one.plan.limits),
-        guard=one.plan.limits.sentence,
         live=not one.state.final,
     )
 
@@ -216,6 +217,7 @@ def preview_waves(view: RolloutView, *, name_of: Callable[[str], str]) -> tuple[
                 watched=f"watched for {counted(limits.frames, 'frame')} on each device{soak}",
                 devices=tuple((one.id, name_of(one.before)) for one in devices[:_NAMED]),
                 more=max(0, len(devices) - _NAMED),
+                not_before=step.not_before,
             )
         )
     return tuple(waves)
@@ -361,6 +363,9 @@ def rollout_plan_page(context: Context, *, version: str = "") -> HTMLResponse:
         chosen=version,
         groups=context.hub.things.all_groups(),
         plan=RolloutPlan(),
+        zone=context.hub.config.time_zone,
+        days=DAYS,
+        failures=FAILURE_WORDS,
     )
 
 
@@ -373,7 +378,7 @@ def rollout_preview(context: Context, *, body: Annotated[str, Form()]) -> HTMLRe
         "rollout_preview.html",
         view=view,
         waves=preview_waves(view, name_of=version_names(context.hub)),
-        guard=view.rollout.plan.limits.sentence,
+        zone=context.hub.config.time_zone,
     )
 
 
@@ -396,6 +401,7 @@ def rollout_page(
         view=view,
         table=table,
         shown=rollout_view(view, table, name_of=version_names(context.hub)),
+        zone=context.hub.config.time_zone,
         happened=_HAPPENED,
         orders=orders(view),
         earlier=earlier[:_EARLIER],
@@ -417,8 +423,9 @@ def rollout_progress(
     table = DeviceTable(rollout=rollout, sort=sort, page=page)
     shown = rollout_view(view, table, name_of=version_names(context.hub))
     fragment = context.site.fragment(
-        "rollout_progress.html", view=view, table=table, shown=shown, happened=_HAPPENED
-    )
+        "rollout_progress.html", view=view, table=table, shown=shown, happened=_HAPPENED,
+        zone=context.hub.config.time_zone,
+    )  # fmt: skip
     if may != ",".join(view.may):  # the buttons of the page change with it
         fragment.headers["hx-refresh"] = "true"
     return fragment

@@ -73,7 +73,7 @@ from lineside.hub.models.releases import Releases
 from lineside.hub.rollouts.jobs import ENDED, PAUSED, RolloutJobs
 from lineside.hub.rollouts.repository import RolloutRepository
 from lineside.models import ModelVersion
-from lineside.models.versions import may_start
+from lineside.models.versions import may_start, next_start
 from lineside.store import Records
 
 logger = logging.getLogger(__name__)
@@ -128,13 +128,14 @@ class RolloutDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutView:
-    """A roll-out as it stands now; ``waits`` says what for."""
+    """A roll-out as it stands now; ``waits`` says what for, ``waits_until`` where that is known."""
 
     rollout: Rollout
     waits: str
     devices: tuple[RolloutDevice, ...]
     judged: Judgement
     may: tuple[RolloutOrder, ...]
+    waits_until: datetime | None = None
 
 
 class RolloutService:
@@ -171,7 +172,7 @@ class RolloutService:
     def view(self, rollout_id: str) -> RolloutView:
         """With its devices and what it waits for; ``NotFoundError`` if there is none."""
         rollout = self.one(rollout_id)
-        facts = self._facts(rollout)
+        facts = self._facts_shown(rollout)
         action = next_step(rollout, facts, now=self._clock.now())
         waits = action.why if isinstance(action, Wait) else "the hub's next look"
         judged = judge_rollout(rollout, facts)
@@ -181,6 +182,7 @@ class RolloutService:
             devices=tuple(self._device_rows(rollout, facts, judged=judged)),
             judged=judged,
             may=tuple(order for order in RolloutOrder if may_order(rollout, order)),
+            waits_until=action.until if isinstance(action, Wait) else None,
         )
 
     def _device_rows(
@@ -234,7 +236,7 @@ class RolloutService:
         """
         rollout = self._new(request, by=by)
         self._check(rollout)
-        facts = self._facts(rollout)
+        facts = self._facts_shown(rollout)
         action = next_step(rollout, facts, now=self._clock.now())
         shares = share_out(rollout.plan, facts.members, groups=facts.groups)
         planned = replace(rollout, shares=shares, previous=facts.previous)
@@ -245,6 +247,7 @@ class RolloutService:
             devices=tuple(self._device_rows(planned, facts, judged=judged)),
             judged=judged,
             may=(),
+            waits_until=action.until if isinstance(action, Wait) else None,
         )
 
     def start(self, request: NewRollout, *, by: str) -> Rollout:
@@ -563,6 +566,13 @@ class RolloutService:
         use(digest, inspection=rollout.release.inspection, by=rollout.by, reason=reason)
 
     # ---- facts
+
+    def _facts_shown(self, rollout: Rollout) -> RolloutFacts:
+        """With the next window, for which many minutes are looked at: not at every turn."""
+        facts, now = self._facts(rollout), self._clock.now()
+        if facts.open:
+            return facts
+        return replace(facts, opens_at=next_start(now, rollout.plan.windows, zone=self._zone))
 
     def _facts(self, rollout: Rollout) -> RolloutFacts:
         if rollout.state is RolloutState.PLANNED:

@@ -59,7 +59,7 @@ export function clearFaults(form) {
 export function showFaults(form, faults, keyOf) {
   return faults.filter((fault) => {
     const place = form.querySelector(`[data-field="${CSS.escape(keyOf(fault.path))}"]`);
-    const input = place?.querySelector("input, select");
+    const input = place?.querySelector("input, select, textarea");
     if (!place || !input) return true;
     input.setAttribute("aria-invalid", "true");
     place.append(make("small", { class: "field-fault", role: "alert" }, `Expected ${fault.expected}. ${fault.fix}`));

@@ -5,27 +5,29 @@ import { ask, showProblem } from "./forms.js";
 import { clearFaults, showFaults } from "./forms_said.js";
 import { wireMoments } from "./moments.js";
 import { parsed } from "./parts.js";
-import { bodyOf, keyOf, waves } from "./rollout_plan.js";
+import { bodyOf, keyOf, rowsOf } from "./rollout_plan.js";
 import { faultLines } from "./rule_try.js";
 import { tellTimes } from "./time.js";
 
-/** @typedef {HTMLInputElement | HTMLSelectElement} Field */
+/** @typedef {import("./rollout_plan.js").Field} Field */
 
-/** Number the waves, and show of each what its kind asks for. @param {HTMLFormElement} form */
+/** Number the waves and the criteria, and show of each wave what its kind asks for. @param {HTMLFormElement} form */
 function arrange(form) {
-  const all = waves(form);
-  all.forEach((wave, place) => {
-    wave.dataset.field = `plan.steps[${place}]`;
-    const legend = wave.querySelector("legend");
-    if (legend) legend.textContent = `Wave ${place + 1}`;
-    const kind = /** @type {HTMLSelectElement} */ (wave.querySelector("[data-key=kind]")).value;
-    for (const part of /** @type {NodeListOf<HTMLElement>} */ (wave.querySelectorAll("[data-of]"))) {
-      part.hidden = !(part.dataset.of ?? "").split(" ").includes(kind);
-    }
-    const remove = /** @type {HTMLButtonElement} */ (wave.querySelector("[data-remove]"));
-    remove.disabled = all.length === 1;
-    remove.setAttribute("aria-label", `Remove wave ${place + 1}`);
-  });
+  for (const list of /** @type {NodeListOf<HTMLElement>} */ (form.querySelectorAll("[data-rows]"))) {
+    const { rows: key = "", name = "" } = list.dataset;
+    rowsOf(form, key).forEach((row, place, all) => {
+      row.dataset.field = `plan.${key}[${place}]`;
+      const legend = row.querySelector("legend");
+      if (legend) legend.textContent = `${name} ${place + 1}`;
+      const kind = /** @type {HTMLSelectElement | null} */ (row.querySelector("[data-key=kind]"))?.value ?? "";
+      for (const part of /** @type {NodeListOf<HTMLElement>} */ (row.querySelectorAll("[data-of]"))) {
+        part.hidden = !(part.dataset.of ?? "").split(" ").includes(kind);
+      }
+      const remove = /** @type {HTMLButtonElement} */ (row.querySelector("[data-remove]"));
+      remove.disabled = all.length === 1;
+      remove.setAttribute("aria-label", `Remove ${name.toLowerCase()} ${place + 1}`);
+    });
+  }
 }
 
 /** What the hub refuses, each sentence at its field. @param {HTMLFormElement} form @param {Response} response */
@@ -73,7 +75,6 @@ async function send(form, address, asForm = false) {
 /** @param {HTMLFormElement} form */
 function wire(form) {
   const shown = /** @type {Element} */ (form.querySelector("[data-preview-shown]"));
-  const rows = /** @type {Element} */ (form.querySelector(".ro-waves"));
   let plan = 0; // counts changes and previews: an answer to an earlier one is not shown
   const forget = () => {
     plan += 1;
@@ -88,7 +89,7 @@ function wire(form) {
   form.addEventListener("click", async (event) => {
     const button = /** @type {HTMLElement} */ (event.target).closest("button");
     if (button?.hasAttribute("data-add")) {
-      const last = waves(form).at(-1);
+      const last = rowsOf(form, button.dataset.add ?? "").at(-1);
       if (last) {
         const added = /** @type {HTMLElement} */ (last.cloneNode(true));
         last.before(added);
@@ -97,10 +98,11 @@ function wire(form) {
       arrange(form);
       forget();
     } else if (button?.hasAttribute("data-remove")) {
-      button.closest("[data-wave]")?.remove();
+      const rows = button.closest("[data-rows]");
+      button.closest("[data-row]")?.remove();
       arrange(form);
       forget();
-      /** @type {HTMLElement | null} */ (rows.querySelector("select"))?.focus();
+      /** @type {HTMLElement | null} */ (rows?.querySelector("select"))?.focus();
     } else if (button?.hasAttribute("data-look")) {
       forget();
       if (!isValid(form)) return;

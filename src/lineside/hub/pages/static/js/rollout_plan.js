@@ -1,7 +1,9 @@
 // @ts-check
 /** The plan of a rollout as the document that the fields of its form make. */
 
-/** @typedef {HTMLInputElement | HTMLSelectElement} Field */
+import { windowsOf } from "./windows.js";
+
+/** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Field */
 
 /** A value in the unit of the plan, without the dust of binary fractions. @param {string} value @param {string} [scale] */
 export function scaled(value, scale = "1") {
@@ -18,15 +20,27 @@ export function stepOf({ kind, value = "", group = "", minutes = "", per_minute 
   return step;
 }
 
+/** A criterion of the job contract; none without a share. @param {Record<string, string>} fields */
+export function criterionOf({ failure_type, threshold_percentage, min_number_of_executed_things }) {
+  const least = Number(min_number_of_executed_things);
+  return threshold_percentage ? [{ failure_type, threshold_percentage: Number(threshold_percentage), min_number_of_executed_things: least }] : [];
+}
+
 /** The field of a fault: `$.plan.steps[1].watch_s` is its wave's, `plan.steps[1]`. @param {string} path */
 export function keyOf(path) {
   const key = path.replace(/^\$\.?/, "");
-  return /^plan\.steps\[\d+\]/.exec(key)?.[0] ?? key.replace(/\[\d+\].*$/, "");
+  return /^plan\.(steps|abort)\[\d+\]/.exec(key)?.[0] ?? key.replace(/\[\d+\].*$/, "");
 }
 
-/** The fields of each wave, in order. @param {HTMLFormElement} form */
-export function waves(form) {
-  return /** @type {HTMLElement[]} */ ([...form.querySelectorAll("[data-wave]")]);
+/** The waves, or the criteria, in order. @param {HTMLFormElement} form @param {string} of */
+export function rowsOf(form, of) {
+  return /** @type {HTMLElement[]} */ ([...form.querySelectorAll(`[data-rows=${of}] > [data-row]`)]);
+}
+
+/** The values of a row by key. @param {HTMLElement} row @returns {any} */
+function valuesOf(row) {
+  const fields = /** @type {NodeListOf<Field>} */ (row.querySelectorAll("[data-key]"));
+  return Object.fromEntries([...fields].map((one) => [one.dataset.key, one.value]));
 }
 
 /** The body of the start, as the fields stand. @param {HTMLFormElement} form */
@@ -39,12 +53,11 @@ export function bodyOf(form) {
     if (input.value !== "") limits[input.name.replace("plan.limits.", "")] = scaled(input.value, input.dataset.scale);
   }
   const devices = field("plan.devices").split(",").map((one) => one.trim()).filter(Boolean);
-  const steps = waves(form).map((wave) => {
-    const fields = /** @type {NodeListOf<Field>} */ (wave.querySelectorAll("[data-key]"));
-    return stepOf(/** @type {any} */ (Object.fromEntries([...fields].map((one) => [one.dataset.key, one.value]))));
-  });
+  const steps = rowsOf(form, "steps").map((row) => stepOf(valuesOf(row)));
+  const abort = rowsOf(form, "abort").flatMap((row) => criterionOf(valuesOf(row)));
+  const windows = windowsOf(field("plan.windows"));
   const chosen = field("plan.group") ? { group: field("plan.group") } : {};
-  const plan = { steps, limits, ...chosen, ...(devices.length ? { devices } : {}) };
+  const plan = { steps, limits, abort, ...(windows.length ? { windows } : {}), ...chosen, ...(devices.length ? { devices } : {}) };
   const rollback = /** @type {HTMLInputElement} */ (form.elements.namedItem("rollback")).checked;
   return { group, version: Number(version), plan, reason: field("reason"), rollback };
 }
