@@ -81,6 +81,10 @@ def test_from_files_to_a_version_and_back_gives_the_same_digest(
     assert (leaks["leaks"], leaks["check"]["looked_at"]) == ([], 30)
 
     to = tmp_path / "out"
+    draft = run("export", "tiles", "--draft", "--to", str(tmp_path / "draft"), *here)
+    assert (draft["samples"], draft["version"]) == (30, 0)
+    with pytest.raises(InvalidError, match="both the draft and version 1"):
+        run("export", "tiles", "--draft", "--version", "1", "--to", str(to), *here)
     run("export", "tiles", "--to", str(to), *here)
     there = ("--store", str(tmp_path / "second"))
     assert run("import", str(to), "--into", "copy", *there)["samples"] == 30

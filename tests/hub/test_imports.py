@@ -150,6 +150,11 @@ def test_a_version_goes_out_and_comes_back_the_same(hub: Services, client: TestC
         for name in ("plates", "again")
     )
     assert sent == back
+    draft = client.get(f"{HERE}/export?format=csv")
+    assert draft.headers["content-disposition"] == 'attachment; filename="plates-draft-csv.zip"'
+    names = [zipfile.ZipFile(io.BytesIO(one.content)).namelist() for one in (draft, out)]
+    assert (names[0], len(names[0])) == (names[1], 4)
+    assert 'export?format=folders"' in client.get("/data/plates").text
     assert client.get(f"{HERE}/versions/1/export?format=odd").status_code == 400
     page = client.get("/data/plates/versions/1", headers={"accept": "text/html"}).text
     assert "export?format=csv" in page

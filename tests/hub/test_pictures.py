@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Any
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from pyarrow import parquet
 
 from lineside.core import Inspection, Plant, digest_of, frame_id
+from lineside.datasets.formats.rle import mask_of_runs, uncompressed
 from lineside.hub import Services
 from lineside.hub.ingest import export
 from lineside.hub.ingest.answers import AnswerIndex, answer_of
@@ -29,6 +31,7 @@ from lineside.vision import (
     PictureState,
     Prediction,
 )
+from lineside.vision.masks import mask_answer
 from tests.hub.conftest import PACKAGE, Line, answered
 
 Pictures = Callable[..., bytes]
@@ -236,25 +239,39 @@ def test_an_export_that_cannot_be_says_why(
     assert list((hub.config.folder / "exports").iterdir()) == []
 
 
-def test_boxes_of_answers_are_exported_as_coco(
+def test_boxes_and_pixels_of_answers_are_exported_as_coco(
     hub: Services, jpeg: Pictures, archive: bytes
 ) -> None:
     package = hub.packages.add(archive, by="anna").digest
-    digest = hub.blobs.put(jpeg())
-    row = replace(frame_row(1), digest=digest)
-    hub.records.frames.add([row])
+    pixels = np.zeros((120, 160), np.bool_)
+    pixels[10:20, 30:50] = pixels[40:44, 60:62] = True
+    drawn: list[dict[str, Any]] = [
+        {"boxes": (box("dent", 0.9, PRESENT),)},
+        {"labels": classes(scratch=(0.8, UNSURE)), "mask": mask_answer(pixels, (200, 8))},
+        {"labels": classes(good=(0.9, PRESENT)), "mask": mask_answer(pixels & False, ())},
+    ]
+    for n, one in enumerate(drawn, start=1):
+        row = replace(frame_row(n), digest=hub.blobs.put(jpeg(seed=n)))
+        hub.records.frames.add([row])
+        ref = FrameRef(id=row.id, camera=row.camera, captured_at=row.captured_at, digest=row.digest)
+        said = replace(answered(ref, (), package=package), **one)
+        event = prediction_event(said, site="hall", device="edge-1", sequence=n, first=1)
+        hub.ledger.record([event])
+    answers = AnswerIndex(hub.records.frames, plant=hub.plant)
+    answers.take(hub.records.log.read(type=PREDICTION_TYPE))
     files = export.FrameFiles(
         hub.frames, hub.blobs, plant=hub.plant, folder=hub.config.folder / "exports",
         clock=hub.clock,
     )  # fmt: skip
-    ref = FrameRef(id=row.id, camera=row.camera, captured_at=row.captured_at, digest=digest)
-    said = replace(answered(ref, (), package=package), boxes=(box("dent", 0.9, PRESENT),))
-    event = prediction_event(said, site="hall", device="edge-1", sequence=1, first=1)
-    hub.ledger.record([event])
     found = ZipFile(io.BytesIO(b"".join(files.pieces(FrameFilter(), form="coco"))))
     document = json.loads(found.read("annotations/instances_all.json"))
-    assert [one["bbox"] for one in document["annotations"]] == [[0, 0, 9, 9]]
-    assert document["categories"] == [{"id": 1, "name": "dent"}]
+    names = {one["id"]: one["name"] for one in document["categories"]}
+    by_name = {names[one["category_id"]]: one for one in document["annotations"]}
+    assert len(document["images"]) == len(drawn)
+    assert (len(document["annotations"]), by_name["dent"]["bbox"]) == (2, [0, 0, 9, 9])
+    runs = uncompressed(by_name["scratch"]["segmentation"]["counts"])
+    assert (mask_of_runs(runs, width=160, height=120) == pixels).all()
+    assert (by_name["scratch"]["area"], by_name["scratch"]["iscrowd"]) == (208, 0)
 
 
 @pytest.mark.usefixtures("pictures")

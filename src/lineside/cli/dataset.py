@@ -519,6 +519,7 @@ def export(
     name: Name,
     to: Annotated[Path, typer.Option(help="A folder that is not there yet, or empty.")],
     which: Which = "",
+    draft: Annotated[bool, typer.Option("--draft", help="The draft instead of a version.")] = False,
     form: Annotated[str, typer.Option("--format", help="csv, lst, coco, yolo, voc …")] = "csv",
     config: ConfigOption = None,
     store: StoreOption = None,
@@ -526,19 +527,22 @@ def export(
     blobs: BlobsOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a version as files that other tools, and `dataset import`, read."""
+    """Write a version, or the draft, as files that other tools, and `dataset import`, read."""
     from lineside.datasets.writers import write_source
 
+    if draft and which:
+        raise InvalidError(
+            f"both the draft and version {which}", where="--draft", fix="Name one of them."
+        )
     with open_library(config, store=store, records=records, blobs=blobs) as datasets:
-        version = datasets.find(name, which)
-        write_source(version.parted, files=datasets.read_file, to=to, format=form)
-    result = {"dataset": name, "version": version.number, "samples": len(version.samples)}
+        version = None if draft else datasets.find(name, which)
+        samples = version.parted if version else datasets.draft(name).samples
+        write_source(samples, files=datasets.read_file, to=to, format=form)
+    number = version.number if version else 0
     show(
-        result | {"to": str(to)},
+        {"dataset": name, "version": number, "samples": len(samples), "to": str(to)},
         as_json=as_json,
-        text=lambda figures: (
-            f"{figures['samples']} pictures of {name}/{figures['version']} in {to}"
-        ),
+        text=lambda figures: f"{figures['samples']} pictures of {name}/{number or 'draft'} in {to}",
     )
 
 

@@ -280,6 +280,7 @@ RULES: dict[Right, str] = {
         POST /api/v1/datasets/{name}/samples/{digest}
         POST /api/v1/datasets/{name}/samples/{digest}/comments
         POST /api/v1/datasets/{name}/labels
+        GET /api/v1/datasets/{name}/export
         GET /api/v1/datasets/{name}/versions/{number}/export
         POST /api/v1/alerts/{alert}/acknowledge
         POST /api/v1/review/{item}/answer

@@ -1,11 +1,13 @@
 """``/api/v1/datasets/{name}/samples``: annotations of a draft, one image at a time."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 
 from lineside.core import encode
+from lineside.datasets import Sample
 from lineside.hub.api.wire import (
     Hub,
     Limit,
@@ -30,6 +32,7 @@ from lineside.hub.learning.labelling import (
     SampleRow,
 )
 from lineside.hub.problems import MEDIA_TYPE, Problem
+from lineside.hub.services import Services
 
 router = APIRouter(prefix="/api/v1/datasets", tags=["teaching"])
 
@@ -164,26 +167,38 @@ def import_files(
     return json_response(hub.imports.read(name, data, keep=keep, by=who.name))
 
 
+Form = Annotated[
+    str, Query(alias="format", description="csv, folders, lst, records, masks, coco, yolo, voc")
+]
+
+
+@router.get("/{name}/export", summary="The draft as files")
+@responds(bytes, _ZIP)
+def export_draft(hub: Hub, name: str, *, form: Form = "csv") -> Response:
+    """A ZIP of up to 5,000 images, as they are labelled now; parts as their source declared."""
+    samples = hub.datasets.draft(name).samples
+    return _exported(hub, samples, of=f"{name} --draft", form=form, title=f"{name}-draft")
+
+
 @router.get("/{name}/versions/{number}/export", summary="A version as files")
 @responds(bytes, _ZIP)
-def export_version(
-    hub: Hub,
-    name: str,
-    *,
-    number: int,
-    form: Annotated[
-        str, Query(alias="format", description="csv, folders, lst, records, masks, coco, yolo, voc")
-    ] = "csv",
-) -> Response:
+def export_version(hub: Hub, name: str, *, number: int, form: Form = "csv") -> Response:
     """A ZIP of up to 5,000 images that other tools and an import read; 0 is the newest version."""
     version = hub.datasets.version(name, number)
-    if len(version.samples) > export.MOST_IMAGES:
-        command = f"lineside dataset export {name} --version {version.number} --to FOLDER"
-        raise export.too_many_images(fix=f"Use `{command} --format {form}` on the hub's machine.")
+    of, title = f"{name} --version {version.number}", f"{name}-{version.number}"
+    return _exported(hub, version.parted, of=of, form=form, title=title)
+
+
+def _exported(
+    hub: Services, samples: Sequence[Sample], *, of: str, form: str, title: str
+) -> Response:
+    """Samples as a ZIP; ``of``: how the command names them."""
+    if len(samples) > export.MOST_IMAGES:
+        command = f"lineside dataset export {of} --to FOLDER --format {form}"
+        raise export.too_many_images(fix=f"Use `{command}` on the hub's machine.")
     pieces = export.zip_of_samples(
-        version.parted, files=hub.datasets.read_file, form=form,
+        samples, files=hub.datasets.read_file, form=form,
         folder=hub.config.folder / "exports", now=hub.clock.now(),
     )  # fmt: skip
-    title = f"{name}-{version.number}-{form}.zip"
-    headers = {"Content-Disposition": f'attachment; filename="{title}"'}
+    headers = {"Content-Disposition": f'attachment; filename="{title}-{form}.zip"'}
     return StreamingResponse(pieces, media_type=_ZIP, headers=headers)

@@ -4,19 +4,22 @@
 2. A ZIP is put together in a folder by the writers of datasets, with at most ``MOST_IMAGES``
    images; more are refused. It is sent file by file, uncompressed; then the folder is deleted. One
    ZIP is made and sent at a time.
-3. The labels in a file are those that were answered, present or unsure; nobody judged them. Objects
-   are the boxes of the answers.
+3. The labels in a file are those that were answered, present or unsure; nobody judged them. COCO
+   has the boxes of the answers and the pixels that they mark.
 4. An image that aged out is in a table, not in a ZIP.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
 from zipfile import ZIP_STORED, ZipFile
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lineside.core import (
     Clock,
@@ -26,15 +29,18 @@ from lineside.core import (
     Plant,
     UnavailableError,
     decode,
+    digest_of,
     rfc3339,
 )
 from lineside.datasets import Marked, Sample
+from lineside.datasets.formats import mask_png
 from lineside.datasets.writers import write_source
 from lineside.hub.ingest.frames import Frames
 from lineside.hub.tables import Column, Drain, csv_table, parquet_table
 from lineside.store import Blobs, FrameFilter, FrameWithAnswer
 from lineside.streams import Event, read_prediction
 from lineside.vision import Decision
+from lineside.vision.masks import mask_of
 
 MOST_ROWS = 1_000_000
 MOST_IMAGES = 5_000
@@ -96,12 +102,24 @@ class FrameFiles:
         rows = [row for row in self._rows(wanted, most=MOST_IMAGES + 1) if row.aged_out_at is None]
         if len(rows) > MOST_IMAGES:
             raise too_many_images(fix="Narrow the filter, by time say, or take csv or parquet.")
-        marks: Callable[[FrameId], tuple[Marked, ...]] | None = None
-        if form == "coco":
-            marks = partial(boxes_of, self._frames)
-        samples = (sample_of(row, columns=self._columns, marks=marks) for row in rows)
+        masks: dict[Digest, bytes] = {}
+
+        def files(digest: Digest) -> bytes:
+            return masks[digest] if digest in masks else self._blobs.get(digest)
+
+        def samples() -> Iterator[Sample]:
+            for row in rows:
+                sample = sample_of(row, columns=self._columns)
+                if form == "coco":
+                    marked, mask = drawn_on(self._frames, row.id)
+                    digest = digest_of(mask) if mask else None
+                    if digest and mask:
+                        masks[digest] = mask
+                    sample = replace(sample, marked=marked, mask_digest=digest)
+                yield sample
+
         return zip_of_samples(
-            samples, files=self._blobs.get, form=form, folder=self._folder, now=self._clock.now()
+            samples(), files=files, form=form, folder=self._folder, now=self._clock.now()
         )
 
 
@@ -199,10 +217,7 @@ def columns_of(plant: Plant) -> tuple[Column[FrameWithAnswer], ...]:
     )
 
 
-def sample_of(
-    row: FrameWithAnswer, *, columns: Sequence[Column[FrameWithAnswer]],
-    marks: Callable[[FrameId], tuple[Marked, ...]] | None = None,
-) -> Sample:  # fmt: skip
+def sample_of(row: FrameWithAnswer, *, columns: Sequence[Column[FrameWithAnswer]]) -> Sample:
     """A frame as a dataset's writers take it: answered labels, and what is known as facts."""
     values = {one.name: one.value(row) for one in columns if one.name in _FACTS}
     return Sample(
@@ -211,20 +226,25 @@ def sample_of(
         labels=row.answer.labels if row.answer else (),
         group=row.part,
         captured_at=row.captured_at,
-        marked=marks(row.id) if marks else None,
         facts={name: "" if value is None else str(value) for name, value in values.items()},
     )
 
 
-def boxes_of(frames: Frames, frame: FrameId) -> tuple[Marked, ...]:
-    """Return the boxes of all answers to a frame."""
-    found = []
+def drawn_on(frames: Frames, frame: FrameId) -> tuple[tuple[Marked, ...], bytes | None]:
+    """Return the boxes of all answers to a frame, and the pixels they mark as a PNG, if any."""
+    boxes: list[Marked] = []
+    pixels: NDArray[np.bool_] | None = None
     for entry in frames.view(frame).predictions:
-        event = decode(Event, dict(entry.event), where=entry.id)
-        found += [
-            box for box in read_prediction(event).boxes if box.decision is not Decision.ABSENT
+        prediction = read_prediction(decode(Event, dict(entry.event), where=entry.id))
+        boxes += [
+            Marked(
+                label=one.label, x0_px=one.x0_px, y0_px=one.y0_px, x1_px=one.x1_px, y1_px=one.y1_px
+            )
+            for one in prediction.boxes
+            if one.decision is not Decision.ABSENT
         ]
-    return tuple(
-        Marked(label=one.label, x0_px=one.x0_px, y0_px=one.y0_px, x1_px=one.x1_px, y1_px=one.y1_px)
-        for one in found
-    )
+        said = prediction.mask
+        if said is not None and said.share:
+            own = mask_of(said.rle, width_px=said.width_px, height_px=said.height_px)
+            pixels = own if pixels is None or pixels.shape != own.shape else pixels | own
+    return tuple(boxes), None if pixels is None else mask_png(pixels)

@@ -76,12 +76,12 @@ def _value_text(value: object) -> str:
 
 GALLERY = 60
 _FORMS = (
-    ("csv", "Pictures and labels.csv", ""),
-    ("folders", "Class folders", "class"),
-    ("coco", "COCO", "objects"),
-    ("yolo", "YOLO", "objects"),
-    ("voc", "Pascal VOC", "objects"),
-    ("masks", "Masks", "mask"),
+    ("csv", "Pictures and labels.csv", ()),
+    ("folders", "Class folders", ("class",)),
+    ("coco", "COCO", ("objects", "mask")),
+    ("yolo", "YOLO", ("objects",)),
+    ("voc", "Pascal VOC", ("objects", "mask")),
+    ("masks", "Masks", ("mask",)),
 )
 Linked = tuple[tuple[str, str, str], ...]
 
@@ -199,7 +199,9 @@ def gallery_filters(
 def export_forms(samples: Sequence[Sample]) -> tuple[tuple[str, str], ...]:
     """The forms of files that have words for something on these pictures."""
     kinds = {**kinds_of(samples), "class": any(len(one.labels) == 1 for one in samples)}
-    return tuple((form, text) for form, text, needed in _FORMS if not needed or kinds.get(needed))
+    return tuple(
+        (form, text) for form, text, any_of in _FORMS if not any_of or any(map(kinds.get, any_of))
+    )
 
 
 def split_counts(version: DatasetVersion) -> tuple[tuple[str, int], ...]:
@@ -416,6 +418,7 @@ def dataset_page(context: Context, *, name: str, label: str = "") -> HTMLRespons
         counts=counts,
         kinds=kind_counts(view.kinds),
         splits=(),
+        export_forms=export_forms(samples),
         filters=gallery_filters(f"/data/{name}", counts, label=label, total=len(samples)),
     )
 

@@ -27,7 +27,7 @@ ORDERS = {
 }
 FILES = {
     "zip": "Pictures and labels.csv (ZIP)",
-    "coco": "Pictures and boxes as COCO (ZIP)",
+    "coco": "Pictures, boxes and masks as COCO (ZIP)",
     "csv": "Table as CSV",
     "parquet": "Table as Parquet",
 }
@@ -107,9 +107,9 @@ def names_of(plant: Plant, cameras: Sequence[str]) -> tuple[str, ...]:
 
 
 def files_of(plant: Plant) -> dict[str, str]:
-    """Return the forms of files to offer: COCO only where an inspection answers with boxes."""
-    boxes = any(one.task in {Task.DETECT, Task.COUNT} for one in plant.inspection)
-    return {form: text for form, text in FILES.items() if boxes or form != "coco"}
+    """Return the forms of files to offer: COCO only where an inspection has boxes or masks."""
+    drawn = any(one.task in {Task.DETECT, Task.COUNT, Task.SEGMENT} for one in plant.inspection)
+    return {form: text for form, text in FILES.items() if drawn or form != "coco"}
 
 
 router = APIRouter()
