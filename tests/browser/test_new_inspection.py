@@ -28,12 +28,12 @@ OF_EACH = 5
 
 @pytest.fixture
 def screws(absent: Callable[[str, str], None], tmp_path: Path) -> Path:
-    """Photos of screws on wood, small: ``good`` where all four are there, else ``bad``."""
+    """Photos of screws on wood, small: ``gut`` where all four are there, else ``schlecht``."""
     data = Path(os.environ.get("LINESIDE_DATA", ""), "screw-presence", "images")  # noqa: TID251
     if not data.is_dir():
         absent("data", "no screw-presence below LINESIDE_DATA")
     found = sorted(data.glob("*.jpg"))
-    kinds = {"good": "_1111", "bad": "_00"}
+    kinds = {"gut": "_1111", "schlecht": "_00"}
     for name, ending in kinds.items():
         (tmp_path / "screws" / name).mkdir(parents=True)
         for file in [one for one in found if ending in one.stem][:OF_EACH]:
@@ -79,6 +79,7 @@ def ask_and_show(page: Page, screws: Path) -> None:
     page.get_by_role("link", name="New inspection").click()
     page.get_by_role("link", name="Is the part good or bad?").click()
     page.get_by_label("Name of the inspection").fill("screws")
+    page.get_by_label("Answers (comma-separated)").fill("gut, schlecht")
     page.get_by_role("button", name="Begin").click()
     page.wait_for_url("**/inspections/new/screws")
     upload = FilePayload(name="s.zip", mimeType="application/zip", buffer=zipped(screws))
@@ -86,7 +87,22 @@ def ask_and_show(page: Page, screws: Path) -> None:
     with page.expect_navigation():
         page.get_by_role("button", name="Keep 10 pictures").click()
     page.get_by_role("navigation", name="Steps").get_by_role("link", name="Labels").click()
-    expect(page.get_by_role("row", name="bad")).to_contain_text("49")
+    expect(page.get_by_role("row", name="schlecht")).to_contain_text("49")
+    page.get_by_role("link", name="Label", exact=True).click()
+    page.get_by_role("link", name="Back to New inspection").click()
+    page.wait_for_url("**/inspections/new/screws?step=labels")
+
+
+def confirm_good(page: Page) -> None:
+    """The label of a good part is a guess until somebody confirms it."""
+    expect(page.locator("[data-guess]")).to_contain_text("gut is taken for the label of a good")
+    page.get_by_role("checkbox", name="gut").uncheck()
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_role("alert")).to_contain_text("Tick one or more")
+    page.get_by_role("checkbox", name="gut").check()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Confirm").click()
+    expect(page.locator("[data-guess]")).to_have_count(0)
 
 
 def put_in_use(page: Page, source: str) -> None:
@@ -136,12 +152,14 @@ def test_an_empty_hub_gets_an_inspection_of_its_own_that_answers(
     expect(page.get_by_text("What it answered")).to_be_visible(timeout=220_000)
     training_s = time.monotonic() - trained_s
     expect(page.locator(".ni-headline")).to_contain_text("Of 100 bad parts")
+    confirm_good(page)
+    expect(page.locator(".ni-headline")).to_contain_text("Of 100 bad parts")
     settle(page)
     assert assess(page) == []
     (line := tmp_path / "line").mkdir()
     put_in_use(page, f"folder:{line}")
     assert time.monotonic() - begun_s - training_s < MOST_CLICKS_S
-    wait_for_answer(page, picture=next((screws / "bad").iterdir()), line=line)
+    wait_for_answer(page, picture=next((screws / "schlecht").iterdir()), line=line)
 
     assert "[[line]]" in Path(hub.services.config.plant).read_text()
     settle(page)

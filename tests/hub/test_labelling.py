@@ -97,7 +97,7 @@ def test_a_new_label_and_a_comment(client: TestClient) -> None:
     assert save(client, revision=1, labels=["rust"], known=None).status_code == 400
     declared = client.post(f"{HERE}/labels", json={"labels": ["rust"]}).json()
     assert declared == client.get(f"{HERE}/labels").json()
-    assert declared == {"labels": ["dent", "scratch", "rust"], "task": ""}
+    assert declared == {"labels": ["dent", "scratch", "rust"], "task": "", "good": []}
     said = client.post(f"{HERE}/samples/{DIGEST}/comments", json={"text": "is it rust?"}).json()
     assert (said["comments"][0]["text"], said["revision"]) == ("is it rust?", 2)
     saved = save(client, revision=2, labels=["rust"], known=None, state="discuss").json()

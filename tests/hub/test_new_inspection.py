@@ -16,13 +16,14 @@ from lineside.core import (
     Task,
     decode,
     digest_of,
+    encode,
     parse_plant,
 )
 from lineside.datasets import Sample
-from lineside.hub import Services
+from lineside.hub import Registration, Services
 from lineside.hub.learning.datasets import Teaching
 from lineside.hub.learning.jobs import RunRequest, inspection_for
-from lineside.hub.learning.labelling import LabelNeed, can_train, label_needs
+from lineside.hub.learning.labelling import LabelNeed, can_train, guess_good, label_needs
 from lineside.hub.pages.new_inspection import (
     CHOICES,
     QUESTIONS,
@@ -30,20 +31,27 @@ from lineside.hub.pages.new_inspection import (
     current_step,
     flow_state,
     flow_steps,
+    good_labels,
     open_inspections,
     result_view,
 )
 from lineside.hub.setup.placement import PackagePlacement, placement_edits
 from lineside.hub.setup.toml_edit import edit_text
 from lineside.hub.views import RunView
-from lineside.models import Manifest, Package
-from lineside.models.result import Confusion, MeasuredResult, Mistake, measured_result
+from lineside.models import Manifest, Package, build_package
+from lineside.models.result import (
+    REPORT_FILE,
+    Confusion,
+    MeasuredResult,
+    Mistake,
+    measured_result,
+)
 from lineside.streams.verdicts import reject_rule
 from lineside.testing import FakeClock
 from lineside.testing.events import prediction_of, small_plant
 from lineside.vision import Decision, LabelAnswer
 from lineside.vision.prepare import Crop
-from lineside.vision.verdict import PartVerdict, judge_prediction
+from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
 
 EMPTY = 'schema = "lineside.plant/1"\nsite = "hall"\n'
 
@@ -107,6 +115,32 @@ def test_each_task_counts_what_it_learns_from() -> None:
     assert [one.count for one in told[Task.DETECT]] == [0, 0]
 
 
+def test_presence_needs_pictures_with_and_without_each_label_that_is_used() -> None:
+    every = ("cap", "label")
+    full = [sample(f"{n}.png", "cap", known=every) for n in "123"]
+    empty = [sample(f"{n}.png", known=every) for n in "456"]
+
+    cap, label = label_needs("multilabel", every, full)
+    assert (cap.count, cap.without, label.count, label.without) == (3, 0, 0, 3)
+    assert cap.lacking == ("3 more without cap",)
+    assert not can_train((cap, label), task="multilabel")
+    assert can_train(label_needs("multilabel", every, full + empty), task="multilabel")
+    needed = label_needs("multilabel", every, full + empty, needed={"cap", "label"})
+    assert FlowState(name="x", task=Task.MULTILABEL, needs=needed).lacking == ("3 more with label",)
+
+
+def test_classes_of_regions_are_counted_over_the_regions_that_share_them() -> None:
+    names = ("A1/blue", "A1/gold", "A2/blue", "A2/gold", "lid")
+    left = [sample(f"{n}.png", "A1/blue", "A2/gold", known=names) for n in "123"]
+
+    blue, gold, lid = label_needs("multilabel", names, left, needed=set(names))
+
+    assert [(one.label, one.count, one.without) for one in (blue, gold, lid)] == [
+        ("blue", 3, 3), ("gold", 3, 3), ("lid", 0, 3),
+    ]  # fmt: skip
+    assert not can_train((blue, gold, lid), task="multilabel")
+
+
 # ---- which step is next
 
 
@@ -145,7 +179,7 @@ def test_a_question_declares_the_task_of_the_dataset_and_the_page_goes_on(
     body = {"task": "classify", "labels": ["good", "bad"]}
     answer = client.post("/api/v1/datasets/screws/labels", json=body)
 
-    assert answer.json() == {"labels": ["good", "bad"], "task": "classify"}
+    assert answer.json() == {"labels": ["good", "bad"], "task": "classify", "good": []}
     assert current_step(flow_steps(flow_state(hub, "screws"))).key == "pictures"
     wrong = client.post("/api/v1/datasets/screws/labels", json={"labels": [], "task": "guess"})
     assert wrong.status_code == 400
@@ -259,6 +293,77 @@ def test_a_cell_of_the_table_selects_its_mistakes_as_pictures() -> None:
     twice = (*SAMPLES, replace(SAMPLES[0], name="c.png"))
     (card,) = result_view("screws", measured(missed), samples=twice, drafted=twice).mistakes
     assert (card.src, card.fix, card.alt) == ("", "", "Picture c.png")
+
+
+@pytest.mark.parametrize(
+    ("counts", "guess"),
+    [
+        ({"schlecht": 9, "gut": 3}, "gut"),
+        ({"n.i.O.": 9, "i.O.": 3}, "i.O."),
+        ({"not ok": 9, "OK_Teil": 3}, "OK_Teil"),
+        ({"ko": 1, "bon": 1}, "bon"),
+        ({"合格": 1, "不合格": 4}, "合格"),
+        ({"1111": 9, "0000": 3}, "1111"),
+    ],
+)
+def test_the_good_label_is_guessed_by_its_name_else_by_most_pictures(
+    counts: dict[str, int], guess: str
+) -> None:
+    label, why = guess_good(counts)
+
+    assert label == guess
+    assert why == ("because most pictures show it" if guess == "1111" else "by its name")
+
+
+def test_what_people_say_of_good_labels_outweighs_any_name() -> None:
+    state = FlowState(name="screws", task=Task.CLASSIFY)
+
+    assert good_labels(state, kinds=()).rule is None
+    guessed = good_labels(state, kinds=("gut", "riss"))
+    assert (guessed.guess, guessed.labels) == ("gut", (("gut", True), ("riss", False)))
+    assert good_labels(state, kinds=("good", "bad")).guess == ""
+    named = good_labels(replace(state, good=("riss",)), kinds=("gut", "riss"))
+    assert (named.guess, named.rule) == ("", RejectRule(good=("riss",)))
+    placed = replace(state, inspection=small_plant().inspection[0])
+    assert good_labels(placed, kinds=("gut", "riss")).rule is None
+
+
+def test_the_result_is_about_bad_and_good_parts_by_the_labels_that_people_named(
+    client: TestClient,
+    hub: Services,
+    archive: bytes,
+    line: Any,  # noqa: ANN401  the room's Line
+    jpeg: Callable[..., bytes],
+) -> None:
+    address = "/api/v1/datasets/screws/labels"
+    client.post(address, json={"labels": ["blue", "red", "white"], "task": "classify"})
+    line.send(line.camera(jpeg("blue")))
+    frame = hub.frames.page(camera="rack", limit=1)[0].id
+    hub.datasets.teach("screws", Teaching(frames=(frame,), labels=("blue",)), by="ada")
+    hub.datasets.freeze("screws", by="ada")
+    table = Confusion(
+        classes=("blue", "red", "white"), rows=((9, 1, 0, 0), (0, 8, 2, 0), (9, 0, 1, 0))
+    )
+    report = encode({"task": "classify", "confusion": {"screws": table}, "validation_pictures": 30})
+    made = Package.read(archive)
+    files = {name: each for name, each in made.files.items() if name != "manifest.json"}
+    package = build_package(
+        replace(made.manifest, inspection="screws"), files | {REPORT_FILE: report}
+    )
+    digest = hub.packages.add(package, by="ada").digest
+    hub.runs._put(replace(run(), package=digest), pid=0)
+    hub.models.register("screws", Registration(package=digest), by="ada")
+
+    guessed = client.get("/inspections/new/screws?step=result").text
+    client.post(address, json={"good": ["red"]})
+    confirmed = client.get("/inspections/new/screws?step=result").text
+
+    assert "<b>blue</b> is taken for the label of a good part, because most pictures" in guessed
+    assert "Of 100 bad parts" in guessed
+    assert "data-guess" not in confirmed
+    assert "Of 100 bad parts about <b>5</b> slip through" in " ".join(confirmed.split())
+    assert hub.labelling.own_labels("screws").good == ("red",)
+    assert "bad parts about 5 slip" in client.get("/models/groups/screws/1").text
 
 
 # ---- its place in the plant file

@@ -421,13 +421,15 @@ class Library:
         body = self._records.documents.get(_DATASET, check_name(name)).body
         return tuple(body.get("labels", ()))
 
-    def task(self, name: str) -> str:
-        """Return the task that people declared for a dataset; "" where nobody did."""
+    def purpose(self, name: str) -> tuple[str, tuple[str, ...]]:
+        """Return the declared task and labels of a good part; "" and empty where nobody did."""
         body = self._records.documents.get(_DATASET, check_name(name)).body
-        return str(body.get("task", ""))
+        return str(body.get("task", "")), tuple(body.get("good", ()))
 
-    def declare(self, name: str, labels: Iterable[str], *, task: str = "") -> None:
-        """Declare labels of a dataset, which is made when it is new, and perhaps its task.
+    def declare(
+        self, name: str, labels: Iterable[str], *, task: str = "", good: Sequence[str] = ()
+    ) -> None:
+        """Declare labels of a dataset, which is made when it is new, its task, and its good ones.
 
         Raises:
             ConflictError: another task was declared; its labels would be useless to this one.
@@ -443,7 +445,8 @@ class Library:
                     fix="Take another name for the other task.",
                 )  # fmt: skip
             names = list(dict.fromkeys((*body.get("labels", ()), *wanted)))
-            return {"labels": names, "task": task or known}
+            fine = list(good) or body.get("good", [])
+            return {"labels": names, "task": task or known, "good": fine}
 
         self._change(name, declared)
 

@@ -145,7 +145,8 @@ def furnished(
         "/inspections/stock/operating-point", "/inspections/new", "/inspections/new?question=kind",
         "/inspections/new/rack", "/inspections/new/rack?step=pictures",
         "/inspections/new/discs?step=training", "/inspections/new/discs?step=result",
-        "/inspections/new/discs?step=use",
+        "/inspections/new/discs?step=use", "/inspections/new/discs?step=labels",
+        "/regions?inspection=discs", "/data/discs/label?step=result",
         "/rollouts", "/rollouts/new", f"/rollouts/{rollout}", "/replays",
         f"/replays/{replay}", "/search",
     )  # fmt: skip

@@ -80,7 +80,7 @@ def get_version(hub: Hub, group: str, *, number: int) -> Response:
 @responds(bytes, "text/html")
 def get_report(hub: Hub, group: str, *, number: int, format: str = "html") -> Response:  # noqa: A002  the parameter's name
     """One HTML page that runs nothing, or ``?format=json``."""
-    evidence = hub.models.evidence(group, number, inspections=hub.plant.inspection)
+    evidence = hub.models.evidence(group, number, rule_of=hub.labelling.reject_rule)
     if format == "json":
         return json_response(evidence)
     headers = {"Content-Security-Policy": _REPORT_POLICY}

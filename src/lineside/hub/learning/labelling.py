@@ -8,8 +8,10 @@
 """
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
@@ -39,9 +41,11 @@ from lineside.datasets.annotations import (
 from lineside.datasets.report.report import is_drawn_on
 from lineside.datasets.samples import judged
 from lineside.hub.learning.datasets import HELD_OUT
+from lineside.streams.verdicts import reject_rule
 from lineside.vision import picture_size
 from lineside.vision.decide import says_good
 from lineside.vision.metrics import wilson
+from lineside.vision.verdict import RejectRule
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +109,12 @@ class LabelList:
     """Labels that may be used in a dataset, those of the plant first; a body adds some.
 
     ``task``: that the dataset is for; "" where nobody said, and in a body for no change.
+    ``good``: labels that mean a good part, every one where they only tell kinds; likewise empty.
     """
 
     labels: tuple[str, ...] = ()
     task: str = ""
+    good: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task and self.task not in list(Task):
@@ -134,6 +140,8 @@ class LabelNeed:
         count: that the draft has.
         wanted: that it should have; ``least``: without which no training begins.
         why: what the wanted number is for.
+        without: pictures that were judged not to show it, of which a training needs ``least`` too;
+            None where it needs none.
     """
 
     label: str
@@ -141,11 +149,20 @@ class LabelNeed:
     wanted: int
     least: int
     why: str
+    without: int | None = None
 
     @property
     def missing(self) -> int:
         """Count of those still wanted."""
         return max(0, self.wanted - self.count)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """What a training cannot do without, in words: ``2 more without blue``."""
+        more = {"with": self.least - self.count}
+        if self.without is not None:
+            more["without"] = self.least - self.without
+        return tuple(f"{n} more {side} {self.label}" for side, n in more.items() if n > 0)
 
 
 class LabelConflictError(ConflictError):
@@ -175,10 +192,16 @@ class Labelling:
         return self.labels_among(name, self._library.draft(name).samples)
 
     def own_labels(self, name: str, samples: Sequence[Sample] = ()) -> LabelList:
-        """The labels that were declared for a dataset or stand on samples of it, and its task."""
+        """The labels that were declared for a dataset or stand on samples of it, and its task.
+
+        Where the plant has regions for the inspection of its name, theirs in place of the declared.
+        """
         of_draft = {label for one in samples for label in _labels_on(one)}
-        own = dict.fromkeys((*self._library.labels(name), *sorted(of_draft)))
-        return LabelList(labels=tuple(own), task=self._library.task(name))
+        drawn = next((one for one in self._plant.inspection if one.id == name and one.region), None)
+        named = label_names(drawn) if drawn else self._library.labels(name)
+        own = dict.fromkeys((*named, *sorted(of_draft)))
+        task, good = self._library.purpose(name)
+        return LabelList(labels=tuple(own), task=task, good=good)
 
     def labels_among(self, name: str, samples: Sequence[Sample]) -> LabelList:
         """The same of samples that were read already."""
@@ -188,6 +211,19 @@ class Labelling:
         fitting = [group for group in groups if not own.keys().isdisjoint(group)]
         offered = (label for group in fitting or (() if own else groups) for label in group)
         return replace(declared, labels=tuple(dict.fromkeys((*offered, *own))))
+
+    def reject_rule(self, inspection: str) -> RejectRule | None:
+        """Return the answers of an inspection that reject a part; None: the usual words.
+
+        By the plant; of one still to come by the labels that people called good in its dataset.
+        """
+        known = next((one for one in self._plant.inspection if one.id == inspection), None)
+        if known is not None:
+            return reject_rule(known)
+        if inspection not in self._library.names():
+            return None
+        good = self._library.purpose(inspection)[1]
+        return RejectRule(good=good) if good else None
 
     def check_empty(self, name: str) -> None:
         """Refuse a name whose dataset has images already, with ``ConflictError``."""
@@ -202,9 +238,10 @@ class Labelling:
             )  # fmt: skip
 
     def declare(self, name: str, wanted: LabelList) -> LabelList:
-        """Add labels to a dataset, where those that are there stay, and set its task."""
+        """Add labels to a dataset, where those that are there stay, and set task and good ones."""
         labels = [check_label(label) for label in wanted.labels]
-        self._library.declare(name, labels, task=wanted.task)
+        good = [check_label(label) for label in wanted.good]
+        self._library.declare(name, labels, task=wanted.task, good=good)
         return self.labels(name)
 
     def rows(
@@ -375,7 +412,11 @@ _LEAST_GOOD = 8  # five of eight are learned from, the least of the task anomaly
 
 
 def label_needs(
-    task: str, labels: Sequence[str], samples: Sequence[Sample]
+    task: str,
+    labels: Sequence[str],
+    samples: Sequence[Sample],
+    *,
+    needed: AbstractSet[str] = frozenset(),
 ) -> tuple[LabelNeed, ...]:
     """Return what a first training of a task wants of a draft, kind by kind.
 
@@ -386,6 +427,7 @@ def label_needs(
         task: of the dataset.
         labels: declared or used.
         samples: of the draft.
+        needed: labels that a training of presence needs even where no picture shows them yet.
     """
     held_out = next(n for n in count(1) if wilson(0, n).high <= _DOUBT)
     wanted = ceil(held_out / HELD_OUT)
@@ -394,7 +436,9 @@ def label_needs(
         f" {round(100 * _DOUBT)} of 100 could still be wrong"
     )
     counts: dict[str, int] = {}
-    if task in (Task.CLASSIFY, Task.MULTILABEL):
+    if task == Task.MULTILABEL:
+        return _presence_needs(labels, samples, needed=needed, wanted=wanted, why=why)
+    if task == Task.CLASSIFY:
         counts = {one: sum(one in sample.labels for sample in samples) for one in labels}
     elif task == Task.ANOMALY:
         good = [s for s in samples if s.labels and all(says_good(one) for one in s.labels)]
@@ -420,17 +464,84 @@ def label_needs(
     )
 
 
+def _presence_needs(
+    labels: Sequence[str], samples: Sequence[Sample], *, needed: AbstractSet[str], wanted: int,
+    why: str,
+) -> tuple[LabelNeed, ...]:  # fmt: skip
+    """Labels and classes; one of several regions with the same classes is learned as one."""
+    classes: dict[str, list[str]] = {}
+    for name in labels:
+        region, _, label = name.rpartition("/")
+        classes.setdefault(region, []).append(label)
+    heads: dict[tuple[str, ...], list[str]] = {}
+    for name in labels:
+        region, _, label = name.rpartition("/")
+        heads.setdefault((label, *(classes[region] if region else ())), []).append(name)
+    found = []
+    for (label, *_), names in heads.items():
+        shown = sum(any(one in sample.labels for one in names) for sample in samples)
+        without = sum(any(_is_absent(one, sample) for one in names) for sample in samples)
+        is_used = bool(shown) or not needed.isdisjoint(names)
+        found.append(
+            LabelNeed(
+                label=label, count=shown, wanted=wanted, least=_LEAST if is_used else 0, why=why,
+                without=without,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def _is_absent(name: str, sample: Sample) -> bool:
+    """Return whether a label was judged not to hold, or another class of its region does."""
+    region, slash, _ = name.rpartition("/")
+    if slash:
+        return any(one != name and one.startswith(f"{region}/") for one in sample.labels)
+    return name in sample.known and name not in sample.labels
+
+
 def can_train(needs: Sequence[LabelNeed], *, task: str) -> bool:
     """Return whether a training has what it cannot do without.
 
-    Where it tells kinds: two or more, and enough of each kind that any picture shows.
+    Where it tells kinds: two or more, and enough of each kind that any picture shows. Of things
+    that are present or not: enough pictures with each of them, and enough without it.
     """
     enough = [need for need in needs if need.count >= max(1, need.least)]
     if task == Task.CLASSIFY:
         return len(enough) >= 2 and all(need in enough for need in needs if need.count)
-    if task in (Task.MULTILABEL, Task.DETECT):
+    if task == Task.MULTILABEL:
+        return bool(enough) and not any(need.lacking for need in needs)
+    if task == Task.DETECT:
         return bool(enough)
     return bool(needs) and needs[0] in enough
+
+
+_GOOD_WORDS = frozenset(
+    [
+        *("good", "ok", "okay", "pass", "passed", "fine", "clean", "intact", "normal", "io"),
+        *("gut", "gutteil", "fehlerfrei", "einwandfrei", "ordnung"),
+        *("bon", "bonne", "conforme", "buono", "buona", "bueno", "buena", "correcto", "bom", "boa"),
+        *("goed", "dobry", "dobra", "dobre", "dobry", "dobrá", "dobrý", "jó", "bra", "god"),
+        *("iyi", "хорошо", "годен", "良品", "良", "合格", "양품"),
+    ]
+)
+_NOT_WORDS = frozenset(
+    ["not", "no", "non", "nicht", "kein", "keine", "n", "pas", "niet", "nie", "ne", "不", "fail"]
+)
+
+
+def guess_good(counts: Mapping[str, int]) -> tuple[str, str]:
+    """Return the label that likely means a good part, and why: its name, or the most pictures.
+
+    A guess that a person has to confirm; verdicts go by ``says_good`` and by what people said.
+
+    Args:
+        counts: pictures by label, one label or more.
+    """
+    for label in counts:
+        words = set(re.findall(r"\w+", label.casefold().replace(".", "").replace("_", " ")))
+        if words & _GOOD_WORDS and not words & _NOT_WORDS:
+            return label, "by its name"
+    return max(counts, key=counts.__getitem__), "because most pictures show it"
 
 
 def picture_address(dataset: str, sample: Sample) -> str:

@@ -18,7 +18,6 @@ from lineside.core import (
     Clock,
     ConflictError,
     Digest,
-    Inspection,
     Json,
     NotFoundError,
     RefusedError,
@@ -54,7 +53,7 @@ from lineside.models.versions import (
 )
 from lineside.store import Blobs, Logged, Records, open_blobs, open_records
 from lineside.streams import Event
-from lineside.streams.verdicts import reject_rule
+from lineside.vision.verdict import RejectRule
 
 logger = logging.getLogger(__name__)
 
@@ -178,11 +177,11 @@ class ModelService:
         return release_of(version, self._registry.get(version.digest))
 
     def evidence(
-        self, group: str, number: int, *, inspections: Sequence[Inspection] = ()
+        self, group: str, number: int, *, rule_of: Callable[[str], RejectRule | None] | None = None
     ) -> Evidence:
         """Everything that is known of a version, beside the one in use.
 
-        ``inspections``: of the plant, for their answers that reject a part.
+        ``rule_of``: gives the answers of an inspection that reject a part.
         """
         version = self.one(group, number)
         package = self._package(version)
@@ -194,7 +193,7 @@ class ModelService:
             comparison=self.comparison(version),
             changes=self._changes(version),
             replays=self.replays(version),
-            rule=next((reject_rule(one) for one in inspections if one.id == named), None),
+            rule=rule_of(named) if rule_of else None,
         )
 
     def replays(self, version: ModelVersion) -> tuple[ReplayView, ...]:

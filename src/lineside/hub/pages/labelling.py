@@ -32,14 +32,21 @@ _BEFORE = 8
 _WINDOW = 30
 
 
-def state_filters(dataset: str, progress: LabelProgress, *, state: str) -> tuple[Filter, ...]:
-    """Links that narrow the pictures to one state, each with its count."""
+def state_filters(
+    dataset: str, progress: LabelProgress, *, state: str, step: str = ""
+) -> tuple[Filter, ...]:
+    """Links that narrow the pictures to one state, each with its count.
+
+    ``step``: of the new inspection that the page was opened from, which every link keeps.
+    """
     path = f"/data/{dataset}/label"
-    every = Filter(text=f"All {number(progress.images)}", href=path, current=not state)
+    kept = {"step": step} if step else {}
+    whole = f"{path}?{urlencode(kept)}" if kept else path
+    every = Filter(text=f"All {number(progress.images)}", href=whole, current=not state)
     by_state = (
         Filter(
             text=f"{text} {number(progress.states.get(one, 0))}",
-            href=f"{path}?{urlencode({'state': str(one)})}",
+            href=f"{path}?{urlencode({'state': str(one), **kept})}",
             current=state == one,
         )
         for one, text in STATES.items()
@@ -87,8 +94,13 @@ router = APIRouter()
 
 
 @router.get("/data/{name}/label")
-def label_page(context: Context, *, name: str, state: str = "", picture: str = "") -> HTMLResponse:
-    """One picture of the draft at a time, with everything that is said of it."""
+def label_page(
+    context: Context, *, name: str, state: str = "", picture: str = "", step: str = ""
+) -> HTMLResponse:
+    """One picture of the draft at a time, with everything that is said of it.
+
+    ``step``: of the new inspection that it was opened from, where the way back leads.
+    """
     draft = context.hub.datasets.draft(name)
     progress = progress_of(draft.entries)
     rows = rows_of(name, draft.entries, state=state)
@@ -99,6 +111,7 @@ def label_page(context: Context, *, name: str, state: str = "", picture: str = "
         "dataset": name,
         "digest": rows[at].digest if rows else "",
         "state": state,
+        "step": step,
         "rows": [
             {
                 "digest": row.digest,
@@ -112,7 +125,9 @@ def label_page(context: Context, *, name: str, state: str = "", picture: str = "
         "total": len(rows),
         "more": first + len(window) < len(rows),
     }
-    names = context.hub.labelling.labels_among(name, draft.samples).labels
+    declared = context.hub.labelling.labels_among(name, draft.samples)
+    names = declared.labels
+    flow = f"/inspections/new/{name}?{urlencode({'step': step or 'labels'})}"
     bare = [one for one in names if "/" not in one]
     return context.page(
         "label.html",
@@ -122,7 +137,8 @@ def label_page(context: Context, *, name: str, state: str = "", picture: str = "
         dataset=name,
         start=start,
         total=progress.images,
-        filters=state_filters(name, progress, state=state),
+        filters=state_filters(name, progress, state=state, step=step),
+        flow=flow if step or declared.task else "",
         states=STATES.items(),
         tools=TOOLS,
         names=bare,

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from lineside.core import Inspection, Json, RouteKind, Task, short
 from lineside.datasets import DatasetVersion, Part, Sample
 from lineside.hub.learning.datasets import kinds_of
+from lineside.hub.learning.labelling import picture_address
 from lineside.hub.pages.datasets import (
     SampleCard,
     card_of,
@@ -617,20 +618,35 @@ async def try_picture(context: Context, *, digest: str) -> HTMLResponse:
 
 
 @router.get("/regions")
-def regions_page(context: Context, *, frame: str = "", camera: str = "") -> HTMLResponse:
-    """Draw regions on a picture and print them for the plant file."""
+def regions_page(
+    context: Context, *, frame: str = "", camera: str = "", inspection: str = ""
+) -> HTMLResponse:
+    """Draw regions on a picture and save them, or print them for the plant file.
+
+    ``inspection``: a new one, whose regions are drawn on the first picture of its dataset; the page
+    then leads back to its labels.
+    """
     if frame:
         camera = context.hub.frames.row(frame).camera
     newest = {one.id: one.newest.id for one in context.hub.cameras.all() if one.newest}
-    frame = frame or newest.get(camera, "")
-    watching = next((one for one in context.hub.plant.inspection if one.camera == camera), None)
+    every = context.hub.plant.inspection
+    if inspection:
+        watching = next((one for one in every if one.id == inspection), None)
+        drafted = context.hub.datasets.draft(inspection).samples
+        picture = picture_address(inspection, drafted[0]) if drafted else ""
+    else:
+        frame = frame or newest.get(camera, "")
+        watching = next((one for one in every if one.camera == camera), None)
+        picture = f"/api/v1/frames/{frame}/picture" if frame else ""
     return context.page(
         "regions.html",
         title="Regions",
         active="regions",
-        picture=f"/api/v1/frames/{frame}/picture" if frame else "",
+        picture=picture,
         start=_drawn(watching),
-        inspections=[one.id for one in context.hub.plant.inspection if one.task is Task.MULTILABEL],
+        inspections=[one.id for one in every if one.task is Task.MULTILABEL],
+        begun=inspection,
+        every_camera=[(one.id, one.name or one.id) for one in context.hub.plant.camera],
         watching=watching.id if watching else "",
         cameras=[
             {"name": one.name or one.id, "frame": newest[one.id]}

@@ -94,7 +94,7 @@ def group_page(context: Context, *, group: str) -> HTMLResponse:
 @router.get("/{group}/{number}")
 def model_version_page(context: Context, *, group: str, number: int) -> HTMLResponse:
     """Page of a version beside the one in use, with approval and rejection."""
-    evidence = context.hub.models.evidence(group, number, inspections=context.hub.plant.inspection)
+    evidence = context.hub.models.evidence(group, number, rule_of=context.hub.labelling.reject_rule)
     found = evidence.version
     why_not = context.hub.models.why_not(found, by=context.who.name)
     return context.page(
@@ -114,7 +114,7 @@ def model_version_page(context: Context, *, group: str, number: int) -> HTMLResp
 def version_report(context: Context, *, group: str, number: int) -> Response:
     """The same as one file."""
     page = version_page(
-        context.hub.models.evidence(group, number, inspections=context.hub.plant.inspection)
+        context.hub.models.evidence(group, number, rule_of=context.hub.labelling.reject_rule)
     )
     headers = {"content-security-policy": _REPORT_POLICY}
     return Response(page, media_type="text/html; charset=utf-8", headers=headers)

@@ -18,8 +18,14 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from lineside.core import Inspection, Task
-from lineside.datasets import Sample
-from lineside.hub.learning.labelling import LabelNeed, can_train, label_needs, progress_of
+from lineside.datasets import Sample, label_names
+from lineside.hub.learning.labelling import (
+    LabelNeed,
+    can_train,
+    guess_good,
+    label_needs,
+    progress_of,
+)
 from lineside.hub.pages.learning import run_row
 from lineside.hub.pages.models import OpenDecisions, open_decisions, version_mark
 from lineside.hub.pages.site import Context, NoPageError, PageContext
@@ -30,6 +36,7 @@ from lineside.models.result import Confusion, MeasuredResult
 from lineside.streams.verdicts import reject_rule
 from lineside.vision import Prediction
 from lineside.vision.decide import says_good
+from lineside.vision.verdict import RejectRule
 from lineside.web.answers import answer_text
 from lineside.web.format import counted, number
 
@@ -132,6 +139,7 @@ class FlowState:
         task: None where nobody declared it.
         pictures: of the draft; ``open_pictures`` still to label.
         run: the newest of this inspection; ``done`` the newest that ended well.
+        good: labels that people said mean a good part; empty where nobody did.
         version: the one that ``done`` became; None where there is none.
         inspection: of the plant file; None until it is there.
         used: whether the package of ``done`` is in use.
@@ -142,6 +150,7 @@ class FlowState:
     pictures: int = 0
     open_pictures: int = 0
     needs: tuple[LabelNeed, ...] = ()
+    good: tuple[str, ...] = ()
     run: RunView | None = None
     done: RunView | None = None
     version: ModelVersion | None = None
@@ -152,6 +161,11 @@ class FlowState:
     def can_train(self) -> bool:
         """Return whether a training has what it cannot do without."""
         return self.task is not None and can_train(self.needs, task=self.task)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """What a training cannot do without, label by label."""
+        return tuple(text for need in self.needs for text in need.lacking)
 
     @property
     def is_labelled(self) -> bool:
@@ -220,13 +234,15 @@ def flow_state(hub: Services, name: str) -> FlowState:
     inspection = next((one for one in hub.plant.inspection if one.id == name), None)
     word = declared.task or (inspection.task if inspection else runs[0].task if runs else "")
     task = Task(word) if word else None
+    answers = label_names(inspection) if inspection else ()
+    labels = answers if inspection and inspection.region else declared.labels
     holding = hub.models.holding(done.package) if done else ()
     used = hub.packages.one(done.package).used_by if done else ()
     return FlowState(
         name=name, task=task, pictures=len(draft.entries),
         open_pictures=progress_of(draft.entries).states.get("todo", 0),
-        needs=label_needs(task, declared.labels, draft.samples) if task else (),
-        run=runs[0] if runs else None, done=done,
+        needs=label_needs(task, labels, draft.samples, needed=frozenset(answers)) if task else (),
+        good=declared.good, run=runs[0] if runs else None, done=done,
         version=next((one for one in holding if one.group == name), None),
         inspection=inspection, used=name in used,
     )  # fmt: skip
@@ -269,6 +285,45 @@ class MistakeCard:
     answer: str
     reason: str
     fix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoodLabels:
+    """Answers of a package with whether each means a good part.
+
+    Attributes:
+        labels: none where the inspection is in the plant file, or where every part is judged by
+            another rule.
+        guess: the label that is taken for the good one; "" where people or its name said so.
+        why: it is.
+    """
+
+    labels: tuple[tuple[str, bool], ...] = ()
+    guess: str = ""
+    why: str = ""
+
+    @property
+    def rule(self) -> RejectRule | None:
+        """Return the rule of the result; None: by the inspection, or by the usual words."""
+        good = tuple(one for one, is_good in self.labels if is_good)
+        return RejectRule(good=good) if good else None
+
+
+def good_labels(state: FlowState, *, kinds: Sequence[str]) -> GoodLabels:
+    """Return which answers mean a good part: as people said, by a usual word, else a guess.
+
+    Args:
+        state: of the new inspection.
+        kinds: answers of its package, where it says one kind of each part; else empty.
+    """
+    if state.inspection is not None or not kinds:
+        return GoodLabels()
+    labels = tuple((one, says_good(one, named=state.good)) for one in kinds)
+    if any(is_good for _, is_good in labels):
+        return GoodLabels(labels=labels)
+    counts = {need.label: need.count for need in state.needs}
+    guess, why = guess_good({one: counts.get(one, 0) for one in kinds})
+    return GoodLabels(labels=tuple((one, one == guess) for one in kinds), guess=guess, why=why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,7 +391,7 @@ def result_view(
                 src=f"/data/{name}/pictures/{digest}" if digest else "",
                 alt=f"Picture {one.picture}", truth=one.truth,
                 answer=f"{one.said} {one.probability:.2f}", reason=one.reason,
-                fix=f"/data/{name}/label?picture={digest}" if digest in still else "",
+                fix=f"/data/{name}/label?picture={digest}&step=result" if digest in still else "",
             )
         )  # fmt: skip
     chosen = f"{counted(len(wanted), 'mistake')}, the worst first"
@@ -401,7 +456,7 @@ def use_view(hub: Services, state: FlowState) -> UseView:
         devices=tuple(name for name, digest in running.items() if package and digest == package),
         reporting=hub.devices.count()[0],
         plant_version=hub.plants.newest().number,
-        labels=tuple((one, says_good(one)) for one in _kinds(hub, state)),
+        labels=tuple((one, says_good(one, named=state.good)) for one in _kinds(hub, state)),
         answer=answer_text(newest) if newest else "",
         frame=newest.frame.id if newest else "",
         station=f"/lines/{camera.line}/{camera.id}" if camera else "",
@@ -499,8 +554,9 @@ def _result_parts(
     context: PageContext, state: FlowState, *, cell: tuple[str, str]
 ) -> dict[str, object]:
     hub, found, deciding = context.hub, None, None
+    good = good_labels(state, kinds=_kinds(hub, state))
     if state.done is not None:
-        rule = reject_rule(state.inspection) if state.inspection else None
+        rule = reject_rule(state.inspection) if state.inspection else good.rule
         result = hub.packages.result(state.done.package, rule=rule)
         version = hub.datasets.version(state.name, state.done.version)
         drafted = hub.datasets.draft(state.name).samples
@@ -512,7 +568,7 @@ def _result_parts(
     if state.version is not None:
         deciding = decisions_of(context, state.version)
     mark = version_mark(state.version) if state.version else None
-    return {"found": found, "deciding": deciding, "standing": mark}
+    return {"found": found, "deciding": deciding, "standing": mark, "good": good}
 
 
 def decisions_of(context: PageContext, version: ModelVersion) -> OpenDecisions:

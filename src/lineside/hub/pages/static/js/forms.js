@@ -3,7 +3,7 @@
  * Forms that send JSON to the API. `data-json="/api/v1/…"` is the address, `data-query` a query behind it; each named field is a
  * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment` (left out where it is empty), `list`, `yes`, `no`, `windows`, `words` (by commas) or `answer`. On success the page goes to
  * `data-next` (`{id}` and other keys are filled from the answer, or from the form), or is read again; on refusal the problem's own
- * words stand in the form. `data-show` names a key of the answer that is shown once, below `data-show-words`.
+ * words stand in the form; so it does where nothing is ticked in a group that has `data-least`. `data-show` names a key of the answer that is shown once, below `data-show-words`.
  */
 
 import { sayDone, showOnce, told } from "./forms_said.js";
@@ -102,6 +102,10 @@ async function send(form) {
   if (Array.isArray(values.known) && !values.known.length) {
     free();
     return showProblem(form, { title: "Nothing judged", text: "Say of at least one region what is true." });
+  }
+  if ([...form.querySelectorAll("[data-least]")].some((group) => !group.querySelector(":checked"))) {
+    free();
+    return showProblem(form, { title: "Nothing chosen", text: "Tick one or more." });
   }
   const address = told(form, "json").replace(/\{(\w+)\}/g, (_, key) => {
     const value = String(values[key] ?? "");

@@ -4,7 +4,7 @@ import { make } from "./dom.js";
 import { ask } from "./forms.js";
 
 /** @typedef {{digest: string, name: string, thumbnail: string, state: string}} Row */
-/** @typedef {{dataset: string, digest: string, state: string, rows: Row[], first: number, total: number, more: boolean}} Start */
+/** @typedef {{dataset: string, digest: string, state: string, step: string, rows: Row[], first: number, total: number, more: boolean}} Start */
 
 const WORDS = { todo: "to do", labelled: "labelled", checked: "checked", discuss: "needs discussion" };
 const SIDE = 4;
@@ -57,7 +57,7 @@ export class Strip {
 
   /** The address of a picture on this page. @param {string} digest */
   hrefOf(digest) {
-    return `?${new URLSearchParams({ ...(this.start.state && { state: this.start.state }), picture: digest })}`;
+    return `?${new URLSearchParams({ ...(this.start.state && { state: this.start.state }), ...(this.start.step && { step: this.start.step }), picture: digest })}`;
   }
 
   /** The picture so many further on, if there is one. @param {string | undefined} digest @param {number} by */

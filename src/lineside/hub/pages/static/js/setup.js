@@ -40,7 +40,10 @@ function edit(form, remove) {
   const about = { section: form.dataset.section ?? "", id: form.dataset.id ?? "", base: Number(form.dataset.base ?? 0) };
   if (remove) return { ...about, reason: whole.reason, remove: true };
   const drawn = /** @type {HTMLElement | null} */ (document.querySelector(form.dataset.values ?? ":not(*)"));
-  if (drawn) return { ...about, ...whole, id: String(new FormData(form).get("id") ?? ""), values: JSON.parse(drawn.dataset.values ?? "{}") };
+  if (drawn) {
+    const named = fields.filter((one) => one.dataset.whole === undefined).map((one) => [one.name, valueOf(one)]);
+    return { ...about, ...whole, values: { ...Object.fromEntries(named), ...JSON.parse(drawn.dataset.values ?? "{}") } };
+  }
   const elsewhere = /** @type {HTMLTextAreaElement | null} */ (document.querySelector(form.dataset.entry ?? ":not(*)"));
   if (elsewhere) return { ...about, ...whole, entry: elsewhere.value };
   if ("entry" in whole || "text" in whole) return { ...about, ...whole };
