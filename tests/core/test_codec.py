@@ -184,6 +184,13 @@ def test_the_message_counts_the_faults_and_shows_the_first() -> None:
     assert only.message == "$.id: 1 is not text"
 
 
+def test_a_key_that_is_missing_is_called_so() -> None:
+    with pytest.raises(InvalidError) as caught:
+        decode(Outer, {}, where="hub.toml")
+    assert str(caught.value) == "$.id: missing, expected text (hub.toml) fix: Add 'id'."
+    assert str(caught.value.faults[0]) == "$.id: missing, expected text. Add 'id'."
+
+
 def test_a_records_own_rule_shows_the_record_when_it_names_no_key() -> None:
     found = faults({"x_px": 1, "note": "bad"}, Inner)
     assert found == [("$", "{'x_px': 1, 'note': 'bad'}", "an inner with a good note")]

@@ -4,6 +4,7 @@ import base64
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -306,6 +307,18 @@ def test_groups_are_what_jobs_aim_at(site: Services) -> None:
     assert [one.thing for one in site.job_requests.service.executions(job.job_id)] == ["edge-1"]
     with pytest.raises(NotFoundError):
         site.enrolment.set_groups("edge-9", ("a",), by="anna")
+
+
+def test_a_device_is_given_the_plant_file_in_force_not_one_that_was_changed_by_hand(
+    site: Services,
+) -> None:
+    in_force, path = site.plants.text(), Path(site.config.plant)
+    path.write_text(f"{in_force}\n# by a person\n")
+    _, answer = enrolled(site)
+    assert answer.plant == in_force
+    site.plants.adopt(by="anna", reason="right")
+    _, answer = enrolled(site, "edge-2")
+    assert answer.plant == path.read_text()
 
 
 def test_before_init_and_without_a_bus_it_says_what_is_missing(hub: Services) -> None:

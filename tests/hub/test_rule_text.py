@@ -81,7 +81,7 @@ def test_figures_of_a_step_stand_there_to_be_changed() -> None:
         ('topic = "sockfound"', 'event = "seen"', "line 3, read.event: 'seen' is not"),
         ('topic = "sockfound"', 'predictions = "p"', "line 3, read.predictions: 'p' is not"),
         ('key = ["image"]', 'keys = ["image"]', "line 4, keys"),
-        ('id = "windows"\n', "", "id: nothing is not"),
+        ('id = "windows"\n', "", "id: missing, expected text. Add 'id'."),
         ("[rule.window]\nsize_s = 5", "", "a rule with one step"),
         ("[rule.window]\nsize_s = 5", 'sighting = { learned = "x.json" }',
          "line 6, sighting.learned: 'x.json' is not a file that the plant file names. Known: none"),

@@ -3,8 +3,9 @@
 import json
 import ssl
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from lineside.core import (
     RefusedError,
     SystemClock,
 )
-from lineside.fleet import server_certificate
+from lineside.fleet import CertificateAuthority, server_certificate
 from lineside.hub import (
     HubConfig,
     Role,
@@ -28,6 +29,9 @@ from lineside.hub import (
     running,
 )
 from lineside.hub.access.tls import own_certificate, server_files, site_files
+from lineside.hub.models.releases import Releases
+from lineside.hub.site_init import make_ca, make_trust
+from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from tests.hub.conftest import PLANT
 
@@ -46,6 +50,35 @@ def site(tmp_path: Path) -> HubConfig:
 
 def password() -> str:
     return PASSWORD
+
+
+def test_of_two_who_make_the_authority_at_once_one_makes_it_and_the_other_finds_it(
+    site: HubConfig, clock: FakeClock
+) -> None:
+    class Late(FakeClock):
+        """A clock of somebody whom another one overtakes."""
+
+        def now(self) -> datetime:
+            if not site.ca_folder.exists():
+                assert make_ca(site, site="hall", clock=clock).made
+            return super().now()
+
+    assert not make_ca(site, site="hall", clock=Late()).made
+    assert CertificateAuthority.open(site.ca_folder, clock=clock).crl()
+    assert [path.name for path in site.ca_folder.parent.iterdir()] == [site.ca_folder.name]
+
+
+def test_of_two_who_make_the_trust_root_at_once_one_makes_it(
+    site: HubConfig, clock: FakeClock
+) -> None:
+    site.folder.mkdir()
+    blobs = open_blobs(site.blobs_url)
+    with open_records(site.records_url, clock=clock) as records:
+        releases = [Releases(records, blobs, folder=site.trust_folder, clock=clock)] * 4
+        with ThreadPoolExecutor(len(releases)) as people:
+            made = list(people.map(lambda one: make_trust(site, one).made, releases))
+    blobs.close()
+    assert sorted(made) == [False, False, False, True]
 
 
 def test_everything_is_made_once_and_kept_afterwards(site: HubConfig, clock: FakeClock) -> None:

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import socket
+import socketserver
+import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -492,31 +494,39 @@ assert not capture.open("/dev/video97", cv2.CAP_V4L2)
     assert (done.stdout, done.stderr) == (b"", b"")
 
 
-class RtspServer:
-    """Answers DESCRIBE as a camera does; ``answers`` maps a path to what it says."""
+class RtspServer(socketserver.ThreadingTCPServer):
+    """A camera that speaks RTSP and, where it has a ``picture``, plays it (RFC 2435) on the link.
 
-    def __init__(self, *, user: str, password: str, scheme: str, status: int = 200) -> None:
+    ``picture`` gives the next JPEG: 4:2:0, the sides divisible by 8, as ``encode_jpeg`` writes it.
+    """
+
+    def __init__(
+        self, *, user: str = "", password: str = "", scheme: str = "digest", status: int = 200,
+        picture: Callable[[], bytes] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(("127.0.0.1", 0), RtspLink)
         self.user, self.password, self.scheme, self.status = user, password, scheme, status
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.listener.getsockname()[1]
-        self.thread = threading.Thread(target=self.serve, name="rtsp")
+        self.picture = picture
+        self.port: int = self.socket.getsockname()[1]
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="rtsp")
         self.thread.start()
 
-    def serve(self) -> None:
-        link, _ = self.listener.accept()
-        with link:
-            while raw := link.recv(4096):
-                link.sendall(self.answer(raw.decode()))
+    def answer(self, request: Sequence[str]) -> str:
+        method, uri, _ = request[0].split(" ")
+        (sequence,) = (one for one in request if one.startswith("CSeq"))
+        status, more, body = self.status, "Session: 1", ""
+        if self.user and not self.is_signed(method, uri, request):
+            challenges = {"digest": 'Digest realm="cam", nonce="abc"', "basic": 'Basic realm="cam"'}
+            status, more = 401, f"WWW-Authenticate: {challenges[self.scheme]}"
+        elif method == "SETUP":
+            more += "\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1"
+        elif method == "DESCRIBE" and self.picture is not None:
+            body = "v=0\r\ns=camera\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\na=control:0\r\n"
+            more = f"Content-Type: application/sdp\r\nContent-Length: {len(body)}"
+        return f"RTSP/1.0 {status} Fine\r\n{sequence}\r\n{more}\r\n\r\n{body}"
 
-    def answer(self, request: str) -> bytes:
-        if not self.user or self.expected(request):
-            return f"RTSP/1.0 {self.status} Fine\r\nCSeq: 1\r\n\r\n".encode()
-        challenge = {
-            "digest": 'Digest realm="cam", nonce="abc"', "basic": 'Basic realm="cam"'
-        }[self.scheme]  # fmt: skip
-        return f"RTSP/1.0 401 No\r\nCSeq: 1\r\nWWW-Authenticate: {challenge}\r\n\r\n".encode()
-
-    def expected(self, request: str) -> bool:
+    def is_signed(self, method: str, uri: str, request: Sequence[str]) -> bool:
         if self.scheme == "basic":
             secret = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
             return f"Authorization: Basic {secret}" in request
@@ -524,13 +534,70 @@ class RtspServer:
         def md5(text: str) -> str:
             return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
-        uri = f"rtsp://127.0.0.1:{self.port}/live"
         first = md5(f"{self.user}:cam:{self.password}")
-        return f'response="{md5(f"{first}:abc:" + md5(f"DESCRIBE:{uri}"))}"' in request
+        response = f'response="{md5(f"{first}:abc:" + md5(f"{method}:{uri}"))}"'
+        return any(response in one for one in request)
 
     def close(self) -> None:
+        self.stopping.set()
+        self.shutdown()
         self.thread.join(LONG_S)
-        self.listener.close()
+        self.server_close()
+
+
+class RtspLink(socketserver.StreamRequestHandler):
+    """One client: its requests are answered until it lets the camera play, or goes."""
+
+    server: RtspServer
+
+    def handle(self) -> None:
+        request: list[str] = []
+        with contextlib.suppress(OSError):  # the client went
+            for line in self.rfile:
+                request.append(line.decode().strip())
+                if request[-1]:
+                    continue
+                self.wfile.write(self.server.answer(request).encode())
+                if request[0].startswith("PLAY"):
+                    return self.play()
+                request = []
+        return None
+
+    def play(self) -> None:
+        assert self.server.picture is not None
+        sequence = 0
+        for number in count():
+            payloads = rtp_payloads(self.server.picture())
+            for place, payload in enumerate(payloads, start=1):
+                kind = 26 | (place == len(payloads)) << 7  # the last one is marked
+                head = struct.pack(">BBHII", 0x80, kind, sequence & 0xFFFF, number * 2250, 1)
+                frame = struct.pack(">cBH", b"$", 0, len(head + payload)) + head + payload
+                self.wfile.write(frame)
+                sequence += 1
+            if self.server.stopping.wait(1 / 40):  # as its times say
+                return
+
+
+def rtp_payloads(jpeg: bytes) -> list[bytes]:
+    """The payloads of one JPEG as RFC 2435 has them: no headers but its size and its tables."""
+    tables, sides, at = b"", (0, 0), 2
+    while at < len(jpeg):
+        marker, length = struct.unpack(">xBH", jpeg[at : at + 4])
+        body, at = jpeg[at + 4 : at + 2 + length], at + 2 + length
+        if marker == 0xDB:
+            tables += b"".join(body[start : start + 64] for start in range(1, len(body), 65))
+        elif marker == 0xC0:
+            height, width = struct.unpack(">HH", body[1:5])
+            sides = (width // 8, height // 8)
+        elif marker == 0xDA:
+            break
+    scan, most = jpeg[at:-2], 1400
+    head = struct.pack(">HH", 0, len(tables)) + tables
+    return [
+        struct.pack(">IBBBB", start, 1, 255, *sides)
+        + (b"" if start else head) + scan[start : start + most]
+        for start in range(0, len(scan), most)
+    ]  # fmt: skip
 
 
 class TestRtsp:
@@ -555,6 +622,16 @@ class TestRtsp:
         server = RtspServer(user="", password="", scheme="basic", status=status)
         with pytest.raises(kind):
             ask(f"rtsp://127.0.0.1:{server.port}/live", timeout_s=LONG_S)
+        server.close()
+
+    def test_a_camera_that_plays_gives_its_pictures(self, clock: FakeClock) -> None:
+        grey = encode_jpeg(np.full((48, 64, 3), 90, np.uint8))
+        server = RtspServer(user="me", password="p:w", picture=lambda: grey)  # noqa: S106  the test's
+        camera = open_camera(record(f"rtsp://me:p%3Aw@127.0.0.1:{server.port}/live"), clock=clock)
+        frame = next(camera.shots()).open()
+        assert frame.image.shape == (48, 64, 3)
+        assert abs(frame.image.mean() - 90) < 2
+        camera.close()
         server.close()
 
     def test_nobody_there_is_unavailable(self, clock: FakeClock) -> None:

@@ -78,7 +78,7 @@ def faults_error(faults: Sequence[Fault], *, where: str) -> InvalidError:
     """One error for many faults: the message counts them and shows the first."""
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return InvalidError(
-        f"{faults[0].path}: {faults[0].value} is not {faults[0].expected}{more}",
+        f"{faults[0].path}: {faults[0].sentence}{more}",
         where=where,
         fix=faults[0].fix,
         faults=tuple(faults),
@@ -459,7 +459,7 @@ def refuse(record: object, *checks: Iterable[Fault]) -> None:
     noun = type(record).__name__.lower()
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     raise InvalidError(
-        f"{faults[0].value} is not {faults[0].expected}{more}",
+        f"{faults[0].sentence}{more}",
         where=f"{noun}.{faults[0].path}" if faults[0].path else noun,
         fix=faults[0].fix,
         faults=faults,

@@ -26,7 +26,14 @@ class Fault:
 
     def __str__(self) -> str:
         place = "" if self.path == "$" else f"{self.path}: "
-        return f"{place}{self.value} is not {self.expected}. {self.fix}".rstrip()
+        return f"{place}{self.sentence}. {self.fix}".rstrip()
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, without its place and the mend; ``nothing`` is the value of no key."""
+        if self.value == "nothing":
+            return f"missing, expected {self.expected}"
+        return f"{self.value} is not {self.expected}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

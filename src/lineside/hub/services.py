@@ -283,7 +283,13 @@ def build_services(
         router=router, decoder=decoder, ledger=ledger, failures=failures, stats=stats,
         frames=records.frames, clock=clock, on_frame=on_frame,
     )  # fmt: skip
-    enrolment = Enrolment(records, journal=ledger, plant=plant, config=config, clock=clock)
+    plants = PlantVersions(
+        records, path=Path(config.plant), hub=hub, journal=ledger, clock=clock,
+        endpoints=[one.endpoint for one in config.function],
+    )  # fmt: skip
+    enrolment = Enrolment(
+        records, journal=ledger, plant=plant, config=config, clock=clock, plant_text=plants.text
+    )
     enrolment.enrolled += [devices.enrol, desired.tell]
     enrolment.appeared += [desired.tell]
     device_ingest = DeviceIngest(
@@ -316,10 +322,6 @@ def build_services(
         log=records.log, plant=plant, clock=clock, frozen=retraining.version_frozen,
     )  # fmt: skip
     rules = Rules(records, ledger=ledger, plant=plant, clock=clock)
-    plants = PlantVersions(
-        records, path=Path(config.plant), hub=hub, journal=ledger, clock=clock,
-        endpoints=[one.endpoint for one in config.function],
-    )  # fmt: skip
     functions = Functions(config.function, plant=plant, packages=packages, clock=clock)
     followers = Followers(records, ledger=ledger, site=plant.site, leases=leases)
     counts = LineCounts(records, plant=plant, zone=ZoneInfo(config.time_zone))

@@ -78,12 +78,15 @@ def make_ca(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
     settings then.
     """
     folder = config.ca_folder
-    there = folder.exists()
-    if there:
+    made = not folder.exists()
+    if made:
+        try:
+            CertificateAuthority.create(folder, site=site, clock=clock)
+        except ConflictError:  # somebody else was first
+            made = False
+    if not made:
         CertificateAuthority.open(folder, clock=clock).crl()
-    else:
-        CertificateAuthority.create(folder, site=site, clock=clock)
-    return SiteStep(what="authority", made=not there, detail=f"certificates are signed in {folder}")
+    return SiteStep(what="authority", made=made, detail=f"certificates are signed in {folder}")
 
 
 def _certificate(config: HubConfig, hosts: tuple[str, ...], *, clock: Clock) -> SiteStep:
@@ -117,10 +120,9 @@ def _user(
 
 def make_trust(config: HubConfig, releases: Releases) -> SiteStep:
     """Make the update repository whose root devices are given at enrolment, where absent."""
-    there = releases.repository.exists()
-    releases.ensure(keys=config.keys_folder)
+    made = releases.ensure(keys=config.keys_folder)
     return SiteStep(
-        what="trust root", made=not there, detail=f"packages are signed in {config.trust_folder}"
+        what="trust root", made=made, detail=f"packages are signed in {config.trust_folder}"
     )
 
 

@@ -6,11 +6,13 @@
    there until it would have ended anyway. A name can be enrolled anew afterwards.
 4. The list is renewed while half of its time is left, because a broker that has an outdated one
    lets nobody in.
-5. Several processes may use one folder: what reads and writes again holds a lock.
+5. Several processes may use one folder: what reads and writes again holds a lock. Of several that
+   make it at once one does, and the others find it.
 
 Files: ``authority.crt``, ``authority.key``, ``issued/<serial>.crt``, ``revoked.json``, ``crl.pem``.
 """
 
+import errno
 import fcntl
 import ipaddress
 import re
@@ -103,14 +105,15 @@ class CertificateAuthority:
         """
         if not site.strip():
             raise InvalidError("a site without a name", where="site", fix="Name it.")
-        if folder.exists():
+        there = folder.exists()
+        if not there:
+            there = not _lay_down(folder, certificates.new_root_certificate(site, now=clock.now()))
+        if there:
             raise ConflictError(
                 "there is something already, and an authority is never overwritten",
                 where=str(folder),
                 fix="Use it, or move it away: every certificate it signed ends with it.",
             )
-        pair = certificates.new_root_certificate(site, now=clock.now())
-        _lay_down(folder, pair)
         made = cls.open(folder, clock=clock)
         made.crl()
         return made
@@ -377,10 +380,19 @@ def _check_host(host: str) -> None:
             ) from None
 
 
-def _lay_down(folder: Path, pair: Pair) -> None:
-    """Both files at once: in a folder of another name that is renamed when it is complete."""
+def _lay_down(folder: Path, pair: Pair) -> bool:
+    """Both files at once: in a folder of another name that is renamed when it is complete.
+
+    False where somebody else was first, whose files stay.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with replacing_folder(folder, mode=0o700) as made:
-        (made / "issued").mkdir(mode=0o700)
-        replace_durably(made / KEY_FILE, pair.key, mode=0o600)
-        replace_durably(made / CERTIFICATE_FILE, pair.certificate, mode=0o644)
+    try:
+        with replacing_folder(folder, mode=0o700) as made:
+            (made / "issued").mkdir(mode=0o700)
+            replace_durably(made / KEY_FILE, pair.key, mode=0o600)
+            replace_durably(made / CERTIFICATE_FILE, pair.certificate, mode=0o644)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        return False
+    return True

@@ -110,15 +110,17 @@ class Enrolment:
     """Safe from several threads and processes."""
 
     def __init__(
-        self, records: Records, *, journal: Journal, plant: Plant, config: HubConfig, clock: Clock
-    ) -> None:
-        """Open nothing yet.
+        self, records: Records, *, journal: Journal, plant: Plant, config: HubConfig, clock: Clock,
+        plant_text: Callable[[], str] | None = None,
+    ) -> None:  # fmt: skip
+        """Open nothing yet; ``plant_text``: of the version in force, None beside a running hub.
 
         Set from outside: ``bus_url`` (for devices). ``enrolled``, ``revoked`` and ``appeared`` (at
         the first status of a device) are called with the device's name.
         """
         self.inventory = Inventory(records)
         self.bus_url = config.device_bus
+        self._plant_text = plant_text or Path(config.plant).read_text
         self.enrolled: list[Callable[[str], object]] = []
         self.revoked: list[Callable[[str], object]] = []
         self.appeared: list[Callable[[str], object]] = []
@@ -500,7 +502,7 @@ class Enrolment:
             authority=self.certificate_authority().certificate.decode(),
             root=root.read_text() if root.exists() else "",
             bus=self.bus_url,
-            plant=Path(self._config.plant).read_text(),
+            plant=self._plant_text(),
             cameras=() if len(cameras) == len(self._plant.camera) else cameras,
             token=token,
         )

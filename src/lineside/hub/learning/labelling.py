@@ -361,7 +361,7 @@ def check_faults(faults: Sequence[Fault], *, where: str) -> None:
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise InvalidError(
-            f"{faults[0].value} is not {faults[0].expected}{more}",
+            f"{faults[0].sentence}{more}",
             where=where,
             fix=faults[0].fix,
             faults=tuple(faults),

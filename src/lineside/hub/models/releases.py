@@ -129,20 +129,28 @@ class Releases:
 
     # ---- signing
 
-    def ensure(self, *, keys: Path) -> None:
-        """Make the repository where there is none yet; its root keys are to be taken away."""
-        if self.repository.exists():
+    def ensure(self, *, keys: Path) -> bool:
+        """Make the repository where there is none yet; its root keys are to be taken away.
+
+        True if it was made now; of several hubs or people that ask at once by one.
+        """
+        made = not self.repository.exists()
+        if made:
+            try:
+                create_repository(self._folder, keys=keys, clock=self._clock, read=self._archive)
+            except ConflictError:  # somebody else was first
+                made = False
+        if not made:
             self.repository.renew()
-            self._hand_out_root()
-            self._sign_checkpoints()
-            return
-        create_repository(self._folder, keys=keys, clock=self._clock, read=self._archive)
         self._hand_out_root()
         self._sign_checkpoints()
-        logger.warning(
-            "root keys of the update repository were made in %s: take this folder off the machine "
-            "(docs/reference/trust.md); the hub does not need it to sign packages", keys,
-        )  # fmt: skip
+        if made:
+            logger.warning(
+                "root keys of the update repository were made in %s: take this folder off the"
+                " machine (docs/reference/trust.md); the hub does not need it to sign packages",
+                keys,
+            )
+        return made
 
     def _hand_out_root(self) -> None:
         """``root.json``, where devices' ``trust_root`` may point or be copied from."""
@@ -160,7 +168,8 @@ class Releases:
                 body = {**old.body, "signature": signature}
                 with suppress(ConflictError):  # another hub was first
                     self._documents.put(CHECKPOINT, old.id, body=body, expect=old.version)
-        write_durably(done, b"The log's checkpoints are signed.\n")
+        with suppress(FileExistsError):
+            write_durably(done, b"The log's checkpoints are signed.\n")
 
     def publish(self, release: Release) -> Target | None:
         """Sign an approved version; None where the hub has no repository.

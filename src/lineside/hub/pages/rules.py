@@ -304,7 +304,7 @@ def try_rule_page(context: Context, *, rule: str = "") -> HTMLResponse:
 def _declaration(hub: Services, rule: Rule) -> str:
     """The rule as the plant file has it, with its comments."""
     try:
-        return entry_text(hub.plants.text(hub.plants.newest().number), "rule", rule.id)
+        return entry_text(hub.plants.text(), "rule", rule.id)
     except LinesideError:  # written in one line, or a file of another plant
         return rule_toml(rule)
 

@@ -21,7 +21,7 @@ _HISTORY = 50
 def setup_page(context: Context) -> HTMLResponse:
     """The parts of the set-up, and the version in force."""
     hub = context.hub
-    text = hub.plants.text(hub.plants.newest().number)
+    text = hub.plants.text()
     counts = [(one, len(entry_forms(text, one, secret=False))) for one in sections()]
     site = site_fields(text)
     return _page(context, "setup.html", title="Set-up", counts=counts, site=site)
@@ -30,8 +30,7 @@ def setup_page(context: Context) -> HTMLResponse:
 @router.get("/text")
 def text_page(context: Context) -> HTMLResponse:
     """The whole file as text."""
-    plants = context.hub.plants
-    text = plants.text(plants.newest().number)
+    text = context.hub.plants.text()
     return _page(context, "setup_text.html", title="Plant file", text=text)
 
 
@@ -78,7 +77,7 @@ def section_page(context: Context, section: str) -> HTMLResponse:
     if shown is None:
         raise NoPageError("Page not found.", where=f"/setup/{section}", fix="Go to Set-up.")
     may = context.may(_EDIT)
-    text = context.hub.plants.text(context.hub.plants.newest().number)
+    text = context.hub.plants.text()
     forms = entry_forms(text, shown, secret=may)
     newest = {one.id: one.newest.id for one in context.hub.cameras.all() if one.newest}
     as_text = shown.name in _TEXTS

@@ -126,9 +126,9 @@ class PlantVersions:
         """``NotFoundError`` if there is none of that number."""
         return _version(self._document(number))
 
-    def text(self, number: int) -> str:
-        """The whole text of a version."""
-        return str(self._document(number).body["text"])
+    def text(self, number: int = 0) -> str:
+        """The whole text of a version; 0: of the one in force."""
+        return str(self._document(number or self.newest().number).body["text"])
 
     def page(self, *, before: int = 0, limit: int = 50) -> list[PlantVersion]:
         """Versions below a number, newest first; 0 begins with the version in force."""

@@ -8,7 +8,7 @@ import { tellTimes } from "./time.js";
 /** Faults in words, each once. @param {{detail?: string, fix?: string, faults?: {path: string, value: string, expected: string, fix: string}[]}} problem */
 export function faultLines({ detail = "", fix = "", faults = [] }) {
   if (!faults.length) return [[detail, fix].filter(Boolean).join(". ")];
-  return faults.map((one) => `${one.path === "$" ? "" : `${one.path}: `}${one.value} is not ${one.expected}. ${one.fix}`.trim());
+  return faults.map((one) => `${one.path === "$" ? "" : `${one.path}: `}${one.value === "nothing" ? "missing, expected" : `${one.value} is not`} ${one.expected}. ${one.fix}`.trim());
 }
 
 /** @param {Response} response */
