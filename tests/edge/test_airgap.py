@@ -14,15 +14,18 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
     digest_of,
+    encode,
 )
 from lineside.edge import TRUST, apply_bundle
 from lineside.edge.deploy.deployment import DeploymentStore, UsedPoint
+from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.machine import sole_user
 from lineside.edge.messages import Desired, DesiredPoint
 from lineside.edge.packages import LoadedPackage
-from lineside.fleet import Release, UpdateRepository, create_repository
+from lineside.fleet import FolderSource, Release, UpdateRepository, create_repository
 from lineside.fleet.trust.bundle import write_bundle
 from lineside.models import Package, build_package
+from lineside.models.operating_point import Limits, OperatingPoint
 from lineside.testing import FakeClock
 from tests.models.conftest import package_parts
 
@@ -48,6 +51,23 @@ class Site:
             digest=package.digest, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data),
         )  # fmt: skip
         return self.repository.publish(release, data).path, package.digest
+
+    def point(self, version: int, *, package: Digest) -> OperatingPoint:
+        """Publish an operating point of a package as the hub does."""
+        point = OperatingPoint(
+            inspection="stock", package=package, version=version,
+            limits=(Limits(name="disc", low=0.2, high=0.9),), by="ada", at=self.clock.now(),
+            reason="too many reviews", approved_by="eve", approved_at=self.clock.now(),
+        )  # fmt: skip
+        data = encode(point)
+        self.blobs[point.digest] = data
+        release = Release(
+            group="operating-point-stock", version=str(version), inspection="stock",
+            digest=point.digest, sha256=point.digest.removeprefix("sha256:"),
+            size_bytes=len(data),
+        )  # fmt: skip
+        self.repository.publish(release, data)
+        return point
 
     def stick(self, *paths: str, wheels: tuple[tuple[str, bytes], ...] = ()) -> Path:
         path = self.folder / "site.lsbundle"
@@ -109,6 +129,41 @@ def test_a_package_keeps_the_operating_point_that_it_had(
     apply_bundle(site.stick(path), folder=folder, clock=clock, rollback=True)
     (back,) = store.read().desired.packages  # type: ignore[union-attr]  # just applied
     assert back.operating_point == DesiredPoint(digest=point, url="")
+
+
+def test_a_bundle_brings_the_point_in_force_and_never_an_older_one(
+    site: Site, folder: Path, clock: FakeClock
+) -> None:
+    path, digest = site.release("1")
+    first, second = (site.point(number, package=digest) for number in (1, 2))
+    site.point(3, package=site.release("2", name="other")[1])
+    stick = site.stick(path)
+    root = site.repository.first_root()
+    applied = apply_bundle(stick, folder=folder, clock=clock, root=root)
+    assert applied.points == (second,)
+    store = DeploymentStore(folder)
+    (wanted,) = store.read().desired.packages  # type: ignore[union-attr]  # just applied
+    assert wanted.operating_point == DesiredPoint(digest=second.digest, url="")
+    source = PackageSource(store, clock=clock, repository=FolderSource(folder))
+    assert source.point(wanted.operating_point, inspection="stock") == second
+    used = UsedPoint(inspection="stock", package=digest, version=3, digest=first.digest)
+    store.keep_deployed({}, points=(used,))
+    with pytest.raises(RefusedError, match="operating point 2 is older than 3"):
+        apply_bundle(stick, folder=folder, clock=clock)
+
+
+def test_a_point_that_is_not_what_is_signed_keeps_the_stick_out(
+    site: Site, folder: Path, clock: FakeClock
+) -> None:
+    path, digest = site.release("1")
+    point = site.point(1, package=digest)
+    stick = site.stick(path)
+    raw = stick.read_bytes()
+    stick.write_bytes(raw.replace(b'"high":0.9', b'"high":0.8'))
+    assert encode(point) in raw
+    with pytest.raises(LinesideError):
+        apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
+    assert DeploymentStore(folder).desired() is None
 
 
 def test_back_only_where_it_is_signed_and_asked_for(

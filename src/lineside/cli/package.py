@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lineside.cli.dataset import BlobsOption, RecordsOption, StoreOption, stores
 from lineside.cli.hub import ConfigOption
-from lineside.core import SystemClock
+from lineside.core import SystemClock, to_plain
 
 if TYPE_CHECKING:
     from lineside.models import Change, Comparison
@@ -119,7 +119,7 @@ def bundle(
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write signed packages and all that vouches for them into one file, for a USB stick."""
+    """Write signed packages with operating points and signatures into one file, for a USB stick."""
     from lineside.cli.trust import repository
     from lineside.fleet.trust.bundle import write_bundle
 
@@ -132,9 +132,11 @@ def bundle(
         listed = write_bundle(opened, [one.path for one in targets], to=out, wheels=files)
     told = {
         "bundle": str(out), "size_bytes": out.stat().st_size, "packages": listed.packages,
-        "wheels": listed.wheels, "digest": [target.custom.get("digest") for target in targets],
+        "points": listed.points, "wheels": listed.wheels,
+        "digest": [target.custom.get("digest") for target in targets],
     }  # fmt: skip
-    show(told, as_json=as_json, text=lambda _: "\n".join([f"written: {out}", *listed.packages]))
+    lines = [f"written: {out}", *listed.packages, *listed.points]
+    show(told, as_json=as_json, text=lambda _: "\n".join(lines))
 
 
 def _wheels(folder: Path) -> list[tuple[str, bytes]]:
@@ -197,7 +199,10 @@ def _applied(applied: "Applied") -> dict[str, object]:
         }
         for one, signers in zip(applied.packages, applied.signed_by, strict=True)
     ]  # fmt: skip
-    return {"packages": packages, "wheels": [str(wheel) for wheel in applied.wheels]}
+    return {
+        "packages": packages, "points": to_plain(applied.points),
+        "wheels": [str(wheel) for wheel in applied.wheels],
+    }  # fmt: skip
 
 
 def _lines(applied: "Applied") -> list[str]:
@@ -205,6 +210,7 @@ def _lines(applied: "Applied") -> list[str]:
         f"{one.inspection}: {one.group} {one.version} {one.digest}, signed by {signers.role}"
         for one, signers in zip(applied.packages, applied.signed_by, strict=True)
     ]
+    lines += [f"{one.inspection}: {one.words}" for one in applied.points]
     if applied.wheels:
         folder = applied.wheels[0].parent
         lines.append(f"install the runtime: pip install --no-index --find-links {folder} lineside")

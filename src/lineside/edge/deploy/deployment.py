@@ -32,6 +32,7 @@ from lineside.core import (
 )
 from lineside.edge.messages import Desired, DesiredPackage, DesiredPoint, read_desired
 from lineside.fleet import Installed
+from lineside.models.operating_point import OperatingPoint
 
 _FILE = "deployment.json"
 _COPY = "deployment-copy.json"
@@ -126,6 +127,21 @@ class Deployment:
             packages=tuple(packages[name] for name in sorted(packages)),
             installed=tuple(known[name] for name in sorted(known)),
             points=self.points if points is None else tuple(points),
+        )
+
+
+def check_not_older(point: OperatingPoint, used: Mapping[tuple[str, str], UsedPoint]) -> None:
+    """Refuse an operating point below the highest one of its package on this device.
+
+    Raises:
+        RefusedError: an older one.
+    """
+    last = used.get((point.inspection, str(point.package)))
+    if last is not None and point.version < last.version:
+        raise RefusedError(
+            f"operating point {point.version} is older than {last.version}, which was in use",
+            where=point.inspection,
+            fix="Roll back on the hub: that makes a new version of the earlier limits.",
         )
 
 

@@ -44,6 +44,7 @@ from lineside.edge.deploy.deployment import (
     DeployedPackage,
     DeploymentStore,
     UsedPoint,
+    check_not_older,
     settled,
     wanted_now,
 )
@@ -399,17 +400,8 @@ class Loader:
     def _checked_point(self, wanted: DesiredPoint, inspection: str) -> OperatingPoint:
         """Return a point that is not older than the highest one of its package."""
         point = self._source.point(wanted, inspection=inspection)
-        self._check_newer(point, package=point.package)
+        check_not_older(point, self._used_points)
         return point
-
-    def _check_newer(self, point: OperatingPoint, *, package: Digest) -> None:
-        used = self._used_points.get((point.inspection, package))
-        if used is not None and point.version < used.version:
-            raise RefusedError(
-                f"operating point {point.version} is older than {used.version}, which was in use",
-                where=point.inspection,
-                fix="Roll back on the hub: that makes a new version of the earlier limits.",
-            )
 
     def _last_point(self, inspection: str, package: str) -> DesiredPoint | None:
         used = self._used_points.get((inspection, package))
@@ -432,7 +424,7 @@ class Loader:
             inspection=name, package=ready.digest, version=point.version, digest=digest
         )
         with self._swapping:
-            self._check_newer(point, package=ready.digest)
+            check_not_older(point, self._used_points)
             deployed, points = self._deployed, self._used_points
             one = deployed.get(name)
             new = {**points, (name, str(ready.digest)): used}

@@ -20,7 +20,8 @@ Apply a bundle from a stick to a device; no network takes part.
 2. Every package in it is verified, loaded and asked its golden pictures before anything of the
    device changes; then archives, and ``deployment.json`` last, are written, each atomically.
 3. Older than what is in use: only with a signed way back and when it was asked for.
-4. A package that decided by an operating point here before decides by it again.
+4. A package decides by the operating point that the bundle brings for it, which is signed, fits
+   the package and is not older than the last one here; without one by the point it had here.
 """
 
 import contextlib
@@ -41,16 +42,17 @@ from lineside.core import (
     UnavailableError,
     decode,
     digest_of,
+    encode,
     short,
 )
 from lineside.core.plant_check import PLANT_GROUP, PlantText
 from lineside.edge.config import EdgeConfig
-from lineside.edge.deploy.deployment import DeploymentStore
+from lineside.edge.deploy.deployment import DeploymentStore, check_not_older
 from lineside.edge.hub_client import Access, HubClient
 from lineside.edge.identity.trust import TRUST, SignedPackages, no_trust, of_archive, pinned
 from lineside.edge.machine import sole_user, this_platform
 from lineside.edge.messages import Desired, DesiredPackage, DesiredPoint
-from lineside.edge.packages import LoadPackage, loading
+from lineside.edge.packages import LoadedPackage, LoadPackage, loading
 from lineside.fleet import (
     Installed,
     JobDocument,
@@ -442,12 +444,14 @@ class Applied:
 
     Attributes:
         packages: now wished for; ``signed_by``: who signed each.
+        points: operating points that the bundle brought for them.
         wheels: verified files of the runtime, for ``pip install --no-index --find-links``.
     """
 
     packages: tuple[Installed, ...]
     signed_by: tuple[Signers, ...]
     wheels: tuple[Path, ...]
+    points: tuple[OperatingPoint, ...] = ()
 
 
 class _Checked(NamedTuple):
@@ -455,6 +459,7 @@ class _Checked(NamedTuple):
     package: Installed
     file: Path
     signers: Signers
+    ready: LoadedPackage
 
 
 def apply_bundle(
@@ -506,13 +511,36 @@ def apply_bundle(
                 platform=this_platform(),
             )  # fmt: skip
             checked[inspection] = one
+        points = _points(client, bundle, checked, folder=folder)
         wheels = _wheels(client, bundle, folder=folder)
-        _put_in_place(checked.values(), folder=folder)
+        _put_in_place(checked.values(), points, folder=folder)
     return Applied(
         packages=tuple(one.package for one in checked.values()),
         signed_by=tuple(one.signers for one in checked.values()),
         wheels=wheels,
+        points=tuple(points.values()),
     )
+
+
+def _points(
+    client: UpdateClient, bundle: Bundle, checked: Mapping[str, _Checked], *, folder: Path
+) -> dict[str, OperatingPoint]:
+    """Inspection → its operating point, verified and decided by, out of the bundle."""
+    used, found = DeploymentStore(folder).used_points(), {}
+    for path in bundle.listed.points:
+        target = client.target(path)
+        data = client.fetch(target, into=folder / _INCOMING, progress=_silent).read_bytes()
+        point = decode(OperatingPoint, data, where=path)
+        one = checked.get(point.inspection)
+        if one is None or digest_of(data) != target.custom.get("digest"):
+            raise RefusedError(
+                "the operating point is for no package of the bundle", where=path,
+                fix="Write the bundle again.",
+            )  # fmt: skip
+        check_not_older(point, used)
+        one.ready.judge.decide_by(point)
+        found[point.inspection] = point
+    return found
 
 
 def _check(client: UpdateClient, path: str, *, folder: Path, make_ready: LoadPackage) -> _Checked:
@@ -528,7 +556,7 @@ def _check(client: UpdateClient, path: str, *, folder: Path, make_ready: LoadPac
             where=path,
             fix="Publish the package again.",
         )
-    return _Checked(target, asked, file, client.signers(path))
+    return _Checked(target, asked, file, client.signers(path), ready)
 
 
 def _wheels(client: UpdateClient, bundle: Bundle, *, folder: Path) -> tuple[Path, ...]:
@@ -542,7 +570,9 @@ def _wheels(client: UpdateClient, bundle: Bundle, *, folder: Path) -> tuple[Path
     return tuple(found)
 
 
-def _put_in_place(checked: Iterable[_Checked], *, folder: Path) -> None:
+def _put_in_place(
+    checked: Iterable[_Checked], points: Mapping[str, OperatingPoint], *, folder: Path
+) -> None:
     store = DeploymentStore(folder)
     store.open()
     known = store.read()
@@ -555,7 +585,11 @@ def _put_in_place(checked: Iterable[_Checked], *, folder: Path) -> None:
         before = wanted.get(package.inspection)
         point = before.operating_point if before and before.digest == package.digest else None
         last = used.get((package.inspection, str(package.digest)))
-        if point is None and last is not None:
+        brought = points.get(package.inspection)
+        if brought is not None:
+            store.put(brought.digest, encode(brought))
+            point = DesiredPoint(digest=brought.digest, url="")
+        elif point is None and last is not None:
             point = DesiredPoint(digest=last.digest, url="")
         wanted[package.inspection] = DesiredPackage(
             inspection=package.inspection, digest=package.digest, url=url, operating_point=point

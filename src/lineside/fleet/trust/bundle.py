@@ -5,7 +5,10 @@
 2. ``bundle.json`` says what is in it, ``metadata/`` and ``targets/`` are a repository as a device
    would find it on the network. None of it is believed: the device's own verifier reads it, from
    the root that the device trusts already.
-3. Reading checks size, the list's size, count, names, kinds and sizes before an entry is opened.
+3. A package comes with the operating point in force for it, which is the highest signed one. A
+   list without points has no such key, so that older devices read it; one with points they refuse
+   rather than decide by other limits.
+4. Reading checks size, the list's size, count, names, kinds and sizes before an entry is opened.
 """
 
 import io
@@ -25,12 +28,14 @@ from lineside.core import (
     UnavailableError,
     decode,
     encode,
+    to_plain,
 )
 from lineside.core.files import replacing_durably
 from lineside.fleet.contract import Target
 from lineside.fleet.trust.download import Part
 from lineside.fleet.trust.repository import NAME, UpdateRepository
 from lineside.fleet.trust.roles import WHEELS, check_path, prefixed
+from lineside.models.operating_point import POINT_KIND, OperatingPoint
 
 _LIST = "bundle.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -52,14 +57,15 @@ class BundleLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleList:
-    """``lineside.bundle/1``: paths of targets."""
+    """``lineside.bundle/1``: paths of targets; ``points``: operating points of the packages."""
 
     schema: Literal["lineside.bundle/1"] = "lineside.bundle/1"
     packages: tuple[str, ...]
     wheels: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for path in (*self.packages, *self.wheels):
+        for path in (*self.packages, *self.wheels, *self.points):
             check_path(path)
         for path in self.wheels:
             if not path.startswith(f"{WHEELS}/"):
@@ -73,7 +79,7 @@ def write_bundle(
     to: Path,
     wheels: Iterable[tuple[str, bytes]] = (),
 ) -> BundleList:
-    """Write targets and all the metadata they need into one file.
+    """Write targets, their operating points and all the metadata they need into one file.
 
     Args:
         repository: where they are signed.
@@ -88,15 +94,19 @@ def write_bundle(
     targets = [repository.served(path) for path in dict.fromkeys(paths)]
     _check_one_each(targets)
     signed = [(repository.publish_wheel(name, data), data) for name, data in wheels]
+    points = [point for target in targets if (point := _point_of(repository, target)) is not None]
     listed = BundleList(
         packages=tuple(target.path for target in targets),
         wheels=tuple(sorted(target.path for target, _ in signed)),
+        points=tuple(point.path for point in points),
     )
-    metadata = repository.mirror()
-    content: dict[str, Callable[[], bytes]] = {_LIST: lambda: encode(listed)}
+    metadata, kept = repository.mirror(), to_plain(listed)
+    if not points:
+        del kept["points"]
+    content: dict[str, Callable[[], bytes]] = {_LIST: lambda: encode(kept)}
     for name in metadata:
         content[f"metadata/{name}"] = partial(metadata.__getitem__, name)
-    for target in targets:
+    for target in (*targets, *points):
         content[_place(target)] = partial(repository.archive, target)
     for target, data in signed:
         content[_place(target)] = partial(bytes, data)
@@ -106,6 +116,20 @@ def write_bundle(
 
 def _place(target: Target) -> str:
     return f"targets/{prefixed(target.path, target.sha256)}"
+
+
+def _point_of(repository: UpdateRepository, package: Target) -> Target | None:
+    """The signed operating point of the highest version for a package; None: its own limits."""
+    found = {
+        point.version: one
+        for one in repository.targets().values()
+        if str(one.custom.get("group", "")).startswith(f"{POINT_KIND}-")
+        and one.custom.get("inspection") == package.custom.get("inspection")
+        and one.custom.get("digest") == f"sha256:{one.sha256}"
+        for point in [decode(OperatingPoint, repository.archive(one), where=one.path)]
+        if point.package == package.custom.get("digest")
+    }
+    return found[max(found)] if found else None
 
 
 def _check_one_each(targets: list[Target]) -> None:
