@@ -166,6 +166,14 @@ class Child:
         self.tell(do, **more)
         return self.answer()
 
+    def end(self) -> dict[str, Any]:
+        """Close its input; its last answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        found = self.answer()
+        self._process.wait(30)
+        return found
+
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()

@@ -3,7 +3,7 @@
 import json
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import replace
 from typing import Any
 
@@ -190,12 +190,17 @@ def test_status_names_what_the_page_shows_every_second(
     assert header["devices"] == []
 
 
-def test_a_status_is_no_longer_for_a_fleet_of_thousands(page: Page, hub: Services) -> None:
-    page.say(subscribe={"devices": ["edge-0001"]})
-    for number in range(2000):
-        hub.devices.enrol(f"edge-{number:04}")
-    page.settled()
-    header, _ = page.next("status")
+def test_a_status_is_no_longer_for_a_fleet_of_thousands(hub: Services, browser: TestClient) -> None:
+    with hub.records.transaction():
+        for number in range(2000):
+            hub.devices.enrol(f"edge-{number:04}")
+    with browser.websocket_connect(URL, headers={"Origin": "http://127.0.0.1"}) as socket:
+        page = Page(socket)
+        page.say(subscribe={"devices": ["edge-0001"]})
+        header, _ = page.next("status")
+        while not header["devices"]:
+            header, _ = page.next("status")
+    assert [one["id"] for one in header["devices"]] == ["edge-0001"]
     assert header["known"] == 2000
     assert len(json.dumps(header)) < 400
 
@@ -261,6 +266,35 @@ def test_nobody_is_left_behind_when_a_page_leaves(hub: Services, browser: TestCl
     with browser.websocket_connect(URL, headers={"Origin": "http://127.0.0.1"}) as socket:
         Page(socket).next("hello")
         assert hub.live.viewers == 1
+    assert hub.live.viewers == 0
+
+
+def test_a_page_that_leaves_while_a_message_is_under_way_is_no_failure(hub: Services) -> None:
+    import asyncio
+
+    token = hub.auth.issue_token("wall", kind="api")
+    broken = asyncio.Event()
+    told: Iterator[MutableMapping[str, Any]] = iter(
+        [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "{}"}]
+    )
+
+    async def receive() -> MutableMapping[str, Any]:
+        message = next(told)
+        if message["type"] == "websocket.receive":
+            await broken.wait()
+        return message
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "websocket.send":
+            broken.set()
+            raise ConnectionResetError
+
+    scope = {
+        "type": "websocket", "path": "/ws", "raw_path": b"/ws", "query_string": b"",
+        "root_path": "", "scheme": "ws", "subprotocols": [], "extensions": {},
+        "headers": [(b"host", b"127.0.0.1"), (b"authorization", f"Bearer {token}".encode())],
+    }  # fmt: skip
+    asyncio.run(create_app(hub)(scope, receive, send))
     assert hub.live.viewers == 0
 
 

@@ -619,7 +619,9 @@ def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
     settings = uvicorn.Config(
         create_app(services), log_config=None, access_log=False, server_header=False,
         http=limited_http(limits, figures), backlog=limits.backlog(), log_level="error",
-        ws_max_size=_MOST_SOCKET_TEXT, timeout_graceful_shutdown=_GRACE_S, lifespan="on",
+        # Pictures are compressed already: to try it again is most of what a viewer would cost.
+        ws_max_size=_MOST_SOCKET_TEXT, ws_per_message_deflate=False, lifespan="on",
+        timeout_graceful_shutdown=_GRACE_S,
         ssl_certfile=files.certificate if files else None, ssl_keyfile=files.key if files else None,
         # A device may show its certificate; nobody else has one of this authority.
         ssl_ca_certs=str(authority) if files and authority.is_file() else None,

@@ -16,9 +16,10 @@ from lineside.core import FrameId, decode, digest_of, encode
 from lineside.hub import Services
 from lineside.hub.learning.datasets import Teaching
 from lineside.hub.pages.frames import frame_prediction, heat_href
-from lineside.hub.pages.site import NAV, STATIC, by_region, label_cells, release
+from lineside.hub.pages.site import NAV, STATIC, SharedTexts, by_region, label_cells, release
 from lineside.models import Package, build_package
 from lineside.streams import Event, read_prediction
+from lineside.testing import FakeClock
 from lineside.web.answers import SHARED_STATIC
 
 EMPTY = (
@@ -487,6 +488,20 @@ def test_many_labels_are_a_menu_in_groups_by_region(browser: TestClient) -> None
     assert groups == {"A1": [("A1/red", "red"), ("A1/blue", "blue")], "": [("scratch", "scratch")]}
     kept = read(browser.get("/pictures?label=gone").text)
     assert [one["value"] for one in kept.all("input") if "checked" in one] == ["gone"]
+
+
+def test_what_many_pages_read_anew_is_made_once_a_second_for_all(clock: FakeClock) -> None:
+    shared, made = SharedTexts(clock), iter(range(100))
+
+    def text_of(key: str) -> str:
+        return shared.get(key, lambda: f"{key} {next(made)}")
+
+    assert [text_of("a"), text_of("a"), text_of("b"), text_of("a")] == ["a 0", "a 0", "b 1", "a 0"]
+    clock.advance(1.0)
+    assert [text_of("a"), text_of("b"), text_of("a")] == ["a 2", "b 3", "a 2"]
+    for number in range(64):
+        text_of(str(number))
+    assert text_of("b") == "b 68"
 
 
 def test_files_are_kept_for_ever_under_their_release_and_nowhere_else(nobody: TestClient) -> None:

@@ -28,8 +28,8 @@ async def live_socket(websocket: WebSocket) -> None:
     async def receive() -> str | None:
         try:
             return await websocket.receive_text()
-        except (WebSocketDisconnect, KeyError):
-            return None
+        except (WebSocketDisconnect, RuntimeError, KeyError):
+            return None  # RuntimeError: it left while a message was on its way
 
     async def send(message: bytes) -> None:
         try:

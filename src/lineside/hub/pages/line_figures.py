@@ -531,21 +531,26 @@ router = APIRouter()
 @router.get("/lines/figures")
 def figures_part(context: Context, query: FiguresParameters) -> HTMLResponse:
     """The strip of figures, read anew every two seconds."""
-    return context.site.fragment(
-        "figures.html", figures=strip_of(context.hub, query), query=query
+    return context.site.shared_fragment(
+        "figures.html", key=query.href(""),
+        context=lambda: {"figures": strip_of(context.hub, query), "query": query},
     )  # fmt: skip
 
 
 @router.get("/lines/panels")
 def panels_part(context: Context, query: FiguresParameters) -> HTMLResponse:
     """Newest rejects, reasons and trend, read anew every ten seconds."""
-    return context.site.fragment("line_panels.html", **panels_of(context.hub, query))
+    return context.site.shared_fragment(
+        "line_panels.html", key=query.href(""), context=lambda: panels_of(context.hub, query)
+    )
 
 
 @router.get("/lines/wall")
 def wall_part(context: Context, query: FiguresParameters) -> HTMLResponse:
     """The lines of the wall, read anew every two seconds."""
-    return context.site.fragment("wall_lines.html", **wall_context(context.hub, query))
+    return context.site.shared_fragment(
+        "wall_lines.html", key=query.href(""), context=lambda: wall_context(context.hub, query)
+    )
 
 
 def wall_context(hub: Services, query: FiguresQuery) -> dict[str, object]:

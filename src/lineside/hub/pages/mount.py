@@ -83,7 +83,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     programs.
     """
     app.state.services = services
-    app.state.site = site = Site()
+    app.state.site = site = Site(clock=services.clock)
     services.live.show_with(lines.live_frames(site, services))
     files = ReleasedFiles(directory=STATIC)
     files.all_directories.append(SHARED_STATIC)

@@ -1,0 +1,280 @@
+"""Browsers at a hub's live socket without a screen, and the line that gives them something to show.
+
+A browser here speaks what ``pages/static/js`` speaks: its own session and connection, the
+subscription of its page, an acknowledgement for each round once the frame would be drawn (a tile
+draws four frames a second at most), and the parts that a page reads anew (figures every 2 s,
+panels every 10 s; on the twin's page what a change shows, at most every 150 ms).
+"""
+
+import asyncio
+import json
+import struct
+import threading
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+from time import monotonic
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from lineside.core import Digest, SystemClock, digest_of, encode, frame_id, parse_rfc3339, rfc3339
+from lineside.core.factory import SLOTS
+from lineside.links import Bus, open_bus
+from lineside.streams import encode_event, prediction_event
+from lineside.vision import (
+    Decision,
+    FrameRef,
+    HealthFigures,
+    LabelAnswer,
+    PictureState,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+)
+
+DRAWN_EVERY_S = 0.25
+DECODED_AFTER_S = 0.005
+FIGURES_EVERY_S = 2.0
+PANELS_EVERY_S = 10.0
+TWIN_READ_EVERY_S = 0.15
+CLASSES = ("empty", "blue", "red", "white")
+SITE, LINE, DEVICE = "demo", "warehouse", "edge-1"
+
+
+class Connection:
+    """A browser's kept connection for what it reads by HTTP; one request after the other."""
+
+    def __init__(self, url: str, *, cookie: str = "") -> None:
+        place = urlsplit(url)
+        self._host, self._port = place.hostname or "", place.port or 80
+        self._cookie = cookie
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._turn = asyncio.Lock()
+
+    async def get(self, path: str) -> tuple[str, bytes]:
+        """Head and body of an answer; ``SystemExit`` for one that is a failure."""
+        async with self._turn:
+            try:
+                return await self._get(path)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                self._streams = None  # the server closes a connection that is not used for 5 s
+                return await self._get(path)
+
+    async def _get(self, path: str) -> tuple[str, bytes]:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._host, self._port)
+        reader, writer = self._streams
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
+            f"Cookie: {self._cookie}\r\nAccept-Encoding: gzip\r\n\r\n".encode()
+        )
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        fields = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in head.splitlines()[1:])
+        }
+        body = await reader.readexactly(int(fields.get("content-length", "0")))
+        if int(head.split()[1]) >= 400:
+            raise SystemExit(f"{path}: {head.splitlines()[0]}")
+        return head, body
+
+
+class Browser:
+    """One page that is open.
+
+    Attributes:
+        arrivals: of each change its name (frame, or revision of the twin) and when it was there.
+        read: of the twin's page: revision when it began to read, and when the answer was there.
+        waited: seconds of each answer to what the page reads anew, by address.
+    """
+
+    def __init__(self, url: str, *, cookie: str, cameras: tuple[str, ...], twin: bool) -> None:
+        self._url = url
+        self._cookie = cookie
+        self._cameras = cameras
+        self._twin = twin
+        self._http = Connection(url, cookie=cookie)
+        self._drawn = dict.fromkeys(cameras, 0.0)
+        self._revision = 0
+        self._stale = asyncio.Event()
+        self.arrivals: list[tuple[str, float]] = []
+        self.read: list[tuple[str, float]] = []
+        self.waited: defaultdict[str, list[float]] = defaultdict(list)
+        self.received = 0
+
+    async def stay(self) -> None:
+        """Look on until cancelled."""
+        address = f"ws{self._url.removeprefix('http')}/ws"
+        headers = {"Cookie": self._cookie, "Origin": self._url}
+        async with (
+            connect(address, additional_headers=headers, max_size=None) as socket,
+            asyncio.TaskGroup() as tasks,
+        ):
+            wanted = {"cameras": self._cameras, "twin": self._twin, "runs": []}
+            await socket.send(json.dumps({"subscribe": wanted}))
+            if self._twin:
+                tasks.create_task(self._read_twin())
+            else:
+                tasks.create_task(self._read_again("/lines/figures", every_s=FIGURES_EVERY_S))
+                tasks.create_task(self._read_again("/lines/panels", every_s=PANELS_EVERY_S))
+            async for message in socket:
+                if isinstance(message, bytes):
+                    self._hear(message, socket=socket)
+
+    def _hear(self, message: bytes, *, socket: ClientConnection) -> None:
+        now = monotonic()
+        self.received += len(message)
+        (length,) = struct.unpack(">I", message[:4])
+        header = json.loads(message[4 : 4 + length])
+        if header["kind"] == "twin":
+            self._revision = header["revision"]
+            self.arrivals.append((f"twin {self._revision}", now))
+            self._stale.set()
+        elif header["kind"] == "frame":
+            if header["prediction"]:
+                self.arrivals.append((header["frame"]["id"], now))
+            camera = header["camera"]
+            drawn = max(now, self._drawn[camera] + DRAWN_EVERY_S) + DECODED_AFTER_S
+            self._drawn[camera] = drawn
+            said = json.dumps({"ack": header["round"]})
+            loop = asyncio.get_running_loop()
+            loop.call_later(drawn - now, lambda: loop.create_task(socket.send(said)))
+
+    async def _get(self, path: str) -> None:
+        began = monotonic()
+        await self._http.get(path)
+        self.waited[path].append(monotonic() - began)
+
+    async def _read_again(self, path: str, *, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            await self._get(path)
+
+    async def _read_twin(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            revision = f"twin {self._revision}"
+            await self._get("/twin?part=1")
+            self.read.append((revision, monotonic()))
+            await asyncio.sleep(TWIN_READ_EVERY_S)
+
+
+async def sign_in(url: str, path: str) -> str:
+    """The cookie of a new session by a link."""
+    head, _ = await Connection(url).get(path)
+    cookies = [line for line in head.splitlines() if line.lower().startswith("set-cookie:")]
+    return cookies[0].partition(":")[2].partition(";")[0].strip()
+
+
+async def watching(
+    browsers: list[Browser], *, settle_s: float, seconds: float, began: threading.Event
+) -> None:
+    """All of them for a while; what they heard while they came is forgotten."""
+    async with asyncio.TaskGroup() as tasks:
+        stays = []
+        for one in browsers:
+            stays.append(tasks.create_task(one.stay()))
+            await asyncio.sleep(settle_s / 2 / len(browsers))
+        await asyncio.sleep(settle_s / 2)
+        for one in browsers:
+            one.arrivals.clear()
+            one.read.clear()
+            one.waited.clear()
+            one.received = 0
+        began.set()
+        await asyncio.sleep(seconds)
+        for stay in stays:
+            stay.cancel()
+
+
+# ---- the line
+
+
+class Line:
+    """Cameras whose pictures come with their answers, evenly spaced."""
+
+    def __init__(self, bus: Bus, *, pictures: list[bytes], cameras: Mapping[str, str]) -> None:
+        """``cameras``: the topic of each."""
+        self._bus = bus
+        self._pictures = pictures
+        self._topics = dict(cameras)
+        self._clock = SystemClock()
+        self._number = 0
+        self._first = int(monotonic() * 1000)  # no sequence number twice, also by the next line
+        self.sent: dict[str, float] = {}
+        self.behind_s = 0.0
+
+    def run(self, *, per_s: float, stop: threading.Event) -> None:
+        """Send until told to stop; ``sent`` gets the moment of each answer by its frame."""
+        begin = monotonic()
+        while not stop.wait(max(0.0, begin + self._number / per_s - monotonic())):
+            self.behind_s = max(self.behind_s, monotonic() - begin - self._number / per_s)
+            self.send()
+
+    def send(self) -> None:
+        """The next picture and what was found on it."""
+        self._number += 1
+        camera = list(self._topics)[self._number % len(self._topics)]
+        picture = self._pictures[self._number % len(self._pictures)]
+        at = parse_rfc3339(rfc3339(self._clock.now()), where="now")  # as messages carry it
+        digest = digest_of(picture)
+        frame = FrameRef(
+            id=frame_id(camera=camera, captured_at=at, digest=digest),
+            camera=camera, captured_at=at, digest=digest,
+        )  # fmt: skip
+        self._bus.publish_soon(self._topics[camera], picture_message(picture, at=at))
+        event = prediction_event(
+            answer_to(frame, self._number), site=SITE, device=DEVICE,
+            sequence=self._first + self._number, first=self._first,
+        )  # fmt: skip
+        self.sent[frame.id] = monotonic()
+        self._bus.publish_soon(f"lineside/{SITE}/{LINE}/{camera}/prediction", encode_event(event))
+
+    def say_online(self) -> None:
+        """The device's status."""
+        body = {
+            "schema": "lineside.device/1", "device": DEVICE, "state": "online",
+            "version": "0.1.0", "at": rfc3339(self._clock.now()), "packages": [],
+            "spool_depth": 0,
+        }  # fmt: skip
+        self._bus.publish(f"lineside/{SITE}/device/{DEVICE}/status", encode(body), retain=True)
+
+
+def picture_message(picture: bytes, *, at: datetime) -> bytes:
+    """A picture as the factory's camera sends it."""
+    data = "data:image/jpeg;base64," + b64encode(picture).decode()
+    return encode({"ts": rfc3339(at), "data": data})
+
+
+def answer_to(frame: FrameRef, number: int) -> Prediction:
+    """Nine places on the rack, another colour in one of them each time; else a scratch or none."""
+    stock = frame.camera == "rack"
+    if stock:
+        seen = {slot: CLASSES[(number + at) % 4] for at, slot in enumerate(SLOTS)}
+        labels = [_label(f"{slot}/{name}", slot, name, is_it=seen[slot] == name)
+                  for slot in SLOTS for name in CLASSES]  # fmt: skip
+    else:
+        labels = [_label("scratch", "", "scratch", is_it=number % 50 == 0)]
+    return Prediction(
+        frame=frame, inspection="stock" if stock else f"look-{frame.camera}", task="multilabel",
+        state=PictureState.OK, labels=tuple(labels), package=Digest(digest_of(b"package")),
+        dataset="rack/1", registration=RegistrationFigures(state="still"),
+        health=HealthFigures(sharpness=120.0, mean_grey=100.0, clipped_share=0.0),
+        latency_ms=StageTimes(total=12.5), device=DEVICE,
+    )  # fmt: skip
+
+
+def _label(name: str, region: str, label: str, *, is_it: bool) -> LabelAnswer:
+    return LabelAnswer(
+        name=name, region=region, label=label, probability=0.97 if is_it else 0.01,
+        decision=Decision.PRESENT if is_it else Decision.ABSENT,
+    )  # fmt: skip
+
+
+def open_line(url: str, *, pictures: list[bytes], cameras: Mapping[str, str]) -> tuple[Bus, Line]:
+    """The line's own connection to the bus; the caller closes it."""
+    bus = open_bus(url, client_id="line", clock=SystemClock())
+    return bus, Line(bus, pictures=pictures, cameras=cameras)
