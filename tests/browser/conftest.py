@@ -15,14 +15,15 @@ import cv2  # noqa: F401  sets LD_LIBRARY_PATH when it is first imported; here, 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from lineside.core import Clock, Inspection, Plant, SystemClock, digest_of, load_plant, to_plain
 from lineside.core.factory import CameraMessage, StockMessage, read_message
 from lineside.edge import EdgeConfig
 from lineside.edge import run as run_edge
-from lineside.hub import HubConfig, RunningHub, running
+from lineside.hub import Accounts, HubConfig, Role, RunningHub, running
 from lineside.hub.learning.datasets import Teaching
+from lineside.hub.services import Services
 from lineside.hub.views import RunView
 from lineside.links import Message, open_bus
 from lineside.models import (
@@ -427,6 +428,41 @@ def watch(context: BrowserContext, url: str) -> Watched:
         ),
     )
     return watched
+
+
+PASSWORD = "correct horse battery"  # noqa: S105  of nobody
+PEOPLE = {"Ada Engine": Role.ENGINEER, "Eve Approve": Role.APPROVER, "Vic View": Role.VIEWER}
+
+
+def add_people(services: Services) -> None:
+    """Give everybody of ``PEOPLE`` an account."""
+    clock = SystemClock()
+    site, journal = services.plant.site, services.ledger
+    accounts = Accounts(services.records, journal=journal, site=site, clock=clock)
+    for name, role in PEOPLE.items():
+        accounts.add(name, role=role, password=PASSWORD, by="test")
+
+
+def sign_in(page: Page, url: str, *, name: str, password: str = PASSWORD) -> None:
+    """Ask for a page without a session, and fill in the form that it leads to."""
+    page.goto(url + "/models")
+    page.wait_for_url("**/welcome")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+
+
+@contextmanager
+def person(chromium: Browser, url: str, name: str) -> Iterator[Watched]:
+    """A browser of its own in which somebody signed in by name and password."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    try:
+        watched = watch(context, url)
+        sign_in(watched.page, url, name=name)
+        expect(watched.page.locator(".who b")).to_have_text(name)
+        yield watched
+    finally:
+        context.close()
 
 
 @pytest.fixture

@@ -1,51 +1,30 @@
 """Signing in by name, and a version that one person registers and another approves."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from lineside.core import SystemClock
-from lineside.hub import Accounts, Role
-from tests.browser.conftest import Watched, watch
+from tests.browser.conftest import add_people, person, sign_in, watch
 from tests.browser.test_pages import OVER, assess, faults, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
-PASSWORD = "correct horse battery"  # noqa: S105  of nobody
-PEOPLE = {"Ada Engine": Role.ENGINEER, "Eve Approve": Role.APPROVER, "Vic View": Role.VIEWER}
 VERSION = "/models/groups/stock/1"
 
 
 @pytest.fixture(scope="module")
 def people(line: Any) -> None:  # noqa: ANN401  conftest's Line
-    services = line.hub.services
-    accounts = Accounts(
-        services.records, journal=services.ledger, site=services.plant.site, clock=SystemClock()
-    )
-    for name, role in PEOPLE.items():
-        accounts.add(name, role=role, password=PASSWORD, by="test")
+    add_people(line.hub.services)
 
 
 @pytest.fixture(scope="module")
 def as_person(chromium: Browser, line: Any, people: None) -> Callable[[str], Any]:  # noqa: ANN401  conftest's Line
     """A browser of its own in which somebody signs in by name and password."""
     assert people is None
-
-    @contextmanager
-    def enter(name: str) -> Iterator[Watched]:
-        context = chromium.new_context(viewport={"width": 1440, "height": 900})
-        try:
-            watched = watch(context, line.url)
-            sign_in(watched.page, line.url, name=name, password=PASSWORD)
-            expect(watched.page.locator(".who b")).to_have_text(name)
-            yield watched
-        finally:
-            context.close()
-
-    return enter
+    return partial(person, chromium, line.url)
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +37,6 @@ def version(line: Any, as_person: Callable[[str], Any]) -> str:  # noqa: ANN401 
         page.wait_for_url("**" + VERSION)
         ada.quiet()
     return VERSION
-
-
-def sign_in(page: Page, url: str, *, name: str, password: str) -> None:
-    page.goto(url + "/models")
-    page.wait_for_url("**/welcome")
-    page.get_by_label("Name").fill(name)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
 
 
 def test_a_wrong_password_is_told_in_the_form_and_the_right_one_goes_on(
@@ -82,7 +53,7 @@ def test_a_wrong_password_is_told_in_the_form_and_the_right_one_goes_on(
     expect(alert).to_contain_text("Wrong name or password. Try again.")
     assert page.evaluate(OVER) <= 0
     assert assess(page) == []
-    sign_in(page, line.url, name="ada engine", password=PASSWORD)
+    sign_in(page, line.url, name="ada engine")
     page.wait_for_url(line.url + "/")
     page.set_viewport_size({"width": 1440, "height": 900})
     expect(page.locator(".who")).to_contain_text("engineer")

@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from lineside.core import SystemClock, encode, rfc3339
-from lineside.hub import Accounts, HubConfig, Registration, Role, RunningHub, running
+from lineside.hub import HubConfig, Registration, RunningHub, running
 from lineside.hub.rollouts.rollout_service import NewRollout
-from tests.browser.conftest import Watched, watch
+from tests.browser.conftest import Watched, add_people, sign_in, watch
 from tests.browser.test_pages import SIZES, faults, settle
 from tests.hub.conftest import PLANT
 from tests.hub.test_rollouts import NAMES, Fleet, variant
@@ -22,7 +22,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 CLOCK = SystemClock()
 ASKED = 200  # frames of a step, by default
-PASSWORD = "correct horse battery"  # noqa: S105  of nobody
 
 
 class Line(Fleet):
@@ -77,11 +76,7 @@ def site_running(folder: Path, *, archive: bytes) -> Iterator[Site]:
     )  # fmt: skip
     with running(config, clock=CLOCK) as hub:
         services = hub.services
-        accounts = Accounts(
-            services.records, journal=services.ledger, site=services.plant.site, clock=CLOCK
-        )
-        for name, role in (("Eve Approve", Role.APPROVER), ("Vic View", Role.VIEWER)):
-            accounts.add(name, role=role, password=PASSWORD, by="test")
+        add_people(services)
         line, digests = Line(services), []
         for number, name in enumerate(("first", "second", "third"), start=1):
             digest = line.add(name, archive)
@@ -147,10 +142,7 @@ def look(chromium: Browser) -> Iterator[Callable[..., Watched]]:
         contexts.append(context)
         watched = watch(context, site.hub.url)
         page = watched.page
-        page.goto(site.hub.url + "/welcome")
-        page.get_by_label("Name").fill(name)
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
+        sign_in(page, site.hub.url, name=name)
         page.wait_for_url(site.hub.url + "/")
         page.goto(site.hub.url + address)
         return watched

@@ -14,6 +14,7 @@ from lineside.hub.devices.registry import STATES, DeviceQuery, DeviceSummary
 from lineside.hub.pages.log import device_row
 from lineside.hub.pages.site import Context
 from lineside.hub.services import Services
+from lineside.hub.views import DeviceView
 from lineside.web.answers import Mark
 from lineside.web.format import DASH, number, span
 
@@ -170,6 +171,19 @@ def has_ca(hub: Services) -> bool:
     return True
 
 
+def points_used(hub: Services, device: DeviceView) -> dict[str, int]:
+    """Return by inspection which operating point a device reported; 0: the package's own limits."""
+    inspections = {one.id for one in hub.plant.inspection}
+    found: dict[str, int] = {}
+    for package in device.packages:
+        name, digest = str(package["inspection"]), package.get("operating_point")
+        versions = hub.points.versions(name) if digest and name in inspections else ()
+        numbers = {str(one.point.digest): one.number for one in versions if one.point is not None}
+        if (number := 0 if digest == "" else numbers.get(str(digest))) is not None:
+            found[name] = number
+    return found
+
+
 router = APIRouter(prefix="/fleet")
 
 _PAGE = 50
@@ -223,4 +237,5 @@ def device_detail_page(context: Context, *, device: str) -> HTMLResponse:
         found=found,
         entry=entry_of(found.line, now=context.hub.clock.now()),
         told=device_row(found.told) if found.told is not None else None,
+        points=points_used(context.hub, found.told) if found.told is not None else {},
     )
