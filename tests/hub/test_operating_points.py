@@ -21,7 +21,7 @@ from lineside.models.serving.sagemaker import endpoint_score, label_cuts
 from lineside.store import FrameRow
 from lineside.streams import prediction_event, read_prediction
 from lineside.streams.verdicts import LineVerdicts
-from lineside.vision import FrameRef
+from lineside.vision import CountRule, DetectRule, FrameRef
 from lineside.vision.decide import decide_probabilities
 from tests.hub.conftest import Line, another_hub, answered
 from tests.hub.openapi import require_documented
@@ -115,6 +115,35 @@ def test_another_person_approves_and_every_step_is_an_event(
     assert events[-1]["digest"] == point.digest == digest_of(content.content)
     assert len(ada.get(f"{PLACE}/versions").json()["items"]) == 1
     assert ada.get("/api/v1/operating-points/none/versions").status_code == 400
+
+
+def test_the_limit_of_a_count_says_how_many_parts_are_counted_wrongly(
+    trusted: Services, ada: TestClient, archive: bytes
+) -> None:
+    package = Package.read(archive)
+    manifest = replace(
+        package.manifest, task="count", rules=(), labels=("disc",),
+        detect=DetectRule(labels=("disc",), stride_px=8, cut=0.5, unsure_below=0.6),
+        count=CountRule(most=9, reach=1.0, error_rate=0.1, calibration_pictures=40),
+    )  # fmt: skip
+    rows = [
+        {"cut": cut, "escapes": low, "over_rejects": high, "cost": 0.0}
+        for cut, low, high in ((0.0, 0, 20), (0.3, 1, 4), (0.5, 2, 1), (0.8, 6, 0), (1.0, 20, 0))
+    ]
+    report = json.dumps({"limits": {"objects": rows}}).encode()
+    files = {name: one for name, one in package.files.items() if name != "manifest.json"}
+    data = build_package(manifest, {**files, "evidence/report.json": report})
+    digest = trusted.packages.add(data, by="ada").digest
+    trusted.packages.use(digest, inspection="stock", by="eve", reason="good")
+    limits = [{"name": "objects", "low": 0.8, "high": 0.8}]
+    (unseen,) = ada.post(f"{PLACE}/preview", json={"limits": limits}).json()["unseen"]
+    assert (unseen["before"]["escapes"], unseen["before"]["false_rejects"]) == (2, 1)
+    assert (unseen["cost_before"], unseen["cost_after"]) == (150.0, 300.0)
+    assert unseen["cheapest"] == {"name": "objects", "low": 0.5, "high": 0.5}
+    page = ada.get("/inspections/stock/operating-point").text
+    assert "are counted too low" in page
+    assert "Counted above" in page
+    assert "Cost of a good part rejected" not in page
 
 
 def test_the_proposer_is_refused_whatever_the_role(used: str, trusted: Services) -> None:

@@ -29,6 +29,7 @@ from lineside.vision import (
     AnomalyRule,
     BoxAnswer,
     ClassRule,
+    CountRule,
     Decision,
     DetectRule,
     FrameRef,
@@ -44,6 +45,7 @@ from lineside.vision import (
 )
 from lineside.vision.anomaly import decide_anomaly
 from lineside.vision.decide import decide_classes
+from lineside.vision.detections import count_found, doubt_of
 from lineside.vision.masks import decide_score, probability_score, score_probability
 from lineside.vision.metrics import limit_table
 from lineside.vision.verdict import PartVerdict, RejectRule
@@ -267,6 +269,53 @@ def test_recorded_objects_stay_unless_the_cut_is_raised(
 
 
 @given(
+    objects=st.lists(chances, max_size=12), cut=st.floats(0.05, 0.5), raised=st.floats(0.5, 0.99),
+    reach=st.floats(0, 3), scaled=st.booleans(), most=st.integers(0, 9),
+)  # fmt: skip
+def test_a_recorded_count_is_the_count_of_the_objects_above_a_higher_limit(
+    objects: list[float], cut: float, *, raised: float, reach: float, scaled: bool, most: int
+) -> None:
+    rule = DetectRule(labels=("disc",), stride_px=8, cut=cut, unsure_below=0.6)
+    count = CountRule(
+        most=most, reach=reach, scaled=scaled, error_rate=0.1, calibration_pictures=40
+    )
+    manifest = of_task("count", detect=rule, count=count)
+    assert own_limits(manifest) == (Limits(name="objects", low=cut, high=cut),)
+    higher = ruled(manifest, (Limits(name="objects", low=raised, high=raised),))
+    assert higher.detect is not None
+
+    def device(least: float) -> Prediction:
+        boxes = tuple(
+            BoxAnswer(label="disc", x0_px=0, y0_px=0, x1_px=5, y1_px=5, probability=one)
+            for one in objects if one > least
+        )  # fmt: skip
+        answer = count_found(np.array(objects, np.float64), cut=least, rule=count)
+        return said("count", boxes=boxes, count=replace(answer, expected=3))
+
+    again, wanted = decide_again(device(cut), higher).count, device(raised).count
+    assert again is not None
+    assert wanted is not None
+    assert (again.value, again.expected) == (wanted.value, 3)
+    near = abs(reach * doubt_of(np.array(objects)) % 1 - 0.5) < 0.49  # of rounded chances
+    if not scaled or near:
+        assert (again.low, again.high, again.more) == (wanted.low, wanted.high, wanted.more)
+
+
+def test_a_count_of_objects_has_one_limit_and_a_count_of_numbers_none() -> None:
+    rule = DetectRule(labels=("disc",), stride_px=8, cut=0.4, unsure_below=0.6)
+    manifest = of_task("count", detect=rule)
+    with pytest.raises(InvalidError, match="low again: one limit decides here"):
+        check_limits(manifest, (Limits(name="objects", low=0.3, high=0.5),))
+    moved = ruled(manifest, check_limits(manifest, (Limits(name="objects", low=0.7, high=0.7),)))
+    assert moved.detect is not None
+    assert (moved.detect.cut, moved.detect.unsure_below) == (0.7, 0.7)
+    lowered = ruled(manifest, (Limits(name="objects", low=0.2, high=0.2),))
+    note = recorded_effect((), before=manifest, after=lowered, rule=RejectRule()).note
+    assert "were not recorded, so more would be counted" in note
+    assert own_limits(of_task("count")) == ()
+
+
+@given(
     bad=st.lists(chances, min_size=1, max_size=20), good=st.lists(chances, min_size=1, max_size=20),
     limits=st.tuples(chances, chances).map(sorted), on_cuts=st.booleans(),
 )  # fmt: skip
@@ -369,7 +418,7 @@ def test_of_three_classes_each_has_one_limit() -> None:
     changed = ruled(manifest, (Limits(name="b", low=0.5, high=0.5),))
     assert changed.classes is not None
     assert changed.classes.cuts == (0.2, 0.5, 0.4)
-    with pytest.raises(InvalidError, match="a class has one limit"):
+    with pytest.raises(InvalidError, match="one limit decides here"):
         check_limits(manifest, (Limits(name="b", low=0.1, high=0.5),))
 
 

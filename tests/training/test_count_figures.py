@@ -58,6 +58,21 @@ def told(value: int, *, reach: int = 1, more: bool = False) -> CountAnswer:
     return CountAnswer(value=value, low=max(0, value - reach), high=value + reach, more=more)
 
 
+def test_each_limit_has_the_pictures_counted_too_low_and_too_high() -> None:
+    listed = ((2, (0.9, 0.6)), (1, (0.8, 0.3)), (0, ()), (1, ()))
+    cases = [
+        replace(case(truth, told(truth), number=number), objects=objects)
+        for number, (truth, objects) in enumerate(listed)
+    ]
+    rows = measure(cases, manifest=manifest(), baseline=GUESS).limits["objects"]
+    found = {round(row.cut, 3): (row.escapes, row.over_rejects) for row in rows}
+    assert found == {
+        0.0: (0, 4), 0.175: (1, 1), 0.45: (1, 0), 0.7: (2, 0), 0.85: (3, 0), 0.95: (3, 0),
+        1.0: (4, 0),
+    }  # fmt: skip
+    assert measure([case(1, told(1))], manifest=manifest(), baseline=GUESS).limits == {}
+
+
 def test_figures_are_those_counted_by_hand() -> None:
     cases = [
         case(3, told(3), number=0),

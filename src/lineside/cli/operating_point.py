@@ -183,6 +183,12 @@ def _preview_lines(found: "Preview") -> list[str]:
     lines = []
     for one in found.unseen:
         was, now = one.before, one.after
+        if found.task == "count":
+            lines.append(
+                f"{one.name}: of {now.bad} unseen parts {now.escapes} are counted too low (were "
+                f"{was.escapes}), {now.false_rejects} too high (were {was.false_rejects})"
+            )
+            continue
         lines.append(
             f"{one.name}: of {now.bad} bad unseen parts {now.escapes} pass (were {was.escapes}), "
             f"of {now.good} good {now.false_rejects} are rejected (were {was.false_rejects}), "

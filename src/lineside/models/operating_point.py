@@ -6,7 +6,8 @@
 2. A limit is a pair on one score: from ``low`` on a part is for review, above ``high`` it has what
    the score stands for. The score is a calibrated probability (0-1) for labels, classes, masks and
    objects, and the distance from good parts for anomalies. Of more than two classes each has one
-   limit (low = high): from there on the class is possible.
+   limit (low = high): from there on the class is possible. So has a count of objects: what is above
+   it is counted. A count of numbers has none.
 3. A limit that a picture's score can never reach says nothing. Probabilities of classes and masks
    are recorded within the floor of the package: a limit lies inside, or is 0 or 1 for never.
 4. ``ruled`` (what a device decides by) and ``decide_again`` (what a recorded answer becomes) give
@@ -30,6 +31,7 @@ from lineside.store import Document, Documents
 from lineside.vision import ClassRule, Decision, Prediction
 from lineside.vision.anomaly import decide_anomaly
 from lineside.vision.decide import class_decisions, decide_probabilities, says_good
+from lineside.vision.detections import count_again
 from lineside.vision.masks import MaskRule, probability_score, score_probability
 from lineside.vision.metrics import LimitRow
 from lineside.vision.prediction import PictureState
@@ -129,8 +131,9 @@ def own_limits(manifest: Manifest) -> tuple[Limits, ...]:
                 for score in (mask.absent_below, mask.present_above)
             )
             return (Limits(name=mask.label, low=min(low, high), high=high),)
-        case "detect" if (boxes := manifest.detect) is not None:
-            return (Limits(name=OBJECTS, low=boxes.cut, high=boxes.unsure_below),)
+        case "detect" | "count" if (boxes := manifest.detect) is not None:
+            high = boxes.cut if manifest.task == "count" else boxes.unsure_below
+            return (Limits(name=OBJECTS, low=boxes.cut, high=high),)
         case "anomaly" if (anomaly := manifest.anomaly) is not None and anomaly.usable:
             return (Limits(name=ANOMALY, low=anomaly.unsure_above, high=anomaly.limit),)
         case _:
@@ -151,6 +154,12 @@ def _bad_class(rule: ClassRule) -> int:
     return 0 if says_good(rule.labels[1]) and not says_good(rule.labels[0]) else 1
 
 
+def has_single_limits(manifest: Manifest) -> bool:
+    """Whether each limit is one number, low = high: of counts, and of more than two classes."""
+    many = manifest.classes is not None and len(manifest.classes.labels) > 2
+    return manifest.task == "count" or (manifest.task == "classify" and many)
+
+
 def check_limits(manifest: Manifest, limits: Iterable[Limits]) -> tuple[Limits, ...]:
     """Return limits that a package can decide by.
 
@@ -161,13 +170,13 @@ def check_limits(manifest: Manifest, limits: Iterable[Limits]) -> tuple[Limits, 
     known = {one.name: one for one in own_limits(manifest)}
     if not known:
         raise InvalidError(
-            f"a package of the task {manifest.task} has no limits to set",
+            f"this package of the task {manifest.task} has no limits to set",
             where=manifest.name,
-            fix="Train a package of another task, or change the rule in the plant file.",
+            fix="Train a package of another task, or on marked objects where it counts.",
         )
     given = tuple(limits)
     most = _HIGHEST_SCORE if manifest.task == "anomaly" else 1.0
-    single = manifest.task == "classify" and len(known) > 1
+    single = has_single_limits(manifest)
     floor = _recorded_floor(manifest)
     faults = [
         fault
@@ -199,7 +208,7 @@ def _faults(
     if not one.low <= one.high:
         found.append(_fault(f"{path}.low", one.low, f"at most high, {one.high:g}"))
     if single and one.low != one.high:
-        found.append(_fault(f"{path}.high", one.high, "low again: a class has one limit"))
+        found.append(_fault(f"{path}.high", one.high, "low again: one limit decides here"))
     if one.name == OBJECTS and not one.low > 0:
         found.append(_fault(f"{path}.low", one.low, "above 0"))
     return found
@@ -268,8 +277,10 @@ def ruled(manifest: Manifest, limits: Iterable[Limits]) -> Manifest:
                 present_above=probability_score(high, mask) if high < 1 else 1.0,
             )
             changed = replace(changed, mask=rule)
-        case "detect" if (boxes := manifest.detect) is not None:
+        case "detect" | "count" if (boxes := manifest.detect) is not None:
             low, high = effective[0].low, effective[0].high
+            if manifest.task == "count":
+                high = max(low, boxes.unsure_below)
             changed = replace(changed, detect=replace(boxes, cut=low, unsure_below=high))
         case "anomaly" if (anomaly := manifest.anomaly) is not None:
             low, high = effective[0].low, effective[0].high
@@ -314,7 +325,7 @@ def decide_again(
             (limits,) = own_limits(manifest)
             decision = _decision(labels[0].probability, limits)
             again = replace(prediction, labels=(replace(labels[0], decision=decision),))
-        case "detect" if (rule := manifest.detect) is not None:
+        case "detect" | "count" if (rule := manifest.detect) is not None:
             earlier = recorded.detect if recorded is not None else None
             keeps_all = earlier is not None and rule.cut <= earlier.cut
             boxes = tuple(
@@ -323,6 +334,9 @@ def decide_again(
                 if keeps_all or one.probability > rule.cut
             )
             again = replace(prediction, boxes=boxes)
+            if prediction.count is not None and manifest.count is not None:
+                count = count_again(prediction.count, value=len(boxes), rule=manifest.count)
+                again = replace(again, count=count)
         case "anomaly" if manifest.anomaly is not None and prediction.anomaly is not None:
             answer = decide_anomaly(prediction.anomaly.score, manifest.anomaly)
             again = replace(prediction, anomaly=answer)
@@ -426,7 +440,17 @@ def recorded_effect(
 
 def _note(before: Manifest, after: Manifest) -> str:
     one, other = before.detect, after.detect
-    if one is None or other is None or len(one.labels) < 2 or other.cut <= one.cut:
+    if one is None or other is None:
+        return ""
+    if after.task == "count" and other.cut != one.cut:
+        below = (
+            "; objects below the limit of their time were not recorded, so more would be counted"
+        )
+        return (
+            "The interval of a count is as wide as with the package's own limit, for which alone"
+            f" it was measured how often it holds{below if other.cut < one.cut else ''}."
+        )
+    if len(one.labels) < 2 or other.cut <= one.cut:
         return ""
     return (
         "Of several labels an object's recorded probability is that of its label as well: with a"
@@ -452,9 +476,10 @@ class UnseenEffect:
     """Effect of limits on the held-out parts of a package's own report.
 
     Attributes:
-        bad, good: parts with and without what the limit's name stands for.
+        bad, good: parts with and without what the limit's name stands for; of counts all, twice.
         escapes, bad_review: of the bad, those below both limits, and those between them.
-        false_rejects, good_review: of the good, those above both, and those between them.
+        false_rejects, good_review: of the good, those above both, and those between them. Of
+            counts ``escapes`` were counted too low and ``false_rejects`` too high.
     """
 
     bad: int
@@ -513,8 +538,10 @@ class UnseenScores:
             for (good, bad), (good_after, bad_after) in pairwise(counts)
         )
 
-    def cheapest(self, name: str, costs: Costs, *, bad_share: float) -> Limits:
-        """Return the limits of least cost, the lowest of several."""
+    def cheapest(
+        self, name: str, costs: Costs, *, bad_share: float, single: bool = False
+    ) -> Limits:
+        """Return the limits of least cost, the lowest of several; ``single``: with low = high."""
         bad, good = np.array(self.bad_below, float), np.array(self.good_above, float)
         of_bad = bad_share / max(1.0, bad[-1])
         of_good = (1.0 - bad_share) / max(1.0, good[0])
@@ -525,9 +552,9 @@ class UnseenScores:
             inside = (cuts > self.floor) & (cuts < 1 - self.floor)
             low = np.where(inside | (cuts == 0), low, np.inf)
             high = np.where(inside | (cuts == 1), high, np.inf)
-        best = np.minimum.accumulate(low)
+        best = low if single else np.minimum.accumulate(low)
         upper = int(np.argmin(best + high))
-        lower = int(np.argmin(low[: upper + 1]))
+        lower = upper if single else int(np.argmin(low[: upper + 1]))
         return Limits(name=name, low=self.cuts[lower], high=self.cuts[upper])
 
     def _bad_at(self, limit: float) -> int:

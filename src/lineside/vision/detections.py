@@ -279,19 +279,49 @@ def count_found(chances: NDArray[np.float64], *, cut: float, rule: CountRule) ->
         cut: objects above it are counted.
         rule: of the interval.
     """
-    value = int(np.sum(chances > cut))
-    numbers = found_chances(chances, rule)
-    if not rule.promises:
-        return _answer(value, low=0, high=rule.most, more=True, chances=numbers)
     reach = rule.reach * (doubt_of(chances) if rule.scaled else 1.0)
-    spare = math.floor(reach + _ROUNDING)
-    low, high = max(0, value - spare), value + spare
+    return _reaching(
+        int(np.sum(chances > cut)), math.floor(reach + _ROUNDING), rule=rule,
+        chances=found_chances(chances, rule),
+    )  # fmt: skip
+
+
+def count_again(answer: CountAnswer, *, value: int, rule: CountRule) -> CountAnswer:
+    """A recorded count of found objects as it is with another number of them above the cut.
+
+    The reach is that of its time, which no cut changes: it rests on all candidates.
+
+    Args:
+        answer: as it was recorded.
+        value: objects above the other cut.
+        rule: of the interval.
+    """
+    spare = math.floor(rule.reach + _ROUNDING)
+    if rule.scaled and 0 < answer.low < rule.most:
+        spare = answer.value - answer.low
+    elif rule.scaled and not answer.more:
+        spare = answer.high - answer.value
+    elif rule.scaled:  # both ends are cut off: the distribution has the same doubt
+        numbers, chances = np.arange(len(answer.chances)), np.array(answer.chances)
+        mean = float(numbers @ chances)
+        doubt = math.sqrt(max(0.0, float((numbers - mean) ** 2 @ chances))) + _LEAST_DOUBT
+        spare = math.floor(rule.reach * doubt + _ROUNDING)
+    told = _reaching(value, spare, rule=rule, chances=np.array(answer.chances))
+    return replace(told, chances=answer.chances, expected=answer.expected)
+
+
+def _reaching(
+    value: int, spare: int, *, rule: CountRule, chances: NDArray[np.float64]
+) -> CountAnswer:
+    if not rule.promises:
+        return _answer(value, low=0, high=rule.most, more=True, chances=chances)
+    high = value + spare
     return _answer(
         value,
-        low=min(low, rule.most),
+        low=min(max(0, value - spare), rule.most),
         high=min(high, rule.most),
         more=high > rule.most,
-        chances=numbers,
+        chances=chances,
     )
 
 

@@ -74,6 +74,8 @@ _TRIES = 16
 _BELIEVED_S = 2.0
 _RECORDED_S = 5.0
 _MOST_UNSEEN = 8
+_EACH_COUNT = Costs(good_rejected=2.0, bad_passed=2.0, review=0.0)
+"""With half of the parts each: a wrong count costs 1, whichever way it is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,8 @@ class PreviewRequest:
 class UnseenPreview:
     """Effect of one limit on held-out parts, with the cost of a thousand parts.
 
+    Of a count the cost is how many of a thousand parts are counted wrongly.
+
     Attributes:
         cheapest: the limits of least cost; ``cost_cheapest`` theirs.
         scope: what the held-out parts are of where that is more than ``name``, such as "blue over
@@ -138,6 +142,7 @@ class Preview:
     """Effect of limits against those in force.
 
     Attributes:
+        task: of the package.
         version: number of the version in force; 0: the package's own limits.
         before, after: every limit of the package.
         unseen: of each limit that the package's report has held-out scores of.
@@ -146,6 +151,7 @@ class Preview:
 
     inspection: str
     package: Digest
+    task: str
     version: int
     before: tuple[Limits, ...]
     after: tuple[Limits, ...]
@@ -317,12 +323,17 @@ class OperatingPoints:
         before = ruled(record.manifest, used.limits if used is not None else ())
         after = ruled(record.manifest, request.limits)
         old, new = own_limits(before), own_limits(after)
-        scores = self.unseen(record.digest)
+        scores, task = self.unseen(record.digest), record.manifest.task
+        if task == "count":
+            request = replace(request, costs=_EACH_COUNT, bad_share=0.5)
         pairs = [pair for pair in zip(old, new, strict=True) if pair[0].name in scores]
         return Preview(
-            inspection=inspection, package=record.digest,
+            inspection=inspection, package=record.digest, task=task,
             version=used.number if used is not None else 0, before=old, after=new,
-            unseen=tuple(_unseen(scores[pair[0].name], pair, request=request) for pair in pairs),
+            unseen=tuple(
+                _unseen(scores[pair[0].name], pair, request=request, single=task == "count")
+                for pair in pairs
+            ),
             recorded=recorded_effect(
                 self.recorded(inspection, record.digest, frames=request.frames), before=before,
                 after=after, rule=reject_rule(self._plant.find_inspection(inspection)),
@@ -507,11 +518,11 @@ class OperatingPoints:
 
 
 def _unseen(
-    scores: UnseenScores, pair: tuple[Limits, Limits], *, request: PreviewRequest
+    scores: UnseenScores, pair: tuple[Limits, Limits], *, request: PreviewRequest, single: bool
 ) -> UnseenPreview:
     before, after = pair
     costs, share = request.costs, request.bad_share
-    cheapest = scores.cheapest(before.name, costs, bad_share=share)
+    cheapest = scores.cheapest(before.name, costs, bad_share=share, single=single)
     old, new, best = (scores.effect(one) for one in (before, after, cheapest))
     return UnseenPreview(
         name=before.name, before=old, after=new, cheapest=cheapest,

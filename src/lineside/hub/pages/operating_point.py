@@ -23,6 +23,7 @@ from lineside.models.operating_point import (
     PointVersion,
     UnseenEffect,
     UnseenScores,
+    has_single_limits,
     own_limits,
     score_of,
 )
@@ -178,6 +179,16 @@ class PointPage:
         return next(one for one in self.used if one.name == self.chosen.name)
 
     @property
+    def counts(self) -> bool:
+        """Whether the limit is that of the objects that are counted."""
+        return self.package.manifest.task == "count"
+
+    @property
+    def single(self) -> bool:
+        """Whether low and high are one number."""
+        return has_single_limits(self.package.manifest)
+
+    @property
     def step(self) -> float:
         """Of the sliders."""
         return self.most / 1000
@@ -197,7 +208,7 @@ def point_page(hub: Services, inspection: str, form: PointForm) -> PointPage:
     names = [one.name for one in own]
     if not names or form.name not in ("", *names):
         raise NotFoundError(
-            f"a package of the task {package.manifest.task} has no limit {form.name!r} to set",
+            f"this package of the task {package.manifest.task} has no limit {form.name!r} to set",
             where=inspection,
             fix=f"It has {', '.join(names) or 'none'}.",
         )
@@ -239,16 +250,21 @@ def effect_view(hub: Services, page: PointPage) -> EffectView:
         side = "more" if more > 0 else "less"
         other = f"version {found.version}" if found.version else "the package's own limits"
         apart = number(abs(more), digits=1)
-        note = f"{apart} {side} than {other}, at {page.bad_percent:g} % bad parts."
+        at = "" if page.counts else f", at {page.bad_percent:g} % bad parts"
+        note = f"{apart} {side} than {other}{at}."
         reviews = scores.effect(unseen.cheapest) if scores else unseen.after
-        cheap = (
-            f"Lowest: {number(unseen.cost_cheapest, digits=1)}, review from "
-            f"{unseen.cheapest.low:.3f}, reject above {unseen.cheapest.high:.3f}; "
+        words = (
+            f"counted above {unseen.cheapest.high:.3f}."
+            if page.counts
+            else f"review from {unseen.cheapest.low:.3f}, reject above {unseen.cheapest.high:.3f}; "
             f"{_reviews(reviews)} of 100 parts go to review then, "
             f"{_reviews(unseen.after)} with these limits."
         )
+        cheap = f"Lowest: {number(unseen.cost_cheapest, digits=1)}, {words}"
     return EffectView(
-        histogram=_histogram(page, scores, recorded=_recorded_scores(hub, page)),
+        histogram=_histogram(
+            page, None if page.counts else scores, recorded=_recorded_scores(hub, page)
+        ),
         sentences=_sentences(page, unseen.after) if unseen else (),
         headline=_headline(found), note=found.recorded.note, kinds=_kinds(hub, found),
         cost=cost, cost_note=note, cheapest=unseen.cheapest if unseen else None,
@@ -263,6 +279,8 @@ def _reviews(effect: UnseenEffect) -> str:
 
 def _recorded_scores(hub: Services, page: PointPage) -> list[float]:
     answers = hub.points.recorded(page.inspection, page.package.digest)
+    if page.counts:
+        return [box.probability for one in answers for box in one.boxes]
     scores = (score_of(one, page.chosen.name) for one in answers)
     return [one for one in scores if one is not None]
 
@@ -288,8 +306,10 @@ def _histogram(
             for one, other in pairwise(edges)
         )
         source = (
-            f"{counted(len(recorded), 'recorded frame')}; the package carries no scores of unseen"
-            " parts, so that nothing is known of their truth"
+            f"{counted(len(recorded), 'object')} in recorded frames, above the limit of their time"
+            if page.counts
+            else f"{counted(len(recorded), 'recorded frame')}; the package carries no scores of"
+            " unseen parts, so that nothing is known of their truth"
         )
     # The square root keeps the few mistakes visible beside many right answers.
     tallest = sqrt(max([1, *(count for pair in counts for count in pair)]))
@@ -297,7 +317,7 @@ def _histogram(
         Bar(
             x=one / most * _WIDTH, width=(other - one) / most * _WIDTH,
             up=sqrt(up) / tallest * _HEIGHT, down=sqrt(down) / tallest * _HEIGHT,
-            zone="ok" if other <= low else "review" if other <= high else "reject",
+            zone="ok" if other <= low or page.counts else "review" if other <= high else "reject",
         )
         for (one, other), (up, down) in zip(pairwise(edges), counts, strict=True)
     ]  # fmt: skip
@@ -320,6 +340,14 @@ def _is_presence(page: PointPage) -> bool:
 
 def _sentences(page: PointPage, effect: UnseenEffect) -> tuple[Sentence, ...]:
     """Both kinds of mistake, of parts that the package had not learned from."""
+    if page.counts:
+        return tuple(
+            _sentence("Of 100 parts about", after, counts=(count, 0, effect.bad), reviews=False)
+            for after, count in (
+                ("are counted too low", effect.escapes),
+                ("are counted too high", effect.false_rejects),
+            )
+        )
     presence = _is_presence(page)
     name = page.chosen.name
     bad = f"parts with {name}" if presence else "bad parts"
@@ -338,7 +366,9 @@ def _sentences(page: PointPage, effect: UnseenEffect) -> tuple[Sentence, ...]:
     )  # fmt: skip
 
 
-def _sentence(before: str, after: str, *, counts: tuple[int, int, int]) -> Sentence:
+def _sentence(
+    before: str, after: str, *, counts: tuple[int, int, int], reviews: bool = True
+) -> Sentence:
     mistakes, review, whole = counts
     if not whole:
         return Sentence(
@@ -354,7 +384,8 @@ def _sentence(before: str, after: str, *, counts: tuple[int, int, int]) -> Sente
         interval=f"{round(100 * between.low)} to {round(100 * between.high)}, of {whole} parts",
         shapes=("wrong",) * wrong + ("review",) * reviewed + ("right",) * right,
         legend=(
-            ("wrong", f"{wrong} {after}"), ("review", f"{reviewed} go to review"),
+            ("wrong", f"{wrong} {after}"),
+            *([("review", f"{reviewed} go to review")] if reviews else []),
             ("right", f"{right} correct"),
         ),
     )  # fmt: skip

@@ -175,7 +175,7 @@ def evaluate(
     known = [sample for sample in samples if is_labelled(sample)]
     if not known:
         raise _unlabelled(package)
-    cases = list(judge_all(package, known, files=files, clock=clock))
+    cases = list(judge_all(package, known, files=files, clock=clock, objects=True))
     return evaluate_cases(
         package, cases, baseline=evidence.baseline, files=files, clock=clock, leaks=leaks
     )

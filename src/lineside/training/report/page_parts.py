@@ -11,6 +11,7 @@ from html import escape
 from lineside.datasets import Leak
 from lineside.datasets.samples import Skipped
 from lineside.models import Metric
+from lineside.models.operating_point import OBJECTS
 from lineside.models.result import Confusion
 from lineside.training.evaluation.shortcuts import ShortcutTests, best_first, spoken
 from lineside.vision.metrics import LimitRow, ReliabilityBin
@@ -99,11 +100,11 @@ def curve_plot(series: Mapping[str, Points], *, title: str, across: str = "") ->
     )
 
 
-def limit_plot(rows: Sequence[LimitRow], *, title: str) -> str:
-    """Escapes and over-rejects at every cut."""
+def limit_plot(rows: Sequence[LimitRow], *, title: str, wrong: tuple[str, str]) -> str:
+    """Both kinds of mistake at every cut; ``wrong`` names them."""
     series = {
-        "escapes": [(row.cut, float(row.escapes)) for row in rows],
-        "over-rejects": [(row.cut, float(row.over_rejects)) for row in rows],
+        wrong[0]: [(row.cut, float(row.escapes)) for row in rows],
+        wrong[1]: [(row.cut, float(row.over_rejects)) for row in rows],
     }
     return curve_plot(series, title=title, across="cut")
 
@@ -296,13 +297,14 @@ def reliability_row(found: Mapping[str, Sequence[ReliabilityBin]]) -> str:
 
 
 def limits_part(name: str, rows: Sequence[LimitRow]) -> str:
-    """Escapes against over-rejects: plot and a short table."""
+    """Escapes against over-rejects, of counts too low against too high: plot and a short table."""
+    wrong = ("too low", "too high") if name == OBJECTS else ("escapes", "over-rejects")
     places = range(0, len(rows), max(1, len(rows) // MOST_ROWS))
     cells = [
         (f"{row.cut:.3g}", str(row.escapes), str(row.over_rejects), f"{row.cost:g}")
         for row in (rows[place] for place in places)
     ]
-    return limit_plot(rows, title=name) + table(("cut", "escapes", "over-rejects", "cost"), cells)
+    return limit_plot(rows, title=name, wrong=wrong) + table(("cut", *wrong, "cost"), cells)
 
 
 def history_part(history: Sequence[Mapping[str, float]]) -> str:

@@ -66,12 +66,15 @@ class Case:
             between pictures; None where the task gives no map.
         truth_mask: (height, width) bool; None where nobody drew one (a good picture has one without
             defect).
+        objects: probabilities of all possible objects that count, also of those below the limit;
+            None where they were not asked for, or nothing was judged.
     """
 
     sample: Sample
     prediction: Prediction
     heat: NDArray[np.float32] | None = None
     truth_mask: NDArray[np.bool_] | None = None
+    objects: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -31,6 +31,7 @@ from lineside.training.tasks.contract import (
 )
 from lineside.vision import PictureState, open_frame
 from lineside.vision.decide import GOOD_LABELS
+from lineside.vision.detections import LEAST_CHANCE
 from lineside.vision.metrics import (
     Interval,
     LimitRow,
@@ -303,13 +304,20 @@ _MAPPED = ("segment", "anomaly")
 
 
 def judge_all(
-    package: Package, samples: Sequence[Sample], *, files: Files, clock: Clock
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    files: Files,
+    clock: Clock,
+    objects: bool = False,
 ) -> Iterator[Case]:
     """Every picture with what the package says of it; maps where the task gives them.
 
-    Where the package judges beside a template, samples without one are passed over.
+    Where the package judges beside a template, samples without one are passed over. With
+    ``objects`` a count of objects also lists those below its limit.
     """
     predictor = Predictor(package, clock=clock)
+    listing = _listing(package, clock=clock) if objects else None
     for sample in samples:
         if package.manifest.template and sample.template_digest is None:
             continue
@@ -329,7 +337,19 @@ def judge_all(
             prediction=answer,
             heat=predictor.heat(frame, template=template) if mapped else None,
             truth_mask=read_mask(sample, files=files),
+            objects=tuple(one.probability for one in listing.predict_single(frame).boxes)
+            if listing is not None and answer.state is PictureState.OK
+            else None,
         )
+
+
+def _listing(package: Package, *, clock: Clock) -> Predictor | None:
+    """The package with the lowest limit on its objects; None where it counts none."""
+    rule = package.manifest.detect
+    if package.manifest.task != Task.COUNT or rule is None:
+        return None
+    manifest = replace(package.manifest, detect=replace(rule, cut=min(rule.cut, LEAST_CHANCE)))
+    return Predictor(replace(package, manifest=manifest), clock=clock)
 
 
 _LEARNERS = {

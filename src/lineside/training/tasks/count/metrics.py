@@ -4,6 +4,8 @@
 judged; ``refused_rate`` says how many were not. ``mae_share`` is MAE over the mean true count.
 ``coverage`` is the share of intervals that hold the truth, its baseline what was promised;
 ``width`` is how many numbers an interval has, over those that end; ``more`` the share that do not.
+``limits`` has for each limit on the objects how many pictures are counted too low (``escapes``) and
+too high (``over_rejects``); at 0 and at 1 each counts as wrong, so that both are of all pictures.
 Baselines of the rest always say the training pictures' median (``rmse``: their mean).
 """
 
@@ -16,10 +18,22 @@ from numpy.typing import NDArray
 
 from lineside.datasets import Sample
 from lineside.models import Manifest, Metric
+from lineside.models.operating_point import OBJECTS
 from lineside.models.result import Confusion, Mistake
+from lineside.training.common.methods import spread
 from lineside.training.tasks.contract import Case
-from lineside.training.tasks.metrics import TaskMetrics, mean, owners, rate, slices, statistic
+from lineside.training.tasks.metrics import (
+    MOST_LIMITS,
+    TaskMetrics,
+    mean,
+    owners,
+    rate,
+    slices,
+    statistic,
+)
 from lineside.vision import CountAnswer, PictureState
+from lineside.vision.detections import LEAST_CHANCE
+from lineside.vision.metrics import LimitRow
 
 _MOST_ROWS = 60
 _MOST_MISTAKES = 30
@@ -77,10 +91,30 @@ def measure(
         metrics=metrics,
         per_class=_per_count(known, baseline=baseline),
         confusion=_confusion(known),
+        limits=_limits(known),
         mistakes=_mistakes(known),
         slices=slices([each.case for each in known], lambda own: _exact(own, labels=labels)),
         warnings=_warnings(metrics),
     )
+
+
+def _limits(known: Sequence[_Counted]) -> dict[str, tuple[LimitRow, ...]]:
+    listed = [(one.truth, np.sort(one.case.objects)) for one in known if one.case.objects]
+    empty = [one.truth for one in known if one.case.objects == ()]
+    n = len(listed) + len(empty)
+    if not n:
+        return {}
+    chances = np.unique(np.concatenate([[LEAST_CHANCE, 1.0], *(found for _, found in listed)]))
+    rows = [LimitRow(cut=0.0, escapes=0, over_rejects=n, cost=float(n))]
+    for cut in spread(((chances[:-1] + chances[1:]) / 2).tolist(), MOST_LIMITS):
+        off = [
+            len(found) - int(np.searchsorted(found, cut, side="right")) - truth
+            for truth, found in listed
+        ]
+        low = sum(one < 0 for one in off) + sum(truth > 0 for truth in empty)
+        high = sum(one > 0 for one in off)
+        rows.append(LimitRow(cut=cut, escapes=low, over_rejects=high, cost=float(low + high)))
+    return {OBJECTS: (*rows, LimitRow(cut=1.0, escapes=n, over_rejects=0, cost=float(n)))}
 
 
 def _answer(case: Case) -> CountAnswer | None:

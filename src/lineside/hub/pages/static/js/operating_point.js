@@ -32,13 +32,13 @@ function follow(form, moved) {
   set(form, name, value, moved);
   const other = name === "low" ? "high" : "low";
   const there = Number(field(form, other).value);
-  if (name === "low" ? there < value : there > value) set(form, other, value);
+  if ("single" in form.dataset || (name === "low" ? there < value : there > value)) set(form, other, value);
 }
 
 /** @param {HTMLFormElement} form @param {string} name @param {number} value @param {HTMLInputElement} [but] */
 function set(form, name, value, but) {
-  const slider = /** @type {HTMLInputElement} */ (form.querySelector(`[data-of="${name}"]`));
-  for (const input of [slider, field(form, name)]) if (input !== but) input.value = String(value);
+  const slider = /** @type {HTMLInputElement | null} */ (form.querySelector(`[data-of="${name}"]`));
+  for (const input of [slider, field(form, name)]) if (input && input !== but) input.value = String(value);
 }
 
 /** @param {HTMLFormElement} form @param {Element} place */
