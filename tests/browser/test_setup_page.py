@@ -128,6 +128,35 @@ def test_a_camera_is_mended_where_its_fault_is_shown_and_its_picture_is_measured
     }  # fmt: skip
 
 
+def test_places_of_the_twin_are_rows_and_settings_are_to_be_read(
+    watched: Watched, hub: RunningHub
+) -> None:
+    page, services = watched.page, hub.services
+    go(page, hub, "/setup/twin")
+    page.locator("summary", has_text="Twin").click()
+    page.get_by_label("Slot 1: Id").fill("")
+    page.get_by_label("Slot 1: Region").fill("")
+    page.get_by_label("Slot 1: Colour").fill("")
+    page.get_by_label("Slot 4: Id").fill("D1")
+    page.get_by_label("Slot 4: Region").fill("nowhere")
+    page.get_by_label("Slot 4: Colour").fill("blue")
+    page.get_by_label("Reason of the change").fill("The rack was turned")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("[data-field=slot] .field-fault")).to_contain_text("a declared region")
+    page.get_by_label("Slot 4: Region").fill("top")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Save").click()
+    twin = services.plant.twin
+    assert twin is not None
+    assert [(one.id, one.region) for one in twin.slot][::2] == [("B1", "middle"), ("D1", "top")]
+    assert [one.name for one in twin.station] == ["High-bay warehouse"]
+    page.locator("summary", has_text="Twin").click()
+    require_fair(watched)
+    go(page, hub, "/setup/settings")
+    expect(page.get_by_role("region", name="Retention")).to_contain_text("retention.max_bytes")
+    require_fair(watched)
+
+
 def test_a_user_is_added_and_gets_another_role(watched: Watched, hub: RunningHub) -> None:
     page = watched.page
     go(page, hub, "/setup/users")

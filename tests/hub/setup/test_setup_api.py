@@ -1,7 +1,8 @@
 """Set-up over HTTP and on pages: the plant file, users and tokens, and who may."""
 
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
 from lineside.core import Camera, LinesideError, digest_of, encode
-from lineside.hub import Role, Services, create_app
+from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.api.setup import take_picture
+from lineside.hub.config import Retention, WebhookConfig
+from lineside.hub.setup.forms import setting_fields
 from lineside.testing import FakeClock
 from tests.hub.conftest import Line
 
@@ -157,15 +160,89 @@ def test_entries_on_one_line_and_of_one_name_are_shown_and_left_to_a_person(
     edit = {"section": "shift", "id": "Early", "values": {"begin": "05:00"}, "reason": "sooner"}
     refused = client.post("/api/v1/plant", json=edit)
     assert (refused.status_code, "2 shift entries" in refused.text) == (400, True)
+    refused = client.post("/api/v1/plant", json={**edit, "nth": 2})
+    assert (refused.status_code, "cannot be edited in place" in refused.text) == (400, True)
     null = {"section": "inspection", "id": "stock", "values": {"region": [{"id": None}]}}
     refused = client.post("/api/v1/plant/check", json=null)
     assert (refused.status_code, "null inside a value" in refused.text) == (400, True)
     assert hub.plants.newest().number == 2
 
 
+def test_two_shifts_of_one_name_are_forms_of_their_own(
+    client: TestClient, browser: TestClient, hub: Services
+) -> None:
+    for day in ("mon", "tue"):
+        values = {"name": "Early", "begin": "06:00", "end": "14:00", "days": [day]}
+        change = {"section": "shift", "values": values, "reason": "shifts"}
+        assert client.post("/api/v1/plant", json=change).is_success
+    page = browser.get("/setup/shift").text
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(set(ids)) == len(ids)
+    assert [f'data-nth="{nth}"' in page for nth in (1, 2, 3)] == [True, True, False]
+    edit = {"section": "shift", "id": "Early", "nth": 2, "values": {"end": "13:00"}, "reason": "x"}
+    assert client.post("/api/v1/plant", json=edit).is_success
+    assert [one.end for one in hub.plant.shift] == ["14:00", "13:00"]
+
+
+def test_the_twin_and_what_is_said_of_answers_have_forms(
+    client: TestClient, browser: TestClient, hub: Services
+) -> None:
+    page = browser.get("/setup/twin").text
+    assert "Add a twin" not in page
+    assert page.count('data-rows="slot"') == 1
+    assert 'aria-label="Slot 4: Region"' in page  # three, and an empty one
+    assert 'value="High-bay warehouse"' in page
+    slots = [{"id": "A1", "region": "top", "colour": "white"}]
+    change = {"section": "twin", "id": "twin", "values": {"slot": slots}, "reason": "fewer"}
+    assert client.post("/api/v1/plant", json=change).is_success
+    assert hub.plant.twin is not None
+    assert [one.colour for one in hub.plant.twin.slot] == ["white"]
+    gone = {"section": "twin", "id": "twin", "remove": True, "reason": "no scene"}
+    assert client.post("/api/v1/plant", json=gone).is_success
+    assert "[twin]" not in hub.plants.text()
+    assert "Add a twin" in browser.get("/setup/twin").text
+    said = {"say.inspection": "stock", "say.fields": {"image": "frame"}}
+    values = {"topic": "line/answer", "kind": "message", "time": "arrival", **said}
+    change = {"section": "route", "values": values, "reason": "a PLC reads it"}
+    assert client.post("/api/v1/plant", json=change).is_success
+    assert 'value="image = frame"' in browser.get("/setup/route").text
+    assert hub.plant.route[-1].say is not None
+    silent = {"section": "route", "id": "line/answer", "reason": "it does not",
+              "values": dict.fromkeys(said)}  # fmt: skip
+    assert client.post("/api/v1/plant", json=silent).is_success
+    assert hub.plant.route[-1].say is None
+
+
+def test_settings_of_the_hub_are_shown_without_secrets_to_those_who_edit(
+    hub: Services, people: Callable[[Role], TestClient]
+) -> None:
+    hook = WebhookConfig(name="mes", url="https://mes.plant.lan/in", key="subject")
+    bus = "mqtts://me:peeping@broker.plant.lan"
+    config = replace(hub.config, bus=bus, webhook=(hook,), retention=Retention(max_age_days=30))
+    groups = setting_fields(config)
+    keys = {about: [one.key for one in found] for about, found in groups.items()}
+    assert keys["Retention"] == ["retention.max_age_days", "retention.max_bytes"]
+    assert {"host", "port", "bus_port"} <= set(keys["Addresses and ports"])
+    assert {"dead_letters", "max_body_bytes"} <= set(keys["Limits"])
+    assert keys["Webhooks"] == ["webhook"]
+    every = {one.name for one in fields(HubConfig)}
+    assert {key.partition(".")[0] for found in keys.values() for key in found} == every
+    (days, _), (hooks,) = groups["Retention"], groups["Webhooks"]
+    assert (days.value, days.default) == ("30", "0")
+    (row,) = hooks.rows
+    told = {one.key: one.value for one in row}
+    assert (told["webhook.name"], told["webhook.url"]) == ("mes", hook.url)
+    assert "peeping" not in str(groups)
+    assert "@broker.plant.lan" in str(groups)
+    shown = people(Role.ENGINEER).get("/setup/settings").text
+    assert "restart the hub" in shown
+    assert "retention.max_age_days" in shown
+    assert "retention.max_age_days" not in people(Role.VIEWER).get("/setup/settings").text
+
+
 def test_pages_show_every_section_and_version(browser: TestClient, line: Line) -> None:
     line.send(line.status())
-    for section in ("camera", "inspection", "line", "rule", "route", "shift"):
+    for section in ("camera", "inspection", "line", "rule", "route", "shift", "twin"):
         page = browser.get(f"/setup/{section}")
         assert page.status_code == 200, section
         assert "Reason of the change" in page.text

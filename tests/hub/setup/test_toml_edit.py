@@ -1,6 +1,7 @@
 """Edits of a plant file: what they say is in it afterwards, and nothing else has moved."""
 
 import tomllib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -209,8 +210,29 @@ def test_entries_on_one_line_have_no_lines_of_their_own() -> None:
 def test_one_of_two_entries_of_a_name_is_not_guessed() -> None:
     text = '[[shift]]\nname = "Early"\n\n[[shift]]\nname = "Early"\n'
     edit = PlantEdit(section="shift", id="Early", values={"begin": "06:00"})
-    with pytest.raises(InvalidError, match="2 shift entries 'Early'"):
-        edit_text(text, edit)
+    for nth in (0, 3):
+        with pytest.raises(InvalidError, match="2 shift entries 'Early'"):
+            edit_text(text, replace(edit, nth=nth))
+    made = edit_text(text, replace(edit, nth=2))
+    assert tomllib.loads(made)["shift"] == [{"name": "Early"}, {"name": "Early", "begin": "06:00"}]
+    third = PlantEdit(section="shift", values={"name": "Early", "begin": "14:00"})
+    assert len(changed(third, made)["shift"]) == 3
+
+
+def test_a_section_of_one_table_is_added_changed_and_taken_away() -> None:
+    slots = [{"id": "A1", "region": "a1"}, {"id": "A2", "region": "a2"}]
+    values = {"inspection": "stains", "slot": slots, "order.topic": "o"}
+    made = edit_text(TEXT, PlantEdit(section="twin", values=values))
+    assert made.startswith(TEXT)
+    wanted = {"inspection": "stains", "slot": slots, "order": {"topic": "o"}}
+    assert tomllib.loads(made)["twin"] == wanted
+    made = made.replace('region = "a2"', 'region = "a2"  # on the right')
+    edit = PlantEdit(section="twin", values={"slot": slots[1:], "order.topic": None})
+    fewer = edit_text(made, edit)
+    assert tomllib.loads(fewer)["twin"] == {"inspection": "stains", "slot": slots[1:]}
+    assert 'region = "a2"  # on the right' in fewer
+    gone = edit_text(fewer, PlantEdit(section="twin", remove=True))
+    assert tomllib.loads(gone) == tomllib.loads(TEXT)
 
 
 @pytest.mark.parametrize("value", [[{"id": None}], {"a": None}, [[None]]])
@@ -251,6 +273,8 @@ def test_any_edits_give_what_they_say_and_leave_the_other_entries(edits: list[Pl
                 entry[first] = {**(inner if isinstance(inner, dict) else {}), further: value}
             elif isinstance(entry.get(first), dict):
                 entry[first].pop(further, None)
+                if not entry[first]:
+                    del entry[first]
     assert tomllib.loads(text) == wanted
     touched = {edit.id for edit in edits}
     for section, name in (("line", "press"), ("camera", "top"), ("camera", "side"),

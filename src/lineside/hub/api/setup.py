@@ -53,8 +53,8 @@ class PlantChangeRequest:
     """Body of ``POST /plant`` and ``POST /plant/check``.
 
     Attributes:
-        section, id, values, entry, remove: one edit, as ``PlantEdit`` has it; ``entry`` is its
-            text.
+        section, id, nth, values, entry, remove: one edit, as ``PlantEdit`` has it; ``entry`` is
+            its text.
         text: the whole file as TOML, in place of an edit.
         reason: why; needed where the change is kept.
         base: number of the version that was edited; 0: whatever is in force.
@@ -62,6 +62,7 @@ class PlantChangeRequest:
 
     section: str = ""
     id: str = ""
+    nth: int = 0
     values: Mapping[str, Any] | None = None
     entry: str = ""
     remove: bool = False
@@ -76,8 +77,8 @@ class PlantChangeRequest:
             return ()
         return (
             PlantEdit(
-                section=self.section, id=self.id, values=self.values or {}, text=self.entry,
-                remove=self.remove,
+                section=self.section, id=self.id, nth=self.nth, values=self.values or {},
+                text=self.entry, remove=self.remove,
             ),
         )  # fmt: skip
 

@@ -6,7 +6,14 @@ from fastapi.responses import HTMLResponse
 from lineside.hub.access.accounts import Accounts
 from lineside.hub.access.permissions import Role
 from lineside.hub.pages.site import Context, NoPageError, PageContext
-from lineside.hub.setup.forms import entry_forms, new_form, section_of, sections, site_fields
+from lineside.hub.setup.forms import (
+    entry_forms,
+    new_form,
+    section_of,
+    sections,
+    setting_fields,
+    site_fields,
+)
 from lineside.hub.setup.toml_edit import entry_text
 from lineside.hub.setup.versions import PlantFileState
 
@@ -70,6 +77,13 @@ def users_page(context: Context) -> HTMLResponse:
     )  # fmt: skip
 
 
+@router.get("/settings")
+def settings_page(context: Context) -> HTMLResponse:
+    """Settings of this hub, which its own file has; they are read at a start."""
+    groups = setting_fields(context.hub.config) if context.may(_EDIT) else {}
+    return context.page("setup_settings.html", title="Settings", active="setup", groups=groups)
+
+
 @router.get("/{section}")
 def section_page(context: Context, section: str) -> HTMLResponse:
     """The entries of one section, each with its form, and a form for another one."""
@@ -83,7 +97,8 @@ def section_page(context: Context, section: str) -> HTMLResponse:
     as_text = shown.name in _TEXTS
     return _page(
         context, "setup_section.html", title=shown.title, section=shown, forms=forms,
-        new=None if as_text else new_form(text, shown), as_text=as_text,
+        new=None if as_text or (forms and not shown.key) else new_form(text, shown),
+        as_text=as_text,
         texts={one.id: entry_text(text, shown.name, one.id) for one in forms if may and as_text},
         newest=newest if shown.name == "camera" else {},
     )  # fmt: skip

@@ -1,20 +1,23 @@
 """Forms of the plant file's entries: fields, kinds and units from the records' own types.
 
 A key that a record gets later has a field at once; ``_HELP`` only says more about the important
-ones. Values are those of the file, so that an empty field means the default.
+ones. Values are those of the file, so that an empty field means the default. The hub's settings
+have the same fields, to be read: they stand in a file of their own, which is decoded at a start.
 """
 
 import dataclasses
 import types
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from lineside.core import Plant, decode_toml
+from lineside.core import Plant, decode_toml, to_plain
 from lineside.core.drivers import without_secret
+from lineside.hub.config import HubConfig
 
-FieldKind = Literal["text", "number", "choice", "yes", "words"]
+FieldKind = Literal["text", "number", "choice", "yes", "words", "pairs", "rows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +26,12 @@ class FormField:
 
     Attributes:
         key: in the plant file; dots lead into a table below.
-        kind: ``yes``: true or false; ``words``: a list, by commas.
+        kind: ``yes``: true or false; ``words``: a list, by commas; ``pairs``: names with what they
+            stand for; ``rows``: a list of tables.
         unit: of a number; "" for none.
         value: as the file has it, in words; "" for the default.
         default: which holds where nothing is written; "" for none.
+        rows: of the kind ``rows`` the fields of each table, and of an empty one behind them.
     """
 
     key: str
@@ -38,21 +43,28 @@ class FormField:
     required: bool = False
     value: str = ""
     default: str = ""
+    rows: tuple[tuple["FormField", ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryForm:
-    """One entry of a section, or a new one where ``id`` is ""."""
+    """One entry of a section, or a new one where ``id`` is ""; ``nth`` of that id, from 1."""
 
     id: str
     title: str
     detail: str
     fields: tuple[FormField, ...]
+    nth: int = 1
+
+    @property
+    def anchor(self) -> str:
+        """The entry's name within the page."""
+        return f"{self.id}-{self.nth}" if self.nth > 1 else self.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlantSection:
-    """A list of the plant file as a page shows it; ``key`` names its entries."""
+    """A list of the plant file as a page shows it; ``key`` names its entries, "" of one table."""
 
     name: str
     title: str
@@ -86,6 +98,10 @@ SECTIONS = (
         name="shift", title="Shifts", noun="shift", key="name",
         about="When people work; figures are added up by shift.",
     ),
+    PlantSection(
+        name="twin", title="Twin", noun="twin", key="",
+        about="The scene: places that an inspection sees, stations, and what may be ordered.",
+    ),
 )  # fmt: skip
 
 _UNITS = {"_s": "s", "_px": "px", "_deg": "°", "_bytes": "bytes", "_days": "days"}
@@ -118,8 +134,23 @@ _HELP = {
     "shift.days": "On which it begins: mon, tue, …; empty: every day.",
     "route.topic": "With MQTT wildcards, such as f/i/state/+.",
     "route.collection": "Document collection that its messages also appear in.",
+    "route.say.inspection": "Devices say its answers on this topic; empty: nothing is said.",
+    "route.say.fields": "Name in the message = what it says, comma-separated, such as"
+    " image = label, probability = percent.",
+    "route.say.form": "compatible: these fields alone; extended: all others behind them.",
+    "route.say.unknown": "Said as label where the answer is unsure.",
+    "twin.inspection": "Sees what lies in the places.",
+    "twin.slot": "Places. Empty a row to remove it.",
+    "twin.station": "A code is the last level of the station's topic. Empty a row to remove it.",
+    "twin.stale_after_s": "Without an answer for so long the stock is not known.",
+    "twin.discrepancy_after_s": "So long picture and stock report may differ.",
+    "twin.order.topic": "Orders are published there.",
+    "twin.order.time_out_s": "A reservation ends after so long.",
 }
-_NAMED = {"camera.line": "line", "inspection.camera": "camera", "route.camera": "camera"}
+_NAMED = {
+    "camera.line": "line", "inspection.camera": "camera", "route.camera": "camera",
+    "route.say.inspection": "inspection", "twin.inspection": "inspection",
+}  # fmt: skip
 
 
 def section_of(name: str) -> PlantSection | None:
@@ -139,10 +170,13 @@ def entry_forms(text: str, section: PlantSection, *, secret: bool) -> tuple[Entr
     ``secret``: passwords in addresses are shown, for those who may edit them.
     """
     document = decode_toml(text.encode(), where="plant file")
-    return tuple(
-        _form(one, section, document=document, secret=secret)
-        for one in document.get(section.name, ())
-    )
+    found, seen = document.get(section.name, ()), Counter[str]()
+    made = []
+    for one in [found] if isinstance(found, dict) else found:
+        form = _form(one, section, document=document, secret=secret)
+        seen[form.id] += 1
+        made.append(dataclasses.replace(form, nth=seen[form.id]))
+    return tuple(made)
 
 
 def new_form(text: str, section: PlantSection) -> EntryForm:
@@ -155,7 +189,41 @@ def site_fields(text: str) -> tuple[FormField, ...]:
     """Return the fields of the plant file itself, such as its name."""
     document = decode_toml(text.encode(), where="plant file")
     found = _fields(Plant, document, path="", document=document)
-    return tuple(one for one in found if one.key not in _FIXED and "." not in one.key)
+    return tuple(
+        one for one in found if one.key not in _FIXED and "." not in one.key and not one.rows
+    )
+
+
+def setting_fields(config: HubConfig) -> Mapping[str, tuple[FormField, ...]]:
+    """Return the hub's settings by what they are about, without the passwords of addresses."""
+    groups: dict[str, list[FormField]] = {
+        "Retention": [], "Addresses and ports": [], "Limits": [], "Everything else": [],
+        "Webhooks": [], "Other lists": [],
+    }  # fmt: skip
+    for one in _fields(HubConfig, to_plain(config), path="hub", document={}):
+        if one.key in _ADDRESSES:
+            about = "Addresses and ports"
+        elif one.rows:
+            about = "Webhooks" if one.key == "webhook" else "Other lists"
+        elif one.key.startswith("retention."):
+            about = "Retention"
+        else:
+            about = "Limits" if one.kind == "number" else "Everything else"
+        rows = tuple(tuple(map(_without_secret, row)) for row in one.rows[:-1])
+        groups[about].append(dataclasses.replace(_without_secret(one), rows=rows))
+    return {about: tuple(found) for about, found in groups.items()}
+
+
+def _without_secret(field: FormField) -> FormField:
+    return dataclasses.replace(field, value=without_secret(field.value))
+
+
+_ADDRESSES = frozenset(
+    {
+        "allowed_hosts", "bus", "bus_broker", "bus_host", "bus_port", "bus_tls", "device_bus",
+        "host", "inference_grpc", "opcua", "port", "public_url", "tls",
+    }
+)  # fmt: skip
 
 
 def _form(
@@ -164,37 +232,46 @@ def _form(
     hint = get_args(get_type_hints(Plant)[section.name])[0]
     found = tuple(_fields(hint, entry, path=section.name, document=document))
     if not secret:
-        found = tuple(dataclasses.replace(one, value=without_secret(one.value)) for one in found)
+        found = tuple(map(_without_secret, found))
     told = [one.value for one in found if one.key in _DETAILS and one.value]
-    name = str(entry.get(section.key, ""))
+    name = str(entry.get(section.key) or (section.name if entry and not section.key else ""))
     return EntryForm(
-        id=name, title=str(entry.get("name") or name), detail=", ".join(told), fields=found
+        id=name,
+        title=str(entry.get("name") or (name if section.key else section.title)),
+        detail=", ".join(told),
+        fields=found,
     )
 
 
 _FIXED = frozenset({"schema", "site"})
-_DETAILS = frozenset({"line", "source", "camera", "task", "kind", "begin", "end"})
+_DETAILS = frozenset({"line", "source", "camera", "task", "kind", "begin", "end", "days"})
 
 
 def _fields(
-    record: type, entry: Mapping[str, Any], *, path: str, document: Mapping[str, Any]
-) -> Iterator[FormField]:
+    record: type, entry: Mapping[str, Any], *, path: str, document: Mapping[str, Any],
+    table: str = "",
+) -> Iterator[FormField]:  # fmt: skip
+    """The fields of a record; ``table``: names of the tables that lead to it, in their labels."""
     hints = get_type_hints(record, include_extras=True)
     for field in dataclasses.fields(record):
         inner = _plain(hints[field.name])
         where, value = f"{path}.{field.name}", entry.get(field.name)
         if dataclasses.is_dataclass(inner) and isinstance(inner, type):
             below = value if isinstance(value, dict) else {}
-            yield from _fields(inner, below, path=where, document=document)
+            words = f"{table}{field.name} "
+            yield from _fields(inner, below, path=where, document=document, table=words)
             continue
         kind = _kind(inner)
         if kind is not None:
-            yield _field(field, inner, kind=kind, where=where, value=value, document=document)
+            label = _LABELS.get(where) or _LABELS.get(field.name) or _words(table + field.name)
+            yield _field(
+                field, inner, kind=kind, where=where, label=label, value=value, document=document
+            )
 
 
 def _field(
     field: "dataclasses.Field[Any]", hint: Any, *, kind: FieldKind, where: str,  # noqa: ANN401  a type
-    value: object, document: Mapping[str, Any],
+    label: str, value: object, document: Mapping[str, Any],
 ) -> FormField:  # fmt: skip
     key = where.partition(".")[2]
     choices = _choices(hint)
@@ -203,12 +280,16 @@ def _field(
         kind = "choice"
         choices = tuple(str(one.get("id", "")) for one in document.get(named, ()))
     unit = next((_UNITS[end] for end in _UNITS if field.name.endswith(end)), "")
-    label = _LABELS.get(where) or _LABELS.get(field.name) or _words(field.name)
     default = "" if field.default is MISSING else _written(field.default)
+    rows = [*value, {}] if isinstance(value, list | tuple) else [{}]
     return FormField(
         key=key, label=label, kind=kind, help=_HELP.get(where, ""), unit=unit,
         choices=choices, required="." not in key and field.default is MISSING
-        and field.default_factory is MISSING, value=_written(value), default=default,
+        and field.default_factory is MISSING, default=default,
+        value="" if kind == "rows" else _written(value),
+        rows=tuple(
+            tuple(_fields(get_args(hint)[0], one, path=where, document=document)) for one in rows
+        ) if kind == "rows" else (),
     )  # fmt: skip
 
 
@@ -229,9 +310,19 @@ def _kind(hint: Any) -> FieldKind | None:  # noqa: ANN401  a type
     if get_origin(hint) is tuple:
         item, *more = get_args(hint)
         plain = isinstance(item, type) and issubclass(item, str) and more == [...]
-        return "words" if plain else None
+        return "words" if plain else "rows" if _is_row(item) else None
+    if get_origin(hint) in (dict, Mapping):
+        return "pairs"
     known: dict[Any, FieldKind] = {bool: "yes", int: "number", float: "number", str: "text"}
     return known.get(hint)
+
+
+def _is_row(item: Any) -> bool:  # noqa: ANN401  a type
+    """Whether each field of a record is one of a form."""
+    if not dataclasses.is_dataclass(item):
+        return False
+    kinds = (_kind(_plain(one)) for one in get_type_hints(item, include_extras=True).values())
+    return all(one not in {None, "rows"} for one in kinds)
 
 
 def _choices(hint: Any) -> tuple[str, ...]:  # noqa: ANN401  a type
@@ -255,4 +346,6 @@ def _written(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return ", ".join(str(one) for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {one}" for name, one in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)

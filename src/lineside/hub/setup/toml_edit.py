@@ -23,6 +23,10 @@ _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]#=]+?)\s*\]\]?\s*(#.*)?", re.DOTALL)
 _TOKEN = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*|[\[\]{}]', re.DOTALL)
 _ENDS = {'"""': re.compile(r'(?:\\.|[^\\])*?"""', re.DOTALL), "'''": re.compile(r".*?'''")}
 _KEYS = {"route": "topic", "shift": "name"}
+_TABLES = frozenset({"twin"})
+"""Sections that are one table, also where the file has none yet."""
+_REPEATED = frozenset({"shift"})
+"""Sections of which several entries may have one name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +38,17 @@ class PlantEdit:
             the keys of the file itself.
         id: its ``id``, of a route its ``topic``, of a shift its ``name``; "" adds a new one to a
             list.
-        values: key → value as JSON; dots lead into a table below, null takes the key away.
+        nth: which of several entries of that id, from 1, as shifts may have one name; 0: the only
+            one.
+        values: key → value as JSON; dots lead into a table below, null takes the key away, and a
+            table whose last key goes with it.
         text: the whole entry as TOML, in place of ``values``.
         remove: take the entry away.
     """
 
     section: str
     id: str = ""
+    nth: int = 0
     values: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
     remove: bool = False
@@ -75,9 +83,9 @@ def edit_text(text: str, edit: PlantEdit) -> str:
 
     Raises:
         InvalidError: no TOML, a file whose form this cannot edit in place, or several entries of
-            that name, as shifts of other days may have it.
+            that name and no ``nth``.
         NotFoundError: no such entry.
-        ConflictError: an entry of that id is there already.
+        ConflictError: an entry of that id is there already, and each has one of its own.
     """
     wanted = _edited(decode_toml(text.encode(), where="plant file"), edit)
     lines = _LINE.findall(text)
@@ -116,13 +124,16 @@ def _edited(document: dict[str, Any], edit: PlantEdit) -> dict[str, Any]:
     if not edit.section:
         return _with_values(document, edit.values)
     present = document.get(edit.section)
-    if isinstance(present, dict):
-        return {**document, edit.section: _entry(edit, present)}
+    if isinstance(present, dict) and edit.remove:
+        return _without(document, edit.section)
+    if isinstance(present, dict) or (present is None and edit.section in _TABLES):
+        return {**document, edit.section: _entry(edit, present or {})}
     listed = list(present or [])
     if not edit.id:
         entry = _entry(edit, {})
         name = entry.get(_key(edit.section))
-        if name is not None and any(one.get(_key(edit.section)) == name for one in listed):
+        names = () if edit.section in _REPEATED else [one.get(_key(edit.section)) for one in listed]
+        if name is not None and name in names:
             raise ConflictError(
                 f"there is a {edit.section} {name!r} already", where=edit.section,
                 fix="Take another name, or edit that one.",
@@ -150,11 +161,14 @@ def _with_values(present: dict[str, Any], values: Mapping[str, Any]) -> dict[str
     made = dict(present)
     for key, value in values.items():
         first, _, further = key.partition(".")
-        if further:
-            inner = made.get(first)
+        inner = made.get(first)
+        if further and (value is not None or isinstance(inner, dict)):
             held = _with_values(dict(inner) if isinstance(inner, dict) else {}, {further: value})
-            if held or first in made:
-                made[first] = held
+            made[first] = held
+            if not held:
+                del made[first]
+        elif further:
+            continue
         elif value is None:
             made.pop(first, None)
         else:
@@ -177,12 +191,13 @@ def _index(listed: Sequence[Any], edit: PlantEdit) -> int:
         raise NotFoundError(
             f"no {edit.section} {edit.id!r}", where="plant file", fix=f"Known: {known}."
         )
-    if names.count(edit.id) > 1:
+    places = [place for place, name in enumerate(names) if name == edit.id]
+    if edit.nth > len(places) or (len(places) > 1 and not edit.nth):
         raise InvalidError(
-            f"there are {names.count(edit.id)} {edit.section} entries {edit.id!r}",
-            where="plant file", fix="Edit the file's text, or give them names of their own there.",
+            f"there are {len(places)} {edit.section} entries {edit.id!r}", where="plant file",
+            fix=f"Say which one: nth, from 1 to {len(places)}.",
         )  # fmt: skip
-    return names.index(edit.id)
+    return places[max(edit.nth, 1) - 1]
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
@@ -275,13 +290,12 @@ def _replaced(lines: Sequence[str], span: _Span, edit: PlantEdit) -> str:
 
 def _entry_lines(edit: PlantEdit) -> str:
     """A new entry, or the given one with its header."""
+    header = f"[{edit.section}]\n" if edit.section in _TABLES else f"[[{edit.section}]]\n"
     if not edit.text:
-        return _with_keys(f"[[{edit.section}]]\n", edit)
+        return _with_keys(header, edit)
     text = edit.text.strip("\n").replace("\r\n", "\n") + "\n"
     headers = _headers(_LINE.findall(text))
-    return text if any(name == edit.section for _, name in headers) else (
-        f"[[{edit.section}]]\n{text}"
-    )  # fmt: skip
+    return text if any(name == edit.section for _, name in headers) else header + text
 
 
 # ---- keys of one entry
@@ -355,6 +369,8 @@ def _put(table: Any, path: Sequence[str], value: Any) -> None:  # noqa: ANN401  
                 return
             table[key] = _tomlkit().table()
         _put(table[key], further, value)
+        if not table[key]:
+            table.pop(key)
     elif value is None:
         table.pop(key, None)
     elif key in table and _is_same(table[key], value):

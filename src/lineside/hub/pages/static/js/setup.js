@@ -19,6 +19,7 @@ export function valueOf(field) {
   const kind = field.dataset.kind ?? "text";
   if (kind === "yes") return text === "true";
   if (kind === "words") return text.split(",").map((one) => one.trim()).filter(Boolean);
+  if (kind === "pairs") return Object.fromEntries(text.split(",").map((one) => one.split("=", 2).map((part) => part.trim())).map(([name, says = ""]) => [name, says]));
   return kind === "number" && Number.isFinite(Number(text)) ? Number(text) : text;
 }
 
@@ -33,11 +34,19 @@ function isChanged(field) {
   return field.value !== field.defaultValue;
 }
 
+/** The rows of a table as records, without those that were emptied; null where none is left. @param {Element} table */
+export function rowsOf(table) {
+  const cells = (/** @type {Element} */ row) => /** @type {Field[]} */ ([...row.querySelectorAll("[data-key]")]);
+  const rows = [...table.querySelectorAll("tbody tr")].map((row) => cells(row).map((one) => [one.dataset.key ?? "", valueOf(one)]));
+  const full = rows.map((row) => row.filter(([, value]) => value !== null)).filter((row) => row.length);
+  return full.length ? full.map((row) => Object.fromEntries(row)) : null;
+}
+
 /** @param {HTMLFormElement} form @param {boolean} remove */
 function edit(form, remove) {
   const fields = /** @type {Field[]} */ ([...form.elements].filter((one) => "name" in one && one.name && !(one instanceof HTMLButtonElement)));
   const whole = Object.fromEntries(fields.filter((one) => one.dataset.whole !== undefined || one instanceof HTMLTextAreaElement).map((one) => [one.name, one.value]));
-  const about = { section: form.dataset.section ?? "", id: form.dataset.id ?? "", base: Number(form.dataset.base ?? 0) };
+  const about = { section: form.dataset.section ?? "", id: form.dataset.id ?? "", nth: Number(form.dataset.nth ?? 0), base: Number(form.dataset.base ?? 0) };
   if (remove) return { ...about, reason: whole.reason, remove: true };
   const drawn = /** @type {HTMLElement | null} */ (document.querySelector(form.dataset.values ?? ":not(*)"));
   if (drawn) {
@@ -48,7 +57,9 @@ function edit(form, remove) {
   if (elsewhere) return { ...about, ...whole, entry: elsewhere.value };
   if ("entry" in whole || "text" in whole) return { ...about, ...whole };
   const changed = fields.filter((one) => one.dataset.whole === undefined && isChanged(one));
-  return { ...about, ...whole, values: Object.fromEntries(changed.map((one) => [one.name, valueOf(one)])) };
+  const tables = /** @type {HTMLElement[]} */ ([...form.querySelectorAll("[data-rows]")]).filter((one) => /** @type {Field[]} */ ([...one.querySelectorAll("[data-key]")]).some(isChanged));
+  const rows = tables.map((one) => [one.dataset.rows, rowsOf(one)]);
+  return { ...about, ...whole, values: Object.fromEntries([...changed.map((one) => [one.name, valueOf(one)]), ...rows]) };
 }
 
 /** @param {HTMLFormElement} form @param {boolean} remove */
