@@ -59,6 +59,16 @@ def open_dataset(line: Any, name: str) -> None:  # noqa: ANN401  conftest's Line
     library.declare(name, ["dent", "scratch"])
 
 
+def rename(page: Page, label: str, *, to: str) -> None:
+    page.get_by_text("Rename or merge a label").click()
+    form = page.locator("form[data-json$='/rename']")
+    form.locator("[name=label]").select_option(label)
+    form.locator("[name=name]").fill(to)
+    assert assess(page) == []
+    with page.expect_navigation():
+        form.get_by_role("button", name="Rename").click()
+
+
 def test_a_picture_is_labelled_by_mouse_and_by_keys(
     line: Any,  # noqa: ANN401  conftest's Line
     open_page: Callable[..., Any],
@@ -114,7 +124,10 @@ def test_a_picture_is_labelled_by_mouse_and_by_keys(
     page.reload()
     expect(rows).to_have_count(3)
     expect(page.get_by_role("button", name="scratch")).to_have_attribute("aria-pressed", "true")
-    assert assess(page) == []
+    assert page.locator("[data-outlines]").count() == 0
+    rename(page, "dent", to="scratch")
+    expect(rows).to_have_count(3)
+    assert {mark.label for mark in saved(line, "plates").annotation.marked or ()} == {"scratch"}
     watched.quiet()
     page.close()
 
@@ -245,6 +258,56 @@ def test_the_modules_of_the_label_page(
     assert call(page, "label_rail", "m.answered(['A1/red', 'ok'], 'A1', 'A1/blue')") == [
         "ok", "A1/blue",
     ]  # fmt: skip
+    assert call(page, "label_regions", "m.overlayOf(...a)", argument=OUTLINED)["regions"] == [
+        {"box": [0, 0, 9, 9], "decision": "present", "text": "A1 blue"},
+        {"box": [9, 0, 20, 9], "decision": "absent", "text": "top"},
+    ]  # fmt: skip
+    page.close()
+
+
+OUTLINED = [
+    {"view": [20, 9], "regions": [
+        {"id": "A1", "box": [0, 0, 9, 9], "names": ["A1/red", "A1/blue"]},
+        {"id": "top", "box": [9, 0, 20, 9], "names": ["disc"]},
+    ]},
+    {"labels": ["A1/blue"], "known": None}, {"state": "none"},
+]  # fmt: skip
+BOXED = {"label": "dent", "x0_px": 10, "y0_px": 10, "x1_px": 30, "y1_px": 20}
+DRAWN = {
+    "labels": [], "known": [], "mask": None, "count": None,
+    "marked": [BOXED, BOXED | {"x1_px": 10, "y1_px": 10}],
+    "polygons": [[[40, 10], [50, 10], [50, 20]]],
+}  # fmt: skip
+
+
+def test_a_corner_that_is_dragged_leaves_the_opposite_one_and_the_picture_s_edge(
+    line: Any,  # noqa: ANN401  conftest's Line
+    open_page: Callable[..., Any],
+) -> None:
+    assert line
+    page = open_page("/welcome").page
+    code = """a[1].map(([kind, n, at, by]) => {
+        const shape = {kind, n};
+        const handle = m.handleAt(a[0], shape, at, 3);
+        if (handle < 0) return handle;
+        const {marked, polygons} = m.reshaped(a[0], shape, handle, by, {width: 60, height: 40});
+        return kind === "mark" ? m.boxOf(marked[n]) : polygons[n];
+    })"""
+    steps = [
+        ["mark", 0, [11, 11], [-4, 3]], ["mark", 0, [30, 9], [5, -5]],
+        ["mark", 0, [30, 20], [99, 99]], ["mark", 0, [10, 20], [30, 5]],
+        ["mark", 0, [20, 15], [1, 1]], ["mark", 1, [10, 10], [1, 1]],
+        ["polygon", 0, [49, 19], [99, -3]], ["mask", 0, [0, 0], [1, 1]],
+    ]  # fmt: skip
+    assert call(page, "label_model", code, argument=[DRAWN, steps]) == [
+        [6, 13, 30, 20], [10, 5, 35, 20], [10, 10, 60, 40], [30, 10, 40, 25],
+        -1, -1, [[40, 10], [50, 10], [60, 17]], -1,
+    ]  # fmt: skip
+    keys = "[0, 1].map((n) => m.stepped(a, {kind: 'mark', n}, [10, 0], {width: 60, height: 40}, 1))"
+    moved = call(page, "label_model", f"{keys}.map((one) => one.marked)", argument=DRAWN)
+    assert [[one["x0_px"], one["x1_px"]] for one in (moved[0][0], moved[1][1])] == [
+        [10, 40], [20, 20],
+    ]  # fmt: skip
     page.close()
 
 
@@ -282,6 +345,9 @@ def test_a_package_suggests_and_its_answer_is_accepted(
     watched = open_page("/data/rack/label")
     page = watched.page
     expect(page.locator("[data-where]")).to_have_text("1 of 2")
+    expect(page.get_by_label("Regions on the picture")).to_have_value("stock")
+    page.locator("[data-region=A1]").focus()
+    page.locator("[data-where]").click()
     page.keyboard.press("s")
     expect(page.locator("[data-suggestion]")).to_contain_text("Accept it, then mend it.")
     page.keyboard.press("a")

@@ -104,6 +104,45 @@ def test_a_new_label_and_a_comment(client: TestClient) -> None:
     assert (saved["state"], len(saved["comments"])) == ("discuss", 1)
 
 
+@pytest.mark.usefixtures("plates")
+def test_a_label_is_renamed_or_made_one_with_another(client: TestClient, plates: Services) -> None:
+    client.post(f"{HERE}/labels", json={"labels": ["rust"]})
+    said: list[tuple[list[str], list[str]]] = [
+        (["dent"], ["dent", "scratch"]), ([], ["dent", "scratch"]), ([], ["scratch"]),
+        (["rust"], ["rust"]),
+    ]  # fmt: skip
+    for n, (labels, known) in enumerate(said):
+        annotation = {**EMPTY, "labels": labels, "known": known, "marked": [BOX]}
+        body = {"revision": 1, "state": "labelled", "annotation": annotation}
+        address = f"{HERE}/samples/{digest_of(picture(n))}"
+        assert client.post(address, json=body).status_code == 200
+
+    def renamed(label: str, to: str) -> Any:  # noqa: ANN401  a response
+        return client.post(f"{HERE}/labels/rename", json={"label": label, "name": to})
+
+    def stand() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        found = [plates.labelling.one("plates", digest_of(picture(n))) for n in range(4)]
+        assert {mark.label for one in found for mark in one.annotation.marked or ()} == {named}
+        return [(one.annotation.labels, one.annotation.known or ()) for one in found]
+
+    named, frozen = "gouge", plates.datasets.freeze("plates", by="anna")
+    assert renamed("dent", " gouge ").json()["labels"] == ["gouge", "scratch", "rust"]
+    assert stand()[:3] == [
+        (("gouge",), ("gouge", "scratch")), ((), ("gouge", "scratch")), ((), ("scratch",)),
+    ]  # fmt: skip
+    named = "scratch"
+    assert renamed("gouge", "scratch").json()["labels"] == ["scratch", "rust"]
+    assert stand() == [
+        (("scratch",), ("scratch",)), ((), ("scratch",)), ((), ()), (("rust",), ("rust",)),
+    ]  # fmt: skip
+    late = save(client, revision=2, labels=["rust"], known=["rust"])
+    assert late.status_code == 409
+    assert plates.datasets.version("plates", 1).digest == frozen.digest
+    assert renamed("gouge", "other").json()["fix"] == "Its labels: scratch, rust."
+    for label, to in (("rust", "rust"), ("rust", "A1/rust"), ("rust", "a,b"), ("rust", " ")):
+        assert renamed(label, to).status_code == 400, to
+
+
 def test_a_viewer_reads_and_does_not_save(plates: Services) -> None:
     token = plates.auth.issue_token("vi", kind="api", role=Role.VIEWER)
     client = TestClient(

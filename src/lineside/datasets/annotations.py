@@ -279,6 +279,12 @@ class Entry:
         known = bool(one.known) or any(each is not None for each in drawn)
         return ReviewState.LABELLED if known else ReviewState.TO_LABEL
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Every label that was judged, marked or disputed on it."""
+        marked = (mark.label for mark in self.sample.marked or ())
+        return frozenset({*self.sample.known, *marked, *self.disputed})
+
     def judged_again(
         self, sample: Sample, judgement: Judgement, *, disputed: tuple[str, ...] = ()
     ) -> "Entry":
@@ -322,6 +328,33 @@ def merged(old: Entry, sample: Sample, *, judgement: Judgement) -> Entry:
     )
 
 
+def relabelled(
+    entry: Entry, label: str, *, to: str, merges: bool
+) -> tuple[Sample, tuple[str, ...]]:
+    """Return the sample and the disputed names of an entry with ``to`` in the place of a label.
+
+    ``to`` holds where either held. Where neither did it is judged where the label was; of a merge,
+    where both were, because who said that one does not hold said nothing of the other.
+    """
+    one, pair = entry.sample, {label, to}
+    disputed = {to if name == label else name for name in entry.disputed}
+    judged = pair <= set(one.known) if merges else label in one.known
+    unsettled = to in disputed
+    holds = bool(pair & set(one.labels)) and not unsettled
+    marked = one.marked and tuple(
+        replace(mark, label=to) if mark.label == label else mark for mark in one.marked
+    )
+    return replace(
+        one,
+        labels=(*(n for n in one.labels if n not in pair), *([to] if holds else [])),
+        known=(
+            *(n for n in one.known if n not in pair),
+            *([to] if holds or (judged and not unsettled) else []),
+        ),
+        marked=marked,
+    ), tuple(sorted(disputed))
+
+
 def _odd_drawings(one: Sample, other: Sample) -> set[str]:
     pairs: Mapping[str, tuple[object, object]] = {
         COUNT: (one.count, other.count),
@@ -358,3 +391,19 @@ def notes(entry: Entry, sample: Sample) -> list[Skipped]:
     if sample.group and sample.group != entry.sample.group:
         said.append(f"is of group {entry.sample.group!r} already, not of {sample.group!r}")
     return [Skipped(where=sample.name, reason=reason) for reason in said]
+
+
+def is_judged_once(entry: Entry, *, by: str) -> bool:
+    """Return whether one judgement of labels by somebody is all there is of a frame."""
+    one = entry.sample
+    taught = Sample(
+        name=one.name,
+        digest=one.digest,
+        labels=one.labels,
+        known=one.known,
+        group=one.group,
+        captured_at=one.captured_at,
+        author=by,
+    )
+    said = replace(entry.judgements[-1], by=by, count=None, mask_digest=None, marked=None)
+    return one.name.startswith("frm_") and entry == Entry(sample=taught, judgements=(said,))

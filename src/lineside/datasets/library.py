@@ -11,6 +11,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from lineside.core import (
@@ -33,9 +34,11 @@ from lineside.datasets.annotations import (
     Entry,
     ReviewState,
     encoded_mask,
+    is_judged_once,
     merged,
     notes,
     pixel_mask,
+    relabelled,
 )
 from lineside.datasets.leaks import (
     Appearance,
@@ -45,7 +48,7 @@ from lineside.datasets.leaks import (
     look_at,
     parts_of,
 )
-from lineside.datasets.samples import Marked, Part, Sample, Skipped
+from lineside.datasets.samples import Marked, Part, Sample, Skipped, sample_of_frame
 from lineside.datasets.splitting import Parts, SplitPlan, parted
 from lineside.datasets.versions import (
     DatasetVersion,
@@ -69,29 +72,10 @@ def files_of(sample: Sample) -> tuple[Digest, ...]:
     return (sample.digest, *(digest for digest in beside if digest is not None))
 
 
-_FRAME_GROUP_S = 60
 _BATCH = 64
 _BATCH_BYTES = 64 * 1024 * 1024
 
 Files = Callable[[Digest], bytes]
-
-
-def sample_of_frame(row: FrameRow, *, labels: Sequence[str], known: Sequence[str]) -> Sample:
-    """A frame's sample; frames of one part, or of one minute and one content, stay together.
-
-    A minute alone would put a whole quick lesson, each frame showing something else, into one
-    group, and nothing could be held out of it.
-    """
-    minute = int(row.captured_at.timestamp()) // _FRAME_GROUP_S
-    shown = digest_of("\n".join(sorted(labels)).encode())[7:15]
-    return Sample(
-        name=row.id,
-        digest=row.digest,
-        labels=tuple(labels),
-        known=tuple(known),
-        group=row.part or f"{row.camera}@{minute}/{shown}",
-        captured_at=row.captured_at,
-    )
 
 
 def batches(
@@ -450,6 +434,23 @@ class Library:
 
         self._change(name, declared)
 
+    def relabel(self, name: str, label: str, *, to: str, by: str) -> None:
+        """Rename a label of the draft, or make it one with another; all images or none.
+
+        See ``relabelled``. A merge is where ``to`` is a label of the dataset already.
+        """
+        with self._records.transaction():
+            entries, declared = self.draft(name).entries, self.labels(name)
+            merges = to in {*declared, *(one for entry in entries for one in entry.names)}
+            for entry in entries:
+                now, odd = relabelled(entry, label, to=to, merges=merges)
+                if (now, odd) != (entry.sample, entry.disputed):
+                    said = self._judgement(now, by=by)
+                    change = partial(Entry.judged_again, sample=now, judgement=said, disputed=odd)
+                    self._update(name, now.digest, change=change)
+            names = dict.fromkeys(to if one == label else one for one in declared)
+            self._change(name, lambda _: {"labels": list(names)})
+
     def _change(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Change the dataset's own document; again when somebody else wrote in between."""
         for _ in range(_ATTEMPTS):
@@ -478,7 +479,7 @@ class Library:
                 entry, revision = self.entry(name, digest)
             except NotFoundError:
                 return
-            if not _is_judged_once(entry, by=by):
+            if not is_judged_once(entry, by=by):
                 return
             try:
                 self._records.documents.delete(_samples_of(name), digest, expect=revision)
@@ -766,22 +767,6 @@ def _samples_of(name: str) -> str:
 
 def _versions_of(name: str) -> str:
     return f"dataset-version:{check_name(name)}"
-
-
-def _is_judged_once(entry: Entry, *, by: str) -> bool:
-    """Return whether one judgement of labels by somebody is all there is of a frame."""
-    one = entry.sample
-    taught = Sample(
-        name=one.name,
-        digest=one.digest,
-        labels=one.labels,
-        known=one.known,
-        group=one.group,
-        captured_at=one.captured_at,
-        author=by,
-    )
-    said = replace(entry.judgements[-1], by=by, count=None, mask_digest=None, marked=None)
-    return one.name.startswith("frm_") and entry == Entry(sample=taught, judgements=(said,))
 
 
 def plan_freeze(

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from lineside.core import Digest, Inspection, InvalidError
+from lineside.core import Digest, Inspection, InvalidError, Region, digest_of
+from lineside.store import FrameRow
+
+_FRAME_GROUP_S = 60
 
 
 class Part(StrEnum):
@@ -166,11 +169,12 @@ def label_names(inspection: Inspection) -> tuple[str, ...]:
     """Every name an inspection can answer, in its own order: ``blue``, or ``A1/blue``."""
     if not inspection.region:
         return inspection.labels
-    return tuple(
-        f"{region.id}/{name}" if region.classes else name
-        for region in inspection.region
-        for name in region.answers
-    )
+    return tuple(name for region in inspection.region for name in region_names(region))
+
+
+def region_names(region: Region) -> tuple[str, ...]:
+    """Return the names that a region can answer: ``blue``, or ``A1/blue`` for a class of it."""
+    return tuple(f"{region.id}/{name}" if region.classes else name for name in region.answers)
 
 
 def judged(labels: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
@@ -245,3 +249,21 @@ def _same_picture(first: Sample, other: Sample, *, disputed: set[str]) -> str:
     if other.split is not first.split:
         reason += f"; it stands in {first.split or 'no part'} and {other.split or 'no part'}"
     return reason
+
+
+def sample_of_frame(row: FrameRow, *, labels: Sequence[str], known: Sequence[str]) -> Sample:
+    """A frame's sample; frames of one part, or of one minute and one content, stay together.
+
+    A minute alone would put a whole quick lesson, each frame showing something else, into one
+    group, and nothing could be held out of it.
+    """
+    minute = int(row.captured_at.timestamp()) // _FRAME_GROUP_S
+    shown = digest_of("\n".join(sorted(labels)).encode())[7:15]
+    return Sample(
+        name=row.id,
+        digest=row.digest,
+        labels=tuple(labels),
+        known=tuple(known),
+        group=row.part or f"{row.camera}@{minute}/{shown}",
+        captured_at=row.captured_at,
+    )

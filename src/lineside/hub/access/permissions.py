@@ -298,6 +298,7 @@ RULES: dict[Right, str] = {
     Right.BUILD: """
         POST /api/v1/datasets/{name}/import
         POST /api/v1/datasets/{name}/freeze
+        POST /api/v1/datasets/{name}/labels/rename
         POST /api/v1/datasets/{name}/tags
         POST /api/v1/datasets/{name}/split
         POST /api/v1/runs

@@ -29,6 +29,7 @@ from lineside.hub.learning.labelling import (
     LabelConflictError,
     LabelList,
     LabelProgress,
+    LabelRename,
     SampleRow,
 )
 from lineside.hub.problems import MEDIA_TYPE, Problem
@@ -103,6 +104,23 @@ def declare_labels(
     if new:
         hub.labelling.check_empty(name)
     return json_response(hub.labelling.declare(name, wanted))
+
+
+@router.post("/{name}/labels/rename", summary="Rename or merge a label")
+@responds(LabelList, example={"labels": ["dent", "scratch"], "task": "multilabel"})
+def rename_label(
+    hub: Hub,
+    who: Requester,
+    *,
+    name: str,
+    wanted: Annotated[LabelRename, Depends(json_body(LabelRename))],
+) -> Response:
+    """All images of the draft, or none; where ``name`` is a label too, both become one.
+
+    What holds of either then holds of it; what holds of neither is judged where both were.
+    Versions keep their names.
+    """
+    return json_response(hub.labelling.rename(name, wanted, by=who.name))
 
 
 @router.get("/{name}/samples/{digest}", summary="An image with its annotation")

@@ -124,6 +124,14 @@ class LabelList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelRename:
+    """Body of ``POST …/labels/rename``: a label of the dataset, and its name from now on."""
+
+    label: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelProgress:
     """Images of a draft by how far they are."""
 
@@ -242,6 +250,30 @@ class Labelling:
         labels = [check_label(label) for label in wanted.labels]
         good = [check_label(label) for label in wanted.good]
         self._library.declare(name, labels, task=wanted.task, good=good)
+        return self.labels(name)
+
+    def rename(self, name: str, wanted: LabelRename, *, by: str) -> LabelList:
+        """Rename a label in the draft; where the new name is a label too, both become one.
+
+        Raises:
+            NotFoundError: no such dataset, or it has no such label.
+            InvalidError: the new name is the old one, cannot name a label, or is of another region.
+        """
+        known = self.own_labels(name, self._library.draft(name).samples).labels
+        label, to = wanted.label, check_label(wanted.name)
+        if label not in known:
+            named = ", ".join(known) or "none"
+            raise NotFoundError(
+                f"the dataset has no label {label!r}", where="label", fix=f"Its labels: {named}."
+            )
+        regions = [one.rpartition("/")[0] for one in (label, to)]
+        if label == to or regions[0] != regions[1]:
+            raise InvalidError(
+                f"{label!r} cannot become {to!r}", where="name",
+                fix="Write another name; of a region's class one of the same region, A1/blue say.",
+            )  # fmt: skip
+        self._library.relabel(name, label, to=to, by=by)
+        logger.info("label renamed dataset=%s label=%s to=%s by=%s", name, label, to, by)
         return self.labels(name)
 
     def rows(

@@ -1,17 +1,19 @@
 """Page on which the pictures of a draft are labelled: classes, boxes, points, masks, counts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Json, short
+from lineside.core import Json, Plant, short
 from lineside.datasets.annotations import ReviewState
+from lineside.datasets.samples import label_names, region_names
 from lineside.hub.learning.labelling import LabelProgress, SampleRow, progress_of, rows_of
 from lineside.hub.pages.learning import Filter
 from lineside.hub.pages.site import Context
 from lineside.hub.views import PackageView
+from lineside.web.answers import box_corners
 from lineside.web.format import counted, number
 
 STATES = {
@@ -78,6 +80,22 @@ def regions_of(names: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((region, tuple(labels)) for region, labels in found.items())
 
 
+def outlines_of(plant: Plant, names: Collection[str]) -> list[Json]:
+    """Regions on the reference view, of every inspection whose labels are all on offer."""
+    return [
+        {
+            "inspection": one.id,
+            "view": [one.view.width_px, one.view.height_px],
+            "regions": [
+                {"id": region.id, "box": box_corners(region), "names": list(region_names(region))}
+                for region in one.region
+            ],
+        }
+        for one in plant.inspection
+        if one.region and one.view and set(label_names(one)) <= set(names)
+    ]
+
+
 def suggesting(packages: Sequence[PackageView]) -> tuple[dict[str, str], ...]:
     """Packages that can suggest, those in use first."""
     ordered = sorted(packages, key=lambda one: (not one.used_by, one.name))
@@ -102,6 +120,9 @@ def label_page(
     ``step``: of the new inspection that it was opened from, where the way back leads.
     """
     draft = context.hub.datasets.draft(name)
+    samples, labelling = draft.samples, context.hub.labelling
+    declared = labelling.labels_among(name, samples)
+    names = declared.labels
     progress = progress_of(draft.entries)
     rows = rows_of(name, draft.entries, state=state)
     at = first_open(rows, picture=picture)
@@ -124,9 +145,8 @@ def label_page(
         "first": first,
         "total": len(rows),
         "more": first + len(window) < len(rows),
+        "outlines": outlines_of(context.hub.plant, names),
     }
-    declared = context.hub.labelling.labels_among(name, draft.samples)
-    names = declared.labels
     flow = f"/inspections/new/{name}?{urlencode({'step': step or 'labels'})}"
     bare = [one for one in names if "/" not in one]
     return context.page(
@@ -142,6 +162,7 @@ def label_page(
         states=STATES.items(),
         tools=TOOLS,
         names=bare,
+        own=labelling.own_labels(name, samples).labels,
         regions=regions_of(names),
         shape_names=bare,
         packages=suggesting(context.hub.packages.all()),

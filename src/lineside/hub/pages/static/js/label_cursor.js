@@ -1,6 +1,6 @@
 // @ts-check
 /** Drawing with the keyboard: a cross that arrows move, and what Enter does where it stands. */
-import { boxBetween, inside, shifted } from "./label_model.js";
+import { boxBetween, inside, stepped } from "./label_model.js";
 
 /** @typedef {import("./label_work.js").Work} Work */
 
@@ -47,7 +47,7 @@ export class Cursor {
   step(by, far) {
     const { work } = this;
     if (work.tool === "select") {
-      if (work.selected) work.change(shifted(work.now, work.selected, by, work.size, far));
+      if (work.selected) work.change(stepped(work.now, work.selected, by, work.size, far));
       return;
     }
     const from = this.at;

@@ -2,7 +2,7 @@
 /** Every shape as a row that the keyboard reaches: select, move, relabel, delete. */
 import { become, make } from "./dom.js";
 import { stepOf } from "./label_cursor.js";
-import { boxOf, changedMark, isPoint, shapesOf, shifted, without } from "./label_model.js";
+import { boxOf, changedMark, isPoint, shapesOf, stepped, without } from "./label_model.js";
 
 /** @typedef {import("./label_work.js").Work} Work */
 /** @typedef {import("./label_model.js").Shape} Shape */
@@ -99,7 +99,7 @@ export class ShapeList {
     const shape = this.shape(event);
     if (!shape || !this.work.may || !/** @type {HTMLElement} */ (event.target).matches("[aria-pressed]")) return;
     const by = stepOf(event);
-    if (by) this.work.change(shifted(this.work.now, shape, by, this.work.size, event.altKey));
+    if (by) this.work.change(stepped(this.work.now, shape, by, this.work.size, event.altKey));
     else if (event.key === "Delete" || event.key === "Backspace") this.remove(shape);
     else return;
     event.preventDefault();

@@ -1,6 +1,6 @@
 // @ts-check
 /** An annotation as data: its shapes, what keys and pointer do to them, and its history. */
-import { moved, resized, tidy } from "./regions_model.js";
+import { moved, tidy } from "./regions_model.js";
 
 /** @typedef {{label: string, x0_px: number, y0_px: number, x1_px: number, y1_px: number}} Mark */
 /** @typedef {{rle: string, width_px: number, height_px: number}} Mask */
@@ -83,15 +83,45 @@ export function without(one, { kind, n }) {
   return { ...one, marked: marked.length ? marked : null };
 }
 
-/**
- * A shape shifted, or with `far` its lower right corner moved; it never leaves the picture.
- * @param {Annotation} one @param {Shape} shape @param {number[]} by @param {Size} size @param {boolean} [far] @returns {Annotation}
- */
-export function shifted(one, { kind, n }, [dx, dy], size, far = false) {
+/** The corners of a shape that can be dragged: of a box clockwise from the upper left. @param {Annotation} one @param {Shape | null} shape @returns {number[][]} */
+export function handlesOf(one, shape) {
+  if (shape?.kind === "polygon") return one.polygons[shape.n];
+  const mark = shape?.kind === "mark" ? (one.marked ?? [])[shape.n] : null;
+  if (!mark || isPoint(mark)) return [];
+  const [x0, y0, x1, y1] = boxOf(mark);
+  return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]; // prettier-ignore
+}
+
+/** The nearest corner of a shape within `near` of a point; -1 for none. @param {Annotation} one @param {Shape | null} shape @param {number[]} point @param {number} near */
+export function handleAt(one, shape, [x, y], near) {
+  const far = handlesOf(one, shape).map(([hx, hy]) => Math.hypot(hx - x, hy - y));
+  const least = Math.min(...far);
+  return least < near ? far.indexOf(least) : -1;
+}
+
+/** A shape with one corner moved, inside the picture; the opposite corner of a box stays. @param {Annotation} one @param {Shape} shape @param {number} handle @param {number[]} by @param {Size} size @returns {Annotation} */
+export function reshaped(one, shape, handle, [dx, dy], size) {
+  const corners = handlesOf(one, shape);
+  const to = inside([corners[handle][0] + dx, corners[handle][1] + dy], size);
+  if (shape.kind === "mark") {
+    const box = boxBetween(corners[(handle + 2) % 4], to, size);
+    return changedMark(one, shape.n, markOf((one.marked ?? [])[shape.n].label, box));
+  }
+  const polygon = corners.map((corner, place) => (place === handle ? to : corner));
+  return { ...one, polygons: one.polygons.map((each, place) => (place === shape.n ? polygon : each)) };
+}
+
+/** What an arrow key does to a shape: with `far` the lower right corner of a box moves. @param {Annotation} one @param {Shape} shape @param {number[]} by @param {Size} size @param {boolean} far */
+export function stepped(one, shape, by, size, far) {
+  const corner = far && shape.kind === "mark" && handlesOf(one, shape).length;
+  return corner ? reshaped(one, shape, 2, by, size) : shifted(one, shape, by, size);
+}
+
+/** A shape shifted; it never leaves the picture. @param {Annotation} one @param {Shape} shape @param {number[]} by @param {Size} size @returns {Annotation} */
+export function shifted(one, { kind, n }, [dx, dy], size) {
   if (kind === "mark") {
     const mark = (one.marked ?? [])[n];
-    const box = isPoint(mark) || !far ? moved(boxOf(mark), dx, dy, size) : resized(boxOf(mark), dx, dy, size);
-    return changedMark(one, n, markOf(mark.label, box));
+    return changedMark(one, n, markOf(mark.label, moved(boxOf(mark), dx, dy, size)));
   }
   if (kind === "mask") return one;
   const polygon = one.polygons[n];

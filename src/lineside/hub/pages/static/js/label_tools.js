@@ -1,6 +1,6 @@
 // @ts-check
 /** Drawing with the pointer. */
-import { boxBetween, boxOf, inside, isPoint, markOf, shapeAt, shifted, withMark } from "./label_model.js";
+import { boxBetween, handleAt, inside, markOf, reshaped, shapeAt, shifted, withMark } from "./label_model.js";
 import { follow } from "./regions_buttons.js";
 
 /** @typedef {import("./label_work.js").Work} Work */
@@ -54,21 +54,20 @@ export class Tools {
     else this.paint(at);
   }
 
-  /** Select a shape and drag it; beside every shape the picture is dragged. @param {PointerEvent} event @param {number[]} at */
+  /** Select a shape and drag it, or a corner of the selected one; beside every shape the picture is dragged. @param {PointerEvent} event @param {number[]} at */
   grasp(event, at) {
     const { work } = this;
     const [from, start] = [[event.clientX, event.clientY], work.now];
-    const held = work.selected?.kind === "mark" ? (start.marked ?? [])[work.selected.n] : null;
-    const [cx, cy] = held && !isPoint(held) ? boxOf(held).slice(2) : [-1e9, 0];
-    const far = Math.hypot(at[0] - cx, at[1] - cy) < this.near;
-    const shape = event.button === 1 ? null : far ? work.selected : shapeAt(start, at, this.near);
+    const handle = handleAt(start, work.selected, at, this.near);
+    const shape = event.button === 1 ? null : handle < 0 ? shapeAt(start, at, this.near) : work.selected;
     if (event.button !== 1) work.select(shape);
     let last = from;
     let moves = false;
     this.hold((moved) => {
       if (shape && work.may) {
         const now = work.view.at(moved);
-        const next = shifted(start, shape, [now[0] - at[0], now[1] - at[1]], work.size, far);
+        const by = [now[0] - at[0], now[1] - at[1]];
+        const next = handle < 0 ? shifted(start, shape, by, work.size) : reshaped(start, shape, handle, by, work.size);
         if (!moves) work.history.set(next);
         else work.history.now = next;
         moves = true;

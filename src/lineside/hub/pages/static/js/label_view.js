@@ -1,13 +1,13 @@
 // @ts-check
 /** The canvas of the label page: picture, mask and shapes, zoomed and panned. */
-import { boxOf, isPoint } from "./label_model.js";
-import { prepareCanvas } from "./overlay.js";
+import { boxOf, handlesOf, isPoint } from "./label_model.js";
+import { corners, drawOverlay, prepareCanvas } from "./overlay.js";
 import { Zoom } from "./zoom.js";
 
 /** @typedef {import("./label_model.js").Annotation} Annotation */
 /** @typedef {import("./label_model.js").Shape} Shape */
 /** @typedef {import("./label_mask.js").PaintedMask} PaintedMask */
-/** @typedef {{annotation: Annotation, mask: PaintedMask | null, selected: Shape | null, drawn: number[][], closed: boolean, suggestion: Annotation | null, suggested: PaintedMask | null, cursor: number[] | null, radius: number}} Scene */
+/** @typedef {{annotation: Annotation, mask: PaintedMask | null, selected: Shape | null, drawn: number[][], closed: boolean, suggestion: Annotation | null, suggested: PaintedMask | null, cursor: number[] | null, radius: number, outlines: import("./overlay.js").Overlay | null, region: number[] | null}} Scene */
 
 const LINE = "#ffffff";
 const CHOSEN = "#62adff";
@@ -29,6 +29,10 @@ export class View extends Zoom {
     const place = this.place();
     context.imageSmoothingEnabled = place.scale < 4;
     if (this.picture) context.drawImage(this.picture, place.x, place.y, place.width, place.height);
+    if (this.picture) drawOverlay(context, place, scene.outlines, this.size);
+    if (this.picture && scene.outlines && scene.region) {
+      this.outline(context, corners(scene.region, scene.outlines, this.size), { colour: CHOSEN, closed: true });
+    }
     if (scene.mask) context.drawImage(scene.mask.layer, place.x, place.y, place.width, place.height);
     if (scene.suggestion) this.shapes(context, scene.suggestion, null, OFFERED);
     if (scene.suggested) context.drawImage(scene.suggested.layer, place.x, place.y, place.width, place.height);
@@ -51,8 +55,8 @@ export class View extends Zoom {
       if (isPoint(mark)) this.dot(context, [x0, y0], about.colour);
       else this.outline(context, [[x0, y0], [x1, y0], [x1, y1], [x0, y1]], about); // prettier-ignore
       this.tag(context, [x0, y0], mark.label);
-      if (chosen && !isPoint(mark)) this.dot(context, [x1, y1], CHOSEN);
     });
+    for (const handle of handlesOf(one, selected)) this.dot(context, handle, CHOSEN);
   }
 
   /** @param {CanvasRenderingContext2D} context @param {number[][]} points @param {{colour: string, closed: boolean, filled?: boolean, dashed?: boolean}} how */
