@@ -3,7 +3,7 @@
 A browser here speaks what ``pages/static/js`` speaks: its own session and connection, the
 subscription of its page, an acknowledgement for each round once the frame would be drawn (a tile
 draws four frames a second at most), and the parts that a page reads anew (figures every 2 s,
-panels every 10 s; on the twin's page what a change shows, at most every 150 ms).
+panels every 10 s). The twin's page gets what it shows by the socket.
 """
 
 import asyncio
@@ -13,11 +13,13 @@ import threading
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from time import monotonic
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from lineside.core import Digest, SystemClock, digest_of, encode, frame_id, parse_rfc3339, rfc3339
 from lineside.core.factory import SLOTS
@@ -38,7 +40,6 @@ DRAWN_EVERY_S = 0.25
 DECODED_AFTER_S = 0.005
 FIGURES_EVERY_S = 2.0
 PANELS_EVERY_S = 10.0
-TWIN_READ_EVERY_S = 0.15
 CLASSES = ("empty", "blue", "red", "white")
 SITE, LINE, DEVICE = "demo", "warehouse", "edge-1"
 
@@ -86,7 +87,6 @@ class Browser:
 
     Attributes:
         arrivals: of each change its name (frame, or revision of the twin) and when it was there.
-        read: of the twin's page: revision when it began to read, and when the answer was there.
         waited: seconds of each answer to what the page reads anew, by address.
     """
 
@@ -96,11 +96,9 @@ class Browser:
         self._cameras = cameras
         self._twin = twin
         self._http = Connection(url, cookie=cookie)
+        self._tasks = asyncio.TaskGroup()
         self._drawn = dict.fromkeys(cameras, 0.0)
-        self._revision = 0
-        self._stale = asyncio.Event()
         self.arrivals: list[tuple[str, float]] = []
-        self.read: list[tuple[str, float]] = []
         self.waited: defaultdict[str, list[float]] = defaultdict(list)
         self.received = 0
 
@@ -112,11 +110,10 @@ class Browser:
             connect(address, additional_headers=headers, max_size=None) as socket,
             asyncio.TaskGroup() as tasks,
         ):
-            wanted = {"cameras": self._cameras, "twin": self._twin, "runs": []}
+            self._tasks = tasks
+            wanted = {"twin_page": True} if self._twin else {"cameras": self._cameras}
             await socket.send(json.dumps({"subscribe": wanted}))
-            if self._twin:
-                tasks.create_task(self._read_twin())
-            else:
+            if not self._twin:
                 tasks.create_task(self._read_again("/lines/figures", every_s=FIGURES_EVERY_S))
                 tasks.create_task(self._read_again("/lines/panels", every_s=PANELS_EVERY_S))
             async for message in socket:
@@ -128,19 +125,20 @@ class Browser:
         self.received += len(message)
         (length,) = struct.unpack(">I", message[:4])
         header = json.loads(message[4 : 4 + length])
-        if header["kind"] == "twin":
-            self._revision = header["revision"]
-            self.arrivals.append((f"twin {self._revision}", now))
-            self._stale.set()
+        if header["kind"] == "twin_page":
+            self.arrivals.append((f"twin {header['revision']}", now))
         elif header["kind"] == "frame":
             if header["prediction"]:
                 self.arrivals.append((header["frame"]["id"], now))
             camera = header["camera"]
             drawn = max(now, self._drawn[camera] + DRAWN_EVERY_S) + DECODED_AFTER_S
             self._drawn[camera] = drawn
-            said = json.dumps({"ack": header["round"]})
-            loop = asyncio.get_running_loop()
-            loop.call_later(drawn - now, lambda: loop.create_task(socket.send(said)))
+            self._tasks.create_task(self._acknowledge(socket, header["round"], after_s=drawn - now))
+
+    async def _acknowledge(self, socket: ClientConnection, number: int, *, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        with suppress(ConnectionClosed):
+            await socket.send(json.dumps({"ack": number}))
 
     async def _get(self, path: str) -> None:
         began = monotonic()
@@ -151,15 +149,6 @@ class Browser:
         while True:
             await asyncio.sleep(every_s)
             await self._get(path)
-
-    async def _read_twin(self) -> None:
-        while True:
-            await self._stale.wait()
-            self._stale.clear()
-            revision = f"twin {self._revision}"
-            await self._get("/twin?part=1")
-            self.read.append((revision, monotonic()))
-            await asyncio.sleep(TWIN_READ_EVERY_S)
 
 
 async def sign_in(url: str, path: str) -> str:
@@ -181,7 +170,6 @@ async def watching(
         await asyncio.sleep(settle_s / 2)
         for one in browsers:
             one.arrivals.clear()
-            one.read.clear()
             one.waited.clear()
             one.received = 0
         began.set()

@@ -159,6 +159,21 @@ def test_the_twin_comes_as_snapshot_then_as_patches_that_fit(
     assert state == json.loads(json.dumps(to_plain(hub.ledger.state), default=str))
 
 
+def test_a_twin_page_is_sent_what_it_shows_whenever_that_changed(page: Page, line: Line) -> None:
+    line.see("blue")
+    page.say(subscribe={"twin_page": True})
+    before, _ = page.next("twin", "twin_page")
+    assert "B1" in before["html"]
+    line.wait(1)
+    line.see("red")
+    after, _ = page.next("twin", "twin_page")
+    assert after["revision"] > before["revision"]
+    assert after["html"] != before["html"]
+    page.say(subscribe={})
+    page.say(subscribe={"twin_page": True})
+    assert page.next("twin_page")[0]["html"] == after["html"]
+
+
 def test_subscribing_anew_without_twin_and_with_it_gives_a_snapshot_again(page: Page) -> None:
     page.say(subscribe={"twin": True})
     assert "snapshot" in page.next("twin")[0]

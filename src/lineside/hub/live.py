@@ -14,7 +14,8 @@ The socket, as fast as the page acknowledges and no faster:
    images, never a backlog.
 4. The twin comes as a snapshot, then as patches from the revision the page holds; a page that
    missed one gets a snapshot again.
-5. The header and the JPEG of a frame are made once for all viewers.
+5. The header and the JPEG of a frame are made once for all viewers, and so is what an open Twin
+   page shows; it is sent where it differs from what was sent before.
 6. Status names the cameras, devices and rules that the page asked for, and how many devices there
    are: a fleet of thousands costs a page with one tile nothing.
 7. When the session ends the socket is closed with 4401.
@@ -29,7 +30,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import version
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from lineside.core import (
     Clock,
@@ -316,7 +317,8 @@ def _jpeg(encoded: bytes) -> bytes:
 logger = logging.getLogger(__name__)
 
 _STATUS_EVERY_S = 1.0
-_TWIN_EVERY_S = 0.05
+_TWIN_EVERY_S = 0.025
+_TWIN_PAGE_AGES_S = 5.0  # a sensor that falls silent changes no state
 _MOST_CAMERAS = 64
 _MOST_RUNS = 16
 _MOST_DEVICES = 200
@@ -331,6 +333,7 @@ SendBytes = Callable[[bytes], Awaitable[None]]
 
 
 Shows = Callable[[str, LiveFrame], Json]
+ShowsTwin = Callable[[], str]
 
 
 class SessionOverError(RefusedError):
@@ -343,6 +346,7 @@ class Subscription:
 
     cameras: tuple[str, ...] = ()
     twin: bool = False
+    twin_page: bool = False
     runs: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
@@ -381,12 +385,22 @@ class _Viewer:
     visible: bool = True
     sent_frame: dict[str, LiveFrame] = field(default_factory=dict)
     twin: LineState | None = None
+    twin_page: bytes = b""
     runs: dict[str, bytes] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def may_send(self) -> bool:
         return self.visible and self.acked >= self.round
+
+
+class _TwinPage(NamedTuple):
+    """What open Twin pages show: of this state or a later one, made at a time of the loop."""
+
+    state: LineState
+    made_s: float
+    html: str
+    message: bytes
 
 
 def framed(header: bytes, jpeg: bytes = b"") -> bytes:
@@ -418,13 +432,19 @@ class LiveFeed:
         self._patched: tuple[LineState, LineState, bytes] | None = None
         self.count_alerts: Callable[[], int] = lambda: 0
         self._shows: Shows = lambda _camera, _shown: None
+        self._shows_twin: ShowsTwin = str
+        self._twin_page: _TwinPage | None = None
+        self._twin_page_turn = asyncio.Lock()
         cameras.listen(lambda _camera: self._wake())
         ledger.listen(lambda _commit_of: self._wake())
         runs.listen(lambda _run: self._wake())
 
-    def show_with(self, shows: Shows) -> None:
-        """Have each frame carry what a page shows of it, as ``shown`` in its header."""
-        self._shows = shows
+    def show_with(self, shows: Shows, *, twin: ShowsTwin) -> None:
+        """Have each frame carry what a page shows of it, as ``shown`` in its header.
+
+        ``twin``: gives what the Twin page shows, as HTML.
+        """
+        self._shows, self._shows_twin = shows, twin
 
     @property
     def viewers(self) -> int:
@@ -434,6 +454,7 @@ class LiveFeed:
     def start(self) -> None:
         """Called on the event loop before the first socket."""
         self._loop = asyncio.get_running_loop()
+        self._twin_page_turn = asyncio.Lock()
 
     def stop(self) -> None:
         """Wake nobody from now on."""
@@ -502,6 +523,7 @@ class LiveFeed:
             if message.subscribe is not None:
                 viewer.wanted = message.subscribe
                 viewer.twin = None if not message.subscribe.twin else viewer.twin
+                viewer.twin_page = b""
             if message.ack is not None:
                 viewer.acked = max(viewer.acked, min(message.ack, viewer.round))
             if message.visible is not None:
@@ -521,8 +543,7 @@ class LiveFeed:
                 twin_at = loop.time() + _TWIN_EVERY_S
                 await self._send_twin(viewer, send)
             await self._send_runs(viewer, send)
-            behind = viewer.wanted.twin and viewer.twin is not self._ledger.state
-            wake_at = min(status_at, twin_at) if behind and viewer.visible else status_at
+            wake_at = min(status_at, twin_at) if self._is_behind(viewer) else status_at
             try:
                 async with asyncio.timeout_at(wake_at):
                     await viewer.changed.wait()
@@ -559,7 +580,20 @@ class LiveFeed:
             self._frame_headers[camera] = header
         return b'{"round":%d,' % number + header[1][1:]
 
+    def _is_behind(self, viewer: _Viewer) -> bool:
+        """Return whether the twin has moved since this viewer was sent it."""
+        state, page = self._ledger.state, self._twin_page
+        return viewer.visible and (
+            (viewer.wanted.twin and viewer.twin is not state)
+            or (viewer.wanted.twin_page and (page is None or page.state is not state))
+        )
+
     async def _send_twin(self, viewer: _Viewer, send: SendBytes) -> None:
+        if viewer.wanted.twin_page and viewer.visible:
+            message = await self._page_of_twin()
+            if viewer.twin_page != message:
+                viewer.twin_page = message
+                await send(message)
         state = self._ledger.state
         if not (viewer.wanted.twin and viewer.visible) or viewer.twin is state:
             return
@@ -567,6 +601,20 @@ class LiveFeed:
         viewer.twin = state
         if message:
             await send(framed(message))
+
+    async def _page_of_twin(self) -> bytes:
+        """What Twin pages show now, made once for all who ask meanwhile."""
+        loop = asyncio.get_running_loop()
+        async with self._twin_page_turn:
+            held, state = self._twin_page, self._ledger.state
+            aged_s = loop.time() - held.made_s if held else _TWIN_PAGE_AGES_S
+            if held and aged_s < (_TWIN_PAGE_AGES_S if held.state is state else _TWIN_EVERY_S):
+                return held.message
+            html = await asyncio.to_thread(self._shows_twin)
+            header = {"kind": "twin_page", "revision": state.revision, "html": html}
+            message = held.message if held and held.html == html else framed(encode(header))
+            self._twin_page = _TwinPage(state, loop.time(), html, message)
+            return message
 
     def _twin_message(self, before: LineState | None, after: LineState) -> bytes:
         """A snapshot, or the patch between two revisions, made once for all who hold them."""

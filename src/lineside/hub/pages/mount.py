@@ -84,7 +84,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     """
     app.state.services = services
     app.state.site = site = Site(clock=services.clock)
-    services.live.show_with(lines.live_frames(site, services))
+    services.live.show_with(lines.live_frames(site, services), twin=twin.live_page(site, services))
     files = ReleasedFiles(directory=STATIC)
     files.all_directories.append(SHARED_STATIC)
     app.mount(f"/static/{site.release}", files, name="static")

@@ -1,7 +1,7 @@
 """The page of the twin: tables and panels in words, the plan of its scene, evidence of a value."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 
 from lineside.core import Json, NotFoundError, Plant, decode
 from lineside.hub.eventlog.twin_history import history_span
-from lineside.hub.pages.site import Context, NoPageError
+from lineside.hub.pages.site import Context, NoPageError, Site
 from lineside.hub.services import Services
 from lineside.streams import Event, read_prediction
 from lineside.twin import LineState, Order, OrderStatus, Presence, SlotState, sensor_panel
@@ -325,32 +325,45 @@ def twin_page(
         at: RFC 3339, a time of the past; "" for now.
         view: ``table`` for the tables without the picture.
     """
-    hub = context.hub
-    state, now = hub.twin(at)
-    past = now if at else None
-    first = shown_order(state)
-    rest = [order for order in state.orders if order is not first]
     return context.page(
         "twin.html",
         base="part.html" if part else "base.html",
         title="Twin",
         active="twin",
-        sub=subtitle(hub.plant),
-        scene=scene_plan(hub.plant),
-        view=scene_view(state, hub.plant, now=now, at=past),
+        sub=subtitle(context.hub.plant),
         table=view == "table",
-        past=_past_time(hub, at=now) if at else None,
-        now=now,
-        state=state,
-        orders=[order for order in (first, *rest) if order is not None][:_ORDERS],
-        sensors=sensor_panel(state, now=now, silent_after_s=SENSOR_SILENT_S),
-        order_steps=order_steps,
-        parts_word=parts_word,
-        reported_word=reported_word,
-        slot_chance=slot_chance,
-        station_mark=station_mark,
-        stock_word=stock_word,
+        **_twin_context(context.hub, at),
     )
+
+
+def live_page(site: Site, hub: Services) -> Callable[[], str]:
+    """Return what the live feed sends to open pages: scene, tables and panels as they are now."""
+    return lambda: site.text(
+        "twin.html", {"base": "part.html", "table": False, **_twin_context(hub, "")}
+    )
+
+
+def _twin_context(hub: Services, at: str) -> dict[str, object]:
+    """The twin at a time of the past, or now, with the words for it."""
+    state, now = hub.twin(at)
+    past = now if at else None
+    first = shown_order(state)
+    rest = [order for order in state.orders if order is not first]
+    return {
+        "scene": scene_plan(hub.plant),
+        "view": scene_view(state, hub.plant, now=now, at=past),
+        "past": _past_time(hub, at=now) if at else None,
+        "now": now,
+        "state": state,
+        "orders": [order for order in (first, *rest) if order is not None][:_ORDERS],
+        "sensors": sensor_panel(state, now=now, silent_after_s=SENSOR_SILENT_S),
+        "order_steps": order_steps,
+        "parts_word": parts_word,
+        "reported_word": reported_word,
+        "slot_chance": slot_chance,
+        "station_mark": station_mark,
+        "stock_word": stock_word,
+    }
 
 
 def _past_time(hub: Services, *, at: datetime) -> TimeSlider:

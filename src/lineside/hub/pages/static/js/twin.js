@@ -2,7 +2,7 @@
 /** The Twin page: the server's view of it as a scene, its words as tables and panels, now or at a time of the past. */
 import { ask, problemOf } from "./forms.js";
 import { Live } from "./live.js";
-import { fragment, takeOver } from "./parts.js";
+import { fragment, parsed, takeOver } from "./parts.js";
 import { tellTimes } from "./time.js";
 import { Evidence } from "./twin_evidence.js";
 import { Labels } from "./twin_labels.js";
@@ -25,8 +25,6 @@ let labels = null;
 /** @type {Evidence | null} */
 let evidence = null;
 let shown = "";
-const PART_MS = 150; // at most so often are tables and panels read
-const SENSOR_MS = 5000; // a sensor that falls silent changes no state
 let stale = false;
 let reading = false;
 
@@ -34,20 +32,24 @@ function readView() {
   view = JSON.parse(/** @type {HTMLElement} */ (page.querySelector("[data-view]")).dataset.view ?? "null");
 }
 
-/** Scene, tables and panels are read anew after a change, one request after the other. */
-async function show() {
+/** Scene, tables and panels as the server made them. @param {ParentNode} fresh */
+function show(fresh) {
+  takeOver(page, fresh);
+  readView();
+  tellTimes();
+  showScene();
+  if (chosen) void evidence?.show(view, chosen, at);
+}
+
+/** Those of a time of the past, one request after the other, the newest choice last. */
+async function showPast() {
   stale = true;
   if (reading) return;
   reading = true;
   while (stale) {
     stale = false;
-    const fresh = await fragment(`/twin?part=1${at ? `&at=${encodeURIComponent(at)}` : ""}`);
-    if (fresh) takeOver(page, fresh);
-    readView();
-    tellTimes();
-    showScene();
-    if (chosen) void evidence?.show(view, chosen, at);
-    if (!at) await new Promise((done) => setTimeout(done, PART_MS));
+    const fresh = await fragment(`/twin?part=1&at=${encodeURIComponent(at)}`);
+    if (fresh) show(fresh);
   }
   reading = false;
 }
@@ -111,11 +113,11 @@ async function openScene(element) {
 if (root) {
   readView();
   evidence = new Evidence(/** @type {HTMLElement} */ (root.querySelector("[data-evidence]")));
-  const live = new Live({ cameras: [], twin: !past, runs: [] }, { twin: () => void show() });
+  const live = new Live({ twin_page: !past }, { twin_page: (header) => show(parsed(header.html)) });
   if (past) {
     wirePast(past, (time) => {
       at = time;
-      void show();
+      void showPast();
     });
   }
   for (const found of root.querySelectorAll("[data-order]")) {
@@ -135,5 +137,4 @@ if (root) {
     live.tellLost();
     if (!past) showScene();
   }, 1000);
-  setInterval(() => past || document.hidden || live.silence() > 2 || void show(), SENSOR_MS);
 }
