@@ -27,9 +27,9 @@ ASKED = 200  # frames of a step, by default
 class Line(Fleet):
     """Devices that report now; what a release does on them is asked for by the test."""
 
-    def told(self, name: str, digest: str) -> None:
+    def told(self, name: str, digest: str, **more: str) -> None:
         self.runs[name] = digest
-        packages = [{"inspection": "stock", "digest": digest, "loaded_at": ""}]
+        packages = [{"inspection": "stock", "digest": digest, "loaded_at": "", **more}]
         status = {
             "schema": "lineside.device/1", "device": name, "state": "online", "version": "1",
             "at": rfc3339(CLOCK.now()), "packages": packages, "spool_depth": 0,

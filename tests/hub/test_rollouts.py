@@ -14,11 +14,13 @@ from lineside.fleet.evidence import LiveLimits
 from lineside.fleet.rollout import RolloutStep
 from lineside.hub import Role, Services, create_app
 from lineside.hub.models.model_service import Registration
+from lineside.hub.models.operating_points import PointProposal
 from lineside.hub.pages.rollouts import DeviceTable
 from lineside.hub.rollouts.repository import ROLLOUT_TYPE
 from lineside.hub.rollouts.rollout_service import NewRollout, RolloutDevice
 from lineside.links import Message
 from lineside.models import Package, Window, build_package
+from lineside.models.operating_point import Limits
 from lineside.models.versions import GroupSettings
 from lineside.testing import FakeClock
 from tests.hub.conftest import another_hub
@@ -44,9 +46,10 @@ class Fleet:
         self.bad: set[str] = set()
         self.taken: list[tuple[str, str]] = []
 
-    def told(self, name: str, digest: str) -> None:
+    def told(self, name: str, digest: str, **more: str) -> None:
         self.runs[name] = digest
-        packages = [{"inspection": "stock", "digest": digest, "loaded_at": ""}] if digest else []
+        used = {"inspection": "stock", "digest": digest, "loaded_at": "", **more}
+        packages = [used] if digest else []
         status = {
             "schema": "lineside.device/1", "device": name, "state": "online", "version": "1",
             "at": "2026-01-01T00:00:00.000Z", "packages": packages, "spool_depth": 0,
@@ -164,6 +167,39 @@ def test_a_good_release_goes_to_the_canary_then_to_all_and_becomes_the_one_in_us
     figures = events[2].event["data"]["figures"]
     assert (figures["verdict"], figures["frames"]) == ("go on", FRAMES)
     assert figures["evidence"][0]["device"] == "edge-1"
+
+
+def test_limits_of_a_version_that_is_not_in_use_go_with_it_through_the_waves(
+    trusted: Services, fleet: Fleet, versions: list[str]
+) -> None:
+    limits = (Limits(name="blue", low=0.1, high=0.9),)
+    proposal = PointProposal(limits=limits, reason="too many reviews", package=versions[1])
+    trusted.points.propose("stock", proposal, by="ada")
+    point = trusted.points.approve("stock", 1, by="eve", reason="saw the preview").point
+    assert point is not None
+    rollout = start(trusted)
+    tick(trusted)
+    fleet.work()
+    for name in NAMES:
+        fleet.told(name, fleet.runs[name], operating_point="")
+    told = {
+        name: json.loads(trusted.desired.payload(name, trusted.desired.of(name)))["packages"][0]
+        for name in NAMES
+    }
+    assert told["edge-1"]["operating_point"]["digest"] == point.digest
+    assert "operating_point" not in told["edge-2"]
+    token = trusted.auth.issue_token("eve", kind="api", role=Role.APPROVER)
+    client = TestClient(
+        create_app(trusted), base_url="http://127.0.0.1",
+        headers={"Authorization": f"Bearer {token}"},
+    )  # fmt: skip
+    assert client.get(f"/api/v1/rollouts/{rollout}").json()["operating_point"] == 1
+    assert (
+        "Decided by operating point 1 (blue 0.1 / 0.9)" in client.get(f"/rollouts/{rollout}").text
+    )
+    page = client.get(f"/inspections/stock/operating-point?package={versions[2]}").text
+    assert "the package's own limits when it is rolled out; the package is not in use" in page
+    assert f'data-page="/inspections/stock/operating-point?package={versions[2]}"' in page
 
 
 def test_a_bad_release_is_led_back_from_the_canary_and_nobody_else_sees_it(

@@ -209,7 +209,10 @@ def _words(view: dict[str, Any], *, head: str = "") -> str:
         for one in view["devices"]
     ]
     until = f", until {view['waits_until']}" if view.get("waits_until") else ""
-    lines = [head, f"waits: {view['waits'] or 'nothing'}{until}", view["guard"], *view["reasons"]]
+    point = view.get("operating_point")
+    limits = f"operating point {point}" if point else "the package's own"
+    lines = [head, f"waits: {view['waits'] or 'nothing'}{until}", f"limits: {limits}"]
+    lines += [view["guard"], *view["reasons"]]
     if rows:
         lines.append(table([("device", "step", "status", "runs", "evidence"), *rows]))
     return "\n".join(lines)

@@ -69,12 +69,17 @@ class RolloutSummary(RolloutFigures):
 
 
 class RolloutDetails(RolloutFigures):
-    """A rollout with its devices, and what it waits for; ``guard``: its limits as a sentence."""
+    """A rollout with its devices, and what it waits for; ``guard``: its limits as a sentence.
+
+    ``operating_point``: number of the version that the package decides by on the devices; 0: its
+    own limits.
+    """
 
     guard: str
     devices: tuple[RolloutDevice, ...]
     waits: str
     waits_until: datetime | None
+    operating_point: int
     may: tuple[RolloutOrder, ...]
     verdict: Verdict
     reasons: tuple[str, ...]
@@ -102,14 +107,14 @@ def preview(
     hub: Hub, who: Requester, *, body: Annotated[NewRollout, Depends(json_body(NewRollout))]
 ) -> Response:
     """The devices of each step as they are now; nothing is kept. Refused as the start would be."""
-    return json_response(_shown(hub.rollouts.preview(body, by=who.name)))
+    return json_response(_shown(hub, hub.rollouts.preview(body, by=who.name)))
 
 
 @router.get("/{rollout}", summary="One rollout")
 @responds(RolloutDetails)
 def get_rollout(hub: Hub, rollout: str) -> Response:
     """With its devices, their evidence, and what it waits for."""
-    return json_response(_shown(hub.rollouts.view(rollout)))
+    return json_response(_shown(hub, hub.rollouts.view(rollout)))
 
 
 @router.post("/{rollout}/pause", summary="Pause")
@@ -144,7 +149,7 @@ def _ordered(
     hub: Services, who: Identity, *, rollout: str, order: RolloutOrder, how: OrderRequest
 ) -> Response:
     hub.rollouts.order(rollout, order, by=who.name, reason=how.reason)
-    return json_response(_shown(hub.rollouts.view(rollout)))
+    return json_response(_shown(hub, hub.rollouts.view(rollout)))
 
 
 def _summary(one: Rollout) -> dict[str, object]:
@@ -155,8 +160,11 @@ def _summary(one: Rollout) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _shown(view: RolloutView) -> Mapping[str, object]:
+def _shown(hub: Services, view: RolloutView) -> Mapping[str, object]:
+    release = view.rollout.release
+    point = hub.points.in_force(release.inspection, release.digest)
     return {
+        "operating_point": point.number if point is not None else 0,
         **_summary(view.rollout), "guard": view.rollout.plan.limits.sentence,
         "waits": view.waits, "waits_until": view.waits_until, "devices": view.devices,
         "may": view.may, "verdict": view.judged.verdict, "reasons": view.judged.reasons,

@@ -121,9 +121,13 @@ class EffectView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointForm:
-    """The form's fields, as the address carries them; empty ones are as in force."""
+    """The form's fields, as the address carries them; empty ones are as in force.
+
+    ``package``: whose limits; "" for the one in use.
+    """
 
     name: str = ""
+    package: str = ""
     low: float | None = None
     high: float | None = None
     good_rejected: float | None = None
@@ -135,6 +139,7 @@ class PointForm:
 def point_form(
     *,
     name: str = "",
+    package: str = "",
     low: Annotated[float | None, Query()] = None,
     high: Annotated[float | None, Query()] = None,
     good_rejected: Annotated[float | None, Query()] = None,
@@ -144,8 +149,8 @@ def point_form(
 ) -> PointForm:
     """Read the form from the address."""
     return PointForm(
-        name=name, low=low, high=high, good_rejected=good_rejected, bad_passed=bad_passed,
-        review=review, bad_percent=bad_percent,
+        name=name, package=package, low=low, high=high, good_rejected=good_rejected,
+        bad_passed=bad_passed, review=review, bad_percent=bad_percent,
     )  # fmt: skip
 
 
@@ -160,6 +165,8 @@ class PointPage:
         own: the package's limits; ``used``: those in force; ``limits``: those of the form, and
             those in force of the other names.
         most: end of the scale of the score.
+        in_use: whether the package is in use; limits of another one go with it when it is rolled
+            out.
     """
 
     inspection: str
@@ -172,6 +179,13 @@ class PointPage:
     costs: Costs
     bad_percent: float
     most: float
+    in_use: bool = True
+
+    @property
+    def address(self) -> str:
+        """Of the page."""
+        place = f"/inspections/{self.inspection}/operating-point"
+        return place if self.in_use else f"{place}?package={self.package.digest}"
 
     @property
     def before(self) -> Limits:
@@ -200,7 +214,7 @@ def point_page(hub: Services, inspection: str, form: PointForm) -> PointPage:
     Raises:
         NotFoundError: no such inspection or limit, or no package is in use.
     """
-    package = hub.points.package(inspection)
+    package = hub.points.package(inspection, form.package)
     own = own_limits(package.manifest)
     version = hub.points.in_force(inspection, package.digest)
     given = {one.name: one for one in version.limits} if version is not None else {}
@@ -231,6 +245,7 @@ def point_page(hub: Services, inspection: str, form: PointForm) -> PointPage:
         chosen=chosen, limits=(*kept, chosen),
         costs=replace(costs, **{name: one for name, one in fields.items() if one is not None}),
         bad_percent=form.bad_percent, most=most,
+        in_use=inspection in hub.packages.one(package.digest).used_by,
     )  # fmt: skip
 
 
@@ -386,7 +401,7 @@ def _sentence(
         legend=(
             ("wrong", f"{wrong} {after}"),
             *([("review", f"{reviewed} go to review")] if reviews else []),
-            ("right", f"{right} correct"),
+            ("right", f"{right} {'correct' if reviews else 'not'}"),
         ),
     )  # fmt: skip
 
@@ -453,6 +468,7 @@ def version_rows(context: PageContext, page: PointPage) -> tuple[VersionRow, ...
                     why_not=why_not if waits else "",
                 ),
                 can_return=releases
+                and page.in_use
                 and one.status is Status.APPROVED
                 and one.number != used
                 and one.package == page.package.digest,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse
 
 from lineside.core import NotFoundError, decode, short
-from lineside.fleet import Evidence, Rollout, RolloutOrder, RolloutPlan, RolloutState
+from lineside.fleet import Evidence, Release, Rollout, RolloutOrder, RolloutPlan, RolloutState
 from lineside.fleet.evidence import LiveLimits
 from lineside.fleet.jobs.settings import FAILURE_WORDS
 from lineside.hub.pages.models import DAYS
@@ -204,6 +204,15 @@ def rollout_view(
     )
 
 
+def limits_words(hub: Services, release: Release) -> str:
+    """The limits that devices of a rollout decide by, in a sentence."""
+    found = hub.points.in_force(release.inspection, release.digest)
+    if found is None or found.point is None:
+        return "Decides by the package's own limits."
+    words = found.point.words
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def preview_waves(view: RolloutView, *, name_of: Callable[[str], str]) -> tuple[PreviewWave, ...]:
     """The waves of a plan with the devices that each has."""
     limits, waves = view.rollout.plan.limits, []
@@ -379,6 +388,7 @@ def rollout_preview(context: Context, *, body: Annotated[str, Form()]) -> HTMLRe
         view=view,
         waves=preview_waves(view, name_of=version_names(context.hub)),
         zone=context.hub.config.time_zone,
+        decides=limits_words(context.hub, view.rollout.release),
     )
 
 
@@ -402,6 +412,7 @@ def rollout_page(
         table=table,
         shown=rollout_view(view, table, name_of=version_names(context.hub)),
         zone=context.hub.config.time_zone,
+        decides=limits_words(context.hub, release),
         happened=_HAPPENED,
         orders=orders(view),
         earlier=earlier[:_EARLIER],
@@ -425,6 +436,7 @@ def rollout_progress(
     fragment = context.site.fragment(
         "rollout_progress.html", view=view, table=table, shown=shown, happened=_HAPPENED,
         zone=context.hub.config.time_zone,
+        decides=limits_words(context.hub, view.rollout.release),
     )  # fmt: skip
     if may != ",".join(view.may):  # the buttons of the page change with it
         fragment.headers["hx-refresh"] = "true"

@@ -84,7 +84,7 @@ async function propose(form) {
   };
   const headers = { "content-type": "application/json" };
   const response = await ask(form.dataset.point ?? "", { method: "POST", headers, body: JSON.stringify(body) });
-  if (response.ok) location.assign(location.pathname);
+  if (response.ok) location.assign(form.dataset.page ?? location.pathname);
   else showProblem(form, await problemOf(response));
 }
 
