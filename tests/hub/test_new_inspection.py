@@ -38,10 +38,12 @@ from lineside.hub.pages.new_inspection import (
 from lineside.hub.setup.placement import PackagePlacement, placement_edits
 from lineside.hub.setup.toml_edit import edit_text
 from lineside.hub.views import RunView
-from lineside.models import Manifest, Package, build_package
+from lineside.models import Manifest, Metric, Package, build_package
 from lineside.models.result import (
     REPORT_FILE,
     Confusion,
+    CurvePoint,
+    LearningCurve,
     MeasuredResult,
     Mistake,
     measured_result,
@@ -344,7 +346,13 @@ def test_the_result_is_about_bad_and_good_parts_by_the_labels_that_people_named(
     table = Confusion(
         classes=("blue", "red", "white"), rows=((9, 1, 0, 0), (0, 8, 2, 0), (9, 0, 1, 0))
     )
-    report = encode({"task": "classify", "confusion": {"screws": table}, "validation_pictures": 30})
+    right = Metric(value=0.5, low=0.4, high=0.6, n=30, baseline=0.0)
+    point = CurvePoint(share=1.0, pictures=24, right=right, labels={})
+    curve = LearningCurve(points=(point,), gain=right, gains={"red": right}, heads="a head")
+    report = encode({
+        "task": "classify", "confusion": {"screws": table}, "validation_pictures": 30,
+        "learning_curve": curve,
+    })  # fmt: skip
     made = Package.read(archive)
     files = {name: each for name, each in made.files.items() if name != "manifest.json"}
     package = build_package(
@@ -363,7 +371,11 @@ def test_the_result_is_about_bad_and_good_parts_by_the_labels_that_people_named(
     assert "data-guess" not in confirmed
     assert "Of 100 bad parts about <b>5</b> slip through" in " ".join(confirmed.split())
     assert hub.labelling.own_labels("screws").good == ("red",)
-    assert "bad parts about 5 slip" in client.get("/models/groups/screws/1").text
+    version = client.get("/models/groups/screws/1").text
+    assert "bad parts about 5 slip" in version
+    for page in (confirmed, version, client.get("/models/groups/screws/1/report").text):
+        assert "Right answers to pictures that were held out" in page
+        assert "40 to 60" in page
 
 
 # ---- its place in the plant file

@@ -8,6 +8,8 @@ from lineside.core.codec import encode
 from lineside.models import Metric
 from lineside.models.result import (
     Confusion,
+    CurvePoint,
+    LearningCurve,
     MeasuredResult,
     MeasuredShare,
     measured_result,
@@ -125,6 +127,48 @@ def test_counts_and_presence_labels_are_told_by_wrong_answers() -> None:
 
 def test_figures_without_held_out_pictures_are_told_as_cross_validated() -> None:
     assert "Cross-validated on 220 pictures" in result("classify", PARTS).measured
+
+
+def curve_of(scratch: Metric) -> LearningCurve:
+    """Right answers of half and of all pictures; ``scratch``: its gain."""
+    half, whole = (
+        Metric(value=value, low=value - 0.04, high=value + 0.03, n=200, baseline=0.0)
+        for value in (0.86, 0.91)
+    )
+    points = tuple(
+        CurvePoint(share=share, pictures=round(140 * share), right=right, labels={"scratch": right})
+        for share, right in ((0.5, half), (1.0, whole))
+    )
+    return LearningCurve(points=points, gain=scratch, gains={"scratch": scratch}, heads="a head")
+
+
+def test_the_learning_curve_says_what_gained_and_how_half_would_have_done() -> None:
+    sure = Metric(value=0.05, low=0.01, high=0.09, n=60, baseline=0.0)
+    body = {
+        "task": "classify", "confusion": {"surface": PARTS}, "validation_pictures": 220,
+        "learning_curve": curve_of(sure),
+    }  # fmt: skip
+
+    found = report_result(encode(body))
+    doubtful = report_result(
+        encode({**body, "learning_curve": curve_of(Metric(
+            value=0.05, low=-0.01, high=0.09, n=60, baseline=0.0
+        ))})
+    )  # fmt: skip
+
+    assert found is not None
+    assert doubtful is not None
+    assert found.help_label == "scratch"
+    assert found.advice == (
+        "More pictures of scratch would help most. Of 100 answers 86 (82 to 89) would have been"
+        " right from half of the pictures, 91 (87 to 94) from all of them; of those on scratch 86"
+        " (82 to 89) and 91 (87 to 94)."
+    )
+    assert doubtful.advice.endswith("that more of the same would help is not sure.")
+    assert report_result(encode({**body, "learning_curve": {"heads": "not estimated: why"}})) == (
+        report_result(encode({**body, "learning_curve": LearningCurve(heads="not estimated: why")}))
+    )
+    assert report_result(encode({**body, "learning_curve": {"points": 3}})) is None
 
 
 @pytest.mark.parametrize(

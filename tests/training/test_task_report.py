@@ -12,7 +12,7 @@ from lineside.core import Digest, decode, encode
 from lineside.datasets import Leak
 from lineside.datasets.samples import Skipped
 from lineside.models import Metric
-from lineside.models.result import Confusion, Mistake, TrivialFigure
+from lineside.models.result import Confusion, CurvePoint, LearningCurve, Mistake, TrivialFigure
 from lineside.training.evaluation.shortcuts import (
     ErasedTest,
     ShortcutTests,
@@ -25,7 +25,7 @@ from lineside.training.report.page_parts import (
     metrics_table,
     picture_cards,
 )
-from lineside.training.report.task_report import TaskReport, task_page
+from lineside.training.report.task_report import NO_CURVE, TaskReport, task_page
 from lineside.training.source import leak_warning
 from lineside.vision.metrics import LimitRow, ReliabilityBin
 
@@ -85,6 +85,17 @@ def report() -> TaskReport:
         leaks_by="whole pictures",
         warnings=(*controls.warnings, *leak_warning(1)),
         seed=7,
+        learning_curve=LearningCurve(
+            points=tuple(
+                CurvePoint(
+                    share=share, pictures=round(80 * share), right=GOOD, labels={HOSTILE: POOR}
+                )
+                for share in (0.25, 0.5, 0.75, 1.0)
+            ),
+            gain=POOR,
+            gains={HOSTILE: POOR},
+            heads=HOSTILE,
+        ),
     )
 
 
@@ -123,6 +134,7 @@ def test_the_page_holds_everything_and_runs_nothing(report: TaskReport) -> None:
         "Limits",
         "Shortcuts",
         "Mistakes",
+        "Learning curve",
         "Leaks",
     ):
         assert f"<h2>{title}" in page
@@ -158,6 +170,12 @@ def test_a_report_of_nothing_still_makes_a_page(report: TaskReport) -> None:
         controls=ShortcutTests(), mistakes=(), history=(), sections={}, held_out={}, evidence="",
     )  # fmt: skip
     assert "None." in task_page(bare).decode()
+    untold = replace(bare, learning_curve=LearningCurve(heads=NO_CURVE["anomaly"]))
+    assert "not estimated: it learns from good parts alone" in task_page(untold).decode()
+    assert (
+        "<h2>Learning curve"
+        not in task_page(replace(bare, learning_curve=LearningCurve())).decode()
+    )
 
 
 def test_the_json_is_the_same_record(report: TaskReport) -> None:

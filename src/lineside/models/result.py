@@ -6,12 +6,14 @@
    result is about parts: bad ones that slip through, good ones that are rejected, and those that
    go to review.
 3. Of kinds, objects, counts and presence labels it is about wrong answers.
-4. More pictures help most of the class whose share of answers that were not right may be the
-   highest: the upper end of its interval, so that few pictures count as doubt.
+4. More pictures help most of the label whose share of right answers surely rose most from half to
+   all of the training pictures (the learning curve). Where none surely did, or the report has no
+   curve, of the class whose share of answers that were not right may be the highest: the upper end
+   of its interval, so that few pictures count as doubt.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, floor
 
 from lineside.core import LinesideError, decode, decode_json
@@ -64,6 +66,69 @@ class TrivialFigure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """Held-out answers of heads that learned from a share of the training pictures.
+
+    Attributes:
+        share: from 0 to 1, of the pictures that a fold learns from; ``pictures``: on average.
+        right: share of right answers.
+        labels: the same of each class, label or region.
+    """
+
+    share: float
+    pictures: int
+    right: Metric
+    labels: Mapping[str, Metric]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningCurve:
+    """Results that a share of the training pictures would have reached.
+
+    Attributes:
+        points: by share, the last of all pictures; empty where it was not estimated.
+        gain: rise of right answers from half to all pictures, -1 to 1; None without points.
+        gains: the same of each class, label or region.
+        heads: what learned, in words; where there are no points why not.
+    """
+
+    points: tuple[CurvePoint, ...] = ()
+    gain: Metric | None = None
+    gains: Mapping[str, Metric] = field(default_factory=dict)
+    heads: str = ""
+
+    @property
+    def helped(self) -> str:
+        """The label that surely gained most from the second half; "" for none."""
+        sure = {name: gain.value for name, gain in self.gains.items() if gain.low > 0}
+        return max(sure, key=sure.__getitem__) if sure else ""
+
+    @property
+    def words(self) -> str:
+        """Right answers from half of the pictures beside all of them; "" without points."""
+        half = next((one for one in self.points if one.share == 0.5), None)
+        if half is None or self.gain is None:
+            return ""
+        small, whole = half.right, self.points[-1].right
+        told = (
+            f"Of 100 answers {_hundred(small)} would have been right from half of the pictures,"
+            f" {_hundred(whole)} from all of them"
+        )
+        name = self.helped
+        if name in half.labels:
+            one, other = half.labels[name], self.points[-1].labels[name]
+            told += f"; of those on {name} {_hundred(one)} and {_hundred(other)}"
+        elif self.gain.low <= 0:
+            told += "; that more of the same would help is not sure"
+        return f"{told}."
+
+
+def _hundred(metric: Metric) -> str:
+    low, high = floor(100 * metric.low + 1e-9), ceil(100 * metric.high - 1e-9)
+    return f"{round(100 * metric.value)} ({low} to {high})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredShare:
     """A share of held-out pictures, parts or objects with its words.
 
@@ -109,8 +174,10 @@ class MeasuredResult:
         shares: of answers that were wrong or for review, the costliest first.
         gaps: sentences on what could not be measured.
         measured: the pictures that it rests on, as a sentence.
-        advice: of what more pictures would help most; "" where nothing stands out.
-        help_label: that class; "" for none.
+        advice: of what more pictures would help most, and what half of them would have reached; ""
+            where nothing stands out and no curve is known.
+        help_label: that class, label or region; "" for none.
+        curve: what a share of the training pictures would have reached; None in older reports.
         confusion: by label or class list.
         mistakes: the worst first.
         warnings: of the report.
@@ -124,6 +191,7 @@ class MeasuredResult:
     confusion: Mapping[str, Confusion]
     mistakes: tuple[Mistake, ...]
     warnings: tuple[str, ...]
+    curve: LearningCurve | None = None
 
     @property
     def headline(self) -> str:
@@ -166,11 +234,13 @@ def report_result(report: bytes, *, rule: RejectRule | None = None) -> MeasuredR
         mistakes = decode(tuple[Mistake, ...], body.get("mistakes", []), where=REPORT_FILE)
         warnings = decode(tuple[str, ...], body.get("warnings", []), where=REPORT_FILE)
         pictures = decode(int, body.get("validation_pictures", 0), where=REPORT_FILE)
+        raw = body.get("learning_curve")
+        curve = decode(LearningCurve, raw, where=REPORT_FILE) if raw else None
     except LinesideError:
         return None
     return measured_result(
         str(body.get("task", "")), confusion=confusion, metrics=metrics, mistakes=mistakes,
-        warnings=warnings, pictures=pictures, rule=rule,
+        warnings=warnings, pictures=pictures, rule=rule, curve=curve,
     )  # fmt: skip
 
 
@@ -183,6 +253,7 @@ def measured_result(
     warnings: tuple[str, ...] = (),
     pictures: int,
     rule: RejectRule | None = None,
+    curve: LearningCurve | None = None,
 ) -> MeasuredResult | None:
     """Return the result of figures; None where they tell nothing of parts, objects or answers.
 
@@ -194,20 +265,23 @@ def measured_result(
         warnings: sentences that stand beside every figure.
         pictures: held out; 0 where the figures are of cross-validation.
         rule: answers of the inspection that reject a part; None: the usual words.
+        curve: of the training; None where none is known.
     """
     shares, gaps = _shares(task, confusion, metrics=metrics, rule=rule)
     if not shares and not gaps:
         return None
-    label = _most_doubtful(task, confusion)
+    label = (curve.helped if curve else "") or _most_doubtful(task, confusion)
+    most = f"More pictures of {label} would help most." if label else ""
     return MeasuredResult(
         shares=shares,
         gaps=gaps,
         measured=_measured(pictures, task=task, tables=confusion, metrics=metrics),
-        advice=f"More pictures of {label} would help most." if label else "",
+        advice=" ".join(one for one in (most, curve.words if curve else "") if one),
         help_label=label,
         confusion=confusion,
         mistakes=mistakes,
         warnings=warnings,
+        curve=curve,
     )
 
 

@@ -166,7 +166,7 @@ class LabelNeed:
 
     @property
     def lacking(self) -> tuple[str, ...]:
-        """What a training cannot do without, in words: ``2 more without blue``."""
+        """Return the needs of a training that are not met: ``2 more without blue``."""
         more = {"with": self.least - self.count}
         if self.without is not None:
             more["without"] = self.least - self.without

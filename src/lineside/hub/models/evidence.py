@@ -23,7 +23,7 @@ from lineside.models import (
     Speed,
     Status,
 )
-from lineside.models.result import REPORT_FILE, TrivialFigure, package_result
+from lineside.models.result import REPORT_FILE, LearningCurve, TrivialFigure, package_result
 from lineside.models.versions import Creation
 from lineside.vision.metrics import ReliabilityBin
 from lineside.vision.verdict import RejectRule
@@ -74,6 +74,8 @@ class Evidence:
         leaking: pairs on both sides of the split; None where nobody looked, else ``leaks_by`` how.
         speed: figures in time, by name.
         shortcuts: what trivial figures alone reach on the same pictures.
+        curve: what a share of the training pictures would have reached; None where the report does
+            not tell.
         parity: of a variant against its original.
         lineage, licences: by name.
         has_report: whether the package carries its own page.
@@ -100,6 +102,7 @@ class Evidence:
     inspection: str
     has_report: bool
     replays: tuple[ReplayView, ...] = ()
+    curve: LearningCurve | None = None
     schema: str = field(default=EVIDENCE_SCHEMA)
 
 
@@ -144,6 +147,7 @@ def collect_evidence(
         leaks_by=str(report.get("leaks_by") or ""),
         speed=_speed(version) | (speed_words(comparison.speed) if comparison else {}),
         shortcuts=_shortcuts(report),
+        curve=_curve(report),
         parity=manifest.parity if manifest else None,
         lineage=_lineage(version, package),
         licences=_licences(package),
@@ -278,6 +282,15 @@ def _shortcuts(report: Mapping[str, Any]) -> tuple[TrivialFigure, ...]:
         return decode(tuple[TrivialFigure, ...], found, where=REPORT_FILE)
     except LinesideError:
         return ()
+
+
+def _curve(report: Mapping[str, Any]) -> LearningCurve | None:
+    """The learning curve of the report; one of another form is as good as none."""
+    raw = report.get("learning_curve")
+    try:
+        return decode(LearningCurve, raw, where=REPORT_FILE) if raw else None
+    except LinesideError:
+        return None
 
 
 def _leaking(report: Mapping[str, Any]) -> int | None:

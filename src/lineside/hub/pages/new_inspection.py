@@ -164,7 +164,7 @@ class FlowState:
 
     @property
     def lacking(self) -> tuple[str, ...]:
-        """What a training cannot do without, label by label."""
+        """Return the needs of a training that are not met, label by label."""
         return tuple(text for need in self.needs for text in need.lacking)
 
     @property

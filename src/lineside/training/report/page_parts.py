@@ -12,7 +12,7 @@ from lineside.datasets import Leak
 from lineside.datasets.samples import Skipped
 from lineside.models import Metric
 from lineside.models.operating_point import OBJECTS
-from lineside.models.result import Confusion
+from lineside.models.result import Confusion, LearningCurve
 from lineside.training.evaluation.shortcuts import ShortcutTests, best_first, spoken
 from lineside.vision.metrics import LimitRow, ReliabilityBin
 
@@ -267,6 +267,37 @@ def metrics_table(
         )
     found = raw_table((first, "value", "95 % interval", "count", "baseline", "", ""), rows)
     return f'<div class="figures">{found}</div>' if found else ""
+
+
+def curve_part(curve: LearningCurve) -> str:
+    """Right answers by the share of training pictures; in words where there is no curve."""
+    if not curve.points:
+        return section("Learning curve", f"<p>{escape(curve.heads)}.</p>" if curve.heads else "")
+    rows = [
+        (
+            f"{100 * point.share:.0f} %",
+            str(point.pictures),
+            *_figure(point.right),
+            interval_bar(point.right),
+        )
+        for point in curve.points
+    ]
+    by_label = [
+        (
+            escape(name),
+            *(f"{point.labels[name].value:.3f}" for point in curve.points if name in point.labels),
+            f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})",
+        )
+        for name, gain in curve.gains.items()
+    ]
+    shares = [f"{100 * point.share:.0f} %" for point in curve.points]
+    return section(
+        "Learning curve",
+        raw_table(("share", "pictures", "right", "95 % interval", "count", ""), rows),
+        raw_table(("of", *shares, "50 to 100 %"), by_label),
+        note=f"Right answers to held-out pictures by how many were learned from: {curve.heads}. "
+        "Unsure is not asked here: the likeliest answer counts.",
+    )
 
 
 def confusion_table(name: str, found: Confusion) -> str:

@@ -10,13 +10,14 @@ from lineside.datasets.leaks import crossing
 from lineside.datasets.samples import Skipped
 from lineside.datasets.versions import version_digest
 from lineside.models import Manifest, Metric, Package
-from lineside.models.result import Confusion, Mistake, measured_result
+from lineside.models.result import Confusion, LearningCurve, Mistake, measured_result
 from lineside.training.evaluation.evaluate import Evaluation
 from lineside.training.evaluation.shortcuts import ShortcutTests
 from lineside.training.job import TrainJob
 from lineside.training.report.page_parts import (
     FigureNotes,
     confusion_table,
+    curve_part,
     history_part,
     leaks_part,
     limits_part,
@@ -37,6 +38,17 @@ from lineside.vision.metrics import LimitRow, ReliabilityBin, cheapest_cut
 from lineside.vision.verdict import RejectRule
 
 _MOST_LEAKS = 50
+_WHOLE_TRAININGS = (
+    "not estimated: the network is trained in rounds, so that each point would cost a training"
+)
+NO_CURVE = {
+    "detect": _WHOLE_TRAININGS,
+    "count": _WHOLE_TRAININGS,
+    "segment": _WHOLE_TRAININGS,
+    "anomaly": "not estimated: it learns from good parts alone, and answers to them do not tell how"
+    " many defects more of them would find",
+}
+"""Why a report has no learning curve, by task."""
 NOT_MEASURED = (
     "nothing was held out to measure on; give more pictures, or a source that declares a test part"
 )
@@ -58,6 +70,7 @@ class TaskReport:
         controls: what a shortcut would reach on the same pictures.
         held_out: figures on training pictures by networks that had not seen them.
         history: per epoch what was watched.
+        learning_curve: what a share of the training pictures would have reached.
         sections: further facts by title.
         leaking: pairs that stand on both sides of the split.
         leaks_by: in words how leaks were looked for; "" where nobody looked.
@@ -87,6 +100,7 @@ class TaskReport:
     leaks_by: str
     warnings: tuple[str, ...]
     seed: int
+    learning_curve: LearningCurve = field(default_factory=LearningCurve)
     schema: str = field(default="lineside.task-report/1")
 
 
@@ -135,6 +149,9 @@ def task_report(
             *((job.note,) if job.note else ()),
         ),
         seed=job.seed,
+        learning_curve=trained.curve
+        if trained.curve.points
+        else LearningCurve(heads=NO_CURVE.get(manifest.task, "")),
     )
 
 
@@ -184,6 +201,7 @@ def task_page(
             section(f"By {title}", metrics_table(found, first=title, figure_notes=_every(beside)))
             for title, found in report.slices.items()
         ),
+        curve_part(report.learning_curve),
         section("Training", history_part(report.history), _held_out(report.held_out)),
         *(_further(title, facts) for title, facts in report.sections.items()),
         skipped_part("Left out or merged when the data was read", report.skipped),
@@ -206,7 +224,7 @@ def _result(report: TaskReport, *, rule: RejectRule | None) -> str:
     """Return the meaning of the figures on the line; "" where nothing was measured."""
     found = measured_result(
         report.task, confusion=report.confusion, metrics=report.metrics,
-        pictures=report.validation_pictures, rule=rule,
+        pictures=report.validation_pictures, rule=rule, curve=report.learning_curve,
     )  # fmt: skip
     return f"<p>{escape(found.words)}</p>" if found else ""
 

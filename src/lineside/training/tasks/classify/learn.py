@@ -9,8 +9,9 @@
 5. The network of the package has learned from all training pictures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
 from lineside.datasets.splitting import folds
 from lineside.models.engines import BANK_OUTPUT, LABEL_OUTPUTS
+from lineside.models.result import LearningCurve
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache
 from lineside.training.common.export import export, limits_of
@@ -56,6 +58,7 @@ from lineside.training.tasks.classify.tuning import (
     worth_trying,
 )
 from lineside.training.tasks.contract import Trained, Work
+from lineside.training.tasks.learning_curve import learning_curve
 from lineside.vision import ClassRule, Decision, HealthFigures, prepare
 from lineside.vision.decide import decide_classes
 from lineside.vision.metrics import UNSURE, balanced_accuracy, macro_f1
@@ -193,6 +196,7 @@ class ClassFit:
         samples, truth: what was learned from, and the place of the class of each.
         logits, places: answers of networks that had not seen the picture, and of which samples.
         frozen_healths: of the samples.
+        estimate_curve: fits heads of the learning curve.
         words: for the report.
     """
 
@@ -208,6 +212,7 @@ class ClassFit:
     frozen_healths: Sequence[HealthFigures]
     history: Sequence[Mapping[str, float]]
     words: Mapping[str, object]
+    estimate_curve: Callable[[], LearningCurve]
 
 
 def fit_classes(job: TrainJob, work: Work) -> ClassFit:
@@ -239,6 +244,9 @@ def fit_classes(job: TrainJob, work: Work) -> ClassFit:
         frozen_healths=frozen.healths,
         history=final.history,
         words=final.words,
+        estimate_curve=partial(
+            _curve, job, training_set, frozen=frozen, network=str(final.words["network"])
+        ),
     )
 
 
@@ -278,6 +286,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         ),
         held_out=figures_of(fit.logits, fit.truth[fit.places], rule=fit.rule),
         history=fit.history,
+        curve=fit.estimate_curve(),
         remembered=(tuple(fit.samples[row].digest for row in known.rows),),
         sections={"How it was chosen": dict(fit.words)},
     )
@@ -403,6 +412,37 @@ def _frozen_epoch(training_set: _TrainingSet, chosen: ValidationLogits) -> dict[
     """The frozen network's figures, as an epoch's."""
     right = chosen.logits.argmax(axis=1) == training_set.truth
     return {"epoch": 0.0, "validation_loss": chosen.loss, "accuracy": float(right.mean())}
+
+
+def _curve(
+    job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen, network: str
+) -> LearningCurve:
+    """Return what fewer pictures would have reached with the frozen network and its best input."""
+    chosen, features = frozen.held_out[frozen.best], frozen.features[frozen.best]
+    truth, classes = training_set.truth, len(training_set.labels)
+
+    def answer(inside: Classes, outside: Classes) -> Numbers:
+        training_set.work.steps.at(82, "estimating what more pictures bring")
+        head = Space(features[inside]).fit(truth[inside], classes=classes, strength=chosen.strength)
+        return _right(head.logits(features[outside]), truth[outside])
+
+    shown = truth[:, None] == np.arange(classes)
+    tuned = "" if network == "frozen" else f"; that of the package is {network}"
+    return learning_curve(
+        answer,
+        whole=_right(chosen.logits, truth),
+        kinds=shown,
+        named={name: shown[:, [n]] for n, name in enumerate(training_set.labels)},
+        groups=_owners(apart(training_set.samples)),
+        folds=training_set.folds,
+        seed=job.seed,
+        heads=f"a linear head on the frozen network{tuned}",
+    )
+
+
+def _right(logits: Numbers, truth: Classes) -> Numbers:
+    """(pictures, 1): 1 where the likeliest class is the true one, else 0."""
+    return np.asarray(logits.argmax(axis=1) == truth, np.float64)[:, None]
 
 
 def _words(spec: InputSpec, frozen: _Frozen) -> dict[str, object]:

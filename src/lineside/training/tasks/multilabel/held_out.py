@@ -25,8 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Policy, encode
+from lineside.models.result import LearningCurve
 from lineside.training.common.methods import spread, unsure_between
 from lineside.training.job import load_arrays, save_arrays
+from lineside.training.tasks.learning_curve import learning_curve
 from lineside.training.tasks.multilabel.features import PictureFeatures
 from lineside.training.tasks.multilabel.heads import (
     UNKNOWN,
@@ -251,6 +253,95 @@ def _key(
             hashed.update(truth[place].tobytes())
             hashed.update(np.ascontiguousarray(pictures[place].features[:, :, ::97]).tobytes())
     return hashed.hexdigest()[:40]
+
+
+def curve_of(
+    plan: HeadPlan,
+    pictures: Sequence[PictureFeatures],
+    *,
+    truth: Truth,
+    held_out: CrossValidation,
+    groups: Sequence[str],
+    seed: int,
+    folder: Path,
+    report: Callable[[], None],
+) -> LearningCurve:
+    """Return what fewer pictures would have reached, by label and by region.
+
+    Args:
+        plan: the heads.
+        pictures: as training sees them.
+        truth: of them.
+        held_out: their cross-validation.
+        groups: of them.
+        seed: of the order in which groups are taken.
+        folder: where folds are kept.
+        report: called before each fit; may raise.
+    """
+
+    def answer(inside: NDArray[np.intp], outside: NDArray[np.intp]) -> Numbers:
+        report()
+        stored = _fold(plan, pictures, truth=truth, inside=inside, outside=outside, folder=folder)
+        return right_answers(plan, cast(Floats, stored["logits"]), truth=truth[outside])
+
+    sides = (truth == 1, truth == 0)
+    kinds = [
+        side[:, list(head.rows), place].any(axis=1)
+        for head in plan.heads
+        for place in range(len(head.labels))
+        for side in sides
+    ]
+    return learning_curve(
+        answer,
+        whole=right_answers(plan, held_out.logits, truth=truth),
+        kinds=np.stack(kinds, axis=1),
+        named=_named_answers(plan, truth),
+        groups=groups,
+        folds=held_out.folds,
+        seed=seed,
+        heads="the package's own heads on the frozen network",
+    )
+
+
+def right_answers(plan: HeadPlan, logits: Floats, *, truth: Truth) -> Numbers:
+    """(pictures, answers) 1 right, 0 wrong, NaN not judged.
+
+    One answer for each region of classes, its likeliest class, and one for each other label, by
+    the side of zero.
+    """
+    columns = []
+    for head in plan.heads:
+        rows, width = list(head.rows), len(head.labels)
+        said, held = logits[:, rows, :width], truth[:, rows, :width]
+        if head.exclusive:
+            known = (held == 1).any(axis=2)
+            right = said.argmax(axis=2) == held.argmax(axis=2)
+        else:
+            known, right = (
+                each.reshape(len(held), -1) for each in (held != UNKNOWN, (said > 0) == (held == 1))
+            )
+        columns.append(np.where(known, right.astype(np.float64), np.nan))
+    return np.concatenate(columns, axis=1)
+
+
+def _named_answers(plan: HeadPlan, truth: Truth) -> dict[str, NDArray[np.bool_]]:
+    """(pictures, answers) by label, of classes where they are true, and by region of classes."""
+    widths = [len(head.rows) * (1 if head.exclusive else len(head.labels)) for head in plan.heads]
+    found: dict[str, NDArray[np.bool_]] = {}
+    first = 0
+    for head, width in zip(plan.heads, widths, strict=True):
+        for place, label in enumerate(head.labels):
+            mask = found.setdefault(label, np.zeros((len(truth), sum(widths)), np.bool_))
+            if head.exclusive:
+                mask[:, first : first + width] |= truth[:, list(head.rows), place] == 1
+            else:
+                mask[:, first + place :: len(head.labels)][:, : len(head.rows)] = True
+        for n, row in enumerate(head.rows if head.exclusive else ()):
+            mask = np.zeros((len(truth), sum(widths)), np.bool_)
+            mask[:, first + n] = True
+            found[f"region {plan.regions[row]}"] = mask
+        first += width
+    return found
 
 
 def held_out_labels(

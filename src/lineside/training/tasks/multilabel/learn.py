@@ -49,6 +49,7 @@ from lineside.training.tasks.multilabel.heads import (
 from lineside.training.tasks.multilabel.held_out import (
     CrossValidation,
     cross_validate,
+    curve_of,
     held_out_labels,
     rules_for,
 )
@@ -123,6 +124,16 @@ def learn(job: TrainJob, work: Work) -> Trained:
     labels = held_out_labels(plan, held_out=held_out, truth=truth, policy=policy)
     answered = [answers_of(plan, s, answer) for s, answer in zip(samples, labels, strict=True)]
     left_out = _leave_out(job, pictures, plan=plan, truth=truth, work=work)
+    curve = curve_of(
+        plan,
+        pictures,
+        truth=truth,
+        held_out=held_out,
+        groups=[sample.group or str(sample.digest) for sample in apart(samples)],
+        seed=job.seed,
+        folder=work.folder / "folds",
+        report=lambda: steps.at(83, "estimating what more pictures bring"),
+    )
     steps.at(84, "fitting")
     fitted = fit_heads(plan, [picture.features for picture in pictures], truth=truth)
     everyone = range(len(pictures))
@@ -150,6 +161,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         baseline={f"{MAJORITY}{name}": float(place) for name, place in majority.items()},
         warnings=_warnings(plan, truth, answered=answered, rules=rules, refused=len(refused)),
         held_out={name: metric.value for name, metric in found.items()},
+        curve=curve,
         remembered=tuple(tuple(samples[owner].digest for owner in row) for row in fitted.owners),
         sections={
             "Reference view": reference.sample.name,
