@@ -112,7 +112,8 @@ def test_a_camera_added_by_rtsp_is_covered_seen_on_every_page_and_acknowledged(
         expect(form.locator("[data-figures]")).to_contain_text(word)
     with page.expect_navigation():
         form.get_by_role("button", name="Add").click()
-    page.goto(f"{hub.url}/setup/inspection")
+    page.locator("#entry-dock summary").click()
+    page.get_by_role("link", name="Add an inspection").click()
     often = {"trigger__on": "interval", "trigger__interval_s": "0.2"}
     form = fill(page, "stock", camera="dock", reason="By the new camera", **often)
     with page.expect_navigation():
@@ -125,9 +126,11 @@ def test_a_camera_added_by_rtsp_is_covered_seen_on_every_page_and_acknowledged(
     expect(page.locator("[data-summary]")).to_have_text("2 cameras, 1 dark")
     tile = page.locator(".tile", has_text="Dock camera")
     expect(tile.locator("header .state")).to_have_text("dark")
-    expect(bell).to_have_text("1 open alerts")
+    expect(bell).to_have_text("1 open alerts", timeout=LONG_MS)
     page.goto(f"{hub.url}/twin")
-    expect(page.locator("[data-discrepancies]")).to_contain_text("Camera dark (dock)")
+    expect(page.locator("[data-discrepancies]")).to_contain_text(
+        "Camera dark (dock)", timeout=LONG_MS
+    )
     bell.click()
     card = page.locator("[data-open-alerts] > section")
     expect(card).to_have_count(1)

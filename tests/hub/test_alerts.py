@@ -45,7 +45,7 @@ from lineside.streams.alerts import ALERT_TYPE, AlertCause, Observation
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from lineside.vision import PictureState, encode_jpeg
-from tests.hub.conftest import PACKAGE, PLANT, Line, another_hub, answered
+from tests.hub.conftest import PACKAGE, PLANT, Line, another_hub, answered, open_hub
 
 SMALL = parse_plant(PLANT, where="plant")
 
@@ -370,6 +370,11 @@ def test_a_certificate_that_is_due_is_an_alert(hub: Services, clock: FakeClock) 
     clock.advance(396 * 86_400)
     (due,) = look_at_certificate(site, now=clock.now()).present
     assert due.reason == "the hub's certificate expires in 1 days"
+    with open_hub(site, plant=SMALL, clock=clock) as watching:
+        for _ in range(2):
+            watching.alert_watch.tick()
+            clock.advance(11)
+        assert causes(watching) == [("certificate expires", HUB)]
     clock.advance(2 * 86_400)
     (over,) = look_at_certificate(site, now=clock.now()).present
     assert over.reason == "the hub's certificate has expired"

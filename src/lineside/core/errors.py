@@ -30,7 +30,7 @@ class Fault:
 
     @property
     def sentence(self) -> str:
-        """What is wrong, without its place and the mend; ``nothing`` is the value of no key."""
+        """The fault without its place and its mend; ``nothing`` is the value of a missing key."""
         if self.value == "nothing":
             return f"missing, expected {self.expected}"
         return f"{self.value} is not {self.expected}"

@@ -94,6 +94,9 @@ def section_page(context: Context, section: str) -> HTMLResponse:
     text = context.hub.plants.text()
     forms = entry_forms(text, shown, secret=may)
     newest = {one.id: one.newest.id for one in context.hub.cameras.all() if one.newest}
+    plant = context.hub.plant
+    unused = {one.id for one in plant.camera if not one.source.startswith("mqtt:")}
+    unused -= {one.camera for one in plant.inspection}  # a device opens what it inspects
     as_text = shown.name in _TEXTS
     return _page(
         context, "setup_section.html", title=shown.title, section=shown, forms=forms,
@@ -101,6 +104,7 @@ def section_page(context: Context, section: str) -> HTMLResponse:
         as_text=as_text,
         texts={one.id: entry_text(text, shown.name, one.id) for one in forms if may and as_text},
         newest=newest if shown.name == "camera" else {},
+        unused=unused if shown.name == "camera" else (),
     )  # fmt: skip
 
 

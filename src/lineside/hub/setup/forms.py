@@ -318,7 +318,7 @@ def _kind(hint: Any) -> FieldKind | None:  # noqa: ANN401  a type
 
 
 def _is_row(item: Any) -> bool:  # noqa: ANN401  a type
-    """Whether each field of a record is one of a form."""
+    """True if each field of a record is one of a form."""
     if not dataclasses.is_dataclass(item):
         return False
     kinds = (_kind(_plain(one)) for one in get_type_hints(item, include_extras=True).values())
