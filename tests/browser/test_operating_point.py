@@ -7,7 +7,6 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -15,7 +14,6 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from lineside.core import FrameId, SystemClock, decode, digest_of, encode
-from lineside.hub import HubConfig, running
 from lineside.hub.pages import pictures as pictures_page
 from lineside.links import open_bus
 from lineside.store import FrameFilter
@@ -23,9 +21,8 @@ from lineside.streams import PREDICTION_TYPE, Event, read_prediction
 from lineside.testing.links import wait_until
 from lineside.vision.verdict import PartVerdict
 from tests.browser.conftest import add_people, person
-from tests.browser.test_pages import assess, settle
 from tests.hub.conftest import DISC_PLANT
-from tests.journeys.test_rollout import Plant, _camera, package
+from tests.journeys.test_rollout import Plant, package, plant_running
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -37,20 +34,8 @@ REJECTING_PLANT = DISC_PLANT.replace(b'id = "stock"', b'id = "stock"\nreject = [
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[Plant]:
-    (tmp_path / "plant.toml").write_bytes(REJECTING_PLANT)
-    config = HubConfig(
-        data_dir=str(tmp_path / "hub"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0
-    )
-    with ExitStack() as stack:
-        hub = stack.enter_context(running(config, clock=SystemClock()))
-        made = Plant(hub=hub, folder=tmp_path, stack=stack)
-        add_people(hub.services)
-        made.approve(package("first"))
-        hub.services.packages.use(made.versions[0], inspection="stock", by="eve", reason="good")
-        hub.services.things.add("edge-1")
-        made.device("edge-1")
-        stack.enter_context(_camera(hub.bus_url))
-        wait_until(lambda: made.runs() == {"edge-1": made.versions[0]})
+    with plant_running(tmp_path, package("first"), toml=REJECTING_PLANT, names=("edge-1",)) as made:
+        add_people(made.hub.services)
         yield made
 
 
@@ -92,8 +77,6 @@ def approve(page: Page, url: str, *, reason: str) -> None:
 
 def roll_back(page: Page, url: str, *, to: str) -> None:
     page.goto(url + ADDRESS)
-    settle(page)
-    assert assess(page) == []
     page.get_by_text("Roll back to these limits").click()
     page.get_by_role("listitem").filter(has_text=to).get_by_label("Reason").fill("escapes")
     with page.expect_navigation():

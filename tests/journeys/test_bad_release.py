@@ -19,7 +19,7 @@ from lineside.cli.demo.stage import Program, Programs, free_port
 from lineside.core import SystemClock, UnavailableError
 from lineside.library.client import HubClient
 from tests.hub.conftest import DISC_PLANT
-from tests.journeys.test_rollout import _camera, package
+from tests.journeys.test_rollout import camera_running, discs, package
 
 T = TypeVar("T")
 NAMES = ("edge-1", "edge-2", "edge-3")
@@ -160,7 +160,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         programs = stack.enter_context(Programs(tmp_path))
         made = Site(folder=tmp_path, programs=programs)
         made.begin()
-        stack.enter_context(_camera(made.bus))
+        stack.enter_context(camera_running(made.bus, discs()))
         yield made
 
 

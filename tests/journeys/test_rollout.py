@@ -4,7 +4,7 @@ The bad one is signed and answers its golden pictures; only what it decides on t
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,6 +50,7 @@ class Plant:
     hub: RunningHub
     folder: Path
     stack: ExitStack
+    group: str = "discs"
     versions: list[str] = field(default_factory=list)
 
     def device(self, name: str) -> None:
@@ -69,8 +70,8 @@ class Plant:
     def approve(self, archive: bytes) -> None:
         services = self.hub.services
         digest = services.packages.add(archive, by="ada").digest
-        made = services.models.register("discs", Registration(package=digest), by="ada")
-        services.models.approve("discs", made.number, by="eve", reason="good on the test part")
+        made = services.models.register(self.group, Registration(package=digest), by="ada")
+        services.models.approve(self.group, made.number, by="eve", reason="good on the test part")
         self.versions.append(digest)
 
     def runs(self) -> dict[str, str]:
@@ -81,7 +82,7 @@ class Plant:
         }
 
     def roll_out(self, version: int) -> str:
-        asked = NewRollout(group="discs", version=version, plan=PLAN)
+        asked = NewRollout(group=self.group, version=version, plan=PLAN)
         return self.hub.services.rollouts.start(asked, by="eve").id
 
     def ended(self, rollout: str) -> Rollout:
@@ -110,16 +111,15 @@ def _running(config: EdgeConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _camera(bus_url: str) -> Iterator[None]:
-    """A part every tenth of a second, each picture its own."""
+def camera_running(bus_url: str, pictures: Sequence[bytes]) -> Iterator[None]:
+    """A part every tenth of a second."""
     bus = open_bus(bus_url, client_id="camera", clock=SystemClock())
     stop = threading.Event()
-    parts = [encode_jpeg(scene(seed=3), quality=q) for q in range(60, 96)]
 
     def show() -> None:
         shown = 0
         while not stop.wait(EVERY_S):
-            bus.publish_soon("i/cam", parts[shown % len(parts)], qos=0)
+            bus.publish_soon("i/cam", pictures[shown % len(pictures)], qos=0)
             shown += 1
 
     thread = threading.Thread(target=show, name="camera")
@@ -132,22 +132,43 @@ def _camera(bus_url: str) -> Iterator[None]:
         bus.close()
 
 
-@pytest.fixture
-def plant(tmp_path: Path) -> Iterator[Plant]:
-    (tmp_path / "plant.toml").write_bytes(DISC_PLANT)
+def discs() -> list[bytes]:
+    """Pictures of the same part, each its own."""
+    return [encode_jpeg(scene(seed=3), quality=q) for q in range(60, 96)]
+
+
+@contextmanager
+def plant_running(
+    folder: Path,
+    archive: bytes,
+    *,
+    toml: bytes = DISC_PLANT,
+    names: Sequence[str] = NAMES,
+    inspection: str = "stock",
+    group: str = "discs",
+    pictures: Sequence[bytes] = (),
+) -> Iterator[Plant]:
+    """A hub whose devices run one approved package on the pictures of a camera."""
+    (folder / "plant.toml").write_bytes(toml)
     config = HubConfig(
-        data_dir=str(tmp_path / "hub"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0
+        data_dir=str(folder / "hub"), plant=str(folder / "plant.toml"), port=0, bus_port=0
     )
     with ExitStack() as stack:
         hub = stack.enter_context(running(config, clock=SystemClock()))
-        made = Plant(hub=hub, folder=tmp_path, stack=stack)
-        made.approve(package("first"))
-        hub.services.packages.use(made.versions[0], inspection="stock", by="eve", reason="good")
-        for name in NAMES:
+        made = Plant(hub=hub, folder=folder, stack=stack, group=group)
+        made.approve(archive)
+        hub.services.packages.use(made.versions[0], inspection=inspection, by="eve", reason="good")
+        for name in names:
             hub.services.things.add(name)
             made.device(name)
-        stack.enter_context(_camera(hub.bus_url))
-        wait_until(lambda: made.runs() == dict.fromkeys(NAMES, made.versions[0]))
+        stack.enter_context(camera_running(hub.bus_url, pictures or discs()))
+        wait_until(lambda: made.runs() == dict.fromkeys(names, made.versions[0]))
+        yield made
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    with plant_running(tmp_path, package("first")) as made:
         yield made
 
 

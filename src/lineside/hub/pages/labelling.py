@@ -10,7 +10,7 @@ from lineside.core import Json, Plant, short
 from lineside.datasets.annotations import ReviewState
 from lineside.datasets.samples import label_names, region_names
 from lineside.hub.learning.labelling import LabelProgress, SampleRow, progress_of, rows_of
-from lineside.hub.pages.learning import Filter
+from lineside.hub.pages.learning import Filter, training_href
 from lineside.hub.pages.site import Context
 from lineside.hub.views import PackageView
 from lineside.web.answers import box_corners
@@ -63,9 +63,9 @@ def left_text(progress: LabelProgress) -> str:
 
 
 def first_open(rows: Sequence[SampleRow], *, picture: str) -> int:
-    """The place to begin at: the picture named, else the first to do, else the first."""
+    """The place to begin at: the picture of that digest or name, else the first to do."""
     for n, row in enumerate(rows):
-        if row.digest == picture:
+        if picture in (row.digest, row.name):
             return n
     return next((n for n, row in enumerate(rows) if row.state is ReviewState.TO_LABEL), 0)
 
@@ -157,6 +157,7 @@ def label_page(
         dataset=name,
         start=start,
         total=progress.images,
+        training=training_href(context.hub, name),
         filters=state_filters(name, progress, state=state, step=step),
         flow=flow if step or declared.task else "",
         states=STATES.items(),

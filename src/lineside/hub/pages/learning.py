@@ -165,6 +165,12 @@ def dataset_row(view: DatasetView) -> DatasetRow:
     )
 
 
+def training_href(hub: Services, name: str) -> str:
+    """Return where the draft of an inspection is trained on; "" of a dataset that is of none."""
+    is_one = name in inspections_of(hub) or bool(hub.labelling.own_labels(name).task)
+    return f"/inspections/new/{name}?step=training" if is_one else ""
+
+
 def label_counts(samples: Sequence[Sample]) -> tuple[tuple[str, int], ...]:
     """Count the images of each label, by name."""
     counts: dict[str, int] = {}
@@ -413,6 +419,7 @@ def dataset_page(context: Context, *, name: str, label: str = "") -> HTMLRespons
         sub=f"Draft, {counted(view.draft_samples, 'picture')}",
         dataset=view,
         frozen=None,
+        training=training_href(context.hub, name),
         parting=split_text(draft.parting),
         samples=cards,
         more=_more(len(cards), _holding(counts, label, total=len(samples))),

@@ -66,3 +66,10 @@ export function showFaults(form, faults, keyOf) {
     return false;
   });
 }
+
+/** Where an answer went: the page on which boxes and masks are drawn on that picture, once people may see which one it is. @param {string} dataset @param {string} [frame] */
+export function drawing(dataset, frame) {
+  if (!frame) return "";
+  const query = new URLSearchParams({ picture: frame });
+  return make("a", { href: `/data/${encodeURIComponent(dataset)}/label?${query}` }, "Draw on it");
+}

@@ -1,6 +1,7 @@
 // @ts-check
 /** The review queue: an answer by one key, the next picture already loaded, undo, skip. */
 import { ask, problemOf, showProblem } from "./forms.js";
+import { drawing } from "./forms_said.js";
 import { heatOver, wirePictures } from "./picture.js";
 
 const GIVEN = "review-given"; // the items answered in this tab, the newest last
@@ -16,10 +17,9 @@ const remember = (/** @type {string[]} */ items) => sessionStorage.setItem(GIVEN
 
 const root = () => /** @type {HTMLElement} */ (document.querySelector("[data-review]"));
 
-/** @param {string} text */
-function say(text) {
-  const place = document.querySelector("[data-said]");
-  if (place) place.textContent = text;
+/** @param {(string | Node)[]} words */
+function say(...words) {
+  document.querySelector("[data-said]")?.replaceChildren(...words);
 }
 
 /** @param {string} address reads the page there, and takes over what stands in it */
@@ -35,9 +35,9 @@ async function show(address) {
   wire();
 }
 
-/** @param {string} item @param {string} what @param {object} body @param {(r: Response) => Promise<unknown>} refused */
+/** @param {string} item @param {string} what @param {object} body @param {(r: Response) => Promise<unknown>} refused @returns {Promise<any>} the item as it is then; null where it was refused */
 async function send(item, what, body, refused) {
-  if (busy) return false;
+  if (busy) return null;
   busy = true;
   const response = await ask(`/api/v1/review/${item}/${what}`, {
     method: "POST",
@@ -46,7 +46,7 @@ async function send(item, what, body, refused) {
   });
   busy = false;
   if (!response.ok) await refused(response);
-  return response.ok;
+  return response.ok ? await response.json() : null;
 }
 
 /** @param {string} answer */
@@ -54,15 +54,16 @@ async function give(answer) {
   const { item = "", here = "/review", settles, waits } = root().dataset;
   if (!item || !waits) return;
   const dataset = /** @type {HTMLSelectElement | null} */ (root().querySelector("[data-dataset]"))?.value ?? "";
-  const counted = await send(item, "answer", { answer, settles: settles === "yes", dataset }, async (response) => {
+  const after = await send(item, "answer", { answer, settles: settles === "yes", dataset }, async (response) => {
     const problem = await problemOf(response);
     if (response.status === 409) await show(here); // somebody else was first
     showProblem(root(), problem);
   });
-  if (!counted) return;
+  if (!after) return;
   remember([...given().filter((one) => one !== item), item]);
   await show(here);
-  say(`Answered ${answer}.`);
+  if (dataset) say(`Answered ${answer}, added to ${dataset}. `, drawing(dataset, after.finding?.frame));
+  else say(`Answered ${answer}.`);
 }
 
 async function undo() {
