@@ -169,10 +169,12 @@ def test_coco_holds_boxes_points_masks_and_parts(
 
 
 def test_coco_holds_a_mask_alone(samples: list[Sample], again: Callable[..., Import]) -> None:
-    alone = replace(samples[1], marked=None)
+    alone = replace(samples[1], marked=None, labels=(*samples[1].labels, "scratch"))
     found = again([alone], "coco")
     assert found.samples[0].mask_digest is not None
     assert found.samples[0].marked == (marked("dent", 2, 1, 23, 9),)
+    told = "which of 2 labels its mask shows; written as dent"
+    assert told in [note.reason for note in found.skipped]
 
 
 @pytest.mark.parametrize("form", ["yolo", "voc"])

@@ -454,7 +454,7 @@ def test_the_oldest_of_too_many_are_dropped(
 ) -> None:
     monkeypatch.setattr(review, "MOST_WAITING", 2)
     monkeypatch.setattr(review, "_TIDY_EVERY", 4)
-    take("review", "review", "review", "review")
+    take("moved", "review", "review", "review")  # the oldest has the greatest doubt
     found = hub.reviews.page(by="x").items
     assert [one.finding.part for one in found if one.finding] == ["part-4", "part-3"]
 

@@ -537,13 +537,18 @@ def export(
     with open_library(config, store=store, records=records, blobs=blobs) as datasets:
         version = None if draft else datasets.find(name, which)
         samples = version.parted if version else datasets.draft(name).samples
-        write_source(samples, files=datasets.read_file, to=to, format=form)
+        written = write_source(samples, files=datasets.read_file, to=to, format=form)
+    for line in written.notes:
+        say(f"left out {line.where}: {line.reason}")
     number = version.number if version else 0
     show(
-        {"dataset": name, "version": number, "samples": len(samples), "to": str(to)},
+        {
+            "dataset": name, "version": number, "samples": written.samples, "to": str(to),
+            "skipped": written.notes,
+        },
         as_json=as_json,
         text=lambda figures: f"{figures['samples']} pictures of {name}/{number or 'draft'} in {to}",
-    )
+    )  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:

@@ -407,6 +407,10 @@ def _objects(item: Outgoing, *, output: Output) -> list[dict[str, object]]:
         if not labels:
             output.say(item, "a mask without a label, which this format cannot hold")
             return entries
+        if labels[1:]:
+            output.say(
+                item, f"which of {len(labels)} labels its mask shows; written as {labels[0]}"
+            )
         x0, y0, x1, y1 = box_of(left) or (0, 0, 1, 1)
         whole = Marked(label=labels[0], x0_px=x0, y0_px=y0, x1_px=x1, y1_px=y1)
         entries.append({**_object(whole, left), "iscrowd": int(bool(entries))})
