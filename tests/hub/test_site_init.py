@@ -68,6 +68,17 @@ def test_of_two_who_make_the_authority_at_once_one_makes_it_and_the_other_finds_
     assert [path.name for path in site.ca_folder.parent.iterdir()] == [site.ca_folder.name]
 
 
+def test_hubs_whose_authority_is_a_link_to_one_folder_make_it_there(
+    site: HubConfig, clock: FakeClock, tmp_path: Path
+) -> None:
+    hubs = [replace(site, data_dir=str(tmp_path / name)) for name in ("a", "b")]
+    for hub in hubs:
+        hub.folder.mkdir()
+        hub.ca_folder.symlink_to(tmp_path / "shared" / "authority")
+    assert [make_ca(hub, site="hall", clock=clock).made for hub in hubs] == [True, False]
+    assert (tmp_path / "shared" / "authority" / "authority.crt").exists()
+
+
 def test_of_two_who_make_the_trust_root_at_once_one_makes_it(
     site: HubConfig, clock: FakeClock
 ) -> None:

@@ -107,7 +107,8 @@ class CertificateAuthority:
             raise InvalidError("a site without a name", where="site", fix="Name it.")
         there = folder.exists()
         if not there:
-            there = not _lay_down(folder, certificates.new_root_certificate(site, now=clock.now()))
+            pair = certificates.new_root_certificate(site, now=clock.now())
+            there = not _lay_down(folder.resolve(), pair)
         if there:
             raise ConflictError(
                 "there is something already, and an authority is never overwritten",
