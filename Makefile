@@ -10,7 +10,7 @@ comma := ,
 EXTRAS_TEST := all,test$(if $(SCALE),$(comma)test-scale)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check docs bench unit protos clean
+.PHONY: demo test check docs bench unit protos screenshots clean
 
 demo: $(VENV)/.installed-all
 	$(BIN)/lineside demo $(DEMO_ARGS)
@@ -34,6 +34,11 @@ docs: $(VENV)/.installed-test
 # The stubs of every protocol again; a test compares them with those that are checked in.
 protos: $(VENV)/.installed-test
 	$(BIN)/python tools/protos.py
+
+# The pictures of pages in the documentation again, by the browser tests.
+screenshots: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --numprocesses=0 tests/browser/test_pages.py -k every_page_is_quiet \
+	  --screenshots docs/images
 
 bench: $(VENV)/.installed-test
 	for file in benchmarks/[a-z]*.py; do \

@@ -37,6 +37,11 @@ _NOT_OURS = (
 _DATA = os.environ.get("LINESIDE_DATA", "")  # noqa: TID251  the tests' own switch
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--screenshots FOLDER``: the browser tests write pictures of the main pages there."""
+    parser.addoption("--screenshots", type=Path, metavar="FOLDER", help="write pictures of pages")
+
+
 def skip_or_fail(kind: str, reason: str) -> None:
     """Skip with the reason; where ``LINESIDE_REQUIRE`` names the kind, that is a failure."""
     if kind in _REQUIRED.split(","):

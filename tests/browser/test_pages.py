@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from lineside.core import FrameId
@@ -49,6 +51,39 @@ def addresses(line: Any) -> Iterator[str]:  # noqa: ANN401  conftest's Line
     )  # fmt: skip
 
 
+SHOTS = {
+    "/": "lines", "/lines?wall=1": "wall", "/lines/warehouse/rack": "camera", "/twin": "twin",
+    "/frames/": "frame", "/data/rack/label": "label", "/runs/run_01J9ZQ00000000000000000001": "run",
+    "/models/": "model", "/regions?": "regions", "/pictures": "pictures", "/events": "events",
+    "/fleet": "devices", "/setup/camera": "set-up",
+    "/inspections/stock/operating-point": "operating-point",
+}  # fmt: skip
+SHOT_IN_DARK = {"lines", "wall", "twin"}
+MOST_SHOT_BYTES = 140_000
+
+
+def take_shots(page: Page, address: str, *, folder: Path) -> None:
+    """Keep pictures of a main page, 1440 x 900, light and some dark too, in few colours."""
+    name = next((SHOTS[key] for key in SHOTS if address == key), "") or next(
+        (SHOTS[key] for key in SHOTS if key.endswith(("s/", "?")) and address.startswith(key)), ""
+    )
+    page.wait_for_load_state("networkidle")
+    for theme in THEMES:
+        if not name or (theme == "dark" and name not in SHOT_IN_DARK):
+            continue
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        page.evaluate(DRAWN)
+        path = folder / f"{name}{'-dark' if theme == 'dark' else ''}.png"
+        with Image.open(BytesIO(page.screenshot())) as shot:
+            for colours in (256, 128, 64):  # noise of a camera compresses badly
+                few = shot.convert("RGB").quantize(
+                    colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+                )
+                few.save(path, optimize=True)
+                if path.stat().st_size < MOST_SHOT_BYTES:
+                    break
+
+
 def settle(page: Page) -> None:
     """Fonts and modules are there and the first text of the live parts stands."""
     page.wait_for_load_state("load")
@@ -84,13 +119,16 @@ def faults(page: Page, *, of: str = "") -> list[str]:
 def test_every_page_is_quiet_accessible_and_fits(
     line: Any,  # noqa: ANN401  conftest's Line
     open_page: Callable[..., Any],
+    pytestconfig: pytest.Config,
     *,
     part: int,
 ) -> None:
-    found = []
+    found, shots = [], pytestconfig.getoption("--screenshots")
     for address in list(addresses(line))[part::4]:
         watched = open_page(address)
         settle(watched.page)
+        if shots:
+            take_shots(watched.page, address, folder=shots)
         found += faults(watched.page, of=address)
         found += [f"{address}: {said}" for said in watched.complaints + watched.strangers]
         watched.page.close()

@@ -380,6 +380,7 @@ class _Viewer:
     """One open page."""
 
     wanted: Subscription = field(default_factory=Subscription)
+    is_new: bool = False  # it has said what it shows, and no status was sent for that
     round: int = 0
     acked: int = 0
     visible: bool = True
@@ -521,7 +522,7 @@ class LiveFeed:
         while (text := await socket.receive()) is not None:
             message = decode(PageMessage, text, where="socket")
             if message.subscribe is not None:
-                viewer.wanted = message.subscribe
+                viewer.wanted, viewer.is_new = message.subscribe, True
                 viewer.twin = None if not message.subscribe.twin else viewer.twin
                 viewer.twin_page = b""
             if message.ack is not None:
@@ -533,10 +534,10 @@ class LiveFeed:
     async def _write(self, viewer: _Viewer, send: SendBytes) -> None:
         await send(framed(encode({"kind": "hello", "server": version("lineside")})))
         loop = asyncio.get_running_loop()
-        status_at, twin_at = loop.time(), loop.time()
+        status_at, twin_at = loop.time() + _STATUS_EVERY_S, loop.time()
         while True:
-            if loop.time() >= status_at:
-                status_at = loop.time() + _STATUS_EVERY_S
+            if viewer.is_new or loop.time() >= status_at:
+                viewer.is_new, status_at = False, loop.time() + _STATUS_EVERY_S
                 await self._send_status(viewer, send)
             await self._send_frames(viewer, send)
             if loop.time() >= twin_at:
