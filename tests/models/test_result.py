@@ -164,6 +164,7 @@ def test_the_learning_curve_says_what_gained_and_how_half_would_have_done() -> N
         " right from half of the pictures, 91 (87 to 94) from all of them; of those on scratch 86"
         " (82 to 89) and 91 (87 to 94)."
     )
+    assert doubtful.advice.startswith("The widest doubt is on scratch. Of 100 answers")
     assert doubtful.advice.endswith("that more of the same would help is not sure.")
     assert report_result(encode({**body, "learning_curve": {"heads": "not estimated: why"}})) == (
         report_result(encode({**body, "learning_curve": LearningCurve(heads="not estimated: why")}))

@@ -148,6 +148,9 @@ def test_heat_is_highest_on_the_chip(predictor: Predictor) -> None:
     assert heat is not None
     assert heat.shape == mask.shape
     assert heat[mask].mean() > 2 * heat[~mask].mean()
+    near = predictor.nearest(frame)
+    assert len({one.picture for one in near}) == 4
+    assert near[0].distance <= near[-1].distance
     explained = predictor.explain(frame)["anomaly"]
     assert 0 <= explained.min() <= explained.max() <= 1
 

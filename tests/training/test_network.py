@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lineside.models import OnnxEngine
-from lineside.models.engines import BANK_OUTPUT, LABEL_OUTPUTS
+from lineside.models.engines import BANK_OUTPUT, LABEL_OUTPUTS, BareEngine
 from lineside.training.common.backbone import lite0_backbone
 from lineside.training.common.export import onnx_bytes
 from lineside.training.tasks.multilabel.heads import (
@@ -55,6 +55,9 @@ def test_the_file_says_what_the_network_says(*, regions: int, outputs: int, side
     with torch.inference_mode():
         wanted = RegionNetwork(made, backbone=lite0_backbone())(torch.from_numpy(batch))
     assert said[1].shape == (regions, outputs, side_px // 8, side_px // 8)
+    bare = BareEngine(file, where="test")  # clients that name no outputs get the usual ones
+    assert tuple(slot.name for slot in bare.outputs) == LABEL_OUTPUTS
+    assert [one.shape for one in bare.run({"crops": batch})] == [one.shape for one in said[:3]]
     for ours, theirs, most in zip(wanted, said, (1e-4, 1e-3, 1e-4, 1e-4), strict=True):
         assert float(np.abs(ours.numpy() - theirs).max()) < most
 

@@ -190,7 +190,11 @@ class TensorSlot:
 
 
 class BareEngine:
-    """A loaded network; safe from several threads."""
+    """A loaded network; safe from several threads.
+
+    Distances from remembered training pictures (``BANK_OUTPUT``) are not given: clients that take
+    every output, by place or by number, get those that the network has for an answer.
+    """
 
     def __init__(self, network: bytes, *, where: str) -> None:
         """Load it.
@@ -202,7 +206,9 @@ class BareEngine:
         self._session = open_session(need("onnxruntime", extra="edge"), network, where=where)
         self._where = where
         self.inputs = tuple(_slot(each, where=where) for each in self._session.get_inputs())
-        self.outputs = tuple(_slot(each, where=where) for each in self._session.get_outputs())
+        given = [_slot(each, where=where) for each in self._session.get_outputs()]
+        answers = [slot for slot in given if slot.name != BANK_OUTPUT]
+        self.outputs = tuple(answers or given)
 
     def run(self, given: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """All outputs in their order, for arrays by input name.
@@ -211,7 +217,8 @@ class BareEngine:
             InvalidError: the network fails on them.
         """
         try:
-            return [np.asarray(each) for each in self._session.run(None, dict(given))]
+            wanted = [slot.name for slot in self.outputs]
+            return [np.asarray(each) for each in self._session.run(wanted, dict(given))]
         except Exception as error:  # boundary: the runtime's exceptions have no common class
             raise InvalidError(
                 f"the network fails on these tensors: {str(error)[:300]}",

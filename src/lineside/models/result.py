@@ -271,7 +271,9 @@ def measured_result(
     if not shares and not gaps:
         return None
     label = (curve.helped if curve else "") or _most_doubtful(task, confusion)
-    most = f"More pictures of {label} would help most." if label else ""
+    is_open = curve is not None and curve.points and not curve.helped
+    told = "The widest doubt is on {}." if is_open else "More pictures of {} would help most."
+    most = told.format(label) if label else ""
     return MeasuredResult(
         shares=shares,
         gaps=gaps,

@@ -461,10 +461,6 @@ def nearest_rows(
 _NO_NEAREST = {
     "detect": "it looks for objects and compares no whole pictures",
     "count": "it counts objects and compares no whole pictures",
-    "anomaly": (
-        "each place is compared with patches of many good parts, so that no one picture is the"
-        " nearest; the activation map shows the places that differ"
-    ),
 }
 
 

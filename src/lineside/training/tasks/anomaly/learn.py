@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
+from lineside.models.engines import BANK_OUTPUT
 from lineside.training.common.backbone import fast_backbone
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
 from lineside.training.job import TrainJob
@@ -27,7 +28,11 @@ from lineside.training.tasks.anomaly.scene import (
     patches_of,
     scene_of,
 )
-from lineside.training.tasks.anomaly.scorers import AnomalyNetwork, ScaledScorer
+from lineside.training.tasks.anomaly.scorers import (
+    AnomalyNetwork,
+    ScaledScorer,
+    remembered_pictures,
+)
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.metrics import GOOD_NAMES
 from lineside.vision import AnomalyRule, prepare
@@ -78,10 +83,11 @@ def learn(job: TrainJob, work: Work) -> Trained:
     order = np.argsort(chosen.best.scores, kind="stable").tolist()
     golden = golden_of([patches[place].sample for place in order])
     scorer = ScaledScorer(chosen.best.scorer, unit=rule.unit)
+    remembered = remembered_pictures([each.features for each in patches])
     exported = export(
-        AnomalyNetwork(scorer, backbone=fast_backbone()).eval(),
+        AnomalyNetwork(scorer, backbone=fast_backbone(), known=remembered).eval(),
         [_crops(looker, sample) for sample in golden],
-        outputs=("map",),
+        outputs=("map", BANK_OUTPUT),
         varies={"crops": PICTURE, "map": CELLS} if scene.prepare.fit == "zoom" else None,
         fold=False,  # banks stay in half precision
     )
@@ -92,6 +98,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         health=limits_of([each.health for each in patches]),
         golden=golden,
         labels=(),
+        remembered=(tuple(patches[row].sample.digest for row in remembered.rows),),
         anomaly=replace(rule, unit=1.0),  # the network's map is in units
         files=scene.files,
         baseline={"defect_share": known.defective / len(work.training)},

@@ -21,7 +21,7 @@ Fit scorers to good patches; the same patches and seed give the same scorer:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.training.common.backbone import STRIDE_8_CHANNELS, Lite0Backbone
+from lineside.training.common.methods import FeatureBank, bank_distances, feature_bank
 from lineside.training.tasks.anomaly.scene import taps
 
 NEAREST = 3
@@ -220,16 +221,29 @@ MAP = "map"
 
 
 class AnomalyNetwork(nn.Module):
-    """(1, 3, height, width) prepared crops → (1, 1, height / 8, width / 8) distances."""
+    """(1, 3, height, width) prepared crops → map of distances, distances from good pictures.
 
-    def __init__(self, scorer: Scorer, *, backbone: Lite0Backbone) -> None:
+    The map is (1, 1, height / 8, width / 8). The other output compares the mean patch with those of
+    remembered pictures: (1, pictures); no score rests on it.
+    """
+
+    def __init__(self, scorer: Scorer, *, backbone: Lite0Backbone, known: FeatureBank) -> None:
         super().__init__()
         self.trunk = backbone
         self.scorer = scorer
+        self.register_buffer("bank", torch.from_numpy(known.bank))
+        self.register_buffer("spread", torch.from_numpy(known.spread))
+        self.register_buffer("unit", torch.tensor(known.unit))
 
-    def forward(self, crops: Tensor) -> Tensor:
-        found: Tensor = self.scorer(taps(self.trunk, crops))
-        return found
+    bank: Tensor
+    spread: Tensor
+    unit: Tensor
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        features = taps(self.trunk, crops)
+        pooled = features.mean(dim=(2, 3))
+        apart = bank_distances(pooled, bank=self.bank, spread=self.spread, unit=self.unit)
+        return self.scorer(features), apart
 
 
 MOST_BANK_BYTES = 24_000_000
@@ -243,6 +257,8 @@ _MEMORY_DRAWN = 10_000
 _AT_ONCE = 48
 _RIDGE = 0.01
 _DRAWN = 120_000
+_REMEMBERED = 64
+_LEAST_SPREAD = 0.02
 
 COARSE = slice(STRIDE_8_CHANNELS, None)
 
@@ -482,6 +498,18 @@ def _exported(
             for weight, bias in zip(weights, biases, strict=True)
         ]
     )
+
+
+def remembered_pictures(features: Sequence[Halves]) -> FeatureBank:
+    """The pictures that lie farthest apart by their mean patch.
+
+    A channel that hardly differs between pictures is not blown up, and neither are pictures that
+    hardly differ: engines round differently.
+    """
+    means = np.stack([grid.astype(np.float32).mean(axis=(1, 2)) for grid in features])
+    spread = np.maximum(means.std(axis=0), _LEAST_SPREAD)
+    found = feature_bank(means, spread=spread, owners=range(len(means)), size=_REMEMBERED)
+    return replace(found, unit=max(found.unit, 1.0))
 
 
 def map_of(scorer: nn.Module, features: Halves) -> Floats:
