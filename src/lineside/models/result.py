@@ -129,6 +129,68 @@ def _hundred(metric: Metric) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredPoint:
+    """Share of pictures answered at one cut, that of wrong answers among them, and its bound.
+
+    Attributes:
+        bound: that the error does not exceed, at the confidence, for this cut alone.
+    """
+
+    answered: float
+    error: float
+    bound: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorBound:
+    """How many of the answers given are wrong at most; unsure ones are none.
+
+    Attributes:
+        wished: error rate of the policy.
+        bound: that the share of wrong answers does not exceed, at the confidence.
+        pictures: whose answers it rests on; those of one group count as one part.
+        answered: of them.
+        wrong: of the answered.
+        more: pictures beyond these with which the wished rate would be shown, if as many were
+            answered and wrong as here; 0 where it is, or where more pictures alone would not do.
+        curve: error against the share answered, the surest first.
+    """
+
+    wished: float
+    bound: float
+    confidence: float
+    pictures: int
+    answered: int
+    wrong: int
+    more: int
+    curve: tuple[AnsweredPoint, ...]
+
+    @property
+    def words(self) -> str:
+        """For people: what holds, on what it rests, and what would be needed."""
+        if not self.answered:
+            return f"None of {self.pictures} pictures it had not seen was answered: all are unsure."
+        told = (
+            f"Of the answers given at most {_percent(self.bound)} are wrong, with"
+            f" {_percent(self.confidence)} confidence: of {self.pictures} pictures it had not seen"
+            f" {self.answered} were answered, {self.wrong} of them wrongly."
+        )
+        if self.bound <= self.wished:
+            return told
+        need = (
+            f"about {self.more} more pictures like these would show it"
+            if self.more
+            else "more pictures alone would not show it, because too many answers were wrong"
+        )
+        return f"{told} {_percent(self.wished)} was wished: {need}."
+
+
+def _percent(share: float) -> str:
+    """Rounded up to a tenth of a percent, so that no bound is made smaller."""
+    return f"{ceil(share * 1000 - 1e-6) / 10:g} %"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredShare:
     """A share of held-out pictures, parts or objects with its words.
 
@@ -174,6 +236,7 @@ class MeasuredResult:
         shares: of answers that were wrong or for review, the costliest first.
         gaps: sentences on what could not be measured.
         measured: the pictures that it rests on, as a sentence.
+        bounded: how many of the answers given are wrong at most; "" where that is not known.
         advice: of what more pictures would help most, and what half of them would have reached; ""
             where nothing stands out and no curve is known.
         help_label: that class, label or region; "" for none.
@@ -186,6 +249,7 @@ class MeasuredResult:
     shares: tuple[MeasuredShare, ...]
     gaps: tuple[str, ...]
     measured: str
+    bounded: str
     advice: str
     help_label: str
     confusion: Mapping[str, Confusion]
@@ -203,7 +267,7 @@ class MeasuredResult:
     def words(self) -> str:
         """Headline, gaps, pictures and advice in one line."""
         gaps = self.gaps if self.shares else ()
-        parts = (self.headline, *gaps, self.measured, self.advice)
+        parts = (self.headline, *gaps, self.measured, self.bounded, self.advice)
         return " ".join(part for part in parts if part)
 
 
@@ -234,13 +298,15 @@ def report_result(report: bytes, *, rule: RejectRule | None = None) -> MeasuredR
         mistakes = decode(tuple[Mistake, ...], body.get("mistakes", []), where=REPORT_FILE)
         warnings = decode(tuple[str, ...], body.get("warnings", []), where=REPORT_FILE)
         pictures = decode(int, body.get("validation_pictures", 0), where=REPORT_FILE)
+        told = body.get("error_bound")
+        bound = decode(ErrorBound, told, where=REPORT_FILE) if told else None
         raw = body.get("learning_curve")
         curve = decode(LearningCurve, raw, where=REPORT_FILE) if raw else None
     except LinesideError:
         return None
     return measured_result(
         str(body.get("task", "")), confusion=confusion, metrics=metrics, mistakes=mistakes,
-        warnings=warnings, pictures=pictures, rule=rule, curve=curve,
+        warnings=warnings, pictures=pictures, rule=rule, curve=curve, bound=bound,
     )  # fmt: skip
 
 
@@ -254,6 +320,7 @@ def measured_result(
     pictures: int,
     rule: RejectRule | None = None,
     curve: LearningCurve | None = None,
+    bound: ErrorBound | None = None,
 ) -> MeasuredResult | None:
     """Return the result of figures; None where they tell nothing of parts, objects or answers.
 
@@ -266,6 +333,7 @@ def measured_result(
         pictures: held out; 0 where the figures are of cross-validation.
         rule: answers of the inspection that reject a part; None: the usual words.
         curve: of the training; None where none is known.
+        bound: of the answers given; None where none is known.
     """
     shares, gaps = _shares(task, confusion, metrics=metrics, rule=rule)
     if not shares and not gaps:
@@ -278,6 +346,7 @@ def measured_result(
         shares=shares,
         gaps=gaps,
         measured=_measured(pictures, task=task, tables=confusion, metrics=metrics),
+        bounded="" if bound is None else bound.words,
         advice=" ".join(one for one in (most, curve.words if curve else "") if one),
         help_label=label,
         confusion=confusion,

@@ -86,7 +86,26 @@ def _mid_p_share(successes: int, n: int, *, chance: float) -> float:
     return (low + high) / 2
 
 
-def _incomplete_beta(a: int, b: int, x: float) -> float:
+def is_below(rate: float, *, wrong: float, n: float, confidence: float) -> bool:
+    """Return whether a true share of ``rate`` or more is ruled out at this confidence.
+
+    The exact binomial test: so few, or fewer, come with a chance of at most 1 - confidence. Both
+    numbers may be sums of weights.
+    """
+    return wrong < n and _incomplete_beta(wrong + 1, n - wrong, rate) >= confidence
+
+
+def upper_share(wrong: float, n: float, *, confidence: float) -> float:
+    """The largest share that is not ruled out: one-sided bound of Clopper and Pearson (1934)."""
+    low, high = (wrong / n if n else 0.0), 1.0
+    for _ in range(_HALVINGS if wrong < n else 0):
+        share = (low + high) / 2
+        ruled_out = is_below(share, wrong=wrong, n=n, confidence=confidence)
+        low, high = (low, share) if ruled_out else (share, high)
+    return high
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
     """Regularised incomplete beta function, by its continued fraction (DLMF 8.17.22).
 
     It is the chance of ``a`` or more successes of ``a + b - 1``, each with chance ``x``.

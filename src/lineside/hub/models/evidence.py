@@ -271,7 +271,8 @@ def _result(package: Package | None, *, rule: RejectRule | None) -> tuple[str, .
     if found is None:
         return ()
     gaps = found.gaps if found.shares else ()
-    return tuple(one for one in (found.headline, *gaps, found.measured, found.advice) if one)
+    told = (found.headline, *gaps, found.measured, found.bounded, found.advice)
+    return tuple(one for one in told if one)
 
 
 def _shortcuts(report: Mapping[str, Any]) -> tuple[TrivialFigure, ...]:

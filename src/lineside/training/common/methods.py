@@ -1,4 +1,4 @@
-"""Numeric methods that several tasks share: calibration, even choices and k-center selection.
+"""Numeric methods that several tasks share: calibration, bounds, even choices, k-center selection.
 
 Feature bank: standardised features of training pictures, and how far others are from them:
 
@@ -8,6 +8,7 @@ Feature bank: standardised features of training pictures, and how far others are
 3. Networks and fits divide features by ``spread`` before they compare them.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,7 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lineside.core import Policy
-from lineside.vision.metrics import LimitRow, cheapest_cut, limit_table, unsure_band
+from lineside.models.result import AnsweredPoint, ErrorBound
+from lineside.vision.metrics import (
+    LimitRow,
+    cheapest_cut,
+    is_below,
+    limit_table,
+    unsure_band,
+    upper_share,
+)
 
 _STEPS = 100
 _LEAST_SLOPE = 1e-3
@@ -143,6 +152,73 @@ def spread(items: Sequence[T], most: int) -> list[T]:
     """At most so many, evenly over the order given."""
     places = np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(np.intp)
     return [items[place] for place in places.tolist()]
+
+
+CONFIDENCE = 0.9
+_MOST_POINTS = 41
+_MOST_TIMES = 1000.0
+
+
+def error_bound(
+    sureness: Numbers,
+    wrong: NDArray[np.bool_],
+    *,
+    answered: NDArray[np.bool_],
+    owners: Sequence[object],
+    wished: float,
+) -> ErrorBound:
+    """Return how many of the answers given are wrong at most, by the exact binomial bound.
+
+    It assumes nothing of scores and classes (the selective risk of Geifman and El-Yaniv, NeurIPS
+    2017), only that future parts are drawn like these. Pictures of one owner count together as one
+    part, because they are often right or wrong together.
+
+    Args:
+        sureness: (n,) of answers to pictures that the network had not seen.
+        wrong: (n,) whether the likeliest answer is wrong.
+        answered: (n,) whether it is given.
+        owners: whose each picture is, such as its group.
+        wished: error rate among the answers given.
+    """
+    _, numbers, counts = np.unique(np.array(owners), return_inverse=True, return_counts=True)
+    weights = 1.0 / counts[numbers]
+    parts, lost = float(weights[answered].sum()), float(weights[answered & wrong].sum())
+    order = np.argsort(-sureness, kind="stable")
+    every, errors = np.cumsum(weights[order]), np.cumsum((weights * wrong)[order])
+    ends = np.append(np.flatnonzero(np.diff(sureness[order])), len(order) - 1).tolist()
+    bound = upper_share(lost, parts, confidence=CONFIDENCE)
+    return ErrorBound(
+        wished=wished,
+        bound=bound,
+        confidence=CONFIDENCE,
+        pictures=len(order),
+        answered=int(answered.sum()),
+        wrong=int((answered & wrong).sum()),
+        more=_more(lost, parts, pictures=len(order), wished=wished) if bound > wished else 0,
+        curve=tuple(
+            AnsweredPoint(
+                answered=float(every[end] / every[-1]),
+                error=float(errors[end] / every[end]),
+                bound=upper_share(float(errors[end]), float(every[end]), confidence=CONFIDENCE),
+            )
+            for end in spread(ends, _MOST_POINTS)
+        ),
+    )
+
+
+def _more(lost: float, parts: float, *, pictures: int, wished: float) -> int:
+    """How many more pictures show the wished rate at these shares of answers and of errors."""
+    low, high = 1.0, _MOST_TIMES
+
+    def shows(times: float) -> bool:
+        return is_below(wished, wrong=lost * times, n=parts * times, confidence=CONFIDENCE)
+
+    if not shows(high):
+        return 0
+    while high - low > 1e-3 * low:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if shows(middle) else (middle, high)
+    return math.ceil(pictures * (high - 1.0))
 
 
 def k_center(vectors: NDArray[np.float32], *, count: int) -> NDArray[np.intp]:

@@ -46,7 +46,15 @@ from lineside.vision import Decision, decode_picture, encode_png, grey_of
 from lineside.vision.metrics import auroc
 
 LOWER_IS_BETTER = frozenset(
-    {"mae", "count_mae", "rmse", "calibration_error", "refused_rate", "unsure_rate"}
+    {
+        "mae",
+        "count_mae",
+        "rmse",
+        "calibration_error",
+        "refused_rate",
+        "unsure_rate",
+        "answered_error",
+    }
 )
 
 

@@ -12,7 +12,7 @@ from lineside.datasets import Leak
 from lineside.datasets.samples import Skipped
 from lineside.models import Metric
 from lineside.models.operating_point import OBJECTS
-from lineside.models.result import Confusion, LearningCurve
+from lineside.models.result import Confusion, ErrorBound, LearningCurve
 from lineside.training.evaluation.shortcuts import ShortcutTests, best_first, spoken
 from lineside.vision.metrics import LimitRow, ReliabilityBin
 
@@ -336,6 +336,20 @@ def limits_part(name: str, rows: Sequence[LimitRow]) -> str:
         for row in (rows[place] for place in places)
     ]
     return limit_plot(rows, title=name, wrong=wrong) + table(("cut", *wrong, "cost"), cells)
+
+
+def bound_part(found: ErrorBound | None) -> str:
+    """Error among the answers in words, and at every share of answers; "" where it is not known."""
+    if found is None:
+        return ""
+    series = {
+        "wrong among answered": [(point.answered, point.error) for point in found.curve],
+        f"at most, with {found.confidence:.0%} confidence": [
+            (point.answered, point.bound) for point in found.curve
+        ],
+    }
+    plot = curve_plot(series, title="Error against answered", across="share answered")
+    return section("Answers given", f"<p>{escape(found.words)}</p>", plot)
 
 
 def history_part(history: Sequence[Mapping[str, float]]) -> str:

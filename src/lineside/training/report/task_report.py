@@ -10,12 +10,13 @@ from lineside.datasets.leaks import crossing
 from lineside.datasets.samples import Skipped
 from lineside.datasets.versions import version_digest
 from lineside.models import Manifest, Metric, Package
-from lineside.models.result import Confusion, LearningCurve, Mistake, measured_result
+from lineside.models.result import Confusion, ErrorBound, LearningCurve, Mistake, measured_result
 from lineside.training.evaluation.evaluate import Evaluation
 from lineside.training.evaluation.shortcuts import ShortcutTests
 from lineside.training.job import TrainJob
 from lineside.training.report.page_parts import (
     FigureNotes,
+    bound_part,
     confusion_table,
     curve_part,
     history_part,
@@ -70,6 +71,7 @@ class TaskReport:
         controls: what a shortcut would reach on the same pictures.
         held_out: figures on training pictures by networks that had not seen them.
         history: per epoch what was watched.
+        error_bound: of the answers given; None where it is not known.
         learning_curve: what a share of the training pictures would have reached.
         sections: further facts by title.
         leaking: pairs that stand on both sides of the split.
@@ -100,6 +102,7 @@ class TaskReport:
     leaks_by: str
     warnings: tuple[str, ...]
     seed: int
+    error_bound: ErrorBound | None = None
     learning_curve: LearningCurve = field(default_factory=LearningCurve)
     schema: str = field(default="lineside.task-report/1")
 
@@ -149,6 +152,7 @@ def task_report(
             *((job.note,) if job.note else ()),
         ),
         seed=job.seed,
+        error_bound=trained.error_bound,
         learning_curve=trained.curve
         if trained.curve.points
         else LearningCurve(heads=NO_CURVE.get(manifest.task, "")),
@@ -189,6 +193,7 @@ def task_page(
         section(
             "Confusion", *(confusion_table(name, one) for name, one in report.confusion.items())
         ),
+        bound_part(report.error_bound),
         section("Reliability", reliability_row(report.reliability)),
         section(
             "Limits",
@@ -225,6 +230,7 @@ def _result(report: TaskReport, *, rule: RejectRule | None) -> str:
     found = measured_result(
         report.task, confusion=report.confusion, metrics=report.metrics,
         pictures=report.validation_pictures, rule=rule, curve=report.learning_curve,
+        bound=report.error_bound,
     )  # fmt: skip
     return f"<p>{escape(found.words)}</p>" if found else ""
 

@@ -18,7 +18,7 @@ from lineside.core import Digest
 from lineside.datasets import Leak, Sample
 from lineside.datasets.samples import Skipped
 from lineside.models import HealthLimits
-from lineside.models.result import LearningCurve
+from lineside.models.result import ErrorBound, LearningCurve
 from lineside.training.common.loop import Parallel
 from lineside.training.job import Steps, TrainJob
 from lineside.training.source import LeakSearch
@@ -146,6 +146,7 @@ class Trained:
             from, in order; empty where it gives none.
         cases: held-out training pictures with the answers of networks that had not seen them;
             they are measured where the data has no part to measure on.
+        error_bound: of the answers given; None where it is not known.
         curve: what a share of the training pictures would have reached, or why it is not known.
         find_leaks: compares the learned pictures with others; None for the usual way.
     """
@@ -174,6 +175,7 @@ class Trained:
     refused: tuple[Skipped, ...] = ()
     remembered: tuple[tuple[Digest, ...], ...] = ()
     cases: Sequence[Case] = ()
+    error_bound: ErrorBound | None = None
     curve: LearningCurve = field(default_factory=LearningCurve)
     find_leaks: Callable[[Sequence[Sample]], LeakSearch] | None = None
 

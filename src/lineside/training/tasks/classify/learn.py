@@ -21,12 +21,12 @@ from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
 from lineside.datasets.splitting import folds
 from lineside.models.engines import BANK_OUTPUT, LABEL_OUTPUTS
-from lineside.models.result import LearningCurve
+from lineside.models.result import ErrorBound, LearningCurve
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache
 from lineside.training.common.export import export, limits_of
 from lineside.training.common.loop import apart, one_group
-from lineside.training.common.methods import FeatureBank, feature_bank
+from lineside.training.common.methods import FeatureBank, error_bound, feature_bank
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.classify.features import (
     FeatureReader,
@@ -60,7 +60,7 @@ from lineside.training.tasks.classify.tuning import (
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.learning_curve import learning_curve
 from lineside.vision import ClassRule, Decision, HealthFigures, prepare
-from lineside.vision.decide import decide_classes
+from lineside.vision.decide import class_decisions, class_probabilities, decide_classes
 from lineside.vision.metrics import UNSURE, balanced_accuracy, macro_f1
 
 _FEW = 20
@@ -79,7 +79,9 @@ def figures_of(logits: Numbers, truth: Classes, *, rule: ClassRule) -> dict[str,
     inside = np.array([[a.decision is not Decision.ABSENT for a in each] for each in sets])
     decided = np.where(inside.sum(axis=1) == 1, inside.argmax(axis=1), UNSURE)
     likeliest = logits.argmax(axis=1)
+    given = decided != UNSURE
     return {
+        "answered_error": float(np.mean((decided != truth)[given])) if given.any() else 0.0,
         "accuracy": float(np.mean(decided == truth)),
         "argmax_accuracy": float(np.mean(likeliest == truth)),
         "balanced_accuracy": float(balanced_accuracy(truth, decided)),
@@ -286,9 +288,27 @@ def learn(job: TrainJob, work: Work) -> Trained:
         ),
         held_out=figures_of(fit.logits, fit.truth[fit.places], rule=fit.rule),
         history=fit.history,
+        error_bound=_error_bound(fit, wished=job.inspection.policy.error_rate),
         curve=fit.estimate_curve(),
         remembered=(tuple(fit.samples[row].digest for row in known.rows),),
         sections={"How it was chosen": dict(fit.words)},
+    )
+
+
+def _error_bound(fit: ClassFit, *, wished: float) -> ErrorBound:
+    """The error among the answers that the rule gives to pictures held out."""
+    truth = fit.truth[fit.places]
+    chances = class_probabilities(fit.logits.astype(np.float32), replace(fit.rule, floor=0.0))
+    said = [class_decisions(row, fit.rule) for row in chances]
+    given = np.array([Decision.PRESENT in each for each in said])
+    told = [each.index(Decision.PRESENT) if Decision.PRESENT in each else UNSURE for each in said]
+    owners = _owners(apart(fit.samples))
+    return error_bound(
+        chances.max(axis=1),
+        np.where(given, told, chances.argmax(axis=1)) != truth,
+        answered=given,
+        owners=[owners[place] for place in fit.places.tolist()],
+        wished=wished,
     )
 
 

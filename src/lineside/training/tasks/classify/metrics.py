@@ -172,6 +172,10 @@ def _decisions(table: _Table) -> dict[str, Metric]:
             pictures=len(table.truth),
         ),
         "unsure_rate": rate(unsure, baseline=0.0),
+        "answered_error": rate(
+            (table.truth != table.decided)[table.decided != UNSURE],
+            baseline=float(np.mean(table.truth != constant)),
+        ),
     }
 
 
