@@ -213,6 +213,34 @@ def test_a_second_person_takes_neither_the_task_nor_the_name_of_a_flow(
     assert "new=true" not in client.get("/inspections/new?question=kind&name=screws").text
 
 
+def test_regions_that_are_drawn_in_the_flow_name_the_labels_that_are_wanted(
+    client: TestClient, hub: Services
+) -> None:
+    body = {"task": "multilabel", "labels": ["cap"]}
+    client.post("/api/v1/datasets/bottles/labels", json=body)
+    drawing = client.get("/regions?inspection=bottles").text
+    assert 'name="id" value="bottles"' in drawing
+    assert 'data-next="/inspections/new/bottles?step=labels"' in drawing
+    corners = {"x0_px": 1, "y0_px": 1, "x1_px": 20, "y1_px": 20}
+    values = {
+        "id": "bottles", "task": "multilabel", "camera": "rack", "view.width_px": 320,
+        "view.height_px": 240,
+        "region": [{"id": "A1", "box_px": corners, "classes": ["open", "shut"]}],
+    }  # fmt: skip
+
+    saved = client.post(
+        "/api/v1/plant", json={"section": "inspection", "values": values, "reason": "drawn"}
+    )
+
+    assert saved.status_code == 200, saved.text
+    assert [one.label for one in flow_state(hub, "bottles").needs] == ["open", "shut"]
+    assert hub.labelling.own_labels("bottles").labels == ("A1/open", "A1/shut")
+    page = client.get("/inspections/new/bottles?step=labels").text
+    assert "A1 (open or shut)" in page
+    assert "3 more with open, 3 more without open" in page
+    assert "Save regions" in client.get("/regions?inspection=bottles").text
+
+
 def test_labels_of_other_inspections_are_not_wanted(client: TestClient, hub: Services) -> None:
     body = {"task": "classify", "labels": ["blue", "gold"]}  # the plant has blue among others
     client.post("/api/v1/datasets/screws/labels", json=body)
