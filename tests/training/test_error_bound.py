@@ -1,4 +1,4 @@
-"""How many of the answers given are wrong at most, on numbers drawn here."""
+"""Upper bound of the error among the answers given, on numbers drawn here."""
 
 import numpy as np
 import pytest

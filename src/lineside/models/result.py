@@ -143,7 +143,7 @@ class AnsweredPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBound:
-    """How many of the answers given are wrong at most; unsure ones are none.
+    """Upper bound of the error among the answers given; unsure ones are none.
 
     Attributes:
         wished: error rate of the policy.

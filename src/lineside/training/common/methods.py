@@ -207,7 +207,7 @@ def error_bound(
 
 
 def _more(lost: float, parts: float, *, pictures: int, wished: float) -> int:
-    """How many more pictures show the wished rate at these shares of answers and of errors."""
+    """Return the number of further pictures that show the wished rate at these shares."""
     low, high = 1.0, _MOST_TIMES
 
     def shows(times: float) -> bool:
