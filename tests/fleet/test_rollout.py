@@ -298,7 +298,7 @@ def test_a_step_that_nobody_took_speaks_for_nothing() -> None:
     [
         ({"members": ()}, "no device is there"),
         ({"open": False}, "no window is open"),
-        ({"after": "rol_0"}, "roll-out rol_0 of the same inspection comes first"),
+        ({"after": "rol_0"}, "rollout rol_0 of the same inspection comes first"),
     ],
 )
 def test_a_planned_one_waits_and_says_what_for(facts: dict[str, Any], why: str) -> None:

@@ -349,7 +349,7 @@ def test_another_of_the_same_inspection_waits_its_turn(
     second = start(trusted, version=3)
     tick(trusted)
     waits = trusted.rollouts.view(second).waits
-    assert waits == f"roll-out {first} of the same inspection comes first"
+    assert waits == f"rollout {first} of the same inspection comes first"
     order(trusted, first, RolloutOrder.ABORT)
     tick(trusted)
     assert (state(trusted, second), fleet.taken) == (RolloutState.RUNNING, [])

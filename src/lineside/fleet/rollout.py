@@ -173,7 +173,7 @@ class RolloutPlan:
 
     @property
     def abort_sentence(self) -> str:
-        """What failed jobs do to it, in words."""
+        """Effect of failed jobs on it, as a sentence."""
         if not self.abort:
             return "Goes on however many devices fail to take the version."
         once = ", or once ".join(one.words for one in self.abort)
@@ -515,7 +515,7 @@ def _begin(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
     if facts.bad:
         return Move(to=RolloutState.ABORTED, why=f"the version was judged bad since: {facts.bad}")
     if facts.after:
-        return Wait(why=f"roll-out {facts.after} of the same inspection comes first")
+        return Wait(why=f"rollout {facts.after} of the same inspection comes first")
     if not facts.members:
         return Wait(why="no device is there that it could be for")
     shares = share_out(rollout.plan, facts.members, groups=facts.groups)

@@ -155,7 +155,7 @@ def _bad_class(rule: ClassRule) -> int:
 
 
 def has_single_limits(manifest: Manifest) -> bool:
-    """Whether each limit is one number, low = high: of counts, and of more than two classes."""
+    """Return whether each limit is one number: of counts, and of more than two classes."""
     many = manifest.classes is not None and len(manifest.classes.labels) > 2
     return manifest.task == "count" or (manifest.task == "classify" and many)
 

@@ -217,7 +217,7 @@ class AbortCriterion:
 
     @property
     def words(self) -> str:
-        """What it takes, to follow "once": ``10 % of 1 or more devices failed``."""
+        """The criterion as text, to follow "once"."""
         return (
             f"{self.threshold_percentage:g} % of the devices that ended their job, "
             f"{self.min_number_of_executed_things} or more, {FAILURE_WORDS[self.failure_type]}"

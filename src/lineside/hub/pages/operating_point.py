@@ -194,12 +194,12 @@ class PointPage:
 
     @property
     def counts(self) -> bool:
-        """Whether the limit is that of the objects that are counted."""
+        """Return whether the limit is that of the objects that are counted."""
         return self.package.manifest.task == "count"
 
     @property
     def single(self) -> bool:
-        """Whether low and high are one number."""
+        """Return whether low and high are one number."""
         return has_single_limits(self.package.manifest)
 
     @property
