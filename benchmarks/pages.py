@@ -116,6 +116,7 @@ def feed(url: str, *, per_s: float, cameras: dict[str, str]) -> None:
     stop = threading.Event()
     sending = threading.Thread(target=line.run, kwargs={"per_s": per_s, "stop": stop})
     sending.start()
+    print("{}", flush=True)
     sys.stdin.read()
     stop.set()
     sending.join()
@@ -139,6 +140,7 @@ class Site:
         url = self._told["hub"]
         asked = ("--feed", self._told["bus"], "--per-s", str(self._per_s))
         line = Child(__file__, *asked, *(["--twin"] if twin else []))
+        line.answer()
         cookies = asyncio.run(_sign_in_all(url, self._hub.ask("links", count=count)["links"]))
         browsers = [
             Browser(url, cookie=cookie, cameras=() if twin else tuple(CAMERAS), twin=twin)

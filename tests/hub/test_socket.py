@@ -15,6 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from lineside.core import Plant, to_plain
 from lineside.hub import HubConfig, Services, create_app
+from lineside.hub.live import Subscription, _Viewer
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
 from tests.hub.conftest import Line, open_hub
@@ -324,6 +325,30 @@ def test_the_header_of_a_frame_is_made_once_for_all(
     assert json.loads(one)["round"] == 1
     assert json.loads(two)["round"] == 22
     assert hub.live._frame_headers["rack"][1] is hub.live._frame_headers["rack"][1]
+
+
+def test_a_change_wakes_only_the_pages_that_show_it(
+    hub: Services, line: Line, jpeg: Pictures
+) -> None:
+    import asyncio
+
+    viewers = {
+        "rack": _Viewer(wanted=Subscription(cameras=("rack",))),
+        "gate": _Viewer(wanted=Subscription(cameras=("gate",))),
+        "still drawing": _Viewer(wanted=Subscription(cameras=("rack",)), round=1),
+        "twin": _Viewer(wanted=Subscription(twin_page=True)),
+        "runs": _Viewer(wanted=Subscription(runs=("run_1",))),
+    }
+
+    async def woken() -> set[str]:
+        hub.live.start()
+        hub.live._viewers.update(viewers.values())
+        await asyncio.to_thread(line.send, line.camera(jpeg()))
+        await asyncio.sleep(0)
+        hub.live.stop()
+        return {name for name, viewer in viewers.items() if viewer.changed.is_set()}
+
+    assert asyncio.run(woken()) == {"rack", "twin"}
 
 
 def test_the_twin_comes_as_server_sent_events_too(hub: Services, line: Line) -> None:

@@ -436,9 +436,13 @@ class LiveFeed:
         self._shows_twin: ShowsTwin = str
         self._twin_page: _TwinPage | None = None
         self._twin_page_turn = asyncio.Lock()
-        cameras.listen(lambda _camera: self._wake())
-        ledger.listen(lambda _commit_of: self._wake())
-        runs.listen(lambda _run: self._wake())
+        cameras.listen(
+            lambda camera: self._wake(lambda one: one.may_send and camera in one.wanted.cameras)
+        )
+        ledger.listen(
+            lambda _commit: self._wake(lambda one: one.wanted.twin or one.wanted.twin_page)
+        )
+        runs.listen(lambda _run: self._wake(lambda one: bool(one.wanted.runs)))
 
     def show_with(self, shows: Shows, *, twin: ShowsTwin) -> None:
         """Have each frame carry what a page shows of it, as ``shown`` in its header.
@@ -461,17 +465,19 @@ class LiveFeed:
         """Wake nobody from now on."""
         self._loop = None
 
-    def _wake(self) -> None:
+    def _wake(self, concerns: Callable[[_Viewer], bool]) -> None:
+        """Let those viewers look again whom a change concerns: a commit is news to few pages."""
         loop = self._loop
         if loop is not None and self._viewers:
             try:
-                loop.call_soon_threadsafe(self._wake_all)
+                loop.call_soon_threadsafe(self._wake_those, concerns)
             except RuntimeError:  # the loop closed in between
                 self._loop = None
 
-    def _wake_all(self) -> None:
+    def _wake_those(self, concerns: Callable[[_Viewer], bool]) -> None:
         for viewer in self._viewers:
-            viewer.changed.set()
+            if concerns(viewer):
+                viewer.changed.set()
 
     # ---- one socket
 
