@@ -291,7 +291,7 @@ def test_a_corner_that_is_dragged_leaves_the_opposite_one_and_the_picture_s_edge
         const handle = m.handleAt(a[0], shape, at, 3);
         if (handle < 0) return handle;
         const {marked, polygons} = m.reshaped(a[0], shape, handle, by, {width: 60, height: 40});
-        return kind === "mark" ? m.boxOf(marked[n]) : polygons[n];
+        return kind === "mark" ? Object.values(marked[n]).slice(1) : polygons[n];
     })"""
     steps = [
         ["mark", 0, [11, 11], [-4, 3]], ["mark", 0, [30, 9], [5, -5]],
@@ -299,12 +299,12 @@ def test_a_corner_that_is_dragged_leaves_the_opposite_one_and_the_picture_s_edge
         ["mark", 0, [20, 15], [1, 1]], ["mark", 1, [10, 10], [1, 1]],
         ["polygon", 0, [49, 19], [99, -3]], ["mask", 0, [0, 0], [1, 1]],
     ]  # fmt: skip
-    assert call(page, "label_model", code, argument=[DRAWN, steps]) == [
+    assert call(page, "label_handles", code, argument=[DRAWN, steps]) == [
         [6, 13, 30, 20], [10, 5, 35, 20], [10, 10, 60, 40], [30, 10, 40, 25],
         -1, -1, [[40, 10], [50, 10], [60, 17]], -1,
     ]  # fmt: skip
     keys = "[0, 1].map((n) => m.stepped(a, {kind: 'mark', n}, [10, 0], {width: 60, height: 40}, 1))"
-    moved = call(page, "label_model", f"{keys}.map((one) => one.marked)", argument=DRAWN)
+    moved = call(page, "label_handles", f"{keys}.map((one) => one.marked)", argument=DRAWN)
     assert [[one["x0_px"], one["x1_px"]] for one in (moved[0][0], moved[1][1])] == [
         [10, 40], [20, 20],
     ]  # fmt: skip

@@ -79,7 +79,7 @@ export class Aid {
       return;
     }
     work.suggestion = annotationOf(prediction);
-    if (prediction.inspection === work.outlines?.inspection) work.registration = prediction.registration;
+    work.view.regions.register(prediction, work.view.picture);
     work.suggested = work.suggestion.mask ? new PaintedMask(work.size, work.suggestion.mask) : null;
     this.text.textContent = `${summary(work.suggestion)}. Accept it, then mend it.`;
     work.onShow();

@@ -1,6 +1,7 @@
 // @ts-check
 /** Drawing with the keyboard: a cross that arrows move, and what Enter does where it stands. */
-import { boxBetween, inside, stepped } from "./label_model.js";
+import { stepped } from "./label_handles.js";
+import { boxBetween, inside } from "./label_model.js";
 
 /** @typedef {import("./label_work.js").Work} Work */
 

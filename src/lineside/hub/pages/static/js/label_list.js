@@ -2,7 +2,8 @@
 /** Every shape as a row that the keyboard reaches: select, move, relabel, delete. */
 import { become, make } from "./dom.js";
 import { stepOf } from "./label_cursor.js";
-import { boxOf, changedMark, isPoint, shapesOf, stepped, without } from "./label_model.js";
+import { stepped } from "./label_handles.js";
+import { boxOf, changedMark, isPoint, shapesOf, without } from "./label_model.js";
 
 /** @typedef {import("./label_work.js").Work} Work */
 /** @typedef {import("./label_model.js").Shape} Shape */

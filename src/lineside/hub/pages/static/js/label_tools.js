@@ -1,6 +1,7 @@
 // @ts-check
 /** Drawing with the pointer. */
-import { boxBetween, handleAt, inside, markOf, reshaped, shapeAt, shifted, withMark } from "./label_model.js";
+import { handleAt, reshaped } from "./label_handles.js";
+import { boxBetween, inside, markOf, shapeAt, shifted, withMark } from "./label_model.js";
 import { follow } from "./regions_buttons.js";
 
 /** @typedef {import("./label_work.js").Work} Work */

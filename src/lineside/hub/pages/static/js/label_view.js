@@ -1,13 +1,15 @@
 // @ts-check
 /** The canvas of the label page: picture, mask and shapes, zoomed and panned. */
-import { boxOf, handlesOf, isPoint } from "./label_model.js";
+import { handlesOf } from "./label_handles.js";
+import { boxOf, isPoint } from "./label_model.js";
+import { RegionLayer } from "./label_regions.js";
 import { corners, drawOverlay, prepareCanvas } from "./overlay.js";
 import { Zoom } from "./zoom.js";
 
 /** @typedef {import("./label_model.js").Annotation} Annotation */
 /** @typedef {import("./label_model.js").Shape} Shape */
 /** @typedef {import("./label_mask.js").PaintedMask} PaintedMask */
-/** @typedef {{annotation: Annotation, mask: PaintedMask | null, selected: Shape | null, drawn: number[][], closed: boolean, suggestion: Annotation | null, suggested: PaintedMask | null, cursor: number[] | null, radius: number, outlines: import("./overlay.js").Overlay | null, region: number[] | null}} Scene */
+/** @typedef {{annotation: Annotation, mask: PaintedMask | null, selected: Shape | null, drawn: number[][], closed: boolean, suggestion: Annotation | null, suggested: PaintedMask | null, cursor: number[] | null, radius: number}} Scene */
 
 const LINE = "#ffffff";
 const CHOSEN = "#62adff";
@@ -21,6 +23,7 @@ export class View extends Zoom {
     this.canvas = canvas;
     /** @type {ImageBitmap | null} */
     this.picture = null;
+    this.regions = new RegionLayer();
   }
 
   /** @param {Scene} scene */
@@ -29,10 +32,10 @@ export class View extends Zoom {
     const place = this.place();
     context.imageSmoothingEnabled = place.scale < 4;
     if (this.picture) context.drawImage(this.picture, place.x, place.y, place.width, place.height);
-    if (this.picture) drawOverlay(context, place, scene.outlines, this.size);
-    if (this.picture && scene.outlines && scene.region) {
-      this.outline(context, corners(scene.region, scene.outlines, this.size), { colour: CHOSEN, closed: true });
-    }
+    const outlines = this.regions.overlay(scene.annotation, this.picture);
+    drawOverlay(context, place, outlines, this.size);
+    const { box } = this.regions;
+    if (outlines && box) this.outline(context, corners(box, outlines, this.size), { colour: CHOSEN, closed: true });
     if (scene.mask) context.drawImage(scene.mask.layer, place.x, place.y, place.width, place.height);
     if (scene.suggestion) this.shapes(context, scene.suggestion, null, OFFERED);
     if (scene.suggested) context.drawImage(scene.suggested.layer, place.x, place.y, place.width, place.height);

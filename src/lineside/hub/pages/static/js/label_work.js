@@ -2,7 +2,6 @@
 /** The picture that is being labelled: its annotation, history, tool and selection. */
 import { History } from "./label_model.js";
 import { PaintedMask } from "./label_mask.js";
-import { NOT_REGISTERED, overlayOf } from "./label_regions.js";
 
 /** @typedef {import("./label_model.js").Annotation} Annotation */
 /** @typedef {import("./label_model.js").Shape} Shape */
@@ -39,12 +38,6 @@ export class Work {
     this.suggested = null;
     /** @type {number[] | null} */
     this.cursor = null;
-    /** @type {import("./label_regions.js").Outlines | null} */
-    this.outlines = null;
-    /** Id of the region that stands out. */
-    this.region = "";
-    /** @type {Record<string, any>} */
-    this.registration = NOT_REGISTERED;
     /** Called after every change of what is shown. */
     this.onShow = () => {};
     /** Called after every change that is to be saved. */
@@ -69,7 +62,6 @@ export class Work {
   open(sample, picture) {
     this.view.picture = picture;
     this.view.size = { width: sample.width_px, height: sample.height_px };
-    this.registration = NOT_REGISTERED;
     this.view.reset();
     this.take(sample);
   }
@@ -149,10 +141,7 @@ export class Work {
   }
 
   draw() {
-    const { outlines } = this;
     this.view.draw({
-      outlines: outlines && overlayOf(outlines, this.now, this.registration),
-      region: outlines?.regions.find((one) => one.id === this.region)?.box ?? null,
       annotation: this.burnt ? { ...this.now, polygons: [] } : this.now, mask: this.mask, selected: this.selected, drawn: this.drawn, closed: this.closed,
       suggestion: this.suggestion, suggested: this.suggested, cursor: this.cursor, radius: ["brush", "erase"].includes(this.tool) ? this.radius : 0,
     }); // prettier-ignore
