@@ -13,6 +13,7 @@ from lineside.store.chain import ANCHOR_TYPE, anchor, check_anchors, checkpoint_
 from lineside.store.contract import (
     CHECKPOINT,
     LEAVING,
+    MOST_COUNTED,
     Blobs,
     ChainReport,
     Document,
@@ -46,6 +47,7 @@ __all__ = [
     "CHECKPOINT",
     "IDLE_S",
     "LEAVING",
+    "MOST_COUNTED",
     "ArchiveLimits",
     "BackupReport",
     "Blobs",

@@ -421,6 +421,9 @@ class FrameCount:
     whole: bool = True
 
 
+MOST_COUNTED = 2_000
+
+
 class FrameIndex(Protocol):
     """Index of frames; newest-frame queries stay under 1 ms at a million frames."""
 
@@ -482,8 +485,8 @@ class FrameIndex(Protocol):
         """
         ...
 
-    def count(self, wanted: FrameFilter) -> FrameCount:
-        """Count the newest frames that pass, up to a bound."""
+    def count(self, wanted: FrameFilter, *, most: int = MOST_COUNTED) -> FrameCount:
+        """Count the frames that pass among the newest ``most`` that it looks at."""
         ...
 
     def pin(self, frames: Sequence[FrameId], *, reason: str) -> None:

@@ -23,7 +23,6 @@ from lineside.store.tables import answer_labels, answers, frames, pins
 from lineside.vision.verdict import PartVerdict
 
 MOST_LOOKED_AT = 5_000
-MOST_COUNTED = 2_000
 _WIDER = 4
 _UNSURE = sa.text("unsure = 1")  # literal, so that the partial index is used
 _NOT_ANSWERED = ""  # inspection of a frame that is known from its part's verdict alone
@@ -68,10 +67,10 @@ def find_frames(
     return _walked(connection, walk, wanted, place=place, limit=limit)
 
 
-def count_frames(connection: sa.Connection, wanted: FrameFilter) -> FrameCount:
-    """Count those that pass among the newest ``MOST_COUNTED`` of the narrowest field."""
+def count_frames(connection: sa.Connection, wanted: FrameFilter, *, most: int) -> FrameCount:
+    """Count those that pass among the newest ``most`` of the narrowest field."""
     walk = _walk_of(wanted)
-    window = _window(walk, wanted, place=None, most=MOST_COUNTED)
+    window = _window(walk, wanted, place=None, most=most)
     joined = window.join(frames, frames.c.id == window.c.id).outerjoin(
         answers, answers.c.frame == frames.c.id
     )
@@ -81,7 +80,7 @@ def count_frames(connection: sa.Connection, wanted: FrameFilter) -> FrameCount:
     return FrameCount(
         frames=sum(counts.values()),
         verdicts={one: counts[one] for one in PartVerdict if one in counts},
-        whole=_size(connection, walk, wanted, most=MOST_COUNTED) <= MOST_COUNTED,
+        whole=_size(connection, walk, wanted, most=most) <= most,
     )
 
 

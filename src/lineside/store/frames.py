@@ -11,6 +11,7 @@ from lineside.core import Clock, Digest, FrameId, InvalidError, NotFoundError
 from lineside.store.contract import (
     LEAVING,
     MAX_KIND_BYTES,
+    MOST_COUNTED,
     FrameAnswer,
     FrameCount,
     FrameFilter,
@@ -135,10 +136,11 @@ class SqlFrameIndex:
         judged = [_judged(rows[one], said.get(one)) for one in found.frames if one in rows]
         return FramePage(frames=tuple(judged), following=found.following)
 
-    def count(self, wanted: FrameFilter) -> FrameCount:
+    def count(self, wanted: FrameFilter, *, most: int = MOST_COUNTED) -> FrameCount:
+        check_limit(most)
         _check_filter(wanted)
         with self._session.reading() as connection:
-            return count_frames(connection, wanted)
+            return count_frames(connection, wanted, most=most)
 
     def pin(self, frames: Sequence[FrameId], *, reason: str) -> None:
         check_name(reason, what="reason", most=MAX_KIND_BYTES)

@@ -1,13 +1,16 @@
 """The page of pictures: cards, filters in the address, pages, search of parts."""
 
 from collections.abc import Callable
+from zoneinfo import ZoneInfo
 
 import pytest
 from fastapi.testclient import TestClient
 
+from lineside.core import parse_rfc3339, rfc3339
 from lineside.hub import Services
+from lineside.hub.frame_filter import FrameQuery
 from lineside.hub.ingest.answers import AnswerIndex
-from lineside.hub.pages.pictures import count_text
+from lineside.hub.pages.pictures import count_text, timeline_bars, timeline_edges
 from lineside.store import FrameCount
 from lineside.streams import PREDICTION_TYPE
 from lineside.vision.verdict import PartVerdict
@@ -98,3 +101,40 @@ def test_a_count_says_where_it_ended() -> None:
     assert count_text(count) == "10\u202f000 pictures: 9\u202f000 ok, 12 reject"
     more = FrameCount(frames=1, whole=False)
     assert count_text(more) == "At least 1 picture"
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "bars", "second"),
+    [
+        ("2026-01-01T12:20:00.000Z", "2026-01-02T12:20:00.000Z", 25, "2026-01-01T13:00:00.000Z"),
+        ("2026-01-01T12:20:30.000Z", "2026-01-01T13:20:30.000Z", 13, "2026-01-01T12:25:00.000Z"),
+        ("2026-01-01T12:20:00.000Z", "2026-01-20T12:20:00.000Z", 20, "2026-01-01T23:00:00.000Z"),
+        ("2026-01-01T12:20:00.000Z", "2026-01-01T12:20:30.000Z", 1, "2026-01-01T12:20:30.000Z"),
+    ],
+)
+def test_a_timeline_is_by_minutes_hours_or_days_of_the_site(
+    begin: str, end: str, *, bars: int, second: str
+) -> None:
+    times = [parse_rfc3339(one, where="test") for one in (begin, end)]
+    edges = timeline_edges(times[0], times[1], zone=ZoneInfo("Europe/Zurich"))
+    assert (len(edges) - 1, rfc3339(edges[1])) == (bars, second)
+    assert [edges[0], edges[-1]] == times
+    assert edges == sorted(set(edges))
+
+
+def test_a_bar_of_the_timeline_narrows_the_filter_and_marks_rejects(
+    browser: TestClient, pictures: list[str]
+) -> None:
+    counts = [
+        FrameCount(frames=4, verdicts={PartVerdict.REJECT: 1}), FrameCount(frames=2, whole=False),
+    ]  # fmt: skip
+    edges = [parse_rfc3339(f"2026-01-01T1{hour}:00:00.000Z", where="test") for hour in range(3)]
+    first, second = timeline_bars(FrameQuery(label="blue"), edges, counts=counts)
+    assert (first.height, first.rejects, second.height, second.rejects) == (100, 25, 50, 0)
+    assert (first.text, second.text) == ("4 pictures: 1 reject", "At least 2 pictures")
+    assert "label=blue" in first.href
+    page = read(browser.get("/pictures").text)
+    bars = [one["href"] for one in page.all("a") if "until=" in one["href"]]
+    assert len(bars) in (1, 2)  # those of the other hours are empty
+    assert sum(len(shown(browser.get(bar).text)) for bar in bars) == len(pictures)
+    assert "until=" not in browser.get("/pictures?label=none").text

@@ -31,7 +31,15 @@ from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.models.packages import Packages
 from lineside.hub.views import EventView, FrameView, Picture, view_of
 from lineside.models.predictor import NearPicture
-from lineside.store import Blobs, FrameCount, FrameFilter, FramePage, FrameRow, Records
+from lineside.store import (
+    MOST_COUNTED,
+    Blobs,
+    FrameCount,
+    FrameFilter,
+    FramePage,
+    FrameRow,
+    Records,
+)
 from lineside.vision import (
     Frame,
     HealthFigures,
@@ -212,9 +220,9 @@ class Frames:
         """Frames that pass a filter, with their answers; see ``FrameIndex.find``."""
         return self._records.frames.find(wanted, before=before, limit=min(limit, _MOST_PAGE))
 
-    def count(self, wanted: FrameFilter) -> FrameCount:
-        """Count them, up to a bound."""
-        return self._records.frames.count(wanted)
+    def count(self, wanted: FrameFilter, *, most: int = MOST_COUNTED) -> FrameCount:
+        """Count those that pass among the newest ``most`` that it looks at."""
+        return self._records.frames.count(wanted, most=most)
 
     def view(self, frame: str) -> FrameView:
         """The row and everything that names the frame."""

@@ -1,8 +1,10 @@
 """Page of every kept frame as a gallery: filtered, sorted, selected."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -11,7 +13,8 @@ from lineside.core import Plant, Task, rfc3339, short
 from lineside.datasets import label_names
 from lineside.hub.frame_filter import FrameAsked, FrameQuery
 from lineside.hub.pages.site import Context
-from lineside.store import FrameAnswer, FrameCount, FrameOrder, FrameWithAnswer
+from lineside.hub.services import Services
+from lineside.store import FrameAnswer, FrameCount, FrameFilter, FrameOrder, FrameWithAnswer
 from lineside.vision.verdict import PartVerdict
 from lineside.web.answers import Mark, verdict_mark
 from lineside.web.format import counted, number
@@ -32,6 +35,13 @@ FILES = {
     "parquet": "Table as Parquet",
 }
 _PAGE = 60
+_MOST_BARS = 31
+_MOST_IN_BAR = 200
+"""Pictures that a bar looks at: a timeline looks at 6,600 of them at most, whatever there are."""
+_SPAN = timedelta(hours=24)
+_STEPS = tuple(
+    timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 1440, 10_080, 43_200, 525_600)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +94,67 @@ def count_text(count: FrameCount) -> str:
     return text if count.whole else f"At least {text}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineBar:
+    """Pictures of a part of the time; ``height`` of 100, ``rejects`` of that height."""
+
+    since: datetime
+    text: str
+    href: str
+    height: float
+    rejects: float
+
+
+def timeline_edges(begin: datetime, end: datetime, *, zone: ZoneInfo) -> list[datetime]:
+    """Return where the bars of a span begin and end: at whole minutes, hours or days of ``zone``.
+
+    The first and the last edge are those of the span.
+    """
+    step = next((one for one in _STEPS if (end - begin) / one <= _MOST_BARS), _STEPS[-1])
+    offset = begin.astimezone(zone).utcoffset() or timedelta()
+    zero = datetime.fromtimestamp(0, begin.tzinfo) - offset
+    edges, edge = [begin], zero + ((begin - zero) // step + 1) * step
+    while edge < end and len(edges) <= _MOST_BARS:
+        edges.append(edge)
+        edge += step
+    return [*edges, end]
+
+
+def timeline_bars(
+    query: FrameQuery, edges: Sequence[datetime], *, counts: Sequence[FrameCount]
+) -> tuple[TimelineBar, ...]:
+    """Return a bar for each part of the time, whose address narrows the filter to it."""
+    tallest = max([1, *(one.frames for one in counts)])
+    bars = []
+    for (begin, end), count in zip(pairwise(edges), counts, strict=True):
+        rejects = count.verdicts.get(PartVerdict.REJECT, 0)
+        height = 100 * count.frames / tallest
+        span = replace(query, since=rfc3339(begin), until=rfc3339(end))
+        bars.append(
+            TimelineBar(
+                since=begin, text=count_text(count), href=span.href("/pictures"),
+                height=round(height, 1),
+                rejects=round(height * rejects / max(1, count.frames), 1),
+            )
+        )  # fmt: skip
+    return tuple(bars)
+
+
+def timeline(hub: Services, query: FrameQuery, wanted: FrameFilter) -> tuple[TimelineBar, ...]:
+    """Return the filter's pictures over its time: without ``since`` over its newest 24 hours."""
+    newest = hub.frames.find(replace(wanted, order=FrameOrder.NEWEST), limit=1).frames
+    end = wanted.until or (newest[0].captured_at + _STEPS[0] if newest else hub.clock.now())
+    begin = wanted.since or end - _SPAN
+    if begin >= end:
+        return ()
+    edges = timeline_edges(begin, end, zone=ZoneInfo(hub.config.time_zone))
+    counts = [
+        hub.frames.count(replace(wanted, since=one, until=other), most=_MOST_IN_BAR)
+        for one, other in pairwise(edges)
+    ]
+    return timeline_bars(query, edges, counts=counts) if len(counts) > 1 else ()
+
+
 def places_of(plant: Plant) -> dict[str, tuple[str, str]]:
     """Return ``Top`` and ``Line 1 · Top`` of each camera."""
     lines = {one.id: one.name for one in plant.line}
@@ -128,6 +199,7 @@ def pictures_page(context: Context, query: FrameAsked, *, before: str = "") -> H
         active="pictures",
         sub=count_text(count),
         total=count.frames,
+        timeline=timeline(hub, query, wanted) if found.frames else (),
         whole=count.whole,
         cards=[picture_card(one, places=places) for one in found.frames],
         query=query,

@@ -340,6 +340,8 @@ class FrameFilterContract:
         assert records.frames.count(FrameFilter()) == FrameCount(
             frames=12, verdicts={PartVerdict.OK: 4, PartVerdict.REJECT: 3, PartVerdict.REVIEW: 3}
         )
+        few = records.frames.count(FrameFilter(), most=4)
+        assert (few.frames, few.whole) == (4, False)
 
     def test_the_worst_verdict_of_several_inspections_is_kept(self, records: Records) -> None:
         row = frame_row(50)
