@@ -13,13 +13,10 @@ import threading
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from time import monotonic
+from typing import Any
 from urllib.parse import urlsplit
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
 from lineside.core import Digest, SystemClock, digest_of, encode, frame_id, parse_rfc3339, rfc3339
 from lineside.core.factory import SLOTS
@@ -96,7 +93,6 @@ class Browser:
         self._cameras = cameras
         self._twin = twin
         self._http = Connection(url, cookie=cookie)
-        self._tasks = asyncio.TaskGroup()
         self._drawn = dict.fromkeys(cameras, 0.0)
         self.arrivals: list[tuple[str, float]] = []
         self.waited: defaultdict[str, list[float]] = defaultdict(list)
@@ -104,27 +100,31 @@ class Browser:
 
     async def stay(self) -> None:
         """Look on until cancelled."""
-        address = f"ws{self._url.removeprefix('http')}/ws"
-        headers = {"Cookie": self._cookie, "Origin": self._url}
-        async with (
-            connect(address, additional_headers=headers, max_size=None) as socket,
-            asyncio.TaskGroup() as tasks,
-        ):
-            self._tasks = tasks
-            wanted = {"twin_page": True} if self._twin else {"cameras": self._cameras}
-            await socket.send(json.dumps({"subscribe": wanted}))
-            if not self._twin:
-                tasks.create_task(self._read_again("/lines/figures", every_s=FIGURES_EVERY_S))
-                tasks.create_task(self._read_again("/lines/panels", every_s=PANELS_EVERY_S))
-            async for message in socket:
-                if isinstance(message, bytes):
-                    self._hear(message, socket=socket)
+        place = urlsplit(self._url)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(
+            lambda: PageSocket(self._url, cookie=self._cookie, page=self),
+            place.hostname or "",
+            place.port or 80,
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(asyncio.Event().wait())
+                if not self._twin:
+                    tasks.create_task(self._read_again("/lines/figures", every_s=FIGURES_EVERY_S))
+                    tasks.create_task(self._read_again("/lines/panels", every_s=PANELS_EVERY_S))
+        finally:
+            transport.close()
 
-    def _hear(self, message: bytes, *, socket: ClientConnection) -> None:
+    @property
+    def subscription(self) -> dict[str, object]:
+        """What its page shows."""
+        return {"twin_page": True} if self._twin else {"cameras": self._cameras}
+
+    def hear(self, header: dict[str, Any], size: int, *, socket: "PageSocket") -> None:
+        """Note a message whose header is there."""
         now = monotonic()
-        self.received += len(message)
-        (length,) = struct.unpack(">I", message[:4])
-        header = json.loads(message[4 : 4 + length])
+        self.received += size
         if header["kind"] == "twin_page":
             self.arrivals.append((f"twin {header['revision']}", now))
         elif header["kind"] == "frame":
@@ -133,12 +133,8 @@ class Browser:
             camera = header["camera"]
             drawn = max(now, self._drawn[camera] + DRAWN_EVERY_S) + DECODED_AFTER_S
             self._drawn[camera] = drawn
-            self._tasks.create_task(self._acknowledge(socket, header["round"], after_s=drawn - now))
-
-    async def _acknowledge(self, socket: ClientConnection, number: int, *, after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        with suppress(ConnectionClosed):
-            await socket.send(json.dumps({"ack": number}))
+            loop = asyncio.get_running_loop()
+            loop.call_later(drawn - now, socket.say, {"ack": header["round"]})
 
     async def _get(self, path: str) -> None:
         began = monotonic()
@@ -149,6 +145,78 @@ class Browser:
         while True:
             await asyncio.sleep(every_s)
             await self._get(path)
+
+
+class PageSocket(asyncio.Protocol):
+    """A web socket that reads the header of each message and passes over its image.
+
+    Two hundred browsers have as many machines; here they share one, so that each has to be cheap.
+    """
+
+    def __init__(self, url: str, *, cookie: str, page: Browser) -> None:
+        self._url = url
+        self._cookie = cookie
+        self._page = page
+        self._head = bytearray()
+        self._skip = 0
+        self._is_open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        key = b64encode(bytes(16)).decode()
+        transport.write(
+            f"GET /ws HTTP/1.1\r\nHost: {urlsplit(self._url).netloc}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+            f"Origin: {self._url}\r\nCookie: {self._cookie}\r\n\r\n".encode()
+        )
+
+    def say(self, message: dict[str, object]) -> None:
+        """Send a text message."""
+        self._send(json.dumps(message).encode(), opcode=1)
+
+    def _send(self, payload: bytes, *, opcode: int) -> None:
+        """One frame (RFC 6455, 5.2), with a mask of zeros."""
+        if not self._transport.is_closing():
+            head = struct.pack(">BBH", 0x80 | opcode, 0xFE, len(payload))
+            self._transport.write(head + bytes(4) + payload)
+
+    def data_received(self, data: bytes) -> None:
+        passed = min(self._skip, len(data))
+        self._skip -= passed
+        self._head += memoryview(data)[passed:]
+        if not self._is_open and b"\r\n\r\n" in self._head:
+            answer, _, rest = self._head.partition(b"\r\n\r\n")
+            if not answer.startswith(b"HTTP/1.1 101"):
+                raise SystemExit(answer.decode())
+            self._head, self._is_open = rest, True
+            self.say({"subscribe": self._page.subscription})
+        while self._is_open and self._take():
+            pass
+
+    def _take(self) -> bool:
+        """Take one message of which the header is there; False where there is none."""
+        head = self._head
+        if len(head) < 10:
+            return False
+        opcode, size, begin = head[0] & 15, head[1] & 127, 2
+        if size >= 126:
+            begin = 4 if size == 126 else 10
+            size = int.from_bytes(head[2:begin])
+        if opcode == 2:
+            (length,) = struct.unpack_from(">I", head, begin) if len(head) >= begin + 4 else (0,)
+            end = begin + 4 + length
+            if not length or len(head) < end:
+                return False
+            self._page.hear(json.loads(head[begin + 4 : end]), size, socket=self)
+        elif len(head) < begin + size:
+            return False
+        elif opcode == 9:
+            self._send(bytes(head[begin : begin + size]), opcode=10)
+        whole = begin + size
+        self._skip = max(0, whole - len(head))
+        del head[:whole]
+        return True
 
 
 async def sign_in(url: str, path: str) -> str:
