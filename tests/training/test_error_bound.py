@@ -19,7 +19,7 @@ def found(wrong: list[bool], *, owners: list[int] | None = None) -> ErrorBound:
         np.array(wrong),
         answered=np.ones(n, bool),
         owners=owners or list(range(n)),
-        wished=0.05,
+        target=0.05,
     )
 
 
@@ -44,13 +44,13 @@ def test_the_bound_is_exceeded_in_one_of_ten_sets_at_most() -> None:
     assert np.mean([upper_share(k, 200, confidence=0.9) < 0.05 for k in drawn]) <= 0.1
 
 
-def test_few_pictures_say_how_many_more_would_show_the_wished_rate() -> None:
+def test_few_pictures_say_how_many_more_would_show_the_target_rate() -> None:
     few = found([False] * 30)
     assert few.bound == pytest.approx(1 - 0.1 ** (1 / 30), abs=1e-6)
     assert abs(few.more - 15) <= 1  # 45 without a mistake show 5 % at 90 %
     assert "about 15 more pictures" in few.words
     assert found([False] * 60).more == 0
-    assert "wished" not in found([False] * 60).words
+    assert "was the target" not in found([False] * 60).words
     assert "too many answers were wrong" in found([True, False] * 30).words
 
 
@@ -90,7 +90,7 @@ def test_the_result_of_a_report_says_the_bound_and_an_older_one_nothing() -> Non
 def test_where_nothing_is_answered_that_is_said() -> None:
     none = error_bound(
         np.full(9, 0.5), np.zeros(9, bool), answered=np.zeros(9, bool), owners=list("abcdefghi"),
-        wished=0.05,
+        target=0.05,
     )  # fmt: skip
     assert none.bound == 1.0
     assert none.words == "None of 9 pictures it had not seen was answered: all are unsure."

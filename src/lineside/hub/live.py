@@ -396,7 +396,7 @@ class _Viewer:
 
 
 class _TwinPage(NamedTuple):
-    """What open Twin pages show: of this state or a later one, made at a time of the loop."""
+    """View of open Twin pages, of this state or a later one, with the loop's time of making."""
 
     state: LineState
     made_s: float
@@ -610,7 +610,7 @@ class LiveFeed:
             await send(framed(message))
 
     async def _page_of_twin(self) -> bytes:
-        """What Twin pages show now, made once for all who ask meanwhile."""
+        """Return the view of Twin pages now, made once for all who ask meanwhile."""
         loop = asyncio.get_running_loop()
         async with self._twin_page_turn:
             held, state = self._twin_page, self._ledger.state

@@ -129,7 +129,7 @@ def _hundred(metric: Metric) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnsweredPoint:
+class CoveragePoint:
     """Share of pictures answered at one cut, that of wrong answers among them, and its bound.
 
     Attributes:
@@ -146,24 +146,24 @@ class ErrorBound:
     """Upper bound of the error among the answers given; unsure ones are none.
 
     Attributes:
-        wished: error rate of the policy.
+        target: error rate of the policy.
         bound: that the share of wrong answers does not exceed, at the confidence.
         pictures: whose answers it rests on; those of one group count as one part.
         answered: of them.
         wrong: of the answered.
-        more: pictures beyond these with which the wished rate would be shown, if as many were
+        more: pictures beyond these with which the target rate would be shown, if as many were
             answered and wrong as here; 0 where it is, or where more pictures alone would not do.
         curve: error against the share answered, the surest first.
     """
 
-    wished: float
+    target: float
     bound: float
     confidence: float
     pictures: int
     answered: int
     wrong: int
     more: int
-    curve: tuple[AnsweredPoint, ...]
+    curve: tuple[CoveragePoint, ...]
 
     @property
     def words(self) -> str:
@@ -175,14 +175,14 @@ class ErrorBound:
             f" {_percent(self.confidence)} confidence: of {self.pictures} pictures it had not seen"
             f" {self.answered} were answered, {self.wrong} of them wrongly."
         )
-        if self.bound <= self.wished:
+        if self.bound <= self.target:
             return told
         need = (
             f"about {self.more} more pictures like these would show it"
             if self.more
             else "more pictures alone would not show it, because too many answers were wrong"
         )
-        return f"{told} {_percent(self.wished)} was wished: {need}."
+        return f"{told} {_percent(self.target)} was the target: {need}."
 
 
 def _percent(share: float) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lineside.core import Policy
-from lineside.models.result import AnsweredPoint, ErrorBound
+from lineside.models.result import CoveragePoint, ErrorBound
 from lineside.vision.metrics import (
     LimitRow,
     cheapest_cut,
@@ -165,7 +165,7 @@ def error_bound(
     *,
     answered: NDArray[np.bool_],
     owners: Sequence[object],
-    wished: float,
+    target: float,
 ) -> ErrorBound:
     """Return how many of the answers given are wrong at most, by the exact binomial bound.
 
@@ -178,7 +178,7 @@ def error_bound(
         wrong: (n,) whether the likeliest answer is wrong.
         answered: (n,) whether it is given.
         owners: whose each picture is, such as its group.
-        wished: error rate among the answers given.
+        target: error rate among the answers given.
     """
     _, numbers, counts = np.unique(np.array(owners), return_inverse=True, return_counts=True)
     weights = 1.0 / counts[numbers]
@@ -188,15 +188,15 @@ def error_bound(
     ends = np.append(np.flatnonzero(np.diff(sureness[order])), len(order) - 1).tolist()
     bound = upper_share(lost, parts, confidence=CONFIDENCE)
     return ErrorBound(
-        wished=wished,
+        target=target,
         bound=bound,
         confidence=CONFIDENCE,
         pictures=len(order),
         answered=int(answered.sum()),
         wrong=int((answered & wrong).sum()),
-        more=_more(lost, parts, pictures=len(order), wished=wished) if bound > wished else 0,
+        more=_more(lost, parts, pictures=len(order), target=target) if bound > target else 0,
         curve=tuple(
-            AnsweredPoint(
+            CoveragePoint(
                 answered=float(every[end] / every[-1]),
                 error=float(errors[end] / every[end]),
                 bound=upper_share(float(errors[end]), float(every[end]), confidence=CONFIDENCE),
@@ -206,12 +206,12 @@ def error_bound(
     )
 
 
-def _more(lost: float, parts: float, *, pictures: int, wished: float) -> int:
-    """Return the number of further pictures that show the wished rate at these shares."""
+def _more(lost: float, parts: float, *, pictures: int, target: float) -> int:
+    """Return the number of further pictures that show the target rate at these shares."""
     low, high = 1.0, _MOST_TIMES
 
     def shows(times: float) -> bool:
-        return is_below(wished, wrong=lost * times, n=parts * times, confidence=CONFIDENCE)
+        return is_below(target, wrong=lost * times, n=parts * times, confidence=CONFIDENCE)
 
     if not shows(high):
         return 0

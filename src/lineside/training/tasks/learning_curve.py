@@ -80,11 +80,11 @@ def learning_curve(
 
 def share_of(inside: Rows, *, share: float, rank: Rows, kinds: Flags) -> Rows:
     """Return rows with that share of the groups of each kind, by the rank of their group."""
-    kept: set[int] = set()
+    groups: set[int] = set()
     for kind in kinds[inside].T:
         ranks = np.unique(rank[inside[kind]]).tolist()
-        kept.update(ranks[: ceil(share * len(ranks) - 1e-9)])
-    return inside[np.isin(rank[inside], sorted(kept))]
+        groups.update(ranks[: ceil(share * len(ranks) - 1e-9)])
+    return inside[np.isin(rank[inside], sorted(groups))]
 
 
 def _point(

@@ -288,14 +288,14 @@ def learn(job: TrainJob, work: Work) -> Trained:
         ),
         held_out=figures_of(fit.logits, fit.truth[fit.places], rule=fit.rule),
         history=fit.history,
-        error_bound=_error_bound(fit, wished=job.inspection.policy.error_rate),
+        error_bound=_error_bound(fit, target=job.inspection.policy.error_rate),
         curve=fit.estimate_curve(),
         remembered=(tuple(fit.samples[row].digest for row in known.rows),),
         sections={"How it was chosen": dict(fit.words)},
     )
 
 
-def _error_bound(fit: ClassFit, *, wished: float) -> ErrorBound:
+def _error_bound(fit: ClassFit, *, target: float) -> ErrorBound:
     """The error among the answers that the rule gives to pictures held out."""
     truth = fit.truth[fit.places]
     chances = class_probabilities(fit.logits.astype(np.float32), replace(fit.rule, floor=0.0))
@@ -308,7 +308,7 @@ def _error_bound(fit: ClassFit, *, wished: float) -> ErrorBound:
         np.where(given, told, chances.argmax(axis=1)) != truth,
         answered=given,
         owners=[owners[place] for place in fit.places.tolist()],
-        wished=wished,
+        target=target,
     )
 
 
