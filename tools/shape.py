@@ -15,11 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
-    "modules": 518,
-    "classes": 1541,
-    "statements in src": 64450,
-    "statements in tests": 50180,
-    "records built at one place": 418,
+    "modules": 519,
+    "classes": 1552,
+    "statements in src": 65190,
+    "statements in tests": 51200,
+    "records built at one place": 423,
     "modules under 100 lines": 34,
     "modules over 800 lines": 0,
     "most exported names of a package": 40,
