@@ -7,14 +7,16 @@ broker), the line another (``page_browsers.py``): ``--per-s`` pictures a second 
 of eight cameras, or for the twin's page all of the rack, so that each moves the twin. The browsers
 sit in this process, each with session, socket and the requests of its page. They all have the Lines
 page open, then all the twin's; before that one browser alone, which is the baseline. Times are from
-when the hub has the change (``from_hub``) and from when the line sent the answer (``from_line``)
-until its message is in the browser. The interval of a p99 is 95 % by a bootstrap over seconds.
+when the hub has committed the change (``from_hub``) and from when the line sent the answer
+(``from_line``) until its message is in the browser; ``without_start`` counts messages of which no
+start is known. The interval of a p99 is 95 % by a bootstrap over seconds.
 Goal: p99 of ``from_hub`` within 50 ms for 200 browsers, on a machine that does nothing else.
 
 Pages: Chromium opens every page that the browser tests open, on the line that they use. Weight is
-what a first visit transfers (cache empty); pictures of cameras are told apart, since they are as
-large as the cameras make them. First contentful paint is the middle of ``--times`` later visits
-(Paint Timing). Goals: 250 kB a page, 450 kB the twin's; 300 ms.
+what a first visit transfers (cache empty); images of cameras (each image that is not of
+``/static/``) are told apart, since they are as large as the cameras make them. First contentful
+paint is the middle of ``--times`` later visits (Paint Timing). Goals: 250 kB a page, 450 kB the
+twin's; 300 ms.
 
 Results: ``results/pages_live.json``. The exit status is 1 when a goal is missed.
 """
@@ -31,6 +33,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import measure
 import numpy as np
@@ -38,8 +41,9 @@ from fleet import Child, Watched
 from page_browsers import Browser, open_line, sign_in, watching
 
 from lineside.core import SystemClock
-from lineside.hub import HubConfig, RunningHub, running
+from lineside.hub import HubConfig, running
 from lineside.hub.eventlog.ledger import Commit
+from lineside.streams import PREDICTION_TYPE, read_prediction
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from playwright.sync_api import Browser as Chromium
@@ -54,6 +58,7 @@ PAGE_GOAL_KB, TWIN_GOAL_KB = 250.0, 450.0
 RACK = {"rack": "i/cam"}
 CAMERAS = RACK | {f"belt-{n}": f"i/belt-{n}" for n in range(1, 8)}
 SETTLE_S = 8.0
+FRAME_TYPE = "lineside.plant.frame.v1"
 
 
 def plant_text() -> str:
@@ -72,21 +77,31 @@ def plant_text() -> str:
 
 
 class Changes:
-    """When the hub had each change."""
+    """When the hub had each change; the commit says it, before anybody hears of the change.
 
-    def __init__(self, hub: RunningHub) -> None:
-        self._hub = hub
+    A frame that is shown with its answer was there when both were committed.
+    """
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self._frames: dict[str, float] = {}
+        self._answers: dict[str, float] = {}
         self.at: dict[str, float] = {}
-        hub.services.cameras.listen(self._shown)
-        hub.services.ledger.listen(self._committed)
 
-    def _committed(self, commit: Commit) -> None:
-        self.at.setdefault(f"twin {commit.state.revision}", monotonic())
+    def note(self, commit: Commit) -> None:
+        """Note the moments of one commit."""
+        at = monotonic() - (self._clock.now() - commit.at).total_seconds()
+        self.at.setdefault(f"twin {commit.state.revision}", at)
+        for event in commit.events:
+            if event.type == PREDICTION_TYPE:
+                self._pair(self._answers, str(read_prediction(event).frame.id), at=at)
+            elif event.type == FRAME_TYPE:
+                self._pair(self._frames, str(event.data["frame"]), at=at)
 
-    def _shown(self, camera: str) -> None:
-        shown = self._hub.services.cameras.shown(camera)
-        if shown is not None and shown.prediction is not None:
-            self.at.setdefault(shown.ref.id, monotonic())
+    def _pair(self, moments: dict[str, float], frame: str, *, at: float) -> None:
+        moments.setdefault(frame, at)
+        if frame in self._frames and frame in self._answers:
+            self.at.setdefault(frame, max(self._frames[frame], self._answers[frame]))
 
 
 def serve(folder: Path) -> None:
@@ -95,7 +110,8 @@ def serve(folder: Path) -> None:
         data_dir=str(folder / "hub"), plant=str(folder / "plant.toml"), port=0, bus_port=0
     )
     with running(config, clock=SystemClock()) as hub:
-        changes = Changes(hub)
+        changes = Changes()
+        hub.services.ledger.listen(changes.note)
         print(json.dumps({"hub": hub.url, "bus": hub.bus_url}), flush=True)
         for line in sys.stdin:
             asked = json.loads(line)
@@ -209,6 +225,7 @@ def latency(heard: Sequence[tuple[str, float]], since: dict[str, float]) -> dict
         for _ in range(200 if blocks else 0)
     ]
     figures: dict[str, Any] = measure.percentiles([took for _, took in pairs])
+    figures["without_start"] = len(heard) - len(pairs)
     if drawn:
         low, high = np.percentile(drawn, [2.5, 97.5])
         figures["p99_ms_interval"] = [round(float(low) * 1e3, 2), round(float(high) * 1e3, 2)]
@@ -292,12 +309,15 @@ def _weight(chromium: Chromium, url: str, *, state: str) -> dict[str, Any]:
     page = context.new_page()
     session: CDPSession = context.new_cdp_session(page)
     session.send("Network.enable")
-    asked: dict[str, str] = {}
+    images: set[str] = set()
     sizes: dict[str, float] = {}
-    session.on(
-        "Network.requestWillBeSent",
-        lambda one: asked.update({one["requestId"]: one["request"]["url"]}),
-    )
+
+    def note(answer: dict[str, Any]) -> None:
+        told = answer["response"]
+        if is_camera_image(told["url"], media_type=told["mimeType"]):
+            images.add(answer["requestId"])
+
+    session.on("Network.responseReceived", note)
     session.on(
         "Network.loadingFinished",
         lambda one: sizes.update({one["requestId"]: one["encodedDataLength"]}),
@@ -305,16 +325,17 @@ def _weight(chromium: Chromium, url: str, *, state: str) -> dict[str, Any]:
     page.goto(url)
     page.wait_for_load_state("networkidle")
     context.close()
-    pictures = sum(
-        size
-        for one, size in sizes.items()
-        if "/picture" in asked.get(one, "") or "/thumbnail" in asked.get(one, "")
-    )
+    pictures = sum(size for one, size in sizes.items() if one in images)
     return {
         "kb": round((sum(sizes.values()) - pictures) / 1e3, 1),
         "pictures_kb": round(pictures / 1e3, 1),
         "requests": len(sizes),
     }
+
+
+def is_camera_image(url: str, *, media_type: str) -> bool:
+    """Whether an answer is an image of a camera or made of one, and no part of the page itself."""
+    return media_type.startswith("image/") and not urlsplit(url).path.startswith("/static/")
 
 
 def missed(result: dict[str, Any]) -> list[str]:

@@ -16,6 +16,8 @@
    cross-validation, holds the accuracy of the pooled answers.
 5. ``commonest`` is the accuracy of the most frequent class; ``plain head`` that of a logistic
    regression (scikit-learn's defaults) on the pooled features at the smallest input.
+6. Each row of ``results/promises.json`` has the settings of its run: a run of some sets leaves
+   what is said of the others as it was.
 """
 
 import argparse
@@ -269,11 +271,12 @@ def main() -> None:
                 found, seed=seed, count=asked.folds, rate=asked.rate, tune=asked.tune
             )
             rows.append(figures_of(found, answers))
-        made = summary(found, rows, plain=plain)
+        settings = {"rate": asked.rate, "tune": asked.tune, "folds": asked.folds}
+        made = summary(found, rows, plain=plain) | settings
         results[name] = made
         print(line(name, made), flush=True)
         if not asked.dry:
-            write("promises", {"rate": asked.rate, "tune": asked.tune, "sets": results})
+            write("promises", {"sets": results})
 
 
 if __name__ == "__main__":
