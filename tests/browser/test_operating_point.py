@@ -53,6 +53,12 @@ def wait_for(plant: Plant, number: int) -> str:
     return str(point.digest)
 
 
+def reports(plant: Plant, digest: str) -> bool:
+    """Whether the device's newest status names it."""
+    packages = plant.hub.services.devices.one("edge-1").packages
+    return any(one.get("operating_point") == digest for one in packages)
+
+
 def faults(plant: Plant) -> list[str]:
     return [str(one) for one in plant.hub.services.devices.one("edge-1").status.get("faults", [])]
 
@@ -144,6 +150,7 @@ def test_a_moved_limit_decides_on_the_device_within_seconds_and_goes_back(
         assert plant.hub.services.points.one("stock", 3).limits == (
             plant.hub.services.points.one("stock", 1).limits
         )
+        wait_until(lambda: reports(plant, back))  # the page does not update by itself
         eve.page.goto(f"{url}/fleet/edge-1")
         expect(eve.page.get_by_role("link", name="version 3")).to_be_visible()
 
