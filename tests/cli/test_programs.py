@@ -94,6 +94,13 @@ def test_a_signal_that_another_thread_received_ends_the_wait() -> None:
     receiver.join()
 
 
+def test_a_signal_that_meets_a_look_at_the_stop_event_ends_the_program() -> None:
+    with stop_on_signal() as stop:
+        with stop._cond:  # type: ignore[attr-defined]  # as within ``wait``
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.wait(30)
+
+
 def test_a_cancelled_program_says_why_and_leaves_with_the_code_of_ctrl_c(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -13,9 +13,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Annotated, Literal, TextIO, TypeVar
 
@@ -25,10 +26,12 @@ import typer
 from lineside.core import InvalidError, LinesideError, NotFoundError, parse_rfc3339, to_plain
 from lineside.core.clock import require_order
 from lineside.core.processes import STATE_FOLDER, unit_file
+from lineside.core.worker import Worker
 
 T = TypeVar("T")
 
 _SIGNAL_CHECK_S = 1.0
+_NO_SIGNAL = 0
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -158,12 +161,22 @@ def stop_on_signal() -> Iterator[threading.Event]:
         KeyboardInterrupt: at the end of the block, where SIGINT was received.
     """
     stop, interrupted = _StopEvent(), threading.Event()
+    received: SimpleQueue[int] = SimpleQueue()
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the handler's form
-        stop.set()
-        if number == signal.SIGINT:
-            interrupted.set()
+        # Not ``stop.set()``: the main thread may hold the event's lock, and would wait for itself.
+        received.put(number)
 
+    def pass_on() -> None:
+        with suppress(Empty):
+            number = received.get(timeout=_SIGNAL_CHECK_S)
+            if number == signal.SIGINT:
+                interrupted.set()
+            if number != _NO_SIGNAL:
+                stop.set()
+
+    worker = Worker("signals", pass_on)
+    worker.start()
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
@@ -174,6 +187,11 @@ def stop_on_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        worker.request_stop()
+        received.put(_NO_SIGNAL)
+        worker.join()
+        while not received.empty():
+            pass_on()
     if interrupted.is_set():
         raise KeyboardInterrupt
 
