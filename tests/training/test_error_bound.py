@@ -54,14 +54,26 @@ def test_few_pictures_say_how_many_more_would_show_the_target_rate() -> None:
     assert "too many answers were wrong" in found([True, False] * 30).words
 
 
-def test_pictures_of_one_part_count_once() -> None:
+def test_pictures_of_one_part_widen_the_bound_and_leave_the_share() -> None:
     one_part = [True] * 20 + [False] * 60
     together = found(one_part, owners=[0] * 20 + list(range(1, 61)))
     apart = found(one_part)
-    assert together.curve[-1].error == pytest.approx(1 / 61)
-    assert apart.curve[-1].error == pytest.approx(20 / 80)
-    assert together.bound < apart.bound
+    assert together.curve[-1].error == apart.curve[-1].error == pytest.approx(20 / 80)
+    assert together.bound > apart.bound > 20 / 80
+    assert together.curve[-1].bound == together.bound
     assert together.wrong == apart.wrong == 20
+    pairs = found([False] * 60, owners=[number // 2 for number in range(60)])
+    assert pairs.bound == found([False] * 30).bound
+    assert abs(pairs.more - 30) <= 1  # of two pictures each, as the 45 single ones that show 5 %
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=1, max_size=60))
+def test_groups_never_make_the_bound_smaller(answers: list[tuple[bool, int]]) -> None:
+    wrong = [one for one, _ in answers]
+    together, apart = found(wrong, owners=[owner for _, owner in answers]), found(wrong)
+    assert together.bound >= apart.bound - 1e-9
+    assert together.bound >= together.wrong / together.answered - 1e-9
+    assert all(point.error <= point.bound + 1e-9 for point in together.curve)
 
 
 def test_the_curve_answers_the_surest_first() -> None:

@@ -148,7 +148,8 @@ class ErrorBound:
     Attributes:
         target: error rate of the policy.
         bound: that the share of wrong answers does not exceed, at the confidence.
-        pictures: whose answers it rests on; those of one group count as one part.
+        pictures: whose answers it rests on; those of one group are taken as right or wrong
+            together, so that the bound is never below the share of wrong answers.
         answered: of them.
         wrong: of the answered.
         more: pictures beyond these with which the target rate would be shown, if as many were

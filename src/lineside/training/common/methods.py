@@ -170,8 +170,9 @@ def error_bound(
     """Return how many of the answers given are wrong at most, by the exact binomial bound.
 
     It assumes nothing of scores and classes (the selective risk of Geifman and El-Yaniv, NeurIPS
-    2017), only that future parts are drawn like these. Pictures of one owner count together as one
-    part, because they are often right or wrong together.
+    2017), only that future pictures are drawn like these. The share is that of pictures. Those of
+    one owner are often right or wrong together, so that the test takes fewer of them than there
+    are: the effective sample size of Kish (Survey Sampling, 1965), as if they always were.
 
     Args:
         sureness: (n,) of answers to pictures that the network had not seen.
@@ -180,13 +181,11 @@ def error_bound(
         owners: whose each picture is, such as its group.
         target: error rate among the answers given.
     """
-    _, numbers, counts = np.unique(np.array(owners), return_inverse=True, return_counts=True)
-    weights = 1.0 / counts[numbers]
-    parts, lost = float(weights[answered].sum()), float(weights[answered & wrong].sum())
+    numbers = np.unique(np.array(owners), return_inverse=True)[1]
+    share, parts = _of_owners(wrong[answered], numbers[answered])
     order = np.argsort(-sureness, kind="stable")
-    every, errors = np.cumsum(weights[order]), np.cumsum((weights * wrong)[order])
     ends = np.append(np.flatnonzero(np.diff(sureness[order])), len(order) - 1).tolist()
-    bound = upper_share(lost, parts, confidence=CONFIDENCE)
+    bound = upper_share(share * parts, parts, confidence=CONFIDENCE)
     return ErrorBound(
         target=target,
         bound=bound,
@@ -194,16 +193,27 @@ def error_bound(
         pictures=len(order),
         answered=int(answered.sum()),
         wrong=int((answered & wrong).sum()),
-        more=_more(lost, parts, pictures=len(order), target=target) if bound > target else 0,
+        more=_more(share * parts, parts, pictures=len(order), target=target)
+        if bound > target
+        else 0,
         curve=tuple(
             CoveragePoint(
-                answered=float(every[end] / every[-1]),
-                error=float(errors[end] / every[end]),
-                bound=upper_share(float(errors[end]), float(every[end]), confidence=CONFIDENCE),
+                answered=(end + 1) / len(order),
+                error=error,
+                bound=upper_share(error * n, n, confidence=CONFIDENCE),
             )
             for end in spread(ends, _MOST_POINTS)
+            for error, n in [_of_owners(wrong[order[: end + 1]], numbers[order[: end + 1]])]
         ),
     )
+
+
+def _of_owners(wrong: NDArray[np.bool_], numbers: NDArray[np.intp]) -> tuple[float, float]:
+    """Return the share of wrong pictures, and their effective number: (sum m)^2 / sum m^2."""
+    if not len(wrong):
+        return 0.0, 0.0
+    counts = np.bincount(numbers)
+    return float(wrong.mean()), float(len(numbers) ** 2 / np.sum(counts**2))
 
 
 def _more(lost: float, parts: float, *, pictures: int, target: float) -> int:
