@@ -6,7 +6,7 @@ import pytest
 from lineside.core import Box, Inspection, Region, View
 from lineside.models.result import LearningCurve
 from lineside.training.tasks.classify.network import Space
-from lineside.training.tasks.learning_curve import SHARES, learning_curve, share_of
+from lineside.training.tasks.learning_curve import SHARES, _rise, learning_curve, share_of
 from lineside.training.tasks.multilabel.heads import UNKNOWN, Truth, plan_heads
 from lineside.training.tasks.multilabel.held_out import _named_answers, right_answers
 
@@ -47,26 +47,26 @@ def curve_of(features: np.ndarray, truth: np.ndarray, groups: list[str]) -> Lear
 
 @pytest.fixture(scope="module")
 def curve() -> LearningCurve:
-    features, truth = features_of(240, hidden=5.0)
-    return curve_of(features, truth, [f"part {n // 2}" for n in range(240)])
+    features, truth = features_of(360, hidden=5.0)
+    return curve_of(features, truth, [f"part {n // 2}" for n in range(360)])
 
 
 def test_more_pictures_help_most_where_the_second_half_raised_right_answers(
     curve: LearningCurve,
 ) -> None:
     assert [point.share for point in curve.points] == [*SHARES, 1.0]
-    assert [point.pictures for point in curve.points] == [49, 94, 143, 180]
+    assert [point.pictures for point in curve.points] == [72, 144, 209, 270]
     assert all(point.right.low <= point.right.value <= point.right.high for point in curve.points)
     assert curve.points[0].right.value < curve.points[-1].right.value
-    assert curve.points[-1].labels["scratch"].n == 80
+    assert curve.points[-1].labels["scratch"].n == 120
     assert curve.helped in {"good", "scratch"}  # taken for each other; a stain is plain
     assert f"of those on {curve.helped}" in curve.words
 
 
 def test_the_same_seed_gives_the_same_curve(curve: LearningCurve) -> None:
-    features, truth = features_of(240, hidden=5.0)
+    features, truth = features_of(360, hidden=5.0)
 
-    assert curve_of(features, truth, [f"part {n // 2}" for n in range(240)]) == curve
+    assert curve_of(features, truth, [f"part {n // 2}" for n in range(360)]) == curve
 
 
 def test_what_was_learned_at_once_promises_nothing() -> None:
@@ -79,6 +79,22 @@ def test_what_was_learned_at_once_promises_nothing() -> None:
     assert flat.points[-1].right.value == 1.0
     assert flat.points[-1].right.low < 0.95  # sixty pictures prove no more
     assert flat.words.endswith("that more of the same would help is not sure.")
+
+
+@pytest.mark.parametrize(
+    ("parts", "names", "sure"),
+    [(2, 1, False), (5, 1, False), (6, 1, True), (6, 2, False), (7, 2, True)],
+)
+def test_a_rise_is_sure_where_more_parts_rose_than_chance_would(
+    parts: int, names: int, *, sure: bool
+) -> None:
+    twice = np.repeat(np.arange(parts), 2)
+    every = np.ones((2 * parts, 1), np.bool_)
+
+    found = _rise(np.ones((2 * parts, 1)), mask=every, owners=twice, names=names)
+
+    assert (found.value, found.low > 0) == (1.0, sure)
+    assert _rise(np.zeros((2 * parts, 1)), mask=every, owners=twice).low == 0
 
 
 def test_shares_are_nested_keep_groups_and_keep_each_kind() -> None:

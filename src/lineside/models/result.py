@@ -87,7 +87,8 @@ class LearningCurve:
 
     Attributes:
         points: by share, the last of all pictures; empty where it was not estimated.
-        gain: rise of right answers from half to all pictures, -1 to 1; None without points.
+        gain: rise of right answers from half to all pictures, -1 to 1, its ``low`` above 0 only
+            where a sign test over groups rejects chance too; None without points.
         gains: the same of each class, label or region.
         heads: what learned, in words; where there are no points why not.
     """
