@@ -1,5 +1,6 @@
 """Learning to count: objects that are found, numbers alone, and intervals that hold."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -51,8 +52,10 @@ def train(
 @pytest.mark.timeout(240)
 def test_objects_marked_by_points_are_counted_with_an_interval(tmp_path: Path) -> None:
     data = tray_folder(tmp_path / "data", pictures=12, marks="points")
-    result = train(data, tmp_path / "job")
+    result = train(data, tmp_path / "job", labels=("disc",))
     package = Package.read(result.package)
+    rows = json.loads(package.files["evidence/report.json"])["limits"]["objects"]
+    assert rows[0]["over_rejects"] == rows[-1]["escapes"] > 0
     assert package.manifest.count is not None
     assert package.manifest.detect is not None
     assert package.manifest.count.calibration_pictures >= 9

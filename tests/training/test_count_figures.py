@@ -8,18 +8,24 @@ import pytest
 from lineside.core import FrameId, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Manifest
+from lineside.testing import FakeClock
+from lineside.testing.objects import UNTRAINED_RULE, untrained
 from lineside.testing.packages import bare_manifest
+from lineside.testing.trays import tray
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.count.metrics import in_words, measure, true_count
+from lineside.training.tasks.metrics import judge_all
 from lineside.vision import (
     CountAnswer,
     CountRule,
+    DetectRule,
     FrameRef,
     HealthFigures,
     PictureState,
     Prediction,
     RegistrationFigures,
     StageTimes,
+    encode_png,
 )
 
 RULE = CountRule(most=9, reach=1.0, error_rate=0.1, calibration_pictures=40)
@@ -71,6 +77,26 @@ def test_each_limit_has_the_pictures_counted_too_low_and_too_high() -> None:
         1.0: (4, 0),
     }  # fmt: skip
     assert measure([case(1, told(1))], manifest=manifest(), baseline=GUESS).limits == {}
+
+
+def test_objects_of_one_label_are_listed_beside_a_template_and_those_of_several_not() -> None:
+    made = tray(3, seed=2)
+    files = {digest_of(data): data for data in map(encode_png, (made.image, made.empty))}
+    picture, empty = files
+    sample = Sample(name="0.png", digest=picture, count=3, template_digest=empty)
+
+    def judged(rule: DetectRule) -> Case:
+        package = untrained(template=True, count=RULE, rule=rule)
+        (found,) = judge_all(
+            package, [sample], files=files.__getitem__, clock=FakeClock(), objects=True
+        )
+        return found
+
+    found = judged(replace(UNTRAINED_RULE, labels=("disc",)))
+    assert found.objects is not None
+    assert found.prediction.count is not None
+    assert sum(one > UNTRAINED_RULE.cut for one in found.objects) == found.prediction.count.value
+    assert judged(UNTRAINED_RULE).objects is None  # told by another score than they are counted by
 
 
 def test_figures_are_those_counted_by_hand() -> None:

@@ -442,20 +442,21 @@ def _note(before: Manifest, after: Manifest) -> str:
     one, other = before.detect, after.detect
     if one is None or other is None:
         return ""
+    several = (
+        "Of several labels an object's recorded probability is that of its label as well: with a"
+        " higher low limit some objects count as gone that the device would still tell."
+        if len(one.labels) > 1 and other.cut > one.cut
+        else ""
+    )
     if after.task == "count" and other.cut != one.cut:
         below = (
             "; objects below the limit of their time were not recorded, so more would be counted"
         )
         return (
             "The interval of a count is as wide as with the package's own limit, for which alone"
-            f" it was measured how often it holds{below if other.cut < one.cut else ''}."
-        )
-    if len(one.labels) < 2 or other.cut <= one.cut:
-        return ""
-    return (
-        "Of several labels an object's recorded probability is that of its label as well: with a"
-        " higher low limit some objects count as gone that the device would still tell."
-    )
+            f" it was measured how often it holds{below if other.cut < one.cut else ''}. {several}"
+        ).rstrip()
+    return several
 
 
 def _sums(

@@ -21,25 +21,33 @@ UNTRAINED_RULE = DetectRule(
 )  # what has learned nothing says about -4 everywhere
 
 
-def untrained_network(*, template: bool) -> CentreNetwork:
+def untrained_network(*, template: bool, labels: int = 2) -> CentreNetwork:
     """Always the same one."""
     seeded(3)
-    return channels_last(CentreNetwork(labels=2, template=template)).eval()
+    return channels_last(CentreNetwork(labels=labels, template=template)).eval()
 
 
 def untrained(
-    *, template: bool = False, zoom: float = 1.0, count: CountRule | None = None
+    *,
+    template: bool = False,
+    zoom: float = 1.0,
+    count: CountRule | None = None,
+    rule: DetectRule = UNTRAINED_RULE,
 ) -> Package:
     """A package of a network that has learned nothing, which still answers exactly."""
-    return Package.read(untrained_bytes(template=template, zoom=zoom, count=count))
+    return Package.read(untrained_bytes(template=template, zoom=zoom, count=count, rule=rule))
 
 
 def untrained_bytes(
-    *, template: bool = False, zoom: float = 1.0, count: CountRule | None = None
+    *,
+    template: bool = False,
+    zoom: float = 1.0,
+    count: CountRule | None = None,
+    rule: DetectRule = UNTRAINED_RULE,
 ) -> bytes:
     """The same as a file."""
     encoded = onnx_bytes(
-        untrained_network(template=template),
+        untrained_network(template=template, labels=len(rule.labels)),
         np.zeros((1, TEMPLATE_CHANNELS if template else 3, 96, 96), np.float32),
         outputs=OUTPUTS,
         varies=VARIES,
@@ -53,8 +61,8 @@ def untrained_bytes(
     )
     task = "count" if count else "detect"
     manifest = replace(
-        bare_manifest(task, labels=UNTRAINED_RULE.labels, prepare=look, network=encoded),
-        detect=UNTRAINED_RULE,
+        bare_manifest(task, labels=rule.labels, prepare=look, network=encoded),
+        detect=rule,
         count=count,
         template=template,
     )

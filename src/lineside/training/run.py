@@ -110,7 +110,9 @@ def _evaluated(package: Package, trained: Trained, *, data: Data, work: Work) ->
     cases = list(trained.cases)
     if data.validation:
         cases = []
-        judged = judge_all(package, data.validation, files=data.files, clock=work.steps.clock)
+        judged = judge_all(
+            package, data.validation, files=data.files, clock=work.steps.clock, objects=True
+        )
         for number, case in enumerate(judged, start=1):
             cases.append(case)
             if number % _TELL_EVERY == 0:

@@ -289,7 +289,9 @@ def count_found(chances: NDArray[np.float64], *, cut: float, rule: CountRule) ->
 def count_again(answer: CountAnswer, *, value: int, rule: CountRule) -> CountAnswer:
     """A recorded count of found objects as it is with another number of them above the cut.
 
-    The reach is that of its time, which no cut changes: it rests on all candidates.
+    The reach is that of its time, which no cut changes: it rests on all candidates. A scaled one
+    whose interval was cut off at both ends is told by the distribution, which ends at ``most``: an
+    estimate where there were more than ``most`` + 1 candidates.
 
     Args:
         answer: as it was recorded.

@@ -68,7 +68,7 @@ class Case:
         truth_mask: (height, width) bool; None where nobody drew one (a good picture has one without
             defect).
         objects: probabilities of all possible objects that count, also of those below the limit;
-            None where they were not asked for, or nothing was judged.
+            None where they were not asked for, are of several labels, or nothing was judged.
     """
 
     sample: Sample

@@ -314,7 +314,7 @@ def judge_all(
     """Every picture with what the package says of it; maps where the task gives them.
 
     Where the package judges beside a template, samples without one are passed over. With
-    ``objects`` a count of objects also lists those below its limit.
+    ``objects`` a count of objects of one label also lists those below its limit.
     """
     predictor = Predictor(package, clock=clock)
     listing = _listing(package, clock=clock) if objects else None
@@ -337,16 +337,22 @@ def judge_all(
             prediction=answer,
             heat=predictor.heat(frame, template=template) if mapped else None,
             truth_mask=read_mask(sample, files=files),
-            objects=tuple(one.probability for one in listing.predict_single(frame).boxes)
+            objects=tuple(
+                one.probability for one in listing.predict_single(frame, template=template).boxes
+            )
             if listing is not None and answer.state is PictureState.OK
             else None,
         )
 
 
 def _listing(package: Package, *, clock: Clock) -> Predictor | None:
-    """The package with the lowest limit on its objects; None where it counts none."""
+    """The package with the lowest limit on its objects; None where it counts none.
+
+    Of several labels an object's probability is that of its label as well, and not what it is
+    counted by: None too.
+    """
     rule = package.manifest.detect
-    if package.manifest.task != Task.COUNT or rule is None:
+    if package.manifest.task != Task.COUNT or rule is None or len(rule.labels) > 1:
         return None
     manifest = replace(package.manifest, detect=replace(rule, cut=min(rule.cut, LEAST_CHANCE)))
     return Predictor(replace(package, manifest=manifest), clock=clock)
