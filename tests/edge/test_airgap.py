@@ -1,6 +1,8 @@
 """A bundle on a stick: a device without network comes from nothing to the approved package."""
 
 import hashlib
+import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from lineside.edge.messages import Desired, DesiredPoint
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import FolderSource, Release, UpdateRepository, create_repository
 from lineside.fleet.trust.bundle import write_bundle
+from lineside.fleet.trust.roles import prefixed
 from lineside.models import Package, build_package
 from lineside.models.operating_point import Limits, OperatingPoint
 from lineside.testing import FakeClock
@@ -52,27 +55,52 @@ class Site:
         )  # fmt: skip
         return self.repository.publish(release, data).path, package.digest
 
-    def point(self, version: int, *, package: Digest) -> OperatingPoint:
+    def point(self, version: int, *, package: Digest, inspection: str = "stock") -> OperatingPoint:
         """Publish an operating point of a package as the hub does."""
         point = OperatingPoint(
-            inspection="stock", package=package, version=version,
+            inspection=inspection, package=package, version=version,
             limits=(Limits(name="disc", low=0.2, high=0.9),), by="ada", at=self.clock.now(),
             reason="too many reviews", approved_by="eve", approved_at=self.clock.now(),
         )  # fmt: skip
         data = encode(point)
         self.blobs[point.digest] = data
         release = Release(
-            group="operating-point-stock", version=str(version), inspection="stock",
+            group=f"operating-point-{inspection}", version=str(version), inspection=inspection,
             digest=point.digest, sha256=point.digest.removeprefix("sha256:"),
             size_bytes=len(data),
         )  # fmt: skip
         self.repository.publish(release, data)
         return point
 
+    def place(self, point: OperatingPoint) -> tuple[str, str]:
+        """The path of a published point, and the name of its bytes in a bundle."""
+        (one,) = (
+            each
+            for each in self.repository.targets().values()
+            if each.custom.get("digest") == point.digest
+        )
+        return one.path, f"targets/{prefixed(one.path, one.sha256)}"
+
     def stick(self, *paths: str, wheels: tuple[tuple[str, bytes], ...] = ()) -> Path:
         path = self.folder / "site.lsbundle"
         write_bundle(self.repository, paths, to=path, wheels=wheels)
         return path
+
+
+def write_again(stick: Path, changed: Mapping[str, bytes]) -> None:
+    """The same bundle with other bytes of some entries, or further ones; check sums are right."""
+    with zipfile.ZipFile(stick) as archive:
+        found = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(stick, "w") as archive:
+        for name, data in sorted({**found, **changed}.items()):
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, data)
+
+
+def listing(*packages: str, points: tuple[str, ...] = ()) -> dict[str, bytes]:
+    listed = {"schema": "lineside.bundle/1", "packages": packages, "points": points}
+    return {"bundle.json": encode(listed)}
 
 
 @pytest.fixture
@@ -157,13 +185,44 @@ def test_a_point_that_is_not_what_is_signed_keeps_the_stick_out(
 ) -> None:
     path, digest = site.release("1")
     point = site.point(1, package=digest)
-    stick = site.stick(path)
-    raw = stick.read_bytes()
-    stick.write_bytes(raw.replace(b'"high":0.9', b'"high":0.8'))
-    assert encode(point) in raw
-    with pytest.raises(LinesideError):
+    stick, (listed, name) = site.stick(path), site.place(point)
+    changed = encode(point).replace(b'"high":0.9', b'"high":0.8')
+    write_again(stick, {name: changed, **listing(path, points=(listed,))})
+    with pytest.raises(RefusedError, match="not the bytes that were signed"):
         apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
     assert DeploymentStore(folder).desired() is None
+    write_again(stick, {name: encode(point)})
+    assert apply_bundle(
+        stick, folder=folder, clock=clock, root=site.repository.first_root()
+    ).points == (point,)
+
+
+def test_a_point_for_no_package_of_the_bundle_keeps_the_stick_out(
+    site: Site, folder: Path, clock: FakeClock
+) -> None:
+    path, digest = site.release("1")
+    other = site.point(1, package=digest, inspection="lids")
+    stick, (listed, name) = site.stick(path), site.place(other)
+    write_again(stick, {name: encode(other), **listing(path, points=(listed,))})
+    with pytest.raises(RefusedError, match="for no package of the bundle"):
+        apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
+    assert DeploymentStore(folder).desired() is None
+
+
+def test_a_list_without_the_newest_signed_point_keeps_the_stick_out(
+    site: Site, folder: Path, clock: FakeClock
+) -> None:
+    path, digest = site.release("1")
+    first, second = (site.point(number, package=digest) for number in (1, 2))
+    stick, (listed, name) = site.stick(path), site.place(first)
+    for points in ((), (listed,)):
+        write_again(stick, {name: encode(first), **listing(path, points=points)})
+        with pytest.raises(RefusedError, match="operating point 2 is signed for the package"):
+            apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
+    assert DeploymentStore(folder).desired() is None
+    assert apply_bundle(
+        site.stick(path), folder=folder, clock=clock, root=site.repository.first_root()
+    ).points == (second,)
 
 
 def test_back_only_where_it_is_signed_and_asked_for(

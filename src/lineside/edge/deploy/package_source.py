@@ -540,7 +540,28 @@ def _points(
         check_not_older(point, used)
         one.ready.judge.decide_by(point)
         found[point.inspection] = point
+    signed = client.targets().values()
+    for inspection, one in checked.items():
+        brought = found.get(inspection)
+        _check_newest(brought.version if brought else 0, one.package, signed=signed)
     return found
+
+
+def _check_newest(version: int, package: Installed, *, signed: Iterable[Target]) -> None:
+    """Refuse a bundle whose list lacks the newest point that is signed for a package."""
+    versions = [
+        number
+        for one in signed
+        if one.custom.get("package") == package.digest
+        and one.custom.get("inspection") == package.inspection
+        and isinstance(number := one.custom.get("point"), int)
+    ]
+    newest = max(versions, default=0)
+    if newest > version:
+        raise RefusedError(
+            f"operating point {newest} is signed for the package, and the bundle does not bring it",
+            where=package.inspection, fix="Write the bundle again.",
+        )  # fmt: skip
 
 
 def _check(client: UpdateClient, path: str, *, folder: Path, make_ready: LoadPackage) -> _Checked:

@@ -7,7 +7,8 @@
    the root that the device trusts already.
 3. A package comes with the operating point in force for it, which is the highest signed one. A
    list without points has no such key, so that older devices read it; one with points they refuse
-   rather than decide by other limits.
+   rather than decide by other limits. The list is not signed: a device holds it against the points
+   that the signed metadata name for each package.
 4. Reading checks size, the list's size, count, names, kinds and sizes before an entry is opened.
 """
 
@@ -34,8 +35,8 @@ from lineside.core.files import replacing_durably
 from lineside.fleet.contract import Target
 from lineside.fleet.trust.download import Part
 from lineside.fleet.trust.repository import NAME, UpdateRepository
-from lineside.fleet.trust.roles import WHEELS, check_path, prefixed
-from lineside.models.operating_point import POINT_KIND, OperatingPoint
+from lineside.fleet.trust.roles import WHEELS, check_path, is_point, prefixed
+from lineside.models.operating_point import OperatingPoint
 
 _LIST = "bundle.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -123,9 +124,8 @@ def _point_of(repository: UpdateRepository, package: Target) -> Target | None:
     found = {
         point.version: one
         for one in repository.targets().values()
-        if str(one.custom.get("group", "")).startswith(f"{POINT_KIND}-")
+        if is_point(one.custom, sha256=one.sha256)
         and one.custom.get("inspection") == package.custom.get("inspection")
-        and one.custom.get("digest") == f"sha256:{one.sha256}"
         for point in [decode(OperatingPoint, repository.archive(one), where=one.path)]
         if point.package == package.custom.get("digest")
     }

@@ -12,7 +12,8 @@ Rules (TUF is the specification of The Update Framework, 1.0):
 4. What is on the disk is verified before it is signed again; a change appears whole or not at all,
    whatever process is killed when.
 5. A version is published once: other bytes under its number are refused. A way back is signed as
-   such (``rollback_from``), a version taken back disappears.
+   such (``rollback_from``), a version taken back disappears. An operating point is signed with its
+   package and its version (``package``, ``point``), so that a list without it is noticed.
 6. A new root is signed by the keys before it and by its own (TUF 5.3.4); when timestamp or snapshot
    keys change with it, devices forget what those had signed (TUF 5.3.11).
 
@@ -42,6 +43,7 @@ from lineside.core import (
     InvalidError,
     NotFoundError,
     RefusedError,
+    decode,
     need,
 )
 from lineside.fleet.contract import Release, Target, version_key
@@ -60,11 +62,13 @@ from lineside.fleet.trust.roles import (
     choose_signers,
     custom_of,
     drop_keys,
+    is_point,
     new_key,
     read_keys,
     unprefixed,
     write_key,
 )
+from lineside.models.operating_point import OperatingPoint
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -363,6 +367,9 @@ class UpdateRepository:
             kept = state.find(path)
             before = _ways_back(kept[1].custom) if kept else ()
             custom = custom_of(release, rollback_from=(*before, *rollback_from))
+            if is_point(custom, sha256=release.sha256):
+                point = decode(OperatingPoint, archive, where=path)
+                custom |= {"package": point.package, "point": point.version}
             self._put(state, path, data=archive, custom=custom)
         return self.targets()[path]
 

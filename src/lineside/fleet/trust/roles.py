@@ -31,6 +31,7 @@ from lineside.core import (
 )
 from lineside.core.files import write_durably
 from lineside.fleet.contract import Release, version_key
+from lineside.models.operating_point import POINT_KIND
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -202,6 +203,12 @@ def custom_of(release: Release, *, rollback_from: tuple[str, ...]) -> dict[str, 
         "platforms": list(release.platforms),
         "rollback_from": sorted(set(rollback_from), key=version_key),
     }
+
+
+def is_point(custom: Mapping[str, object], *, sha256: str) -> bool:
+    """Return whether the metadata of a file are those of an operating point."""
+    is_group = str(custom.get("group", "")).startswith(f"{POINT_KIND}-")
+    return is_group and custom.get("digest") == f"sha256:{sha256}"
 
 
 def check_custom(path: str, custom: Mapping[str, object]) -> None:
