@@ -8,9 +8,10 @@ import pytest
 
 from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, digest_of, frame_id
 from lineside.datasets import Library, Marked, Part, Sample, SplitPlan
+from lineside.datasets import library as library_module
 from lineside.datasets.annotations import Annotation, Entry, ReviewState
 from lineside.datasets.leaks import Appearance
-from lineside.datasets.library import Drawn, FreezePlan
+from lineside.datasets.library import Draft, Drawn, FreezePlan
 from lineside.store import Blobs, FrameRow, Records
 from lineside.testing import FakeClock
 
@@ -88,6 +89,47 @@ def test_a_correction_settles_a_dispute_and_keeps_what_was_said(
 def test_unjudged_pictures_are_listed_for_review(library: Library, png: Png) -> None:
     library.add("rack", [labelled(png(1), known=()), labelled(png(2), "blue")], by="ann")
     assert [entry.sample.digest for entry in library.draft("rack").review] == [digest_of(png(1))]
+
+
+def test_what_somebody_saves_while_a_label_is_renamed_stays_and_is_renamed(
+    library: Library, png: Png, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.add("rack", [labelled(png(n), "blue") for n in (1, 2, 3)], by="ann")
+    drawn = Marked(label="blue", x0_px=1, y0_px=1, x1_px=5, y1_px=5)
+    saved = Annotation(labels=("blue", "red"), known=("blue", "red"), marked=(drawn,))
+    read = library.draft
+
+    def meanwhile(name: str) -> Draft:
+        found = read(name)
+        library.annotate(
+            name, digest_of(png(1)), saved, review=ReviewState.CHECKED, by="bob", expect=1
+        )
+        library.add(name, [labelled(png(4), "blue")], by="bob")
+        library.remove(name, digest_of(png(3)))
+        return found
+
+    monkeypatch.setattr(library, "draft", meanwhile)
+    library.relabel("rack", "blue", to="navy", by="cy")
+    monkeypatch.undo()
+    found = {entry.sample.digest: entry for entry in library.draft("rack").entries}
+    assert found.keys() == {digest_of(png(n)) for n in (1, 2, 4)}
+    one = found[digest_of(png(1))]
+    assert set(one.sample.labels) == {"navy", "red"}
+    assert one.sample.marked == (replace(drawn, label="navy"),)
+    assert [judgement.by for judgement in one.judgements] == ["ann", "bob", "cy"]
+    assert {label for entry in found.values() for label in entry.sample.known} == {"navy", "red"}
+
+
+def test_a_label_on_too_many_images_is_not_renamed(
+    library: Library, png: Png, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.add("rack", [labelled(png(n), "blue") for n in (1, 2)], by="ann")
+    before = library.draft("rack")
+    monkeypatch.setattr(library_module, "MOST_RENAMED", 1)
+    with pytest.raises(InvalidError, match="'blue' is on 2 images, more than 1") as refused:
+        library.relabel("rack", "blue", to="navy", by="cy")
+    assert "lineside dataset export rack --draft" in refused.value.fix
+    assert library.draft("rack") == before
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "a b", "é", "-a", "x" * 65])

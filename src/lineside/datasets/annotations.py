@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -353,6 +353,26 @@ def relabelled(
         ),
         marked=marked,
     ), tuple(sorted(disputed))
+
+
+def renamed(body: Mapping[str, Any], label: str, *, to: str, merges: bool) -> dict[str, list[str]]:
+    """Return the labels and good labels that a dataset's document declares, with ``to`` for one.
+
+    Raises:
+        InvalidError: one of both means a good part and the other does not.
+    """
+    lists = {key: body.get(key, ()) for key in ("labels", "good")}
+    good = lists["good"]
+    if (label in good) != (to in good) and (merges or to in good):
+        means, other = (label, to) if label in good else (to, label)
+        raise InvalidError(
+            f"{means!r} means a good part and {other!r} does not", where="name",
+            fix="Write another name, or first declare both as good (POST …/labels).",
+        )  # fmt: skip
+    return {
+        key: list(dict.fromkeys(to if one == label else one for one in names))
+        for key, names in lists.items()
+    }
 
 
 def _odd_drawings(one: Sample, other: Sample) -> set[str]:

@@ -9,9 +9,9 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from functools import partial
+from datetime import datetime, timedelta
 from typing import Any
 
 from lineside.core import (
@@ -39,6 +39,7 @@ from lineside.datasets.annotations import (
     notes,
     pixel_mask,
     relabelled,
+    renamed,
 )
 from lineside.datasets.leaks import (
     Appearance,
@@ -158,6 +159,7 @@ def parted_now(
     return parted(draft.samples, parting, before=before)
 
 
+MOST_RENAMED = 2_000  # images: others wait meanwhile, some seconds at most
 _ONE_SITTING = timedelta(hours=1)
 _DATASET = "dataset"
 _PAGE = 500
@@ -437,19 +439,38 @@ class Library:
     def relabel(self, name: str, label: str, *, to: str, by: str) -> None:
         """Rename a label of the draft, or make it one with another; all images or none.
 
-        See ``relabelled``. A merge is where ``to`` is a label of the dataset already.
+        See ``relabelled``. A merge is where ``to`` is a label of the dataset already. What somebody
+        saves meanwhile stays, and is renamed as it was saved.
+
+        Raises:
+            InvalidError: see ``renamed``; or the label is on more than ``MOST_RENAMED`` images.
         """
-        with self._records.transaction():
-            entries, declared = self.draft(name).entries, self.labels(name)
-            merges = to in {*declared, *(one for entry in entries for one in entry.names)}
-            for entry in entries:
-                now, odd = relabelled(entry, label, to=to, merges=merges)
-                if (now, odd) != (entry.sample, entry.disputed):
-                    said = self._judgement(now, by=by)
-                    change = partial(Entry.judged_again, sample=now, judgement=said, disputed=odd)
-                    self._update(name, now.digest, change=change)
-            names = dict.fromkeys(to if one == label else one for one in declared)
-            self._change(name, lambda _: {"labels": list(names)})
+        begun = self._clock.now() - timedelta(minutes=1)  # clocks of several hubs differ
+        entries, declared = self.draft(name).entries, self.labels(name)
+        merges = to in {*declared, *(one for entry in entries for one in entry.names)}
+
+        def change(old: Entry) -> Entry:
+            now, odd = relabelled(old, label, to=to, merges=merges)
+            if (now, odd) == (old.sample, old.disputed):
+                return old
+            return old.judged_again(now, self._judgement(now, by=by), disputed=odd)
+
+        def touched(found: Iterable[Entry]) -> list[Digest]:
+            return [entry.sample.digest for entry in found if change(entry) is not entry]
+
+        affected = touched(entries)
+        if len(affected) > MOST_RENAMED:
+            raise InvalidError(
+                f"{label!r} is on {len(affected):,} images, more than {MOST_RENAMED:,}",
+                fix=f"Run `lineside dataset export {name} --draft --to FOLDER`, rename it in "
+                "labels.csv, and import that folder as another dataset.", where="label",
+            )  # fmt: skip
+        with self._records.transaction():  # others wait: all that can be read before was
+            self._change(name, lambda body: renamed(body, label, to=to, merges=merges))
+            late = touched(self._entries(name, since=begun))
+            for digest in dict.fromkeys((*affected, *late)):
+                with suppress(NotFoundError):  # somebody took it out meanwhile
+                    self._update(name, digest, change=change)
 
     def _change(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Change the dataset's own document; again when somebody else wrote in between."""
@@ -490,15 +511,16 @@ class Library:
     def draft(self, name: str) -> Draft:
         """Return the content of the next version; ``NotFoundError`` for an unknown name."""
         body = self._records.documents.get(_DATASET, check_name(name)).body
-        entries = (
-            decode_fast(Entry, encode(document.body), where=document.id)
-            for document in every_document(self._records.documents, _samples_of(name))
-        )
-        ordered = sorted(entries, key=lambda entry: entry.sample.digest)
+        ordered = sorted(self._entries(name), key=lambda entry: entry.sample.digest)
         parting = decode(SplitPlan, body["parting"], where=name) if body.get("parting") else None
         return Draft(
             name=name, entries=tuple(ordered), versions=int(body["versions"]), parting=parting
         )
+
+    def _entries(self, name: str, *, since: datetime | None = None) -> Iterator[Entry]:
+        """Entries of the draft, or those written since a moment."""
+        for document in every_document(self._records.documents, _samples_of(name), since=since):
+            yield decode_fast(Entry, encode(document.body), where=document.id)
 
     def sample(self, name: str, digest: Digest) -> Sample:
         """A picture of the draft, or of the newest version that holds it.
@@ -686,16 +708,10 @@ class Library:
         return True, []
 
     def _judgement(self, sample: Sample, *, by: str) -> Judgement:
-        now = self._clock.now()
         return Judgement(
-            labels=sample.labels,
-            known=sample.known,
-            by=by,
-            at=now,
-            count=sample.count,
-            mask_digest=sample.mask_digest,
-            marked=sample.marked,
-        )
+            labels=sample.labels, known=sample.known, by=by, at=self._clock.now(),
+            count=sample.count, mask_digest=sample.mask_digest, marked=sample.marked,
+        )  # fmt: skip
 
     def _update(self, name: str, digest: Digest, *, change: Callable[[Entry], Entry]) -> Entry:
         """Read, change, write; again when somebody else wrote in between."""
