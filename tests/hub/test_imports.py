@@ -162,6 +162,21 @@ def test_a_version_goes_out_and_comes_back_the_same(hub: Services, client: TestC
     assert not list((hub.config.folder / "imports").iterdir())
 
 
+def test_an_export_names_what_its_format_left_out(hub: Services, client: TestClient) -> None:
+    send(client, CLASSES, keep=digest_of(CLASSES))
+    both = ["dent", "good"]
+    hub.datasets._library.correct("plates", digest_of(picture(3)), labels=both, known=both, by="a")
+    out = client.get(f"{HERE}/export?format=folders").content
+    held = zipfile.ZipFile(io.BytesIO(out))
+    assert sorted(held.namelist()) == ["good/1.png", "good/2.png", "left-out.txt"]
+    left = "3.png: 2 labels; a class folder has one\n"
+    assert held.read("left-out.txt").decode().endswith(left)
+    again = client.post("/api/v1/datasets/again/import", content=out, headers=ZIP).json()
+    assert (again["form"], again["images"], again["skipped"]) == ("folders", 2, [])
+    whole = client.get(f"{HERE}/export?format=csv").content
+    assert "left-out.txt" not in zipfile.ZipFile(io.BytesIO(whole)).namelist()
+
+
 def test_an_export_is_for_operators_of_few_images_and_one_at_a_time(
     hub: Services, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

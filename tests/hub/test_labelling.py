@@ -1,5 +1,7 @@
 """Labelling by the API and its page: saving, conflicts, roles, what is refused, versions."""
 
+import json
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from lineside.datasets import Sample, load_source
 from lineside.datasets.writers import write_source
 from lineside.hub import Role, Services, create_app
 from lineside.hub.learning.labelling import judged_together
+from lineside.testing.store import frame_row
 from lineside.vision import encode_png
 
 HERE = "/api/v1/datasets/plates"
@@ -141,6 +144,38 @@ def test_a_label_is_renamed_or_made_one_with_another(client: TestClient, plates:
     assert renamed("gouge", "other").json()["fix"] == "Its labels: scratch, rust."
     for label, to in (("rust", "rust"), ("rust", "A1/rust"), ("rust", "a,b"), ("rust", " ")):
         assert renamed(label, to).status_code == 400, to
+
+
+@pytest.mark.usefixtures("plates")
+def test_a_renamed_label_of_good_parts_stays_one(client: TestClient) -> None:
+    body = {"labels": ["ok", "dent", "fit"], "good": ["ok", "fit"]}
+    client.post(f"{HERE}/labels", json=body)
+
+    def renamed(label: str, to: str) -> Any:  # noqa: ANN401  a response
+        return client.post(f"{HERE}/labels/rename", json={"label": label, "name": to})
+
+    assert renamed("ok", "fine").json()["good"] == ["fine", "fit"]
+    assert renamed("dent", "gouge").json()["good"] == ["fine", "fit"]
+    before = client.get(f"{HERE}/labels").json()
+    for label, to in (("fine", "gouge"), ("gouge", "fine")):
+        refused = renamed(label, to)
+        assert (refused.status_code, refused.json()["where"]) == (400, "name")
+        assert refused.json()["detail"] == "'fine' means a good part and 'gouge' does not"
+        assert "declare both as good" in refused.json()["fix"]
+    assert client.get(f"{HERE}/labels").json() == before
+    assert renamed("fit", "fine").json()["good"] == ["fine"]
+
+
+def test_a_frame_is_opened_whatever_the_draft_calls_its_picture(
+    plates: Services, browser: TestClient
+) -> None:
+    row = frame_row(1, picture=picture(2))
+    plates.records.frames.add([row])
+    page = browser.get("/data/plates/label", params={"picture": row.id}).text
+    start = json.loads(unescape(page.partition('data-start="')[2].partition('"')[0]))
+    assert start["digest"] == row.digest
+    gone = browser.get("/data/plates/label", params={"picture": "frm_none"})
+    assert gone.status_code == 200
 
 
 def test_a_viewer_reads_and_does_not_save(plates: Services) -> None:

@@ -239,6 +239,20 @@ def test_an_export_that_cannot_be_says_why(
     assert list((hub.config.folder / "exports").iterdir()) == []
 
 
+def exported_as_coco(hub: Services) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The document of all frames, and its annotations by the names of their categories."""
+    answers = AnswerIndex(hub.records.frames, plant=hub.plant)
+    answers.take(hub.records.log.read(type=PREDICTION_TYPE))
+    files = export.FrameFiles(
+        hub.frames, hub.blobs, plant=hub.plant, folder=hub.config.folder / "exports",
+        clock=hub.clock,
+    )  # fmt: skip
+    found = ZipFile(io.BytesIO(b"".join(files.pieces(FrameFilter(), form="coco"))))
+    document = json.loads(found.read("annotations/instances_all.json"))
+    names = {one["id"]: one["name"] for one in document["categories"]}
+    return document, {names[one["category_id"]]: one for one in document["annotations"]}
+
+
 def test_boxes_and_pixels_of_answers_are_exported_as_coco(
     hub: Services, jpeg: Pictures, archive: bytes
 ) -> None:
@@ -257,21 +271,41 @@ def test_boxes_and_pixels_of_answers_are_exported_as_coco(
         said = replace(answered(ref, (), package=package), **one)
         event = prediction_event(said, site="hall", device="edge-1", sequence=n, first=1)
         hub.ledger.record([event])
-    answers = AnswerIndex(hub.records.frames, plant=hub.plant)
-    answers.take(hub.records.log.read(type=PREDICTION_TYPE))
-    files = export.FrameFiles(
-        hub.frames, hub.blobs, plant=hub.plant, folder=hub.config.folder / "exports",
-        clock=hub.clock,
-    )  # fmt: skip
-    found = ZipFile(io.BytesIO(b"".join(files.pieces(FrameFilter(), form="coco"))))
-    document = json.loads(found.read("annotations/instances_all.json"))
-    names = {one["id"]: one["name"] for one in document["categories"]}
-    by_name = {names[one["category_id"]]: one for one in document["annotations"]}
+    document, by_name = exported_as_coco(hub)
     assert len(document["images"]) == len(drawn)
     assert (len(document["annotations"]), by_name["dent"]["bbox"]) == (2, [0, 0, 9, 9])
     runs = uncompressed(by_name["scratch"]["segmentation"]["counts"])
     assert (mask_of_runs(runs, width=160, height=120) == pixels).all()
     assert (by_name["scratch"]["area"], by_name["scratch"]["iscrowd"]) == (208, 0)
+
+
+def test_the_pixels_of_two_inspections_of_a_frame_keep_their_own_labels(
+    hub: Services, jpeg: Pictures, archive: bytes
+) -> None:
+    package = hub.packages.add(archive, by="anna").digest
+    row = replace(frame_row(1), digest=hub.blobs.put(jpeg(seed=1)))
+    hub.records.frames.add([row])
+    ref = FrameRef(id=row.id, camera=row.camera, captured_at=row.captured_at, digest=row.digest)
+    areas: dict[str, Any] = {}
+    stock = hub.plant.inspection[0]
+    both = (replace(stock, id="stock-1"), replace(stock, id="stock-2"))
+    hub.plant.become(replace(hub.plant, inspection=both))
+    for n, (label, decision) in enumerate({"scratch": PRESENT, "stain": UNSURE}.items(), start=1):
+        areas[label] = np.zeros((120, 160), np.bool_)
+        areas[label][40 * n : 40 * n + 8, 30:50] = True
+        said = replace(
+            answered(ref, (), package=package), inspection=f"stock-{n}",
+            labels=classes(good=(0.1, ABSENT), **{label: (0.9, decision)}),
+            mask=mask_answer(areas[label], (160,)),
+        )  # fmt: skip
+        event = prediction_event(said, site="hall", device="edge-1", sequence=n, first=1)
+        hub.ledger.record([event])
+    document, by_name = exported_as_coco(hub)
+    assert len(document["annotations"]) == 2
+    for label, area in areas.items():
+        runs = uncompressed(by_name[label]["segmentation"]["counts"])
+        assert (mask_of_runs(runs, width=160, height=120) == area).all()
+        assert by_name[label]["iscrowd"] == 0
 
 
 @pytest.mark.usefixtures("pictures")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lineside.core import (
     ConflictError,
     Inspection,
+    InvalidError,
     NotFoundError,
     Plant,
     UnavailableError,
@@ -48,7 +49,7 @@ from lineside.hub.review.service import MOST_COUNTED, NewReviewAnswer, Reviews
 from lineside.links import Message
 from lineside.store import FrameAnswer, FrameRow
 from lineside.store.contract import every_document
-from lineside.streams import PREDICTION_TYPE, encode_event, prediction_event
+from lineside.streams import PREDICTION_TYPE, decode_event, encode_event, prediction_event
 from lineside.testing.store import NOON
 from lineside.vision import Decision, FrameRef, PictureState
 from lineside.vision.verdict import PartVerdict
@@ -332,12 +333,10 @@ def every_item(hub: Services, inspection: str) -> list[ReviewItem]:
     return [decode(ReviewItem, one, where="") for one in every if one["inspection"] == inspection]
 
 
-def test_what_the_version_before_doubts_kept_is_shown_settled_and_sorted_in(
-    client: TestClient, hub: Services, take: Take, line: Line, jpeg: Pictures
-) -> None:
-    take("moved", "review", "review", "ok")
+def without_doubts(hub: Services) -> None:
+    """Bring the queue to the form of schema 1."""
     documents = hub.records.documents
-    for kind in ("review", "review-waiting/stock"):  # as schema 1 had them
+    for kind in ("review", "review-waiting/stock"):
         for one in list(every_document(documents, kind)):
             documents.delete(kind, one.id)
             if kind == "review":
@@ -346,6 +345,37 @@ def test_what_the_version_before_doubts_kept_is_shown_settled_and_sorted_in(
             else:
                 rank, *_, at, item = one.id.split("-")
                 documents.put(kind, f"{rank}-{at}-{item}", body=one.body)
+
+
+def test_doubts_are_found_a_few_at_a_time_also_where_an_answer_cannot_be_read(
+    hub: Services, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take("moved", "review", "review")
+    without_doubts(hub)
+    unread = next(one for one in every_item(hub, "stock") if one.part == "part-2").event
+    got = hub.records.log.get
+
+    def refused(raw: bytes, *, where: str) -> Any:  # noqa: ANN401  an event
+        if raw == got(unread).entry.body:
+            raise InvalidError("no event of today's schema", where=where)
+        return decode_event(raw, where=where)
+
+    monkeypatch.setattr(review, "decode_event", refused)
+    monkeypatch.setattr(review, "_MOST_UPGRADED", 2)
+    later = another_hub(hub).reviews
+    steps = []
+    for number in (8, 9, 10):
+        later.take([new_answer(hub, "review", doubt=0.5, number=number, inspection="stock")])
+        doubts = {one.part: one.doubt for one in every_item(hub, "stock") if one.part}
+        steps.append([doubts[f"part-{n}"] for n in (3, 2, 1)])
+    assert steps == [[0.89, 0.0, None], [0.89, 0.0, 1.0], [0.89, 0.0, 1.0]]
+
+
+def test_what_the_version_before_doubts_kept_is_shown_settled_and_sorted_in(
+    client: TestClient, hub: Services, take: Take, line: Line, jpeg: Pictures
+) -> None:
+    take("moved", "review", "review", "ok")
+    without_doubts(hub)
     old = queue(client)
     parts = [one["finding"]["part"] for one in old[:3]]
     assert (parts, old[3]["audit"]) == (["part-3", "part-2", "part-1"], True)

@@ -107,7 +107,10 @@ def export_frames(
         str, Query(alias="format", description="zip (images and labels.csv), coco, csv or parquet")
     ] = "zip",
 ) -> Response:  # fmt: skip
-    """All that pass the filter: up to 5,000 images as a ZIP, a million rows as a table."""
+    """All that pass the filter: up to 5,000 images as a ZIP, a million rows as a table.
+
+    ``left-out.txt`` in a ZIP names what its format has no words for, a line each.
+    """
     files = FrameFiles(
         hub.frames, hub.blobs, plant=hub.plant, folder=hub.config.folder / "exports",
         clock=hub.clock,

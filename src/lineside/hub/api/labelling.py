@@ -118,7 +118,8 @@ def rename_label(
     """All images of the draft, or none; where ``name`` is a label too, both become one.
 
     What holds of either then holds of it; what holds of neither is judged where both were.
-    Versions keep their names.
+    Versions keep their names. 400 for a label on more than 2,000 images, and where one of both
+    means a good part.
     """
     return json_response(hub.labelling.rename(name, wanted, by=who.name))
 
@@ -193,7 +194,10 @@ Form = Annotated[
 @router.get("/{name}/export", summary="The draft as files")
 @responds(bytes, _ZIP)
 def export_draft(hub: Hub, name: str, *, form: Form = "csv") -> Response:
-    """A ZIP of up to 5,000 images, as they are labelled now; parts as their source declared."""
+    """A ZIP of up to 5,000 images, as they are labelled now; parts as their source declared.
+
+    ``left-out.txt`` in it names what the format has no words for, a line each.
+    """
     samples = hub.datasets.draft(name).samples
     return _exported(hub, samples, of=f"{name} --draft", form=form, title=f"{name}-draft")
 
@@ -201,7 +205,10 @@ def export_draft(hub: Hub, name: str, *, form: Form = "csv") -> Response:
 @router.get("/{name}/versions/{number}/export", summary="A version as files")
 @responds(bytes, _ZIP)
 def export_version(hub: Hub, name: str, *, number: int, form: Form = "csv") -> Response:
-    """A ZIP of up to 5,000 images that other tools and an import read; 0 is the newest version."""
+    """A ZIP of up to 5,000 images that other tools and an import read; 0 is the newest version.
+
+    ``left-out.txt`` in it names what the format has no words for, a line each.
+    """
     version = hub.datasets.version(name, number)
     of, title = f"{name} --version {version.number}", f"{name}-{version.number}"
     return _exported(hub, version.parted, of=of, form=form, title=title)

@@ -5,8 +5,9 @@
    images; more are refused. It is sent file by file, uncompressed; then the folder is deleted. One
    ZIP is made and sent at a time.
 3. The labels in a file are those that were answered, present or unsure; nobody judged them. COCO
-   has the boxes of the answers and the pixels that they mark.
+   has the boxes of the answers and the pixels that they mark, with a box around those of each.
 4. An image that aged out is in a table, not in a ZIP.
+5. What the format of a ZIP has no words for stands in its ``left-out.txt``, a line each.
 """
 
 import threading
@@ -33,7 +34,7 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.datasets import Marked, Sample
-from lineside.datasets.formats import mask_png
+from lineside.datasets.formats import box_of, mask_png
 from lineside.datasets.writers import write_source
 from lineside.hub.ingest.frames import Frames
 from lineside.hub.tables import Column, Drain, csv_table, parquet_table
@@ -165,7 +166,10 @@ def _zip_pieces(
         _delete_left(folder, now=now)
         with TemporaryDirectory(dir=folder, prefix="frames-") as name:
             written, drain = Path(name) / "frames", Drain()
-            write_source(samples, files=files, to=written, format=form)
+            notes = write_source(samples, files=files, to=written, format=form).notes
+            if notes:
+                lines = "".join(f"{one.where}: {one.reason}\n" for one in notes)
+                (written / "left-out.txt").write_text(lines, encoding="utf-8")
             yield b""
             with ZipFile(drain, "w", ZIP_STORED) as archive:
                 for path in sorted(one for one in written.rglob("*") if one.is_file()):
@@ -231,7 +235,11 @@ def sample_of(row: FrameWithAnswer, *, columns: Sequence[Column[FrameWithAnswer]
 
 
 def drawn_on(frames: Frames, frame: FrameId) -> tuple[tuple[Marked, ...], bytes | None]:
-    """Return the boxes of all answers to a frame, and the pixels they mark as a PNG, if any."""
+    """Return the boxes of all answers to a frame, and the pixels they mark as a PNG, if any.
+
+    Pixels have a box of their own answer's label around them. Where such boxes of two answers
+    overlap, the pixels inside both go by both.
+    """
     boxes: list[Marked] = []
     pixels: NDArray[np.bool_] | None = None
     for entry in frames.view(frame).predictions:
@@ -246,5 +254,12 @@ def drawn_on(frames: Frames, frame: FrameId) -> tuple[tuple[Marked, ...], bytes 
         said = prediction.mask
         if said is not None and said.share:
             own = mask_of(said.rle, width_px=said.width_px, height_px=said.height_px)
+            named = [one for one in prediction.labels if one.decision is not Decision.ABSENT]
+            around = box_of(own)
+            if not named or around is None:
+                continue
+            label = max(named, key=lambda one: one.probability).label
+            x0, y0, x1, y1 = around
+            boxes.append(Marked(label=label, x0_px=x0, y0_px=y0, x1_px=x1, y1_px=y1))
             pixels = own if pixels is None or pixels.shape != own.shape else pixels | own
     return tuple(boxes), None if pixels is None else mask_png(pixels)

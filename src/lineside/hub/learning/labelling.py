@@ -257,7 +257,8 @@ class Labelling:
 
         Raises:
             NotFoundError: no such dataset, or it has no such label.
-            InvalidError: the new name is the old one, cannot name a label, or is of another region.
+            InvalidError: the new name is the old one, cannot name a label, or is of another region;
+                or as ``Library.relabel`` says.
         """
         known = self.own_labels(name, self._library.draft(name).samples).labels
         label, to = wanted.label, check_label(wanted.name)

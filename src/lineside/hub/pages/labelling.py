@@ -1,12 +1,13 @@
 """Page on which the pictures of a draft are labelled: classes, boxes, points, masks, counts."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Json, Plant, short
+from lineside.core import Json, NotFoundError, Plant, short
 from lineside.datasets.annotations import ReviewState
 from lineside.datasets.samples import label_names, region_names
 from lineside.hub.learning.labelling import LabelProgress, SampleRow, progress_of, rows_of
@@ -117,7 +118,8 @@ def label_page(
 ) -> HTMLResponse:
     """One picture of the draft at a time, with everything that is said of it.
 
-    ``step``: of the new inspection that it was opened from, where the way back leads.
+    ``picture``: to begin at, by its digest, its name, or the id of its frame. ``step``: of the new
+    inspection that it was opened from, where the way back leads.
     """
     draft = context.hub.datasets.draft(name)
     samples, labelling = draft.samples, context.hub.labelling
@@ -125,6 +127,9 @@ def label_page(
     names = declared.labels
     progress = progress_of(draft.entries)
     rows = rows_of(name, draft.entries, state=state)
+    if picture.startswith("frm_"):  # its bytes may be in the draft under another name
+        with suppress(NotFoundError):
+            picture = context.hub.frames.row(picture).digest
     at = first_open(rows, picture=picture)
     first = max(0, at - _BEFORE)
     window = rows[first : first + _WINDOW]

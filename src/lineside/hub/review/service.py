@@ -27,6 +27,7 @@ from lineside.core import (
     Inspection,
     InvalidError,
     Json,
+    LinesideError,
     NotFoundError,
     Plant,
     decode,
@@ -77,6 +78,7 @@ _KEY = "review-key"
 _LAST_US = 10**17 - 1
 _WITHOUT_DOUBT = "1-9"
 _TIDY_EVERY = 500
+_MOST_UPGRADED = 200
 _MOST_LOOKED_AT = 5_000
 _COUNT_FOR_S = 2.0
 _KEPT_FOR, _MOST_FIGURES = 20.0, 100
@@ -207,10 +209,11 @@ class Reviews:
             added = [item for item in found if self._add(item)]
         if added:
             self._counted = {}
-        for item in added:
-            if self._added[item.inspection] % _TIDY_EVERY == 0:  # the first one of a start too
-                self._tidy(item.inspection)
-            self._added[item.inspection] += 1
+        for inspection, count in Counter(item.inspection for item in added).items():
+            before = self._added[inspection]
+            is_due = -before % _TIDY_EVERY < count  # the first one of a start too
+            is_done = not is_due or self._tidy(inspection)
+            self._added[inspection] = before + count if is_done else 0
 
     def _item_of(self, judged: PredictionAnswer) -> ReviewItem | None:
         prediction, answer = judged.prediction, judged.answer
@@ -239,33 +242,39 @@ class Reviews:
         self._documents.put(kind, name, body=_summary(item))
         return True
 
-    def _tidy(self, inspection: str) -> None:
-        """Drop the oldest of what waits beyond the bound; give items of schema 1 their doubt."""
+    def _tidy(self, inspection: str) -> bool:
+        """Drop the oldest of what waits beyond the bound; give items of schema 1 their doubt.
+
+        At most ``_MOST_UPGRADED`` of them; returns whether none is left.
+        """
+        old: list[Document] = []
         for rank in "12":  # disagreements stay
             places = list(every_document(self._documents, _waiting(inspection), prefix=rank))
             places.sort(key=lambda place: place.id.split("-")[-2])
             for place in places[MOST_WAITING:]:
                 if not place.body["by"]:
                     self._drop(place)
-            for place in places[:MOST_WAITING]:
-                if place.id >= _WITHOUT_DOUBT and rank == "1":
-                    self._upgrade(place.body["item"])
+            if rank == "1":
+                old = [place for place in places[:MOST_WAITING] if place.id >= _WITHOUT_DOUBT]
+        for place in old[:_MOST_UPGRADED]:
+            self._upgrade(place.body["item"])
+        return len(old) <= _MOST_UPGRADED
 
     def _upgrade(self, item: str) -> None:
         """Give an item of schema 1 its doubt, and the place that follows from it."""
-        with suppress(NotFoundError, ConflictError), self._records.transaction():
+        with suppress(NotFoundError, ConflictError, InvalidError), self._records.transaction():
             before, version = self._read(item)
             if before.doubt is None:
                 after = replace(before, doubt=self._doubt_of(before), schema="lineside.review/2")
                 self._move(before, after, version)
 
     def _doubt_of(self, item: ReviewItem) -> float:
-        """The doubt of the prediction in the log; 0 where it was pruned."""
+        """The doubt of the prediction in the log; 0 where it was pruned or cannot be read."""
         try:
             logged = self._records.log.get(item.event)
-        except NotFoundError:
+            prediction = read_prediction(decode_event(logged.entry.body, where=item.id))
+        except LinesideError:
             return 0.0
-        prediction = read_prediction(decode_event(logged.entry.body, where=item.id))
         return answer_of(prediction, self._inspection(item.inspection)).doubt
 
     def _drop(self, place: Document) -> None:
