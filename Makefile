@@ -6,6 +6,7 @@ DEMO_ARGS ?=
 # Files of tests are shared out among the cores; a file's tests stay together.
 PYTEST_ARGS ?= --numprocesses=logical --maxprocesses=4 --dist=loadfile
 BIN := $(VENV)/bin
+SHOT_TESTS := pages approval rollouts_page review_page alerts_page
 comma := ,
 EXTRAS_TEST := all,test$(if $(SCALE),$(comma)test-scale)
 export OMP_NUM_THREADS ?= 1
@@ -37,8 +38,8 @@ protos: $(VENV)/.installed-test
 
 # The pictures of pages in the documentation again, by the browser tests.
 screenshots: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --numprocesses=0 tests/browser/test_pages.py -k every_page_is_quiet \
-	  --screenshots docs/images
+	$(BIN)/python -m pytest --numprocesses=0 $(SHOT_TESTS:%=tests/browser/test_%.py) \
+	  -k "are_quiet or is_quiet or audits_are_blind or covered" --screenshots docs/images
 
 bench: $(VENV)/.installed-test
 	for file in benchmarks/[a-z]*.py; do \

@@ -15,7 +15,7 @@ from lineside.edge import run as run_edge
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.vision import encode_jpeg
 from tests.browser.conftest import PLANT
-from tests.browser.test_pages import assess, faults, settle
+from tests.browser.test_pages import assess, faults, settle, take_shot
 from tests.links.test_cameras import RtspServer, data_url
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
@@ -90,9 +90,9 @@ def fill(page: Page, entry: str, *, reason: str, **values: str) -> Locator:
 
 
 def test_a_camera_added_by_rtsp_is_covered_seen_on_every_page_and_acknowledged(
-    hub: RunningHub, chromium: Browser, scene: Scene, rtsp: str
+    hub: RunningHub, chromium: Browser, scene: Scene, rtsp: str, pytestconfig: pytest.Config
 ) -> None:
-    context = chromium.new_context()
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     rack = {"topic": "i/cam", "ts": rfc3339(CLOCK.now()), "data": data_url(scene.picture())}
     hub.services.plant_ingest.take_http(encode(rack))
@@ -137,6 +137,7 @@ def test_a_camera_added_by_rtsp_is_covered_seen_on_every_page_and_acknowledged(
     expect(card).to_contain_text("Check the lens cover")
     expect(card.get_by_role("img")).to_have_js_property("naturalWidth", 160)
     settle(page)
+    take_shot(page, "alerts", folder=pytestconfig.getoption("--screenshots"))
     assert faults(page) == []
     card.get_by_label("Note").fill("cover left on")
     with page.expect_navigation():

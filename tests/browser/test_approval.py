@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import add_people, person, sign_in, watch
-from tests.browser.test_pages import OVER, assess, faults, settle
+from tests.browser.test_pages import OVER, assess, faults, settle, take_shot
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -105,12 +105,15 @@ def test_one_registers_another_approves_and_who_may_not_sees_why(
 def test_the_pages_of_versions_are_quiet_accessible_and_fit(
     line: Any,  # noqa: ANN401  conftest's Line
     open_page: Callable[..., Any],
+    pytestconfig: pytest.Config,
     version: str,
 ) -> None:
-    found = []
+    found, shots = [], pytestconfig.getoption("--screenshots")
     for address in ("/models", f"/models/{line.package}", "/models/groups/stock", version):
         watched = open_page(address)
         settle(watched.page)
+        if address == version:
+            take_shot(watched.page, "version", folder=shots)
         found += faults(watched.page, of=address)
         found += [f"{address}: {said}" for said in watched.complaints + watched.strangers]
         watched.page.close()

@@ -241,6 +241,20 @@ def test_the_printed_toml_is_what_was_drawn(page: Page) -> None:
     assert [one.box_px.x1_px for one in read] == [30.0, 70.0]
 
 
+def test_ticks_are_a_list_also_below_a_key_and_pairs_keep_their_later_signs(page: Page) -> None:
+    code = """((form) => {
+        const tick = (name, value) => `<input type="checkbox" name="${name}" value="${value}"
+            data-type="list" ${value === "c" ? "" : "checked"}>`;
+        form.innerHTML = ["a", "b", "c"].map((one) => tick(a, one)).join("");
+        return m.readForm(form);
+    })(document.createElement("form"))"""
+    assert call(page, "forms", code, argument="good") == {"good": ["a", "b"]}
+    below = {"values": {"expected": ["a", "b"]}}
+    assert call(page, "forms", code, argument="values.expected") == below
+    pairs = {"image": "label", "note": "x=y"}
+    assert call(page, "setup", "m.pairsOf(a)", argument="image = label, note=x=y,") == pairs
+
+
 def test_a_region_never_leaves_its_picture(page: Page) -> None:
     code = """a.map(([x, y, dx, dy]) => {
         const size = {width: 100, height: 80};

@@ -45,7 +45,8 @@ def addresses(line: Any) -> Iterator[str]:  # noqa: ANN401  conftest's Line
         "/models", f"/models/{line.package}", "/try",
         f"/regions?frame={frame}", "/review", "/pictures", "/events",
         "/events/rules", "/events/rules/try", f"/events/{event}", "/dead-letters", "/fleet",
-        "/fleet/edge-1", "/setup/camera", "/setup/users",
+        "/fleet/edge-1", "/setup", "/setup/camera", "/setup/text", "/setup/history",
+        "/setup/settings", "/setup/users", "/inspections/new",
         "/inspections/stock/operating-point",
         "/search?q=edge", "/search?q=nothing-like-it", "/welcome",
     )  # fmt: skip
@@ -55,7 +56,7 @@ SHOTS = {
     "/": "lines", "/lines?wall=1": "wall", "/lines/warehouse/rack": "camera", "/twin": "twin",
     "/frames/": "frame", "/data/rack/label": "label", "/runs/run_01J9ZQ00000000000000000001": "run",
     "/models/": "model", "/regions?": "regions", "/pictures": "pictures", "/events": "events",
-    "/fleet": "devices", "/setup/camera": "set-up",
+    "/fleet": "devices", "/setup/camera": "set-up", "/inspections/new": "new-inspection",
     "/inspections/stock/operating-point": "operating-point",
 }  # fmt: skip
 SHOT_IN_DARK = {"lines", "wall", "twin"}
@@ -63,13 +64,24 @@ MOST_SHOT_BYTES = 140_000
 
 
 def take_shots(page: Page, address: str, *, folder: Path) -> None:
-    """Keep pictures of a main page, 1440 x 900, light and some dark too, in few colours."""
+    """Keep pictures of a main page, if it is one."""
     name = next((SHOTS[key] for key in SHOTS if address == key), "") or next(
         (SHOTS[key] for key in SHOTS if key.endswith(("s/", "?")) and address.startswith(key)), ""
     )
     page.wait_for_load_state("networkidle")
+    if name:
+        take_shot(page, name, folder=folder)
+
+
+def take_shot(page: Page, name: str, *, folder: Path | None) -> None:
+    """Keep a picture of a page, 1440 x 900, light and some dark too, in few colours.
+
+    ``folder``: of ``--screenshots``; None where none are wanted.
+    """
+    if folder is None:
+        return
     for theme in THEMES:
-        if not name or (theme == "dark" and name not in SHOT_IN_DARK):
+        if theme == "dark" and name not in SHOT_IN_DARK:
             continue
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")
         page.evaluate(DRAWN)

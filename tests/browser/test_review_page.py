@@ -13,7 +13,7 @@ from lineside.hub.review.service import NewReviewAnswer, Reviews
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
 from lineside.vision import Decision
 from lineside.vision.verdict import PartVerdict
-from tests.browser.test_pages import assess, settle
+from tests.browser.test_pages import assess, settle, take_shot
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -43,6 +43,7 @@ def fill(hub: Any) -> Reviews:  # noqa: ANN401  Services
 def test_doubts_are_answered_by_a_key_and_audits_are_blind(
     line: Any,  # noqa: ANN401  conftest's Line
     open_page: Callable[..., Any],
+    pytestconfig: pytest.Config,
 ) -> None:
     queue = fill(line.hub.services)
     first, second, audit = (one.id for one in queue.page(by="?").items[:3])
@@ -51,6 +52,7 @@ def test_doubts_are_answered_by_a_key_and_audits_are_blind(
     current = page.locator("[data-review]")
     expect(current).to_have_attribute("data-item", first)
     expect(page.get_by_text("Why it is here")).to_be_visible()
+    take_shot(page, "review", folder=pytestconfig.getoption("--screenshots"))
     assert assess(page) == []
     picture = page.locator(".rev-picture")
     page.keyboard.press("+")

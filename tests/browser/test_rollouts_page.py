@@ -14,7 +14,7 @@ from lineside.core import SystemClock, encode, rfc3339
 from lineside.hub import HubConfig, Registration, RunningHub, running
 from lineside.hub.rollouts.rollout_service import NewRollout
 from tests.browser.conftest import Watched, add_people, sign_in, watch
-from tests.browser.test_pages import SIZES, faults, settle
+from tests.browser.test_pages import SIZES, faults, settle, take_shot
 from tests.hub.conftest import PLANT
 from tests.hub.test_rollouts import NAMES, Fleet, variant
 
@@ -303,11 +303,16 @@ def test_who_may_look_only_sees_everything_and_orders_nothing(
     expect(page.locator("form[data-json]")).to_have_count(0)
 
 
-def test_the_pages_are_quiet_accessible_and_fit(look: Callable[..., Watched], ended: Site) -> None:
+def test_the_pages_are_quiet_accessible_and_fit(
+    look: Callable[..., Watched], ended: Site, pytestconfig: pytest.Config
+) -> None:
     moving, back, _done = (one.id for one in ended.hub.services.rollouts.all())
     watched = look(ended, "/rollouts")
     for address in ("/rollouts", "/rollouts/new", f"/rollouts/{moving}", f"/rollouts/{back}"):
         watched.page.goto(ended.hub.url + address)
         settle(watched.page)
+        if address.endswith(back):
+            folder = pytestconfig.getoption("--screenshots")
+            take_shot(watched.page, "rollout", folder=folder)
         assert faults(watched.page, of=address) == []
     watched.quiet()

@@ -238,7 +238,32 @@ def test_regions_that_are_drawn_in_the_flow_name_the_labels_that_are_wanted(
     page = client.get("/inspections/new/bottles?step=labels").text
     assert "A1 (open or shut)" in page
     assert "3 more with open, 3 more without open" in page
+    assert flow_state(hub, "bottles").expectable == ("A1/open", "A1/shut")
+    using = client.get("/inspections/new/bottles?step=use").text
+    assert "No answer rejects a part yet" in using
+    assert 'name="values.expected" data-type="list" value="A1/shut"' in using
+    kept = client.post(
+        "/api/v1/plant",
+        json={
+            "section": "inspection", "id": "bottles", "values": {"expected": ["A1/shut"]},
+            "reason": "a good bottle is shut",
+        },
+    )  # fmt: skip
+    assert kept.status_code == 200, kept.text
+    assert "No answer rejects" not in client.get("/inspections/new/bottles?step=use").text
     assert "Save regions" in client.get("/regions?inspection=bottles").text
+
+
+def test_answers_of_presence_are_offered_until_one_of_them_rejects() -> None:
+    known = Inspection(id="bottles", camera="top", task=Task.MULTILABEL, labels=("cap", "dent"))
+    state = FlowState(name="bottles", task=Task.MULTILABEL, inspection=known)
+
+    assert state.expectable == ("cap", "dent")
+    for judged in (replace(known, reject=("dent",)), replace(known, expected=("cap",))):
+        assert replace(state, inspection=judged).expectable == ()
+    assert replace(state, inspection=None).expectable == ()
+    kinds = replace(known, task=Task.CLASSIFY)
+    assert replace(state, inspection=kinds).expectable == ()
 
 
 def test_labels_of_other_inspections_are_not_wanted(client: TestClient, hub: Services) -> None:
@@ -398,6 +423,15 @@ def test_the_result_is_about_bad_and_good_parts_by_the_labels_that_people_named(
     assert "Of 100 bad parts" in guessed
     assert "data-guess" not in confirmed
     assert "Of 100 bad parts about <b>5</b> slip through" in " ".join(confirmed.split())
+    assert "Choose its camera first." in confirmed
+    values = {"id": "screws", "camera": "rack", "task": "classify", "good": ["red"]}
+    values |= {"labels": ["blue", "red", "white"]}
+    change = {"section": "inspection", "values": values, "reason": "it looks at the rack"}
+    assert client.post("/api/v1/plant", json=change).status_code == 200
+    placed = client.get("/inspections/new/screws?step=result").text
+    limits = f"/inspections/screws/operating-point?package={digest}"
+    assert f'href="{limits}"' in placed
+    assert client.get(limits).status_code == 200
     assert hub.labelling.own_labels("screws").good == ("red",)
     version = client.get("/models/groups/screws/1").text
     assert "bad parts about 5 slip" in version

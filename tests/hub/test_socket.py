@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from lineside.core import Plant, to_plain
 from lineside.hub import HubConfig, Services, create_app
-from lineside.hub.live import Subscription, _Viewer
+from lineside.hub.live import Subscription, _TwinPage, _Viewer
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
 from tests.hub.conftest import Line, open_hub
@@ -173,6 +173,17 @@ def test_a_twin_page_is_sent_what_it_shows_whenever_that_changed(page: Page, lin
     page.say(subscribe={})
     page.say(subscribe={"twin_page": True})
     assert page.next("twin_page")[0]["html"] == after["html"]
+
+
+def test_a_twin_page_that_others_were_sent_is_still_owed_to_this_one(hub: Services) -> None:
+    state = hub.ledger.state
+    hub.live._twin_page = _TwinPage(state=state, made_s=0.0, html="new", message=b"new")
+    shows = Subscription(twin_page=True)
+
+    assert hub.live._is_behind(_Viewer(wanted=shows, twin_page=b"old"))
+    assert not hub.live._is_behind(_Viewer(wanted=shows, twin_page=b"new"))
+    assert not hub.live._is_behind(_Viewer(wanted=shows, twin_page=b"old", visible=False))
+    assert not hub.live._is_behind(_Viewer(twin_page=b"old"))
 
 
 def test_subscribing_anew_without_twin_and_with_it_gives_a_snapshot_again(page: Page) -> None:

@@ -588,11 +588,12 @@ class LiveFeed:
         return b'{"round":%d,' % number + header[1][1:]
 
     def _is_behind(self, viewer: _Viewer) -> bool:
-        """Return whether the twin has moved since this viewer was sent it."""
+        """Return whether the twin, or its page, has changed since this viewer was sent it."""
         state, page = self._ledger.state, self._twin_page
+        made = page is not None and page.state is state and page.message == viewer.twin_page
         return viewer.visible and (
             (viewer.wanted.twin and viewer.twin is not state)
-            or (viewer.wanted.twin_page and (page is None or page.state is not state))
+            or (viewer.wanted.twin_page and not made)
         )
 
     async def _send_twin(self, viewer: _Viewer, send: SendBytes) -> None:

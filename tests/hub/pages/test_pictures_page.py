@@ -10,6 +10,7 @@ from lineside.core import parse_rfc3339, rfc3339
 from lineside.hub import Services
 from lineside.hub.frame_filter import FrameQuery
 from lineside.hub.ingest.answers import AnswerIndex
+from lineside.hub.learning.datasets import Teaching
 from lineside.hub.pages.pictures import count_text, timeline_bars, timeline_edges
 from lineside.store import FrameCount
 from lineside.streams import PREDICTION_TYPE
@@ -138,3 +139,29 @@ def test_a_bar_of_the_timeline_narrows_the_filter_and_marks_rejects(
     assert len(bars) in (1, 2)  # those of the other hours are empty
     assert sum(len(shown(browser.get(bar).text)) for bar in bars) == len(pictures)
     assert "until=" not in browser.get("/pictures?label=none").text
+
+
+def test_a_bar_that_did_not_look_at_all_its_pictures_is_never_empty() -> None:
+    counts = [FrameCount(frames=200), FrameCount(frames=0, whole=False), FrameCount(frames=0)]
+    edges = [parse_rfc3339(f"2026-01-01T1{hour}:00:00.000Z", where="test") for hour in range(4)]
+    whole, unseen, empty = timeline_bars(FrameQuery(min_score="0.9"), edges, counts=counts)
+    assert (whole.height, empty.height) == (100, 0)
+    assert unseen.height > 0
+    assert unseen.text == "At least 0 pictures"
+
+
+def test_there_is_a_timeline_on_the_first_page_and_of_no_dataset(
+    browser: TestClient, hub: Services, pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lineside.hub.pages import pictures as page
+
+    hub.datasets.teach("rack", Teaching(frames=tuple(pictures), judged=False), by="ann")
+    monkeypatch.setattr(page, "_PAGE", 4)
+    first, held = (browser.get(f"/pictures{query}").text for query in ("", "?dataset=rack"))
+    (following,) = [one["href"] for one in read(first).all("a") if one.get("rel") == "next"]
+    assert "until=" in first
+    assert len(shown(held)) == 4
+    assert "until=" not in held
+    further = browser.get(following).text
+    assert len(shown(further)) == 3
+    assert "until=" not in further

@@ -16,6 +16,7 @@ from lineside.hub.config import Retention, WebhookConfig
 from lineside.hub.setup.forms import setting_fields
 from lineside.testing import FakeClock
 from tests.hub.conftest import Line
+from tests.hub.pages.test_pages import read
 
 SECRET = "rtsp://eye:peeping@10.0.0.7/a"  # noqa: S105  of no camera
 PASSWORD = "correct horse battery"  # noqa: S105  of nobody
@@ -205,7 +206,15 @@ def test_the_twin_and_what_is_said_of_answers_have_forms(
     values = {"topic": "line/answer", "kind": "message", "time": "arrival", **said}
     change = {"section": "route", "values": values, "reason": "a PLC reads it"}
     assert client.post("/api/v1/plant", json=change).is_success
-    assert 'value="image = frame"' in browser.get("/setup/route").text
+    page = browser.get("/setup/route").text
+    assert 'value="image = frame"' in page
+    pattern = next(
+        one["pattern"] for one in read(page).all("input") if one.get("data-kind") == "pairs"
+    )
+    for text in ("image = frame", " a=b=c , d = ", "", "image = frame,"):
+        assert re.fullmatch(pattern, text), text
+    for text in ("image", "image = frame, label", "= frame"):
+        assert not re.fullmatch(pattern, text), text
     assert hub.plant.route[-1].say is not None
     silent = {"section": "route", "id": "line/answer", "reason": "it does not",
               "values": dict.fromkeys(said)}  # fmt: skip

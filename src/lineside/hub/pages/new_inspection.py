@@ -168,6 +168,14 @@ class FlowState:
         return tuple(text for need in self.needs for text in need.lacking)
 
     @property
+    def expectable(self) -> tuple[str, ...]:
+        """Return the answers of presence to expect of a good part, where none rejects yet."""
+        one = self.inspection
+        if one is None or one.task is not Task.MULTILABEL or one.reject or one.expected is not None:
+            return ()
+        return label_names(one)
+
+    @property
     def is_labelled(self) -> bool:
         """Return whether no more labels are wanted, none can be given, or a training was begun."""
         enough = not self.open_pictures or not any(need.missing for need in self.needs)

@@ -38,6 +38,7 @@ _PAGE = 60
 _MOST_BARS = 31
 _MOST_IN_BAR = 200
 """Pictures that a bar looks at: a timeline looks at 6,600 of them at most, whatever there are."""
+_LEAST_HEIGHT = 4.0
 _SPAN = timedelta(hours=24)
 _STEPS = tuple(
     timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 1440, 10_080, 43_200, 525_600)
@@ -96,7 +97,10 @@ def count_text(count: FrameCount) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineBar:
-    """Pictures of a part of the time; ``height`` of 100, ``rejects`` of that height."""
+    """Pictures of a part of the time; ``height`` of 100, ``rejects`` of that height.
+
+    The height is 0 only where there is no picture: one whose count ended early always has some.
+    """
 
     since: datetime
     text: str
@@ -128,7 +132,8 @@ def timeline_bars(
     bars = []
     for (begin, end), count in zip(pairwise(edges), counts, strict=True):
         rejects = count.verdicts.get(PartVerdict.REJECT, 0)
-        height = 100 * count.frames / tallest
+        least = _LEAST_HEIGHT if count.frames or not count.whole else 0.0
+        height = max(least, 100 * count.frames / tallest)
         span = replace(query, since=rfc3339(begin), until=rfc3339(end))
         bars.append(
             TimelineBar(
@@ -199,7 +204,10 @@ def pictures_page(context: Context, query: FrameAsked, *, before: str = "") -> H
         active="pictures",
         sub=count_text(count),
         total=count.frames,
-        timeline=timeline(hub, query, wanted) if found.frames else (),
+        # No index has the pictures of a dataset by time: each bar would look at all of them.
+        timeline=()
+        if before or wanted.dataset or not found.frames
+        else timeline(hub, query, wanted),
         whole=count.whole,
         cards=[picture_card(one, places=places) for one in found.frames],
         query=query,

@@ -126,6 +126,8 @@ _HELP = {
     "inspection.audit": "Share of the pictures that pass which people judge too, 0.01 say.",
     "inspection.audit_rejects": "The same of those that are rejected; empty: as audit.",
     "inspection.reviewers": "People who answer each picture in review, 1 or 2.",
+    "inspection.expected": "Of the task multilabel: labels of a good part, such as A1/blue; every"
+    " other one rejects it. Empty: only those of reject do.",
     "inspection.expected_count": "Another count rejects the part.",
     "inspection.policy.error_rate": "Wished share of wrong answers, 0 to 1.",
     ".time_zone": "Of shifts and days, such as Europe/Berlin; empty: that of the hub.",

@@ -26,7 +26,7 @@ export function readForm(form) {
     else if (kind === "yes") body[input.name] = true;
     else if (kind === "windows") body[input.name] = windowsOf(input.value);
     else if (kind === "words") body[input.name] = input.value.split(",").map((one) => one.trim()).filter(Boolean);
-    else if (kind === "list") (body[input.name] ??= []).push(input.value);
+    else if (kind === "list") put(body, input.name, [...(input.name.split(".", 2).reduce((inside, key) => inside?.[key], body) ?? []), input.value]);
     else put(body, input.name, input.value);
   }
   return body;

@@ -19,8 +19,14 @@ export function valueOf(field) {
   const kind = field.dataset.kind ?? "text";
   if (kind === "yes") return text === "true";
   if (kind === "words") return text.split(",").map((one) => one.trim()).filter(Boolean);
-  if (kind === "pairs") return Object.fromEntries(text.split(",").map((one) => one.split("=", 2).map((part) => part.trim())).map(([name, says = ""]) => [name, says]));
+  if (kind === "pairs") return pairsOf(text);
   return kind === "number" && Number.isFinite(Number(text)) ? Number(text) : text;
+}
+
+/** `a = b, c = d=e` as names with what they stand for; the field's pattern refuses a part without `=`. @param {string} text */
+export function pairsOf(text) {
+  const parts = text.split(",").filter((one) => one.trim()).map((one) => one.split("="));
+  return Object.fromEntries(parts.map(([name, ...says]) => [name.trim(), says.join("=").trim()]));
 }
 
 /** The key of the entry that a fault's path speaks of: `$.camera[2].trigger.on` is `trigger.on`. @param {string} path */
