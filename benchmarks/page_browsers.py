@@ -119,7 +119,7 @@ class Browser:
     @property
     def subscription(self) -> dict[str, object]:
         """What its page shows."""
-        return {"twin_page": True} if self._twin else {"cameras": self._cameras}
+        return {"twin_page": True} if self._twin else {"cameras": self._cameras, "image": "tile"}
 
     def hear(self, header: dict[str, Any], size: int, *, socket: "PageSocket") -> None:
         """Note a message whose header is there."""

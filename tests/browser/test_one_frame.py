@@ -22,6 +22,7 @@ from lineside.hub import HubConfig, RunningHub, running
 from lineside.links import Message
 from lineside.streams import encode_event, prediction_event
 from lineside.vision import (
+    BoxAnswer,
     CountAnswer,
     Decision,
     FrameRef,
@@ -54,6 +55,11 @@ id = "cam"
 name = "Camera"
 line = "l"
 source = "mqtt:cam"
+[[camera]]
+id = "beside"
+name = "Camera beside it"
+line = "l"
+source = "mqtt:beside"
 [[inspection]]
 id = "contents"
 camera = "cam"
@@ -92,6 +98,17 @@ SEEN = """async ({seconds, canvas, places}) => {
 }"""
 
 
+EDGES = """async ({place, edges}) => {
+    const drawn = document.querySelector(place), pixels = drawn.getContext("2d");
+    const shown = Math.min(drawn.width / 1280, drawn.height / 960);
+    const left = (drawn.width - 1280 * shown) / 2, top = (drawn.height - 960 * shown) / 2;
+    return edges.map(([x, y]) => {
+        const at = [Math.round(left + x * shown) - 3, Math.round(top + y * shown) - 3, 7, 7];
+        return Math.max(...pixels.getImageData(...at).data.filter((_, n) => n % 4 < 3));
+    });
+}"""
+
+
 def numbered(number: int) -> bytes:
     """A picture of 160 x 120 px whose eight bars are the number's bits."""
     image = np.zeros((120, 160, 3), np.uint8)
@@ -127,25 +144,35 @@ class Factory:
     def send(
         self, number: int, *, at: datetime, answers: tuple[str, ...], package: str = PACKAGE
     ) -> None:
-        picture = numbered(number)
+        ref = self._see(numbered(number), at=at)
+        for inspection in answers:
+            self._answer(counted(ref, number, inspection=inspection, package=package))
+
+    def show(self, picture: bytes, *, box: tuple[float, float, float, float], at: datetime) -> None:
+        """A picture on which one object was found."""
+        x0, y0, x1, y1 = box
+        found = BoxAnswer(label="o", x0_px=x0, y0_px=y0, x1_px=x1, y1_px=y1, probability=0.9)
+        answer = counted(self._see(picture, at=at), 1, inspection="contents")
+        self._answer(replace(answer, boxes=(found,)))
+
+    def _see(self, picture: bytes, *, at: datetime) -> FrameRef:
         data = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
         body = encode({"ts": rfc3339(at), "data": data})
         at = datetime.fromisoformat(rfc3339(at))
         self._hub.services.plant_ingest.take([Message(topic="cam", payload=body)])
         digest = digest_of(picture)
         name = frame_id(camera="cam", captured_at=at, digest=digest)
-        ref = FrameRef(id=name, camera="cam", captured_at=at, digest=digest)
-        for inspection in answers:
-            self._told += 1
-            event = prediction_event(
-                counted(ref, number, inspection=inspection, package=package),
-                site="numbers", device="edge-1",
-                sequence=self._told, first=1,
-            )  # fmt: skip
-            topic = "lineside/numbers/l/cam/prediction"
-            self._hub.services.device_ingest.take(
-                [Message(topic=topic, payload=encode_event(event), qos=1)]
-            )
+        return FrameRef(id=name, camera="cam", captured_at=at, digest=digest)
+
+    def _answer(self, answer: Prediction) -> None:
+        self._told += 1
+        event = prediction_event(
+            answer, site="numbers", device="edge-1", sequence=self._told, first=1
+        )
+        topic = "lineside/numbers/l/cam/prediction"
+        self._hub.services.device_ingest.take(
+            [Message(topic=topic, payload=encode_event(event), qos=1)]
+        )
 
 
 @contextmanager
@@ -269,6 +296,26 @@ def test_the_device_s_page_shows_each_picture_with_its_own_answers(
         wanted = number % 7 != 0
         assert (answer == str(number)) == wanted, (number, answer)
     assert len({number for number, _ in samples}) > 8
+
+
+@pytest.mark.parametrize("address", ["/", "/lines/l/cam"])
+def test_a_tile_draws_an_object_where_it_is_whatever_the_image_s_size(
+    hub: RunningHub, tile: Watched, address: str
+) -> None:
+    """Among others a camera is sent as a small image, on its own page as the frame it is."""
+    told: list[int] = []
+    tile.page.on("websocket", lambda one: one.on("framereceived", lambda it: told.append(len(it))))
+    tile.page.goto(f"{hub.url}{address}")
+    grain = np.random.default_rng(1).integers(0, 60, (960, 1280, 3)).astype(np.uint8)
+    picture, box = encode_jpeg(grain, quality=95), (640.0, 480.0, 960.0, 720.0)
+    Factory(hub).show(picture, box=box, at=CLOCK.now())
+    canvas = '[data-camera="cam"] canvas'
+    expect(tile.page.locator('[data-camera="cam"] [data-answer]')).to_have_text("1")
+    edges = [(640, 600), (960, 600), (800, 720), (800, 600), (320, 300), (480, 360)]
+    seen = tile.page.evaluate(EDGES, {"place": canvas, "edges": edges})
+    assert [value > 110 for value in seen] == [True, True, True, False, False, False], seen
+    assert (max(told) < len(picture) / 3) == (address == "/"), (max(told), len(picture))
+    tile.quiet(but="willReadFrequently")
 
 
 def _device_samples(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import jsonpatch
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketTestSession
@@ -15,10 +16,11 @@ from starlette.websockets import WebSocketDisconnect
 
 from lineside.core import Plant, to_plain
 from lineside.hub import HubConfig, Services, create_app
-from lineside.hub.live import Subscription, _TwinPage, _Viewer
+from lineside.hub.live import Subscription, _TwinPage, _Viewer, tile_jpeg
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
-from tests.hub.conftest import Line, open_hub
+from lineside.vision import decode_picture, encode_jpeg
+from tests.hub.conftest import Line, open_hub, scene
 
 URL = "ws://127.0.0.1/ws"
 Pictures = Callable[..., bytes]
@@ -73,6 +75,73 @@ def test_a_frame_travels_with_its_own_answer(page: Page, line: Line, jpeg: Pictu
     assert header["round"] == 2
     assert header["prediction"]["frame"] == header["frame"]
     assert got == picture
+
+
+def large(*, width: int = 1280, height: int = 960) -> bytes:
+    """A busy picture of more pixels than a tile."""
+    grain = np.random.default_rng(1).integers(90, 120, (height, width, 3))
+    return encode_jpeg(grain.astype(np.uint8), quality=95)
+
+
+def test_a_page_of_tiles_is_sent_a_small_image_and_others_the_frame_s_own_bytes(
+    page: Page, line: Line
+) -> None:
+    picture = large()
+    page.say(subscribe={"cameras": ["rack"], "image": "tile"})
+    line.send(line.camera(picture))
+    header, got = page.next("frame")
+    assert decode_picture(got).shape == (480, 640, 3)
+    assert (header["width_px"], header["height_px"]) == (1280, 960)
+    assert len(got) < len(picture) / 4
+    page.say(subscribe={"cameras": ["rack"]}, ack=1)
+    line.send(line.status(), line.prediction("blue", picture=picture))
+    header, got = page.next("frame")
+    assert got == picture
+    assert (header["width_px"], header["height_px"]) == (1280, 960)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "wanted"), [(1280, 400, (200, 640)), (400, 1280, (640, 200))]
+)
+def test_a_tile_s_longer_side_has_at_most_640_pixels(
+    hub: Services, line: Line, *, width: int, height: int, wanted: tuple[int, int]
+) -> None:
+    line.send(line.camera(large(width=width, height=height)))
+    shown = hub.cameras.shown("rack")
+    assert shown is not None
+    assert decode_picture(tile_jpeg(shown)).shape == (*wanted, 3)
+
+
+def test_a_tile_is_the_frame_itself_where_that_has_fewer_bytes_or_cannot_be_read(
+    hub: Services, line: Line
+) -> None:
+    line.send(line.camera(encode_jpeg(scene(), quality=40)))
+    shown = hub.cameras.shown("rack")
+    assert shown is not None
+    assert tile_jpeg(shown) == shown.jpeg
+    fine = replace(shown, jpeg=encode_jpeg(scene(), quality=98))
+    assert len(tile_jpeg(fine)) < len(fine.jpeg) / 2
+    broken = replace(shown, jpeg=fine.jpeg[:900])
+    assert tile_jpeg(broken) == broken.jpeg
+
+
+def test_a_tile_is_made_once_for_all_and_for_the_answer_to_its_frame(
+    hub: Services, line: Line
+) -> None:
+    import asyncio
+
+    async def tiles() -> list[asyncio.Task[bytes]]:
+        made: list[asyncio.Task[bytes]] = []
+        picture = large()
+        for message in (line.camera(picture), line.prediction("blue", picture=picture)):
+            await asyncio.to_thread(line.send, line.status(), message)
+            shown = hub.cameras.shown("rack")
+            assert shown is not None
+            made += [hub.live._tile("rack", shown), hub.live._tile("rack", shown)]
+        await made[0]
+        return made
+
+    assert len(set(asyncio.run(tiles()))) == 1
 
 
 def test_while_answers_come_a_frame_waits_for_its_answer(
@@ -236,6 +305,7 @@ def test_a_status_is_no_longer_for_a_fleet_of_thousands(hub: Services, browser: 
     "text",
     [
         *("", "{", "[]", '{"ack":"x"}', '{"what":1}', '{"subscribe":{"cameras":"rack"}}'),
+        '{"subscribe":{"image":"huge"}}',
         json.dumps({"subscribe": {"devices": [f"edge-{n}" for n in range(201)]}}),
         json.dumps({"subscribe": {"cameras": [str(n) for n in range(65)]}}),
     ],

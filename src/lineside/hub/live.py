@@ -15,7 +15,9 @@ The socket, as fast as the page acknowledges and no faster:
 4. The twin comes as a snapshot, then as patches from the revision the page holds; a page that
    missed one gets a snapshot again.
 5. The header and the JPEG of a frame are made once for all viewers, and so is what an open Twin
-   page shows; it is sent where it differs from what was sent before.
+   page shows; it is sent where it differs from what was sent before. So is the tile, a small JPEG,
+   for those who ask for it: at most 640 px on the longer side, or the frame's own bytes where they
+   are fewer.
 6. Status names the cameras, devices and rules that the page asked for, and how many devices there
    are: a fleet of thousands costs a page with one tile nothing.
 7. When the session ends the socket is closed with 4401.
@@ -53,13 +55,21 @@ from lineside.models.camera_faults import CameraFault, CameraWatch
 from lineside.store import FrameRow, Records
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
 from lineside.twin import LineState, patch
-from lineside.vision import FrameRef, HealthFigures, Prediction, decode_picture, encode_jpeg
+from lineside.vision import (
+    FrameRef,
+    HealthFigures,
+    Prediction,
+    check_picture,
+    decode_picture,
+    encode_jpeg,
+)
 from lineside.web.answers import summary
 from lineside.web.format import number
 
 _KEPT_FRAMES = 16
 UNANSWERED_AFTER = timedelta(seconds=1.5)
 _PNG = b"\x89PNG"
+_TILE_PX = 640
 
 CameraState = Literal[
     "live", "no signal", "never", "moved", "dark", "overexposed", "blurred", "frozen"
@@ -71,11 +81,13 @@ CameraState = Literal[
 class LiveFrame:
     """The newest shown frame of a camera, its JPEG, and the predictions for this very frame.
 
-    ``also``: of further inspections.
+    ``also``: of further inspections; ``width_px`` and ``height_px``: of the upright frame.
     """
 
     ref: FrameRef
     jpeg: bytes
+    width_px: int
+    height_px: int
     prediction: Prediction | None
     also: tuple[Prediction, ...] = ()
 
@@ -204,6 +216,8 @@ class LiveCameras:
             entry.shown = LiveFrame(
                 ref=_frame_ref(row),
                 jpeg=jpeg,
+                width_px=row.width_px,
+                height_px=row.height_px,
                 prediction=predictions[0] if predictions else None,
                 also=predictions[1:],
             )
@@ -314,6 +328,16 @@ def _jpeg(encoded: bytes) -> bytes:
     return encode_jpeg(decode_picture(encoded)) if encoded.startswith(_PNG) else encoded
 
 
+def tile_jpeg(shown: LiveFrame) -> bytes:
+    """A JPEG of at most 640 px on the longer side, or the frame's own where that is less."""
+    width_px = min(_TILE_PX, max(1, _TILE_PX * shown.width_px // max(1, shown.height_px)))
+    try:
+        small = check_picture(shown.jpeg, width_px=width_px, max_bytes=len(shown.jpeg)).thumbnail
+    except InvalidError:  # stored after a quick check; what it is, the thumbnail worker finds
+        return shown.jpeg
+    return min(shown.jpeg, small, key=len)
+
+
 logger = logging.getLogger(__name__)
 
 _STATUS_EVERY_S = 1.0
@@ -342,9 +366,10 @@ class SessionOverError(RefusedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """Names of the things a page shows; nothing else is sent."""
+    """Names of the things a page shows; nothing else is sent. ``image``: see rule 5."""
 
     cameras: tuple[str, ...] = ()
+    image: Literal["original", "tile"] = "original"
     twin: bool = False
     twin_page: bool = False
     runs: tuple[str, ...] = ()
@@ -429,6 +454,7 @@ class LiveFeed:
         self._viewers: set[_Viewer] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._frame_headers: dict[str, tuple[LiveFrame, bytes]] = {}
+        self._tiles: dict[str, tuple[str, asyncio.Task[bytes]]] = {}
         self._counted: tuple[float, tuple[int, int]] = (0.0, (0, 0))
         self._patched: tuple[LineState, LineState, bytes] | None = None
         self.count_alerts: Callable[[], int] = lambda: 0
@@ -464,6 +490,7 @@ class LiveFeed:
     def stop(self) -> None:
         """Wake nobody from now on."""
         self._loop = None
+        self._tiles.clear()  # of this loop
 
     def _wake(self, concerns: Callable[[_Viewer], bool]) -> None:
         """Let those viewers look again whom a change concerns: a commit is news to few pages."""
@@ -569,9 +596,20 @@ class LiveFeed:
         if not news:
             return
         viewer.round += 1
-        for camera, shown in news:
+        small = viewer.wanted.image == "tile"
+        tiles = [self._tile(camera, shown) for camera, shown in news] if small else []
+        for place, (camera, shown) in enumerate(news):
             viewer.sent_frame[camera] = shown
-            await send(framed(self._frame_header(camera, shown, number=viewer.round), shown.jpeg))
+            jpeg = await asyncio.shield(tiles[place]) if small else shown.jpeg
+            await send(framed(self._frame_header(camera, shown, number=viewer.round), jpeg))
+
+    def _tile(self, camera: str, shown: LiveFrame) -> asyncio.Task[bytes]:
+        """The tile of a frame, made once for all viewers, with its answer or before."""
+        held = self._tiles.get(camera)
+        if held is None or held[0] != shown.ref.id:
+            made = asyncio.create_task(asyncio.to_thread(tile_jpeg, shown))
+            held = self._tiles[camera] = (shown.ref.id, made)
+        return held[1]
 
     def _frame_header(self, camera: str, shown: LiveFrame, *, number: int) -> bytes:
         header = self._frame_headers.get(camera)
@@ -579,6 +617,7 @@ class LiveFeed:
             shared = encode(
                 {
                     "kind": "frame", "camera": camera, "frame": shown.ref,
+                    "width_px": shown.width_px, "height_px": shown.height_px,
                     "prediction": shown.prediction, "also": shown.also,
                     "shown": self._shows(camera, shown),
                 }

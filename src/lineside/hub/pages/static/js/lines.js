@@ -14,8 +14,9 @@ const tiles = new Map([...elements].map((element) => [element.dataset.camera ?? 
 const sentence = /** @type {HTMLElement | null} */ (document.querySelector("[data-summary]"));
 let summary = sentence?.textContent ?? "";
 
+const image = [...tiles.values()].some((tile) => tile.large) ? "original" : "tile";
 const live = new Live(
-  { cameras: [...tiles.keys()], twin: false, runs: [] },
+  { cameras: [...tiles.keys()], image, twin: false, runs: [] },
   {
     frame: (header, picture) => tiles.get(header.camera)?.show(header, picture),
     status: (header) => {

@@ -30,6 +30,7 @@ export class Tile {
     this.since = element.dataset.since ? new Date(element.dataset.since).getTime() : Date.now();
     /** @type {ImageBitmap | HTMLImageElement | null} */
     this.picture = null;
+    this.size = { width: 0, height: 0 }; // of the frame, in whose pixels overlays are; the socket's picture may be smaller
     this.frame = "";
     this.heatAddress = element.dataset.heat ?? "";
     /** @type {HTMLImageElement | null} why the frame is a reject */
@@ -50,6 +51,7 @@ export class Tile {
     await picture.decode().catch(() => undefined);
     if (picture.naturalWidth && !this.picture) {
       this.picture = picture;
+      this.size = { width: picture.naturalWidth, height: picture.naturalHeight };
       this.draw();
     }
   }
@@ -76,6 +78,7 @@ export class Tile {
     if (this.picture instanceof ImageBitmap) this.picture.close();
     if (header.frame.id !== this.frame) this.drawnAt = performance.now();
     this.picture = picture;
+    this.size = { width: header.width_px, height: header.height_px };
     if (header.frame.id !== this.frame) this.heat = null;
     const heat = header.shown.heat !== this.heatAddress ? header.shown.heat : "";
     this.heatAddress = header.shown.heat;
@@ -104,13 +107,12 @@ export class Tile {
   draw() {
     const { context, size } = prepareCanvas(this.canvas);
     if (!this.picture || !size.width) return;
-    const picture = { width: this.picture.width, height: this.picture.height };
-    if (this.large) this.frameBox.style.aspectRatio = `${picture.width} / ${picture.height}`;
-    const place = fit(picture, size);
+    if (this.large) this.frameBox.style.aspectRatio = `${this.size.width} / ${this.size.height}`;
+    const place = fit(this.size, size);
     context.imageSmoothingQuality = "high";
     context.drawImage(this.picture, place.x, place.y, place.width, place.height);
     if (this.heat) context.drawImage(this.heat, place.x, place.y, place.width, place.height);
-    for (const overlay of this.overlays) drawOverlay(context, place, overlay, picture);
+    for (const overlay of this.overlays) drawOverlay(context, place, overlay, this.size);
   }
 
   /** Twice a second: a frozen picture must not look like a healthy line. @param {number} silence_s */
