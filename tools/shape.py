@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 519,
     "classes": 1552,
-    "statements in src": 65190,
-    "statements in tests": 51200,
+    "statements in src": 65290,
+    "statements in tests": 51530,
     "records built at one place": 423,
     "modules under 100 lines": 34,
     "modules over 800 lines": 0,
