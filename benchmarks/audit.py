@@ -13,6 +13,7 @@ the interval holds the truth more often than stated, because a share of a few pa
 Run ``python benchmarks/audit.py``; writes ``benchmarks/results/audit.json``.
 """
 
+import argparse
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -103,6 +104,7 @@ def by_expected(*, lines: int, seed: int) -> list[dict[str, float]]:
 
 def main() -> None:
     """Measure, print and keep."""
+    argparse.ArgumentParser(description=__doc__).parse_args()  # --help, and nothing else
     measure.write(
         "audit",
         {

@@ -16,7 +16,6 @@ import os
 import shutil
 import sys
 import tempfile
-from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 import measure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.faults.driver import PLAN, plan_of, run_seed
+from tests.faults.driver import PLAN, plan_of, run_seed, summary
 from tests.links.conftest import MOSQUITTO
 from tests.store.conftest import PostgresServer, postgres_binaries
 
@@ -57,7 +56,8 @@ def main() -> int:
             if not given.dry:
                 # Another part of the seeds may be run beside this one.
                 runs = ({} if given.fresh else known()) | runs
-                measure.write(NAME, summary(runs))
+                at = datetime.now(tz=UTC).isoformat(timespec="seconds")
+                measure.write(NAME, {"at": at, **summary(list(runs.values()))})
     return 1 if any(run["broken"] for run in runs.values()) else 0
 
 
@@ -91,30 +91,6 @@ def run_one(seed: int, *, keep: Path, server: PostgresServer | None) -> dict[str
     else:
         shutil.rmtree(folder)
     return run.plain()
-
-
-def summary(runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """All runs added up, and each of them."""
-    ways: dict[str, Counter[str]] = {}
-    for run in runs.values():
-        for way, counts in run["ways"].items():
-            ways.setdefault(way, Counter()).update(counts)
-    each = [runs[seed] for seed in sorted(runs)]
-    return {
-        "at": datetime.now(tz=UTC).isoformat(timespec="seconds"),
-        "plan": PLAN,
-        "runs": len(each),
-        "failed": sorted(run["seed"] for run in each if run["broken"]),
-        "lost": sum(way["lost"] for way in ways.values()),
-        "doubled": sum(way["doubled"] for way in ways.values()),
-        "stuck": sum(run["stuck"] for run in each),
-        "faults": dict(Counter(kind for run in each for kind in run["faults"]).most_common()),
-        "shapes": dict(Counter(run["shape"] for run in each).most_common()),
-        "ways": {way: dict(counts) for way, counts in sorted(ways.items())},
-        "events": sum(run["events"] for run in each),
-        "seconds": round(sum(run["seconds"] for run in each), 1),
-        "each": each,
-    }
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ from lineside.training.common.backbone import lite0_full
 from lineside.training.common.cache import FeatureCache
 from lineside.training.common.loop import Parallel
 from lineside.training.tasks.classify.features import FeatureReader, InputSpec
-from lineside.training.tasks.classify.network import PER_SCALE, Space, pooled_of
+from lineside.training.tasks.classify.network import Space, per_scale, pooled_of
 from lineside.training.tasks.classify.tuning import Recipe, TrainingSet, tune
 from lineside.vision import decode_picture, encode_jpeg
 
@@ -162,7 +162,7 @@ class Bare:
                 each.data = each.data.contiguous(memory_format=torch.channels_last)
         self.trunk.at_32.requires_grad_(requires_grad=True)
         self.trunk.top.requires_grad_(requires_grad=True)
-        self.head = nn.Linear(PER_SCALE, len(KINDS))
+        self.head = nn.Linear(per_scale(self.trunk), len(KINDS))
         learned = [
             p for p in (*self.trunk.parameters(), *self.head.parameters()) if p.requires_grad
         ]
@@ -190,7 +190,8 @@ def lesson() -> TrainingSet:
         for n in range(LESSON)
     ]
     truth = (np.arange(LESSON) % len(KINDS)).astype(np.intp)
-    features = np.random.default_rng(0).normal(0, 1, (LESSON, PER_SCALE)).astype(np.float32)
+    width = per_scale(lite0_full())
+    features = np.random.default_rng(0).normal(0, 1, (LESSON, width)).astype(np.float32)
     return TrainingSet(
         pictures=lambda place: pictures[place],
         truth=truth,

@@ -1,4 +1,4 @@
-"""A thousand devices on one hub: a roll-out of a 20 MB package, again as a delta, and heartbeats.
+"""A thousand devices on one hub: a rollout of a 20 MB package, again as a delta, and heartbeats.
 
     python benchmarks/fleet.py [--devices 1000] [--per-s 1000] [--seconds 30] [--bus embedded]
 

@@ -20,6 +20,7 @@ how many never came there. Results: ``results/ingest.json``.
 """
 
 import argparse
+import base64
 import json
 import shutil
 import socket
@@ -32,7 +33,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -175,13 +176,17 @@ def write_frames(folder: Path, *, count: int) -> None:
     folder.mkdir()
     start = CLOCK.now() - timedelta(milliseconds=count)
     for number in range(count):
-        encoded = pictures[number % 16]
-        mark = f"{number:08d}".encode()
-        unique = encoded[:2] + b"\xff\xfe" + (len(mark) + 2).to_bytes(2, "big") + mark + encoded[2:]
-        text = loop.data_url(unique)
-        at = rfc3339(start + timedelta(milliseconds=number))
-        payload = write_message(FrameMessage(ts=at, data=text))
+        at = start + timedelta(milliseconds=number)
+        payload = frame_payload(pictures[number % 16], number, at=at)
         (folder / f"{number:06d}.json").write_bytes(payload)
+
+
+def frame_payload(encoded: bytes, number: int, *, at: datetime) -> bytes:
+    """A camera's message with a JPEG of its own bytes: the number stands in a comment."""
+    mark = f"{number:08d}".encode()
+    unique = encoded[:2] + b"\xff\xfe" + (len(mark) + 2).to_bytes(2, "big") + mark + encoded[2:]
+    text = "data:image/jpeg;base64," + base64.b64encode(unique).decode()
+    return write_message(FrameMessage(ts=rfc3339(at), data=text))
 
 
 def write_messages(folder: Path, *, count: int) -> None:
@@ -223,17 +228,19 @@ def begin(sender: "subprocess.Popen[str]") -> float:
 class Hub:
     """A hub program, asked for its figures."""
 
-    def __init__(self, folder: Path, *, bus: str, bus_port: int) -> None:
+    def __init__(
+        self, folder: Path, *, bus: str, bus_port: int, plant: Path = PLANT, records: str = ""
+    ) -> None:
         self.port = free_port()
         self.folder = folder
-        folder.mkdir()
-        config = folder / "hub.toml"
-        config.write_text(
-            f'data_dir = "{folder / "data"}"\nplant = "{PLANT}"\nport = {self.port}\n'
-            f'bus = "{bus}"\nbus_port = {bus_port}\n'
+        folder.mkdir(exist_ok=True)
+        self.config = folder / "hub.toml"
+        self.config.write_text(
+            f'data_dir = "{folder / "data"}"\nplant = "{plant}"\nport = {self.port}\n'
+            f'bus = "{bus}"\nbus_port = {bus_port}\nrecords = "{records}"\n'
         )
         log = (folder / "hub.log").open("wb")
-        command = [sys.executable, "-m", "lineside", "hub", "--config", str(config)]
+        command = [sys.executable, "-m", "lineside", "hub", "--config", str(self.config)]
         self.process = subprocess.Popen(command, stdout=log, stderr=log)
         log.close()
         wait_until(self.ready)
@@ -245,11 +252,15 @@ class Hub:
             return False
         return True
 
-    def get(self, path: str) -> Any:  # noqa: ANN401  JSON
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of a request by the administrator, once the hub has made the token."""
         token = self.folder / "data" / "tokens" / "admin.token"
-        headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
+        return {"Authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
+
+    def get(self, path: str) -> Any:  # noqa: ANN401  JSON
         address = f"http://127.0.0.1:{self.port}{path}"
-        request = urllib.request.Request(address, headers=headers)
+        request = urllib.request.Request(address, headers=self.headers)
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  loopback
             text = answer.read()
         return json.loads(text) if text.startswith(b"{") else None

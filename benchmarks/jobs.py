@@ -1,4 +1,4 @@
-"""How many answers the job service gives a second, and how long a roll-out takes.
+"""How many answers the job service gives a second, and how long a rollout takes.
 
 ``python benchmarks/jobs.py [--things 1000]``: SQLite on disk, every answer durable. Each thing
 starts its job, tells of progress and ends it: one message a commit, then 64 messages a commit (what

@@ -253,7 +253,7 @@ class Bare:
             package.file(manifest.engine.file), crops=self.crops.shape, where="bare"
         )
         self.session = engine._session  # noqa: SLF001  bare means without our own call around it
-        self.options = engine._quick  # noqa: SLF001  the same
+        self.options = engine._memory.options(self.crops.size)  # noqa: SLF001  the same
 
     def decode(self, encoded: bytes) -> float:
         start = perf_counter()

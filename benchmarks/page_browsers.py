@@ -2,8 +2,8 @@
 
 A browser here speaks what ``pages/static/js`` speaks: its own session and connection, the
 subscription of its page, an acknowledgement for each round once the frame would be drawn (a tile
-draws four frames a second at most), and the parts that a page reads anew (figures every 2 s,
-panels every 10 s). The twin's page gets what it shows by the socket.
+draws four frames a second at most). Parts of its page (figures, panels, the twin) come by the
+socket too.
 """
 
 import asyncio
@@ -11,12 +11,13 @@ import json
 import struct
 import threading
 from base64 import b64encode
-from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
+
+import httpx2
 
 from lineside.core import Digest, SystemClock, digest_of, encode, frame_id, parse_rfc3339, rfc3339
 from lineside.core.factory import SLOTS
@@ -35,48 +36,8 @@ from lineside.vision import (
 
 DRAWN_EVERY_S = 0.25
 DECODED_AFTER_S = 0.005
-FIGURES_EVERY_S = 2.0
-PANELS_EVERY_S = 10.0
 CLASSES = ("empty", "blue", "red", "white")
 SITE, LINE, DEVICE = "demo", "warehouse", "edge-1"
-
-
-class Connection:
-    """A browser's kept connection for what it reads by HTTP; one request after the other."""
-
-    def __init__(self, url: str, *, cookie: str = "") -> None:
-        place = urlsplit(url)
-        self._host, self._port = place.hostname or "", place.port or 80
-        self._cookie = cookie
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._turn = asyncio.Lock()
-
-    async def get(self, path: str) -> tuple[str, bytes]:
-        """Head and body of an answer; ``SystemExit`` for one that is a failure."""
-        async with self._turn:
-            try:
-                return await self._get(path)
-            except (ConnectionError, asyncio.IncompleteReadError):
-                self._streams = None  # the server closes a connection that is not used for 5 s
-                return await self._get(path)
-
-    async def _get(self, path: str) -> tuple[str, bytes]:
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(self._host, self._port)
-        reader, writer = self._streams
-        writer.write(
-            f"GET {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
-            f"Cookie: {self._cookie}\r\nAccept-Encoding: gzip\r\n\r\n".encode()
-        )
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        fields = {
-            name.lower(): value.strip()
-            for name, _, value in (line.partition(":") for line in head.splitlines()[1:])
-        }
-        body = await reader.readexactly(int(fields.get("content-length", "0")))
-        if int(head.split()[1]) >= 400:
-            raise SystemExit(f"{path}: {head.splitlines()[0]}")
-        return head, body
 
 
 class Browser:
@@ -84,7 +45,6 @@ class Browser:
 
     Attributes:
         arrivals: of each change its name (frame, or revision of the twin) and when it was there.
-        waited: seconds of each answer to what the page reads anew, by address.
     """
 
     def __init__(self, url: str, *, cookie: str, cameras: tuple[str, ...], twin: bool) -> None:
@@ -92,10 +52,8 @@ class Browser:
         self._cookie = cookie
         self._cameras = cameras
         self._twin = twin
-        self._http = Connection(url, cookie=cookie)
         self._drawn = dict.fromkeys(cameras, 0.0)
         self.arrivals: list[tuple[str, float]] = []
-        self.waited: defaultdict[str, list[float]] = defaultdict(list)
         self.received = 0
 
     async def stay(self) -> None:
@@ -108,24 +66,23 @@ class Browser:
             place.port or 80,
         )
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(asyncio.Event().wait())
-                if not self._twin:
-                    tasks.create_task(self._read_again("/lines/figures", every_s=FIGURES_EVERY_S))
-                    tasks.create_task(self._read_again("/lines/panels", every_s=PANELS_EVERY_S))
+            await asyncio.Event().wait()
         finally:
             transport.close()
 
     @property
     def subscription(self) -> dict[str, object]:
         """What its page shows."""
-        return {"twin_page": True} if self._twin else {"cameras": self._cameras, "image": "tile"}
+        if self._twin:
+            return {"parts": ["/twin"]}
+        parts = ["/lines/figures", "/lines/panels"]
+        return {"cameras": self._cameras, "image": "tile", "parts": parts}
 
     def hear(self, header: dict[str, Any], size: int, *, socket: "PageSocket") -> None:
         """Note a message whose header is there."""
         now = monotonic()
         self.received += size
-        if header["kind"] == "twin_page":
+        if header["kind"] == "part" and self._twin:
             self.arrivals.append((f"twin {header['revision']}", now))
         elif header["kind"] == "frame":
             if header["prediction"]:
@@ -135,16 +92,6 @@ class Browser:
             self._drawn[camera] = drawn
             loop = asyncio.get_running_loop()
             loop.call_later(drawn - now, socket.say, {"ack": header["round"]})
-
-    async def _get(self, path: str) -> None:
-        began = monotonic()
-        await self._http.get(path)
-        self.waited[path].append(monotonic() - began)
-
-    async def _read_again(self, path: str, *, every_s: float) -> None:
-        while True:
-            await asyncio.sleep(every_s)
-            await self._get(path)
 
 
 class PageSocket(asyncio.Protocol):
@@ -221,9 +168,10 @@ class PageSocket(asyncio.Protocol):
 
 async def sign_in(url: str, path: str) -> str:
     """The cookie of a new session by a link."""
-    head, _ = await Connection(url).get(path)
-    cookies = [line for line in head.splitlines() if line.lower().startswith("set-cookie:")]
-    return cookies[0].partition(":")[2].partition(";")[0].strip()
+    async with httpx2.AsyncClient(base_url=url) as client:
+        answer = await client.get(path)
+    cookie: str = answer.headers["set-cookie"]
+    return cookie.partition(";")[0]
 
 
 async def watching(
@@ -238,7 +186,6 @@ async def watching(
         await asyncio.sleep(settle_s / 2)
         for one in browsers:
             one.arrivals.clear()
-            one.waited.clear()
             one.received = 0
         began.set()
         await asyncio.sleep(seconds)

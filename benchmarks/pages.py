@@ -202,11 +202,6 @@ def arrivals_of(
     }
     if any(name in sent for name, _ in heard):
         found["from_line"] = latency(heard, sent)
-    requests = sorted({path for browser in browsers for path in browser.waited})
-    found["requests"] = {
-        path: measure.percentiles([s for one in browsers for s in one.waited[path]])
-        for path in requests
-    }
     return found
 
 
@@ -264,7 +259,9 @@ def pages(*, times: int) -> dict[str, Any]:
     """Weight and first paint of every page, by address."""
     with (
         tempfile.TemporaryDirectory(prefix="lineside-pages-") as name,
-        line_running(Path(name), archive=package_for(load_plant(PLANT)), speed=1.0) as line,
+        line_running(
+            Path(name), archive=package_for(load_plant(PLANT)), speed=1.0, fps=3.0
+        ) as line,
         sync_playwright() as playwright,
     ):
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)

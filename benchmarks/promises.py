@@ -37,15 +37,16 @@ from lineside.core import Inspection, Policy, SystemClock, Task, decode_json
 from lineside.datasets import Sample, load_source
 from lineside.datasets.splitting import folds
 from lineside.training.common.cache import FeatureCache
-from lineside.training.common.loop import apart
+from lineside.training.common.loop import apart, owners_of
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.classify.features import FeatureReader, InputSpec, pooled_by
 from lineside.training.tasks.classify.learn import ClassFit, fit_classes
 from lineside.training.tasks.classify.tuning import inputs_of
 from lineside.training.tasks.contract import Work
+from lineside.training.tasks.metrics import rate
 from lineside.vision import Decision
 from lineside.vision.decide import class_probabilities, decide_classes
-from lineside.vision.metrics import UNSURE, wilson
+from lineside.vision.metrics import UNSURE
 
 Numbers = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -173,8 +174,9 @@ def features_of(spec: InputSpec, samples: Sequence[Sample], *, work: Work) -> ND
 
 
 def accuracy_interval(fit: ClassFit) -> tuple[float, float]:
-    truth = fit.truth[fit.places]
-    interval = wilson(int((fit.logits.argmax(axis=1) == truth).sum()), len(truth))
+    right = fit.logits.argmax(axis=1) == fit.truth
+    owners = np.unique(owners_of(fit.samples), return_inverse=True)[1]
+    interval = rate(right, baseline=0.0, groups=owners)
     return interval.low, interval.high
 
 

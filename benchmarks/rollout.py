@@ -1,6 +1,6 @@
 """How often a harmless release is taken back, and after how many frames a bad one is.
 
-Simulated roll-outs of ten devices, looked at after every frame by the hub's own tests
+Simulated rollouts of ten devices, looked at after every frame by the hub's own tests
 (``lineside.fleet.evidence``). Harmless: each figure changes exactly at its tolerance, the worst
 that is allowed. Bad: one figure changes more often, or scores move further. A test of a rate rises
 with the count, so the least count that wins it is looked up for each frame; scores are computed for
@@ -8,6 +8,7 @@ all frames of a path at once, and held against the hub's function. Written to
 ``results/rollout.json``.
 """
 
+import argparse
 import json
 import math
 import sys
@@ -93,7 +94,7 @@ def _first(won: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def taken_back(rng: np.random.Generator, *, stated: float) -> dict[str, Any]:
-    """How many harmless roll-outs are."""
+    """How many harmless rollouts are."""
     wanted, lost = needed(stated), np.zeros(ROLLOUTS, bool)
     tables = {t: least_counts(t, wanted=wanted, most=FRAMES) for t in (0.05, 0.1)}
     for _ in range(DEVICES):
@@ -121,6 +122,7 @@ def spread(found: NDArray[np.int64]) -> dict[str, float]:
 
 def main() -> None:
     """Simulate and write."""
+    argparse.ArgumentParser(description=__doc__).parse_args()  # --help, and nothing else
     began_s, rng = SystemClock().monotonic(), np.random.default_rng(11)
     wanted = needed(LIMITS.false_alarm)
     found: dict[str, Any] = {

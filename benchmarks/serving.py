@@ -1,25 +1,33 @@
-"""What the Open Inference Protocol costs beside the bare session, and what batching gives.
+"""Requests of the hub's contracts beside other servers, beside the bare session, and in batches.
 
-    python benchmarks/serving.py [--calls 200]
+    python benchmarks/serving.py [--calls 200] [--rounds 5] [--seconds 4] [--environments FOLDER]
+        [--only-peers]
 
-One process, one core: a hub that runs, its clients in threads of the same process, so that every
-figure has both sides' work in it. The network is EfficientNet-Lite0's trunk at 128 pixels, wrapped
-as others' networks are, with a free batch.
+The network is EfficientNet-Lite0's trunk, wrapped as others' networks are, with a free batch.
 
-1. One caller: median and 99th percentile of the bare session, of the predictor (JPEG to decision)
+1. Requests a second, with 1 and 8 clients, of gRPC, SageMaker contract and Open Inference HTTP
+   beside FastAPI with ONNX Runtime by hand and LitServe, at 320 pixels; see ``serving_peers``.
+   ``--only-peers`` measures this alone and keeps the other figures.
+
+The others at 128 pixels, in one process on one core: a hub that runs, its clients in threads of the
+same process, so that every figure has both sides' work in it.
+
+2. One caller: median and 99th percentile of the bare session, of the predictor (JPEG to decision)
    and of both over gRPC and HTTP, each as a ratio to what it serves.
-2. Several callers who send tensors: calls a second with batching as a ratio to the same with
+3. Several callers who send tensors: calls a second with batching as a ratio to the same with
    batches of one row, by turns; and what a row costs the bare session in batches.
 """
 
 import argparse
 import base64
+import contextlib
 import io
 import json
 import struct
+import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,13 +37,15 @@ from typing import Any
 import grpc
 import numpy as np
 import onnx
-from measure import percentiles, timed, write
+import serving_peers
+from measure import RESULTS, percentiles, timed, write
 from onnx import helper, numpy_helper
 
 from lineside.core import SystemClock
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import HubConfig, RunningHub, running
+from lineside.hub.access.auth import issue_access_key
 from lineside.hub.inference.model_server import BatchSettings
 from lineside.hub.models.model_service import Registration
 from lineside.models import Package, Predictor
@@ -46,10 +56,12 @@ from lineside.training.tasks.classify.features import POOLED, features_bytes
 from lineside.vision import encode_jpeg, open_frame
 
 SIDE = 128
+PEERS_SIDE = 320
 MODEL = "lite0"
 CLOCK = SystemClock()
 _CALLS = 30
-PLANT = """
+LABELS = json.dumps([f"kind-{place}" for place in range(10)])
+PLANT = f"""
 schema = "lineside.plant/1"
 site = "bench"
 name = "Bench"
@@ -60,6 +72,11 @@ name = "One"
 id = "top"
 line = "one"
 source = "folder:/nowhere"
+[[inspection]]
+id = "lite0"
+camera = "top"
+task = "classify"
+labels = {LABELS}
 """
 
 
@@ -75,12 +92,11 @@ def network() -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def package() -> bytes:
-    labels = json.dumps([f"kind-{place}" for place in range(10)])
+def package(side: int = SIDE) -> bytes:
     toml = (
-        f'name = "{MODEL}"\ntask = "classify"\nlabels = {labels}\n'
+        f'name = "{MODEL}"\ntask = "classify"\nlabels = {LABELS}\n'
         f'[licence]\nweights = "Apache-2.0"\n'
-        f"[input]\nwidth_px = {SIDE}\nheight_px = {SIDE}\nmean = [127]\nscale = [128]\n"
+        f"[input]\nwidth_px = {side}\nheight_px = {side}\nmean = [127]\nscale = [128]\n"
     )
     wrapping = read_wrapping(toml.encode(), where="benchmark")
     return wrapped(network(), wrapping, pictures=[], clock=CLOCK)
@@ -230,11 +246,9 @@ def batched_session(archive: bytes, crops: np.ndarray) -> list[dict[str, float]]
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=200)
-    asked = parser.parse_args()
-    archive = package()
+@contextlib.contextmanager
+def hub_of(archive: bytes) -> Iterator[RunningHub]:
+    """A hub with the package approved as a model and in use for the inspection of its name."""
     with tempfile.TemporaryDirectory(prefix="serving-") as folder:
         plant = Path(folder) / "plant.toml"
         plant.write_text(PLANT)
@@ -246,10 +260,72 @@ def main() -> None:
             digest = hub.services.packages.add(archive, by="bench").digest
             hub.services.models.register(MODEL, Registration(package=digest), by="bench")
             hub.services.models.approve(MODEL, 1, by="other", reason="benchmark")
+            hub.services.packages.use(digest, inspection=MODEL, by="bench", reason="benchmark")
+            yield hub
+
+
+def serve() -> None:
+    """A hub for ``serving_peers``, until its standard input ends."""
+    with hub_of(package(PEERS_SIDE)) as hub:
+        key = issue_access_key(hub.services.records, name="bench", clock=CLOCK)
+        facts = {
+            "url": hub.url, "grpc": hub.inference, "key": key.id, "secret": key.secret,
+            "token": hub.services.auth.issue_token("bench", kind="api"),
+        }  # fmt: skip
+        print(json.dumps(facts), flush=True)
+        sys.stdin.read()
+
+
+def beside_others(folder: Path, *, rounds: int, seconds: float) -> dict[str, Any]:
+    sys.path.insert(0, str(serving_peers.HERE))
+    from answer import Answerer
+
+    opened, jpeg, since = Package.read(package(PEERS_SIDE)), picture(), CLOCK.now()
+    predictor = Predictor(opened, clock=CLOCK)
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        file.write(network())
+        file.flush()
+        bare = Answerer(file.name, side=PEERS_SIDE)
+
+    def judge() -> bytes:
+        frame = open_frame(jpeg, camera="bench", captured_at=since)
+        return predictor.predict_single(frame).state.encode()
+
+    return serving_peers.beside_others(
+        [sys.executable, __file__, "--serve"], network=network(), jpeg=jpeg, model=MODEL,
+        side=PEERS_SIDE, own=judge, limit=lambda: str(bare.scores(jpeg)).encode(), folder=folder,
+        rounds=rounds, seconds=seconds,
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument(
+        "--environments", type=Path, default=Path(tempfile.gettempdir()) / "serving-environments"
+    )
+    parser.add_argument("--only-peers", action="store_true")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.serve:
+        serve()
+        return
+    result: dict[str, Any] = {
+        "beside_others": beside_others(
+            asked.environments, rounds=asked.rounds, seconds=asked.seconds
+        )
+    }
+    if asked.only_peers:
+        before = json.loads((RESULTS / "serving.json").read_bytes())
+        result = {"one_process_measured_on": before.pop("machine"), **before, **result}
+    else:
+        archive = package()
+        with hub_of(archive) as hub:
             caller = Caller(hub)
-            alone = one_caller(caller, archive, calls=asked.calls)
-            result = {
-                "one_caller": alone,
+            result |= {
+                "one_caller": one_caller(caller, archive, calls=asked.calls),
                 "several_callers": several_callers(caller, hub),
                 "batches_of_the_bare_session": batched_session(archive, caller.crops),
             }

@@ -27,7 +27,7 @@ import measure
 from known_law import likeliest
 
 from lineside.core import Rule
-from lineside.core.plant_rules import Read, TrackStep
+from lineside.core.plant_rules import RuleInput, TrackStep
 from lineside.streams.rules.contract import Output, Record
 from lineside.streams.rules.steps import make_step
 from lineside.testing.belts import BLANK, Belt, Passed, records_of_belt, things_of
@@ -115,7 +115,7 @@ def merged(streams: Sequence[Iterator[Record]]) -> list[Record]:
 
 def sightings(records: Iterable[Record], plan: Belt) -> list[Output]:
     rule = Rule(
-        id="seen", read=Read(predictions="i", answers="each"), key=("camera",),
+        id="seen", read=RuleInput(predictions="i", answers="each"), key=("camera",),
         sighting=TrackStep(
             blank=(BLANK,), dwell_s=plan.dwell_s[0] / 2, gap_s=plan.gap_s[0] / 2
         ),

@@ -22,7 +22,7 @@ import measure
 from sightings import THINGS_OF_A_BELT, belt, overlap_s, seen
 
 from lineside.core import Rule
-from lineside.core.plant_rules import DwellTimes, Read, TrackStep
+from lineside.core.plant_rules import DwellTimes, RuleInput, TrackStep
 from lineside.streams.rules.contract import UNKNOWN, Output
 from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.tracks.learning import Stretch, fit_dwell_times, frames_of_records
@@ -113,7 +113,7 @@ def sightings(plan: Belt, *, habits: DwellTimes | None) -> list[Output]:
         if habits is None
         else TrackStep(blank=(BLANK,), learned="clip.json", habits=habits)
     )
-    read = Read(predictions="i", answers="each")
+    read = RuleInput(predictions="i", answers="each")
     step = make_step(Rule(id="seen", read=read, key=("camera",), sighting=sighting))
     found = [one for record in records_of_belt(plan) for one in step.feed(record, key=("c",))]
     return [*found, *step.advance(10**15)]

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("lineside.testing")
-# How long one example takes depends on what else the machine does; it is no property of the code.
-settings.register_profile("lineside", deadline=None)
+# How long an example takes, or its making, depends on what else the machine does; it is no property
+# of the code.
+settings.register_profile("lineside", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lineside")
 
 from lineside.core import SystemClock  # noqa: E402  pytest must rewrite lineside.testing first
@@ -40,6 +41,19 @@ _DATA = os.environ.get("LINESIDE_DATA", "")  # noqa: TID251  the tests' own swit
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--screenshots FOLDER``: the browser tests write pictures of the main pages there."""
     parser.addoption("--screenshots", type=Path, metavar="FOLDER", help="write pictures of pages")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files whose tests may take longest; among equals the drawn order stands.
+
+    One that begins last keeps a single worker busy while the others have nothing left.
+    """
+    longest_s = dict.fromkeys((item.path for item in items), 0.0)
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        long = any(item.get_closest_marker(name) for name in ("slow", "browser"))
+        longest_s[item.path] = max(longest_s[item.path], float(limit.args[0] if limit else long))
+    items.sort(key=lambda item: -longest_s[item.path])
 
 
 def skip_or_fail(kind: str, reason: str) -> None:
@@ -146,12 +160,14 @@ def mock_kafka() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a thread or an environment variable."""
+    from lineside.testing.links import LONG_S
+
     threads = set(threading.enumerate())
     environment = dict(os.environ)  # noqa: TID251  compared, not read
     yield
     left = [thread for thread in threading.enumerate() if thread not in threads]
     for thread in left:
-        thread.join(timeout=2)
+        thread.join(LONG_S)
     names = [thread.name for thread in left if thread.is_alive()]
     assert not names, f"threads left running: {names}"
     now = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}  # noqa: TID251

@@ -5,10 +5,13 @@ import importlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 SOURCE = Path(__file__).parents[1] / "src" / "lineside"
 DOCS = Path(__file__).parents[1] / "docs"
@@ -99,6 +102,12 @@ def test_no_source_file_is_longer_than_800_lines() -> None:
     assert long == {}
 
 
+def test_no_change_stands_in_the_changelog_twice() -> None:
+    text = (SOURCE.parents[1] / "CHANGELOG.md").read_text()
+    begins = Counter(line[:60] for line in text.splitlines() if line.startswith("- "))
+    assert [begin for begin, count in begins.items() if count > 1] == []
+
+
 @pytest.mark.parametrize("package", sorted(set(PACKAGES) - {"testing", "cli"}))
 def test_a_package_lists_exactly_what_it_exports(package: str) -> None:
     module = importlib.import_module(f"lineside.{package}")
@@ -115,7 +124,7 @@ def test_a_package_lists_exactly_what_it_exports(package: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
     }
     public = {name for name in imported | defined if not name.startswith("_")}
-    assert set(module.__all__) == public - {"Any", "TYPE_CHECKING"}
+    assert set(module.__all__) == public - {"Any", "TYPE_CHECKING", "import_module"}
     assert module.__doc__
     assert "Not here" in module.__doc__
 
@@ -134,8 +143,23 @@ def test_the_command_line_starts_without_numpy_or_torch() -> None:
 
 
 @pytest.mark.parametrize("package", ["edge", "hub", "models", "vision", "simulator"])
-def test_torch_is_never_loaded_outside_training(package: str) -> None:
-    assert run_python(f"import sys, lineside.{package}; print('torch' in sys.modules)") == "False\n"
+def test_torch_and_what_only_some_settings_ask_for_are_not_loaded(package: str) -> None:
+    heavy = (
+        "{'torch', 'onnxruntime', 'opentelemetry.sdk', 'grpc', 'google.protobuf', 'pyarrow', "
+        "'confluent_kafka', 'asyncua', 'pymongo', 'pymodbus', 'gpiod'}"
+    )
+    code = f"import sys, lineside.{package}; print(sorted({heavy} & set(sys.modules)))"
+    assert run_python(code) == "[]\n"
+
+
+def test_an_empty_store_is_made_without_alembic() -> None:
+    code = (
+        "import sys\nfrom lineside.core import SystemClock\n"
+        "from lineside.store import open_records\n"
+        "open_records('memory://', clock=SystemClock()).close()\n"
+        "print('alembic' in sys.modules)"
+    )
+    assert run_python(code) == "False\n"
 
 
 def words_of(name: str) -> str:
@@ -146,6 +170,23 @@ def test_the_index_names_every_page() -> None:
     named = set(re.findall(r"\]\(([^)#]+\.md)", (DOCS / "index.md").read_text()))
     pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
     assert pages - named == {"index.md"}
+
+
+def test_the_navigation_keeps_the_four_kinds_of_page_apart() -> None:
+    def pages(entry: Any) -> Iterator[str]:  # noqa: ANN401  YAML
+        if isinstance(entry, str):
+            yield entry
+        else:
+            for inner in entry.values() if isinstance(entry, dict) else entry:
+                yield from pages(inner)
+
+    _, *kinds = yaml.safe_load((DOCS.parent / "mkdocs.yml").read_text())["nav"]
+    folders = {name: {one.partition("/")[0] for one in pages(kind)} for each in kinds
+               for name, kind in each.items()}  # fmt: skip
+    assert folders == {
+        "Tutorials": {"tutorials"}, "How to": {"how-to"}, "Reference": {"reference"},
+        "Explanation": {"tour.md", "architecture.md", "explanation", "adr"},
+    }  # fmt: skip
 
 
 def test_every_command_is_documented() -> None:
@@ -166,6 +207,32 @@ def test_every_command_is_documented() -> None:
     text = words_of("commands.md")
     missing = [path for path in walk(typer.main.get_command(app), "lineside") if path not in text]
     assert missing == []
+
+
+def test_every_command_of_a_page_exists_with_its_options() -> None:
+    import typer.main
+
+    from lineside.cli.app import app
+
+    wrong, root = [], typer.main.get_command(app)
+    pages = [*DOCS.rglob("*.md"), *(SOURCE.parents[1] / "examples").rglob("*.md")]
+    for page in (DOCS.parent / "README.md", *pages):
+        text = page.read_text().replace("\\\n", " ")
+        fenced = "".join(re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+        typed = re.findall(r"^ *(?:\$ )?(lineside [a-z][^#\n]*)", fenced, re.MULTILINE)
+        typed += re.findall(r"^ {4,}(lineside [a-z][^#\n]*)", text, re.MULTILINE)
+        for words in (*typed, *re.findall(r"`(lineside [a-z][^`]*)`", text)):
+            command: Any = root
+            first, *rest = words.split()[1:]
+            while (inner := getattr(command, "commands", {}).get(first)) is not None and rest:
+                command, (first, *rest) = inner, rest
+            group, command = command, inner or command
+            known = {"--help"}.union(*([*one.opts, *one.secondary_opts] for one in command.params))
+            used = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", words))
+            unknown = inner is None and hasattr(group, "commands") and first.isalpha()
+            if unknown or ("|" not in first and not used <= known):
+                wrong.append(f"{page.name}: {words}")
+    assert wrong == []
 
 
 def test_every_error_class_is_documented() -> None:
@@ -194,11 +261,11 @@ def test_every_configuration_key_is_documented() -> None:
 def test_every_plant_file_key_is_documented() -> None:
     from dataclasses import fields, is_dataclass
 
-    from lineside.core import plant, plant_rules
+    from lineside.core import outputs, plant, plant_rules
 
     kinds = [
         kind
-        for module in (plant, plant_rules)
+        for module in (outputs, plant, plant_rules)
         for kind in vars(module).values()
         if isinstance(kind, type) and kind.__module__ == module.__name__ and is_dataclass(kind)
     ]

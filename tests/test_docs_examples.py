@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from lineside.core import stable_id
-from lineside.links.webhook import WebhookSender, WebhookTarget
+from lineside.core import parse_plant, stable_id
+from lineside.core.webhooks import WebhookConfig
+from lineside.links.webhook import WebhookSender
 from lineside.streams import decode_event, read_entries, read_prediction
 from lineside.streams.rules.replay import run_rule
 from lineside.testing import FakeClock
@@ -42,6 +43,14 @@ key = ["name"]
 window = { size_s = 5 }
 """
 
+LINE = """
+schema = "lineside.plant/1"
+site = "hall"
+line = [{ id = "belt", name = "Belt" }]
+camera = [{ id = "top", line = "belt", source = "mqtt:i/cam" }]
+inspection = [{ id = "stock", camera = "top", labels = ["blue"] }]
+"""
+
 
 def section() -> str:
     text = (DOCS / "reference" / "messages.md").read_text()
@@ -52,6 +61,16 @@ def ran(code: str, folder: Path, *, given: dict[str, Any] | None = None) -> dict
     """The names that a page's piece of Python leaves."""
     (folder / "piece.py").write_text(code)
     return runpy.run_path(str(folder / "piece.py"), init_globals=given)
+
+
+def test_each_output_of_the_how_to_is_a_part_of_a_plant_file() -> None:
+    text = (DOCS / "how-to" / "outputs.md").read_text()
+    blocks = re.findall(r"(?:^ +\[\[output\]\]\n)(?:^ +.+\n)+", text, flags=re.MULTILINE)
+    found = [
+        parse_plant(f"{LINE}{dedent(block)}".encode(), where="page").output[0].scheme
+        for block in blocks
+    ]
+    assert found == ["modbus", "opc.tcp", "mqtt", "modbus"]
 
 
 @pytest.fixture
@@ -111,6 +130,16 @@ def test_every_file_that_a_page_names_is_there(page: str) -> None:
     assert [one for one in named if not any((base / one).exists() for base in bases)] == []
 
 
+def test_every_page_begins_with_its_reader() -> None:
+    pages = [
+        page for page in DOCS.rglob("*.md") if page.name != "index.md" and page.parent.name != "adr"
+    ]
+    assert len(pages) > 70
+    for page in pages:
+        _, first, *_ = page.read_text().split("\n\n")
+        assert first.startswith("For "), page
+
+
 def test_an_image_passes_at_most_20_files_of_known_records() -> None:
     way = (DOCS / "tour.md").read_text().partition("## From an MQTT image to the page")[2]
     way = way.partition("\n## ")[0]
@@ -126,7 +155,7 @@ def test_the_receiver_of_the_docs_takes_what_the_hub_signs_and_nothing_else(
 ) -> None:
     secret = "whsec_" + "c2VjcmV0" * 6
     (tmp_path / "secrets").write_text(f"whsec_{'b3RoZXIh' * 6}\n{secret}\n")
-    target = WebhookTarget(url=hooks.url, secret_file=str(tmp_path / "secrets"))
+    target = WebhookConfig(name="mes", url=hooks.url, secret_file=str(tmp_path / "secrets"))
     with closing(WebhookSender(target)) as sender:
         sender.post("evt_1", b'{"a":1}', at=clock.now(), content="application/json")
     ((headers, body),) = hooks.came

@@ -91,7 +91,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     14: (
         "training/test_run.py::test_a_validation_part_of_the_training_group_is_called_a_leak",
         "training/test_run.py::test_evaluating_on_training_pictures_is_refused",
-        "training/test_run.py::test_progress_rises_to_the_end_and_shows_loss_and_held_out",
+        "training/test_run.py::test_the_same_job_gives_the_same_package_and_progress_rises_to_its_end",
         "training/test_run.py::test_the_package_answers_as_it_was_measured",
     ),
     15: (

@@ -16,11 +16,12 @@ def generate(into: Path, *, source: Path = SOURCE) -> list[Path]:
 
     well_known = Path(next(iter(_proto.__path__)))
     protocols = sorted((source / WIRE).glob("*.proto"))
-    names = [str(path.relative_to(source)) for path in protocols]
-    outputs = [f"--{kind}={into}" for kind in ("python_out", "pyi_out", "grpc_python_out")]
-    arguments = ["protoc", f"-I{source}", f"-I{well_known}", *outputs, *names]
-    if protoc.main(arguments) != 0:
-        raise SystemExit(2)
+    with_calls = [path for path in protocols if "\nservice " in path.read_text()]
+    for kind, paths in (("python", protocols), ("pyi", protocols), ("grpc_python", with_calls)):
+        names = [str(path.relative_to(source)) for path in paths]
+        arguments = ["protoc", f"-I{source}", f"-I{well_known}", f"--{kind}_out={into}", *names]
+        if protoc.main(arguments) != 0:
+            raise SystemExit(2)
     return sorted((into / WIRE).glob("*_pb2*.py*"))
 
 

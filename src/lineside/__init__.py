@@ -11,7 +11,6 @@ a ``Hub``. Each name is imported when it is first used, so that the import itsel
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("lineside")
     if name in _MODULES:
         return getattr(import_module(f"lineside.library.{_MODULES[name]}"), name)

@@ -39,6 +39,7 @@ from lineside.models import (
 from lineside.simulator import SimulateSettings, simulate
 from lineside.store import open_records
 from lineside.streams import PREDICTION_TYPE
+from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import LabelRule, Prepare, decode_picture, prepare
 from lineside.vision.metrics import LimitRow
 from lineside.vision.prepare import crops_for
@@ -263,7 +264,9 @@ class Line:
 
 
 @contextmanager
-def line_running(folder: Path, *, archive: bytes, speed: float = 20.0) -> Iterator[Line]:
+def line_running(
+    folder: Path, *, archive: bytes, speed: float = 20.0, fps: float = 1.0
+) -> Iterator[Line]:
     """Hub, device and factory, each on threads of this process, over the hub's own broker."""
     clock = SystemClock()
     config = HubConfig(data_dir=str(folder / "hub"), plant=str(PLANT), port=0, bus_port=0)
@@ -286,7 +289,10 @@ def line_running(folder: Path, *, archive: bytes, speed: float = 20.0) -> Iterat
             target=run_edge, args=(edge,), kwargs={"clock": clock, "stop": stop}, name="edge"
         )
         factory = threading.Thread(
-            target=_simulate, args=(hub.bus_url, stop), kwargs={"speed": speed}, name="factory"
+            target=_simulate,
+            args=(hub.bus_url, stop),
+            kwargs={"speed": speed, "fps": fps},
+            name="factory",
         )
         device.start()
         factory.start()
@@ -320,11 +326,7 @@ def _write_runs(config: HubConfig, *, clock: Clock) -> None:
 def _furnish(hub: RunningHub) -> None:
     """Wait for answered frames, teach two of them, freeze, and send what nobody can read."""
     services = hub.services
-    pause = threading.Event()
-    for _ in range(600):
-        if len(services.events.page(kind=PREDICTION_TYPE, limit=3)) == 3:
-            break
-        pause.wait(0.05)
+    wait_until(lambda: len(services.events.page(kind=PREDICTION_TYPE, limit=3)) == 3)
     rows = services.frames.page(camera="rack", limit=2)
     teaching = Teaching(
         frames=tuple(row.id for row in rows), labels=("A1/red",), known=("A1/blue",)
@@ -334,14 +336,16 @@ def _furnish(hub: RunningHub) -> None:
     services.plant_ingest.take([Message(topic="i/cam", payload=b"{")])
 
 
-def _simulate(bus_url: str, stop: threading.Event, *, speed: float) -> None:
+def _simulate(bus_url: str, stop: threading.Event, *, speed: float, fps: float) -> None:
     clock = SystemClock()
-    settings = SimulateSettings(seed=11, fps=3.0, speed=speed, drift_px=3.0)
+    settings = SimulateSettings(seed=11, fps=fps, speed=speed, drift_px=3.0)
     with closing(open_bus(bus_url, client_id="factory", clock=clock)) as bus:
         simulate(settings, bus=bus, clock=clock, stop=stop)
 
 
 CHROMIUM = Path("/usr/bin/chromium")
+LONG_MS = 1000 * LONG_S
+"""How long a page and what stands on it is waited for; only a failure takes so long."""
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -377,11 +381,13 @@ def archive() -> bytes:
 
 @pytest.fixture(scope="module")
 def chromium(absent: Callable[[str, str], None]) -> Iterator[Browser]:
-    """A browser that reaches this machine only."""
+    """A browser that reaches this machine only; a machine that does much else is no failure."""
+    expect.set_options(timeout=LONG_MS)
     if not CHROMIUM.exists():
         absent("browser", f"no Chromium at {CHROMIUM}")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        browser.on("context", lambda context: context.set_default_timeout(LONG_MS))
         yield browser
         browser.close()
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser.conftest import add_people, person, sign_in, watch
 from tests.browser.test_pages import OVER, assess, faults, settle, take_shot
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.browser
 
 VERSION = "/models/groups/stock/1"
 

@@ -15,7 +15,7 @@ from tests.browser.conftest import Watched, watch
 from tests.browser.test_pages import SIZES, faults, settle
 from tests.hub.counting.squares import PLANT, bin_jpeg, count_package, write_store
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.browser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from lineside.core import digest_of
 from lineside.datasets import Marked, Sample
 from lineside.vision import encode_png
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.browser
 
 
 def picture(seed: int) -> bytes:

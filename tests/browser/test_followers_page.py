@@ -1,6 +1,5 @@
 """Records that a follower of the log set aside: seen, tried again and discarded on the page."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,10 +11,11 @@ from lineside.core import InvalidError, SystemClock, UnavailableError, encode, r
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.eventlog.followers import Follower
 from lineside.store import Logged
+from lineside.testing.links import wait_until
 from tests.browser.conftest import PLANT
 from tests.browser.test_pages import faults, settle
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.browser
 WRONG = "mqtt: two keys become one"
 
 
@@ -55,6 +55,9 @@ def hub(tmp_path: Path, sink: Sink) -> Iterator[RunningHub]:
                 type="lineside.plant.sensor.v1",
             )  # fmt: skip
             services.followers.start(follower, stack=stack)
+        views = services.followers.one
+        wait_until(lambda: views("mongo").view().quarantined == 3)
+        wait_until(lambda: views("kafka-events").view().reason)
         yield one
 
 
@@ -79,10 +82,9 @@ def test_quarantined_records_are_tried_again_and_discarded(
     records.first.get_by_role("button", name="Discard").click()
     expect(records).to_have_count(2)
     sink.mended = True
-    followers.filter(has_text="mongo").get_by_role("button", name="Retry all").click()
-    pause = threading.Event()
-    while hub.services.followers.one("mongo").view().quarantined:
-        pause.wait(0.05)
+    with page.expect_navigation():  # the page is read again once the hub has taken the request
+        followers.filter(has_text="mongo").get_by_role("button", name="Retry all").click()
+    wait_until(lambda: not hub.services.followers.one("mongo").view().quarantined)
     page.goto(f"{hub.url}/dead-letters")
     expect(followers.filter(has_text="mongo")).to_contain_text("running")
     expect(records).to_have_count(0)

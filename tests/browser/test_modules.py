@@ -21,7 +21,7 @@ from lineside.twin.state import Evidence
 from lineside.vision.geometry import about, apply, similarity
 from lineside.vision.masks import rle_of
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "hub" / "pages"
@@ -53,6 +53,31 @@ def test_lengths_of_time_are_written_as_on_the_server(page: Page) -> None:
     said = call(page, "time", code, argument={name: cases[name] for name in ("span", "age")})
     for name, texts in said.items():
         assert texts == [text.replace("_", "\u00a0") for _, text in cases[name]], name
+
+
+def test_a_page_is_as_old_as_the_part_that_the_hub_cannot_make(page: Page) -> None:
+    code = """(async () => {
+        class Quiet extends m.Live { open() {} }
+        let now = 1000;
+        performance.now = () => now;
+        const live = new Quiet({}, {}), ages = [];
+        const hear = (stale) => {
+            const header = JSON.stringify({kind: "part", href: "/x", stale});
+            const text = new TextEncoder().encode(header);
+            const raw = new Uint8Array(4 + text.length);
+            new DataView(raw.buffer).setUint32(0, text.length);
+            raw.set(text, 4);
+            return live.hear(raw.buffer);
+        };
+        for (const stale of [true, true, undefined]) {
+            await hear(stale);
+            ages.push(live.age());
+            now += 60;
+        }
+        delete performance.now;
+        return ages;
+    })()"""
+    assert call(page, "live", code) == [0, 0.06, 0]
 
 
 def test_times_and_their_fields_follow_the_reader_s_clock_and_say_its_zone(
@@ -245,12 +270,14 @@ def test_ticks_are_a_list_also_below_a_key_and_pairs_keep_their_later_signs(page
     code = """((form) => {
         const tick = (name, value) => `<input type="checkbox" name="${name}" value="${value}"
             data-type="list" ${value === "c" ? "" : "checked"}>`;
-        form.innerHTML = ["a", "b", "c"].map((one) => tick(a, one)).join("");
+        form.innerHTML = ["a", "b", "c", ""].map((one) => tick(a, one)).join("");
         return m.readForm(form);
     })(document.createElement("form"))"""
     assert call(page, "forms", code, argument="good") == {"good": ["a", "b"]}
     below = {"values": {"expected": ["a", "b"]}}
     assert call(page, "forms", code, argument="values.expected") == below
+    none = "m.valueOf({value: '[]', dataset: {kind: 'words'}})"
+    assert call(page, "setup", none) == []
     pairs = {"image": "label", "note": "x=y"}
     assert call(page, "setup", "m.pairsOf(a)", argument="image = label, note=x=y,") == pairs
 

@@ -19,12 +19,13 @@ from lineside.links import open_bus
 from lineside.store import FrameFilter
 from lineside.streams import PREDICTION_TYPE, Event, read_prediction
 from lineside.testing.links import wait_until
+from lineside.vision import Prediction
 from lineside.vision.verdict import PartVerdict
 from tests.browser.conftest import add_people, person
 from tests.hub.conftest import DISC_PLANT
 from tests.journeys.test_rollout import Plant, package, plant_running
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ADDRESS = "/inspections/stock/operating-point"
 REJECTS = FrameFilter(verdicts=(PartVerdict.REJECT,))
@@ -43,6 +44,11 @@ def decides_by(plant: Plant, digest: str) -> bool:
     """Whether the newest recorded answer was decided by it."""
     page = plant.hub.services.events.page(kind=PREDICTION_TYPE, newest_first=True, limit=1)
     return bool(page) and page[0].event["data"]["operating_point"] == digest
+
+
+def newest_answer(plant: Plant) -> Prediction:
+    page = plant.hub.services.events.page(kind=PREDICTION_TYPE, newest_first=True, limit=1)
+    return read_prediction(decode(Event, page[0].event, where="newest"))
 
 
 def wait_for(plant: Plant, number: int) -> str:
@@ -118,11 +124,9 @@ def test_a_moved_limit_decides_on_the_device_within_seconds_and_goes_back(
         expect(ada.page.get_by_text("Requires the role approver or admin.")).to_be_visible()
         approve(eve.page, url, reason="saw the preview")
         first = wait_for(plant, 1)
-        newest = plant.hub.services.events.page(kind=PREDICTION_TYPE, newest_first=True, limit=1)[0]
-        answers = {one["name"]: one["decision"] for one in newest.event["data"]["labels"]}
-        assert answers["disc"] == "unsure"
+        said = newest_answer(plant)
+        assert {one.name: one.decision for one in said.labels}["disc"] == "unsure"
         assert plant.runs() == {"edge-1": plant.versions[0]}
-        said = read_prediction(decode(Event, newest.event, where="newest"))
         wait_until(lambda: bool(frames.find(FrameFilter(frames=(said.frame.id,))).frames))
         eve.page.goto(f"{url}/frames/{said.frame.id}")
         eve.page.get_by_text("Inspection details: stock").click()
@@ -145,6 +149,7 @@ def test_a_moved_limit_decides_on_the_device_within_seconds_and_goes_back(
         propose(ada.page, low="0.001", high="0.002", effect="more rejects", reason="less")
         approve(eve.page, url, reason="better")
         second = wait_for(plant, 2)
+        wait_until(lambda: frames.count(REJECTS).frames > pictures_page._PAGE)
         roll_back(eve.page, url, to="Version 1")
         back = wait_for(plant, 3)
         assert plant.hub.services.points.one("stock", 3).limits == (
@@ -154,6 +159,9 @@ def test_a_moved_limit_decides_on_the_device_within_seconds_and_goes_back(
         eve.page.goto(f"{url}/fleet/edge-1")
         expect(eve.page.get_by_role("link", name="version 3")).to_be_visible()
 
+        # Every part before this one is in the pictures then, and none after it is a reject.
+        last = FrameFilter(frames=(newest_answer(plant).frame.id,), verdicts=(PartVerdict.REVIEW,))
+        wait_until(lambda: bool(frames.find(last).frames))
         found = exported_rejects(eve.page, url)
         rows = list(csv.DictReader(io.StringIO(found.read("labels.csv").decode())))
         assert len(rows) == frames.count(REJECTS).frames > pictures_page._PAGE

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from tests.browser.test_modules import call
 from tests.browser.test_pages import assess, settle
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.browser
 
 
 def test_chosen_pictures_are_labelled_and_exported(

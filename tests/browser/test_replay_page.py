@@ -21,7 +21,7 @@ from lineside.streams import PREDICTION_TYPE
 from lineside.testing.links import wait_until
 from tests.browser.test_pages import SIZES, faults, settle
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.browser
 
 FRAMES = 12
 SET = "(field, text) => { field.value = text; field.dispatchEvent(new Event('input')); }"

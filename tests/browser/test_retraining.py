@@ -26,7 +26,7 @@ from tests.browser.test_label_page import drag
 from tests.journeys.test_rollout import Plant, plant_running
 from tests.models import test_mask_head as bright_spots
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
 NAMES = ("edge-1", "edge-2")
 TOML = b"""
@@ -124,8 +124,8 @@ def train(page: Page) -> None:
         "epochs = 2, steps = 4, side_px = 32, zoom = 1"
     )
     page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.get_by_role("progressbar")).to_be_visible(timeout=60_000)
-    expect(page.locator(".ni-result")).to_be_visible(timeout=200_000)
+    expect(page.get_by_role("progressbar")).to_be_visible()
+    expect(page.locator(".ni-result")).to_be_visible(timeout=500_000)
     page.get_by_role("link", name="version 2 of spots").click()
 
 
@@ -142,7 +142,7 @@ def roll_out(page: Page) -> None:
     page.get_by_label("But always allowed slower (ms)").fill("5000")
     page.get_by_role("button", name="Start rollout").click()
     page.wait_for_url("**/rollouts/rol_*")
-    expect(page.locator("[data-standing] .state")).to_have_text("done", timeout=60_000)
+    expect(page.locator("[data-standing] .state")).to_have_text("done", timeout=200_000)
 
 
 def newest_package(services: Services) -> str:

@@ -15,7 +15,7 @@ from lineside.vision import Decision
 from lineside.vision.verdict import PartVerdict
 from tests.browser.test_pages import assess, settle, take_shot
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.browser
 
 
 def fill(hub: Any) -> Reviews:  # noqa: ANN401  Services
@@ -78,8 +78,8 @@ def test_doubts_are_answered_by_a_key_and_audits_are_blind(
     expect(page.get_by_text("hidden until you have answered")).to_be_visible()
     expect(page.locator("[data-overlay], [data-heat], .rev-main canvas")).to_have_count(0)
     assert assess(page) == []
-    shown = page.evaluate("() => document.querySelector('.rev-picture img').naturalWidth")
-    assert shown == queue.one(audit, by="?").width_px
+    width_px = queue.one(audit, by="?").width_px
+    expect(picture.locator("img")).to_have_js_property("naturalWidth", width_px)
     queue.answer(second, NewReviewAnswer(answer="ok"), by="ann")
     queue.answer(second, NewReviewAnswer(answer="reject"), by="bob")
     page.goto(page.url.partition("?")[0])

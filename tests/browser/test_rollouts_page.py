@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from lineside.core import SystemClock, encode, rfc3339
+from lineside.fleet import RolloutOrder
 from lineside.hub import HubConfig, Registration, RunningHub, running
 from lineside.hub.rollouts.rollout_service import NewRollout
 from tests.browser.conftest import Watched, add_people, sign_in, watch
@@ -18,7 +19,7 @@ from tests.browser.test_pages import SIZES, faults, settle, take_shot
 from tests.hub.conftest import PLANT
 from tests.hub.test_rollouts import NAMES, Fleet, variant
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.browser
 
 CLOCK = SystemClock()
 ASKED = 200  # frames of a step, by default
@@ -91,9 +92,10 @@ def site_running(folder: Path, *, archive: bytes) -> Iterator[Site]:
         yield Site(hub=hub, line=line, digests=tuple(digests))
 
 
-@pytest.fixture
-def site(tmp_path: Path, archive: bytes) -> Iterator[Site]:
-    with site_running(tmp_path, archive=archive) as found:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, archive: bytes) -> Iterator[Site]:
+    """Each of its tests ends the rollout that it began; the first version runs then."""
+    with site_running(tmp_path_factory.mktemp("site"), archive=archive) as found:
         yield found
 
 
@@ -203,30 +205,31 @@ def followed(watched: Watched, line: Line, *, until: str) -> None:
 
 
 def test_a_good_release_goes_from_its_canary_to_all_while_somebody_looks_on(
-    look: Callable[..., Watched], site: Site
+    look: Callable[..., Watched], tmp_path: Path, archive: bytes
 ) -> None:
-    watched = look(site, "/rollouts")
-    page = watched.page
-    page.get_by_role("link", name="New rollout").first.click()
-    plan_in_waves(watched)
-    begin(watched, version="2")
-    expect(page.locator("[data-guard]")).to_contain_text("rejects leave 0-60 %, p95 > 500 ms")
-    rows = page.get_by_role("region", name="Devices").locator("tbody tr")
-    expect(rows).to_have_count(3)
-    expect(page.locator(".rollout-steps li").first).to_contain_text("0 of 1 device")
-    expect(page.locator(".rollout-steps li[aria-current=step]")).to_have_count(1)
-    expect(rows.first).to_contain_text("discs 1 → discs 2")
-    for words in ("Pause", "Abort", "Roll back all"):
-        expect(page.get_by_role("button", name=words)).to_be_visible()
-    followed(watched, site.line, until="done")
-    expect(rows.first.locator("td").nth(7)).to_have_text("200")
-    page.get_by_role("link", name="Latency p95").click()
-    expect(page.locator("[aria-sort=ascending]")).to_have_text("Latency p95")
-    expect(page.locator(".rollout-steps")).to_contain_text("of 1 device")
-    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
-    expect(page.get_by_role("button", name="Roll back all")).to_be_visible()
-    assert site.line.runs == dict.fromkeys(NAMES, site.digests[1])
-    watched.quiet(but="400 (Bad Request)")
+    with site_running(tmp_path, archive=archive) as site:
+        watched = look(site, "/rollouts")
+        page = watched.page
+        page.get_by_role("link", name="New rollout").first.click()
+        plan_in_waves(watched)
+        begin(watched, version="2")
+        expect(page.locator("[data-guard]")).to_contain_text("rejects leave 0-60 %, p95 > 500 ms")
+        rows = page.get_by_role("region", name="Devices").locator("tbody tr")
+        expect(rows).to_have_count(3)
+        expect(page.locator(".rollout-steps li").first).to_contain_text("0 of 1 device")
+        expect(page.locator(".rollout-steps li[aria-current=step]")).to_have_count(1)
+        expect(rows.first).to_contain_text("discs 1 → discs 2")
+        for words in ("Pause", "Abort", "Roll back all"):
+            expect(page.get_by_role("button", name=words)).to_be_visible()
+        followed(watched, site.line, until="done")
+        expect(rows.first.locator("td").nth(7)).to_have_text("200")
+        page.get_by_role("link", name="Latency p95").click()
+        expect(page.locator("[aria-sort=ascending]")).to_have_text("Latency p95")
+        expect(page.locator(".rollout-steps")).to_contain_text("of 1 device")
+        expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+        expect(page.get_by_role("button", name="Roll back all")).to_be_visible()
+        assert site.line.runs == dict.fromkeys(NAMES, site.digests[1])
+        watched.quiet(but="400 (Bad Request)")
 
 
 def test_a_bad_release_goes_back_from_its_canary_and_the_page_says_why(
@@ -264,6 +267,7 @@ def test_a_person_pauses_and_goes_on_with_a_reason(
 def test_a_preview_goes_with_its_plan_and_a_plan_starts_once(
     look: Callable[..., Watched], site: Site
 ) -> None:
+    before = len(site.hub.services.rollouts.all())
     watched = look(site, "/rollouts/new")
     page = watched.page
     page.get_by_label("Version").select_option("discs/2")
@@ -286,7 +290,9 @@ def test_a_preview_goes_with_its_plan_and_a_plan_starts_once(
     page.get_by_role("button", name="Remove wave 4").click()
     page.get_by_role("button", name="Start rollout").dblclick()
     page.wait_for_url("**/rollouts/rol_*")
-    assert len(site.hub.services.rollouts.all()) == 1
+    rollouts = site.hub.services.rollouts
+    assert len(rollouts.all()) == before + 1
+    rollouts.order(rollouts.all()[0].id, RolloutOrder.ABORT, by="eve", reason="over")
     watched.quiet()
 
 
@@ -301,6 +307,7 @@ def test_who_may_look_only_sees_everything_and_orders_nothing(
     expect(page.locator("[data-why-not]")).to_contain_text("Requires the role")
     page.goto(site.hub.url + "/rollouts")
     expect(page.locator("form[data-json]")).to_have_count(0)
+    site.hub.services.rollouts.order(newest, RolloutOrder.ABORT, by="eve", reason="over")
 
 
 def test_the_pages_are_quiet_accessible_and_fit(
@@ -315,4 +322,8 @@ def test_the_pages_are_quiet_accessible_and_fit(
             folder = pytestconfig.getoption("--screenshots")
             take_shot(watched.page, "rollout", folder=folder)
         assert faults(watched.page, of=address) == []
+    width, height = SIZES["narrow"]
+    watched.page.set_viewport_size({"width": width, "height": height})
+    devices = watched.page.get_by_role("region", name="Devices")
+    assert devices.evaluate("one => one.scrollWidth - one.clientWidth") == 0
     watched.quiet()

@@ -1,12 +1,14 @@
 """Set-up by page alone: a rule changed, tried, saved, live; a camera; a user and their role."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from lineside.core import SystemClock
+from lineside.core.outputs import MessageConfig
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
@@ -16,7 +18,7 @@ from tests.browser.test_modules import call
 from tests.browser.test_pages import OVER, assess, settle
 from tests.hub.conftest import PLANT, Line, scene
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.browser
 RULE = b"""
 # What passed on the belt.
 [[rule]]
@@ -128,6 +130,46 @@ def test_a_camera_is_mended_where_its_fault_is_shown_and_its_picture_is_measured
     }  # fmt: skip
 
 
+def test_the_message_of_an_output_is_set_on_its_page_and_other_changes_keep_it(
+    watched: Watched, hub: RunningHub
+) -> None:
+    page, services = watched.page, hub.services
+    go(page, hub, "/setup/output")
+    entry = page.locator("form[data-section=output]").last
+    for field, text in (
+        ("Id", "gate"), ("URL", "mqtt:"), ("Switch", "west/gate"), ("Fail safe", "1"),
+        ("Message on", '{"gate": ["up", "!"]}'), ("Message off", "shut"), ("Message qos", "0"),
+        ("Reason of the change", "A reject gate"),
+    ):  # fmt: skip
+        entry.get_by_label(field, exact=True).fill(text)
+    entry.get_by_label("Line", exact=True).select_option("warehouse")
+    entry.get_by_label("Message retain").select_option("no")
+    with page.expect_navigation():
+        entry.get_by_role("button", name="Add").click()
+    first = MessageConfig(on='{"gate": ["up", "!"]}', off="shut", qos=0, retain=False)
+    assert [one.message for one in services.plant.output] == [first]
+    text = services.plants.text()
+    assert "\n[output.message]\n" in text
+    lines = text.replace('off = "shut"', 'off = "shut\\n"  # a line of its own')
+    services.plants.change(text=lines, by="anna", reason="The gate reads lines")
+    wanted = replace(first, off="shut\n")
+    for section, name, field, value in (
+        ("output", "gate", "Pulse (s)", "0.2"), ("output", "gate", "Message qos", "1"),
+        ("line", "Warehouse", "Name", "Hall"), ("inspection", "stock", "Audit", "0.01"),
+    ):  # fmt: skip
+        go(page, hub, f"/setup/{section}")
+        entry = page.locator("details", has_text=name).first
+        entry.locator("summary").first.click()
+        entry.get_by_label(field, exact=True).fill(value)
+        entry.get_by_label("Reason of the change").fill("Other things")
+        with page.expect_navigation():
+            entry.get_by_role("button", name="Save").click()
+        wanted = replace(wanted, qos=1) if field == "Message qos" else wanted
+        assert [one.message for one in services.plant.output] == [wanted], field
+    assert 'off = "shut\\n"  # a line of its own\n' in services.plants.text()
+    assert watched.complaints == []
+
+
 def test_places_of_the_twin_are_rows_and_settings_are_to_be_read(
     watched: Watched, hub: RunningHub
 ) -> None:
@@ -154,6 +196,24 @@ def test_places_of_the_twin_are_rows_and_settings_are_to_be_read(
     require_fair(watched)
     go(page, hub, "/setup/settings")
     expect(page.get_by_role("region", name="Retention")).to_contain_text("retention.max_bytes")
+    page.get_by_role("link", name="webhook").click()
+    for field, text in (
+        ("Name", "mes"), ("URL", "https://mes.plant.lan/in"), ("Authorities", "/etc/ca.pem"),
+        ("Headers", "X-Line = 4"), ("Reason of the change", "The MES wants pairs"),
+    ):  # fmt: skip
+        page.get_by_label(field, exact=True).fill(text)
+    page.get_by_role("button", name="Add").click()
+    expect(page.locator("[data-field=ca] .field-fault")).to_contain_text(
+        "folder secrets/mes.plant.lan"
+    )
+    page.get_by_label("Authorities", exact=True).fill("mes.pem")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Add").click()
+    (hook,) = services.webhooks
+    assert (hook.headers, hook.ca) == (
+        {"X-Line": "4"}, str(services.config.secrets_folder / "mes.plant.lan" / "mes.pem"),
+    )  # fmt: skip
+    page.locator("summary", has_text="mes").click()
     require_fair(watched)
 
 

@@ -18,8 +18,9 @@ from lineside.core import SystemClock
 from lineside.hub import HubConfig, sign_in_link
 from lineside.links import open_bus
 from lineside.simulator import SimulateSettings, simulate
+from lineside.testing.links import wait_until
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.browser
 
 PLANT = Path(__file__).parents[2] / "examples" / "warehouse" / "plant.toml"
 SILENT = re.compile(r"no signal for \d+")
@@ -53,13 +54,9 @@ def hub_program(folder: Path) -> Iterator[Program]:
 
 
 def wait_for(path: Path) -> dict[str, object]:
-    pause = threading.Event()
-    for _ in range(600):
-        if path.exists():
-            told: dict[str, object] = json.loads(path.read_text())
-            return told
-        pause.wait(0.05)
-    pytest.fail("the hub did not start")
+    wait_until(path.exists, why="the hub did not start")
+    told: dict[str, object] = json.loads(path.read_text())
+    return told
 
 
 @contextmanager
@@ -82,13 +79,13 @@ def pictures(bus: str) -> Iterator[threading.Event]:
 
 def says_silence(page: Page) -> None:
     """Tile, picture and heading agree that nothing comes."""
-    expect(page.locator(".tile .state").first).to_have_text(SILENT, timeout=4_000)
+    expect(page.locator(".tile .state").first).to_have_text(SILENT)
     expect(page.locator("[data-summary]")).to_have_text("1 camera, without signal")
     expect(page.locator(".tile canvas")).to_have_css("filter", "grayscale(1)")
 
 
 def says_life(page: Page) -> None:
-    expect(page.locator("[data-summary]")).to_have_text("1 camera, live", timeout=15_000)
+    expect(page.locator("[data-summary]")).to_have_text("1 camera, live")
     expect(page.locator(".tile canvas")).to_have_css("filter", "none")
 
 
@@ -109,7 +106,7 @@ def test_a_silent_hub_and_a_silent_camera_are_told_apart_and_both_are_seen(
         expect(page.get_by_role("alert")).to_be_hidden()
 
         stop.set()
-        expect(page.locator(".tile .state").first).to_have_text(SILENT, timeout=12_000)
+        expect(page.locator(".tile .state").first).to_have_text(SILENT)
         says_silence(page)
         expect(page.get_by_role("alert")).to_be_hidden()
 

@@ -12,7 +12,7 @@ from lineside.models import Package, build_package
 from lineside.training.report.page_parts import curve_plot, section
 from lineside.training.report.page_parts import page as report_page
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.browser
 
 MADE_HERE = ("manifest.json", "digests.json")
 
@@ -30,7 +30,7 @@ def test_a_run_of_another_task_is_started_on_the_whole_picture(
     run = runs.url.rpartition("/")[2]
     assert line.hub.services.runs.one(run).task == "anomaly"
     runs.get_by_role("button", name="Cancel after this step").click()
-    expect(runs.get_by_role("button", name="Resume")).to_be_visible(timeout=60_000)
+    expect(runs.get_by_role("button", name="Resume")).to_be_visible()
 
 
 def test_the_report_of_a_package_opens_and_runs_nothing(

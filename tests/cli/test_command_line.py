@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import typer.main
 
+from lineside.cli import app
 from lineside.cli.config import load_hub
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "warehouse"
@@ -112,11 +115,13 @@ def test_a_text_file_is_no_package(tmp_path: Path) -> None:
 
 def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
     config = tmp_path / "hub.toml"
-    config.write_text(f'data_dir = "{tmp_path}"\nplant = "p.toml"\n')
+    offered = '[[function]]\nname = "count"\nendpoint = "shelf"\nstore = "s3://me:geheim@bucket"\n'
+    config.write_text(f'data_dir = "{tmp_path}"\nplant = "p.toml"\n{offered}')
     done = lineside("config", "show", "hub", "--config", str(config), "--json")
     rows = {row["key"]: row for row in json.loads(done.stdout)["settings"]}
     assert rows["plant"]["origin"] == str(config)
     assert rows["port"]["origin"] == "default"
+    assert "'store': 's3://…@bucket'" in rows["function"]["value"]
 
 
 def hub_file(folder: Path) -> Path:
@@ -191,3 +196,31 @@ def test_a_backup_restores_into_an_empty_hub_only(tmp_path: Path) -> None:
 def test_a_trace_of_nothing_is_not_found(tmp_path: Path) -> None:
     done = lineside("trace", "evt_NOTHING", "--config", str(hub_file(tmp_path)))
     assert done.returncode == 3
+
+
+def test_the_help_imports_no_module_of_a_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "lineside", "--help"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    ours = {name for name in modules if name.partition(".")[0] == "lineside"}
+    assert ours == {"lineside", "lineside.cli", "lineside.cli.app"}
+    assert not modules & {"importlib.metadata", "msgspec", "numpy", "pydantic", "rich", "ssl"}
+
+
+def test_the_lines_of_the_help_begin_the_words_of_each_command() -> None:
+    folder = Path(app.__file__).parent
+    rooms = {"demo", *(p.stem for p in folder.glob("*.py") if "\ndef register(" in p.read_text())}
+    found = {}
+    for room in rooms:
+        part = typer.Typer()
+        import_module(f"lineside.cli.{room}").register(part)
+        for name, command in typer.main.get_group(part).commands.items():
+            found[name] = (room, " ".join((command.help or "").split()))
+    assert {name: room for name, (room, _) in app._COMMANDS.items()} == {
+        name: room for name, (room, _) in found.items()
+    }
+    for name, (_, line) in app._COMMANDS.items():
+        assert found[name][1].startswith(line.removesuffix("."))
+        assert len(line) <= 57  # what the help has place for

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lineside.cli.app import app
-from lineside.core import InvalidError
+from lineside.core import InvalidError, SystemClock, digest_of, frame_id
+from lineside.store import FrameRow, open_records
 from lineside.vision import encode_png
 
 
@@ -50,6 +52,41 @@ def source(tmp_path: Path) -> Path:
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     (folder / "boxes.csv").write_text("\n".join(boxes) + "\n")
     return folder
+
+
+def stored_frame(folder: Path, at: datetime) -> FrameRow:
+    """A frame of the camera ``top``, in the records of a folder."""
+    digest = digest_of(str(at).encode())
+    row = FrameRow(
+        id=frame_id(camera="top", captured_at=at, digest=digest), camera="top", captured_at=at,
+        arrived_at=at, digest=digest, size_bytes=1, width_px=32, height_px=24, thumbnail=digest,
+    )  # fmt: skip
+    with open_records(f"sqlite:///{folder / 'records.db'}", clock=SystemClock()) as records:
+        records.frames.add([row])
+    return row
+
+
+def test_stored_frames_are_taught_from_the_first_to_the_last(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    begin = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    rows = [stored_frame(tmp_path, begin + timedelta(seconds=each)) for each in range(4)]
+    here = ("--label", "good", "--store", str(tmp_path))
+    added = run("add", "parts", "--frames", f"{rows[1].id}..{rows[3].id}", *here)
+    assert (added["added"], added["same"]) == (3, 0)
+    assert run("add", "parts", "--frames", f"{rows[0].id}..{rows[0].id}", *here)["added"] == 1
+
+
+def test_what_a_camera_shows_from_now_on_is_taught(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    now = SystemClock().now()
+    for at in (now - timedelta(hours=1), now + timedelta(hours=1)):
+        stored_frame(tmp_path, at)
+    here = ("--label", "good", "--store", str(tmp_path), "--for", "0.1")
+    assert run("add", "parts", "--camera", "top", *here)["added"] == 1
+    silent = run("add", "parts", "--camera", "side", *here, ok=False)
+    assert "no frame of side came within 0.1 s" in str(silent)
+    for words in ((), ("--camera", "top", "--frames", "a..b")):
+        assert isinstance(run("add", "parts", *words, *here, ok=False), InvalidError)
 
 
 def test_a_folder_of_broken_pictures_is_no_import(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
-"""How the demo of the bins holds what was counted against what is true."""
+"""How the demo of the bins starts, and holds what was counted against what is true."""
 
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lineside.cli.demo.score import FrameTruth, Score, judge_count, read_truth, score
+from lineside.cli.demo.solutions import Bins
+from lineside.cli.demo.stage import Programs, Settings, last_words
 
 TRUTHS = [
     FrameTruth(frame="frm_1", note={"count": 3, "recorded": 3}),
@@ -70,3 +74,23 @@ def test_the_truth_file_names_frames_as_the_hub_does() -> None:
     (truth,) = read_truth(lines, camera="bin")
     assert truth.frame.startswith("frm_")
     assert (truth.note["count"], truth.note["recorded"]) == (2, 3)
+
+
+def test_a_port_that_is_taken_meanwhile_is_replaced(tmp_path: Path) -> None:
+    settings = Settings(solution="bins", port=0, fps=0, speed=1, seed=1, seconds=1)
+    with Programs(tmp_path) as programs, socket.socket() as taken:
+        stage = Bins(settings, folder=tmp_path, programs=programs)
+        wanted = stage._port
+        taken.bind(("127.0.0.1", wanted))
+        taken.listen()
+        link = stage.start()
+    assert link.startswith("http://127.0.0.1:")
+    assert f":{wanted}/" not in link
+
+
+def test_a_program_that_ended_is_quoted_with_its_whole_error(tmp_path: Path) -> None:
+    log = tmp_path / "hub.log"
+    log.write_text("hub starts\nerror: cannot listen (127.0.0.1:1)\n  fix: Choose a free port.\n")
+    assert last_words(log) == "error: cannot listen (127.0.0.1:1) fix: Choose a free port."
+    log.write_text("one\nkilled\n")
+    assert last_words(log) == "killed"

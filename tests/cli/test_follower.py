@@ -1,7 +1,6 @@
 """``lineside follower`` against a running hub."""
 
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +12,7 @@ from lineside.core import InvalidError, SystemClock, encode, rfc3339
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.eventlog.followers import Follower
 from lineside.store import Logged
+from lineside.testing.links import wait_until
 from tests.hub.conftest import PLANT
 
 FILE = "hub.toml"
@@ -40,9 +40,9 @@ def hub(tmp_path: Path) -> Iterator[Services]:
             type="lineside.plant.sensor.v1",
         )  # fmt: skip
         services.followers.start(sink, stack=stack)
-        pause = threading.Event()
-        while len(sink.quarantine) < 2:
-            pause.wait(0.02)
+        wait_until(lambda: len(sink.quarantine) == 2)
+        # Each takes its part in a thread of its own.
+        wait_until(lambda: {one.state for one in services.followers.views()} == {"running"})
         yield services
 
 
@@ -61,9 +61,7 @@ def test_records_are_listed_tried_again_and_discarded(
     assert [one["reason"] for one in records] == ["i/ldr: a key begins with $"] * 2
     position = records[0]["position"]
     assert _run(["follower", "retry", "sink", "--position", str(position), *at]) == 0
-    pause = threading.Event()
-    while hub.followers.quarantined("sink")[0].tries < 2:
-        pause.wait(0.02)
+    wait_until(lambda: hub.followers.quarantined("sink")[0].tries == 2)
     assert _run(["follower", "quarantine", "sink", *at]) == 0
     assert "2x" in capsys.readouterr().out
     assert _run(["follower", "discard", "sink", "--position", str(position), *at]) == 0

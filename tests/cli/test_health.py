@@ -1,18 +1,35 @@
 """What ``lineside doctor`` says of what the settings bring in beside the plant."""
 
+import json
+import shutil
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 from lineside.cli.app import _run
-from lineside.cli.store import Check, examine
-from lineside.core import FrameId, LinesideError, digest_of, encode, parse_plant, rfc3339
+from lineside.cli.config import load_hub
+from lineside.cli.store import Check, examine, site_status
+from lineside.core import (
+    FrameId,
+    LinesideError,
+    SystemClock,
+    UnavailableError,
+    digest_of,
+    encode,
+    parse_plant,
+    rfc3339,
+)
+from lineside.core.webhooks import WebhookConfig
 from lineside.hub import HubConfig, Services, running
-from lineside.hub.config import KafkaConfig, WebhookConfig
+from lineside.hub.config import KafkaConfig
+from lineside.hub.run import only_one
 from lineside.store import FrameRow, open_blobs
 from lineside.testing import FakeClock
+from lineside.testing.links import wait_until
 from tests.hub.conftest import PLANT, open_hub
 from tests.links.hooks import hooks_server
 
@@ -86,7 +103,10 @@ def kept(config: HubConfig) -> Services:
 
 @pytest.mark.usefixtures("kept")
 def test_a_log_whose_last_entries_were_deleted_is_named(config: HubConfig) -> None:
-    assert looked(config, "event chains").ok
+    found = [looked(config, "event chains").found for _ in range(2)]
+    assert found == [f"{n} entries hold that are new since the last check" for n in (3, 0)]
+    full = next(one for one in examine(config, full=True) if one.name == "event chains")
+    assert full.found == "3 entries hold"
     database = sqlite3.connect(config.folder / "records.db")
     with database:
         database.execute("DELETE FROM entries WHERE position = (SELECT max(position) FROM entries)")
@@ -137,3 +157,153 @@ def test_opc_ua_says_who_may_read(config: HubConfig) -> None:
     asked = replace(config, opcua="opc.tcp://127.0.0.1:4840")
     assert "lineside hub init" in looked(asked, "OPC UA").fix
     assert looked(replace(asked, opcua_anonymous=True), "OPC UA").found == "read by anybody"
+
+
+RTSP = b'source = "rtsp://camera:pa$$word@10.0.0.7/stream"'
+
+
+@pytest.fixture
+def site(config: HubConfig, tmp_path: Path) -> Iterator[str]:
+    """A hub that runs, with secrets wherever one can stand; its settings' file."""
+    plant = PLANT.replace(b'source = "folder:/nowhere"', RTSP)
+    (tmp_path / "plant.toml").write_bytes(plant)
+    text = f'data_dir = "{config.folder}"\nplant = "{config.plant}"\nport = 0\nbus_port = 0\n'
+    (tmp_path / "hub.toml").write_text(f'{text}bus_broker = "amqtt"\n')
+    settings = load_hub(tmp_path / "hub.toml").config
+    with running(settings, clock=SystemClock()) as hub:
+        hub.services.devices.take_status(
+            "edge-9",
+            encode({"schema": "lineside.device/1", "device": "edge-9", "state": "offline"}),
+        )
+        followers = hub.services.followers
+        # Each follower takes its part in a thread of its own.
+        wait_until(lambda: {one.state for one in followers.views()} == {"running"})
+        wait_until(lambda: not hub.services.away())
+        yield str(tmp_path / "hub.toml")
+
+
+def test_a_bundle_for_support_has_no_secret_of_the_hub(
+    site: str, config: HubConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = (config.folder / "tokens" / "admin.token").read_text().strip()
+    log, bundle = tmp_path / "hub.log", tmp_path / "bundle.zip"
+    log.write_text(
+        f"sign in once: http://h/sign-in?token=link-secret\nGET {token}\nmqtt://a:bus@secret@host/\n"
+    )
+    words = ["support-bundle", "--to", str(bundle), "--log", str(log), "--config", site]
+    assert _run(words) == 0
+    assert bundle.stat().st_mode & 0o777 == 0o600
+    with ZipFile(bundle) as archive:
+        found = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert list(found) == [
+        "versions.json", "settings.json", "plant.toml", "doctor.json", "stats.json", "log.txt",
+    ]  # fmt: skip
+    everything = "\n".join(found.values())
+    for secret in ("pa$$word", "link-secret", "bus@secret", "secret@host"):
+        assert secret not in everything, secret
+    folders = ("tokens", "keys", "authority", "trust")
+    files = [one for name in folders for one in (config.folder / name).rglob("*") if one.is_file()]
+    assert len(files) > 5
+    private = [
+        one for one in files if one.suffix in {".token", ".key", ".pem"} or "keys" in one.parts
+    ]
+    for path in private:
+        for line in path.read_text(errors="replace").split():
+            assert len(line) < 16 or line not in everything, path
+    assert "10.0.0.7" in found["plant.toml"]
+    assert '"name": "plant file"' in found["doctor.json"]
+    assert '"edge-9"' in found["stats.json"]
+    assert _run(words) == UnavailableError.exit_code  # a bundle is never written over
+    assert "bundle.zip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["settings", "token", "plant"])
+def test_a_bundle_is_written_of_a_hub_that_cannot_work(
+    config: HubConfig, tmp_path: Path, fault: str
+) -> None:
+    log, bundle, file = tmp_path / "hub.log", tmp_path / "bundle.zip", tmp_path / "hub.toml"
+    log.write_text("hub starts\n")
+    file.write_text(f'data_dir = "{config.folder}"\nplant = "{config.plant}"\n')
+    if fault == "settings":
+        file.write_text("port = nothing\n")
+    elif fault == "token":
+        config.folder.mkdir()
+        (config.folder / "hub.json").write_bytes(encode({"url": "http://127.0.0.1:9"}))
+        hook = b'[[webhook]]\nname = "mes"\nurl = "http://127.0.0.1:9/mes-services/path-secret"\n'
+        Path(config.plant).write_bytes(PLANT + b"\n" + hook + b'headers = { X-Line = "h" }\n')
+    else:
+        Path(config.plant).unlink()
+    words = ["support-bundle", "--to", str(bundle), "--log", str(log), "--config", str(file)]
+    assert _run(words) == 0
+    with ZipFile(bundle) as archive:
+        found = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert "hub starts" in found["log.txt"]
+    assert {"settings": "hub.toml", "token": "admin.token", "plant": "no hub runs"}[fault] in found[
+        "stats.json"
+    ]
+    if fault == "token":
+        assert 'url = "http://127.0.0.1:9/…"' in found["plant.toml"]
+        assert "headers = {…}" in found["plant.toml"]
+        assert "path-secret" not in "".join(found.values())
+
+
+def test_status_shows_a_running_hub_on_one_screen(
+    site: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(["status", "--config", site]) == 0
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) == 7
+    for row in (
+        "hub          ready",
+        "cameras      0 of 2 live; gate never, rack never",
+        "0 of 1 report; edge-9",
+    ):
+        assert row in text
+    assert _run(["status", "--json", "--config", site]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["systems"] == {"records": True, "bus": True, "disk": True}
+    assert found["certificate_days"] is None
+    assert found["followers"]["rules"][0] == "running"
+    gauges = {"disk_free_bytes": 1, "disk_least_bytes": 2, "certificate_ends_timestamp_s": 864_000}
+    systems = {"system": {"figures": {"disk": {"up": False}}}}
+    low = site_status({"gauges": gauges, "each": systems}, now_s=0.0)
+    assert (low.ready, low.certificate_days, low.devices) == (False, 10, {})
+    each = {
+        "follower": {"figures": {"rules": {"state_stopped": 1, "lag_s": 0.0}}},
+        "worker": {"figures": {"timers": {"state": 3}, "web": {"state": 2}}},
+    }
+    assert site_status({"gauges": gauges, "each": each}, now_s=0.0).away == (
+        "follower rules",
+        "worker timers",
+    )
+
+
+def test_an_upgrade_says_what_changes_then_does_it(
+    config: HubConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "hub.toml"
+    settings.write_text(f'data_dir = "{config.folder}"\nplant = "{config.plant}"\n')
+
+    def said(*more: str, code: int = 0) -> str:
+        assert _run(["upgrade", "--config", str(settings), *more]) == code
+        return capsys.readouterr().out
+
+    assert said() == "records: none yet; the hub makes them at its first start\n"
+    assert not config.folder.exists()
+    config.folder.mkdir(mode=0o700)
+    formats = Path(__file__).parents[1] / "data" / "formats"
+    shutil.copy(formats / "records-0001.db", config.folder / "records.db")
+    for _ in range(2):
+        text = said("--check")
+        assert "in format 0001, 0003 with the first start" in text
+        assert "0002: Leases" in text
+        assert "way back: none without a backup" in text
+    plan = json.loads(said("--check", "--json"))
+    assert [step[0] for step in plan["records"]["steps"]] == ["0002", "0003"]
+    with only_one(config):
+        said(code=4)
+    assert said() == "records: in format 0003 now, 0001 before\n"
+    assert "nothing changes" in said("--check")
+    assert said() == "records: in format 0003, nothing to do\n"
+    settings.write_text(settings.read_text() + f"min_free_bytes = {10**18}\n")
+    assert "BAD free space" in said("--check", code=2)

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from lineside.datasets import load_source
 from lineside.datasets.formats import write_lst
@@ -25,7 +24,6 @@ def lineside(*words: object) -> dict[str, object]:
     return told
 
 
-@pytest.mark.timeout(240)  # several programs, one after the other
 def test_chosen_pictures_go_in_and_come_out_in_another_format(tmp_path: Path) -> None:
     source, store = tmp_path / "source", tmp_path / "store"
     source.mkdir()

@@ -1,5 +1,6 @@
 """Programs that a person starts: how they end, and that nothing of them is left."""
 
+import gc
 import json
 import os
 import shutil
@@ -8,19 +9,22 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import NoReturn
 from urllib.request import urlopen
 
 import psutil
 import pytest
 
+from lineside.cli.app import _run
 from lineside.cli.demo.stage import Programs
 from lineside.cli.output import stop_on_signal
-from lineside.core import ConflictError, InvalidError, SystemClock, UnavailableError
+from lineside.core import ConflictError, InvalidError, UnavailableError
 from lineside.core.processes import end_with_parent, unit_file
-
-CLOCK = SystemClock()
+from lineside.hub import HubConfig
+from lineside.testing.links import LONG_S, wait_until
 
 STUBBORN = """
 import os, signal, sys, threading
@@ -48,16 +52,13 @@ with _ends_are_interrupts(), Programs(Path(".")) as programs:
 
 
 def content(path: Path) -> str:
-    pause, began_s = threading.Event(), CLOCK.monotonic()
-    while not path.exists() or not path.read_text():
-        assert CLOCK.monotonic() - began_s < 40
-        pause.wait(0.02)
+    wait_until(lambda: path.exists() and path.read_text())
     return path.read_text()
 
 
 def ends(pid: int) -> bool:
     try:
-        psutil.Process(pid).wait(timeout=20)
+        psutil.Process(pid).wait(timeout=LONG_S)
     except psutil.NoSuchProcess:
         return True
     except psutil.TimeoutExpired:
@@ -68,7 +69,7 @@ def ends(pid: int) -> bool:
 def interrupted(error: Exception | None = None) -> None:
     with stop_on_signal() as stop:
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(5)
+        assert stop.wait(LONG_S)
         if error is not None:
             raise error
 
@@ -76,12 +77,11 @@ def interrupted(error: Exception | None = None) -> None:
 def test_a_signal_ends_the_wait_and_ctrl_c_leaves_with_its_own_code() -> None:
     with stop_on_signal() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(5)
+        assert stop.wait(LONG_S)
     with pytest.raises(KeyboardInterrupt):
         interrupted()
 
 
-@pytest.mark.timeout(20)
 def test_a_signal_that_another_thread_received_ends_the_wait() -> None:
     def receive() -> None:
         threading.Event().wait(0.3)  # until the main thread waits
@@ -98,7 +98,7 @@ def test_a_signal_that_meets_a_look_at_the_stop_event_ends_the_program() -> None
     with stop_on_signal() as stop:
         with stop._cond:  # type: ignore[attr-defined]  # as within ``wait``
             signal.raise_signal(signal.SIGTERM)
-        assert stop.wait(30)
+        assert stop.wait(LONG_S)
 
 
 def test_a_cancelled_program_says_why_and_leaves_with_the_code_of_ctrl_c(
@@ -109,6 +109,27 @@ def test_a_cancelled_program_says_why_and_leaves_with_the_code_of_ctrl_c(
     assert "cancelled" in capsys.readouterr().err
     with pytest.raises(ConflictError), stop_on_signal():
         raise ConflictError("cancelled")
+
+
+def test_the_collector_of_a_hub_rests_until_it_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hub.toml").write_text('data_dir = "data"\nplant = "plant.toml"\n')
+    seen: list[tuple[bool, bool]] = []
+    before = gc.get_freeze_count()
+
+    def run(_: HubConfig, *, announce: Callable[[str], None], **_more: object) -> None:
+        seen.append((gc.isenabled(), gc.get_freeze_count() > before))
+        announce("bus mqtt://127.0.0.1:1883")
+        seen.append((gc.isenabled(), gc.get_freeze_count() > before))
+
+    monkeypatch.setattr("lineside.hub.run.run", run)
+    try:
+        assert _run(["hub", "--config", str(tmp_path / "hub.toml")]) == 0
+    finally:
+        gc.unfreeze()
+    assert seen == [(False, False), (True, True)]
+    assert gc.isenabled()
 
 
 def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
@@ -198,14 +219,15 @@ def test_a_printed_unit_starts_from_anywhere(tmp_path: Path, noun: str, settings
     (tmp_path / "pictures").mkdir()
     printed = subprocess.run(
         [sys.executable, "-m", "lineside", noun, "unit", "--config", f"{noun}.toml"],
-        cwd=tmp_path, capture_output=True, check=True, text=True, timeout=60,
+        cwd=tmp_path, capture_output=True, check=True, text=True, timeout=LONG_S,
     )  # fmt: skip
     unit = dict(line.split("=", 1) for line in printed.stdout.splitlines() if "=" in line)
     assert f"install -d -m 700 -o lineside {tmp_path}/data" in printed.stderr
-    assert unit["ReadWritePaths"] == str(tmp_path / "data")
+    written = [tmp_path / "data", *([tmp_path] if noun == "hub" else [])]  # pages write the plant
+    assert unit["ReadWritePaths"].split() == [str(folder) for folder in written]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(50)
+        systemd.settimeout(LONG_S)
         program = subprocess.Popen(
             unit["ExecStart"].split(), cwd=unit["WorkingDirectory"],
             env={"NOTIFY_SOCKET": str(tmp_path / "notify")},
@@ -213,7 +235,7 @@ def test_a_printed_unit_starts_from_anywhere(tmp_path: Path, noun: str, settings
         )  # fmt: skip
         assert b"READY=1" in systemd.recv(4096)
         program.send_signal(signal.SIGINT)
-        assert program.wait(30) == 130
+        assert program.wait(LONG_S) == 130
 
 
 @pytest.mark.slow
@@ -234,23 +256,26 @@ def test_a_hub_with_few_descriptors_outlives_idle_connections_without_a_flood_of
         with ExitStack() as stack:
             for _ in range(400):
                 stack.enter_context(socket.create_connection(address))
-            pause, began_s, status = threading.Event(), CLOCK.monotonic(), 0
-            while status != 200:
-                assert CLOCK.monotonic() - began_s < 40
-                pause.wait(0.5)
+
+            def answers() -> bool:
                 with suppress(OSError):
-                    status = urlopen(f"{url}/healthz", timeout=5).status  # noqa: S310  our own hub
+                    return bool(urlopen(f"{url}/healthz", timeout=5).status == 200)  # noqa: S310  ours
+                return False
+
+            wait_until(answers)
     finally:
         hub.terminate()
-        assert hub.wait(30) == 0
+        assert hub.wait(LONG_S) == 0
     assert log.stat().st_size < 100_000
 
 
 @pytest.mark.slow
-def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+def test_systemd_finds_no_fault_in_the_unit(
+    tmp_path: Path, absent: Callable[[str, str], NoReturn]
+) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:
-        pytest.skip("systemd-analyze is not installed")
+        absent("service", "systemd-analyze is not installed")
     text = unit_file(
         "hub", command=[sys.executable, "-m", "lineside"], working=tmp_path, writable=[tmp_path],
         user="root",

@@ -30,7 +30,6 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.timeout(240)  # several programs, one after the other
 def test_a_folder_becomes_lists_and_records_that_check_out(root: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "x"
     made = lineside("list", prefix, root, "--recursive", "--train-ratio", "0.8", "--json")
@@ -59,7 +58,6 @@ def test_a_folder_becomes_lists_and_records_that_check_out(root: Path, tmp_path:
     }
 
 
-@pytest.mark.timeout(240)  # several programs, one after the other
 def test_damage_is_named_with_its_offset_and_exit_code_2(root: Path, tmp_path: Path) -> None:
     lineside("list", tmp_path / "x", root)
     assert "no picture" in lineside("list", tmp_path / "x", root).stderr

@@ -75,7 +75,7 @@ def test_a_changed_rule_is_tried_and_the_difference_said(
     assert len(told["removed"]) > 0
     first = text.splitlines()[0]
     gone = len(told["removed"])
-    assert first == f"same {told['same']}, told otherwise 0, added 0, removed {gone}"
+    assert first == f"same {told['same']}, changed 0, added 0, removed {gone}"
     assert text.count("\n- ") == len(told["removed"])
     before = run("export", "--format", "jsonl", "--config", str(config)).stdout_bytes
     run(*asked, "--config", str(config))

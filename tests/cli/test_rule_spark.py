@@ -55,6 +55,12 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def spark(absent: Callable[[str, str], None]) -> None:
+    if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
+        absent("scale", "pyspark or Java is not installed")
+
+
 def words(place: Path, *more: str) -> list[str]:
     events, plant = str(place / "events.jsonl"), str(place / "plant.toml")
     return ["rule", "run", "windows", "--events", events, "--plant", plant, *more]
@@ -85,12 +91,9 @@ def test_a_rule_is_printed_as_a_program(place: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_driver_killed_in_the_middle_loses_and_doubles_nothing(
-    place: Path, absent: Callable[[str, str], None]
-) -> None:
+@pytest.mark.usefixtures("spark")
+def test_a_driver_killed_in_the_middle_loses_and_doubles_nothing(place: Path) -> None:
     """The driver is killed after its first commit; the same command again ends the run."""
-    if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
-        absent("scale", "pyspark or Java is not installed")
     more = ("--on", "local[2]", "--checkpoint", str(place / "kept"), "--batch", "120")
     command = [sys.executable, "-m", "lineside", *words(place, *more)]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -141,11 +144,8 @@ def test_a_machine_without_java_is_told_what_to_install(
     assert "default-jre-headless" in refused.fix
 
 
-def test_a_cluster_that_is_not_there_is_said_at_once(
-    place: Path, absent: Callable[[str, str], None]
-) -> None:
-    if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
-        absent("scale", "pyspark or Java is not installed")
+@pytest.mark.usefixtures("spark")
+def test_a_cluster_that_is_not_there_is_said_at_once(place: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         master = f"spark://127.0.0.1:{free.getsockname()[1]}"
@@ -157,9 +157,8 @@ def test_a_cluster_that_is_not_there_is_said_at_once(
     assert f"no Spark answers at {master}" in refused.exception.message
 
 
-def test_a_checkpoint_is_of_one_run(place: Path, absent: Callable[[str, str], None]) -> None:
-    if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
-        absent("scale", "pyspark or Java is not installed")
+@pytest.mark.usefixtures("spark")
+def test_a_checkpoint_is_of_one_run(place: Path) -> None:
     assert "--checkpoint" in refusal(*words(place, "--on", "spark://nowhere:7077")).where
     kept = place / "kept"
     kept.mkdir()

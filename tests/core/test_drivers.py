@@ -5,7 +5,7 @@ import pytest
 
 from lineside.core import InvalidError, need
 from lineside.core import drivers as module
-from lineside.core.drivers import find_driver, without_secret
+from lineside.core.drivers import find_driver, without_secret, without_secrets
 from lineside.core.errors import MissingExtraError
 
 TABLE = {"memory": "lineside.core.drivers:without_secret", "sqlite": "json:loads"}
@@ -86,3 +86,35 @@ def test_an_address_whose_host_cannot_be_read_is_refused_without_its_password() 
     assert "secret" not in str(caught.value)
     assert caught.value.where
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtsp://h/user=admin_password=S3cret_channel=1",
+        "http://camera/cgi?usr=a&pwd=S3cret&x=1", "http://camera/cgi?passwd=S3cret",
+        "http://h/x?api_key=S3cret", "https://h/x?se=2026&sig=S3cret%3D", "?Signature=S3cret",
+        "rtsp://u:S3cret@h/x", 'password = "two S3cret"', "key = 'a S3cret'", "pass=S3cret",
+        '{"password": "a \\"S3cret"}', '"{\\"token\\": \\"S3cret\\"}"', "X-Api-Key: S3cret",
+        "{'sasl.password': 'S3cret'}", "Authorization: Bearer S3cret", "bearer S3cret",
+        "authorization: Basic S3cret", "Cookie: lineside_session=x; a=S3cret",
+        '[[webhook]]\nurl = "https://h/services/S3cret"', '"url": "https://h?S3cret"',
+        'headers = { X-Line = "}S3cret" }', "[{'headers': {'X-Line': 'S3cret', 'Y': '1'}}]",
+        'headers.X-Line = "S3cret"', '[webhook.headers]\nX-Line = "1"\nY = "S3cret"\n[[line]]',
+    ],
+)  # fmt: skip
+def test_no_form_of_a_secret_stays_in_a_text(text: str) -> None:
+    assert "S3cret" not in without_secrets(text)
+    assert "…" in without_secrets(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"key": "data_dir", "value": "/var/lib/lineside", "origin": "file"}',
+        'secret_file = "mes.secret"', "exit code: 1", '"tokens": 3', 'source = "rtsp://10.0.0.7/a"',
+        "[webhook.headers]\n…\n[[line]]", 'author = "anna"', 'url = "https://mes.lan"',
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_stays_readable(text: str) -> None:
+    assert without_secrets(text) == text

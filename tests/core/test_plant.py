@@ -22,7 +22,9 @@ from lineside.core import (
     load_plant,
     parse_plant,
 )
+from lineside.core.outputs import MessageConfig
 from lineside.core.plant_check import check_references, plant_schema
+from lineside.core.webhooks import WebhookConfig
 from lineside.links.opening import CAMERAS
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "warehouse"
@@ -309,6 +311,17 @@ def test_two_inspections_cannot_answer_at_one_endpoint() -> None:
         ('source = "mqtt:i/cam"', 'source = "mqtt:"', "$.camera[0].source", "a topic after mqtt:"),
         ('source = "mqtt:i/cam"', 'source = "v4l:one"', "$.camera[0].source", "a number after"),
         ('source = "mqtt:i/cam"', 'source = "rtsp://"', "$.camera[0].source", "//host after"),
+        ('source = "mqtt:i/cam"', 'source = "https://"', "$.camera[0].source", "//host/path after"),
+        ('source = "mqtt:i/cam"', 'source = "mqtt:i/cam"\nevery_s = 2', "$.camera[0].every_s",
+         "with a source aravis or http or https only"),
+        ('source = "mqtt:i/cam"', 'source = "mqtt:i/cam"\ntrigger = "software"',
+         "$.camera[0].trigger", "with a source aravis or http or https only"),
+        ('source = "mqtt:i/cam"', 'source = "http://h/x.jpg"\ntrigger = "Line1"',
+         "$.camera[0].trigger", "a line of an aravis camera"),
+        ('source = "mqtt:i/cam"', 'source = "http://h/x.jpg"\nexposure_us = 5',
+         "$.camera[0].exposure_us", "with a source aravis only"),
+        ('source = "mqtt:i/cam"', 'source = "http://h/x.jpg"\nevery_s = 0', "$.camera[0].every_s",
+         "above 0"),
         ('source = "mqtt:i/cam"', 'source = "telepathy:x"', "$.camera[0].source", "can open"),
         ('source = "mqtt:i/cam"', 'source = "cam"', "$.camera[0].source", "can open"),
         ('source = "mqtt:i/cam"', 'source = "mqtt:i/cam"\nno_signal_after_s = -1',
@@ -411,7 +424,7 @@ def test_the_known_sources_are_those_that_can_be_opened(scheme: str) -> None:
 
 
 def test_a_fault_of_a_source_shows_no_password() -> None:
-    (fault,) = faults_of(changed("mqtt:i/cam", "http://eve:secret@cam/"))
+    (fault,) = faults_of(changed("mqtt:i/cam", "ftp://eve:secret@cam/"))
     assert "secret" not in str(fault)
     assert "cam" in fault.value
 
@@ -517,3 +530,189 @@ def test_files_and_folders_of_cameras_are_seen_from_the_plant_files_folder(
         f"video:{tmp_path}/clips/a.mp4",
         "mqtt:i/cam",
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "folder"),
+    [
+        ("https://MES.lan/in", "mes.lan"),
+        ("https://mes.lan:443/in", "mes.lan"),
+        ("https://mes.lan:8443/in", "mes.lan:8443"),
+        ("http://mes.lan/in", "http:mes.lan:80"),
+        ("http://mes.lan:443/in", "http:mes.lan:443"),
+        ("https://http:80/in", "http:80"),
+        ("https://[::1]/in", "[::1]"),
+        ("https://[::1]:2/in", "[::1]:2"),
+        ("https://[::1:2]/in", "[::1:2]"),
+    ],
+)
+def test_each_origin_of_webhooks_has_a_folder_of_its_own(url: str, folder: str) -> None:
+    hook = WebhookConfig(name="mes", url=url, ca="mes.pem")
+    assert hook.in_folder(Path("/secrets")).ca == f"/secrets/{folder}/mes.pem"
+
+
+def test_a_webhook_names_no_file_outside_its_folder_and_no_secret() -> None:
+    hook = '[[webhook]]\nname = "mes"\nurl = "https://mes/in"\n'
+    for secret in ("me:geheim@mes/in", "me:a/geheim@mes/in", "mes:in?key=geheim"):
+        (fault,) = faults_of(f"{SMALL}{hook.replace('mes/in', secret)}")
+        assert fault.path == "$.webhook[0].url"
+        assert "geheim" not in str(fault)
+    twice, outside = faults_of(f'{SMALL}{hook}{hook}ca = "/etc/ca.pem"\n')
+    assert (twice.path, outside.path) == ("$.webhook", "$.webhook[1].ca")
+    assert "secrets/mes of" in outside.expected
+    above = hook.replace("//mes/", "//../")
+    assert paths_of(f'{SMALL}{above}ca = "ca.pem"\n') == ["$.webhook[0].url"]
+    assert paths_of(f"{SMALL}[retention]\nmax_bytes = -1\n") == ["$.retention.max_bytes"]
+
+
+OUTPUT = """
+[[output]]
+id = "gate"
+line = "west"
+url = "modbus://plc.lan:502?unit=3"
+switch = "coil/12"
+fail_safe = 1
+delay_s = "600 ms"
+heartbeat = "register/40"
+"""
+
+
+def test_an_output_is_read() -> None:
+    (gate,) = parse_plant(f"{SMALL}{OUTPUT}".encode(), where="plant").output
+    assert (gate.delay_s, gate.on) == (0.6, ("reject", "review", "incomplete"))
+    direct = OUTPUT.replace("unit=3", "unit=255")  # as servers want it that have no units behind
+    assert parse_plant(f"{SMALL}{direct}".encode(), where="plant").output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ('line = "west"\nurl', 'line = "wset"\nurl', "$.output[0].line"),
+        ('id = "gate"', 'id = "gate:"', "$.output[0].id"),
+        ("fail_safe = 1\n", "", "$.output[0].fail_safe"),
+        ("fail_safe = 1", "fail_safe = 2", "$.output[0].fail_safe"),
+        ("fail_safe = 1", "fail_safe = 1\nrest = 1", "$.output[0].rest"),
+        ("fail_safe = 1", "fail_safe = 1\non = []", "$.output[0].on"),
+        ("fail_safe = 1", 'fail_safe = 1\non = ["bad"]', "$.output[0].on[0]"),
+        ("fail_safe = 1", 'fail_safe = 1\ncamera = "belt"', "$.output[0].camera"),
+        ("fail_safe = 1", "fail_safe = 1\npulse_s = -1", "$.output[0].pulse_s"),
+        ("fail_safe = 1", "fail_safe = 1\nheartbeat_s = 0", "$.output[0].heartbeat_s"),
+        ("register/40", "coil/12", "$.output[0].heartbeat"),
+        ("coil/12", "coil/65536", "$.output[0].switch"),
+        ("coil/12", "input/12", "$.output[0].switch"),
+        ("coil/12", "coil/012", "$.output[0].switch"),
+        ("modbus://plc.lan:502?unit=3", "profinet://plc", "$.output[0].url"),
+        ("modbus://plc.lan:502?unit=3", "modbus://", "$.output[0].url"),
+        ("modbus://plc.lan:502?unit=3", "modbus://plc?unit=256", "$.output[0].url"),
+        ("modbus://plc.lan:502?unit=3", "modbus://plc:port", "$.output[0].url"),
+        ("modbus://plc.lan:502?unit=3", "gpio:///dev/gpiochip0", "$.output[0].switch"),
+        ("[[inspection]]", "[[inspection]]\nverdict = false", "$.output[0].line"),
+        ("fail_safe = 1", 'fail_safe = 1\nmessage = { on = "ON" }', "$.output[0].message"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_an_output_is_named(old: str, new: str, path: str) -> None:
+    assert path in paths_of(f"{SMALL}{OUTPUT}".replace(old, new, 1))
+
+
+TOPIC = OUTPUT.replace("modbus://plc.lan:502?unit=3", "mqtt:").replace("coil/12", "west/gate")
+TOPIC = TOPIC.replace("register/40", "west/alive")
+
+
+@pytest.mark.parametrize(
+    "url", ["mqtt:", "mqtt://line:geheim@broker", "mqtts://broker?ca=/etc/ca.pem&version=5"]
+)
+def test_an_output_on_a_topic_is_read(url: str) -> None:
+    made = TOPIC.replace("mqtt:", url)
+    words = 'message = { on = "OPEN", off = "SHUT", qos = 2, retain = false }\n'
+    (gate,) = parse_plant(f"{SMALL}{made}{words}".encode(), where="plant").output
+    assert gate.message == MessageConfig(on="OPEN", off="SHUT", qos=2, retain=False)
+    assert gate.bus_topics == (("west/gate", "west/alive") if url == "mqtt:" else ())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("west/gate", "west/+", "$.output[0].switch"),
+        ("west/gate", "$SYS/gate", "$.output[0].switch"),
+        ("west/gate", "west\\ntopic readwrite x", "$.output[0].switch"),
+        ("west/gate", "lineside/hall/west/gate", "$.output[0].switch"),
+        ("west/alive", "edge-manager-app/logs/edge-1", "$.output[0].heartbeat"),
+        ("fail_safe = 1", "fail_safe = 2", "$.output[0].fail_safe"),
+        ("fail_safe = 1", 'fail_safe = 1\nmessage = { off = "1" }', "$.output[0].message.off"),
+        ("fail_safe = 1", "fail_safe = 1\nmessage = { qos = 3 }", "$.output[0].message.qos"),
+        ('"mqtt:"', '"mqtt:west"', "$.output[0].url"),
+        ('"mqtt:"', '"mqtt://broker/west"', "$.output[0].url"),
+        ('"mqtt:"', '"mqtt://a:geheim@broker?unit=1"', "$.output[0].url"),
+        ('delay_s = "600 ms"', 'handshake = { trigger = "a", acknowledge = "b", done = "c" }',
+         "$.output[0].handshake"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_an_output_on_a_topic_is_named(old: str, new: str, path: str) -> None:
+    (fault,) = faults_of(f"{SMALL}{TOPIC}".replace(old, new, 1))
+    assert fault.path == path
+    assert "geheim" not in str(fault)
+
+
+NODE = OUTPUT.replace("modbus://plc.lan:502?unit=3", "opc.tcp://plc.lan/line")
+NODE = NODE.replace('"coil/12"', """'ns=3;s="Gate"."Reject"'""").replace("register/40", "i=40")
+FILES = "?certificate=/a.pem&key=/b.pem&server=/c.pem"
+
+
+def test_an_output_on_opc_ua_is_read_also_with_a_handshake_user_and_certificates() -> None:
+    shake = "handshake = { trigger = 'ns=3;i=1', acknowledge = 'ns=3;i=2', done = 'ns=3;i=3' }\n"
+    asked = f"{SMALL}{NODE}{shake}".replace('delay_s = "600 ms"\n', "")
+    asked = asked.replace("plc.lan/line", f"anna:geheim@plc.lan:4841/line{FILES}")
+    asked = asked.replace("fail_safe = 1", "fail_safe = 65535")  # of a number
+    (gate,) = parse_plant(asked.encode(), where="plant").output
+    assert gate.points[:2] == ('ns=3;s="Gate"."Reject"', "i=40")
+    assert (gate.most_value("i=40"), gate.inputs) == (1, ("ns=3;i=1", "ns=3;i=2"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("""'ns=3;s="Gate"."Reject"'""", "'Gate.Reject'", "$.output[0].switch"),
+        ('"i=40"', '"x=40"', "$.output[0].heartbeat"),
+        ("fail_safe = 1", "fail_safe = 65536", "$.output[0].fail_safe"),
+        ("plc.lan", "anna:geheim@plc.lan", "$.output[0].url"),  # it would be sent as plain text
+        ("plc.lan/line", f"plc.lan/line{FILES.rpartition('&')[0]}", "$.output[0].url"),
+        ("plc.lan/line", "/line", "$.output[0].url"),
+    ],
+)
+def test_a_fault_of_an_output_on_opc_ua_is_named(old: str, new: str, path: str) -> None:
+    (fault,) = faults_of(f"{SMALL}{NODE}".replace(old, new, 1))
+    assert fault.path == path
+    assert "geheim" not in str(fault)
+
+
+def test_a_fault_of_a_handshake_is_named() -> None:
+    shake = 'handshake = { trigger = "input/1", acknowledge = "coil/2", done = "coil/3" }\n'
+    asked = f"{SMALL}{OUTPUT}{shake}".replace('delay_s = "600 ms"\n', "")
+    (gate,) = parse_plant(asked.encode(), where="plant").output
+    assert gate.points + gate.inputs == ("coil/12", "register/40", "coil/3", "input/1", "coil/2")
+    assert paths_of(f"{SMALL}{OUTPUT}{shake}") == ["$.output[0].handshake"]
+    assert paths_of(asked.replace("coil/3", "input/3")) == ["$.output[0].handshake.done"]
+    assert paths_of(asked.replace("input/1", "register/1")) == ["$.output[0].handshake.trigger"]
+    assert paths_of(asked.replace("coil/2", "coil/12")) == ["$.output[0].handshake"]
+
+
+def test_two_outputs_cannot_write_one_point_and_a_delay_counts_from_one_camera() -> None:
+    other = OUTPUT.replace('"gate"', '"lamp"').replace("register/40", "register/41")
+    assert paths_of(f"{SMALL}{OUTPUT}{other}") == ["$.output"]
+    assert paths_of(f"{SMALL}{OUTPUT}{other.replace('plc.lan:502', 'PLC.lan')}") == ["$.output"]
+    unit = other.replace("unit=3", "unit=4")
+    assert parse_plant(f"{SMALL}{OUTPUT}{unit}".encode(), where="plant").output
+    second = """
+[[camera]]
+id = "side"
+line = "west"
+source = "v4l:0"
+[[inspection]]
+id = "edge"
+camera = "side"
+labels = ["dent"]
+"""
+    (fault,) = faults_of(f"{SMALL}{OUTPUT}{second}")
+    assert (fault.path, fault.fix) == ("$.output[0].camera", 'Write camera = "rack", say.')
+    named = OUTPUT.replace("fail_safe", 'camera = "side"\nfail_safe')
+    assert parse_plant(f"{SMALL}{named}{second}".encode(), where="plant").output

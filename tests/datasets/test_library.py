@@ -211,7 +211,7 @@ def test_without_parts_nothing_is_parted_unless_shares_are_asked_for(
     assert library.freeze("rack", by="bob").splits == {}
     shares = {Part.TRAIN: 0.7, Part.VALID: 0.3}
     version = library.freeze(
-        "rack", by="bob", plan=FreezePlan(parting=SplitPlan(shares=shares, seed=3))
+        "rack", by="bob", plan=FreezePlan(split=SplitPlan(shares=shares, seed=3))
     )
     assert {len(v) for v in version.splits.values()} != {0}
     assert sum(len(v) for v in version.splits.values()) == 10

@@ -1,11 +1,13 @@
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from lineside.datasets import Sample
 from lineside.datasets.leaks import Appearance, NearLimits, check_leaks, near_pairs
+from lineside.vision import encode_png
 
 Make = Callable[..., Sample]
 
@@ -63,6 +65,44 @@ def test_what_differs_in_its_fine_structure_is_no_near_duplicate(sample: Make) -
     }
     report = check_leaks([sample(n) for n in (1, 2, 3)], looks)
     assert [(leak.a, leak.b) for leak in report.leaks] == [("p1.png", "p2.png")]
+
+
+def part(kind: int, *, seed: int) -> bytes:
+    """PNG of a part whose grains lie where ``kind`` says, a little moved and in other noise."""
+    grains, noise = np.random.default_rng(kind), np.random.default_rng(seed)
+    image = np.full((120, 160), 110, np.uint8)
+    for x, y, shade in zip(
+        grains.integers(10, 150, 90), grains.integers(10, 110, 90), grains.integers(30, 220, 90),
+        strict=True,
+    ):  # fmt: skip
+        cv2.rectangle(image, (int(x), int(y)), (int(x) + 5, int(y) + 3), int(shade), -1)
+    moved = np.roll(image, noise.integers(-3, 4, 2), (0, 1)) + noise.normal(0, 2, image.shape)
+    return encode_png(np.asarray(np.clip(moved, 0, 255), np.uint8)[..., None].repeat(3, axis=2))
+
+
+def test_two_objects_of_one_kind_are_alike_and_no_leak(sample: Make) -> None:
+    samples = [sample(n, split=name) for n, name in enumerate(("train", "test", "test", "train"))]
+    plain = encode_png(np.full((120, 160, 3), 110, np.uint8))
+    pictures = {
+        one.name: content
+        for one, content in zip(
+            samples, [part(7, seed=1), part(7, seed=2), part(8, seed=3), plain], strict=True
+        )
+    }
+    alike = Appearance(vector=np.zeros(4, np.float32), fine=np.full(4, 0.5, np.float16))
+    looks = {one.digest: alike for one in samples}
+
+    report = check_leaks(samples, looks, read=lambda one: pictures[one.name])
+
+    across = [(leak.a, leak.b) for leak in report.leaks if leak.crosses]
+    # a picture without features says nothing of its objects
+    assert across == [("p0.png", "p1.png"), ("p1.png", "p3.png"), ("p2.png", "p3.png")]
+    assert (report.check.similar, report.check.found) == (1, 5)
+    assert report.check.gaps[-1].startswith("1 pairs between parts are alike and show different")
+    assert [leak.words for leak in report.leaks[2:4]] == [
+        "near-duplicate, leaks", "near-duplicate, harmless in one part",
+    ]  # fmt: skip
+    assert len(check_leaks(samples, looks).leaks) == 6
 
 
 def test_the_report_says_what_was_not_compared(sample: Make) -> None:

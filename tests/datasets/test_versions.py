@@ -226,13 +226,13 @@ def test_more_folds_than_groups_are_refused_and_nothing_is_kept(library: Library
     library.add("rack", given_, by="ann")
     with pytest.raises(InvalidError, match="make 2"):
         library.split("rack", SplitPlan(fold=3, folds=5))
-    assert library.draft("rack").parting is None
+    assert library.draft("rack").split is None
 
 
 def test_a_parting_of_the_plan_goes_before_the_one_kept(library: Library, png: Png) -> None:
     library.add("rack", many(png, 20), by="ann")
     library.split("rack", SplitPlan(shares=SHARES))
-    plan = FreezePlan(parting=SplitPlan(exact="draws"))
+    plan = FreezePlan(split=SplitPlan(exact="draws"))
     assert [len(library.freeze("rack", by="ann", plan=plan).part(p)) for p in SHARES] == [16, 2, 2]
 
 
@@ -378,7 +378,7 @@ def test_a_difference_names_every_kind_of_change(
     library.correct("rack", digests[1], labels=["a"], known=["a", "b"], by="bo")
     library.redraw("rack", digests[2], drawn=Drawn(count=4), by="bo")
     library.add("rack", many(png, 1, start=50), by="cy")
-    plan = FreezePlan(parting=SplitPlan(shares={Part.TEST: 1.0}, group="regex:."))
+    plan = FreezePlan(split=SplitPlan(shares={Part.TEST: 1.0}, group="regex:."))
     diff = diff_versions(before, library.freeze("rack", by="bo", plan=plan))
     assert [change.digest for change in diff.removed] == [digests[0]]
     assert [change.digest for change in diff.added] == [digest_of(png(50))]

@@ -209,6 +209,11 @@ class Bench:
     def refused(self) -> dict[str, int]:
         return dict(self.agent.status().refused)
 
+    def looks(self) -> bool:
+        """Whether the cameras on the bus are subscribed to: earlier images are lost."""
+        workers = self.agent._workers
+        return all(one._source for one in workers if one.camera.source.startswith("mqtt:"))
+
     def loaded(self, data: bytes = GOOD) -> bool:
         return [item.digest for item in self.agent.status().packages] == [digest_of(data)]
 
@@ -271,10 +276,11 @@ def start(clock: FakeClock, plant: Plant, config: EdgeConfig) -> Iterator[StartB
         settings.folder.mkdir(parents=True, exist_ok=True)
         judges = {data: QuickJudge(digest_of(data), clock) for data in (GOOD, BETTER)}
 
-        def make_ready(data: bytes) -> LoadedPackage:
+        def make_ready(data: bytes, inspection: str) -> LoadedPackage:
             if data not in judges:
                 raise InvalidError("no package", where="archive", fix="Send another.")
-            return LoadedPackage(digest=digest_of(data), inspection="stock", judge=judges[data])
+            name = inspection or "stock"
+            return LoadedPackage(digest=digest_of(data), inspection=name, judge=judges[data])
 
         device = open_bus(
             "memory://edge",
@@ -306,6 +312,7 @@ def start(clock: FakeClock, plant: Plant, config: EdgeConfig) -> Iterator[StartB
                 judges=judges,
             )
         )
+        wait_until(benches[-1].looks)
         return benches[-1]
 
     yield start_one

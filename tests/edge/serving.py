@@ -14,8 +14,9 @@ from lineside.edge.local_api.serving import Serving
 from lineside.edge.messages import Counters
 from lineside.fleet import wire
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 
-STARTED_S = 10
+STARTED_S = LONG_S
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from lineside.fleet.trust.roles import prefixed
 from lineside.models import Package, build_package
 from lineside.models.operating_point import Limits, OperatingPoint
 from lineside.testing import FakeClock
+from tests.edge.conftest import QuickJudge
 from tests.models.conftest import package_parts
 
 
@@ -43,17 +44,21 @@ class Site:
             folder / "trust", keys=folder / "keys", clock=clock, read=self.blobs.__getitem__
         )
 
-    def release(self, version: str, *, name: str = "discs") -> tuple[str, Digest]:
+    def release(
+        self, version: str, *, name: str = "discs", inspections: tuple[str, ...] = ("stock",)
+    ) -> tuple[str, Digest]:
         """Publish a real package; its path and digest."""
         manifest, files = package_parts()
         data = build_package(replace(manifest, name=name), files)
         self.blobs[digest_of(data)] = data
-        package = Package.read(data)
-        release = Release(
-            group="tiles", version=version, inspection=package.manifest.inspection,
-            digest=package.digest, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data),
-        )  # fmt: skip
-        return self.repository.publish(release, data).path, package.digest
+        package, path = Package.read(data), ""
+        for inspection in inspections:
+            release = Release(
+                group="tiles", version=version, inspection=inspection, digest=package.digest,
+                sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data),
+            )  # fmt: skip
+            path = self.repository.publish(release, data).path
+        return path, package.digest
 
     def point(self, version: int, *, package: Digest, inspection: str = "stock") -> OperatingPoint:
         """Publish an operating point of a package as the hub does."""
@@ -225,6 +230,31 @@ def test_a_list_without_the_newest_signed_point_keeps_the_stick_out(
     ).points == (second,)
 
 
+def test_a_package_for_two_inspections_leaves_one_to_a_newer_version(
+    site: Site, folder: Path, clock: FakeClock
+) -> None:
+    both, first = site.release("1", inspections=("stock", "rear"))
+    newer, second = site.release("2", name="other", inspections=("rear",))
+    site.point(1, package=first, inspection="rear")
+    point = site.point(2, package=second, inspection="rear")
+
+    def make_ready(data: bytes, inspection: str) -> LoadedPackage:
+        digest = Package.read(data).digest
+        judge = QuickJudge(digest, clock, inspection=inspection)
+        return LoadedPackage(digest=digest, inspection=inspection, judge=judge)
+
+    applied = apply_bundle(
+        site.stick(both, newer), folder=folder, clock=clock, root=site.repository.first_root(),
+        make_ready=make_ready,
+    )  # fmt: skip
+    assert {one.inspection: one.digest for one in applied.packages} == {
+        "stock": first, "rear": second,
+    }  # fmt: skip
+    assert applied.points == (point,)
+    with pytest.raises(RefusedError, match="is not newer than 2"):
+        apply_bundle(site.stick(both), folder=folder, clock=clock, make_ready=make_ready)
+
+
 def test_back_only_where_it_is_signed_and_asked_for(
     site: Site, folder: Path, clock: FakeClock
 ) -> None:
@@ -258,8 +288,8 @@ def test_a_refusal_changes_nothing_that_runs(site: Site, folder: Path, clock: Fa
     before = unchanged(folder)
     newer = site.stick(site.release("2", name="other")[0])
 
-    def wrong(data: bytes) -> LoadedPackage:
-        raise RefusedError(f"golden pictures differ in {len(data)} bytes", where="golden")
+    def wrong(data: bytes, inspection: str) -> LoadedPackage:
+        raise RefusedError(f"golden pictures differ in {len(data)} bytes", where=inspection)
 
     with pytest.raises(RefusedError, match="golden pictures differ"):
         apply_bundle(newer, folder=folder, clock=clock, make_ready=wrong)
@@ -282,7 +312,7 @@ def test_a_signed_package_must_be_what_is_signed_of_it(
         sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data),
     )  # fmt: skip
     stick = site.stick(site.repository.publish(release, data).path)
-    with pytest.raises(RefusedError, match="signed is"):
+    with pytest.raises(RefusedError, match="made for inspection 'stock'"):
         apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
 
 

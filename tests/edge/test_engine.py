@@ -34,7 +34,7 @@ def test_a_package_answers_its_golden_pictures_and_frames_on_it(
     if importlib.util.find_spec(name) is None:
         absent("openvino", f"{name} is not installed")
     archive = build_package(*package_parts())
-    ready = loading(clock, engine=name)(archive)
+    ready = loading(clock, engine=name)(archive, "")
     frame = open_frame(encode_jpeg(scene()), camera="rack", captured_at=clock.now())
     said = ready.judge.predict(frame)
     package = Package.read(archive)

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from lineside.core import Digest, Inspection, RefusedError, digest_of
+from lineside.core import Digest, Inspection, InvalidError, RefusedError, digest_of
 from lineside.edge.messages import Desired, DesiredPackage
 from lineside.edge.packages import LoadedPackage, loading
-from lineside.fleet import ExecutionStatus
+from lineside.fleet import ExecutionStatus, JobDocument
 from lineside.fleet.trust.roles import prefixed
 from lineside.models import Package, build_package
 from lineside.testing import FakeClock
@@ -81,8 +81,8 @@ DIGESTS = {data: Package.read(data).digest for data in (ONE, TWO, THREE)}
 class RealDevice(Device):
     """Loads what it is given as the program does."""
 
-    def make_ready(self, data: bytes) -> LoadedPackage:
-        return loading(self.clock, inspections=(STOCK,))(data)
+    def make_ready(self, data: bytes, inspection: str) -> LoadedPackage:
+        return loading(self.clock, inspections=(STOCK,))(data, inspection)
 
     def again(self) -> "RealDevice":
         self.loader.close()
@@ -330,6 +330,37 @@ def test_signed_for_another_machine_is_not_even_fetched(
     refused_by_job(device, "made for plan9/6502")
     refused_by_wish(device, "made for plan9/6502")
     assert not any(path.startswith("targets/") for path, _ in site.asked[asked:])
+
+
+def test_a_package_is_taken_for_each_inspection_that_is_signed_and_for_no_other(
+    device: RealDevice, site: TrustSimulator
+) -> None:
+    data = THREE
+    (path,) = (one for one in site.roles["default"].targets if "/tiles/3/" in one)
+    custom: Any = site.roles["default"].targets[path].unrecognized_fields["custom"]
+    custom["inspections"] = ["stock", "scratch"]
+    site.publish()
+    for name in ("stock", "scratch"):
+        wanted = DesiredPackage(inspection=name, digest=DIGESTS[data], url="/x")
+        choice = device.source.of_desired(wanted)
+        kept = device.source.check(data, wanted=wanted, changes=True)
+        found = [one.inspection for one in (choice, choice.installed, kept) if one is not None]
+        assert found == [name] * 3
+    other = DesiredPackage(inspection="lids", digest=DIGESTS[data], url="/x")
+    with pytest.raises(InvalidError, match="signed for another inspection"):
+        device.source.of_desired(other)
+    order = JobDocument(
+        model_name="tiles", model_version="3", model_package_bucket="lineside", target=path,
+        model_package_key=path, digest=DIGESTS[data], inspection="scratch",
+    )  # fmt: skip
+    assert device.source.of_job(order).inspection == "scratch"
+    with pytest.raises(RefusedError, match="the job says 'lids', signed is 'stock'"):
+        device.source.of_job(replace(order, inspection="lids"))
+    custom["inspections"] = "scratch"
+    site.publish()
+    device.source.refresh()
+    with pytest.raises(RefusedError, match="without a usable 'inspections'"):
+        device.source.of_job(order)
 
 
 # ---- replayed

@@ -35,19 +35,20 @@ class Hub:
 
 @dataclass
 class Maker:
-    """Makes ready what begins with the name of an inspection."""
+    """Makes ready what begins with the name of the inspection that it is loaded for, or "any"."""
 
     clock: FakeClock
     golden_fails: set[bytes] = field(default_factory=set)
     made: list[bytes] = field(default_factory=list)
 
-    def __call__(self, data: bytes) -> LoadedPackage:
+    def __call__(self, data: bytes, inspection: str) -> LoadedPackage:
         self.made.append(data)
         if data in self.golden_fails:
             raise RefusedError("the golden pictures' answers differ")
         if data == b"broken":
             raise ZeroDivisionError
-        inspection = data.decode().partition("-")[0]
+        if data.decode().partition("-")[0] not in (inspection, "any"):
+            raise RefusedError(f"{data.decode()} does not answer what {inspection} asks")
         judge = QuickJudge(digest_of(data), self.clock, inspection=inspection)
         return LoadedPackage(digest=digest_of(data), inspection=inspection, judge=judge)
 
@@ -165,11 +166,35 @@ def test_other_bytes_than_wished_are_refused(rig: Rig, wrong: bytes) -> None:
     assert rig.on_disk() == set()
 
 
-def test_a_package_of_another_inspection_is_refused(rig: Rig) -> None:
+def test_a_package_that_does_not_fit_its_inspection_is_refused(rig: Rig) -> None:
     wanted = DesiredPackage(inspection="stock", digest=digest("scratch-1"), url="scratch-1")
     rig.loader.set_desired(Desired(schema="lineside.desired/1", packages=(wanted,)))
     wait_until(lambda: rig.counters.read().faults != ())
     assert "scratch" in rig.counters.read().faults[0]
+
+
+def test_an_archive_that_fits_one_inspection_alone_stays_for_it(rig: Rig) -> None:
+    rig.wish("stock-1")
+    wait_until(lambda: rig.loaded("stock-1"))
+    both = [
+        DesiredPackage(inspection=name, digest=digest("stock-1"), url="stock-1")
+        for name in ("stock", "scratch")
+    ]
+    rig.loader.set_desired(Desired(schema="lineside.desired/1", packages=tuple(both)))
+    wait_until(lambda: any("package of scratch" in one for one in rig.counters.read().faults))
+    assert rig.store.get(digest("stock-1")) == b"stock-1"
+
+
+@pytest.mark.parametrize("inspection", ["stock", "scratch"])
+def test_what_is_bad_for_one_inspection_goes_on_for_another(rig: Rig, inspection: str) -> None:
+    rig.wish("stock-1")
+    wait_until(lambda: rig.loaded("stock-1"))
+    rig.maker.golden_fails.add(b"stock-2")
+    marks = (digest("stock-1"), f"{inspection}/{digest('stock-1')}")
+    rig.loader.set_desired(replace(desired("stock-2"), revisions={"stock": 2}, bad=marks))
+    wait_until(lambda: rig.counters.read().faults != ())
+    rig.loader.close()
+    assert rig.loaded("stock-1") == (inspection == "scratch")
 
 
 def test_a_refused_package_is_tried_again_when_it_is_wished_again(rig: Rig) -> None:
@@ -227,6 +252,15 @@ def test_no_more_are_loaded_than_allowed(rig: Rig) -> None:
     assert rig.loaded("stock-1")
     rig.wish("scratch-1")
     wait_until(lambda: rig.loaded("scratch-1"))
+
+
+def test_inspections_that_run_one_package_count_it_once(rig: Rig) -> None:
+    rig.loader._most = 1
+    both = (DesiredPackage(inspection=name, digest=digest("any-1"), url="any-1")
+            for name in ("stock", "scratch"))  # fmt: skip
+    rig.loader.set_desired(Desired(schema="lineside.desired/1", packages=tuple(both)))
+    wait_until(lambda: [one.digest for one in rig.loader.in_use()] == 2 * [digest("any-1")])
+    assert rig.counters.read().faults == ()
 
 
 def test_packages_of_inspections_elsewhere_are_passed_over(rig: Rig) -> None:

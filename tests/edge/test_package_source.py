@@ -11,15 +11,8 @@ from typing import cast
 import pytest
 from tuf.api.metadata import TargetFile
 
-from lineside.core import (
-    Digest,
-    InvalidError,
-    NotFoundError,
-    RefusedError,
-    UnavailableError,
-    digest_of,
-    encode,
-)
+from lineside.core import Digest, InvalidError, digest_of, encode
+from lineside.core.errors import NotFoundError, RefusedError, UnavailableError
 from lineside.edge import EdgeConfig
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import AbandonedError, Deployer
@@ -69,22 +62,17 @@ class Device:
 
     def _loader(self) -> Loader:
         return Loader(
-            self.store,
-            source=self.source,
-            make_ready=self.make_ready,
-            inspections=frozenset({"stock"}),
-            most=2,
-            max_bytes=self.most_bytes,
-            counters=self.counters,
-            clock=self.clock,
-        )
+            self.store, source=self.source, make_ready=self.make_ready,
+            inspections=frozenset({"stock"}), most=2, max_bytes=self.most_bytes,
+            counters=self.counters, clock=self.clock,
+        )  # fmt: skip
 
-    def make_ready(self, data: bytes) -> LoadedPackage:
+    def make_ready(self, data: bytes, inspection: str) -> LoadedPackage:
         if data in self.fails:
             raise RefusedError("the golden pictures' answers differ")
         judge = QuickJudge(package(data), self.clock)
         return LoadedPackage(
-            digest=package(data), inspection="stock", judge=judge, size_bytes=len(data)
+            digest=package(data), inspection=inspection, judge=judge, size_bytes=len(data)
         )
 
     def again(self) -> "Device":
@@ -115,6 +103,13 @@ class Device:
     def decides(self, point: bytes) -> bool:
         found = [one.operating_point for one in self.loader.in_use()]
         return found == [digest_of(point) if point else ""]
+
+    def decide_by(self, point: bytes) -> None:
+        self.wish(ONE, point=point)
+        wait_until(lambda: self.decides(point))
+
+    def refuses(self, point: bytes) -> bool:
+        return [one.refused_point for one in self.loader.in_use()] == [digest_of(point)]
 
     def fault(self, words: str) -> None:
         wait_until(lambda: any(words in one for one in self.counters.read().faults))
@@ -200,9 +195,7 @@ class TestAPoint:
         self, started: list[Device], site: TrustSimulator
     ) -> None:
         point = signed_point(site, 1)
-        started[0].wish(ONE, point=point)
-        started[0].running(ONE)
-        wait_until(lambda: started[0].decides(point))
+        started[0].decide_by(point)
         site.away = True
         started.append(started[0].again())
         started[1].running(ONE)
@@ -212,8 +205,7 @@ class TestAPoint:
         self, started: list[Device], site: TrustSimulator
     ) -> None:
         point = signed_point(site, 1)
-        started[0].wish(ONE, point=point)
-        wait_until(lambda: started[0].decides(point))
+        started[0].decide_by(point)
         started[0].wish(ONE)
         started[0].fault("the desired state names none, although version 1 was used")
         assert started[0].decides(point)
@@ -228,8 +220,7 @@ class TestAPoint:
     ) -> None:
         low, high = signed_point(site, 1), signed_point(site, 2)
         other = signed_point(site, 3, of=TWO)
-        started[0].wish(ONE, point=high)
-        wait_until(lambda: started[0].decides(high))
+        started[0].decide_by(high)
         started[0].wish(ONE)
         started[0].fault("the desired state names none")
         started[0].wish(ONE, point=low)
@@ -269,8 +260,7 @@ class TestAPoint:
         self, device: Device, site: TrustSimulator
     ) -> None:
         point = signed_point(site, 1)
-        device.wish(ONE, point=point)
-        wait_until(lambda: device.decides(point))
+        device.decide_by(point)
         device.job(TWO)
         assert device.runs(TWO)
         assert device.decides(b"")
@@ -291,8 +281,7 @@ class TestAPoint:
         self, device: Device, site: TrustSimulator
     ) -> None:
         point = signed_point(site, 1)
-        device.wish(ONE, point=point)
-        wait_until(lambda: device.decides(point))
+        device.decide_by(point)
         device.job(TWO)
         before = DesiredPackage(inspection="stock", digest=package(ONE), url="")
         assert device.loader.load_previous(before).judge.operating_point == digest_of(point)
@@ -322,8 +311,7 @@ class TestAPoint:
         self, started: list[Device], site: TrustSimulator
     ) -> None:
         first, second = signed_point(site, 1), signed_point(site, 2)
-        started[0].wish(ONE, point=first)
-        wait_until(lambda: started[0].decides(first))
+        started[0].decide_by(first)
         for path, data in site.served.items():
             if data == second:
                 site.served[path] = second.replace(b"doubt", b"trust")
@@ -338,13 +326,13 @@ class TestAPoint:
         self, started: list[Device], site: TrustSimulator
     ) -> None:
         first, second = signed_point(site, 1), signed_point(site, 2)
-        started[0].wish(ONE, point=second)
-        wait_until(lambda: started[0].decides(second))
+        started[0].decide_by(second)
         started[0].wish(ONE, point=first)
         started[0].fault("operating point 1 is older than 2, which was in use")
+        wait_until(lambda: started[0].refuses(first))
         started.append(started[0].again())
         started[1].fault("operating point 1 is older than 2, which was in use")
-        wait_until(lambda: started[1].decides(second))
+        wait_until(lambda: started[1].decides(second) and started[1].refuses(first))
 
     def test_of_another_inspection_or_of_nobody_is_refused(
         self, device: Device, site: TrustSimulator

@@ -1,7 +1,9 @@
 """The whole program: with a real package, and killed while it works."""
 
+import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +31,8 @@ from lineside.streams import Event, decode_event, read_prediction
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import PictureState, encode_jpeg, open_frame
 from tests.edge.conftest import DEVICE, PREDICTION, PackageServer
+from tests.links.modbus_plc import ModbusPlc, modbus_plc
+from tests.links.output_peers import patient_outputs
 from tests.models.conftest import package_parts, scene
 
 PLANT = """
@@ -55,6 +59,20 @@ box_px = { x0_px = 22, y0_px = 22, x1_px = 46, y1_px = 42 }
 id = "low"
 label = "ring"
 box_px = { x0_px = 102, y0_px = 62, x1_px = 126, y1_px = 82 }
+"""
+
+GATE = """
+[[output]]
+id = "gate"
+line = "warehouse"
+url = "PLC"
+switch = "coil/12"
+on = ["reject"]
+fail_safe = 1
+pulse_s = "3 s"
+max_age_s = 30
+heartbeat = "coil/13"
+heartbeat_s = 0.1
 """
 
 
@@ -122,7 +140,7 @@ def test_a_real_package_is_fetched_and_judges_real_frames(
                 break
         answers = []
         for lit in (True, False):
-            hub.publish("i/cam", shown(lit=lit))
+            hub.publish("i/cam", shown(lit=lit), retain=True)  # also for a later camera
             answers.append(read_prediction(next_event(said)))
         hub.publish("i/cam", shown(seed=99))
         strange = read_prediction(next_event(said))
@@ -137,6 +155,94 @@ def test_a_real_package_is_fetched_and_judges_real_frames(
     assert [found.package for found in answers] == [digest, digest]
     assert strange.state is PictureState.CAMERA_MOVED
     assert packages.requests == [("/package", "Bearer tok_1")]
+
+
+@pytest.mark.slow
+def test_a_verdict_switches_a_coil_that_is_fail_safe_whenever_the_line_cannot_be_relied_on(
+    archive: bytes, packages: PackageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pymodbus", reason="pymodbus of the extra modbus is not installed")
+    patient_outputs(monkeypatch)
+    digest = Package.read(archive).digest
+    packages.answers["/package"] = (200, archive, {})
+    images, stop, clock = tmp_path / "images", threading.Event(), SystemClock()
+    images.mkdir()
+    count = itertools.count(1)
+
+    def show(*, lit: bool) -> None:
+        """A part passes the camera: one that is bright where the disc is looked for is a reject."""
+        image = scene(lit=False)
+        image[20:44, 20:48] = 245 if lit else 60
+        (images / f"{next(count)}.jpg").write_bytes(encode_jpeg(image, quality=95))
+
+    with EmbeddedBroker() as broker, modbus_plc() as plc:
+        plant_file = tmp_path / "plant.toml"
+        plant_file.write_text(
+            PLANT.replace("mqtt:i/cam", f"folder:{images}").replace(
+                'camera = "rack"', 'camera = "rack"\nreject = ["disc"]'
+            )
+            + GATE.replace("PLC", plc.url)
+        )
+        hub = open_bus(broker.url, client_id="hub", clock=clock)
+        hub.publish(f"{DEVICE}/desired", desired(digest, "http://x/package"), retain=True)
+        config = EdgeConfig(
+            device="edge-1", bus=broker.url, plant=str(plant_file), hub=packages.url,
+            data_dir=str(tmp_path / "edge"), unsigned="allowed",
+        )  # fmt: skip
+        program = threading.Thread(
+            target=run, args=(config,), kwargs={"clock": clock, "stop": stop}, name="program"
+        )
+        program.start()
+        gate = _Gate(plc, hub.subscribe((f"{DEVICE}/status",), name="status"))
+        try:
+            gate.moves(1)  # fail-safe from the start: nothing was judged yet
+            gate.says("it waits for a verdict")
+            show(lit=False)
+            gate.moves(0)
+            show(lit=True)
+            gate.moves(1, 0)
+            gate.says("follows")
+            shutil.move(images, tmp_path / "unplugged")
+            gate.moves(1)
+            gate.says("camera rack is lost")
+            shutil.move(tmp_path / "unplugged", images)
+            gate.says("it waits for a verdict")
+            show(lit=False)
+            gate.moves(0)
+            plc.switch_off()
+            gate.was.clear()
+            gate.says("away")
+            plc.switch_on()
+            gate.moves(1)
+            show(lit=False)
+            gate.moves(0)
+            wait_until(lambda: plc.values("coil/13")[-2:] in ([0, 1], [1, 0]))
+        finally:
+            stop.set()
+            program.join(LONG_S)
+            hub.close()
+        assert plc.value("coil/12") == 1
+
+
+class _Gate:
+    """A coil as the PLC sees it, and what the device says of it."""
+
+    def __init__(self, plc: ModbusPlc, status: Mailbox) -> None:
+        self.plc, self.status, self.was = plc, status, list[int]()
+
+    def moves(self, *values: int) -> None:
+        self.was.extend(values)
+        wait_until(lambda: self.plc.values("coil/12") == self.was, why=f"not {self.was}")
+
+    def says(self, text: str) -> None:
+        wait_until(lambda: text in _outputs_of(self.status))
+
+
+def _outputs_of(mailbox: Mailbox) -> str:
+    """What the next status says of outputs."""
+    found = mailbox.get(timeout_s=LONG_S)
+    assert found is not None
+    return encode(decode_json(found.payload, where="status").get("outputs")).decode()
 
 
 def test_a_folder_has_one_user(tmp_path: Path) -> None:
@@ -225,7 +331,6 @@ def broker() -> Iterator[EmbeddedBroker]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_kill_9_of_device_and_broker_loses_and_doubles_nothing(
     archive: bytes,
     packages: PackageServer,

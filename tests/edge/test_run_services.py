@@ -81,7 +81,7 @@ def test_frames_are_captured_watched_and_imported_as_samples(
             with connected(config.grpc) as client:
                 stream = client.edge.Watch(edge_pb2.WatchRequest(), timeout=LONG_S)
                 stream.initial_metadata()
-                hub.publish("i/cam", shown(lit=True))
+                hub.publish("i/cam", shown(lit=True), retain=True)  # also for a later camera
                 first = next(stream).prediction
                 hub.publish("i/cam", shown(lit=False))
                 next(stream)
@@ -108,7 +108,7 @@ def imported(captures: Path, store: Path) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "lineside", "dataset", "import", str(captures), "--into", "seen",
          "--format", "captures", "--store", str(store), "--json"],
-        capture_output=True, text=True, check=False, timeout=50,
+        capture_output=True, text=True, check=False, timeout=LONG_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -126,7 +126,7 @@ def test_a_device_without_socket_or_captures_needs_neither_library(tmp_path: Pat
         text=True,
         check=True,
         cwd=tmp_path,
-        timeout=50,
+        timeout=LONG_S,
     )
     assert done.stdout == "[]\n"
 

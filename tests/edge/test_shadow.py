@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from lineside.core import Digest, UnavailableError, decode, digest_of
-from lineside.edge.deploy.shadow import ShadowDeployment, added
+from lineside.edge.deploy.shadow import ShadowDeployment
 from lineside.edge.messages import Counters
 from lineside.fleet import Evidence, JobDocument, TrialReport
+from lineside.fleet.evidence import add_frame
 from lineside.models.operating_point import OperatingPoint
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
@@ -203,7 +204,7 @@ def test_verdicts_are_counted_by_the_plant_file_and_not_by_what_is_found() -> No
     found = Evidence(device="edge-1", inspection="stock")
     for old, new, expected in pairs:
         before = found
-        found = added(found, old=old, new=new, rule=rule)
+        found = add_frame(found, old=old, new=new, rule=rule)
         assert found.verdicts == before.verdicts + 1
         more = (
             found.verdict_rejects_old - before.verdict_rejects_old,

@@ -185,3 +185,19 @@ def test_a_message_during_a_frame_is_of_the_next_one(clock: FakeClock) -> None:
 def test_a_frame_that_fails_leaves_its_message_unless_another_one_came(clock: FakeClock) -> None:
     assert expected_of(clock, first=12, then={}, failing=[0]) == [12]
     assert expected_of(clock, first=12, then={0: 8}, failing=[0]) == [8]
+
+
+def test_a_frame_that_cannot_be_read_gets_no_answer_from_those_that_wait(clock: FakeClock) -> None:
+    failed: list[str] = []
+    shots = [Shot(camera="rack", captured_at=clock.now(), encoded=b"no picture")]
+    worker = CameraWorker(
+        CameraRecord(id="rack", line="warehouse", source="mqtt:i/cam"),
+        inspections=(Inspection(id="stock", camera="rack", task=Task.COUNT),),
+        device="edge-1", open_camera=lambda *_: Pictures(shots), find_judge=nothing,
+        decided=lambda *_: True, failed=lambda name, _: failed.append(name),
+        forward=lambda _: True, shown=nothing, counters=Counters(), clock=clock,
+    )  # fmt: skip
+    worker.start()
+    wait_until(lambda: worker.pulse().done)
+    worker.close()
+    assert failed == ["stock"]

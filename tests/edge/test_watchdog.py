@@ -171,6 +171,7 @@ class TestAnAgent:
         guarded.restart()
         assert bench.agent.unsound() in ("", "the control thread is gone")
         judge.hold.set()
+        wait_until(bench.looks)
         bench.frame(2)
         assert len(bench.events(2)) == 2  # the late answer, and that of the new worker
         wait_until(lambda: threading.active_count() <= before)
@@ -182,6 +183,7 @@ class TestAnAgent:
         judge.hold.clear()
         for number in range(3):
             bench.clock.advance(1)
+            wait_until(bench.looks)
             bench.frame(number)
             wait_until(lambda seen=number: len(judge.seen) > seen)  # type: ignore[misc]  # a default of a lambda
             bench.agent.guarded()[0].restart()

@@ -12,7 +12,7 @@ senders finish, and these promises are checked:
 5. every event of a rule is posted to the webhook, and nothing else is;
 6. a device judges with the verified package alone, and its spool drains;
 7. nothing is stuck: all of it within a deadline, and programs end when they are told to;
-8. trainings, roll-outs and OPC UA keep theirs (``tests/faults/work.py``).
+8. trainings, rollouts and OPC UA keep theirs (``tests/faults/work.py``).
 """
 
 import math
@@ -43,7 +43,17 @@ from tests.faults.senders import (
     Sender,
     SensorSender,
 )
-from tests.faults.site import CLOCK, DEVICE, BrokerKind, Shape, Site, read_log, wait_for
+from tests.faults.site import (
+    CLOCK,
+    DEVICE,
+    PATIENCE_S,
+    BrokerKind,
+    Shape,
+    Site,
+    read_log,
+    spooled,
+    wait_for,
+)
 from tests.faults.work import Plc, Rollouts, Training, Work
 from tests.links.hooks import Hooks, hooks_server
 from tests.links.mock_kafka import mock_cluster
@@ -69,9 +79,13 @@ SHAPES = (
 """One after the other, by seed."""
 PLAN = 2
 """Version of the plan: what a seed means. Only runs of the same plan are added up."""
+SPOOL = "spool"
+BY_BROKER = ("MQTT QoS 1", "MQTT QoS 2", SPOOL)
+"""Ways in that pass a broker."""
 _PAUSE = Event()
-# A hub that was killed holds its leases for ten seconds, and its place in a group of Kafka for 45.
-_REST_S = 15.0
+# A hub that was killed holds its leases for ten seconds, and its place in a group of Kafka for 45;
+# a device waits for 60 at most before it sends again. Nothing waits so long where all is there.
+_REST_S = 75.0
 _BLOCK_BYTES = 1_000_000
 _LONGEST_S = 8.0
 """Between faults over a training, which takes its time to begin and to end."""
@@ -125,6 +139,58 @@ class Run:
     def plain(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
+
+
+def spool_counts(
+    committed: dict[int, str], waiting: set[int], *, stored: Counter[str]
+) -> WayCounts:
+    """What became of a device's events: ids by number, numbers not let go, ids in the log."""
+    ids = set(committed.values())
+    let_go = {name for number, name in committed.items() if number not in waiting}
+    return WayCounts(
+        sent=len(ids),
+        repeated=len(committed) - len(ids),
+        acknowledged=len(let_go),
+        stored=sum(1 for name in ids if stored[name]),
+        lost=sum(1 for name in let_go if not stored[name]),
+        doubled=sum(1 for name in ids if stored[name] > 1),
+    )
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Runs added up, and each of them.
+
+    Each way in, and each broker with what came in by it, has the count of the runs that it was
+    counted in: the spool was counted later than the rest.
+    """
+    each = sorted(runs, key=lambda run: int(run["seed"]))
+    ways, brokers = dict[str, Counter[str]](), dict[str, dict[str, Counter[str]]]()
+    for run in each:
+        own = brokers.setdefault(str(run["shape"]).partition(",")[0], {})
+        for way, counts in run["ways"].items():
+            found = Counter({"runs": 1, **counts})
+            ways.setdefault(way, Counter()).update(found)
+            if way in BY_BROKER:
+                own.setdefault(way, Counter()).update(found)
+    return {
+        "plan": PLAN,
+        "runs": len(each),
+        "failed": [run["seed"] for run in each if run["broken"]],
+        "lost": sum(way["lost"] for way in ways.values()),
+        "doubled": sum(way["doubled"] for way in ways.values()),
+        "stuck": sum(run["stuck"] for run in each),
+        "faults": dict(Counter(kind for run in each for kind in run["faults"]).most_common()),
+        "shapes": dict(Counter(run["shape"] for run in each).most_common()),
+        "ways": _plain(ways),
+        "brokers": {broker: _plain(own) for broker, own in sorted(brokers.items())},
+        "events": sum(run["events"] for run in each),
+        "seconds": round(sum(run["seconds"] for run in each), 1),
+        "each": each,
+    }
+
+
+def _plain(ways: dict[str, Counter[str]]) -> dict[str, dict[str, int]]:
+    return {way: dict(counts) for way, counts in sorted(ways.items())}
 
 
 def plan_of(seed: int) -> tuple[Shape, list[Fault]]:
@@ -253,7 +319,7 @@ class Driver:
             )
         if site.shape.device:
             senders.append(
-                CameraSender("push camera", pause_s=0.2, seed=seed, port=site.camera_port)
+                CameraSender("push camera", pause_s=0.5, seed=seed, port=site.camera_port)
             )
         return senders
 
@@ -318,7 +384,7 @@ class Driver:
             site.postgres.tell(_END_CONNECTIONS)
             return
         path = site.hubs[0].data / "records.db"
-        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
+        with closing(sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             _PAUSE.wait(2 * fault.lasts_s)
             other.execute("ROLLBACK")
@@ -328,6 +394,8 @@ class Driver:
         site = self._site
         if not site.has_own_disk:
             return False
+        for hub in site.hubs:
+            hub.starts_on_full_disk = hub.is_starting()
         filler = site.hubs[0].data.parent / "full"
         with suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(bytes(_BLOCK_BYTES)) == _BLOCK_BYTES:
@@ -480,6 +548,9 @@ class Driver:
                 doubled=sum(1 for count in there.values() if count > 1),
                 unjudged=let_go,
             )
+        if self._site.shape.device:
+            events = Counter(one.entry.id for one in logged if one.entry.type == PREDICTION_TYPE)
+            self._run.ways[SPOOL] = spool_counts(*spooled(self._site.spool), stored=events)
 
     def _allowed(self) -> float:
         """Pictures that a device may let go: those that wait in it, and while none may judge."""

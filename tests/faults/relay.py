@@ -16,7 +16,6 @@ class Relay:
         """``port``: of the server; it need not listen yet."""
         self._target = port
         self._links: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._is_open = asyncio.Event()
         self._is_open.set()
         self._delay_s = 0.0
@@ -63,18 +62,16 @@ class Relay:
         self.close()
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401  what the work gives
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=120)
 
     async def _end(self) -> None:
         self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         links = {writer}
         try:
             with contextlib.suppress(OSError, asyncio.CancelledError):
@@ -86,7 +83,6 @@ class Relay:
                     group.create_task(self._pass(far_reader, writer))
         finally:
             self._links -= links
-            self._tasks.discard(task)
             for link in links:
                 link.transport.abort()
 

@@ -1,11 +1,11 @@
-"""What people have going on a site while faults are applied: a training, roll-outs, a PLC.
+"""What people have going on a site while faults are applied: a training, rollouts, a PLC.
 
 Each begins before the faults. When everything is up again, ``settle`` waits for its end, and
 ``faults`` has a sentence for each promise that did not hold:
 
 1. a training ends as done or failed, with a sentence; it leaves a whole package or none, and is
    one version of its models, however often it was killed and resumed;
-2. a roll-out ends; a device that was given a bad version goes back, and ends on a good one;
+2. a rollout ends; a device that was given a bad version goes back, and ends on a good one;
 3. a client of OPC UA counts each event of a rule once.
 """
 
@@ -17,6 +17,7 @@ import os
 import signal
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from asyncua import Client, ua
@@ -30,12 +31,12 @@ from lineside.models import Package, Registry, build_package
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE
 from lineside.vision import encode_jpeg
-from tests.faults.site import CLOCK, DEVICE, Site, read_log, wait_for
+from tests.faults.site import CLOCK, DEVICE, PATIENCE_S, Site, read_log, wait_for
 from tests.models.conftest import package_parts, scene
 
 _PICTURES = 12
 _FRAMES = 8
-"""Judged by both packages before a roll-out goes on."""
+"""Judged by both packages before a rollout goes on."""
 _TRAINING_S = 240.0
 
 
@@ -77,17 +78,20 @@ class Training:
         data = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
         body = encode({"topic": "lab/cam", "ts": rfc3339(CLOCK.now()), "data": data})
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-        link = http.client.HTTPConnection("127.0.0.1", self._site.hubs[0].port, timeout=10)
+        link = http.client.HTTPConnection("127.0.0.1", self._site.hubs[0].port, timeout=PATIENCE_S)
         with closing(link):
             link.request("POST", "/mqttingest", body, headers)
             link.getresponse().read()
 
     def kill(self) -> bool:
-        """End the trainer without a word; whether there was one."""
+        """End the trainer without a word; whether there was one.
+
+        A process id that a stopped hub left behind may be that of another program by now.
+        """
         with open_records(self._site.records, clock=CLOCK) as records:
             pid = int(records.documents.get("run", self._run).body["pid"])
-        with contextlib.suppress(ProcessLookupError):
-            if pid:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if self._run.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
                 return True
         return False
@@ -135,12 +139,12 @@ class Training:
 
 
 class Rollouts:
-    """Two roll-outs to the device, one after the other: a good version and a bad one."""
+    """Two rollouts to the device, one after the other: a good version and a bad one."""
 
     while_sending = True  # without pictures no version is judged
 
     def __init__(self, site: Site, *, bad_first: bool) -> None:
-        """Approve both, and start the first roll-out."""
+        """Approve both, and start the first rollout."""
         self._site = site
         config = site.folder / f"{site.hubs[0].name}.toml"
         with accounts(config) as opened:
@@ -189,7 +193,7 @@ class Rollouts:
                 self._ends[digest] = view
                 return bool(view["settled"])
 
-            wait_for(is_settled, why="the roll-out ends")
+            wait_for(is_settled, why="the rollout ends")
             if not self._waiting:
                 break
             self._start_next()
@@ -208,9 +212,7 @@ class Rollouts:
             if view["state"] == "done" and name == "bad":
                 found.append("the bad version was rolled out to its end")
             if view["state"] != "done" and not view["why"]:
-                found.append(
-                    f"the roll-out of the {name} version is {view['state']} without a word"
-                )
+                found.append(f"the rollout of the {name} version is {view['state']} without a word")
         return found
 
 

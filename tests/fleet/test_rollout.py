@@ -1,4 +1,4 @@
-"""Roll-outs decided: steps, alarms, pauses, ways back, whatever order facts come in."""
+"""Rollouts decided: steps, alarms, pauses, ways back, whatever order facts come in."""
 
 import contextlib
 import re
@@ -261,10 +261,10 @@ def test_devices_go_back_to_what_each_ran_before_and_to_nothing_where_it_ran_not
 
 def test_a_version_that_was_judged_bad_since_the_plan_is_not_begun() -> None:
     world = World(names=("a",), fates={})
-    world.facts = replace(world.facts, bad="roll-out rol_0: crashes")
+    world.facts = replace(world.facts, obstacle="judged bad since: rollout rol_0: crashes")
     one = world.decide(rollout())
     assert (one.state, one.requested) == (RolloutState.ABORTED, ())
-    assert "judged bad since: roll-out rol_0" in one.why
+    assert "judged bad since: rollout rol_0" in one.why
 
 
 def test_an_alarm_holds_while_it_is_paused() -> None:

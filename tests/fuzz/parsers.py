@@ -12,7 +12,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -34,6 +34,7 @@ from lineside.core import (
     decode,
     decode_json,
     decode_toml,
+    encode,
     parse_digest,
     parse_plant,
     parse_rfc3339,
@@ -42,6 +43,7 @@ from lineside.core.clock import parse_duration
 from lineside.core.ids import CameraId
 from lineside.core.plant import Route
 from lineside.core.plant_rules import read_dwell_times
+from lineside.core.webhooks import WebhookConfig
 from lineside.datasets import load_source
 from lineside.datasets.formats.captures import read_capture
 from lineside.datasets.formats.lst import read_lst
@@ -63,6 +65,7 @@ from lineside.edge.config import read_agent_file
 from lineside.edge.identity.enrolment import read_identity
 from lineside.edge.local_api.models_config import read_models
 from lineside.edge.messages import read_ack, read_desired
+from lineside.fleet import TrialReport
 from lineside.fleet.agent import DevicePolicy, read_order
 from lineside.fleet.enrolment import read_code
 from lineside.fleet.jobs.requests import place_of, read_body, read_request
@@ -74,25 +77,32 @@ from lineside.fleet.trust.verify import check_root
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.fleet.wire.messages import infer_from_wire
 from lineside.hub import HubConfig
+from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.downloads import parse_range
 from lineside.hub.eventlog.topics import read_picture, read_plant, split_document
+from lineside.hub.inference.functions import FunctionRequest
 from lineside.hub.rules.text import read_rule
 from lineside.hub.sinks.kafka import event_of
 from lineside.links import Message
+from lineside.links.camera_http import HttpSource
 from lineside.links.camera_mqtt import read_shot
 from lineside.links.camera_rtsp import ask
 from lineside.links.kafka import ReceivedRecord
 from lineside.links.mqtt import parse_address
-from lineside.links.webhook import WebhookSender, WebhookTarget, read_secrets
+from lineside.links.webhook import WebhookSender, read_secrets
 from lineside.models import Package
+from lineside.models.operating_point import OperatingPoint
+from lineside.models.serving.sagemaker import invocation_picture
 from lineside.models.serving.tensors import read_request as read_inference
 from lineside.models.wrap import read_wrapping
+from lineside.store import open_records
 from lineside.store.archive import ArchiveLimits, read_members
 from lineside.streams import decode_event, read_entries, read_prediction
 from lineside.testing import FakeClock
 from lineside.testing.events import small_plant
 from lineside.vision import decode_picture, encode_jpeg
 from lineside.vision.masks import mask_of
+from tests.fuzz.labels import BIN, CVAT, LABELME, PICTURE_NOTE, VOC, YOLO
 
 ROOT = Path(__file__).parents[2]
 OLD = ROOT / "tests" / "data" / "formats"
@@ -268,18 +278,6 @@ EVENT = {
     },
 }  # fmt: skip
 CAMERA_MESSAGE = {"ts": "2026-05-15T12:41:07.318Z", "data": "data:image/jpeg;base64,/9j/4AAQ"}
-PICTURE_NOTE = {
-    "images": [{"id": 1, "file_name": "a.jpg", "width": 16, "height": 12}],
-    "categories": [{"id": 1, "name": "dent"}],
-    "annotations": [
-        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 4, 5], "iscrowd": 0,
-         "segmentation": [[1, 1, 5, 1, 5, 5]]},
-        {"id": 2, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 5], "iscrowd": 1,
-         "segmentation": {"size": [12, 16], "counts": "61X13mN000`0"}},
-    ],
-}  # fmt: skip
-BIN = {"BIN_FCSKU_DATA": {"B1": {"asin": "B1", "quantity": 2, "name": "Cup"}},
-       "EXPECTED_QUANTITY": 2, "image_fname": "523.jpg"}  # fmt: skip
 CAPTURE = {
     "eventVersion": "0",
     "eventMetadata": {"deviceFleetName": "f", "eventId": "c", "modelName": "cube",
@@ -294,16 +292,28 @@ SIGNED = (
     "SignedHeaders=host;x-amz-date, Signature=" + "0" * 64 + "\n\n{}"
 )
 CHUNKED = b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n"
-VOC = (
-    "<annotation><filename>a.jpg</filename><size><width>16</width><height>12</height>"
-    "<depth>3</depth></size><object><name>dent</name><difficult>0</difficult><bndbox>"
-    "<xmin>1</xmin><ymin>2</ymin><xmax>5</xmax><ymax>6</ymax></bndbox></object></annotation>"
-)
-YOLO = "path: .\ntrain: images\nval: images\nnc: 2\nnames:\n  0: dent\n  1: rust\n"
 RULE = (
     '[[rule]]\nid = "windows"\nread = { topic = "sockfound" }\nkey = ["image"]\n'
     "window = { size_s = 5 }\nhaving = [{ field = 'count', above = 3 }]\n"
 )
+DIGEST = "sha256:" + "1" * 64
+STATUS = {
+    "schema": "lineside.device/1", "device": "edge-1", "state": "online", "version": "0.1.0",
+    "at": "2026-01-01T12:00:00Z", "spool_depth": 1, "frames": 4, "refused": {"too old": 1},
+    "packages": [{"inspection": "stock", "digest": DIGEST, "loaded_at": "2026-01-01T11:00:00Z"}],
+    "cameras": [{"camera": "top", "state": "lost", "since": "2026-01-01T11:00:00Z"}],
+    "faults": ["dark"], "desired": {"stock": 4}, "every_s": 10.0, "reads": ["operating_point"],
+}  # fmt: skip
+EVIDENCE = {
+    "schema": "lineside.evidence/1", "rollout": "rol_1", "old": "", "new": DIGEST,
+    "evidence": {"device": "edge-1", "inspection": "stock", "frames": 3, "changed": 1},
+}  # fmt: skip
+POINT = {
+    "schema": "lineside.operating_point/1", "inspection": "stock", "package": DIGEST, "version": 2,
+    "limits": [{"name": "A1/blue", "low": 0.2, "high": 0.9}], "by": "ann", "reason": "fewer",
+    "at": "2026-01-01T00:00:00Z", "approved_by": "eve", "approved_at": "2026-01-01T01:00:00Z",
+}  # fmt: skip
+CALL = {"s3_bucket": "b", "s3_prefix": "", "endpoint_name": "e", "image_name": "1.jpg"}
 ORDER = {
     "type": "new_model", "model_name": "unet", "model_version": "4", "size_bytes": 10,
     "model_package_bucket": "b", "model_package_key": "k", "trial_frames": 3, "rollback": False,
@@ -497,12 +507,18 @@ def _say(door: socket.socket, raw: bytes) -> None:
 
 
 def posted(port: int) -> object:
-    target = WebhookTarget(url=f"http://127.0.0.1:{port}/hook", timeout_s=2.0)
+    target = WebhookConfig(name="mes", url=f"http://127.0.0.1:{port}/hook", timeout_s=2.0)
     sender = WebhookSender(target)
     try:
         return sender.post("msg", b"{}", at=FakeClock().now(), content="application/json")
     finally:
         sender.close()
+
+
+def asked_by_http(port: int) -> object:
+    camera = Camera(id="c", line="l", source=f"http://u:p@127.0.0.1:{port}/x", max_frame_bytes=99)
+    with closing(HttpSource(camera, clock=FakeClock(), timeout_s=0.2)) as source:
+        return source.connect()()
 
 
 def entries(raw: bytes, _folder: Path) -> object:
@@ -512,6 +528,27 @@ def entries(raw: bytes, _folder: Path) -> object:
 def acknowledged(raw: bytes, _folder: Path) -> None:
     refused(lambda: read_ack(raw, device="edge-1", where="ack"))
     refused(lambda: read_desired(raw, where="desired"))
+
+
+@cache
+def registry() -> DeviceRegistry:
+    clock = FakeClock()
+    return DeviceRegistry(open_records("memory://", clock=clock), plant=plant(), clock=clock)
+
+
+def device_status(raw: bytes, _folder: Path) -> None:
+    """A status as the hub takes it, and what it makes of it for pages, events and metrics."""
+    known = registry()
+    known.take_status("edge-1", raw)
+    known.camera_events("edge-1")
+    encode([known.one("edge-1"), known.lost_cameras(), known.presences()])
+    known.save_new()
+    known.flush()
+    known.reads_points("edge-1")
+
+
+def document_of(kind: Any) -> Read:  # noqa: ANN401  of a record
+    return lambda raw, _folder: decode(kind, raw, where="document")
 
 
 def of_file(read: Callable[[Path], object], name: str) -> Read:
@@ -597,6 +634,8 @@ PARSERS = (
         seeds=said("0\t0\n1\t640\n"),
     ),
     Parser(name="COCO", read=labelled("instances.json", format="coco"), seeds=said(PICTURE_NOTE)),
+    Parser(name="labelme", read=labelled("a.json", format="labelme"), seeds=said(LABELME)),
+    Parser(name="CVAT", read=labelled("annotations.xml", format="cvat"), seeds=said(CVAT)),
     Parser(
         name="VOC",
         read=labelled("Annotations/a.xml", format="voc", **{"JPEGImages/a.jpg": jpeg()}),
@@ -680,6 +719,15 @@ PARSERS = (
             {"schema": "lineside.desired/1", "packages": {}},
         ),
     ),
+    Parser(name="device status", read=device_status, seeds=said(STATUS)),
+    Parser(name="evidence of a device", read=document_of(TrialReport), seeds=said(EVIDENCE)),
+    Parser(name="operating point", read=document_of(OperatingPoint), seeds=said(POINT)),
+    Parser(
+        name="SageMaker invocation",
+        read=lambda raw, _: invocation_picture(raw, content_type="application/json"),
+        seeds=said({"image": "data:image/jpeg;base64,/9j/4AAQ"}),
+    ),
+    Parser(name="function call", read=document_of(FunctionRequest), seeds=said(CALL)),
     Parser(name="gRPC inference", read=inference_call, seeds=called),
     Parser(
         name="Open Inference",
@@ -706,6 +754,15 @@ PARSERS = (
         seeds=said(
             "RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n",
             'RTSP/1.0 401 No\r\nWWW-Authenticate: Digest realm="r", nonce="n"\r\n\r\n',
+        ),
+    ),
+    Parser(
+        name="HTTP camera",
+        read=answered(asked_by_http),
+        seeds=said(
+            "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=--b\r\n\r\n"
+            "--b\r\nContent-Type: image/jpeg\r\nContent-Length: 2\r\n\r\nxy\r\n--b\r\n\r\nx\r\n--b",
+            "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n\xff\xd8\xff\xe0",
         ),
     ),
     Parser(

@@ -32,7 +32,7 @@ from lineside.core import (
     parse_plant,
     rfc3339,
 )
-from lineside.hub import HubConfig, Services, build_services, create_app
+from lineside.hub import HubConfig, Role, Services, build_services, create_app
 from lineside.hub.eventlog.dead_letters import DeadLetters, FailurePolicy
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
@@ -68,7 +68,9 @@ from lineside.vision import (
     prepare,
 )
 from lineside.vision.prepare import crops_for
+from lineside.web.connections import ConnectionFigures, ConnectionLimits, limited_http
 from tests.hub.openapi import require_documented
+from tests.links.conftest import patient_clients  # noqa: F401  of each test here, too
 
 PLANT = b"""
 schema = "lineside.plant/1"
@@ -330,6 +332,7 @@ def serve_hub(hub: Services, *, tls: Path | None = None) -> Iterator[str]:
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(hub), log_config=None, access_log=False,
+            http=limited_http(ConnectionLimits(), ConnectionFigures()),
             ssl_certfile=tls and tls / "crt", ssl_keyfile=tls and str(tls / "key"),
         )
     )  # fmt: skip
@@ -359,6 +362,19 @@ def trusted(hub: Services) -> Services:
     return hub
 
 
+def use_package(hub: Services, data: bytes, *, inspection: str = "stock") -> str:
+    """Put a package in use; its digest."""
+    digest = hub.packages.add(data, by="ada").digest
+    hub.packages.use(digest, inspection=inspection, by="eve", reason="good")
+    return digest
+
+
+@pytest.fixture
+def package(hub: Services, archive: bytes) -> str:
+    """The package in use for ``stock``."""
+    return use_package(hub, archive)
+
+
 @pytest.fixture
 def served(hub: Services) -> Iterator[str]:
     """The hub on a socket of its own."""
@@ -378,6 +394,35 @@ def client(hub: Services) -> Iterator[TestClient]:
     ) as opened:
         opened.event_hooks["response"] = [require_documented]
         yield opened
+
+
+@pytest.fixture
+def people(hub: Services) -> Callable[..., TestClient]:
+    """A person's client by role and name; who is asked for twice is one person."""
+    app = create_app(hub)
+
+    def client(role: Role, name: str = "") -> TestClient:
+        token = hub.auth.issue_token(name or f"some {role}", kind="api", role=role)
+        headers = {"Authorization": f"Bearer {token}"}
+        made = TestClient(
+            app, base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False
+        )
+        made.event_hooks["response"] = [require_documented]
+        return made
+
+    return client
+
+
+@pytest.fixture
+def ada(people: Callable[..., TestClient]) -> TestClient:
+    """An engineer."""
+    return people(Role.ENGINEER, "ada")
+
+
+@pytest.fixture
+def eve(people: Callable[..., TestClient]) -> TestClient:
+    """An approver."""
+    return people(Role.APPROVER, "eve")
 
 
 @pytest.fixture
@@ -430,7 +475,7 @@ class Line:
     def prediction(
         self, *present: str, at: datetime | None = None, picture: bytes = b"",
         device: str = "edge-1", sequence: int = 0, first: int = 1, package: str = PACKAGE,
-        camera: str = "rack",
+        camera: str = "rack", inspection: str = "stock",
     ) -> Message:  # fmt: skip
         self._sequence += 1
         moment = at or self._clock.now()
@@ -441,8 +486,8 @@ class Line:
         )  # fmt: skip
         prediction = answered(ref, present, package=package)
         event = prediction_event(
-            replace(prediction, device=device), site="hall", device=device,
-            sequence=sequence or self._sequence, first=first,
+            replace(prediction, device=device, inspection=inspection), site="hall",
+            device=device, sequence=sequence or self._sequence, first=first,
         )  # fmt: skip
         topic = f"lineside/hall/warehouse/{camera}/prediction"
         return Message(topic=topic, payload=encode_event(event), qos=1)

@@ -13,7 +13,7 @@ from lineside.hub.replay.repository import ReplayOrder, ReplayResult
 from lineside.hub.replay.run import replay
 from lineside.hub.rules.service import FOLLOWER
 from lineside.links import Message
-from lineside.models import Package, Predictor, build_package
+from lineside.models import Manifest, Package, Predictor, build_package
 from lineside.streams import encode_event, prediction_event
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
@@ -112,6 +112,14 @@ def shy(package: Package, *, label: str = "blue") -> Package:
         for rule in package.manifest.rules
     )
     return rebuilt(package, name="shy", rules=rules)
+
+
+def laid_out_otherwise(manifest: Manifest, *, inspection: str) -> Manifest:
+    """Of another inspection, whose regions have each other's places."""
+    crops = manifest.prepare.crops
+    pairs = zip(crops, reversed(crops), strict=True)
+    moved = tuple(replace(one, region=other.region) for one, other in pairs)
+    return replace(manifest, inspection=inspection, prepare=replace(manifest.prepare, crops=moved))
 
 
 def rebuilt(package: Package, **changes: Any) -> Package:  # noqa: ANN401  manifest fields

@@ -1,14 +1,26 @@
 """Who may reach what: every route, every way of asking."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from starlette.routing import BaseRoute, Route
 
+from lineside.core import NotFoundError
 from lineside.hub import HubConfig, Services, create_app
+from lineside.hub.access.accounts import Accounts
+from lineside.hub.access.auth import (
+    Auth,
+    Credentials,
+    access_key,
+    issue_access_key,
+    revoke_access_key,
+)
 from lineside.hub.access.permissions import (
     COOKIE,
     GRANTS,
@@ -20,8 +32,13 @@ from lineside.hub.access.permissions import (
     is_open,
     required_right,
 )
+from lineside.hub.api import RouteIndex
+from lineside.hub.eventlog.ledger import RecordsJournal
+from lineside.hub.middleware import Authentication
+from lineside.store import Records, open_records
+from lineside.store.records import SqlRecords
 from lineside.testing import FakeClock
-from lineside.web.security import UnauthenticatedError
+from lineside.web.security import Receive, Scope, Send, UnauthenticatedError
 
 OPEN = {
     *("/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"),
@@ -42,6 +59,7 @@ FOR_DEVICES = {
     "/s3/{bucket}",
     "/s3/{bucket}/{key:path}",
 }
+WORDS = "four words in a row"
 SIGNED = (
     "/endpoints/{name}/invocations",
     "/2015-03-31/functions/{name}/invocations",
@@ -54,8 +72,11 @@ SIGNED = (
 def routes(app: object) -> Iterator[tuple[str, str]]:
     """Every method and path that the application answers to, with plausible parameters."""
 
-    def walk(found: list[BaseRoute]) -> Iterator[tuple[str, str]]:
+    def walk(found: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
         for route in found:
+            if isinstance(route, RouteIndex):
+                yield from walk(route.routes)
+                continue
             inner = getattr(route, "original_router", None) or getattr(route, "router", None)
             if inner is not None and not isinstance(route, Route):
                 yield from walk(inner.routes)
@@ -209,6 +230,73 @@ def test_a_revoked_token_is_worth_nothing(hub: Services, nobody: TestClient) -> 
     assert nobody.get("/api/v1/twin", headers=headers).status_code == 200
     assert hub.auth.revoke("bridge") == 1
     assert nobody.get("/api/v1/twin", headers=headers).status_code == 401
+
+
+async def greet(scope: Scope, receive: Receive, send: Send) -> None:
+    name = scope["state"]["identity"].name
+    await PlainTextResponse(name)(scope, receive, send)
+
+
+def test_what_another_program_revokes_is_refused_at_the_next_request(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """And nothing is read from the records while nobody writes there."""
+    url = f"sqlite:///{tmp_path}/records.db"
+    with open_records(url, clock=clock) as records, open_records(url, clock=clock) as others:
+        auth, other = (Auth(each, clock=clock, session_hours=1) for each in (records, others))
+        token = auth.issue_token("bridge", kind="api")
+        key = issue_access_key(records, name="bridge", clock=clock)
+        session = auth.sign_in(auth.issue_link(name="anna"))
+        client = TestClient(Authentication(greet, auth=auth))
+        bearer, cookie = {"Authorization": f"Bearer {token}"}, {"Cookie": f"{COOKIE}={session}"}
+        statements = statements_of(records)
+
+        def seen() -> list[str]:
+            found = [client.get("/api/v1/twin", headers=each).text for each in (bearer, cookie)]
+            return [*found, access_key(records, key.id, now=clock.now()).name]
+
+        assert seen() == ["bridge", "anna", "bridge"]
+        assert len(statements) == 3
+        assert seen() == ["bridge", "anna", "bridge"]
+        assert len(statements) == 3
+        other.revoke("bridge")
+        assert client.get("/api/v1/twin", headers=bearer).status_code == 401
+        other.sign_out(session)
+        assert client.get("/api/v1/twin", headers=cookie).status_code == 401
+        revoke_access_key(others, key.id)
+        with pytest.raises(NotFoundError):
+            access_key(records, key.id, now=clock.now())
+
+
+def statements_of(records: Records) -> list[str]:
+    """SQL that is run from now on."""
+    assert isinstance(records, SqlRecords)
+    found: list[str] = []
+
+    def note(*given: object) -> None:
+        found.append(str(given[2]))
+
+    sa.event.listen(records._session.flavour.reader, "before_cursor_execute", note)
+    return found
+
+
+def test_a_user_who_is_removed_by_another_program_is_refused_at_the_next_request(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    url = f"sqlite:///{tmp_path}/records.db"
+    with open_records(url, clock=clock) as records, open_records(url, clock=clock) as others:
+        auth = Auth(records, clock=clock, session_hours=1)
+        accounts = Accounts(others, journal=RecordsJournal(others), site="s", clock=clock)
+        for name in ("anna", "berta"):
+            accounts.add(name, role=Role.ADMIN, password=WORDS, by="test")
+        given = Credentials(name="anna", password=WORDS)
+        session = auth.sign_in_by_password(given)
+        assert auth.session(session).identity.role is Role.ADMIN
+        accounts.set_role("anna", role=Role.VIEWER, by="berta")
+        assert auth.session(session).identity.role is Role.VIEWER
+        accounts.remove("anna", by="berta")
+        with pytest.raises(UnauthenticatedError, match="over"):
+            auth.session(session)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ from lineside.links import Bus
 from lineside.streams import EVENT_TYPE, Event
 from lineside.streams.alerts import ALERT_TYPE, AlertCause, Observation
 from lineside.testing import FakeClock
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import PictureState, encode_jpeg
 from tests.hub.conftest import PACKAGE, PLANT, Line, another_hub, answered, open_hub
 
@@ -318,7 +318,7 @@ def test_a_follower_is_an_alert_by_what_keeps_it(hub: Services, clock: FakeClock
     gate = threading.Event()
 
     def wait(_: object) -> None:
-        gate.wait(10)
+        gate.wait(LONG_S)
 
     def found() -> dict[str, tuple[str, str]]:
         present = look_at_followers(hub.followers, now=clock.now()).present

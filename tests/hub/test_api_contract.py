@@ -70,4 +70,4 @@ def asked(operation: Any, mode: GenerationMode, *, client: TestClient) -> Iterat
     except Unsatisfiable:
         return  # nothing that it takes can be wrong
     except BaseExceptionGroup as group:
-        yield f"{operation.label}: {group}"
+        yield f"{operation.label}: {group}: {'; '.join(map(str, group.exceptions))}"

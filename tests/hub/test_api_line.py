@@ -16,6 +16,7 @@ from lineside.hub.eventlog.stats import worker_figures
 from lineside.links import Bus, Message
 from lineside.store import Logged
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 from tests.hub.conftest import Line
 
 Pictures = Callable[..., bytes]
@@ -149,7 +150,11 @@ def test_figures_count_what_came_and_went(client: TestClient, line: Line, jpeg: 
     assert set(stats["latency_ms"]) == {"n", "p50", "p95", "p99"}
     text = client.get("/metrics").text
     assert "lineside_frames_stored_total 1.0" in text
-    assert 'lineside_frames_dropped_total{reason="not JSON"} 1.0' in text
+    assert 'lineside_frames_dropped_total{camera="rack",reason="not JSON"} 1.0' in text
+    assert 'lineside_camera_frames_total{camera="rack"} 1.0' in text
+    assert 'lineside_inspection_answers_total{inspection="stock",verdict="ok"} 1.0' in text
+    stages = 'lineside_inspection_stage_seconds_bucket{inspection="stock",le="0.005",stage="total"}'
+    assert f"{stages} 1.0" in text
 
 
 # ---- the reference's documents
@@ -249,6 +254,8 @@ def test_failures_are_problem_documents_whoever_raised_them(client: TestClient) 
             "type", "title", "status", "detail", "where", "fix", "faults",
         }  # fmt: skip
         assert document["status"] == status
+    refused = client.get("/api/v1/frames?limit=0").json()
+    assert refused["detail"] == "query.limit: '0' is not greater than or equal to 1"
 
 
 def test_every_fault_of_a_body_is_named_at_once(client: TestClient) -> None:
@@ -262,7 +269,7 @@ def test_every_fault_of_a_body_is_named_at_once(client: TestClient) -> None:
 def test_an_unforeseen_failure_is_a_problem_without_details(
     client: TestClient, hub: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hub.stats.watch("broken", lambda: 1 / 0)
+    hub.stats.watch("alerts_open", lambda: 1 / 0)
     answer = client.get("/api/v1/stats")
     assert answer.status_code == 500
     assert "division" not in answer.text
@@ -311,7 +318,7 @@ def test_a_stuck_worker_makes_the_hub_unready_and_shows_in_the_metrics(
     worker = Worker("sorter", step, every_s=60.0, stuck_s=0.0)
     worker.start()
     try:
-        assert began.wait(20)
+        assert began.wait(LONG_S)
         answer = client.get("/readyz")
         assert (answer.status_code, answer.json()["away"]) == (503, ["worker sorter"])
         assert 'lineside_worker_state{worker="sorter"} 3.0' in client.get("/metrics").text
@@ -324,4 +331,4 @@ def test_a_stuck_worker_makes_the_hub_unready_and_shows_in_the_metrics(
     assert client.get("/readyz").status_code == 200
     assert 'lineside_worker_state{worker="sorter"} 0.0' in lines
     assert 'lineside_worker_failures{worker="sorter"} 0.0' in lines
-    assert any(line.startswith('lineside_worker_age_s{worker="sorter"}') for line in lines)
+    assert any(line.startswith('lineside_worker_age_seconds{worker="sorter"}') for line in lines)

@@ -24,7 +24,6 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from fastapi.testclient import TestClient
 
-from lineside.cli.demo.stage import free_port
 from lineside.core import Clock, LinesideError, SystemClock
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
@@ -35,7 +34,8 @@ from lineside.library.client import HubClient
 from lineside.models import Package
 from lineside.testing import FakeClock
 from lineside.vision import encode_jpeg
-from tests.hub.conftest import PLANT
+from tests.hub.conftest import PLANT, use_package
+from tests.links.conftest import free_port
 
 ENDPOINT = "smart-factory-wh-stock-inference"
 FUNCTION = "serve-stock"
@@ -189,8 +189,7 @@ def test_a_place_is_free_again_whatever_became_of_its_call(hub: Services) -> Non
 
 
 def test_too_many_calls_by_grpc_are_resource_exhausted(hub: Services, archive: bytes) -> None:
-    digest = hub.packages.add(archive, by="ada").digest
-    hub.packages.use(digest, inspection="stock", by="eve", reason="seen")
+    use_package(hub, archive)
     token = hub.auth.issue_token("program", kind="api")
     message = pb2.ModelInferRequest(model_name="stock")
     tensor = message.inputs.add(name="image", datatype="BYTES", shape=[1])
@@ -281,7 +280,6 @@ async def _answer(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_health_and_reads_do_not_wait_behind_160_callers(
     program: tuple[str, AccessKey, Path],
 ) -> None:
@@ -299,7 +297,7 @@ def test_health_and_reads_do_not_wait_behind_160_callers(
     }  # fmt: skip
     spent: dict[str, list[float]] = {call: [] for call in reads}
 
-    async def measure() -> list[tuple[int, dict[str, str], bytes]]:
+    async def measure() -> tuple[list[tuple[int, dict[str, str], bytes]], float]:
         calls = [
             asyncio.create_task(_answer(port, f"POST {path}", headers=headers, body=picture))
             for _ in range(CALLERS + MORE)
@@ -307,14 +305,15 @@ def test_health_and_reads_do_not_wait_behind_160_callers(
         for refused in asyncio.as_completed(calls):  # the queue is full
             if (await refused)[0] == 429:
                 break
+        busy_since_s = CLOCK.monotonic()
         while any(not call.done() for call in calls):
             for call, more in reads.items():
                 began_s = CLOCK.monotonic()
                 assert (await _answer(port, call, headers=more))[0] == 200
                 spent[call].append(CLOCK.monotonic() - began_s)
-        return [call.result() for call in calls]
+        return [call.result() for call in calls], CLOCK.monotonic() - busy_since_s
 
-    answers = asyncio.run(measure())
+    answers, busy_s = asyncio.run(measure())
     statuses = Counter(status for status, *_ in answers)
     assert set(statuses) == {200, 429}
     assert statuses[200] >= CALLERS
@@ -325,5 +324,6 @@ def test_health_and_reads_do_not_wait_behind_160_callers(
             assert json.loads(body)["ErrorCode"] == "ThrottlingException"
     assert all(len(each) >= 10 for each in spent.values())
     # The slowest of hundreds is what else runs on the machine; nineteen of twenty are the hub's.
+    # One that waited behind the callers would take about as long as they all.
     usual_s = {call: float(np.percentile(each, 95)) for call, each in spent.items()}
-    assert max(usual_s.values()) < 0.1, usual_s
+    assert max(usual_s.values()) < busy_s / 20, (usual_s, busy_s)

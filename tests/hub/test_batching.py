@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, SystemClock, UnavailableError
 from lineside.hub.inference.model_server import Arrays, Batcher, BatchSettings
+from lineside.testing.links import LONG_S
 
 
 class Network:
@@ -24,7 +25,7 @@ class Network:
     def run(self, rows: NDArray[np.float32]) -> Arrays:
         self.sizes.append(len(rows))
         self.entered.set()
-        assert self.free.wait(20)
+        assert self.free.wait(LONG_S)
         if (rows < 0).any():
             raise InvalidError("negative")
         return {"double": rows * 2}
@@ -63,7 +64,7 @@ def test_callers_while_the_network_works_share_its_next_run(
     network.free.clear()
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(batcher.submit, rows(1))
-        assert network.entered.wait(20)
+        assert network.entered.wait(LONG_S)
         others = [pool.submit(batcher.submit, rows(value)) for value in (2, 3, 4)]
         while len(batcher._calls) < 3:
             pass
@@ -78,7 +79,7 @@ def test_a_full_queue_refuses_instead_of_growing(batcher: Batcher, network: Netw
     network.free.clear()
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(batcher.submit, rows(1))]
-        assert network.entered.wait(20)
+        assert network.entered.wait(LONG_S)
         waiting += [pool.submit(batcher.submit, rows(1)) for _ in range(3)]
         while len(batcher._calls) < 3:
             pass
@@ -96,7 +97,7 @@ def test_other_shapes_and_too_many_rows_go_into_the_next_run(
     network.free.clear()
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(batcher.submit, rows(9))
-        assert network.entered.wait(20)
+        assert network.entered.wait(LONG_S)
         others = []
         for place, given in enumerate((rows(1, 2, 3), rows(4, 5, 6), rows(7, width=3))):
             others.append(pool.submit(batcher.submit, given))

@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -17,6 +18,7 @@ from tests.links.conftest import MOSQUITTO, free_port
 
 EACH_S = 0.04
 BETWEEN_S = 0.6
+MOST_WAITING = 20
 
 
 class Camera:
@@ -52,6 +54,8 @@ class Camera:
     def _run(self) -> None:
         number = 0
         while not self._stop.wait(EACH_S):
+            if len(self.sent) - len(self.acknowledged) >= MOST_WAITING:
+                continue  # a hub takes seconds to start
             number += 1
             picture = self._picture(number)
             message = camera_message(picture)
@@ -83,7 +87,7 @@ def hub(
 def lost(hub: Process, camera: Camera) -> set[Digest]:
     """What was acknowledged and is not there when everything has come to rest."""
     camera.stop()
-    wait_until(lambda: len(camera.acknowledged) == len(camera.sent), within_s=60)
+    wait_until(lambda: len(camera.acknowledged) == len(camera.sent))
 
     def missing() -> set[Digest]:
         stored: set[Digest] = set()
@@ -93,11 +97,8 @@ def lost(hub: Process, camera: Camera) -> set[Digest]:
             before = page[-1]["id"]
         return camera.acknowledged - stored
 
-    pause = threading.Event()
-    for _ in range(50):  # mosquitto may hold some that the hub has yet to store
-        if not missing():
-            break
-        pause.wait(0.2)
+    with suppress(AssertionError):  # mosquitto may hold some that the hub has yet to store
+        wait_until(lambda: not missing())
     return missing()
 
 
@@ -107,8 +108,8 @@ def camera_of(port: int, *, qos: int, jpeg: Pictures) -> Camera:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize(("ends", "times"), [("SIGKILL", 3), ("SIGTERM", 2)])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("ends", "times"), [("SIGKILL", 2), ("SIGTERM", 1)])
 def test_no_acknowledged_picture_is_lost(
     hub: Process, port: int, jpeg: Pictures, ends: str, times: int
 ) -> None:

@@ -1,6 +1,5 @@
 """An embedded broker that asks for passwords: the hub joins it, others need a line in the file."""
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from argon2 import PasswordHasher
 from lineside.core import RefusedError, SystemClock
 from lineside.hub import HubConfig, running
 from lineside.links import open_bus
+from lineside.testing.links import wait_until
 
 CLOCK = SystemClock()
 
@@ -29,8 +29,5 @@ def test_the_hub_joins_a_broker_that_others_need_a_password_for(
         bus = open_bus(known, client_id="edge-1", clock=CLOCK)
         bus.publish("i/unknown", b"{}")
         bus.close()
-        wait = threading.Event()
-        for _ in range(100):
-            if hub.services.dead_letters.counts() or wait.wait(0.1):
-                break
+        wait_until(hub.services.dead_letters.counts)
         assert hub.services.dead_letters.counts() == {"unknown topic": 1}

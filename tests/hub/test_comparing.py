@@ -21,6 +21,7 @@ from lineside.links import Bus
 from lineside.models import Comparison, Package, build_package
 from lineside.store import Logged
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S, wait_until
 from tests.hub.conftest import Line, open_hub
 
 # Says what it is told to say, or waits; it writes what it was asked down.
@@ -33,7 +34,7 @@ with asked.open("a") as log:
     log.write(json.dumps({"packages": len(packages), "words": sys.argv[2:]}) + chr(10))
 told = json.loads(plan.read_text())
 if told.get("wait"):
-    time.sleep(60)
+    time.sleep(600)
 if told.get("error"):
     print("error: " + told["error"], file=sys.stderr)
     print("fix: nothing", file=sys.stderr)
@@ -174,15 +175,6 @@ def test_what_cannot_be_compared_says_why(
     assert not (hub.config.folder / "comparing").exists()
 
 
-def waited_for(plan: Path) -> None:
-    pause = threading.Event()
-    for _ in range(1000):
-        if asked(plan):
-            return
-        pause.wait(0.02)
-    pytest.fail("the child was not asked")
-
-
 def test_a_hub_that_stops_in_the_middle_compares_after_its_next_start(
     hub: Services, comparisons: Comparisons, plan: Path, *, digest: str
 ) -> None:
@@ -198,9 +190,9 @@ def test_a_hub_that_stops_in_the_middle_compares_after_its_next_start(
 
     thread = threading.Thread(target=follow)
     thread.start()
-    waited_for(plan)
+    wait_until(lambda: asked(plan))
     comparisons.close()
-    thread.join(timeout=30)
+    thread.join(LONG_S)
     assert refused == ["the hub stops"]
     assert hub.models.comparison(version) is None
     with pytest.raises(UnavailableError):
@@ -214,10 +206,10 @@ def test_a_child_that_is_killed_is_named_with_its_signal(
     say(plan, wait=True)
     thread = threading.Thread(target=lambda: comparisons.take(heard(hub)))
     thread.start()
-    waited_for(plan)
+    wait_until(lambda: asked(plan) and comparisons._child.process)
     assert comparisons._child.process is not None
     comparisons._child.process.send_signal(signal.SIGKILL)
-    thread.join(timeout=30)
+    thread.join(LONG_S)
     kept = hub.models.comparison(version)
     assert kept is not None
     assert kept.why_not == "The comparison failed: its process was ended by signal 9."

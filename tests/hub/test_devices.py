@@ -71,11 +71,16 @@ def test_a_camera_that_is_lost_and_returns_is_an_event_each_once(
     line.send(line.status(cameras=[back]))
     assert hub.devices.lost_cameras() == {"rack": {"lost": 0.0}}
     line.send(line.status("edge-2", cameras=[lost]))
+    assert hub.devices.lost_cameras() == {"rack": {"lost": 0.0}}  # edge-1 reaches it
     told = [event.event["data"] for event in hub.events.page() if event.subject == "camera"]
     assert [(each["action"], each["device"]) for each in told] == [
         ("lost", "edge-1"), ("returned", "edge-1"), ("lost", "edge-2"),
     ]  # fmt: skip
     assert told[-1]["reason"] == "dark"
+    line.send(line.status("edge-1", state="offline"))
+    assert hub.devices.lost_cameras() == {"rack": {"lost": 1.0}}
+    line.send(line.status("edge-2", state="offline", cameras=[lost]))
+    assert hub.devices.lost_cameras() == {}  # an alert about it is one about the devices
 
 
 def test_a_gap_holds_the_acknowledgement_back(line: "Line", factory: Bus) -> None:
@@ -215,9 +220,10 @@ def test_who_goes_offline_keeps_what_it_told_last(
         11,
     )
     assert "as last reported" in browser.get("/fleet/edge-1").text
-    line.send(line.status())
+    line.send(line.status(faults=["golden picture differs"]))
     assert hub.devices.one("edge-1").packages == ()
-    assert "as last reported" not in browser.get("/fleet/edge-1").text
+    page = browser.get("/fleet/edge-1").text
+    assert ("as last reported" in page, "golden picture differs" in page) == (False, True)
 
 
 def test_latency_is_from_capture_to_the_commit(hub: Services, line: "Line") -> None:

@@ -12,6 +12,7 @@ from lineside.fleet.trust.roles import prefixed
 from lineside.hub import Services, create_app
 from lineside.hub.downloads import Download, DownloadContent, Slots
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 from tests.hub.test_updates import use
 
 DATA = bytes(range(256)) * 2000
@@ -122,7 +123,7 @@ def test_a_device_that_went_away_is_sent_no_more(clock: FakeClock) -> None:
 
 
 async def _within(what: Awaitable[None]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LONG_S):
         await what
 
 

@@ -37,7 +37,7 @@ def events(clock: FakeClock, *, count: int, grey: float, seed: int) -> list[Even
 
 def follower(hub: Services) -> tuple[Follower, list[Event]]:
     told: list[Event] = []
-    watch = DriftWatch(hub.records.documents, ledger=hub.ledger, plant=hub.plant)
+    watch = DriftWatch(hub.records, ledger=hub.ledger, plant=hub.plant)
     watch.listen(told.append)
     made = Follower(
         "drift", records=hub.records, ledger=hub.ledger, handle=watch.take,

@@ -29,6 +29,7 @@ from lineside.hub.readers import DeliveryNames, Reader, with_names
 from lineside.links import Bus, BusSession, Message, open_session
 from lineside.store import Logged
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 from tests.hub.conftest import Line
 
 Pictures = Callable[..., bytes]
@@ -91,7 +92,7 @@ def test_batches_are_committed_in_order_and_what_fails_alone_becomes_a_dead_lett
     words = [b"%d" % number for number in range(2000)]
     for word in (*words[:900], b"bad", b"worse", *words[900:], b"last"):
         factory.publish("t", word)
-    assert steps.all.wait(timeout=20)
+    assert steps.all.wait(LONG_S)
     reader.stop()
     assert steps.committed == [*words, b"last"]
     assert hub.dead_letters.counts() == {"could not be processed": 2}
@@ -108,12 +109,12 @@ def test_a_reader_that_ends_leaves_what_it_did_not_store_to_the_next_one(
     words = [b"%d" % number for number in range(100)]
     for word in words:
         factory.publish("t", word)
-    assert first.gone.wait(timeout=20)
+    assert first.gone.wait(LONG_S)
     reader.stop()
     assert first.committed == []
     read(second)
     factory.publish("t", b"last")
-    assert second.all.wait(timeout=20)
+    assert second.all.wait(LONG_S)
     assert second.committed == [*words, b"last"]
 
 
@@ -126,8 +127,8 @@ def test_while_the_store_is_away_nothing_is_acknowledged_and_then_all_is_stored_
     words = [b"%d" % number for number in range(300)]
     for word in (*words, b"last"):
         factory.publish("t", word)
-    assert steps.gone.wait(timeout=20)
-    assert steps.all.wait(timeout=20)
+    assert steps.gone.wait(LONG_S)
+    assert steps.all.wait(LONG_S)
     reader.stop()
     assert steps.committed == [*words, b"last"]
 
@@ -206,7 +207,7 @@ def test_a_follower_that_fails_says_so_once_and_goes_on_when_it_can(
         handle=handle,
     )
     follower.start()
-    assert done.wait(20.0)
+    assert done.wait(LONG_S)
     follower.stop()
     assert caplog.text.count("follower waits name=test") == 1
     assert "follower goes on name=test" in caplog.text

@@ -1,6 +1,7 @@
 """Devices come in by a code, are renewed by their key, and go by revocation."""
 
 import base64
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -36,15 +37,16 @@ from lineside.fleet.enrolment import (
     renewal_message,
 )
 from lineside.fleet.trust.certificates import new_device_key, sign_as_device
-from lineside.hub import HubConfig, Role, Services, create_app
+from lineside.hub import HubConfig, Role, Services
 from lineside.hub.access.auth import TooManyAttemptsError, issue_access_key
 from lineside.hub.access.tls import own_certificate, server_files, site_files
+from lineside.hub.alerts.observations import look_at_devices
 from lineside.hub.devices.enrolment import DEVICE_TYPE, Enrolment
 from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.pages.fleet import enrolment_news
 from lineside.testing import FakeClock
 from lineside.web.security import UnauthenticatedError
-from tests.hub.conftest import open_hub
+from tests.hub.conftest import Line, open_hub
 
 ADDRESS = "10.0.0.9"
 
@@ -85,6 +87,44 @@ def renewal(
 
 def told(site: Services) -> list[str]:
     return [str(one.event["data"]["action"]) for one in site.events.page(kind=DEVICE_TYPE)]
+
+
+def test_who_is_out_or_was_never_heard_has_no_figures_to_alert_on(
+    site: Services, line: Line
+) -> None:
+    for name in ("edge-1", "edge-2", "edge-3"):
+        enrolled(site, name)
+    line.send(line.status("edge-1"), line.status("edge-2"))
+    site.enrolment.revoke("edge-2", by="anna", reason="stolen")
+    assert {name: one["online"] for name, one in site.fleet.figures().items()} == {"edge-1": 1.0}
+
+
+def test_a_device_that_was_never_enrolled_is_retired_by_revoking_it(
+    site: Services, line: Line, clock: FakeClock, browser: TestClient, client: TestClient
+) -> None:
+    line.send(line.status("old-1"))
+    site.enrolment.heard("old-1")
+    clock.advance(3600)
+
+    def lost() -> list[str]:
+        look = look_at_devices(site.devices, enrolment=site.enrolment, now=clock.now())
+        return [one.object for one in look.present]
+
+    assert lost() == ["old-1"]
+    assert 'data-json="/api/v1/devices/old-1/revoke"' in browser.get("/fleet/old-1").text
+    answer = client.post("/api/v1/devices/old-1/revoke", json={"reason": "scrapped"})
+    assert answer.is_success
+    assert (lost(), site.fleet.figures()) == ([], {})
+    (listed,) = client.get("/api/v1/devices").json()["items"]
+    assert (listed["state"], listed["certified"]) == ("revoked", False)
+    page = browser.get("/fleet/old-1").text
+    assert "scrapped" in page
+    assert "Not enrolled" in page
+    line.send(line.status("old-1"))  # it still runs somewhere
+    site.enrolment.heard("old-1")
+    assert not site.things.has("old-1")
+    enrolled(site, "old-1")
+    assert site.enrolment.inventory.one("old-1").active
 
 
 def test_a_code_brings_a_device_everything_it_needs(site: Services) -> None:
@@ -485,11 +525,10 @@ def test_refusals_are_read_while_devices_ask_and_one_that_asks_too_often_leaves_
     }
 
 
-def test_the_page_makes_the_authority_that_is_absent(hub: Services) -> None:
-    token = hub.auth.issue_token("anna", kind="api", role=Role.ADMIN)
-    anna = TestClient(
-        create_app(hub), base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}
-    )
+def test_the_page_makes_the_authority_that_is_absent(
+    hub: Services, people: Callable[..., TestClient]
+) -> None:
+    anna = people(Role.ADMIN)
     page = anna.get("/fleet").text
     assert "has no certificate authority yet" in page
     assert "Make a code" not in page.partition('id="enrol"')[2]

@@ -23,6 +23,7 @@ from lineside.hub.eventlog.leases import HubLeases, PartLease
 from lineside.store import Logged
 from lineside.streams import Event
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S, wait_until
 from lineside.twin import LineState
 
 SOURCE = "/hall/plant"
@@ -86,12 +87,95 @@ def test_a_reader_is_woken_by_each_thing_that_it_wants(
             say(hub, clock, f"other {place}", kind="a.v1", source="/y")
             say(hub, clock, str(place), kind="b.v1", source="/x")
             while f"evt_{place}" not in taker.taken:
-                assert taker.came.wait(20.0)
+                assert taker.came.wait(LONG_S)
                 taker.came.clear()
     finally:
         made.stop()
     own = [name for name in taker.taken if "other" not in name]
     assert own == [f"evt_{place}" for place in range(20)]
+
+
+def test_a_reader_that_gathers_takes_what_comes_singly_as_one_page(
+    hub: Services, clock: FakeClock
+) -> None:
+    pages: list[int] = []
+
+    def take(entries: Sequence[Logged]) -> None:
+        pages.append(len(entries))
+
+    class Gathering(threading.Event):
+        """Five more come while the reader waits."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout == 5.0
+            for place in range(1, 6):
+                say(hub, clock, str(place), kind="b.v1")
+            return False
+
+    made = Follower(
+        "test", records=hub.records, ledger=hub.ledger, handle=take, type="b.v1", gather_s=5.0
+    )
+    made._stop = Gathering()
+    made._wait_and_turn()  # nothing is there, so the next turn waits
+    say(hub, clock, "0", kind="b.v1")
+    made._wait_and_turn()
+    assert pages == [6]
+
+
+def test_a_page_that_is_not_full_is_not_followed_by_an_empty_one(
+    hub: Services, clock: FakeClock
+) -> None:
+    made = Follower(
+        "test", records=hub.records, ledger=hub.ledger, handle=Taker(), type="b.v1", page=2
+    )
+    for place in range(3):
+        say(hub, clock, str(place), kind="b.v1")
+    assert made.turn()  # a full page: there may be more
+    assert not made.turn()
+    assert made.behind == 0
+
+
+def test_a_commit_wakes_those_who_want_something_of_it(hub: Services, clock: FakeClock) -> None:
+    woken: list[str] = []
+
+    class Watched(threading.Condition):
+        def __init__(self, name: str) -> None:
+            super().__init__(hub.ledger._commit_lock)
+            self.name = name
+
+        def notify_all(self) -> None:
+            woken.append(self.name)
+            super().notify_all()
+
+    for kind in ("", "a.v1", "b.v1"):
+        hub.ledger._commit_conditions["", kind] = Watched(kind)
+    say(hub, clock, "1", kind="b.v1")
+    assert sorted(woken) == ["", "b.v1"]
+
+
+def test_a_position_is_noted_once_in_the_given_time_and_at_the_end(
+    hub: Services, clock: FakeClock
+) -> None:
+    def noted() -> int:
+        return int(hub.records.documents.get("cursor", "test").body["position"])
+
+    made = Follower(
+        "test", records=hub.records, ledger=hub.ledger, handle=Taker(), type="b.v1", note_s=1.0
+    )
+    for name in ("1", "2"):
+        say(hub, clock, name, kind="b.v1")
+        made.step()
+    first, second = made.position - 1, made.position
+    assert noted() == first
+    clock.advance(1.0)
+    made.step()  # nothing came, and the second is over
+    assert noted() == second
+    say(hub, clock, "3", kind="b.v1")
+    made.step()
+    assert noted() == second
+    made.start()
+    made.stop()
+    assert noted() == made.position == second + 1
 
 
 def test_what_another_process_wrote_is_found_all_the_same(hub: Services, clock: FakeClock) -> None:
@@ -106,7 +190,7 @@ def test_what_another_process_wrote_is_found_all_the_same(hub: Services, clock: 
         taker.came.clear()
         body = event.body.replace(b"evt_1", b"evt_2")
         hub.records.log.append([replace(event, id="evt_2", body=body)])
-        assert taker.came.wait(20.0)
+        assert taker.came.wait(LONG_S)
     finally:
         made.stop()
     assert taker.taken == ["evt_1", "evt_2"]
@@ -134,36 +218,37 @@ def test_an_aborted_commit_is_not_announced(hub: Services, clock: FakeClock) -> 
 
 def test_the_ledger_takes_turns(hub: Services, clock: FakeClock) -> None:
     """A writer with a backlog does not keep another out."""
-    waited: list[int] = []
-    written, done = 0, threading.Event()
-    inside = threading.Event()
+    order: list[str] = []
 
     def look(_state: LineState) -> Sequence[Event]:
-        waited.append(written)
+        order.append("other")
         return ()
 
-    def others() -> None:
-        for _ in range(5):
-            inside.wait(20.0)
-            waited.append(written)
-            hub.ledger.decide(look)
-        done.set()
+    def note(_logged: list[Logged]) -> None:
+        order.append("mine")
 
-    other = threading.Thread(target=others)
-    other.start()
-    while not done.is_set():
-        say(hub, clock, f"mine {written}", kind="a.v1")
-        written += 1
-        inside.set()
-    other.join()
-    assert len(waited) == 10
-    assert max(after - before for before, after in zip(waited[::2], waited[1::2], strict=True)) < 20
-    assert hub.ledger.decide(lambda _state: [_own(clock)]) is not None
+    for turn in range(5):
+        other = threading.Thread(target=hub.ledger.decide, args=(look,))
+        events = [_own(clock, f"{turn}-{number}") for number in range(3)]
+        with hub.ledger._lock:
+            other.start()
+            wait_until(hub.ledger._lock._first.locked)  # it waits for its turn
+            hub.ledger.record(events[:1], within=note)
+        for event in events[1:]:
+            hub.ledger.record([event], within=note)
+        other.join()
+    assert order == ["mine", "other", "mine", "mine"] * 5
+    assert hub.ledger.decide(lambda _state: [_own(clock, "last")]) is not None
 
 
-def _own(clock: FakeClock) -> Event:
+def _own(clock: FakeClock, name: str) -> Event:
     return Event(
-        id="evt_own", source=SOURCE, type="a.v1", subject="a", time=clock.now(), data={"topic": "a"}
+        id=f"evt_own {name}",
+        source=SOURCE,
+        type="a.v1",
+        subject="a",
+        time=clock.now(),
+        data={"topic": "a"},
     )
 
 
@@ -371,17 +456,26 @@ def test_a_follower_works_only_while_it_holds_its_lease(hub: Services, clock: Fa
     made = Follower("sink", records=hub.records, ledger=hub.ledger, handle=taker, lease=lease)
     made.start()
     try:
-        assert lease.asked.wait(20.0)
+        assert lease.asked.wait(LONG_S)
         assert made.view().state is FollowerState.STANDBY
         assert taker.taken == []
         hub.records.documents.put("cursor", "sink", body={"position": 2})  # by the other hub
         lease.ours = True
-        assert taker.came.wait(20.0)
+        assert taker.came.wait(LONG_S)
         assert taker.taken == ["evt_3", "evt_4", "evt_5"]
     finally:
         made.stop()
     assert lease.released.is_set()
     assert made.view().state is FollowerState.STOPPED
+
+
+def test_a_follower_that_ends_on_standby_gives_its_lease_up(hub: Services) -> None:
+    lease = Leased(hub)
+    made = Follower("sink", records=hub.records, ledger=hub.ledger, handle=Taker(), lease=lease)
+    made.start()
+    assert lease.asked.wait(LONG_S)
+    made.stop()
+    assert lease.released.is_set()
 
 
 def test_the_view_says_for_what_and_since_when_it_waits(hub: Services, clock: FakeClock) -> None:
@@ -401,7 +495,7 @@ def test_the_view_says_for_what_and_since_when_it_waits(hub: Services, clock: Fa
     )
     made.start()
     try:
-        assert tried.wait(20.0)
+        assert tried.wait(LONG_S)
         while made.view().state is not FollowerState.WAITING:
             tried.wait(0.01)
         view = made.view()

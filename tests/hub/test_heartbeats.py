@@ -2,17 +2,15 @@
 
 import logging
 from datetime import timedelta
-from pathlib import Path
-from time import process_time
 
 import pytest
 
-from lineside.core import Plant, SystemClock, encode, rfc3339
+from lineside.core import Plant, encode, rfc3339
 from lineside.hub import Services
 from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.topics import DeadLetterError
 from lineside.links import Message
-from lineside.store import Records, open_records
+from lineside.store import Records
 from lineside.testing import FakeClock
 
 
@@ -137,27 +135,3 @@ def test_a_device_that_only_reports_can_be_given_jobs(hub: Services, clock: Fake
     topic = "lineside/hall/device/edge-7/status"
     hub.device_ingest.take([Message(topic=topic, payload=status(clock, "edge-7"))])
     assert hub.things.has("edge-7")
-
-
-@pytest.mark.slow
-def test_a_thousand_heartbeats_a_second_are_held(tmp_path: Path, plant: Plant) -> None:
-    """With what changes in each message, on SQLite, in processor time: others may be busy too."""
-    clock = SystemClock()
-    names = [f"edge-{number:04}" for number in range(1000)]
-    with open_records(f"sqlite:///{tmp_path / 'records.db'}", clock=clock) as records:
-        devices = DeviceRegistry(records, plant=plant, clock=clock)
-        with records.transaction():
-            for name in names:
-                devices.enrol(name)
-        began_s = process_time()
-        for beat in range(3):
-            for name in names:
-                told = {
-                    "schema": "lineside.device/1", "device": name, "state": "online",
-                    "version": "0.1.0", "at": rfc3339(clock.now()), "frames": beat,
-                    "packages": [{"inspection": "a", "digest": "sha256:0", "loaded_at": "x"}],
-                }  # fmt: skip
-                devices.take_status(name, encode(told))
-            devices.flush()
-        rate = 3000 / (process_time() - began_s)
-    assert rate > 1000, f"{rate:.0f} heartbeats per processor second"

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import digest_of
-from lineside.hub import Role, Services, create_app
+from lineside.hub import Role, Services
 from lineside.hub.ingest import export
 from lineside.vision import encode_png
 
@@ -123,16 +124,8 @@ def test_one_upload_is_read_at_a_time(hub: Services, client: TestClient) -> None
     assert send(client, CLASSES).status_code == 200
 
 
-def somebody(hub: Services, role: Role) -> TestClient:
-    token = hub.auth.issue_token(f"some {role}", kind="api", role=role)
-    return TestClient(
-        create_app(hub), base_url="http://127.0.0.1",
-        headers={"Authorization": f"Bearer {token}"}, raise_server_exceptions=False,
-    )  # fmt: skip
-
-
-def test_an_operator_does_not_import(hub: Services) -> None:
-    assert send(somebody(hub, Role.OPERATOR), CLASSES).status_code == 403
+def test_an_operator_does_not_import(people: Callable[..., TestClient]) -> None:
+    assert send(people(Role.OPERATOR), CLASSES).status_code == 403
 
 
 def test_a_version_goes_out_and_comes_back_the_same(hub: Services, client: TestClient) -> None:
@@ -178,12 +171,15 @@ def test_an_export_names_what_its_format_left_out(hub: Services, client: TestCli
 
 
 def test_an_export_is_for_operators_of_few_images_and_one_at_a_time(
-    hub: Services, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    client: TestClient,
+    hub: Services,
+    people: Callable[..., TestClient],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     send(client, CLASSES, keep=digest_of(CLASSES))
     client.post(f"{HERE}/freeze")
     address, page = f"{HERE}/versions/1/export", "/data/plates/versions/1"
-    viewer, operator = somebody(hub, Role.VIEWER), somebody(hub, Role.OPERATOR)
+    viewer, operator = people(Role.VIEWER), people(Role.OPERATOR)
     assert (viewer.get(address).status_code, operator.get(address).status_code) == (403, 200)
     assert "export?format=csv" not in viewer.get(page).text
     assert "Requires the role operator" in viewer.get(page).text

@@ -33,14 +33,13 @@ from lineside.links import (
     open_bus,
 )
 from lineside.store import open_records
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from tests.hub.conftest import job_reader
 from tests.links.conftest import MOSQUITTO, Mosquitto, free_port
 from tests.links.test_topic_access import PLANT
 
 DOCUMENT = {"type": "new_model", "model_name": "unet", "model_version": "4"}
 T = "$aws/things/edge-1/jobs"
-LONG_S = 10.0
 
 
 @dataclass
@@ -188,7 +187,7 @@ class TestAwsDeviceClient:
     ) -> None:
         options = ClientOptions(
             max_request_response_subscriptions=4, max_streaming_subscriptions=2,
-            operation_timeout_in_seconds=10,
+            operation_timeout_in_seconds=int(LONG_S),
         )  # fmt: skip
         jobs = iotjobs.IotJobsClientV2(plain, options)
         following, subscribed = Heard(), Heard()

@@ -22,7 +22,8 @@ from lineside.hub.access.auth import revoke_access_key
 from lineside.hub.rollouts import bucket as module
 from lineside.hub.rollouts.bucket import ObjectAddress, parse_address
 from lineside.testing import FakeClock
-from tests.hub.conftest import serve_hub
+from lineside.testing.links import LONG_S
+from tests.hub.conftest import serve_hub, use_package
 
 T = "$aws/things/edge-1/jobs"
 DOCUMENT = {"type": "new_model", "model_name": "unet", "model_version": "4"}
@@ -40,8 +41,7 @@ def signed(hub: Services, archive: bytes) -> Target:
     """A hub with thing ``edge-1`` and one signed package."""
     hub.releases.ensure(keys=hub.config.keys_folder)
     hub.things.add("edge-1")
-    digest = hub.packages.add(archive, by="anna").digest
-    hub.packages.use(digest, inspection="stock", by="anna", reason="better")
+    digest = use_package(hub, archive)
     found = hub.releases.target_of(digest)
     assert found is not None
     return found
@@ -66,7 +66,7 @@ def ask(url: str, *, method: str = "GET", data: bytes | None = None, **headers: 
     """The standard library's own client, which knows nothing of signatures."""
     request = urllib.request.Request(url, method=method, data=data, headers=headers)  # noqa: S310  of this test
     try:
-        with urllib.request.urlopen(request, timeout=10) as found:  # noqa: S310  of this test
+        with urllib.request.urlopen(request, timeout=LONG_S) as found:  # noqa: S310  of this test
             return Answer(found.status, found.read())
     except urllib.error.HTTPError as error:
         with error:

@@ -23,13 +23,12 @@ from lineside.hub.learning.job_service import JobRequestHandler
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.store import open_records
 from lineside.testing import FakeClock
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from tests.hub.conftest import job_reader
 from tests.links.conftest import MOSQUITTO, Mosquitto
 
 T = "$aws/things/edge-1/jobs"
 DOCUMENT = {"type": "new_model", "model_name": "unet", "model_version": "4"}
-LONG_S = 20.0
 BEGAN_S = int(datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp())
 Said = list[tuple[str, dict[str, Any]]]
 

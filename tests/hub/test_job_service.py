@@ -19,10 +19,9 @@ from lineside.hub.learning.job_service import JobRequestHandler
 from lineside.links import Bus, Mailbox, Message
 from lineside.links.memory import MemoryBus
 from lineside.testing import FakeClock
-from lineside.testing.links import take, wait_until
+from lineside.testing.links import LONG_S, take, wait_until
 
 T = "$aws/things/edge-1/jobs"
-LONG_S = 10.0
 
 
 def job(job_id: str) -> NewJob:
@@ -121,9 +120,10 @@ def test_a_running_hub_gives_jobs_to_who_asks_and_goes_on_after_a_restart(
         found = asked(hub.bus_url, f"{T}/get")
         assert [one["jobId"] for one in found["inProgressJobs"]] == ["job1"]
         assert followed(hub) == b'{"b":2}'
-        figures = hub.services.stats.plain()["gauges"]
+        stats = hub.services.stats.plain()
+        figures = stats["gauges"]
         assert figures["job_messages_dropped"] == 0
-        assert figures["mailbox_jobs_dropped"] == 0
+        assert stats["each"]["mailbox"]["figures"]["jobs"]["dropped"] == 0
         assert (figures["job_requests_refused"], figures["job_requests_ignored"]) == (0, 0)
 
 

@@ -22,12 +22,12 @@ from lineside.links import Bus
 from lineside.store import open_records
 from lineside.streams import EVENT_TYPE, Event
 from lineside.testing import FakeClock
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from tests.hub.conftest import Line, another_hub, open_hub
 
 # A trainer that does what it is told: it speaks the same lines as the real one.
 TRAINER = """
-import json, pathlib, queue, shutil, signal, sys
+import json, pathlib, queue, shutil, signal, sys, time
 folder = pathlib.Path(sys.argv[sys.argv.index("--job") + 1])
 job = json.loads((folder / "job.json").read_text())
 plan = json.loads((folder.parent / "plan.json").read_text())
@@ -40,12 +40,16 @@ for step in range(begun, 4):
     line = {"percent": 25.0 * (step + 1), "eta_s": 3 - step, "stage": "fit", "loss": 1 / (step + 1)}
     line["held_out"] = None if step == 0 else 0.9
     print(json.dumps(line), flush=True)
-    done.write_text(str(step + 1))
+    fresh = folder / "steps.new"
+    fresh.write_text(str(step + 1))
+    fresh.replace(done)  # it may be killed at any moment
     if step + 1 == plan.get("fail_at"):
         print("no more memory", file=sys.stderr)
         sys.exit(3)
+    while step + 1 == plan.get("pause_at") and not (folder.parent / "go_on").exists():
+        time.sleep(0.02)
     if step + 1 == plan.get("wait_at"):
-        stop.put(stop.get(timeout=30))
+        stop.put(stop.get(timeout=300))
     if not stop.empty():
         sys.exit(1)
 shutil.copy(plan["package"], folder / "package.lspkg")
@@ -120,7 +124,7 @@ class Watcher:
 
     def until(self, run: str, wanted: Callable[[RunView], bool]) -> RunView:
         with self._moved:
-            assert self._moved.wait_for(lambda: wanted(self._hub.runs.one(run)), timeout=20)
+            assert self._moved.wait_for(lambda: wanted(self._hub.runs.one(run)), timeout=LONG_S)
         return self._hub.runs.one(run)
 
     def ended(self, run: str) -> RunView:
@@ -162,14 +166,24 @@ def test_a_run_registers_what_it_made_where_that_was_asked(hub: Services, watche
         RunRequest(dataset="rack", register_as="a--b")
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("version", "plan")
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that waits for other writers for half a second."""
+    monkeypatch.setattr("lineside.store.sqlite.PATIENCE_S", 0.5)
+
+
+@pytest.mark.usefixtures("impatient", "version")
 def test_a_store_that_is_away_ends_no_training(
-    hub: Services, watcher: Watcher, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with closing(sqlite3.connect(tmp_path / "records.db", isolation_level=None)) as other:
+    hub: Services, plan: Callable[..., None], watcher: Watcher, *, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    plan(pause_at=1)
+    store = sqlite3.connect(tmp_path / "records.db", timeout=LONG_S, isolation_level=None)
+    with closing(store) as other:
         run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+        watcher.until(run.id, lambda view: view.percent >= 25)
         other.execute("BEGIN EXCLUSIVE")
+        (hub.config.folder / "runs" / "go_on").touch()
         wait_until(lambda: "away, trying again" in caplog.text)
         other.execute("ROLLBACK")
     done = watcher.ended(run.id)
@@ -201,7 +215,7 @@ def test_a_child_killed_with_kill_9_leaves_the_hub_alive_and_the_run_resumable(
     plan()
     hub.runs.resume(run.id)
     done = watcher.ended(run.id)
-    assert done.state == "done"
+    assert (done.state, done.reason) == ("done", "")
     assert [point[0] for point in done.history] == [25.0, 50.0, 75.0, 100.0]
 
 
@@ -271,7 +285,7 @@ def test_a_run_of_a_hub_that_died_is_marked_and_its_orphan_ended(
     # What a new hub finds after kill -9: the record says running, the child may still be at work.
     with open_records(hub.config.records, clock=clock) as records:
         again = another_hub(hub, records=records, run_command=trainer)
-        assert process.wait(timeout=10) == -signal.SIGKILL
+        assert process.wait(LONG_S) == -signal.SIGKILL
         found = again.runs.one(run.id)
         assert found.state == "failed"
         assert found.reason == "the hub stopped while it ran; it can be resumed"

@@ -221,7 +221,6 @@ def names() -> dict[str, str]:
 def kafka(mock_kafka: str, names: dict[str, str]) -> KafkaConfig:
     return KafkaConfig(
         brokers=mock_kafka, group=names["group"], dead=names["dead"],
-        options={"session.timeout.ms": "6000"},
         bridge=(KafkaBridgeConfig(mqtt="sockfound", topic=names["data"]),),
         send=(KafkaSendConfig(topic=names["out"]),),
         take=(KafkaTakeConfig(topic=names["data"], route="i/sock"),),
@@ -257,7 +256,7 @@ def test_a_message_goes_from_mqtt_to_kafka_to_the_log_and_its_event_to_kafka(
         wait_until(lambda: gauges()["kafka_sent"] == 1)
         assert gauges()["kafka_bridged"] == 4
         assert gauges()["kafka_bridge_dropped"] == 0
-        wait_until(lambda: gauges()["kafka_behind_" + names["out"].replace("-", "_")] == 0)
+        wait_until(lambda: services.followers.one("kafka-" + names["out"]).behind == 0)
         said = [event.event for event in services.events.page(kind="lineside.plant.message.v1")]
         assert [event["data"]["image"] for event in said] == ["Google"] * 3
         (letter,) = services.dead_letters.page()

@@ -14,7 +14,7 @@ from lineside.hub import HubConfig, Services, issue_access_key
 from lineside.hub.config import FunctionConfig
 from lineside.testing import FakeClock
 from lineside.vision import encode_jpeg
-from tests.hub.conftest import scene
+from tests.hub.conftest import scene, use_package
 
 ENDPOINT = "smart-factory-wh-stock-inference"
 
@@ -37,8 +37,7 @@ def config(config: HubConfig, tmp_path: Path) -> HubConfig:
 def test_the_lambda_client_gets_blue_red_white_and_the_picture(
     hub: Services, archive: bytes, served: str, clock: FakeClock
 ) -> None:
-    digest = hub.packages.add(archive, by="anna").digest
-    hub.packages.use(digest, inspection="stock", by="anna", reason="test")
+    use_package(hub, archive)
     key = issue_access_key(hub.records, name="twin", clock=clock)
     client = boto3.client(
         "lambda",

@@ -1,6 +1,6 @@
 """Several hubs share the parts: one runs each, whoever is killed, stopped or added."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -143,6 +143,31 @@ def test_a_hub_that_ends_leaves_nothing_to_wait_for(site: Site) -> None:
     site.records.leases.release(["hub/a"], holder="a")
     site.turn()
     assert site.holding("b") == set(PARTS)
+
+
+def test_a_part_that_ended_is_run_again_when_it_is_wanted_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its lease is released, or while it is."""
+    site.start("a")
+    site.turn()
+    leases, (first, second, *_) = site.running["a"], site.parts["a"]
+    first.release()
+    site.parts["a"][0] = leases.lease(first.name)
+    site.turns(2)
+    assert site.holding("a") == set(PARTS)
+    second.release()
+    release = site.records.leases.release
+
+    def want_again(names: Sequence[str], *, holder: str) -> None:
+        release(names, holder=holder)
+        site.parts["a"][1] = leases.lease(second.name)
+
+    monkeypatch.setattr(site.records.leases, "release", want_again)
+    leases.step()
+    monkeypatch.undo()
+    site.turns(2)
+    assert site.holding("a") == set(PARTS)
 
 
 def test_a_hub_started_again_goes_on_at_once(site: Site) -> None:

@@ -20,29 +20,6 @@ V1 = "/api/v1/models/discs/versions"
 
 
 @pytest.fixture
-def asking(hub: Services) -> Callable[[str, Role], TestClient]:
-    app = create_app(hub)
-
-    def client(name: str, role: Role) -> TestClient:
-        token = hub.auth.issue_token(name, kind="api", role=role)
-        return TestClient(
-            app, base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}
-        )
-
-    return client
-
-
-@pytest.fixture
-def ada(asking: Callable[[str, Role], TestClient]) -> TestClient:
-    return asking("ada", Role.ENGINEER)
-
-
-@pytest.fixture
-def eve(asking: Callable[[str, Role], TestClient]) -> TestClient:
-    return asking("eve", Role.APPROVER)
-
-
-@pytest.fixture
 def digest(hub: Services, archive: bytes) -> str:
     return hub.packages.add(archive, by="ada").digest
 
@@ -91,10 +68,10 @@ def test_another_person_approves_with_a_reason_and_it_is_an_event(
 
 
 def test_the_maker_is_refused_whatever_the_role(
-    version: dict[str, Any], asking: Callable[[str, Role], TestClient], hub: Services
+    version: dict[str, Any], people: Callable[..., TestClient], hub: Services
 ) -> None:
     assert version["registered_by"] == "ada"
-    answer = asking("Ada", Role.ADMIN).post(V1 + "/1/approve", json={"reason": "mine"})
+    answer = people(Role.ADMIN, "Ada").post(V1 + "/1/approve", json={"reason": "mine"})
     assert answer.status_code == 403
     assert "you can't approve your own version" in answer.json()["detail"]
     assert hub.models.one("discs", 1).verdicts == ()
@@ -103,7 +80,7 @@ def test_the_maker_is_refused_whatever_the_role(
 
 def models_of(hub: Services, config: HubConfig) -> ModelService:
     return ModelService(
-        hub.records, hub.blobs, journal=hub.ledger, site="hall", config=config, clock=hub.clock
+        hub.records, hub.blobs, journal=hub.ledger, plant=hub.plant, config=config, clock=hub.clock
     )
 
 
@@ -261,17 +238,17 @@ def test_a_report_that_cannot_be_read_is_as_good_as_none(archive: bytes, report:
     ],
 )
 def test_who_may_not_approve_sees_why(
-    version: dict[str, Any], asking: Callable[[str, Role], TestClient], name: str, role: Role,
+    version: dict[str, Any], people: Callable[..., TestClient], name: str, role: Role,
     words: str,
 ) -> None:  # fmt: skip
     assert version
-    page = asking(name, role).get("/models/groups/discs/1").text
+    page = people(role, name).get("/models/groups/discs/1").text
     assert (words in unescape(page)) if words else ("data-why-not" not in page)
     assert ("versions/1/approve" in page) == (not words)
     assert ("versions/1/reject" in page) == (role is not Role.VIEWER)
-    group = asking(name, role).get("/models/groups/discs").text
+    group = people(role, name).get("/models/groups/discs").text
     assert ("data-settings" in group) == (role is not Role.VIEWER)
-    assert 'href="/models/groups/discs"' in asking(name, role).get("/models").text
+    assert 'href="/models/groups/discs"' in people(role, name).get("/models").text
 
 
 def test_a_version_in_the_making_has_a_page(hub: Services, browser: TestClient) -> None:

@@ -43,17 +43,19 @@ from lineside.models.result import (
     REPORT_FILE,
     Confusion,
     CurvePoint,
+    DefectPower,
     LearningCurve,
     MeasuredResult,
     Mistake,
+    PowerTest,
+    SmallestSize,
     measured_result,
 )
-from lineside.streams.verdicts import reject_rule
 from lineside.testing import FakeClock
 from lineside.testing.events import prediction_of, small_plant
 from lineside.vision import Decision, LabelAnswer
 from lineside.vision.prepare import Crop
-from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
+from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction, reject_rule
 
 EMPTY = 'schema = "lineside.plant/1"\nsite = "hall"\n'
 
@@ -242,14 +244,17 @@ def test_regions_that_are_drawn_in_the_flow_name_the_labels_that_are_wanted(
     using = client.get("/inspections/new/bottles?step=use").text
     assert "No answer rejects a part yet" in using
     assert 'name="values.expected" data-type="list" value="A1/shut"' in using
-    kept = client.post(
-        "/api/v1/plant",
-        json={
-            "section": "inspection", "id": "bottles", "values": {"expected": ["A1/shut"]},
-            "reason": "a good bottle is shut",
-        },
-    )  # fmt: skip
-    assert kept.status_code == 200, kept.text
+    for expected, shown in ((["A1/shut"], "A1/shut"), ([], "[]")):
+        kept = client.post(
+            "/api/v1/plant",
+            json={
+                "section": "inspection", "id": "bottles", "values": {"expected": expected},
+                "reason": "a good bottle is shut",
+            },
+        )  # fmt: skip
+        assert kept.status_code == 200, kept.text
+        form = client.get("/setup/inspection").text
+        assert f'id="bottles-expected" name="expected" value="{shown}"' in form
     assert "No answer rejects" not in client.get("/inspections/new/bottles?step=use").text
     assert "Save regions" in client.get("/regions?inspection=bottles").text
 
@@ -304,6 +309,7 @@ def test_an_inspection_still_to_come_is_trained_under_the_name_of_its_dataset(
     assert inspection_for(plant, version, inspection="stock", task="").id == "stock"
     assert version.parting is not None
     assert dict(version.parting.shares) == {"train": 0.7, "test": 0.3}
+    assert version.parting.is_default
 
 
 def test_a_request_to_freeze_names_no_version() -> None:
@@ -402,9 +408,14 @@ def test_the_result_is_about_bad_and_good_parts_by_the_labels_that_people_named(
     right = Metric(value=0.5, low=0.4, high=0.6, n=30, baseline=0.0)
     point = CurvePoint(share=1.0, pictures=24, right=right, labels={})
     curve = LearningCurve(points=(point,), gain=right, gains={"red": right}, heads="a head")
+    blob = DefectPower(
+        kind="blob", contrast=40.0, n=20, sizes_px=(4.0, 8.0), found=(3, 18),
+        at_80=SmallestSize(size_px=8.0, low_px=4.0), at_95=SmallestSize(),
+    )  # fmt: skip
+    power = PowerTest(defects=(blob,), pictures=20, part_px=80.0)
     report = encode({
         "task": "classify", "confusion": {"screws": table}, "validation_pictures": 30,
-        "learning_curve": curve,
+        "learning_curve": curve, "power": power,
     })  # fmt: skip
     made = Package.read(archive)
     files = {name: each for name, each in made.files.items() if name != "manifest.json"}
@@ -438,6 +449,8 @@ def test_the_result_is_about_bad_and_good_parts_by_the_labels_that_people_named(
     for page in (confirmed, version, client.get("/models/groups/screws/1/report").text):
         assert "Right answers to pictures that were held out" in page
         assert "40 to 60" in page
+        assert "8 px (4 to more than drawn), 10.0 % of the part" in page
+        assert "18 of 20" in page
 
 
 # ---- its place in the plant file

@@ -74,10 +74,12 @@ class NoHub:
 
 
 def test_its_device_runs_its_package_and_holds_its_events(folder: Path, clock: FakeClock) -> None:
-    def make_ready(data: bytes) -> LoadedPackage:
+    def make_ready(data: bytes, inspection: str) -> LoadedPackage:
         digest = Package.read(data).digest
         judge = QuickJudge(digest, clock)
-        return LoadedPackage(digest=digest, inspection="stock", judge=judge, size_bytes=len(data))
+        return LoadedPackage(
+            digest=digest, inspection=inspection, judge=judge, size_bytes=len(data)
+        )
 
     device = folder / "edge-1"
     store = DeploymentStore(device)

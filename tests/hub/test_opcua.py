@@ -28,6 +28,7 @@ from lineside.links.opcua import NAMESPACE, Kind, OpcuaEvent, OpcuaNode, OpcuaVa
 from lineside.store import Logged
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event, LineVerdicts
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 from lineside.vision import Decision, PictureState
 from tests.hub.conftest import Line, answered
 from tests.links.conftest import free_port
@@ -275,21 +276,21 @@ def test_a_user_of_lineside_enters_by_password_and_nobody_else(hub: Services) ->
 
 
 async def read(url: str, path: str) -> Any:  # noqa: ANN401  of the library
-    async with Client(url) as client:
+    async with Client(url, timeout=LONG_S) as client:
         index = await client.get_namespace_index(NAMESPACE)
         made: Any = ua.NodeId
         node = client.get_node(made(path, index))
-        for _ in range(500):
-            found = await node.read_data_value(raise_on_bad_status=False)
-            if found.StatusCode is not None and found.StatusCode.is_good():
-                return found
-            await asyncio.sleep(0.02)
-    pytest.fail("it did not come")
+        async with asyncio.timeout(LONG_S):
+            while True:
+                found = await node.read_data_value(raise_on_bad_status=False)
+                if found.StatusCode is not None and found.StatusCode.is_good():
+                    return found
+                await asyncio.sleep(0.02)
 
 
 async def layout(url: str) -> dict[str, object]:
     """Every variable below ``Lineside``: identifier and type."""
-    async with Client(url) as client:
+    async with Client(url, timeout=LONG_S) as client:
         index = await client.get_namespace_index(NAMESPACE)
         made: Any = ua.NodeId
         found, folders = dict[str, object](), [client.get_node(made("Lineside", index))]

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from lineside.core import ConflictError, Json, RefusedError, digest_of
 from lineside.core.codec import decode
-from lineside.hub import Role, Services, create_app
+from lineside.hub import Services
 from lineside.hub.inference.endpoints import predict_endpoint
 from lineside.links import Bus
 from lineside.models import Package, Status, build_package
@@ -23,36 +23,11 @@ from lineside.streams import prediction_event, read_prediction
 from lineside.streams.verdicts import LineVerdicts
 from lineside.vision import CountRule, DetectRule, FrameRef
 from lineside.vision.decide import decide_probabilities
-from tests.hub.conftest import Line, another_hub, answered
-from tests.hub.openapi import require_documented
+from tests.hub.conftest import Line, another_hub, answered, use_package
+from tests.hub.replayed import laid_out_otherwise
 
 PLACE = "/api/v1/operating-points/stock"
 WIDE = [{"name": "blue", "low": 0.0, "high": 1.0}]
-
-
-@pytest.fixture
-def asking(hub: Services) -> Callable[[str, Role], TestClient]:
-    app = create_app(hub)
-
-    def client(name: str, role: Role) -> TestClient:
-        token = hub.auth.issue_token(name, kind="api", role=role)
-        made = TestClient(
-            app, base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}
-        )
-        made.event_hooks["response"] = [require_documented]
-        return made
-
-    return client
-
-
-@pytest.fixture
-def ada(asking: Callable[[str, Role], TestClient]) -> TestClient:
-    return asking("ada", Role.ENGINEER)
-
-
-@pytest.fixture
-def eve(asking: Callable[[str, Role], TestClient]) -> TestClient:
-    return asking("eve", Role.APPROVER)
 
 
 @pytest.fixture
@@ -65,9 +40,7 @@ def used(trusted: Services, archive: bytes) -> str:
     ]
     report = json.dumps({"limits": {"blue": rows}}).encode()
     data = build_package(package.manifest, {**package.files, "evidence/report.json": report})
-    digest = trusted.packages.add(data, by="ada").digest
-    trusted.packages.use(digest, inspection="stock", by="eve", reason="good")
-    return digest
+    return use_package(trusted, data)
 
 
 def frame_ref(row: FrameRow) -> FrameRef:
@@ -133,8 +106,7 @@ def test_the_limit_of_a_count_says_how_many_parts_are_counted_wrongly(
     report = json.dumps({"limits": {"objects": rows}}).encode()
     files = {name: one for name, one in package.files.items() if name != "manifest.json"}
     data = build_package(manifest, {**files, "evidence/report.json": report})
-    digest = trusted.packages.add(data, by="ada").digest
-    trusted.packages.use(digest, inspection="stock", by="eve", reason="good")
+    use_package(trusted, data)
     limits = [{"name": "objects", "low": 0.8, "high": 0.8}]
     (unseen,) = ada.post(f"{PLACE}/preview", json={"limits": limits}).json()["unseen"]
     assert (unseen["before"]["escapes"], unseen["before"]["false_rejects"]) == (2, 1)
@@ -308,7 +280,7 @@ def test_packages_of_elsewhere_and_out_of_use_are_refused_with_a_sentence(
     used: str, ada: TestClient, eve: TestClient, *, trusted: Services, archive: bytes
 ) -> None:
     package = Package.read(archive)
-    other = replace(package.manifest, inspection="other", name="other")
+    other = laid_out_otherwise(package.manifest, inspection="other")
     files = {
         name: data for name, data in package.files.items()
         if name not in ("manifest.json", "digests.json")
@@ -319,7 +291,7 @@ def test_packages_of_elsewhere_and_out_of_use_are_refused_with_a_sentence(
         ("preview", {"limits": WIDE, "package": foreign}),
     ):
         answer = ada.post(f"{PLACE}/{path}", json=body)
-        assert answer.status_code == 400
+        assert answer.status_code == 403
         assert "the package is made for inspection 'other'" in answer.text
     propose(ada)
     eve.post(f"{PLACE}/versions/1/approve", json={"reason": "saw it"})

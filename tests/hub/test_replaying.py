@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lineside.core import InvalidError, NotFoundError, Plant, decode_json, encode
+from lineside.core import InvalidError, NotFoundError, Plant, RefusedError, decode_json, encode
 from lineside.hub import HubConfig
 from lineside.hub.replay.answers import RecordedPredictor
 from lineside.hub.replay.repository import AS_RECORDED, ReplayOrder
@@ -21,6 +21,7 @@ from tests.hub.replayed import (
     WINDOWS,
     Day,
     digest,
+    laid_out_otherwise,
     plain,
     rebuilt,
     recorded_day,
@@ -253,8 +254,11 @@ def test_of_two_inspections_of_a_camera_only_the_packages_own_is_asked(
         assert found.inspections == ("stock",)
         assert {one.inspection for one in found.decisions_changed} == {"stock"}
         assert day.again(rear).bit_identical
-        with pytest.raises(InvalidError, match="trained for inspection 'rear'"):
-            day.again(rear, inspection="stock")
+        assert day.again(rear, inspection="stock").inspections == ("stock",)
+        moved = laid_out_otherwise(rear.manifest, inspection="rear")
+        elsewhere = rebuilt(rear, prepare=moved.prepare)
+        with pytest.raises(RefusedError, match="made for inspection 'rear'"):
+            day.again(elsewhere, inspection="stock")
         with pytest.raises(InvalidError, match="fits any inspection"):
             day.again(rebuilt(rear, inspection=""))
         with pytest.raises(NotFoundError, match="no package sha256"):

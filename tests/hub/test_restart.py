@@ -20,7 +20,8 @@ from lineside.core import (
     encode,
     rfc3339,
 )
-from lineside.hub import HubConfig, Retention, Services
+from lineside.core.plant import Retention
+from lineside.hub import HubConfig, Services
 from lineside.hub.api.documents import collection_page
 from lineside.hub.eventlog.followers import Follower
 from lineside.hub.sinks.mongo import MongoOrders, MongoWriter
@@ -30,6 +31,7 @@ from lineside.links import Bus
 from lineside.links.mongo import MongoSink
 from lineside.store import Logged, Records
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 from tests.hub.conftest import Line, another_hub
 
 Pictures = Callable[..., bytes]
@@ -244,7 +246,7 @@ def test_a_follower_sees_what_it_selected_only(hub: Services, line: Line) -> Non
     line.send(line.said("i/ldr", ldr=1))
     running = follower(hub, handler, source="/hall/plant")
     running.start()
-    assert handler.came.wait(timeout=10)
+    assert handler.came.wait(LONG_S)
     running.stop()
     assert len(handler.taken) == 1
 

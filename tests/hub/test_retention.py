@@ -1,41 +1,36 @@
 """Retention: the data folder stays within its limit, and what must stay stays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lineside.core import FrameId, RefusedError
-from lineside.hub import HubConfig, Retention, Services, build_services, check_checkpoints
+from lineside.core.plant import Retention
+from lineside.hub import HubConfig, Services, check_checkpoints
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.learning.datasets import Teaching
-from lineside.hub.timers import RetentionSweep, folder_bytes
-from lineside.store import CHECKPOINT, open_blobs, open_records
+from lineside.hub.timers import RetentionSweep, _housekeeping, folder_bytes
+from lineside.store import CHECKPOINT
 from lineside.store.contract import Signer
 from lineside.testing import FakeClock
-from tests.hub.conftest import Line
+from tests.hub.conftest import Line, open_hub
 
 Pictures = Callable[..., bytes]
 LIMIT = 8_000_000
 
 
 @pytest.fixture
-def kept(config: HubConfig, hub: Services, clock: FakeClock) -> Services:
+def kept(config: HubConfig, hub: Services, clock: FakeClock) -> Iterator[Services]:
     """A hub whose records and pictures lie in its data folder."""
     settings = replace(config, records="", blobs="", retention=Retention(max_bytes=LIMIT))
     settings.folder.mkdir(parents=True, exist_ok=True)
-    records = open_records(settings.records_url, clock=clock)
-    services = build_services(
-        settings, plant=hub.plant, records=records, clock=clock,
-        blobs=open_blobs(settings.blobs_url, clock=clock),
-    )  # fmt: skip
-    services.load()
-    return services
+    with open_hub(settings, plant=hub.plant, clock=clock) as services:
+        yield services
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_the_data_folder_stays_within_its_limit_under_a_steady_flow(
     kept: Services, clock: FakeClock, jpeg: Pictures
 ) -> None:
@@ -135,6 +130,15 @@ def test_what_must_stay_is_said_once_when_it_is_too_large(
         swept.run()
         clock.advance(60)
     assert len([text for text in caplog.messages if "too large" in text]) == 1
+
+
+def test_the_size_of_the_data_folder_is_a_figure_only_under_a_limit(
+    kept: Services, hub: Services
+) -> None:
+    for services in (kept, hub):
+        _housekeeping(services)
+    assert "data_bytes" in kept.stats.plain()["gauges"]
+    assert "data_bytes" not in hub.stats.plain()["gauges"]
 
 
 def test_a_folder_that_changes_while_it_is_measured_is_measured(tmp_path: Path) -> None:

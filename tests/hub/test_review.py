@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lineside.core import (
@@ -247,6 +247,7 @@ UNDO = st.tuples(PEOPLE, st.just("undo"), st.integers(0, 9))
     st.lists(NEW, min_size=1, max_size=8), st.lists(ANSWER | UNDO, max_size=8),
     st.lists(NEW | ANSWER, max_size=4), st.sampled_from([1, 2]),
 )  # fmt: skip
+@example([("review", 0.0)] * 5, [("bob", "reject", 0)], [("ann", "ok", 0)], 2)
 def test_whoever_pages_sees_all_that_waits_throughout_by_doubt_and_the_audit_by_time(
     hub: Services, queued: list[Any], done: list[Any], meanwhile: list[Any], reviewers: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""Any sequence of roll-outs, orders, failures and kills ends with no device on a bad version.
+"""Any sequence of rollouts, orders, failures and kills ends with no device on a bad version.
 
 The hub's own services decide; each device is the agent's own loader, deployer, disk and verifier,
 driven step by step, so that what is heard, done and reported may come in any order. Only the
@@ -104,12 +104,14 @@ class EdgeDevice:
         self.loader._deployed, self.loader._desired = store.deployed(), store.desired()
         self.loader._carry_out(self.loader._desired)
 
-    def _ready(self, data: bytes) -> LoadedPackage:
+    def _ready(self, data: bytes, inspection: str) -> LoadedPackage:
         digest = Package.read(data).digest
         if (self.name, digest) in self.site.fails:
             raise RefusedError("the golden pictures' answers differ")
         judge = QuickJudge(digest, self.site.clock)
-        return LoadedPackage(digest=digest, inspection="stock", judge=judge, size_bytes=len(data))
+        return LoadedPackage(
+            digest=digest, inspection=inspection, judge=judge, size_bytes=len(data)
+        )
 
     def _placed(self, order: JobDocument) -> None:
         self.order = order
@@ -303,7 +305,7 @@ class Site:
     # ---- the end
 
     def settle(self) -> None:
-        """Everybody is there, paused roll-outs go on, and all that can happen does."""
+        """Everybody is there, paused rollouts go on, and all that can happen does."""
         for _ in range(4):
             for rollout in self.hub.rollouts.all():
                 if rollout.state is RolloutState.PAUSED:
@@ -383,7 +385,6 @@ def build_site(plant: Plant, archive: bytes) -> Callable[[Path, ExitStack], Site
     return build
 
 
-@pytest.mark.timeout(300)
 @settings(
     max_examples=12, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -1,4 +1,4 @@
-"""Roll-outs on a hub: jobs made, evidence heard, ways back signed, restarts, two hubs at once."""
+"""Rollouts on a hub: jobs made, evidence heard, ways back signed, restarts, two hubs at once."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -28,6 +28,7 @@ from tests.hub.conftest import another_hub
 FRAMES = 40
 NAMES = ("edge-1", "edge-2", "edge-3")
 STEPS = (RolloutStep(canary=1), RolloutStep(percent=100.0))
+LIMITS = (Limits(name="blue", low=0.1, high=0.9),)
 PLAN = RolloutPlan(steps=STEPS, limits=LiveLimits(frames=FRAMES))
 
 
@@ -45,6 +46,7 @@ class Fleet:
         self.runs: dict[str, str] = {}
         self.bad: set[str] = set()
         self.taken: list[tuple[str, str]] = []
+        self.faults: list[str] = []
 
     def told(self, name: str, digest: str, **more: str) -> None:
         self.runs[name] = digest
@@ -53,6 +55,7 @@ class Fleet:
         status = {
             "schema": "lineside.device/1", "device": name, "state": "online", "version": "1",
             "at": "2026-01-01T00:00:00.000Z", "packages": packages, "spool_depth": 0,
+            "faults": self.faults,
         }  # fmt: skip
         self.hub.devices.take_status(name, encode(status))
         self.hub.desired.tick()
@@ -136,6 +139,15 @@ def state(hub: Services, rollout: str) -> RolloutState:
     return hub.rollouts.one(rollout).state
 
 
+def roll_out(hub: Services, fleet: Fleet, *, plan: RolloutPlan = PLAN) -> str:
+    rollout = start(hub, plan=plan)
+    for _ in range(3):
+        tick(hub)
+        fleet.work()
+    assert state(hub, rollout) is RolloutState.DONE
+    return rollout
+
+
 def order(hub: Services, rollout: str, what: RolloutOrder) -> Rollout:
     return hub.rollouts.order(rollout, what, by="eve", reason="")
 
@@ -188,11 +200,7 @@ def test_limits_of_a_version_that_is_not_in_use_go_with_it_through_the_waves(
     }
     assert told["edge-1"]["operating_point"]["digest"] == point.digest
     assert "operating_point" not in told["edge-2"]
-    token = trusted.auth.issue_token("eve", kind="api", role=Role.APPROVER)
-    client = TestClient(
-        create_app(trusted), base_url="http://127.0.0.1",
-        headers={"Authorization": f"Bearer {token}"},
-    )  # fmt: skip
+    client = approver(trusted)
     assert client.get(f"/api/v1/rollouts/{rollout}").json()["operating_point"] == 1
     assert (
         "Decided by operating point 1 (blue 0.1 / 0.9)" in client.get(f"/rollouts/{rollout}").text
@@ -200,6 +208,13 @@ def test_limits_of_a_version_that_is_not_in_use_go_with_it_through_the_waves(
     page = client.get(f"/inspections/stock/operating-point?package={versions[2]}").text
     assert "the package's own limits when it is rolled out; the package is not in use" in page
     assert f'data-page="/inspections/stock/operating-point?package={versions[2]}"' in page
+
+
+def approver(hub: Services) -> TestClient:
+    token = hub.auth.issue_token("eve", kind="api", role=Role.APPROVER)
+    return TestClient(
+        create_app(hub), base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}
+    )
 
 
 def test_a_bad_release_is_led_back_from_the_canary_and_nobody_else_sees_it(
@@ -231,14 +246,24 @@ def test_a_bad_release_is_led_back_from_the_canary_and_nobody_else_sees_it(
     assert back[0]["by"] == "hub"
 
 
+def test_a_report_that_a_success_overtook_does_not_change_where_a_device_goes_back_to(
+    trusted: Services, fleet: Fleet, versions: list[str]
+) -> None:
+    roll_out(trusted, fleet)
+    fleet.told("edge-1", versions[0])  # sent before its success, and read after it
+    fleet.bad.add(versions[2])
+    start(trusted, version=3)
+    tick(trusted)
+    fleet.work()
+    tick(trusted)
+    fleet.work()
+    assert fleet.taken[-2:] == [("edge-1", "3"), ("edge-1", "2")]
+
+
 def test_a_done_one_is_led_back_by_one_order_on_every_device(
     trusted: Services, fleet: Fleet, versions: list[str]
 ) -> None:
-    rollout = start(trusted)
-    for _ in range(3):
-        tick(trusted)
-        fleet.work()
-    assert state(trusted, rollout) is RolloutState.DONE
+    rollout = roll_out(trusted, fleet)
     order(trusted, rollout, RolloutOrder.ROLLBACK)
     fleet.work()
     tick(trusted, times=2)
@@ -250,11 +275,7 @@ def test_a_done_one_is_led_back_by_one_order_on_every_device(
 def test_who_joins_a_group_gets_what_was_rolled_out_to_it(
     trusted: Services, fleet: Fleet, versions: list[str], clock: FakeClock
 ) -> None:
-    rollout = start(trusted, plan=replace(PLAN, group="hall"))
-    for _ in range(3):
-        tick(trusted)
-        fleet.work()
-    assert state(trusted, rollout) is RolloutState.DONE
+    rollout = roll_out(trusted, fleet, plan=replace(PLAN, group="hall"))
     assert trusted.packages.in_use("stock") == versions[0]  # of the site, not of the group
     trusted.things.add("edge-4", groups=("hall",))
     tick(trusted)
@@ -444,7 +465,7 @@ def test_what_cannot_be_rolled_out_is_refused_with_a_sentence(
     for plan in (replace(PLAN, devices=("edge-9",)), replace(PLAN, group="nowhere")):
         with pytest.raises(NotFoundError, match=r"no (device|group)"):
             start(trusted, plan=plan)
-    with pytest.raises(NotFoundError, match="no roll-out"):
+    with pytest.raises(NotFoundError, match="no rollout"):
         trusted.rollouts.view("rol_none")
 
 
@@ -661,17 +682,11 @@ def test_pages_and_models_say_what_devices_report(
     assert "nobody yet" not in station
 
 
-def test_the_api_begins_shows_and_orders_for_those_who_may(trusted: Services, fleet: Fleet) -> None:
+def test_the_api_begins_shows_and_orders_for_those_who_may(
+    trusted: Services, fleet: Fleet, people: Callable[..., TestClient], eve: TestClient
+) -> None:
     assert fleet.taken == []
-    app = create_app(trusted)
-
-    def client(role: Role) -> TestClient:
-        token = trusted.auth.issue_token(role, kind="api", role=role)
-        return TestClient(
-            app, base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}
-        )
-
-    eve, vic = client(Role.APPROVER), client(Role.VIEWER)
+    vic = people(Role.VIEWER)
     body = {"group": "discs", "version": 2, "plan": {"steps": [{"percent": 100}]}, "reason": "x"}
     assert vic.post("/api/v1/rollouts", json=body).status_code == 403
     assert eve.post("/api/v1/rollouts", json={"group": "discs"}).status_code == 400
@@ -699,11 +714,7 @@ def test_the_api_begins_shows_and_orders_for_those_who_may(trusted: Services, fl
 def test_a_preview_names_the_devices_of_each_wave_and_keeps_nothing(
     trusted: Services, fleet: Fleet, versions: list[str]
 ) -> None:
-    token = trusted.auth.issue_token("eve", kind="api", role=Role.APPROVER)
-    browser = TestClient(
-        create_app(trusted), base_url="http://127.0.0.1",
-        headers={"Authorization": f"Bearer {token}"},
-    )  # fmt: skip
+    browser = approver(trusted)
     fleet.told("edge-3", versions[1])  # a device's own version may differ
     steps = [{"canary": 1}, {"group": "hall"}, {"percent": 100, "watch_s": 600}]
     limits = {"rejects_least": 0.008, "rejects_most": 0.022, "latency_p95_ms": 50}

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -15,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Plant, decode_json, encode
+from lineside.core.errors import MissingExtraError
 from lineside.hub import HubConfig, Services
 from lineside.hub.rules.log import columns_of, file_of
-from lineside.hub.tables import Column
+from lineside.hub.tables import Column, parquet_table
 from lineside.hub.views import EventView
 from lineside.streams import EVENT_TYPE, read_entries
 from lineside.testing import FakeClock
@@ -238,3 +240,10 @@ def test_pieces_that_nobody_takes_leave_nothing_open() -> None:
 def test_a_form_that_is_not_known_is_refused_before_the_first_piece() -> None:
     with pytest.raises(InvalidError, match="no form 'xml'"):
         file_of([], [Column(name="id", kind="text", of=lambda one: one.id)], form="xml")
+
+
+def test_parquet_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError) as told:
+        parquet_table([1], ())
+    assert told.value.fix == 'pip install "lineside[parquet]"'

@@ -30,7 +30,7 @@ def said(
 
 def test_nothing_adds_up_to_nothing() -> None:
     found = sums_of([])
-    assert (found.told, found.keys, found.begins_s, found.series) == (0, (), (), ())
+    assert (found.events, found.keys, found.begins_s, found.series) == (0, (), (), ())
 
 
 def test_windows_count_with_their_records_and_as_they_were_told_last() -> None:
@@ -39,7 +39,7 @@ def test_windows_count_with_their_records_and_as_they_were_told_last() -> None:
         said(0, "Mongo", count=1, name="a"),
     ]  # fmt: skip
     found = sums_of(newest_first)
-    assert [(one.key, one.told, one.counted) for one in found.keys] == [
+    assert [(one.key, one.events, one.counted) for one in found.keys] == [
         ("Google", 3, 7), ("Mongo", 1, 1)
     ]  # fmt: skip
     assert found.width_s == 1
@@ -63,7 +63,7 @@ def test_pairs_stand_as_they_were_told_last_in_each_session() -> None:
 
 def test_late_records_are_counted_apart() -> None:
     found = sums_of([said(3, action="late", late_by_s=2.0), said(1, count=2)])
-    assert (found.told, found.late, found.keys[0].counted) == (2, 1, 2)
+    assert (found.events, found.late, found.keys[0].counted) == (2, 1, 2)
 
 
 def test_what_is_no_count_counts_once() -> None:

@@ -252,6 +252,29 @@ def test_ticks_end_when_nothing_is_open(hub: Services, clock: FakeClock) -> None
     assert len(ticks(hub)) == many
 
 
+def test_what_waited_while_no_hub_read_is_taken_before_time_passes(
+    hub: Services, ruled: Plant, clock: FakeClock
+) -> None:
+    made = follower(hub)
+    feed(hub, clock, "Google")
+    drain(made)
+    hub.rules.keep()
+    waited = detections(clock.now(), *["Google"] * 7)
+    clock.advance(3600.0)
+    after = Rules(hub.records, ledger=hub.ledger, plant=ruled, clock=clock)
+    made = follower(hub, after)
+    drain(made)
+    after.tick()
+    assert ticks(hub) == []
+    hub.ledger.record(waited)
+    drain(made)
+    assert after.one("windows").counters.late == 0
+    assert [one["values"]["count"] for one in said(hub, "windows")] == [5]
+    clock.advance(10.0)
+    after.tick()
+    assert len(ticks(hub)) == 1
+
+
 def ticks(hub: Services) -> list[Logged]:
     return hub.records.log.read(type=TICK_TYPE)
 
@@ -286,12 +309,12 @@ def test_the_api_says_what_rules_do_and_what_they_counted(
 
 def test_figures_are_in_the_metrics(hub: Services, clock: FakeClock) -> None:
     made = follower(hub)
-    hub.stats.watch_each("rules", "rule", read=hub.rules.totals)
+    hub.stats.watch_each("rule_records", "rule", read=hub.rules.totals)
     socks(hub, clock)
     drain(made)
     text = hub.stats.exposition().decode()
-    assert 'lineside_rules_read{rule="windows"} 22.0' in text
-    assert 'lineside_rules_late{rule="pairs"} 0.0' in text
+    assert 'lineside_rule_records_total{outcome="read",rule="windows"} 22.0' in text
+    assert 'lineside_rule_records_total{outcome="late",rule="pairs"} 0.0' in text
 
 
 def test_a_rule_is_tried_on_a_recorded_span_and_the_difference_shown(
@@ -369,7 +392,8 @@ def test_each_part_has_its_verdict_in_the_log_on_its_topic_and_in_the_figures(
     assert [decode_json(one.payload, where="said")["id"] for one in said] == [
         one["id"] for one in items
     ]
-    assert 'lineside_verdicts_ok{line="warehouse"} 3.0' in hub.stats.exposition().decode()
+    text = hub.stats.exposition().decode()
+    assert 'lineside_verdicts_total{line="warehouse",verdict="ok"} 3.0' in text
     assert client.get("/api/v1/verdicts", params={"line": "other"}).json()["items"] == []
 
 

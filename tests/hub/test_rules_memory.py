@@ -144,7 +144,7 @@ def test_a_memory_is_never_behind_by_more_than_it_may(
         hub.drain()
         for rule in ("windows", "doors"):
             running = hub.rules._running[rule]
-            assert not running.ahead or hub.rules.position - running.kept <= 20 + 3
+            assert not running.is_unsaved or hub.rules.position - running.stored <= 20 + 3
     assert hub.rules.position - hub.cursor() <= 20 + 2 * 3
 
 
@@ -163,7 +163,7 @@ def test_kills_anywhere_are_not_seen_however_far_the_memory_is_behind(
         with opened() as hub:
             for place, image in enumerate(images):
                 hub.see(place, image=image)
-                hub.rules._running["windows"].kept_bytes += weight
+                hub.rules._running["windows"].stored_bytes += weight
                 if place % 4 == 0:
                     hub.follower.step()
                 if place in stops:
@@ -193,7 +193,7 @@ def test_an_entry_that_makes_a_rule_fail_is_as_if_it_had_not_been(hub: Hub, plac
     follower = rules_follower(rules, records=hub.records, ledger=hub.ledger, page=3)
     for number in range(20):
         hub.see(number, image="Google" if number != place else "Broken")
-        rules._running["windows"].kept_bytes += 1000
+        rules._running["windows"].stored_bytes += 1000
         if number % 4 == 0:
             follower.step()
     exhaust(follower)
@@ -234,10 +234,10 @@ def test_a_full_disk_takes_rules_back_to_what_is_kept_and_forward_again(
     follower = rules_follower(rules, records=hub.records, ledger=hub.ledger, page=3)
     for place in range(40):
         hub.see(place, image="Google")
-    rules._running["windows"].kept_bytes = 5000
+    rules._running["windows"].stored_bytes = 5000
     for _ in range(6):
         follower.step()
-    assert rules._running["windows"].ahead
+    assert rules._running["windows"].is_unsaved
     rules.fails = fails
     for _ in range(fails):
         with pytest.raises(UnavailableError):
@@ -269,7 +269,7 @@ def test_hubs_that_are_behind_by_different_lengths_say_everything_once(
             first.see(place, image=image)
             turn = turns[place // 2]
             if turn < 2:
-                hubs[turn].rules._running["windows"].kept_bytes += weight
+                hubs[turn].rules._running["windows"].stored_bytes += weight
                 _step(hubs[turn])
         for _ in range(3):
             for hub in hubs:

@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -18,10 +20,11 @@ from lineside.store import Records, open_records
 from lineside.streams import EVENT_TYPE, VERDICT_TYPE, Event
 from lineside.testing import FakeClock
 from lineside.testing.events import SIDES, part_event
+from lineside.testing.links import wait_until
 from tests.store.conftest import PostgresServer, postgres_server
 
 __all__ = ["postgres_server"]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # What arrives is dated by the test; what rules say is dated by clocks that stand still, so that it
 # makes no difference which hub says it.
@@ -84,6 +87,7 @@ class Hub:
     url: str
     heard: Counter[str] = field(default_factory=Counter)
     process: "subprocess.Popen[str] | None" = None
+    reader: threading.Thread = field(default_factory=threading.Thread)
 
     def start(self) -> None:
         self.process = subprocess.Popen(
@@ -92,31 +96,37 @@ class Hub:
         )  # fmt: skip
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "begun\n"
+        self.reader = threading.Thread(target=self._hear, args=(self.process.stdout,))
+        self.reader.start()
 
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self._heard()
+        self._end()
 
     def abandon(self) -> None:
         """End it, whatever became of the test."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self._heard()
+            self._end()
 
     def finish(self) -> None:
         """Let it come to the end of the log."""
         assert self.process is not None
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self._heard()
+        self._end()
         assert self.process.returncode == 0
 
-    def _heard(self) -> None:
+    def _end(self) -> None:
         assert self.process is not None
-        with self.process as process:
-            assert process.stdout is not None
-            self.heard.update(line.split()[0] for line in process.stdout)
+        self.reader.join()
+        with self.process:
+            """Its pipes are closed, its end is waited for."""
+
+    def _hear(self, lines: IO[str]) -> None:
+        for line in lines:
+            self.heard[line.split()[0]] += 1
 
 
 @contextmanager
@@ -154,15 +164,24 @@ def said(records: Records) -> list[dict[str, Any]]:
     return sorted(found, key=encode)
 
 
+def has_moved(hub: Hub, *, above: int) -> bool:
+    return hub.heard["moved"] > above
+
+
 def outcome(url: str, *, count: int, kills: dict[int, int]) -> tuple[list[Any], list[Hub]]:
     clock = FakeClock()
     clock.advance(timedelta(days=1).total_seconds())
     with open_records(url, clock=clock) as records, hubs(url, count=count) as running:
         for number, first in enumerate(range(0, TOTAL, CHUNK)):
+            if number not in kills:
+                speak(records, clock, first=first)
+                continue
+            killed, other = running[kills[number]], running[1 - kills[number]]
+            killed.kill()
+            moves = other.heard["moved"]
             speak(records, clock, first=first)
-            if number in kills:
-                running[kills[number]].kill()
-                running[kills[number]].start()
+            wait_until(partial(has_moved, other, above=moves))
+            killed.start()
         for hub in running:
             hub.finish()
         return said(records), running

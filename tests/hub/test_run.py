@@ -28,10 +28,11 @@ from lineside.core import (
     frame_id,
     rfc3339,
 )
-from lineside.hub import HubConfig, RunningHub, run, running, sign_in_link
+from lineside.hub import HubConfig, RunningHub, running, sign_in_link
+from lineside.hub.run import run
 from lineside.links import Bus, open_bus
 from lineside.streams import encode_event, prediction_event
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import FrameRef
 from tests.hub.conftest import PACKAGE, answered
 from tests.links.conftest import Mosquitto
@@ -83,7 +84,7 @@ def ask(hub: RunningHub, path: str) -> Any:  # noqa: ANN401  JSON
 
 def get(url: str, *, token: str) -> Any:  # noqa: ANN401  JSON
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})  # noqa: S310  ours
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  ours
+    with urllib.request.urlopen(request, timeout=LONG_S) as answer:  # noqa: S310  ours
         return json.loads(answer.read())
 
 
@@ -98,7 +99,7 @@ def test_messages_on_the_embedded_broker_are_kept_answered_and_acknowledged(
         bus.publish(
             "lineside/hall/warehouse/rack/prediction", prediction_message(jpeg("red"), sequence=1)
         )
-        ack = acks.get(timeout_s=10)
+        ack = acks.get(timeout_s=LONG_S)
         assert ack is not None
         assert json.loads(ack.payload)["sequence"] == 1
         wait_until(lambda: ask(hub, "/api/v1/stats")["frames_stored"] == 1)
@@ -136,7 +137,7 @@ def test_an_order_reaches_the_factory_over_the_embedded_broker(
         )
         wait_until(lambda: hub.services.ledger.state.revision >= 1)  # the verdict counts too
         hub.services.orders.place("red", by="anna")
-        message = orders.get(timeout_s=10)
+        message = orders.get(timeout_s=LONG_S)
         assert message is not None
         assert json.loads(message.payload)["type"] == "RED"
         assert orders.get(timeout_s=1.5) is None
@@ -166,19 +167,19 @@ def test_run_announces_link_and_bus_and_stops_when_told(stored: HubConfig, tmp_p
     wait_until(lambda: len(said) == 2)
     assert said[0].startswith("bus mqtt://127.0.0.1:")
     link = said[1].split()[-1]
-    with urllib.request.urlopen(link, timeout=10) as answer:  # noqa: S310  ours
+    with urllib.request.urlopen(link, timeout=LONG_S) as answer:  # noqa: S310  ours
         assert answer.status == 200
     with pytest.raises(urllib.error.HTTPError):
-        urllib.request.urlopen(link, timeout=10)  # noqa: S310  ours
+        urllib.request.urlopen(link, timeout=LONG_S)  # noqa: S310  ours
     further = sign_in_link(stored, name="bob", clock=CLOCK)
-    with urllib.request.urlopen(further, timeout=10) as answer:  # noqa: S310  ours
+    with urllib.request.urlopen(further, timeout=LONG_S) as answer:  # noqa: S310  ours
         assert answer.status == 200
     settings = tmp_path / "hub.toml"
     settings.write_text(f'data_dir = "{stored.folder}"\nplant = "{stored.plant}"\n')
     piped = CliRunner().invoke(app, ["hub", "link", "--config", str(settings)])
     assert piped.stdout.startswith("http://127.0.0.1:")
     stop.set()
-    program.join(timeout=20)
+    program.join(timeout=LONG_S)
     assert not program.is_alive()
     with pytest.raises(UnavailableError, match="no hub runs"):
         sign_in_link(stored, name="bob", clock=CLOCK)
@@ -198,7 +199,8 @@ PROGRAM = """
 import sys, threading, signal
 from lineside.core import SystemClock
 from lineside.core.config import load_config
-from lineside.hub import HubConfig, run
+from lineside.hub import HubConfig
+from lineside.hub.run import run
 from pathlib import Path
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -231,7 +233,7 @@ class Process:
     def end(self, number: signal.Signals) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=LONG_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process = None
@@ -261,6 +263,7 @@ def test_sigterm_ends_the_hub_cleanly(program: Process) -> None:
 
 @pytest.mark.service
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing(
     program: Process, mosquitto: Mosquitto, jpeg: Pictures
 ) -> None:
@@ -280,7 +283,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing(
                 if sequence % 8 == 0 and round_ < 3:
                     break
             if round_ == 3:
-                wait_until(lambda: _taken(acks, waiting), within_s=30)
+                wait_until(lambda: _taken(acks, waiting))
             program.end(signal.SIGKILL if round_ < 3 else signal.SIGTERM)
             _taken(acks, waiting)
     assert not waiting
@@ -301,6 +304,7 @@ def _taken(acks: Any, waiting: dict[int, bytes]) -> bool:  # noqa: ANN401  a mai
 
 @pytest.mark.service
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_frames_that_reached_the_hub_are_there_once_after_kill_9(
     program: Process, mosquitto: Mosquitto, jpeg: Pictures
 ) -> None:

@@ -30,14 +30,6 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def used(hub: Services, archive: bytes) -> str:
-    """A package in use."""
-    digest = hub.packages.add(archive, by="anna").digest
-    hub.packages.use(digest, inspection="stock", by="anna", reason="test")
-    return digest
-
-
-@pytest.fixture
 def key(hub: Services, clock: FakeClock) -> AccessKey:
     return issue_access_key(hub.records, name="twin", clock=clock)
 
@@ -61,7 +53,7 @@ def aws(served: str) -> Iterator[Callable[[AccessKey], Any]]:
 
 
 def test_an_unmodified_client_gets_the_array_in_the_order_of_the_reference(
-    aws: Callable[[AccessKey], Any], key: AccessKey, used: str, jpeg: Pictures
+    aws: Callable[[AccessKey], Any], key: AccessKey, package: str, jpeg: Pictures
 ) -> None:
     """Reference section 5.1: blue, red, white, independent of each other."""
     answer = aws(key).invoke_endpoint(
@@ -73,14 +65,14 @@ def test_an_unmodified_client_gets_the_array_in_the_order_of_the_reference(
     assert white > 0.85
     assert red < 0.15
     assert answer["ContentType"] == "application/json"
-    assert answer["InvokedProductionVariant"] == used
+    assert answer["InvokedProductionVariant"] == package
 
 
 @pytest.mark.parametrize("name", [ENDPOINT, "stock"])
 def test_the_endpoint_answers_under_its_name_and_the_inspection_s(
-    aws: Callable[[AccessKey], Any], key: AccessKey, used: str, jpeg: Pictures, name: str
+    aws: Callable[[AccessKey], Any], key: AccessKey, package: str, jpeg: Pictures, name: str
 ) -> None:
-    assert used
+    assert package
     answer = aws(key).invoke_endpoint(
         EndpointName=name, ContentType="application/x-image", Body=jpeg()
     )
@@ -88,9 +80,9 @@ def test_the_endpoint_answers_under_its_name_and_the_inspection_s(
 
 
 def test_json_with_base64_is_taken_too(
-    aws: Callable[[AccessKey], Any], key: AccessKey, used: str, jpeg: Pictures
+    aws: Callable[[AccessKey], Any], key: AccessKey, package: str, jpeg: Pictures
 ) -> None:
-    assert used
+    assert package
     body = b'{"image":"' + base64.b64encode(jpeg("red")) + b'"}'
     answer = aws(key).invoke_endpoint(
         EndpointName=ENDPOINT, ContentType="application/json", Body=body
@@ -140,14 +132,14 @@ def test_a_revoked_key_is_refused(
 def test_a_call_that_makes_no_sense_is_a_validation_error(
     aws: Callable[[AccessKey], Any],
     key: AccessKey,
-    used: str,
+    package: str,
     *,
     name: str,
     kind: str,
     body: bytes,
     said: str,
 ) -> None:
-    assert used
+    assert package
     with pytest.raises(botocore.exceptions.ClientError) as refused:
         aws(key).invoke_endpoint(EndpointName=name, ContentType=kind, Body=body)
     assert refused.value.response["Error"]["Code"] == "ValidationError"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lineside.cli.app import _run
+from lineside.cli.config import load_hub
 from lineside.core import (
     ConflictError,
     InvalidError,
@@ -33,6 +34,7 @@ from lineside.hub.models.releases import Releases
 from lineside.hub.site_init import make_ca, make_trust
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 from tests.hub.conftest import PLANT
 
 PASSWORD = "correct horse battery"  # noqa: S105  of nobody
@@ -116,7 +118,12 @@ def test_what_is_missing_is_made_beside_what_is_there(site: HubConfig, clock: Fa
     files.certificate.unlink()
     made = init_site(site, hosts=("hub.plant.lan", "10.0.0.5"), password=password, clock=clock)
     assert [step.what for step in made.steps if step.made] == ["certificate"]
-    assert own_certificate(site).hosts == ("hub.plant.lan", "10.0.0.5")
+    beside = ("127.0.0.1", "localhost", "::1")
+    assert own_certificate(site).hosts == ("hub.plant.lan", "10.0.0.5", *beside)
+    again = ("10.0.0.5", "hub.plant.lan")
+    assert not any(
+        step.made for step in init_site(site, hosts=again, password=password, clock=clock).steps
+    )
     with pytest.raises(ConflictError, match=r"a certificate for hub\.plant\.lan"):
         init_site(site, hosts=("other.lan",), password=password, clock=clock)
     files.certificate.unlink()
@@ -139,12 +146,26 @@ def test_the_hub_serves_https_with_it(site: HubConfig) -> None:
         assert hub.url.startswith("https://")
         trusting = ssl.create_default_context(cafile=str(site.ca_folder / "authority.crt"))
         address = hub.url + "/healthz"
-        with urllib.request.urlopen(address, context=trusting, timeout=10) as answer:  # noqa: S310  our own
+        with urllib.request.urlopen(address, context=trusting, timeout=LONG_S) as answer:  # noqa: S310  our own
             assert answer.status == 200
         with pytest.raises(OSError, match="certificate verify failed"):
-            urllib.request.urlopen(address, timeout=10)  # noqa: S310  our own
+            urllib.request.urlopen(address, timeout=LONG_S)  # noqa: S310  our own
         told = json.loads((site.folder / "hub.json").read_bytes())
         assert told["url"] == hub.url
+
+
+def test_commands_reach_a_hub_that_listens_everywhere_by_tls(
+    site: HubConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f'data_dir = "{site.data_dir}"\nplant = "{site.plant}"\nport = 0\nbus_port = 0\n'
+    text += 'tls = "site"\nhost = "0.0.0.0"\nallowed_hosts = ["hub.plant.lan"]\n'
+    text += 'bus_broker = "amqtt"\npublic_url = "https://hub.plant.lan:8443"\n'
+    (tmp_path / "hub.toml").write_text(text)
+    config = load_hub(tmp_path / "hub.toml").config
+    init_site(config, password=password, clock=SystemClock())
+    with running(config, clock=SystemClock()):
+        assert _run(["status", "--config", str(tmp_path / "hub.toml")]) == 0
+    assert "hub          ready" in capsys.readouterr().out
 
 
 def test_a_hub_without_authority_says_what_to_do(site: HubConfig, clock: FakeClock) -> None:
@@ -157,7 +178,10 @@ def test_a_hub_without_authority_says_what_to_do(site: HubConfig, clock: FakeClo
 def test_the_certificate_is_renewed_at_a_start(site: HubConfig, clock: FakeClock) -> None:
     init_site(site, hosts=("hub.plant.lan",), password=password, clock=clock)
     first = own_certificate(site)
-    assert certificate_words(site, clock=clock) == "for hub.plant.lan, 397 days left"
+    assert (
+        certificate_words(site, clock=clock)
+        == "for hub.plant.lan, 127.0.0.1, localhost, ::1, 397 days left"
+    )
     clock.advance(200 * 86_400)
     server_files(site, clock=clock)
     assert own_certificate(site) == first

@@ -1,5 +1,6 @@
 """The live socket: paced by the page, whole or not at all, closed when the session ends."""
 
+import asyncio
 import json
 import struct
 import threading
@@ -16,14 +17,22 @@ from starlette.websockets import WebSocketDisconnect
 
 from lineside.core import Plant, to_plain
 from lineside.hub import HubConfig, Services, create_app
-from lineside.hub.live import Subscription, _TwinPage, _Viewer, tile_jpeg
+from lineside.hub.eventlog.ledger import RecordsJournal, person_event
+from lineside.hub.live import BAD_MESSAGE, Subscription, _Viewer, tile_jpeg
+from lineside.hub.page_parts import PartSource, _Part
+from lineside.streams import EVENT_TYPE
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 from lineside.testing.rules import rule_of
 from lineside.vision import decode_picture, encode_jpeg
 from tests.hub.conftest import Line, open_hub, scene
 
 URL = "ws://127.0.0.1/ws"
 Pictures = Callable[..., bytes]
+PARTS = {
+    "/twin": PartSource(str, every_s=0.025, ages_s=5.0),
+    "/figures": PartSource(str, every_s=2.0, ages_s=2.0),
+}
 
 
 class Page:
@@ -43,6 +52,13 @@ class Page:
 
     def say(self, **message: object) -> None:
         self.socket.send_text(json.dumps(message))
+
+    def status(self, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """The next status of which it holds; some of before may still stand in front of it."""
+        header, _ = self.next("status")
+        while not holds(header):
+            header, _ = self.next("status")
+        return header
 
     def settled(self) -> None:
         """The server has taken in what was said before: it answers every second at least."""
@@ -128,8 +144,6 @@ def test_a_tile_is_the_frame_itself_where_that_has_fewer_bytes_or_cannot_be_read
 def test_a_tile_is_made_once_for_all_and_for_the_answer_to_its_frame(
     hub: Services, line: Line
 ) -> None:
-    import asyncio
-
     async def tiles() -> list[asyncio.Task[bytes]]:
         made: list[asyncio.Task[bytes]] = []
         picture = large()
@@ -221,38 +235,107 @@ def test_the_twin_comes_as_snapshot_then_as_patches_that_fit(
     for colour in ("blue", "red"):
         line.wait(1)
         line.see(colour)
-        header, _ = page.next("twin")
-        assert header["base"] == revision
-        state = jsonpatch.apply_patch(state, header["patch"])
-        revision = header["revision"]
+        while revision != hub.ledger.state.revision:
+            header, _ = page.next("twin")
+            assert header["base"] == revision
+            state = jsonpatch.apply_patch(state, header["patch"])
+            revision = header["revision"]
     assert state["slots"]["B1"]["seen"] == "present"
     assert state == json.loads(json.dumps(to_plain(hub.ledger.state), default=str))
 
 
 def test_a_twin_page_is_sent_what_it_shows_whenever_that_changed(page: Page, line: Line) -> None:
     line.see("blue")
-    page.say(subscribe={"twin_page": True})
-    before, _ = page.next("twin", "twin_page")
+    page.say(subscribe={"parts": ["/twin"]})
+    before, _ = page.next("twin", "part")
     assert "B1" in before["html"]
     line.wait(1)
     line.see("red")
-    after, _ = page.next("twin", "twin_page")
+    after, _ = page.next("twin", "part")
     assert after["revision"] > before["revision"]
     assert after["html"] != before["html"]
     page.say(subscribe={})
-    page.say(subscribe={"twin_page": True})
-    assert page.next("twin_page")[0]["html"] == after["html"]
+    page.say(subscribe={"parts": ["/twin"]})
+    assert page.next("part")[0]["html"] == after["html"]
 
 
-def test_a_twin_page_that_others_were_sent_is_still_owed_to_this_one(hub: Services) -> None:
+def test_parts_of_a_page_come_with_the_query_of_its_address(page: Page) -> None:
+    parts = ["/lines/figures?line=warehouse&span=hour", "/lines/panels", "/lines/wall"]
+    gone = "/lines/figures?line=gone"
+    page.say(subscribe={"parts": [*parts, gone]})
+    found = {one["href"]: one for one in (page.next("part")[0] for _ in (*parts, gone))}
+    assert sorted(found) == sorted((*parts, gone))
+    assert 'data-part="figures"' in found[parts[0]]["html"]
+    stale = {href: one["html"] for href, one in found.items() if "stale" in one}
+    assert stale == {gone: ""}, "a line that is gone has no figures"
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("/models", "no part of a page"),
+        ("", "no part of a page"),
+        ("/lines/figures/more", "no part of a page"),
+        ("//[", "no part of a page"),
+        ("/lines/wall?span=x", "no span 'x'"),
+    ],
+)
+def test_a_part_that_no_page_has_is_refused(page: Page, part: str, words: str) -> None:
+    page.say(subscribe={"parts": [part]})
+    with pytest.raises(WebSocketDisconnect) as refused:
+        page.next("part")
+    assert refused.value.code == BAD_MESSAGE
+    assert words in refused.value.reason
+
+
+def test_a_part_is_made_once_for_all_who_show_it_and_nobody_waits(
+    hub: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="lineside.hub.page_parts")
+    made: list[str] = []
+    go_on = threading.Event()
+
+    def html(query: str) -> str:
+        go_on.wait(LONG_S)
+        made.append(query)
+        if len(made) in {2, 3}:
+            raise ValueError("a defect of a page")
+        return f"<p>{len(made)}"
+
+    async def watched() -> list[bytes]:
+        live = hub.live
+        live.show_with(lambda *_: None, parts={"/x": PartSource(html, every_s=0.0, ages_s=0.0)})
+        live.start()
+        found = [
+            live.parts.message("/x?a=1"),
+            live.parts.message("/x?a=1"),
+        ]  # asked twice while it is made
+        for _ in range(4):
+            go_on.set()
+            await live.parts._making["/x?a=1"]
+            found.append(live.parts.message("/x?a=1"))  # which has it made again
+        live.stop()
+        return found
+
+    first, second, *others = asyncio.run(watched())
+    assert (first, second) == (b"", b"")
+    assert [b"<p>1" in one for one in others] == [True, True, True, False], "it stays as it was"
+    assert [b'"stale":true' in one for one in others] == [False, True, True, False]
+    assert made[:4] == ["a=1"] * 4
+    assert caplog.text.count("part of a page failed") == 1
+    assert caplog.text.count("part of a page goes on") == 1
+
+
+def test_a_part_that_others_were_sent_is_still_owed_to_this_one(hub: Services) -> None:
     state = hub.ledger.state
-    hub.live._twin_page = _TwinPage(state=state, made_s=0.0, html="new", message=b"new")
-    shows = Subscription(twin_page=True)
+    hub.live.show_with(lambda *_: None, parts=PARTS)
+    hub.live.parts._parts["/twin"] = _Part(state=state, made_s=0.0, html="new", message=b"new")
+    shows = Subscription(parts=("/twin",))
 
-    assert hub.live._is_behind(_Viewer(wanted=shows, twin_page=b"old"))
-    assert not hub.live._is_behind(_Viewer(wanted=shows, twin_page=b"new"))
-    assert not hub.live._is_behind(_Viewer(wanted=shows, twin_page=b"old", visible=False))
-    assert not hub.live._is_behind(_Viewer(twin_page=b"old"))
+    assert hub.live._is_behind(_Viewer(wanted=shows, parts={"/twin": b"old"}))
+    assert not hub.live._is_behind(_Viewer(wanted=shows, parts={"/twin": b"new"}))
+    assert not hub.live._is_behind(_Viewer(wanted=shows, parts={"/twin": b"old"}, visible=False))
+    assert not hub.live._is_behind(_Viewer(parts={"/twin": b"old"}))
 
 
 def test_subscribing_anew_without_twin_and_with_it_gives_a_snapshot_again(page: Page) -> None:
@@ -272,16 +355,14 @@ def test_status_names_what_the_page_shows_every_second(
     header, _ = page.next("status")
     assert (header["cameras"], header["devices"]) == ([], [])
     page.say(subscribe={"cameras": ["gate", "rack"], "devices": ["edge-1", "edge-9"]})
-    page.settled()
-    header, _ = page.next("status")
+    header = page.status(lambda status: status["cameras"])
     assert [camera["id"] for camera in header["cameras"]] == ["rack", "gate"]
     assert header["cameras"][0]["state"] == "never"
     (device,) = header["devices"]
     assert (device["id"], device["state"], device["packages"]) == ("edge-1", "online", [])
     assert (header["reporting"], header["known"]) == (1, 2)
     page.say(subscribe={"cameras": ["gate"]})
-    page.settled()
-    header, _ = page.next("status")
+    header = page.status(lambda status: len(status["cameras"]) == 1)
     assert [camera["id"] for camera in header["cameras"]] == ["gate"]
     assert header["devices"] == []
 
@@ -293,9 +374,7 @@ def test_a_status_is_no_longer_for_a_fleet_of_thousands(hub: Services, browser: 
     with browser.websocket_connect(URL, headers={"Origin": "http://127.0.0.1"}) as socket:
         page = Page(socket)
         page.say(subscribe={"devices": ["edge-0001"]})
-        header, _ = page.next("status")
-        while not header["devices"]:
-            header, _ = page.next("status")
+        header = page.status(lambda status: status["devices"])
     assert [one["id"] for one in header["devices"]] == ["edge-0001"]
     assert header["known"] == 2000
     assert len(json.dumps(header)) < 400
@@ -367,8 +446,6 @@ def test_nobody_is_left_behind_when_a_page_leaves(hub: Services, browser: TestCl
 
 
 def test_a_page_that_leaves_while_a_message_is_under_way_is_no_failure(hub: Services) -> None:
-    import asyncio
-
     token = hub.auth.issue_token("wall", kind="api")
     broken = asyncio.Event()
     told: Iterator[MutableMapping[str, Any]] = iter(
@@ -411,15 +488,16 @@ def test_the_header_of_a_frame_is_made_once_for_all(
 def test_a_change_wakes_only_the_pages_that_show_it(
     hub: Services, line: Line, jpeg: Pictures
 ) -> None:
-    import asyncio
-
     viewers = {
         "rack": _Viewer(wanted=Subscription(cameras=("rack",))),
         "gate": _Viewer(wanted=Subscription(cameras=("gate",))),
         "still drawing": _Viewer(wanted=Subscription(cameras=("rack",)), round=1),
-        "twin": _Viewer(wanted=Subscription(twin_page=True)),
+        "twin": _Viewer(wanted=Subscription(parts=("/twin",))),
+        "figures": _Viewer(wanted=Subscription(parts=("/figures?line=a",))),
         "runs": _Viewer(wanted=Subscription(runs=("run_1",))),
     }
+
+    hub.live.show_with(lambda *_: None, parts=PARTS)
 
     async def woken() -> set[str]:
         hub.live.start()
@@ -433,8 +511,6 @@ def test_a_change_wakes_only_the_pages_that_show_it(
 
 
 def test_the_twin_comes_as_server_sent_events_too(hub: Services, line: Line) -> None:
-    import asyncio
-
     async def first_two() -> list[bytes]:
         hub.live.start()
         stream = hub.live.twin_stream(_always)
@@ -470,10 +546,26 @@ def test_a_page_hears_of_the_rules_it_shows_and_of_no_others(
             with browser.websocket_connect(URL, headers={"Origin": "http://127.0.0.1"}) as socket:
                 page = Page(socket)
                 page.say(subscribe={"rules": ["seen", "nobody"]})
-                page.settled()
-                (told,) = page.next("status")[0]["rules"]
+                (told,) = page.status(lambda status: status["rules"])["rules"]
     assert (told["id"], told["told_up_to"], told["figures"]["read"]) == ("seen", None, 0)
     assert {"given", "late", "evicted", "held", "behind"} <= told["figures"].keys()
+
+
+def test_a_status_tells_how_far_rule_events_go_also_those_of_another_hub(
+    page: Page, hub: Services
+) -> None:
+    def status() -> int:
+        page.say(subscribe={})
+        return int(page.next("status")[0]["rule_events"])
+
+    before = status()
+    event = person_event(EVENT_TYPE, subject="seen", site="demo", clock=hub.clock, data={})
+    RecordsJournal(hub.records).record([event])
+    assert status() == before
+    hub.ledger.catch_up()
+    while (now := status()) == before:
+        pass
+    assert now == hub.ledger.committed
 
 
 def test_more_rules_than_a_page_may_show_are_refused(page: Page) -> None:

@@ -1,37 +1,30 @@
 """From a value back to its evidence, and what a broken chain looks like."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import NotFoundError
-from lineside.hub import Services, trace
+from lineside.core import NotFoundError, Plant
+from lineside.hub import HubConfig, Services, trace
 from lineside.hub.eventlog.trace import Tracer, at_path
 from lineside.hub.models.model_service import Registration
 from lineside.hub.views import Trace
 from lineside.models import Registry
 from lineside.store import ChainReport, EventLog, Records, open_records
 from lineside.testing import FakeClock
-from tests.hub.conftest import Line
+from tests.hub.conftest import Line, open_hub
 
 Pictures = Callable[..., bytes]
 
 
 @pytest.fixture
-def digest(hub: Services, archive: bytes) -> str:
-    """A package that was taken into use."""
-    added = hub.packages.add(archive, by="trainer").digest
-    hub.packages.use(added, inspection="stock", by="approver", reason="24 of 24 right")
-    return added
-
-
-@pytest.fixture
-def seen(line: Line, jpeg: Pictures, digest: str) -> bytes:
+def seen(line: Line, jpeg: Pictures, package: str) -> bytes:
     """A picture that was stored and answered."""
     picture = jpeg("red")
     line.send(line.camera(picture), line.status())
-    line.send(line.prediction("red", picture=picture, package=digest))
+    line.send(line.prediction("red", picture=picture, package=package))
     return picture
 
 
@@ -40,18 +33,18 @@ def kinds(found: Trace) -> list[str]:
 
 
 def test_a_twin_value_leads_back_to_who_approved_its_package(
-    hub: Services, seen: bytes, digest: str
+    hub: Services, seen: bytes, package: str
 ) -> None:
     assert seen
     found = hub.tracer.trace("slots/B1")
     assert found.chain_ok
     assert kinds(found)[:3] == ["twin", "event", "frame"]
     steps = {step.kind: step for step in found.steps}
-    assert steps["package"].id == digest
+    assert steps["package"].id == package
     assert "red present above 0.600" in steps["rule"].text
     assert "rack/1" in steps["dataset"].text
-    assert "approver" in steps["approval"].text
-    assert "24 of 24 right" in steps["approval"].text
+    assert "eve" in steps["approval"].text
+    assert "good" in steps["approval"].text
     proved = [step.id for step in found.steps if step.kind == "chain"]
     assert {"/hall/device/edge-1", "/hall/hub"} <= set(proved)
 
@@ -71,6 +64,29 @@ def test_a_package_that_came_by_a_roll_out_leads_to_who_approved_its_version(
     assert step.text == "approved by eve as rack/1: fewer escapes"
     assert found.chain_ok
     assert hub.packages.one(added).approved_by == "eve"
+
+
+def test_an_answer_for_another_inspection_leads_to_who_released_its_package_for_it(
+    config: HubConfig, plant: Plant, clock: FakeClock, archive: bytes, jpeg: Pictures
+) -> None:
+    stock = plant.find_inspection("stock")
+    there = replace(plant, inspection=(stock, replace(stock, id="rear", endpoint="rear")))
+    with open_hub(config, plant=there, clock=clock) as hub:
+        line, picture = Line(hub, clock), jpeg("red")
+        package = hub.packages.add(archive, by="ada").digest
+        hub.models.register("discs", Registration(package=package), by="ada")
+        hub.models.approve("discs", 1, by="eve", reason="alike", inspection="rear")
+        line.send(line.camera(picture), line.status())
+        line.send(line.prediction("red", picture=picture, package=package, inspection="rear"))
+        (row,) = hub.frames.page()
+
+        def steps() -> dict[str, str]:
+            return {step.kind: step.text for step in hub.tracer.trace(row.id).steps}
+
+        assert steps()["event"].startswith("rear on edge-1: ok")
+        assert steps()["approval"] == "approved by eve as discs/1: alike"
+        hub.packages.use(package, inspection="rear", by="eve", reason="good")
+        assert steps()["approval"] == "taken into use by eve for rear: good"
 
 
 def test_a_frame_leads_to_every_answer_about_it(hub: Services, seen: bytes) -> None:
@@ -107,8 +123,8 @@ def test_it_works_without_a_running_hub(hub: Services, seen: bytes, clock: FakeC
         trace(empty, event.id)
 
 
-def test_a_frame_that_was_never_stored_is_said(hub: Services, line: Line, digest: str) -> None:
-    line.send(line.status(), line.prediction("red", package=digest))
+def test_a_frame_that_was_never_stored_is_said(hub: Services, line: Line, package: str) -> None:
+    line.send(line.status(), line.prediction("red", package=package))
     found = hub.tracer.trace("slots/B1")
     assert not found.chain_ok
     frame = next(step for step in found.steps if step.kind == "frame")

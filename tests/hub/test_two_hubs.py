@@ -221,7 +221,7 @@ def test_an_alert_of_one_hub_is_acknowledged_at_the_other(
     second.alerts.load()
     first.alert_watch.tick()
     said = second.alerts.message(at=clock.now())
-    assert said["open"] == first.alerts.open() != ()
+    assert said.open == first.alerts.open() != ()
     second.alert_watch.tick()
     line.wait(2)
     (alert,) = second.alerts.open()

@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,32 @@ from fastapi.testclient import TestClient
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater
 
-from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableError
+from lineside.core import (
+    InvalidError,
+    Plant,
+    RefusedError,
+    SystemClock,
+    Task,
+    UnavailableError,
+    digest_of,
+    encode,
+)
 from lineside.edge import HubClient
-from lineside.fleet import Target, UpdateClient, pin_root
+from lineside.edge.messages import read_desired
+from lineside.fleet import RolloutPlan, Target, UpdateClient, pin_root
 from lineside.fleet.trust.roles import prefixed
 from lineside.hub import HubConfig, Services, issue_access_key, running
 from lineside.hub.access.permissions import Role
 from lineside.hub.downloads import parse_range
+from lineside.hub.inference.endpoints import predict_endpoint
 from lineside.hub.models.model_service import Registration
 from lineside.hub.models.releases import RELEASE_KIND
+from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.hub.timers import Timers
 from lineside.models import Package, build_package
 from lineside.testing import FakeClock
+from tests.hub.conftest import open_hub, use_package
+from tests.hub.replayed import laid_out_otherwise
 
 DAY_S = 86_400.0
 
@@ -45,8 +59,7 @@ def other(archive: bytes) -> bytes:
 
 
 def use(hub: Services, data: bytes) -> Target:
-    digest = hub.packages.add(data, by="anna").digest
-    hub.packages.use(digest, inspection="stock", by="anna", reason="better")
+    digest = use_package(hub, data)
     found = hub.releases.target_of(digest)
     assert found is not None
     return found
@@ -187,6 +200,14 @@ def test_an_archive_with_further_signatures_is_the_same_release(
     files = {name: data for name, data in package.files.items() if name != "manifest.json"}
     signed = build_package(package.manifest, files, signatures={"maker.sig": b"signed"})
     assert use(trusted, signed) == target
+    release = replace(
+        target.release, sha256=digest_of(signed)[7:], size_bytes=len(signed), inspection="rear"
+    )
+    bound = trusted.releases.publish(release)
+    assert bound is not None
+    assert (bound.path, bound.inspections) == (target.path, ("stock", "rear"))
+    trusted.releases.withdraw(release)
+    assert trusted.releases.target_of(package.digest) is None
 
 
 def test_what_cannot_be_signed_does_not_come_into_use(
@@ -202,13 +223,67 @@ def test_what_cannot_be_signed_does_not_come_into_use(
     assert trusted.packages.in_use("stock") == Package.read(archive).digest
 
 
+def test_one_version_is_rolled_out_to_a_second_station_alike(
+    config: HubConfig, plant: Plant, clock: FakeClock, archive: bytes, jpeg: Callable[..., bytes]
+) -> None:
+    stock = plant.find_inspection("stock")
+    rear = replace(stock, id="rear", camera="gate", endpoint="rear")
+    counted = replace(stock, id="counted", task=Task.COUNT, region=(), labels=())
+    there = replace(plant, inspection=(stock, rear, counted))
+    with open_hub(config, plant=there, clock=clock) as hub:
+        hub.releases.ensure(keys=hub.config.keys_folder)
+        digest = hub.packages.add(archive, by="ada").digest
+        version = hub.models.register("discs", Registration(package=digest), by="ada")
+        assert hub.models.inspections(version) == ("stock", "rear")
+        approved = hub.models.approve("discs", 1, by="eve", reason="good", inspection="rear")
+        assert hub.models.release(approved).inspection == "rear"
+        assert hub.models.inspections(approved) == ("rear", "stock")
+        hub.releases.publish(hub.models.release(approved))
+        hub.releases.used(digest, inspection="stock", leaving=())
+        hub.things.add("edge-2")
+        hub.devices.take_status("edge-2", encode({
+            "schema": "lineside.device/1", "device": "edge-2", "state": "online", "version": "1",
+            "at": "2026-01-01T00:00:00.000Z", "packages": [], "spool_depth": 0, "faults": [],
+        }))  # fmt: skip
+        plan = RolloutPlan(devices=("edge-2",))
+        asked = NewRollout(group="discs", version=1, inspection="rear", plan=plan, reason="two")
+        for name in ("rear", "stock"):
+            started = hub.rollouts.start(replace(asked, inspection=name), by="eve")
+            assert started.release.inspection == name
+        target = hub.releases.target_of(digest)
+        assert target is not None
+        assert target.inspections == ("rear", "stock")
+        assert hub.releases.target_of(digest, inspection="counted") is None
+        with pytest.raises(RefusedError, match="'counted' asks for count"):
+            hub.rollouts.start(replace(asked, inspection="counted"), by="eve")
+        hub.packages.use(digest, inspection="rear", by="eve", reason="alike")
+        found = predict_endpoint(hub.packages, there, endpoint="rear", picture=jpeg("blue"))
+        assert (found.prediction.inspection, found.prediction.package) == ("rear", digest)
+
+
+def test_a_device_hears_for_which_inspection_a_package_is_bad(
+    trusted: Services, package: str
+) -> None:
+    trusted.devices.take_status("edge-1", encode({
+        "schema": "lineside.device/1", "device": "edge-1", "state": "online", "version": "1",
+        "at": "2026-01-01T00:00:00.000Z", "packages": [], "spool_depth": 0, "faults": [],
+        "desired": {},
+    }))  # fmt: skip
+    desired, bad, other = trusted.desired, f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+    desired.write(["edge-1"], "stock", digest=package, by="eve", reason="good")
+    desired.mark_bad(bad, inspection="stock", rollout="rol_1", why="escapes")
+    desired.mark_bad(other, inspection="rear", rollout="rol_2", why="escapes")
+    told = read_desired(desired.payload("edge-1", desired.of("edge-1")), where="test")
+    assert told.bad == (bad, f"stock/{bad}")
+
+
 def test_nothing_is_signed_of_a_use_that_is_refused(trusted: Services, archive: bytes) -> None:
     package = Package.read(archive)
     files = {name: data for name, data in package.files.items() if name != "manifest.json"}
-    foreign = build_package(replace(package.manifest, inspection="bottles"), files)
+    foreign = build_package(laid_out_otherwise(package.manifest, inspection="bottles"), files)
     other = trusted.packages.add(foreign, by="anna").digest
     right = trusted.packages.add(archive, by="anna").digest
-    with pytest.raises(InvalidError, match="trained for inspection 'bottles'"):
+    with pytest.raises(RefusedError, match="made for inspection 'bottles'"):
         trusted.packages.use(other, inspection="stock", by="anna", reason="better")
     with pytest.raises(InvalidError, match="without person, reason"):
         trusted.packages.use(right, inspection="stock", by="anna", reason=" ")
@@ -236,8 +311,7 @@ def test_the_timer_renews_what_the_hub_may_sign(trusted: Services, clock: FakeCl
 
 
 def test_a_hub_without_a_repository_works_unsigned(hub: Services, archive: bytes) -> None:
-    digest = hub.packages.add(archive, by="anna").digest
-    hub.packages.use(digest, inspection="stock", by="anna", reason="better")
+    digest = use_package(hub, archive)
     assert hub.releases.target_of(digest) is None
     hub.releases.renew()
 

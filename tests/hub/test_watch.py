@@ -133,11 +133,11 @@ def test_a_tile_says_what_each_inspection_predicted(watch: LiveCameras, clock: F
     watch.prediction(predicted(frame, "surface"), "evt")
     watch.prediction(predicted(frame, "unlike", label="spotted"), "evt")
     shown = tile_of(watch.one("plate"), plant=PLANT, names=str, now=clock.now()).shown
-    assert (shown.answer, shown.beside) == ("anomalous", (("defects", DASH), ("unlike", "spotted")))
+    assert (shown.answer, shown.others) == ("anomalous", (("defects", DASH), ("unlike", "spotted")))
     assert len(shown.overlays) == 2
     bare = replace(watch.one("plate"), prediction=None, also=())
     nothing = tile_of(bare, plant=PLANT, names=str, now=clock.now()).shown
-    assert (nothing.answer, nothing.beside) == (DASH, NOTHING)
+    assert (nothing.answer, nothing.others) == (DASH, NOTHING)
 
 
 def test_a_frame_that_nothing_answers_stands_without_the_answers_before(
@@ -153,7 +153,7 @@ def test_a_frame_that_nothing_answers_stands_without_the_answers_before(
     assert names(watch) == ()
     shown = tile_of(watch.one("plate"), plant=PLANT, names=str, now=clock.now()).shown
     assert (shown.id, shown.answer) == (later.id, DASH)
-    assert (shown.overlays, shown.regions, shown.beside) == ((), (), NOTHING)
+    assert (shown.overlays, shown.regions, shown.others) == ((), (), NOTHING)
 
 
 def test_a_tile_waits_for_the_frame_of_an_answer_that_came_first(

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, SystemClock
-from lineside.hub import HubConfig, Services
-from lineside.hub.config import WebhookConfig
+from lineside.core.webhooks import WebhookConfig
+from lineside.hub import HubConfig, RunningHub, Services
 from lineside.hub.eventlog.dead_letters import Quarantine
 from lineside.hub.eventlog.followers import Follower
 from lineside.hub.run import running
-from lineside.hub.sinks.webhooks import WEBHOOK_TYPE, Webhook
+from lineside.hub.setup.toml_edit import PlantEdit
+from lineside.hub.sinks.webhooks import WEBHOOK_TYPE, Webhook, Webhooks
 from lineside.links.webhook import WebhookSender
 from lineside.streams import EVENT_TYPE, Event, decode_event
 from lineside.testing import FakeClock
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from tests.links.hooks import Hooks
 
 
@@ -64,7 +65,7 @@ class Runs:
 
     def step(self) -> None:
         self.read()
-        with closing(WebhookSender(self._config.target)) as sender:
+        with closing(WebhookSender(self._config)) as sender:
             while self.webhook.turn(sender):
                 pass
 
@@ -143,7 +144,7 @@ def test_the_time_an_event_is_tried_for_goes_on_over_a_restart(
 
     hooks.answers = [503, 503]
     first.read()
-    with closing(WebhookSender(config.target)) as sender:
+    with closing(WebhookSender(config)) as sender:
         first.webhook.turn(sender)
     clock.advance(60)
     Runs(hub, config).step()
@@ -184,6 +185,31 @@ def test_after_a_crash_at_most_one_event_comes_twice(hub: Services, hooks: Hooks
     assert hooks.ids == wanted
 
 
+def test_a_receiver_that_hangs_holds_up_no_stop_and_gets_its_event_again(
+    hub: Services, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lineside.hub.sinks.webhooks._END_S", 0.05)
+    go_on, waited = threading.Event(), threading.Event()
+
+    def hang(_handler: BaseHTTPRequestHandler) -> None:
+        go_on.wait(LONG_S)
+        waited.set()
+
+    hooks.answers = [204, hang]
+    config = WebhookConfig(name="mes", url=hooks.url, timeout_s=3600, parallel=1)
+    hub.ledger.record([rule_event(hub, 1), rule_event(hub, 2)])
+    runs = Runs(hub, config)
+    runs.read()
+    runs.webhook.start()
+    wait_until(lambda: hooks.ids == ["evt_1", "evt_2"])
+    runs.webhook.stop()
+    assert not waited.is_set()
+    go_on.set()
+    Runs(hub, config).step()
+    assert hooks.ids == ["evt_1", "evt_2", "evt_2"]
+    assert not hub.events.page(kind=WEBHOOK_TYPE)
+
+
 def test_a_key_that_is_not_taken_holds_up_no_other(hub: Services, hooks: Hooks) -> None:
     """Sixty events of one rule wait behind its first; those of another go out meanwhile."""
     events = [rule_event(hub, n, rule=("stuck", "pair")[n % 2]) for n in range(120)]
@@ -202,7 +228,7 @@ def test_a_key_that_is_not_taken_holds_up_no_other(hub: Services, hooks: Hooks) 
     config = WebhookConfig(name="mes", url=hooks.url)
     runs = Runs(hub, config)
     runs.read()
-    with closing(WebhookSender(config.target)) as sender:
+    with closing(WebhookSender(config)) as sender:
         runs.webhook.turn(sender)
     assert (hooks.ids, runs.webhook.waiting) == (["evt_0"], 2)
     Runs(hub, config).step()  # another life
@@ -219,7 +245,7 @@ def test_several_keys_are_posted_at_a_time_and_no_more_than_allowed(
 ) -> None:
     """A meeting of three posts comes about with three at a time, and not with one."""
     meeting = threading.Barrier(3)
-    waits_s = 10.0 if parallel == 3 else 0.2
+    waits_s = LONG_S if parallel == 3 else 0.2
     met: list[bool] = []
 
     def meet(handler: BaseHTTPRequestHandler) -> None:
@@ -233,18 +259,22 @@ def test_several_keys_are_posted_at_a_time_and_no_more_than_allowed(
         handler.end_headers()
 
     hooks.answers = [meet] * 3
-    hook = WebhookConfig(name="mes", url=hooks.url, parallel=parallel)
+    hook = WebhookConfig(name="mes", url=hooks.url, parallel=parallel, timeout_s=2 * LONG_S)
     settings = replace(config, records="", blobs="", webhook=(hook,))
     with running(settings, clock=SystemClock()) as hub:
         rules = ("a", "b", "c")
         events = [rule_event(hub.services, n, rule=rule) for n, rule in enumerate(rules)]
         hub.services.ledger.record(events)
         wait_until(lambda: len(met) == 3)
-        gauges = hub.services.stats.plain
-        wait_until(lambda: gauges()["gauges"]["webhook_mes_waiting"] == 0)
+        wait_until(lambda: figures(hub, "mes")["waiting"] == 0)
         names = [thread.name for thread in threading.enumerate()]
         assert sum(name.startswith("webhook-mes-") for name in names) == parallel
     assert met == [parallel == 3] * 3
+
+
+def figures(hub: RunningHub, name: str) -> dict[str, float]:
+    found: dict[str, float] = hub.services.stats.plain()["each"]["webhook"]["figures"][name]
+    return found
 
 
 def test_a_hub_posts_what_happens_from_now_on_and_goes_on_after_a_restart(
@@ -259,13 +289,64 @@ def test_a_hub_posts_what_happens_from_now_on_and_goes_on_after_a_restart(
     settings = replace(settings, webhook=(hook,))
     for number in (2, 3):
         with running(settings, clock=SystemClock()) as hub:
-            stats = hub.services.stats
             hub.services.ledger.record([rule_event(hub.services, number)])
             wait_until(lambda: len(hooks.came) == number - 1)  # noqa: B023  waited for here
-            wait_until(lambda: stats.plain()["gauges"]["webhook_line_mes_sent"] == 1)  # noqa: B023
-            assert b"lineside_webhook_line_mes_behind" in stats.exposition()
+            wait_until(lambda: figures(hub, "line-mes")["sent"] == 1)
+            sent = b'lineside_webhook_sent_total{webhook="line-mes"} 1.0'
+            assert sent in hub.services.stats.exposition()
     assert hooks.ids == ["evt_2", "evt_3"]
     assert all("webhook-signature" in headers for headers, _ in hooks.came)
+
+
+def test_a_webhook_follows_the_plant_file_in_force(
+    config: HubConfig, hooks: Hooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of the same name stands for that of the settings, which is back when it goes."""
+    caplog.set_level("INFO", logger="lineside.hub.sinks.webhooks")
+    nobody = WebhookConfig(name="mes", url="http://127.0.0.1:9/")
+    settings = replace(config, records="", blobs="", webhook=(nobody,))
+    with running(settings, clock=SystemClock()) as hub:
+        services = hub.services
+
+        def change(edit: PlantEdit, *, starts: int) -> set[str]:
+            """Its name, and the followers when so many were started."""
+            services.plants.change(edits=[edit], by="anna", reason="try")
+            wait_until(lambda: caplog.text.count("webhook runs") == starts)
+            return {one.name for one in services.followers.views()}
+
+        for number, name in enumerate(("", "mes")):
+            values = {"name": "mes", "url": f"{hooks.url}/{number}"}
+            change(PlantEdit(section="webhook", id=name, values=values), starts=number + 2)
+            services.ledger.record([rule_event(services, number)])
+            wait_until(lambda: figures(hub, "mes")["sent"] == 1)  # one not answered comes again
+            assert hooks.came[-1][0]["path"] == f"/hook/{number}"
+        renamed = PlantEdit(section="webhook", id="mes", values={"name": "erp"})
+        assert {"webhook-erp", "webhook-mes"} <= change(renamed, starts=5)
+        assert b'lineside_webhook_sent_total{webhook="erp"} 0.0' in services.stats.exposition()
+        services.plants.roll_back(1, by="anna", reason="as before")
+        wait_until(lambda: b'webhook="erp"' not in services.stats.exposition())
+        wait_until(lambda: "webhook-erp" not in {one.name for one in services.followers.views()})
+    assert hooks.ids == ["evt_0", "evt_1"]
+
+
+def test_a_changed_webhook_goes_on_where_hubs_share_the_followers(
+    hub: Services, hooks: Hooks
+) -> None:
+    hub.leases.alone = False
+    webhooks = Webhooks(hub)
+    try:
+        for number, name in enumerate(("", "mes")):
+            values = {"name": "mes", "url": f"{hooks.url}/{number}"}
+            edit = PlantEdit(section="webhook", id=name, values=values)
+            hub.plants.change(edits=[edit], by="anna", reason="try")
+            webhooks.step()
+            hub.leases.step()
+            hub.ledger.record([rule_event(hub, number)])
+            wait_until(lambda: webhooks._figures()["mes"]["sent"] == 1)
+            assert hooks.came[-1][0]["path"] == f"/hook/{number}"
+    finally:
+        webhooks.stop()
+    assert hooks.ids == ["evt_0", "evt_1"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 from asyncua import Client, ua
 
 from lineside.links.opcua import NAMESPACE
+from lineside.testing.links import LONG_S
 
 _ASIDE_S = 0.05
 _EVERY_MS = 20
@@ -45,7 +46,7 @@ class Plc:
 
 async def read_all(url: str, *paths: str) -> dict[str, Any]:
     """Values of nodes, by their path."""
-    async with Client(f"{url}/lineside") as client:
+    async with Client(f"{url}/lineside", timeout=LONG_S) as client:
         index = await client.get_namespace_index(NAMESPACE)
         made: Any = ua.NodeId
         return {path: await client.get_node(made(path, index)).read_value() for path in paths}
@@ -76,7 +77,8 @@ async def _stay(url: str, path: str, *, told: Plc, stop: threading.Event) -> Non
 
 
 async def _listen(url: str, path: str, *, told: Plc, stop: threading.Event) -> None:
-    async with Client(url, timeout=2) as client:
+    # A server that only pauses is the same one; one that was killed is seen by its socket.
+    async with Client(url, timeout=LONG_S, watchdog_intervall=LONG_S) as client:
         index = await client.get_namespace_index(NAMESPACE)
         kind = await client.nodes.base_event_type.get_child(f"{index}:LinesideEventType")
         subscription = await client.create_subscription(_EVERY_MS, told)

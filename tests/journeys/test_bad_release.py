@@ -1,4 +1,4 @@
-"""Bad versions go back, by themselves and by a person, whatever the roll-outs before named.
+"""Bad versions go back, by themselves and by a person, whatever the rollouts before named.
 
 Hub and devices are the programs as users start them; people use the command line.
 """
@@ -19,12 +19,12 @@ from lineside.cli.demo.stage import Program, Programs, free_port
 from lineside.core import SystemClock, UnavailableError
 from lineside.library.client import HubClient
 from tests.hub.conftest import DISC_PLANT
-from tests.journeys.test_rollout import camera_running, discs, package
+from tests.journeys.test_rollout import BAD, camera_running, discs, package
 
 T = TypeVar("T")
 NAMES = ("edge-1", "edge-2", "edge-3")
 FRAMES = 10
-PATIENCE_S = 90.0
+PATIENCE_S = 200.0
 EVERY_S = 0.2
 
 
@@ -69,7 +69,9 @@ class Site:
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lineside", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
 
     def told(self, *words: str) -> str:
         done = self.command(*words)
@@ -165,7 +167,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_bad_version_goes_back_by_itself_and_a_person_goes_back_by_hand(site: Site) -> None:
     good = site.approve(package("first"))
     better = site.approve(package("second", low=0.41, high=0.61))
@@ -191,7 +193,8 @@ def test_a_bad_version_goes_back_by_itself_and_a_person_goes_back_by_hand(site: 
     site.start(killed)
     ended = site.ended(rollout)
     assert ended["state"] == "rolled back", ended
-    assert any("decide otherwise" in one["why"] for one in ended["history"])
+    reasons = (*BAD, "crashes since it runs")  # the kill may be told before enough frames are
+    assert any(words in one["why"] for one in ended["history"] for words in reasons)
     site.all_run(good)
 
     # A person goes back: by rollback, and by starting the older version.
@@ -213,6 +216,9 @@ def test_a_bad_version_goes_back_by_itself_and_a_person_goes_back_by_hand(site: 
     site.all_run(good)
 
     # The hub says what devices report: of packages, and of each device.
-    used = {one["digest"]: one["used_by"] for one in site.get("/packages")}
-    assert (used[good], used[better], used[bad]) == (["stock"], [], [])
-    assert {device["state"] for device in site.get("/devices")} == {"online"}
+    def used() -> list[list[str]]:
+        found = {one["digest"]: one["used_by"] for one in site.get("/packages")}
+        return [found[good], found[better], found[bad]]
+
+    site.until(lambda: used() == [["stock"], [], []], "the one package in use")
+    site.until(lambda: {device["state"] for device in site.get("/devices")} == {"online"}, "all")

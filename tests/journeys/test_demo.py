@@ -10,7 +10,7 @@ from typing import Self
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(620)]
 
 
 def without_network(*command: str) -> list[str]:
@@ -66,7 +66,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
             without_network(*command) if isolated else command, stdout=log, stderr=log
         )
         with MemoryWatch(process.pid) as watch:
-            code = process.wait(timeout=240)
+            code = process.wait(timeout=600)
     said = (folder / "demo.log").read_text()
     assert code == 0, said
     return {

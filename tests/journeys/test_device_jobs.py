@@ -1,5 +1,6 @@
 """Jobs from a real hub to a real device over the embedded broker; kill -9 where it hurts."""
 
+import gzip
 import os
 import subprocess
 import sys
@@ -7,20 +8,25 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from lineside.core import Digest, SystemClock, decode_json
+from lineside.core import Digest, SystemClock, decode_json, load_plant
 from lineside.edge import EdgeConfig, run
 from lineside.fleet import Execution, NewJob, Target
 from lineside.hub import HubConfig, RunningHub, running
-from lineside.links import open_bus
+from lineside.links import Mailbox, Message, open_bus, otlp
 from lineside.models import build_package
 from lineside.testing.fault_proxy import FaultProxy
 from lineside.testing.links import LONG_S, wait_until
+from lineside.vision import encode_jpeg
 from tests.hub.conftest import DISC_PLANT
-from tests.models.conftest import package_parts
+from tests.hub.test_schema import documented
+from tests.models.conftest import package_parts, scene
 
 HELD_BYTES = 100_000
 """More than the archive's end, which is asked for first, and less than what is new in it."""
@@ -74,6 +80,7 @@ class Site:
             token_file=str(self.folder / "hub" / "tokens" / "device.token"),
             trust_root=str(self.folder / "hub" / "trust" / "root.json"),
             publish_logs=False,
+            otlp=self.hub.services.config.otlp,
         )
 
     def archive(self, target: Target) -> Path:
@@ -81,16 +88,23 @@ class Site:
         return self.folder / "edge" / "packages" / f"{digest.removeprefix('sha256:')}.lspkg"
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    (tmp_path / "plant.toml").write_bytes(DISC_PLANT)
+@contextmanager
+def opened_site(folder: Path, *, otlp: str = "") -> Iterator[Site]:
+    (folder / "plant.toml").write_bytes(DISC_PLANT)
     config = HubConfig(
-        data_dir=str(tmp_path / "hub"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0
-    )
+        data_dir=str(folder / "hub"), plant=str(folder / "plant.toml"), port=0, bus_port=0,
+        otlp=otlp,
+    )  # fmt: skip
     with running(config, clock=SystemClock()) as hub:
         hub.services.things.add("edge-1")
         with FaultProxy(hub.url) as way:
-            yield Site(hub=hub, way=way, folder=tmp_path)
+            yield Site(hub=hub, way=way, folder=folder)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with opened_site(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +112,20 @@ def archives() -> tuple[bytes, bytes]:
     manifest, files = package_parts()
     padded = {**files, "notes.txt": os.urandom(100_000).hex().encode()}
     return build_package(manifest, files), build_package(replace(manifest, name="next"), padded)
+
+
+@contextmanager
+def listening(site: Site) -> Iterator[Mailbox]:
+    """Everything that is said on the bus."""
+    listener = open_bus(site.hub.bus_url, client_id="listener", clock=SystemClock())
+    yield listener.subscribe(("#", "$aws/#"), size=10_000, name="everything")
+    listener.close()
+
+
+@pytest.fixture
+def heard(site: Site) -> Iterator[Mailbox]:
+    with listening(site) as mailbox:
+        yield mailbox
 
 
 @contextmanager
@@ -131,7 +159,7 @@ def in_use(site: Site) -> list[Digest]:
 
 
 def test_jobs_run_one_after_the_other_and_say_what_came_of_them(
-    site: Site, archives: tuple[bytes, bytes]
+    site: Site, archives: tuple[bytes, bytes], heard: Mailbox
 ) -> None:
     first, second = (site.publish(data) for data in archives)
     site.job("a", first)
@@ -148,11 +176,121 @@ def test_jobs_run_one_after_the_other_and_say_what_came_of_them(
         back = site.ended("back")
         assert (back.status.value, "no way back" in back.details["reason"]) == ("REJECTED", True)
         wait_until(lambda: in_use(site) == [second.custom["digest"]])
+        messages = seen_and_judged(site, heard)
+    assert heard.figures().dropped == 0
+    # What hub and device really said is in the document of the bus, in the documented shape.
+    plant = load_plant(site.folder / "plant.toml")
+    assert documented(messages, plant=plant) >= {
+        "ack", "desired", "prediction", "status", "verdict", "route-1", "job-events",
+        "jobExecution-events", "jobs-notify", "jobs-notify-next", "jobs-job-update-accepted",
+    }  # fmt: skip
+
+
+def seen_and_judged(site: Site, heard: Mailbox) -> list[Message]:
+    """All messages of the bus, up to the hub's word that a picture's prediction is stored."""
+    camera = open_bus(site.hub.bus_url, client_id="camera", clock=SystemClock())
+    camera.publish("i/cam", encode_jpeg(scene(seed=3)), timeout_s=LONG_S)
+    camera.close()
+    messages: list[Message] = []
+    while message := heard.get(timeout_s=LONG_S):
+        messages.append(message)
+        if message.topic.endswith("/ack"):
+            return messages
+    raise AssertionError("the hub acknowledged no prediction")
+
+
+class Collector:
+    """A collector of OpenTelemetry that keeps the spans it gets."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, Any]] = []
+        self.status = 200
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body
+                collector.take(self.path, body)
+                self.send_response(collector.status)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Tests are quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="collector")
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def take(self, path: str, body: bytes) -> None:
+        assert path == "/v1/traces"
+        for part in ExportTraceServiceRequest.FromString(body).resource_spans:
+            about = {one.key: one.value.string_value for one in part.resource.attributes}
+            for scope in part.scope_spans:
+                self.spans += [(about["service.name"], span) for span in scope.spans]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def test_a_collector_that_takes_no_spans_is_logged_once_and_its_return(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    now = SystemClock().now()
+    with Collector() as collector:
+        tracing = otlp.Tracing(collector.url, service="lineside-edge", instance="edge-1")
+        for collector.status in (400, 400, 200, 200):
+            tracing.span("frame", start=now, end=now, attributes={})
+            tracing._provider.force_flush()
+        tracing.close()
+    own = [one.message for one in caplog.records if not one.name.startswith("urllib3")]
+    said = [one.partition(" url=")[0] for one in own]
+    assert said == [
+        "the collector takes no spans, they are dropped", "the collector takes spans again",
+    ]  # fmt: skip
+
+
+def test_an_image_is_one_trace_from_its_frame_to_the_twin(
+    tmp_path: Path, archives: tuple[bytes, bytes]
+) -> None:
+    with Collector() as collector:
+        with opened_site(tmp_path, otlp=collector.url) as site, listening(site) as heard:
+            site.job("a", site.publish(archives[0]))
+            with device(site):
+                site.ended("a")
+                messages = seen_and_judged(site, heard)
+        spans = {span.name: (service, span) for service, span in collector.spans}
+    events = [decode_json(one.payload, where=one.topic) for one in messages
+              if one.topic.endswith("/prediction")]  # fmt: skip
+    assert {name: service for name, (service, _) in spans.items()} == {
+        "frame": "lineside-edge", "decision": "lineside-edge",
+        "event": "lineside-hub", "twin": "lineside-hub",
+    }  # fmt: skip
+    frame, decision, event, twin = (
+        spans[name][1] for name in ("frame", "decision", "event", "twin")
+    )
+    assert {one.trace_id for _, one in collector.spans} == {frame.trace_id}
+    assert [one.parent_span_id for one in (frame, decision, event, twin)] == [
+        b"", frame.span_id, decision.span_id, event.span_id,
+    ]  # fmt: skip
+    context = f"00-{frame.trace_id.hex()}-{decision.span_id.hex()}"
+    assert [one["traceparent"][:-3] for one in events] == [context]
+    assert all(
+        one.start_time_unix_nano <= one.end_time_unix_nano for one in (frame, decision, event, twin)
+    )
 
 
 CHILD = """
 import sys, threading
 from pathlib import Path
+from time import monotonic
 from lineside.core import SystemClock, decode
 from lineside.edge import EdgeConfig, run
 config = decode(EdgeConfig, Path(sys.argv[1]).read_bytes(), where="config")
@@ -179,7 +317,6 @@ class Child:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_kill_9_in_a_download_and_in_a_switch_only_costs_time(
     site: Site, archives: tuple[bytes, bytes]
 ) -> None:

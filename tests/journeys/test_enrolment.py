@@ -20,7 +20,7 @@ from lineside.edge.identity.enrolment import IdentityFiles, read_identity, renew
 from lineside.fleet.trust.certificate_authority import read_device_certificate
 from lineside.hub import HubConfig, RunningHub, init_site, running
 from lineside.links import open_bus
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from tests.hub.conftest import PLANT
 from tests.links.conftest import MOSQUITTO, Mosquitto, free_port
 
@@ -142,7 +142,7 @@ def test_an_enrolled_devices_page_has_a_certificate_of_the_site(
         port = json.loads(told.read_text())["url"].rpartition(":")[2]
         trusted = ssl.create_default_context(cafile=str(files.ca))
         with (
-            socket.create_connection(("127.0.0.1", int(port)), timeout=10) as raw,
+            socket.create_connection(("127.0.0.1", int(port)), timeout=LONG_S) as raw,
             trusted.wrap_socket(raw, server_hostname="edge-1") as client,
         ):
             client.sendall(b"GET /health HTTP/1.1\r\nHost: edge-1\r\nConnection: close\r\n\r\n")

@@ -26,7 +26,7 @@ from lineside.links import open_bus
 from lineside.testing.links import LONG_S
 from tests.faults.site import wait_for
 
-pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(900)]
 
 GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "socks.md"
 CLOCK = SystemClock()
@@ -99,7 +99,7 @@ def run(walk: Walked, words: list[str]) -> None:
     given = [word.replace("PICTURES", str(walk.samples)) for word in words]
     done = subprocess.run(
         [sys.executable, "-m", "lineside", *given],
-        cwd=walk.folder, capture_output=True, text=True, timeout=200, check=False,
+        cwd=walk.folder, capture_output=True, text=True, timeout=800, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},  # noqa: TID251  handed on to a child
     )  # fmt: skip
     assert done.returncode == 0, (words, done.stderr)
@@ -123,7 +123,7 @@ def live(walk: Walked, stack: ExitStack, *, port: int, bus_port: int) -> None:
     stack.callback(bus.close)
     said = bus.subscribe(("sockfound",), qos=0, name="said")
     picture = walk.samples / "class-mongo" / "file_107.jpg"
-    bus.publish("socks/cam", picture.read_bytes(), qos=0)
+    bus.publish("socks/cam", picture.read_bytes(), qos=0, timeout_s=LONG_S)
     message = said.get(timeout_s=LONG_S)
     assert message is not None
     walk.heard.append(message.payload)

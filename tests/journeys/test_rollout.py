@@ -29,11 +29,16 @@ from tests.models.conftest import package_parts, scene
 
 NAMES = ("edge-1", "edge-2", "edge-3")
 FRAMES = 10
+# Three devices on one busy machine: how long an answer takes says nothing of the package.
 PLAN = RolloutPlan(
-    steps=(RolloutStep(canary=1), RolloutStep(percent=100.0)), limits=LiveLimits(frames=FRAMES)
+    steps=(RolloutStep(canary=1), RolloutStep(percent=100.0)),
+    limits=LiveLimits(frames=FRAMES, latency_ms=1000.0),
 )
-EVERY_S = 0.1
-PATIENCE_S = 60.0
+# What ends a release that finds a part everywhere; which of the two is seen first goes by how many
+# frames the device has judged when it tells of them.
+BAD = ("decide otherwise", "have new findings")
+EVERY_S = 0.2
+PATIENCE_S = 200.0
 
 
 def package(name: str, *, low: float = 0.4, high: float = 0.6) -> bytes:
@@ -112,7 +117,7 @@ def _running(config: EdgeConfig) -> Iterator[None]:
 
 @contextmanager
 def camera_running(bus_url: str, pictures: Sequence[bytes]) -> Iterator[None]:
-    """A part every tenth of a second."""
+    """A part every fifth of a second."""
     bus = open_bus(bus_url, client_id="camera", clock=SystemClock())
     stop = threading.Event()
 
@@ -173,7 +178,7 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_a_good_release_widens_and_a_bad_one_goes_back_from_the_canary_alone(plant: Plant) -> None:
     plant.approve(package("second", low=0.41, high=0.61))
     good = plant.ended(plant.roll_out(2))
@@ -199,7 +204,7 @@ def test_a_good_release_widens_and_a_bad_one_goes_back_from_the_canary_alone(pla
         if one.event["data"]["action"] == "going back"
     ]
     assert len(back) == 1
-    assert "decide otherwise" in back[0]["reason"]
+    assert any(words in back[0]["reason"] for words in BAD)
     assert back[0]["figures"]["evidence"][0]["changed"] > 0
 
     services.rollouts.order(good.id, RolloutOrder.ROLLBACK, by="eve", reason="drill")

@@ -13,18 +13,19 @@ from urllib.parse import urlsplit
 import confluent_kafka
 import pytest
 
+from lineside.testing.links import LONG_S
 from tests.links.mock_kafka import mock_cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(920)]
 _PICTURES = 4
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One scored demo of 16 s, with somebody who watches the camera, and a Kafka cluster."""
+    """One scored demo of 28 s, with somebody who watches the camera, and a Kafka cluster."""
     folder = tmp_path_factory.mktemp("socks")
     report, demo, log = folder / "r.json", folder / "demo", folder / "said"
-    command = [sys.executable, "-m", "lineside", "demo", "socks", "--no-browser", "--for", "16"]
+    command = [sys.executable, "-m", "lineside", "demo", "socks", "--no-browser", "--for", "28"]
     command += ["--port", "0", "--report", str(report), "--folder", str(demo)]
     watched: list[bytes] = []
     with mock_cluster() as kafka, log.open("wb") as said:
@@ -34,7 +35,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             target=lambda: watched.extend(watch(running, log=log, demo=demo)), name="watcher"
         )
         watcher.start()
-        code = running.wait(380)
+        code = running.wait(900)
         watcher.join()
         taken = {topic: taken_from(kafka.brokers, topic) for topic in ("data_mqtt", "socks")}
     assert code == 0, log.read_text()
@@ -49,11 +50,11 @@ def taken_from(brokers: str, topic: str) -> list[bytes]:
             "auto.offset.reset": "earliest", "enable.partition.eof": True,
         }
     )  # fmt: skip
-    partitions = reader.list_topics(topic, timeout=20).topics[topic].partitions
+    partitions = reader.list_topics(topic, timeout=LONG_S).topics[topic].partitions
     reader.assign([confluent_kafka.TopicPartition(topic, one, 0) for one in partitions])
     values: list[bytes] = []
     ended = 0
-    while ended < len(partitions) and (message := reader.poll(20)) is not None:
+    while ended < len(partitions) and (message := reader.poll(LONG_S)) is not None:
         if message.error() is None:
             values.append(message.value() or b"")
         ended += message.error() is not None
@@ -72,7 +73,7 @@ def watch(running: "subprocess.Popen[bytes]", *, log: Path, demo: Path) -> list[
     place = urlsplit(line.split()[1])
     trust = ssl.create_default_context(cafile=str(demo / "hub" / "authority" / "authority.crt"))
     browser = http.client.HTTPSConnection(
-        place.hostname or "", place.port or 0, context=trust, timeout=20
+        place.hostname or "", place.port or 0, context=trust, timeout=LONG_S
     )
     try:
         browser.request("GET", place.path)

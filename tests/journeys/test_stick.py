@@ -14,7 +14,7 @@ from lineside.hub import HubConfig, running
 from lineside.hub.models.model_service import Registration
 from lineside.links import open_bus
 from lineside.models import Package, build_package
-from lineside.testing.links import LONG_S
+from lineside.testing.links import LONG_S, wait_until
 from tests.hub.conftest import DISC_PLANT
 from tests.models.conftest import package_parts
 
@@ -90,11 +90,7 @@ def test_a_stick_brings_a_device_from_nothing_to_the_approved_package(
         services.packages.add(data, by="anna")
         services.models.register("discs", Registration(package=digest), by="anna")
         services.models.approve("discs", 1, by="berta", reason="measured")
-        pause = threading.Event()
-        for _ in range(500):
-            if services.releases.target_of(digest) is not None:
-                break
-            pause.wait(0.02)
+        wait_until(lambda: services.releases.target_of(digest) is not None)
     bundle = ["package", "bundle", "discs/1", "--out", str(stick), "--config", config_file]
     assert _run(bundle) == 0
     root = str(tmp_path / "root.json")

@@ -33,6 +33,7 @@ def test_a_folder_becomes_a_package_that_answers(folders: Path, tmp_path: Path) 
         data=folders,
         out=tmp_path / "parts.lspkg",
         progress=lambda progress: stages.append(progress.stage),
+        settings={"tune": 0, "input_px": 64},
     )
     assert stages
     assert lineside.load(tmp_path / "parts.lspkg").digest == model.digest

@@ -1,22 +1,37 @@
 """Real brokers for the links tests."""
 
+import secrets
 import shutil
 import socket
 import subprocess
-import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from lineside.links import mqtt, mqtt_session
+from lineside.testing.links import LONG_S, wait_until
+
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 
 
+@pytest.fixture(autouse=True)
+def patient_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients wait for a broker as long as a test does: both run on one loaded machine."""
+    for module in (mqtt, mqtt_session):
+        monkeypatch.setattr(module, "FIRST_ANSWER_S", LONG_S)
+    monkeypatch.setattr(mqtt, "CONNECT_S", LONG_S)
+    monkeypatch.setitem(vars(mqtt.MqttBus)["publish"].__kwdefaults__, "timeout_s", LONG_S)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
+    """A port below those that the system gives away itself, so that nobody gets it meanwhile."""
+    while True:
+        number = 10_000 + secrets.randbelow(20_000)  # random's seed is the same in each process
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", number))
+            return number
 
 
 @dataclass
@@ -58,12 +73,9 @@ class Mosquitto:
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
-    pause = threading.Event()
-    for _ in range(200):
-        if process.poll() is not None:
-            break
+    def is_up() -> bool:
+        assert process.poll() is None, "mosquitto did not start"
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        pause.wait(0.05)
-    pytest.fail("mosquitto did not start")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(is_up)

@@ -63,7 +63,7 @@ class MockKafka:
             7, ctypes.c_int(2), 0,  # RD_KAFKA_V_MSGFLAGS, a copy; RD_KAFKA_V_END
         )  # fmt: skip
         assert not failed
-        library.rd_kafka_flush(client, 10_000)
+        library.rd_kafka_flush(client, 60_000)
         library.rd_kafka_destroy(client)
 
     def close(self) -> None:

@@ -89,36 +89,45 @@ def caught_up(mailbox: Mailbox, count: int) -> bool:
     return mailbox.figures().received >= count
 
 
+@pytest.mark.parametrize("qos", [0, 1])
 class TestAStalledReader:
-    @pytest.fixture
-    def broker(self) -> Iterator[EmbeddedBroker]:
-        with EmbeddedBroker(limits=BrokerLimits(outbox_bytes=LIMIT, stalled_s=1)) as broker:
-            yield broker
+    def test_costs_a_bounded_memory(self, qos: int) -> None:
+        limits = BrokerLimits(outbox_bytes=LIMIT, stalled_s=LONG_S)
+        with EmbeddedBroker(limits=limits) as broker:
+            stalled = raw_client(broker, "stalled")
+            subscribe_by_hand(stalled, "cam/#", qos=qos)
+            sender, receiver = join(broker.url, "sender"), join(broker.url, "healthy")
+            healthy = receiver.subscribe(("cam/#",), size=10)
+            gc.collect()
+            before = psutil.Process().memory_info().rss
+            for number in range(1, 301):  # 60 MB, seven times what may wait
+                sender.publish("cam/a", bytes(200_000), qos=1)
+                if number % 10 == 0:
+                    wait_until(partial(caught_up, healthy, number))
+            gc.collect()
+            grown = psutil.Process().memory_info().rss - before
+            assert broker.figures().waiting_bytes <= LIMIT + 64 * 200_000
+            assert broker.figures().dropped > 0
+            assert grown < 40 * MEGABYTE
+            assert healthy.figures().received == 300
+            for one in (sender, receiver, stalled):
+                one.close()
 
-    @pytest.mark.parametrize("qos", [0, 1])
-    def test_is_cut_off_and_costs_a_bounded_memory(self, broker: EmbeddedBroker, qos: int) -> None:
-        stalled = raw_client(broker, "stalled")
-        subscribe_by_hand(stalled, "cam/#", qos=qos)
-        sender, receiver = join(broker.url, "sender"), join(broker.url, "healthy")
-        healthy = receiver.subscribe(("cam/#",), size=10)
-        gc.collect()
-        before = psutil.Process().memory_info().rss
-        for number in range(1, 301):  # 60 MB, seven times what may wait
-            sender.publish("cam/a", bytes(200_000), qos=1)
-            if number % 10 == 0:
-                wait_until(partial(caught_up, healthy, number))
-        gc.collect()
-        grown = psutil.Process().memory_info().rss - before
-        assert broker.figures().waiting_bytes <= LIMIT + 64 * 200_000
-        assert broker.figures().dropped > 0
-        assert grown < 40 * MEGABYTE
-        wait_until(lambda: broker.figures().cut_off == 1)
-        assert is_closed(stalled)
-        assert healthy.figures().received == 300
-        assert broker.figures().waiting_messages == 0
-        for bus in (sender, receiver):
-            bus.close()
-        stalled.close()
+    def test_is_cut_off(self, qos: int) -> None:
+        with EmbeddedBroker(limits=BrokerLimits(outbox_bytes=LIMIT, stalled_s=0.5)) as broker:
+            stalled = raw_client(broker, "stalled")
+            subscribe_by_hand(stalled, "cam/#", qos=qos)
+            sender = join(broker.url, "sender")
+
+            def is_cut_off() -> bool:
+                sender.publish("cam/a", bytes(200_000), qos=1)
+                return broker.figures().cut_off == 1
+
+            wait_until(is_cut_off)
+            assert is_closed(stalled)
+            wait_until(lambda: broker.figures().waiting_messages == 0)
+            sender.close()
+            stalled.close()
 
 
 @pytest.mark.slow
@@ -177,8 +186,8 @@ def test_a_client_that_says_nothing_is_closed() -> None:
 
 def test_a_client_silent_beyond_its_keepalive_is_cut_off() -> None:
     with EmbeddedBroker() as broker:
-        link = raw_client(broker, "sleeper", keepalive_s=1)
         began_s = SystemClock().monotonic()
+        link = raw_client(broker, "sleeper", keepalive_s=1)
         assert is_closed(link)
         assert SystemClock().monotonic() - began_s >= 1
         link.close()
@@ -309,6 +318,17 @@ class TestStartAndStop:
         bus.close()
         broker.stop()
 
+    def test_a_slow_start_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its library takes seconds to load on a small machine, however few a limit allows."""
+        broker = EmbeddedBroker()
+        started = broker._started.wait
+        monkeypatch.setattr(
+            broker._started, "wait", lambda limit_s=None: limit_s is None and started()
+        )
+        broker.start()
+        join(broker.url, "one").close()
+        broker.stop()
+
     def test_a_port_in_use_says_so(self) -> None:
         with EmbeddedBroker() as first, pytest.raises(UnavailableError, match="did not start"):
             EmbeddedBroker(port=first.port).start()
@@ -327,7 +347,7 @@ class TestStartAndStop:
             for who in ("line:falsch@", "other:geheim@", ""):
                 with pytest.raises(RefusedError):
                     join(f"mqtt://{who}127.0.0.1:{broker.port}", "unknown")
-            assert broker.figures().refused == 3
+            assert broker.figures().refused >= 3  # a client tries again until it is closed
 
     def test_the_process_of_the_broker_joins_it_without_a_line_in_the_file(
         self, tmp_path: Path

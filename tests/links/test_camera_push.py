@@ -15,7 +15,7 @@ from lineside.core import InvalidError, RefusedError, UnavailableError
 from lineside.links import Camera, open_camera
 from lineside.links.camera_push import PushCamera
 from lineside.testing import FakeClock
-from lineside.testing.links import CameraContract, wait_until
+from lineside.testing.links import LONG_S, CameraContract, wait_until
 from tests.links.test_cameras import AT, as_message, picture
 
 
@@ -32,7 +32,7 @@ def opened_at(
 
 
 def post(camera: PushCamera, body: bytes, *, path: str = "/cam", token: str = "") -> int:
-    link = http.client.HTTPConnection("127.0.0.1", camera.port, timeout=10)
+    link = http.client.HTTPConnection("127.0.0.1", camera.port, timeout=LONG_S)
     try:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         link.request("POST", path, body=body, headers=headers)
@@ -106,7 +106,7 @@ def test_what_is_no_picture_is_refused_with_a_sentence(
 
 def test_other_paths_and_methods_are_told_where_to_post(camera: PushCamera) -> None:
     assert post(camera, picture(), path="/other") == 404
-    link = http.client.HTTPConnection("127.0.0.1", camera.port, timeout=10)
+    link = http.client.HTTPConnection("127.0.0.1", camera.port, timeout=LONG_S)
     link.request("GET", "/cam")
     assert link.getresponse().status == 405
     link.close()

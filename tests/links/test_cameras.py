@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import math
 import os
 import socket
 import socketserver
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 from pathlib import Path
@@ -24,11 +26,21 @@ from hypothesis import strategies as st
 from lineside.core import Camera as CameraRecord
 from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError, rfc3339
 from lineside.core.factory import write_message
-from lineside.links import Bus, Camera, FrameMessage, Message, Shot, open_bus, open_camera
+from lineside.links import (
+    Bus,
+    Camera,
+    FrameMessage,
+    Message,
+    Shot,
+    camera_rtsp,
+    open_bus,
+    open_camera,
+)
+from lineside.links.camera_folder import FolderCamera
 from lineside.links.camera_mqtt import NoShotError, read_shot
 from lineside.links.camera_rtsp import ask
 from lineside.links.camera_video import open_v4l_camera
-from lineside.links.shots import LiveCamera, Pixels, say_nothing
+from lineside.links.shots import Grab, LiveCamera, Picture, say_nothing
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, CameraContract, wait_until
 from lineside.vision import encode_jpeg
@@ -125,19 +137,19 @@ class Source:
         self.released = 0
         self.pace = threading.Event()
 
-    def connect(self) -> Callable[[], Pixels | None]:
+    def connect(self) -> Grab:
         if self.refuses:
             self.refuses -= 1
             raise UnavailableError("away")
         self.lost.clear()
         return self.grab
 
-    def grab(self) -> Pixels | None:
+    def grab(self) -> Picture | None:
         self.pace.wait(0.005)
         if self.lost.is_set():
             return None
         self.number += 1
-        return np.full((24, 32, 3), self.number % 250, np.uint8)
+        return Picture(image=np.full((24, 32, 3), self.number % 250, np.uint8))
 
     def release(self) -> None:
         self.released += 1
@@ -180,6 +192,27 @@ class TestLive(CameraContract):
         camera.close()
         assert source.released == 1
 
+    @pytest.mark.parametrize(("trigger", "taken"), [("", 1), ("software", 2)])
+    def test_a_trigger_is_for_cameras_that_wait_for_it(self, trigger: str, taken: int) -> None:
+        source, grabs, asked = Source(), threading.Semaphore(0), []
+
+        def grab() -> Picture | None:
+            picture = source.grab()
+            grabs.release()
+            return replace(picture, next_s=math.inf) if picture is not None else None
+
+        camera = LiveCamera(
+            replace(record("aravis:gate"), trigger=trigger), clock=TickingClock(),
+            refused=say_nothing, connect=lambda: grab, release=source.release,
+            trigger=lambda: asked.append(1),
+        )  # fmt: skip
+        camera.start(grab)
+        assert grabs.acquire(timeout=LONG_S)
+        camera.trigger()
+        assert grabs.acquire(timeout=LONG_S if taken > 1 else 0.1) == (taken > 1)
+        camera.close()
+        assert (source.number, len(asked)) == (taken, taken - 1)
+
     def test_a_lost_source_is_opened_again_and_said_once(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -191,6 +224,7 @@ class TestLive(CameraContract):
         source.lost.set()
         wait_until(lambda: not source.lost.is_set())
         wait_until(lambda: next(camera.shots()).sequence > before)
+        wait_until(lambda: "regained" in caplog.text)
         camera.close()
         said = [message.split(" camera=")[0] for message in caplog.messages]
         assert said == ["camera lost", "camera regained"]
@@ -210,7 +244,7 @@ class TestLive(CameraContract):
         source = Source()
         refusals = iter([RefusedError("wrong password")])
 
-        def connect() -> Callable[[], Pixels | None]:
+        def connect() -> Grab:
             for refusal in refusals:
                 raise refusal
             return source.connect()
@@ -306,7 +340,9 @@ class TestSetUpFailures:
             open_camera(record("mqtt:i/cam"), clock=clock)
 
     def test_an_unknown_source_names_the_known_ones(self, clock: FakeClock) -> None:
-        with pytest.raises(InvalidError, match="folder, http-push, mqtt, rtsp, v4l, video"):
+        with pytest.raises(
+            InvalidError, match="aravis, folder, http, http-push, https, mqtt, rtsp, v4l, video"
+        ):
             open_camera(record("gige:1"), clock=clock)
 
     @pytest.mark.parametrize("source", ["folder:/does/not/exist", "video:/does/not/exist.mp4"])
@@ -363,25 +399,28 @@ class TestFolder:
         assert [frame.encoded for frame in camera.frames()] == [picture()]
 
     def test_pictures_that_are_put_there_later_are_taken_once_they_are_whole(
-        self, clock: FakeClock, tmp_path: Path
+        self, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         camera = open_camera(record(f"folder:{tmp_path}"), clock=clock)
+        assert isinstance(camera, FolderCamera)
         shots, whole = camera.shots(), picture(1)
         (tmp_path / "early.jpg").write_bytes(picture(2))
         assert next(shots).encoded == picture(2)
-        stop = threading.Event()
+        size = 1 + len(whole) // 4
+        pieces = [whole[place : place + size] for place in range(0, len(whole), size)]
+        look = camera._complete
 
-        def write_slowly() -> None:
-            with (tmp_path / "slow.jpg").open("wb", buffering=0) as file:
-                for place in range(0, len(whole), 1 + len(whole) // 20):
-                    file.write(whole[place : place + 1 + len(whole) // 20])
-                    stop.wait(0.1)
+        def write_and_look() -> object:
+            """Each look finds the file longer than the one before, until it is whole."""
+            if pieces:
+                with (tmp_path / "slow.jpg").open("ab") as file:
+                    file.write(pieces.pop(0))
+            return look()
 
-        writer = threading.Thread(target=write_slowly, name="writer")
-        writer.start()
+        monkeypatch.setattr(camera, "_complete", write_and_look)
         assert next(shots).encoded == whole
+        assert not pieces
         camera.close()
-        writer.join()
 
     def test_a_file_that_is_written_anew_is_another_picture(
         self, clock: FakeClock, tmp_path: Path
@@ -497,16 +536,17 @@ assert not capture.open("/dev/video97", cv2.CAP_V4L2)
 class RtspServer(socketserver.ThreadingTCPServer):
     """A camera that speaks RTSP and, where it has a ``picture``, plays it (RFC 2435) on the link.
 
-    ``picture`` gives the next JPEG: 4:2:0, the sides divisible by 8, as ``encode_jpeg`` writes it.
+    ``picture`` gives the next JPEG: 4:2:0, the sides divisible by 8, as ``encode_jpeg`` writes it;
+    ``fps`` of them a second.
     """
 
     def __init__(
         self, *, user: str = "", password: str = "", scheme: str = "digest", status: int = 200,
-        picture: Callable[[], bytes] | None = None,
+        picture: Callable[[], bytes] | None = None, fps: int = 40,
     ) -> None:  # fmt: skip
         super().__init__(("127.0.0.1", 0), RtspLink)
         self.user, self.password, self.scheme, self.status = user, password, scheme, status
-        self.picture = picture
+        self.picture, self.fps = picture, fps
         self.port: int = self.socket.getsockname()[1]
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="rtsp")
@@ -565,16 +605,18 @@ class RtspLink(socketserver.StreamRequestHandler):
 
     def play(self) -> None:
         assert self.server.picture is not None
-        sequence = 0
+        sequence, fps = 0, self.server.fps
         for number in count():
             payloads = rtp_payloads(self.server.picture())
             for place, payload in enumerate(payloads, start=1):
                 kind = 26 | (place == len(payloads)) << 7  # the last one is marked
-                head = struct.pack(">BBHII", 0x80, kind, sequence & 0xFFFF, number * 2250, 1)
+                head = struct.pack(
+                    ">BBHII", 0x80, kind, sequence & 0xFFFF, number * 90_000 // fps, 1
+                )
                 frame = struct.pack(">cBH", b"$", 0, len(head + payload)) + head + payload
                 self.wfile.write(frame)
                 sequence += 1
-            if self.server.stopping.wait(1 / 40):  # as its times say
+            if self.server.stopping.wait(1 / fps):  # as its times say
                 return
 
 
@@ -624,7 +666,10 @@ class TestRtsp:
             ask(f"rtsp://127.0.0.1:{server.port}/live", timeout_s=LONG_S)
         server.close()
 
-    def test_a_camera_that_plays_gives_its_pictures(self, clock: FakeClock) -> None:
+    def test_a_camera_that_plays_gives_its_pictures(
+        self, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(camera_rtsp, "_TIMEOUT_MS", int(LONG_S * 1000))
         grey = encode_jpeg(np.full((48, 64, 3), 90, np.uint8))
         server = RtspServer(user="me", password="p:w", picture=lambda: grey)  # noqa: S106  the test's
         camera = open_camera(record(f"rtsp://me:p%3Aw@127.0.0.1:{server.port}/live"), clock=clock)

@@ -5,6 +5,7 @@ The mock is there for wiring: it forgets all when it ends and knows no credentia
 
 import os
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import confluent_kafka
@@ -21,6 +22,7 @@ from lineside.links.kafka import (
     probe_kafka,
 )
 from lineside.testing.kafka import KafkaContract, received
+from lineside.testing.links import wait_until
 from tests.links.mock_kafka import mock_cluster
 from tests.links.tls_listener import API_VERSIONS, tls_listener
 
@@ -32,7 +34,7 @@ NOBODY = "127.0.0.1:9"
 class TestMockCluster(KafkaContract):
     @pytest.fixture
     def place(self, mock_kafka: str) -> KafkaPlace:
-        soon = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300"}
+        soon = {"session.timeout.ms": "4000", "heartbeat.interval.ms": "300"}
         return KafkaPlace(brokers=mock_kafka, options=soon)
 
 
@@ -61,8 +63,13 @@ def test_a_cluster_that_is_away_is_unavailable() -> None:
 
 def test_a_receiver_waits_for_a_cluster_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
     receiver = KafkaReceiver(KafkaPlace(brokers=NOBODY), topics=["a"], group="g", client_id="test")
-    for _ in range(3):
+
+    def is_lost() -> bool:
         assert receiver.take(most=1, timeout_s=0.5) == []
+        return "kafka lost" in caplog.text
+
+    wait_until(is_lost)
+    assert receiver.take(most=1, timeout_s=0.5) == []
     assert [r.message for r in caplog.records if "kafka lost" in r.message] == [
         f"kafka lost group=g brokers={NOBODY}"
     ]
@@ -73,19 +80,19 @@ def test_a_receiver_waits_for_a_cluster_that_is_away(caplog: pytest.LogCaptureFi
 def test_a_cluster_that_comes_back_is_gone_on_with(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     with mock_cluster() as cluster:
-        quick = {"message.timeout.ms": "3000", "reconnect.backoff.max.ms": "200"}
+        quick = {"reconnect.backoff.max.ms": "200"}
         place = KafkaPlace(brokers=cluster.brokers, options=quick)
         sender = KafkaSender(place, client_id="test")
+        soon = KafkaPlace(brokers=cluster.brokers, options={**quick, "message.timeout.ms": "1000"})
+        impatient = KafkaSender(soon, client_id="impatient")
         receiver = KafkaReceiver(place, topics=["a"], group="g", client_id="test")
         sender.send([KafkaRecord(topic="a", value=b"0")])
         assert [one.value for one in received(receiver, 1)] == [b"0"]
         cluster.go_away()
         with pytest.raises(UnavailableError):
-            sender.send([KafkaRecord(topic="a", value=b"1")])
-        for _ in range(50):
-            receiver.take(most=1, timeout_s=0.1)
-            if "kafka lost" in caplog.text:
-                break
+            impatient.send([KafkaRecord(topic="a", value=b"1")])
+        impatient.close()
+        wait_until(lambda: receiver.take(most=1, timeout_s=0.1) or "kafka lost" in caplog.text)
         cluster.come_back()
         assert sender.send([KafkaRecord(topic="a", value=b"2")]) == []
         assert received(receiver, 1)[-1].value == b"2"
@@ -135,7 +142,7 @@ def test_no_record_is_so_odd_that_others_are_lost_with_it() -> None:
         for at_ms in (1, 2**62):
             odd.produce("a", value=b"{}", key=b"\xff\x00", timestamp=at_ms, headers=[("", None)])
         odd.produce("a", value=None, key=b"k" * 5000, headers=[("n", b"\xff")] * 200)
-        odd.flush(10)
+        assert not odd.flush(60)
         cluster.produce_with_header("a", name=b"\xff\xfe")
         sender.send([KafkaRecord(topic="a", value=b"last", key=b"k")])
         receiver = KafkaReceiver(place, topics=["a"], group="g", client_id="test")
@@ -179,6 +186,17 @@ def test_options_the_library_does_not_know_are_refused(options: dict[str, str]) 
 # ---- who we say we are, as far as it can be tried without a cluster that knows credentials
 
 
+def probe_refused(place: KafkaPlace) -> None:
+    """Ask until somebody has refused: within a second nobody may have answered yet."""
+
+    def is_answered() -> bool:
+        with suppress(UnavailableError):
+            probe_kafka(place, timeout_s=1)
+        return False
+
+    wait_until(is_answered)
+
+
 @pytest.fixture
 def user(tmp_path: Path) -> dict[str, str]:
     for name, said in (("sasl.username", "anna"), ("sasl.password", "geheim")):
@@ -194,7 +212,7 @@ def test_a_broker_that_knows_no_credentials_is_asked_for_them_and_refuses(
     options = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": mechanism}
     place = KafkaPlace(brokers=mock_kafka, options=options, secret_files=user)
     with pytest.raises(RefusedError, match=f"required by mechanism {mechanism}") as raised:
-        probe_kafka(place, timeout_s=1)
+        probe_refused(place)
     assert "geheim" not in str(raised.value)
 
 
@@ -241,14 +259,19 @@ def test_the_way_is_encrypted_by_the_authority_that_is_named_and_both_show_who_t
     }  # fmt: skip
     with tls_listener(certificate(authority, tmp_path, "127.0.0.1"), trusted=root) as told:
         place = KafkaPlace(brokers=told.address, options=options)
-        with pytest.raises(UnavailableError):
-            probe_kafka(place, timeout_s=1)
+
+        def is_asked() -> bool:
+            with pytest.raises(UnavailableError):
+                probe_kafka(place, timeout_s=1)
+            return bool(told.requests)
+
+        wait_until(is_asked)
     assert told.requests[0][:2] == (0, API_VERSIONS)
     assert "localhost" in told.peers[0]
     with tls_listener(certificate(authority, tmp_path, "127.0.0.1")) as told:
         plain = {"security.protocol": "SSL"}  # the machine's own authorities
         with pytest.raises(RefusedError, match=r"[Cc]ertificate|CERTIFICATE"):
-            probe_kafka(KafkaPlace(brokers=told.address, options=plain), timeout_s=1)
+            probe_refused(KafkaPlace(brokers=told.address, options=plain))
         assert told.requests == []
 
 
@@ -259,7 +282,7 @@ def test_the_name_in_the_certificate_is_looked_at(
     options = {"security.protocol": "SSL", "ssl.ca.location": root}
     with tls_listener(certificate(authority, tmp_path, "another.host")) as told:
         with pytest.raises(RefusedError, match=r"[Cc]ertificate|CERTIFICATE"):
-            probe_kafka(KafkaPlace(brokers=told.address, options=options), timeout_s=1)
+            probe_refused(KafkaPlace(brokers=told.address, options=options))
         assert told.requests == []
 
 

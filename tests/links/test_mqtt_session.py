@@ -10,10 +10,8 @@ import pytest
 
 from lineside.core import SystemClock
 from lineside.links import Bus, BusSession, open_bus, open_session
-from lineside.testing.links import numbers, take_from, wait_until
+from lineside.testing.links import LONG_S, numbers, take_from, wait_until
 from tests.links.conftest import Mosquitto
-
-LONG_S = 10.0
 
 
 def opened(url: str, *, client_id: str = "reader") -> BusSession:
@@ -33,7 +31,7 @@ def test_after_a_broker_lost_the_session_what_waits_is_not_let_go(mosquitto: Mos
     taken = take_from(session, 1)
     mosquitto.stop()
     mosquitto.start()
-    wait_until(lambda: session.connections() > 1 and sender.connected())
+    wait_until(lambda: session.connections() > 1 and session.agreed() and sender.connected())
     session.acknowledge(taken)
     sender.publish("line/a", b"3")
     assert numbers(take_from(session, 2)) == [2, 3]

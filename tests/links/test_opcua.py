@@ -29,6 +29,7 @@ from lineside.links.opcua import (
     Quality,
     opcua_address,
 )
+from lineside.testing.links import LONG_S
 from tests.links.conftest import free_port
 
 AT = datetime(2024, 5, 1, 12, 0, 0, 250000, tzinfo=UTC)
@@ -36,7 +37,6 @@ SEEN = OpcuaNode(path="Twin/Slots/A1/Seen", kind=Kind.TEXT)
 COUNT = OpcuaNode(path="Counters/frames", kind=Kind.INTEGER)
 SHARE = OpcuaNode(path="Inspections/a/Labels/blue/Probability", kind=Kind.DOUBLE)
 ACTIVE = OpcuaNode(path="Twin/Stations/hbw/Active", kind=Kind.BOOLEAN)
-LONG_S = 10.0
 
 Act = Callable[[Client], Awaitable[Any]]
 
@@ -54,7 +54,7 @@ def server() -> Iterator[tuple[str, OpcuaServer]]:
 
 def asked(url: str, act: Act) -> Any:  # noqa: ANN401  whatever the act gives
     async def run() -> Any:  # noqa: ANN401
-        async with Client(url) as client:
+        async with Client(url, timeout=LONG_S) as client:
             return await act(client)
 
     return asyncio.run(run())
@@ -146,11 +146,9 @@ class Heard:
 
 
 async def until(what: Callable[[], object]) -> None:
-    for _ in range(500):
-        if what():
-            return
-        await asyncio.sleep(0.02)
-    pytest.fail("it did not come")
+    async with asyncio.timeout(LONG_S):
+        while not what():  # noqa: ASYNC110  a callback of the library brings it
+            await asyncio.sleep(0.02)
 
 
 def test_a_subscriber_hears_each_change(server: tuple[str, OpcuaServer]) -> None:
@@ -369,7 +367,7 @@ def client_pair(folder: Path) -> tuple[Path, Path]:
 
 @asynccontextmanager
 async def signed_in(url: str, folder: Path, *, word: str) -> AsyncIterator[Client]:
-    client = Client(url)
+    client = Client(url, timeout=LONG_S)
     client.application_uri = "urn:test:client"
     certificate, key = client_pair(folder)
     await client.set_security(
@@ -411,7 +409,7 @@ def test_without_encryption_nobody_comes_in(secure: str) -> None:
 def test_only_the_encrypted_endpoint_is_offered_with_the_sites_certificate(
     secure: str, folder: Path
 ) -> None:
-    endpoints = asyncio.run(Client(secure).connect_and_get_server_endpoints())
+    endpoints = asyncio.run(Client(secure, timeout=LONG_S).connect_and_get_server_endpoints())
     assert {one.SecurityMode for one in endpoints} == {ua.MessageSecurityMode.SignAndEncrypt}
     tokens = {token.TokenType for one in endpoints for token in one.UserIdentityTokens}
     assert tokens == {ua.UserTokenType.UserName}

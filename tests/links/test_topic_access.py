@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Camera, InvalidError, Plant, RouteKind, parse_plant
+from lineside.core.outputs import OutputConfig
 from lineside.core.plant import Line, Route, Say
 from lineside.core.topics import pattern_covers, topic_matches
 from lineside.links import BrokerLimits, device_access
@@ -87,6 +88,18 @@ def test_a_device_says_what_is_its_own_and_its_lines(topic: str, *, allowed: boo
 )
 def test_a_device_hears_what_is_for_it(pattern: str, *, allowed: bool) -> None:
     assert EDGE.may_subscribe(pattern) is allowed
+
+
+def test_outputs_on_the_bus_are_published_by_the_devices_of_their_line() -> None:
+    made = OutputConfig(
+        id="gate", line="b", url="mqtt:", switch="b/gate", heartbeat="b/alive", fail_safe=1
+    )
+    elsewhere = replace(made, id="lamp", url="mqtt://broker", switch="b/lamp", heartbeat="")
+    plant = replace(PLANT, output=(made, elsewhere))
+    mine = device_access(plant, device="edge-2", lines=("b",))
+    found = [mine.may_publish(topic) for topic in ("b/gate", "b/alive", "b/lamp")]
+    assert found == [True, True, False]
+    assert not device_access(plant, device="edge-1", lines=("a",)).may_publish("b/gate")
 
 
 def test_the_cameras_topics_follow_the_lines() -> None:

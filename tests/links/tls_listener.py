@@ -53,13 +53,12 @@ def _accept(
     server: socket.socket, context: ssl.SSLContext, *, told: Told, stop: threading.Event
 ) -> None:
     while not stop.is_set():
-        with suppress(OSError):  # nobody came, or they did not agree
+        # Nobody came, they did not agree, or they left before they said a word.
+        with suppress(OSError, struct.error):
             plain, _ = server.accept()
-            plain.settimeout(5)
+            plain.settimeout(60)
             with plain, context.wrap_socket(plain, server_side=True) as peer:
-                peer.settimeout(5)
                 shown = peer.getpeercert() or {}
-                head = peer.recv(6)
+                size, kind = struct.unpack(">ih", peer.recv(6))
                 told.peers.append(str(shown.get("subjectAltName", "")))
-                size, kind = struct.unpack(">ih", head)
                 told.requests.append((size >> 16, kind))

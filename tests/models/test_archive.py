@@ -129,6 +129,18 @@ def test_a_manifest_with_another_digest_for_its_network_is_refused(parts: Parts)
         build_package(other, files)
 
 
+def test_no_file_is_hashed_twice(archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[bytes] = []
+
+    def note(data: bytes) -> str:
+        hashed.append(data)
+        return digest_of(data)
+
+    monkeypatch.setattr(archive_file, "digest_of", note)
+    Package.read(archive)
+    assert len(hashed) == len(entries_of(archive))
+
+
 def test_the_manifest_is_never_among_the_files(parts: Parts) -> None:
     manifest, files = parts
     for name in ("manifest.json", "digests.json"):

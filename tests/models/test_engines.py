@@ -1,10 +1,14 @@
 """Every engine runs what packages hold, and a package's promises hold on each."""
 
+import gc
 import importlib.util
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,10 +16,11 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, RefusedError
 from lineside.core.errors import MissingExtraError
+from lineside.edge.machine import resident_bytes
 from lineside.models import EngineName, Package, Predictor, build_package
-from lineside.models.engines import OpenEngine, engine_named
+from lineside.models.engines import OpenEngine, RunningNetwork, engine_named
 from lineside.testing import FakeClock
-from lineside.testing.engines import EngineContract, doubling
+from lineside.testing.engines import EngineContract, crops, doubling
 from lineside.vision import encode_png, open_frame
 from tests.models.conftest import package_parts
 
@@ -37,6 +42,42 @@ class TestOpenvino(EngineContract):
     @pytest.fixture
     def engine(self, openvino: OpenEngine) -> OpenEngine:
         return openvino
+
+
+def test_memory_of_a_large_input_goes_back_after_smaller_ones() -> None:
+    running = engine_named(EngineName.ONNX_RUNTIME)(
+        doubling(), crops=(1, 3, 0, 0), where="here", outputs=("mean",)
+    )
+    small, large = crops(height=64, width=64), crops(height=2600, width=2600)
+
+    def run(crops: NDArray[np.float32]) -> int:
+        running.run(crops, outputs=("twice",))
+        return resident_bytes()
+
+    before = run(small)
+    assert run(large) > before + large.nbytes / 2  # the arena keeps what the output was made in
+    after = min(run(small) for _ in range(40))
+    assert after < before + large.nbytes / 2
+
+
+def test_predictors_of_one_network_share_it_for_as_long_as_one_is_there() -> None:
+    def load(network: bytes, *, side: int = 8) -> RunningNetwork:
+        opened = engine_named(EngineName.ONNX_RUNTIME)
+        return opened(network, crops=(1, 3, side, side), where="here", outputs=("twice",))
+
+    first, second = load(doubling()), load(doubling())
+    assert first is second
+    asked = crops(height=8, width=8)
+    (answer,) = first.run(asked, outputs=("twice",))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(partial(second.run, outputs=("twice",)), [asked] * 200))
+    assert all(np.array_equal(one, answer) for (one,) in answers)
+    other = load(doubling(), side=16)
+    assert other is not first
+    gone = weakref.ref(first)
+    del first, second
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.usefixtures("openvino")

@@ -1,4 +1,4 @@
-"""When a roll-out may begin: windows by the site's clock."""
+"""When a rollout may begin: windows by the site's clock."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo

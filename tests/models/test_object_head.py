@@ -1,5 +1,8 @@
 """Boxes and counts on the picture's own pixels, through a package, tiles and templates."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.models import task_heads
-from lineside.models.task_heads import MARGIN_PX, TILE_PX, HeadInput, task_head_for, tiles
+from lineside.models import Predictor, task_heads
+from lineside.models.task_heads import (
+    MARGIN_PX,
+    TILE_PX,
+    HeadInput,
+    bounded,
+    task_head_for,
+    tiles,
+)
 from lineside.testing import FakeClock
 from lineside.testing.objects import UNTRAINED_RULE as RULE
 from lineside.testing.objects import untrained, untrained_network
 from lineside.testing.trays import tray
-from lineside.vision import CountRule, prepare
+from lineside.vision import CountRule, PictureState, encode_png, open_frame, prepare
 from lineside.vision.detections import find_objects
 
 
@@ -55,6 +65,16 @@ def test_boxes_lie_in_the_picture_whatever_its_size_and_zoom() -> None:
             assert 0 <= box.y0_px <= box.y1_px <= height
         assert head.explain(place)["objects"].shape == (height, width)
         assert head.golden(place).shape == (3, 64)
+
+
+@pytest.mark.parametrize("size", [(96, 160), (4032, 64), (1552, 3024), (16, 20000)])
+def test_a_picture_is_compared_whole_at_a_size_that_fits_into_memory(size: tuple[int, int]) -> None:
+    crops = np.broadcast_to(np.array([1, 2, 3], np.float32)[None, :, None, None], (1, 3, *size))
+    found = bounded(crops)
+    assert max(found.shape[2:]) <= TILE_PX
+    assert not any(side % 16 for side in found.shape[2:])
+    assert found.shape[2:] == size or max(size) > TILE_PX
+    np.testing.assert_allclose(found[0, :, -1, -1], (1, 2, 3), rtol=1e-6)
 
 
 def test_a_template_stands_beside_the_picture_as_in_training() -> None:
@@ -103,3 +123,27 @@ def test_a_large_picture_is_read_in_tiles_and_says_the_same(
     monkeypatch.setattr(task_heads, "TILE_PX", 352)
     tiled = head.explain(place)["objects"]
     assert np.abs(whole - tiled).max() < 0.05 * float(whole.max())
+
+
+def test_objects_of_another_size_than_trained_make_a_picture_unfamiliar() -> None:
+    image = tray(3, seed=1).image
+    place = HeadInput(image=image)
+    found = task_head_for(untrained(), clock=FakeClock()).answer(place)
+    assert found.unfamiliar == ""
+    assert len(found.boxes) > 0
+    sides = [math.sqrt((b.x1_px - b.x0_px) * (b.y1_px - b.y0_px)) for b in found.boxes]
+    for factor in (0.3, 3.0):
+        limits = (min(sides) * factor, max(sides) * factor)
+        rule = replace(RULE, sides_px=(limits[0] * 0.9, limits[1] * 1.1))
+        counting = CountRule(most=100, reach=0.0, error_rate=0.5, calibration_pictures=9)
+        package = untrained(rule=rule, count=counting)
+        said = task_head_for(package, clock=FakeClock()).answer(place)
+        assert "px large, trained were" in said.unfamiliar
+        frame = open_frame(encode_png(image), camera="c", captured_at=FakeClock().now())
+        prediction = Predictor(package, clock=FakeClock()).predict(frame)
+        assert prediction.state is PictureState.UNFAMILIAR
+        assert (prediction.count, prediction.boxes) == (None, ())
+    fitting = replace(RULE, sides_px=(min(sides) * 0.5, max(sides) * 1.5))
+    assert task_head_for(untrained(rule=fitting), clock=FakeClock()).answer(place) == replace(
+        found, prepare_ms=0.0, infer_ms=0.0
+    )

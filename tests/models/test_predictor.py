@@ -1,5 +1,8 @@
 """From frame to prediction: what is said, what is refused, and why."""
 
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,12 +11,37 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, digest_of
+from lineside.core import (
+    Digest,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    SystemClock,
+    digest_of,
+    encode,
+)
 from lineside.models import Manifest, OnnxEngine, Package, Predictor, build_package, heat_png
 from lineside.testing import FakeClock
+from lineside.testing.networks import shades, spots
+from lineside.testing.objects import untrained
 from lineside.testing.pictures import moved, rack
-from lineside.vision import Decision, Frame, PictureState, decode_picture, encode_jpeg, open_frame
+from lineside.vision import (
+    CountRule,
+    Decision,
+    Frame,
+    PictureState,
+    Prediction,
+    decode_picture,
+    encode_jpeg,
+    encode_png,
+    open_frame,
+)
 from lineside.vision.geometry import similarity
+from lineside.vision.pose import Pose
+from tests.hub.counting.squares import count_package
+from tests.models import test_anomaly_head as anomaly
+from tests.models.conftest import package_parts, scene
+from tests.models.test_wrap import SHADES, SPOTS, pack
 
 Parts = tuple[Manifest, dict[str, bytes]]
 MOMENT = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -316,3 +344,78 @@ def test_input_of_another_shape_is_refused_by_the_engine(parts: Parts) -> None:
     engine = OnnxEngine(parts[1]["network.onnx"], crops=(2, 3, 16, 16), where="rack")
     with pytest.raises(InvalidError, match="the network failed"):
         engine.run(np.zeros((1, 3, 8, 8), np.float32), outputs=("logits",))
+
+
+# ---- several threads
+
+
+COUNTED = CountRule(most=50, reach=0.0, error_rate=0.1, calibration_pictures=40)
+POSE = Pose(template_file="pose.png", zoom=1.0, area_low=1, area_high=99, correlation_min=0.0)
+PACKAGES: dict[str, Callable[[], Package]] = {
+    "multilabel": lambda: Package.read(build_package(*package_parts())),  # with a registration
+    "classify": lambda: pack(shades(), SHADES),
+    "detect": untrained,
+    "count of objects": lambda: untrained(count=COUNTED),
+    "count of numbers": lambda: Package.read(count_package()),
+    "segment": lambda: pack(spots(), SPOTS),
+    "anomaly": anomaly.package,
+    "anomaly with a pose": lambda: anomaly.package(
+        pose=POSE, pose_file=encode_png(scenes()[0][:64, :64])
+    ),
+}
+
+
+def scenes() -> list[NDArray[np.uint8]]:
+    """Four pictures of a rack that slides and turns, and one of another place."""
+    steps = [
+        similarity(dx_px=2.0 * number, dy_px=-1.5 * number, rotation_deg=0.4 * number)
+        for number in range(4)
+    ]
+    return [*(moved(scene(), step) for step in steps), rack(width=160, height=120, seed=99)]
+
+
+def digest_of_predictions(predictor: Predictor, frames: Sequence[Frame], *, threads: int) -> Digest:
+    """Digest of the answers to single pictures, and of the cameras' answers in their order.
+
+    Each camera sends its frames in order from one thread; every thread has a camera of its own.
+    """
+
+    def follow(camera: int) -> list[Prediction]:
+        named = [replace(frame, camera=f"c{camera}") for frame in frames]
+        return [predictor.predict(frame) for frame in named]
+
+    with ThreadPoolExecutor(threads) as pool:
+        single = list(pool.map(predictor.predict_single, [*frames] * 2))
+        followed = list(pool.map(follow, range(4)))
+    return digest_of(encode([single, followed]))
+
+
+@pytest.mark.parametrize("task", PACKAGES)
+def test_many_threads_answer_as_one(task: str, clock: FakeClock) -> None:
+    package = PACKAGES[task]()
+    frames = [frame_of(image, after_s=number) for number, image in enumerate(scenes())]
+    digests = {
+        digest_of_predictions(Predictor(package, clock=clock), frames, threads=threads)
+        for threads in (1, 8)
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("camera", ["", "one for both"])
+def test_two_threads_run_the_network_at_once(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, camera: str
+) -> None:
+    inside, run = threading.Barrier(2, timeout=10), OnnxEngine.run
+
+    def meet(self: OnnxEngine, crops: Any, *, outputs: Sequence[str]) -> Any:  # noqa: ANN401
+        inside.wait()
+        return run(self, crops, outputs=outputs)
+
+    monkeypatch.setattr(OnnxEngine, "run", meet)
+    frames = [
+        frame_of(image, camera=camera or f"c{number}", after_s=number)
+        for number, image in enumerate(scenes()[:2])
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        states = [answer.state for answer in pool.map(predictor.predict, frames)]
+    assert states == [PictureState.OK] * 2

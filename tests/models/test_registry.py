@@ -110,13 +110,6 @@ def test_the_newest_use_is_in_force_and_the_older_approvals_stay(
     assert [approval.reason for approval in in_use.approvals] == ["first", "new one was worse"]
 
 
-def test_a_package_for_another_inspection_is_refused(parts: Parts, registry: Registry) -> None:
-    digest = registry.add(another(parts, name="lids", inspection="lids"), by="ada").digest
-    with pytest.raises(InvalidError, match="trained for inspection 'lids'"):
-        registry.use(digest, inspection="stock", by="bob", reason="try")
-    assert registry.in_use("stock") is None
-
-
 def test_a_package_for_no_inspection_fits_any(parts: Parts, registry: Registry) -> None:
     digest = registry.add(another(parts, name="loose", inspection=""), by="ada").digest
     registry.use(digest, inspection="stock", by="bob", reason="try")

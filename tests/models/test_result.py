@@ -1,5 +1,7 @@
 """The result of a measurement in words: what is counted as what, and how doubt is told."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,13 +9,19 @@ from hypothesis import strategies as st
 from lineside.core.codec import encode
 from lineside.models import Metric
 from lineside.models.result import (
+    GIVEN_PART,
+    RANDOM_PART,
     Confusion,
     CurvePoint,
+    DefectPower,
     LearningCurve,
     MeasuredResult,
     MeasuredShare,
+    PowerTest,
+    SmallestSize,
     measured_result,
     report_result,
+    smallest_size,
 )
 from lineside.vision.metrics import wilson
 from lineside.vision.verdict import RejectRule
@@ -38,6 +46,27 @@ def test_the_result_of_good_and_bad_parts_is_told_as_on_the_line() -> None:
         " it had not seen. More pictures of scratch would help most."
     )
     assert [one.interval.n for one in found.shares] == [100, 120, 220]
+
+
+def test_the_intervals_are_of_parts_where_these_were_seen_several_times() -> None:
+    grouped = replace(PARTS, groups=(12, 6, 4))
+
+    every, parts = result("classify", PARTS).shares, result("classify", grouped).shares
+
+    assert [one.interval.value for one in parts] == [one.interval.value for one in every]
+    assert [one.interval.n for one in parts] == [10, 12, 22]
+    assert [one.bounds for one in parts] == ["0 to 32", "0 to 30", "0 to 21"]
+
+
+def test_a_count_has_the_interval_of_its_figure() -> None:
+    exact = Metric(value=0.8, low=0.5, high=0.9, n=40, baseline=0.3)
+
+    found = measured_result("count", confusion={}, metrics={"exact": exact}, pictures=40)
+
+    assert found is not None
+    assert [one.words for one in found.shares] == [
+        "of 100 pictures about 20 are counted wrongly (10 to 50)"
+    ]
 
 
 def test_a_bad_part_with_another_bad_label_does_not_slip_through() -> None:
@@ -129,6 +158,22 @@ def test_figures_without_held_out_pictures_are_told_as_cross_validated() -> None
     assert "Cross-validated on 220 pictures" in result("classify", PARTS).measured
 
 
+@pytest.mark.parametrize(
+    ("evidence", "words"),
+    [
+        (GIVEN_PART, "Measured on 220 pictures it had not seen, the data's own test part."),
+        (RANDOM_PART, "Measured on 220 pictures it had not seen, a test part drawn at random."),
+        ("pictures whose files were not trained on", "Measured on 220 pictures it had not seen."),
+    ],
+)
+def test_a_part_is_named_as_what_it_is(evidence: str, words: str) -> None:
+    found = measured_result(
+        "classify", confusion={"surface": PARTS}, metrics={}, pictures=220, evidence=evidence
+    )
+    assert found is not None
+    assert found.measured == words
+
+
 def curve_of(scratch: Metric) -> LearningCurve:
     """Right answers of half and of all pictures; ``scratch``: its gain."""
     half, whole = (
@@ -203,3 +248,58 @@ def test_the_bounds_in_words_hold_the_interval(counts: tuple[int, int]) -> None:
 
     assert 0 <= low <= 100 * between.low + 1e-6
     assert 100 * between.high - 1e-6 <= high <= 100
+
+
+def drawn(kind: str, contrast: float, *found: int) -> DefectPower:
+    sizes = (4.0, 8.0, 16.0)
+    at = {share: smallest_size(sizes, found, n=20, share=share) for share in (0.8, 0.95)}
+    return DefectPower(
+        kind=kind, contrast=contrast, n=20, sizes_px=sizes, found=found, at_80=at[0.8],
+        at_95=at[0.95],
+    )  # fmt: skip
+
+
+def test_the_smallest_size_found_has_the_interval_of_order_statistics() -> None:
+    sizes = (4.0, 8.0, 16.0, 32.0, 64.0)
+    found = smallest_size(sizes, (0, 11, 12, 16, 20), n=20, share=0.8)
+    assert found == SmallestSize(size_px=32.0, low_px=16.0, high_px=64.0)  # ranks 12, 16, 20
+    assert found.words == "32 px (16 to 64)"
+    all_found = smallest_size(sizes, (0, 20, 20, 20, 20), n=20, share=0.95)
+    assert all_found == SmallestSize(size_px=8.0, low_px=8.0, high_px=None), "20 prove no 95 %"
+    assert smallest_size(sizes, (0, 0, 0, 0, 11), n=20, share=0.8).words == "not found"
+    few = smallest_size(sizes, (0, 2, 2, 2, 2), n=2, share=0.8)
+    assert few.words == "8 px (0 to more than drawn)"
+
+
+def test_what_is_not_found_is_said_not_to_be_usable() -> None:
+    power = PowerTest(
+        defects=(
+            drawn("hairline", 80.0, 0, 2, 5),
+            drawn("hairline", 40.0, 0, 0, 0),
+            drawn("hairline", 20.0, 0, 0, 0),
+            drawn("scratch", 80.0, 0, 20, 20),
+            drawn("scratch", 40.0, 0, 18, 20),
+            drawn("scratch", 20.0, 0, 0, 6),
+        ),
+        pictures=20,
+        part_px=100.0,
+    )
+    assert power.gaps == (
+        (
+            "not usable for hairlines: drawn 80 grey levels from their surroundings, 5 of 20 "
+            "hairlines of 16 px are found"
+        ),
+        (
+            "not usable for scratches of 20 grey levels or less: drawn 20 grey levels from their "
+            "surroundings, 6 of 20 scratches of 16 px are found"
+        ),
+    )
+    assert power.words == (
+        "Of defects drawn onto 20 good pictures, 40 grey levels from their surroundings, 80 of 100 "
+        "are found: scratches from 8 px (8 to 16)."
+    )
+    assert power.size_words(power.defects[3].at_80) == "8 px (8 to 8), 8.0 % of the part"
+    assert (power.example("scratch").contrast, power.example("scratch").size_px) == (40.0, 8.0)
+    assert "not found" in power.example("hairline").words("hairline")
+    body = {"task": "anomaly", "confusion": {}, "power": power}
+    assert report_result(encode({**body, "power": {"defects": 1}})) is None

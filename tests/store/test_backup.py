@@ -5,7 +5,7 @@ import os
 import random
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -65,9 +65,8 @@ class Target:
             limits=limits,
         )
 
-    @property
-    def blobs(self) -> Blobs:
-        return open_blobs(self.blobs_url)
+    def open_blobs(self) -> closing[Blobs]:
+        return closing(open_blobs(self.blobs_url))
 
     def open_records(self) -> Records:
         return open_records(self.records_url, clock=self.clock)
@@ -131,8 +130,10 @@ def fill(records: Records, blobs: Blobs) -> None:
 
 @pytest.fixture
 def line(tmp_path: Path, clock: FakeClock) -> Iterator[Line]:
-    blobs = open_blobs(f"file://{tmp_path}/blobs", clock=clock)
-    with open_records(f"sqlite:///{tmp_path}/records.db", clock=clock) as records:
+    with (
+        closing(open_blobs(f"file://{tmp_path}/blobs", clock=clock)) as blobs,
+        open_records(f"sqlite:///{tmp_path}/records.db", clock=clock) as records,
+    ):
         fill(records, blobs)
         yield Line(records=records, blobs=blobs, folder=tmp_path, clock=clock)
 
@@ -170,8 +171,8 @@ def test_all_of_it_comes_back(line: Line) -> None:
     assert (line.folder / "extra/certificates").stat().st_mode & 0o777 == 0o700
     assert (line.folder / "extra/token").stat().st_mode & 0o777 == 0o600
     assert {path.name for path in (line.folder / "extra").iterdir()} == {"certificates", "token"}
-    with target.open_records() as records:
-        check_same(records, target.blobs, line=line)
+    with target.open_records() as records, target.open_blobs() as blobs:
+        check_same(records, blobs, line=line)
 
 
 @pytest.mark.service
@@ -180,14 +181,16 @@ def test_a_backup_of_sqlite_fills_postgresql_and_back(line: Line, postgres_url: 
     restore(
         first, clock=line.clock, records_url=postgres_url, blobs_url=f"file://{line.folder}/second"
     )
-    second_blobs = open_blobs(f"file://{line.folder}/second")
-    with open_records(postgres_url, clock=line.clock) as second:
+    with (
+        closing(open_blobs(f"file://{line.folder}/second")) as second_blobs,
+        open_records(postgres_url, clock=line.clock) as second,
+    ):
         backup(second, second_blobs, to=line.folder / "second.tar", extra={})
         check_same(second, second_blobs, line=line)
     target = line.target("third")
     target.restore(line.folder / "second.tar")
-    with target.open_records() as third:
-        check_same(third, target.blobs, line=line)
+    with target.open_records() as third, target.open_blobs() as blobs:
+        check_same(third, blobs, line=line)
 
 
 def test_an_empty_line_can_be_backed_up(tmp_path: Path, clock: FakeClock) -> None:

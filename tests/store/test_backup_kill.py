@@ -9,6 +9,7 @@ import pytest
 
 from lineside.core import ConflictError, SystemClock
 from lineside.store import backup, open_blobs, open_records, restore
+from lineside.testing.links import LONG_S
 
 # Kills itself at the n-th change of a file's name or contents below the folder of the target.
 RESTORER = """
@@ -59,7 +60,7 @@ def restored(archive: Path, target: Path, *, kill_at: int) -> "subprocess.Comple
     target.mkdir(exist_ok=True)
     return subprocess.run(
         [sys.executable, "-c", RESTORER, str(archive), str(target), str(kill_at)],
-        capture_output=True, text=True, timeout=50, check=False,
+        capture_output=True, text=True, timeout=LONG_S, check=False,
     )  # fmt: skip
 
 

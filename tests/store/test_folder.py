@@ -1,6 +1,8 @@
 """Blobs in a folder keep the contract."""
 
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from lineside.testing.store import BlobsContract, Tamper
 
 
 @pytest.fixture
-def blobs(tmp_path: Path, clock: FakeClock) -> Blobs:
-    return open_blobs(f"file://{tmp_path}/blobs", clock=clock)
+def blobs(tmp_path: Path, clock: FakeClock) -> Iterator[Blobs]:
+    with closing(open_blobs(f"file://{tmp_path}/blobs", clock=clock)) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -3,13 +3,16 @@
 import random
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from lineside.core import SystemClock, digest_of
 from lineside.store import Records, open_blobs, open_records
+from lineside.testing.links import LONG_S, wait_until
 from lineside.testing.store import frame_row
+from tests.store.conftest import PostgresServer
 
 PROGRAM = Path(__file__).with_name("program.py")
 
@@ -25,6 +28,23 @@ class Urls:
         words = [str(PROGRAM), self.records, self.blobs, source, str(count)]
         return subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
 
+    def nobody_writes(self) -> bool:
+        """Return whether what a killed program asked for has ended; a file needs no server."""
+        return True
+
+
+class PostgresUrls(Urls):
+    """Records in a server, which may still end what a killed program had asked for."""
+
+    def __init__(self, records: str, folder: Path, *, server: PostgresServer) -> None:
+        super().__init__(records, folder)
+        self._server = server
+
+    def nobody_writes(self) -> bool:
+        name = self.records.partition("@/")[2].partition("?")[0]
+        count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608  our own
+        return self._server.tell(count) == "0"
+
 
 @pytest.fixture
 def urls(tmp_path: Path) -> Urls:
@@ -32,8 +52,8 @@ def urls(tmp_path: Path) -> Urls:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path, postgres_url: str) -> Urls:
-    return Urls(postgres_url, tmp_path)
+def postgres(tmp_path: Path, postgres_url: str, postgres_server: PostgresServer) -> Urls:
+    return PostgresUrls(postgres_url, tmp_path, server=postgres_server)
 
 
 def kill_after(program: "subprocess.Popen[str]", *, lines: int) -> set[int]:
@@ -55,12 +75,12 @@ def check_steps(records: Records, urls: Urls, *, source: str) -> set[int]:
     assert numbers == list(range(len(numbers)))
     assert len(numbers) % 3 == 0
     steps = set(range(len(numbers) // 3))
-    blobs = open_blobs(urls.blobs)
-    for step in steps:
-        picture = f"{source} {step}".encode() * 50
-        row = frame_row(step, camera=source, picture=picture)
-        assert records.frames.get(row.id).digest == digest_of(picture)
-        assert blobs.get(row.digest) == picture
+    with closing(open_blobs(urls.blobs)) as blobs:
+        for step in steps:
+            picture = f"{source} {step}".encode() * 50
+            row = frame_row(step, camera=source, picture=picture)
+            assert records.frames.get(row.id).digest == digest_of(picture)
+            assert blobs.get(row.digest) == picture
     assert len(records.frames.page(camera=source, limit=100_000)) == len(steps)
     return steps
 
@@ -72,6 +92,7 @@ def check_kills(urls: Urls, *, seed: int) -> None:
     for _ in range(4):
         program = urls.start("/site/device/a", count=100_000)
         acknowledged |= kill_after(program, lines=moments.randint(1, 60))
+        wait_until(urls.nobody_writes)
         with open_records(urls.records, clock=SystemClock()) as records:
             assert acknowledged <= check_steps(records, urls, source="/site/device/a")
 
@@ -92,7 +113,9 @@ def check_writers_at_once(urls: Urls) -> None:
     sources = [f"/site/device/{name}" for name in "abcd"]
     programs = [urls.start(source, count=25) for source in sources]
     for program in programs:
-        assert program.communicate(timeout=50)[0].split() == [str(step) for step in range(25)]
+        assert program.communicate(timeout=2 * LONG_S)[0].split() == [
+            str(step) for step in range(25)
+        ]
         assert program.returncode == 0
     with open_records(urls.records, clock=SystemClock()) as records:
         for source in sources:
@@ -119,7 +142,7 @@ def run_limited(code: str, *, most_bytes: int) -> str:
         [sys.executable, "-c", limit + code],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=LONG_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -139,8 +162,8 @@ except UnavailableError as error:
 blobs.put(b"small too")
 """
     assert "the disk is full" in run_limited(code, most_bytes=50_000)
-    blobs = open_blobs(f"file://{tmp_path}/blobs")
-    assert set(blobs.digests()) == {digest_of(b"small"), digest_of(b"small too")}
+    with closing(open_blobs(f"file://{tmp_path}/blobs")) as blobs:
+        assert set(blobs.digests()) == {digest_of(b"small"), digest_of(b"small too")}
     files = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
     assert len(files) == 2
 
@@ -156,8 +179,8 @@ except UnavailableError as error:
     print(error)
 """
     assert "the disk is full" in run_limited(code, most_bytes=50_000)
-    blobs = open_blobs(f"file://{tmp_path}/blobs")
-    assert all(len(blobs.get(digest)) < 50 for digest in blobs.digests())
+    with closing(open_blobs(f"file://{tmp_path}/blobs")) as blobs:
+        assert all(len(blobs.get(digest)) < 50 for digest in blobs.digests())
     assert list((tmp_path / "blobs" / "passing").iterdir()) == []
 
 

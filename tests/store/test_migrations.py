@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from lineside.core import RefusedError
 from lineside.store import FrameFilter, Records, check_anchors, open_records, restore
+from lineside.store.migrations import UpgradePlan, plan_upgrade
 from lineside.store.records import SqlRecords
-from lineside.store.session import NEWEST
-from lineside.store.tables import metadata
+from lineside.store.session import NEWEST, migrate
 from lineside.testing import FakeClock
 from lineside.testing.store import HUB, NOON, frame_row, log_entry
 from tests.store.conftest import PostgresServer
@@ -21,54 +21,53 @@ FORMATS = Path(__file__).parents[1] / "data" / "formats"
 PLANT = "/site/plant"
 
 
-def differences(records: Records) -> list[object]:
-    """Between the migrated database and the tables the code uses, indexes left out."""
-    from alembic.autogenerate import compare_metadata
-    from alembic.runtime.migration import MigrationContext
-
-    def wanted(*words: object) -> bool:
-        return words[2] != "index"
-
-    assert isinstance(records, SqlRecords)
-    with records._session.reading() as connection:
-        options = {"version_table": "lineside_format", "include_object": wanted}
-        context = MigrationContext.configure(connection, opts=options)
-        return list(compare_metadata(context, metadata))
+def check_the_same(migrated: sa.Engine, made: Records, *, formats: list[str]) -> None:
+    """``migrated`` is an empty database, to be filled by all migrations in turn."""
+    assert isinstance(made, SqlRecords)
+    with migrated.begin() as connection:
+        migrate(connection, found="", where="")
+    with migrated.connect() as one, made._session.reading() as other:
+        for query in formats:
+            wanted = sorted(map(str, one.exec_driver_sql(query)))
+            assert wanted
+            assert sorted(map(str, other.exec_driver_sql(query))) == wanted
+    migrated.dispose()
 
 
-def indexes_of(engine: sa.Engine, *, query: str) -> set[str]:
-    with engine.connect() as connection:
-        found = connection.exec_driver_sql(query).scalars()
-        return {text for text in found if "lineside_format" not in text}
-
-
-def check_the_same(records: Records, made: sa.Engine, *, indexes: str) -> None:
-    """``made`` is an empty database, to be filled from the tables as the code has them."""
-    assert differences(records) == []
-    metadata.create_all(made)
-    assert isinstance(records, SqlRecords)
-    migrated = indexes_of(records._session.flavour.reader, query=indexes)
-    assert migrated == indexes_of(made, query=indexes)
-    assert len(migrated) > 10
-    made.dispose()
-
-
-@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
-@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based")
-def test_migrations_end_at_the_tables(tmp_path: Path, clock: FakeClock) -> None:
-    with open_records(f"sqlite:///{tmp_path}/records.db", clock=clock) as records:
-        query = "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
-        check_the_same(records, sa.create_engine(f"sqlite:///{tmp_path}/made.db"), indexes=query)
+def test_an_empty_database_gets_what_the_migrations_make(tmp_path: Path, clock: FakeClock) -> None:
+    migrated = sa.create_engine(f"sqlite:///{tmp_path}/migrated.db")
+    formats = [
+        "SELECT type, name, sql FROM sqlite_master", "SELECT * FROM lineside_format",
+        "SELECT t.name, c.* FROM sqlite_master t JOIN pragma_table_xinfo(t.name) c",
+    ]  # fmt: skip
+    with open_records(f"sqlite:///{tmp_path}/records.db", clock=clock) as made:
+        check_the_same(migrated, made, formats=formats)
 
 
 @pytest.mark.service
-def test_migrations_end_at_the_tables_on_postgresql(
+def test_an_empty_postgresql_gets_what_the_migrations_make(
     postgres_server: PostgresServer, clock: FakeClock
 ) -> None:
-    with open_records(postgres_server.fresh_database(), clock=clock) as records:
-        query = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
-        url = sa.make_url(postgres_server.fresh_database()).set(drivername="postgresql+psycopg")
-        check_the_same(records, sa.create_engine(url), indexes=query)
+    url = sa.make_url(postgres_server.fresh_database()).set(drivername="postgresql+psycopg")
+    formats = [
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        (
+            "SELECT table_name, column_name, ordinal_position, data_type, character_maximum_length,"
+            " is_nullable, column_default, collation_name FROM information_schema.columns"
+            " WHERE table_schema = 'public'"
+        ),
+        (
+            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+            " WHERE connamespace = 'public'::regnamespace"
+        ),
+        (
+            "SELECT sequencename, data_type, start_value, increment_by, cache_size, cycle"
+            " FROM pg_sequences"
+        ),
+        "SELECT * FROM lineside_format",
+    ]
+    with open_records(postgres_server.fresh_database(), clock=clock) as made:
+        check_the_same(sa.create_engine(url), made, formats=formats)
 
 
 def test_the_newest_format_is_the_last_migration() -> None:
@@ -88,6 +87,8 @@ def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path, clock: FakeClo
     connection.close()
     with pytest.raises(RefusedError, match="format 9999, newer than") as caught:
         open_records(f"sqlite:///{path}", clock=clock)
+    with pytest.raises(RefusedError, match="format 9999, newer than"):
+        plan_upgrade(f"sqlite:///{path}")
     assert caught.value.fix.startswith("Install the lineside that wrote them")
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT * FROM lineside_format").fetchall() == [("9999",)]
@@ -151,6 +152,33 @@ def test_a_database_of_an_earlier_format_opens(tmp_path: Path, clock: FakeClock,
         assert not records.frames.has_answers()
         (pinned,) = records.frames.find(FrameFilter(frames=(frame_row(1).id,))).frames
         assert (pinned.pins, pinned.answer) == (("order:ord_1",), None)
+
+
+@pytest.mark.parametrize(("form", "steps"), [("0001", ["0002", "0003"]), ("0002", ["0003"])])
+def test_what_opening_would_change_is_said_and_nothing_changed(
+    tmp_path: Path, clock: FakeClock, form: str, steps: list[str]
+) -> None:
+    path = tmp_path / "records.db"
+    url = f"sqlite:///{path}"
+    assert plan_upgrade(url) == UpgradePlan(found="", newest=NEWEST, steps=())
+    assert not path.exists()
+    shutil.copy(FORMATS / f"records-{form}.db", path)
+    plan = plan_upgrade(url)
+    assert (plan.found, plan.newest, [number for number, _ in plan.steps]) == (form, NEWEST, steps)
+    assert all(what and "\n" not in what for _, what in plan.steps)
+    assert plan_upgrade(url) == plan
+    open_records(url, clock=clock).close()
+    assert plan_upgrade(url) == UpgradePlan(found=NEWEST, newest=NEWEST, steps=())
+
+
+@pytest.mark.service
+def test_a_plan_for_postgresql_makes_no_tables(
+    postgres_server: PostgresServer, clock: FakeClock
+) -> None:
+    url = postgres_server.fresh_database()
+    assert [plan_upgrade(url).found for _ in range(2)] == ["", ""]
+    open_records(url, clock=clock).close()
+    assert plan_upgrade(url) == UpgradePlan(found=NEWEST, newest=NEWEST, steps=())
 
 
 def test_a_backup_of_the_first_format_is_restored(tmp_path: Path, clock: FakeClock) -> None:

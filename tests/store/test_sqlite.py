@@ -12,6 +12,7 @@ from lineside.core import InvalidError, RefusedError, UnavailableError
 from lineside.store import FrameFilter, Records, open_records
 from lineside.store.records import SqlRecords
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 from lineside.testing.store import (
     HUB,
     NOON,
@@ -87,9 +88,32 @@ def test_readers_do_not_wait_for_a_writer(records: Records) -> None:
     records.documents.put("order", "1", body={"n": 1})
     with ThreadPoolExecutor(1) as pool, records.transaction():
         records.documents.put("order", "1", body={"n": 2})
-        seen = pool.submit(lambda: records.documents.get("order", "1")).result(timeout=10)
+        seen = pool.submit(lambda: records.documents.get("order", "1")).result(timeout=LONG_S)
     assert seen.body == {"n": 1}
     assert records.documents.get("order", "1").body == {"n": 2}
+
+
+def test_what_is_read_once_is_read_again_when_another_program_commits(
+    url: str, records: Records, clock: FakeClock
+) -> None:
+    reads: list[int] = []
+
+    def read() -> int:
+        reads.append(len(records.documents.page("order")))
+        return reads[-1]
+
+    def found() -> list[int]:
+        return [records.read_once("orders", read) for _ in range(3)]
+
+    assert found() == [0] * 3
+    with open_records(url, clock=clock) as other:
+        other.documents.put("order", "1", body={})
+        assert found() == [1] * 3
+        with other.transaction():
+            other.documents.put("order", "2", body={})
+            assert found() == [1] * 3
+        assert found() == [2] * 3
+    assert reads == [0, 1, 2]
 
 
 def test_an_export_sees_one_moment(records: Records) -> None:

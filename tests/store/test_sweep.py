@@ -1,5 +1,6 @@
 """Retention: frames age out, their pictures go, and nothing that is still named goes with them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -20,10 +21,10 @@ LATER = NOON + timedelta(days=1)
 class Kept:
     """Records and blobs of one test, and a way to put frames into both."""
 
-    def __init__(self, clock: FakeClock, *, blobs: Blobs | None = None) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.records: Records = open_records("memory://", clock=clock)
-        self.blobs = blobs or open_blobs("memory://", clock=clock)
+        self.blobs: Blobs = open_blobs("memory://", clock=clock)
 
     def add(self, second: float, *, picture: bytes = b"") -> FrameRow:
         content = picture or f"picture {second}".encode()
@@ -45,8 +46,10 @@ class Kept:
 
 
 @pytest.fixture
-def kept(clock: FakeClock) -> Kept:
-    return Kept(clock)
+def kept(clock: FakeClock) -> Iterator[Kept]:
+    opened = Kept(clock)
+    with opened.records:
+        yield opened
 
 
 def test_pictures_go_and_thumbnails_stay(kept: Kept) -> None:
@@ -97,9 +100,10 @@ class Failing(MemoryBlobs):
         return super().discard(digest, idle_s=idle_s)
 
 
-def test_what_was_cut_off_between_commit_and_deletion_is_done_later(clock: FakeClock) -> None:
-    blobs = Failing(clock=clock)
-    kept = Kept(clock, blobs=blobs)
+def test_what_was_cut_off_between_commit_and_deletion_is_done_later(
+    kept: Kept, clock: FakeClock
+) -> None:
+    kept.blobs = blobs = Failing(clock=clock)
     row = kept.add(1)
     clock.advance(3600)
     with pytest.raises(UnavailableError):
@@ -123,9 +127,8 @@ class Interrupted(MemoryBlobs):
         return super().discard(digest, idle_s=idle_s)
 
 
-def test_a_picture_that_a_new_frame_names_meanwhile_stays(clock: FakeClock) -> None:
-    blobs = Interrupted(clock=clock)
-    kept = Kept(clock, blobs=blobs)
+def test_a_picture_that_a_new_frame_names_meanwhile_stays(kept: Kept, clock: FakeClock) -> None:
+    kept.blobs = blobs = Interrupted(clock=clock)
     old = kept.add(1, picture=b"the same bytes")
     clock.advance(3600)
     added: list[FrameRow] = []

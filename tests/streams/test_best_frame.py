@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Rule
-from lineside.core.plant_rules import Read, Scalar, TrackStep
+from lineside.core.plant_rules import RuleInput, Scalar, TrackStep
 from lineside.streams.rules.contract import Output, Record
 from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.tracks.smoothing import MOST_EQUAL, BestFrame, Look
@@ -17,7 +17,7 @@ from lineside.streams.rules.tracks.smoothing import MOST_EQUAL, BestFrame, Look
 SECOND = 1_000_000
 SCORES = st.lists(st.sampled_from([0.2, 0.9, 0.9000000001, 1.0]), min_size=1, max_size=40)
 RULE = Rule(
-    id="socks", read=Read(predictions="sock"), key=("camera",),
+    id="socks", read=RuleInput(predictions="sock"), key=("camera",),
     sighting=TrackStep(blank=("Blank",)),
 )  # fmt: skip
 

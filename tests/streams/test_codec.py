@@ -88,7 +88,7 @@ def test_a_time_in_any_zone_is_read_as_utc(zone: timezone) -> None:
 
 
 def test_extensions_of_others_are_passed_over() -> None:
-    document = plain(traceparent="00-1234", sampledrate=3, flag=True)
+    document = plain(tracestate="a=1", sampledrate=3, flag=True)
     assert decode_event(json.dumps(document).encode(), where="x") == picture_event({}, at_s=1)
 
 

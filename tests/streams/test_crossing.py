@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.core import Rule
-from lineside.core.plant_rules import CrossingStep, Read, Scalar
+from lineside.core.plant_rules import CrossingStep, RuleInput, Scalar
 from lineside.streams.rules.contract import Output, Record
 from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.steps.crossing import MOST_TRACKS
@@ -22,7 +22,7 @@ Way = tuple[float, float, float, float, float]
 
 def rule_of(line: CrossingStep = ACROSS, *, most_keys: int = 100) -> Rule:
     return Rule(
-        id="passed", read=Read(predictions="parts", answers="each"), key=("camera",),
+        id="passed", read=RuleInput(predictions="parts", answers="each"), key=("camera",),
         crossing=line, most_keys=most_keys,
     )  # fmt: skip
 

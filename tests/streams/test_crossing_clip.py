@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lineside.core import Rule
-from lineside.core.plant_rules import CrossingStep, Read, Scalar
+from lineside.core.plant_rules import CrossingStep, RuleInput, Scalar
 from lineside.streams.rules.contract import Output, Record
 from lineside.streams.rules.steps import make_step
 from lineside.vision.difference import foreground_boxes
@@ -16,7 +16,7 @@ from lineside.vision.difference import foreground_boxes
 pytestmark = pytest.mark.data
 HZ, EVERY, TOLERANCE = 20, 2, 3
 RULE = Rule(
-    id="passed", read=Read(predictions="parts", answers="each"),
+    id="passed", read=RuleInput(predictions="parts", answers="each"),
     crossing=CrossingStep(x0_px=40, y0_px=240, x1_px=180, y1_px=240),
 )  # fmt: skip
 

@@ -43,17 +43,22 @@ def test_a_prediction_comes_back_as_it_was(
     micros=st.integers(0, 999_999),
     sequence=st.integers(0, 2**53 - 1),
     first=st.integers(0, 2**53 - 1),
+    traceparent=st.sampled_from(("", f"00-{'a' * 32}-{'b' * 16}-01")),
 )
 def test_the_direct_way_writes_the_same_bytes(
-    *, shown: dict[str, str], at_s: int, micros: int, sequence: int, first: int
+    *, shown: dict[str, str], at_s: int, micros: int, sequence: int, first: int, traceparent: str
 ) -> None:
     made = prediction_of(shown, at_s=at_s)
     at = made.frame.captured_at.replace(microsecond=micros)
     prediction = replace(made, frame=replace(made.frame, captured_at=at), reason='a "reason", ü')
     counts = {"sequence": sequence, "first": first}
     event = prediction_event(prediction, site="hall", device="edge-1", **counts)
-    direct = encode_prediction_event(prediction, site="hall", device="edge-1", **counts)
+    event = replace(event, traceparent=traceparent)
+    direct = encode_prediction_event(
+        prediction, site="hall", device="edge-1", traceparent=traceparent, **counts
+    )
     assert direct == encode_event(event)
+    assert decode_event(direct, where="x") == event
 
 
 def test_the_event_names_frame_device_and_time() -> None:

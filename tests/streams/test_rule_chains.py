@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from lineside.core import Plant
 from lineside.core.plant_rules import Scalar
 from lineside.streams import Chain, Entry
 from lineside.testing.events import small_plant
-from lineside.testing.rules import START_S, message, rule_of
+from lineside.testing.rules import START_S, message, rule_of, tick
 
 READ = 'id = "first"\nread = { topic = "belt" }\nkey = ["k"]\nidle_s = 1000\n'
 CHANGES = READ + 'emit = "changes"\n'
@@ -102,3 +103,24 @@ def test_a_memory_of_before_goes_on() -> None:
     ]
     both.engine.load(memory)
     assert [one["seen"] for one in told(both, [seen(0.5), seen(1.5)])] == [1, 2]
+
+
+def test_a_tick_that_comes_late_makes_nothing_late_for_the_rule_that_reads() -> None:
+    """What a busy hub's late tick brings to light stands behind that tick in the log."""
+    names = ("first", "second", "third")
+    rules = [rule_of('id = "first"\nread = { topic = "belt" }\nkey = ["k"]\nidle_s = 0.2\n'
+                     'window = { size_s = 0.2 }')]  # fmt: skip
+    rules += [
+        rule_of(f'id = "{name}"\nread = {{ event = "{read}" }}\nkey = ["k"]\nidle_s = 0.2\n'
+                'window = { size_s = 0.2 }')
+        for read, name in pairwise(names)
+    ]  # fmt: skip
+    both = Chain(rules[-1], plant=replace(small_plant(), rule=tuple(rules)))
+    entries: list[Entry] = []
+    for at_s, key in ((0.0, "a"), (20.0, "b"), (40.0, "c")):
+        fields: dict[str, Scalar] = {"k": key, "label": "x"}
+        entries += [message("belt", fields, at_s=at_s), tick(at_s + 9)]  # seconds, not 0.2 s, later
+    said = [*(event for entry in entries for event in both.take(entry)), *both.finish()]
+    assert [event.data["key"]["k"] for event in said] == ["a", "b", "c"]
+    assert [engine.counted().late for engine in both.engines] == [0, 0, 0]
+    assert all(engine.ticks_at_us() is None for engine in both.engines)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Rule
-from lineside.core.plant_rules import DwellTimes, Read, Scalar, TrackStep
+from lineside.core.plant_rules import DwellTimes, RuleInput, Scalar, TrackStep
 from lineside.streams.rules.contract import UNKNOWN, Output, Record
 from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.tracks.step import MOST_FRAMES
@@ -18,7 +18,7 @@ from lineside.testing.rules import Handed, StepContract
 
 SECOND = 1_000_000
 RULE = Rule(
-    id="socks", read=Read(predictions="sock"), key=("camera",),
+    id="socks", read=RuleInput(predictions="sock"), key=("camera",),
     sighting=TrackStep(blank=("Blank",)),
 )  # fmt: skip
 

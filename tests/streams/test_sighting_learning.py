@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lineside.core import InvalidError, Rule
-from lineside.core.plant_rules import DwellTimes, Read, TrackStep
+from lineside.core.plant_rules import DwellTimes, RuleInput, TrackStep
 from lineside.streams.rules.contract import Output
 from lineside.streams.rules.steps import make_step
 from lineside.streams.rules.tracks.learning import Stretch, fit_dwell_times, frames_of_records
@@ -41,7 +41,10 @@ def test_a_clip_teaches_dwell_gap_and_flicker() -> None:
 def test_what_was_learned_counts_another_belt_right() -> None:
     habits = fit_dwell_times(*clip(BELT))
     rule = Rule(
-        id="s", read=Read(predictions="i"), key=("camera",), sighting=replace(STEP, habits=habits)
+        id="s",
+        read=RuleInput(predictions="i"),
+        key=("camera",),
+        sighting=replace(STEP, habits=habits),
     )
     other = replace(BELT, seed=6, things=30)
     step, found = make_step(rule), list[Output]()

@@ -149,7 +149,9 @@ def presence_job(
     folder = tmp_path_factory.mktemp("presence")
     shown = [*lesson(count=14, seed=1, part="train"), *lesson(count=6, seed=2, part="valid")]
     data = write(folder / "data", shown, classes=False)
-    return TrainJob(inspection=presence, data=str(data), crop_px=48, variants=2)
+    return TrainJob(
+        inspection=presence, data=str(data), crop_px=48, variants=2, reference="train00.png"
+    )
 
 
 @pytest.fixture(scope="session")

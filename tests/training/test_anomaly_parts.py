@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from lineside.core import Policy, digest_of
 from lineside.datasets import Sample
+from lineside.training.common.backbone import STRIDE_8_CHANNELS
 from lineside.training.common.export import onnx_bytes
+from lineside.training.common.methods import calibrated_limit
 from lineside.training.evaluation.baselines import inpainted
 from lineside.training.tasks.anomaly.choice import (
     KINDS,
@@ -19,12 +21,12 @@ from lineside.training.tasks.anomaly.choice import (
     Candidate,
     ScorerChoice,
     SyntheticBenchmark,
+    fold_numbers,
     perturbed,
 )
-from lineside.training.tasks.anomaly.learn import is_good, rule_of
-from lineside.training.tasks.anomaly.scene import CHANNELS
+from lineside.training.tasks.anomaly.learn import bound_of, is_good, rule_of, warnings_for
+from lineside.training.tasks.anomaly.scene import CHANNELS, Scene
 from lineside.training.tasks.anomaly.scorers import (
-    COARSE,
     ContrastPlan,
     Mahalanobis,
     MaskedScorer,
@@ -41,6 +43,7 @@ from lineside.vision import (
     HealthFigures,
     PictureState,
     Prediction,
+    Prepare,
     RegistrationFigures,
     StageTimes,
     decode_picture,
@@ -75,10 +78,10 @@ def in_onnx(scorer: Scorer, grid: Halves) -> NDArray[np.float32]:
 
 def scorers() -> dict[str, Scorer]:
     some = grids(6)
-    spread = fit_mahalanobis(some, channels=COARSE, seed=1)
+    spread = fit_mahalanobis(some, channels=slice(STRIDE_8_CHANNELS, None), seed=1)
     plan = ContrastPlan(steps=20, batch=64, least_batch=32)
     return {
-        "placed": fit_local_neighbours(some, cells=CELLS, seed=1).scorer,
+        "placed": fit_local_neighbours(some, cells=CELLS, owners=range(6), seed=1).scorer,
         "memory": fit_memory(some, seed=1),
         "spread": spread,
         "contrast": fit_contrast(some, seed=1, plan=plan),
@@ -105,7 +108,7 @@ def test_the_same_patches_give_the_same_scorer() -> None:
 
 
 def test_a_changed_place_is_farther_and_other_places_are_not() -> None:
-    scorer = fit_local_neighbours(grids(6), cells=CELLS, seed=1).scorer
+    scorer = fit_local_neighbours(grids(6), cells=CELLS, owners=range(6), seed=1).scorer
     grid = grids(7)[6].copy()
     before = map_of(scorer, grid)
     grid[:, 2, 3] += 1
@@ -119,9 +122,40 @@ def test_a_changed_place_is_farther_and_other_places_are_not() -> None:
 
 def test_a_held_out_picture_is_farther_than_one_that_is_banked() -> None:
     some = grids(6)
-    fitted = fit_local_neighbours(some, cells=CELLS, seed=1)
+    fitted = fit_local_neighbours(some, cells=CELLS, owners=range(6), seed=1)
     held, seen = fitted.without(0, some[0]), map_of(fitted.scorer, some[0])
     assert (held[CELLS] > seen[CELLS]).all()
+
+
+def test_a_picture_is_held_out_with_its_group() -> None:
+    some, rng = grids(6), np.random.default_rng(4)
+    again = [np.asarray(one + rng.normal(0, 0.01, one.shape), np.float16) for one in some]
+    some, parts = [*some, *again], [n % 6 for n in range(12)]
+    grouped = fit_local_neighbours(some, cells=CELLS, owners=parts, seed=1)
+    apart = fit_local_neighbours(some, cells=CELLS, owners=range(12), seed=1)
+    one = fit_local_neighbours(some, cells=CELLS, owners=[0] * 12, seed=1)
+    held = grouped.without(0, some[0])
+    assert (held[CELLS] > 1.2 * apart.without(0, some[0])[CELLS]).all()
+    assert np.array_equal(one.without(0, some[0]), apart.without(0, some[0]))  # no other group
+
+
+def test_pictures_of_one_group_alone_are_held_out_one_by_one() -> None:
+    samples = [
+        Sample(name=str(n), digest=digest_of(bytes([n])), group=f"g{n % 3}") for n in range(9)
+    ]
+    numbers = fold_numbers(samples, seed=7)
+    assert len({*zip(numbers, (one.group for one in samples), strict=True)}) == 3
+    alone = fold_numbers([replace(one, group="g") for one in samples], seed=7)
+    assert len(set(alone)) >= 2
+
+
+def test_some_cells_are_judged_alone_as_among_all() -> None:
+    some, cells = grids(6), (slice(2, 5), slice(1, 5))
+    fitted = fit_local_neighbours(some, cells=CELLS, owners=range(6), seed=1)
+    whole = fitted.without(2, some[2])
+    part = fitted.part(cells).without(2, some[2][:, *cells])
+    assert part == pytest.approx(whole[cells], abs=1e-4)
+    assert (part[~CELLS[cells]] == 0).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -150,34 +184,76 @@ def chosen(scores: list[float], changed: list[float]) -> ScorerChoice:
             scores=np.array(scores),
             changed=np.array(changed),
             kinds=tuple("line" for _ in changed),
+            held_out=lambda _picture, some, _cells: map_of(spread, some),
         )
     )
 
 
-def test_the_limit_is_the_conformal_one_of_good_pictures_alone() -> None:
-    scores = [float(n) for n in range(1, 40)]
-    rule = rule_of(chosen(scores, [100.0] * 5), policy=Policy(error_rate=0.05), benchmark=YARDSTICK)
-    assert rule.unit == 20.0
-    assert rule.limit * rule.unit == pytest.approx(38.0, abs=1e-4)  # two of 40 may lie above
-    assert rule.unsure_above * rule.unit == pytest.approx(36.0, abs=1e-4)
+def test_the_limit_is_the_least_that_good_pictures_show_to_hold_the_rate() -> None:
+    scores = [float(n) for n in range(1, 80)]
+    found = chosen(scores, [200.0] * 5)
+    policy = Policy(error_rate=0.05)
+    rule = rule_of(found, policy=policy, benchmark=YARDSTICK)
+    assert rule.unit == 40.0
+    assert rule.limit * rule.unit == pytest.approx(78.0, abs=1e-4)  # 2 wrong of 79 show it no more
+    assert rule.unsure_above * rule.unit == pytest.approx(72.0, abs=1e-4)
     assert rule.false_reject_rate == 0.05
     assert rule.usable
+    bound = bound_of(found, rule, target=0.05)
+    assert bound is not None
+    assert (bound.answered, bound.wrong) == (73, 1)
+    assert bound.words.startswith("Of the answers given for good pictures at most")
+    found = replace(found, owners=tuple(str(n // 2) for n in range(79)))
+    pairs = rule_of(found, policy=policy, benchmark=YARDSTICK)
+    assert pairs.false_reject_rate == 0.0625
 
 
-def test_few_pictures_state_their_floor() -> None:
-    rule = rule_of(chosen([1.0, 2.0, 3.0], [9.0]), policy=Policy(), benchmark=YARDSTICK)
-    assert rule.false_reject_rate == 0.25
+def test_the_picture_that_made_the_limit_does_not_lie_above_it() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        found = chosen(rng.normal(5, 1, 45).tolist(), [200.0] * 5)
+        rule = rule_of(found, policy=Policy(error_rate=0.05), benchmark=YARDSTICK)
+        bound = bound_of(found, rule, target=0.05)
+        assert bound is not None
+        assert (bound.pictures, bound.answered, bound.wrong) == (45, 42, 0)
+
+
+def test_false_rejects_exceed_what_is_stated_in_one_of_ten_sets_at_most() -> None:
+    rng = np.random.default_rng(6)
+    for n in (30, 120):
+        limits = [calibrated_limit(rng.random(n), owners=range(n), rate=0.05) for _ in range(200)]
+        assert np.mean([1 - each.cut <= each.rate for each in limits]) >= 0.87
+
+
+def test_few_pictures_state_the_rate_that_they_show() -> None:
+    found = chosen([1.0, 2.0, 3.0], [9.0])
+    rule = rule_of(found, policy=Policy(), benchmark=YARDSTICK)
+    assert rule.false_reject_rate == 0.625  # the first of the ladder above 1 - 0.1 ** (1 / 3)
     assert rule.limit * rule.unit == pytest.approx(3.0)
+
+
+def test_a_wished_rate_that_is_not_shown_is_a_warning_however_many_pictures_there_are() -> None:
+    scene = Scene(prepare=Prepare(crops=(), width_px=1, height_px=1))
+    found = chosen([float(n) for n in range(1, 81)], [200.0] * 5)
+    for owners, target, wanted in (
+        ([f"part {n // 10}" for n in range(80)], 0.05, ["80 good ones", "the limit holds 0.315"]),
+        ([str(n) for n in range(80)], 0.05, []),
+        ([f"part {n // 4}" for n in range(80)], 0.2, []),
+    ):
+        rule = rule_of(
+            replace(found, owners=owners), policy=Policy(error_rate=target), benchmark=YARDSTICK
+        )
+        warnings = warnings_for(scene, rule, target=target)
+        assert len(warnings) == bool(wanted)
+        assert all(word in warnings[0] for word in wanted)
 
 
 def test_good_pictures_that_vary_like_defects_are_not_usable_and_say_so() -> None:
     rng = np.random.default_rng(1)
-    rule = rule_of(
-        chosen(rng.normal(5, 1, 30).tolist(), rng.normal(5.2, 1, 30).tolist()),
-        policy=Policy(),
-        benchmark=YARDSTICK,
-    )
+    found = chosen(rng.normal(5, 1, 30).tolist(), rng.normal(5.2, 1, 30).tolist())
+    rule = rule_of(found, policy=Policy(), benchmark=YARDSTICK)
     assert not rule.usable
+    assert bound_of(found, rule, target=0.05) is None  # no answer is given
     assert f"{USABLE_AUROC}" in rule.reason
     assert "label some defects" in rule.reason
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Box, Digest, InvalidError
+from lineside.testing.links import LONG_S
 from lineside.training.common.cache import FeatureCache, feature_key
 from lineside.vision import Crop, Prepare
 
@@ -109,7 +110,7 @@ def test_two_processes_share_a_folder_and_its_limit(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(timeout=50)
+        worker.join(LONG_S)
     assert [worker.exitcode for worker in workers] == [0, 0]
     cache = FeatureCache(tmp_path, most_bytes=20 * _SIZE)
     cache.put(key(99), numbers(99))

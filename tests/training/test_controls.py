@@ -22,11 +22,11 @@ from lineside.training.evaluation.baselines import (
 from lineside.training.evaluation.shortcuts import (
     ErasedTest,
     ShortcutTests,
-    _sentences,
     against,
     defect_score,
     gain_normaliser,
     questions_of,
+    with_sentences,
 )
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import is_defective
@@ -102,7 +102,7 @@ def test_a_light_meter_that_tells_defects_is_found_out() -> None:
     grey = next(one for one in found if one.figure == "mean_grey")
     assert grey.reached.value == 1.0
     assert grey.matched
-    (sentence,) = _sentences(ShortcutTests(alone=tuple(found)))["auroc"]
+    (sentence,) = with_sentences(ShortcutTests(alone=tuple(found))).by_metric["auroc"]
     assert "mean grey alone reaches 1.000" in sentence
 
 
@@ -249,12 +249,12 @@ def test_a_package_that_goes_on_without_the_defect_is_warned_of() -> None:
         before=metric(0.99, low=0.97),
         after=metric(0.55, low=0.40),
     )
-    assert _sentences(ShortcutTests(erased=gone)) == {}
+    assert with_sentences(ShortcutTests(erased=gone)).by_metric == {}
     stays = replace(gone, after=metric(0.93, low=0.85))
-    (sentence,) = _sentences(ShortcutTests(erased=stays))["erased"]
+    (sentence,) = with_sentences(ShortcutTests(erased=stays)).by_metric["erased"]
     assert "AUROC 0.930" in sentence
     alone = ErasedTest(pictures=20, still=metric(0.9, low=0.7, baseline=0.05))
-    (sentence,) = _sentences(ShortcutTests(erased=alone))["erased"]
+    (sentence,) = with_sentences(ShortcutTests(erased=alone)).by_metric["erased"]
     assert "90% of 60 pictures" in sentence
 
 
@@ -263,7 +263,7 @@ def test_a_fall_without_light_is_warned_of() -> None:
         gain_plain={"auroc": metric(0.99, low=0.96), "mae": metric(0.4, low=0.3, high=0.5)},
         gain_normalised={"auroc": metric(0.7, low=0.6), "mae": metric(0.9, low=0.8, high=1.0)},
     )
-    lines = _sentences(found)
+    lines = with_sentences(found).by_metric
     assert set(lines) == {"auroc", "mae"}
     assert "leans on the light" in lines["auroc"][0]
 
@@ -273,7 +273,7 @@ def test_a_small_fall_of_a_narrow_figure_is_not_warned_of() -> None:
         gain_plain={"pixel_f1": metric(0.98, low=0.975, baseline=0.02)},
         gain_normalised={"pixel_f1": metric(0.96, low=0.95, baseline=0.02)},
     )
-    assert _sentences(found) == {}
+    assert with_sentences(found).by_metric == {}
 
 
 def test_a_match_names_the_single_figure_before_all_together() -> None:
@@ -287,8 +287,88 @@ def test_a_match_names_the_single_figure_before_all_together() -> None:
         )
         for figure, value in (("together", 0.95), ("file_size", 0.9))
     )
-    (sentence,) = _sentences(ShortcutTests(alone=both))["accuracy"]
+    (sentence,) = with_sentences(ShortcutTests(alone=both)).by_metric["accuracy"]
     assert "the file's size alone" in sentence
+
+
+def trivial(figure: str, value: float = 0.97) -> TrivialFigure:
+    """A figure that matches a package of AUROC 0.99."""
+    return TrivialFigure(
+        figure=figure, metric="auroc", reached=metric(value, low=0.9),
+        package=metric(0.99, low=0.96), matched=value > 0.96,
+    )  # fmt: skip
+
+
+LIGHT = (trivial("mean_grey"), trivial("together"))
+PLAIN = {"auroc": metric(0.99, low=0.96)}
+LOST = ErasedTest(
+    pictures=20,
+    still=metric(0.1, low=0.02, high=0.3),
+    before=metric(0.99, low=0.97),
+    after=metric(0.55, low=0.40, high=0.7),
+)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            ShortcutTests(
+                alone=LIGHT, gain_plain=PLAIN, gain_normalised={"auroc": metric(0.98, low=0.9)}
+            ),
+            (
+                "no shortcut: mean grey alone reaches 0.970 (auroc) too, but with brightness and"
+                " contrast normalised the package still reaches 0.980"
+            ),
+        ),
+        (
+            ShortcutTests(alone=(trivial("file_size"),), erased=LOST),
+            (
+                "no shortcut: the file's size alone reaches 0.970 (auroc) too, but without the"
+                " marked defects the package finds none"
+            ),
+        ),
+        (
+            ShortcutTests(alone=(trivial("mean_grey", 0.6),)),
+            "no shortcut was found: no trivial figure of the same pictures comes near the package",
+        ),
+        (ShortcutTests(), ""),
+    ],
+)
+def test_a_figure_is_acquitted_where_the_package_does_without_it(
+    found: ShortcutTests, words: str
+) -> None:
+    told = with_sentences(found)
+    assert (told.conclusion, told.warnings, dict(told.by_metric)) == (words, (), {})
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        ShortcutTests(alone=LIGHT),
+        ShortcutTests(  # normalising takes no file size away
+            alone=(trivial("file_size"),), gain_plain=PLAIN,
+            gain_normalised={"auroc": metric(0.99, low=0.9)},
+        ),
+        ShortcutTests(  # too few to show anything
+            alone=LIGHT, gain_plain=PLAIN, gain_normalised={"auroc": metric(1.0, low=0.34)}
+        ),
+        ShortcutTests(alone=LIGHT, erased=replace(LOST, after=metric(0.9, low=0.8))),
+    ],
+)  # fmt: skip
+def test_what_no_other_control_acquits_is_warned_of(found: ShortcutTests) -> None:
+    (warning,) = with_sentences(found).warnings
+    assert " alone reaches 0.970" in warning
+
+
+def test_every_control_is_in_the_one_sentence_once() -> None:
+    both = {name: metric(0.99, low=0.96) for name in ("auroc", "accuracy")}
+    dark = {name: metric(0.7, low=0.6, high=0.8) for name in both}
+    found = ShortcutTests(alone=LIGHT, gain_plain=both, gain_normalised=dark)
+    (warning,) = with_sentences(found).warnings
+    assert warning.startswith("a shortcut may explain the figures: mean grey alone reaches 0.970")
+    assert warning.count("normalised") == 1
+    assert warning.endswith("(auroc) instead of 0.990, so that it leans on the light")
 
 
 def test_what_is_defective_follows_mask_marks_and_labels() -> None:

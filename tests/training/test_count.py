@@ -22,7 +22,7 @@ from lineside.training.tasks.count.numbers import (
     number_loss,
     number_rule,
 )
-from lineside.vision import CountRule, encode_png, open_frame
+from lineside.vision import CountRule, PictureState, Prediction, encode_png, open_frame
 from lineside.vision.detections import count_likely
 
 torch = pytest.importorskip("torch")
@@ -49,7 +49,6 @@ def train(
     )
 
 
-@pytest.mark.timeout(240)
 def test_objects_marked_by_points_are_counted_with_an_interval(tmp_path: Path) -> None:
     data = tray_folder(tmp_path / "data", pictures=12, marks="points")
     result = train(data, tmp_path / "job", labels=("disc",))
@@ -70,9 +69,38 @@ def test_objects_marked_by_points_are_counted_with_an_interval(tmp_path: Path) -
     assert said.count.low <= said.count.value
     assert {"exact", "mae", "rmse", "mae_share", "coverage", "more"} <= set(result.metrics)
     assert predictor.explain(frame)["objects"].shape == (96, 96)
+    golden = package.manifest.golden[0]
+    known = open_frame(package.file(golden.file), camera="c", captured_at=SystemClock().now())
+    near = predictor.nearest(known)
+    assert near[0].picture == golden.digest
+    assert near[0].distance < 0.01 < near[1].distance
+    assert_scales_are_told(predictor)
 
 
-@pytest.mark.timeout(240)
+def assert_scales_are_told(predictor: Predictor) -> None:
+    """The same tray at other resolutions counts alike; a tray seen from near is not counted."""
+
+    def ask(image: np.ndarray) -> Prediction:
+        return predictor.predict_single(
+            open_frame(encode_png(image), camera="c", captured_at=SystemClock().now())
+        )
+
+    shown = tray(3, seed=78).image
+    wanted = ask(shown)
+    assert wanted.count is not None
+    for times in (0.5, 2.0, 3.0):
+        how = cv2.INTER_AREA if times < 1 else cv2.INTER_NEAREST
+        other = ask(cv2.resize(shown, None, fx=times, fy=times, interpolation=how))
+        assert other.state is PictureState.OK
+        assert other.count is not None
+        assert other.count.value == wanted.count.value
+    whole = tray(20, seed=2, half=36, side=384).image
+    near = ask(np.ascontiguousarray(whole[200:296, 250:346]))
+    assert near.state is PictureState.UNFAMILIAR
+    assert "Unlike the training images" in near.reason
+    assert near.count is None
+
+
 def test_numbers_alone_teach_a_count_too(tmp_path: Path) -> None:
     data = tray_folder(tmp_path / "data", pictures=12, marks="counts")
     result = train(data, tmp_path / "job", steps=8.0)
@@ -88,6 +116,9 @@ def test_numbers_alone_teach_a_count_too(tmp_path: Path) -> None:
     said = predictor.predict(frame).count
     assert said is not None
     assert len(said.chances) == 6
+    near = predictor.nearest(frame)
+    assert len({one.picture for one in near}) == 4
+    assert near[0].distance <= near[-1].distance
     heat = predictor.explain(frame)["objects"]
     assert heat.shape == (96, 96)
     assert 0 <= heat.min() <= heat.max() <= 1

@@ -98,21 +98,21 @@ def test_boxes_meet_objects_by_overlap_label_and_once_each() -> None:
     picture = picture_of(
         case([A, B], [(A, 0.9), (SHIFTED, 0.8), (WRONG, 0.7), (ELSEWHERE, 0.5)]), labels=LABELS
     )
-    assert picture.met(least=0.33, labelled=True).tolist() == [0, -1, -1, -1]
+    assert picture.hits(least=0.33, labelled=True).tolist() == [0, -1, -1, -1]
     alone = picture_of(case([A], [(SHIFTED, 0.8)]), labels=LABELS)
-    assert alone.met(least=0.33, labelled=True).tolist() == [0]
-    assert alone.met(least=0.5, labelled=True).tolist() == [-1]
+    assert alone.hits(least=0.33, labelled=True).tolist() == [0]
+    assert alone.hits(least=0.5, labelled=True).tolist() == [-1]
     named = picture_of(case([A], [(WRONG, 0.8)]), labels=LABELS)
-    assert named.met(least=0.5, labelled=True).tolist() == [-1]
-    assert named.met(least=0.5, labelled=False).tolist() == [0]
+    assert named.hits(least=0.5, labelled=True).tolist() == [-1]
+    assert named.hits(least=0.5, labelled=False).tolist() == [0]
 
 
 def test_a_point_is_met_by_the_box_that_holds_it_the_likelier_first() -> None:
     point: Box = ("disc", 10, 10, 10, 10)
     picture = picture_of(case([point], [(A, 0.9), (SHIFTED, 0.8)]), labels=LABELS)
-    assert picture.met(least=0.5, labelled=True).tolist() == [0, -1]
+    assert picture.hits(least=0.5, labelled=True).tolist() == [0, -1]
     outside = picture_of(case([point], [(ELSEWHERE, 0.9)]), labels=LABELS)
-    assert outside.met(least=0.33, labelled=False).tolist() == [-1]
+    assert outside.hits(least=0.33, labelled=False).tolist() == [-1]
 
 
 def test_figures_are_those_counted_by_hand() -> None:

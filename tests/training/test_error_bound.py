@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from lineside.core import encode
 from lineside.models.result import ErrorBound, report_result
-from lineside.training.common.methods import error_bound
+from lineside.training.common.methods import (
+    CONFIDENCE,
+    calibrated_cut,
+    confidence_of_each,
+    error_bound,
+    rate_ladder,
+    rate_warning,
+)
 from lineside.vision.metrics import is_below, upper_share
 
 
@@ -20,6 +27,7 @@ def found(wrong: list[bool], *, owners: list[int] | None = None) -> ErrorBound:
         answered=np.ones(n, bool),
         owners=owners or list(range(n)),
         target=0.05,
+        confidence=CONFIDENCE,
     )
 
 
@@ -65,6 +73,8 @@ def test_pictures_of_one_part_widen_the_bound_and_leave_the_share() -> None:
     pairs = found([False] * 60, owners=[number // 2 for number in range(60)])
     assert pairs.bound == found([False] * 30).bound
     assert abs(pairs.more - 30) <= 1  # of two pictures each, as the 45 single ones that show 5 %
+    assert pairs.more_groups == found([False] * 30).more
+    assert f"about {pairs.more_groups} more parts (groups) with {pairs.more} more" in pairs.words
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=1, max_size=60))
@@ -99,10 +109,114 @@ def test_the_result_of_a_report_says_the_bound_and_an_older_one_nothing() -> Non
     assert older.bounded == ""
 
 
+def test_answers_of_one_picture_are_named_and_count_as_fewer() -> None:
+    right = np.zeros(90, bool)
+    bound = error_bound(
+        np.linspace(0.99, 0.6, 90), right, answered=~right, owners=[n // 3 for n in range(90)],
+        target=0.05, confidence=CONFIDENCE, noun="labels on pictures",
+    )  # fmt: skip
+    assert bound.bound == found([False] * 30).bound
+    assert "of 90 labels on pictures it had not seen 90 were answered, 0 of them" in bound.words
+    assert f"about {bound.more_groups} more pictures, each of another part, would" in bound.words
+
+
 def test_where_nothing_is_answered_that_is_said() -> None:
     none = error_bound(
         np.full(9, 0.5), np.zeros(9, bool), answered=np.zeros(9, bool), owners=list("abcdefghi"),
-        target=0.05,
+        target=0.05, confidence=CONFIDENCE,
     )  # fmt: skip
     assert none.bound == 1.0
     assert none.words == "None of 9 pictures it had not seen was answered: all are unsure."
+
+
+def risk(doubt: np.ndarray, *, kind: str) -> np.ndarray:
+    """Chance of a wrong answer, by its place among all from the surest (0) on."""
+    return {
+        "steep": 0.5 * doubt**2,
+        "step": np.where(doubt < 0.4, 0.1, 0.3),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["steep", "step"])
+@pytest.mark.parametrize("each", [1, 3])
+def test_the_stated_rate_holds_in_nine_of_ten_draws(kind: str, each: int) -> None:
+    rng = np.random.default_rng(3)
+    places = (np.arange(1000) + 0.5) / 1000
+    true = np.cumsum(risk(places, kind=kind)) / np.arange(1, 1001)
+    held = []
+    for _ in range(50):
+        doubt = rng.random(90)
+        wrong = np.repeat(rng.random(90) < risk(doubt, kind=kind), each)
+        owners = np.repeat(np.arange(90), each)
+        sureness = 1 - np.repeat(doubt, each) - rng.uniform(0, 1e-9, 90 * each)
+        chosen = calibrated_cut(sureness, wrong, owners=owners.tolist(), rate=0.1)
+        held.append(np.interp(1 - chosen.cut, places, true) <= chosen.rate)
+        assert chosen.rate in {*rate_ladder(0.1), 1.0}
+        reported = error_bound(
+            sureness, wrong, answered=sureness >= chosen.cut, owners=owners.tolist(), target=0.1,
+            confidence=chosen.confidence,
+        )  # fmt: skip
+        assert reported.bound <= chosen.rate + 1e-6
+    assert np.mean(held) >= 0.9
+
+
+def test_pictures_of_one_part_are_one_in_the_test() -> None:
+    sureness = np.linspace(0.99, 0.6, 60)
+    right = np.zeros(60, bool)
+    assert calibrated_cut(sureness, right, owners=range(60), rate=0.05)[:2] == (0.3, 0.05)
+    pairs = calibrated_cut(sureness, right, owners=[n // 2 for n in range(60)], rate=0.05)
+    assert pairs.rate == 0.08  # the first of the ladder above 1 - 0.1 ** (1 / 30)
+
+
+def test_the_rates_that_are_tested_do_not_depend_on_the_answers() -> None:
+    assert rate_ladder(0.05) == (
+        0.05, 0.0625, 0.08, 0.1, 0.125, 0.1575, 0.2, 0.25, 0.315, 0.4, 0.5, 0.625, 0.8,
+    )  # fmt: skip
+    assert rate_ladder(0.0)[0] == 0.001
+    assert rate_ladder(1.0) == ()
+    everything = calibrated_cut(-np.arange(9.0), np.ones(9, bool), owners=range(9), rate=0.05)
+    assert everything[:2] == (-4.0, 1.0)
+
+
+def test_a_large_group_among_the_least_sure_takes_no_confidence_from_the_test() -> None:
+    wrong, owners = np.zeros(1150, bool), [*range(150), *[150] * 1000]
+    found = calibrated_cut(np.linspace(0.99, 0.5, 1150), wrong, owners=owners, rate=0.05)
+    assert found.confidence == confidence_of_each(151, rate=0.05) > CONFIDENCE
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=30))
+def test_answers_of_every_cut_are_counted_as_by_their_definition(
+    answers: list[tuple[bool, int]],
+) -> None:
+    wrong = [one for one, _ in answers]
+    curve = found(wrong, owners=[owner for _, owner in answers]).curve
+    for n, point in enumerate(curve, start=1):
+        counts = np.bincount([owner for _, owner in answers[:n]])
+        parts = n**2 / np.sum(counts**2)
+        assert point.error == pytest.approx(np.mean(wrong[:n]))
+        bound = upper_share(point.error * parts, parts, confidence=CONFIDENCE)
+        assert point.bound == pytest.approx(bound, abs=1e-9)
+
+
+def test_a_warning_says_how_many_more_would_show_the_wished_rate() -> None:
+    assert rate_warning(found([False] * 30), stated=0.08).endswith(
+        "the cut holds 0.08; about 15 more pictures like these would show it"
+    )
+    nothing = rate_warning(found([True] * 5), stated=1.0)
+    assert nothing.startswith("no error rate among the answers could be shown with 90% confidence")
+    assert nothing.endswith("may be wrong; more pictures alone would not show it, because too many"
+                            " answers were wrong")  # fmt: skip
+
+
+def test_many_cuts_on_the_same_answers_do_not_pass_by_luck() -> None:
+    rng = np.random.default_rng(4)
+    drawn = rng.random((60, 150)) < 0.05
+    rates = [
+        calibrated_cut(-np.arange(150.0), wrong, owners=range(150), rate=0.05).rate
+        for wrong in drawn
+    ]
+    single = [
+        any(is_below(0.05, wrong=wrong[:n].sum(), n=n, confidence=0.9) for n in range(45, 151))
+        for wrong in drawn
+    ]
+    assert np.mean(np.array(rates) == 0.05) <= 0.1 < np.mean(single)

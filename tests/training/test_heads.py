@@ -4,7 +4,6 @@ import pytest
 from lineside.core import Box, Digest, Inspection, InvalidError, Region, View
 from lineside.datasets import Sample
 from lineside.training.tasks.multilabel.heads import (
-    FEATURES,
     UNKNOWN,
     check_enough,
     distances_of,
@@ -14,6 +13,7 @@ from lineside.training.tasks.multilabel.heads import (
     truth_of,
 )
 
+FEATURES = 152 * 9
 BOX = Box(x0_px=0.0, y0_px=0.0, x1_px=8.0, y1_px=8.0)
 VIEW = View(width_px=32, height_px=32)
 

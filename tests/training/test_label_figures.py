@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,7 @@ from lineside.datasets import Sample
 from lineside.models.result import PRESENCE
 from lineside.training.common.loop import one_group
 from lineside.training.tasks.multilabel.heads import plan_heads, truth_of
-from lineside.training.tasks.multilabel.learn import confounded, monotonous
+from lineside.training.tasks.multilabel.learn import bound_of, confounded, monotonous
 from lineside.training.tasks.multilabel.metrics import (
     Answer,
     PictureAnswers,
@@ -16,7 +18,7 @@ from lineside.training.tasks.multilabel.metrics import (
     mistakes_of,
     per_class,
 )
-from lineside.vision.metrics import UNSURE
+from lineside.vision.metrics import UNSURE, upper_share
 
 BOX = Box(x0_px=0.0, y0_px=0.0, x1_px=8.0, y1_px=8.0)
 CLASSES = ("empty", "blue", "red")
@@ -121,4 +123,25 @@ def test_flawless_figures_have_an_interval_too() -> None:
     found = figures(pictures, majority={"a": 0})
     for name in ("balanced_accuracy", "macro_f1", "auroc/a", "average_precision/a"):
         assert found[name].value == 1.0
-        assert found[name].low == pytest.approx(0.675592)
+        assert found[name].low == pytest.approx(0.510109)  # of four of each class
+
+
+def test_the_error_among_labels_is_bounded_by_the_pictures_that_they_are_on() -> None:
+    pictures = [
+        picture(
+            n,
+            presence("a", truth=1, predicted=1),
+            presence("b", truth=0, predicted=UNSURE, chance=0.4),
+            presence("c", truth=0, predicted=int(n < 2)),
+        )
+        for n in range(40)
+    ]
+    bound = bound_of(pictures, target=0.05)
+    assert bound is not None
+    assert (bound.pictures, bound.answered, bound.wrong) == (120, 80, 2)
+    assert bound.bound == pytest.approx(upper_share(1, 40, confidence=0.9))
+    grouped = [replace(p, sample=sample(n, group=str(n // 2))) for n, p in enumerate(pictures)]
+    wider = bound_of(grouped, target=0.05)
+    assert wider is not None
+    assert wider.bound > bound.bound
+    assert bound_of([picture(1)], target=0.05) is None

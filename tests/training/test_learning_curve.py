@@ -6,7 +6,7 @@ import pytest
 from lineside.core import Box, Inspection, Region, View
 from lineside.models.result import LearningCurve
 from lineside.training.tasks.classify.network import Space
-from lineside.training.tasks.learning_curve import SHARES, _rise, learning_curve, share_of
+from lineside.training.tasks.learning_curve import SHARES, learning_curve, mean_rise, share_of
 from lineside.training.tasks.multilabel.heads import UNKNOWN, Truth, plan_heads
 from lineside.training.tasks.multilabel.held_out import _named_answers, right_answers
 
@@ -89,12 +89,11 @@ def test_a_rise_is_sure_where_more_parts_rose_than_chance_would(
     parts: int, names: int, *, sure: bool
 ) -> None:
     twice = np.repeat(np.arange(parts), 2)
-    every = np.ones((2 * parts, 1), np.bool_)
 
-    found = _rise(np.ones((2 * parts, 1)), mask=every, owners=twice, names=names)
+    found = mean_rise(np.ones((2 * parts, 1)), owners=twice, names=names)
 
     assert (found.value, found.low > 0) == (1.0, sure)
-    assert _rise(np.zeros((2 * parts, 1)), mask=every, owners=twice).low == 0
+    assert mean_rise(np.zeros((2 * parts, 1)), owners=twice).low == 0
 
 
 def test_shares_are_nested_keep_groups_and_keep_each_kind() -> None:

@@ -12,10 +12,13 @@ from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     MOST_LIMITS,
     bounded,
+    confusion_table,
     lighting,
     limits_of,
     owners,
     picture_words,
+    ranking,
+    rarest,
     rate,
     refused,
     reliability_of,
@@ -67,6 +70,16 @@ def test_a_rate_has_wilsons_interval_and_its_count() -> None:
     assert found.low == pytest.approx(0.5958, abs=1e-3)
 
 
+def test_a_rate_over_groups_is_no_narrower_than_groups_drawn_again() -> None:
+    flags, parts = [True] * 40 + [False] * 20, np.arange(60) // 20
+    alone, grouped = rate(flags, baseline=0.5), rate(flags, baseline=0.5, groups=parts)
+    assert (grouped.value, grouped.n) == (alone.value, alone.n)
+    assert (grouped.low, grouped.high) == (0.0, 1.0)  # three parts, one of them wrong
+    assert rate(flags, baseline=0.5, groups=np.arange(60)) == alone
+    flawless = rate([True] * 60, baseline=0.5, groups=parts)
+    assert flawless.low == pytest.approx(0.438, abs=1e-3)  # three of three
+
+
 def test_a_rate_of_nothing_is_as_wide_as_can_be() -> None:
     found = rate([], baseline=float("nan"))
     assert (found.value, found.low, found.high, found.n, found.baseline) == (0, 0, 1, 0, 0)
@@ -79,6 +92,34 @@ def test_a_flawless_figure_keeps_the_interval_of_its_pictures() -> None:
     assert found.low < 0.6
 
 
+def test_a_flawless_ranking_is_as_sure_as_its_rarer_class_is_large() -> None:
+    truth = np.array([0] * 40 + [1] * 2)
+    found = ranking(truth, truth + 0.0, groups=np.arange(42))
+    for metric in found.values():
+        assert (metric.value, metric.high, metric.n) == (1.0, 1.0, 42)
+        assert metric.low == pytest.approx(0.342, abs=1e-3)  # two of two
+    one_part = ranking(np.array([0] * 9 + [1] * 9), np.arange(18.0), groups=np.arange(18) // 9)
+    assert one_part["auroc"].low == pytest.approx(0.207, abs=1e-3)  # nine pictures of one part
+
+
+def test_a_figure_without_an_error_may_have_one_that_its_pictures_do_not_show() -> None:
+    right = np.zeros(5)
+    found = statistic(lambda off: float(off.mean()), right, baseline=1.0, flawed=float)
+    assert (found.value, found.low, found.n) == (0.0, 0.0, 5)
+    assert found.high == pytest.approx(0.434, abs=1e-3)  # of none of five
+    paired = statistic(
+        lambda off: float(off.mean()), right, groups=np.array([0, 0, 1, 1, 1]), baseline=1.0,
+        flawed=float,
+    )  # fmt: skip
+    assert paired.high == pytest.approx(0.658, abs=1e-3)  # of none of two
+    assert statistic(lambda off: float(off.mean()), right, baseline=1.0).high == 0.0
+
+
+def test_the_rarest_class_is_counted_by_its_groups() -> None:
+    truth = np.array([0, 0, 0, 1, 1])
+    assert (rarest(truth), rarest(truth, np.array([0, 1, 2, 3, 3])), rarest(truth[:0])) == (2, 1, 0)
+
+
 def test_an_error_is_not_cut_off_at_one() -> None:
     errors = np.array([1.0, 3.0, 5.0, 7.0])
     found = statistic(lambda column: float(np.mean(column)), errors, baseline=9.0)
@@ -89,6 +130,7 @@ def test_an_error_is_not_cut_off_at_one() -> None:
 def test_pictures_of_one_group_have_one_owner_and_others_their_own() -> None:
     cases = [case("a", group="g"), case("b"), case("c", group="g"), case("d")]
     assert owners(cases).tolist() == [0, 1, 0, 2]
+    assert owners([case("a", group="g"), case("b", group="g")]).tolist() == [0, 1]
 
 
 def test_lighting_is_thirds_of_mean_grey() -> None:
@@ -136,3 +178,13 @@ def test_a_refused_picture_is_counted_and_said_in_words() -> None:
 def test_reliability_of_nothing_is_empty() -> None:
     assert reliability_of([], []) == ()
     assert reliability_of([True, False], [0.95, 0.05])[0].n == 1
+
+
+def test_a_table_of_answers_counts_the_parts_of_each_class() -> None:
+    truth, answers = [0, 0, 0, 1, 1, 1], [0, 0, 1, 1, -1, 1]
+
+    table = confusion_table(("good", "bad"), truth, answers, groups=np.array([7, 7, 8, 9, 9, 9]))
+
+    assert table.rows == ((2, 1, 0), (0, 2, 1))
+    assert table.groups == (2, 1)
+    assert confusion_table(("good", "bad"), truth, answers, groups=np.arange(6)).groups == ()

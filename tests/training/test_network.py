@@ -1,21 +1,32 @@
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from lineside.core import SystemClock, digest_of
+from lineside.datasets import Sample
 from lineside.models import OnnxEngine
 from lineside.models.engines import BANK_OUTPUT, LABEL_OUTPUTS, BareEngine
-from lineside.training.common.backbone import lite0_backbone
+from lineside.training.common.backbone import (
+    STRIDE_8_CHANNELS,
+    STRIDE_16_CHANNELS,
+    lite0_backbone,
+)
 from lineside.training.common.export import onnx_bytes
+from lineside.training.common.methods import DescribingNetwork, picture_bank, remember
+from lineside.training.job import JobCancelledError, Progress, Steps
 from lineside.training.tasks.multilabel.heads import (
-    FEATURES,
-    POOLED,
+    CELLS,
     Heads,
     RegionNetwork,
     grid_features,
     pooled_of,
 )
+
+POOLED = STRIDE_8_CHANNELS + STRIDE_16_CHANNELS
+FEATURES = POOLED * CELLS
 
 
 def heads(*, regions: int, outputs: int, seed: int = 0) -> Heads:
@@ -103,3 +114,45 @@ def test_features_of_a_crop_do_not_depend_on_its_neighbours() -> None:
 
 def test_the_published_weights_are_frozen() -> None:
     assert not any(parameter.requires_grad for parameter in lite0_backbone().parameters())
+
+
+class Means(DescribingNetwork):
+    """Describes a picture by its mean colours."""
+
+    def describe(self, x: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        return (x,), x.mean(dim=(2, 3))
+
+
+def test_remembering_pictures_tells_its_progress_and_stops_when_cancelled() -> None:
+    samples = [Sample(name=str(n), digest=digest_of(bytes([n]))) for n in range(9)]
+    told: list[Progress] = []
+    steps = Steps(clock=SystemClock(), progress=told.append, cancelled=threading.Event())
+
+    def crop(sample: Sample) -> torch.Tensor:
+        if len(told) == 5:
+            steps.cancelled.set()
+        return torch.full((1, 3, 4, 4), float(sample.name))
+
+    with pytest.raises(JobCancelledError):
+        remember(Means(), samples, crops=crop, steps=steps)
+    assert [one.stage for one in told] == ["remembering pictures"] * 6
+    steps.cancelled.clear()
+    assert len(remember(Means(), samples, crops=crop, steps=steps)[1]) == 9
+
+
+def test_pictures_are_compared_with_those_of_other_groups_in_the_unit_of_the_network() -> None:
+    steps = Steps(clock=SystemClock(), progress=lambda _: None, cancelled=threading.Event())
+    samples = [
+        Sample(name=str(n), digest=digest_of(bytes([n])), group=f"g{n % 2}") for n in range(8)
+    ]
+
+    def crop(sample: Sample) -> torch.Tensor:
+        return torch.full((1, 3, 4, 4), int(sample.name) % 2 + int(sample.name) / 1000)
+
+    network, _ = remember(Means(), samples, crops=crop, steps=steps)
+    nearest = [float(network(crop(one))[-1].max()) for one in samples]
+    assert network.farthest == pytest.approx(max(nearest), abs=0.02)  # that of the other group
+    still = np.concatenate([np.zeros((199, 3)), np.full((1, 3), 0.015)])
+    bank = picture_bank(still, owners=range(200))
+    assert bank.unit == 1.0
+    assert bank.farthest == pytest.approx(0.015 / 0.02 * 3**0.5)

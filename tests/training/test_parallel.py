@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from lineside.testing.links import LONG_S
 from lineside.training.common.loop import Parallel
 
 BATCH = 7
@@ -40,7 +41,7 @@ def test_gradients_of_two_are_those_of_one(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", WORKER, str(rank), str(tmp_path)])
         for rank in range(2)
     ]
-    assert [worker.wait(timeout=50) for worker in workers] == [0, 0]
+    assert [worker.wait(LONG_S) for worker in workers] == [0, 0]
     torch.manual_seed(3)
     layer = torch.nn.Linear(4, 2)
     batch = torch.randn(BATCH, 4)

@@ -178,9 +178,13 @@ def spot(seed: int, *, bad: bool) -> Image:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """``normal/`` and ``anomalous/``, 60 pictures, a third of them anomalous."""
-    root = tmp_path / "spots"
-    for number in range(60):
-        bad = number % 3 == 0
+    return write_pictures(tmp_path / "spots", count=60, every=3)
+
+
+def write_pictures(root: Path, *, count: int, every: int) -> Path:
+    """Write pictures into folders of their classes, every so many of them anomalous; the root."""
+    for number in range(count):
+        bad = number % every == 0
         place = root / ("anomalous" if bad else "normal")
         place.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(place / f"{number:03d}.png"), spot(number, bad=bad))
@@ -351,18 +355,24 @@ def _ground(
 def test_a_run_registers_what_passes_and_does_nothing_twice(
     run: Run, versions: ModelVersions, tmp_path: Path, clock: FakeClock
 ) -> None:
-    first = run(ModelApprovalStatus="Approved", TrainingNumTrainingSamples=17)
+    # Six test pictures of each class: fewer, all right, are no proof against a guess.
+    asked = {
+        "InputData": str(write_pictures(tmp_path / "even", count=120, every=2)),
+        "ModelApprovalStatus": "Approved",
+        "TrainingNumTrainingSamples": 17,
+    }
+    first = run(**asked)
     assert first.outcome is Outcome.SUCCEEDED
     assert [step.outcome for step in first.steps] == [Outcome.SUCCEEDED] * 5
     group = "defect-detection-img-classification-model-group"
     registered = versions.one(group, 1)
     assert (first.version, registered.status) == (f"{group}/1", "PendingManualApproval")
-    assert registered.metrics["accuracy"].n == 6
+    assert registered.metrics["accuracy"].n == 12
     assert registered.evidence["run"] == first.id
     remarks = " ".join(first.remarks)
     assert "a person approves" in remarks
-    assert "48 pictures were counted" in remarks
-    again = run(ModelApprovalStatus="Approved", TrainingNumTrainingSamples=17)
+    assert "96 pictures were counted" in remarks
+    again = run(**asked)
     assert [step.cached for step in again.steps] == [True, True, True, False, False]
     assert again.version == first.version
     assert len(list((tmp_path / "pipelines" / "runs").glob("*.json"))) == 2

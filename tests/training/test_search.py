@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from lineside.core import Inspection, InvalidError, SystemClock, Task
-from lineside.training import Bench, JobCancelledError, TrainJob, search
+from lineside.training import Bench, JobCancelledError, TrainJob, run_job, search
 from lineside.training.search.study import Parameter, Space
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 SMALL = {"epochs": 2.0, "steps": 2.0, "side_px": 64.0, "bf16": 0.0}
 RATES = Space(
@@ -65,12 +65,21 @@ def test_an_objective_that_nobody_watches_is_named(job: TrainJob, tmp_path: Path
     assert "validation_loss" in caught.value.fix
 
 
-def tracked(job: TrainJob, tracker: str, *, folder: Path) -> "subprocess.CompletedProcess[str]":
-    """``lineside train`` with a tracker."""
-    chosen = [part for name, value in SMALL.items() for part in ("--setting", f"{name}={value}")]
-    train = ["train", "--task", "segment", "--data", job.data, "--mlflow", tracker, *chosen]
+@pytest.fixture(scope="module")
+def finished(job: TrainJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a job that is done: only its copy to a tracker is left."""
+    folder = tmp_path_factory.mktemp("finished")
+    run_job(
+        job, folder=folder, progress=lambda _: None, cancelled=bench(job, folder).cancelled,
+        clock=SystemClock(),
+    )  # fmt: skip
+    return folder
+
+
+def tracked(finished: Path, tracker: str, *, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """``lineside train`` with a tracker, which leaves threads behind: a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "lineside", *train],
+        [sys.executable, "-m", "lineside", "train", "--job", str(finished), "--mlflow", tracker],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -85,8 +94,8 @@ def mlflow(absent: Callable[[str, str], None]) -> None:
 
 
 @pytest.mark.usefixtures("mlflow")
-def test_a_run_is_copied_to_the_tracker(job: TrainJob, tmp_path: Path) -> None:
-    done = tracked(job, f"sqlite:///{tmp_path}/tracker.db", folder=tmp_path)
+def test_a_run_is_copied_to_the_tracker(finished: Path, tmp_path: Path) -> None:
+    done = tracked(finished, f"sqlite:///{tmp_path}/tracker.db", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     with closing(sqlite3.connect(tmp_path / "tracker.db")) as tracker:
         figures = {tuple(row) for row in tracker.execute("select key, step from metrics")}
@@ -96,7 +105,7 @@ def test_a_run_is_copied_to_the_tracker(job: TrainJob, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("mlflow")
-def test_a_tracker_that_is_no_tracker_is_a_sentence(job: TrainJob, tmp_path: Path) -> None:
-    done = tracked(job, f"file://{tmp_path}/runs", folder=tmp_path)
+def test_a_tracker_that_is_no_tracker_is_a_sentence(finished: Path, tmp_path: Path) -> None:
+    done = tracked(finished, f"file://{tmp_path}/runs", folder=tmp_path)
     assert done.returncode == 6
     assert "MLflow did not take the run" in done.stderr

@@ -44,7 +44,7 @@ def test_a_mistyped_setting_is_refused_with_the_ones_there_are() -> None:
         check_settings(["epoch"], Task.CLASSIFY)
     assert "epochs" in refused.value.fix
     with pytest.raises(InvalidError) as refused:
-        check_settings(["epochs"], Task.ANOMALY)
+        check_settings(["epochs"], Task.MULTILABEL)
     assert "none" in refused.value.fix
 
 
@@ -61,6 +61,13 @@ def test_a_job_with_a_setting_of_another_task_is_refused_before_anything_is_writ
             clock=FakeClock(),
         )
     assert not (tmp_path / "job").exists()
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_setting_that_is_no_number_of_zero_or_more_is_refused(value: float) -> None:
+    with pytest.raises(InvalidError, match="is not a number of 0 or more") as refused:
+        TrainJob(inspection=TRAY, data="nowhere", settings={"epochs": value})
+    assert refused.value.where == "settings epochs"
 
 
 def test_turns_of_the_pictures_become_steps_and_steps_rule() -> None:

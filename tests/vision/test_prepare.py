@@ -1,5 +1,7 @@
 """One way from a picture to the network's input."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,14 @@ from lineside.core import Box, Region
 from lineside.testing.pictures import moved, rack
 from lineside.vision import Crop, Matrix, Prepare, prepare
 from lineside.vision.geometry import apply, identity, similarity
-from lineside.vision.prepare import activation_on_picture, crop_matrix, crops_for, cut, normalise
+from lineside.vision.prepare import (
+    activation_on_picture,
+    crop_matrix,
+    crops_for,
+    cut,
+    fitted,
+    normalise,
+)
 
 
 def box(x0: float, y0: float, *, width: float, height: float) -> Box:
@@ -171,3 +180,30 @@ def test_a_map_follows_the_registration() -> None:
         grid, crop, width_px=120, height_px=90, matrix=similarity(dx_px=12, dy_px=7)
     )
     assert np.array_equal(slid[7:, 12:], still[:-7, :-12])
+
+
+@pytest.mark.parametrize("times", [0.5, 1.0, 2.0, 3.0, 1 / 3])
+def test_a_picture_of_the_trained_proportions_is_brought_to_the_trained_scale(
+    times: float,
+) -> None:
+    look = Prepare(
+        crops=(), width_px=32, height_px=32, fit="zoom", zoom=0.61, trained_px=(1280, 960)
+    )
+    trained = fitted(look, width_px=1280, height_px=960)
+    width, height = round(1280 * times), round(960 * times)
+    found = fitted(look, width_px=width, height_px=height)
+    assert (found.width_px, found.height_px) == (trained.width_px, trained.height_px)
+    across = found.width_px / (found.crops[0].box_px.x1_px - found.crops[0].box_px.x0_px)
+    assert across == pytest.approx(0.61 / times, rel=2e-3)
+
+
+@pytest.mark.parametrize("size", [(960, 1280), (1280, 1280), (1280, 900)])
+def test_a_picture_of_other_proportions_keeps_the_scale_of_its_pixels(
+    size: tuple[int, int],
+) -> None:
+    look = Prepare(
+        crops=(), width_px=32, height_px=32, fit="zoom", zoom=0.5, trained_px=(1280, 960)
+    )
+    plain = replace(look, trained_px=None)
+    found = fitted(look, width_px=size[0], height_px=size[1])
+    assert found.crops == fitted(plain, width_px=size[0], height_px=size[1]).crops

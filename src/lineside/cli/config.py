@@ -1,13 +1,21 @@
-"""``lineside config show``: every setting of a program and where it came from."""
+"""``lineside config show`` and ``schema``: settings with their origins, messages of the bus.
+
+The schemas and the AsyncAPI document are generated from the records that hub and device send.
+"""
 
 import os
+import re
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from lineside.cli.output import JsonFlag, show, table
-from lineside.core import to_plain
+from lineside.core import InvalidError, NotFoundError, Plant, load_plant, to_plain
+from lineside.core.codec import json_schema, json_schemas
 from lineside.core.config import Loaded, load_config
 from lineside.core.drivers import without_secret
 
@@ -21,6 +29,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Settings and their origins.", no_args_is_help=True)
     group.command("show")(show_config)
     app.add_typer(group, name="config")
+    app.command("schema")(schema)
 
 
 def show_config(
@@ -30,17 +39,21 @@ def show_config(
 ) -> None:
     """Show each setting, its value, and whether file, environment or default gave it."""
     loaded = load_hub(config) if program == "hub" else load_edge(config)
-    rows = [
-        {"key": key, "value": value, "origin": loaded.origins.get(key, "default")}
-        for key, value in _flat(to_plain(loaded.config))
-    ]
     show(
-        {"settings": rows},
+        {"settings": setting_rows(loaded)},
         as_json=as_json,
         text=lambda found: table(
             [(row["key"], row["value"], row["origin"]) for row in found["settings"]]
         ),
     )
+
+
+def setting_rows(loaded: "Loaded[HubConfig] | Loaded[EdgeConfig]") -> list[dict[str, str]]:
+    """Each setting with its value, without secrets, and its origin."""
+    return [
+        {"key": key, "value": value, "origin": loaded.origins.get(key, "default")}
+        for key, value in _flat(to_plain(loaded.config))
+    ]
 
 
 def load_hub(path: Path | None, **flags: object) -> "Loaded[HubConfig]":
@@ -63,5 +76,310 @@ def _flat(document: dict[str, object], prefix: str = "") -> list[tuple[str, str]
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{key}.")
         else:
-            rows.append((f"{prefix}{key}", without_secret(str(value))))
+            rows.append((f"{prefix}{key}", str(_without_secret(value))))
     return rows
+
+
+def _without_secret(value: object) -> object:
+    if isinstance(value, list):
+        return [_without_secret(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _without_secret(one) for key, one in value.items()}
+    return without_secret(value) if isinstance(value, str) else value
+
+
+# ---- messages of the bus
+
+MESSAGES = {
+    "ack": "lineside.edge.messages:Ack",
+    "alerts": "lineside.hub.alerts.service:OpenAlerts",
+    "desired": "lineside.edge.messages:Desired",
+    "device": "lineside.edge.messages:DeviceStatus",
+    "evidence": "lineside.fleet.contract:TrialReport",
+    "frame": "lineside.links.camera_mqtt:FrameMessage",
+    "log": "lineside.edge.delivery.publisher:LogMessage",
+    "plant-text": "lineside.core.plant_check:PlantText",
+    "prediction": "lineside.vision:Prediction",
+    "verdict": "lineside.streams.verdicts:VerdictData",
+}
+"""Messages of the bus and their records; of an event its ``data``."""
+
+_FACTORY = "lineside.core.factory:"
+_PLANT_MESSAGES = {
+    "frame": (f"{_FACTORY}CameraMessage",),
+    "sensor": (f"{_FACTORY}ClimateMessage", f"{_FACTORY}BrightnessMessage"),
+    "stock": (f"{_FACTORY}StockMessage",),
+    "order": (f"{_FACTORY}OrderMessage",),
+    "station": (f"{_FACTORY}StationMessage",),
+    "alert": (f"{_FACTORY}AlertMessage",),
+    "command": (f"{_FACTORY}OrderCommand",),
+    "message": (),
+}
+"""Messages of the plant by the kind of their route; one of no record is any JSON object."""
+
+_EVENTS = {
+    "prediction": "lineside.prediction.v1",
+    "event": "lineside.event.v1",
+    "verdict": "lineside.verdict.v1",
+}
+"""Messages that are CloudEvents, and their type."""
+
+_CONTENT_TYPES = {"sparkplug": "application/octet-stream", "output": "text/plain"}
+"""Of the messages that are no JSON."""
+
+_IMAGES = frozenset({"frame", "plant-frame"})
+"""Messages in whose place the bytes of a JPEG or PNG may stand."""
+
+
+class _Channel(NamedTuple):
+    """A topic; ``hub``: what the hub does there, "" for nothing."""
+
+    address: str
+    message: str
+    hub: Literal["send", "receive", "both", ""]
+    title: str
+    qos: int = 1
+    retain: bool = False
+
+
+_DEVICE = "lineside/{site}/device/{device}"
+_JOBS = "$aws/things/{device}/jobs"
+CHANNELS = {
+    "frame": _Channel("lineside/{site}/{line}/{camera}/frame", "frame", "receive", "Images"),
+    "prediction": _Channel(
+        "lineside/{site}/{line}/{camera}/prediction", "prediction", "receive", "Predictions"
+    ),
+    "event": _Channel("lineside/{site}/{line}/event/{rule}", "event", "send", "Rule events"),
+    "verdict": _Channel("lineside/{site}/{line}/verdict", "verdict", "both", "Verdicts on parts"),
+    "alerts": _Channel("lineside/{site}/alerts", "alerts", "send", "Open alerts", retain=True),
+    "status": _Channel(f"{_DEVICE}/status", "device", "receive", "Device status", retain=True),
+    "evidence": _Channel(f"{_DEVICE}/evidence", "evidence", "receive", "Figures of a trial"),
+    "plant": _Channel("lineside/{site}/plant", "plant-text", "send", "Plant file", retain=True),
+    "desired": _Channel(f"{_DEVICE}/desired", "desired", "send", "Desired state", retain=True),
+    "ack": _Channel(f"{_DEVICE}/ack", "ack", "send", "Acknowledged events"),
+    "log": _Channel("edge-manager-app/logs/{device}", "log", "", "Log of a device"),
+    "home-assistant": _Channel(
+        "homeassistant/device/{identity}/config", "discovery", "send", "Discovery", retain=True
+    ),
+    "sparkplug-node": _Channel(
+        "spBv1.0/{group}/{kind}/{site}", "sparkplug", "both", "Sparkplug B of the hub", qos=0
+    ),
+    "sparkplug-device": _Channel(
+        "spBv1.0/{group}/{kind}/{site}/{device}", "sparkplug", "send", "Of its devices", qos=0
+    ),
+    **{
+        f"jobs-{name}": _Channel(f"{_JOBS}/{name}", "job", "send", "Changed jobs of a device")
+        for name in ("notify", "notify-next")
+    },
+    **{
+        f"jobs-{path.replace('/', '-').replace('{job}', 'job')}": _Channel(
+            f"{_JOBS}/{path}", "job", "receive" if path == request else "send", "Job service"
+        )
+        for request in ("get", "start-next", "{job}/get", "{job}/update")
+        for path in (request, f"{request}/accepted", f"{request}/rejected")
+    },
+    **{
+        f"{kind}-events": _Channel(f"$aws/events/{kind}/{{job}}/{{status}}", "job", "send", title)
+        for kind, title in (("job", "Events of jobs"), ("jobExecution", "Events of executions"))
+    },
+}
+"""Every topic of lineside; those of the plant itself are in its file."""
+
+_PARAMETERS = {
+    "site": "Site, of the plant file.",
+    "line": "Line of the plant file.",
+    "camera": "Camera of the plant file.",
+    "device": "Device.",
+    "rule": "Rule of the plant file, or a subject of the hub's own events.",
+    "job": "Job.",
+    "status": "State of a job or of its execution.",
+    "identity": "Device of Home Assistant.",
+    "group": "Group id of Sparkplug, of the hub's settings.",
+    "kind": "Message type of Sparkplug: NBIRTH, DBIRTH, NDATA, DDATA, NDEATH, DDEATH, NCMD.",
+}
+_SPECIFICATIONS = {
+    "discovery": "https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery",
+    "job": "https://docs.aws.amazon.com/iot/latest/developerguide/jobs-mqtt-api.html",
+    "sparkplug": "https://sparkplug.eclipse.org/specification/",
+}
+"""Messages of other people's contracts."""
+
+
+def schema(
+    name: Annotated[str, typer.Argument(help="Of a message; without it, all names.")] = "",
+    asyncapi: Annotated[
+        bool, typer.Option("--asyncapi", help="Print an AsyncAPI 3.0 document of the whole bus.")
+    ] = False,
+    plant: Annotated[
+        Path | None, typer.Option(help="With --asyncapi: add this plant file's names and topics.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a message of the bus, or of an event's data."""
+    if asyncapi and not name:
+        show(bus_document(load_plant(plant) if plant else None), as_json=True, text=str)
+    elif asyncapi or plant:
+        raise InvalidError(
+            "a NAME, --asyncapi and --plant do not go together", where="NAME",
+            fix="Write lineside schema NAME, or lineside schema --asyncapi [--plant FILE].",
+        )  # fmt: skip
+    elif not name:
+        show("\n".join(MESSAGES), as_json=False, text=str)
+    elif name in MESSAGES:
+        show(json_schema(resolve_name(MESSAGES[name])), as_json=True, text=str)
+    else:
+        raise NotFoundError(
+            f"no message {name!r}", where="NAME", fix=f"Known: {', '.join(MESSAGES)}."
+        )
+
+
+def bus_document(plant: "Plant | None") -> dict[str, Any]:
+    """Return the AsyncAPI 3.0 document of the bus, as the hub sends and receives on it.
+
+    With a plant its names are the parameters' values, and its own topics are channels too.
+    """
+    channels = CHANNELS | (dict(_plant_channels(plant)) if plant else {})
+    schemas, payloads = _payloads()
+    messages = {one.message for one in channels.values()}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": f"Bus of {plant.name or plant.site}" if plant else "Bus of a lineside site",
+            "version": version("lineside"),
+            "description": "MQTT 3.1.1 and 5. The application is the hub.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": {name: _channel(one, plant) for name, one in channels.items()},
+        "operations": {
+            f"{action}-{name}": _operation(name, one, action)
+            for name, one in channels.items()
+            for action in (("send", "receive") if one.hub == "both" else (one.hub,))
+            if action
+        },
+        "components": {
+            "messages": {name: _message(name, payloads[name]) for name in sorted(messages)},
+            "schemas": schemas,
+        },
+    }
+
+
+def _channel(channel: _Channel, plant: "Plant | None") -> dict[str, Any]:
+    names = re.findall(r"{(\w+)}", channel.address)
+    found: dict[str, Any] = {
+        "address": channel.address,
+        "title": channel.title,
+        "messages": {channel.message: {"$ref": f"#/components/messages/{channel.message}"}},
+    }
+    values = _values(plant) if plant else {}
+    parameters = {
+        name: {"description": _PARAMETERS.get(name, "Any level of the topic.")}
+        | ({"enum": values[name]} if values.get(name) else {})
+        for name in names
+    }
+    return found | ({"parameters": parameters} if parameters else {})
+
+
+def _values(plant: Plant) -> dict[str, list[str]]:
+    return {
+        "site": [plant.site],
+        "line": [one.id for one in plant.line],
+        "camera": [one.id for one in plant.camera],
+    }
+
+
+def _operation(name: str, channel: _Channel, action: str) -> dict[str, Any]:
+    quality = {"qos": channel.qos, "bindingVersion": "0.2.0"}
+    retain = {"retain": channel.retain} if action == "send" else {}
+    return {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{name}"},
+        "bindings": {"mqtt": quality | retain},
+    }
+
+
+def _message(name: str, payload: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": name, "payload": payload}
+    if name in _EVENTS:
+        found["contentType"] = "application/cloudevents+json"
+    if name in _CONTENT_TYPES:
+        found["contentType"] = _CONTENT_TYPES[name]
+    if name in _SPECIFICATIONS:
+        found["externalDocs"] = {"url": _SPECIFICATIONS[name]}
+    if name in _IMAGES:
+        found["description"] = "Or the bytes of a JPEG or PNG."
+    return found
+
+
+def _payloads() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Schemas by name, and the payload of each message, which refers to them."""
+    plant = sorted({one for kinds in _PLANT_MESSAGES.values() for one in kinds})
+    names = [*MESSAGES.values(), *plant]
+    kinds = [resolve_name(name) for name in (*names, "lineside.streams:Event")]
+    references, schemas = json_schemas(kinds, "#/components/schemas/{name}")
+    of = dict(zip(names, references, strict=False))
+    for name in (*plant, MESSAGES["frame"]):  # what firmware adds is passed over
+        for one in _structs(of[name], schemas):
+            schemas[one].pop("additionalProperties", None)
+    event = schemas.pop("Event")
+    for own in ("prediction", "data"):
+        del event["properties"][own]
+    event["required"] = ["specversion", *(one for one in event["required"] if one != "data")]
+    event["properties"]["specversion"] = {"const": "1.0"}
+    text = {"title": "CloudEvent", "description": "CloudEvents 1.0 in JSON."}
+    schemas["CloudEvent"] = event | text | {"additionalProperties": True}
+    payloads = {name: of[path] for name, path in MESSAGES.items()}
+    payloads["event"] = {"type": "object"}
+    for name, type_ in _EVENTS.items():
+        payloads[name] = _enveloped(payloads[name], type_)
+    payloads |= {"job": {"type": "object"}, "discovery": {"type": "object"}, "sparkplug": {}}
+    payloads["output"] = {"type": "string"}
+    for kind, paths in _PLANT_MESSAGES.items():
+        found = [of[path] for path in paths]
+        payloads[f"plant-{kind}"] = {"anyOf": found} if found else {"type": "object"}
+    return schemas, payloads
+
+
+def _structs(reference: dict[str, Any], schemas: dict[str, Any]) -> Iterator[str]:
+    """Names of a schema and of those that it refers to."""
+    text, seen = str(reference), set[str]()
+    while left := set(re.findall(r"#/components/schemas/(\w+)", text)) - seen:
+        seen |= left
+        text = "".join(str(schemas[one]) for one in left)
+        yield from left
+
+
+def _enveloped(data: dict[str, Any], type_: str) -> dict[str, Any]:
+    own = {"type": {"const": type_}, "data": data}
+    return {
+        "allOf": [
+            {"$ref": "#/components/schemas/CloudEvent"},
+            {"type": "object", "required": ["data"], "properties": own},
+        ]
+    }
+
+
+def _plant_channels(plant: Plant) -> Iterator[tuple[str, _Channel]]:
+    """The plant's own topics: its routes, what devices say there, outputs, the factory's orders."""
+    for number, route in enumerate(plant.route, start=1):
+        name = f"route-{number}"
+        if route.say is not None:
+            yield name, _Channel(route.topic, "plant-message", "receive", "Answers", qos=0)
+        else:
+            kind, topic = f"plant-{route.kind}", _address(route.topic)
+            yield name, _Channel(topic, kind, "receive", f"{route.kind} of the plant".capitalize())
+    for output in plant.output:
+        for name, topic in zip(("", "-heartbeat"), output.bus_topics, strict=False):
+            yield (
+                f"output-{output.id}{name}",
+                _Channel(topic, "output", "", "Output of a device that looks at the line"),
+            )
+    if plant.twin is not None and plant.twin.order is not None:
+        yield "order", _Channel(plant.twin.order.topic, "plant-command", "send", "Orders", qos=2)
+
+
+def _address(pattern: str) -> str:
+    """A pattern with a parameter in the place of each wildcard."""
+    levels = pattern.split("/")
+    return "/".join(
+        f"{{level{place}}}" if level in {"+", "#"} else level for place, level in enumerate(levels)
+    )

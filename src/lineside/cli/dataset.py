@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from lineside.cli.config import load_hub
 from lineside.cli.hub import ConfigOption
-from lineside.cli.output import JsonFlag, say, show, table, writable
+from lineside.cli.output import JsonFlag, say, show, stop_on_signal, table, writable
 from lineside.core import (
     Digest,
     Inspection,
@@ -26,7 +27,7 @@ from lineside.core import (
 if TYPE_CHECKING:
     from lineside.datasets import Change, DatasetVersion, Leak, Library, Part, Sample
     from lineside.datasets.report.report import Subject
-    from lineside.store import Records
+    from lineside.store import FrameRow, Records
 
 Files = Callable[[Digest], bytes]
 Name = Annotated[str, typer.Argument(help="The dataset's name.")]
@@ -280,18 +281,20 @@ def split(
     from lineside.datasets import SplitPlan
 
     own_shares = not (exact and shares == _DEFAULT_SHARES)
-    parting = SplitPlan(
+    number, count = _fold(fold)
+    plan = SplitPlan(
         shares=shares_of(shares) if own_shares else {},
         by=_by(by),
         group=group,
         seed=seed,
-        **_fold(fold),
+        fold=number,
+        folds=count,
         exact=exact,
         stratified=not plain,
         anew=anew,
     )
     with open_library(config, store=store, records=records, blobs=blobs) as datasets:
-        parts = datasets.split(name, parting)
+        parts = datasets.split(name, plan)
     result = {
         "dataset": name,
         "splits": {str(part): len(members) for part, members in parts.items()},
@@ -299,7 +302,7 @@ def split(
         "groups": {
             str(part): len({s.group for s in held if s.group}) for part, held in parts.items()
         },
-        "parting": parting,
+        "parting": plan,
     }
     show(result, as_json=as_json, text=_split_table)
 
@@ -332,13 +335,14 @@ def _by(word: str) -> Any:  # noqa: ANN401  a word that is checked here
     return word
 
 
-def _fold(text: str) -> dict[str, int]:
+def _fold(text: str) -> tuple[int, int]:
+    """Number and count of folds; 0 and 0 for none."""
     fold, slash, folds = text.partition("/")
     if not text:
-        return {}
+        return 0, 0
     if not (slash and fold.isdecimal() and folds.isdecimal() and len(text) < 12):
         raise InvalidError(f"{text!r} is no fold", where="--fold", fix="Write I/K, as in 2/5.")
-    return {"fold": int(fold), "folds": int(folds)}
+    return int(fold), int(folds)
 
 
 def shares_of(text: str) -> "dict[Part, float]":
@@ -384,7 +388,7 @@ def freeze(
     with library(place) as (datasets, _):
         plan = plan_freeze(datasets, name, inspections=place.inspections, limits=limits)
         if wanted:
-            plan = replace(plan, parting=SplitPlan(shares=wanted, seed=seed))
+            plan = replace(plan, split=SplitPlan(shares=wanted, seed=seed))
         version = datasets.freeze(name, by=by, plan=plan)
     figures = _facts(version)
     result = {key: figures[key] for key in ("dataset", "version", "digest", "splits", "leaks")}
@@ -429,7 +433,7 @@ def leaks(
 def _leak_rows(found: "Sequence[Leak]") -> list[str]:
     rows: list[tuple[str, ...]] = [
         (
-            leak.kind,
+            leak.words,
             f"{leak.similarity:.3f}",
             " and ".join(part or "not parted" for part in leak.splits),
             leak.a,
@@ -636,8 +640,12 @@ def import_source(
 def add(
     name: Name,
     *,
-    frames: Annotated[str, typer.Option(help="FROM..TO, ids of the first and last frame.")],
     label: Annotated[list[str], typer.Option(help="A label that holds; repeatable.")],
+    frames: Annotated[str, typer.Option(help="FROM..TO, ids of the first and last frame.")] = "",
+    camera: Annotated[
+        str, typer.Option(help="Instead: what this camera shows, --for so long.")
+    ] = "",
+    seconds: Annotated[float, typer.Option("--for", min=0.1, help="With --camera.")] = 20.0,
     config: ConfigOption = None,
     store: StoreOption = None,
     records: RecordsOption = "",
@@ -645,29 +653,53 @@ def add(
     by: By = "command line",
     as_json: JsonFlag = False,
 ) -> None:
-    """Teach from the live line: a span of stored frames with one set of labels."""
-    from lineside.core import FrameId
+    """Teach from the live line: stored frames, or those of the next seconds, with their labels."""
     from lineside.datasets.samples import judged
 
-    first, dots, last = frames.partition("..")
-    if not dots:
-        raise InvalidError(f"{frames!r} is no span", where="--frames", fix="Write FROM..TO.")
+    if bool(frames) == bool(camera):
+        raise InvalidError(
+            "frames and a camera" if camera else "no frames named", where="--frames --camera",
+            fix="Give --frames FROM..TO, or --camera NAME with --for SECONDS.",
+        )  # fmt: skip
     place = place_of(config=config, store=store, records=records, blobs=blobs)
     with library(place) as (datasets, kept):
-        ends = [kept.frames.get(FrameId(end)) for end in (first, last)]
-        rows = kept.frames.page(
-            camera=ends[0].camera,
-            since=min(end.captured_at for end in ends),
-            until=max(end.captured_at for end in ends),
-            limit=100_000,
-        )
-        names = _names(place, ends[0].camera) or tuple(label)
+        rows = _coming(kept, camera, seconds) if camera else _span(kept, frames)
+        if not rows:
+            raise NotFoundError(
+                f"no frame of {camera} came within {seconds:g} s", where="--camera",
+                fix="Look at the page Lines whether its images arrive.",
+            )  # fmt: skip
+        names = _names(place, rows[0].camera) or tuple(label)
         added = datasets.add_frames(name, rows, label, by=by, known=judged(label, names))
     show(
         {"dataset": name, "added": added.new, "same": added.same, "skipped": added.reported},
         as_json=as_json,
         text=lambda _: f"{name}: {added.new} frames added, {added.same} were there",
     )
+
+
+def _span(records: "Records", frames: str) -> "list[FrameRow]":
+    """Return the stored frames FROM..TO, both included."""
+    from lineside.core import FrameId
+
+    first, dots, last = frames.partition("..")
+    if not dots:
+        raise InvalidError(f"{frames!r} is no span", where="--frames", fix="Write FROM..TO.")
+    ends = [records.frames.get(FrameId(end)) for end in (first, last)]
+    times = [end.captured_at for end in ends]
+    return records.frames.page(
+        camera=ends[0].camera, since=min(times), until=max(times) + timedelta(milliseconds=1),
+        limit=100_000,
+    )  # fmt: skip
+
+
+def _coming(records: "Records", camera: str, seconds: float) -> "list[FrameRow]":
+    """Return the frames that a camera captures in the next seconds."""
+    since = SystemClock().now()
+    say(f"what {camera} shows in the next {seconds:g} s is taken")
+    with stop_on_signal() as stop:
+        stop.wait(seconds)
+    return records.frames.page(camera=camera, since=since, limit=100_000)
 
 
 def _names(place: Place, camera: str) -> tuple[str, ...]:

@@ -140,14 +140,14 @@ def _text(found: "DeviceDetails") -> str:
     rows: list[tuple[str, ...]] = list(zip(_HEAD, _row(found.line), strict=True))
     if found.line.state == "offline":
         rows = [(key, f"{told} (as last reported)" if key in _TOLD else told) for key, told in rows]
-    if found.enrolled is not None:
+    if found.enrolled is not None and found.line.certified:
         rows += [
             ("enrolled", f"{rfc3339(found.enrolled.enrolled_at)} by {found.enrolled.enrolled_by}"),
             ("serial", found.enrolled.serial),
             ("lines", ",".join(found.enrolled.lines)),
         ]
-        if not found.enrolled.active:
-            rows.append(("revoked", f"by {found.enrolled.revoked_by}: {found.enrolled.reason}"))
+    if found.enrolled is not None and not found.enrolled.active:
+        rows.append(("revoked", f"by {found.enrolled.revoked_by}: {found.enrolled.reason}"))
     rows += [("job", f"{job.job_id} {job.status}") for job in found.jobs]
     return table(rows)
 

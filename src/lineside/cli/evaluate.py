@@ -46,6 +46,7 @@ def evaluate(
     from lineside.models.result import measured_result
     from lineside.training import Labelled, open_labelled
     from lineside.training import evaluate as measure
+    from lineside.training.evaluation.evaluate import training_evidence
     from lineside.training.report.task_report import (
         cheapest_cuts,
         evaluation_page,
@@ -59,7 +60,7 @@ def evaluate(
     records, blobs = stores(config, store=store, records=records, blobs=blobs)
     source = Labelled(
         data=data, labels=opened.manifest.labels, images=images, group=group, part=part,
-        task=opened.manifest.task,
+        task=opened.manifest.task, trained_on=training_evidence(opened).pictures,
     )  # fmt: skip
     clock = SystemClock()
     with open_labelled(source, clock=clock, records_url=records, blobs_url=blobs) as found:
@@ -168,8 +169,7 @@ def _mask_words(mask: dict[str, Any]) -> str:
 
 
 def _count_words(count: dict[str, Any]) -> str:
-    if count["more"]:
-        return f"{count['value']} objects ({count['low']} to {count['high']}, or more)"
-    if count["low"] == count["high"]:
-        return f"{count['value']} objects"
-    return f"{count['value']} objects ({count['low']} to {count['high']})"
+    objects = f"{count['value']} object{'' if count['value'] == 1 else 's'}"
+    if not count["more"] and count["low"] == count["high"]:
+        return objects
+    return f"{objects} ({count['low']} to {count['high']}{', or more' if count['more'] else ''})"

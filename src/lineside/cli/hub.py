@@ -1,5 +1,6 @@
 """``lineside hub``: run it, and issue what clients sign in with."""
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -47,23 +48,37 @@ def hub(
     """Run the hub until it is told to stop."""
     if context.invoked_subcommand is not None:
         return
-    from lineside.cli.output import stop_on_signal
-    from lineside.core.processes import supervisor_of
-    from lineside.hub import run
-
     if config is None:
         settings(config)
-    loaded = load_hub(config, port=port)
+    gc.disable()  # until it is ready: what a start makes stays
+    try:
+        _run(load_hub(config, port=port).config)
+    finally:
+        gc.enable()
+
+
+def _run(config: "HubConfig") -> None:
+    from lineside.cli.output import stop_on_signal
+    from lineside.core.processes import supervisor_of
+    from lineside.hub.run import run
+
+    def announce(line: str) -> None:
+        """Say a line; the first comes when the hub is ready."""
+        gc.freeze()  # to look through it again and again would halt the hub for 50 ms each time
+        gc.enable()
+        say(line)
+
     supervisor = supervisor_of(os.environ)  # noqa: TID251  handed in here
     with stop_on_signal() as stop:
-        run(loaded.config, clock=SystemClock(), stop=stop, announce=say, supervisor=supervisor)
+        run(config, clock=SystemClock(), stop=stop, announce=announce, supervisor=supervisor)
 
 
 def init(
     config: ConfigOption = None,
     name: Annotated[str, typer.Option(help="Of the authority; else the plant file's site.")] = "",
     hosts: Annotated[
-        str, typer.Option(help="Names and addresses of the hub, by commas; else its settings'.")
+        str,
+        typer.Option(help="Further names of the hub, by commas; else its settings'."),
     ] = "",
     user: Annotated[str, typer.Option(help="The first administrator, by name.")] = "",
     password_file: Annotated[
@@ -188,11 +203,15 @@ def mosquitto_config(
 def unit(config: ConfigOption = None, user: UnitUserOption = "lineside") -> None:
     """Print a systemd unit for the hub."""
     hub = settings(config)
-    folders = [hub.folder]
+    folders = [hub.folder, Path(hub.plant).absolute().parent]  # pages write the plant file
     for url in (hub.records_url, hub.blobs_url):
         scheme, _, path = url.partition("://")
         if scheme in {"file", "sqlite"}:
             place = Path("/", path.removeprefix("/"))
             folders.append(place.parent if scheme == "sqlite" else place)
     outside = [each for each in folders[1:] if not each.is_relative_to(hub.folder)]
-    show_unit("hub", "hub", config=config, user=user, writable=[hub.folder, *outside])
+    writable = list(dict.fromkeys([hub.folder, *outside]))
+    show_unit(
+        "hub", "hub", config=config, user=user, writable=writable,
+        own={"TimeoutStartSec": "infinity"},  # an upgrade of the store may take long
+    )  # fmt: skip

@@ -10,6 +10,7 @@ import typer
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import JsonFlag, say, show, table, writable
 from lineside.cli.package import metric_lines
+from lineside.cli.rollout import HubOption, TokenOption, hub_client
 from lineside.core import (
     InvalidError,
     RefusedError,
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
     group.command("compare")(compare_version)
     group.command("approve")(approve)
     group.command("reject")(reject)
+    group.command("use")(use)
     app.add_typer(group, name="model")
 
 
@@ -145,8 +147,8 @@ def models(config: Path | None) -> "Iterator[ModelService]":
     from lineside.hub import open_models
 
     hub = settings(config)
-    site = load_plant(Path(hub.plant)).site
-    with open_models(hub, site=site, clock=SystemClock()) as opened:
+    plant = load_plant(Path(hub.plant))
+    with open_models(hub, plant=plant, clock=SystemClock()) as opened:
         yield opened
 
 
@@ -214,11 +216,22 @@ def approve(
     *,
     by: By,
     reason: Reason,
+    inspection: Annotated[
+        str,
+        typer.Option(
+            help="Which it is released for, of its task and labels.",
+            show_default="the one it was trained for",
+        ),
+    ] = "",
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Approve a numbered version for release."""
-    _decide(version, "Approved", by=by, reason=reason, config=config, as_json=as_json)
+    group, number = _named(version)
+    check_person(by, config=config)
+    with models(config) as opened:
+        decided = opened.approve(group, number, by=by, reason=reason, inspection=inspection)
+    _show_decision(decided, as_json=as_json)
 
 
 def reject(
@@ -230,17 +243,41 @@ def reject(
     as_json: JsonFlag = False,
 ) -> None:
     """Reject a numbered version."""
-    _decide(version, "Rejected", by=by, reason=reason, config=config, as_json=as_json)
-
-
-def _decide(
-    version: str, status: str, *, by: str, reason: str, config: Path | None, as_json: bool
-) -> None:
     group, number = _named(version)
     check_person(by, config=config)
     with models(config) as opened:
-        act = opened.approve if status == "Approved" else opened.reject
-        decided = act(group, number, by=by, reason=reason)
+        decided = opened.reject(group, number, by=by, reason=reason)
+    _show_decision(decided, as_json=as_json)
+
+
+def use(
+    version: VersionName,
+    *,
+    reason: Reason,
+    inspection: Annotated[
+        str,
+        typer.Option(
+            help="Which it answers for, of its task and labels.",
+            show_default="that of its approval",
+        ),
+    ] = "",
+    hub: HubOption = "",
+    token: TokenOption = None,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take an approved version into use on every device, at a running hub."""
+    group, number = _named(version)
+    client = hub_client(hub, token=token, config=config)
+    found = client.get(f"/models/{group}/versions/{number}")
+    path = f"/packages/{found['digest']}"
+    approved = [one["inspection"] for one in found["verdicts"]]
+    inspection = inspection or "".join(approved[-1:]) or client.get(path)["inspection"]
+    used = client.post(f"{path}/use", {"inspection": inspection, "reason": reason})
+    show(used, as_json=as_json, text=lambda _: f"{version} is in use for {inspection}")
+
+
+def _show_decision(decided: "ModelVersion", *, as_json: bool) -> None:
     last = decided.verdicts[-1]
     text = f"{last.status} by {last.by}: {last.reason}\n{decided.name} {decided.digest}"
     show(_version(decided), as_json=as_json, text=lambda _: text)

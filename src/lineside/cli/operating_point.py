@@ -95,6 +95,9 @@ def propose(
     reason: Reason,
     package: Annotated[str, typer.Option(help="Digest; the one in use by default.")] = "",
     costs: CostsOption = "1,10,0.2",
+    waves: Annotated[
+        bool, typer.Option("--waves", help="A rollout brings them; else all have them at once.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -102,8 +105,9 @@ def propose(
     from lineside.hub.models.operating_points import PointProposal
 
     proposal = PointProposal(
-        limits=_read_limits(limit), reason=reason, package=package, costs=_read_costs(costs)
-    )
+        limits=_read_limits(limit), reason=reason, package=package, costs=_read_costs(costs),
+        waves=waves,
+    )  # fmt: skip
     with points(config) as opened:
         made = opened.propose(inspection, proposal, by=by)
     show(made, as_json=as_json, text=_line)

@@ -1,4 +1,4 @@
-"""``lineside check`` and ``lineside plant``: is a plant file right, and its versions at a hub."""
+"""``lineside check``, ``plant`` and ``camera``: a plant file, its versions, cameras for it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,16 @@ import typer
 
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import JsonFlag, say, show, table
-from lineside.core import Fault, InvalidError, SystemClock, load_plant, rfc3339
+from lineside.core import (
+    Fault,
+    InvalidError,
+    LinesideError,
+    SystemClock,
+    UnavailableError,
+    load_plant,
+    rfc3339,
+)
+from lineside.core.errors import MissingExtraError
 from lineside.core.plant_check import plant_schema
 
 if TYPE_CHECKING:
@@ -19,6 +28,8 @@ Number = Annotated[int, typer.Argument(help="Of the version; lineside plant hist
 Reason = Annotated[str, typer.Option(help="Why; stands in the history.")]
 By = Annotated[str, typer.Option(help="Who does this; stands in the history.")]
 _HERE = "command line"
+_ONVIF = "ONVIF"
+_Row = dict[str, str | tuple[str, ...]]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +43,70 @@ def register(app: typer.Typer) -> None:
     plant.command("rollback")(rollback)
     plant.command("restore")(restore)
     app.add_typer(plant, name="plant")
+    camera = typer.Typer(help="Cameras that this machine can reach.", no_args_is_help=True)
+    camera.command("list")(list_cameras)
+    camera.callback()(_camera)
+    app.add_typer(camera, name="camera")
+
+
+def _camera() -> None:
+    """Keep ``list`` a word of its own while the group has one command."""
+
+
+def list_cameras(as_json: JsonFlag = False) -> None:
+    """Find GigE Vision, USB3 Vision and ONVIF cameras, and print a ``source`` for each."""
+    searches = (
+        ("GigE Vision and USB3 Vision cameras", _genicam_cameras),
+        ("ONVIF cameras", _onvif_cameras),
+    )
+    found, failures = list[_Row](), list[LinesideError]()
+    for kind, search in searches:
+        try:
+            found += search()
+        except (MissingExtraError, UnavailableError) as error:
+            failures.append(error)
+            say(f"{kind} were not searched for: {error.message}. {error.fix}")
+    if len(failures) == len(searches):
+        raise failures[-1]
+    show(found, as_json=as_json, text=_camera_table)
+
+
+def _genicam_cameras() -> list[_Row]:
+    from lineside.links.camera_aravis import find_cameras
+
+    return [
+        {
+            "source": f"aravis://{id_}", "address": address, "protocol": protocol, "name": name,
+            "services": (),
+        }
+        for id_, address, protocol, name in find_cameras()
+    ]  # fmt: skip
+
+
+def _onvif_cameras() -> list[_Row]:
+    from lineside.links.onvif import find_onvif_cameras
+
+    return [
+        {
+            "source": f"rtsp://USER:PASSWORD@{address}/PATH", "address": address,
+            "protocol": _ONVIF, "name": name if hardware in name else f"{name} {hardware}".strip(),
+            "services": services,
+        }
+        for address, name, hardware, services in find_onvif_cameras(clock=SystemClock())
+    ]  # fmt: skip
+
+
+def _camera_table(found: list[_Row]) -> str:
+    if not found:
+        return "no camera answers"
+    columns = ("source", "address", "protocol", "name")
+    text = table([columns, *(tuple(str(one[column]) for column in columns) for one in found)])
+    if any(one["protocol"] == _ONVIF for one in found):
+        text += (
+            "\nAn ONVIF camera tells its RTSP path only after a login: take PATH from its manual"
+            " or its own page, and put USER and PASSWORD in."
+        )
+    return text
 
 
 def check(

@@ -62,6 +62,19 @@ def start(
         bool,
         typer.Option("--rollback", help="Devices that run a newer version go back to this one."),
     ] = False,
+    inspection: Annotated[
+        str,
+        typer.Option(
+            help="Which it answers for, of its task and labels.",
+            show_default="that of its approval",
+        ),
+    ] = "",
+    limits: Annotated[
+        bool,
+        typer.Option(
+            "--limits", help="INSPECTION/NUMBER: a version of its operating point in waves."
+        ),
+    ] = False,
     preview: Annotated[
         bool, typer.Option(help="Show the devices of each step, and begin nothing.")
     ] = False,
@@ -80,8 +93,11 @@ def start(
     wished = _plan(plan, group=group, devices=device or [], canary=canary, frames=frames)
     client = hub_client(hub, token=token, config=config)
     body = {
-        "group": name, "version": int(number), "plan": wished, "reason": reason, "rollback": back
+        "inspection" if limits else "group": name, "version": int(number), "plan": wished,
+        "reason": reason, "rollback": back,
     }  # fmt: skip
+    if inspection and not limits:
+        body["inspection"] = inspection
     if preview:
         view = client.post("/rollouts/preview", body)
         show(view, as_json=as_json, text=lambda _: _words(view, head=f"preview: {version}"))
@@ -100,7 +116,7 @@ def status(
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show one roll-out with its devices, or all of them, newest first."""
+    """Show one rollout with its devices, or all of them, newest first."""
     client = hub_client(hub, token=token, config=config)
     if rollout:
         _show(client.get(f"/rollouts/{rollout}"), as_json=as_json)
@@ -111,7 +127,7 @@ def status(
          one["why"])
         for one in found
     ]  # fmt: skip
-    text = table([("roll-out", "version", "state", "why"), *rows]) if rows else "no roll-out yet"
+    text = table([("rollout", "version", "state", "why"), *rows]) if rows else "no rollout yet"
     show({"rollouts": found}, as_json=as_json, text=lambda _: text)
 
 
@@ -191,9 +207,9 @@ def hub_client(hub: str, *, token: Path | None, config: Path | None) -> "HubClie
         )  # fmt: skip
     url = hub or str(decode_json(address.read_bytes(), where=str(address))["url"])
     file = token or found.folder / "tokens" / "admin.token"
-    return HubClient(
-        url, token=file.read_text().strip(), ca=found.folder / "authority" / "authority.crt"
-    )
+    # Behind a certificate of its own (tls_cert), the usual authorities vouch for this hub.
+    ca = found.folder / "authority" / "authority.crt" if hub or found.tls else None
+    return HubClient(url, token=file.read_text().strip(), ca=ca)
 
 
 def _show(view: dict[str, Any], *, as_json: bool) -> None:

@@ -107,7 +107,7 @@ def _difference_lines(found: "Difference") -> Iterator[str]:
     told = pair_changes(found)
     otherwise = [f"{_event_line(new)}\n    was {_event_line(old)}" for old, new in told.otherwise]
     yield (
-        f"same {found.same}, told otherwise {len(otherwise)}, added {len(told.added)}, "
+        f"same {found.same}, changed {len(otherwise)}, added {len(told.added)}, "
         f"removed {len(told.removed)}"
     )
     yield f"late {found.late}, without key {found.keyless}, unreadable {found.unreadable}"

@@ -1,5 +1,6 @@
 """``lineside train``: labelled pictures in, a package out; also the hub's training child."""
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,13 @@ def train(
     ] = "",
     images: Annotated[str, typer.Option(help="Where a list's pictures are.")] = "",
     reference: Annotated[str, typer.Option(help="Picture that the regions were drawn on.")] = "",
+    backbone: Annotated[
+        Path | None,
+        typer.Option(
+            help="ONNX file of your own frozen network, beside its backbone.toml, for anomaly,"
+            " classify and multilabel."
+        ),
+    ] = None,
     note: Annotated[str, typer.Option(help="A sentence that report and package carry.")] = "",
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 7,
     config: ConfigOption = None,
@@ -97,13 +105,14 @@ def train(
         asked = training_job(
             task, data=data, labels=label_names(labels), plant=plant, inspection=inspection,
             group=group, images=images, reference=reference, note=note, seed=seed,
+            backbone="" if backbone is None else str(backbone.absolute()),
             settings=_settings(setting or ()), records=records, blobs=blobs,
         )  # fmt: skip
     elif job is not None:
         asked = read_job(job)
     else:
         raise InvalidError("nothing to train", fix="Give --data, or --job with a job folder.")
-    with _folder(job) as folder, stop_on_signal() as cancelled:
+    with stop_on_signal() as cancelled, job_folder(job) as folder:
         tell = _as_lines if json_lines else stage_teller(say)
         if on == HERE:
             result = run_job(
@@ -144,12 +153,23 @@ def train(
 
 
 @contextmanager
-def _folder(job: Path | None) -> Iterator[Path]:
+def job_folder(job: Path | None) -> Iterator[Path]:
+    """The folder of a job; one of its own goes when the job ends, unless it was cancelled."""
     if job is not None:
         yield job
         return
-    with tempfile.TemporaryDirectory(prefix="lineside-train-") as made:
-        yield Path(made)
+    from lineside.training import JobCancelledError
+
+    made = Path(tempfile.mkdtemp(prefix="lineside-train-"))
+    try:
+        yield made
+    except JobCancelledError as error:
+        fix = f"Give --job {made} instead of --data to go on from here."
+        raise JobCancelledError(error.message, where=error.where, fix=fix) from error
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    shutil.rmtree(made, ignore_errors=True)
 
 
 def _as_lines(progress: "Progress") -> None:
@@ -159,8 +179,10 @@ def _as_lines(progress: "Progress") -> None:
 
 def _summary(result: "TrainResult") -> dict[str, object]:
     from lineside.models import Package
+    from lineside.models.result import report_result
 
     lineage = Package.read(result.package).manifest.lineage
+    measured = report_result(result.report)
     return {
         "package": result.digest,
         "metrics": result.metrics,
@@ -168,13 +190,14 @@ def _summary(result: "TrainResult") -> dict[str, object]:
         "samples_per_s": result.pictures / result.seconds if result.seconds else 0.0,
         "data_digest": lineage.data_digest,
         "warnings": lineage.warnings,
+        "power": measured.power if measured else None,
     }
 
 
 def _sentences(result: "TrainResult", *, inspection: Inspection) -> str:
     from lineside.models import Package
     from lineside.models.result import report_result
-    from lineside.streams.verdicts import reject_rule
+    from lineside.vision.verdict import reject_rule
 
     lineage = Package.read(result.package).manifest.lineage
     head = f"{result.digest} from {result.pictures} pictures in {result.seconds:.1f} s"

@@ -15,6 +15,8 @@ from lineside.core.codec import decode, decode_toml, read_part
 from lineside.core.errors import NotFoundError
 
 T = TypeVar("T")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names under which a machine reaches itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,34 @@ def without_secret(url: str) -> str:
     return urlunsplit(parts._replace(netloc="…@" + parts.netloc.rpartition("@")[2]))
 
 
+_VALUE = r"""(?P<quote>\\"|["'])?(?(quote)(?:(?!(?P=quote))(?:\\.|.))*|[^\s&"'<>]+)"""
+_SECRETS = (
+    (r"(?<=://)[^\s\"'<>]*@", "…@"),
+    # Words that ":" may follow too; "key: value" and "code: 1" stand in ordinary logs.
+    (
+        r"(?P<name>(?:token|secret|passw(?:or)?d|passw|passphrase|pwd|api[_-]?key|access[_-]?key"
+        r"|private[_-]?key|signature|(?<![a-z])(?:sig|auth))\\?[\"']?\s*[=:]\s*)" + _VALUE,
+        r"\g<name>\g<quote>…",
+    ),
+    (r"(?P<name>(?<![a-z])(?:code|key|pass)\s*=\s*)" + _VALUE, r"\g<name>\g<quote>…"),
+    (r"(\b(?:authorization|cookie)\\?[\"']?\s*[=:]\s*[\"']?)[^\"'\n]+", r"\1…"),
+    (r"(\bbearer\s+)[\w.~+/=-]+", r"\1…"),
+    # Webhooks: addresses hold keys in their path, headers may be secrets under any name.
+    (r"(\burl[\"']?\s*[=:]\s*[\"']https?://[^/?#\s\"']+)[/?#][^\s\"']*", r"\1/…"),
+    (r"(\bheaders[\"']?\s*[=:]\s*)\{(?:\"[^\"]*\"|'[^']*'|[^}\"'])*\}?", r"\1{…}"),
+    (r"(\bheaders\.[\w\"'-]+\s*=\s*).+", r"\1…"),
+    (r"(\[\s*webhook\.headers\s*\][^\n]*\n)(?:(?!\s*\[)[^\n]*\n?)*", r"\1…\n"),
+)
+_SECRET_FORMS = tuple((re.compile(form, re.IGNORECASE), shown) for form, shown in _SECRETS)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text, such as a log, without the secrets of its URLs, assignments and headers."""
+    for form, shown in _SECRET_FORMS:
+        text = form.sub(shown, text)
+    return text
+
+
 def _scheme(url: str) -> str:
     try:
         return urlsplit(url).scheme

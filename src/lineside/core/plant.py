@@ -5,6 +5,7 @@ camera, a slot naming a region) are checked by ``lineside.core.plant_check``.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,8 +15,10 @@ from lineside.core.clock import Seconds
 from lineside.core.codec import above_zero, entries, nearest, refuse, unless, within, zero_or_more
 from lineside.core.drivers import without_secret
 from lineside.core.errors import Fault, InvalidError
+from lineside.core.outputs import OutputConfig
 from lineside.core.plant_rules import Rule, known_zone
 from lineside.core.shifts import Shift
+from lineside.core.webhooks import WebhookConfig
 
 # What a field may say, and the tasks that have it; empty for all.
 _WITH_LABELS = ("classify", "multilabel", "detect")
@@ -112,9 +115,12 @@ def can_say(name: str, *, task: str) -> bool:
 
 PLANT_SCHEMA = "lineside.plant/1"
 _SOURCES = {
-    "folder": "a path", "http-push": "//host:port", "mqtt": "a topic", "rtsp": "//host",
-    "v4l": "a number", "video": "a file",
+    "aravis": "//id", "folder": "a path", "http": "//host/path", "http-push": "//host:port",
+    "https": "//host/path", "mqtt": "a topic", "rtsp": "//host", "v4l": "a number",
+    "video": "a file",
 }  # fmt: skip
+_SNAPSHOTS = ("http", "https")
+_TRIGGER = re.compile(r"[A-Za-z0-9]{0,40}")
 _MOST_BYTES = 1_000_000
 _ENVELOPE_BYTES = 4096
 _HALF_TURN_DEG = 180
@@ -468,7 +474,14 @@ class Camera:
     """Where frames come from.
 
     ``source``: ``mqtt:<topic>`` on the site's bus, ``folder:<path>``, ``video:<file>``,
-    ``v4l:<number>``, an ``rtsp://`` URL, or ``http-push://host:port/path``, where it posts to.
+    ``v4l:<number>``, an ``rtsp://`` URL, ``http://`` or ``https://`` of a snapshot or an MJPEG
+    stream, ``aravis://<id>`` (GigE Vision, USB3 Vision), or ``http-push://host:port/path``, where
+    it posts to.
+    ``every_s``: how often a snapshot is asked for, None: each second; of ``aravis``, the time from
+    one picture to the next, None: as the camera is set.
+    ``trigger``: "": it gives pictures by itself; ``software``: one is taken at each message on the
+    trigger's topic of one of its inspections; of ``aravis``, also the name of a line (``Line1``).
+    ``exposure_us``, ``gain`` (in the camera's unit, mostly dB): of ``aravis``; None: as it is set.
     ``dark_below``: mean grey (0-255) below which its pictures are dark; 0: never.
     ``blurred_below``: sharpness below which they are blurred, as the variance of the Laplacian of
     the grey picture reduced to 160 px width; 0: never.
@@ -484,6 +497,10 @@ class Camera:
     dark_below: float = 12.0
     blurred_below: float = 1.0
     frozen_after: int = 30
+    every_s: Seconds | None = None
+    trigger: str = ""
+    exposure_us: float | None = None
+    gain: float | None = None
 
     def __post_init__(self) -> None:
         scheme, _, rest = self.source.partition(":")
@@ -501,7 +518,27 @@ class Camera:
                 expected=f"a source with {needed} after {scheme}:",
                 fix=f'Write source = "{scheme}:…" with it.',
             ),
-            above_zero(self, "max_frame_bytes", "no_signal_after_s"),
+            above_zero(self, "max_frame_bytes", "no_signal_after_s", "every_s", "exposure_us"),
+            *(
+                unless(
+                    value in {None, ""} or scheme in schemes, key=key, value=value,
+                    expected=f"{key} with a source {' or '.join(schemes)} only",
+                    fix=f"Remove {key}.",
+                )
+                for key, value, schemes in (
+                    ("every_s", self.every_s, ("aravis", *_SNAPSHOTS)),
+                    ("trigger", self.trigger, ("aravis", *_SNAPSHOTS)),
+                    ("exposure_us", self.exposure_us, ("aravis",)),
+                    ("gain", self.gain, ("aravis",)),
+                )
+            ),
+            unless(
+                _TRIGGER.fullmatch(self.trigger)
+                and (scheme not in _SNAPSHOTS or self.trigger in {"", "software"}),
+                key="trigger", value=self.trigger,
+                expected="software, or the name of a line of an aravis camera",
+                fix='Write trigger = "software".',
+            ),
             within(self, "dark_below", high=_WHITE),
             zero_or_more(self, "blurred_below", "frozen_after"),
         )  # fmt: skip
@@ -610,10 +647,24 @@ class Twin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """When what nothing pins goes; 0 switches a limit off."""
+
+    max_age_days: float = 0.0
+    max_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        refuse(self, zero_or_more(self, "max_age_days", "max_bytes"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
     """A whole plant file.
 
     ``time_zone``: of the shifts and days, such as ``Europe/Berlin``; empty: that of the hub.
+    ``webhook``: beside those of the hub's settings; one of the same name stands for that one.
+    ``output``: what devices switch on verdicts.
+    ``retention``: in place of that of the hub's settings; None: that one holds.
     """
 
     schema: Literal["lineside.plant/1"]
@@ -627,6 +678,9 @@ class Plant:
     rule: tuple[Rule, ...] = ()
     time_zone: str = ""
     shift: tuple[Shift, ...] = ()
+    webhook: tuple[WebhookConfig, ...] = ()
+    output: tuple[OutputConfig, ...] = ()
+    retention: Retention | None = None
 
     def __post_init__(self) -> None:
         refuse(self, known_zone(self.time_zone, key="time_zone"))

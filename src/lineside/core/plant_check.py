@@ -22,6 +22,7 @@ from lineside.core.codec import (
     twice,
 )
 from lineside.core.errors import Fault, InvalidError, NotFoundError
+from lineside.core.outputs import check_outputs
 from lineside.core.plant import (
     ANSWER_FIELDS,
     PLANT_SCHEMA,
@@ -38,6 +39,7 @@ from lineside.core.plant_rules import read_dwell_times
 from lineside.core.rule_check import Declared, check_rules
 from lineside.core.shifts import check_shifts
 from lineside.core.topics import topics_meet
+from lineside.core.webhooks import check_webhooks
 
 _FILE_SOURCES = frozenset({"folder", "video"})
 _ADDRESSES = ("all", "figures", "panels", "wall")
@@ -247,6 +249,31 @@ def _check(plant: Plant, names: _Names) -> Iterator[Fault]:
         yield from _check_twin(plant, plant.twin, inspections=names.inspection.values())
     yield from check_rules(plant.rule, names.declared(plant))
     yield from check_shifts(plant.shift)
+    yield from check_webhooks(plant.webhook)
+    yield from check_outputs(
+        plant.output, lines=names.line.values(), cameras=_counting_cameras(plant),
+        topics=tuple(_own_topics(plant)),
+    )  # fmt: skip
+
+
+def _own_topics(plant: Plant) -> Iterator[str]:
+    """Patterns of topics that hub and devices say or read."""
+    yield from ("lineside/#", "edge-manager-app/#")
+    yield from _pictures(plant)
+    yield from (one.topic for _, one in entries(plant.route))
+    yield from (one.trigger.topic for _, one in entries(plant.inspection) if one.trigger.topic)
+    if plant.twin is not None:
+        yield plant.twin.order.topic
+
+
+def _counting_cameras(plant: Plant) -> dict[str, set[str]]:
+    """Line → its cameras with an inspection that counts for the verdict."""
+    counting = {one.camera for _, one in entries(plant.inspection) if one.verdict}
+    found: dict[str, set[str]] = {}
+    for _, camera in entries(plant.camera):
+        if camera.id in counting:
+            found.setdefault(camera.line, set()).add(camera.id)
+    return found
 
 
 def _check_names(names: _Names) -> Iterator[Fault]:

@@ -162,7 +162,7 @@ def _known(*figures: float | None) -> list[float]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
+class RuleInput:
     """Input of a rule; exactly one of the first four.
 
     Attributes:
@@ -318,7 +318,8 @@ class TrackStep:
         dwell_s: a thing is in view at least so long.
         gap_s: an absence shorter than this does not end a sighting.
         least_probability: of its own answer; below it the label is ``unknown``.
-        habits: what the learned file says; filled in where the plant file is read.
+        habits: dwell-time model of the learned file, filled in where the plant file is read; the
+            key is part of a rule's digest.
     """
 
     blank: tuple[str, ...] = ()
@@ -516,6 +517,7 @@ class Rule:
         name: what people call it.
         read, where, key: see the module.
         aggregate: figures of a window.
+        sighting: tracks things; the key of plant files.
         having: tested on what the step gives out, before it is told.
         lateness_s: how far a record may lie behind the newest of its source.
         idle_s: a source silent for so long (by arrival) does not hold time back any more.
@@ -524,7 +526,7 @@ class Rule:
     """
 
     id: str
-    read: Read
+    read: RuleInput
     line: str = ""
     name: str = ""
     where: tuple[Condition, ...] = ()

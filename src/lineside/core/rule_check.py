@@ -13,7 +13,7 @@ from typing import Literal
 from lineside.core.codec import entries, good_id, known, nearest, twice
 from lineside.core.errors import Fault, InvalidError
 from lineside.core.plant import Inspection, Task
-from lineside.core.plant_rules import Aggregate, Condition, Read, Rule, Scalar
+from lineside.core.plant_rules import Aggregate, Condition, Rule, RuleInput, Scalar
 from lineside.core.topics import check_pattern, topics_meet
 
 _LABELLED = (Task.MULTILABEL, Task.CLASSIFY, Task.DETECT)
@@ -125,7 +125,7 @@ class PossibleValues:
     rules: Mapping[str, Rule]
     cameras: tuple[str, ...]
 
-    def read(self, read: Read, *, above: tuple[str, ...] = ()) -> Known:
+    def read(self, read: RuleInput, *, above: tuple[str, ...] = ()) -> Known:
         """Return the possible values of a rule's records' fields; ``above``: rules that ask."""
         if read.inspections:
             return _merged([self._answered(name, read) for name in read.inspections])
@@ -144,7 +144,7 @@ class PossibleValues:
                 found[name] = values
         return found
 
-    def _answered(self, name: str, read: Read) -> Known:
+    def _answered(self, name: str, read: RuleInput) -> Known:
         inspection = self.inspections.get(name)
         found = {**_PICTURE_VALUES, "inspection": _one_of(*read.inspections)}
         if self.cameras:
@@ -321,7 +321,7 @@ _STEPS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def fields_read(read: Read, *, rules: Mapping[str, Rule]) -> tuple[str, ...] | None:
+def fields_read(read: RuleInput, *, rules: Mapping[str, Rule]) -> tuple[str, ...] | None:
     """Names of the fields a rule finds in what it reads; None where they are not known ahead."""
     if read.inspections:
         each = (*_BOX, *_FIGURES) if read.answers == "each" else ()

@@ -20,7 +20,9 @@ Time and memory are bounded by the number of vectors, never by the clock, and wh
 counted (a pair that lies in two blocks, twice): the same vectors give the same answer everywhere.
 
 Where there is fine structure of each picture too, a pair counts only if that agrees as well
-(``FINE``): pictures of one dull surface are alike in the large and nothing of each other.
+(``FINE``): pictures of one dull surface are alike in the large and nothing of each other. Two parts
+of one kind agree in both. Of pairs between parts a second look decides: local features (SIFT) that
+lie alike in both pictures (``is_same_object``).
 
 Vectors for the leak report: what pictures of one camera differ in.
 
@@ -46,8 +48,11 @@ from lineside.core import Digest, Inspection, InvalidError, LinesideError, View
 from lineside.datasets.samples import Part, Sample, label_names
 from lineside.datasets.splitting import natural_key, number_in
 from lineside.vision import Prepare, Registrar, check_picture, decode_picture, picture_size
+from lineside.vision.picture import grey_of
 from lineside.vision.prepare import crops_for, cut
+from lineside.vision.registration import is_same_object, work_grey
 
+Read = Callable[[Sample], bytes]
 Vectors = NDArray[np.float32] | NDArray[np.float16]
 Places = NDArray[np.int64]
 
@@ -247,6 +252,7 @@ NEAR_DUPLICATE = 0.95
 NOISE_GREY = 4.0
 _CELL_PX = 8
 _MOST_PAIRS = 1000
+_SECOND_LOOKS = 200
 _LAST_NUMBER = re.compile(r"[0-9]+(?=[^0-9]*$)")
 
 
@@ -271,6 +277,13 @@ class Leak:
     def crosses(self) -> bool:
         """Return whether the two stand in different parts, so that figures on them are too good."""
         return self.splits[0] != self.splits[1]
+
+    @property
+    def words(self) -> str:
+        """The kind, and whether it harms."""
+        if self.crosses:
+            return f"{self.kind}, leaks"
+        return f"{self.kind}, harmless in one part" if self.splits[0] else self.kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -298,6 +311,7 @@ class LeakCheck:
         neighbours, neighbours_across: pairs of pictures whose numbers follow one another
             (``00007.jpg``, ``00008.jpg``), and those of them that stand in different parts. They
             are often the same scene a moment later, and no leak by themselves.
+        similar: pairs between parts that look alike and show different objects; they are no leaks.
     """
 
     pictures: int
@@ -307,6 +321,7 @@ class LeakCheck:
     found: int = 0
     neighbours: int = 0
     neighbours_across: int = 0
+    similar: int = 0
 
     def describe(self, by: str) -> tuple[str, ...]:
         """Describe the search for leaks in sentences; ``by``: what was compared, "" for nothing."""
@@ -333,6 +348,11 @@ class LeakCheck:
             sentences.append(
                 f"{self.neighbours_across} of {self.neighbours} pairs of pictures numbered one "
                 "after the other stand in different parts"
+            )
+        if self.similar:
+            sentences.append(
+                f"{self.similar} pairs between parts are alike and show different objects, as "
+                "their local features say, which is no leak"
             )
         return tuple(sentences)
 
@@ -380,6 +400,7 @@ def check_leaks(
     parts: Sequence[str] = (),
     above: float = NEAR_DUPLICATE,
     limits: NearLimits | None = None,
+    read: Read | None = None,
 ) -> LeakReport:
     """As ``find_leaks``, by digest, of samples of which not all have a vector; with its coverage.
 
@@ -389,13 +410,14 @@ def check_leaks(
         parts: the part of each sample; by default what the sample declares.
         above: pairs at least this similar are near-duplicates.
         limits: how many pairs of vectors are compared.
+        read: gives a sample's encoded picture, for the second look; None leaves that out.
     """
     vectors = {
         place: features[sample.digest]
         for place, sample in enumerate(samples)
         if sample.digest in features
     }
-    return _checked(samples, vectors, parts=parts, above=above, limits=limits)
+    return _checked(samples, vectors, parts=parts, above=above, limits=limits, read=read)
 
 
 def _checked(
@@ -405,6 +427,7 @@ def _checked(
     parts: Sequence[str],
     above: float,
     limits: NearLimits | None,
+    read: Read | None = None,
 ) -> LeakReport:
     assigned = tuple(parts) or tuple(sample.split for sample in samples)
     if len(assigned) != len(samples):
@@ -412,11 +435,14 @@ def _checked(
             f"{len(samples)} samples, {len(assigned)} parts", fix="Hand in one of each per sample."
         )
     near = _near(samples, vectors, assigned=assigned, above=above, limits=limits)
+    similar: frozenset[tuple[int, int]] = frozenset()
+    if read is not None and all(look.fine is not None for look in vectors.values()):
+        similar = _similar_pairs(samples, near.pairs, assigned=assigned, read=read)
     found: dict[tuple[int, int], Leak] = {}
     for kind, pairs in (
         ("same picture", _same_picture(samples)),
         ("same group", _group_across(samples, assigned)),
-        ("near-duplicate", near.pairs),
+        ("near-duplicate", [pair for pair in near.pairs if pair[:2] not in similar]),
     ):
         for one, other, similarity in pairs:
             leak = Leak(
@@ -434,6 +460,7 @@ def _checked(
         pairs=near.possible,
         compared=min(near.compared, near.possible),
         found=len(found) + near.found - len(near.pairs),
+        similar=len(similar),
         neighbours=len(neighbours),
         neighbours_across=sum(assigned[one] != assigned[other] for one, other in neighbours),
     )
@@ -463,6 +490,29 @@ def _near(
     )
     pairs = tuple((places[one], places[other], value) for one, other, value in near.pairs)
     return replace(near, pairs=pairs)
+
+
+def _similar_pairs(
+    samples: Sequence[Sample],
+    pairs: Iterable[tuple[int, int, float]],
+    *,
+    assigned: Sequence[str],
+    read: Read,
+) -> frozenset[tuple[int, int]]:
+    """Pairs between parts that show different objects, of the nearest ``_SECOND_LOOKS``."""
+    between = [(one, other) for one, other, _ in pairs if assigned[one] != assigned[other]]
+    chosen = between[:_SECOND_LOOKS]
+    greys: dict[int, NDArray[np.uint8] | None] = {}
+    for place in {place for pair in chosen for place in pair}:
+        image = _decoded(read(samples[place]))
+        greys[place] = None if image is None else work_grey(grey_of(image))
+    return frozenset(
+        (one, other)
+        for one, other in chosen
+        if (first := greys[one]) is not None
+        and (second := greys[other]) is not None
+        and not is_same_object(first, second)
+    )
 
 
 def _numbered_pairs(samples: Sequence[Sample]) -> list[tuple[int, int]]:
@@ -571,7 +621,6 @@ _FINE_CELLS = 48
 _BLUR_CELLS = 9
 _RUN = 50
 
-Read = Callable[[Sample], bytes]
 Appearances = dict[Digest, Appearance]
 
 

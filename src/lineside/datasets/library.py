@@ -134,29 +134,29 @@ class FreezePlan:
     """The plan of a freeze: how a version is split and searched for leaks.
 
     Attributes:
-        parting: how it is parted; None takes what was kept with the draft.
+        split: how it is parted; None takes what was kept with the draft.
         features: digest → what the picture looks like without its background (``look_at``).
         features_by: what was compared, for the report.
         limits: how many pairs of vectors are compared.
     """
 
-    parting: SplitPlan | None = None
+    split: SplitPlan | None = None
     features: Mapping[Digest, Appearance] = field(default_factory=dict)
     features_by: str = ""
     limits: NearLimits = field(default_factory=NearLimits)
 
 
 def parted_now(
-    draft: "Draft", parting: SplitPlan, *, newest: DatasetVersion | None
+    draft: "Draft", plan: SplitPlan, *, newest: DatasetVersion | None
 ) -> tuple[tuple[Sample, ...], Parts]:
     """The samples with their groups, and those of each part.
 
     Pictures that the newest version parted in the same way keep their part.
     """
     before: dict[Digest, Part] = {}
-    if newest is not None and newest.parting == parting and parting.shares:
+    if newest is not None and newest.parting == plan and plan.shares:
         before = {digest: part for part, held in newest.splits.items() for digest in held}
-    return parted(draft.samples, parting, before=before)
+    return parted(draft.samples, plan, before=before)
 
 
 MOST_RENAMED = 2_000  # images: others wait meanwhile, some seconds at most
@@ -171,13 +171,13 @@ class Draft:
     """Content of the next version, and the entries that a person should review first.
 
     Attributes:
-        parting: how the next version will be parted; None as the source declares.
+        split: how the next version will be parted; None as the source declares.
     """
 
     name: str
     entries: tuple[Entry, ...]
     versions: int
-    parting: SplitPlan | None = None
+    split: SplitPlan | None = None
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -512,10 +512,8 @@ class Library:
         """Return the content of the next version; ``NotFoundError`` for an unknown name."""
         body = self._records.documents.get(_DATASET, check_name(name)).body
         ordered = sorted(self._entries(name), key=lambda entry: entry.sample.digest)
-        parting = decode(SplitPlan, body["parting"], where=name) if body.get("parting") else None
-        return Draft(
-            name=name, entries=tuple(ordered), versions=int(body["versions"]), parting=parting
-        )
+        split = decode(SplitPlan, body["parting"], where=name) if body.get("parting") else None
+        return Draft(name=name, entries=tuple(ordered), versions=int(body["versions"]), split=split)
 
     def _entries(self, name: str, *, since: datetime | None = None) -> Iterator[Entry]:
         """Entries of the draft, or those written since a moment."""
@@ -539,7 +537,7 @@ class Library:
             raise
         return decode_fast(Entry, encode(document.body), where=digest).sample
 
-    def split(self, name: str, parting: SplitPlan) -> Parts:
+    def split(self, name: str, plan: SplitPlan) -> Parts:
         """Say how the next versions are parted; the parts, as they would be now.
 
         Raises:
@@ -547,8 +545,8 @@ class Library:
             InvalidError: it is empty, or cannot be parted like that.
         """
         draft = self.draft(name)
-        parts = parted_now(draft, parting, newest=self._newest(draft))[1]
-        self._change(name, lambda _: {"parting": to_plain(parting)})
+        parts = parted_now(draft, plan, newest=self._newest(draft))[1]
+        self._change(name, lambda _: {"parting": to_plain(plan)})
         return parts
 
     def freeze(self, name: str, *, by: str, plan: FreezePlan | None = None) -> DatasetVersion:
@@ -562,16 +560,17 @@ class Library:
         """
         plan = plan or FreezePlan()
         draft = self.draft(name)
-        parting = plan.parting or draft.parting or SplitPlan()
+        split = plan.split or draft.split or SplitPlan()
         newest = self._newest(draft)
-        samples, parts = parted_now(draft, parting, newest=newest)
+        samples, parts = parted_now(draft, split, newest=newest)
         splits = {part: tuple(s.digest for s in members) for part, members in parts.items()}
         digest = version_digest(samples, splits)
         if newest is not None and newest.digest == digest:
             return newest
         report = check_leaks(
-            samples, plan.features, parts=parts_of(samples, parts), limits=plan.limits
-        )
+            samples, plan.features, parts=parts_of(samples, parts), limits=plan.limits,
+            read=lambda sample: self.read_file(sample.digest),
+        )  # fmt: skip
         version = DatasetVersion(
             name=name,
             number=(newest.number if newest else 0) + 1,
@@ -584,7 +583,7 @@ class Library:
             lineage={entry.sample.digest: entry.judgements for entry in draft.entries},
             leaks_by=plan.features_by,
             leak_check=report.check,
-            parting=parting,
+            parting=split,
         )
         self._write(version)
         return version

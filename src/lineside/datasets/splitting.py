@@ -640,6 +640,7 @@ class SplitPlan:
             trains. Places every picture, whatever was declared; 0 for none.
         exact: a rule of ``split_exactly``; it places every picture too.
         anew: whether declared parts, and those of an earlier version, are passed over.
+        is_default: whether nobody chose these settings. Plans that differ in it alone are equal.
     """
 
     shares: Mapping[Part, float] = field(default_factory=dict)
@@ -651,6 +652,7 @@ class SplitPlan:
     folds: int = 0
     exact: str = ""
     anew: bool = False
+    is_default: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.exact and self.exact not in EXACT_RULES:

@@ -26,6 +26,7 @@ from lineside.core import InvalidError, NotFoundError
 MOST_LIST_BYTES = 1024 * 1024 * 1024
 MOST_PICTURE_BYTES = 64 * 1024 * 1024
 MOST_NOTE_BYTES = 4 * 1024 * 1024
+_HEAD_BYTES = 1024 * 1024
 
 
 class Tree(Protocol):
@@ -148,6 +149,15 @@ def suffix_of(name: str) -> str:
 def joined(folder: str, name: str) -> str:
     """``a/b`` of ``a`` and ``b``; the root's name is empty."""
     return f"{folder}/{name}" if folder else name
+
+
+def head_of(tree: Tree, name: str) -> bytes:
+    """The first bytes of a file, to tell its format; none where it cannot be opened."""
+    try:
+        with tree.open(name, most=MOST_LIST_BYTES) as file:
+            return file.read(_HEAD_BYTES)
+    except (InvalidError, NotFoundError):
+        return b""
 
 
 def walk(tree: Tree, folder: str = "", *, depth: int = 8) -> Iterator[str]:

@@ -60,7 +60,7 @@ class DatasetVersion:
         lineage: per sample digest every judgement, oldest first.
         leaks_by: how near-duplicates were looked for; "" where only digests and groups were.
         leak_check: what was compared; None in versions frozen before that was kept.
-        parting: how it was parted; None likewise.
+        parting: plan of its split, under the key of stored versions; None likewise.
     """
 
     name: str

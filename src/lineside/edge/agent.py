@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
@@ -26,9 +26,11 @@ from lineside.core import (
     rfc3339,
     short,
 )
+from lineside.core.outputs import trigger_topic
 from lineside.core.topics import topic_matches
 from lineside.core.worker import Worker
 from lineside.edge.config import EdgeConfig
+from lineside.edge.delivery.outputs import LineOutputs
 from lineside.edge.delivery.publisher import ResultPublisher, VerdictPublisher
 from lineside.edge.delivery.shipper import Shipper
 from lineside.edge.delivery.spool import Draft, Spool
@@ -52,13 +54,14 @@ from lineside.edge.messages import (
     read_expected,
 )
 from lineside.edge.packages import Judge, LoadedPackage, LoadPackage, Observer, notify
-from lineside.edge.worker import MOST_STUCK, CameraWorker, Shown, WatchedWorker
+from lineside.edge.worker import MOST_STUCK, CameraWorker, Shown, WatchedWorker, state_of
 from lineside.fleet import DevicePolicy, JobDocument
 from lineside.links import Bus, Camera, Message, Will, open_camera
+from lineside.links.otlp import Tracing
 from lineside.streams import encode_prediction_event
-from lineside.streams.verdicts import reject_rule
+from lineside.streams.verdicts import verdict_inspections
 from lineside.vision import Frame, Prediction
-from lineside.vision.verdict import RejectRule
+from lineside.vision.verdict import RejectRule, reject_rule
 
 _MOST_BYTES = 262_144
 _MOST_STAMP = 2**53
@@ -145,8 +148,10 @@ class Agent:
         make_ready: LoadPackage,
         counters: Counters | None = None,
         observers: Sequence[Observer] = (),
+        tracing: Tracing | None = None,
     ) -> None:
         self._config = config
+        self._tracing = tracing
         self._plant = plant
         self._bus = bus
         self._clock = clock
@@ -185,6 +190,16 @@ class Agent:
             counters=self._counters,
             clock=clock,
         )
+        self._outputs = LineOutputs(
+            plant,
+            device=config.device,
+            bus=config.bus_url,
+            inspections=self.inspections,
+            untrusted=self._untrusted,
+            triggered=self._triggered,
+            counters=self._counters,
+            clock=clock,
+        )
         self._verdicts = VerdictPublisher(
             plant,
             inspections=self.inspections,
@@ -193,6 +208,7 @@ class Agent:
             counters=self._counters,
             clock=clock,
             in_use=lambda name: self._loader.judge(name) is not None,
+            take=self._outputs.take,
         )
         policy = DevicePolicy(
             inspections=self._loader.inspections,
@@ -247,9 +263,11 @@ class Agent:
         self._shipper.start()
         for worker in self._workers:
             worker.start()
+        self._outputs.start()
 
     def close(self) -> None:
-        """Finish the frames under work, commit their events, say goodbye."""
+        """Leave outputs fail-safe, finish the frames under work, commit events, say goodbye."""
+        self._outputs.close()
         for worker in self._workers:
             worker.close()
         self._jobs.close()
@@ -314,6 +332,7 @@ class Agent:
     def _restart(self, worker: CameraWorker) -> None:
         """Put a new worker in the place of one that hangs."""
         worker.leave()
+        self._outputs.fail(worker.camera.line, f"camera {worker.camera.id} was started anew")
         for inspection in worker.inspections:
             self._shadow.failed(inspection.id)
         new = self._worker(worker.camera)
@@ -337,6 +356,7 @@ class Agent:
             refused=counted.refused,
             faults=counted.faults,
             cameras=tuple(worker.condition for worker in self._workers),
+            outputs=self._outputs.conditions(),
             desired=self._loader.revisions(),
             every_s=self._config.status_every_s,
             reads=("operating_point",),
@@ -357,16 +377,16 @@ class Agent:
             open_camera=self._open_camera,
             find_judge=self._loader.judge,
             decided=self._decided,
-            failed=self._shadow.failed,
+            failed=self._failed,
             forward=self._forward,
             shown=lambda frame: notify(self._shown, frame, counters=self._counters),
             counters=self._counters,
             clock=self._clock,
         )
 
-    def _rehearsed(self, data: bytes) -> LoadedPackage:
+    def _rehearsed(self, data: bytes, inspection: str) -> LoadedPackage:
         """Load a package and show it a frame, so that the line does not wait for its first one."""
-        ready = self._make_ready(data)
+        ready = self._make_ready(data, inspection)
         for worker in self._workers:
             worker.rehearse(ready.inspection, judge=ready.judge)
         return ready
@@ -391,6 +411,7 @@ class Agent:
         observers = (*self._observers, self._verdicts.look)
         notify(observers, frame, prediction, counters=self._counters)
         self._shadow.look(frame, prediction)
+        traceparent = self._trace(prediction)
 
         def make(sequence: int) -> bytes:
             return encode_prediction_event(
@@ -399,10 +420,50 @@ class Agent:
                 device=self._config.device,
                 sequence=sequence,
                 first=0,  # told when it is sent
+                traceparent=traceparent,
             )
 
         topic = prediction_topic(self._plant, prediction.frame.camera)
         return self._shipper.ship(Draft(topic=topic, make=make))
+
+    def _trace(self, prediction: Prediction) -> str:
+        """Say the image's way to its decision as spans; return the context of the last one."""
+        if self._tracing is None:
+            return ""
+        frame, end = prediction.frame, self._clock.now()
+        begun = end - timedelta(milliseconds=prediction.latency_ms.total)
+        seen = {"camera": frame.camera, "frame": frame.id}
+        parent = self._tracing.span("frame", start=frame.captured_at, end=begun, attributes=seen)
+        about = {
+            **seen, "inspection": prediction.inspection, "package": prediction.package,
+            "state": str(prediction.state),
+        }  # fmt: skip
+        return self._tracing.span("decision", start=begun, end=end, attributes=about, parent=parent)
+
+    def _failed(self, inspection: str, error: Exception) -> None:
+        """An image cannot be read, or a package failed on it: there will be no answer."""
+        self._shadow.failed(inspection, error)
+        line = self._plant.find_camera(self._plant.find_inspection(inspection).camera).line
+        self._outputs.fail(line, f"inspection {inspection} failed on an image")
+
+    def _triggered(self, line: str) -> None:
+        """A PLC wants a part judged: as if a message had come on the line's topic of triggers."""
+        self._arm(Message(topic=trigger_topic(self._plant.site, line), payload=b""))
+
+    def _untrusted(self, line: str) -> str:
+        """Why the verdicts of a line cannot be relied on now; "" where they can."""
+        counting = verdict_inspections(self._plant, line)
+        for worker in self._workers:
+            own = [one.id for one in counting if one.camera == worker.camera.id]
+            pulse, is_on_bus = worker.pulse(), worker.camera.source.startswith("mqtt:")
+            state = state_of(pulse, hang_after_s=self._config.hang_after_s)
+            is_lost = worker.condition.state == "lost" or (is_on_bus and not self._bus.connected())
+            if own and (pulse.done or is_lost or state != "fine"):
+                return f"camera {worker.camera.id} is lost"
+            for name in own:
+                if self._loader.judge(name) is None:
+                    return f"inspection {name} has no package"
+        return ""
 
     def _forward(self, frame: Frame) -> bool:
         topic = frame_topic(self._plant, frame.camera)
@@ -447,10 +508,15 @@ class Agent:
 
     def _arm(self, message: Message) -> None:
         for worker in self._workers:
-            for inspection in worker.inspections:
-                trigger = inspection.trigger
-                if trigger.on == "topic" and topic_matches(trigger.topic, message.topic):
-                    worker.arm(inspection.id, expected=self._expected(inspection, message))
+            due = [
+                one
+                for one in worker.inspections
+                if one.trigger.on == "topic" and topic_matches(one.trigger.topic, message.topic)
+            ]
+            for inspection in due:
+                worker.arm(inspection.id, expected=self._expected(inspection, message))
+            if due:
+                worker.trigger()
 
     def _expected(self, inspection: Inspection, message: Message) -> int | None:
         """The number of objects that a trigger's message expects; None where it says none."""
@@ -491,16 +557,19 @@ class Agent:
 
 
 def chosen_cameras(plant: Plant, names: tuple[str, ...]) -> tuple[CameraRecord, ...]:
-    """The cameras this device looks at: those named, or all, that some inspection needs.
+    """The cameras this device looks at: those named, or all.
 
-    None of a plant that has no inspection yet: the device waits for its first one.
+    Not those of the bus that no inspection needs: the hub sees their images itself.
 
     Raises:
         InvalidError: a name that the plant does not have, or none that an inspection needs.
     """
     chosen = tuple(plant.find_camera(name) for name in names) if names else plant.camera
     needed = {inspection.camera for inspection in plant.inspection}
-    found = tuple(camera for camera in chosen if camera.id in needed)
+    found = tuple(
+        camera for camera in chosen
+        if camera.id in needed or not camera.source.startswith("mqtt:")
+    )  # fmt: skip
     if not found and plant.inspection:
         raise InvalidError(
             "no camera to look at", where="cameras", fix="Declare an inspection on a camera."

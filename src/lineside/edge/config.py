@@ -20,9 +20,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from lineside.core import InvalidError, NotFoundError, decode, decode_json
 from lineside.core.codec import refuse, unless
+from lineside.core.config import LOOPBACK
 from lineside.models import EngineName
-
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ class PageConfig:
     @property
     def is_local(self) -> bool:
         """True where only this machine reaches the page."""
-        return self.address[0] in _LOOPBACK
+        return self.address[0] in LOOPBACK
 
     @property
     def guarded(self) -> bool:
@@ -224,8 +223,8 @@ class EdgeConfig:
             by enrolment; empty: none is shown.
         cameras: which cameras of the plant this device looks at; empty: all.
         spool_max_bytes: what may wait for the hub; beyond it the oldest events are dropped.
-        max_loaded_packages: how many networks may be in memory, for inspections and, apart from
-            these, loaded by name.
+        max_loaded_packages: how many different packages may be in memory, for inspections and,
+            apart from these, loaded by name.
         max_loaded_bytes: of memory that the packages of all inspections take, measured as they are
             loaded; and, apart from these, of the archives that are loaded by name.
         resend_after_s: how long an event may stay unacknowledged before it is sent again.
@@ -242,6 +241,7 @@ class EdgeConfig:
         hang_after_s: how long a camera may be at one picture before it is started anew.
         publish_logs: whether the log is said on the bus too.
         log_period_s: how long an entry of the log may wait for others.
+        otlp: address of an OpenTelemetry collector (OTLP over HTTP) that gets traces; empty: none.
         engine: what runs packages, of inspections and loaded by name.
         capture: what is kept of what models were given and said.
         page: the device's own page.
@@ -270,6 +270,7 @@ class EdgeConfig:
     hang_after_s: float = 30.0
     publish_logs: bool = True
     log_period_s: float = 30.0
+    otlp: str = ""
     engine: EngineName = EngineName.ONNX_RUNTIME
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     page: PageConfig = field(default_factory=PageConfig)

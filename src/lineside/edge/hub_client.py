@@ -33,6 +33,7 @@ from lineside.core import (
     decode_fast,
     encode,
 )
+from lineside.core.config import LOOPBACK
 from lineside.fleet import Part
 
 T = TypeVar("T")
@@ -346,9 +347,6 @@ def _problem(error: urllib.error.HTTPError) -> dict[str, str]:
     return {name: value for name, value in found if isinstance(value, str)}
 
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubAddress:
     """A hub's address taken apart."""
@@ -375,7 +373,7 @@ def address_of(url: str) -> HubAddress:
             f"{url!r} is no address of a hub", where="hub", fix="Write https://host:8443."
         )
     secure = parts.scheme == "https"
-    if not secure and parts.hostname not in _LOOPBACK:
+    if not secure and parts.hostname not in LOOPBACK:
         raise InvalidError(
             "a code would be sent in the open", where=url,
             fix='Write https://…; the hub serves it with tls = "site".',

@@ -65,8 +65,9 @@ class Desired:
         packages: one for each inspection that should have one.
         revisions: how often the hub changed each inspection's package; also of those that should
             have none. A hub that does not count says nothing.
-        bad: digests that no inspection keeps in use where it cannot have what it should: the hub
-            took them back from the line.
+        bad: digests that are not kept in use where a device cannot have what it should: the hub
+            took them back from the line. ``<inspection>/<digest>`` beside one says for which
+            inspections; an earlier hub says none, and means all.
     """
 
     schema: Literal["lineside.desired/1"]
@@ -83,6 +84,11 @@ class Desired:
         """Digest and revision of an inspection; "" for no package, 0 where nobody counted."""
         found = (one.digest for one in self.packages if one.inspection == inspection)
         return next(found, ""), self.revisions.get(inspection, 0)
+
+    def is_bad(self, digest: str, *, inspection: str) -> bool:
+        """Return whether a package was judged bad on the line for an inspection."""
+        named = [one for one in self.bad if one.endswith(f"/{digest}")]
+        return f"{inspection}/{digest}" in named if named else digest in self.bad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +108,17 @@ class Ack:
 class InUse:
     """A package that answers for its inspection.
 
-    ``operating_point``: digest of the limits it decides by; "" for its own.
+    Attributes:
+        operating_point: digest of the limits it decides by; "" for its own.
+        refused_point: digest of the desired limits, where it cannot decide by them and does not try
+            again; "" otherwise.
     """
 
     inspection: str
     digest: Digest
     loaded_at: str
     operating_point: str = ""
+    refused_point: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +134,24 @@ class CameraCondition:
     state: Literal["connected", "lost"] = "connected"
     since: str = ""
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputCondition:
+    """Condition of an output.
+
+    Attributes:
+        state: ``follows`` the verdicts, has its ``fail-safe`` value, or the other side is ``away``.
+        reason: why it does not follow, in words.
+        switched: how often a verdict switched it since the start.
+        late: verdicts that came too late to switch it.
+    """
+
+    output: str
+    state: Literal["follows", "fail-safe", "away"]
+    reason: str = ""
+    switched: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +177,7 @@ class DeviceStatus:
     refused: Mapping[str, int] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     cameras: tuple[CameraCondition, ...] = ()
+    outputs: tuple[OutputCondition, ...] = ()
     desired: Mapping[str, int] = field(default_factory=dict)
     every_s: float = 0.0
     reads: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
 """Packages at work: checked, loaded, with their observers.
 
-1. A package names this machine among those it is built for, or names none. It carries out its
-   inspection's task, and says no label that the inspection does not have: nobody would know what to
-   do with it. An inspection without labels takes any. Otherwise it is refused before it is loaded.
+1. A package names this machine among those it is built for, or names none. It answers for the
+   inspection that its release names, of its task and labels (``check_fits``). Otherwise it is
+   refused before it is loaded.
 2. A package is ready once its golden pictures were answered.
 3. Observers see each decision beside its frame, in the camera's own thread: they return at once,
    and a fault of one is counted and holds nothing up.
@@ -23,6 +23,7 @@ from lineside.core import (
 from lineside.edge.machine import give_back_memory, resident_bytes, this_platform
 from lineside.edge.messages import Counters
 from lineside.models import EngineName, Manifest, Package, Predictor
+from lineside.models.manifest import check_fits, check_view
 from lineside.models.operating_point import OperatingPoint
 from lineside.vision import Frame, Prediction
 
@@ -53,7 +54,9 @@ class LoadedPackage:
     """A package that was checked and answered its golden pictures.
 
     Attributes:
-        size_bytes: of memory it took, measured as it was loaded; at least those of its archive.
+        inspection: which it answers for.
+        size_bytes: of memory it took, measured as it was loaded; at least those of its archive, and
+            little more where another inspection's package has the same network.
     """
 
     digest: Digest
@@ -62,8 +65,9 @@ class LoadedPackage:
     size_bytes: int = 0
 
 
-LoadPackage = Callable[[bytes], LoadedPackage]
-"""Reads an archive, loads it and runs its golden pictures; raises when it must not run."""
+LoadPackage = Callable[[bytes, str], LoadedPackage]
+"""Reads an archive, loads it for an inspection ("": the one it was trained for) and runs its golden
+pictures; raises when it must not run."""
 
 
 def check_machine(manifest: Manifest, machine: str) -> None:
@@ -78,39 +82,6 @@ def check_machine(manifest: Manifest, machine: str) -> None:
             where=manifest.name,
             fix="Load a package of this machine.",
         )
-
-
-def check_compatible(manifest: Manifest, inspections: Iterable[Inspection]) -> None:
-    """Refuse a package that its inspection cannot use; one of an inspection elsewhere passes.
-
-    Raises:
-        RefusedError: another task, or other labels.
-    """
-    asked = next((one for one in inspections if one.id == manifest.inspection), None)
-    if asked is None:
-        return
-    if manifest.task != asked.task.value:
-        raise RefusedError(
-            f"the package answers {manifest.task}, inspection {asked.id!r} asks for "
-            f"{asked.task.value}",
-            where="task",
-            fix="Train it for this inspection, or change the plant file.",
-        )
-    known = sorted(asked.known_labels)
-    strange = [name for name in labels_of(manifest) if name not in known]
-    if known and strange:
-        raise RefusedError(
-            f"the package says {', '.join(map(repr, strange[:5]))}, which inspection "
-            f"{asked.id!r} does not have",
-            where="labels",
-            fix=f"It has {', '.join(known)}. Train the package for them, or change the plant file.",
-        )
-
-
-def labels_of(manifest: Manifest) -> tuple[str, ...]:
-    """Every label the package can say, once, without its region."""
-    ruled = tuple(rule.label for rule in manifest.rules)
-    return tuple(dict.fromkeys(ruled or manifest.labels))
 
 
 logger = logging.getLogger(__name__)
@@ -139,22 +110,25 @@ def loading(
 
     Args:
         clock: of the predictors.
-        inspections: of the plant; a package has to answer what its own asks.
+        inspections: of the plant; a package has to answer what the one asks that it is loaded for.
         engine: what runs them.
     """
-    asked = tuple(inspections)
+    known = {one.id: one for one in inspections}
 
-    def make_ready(data: bytes) -> LoadedPackage:
+    def make_ready(data: bytes, inspection: str) -> LoadedPackage:
         before = resident_bytes()
         package = Package.read(data)
+        name = inspection or package.manifest.inspection
         check_machine(package.manifest, this_platform())
-        check_compatible(package.manifest, asked)
-        predictor = Predictor(package, clock=clock, engine=engine)
+        check_view(package.manifest, name)
+        if name in known:
+            check_fits(package.manifest, known[name])
+        predictor = Predictor(package.bound_to(name), clock=clock, engine=engine)
         predictor.check_golden()
         give_back_memory()
         return LoadedPackage(
             digest=package.digest,
-            inspection=package.manifest.inspection,
+            inspection=name,
             judge=predictor,
             size_bytes=max(len(data), resident_bytes() - before),
         )

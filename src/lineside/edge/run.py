@@ -35,6 +35,7 @@ from lineside.edge.packages import loading
 from lineside.edge.page.server import gallery_for, page_for
 from lineside.edge.worker import Watchdog
 from lineside.links import Bus, Mailbox, Message, open_bus
+from lineside.links.otlp import Tracing
 
 if TYPE_CHECKING:
     from lineside.edge.local_api.serving import Serving
@@ -96,6 +97,10 @@ def _worked(
         serving = open_serving(config, clock=clock, counters=counters)
         if serving is not None:
             stack.callback(serving.close)
+        tracing = None
+        if config.otlp:
+            tracing = Tracing(config.otlp, service="lineside-edge", instance=config.device)
+            stack.callback(tracing.close)
         gallery = gallery_for(config, plant=plant, clock=clock)
         agent = Agent(
             config,
@@ -109,6 +114,7 @@ def _worked(
                 *(serving.observers if serving is not None else ()),
                 *((gallery.look,) if gallery is not None else ()),
             ),
+            tracing=tracing,
         )
         page = page_for(
             agent,

@@ -6,6 +6,9 @@
    ``interval_s`` after the last one inspected; the clock is the camera's. ``topic``: the first
    frame that arrives after a message on the topic. ``part``: each frame that carries a part id.
    A message that arrives while a frame is inspected is of the next frame.
+3. Of a camera that no inspection has, an image now and then goes to the hub, so that people can
+   begin one with them: of a live camera one every ``SAMPLE_S``, of a folder or video each one, so
+   much slower that they do not flood the bus.
 
 Cameras that hang or die are noticed, said, and started anew.
 
@@ -45,6 +48,10 @@ from lineside.streams import NotFresh, freshness
 from lineside.vision import Frame, Prediction
 
 MOST_STUCK = 3
+SAMPLE_S = 2.0
+"""Pause between two images of a live camera that no inspection has."""
+_FILE_PAUSE_S = 0.25
+_FILES = ("folder:", "video:")
 _TURN_S = 0.5
 _PLACE = "watchdog"
 
@@ -257,7 +264,7 @@ class CameraWorker:
             open_camera: opens it; told why a message of it is refused.
             find_judge: what answers for an inspection.
             decided: takes each prediction; False when the agent is closing.
-            failed: told of an inspection whose package failed on a frame, and how.
+            failed: told of an inspection that cannot answer a frame that was due, and why.
             forward: says a frame on the bus.
             shown: told of each picture once its inspections have had their turn.
             counters: of what was left.
@@ -277,6 +284,7 @@ class CameraWorker:
         self._seen: dict[str, TriggerState] = {item.id: TriggerState() for item in inspections}
         self._seen_lock = threading.Lock()
         self._recent: deque[FrameId] = deque(maxlen=_REMEMBERED)
+        self._sample_due_s = clock.monotonic()
         self._last: Frame | None = None
         self._source: Camera | None = None
         self._dropped = 0
@@ -307,6 +315,12 @@ class CameraWorker:
         """A message came on the inspection's trigger topic; it expects so many objects."""
         with self._seen_lock:
             self._seen[inspection] = arm(self._seen[inspection], expected=expected)
+
+    def trigger(self) -> None:
+        """Have the camera take a picture now, where it waits for that."""
+        source = self._source
+        if source is not None:
+            source.trigger()
 
     def check_source(self) -> None:
         """Count what the camera dropped since the last call, and note its loss or return."""
@@ -388,14 +402,12 @@ class CameraWorker:
 
     def _turn(self) -> None:
         """Open the camera and inspect its images until it ends; not opened, it is tried again."""
-        source = self._opened()
-        if source is not None:
-            self._look(source)
+        self._look(self._opened())
         self._done = True
         self._worker.request_stop()
 
     def _note_failure(self, error: Exception | None) -> None:
-        if isinstance(error, UnavailableError):
+        if isinstance(error, LinesideError):
             if self._condition.state != "lost":
                 logger.warning("camera %s: %s", self._camera.id, error)
             self._note(error.message)
@@ -403,25 +415,21 @@ class CameraWorker:
             logger.error("camera failed camera=%s", self._camera.id, exc_info=error)
             self._counters.fault(f"camera {self._camera.id}", error)
 
-    def _opened(self) -> Camera | None:
-        """Return the camera; None where it never can be opened.
+    def _opened(self) -> Camera:
+        """Return the camera.
 
         Raises:
-            UnavailableError: it is not there now.
+            LinesideError: it is not there now, or is not as its record says: while it starts it may
+                answer anything, and somebody may set it right at any time.
         """
         self._busy_since_s = self._clock.monotonic()
         try:
-            self._source = self._open_camera(self._camera, self._refused)
-        except UnavailableError:
+            source = self._source = self._open_camera(self._camera, self._refused)
+        finally:
             self._busy_since_s = None
-            raise
-        except LinesideError as error:
-            self._note(error.message)
-            logger.error("camera %s: %s", self._camera.id, error)  # noqa: TRY400  a known failure
-            return None
-        self._busy_since_s, self._heard_s = None, self._clock.monotonic()
+        self._heard_s = self._clock.monotonic()
         self._note("")
-        return self._source
+        return source
 
     def _look(self, source: Camera) -> None:
         if self._stop.is_set():
@@ -448,14 +456,19 @@ class CameraWorker:
     def _take(self, shot: Shot) -> None:
         self._counters.frame()
         due = [item for item in self._inspections if self._is_due(item, shot)]
-        if not due:
+        if self._inspections and not due:
             return
         states = {item.id: self._disarm(item.id) for item in due}
         try:
-            self._inspect(shot, due, states)
+            if due:
+                self._inspect(shot, due, states)
+            else:
+                self._sample(shot)
         except InvalidError as error:
             self._counters.refuse("picture cannot be read")
             logger.debug("picture refused camera=%s: %s", self._camera.id, error)
+            for name in states:
+                self._failed(name, error)
         except Exception as error:  # boundary: one picture must not end the camera
             self._counters.refuse("failed")
             if self._counters.fault(f"camera {self._camera.id}", error):
@@ -464,6 +477,19 @@ class CameraWorker:
             with self._seen_lock:
                 for name, before in states.items():
                     self._seen[name] = rearmed(self._seen[name], before=before)
+
+    def _sample(self, shot: Shot) -> None:
+        """Send the hub an image that nothing inspects, if it is time for one."""
+        now_s = self._clock.monotonic()
+        if now_s >= self._sample_due_s:
+            try:
+                self._forward(shot.open())
+            finally:
+                if self._camera.source.startswith(_FILES):
+                    self._stop.wait(_FILE_PAUSE_S)
+                else:
+                    self._sample_due_s = now_s + min(SAMPLE_S, self._camera.no_signal_after_s / 2)
+        self._counters.refuse("no inspection")
 
     def _disarm(self, inspection: str) -> TriggerState:
         """Take the message that the next frame of an inspection answers; the state with it."""
@@ -517,6 +543,7 @@ class CameraWorker:
         judge = self._find_judge(inspection.id)
         if judge is None:
             self._counters.refuse("no package")
+            self._restart_interval(inspection.id, frame)
             return
         try:
             prediction = judge.predict(frame, device=self._device, decode_ms=decode_ms)
@@ -524,10 +551,7 @@ class CameraWorker:
             self._failed(inspection.id, error)
             raise
         expected = states.pop(inspection.id).expected
-        with self._seen_lock:
-            self._seen[inspection.id] = inspected(
-                self._seen[inspection.id], captured_at=frame.captured_at
-            )
+        self._restart_interval(inspection.id, frame)
         if expected is not None and prediction.count is not None:
             count = replace(prediction.count, expected=expected)
             prediction = replace(prediction, count=count)
@@ -535,6 +559,12 @@ class CameraWorker:
             self._counters.prediction()
         else:
             self._counters.refuse("agent is closing")
+
+    def _restart_interval(self, inspection: str, frame: Frame) -> None:
+        """Let the interval run from this frame, also where no package answers it yet."""
+        with self._seen_lock:
+            before = self._seen[inspection]
+            self._seen[inspection] = inspected(before, captured_at=frame.captured_at)
 
     def _needs_forwarding(self, shot: Shot) -> bool:
         """The hub sees what is on the bus; a picture without a time gets another one there."""

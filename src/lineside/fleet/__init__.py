@@ -1,4 +1,4 @@
-"""Devices and what they are asked to run: jobs, trust, roll-outs, and wire formats.
+"""Devices and what they are asked to run: jobs, trust, rollouts, and wire formats.
 
 Main names: ``Release`` and ``JobDocument`` (the package to run), ``Target`` (a signed file),
 ``JobService`` (the operator's and the devices' side of jobs), ``Rollout``, ``UpdateRepository`` and

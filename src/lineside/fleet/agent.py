@@ -46,11 +46,16 @@ class Installed:
     target: str
 
 
-def installed_of(target: Target) -> Installed:
-    """Return a target as the installed package that it would be."""
+def installed_of(target: Target, *, inspection: str = "") -> Installed:
+    """Return a target as the installed package that it would be.
+
+    Args:
+        target: a verified package.
+        inspection: one of those that it is signed for; "": the first.
+    """
     custom = target.custom
     return Installed(
-        inspection=str(custom["inspection"]), group=str(custom["group"]),
+        inspection=inspection or target.inspections[0], group=str(custom["group"]),
         version=str(custom["version"]), digest=Digest(str(custom["digest"])), target=target.path,
     )  # fmt: skip
 
@@ -167,7 +172,8 @@ def check_signed(order: JobDocument, target: Target) -> None:
     Raises:
         RefusedError: with the first contradiction.
     """
-    signed = installed_of(target)
+    is_signed_for = order.inspection in target.inspections
+    signed = installed_of(target, inspection=order.inspection if is_signed_for else "")
     pairs = (
         ("model_name", order.model_name, signed.group),
         ("model_version", order.model_version, signed.version),

@@ -161,7 +161,8 @@ class Target:
 
     Attributes:
         custom: signed with it: ``group``, ``version``, ``inspection``, ``digest``, ``platforms``,
-            ``rollback_from`` (versions that may go back to it).
+            ``rollback_from`` (versions that may go back to it), and ``inspections`` where it may
+            answer for more than one.
     """
 
     path: str
@@ -170,8 +171,15 @@ class Target:
     custom: Mapping[str, Any]
 
     @property
+    def inspections(self) -> tuple[str, ...]:
+        """Inspections that a package may answer for; the first is that of its publication."""
+        more = self.custom.get("inspections")
+        words = more if isinstance(more, list) else []
+        return tuple(dict.fromkeys((str(self.custom.get("inspection", "")), *map(str, words))))
+
+    @property
     def release(self) -> Release:
-        """The release that a package was published from."""
+        """The release that a package was published from, for the first of its inspections."""
         words = {name: str(self.custom[name]) for name in ("group", "version", "inspection")}
         return Release(
             **words, digest=Digest(str(self.custom["digest"])), sha256=self.sha256,

@@ -146,7 +146,7 @@ class EnrolmentAnswer:
 
     Attributes:
         certificate: the device's, PEM.
-        authority: of the site, PEM.
+        authority: certificate of the site's CA, PEM, under the key that devices read.
         root: the update repository's root metadata, JSON; "": there is none.
         bus: URL of the site's bus for devices.
         plant: the plant file, TOML.
@@ -311,11 +311,11 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolledDevice:
-    """A device with a certificate of the site.
+    """A device with a certificate of the site, or one without that was revoked.
 
     Attributes:
         lines: of the plant, at whose cameras it looks.
-        serial, ends_at: of its newest certificate.
+        serial, ends_at: of its newest certificate; "" and when it was revoked where it had none.
         key: digest of that certificate's public key.
         revoked_at: None while it may work.
     """
@@ -392,8 +392,11 @@ class Inventory:
                 self.things.add(device)
 
     def revoke(self, device: str, *, by: str, reason: str, at: datetime) -> EnrolledDevice:
-        """Take a device out; its row stays."""
-        row = replace(self.one(device), revoked_at=at, revoked_by=by, reason=reason)
+        """Take a device out; its row stays. One that only reported gets a row."""
+        row = self.find(device) or EnrolledDevice(
+            device=device, lines=(), enrolled_at=at, enrolled_by="", serial="", ends_at=at, key=""
+        )
+        row = replace(row, revoked_at=at, revoked_by=by, reason=reason)
         with self._records.transaction():
             self._keep(row)
             self.things.remove(device)

@@ -8,7 +8,7 @@
    Shares bet on a grid of larger shares (Robbins 1970). Scores bet on
    exp(lambda x - lambda^2 x^2 / 2), which needs no variance where differences are symmetric about
    their mean (de la Pena 1999), x being what a difference lies beyond its tolerance.
-3. ``false_alarm`` is for a whole roll-out: it is parted evenly among devices and figures.
+3. ``false_alarm`` is for a whole rollout: it is parted evenly among devices and figures.
 4. Latency and crashes are compared with limits: they are facts, not samples.
 5. A release goes on only after ``frames`` were judged by both packages on every device.
 6. The share of rejects may have a band: a bet that it is above, and one that it is below. Rejects
@@ -17,12 +17,15 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from lineside.core import InvalidError
 from lineside.core.codec import above_zero, refuse, unless, zero_or_more
 from lineside.fleet.contract import Evidence
+from lineside.vision import Prediction
+from lineside.vision.difference import difference
+from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
 
 _GRID = 24
 _FRAMES_TO_TIME = 50
@@ -57,7 +60,7 @@ class LiveLimits:
             [0, 1]; 0 and 1: none. Judged where a package before it judges the same frames, and the
             device tells their verdicts by the plant file.
         crashes: so many are allowed.
-        false_alarm: chance that a release within its tolerances is taken back, over the roll-out.
+        false_alarm: chance that a release within its tolerances is taken back, over the rollout.
     """
 
     frames: int = 200
@@ -146,7 +149,7 @@ def judge_evidence(found: Sequence[Evidence], limits: LiveLimits, *, devices: in
     Args:
         found: one for each device and inspection that told something.
         limits: what is allowed.
-        devices: how many are tried in the whole roll-out; the false-alarm rate is parted among
+        devices: how many are tried in the whole rollout; the false-alarm rate is parted among
             them.
     """
     tests = max(1, devices, len(found)) * len(limits.figures)
@@ -312,3 +315,29 @@ def _sentence(found: Evidence, figure: str, *, limits: LiveLimits) -> str:
 
 def _name(found: Evidence) -> str:
     return f"{found.device}/{found.inspection}"
+
+
+def add_frame(found: Evidence, *, old: Prediction, new: Prediction, rule: RejectRule) -> Evidence:
+    """The evidence with one more frame that both judged; ``rule``: which answers reject."""
+    if old.count is not None and new.count is not None:  # the trigger's message is about both
+        old = replace(old, count=replace(old.count, expected=new.count.expected))
+    seen = difference(old, new, good=rule.good)
+    return replace(
+        found,
+        frames=found.frames + 1,
+        changed=found.changed + seen.changed,
+        rejects_old=found.rejects_old + seen.found_before,
+        rejects_gained=found.rejects_gained + seen.gained,
+        rejects_lost=found.rejects_lost + seen.lost,
+        verdicts=found.verdicts + 1,
+        verdict_rejects_old=found.verdict_rejects_old + _rejects(old, rule),
+        verdict_rejects_new=found.verdict_rejects_new + _rejects(new, rule),
+        unsure_old=found.unsure_old + seen.unsure_before,
+        unsure_gained=found.unsure_gained + seen.unsure_gained,
+        score_sum=found.score_sum + seen.score,
+        score_squares=found.score_squares + seen.score**2,
+    )
+
+
+def _rejects(prediction: Prediction, rule: RejectRule) -> bool:
+    return judge_prediction(prediction, rule).verdict is PartVerdict.REJECT

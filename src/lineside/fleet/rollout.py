@@ -1,4 +1,4 @@
-"""A release goes to devices step by step: the roll-out, its orders, its next step. Pure.
+"""A release goes to devices step by step: the rollout, its orders, its next step. Pure.
 
 1. Devices are chosen once, when it begins, each for one step; by name, so that the same plan for
    the same devices chooses alike. Who joins the group later gets the package when it is done.
@@ -16,7 +16,7 @@ The next step, from the state of its devices:
    ``evidence`` gave an alarm.
 6. A step begins inside a window only. Pausing keeps steps from beginning, and takes back what is
    asked and not begun; nothing else changes by it.
-7. A step that no device took stops the roll-out: nothing was seen, so nothing speaks for it.
+7. A step that no device took stops the rollout: nothing was seen, so nothing speaks for it.
 """
 
 import math
@@ -47,7 +47,7 @@ _MOST_WATCH_S = 30 * 86_400.0
 
 
 class RolloutState(StrEnum):
-    """State of a roll-out.
+    """State of a rollout.
 
     ``planned``: nobody was asked yet; ``running``: a step is out; ``widening``: a step was passed,
     the next one waits for its time; ``going back``: devices are led to the package before.
@@ -69,7 +69,7 @@ class RolloutState(StrEnum):
 
 
 class RolloutOrder(StrEnum):
-    """Order that a person may give to a roll-out."""
+    """Order that a person may give to a rollout."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -185,7 +185,7 @@ class RolloutJob:
     """A job that was decided, whether or not it is made yet.
 
     Attributes:
-        back: whether it leads away from the roll-out's release.
+        back: whether it leads away from the rollout's release.
         release: where it leads back to; None on one of an older hub: ``Rollout.previous``.
         remove: whether it leads back to no package, because these devices ran none before.
     """
@@ -222,6 +222,8 @@ class Rollout:
         completed: whether it was done once; what joined since is led back too.
         settled: whether all that follows from its end was done.
         rollback: whether devices that run a newer version of the group go back to this one.
+        point: number of the operating point that it brings; 0: it brings a package. The release
+            is then the signed point, and what stands here of packages holds for limits.
     """
 
     id: str
@@ -241,6 +243,7 @@ class Rollout:
     settled: bool = False
     rollback: bool = False
     history: tuple[RolloutEvent, ...] = ()
+    point: int = 0
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -335,7 +338,7 @@ def may_order(rollout: Rollout, order: RolloutOrder) -> bool:
 def apply_order(
     rollout: Rollout, order: RolloutOrder, *, by: str, reason: str, now: datetime
 ) -> Rollout:
-    """The roll-out after a person's order; one that was carried out already changes nothing.
+    """The rollout after a person's order; one that was carried out already changes nothing.
 
     Raises:
         ConflictError: that cannot be asked of it now.
@@ -382,15 +385,16 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutFacts:
-    """State of a roll-out's devices and jobs now.
+    """State of a rollout's devices and jobs now.
 
     Attributes:
         members: devices it would be for, were it to begin.
         runs_it: devices that run a release which was judged bad, asked or not.
         groups: that its steps name, with their members.
         previous: what runs there now.
-        after: another roll-out of the inspection that comes first; "" none.
-        bad: why its release was judged bad since the roll-out was planned; "": it was not.
+        after: another rollout of the inspection that comes first; "" none.
+        obstacle: why it can go no further, such as a release that was judged bad since it was
+            planned, or limits that a later version replaced; "": it can.
         open: whether a step may begin (windows).
         opens_at: when one may where none may now; None: not within a week.
         executions: device → its last job of this release; absent while it waits its turn.
@@ -398,7 +402,7 @@ class RolloutFacts:
         elsewhere: devices that somebody gave another package since they took the release.
         back: the same of the way back.
         back_to: device → the release it is to be led back to; None: to no package.
-        evidence: of this roll-out.
+        evidence: of this rollout.
     """
 
     members: tuple[str, ...] = ()
@@ -406,7 +410,7 @@ class RolloutFacts:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     previous: Release | None = None
     after: str = ""
-    bad: str = ""
+    obstacle: str = ""
     open: bool = True
     opens_at: datetime | None = None
     executions: Mapping[str, ExecutionStatus] = field(default_factory=dict)
@@ -462,15 +466,17 @@ def next_step(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action
     """Return the next action; called again after each, until it is ``Wait``."""
     match rollout.state:
         case RolloutState.DONE | RolloutState.ABORTED:
-            return _wrong(rollout, facts) or Wait(why=f"it is {rollout.state}")
+            wrong = None if facts.obstacle else _wrong(rollout, facts)
+            return wrong or Wait(why=f"it is {rollout.state}")
         case RolloutState.ROLLED_BACK:
             return Wait(why=f"it is {rollout.state}")
         case RolloutState.GOING_BACK:
-            return _back(rollout, facts)
+            return _stopped(facts) or _back(rollout, facts)
         case RolloutState.PLANNED:
-            return _begin(rollout, facts, now=now)
+            return _stopped(facts) or _begin(rollout, facts, now=now)
         case RolloutState.RUNNING | RolloutState.WIDENING | RolloutState.PAUSED:
-            return _alarm(rollout, facts) or _forward(rollout, facts, now=now)
+            stopped = _stopped(facts) or _alarm(rollout, facts)
+            return stopped or _forward(rollout, facts, now=now)
         case _:
             assert_never(rollout.state)
 
@@ -483,7 +489,7 @@ def judge_rollout(rollout: Rollout, facts: RolloutFacts) -> Judgement:
 
 
 def apply_action(rollout: Rollout, action: Action, *, now: datetime) -> Rollout:
-    """The roll-out after an action."""
+    """The rollout after an action."""
     match action:
         case Wait():
             return rollout
@@ -512,8 +518,6 @@ def _out(rollout: Rollout, *, step: int, now: datetime) -> Rollout:
 
 
 def _begin(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
-    if facts.bad:
-        return Move(to=RolloutState.ABORTED, why=f"the version was judged bad since: {facts.bad}")
     if facts.after:
         return Wait(why=f"rollout {facts.after} of the same inspection comes first")
     if not facts.members:
@@ -522,6 +526,10 @@ def _begin(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
     first = rollout.plan.steps[_first_of(shares, after=-1)]
     not_yet = _not_yet(first, facts, now=now)
     return not_yet or Begin(shares=shares, previous=facts.previous)
+
+
+def _stopped(facts: RolloutFacts) -> Move | None:
+    return Move(to=RolloutState.ABORTED, why=facts.obstacle) if facts.obstacle else None
 
 
 def _alarm(rollout: Rollout, facts: RolloutFacts) -> Action | None:

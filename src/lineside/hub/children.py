@@ -115,7 +115,7 @@ class ChildRunner:
             self.percent = 0.0
             self.process = subprocess.Popen(  # noqa: S603  our own interpreter and module
                 end_with_parent(command), stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.PIPE,
+                stderr=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
             return self.process
 

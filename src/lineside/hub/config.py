@@ -3,7 +3,6 @@
 Each key is described in ``docs/reference/configuration.md``.
 """
 
-import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,71 +10,15 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from lineside.core import InvalidError
+from lineside.core import InvalidError, Plant
+from lineside.core.config import LOOPBACK
+from lineside.core.plant import Retention
 from lineside.core.topics import check_pattern, check_topic
+from lineside.core.webhooks import EVENT_TYPE, ORDER_KEYS, WebhookConfig, is_order_key
 from lineside.links.kafka import KafkaPlace
 from lineside.links.opcua import opcua_address
-from lineside.links.webhook import WebhookTarget
 from lineside.store import Logged
-from lineside.streams import EVENT_TYPE, decode_event
-
-MOST_PARALLEL = 32
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookConfig:
-    """One URL and which events go to it.
-
-    Attributes:
-        name: of the webhook; how far it came is kept under it.
-        types: of events; ``*`` stands for anything.
-        rules: subjects of events, which of rule events are the rules' ids; empty: all.
-        dead_after_s: an event that was not taken for so long is given up.
-        key: events of one key keep their order; as ``order_keys.key_of`` takes it.
-        parallel: how many keys are posted at a time.
-
-    The others are those of ``links.WebhookTarget``.
-    """
-
-    name: str
-    url: str
-    secret_file: str = ""
-    types: tuple[str, ...] = (EVENT_TYPE,)
-    rules: tuple[str, ...] = ()
-    headers: dict[str, str] = field(default_factory=dict)
-    header_files: dict[str, str] = field(default_factory=dict)
-    ca: str = ""
-    timeout_s: float = 10.0
-    dead_after_s: float = 86_400.0
-    key: str = ""
-    parallel: int = 4
-
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise InvalidError(
-                f"{self.name[:80]!r} is no name of a webhook", where="webhook.name",
-                fix="Write small letters, digits and '-', at most 40.",
-            )  # fmt: skip
-        if not self.types or not all(self.types):
-            raise InvalidError("a type of event", where="webhook.types", fix="Leave it out.")
-        if self.dead_after_s <= 0:
-            raise InvalidError("above 0", where="webhook.dead_after_s", fix="Leave it out.")
-        check_key(self.key, where="webhook.key")
-        if not 1 <= self.parallel <= MOST_PARALLEL:
-            raise InvalidError(
-                f"{self.parallel} at a time", where="webhook.parallel",
-                fix=f"Write 1 to {MOST_PARALLEL}.",
-            )  # fmt: skip
-        _ = self.target  # checks the rest
-
-    @property
-    def target(self) -> WebhookTarget:
-        """As the link takes it."""
-        return WebhookTarget(
-            url=self.url, secret_file=self.secret_file, headers=self.headers,
-            header_files=self.header_files, ca=self.ca, timeout_s=self.timeout_s,
-        )  # fmt: skip
+from lineside.streams import decode_event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +39,7 @@ class KafkaSendConfig:
 
     Attributes:
         types: which; ``*`` stands for anything.
-        key: what keeps the order, as ``order_keys.key_of`` takes it.
+        key: what keeps the order, as ``key_of`` takes it.
     """
 
     topic: str
@@ -107,7 +50,11 @@ class KafkaSendConfig:
         _check_name(self.topic, where="kafka.send.topic")
         if not self.types or not all(self.types):
             raise InvalidError("a type of event", where="kafka.send.types", fix="Leave it out.")
-        check_key(self.key, where="kafka.send.key")
+        if not is_order_key(self.key):
+            raise InvalidError(
+                f"{self.key!r} is no key", where="kafka.send.key",
+                fix=f"Write one of {', '.join(ORDER_KEYS)}, or data.<field>.",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,17 +127,6 @@ def _check_name(topic: str, *, where: str) -> None:
             f"{topic!r} is no topic of Kafka", where=where,
             fix="Write letters, digits, '.', '_' and '-', at most 249.",
         )  # fmt: skip
-
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retention:
-    """When what nothing pins goes; 0 switches a limit off."""
-
-    max_age_days: float = 0.0
-    max_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,15 +213,19 @@ class HubConfig:
         device_silent_s: after how long without a message a device counts as silent.
         downloads: how many packages go out to devices at a time; others are asked to come again.
         public_url: how devices reach the hub; empty: ``http://host:port``.
-        strays: also listen beside the routed topics, so that a mistyped topic becomes a dead
-            letter instead of nothing.
+        strays: also listen to unrouted topics, so that a mistyped topic becomes a dead letter
+            instead of nothing; the key of hub files.
         records, blobs: URLs; empty: SQLite and a folder in ``data_dir``.
         mongo: URL of a MongoDB that gets the reference's documents; empty: none.
         mongo_picture: how a picture stands in its document there.
         kafka: a Kafka cluster and what goes to it and comes from it.
-        webhook: URLs that events are posted to.
+        webhook: URLs that events are posted to, beside those of the plant file.
+        retention: what may age out, and when, unless the plant file says it.
         opcua: where an OPC UA server listens, ``opc.tcp://host:port``; empty: nowhere.
         opcua_anonymous: anybody may read from it, also without encryption.
+        homeassistant: first level of Home Assistant's discovery topics; empty: none are said.
+        otlp: address of an OpenTelemetry collector (OTLP over HTTP) that gets traces; empty: none.
+        sparkplug: group id of Sparkplug B under which the hub is an edge node; empty: it is none.
         endpoint_calls: how many calls of one endpoint, function or model wait or run at a time.
         inference_grpc: host:port of the Open Inference Protocol by gRPC; empty: by HTTP only.
         trust: folder of the update repository; empty: ``data_dir/trust``.
@@ -330,6 +270,9 @@ class HubConfig:
     webhook: tuple[WebhookConfig, ...] = ()
     opcua: str = ""
     opcua_anonymous: bool = False
+    homeassistant: str = ""
+    sparkplug: str = ""
+    otlp: str = ""
     retention: Retention = field(default_factory=Retention)
     endpoint_calls: int = 64
     inference_grpc: str = ""
@@ -364,6 +307,7 @@ class HubConfig:
                 raise InvalidError("above 0", where=name, fix=f"Write {name} = 64.")
         if self.opcua:
             opcua_address(self.opcua)
+        _check_topics(self)
         _check_devices(self)
         _check_tls(self)
         _check_zone(self.time_zone)
@@ -405,6 +349,11 @@ class HubConfig:
         return self.folder / "keys"
 
     @property
+    def secrets_folder(self) -> Path:
+        """Where the files stand that webhooks of the plant file name, in a folder of each host."""
+        return self.folder / "secrets"
+
+    @property
     def ca_folder(self) -> Path:
         """Where the site's certificate authority stands."""
         return self.folder / "authority"
@@ -417,7 +366,14 @@ class HubConfig:
     @property
     def loopback_only(self) -> bool:
         """True if nobody outside this machine can reach the pages."""
-        return self.host in _LOOPBACK
+        return self.host in LOOPBACK
+
+
+def webhooks_in_force(config: HubConfig, plant: Plant) -> tuple[WebhookConfig, ...]:
+    """Return the webhooks of the plant file, and those of the settings under other names."""
+    declared = [one.in_folder(config.secrets_folder) for one in plant.webhook]
+    names = {one.name for one in declared}
+    return (*declared, *(one for one in config.webhook if one.name not in names))
 
 
 def _check_devices(config: HubConfig) -> None:
@@ -446,6 +402,15 @@ def _check_tls(config: HubConfig) -> None:
         )
 
 
+def _check_topics(config: HubConfig) -> None:
+    for prefix in filter(None, (config.homeassistant, config.sparkplug)):
+        check_topic(prefix)
+    if "/" in config.sparkplug:
+        raise InvalidError(
+            "one level of a topic", where="sparkplug", fix='Write sparkplug = "Plant1", say.'
+        )
+
+
 def _check_zone(name: str) -> None:
     try:
         ZoneInfo(name)
@@ -457,26 +422,13 @@ def _check_zone(name: str) -> None:
         ) from error
 
 
-KEYS = ("id", "source", "subject", "type")
-
-
-def check_key(key: str, *, where: str) -> None:
-    """Refuse a setting that names no key."""
-    field = key.startswith("data.") and key != "data."
-    if key and key not in KEYS and not field:
-        raise InvalidError(
-            f"{key!r} is no key", where=where,
-            fix=f"Write one of {', '.join(KEYS)}, or data.<field>.",
-        )  # fmt: skip
-
-
 def key_of(logged: Logged, wanted: str) -> str:
     """Return the key whose events keep their order.
 
     Args:
         logged: the event.
-        wanted: "" for source and subject, one of ``KEYS``, or ``data.<field>``; a field the event
-            lacks, or that is no plain value, leaves source and subject.
+        wanted: "" for source and subject, one of ``ORDER_KEYS``, or ``data.<field>``; a field
+            that the event lacks, or that is no plain value, leaves source and subject.
     """
     entry = logged.entry
     usual = f"{entry.source} {entry.subject}".rstrip()

@@ -14,10 +14,10 @@ The socket, as fast as the page acknowledges and no faster:
    images, never a backlog.
 4. The twin comes as a snapshot, then as patches from the revision the page holds; a page that
    missed one gets a snapshot again.
-5. The header and the JPEG of a frame are made once for all viewers, and so is what an open Twin
-   page shows; it is sent where it differs from what was sent before. So is the tile, a small JPEG,
+5. The header and the JPEG of a frame are made once for all viewers. So is the tile, a small JPEG,
    for those who ask for it: at most 640 px on the longer side, or the frame's own bytes where they
-   are fewer.
+   are fewer. So is a part of a page (figures, panels, the twin), while no page waits for it; it is
+   sent where it differs from what was sent before.
 6. Status names the cameras, devices and rules that the page asked for, and how many devices there
    are: a fleet of thousands costs a page with one tile nothing.
 7. When the session ends the socket is closed with 4401.
@@ -25,14 +25,13 @@ The socket, as fast as the page acknowledges and no faster:
 
 import asyncio
 import logging
-import struct
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import version
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast, get_args
 
 from lineside.core import (
     Clock,
@@ -49,11 +48,12 @@ from lineside.core.plant import Camera
 from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.learning.jobs import Runs
+from lineside.hub.page_parts import PageParts, PartSource, framed
 from lineside.hub.rules.service import Rules
 from lineside.hub.views import CameraView
 from lineside.models.camera_faults import CameraFault, CameraWatch
 from lineside.store import FrameRow, Records
-from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
+from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, decode_event, read_prediction
 from lineside.twin import LineState, patch
 from lineside.vision import (
     FrameRef,
@@ -75,6 +75,7 @@ CameraState = Literal[
     "live", "no signal", "never", "moved", "dark", "overexposed", "blurred", "frozen"
 ]
 """State of a camera; all but the first three are faults of its pictures."""
+_STATES = get_args(CameraState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -252,6 +253,18 @@ class LiveCameras:
             states = [self._state(camera)[0] for camera in self.ids]
         return states.count("live"), len(states)
 
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Return for each camera its state and the age of its newest frame, for ``/metrics``."""
+        now, found = self._clock.now(), {}
+        for camera in self.ids:
+            with self._lock:
+                current, newest = self._state(camera)[0], self._cameras[camera].newest
+            figures = {f"state_{state}": float(state == current) for state in _STATES}
+            if newest is not None:
+                figures["frame_age_s"] = (now - newest.captured_at).total_seconds()
+            found[camera] = figures
+        return found
+
     def fault(self, camera: str) -> CameraFault | None:
         """Fault of its pictures; None where they are usable, or none come."""
         with self._lock:
@@ -342,11 +355,11 @@ logger = logging.getLogger(__name__)
 
 _STATUS_EVERY_S = 1.0
 _TWIN_EVERY_S = 0.025
-_TWIN_PAGE_AGES_S = 5.0  # a sensor that falls silent changes no state
 _MOST_CAMERAS = 64
 _MOST_RUNS = 16
 _MOST_DEVICES = 200
 _MOST_RULES = 200
+_MOST_PARTS = 4
 _SESSION_CHECK_S = 2.0
 _IDLE_S = 10.0
 
@@ -357,7 +370,6 @@ SendBytes = Callable[[bytes], Awaitable[None]]
 
 
 Shows = Callable[[str, LiveFrame], Json]
-ShowsTwin = Callable[[], str]
 
 
 class SessionOverError(RefusedError):
@@ -366,12 +378,15 @@ class SessionOverError(RefusedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """Names of the things a page shows; nothing else is sent. ``image``: see rule 5."""
+    """Names of the things a page shows; nothing else is sent.
+
+    ``image``: see rule 5. ``parts``: addresses of parts of pages: ``/lines/figures?line=a``.
+    """
 
     cameras: tuple[str, ...] = ()
     image: Literal["original", "tile"] = "original"
     twin: bool = False
-    twin_page: bool = False
+    parts: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
@@ -382,6 +397,7 @@ class Subscription:
             ("runs", self.runs, _MOST_RUNS),
             ("devices", self.devices, _MOST_DEVICES),
             ("rules", self.rules, _MOST_RULES),
+            ("parts", self.parts, _MOST_PARTS),
         ):
             if len(named) > most:
                 raise InvalidError(
@@ -411,27 +427,13 @@ class _Viewer:
     visible: bool = True
     sent_frame: dict[str, LiveFrame] = field(default_factory=dict)
     twin: LineState | None = None
-    twin_page: bytes = b""
+    parts: dict[str, bytes] = field(default_factory=dict)
     runs: dict[str, bytes] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def may_send(self) -> bool:
         return self.visible and self.acked >= self.round
-
-
-class _TwinPage(NamedTuple):
-    """View of open Twin pages, of this state or a later one, with the loop's time of making."""
-
-    state: LineState
-    made_s: float
-    html: str
-    message: bytes
-
-
-def framed(header: bytes, jpeg: bytes = b"") -> bytes:
-    """One message of the wire."""
-    return b"".join((struct.pack(">I", len(header)), header, jpeg))
 
 
 class LiveFeed:
@@ -459,23 +461,26 @@ class LiveFeed:
         self._patched: tuple[LineState, LineState, bytes] | None = None
         self.count_alerts: Callable[[], int] = lambda: 0
         self._shows: Shows = lambda _camera, _shown: None
-        self._shows_twin: ShowsTwin = str
-        self._twin_page: _TwinPage | None = None
-        self._twin_page_turn = asyncio.Lock()
+        self.parts = PageParts(
+            ledger, made=lambda href: self._wake_those(lambda one: href in one.wanted.parts)
+        )
+        self._hello = framed(encode({"kind": "hello", "server": version("lineside")}))
         cameras.listen(
             lambda camera: self._wake(lambda one: one.may_send and camera in one.wanted.cameras)
         )
         ledger.listen(
-            lambda _commit: self._wake(lambda one: one.wanted.twin or one.wanted.twin_page)
+            lambda _commit: self._wake(
+                lambda one: one.wanted.twin or any(map(self.parts.follows_twin, one.wanted.parts))
+            )
         )
         runs.listen(lambda _run: self._wake(lambda one: bool(one.wanted.runs)))
 
-    def show_with(self, shows: Shows, *, twin: ShowsTwin) -> None:
+    def show_with(self, shows: Shows, *, parts: Mapping[str, PartSource]) -> None:
         """Have each frame carry what a page shows of it, as ``shown`` in its header.
 
-        ``twin``: gives what the Twin page shows, as HTML.
+        ``parts``: of pages, by the path of their address.
         """
-        self._shows, self._shows_twin = shows, twin
+        self._shows, self.parts.sources = shows, parts
 
     @property
     def viewers(self) -> int:
@@ -485,12 +490,12 @@ class LiveFeed:
     def start(self) -> None:
         """Called on the event loop before the first socket."""
         self._loop = asyncio.get_running_loop()
-        self._twin_page_turn = asyncio.Lock()
 
     def stop(self) -> None:
         """Wake nobody from now on."""
         self._loop = None
         self._tiles.clear()  # of this loop
+        self.parts.stop()
 
     def _wake(self, concerns: Callable[[_Viewer], bool]) -> None:
         """Let those viewers look again whom a change concerns: a commit is news to few pages."""
@@ -555,9 +560,10 @@ class LiveFeed:
         while (text := await socket.receive()) is not None:
             message = decode(PageMessage, text, where="socket")
             if message.subscribe is not None:
+                self.parts.check(message.subscribe.parts)
                 viewer.wanted, viewer.is_new = message.subscribe, True
                 viewer.twin = None if not message.subscribe.twin else viewer.twin
-                viewer.twin_page = b""
+                viewer.parts.clear()
             if message.ack is not None:
                 viewer.acked = max(viewer.acked, min(message.ack, viewer.round))
             if message.visible is not None:
@@ -565,7 +571,7 @@ class LiveFeed:
             viewer.changed.set()
 
     async def _write(self, viewer: _Viewer, send: SendBytes) -> None:
-        await send(framed(encode({"kind": "hello", "server": version("lineside")})))
+        await send(self._hello)
         loop = asyncio.get_running_loop()
         status_at, twin_at = loop.time() + _STATUS_EVERY_S, loop.time()
         while True:
@@ -576,6 +582,7 @@ class LiveFeed:
             if loop.time() >= twin_at:
                 twin_at = loop.time() + _TWIN_EVERY_S
                 await self._send_twin(viewer, send)
+                await self._send_parts(viewer, send)
             await self._send_runs(viewer, send)
             wake_at = min(status_at, twin_at) if self._is_behind(viewer) else status_at
             try:
@@ -627,20 +634,16 @@ class LiveFeed:
         return b'{"round":%d,' % number + header[1][1:]
 
     def _is_behind(self, viewer: _Viewer) -> bool:
-        """Return whether the twin, or its page, has changed since this viewer was sent it."""
-        state, page = self._ledger.state, self._twin_page
-        made = page is not None and page.state is state and page.message == viewer.twin_page
+        """Return whether the twin, or a part that goes by it, changed since this was sent."""
+        state = self._ledger.state
         return viewer.visible and (
             (viewer.wanted.twin and viewer.twin is not state)
-            or (viewer.wanted.twin_page and not made)
+            or any(
+                self.parts.owes(href, viewer.parts.get(href, b"")) for href in viewer.wanted.parts
+            )
         )
 
     async def _send_twin(self, viewer: _Viewer, send: SendBytes) -> None:
-        if viewer.wanted.twin_page and viewer.visible:
-            message = await self._page_of_twin()
-            if viewer.twin_page != message:
-                viewer.twin_page = message
-                await send(message)
         state = self._ledger.state
         if not (viewer.wanted.twin and viewer.visible) or viewer.twin is state:
             return
@@ -649,19 +652,12 @@ class LiveFeed:
         if message:
             await send(framed(message))
 
-    async def _page_of_twin(self) -> bytes:
-        """Return the view of Twin pages now, made once for all who ask meanwhile."""
-        loop = asyncio.get_running_loop()
-        async with self._twin_page_turn:
-            held, state = self._twin_page, self._ledger.state
-            aged_s = loop.time() - held.made_s if held else _TWIN_PAGE_AGES_S
-            if held and aged_s < (_TWIN_PAGE_AGES_S if held.state is state else _TWIN_EVERY_S):
-                return held.message
-            html = await asyncio.to_thread(self._shows_twin)
-            header = {"kind": "twin_page", "revision": state.revision, "html": html}
-            message = held.message if held and held.html == html else framed(encode(header))
-            self._twin_page = _TwinPage(state, loop.time(), html, message)
-            return message
+    async def _send_parts(self, viewer: _Viewer, send: SendBytes) -> None:
+        for href in viewer.wanted.parts if viewer.visible else ():
+            message = self.parts.message(href)
+            if message and viewer.parts.get(href) != message:
+                viewer.parts[href] = message
+                await send(message)
 
     def _twin_message(self, before: LineState | None, after: LineState) -> bytes:
         """A snapshot, or the patch between two revisions, made once for all who hold them."""
@@ -711,6 +707,7 @@ class LiveFeed:
             "kind": "status", "cameras": cameras, "devices": devices, "reporting": reporting,
             "known": known, "live": live, "declared": declared, "alerts": self.count_alerts(),
             "rules": self._rule_status(wanted.rules),
+            "rule_events": self._ledger.newest(type=EVENT_TYPE),
             "summary": summary([camera["state"] for camera in cameras]),
         }  # fmt: skip
 
@@ -721,7 +718,7 @@ class LiveFeed:
             {
                 "id": name,
                 "figures": totals[name],
-                "told_up_to": self._rules.told_up_to(name),
+                "told_up_to": self._rules.watermark(name),
                 "texts": {figure: number(value) for figure, value in totals[name].items()},
             }
             for name in wanted

@@ -20,11 +20,11 @@ from typing import IO
 
 from lineside.compat.aws.sigv4 import is_signed_link
 from lineside.core import LinesideError, RefusedError, UnavailableError
+from lineside.core.config import LOOPBACK
 from lineside.hub.access.auth import Auth
 from lineside.hub.access.permissions import COOKIE, Identity, authorize, is_open, may_be_signed
 from lineside.hub.problems import refusal
 from lineside.web.security import (
-    LOOPBACK,
     App,
     Message,
     Receive,
@@ -217,6 +217,8 @@ class Authentication:
             authorize(identity, method=scope.get("method", "GET"), path=path)
 
     async def _identify(self, bearer: str, session: str) -> Identity:
+        if bearer and self._auth.is_known(bearer):
+            return self._auth.identify(bearer)
         if bearer:
             return await asyncio.to_thread(self._auth.identify, bearer)
         if session:

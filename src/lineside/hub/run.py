@@ -40,13 +40,13 @@ from lineside.core.worker import Worker
 from lineside.hub.access.accounts import TOKEN_TYPE
 from lineside.hub.access.auth import issue_link
 from lineside.hub.access.permissions import Role
-from lineside.hub.access.tls import check_ca, server_files
+from lineside.hub.access.tls import REACHED_AT, check_ca, own_certificate, server_files
 from lineside.hub.alerts.service import alerts_topic
 from lineside.hub.broker import SiteBroker, open_broker
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.followers import skip_entry
 from lineside.hub.eventlog.leases import LeasedPart
-from lineside.hub.eventlog.ledger import person_event
+from lineside.hub.eventlog.ledger import Commit, person_event
 from lineside.hub.eventlog.stats import CAMERAS, worker_figures
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.ingest.answers import AnswerIndex
@@ -65,11 +65,13 @@ from lineside.hub.replay.repository import REPLAY_TYPE
 from lineside.hub.rules.service import rules_follower
 from lineside.hub.services import Services, build_services
 from lineside.hub.sinks.kafka import start_kafka
-from lineside.hub.sinks.mqtt import EventOutbox
+from lineside.hub.sinks.mqtt import EventOutbox, HomeAssistant
 from lineside.hub.sinks.opcua import check_opcua, start_opcua
-from lineside.hub.sinks.webhooks import start_webhooks
+from lineside.hub.sinks.sparkplug import SparkplugFeed
+from lineside.hub.sinks.webhooks import Webhooks
 from lineside.hub.timers import DEVICES, Peers, Timers
 from lineside.links import Bus, MailboxFigures, open_bus
+from lineside.links.otlp import Tracing
 from lineside.store import Logged, open_blobs, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, VERDICT_TYPE
 from lineside.streams.alerts import ALERT_TYPE
@@ -98,7 +100,7 @@ def create_app(services: Services) -> "FastAPI":
     need("fastapi", extra="hub")
     from fastapi import FastAPI
 
-    from lineside.hub.api import mount_api
+    from lineside.hub.api import RouteIndex, mount_api
     from lineside.hub.pages import mount_pages
 
     @asynccontextmanager
@@ -124,6 +126,7 @@ def create_app(services: Services) -> "FastAPI":
     app.add_middleware(SecureHeaders)
     mount_api(app)
     mount_pages(app, services)
+    app.router.routes[:] = [RouteIndex(app.router.routes)]
     return app
 
 
@@ -152,6 +155,9 @@ _LOOK_S = 0.2
 _GRACE_S = 3
 _MOST_SOCKET_TEXT = 65_536
 _ANSWERS_NOTED = 200  # positions of the log; what comes again changes nothing
+_SINKS_S = 1.0
+_NOTE_S = 1.0  # what a killed hub had not noted is said again, under the same ids
+_GATHER_S = 0.5  # figures, answers and drift may lag; a page of one entry costs as much as of ten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +199,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
     """A hub for the length of a ``with``."""
     _check_settings(config, clock=clock)
     with ExitStack() as stack:
-        stack.enter_context(_only_one(config))
+        stack.enter_context(only_one(config))
         services = _open(config, clock=clock, stack=stack)
         server, url = _bind(services, stack=stack)
         broker, taking = None, threading.Event()
@@ -206,7 +212,9 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         start_kafka(services, bus_url=own_url, stack=stack)
         if broker is not None:
             _admit_clients(broker, taking=taking, stack=stack)
-        start_webhooks(services, stack=stack)
+        webhooks = Webhooks(services)
+        stack.callback(webhooks.stop)
+        webhooks.start()
         start_opcua(services, stack=stack)
         _serve(server, stack=stack)
         inference = _serve_inference(services, stack=stack)
@@ -231,6 +239,7 @@ def _check_settings(config: HubConfig, *, clock: Clock) -> None:
         (config.kafka.brokers, "confluent_kafka", "kafka"),
         (config.mongo, "pymongo", "mongo"),
         (config.opcua, "asyncua", "opcua"),
+        (config.otlp, "opentelemetry.exporter.otlp.proto.http.trace_exporter", "otel"),
     ):
         if wanted:
             need(module, extra=extra)
@@ -254,7 +263,8 @@ def _tell_devices(services: Services) -> None:
     services.desired.tell_all()
     services.job_requests.tell_again()
     bus = services.desired.bus
-    if bus is not None and bus.connected() and services.alerts.book:
+    told = services.alerts.book or services.config.homeassistant
+    if bus is not None and bus.connected() and told:
         _publish_alerts(services, bus)
     if bus is not None and services.plants.newest().number > 1:
         try:
@@ -282,8 +292,12 @@ def _tell_plant(services: Services, bus: Bus) -> list[str]:
 
 
 @contextmanager
-def _only_one(config: HubConfig) -> Iterator[None]:
-    """One hub a data folder."""
+def only_one(config: HubConfig) -> Iterator[None]:
+    """Keep every other hub off a data folder meanwhile.
+
+    Raises:
+        ConflictError: another hub uses it.
+    """
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = config.folder / "hub.lock"
     with path.open("ab") as lock:
@@ -380,6 +394,7 @@ def _start_work(
 ) -> None:
     """Threads, in the order in which they may be needed; stopped in reverse."""
     services.leases.start()
+    _start_tracing(services, stack=stack)
     services.stats.watch_each("part", "part", read=services.leases.figures)
     services.stats.watch_each("worker", "worker", read=worker_figures)
     if services.records.shared:
@@ -390,9 +405,13 @@ def _start_work(
     stack.callback(services.ledger.keep_snapshot)
     services.stats.watch_each("follower", "follower", read=services.followers.figures)
     outbox = EventOutbox(bus, plant=services.plant)
-    services.followers.follow("events", outbox.publish, stack=stack, source=source, type=EVENT_TYPE)
-    services.followers.follow("verdicts", outbox.publish, stack=stack, type=VERDICT_TYPE)
-    services.stats.watch("alerts_open", services.alerts.count)
+    services.followers.follow(
+        "events", outbox.publish, stack=stack, source=source, type=EVENT_TYPE, note_s=_NOTE_S
+    )
+    services.followers.follow(
+        "verdicts", outbox.publish, stack=stack, type=VERDICT_TYPE, note_s=_NOTE_S
+    )
+    _watch_site(services)
     services.followers.follow(
         "alerts", lambda _: _publish_alerts(services, bus), stack=stack, type=ALERT_TYPE
     )
@@ -403,6 +422,10 @@ def _start_work(
     _start_replays(services, stack=stack)
     _start_mongo(services, stack=stack)
     timers = Timers(services, clock=services.clock)
+    home_assistant, sparkplug = HomeAssistant(services), SparkplugFeed(services)
+    timers.add("home assistant", home_assistant.tick, every_s=_SINKS_S, part=DEVICES)
+    timers.add("sparkplug", sparkplug.tick, every_s=_SINKS_S / 2)
+    services.stats.watch("sparkplug_dropped", lambda: sparkplug.dropped)
     timers.start()
     stack.callback(timers.stop)
     desk = services.job_requests
@@ -414,16 +437,66 @@ def _start_work(
     slots = services.releases.slots
     services.stats.watch("downloads_now", lambda: slots.taken)
     services.stats.watch("downloads_sent_away", lambda: slots.refused)
-    services.stats.watch_each("camera", "camera", read=services.devices.lost_cameras)
     trials = services.rollouts.repository
     services.stats.watch("trial_reports_refused", lambda: trials.refused)
-    _start_readers(services, url=url, taking=taking, stack=stack)
+    _start_readers(services, url=url, taking=taking, sparkplug=sparkplug, stack=stack)
     stack.callback(services.failures.stop)
 
 
+def _start_tracing(services: Services, *, stack: ExitStack) -> None:
+    """Go on with the traces of devices: an event's way into the log, and to the twin."""
+    config, clock = services.config, services.clock
+    if not config.otlp:
+        return
+    tracing = Tracing(config.otlp, service="lineside-hub", instance=services.leases.hub)
+    stack.callback(tracing.close)
+
+    def trace(commit: Commit) -> None:
+        for event, logged in zip(commit.events, commit.logged, strict=True):
+            if event.traceparent and not commit.by_others:
+                about: dict[str, str | int] = {
+                    "event": event.id, "type": event.type, "position": logged.position
+                }  # fmt: skip
+                parent = tracing.span(
+                    "event", start=logged.arrived_at, end=commit.at, attributes=about,
+                    parent=event.traceparent,
+                )  # fmt: skip
+                revision = {"revision": commit.state.revision}
+                tracing.span(
+                    "twin", start=commit.at, end=clock.now(), attributes=revision, parent=parent
+                )
+
+    services.ledger.listen(trace)
+
+
+def _certificate_ends_s(config: HubConfig) -> float:
+    return own_certificate(config).ends_at.timestamp()
+
+
+def _watch_site(services: Services) -> None:
+    """Figures of cameras, devices, stores and the hub's certificate."""
+    watch, watch_each, config = services.stats.watch, services.stats.watch_each, services.config
+    watch("alerts_open", services.alerts.count)
+    watch("log_position", lambda: services.ledger.position)
+    watch("disk_free_bytes", lambda: config.free_bytes)
+    watch("disk_least_bytes", lambda: config.min_free_bytes)
+    if config.secure:
+        watch("certificate_ends_timestamp_s", partial(_certificate_ends_s, config))
+    watch_each("system", "system", read=services.systems)
+    watch_each("device", "device", read=services.fleet.figures)
+    services.stats.watch_drops(lambda: [one.id for one in services.plant.camera])
+
+    def cameras() -> dict[str, dict[str, float]]:
+        lost = services.devices.lost_cameras()
+        return {name: one | lost.get(name, {}) for name, one in services.cameras.figures().items()}
+
+    watch_each("camera", "camera", read=cameras)
+
+
 def _start_readers(
-    services: Services, *, url: str, taking: threading.Event, stack: ExitStack
-) -> None:
+    services: Services, *, url: str, taking: threading.Event, sparkplug: SparkplugFeed,
+    stack: ExitStack,
+) -> None:  # fmt: skip
     """Start the readers of the bus, each session read by the hub that has the lease of its part.
 
     ``taking`` is set when this hub reads all of them.
@@ -459,6 +532,8 @@ def _start_readers(
             opening.callback(services.devices.flush_all)
             for name in (name for name in READERS if part_of(name) == DEVICES):
                 read(name, opening=opening)
+            sparkplug.open(url)
+            opening.callback(sparkplug.close)
             if not services.leases.alone:
                 _tell_devices(services)
             return opening.pop_all().close
@@ -502,11 +577,11 @@ def _figures(readers: Mapping[str, Reader], name: str) -> MailboxFigures:
 
 def _start_drift(services: Services, *, stack: ExitStack) -> None:
     """Predictions tested for drift, in log order."""
-    watch = DriftWatch(services.records.documents, ledger=services.ledger, plant=services.plant)
+    watch = DriftWatch(services.records, ledger=services.ledger, plant=services.plant)
     watch.listen(services.retraining.drifted)
     services.followers.follow(
         "drift", watch.take, stack=stack, type=PREDICTION_TYPE, skip=skip_entry,
-        resume=watch.resume,
+        note_s=_NOTE_S, gather_s=_GATHER_S, resume=watch.resume,
     )  # fmt: skip
 
 
@@ -515,7 +590,7 @@ def _start_answers(services: Services, *, stack: ExitStack) -> None:
     index = AnswerIndex(services.records.frames, plant=services.plant, also=services.reviews.take)
     services.followers.follow(
         "pictures", index.take, stack=stack, type=PREDICTION_TYPE, note_every=_ANSWERS_NOTED,
-        resume=index.resume,
+        gather_s=_GATHER_S, resume=index.resume,
     )  # fmt: skip
 
     counts, clock = services.counts, services.clock
@@ -527,7 +602,7 @@ def _start_answers(services: Services, *, stack: ExitStack) -> None:
 
     services.followers.follow(
         "line-figures", take_verdicts, stack=stack, type=VERDICT_TYPE,
-        note_every=_ANSWERS_NOTED, skip=skip_entry, resume=counts.resume,
+        note_every=_ANSWERS_NOTED, gather_s=_GATHER_S, skip=skip_entry, resume=counts.resume,
     )  # fmt: skip
 
 
@@ -537,7 +612,7 @@ def _start_rules(services: Services, *, stack: ExitStack) -> None:
     follower = rules_follower(rules, records=services.records, ledger=services.ledger)
     stack.callback(rules.keep)
     services.followers.start(follower, stack=stack)
-    services.stats.watch_each("rules", "rule", read=rules.totals)
+    services.stats.watch_each("rule_records", "rule", read=rules.totals)
     services.stats.watch_each("verdicts", "line", read=rules.verdicts)
 
 
@@ -627,7 +702,8 @@ def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
         ssl_ca_certs=str(authority) if files and authority.is_file() else None,
         ssl_cert_reqs=ssl.CERT_OPTIONAL if files and authority.is_file() else ssl.CERT_NONE,
     )  # fmt: skip
-    host = f"[{config.host}]" if family == socket.AF_INET6 else config.host
+    host = REACHED_AT.get(config.host, config.host)
+    host = f"[{host}]" if family == socket.AF_INET6 else host
     url = f"{'https' if files else 'http'}://{host}:{listener.getsockname()[1]}"
     return _Bound(server=uvicorn.Server(settings), listener=listener), url
 

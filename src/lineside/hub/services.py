@@ -44,6 +44,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from lineside.core import Clock, Plant, UnavailableError, new_id
+from lineside.core.plant import Retention
+from lineside.core.webhooks import WebhookConfig
 from lineside.core.worker import WorkerState, running_workers
 from lineside.datasets import Library
 from lineside.fleet import JobService, ThingDirectory
@@ -51,7 +53,7 @@ from lineside.hub.access.auth import Auth
 from lineside.hub.alerts.observations import AlertWatch
 from lineside.hub.alerts.service import Alerts
 from lineside.hub.children import ChildSettings
-from lineside.hub.config import HubConfig
+from lineside.hub.config import HubConfig, webhooks_in_force
 from lineside.hub.counting.counter import Counter
 from lineside.hub.devices.enrolment import Enrolment
 from lineside.hub.devices.registry import DeviceInventory, DeviceRegistry
@@ -163,6 +165,16 @@ class Services:
             self.devices, enrolment=self.enrolment, jobs=self.job_requests.service
         )
 
+    @property
+    def webhooks(self) -> tuple[WebhookConfig, ...]:
+        """Those in force: of the plant file, and of the settings under other names."""
+        return webhooks_in_force(self.config, self.plant)
+
+    @property
+    def retention(self) -> Retention:
+        """The one in force: of the plant file, or else of the settings."""
+        return self.plant.retention or self.config.retention
+
     def load(self) -> None:
         """Bring everything up from the store; once, before the first message."""
         self.ledger.rebuild()
@@ -203,17 +215,20 @@ class Services:
         self.bucket.base_url = base_url
         self.job_requests.bus = bus
 
-    def away(self) -> list[str]:
-        """Names of the parts that do not answer now; empty when the hub can do its work."""
-        found = []
+    def systems(self) -> dict[str, dict[str, bool]]:
+        """For each system that the hub cannot work without, whether it is up."""
         try:
             self.records.log.read(newest_first=True, limit=1)
+            records = True
         except UnavailableError:
-            found.append("records")
-        if self.orders.bus is None or not self.orders.bus.connected():
-            found.append("bus")
-        if self.config.free_bytes < self.config.min_free_bytes:
-            found.append("disk")
+            records = False
+        bus = self.orders.bus is not None and self.orders.bus.connected()
+        disk = self.config.free_bytes >= self.config.min_free_bytes
+        return {"records": {"up": records}, "bus": {"up": bus}, "disk": {"up": disk}}
+
+    def away(self) -> list[str]:
+        """Names of the parts that do not answer now; empty when the hub can do its work."""
+        found = [name for name, one in self.systems().items() if not one["up"]]
         stopped = (one for one in self.followers.views() if one.state is FollowerState.STOPPED)
         stuck = {one.name for one in running_workers() if one.state is WorkerState.STUCK}
         return [
@@ -245,9 +260,7 @@ def build_services(
     )  # fmt: skip
     registry = Registry(records, blobs, clock=clock)
     library = Library(records, blobs, clock=clock)
-    models = ModelService(
-        records, blobs, journal=ledger, site=plant.site, config=config, clock=clock
-    )
+    models = ModelService(records, blobs, journal=ledger, plant=plant, config=config, clock=clock)
     releases = Releases(
         records, blobs, folder=config.trust_folder, clock=clock, downloads=config.downloads
     )  # fmt: skip
@@ -312,7 +325,7 @@ def build_services(
     desk.service.on_success = desired.job_succeeded
     rollouts = RolloutService(
         records, ledger=ledger, things=things, devices=devices, desired=desired,
-        packages=packages, models=models, releases=releases, plant=plant,
+        packages=packages, models=models, releases=releases, points=points, plant=plant,
         zone=ZoneInfo(config.time_zone), clock=clock,
         jobs=RolloutJobs(desk.service, things=things, documents=records.documents),
     )  # fmt: skip
@@ -352,7 +365,7 @@ def build_services(
         imports=DatasetImports(library, folder=config.folder / "imports"),
         retraining=retraining,
         orders=Orders(ledger, plant=plant, clock=clock, stats=stats),
-        tracer=Tracer(records, registry=registry, state=lambda: ledger.state),
+        tracer=Tracer(records, registry=registry, plant=plant, state=lambda: ledger.state),
         live=LiveFeed(cameras=cameras, ledger=ledger, devices=devices, runs=runs, rules=rules),
         functions=functions,
         things=things,

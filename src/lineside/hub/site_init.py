@@ -90,12 +90,12 @@ def make_ca(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
 
 
 def _certificate(config: HubConfig, hosts: tuple[str, ...], *, clock: Clock) -> SiteStep:
-    path = site_files(config).certificate
+    path, wanted = site_files(config).certificate, hosts_of(config, named=hosts)
     if not path.exists():
-        made = issue_own(config, hosts=hosts or hosts_of(config), clock=clock)
+        made = issue_own(config, hosts=wanted, clock=clock)
         return SiteStep(what="certificate", made=True, detail=f"for {', '.join(made.hosts)}")
     current = _certificate_hosts(config)
-    if hosts and set(hosts) != set(current):
+    if hosts and set(current) not in (set(hosts), set(wanted)):
         raise ConflictError(
             f"the hub has a certificate for {', '.join(current)}",
             where=str(path),

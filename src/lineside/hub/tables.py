@@ -81,7 +81,7 @@ class Drain(io.RawIOBase):
         self._written += len(copied)
         return len(copied)
 
-    def taken(self) -> bytes:
+    def pop(self) -> bytes:
         """Return the bytes written since the last call."""
         pieces, self._pieces = self._pieces, []
         return b"".join(pieces)
@@ -93,8 +93,8 @@ def parquet_table(rows: Iterable[T], columns: Sequence[Column[T]]) -> Iterator[b
     Raises:
         MissingExtraError: pyarrow is not installed.
     """
-    arrow = need("pyarrow", extra="hub")
-    writer_of = need("pyarrow.parquet", extra="hub").ParquetWriter
+    arrow = need("pyarrow", extra="parquet")
+    writer_of = need("pyarrow.parquet", extra="parquet").ParquetWriter
     kinds = {
         "text": arrow.string(), "whole": arrow.int64(), "number": arrow.float64(),
         "time": arrow.timestamp("us", tz="UTC"),
@@ -110,8 +110,8 @@ def parquet_table(rows: Iterable[T], columns: Sequence[Column[T]]) -> Iterator[b
                     for one in columns
                 ]
                 writer.write_table(arrow.table(arrays, schema=schema))
-                yield drain.taken()
-        yield drain.taken()
+                yield drain.pop()
+        yield drain.pop()
 
     return pieces()
 

@@ -29,10 +29,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
 
-from lineside.core import Clock, Digest, FrameId, LinesideError
+from lineside.core import Clock, Digest, FrameId, LinesideError, NotFoundError
 from lineside.core.worker import Worker
 from lineside.hub.alerts.observations import LOOK_S
-from lineside.hub.config import Retention
 from lineside.hub.eventlog.ledger import Commit
 from lineside.hub.eventlog.stats import CAMERAS
 from lineside.hub.eventlog.topics import hub_source
@@ -140,7 +139,7 @@ class RetentionSweep:
 
     def run(self) -> int:
         """Let go what has to go now; return the number of pictures that went."""
-        services, retention = self.services, self.services.config.retention
+        services, retention = self.services, self.services.retention
         oldest = None
         if retention.max_age_days:
             oldest = services.clock.now() - timedelta(days=retention.max_age_days)
@@ -162,6 +161,16 @@ class RetentionSweep:
             logger.info("frames aged out count=%d", gone)
         self._tell_limit(keep_bytes)
         return gone
+
+    def limited_bytes(self) -> int:
+        """Return ``data_bytes``.
+
+        Raises:
+            NotFoundError: no limit, so that nothing measures it.
+        """
+        if not self.services.retention.max_bytes:
+            raise NotFoundError("data_dir has no limit", fix="Set retention.max_bytes.")
+        return self.data_bytes
 
     def _measured(self) -> int:
         """Return the bytes in the data folder, measured seldom where that takes long."""
@@ -217,7 +226,7 @@ class RetentionSweep:
             logger.warning(
                 "data folder too large bytes=%d limit=%d: pinned pictures, packages and records "
                 "that must stay take all of it; raise retention.max_bytes",
-                self.data_bytes, self.services.config.retention.max_bytes,
+                self.data_bytes, self.services.retention.max_bytes,
             )  # fmt: skip
         self._is_over = is_over
 
@@ -266,6 +275,7 @@ class Timers:
     """One thread that does what is due; a failure of one duty does not stop the others."""
 
     def __init__(self, services: Services, *, clock: Clock) -> None:
+        self._services = services
         self._clock = clock
         desk = services.job_requests
         self._duties = [
@@ -289,6 +299,12 @@ class Timers:
         self._worker = Worker(
             "timers", self.step, every_s=_TICK_S / 2, delay_s=_TICK_S / 2, stuck_s=_STUCK_S
         )
+
+    def add(self, name: str, act: Callable[[], object], *, every_s: float, part: str = "") -> None:
+        """Take on a further duty, before the start."""
+        self._duties.append(_Duty(name=name, every_s=every_s, act=act, part=part))
+        if part:
+            self._leases[part] = self._services.leases.lease(part)
 
     def start(self) -> None:
         """Begin."""
@@ -315,16 +331,15 @@ class Timers:
 
 
 def _housekeeping(services: Services) -> list[_Duty]:
+    retained = RetentionSweep(services)
+    services.stats.watch("data_bytes", retained.limited_bytes)
     duties = [
         _Duty(name="codes", every_s=_HOUSEKEEPING_S, act=services.enrolment.sweep),
         _Duty(name="trust", every_s=_HOUSEKEEPING_S, act=services.releases.renew),
         _Duty(name="anchor", every_s=_ANCHOR_S, act=services.ledger.anchor),
         _Duty(name="sessions", every_s=_HOUSEKEEPING_S, act=services.auth.sweep),
+        _Duty(name="retention", every_s=_SWEEP_S, act=retained.run),
     ]
-    if services.config.retention != Retention():
-        retained = RetentionSweep(services)
-        services.stats.watch("data_bytes", lambda: retained.data_bytes)
-        duties.append(_Duty(name="retention", every_s=_SWEEP_S, act=retained.run))
     return [replace(duty, part=HOUSEKEEPING) for duty in duties]
 
 

@@ -80,6 +80,7 @@ def training_job(
     group: str = "",
     images: str = "",
     reference: str = "",
+    backbone: str = "",
     note: str = "",
     seed: int = 7,
     settings: Mapping[str, float] | None = None,
@@ -103,7 +104,7 @@ def training_job(
         declared = Inspection(id=_name_of(data), camera="", task=task, labels=labels)
     return TrainJob(
         inspection=declared, data=data, group=group, images=images, reference=reference,
-        note=note, seed=seed, settings=settings or {},
+        backbone=backbone, note=note, seed=seed, settings=settings or {},
     )  # fmt: skip
 
 

@@ -81,9 +81,9 @@ class AmqttBroker:
         own_password: str,
         limits: BrokerLimits,
         clock: Clock,
-        answered: tuple[str, ...] = (),
-        devices: DeviceListener | None = None,
-        oversized: Callable[[OversizedPacket], None] | None = None,
+        answered: tuple[str, ...],
+        devices: DeviceListener | None,
+        oversized: Callable[[OversizedPacket], None],
     ) -> None:
         """Take the settings; without ``passwords`` everybody is let in."""
         self.limits = limits
@@ -99,7 +99,7 @@ class AmqttBroker:
         self._oversized = oversized
         self._sessions: dict[Key, Session] = {}
         self._connections: dict[Key, Connection] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._retained: dict[str, Parcel] = {}
         self._retained_bytes = 0
         self._servers: list[asyncio.Server] = []
@@ -111,11 +111,11 @@ class AmqttBroker:
             OSError: an address cannot be had.
         """
 
-        async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._serve(reader, writer, by_certificate=False)
+        def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._accept(reader, writer, by_certificate=False)
 
-        async def secured(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._serve(reader, writer, by_certificate=True)
+        def secured(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._accept(reader, writer, by_certificate=True)
 
         self._servers.append(await asyncio.start_server(plain, host, port, reuse_address=True))
         if self._devices is not None:
@@ -128,16 +128,25 @@ class AmqttBroker:
         return ports[0], ports[1] if len(ports) > 1 else 0
 
     async def shutdown(self) -> None:
-        """Close the listeners, cut every connection, wait for their tasks."""
+        """Close the listeners, cut every connection, wait for all tasks of the loop.
+
+        A connection that was accepted a moment ago is a task of the loop and not yet one of ours;
+        if its server is closed before that task is done, asyncio never closes its socket.
+        """
+        loop = asyncio.get_running_loop()
         for server in self._servers:
-            server.close()
-        for connection in list(self._connections.values()):
-            connection.abort()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=_CLOSE_S)
+            for listener in server.sockets:
+                loop.remove_reader(listener)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for writer in self._tasks.values():
+                writer.transport.abort()
+            self.tell_settled()
+            _, late = await asyncio.wait(tasks, timeout=_CLOSE_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        for server in self._servers:
+            server.close()
 
     def figures(self) -> BrokerFigures:
         """Read from any thread: single numbers, each of its own moment."""
@@ -161,15 +170,20 @@ class AmqttBroker:
 
     # ---- who comes and goes
 
-    async def _serve(
+    def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, by_certificate: bool
     ) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._tasks) >= self.limits.connections:
+        if len(self._tasks) >= self.limits.connections:
             self.counts.refused += 1
             writer.transport.abort()
             return
-        self._tasks.add(task)
+        task = asyncio.create_task(self._serve(reader, writer, by_certificate=by_certificate))
+        self._tasks[task] = writer
+        task.add_done_callback(self._tasks.pop)
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, by_certificate: bool
+    ) -> None:
         address = str(writer.get_extra_info("peername"))
         try:
             connection = await self._connect(reader, writer, by_certificate=by_certificate)
@@ -184,7 +198,6 @@ class AmqttBroker:
         except Exception:  # boundary: its own connection ends
             logger.exception("connection ended address=%s", address)
         finally:
-            self._tasks.discard(task)
             await _close(writer)
 
     async def _connect(
@@ -404,19 +417,9 @@ class AmqttBroker:
                 connection.write(packet)
 
     def note_oversized(self, packet: OversizedPacket) -> None:
-        """Count a packet; tell of it once a minute for each client."""
+        """Count a packet, and tell of it."""
         self.counts.oversized += 1
-        if not self.log_limit.allows(f"oversized {packet.client_id} {packet.topic}"):
-            return
-        logger.warning("%s", packet)
-        asyncio.get_running_loop().run_in_executor(None, self._tell_oversized, packet)
-
-    def _tell_oversized(self, packet: OversizedPacket) -> None:
-        try:
-            if self._oversized is not None:
-                self._oversized(packet)
-        except Exception:  # boundary: the broker goes on
-            logger.exception("packet not noted client=%s", packet.client_id)
+        asyncio.get_running_loop().run_in_executor(None, self._oversized, packet)
 
     def tell_settled(self) -> None:
         """Let senders that were held back look whether there is room now."""

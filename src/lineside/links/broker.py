@@ -9,11 +9,11 @@ retained message says it again, and who was not answered sends again.
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Unpack
 
-from lineside.core import Clock, SystemClock, need
+from lineside.core import need
 from lineside.core.worker import Worker
 from lineside.links.broker_contract import (
     NO_FIGURES,
@@ -21,9 +21,7 @@ from lineside.links.broker_contract import (
     AuthenticatedDevice,
     Broker,
     BrokerFigures,
-    BrokerLimits,
-    DeviceListener,
-    OversizedPacket,
+    BrokerOptions,
 )
 from lineside.links.bus_access import read_bus_passwords
 
@@ -32,45 +30,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_START_S = 10.0
-
 
 class EmbeddedBroker(Broker):
     """An MQTT 3.1.1 broker in this process; ``with`` starts and stops it."""
 
-    def __init__(
-        self,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        password_file: Path | None = None,
-        limits: BrokerLimits | None = None,
-        answered: tuple[str, ...] = (),
-        devices: DeviceListener | None = None,
-        topics: Sequence[str] = (),
-        oversized: Callable[[OversizedPacket], None] | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        """Take the settings; nothing is opened before ``start``.
-
-        Args:
-            host: address to listen on.
-            port: 0 takes a free one, which a later ``start`` takes again.
-            password_file: see ``read_bus_passwords``; needed off loopback.
-            limits: the defaults fit one plant.
-            answered: topic patterns below which who asked is answered without a subscription.
-            devices: where devices come in by certificate; None: nowhere.
-            topics: patterns that this process has to subscribe to before others may come in.
-            oversized: is told of a packet above the limit, once a minute for each client.
-            clock: gives the times of sessions and log limits.
-        """
-        super().__init__(host=host, port=port, password_file=password_file)
-        self._limits = limits or BrokerLimits()
+    def __init__(self, *, answered: tuple[str, ...] = (), **options: Unpack[BrokerOptions]) -> None:
+        """Take the settings; below the topics ``answered`` who asked hears without subscribing."""
+        super().__init__(**options)
         self._answered = answered
-        self._devices = devices
-        self._topics = topics
-        self._oversized = oversized
-        self._clock = clock or SystemClock()
         self._worker: Worker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -112,9 +79,9 @@ class EmbeddedBroker(Broker):
         self._failure = None
         self._worker = Worker("broker", lambda: self._run(passwords), every_s=None)
         self._worker.start()
-        answered = self._started.wait(_START_S)
+        self._started.wait()  # set when it listens, or ends
         failure = self._last_failure()
-        if answered and failure is None:
+        if failure is None:
             logger.info("broker started bus=%s", self.url)
             return
         self.stop()
@@ -124,8 +91,9 @@ class EmbeddedBroker(Broker):
         """Close every connection and join the thread."""
         if self._worker is None:
             return
-        if self._loop is not None and self._stop is not None and self._worker.is_alive:
-            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._loop is not None and self._stop is not None:
+            with suppress(RuntimeError):  # its loop is closed: it ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
         self._worker.join()
         self._worker = None
         self._broker = None
@@ -159,7 +127,7 @@ class EmbeddedBroker(Broker):
             clock=self._clock,
             answered=self._answered,
             devices=self._devices,
-            oversized=self._oversized,
+            oversized=self._note_oversized,
         )
         if not self._topics:
             broker.admits.set()

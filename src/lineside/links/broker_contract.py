@@ -1,18 +1,21 @@
 """Limits and figures of a site's own broker, and what both brokers have in common."""
 
 import ipaddress
+import logging
 import secrets
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
-from lineside.core import Clock, InvalidError, UnavailableError
+from lineside.core import Clock, InvalidError, SystemClock, UnavailableError
 from lineside.links.bus_access import TopicAccess
+
+logger = logging.getLogger(__name__)
 
 OWN_NAME = "lineside-hub"
 """The user name by which the broker's own process joins."""
@@ -113,68 +116,6 @@ class LogLimiter:
             return True
 
 
-class Broker(ABC):
-    """A site's own broker; ``with`` starts and stops it.
-
-    Attributes:
-        port: it listens on; 0 before the first start.
-        device_port: where devices connect; 0 where there is no listener, or before the first start.
-    """
-
-    def __init__(self, *, host: str, port: int, password_file: Path | None) -> None:
-        check_reach(host, password_file)
-        self.port = port
-        self.device_port = 0
-        self._host = host
-        self._password_file = password_file
-        self._own_password = secrets.token_urlsafe(24)
-
-    @property
-    def url(self) -> str:
-        """``mqtt://host:port`` of the running broker."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"mqtt://{host}:{self.port}"
-
-    @abstractmethod
-    def start(self) -> None:
-        """Listen; returns when clients can connect."""
-
-    @abstractmethod
-    def stop(self) -> None:
-        """Close every connection and end."""
-
-    def _not_started(self, reason: object) -> UnavailableError:
-        return UnavailableError(
-            f"the broker did not start: {reason or 'no answer'}",
-            where=f"{self._host}:{self.port}",
-            fix="Choose a free port, or 0 for any.",
-        )
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-
-def check_reach(host: str, password_file: Path | None) -> None:
-    """Raise ``InvalidError`` where others could come in without a password."""
-    if password_file is None and not _is_loopback(host):
-        raise InvalidError(
-            f"{host} can be reached from outside and no password file is given",
-            where="bus_host",
-            fix="Listen on 127.0.0.1, or give a password file.",
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticatedDevice:
     """A device that proved its name.
@@ -217,3 +158,106 @@ class DeviceListener:
     admit: AuthenticateDevice
     revoked: Path
     access_list: Callable[[], str]
+
+
+class BrokerOptions(TypedDict, total=False):
+    """Options of every broker; nothing is opened before ``start``.
+
+    Attributes:
+        host: address to listen on; 127.0.0.1 by default.
+        port: 0 takes a free one, which a later ``start`` takes again.
+        password_file: lines of ``hash_bus_password``; needed off loopback.
+        limits: the defaults fit one plant.
+        devices: where devices come in by certificate; None: nowhere.
+        topics: patterns that this process has to subscribe to before others may come in.
+        oversized: is told of a packet above the limit, once a minute for each client.
+        clock: gives the times of sessions, restarts and log limits.
+    """
+
+    host: str
+    port: int
+    password_file: Path | None
+    limits: BrokerLimits
+    devices: DeviceListener | None
+    topics: Sequence[str]
+    oversized: Callable[[OversizedPacket], None] | None
+    clock: Clock
+
+
+class Broker(ABC):
+    """A site's own broker; ``with`` starts and stops it.
+
+    Attributes:
+        port: it listens on; 0 before the first start.
+        device_port: where devices connect; 0 where there is no listener, or before the first start.
+    """
+
+    def __init__(self, **options: Unpack[BrokerOptions]) -> None:
+        self._host = options.get("host", "127.0.0.1")
+        self._password_file = options.get("password_file")
+        check_reach(self._host, self._password_file)
+        self.port = options.get("port", 0)
+        self.device_port = 0
+        self._own_password = secrets.token_urlsafe(24)
+        self._limits = options.get("limits") or BrokerLimits()
+        self._devices = options.get("devices")
+        self._topics = sorted(options.get("topics", ()))
+        self._oversized = options.get("oversized")
+        self._clock = options.get("clock") or SystemClock()
+        self._log_limit = LogLimiter(self._clock)
+
+    @property
+    def url(self) -> str:
+        """``mqtt://host:port`` of the running broker."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"mqtt://{host}:{self.port}"
+
+    @abstractmethod
+    def start(self) -> None:
+        """Listen; returns when clients can connect."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Close every connection and end."""
+
+    def _note_oversized(self, packet: OversizedPacket) -> None:
+        """Tell of a packet, once a minute for each client and topic."""
+        if not self._log_limit.allows(f"oversized {packet.client_id} {packet.topic}"):
+            return
+        logger.warning("%s", packet)
+        try:
+            if self._oversized is not None:
+                self._oversized(packet)
+        except Exception:  # boundary: the broker goes on
+            logger.exception("packet not noted client=%s", packet.client_id)
+
+    def _not_started(self, reason: object) -> UnavailableError:
+        return UnavailableError(
+            f"the broker did not start: {reason or 'no answer'}",
+            where=f"{self._host}:{self.port}",
+            fix="Choose a free port, or 0 for any.",
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def check_reach(host: str, password_file: Path | None) -> None:
+    """Raise ``InvalidError`` where others could come in without a password."""
+    if password_file is None and not _is_loopback(host):
+        raise InvalidError(
+            f"{host} can be reached from outside and no password file is given",
+            where="bus_host",
+            fix="Listen on 127.0.0.1, or give a password file.",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

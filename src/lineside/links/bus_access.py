@@ -2,7 +2,8 @@
 
 1. What no pattern allows is refused, wildcards in a name or a topic included.
 2. A device says its own status and log, takes part in the jobs of its own thing, and says frames
-   and predictions of the cameras of its lines, and what the plant file has said of these elsewhere.
+   and predictions of the cameras of its lines, and what the plant file has said of these elsewhere
+   (answers of a route, outputs).
 3. It hears what the hub tells it, what triggers its inspections, and its cameras' pictures. What
    other devices say is not for it.
 4. A subscription is allowed only if every topic it could bring is.
@@ -89,6 +90,7 @@ def line_access(plant: Plant, *, lines: Iterable[str]) -> TopicAccess:
         for noun in ("frame", "prediction")
     ]
     said += _plant_topics(plant, cameras=names)
+    said += [topic for one in plant.output if one.line in wanted for topic in one.bus_topics]
     return TopicAccess(publish=tuple(said), subscribe=tuple(dict.fromkeys([*heard, *triggers])))
 
 

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, RefusedError, UnavailableError, encode
+from lineside.core.config import LOOPBACK
 from lineside.core.worker import Worker
 from lineside.links.camera_mqtt import NoShotError, most_bytes, read_shot
 from lineside.links.contract import Bus, Message, Refused, Shot
@@ -28,7 +29,6 @@ from lineside.links.shots import WAITING, ShotCamera
 
 _TIMEOUT_S = 10.0
 _MOST_CONNECTIONS = 16
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _POLL_S = 0.05
 
 
@@ -250,7 +250,7 @@ def _address(source: str) -> tuple[str, int, str, str]:
             fix="Write http-push://127.0.0.1:8088/camera, with ?token_file=FILE beyond loopback.",
         )
     token_file = options.get("token_file", "")
-    if parts.hostname not in _LOOPBACK and not token_file:
+    if parts.hostname not in LOOPBACK and not token_file:
         raise InvalidError(
             "anybody on the network could post pictures",
             where=source,

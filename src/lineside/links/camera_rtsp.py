@@ -5,8 +5,6 @@ DESCRIBE, with Basic or Digest credentials), and its answer tells a camera that 
 that refuses the password and from one that has no such stream.
 """
 
-import base64
-import hashlib
 import re
 import socket
 from dataclasses import dataclass
@@ -14,20 +12,20 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import Clock, InvalidError, RefusedError, UnavailableError, need
+from lineside.core import Clock, InvalidError, UnavailableError, need
 from lineside.core.drivers import without_secret
+from lineside.links.camera_http import CHECK_CABLE, authorization, check_status
 from lineside.links.contract import Bus, Refused
 from lineside.links.shots import Grab, LiveCamera, grab_from
 from lineside.vision.picture import new_capture
 
 _MOST_BYTES = 64_000
-_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
     status: int
-    challenge: str
+    challenges: tuple[str, ...]
 
 
 def ask(url: str, *, timeout_s: float) -> None:
@@ -48,33 +46,18 @@ def ask(url: str, *, timeout_s: float) -> None:
         with socket.create_connection(address, timeout=timeout_s) as link:
             answer = _describe(link, bare, sequence=1, credentials="")
             if answer.status == 401 and parts.username:
-                credentials = _credentials(
-                    answer.challenge,
-                    user=unquote(parts.username),
-                    password=unquote(parts.password or ""),
-                    uri=bare,
-                )
+                credentials = authorization(
+                    answer.challenges, user=unquote(parts.username),
+                    password=unquote(parts.password or ""), method="DESCRIBE", uri=bare,
+                )  # fmt: skip
                 answer = _describe(link, bare, sequence=2, credentials=credentials)
     except OSError as error:
         raise UnavailableError(
-            f"the camera does not answer: {error}", where=shown, fix="Check cable and address."
+            f"the camera does not answer: {error}", where=shown, fix=CHECK_CABLE
         ) from error
-    _judge(answer.status, shown)
-
-
-def _judge(status: int, shown: str) -> None:
-    if status in (401, 403):
-        raise RefusedError(
-            "the camera refuses user or password", where=shown, fix="Correct them in the source."
-        )
-    if 500 <= status < 600:
-        raise UnavailableError(f"the camera answers {status}", where=shown, fix="Try later.")
-    if status != 200:
-        raise InvalidError(
-            f"the camera answers {status}" if status else "no RTSP server there",
-            where=shown,
-            fix="Look up the stream's path in the camera's manual.",
-        )
+    if not answer.status:
+        raise InvalidError("no RTSP server there", where=shown, fix="Check port and path.")
+    check_status(answer.status, where=shown)
 
 
 def _describe(link: socket.socket, uri: str, *, sequence: int, credentials: str) -> _Answer:
@@ -91,27 +74,7 @@ def _describe(link: socket.socket, uri: str, *, sequence: int, credentials: str)
     head = received.partition(b"\r\n\r\n")[0].decode("latin-1")
     match = re.match(r"RTSP/1\.\d (\d{3})", head)
     challenges = re.findall(r"(?im)^www-authenticate:\s*(.+)$", head)
-    digest = [text for text in challenges if text.lower().startswith("digest")]
-    return _Answer(
-        status=int(match[1]) if match else 0, challenge=(digest or challenges or [""])[0].strip()
-    )
-
-
-def _credentials(challenge: str, *, user: str, password: str, uri: str) -> str:
-    if not challenge.lower().startswith("digest"):
-        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-    fields = dict(_CHALLENGE.findall(challenge))
-    realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
-    secret = _md5(f"{user}:{realm}:{password}")
-    response = _md5(f"{secret}:{nonce}:{_md5(f'DESCRIBE:{uri}')}")
-    return (
-        f'Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{uri}",'
-        f' response="{response}"'
-    )
-
-
-def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    return _Answer(status=int(match[1]) if match else 0, challenges=tuple(challenges))
 
 
 _TIMEOUT_MS = 5000

@@ -71,6 +71,15 @@ class Will:
     retain: bool = True
 
 
+WillSource = Will | Callable[[int], Will] | None
+"""A last will, or the one of each connection: it is given how many there were before."""
+
+
+def will_of(source: WillSource, *, connections: int) -> Will | None:
+    """Return the last will of the connection that follows so many."""
+    return source(connections) if callable(source) else source
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailboxFigures:
     """Counts since the mailbox or session was opened."""
@@ -269,6 +278,10 @@ class Camera(Protocol):
 
     def fault(self) -> str:
         """Return why no pictures come right now, in words; "" while the source is connected."""
+        ...
+
+    def trigger(self) -> None:
+        """Take a picture now, where the camera waits for that; others take no notice."""
         ...
 
     def close(self) -> None:

@@ -18,7 +18,15 @@ from urllib.parse import urlsplit
 
 from lineside.core import Clock, UnavailableError
 from lineside.core.topics import check_pattern, check_topic, topic_matches
-from lineside.links.contract import BoundedMailbox, Delivery, MailboxFigures, Message, Qos, Will
+from lineside.links.contract import (
+    BoundedMailbox,
+    Delivery,
+    MailboxFigures,
+    Message,
+    Qos,
+    WillSource,
+    will_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +87,7 @@ _brokers: dict[str, _Broker] = {}
 _brokers_lock = threading.Lock()
 
 
-def open_memory(url: str, *, client_id: str, clock: Clock, will: Will | None) -> "MemoryBus":
+def open_memory(url: str, *, client_id: str, clock: Clock, will: WillSource) -> "MemoryBus":
     """Join the broker named in the URL, making it when this is its first client."""
     name = urlsplit(url).netloc
     bus = MemoryBus(name, client_id=client_id, clock=clock, will=will)
@@ -119,7 +127,7 @@ def _leave(bus: "MemoryBus | MemorySession", *, name: str) -> None:
 class MemoryBus:
     """One client of a broker in this process."""
 
-    def __init__(self, name: str, *, client_id: str, clock: Clock, will: Will | None) -> None:
+    def __init__(self, name: str, *, client_id: str, clock: Clock, will: WillSource) -> None:
         self.broker = _Broker()
         self._name = name
         self._client_id = client_id
@@ -203,14 +211,15 @@ class MemoryBus:
                 return
             self._connected = False
             logger.warning("bus lost client=%s", self._client_id)
-            if self._will is not None:
-                will = Message(
-                    topic=self._will.topic,
-                    payload=self._will.payload,
-                    qos=self._will.qos,
+            will = will_of(self._will, connections=self._connections - 1)
+            if will is not None:
+                message = Message(
+                    topic=will.topic,
+                    payload=will.payload,
+                    qos=will.qos,
                     arrived_s=self._clock.monotonic(),
                 )
-                self.broker.publish(will, retain=self._will.retain)
+                self.broker.publish(message, retain=will.retain)
 
     def regain(self) -> None:
         """Mend the connection."""

@@ -27,11 +27,12 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Unpack
 
-from lineside.core import Clock, InvalidError, LinesideError, SystemClock
+from lineside.core import InvalidError, LinesideError
 from lineside.core.files import replace_durably
 from lineside.core.processes import end_with_parent
 from lineside.core.worker import Worker, backoff_s
@@ -41,8 +42,7 @@ from lineside.links.broker_contract import (
     Broker,
     BrokerFigures,
     BrokerLimits,
-    DeviceListener,
-    LogLimiter,
+    BrokerOptions,
     OversizedPacket,
 )
 from lineside.links.bus_access import hash_bus_password
@@ -192,42 +192,17 @@ def _checked(path: Path) -> Path:
 class MosquittoBroker(Broker):
     """A mosquitto that this process starts and supervises; ``with`` starts and ends it."""
 
-    def __init__(
-        self,
-        program: str,
-        *,
-        folder: Path,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        password_file: Path | None = None,
-        limits: BrokerLimits | None = None,
-        devices: DeviceListener | None = None,
-        topics: Sequence[str] = (),
-        oversized: Callable[[OversizedPacket], None] | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        """Take the settings; nothing is opened before ``start``.
+    def __init__(self, program: str, *, folder: Path, **options: Unpack[BrokerOptions]) -> None:
+        """Take the settings.
 
         Args:
             program: path of mosquitto.
             folder: of its configuration and of what it saves.
-            host: address to listen on.
-            port: 0 takes a free one, which a later ``start`` takes again.
-            password_file: lines of ``hash_bus_password``; needed off loopback.
-            limits: the defaults fit one plant.
-            devices: where devices come in by certificate; None: nowhere.
-            topics: patterns that this process has to subscribe to before others may come in.
-            oversized: is told of a packet above the limit, once a minute for each client.
-            clock: gives the times of log limits and restarts.
+            options: as of every broker.
         """
-        super().__init__(host=host, port=port, password_file=password_file)
+        super().__init__(**options)
         self._program = program
         self._folder = folder
-        self._limits = limits or BrokerLimits()
-        self._devices = devices
-        self._topics = sorted(topics)
-        self._oversized = oversized
-        self._clock = clock or SystemClock()
         self._own_port = 0
         self._admits = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -239,7 +214,6 @@ class MosquittoBroker(Broker):
         self._runs = False
         self._failed = False
         self._last_error = ""
-        self._log_limit = LogLimiter(self._clock)
         self._packets_oversized = 0
         self._watch: tuple[Bus, Mailbox] | None = None
         self._figures = NO_FIGURES
@@ -430,7 +404,10 @@ class MosquittoBroker(Broker):
         with self._changed:
             if self._stop.is_set():
                 return 0
-            process = subprocess.Popen(tied, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)  # noqa: S603  ours
+            # Ctrl-C in a terminal goes to a whole group: the hub ends it when all is handed over.
+            process = subprocess.Popen(  # noqa: S603  ours
+                tied, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True
+            )
             self._process = process
         (self._folder / "mosquitto.pid").write_text(str(process.pid))
         assert process.stderr is not None  # noqa: S101  a pipe was asked for
@@ -447,7 +424,10 @@ class MosquittoBroker(Broker):
                 self._changed.notify_all()
         oversized = _OVERSIZED.fullmatch(line)
         if oversized is not None:
-            self._note_oversized(oversized[1])
+            self._packets_oversized += 1
+            self._note_oversized(
+                OversizedPacket(client_id=oversized[1], limit_bytes=self._limits.packet_bytes)
+            )
         elif line.startswith("Error"):
             self._last_error = line
             self._say(logging.ERROR, line)
@@ -459,18 +439,6 @@ class MosquittoBroker(Broker):
     def _say(self, level: int, line: str) -> None:
         if self._log_limit.allows(line):
             logger.log(level, "mosquitto: %.500s", line)
-
-    def _note_oversized(self, client_id: str) -> None:
-        self._packets_oversized += 1
-        packet = OversizedPacket(client_id=client_id, limit_bytes=self._limits.packet_bytes)
-        if not self._log_limit.allows(f"oversized {client_id}"):
-            return
-        logger.warning("%s", packet)
-        if self._oversized is not None:
-            try:
-                self._oversized(packet)
-            except Exception:  # boundary: the log goes on being read
-                logger.exception("packet not noted client=%s", client_id)
 
     def _end_left_over(self) -> None:
         """End a program of an earlier run of this process that still uses the folder."""

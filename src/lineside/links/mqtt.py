@@ -34,7 +34,7 @@ from lineside.core import (
 )
 from lineside.core.topics import check_pattern, check_topic, topic_matches
 from lineside.core.worker import Worker, backoff_s
-from lineside.links.contract import BoundedMailbox, Message, Qos, Will
+from lineside.links.contract import BoundedMailbox, Message, Qos, WillSource, will_of
 
 if TYPE_CHECKING:
     import paho.mqtt.client as paho
@@ -151,9 +151,9 @@ class ClosingContext(ssl.SSLContext):
 
 
 def make_client(
-    address: MqttAddress, *, client_id: str, will: Will | None, persistent: bool
+    address: MqttAddress, *, client_id: str, persistent: bool
 ) -> "tuple[paho.Client, ClosingContext | None]":
-    """A client that is not connected yet, with credentials, encryption and last will set."""
+    """A client that is not connected yet, with credentials and encryption set."""
     module = need("paho.mqtt.client", extra="edge")
     enums = need("paho.mqtt.enums", extra="edge")
     five = address.version == 5
@@ -171,8 +171,6 @@ def make_client(
     context = _tls_context(address) if address.tls else None
     if context is not None:
         client.tls_set_context(context)
-    if will is not None:
-        client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
     return client, context
 
 
@@ -307,11 +305,45 @@ _LEAVE_S = 2.0
 _REFUSALS = ("Bad user name or password", "Not authorized", "Bad authentication method", "Banned")
 
 
-def open_mqtt(url: str, *, client_id: str, clock: Clock, will: Will | None) -> "MqttBus":
+def broker_away(address: MqttAddress, reason: str) -> UnavailableError:
+    """Return the error of a broker that cannot be reached, or does not answer."""
+    return UnavailableError(
+        f"the bus is away: {reason}",
+        where=address.shown,
+        fix="Start the broker; the client reconnects by itself.",
+    )
+
+
+def certificate_refusal(address: MqttAddress, error: ssl.SSLCertVerificationError) -> RefusedError:
+    """Return the error of a broker whose certificate nobody vouches for."""
+    return RefusedError(
+        str(error), where=address.shown,
+        fix="Give ca= the authority that signed the broker's certificate.",
+    )  # fmt: skip
+
+
+def broker_refusal(address: MqttAddress, reason: str) -> LinesideError:
+    """Return the error of a broker that refuses a connection, by its reason."""
+    if reason in _REFUSALS:
+        return RefusedError(
+            f"the broker refused: {reason}",
+            where=address.shown,
+            fix="Check user and password of the bus address.",
+        )
+    if "protocol version" in reason.lower() or "identifier" in reason.lower():
+        return InvalidError(
+            f"the broker refused: {reason}", where=address.shown, fix="Set version=."
+        )
+    return broker_away(address, f"the broker refused: {reason}")
+
+
+def open_mqtt(url: str, *, client_id: str, clock: Clock, will: WillSource) -> "MqttBus":
     """Start a client; see the module's rules for what is raised."""
     address = parse_address(url)
-    client, context = make_client(address, client_id=client_id, will=will, persistent=False)
-    bus = MqttBus(client, context=context, address=address, client_id=client_id, clock=clock)
+    client, context = make_client(address, client_id=client_id, persistent=False)
+    bus = MqttBus(
+        client, context=context, address=address, client_id=client_id, clock=clock, will=will
+    )
     try:
         bus.start()
     except LinesideError:
@@ -347,7 +379,9 @@ class MqttBus:
         address: MqttAddress,
         client_id: str,
         clock: Clock,
+        will: WillSource = None,
     ) -> None:
+        self._will = will
         self._client = client
         self._context = context
         self._address = address
@@ -593,10 +627,12 @@ class MqttBus:
         try:
             if self._context is not None:
                 self._context.read_again()  # a renewed certificate counts from here on
+            will = will_of(self._will, connections=self._connections)
+            if will is not None:
+                self._client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
             self._client.reconnect()
         except ssl.SSLCertVerificationError as error:
-            fix = "Give ca= the authority that signed the broker's certificate."
-            self._note_failure(RefusedError(str(error), where=self._address.shown, fix=fix))
+            self._note_failure(certificate_refusal(self._address, error))
         except (OSError, ValueError) as error:
             self._note_failure(self._away(str(error)))
         else:
@@ -635,7 +671,7 @@ class MqttBus:
         _more: object,
     ) -> None:  # fmt: skip
         if reason.is_failure:
-            self._note_failure(self._refusal(str(reason)))
+            self._note_failure(broker_refusal(self._address, str(reason)))
             return
         with self._changed:
             self._connected = True
@@ -653,19 +689,6 @@ class MqttBus:
         wanted = {p: int(s.qos) for s in self._subscriptions for p in s.patterns}
         if wanted:
             self._request(wanted)
-
-    def _refusal(self, reason: str) -> LinesideError:
-        if reason in _REFUSALS:
-            return RefusedError(
-                f"the broker refused: {reason}",
-                where=self._address.shown,
-                fix="Check user and password of the bus address.",
-            )
-        if "protocol version" in reason.lower() or "identifier" in reason.lower():
-            return InvalidError(
-                f"the broker refused: {reason}", where=self._address.shown, fix="Set version=."
-            )
-        return self._away(f"the broker refused: {reason}")
 
     def _on_disconnect(
         self, _client: object, _data: object, _flags: object, reason: object, _more: object
@@ -720,11 +743,7 @@ class MqttBus:
         """Nobody of this client waits for it."""
 
     def _away(self, reason: str) -> UnavailableError:
-        return UnavailableError(
-            f"the bus is away: {reason}",
-            where=self._address.shown,
-            fix="Start the broker; the client reconnects by itself.",
-        )
+        return broker_away(self._address, reason)
 
 
 def _numbers_of(answer: "tuple[MQTTErrorCode, int | None]") -> list[int]:

@@ -132,7 +132,8 @@ class MqttSession(MqttBus):
             )
 
     def agreed(self) -> bool:
-        return self._agreed
+        with self._changed:  # a connection is counted before the broker is asked again
+            return self._agreed
 
     def stop(self) -> None:
         with self._changed:
@@ -254,7 +255,7 @@ def open_mqtt_session(
     for pattern in patterns:
         check_pattern(pattern)
     address = parse_address(url)
-    client, context = make_client(address, client_id=client_id, will=None, persistent=True)
+    client, context = make_client(address, client_id=client_id, persistent=True)
     opened = MqttSession(client, context=context, address=address, client_id=client_id, clock=clock)
     try:
         opened.begin(patterns, former=former, may_join=may_join)

@@ -7,7 +7,7 @@ from typing import cast
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock
 from lineside.core.drivers import find_driver
-from lineside.links.contract import Bus, BusSession, Camera, Refused, Will
+from lineside.links.contract import Bus, BusSession, Camera, Refused, WillSource
 from lineside.links.shots import say_nothing
 
 BUSES = {
@@ -23,8 +23,11 @@ SESSIONS = {
 }
 
 CAMERAS = {
+    "aravis": "lineside.links.camera_aravis:open_aravis_camera",
     "folder": "lineside.links.camera_folder:open_folder_camera",
+    "http": "lineside.links.camera_http:open_http_camera",
     "http-push": "lineside.links.camera_push:open_push_camera",
+    "https": "lineside.links.camera_http:open_http_camera",
     "mqtt": "lineside.links.camera_mqtt:open_mqtt_camera",
     "rtsp": "lineside.links.camera_rtsp:open_rtsp_camera",
     "v4l": "lineside.links.camera_video:open_v4l_camera",
@@ -32,14 +35,15 @@ CAMERAS = {
 }
 
 
-def open_bus(url: str, *, client_id: str, clock: Clock, will: Will | None = None) -> Bus:
+def open_bus(url: str, *, client_id: str, clock: Clock, will: WillSource = None) -> Bus:
     """Join a message bus; the caller closes it.
 
     Args:
         url: ``mqtt://user:password@host:1883``, ``mqtts://…``, ``memory://name``.
         client_id: one per client and broker; a second of the same name throws out the first.
         clock: gives ``Message.arrived_s``.
-        will: what the broker says for us when we vanish.
+        will: what the broker says for us when we vanish; a function gives the one of each
+            connection, and is given how many there were before.
 
     Raises:
         InvalidError: the address can never work.

@@ -9,6 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +30,27 @@ _JOIN_S = 10.0
 _LOST = "no pictures come"
 
 Pixels = NDArray[np.uint8]
-Grab = Callable[[], Pixels | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Picture:
+    """Reply of a live source that is asked; without image and bytes: nothing yet.
+
+    Attributes:
+        image: (height, width, 3) uint8 RGB, where the source gives pixels.
+        encoded: JPEG or PNG bytes, where it gives these.
+        captured_at: aware UTC by the source's own clock; None: when it was given.
+        next_s: seconds until it is to be asked again; ``math.inf``: at the next trigger.
+    """
+
+    image: Pixels | None = None
+    encoded: bytes = b""
+    captured_at: datetime | None = None
+    next_s: float = 0.0
+
+
+Grab = Callable[[], Picture | None]
+"""Gives the next picture of an open source; None where the source was lost."""
 
 
 def whole_ms(moment: datetime) -> datetime:
@@ -45,10 +66,9 @@ def grab_from(capture: Any) -> Grab:  # noqa: ANN401  the library is optional
     """Return the function that takes the next picture (RGB) out of an open OpenCV capture."""
     cv2 = need("cv2", extra="edge")
 
-    def grab() -> Pixels | None:
+    def grab() -> Picture | None:
         good, image = capture.read()
-        found: Pixels | None = cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if good else None
-        return found
+        return Picture(image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB)) if good else None
 
     return grab
 
@@ -78,12 +98,16 @@ class ShotCamera(ABC):
     def fault(self) -> str:
         return ""
 
+    def trigger(self) -> None:  # noqa: B027  most cameras do nothing here
+        """See ``contract.Camera``."""
+
 
 class LiveCamera(ShotCamera):
-    """A source that gives pixels whether or not they are wanted.
+    """A source that is read whether or not its pictures are wanted.
 
-    ``connect`` opens it and returns the function that fetches the next picture (RGB), which
-    returns None when the source was lost; ``release`` frees it.
+    ``connect`` opens it and returns the function that fetches the next picture; ``release`` frees
+    it. Other threads call ``interrupt``, which ends what either of them waits for, and ``trigger``,
+    which asks for a picture.
     """
 
     def __init__(
@@ -94,12 +118,16 @@ class LiveCamera(ShotCamera):
         refused: Refused,
         connect: Callable[[], Grab],
         release: Callable[[], None],
+        interrupt: Callable[[], None] = lambda: None,
+        trigger: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(refused=refused)
         self._camera = camera
         self._clock = clock
         self._connect = connect
         self._release = release
+        self._interrupt = interrupt
+        self._trigger = trigger
         self._waiting: deque[Shot] = deque(maxlen=WAITING)
         self._changed = threading.Condition()
         self._dropped = 0
@@ -131,14 +159,20 @@ class LiveCamera(ShotCamera):
     def fault(self) -> str:
         return self._fault
 
+    def trigger(self) -> None:
+        if self._camera.trigger == "software":
+            self._trigger()
+            self._worker.wake()
+
     def close(self) -> None:
         """End ``shots`` and free the source."""
         self._worker.request_stop()
+        self._interrupt()
         with self._changed:
             self._changed.notify_all()
         self._worker.join(_JOIN_S)
 
-    def _read_one(self) -> None:
+    def _read_one(self) -> float:
         """Read one picture, or connect again after the source was lost, however long that takes.
 
         A camera that refuses the password or the stream after its return (a reset, an exchange)
@@ -146,34 +180,44 @@ class LiveCamera(ShotCamera):
         """
         if self._grab is None:
             self._grab = self._connect()
-            return
-        image = self._grab()
-        if image is not None:
-            self._put(image, at=whole_ms(self._clock.now()))
-        elif not self._stop.is_set():
+            return 0.0
+        try:
+            picture = self._grab()
+            if picture is None:
+                raise UnavailableError(_LOST)
+        except LinesideError:
+            if self._stop.is_set():
+                return 0.0
             self._grab = None
             self._release()
-            raise UnavailableError(_LOST)
+            raise
+        if picture.encoded or picture.image is not None:
+            self._put(picture, at=whole_ms(picture.captured_at or self._clock.now()))
+        return picture.next_s
 
     def _note(self, error: Exception | None) -> None:
         """Log loss and return, and keep the reason for ``fault``."""
         if error is None:
             self._fault = ""
             logger.info("camera regained camera=%s", self._camera.id)
-        elif not self._fault:
-            self._fault = _LOST
-            logger.warning("camera lost camera=%s", self._camera.id)
-        else:
-            reason = error.message if isinstance(error, LinesideError) else repr(error)
-            self._fault = f"{_LOST}: {reason}"
-            logger.debug("camera still away camera=%s: %s", self._camera.id, error)
+            return
+        log = logger.debug if self._fault else logger.warning
+        log(
+            "camera %s camera=%s: %s",
+            "still away" if self._fault else "lost",
+            self._camera.id,
+            error,
+        )
+        reason = error.message if isinstance(error, LinesideError) else repr(error)
+        self._fault = _LOST if reason == _LOST else f"{_LOST}: {reason}"
 
-    def _put(self, image: Pixels, *, at: datetime) -> None:
+    def _put(self, picture: Picture, *, at: datetime) -> None:
         self._sequence += 1
         shot = Shot(
             camera=self._camera.id,
             captured_at=at,
-            image=image,
+            encoded=picture.encoded,
+            image=picture.image,
             sequence=self._sequence,
             arrived_s=self._clock.monotonic(),
             max_bytes=self._camera.max_frame_bytes,

@@ -6,7 +6,8 @@
    a secret can be changed without a gap.
 2. An answer is judged by its status; its body is read to 64 kB and thrown away. No redirect
    is followed: a signed body goes where the settings say, and nowhere else.
-3. Joining and asking each end at a deadline, however slowly the other side speaks.
+3. Joining and asking each end at a deadline, however slowly the other side speaks; joining after
+   ``_LONGEST_JOIN_S`` at the latest. ``stop`` ends a post in hand at once.
 4. Certificates are always verified, against the machine's authorities or a file of them.
 """
 
@@ -15,66 +16,25 @@ import binascii
 import hashlib
 import hmac
 import http.client
+import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError
+from lineside.core.webhooks import WebhookConfig, is_header_value
 
 PREFIX = "whsec_"
 _SECRET_BYTES = (24, 64)
 _MOST_FILE_BYTES = 65_536
 _MOST_ANSWER_BYTES = 65_536
-_OURS = ("content-length", "content-type", "host", "transfer-encoding", "connection")
 _LONGEST_WAIT_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookTarget:
-    """Where to, and how.
-
-    Attributes:
-        secret_file: lines ``whsec_…``; each signs. Empty: not signed.
-        headers: further ones, as they are.
-        header_files: further ones whose value is a secret, and its file.
-        ca: file of the authorities that may vouch for the host; empty: the machine's own.
-        timeout_s: for the connection, and from then to the end of the answer.
-    """
-
-    url: str
-    secret_file: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    header_files: Mapping[str, str] = field(default_factory=dict)
-    ca: str = ""
-    timeout_s: float = 10.0
-
-    def __post_init__(self) -> None:
-        parts = _split(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidError(
-                "not the address of a webhook", where="url", fix="Write https://host/path."
-            )
-        if parts.username or parts.password:
-            raise InvalidError(
-                "a secret in the address", where="url",
-                fix='Name a file under header_files: Authorization = "/path".',
-            )  # fmt: skip
-        for name in (*self.headers, *self.header_files):
-            _check_header(name)
-        for name, value in self.headers.items():
-            if name.lower() in ("authorization", "cookie", "proxy-authorization"):
-                raise InvalidError(
-                    f"{name} is a secret, and secrets stand in files", where=f"headers.{name}",
-                    fix="Name its file under header_files.",
-                )  # fmt: skip
-            _check_value(name, value)
-        if not 0 < self.timeout_s <= _LONGEST_WAIT_S:
-            raise InvalidError("above 0", where="timeout_s", fix="Write timeout_s = 10.")
+_LONGEST_JOIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +87,12 @@ def sign(secrets: Sequence[bytes], *, message_id: str, at: datetime, body: bytes
 class WebhookSender:
     """One target; used by one thread; keeps its connection from one event to the next."""
 
-    def __init__(self, target: WebhookTarget) -> None:
-        self._target = target
-        self._parts = _split(target.url)
+    def __init__(self, config: WebhookConfig) -> None:
+        self._config = config
+        self._parts = urlsplit(config.url)
         self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
+        self._is_stopped = False
         self._context: ssl.SSLContext | None = None
 
     def post(self, message_id: str, body: bytes, *, at: datetime, content: str) -> WebhookAnswer:
@@ -151,7 +113,7 @@ class WebhookSender:
         kept = self._connection is not None
         try:
             return self._post(body, headers)
-        except (ConnectionError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException):
             self.close()
             if not kept:  # a connection that was kept may have ended meanwhile; a new one did not
                 raise self._away("the connection broke") from None
@@ -159,9 +121,9 @@ class WebhookSender:
 
     def check(self) -> str:
         """Read the files and join the host; the words for ``lineside doctor``."""
-        if self._target.secret_file:
-            read_secrets(Path(self._target.secret_file))
-        for path in self._target.header_files.values():
+        if self._config.secret_file:
+            read_secrets(Path(self._config.secret_file))
+        for path in self._config.header_files.values():
             _text(Path(path))
         self._opened()
         self.close()
@@ -173,34 +135,48 @@ class WebhookSender:
         if connection is not None:
             connection.close()
 
+    def stop(self) -> None:
+        """End the post in hand and refuse further ones; another thread may call this."""
+        self._is_stopped = True
+        if self._socket is not None:
+            shut_down(self._socket)
+
     def _again(self, body: bytes, headers: Mapping[str, str]) -> WebhookAnswer:
         try:
             return self._post(body, headers)
-        except (ConnectionError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException) as error:
             self.close()
             raise self._away(str(error) or "the connection broke") from error
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> WebhookAnswer:
-        connection = self._opened()
+        connection, joined = self._opened()
         path = self._parts.path or "/"
         query = f"?{self._parts.query}" if self._parts.query else ""
         try:
-            with _deadline(connection, self._target.timeout_s):
+            with deadline(joined, self._config.timeout_s):
                 connection.request("POST", path + query, body=body, headers=dict(headers))
                 answer = connection.getresponse()
                 answer.read(_MOST_ANSWER_BYTES)
         except TimeoutError as error:
             self.close()
-            raise self._away(f"no answer within {self._target.timeout_s:g} s") from error
+            raise self._away(f"no answer within {self._config.timeout_s:g} s") from error
         if not answer.isclosed() or answer.will_close:
             self.close()
         return WebhookAnswer(
             status=answer.status, retry_after_s=_seconds(answer.getheader("retry-after"))
         )
 
-    def _opened(self) -> http.client.HTTPConnection:
-        if self._connection is not None:
-            return self._connection
+    def _opened(self) -> tuple[http.client.HTTPConnection, socket.socket]:
+        """The connection and its socket, which the former forgets before an answer's end."""
+        if self._connection is None and not self._is_stopped:
+            self._connection = self._joined()
+            self._socket = self._connection.sock
+        # Looked at after the socket is set: ``stop`` sets this first and looks for a socket then.
+        if self._connection is None or self._socket is None or self._is_stopped:
+            raise self._away("it was stopped")
+        return self._connection, self._socket
+
+    def _joined(self) -> http.client.HTTPConnection:
         made = self._made()
         try:
             made.connect()
@@ -211,27 +187,29 @@ class WebhookSender:
             ) from error  # fmt: skip
         except OSError as error:
             raise self._away(error.strerror or str(error)) from error
-        self._connection = made
+        made.sock.settimeout(self._config.timeout_s)
         return made
 
     def _made(self) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
+        join_s = min(self._config.timeout_s, _LONGEST_JOIN_S)
         if self._parts.scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=self._target.timeout_s)
+            return http.client.HTTPConnection(host, port, timeout=join_s)
         if self._context is None:
-            self._context = _context(self._target.ca)
-        return http.client.HTTPSConnection(
-            host, port, timeout=self._target.timeout_s, context=self._context
-        )
+            self._context = _context(self._config.ca)
+        return http.client.HTTPSConnection(host, port, timeout=join_s, context=self._context)
 
     def _headers(self, message_id: str, body: bytes, *, at: datetime) -> dict[str, str]:
-        told = {**self._target.headers, "user-agent": "lineside"}
-        for name, path in self._target.header_files.items():
+        told = {**self._config.headers, "user-agent": "lineside"}
+        for name, path in self._config.header_files.items():
             told[name] = _text(Path(path)).strip()
-            _check_value(name, told[name])
+            if not is_header_value(told[name]):
+                raise InvalidError(
+                    "signs that no header can carry", where=path, fix="Write plain ASCII."
+                )
         told |= {"webhook-id": message_id, "webhook-timestamp": str(int(at.timestamp()))}
-        if self._target.secret_file:
-            secrets = read_secrets(Path(self._target.secret_file))
+        if self._config.secret_file:
+            secrets = read_secrets(Path(self._config.secret_file))
             told["webhook-signature"] = sign(secrets, message_id=message_id, at=at, body=body)
         return told
 
@@ -247,17 +225,20 @@ class WebhookSender:
 
 
 @contextmanager
-def _deadline(connection: http.client.HTTPConnection, timeout_s: float) -> Iterator[None]:
-    """End the connection after so long; a socket's own limit begins anew with each byte."""
+def deadline(joined: socket.socket, timeout_s: float) -> Iterator[None]:
+    """End the connection after so long; a socket's own limit begins anew with each byte.
+
+    Raises:
+        TimeoutError: it was not done by then.
+    """
     over = threading.Event()
 
     def end() -> None:
         over.set()
-        with suppress(OSError):
-            connection.sock.shutdown(2)
+        shut_down(joined)
 
     timer = threading.Timer(timeout_s, end)
-    timer.name = "webhook-deadline"
+    timer.name = "deadline"
     timer.start()
     try:
         yield
@@ -272,6 +253,12 @@ def _deadline(connection: http.client.HTTPConnection, timeout_s: float) -> Itera
         raise TimeoutError
 
 
+def shut_down(joined: socket.socket) -> None:
+    """End what another thread does with a socket; one of TLS stays one until it is closed."""
+    with suppress(OSError):  # it has ended already
+        socket.socket.shutdown(joined, socket.SHUT_RDWR)
+
+
 def _context(ca: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca or None)
@@ -279,17 +266,6 @@ def _context(ca: str) -> ssl.SSLContext:
         raise InvalidError(
             f"cannot read the authorities: {error}", where=ca, fix="Name a PEM file: ca."
         ) from error
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise InvalidError(
-            "not the address of a webhook", where="url", fix="Write https://host/path."
-        ) from error
-    return parts
 
 
 def _text(path: Path) -> str:
@@ -300,21 +276,6 @@ def _text(path: Path) -> str:
         raise NotFoundError(
             "the secret cannot be read", where=str(path), fix="Name a text file that is there."
         ) from error
-
-
-def _check_header(name: str) -> None:
-    token = name.isascii() and all(letter.isalnum() or letter in "-_" for letter in name)
-    if not (name and token) or name.lower() in _OURS or name.lower().startswith("webhook-"):
-        raise InvalidError(
-            f"{name!r} cannot be a further header", where="headers", fix="Leave it out."
-        )
-
-
-def _check_value(name: str, value: str) -> None:
-    if not value.isprintable() or not value.isascii():
-        raise InvalidError(
-            "signs that no header can carry", where=f"headers.{name}", fix="Write plain ASCII."
-        )
 
 
 def _seconds(text: str | None) -> float:

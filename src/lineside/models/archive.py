@@ -99,8 +99,8 @@ class Package:
         listed = files.pop(DIGESTS_FILE, None)
         if listed is None:
             raise InvalidError(f"no {DIGESTS_FILE} in it", where=where, fix=_REBUILD)
-        _check_digests(listed, files, where=where)
-        manifest = _manifest(files, where=where)
+        digests = _verify_digests(listed, files, where=where)
+        manifest = _manifest(files, digests, where=where)
         return cls(manifest=manifest, digest=digest_of(listed), files=files, signatures=signatures)
 
     @classmethod
@@ -115,6 +115,10 @@ class Package:
         except (FileNotFoundError, IsADirectoryError) as error:
             raise NotFoundError("no such package", where=str(path), fix="Name a file.") from error
         return cls.read(data, where=str(path), limits=limits)
+
+    def bound_to(self, inspection: str) -> "Package":
+        """The package as it answers for an inspection that it was released for."""
+        return replace(self, manifest=replace(self.manifest, inspection=inspection))
 
     def file(self, name: str) -> bytes:
         """One file's bytes; ``NotFoundError`` lists the known ones."""
@@ -235,7 +239,8 @@ def _entry_fault(entry: zipfile.ZipInfo, limits: PackageLimits) -> str:
     return next((fault for fault, holds in faults.items() if holds), "")
 
 
-def _check_digests(listed: bytes, files: Mapping[str, bytes], *, where: str) -> None:
+def _verify_digests(listed: bytes, files: Mapping[str, bytes], *, where: str) -> Mapping[str, str]:
+    """Return name → digest of each file, held against its bytes."""
     digests = decode(_Digests, listed, where=f"{where}: {DIGESTS_FILE}")
     if encode(digests) != listed:
         raise InvalidError(f"{DIGESTS_FILE} is not canonical JSON", where=where, fix=_REBUILD)
@@ -247,12 +252,12 @@ def _check_digests(listed: bytes, files: Mapping[str, bytes], *, where: str) -> 
             fix=_REBUILD,
         )
     for name, content in files.items():
-        _check_digest(name, content, promised=digests.files[name], where=where)
+        _check_digest(name, digest_of(content), promised=digests.files[name], where=where)
         _check_picture(name, content, where=where)
+    return digests.files
 
 
-def _check_digest(name: str, content: bytes, *, promised: str, where: str) -> None:
-    found = digest_of(content)
+def _check_digest(name: str, found: str, *, promised: str, where: str) -> None:
     if found != promised:
         raise RefusedError(
             f"{name} was changed: its digest is {found}, not {promised}",
@@ -267,7 +272,7 @@ def _check_picture(name: str, content: bytes, *, where: str) -> None:
         raise InvalidError(f"{name} is not the picture its name says", where=where, fix=_REBUILD)
 
 
-def _manifest(files: Mapping[str, bytes], *, where: str) -> Manifest:
+def _manifest(files: Mapping[str, bytes], digests: Mapping[str, str], *, where: str) -> Manifest:
     raw = files.get(MANIFEST_FILE)
     if raw is None:
         raise InvalidError(f"no {MANIFEST_FILE} in it", where=where, fix=_REBUILD)
@@ -283,7 +288,7 @@ def _manifest(files: Mapping[str, bytes], *, where: str) -> Manifest:
     for name, promised in _named(manifest):
         if name not in files:
             raise InvalidError(f"the manifest names {name!r}", where=where, fix="Add that file.")
-        _check_digest(name, files[name], promised=promised, where=where)
+        _check_digest(name, digests[name], promised=promised, where=where)
     return manifest
 
 

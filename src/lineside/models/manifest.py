@@ -16,10 +16,11 @@ The certificate of a variant says what it lost against the package it was made f
    times differ. The report beside the package holds them.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lineside.core import Digest, Fault, Policy, RefusedError
+from lineside.core import Digest, Fault, Inspection, Plant, Policy, RefusedError
 from lineside.vision import (
     AnomalyRule,
     ClassRule,
@@ -69,7 +70,7 @@ class Parity:
         bound: that ``loss.high`` must not exceed.
         calibration: digest over the digests of the pictures that value ranges were taken from.
         calibrated_on: how many these were.
-        kept: which layers stay in fp32: a rung of the ladder, in words.
+        kept: which layers stay in fp32: a rung of the ladder, in words; a key of manifests.
         quantised: layers whose weights are 8 bits wide, of how many.
         layers: that have weights.
         opinion: why the rungs before were not taken, in words; empty for the first.
@@ -160,6 +161,8 @@ class HealthLimits:
     Attributes:
         frozen_after: so many pictures in a row with the same bytes but later capture times are a
             frozen camera; 0 never says so.
+        compared: of objects and counts, whether ``feature_distance_max`` is held against the
+            nearest of the network's ``bank_distances``; packages without it are not checked.
     """
 
     sharpness_min: float
@@ -169,6 +172,7 @@ class HealthLimits:
     residual_max_px: float
     feature_distance_max: float
     frozen_after: int = 5
+    compared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +254,7 @@ class Manifest:
     """A whole manifest.
 
     Attributes:
+        inspection: the one it was trained for; a release may name others. "": none.
         rules: of multilabel; of the other tasks the rule that carries the task's name stands.
         template: whether a picture is judged beside its template: the network then takes 9
             channels, picture, template and their difference.
@@ -282,6 +287,102 @@ class Manifest:
     targets: tuple[str, ...] = ()
     sbom_file: str = ""
     parity: Parity | None = None
+
+
+def check_fits(manifest: Manifest, inspection: Inspection) -> None:
+    """Refuse a package that cannot answer for an inspection.
+
+    It may answer for any inspection of its task that has its labels; one without labels takes any.
+    Where it was not trained for the inspection, it has to say all that a part is rejected by there.
+    Regions and a reference view belong to one camera's view: another inspection needs the regions
+    that the package looks at, no fewer, no more, at the same places; nothing would judge what it
+    leaves out. One that is registered answers for its own inspection only.
+
+    Raises:
+        RefusedError: another task, other labels, regions elsewhere, or another reference view.
+    """
+    if manifest.task != inspection.task.value:
+        raise RefusedError(
+            f"the package answers {manifest.task}, inspection {inspection.id!r} asks for "
+            f"{inspection.task.value}",
+            where="task",
+            fix="Train it for this inspection, or change the plant file.",
+        )
+    known = sorted(inspection.known_labels)
+    strange = [name for name in labels_of(manifest) if name not in known]
+    if known and strange:
+        raise RefusedError(
+            f"the package says {', '.join(map(repr, strange[:5]))}, which inspection "
+            f"{inspection.id!r} does not have",
+            where="labels",
+            fix=f"It has {', '.join(known)}. Train the package for them, or change the plant file.",
+        )
+    check_view(manifest, inspection.id)
+    if manifest.inspection not in ("", inspection.id):
+        _check_rejecting(manifest, inspection)
+        _check_regions(manifest, inspection)
+
+
+def fitting(manifest: Manifest, plant: Plant) -> tuple[str, ...]:
+    """Inspections of a plant that a package can answer for, in the plant's order."""
+    found = []
+    for inspection in plant.inspection:
+        with suppress(RefusedError):
+            check_fits(manifest, inspection)
+            found.append(inspection.id)
+    return tuple(found)
+
+
+def check_view(manifest: Manifest, inspection: str) -> None:
+    """Refuse a package that is registered to the reference view of another inspection.
+
+    Raises:
+        RefusedError: the view is of the camera that the package was trained for.
+    """
+    view = manifest.prepare.view
+    if view is not None and view.register and manifest.inspection not in ("", inspection):
+        raise RefusedError(
+            f"the package is made for inspection {manifest.inspection!r}: it is registered to the "
+            "reference view of that camera",
+            where=inspection,
+            fix=f"Train one for {inspection!r}.",
+        )
+
+
+def _check_rejecting(manifest: Manifest, inspection: Inspection) -> None:
+    asked = {*inspection.reject, *(inspection.expected or ())}
+    lacking = sorted(asked - {*labels_of(manifest), *(rule.name for rule in manifest.rules)})
+    if lacking:
+        raise RefusedError(
+            f"the package does not say {', '.join(map(repr, lacking[:5]))}, by which inspection "
+            f"{inspection.id!r} rejects a part",
+            where="labels",
+            fix=f"Train one for {inspection.id!r}, or change the plant file.",
+        )
+
+
+def _check_regions(manifest: Manifest, inspection: Inspection) -> None:
+    crops, view = manifest.prepare.crops, inspection.view
+    own = {crop.region: crop.region_px or crop.box_px for crop in crops if crop.region}
+    there = {region.id: region.box_px for region in inspection.region}
+    differing = [name for name in {**own, **there} if own.get(name) != there.get(name)]
+    if differing or (view is not None and view.register):
+        which = "images are registered to a view"
+        if differing:
+            how = "elsewhere" if differing[0] in own else "not looked at"
+            which = f"region {differing[0]!r} is {how}"
+        raise RefusedError(
+            f"the package is made for inspection {manifest.inspection!r}: of {inspection.id!r} "
+            f"{which}",
+            where=inspection.id,
+            fix=f"Train one for {inspection.id!r}, or give both the same view and regions.",
+        )
+
+
+def labels_of(manifest: Manifest) -> tuple[str, ...]:
+    """Every label the package can say, once, without its region."""
+    ruled = tuple(rule.label for rule in manifest.rules)
+    return tuple(dict.fromkeys(ruled or manifest.labels))
 
 
 def manifest_faults(manifest: Manifest) -> tuple[Fault, ...]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from lineside.core import Digest, Fault, InvalidError, RefusedError, decode_fast
 from lineside.core.codec import faults_error
 from lineside.models.manifest import Manifest
 from lineside.models.versions import Status, Verdict
-from lineside.store import Document, Documents
 from lineside.vision import ClassRule, Decision, Prediction
 from lineside.vision.anomaly import decide_anomaly
 from lineside.vision.decide import class_decisions, decide_probabilities, says_good
@@ -36,6 +35,9 @@ from lineside.vision.masks import MaskRule, probability_score, score_probability
 from lineside.vision.metrics import LimitRow
 from lineside.vision.prediction import PictureState
 from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
+
+if TYPE_CHECKING:
+    from lineside.store import Document, Documents
 
 POINT_KIND = "operating-point"
 OBJECTS, ANOMALY = "objects", "anomaly"
@@ -616,6 +618,7 @@ class PointVersion:
     Attributes:
         number: of the inspection's versions, from 1.
         rolled_back_to: the version whose limits it takes over; 0: it was proposed.
+        waves: whether a rollout brings it to devices, so that it is not in force for the site yet.
     """
 
     inspection: str
@@ -629,6 +632,7 @@ class PointVersion:
     status: Status = Status.PENDING
     verdicts: tuple[Verdict, ...] = ()
     rolled_back_to: int = 0
+    waves: bool = False
 
     @property
     def name(self) -> str:
@@ -648,7 +652,7 @@ class PointVersion:
         )  # fmt: skip
 
 
-def point_versions(documents: Documents, inspection: str) -> tuple[PointVersion, ...]:
+def point_versions(documents: "Documents", inspection: str) -> tuple[PointVersion, ...]:
     """Return the versions of an inspection, by number."""
     found: list[PointVersion] = []
     after = f"{inspection}/"
@@ -661,17 +665,27 @@ def point_versions(documents: Documents, inspection: str) -> tuple[PointVersion,
     return tuple(found)
 
 
-def version_in_force(documents: Documents, inspection: str, package: str) -> PointVersion | None:
-    """Return the version that a package decides by; None for its own limits."""
-    approved = (
+def version_in_force(documents: "Documents", inspection: str, package: str) -> PointVersion | None:
+    """Return the version that a package decides by; None for its own limits.
+
+    One that goes in waves is not: devices that it came to are told of it one by one.
+    """
+    approved = approved_versions(documents, inspection, package)
+    return next((one for one in approved if not one.waves), None)
+
+
+def approved_versions(
+    documents: "Documents", inspection: str, package: str
+) -> tuple[PointVersion, ...]:
+    """Return the approved versions of a package, the highest number first."""
+    return tuple(
         one
         for one in reversed(point_versions(documents, inspection))
         if one.package == package and one.status is Status.APPROVED
     )
-    return next(approved, None)
 
 
-def point_named(documents: Documents, inspection: str, digest: str) -> OperatingPoint | None:
+def point_named(documents: "Documents", inspection: str, digest: str) -> OperatingPoint | None:
     """Return an approved point by its digest; None for "", the package's own limits.
 
     Raises:
@@ -689,6 +703,6 @@ def point_named(documents: Documents, inspection: str, digest: str) -> Operating
     )
 
 
-def read_version(document: Document) -> PointVersion:
+def read_version(document: "Document") -> PointVersion:
     """The version that a document holds."""
     return decode_fast(PointVersion, encode(document.body), where=f"{document.kind} {document.id}")

@@ -8,13 +8,15 @@
    next, so the same picture gets the same answer, whoever asked before. ``explain``, ``heat`` and
    ``crops`` are of a single picture too.
 4. ``predict`` computes no activation maps; ``explain`` does, on request.
-
+5. Several threads predict at once; only the state of one camera (its registration, its repeated
+   bytes) is for one thread at a time.
 
 The manifest's limits are held against the picture's figures before and after the network.
 """
 
 import threading
 from collections import OrderedDict
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -26,7 +28,7 @@ from lineside.models.archive import Package
 from lineside.models.engines import EngineName
 from lineside.models.manifest import Golden, HealthLimits, Manifest
 from lineside.models.operating_point import OperatingPoint, check_point, ruled
-from lineside.models.task_heads import HeadInput, HeadOutput, task_head_for
+from lineside.models.task_heads import HeadInput, HeadOutput, TaskHead, task_head_for
 from lineside.vision import (
     Frame,
     FrameRef,
@@ -42,6 +44,7 @@ from lineside.vision import (
     grey_of,
 )
 from lineside.vision.picture import grey_health
+from lineside.vision.prepare import at_trained_scale
 from lineside.vision.registration import CameraRegistrar, Registered
 
 # A covered lens gives a mean grey of 0-5 with noise; half of all pixels clipped leave no scene;
@@ -192,6 +195,7 @@ class _Seat:
 
     registrar: CameraRegistrar | None
     repeats: Repeats | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -210,7 +214,7 @@ _NOWHERE = Registered(figures=RegistrationFigures(state="none"), matrix=None)
 
 
 class Predictor:
-    """Runs one package; safe from several threads, one frame at a time."""
+    """Runs one package; safe from several threads, which predict at once."""
 
     def __init__(
         self,
@@ -230,8 +234,8 @@ class Predictor:
         self._lock = threading.Lock()
         self._seats: OrderedDict[str, _Seat] = OrderedDict()
         self._registrar = _registrar(package)
-        self._head = task_head_for(package, clock=clock, engine=engine)
-        self._point = ""
+        # One tuple, replaced whole: a prediction reads it once, and names what decided.
+        self._deciding = (task_head_for(package, clock=clock, engine=engine), "")
 
     @property
     def package(self) -> Package:
@@ -246,7 +250,7 @@ class Predictor:
     @property
     def operating_point(self) -> str:
         """Digest of the operating point that decides; "" for the package's own limits."""
-        return self._point
+        return self._deciding[1]
 
     def decide_by(self, point: OperatingPoint | None) -> None:
         """Decide from the next frame on by an operating point, or by the package's own limits.
@@ -257,9 +261,9 @@ class Predictor:
         if point is not None:
             check_point(point, self.manifest, package=self._package.digest)
         manifest = ruled(self.manifest, point.limits if point is not None else ())
-        with self._lock:
-            self._head.decide_by(manifest)
-            self._point = point.digest if point is not None else ""
+        head = copy(self._deciding[0])
+        head.decide_by(manifest)
+        self._deciding = (head, point.digest if point is not None else "")
 
     def predict(
         self,
@@ -281,12 +285,8 @@ class Predictor:
             InvalidError: a template is missing, or is of another size than the frame.
         """
         self._check_template(frame, template)
-        with self._lock:
-            started_s = self._clock.monotonic()
-            seat = self._seat(frame.camera)
-            seat.repeats = repeated(seat.repeats, frame)
-            verdict = judge_repeats(self.manifest.health, repeats=seat.repeats.count)
-            work = self._judge(frame, template, verdict=verdict, registrar=seat.registrar)
+        started_s = self._clock.monotonic()
+        work = self._judge(frame, template, seat=self._seat(frame.camera))
         return self._prediction(
             frame, work, device=device, decode_ms=decode_ms, started_s=started_s
         )
@@ -301,9 +301,8 @@ class Predictor:
     ) -> Prediction:
         """Judge a picture by itself; arguments and errors as of ``predict``."""
         self._check_template(frame, template)
-        with self._lock:
-            started_s = self._clock.monotonic()
-            work = self._judge(frame, template, verdict=Verdict(), registrar=self._registrar)
+        started_s = self._clock.monotonic()
+        work = self._judge(frame, template, seat=None)
         return self._prediction(
             frame, work, device=device, decode_ms=decode_ms, started_s=started_s
         )
@@ -336,7 +335,8 @@ class Predictor:
         """Register the camera's next picture in full, whatever was before."""
         with self._lock:
             seat = self._seats.get(camera)
-            if seat is not None and seat.registrar is not None:
+        if seat is not None and seat.registrar is not None:
+            with seat.lock:
                 seat.registrar.forget()
 
     def explain(
@@ -349,16 +349,14 @@ class Predictor:
             0-1: the share of a place's support in the strongest support for or against it anywhere.
             Empty where the picture's place cannot be found.
         """
-        with self._lock:
-            registration, place = self._single(frame, template)
-            return {} if registration.state == "moved" else self._head.explain(place)
+        registration, place = self._single(frame, template)
+        return {} if registration.state == "moved" else self._head.explain(place)
 
     def heat(
         self, frame: Frame, *, template: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32] | None:
         """The map of defects in the task's own unit; see ``TaskHead.heat``."""
-        with self._lock:
-            return self._head.heat(self._single(frame, template)[1])
+        return self._head.heat(self._single(frame, template)[1])
 
     def nearest(self, frame: Frame, *, most: int = 4) -> tuple[NearPicture, ...]:
         """Return the nearest training pictures of each region, the nearest first.
@@ -373,8 +371,7 @@ class Predictor:
         if raw is None:
             return ()
         known = decode(RememberedPictures, raw, where=f"{self.manifest.name}: {NEAREST_FILE}")
-        with self._lock:
-            apart = self._head.bank_distances(self._single(frame, None)[1])
+        apart = self._head.bank_distances(self._single(frame, None)[1])
         lengths = [len(pictures) for pictures in known.pictures]
         if not lengths or {apart.shape} != {(len(lengths), length) for length in lengths}:
             raise InvalidError(
@@ -402,15 +399,14 @@ class Predictor:
         Raises:
             InvalidError: the picture's place cannot be found, or its template is missing.
         """
-        with self._lock:
-            registration, place = self._single(frame, template)
-            if registration.state == "moved":
-                raise InvalidError(
-                    f"the picture is not placed: {registration.reason}",
-                    where=frame.camera,
-                    fix="Use a picture of the place the package was trained for.",
-                )
-            return self._head.crops(place)
+        registration, place = self._single(frame, template)
+        if registration.state == "moved":
+            raise InvalidError(
+                f"the picture is not placed: {registration.reason}",
+                where=frame.camera,
+                fix="Use a picture of the place the package was trained for.",
+            )
+        return self._head.crops(place)
 
     def _single(
         self, frame: Frame, template: NDArray[np.uint8] | None
@@ -486,51 +482,66 @@ class Predictor:
             raise RefusedError(f"a golden picture is not placed: {reason}", where=golden.file)
         return registered.matrix
 
+    @property
+    def _head(self) -> TaskHead:
+        return self._deciding[0]
+
     def _seat(self, camera: str) -> _Seat:
-        seat = self._seats.pop(camera, None)
-        if seat is None:
-            registrar = None if self._registrar is None else CameraRegistrar(self._registrar)
-            seat = _Seat(registrar=registrar)
-        self._seats[camera] = seat
-        if len(self._seats) > _MOST_CAMERAS:
-            self._seats.popitem(last=False)
-        return seat
+        with self._lock:
+            seat = self._seats.pop(camera, None)
+            if seat is None:
+                registrar = None if self._registrar is None else CameraRegistrar(self._registrar)
+                seat = _Seat(registrar=registrar)
+            self._seats[camera] = seat
+            if len(self._seats) > _MOST_CAMERAS:
+                self._seats.popitem(last=False)
+            return seat
 
     def _judge(
-        self,
-        frame: Frame,
-        template: NDArray[np.uint8] | None,
-        *,
-        verdict: Verdict,
-        registrar: Registrar | CameraRegistrar | None,
+        self, frame: Frame, template: NDArray[np.uint8] | None, *, seat: _Seat | None
     ) -> _Work:
-        limits, start_s = self.manifest.health, self._clock.monotonic()
+        """Judge a frame of the camera whose state is ``seat``; None for a picture by itself."""
+        (head, point), start_s = self._deciding, self._clock.monotonic()
         grey = grey_of(frame.image)
-        health = grey_health(grey)
-        work = _Work(
-            verdict=verdict, health=health, registered=_NOWHERE, operating_point=self._point
-        )
+        health = grey_health(at_trained_scale(grey, self.manifest.prepare))
+        seen_s = self._clock.monotonic()
+        if seat is None:
+            verdict, registered = Verdict(), _place(self._registrar, grey)
+        else:
+            with seat.lock:
+                verdict, registered = self._followed(frame, grey, seat=seat)
+        work = _Work(verdict=verdict, health=health, registered=registered, operating_point=point)
         if work.verdict.state is not PictureState.OK:
             return work
-        seen_s = self._clock.monotonic()
-        work.registered = _place(registrar, grey)
-        work.verdict = judge_place(work.registered.figures, health, limits=limits)
+        work.verdict = judge_place(registered.figures, health, limits=self.manifest.health)
         placed_s = self._clock.monotonic()
         work.times = StageTimes(
             prepare=(seen_s - start_s) * 1000, register=(placed_s - seen_s) * 1000
         )
         if work.verdict.state is PictureState.OK:
-            place = HeadInput(image=frame.image, matrix=work.registered.matrix, template=template)
-            self._answer(work, place)
+            place = HeadInput(image=frame.image, matrix=registered.matrix, template=template)
+            self._answer(work, place, head=head)
         return work
 
-    def _answer(self, work: _Work, place: HeadInput) -> None:
+    def _followed(
+        self, frame: Frame, grey: NDArray[np.uint8], *, seat: _Seat
+    ) -> tuple[Verdict, Registered]:
+        """Count a camera's bytes, and register its frame unless they are frozen."""
+        seat.repeats = repeated(seat.repeats, frame)
+        verdict = judge_repeats(self.manifest.health, repeats=seat.repeats.count)
+        if verdict.state is not PictureState.OK:
+            return verdict, _NOWHERE
+        return verdict, _place(seat.registrar, grey)
+
+    def _answer(self, work: _Work, place: HeadInput, *, head: TaskHead) -> None:
         start_s = self._clock.monotonic()
-        output = self._head.answer(place)
+        output = head.answer(place)
         work.health = replace(work.health, feature_distance=output.distance)
         work.verdict = judge_features(work.health, self.manifest.health)
         if output.reason:
             work.verdict = Verdict(state=PictureState.CAMERA_MOVED, reason=output.reason)
+        elif output.unfamiliar and work.verdict.state is PictureState.OK:
+            work.verdict = Verdict(state=PictureState.UNFAMILIAR, reason=output.unfamiliar)
         if work.verdict.state is PictureState.OK:
             work.output = output
         spent_ms = (self._clock.monotonic() - start_s) * 1000

@@ -11,7 +11,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lineside.core import (
     Clock,
@@ -25,7 +25,9 @@ from lineside.core import (
 )
 from lineside.models.archive import Package
 from lineside.models.manifest import Manifest
-from lineside.store import Blobs, Document, Records, every_document
+
+if TYPE_CHECKING:
+    from lineside.store import Blobs, Document, Records
 
 PACKAGE_KIND = "package"
 USE_KIND = "package-use"
@@ -47,7 +49,7 @@ class PackageRecord:
 
     Attributes:
         digest: of the package, whatever signatures the archive carries.
-        inspection: the one it was trained for; "" fits any.
+        inspection: the one it was trained for; a release may name others. "": none.
         approved_by, approved_at, reason: of the newest approval; empty while there is none.
         archive: digest of the archive's bytes among the blobs.
         approvals: all of them, oldest first.
@@ -78,7 +80,7 @@ class _Use:
 class Registry:
     """Packages over records and blobs; safe from several threads and processes."""
 
-    def __init__(self, records: Records, blobs: Blobs, *, clock: Clock) -> None:
+    def __init__(self, records: "Records", blobs: "Blobs", *, clock: Clock) -> None:
         """Use what others opened and will close."""
         self._records = records
         self._blobs = blobs
@@ -115,6 +117,8 @@ class Registry:
 
     def list(self) -> list[PackageRecord]:
         """Every package, newest first."""
+        from lineside.store import every_document
+
         found = map(_record, every_document(self._records.documents, PACKAGE_KIND))
         return sorted(found, key=lambda record: (record.added_at, record.digest), reverse=True)
 
@@ -127,7 +131,7 @@ class Registry:
 
         Raises:
             NotFoundError: no such package.
-            InvalidError: it was trained for another inspection, or no one or no reason is named.
+            InvalidError: no one, no inspection or no reason is named.
             ConflictError: someone else changed it at the same moment.
         """
         with self._records.transaction():
@@ -160,11 +164,13 @@ class Registry:
         found = self._find(parse_digest(digest, where="digest"))
         if found is None:
             raise NotFoundError(f"no package {digest}", where="registry", fix="Add it first.")
-        _check_fits(found[0], inspection)
         return found
 
     def in_use(self, inspection: str) -> PackageRecord | None:
         """The package in force for an inspection, or None."""
+        return self._records.read_once((USE_KIND, inspection), lambda: self._used(inspection))
+
+    def _used(self, inspection: str) -> PackageRecord | None:
         try:
             document = self._records.documents.get(USE_KIND, inspection)
         except NotFoundError:
@@ -201,15 +207,6 @@ class Registry:
         return record
 
 
-def _record(document: Document) -> PackageRecord:
+def _record(document: "Document") -> PackageRecord:
     where = f"{document.kind} {document.id}"
     return decode_fast(PackageRecord, encode(document.body), where=where)
-
-
-def _check_fits(record: PackageRecord, inspection: str) -> None:
-    if record.inspection not in ("", inspection):
-        raise InvalidError(
-            f"the package was trained for inspection {record.inspection!r}, not {inspection!r}",
-            where="inspection",
-            fix=f"Use it for {record.inspection!r}, or train one for {inspection!r}.",
-        )

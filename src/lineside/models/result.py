@@ -12,7 +12,7 @@
    of its interval, so that few pictures count as doubt.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, floor
 
@@ -20,26 +20,39 @@ from lineside.core import LinesideError, decode, decode_json
 from lineside.models.archive import Package
 from lineside.models.manifest import Metric
 from lineside.vision.decide import says_good
-from lineside.vision.metrics import Interval, wilson
+from lineside.vision.metrics import Interval, is_below, wilson
 from lineside.vision.verdict import RejectRule
 
 REPORT_FILE = "evidence/report.json"
+_POWER_FILE = "evidence/power-{}.jpeg"
+GIVEN_PART = "the data's own test part"
+RANDOM_PART = "a test part drawn at random"
 PRESENCE = ("absent", "present")
 """Classes of a presence label."""
 _NO_DOUBT = 0.05
+_INTERVAL = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confusion:
-    """Counts of truth (rows) against answers (columns; the last one is unsure)."""
+    """Counts of truth (rows) against answers (columns; the last one is unsure).
+
+    Attributes:
+        groups: of each row, how many groups (parts) its pictures are of; () where each picture is
+            its own, or rows are no pictures.
+    """
 
     classes: tuple[str, ...]
     rows: tuple[tuple[int, ...], ...]
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """An answer that was not right, the worst first; truth and answer in words."""
+    """An answer that was not right, the worst first; truth and answer in words.
+
+    The answer is ``said``, as reports have it.
+    """
 
     picture: str
     truth: str
@@ -130,16 +143,196 @@ def _hundred(metric: Metric) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SmallestSize:
+    """Smallest size of which a share of drawn defects is found, with its 95 % interval.
+
+    Each is in network pixels; None: larger than the largest that was drawn.
+    """
+
+    size_px: float | None = None
+    low_px: float | None = None
+    high_px: float | None = None
+
+    @property
+    def words(self) -> str:
+        """``12 px (8 to more than drawn)``."""
+        size, high = (
+            "more than drawn" if each is None else f"{each:.0f}"
+            for each in (self.size_px, self.high_px)
+        )
+        if self.size_px is None:
+            return "not found" if self.low_px is None else f"not found ({self.low_px:.0f} or more)"
+        low = 0.0 if self.low_px is None else self.low_px
+        return f"{size} px ({low:.0f} to {high})"
+
+
+def example_file(kind: str) -> str:
+    """Return the package's file that shows an example of a drawn defect."""
+    return _POWER_FILE.format(kind.replace(" ", "-"))
+
+
+def smallest_size(
+    sizes_px: Sequence[float], found: Sequence[int], *, n: int, share: float
+) -> SmallestSize:
+    """The smallest size of which that share is found, as a quantile of n defects.
+
+    The interval is that of order statistics (David and Nagaraja, Order Statistics, 2003, section
+    7.1), and assumes nothing but that defects are drawn alike.
+
+    Args:
+        sizes_px: that were tried, growing.
+        found: of n defects those found at each size or below.
+        n: defects.
+        share: that is to be found, 0 to 1.
+    """
+
+    def size(rank: int) -> float | None:
+        """Of the defect of this rank, counted from 1 by the size at which it is found."""
+        return next((px for px, count in zip(sizes_px, found, strict=True) if count >= rank), None)
+
+    tail = 1 - (1 - _INTERVAL) / 2
+    low = max((k for k in range(1, n + 1) if is_below(share, wrong=k - 1, n=n, confidence=tail)),
+              default=0)  # fmt: skip
+    high = min((k for k in range(1, n + 1) if is_below(1 - share, wrong=n - k, n=n,
+                confidence=tail)), default=n + 1)  # fmt: skip
+    middle = ceil(share * n - 1e-9)
+    return SmallestSize(size_px=size(middle), low_px=size(low) if low else 0.0, high_px=size(high))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefectPower:
+    """Drawn defects of one kind and contrast that are found, by size.
+
+    Attributes:
+        contrast: greatest difference from the surroundings, in grey levels of 255 at a mean of 127.
+        n: good pictures that such a defect was drawn onto, one each.
+        sizes_px: that were tried, growing, in network pixels: length of a line, else diameter.
+        found: of n those found at each size or below.
+        at_80: smallest size of which 80 % are found; ``at_95`` likewise.
+    """
+
+    kind: str
+    contrast: float
+    n: int
+    sizes_px: tuple[float, ...]
+    found: tuple[int, ...]
+    at_80: SmallestSize
+    at_95: SmallestSize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnExample:
+    """Size and contrast of a drawn defect that is shown; whether 80 % of such are found."""
+
+    size_px: float
+    contrast: float
+    is_found: bool
+
+    def words(self, kind: str) -> str:
+        """``hairline of 64 px, 40 grey levels: found in 80 of 100``."""
+        answer = "found in 80 of 100" if self.is_found else "not found, the largest drawn"
+        return f"{kind} of {self.size_px:.0f} px, {self.contrast:.0f} grey levels: {answer}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerTest:
+    """Defects that a package learned from good parts alone would find.
+
+    Attributes:
+        defects: by kind and contrast, the strongest of each kind first; empty where none was drawn.
+        pictures: good ones that defects were drawn onto.
+        part_px: longer side of the inspected region, in network pixels.
+    """
+
+    defects: tuple[DefectPower, ...] = ()
+    pictures: int = 0
+    part_px: float = 0.0
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of defects that were drawn."""
+        return tuple(dict.fromkeys(one.kind for one in self.defects))
+
+    def example(self, kind: str) -> DrawnExample:
+        """The faintest of a kind that is found, at its smallest size; else the largest."""
+        mine = [one for one in self.defects if one.kind == kind]
+        for one in reversed(mine):
+            if one.at_80.size_px is not None:
+                size = one.at_80.size_px
+                return DrawnExample(size_px=size, contrast=one.contrast, is_found=True)
+        strongest = mine[0]
+        size = strongest.sizes_px[-1]
+        return DrawnExample(size_px=size, contrast=strongest.contrast, is_found=False)
+
+    def size_words(self, smallest: SmallestSize) -> str:
+        """Size with interval and share of the part: ``12 px (8 to 16), 3.0 % of the part``."""
+        if smallest.size_px is None:
+            return smallest.words
+        return f"{smallest.words}, {100 * smallest.size_px / self.part_px:.1f} % of the part"
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Sentences on what is not found: of each kind the strongest that falls short of 80 %."""
+        missed: dict[float, list[DefectPower]] = {}
+        for kind in self.kinds:
+            mine = [one for one in self.defects if one.kind == kind]
+            lost = [one for one in mine if one.at_80.size_px is None]
+            if lost:
+                missed.setdefault(lost[0].contrast, []).append(lost[0])
+        strongest = max((one.contrast for one in self.defects), default=0.0)
+        return tuple(
+            _gap(of, is_strongest=contrast == strongest)
+            for contrast, of in sorted(missed.items(), reverse=True)
+        )
+
+    @property
+    def words(self) -> str:
+        """Smallest sizes at the middle contrast, in a sentence; "" where nothing was drawn."""
+        contrasts = sorted({one.contrast for one in self.defects})
+        if not contrasts:
+            return ""
+        contrast = contrasts[len(contrasts) // 2]
+        mine = [one for one in self.defects if one.contrast == contrast]
+        sizes = [
+            f"{_plural(one.kind)} from {one.at_80.words}"
+            for one in mine
+            if one.at_80.size_px is not None
+        ]
+        told = f"Of defects drawn onto {self.pictures} good pictures, {contrast:.0f} grey levels"
+        if not sizes:
+            return f"{told} from their surroundings, no kind is found in 80 of 100."
+        return f"{told} from their surroundings, 80 of 100 are found: {', '.join(sizes)}."
+
+
+def _gap(defects: Sequence[DefectPower], *, is_strongest: bool) -> str:
+    names = " and ".join(_plural(one.kind) for one in defects)
+    counts = ", ".join(
+        f"{one.found[-1]} of {one.n} {_plural(one.kind)} of {one.sizes_px[-1]:.0f} px"
+        for one in defects
+    )
+    level = f"{defects[0].contrast:.0f} grey levels"
+    kind = names if is_strongest else f"{names} of {level} or less"
+    return f"not usable for {kind}: drawn {level} from their surroundings, {counts} are found"
+
+
+def _plural(kind: str) -> str:
+    return f"{kind}es" if kind.endswith("ch") else f"{kind}s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoveragePoint:
     """Share of pictures answered at one cut, that of wrong answers among them, and its bound.
 
     Attributes:
-        bound: that the error does not exceed, at the confidence, for this cut alone.
+        bound: that the error does not exceed, by the same test as ``ErrorBound.bound``.
     """
 
     answered: float
     error: float
     bound: float
+
+
+PICTURES = "pictures"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,12 +343,15 @@ class ErrorBound:
         target: error rate of the policy.
         bound: that the share of wrong answers does not exceed, at the confidence.
         pictures: whose answers it rests on; those of one group are taken as right or wrong
-            together, so that the bound is never below the share of wrong answers.
+            together, so that the bound is never below the share of wrong answers. Of tasks that
+            answer more than once for a picture, so many answers.
         answered: of them.
         wrong: of the answered.
         more: pictures beyond these with which the target rate would be shown, if as many were
             answered and wrong as here; 0 where it is, or where more pictures alone would not do.
+        more_groups: the groups that they would be of; 0 where each picture is its own group.
         curve: error against the share answered, the surest first.
+        noun: of what is answered, in the plural.
     """
 
     target: float
@@ -166,25 +362,37 @@ class ErrorBound:
     wrong: int
     more: int
     curve: tuple[CoveragePoint, ...]
+    more_groups: int = 0
+    noun: str = PICTURES
+
+    @property
+    def need(self) -> str:
+        """Images or parts that would show the target rate; "" where it is shown."""
+        if self.bound <= self.target:
+            return ""
+        if not self.more:
+            return "more pictures alone would not show it, because too many answers were wrong"
+        pictures = f"{self.more} more {self.noun}"
+        if self.more_groups and self.noun != PICTURES:
+            return f"about {self.more_groups} more pictures, each of another part, would show it"
+        if self.more_groups:
+            pictures = f"{self.more_groups} more parts (groups) with {pictures}"
+        return f"about {pictures} like these would show it"
 
     @property
     def words(self) -> str:
         """For people: what holds, on what it rests, and what would be needed."""
         if not self.answered:
-            return f"None of {self.pictures} pictures it had not seen was answered: all are unsure."
+            return (
+                f"None of {self.pictures} {self.noun} it had not seen was answered: all are unsure."
+            )
+        to = "" if self.noun == PICTURES else f" for {self.noun}"
         told = (
-            f"Of the answers given at most {_percent(self.bound)} are wrong, with"
-            f" {_percent(self.confidence)} confidence: of {self.pictures} pictures it had not seen"
-            f" {self.answered} were answered, {self.wrong} of them wrongly."
+            f"Of the answers given{to} at most {_percent(self.bound)} are wrong, with"
+            f" {_percent(self.confidence)} confidence: of {self.pictures} {self.noun} it had not"
+            f" seen {self.answered} were answered, {self.wrong} of them wrongly."
         )
-        if self.bound <= self.target:
-            return told
-        need = (
-            f"about {self.more} more pictures like these would show it"
-            if self.more
-            else "more pictures alone would not show it, because too many answers were wrong"
-        )
-        return f"{told} {_percent(self.target)} was the target: {need}."
+        return f"{told} {_percent(self.target)} was the target: {self.need}." if self.need else told
 
 
 def _percent(share: float) -> str:
@@ -243,6 +451,7 @@ class MeasuredResult:
             where nothing stands out and no curve is known.
         help_label: that class, label or region; "" for none.
         curve: what a share of the training pictures would have reached; None in older reports.
+        power: which drawn defects are found, of packages learned from good parts alone.
         confusion: by label or class list.
         mistakes: the worst first.
         warnings: of the report.
@@ -258,6 +467,7 @@ class MeasuredResult:
     mistakes: tuple[Mistake, ...]
     warnings: tuple[str, ...]
     curve: LearningCurve | None = None
+    power: PowerTest | None = None
 
     @property
     def headline(self) -> str:
@@ -269,7 +479,8 @@ class MeasuredResult:
     def words(self) -> str:
         """Headline, gaps, pictures and advice in one line."""
         gaps = self.gaps if self.shares else ()
-        parts = (self.headline, *gaps, self.measured, self.bounded, self.advice)
+        power = "" if self.power is None else self.power.words
+        parts = (self.headline, *gaps, self.measured, self.bounded, power, self.advice)
         return " ".join(part for part in parts if part)
 
 
@@ -304,11 +515,14 @@ def report_result(report: bytes, *, rule: RejectRule | None = None) -> MeasuredR
         bound = decode(ErrorBound, told, where=REPORT_FILE) if told else None
         raw = body.get("learning_curve")
         curve = decode(LearningCurve, raw, where=REPORT_FILE) if raw else None
+        raw = body.get("power")
+        power = decode(PowerTest, raw, where=REPORT_FILE) if raw else None
     except LinesideError:
         return None
     return measured_result(
         str(body.get("task", "")), confusion=confusion, metrics=metrics, mistakes=mistakes,
-        warnings=warnings, pictures=pictures, rule=rule, curve=curve, bound=bound,
+        warnings=warnings, pictures=pictures, rule=rule, curve=curve, bound=bound, power=power,
+        evidence=str(body.get("evidence", "")),
     )  # fmt: skip
 
 
@@ -323,6 +537,8 @@ def measured_result(
     rule: RejectRule | None = None,
     curve: LearningCurve | None = None,
     bound: ErrorBound | None = None,
+    power: PowerTest | None = None,
+    evidence: str = "",
 ) -> MeasuredResult | None:
     """Return the result of figures; None where they tell nothing of parts, objects or answers.
 
@@ -336,6 +552,8 @@ def measured_result(
         rule: answers of the inspection that reject a part; None: the usual words.
         curve: of the training; None where none is known.
         bound: of the answers given; None where none is known.
+        power: drawn defects that are found; None where none were drawn.
+        evidence: where the figures come from; ``GIVEN_PART`` and ``RANDOM_PART`` are named.
     """
     shares, gaps = _shares(task, confusion, metrics=metrics, rule=rule)
     if not shares and not gaps:
@@ -347,7 +565,9 @@ def measured_result(
     return MeasuredResult(
         shares=shares,
         gaps=gaps,
-        measured=_measured(pictures, task=task, tables=confusion, metrics=metrics),
+        measured=_measured(
+            pictures, task=task, tables=confusion, metrics=metrics, evidence=evidence
+        ),
         bounded="" if bound is None else bound.words,
         advice=" ".join(one for one in (most, curve.words if curve else "") if one),
         help_label=label,
@@ -355,6 +575,7 @@ def measured_result(
         mistakes=mistakes,
         warnings=warnings,
         curve=curve,
+        power=power,
     )
 
 
@@ -396,18 +617,23 @@ def _of_parts(table: Confusion, is_good: list[bool]) -> Shares:
     fine = sum(sum(row) for ok, row in rows if ok)
     passed = sum(_sum(row, is_good, wanted=True) for ok, row in rows if not ok)
     rejected = sum(_sum(row, is_good, wanted=False) for ok, row in rows if ok)
+    groups = table.groups or tuple(map(sum, table.rows))
+    bad_groups = sum(count for count, ok in zip(groups, is_good, strict=True) if not ok)
+    fine_groups = sum(groups) - bad_groups
     shares, gaps = [], []
     if bad:
-        shares.append(_share(passed, bad, of="bad parts", does="slip through"))
+        shares.append(_share(passed, bad, bad_groups, of="bad parts", does="slip through"))
     else:
         gaps.append("No bad part was measured: nothing is known of how many slip through.")
     if fine:
-        shares.append(_share(rejected, fine, of="good parts", does="are rejected"))
+        shares.append(_share(rejected, fine, fine_groups, of="good parts", does="are rejected"))
     else:
         gaps.append("No good part was measured: nothing is known of how many are rejected.")
     unsure = sum(row[-1] for row in table.rows)
     if bad + fine:
-        shares.append(_share(unsure, bad + fine, of="measured parts", does="go to review"))
+        shares.append(
+            _share(unsure, bad + fine, sum(groups), of="measured parts", does="go to review")
+        )
     return tuple(shares), tuple(gaps)
 
 
@@ -424,9 +650,10 @@ def _of_answers(
     wrong = whole - unsure - sum(row[place] for place, row in every)
     if not whole:
         return ()
+    groups = sum(sum(one.groups or map(sum, one.rows)) for one in tables.values())
     return (
-        _share(wrong, whole, of=of, does=does),
-        _share(unsure, whole, of=of, does="go to review"),
+        _share(wrong, whole, groups, of=of, does=does),
+        _share(unsure, whole, groups, of=of, does="go to review"),
     )
 
 
@@ -460,19 +687,28 @@ def _of_counts(metrics: Mapping[str, Metric]) -> Shares:
     exact = metrics.get("exact")
     if exact is None or not exact.n:
         return (), ()
-    wrong = round((1 - exact.value) * exact.n)
-    return (_share(wrong, exact.n, of="pictures", does="are counted wrongly"),), ()
+    wrong = Interval(value=1 - exact.value, low=1 - exact.high, high=1 - exact.low, n=exact.n)
+    return (MeasuredShare(of="pictures", does="are counted wrongly", interval=wrong),), ()
 
 
-def _share(part: int, whole: int, *, of: str, does: str) -> MeasuredShare:
-    return MeasuredShare(of=of, does=does, interval=wilson(part, whole))
+def _share(
+    part: int, whole: int, groups: int | None = None, *, of: str, does: str
+) -> MeasuredShare:
+    """A share whose interval is that of so many ``groups``; None: of ``whole``."""
+    return MeasuredShare(of=of, does=does, interval=wilson(part, whole, groups=groups))
 
 
 def _measured(
-    pictures: int, *, task: str, tables: Mapping[str, Confusion], metrics: Mapping[str, Metric]
+    pictures: int,
+    *,
+    task: str,
+    tables: Mapping[str, Confusion],
+    metrics: Mapping[str, Metric],
+    evidence: str,
 ) -> str:
     if pictures:
-        return f"Measured on {_counted(pictures)} it had not seen."
+        part = f", {evidence}" if evidence in (GIVEN_PART, RANDOM_PART) else ""
+        return f"Measured on {_counted(pictures)} it had not seen{part}."
     count = max((metric.n for metric in metrics.values()), default=0)
     if task in ("classify", "segment", "anomaly") and tables:
         count = sum(map(sum, next(iter(tables.values())).rows))

@@ -9,6 +9,7 @@ object and the part of the picture that the network sees around it, and the maps
 so that memory stays bounded.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -92,6 +93,7 @@ class HeadOutput:
         distance: of the picture's features from the training data, as ``HealthFigures`` says.
         prepare_ms, infer_ms: what the steps took.
         reason: why the picture could not be placed ("camera moved"); "" otherwise.
+        unfamiliar: how the picture differs from those trained on; "" where it does not.
     """
 
     labels: tuple[LabelAnswer, ...] = ()
@@ -103,10 +105,11 @@ class HeadOutput:
     prepare_ms: float = 0.0
     infer_ms: float = 0.0
     reason: str = ""
+    unfamiliar: str = ""
 
 
 class TaskHead(ABC):
-    """A package's network with its rules; called by one thread at a time."""
+    """A package's network with its rules; safe from several threads but for ``decide_by``."""
 
     OUTPUTS: ClassVar[tuple[str, ...]] = LABEL_OUTPUTS
     ANSWERING: ClassVar[tuple[str, ...]] = ("logits", "distance")
@@ -428,12 +431,21 @@ class ObjectTaskHead(TaskHead):
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
         channels = _TEMPLATE_CHANNELS if package.manifest.template else 3
         super().__init__(package, clock=clock, engine=engine, crops=(1, channels, 0, 0))
+        self._compared = (BANK_OUTPUT,) if package.manifest.health.compared else ()
 
     def decide_by(self, manifest: Manifest) -> None:
         self._rule = _ruled(manifest.detect, manifest)
 
+    def bank_distances(self, place: HeadInput) -> Floats:
+        return self._engine.run(bounded(self.crops(place)), outputs=(BANK_OUTPUT,))[0]
+
     def _decided(self, maps: list[Floats], place: HeadInput) -> HeadOutput:
-        return HeadOutput(boxes=_boxes(self._candidates(maps, place), rule=self._rule, place=place))
+        found, unfamiliar = self._candidates(maps, place)
+        return HeadOutput(
+            boxes=_boxes(found, rule=self._rule, place=place),
+            distance=_nearest(maps[3:]),
+            unfamiliar=unfamiliar,
+        )
 
     def explain(self, place: HeadInput) -> dict[str, Floats]:
         """``objects`` → how likely a centre is around each pixel, 0-1."""
@@ -454,10 +466,13 @@ class ObjectTaskHead(TaskHead):
         return with_template(crops, prepare(place.template, self._settings))
 
     def _maps(self, crops: Floats) -> list[Floats]:
-        """Objectness, geometry and classes of the whole input, each (channels, h, w)."""
+        """Objectness, geometry and classes of the whole input, each (channels, h, w).
+
+        Bank distances follow, (pictures,), where the limits ask for them and no tiles are cut.
+        """
         height, width = crops.shape[2:]
         if max(height, width) <= TILE_PX:
-            return self._tile(crops)
+            return self._tile(crops, more=self._compared)
         stride = self._rule.stride_px
         size = (height // stride, width // stride)
         whole = [
@@ -476,19 +491,26 @@ class ObjectTaskHead(TaskHead):
                     out[:, rows, columns] = found[:, inner[0], inner[1]]
         return whole
 
-    def _tile(self, crops: Floats) -> list[Floats]:
-        maps = self._engine.run(np.ascontiguousarray(crops), outputs=self.OUTPUTS)
+    def _tile(self, crops: Floats, *, more: tuple[str, ...] = ()) -> list[Floats]:
+        outputs = (*self.OUTPUTS, *more)
+        maps = self._engine.run(np.ascontiguousarray(crops), outputs=outputs)
         return [each[0] for each in maps]
 
-    def _candidates(self, maps: list[Floats], place: HeadInput) -> Candidates:
-        """Return candidates on the picture's own pixels, the likeliest first."""
+    def golden(self, place: HeadInput) -> Floats:
+        return probe(*self._maps(self.crops(place))[: len(self.OUTPUTS)])
+
+    def _candidates(self, maps: list[Floats], place: HeadInput) -> tuple[Candidates, str]:
+        """Candidates on the picture's own pixels, the likeliest first, and what is unfamiliar."""
         height, width = place.image.shape[:2]
         own = fitted(self._settings, width_px=width, height_px=height)
         box = own.crops[0].box_px
         across = own.width_px / (box.x1_px - box.x0_px)
         down = own.height_px / (box.y1_px - box.y0_px)
         found = find_objects((maps[0], maps[1], maps[2]), rule=self._rule)
-        return found.scaled(1 / across, down=1 / down).inside(width, height_px=height)
+        inside = found.scaled(1 / across, down=1 / down).inside(width, height_px=height)
+        return inside, self._rule.unfamiliar(
+            inside.scaled(across, down=down), scale=math.sqrt(across * down)
+        )
 
 
 def _boxes(found: Candidates, *, rule: DetectRule, place: HeadInput) -> tuple[BoxAnswer, ...]:
@@ -512,6 +534,26 @@ def _boxes(found: Candidates, *, rule: DetectRule, place: HeadInput) -> tuple[Bo
             low, high, there.label, chances, strict=True
         )
     )
+
+
+def _nearest(distances: list[Floats]) -> float:
+    """Return the distance of the nearest remembered picture; 0 where none was asked for."""
+    return float(distances[0].min()) if distances else 0.0
+
+
+def bounded(crops: Floats) -> Floats:
+    """A network's input, (n, channels, h, w), with sides of at most ``TILE_PX``.
+
+    A larger side is shrunk by a whole number, as a mean; what no multiple of 16 holds is cut off.
+    """
+    down, across = (-(-side // TILE_PX) for side in crops.shape[2:])
+    high, wide = (
+        side // (16 * times) * 16
+        for side, times in zip(crops.shape[2:], (down, across), strict=True)
+    )
+    cells = crops[:, :, : high * down, : wide * across]
+    shape = (*crops.shape[:2], high, down, wide, across)
+    return np.ascontiguousarray(cells.reshape(shape).mean(axis=(3, 5)), np.float32)
 
 
 def tiles(length_px: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -546,10 +588,12 @@ class ObjectCountTaskHead(ObjectTaskHead):
         )
 
     def _decided(self, maps: list[Floats], place: HeadInput) -> HeadOutput:
-        found = self._candidates(maps, place)
+        found, unfamiliar = self._candidates(maps, place)
         found = found.only(self._counted[found.label])
         return HeadOutput(
             boxes=_boxes(found, rule=self._rule, place=place),
+            distance=_nearest(maps[3:]),
+            unfamiliar=unfamiliar,
             count=count_found(found.chance, cut=self._rule.cut, rule=self._count),
         )
 
@@ -564,12 +608,16 @@ class NumberTaskHead(TaskHead):
         settings = package.manifest.prepare
         size = (1, 3, settings.height_px, settings.width_px)
         super().__init__(package, clock=clock, engine=engine, crops=size)
+        self._compared = (BANK_OUTPUT,) if package.manifest.health.compared else ()
 
     def decide_by(self, manifest: Manifest) -> None:
         self._rule = _ruled(manifest.count, manifest)
 
+    def _maps(self, crops: Floats) -> list[Floats]:
+        return self._engine.run(crops, outputs=(*self.ANSWERING, *self._compared))
+
     def _decided(self, maps: list[Floats], place: HeadInput) -> HeadOutput:  # noqa: ARG002
-        return HeadOutput(count=count_likely(maps[0][0], self._rule))
+        return HeadOutput(count=count_likely(maps[0][0], self._rule), distance=_nearest(maps[1:]))
 
     def explain(self, place: HeadInput) -> dict[str, Floats]:
         """``objects`` → support for any object around each pixel, 0-1."""

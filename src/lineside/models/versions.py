@@ -32,6 +32,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from lineside.core import (
     Clock,
@@ -47,7 +48,9 @@ from lineside.core import (
 from lineside.core.codec import refuse, unless
 from lineside.models.manifest import Metric
 from lineside.models.registry import Registry
-from lineside.store import Document, Records, every_document
+
+if TYPE_CHECKING:
+    from lineside.store import Document, Records
 
 VERSION_KIND = "model-version"
 _TRIES = 16
@@ -94,6 +97,7 @@ class Verdict:
 
     Attributes:
         own: an approval by who made the version, where the site allows it.
+        inspection: which a package is approved for; "": the one that it was trained for.
     """
 
     status: Status
@@ -101,6 +105,7 @@ class Verdict:
     at: datetime
     reason: str
     own: bool = False
+    inspection: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +190,7 @@ def verdict_on(
 class ModelVersions:
     """Versions over a registry; safe from several threads and processes."""
 
-    def __init__(self, records: Records, registry: Registry, *, clock: Clock) -> None:
+    def __init__(self, records: "Records", registry: Registry, *, clock: Clock) -> None:
         """Use what others opened and will close."""
         self._documents = records.documents
         self._registry = registry
@@ -323,8 +328,9 @@ class ModelVersions:
         by: str,
         reason: str,
         approvers: Approvers = Approvers.OTHERS,
+        inspection: str = "",
     ) -> ModelVersion:
-        """Approve or reject a version.
+        """Approve or reject a version; ``inspection``: which it is approved for.
 
         Raises:
             NotFoundError: no such version.
@@ -343,6 +349,7 @@ class ModelVersions:
             current.name, makers=makers(current), status=status, by=by, reason=reason,
             at=self._clock.now(), approvers=approvers,
         )  # fmt: skip
+        verdict = replace(verdict, inspection=inspection)
         decided = replace(current, status=status, verdicts=(*current.verdicts, verdict))
         return self._put(document, decided)
 
@@ -359,7 +366,7 @@ class ModelVersions:
                 return made
         raise ConflictError("others register too", where=version.group, fix="Do it again.")
 
-    def _put(self, document: Document, changed: ModelVersion) -> ModelVersion:
+    def _put(self, document: "Document", changed: ModelVersion) -> ModelVersion:
         self._documents.put(
             VERSION_KIND, document.id, body=to_plain(changed), expect=document.version
         )
@@ -374,11 +381,11 @@ class ModelVersions:
             return False
         return True
 
-    def _current(self, group: str, number: int) -> tuple[Document, ModelVersion]:
+    def _current(self, group: str, number: int) -> "tuple[Document, ModelVersion]":
         document = self._document(group, number)
         return document, _version(document)
 
-    def _document(self, group: str, number: int) -> Document:
+    def _document(self, group: str, number: int) -> "Document":
         try:
             return self._documents.get(VERSION_KIND, _id(group, number))
         except NotFoundError:
@@ -388,7 +395,9 @@ class ModelVersions:
                 fix="List them with lineside model list.",
             ) from None
 
-    def _all(self, after: str) -> Iterator[Document]:
+    def _all(self, after: str) -> "Iterator[Document]":
+        from lineside.store import every_document
+
         return every_document(self._documents, VERSION_KIND, after=after)
 
 
@@ -424,7 +433,7 @@ def _id_parts(doc_id: str) -> tuple[str, int]:
     return group, int(number)
 
 
-def _version(document: Document) -> ModelVersion:
+def _version(document: "Document") -> ModelVersion:
     where = f"{document.kind} {document.id}"
     return decode_fast(ModelVersion, encode(document.body), where=where)
 
@@ -479,7 +488,7 @@ class Comparison:
         why_not: why answers were not compared; "" where they were.
         dataset: whose pictures: ``rack/3``; "" for none.
         n: pictures that both answered; ``left_out`` those that the package in use was trained on.
-        this, beside: figures of both on these pictures.
+        this, beside: figures of both on these pictures; ``beside`` is the key of stored evidence.
         better, worse: the first of each; ``better_count``, ``worse_count`` how many there are.
         otherwise: changed, and right before or after cannot be said or is not.
         speed: None where it could not be measured.
@@ -528,7 +537,7 @@ _WEEK = tuple(Weekday)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A time in which a roll-out may begin.
+    """A time in which a rollout may begin.
 
     Attributes:
         days: on which it begins; empty: every day.
@@ -576,7 +585,7 @@ class GroupSettings:
     """The settings of a model group: what follows an approval.
 
     Attributes:
-        deploy_on_approval: whether a roll-out begins by itself.
+        deploy_on_approval: whether a rollout begins by itself.
         windows: when one may begin; empty: at any time.
         device_group: which devices it is for; "" none yet.
     """
@@ -592,20 +601,20 @@ class GroupSettings:
             )
         if self.deploy_on_approval and not self.device_group:
             raise InvalidError(
-                "a roll-out for nobody",
+                "a rollout for nobody",
                 where="device_group",
                 fix="Name the group of devices that an approved version goes to.",
             )
 
 
 def may_start(now: datetime, windows: Sequence[Window], *, zone: tzinfo) -> bool:
-    """Return whether a roll-out may begin now."""
+    """Return whether a rollout may begin now."""
     local = now.astimezone(zone)
     return not windows or any(window.holds(local) for window in windows)
 
 
 def next_start(now: datetime, windows: Sequence[Window], *, zone: tzinfo) -> datetime | None:
-    """The first moment from now on at which a roll-out may begin, to the minute.
+    """The first moment from now on at which a rollout may begin, to the minute.
 
     None where no window comes within a week, which a change of clocks can bring about.
     """
@@ -625,7 +634,7 @@ def _minutes(text: str) -> int:
 class ModelGroups:
     """Settings over records; safe from several threads and processes."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: "Records") -> None:
         self._documents = records.documents
 
     def settings(self, group: str) -> GroupSettings:

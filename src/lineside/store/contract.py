@@ -16,12 +16,12 @@ Names are the same on every database: PostgreSQL refuses NUL in text and index e
 statement is written.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from lineside.core import Clock, Digest, FrameId, InvalidError, SystemClock
 from lineside.core.drivers import find_driver
@@ -33,6 +33,9 @@ LEAVING = "blob-leaving"
 
 CHECKPOINT = "log-checkpoint"
 """Kind of the documents that say where a pruned chain begins; the id is the source."""
+
+VERIFIED = "log-verified"
+"""Kind of the documents that say how far a chain was found whole; the id is the source."""
 
 Signer = Callable[[bytes], Mapping[str, str]]
 """Signs bytes; the signature as a document keeps it."""
@@ -265,8 +268,13 @@ class EventLog(Protocol):
         """Every source that has a chain, also one whose last entries were taken away."""
         ...
 
-    def verify(self, source: str) -> ChainReport:
+    def verify(self, source: str, *, resume: bool = False) -> ChainReport:
         """Recompute a source's chain from its first kept entry to its head.
+
+        Args:
+            source: whose chain.
+            resume: begin after the last entry that an earlier call with ``resume`` found whole,
+                which has to have the same hash still, and keep how far this one came.
 
         Raises:
             NotFoundError: the log has no such source.
@@ -489,6 +497,15 @@ class FrameIndex(Protocol):
         """Count the frames that pass among the newest ``most`` that it looks at."""
         ...
 
+    def count_parts(
+        self, wanted: FrameFilter, *, edges: Sequence[datetime], most: int = MOST_COUNTED
+    ) -> list[FrameCount]:
+        """``count`` of each part of the time between two edges, which stand in the filter's place.
+
+        Many parts cost little more than one.
+        """
+        ...
+
     def pin(self, frames: Sequence[FrameId], *, reason: str) -> None:
         """Keep these from ageing out; pinning twice with one reason is one pin.
 
@@ -576,6 +593,9 @@ class Leases(Protocol):
 Row = Document | Logged | FrameRow
 
 
+T = TypeVar("T")
+
+
 class Records(Protocol):
     """Documents, event log and frame index over one database."""
 
@@ -616,12 +636,28 @@ class Records(Protocol):
         """
         ...
 
-    def transaction(self) -> AbstractContextManager[None]:
+    def transaction(self) -> AbstractContextManager[object]:
         """Everything this thread writes inside is one commit, or nothing when the block raises.
 
         Bound to the thread; a block inside a block joins it (and is undone alone if it raises).
         Keep it short: on SQLite every other writer waits.
         """
+        ...
+
+    def read_once(self, key: Hashable, read: Callable[[], T]) -> T:
+        """Return what ``read`` gave, or gives now if anybody committed anything since.
+
+        A commit of another program is noticed as one of this one is. Where noticing costs as much
+        as reading (PostgreSQL), and inside a transaction, each call reads. None is not kept.
+
+        Args:
+            key: of what is read, one and the same for all programs' code.
+            read: reads from these records alone, and gives something that nobody changes.
+        """
+        ...
+
+    def known(self, key: Hashable) -> object | None:
+        """Return what ``read_once`` would give without a read; None where it would read."""
         ...
 
     def unused_bytes(self) -> int:

@@ -11,6 +11,7 @@ The places of answers to frames that are not there are passed over.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from operator import eq, ge, le, lt
 from typing import Any, NamedTuple
 
@@ -25,8 +26,13 @@ from lineside.vision.verdict import PartVerdict
 MOST_LOOKED_AT = 5_000
 _WIDER = 4
 _UNSURE = sa.text("unsure = 1")  # literal, so that the partial index is used
+_SINCE = sa.bindparam("since", type_=frames.c.captured_at_us.type)
+_UNTIL = sa.bindparam("until", type_=frames.c.captured_at_us.type)
 _NOT_ANSWERED = ""  # inspection of a frame that is known from its part's verdict alone
 _WORST_LAST = {verdict: rank for rank, verdict in enumerate(reversed(PartVerdict))}
+
+Span = tuple[datetime | None, datetime | None]
+"""From when, until when; None: without bound."""
 
 
 class _Walk(NamedTuple):
@@ -59,7 +65,8 @@ def find_frames(
     if wanted.order is not FrameOrder.NEWEST:
         ranked = answers.c.score if wanted.order is FrameOrder.SCORE else answers.c.doubt
         place = _ranked_place(connection, ranked, before)
-        if _size(connection, walk, wanted, most=MOST_LOOKED_AT) <= MOST_LOOKED_AT:
+        size = connection.execute(_size(walk, wanted, most=MOST_LOOKED_AT), _times(wanted))
+        if size.scalar_one() <= MOST_LOOKED_AT:
             return _sorted(connection, walk, wanted, by=ranked, place=place, limit=limit)
         walk = _Walk(ranked, answers.c.frame, (sa.true(),), answers, by_time=False)
     else:
@@ -67,8 +74,13 @@ def find_frames(
     return _walked(connection, walk, wanted, place=place, limit=limit)
 
 
-def count_frames(connection: sa.Connection, wanted: FrameFilter, *, most: int) -> FrameCount:
-    """Count those that pass among the newest ``most`` of the narrowest field."""
+def count_frames(
+    connection: sa.Connection, wanted: FrameFilter, *, spans: Sequence[Span], most: int
+) -> list[FrameCount]:
+    """Count those that pass of each span of time, among its newest ``most`` of the narrowest field.
+
+    Spans differ in their bounds alone, so the statements are made once for all of them.
+    """
     walk = _walk_of(wanted)
     window = _window(walk, wanted, place=None, most=most)
     joined = window.join(frames, frames.c.id == window.c.id).outerjoin(
@@ -76,12 +88,19 @@ def count_frames(connection: sa.Connection, wanted: FrameFilter, *, most: int) -
     )
     query = sa.select(answers.c.verdict, sa.func.count()).select_from(joined)
     query = query.where(*_tests(wanted)).group_by(answers.c.verdict)
-    counts: dict[str | None, int] = {row[0]: row[1] for row in connection.execute(query)}
-    return FrameCount(
-        frames=sum(counts.values()),
-        verdicts={one: counts[one] for one in PartVerdict if one in counts},
-        whole=_size(connection, walk, wanted, most=most) <= most,
-    )
+    looked_at = _size(walk, wanted, most=most)
+    found = []
+    for since, until in spans:
+        times = {_SINCE.key: since, _UNTIL.key: until}
+        counts: dict[str | None, int] = {row[0]: row[1] for row in connection.execute(query, times)}
+        found.append(
+            FrameCount(
+                frames=sum(counts.values()),
+                verdicts={one: counts[one] for one in PartVerdict if one in counts},
+                whole=connection.execute(looked_at, times).scalar_one() <= most,
+            )
+        )
+    return found
 
 
 def _walk_of(wanted: FrameFilter) -> _Walk:
@@ -144,8 +163,8 @@ def _tests(wanted: FrameFilter) -> list[sa.ColumnElement[bool]]:
         (frames.c.part, eq, wanted.part or None),
         (answers.c.package, eq, wanted.package or None),
         (answers.c.unsure, eq, 1 if wanted.unsure else None),
-        (frames.c.captured_at_us, ge, wanted.since),
-        (frames.c.captured_at_us, lt, wanted.until),
+        (frames.c.captured_at_us, ge, None if wanted.since is None else _SINCE),
+        (frames.c.captured_at_us, lt, None if wanted.until is None else _UNTIL),
         (answers.c.score, ge, wanted.least_score),
         (answers.c.score, le, wanted.most_score),
     ):
@@ -169,9 +188,9 @@ def _window(walk: _Walk, wanted: FrameFilter, *, place: _Place | None, most: int
     for arm in walk.arms:
         query = sa.select(key.label("key"), frame.label("id")).select_from(walk.source).where(arm)
         if walk.by_time and wanted.since is not None:
-            query = query.where(key >= wanted.since)
+            query = query.where(key >= _SINCE)
         if walk.by_time and wanted.until is not None:
-            query = query.where(key < wanted.until)
+            query = query.where(key < _UNTIL)
         if place is not None:
             query = query.where(_behind(key, frame, place))
         arms.append(query.order_by(key.desc(), frame.desc()).limit(most).subquery())
@@ -191,7 +210,7 @@ def _behind(key: Any, frame: Any, place: _Place) -> sa.ColumnElement[bool]:  # n
 def _walked(
     connection: sa.Connection, walk: _Walk, wanted: FrameFilter, *, place: _Place | None, limit: int
 ) -> FrameIds:
-    kept: list[FrameId] = []
+    passing: list[FrameId] = []
     looked_at, size = 0, limit + 1
     passes = sa.and_(frames.c.id.is_not(None), *_tests(wanted)).label("passes")
     while True:
@@ -201,19 +220,19 @@ def _walked(
         )
         query = sa.select(window.c.key, window.c.id, passes).select_from(joined)
         query = query.order_by(window.c.key.desc(), window.c.id.desc())
-        rows = connection.execute(query).all()
+        rows = connection.execute(query, _times(wanted)).all()
         for number, row in enumerate(rows):
             if not row.passes:
                 continue
-            kept.append(FrameId(row.id))
-            if len(kept) == limit:
+            passing.append(FrameId(row.id))
+            if len(passing) == limit:
                 more = number + 1 < len(rows) or len(rows) == size
-                return FrameIds(kept, row.id if more else "")
+                return FrameIds(passing, row.id if more else "")
         if len(rows) < size:
-            return FrameIds(kept, "")
+            return FrameIds(passing, "")
         place, looked_at = _Place(rows[-1].key, rows[-1].id), looked_at + len(rows)
         if looked_at >= MOST_LOOKED_AT:
-            return FrameIds(kept, place.id)
+            return FrameIds(passing, place.id)
         size = min(size * _WIDER, MOST_LOOKED_AT - looked_at)
 
 
@@ -229,14 +248,20 @@ def _sorted(
     if place is not None:
         query = query.where(_behind(by, answers.c.frame, place))
     query = query.order_by((by + sa.literal_column("0")).desc(), answers.c.frame.desc())
-    found = [FrameId(one) for one in connection.execute(query.limit(limit + 1)).scalars()]
+    rows = connection.execute(query.limit(limit + 1), _times(wanted))
+    found = [FrameId(one) for one in rows.scalars()]
     return FrameIds(found[:limit], found[limit - 1] if len(found) > limit else "")
 
 
-def _size(connection: sa.Connection, walk: _Walk, wanted: FrameFilter, *, most: int) -> int:
+def _size(walk: _Walk, wanted: FrameFilter, *, most: int) -> sa.Select[int]:
+    """The number of places of a walk, at most one above ``most``."""
     window = _window(walk, wanted, place=None, most=most + 1)
-    query = sa.select(sa.func.count()).select_from(window)
-    return int(connection.execute(query).scalar_one())
+    return sa.select(sa.func.count()).select_from(window)
+
+
+def _times(wanted: FrameFilter) -> dict[str, datetime | None]:
+    """The bounds, as the statements name them."""
+    return {_SINCE.key: wanted.since, _UNTIL.key: wanted.until}
 
 
 def _time_place(connection: sa.Connection, before: str) -> _Place | None:
@@ -272,7 +297,7 @@ def note_answers(
     """Keep answers and their labels; see ``FrameIndex.answer``."""
     statement = session.flavour.insert(answers)
     new = statement.excluded
-    kept, offered = (
+    stored, offered = (
         sa.case(_WORST_LAST, value=verdict, else_=0) for verdict in (answers.c.verdict, new.verdict)
     )
     stays = sa.and_(answers.c.verdict == PartVerdict.INCOMPLETE, new.verdict != PartVerdict.REJECT)
@@ -283,7 +308,7 @@ def note_answers(
             "verdict": sa.case((stays, PartVerdict.INCOMPLETE), else_=new.verdict),
             **{name: new[name] for name in names},
         },
-        where=sa.or_(answers.c.inspection.in_([new.inspection, _NOT_ANSWERED]), offered >= kept),
+        where=sa.or_(answers.c.inspection.in_([new.inspection, _NOT_ANSWERED]), offered >= stored),
     )
     connection.execute(statement, [_answer_values(one) for one in given])
     named = [

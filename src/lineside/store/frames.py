@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import sqlalchemy as sa
@@ -62,7 +63,7 @@ class SqlFrameIndex:
         unique = {row.id: row for row in rows}
         if not unique:
             return 0
-        with self._session.transaction(), self._session.writing() as connection:
+        with self._session.transaction() as connection:
             new = _insert(connection, list(unique.values()), session=self._session)
             known = [frame for frame in unique if frame not in new]
             self._leave_again(_find(connection, known))
@@ -139,8 +140,23 @@ class SqlFrameIndex:
     def count(self, wanted: FrameFilter, *, most: int = MOST_COUNTED) -> FrameCount:
         check_limit(most)
         _check_filter(wanted)
+        span = (wanted.since, wanted.until)
         with self._session.reading() as connection:
-            return count_frames(connection, wanted, most=most)
+            return count_frames(connection, wanted, spans=[span], most=most)[0]
+
+    def count_parts(
+        self, wanted: FrameFilter, *, edges: Sequence[datetime], most: int = MOST_COUNTED
+    ) -> list[FrameCount]:
+        check_limit(most)
+        spans = list(pairwise(edges))
+        if not spans:
+            return []
+        for moment in edges:
+            check_moment(moment, what="edge")
+        bounded = replace(wanted, since=edges[0], until=edges[-1])
+        _check_filter(bounded)
+        with self._session.reading() as connection:
+            return count_frames(connection, bounded, spans=spans, most=most)
 
     def pin(self, frames: Sequence[FrameId], *, reason: str) -> None:
         check_name(reason, what="reason", most=MAX_KIND_BYTES)
@@ -152,7 +168,7 @@ class SqlFrameIndex:
     def set_thumbnails(self, thumbnails: Mapping[FrameId, Digest]) -> None:
         for digest in thumbnails.values():
             check_name(digest, what="thumbnail")
-        with self._session.transaction(), self._session.writing() as connection:
+        with self._session.transaction() as connection:
             former = {row.thumbnail for row in _find(connection, list(thumbnails))}
             if not former:
                 return
@@ -171,7 +187,7 @@ class SqlFrameIndex:
         if older_than is None and excess <= 0:
             return []
         now = self._clock.now()
-        with self._session.transaction(), self._session.writing() as connection:
+        with self._session.transaction() as connection:
             free = _free(connection, limit=limit, older_than=older_than if excess <= 0 else None)
             decision = choose(
                 free,
@@ -187,7 +203,7 @@ class SqlFrameIndex:
         old = sa.and_(_AGED, frames.c.captured_at_us < before)
         query = sa.select(frames.c.id, frames.c.thumbnail).where(old)
         query = query.order_by(frames.c.captured_at_us, frames.c.id).limit(limit)
-        with self._session.transaction(), self._session.writing() as connection:
+        with self._session.transaction() as connection:
             never_came = connection.execute(_answers_alone(before).limit(limit)).scalars().all()
             for chunk in in_chunks(never_came):
                 for column in (answers.c.frame, answer_labels.c.frame):

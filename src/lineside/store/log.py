@@ -25,7 +25,15 @@ from lineside.store.chain import (
     cut_to_milliseconds,
     fault_of,
 )
-from lineside.store.contract import CHECKPOINT, ChainReport, LogEntry, Logged, Signer, check_limit
+from lineside.store.contract import (
+    CHECKPOINT,
+    VERIFIED,
+    ChainReport,
+    LogEntry,
+    Logged,
+    Signer,
+    check_limit,
+)
 from lineside.store.documents import SqlDocuments, find_document, in_chunks
 from lineside.store.session import Session
 from lineside.store.tables import chains, entries
@@ -116,11 +124,16 @@ class SqlEventLog:
                 connection.execute(sa.select(chains.c.source).order_by(chains.c.source)).scalars()
             )
 
-    def verify(self, source: str) -> ChainReport:
+    def verify(self, source: str, *, resume: bool = False) -> ChainReport:
         with self._session.snapshot() as connection:
             chain = _chain(connection, source)
-            count, at, link = 0, 0, _start(connection, source)
-            for logged in _walk(connection, chain.chain, upto=None):
+            count, at, seen, link = 0, 0, -1, _start(connection, source)
+            found = _verified(connection, source) if resume else Link()
+            place = _position(connection, chain.chain, link=found)
+            if place and found.source_position > link.source_position:
+                at, seen, link = place, found.source_position, found
+            is_other = not place and found.source_position > link.source_position
+            for logged in _walk(connection, chain.chain, after=seen):
                 reason = fault_of(logged, after=link) or _order_fault(logged, after=at)
                 if reason:
                     return _broken(source, reason, count=count, at=logged.source_position)
@@ -129,6 +142,12 @@ class SqlEventLog:
             reason = _head_fault(chain, link, at=at)
         if reason:
             return _broken(source, reason, count=count, at=link.source_position + 1)
+        if is_other:
+            reason = "an earlier check found another entry there"
+            return _broken(source, reason, count=count, at=found.source_position)
+        if resume and count:
+            body: dict[str, Json] = {"source_position": link.source_position, "hash": link.hash}
+            self._documents.put(VERIFIED, source, body=body)
         return ChainReport(source=source, entries=count, ok=True)
 
     def prune(
@@ -164,7 +183,7 @@ class SqlEventLog:
     def _forget(
         self, source: str, *, upto: int, anchor: Logged, sign: Signer | None
     ) -> tuple[Link, int]:
-        with self._session.transaction(), self._session.writing() as connection:
+        with self._session.transaction() as connection:
             chain = self._lock(connection, [source])[source].chain
             behind = sa.and_(entries.c.chain == chain, entries.c.source_position <= upto)
             last = connection.execute(
@@ -342,7 +361,7 @@ def all_entries(connection: sa.Connection) -> Iterator[Logged]:
     """Every entry, chain by chain."""
     query = sa.select(chains.c.chain).order_by(chains.c.source)
     for chain in connection.execute(query).scalars().all():
-        yield from _walk(connection, chain, upto=None)
+        yield from _walk(connection, chain)
 
 
 def _logged(row: sa.Row[Any]) -> Logged:
@@ -380,9 +399,27 @@ def _start(connection: sa.Connection, source: str) -> Link:
     return Link() if checkpoint is None else Link.of_checkpoint(checkpoint)
 
 
-def _walk(connection: sa.Connection, chain: int, *, upto: int | None) -> Iterator[Logged]:
+def _verified(connection: sa.Connection, source: str) -> Link:
+    """The last entry of a chain that an earlier check found whole; none if nobody looked."""
+    document = find_document(connection, kind=VERIFIED, doc_id=source)
+    return Link() if document is None else Link.of_checkpoint(document)
+
+
+def _position(connection: sa.Connection, chain: int, *, link: Link) -> int:
+    """The place in the log of an entry of a chain; 0 where it is gone or has another hash."""
+    query = sa.select(entries.c.position).where(
+        entries.c.chain == chain,
+        entries.c.source_position == link.source_position,
+        entries.c.hash == link.hash,
+    )
+    return connection.execute(query).scalar_one_or_none() or 0
+
+
+def _walk(
+    connection: sa.Connection, chain: int, *, after: int = -1, upto: int | None = None
+) -> Iterator[Logged]:
     """The entries of a chain in order."""
-    seen = -1
+    seen = after
     while True:
         query = _ALL.where(entries.c.chain == chain, entries.c.source_position > seen)
         if upto is not None:

@@ -28,6 +28,7 @@ from lineside.core import (
 )
 from lineside.core.drivers import without_secret
 from lineside.store.contract import Records
+from lineside.store.migrations import UpgradePlan
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -59,11 +60,24 @@ WHERE locktype = 'advisory' AND objsubid = 1 AND pid <> pg_backend_pid()
 
 def open_postgres(url: str, *, clock: Clock) -> Records:
     """Open a database that is there already; its tables are made when it is empty."""
+    flavour = _flavour(url)
+    from lineside.store.records import SqlRecords
+
+    return SqlRecords.opened(flavour, clock=clock)
+
+
+def plan_upgrade(url: str) -> UpgradePlan:
+    """Look at a database's format."""
+    flavour = _flavour(url)
+    from lineside.store.session import plan
+
+    return plan(flavour)
+
+
+def _flavour(url: str) -> "PostgresFlavour":
     need("sqlalchemy", extra="hub")
     need("psycopg", extra="postgres")
     import sqlalchemy as sa
-
-    from lineside.store.records import SqlRecords
 
     target = sa.make_url(url).set(drivername="postgresql+psycopg")
     defaults = {
@@ -79,9 +93,7 @@ def open_postgres(url: str, *, clock: Clock) -> Records:
         isolation_level="READ COMMITTED",
         connect_args={key: value for key, value in defaults.items() if key not in target.query},
     )
-    return SqlRecords.opened(
-        PostgresFlavour(engine, where=without_secret(url).partition("?")[0]), clock=clock
-    )
+    return PostgresFlavour(engine, where=without_secret(url).partition("?")[0])
 
 
 class PostgresFlavour:
@@ -141,6 +153,12 @@ class PostgresFlavour:
     def loaded(self, connection: "sa.Connection", last_position: int) -> None:
         if last_position:
             connection.exec_driver_sql("SELECT setval('log_positions', %s)", (last_position,))
+
+    def commit_mark(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        self.writer.dispose()
 
     def lost(self, connection: "sa.Connection") -> bool:
         """PostgreSQL refuses every statement after a failed one; nothing to look for."""

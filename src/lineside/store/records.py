@@ -1,9 +1,9 @@
 """Documents, event log and frames over one SQL database."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from itertools import groupby
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import sqlalchemy as sa
 
@@ -15,6 +15,9 @@ from lineside.store.leases import SqlLeases
 from lineside.store.log import SqlEventLog, all_entries, entry_values, head_values
 from lineside.store.session import Flavour, Session, bring_up_to_date, is_newest
 from lineside.store.tables import chains, documents, entries, frames, mentions
+
+T = TypeVar("T")
+_MOST_KNOWN = 4096
 
 
 class SqlRecords:
@@ -28,6 +31,7 @@ class SqlRecords:
         self.frames = SqlFrameIndex(session, documents=self.documents, clock=clock)
         self.leases = SqlLeases(session, clock=clock)
         self.shared = session.flavour.shared
+        self._known: tuple[int, dict[Hashable, object]] = (0, {})
 
     @classmethod
     def opened(cls, flavour: Flavour, *, clock: Clock) -> "SqlRecords":
@@ -45,12 +49,40 @@ class SqlRecords:
             raise
         return cls(session, clock=clock)
 
-    def transaction(self) -> AbstractContextManager[None]:
+    def transaction(self) -> AbstractContextManager[object]:
         return self._session.transaction()
 
     def serialise(self, name: str) -> None:
         with self._session.reading() as connection:
             self._session.flavour.serialise(connection, name)
+
+    def read_once(self, key: Hashable, read: Callable[[], T]) -> T:
+        known = self._since_commit()
+        found = known.get(key) if known is not None else None
+        if found is not None:
+            return cast("T", found)
+        value = read()
+        if known is not None and value is not None and len(known) < _MOST_KNOWN:
+            known[key] = value
+        return value
+
+    def known(self, key: Hashable) -> object | None:
+        known = self._since_commit()
+        return None if known is None else known.get(key)
+
+    def _since_commit(self) -> dict[Hashable, object] | None:
+        """Return what was read since the last commit; None where nobody can say when that was.
+
+        What a caller reads after this goes into the same dictionary, which is no longer looked at
+        if somebody commits in between.
+        """
+        mark = self._session.commit_mark()
+        if mark is None:
+            return None
+        known = self._known
+        if known[0] != mark:
+            known = self._known = (mark, {})
+        return known[1]
 
     def unused_bytes(self) -> int:
         with self._session.reading() as connection:

@@ -6,10 +6,12 @@
    the next statement and before the commit: half a transaction is never committed.
 4. Driver errors are translated here and nowhere else.
 
-An old database is brought to the newest format when it is opened, one that is newer is refused:
+An empty database is made in the newest format when it is opened, an old one is brought to it, and
+one that is newer is refused:
 
-1. Reading the format is one small query that waits for nobody; Alembic is loaded only when there
-   is something to do.
+1. Reading the format is one small query that waits for nobody; Alembic is loaded only to migrate an
+   old database. An empty one gets the tables as the code has them, which a test holds against what
+   the migrations make.
 2. All migrations of one opening run in one transaction, under a lock that other processes
    opening the same database wait for; what they find afterwards is up to date.
 3. A format this program does not know was written by a newer one: nothing is touched.
@@ -20,11 +22,16 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from importlib.resources import as_file, files
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
 from lineside.core import Clock, LinesideError, RefusedError, UnavailableError, need
+from lineside.store.migrations import UpgradePlan
+from lineside.store.tables import metadata
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 
 class Flavour(Protocol):
@@ -85,6 +92,14 @@ class Flavour(Protocol):
         """Take note that positions up to this one were written by hand."""
         ...
 
+    def commit_mark(self) -> int | None:
+        """A number that each commit of anybody changes; None where to ask costs a statement."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection."""
+        ...
+
     def lost(self, connection: sa.Connection) -> bool:
         """Return whether the database ended the transaction by itself."""
         ...
@@ -92,6 +107,10 @@ class Flavour(Protocol):
     def translate(self, error: sa.exc.SQLAlchemyError) -> LinesideError:
         """The error that tells the caller what to do."""
         ...
+
+
+_NESTED = "nested"
+"""Name of every savepoint: in both dialects the innermost one of a name is meant."""
 
 
 class Session:
@@ -126,13 +145,13 @@ class Session:
                 yield joined
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Bind one transaction to the thread."""
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Bind one transaction to the thread; yields its connection."""
         with self.writing() as connection:
             outer = getattr(self._bound, "connection", None)
             self._bound.connection = connection
             try:
-                yield
+                yield connection
             finally:
                 self._bound.connection = outer
 
@@ -148,11 +167,15 @@ class Session:
             with lock, self.flavour.snapshot.begin() as connection:
                 yield connection
 
+    def commit_mark(self) -> int | None:
+        """As of the flavour; None in a transaction, which reads what nobody else does."""
+        return None if self._joined() is not None else self.flavour.commit_mark()
+
     def close(self) -> None:
         """Close every connection; later calls are refused."""
         self._closed = True
         with self.flavour.lock(writes=True):
-            self.flavour.writer.dispose()
+            self.flavour.close()
 
     @contextmanager
     def _whole(self) -> Iterator[sa.Connection]:
@@ -162,14 +185,15 @@ class Session:
 
     @contextmanager
     def _savepoint(self, connection: sa.Connection) -> Iterator[None]:
-        savepoint = connection.begin_nested()
+        connection.exec_driver_sql(f"SAVEPOINT {_NESTED}")
         try:
             yield
         except BaseException:
             if not self.flavour.lost(connection):  # else there is nothing to go back to
-                savepoint.rollback()
+                connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_NESTED}")
+                connection.exec_driver_sql(f"RELEASE SAVEPOINT {_NESTED}")
             raise
-        savepoint.commit()
+        connection.exec_driver_sql(f"RELEASE SAVEPOINT {_NESTED}")
 
     def _joined(self) -> sa.Connection | None:
         if self._closed:
@@ -197,6 +221,12 @@ class Session:
 
 NEWEST = "0003"
 _VERSION_TABLE = "lineside_format"
+_VERSION = sa.Table(  # as Alembic makes it
+    _VERSION_TABLE,
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name=f"{_VERSION_TABLE}_pkc"),
+)
 _ALEMBIC = threading.Lock()  # its context is one global of the process
 
 
@@ -214,7 +244,7 @@ def is_newest(connection: sa.Connection) -> bool:
 
 
 def bring_up_to_date(connection: sa.Connection, *, where: str) -> None:
-    """Apply what is missing, inside the caller's transaction.
+    """Make the tables, or apply what is missing, inside the caller's transaction.
 
     Raises:
         RefusedError: the database is in a format that this program does not know.
@@ -222,23 +252,63 @@ def bring_up_to_date(connection: sa.Connection, *, where: str) -> None:
     found = format_of(connection)
     if found == NEWEST:
         return
-    with _ALEMBIC, as_file(files("lineside.store") / "migrations") as folder:
-        _apply(connection, folder=str(folder), found=found, where=where)
+    if found:
+        migrate(connection, found=found, where=where)
+        return
+    metadata.create_all(connection, checkfirst=False)
+    _VERSION.create(connection)
+    connection.execute(_VERSION.insert().values(version_num=NEWEST))
 
 
-def _apply(connection: sa.Connection, *, folder: str, found: str, where: str) -> None:
+def plan(flavour: Flavour) -> UpgradePlan:
+    """Look at what ``bring_up_to_date`` would do; the flavour is closed.
+
+    Raises:
+        RefusedError: the database is in a format that this program does not know.
+    """
+    session = Session(flavour)
+    try:
+        with session.reading() as connection:
+            found = format_of(connection)
+    finally:
+        session.close()
+    if found in ("", NEWEST):
+        return UpgradePlan(found=found, newest=NEWEST, steps=())
+    with _migrations(found=found, where=flavour.where) as script:
+        steps = reversed(list(script.iterate_revisions("head", found)))
+        texts = tuple((step.revision, step.doc.strip().rstrip(".")) for step in steps)
+    return UpgradePlan(found=found, newest=NEWEST, steps=texts)
+
+
+def migrate(connection: sa.Connection, *, found: str, where: str) -> None:
+    """Run the migrations that follow a format; "" is that of an empty database.
+
+    Raises:
+        RefusedError: this program does not know the format.
+    """
+    with _migrations(found=found, where=where) as script:
+        _apply(connection, script=script)
+
+
+@contextmanager
+def _migrations(*, found: str, where: str) -> "Iterator[ScriptDirectory]":
     need("alembic", extra="hub")
-    from alembic.config import Config
-    from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
 
-    script = ScriptDirectory(folder)
-    if found and found not in {step.revision for step in script.walk_revisions()}:
-        raise RefusedError(
-            f"the records are in format {found}, newer than {NEWEST}, the newest known here",
-            where=where,
-            fix="Install the lineside that wrote them, or restore a backup made before.",
-        )
+    with _ALEMBIC, as_file(files("lineside.store") / "migrations") as folder:
+        script = ScriptDirectory(str(folder))
+        if found and found not in {step.revision for step in script.walk_revisions()}:
+            raise RefusedError(
+                f"the records are in format {found}, newer than {NEWEST}, the newest known here",
+                where=where,
+                fix="Install the lineside that wrote them, or restore a backup made before.",
+            )
+        yield script
+
+
+def _apply(connection: sa.Connection, *, script: "ScriptDirectory") -> None:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
 
     def steps(current: object, context: object) -> object:
         del context

@@ -1,4 +1,4 @@
-"""The tables as the newest migration leaves them; ``migrations/`` is what makes them.
+"""The tables as the newest migration leaves them, and as an empty database gets them.
 
 Times are whole microseconds since 1970 UTC, so that both databases sort and compare them alike.
 Names are compared byte by byte (collation ``C`` on PostgreSQL, SQLite's own order).
@@ -50,6 +50,7 @@ Count = sa.BigInteger()
 Key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # INTEGER is SQLite's row id
 
 metadata = sa.MetaData()
+sa.Sequence("log_positions", metadata=metadata)  # where the database has sequences
 
 
 def _filled(name: str, kind: sa.types.TypeEngine[Any]) -> sa.Column[Any]:

@@ -7,8 +7,8 @@ makes an event; ``explain`` says a rule in words. ``LineVerdicts`` gives one ver
 Not here: reading, writing, clocks; what an event does to the line (twin).
 """
 
+from lineside.core.webhooks import EVENT_TYPE
 from lineside.streams.event import (
-    EVENT_TYPE,
     PREDICTION_TYPE,
     Event,
     NotFresh,
@@ -33,7 +33,13 @@ from lineside.streams.rules.replay import (
     entry_of,
     memory_s,
 )
-from lineside.streams.verdicts import VERDICT_TYPE, LineVerdicts, read_verdict, verdict_lines
+from lineside.streams.verdicts import (
+    VERDICT_TYPE,
+    LineVerdicts,
+    read_verdict,
+    verdict_data,
+    verdict_lines,
+)
 
 __all__ = [
     "EVENT_TYPE",
@@ -64,6 +70,7 @@ __all__ = [
     "read_prediction",
     "read_verdict",
     "rule_event",
+    "verdict_data",
     "verdict_lines",
     "written_time",
 ]

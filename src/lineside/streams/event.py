@@ -40,7 +40,6 @@ from lineside.vision import Prediction
 from lineside.vision.prediction import PREDICTION_SCHEMA
 
 PREDICTION_TYPE = "lineside.prediction.v1"
-EVENT_TYPE = "lineside.event.v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +55,7 @@ class Event:
         subject: the inspection, topic, order or rule it is about.
         time: aware UTC, when it happened at the camera or station.
         data: plain JSON of the documented shape of ``type``.
+        traceparent: W3C trace context of the step that made it; "" where nobody traces.
         prediction: ``data`` as a record, where it was read already; never written.
     """
 
@@ -71,6 +71,7 @@ class Event:
     deviceseq: int = 0
     devicefirst: int = 0
     recordedtime: datetime | None = None
+    traceparent: str = ""
     prediction: Prediction | None = field(default=None, compare=False, repr=False)
 
 
@@ -83,7 +84,7 @@ _LONGEST_SHOWN = 60
 _EXTENSION = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _KNOWN = frozenset(
     ("id", "source", "type", "time", "data", "subject", "specversion", "datacontenttype",
-     "dataschema", "deviceseq", "devicefirst", "recordedtime")
+     "dataschema", "deviceseq", "devicefirst", "recordedtime", "traceparent")
 )  # fmt: skip
 _CONTENT = ("application/json", "application/json; charset=utf-8")
 
@@ -109,6 +110,8 @@ def encode_event(event: Event) -> bytes:
         document["devicefirst"] = event.devicefirst
     if event.recordedtime is not None:
         document["recordedtime"] = written_time(event.recordedtime)
+    if event.traceparent:
+        document["traceparent"] = event.traceparent
     return encode(document)
 
 
@@ -140,6 +143,7 @@ def decode_event(raw: bytes, *, where: str) -> Event:
         deviceseq=attributes.count("deviceseq"),
         devicefirst=attributes.count("devicefirst"),
         recordedtime=attributes.optional_time("recordedtime"),
+        traceparent=attributes.optional_text("traceparent"),
     )
 
 
@@ -243,8 +247,9 @@ def prediction_event(
 
 
 def encode_prediction_event(
-    prediction: Prediction, *, site: str, device: str, sequence: int, first: int
-) -> bytes:
+    prediction: Prediction, *, site: str, device: str, sequence: int, first: int,
+    traceparent: str = "",
+) -> bytes:  # fmt: skip
     """``encode_event(prediction_event(…))``, byte for byte, without plain objects in between.
 
     ``data`` is the first attribute of the canonical form, so the prediction's own canonical JSON
@@ -260,6 +265,7 @@ def encode_prediction_event(
         "specversion": "1.0",
         "subject": prediction.inspection,
         "time": written_time(prediction.frame.captured_at),
+        "traceparent": traceparent,
         "type": PREDICTION_TYPE,
     }
     said = {name: value for name, value in envelope.items() if value not in (0, "")}

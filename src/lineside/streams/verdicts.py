@@ -31,7 +31,7 @@ import msgspec
 
 from lineside.core import Inspection, InvalidError, Plant, Rule, digest_of, encode, stable_id
 from lineside.core import to_plain as plain_of
-from lineside.core.plant_rules import Read, Scalar
+from lineside.core.plant_rules import RuleInput, Scalar
 from lineside.streams.event import PREDICTION_TYPE, Event
 from lineside.streams.rules.contract import moment
 from lineside.streams.rules.engine import Counters
@@ -41,9 +41,9 @@ from lineside.vision import Prediction
 from lineside.vision.verdict import (
     Judgement,
     PartVerdict,
-    RejectRule,
     judge_part,
     judge_prediction,
+    reject_rule,
 )
 
 VERDICT_TYPE = "lineside.verdict.v1"
@@ -107,21 +107,18 @@ class VerdictData:
 
 def read_verdict(event: Event) -> VerdictData:
     """The data of a verdict's event; ``InvalidError`` where it is none."""
+    return verdict_data(event.data, where=f"event {event.id}")
+
+
+def verdict_data(data: object, *, where: str) -> VerdictData:
+    """The key ``data`` of a verdict's event; ``InvalidError`` where it is none."""
     try:
-        return msgspec.convert(event.data, VerdictData)
+        return msgspec.convert(data, VerdictData)
     except (msgspec.ValidationError, RecursionError) as error:
         raise InvalidError(
-            str(error), where=f"event {event.id}",
+            str(error), where=where,
             fix="Send the shape of docs/reference/messages.md, Verdict event.",
         ) from error  # fmt: skip
-
-
-def reject_rule(inspection: Inspection) -> RejectRule:
-    """Return the answers of an inspection that reject a part, as the plant file says."""
-    return RejectRule(
-        good=inspection.good, reject=inspection.reject, expected_labels=inspection.expected,
-        expected_count=inspection.expected_count,
-    )  # fmt: skip
 
 
 def frame_judgement(predictions: Sequence[Prediction], *, plant: Plant) -> Judgement | None:
@@ -184,7 +181,7 @@ class LineVerdicts:
         self._source = f"/{plant.site}/line/{line}"
         self.rule = Rule(
             id=f"verdict/{line}", line=line, name=f"Verdict of {declared.name}", python="verdict",
-            read=Read(predictions=tuple(one.id for one in found)), time="arrival", idle_s=1.0,
+            read=RuleInput(predictions=tuple(one.id for one in found)), time="arrival", idle_s=1.0,
         )  # fmt: skip
         # Parts that wait keep waiting when the plant file changes.
         self.digest = digest_of(encode([VERDICT_SCHEMA, line]))
@@ -192,7 +189,7 @@ class LineVerdicts:
         self.given = dict.fromkeys(map(str, PartVerdict), 0)
         self._inspections = {one.id: one for one in found}
         self._rules = {one.id: reject_rule(one) for one in found}
-        self._alike = {one.id: _alike(one, found) for one in found}
+        self._same_trigger = {one.id: _same_trigger(one, found) for one in found}
         self._each = tuple(one.id for one in found if one.trigger.on in ("frame", "part"))
         self._wait_us = round(declared.wait_s * 1e6)
         self._again_us = round(declared.again_s * 1e6)
@@ -268,7 +265,7 @@ class LineVerdicts:
     def _key(self, answer: InspectionAnswer) -> Key:
         if answer.part:
             return ("part", answer.part)
-        alike = self._alike.get(answer.inspection, (answer.inspection,))
+        alike = self._same_trigger.get(answer.inspection, (answer.inspection,))
         return ("frame", answer.frame, alike[0])
 
     def _is_late(self, key: Key, captured_us: int) -> bool:
@@ -291,7 +288,7 @@ class LineVerdicts:
     def _missing(self, part: _Part) -> list[str]:
         """The inspections that the part waits for."""
         if part.key[0] == "frame":
-            wanted: Iterable[str] = self._alike.get(str(part.key[2]), ())
+            wanted: Iterable[str] = self._same_trigger.get(str(part.key[2]), ())
         else:
             each = [one for one in self._each if one in self._heard]
             wanted = each or self._inspections
@@ -312,7 +309,7 @@ class LineVerdicts:
         )  # fmt: skip
         self.counters.given += 1
         self.given[given.verdict] += 1
-        if part.key[0] == "part" or len(self._alike[answers[0].inspection]) > 1:
+        if part.key[0] == "part" or len(self._same_trigger[answers[0].inspection]) > 1:
             self._remember(part.key, part.newest_us, own=True)
         return Event(
             id=_event_id(self.line, part.key, part.first[1]),
@@ -419,7 +416,7 @@ def verdict_id(plant: Plant, prediction: Prediction, *, first: str = "") -> str:
     line = plant.find_camera(prediction.frame.camera).line
     found = verdict_inspections(plant, line)
     inspection = next((one for one in found if one.id == prediction.inspection), None)
-    alike = _alike(inspection, found) if inspection else (prediction.inspection,)
+    alike = _same_trigger(inspection, found) if inspection else (prediction.inspection,)
     frame, part = prediction.frame.id, prediction.frame.part
     key: Key = ("part", part) if part else ("frame", frame, alike[0])
     return _event_id(line, key, first or frame)
@@ -429,7 +426,7 @@ def _event_id(line: str, key: Key, first: str) -> str:
     return stable_id("evt", VERDICT_TYPE, line, *map(str, key), first)
 
 
-def _alike(inspection: Inspection, others: Iterable[Inspection]) -> tuple[str, ...]:
+def _same_trigger(inspection: Inspection, others: Iterable[Inspection]) -> tuple[str, ...]:
     """The inspections of the same camera and trigger, in the order of the plant file."""
     place = (inspection.camera, inspection.trigger)
     return tuple(one.id for one in others if (one.camera, one.trigger) == place)

@@ -7,6 +7,7 @@ elsewhere.
 """
 
 import io
+import math
 import threading
 import zlib
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from lineside.core import (
     Inspection,
     InvalidError,
     NotFoundError,
+    Task,
     UnavailableError,
     decode,
     encode,
@@ -38,6 +40,7 @@ RESULT_FILE = "result.json"
 PACKAGE_FILE = "package.lspkg"
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
+_FROZEN = (Task.ANOMALY, Task.CLASSIFY, Task.MULTILABEL)
 
 
 class JobCancelledError(UnavailableError):
@@ -65,6 +68,9 @@ class TrainJob:
         variants: augmented copies of each training picture; -1 chooses by the number of pictures.
         settings: hyper-parameters of the task's learner by name, such as ``learning_rate``,
             ``batch_size`` and ``epochs``; what is not named is chosen by the learner.
+        backbone: ONNX file of a frozen backbone, with ``backbone.toml`` beside it, in place of the
+            one that comes with lineside, for ``anomaly``, ``classify`` and ``multilabel``; "": that
+            one.
         note: a sentence that stands among the warnings of package and report, for what only a
             person knows of the data.
         created_at, trained_by, data_licence: copied into the package; not filled in here, because
@@ -85,6 +91,7 @@ class TrainJob:
     crop_px: int = 96
     variants: int = -1
     settings: Mapping[str, float] = field(default_factory=dict)
+    backbone: str = ""
     note: str = ""
     created_at: str = ""
     trained_by: str = ""
@@ -96,8 +103,27 @@ class TrainJob:
             raise InvalidError("a multiple of 48 up to 480", where="crop_px", fix="Write 96.")
         if self.variants > 64:
             raise InvalidError("at most 64", where="variants", fix="Write 6.")
+        if self.backbone and self.inspection.task not in _FROZEN:
+            raise InvalidError(
+                f"the task {self.inspection.task} takes no backbone of one's own",
+                where="backbone",
+                fix=f"Leave it out, or train one of {', '.join(_FROZEN)}.",
+            )
+        if self.backbone and self.settings.get("tune"):
+            raise InvalidError(
+                "a backbone of one's own stays frozen and cannot be fine-tuned",
+                where="settings tune",
+                fix="Leave the setting out, or the backbone.",
+            )
         if self.folds == 1 or self.folds < 0:
             raise InvalidError("0, or 2 and above", where="folds", fix="Write 0.")
+        for name, value in self.settings.items():
+            if not 0 <= value < math.inf:
+                raise InvalidError(
+                    f"{value:g} is not a number of 0 or more",
+                    where=f"settings {name}",
+                    fix="Leave it out: the learner has a default.",
+                )
 
     def setting(self, name: str, default: float) -> float:
         """A hyper-parameter: as the job says, else the learner's default."""
@@ -210,6 +236,17 @@ def load_arrays(path: Path) -> dict[str, NDArray[np.generic]] | None:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return None
+
+
+def stored_arrays(
+    path: Path, make: Callable[[], dict[str, NDArray[np.generic]]]
+) -> dict[str, NDArray[np.generic]]:
+    """Named arrays of a file; made and stored where it is absent or damaged."""
+    stored = load_arrays(path)
+    if stored is None:
+        stored = make()
+        save_arrays(path, stored)
+    return stored
 
 
 Tell = Callable[[Progress], None]

@@ -55,7 +55,7 @@ from lineside.training.report.task_report import task_page, task_report
 from lineside.training.source import Data, leaks_of, lineage_of, open_data
 from lineside.training.tasks import Trained, Work, check_settings, learner_for
 from lineside.training.tasks.metrics import judge_all
-from lineside.vision.verdict import RejectRule
+from lineside.vision.verdict import reject_rule
 
 _TELL_EVERY = 50
 
@@ -86,8 +86,11 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
         found=found,
     )
     raw = encode(report)
-    rule = RejectRule(good=job.inspection.good, reject=job.inspection.reject)
-    page = task_page(report, pictures=found.thumbnails if found else {}, rule=rule)
+    page = task_page(
+        report,
+        pictures={**trained.files, **(found.thumbnails if found else {})},
+        rule=reject_rule(job.inspection),
+    )
     files |= {"evidence/report.json": raw, "evidence/report.html": page}
     lineage = replace(manifest.lineage, warnings=report.warnings)
     final = replace(manifest, metrics=dict(report.metrics), lineage=lineage)
@@ -105,18 +108,17 @@ def _scaled(trained: Trained, scale: float) -> Trained:
 
 
 def _evaluated(package: Package, trained: Trained, *, data: Data, work: Work) -> Evaluation | None:
-    """The package on what was held out, else what networks said of pictures they had not seen."""
+    """The package on the given part, else every picture by a network that had not seen it."""
     tell = partial(work.steps.at, 92, "measuring")
-    cases = list(trained.cases)
-    if data.validation:
-        cases = []
-        judged = judge_all(
-            package, data.validation, files=data.files, clock=work.steps.clock, objects=True
-        )
-        for number, case in enumerate(judged, start=1):
-            cases.append(case)
-            if number % _TELL_EVERY == 0:
-                tell()
+    unseen = []
+    judged = judge_all(
+        package, data.validation, files=data.files, clock=work.steps.clock, objects=True
+    )
+    for number, case in enumerate(judged, start=1):
+        unseen.append(case)
+        if number % _TELL_EVERY == 0:
+            tell()
+    cases = [*unseen, *(() if data.has_given_part else trained.cases)]
     if not cases:
         return None
     return evaluate_cases(
@@ -126,7 +128,7 @@ def _evaluated(package: Package, trained: Trained, *, data: Data, work: Work) ->
         files=data.files,
         clock=work.steps.clock,
         tell=tell,
-        unseen=bool(data.validation),
+        unseen=unseen,
     )
 
 

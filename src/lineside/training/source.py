@@ -23,6 +23,7 @@ from lineside.datasets.splitting import grouped, split
 from lineside.datasets.versions import decode_version, version_digest
 from lineside.models import Lineage
 from lineside.store import Blobs, open_blobs, open_records
+from lineside.training.common.onnx_backbone import read_settings
 from lineside.training.job import TrainJob
 
 _SCHEME = "dataset://"
@@ -43,6 +44,7 @@ class Data:
         training: what may be learned from.
         validation: what is never learned from and the package is measured on; empty where the data
             has no such part.
+        is_drawn: whether ``validation`` was drawn at random, because nobody gave such a part.
         skipped: what the source left out.
         leaks: of a dataset version; a source's are looked for in training.
     """
@@ -54,6 +56,12 @@ class Data:
     files: Callable[[Digest], bytes]
     skipped: tuple[Skipped, ...] = ()
     leaks: tuple[Leak, ...] = ()
+    is_drawn: bool = False
+
+    @property
+    def has_given_part(self) -> bool:
+        """Return whether somebody gave a part to measure on."""
+        return bool(self.validation) and not self.is_drawn
 
     def read(self, sample: Sample) -> bytes:
         """The picture's bytes."""
@@ -89,6 +97,8 @@ class Labelled:
         labels: the names wanted.
         part: ``train``, ``valid`` or ``test``; "" for all.
         task: whose names they are; ``classify`` and ``multilabel`` want labels in the source.
+        trained_on: pictures of the package's training. Of files that declare no parts, the part
+            ``test`` is all others.
     """
 
     data: str
@@ -97,6 +107,7 @@ class Labelled:
     group: str = ""
     part: str = ""
     task: str = "multilabel"
+    trained_on: tuple[Digest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,7 +145,7 @@ def open_labelled(
             images=Path(source.images) if source.images else None,
             group=source.group,
         )
-        stored = tuple(s for s in loaded.samples if not part or s.split is part)
+        stored = _of_part(loaded.samples, part, trained_on=source.trained_on)
         yield _opened(
             source, LabelledData(samples=stored, files=loaded.read_file, skipped=loaded.skipped)
         )
@@ -151,6 +162,16 @@ def open_labelled(
         yield _opened(source, found)
 
 
+def _of_part(
+    samples: tuple[Sample, ...], part: Part, *, trained_on: Sequence[Digest]
+) -> tuple[Sample, ...]:
+    """The samples of a part; where none has one, the test part is what was not trained on."""
+    if part is Part.TEST and trained_on and all(one.split is Part.OPEN for one in samples):
+        observed = set(trained_on)
+        return tuple(one for one in samples if one.digest not in observed)
+    return tuple(one for one in samples if not part or one.split is part)
+
+
 def _opened(source: Labelled, found: LabelledData) -> LabelledData:
     if found.samples:
         return found
@@ -158,7 +179,7 @@ def _opened(source: Labelled, found: LabelledData) -> LabelledData:
         raise InvalidError(
             f"no pictures in the part {source.part!r} of {source.data}",
             where="part",
-            fix="Split the data first, or leave the part out.",
+            fix="Name other pictures, or put them into folders train, valid and test.",
         )
     raise InvalidError(
         f"no picture can be used{_in_words(found.skipped)}",
@@ -193,13 +214,14 @@ def _source(job: TrainJob) -> Data:
     parts: Mapping[Part, tuple[Sample, ...]] = {}
     if any(sample.split is not Part.OPEN for sample in loaded.samples):
         parts = split(loaded.samples, shares={Part.TRAIN: 1.0})
-    return _data(
+    data = _data(
         Path(job.data.partition("?")[0]).resolve().name,
         loaded.samples,
         parts=_parted(job, loaded.samples, parts=parts),
         files=loaded.read_file,
         skipped=loaded.skipped,
     )
+    return replace(data, is_drawn=_is_unparted(parts))
 
 
 def _wanted(inspection: Inspection) -> tuple[str, ...]:
@@ -218,12 +240,17 @@ def _parted(
     """
     if job.inspection.task is Task.MULTILABEL:
         return parts or {Part.TRAIN: samples}
-    if set(parts) <= {Part.TRAIN}:
+    if _is_unparted(parts):
         parts = split(samples, seed=job.seed, shares=_SHARES)
     if Part.TEST not in parts:
         return parts
     chosen = tuple(replace(sample, split=Part.VALID) for sample in parts.get(Part.VALID, ()))
     return {Part.TRAIN: (*parts.get(Part.TRAIN, ()), *chosen), Part.TEST: parts[Part.TEST]}
+
+
+def _is_unparted(parts: Mapping[Part, tuple[Sample, ...]]) -> bool:
+    """Return whether there is nothing to measure on."""
+    return set(parts) <= {Part.TRAIN}
 
 
 @contextmanager
@@ -241,9 +268,19 @@ def _of_version(
         part: tuple(s for s in samples if where.get(s.digest, Part.TRAIN) == part)
         for part in (Part.TRAIN, Part.VALID, Part.TEST)
     }
-    parts = _parted(job, samples, parts={part: some for part, some in known.items() if some})
-    data = _data(f"{version.name}/{version.number}", samples, parts=parts, files=files)
-    return replace(data, digest=version.digest, leaks=version.leaks)
+    parts = {part: some for part, some in known.items() if some}
+    data = _data(
+        f"{version.name}/{version.number}",
+        samples,
+        parts=_parted(job, samples, parts=parts),
+        files=files,
+    )
+    is_drawn = _is_unparted(parts) or (
+        version.parting is not None
+        and version.parting.is_default
+        and not any(sample.split is Part.TEST for sample in version.samples)
+    )
+    return replace(data, digest=version.digest, leaks=version.leaks, is_drawn=is_drawn)
 
 
 @contextmanager
@@ -378,7 +415,7 @@ def leaks_of(data: Data, *, of_version: bool) -> LeakSearch:
         read=data.read,
         limits=ComparisonLimits(pictures=_MOST_PICTURES, registered=_MOST_REGISTERED),
     )
-    found = check_leaks(everyone, looks, parts=parts)
+    found = check_leaks(everyone, looks, parts=parts, read=data.read)
     how = "; ".join([by or "digests and groups alone", *found.check.gaps])
     return LeakSearch(leaks=found.leaks, how=how)
 
@@ -388,7 +425,8 @@ _WEIGHTS_LICENCE = "Apache-2.0"  # of the trunk; what was learned on top is the 
 
 def lineage_of(job: TrainJob, *, data: Data, warnings: tuple[str, ...], pictures: int) -> Lineage:
     """Return the lineage of a package."""
-    return Lineage(
+    own = read_settings(Path(job.backbone)) if job.backbone else None
+    lineage = Lineage(
         dataset=data.name,
         data_digest=data.digest,
         pictures=pictures,
@@ -400,6 +438,9 @@ def lineage_of(job: TrainJob, *, data: Data, warnings: tuple[str, ...], pictures
         weights_licence=_WEIGHTS_LICENCE,
         warnings=warnings,
     )
+    if own is None:
+        return lineage
+    return replace(lineage, weights=own.name, weights_licence=own.licence.weights)
 
 
 def _code_version() -> str:

@@ -59,7 +59,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotState:
-    """One storage place.
+    """One storage place; ``seen`` is a key of the twin's messages.
 
     Attributes:
         seen: whether the picture shows a piece.
@@ -86,8 +86,10 @@ class SlotState:
 class ColourState:
     """Stock of one colour, folded from the slots; ``free`` = present minus reserved.
 
-    ``reserved`` counts reserved places that still show a piece of the colour; ``probability`` is
-    that of ``seen``, from the slot that decides it.
+    Attributes:
+        seen: whether any place shows a piece of the colour.
+        reserved: reserved places that still show one.
+        probability: of ``seen`` (0-1), from the slot that decides it.
     """
 
     colour: str
@@ -214,8 +216,12 @@ class Alert:
 class Discrepancy:
     """A slot where picture and ``f/i/stock`` have differed for longer than allowed.
 
-    With ``camera`` it is of no slot: that camera gives no usable picture, ``seen`` says why, and
-    what the twin shows of the places is older than ``since``.
+    Attributes:
+        slot: the place; "" with ``camera``.
+        seen: the colour in the picture, "" where none; with ``camera`` why that gives no picture.
+        reported: the colour that the factory states; "" empty.
+        camera: one that gives no usable picture, so that what the twin shows of its places is older
+            than ``since``; "" for a slot.
     """
 
     slot: str
@@ -476,26 +482,26 @@ def with_claims(state: LineState, event: Event, *, plant: Plant) -> LineState:
     twin = plant.twin
     if twin is None:
         return state
-    for order in reversed(state.orders):
-        if order.open and order.seen_at is None:
-            state = _claimed(state, order, event=event, twin=twin)
-    return state
+    changed: dict[str, SlotState] = {}
+    moved: dict[str, Order] = {}
+    for order in [one for one in reversed(state.orders) if one.open and one.seen_at is None]:
+        slots = {**state.slots, **changed}
+        held = slots.get(order.slot)
+        if held is None or shows(held, order.colour):
+            continue
+        found = first_free(order.colour, slots=slots, twin=twin)
+        if found is not None:
+            changed[held.id] = replace(held, reserved_by="")
+            changed[found.id] = replace(found, reserved_by=order.id)
+            moved[order.id] = _move_order(order, found, event=event)
+    if not moved:
+        return state
+    orders = tuple(moved.get(order.id, order) for order in state.orders)
+    return with_slots(replace(state, orders=orders), changed, twin=twin)
 
 
-def _claimed(state: LineState, order: Order, *, event: Event, twin: Twin) -> LineState:
-    held = state.slots.get(order.slot)
-    if held is None or shows(held, order.colour):
-        return state
-    found = first_free(order.colour, slots=state.slots, twin=twin)
-    if found is None:
-        return state
-    changed = {
-        held.id: replace(held, reserved_by=""),
-        found.id: replace(found, reserved_by=order.id),
-    }
-    step = OrderStep(name="moved", at=event.time, event=event.id, frame=found.evidence.frame)
+def _move_order(order: Order, to: SlotState, *, event: Event) -> Order:
+    step = OrderStep(name="moved", at=event.time, event=event.id, frame=to.evidence.frame)
     # Only the last of several moves in a row is kept: a flickering picture makes no endless list.
     kept = order.steps[:-1] if order.steps[-1].name == step.name else order.steps
-    moved = replace(order, slot=found.id, steps=(*kept, step))
-    orders = tuple(moved if other is order else other for other in state.orders)
-    return with_slots(replace(state, orders=orders), changed, twin=twin)
+    return replace(order, slot=to.id, steps=(*kept, step))

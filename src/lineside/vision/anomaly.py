@@ -32,8 +32,8 @@ class AnomalyRule:
         unsure_above: scores from here to ``limit`` are unsure.
         unit: divides distances, so that good pictures score about 1.
         top_share: the score is the mean of so great a share of the largest distances.
-        false_reject_rate: the share of good pictures that the limit was made for; never below
-            1 / (n + 1).
+        false_reject_rate: share of good pictures above the limit at most, with 90 % confidence; in
+            older packages the one that a conformal limit was made for.
         calibration_pictures: n good pictures, each scored by what was learned without it.
         stride_px: network pixels per cell of the map.
         usable: False where good pictures vary as much as defects do; ``reason`` says so, and every

@@ -11,14 +11,15 @@
    greater, else absent. Of several classes above the cut the likeliest is present, equals are
    unsure; none above it leaves all absent.
 
-From class logits to one class, several possible ones, or none: calibrated conformal sets.
+From class logits to one class, several possible ones, or none.
 
 1. probability = softmax(logits / temperature), said never nearer to 0 or 1 than ``floor``.
-2. A class belongs to the set when its probability, before that bound, is at least its cut. Cuts are
-   conformal quantiles of pictures not trained on (Vovk et al. 2005; per class: Sadinle et al.
-   2019), so that the true class is left out of at most ``error_rate`` of pictures like those.
+2. A class belongs to the set when its probability, before that bound, is at least its cut. The cut
+   is one for all classes, 0.5 or more, and tested on pictures not trained on: of the answers given
+   to pictures like those at most ``error_rate`` are wrong. Older packages have conformal cuts, by
+   which at most that share of sets is without the true class.
 3. A set of one class: that class is present. Of several: all of them are unsure. An empty set means
-   that the picture is like none of the classes: the likeliest two are unsure.
+   that no class is likely enough: the likeliest two are unsure.
 """
 
 import math
@@ -248,10 +249,12 @@ class ClassRule:
     Attributes:
         labels: class names in the order of the logits.
         temperature: divides the logits before softmax (Guo et al. 2017).
-        floor: 1 / (n + 2), n pictures of the rarest class.
+        floor: no probability is said nearer to 0 or 1; 0, but in older packages 1 / (n + 2) with n
+            pictures of the rarest class.
         cuts: per class the least probability with which it belongs to the set.
-        error_rate: the rate the cuts were made for; never below 1 / (n + 1).
-        class_conditional: whether the rate holds for each class by itself.
+        error_rate: the rate the cuts were shown to hold: the wished one, or the first larger one
+            of those tested; 1 where none was shown.
+        class_conditional: whether each class has a cut by itself; only in older packages.
         calibration_pictures: how many pictures the cuts rest on.
     """
 

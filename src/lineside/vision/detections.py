@@ -55,6 +55,8 @@ class DetectRule:
         iou_max: of two boxes that overlap more, the likelier stays, whatever their labels.
         slope, offset: probability = sigmoid(slope * objectness + offset).
         most: objects told at most.
+        sides_px: least and largest side (square root of the area, network pixels) that the middle
+            object of a picture may have; None where training measured none.
     """
 
     labels: tuple[str, ...]
@@ -65,6 +67,7 @@ class DetectRule:
     slope: float = 1.0
     offset: float = 0.0
     most: int = 1000
+    sides_px: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.cut <= self.unsure_below <= 1:
@@ -75,6 +78,22 @@ class DetectRule:
             raise InvalidError(
                 "a stride, a limit and labels", where="detect", fix="Export the package again."
             )
+
+    def unfamiliar(self, found: "Candidates", *, scale: float = 1.0) -> str:
+        """Return in a sentence that objects are of another size than trained; "" where they fit.
+
+        Args:
+            found: on network pixels.
+            scale: network pixels per picture pixel, for the sentence.
+        """
+        side = found.middle_side_px(cut=self.cut)
+        if self.sides_px is None or side is None or self.sides_px[0] <= side <= self.sides_px[1]:
+            return ""
+        least, most = (each / scale for each in self.sides_px)
+        return (
+            f"Objects are about {side / scale:.0f} px large, trained were {least:.0f} to "
+            f"{most:.0f} px"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,6 +116,11 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.chance)
+
+    def middle_side_px(self, *, cut: float) -> float | None:
+        """The median side of the objects above a cut; None where there is none."""
+        sizes = (self.boxes_px[:, 2:] - self.boxes_px[:, :2])[self.chance > cut]
+        return float(np.median(np.sqrt(sizes.prod(axis=1)))) if len(sizes) else None
 
     def inside(self, width_px: float, *, height_px: float) -> "Candidates":
         """Those whose centre lies in a picture of that size."""

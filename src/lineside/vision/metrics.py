@@ -40,14 +40,22 @@ class Interval:
     n: int
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """Share with its 95 % score interval (Wilson 1927); 0 of 0 is NaN with interval 0 to 1."""
+def wilson(successes: int, n: int, *, groups: int | None = None) -> Interval:
+    """Share with its 95 % score interval (Wilson 1927); 0 of 0 is NaN with interval 0 to 1.
+
+    Args:
+        successes: of ``n``.
+        n: how many were looked at.
+        groups: how many parts these are of; the interval is then of so many, as if all of one part
+            came out alike. None: each stands by itself.
+    """
     if not 0 <= successes <= n:
         raise InvalidError(f"{successes} of {n}", fix="Count at most as many as there are.")
     if n == 0:
         return Interval(value=math.nan, low=0.0, high=1.0, n=0)
     z = 1.959963984540054
     share = successes / n
+    n = n if groups is None else min(n, groups)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     low = 0.0 if successes == 0 else max(0.0, middle - reach)
@@ -154,26 +162,28 @@ def bootstrap(
     value = float(statistic(*columns)) if n else math.nan
     if not n:
         return Interval(value=value, low=math.nan, high=math.nan, n=0)
-    rows = None if groups is None else _rows_of_groups(groups, n)
+    draw = _draw_of(groups, n)
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(rounds):
-        chosen = _drawn_rows(rows, n, rng=rng)
+        chosen = draw(rng)
         drawn.append(float(statistic(*(column[chosen] for column in columns))))
     kept = np.array(drawn)[~np.isnan(drawn)]
     low, high = np.quantile(kept, [0.025, 0.975]) if len(kept) else (math.nan, math.nan)
     return Interval(value=value, low=float(low), high=float(high), n=n)
 
 
-def _drawn_rows(
-    rows: list[NDArray[np.intp]] | None, n: int, *, rng: np.random.Generator
-) -> NDArray[np.intp]:
-    if rows is None:
-        return rng.integers(n, size=n)
-    drawn = rng.integers(len(rows), size=len(rows))
+def _draw_of(groups: Numbers | None, n: int) -> Callable[[np.random.Generator], NDArray[np.intp]]:
+    """Draws the rows of one resample."""
+    if groups is None:
+        return lambda rng: rng.integers(n, size=n)
+    rows = _rows_of_groups(groups, n)
     if len(rows) == n:  # groups of one
-        return np.concatenate(rows)[drawn]
-    return np.concatenate([rows[place] for place in drawn])
+        single = np.concatenate(rows)
+        return lambda rng: single[rng.integers(n, size=n)]
+    return lambda rng: np.concatenate(
+        [rows[one] for one in rng.integers(len(rows), size=len(rows))]
+    )
 
 
 def _rows_of_groups(groups: Numbers, n: int) -> list[NDArray[np.intp]]:
@@ -224,9 +234,9 @@ def auroc(truth: Numbers, scores: Numbers) -> float:
     ups, downs = int(positive.sum()), int((~positive).sum())
     if not ups or not downs:
         return math.nan
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return float((ranks[positive].sum() - ups * (ups + 1) / 2) / (ups * downs))
+    ordered, those = np.sort(scores[~positive]), scores[positive]
+    below = np.searchsorted(ordered, those), np.searchsorted(ordered, those, side="right")
+    return float(np.sum(below) / (2 * ups * downs))
 
 
 def average_precision(truth: Numbers, scores: Numbers) -> float:
@@ -243,7 +253,7 @@ def average_precision(truth: Numbers, scores: Numbers) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReliabilityBin:
-    """Answers of similar probability: what was said, what came true, how many."""
+    """Answers of similar probability: its mean (``said`` in reports), what came true, how many."""
 
     low: float
     high: float
@@ -269,11 +279,9 @@ def reliability(truth: Numbers, chances: Numbers, *, bins: int = 10) -> tuple[Re
 
 def calibration_error(truth: Numbers, chances: Numbers, *, bins: int = 10) -> float:
     """Expected calibration error: the bins' |said - came true|, weighted by their counts."""
-    found = reliability(truth, chances, bins=bins)
-    total = sum(each.n for each in found)
-    if not total:
-        return math.nan
-    return sum(abs(each.said - each.came_true) * each.n for each in found) / total
+    place = np.minimum((chances.astype(np.float64) * bins).astype(np.intp), bins - 1)
+    apart = np.bincount(place, weights=chances.astype(np.float64) - truth)
+    return float(np.abs(apart).sum() / len(truth)) if len(truth) else math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from lineside.vision.pose import Pose
 
 _MOST_SAMPLES = 16
 _MOST_GAIN = 8.0
+_SAME_PROPORTIONS = 0.02  # a side of 50 pixels may be rounded by one
 
 Fit = Literal["view", "stretch", "pad", "crop", "zoom"]
 
@@ -58,6 +59,9 @@ class Prepare:
             ``crop`` the largest centred box of the input's proportions; ``zoom`` the whole picture
             at ``zoom`` network pixels per picture pixel, up to the next ``multiple`` of pixels at
             the right and the bottom, so that the input's size follows the picture's.
+        trained_px: of ``zoom``, (width, height) of every training picture: one of the same
+            proportions and another resolution shows the same at another scale, and is brought to
+            theirs. None where they differ.
         border: outside the picture: its ``edge`` repeated, or ``black``.
         level: mean value that each crop is brought to by one gain; 0 leaves it as it is.
         pose: how the part is found and laid into the one crop, which is then the canonical frame;
@@ -77,6 +81,7 @@ class Prepare:
     multiple: int = 32
     level: float = 0.0
     pose: Pose | None = None
+    trained_px: tuple[int, int] | None = None
 
 
 def fitted(settings: Prepare, *, width_px: int, height_px: int) -> Prepare:
@@ -84,15 +89,42 @@ def fitted(settings: Prepare, *, width_px: int, height_px: int) -> Prepare:
     if settings.fit == "view":
         return settings
     if settings.fit == "zoom":
-        across = _up_to(width_px * settings.zoom, settings.multiple)
-        down = _up_to(height_px * settings.zoom, settings.multiple)
-        size = (across / settings.zoom, down / settings.zoom)
+        zoom = _zoom_of(settings, width=width_px, height=height_px)
+        across = _up_to(width_px * zoom, settings.multiple)
+        down = _up_to(height_px * zoom, settings.multiple)
+        size = (across / zoom, down / zoom)
         box = Box(x0_px=0.0, y0_px=0.0, x1_px=size[0], y1_px=size[1])
         return replace(
             settings, crops=(Crop(region="", box_px=box),), width_px=across, height_px=down
         )
     box = _box_of(settings, width=width_px, height=height_px)
     return replace(settings, crops=(Crop(region="", box_px=box),))
+
+
+def _zoom_of(settings: Prepare, *, width: int, height: int) -> float:
+    """Network pixels per pixel of a picture of that size."""
+    trained = settings.trained_px
+    if trained is None or trained == (width, height):
+        return settings.zoom
+    across, down = trained[0] / width, trained[1] / height
+    if abs(across / down - 1) > _SAME_PROPORTIONS:
+        return settings.zoom
+    return settings.zoom * math.sqrt(across * down)
+
+
+def at_trained_scale(grey: NDArray[np.uint8], settings: Prepare) -> NDArray[np.uint8]:
+    """(height, width) uint8, shrunk to the trained size where it shows the same with more pixels.
+
+    Figures of health were learned there: an edge spread over three times the pixels is not blurred.
+    """
+    import cv2
+
+    height, width = grey.shape
+    trained = settings.trained_px
+    scale = _zoom_of(settings, width=width, height=height) / settings.zoom
+    if trained is None or scale >= 1:
+        return grey
+    return np.asarray(cv2.resize(grey, trained, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _up_to(length_px: float, multiple: int) -> int:

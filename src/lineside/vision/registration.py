@@ -122,20 +122,26 @@ class Features:
             turn_max_deg: how far the camera may turn, either way.
             grow_max: by which factor scale may change, either way.
         """
-        import cv2
-
         height, width = reference.shape
         self._factor = min(1.0, math.sqrt(search.pixels / (width * height)))
         self._size = (round(width * self._factor), round(height * self._factor))
-        self._detector = cv2.SIFT.create(search.count, 3, search.contrast)
-        self._ratio = search.ratio
+        self._search = search
         self._turn_max_deg = turn_max_deg + self.SLACK_DEG
         self._grow_max = math.log(grow_max * self.SLACK_SIZE)
         self._keys = self._describe(reference)
 
+    @property
+    def count(self) -> int:
+        """Features of the reference."""
+        return len(self._keys.points)
+
     def _describe(self, grey: NDArray[np.uint8]) -> _Keys:
+        import cv2
+
         small = resized(grey, self._size)
-        keys, descriptors = self._detector.detectAndCompute(small, None)
+        # Made anew: OpenCV does not promise that several threads may share a detector.
+        detector = cv2.SIFT.create(self._search.count, 3, self._search.contrast)
+        keys, descriptors = detector.detectAndCompute(small, None)
         none = np.empty((0, 128), np.float32)
         return _Keys(
             points=np.array([key.pt for key in keys], np.float32).reshape(-1, 2),
@@ -181,7 +187,7 @@ class Features:
         distance[(turn > self._turn_max_deg) | (grow > self._grow_max)] = np.inf
         best, back = distance.argmin(axis=1), distance.argmin(axis=0)
         two = np.partition(distance, 1, axis=1)[:, :2]
-        clear = (two[:, 0] < self._ratio**2 * two[:, 1]) & np.isfinite(two[:, 0])
+        clear = (two[:, 0] < self._search.ratio**2 * two[:, 1]) & np.isfinite(two[:, 0])
         good = np.flatnonzero(clear & (back[best] == np.arange(len(best))))
         return np.column_stack([good, best[good]])
 
@@ -191,6 +197,42 @@ def _square_distances(
 ) -> NDArray[np.float32]:
     lengths = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)
     return np.asarray(lengths - 2 * first @ second.T, np.float32)
+
+
+_OBJECT = Search(pixels=80_000, count=500, contrast=0.015, ratio=0.8)
+_OBJECT_TURN_DEG = 20.0
+_OBJECT_GROW = 1.25
+_FEWEST_FEATURES = 20
+_SAME_SHARE = 0.3
+
+
+def work_grey(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(height, width) uint8 grey, reduced to at most ``WORK_PIXELS``."""
+    height, width = grey.shape
+    factor = min(1.0, math.sqrt(WORK_PIXELS / (width * height)))
+    return resized(grey, (round(width * factor), round(height * factor)))
+
+
+def is_same_object(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Return whether two pictures that look alike show the same object.
+
+    The same one has its scratches, grains and edges at the same places: of the local features of
+    that picture which has fewer, a share of ``_SAME_SHARE`` agrees on one shift, turn and scale.
+    Where there are too few of them nothing speaks against it.
+
+    Args:
+        one: (height, width) uint8 grey.
+        other: likewise, perhaps of another size.
+    """
+    features = [
+        Features(grey, search=_OBJECT, turn_max_deg=_OBJECT_TURN_DEG, grow_max=_OBJECT_GROW)
+        for grey in (one, other)
+    ]
+    fewer = min(each.count for each in features)
+    if fewer < _FEWEST_FEATURES:
+        return True
+    coarse = features[0].match(other)
+    return coarse is not None and coarse.inliers >= _SAME_SHARE * fewer
 
 
 _BORDER_PX = 4
@@ -509,7 +551,7 @@ class Registered:
 
 
 class Registrar:
-    """Registers single pictures against one reference view; for one thread at a time."""
+    """Registers single pictures against one reference view; safe from several threads."""
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lineside.core import Inspection
 from lineside.vision.decide import says_good
 from lineside.vision.prediction import Decision, PictureState, Prediction
 
@@ -52,6 +53,14 @@ class RejectRule:
     reject: Collection[str] = ()
     expected_labels: Collection[str] | None = None
     expected_count: int | None = None
+
+
+def reject_rule(inspection: Inspection) -> RejectRule:
+    """Return the answers of an inspection that reject a part, as the plant file says."""
+    return RejectRule(
+        good=inspection.good, reject=inspection.reject, expected_labels=inspection.expected,
+        expected_count=inspection.expected_count,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from lineside.testing.links import LONG_S
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
@@ -29,7 +31,7 @@ def ask(
 ) -> Answer:
     """One request on a connection of its own; ``_`` of a header's name stands for a dash."""
     place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port or 80, timeout=20)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port or 80, timeout=LONG_S)
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body=body, headers=named)

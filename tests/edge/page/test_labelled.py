@@ -19,6 +19,7 @@ from lineside.edge.page.gallery import (
     labelled,
 )
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 from lineside.vision import Decision, PictureState, decode_picture
 from tests.edge.page.asking import ask
 from tests.edge.page.pages import Shown, classified, counted, label, said_of, shown
@@ -38,7 +39,7 @@ class Stream:
     def __init__(self, url: str, path: str) -> None:
         place = urlsplit(url)
         self._connection = http.client.HTTPConnection(
-            place.hostname or "", place.port or 0, timeout=20
+            place.hostname or "", place.port or 0, timeout=LONG_S
         )
         self._connection.request("GET", path)
         self.answer = self._connection.getresponse()

@@ -23,7 +23,7 @@ from lineside.fleet import CertificateAuthority, device_request
 from lineside.fleet.enrolment import page_hosts
 from lineside.fleet.trust.certificates import new_device_key
 from lineside.testing import FakeClock
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from tests.edge.page.pages import shown
 
 DAY_S = 86_400.0
@@ -34,7 +34,7 @@ def shown_certificate(url: str, *, ca: bytes, host: str) -> bytes:
     place = urlsplit(url)
     context = ssl.create_default_context(cadata=ca.decode())
     with (
-        socket.create_connection((place.hostname or "", place.port or 0), timeout=10) as raw,
+        socket.create_connection((place.hostname or "", place.port or 0), timeout=LONG_S) as raw,
         context.wrap_socket(raw, server_hostname=host) as client,
     ):
         found = client.getpeercert(binary_form=True)

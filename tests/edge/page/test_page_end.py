@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from lineside.core import SystemClock
-from lineside.testing.links import wait_until
+from lineside.edge.page import server
+from lineside.testing.links import LONG_S, wait_until
 from tests.edge.page.asking import ask
 from tests.edge.page.pages import Shown, classified, shown
 
@@ -19,7 +20,7 @@ STREAMS = ("/cameras/surface/live.mjpeg", "/cameras/surface/answers.mjpeg")
 
 def watch(page: Shown, path: str) -> http.client.HTTPConnection:
     place = urlsplit(page.url)
-    link = http.client.HTTPConnection(place.hostname or "", place.port or 0, timeout=30)
+    link = http.client.HTTPConnection(place.hostname or "", place.port or 0, timeout=LONG_S)
     link.request("GET", path)
     return link
 
@@ -35,6 +36,13 @@ def complaints(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
+@pytest.fixture
+def _grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page may take as long as a test to end what somebody reads."""
+    monkeypatch.setattr(server, "_GRACE_S", LONG_S)
+
+
+@pytest.mark.usefixtures("_grace")
 @pytest.mark.parametrize("path", STREAMS)
 def test_a_stream_ends_with_its_last_boundary(
     tmp_path: Path,
@@ -53,6 +61,7 @@ def test_a_stream_ends_with_its_last_boundary(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("_grace")
 def test_who_waits_for_the_next_picture_is_answered_with_none(
     tmp_path: Path, complaints: pytest.LogCaptureFixture
 ) -> None:

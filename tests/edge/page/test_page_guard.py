@@ -13,7 +13,7 @@ from lineside.core import InvalidError, NotFoundError, SystemClock
 from lineside.edge import write_page_password
 from lineside.fleet import CertificateAuthority
 from lineside.testing import FakeClock
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from tests.edge.page.asking import Answer, ask
 from tests.edge.page.pages import Shown, classified, shown
 
@@ -87,15 +87,16 @@ def test_a_password_opens_the_page_until_sign_out(page: Shown) -> None:
     assert ask(page.url, "/api/status", Cookie=cookie).status == 401
 
 
-def test_a_wrong_password_is_told_on_the_form(page: Shown) -> None:
-    answer = signed_in(page, password="<b>wrong</b>")  # noqa: S106  of the test
-    assert answer.status == 403
-    assert b"not the page" in answer.body
-    assert b"<b>wrong" not in answer.body
-    assert "set-cookie" not in answer.headers
-    for _ in range(4):
-        signed_in(page, password="wrong")  # noqa: S106  likewise
-    assert signed_in(page).status == 503
+def test_a_wrong_password_is_told_on_the_form(tmp_path: Path, files: dict[str, Any]) -> None:
+    with shown(tmp_path, clock=FakeClock(), **files) as page:
+        answer = signed_in(page, password="<b>wrong</b>")  # noqa: S106  of the test
+        assert answer.status == 403
+        assert b"not the page" in answer.body
+        assert b"<b>wrong" not in answer.body
+        assert "set-cookie" not in answer.headers
+        for _ in range(4):
+            signed_in(page, password="wrong")  # noqa: S106  likewise
+        assert signed_in(page).status == 503
 
 
 def test_programs_send_the_token(page: Shown) -> None:
@@ -154,7 +155,7 @@ def test_bodies_that_are_too_large_are_refused_announced_or_not(page: Shown) -> 
     announced = ask(page.url, "/sign-in", method="POST", body=b"x" * 5_000)
     assert announced.status == 413
     place = urlsplit(page.url)
-    with socket.create_connection((place.hostname or "", place.port or 0), timeout=10) as raw:
+    with socket.create_connection((place.hostname or "", place.port or 0), LONG_S) as raw:
         head = (
             f"POST /sign-in HTTP/1.1\r\nHost: {place.netloc}\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
@@ -176,7 +177,9 @@ def test_bodies_that_are_too_large_are_refused_announced_or_not(page: Shown) -> 
 )
 def test_what_is_no_request_harms_nobody(page: Shown, raw: bytes) -> None:
     place = urlsplit(page.url)
-    with socket.create_connection((place.hostname or "", place.port or 0), timeout=10) as client:
+    with socket.create_connection(
+        (place.hostname or "", place.port or 0), timeout=LONG_S
+    ) as client:
         client.sendall(raw)
         client.shutdown(socket.SHUT_WR)
         while client.recv(4096):
@@ -251,7 +254,9 @@ def test_a_page_over_tls_has_a_cookie_that_stays_there(
         context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
         place = urlsplit(page.url)
         with (
-            socket.create_connection((place.hostname or "", place.port or 0), timeout=10) as raw,
+            socket.create_connection(
+                (place.hostname or "", place.port or 0), timeout=LONG_S
+            ) as raw,
             context.wrap_socket(raw, server_hostname="127.0.0.1") as client,
         ):
             form = urlencode({"password": PASSWORD})

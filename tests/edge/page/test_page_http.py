@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from lineside.core import SystemClock, UnavailableError, decode_json
+from lineside.edge.page import gallery
 from lineside.edge.page.facts import HubContact, ModelRow, RunningUpdate
 from lineside.edge.page.server import ADDRESS_FILE
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import decode_picture
 from tests.edge.page.asking import ask, parts_of
 from tests.edge.page.pages import PACKAGE, Shown, classified, counted, segmented, shown
@@ -77,7 +78,7 @@ def test_the_status_says_everything_the_page_says(page: Shown) -> None:
         "No image classification result available", "No segmentation mask available",
         "No result available", "No result available",
     ]  # fmt: skip
-    seen = {one["id"]: one["seen_at"] for one in said["cameras"]}
+    seen = {one["id"]: one["arrived_at"] for one in said["cameras"]}
     assert seen["surface"]
     assert not seen["bin"]
     assert said["updates"][0]["details"]["bytes"] == "10"
@@ -143,7 +144,8 @@ def test_a_round_brings_every_camera_s_newest_picture_with_its_answers(page: Sho
     assert decode_picture(picture).shape == (240, 320, 3)
 
 
-def test_a_round_waits_for_the_next_picture(page: Shown) -> None:
+def test_a_round_waits_for_the_next_picture(page: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "WAIT_S", LONG_S)
     frame = page.frame()
     page.see(frame, classified(frame))
     [(header, _)] = parts_of(ask(page.url, "/api/live?after=0").body)
@@ -155,7 +157,7 @@ def test_a_round_waits_for_the_next_picture(page: Shown) -> None:
     assert not found
     later = page.frame(seed=1)
     page.see(later, classified(later))
-    waiting.join(10)
+    waiting.join(LONG_S)
     [(header, _)] = parts_of(found[0])
     assert header["frame"] == later.id
     wait_until(lambda: ask(page.url, "/api/status").json["viewers"] == 0)
@@ -193,7 +195,7 @@ class Stream:
     def __init__(self, url: str, camera: str) -> None:
         place = urlsplit(url)
         self._connection = http.client.HTTPConnection(
-            place.hostname or "", place.port or 0, timeout=10
+            place.hostname or "", place.port or 0, timeout=LONG_S
         )
         self._connection.request("GET", f"/cameras/{camera}/live.mjpeg")
         self.answer = self._connection.getresponse()

@@ -18,7 +18,7 @@ from lineside.edge.page import app
 from lineside.edge.page.app import PageInference
 from lineside.models import Package, Predictor, build_package
 from lineside.models.serving.tensors import InferRequest
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import encode_jpeg, open_frame, picture_size
 from tests.edge.page.asking import Answer, ask
 from tests.edge.page.pages import Shown, shown
@@ -114,10 +114,14 @@ def test_bodies_that_dawdle_hold_few_places_and_not_for_long(
     head = f"POST /v2/models/defect/infer HTTP/1.1\r\nHost: {place.netloc}\r\n"
     asked = f"{head}Content-Length: 1000\r\n\r\n{{".encode()
     with ExitStack() as stack:
-        for _ in range(4):
-            lazy = socket.create_connection((place.hostname or "", place.port or 0), timeout=10)
-            stack.enter_context(lazy).sendall(asked)
-        wait_until(lambda: infer(page, {}).status == 503)
+
+        def is_full() -> bool:
+            for _ in range(4):
+                lazy = socket.create_connection((place.hostname or "", place.port or 0), LONG_S)
+                stack.enter_context(lazy).sendall(asked)
+            return infer(page, {}).status == 503
+
+        wait_until(is_full)
         wait_until(lambda: infer(page, {}).status == 400)
 
 

@@ -78,7 +78,7 @@ def test_the_page_shows_the_live_line_while_the_hub_is_away(
     away = "http://127.0.0.1:9"
     with device(tmp_path, bus=broker.url, page=settings, hub=away) as url:
         wait_until(lambda: len(ask(url, "/api/status").json["models"]) == 1)
-        camera.publish("i/cam", shown(lit=True))
+        camera.publish("i/cam", shown(lit=True), retain=True)  # also for a later camera
         wait_until(lambda: ask(url, "/api/latest/stock").json["prediction"] is not None)
         said = ask(url, "/api/status").json
         assert said["models"][0]["digest"] == package.digest
@@ -102,8 +102,8 @@ def test_a_camera_is_shown_though_no_package_answers(
     tmp_path: Path, broker: EmbeddedBroker, camera: Bus
 ) -> None:
     with device(tmp_path, bus=broker.url, page=PageConfig(listen="127.0.0.1:0")) as url:
-        camera.publish("i/cam", shown())
-        wait_until(lambda: ask(url, "/api/status").json["cameras"][0]["seen_at"] != "")
+        camera.publish("i/cam", shown(), retain=True)  # also for a later camera
+        wait_until(lambda: ask(url, "/api/status").json["cameras"][0]["arrived_at"] != "")
         [(header, _)] = parts_of(ask(url, "/api/live?after=0").body)
         assert header["predictions"] == {}
         said = ask(url, "/api/status").json

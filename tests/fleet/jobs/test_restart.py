@@ -2,12 +2,14 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lineside.fleet import JobService
+from lineside.fleet.jobs.requests import JobTransitionError
 from lineside.store import open_records
 from lineside.testing import FakeClock
 from tests.fleet.jobs.conftest import DOCUMENT, Desk, desk_over, many
@@ -125,7 +127,8 @@ def test_several_threads_keep_the_books_right(file_url: str, clock: FakeClock) -
         def operator() -> None:
             for number in range(6):
                 desk.create(f"job{number}", *things)
-            service.cancel("job4", reason="", force=True)
+            with suppress(JobTransitionError):  # the devices were quicker
+                service.cancel("job4", reason="", force=True)
             service.delete("job5", force=True)
 
         def timer() -> None:

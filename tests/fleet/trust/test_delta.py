@@ -76,12 +76,12 @@ def test_kept_and_fetched_bytes_together_are_the_new_archive(
     pieces = pieces_of(second or (), first or (), end=end)
     made = b"".join(
         after[one.start : one.stop]
-        if one.kept_at is None
-        else before[one.kept_at : one.kept_at + one.stop - one.start]
+        if one.earlier_start is None
+        else before[one.earlier_start : one.earlier_start + one.stop - one.start]
         for one in pieces
     )
     assert made == (after[:end] if pieces else b"")
-    kept = [one for one in pieces if one.kept_at is not None]
+    kept = [one for one in pieces if one.earlier_start is not None]
     assert all(one.stop - one.start >= LEAST_KEPT_BYTES for one in kept)
 
 
@@ -116,7 +116,7 @@ def test_small_files_that_stand_together_are_kept_together() -> None:
     old, new = zipped(files), zipped({**files, "zz": noise(77, 80_000)})
     stop = directory(new)[50].start
     pieces = pieces_of(directory(new), directory(old), end=len(new))
-    assert pieces[0] == Piece(start=0, stop=stop, kept_at=0)
+    assert pieces[0] == Piece(start=0, stop=stop, earlier_start=0)
 
 
 # ---- the fetch

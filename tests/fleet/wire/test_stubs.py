@@ -54,7 +54,7 @@ CALLS = [
 def made_again(into: Path) -> dict[str, str]:
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "protos.py"), str(into)],
-        capture_output=True, text=True, check=True, timeout=50,
+        capture_output=True, text=True, check=True, timeout=250,
     )  # fmt: skip
     return {Path(line).name: Path(line).read_text() for line in done.stdout.splitlines()}
 
@@ -62,7 +62,8 @@ def made_again(into: Path) -> dict[str, str]:
 def test_stubs_made_again_are_those_that_are_checked_in(tmp_path: Path) -> None:
     made = made_again(tmp_path)
     kept = {path.name: path.read_text() for path in WIRE.glob("*_pb2*.py*")}
-    assert len(kept) == 3 * len(list(WIRE.glob("*.proto")))
+    protocols = [path.read_text() for path in WIRE.glob("*.proto")]
+    assert len(kept) == sum(3 if "\nservice " in text else 2 for text in protocols)
     assert sorted(made) == sorted(kept)
     if f"'{version('grpcio-tools')}'" not in kept["agent_pb2_grpc.py"]:
         pytest.skip("another release of the generator: only what is declared is compared")
@@ -132,6 +133,6 @@ def test_the_face_of_the_room_stays_free_of_protobuf_and_grpc() -> None:
         "import sys, lineside.fleet; print(sorted({'grpc', 'google.protobuf'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=250
     )
     assert done.stdout == "[]\n"

@@ -13,6 +13,7 @@ from lineside.core import Plant, SystemClock, parse_plant
 from lineside.hub import AccessKey, HubConfig, Services, create_app, issue_access_key
 from lineside.hub.config import FunctionConfig
 from lineside.testing import FakeClock
+from tests.hub.conftest import use_package
 from tests.hub.counting.squares import PLANT, count_package, write_store
 
 FUNCTION = "serve-cv-object-counter"
@@ -67,9 +68,7 @@ def config(tmp_path: Path, function: FunctionConfig) -> HubConfig:
 @pytest.fixture
 def used(hub: Services, archive: bytes) -> str:
     """The package in use."""
-    digest = hub.packages.add(archive, by="anna").digest
-    hub.packages.use(digest, inspection="contents", by="anna", reason="test")
-    return digest
+    return use_package(hub, archive, inspection="contents")
 
 
 @pytest.fixture

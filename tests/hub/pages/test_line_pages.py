@@ -128,7 +128,7 @@ def test_the_wall_says_verdict_reason_rate_and_what_a_silent_camera_costs(
     judge(hub, said[:1], "ok", camera="gate", number=4, part="")
     for number in (1, 2):
         judge(hub, said[:1], "ok", camera="gate", number=number)
-    page = browser.get("/lines/wall?line=warehouse").text
+    page = browser.get("/lines?wall=1&line=warehouse").text
     told = "Rack camera: no picture since"
     assert told in words(page)
     assert "2 parts without this camera's inspection" in words(page)
@@ -176,8 +176,8 @@ def test_a_line_without_cameras_has_no_rejects_of_other_lines(
     index = AnswerIndex(hub.records.frames, plant=hub.plant)
     index.take(hub.records.log.read(type=PREDICTION_TYPE))
     frame = answers(hub)[0][1].frame.id
-    assert f"/frames/{frame}" in browser.get("/lines/panels?line=warehouse").text
-    assert frame not in browser.get("/lines/panels?line=packing").text
+    assert f"/frames/{frame}" in browser.get("/lines?line=warehouse").text
+    assert frame not in browser.get("/lines?line=packing").text
 
 
 def test_the_shift_to_choose_is_that_of_the_time_in_the_address(

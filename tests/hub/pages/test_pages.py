@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from html.parser import HTMLParser
 from typing import Any
 
@@ -13,19 +14,19 @@ from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
 
 from lineside.core import FrameId, decode, digest_of, encode
+from lineside.datasets import Marked, Sample
 from lineside.hub import Services
 from lineside.hub.learning.datasets import Teaching
-from lineside.hub.pages.frames import frame_prediction, heat_href
-from lineside.hub.pages.site import NAV, STATIC, SharedTexts, by_region, label_cells, release
+from lineside.hub.pages.frames import frame_prediction, heat_href, learned_names
+from lineside.hub.pages.site import NAV, STATIC, by_region, label_cells, release
 from lineside.models import Package, build_package
 from lineside.streams import Event, read_prediction
-from lineside.testing import FakeClock
 from lineside.web.answers import SHARED_STATIC
+from tests.hub.conftest import Line, use_package
 
 EMPTY = (
-    "/", "/lines", "/lines?wall=1", "/lines/warehouse", "/lines/warehouse/rack", "/lines/figures",
-    "/lines?line=warehouse&span=hour", "/lines?span=today&at=2026-01-01T12:00:00Z", "/lines/panels",
-    "/lines/wall",
+    "/", "/lines", "/lines?wall=1", "/lines/warehouse", "/lines/warehouse/rack",
+    "/lines?line=warehouse&span=hour", "/lines?span=today&at=2026-01-01T12:00:00Z",
     "/review", "/pictures", "/pictures?verdict=reject&sort=doubt",
     "/twin", "/data", "/runs", "/models", "/try", "/regions", "/regions?camera=rack", "/events",
     "/events/rules", "/events/rules/try", "/events/rules/rows", "/events/rules/sums",
@@ -97,8 +98,7 @@ def furnished(
     archive: bytes,
 ) -> dict[str, str]:
     """A package, a frame with its answer, a refused message, a dataset; ids by name."""
-    package = hub.packages.add(archive, by="trainer").digest
-    hub.packages.use(package, inspection="stock", by="anna", reason="first")
+    package = use_package(hub, archive)
     picture = jpeg("blue", "red")
     line.send(line.camera(picture), line.status())
     line.send(line.prediction("blue", "red", picture=picture, package=package))
@@ -125,9 +125,6 @@ def pages_of(ids: dict[str, str]) -> tuple[str, ...]:
 
 def is_fragment(path: str) -> bool:
     parts = (
-        "/lines/figures",
-        "/lines/panels",
-        "/lines/wall",
         "/events/rules/rows",
         "/events/rules/sums",
     )
@@ -211,7 +208,7 @@ def test_a_frame_shows_answers_figures_and_the_way_back(
     for said in ("blue", "present", "0.970", "white", "absent", "Registration", "Sharpness"):
         assert said in text
     assert "stock answered on edge-1" in text
-    assert "approved by anna: first" in text
+    assert "approved by eve: good" in text
     assert f"/events/{furnished['event']}" in answer.text
     assert "/data/rack/versions/1" in answer.text
 
@@ -264,7 +261,7 @@ def test_a_frame_draws_the_answers_of_any_package_and_proves_each_in_five_steps(
     drawn = [json.loads(one["data-drawn"]) for one in read(text).all("optgroup")]
     assert len(drawn) == 2
     assert drawn[0] != drawn[1]
-    assert "approved by anna: first" in words(text)
+    assert "approved by eve: good" in words(text)
     assert "approved by nobody yet" in words(text)
     assert words(text).count("trained on 16 pictures") == 2
 
@@ -321,6 +318,17 @@ def test_a_frame_shows_its_nearest_training_pictures_or_why_there_are_none(
     assert "1 further region" in words(part)
 
 
+def test_a_training_picture_is_named_by_its_labels_or_by_its_objects() -> None:
+    box = Marked(label="disc", x0_px=0, y0_px=0, x1_px=9, y1_px=9)
+    made = partial(Sample, name="1.png", digest=digest_of(b"1"))
+    given = (
+        made(labels=("ok",), marked=(box,)), made(marked=(box, replace(box, label="bolt"), box)),
+        made(marked=()), made(count=1), made(),
+    )  # fmt: skip
+    named = [("ok",), ("1 bolt", "2 disc"), ("no object",), ("1 object",), ()]
+    assert [learned_names(each) for each in given] == named
+
+
 @pytest.mark.parametrize("pictures", [(), ((), (), ()), ((digest_of(b""),), (), ())])
 def test_a_package_that_names_its_pictures_wrongly_is_told(
     browser: TestClient, hub: Services, furnished: dict[str, str], archive: bytes,
@@ -347,8 +355,7 @@ def test_a_frame_without_a_result_says_why(
     line.send(line.camera(jpeg("red", seed=5)))
     address = f"/frames/{hub.frames.page(camera='rack', limit=1)[0].id}"
     assert "No package is in use for stock." in words(browser.get(address).text)
-    package = hub.packages.add(archive, by="trainer").digest
-    hub.packages.use(package, inspection="stock", by="anna", reason="first")
+    use_package(hub, archive)
     early = browser.get(address).text
     assert "The answer of stock appears here" in words(early)
     assert "data-awaited" in early
@@ -490,20 +497,6 @@ def test_many_labels_are_a_menu_in_groups_by_region(browser: TestClient) -> None
     assert [one["value"] for one in kept.all("input") if "checked" in one] == ["gone"]
 
 
-def test_what_many_pages_read_anew_is_made_once_a_second_for_all(clock: FakeClock) -> None:
-    shared, made = SharedTexts(clock), iter(range(100))
-
-    def text_of(key: str) -> str:
-        return shared.get(key, lambda: f"{key} {next(made)}")
-
-    assert [text_of("a"), text_of("a"), text_of("b"), text_of("a")] == ["a 0", "a 0", "b 1", "a 0"]
-    clock.advance(1.0)
-    assert [text_of("a"), text_of("b"), text_of("a")] == ["a 2", "b 3", "a 2"]
-    for number in range(64):
-        text_of(str(number))
-    assert text_of("b") == "b 68"
-
-
 def test_files_are_kept_for_ever_under_their_release_and_nowhere_else(nobody: TestClient) -> None:
     answer = nobody.get(f"/static/{release()}/js/live.js")
     assert answer.status_code == 200
@@ -523,3 +516,15 @@ def test_every_module_is_short_and_says_what_its_types_are() -> None:
         lines = path.read_text().splitlines()
         assert len(lines) < 150, path.name
         assert lines[0] == "// @ts-check", path.name
+
+
+def test_times_in_the_sentence_of_a_problem_are_those_of_the_readers_clock(
+    browser: TestClient, line: Line, jpeg: Callable[..., bytes]
+) -> None:
+    line.send(line.camera(jpeg()))
+    address, wanted = "/twin?at=2001-01-01T00:00:00Z", {"accept": "text/html"}
+    page = browser.get(address, headers=wanted)
+    assert page.status_code == 404
+    told = [one["datetime"] for one in read(page.text).all("time")]
+    assert told[0] == "2001-01-01T00:00:00.000Z"
+    assert len(told) == 3  # asked for, and from when to when there is one

@@ -1,6 +1,7 @@
 """The page of pictures: cards, filters in the address, pages, search of parts."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -111,6 +112,11 @@ def test_a_count_says_where_it_ended() -> None:
         ("2026-01-01T12:20:30.000Z", "2026-01-01T13:20:30.000Z", 13, "2026-01-01T12:25:00.000Z"),
         ("2026-01-01T12:20:00.000Z", "2026-01-20T12:20:00.000Z", 20, "2026-01-01T23:00:00.000Z"),
         ("2026-01-01T12:20:00.000Z", "2026-01-01T12:20:30.000Z", 1, "2026-01-01T12:20:30.000Z"),
+        # the clock is set on 29 March and on 25 October 2026, from 2 to 3 and from 3 to 2
+        ("2026-03-28T22:00:00.000Z", "2026-03-30T22:00:00.000Z", 13, "2026-03-28T23:00:00.000Z"),
+        ("2026-03-29T00:30:00.000Z", "2026-03-31T00:30:00.000Z", 13, "2026-03-29T02:00:00.000Z"),
+        ("2026-10-24T22:00:00.000Z", "2026-11-10T22:30:00.000Z", 17, "2026-10-25T23:00:00.000Z"),
+        ("2026-10-24T23:10:00.000Z", "2026-10-25T22:30:00.000Z", 24, "2026-10-25T00:00:00.000Z"),
     ],
 )
 def test_a_timeline_is_by_minutes_hours_or_days_of_the_site(
@@ -121,6 +127,9 @@ def test_a_timeline_is_by_minutes_hours_or_days_of_the_site(
     assert (len(edges) - 1, rfc3339(edges[1])) == (bars, second)
     assert [edges[0], edges[-1]] == times
     assert edges == sorted(set(edges))
+    if times[1] - times[0] > timedelta(days=1):
+        inner = [edge.astimezone(ZoneInfo("Europe/Zurich")) for edge in edges[1:-1]]
+        assert {(edge.hour % 4, edge.minute) for edge in inner} == {(0, 0)}
 
 
 def test_a_bar_of_the_timeline_narrows_the_filter_and_marks_rejects(

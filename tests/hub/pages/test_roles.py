@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from lineside.core import encode
 from lineside.fleet import CertificateAuthority, EnrolledDevice, NewInvitation, RolloutPlan
-from lineside.hub import Registration, Role, Services, create_app
+from lineside.hub import Registration, Role, Services
 from lineside.hub.access.permissions import (
     GRANTS,
     RULES,
@@ -150,21 +150,6 @@ def furnished(
         "/rollouts", "/rollouts/new", f"/rollouts/{rollout}", "/replays",
         f"/replays/{replay}", "/search",
     )  # fmt: skip
-
-
-@pytest.fixture
-def people(hub: Services) -> Callable[[Role], TestClient]:
-    """Somebody of a role; who is asked for twice is one person."""
-    app = create_app(hub)
-
-    def client(role: Role) -> TestClient:
-        token = hub.auth.issue_token(f"some {role}", kind="api", role=role)
-        headers = {"Authorization": f"Bearer {token}"}
-        return TestClient(
-            app, base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False
-        )
-
-    return client
 
 
 def offered(page: str) -> set[str]:

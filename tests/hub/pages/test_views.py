@@ -11,6 +11,7 @@ from lineside.core.plant import Line
 from lineside.core.shifts import Period
 from lineside.datasets import Sample
 from lineside.hub.ingest.line_figures import LineFigures, PartCounts, line_figures
+from lineside.hub.pages.fleet import device_facts, device_packages
 from lineside.hub.pages.frames import (
     AnswerRow,
     class_table,
@@ -19,13 +20,15 @@ from lineside.hub.pages.frames import (
     health_rows,
 )
 from lineside.hub.pages.learning import (
-    dataset_row,
+    RUN_WORDS,
     engine_facts,
     gallery,
     gallery_filters,
     label_counts,
+    labels_text,
     metric_rows,
-    run_row,
+    run_chart,
+    run_time,
 )
 from lineside.hub.pages.line_figures import (
     Figure,
@@ -39,11 +42,11 @@ from lineside.hub.pages.log import (
     EventQuery,
     SearchHit,
     comes_near,
-    device_row,
     frame_of,
     shortened,
     what_happened,
 )
+from lineside.hub.pages.site import Site
 from lineside.hub.views import DatasetView, DeviceView, EventView, RunView
 from lineside.testing.packages import bare_manifest
 from lineside.vision import (
@@ -247,26 +250,36 @@ def run(**changes: Any) -> RunView:  # noqa: ANN401  any of its fields
     return RunView(**{**base, **changes})
 
 
+def run_page(one: RunView) -> str:
+    context = {"run": one, "may": lambda *_: True, **RUN_WORDS}
+    return Site().text("run.html", context)
+
+
 def test_a_run_says_how_far_it_is_and_what_may_be_done() -> None:
-    row = run_row(run(percent=62.4, eta_s=400.0, loss=0.1234, held_out=0.9))
-    assert (row.done, row.eta) == ("62\u00a0%", "6\u00a0min 40\u00a0s left")
-    assert (row.cancels, row.resumes) == (True, False)
-    assert row.data_href == "/data/rack/versions/2"
-    lost = run_row(run(state="lost", ended_at=NOW + timedelta(seconds=75)))
-    assert (lost.cancels, lost.resumes, lost.eta) == (False, True, "took 1\u00a0min 15\u00a0s")
-    assert run_row(run()).eta == "time left not known yet"
-    done = run_row(run(state="done", history=((50.0, 0.3, None), (100.0, 0.1, 0.98))))
-    assert not done.resumes
-    assert isinstance(done.chart, dict)
-    assert done.chart["points"] == [[50.0, 0.3, None], [100.0, 0.1, 98.0]]
+    active = run(percent=62.4, eta_s=400.0, loss=0.1234, held_out=0.9)
+    said = run_page(active)
+    assert "62\u00a0%" in said
+    assert "6\u00a0min 40\u00a0s left" in said
+    assert ("Cancel after" in said, "Resume" in said) == (True, False)
+    assert 'href="/data/rack/versions/2"' in said
+    said = run_page(run(state="failed", ended_at=NOW + timedelta(seconds=75)))
+    assert ("Cancel after" in said, "Resume" in said) == (False, True)
+    assert "took 1\u00a0min 15\u00a0s" in said
+    assert run_time(run()) == "time left not known yet"
+    done = run(state="done", history=((50.0, 0.3, None), (100.0, 0.1, 0.98)))
+    assert "Resume" not in run_page(done)
+    chart = run_chart(done)
+    assert isinstance(chart, dict)
+    assert chart["points"] == [[50.0, 0.3, None], [100.0, 0.1, 98.0]]
 
 
 def test_no_figure_stands_without_interval_count_and_baseline() -> None:
     figure = {"value": 0.9583, "low": 0.79, "high": 0.99, "n": 24, "baseline": 0.5}
     rows = metric_rows({"accuracy/blue": figure, "accuracy": figure})
     assert [row.name for row in rows] == ["accuracy", "accuracy/blue"]
-    assert (rows[0].value, rows[0].interval) == ("0.958", "0.790 to 0.990")
-    assert (rows[0].n, rows[0].baseline) == ("24", "0.500")
+    said = run_page(run(metrics={"accuracy": figure}))
+    for cell in ("accuracy", "0.958", "0.790 to 0.990", "24", "0.500"):
+        assert f">{cell}</t" in said
 
 
 def sample(name: str, *labels: str, known: tuple[str, ...] = ()) -> Sample:
@@ -284,10 +297,10 @@ def test_a_distance_that_nobody_measured_is_not_shown_as_a_good_one() -> None:
 
 def test_a_dataset_without_labels_says_what_it_has() -> None:
     bins = DatasetView(name="bins", draft_samples=40, labels={}, versions=(), kinds={"count": 40})
-    assert dataset_row(bins).labels_text == "none, 40 with a count"
-    assert dataset_row(replace(bins, kinds={})).labels_text == "none yet"
+    assert labels_text(bins) == "none, 40 with a count"
+    assert labels_text(replace(bins, kinds={})) == "none yet"
     labelled = replace(bins, labels={"ok": 3}, kinds={"labels": 3})
-    assert dataset_row(labelled).labels_text == "ok 3"
+    assert labels_text(labelled) == "ok 3"
 
 
 @pytest.mark.parametrize(
@@ -451,20 +464,17 @@ def device(**changes: Any) -> DeviceView:  # noqa: ANN401  any of its fields
 
 
 def test_a_device_says_what_it_runs_against_what_is_wished() -> None:
-    row = device_row(
-        device(
+    told = device(
             packages=({"inspection": "a", "digest": "1"}, {"inspection": "b", "digest": "1"}),
             desired=({"inspection": "a", "digest": "1"}, {"inspection": "b", "digest": "2"},
                      {"inspection": "c", "digest": "3"}),
-            status={"refused": {"too old": 2}, "faults": ["golden picture differs"]},
-        )
+            status={"refused": {"too old": 2}},
     )  # fmt: skip
-    assert [one.mark.word for one in row.packages] == ["up to date", "swapping", "loading"]
-    assert dict(row.facts)["Passed over"] == "2 too old"
-    assert row.faults == ("golden picture differs",)
-    assert device_row(device(state="offline")).mark.tone == "warn"
-    only = device_row(device(packages=({"inspection": "a", "digest": "1"},))).packages[0]
-    assert only.mark.word == "unexpected version"
+    words = [agree.word for *_, agree in device_packages(told)]
+    assert words == ["up to date", "swapping", "loading"]
+    assert dict(device_facts(told))["Passed over"] == "2 too old"
+    only = device_packages(device(packages=({"inspection": "a", "digest": "1"},)))[0]
+    assert only[-1].word == "unexpected version"
 
 
 def test_how_much_later_names_a_clock_that_runs_ahead() -> None:

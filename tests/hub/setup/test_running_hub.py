@@ -12,7 +12,7 @@ from lineside.core.plant_check import PLANT_GROUP, plant_text_topic
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.setup.toml_edit import PlantEdit
 from lineside.links import Bus, open_bus
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 
 CLOCK = SystemClock()
 SENSOR = "lineside.plant.sensor.v1"
@@ -55,11 +55,11 @@ def test_routes_that_come_and_go_lose_no_message_that_the_broker_acknowledged(
 
     sender = threading.Thread(target=send)
     sender.start()
-    halfway.wait(30)
+    assert halfway.wait(LONG_S)
     route = {"topic": "hall/light", "kind": "sensor"}
     plants.change(edits=[PlantEdit(section="route", values=route)], by="anna", reason="a sensor")
     bus.publish("hall/light", brightness(1), qos=1)
-    sender.join(60)
+    sender.join(LONG_S)
     wait_until(lambda: kept(hub, "hall/light") == 1)
     wait_until(lambda: kept(hub, "i/ldr") == COUNT)
     edit = PlantEdit(section="route", id="hall/light", remove=True)
@@ -86,7 +86,7 @@ def test_a_rule_of_the_next_version_reads_on_and_devices_are_told_the_text(
     for number in range(3):
         bus.publish("i/ldr", brightness(number), qos=1)
     wait_until(lambda: services.rules.one("light").counters.read > 0)
-    message = told.get(timeout_s=30)
+    message = told.get(timeout_s=LONG_S)
     assert message is not None
     assert b'"number":2' in message.payload
     assert b"lineside.plant/1" not in message.payload  # cameras' passwords stand in the text

@@ -10,11 +10,13 @@ from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
 from lineside.core import Camera, LinesideError, digest_of, encode
+from lineside.core.plant import Retention
+from lineside.core.webhooks import WebhookConfig
 from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.api.setup import take_picture
-from lineside.hub.config import Retention, WebhookConfig
 from lineside.hub.setup.forms import setting_fields
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 from tests.hub.conftest import Line
 from tests.hub.pages.test_pages import read
 
@@ -27,20 +29,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2 with little memory."""
     hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
     monkeypatch.setattr("lineside.hub.access.auth._hasher", lambda: hasher)
-
-
-@pytest.fixture
-def people(hub: Services) -> Callable[[Role], TestClient]:
-    app = create_app(hub)
-
-    def client(role: Role) -> TestClient:
-        token = hub.auth.issue_token(f"some {role}", kind="api", role=role)
-        headers = {"Authorization": f"Bearer {token}"}
-        return TestClient(
-            app, base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False
-        )
-
-    return client
 
 
 def test_an_edit_is_looked_at_kept_listed_and_rolled_back(
@@ -124,6 +112,14 @@ def test_passwords_of_cameras_are_for_those_who_edit(
     assert SECRET in engineer.get("/setup/camera").text
     assert "peeping" not in viewer.get("/setup/camera").text
     assert "rtsp://" in viewer.get("/setup/camera").text
+    assert "10.0.0.7" in viewer.get("/lines").text  # no picture has come from it
+    assert "peeping" not in viewer.get("/lines").text
+    values = {"id": "yard", "line": "warehouse", "source": "http://10.0.0.8/a.jpg?pwd=peeping"}
+    change = {"section": "camera", "values": values, "reason": "one more"}
+    assert engineer.post("/api/v1/plant", json=change).status_code == 200
+    for path in ("/setup/camera", "/lines"):
+        assert "10.0.0.8" in viewer.get(path).text, path
+        assert "peeping" not in viewer.get(path).text, path
     for path in ("/setup/text", "/setup/history", "/setup/users", "/api/v1/plant"):
         assert viewer.get(path).status_code == 403, path
     assert engineer.get("/setup/users").status_code == 403
@@ -249,9 +245,71 @@ def test_settings_of_the_hub_are_shown_without_secrets_to_those_who_edit(
     assert "retention.max_age_days" not in people(Role.VIEWER).get("/setup/settings").text
 
 
+def test_webhooks_and_retention_are_entries_of_the_plant_file(
+    hub: Services, people: Callable[[Role], TestClient]
+) -> None:
+    engineer = people(Role.ENGINEER)
+    values = {
+        "name": "mes", "url": "https://mes.plant.lan/in?key=peeping", "secret_file": "mes.secret",
+        "headers": {"X-Key": "peeping"}, "header_files": {"Authorization": "mes.token"},
+    }  # fmt: skip
+    change = {"section": "webhook", "values": values, "reason": "the MES"}
+    outside = {**change, "values": {**values, "header_files": {"X-A": "../keys/root"}}}
+    refused = engineer.post("/api/v1/plant", json=outside).json()["faults"]
+    assert [one["path"] for one in refused] == ["$.webhook[0].header_files"]
+    assert engineer.post("/api/v1/plant", json=change).is_success
+    limits = {"max_age_days": 30, "max_bytes": 5_000_000_000}
+    change = {"section": "retention", "values": limits, "reason": "the disk"}
+    assert engineer.post("/api/v1/plant", json=change).is_success
+    assert hub.retention == Retention(**limits)
+    (hook,) = hub.webhooks
+    folder = hub.config.secrets_folder / "mes.plant.lan"
+    assert hook.secret_file == str(folder / "mes.secret")
+    assert hook.header_files == {"Authorization": str(folder / "mes.token")}
+    assert "peeping" in engineer.get("/setup/webhook").text
+    shown = people(Role.VIEWER).get("/setup/webhook").text
+    assert "mes.plant.lan" in shown
+    assert "peeping" not in shown
+    gone = {"section": "retention", "remove": True, "reason": "as the hub says"}
+    assert engineer.post("/api/v1/plant", json=gone).is_success
+    assert hub.retention == hub.config.retention
+
+
+def test_an_output_is_an_entry_that_other_changes_keep(
+    hub: Services, people: Callable[[Role], TestClient]
+) -> None:
+    engineer = people(Role.ENGINEER)
+    values = {
+        "id": "gate", "line": hub.plant.line[0].id, "url": "modbus://plc.lan", "switch": "coil/12",
+        "fail_safe": 1, "on": ["reject"], "pulse_s": 0.2,
+    }  # fmt: skip
+    change = {"section": "output", "values": values, "reason": "the reject gate"}
+    unsafe = {**change, "values": {**values, "fail_safe": 2}}
+    refused = engineer.post("/api/v1/plant", json=unsafe).json()["faults"]
+    assert [one["path"] for one in refused] == ["$.output[0].fail_safe"]
+    assert engineer.post("/api/v1/plant", json=change).is_success
+    shift = {"name": "Early", "begin": "06:00", "end": "14:00"}
+    other = {"section": "shift", "values": shift, "reason": "two shifts"}
+    assert engineer.post("/api/v1/plant", json=other).is_success
+    (gate,) = hub.plant.output
+    assert (gate.id, gate.switch, gate.on, gate.pulse_s) == ("gate", "coil/12", ("reject",), 0.2)
+    assert 'name="on"' in engineer.get("/setup/output").text
+
+
 def test_pages_show_every_section_and_version(browser: TestClient, line: Line) -> None:
     line.send(line.status())
-    for section in ("camera", "inspection", "line", "rule", "route", "shift", "twin"):
+    for section in (
+        "camera",
+        "inspection",
+        "line",
+        "rule",
+        "route",
+        "shift",
+        "webhook",
+        "output",
+        "retention",
+        "twin",
+    ):
         page = browser.get(f"/setup/{section}")
         assert page.status_code == 200, section
         assert "Reason of the change" in page.text
@@ -260,6 +318,40 @@ def test_pages_show_every_section_and_version(browser: TestClient, line: Line) -
     assert "First version" in browser.get("/setup/history").text
     assert browser.get("/setup/history/1").status_code == 200
     assert browser.get("/setup/history/9").status_code == 404
+
+
+RULE = """# why: the bin
+[[rule]]
+id = "passed"
+read = { predictions = "stock" }
+where = [{ field = "label", equals = "blue" }]
+window = { size_s = 5 }  # a part takes five
+"""
+
+
+def test_a_rule_has_a_form_that_says_what_only_its_text_has(
+    client: TestClient, browser: TestClient, hub: Services
+) -> None:
+    made = client.post("/api/v1/plant", json={"section": "rule", "entry": RULE, "reason": "new"})
+    assert made.status_code == 200, made.text
+    page = browser.get("/setup/rule").text
+    assert "Not in the form: where." in page
+    assert [f'name="{key}"' in page for key in ("window.size_s", "hold.for_s", "settings")] == [
+        True, False, False,
+    ]  # fmt: skip
+    assert "a part takes five" in page
+    assert 'name="hold.for_s"' in browser.get("/setup/rule?kind=hold").text
+    change = {"section": "rule", "id": "passed", "reason": "faster"}
+    values = {"window.size_s": 4, "read.predictions": ["stock"]}
+    client.post("/api/v1/plant", json=change | {"values": values})
+    window = hub.rules.find("passed").window
+    assert window is not None
+    assert window.size_s == 4
+    text = hub.plants.text()
+    assert "# why: the bin\n[[rule]]" in text
+    assert "size_s = 4 }  # a part takes five" in text
+    bad = client.post("/api/v1/plant", json=change | {"values": {"window.size_s": -1}})
+    assert (bad.status_code, "window.size_s" in bad.text) == (400, True)
 
 
 def test_users_and_tokens_come_and_go_and_the_last_administrator_stays(
@@ -292,6 +384,8 @@ def test_users_and_tokens_come_and_go_and_the_last_administrator_stays(
 def test_a_test_picture_says_why_there_is_none(client: TestClient) -> None:
     away = client.post("/api/v1/cameras/test", json={"source": "rtsp://127.0.0.1:1/live"})
     assert (away.status_code, "does not answer" in away.text) == (503, True)
+    away = client.post("/api/v1/cameras/test", json={"source": "http://127.0.0.1:1/a.jpg"})
+    assert (away.status_code, "does not answer" in away.text) == (503, True)
     saved = client.post("/api/v1/cameras/test", json={"source": "mqtt:i/cam"})
     assert (saved.status_code, "Save the camera" in saved.text) == (400, True)
     unknown = client.post("/api/v1/cameras/test", json={"source": "source"})
@@ -304,7 +398,7 @@ def test_the_first_picture_of_a_camera_is_taken_within_a_time(
 ) -> None:
     (tmp_path / "0.jpg").write_bytes(jpeg("blue"))
     camera = Camera(id="test", line="test", source=f"folder:{tmp_path}")
-    assert take_picture(camera, clock=clock).startswith(b"\xff\xd8")
+    assert take_picture(camera, clock=clock, timeout_s=LONG_S).startswith(b"\xff\xd8")
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(LinesideError):

@@ -14,7 +14,8 @@ from lineside.core import frame_id, parse_rfc3339
 EMPTY = "empty"
 NORMAL, ANOMALOUS = "normal", "anomalous"
 _SAID = {"present": ANOMALOUS, "absent": NORMAL}
-_LEFT_S = 2.5
+_LEFT_S = 4.0
+"""The rule ``sock-seen`` decides blocks of images of 1.5 s, each by the block after it."""
 
 Row = Mapping[str, Any]
 Mark = tuple[str, str]

@@ -26,13 +26,13 @@ _PIPELINES = "lineside.training.pipeline"
 _MINUTES_S = 900.0
 _UNLIKE, _SURFACE, _DEFECTS = "unlike", "surface", "defects"
 _DEVICES = ("edge-1", "edge-2", "edge-3")
-_LABELLED_PICTURES, _LABELLED_SEED = 160, 7
+_LABELLED_PICTURES, _LABELLED_SEED = 100, 7
 _EARLY_SEED = 5
 _EARLY_SLOWER = 4.0  # the machine is to learn meanwhile
 _CLASSES, _PIXELS = Path("img-classification"), Path("semantic-segmentation")
 # Enough for plates as plain as these; the learner's own choice takes some minutes.
-_OF_CLASSES: dict[str, object] = {"TargetImageSize": 256, "TrainingEpochs": 5}
-_OF_PIXELS: dict[str, object] = {"TrainingEpochs": 5}
+_OF_CLASSES: dict[str, object] = {"TargetImageSize": 128, "TrainingEpochs": 5}
+_OF_PIXELS: dict[str, object] = {"TargetImageSize": 160, "TrainingEpochs": 4}
 _CANARY_FIRST: dict[str, object] = {
     "devices": list(_DEVICES),
     "steps": [{"canary": 1}, {"percent": 100}],
@@ -56,6 +56,8 @@ class Surface(Stage):
         inspection=_UNLIKE,
         into="folder",
         options=("--faulty-share=0",),
+        # Of the power test; the usual 20 take half of the training's time.
+        settings=("power_pictures=6",),
     )
     judge = staticmethod(judge_plate)
 
@@ -68,10 +70,10 @@ class Surface(Stage):
         """Three devices on what good plates taught; then labels, approval, canary, all three."""
         for name in _DEVICES:
             self._start_device(name)
-        self._until(self._all_loaded, "three edge agents", 120)
+        self._until(self._all_loaded, "three edge agents")
         pace = self._settings.fps / _EARLY_SLOWER
         early = self._simulate("early", f"--seed={_EARLY_SEED}", f"--fps={pace:g}")
-        self._until(lambda: bool(self._predictions(limit=1)), "the first decision", 60)
+        self._until(lambda: bool(self._predictions(limit=1)), "the first decision")
         say(f"live on good plates alone: {self._base}/lines/belt")
         self._train_the_first()
         self._programs.stop(early)
@@ -201,7 +203,7 @@ class Surface(Stage):
                 say(line)
             return now if now["state"] in {"done", "aborted", "rolled back"} else None
 
-        end = self._until(ended, f"the end of roll-out {started['id']}", _MINUTES_S)
+        end = self._until(ended, f"the end of rollout {started['id']}", _MINUTES_S)
         turned = [one["why"] for one in end["history"] if one["state"] == "going back"]
         self._rollouts.append(
             {
@@ -238,14 +240,14 @@ class Bins(Stage):
     """Trained from a rendered folder; counts bin after bin, and serves pictures of a store."""
 
     rendered = RenderedTraining(
-        pictures=600,
+        pictures=300,
         seed=7,
         task="count",
         teaching="rendered pictures with what lies in each bin",
         training="a distribution over numbers from counts alone",
         use="; count pictures at {hub}/count",
-        # About a minute; the learner's own choice takes three and counts a little better.
-        settings=("steps=320",),
+        # Half a minute; the learner's own choice takes some minutes and counts better.
+        settings=("steps=160",),
     )
     judge = staticmethod(judge_count)
 
@@ -372,7 +374,7 @@ class Warehouse(Stage):
             "teaching", f"--teach={_RACK_PICTURES}", f"--seed={_RACK_SEED}", "--fps=20"
         )
         self._programs.wait(program)
-        self._until(lambda: self._stored(since) >= _RACK_PICTURES, "the taught frames", 20)
+        self._until(lambda: self._stored(since) >= _RACK_PICTURES, "the taught frames")
         self._hub.post(
             f"/datasets/{_DATASET}/samples",
             {"camera": self._camera, "since": rfc3339(since), "labels_from": "f/i/stock"},

@@ -25,7 +25,7 @@ from lineside.core.processes import end_with_parent
 from lineside.library.client import HubClient
 
 _STOP_WITHIN_S = 15.0
-_QUIET_S = 300.0  # longest time between two lines of progress, on a busy machine
+_QUIET_S = 300.0  # longest time without progress, on a busy machine
 
 
 def free_port(wanted: int = 0) -> int:
@@ -138,8 +138,11 @@ class Programs:
 
 
 def last_words(log: Path) -> str:
-    """The last line a program wrote, for an error message."""
+    """The error a program ended with, or else the last line it wrote; for an error message."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    for number, line in reversed(list(enumerate(lines))):
+        if line.startswith("error: "):
+            return " ".join(one.strip() for one in lines[number:])[:300]
     return lines[-1][-300:] if lines else "it wrote nothing"
 
 
@@ -157,7 +160,8 @@ def example(solution: str, name: str) -> Path:
 
 T = TypeVar("T")
 
-_SETTLE_S, _SETTLE_MOST_S = 1.5, 30.0
+_SETTLE_S, _SETTLE_MOST_S = 1.5, 120.0
+_PORT_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,10 +211,7 @@ class Stage(ABC):
         self._camera = self._plant.inspection[0].camera
         self._clock = SystemClock()
         self._pause = threading.Event()
-        self._port = free_port(settings.port)
-        self._bus_port = free_port()
-        self._bus = f"mqtt://127.0.0.1:{self._bus_port}"
-        self._base = f"http://127.0.0.1:{self._port}"
+        self._choose_ports()
         self._hub = HubClient(self._base, token="")
         self._line: Program | None = None
         self._live_since: datetime | None = None
@@ -219,17 +220,46 @@ class Stage(ABC):
         self._score = Score(marks=Counter(), wrong=(), refused={})
 
     def start(self) -> str:
-        """Start the hub and wait until it is ready; returns the one-time sign-in link."""
+        """Start the hub and wait until it is ready; returns the one-time sign-in link.
+
+        Another program may take a port between the look for a free one and the hub's start: then
+        the hub is started again with others.
+        """
+        self._write_hub_settings()
+        self.prepare_site()
+        attempts = 0
+        while True:
+            program = self._programs.start("hub", "hub", self._config)
+            try:
+                return self._ready_hub(program)
+            except UnavailableError:
+                self._programs.stop(program)
+                attempts += 1
+                if attempts == _PORT_ATTEMPTS or self._has_free_ports():
+                    raise
+                self._choose_ports()
+                self._write_hub_settings()
+
+    def _choose_ports(self) -> None:
+        self._port = free_port(self._settings.port)
+        self._bus_port = free_port()
+        self._bus = f"mqtt://127.0.0.1:{self._bus_port}"
+        self._base = f"http://127.0.0.1:{self._port}"
+
+    def _has_free_ports(self) -> bool:
+        return all(free_port(port) == port for port in (self._port, self._bus_port))
+
+    def _write_hub_settings(self) -> None:
         (self._folder / "hub.toml").write_text(
             f'data_dir = "{self._folder / "hub"}"\nplant = "{self._plant_file}"\n'
             f'port = {self._port}\nbus = "embedded"\nbus_port = {self._bus_port}\n'
             f"{self.hub_settings()}"
         )
-        self.prepare_site()
-        program = self._programs.start("hub", "hub", self._config)
-        link = self._until(lambda: self._sign_in_link(program.log), "the hub", 60)
+
+    def _ready_hub(self, program: Program) -> str:
+        link = self._until(lambda: self._sign_in_link(program.log), "the hub")
         self._hub = HubClient(self._base, token=self._token("admin"))
-        self._until(self._hub.ready, "the hub", 60)
+        self._until(self._hub.ready, "the hub")
         return link
 
     def hub_settings(self) -> str:
@@ -296,7 +326,7 @@ class Stage(ABC):
     def go_live(self) -> None:
         """Start the edge agent and the scored line, and wait for the first live answer."""
         self._start_device("edge-1")
-        self._until(self._device_is_loaded, "the edge agent", 60)
+        self._until(self._device_is_loaded, "the edge agent")
         self._start_line()
 
     def _start_device(self, name: str) -> None:
@@ -320,7 +350,7 @@ class Stage(ABC):
             f"--truth={self._truth_file}",
             *self.line_options(),
         )
-        self._until(lambda: bool(self._predictions(limit=1)), "the first decision", 60)
+        self._until(lambda: bool(self._predictions(limit=1)), "the first decision")
 
     def watch(self) -> None:
         """Return when the time is over."""
@@ -336,9 +366,9 @@ class Stage(ABC):
         """Stop the line, let the last answers arrive, and count; the figures by name."""
         if self._line is not None:
             self._programs.stop(self._line)
-        self._settle()
         lines = [json.loads(line) for line in self._truth_file.read_text().splitlines()]
         self._truths = read_truth(lines, camera=self._camera)
+        self._settle()
         self._answers = self.answers()
         found = self._score = score(self._truths, self.scored(), judge=self.judge)
         return {
@@ -356,16 +386,21 @@ class Stage(ABC):
         }
 
     def _settle(self) -> None:
-        """Until nothing more comes in, for a busy machine; not for ever."""
+        """Until nothing more comes in and every frame is accounted for; not for ever."""
         deadline_s = self._clock.monotonic() + _SETTLE_MOST_S
         before: list[object] = []
         while self._clock.monotonic() < deadline_s:
             self._pause.wait(_SETTLE_S)
             stats = self._hub.get("/stats")
             now = [stats["frames_stored"], stats["predictions"]]
-            if now == before:
+            if now == before and len(self._missing()) <= sum(stats["frames_dropped"].values()):
                 return
             before = now
+
+    def _missing(self) -> list[str]:
+        """Return the frames that the line sent and the hub did not store."""
+        stored = {row["id"] for row in self._frames()}
+        return [truth.frame for truth in self._truths if truth.frame not in stored]
 
     def _run(self, name: str, *words: str) -> None:
         """Run a command that ends by itself."""
@@ -389,13 +424,11 @@ class Stage(ABC):
 
     def _flow(self) -> dict[str, object]:
         """Return the outcome of every frame that the line sent."""
-        sent = [truth.frame for truth in self._truths]
+        sent, missing = len(self._truths), self._missing()
         stats = self._hub.get("/stats")
-        stored = {row["id"] for row in self._frames()}
-        missing = [frame for frame in sent if frame not in stored]
         return {
-            "frames_published": len(sent),
-            "frames_stored": len(sent) - len(missing),
+            "frames_published": sent,
+            "frames_stored": sent - len(missing),
             "frames_dropped": dict(Counter(stats["frames_dropped"]) if missing else Counter[str]()),
             "events": stats["events"],
             "latency_ms": stats["latency_ms"],
@@ -451,7 +484,7 @@ class Stage(ABC):
         links = [word for line in lines for word in line.split() if "/sign-in?" in word]
         return links[-1] if links else ""
 
-    def _until(self, ask: Callable[[], T], what: str, within_s: float) -> T:
+    def _until(self, ask: Callable[[], T], what: str, within_s: float = _QUIET_S) -> T:
         deadline_s = self._clock.monotonic() + within_s
         while self._clock.monotonic() < deadline_s:
             self._programs.check()

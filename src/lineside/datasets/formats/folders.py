@@ -16,7 +16,8 @@ Pictures in ``images/`` and their masks in ``masks/``, paired by name.
    by position.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -64,6 +65,26 @@ def list_folders(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
 def pictures(tree: Tree, folder: str) -> Iterator[str]:
     """Pictures directly in a folder, by their suffixes."""
     return (name for name in tree.files(folder) if suffix_of(name) in PICTURE_SUFFIXES)
+
+
+def with_bare(listing: Listing, names: Iterable[str], *, where: str, lacking: str) -> Listing:
+    """The listing, which reports at its end how many pictures of these names it has no entry for.
+
+    A picture and its entry have one stem.
+    """
+
+    def entries() -> Iterator[Entry]:
+        entered: Counter[str] = Counter()
+        for entry in listing.entries:
+            entered[stem_of(entry.file)] += 1
+            yield entry
+        found = Counter(stem_of(name) for name in names if suffix_of(name) in PICTURE_SUFFIXES)
+        bare = (found - entered).total()
+        if bare:
+            reason = f"{bare} pictures have no {lacking}; left out"
+            listing.skipped.append(Skipped(where=where, reason=reason))
+
+    return replace(listing, entries=entries())
 
 
 def part_named(name: str) -> Part:

@@ -9,13 +9,16 @@ from lineside.core import InvalidError
 from lineside.datasets.formats.abid import list_abid, looks_like_abid
 from lineside.datasets.formats.captures import capture_files, list_captures, looks_like_captures
 from lineside.datasets.formats.coco import coco_files, list_coco, looks_like_coco
+from lineside.datasets.formats.cvat import cvat_files, list_cvat
 from lineside.datasets.formats.folders import (
     list_folders,
     list_masks,
     looks_like_folders,
     looks_like_masks,
     part_in,
+    with_bare,
 )
+from lineside.datasets.formats.labelme import list_labelme, looks_like_labelme
 from lineside.datasets.formats.lst import classes_in, list_lst, list_records
 from lineside.datasets.formats.rows import Entry, Listing
 from lineside.datasets.formats.table import list_table
@@ -23,7 +26,7 @@ from lineside.datasets.formats.video import SUFFIXES as VIDEOS
 from lineside.datasets.formats.video import list_video, looks_like_video
 from lineside.datasets.formats.voc import list_voc, looks_like_voc
 from lineside.datasets.formats.yolo import list_yolo, looks_like_yolo
-from lineside.datasets.trees import MOST_LIST_BYTES, Tree, suffix_of
+from lineside.datasets.trees import MOST_LIST_BYTES, Tree, suffix_of, walk
 
 LABELS = "labels.csv"
 
@@ -133,6 +136,18 @@ def _coco(request: SourceRequest) -> Listing:
     return _joined("coco", [list_coco(request.tree, name, labels=request.labels) for name in names])
 
 
+def _cvat(request: SourceRequest) -> Listing:
+    names = [request.file] if request.file else cvat_files(request.tree)
+    if not names:
+        raise none_here(request, "cvat")
+    found = [list_cvat(request.tree, name, labels=request.labels) for name in names]
+    listing = _joined("cvat", found)
+    if request.file:
+        return listing
+    where = request.tree.where
+    return with_bare(listing, walk(request.tree), where=where, lacking="image element")
+
+
 def _captures(request: SourceRequest) -> Listing:
     names = [request.file] if request.file else capture_files(request.tree)
     return _joined("captures", [list_captures(request.tree, name) for name in names])
@@ -185,8 +200,13 @@ FORMATS: Mapping[str, Reader] = {
     "abid": Reader(found=looks_like_abid, listing=lambda request: list_abid(request.tree)),
     "captures": Reader(found=looks_like_captures, listing=_captures, suffixes=(".jsonl",)),
     "video": Reader(found=looks_like_video, listing=_videos, suffixes=VIDEOS),
+    "cvat": Reader(found=lambda tree: bool(cvat_files(tree)), listing=_cvat, suffixes=(".xml",)),
     "folders": Reader(
         found=looks_like_folders,
         listing=lambda request: list_folders(request.tree, labels=request.labels),
+    ),
+    "labelme": Reader(
+        found=looks_like_labelme,
+        listing=lambda request: list_labelme(request.tree, labels=request.labels),
     ),
 }

@@ -13,7 +13,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -22,15 +22,16 @@ from xml.parsers import expat
 import numpy as np
 
 from lineside.core import InvalidError, NotFoundError
-from lineside.datasets.formats.folders import PICTURE_SUFFIXES, part_named
+from lineside.datasets.formats.folders import PICTURE_SUFFIXES, part_named, with_bare
 from lineside.datasets.formats.rle import mask_png
 from lineside.datasets.formats.rows import Entry, Listing, Row, Truth, number
-from lineside.datasets.samples import Marked, Part, Skipped
+from lineside.datasets.samples import Marked, Part
 from lineside.datasets.trees import (
     MOST_LIST_BYTES,
     MOST_NOTE_BYTES,
     MOST_PICTURE_BYTES,
     Tree,
+    head_of,
     stem_of,
     suffix_of,
 )
@@ -40,20 +41,20 @@ _NOTES, _PICTURES, _MASKS = "Annotations", "JPEGImages", "SegmentationClass"
 _SETS = "ImageSets/Main"
 _SHOWN = re.compile(r"\s+(-1|0|1)$")
 _VOID = 255
+_ROOT = re.compile(rb"<annotation[\s>]")
+# Elements and attributes, each some 100 bytes of memory: five bytes of a file can make one.
+_MOST_NODES = 10_000_000
 
 
 def looks_like_voc(tree: Tree) -> bool:
     """Return whether a tree holds annotations as Pascal VOC writes them."""
     folder = _notes_of(tree)
     first = next((name for name in tree.files(folder) if suffix_of(name) == ".xml"), "")
-    if not first:
-        return False
-    return b"<annotation" in tree.read(first, most=MOST_NOTE_BYTES)
+    return bool(first) and _ROOT.search(head_of(tree, first)) is not None
 
 
 def list_voc(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
     """The pictures that have an annotation."""
-    listing = Listing(format="voc", entries=iter(()), sorts=True)
     folders = tuple(tree.folders())
     reading = _Reading(tree=tree, labels=tuple(labels), folders=folders, parts=_parts(tree))
 
@@ -61,25 +62,16 @@ def list_voc(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
         return Entry(file=stem_of(name), where=name, row=partial(reading.row, name))
 
     def entries() -> Iterator[Entry]:
-        noted = 0
         for name in tree.files(_notes_of(tree)):
             if suffix_of(name) == ".xml":
-                noted += 1
                 yield entry(name)
-        bare = sum(1 for _ in _pictures_in(tree, _PICTURES)) - noted
-        if bare > 0:
-            reason = f"{bare} pictures have no annotation; left out"
-            listing.skipped.append(Skipped(where=_PICTURES, reason=reason))
 
-    return replace(listing, entries=entries())
+    listing = Listing(format="voc", entries=entries(), sorts=True)
+    return with_bare(listing, tree.files(_PICTURES), where=_PICTURES, lacking="annotation")
 
 
 def _notes_of(tree: Tree) -> str:
     return _NOTES if _NOTES in tree.folders() else ""
-
-
-def _pictures_in(tree: Tree, folder: str) -> Iterator[str]:
-    return (name for name in tree.files(folder) if suffix_of(name) in PICTURE_SUFFIXES)
 
 
 def _parts(tree: Tree) -> dict[str, Part]:
@@ -166,14 +158,25 @@ def parse_xml(raw: bytes, *, where: str) -> Element:
     """The root of a document without document type.
 
     Raises:
-        InvalidError: it is no XML, or declares a document type or entities.
+        InvalidError: it is no XML, has too many elements, or declares a document type or entities.
     """
     builder = TreeBuilder()
+    nodes = 0
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal nodes
+        nodes += 1 + len(attributes)
+        if nodes > _MOST_NODES:
+            raise InvalidError(
+                f"more than {_MOST_NODES} elements and attributes", where=where, fix="Divide it."
+            )
+        builder.start(tag, attributes)
+
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse
     parser.EntityDeclHandler = _refuse
-    parser.StartElementHandler = builder.start
+    parser.StartElementHandler = start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     try:

@@ -295,7 +295,7 @@ def _leaks(report: DatasetReport) -> str:
     said = (found, *check.describe(report.leaks_by))
     rows = [
         (
-            leak.kind,
+            leak.words,
             f"{leak.similarity:.3f}",
             " and ".join(p or "-" for p in leak.splits),
             leak.a,

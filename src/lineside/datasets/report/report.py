@@ -318,7 +318,7 @@ def subject_of_source(
     return Subject(
         name=name,
         samples=found.samples,
-        leaks=check_leaks(found.samples, looks),
+        leaks=check_leaks(found.samples, looks, read=found.read),
         leaks_by=by,
         skipped=found.skipped,
     )

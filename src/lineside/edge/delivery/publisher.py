@@ -20,9 +20,11 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from lineside.core import Clock, Json, LinesideError, Plant, encode, rfc3339
 from lineside.core.worker import Worker
@@ -35,9 +37,14 @@ from lineside.streams import (
     prediction_id,
     verdict_lines,
 )
-from lineside.streams.verdicts import reject_rule, verdict_inspections, verdict_topic
+from lineside.streams.verdicts import (
+    VerdictData,
+    read_verdict,
+    verdict_inspections,
+    verdict_topic,
+)
 from lineside.vision import Decision, Frame, PictureState, Prediction
-from lineside.vision.verdict import RejectRule, judge_prediction
+from lineside.vision.verdict import RejectRule, judge_prediction, reject_rule
 
 _NOT_SAID = "not said to the plant"
 _NOT_PUBLISHED = "verdict left to the hub"
@@ -97,8 +104,9 @@ class VerdictPublisher:
 
     1. A line is the device's own where all inspections that count run on it. It waits for those
        that have a package in use.
-    2. A verdict is handed to the bus before its prediction is spooled. So the hub hears it first,
-       records it as the part's one verdict, and gives none itself.
+    2. A verdict is handed to the line's outputs (``take``), and then to the bus before its
+       prediction is spooled. So the hub hears it first, records it as the part's one verdict, and
+       gives none itself.
     3. What the bus does not take is counted and left: the hub gives the same verdict, under the
        same id, when the prediction reaches it.
     """
@@ -106,12 +114,9 @@ class VerdictPublisher:
     def __init__(
         self, plant: Plant, *, inspections: Sequence[str], device: str, bus: Bus,
         counters: Counters, clock: Clock, in_use: Callable[[str], bool],
+        take: Callable[[VerdictData], object],
     ) -> None:  # fmt: skip
-        counting = {
-            line: {one.id for one in verdict_inspections(plant, line)}
-            for line in verdict_lines(plant)
-        }
-        own = {line: names for line, names in counting.items() if names <= set(inspections)}
+        own = own_lines(plant, inspections)
         self._lines = {line: LineVerdicts(plant, line, device=device) for line in own}
         self._line_of = {name: self._lines[line] for line, names in own.items() for name in names}
         self._names = own
@@ -120,6 +125,7 @@ class VerdictPublisher:
         self._counters = counters
         self._clock = clock
         self._in_use = in_use
+        self._take = take
         self._lock = threading.Lock()
 
     def look(self, frame: Frame, prediction: Prediction) -> None:
@@ -144,9 +150,18 @@ class VerdictPublisher:
 
     def _publish(self, events: Sequence[Event]) -> None:
         for event in events:
+            self._take(read_verdict(event))
             topic = verdict_topic(self._plant, event.subject)
             if not self._bus.publish_soon(topic, encode_event(event)):
                 self._counters.refuse(_NOT_PUBLISHED)
+
+
+def own_lines(plant: Plant, inspections: Collection[str]) -> dict[str, set[str]]:
+    """Line → its inspections that count, where all of them are among those of a device."""
+    counting = {
+        line: {one.id for one in verdict_inspections(plant, line)} for line in verdict_lines(plant)
+    }
+    return {line: names for line, names in counting.items() if names <= set(inspections)}
 
 
 def message_of(
@@ -246,14 +261,26 @@ _RETRY_S = 5.0
 _OWN = ("lineside.links", __name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogEntry:
-    """One line of the log; ``ts`` is RFC 3339 UTC."""
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of the log.
+
+    Attributes:
+        ts: RFC 3339 UTC.
+        dropped: how many lines before it were not kept.
+    """
 
     ts: str
     level: str
     logger: str
     message: str
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogMessage:
+    """Lines of a device's log, oldest first."""
+
+    logs: tuple[LogEntry, ...]
 
 
 def log_topic(device: str) -> str:
@@ -322,13 +349,8 @@ class LogBuffer:
 
 def payload_of(batch: tuple[LogEntry, ...], *, dropped: int) -> bytes:
     """The message of a batch."""
-    plain = [
-        {"ts": each.ts, "level": each.level, "logger": each.logger, "message": each.message}
-        for each in batch
-    ]
-    if dropped:
-        return encode({"logs": [{**plain[0], "dropped": dropped}, *plain[1:]]})
-    return encode({"logs": plain})
+    first = msgspec.structs.replace(batch[0], dropped=dropped)
+    return encode(LogMessage(logs=(first, *batch[1:])))
 
 
 class LogPublisher(logging.Handler):

@@ -161,10 +161,10 @@ class Shipper:
         room = first + _OUTSTANDING - 1 - self._cursor
         rows = self._next_rows(most=max(0, min(room, _BATCH)))
         for row in rows:
-            if not self._bus.publish_soon(row.topic, with_first(row, first=first)):
-                return _WINDOW_S
             if self._cursor < first:
                 self._progress_s = self._clock.monotonic()  # the wait begins with the first one
+            if not self._bus.publish_soon(row.topic, with_first(row, first=first)):
+                return _WINDOW_S
             self._cursor = row.sequence
         return 0.0 if len(rows) == _BATCH else _TICK_S
 

@@ -160,6 +160,7 @@ class Loader:
                 digest=slot.ready.digest,
                 loaded_at=slot.loaded_at,
                 operating_point=slot.ready.judge.operating_point,
+                refused_point=self._failed_points.get(name, ""),
             )
             for name, slot in sorted(self._slots.items())
         )
@@ -206,21 +207,16 @@ class Loader:
         """Load an archive and run its golden pictures; "" for what is not known yet.
 
         Raises:
-            RefusedError: another package, or of another inspection, or its answers differ.
+            RefusedError: another package, or one that does not fit the inspection, or its answers
+                differ.
             InvalidError: not a package that can run.
         """
-        ready = self._make_ready(data)
+        ready = self._make_ready(data, inspection)
         if digest and ready.digest != digest:
             raise RefusedError(
                 f"the package has digest {short(ready.digest)}, wanted {short(Digest(digest))}",
                 where=where,
                 fix="Ask for the package that the hub has.",
-            )
-        if inspection and ready.inspection != inspection:
-            raise RefusedError(
-                f"the package is made for inspection {ready.inspection!r}",
-                where=inspection,
-                fix="Use a package of this inspection.",
             )
         return ready
 
@@ -350,7 +346,7 @@ class Loader:
         """Return whether a package that nobody judged bad answers, if need be that of before."""
         self._fall_back(wanted)
         slot = self._slots.get(wanted.inspection)
-        return slot is not None and not self._is_bad(slot.ready.digest)
+        return slot is not None and not self._is_bad(slot.ready.digest, wanted.inspection)
 
     def _bring_point(self, ready: LoadedPackage, wanted: DesiredPackage) -> bool:
         """Let a package decide by what is desired; False when that is to be tried again."""
@@ -453,7 +449,7 @@ class Loader:
         """Drop a package that was judged bad, also where the desired one cannot be had."""
         name, slot = wanted.inspection, self._slots.get(wanted.inspection)
         failed = self._failed.get(name) == wanted.digest
-        if slot is None or not failed or not self._is_bad(slot.ready.digest):
+        if slot is None or not failed or not self._is_bad(slot.ready.digest, name):
             return
         logger.warning("a bad package is dropped inspection=%s", name)
         with self._swapping:
@@ -461,9 +457,9 @@ class Loader:
         self._counters.changed()
         self._fall_back(wanted)
 
-    def _is_bad(self, digest: str) -> bool:
+    def _is_bad(self, digest: str, inspection: str) -> bool:
         desired = self._desired
-        return desired is not None and digest in desired.bad
+        return desired is not None and desired.is_bad(digest, inspection=inspection)
 
     def _is_wanted(self, wanted: DesiredPackage) -> bool:
         """Return whether the desired state stands and no job brought another package."""
@@ -495,7 +491,7 @@ class Loader:
         before = [
             DesiredPackage(inspection=name, digest=Digest(digest), url=one.url)
             for digest in (one.digest, one.previous)
-            if digest and digest != wanted.digest and not self._is_bad(digest)
+            if digest and digest != wanted.digest and not self._is_bad(digest, name)
         ]
         if any(self._goes_on(each, load=self.load_previous) for each in before):
             return
@@ -553,7 +549,8 @@ class Loader:
         return True
 
     def _prepared(self, wanted: DesiredPackage) -> Prepared:
-        if wanted.inspection not in self._slots and len(self._slots) >= self._most:
+        others = [slot for name, slot in self._slots.items() if name != wanted.inspection]
+        if len({wanted.digest, *(slot.ready.digest for slot in others)}) > self._most:
             raise InvalidError(
                 f"{self._most} packages are loaded, no more are allowed",
                 where="max_loaded_packages",
@@ -601,7 +598,9 @@ class Loader:
 
     def _throw_away(self, wanted: DesiredPackage, error: LinesideError) -> None:
         self._note(_archive(wanted.inspection), error)
-        self._store.remove(wanted.digest)
+        others = (one for name, one in self._deployed.items() if name != wanted.inspection)
+        if not any(wanted.digest in (one.digest, one.previous) for one in others):
+            self._store.remove(wanted.digest)
 
     def _while_open(self, there: int, whole: int) -> None:
         del there, whole

@@ -66,7 +66,7 @@ from lineside.fleet import (
     version_key,
 )
 from lineside.fleet.agent import check_may_replace, check_signed, installed_of
-from lineside.fleet.trust.bundle import Bundle, open_bundle
+from lineside.fleet.trust.bundle import Bundle, open_bundle, package_of_each
 from lineside.fleet.trust.roles import prefixed
 from lineside.models.operating_point import OperatingPoint
 
@@ -168,8 +168,8 @@ class PackageSource:
             )
         target = _newest(whole, inspection=wanted.inspection)
         if changes:
-            self._check_order(target, rollback=True)
-        return installed_of(target)
+            self._check_order(target, inspection=wanted.inspection, rollback=True)
+        return installed_of(target, inspection=wanted.inspection)
 
     def of_desired(self, wanted: DesiredPackage) -> Choice:
         """The package to fetch for the desired state.
@@ -184,8 +184,8 @@ class PackageSource:
         if not signed:
             raise _not_signed(wanted.digest)
         target = _newest(signed, inspection=wanted.inspection)
-        self._check_order(target, rollback=True)
-        return _choice(target)
+        self._check_order(target, inspection=wanted.inspection, rollback=True)
+        return _choice(target, inspection=wanted.inspection)
 
     def of_job(self, order: JobDocument) -> Choice:
         """The package to fetch for a job; ``refresh`` comes first.
@@ -197,8 +197,9 @@ class PackageSource:
             return self._unsigned_choice(order)
         target = self._trusted(order.model_name).target(order.target)
         check_signed(order, target)
-        self._check_order(target, rollback=order.rollback)
-        return _choice(target)
+        inspection = order.inspection or target.inspections[0]
+        self._check_order(target, inspection=inspection, rollback=order.rollback)
+        return _choice(target, inspection=inspection)
 
     def refresh(self) -> None:
         """Fetch what is signed now.
@@ -349,11 +350,11 @@ class PackageSource:
         signed = self._trusted().targets()
         return [one for one in signed if one.custom.get("digest") == digest]
 
-    def _check_order(self, target: Target, *, rollback: bool) -> None:
+    def _check_order(self, target: Target, *, inspection: str, rollback: bool) -> None:
         """Refuse another platform, and an older version without a rollback."""
         check_may_replace(
             target,
-            installed=self._store.installed().get(installed_of(target).inspection),
+            installed=self._store.installed().get(inspection),
             rollback=rollback,
             platform=self._platform,
         )
@@ -401,8 +402,8 @@ def source_for(config: EdgeConfig, *, store: DeploymentStore, clock: Clock) -> P
     return PackageSource(store, clock=clock)
 
 
-def _choice(target: Target) -> Choice:
-    asked = installed_of(target)
+def _choice(target: Target, *, inspection: str) -> Choice:
+    asked = installed_of(target, inspection=inspection)
     return Choice(
         inspection=asked.inspection, digest=asked.digest, target=target, installed=asked
     )  # fmt: skip
@@ -410,12 +411,12 @@ def _choice(target: Target) -> Choice:
 
 def _newest(found: Iterable[Target], *, inspection: str) -> Target:
     """Of several that name one package: for this inspection, the highest version."""
-    fitting = [one for one in found if one.custom.get("inspection") == inspection]
+    fitting = [one for one in found if inspection in one.inspections]
     if not fitting:
         raise InvalidError(
             "the package is signed for another inspection",
             where=inspection,
-            fix="Publish it for this one.",
+            fix="Release it for this one: lineside rollout start GROUP/NUMBER --inspection NAME.",
         )
     return max(fitting, key=lambda one: version_key(str(one.custom["version"])))
 
@@ -497,20 +498,17 @@ def apply_bundle(
         client.refresh()
         installed = DeploymentStore(folder).installed()
         checked: dict[str, _Checked] = {}
-        for name in bundle.listed.packages:
-            one = _check(client, name, folder=folder, make_ready=make_ready)
-            inspection = one.package.inspection
-            if inspection in checked:
-                raise InvalidError(
-                    f"two packages for inspection {inspection!r}",
-                    where=name,
-                    fix="Write a bundle with one of them.",
-                )
-            check_may_replace(
-                one.target, installed=installed.get(inspection), rollback=rollback,
-                platform=this_platform(),
-            )  # fmt: skip
-            checked[inspection] = one
+        targets = [_package(client, name) for name in dict.fromkeys(bundle.listed.packages)]
+        answering = package_of_each(targets)
+        for target in targets:
+            names = [name for name, one in answering.items() if one == target]
+            for one in _check(client, target, names, folder=folder, make_ready=make_ready):
+                inspection = one.package.inspection
+                check_may_replace(
+                    one.target, installed=installed.get(inspection), rollback=rollback,
+                    platform=this_platform(),
+                )  # fmt: skip
+                checked[inspection] = one
         points = _points(client, bundle, checked, folder=folder)
         wheels = _wheels(client, bundle, folder=folder)
         _put_in_place(checked.values(), points, folder=folder)
@@ -564,20 +562,31 @@ def _check_newest(version: int, package: Installed, *, signed: Iterable[Target])
         )  # fmt: skip
 
 
-def _check(client: UpdateClient, path: str, *, folder: Path, make_ready: LoadPackage) -> _Checked:
+def _package(client: UpdateClient, path: str) -> Target:
     target = client.target(path)
     if not path.startswith("packages/"):
         raise InvalidError("no package", where=path, fix="Write the bundle again.")
+    return target
+
+
+def _check(
+    client: UpdateClient, target: Target, inspections: Iterable[str], *, folder: Path,
+    make_ready: LoadPackage,
+) -> list[_Checked]:  # fmt: skip
+    """A package of the bundle, for each inspection that it will answer for."""
     file = client.fetch(target, into=folder / _INCOMING, progress=_silent)
-    asked, ready = installed_of(target), make_ready(file.read_bytes())
-    if ready.digest != asked.digest or ready.inspection not in ("", asked.inspection):
-        raise RefusedError(
-            f"the package is {short(ready.digest)} for {ready.inspection!r}, "
-            f"signed is {short(asked.digest)} for {asked.inspection!r}",
-            where=path,
-            fix="Publish the package again.",
-        )
-    return _Checked(target, asked, file, client.signers(path), ready)
+    data, signers, found = file.read_bytes(), client.signers(target.path), []
+    for inspection in inspections:
+        asked = installed_of(target, inspection=inspection)
+        ready = make_ready(data, inspection)
+        if ready.digest != asked.digest:
+            raise RefusedError(
+                f"the package is {short(ready.digest)}, signed is {short(asked.digest)}",
+                where=target.path,
+                fix="Publish the package again.",
+            )
+        found.append(_Checked(target, asked, file, signers, ready))
+    return found
 
 
 def _wheels(client: UpdateClient, bundle: Bundle, *, folder: Path) -> tuple[Path, ...]:

@@ -36,9 +36,9 @@ from lineside.edge.machine import boot_id
 from lineside.edge.messages import Counters
 from lineside.edge.packages import Judge
 from lineside.fleet import Evidence, JobDocument, TrialReport
+from lineside.fleet.evidence import add_frame
 from lineside.vision import Frame, Prediction
-from lineside.vision.difference import difference
-from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
+from lineside.vision.verdict import RejectRule
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +264,7 @@ class ShadowDeployment:
             found = replace(found, frames=found.frames + 1)
         else:
             times.old.append(old.latency_ms.total)
-            found = added(found, old=old, new=new, rule=self._find_rule(_name(trial)))
+            found = add_frame(found, old=old, new=new, rule=self._find_rule(_name(trial)))
         found = _timed(found, times)
         after = replace(trial, report=replace(trial.report, evidence=found))
         return replace(after, report=replace(after.report, ended=after.ended))
@@ -333,32 +333,6 @@ def _timed(found: Evidence, times: _Times) -> Evidence:
     if found.frames <= _LATENCIES_ENOUGH:
         return replace(found, latency_ms_old=0.0, latency_ms_new=0.0, latency_p95_ms=0.0)
     return found
-
-
-def added(found: Evidence, *, old: Prediction, new: Prediction, rule: RejectRule) -> Evidence:
-    """The evidence with one more frame that both judged; ``rule``: which answers reject."""
-    if old.count is not None and new.count is not None:  # the trigger's message is about both
-        old = replace(old, count=replace(old.count, expected=new.count.expected))
-    seen = difference(old, new, good=rule.good)
-    return replace(
-        found,
-        frames=found.frames + 1,
-        changed=found.changed + seen.changed,
-        rejects_old=found.rejects_old + seen.found_before,
-        rejects_gained=found.rejects_gained + seen.gained,
-        rejects_lost=found.rejects_lost + seen.lost,
-        verdicts=found.verdicts + 1,
-        verdict_rejects_old=found.verdict_rejects_old + _rejects(old, rule),
-        verdict_rejects_new=found.verdict_rejects_new + _rejects(new, rule),
-        unsure_old=found.unsure_old + seen.unsure_before,
-        unsure_gained=found.unsure_gained + seen.unsure_gained,
-        score_sum=found.score_sum + seen.score,
-        score_squares=found.score_squares + seen.score**2,
-    )
-
-
-def _rejects(prediction: Prediction, rule: RejectRule) -> bool:
-    return judge_prediction(prediction, rule).verdict is PartVerdict.REJECT
 
 
 def percentile_95(values: Collection[float]) -> float:

@@ -37,8 +37,8 @@ from lineside.core import (
     encode,
     replace_durably,
 )
+from lineside.core.config import LOOPBACK
 from lineside.web.security import (
-    LOOPBACK,
     App,
     AttemptCounter,
     BusyError,

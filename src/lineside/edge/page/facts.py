@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lineside.core import Box, Clock, Inspection, InvalidError, Plant, rfc3339
-from lineside.edge.messages import DeviceStatus
+from lineside.edge.messages import DeviceStatus, OutputCondition
 from lineside.edge.packages import Judge
 from lineside.edge.page.gallery import NO_MASK, Gallery, NewestFrame
 from lineside.fleet import identifier_of
@@ -92,11 +92,11 @@ class InspectionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraRow:
-    """A camera of this device; ``seen_at`` is RFC 3339, "" before the first picture."""
+    """A camera of this device; ``arrived_at`` is RFC 3339, "" before the first picture."""
 
     id: str
     name: str
-    seen_at: str
+    arrived_at: str
     silent_after_s: float
 
 
@@ -238,8 +238,16 @@ def _count_rows(status: DeviceStatus) -> tuple[tuple[str, str], ...]:
         ("Pictures", number(status.frames)),
         ("Decisions", number(status.predictions)),
         *((f"Left: {reason}", number(count)) for reason, count in status.refused.items()),
+        *((f"Output {one.output}", output_text(one)) for one in status.outputs),
         ("Version", status.version),
     )
+
+
+def output_text(one: OutputCondition) -> str:
+    """Condition of an output in words."""
+    state = "follows the verdicts" if one.state == "follows" else f"{one.state}: {one.reason}"
+    late = f", {number(one.late)} verdicts too late" if one.late else ""
+    return f"{state}; {number(one.switched)} switched{late}"
 
 
 def _progress(details: Mapping[str, str]) -> str:
@@ -292,7 +300,7 @@ def _camera(plant: Plant, camera: str, *, newest: NewestFrame | None) -> CameraR
     return CameraRow(
         id=camera,
         name=known.name or camera,
-        seen_at=rfc3339(newest.arrived_at) if newest is not None else "",
+        arrived_at=rfc3339(newest.arrived_at) if newest is not None else "",
         silent_after_s=known.no_signal_after_s,
     )
 

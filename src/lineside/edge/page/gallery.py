@@ -36,7 +36,7 @@ from lineside.core import (
     rfc3339,
     to_plain,
 )
-from lineside.streams.verdicts import frame_judgement, reject_rule
+from lineside.streams.verdicts import frame_judgement
 from lineside.vision import (
     Decision,
     Frame,
@@ -49,7 +49,7 @@ from lineside.vision import (
     thumbnail,
 )
 from lineside.vision.draw import draw_caption, draw_overlay
-from lineside.vision.verdict import judge_prediction
+from lineside.vision.verdict import judge_prediction, reject_rule
 from lineside.web.answers import (
     RegionAnswer,
     answer_text,

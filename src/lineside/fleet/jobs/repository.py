@@ -3,7 +3,7 @@
 | Kind | Id | Holds |
 |---|---|---|
 | ``iot-job`` | job | the job: targets, document, settings, state |
-| ``iot-counters`` | job | how many things are in which state, and how far the roll-out is |
+| ``iot-counters`` | job | how many things are in which state, and how far the rollout is |
 | ``iot-waiting`` | job / chunk | things that were not told yet, 100 a document |
 | ``iot-run`` | thing / job / number | an execution |
 | ``iot-pending`` | thing / rank / queue time | index: open executions in the contract's order |
@@ -49,7 +49,7 @@ class JobRow:
         settings: the contract's objects as they were given.
         fingerprint: of everything that was asked for; equal ones are one job.
         sweeping: whether executions are still to be cancelled.
-        stopped: whether the roll-out ended before everybody was told.
+        stopped: whether the rollout ended before everybody was told.
         revision: of the directory, when members were last compared.
         tags: of AWS' clients, kept and given back.
         document_source: where the document was read when the job was made; empty: it came along.

@@ -402,7 +402,7 @@ class JobService:
         return self._act(lambda change: carry_out(change, request, directory=self._directory))
 
     def due(self) -> None:
-        """Handle what is due by time or directory: time-outs, roll-outs, windows, ends."""
+        """Handle what is due by time or directory: time-outs, rollouts, windows, ends."""
         while self._expire():
             pass
         now, revision = self._clock.now(), self._directory.revision()

@@ -1,4 +1,4 @@
-"""Settings of a job: roll-out, abort, retry, time-out, schedule, presigned links.
+"""Settings of a job: rollout, abort, retry, time-out, schedule, presigned links.
 
 Limits are those of the API reference of ``CreateJob``. Keys are the contract's (camel case);
 faults name them so.
@@ -12,7 +12,7 @@ faults name them so.
    never waits for a link that nobody can make, and made each time a device gets the document.
    Source: AWS IoT developer guide, "Managing jobs", "Presigned URLs".
 
-Roll-out rate, abort criteria and retries:
+Rollout rate, abort criteria and retries:
 
 3. A minute begins when the first thing is told in it; within a minute at most the rate is told.
 4. The exponential rate is fixed when a minute begins: base x factor^k, k = things counted / n,
@@ -181,7 +181,7 @@ class ExponentialRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """Rate of a roll-out in things per minute."""
+    """Rate of a rollout in things per minute."""
 
     maximum_per_minute: int = MOST_PER_MINUTE
     exponential_rate: ExponentialRate | None = None
@@ -200,7 +200,7 @@ class AbortCriterion:
     action: Literal["CANCEL"] = "CANCEL"
 
     def __post_init__(self) -> None:
-        # As a roll-out's plan writes them; ``read_settings`` says the contract's names.
+        # As a rollout's plan writes them; ``read_settings`` says the contract's names.
         refuse(
             self,
             *(
@@ -302,7 +302,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Begin and end of a roll-out, and its maintenance windows."""
+    """Begin and end of a rollout, and its maintenance windows."""
 
     start_time: str = ""
     end_time: str = ""
@@ -470,7 +470,7 @@ _FAILURES = ("FAILED", "REJECTED", "TIMED_OUT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCounters:
-    """Counts of a job's executions by status, and how far its roll-out is.
+    """Counts of a job's executions by status, and how far its rollout is.
 
     Attributes:
         counts: things by the state of their last try.
@@ -543,7 +543,7 @@ def count_notified(counters: JobCounters, count: int) -> JobCounters:
 
 
 def is_open(schedule: Schedule, *, now: datetime) -> bool:
-    """Return whether a roll-out may go on now: inside a maintenance window, if there are any."""
+    """Return whether a rollout may go on now: inside a maintenance window, if there are any."""
     windows = schedule.maintenance_windows
     return not windows or any(
         open_since(window.cron, minutes=window.duration_in_minutes, now=now) for window in windows

@@ -15,7 +15,7 @@
 import io
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ from lineside.core import (
     to_plain,
 )
 from lineside.core.files import replacing_durably
-from lineside.fleet.contract import Target
+from lineside.fleet.contract import Target, version_key
 from lineside.fleet.trust.download import Part
 from lineside.fleet.trust.repository import NAME, UpdateRepository
 from lineside.fleet.trust.roles import WHEELS, check_path, is_point, prefixed
@@ -90,12 +90,16 @@ def write_bundle(
 
     Raises:
         NotFoundError: a path is not signed.
-        InvalidError: no package, or two for one inspection.
+        InvalidError: as ``package_of_each``.
     """
     targets = [repository.served(path) for path in dict.fromkeys(paths)]
-    _check_one_each(targets)
+    answering = package_of_each(targets)
     signed = [(repository.publish_wheel(name, data), data) for name, data in wheels]
-    points = [point for target in targets if (point := _point_of(repository, target)) is not None]
+    points = [
+        point
+        for inspection, target in answering.items()
+        if (point := _point_of(repository, target, inspection=inspection)) is not None
+    ]
     listed = BundleList(
         packages=tuple(target.path for target in targets),
         wheels=tuple(sorted(target.path for target, _ in signed)),
@@ -119,28 +123,55 @@ def _place(target: Target) -> str:
     return f"targets/{prefixed(target.path, target.sha256)}"
 
 
-def _point_of(repository: UpdateRepository, package: Target) -> Target | None:
+def _point_of(repository: UpdateRepository, package: Target, *, inspection: str) -> Target | None:
     """The signed operating point of the highest version for a package; None: its own limits."""
     found = {
         point.version: one
         for one in repository.targets().values()
-        if is_point(one.custom, sha256=one.sha256)
-        and one.custom.get("inspection") == package.custom.get("inspection")
+        if is_point(one.custom, sha256=one.sha256) and one.custom.get("inspection") == inspection
         for point in [decode(OperatingPoint, repository.archive(one), where=one.path)]
         if point.package == package.custom.get("digest")
     }
     return found[max(found)] if found else None
 
 
-def _check_one_each(targets: list[Target]) -> None:
+def package_of_each(targets: Sequence[Target]) -> dict[str, Target]:
+    """Return the package that answers for each inspection, of those of a bundle.
+
+    One that is signed for several inspections leaves those to others for which a higher version of
+    its group is there.
+
+    Raises:
+        InvalidError: no package, two of different groups for one inspection, or one that is left
+            with none.
+    """
     if not targets:
         raise InvalidError("a bundle of nothing", where="bundle", fix="Name a package.")
-    names = [target.custom.get("inspection") for target in targets]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InvalidError(
-            f"two packages for inspection {twice!r}", where="bundle", fix="Choose one of them."
-        )
+    found: dict[str, Target] = {}
+    for target in targets:
+        for inspection in target.inspections:
+            other = found.setdefault(inspection, target)
+            if _group(other) != _group(target):
+                raise _two_packages(inspection)
+            found[inspection] = max(other, target, key=_version)
+    for target in targets:
+        if target not in found.values():
+            raise _two_packages(target.inspections[0])
+    return found
+
+
+def _group(target: Target) -> str:
+    return str(target.custom.get("group", target.path))
+
+
+def _version(target: Target) -> tuple[int, ...]:
+    return version_key(str(target.custom.get("version", "0")))
+
+
+def _two_packages(inspection: str) -> InvalidError:
+    return InvalidError(
+        f"two packages for inspection {inspection!r}", where="bundle", fix="Choose one of them."
+    )
 
 
 def _write(to: Path, content: Mapping[str, Callable[[], bytes]]) -> None:

@@ -356,12 +356,12 @@ class Piece:
     Attributes:
         start: the first.
         stop: the one after the last.
-        kept_at: where they stand in the earlier archive; None: they are to be fetched.
+        earlier_start: where they stand in the earlier archive; None: they are to be fetched.
     """
 
     start: int
     stop: int
-    kept_at: int | None
+    earlier_start: int | None
 
 
 def read_directory(end: bytes, *, size: int) -> tuple[Entry, ...] | None:
@@ -416,16 +416,16 @@ def pieces_of(new: Sequence[Entry], old: Sequence[Entry], *, end: int) -> tuple[
     """
     known = {one.kind: one.start for one in old}
     pieces = [
-        Piece(start=one.start, stop=one.start + one.kind.length, kept_at=known.get(one.kind))
+        Piece(start=one.start, stop=one.start + one.kind.length, earlier_start=known.get(one.kind))
         for one in new
     ]
     pieces = [replace(one, stop=min(one.stop, end)) for one in pieces if one.start < end]
     long = [
-        one if one.stop - one.start >= LEAST_KEPT_BYTES else replace(one, kept_at=None)
+        one if one.stop - one.start >= LEAST_KEPT_BYTES else replace(one, earlier_start=None)
         for one in _joined(pieces)
     ]
     joined = _joined(long)
-    worth = any(one.kept_at is not None for one in joined) and len(joined) <= MOST_PIECES
+    worth = any(one.earlier_start is not None for one in joined) and len(joined) <= MOST_PIECES
     return tuple(joined) if worth else ()
 
 
@@ -441,9 +441,9 @@ def _joined(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _follows(before: Piece, after: Piece) -> bool:
-    if before.kept_at is None or after.kept_at is None:
-        return before.kept_at is after.kept_at
-    return before.kept_at + before.stop - before.start == after.kept_at
+    if before.earlier_start is None or after.earlier_start is None:
+        return before.earlier_start is after.earlier_start
+    return before.earlier_start + before.stop - before.start == after.earlier_start
 
 
 class DeltaSource:
@@ -475,7 +475,7 @@ class DeltaSource:
             with self._source.open(path, start_byte=start_byte, end_byte=end_byte) as part:
                 yield part
             return
-        kept = sum(one.stop - one.start for one in pieces if one.kept_at is not None)
+        kept = sum(one.stop - one.start for one in pieces if one.earlier_start is not None)
         logger.info("delta path=%s kept_bytes=%d of=%d", path, kept, self._size)
         yield Part(
             start_byte=start_byte, chunks=self._chunks(path, pieces, start=start_byte, end=end)
@@ -498,10 +498,10 @@ class DeltaSource:
             first = max(start, piece.start)
             if first >= piece.stop:
                 continue
-            if piece.kept_at is None:
+            if piece.earlier_start is None:
                 yield from self._fetched(path, first, stop=piece.stop)
             else:
-                at = piece.kept_at + first - piece.start
+                at = piece.earlier_start + first - piece.start
                 yield from _copied(self._previous, at, size=piece.stop - first)
         yield end[max(0, start - (self._size - len(end))) :]
 

@@ -353,7 +353,7 @@ class UpdateRepository:
     def publish(
         self, release: Release, archive: bytes, *, rollback_from: Iterable[str] = ()
     ) -> Target:
-        """Sign an approved archive; the same one again changes nothing but adds ways back.
+        """Sign an approved archive; the same one again adds its inspection and ways back.
 
         Raises:
             InvalidError: the release does not fit the archive.
@@ -364,9 +364,13 @@ class UpdateRepository:
         path = check_path(release.target)
         with self._edit() as state:
             _check_single(state, release)
-            kept = state.find(path)
-            before = _ways_back(kept[1].custom) if kept else ()
-            custom = custom_of(release, rollback_from=(*before, *rollback_from))
+            kept = state.all_targets().get(path)
+            before = _ways_back(kept.custom) if kept else ()
+            custom = custom_of(
+                release,
+                rollback_from=(*before, *rollback_from),
+                inspections=kept.inspections if kept else (),
+            )
             if is_point(custom, sha256=release.sha256):
                 point = decode(OperatingPoint, archive, where=path)
                 custom |= {"package": point.package, "point": point.version}

@@ -191,14 +191,26 @@ def check_release(release: Release, *, archive: bytes, sha256: str) -> None:
         )
 
 
-def custom_of(release: Release, *, rollback_from: tuple[str, ...]) -> dict[str, object]:
-    """Return the metadata that are signed beside a package's length and digest."""
+def custom_of(
+    release: Release, *, rollback_from: tuple[str, ...], inspections: tuple[str, ...] = ()
+) -> dict[str, object]:
+    """Return the metadata that are signed beside a package's length and digest.
+
+    Args:
+        release: that is published.
+        rollback_from: versions that may go back to it.
+        inspections: which it was published for before.
+    """
     for version in rollback_from:
         version_key(version)
+    named = (name for name in (*inspections, release.inspection) if name)
+    every = tuple(dict.fromkeys(named)) or ("",)
+    more = {"inspections": list(every)} if len(every) > 1 else {}
     return {
+        **more,
         "group": release.group,
         "version": release.version,
-        "inspection": release.inspection,
+        "inspection": every[0],
         "digest": str(release.digest),
         "platforms": list(release.platforms),
         "rollback_from": sorted(set(rollback_from), key=version_key),
@@ -218,9 +230,9 @@ def check_custom(path: str, custom: Mapping[str, object]) -> None:
         InvalidError: a field is absent or of another kind, or group and version are not the path's.
     """
     words = ("group", "version", "inspection", "digest")
-    lists = ("platforms", "rollback_from")
+    lists = ("platforms", "rollback_from", "inspections")
     faults = [name for name in words if not isinstance(custom.get(name), str)]
-    faults += [name for name in lists if not _is_words(custom.get(name))]
+    faults += [name for name in lists if not _is_words({"inspections": [], **custom}.get(name))]
     if faults:
         raise InvalidError(f"signed without a usable {faults[0]!r}", where=path, fix="Publish it.")
     if path.split("/")[1:3] != [custom["group"], custom["version"]]:

@@ -2,7 +2,9 @@
 
 1. A link is printed at start and worth one session, as administrator; it ends after a day unused.
 2. Sessions and tokens are kept as SHA-256 only; they are 256 random bits, so no slow hash is
-   needed. Comparison is by lookup of the hash, which tells nothing about the secret.
+   needed. Comparison is by lookup of the hash, which tells nothing about the secret. They are read
+   again after any commit to the records, so that one that is revoked, by whatever program, is
+   refused at the next request.
 3. Access keys sign (AWS signature version 4), so their secret has to be kept as it is.
 4. A session by password holds as long as its user and the password do; the role is the user's at
    each request. Who has no such user learns no more than who has a wrong password.
@@ -246,6 +248,7 @@ class Auth:
     """Links, sessions, tokens."""
 
     def __init__(self, records: Records, *, clock: Clock, session_hours: float) -> None:
+        self._records = records
         self._documents = records.documents
         self._shared = records.shared
         self._clock = clock
@@ -357,7 +360,8 @@ class Auth:
         """None where the user is gone, or has another password since."""
         if "user" not in body:
             return Role(body.get("role", Role.ADMIN))
-        found = find_user(self._documents, str(body["name"]))
+        name = str(body["name"])
+        found = self._records.read_once((USER_KIND, name), lambda: find_user(self._documents, name))
         if found is None or found[0].password_id != body["user"]:
             return None
         return found[0].role
@@ -389,6 +393,10 @@ class Auth:
         token = secrets.token_urlsafe(32)
         self._put("token", token, body=_token_body(name, kind=kind, role=role, ends_at=ends_at))
         return token
+
+    def is_known(self, token: str) -> bool:
+        """Return whether ``identify`` answers without a read of the records, and so at once."""
+        return self._records.known(("token", _hash(token))) is not None
 
     def identify(self, token: str) -> Identity:
         """Whose token this is.
@@ -456,10 +464,13 @@ class Auth:
         self._documents.put(kind, _hash(token), body={**body, "issued_at": now})
 
     def _body(self, kind: str, key: str) -> dict[str, Any] | None:
-        try:
-            return self._documents.get(kind, key).body
-        except NotFoundError:
-            return None
+        def read() -> dict[str, Any] | None:
+            try:
+                return self._documents.get(kind, key).body
+            except NotFoundError:
+                return None
+
+        return self._records.read_once((kind, key), read)
 
     def _forget(self, kind: str, key: str) -> None:
         self._documents.delete(kind, key)
@@ -512,7 +523,8 @@ def issue_link(records: Records, *, name: str, clock: Clock, role: Role = Role.A
 
 def access_key(records: Records, key_id: str, *, now: datetime) -> AccessKey:
     """``NotFoundError`` when it was never issued, was revoked, or is over."""
-    body = records.documents.get("access-key", key_id).body
+    kind = "access-key"
+    body = records.read_once((kind, key_id), lambda: records.documents.get(kind, key_id).body)
     if _is_over(body, now=now):
         raise NotFoundError("the key is over", where=key_id, fix="Ask for another.")
     role = body.get("role")

@@ -218,9 +218,6 @@ RULES: dict[Right, str] = {
         GET /v2/models/{model}/versions/{version}/ready
         GET /
         GET /lines
-        GET /lines/figures
-        GET /lines/panels
-        GET /lines/wall
         GET /lines/{line}
         GET /lines/{line}/{camera}
         GET /review

@@ -19,14 +19,15 @@ from lineside.core import (
     UnavailableError,
     replace_durably,
 )
+from lineside.core.config import LOOPBACK
 from lineside.fleet import CertificateAuthority, renewal_due, server_certificate
 from lineside.fleet.trust.certificate_authority import ServerCertificate
 from lineside.hub.config import HubConfig
 
 logger = logging.getLogger(__name__)
 
-_ANY = ("0.0.0.0", "::")  # noqa: S104  compared, not listened at
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared, not listened at
+"""Addresses that stand for all of a machine's, and where it reaches itself by them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +93,18 @@ def device_server_files(config: HubConfig, *, clock: Clock) -> ServerFiles:
     return files
 
 
-def hosts_of(config: HubConfig) -> tuple[str, ...]:
-    """Names and addresses under which the hub is reached, as its settings say."""
+def hosts_of(config: HubConfig, *, named: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names and addresses under which the hub is reached: those named, or of its settings.
+
+    The address at which it listens, and loopback, by which commands beside it come, are always
+    among them.
+    """
     from urllib.parse import urlsplit
 
-    named = [urlsplit(config.public_url).hostname or "", *config.allowed_hosts, config.host]
-    wanted = [name.lower() for name in named if name and name not in _ANY]
-    return tuple(dict.fromkeys([*wanted, *_LOOPBACK]))
+    named = named or [urlsplit(config.public_url).hostname or "", *config.allowed_hosts]
+    reached = (*named, config.host)
+    wanted = [name.lower() for name in reached if name and name not in REACHED_AT]
+    return tuple(dict.fromkeys([*wanted, *LOOPBACK]))
 
 
 def issue_own(config: HubConfig, *, hosts: Sequence[str], clock: Clock) -> ServerCertificate:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from lineside.core import (
     Clock,
@@ -43,11 +43,19 @@ from lineside.streams.alerts import (
 )
 
 KIND = "alert"
-ALERTS_SCHEMA = "lineside.alerts/1"
 MOST_KEPT = 500
 _PAGE = 500
 _OVERLAP = timedelta(seconds=60)
 _READ_AGAIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAlerts:
+    """``lineside.alerts/1``: every alert that is open at a time."""
+
+    at: datetime
+    open: tuple[Alert, ...]
+    schema: Literal["lineside.alerts/1"] = "lineside.alerts/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +160,11 @@ class Alerts:
             self._read_if_shared()
             return list(self._alerts.values())
 
-    def message(self, *, at: datetime) -> dict[str, object]:
+    def message(self, *, at: datetime) -> OpenAlerts:
         """Return all open alerts as they are said on the bus: as the store has them now."""
         with self._lock:
             self._read_if_shared(always=True)
-        return {"schema": ALERTS_SCHEMA, "at": at, "open": self.open()}
+        return OpenAlerts(at=at, open=self.open())
 
     # ---- what people do
 

@@ -72,7 +72,7 @@ class DeviceGroups(TypedDict):
 
 @router.get("/enrolment/authority", summary="The certificate of the site's authority")
 @responds(bytes, _PEM)
-def authority(hub: Hub) -> Response:
+def certificate_authority(hub: Hub) -> Response:
     """PEM; believe it only if its fingerprint is that of the code."""
     return Response(hub.enrolment.certificate_authority().certificate, media_type=_PEM)
 

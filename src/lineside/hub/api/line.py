@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypedDict
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from lineside.core import InvalidError, Json, decode, to_plain
+from lineside.core import InvalidError, Json, to_plain
 from lineside.hub.api.documents import collection_page
 from lineside.hub.api.wire import (
     Body,
@@ -29,7 +29,7 @@ from lineside.hub.ingest.line_figures import ALL, COLUMNS, LineFigures
 from lineside.hub.problems import WrongTypeError
 from lineside.hub.tables import csv_table
 from lineside.hub.views import DeadLetterView, LoggedEvent, Trace, plain
-from lineside.streams import VERDICT_TYPE, Event, read_verdict
+from lineside.streams import VERDICT_TYPE, verdict_data
 from lineside.streams.verdicts import VerdictData
 from lineside.twin import (
     MEDIA,
@@ -191,7 +191,7 @@ def list_verdicts(
         [
             LoggedVerdict(
                 id=one.id, position=one.position, source=one.source, time=one.time,
-                verdict=read_verdict(decode(Event, one.event, where=one.id)),
+                verdict=verdict_data(one.event["data"], where=one.id),
             )
             for one in page
         ],

@@ -30,12 +30,21 @@ _REPORT_POLICY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Body of ``…/approve`` and ``…/reject``; who decides is who asks."""
+    """Body of ``…/reject``; who decides is who asks."""
 
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """Body of ``…/approve``; ``inspection``: which it is for, "": the one it was trained for."""
+
+    reason: str
+    inspection: str = ""
+
+
 Decided = Annotated[Decision, Depends(json_body(Decision))]
+Approved = Annotated[Approval, Depends(json_body(Approval))]
 Registered = Annotated[Registration, Depends(json_body(Registration))]
 Settings = Annotated[GroupSettings, Depends(json_body(GroupSettings))]
 
@@ -96,9 +105,11 @@ def compare(hub: Hub, who: Requester, *, group: str, number: int) -> Response:
 
 @router.post("/{group}/versions/{number}/approve", summary="Approve")
 @responds(ModelVersion)
-def approve(hub: Hub, who: Requester, *, group: str, number: int, decision: Decided) -> Response:
-    """403 for who trained or registered it."""
-    return json_response(hub.models.approve(group, number, by=who.name, reason=decision.reason))
+def approve(hub: Hub, who: Requester, *, group: str, number: int, decision: Approved) -> Response:
+    """403 for who trained or registered it, and for an inspection that it cannot answer for."""
+    reason, inspection = decision.reason, decision.inspection
+    approved = hub.models.approve(group, number, by=who.name, reason=reason, inspection=inspection)
+    return json_response(approved)
 
 
 @router.post("/{group}/versions/{number}/reject", summary="Reject")

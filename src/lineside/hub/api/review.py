@@ -26,7 +26,7 @@ _KEEP = {"Cache-Control": "private, max-age=86400, immutable"}
 Line = Annotated[str, Query(description="the inspections of this line")]
 OfInspection = Annotated[str, Query(description="this inspection alone")]
 After = Annotated[
-    str, Query(description="the pictures behind this one (its cursor); from the head where it left")
+    str, Query(description="behind this picture (its cursor, or next); from the head where it left")
 ]
 _CHOICES = [
     {"value": "good", "verdict": "ok"},

@@ -39,7 +39,7 @@ Order = Annotated[OrderRequest, Depends(json_body(OrderRequest))]
 
 
 class RolloutFigures(TypedDict):
-    """A ``Rollout`` with the ids of its jobs, the newest as ``job``."""
+    """A ``Rollout`` with ids of its jobs, the newest as ``job``; ``point``: limits it brings."""
 
     id: str
     release: Release
@@ -59,6 +59,7 @@ class RolloutFigures(TypedDict):
     settled: bool
     rollback: bool
     history: tuple[RolloutEvent, ...]
+    point: int
     why: str
 
 
@@ -97,7 +98,7 @@ def list_rollouts(hub: Hub) -> Response:
 def start(
     hub: Hub, who: Requester, *, body: Annotated[NewRollout, Depends(json_body(NewRollout))]
 ) -> Response:
-    """403 for a version that nobody approved, 409 for one that runs already."""
+    """Of a package, or of limits; 403 for a version that nobody approved, 409 for one in use."""
     return json_response(_summary(hub.rollouts.start(body, by=who.name)), status=201)
 
 
@@ -163,8 +164,9 @@ def _summary(one: Rollout) -> dict[str, object]:
 def _shown(hub: Services, view: RolloutView) -> Mapping[str, object]:
     release = view.rollout.release
     point = hub.points.in_force(release.inspection, release.digest)
+    in_force = point.number if point is not None else 0
     return {
-        "operating_point": point.number if point is not None else 0,
+        "operating_point": view.rollout.point or in_force,
         **_summary(view.rollout), "guard": view.rollout.plan.limits.sentence,
         "waits": view.waits, "waits_until": view.waits_until, "devices": view.devices,
         "may": view.may, "verdict": view.judged.verdict, "reasons": view.judged.reasons,

@@ -218,7 +218,7 @@ def restore_plant(hub: Hub) -> Response:
 
 # ---- cameras
 
-_TESTED = ("rtsp", "v4l")
+_TESTED = ("aravis", "http", "https", "rtsp", "v4l")
 _PICTURE_S = 10.0
 
 
@@ -234,7 +234,7 @@ class CameraTest:
 def take_test_picture(
     hub: Hub, *, body: Annotated[CameraTest, Depends(json_body(CameraTest))]
 ) -> Response:
-    """One picture of an RTSP or USB camera that the hub can reach; nothing is kept."""
+    """One picture of a network or USB camera that the hub can reach; nothing is kept."""
     camera = Camera(id="test", line="test", source=body.source)
     scheme = camera.source.partition(":")[0]
     if scheme not in _TESTED:

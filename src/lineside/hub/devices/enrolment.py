@@ -352,14 +352,16 @@ class Enrolment:
         """Take a device out: bus, hub and job service refuse it from now on.
 
         Raises:
-            NotFoundError: it was never enrolled.
+            NotFoundError: it was neither enrolled nor heard.
             ConflictError: it was revoked before.
             InvalidError: no reason.
         """
-        row = self.inventory.one(device)
+        row = self.inventory.find(device)
+        if row is None and not self.inventory.things.has(device):
+            row = self.inventory.one(device)
         if not reason.strip():
             raise InvalidError("no reason", where="reason", fix="Say why it is revoked.")
-        if not row.active:
+        if row is not None and not row.active:
             raise ConflictError(
                 f"{device} was revoked before, by {row.revoked_by}: {row.reason}", where=device,
                 fix="Nothing is to be done.",

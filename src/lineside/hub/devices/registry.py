@@ -22,6 +22,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from lineside.core import (
     Clock,
     InvalidError,
@@ -70,6 +72,8 @@ _LASTING = (
 )
 _TELLING = ("state", "version", "packages", "desired", "faults", "reads")
 _REPORTED = ("packages", "reads")
+_MOST_COUNT = 2**63
+_COUNTED = ("spool_depth", "spool_dropped", "frames", "predictions")
 _CAMERA_RULE = "camera"
 _CAMERA_ACTIONS = {"lost": "lost", "connected": "returned"}
 _MOST_REASON = 300
@@ -257,13 +261,41 @@ class DeviceRegistry:
         return events
 
     def lost_cameras(self) -> dict[str, dict[str, float]]:
-        """Return for each camera of the plant that devices report on whether it is lost, 0 or 1."""
+        """Return for each camera that devices report on now whether none reaches it, 0 or 1."""
+        now = self._clock.now()
         with self._lock:
-            told = [each for one in self._devices.values() for each in _conditions(one.status)]
-        known = {camera.id for camera in self._plant.camera}
-        lost = {each.get("camera") for each in told if each.get("state") == "lost"}
-        seen = known & {each.get("camera") for each in told}
-        return {camera: {"lost": float(camera in lost)} for camera in sorted(seen)}
+            told = [
+                each for one in self._devices.values()
+                if self._presence(one, now=now) is Presence.ONLINE
+                for each in _conditions(one.status)
+            ]  # fmt: skip
+        states = {camera.id: set[str]() for camera in self._plant.camera}
+        for each in told:
+            if each["camera"] in states:
+                states[each["camera"]].add(str(each.get("state")))
+        return {
+            camera: {"lost": float("lost" in found and "connected" not in found)}
+            for camera, found in sorted(states.items()) if found
+        }  # fmt: skip
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Return for each device whether it reports, and what it said last."""
+        now = self._clock.now()
+        with self._lock:
+            return {name: self._figures(one, now=now) for name, one in self._devices.items()}
+
+    def _figures(self, entry: _Device, *, now: datetime) -> dict[str, float]:
+        found = {
+            "online": float(self._presence(entry, now=now) is Presence.ONLINE),
+            "heard_timestamp_s": entry.at.timestamp() if entry.at else None,
+            "clock_offset_s": entry.offset.seconds,
+            **{name: entry.status.get(name) for name in _COUNTED},
+            **_output_figures(entry.status),
+        }
+        return {
+            name: one for name, one in found.items()
+            if isinstance(one, int | float) and abs(one) < _MOST_COUNT
+        }  # fmt: skip
 
     def save_new(self) -> None:
         """Write the devices that were heard for the first time, in one transaction.
@@ -506,6 +538,17 @@ def _conditions(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _output_figures(status: Mapping[str, Any]) -> dict[str, float]:
+    """Return how many outputs do not follow their line, and the verdicts that came too late."""
+    told = status.get("outputs")
+    listed = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    late = [one.get("late") for one in listed]
+    return {
+        "outputs_fail_safe": sum(one.get("state") != "follows" for one in listed),
+        "outputs_late": sum(one for one in late if isinstance(one, int)),
+    }
+
+
 def _camera_event(plant: Plant, device: str, condition: Mapping[str, Any]) -> Event | None:
     """Return the event of a change that a status tells; None where it tells none."""
     camera, action = condition["camera"], _CAMERA_ACTIONS.get(str(condition.get("state")))
@@ -550,6 +593,7 @@ def _read_status(device: str, payload: bytes) -> dict[str, Any]:
         and status.get("device") == device
         and status.get("state") in _STATES
         and isinstance(status.get("packages", []), list)
+        and isinstance(status.get("faults", []), list)
         and isinstance(status.get("spool_depth", 0), int)
     )
     if not good:
@@ -618,12 +662,11 @@ class DeviceJob:
     last_updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceDetails:
-    """Everything of one device; ``told``, its last report, is None where there is none."""
+class DeviceDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of one device; ``report``, its last one (``told`` in JSON), or None."""
 
     line: DeviceSummary
-    told: DeviceView | None
+    report: DeviceView | None = msgspec.field(name="told")
     enrolled: EnrolledDevice | None
     jobs: tuple[DeviceJob, ...]
 
@@ -658,7 +701,18 @@ class DeviceInventory:
                 f"no device {device!r}", where="device", fix="List them: lineside device list."
             )
         line = self._line(device, view=view, row=row)
-        return DeviceDetails(line=line, told=view, enrolled=row, jobs=self._jobs(device))
+        return DeviceDetails(line=line, report=view, enrolled=row, jobs=self._jobs(device))
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Return the figures of the devices for ``/metrics``.
+
+        One that was revoked, or was never heard, has none: an alert about it would never end.
+        """
+        revoked = {one.device for one in self.enrolment.inventory.all() if not one.active}
+        return {
+            name: one for name, one in self.devices.figures().items()
+            if name not in revoked and "heard_timestamp_s" in one
+        }  # fmt: skip
 
     def _matching(self, query: DeviceQuery, *, rows: Mapping[str, EnrolledDevice]) -> Iterator[str]:
         """Names in order, behind the cursor, of enrolled devices and of those only heard."""
@@ -678,6 +732,7 @@ class DeviceInventory:
         self, name: str, *, view: DeviceView | None, row: EnrolledDevice | None
     ) -> DeviceSummary:
         is_out = row is not None and not row.active
+        has_certificate = row is not None and bool(row.serial)
         return DeviceSummary(
             id=name,
             state="revoked" if is_out else view.state if view else Presence.NEVER.value,
@@ -687,8 +742,8 @@ class DeviceInventory:
             spool_depth=view.spool_depth if view else 0,
             clock_offset_s=view.clock_offset_s if view else None,
             groups=tuple(self.enrolment.inventory.things.groups(name)),
-            certified=row is not None,
-            certificate_ends_at=row.ends_at if row else None,
+            certified=has_certificate,
+            certificate_ends_at=row.ends_at if row and has_certificate else None,
             revoked_at=row.revoked_at if row else None,
         )
 

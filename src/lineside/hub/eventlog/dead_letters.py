@@ -322,11 +322,11 @@ class FailurePolicy:
         self._stop.set()
 
     def refuse(
-        self, refusal: DeadLetterError, raw: bytes, *, topic: str, frame: bool = False
+        self, refusal: DeadLetterError, raw: bytes, *, topic: str, camera: str = ""
     ) -> DeadLetterView:
-        """Store one refused message as a dead letter and count it."""
+        """Store one refused message as a dead letter and count it; ``camera``: of its frame."""
         letter = self.retry(lambda: self._dead.keep(refusal, raw, topic=topic))
-        self._stats.refuse(str(refusal.reason), frame=frame)
+        self._stats.refuse(str(refusal.reason), camera=camera)
         logger.debug("message refused topic=%s reason=%s", topic, refusal)
         return letter
 

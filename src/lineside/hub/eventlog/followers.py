@@ -16,8 +16,9 @@
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -121,7 +122,8 @@ class Follower:
     def __init__(
         self, name: str, *, records: Records, ledger: Ledger, handle: Handle,
         source: str = "", type: str = "",  # noqa: A002  the CloudEvents attribute's name
-        page: int = _PAGE, note_every: int = 1, settled: Callable[[], int] | None = None,
+        page: int = _PAGE, note_every: int = 1, note_s: float = 0.0, gather_s: float = 0.0,
+        settled: Callable[[], int] | None = None,
         quarantine: Quarantine | None = None, skip: Callable[[Logged], None] | None = None,
         retry: Callable[[Logged], object] | None = None, lease: PartLease | None = None,
         resume: Callable[[int], int] | None = None,
@@ -137,7 +139,10 @@ class Follower:
             source: of the entries that it reads; "" for all.
             type: of these entries; "" for all.
             page: entries handled at once.
-            note_every: positions after which the position is noted; what is behind comes again.
+            note_every: positions after which the position is noted; what is behind comes again
+                after a crash.
+            note_s: seconds between two such notes.
+            gather_s: wait after waking, so that entries which come singly make one page.
             settled: the position up to which nothing need come again; else all that was handled.
             quarantine: where bad records go; by default one of its own.
             skip: for a fold: brings it past an entry that failed. Nothing is tried again then.
@@ -159,8 +164,10 @@ class Follower:
         self._ledger = ledger
         self._handle = handle
         self._source, self._type = source, type
+        self._commit_condition = ledger.commit_condition(source=source, type=type)
         self._page = page
-        self._note_every = note_every
+        self._note_every, self._note_s = note_every, note_s
+        self._gather_s = gather_s
         self._settled = settled or (lambda: self.position)
         self._skip = skip
         self._retry = retry or self._handle_one
@@ -175,10 +182,11 @@ class Follower:
         self._oldest: datetime | None = None
         self._worker = Worker(
             f"follow-{name}", self._wait_and_turn, first_retry_s=_FIRST_RETRY_S,
-            stuck_s=stuck_s, at_end=self._release, report=self._note_failure,
+            stuck_s=stuck_s, at_end=self._end, report=self._note_failure,
         )  # fmt: skip
         self._stop = self._worker.stopping
         self._noted = self._looked = 0
+        self._noted_s = -math.inf
         self._load()
 
     # ---- seen from outside
@@ -194,8 +202,8 @@ class Follower:
     def stop(self) -> None:
         """End after the page in hand, and give the lease up."""
         self._worker.request_stop()
-        with self._ledger.grown:
-            self._ledger.grown.notify_all()
+        with self._commit_condition:
+            self._commit_condition.notify_all()
         self._worker.join()
 
     @property
@@ -245,8 +253,9 @@ class Follower:
             self._oldest = page[0].arrived_at
             self._take(page)
             self._oldest = page[-1].arrived_at if len(page) == self._page else None
-        else:  # what lies before ``end`` is of other sources or types
+        if len(page) < self._page:  # what else lies before ``end`` is of other sources or types
             self._looked = end
+            self._note()
         return len(page)
 
     def _take(self, page: Sequence[Logged]) -> None:
@@ -318,13 +327,14 @@ class Follower:
         if requests:
             self.quarantine.clear_request()
 
-    def _note(self) -> None:
-        place = min(self.position, self._settled())
-        if place - self._noted < self._note_every:
+    def _note(self, *, at_end: bool = False) -> None:
+        place, now_s = min(self.position, self._settled()), self._ledger.clock.monotonic()
+        is_due = now_s >= self._noted_s + self._note_s
+        if place - self._noted < (1 if at_end else self._note_every) or not (is_due or at_end):
             return
         with self._lease.writing() if self._lease is not None else nullcontext():
             self._records.documents.put("cursor", self.name, body={"position": place})
-        self._noted = place
+        self._noted, self._noted_s = place, now_s
 
     def _load(self) -> None:
         """Stand where the position was noted last, whoever noted it."""
@@ -345,23 +355,28 @@ class Follower:
             return False
         handled = self.step()
         self._waiting = None
-        return handled > 0
+        return handled == self._page
 
     def _wait_and_turn(self) -> float:
         """Take a turn, after waiting for entries; returns the seconds until the next."""
         is_idle, self._is_idle = self._is_idle, False
         if is_idle:
-            with self._ledger.grown:
-                self._ledger.grown.wait_for(
+            with self._commit_condition:
+                self._commit_condition.wait_for(
                     lambda: self._stop.is_set() or self.behind > 0, timeout=_WAIT_S
                 )
+            if self._gather_s and self.behind:
+                self._stop.wait(self._gather_s)
         if self._stop.is_set():
             return 0.0
         self._is_idle = not self.turn() and self._held
         return 0.0 if self._held else _WAIT_S
 
-    def _release(self) -> None:
-        if self._lease is not None and self._held:
+    def _end(self) -> None:
+        with suppress(LinesideError):  # what is not noted comes again
+            if self._held:
+                self._note(at_end=True)
+        if self._lease is not None:
             self._lease.release()
 
     def _note_failure(self, error: Exception | None) -> None:
@@ -442,6 +457,10 @@ class Followers:
         stack.callback(follower.stop)
         follower.start()
 
+    def remove(self, name: str) -> None:
+        """List a follower no more that has ended and is not wanted; others are told as stopped."""
+        self._all.pop(name, None)
+
     def one(self, name: str) -> Follower:
         """``NotFoundError`` lists the known ones."""
         if name not in self._all:
@@ -458,7 +477,8 @@ class Followers:
         return {
             view.name: {
                 "position": view.position, "lag": view.lag, "lag_s": view.lag_s,
-                "waiting": view.state is FollowerState.WAITING, "quarantined": view.quarantined,
+                "quarantined": view.quarantined,
+                **{f"state_{state}": state is view.state for state in FollowerState},
             }
             for view in self.views()
         }  # fmt: skip

@@ -234,9 +234,11 @@ class HubLeases:
         )
 
     def lease(self, name: str) -> PartLease:
-        """The lease of a part; asked for twice, it is the same."""
+        """The lease of a part; asked for twice, it is the same until the part has ended."""
         with self._lock:
-            found = self._parts.setdefault(name, PartLease(name, leases=self))
+            found = self._parts.get(name)
+            if found is None or found.is_ended:
+                found = self._parts[name] = PartLease(name, leases=self)
         self._worker.wake()
         return found
 
@@ -301,9 +303,9 @@ class HubLeases:
         self.records.leases.release([part.name for part in parts], holder=self.hub)
         for part in parts:
             part.forget()
-            if part.is_ended:
-                with self._lock:
-                    self._parts.pop(part.name, None)
+            with self._lock:
+                if part.is_ended and self._parts.get(part.name) is part:
+                    del self._parts[part.name]
 
     def _renewed(self, names: Sequence[str]) -> list[Lease]:
         leases = self.records.leases

@@ -123,7 +123,8 @@ class Ledger:
         self._is_stale = False
         self._listeners: list[Listener] = []
         self._pending_pins: dict[str, list[str]] = {}
-        self.grown = threading.Condition()
+        self._commit_lock = threading.Lock()
+        self._commit_conditions: dict[tuple[str, str], threading.Condition] = {}
 
     @property
     def clock(self) -> Clock:
@@ -153,6 +154,12 @@ class Ledger:
         if not source and not type:
             return self._committed
         return self._newest.setdefault((source, type), self._committed)
+
+    def commit_condition(self, *, source: str = "", type: str = "") -> threading.Condition:  # noqa: A002  as ``EventLog.read``
+        """A condition that is notified when entries of that source and type are committed."""
+        with self._commit_lock:
+            new = threading.Condition(self._commit_lock)
+            return self._commit_conditions.setdefault((source, type), new)
 
     def listen(self, listener: Listener) -> None:
         """Call ``listener`` after each commit, in order, on the writer's thread; be quick."""
@@ -329,14 +336,15 @@ class Ledger:
         """Let readers of the log know how far they may read, by the sources and types written."""
         if self._position == self._committed:
             return
-        kinds = {
-            kind for source, name in written for kind in ((source, name), (source, ""), ("", name))
-        }
-        with self.grown:
+        kinds = {("", "")}.union(
+            *(((source, name), (source, ""), ("", name)) for source, name in written)
+        )
+        with self._commit_lock:
             self._committed = self._position
             for kind in kinds & self._newest.keys():
                 self._newest[kind] = self._position
-            self.grown.notify_all()
+            for kind in kinds & self._commit_conditions.keys():
+                self._commit_conditions[kind].notify_all()
 
     def _append(self, events: Sequence[Event]) -> list[Logged]:
         return self._records.log.append([to_entry(event) for event in events]) if events else []

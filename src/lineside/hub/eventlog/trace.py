@@ -15,6 +15,7 @@ from lineside.core import (
     FrameId,
     InvalidError,
     NotFoundError,
+    Plant,
     RefusedError,
     parse_digest,
     rfc3339,
@@ -38,22 +39,24 @@ _BACK = ("cause", "evidence", "report")
 
 @dataclass(slots=True, kw_only=True)
 class _Walk:
-    """State of one walk."""
+    """State of one walk; ``packages``: for which inspection each of them answered."""
 
     steps: list[TraceStep] = field(default_factory=list)
     sources: dict[str, None] = field(default_factory=dict)
     visited: set[str] = field(default_factory=set)
-    packages: dict[str, None] = field(default_factory=dict)
+    packages: dict[str, str] = field(default_factory=dict)
 
 
 class Tracer:
     """Walks back through one store."""
 
     def __init__(
-        self, records: Records, *, registry: Registry, state: Callable[[], LineState] | None = None
-    ) -> None:
+        self, records: Records, *, registry: Registry, plant: Plant | None = None,
+        state: Callable[[], LineState] | None = None,
+    ) -> None:  # fmt: skip
         self._records = records
         self._registry = registry
+        self._plant = plant
         self._state = state
 
     def trace(self, identifier: str) -> Trace:
@@ -69,8 +72,8 @@ class Tracer:
             self._from_event(identifier, walk)
         else:
             self._from_twin(identifier, walk)
-        for digest in walk.packages:
-            self._add_package(digest, walk)
+        for digest, inspection in walk.packages.items():
+            self._add_package(digest, inspection, walk)
         walk.steps += self._proofs(walk)
         return Trace(
             id=identifier,
@@ -107,12 +110,15 @@ class Tracer:
             self._add_event(logged, walk)
 
     def _answers(self, row: FrameRow) -> Iterator[Logged]:
+        plant = () if self._plant is None else self._plant.inspection
+        here = [one.id for one in plant if one.camera == row.camera]
         for record in self._registry.list():
-            event_id = stable_id("evt", row.id, record.inspection, record.digest)
-            try:
-                yield self._records.log.get(event_id)
-            except NotFoundError:
-                continue
+            used = (one.inspection for one in record.approvals)
+            for name in dict.fromkeys((record.inspection, *used, *here)):
+                try:
+                    yield self._records.log.get(stable_id("evt", row.id, name, record.digest))
+                except NotFoundError:
+                    continue
 
     def _from_event(self, event_id: str, walk: _Walk) -> None:
         self._add_event(self._records.log.get(event_id), walk)
@@ -151,7 +157,7 @@ class Tracer:
         prediction = read_prediction(event)
         walk.steps.append(_prediction_step(event, prediction, logged=logged))
         self._add_frame(prediction.frame.id, walk, digest=prediction.frame.digest)
-        walk.packages[prediction.package] = None
+        walk.packages.setdefault(prediction.package, prediction.inspection)
         if prediction.operating_point:
             walk.steps.append(_point_step(self._records.documents, prediction))
 
@@ -169,7 +175,7 @@ class Tracer:
 
     # ---- what answered
 
-    def _add_package(self, digest: str, walk: _Walk) -> None:
+    def _add_package(self, digest: str, inspection: str, walk: _Walk) -> None:
         try:
             record = self._registry.get(parse_digest(digest))
         except (NotFoundError, InvalidError):
@@ -177,18 +183,18 @@ class Tracer:
             walk.steps.append(TraceStep(kind="package", id=digest, text=text, ok=False))
             return
         walk.steps += _package_steps(record)
-        walk.steps.append(self._approval(record, walk))
+        walk.steps.append(self._approval(record, inspection, walk))
 
-    def _approval(self, record: PackageRecord, walk: _Walk) -> TraceStep:
+    def _approval(self, record: PackageRecord, inspection: str, walk: _Walk) -> TraceStep:
         """The event that took the package into use, else that approved it as a model's version."""
-        for kind, subject in ((_PACKAGE_TYPE, record.inspection), (_MODEL_TYPE, "")):
+        for kind, subject in ((_PACKAGE_TYPE, inspection), (_MODEL_TYPE, "")):
             for logged in self._records.log.read(
                 type=kind, subject=subject, newest_first=True, limit=1000
             ):
                 event = decode_event(logged.entry.body, where=logged.entry.id)
                 if _lets_run(event, record.digest):
                     walk.sources[logged.entry.source] = None
-                    return _approval_step(event, inspection=record.inspection)
+                    return _approval_step(event, inspection=inspection)
         return TraceStep(
             kind="approval", id=record.digest, ok=True,
             text="nobody took this package into use here",

@@ -50,7 +50,7 @@ def predict_endpoint(
     """
     inspection = find_endpoint(plant, endpoint)
     digest = packages.in_use(inspection.id)
-    frame, predictor = packages.judge(digest, picture)
+    frame, predictor = packages.judge(digest, picture, inspection=inspection.id)
     prediction = predictor.predict_single(frame)
     point = packages.points.decided_by(prediction)
     return EndpointPrediction(

@@ -407,7 +407,7 @@ def result_body(result: FunctionResult) -> dict[str, Any]:
 
 def failure_body(error: LinesideError) -> dict[str, Any]:
     """A failure in words."""
-    faults = [f"{fault.path}: {fault.expected}" for fault in error.faults]
+    faults = [f"{fault.path}: {fault.sentence}" for fault in error.faults]
     return {"error": error.message, "where": error.where, "fix": error.fix, "faults": faults}
 
 

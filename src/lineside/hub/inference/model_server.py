@@ -250,7 +250,7 @@ class ModelServer:
         self._clock = clock
         self.batching = batching or BatchSettings()
         self._lock = threading.Lock()
-        self._loaded: OrderedDict[Digest, _LoadedModel] = OrderedDict()
+        self._loaded: OrderedDict[tuple[Digest, str], _LoadedModel] = OrderedDict()
         self._known: OrderedDict[str, tuple[float, dict[str, Digest]]] = OrderedDict()
 
     def names(self) -> Sequence[str]:
@@ -261,16 +261,16 @@ class ModelServer:
 
     def ready(self, name: str, *, version: str) -> bool:
         """Loads it: what cannot be loaded is not ready."""
-        self._load(self._digest(name, version)[0])
+        self._load(name, self._digest(name, version)[0])
         return True
 
     def metadata(self, name: str, *, version: str) -> ModelMeta:
         digest, _ = self._digest(name, version)
-        return self._load(digest).served.metadata(name, versions=tuple(self._versions(name)))
+        return self._load(name, digest).served.metadata(name, versions=tuple(self._versions(name)))
 
     def infer(self, name: str, *, version: str, request: InferRequest) -> InferResponse:
         digest, number = self._digest(name, version)
-        seat = self._load(digest)
+        seat = self._load(name, digest)
         run_raw = None
         if all(each.name == "crops" for each in request.inputs) and seat.served.batches:
             run_raw = self._batcher(seat, digest).submit
@@ -332,18 +332,22 @@ class ModelServer:
         chosen = choose_version(tuple(versions), version, name=name)
         return versions[chosen], chosen
 
-    def _load(self, digest: Digest) -> _LoadedModel:
+    def _load(self, name: str, digest: Digest) -> _LoadedModel:
+        """Return a package, loaded for the inspection of that name where there is one."""
         old: list[_LoadedModel] = []
+        inspection = name if any(one.id == name for one in self._plant.inspection) else ""
+        key = (digest, inspection)
         with self._lock:
-            if digest not in self._loaded:
+            if key not in self._loaded:
                 package = Package.read(self._packages.content(digest), where=digest)
+                package = package.bound_to(inspection) if inspection else package
                 predictor = Predictor(package, clock=self._clock)
                 served = ServedModel(predictor, since=self._clock.now())
-                self._loaded[digest] = _LoadedModel(predictor=predictor, served=served)
-            self._loaded.move_to_end(digest)
+                self._loaded[key] = _LoadedModel(predictor=predictor, served=served)
+            self._loaded.move_to_end(key)
             while len(self._loaded) > _LOADED:
                 old.append(self._loaded.popitem(last=False)[1])
-            found = self._loaded[digest]
+            found = self._loaded[key]
         self._packages.points.apply(found.predictor)
         for seat in old:
             if seat.batcher is not None:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from lineside.core import FrameId, Inspection, Plant
 from lineside.store import FrameAnswer, FrameIndex, Logged
 from lineside.streams import decode_event, read_prediction, read_verdict
-from lineside.streams.verdicts import InspectionAnswer, reject_rule
+from lineside.streams.verdicts import InspectionAnswer
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
@@ -34,7 +34,7 @@ from lineside.vision import (
     Prediction,
 )
 from lineside.vision.decide import says_good
-from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
+from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction, reject_rule
 
 _EVEN = 0.5
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[0-9]+)?")

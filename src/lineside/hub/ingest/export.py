@@ -174,8 +174,8 @@ def _zip_pieces(
             with ZipFile(drain, "w", ZIP_STORED) as archive:
                 for path in sorted(one for one in written.rglob("*") if one.is_file()):
                     archive.write(path, path.relative_to(written))
-                    yield drain.taken()
-            yield drain.taken()
+                    yield drain.pop()
+            yield drain.pop()
     finally:
         _TURN.release()
 

@@ -10,7 +10,7 @@ those that were left.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 
@@ -22,7 +22,6 @@ from lineside.core import (
     InvalidError,
     NotFoundError,
     Plant,
-    rfc3339,
     stable_id,
 )
 from lineside.core.worker import Worker
@@ -141,7 +140,7 @@ class ThumbnailWorker:
             checked = check_picture(encoded, width_px=THUMBNAIL_PX, max_bytes=len(encoded))
         except InvalidError as error:
             refusal = DeadLetterError(Reason.PICTURE, f"{row.id}: {error}", where=row.camera)
-            self._failures.refuse(refusal, encoded, topic=row.camera, frame=True)
+            self._failures.refuse(refusal, encoded, topic=row.camera, camera=row.camera)
             return _unreadable()
         self.on_finished(row, checked.health)
         return checked.thumbnail
@@ -179,9 +178,8 @@ class GoneError(NotFoundError):
     title = "Gone"
 
     def __init__(self, row: FrameRow) -> None:
-        at = rfc3339(row.aged_out_at) if row.aged_out_at else "some time"
         super().__init__(
-            f"the picture aged out at {at}; its digest, thumbnail and answers are kept",
+            "the picture aged out; its digest, thumbnail and answers are kept",
             where=row.id,
             fix="Pin frames that must stay: add them to a dataset.",
         )
@@ -223,6 +221,12 @@ class Frames:
     def count(self, wanted: FrameFilter, *, most: int = MOST_COUNTED) -> FrameCount:
         """Count those that pass among the newest ``most`` that it looks at."""
         return self._records.frames.count(wanted, most=most)
+
+    def count_parts(
+        self, wanted: FrameFilter, *, edges: Sequence[datetime], most: int
+    ) -> list[FrameCount]:
+        """Count them of each part of the time; see ``FrameIndex.count_parts``."""
+        return self._records.frames.count_parts(wanted, edges=edges, most=most)
 
     def view(self, frame: str) -> FrameView:
         """The row and everything that names the frame."""

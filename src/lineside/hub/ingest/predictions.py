@@ -21,6 +21,7 @@ from lineside.hub.eventlog.dead_letters import FailurePolicy, store_batch
 from lineside.hub.eventlog.ledger import Commit, Ledger
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, check_not_future
+from lineside.hub.ingest.answers import answer_of
 from lineside.links import Bus, Message
 from lineside.store import Logged
 from lineside.streams import VERDICT_TYPE, Event, decode_event, read_prediction, read_verdict
@@ -98,7 +99,7 @@ class DeviceIngest:
             prediction = self._check(event, camera=camera)
         except DeadLetterError as refusal:
             if refusal.reason is Reason.FUTURE:
-                self._stats.skewed("future")
+                self._stats.count("skew", "future")
             self._set_aside(device, event, refusal=refusal, message=message)
             return []
         event = replace(event, prediction=prediction)
@@ -174,15 +175,20 @@ class DeviceIngest:
         self._count(items, commit)
 
     def _count(self, items: Sequence[DeviceEvent], commit: Commit) -> None:
+        inspections = {one.id: one for one in self._plant.inspection}
         for item, logged in zip(items, commit.logged, strict=True):
             if item.event.type == VERDICT_TYPE:
                 continue
             if logged.duplicate:
                 self._stats.count("predictions_duplicate")
                 continue
-            self._stats.count("predictions")
-            self._stats.latency((commit.at - item.event.time).total_seconds())
-            self._on_prediction(read_prediction(item.event), item.event.id)
+            prediction = read_prediction(item.event)
+            answer = answer_of(prediction, inspections.get(prediction.inspection))
+            self._stats.count_answer(
+                prediction, verdict=answer.verdict, unsure=answer.unsure,
+                latency_s=(commit.at - item.event.time).total_seconds(),
+            )  # fmt: skip
+            self._on_prediction(prediction, item.event.id)
         fresh = sum(not logged.duplicate for logged in commit.logged)
         self._stats.count("events", by=fresh + len(commit.raised))
 

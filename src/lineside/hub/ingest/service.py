@@ -292,10 +292,11 @@ class PlantIngest:
         failures: FailurePolicy | None = None,
     ) -> DeadLetterView:  # fmt: skip
         try:
-            frame = self._router.find(topic).kind is RouteKind.FRAME
+            route = self._router.find(topic)
+            camera = route.camera if route.kind is RouteKind.FRAME else ""
         except DeadLetterError:
-            frame = False
-        return (failures or self._failures).refuse(refusal, raw, topic=topic, frame=frame)
+            camera = ""
+        return (failures or self._failures).refuse(refusal, raw, topic=topic, camera=camera)
 
     def _commit(self, items: Sequence[IngestedMessage], *, failures: FailurePolicy) -> Commit:
         events = [item.event for item in items]
@@ -308,6 +309,7 @@ class PlantIngest:
         self._stats.count("events", by=len(fresh) + len(commit.raised))
         for item in items:
             if item.row is not None and item.event.id in fresh:
+                self._stats.count("camera_frames", item.row.camera)
                 self._on_frame(item.row, item.encoded, item.health)
         return commit
 
@@ -324,10 +326,10 @@ def count_skew(
     try:
         check_not_future(at, now=now, skew_s=skew_s, where=where)
     except DeadLetterError:
-        stats.skewed("future")
+        stats.count("skew", "future")
         raise
     if is_late(at, now=now, max_age_s=max_age_s):
-        stats.skewed("late")
+        stats.count("skew", "late")
 
 
 def is_repeat(message: PictureMessage, newest: FrameRow | None) -> bool:

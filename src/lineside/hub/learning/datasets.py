@@ -106,20 +106,20 @@ class Versions:
         """Return the changes from version or tag ``a`` to ``b``; "" is the newest."""
         return diff_versions(self._library.find(name, a), self._library.find(name, b))
 
-    def split(self, name: str, parting: SplitPlan) -> Parted:
+    def split(self, name: str, plan: SplitPlan) -> Parted:
         """Say how the next version is parted.
 
         Raises:
             InvalidError: it cannot be parted like that, or by a pattern: one that takes for ever
                 would stop the hub.
         """
-        if parting.group.startswith("regex:"):
+        if plan.group.startswith("regex:"):
             raise InvalidError(
                 "patterns are taken on the command line only",
                 where="group",
                 fix="Use another rule, or lineside dataset split.",
             )
-        parts = self._library.split(name, parting)
+        parts = self._library.split(name, plan)
         labels: dict[str, dict[str, int]] = {}
         for part, members in parts.items():
             for label, count in Counter(name for s in members for name in s.labels).items():
@@ -303,9 +303,9 @@ class Datasets:
         how the dataset is split.
         """
         plan = plan_freeze(self._library, name, inspections=self._plant.inspection, limits=_LOOK)
-        if self._library.draft(name).parting is None:
+        if self._library.draft(name).split is None:
             shares = {Part.TRAIN: 1.0 - HELD_OUT, Part.TEST: HELD_OUT}
-            plan = replace(plan, parting=SplitPlan(shares=shares))
+            plan = replace(plan, split=SplitPlan(shares=shares, is_default=True))
         version = self._library.freeze(name, by=by, plan=plan)
         return self.versions.one(name, version.number)
 

@@ -10,7 +10,7 @@ from typing import Any
 from lineside.core import NotFoundError, Plant, decode, stable_id, to_plain
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
-from lineside.store import Documents, Logged
+from lineside.store import Logged, Records
 from lineside.streams import EVENT_TYPE, Event, decode_event, read_prediction
 from lineside.streams.drift import Drift, DriftState, feed_drift
 
@@ -23,8 +23,8 @@ Listener = Callable[[Event], None]
 class DriftWatch:
     """Handler of a follower over predictions."""
 
-    def __init__(self, documents: Documents, *, ledger: Ledger, plant: Plant) -> None:
-        self._documents = documents
+    def __init__(self, records: Records, *, ledger: Ledger, plant: Plant) -> None:
+        self._records = records
         self._ledger = ledger
         self._plant = plant
         self._listeners: list[Listener] = []
@@ -46,9 +46,10 @@ class DriftWatch:
             event = decode_event(logged.entry.body, where=logged.entry.id)
             touched.add(event.subject)
             self._feed(event)
-        for inspection in touched:
-            body = {"state": to_plain(self._states[inspection])}
-            self._documents.put(_KIND, inspection, body=body)
+        with self._records.transaction():
+            for inspection in touched:
+                body = {"state": to_plain(self._states[inspection])}
+                self._records.documents.put(_KIND, inspection, body=body)
 
     def _feed(self, event: Event) -> None:
         prediction = read_prediction(event)
@@ -60,7 +61,7 @@ class DriftWatch:
     def _state(self, inspection: str) -> DriftState:
         if inspection not in self._states:
             try:
-                body = self._documents.get(_KIND, inspection).body
+                body = self._records.documents.get(_KIND, inspection).body
                 self._states[inspection] = decode(DriftState, body["state"], where=inspection)
             except NotFoundError:
                 self._states[inspection] = DriftState()

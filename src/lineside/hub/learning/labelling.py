@@ -41,11 +41,10 @@ from lineside.datasets.annotations import (
 from lineside.datasets.report.report import is_drawn_on
 from lineside.datasets.samples import judged
 from lineside.hub.learning.datasets import HELD_OUT
-from lineside.streams.verdicts import reject_rule
 from lineside.vision import picture_size
 from lineside.vision.decide import says_good
 from lineside.vision.metrics import wilson
-from lineside.vision.verdict import RejectRule
+from lineside.vision.verdict import RejectRule, reject_rule
 
 logger = logging.getLogger(__name__)
 
@@ -553,7 +552,7 @@ _GOOD_WORDS = frozenset(
         *("good", "ok", "okay", "pass", "passed", "fine", "clean", "intact", "normal", "io"),
         *("gut", "gutteil", "fehlerfrei", "einwandfrei", "ordnung"),
         *("bon", "bonne", "conforme", "buono", "buona", "bueno", "buena", "correcto", "bom", "boa"),
-        *("goed", "dobry", "dobra", "dobre", "dobry", "dobrá", "dobrý", "jó", "bra", "god"),
+        *("goed", "dobry", "dobra", "dobre", "dobrá", "dobrý", "jó", "bra", "god"),
         *("iyi", "хорошо", "годен", "良品", "良", "合格", "양품"),
     ]
 )

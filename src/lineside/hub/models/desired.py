@@ -1,13 +1,13 @@
 """Desired state of the devices: one document per device says what it should run.
 
 1. Everybody who decides what a device runs writes this document and nothing else: the page and the
-   command that take a package into use, roll-outs, and jobs of the AWS contract. A job is a
+   command that take a package into use, rollouts, and jobs of the AWS contract. A job is a
    proposal: its package becomes the desired one in the transaction in which the device reports
    success, so that a package which a device could not take is never desired.
 2. What a device runs is what it reports. The packages that it reported are kept in its document,
    newest first; the previous package of a device is found there.
 3. A package that live evidence spoke against is marked as bad. Nothing writes a bad package, no
-   device goes back to one, and no new device begins with one. A person who starts a roll-out of it
+   device goes back to one, and no new device begins with one. A person who starts a rollout of it
    again removes the mark.
 4. Each change of an inspection has a revision. A device follows a revision that is new to it, also
    where the package is the one that it was told before.
@@ -15,7 +15,8 @@
    whose report says that it has not heard the newest revision; ever more rarely where that is in
    vain.
 6. Beside each package stands the operating point in force for it, for devices that read it: the
-   package decides which, so that a roll-out, a roll-back and a new device need nothing more.
+   package decides which, so that a rollout, a rollback and a new device need nothing more. Of
+   limits that go in waves the document has the number, on the devices that a rollout asked.
 """
 
 import logging
@@ -66,6 +67,8 @@ class DesiredPackage:
         revision: counts the changes, from 1; 0: as the site's, since the device is known.
         by, reason, at: who changed it last, and why.
         reported: digests that the device reported for this inspection, newest first.
+        point: number of the operating point that a rollout told this device of before it is in
+            force for the site; 0: none.
     """
 
     inspection: str
@@ -75,6 +78,7 @@ class DesiredPackage:
     reason: str = ""
     at: datetime | None = None
     reported: tuple[str, ...] = ()
+    point: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +107,14 @@ class DesiredState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadPackage:
-    """Mark of a package that a roll-out took back because of live evidence."""
+    """Mark of a package that a rollout took back because of live evidence."""
 
     rollout: str
     why: str
     at: datetime
 
     def __str__(self) -> str:
-        return f"roll-out {self.rollout}: {self.why}"
+        return f"rollout {self.rollout}: {self.why}"
 
 
 class DesiredStates:
@@ -193,15 +197,25 @@ class DesiredStates:
         self, devices: Iterable[str], inspection: str, *, digest: str, by: str, reason: str
     ) -> None:
         """Let devices run a package for an inspection from now on; "" for none."""
+        self._write(
+            devices,
+            lambda state: self._next(state, inspection, digest=digest, by=by, reason=reason),
+        )
+
+    def write_point(self, devices: Iterable[str], inspection: str, *, number: int) -> None:
+        """Let devices decide by an operating point ahead of the site; 0 for that of the site."""
+        self._write(
+            (name for name in devices if self.of(name).of(inspection).point != number),
+            lambda state: state.having(replace(state.of(inspection), point=number)),
+        )
+
+    def _write(
+        self, devices: Iterable[str], change: Callable[[DesiredState], DesiredState]
+    ) -> None:
         changed = []
         with self._records.transaction():
             for device in devices:
-                self._change(
-                    device,
-                    lambda state: self._next(
-                        state, inspection, digest=digest, by=by, reason=reason
-                    ),
-                )
+                self._change(device, change)
                 changed.append(device)
         with self._lock:
             self._untold.update(changed)
@@ -211,6 +225,9 @@ class DesiredStates:
         self, state: DesiredState, inspection: str, *, digest: str, by: str, reason: str
     ) -> DesiredState:
         before = state.of(inspection)
+        if before.digest in before.reported:
+            # A report of what ran earlier still may have come in since this one began to run.
+            before = _having_run(before, before.digest)
         return state.having(
             replace(
                 before, digest=digest, revision=before.revision + 1, by=by, reason=reason,
@@ -231,7 +248,8 @@ class DesiredStates:
         )  # fmt: skip
         if target is None:
             return
-        digest, inspection = str(target.custom["digest"]), str(target.custom["inspection"])
+        digest, asked = str(target.custom["digest"]), str(document.get("inspection", ""))
+        inspection = asked if asked in target.inspections else target.inspections[0]
         if self.verdict(digest, inspection=inspection) is not None:
             logger.warning("a job brought a bad package device=%s job=%s", device, job_id)
             return
@@ -322,7 +340,7 @@ class DesiredStates:
             if not digest or digest == leaving:
                 continue
             if self.verdict(digest, inspection=inspection) is None:
-                target = self._releases.target_of(digest)
+                target = self._releases.target_of(digest, inspection=inspection)
                 if target is not None:
                     return target
         return None
@@ -366,12 +384,13 @@ class DesiredStates:
         return encode(body)
 
     def _bad(self, state: DesiredState) -> list[str]:
-        """Marked packages of the inspections that the device was told of."""
+        """Marked packages of the inspections that the device was told of, alone and with these."""
         found: set[str] = set()
         for inspection in state.revisions:
             below = f"{inspection}/"
             page = self._documents.page(BAD_KIND, after=below, limit=_MOST_BAD)
-            found |= {one.id.removeprefix(below) for one in page if one.id.startswith(below)}
+            marks = {one.id for one in page if one.id.startswith(below)}
+            found |= marks | {mark.removeprefix(below) for mark in marks}
         return sorted(found)
 
     def tick(self) -> None:
@@ -435,7 +454,7 @@ class DesiredStates:
 
     def _point(self, package: DesiredPackage) -> dict[str, str]:
         """The operating point of a package as devices are told; empty for its own limits."""
-        version = self._points.in_force(package.inspection, package.digest)
+        version = self._points.on_device(package.inspection, package.digest, number=package.point)
         if version is None or version.point is None:
             return {}
         place = f"{self.base_url}/api/v1/operating-points/{package.inspection}"

@@ -23,7 +23,13 @@ from lineside.models import (
     Speed,
     Status,
 )
-from lineside.models.result import REPORT_FILE, LearningCurve, TrivialFigure, package_result
+from lineside.models.result import (
+    REPORT_FILE,
+    LearningCurve,
+    PowerTest,
+    TrivialFigure,
+    package_result,
+)
 from lineside.models.versions import Creation
 from lineside.vision.metrics import ReliabilityBin
 from lineside.vision.verdict import RejectRule
@@ -74,8 +80,10 @@ class Evidence:
         leaking: pairs on both sides of the split; None where nobody looked, else ``leaks_by`` how.
         speed: figures in time, by name.
         shortcuts: what trivial figures alone reach on the same pictures.
+        shortcut_words: what follows from all controls, in a sentence; "" where none was made.
         curve: what a share of the training pictures would have reached; None where the report does
             not tell.
+        power: which drawn defects are found; None likewise.
         parity: of a variant against its original.
         lineage, licences: by name.
         has_report: whether the package carries its own page.
@@ -103,6 +111,8 @@ class Evidence:
     has_report: bool
     replays: tuple[ReplayView, ...] = ()
     curve: LearningCurve | None = None
+    power: PowerTest | None = None
+    shortcut_words: str = ""
     schema: str = field(default=EVIDENCE_SCHEMA)
 
 
@@ -147,7 +157,9 @@ def collect_evidence(
         leaks_by=str(report.get("leaks_by") or ""),
         speed=_speed(version) | (speed_words(comparison.speed) if comparison else {}),
         shortcuts=_shortcuts(report),
-        curve=_curve(report),
+        shortcut_words=_shortcut_words(report),
+        curve=_part(report, "learning_curve", LearningCurve),
+        power=_part(report, "power", PowerTest),
         parity=manifest.parity if manifest else None,
         lineage=_lineage(version, package),
         licences=_licences(package),
@@ -167,6 +179,7 @@ class _Named(Protocol):
 
 
 _Figure = TypeVar("_Figure", bound=_Named)
+_Part = TypeVar("_Part")
 _HEADLINE = ("accuracy", "exact", "f1", "pixel f1", "auroc", "recall", "precision", "mae")
 _MOST_HEADLINES = 5
 
@@ -271,7 +284,8 @@ def _result(package: Package | None, *, rule: RejectRule | None) -> tuple[str, .
     if found is None:
         return ()
     gaps = found.gaps if found.shares else ()
-    told = (found.headline, *gaps, found.measured, found.bounded, found.advice)
+    power = found.power.words if found.power else ""
+    told = (found.headline, *gaps, found.measured, found.bounded, power, found.advice)
     return tuple(one for one in told if one)
 
 
@@ -285,11 +299,17 @@ def _shortcuts(report: Mapping[str, Any]) -> tuple[TrivialFigure, ...]:
         return ()
 
 
-def _curve(report: Mapping[str, Any]) -> LearningCurve | None:
-    """The learning curve of the report; one of another form is as good as none."""
-    raw = report.get("learning_curve")
+def _shortcut_words(report: Mapping[str, Any]) -> str:
+    controls = report.get("controls")
+    told = str(controls.get("conclusion") or "") if isinstance(controls, dict) else ""
+    return f"{told[:1].upper()}{told[1:]}." if told else ""
+
+
+def _part(report: Mapping[str, Any], name: str, kind: type[_Part]) -> _Part | None:
+    """A part of the report; one of another form is as good as none."""
+    raw = report.get(name)
     try:
-        return decode(LearningCurve, raw, where=REPORT_FILE) if raw else None
+        return decode(kind, raw, where=REPORT_FILE) if raw else None
     except LinesideError:
         return None
 

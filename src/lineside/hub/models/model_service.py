@@ -20,6 +20,7 @@ from lineside.core import (
     Digest,
     Json,
     NotFoundError,
+    Plant,
     RefusedError,
     decode_fast,
     decode_json,
@@ -42,6 +43,7 @@ from lineside.models import (
     Registry,
     Status,
 )
+from lineside.models.manifest import check_fits, fitting
 from lineside.models.versions import (
     Approvers,
     Creation,
@@ -85,7 +87,7 @@ class GroupView:
 
     Attributes:
         newest, approved: highest numbers, of all and of those approved (None: there is none).
-        open_now: whether a roll-out may begin now; ``opens_at`` when it next may.
+        open_now: whether a rollout may begin now; ``opens_at`` when it next may.
     """
 
     name: str
@@ -102,15 +104,15 @@ class ModelService:
     """Groups and versions; safe from several threads and processes."""
 
     def __init__(
-        self, records: Records, blobs: Blobs, *, journal: Journal, site: str, config: HubConfig,
-        clock: Clock,
+        self, records: Records, blobs: Blobs, *, journal: Journal, plant: Plant,
+        config: HubConfig, clock: Clock,
     ) -> None:  # fmt: skip
         self._documents = records.documents
         self._registry = Registry(records, blobs, clock=clock)
         self._versions = ModelVersions(records, self._registry, clock=clock)
         self._groups = ModelGroups(records)
         self._journal = journal
-        self._site = site
+        self._plant = plant
         self._clock = clock
         self._approvers = Approvers.ANYBODY if config.single_person else Approvers.OTHERS
         self._zone = ZoneInfo(config.time_zone)
@@ -164,17 +166,37 @@ class ModelService:
         """The approved version of the highest number; ``NotFoundError`` if none is approved."""
         return self._versions.newest_approved(group)
 
-    def release(self, version: ModelVersion) -> Release:
+    def release(self, version: ModelVersion, *, inspection: str = "") -> Release:
         """Return the release of an approved version, which is signed and rolled out.
 
+        Args:
+            version: of a group.
+            inspection: which it is for; "": that of its approval.
+
         Raises:
-            RefusedError: it is not approved.
+            NotFoundError: the plant has no such inspection.
+            RefusedError: it is not approved, or cannot answer for the inspection.
         """
         if not version.approved:
             raise RefusedError(
                 f"{version.name} is not approved", where=version.name, fix="Approve it first."
             )
-        return release_of(version, self._registry.get(version.digest))
+        self._check_fits(version, inspection)
+        return release_of(version, self._registry.get(version.digest), inspection=inspection)
+
+    def inspections(self, version: ModelVersion) -> tuple[str, ...]:
+        """Inspections of the plant that a version can answer for; its own is the first."""
+        if not version.digest:
+            return ()
+        record = self._registry.get(version.digest)
+        found = fitting(record.manifest, self._plant)
+        own = release_of(version, record).inspection
+        return tuple(sorted(found, key=lambda name: name != own))
+
+    def _check_fits(self, version: ModelVersion, inspection: str) -> None:
+        if inspection:
+            manifest = self._registry.get(version.digest).manifest
+            check_fits(manifest, self._plant.find_inspection(inspection))
 
     def evidence(
         self, group: str, number: int, *, rule_of: Callable[[str], RejectRule | None] | None = None
@@ -292,14 +314,26 @@ class ModelService:
         }  # fmt: skip
         self._journal.record([self._event(version.group, data)])
 
-    def approve(self, group: str, number: int, *, by: str, reason: str) -> ModelVersion:
+    def approve(
+        self, group: str, number: int, *, by: str, reason: str, inspection: str = ""
+    ) -> ModelVersion:
         """Approve a version for release.
 
+        Args:
+            group: of models.
+            number: of the version.
+            by: who approves.
+            reason: why.
+            inspection: which it is released for; "": the one that it was trained for.
+
         Raises:
-            RefusedError: its makers approve it.
+            RefusedError: its makers approve it, or it cannot answer for the inspection.
             InvalidError, NotFoundError, ConflictError: as ``ModelVersions.decide``.
         """
-        return self._decide(self.one(group, number), Status.APPROVED, by=by, reason=reason)
+        version = self.one(group, number)
+        if version.creation is Creation.COMPLETED:
+            self._check_fits(version, inspection)
+        return self._decide(version, Status.APPROVED, by=by, reason=reason, inspection=inspection)
 
     def reject(self, group: str, number: int, *, by: str, reason: str) -> ModelVersion:
         """Reject a version, one that was approved before as well."""
@@ -315,13 +349,15 @@ class ModelService:
         return self.group(group)
 
     def _decide(
-        self, version: ModelVersion, status: Status, *, by: str, reason: str
+        self, version: ModelVersion, status: Status, *, by: str, reason: str, inspection: str = ""
     ) -> ModelVersion:
         own = status is Status.APPROVED and made_by(version, by)
         data: dict[str, Json] = {
             "action": status.lower(), "version": version.number, "digest": version.digest,
             "by": by, "reason": reason, "own": own,
         }  # fmt: skip
+        if inspection:
+            data["inspection"] = inspection
         seen = self.replays(version) if status is Status.APPROVED else ()
         if seen:
             data["replays"] = [{"replay": one.id, "digest": one.digest} for one in seen]
@@ -331,7 +367,7 @@ class ModelService:
             decided.append(
                 self._versions.decide(
                     version.group, version.number, status=status, by=by, reason=reason,
-                    approvers=self._approvers,
+                    approvers=self._approvers, inspection=inspection,
                 )
             )  # fmt: skip
 
@@ -341,7 +377,7 @@ class ModelService:
 
     def _event(self, group: str, data: Mapping[str, Json]) -> Event:
         return person_event(
-            MODEL_TYPE, subject=group, site=self._site, clock=self._clock,
+            MODEL_TYPE, subject=group, site=self._plant.site, clock=self._clock,
             data={"group": group, **data},
         )  # fmt: skip
 
@@ -394,12 +430,16 @@ class ModelService:
         return decode_fast(Changes, encode(document.body), where=f"{CHANGES_KIND} {version.name}")
 
 
-def release_of(version: ModelVersion, record: PackageRecord) -> Release:
-    """A version with the bytes that hold it."""
+def release_of(version: ModelVersion, record: PackageRecord, *, inspection: str = "") -> Release:
+    """A version with the bytes that hold it, for an inspection.
+
+    Without one it is for that of its approval, else for the one that it was trained for.
+    """
+    approved = version.verdicts[-1].inspection if version.verdicts else ""
     return Release(
         group=version.group,
         version=str(version.number),
-        inspection=record.inspection,
+        inspection=inspection or approved or record.inspection,
         digest=record.digest,
         sha256=record.archive.removeprefix("sha256:"),
         size_bytes=record.size_bytes,
@@ -408,12 +448,13 @@ def release_of(version: ModelVersion, record: PackageRecord) -> Release:
 
 
 @contextmanager
-def open_models(config: HubConfig, *, site: str, clock: Clock) -> Iterator[ModelService]:
+def open_models(config: HubConfig, *, plant: Plant, clock: Clock) -> Iterator[ModelService]:
     """Groups and versions for a command beside the hub, whether or not it runs."""
     with (
         open_records(config.records_url, clock=clock) as records,
         closing(open_blobs(config.blobs_url)) as blobs,
     ):
         yield ModelService(
-            records, blobs, journal=RecordsJournal(records), site=site, config=config, clock=clock
-        )
+            records, blobs, journal=RecordsJournal(records), plant=plant, config=config,
+            clock=clock,
+        )  # fmt: skip

@@ -4,7 +4,8 @@
 2. Who proposes a version does not approve it, by the rule and the code of model versions.
 3. In force for a package is its approved version of the highest number. A version below that is not
    approved any more; going back makes a new version with the earlier limits, so that devices take
-   higher numbers only.
+   higher numbers only. A version that goes in waves is in force for the devices that a rollout told
+   of it, and for the site once that is done.
 4. What follows an approval (signing, telling the devices) is done by a follower of the log: in
    order, also of approvals by command while the hub was away, and perhaps twice after a crash.
 """
@@ -34,6 +35,7 @@ from lineside.core import (
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
 from lineside.models import Package, PackageRecord, Predictor, Registry, Status
+from lineside.models.manifest import check_fits
 from lineside.models.operating_point import (
     POINT_KIND,
     Costs,
@@ -43,6 +45,7 @@ from lineside.models.operating_point import (
     RecordedEffect,
     UnseenEffect,
     UnseenScores,
+    approved_versions,
     check_limits,
     own_limits,
     point_named,
@@ -57,14 +60,15 @@ from lineside.models.result import REPORT_FILE
 from lineside.models.versions import Approvers, Verdict, is_maker, verdict_on
 from lineside.store import Document, Logged, Records, open_blobs, open_records
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
-from lineside.streams.verdicts import reject_rule
 from lineside.vision import Prediction
 from lineside.vision.metrics import LimitRow
+from lineside.vision.verdict import reject_rule
 
 logger = logging.getLogger(__name__)
 
 POINT_TYPE = "lineside.operating_point.v1"
 PROPOSED, APPROVED, REJECTED, ROLLED_BACK = "proposed", "approved", "rejected", "rolled back"
+IN_FORCE = "in force"
 RECORDED_FRAMES = 2000
 """Frames that a preview looks at where nobody says how many."""
 _MOST_FRAMES = 10_000
@@ -85,12 +89,14 @@ class PointProposal:
     Attributes:
         limits: those that are to differ from the package's own.
         package: "" for the one in use.
+        waves: whether a rollout brings them to devices; else all have them within seconds.
     """
 
     limits: tuple[Limits, ...]
     reason: str
     package: str = ""
     costs: Costs = field(default_factory=Costs)
+    waves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +208,14 @@ class OperatingPoints:
             self._known[key] = (now_s + _BELIEVED_S, found)
         return found
 
+    def on_device(self, inspection: str, package: str, *, number: int) -> PointVersion | None:
+        """The version that a package decides by on a device that a rollout told of ``number``."""
+        found = self.in_force(inspection, package)
+        if number <= (found.number if found is not None else 0):
+            return found
+        ahead = self.one(inspection, number)
+        return ahead if ahead.package == package and ahead.point is not None else found
+
     def apply(self, predictor: Predictor) -> None:
         """Let a loaded package decide by what is in force for it."""
         inspection = predictor.manifest.inspection
@@ -240,18 +254,14 @@ class OperatingPoints:
         """The package that limits are set for: the one named, else the one in use.
 
         Raises:
-            InvalidError: the plant has no such inspection, or the package is made for another one.
-            NotFoundError: there is no such package, or none is in use.
+            NotFoundError: there is no such inspection or package, or none is in use.
+            RefusedError: the package cannot answer for the inspection.
         """
-        self._plant.find_inspection(inspection)
+        asked = self._plant.find_inspection(inspection)
         if digest:
             record = self._registry.get(parse_digest(digest, where="package"))
-            if record.manifest.inspection not in ("", inspection):
-                raise InvalidError(
-                    f"the package is made for inspection {record.manifest.inspection!r}",
-                    where=inspection,
-                    fix="Name a package of this inspection.",
-                )
+            if record.manifest.inspection != inspection:
+                check_fits(record.manifest, asked)
             return record
         used = self._registry.in_use(inspection)
         if used is None:
@@ -355,11 +365,12 @@ class OperatingPoints:
             inspection=inspection, number=0, package=record.digest,
             limits=check_limits(record.manifest, proposal.limits), costs=proposal.costs, by=by,
             at=self._clock.now(), reason=_needed(proposal.reason, where=inspection),
+            waves=proposal.waves,
         )  # fmt: skip
         return self._add(version, action=PROPOSED)
 
     def approve(self, inspection: str, number: int, *, by: str, reason: str) -> PointVersion:
-        """Approve a version; devices decide by it within seconds.
+        """Approve a version; devices decide by it within seconds, or in waves by a rollout.
 
         Raises:
             RefusedError: its proposer approves it.
@@ -367,10 +378,10 @@ class OperatingPoints:
         """
         package = self.one(inspection, number).package
         head = self._head(inspection)  # of before what is looked at, so that nobody comes between
-        newest = version_in_force(self._documents, inspection, package)
+        newest = next(iter(approved_versions(self._documents, inspection, package)), None)
         if newest is not None and newest.number > number:
             raise ConflictError(
-                f"version {newest.number} is in force by now",
+                f"version {newest.number} is {'on its way' if newest.waves else 'in force'} by now",
                 where=f"{inspection}/{number}",
                 fix="Propose these limits again, or roll back to an earlier version.",
             )
@@ -403,9 +414,42 @@ class OperatingPoints:
         verdict = Verdict(status=Status.APPROVED, by=by, at=now, reason=reason)
         version = replace(
             earlier, number=0, by=by, at=now, reason=reason, rolled_back_to=number,
-            verdicts=(verdict,),
+            verdicts=(verdict,), waves=False,
         )  # fmt: skip
         return self._add(version, action=ROLLED_BACK)
+
+    def take_back(self, inspection: str, number: int, *, by: str, reason: str) -> None:
+        """Take the limits before a version into force, as a new version; twice is once."""
+        left = self.one(inspection, number)
+        approved = approved_versions(self._documents, inspection, left.package)
+        if any(one.number > number and not one.waves for one in approved):
+            return
+        before = self.before(left)
+        manifest = self._registry.get(left.package).manifest
+        now = self._clock.now()
+        verdict = Verdict(status=Status.APPROVED, by=by, at=now, reason=reason)
+        version = replace(
+            left, number=0, by=by, at=now, reason=reason, verdicts=(verdict,), waves=False,
+            limits=before.limits if before is not None else own_limits(manifest),
+            costs=before.costs if before is not None else left.costs,
+            rolled_back_to=before.number if before is not None else 0,
+        )  # fmt: skip
+        self._add(version, action=ROLLED_BACK)
+
+    def before(self, version: PointVersion) -> PointVersion | None:
+        """The version in force before another one; None for the package's own limits."""
+        approved = approved_versions(self._documents, version.inspection, version.package)
+        earlier = (one for one in approved if one.number < version.number and not one.waves)
+        return next(earlier, None)
+
+    def put_in_force(self, inspection: str, number: int, *, by: str, reason: str) -> None:
+        """Take a version that went in waves into force for the site; twice is once."""
+        document, version = self._current(inspection, number)
+        if version.waves:
+            self._record(
+                replace(version, waves=False), action=IN_FORCE, by=by, reason=reason,
+                expect=document.version, head=self._head(inspection),
+            )  # fmt: skip
 
     def _add(self, version: PointVersion, *, action: str) -> PointVersion:
         """Under the inspection's next number."""
@@ -456,7 +500,7 @@ class OperatingPoints:
             "action": action, "inspection": version.inspection, "version": version.number,
             "package": version.package, "limits": to_plain(version.limits),
             "digest": version.point.digest if version.point is not None else "",
-            "by": by, "reason": reason, "own": own,
+            "by": by, "reason": reason, "own": own, "waves": version.waves,
         }  # fmt: skip
         if version.rolled_back_to:
             data["rolled_back_to"] = version.rolled_back_to
@@ -486,7 +530,7 @@ class OperatingPoints:
         """Tell the listeners of the decisions in a page of the log that still hold."""
         for logged in page:
             data = decode_json(logged.entry.body, where=logged.entry.id)["data"]
-            if data.get("action") not in (APPROVED, ROLLED_BACK):
+            if data.get("action") not in (APPROVED, ROLLED_BACK, IN_FORCE):
                 continue
             self._forget()
             version = self.one(str(data["inspection"]), int(data["version"]))

@@ -32,6 +32,7 @@ from lineside.hub.models.operating_points import OperatingPoints
 from lineside.hub.models.releases import Releases
 from lineside.hub.views import PackageView, TrialPrediction
 from lineside.models import Manifest, Package, PackageRecord, Predictor, Registry
+from lineside.models.manifest import check_fits, fitting
 from lineside.models.predictor import NearPicture
 from lineside.models.result import MeasuredResult, package_result
 from lineside.models.versions import Verdict
@@ -66,7 +67,7 @@ class Packages:
         self._releases = releases
         self.points = points
         self._lock = threading.Lock()
-        self._loaded: OrderedDict[str, Predictor] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
 
     def all(self) -> tuple[PackageView, ...]:
         """Every package, newest first."""
@@ -121,9 +122,9 @@ class Packages:
         """Take a package into use for an inspection, on every device.
 
         Raises:
-            InvalidError: of another inspection, or without a person or reason; nothing is signed.
-            RefusedError: it is a version of a model that nobody approved, was judged bad on the
-                line, or cannot be signed.
+            InvalidError: without a person or reason; nothing is signed.
+            RefusedError: it cannot answer for the inspection, is a version of a model that nobody
+                approved, was judged bad on the line, or cannot be signed.
         """
         self.use_on_site(digest, inspection=inspection, by=by, reason=reason)
         self._desired.write(self._devices.known(), inspection, digest=digest, by=by, reason=reason)
@@ -131,9 +132,12 @@ class Packages:
 
     def use_on_site(self, digest: str, *, inspection: str, by: str, reason: str) -> None:
         """Take a package into use for devices that come later; those that are there keep theirs."""
-        self._plant.find_inspection(inspection)
+        asked = self._plant.find_inspection(inspection)
         parsed = parse_digest(digest, where="digest")
         self._registry.check_use(parsed, inspection=inspection, by=by, reason=reason)
+        manifest = self._registry.get(parsed).manifest
+        if manifest.inspection != inspection:  # of its own, each device checks the plant file here
+            check_fits(manifest, asked)
         self._may_use(parsed)
         self._check_not_bad(parsed, inspection=inspection)
         before = self._registry.in_use(inspection)
@@ -167,16 +171,27 @@ class Packages:
 
     # ---- looking
 
-    def predictor(self, digest: str) -> Predictor:
-        """A loaded package, at its operating point; the two used last are kept."""
+    def inspections(self, digest: str) -> tuple[str, ...]:
+        """Inspections of the plant that a package can answer for, in the plant's order."""
+        return fitting(self.manifest(digest), self._plant)
+
+    def predictor(self, digest: str, *, inspection: str = "") -> Predictor:
+        """A loaded package, at its operating point; the two used last are kept.
+
+        Args:
+            digest: of the package.
+            inspection: which it answers for; "": the one that it was trained for.
+        """
+        name = (digest, inspection)
         with self._lock:
-            if digest not in self._loaded:
+            if name not in self._loaded:
                 package = Package.read(self.content(digest))
-                self._loaded[digest] = Predictor(package, clock=self._clock)
-            self._loaded.move_to_end(digest)
+                package = package.bound_to(inspection) if inspection else package
+                self._loaded[name] = Predictor(package, clock=self._clock)
+            self._loaded.move_to_end(name)
             while len(self._loaded) > _LOADED:
                 self._loaded.popitem(last=False)
-            found = self._loaded[digest]
+            found = self._loaded[name]
         self.points.apply(found)
         return found
 
@@ -199,9 +214,9 @@ class Packages:
             )
         return record.digest
 
-    def judge(self, digest: str, data: bytes) -> tuple[Frame, Predictor]:
+    def judge(self, digest: str, data: bytes, *, inspection: str = "") -> tuple[Frame, Predictor]:
         """A picture of somebody's, opened for a package; nothing of it is stored."""
-        predictor = self.predictor(digest)
+        predictor = self.predictor(digest, inspection=inspection)
         frame = open_frame(
             data, camera="tried", captured_at=self._clock.now(), max_bytes=_MOST_PICTURE_BYTES
         )

@@ -4,7 +4,7 @@
    into use without being a version, as ``direct-<inspection>`` with the next number of its own.
 2. Publishing comes before a use is recorded: what cannot be signed does not come into use.
 3. Devices go back to an older version by a signed rollback only. It is signed with the decision: a
-   person takes an older version into use again, orders a rollback, or a roll-out goes back.
+   person takes an older version into use again, orders a rollback, or a rollout goes back.
 4. Only what is signed is handed out, by the digest of its bytes; a device checks all of it again.
 5. An approved operating point is signed like a package, in a group of its inspection's own.
 6. A version of the plant file is signed by its number and digest, before devices are told it. Its
@@ -24,6 +24,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -172,15 +173,18 @@ class Releases:
             write_durably(done, b"The log's checkpoints are signed.\n")
 
     def publish(self, release: Release) -> Target | None:
-        """Sign an approved version; None where the hub has no repository.
+        """Sign an approved version for its inspection; None where the hub has no repository.
 
-        A package whose archive got further signatures since stays published as it was.
+        A version may be signed for several inspections, one after the other. A package whose
+        archive got further signatures since stays published as it was.
         """
         if not self.repository.exists():
             return None
         kept = self.target_of(release.digest, group=release.group, version=release.version)
-        if kept is not None:
+        if kept is not None and release.inspection in kept.inspections:
             return kept
+        if kept is not None:
+            release = replace(release, sha256=kept.sha256, size_bytes=kept.size_bytes)
         archive = Digest(f"sha256:{release.sha256}")
         target = self.repository.publish(release, self._archive(archive))
         # Named in a document, so that nothing forgets the bytes.
@@ -192,14 +196,19 @@ class Releases:
         """Sign an operating point as a release of its inspection's own group."""
         if not self.repository.exists():
             return
-        data = encode(point)
-        archive = self._blobs.put(data)
-        group = _group("operating-point", point.inspection)
-        release = Release(
-            group=group, version=str(self._number(group, archive)), inspection=point.inspection,
-            digest=archive, sha256=archive.removeprefix("sha256:"), size_bytes=len(data),
+        release = self.point_release(point)
+        archive = self._blobs.put(encode(point))
+        self.publish(replace(release, version=str(self._number(release.group, archive))))
+
+    @staticmethod
+    def point_release(point: OperatingPoint) -> Release:
+        """An operating point as a release, numbered as the versions of its inspection are."""
+        digest = point.digest
+        return Release(
+            group=_group("operating-point", point.inspection), version=str(point.version),
+            inspection=point.inspection, digest=digest, sha256=digest.removeprefix("sha256:"),
+            size_bytes=len(encode(point)),
         )  # fmt: skip
-        self.publish(release)
 
     def publish_plant(self, versions: Mapping[int, Digest]) -> None:
         """Sign versions of the plant file, by number; those that are signed already stay."""
@@ -217,9 +226,10 @@ class Releases:
                 self.publish(release)
 
     def withdraw(self, release: Release) -> None:
-        """Sign a version no more; one that is not signed is fine."""
-        if self.repository.exists() and release.target in self.repository.targets():
-            self.repository.withdraw(release.target)
+        """Sign a version no more, whichever archive of it; one that is not signed is fine."""
+        kept = self.target_of(release.digest, group=release.group, version=release.version)
+        if kept is not None:
+            self.repository.withdraw(kept.path)
 
     def used(self, digest: Digest, *, inspection: str, leaving: Collection[str]) -> None:
         """Sign what is taken into use, and the way back to it where it is one.
@@ -236,7 +246,7 @@ class Releases:
             return
         record = self._registry.get(digest)
         approved = [found for found in self._versions.holding(digest) if found.approved]
-        released = [release_of(version, record) for version in approved]
+        released = [release_of(version, record, inspection=inspection) for version in approved]
         for release in released or [self._direct(record, inspection=inspection)]:
             self.publish(release)
         self.allow_rollback(digest, leaving=leaving)
@@ -258,10 +268,13 @@ class Releases:
             (target, at.get(path, _UNDATED)) for path, target in self.repository.targets().items()
         ]
 
-    def target_of(self, digest: str, *, group: str = "", version: str = "") -> Target | None:
+    def target_of(
+        self, digest: str, *, group: str = "", version: str = "", inspection: str = ""
+    ) -> Target | None:
         """Return the signed target of a package, the newest version where there are several.
 
-        Without a digest it is found by group and version.
+        Without a digest it is found by group and version; with an inspection only where it is
+        signed for that one.
         """
         if not self.repository.exists():
             return None
@@ -272,6 +285,7 @@ class Releases:
             and target.custom.get("digest")
             and group in ("", target.custom.get("group"))
             and version in ("", target.custom.get("version"))
+            and inspection in ("", *target.inspections)
         ]
         return max(found, key=lambda target: version_key(_version(target)), default=None)
 

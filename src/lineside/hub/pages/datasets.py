@@ -69,21 +69,21 @@ def leak_pairs(version: DatasetVersion) -> tuple[tuple[str, SampleCard, SampleCa
     )
 
 
-def split_text(parting: SplitPlan | None) -> str:
+def split_text(plan: SplitPlan | None) -> str:
     """Return the split of the next version as a sentence."""
-    if parting is None:
+    if plan is None:
         return "Split as its sources declare; pictures that none declares are not split."
-    together = "groups stay together" if parting.by == "group" else "each picture on its own"
-    if parting.exact:
-        words = f"Split by the exact rule {parting.exact}"
-    elif parting.folds:
-        words = f"Fold {parting.fold} of {parting.folds} is the test part, {together}"
+    together = "groups stay together" if plan.by == "group" else "each picture on its own"
+    if plan.exact:
+        words = f"Split by the exact rule {plan.exact}"
+    elif plan.folds:
+        words = f"Fold {plan.fold} of {plan.folds} is the test part, {together}"
     else:
-        parts = (part for part in Part if part in parting.shares)
-        shares = ", ".join(f"{part} {parting.shares[part]:g}" for part in parts)
+        parts = (part for part in Part if part in plan.shares)
+        shares = ", ".join(f"{part} {plan.shares[part]:g}" for part in parts)
         words = f"Split {shares or 'as declared'}, {together}"
-    rule = f", grouped by {parting.group}" if parting.group else ""
-    return f"{words}{rule}, seed {parting.seed or 0}."
+    rule = f", grouped by {plan.group}" if plan.group else ""
+    return f"{words}{rule}, seed {plan.seed or 0}."
 
 
 _KINDS = {

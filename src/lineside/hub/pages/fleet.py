@@ -1,5 +1,6 @@
 """Device pages: every device in a list, and one device."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -11,12 +12,11 @@ from fastapi.responses import HTMLResponse
 from lineside.core import NotFoundError
 from lineside.hub.devices.enrolment import DEVICE_TYPE
 from lineside.hub.devices.registry import STATES, DeviceQuery, DeviceSummary
-from lineside.hub.pages.log import device_row
 from lineside.hub.pages.site import Context
 from lineside.hub.services import Services
 from lineside.hub.views import DeviceView
 from lineside.web.answers import Mark
-from lineside.web.format import DASH, number, span
+from lineside.web.format import DASH, counted, number, span
 
 _SOON = timedelta(days=122)
 _OFFSET_TOLD_S = 0.05
@@ -28,37 +28,6 @@ MARKS = {
     "never": Mark(shape="bar", word="never reported", tone="warn"),
     "revoked": Mark(shape="square", word="revoked", tone="bad"),
 }
-FILTERS = STATES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceEntry:
-    """One row of the list."""
-
-    id: str
-    mark: Mark
-    at: datetime | None
-    version: str
-    packages: str
-    waiting: str
-    clock: Mark
-    certificate: Mark
-    groups: tuple[str, ...]
-
-
-def entry_of(line: DeviceSummary, *, now: datetime) -> DeviceEntry:
-    """A device in a row."""
-    return DeviceEntry(
-        id=line.id,
-        mark=MARKS[line.state],
-        at=line.at,
-        version=line.version or DASH,
-        packages=number(len(line.packages)),
-        waiting=number(line.spool_depth),
-        clock=clock_mark(line.clock_offset_s),
-        certificate=certificate_mark(line, now=now),
-        groups=line.groups,
-    )
 
 
 def clock_mark(offset_s: float | None) -> Mark:
@@ -92,6 +61,40 @@ def certificate_mark(line: DeviceSummary, *, now: datetime) -> Mark:
     if line.certificate_ends_at - now < _SOON:
         return Mark(shape="triangle", word=f"renews before {ends}", tone="warn")
     return Mark(shape="ring", word=f"until {ends}")
+
+
+def device_facts(device: DeviceView) -> tuple[tuple[str, str], ...]:
+    """Facts that a device reported of itself."""
+    return (
+        ("Version", device.version or "not told"),
+        ("Frames judged", number(int(device.status.get("predictions", 0)))),
+        ("Passed over", _refused(device.status.get("refused", {}))),
+        ("Waiting to be sent", counted(device.spool_depth, "event")),
+        ("Stored here up to", number(device.acked)),
+    )
+
+
+def device_packages(device: DeviceView) -> tuple[tuple[str, str, str, Mark], ...]:
+    """Inspection, running and desired package, and how these agree."""
+    runs = {str(one["inspection"]): str(one["digest"]) for one in device.packages}
+    desired = {str(one["inspection"]): str(one["digest"]) for one in device.desired}
+    return tuple(
+        (name, runs.get(name, ""), desired.get(name, ""),
+         _swap(runs.get(name, ""), desired.get(name, "")))
+        for name in sorted(runs.keys() | desired.keys())
+    )  # fmt: skip
+
+
+def _refused(refused: Mapping[str, int]) -> str:
+    return ", ".join(f"{number(n)} {reason}" for reason, n in sorted(refused.items())) or "none"
+
+
+def _swap(runs: str, wanted: str) -> Mark:
+    if runs == wanted:
+        return Mark(shape="ring", word="up to date")
+    if not wanted:
+        return Mark(shape="square", word="unexpected version")
+    return Mark(shape="triangle", word="loading" if not runs else "swapping", tone="warn")
 
 
 def list_address(query: DeviceQuery, *, after: str) -> str:
@@ -201,18 +204,20 @@ def fleet_page(
     """Devices by name, with filters; fifty a page."""
     query = DeviceQuery(after=after, group=group, state=state, text=q, limit=_PAGE)
     page = context.hub.fleet.page(query)
-    now = context.hub.clock.now()
     online, known = context.hub.devices.count()
     return context.page(
         "fleet.html",
         title="Devices",
         active="fleet",
         sub=f"{online} of {known} reporting",
-        devices=[entry_of(one, now=now) for one in page.items],
+        devices=page.items,
+        now=context.hub.clock.now(),
         marks=MARKS,
+        clock_mark=clock_mark,
+        certificate_mark=certificate_mark,
         query=query,
         filtered=bool(q or group or state or after),
-        states=FILTERS,
+        states=STATES,
         groups=context.hub.things.all_groups(),
         further=list_address(query, after=page.following) if page.following else "",
         first=list_address(query, after="") if after else "",
@@ -235,7 +240,12 @@ def device_detail_page(context: Context, *, device: str) -> HTMLResponse:
         title=device,
         active="fleet",
         found=found,
-        entry=entry_of(found.line, now=context.hub.clock.now()),
-        told=device_row(found.told) if found.told is not None else None,
-        points=points_used(context.hub, found.told) if found.told is not None else {},
+        marks=(
+            MARKS[found.line.state],
+            clock_mark(found.line.clock_offset_s),
+            certificate_mark(found.line, now=context.hub.clock.now()),
+        ),
+        facts=device_facts(found.report) if found.report is not None else (),
+        packages=device_packages(found.report) if found.report is not None else (),
+        points=points_used(context.hub, found.report) if found.report is not None else {},
     )

@@ -1,5 +1,6 @@
 """The page of one frame: what was said of it, how it was judged, where it leads."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -7,17 +8,17 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lineside.core import Inspection, Json, Plant, Region, decode, short
+from lineside.datasets import Sample
 from lineside.hub.views import FrameView, PackageView, TraceStep
 from lineside.models.operating_point import OperatingPoint
 from lineside.models.predictor import NearPicture
 from lineside.store import FrameRow
 from lineside.streams import Event, read_prediction
-from lineside.streams.verdicts import reject_rule
 from lineside.vision import BoxAnswer, Decision, LabelAnswer, PictureState, Prediction
 from lineside.vision.prediction import DISTANCE_TASKS
-from lineside.vision.verdict import RejectRule, judge_prediction
+from lineside.vision.verdict import RejectRule, judge_prediction, reject_rule
 from lineside.web.answers import ANOMALY_WORDS, Mark, count_text, mark_of, overlay_of
-from lineside.web.format import UNIT, milliseconds, number, percent, with_unit
+from lineside.web.format import UNIT, counted, milliseconds, number, percent, with_unit
 
 Rows = tuple[tuple[str, str], ...]
 PointOf = Callable[[Prediction], OperatingPoint | None]
@@ -60,30 +61,19 @@ class ClassTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FramePrediction:
-    """Everything one package said of the frame.
+    """An answer with what the registry and the plant file add to it.
 
     ``why``: the map that is shown at once, of what made a part a reject; "" where none is.
     """
 
-    inspection: str
+    prediction: Prediction
     mark: Mark
-    reason: str
     rows: tuple[AnswerRow, ...]
-    table: "ClassTable"
-    found: Rows
     maps: tuple[str, ...]
     why: str
-    package: str
     package_name: str
-    dataset: str
-    dataset_href: str
-    device: str
     event: str
-    operating_point: str
     point: OperatingPoint | None
-    registration: Rows
-    health: Rows
-    times: Rows
     overlay: Json
 
 
@@ -146,8 +136,7 @@ def frame_predictions(
     """Every prediction of the frame, in the order of the log; what is in use comes first."""
     said = []
     for entry in view.predictions:
-        event = _event(entry.event)
-        prediction = read_prediction(event)
+        prediction = read_prediction(decode(Event, dict(entry.event), where="event log"))
         said.append(
             frame_prediction(
                 prediction,
@@ -200,10 +189,6 @@ def no_result(
     )  # fmt: skip
 
 
-def _event(plain: Mapping[str, Any]) -> Event:
-    return decode(Event, dict(plain), where="event log")
-
-
 def frame_prediction(
     prediction: Prediction,
     *,
@@ -220,28 +205,16 @@ def frame_prediction(
     for one in point.limits if point is not None else ():
         rules[one.name] = {"low": one.low, "high": one.high}
     labels = [_row(answer, rules) for answer in prediction.labels]
-    rows = (*labels, *map(_box_row, prediction.boxes))
     mark = mark_of("live", prediction, rule=reject_rule(inspection) if inspection else None)
     return FramePrediction(
-        inspection=prediction.inspection,
+        prediction=prediction,
         mark=mark,
-        reason=prediction.reason,
-        rows=rows,
-        table=class_table(rows),
-        found=finding_rows(prediction),
+        rows=(*labels, *map(_box_row, prediction.boxes)),
         maps=map_names(prediction),
         why=_telling_map(prediction, inspection) if package and mark.shape == "diamond" else "",
-        package=prediction.package,
         package_name=package.name if package else "",
-        dataset=prediction.dataset,
-        dataset_href=dataset_href(prediction.dataset),
-        device=prediction.device,
         event=event,
-        operating_point=prediction.operating_point,
         point=point,
-        registration=registration_rows(prediction),
-        health=health_rows(prediction),
-        times=time_rows(prediction),
         overlay=overlay_of(prediction, inspection),
     )
 
@@ -458,18 +431,14 @@ def nearest_rows(
     return tuple((name, tuple(regions[name])) for name in sorted(regions, key=unlike.__getitem__))
 
 
-_NO_NEAREST = {
-    "detect": "it looks for objects and compares no whole pictures",
-    "count": "it counts objects and compares no whole pictures",
-}
-
-
-def no_nearest_words(task: str) -> str:
-    """Why a package of a task has no nearest training pictures to show, as a sentence."""
-    why = _NO_NEAREST.get(
-        task, "the package does not name those it remembers; one that is trained here does"
-    )
-    return f"No nearest training pictures: {why}."
+def learned_names(sample: Sample) -> tuple[str, ...]:
+    """Labels of a training picture; without any, how many objects it shows, by label if marked."""
+    if sample.labels or (sample.marked is None and sample.count is None):
+        return sample.labels
+    if sample.marked is None:
+        return (counted(sample.count or 0, "object"),)
+    each = Counter(mark.label for mark in sample.marked)
+    return tuple(f"{each[name]} {name}" for name in sorted(each)) or ("no object",)
 
 
 def choices_for(inspection: Inspection, prediction: FramePrediction | None) -> tuple[Choice, ...]:
@@ -531,14 +500,15 @@ def provenance_of(
 
     They are read, not verified; ``Tracer`` walks the chains.
     """
-    on = f" on {one.device}" if one.device else ""
-    answer = TraceStep(kind="event", id=one.event, text=f"{one.inspection} answered{on}")
+    said = one.prediction
+    on = f" on {said.device}" if said.device else ""
+    answer = TraceStep(kind="event", id=one.event, text=f"{said.inspection} answered{on}")
     if package is None:
         text = "answered by a package that is not in the registry"
-        unknown = TraceStep(kind="package", id=one.package, text=text, ok=False)
-        data = TraceStep(kind="dataset", id=one.dataset, text="trained on this data")
+        unknown = TraceStep(kind="package", id=said.package, text=text, ok=False)
+        data = TraceStep(kind="dataset", id=said.dataset, text="trained on this data")
         approval = TraceStep(
-            kind="approval", id=one.package, text="its approval is not known here", ok=False
+            kind="approval", id=said.package, text="its approval is not known here", ok=False
         )
         return frame_step(row), unknown, data, approval, answer
     pictures = number(package.manifest["lineage"]["pictures"])
@@ -546,12 +516,12 @@ def provenance_of(
     return (
         frame_step(row),
         TraceStep(
-            kind="package", id=one.package, at=package.added_at,
+            kind="package", id=said.package, at=package.added_at,
             text=f"answered by {package.name} {short(package.digest)}",
         ),
-        TraceStep(kind="dataset", id=one.dataset, text=f"trained on {pictures} pictures"),
+        TraceStep(kind="dataset", id=said.dataset, text=f"trained on {pictures} pictures"),
         TraceStep(
-            kind="approval", id=one.package, at=package.approved_at, ok=bool(by),
+            kind="approval", id=said.package, at=package.approved_at, ok=bool(by),
             text=f"approved by {by}: {package.reason}" if by else "approved by nobody yet",
         ),
         answer,

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
-from lineside.core import Inspection, Json, RouteKind, Task, short
+from lineside.core import Inspection, Json, RouteKind, Task, decode, short
 from lineside.datasets import DatasetVersion, Part, Sample
 from lineside.hub.learning.datasets import kinds_of
 from lineside.hub.learning.labelling import picture_address
+from lineside.hub.models.evidence import ComparedMetric
 from lineside.hub.pages.datasets import (
     SampleCard,
     card_of,
@@ -22,13 +22,14 @@ from lineside.hub.pages.datasets import (
 )
 from lineside.hub.pages.frames import dataset_href, frame_prediction
 from lineside.hub.pages.models import follows_words
-from lineside.hub.pages.replays import replay_row, replay_span
+from lineside.hub.pages.replays import REPLAY_WORDS, replay_span
 from lineside.hub.pages.site import Context, inspections_of
 from lineside.hub.services import Services
-from lineside.hub.views import DatasetView, PackageView, RunView, VersionView
+from lineside.hub.views import DatasetView, PackageView, RunView
+from lineside.models import Metric
 from lineside.vision.prediction import DISTANCE_TASKS
 from lineside.web.answers import Mark, answer_text, box_corners
-from lineside.web.format import DASH, counted, number, percent, span
+from lineside.web.format import counted, number, percent, span
 
 _FIRST = {
     "multilabel": ("accuracy",),
@@ -96,73 +97,16 @@ class Filter:
     current: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetRow:
-    """A dataset in the list."""
-
-    name: str
-    draft_samples: int
-    labels_text: str
-    versions: tuple[VersionView, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricRow:
-    """A figure that is never bare."""
-
-    name: str
-    value: str
-    interval: str
-    n: str
-    baseline: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRow:
-    """A run in the list and on its own page; ``cancels`` and ``resumes`` say what may be done."""
-
-    id: str
-    mark: Mark
-    task: str
-    inspection: str
-    data: str
-    data_href: str
-    seed: int
-    done: str
-    percent: float
-    eta: str
-    stage: str
-    loss: str
-    held_out: str
-    started_at: datetime
-    started_by: str
-    ended_at: datetime | None
-    package: str
-    register_as: str
-    version: str
-    reason: str
-    metrics: tuple[MetricRow, ...]
-    chart: Json
-    log: tuple[str, ...]
-    cancels: bool
-    resumes: bool
-
-
 # ---- data
 
 
-def dataset_row(view: DatasetView) -> DatasetRow:
-    """A dataset in the list: its labels with their counts, at most six."""
+def labels_text(view: DatasetView) -> str:
+    """The labels of a dataset with their counts, at most six."""
     counts = sorted(view.labels.items(), key=lambda pair: (-pair[1], pair[0]))
     text = ", ".join(f"{name} {number(count)}" for name, count in counts[:6])
     more = f" and {len(counts) - 6} more" if len(counts) > 6 else ""
     other = ", ".join(f"{number(count)} {name}" for name, count in kind_counts(view.kinds))
-    return DatasetRow(
-        name=view.name,
-        draft_samples=view.draft_samples,
-        labels_text=(text + more) or (f"none, {other}" if other else "none yet"),
-        versions=view.versions,
-    )
+    return (text + more) or (f"none, {other}" if other else "none yet")
 
 
 def training_href(hub: Services, name: str) -> str:
@@ -231,45 +175,21 @@ _RUN_MARKS = {
 }
 
 
-def run_row(run: RunView) -> RunRow:
-    """A run with everything in words."""
-    return RunRow(
-        id=run.id,
-        mark=_RUN_MARKS.get(run.state, Mark(shape="ring", word=run.state)),
-        task=run.task,
-        inspection=run.inspection,
-        data=f"{run.dataset}/{run.version}",
-        data_href=f"/data/{run.dataset}/versions/{run.version}",
-        seed=run.seed,
-        done=percent(run.percent / 100, digits=0),
-        percent=run.percent,
-        eta=_eta(run),
-        stage=run.stage,
-        loss=DASH if run.loss is None else number(run.loss, digits=4),
-        held_out=DASH if run.held_out is None else number(run.held_out, digits=3),
-        started_at=run.started_at,
-        started_by=run.started_by,
-        ended_at=run.ended_at,
-        package=run.package,
-        register_as=run.register_as,
-        version=run.version_name,
-        reason=run.reason,
-        metrics=metric_rows(run.metrics),
-        chart=_history(run),
-        log=run.log,
-        cancels=run.state == "running",
-        resumes=run.state in ("failed", "cancelled", "lost"),
-    )
+def run_mark(run: RunView) -> Mark:
+    """The state of a run."""
+    return _RUN_MARKS.get(run.state, Mark(shape="ring", word=run.state))
 
 
-def _eta(run: RunView) -> str:
+def run_time(run: RunView) -> str:
+    """The time that a run took, or that is left."""
     if run.state != "running":
         took = (run.ended_at - run.started_at).total_seconds() if run.ended_at else None
         return f"took {span(took)}" if took is not None else ""
     return "time left not known yet" if run.eta_s is None else f"{span(run.eta_s)} left"
 
 
-def _history(run: RunView) -> Json:
+def run_chart(run: RunView) -> Json:
+    """Loss and held-out figure over the run, for ``chart.js``; None before the first."""
     points: list[Json] = [
         [done, loss, None if held is None else held * 100] for done, loss, held in run.history
     ]
@@ -281,20 +201,19 @@ def _history(run: RunView) -> Json:
 # ---- packages
 
 
-def metric_rows(metrics: Mapping[str, Any]) -> tuple[MetricRow, ...]:
+def metric_rows(metrics: Mapping[str, Any]) -> tuple[ComparedMetric, ...]:
     """Figures in order: the whole first, then per label."""
     ordered = sorted(metrics.items(), key=lambda pair: ("/" in pair[0], pair[0]))
-    return tuple(_metric(name, metric) for name, metric in ordered)
-
-
-def _metric(name: str, metric: Mapping[str, Any]) -> MetricRow:
-    return MetricRow(
-        name=name.replace("_", " "),
-        value=number(metric["value"], digits=3),
-        interval=f"{number(metric['low'], digits=3)} to {number(metric['high'], digits=3)}",
-        n=number(metric["n"]),
-        baseline=number(metric["baseline"], digits=3),
+    return tuple(
+        ComparedMetric(name=name, this=decode(Metric, metric, where=name))
+        for name, metric in ordered
     )
+
+
+RUN_WORDS = {
+    "run_mark": run_mark, "run_time": run_time, "run_chart": run_chart, "metric_rows": metric_rows,
+}  # fmt: skip
+"""Words of templates about a run."""
 
 
 def package_mark(package: PackageView) -> Mark:
@@ -304,17 +223,6 @@ def package_mark(package: PackageView) -> Mark:
     if package.approved_by:
         return Mark(shape="ring", word="was in use")
     return Mark(shape="ring", word="candidate")
-
-
-def truth_kinds_text(package: PackageView) -> str:
-    """A package as people name it: ``stock@b21e04``."""
-    return f"{package.name}@{short(package.digest)}"
-
-
-def first_figure(manifest: Mapping[str, Any]) -> MetricRow | None:
-    """The figure that a list shows; None where none was measured."""
-    first = first_metric(manifest)
-    return _metric(*first) if first else None
 
 
 def data_text(dataset: str) -> str:
@@ -396,7 +304,8 @@ def datasets_page(context: Context) -> HTMLResponse:
         "data.html",
         title="Datasets",
         active="data",
-        datasets=[dataset_row(one) for one in context.hub.datasets.all()],
+        datasets=context.hub.datasets.all(),
+        labels_text=labels_text,
         cameras=[one.id for one in context.hub.plant.camera if one.id in inspected]
         if topics
         else [],
@@ -420,7 +329,7 @@ def dataset_page(context: Context, *, name: str, label: str = "") -> HTMLRespons
         dataset=view,
         frozen=None,
         training=training_href(context.hub, name),
-        parting=split_text(draft.parting),
+        split=split_text(draft.split),
         samples=cards,
         more=_more(len(cards), _holding(counts, label, total=len(samples))),
         counts=counts,
@@ -504,7 +413,8 @@ def runs_page(context: Context, *, dataset: str = "", version: int = 0) -> HTMLR
         "runs.html",
         title="Training",
         active="runs",
-        runs=[run_row(run) for run in context.hub.runs.all()],
+        runs=context.hub.runs.all(),
+        **RUN_WORDS,
         choices=_choices(context.hub, dataset=dataset, version=version),
     )
 
@@ -526,16 +436,15 @@ def _choices(hub: Services, *, dataset: str, version: int) -> dict[str, object]:
 @router.get("/runs/{run}")
 def run_page(context: Context, *, run: str) -> HTMLResponse:
     """One run: how far, how good, and what came of it."""
-    row = run_row(context.hub.runs.one(run))
-    return context.page("run.html", active="runs", run=row)
+    return context.page("run.html", active="runs", run=context.hub.runs.one(run), **RUN_WORDS)
 
 
 @router.get("/runs/{run}/progress")
 def run_progress(context: Context, *, run: str) -> HTMLResponse:
     """Progress of a run as a part, read again every second while it runs."""
-    row = run_row(context.hub.runs.one(run))
-    fragment = context.site.fragment("run_progress.html", run=row)
-    if not row.cancels:  # ended: the buttons of the page change with it
+    found = context.hub.runs.one(run)
+    fragment = context.site.fragment("run_progress.html", run=found, **RUN_WORDS)
+    if found.state != "running":  # ended: the buttons of the page change with it
         fragment.headers["hx-refresh"] = "true"
     return fragment
 
@@ -549,7 +458,7 @@ def models_page(context: Context) -> HTMLResponse:
         active="models",
         packages=context.hub.packages.all(),
         package_mark=package_mark,
-        first_figure=first_figure,
+        first_metric=first_metric,
         data_text=data_text,
         dataset_href=dataset_href,
         groups=context.hub.models.all(),
@@ -568,6 +477,7 @@ def model_page(context: Context, *, digest: str) -> HTMLResponse:
         package=package,
         mark_of_package=package_mark(package),
         inspection_known=package.inspection in inspections_of(context.hub),
+        inspections=context.hub.packages.inspections(digest),
         metrics=metric_rows(manifest["metrics"]),
         decision=decision_facts(manifest),
         lineage=_lineage(manifest),
@@ -575,9 +485,8 @@ def model_page(context: Context, *, digest: str) -> HTMLResponse:
         health=_health(manifest["health"], task=manifest["task"]),
         has_report=context.hub.packages.has_report(digest),
         versions=context.hub.models.holding(digest),
-        replays=[
-            replay_row(one) for one in context.hub.replays.all() if one.order.package == digest
-        ],
+        replays=[one for one in context.hub.replays.all() if one.order.package == digest],
+        **REPLAY_WORDS,
         replay_span=replay_span(context.hub.clock.now()),
     )
 
@@ -596,7 +505,7 @@ def try_page(context: Context, *, package: str = "") -> HTMLResponse:
     rows = [
         {
             "digest": one.digest,
-            "text": f"{truth_kinds_text(one)}, {package_mark(one).word}",
+            "text": f"{one.name}@{short(one.digest)}, {package_mark(one).word}",
         }
         for one in context.hub.packages.all()
     ]

@@ -1,14 +1,14 @@
 """Figures of lines on pages: the strip, newest rejects, reasons, the trend, and the wall."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from math import ceil
 from typing import Annotated
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
-from fastapi import APIRouter, Depends, Query
-from fastapi.responses import HTMLResponse
+from fastapi import Depends, Query
 
 from lineside.core import Json, NotFoundError, Plant, decode, rfc3339
 from lineside.core.shifts import Period, day_at
@@ -23,15 +23,16 @@ from lineside.hub.ingest.line_figures import (
     LineFigures,
     ReasonCount,
 )
+from lineside.hub.page_parts import PartSource
 from lineside.hub.pages.frames import heat_href
 from lineside.hub.pages.pictures import PictureCard, labels_of, picture_card, places_of
-from lineside.hub.pages.site import Context, inspections_of
+from lineside.hub.pages.site import Site, inspections_of
 from lineside.hub.pages.twin import open_orders
 from lineside.hub.review.service import MOST_COUNTED
 from lineside.hub.services import Services
 from lineside.hub.views import CameraView
 from lineside.store import FrameFilter
-from lineside.streams import VERDICT_TYPE, Event, read_prediction, read_verdict
+from lineside.streams import VERDICT_TYPE, Event, read_prediction, verdict_data
 from lineside.streams.verdicts import VerdictData
 from lineside.vision.verdict import ANOMALY_REASON, PartVerdict
 from lineside.web.answers import Mark, overlay_of, verdict_mark
@@ -43,6 +44,7 @@ _REASONS = 8
 _WALL_LINES = 8
 _TONES = ("bad", "warn", "ink", "ok", "")
 _LOOKED_AT = 100
+_EVERY_S = 2.0  # a page that opens is sent the part as it was made last
 _TOPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _PLOT = (28.0, 10.0, 288.0, 110.0)
 _MOST_TICKS = 12
@@ -426,7 +428,7 @@ def uninspected(hub: Services, camera: CameraView) -> str:
         if camera.since is None or entry.time < camera.since:
             more = ""
             break
-        given = read_verdict(decode(Event, dict(entry.event), where=entry.id))
+        given = verdict_data(entry.event["data"], where=entry.id)
         elsewhere = all(answer.camera != camera.id for answer in given.answers)
         count += bool(given.part) and given.verdict is not PartVerdict.REJECT and elsewhere
     more = more if len(page) == _LOOKED_AT else ""
@@ -442,7 +444,7 @@ def line_card(hub: Services, line: str, query: FiguresQuery) -> LineCard:
     newest = hub.events.page(kind=VERDICT_TYPE, subject=line, newest_first=True, limit=1)
     given, event = None, newest[0].id if newest else ""
     if newest:
-        given = read_verdict(decode(Event, dict(newest[0].event), where=event))
+        given = verdict_data(newest[0].event["data"], where=event)
     frame, overlay, heat = _speaking(hub, given)
     rejected = counted(found.verdicts[PartVerdict.REJECT], "part")
     return LineCard(
@@ -525,32 +527,33 @@ def picker_of(hub: Services, query: FiguresQuery) -> dict[str, object]:
     }
 
 
-router = APIRouter()
-
-
-@router.get("/lines/figures")
-def figures_part(context: Context, query: FiguresParameters) -> HTMLResponse:
-    """The strip of figures, read anew every two seconds."""
-    return context.site.shared_fragment(
-        "figures.html", key=query.href(""),
-        context=lambda: {"figures": strip_of(context.hub, query), "query": query},
-    )  # fmt: skip
-
-
-@router.get("/lines/panels")
-def panels_part(context: Context, query: FiguresParameters) -> HTMLResponse:
-    """Newest rejects, reasons and trend, read anew every ten seconds."""
-    return context.site.shared_fragment(
-        "line_panels.html", key=query.href(""), context=lambda: panels_of(context.hub, query)
+def _read_query(text: str) -> FiguresQuery:
+    given = dict(parse_qsl(text))
+    return FiguresQuery(
+        line=given.get("line", ""), span=given.get("span", ""), at=given.get("at", "")
     )
 
 
-@router.get("/lines/wall")
-def wall_part(context: Context, query: FiguresParameters) -> HTMLResponse:
-    """The lines of the wall, read anew every two seconds."""
-    return context.site.shared_fragment(
-        "wall_lines.html", key=query.href(""), context=lambda: wall_context(context.hub, query)
-    )
+def live_parts(site: Site, hub: Services) -> dict[str, PartSource]:
+    """Parts of the Lines page and the wall, which the live feed sends to those who show them."""
+
+    def part(template: str, context: Callable[[FiguresQuery], Mapping[str, object]]) -> PartSource:
+        def html(text: str) -> str:
+            return site.text(template, context(_read_query(text)))
+
+        return PartSource(html, every_s=_EVERY_S, ages_s=_EVERY_S, check=check)
+
+    def check(text: str) -> None:
+        with suppress(NotFoundError):  # a line that was removed, which may be back
+            _read_query(text).period(hub)
+
+    return {
+        "/lines/figures": part(
+            "figures.html", lambda query: {"figures": strip_of(hub, query), "query": query}
+        ),
+        "/lines/panels": part("line_panels.html", lambda query: panels_of(hub, query)),
+        "/lines/wall": part("wall_lines.html", lambda query: wall_context(hub, query)),
+    }  # fmt: skip
 
 
 def wall_context(hub: Services, query: FiguresQuery) -> dict[str, object]:

@@ -14,14 +14,13 @@ from lineside.core import (
     LinesideError,
     NotFoundError,
     Plant,
-    decode,
     to_plain,
 )
 from lineside.core.clock import duration_text
+from lineside.core.drivers import without_secret
 from lineside.core.plant import Trigger
 from lineside.hub.ingest.line_figures import ALL
 from lineside.hub.live import LiveFrame, is_still_shown
-from lineside.hub.pages import line_figures
 from lineside.hub.pages.frames import (
     DatasetForm,
     FramePrediction,
@@ -30,8 +29,8 @@ from lineside.hub.pages.frames import (
     frame_predictions,
     frame_step,
     heat_href,
+    learned_names,
     nearest_rows,
-    no_nearest_words,
     no_result,
     provenance_of,
 )
@@ -58,13 +57,11 @@ from lineside.models.camera_faults import CameraFault
 from lineside.store import FrameFilter, FrameRow
 from lineside.streams import (
     PREDICTION_TYPE,
-    Event,
-    read_prediction,
-    read_verdict,
+    verdict_data,
 )
-from lineside.streams.verdicts import frame_judgement, reject_rule, verdict_id
+from lineside.streams.verdicts import frame_judgement, verdict_id
 from lineside.vision import PictureState, Prediction
-from lineside.vision.verdict import PartVerdict, judge_prediction
+from lineside.vision.verdict import PartVerdict, judge_prediction, reject_rule
 from lineside.web.answers import (
     Mark,
     RegionAnswer,
@@ -95,7 +92,7 @@ class FrameTile:
 
     ``mark`` and ``reason`` are the verdict by this frame's answers, whole part or not.
     ``heat``: address of the map that shows why it is a reject; "" where none is.
-    ``beside``: further inspections of the camera with their answers; a dash before they came.
+    ``others``: further inspections of the camera with their answers; a dash before they came.
     """
 
     id: str
@@ -105,7 +102,7 @@ class FrameTile:
     unsure: str = DASH
     latency: str = DASH
     regions: tuple[RegionAnswer, ...] = ()
-    beside: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
     inspection: str = ""
     package: str = ""
     package_name: str = ""
@@ -156,7 +153,7 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Names, now: datetime) ->
         camera=camera.id,
         title=title_of(camera, plant),
         href=f"/lines/{camera.line or '-'}/{camera.id}",
-        source=plant.find_camera(camera.id).source,
+        source=without_secret(plant.find_camera(camera.id).source).partition("?")[0],
         state=camera.state if silent else "live",
         mark=shown.mark
         if not silent
@@ -187,14 +184,14 @@ def shown_frame(
     first = predictions[0] if predictions else None
     alone = first.inspection if first else next(iter(inspections), "")
     answers = {one.inspection: answer_text(one) for one in predictions}
-    beside = tuple((name, answers.get(name, DASH)) for name in inspections if name != alone)
+    others = tuple((name, answers.get(name, DASH)) for name in inspections if name != alone)
     found = frame_judgement(predictions, plant=plant)
     mark = verdict_mark(found.verdict) if found else mark_of("live", first)
     reason = reasons_text(found) if found else ""
     if fault is not None:
         mark, reason = mark_of(fault.state, first), fault.reason
     if first is None:
-        return FrameTile(id=frame, mark=mark, reason=reason, beside=beside)
+        return FrameTile(id=frame, mark=mark, reason=reason, others=others)
     return FrameTile(
         id=frame,
         mark=mark,
@@ -203,7 +200,7 @@ def shown_frame(
         unsure=number(sum(map(unsure_count, predictions))),
         latency=milliseconds(first.latency_ms.total),
         regions=region_answers(first),
-        beside=beside,
+        others=others,
         inspection=first.inspection,
         package=first.package,
         package_name=names(first.package),
@@ -270,7 +267,6 @@ def chart_of(events: Sequence[EventView]) -> Json:
 
 
 router = APIRouter()
-router.include_router(line_figures.router)  # before ``/lines/{line}``
 
 
 def live_frames(site: Site, hub: Services) -> Callable[[str, LiveFrame], Json]:
@@ -399,11 +395,14 @@ def frame_page(context: Context, *, frame: str) -> HTMLResponse:
         older=_older(context.hub, row),
         newer=_newer(context.hub, row),
         predictions=predictions,
-        verdict=part_panel(context.hub, view),
+        verdict=part_panel(context.hub, row.id, [one.prediction for one in reversed(predictions)]),
         missing=no_result(view, context.hub.plant, packages=packages, now=context.hub.clock.now()),
         arrived=later(row.captured_at, row.arrived_at),
         provenance=[
-            (one.inspection, provenance_of(row, one, package=packages.get(one.package)))
+            (
+                one.prediction.inspection,
+                provenance_of(row, one, package=packages.get(one.prediction.package)),
+            )
             for one in predictions
         ]
         or [("", (frame_step(row),))],
@@ -424,18 +423,15 @@ class PartPanel:
     event: str = ""
 
 
-def part_panel(hub: Services, view: FrameView) -> PartPanel | None:
+def part_panel(hub: Services, frame: str, predictions: Sequence[Prediction]) -> PartPanel | None:
     """The verdict in the log, else that by the frame's answers; None where nothing answered."""
-    predictions = [
-        read_prediction(decode(Event, dict(one.event), where=one.id)) for one in view.predictions
-    ]
     for event_id in _verdict_ids(hub, predictions):
         try:
             event = hub.events.one(event_id)
         except NotFoundError:
             continue
-        given = read_verdict(decode(Event, dict(event.event), where=event_id))
-        if view.row.id in given.frames:
+        given = verdict_data(event.event["data"], where=event_id)
+        if frame in given.frames:
             return PartPanel(
                 mark=verdict_mark(given.verdict), reason=", ".join(given.reasons),
                 part=given.part, event=event_id,
@@ -462,6 +458,12 @@ def _verdict_ids(hub: Services, predictions: Sequence[Prediction]) -> Iterator[s
             yield from (verdict_id(hub.plant, one, first=row.id) for row in earlier)
 
 
+_NONE_NAMED = (
+    "No nearest training pictures: the package does not name those it remembers; one that is "
+    "trained here does."
+)
+
+
 @router.get("/frames/{frame}/nearest")
 async def nearest_part(context: Context, *, frame: str, package: str) -> HTMLResponse:
     """The training pictures nearest to a frame, as a part of its page, or why there are none."""
@@ -475,8 +477,7 @@ async def nearest_part(context: Context, *, frame: str, package: str) -> HTMLRes
         rows = nearest_rows(
             found, dataset=dataset.rpartition("/")[0], rules=manifest["rules"], labels=learned.get
         )
-        why_not = no_nearest_words(manifest["task"])
-        return context.site.fragment("frame_nearest.html", rows=rows, why_not=why_not)
+        return context.site.fragment("frame_nearest.html", rows=rows, why_not=_NONE_NAMED)
 
     try:
         return await hub.queue.run("nearest training pictures", part)
@@ -494,7 +495,7 @@ def _learned_labels(hub: Services, dataset: str) -> Mapping[str, tuple[str, ...]
         version = hub.datasets.version(name, int(number))
     except (NotFoundError, InvalidError):
         return {}
-    return {one.digest: one.labels for one in version.samples}
+    return {one.digest: learned_names(one) for one in version.samples}
 
 
 @router.get("/trace/{identifier:path}")
@@ -509,7 +510,7 @@ def _teach(
     inspections = [one for one in hub.plant.inspection if one.camera == view.row.camera]
     if not inspections or view.row.aged_out_at is not None:
         return None
-    answered = {one.inspection: one for one in predictions}
+    answered = {one.prediction.inspection: one for one in predictions}
     choices = {one.id: choices_for(one, answered.get(one.id)) for one in inspections}
     inspection = next((one for one in inspections if choices[one.id]), inspections[0])
     names = tuple(dataset.name for dataset in hub.datasets.all())

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,7 +15,7 @@ from lineside.hub.pages.rules import rule_words
 from lineside.hub.pages.site import Context
 from lineside.hub.review.items import REVIEW_TYPE
 from lineside.hub.services import Services
-from lineside.hub.views import DeviceView, EventView
+from lineside.hub.views import EventView
 from lineside.store import FrameFilter
 from lineside.streams import (
     EVENT_TYPE,
@@ -54,28 +53,6 @@ class EventQuery:
     def filtered(self) -> bool:
         """True where any filter is set."""
         return bool(self.type or self.source or self.subject)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DevicePackage:
-    """Running and desired package of a device for one inspection."""
-
-    inspection: str
-    runs: str
-    desired: str
-    mark: Mark
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceRow:
-    """One device."""
-
-    id: str
-    mark: Mark
-    at: datetime | None
-    facts: tuple[tuple[str, str], ...]
-    packages: tuple[DevicePackage, ...]
-    faults: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,50 +183,6 @@ def comes_near(found: SearchHit, wanted: str) -> bool:
     if found.kind == "package":
         return len(asked) >= 4 and name.removeprefix("sha256:").startswith(asked)
     return asked in name
-
-
-def device_row(device: DeviceView) -> DeviceRow:
-    """A device with what it runs against what it should run."""
-    status = device.status
-    online = device.state == "online"
-    runs = {str(one["inspection"]): str(one["digest"]) for one in device.packages}
-    desired = {str(one["inspection"]): str(one["digest"]) for one in device.desired}
-    return DeviceRow(
-        id=device.id,
-        mark=Mark(shape="ring", word="online")
-        if online
-        else Mark(shape="bar", word=device.state or "never reported", tone="warn"),
-        at=device.at,
-        facts=(
-            ("Version", device.version or "not told"),
-            ("Frames judged", number(int(status.get("predictions", 0)))),
-            ("Passed over", _refused(status.get("refused", {}))),
-            ("Waiting to be sent", counted(device.spool_depth, "event")),
-            ("Stored here up to", number(device.acked)),
-        ),
-        packages=tuple(
-            DevicePackage(
-                inspection=name,
-                runs=runs.get(name, ""),
-                desired=desired.get(name, ""),
-                mark=_swap(runs.get(name, ""), desired.get(name, "")),
-            )
-            for name in sorted(runs.keys() | desired.keys())
-        ),
-        faults=tuple(str(fault) for fault in status.get("faults", ())),
-    )
-
-
-def _refused(refused: Mapping[str, int]) -> str:
-    return ", ".join(f"{number(n)} {reason}" for reason, n in sorted(refused.items())) or "none"
-
-
-def _swap(runs: str, wanted: str) -> Mark:
-    if runs == wanted:
-        return Mark(shape="ring", word="up to date")
-    if not wanted:
-        return Mark(shape="square", word="unexpected version")
-    return Mark(shape="triangle", word="loading" if not runs else "swapping", tone="warn")
 
 
 router = APIRouter()

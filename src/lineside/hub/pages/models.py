@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, Response
 from lineside.hub.access.permissions import GRANTS, Identity, Right, roles_with
 from lineside.hub.models.evidence import status_words, version_page
 from lineside.hub.models.model_service import GroupView
-from lineside.hub.pages.replays import replay_row
+from lineside.hub.pages.replays import REPLAY_WORDS
 from lineside.hub.pages.site import Context
 from lineside.models import ModelVersion, Status
 from lineside.models.versions import Creation, Weekday
@@ -106,7 +106,9 @@ def model_version_page(context: Context, *, group: str, number: int) -> HTMLResp
         deciding=open_decisions(found, who=context.who, why_not=why_not),
         used_by=context.hub.packages.one(found.digest).used_by if found.digest else (),
         single_person=context.hub.models.single_person,
-        replays=[replay_row(one) for one in evidence.replays],
+        replays=evidence.replays,
+        inspections=context.hub.models.inspections(found),
+        **REPLAY_WORDS,
     )
 
 

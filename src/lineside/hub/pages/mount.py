@@ -22,6 +22,7 @@ from lineside.hub.pages import (
     fleet,
     labelling,
     learning,
+    line_figures,
     lines,
     log,
     models,
@@ -83,8 +84,11 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     programs.
     """
     app.state.services = services
-    app.state.site = site = Site(clock=services.clock)
-    services.live.show_with(lines.live_frames(site, services), twin=twin.live_page(site, services))
+    app.state.site = site = Site()
+    services.live.show_with(
+        lines.live_frames(site, services),
+        parts={"/twin": twin.live_page(site, services), **line_figures.live_parts(site, services)},
+    )
     files = ReleasedFiles(directory=STATIC)
     files.all_directories.append(SHARED_STATIC)
     app.mount(f"/static/{site.release}", files, name="static")

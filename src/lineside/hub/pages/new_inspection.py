@@ -26,17 +26,16 @@ from lineside.hub.learning.labelling import (
     label_needs,
     progress_of,
 )
-from lineside.hub.pages.learning import run_row
+from lineside.hub.pages.learning import RUN_WORDS
 from lineside.hub.pages.models import OpenDecisions, open_decisions, version_mark
 from lineside.hub.pages.site import Context, NoPageError, PageContext
 from lineside.hub.services import Services
 from lineside.hub.views import CameraView, RunView
 from lineside.models import ModelVersion
 from lineside.models.result import Confusion, MeasuredResult
-from lineside.streams.verdicts import reject_rule
 from lineside.vision import Prediction
 from lineside.vision.decide import says_good
-from lineside.vision.verdict import RejectRule
+from lineside.vision.verdict import RejectRule, reject_rule
 from lineside.web.answers import answer_text
 from lineside.web.format import counted, number
 
@@ -552,7 +551,7 @@ def _parts(
         return {"cameras": cameras, "spans": spans(hub.clock.now())}
     if key == "training":
         choices = CHOICES.get(state.task, ()) if state.task else ()
-        return {"run": run_row(state.run) if state.run else None, "choices": choices}
+        return {"run": state.run, "choices": choices, **RUN_WORDS}
     if key == "result":
         return _result_parts(context, state, cell=cell)
     return {"use": use_view(hub, state)} if key == "use" else {}

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from itertools import pairwise
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -40,6 +39,7 @@ _MOST_IN_BAR = 200
 """Pictures that a bar looks at: a timeline looks at 6,600 of them at most, whatever there are."""
 _LEAST_HEIGHT = 4.0
 _SPAN = timedelta(hours=24)
+_HOUR = timedelta(hours=1)
 _STEPS = tuple(
     timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 1440, 10_080, 43_200, 525_600)
 )
@@ -109,19 +109,20 @@ class TimelineBar:
     rejects: float
 
 
-def timeline_edges(begin: datetime, end: datetime, *, zone: ZoneInfo) -> list[datetime]:
+def timeline_edges(begin: datetime, end: datetime, *, zone: tzinfo) -> list[datetime]:
     """Return where the bars of a span begin and end: at whole minutes, hours or days of ``zone``.
 
-    The first and the last edge are those of the span.
+    The first and the last edge are those of the span. Bars of a day at which the clock is set are
+    an hour longer or shorter.
     """
     step = next((one for one in _STEPS if (end - begin) / one <= _MOST_BARS), _STEPS[-1])
     offset = begin.astimezone(zone).utcoffset() or timedelta()
     zero = datetime.fromtimestamp(0, begin.tzinfo) - offset
-    edges, edge = [begin], zero + ((begin - zero) // step + 1) * step
-    while edge < end and len(edges) <= _MOST_BARS:
-        edges.append(edge)
-        edge += step
-    return [*edges, end]
+    first = zero + ((begin - zero) // step + 1) * step
+    edges = [first + number * step for number in range(_MOST_BARS)]
+    if step > _HOUR:
+        edges = [one + offset - (one.astimezone(zone).utcoffset() or offset) for one in edges]
+    return [begin, *(one for one in edges if begin < one < end), end]
 
 
 def timeline_bars(
@@ -152,11 +153,8 @@ def timeline(hub: Services, query: FrameQuery, wanted: FrameFilter) -> tuple[Tim
     begin = wanted.since or end - _SPAN
     if begin >= end:
         return ()
-    edges = timeline_edges(begin, end, zone=ZoneInfo(hub.config.time_zone))
-    counts = [
-        hub.frames.count(replace(wanted, since=one, until=other), most=_MOST_IN_BAR)
-        for one, other in pairwise(edges)
-    ]
+    edges = timeline_edges(begin, end, zone=hub.counts.zone)
+    counts = hub.frames.count_parts(wanted, edges=edges, most=_MOST_IN_BAR)
     return timeline_bars(query, edges, counts=counts) if len(counts) > 1 else ()
 
 

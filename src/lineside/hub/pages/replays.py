@@ -1,7 +1,6 @@
 """A recorded span once more: how far a replay is, and what differs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fastapi import APIRouter
@@ -14,7 +13,6 @@ from lineside.hub.replay.repository import (
     CANCELLED,
     DONE,
     FAILED,
-    ReplayLine,
     ReplayView,
     replay_words,
 )
@@ -27,67 +25,6 @@ _KINDS = {
     "event": ("Events that differ", "Rule", "events_changed"),
     "twin": ("Places of the twin that differed", "Place", "twin_changed"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DifferenceList:
-    """One kind of difference.
-
-    Attributes:
-        count: all of them; ``lines`` the first ones.
-        column: heading of what differs.
-    """
-
-    title: str
-    column: str
-    count: str
-    more: bool
-    lines: tuple[ReplayLine, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayRow:
-    """A replay in words.
-
-    Attributes:
-        package: digest to link to; "" where none or several were asked.
-        verdict: what it found, in a sentence; "" while it is not done.
-        facts: counts by name.
-    """
-
-    id: str
-    mark: Mark
-    what: str
-    package: str
-    package_name: str
-    since: datetime
-    until: datetime
-    asked_by: str
-    asked_at: datetime
-    ended_at: datetime | None
-    percent: float
-    reason: str
-    verdict: str
-    digest: str
-    cancels: bool
-    done: bool
-    facts: tuple[tuple[str, str], ...]
-    remarks: tuple[str, ...]
-    differing: tuple[DifferenceList, ...]
-
-
-def replay_row(view: ReplayView) -> ReplayRow:
-    """A replay as a page shows it."""
-    asked = view.order.package not in ("", AS_RECORDED)
-    return ReplayRow(
-        id=view.id, mark=_mark(view), what=what_words(view),
-        package=view.order.package if asked else "", package_name=view.package_name,
-        since=view.order.since, until=view.order.until, asked_by=view.asked_by,
-        asked_at=view.asked_at, ended_at=view.ended_at, percent=view.percent, reason=view.reason,
-        verdict=replay_words(view), digest=view.digest, cancels=not view.ended,
-        done=view.state == DONE, facts=tuple(_facts(view)), remarks=view.remarks,
-        differing=tuple(_difference_list(view)),
-    )  # fmt: skip
 
 
 def replay_span(now: datetime) -> tuple[str, str]:
@@ -105,7 +42,8 @@ def what_words(view: ReplayView) -> str:
     return f"{by}{named}{rules}"
 
 
-def _mark(view: ReplayView) -> Mark:
+def replay_mark(view: ReplayView) -> Mark:
+    """The state of a replay, and whether something differs."""
     if view.state in (FAILED, CANCELLED):
         return Mark(shape="bar", word=view.state, tone="bad" if view.state == FAILED else "")
     if view.state != DONE:
@@ -114,7 +52,14 @@ def _mark(view: ReplayView) -> Mark:
     return Mark(shape="tick" if view.bit_identical else "diamond", word=word, tone="")
 
 
-def _facts(view: ReplayView) -> Iterator[tuple[str, str]]:
+REPLAY_WORDS = {
+    "replay_mark": replay_mark, "what_words": what_words, "replay_words": replay_words,
+}  # fmt: skip
+"""Words of templates about a replay."""
+
+
+def replay_facts(view: ReplayView) -> Iterator[tuple[str, str]]:
+    """Counts by name."""
     counts = view.counts
     yield "Frames", number(view.frames)
     yield "Identical answers", number(counts.identical)
@@ -131,17 +76,6 @@ def _facts(view: ReplayView) -> Iterator[tuple[str, str]]:
     yield "Entries of the log", number(counts.entries)
 
 
-def _difference_list(view: ReplayView) -> Iterator[DifferenceList]:
-    for kind, (title, column, name) in _KINDS.items():
-        lines = tuple(line for line in view.lines if line.kind == kind)
-        count = int(getattr(view.counts, name))
-        if lines:
-            yield DifferenceList(
-                title=title, column=column, count=number(count), more=count > len(lines),
-                lines=lines,
-            )  # fmt: skip
-
-
 router = APIRouter(prefix="/replays")
 
 
@@ -153,7 +87,8 @@ def replays_page(context: Context) -> HTMLResponse:
         "replays.html",
         title="Replays",
         active="models",
-        replays=[replay_row(one) for one in context.hub.replays.all()],
+        replays=context.hub.replays.all(),
+        **REPLAY_WORDS,
         span=replay_span(context.hub.clock.now()),
         example=versions[0] if versions else "recorded",
     )
@@ -162,15 +97,19 @@ def replays_page(context: Context) -> HTMLResponse:
 @router.get("/{replay}")
 def replay_page(context: Context, *, replay: str) -> HTMLResponse:
     """One replay: what was tried, the counts, the first differences with their frames."""
-    row = replay_row(context.hub.replays.one(replay))
-    return context.page("replay.html", active="models", replay=row)
+    found = context.hub.replays.one(replay)
+    asked = found.order.package not in ("", AS_RECORDED)
+    return context.page(
+        "replay.html", active="models", replay=found, package=found.order.package if asked else "",
+        kinds=_KINDS, facts=replay_facts(found), **REPLAY_WORDS,
+    )  # fmt: skip
 
 
 @router.get("/{replay}/progress")
 def replay_progress(context: Context, *, replay: str) -> HTMLResponse:
     """Progress of a replay as a part, read again every second while it runs."""
-    row = replay_row(context.hub.replays.one(replay))
-    fragment = context.site.fragment("replay_progress.html", replay=row)
-    if not row.cancels:  # ended: the rest of the page changes with it
+    found = context.hub.replays.one(replay)
+    fragment = context.site.fragment("replay_progress.html", replay=found, **REPLAY_WORDS)
+    if found.ended:  # ended: the rest of the page changes with it
         fragment.headers["hx-refresh"] = "true"
     return fragment

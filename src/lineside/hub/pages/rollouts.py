@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse
 
 from lineside.core import NotFoundError, decode, short
-from lineside.fleet import Evidence, Release, Rollout, RolloutOrder, RolloutPlan, RolloutState
+from lineside.fleet import Evidence, Rollout, RolloutOrder, RolloutPlan, RolloutState
 from lineside.fleet.evidence import LiveLimits
 from lineside.fleet.jobs.settings import FAILURE_WORDS
 from lineside.hub.pages.models import DAYS
@@ -19,7 +19,7 @@ from lineside.hub.pages.site import Context
 from lineside.hub.rollouts.rollout_service import NewRollout, RolloutDevice, RolloutView
 from lineside.hub.services import Services
 from lineside.web.answers import Mark
-from lineside.web.format import DASH, counted, milliseconds, number, percent, span
+from lineside.web.format import DASH, counted, milliseconds, number, percent
 
 _MARKS = {
     RolloutState.PLANNED: ("ring", ""), RolloutState.RUNNING: ("dot", "ink"),
@@ -42,7 +42,6 @@ _ORDERS = {
 
 
 _PAGE = 50
-_NAMED = 12
 _EARLIER = 10
 _DEFAULT_SORT = "wave"
 
@@ -107,60 +106,6 @@ class WaveBar:
     current: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceRow:
-    """A device with what both packages said of its frames.
-
-    Attributes:
-        before, next_name: versions, as ``discs 1``.
-        rejects: share of the new package, and of the one before in brackets.
-    """
-
-    id: str
-    step: int
-    mark: Mark
-    package: str
-    before: str = ""
-    next_name: str = ""
-    at: datetime | None = None
-    p95: str = ""
-    rejects: str = ""
-    frames: str = ""
-    changed: str = ""
-    gained: str = ""
-    lost: str = ""
-    unsure: str = ""
-    score: str = ""
-    latency: str = ""
-    crashes: str = ""
-    alarmed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutPage:
-    """Everything below the heading."""
-
-    mark: Mark
-    replaces: str
-    waves: tuple[WaveBar, ...]
-    devices: tuple[DeviceRow, ...]
-    pages: int
-    limits: DeviceRow
-    live: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreviewWave:
-    """One wave of a plan: its devices with their version before, the first of them by name."""
-
-    name: str
-    words: str
-    watched: str
-    devices: tuple[tuple[str, str], ...]
-    more: int
-    not_before: datetime | None = None
-
-
 def version_names(hub: Services) -> Callable[[str], str]:
     """Return a function from a digest to its version, or its package where it has none."""
     known: dict[str, str] = {"": DASH}
@@ -184,52 +129,30 @@ def _package_name(hub: Services, digest: str) -> str:
         return short(digest)
 
 
-def rollout_view(
-    view: RolloutView, table: DeviceTable, *, name_of: Callable[[str], str]
-) -> RolloutPage:
-    """Waves, a page of the devices, and limits of one rollout."""
-    one = view.rollout
-    next_name = f"{one.release.group} {one.release.version}"
-    return RolloutPage(
-        mark=rollout_mark(one),
-        replaces=f"{one.previous.group} {one.previous.version}" if one.previous else "",
-        waves=tuple(_bars(view)),
-        devices=tuple(
-            replace(_device_row(each), before=name_of(each.before), next_name=next_name)
-            for each in table.rows_of_page(view.devices)
-        ),
-        pages=math.ceil(len(view.devices) / _PAGE),
-        limits=_limits(one.plan.limits),
-        live=not one.state.final,
-    )
+def rollout_parts(hub: Services, view: RolloutView, table: DeviceTable) -> dict[str, Any]:
+    """Context of the part of the page that reads itself anew."""
+    return {
+        "view": view, "table": table, "zone": hub.config.time_zone, "happened": _HAPPENED,
+        "decides": limits_words(hub, view.rollout), "mark_of_rollout": rollout_mark,
+        "waves": _bars(view), "devices": table.rows_of_page(view.devices),
+        "pages": math.ceil(len(view.devices) / _PAGE), "device_mark": device_mark,
+        "name_of": version_names(hub), "figures_of": device_figures,
+        "allowed": limit_figures(view.rollout.plan.limits),
+    }  # fmt: skip
 
 
-def limits_words(hub: Services, release: Release) -> str:
+def limits_words(hub: Services, rollout: Rollout) -> str:
     """The limits that devices of a rollout decide by, in a sentence."""
-    found = hub.points.in_force(release.inspection, release.digest)
+    release = rollout.release
+    found = (
+        hub.points.one(release.inspection, rollout.point)
+        if rollout.point
+        else hub.points.in_force(release.inspection, release.digest)
+    )
     if found is None or found.point is None:
         return "Decides by the package's own limits."
     words = found.point.words
     return f"{words[:1].upper()}{words[1:]}."
-
-
-def preview_waves(view: RolloutView, *, name_of: Callable[[str], str]) -> tuple[PreviewWave, ...]:
-    """The waves of a plan with the devices that each has."""
-    limits, waves = view.rollout.plan.limits, []
-    for place, step in enumerate(view.rollout.plan.steps, start=1):
-        devices = [one for one in view.devices if one.step == place]
-        soak = f" and {span(step.watch_s)}" if step.watch_s else ""
-        waves.append(
-            PreviewWave(
-                name=step.words,
-                words=counted(len(devices), "device") if devices else "no further device",
-                watched=f"watched for {counted(limits.frames, 'frame')} on each device{soak}",
-                devices=tuple((one.id, name_of(one.before)) for one in devices[:_NAMED]),
-                more=max(0, len(devices) - _NAMED),
-                not_before=step.not_before,
-            )
-        )
-    return tuple(waves)
 
 
 def orders(view: RolloutView) -> tuple[tuple[str, str], ...]:
@@ -280,32 +203,30 @@ def _share_words(done: int, whole: int) -> str:
     return f"{done} of {counted(whole, 'device')}" if whole else "no further device"
 
 
-def _device_row(each: RolloutDevice) -> DeviceRow:
+def device_mark(each: RolloutDevice) -> Mark:
+    """The state of a device's job."""
     shape, tone = _STATUS.get(each.status, ("bar", "bad"))
+    return Mark(shape=shape, word=each.status.lower().replace("_", " "), tone=tone)
+
+
+def device_figures(each: RolloutDevice) -> tuple[str, ...]:
+    """The figures of both packages on a device, in the order of ``limit_figures``."""
     found = each.report.evidence if each.report is not None else None
-    word = each.status.lower().replace("_", " ")
-    row = DeviceRow(
-        id=each.id, step=each.step, mark=Mark(shape=shape, word=word, tone=tone),
-        package=each.package, at=each.at, alarmed=each.alarmed,
-    )  # fmt: skip
-    return _with_figures(row, found) if found is not None else row
-
-
-def _with_figures(row: DeviceRow, found: Evidence) -> DeviceRow:
+    if found is None:
+        return ("",) * 10
     whole = max(1, found.frames)
-    return replace(
-        row,
-        p95=milliseconds(found.latency_p95_ms) if found.latency_p95_ms else "",
-        rejects=_reject_words(found),
-        frames=number(found.frames),
-        changed=percent(found.changed / whole),
-        gained=percent(found.rejects_gained / whole),
-        lost=percent(found.rejects_lost / whole),
-        unsure=percent(found.unsure_gained / whole),
-        score=number(found.score_sum / whole, digits=3),
-        latency=f"{milliseconds(found.latency_ms_new)} ({milliseconds(found.latency_ms_old)})",
-        crashes=number(found.crashes),
-    )  # fmt: skip
+    return (
+        milliseconds(found.latency_p95_ms) if found.latency_p95_ms else "",
+        _reject_words(found),
+        number(found.frames),
+        percent(found.changed / whole),
+        percent(found.rejects_gained / whole),
+        percent(found.rejects_lost / whole),
+        percent(found.unsure_gained / whole),
+        number(found.score_sum / whole, digits=3),
+        f"{milliseconds(found.latency_ms_new)} ({milliseconds(found.latency_ms_old)})",
+        number(found.crashes),
+    )
 
 
 def _reject_words(found: Evidence) -> str:
@@ -315,17 +236,20 @@ def _reject_words(found: Evidence) -> str:
     return f"{percent(new / found.verdicts)} ({percent(old / found.verdicts)})"
 
 
-def _limits(limits: LiveLimits) -> DeviceRow:
-    """Return the limits as a row under the devices' columns."""
-    return DeviceRow(
-        id="Allowed", step=0, mark=Mark(shape="bar", word=""), package="",
-        p95=milliseconds(limits.latency_p95_ms) if limits.latency_p95_ms else "",
-        rejects=_band_words(limits),
-        frames=f"from {number(limits.frames)}", changed=percent(limits.changed),
-        gained=percent(limits.rejects_gained), lost=percent(limits.rejects_lost),
-        unsure=percent(limits.unsure_gained), score=f"±{number(limits.score, digits=3)}",
-        latency=f"{limits.latency:g} times as long", crashes=number(limits.crashes),
-    )  # fmt: skip
+def limit_figures(limits: LiveLimits) -> tuple[str, ...]:
+    """Limits in the order of the columns: p95, rejects, frames, then changes."""
+    return (
+        milliseconds(limits.latency_p95_ms) if limits.latency_p95_ms else "",
+        _band_words(limits),
+        f"from {number(limits.frames)}",
+        percent(limits.changed),
+        percent(limits.rejects_gained),
+        percent(limits.rejects_lost),
+        percent(limits.unsure_gained),
+        f"±{number(limits.score, digits=3)}",
+        f"{limits.latency:g} times as long",
+        number(limits.crashes),
+    )
 
 
 def _band_words(limits: LiveLimits) -> str:
@@ -357,18 +281,27 @@ def rollouts_page(context: Context, *, page: PageNumber = 1) -> HTMLResponse:
 
 @router.get("/new")
 def rollout_plan_page(context: Context, *, version: str = "") -> HTMLResponse:
-    """A plan for the next rollout; ``version``: ``discs/2``, chosen beforehand."""
+    """A plan for the next rollout; ``version``: ``discs/2``, or ``limits/stock/3``, chosen."""
     approved = [
         one
         for group in context.hub.models.all()
         for one in context.hub.models.versions(group.name)
         if one.approved
     ]
+    limits = [
+        one
+        for inspection in context.hub.plant.inspection
+        for one in reversed(context.hub.points.versions(inspection.id))
+        if one.waves and one.point is not None
+    ]
     return context.page(
         "rollout_new.html",
         title="New rollout",
         active="rollouts",
         approved=sorted(approved, key=lambda one: (one.group, -one.number)),
+        limits=limits,
+        inspections={one.name: context.hub.models.inspections(one) for one in approved},
+        every_inspection=[one.id for one in context.hub.plant.inspection],
         chosen=version,
         groups=context.hub.things.all_groups(),
         plan=RolloutPlan(),
@@ -386,9 +319,9 @@ def rollout_preview(context: Context, *, body: Annotated[str, Form()]) -> HTMLRe
     return context.site.fragment(
         "rollout_preview.html",
         view=view,
-        waves=preview_waves(view, name_of=version_names(context.hub)),
+        name_of=version_names(context.hub),
         zone=context.hub.config.time_zone,
-        decides=limits_words(context.hub, view.rollout.release),
+        decides=limits_words(context.hub, view.rollout),
     )
 
 
@@ -408,15 +341,9 @@ def rollout_page(
         "rollout.html",
         title=f"{release.group} {release.version}",
         active="rollouts",
-        view=view,
-        table=table,
-        shown=rollout_view(view, table, name_of=version_names(context.hub)),
-        zone=context.hub.config.time_zone,
-        decides=limits_words(context.hub, release),
-        happened=_HAPPENED,
         orders=orders(view),
         earlier=earlier[:_EARLIER],
-        mark_of_rollout=rollout_mark,
+        **rollout_parts(context.hub, view, table),
     )
 
 
@@ -432,12 +359,9 @@ def rollout_progress(
     """The part of the page that reads itself anew; ``may``: the orders that the page offers."""
     view = context.hub.rollouts.view(rollout)
     table = DeviceTable(rollout=rollout, sort=sort, page=page)
-    shown = rollout_view(view, table, name_of=version_names(context.hub))
     fragment = context.site.fragment(
-        "rollout_progress.html", view=view, table=table, shown=shown, happened=_HAPPENED,
-        zone=context.hub.config.time_zone,
-        decides=limits_words(context.hub, view.rollout.release),
-    )  # fmt: skip
+        "rollout_progress.html", **rollout_parts(context.hub, view, table)
+    )
     if may != ",".join(view.may):  # the buttons of the page change with it
         fragment.headers["hx-refresh"] = "true"
     return fragment

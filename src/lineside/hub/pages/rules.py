@@ -184,7 +184,7 @@ def _figures(
 ) -> Sequence[tuple[str, str, str, str, str]]:
     """The strip above: what was told, pairs, and what went wrong."""
     told = "with these filters" if whole else "the newest; older ones are not added up"
-    found = [("Events", number(sums.told), told, "#said", "")]
+    found = [("Events", number(sums.events), told, "#said", "")]
     if any(one.pairs is not None for one in sums.keys):
         alone = "no partner yet, or none came"
         found += [("Pairs", number(sums.pairs), "as they stood last", "#by-key", ""),
@@ -358,14 +358,14 @@ def _sums(context: PageContext, query: RuleQuery) -> dict[str, Any]:
 
 def _known(context: PageContext) -> Known:
     """Return a cached check whether a frame is stored here."""
-    seen: dict[str, bool] = {}
+    cached: dict[str, bool] = {}
 
     def known(frame: str) -> bool:
-        if frame not in seen:
+        if frame not in cached:
             try:
-                seen[frame] = bool(context.hub.frames.row(frame))
+                cached[frame] = bool(context.hub.frames.row(frame))
             except NotFoundError:
-                seen[frame] = False
-        return seen[frame]
+                cached[frame] = False
+        return cached[frame]
 
     return known

@@ -9,6 +9,7 @@ from lineside.hub.pages.site import Context, NoPageError, PageContext
 from lineside.hub.setup.forms import (
     entry_forms,
     new_form,
+    rule_kinds,
     section_of,
     sections,
     setting_fields,
@@ -20,7 +21,7 @@ from lineside.hub.setup.versions import PlantFileState
 router = APIRouter(prefix="/setup")
 
 _EDIT = "/api/v1/plant"
-_TEXTS = ("rule",)  # entries that are edited as text, with a trial on what was recorded
+_TEXTS = ("rule",)  # entries that are edited as text as well, with a trial on what was recorded
 _HISTORY = 50
 
 
@@ -85,8 +86,11 @@ def settings_page(context: Context) -> HTMLResponse:
 
 
 @router.get("/{section}")
-def section_page(context: Context, section: str) -> HTMLResponse:
-    """The entries of one section, each with its form, and a form for another one."""
+def section_page(context: Context, section: str, *, kind: str = "") -> HTMLResponse:
+    """The entries of one section, each with its form, and a form for another one.
+
+    ``kind``: of a new rule, whose fields its form has.
+    """
     shown = section_of(section)
     if shown is None:
         raise NoPageError("Page not found.", where=f"/setup/{section}", fix="Go to Set-up.")
@@ -96,12 +100,12 @@ def section_page(context: Context, section: str) -> HTMLResponse:
     newest = {one.id: one.newest.id for one in context.hub.cameras.all() if one.newest}
     plant = context.hub.plant
     unused = {one.id for one in plant.camera if not one.source.startswith("mqtt:")}
-    unused -= {one.camera for one in plant.inspection}  # a device opens what it inspects
+    unused -= {one.camera for one in plant.inspection}
     as_text = shown.name in _TEXTS
     return _page(
         context, "setup_section.html", title=shown.title, section=shown, forms=forms,
-        new=None if as_text or (forms and not shown.key) else new_form(text, shown),
-        as_text=as_text,
+        new=None if forms and not shown.key else new_form(text, shown, kind=kind),
+        kinds=rule_kinds() if as_text else (), kind=kind, as_text=as_text,
         texts={one.id: entry_text(text, shown.name, one.id) for one in forms if may and as_text},
         newest=newest if shown.name == "camera" else {},
         unused=unused if shown.name == "camera" else (),

@@ -7,10 +7,8 @@ its modules with older ones.
 
 import hashlib
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,10 +17,17 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Clock, Inspection, LinesideError, NotFoundError, encode, rfc3339
+from lineside.core import Inspection, LinesideError, NotFoundError, encode, rfc3339
 from lineside.hub.access.permissions import Identity, is_allowed, roles_allowed
 from lineside.hub.models.evidence import change_words, figure, figure_groups, interval
-from lineside.hub.pages.frames import step_href
+from lineside.hub.pages.frames import (
+    class_table,
+    finding_rows,
+    health_rows,
+    registration_rows,
+    step_href,
+    time_rows,
+)
 from lineside.hub.services import Services
 from lineside.hub.views import PackageView
 from lineside.web import format as written
@@ -31,8 +36,6 @@ from lineside.web.answers import NO_SIGNAL_FOR, SHARED_STATIC, region_mark
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
 NO_STORE = {"cache-control": "no-store"}
-_SHARED_FOR_S = 1.0
-_MOST_SHARED = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +145,14 @@ def by_region(labels: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
+
+
+def _by_times(sentence: str) -> list[str]:
+    """Split a sentence at its times (RFC 3339): each second part is one."""
+    return _TIME.split(sentence)
+
+
 def _json(value: object) -> str:
     return encode(value).decode()
 
@@ -157,8 +168,14 @@ _FILTERS = {
     "tail": written.tail,
     "json": _json,
     "by_region": by_region,
+    "by_times": _by_times,
     "region_mark": region_mark,
     "step_href": step_href,
+    "class_table": class_table,
+    "finding_rows": finding_rows,
+    "registration_rows": registration_rows,
+    "health_rows": health_rows,
+    "time_rows": time_rows,
     "figure": figure,
     "interval": interval,
     "figure_groups": figure_groups,
@@ -166,46 +183,13 @@ _FILTERS = {
 }
 
 
-@dataclass(slots=True, eq=False)
-class _SharedText:
-    text: str = ""
-    until_s: float = -1.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-class SharedTexts:
-    """Parts that are the same for everyone, each made at most once in ``_SHARED_FOR_S``.
-
-    What open pages read anew then costs the hub as much for two hundred of them as for one.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._texts: OrderedDict[str, _SharedText] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: str, make: Callable[[], str]) -> str:
-        """Return the text of that name; who comes while it is made waits for it."""
-        with self._lock:
-            held = self._texts.setdefault(key, _SharedText())
-            self._texts.move_to_end(key)
-            if len(self._texts) > _MOST_SHARED:
-                self._texts.popitem(last=False)
-        with held.lock:
-            if self._clock.monotonic() >= held.until_s:
-                held.text = make()
-                held.until_s = self._clock.monotonic() + _SHARED_FOR_S
-            return held.text
-
-
 class Site:
     """Renders pages: one environment, autoescaped, in which a missing name is an error."""
 
-    def __init__(self, *, clock: Clock) -> None:
+    def __init__(self) -> None:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
         self.release = release()
-        self._shared = SharedTexts(clock)
         self._templates = Environment(
             loader=FileSystemLoader(FOLDER / "templates"),
             autoescape=True,
@@ -233,13 +217,6 @@ class Site:
     def fragment(self, template: str, **context: Any) -> HTMLResponse:  # noqa: ANN401  a template's own names
         """A part of a page, for what reads itself anew."""
         return HTMLResponse(self.text(template, context), headers=NO_STORE)
-
-    def shared_fragment(
-        self, template: str, *, key: str, context: Callable[[], Mapping[str, Any]]
-    ) -> HTMLResponse:
-        """A part that all who read it share for a moment; ``key`` says of what it is."""
-        text = self._shared.get(f"{template} {key}", lambda: self.text(template, context()))
-        return HTMLResponse(text, headers=NO_STORE)
 
     def page(self, request: Request, template: str, **context: Any) -> HTMLResponse:  # noqa: ANN401  a template's own names
         """A whole page; never kept by browser or proxy."""

@@ -1,7 +1,7 @@
 """The page of the twin: tables and panels in words, the plan of its scene, evidence of a value."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 
 from lineside.core import Json, NotFoundError, Plant, decode
 from lineside.hub.eventlog.twin_history import history_span
+from lineside.hub.page_parts import PartSource
 from lineside.hub.pages.site import Context, NoPageError, Site
 from lineside.hub.services import Services
 from lineside.streams import Event, read_prediction
@@ -336,11 +337,16 @@ def twin_page(
     )
 
 
-def live_page(site: Site, hub: Services) -> Callable[[], str]:
+def live_page(site: Site, hub: Services) -> PartSource:
     """Return what the live feed sends to open pages: scene, tables and panels as they are now."""
-    return lambda: site.text(
-        "twin.html", {"base": "part.html", "table": False, **_twin_context(hub, "")}
-    )
+
+    def html(_query: str) -> str:
+        return site.text(
+            "twin.html", {"base": "part.html", "table": False, **_twin_context(hub, "")}
+        )
+
+    # A sensor that falls silent changes no state.
+    return PartSource(html, every_s=0.025, ages_s=5.0)
 
 
 def _twin_context(hub: Services, at: str) -> dict[str, object]:

@@ -130,7 +130,8 @@ class RecordedPredictor:
         name = (package, f"{recorded.inspection}\n{recorded.device}")
         found = self._loaded.get(name)
         if found is None:
-            found = Predictor(self.load(package), clock=self._clock, engine=self._engine)
+            bound = self.load(package).bound_to(recorded.inspection)
+            found = Predictor(bound, clock=self._clock, engine=self._engine)
             self._remind(found, recorded, position=position)
             self._loaded[name] = found
             if len(self._loaded) > _MOST_LOADED:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from lineside.core import (
     Clock,
     ConflictError,
@@ -116,7 +118,7 @@ class ReplayCounts:
             that cannot be read or answered: of both the recorded answer stands.
         identical: answered the same to the last bit; ``figures_moved``: decided alike, other
             figures; ``decisions_changed``: the rest.
-        answers_kept: recorded answers that nothing was asked about.
+        answers_kept: recorded answers that no package judged again; a key of stored results.
         entries: of the log that arrived in the span.
         events_same: said by the rules of both sides alike; ``events_moved``: alike but for
             fractions; ``events_changed``: the rest.
@@ -226,9 +228,8 @@ class ReplayLine:
     frame: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayView:
-    """A replay as it stands.
+class ReplayView(msgspec.Struct, frozen=True, kw_only=True):
+    """A replay as it stands; stored and sent with the names of its first release.
 
     Attributes:
         state: ``waiting``, ``running``, ``done``, ``failed`` or ``cancelled``.
@@ -242,15 +243,15 @@ class ReplayView:
     id: str
     state: str
     order: ReplayOrder
-    asked_by: str
-    asked_at: datetime
+    requested_by: str = msgspec.field(name="asked_by")
+    requested_at: datetime = msgspec.field(name="asked_at")
     package_name: str = ""
     rules: str = ""
     percent: float = 0.0
     ended_at: datetime | None = None
     reason: str = ""
     frames: int = 0
-    counts: ReplayCounts = field(default_factory=ReplayCounts)
+    counts: ReplayCounts = msgspec.field(default_factory=ReplayCounts)
     bit_identical: bool = False
     digest: str = ""
     remarks: tuple[str, ...] = ()
@@ -322,7 +323,7 @@ class ReplayRepository:
 
     def run(self, view: ReplayView) -> ReplayView:
         """It is at work."""
-        return self._move(view, replace(view, state=RUNNING, percent=0.0))
+        return self._move(view, msgspec.structs.replace(view, state=RUNNING, percent=0.0))
 
     def keep(
         self, result: ReplayResult, *, rules: bytes, by: str, view: ReplayView | None = None
@@ -343,7 +344,7 @@ class ReplayRepository:
             inspection=result.inspections[0] if len(result.inspections) == 1 else "",
         )  # fmt: skip
         before = view or self._new(order, rules=rules, name=result.package_name, by=by)
-        after = replace(
+        after = msgspec.structs.replace(
             before, state=DONE, percent=100.0, ended_at=self._clock.now(), frames=result.frames,
             counts=result.counts, bit_identical=result.bit_identical, digest=result.digest,
             remarks=result.remarks, lines=tuple(lines_of(result)), package_name=result.package_name,
@@ -364,7 +365,7 @@ class ReplayRepository:
 
     def fail(self, view: ReplayView, *, reason: str) -> ReplayView:
         """It ended without a result."""
-        return self._end(view, FAILED, by=view.asked_by, reason=reason)
+        return self._end(view, FAILED, by=view.requested_by, reason=reason)
 
     def cancel(self, replay_id: str, *, by: str) -> ReplayView:
         """Nobody wants it any more; ``ConflictError`` where it ended already."""
@@ -376,7 +377,9 @@ class ReplayRepository:
         return self._end(view, CANCELLED, by=by, reason=f"cancelled by {by}")
 
     def _end(self, view: ReplayView, state: str, *, by: str, reason: str) -> ReplayView:
-        after = replace(view, state=state, reason=reason, ended_at=self._clock.now())
+        after = msgspec.structs.replace(
+            view, state=state, reason=reason, ended_at=self._clock.now()
+        )
 
         def keep(_: object) -> None:
             self._move(view, after)
@@ -397,8 +400,9 @@ class ReplayRepository:
 
     def _new(self, order: ReplayOrder, *, rules: bytes, name: str, by: str) -> ReplayView:
         return ReplayView(
-            id=new_id("rpl", clock=self._clock), state=WAITING, order=order, asked_by=by,
-            asked_at=self._clock.now(), package_name=name, rules=digest_of(rules) if rules else "",
+            id=new_id("rpl", clock=self._clock), state=WAITING, order=order, requested_by=by,
+            requested_at=self._clock.now(), package_name=name,
+            rules=digest_of(rules) if rules else "",
         )  # fmt: skip
 
     def _put(self, view: ReplayView, *, rules: bytes) -> None:

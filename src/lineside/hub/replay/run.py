@@ -61,6 +61,7 @@ from lineside.hub.replay.repository import (
 )
 from lineside.hub.rules.service import entry_of_log
 from lineside.models import EngineName, Manifest, ModelVersions, Package, Registry
+from lineside.models.manifest import check_fits
 from lineside.store import Blobs, EventLog, Logged, Records
 from lineside.streams import (
     PREDICTION_TYPE,
@@ -567,7 +568,8 @@ def replay_inspections(
 
     Raises:
         NotFoundError: the plant has no such inspection.
-        InvalidError: the package was made for another inspection or task.
+        InvalidError: the package fits several inspections, and none is named.
+        RefusedError: it cannot answer for the inspection.
     """
     if order.inspection:
         plant.find_inspection(order.inspection)
@@ -584,22 +586,8 @@ def replay_inspections(
                 fix=f"Name one: {', '.join(_all(plant)) or 'the plant has none'}.",
             )  # fmt: skip
         name = fits[0]
-    _check_fits(manifest, name, plant=plant)
+    check_fits(manifest, plant.find_inspection(name))
     return frozenset({name})
-
-
-def _check_fits(manifest: Manifest, name: str, *, plant: Plant) -> None:
-    if manifest.inspection not in ("", name):
-        raise InvalidError(
-            f"the package was trained for inspection {manifest.inspection!r}, not {name!r}",
-            where="inspection", fix=f"Replay {manifest.inspection!r}, or name another package.",
-        )  # fmt: skip
-    task = str(plant.find_inspection(name).task)
-    if manifest.task != task:
-        raise InvalidError(
-            f"the package answers {manifest.task}, and {name!r} asks {task}", where="inspection",
-            fix="Name a package of that task.",
-        )  # fmt: skip
 
 
 def _all(plant: Plant) -> list[str]:

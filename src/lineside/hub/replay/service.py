@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from lineside.core import (
     ConflictError,
     LinesideError,
@@ -111,7 +113,7 @@ class Replays:
 
     def _with_progress(self, view: ReplayView) -> ReplayView:
         at_work = view.state == RUNNING and view.id == self._at_work
-        return replace(view, percent=self._child.percent) if at_work else view
+        return msgspec.structs.replace(view, percent=self._child.percent) if at_work else view
 
     # ---- making
 
@@ -141,7 +143,7 @@ class Replays:
         try:
             view = self.book.run(view)
             found = self._run(view)
-            self.book.keep(found, rules=self.book.rules(view.id), by=view.asked_by, view=view)
+            self.book.keep(found, rules=self.book.rules(view.id), by=view.requested_by, view=view)
         except LinesideError as error:
             if self._child.is_closing:
                 raise UnavailableError("the hub stops", fix="It goes on at its start.") from error

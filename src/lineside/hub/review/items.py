@@ -21,9 +21,8 @@ from typing import Literal
 
 from lineside.core import ConflictError, Inspection, InvalidError, NotFoundError
 from lineside.core.plant import Task
-from lineside.streams.verdicts import reject_rule
 from lineside.vision.decide import says_good
-from lineside.vision.verdict import PartVerdict
+from lineside.vision.verdict import PartVerdict, reject_rule
 
 REVIEW_TYPE = "lineside.review.v1"
 REVIEW_SCHEMA: Literal["lineside.review/1"] = "lineside.review/1"

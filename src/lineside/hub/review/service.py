@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from lineside.core import (
@@ -31,6 +32,7 @@ from lineside.core import (
     NotFoundError,
     Plant,
     decode,
+    parse_rfc3339,
     rfc3339,
     stable_id,
     to_plain,
@@ -65,10 +67,9 @@ from lineside.store import Document, FrameRow, Records
 from lineside.store.contract import every_document
 from lineside.streams import Event, decode_event, read_prediction
 from lineside.streams.rules.records import microseconds
-from lineside.streams.verdicts import reject_rule
 from lineside.vision.audit import Agreement, AuditFigures, AuditStratum, agreement, audit_figures
 from lineside.vision.decide import says_good
-from lineside.vision.verdict import PartVerdict, judge_prediction
+from lineside.vision.verdict import PartVerdict, judge_prediction, reject_rule
 
 MOST_WAITING = 5_000
 MOST_COUNTED = 100
@@ -313,13 +314,18 @@ class Reviews:
     ) -> ReviewPage:
         """Return what waits for this person, behind the picture ``after``.
 
-        From the head where that picture is in review no more.
+        From the head where that picture is in review no more. The cursor of the next page has the
+        time of the first, since when no disagreement moves to the head, which was read before.
         """
         found: list[ReviewView] = []
-        last, looked_at, begin = "", 0, self._behind(after)
-        for place in self._queue(self.inspections(line=line, inspection=inspection), after=begin):
+        item, _, time = after.partition("@")
+        begun = parse_rfc3339(time, where="after") if time else None
+        here = rfc3339(begun or self._clock.now())
+        last, looked_at, begin = "", 0, self._behind(item, begun)
+        asked = self.inspections(line=line, inspection=inspection)
+        for place in self._queue(asked, after=begin, begun=begun):
             if len(found) == limit or looked_at == _MOST_LOOKED_AT:
-                return ReviewPage(tuple(found), last)
+                return ReviewPage(tuple(found), f"{last}@{here}")
             if place.id.startswith("0") or by not in place.body["by"]:
                 view = self._shown(place, by=by)
                 if view is None:
@@ -328,12 +334,12 @@ class Reviews:
             last, looked_at = place.body["item"], looked_at + 1
         return ReviewPage(tuple(found), "")
 
-    def _behind(self, item: str) -> str:
+    def _behind(self, item: str, begun: datetime | None) -> str:
         """The place in the queue that a picture has, or had before it was settled."""
         if not item:
             return ""
         try:
-            return _waiting_place(self._read(item)[0])
+            return _waiting_place(self._read(item)[0], begun=begun)
         except NotFoundError:
             return ""
 
@@ -370,12 +376,24 @@ class Reviews:
         cameras = {one.id for one in self._plant.camera if not line or one.line == line}
         return [one for one in self._plant.inspection if one.camera in cameras]
 
-    def _queue(self, inspections: Iterable[Inspection], *, after: str) -> Iterator[Document]:
-        each = [
-            every_document(self._documents, _waiting(one.id), after=after, size=_READ)
-            for one in inspections
-        ]
-        return heapq.merge(*each, key=lambda place: place.id)
+    def _queue(
+        self, inspections: Iterable[Inspection], *, after: str, begun: datetime | None = None
+    ) -> Iterator[Document]:
+        """Places behind ``after``; that of a disagreement since ``begun`` comes where it was."""
+        read = partial(every_document, self._documents, size=_READ)
+        kinds = [_waiting(one.id) for one in inspections]
+        moved = {
+            place.id: (self._behind(place.body["item"], begun), place)
+            for kind in (kinds if begun else ())
+            for place in read(kind, prefix="0")
+            if begun and place.updated_at >= begun
+        }
+        places = (
+            ((place.id, place) for place in read(kind, after=after) if place.id not in moved)
+            for kind in kinds
+        )
+        before = sorted((one for one in moved.values() if one[0] > after), key=itemgetter(0))
+        return (place for _, place in heapq.merge(*places, before, key=itemgetter(0)))
 
     def _shown(self, place: Document, *, by: str) -> ReviewView | None:
         """The picture at a place; None where it has not come yet, or aged out, which drops it."""
@@ -605,13 +623,17 @@ def _place(item: ReviewItem) -> tuple[str, str]:
     return _waiting(item.inspection), _waiting_place(item)
 
 
-def _waiting_place(item: ReviewItem) -> str:
+def _waiting_place(item: ReviewItem, *, begun: datetime | None = None) -> str:
     """Id of the document in the queue; of a settled item the one that it had last.
+
+    With ``begun``, of an item of which two people differ since then, the one that it had before.
 
     Of what is for review it begins with seven digits that fall as doubt grows; that of an item of
     schema 1 with seventeen of its time, and so stands behind them (``_WITHOUT_DOUBT``).
     """
     apart = item.status is ReviewStatus.DISAGREEMENT or len(item.answers) > 2
+    if apart and begun is not None:
+        apart = item.answers[1].at < begun
     rank = 0 if apart else 2 if item.is_audit else 1
     doubt = "" if rank != 1 or item.doubt is None else f"{round(1e6 * (1.0 - item.doubt)):07d}-"
     return f"{rank}-{doubt}{_LAST_US - microseconds(item.captured_at):017d}-{item.id}"

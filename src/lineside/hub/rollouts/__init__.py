@@ -1,1 +1,1 @@
-"""Roll-outs of a release to devices, step by step."""
+"""Rollouts of a release to devices, step by step."""

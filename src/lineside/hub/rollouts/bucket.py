@@ -33,6 +33,7 @@ from lineside.core import (
     digest_of,
     rfc3339,
 )
+from lineside.core.config import LOOPBACK
 from lineside.hub.access.auth import access_key
 from lineside.hub.models.releases import Releases
 from lineside.store import Records, every_document
@@ -48,7 +49,6 @@ _PACKAGE = ".lspkg"
 _OCTETS = "application/octet-stream"
 _DOCUMENT = re.compile(r"documents(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}){1,4}")
 _AWS_HOST = re.compile(r"(?:(.+)\.)?s3(?:\.dualstack)?(?:[.-][a-z0-9-]+)?\.amazonaws\.com(?:\.cn)?")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -332,7 +332,7 @@ def parse_address(text: str, *, base_url: str, names: tuple[str, ...] = ()) -> O
         return _address(f"{found[1]}{path}" if found[1] else path[1:], aws=True)
     own = urlsplit(base_url)
     before = own.path.rstrip("/") + _PATH
-    here = host in (own.hostname, *names, *_LOOPBACK) and port == own.port
+    here = host in (own.hostname, *names, *LOOPBACK) and port == own.port
     return _address(path.removeprefix(before)) if here and path.startswith(before) else None
 
 

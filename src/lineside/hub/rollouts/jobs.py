@@ -1,12 +1,12 @@
-"""Jobs of roll-outs: made, watched and cancelled at the job service.
+"""Jobs of rollouts: made, watched and cancelled at the job service.
 
-1. A job is decided in the roll-out's document first and made afterwards, under the id that stands
+1. A job is decided in the rollout's document first and made afterwards, under the id that stands
    there: a hub that ends in between makes it at its next start, and twice is once.
-2. After making one the document is read again: where another hub stopped the roll-out meanwhile,
+2. After making one the document is read again: where another hub stopped the rollout meanwhile,
    the job is called off at once.
-3. Jobs of a roll-out that is paused are called off without force: what is under way goes on, and
+3. Jobs of a rollout that is paused are called off without force: what is under way goes on, and
    devices that had not begun are asked again when it is resumed. Going back calls off by force.
-4. Who joins the group of a roll-out that is done gets its package by a CONTINUOUS job, which the
+4. Who joins the group of a rollout that is done gets its package by a CONTINUOUS job, which the
    next one that is done for this group takes the place of.
 """
 
@@ -41,7 +41,7 @@ _WATCHED = 10
 
 
 class RolloutJobs:
-    """Between roll-outs and jobs; safe from several threads and processes."""
+    """Between rollouts and jobs; safe from several threads and processes."""
 
     def __init__(self, jobs: JobService, *, things: ThingDirectory, documents: Documents) -> None:
         self._jobs = jobs
@@ -162,7 +162,7 @@ class RolloutJobs:
     # ---- who joins later
 
     def stay(self, rollout: Rollout, release: Release, *, back: bool) -> None:
-        """From now on, who joins the roll-out's group gets this release."""
+        """From now on, who joins the rollout's group gets this release."""
         group, job_id = rollout.plan.group, f"{rollout.id}-{'back' if back else 'stay'}"
         key = f"{release.inspection}/{group}"
         try:
@@ -183,7 +183,7 @@ class RolloutJobs:
             self._cancel(before, code=ENDED, force=False)
 
     def stay_no_more(self, rollout: Rollout) -> None:
-        """Nobody who joins gets this roll-out's release any more."""
+        """Nobody who joins gets this rollout's release any more."""
         self._cancel(f"{rollout.id}-stay", code=ENDED, force=True)
 
 

@@ -1,6 +1,6 @@
-"""Roll-outs as they are kept: documents, the events of their decisions, and what devices told.
+"""Rollouts as they are kept: documents, the events of their decisions, and what devices told.
 
-1. A roll-out is one document; it is written against the version that was read, in the transaction
+1. A rollout is one document; it is written against the version that was read, in the transaction
    of its event (``lineside.rollout.v1``), or nothing is.
 2. Of each device the newest report is kept: figures are told in all each time, so one that comes
    late or twice changes nothing.
@@ -76,7 +76,7 @@ class RolloutRepository:
             document = self._documents.get(KIND, rollout_id)
         except NotFoundError as error:
             raise NotFoundError(
-                f"no roll-out {rollout_id[:80]!r}", where="rollouts",
+                f"no rollout {rollout_id[:80]!r}", where="rollouts",
                 fix="List them: lineside rollout status.",
             ) from error  # fmt: skip
         return _rollout(document.body), document.version
@@ -135,7 +135,7 @@ class RolloutRepository:
         """Keep a report; an older one that comes late changes nothing.
 
         Raises:
-            NotFoundError: no such roll-out.
+            NotFoundError: no such rollout.
             InvalidError: of a device, package or inspection that it is not about.
         """
         rollout, found = self.one(report.rollout), report.evidence
@@ -146,9 +146,9 @@ class RolloutRepository:
         )
         if not right:
             raise InvalidError(
-                f"{found.device} tells of something else than roll-out {rollout.id}",
+                f"{found.device} tells of something else than rollout {rollout.id}",
                 where="evidence",
-                fix="Tell of the roll-out whose job this device was given.",
+                fix="Tell of the rollout whose job this device was given.",
             )
         key = f"{rollout.id}/{found.device}"
         for _ in range(_TRIES):
@@ -167,12 +167,12 @@ class RolloutRepository:
             return
 
     def reported(self) -> set[str]:
-        """Roll-outs that devices reported of since the last call."""
+        """Rollouts that devices reported of since the last call."""
         reported, self._heard = self._heard, set()
         return reported
 
     def reports(self, rollout_id: str) -> list[TrialReport]:
-        """The newest report of each device of a roll-out."""
+        """The newest report of each device of a rollout."""
         found = every_document(self._documents, EVIDENCE_KIND, prefix=f"{rollout_id}/")
         return [_stored_report(one.body) for one in found]
 
@@ -186,6 +186,7 @@ class RolloutRepository:
             "inspection": release.inspection, "step": rollout.step + 1,
             "steps": len(rollout.plan.steps), "by": happened.by, "reason": happened.why,
             "previous": rollout.previous.digest if rollout.previous else "",
+            "operating_point": rollout.point,
         }  # fmt: skip
         if judged is not None and judged.fortunes:
             reports = [one.evidence for one in self.reports(rollout.id)]

@@ -1,19 +1,20 @@
-"""Roll-outs as the hub runs them: begun, carried on by the timer, ordered about, looked at.
+"""Rollouts as the hub runs them: begun, carried on by the timer, ordered about, looked at.
 
-1. A roll-out is one document. Every change of it is written against the version that was read, in
+1. A rollout is one document. Every change of it is written against the version that was read, in
    the transaction of its event: of two hubs, or of a person and the timer, one comes first, and the
    other looks again.
 2. What follows from a change (jobs, signatures, packages in use) is done from the document, again
    after every start until it stands: a hub may end at any moment.
 3. Each decision is an event ``lineside.rollout.v1`` of the hub's chain, with the figures it rests
    on.
-4. One roll-out of an inspection is under way at a time; others wait, oldest first.
+4. One rollout of an inspection is under way at a time; others wait, oldest first.
 5. Done without a group, its package becomes the one in use of the site; done for a group, who joins
    gets it. Rolled back, the same holds of the package before.
 6. What devices run is what they report. Going back writes the desired state of each device that
    runs the release or was asked to (``DesiredStates.previous`` says which package), also of those
    that the plan does not name where live evidence spoke against it; jobs carry it to the devices.
-7. A version that was judged bad after a roll-out of it was planned is not begun; planned after, it
+7. Limits that go in waves take the same way: ``hub.rollouts.limits`` says what differs.
+8. A version that was judged bad after a rollout of it was planned is not begun; planned after, it
    is tried once more.
 """
 
@@ -37,6 +38,7 @@ from lineside.core import (
     rfc3339,
     stable_id,
 )
+from lineside.core.codec import refuse, unless
 from lineside.fleet import (
     ExecutionStatus,
     Release,
@@ -44,6 +46,7 @@ from lineside.fleet import (
     RolloutOrder,
     RolloutPlan,
     RolloutState,
+    Target,
     ThingDirectory,
     TrialReport,
     newer,
@@ -68,9 +71,11 @@ from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.models.desired import DesiredStates
 from lineside.hub.models.model_service import ModelService
+from lineside.hub.models.operating_points import OperatingPoints
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
 from lineside.hub.rollouts.jobs import ENDED, PAUSED, RolloutJobs
+from lineside.hub.rollouts.limits import LimitWaves
 from lineside.hub.rollouts.repository import RolloutRepository
 from lineside.models import ModelVersion
 from lineside.models.versions import may_start, next_start
@@ -88,24 +93,38 @@ _NOT_DONE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRollout:
-    """Body of a new roll-out.
+    """Body of a new rollout.
 
     Attributes:
-        group, version: of an approved version.
+        group: of models; left out for limits.
+        version: an approved one of the group, or of the inspection's operating points.
+        inspection: whose limits, which go in waves; of a package which one it answers for, ""
+            that of its approval.
         reason: why now.
         rollback: whether devices that run a newer version go back to this one.
     """
 
-    group: str
     version: int
+    group: str = ""
+    inspection: str = ""
     plan: RolloutPlan = field(default_factory=RolloutPlan)
     reason: str = ""
     rollback: bool = False
 
+    def __post_init__(self) -> None:
+        refuse(
+            self,
+            unless(
+                bool(self.group or self.inspection), key="group", value=self.group,
+                expected="a group of models, or an inspection whose limits are brought",
+                fix="Give group, or inspection, or both for a package's inspection.",
+            ),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutDevice:
-    """One device of a roll-out.
+    """One device of a rollout.
 
     Attributes:
         step: from 1.
@@ -128,7 +147,7 @@ class RolloutDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutView:
-    """A roll-out as it stands now; ``waits`` says what for, ``waits_until`` where that is known."""
+    """A rollout as it stands now; ``waits`` says what for, ``waits_until`` where that is known."""
 
     rollout: Rollout
     waits: str
@@ -144,9 +163,13 @@ class RolloutService:
     def __init__(
         self, records: Records, *, ledger: Ledger, jobs: RolloutJobs, things: ThingDirectory,
         devices: DeviceRegistry, desired: DesiredStates, packages: Packages, models: ModelService,
-        releases: Releases, plant: Plant, zone: ZoneInfo, clock: Clock,
+        releases: Releases, points: OperatingPoints, plant: Plant, zone: ZoneInfo, clock: Clock,
     ) -> None:  # fmt: skip
         self.repository = RolloutRepository(records.documents, ledger=ledger, site=plant.site)
+        self._limits = LimitWaves(
+            records.log, repository=self.repository, desired=desired, devices=devices,
+            points=points, plant=plant, clock=clock,
+        )  # fmt: skip
         self._jobs = jobs
         self._things = things
         self._devices = devices
@@ -226,7 +249,7 @@ class RolloutService:
     # ---- beginning
 
     def preview(self, request: NewRollout, *, by: str) -> RolloutView:
-        """Return the roll-out that ``start`` would plan, with the devices of each step now.
+        """Return the rollout that ``start`` would plan, with the devices of each step now.
 
         Nothing is kept or signed. The devices are chosen when it begins: who comes or goes
         meanwhile changes them.
@@ -251,7 +274,7 @@ class RolloutService:
         )
 
     def start(self, request: NewRollout, *, by: str) -> Rollout:
-        """Plan a roll-out; it begins as soon as nothing speaks against it.
+        """Plan a rollout; it begins as soon as nothing speaks against it.
 
         Raises:
             NotFoundError: no such version, device or group.
@@ -263,10 +286,18 @@ class RolloutService:
 
     def _new(self, request: NewRollout, *, by: str) -> Rollout:
         self._jobs.check_targets(request.plan, known=self._devices.known())
-        version = self._models.one(request.group, request.version)
+        if not request.group:
+            point = self._limits.points.one(request.inspection, request.version)
+            self._limits.check(point)
+            release = self._releases.point_release(point.point) if point.point else None
+        else:
+            version = self._models.one(request.group, request.version)
+            release = self._models.release(version, inspection=request.inspection)
+        assert release is not None  # noqa: S101  what is checked is approved
         return Rollout(
             id=new_id("rol", clock=self._clock),
-            release=self._models.release(version),
+            release=release,
+            point=0 if request.group else request.version,
             plan=request.plan,
             by=by,
             reason=request.reason,
@@ -295,11 +326,18 @@ class RolloutService:
         try:
             self._plan(rollout)
         except (ConflictError, InvalidError, NotFoundError, RefusedError) as error:
-            logger.info("no roll-out follows rollout=%s: %s", rollout.id, error)
+            logger.info("no rollout follows rollout=%s: %s", rollout.id, error)
 
     def _check(self, rollout: Rollout) -> None:
         """Refuse what the devices cannot take, or run already."""
+        if not rollout.release.inspection:
+            raise InvalidError(
+                "the package was trained for no inspection", where="inspection",
+                fix="Name the one that it answers for: --inspection.",
+            )  # fmt: skip
         self._plant.find_inspection(rollout.release.inspection)
+        if rollout.point:
+            return
         self._check_changes(rollout)
         if not rollout.rollback:
             self._check_newer(rollout)
@@ -308,14 +346,17 @@ class RolloutService:
         self._check(rollout)
         # An approval is followed in its own time, and devices run nothing unsigned. Signed here
         # only: a version that is rejected later is not signed again by a later step.
-        target = self._releases.publish(rollout.release)
-        release = target.release if target is not None else rollout.release
+        limits = self._limits.version(rollout).point if rollout.point else None
+        if limits is not None:
+            self._releases.publish_point(limits)
+        target = self._releases.publish(rollout.release) if limits is None else None
+        release = _bound(target, rollout) if target is not None else rollout.release
         planned = replace(rollout, release=release).moved(
             RolloutState.PLANNED, now=self._clock.now(), by=rollout.by,
             why=rollout.reason or "it was ordered",
         )  # fmt: skip
         self.repository.keep(planned, expect=0)
-        logger.info("roll-out planned rollout=%s by=%s", rollout.id, rollout.by)
+        logger.info("rollout planned rollout=%s by=%s", rollout.id, rollout.by)
         return planned
 
     def _check_changes(self, rollout: Rollout) -> None:
@@ -358,7 +399,7 @@ class RolloutService:
         """Carry out a person's order.
 
         Raises:
-            NotFoundError: no such roll-out.
+            NotFoundError: no such rollout.
             ConflictError: that cannot be asked of it now, or others keep writing.
         """
         for _ in range(_TRIES):
@@ -373,7 +414,7 @@ class RolloutService:
                 self.repository.keep(after, expect=version)
             except ConflictError:
                 continue
-            logger.info("roll-out ordered rollout=%s order=%s by=%s", rollout_id, order, by)
+            logger.info("rollout ordered rollout=%s order=%s by=%s", rollout_id, order, by)
             self._look(rollout_id)
             return self.one(rollout_id)
         raise ConflictError("others keep writing", where=rollout_id, fix="Try again.")
@@ -390,13 +431,13 @@ class RolloutService:
         ]
         if later:
             raise ConflictError(
-                f"roll-out {later[0].id} came after it", where=rollout.id,
+                f"rollout {later[0].id} came after it", where=rollout.id,
                 fix="Roll that one back first.",
             )  # fmt: skip
 
     def _check_previous(self, rollout: Rollout) -> None:
         """A person does not take the only package away from every device."""
-        if any(self._rollback_target(rollout, name) for name in rollout.requested):
+        if rollout.point or any(self._rollback_target(rollout, name) for name in rollout.requested):
             return
         fix = "Roll out another version."
         if may_order(rollout, RolloutOrder.ABORT):
@@ -419,7 +460,7 @@ class RolloutService:
             self._advance(rollout_id)
         except LinesideError as error:
             if self._faults.get(rollout_id) != error.message:
-                logger.warning("roll-out waits rollout=%s reason=%s", rollout_id, error)
+                logger.warning("rollout waits rollout=%s reason=%s", rollout_id, error)
             self._faults[rollout_id] = error.message
         else:
             self._faults.pop(rollout_id, None)
@@ -434,7 +475,7 @@ class RolloutService:
             if isinstance(action, Wait):
                 self._settle(rollout, version)
                 return
-            if isinstance(action, Begin):
+            if isinstance(action, Begin) and not rollout.point:
                 self._desired.forgive(release.digest, inspection=release.inspection)
             after = apply_action(rollout, action, now=now)
             evidence = None if isinstance(action, RequestJobs) else judge_rollout(rollout, facts)
@@ -444,11 +485,14 @@ class RolloutService:
                 return  # another hub, or a person, came first: looked at again in a second
             if after.state is not rollout.state:
                 logger.info(
-                    "roll-out rollout=%s state=%s why=%s", rollout_id, after.state, after.why
+                    "rollout rollout=%s state=%s why=%s", rollout_id, after.state, after.why
                 )
 
     def _carry_out(self, rollout: Rollout) -> None:
         """Carry out what the document asks for and is not done yet."""
+        if rollout.point:
+            self._limits.carry_out(rollout)
+            return
         match rollout.state:
             case RolloutState.RUNNING | RolloutState.WIDENING:
                 self._make_jobs(rollout)
@@ -505,7 +549,7 @@ class RolloutService:
                 due.append(name)
         if due:
             digest = release.digest if release is not None else ""
-            reason = f"roll-out {rollout.id}: {happened.why}"
+            reason = f"rollout {rollout.id}: {happened.why}"
             desired.write(due, inspection, digest=digest, by=happened.by, reason=reason)
 
     def _sign_rollback(
@@ -517,7 +561,8 @@ class RolloutService:
             RefusedError: it is not signed any more.
         """
         releases = self._releases
-        if releases.repository.exists() and releases.target_of(release.digest) is None:
+        target = releases.target_of(release.digest, inspection=release.inspection)
+        if releases.repository.exists() and target is None:
             raise RefusedError(
                 f"{release.group} {release.version} is not signed any more", where="trust",
                 fix="Approve it again, or roll another version out.",
@@ -529,7 +574,9 @@ class RolloutService:
         """Do what follows from an end, once all of it stands."""
         if not rollout.state.final or rollout.settled:
             return
-        if rollout.state is RolloutState.ABORTED:
+        if rollout.point:
+            self._limits.settle(rollout)
+        elif rollout.state is RolloutState.ABORTED:
             self._jobs.call_off(rollout, code=ENDED, force=False)
         elif rollout.state is RolloutState.DONE:
             self._keep_release(rollout, rollout.release, back=False)
@@ -562,7 +609,7 @@ class RolloutService:
             self._use(rollout, previous.digest, use=self._packages.use_on_site)
 
     def _use(self, rollout: Rollout, digest: Digest, *, use: Callable[..., object]) -> None:
-        reason = f"roll-out {rollout.id}: {rollout.why}"
+        reason = f"rollout {rollout.id}: {rollout.why}"
         use(digest, inspection=rollout.release.inspection, by=rollout.by, reason=reason)
 
     # ---- facts
@@ -576,6 +623,7 @@ class RolloutService:
 
     def _facts(self, rollout: Rollout) -> RolloutFacts:
         if rollout.state is RolloutState.PLANNED:
+            after = self._blocking_rollout(rollout)
             return RolloutFacts(
                 members=self._members(rollout),
                 groups={
@@ -583,11 +631,15 @@ class RolloutService:
                     for step in rollout.plan.steps
                     if step.group
                 },
-                previous=self._previous(rollout),
-                after=self._blocking_rollout(rollout),
-                bad=self._judged_since(rollout),
+                previous=None if rollout.point else self._previous(rollout),
+                after=after,
+                obstacle=self._limits.obstacle(rollout, after=after)
+                if rollout.point
+                else self._judged_since(rollout),
                 open=self._is_open(rollout),
             )
+        if rollout.point:
+            return replace(self._limits.facts(rollout), open=self._is_open(rollout))
         executions, lost, led_back = self._jobs.executions(rollout)
         back = rollout.state is RolloutState.GOING_BACK
         members = self._members(rollout) if rollout.completed else ()
@@ -626,7 +678,8 @@ class RolloutService:
     def _judged_since(self, rollout: Rollout) -> str:
         release = rollout.release
         bad = self._desired.verdict(release.digest, inspection=release.inspection)
-        return str(bad) if bad is not None and bad.at >= rollout.created_at else ""
+        is_since = bad is not None and bad.at >= rollout.created_at
+        return f"the version was judged bad since: {bad}" if is_since else ""
 
     def _running_it(self, rollout: Rollout) -> tuple[str, ...]:
         """Where the release was judged bad: every device that runs it, or should."""
@@ -646,7 +699,7 @@ class RolloutService:
         release = rollout.release
         target = self._desired.previous(device, release.inspection, leaving=release.digest)
         if target is not None:
-            return target.release
+            return _bound(target, rollout)
         bad = self._desired.verdict(release.digest, inspection=release.inspection)
         return None if bad is not None else rollout.previous
 
@@ -671,10 +724,12 @@ class RolloutService:
     def _members(self, rollout: Rollout) -> tuple[str, ...]:
         plan = rollout.plan
         if plan.devices:
-            return plan.devices
-        if plan.group:
-            return self._of_group(plan.group)
-        return tuple(sorted(self._desired.running(rollout.release.inspection)))
+            names = plan.devices
+        elif plan.group:
+            names = self._of_group(plan.group)
+        else:
+            names = tuple(sorted(self._desired.running(rollout.release.inspection)))
+        return self._limits.members(rollout, names) if rollout.point else names
 
     def _of_group(self, group: str) -> tuple[str, ...]:
         try:
@@ -683,7 +738,7 @@ class RolloutService:
             return ()
 
     def _blocking_rollout(self, rollout: Rollout) -> str:
-        """The roll-out that this one waits for."""
+        """The rollout that this one waits for."""
         opened = [
             self.one(doc_id)
             for doc_id in self.repository.open(inspection=rollout.release.inspection)
@@ -704,9 +759,9 @@ class RolloutService:
         site = self._in_use(rollout.release.inspection)
         for digest in (*(one for one, _ in counts.most_common()), site):
             if digest and digest != rollout.release.digest:
-                target = self._releases.target_of(digest)
+                target = self._releases.target_of(digest, inspection=rollout.release.inspection)
                 if target is not None:
-                    return target.release
+                    return _bound(target, rollout)
         return None
 
     def _in_use(self, inspection: str) -> str:
@@ -714,6 +769,11 @@ class RolloutService:
             return self._packages.in_use(inspection)
         except NotFoundError:
             return ""
+
+
+def _bound(target: Target, rollout: Rollout) -> Release:
+    """Return a signed target as a release for the inspection of a rollout."""
+    return replace(target.release, inspection=rollout.release.inspection)
 
 
 def _going_back(rollout: Rollout) -> RolloutEvent:

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from lineside.core import (
     InvalidError,
     NotFoundError,
@@ -161,12 +163,11 @@ MOST_SERIES = 4
 _WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeySum:
+class KeySum(msgspec.Struct, frozen=True, kw_only=True):
     """One key of one rule.
 
     Attributes:
-        told: events, later tellings of the same among them.
+        events: later ones of the same among them; ``told`` in JSON.
         counted: see the module.
         pairs, unpaired: None where the rule makes no pairs.
         last: when the newest ended.
@@ -174,7 +175,7 @@ class KeySum:
 
     rule: str
     key: str
-    told: int
+    events: int = msgspec.field(name="told")
     counted: int
     pairs: int | None
     unpaired: int | None
@@ -189,12 +190,11 @@ class Series:
     counts: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleSums:
+class RuleSums(msgspec.Struct, frozen=True, kw_only=True):
     """The sums of some events.
 
     Attributes:
-        told: how many events.
+        events: how many; ``told`` in JSON.
         late: of them, late records.
         keys: the one that counted most first.
         begins_s: where each bar begins, seconds since the epoch.
@@ -202,7 +202,7 @@ class RuleSums:
         series: of the keys that counted most, ``MOST_SERIES`` at most.
     """
 
-    told: int
+    events: int = msgspec.field(name="told")
     late: int
     pairs: int
     unpaired: int
@@ -220,7 +220,7 @@ def sums_of(events: Iterable[EventView]) -> RuleSums:
     keys = sorted(_keys(kept, newest), key=lambda one: (-one.counted, one.rule, one.key))
     begins, width_s = _bars([one.time for one in newest])
     return RuleSums(
-        told=len(told), late=len(told) - len(kept), keys=tuple(keys),
+        events=len(told), late=len(told) - len(kept), keys=tuple(keys),
         pairs=sum(one.pairs or 0 for one in keys),
         unpaired=sum(one.unpaired or 0 for one in keys),
         begins_s=begins, width_s=width_s,
@@ -245,7 +245,7 @@ def _keys(rule_events: Sequence[EventView], newest: Sequence[EventView]) -> Iter
     for place, count in counts.items():
         made, alone = pairs.get(place, (None, None))
         yield KeySum(
-            rule=place[0], key=place[1], told=events[place], counted=count, pairs=made,
+            rule=place[0], key=place[1], events=events[place], counted=count, pairs=made,
             unpaired=alone, last=last[place],
         )  # fmt: skip
 

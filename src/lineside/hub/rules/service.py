@@ -14,7 +14,8 @@
 6. An entry that makes a rule fail is skipped by all of them, for good: the follower lists it.
 7. The verdicts of a line (``LineVerdicts``) are one more rule, which nobody declares.
 8. When nothing arrives, a tick is written into the log, at most once in a rule's ``idle_s`` while
-   it waits for time to pass: so a replay of the log decides as the hub did.
+   it waits for time to pass: so a replay of the log decides as the hub did. A hub that begins
+   waits that long as well: what came while no hub read is taken first, else it would be late.
 """
 
 import logging
@@ -27,6 +28,8 @@ from datetime import datetime
 from itertools import islice
 from operator import itemgetter
 from typing import Any
+
+import msgspec
 
 from lineside.core import (
     Clock,
@@ -64,20 +67,21 @@ logger = logging.getLogger(__name__)
 
 FOLLOWER = "rules"
 _KIND = "rule-state"
+_MOST_AT_START_US = 60_000_000
 PAGE = 1000
 """Entries of the log that one commit covers at most."""
 MOST_BEHIND = 20_000
 """Positions that a rule's kept memory is behind the rule at most, give or take a page."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleView:
+class RuleView(msgspec.Struct, frozen=True, kw_only=True):
     """A rule as it stands: what it does, how far it came, what became of its records.
 
     Attributes:
         explanation: in plain words, a sentence a line.
         counters: since its declaration; see ``lineside.streams.Counters``.
-        told_up_to: the time up to which everything was told; None before the first record.
+        watermark: the time up to which everything was told, ``told_up_to`` in JSON; None before the
+            first record.
         held: records held back for their time.
         state_bytes: size of its kept memory.
         behind: log positions not looked at yet.
@@ -91,7 +95,7 @@ class RuleView:
     reads: dict[str, str]
     explanation: str
     counters: Counters
-    told_up_to: datetime | None
+    watermark: datetime | None = msgspec.field(name="told_up_to")
     held: int
     state_bytes: int
     position: int
@@ -104,34 +108,34 @@ class _Running:
 
     Attributes:
         position: up to which what it remembers holds.
-        kept: the same of its memory as it was written last, in that ``version``.
-        kept_bytes: size of that.
-        taken_bytes: size of the entries it took since.
+        stored: the same of its memory as it was written last, in that ``version``.
+        stored_bytes: size of that.
+        read_bytes: size of the entries it read since.
     """
 
     engine: RuleEngine | LineVerdicts
     position: int
-    kept: int
+    stored: int
     version: int
-    kept_bytes: int
-    taken_bytes: int = 0
+    stored_bytes: int
+    read_bytes: int = 0
 
     @property
-    def ahead(self) -> bool:
+    def is_unsaved(self) -> bool:
         """True where it processed entries that its stored memory does not have."""
-        return self.position > self.kept
+        return self.position > self.stored
 
     def due(self, end: int, *, more_bytes: int) -> bool:
         """Return True where its memory is due at that position, after so many bytes."""
-        if not more_bytes and not self.ahead:
+        if not more_bytes and not self.is_unsaved:
             return False
-        weighs = self.taken_bytes + more_bytes >= self.kept_bytes
-        return weighs or end - self.kept >= MOST_BEHIND
+        weighs = self.read_bytes + more_bytes >= self.stored_bytes
+        return weighs or end - self.stored >= MOST_BEHIND
 
     def noted(self, end: int, *, version: int, size_bytes: int) -> None:
         """Its memory as of ``end`` was written."""
-        self.position = self.kept = end
-        self.version, self.kept_bytes, self.taken_bytes = version, size_bytes, 0
+        self.position = self.stored = end
+        self.version, self.stored_bytes, self.read_bytes = version, size_bytes, 0
 
 
 def rules_follower(
@@ -155,7 +159,7 @@ class Rules:
         self._clock = clock
         self._source = hub_source(plant.site)
         self._running: dict[str, _Running] = {}
-        self._ticked_us = 0
+        self._ticked_us = self._began_us = 0
         self._doubtful = False
         self._outdated = False
         self.position = 0
@@ -183,12 +187,13 @@ class Rules:
     def resume(self, position: int) -> int:
         """Go on from a follower's position, or from what the kept memories have if that is more."""
         self.position = max(position, self.load())
+        self._began_us = _microseconds(self._clock.now())
         return self.position
 
     @property
     def settled(self) -> int:
         """The position up to which the kept memories have everything that rules read."""
-        behind = (one.kept for one in self._running.values() if one.ahead)
+        behind = (one.stored for one in self._running.values() if one.is_unsaved)
         return min(behind, default=self.position)
 
     def take(self, page: Sequence[Logged]) -> None:
@@ -217,7 +222,7 @@ class Rules:
 
     def keep(self) -> None:
         """Write every memory that is behind, so that the next start has nothing to take again."""
-        ahead = [one for one in self._running.values() if one.ahead]
+        ahead = [one for one in self._running.values() if one.is_unsaved]
         if self._doubtful or not ahead:
             return
         try:
@@ -235,8 +240,10 @@ class Rules:
         ]
         if not waits or self.position < self._ledger.position:
             return
-        least_us = round(min(idle_s for _, idle_s in waits) * 1e6)
-        if now_us < min(due_us for due_us, _ in waits) or now_us - self._ticked_us < least_us:
+        idles_us = [round(idle_s * 1e6) for _, idle_s in waits]
+        if now_us - self._began_us < min(max(idles_us), _MOST_AT_START_US):
+            return
+        if now_us < min(due_us for due_us, _ in waits) or now_us - self._ticked_us < min(idles_us):
             return
         self._ticked_us = now_us
         self._ledger.record([self._tick_event(now_us)])
@@ -279,7 +286,7 @@ class Rules:
             if isinstance(one, LineVerdicts)
         }
 
-    def told_up_to(self, rule_id: str) -> datetime | None:
+    def watermark(self, rule_id: str) -> datetime | None:
         """The time up to which everything was told; None before the first record."""
         one = self._running.get(rule_id)
         low_us = None if one is None else one.engine.low_us
@@ -289,7 +296,7 @@ class Rules:
 
     def _take(self, page: Sequence[Logged]) -> None:
         events: list[Event] = []
-        taken_bytes: dict[str, int] = {}
+        read_bytes: dict[str, int] = {}
         entries: dict[int, Entry] = {}
         for name, one in self._running.items():
             mine = [
@@ -302,16 +309,16 @@ class Rules:
             ]  # fmt: skip
             if mine:
                 events += self._events(one.engine, mine)
-                taken_bytes[name] = sum(len(entry.body) for entry in mine)
+                read_bytes[name] = sum(len(entry.body) for entry in mine)
         end = page[-1].position
         due = [
             one for name, one in self._running.items()
-            if one.due(end, more_bytes=taken_bytes.get(name, 0))
+            if one.due(end, more_bytes=read_bytes.get(name, 0))
         ]  # fmt: skip
         self._commit(events, due, end=end)
-        for name, size_bytes in taken_bytes.items():
+        for name, size_bytes in read_bytes.items():
             one = self._running[name]
-            one.taken_bytes += 0 if one.kept == end else size_bytes
+            one.read_bytes += 0 if one.stored == end else size_bytes
             one.position = end
 
     def _go_back(self, *, upto: int) -> None:
@@ -364,8 +371,8 @@ class Rules:
         engine.load(decode_json(state, where=f"memory of {rule.id}"))
         position = int(body["position"])
         return _Running(
-            engine=engine, position=position, kept=position, version=kept.version,
-            kept_bytes=len(state),
+            engine=engine, position=position, stored=position, version=kept.version,
+            stored_bytes=len(state),
         )  # fmt: skip
 
     def _begin(self, engine: RuleEngine | LineVerdicts, *, reason: str) -> _Running:
@@ -375,8 +382,8 @@ class Rules:
         version, size_bytes = self._written(engine, position=position)
         logger.info("rule begins rule=%s position=%d reason=%s", engine.rule.id, position, reason)
         return _Running(
-            engine=engine, position=position, kept=position, version=version,
-            kept_bytes=size_bytes,
+            engine=engine, position=position, stored=position, version=version,
+            stored_bytes=size_bytes,
         )  # fmt: skip
 
     def _written(
@@ -406,8 +413,8 @@ class Rules:
             step=rule.step, emit=rule.emit,
             reads=dict([rule.read.source]),
             explanation=explain(rule), counters=engine.counted(),
-            told_up_to=self.told_up_to(rule.id), held=engine.held,
-            state_bytes=one.kept_bytes if one is not None else 0, position=position,
+            watermark=self.watermark(rule.id), held=engine.held,
+            state_bytes=one.stored_bytes if one is not None else 0, position=position,
             behind=max(0, self._ledger.position - self.position),
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from lineside.core import Plant, decode_toml, to_plain
+from lineside.core import Plant, Rule, decode_toml, to_plain
 from lineside.core.drivers import without_secret
 from lineside.hub.config import HubConfig
 
@@ -48,13 +48,17 @@ class FormField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryForm:
-    """One entry of a section, or a new one where ``id`` is ""; ``nth`` of that id, from 1."""
+    """One entry of a section, or a new one where ``id`` is ""; ``nth`` of that id, from 1.
+
+    ``beyond``: keys of the entry that no field shows, to be edited as text.
+    """
 
     id: str
     title: str
     detail: str
     fields: tuple[FormField, ...]
     nth: int = 1
+    beyond: tuple[str, ...] = ()
 
     @property
     def anchor(self) -> str:
@@ -76,7 +80,7 @@ class PlantSection:
 SECTIONS = (
     PlantSection(
         name="camera", title="Cameras", noun="camera",
-        about="Where pictures come from: an RTSP or USB camera, a folder, MQTT, or HTTP push.",
+        about="Where pictures come from: a network or USB camera, a folder, MQTT, or HTTP push.",
     ),
     PlantSection(
         name="inspection", title="Inspections", noun="inspection",
@@ -99,21 +103,48 @@ SECTIONS = (
         about="When people work; figures are added up by shift.",
     ),
     PlantSection(
+        name="webhook", title="Webhooks", noun="webhook", key="name",
+        about="Addresses that events are posted to. Those of the hub's settings run beside them;"
+        " one of the same name here stands for that one.",
+    ),
+    PlantSection(
+        name="output", title="Outputs", noun="output",
+        about="What a device switches on the verdicts of a line: a coil of a PLC, a node of its OPC"
+        " UA server, a GPIO line, a topic.",
+    ),
+    PlantSection(
+        name="retention", title="Retention", noun="retention", key="",
+        about="When pictures that nothing pins are deleted. It holds in place of the retention of"
+        " the hub's settings; 0: no limit.",
+    ),
+    PlantSection(
         name="twin", title="Twin", noun="twin", key="",
         about="The scene: places that an inspection sees, stations, and what may be ordered.",
     ),
 )  # fmt: skip
 
-_UNITS = {"_s": "s", "_px": "px", "_deg": "°", "_bytes": "bytes", "_days": "days"}
-_LABELS = {"id": "Id", "camera.source": "Source", "no_signal_after_s": "No signal after"}
+_UNITS = {"_s": "s", "_px": "px", "_deg": "°", "_bytes": "bytes", "_us": "µs", "_days": "days"}
+_LABELS = {
+    "id": "Id", "camera.source": "Source", "no_signal_after_s": "No signal after",
+    "webhook.url": "URL", "webhook.ca": "Authorities", "output.url": "URL",
+}  # fmt: skip
 _HELP = {
-    "camera.source": "rtsp://user:password@host/path, v4l:0 (USB), folder:path, video:file,"
-    " mqtt:topic, or http-push://host:port/path, where the camera posts to.",
+    "camera.source": "rtsp://user:password@host/path, http://user:password@host/path (snapshot or"
+    " MJPEG stream), aravis://id (GigE or USB3 Vision), v4l:0 (USB), folder:path, video:file,"
+    " mqtt:topic,"
+    " or http-push://host:port/path, where the camera posts to.",
     "camera.line": "Id of the line that it belongs to.",
     "camera.max_frame_bytes": "A larger picture is refused.",
     "camera.no_signal_after_s": "Without a picture for so long the camera counts as lost.",
     "camera.dark_below": "Mean grey (0 to 255) below which its pictures are dark; 0: never.",
     "camera.blurred_below": "Sharpness, as small pictures, below which they are blurred; 0: never.",
+    "camera.every_s": "How often a snapshot (http) is asked for, empty: each second; of aravis, the"
+    " time from one picture to the next.",
+    "camera.trigger": "software: a picture (http snapshot, aravis) is taken at each message on the"
+    " trigger's topic of one of its inspections; of aravis also a line, such as Line1; empty: the"
+    " camera gives pictures by itself.",
+    "camera.exposure_us": "Of aravis, in microseconds; empty: as the camera is set.",
+    "camera.gain": "Of aravis, in the camera's unit, mostly dB; empty: as the camera is set.",
     "camera.frozen_after": "So many equal pictures in a row are frozen; 0: never.",
     "line.limit_review": "Share of parts for review above which there is an alert.",
     "line.wait_s": "How long the verdict on a part waits for further answers.",
@@ -127,7 +158,7 @@ _HELP = {
     "inspection.audit_rejects": "The same of those that are rejected; empty: as audit.",
     "inspection.reviewers": "People who answer each picture in review, 1 or 2.",
     "inspection.expected": "Of the task multilabel: labels of a good part, such as A1/blue; every"
-    " other one rejects it. Empty: only those of reject do.",
+    " other one rejects it. []: a good part has none. Empty: only those of reject do.",
     "inspection.expected_count": "Another count rejects the part.",
     "inspection.policy.error_rate": "Wished share of wrong answers, 0 to 1.",
     ".time_zone": "Of shifts and days, such as Europe/Berlin; empty: that of the hub.",
@@ -141,6 +172,44 @@ _HELP = {
     " image = label, probability = percent.",
     "route.say.form": "compatible: these fields alone; extended: all others behind them.",
     "route.say.unknown": "Said as label where the answer is unsure.",
+    "rule.key": "Fields by whose values records are told apart, comma-separated, such as camera.",
+    "rule.read.predictions": "Inspections whose answers are read, comma-separated.",
+    "rule.read.event": "Rules whose events are read instead.",
+    "rule.read.plant": "Kind of a route whose messages are read instead.",
+    "rule.read.topic": "MQTT topic whose messages are read instead.",
+    "rule.lateness_s": "How far a record may lie behind the newest of its source.",
+    "webhook.name": "How far it came is kept under it, also where it is removed and added again.",
+    "webhook.url": "https://host/path, without a name or password in it.",
+    "webhook.secret_file": "File in secrets/<origin of the URL> of the hub's data_dir; it"
+    " signs each post.",
+    "webhook.types": "Types of events, comma-separated: lineside.verdict.v1, lineside.alert.v1;"
+    " * stands for anything.",
+    "webhook.rules": "Ids of rules, comma-separated; empty: all.",
+    "webhook.headers": "Further headers, name = value, comma-separated.",
+    "webhook.header_files": "Headers that are secret, name = file in secrets/<origin of the URL>.",
+    "webhook.ca": "File of authorities in secrets/<origin of the URL>; empty: the machine's.",
+    "webhook.timeout_s": "For the connection, and for the answer.",
+    "webhook.dead_after_s": "An event that was not taken for so long is given up.",
+    "webhook.key": "Events of one key keep their order: id, source, subject, type or data.<field>.",
+    "webhook.parallel": "So many keys are posted at a time, 1 to 32.",
+    "output.url": "modbus://host:502?unit=1, gpio:///dev/gpiochip0, mqtt: (the plant's bus),"
+    " mqtt://user:password@host:1883, or opc.tcp://host:4840.",
+    "output.switch": "coil/12 or register/12, counted from 0; of GPIO the offset of the line;"
+    " of MQTT a topic; of OPC UA the id of a node.",
+    "output.fail_safe": "Value while the line cannot be relied on, and when the device stops.",
+    "output.on": "Verdicts that switch it: ok, reject, review, incomplete.",
+    "output.pulse_s": "How long the value stands; 0: until the next verdict.",
+    "output.delay_s": "From image to switching; 0: at once. A later verdict does not switch.",
+    "output.max_age_s": "Without a delay, how old the image may be.",
+    "output.camera": "Whose images the delay counts from, where the line has several.",
+    "output.device": "Which device drives it; empty: that which inspects the line.",
+    "output.heartbeat": "A point that changes while the device is alive; empty: none.",
+    "output.message.on": "Of MQTT: payload of the value 1.",
+    "output.message.off": "Of MQTT: payload of the value 0.",
+    "output.message.qos": "Of MQTT: 0, 1 or 2.",
+    "output.message.retain": "Of MQTT: the broker keeps the last value for those that come later.",
+    "retention.max_age_days": "Pictures that nothing pins go after so long.",
+    "retention.max_bytes": "The most that the hub's data folder may take; the oldest go first.",
     "twin.inspection": "Sees what lies in the places.",
     "twin.slot": "Places. Empty a row to remove it.",
     "twin.station": "A code is the last level of the station's topic. Empty a row to remove it.",
@@ -151,6 +220,7 @@ _HELP = {
 }
 _NAMED = {
     "camera.line": "line", "inspection.camera": "camera", "route.camera": "camera",
+    "output.line": "line", "output.camera": "camera",
     "route.say.inspection": "inspection", "twin.inspection": "inspection",
 }  # fmt: skip
 
@@ -181,10 +251,20 @@ def entry_forms(text: str, section: PlantSection, *, secret: bool) -> tuple[Entr
     return tuple(made)
 
 
-def new_form(text: str, section: PlantSection) -> EntryForm:
-    """Return the empty form of a section."""
+def new_form(text: str, section: PlantSection, *, kind: str = "") -> EntryForm:
+    """Return the empty form of a section; ``kind``: a step of ``rule_kinds``, for a rule."""
     document = decode_toml(text.encode(), where="plant file")
-    return _form({}, section, document=document, secret=True)
+    entry: dict[str, Any] = {kind: {}} if kind in rule_kinds() else {}
+    return _form(entry, section, document=document, secret=True)
+
+
+def rule_kinds() -> tuple[str, ...]:
+    """Steps that a rule may have, of which it has one; each has fields of its own."""
+    return tuple(name for name, hint in get_type_hints(Rule).items() if _is_optional_table(hint))
+
+
+def _is_optional_table(hint: Any) -> bool:  # noqa: ANN401  a type
+    return type(None) in get_args(hint) and dataclasses.is_dataclass(_plain(hint))
 
 
 def site_fields(text: str) -> tuple[FormField, ...]:
@@ -217,7 +297,10 @@ def setting_fields(config: HubConfig) -> Mapping[str, tuple[FormField, ...]]:
 
 
 def _without_secret(field: FormField) -> FormField:
-    return dataclasses.replace(field, value=without_secret(field.value))
+    key, value = field.key.rpartition(".")[2], without_secret(field.value)
+    if key in {"url", "source"}:  # receivers and cameras take a key in its query, too
+        value = value.partition("?")[0]
+    return dataclasses.replace(field, value="…" if key == "headers" and value else value)
 
 
 _ADDRESSES = frozenset(
@@ -237,16 +320,29 @@ def _form(
         found = tuple(map(_without_secret, found))
     told = [one.value for one in found if one.key in _DETAILS and one.value]
     name = str(entry.get(section.key) or (section.name if entry and not section.key else ""))
+    shown = tuple(one.key for one in found)
     return EntryForm(
         id=name,
         title=str(entry.get("name") or (name if section.key else section.title)),
         detail=", ".join(told),
         fields=found,
+        beyond=tuple(
+            key for key in _keys(entry) if not any(f"{key}.".startswith(f"{one}.") for one in shown)
+        ),
     )
 
 
+def _keys(entry: Mapping[str, Any], *, path: str = "") -> Iterator[str]:
+    """The keys of an entry that have a value, those of its tables behind dots."""
+    for name, value in entry.items():
+        if isinstance(value, Mapping):
+            yield from _keys(value, path=f"{path}{name}.")
+        else:
+            yield f"{path}{name}"
+
+
 _FIXED = frozenset({"schema", "site"})
-_DETAILS = frozenset({"line", "source", "camera", "task", "kind", "begin", "end", "days"})
+_DETAILS = frozenset({"line", "source", "camera", "task", "kind", "begin", "end", "days", "url"})
 
 
 def _fields(
@@ -259,6 +355,8 @@ def _fields(
         inner = _plain(hints[field.name])
         where, value = f"{path}.{field.name}", entry.get(field.name)
         if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+            if record is Rule and value is None and _is_optional_table(hints[field.name]):
+                continue  # a rule has one step: the fields of the others would mislead
             below = value if isinstance(value, dict) else {}
             words = f"{table}{field.name} "
             yield from _fields(inner, below, path=where, document=document, table=words)
@@ -283,12 +381,13 @@ def _field(
         choices = tuple(str(one.get("id", "")) for one in document.get(named, ()))
     unit = next((_UNITS[end] for end in _UNITS if field.name.endswith(end)), "")
     default = "" if field.default is MISSING else _written(field.default)
+    is_none_of_any = value == [] and field.default is None  # another thing than the default
     rows = [*value, {}] if isinstance(value, list | tuple) else [{}]
     return FormField(
         key=key, label=label, kind=kind, help=_HELP.get(where, ""), unit=unit,
         choices=choices, required="." not in key and field.default is MISSING
         and field.default_factory is MISSING, default=default,
-        value="" if kind == "rows" else _written(value),
+        value="" if kind == "rows" else "[]" if is_none_of_any else _written(value),
         rows=tuple(
             tuple(_fields(get_args(hint)[0], one, path=where, document=document)) for one in rows
         ) if kind == "rows" else (),
@@ -301,6 +400,9 @@ def _plain(hint: Any) -> Any:  # noqa: ANN401  a type
         return _plain(get_args(hint)[0])
     if get_origin(hint) in (Union, types.UnionType):
         parts = [one for one in get_args(hint) if one is not type(None)]
+        several = [one for one in parts if get_origin(one) is tuple]  # one name, or several
+        if len(parts) == 2 and str in parts and several:
+            return several[0]
         return _plain(parts[0]) if len(parts) == 1 else object
     return hint
 
@@ -311,10 +413,10 @@ def _kind(hint: Any) -> FieldKind | None:  # noqa: ANN401  a type
         return "choice"
     if get_origin(hint) is tuple:
         item, *more = get_args(hint)
-        plain = isinstance(item, type) and issubclass(item, str) and more == [...]
-        return "words" if plain else "rows" if _is_row(item) else None
+        is_text = bool(_choices(item)) or (isinstance(item, type) and issubclass(item, str))
+        return "words" if is_text and more == [...] else "rows" if _is_row(item) else None
     if get_origin(hint) in (dict, Mapping):
-        return "pairs"
+        return "pairs" if get_args(hint)[1] is str else None
     known: dict[Any, FieldKind] = {bool: "yes", int: "number", float: "number", str: "text"}
     return known.get(hint)
 

@@ -22,8 +22,8 @@ _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]#=]+?)\s*\]\]?\s*(#.*)?", re.DOTALL)
 _TOKEN = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*|[\[\]{}]', re.DOTALL)
 _ENDS = {'"""': re.compile(r'(?:\\.|[^\\])*?"""', re.DOTALL), "'''": re.compile(r".*?'''")}
-_KEYS = {"route": "topic", "shift": "name"}
-_TABLES = frozenset({"twin"})
+_KEYS = {"route": "topic", "shift": "name", "webhook": "name"}
+_TABLES = frozenset({"retention", "twin"})
 """Sections that are one table, also where the file has none yet."""
 _REPEATED = frozenset({"shift"})
 """Sections of which several entries may have one name."""
@@ -36,8 +36,8 @@ class PlantEdit:
     Attributes:
         section: the list that it stands in, such as ``camera``; a table such as ``twin``; "" for
             the keys of the file itself.
-        id: its ``id``, of a route its ``topic``, of a shift its ``name``; "" adds a new one to a
-            list.
+        id: its ``id``, of a route its ``topic``, of a shift or webhook its ``name``; "" adds a new
+            one to a list.
         nth: which of several entries of that id, from 1, as shifts may have one name; 0: the only
             one.
         values: key → value as JSON; dots lead into a table below, null takes the key away, and a

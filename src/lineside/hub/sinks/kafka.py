@@ -26,7 +26,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 from lineside.core import (
@@ -45,7 +44,7 @@ from lineside.core.topics import topic_matches
 from lineside.core.worker import Worker, retry
 from lineside.hub.config import KafkaBridgeConfig, KafkaSendConfig, KafkaTakeConfig, key_of
 from lineside.hub.eventlog.dead_letters import store_batch
-from lineside.hub.eventlog.followers import Follower, Rejection, follow_from_now
+from lineside.hub.eventlog.followers import Rejection, follow_from_now
 from lineside.hub.eventlog.leases import LeasedPart
 from lineside.hub.eventlog.topics import (
     DeadLetterError,
@@ -329,7 +328,7 @@ class KafkaReader:
         now = self._services.clock.now()
         check_not_future(event.time, now=now, where=record.place)
         if is_late(event.time, now=now):
-            stats.skewed("late")
+            stats.count("skew", "late")
         return event
 
     def _record(self, items: Sequence[tuple[Event, ReceivedRecord]]) -> None:
@@ -383,17 +382,10 @@ def _start_events(services: Services, *, stack: ExitStack) -> None:
         sender = _sender(services, sent.topic)
         handlers.append(KafkaEvents(sent, sender=sender))
         follow_from_now(name, records=services.records, ledger=services.ledger)
-        follower = services.followers.follow(
-            name, handlers[-1].send, stack=stack, type=_only(sent.types)
-        )
+        services.followers.follow(name, handlers[-1].send, stack=stack, type=_only(sent.types))
         stack.callback(sender.close)
-        services.stats.watch(f"kafka_behind_{_figure(sent.topic)}", partial(_behind, follower))
     if handlers:
         services.stats.watch("kafka_sent", lambda: sum(one.count for one in handlers))
-
-
-def _behind(follower: Follower) -> int:
-    return follower.behind
 
 
 def _start_bridge(services: Services, *, bus_url: str, stack: ExitStack) -> None:
@@ -455,8 +447,3 @@ def _only(types: Sequence[str]) -> str:
     """The one type to select by; "" where there are several or patterns."""
     plain = len(types) == 1 and not set(types[0]) & set("*?[")
     return types[0] if plain else ""
-
-
-def _figure(name: str) -> str:
-    """A name as metrics take it."""
-    return "".join(letter if letter.isalnum() else "_" for letter in name)

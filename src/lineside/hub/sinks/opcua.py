@@ -459,7 +459,6 @@ def start_opcua(services: Services, *, stack: ExitStack) -> None:
     services.followers.start(follower, stack=stack, each=True)
     services.stats.watch("opcua_clients", server.clients)
     services.stats.watch("opcua_dropped", lambda: server.dropped)
-    services.stats.watch("opcua_behind", lambda: follower.behind)
 
 
 def opcua_settings(services: Services) -> OpcuaSettings:

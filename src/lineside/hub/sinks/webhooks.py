@@ -13,7 +13,8 @@
 4. Where nobody answered at all, it was not for the sake of one event: the first answer that takes
    something makes every lane due that waits for that reason.
 5. How far each key came is written after each event: after a crash as many events may come twice
-   as were under way, ``parallel`` at most, under the same ``webhook-id``.
+   as were under way, ``parallel`` at most, under the same ``webhook-id``. So may those whose posts
+   are not answered within ``_END_S`` of a stop.
 """
 
 import logging
@@ -23,7 +24,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 from lineside.core import (
@@ -37,8 +37,9 @@ from lineside.core import (
     rfc3339,
     stable_id,
 )
+from lineside.core.webhooks import WebhookConfig
 from lineside.core.worker import Worker, backoff_s
-from lineside.hub.config import WebhookConfig, key_of
+from lineside.hub.config import key_of
 from lineside.hub.eventlog.dead_letters import Quarantine
 from lineside.hub.eventlog.followers import WaitReason, follow_from_now
 from lineside.hub.eventlog.topics import hub_source
@@ -200,6 +201,7 @@ _LOOK_S = 1.0
 _AGAIN_S = 2.0
 _FIRST_S = 1.0
 _MOST_S = 300.0
+_END_S = 2.0
 
 
 def is_wanted(logged: Logged, config: WebhookConfig) -> bool:
@@ -244,10 +246,14 @@ class Webhook:
         self._lanes = self._load()
         self._lost: WaitReason | None = None
         self._unkept = False
+        self._senders = [WebhookSender(config) for _ in range(config.parallel)]
+        self._retrying = WebhookSender(config)
         self._workers = [
-            self._worker(f"webhook-{config.name}-{number}") for number in range(config.parallel)
+            self._worker(f"webhook-{config.name}-{number}", sender)
+            for number, sender in enumerate(self._senders)
         ]
         self._stop = self._workers[0].stopping
+        self._end_s = 0.0
         self.sent = self.retried = self.dead = 0
 
     @property
@@ -264,12 +270,22 @@ class Webhook:
         for worker in self._workers:
             worker.start()
 
-    def stop(self) -> None:
-        """Wait no longer; ends after the posts in hand."""
+    def request_stop(self) -> None:
+        """Begin no further post, without waiting for those in hand."""
+        if not self._stop.is_set():
+            self._end_s = self._services.clock.monotonic() + _END_S
         for worker in self._workers:
             worker.request_stop()
         with self._moved:
             self._moved.notify_all()
+
+    def stop(self) -> None:
+        """End; posts in hand that are not answered soon are broken off, and come once more."""
+        self.request_stop()
+        for worker in self._workers:
+            worker.join(max(0.0, self._end_s - self._services.clock.monotonic()))
+        for sender in (*self._senders, self._retrying):
+            sender.stop()
         for worker in self._workers:
             worker.join()
 
@@ -297,9 +313,12 @@ class Webhook:
 
         Raises:
             InvalidError: it is not taken.
+            UnavailableError: the hub stops.
         """
-        with closing(WebhookSender(self._config.target)) as sender:
+        with closing(self._retrying) as sender:
             attempt = self._post(logged, sender=sender)
+        if attempt.away and self._stop.is_set():
+            raise _stops()
         if attempt.why:
             raise InvalidError(attempt.why)
         with self._moved:
@@ -350,6 +369,10 @@ class Webhook:
             return
         logged = lane.held[0]
         attempt = self._post(logged, sender=sender)
+        if attempt.away and self._stop.is_set():  # it was broken off, which is no fault of its own
+            with self._moved:
+                self._lanes.release(key, due_s=lane.due_s)
+            return
         with self._moved:
             self.retried += lane.tries > 0
         if attempt.why and not self._is_over(lane):
@@ -463,8 +486,7 @@ class Webhook:
 
     # ---- threads
 
-    def _worker(self, name: str) -> Worker:
-        sender = WebhookSender(self._config.target)
+    def _worker(self, name: str, sender: WebhookSender) -> Worker:
         return Worker(
             name, lambda: None if self.turn(sender) else self._wait(), longest_retry_s=_LOOK_S,
             at_end=sender.close, report=self._note_failure,
@@ -512,25 +534,70 @@ def follower_name(config: WebhookConfig) -> str:
     return f"webhook-{config.name}"
 
 
-def start_webhooks(services: Services, *, stack: ExitStack) -> None:
-    """One follower each; ended by the stack in reverse."""
-    for config in services.config.webhook:
-        _start(config, services=services, stack=stack)
+_FIGURES = ("sent", "retried", "dead", "waiting")
 
 
-def _start(config: WebhookConfig, *, services: Services, stack: ExitStack) -> None:
+class Webhooks:
+    """The webhooks in force, each with a follower: those of a changed plant file at once.
+
+    One that changes ends and begins anew where it was; see rule 5.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._running: dict[str, tuple[WebhookConfig, Webhook, ExitStack]] = {}
+        self._worker = Worker("webhooks", self.step, every_s=_LOOK_S, delay_s=_LOOK_S)
+
+    def start(self) -> None:
+        """Start those in force, and follow what is."""
+        self.step()
+        self._worker.start()
+        self._services.stats.watch_each("webhook", "webhook", read=self._figures)
+
+    def stop(self) -> None:
+        """End all of them."""
+        self._worker.stop()
+        self._end(self._running)
+
+    def step(self) -> None:
+        """End what is not in force any more, start what is."""
+        wanted = {config.name: config for config in self._services.webhooks}
+        self._end(
+            [name for name, (config, *_) in self._running.items() if wanted.get(name) != config]
+        )
+        for name, config in wanted.items():
+            if name not in self._running:
+                with ExitStack() as opening:
+                    webhook = _start(config, services=self._services, stack=opening)
+                    self._running[name] = config, webhook, opening.pop_all()
+                    logger.info("webhook runs name=%s", name)
+
+    def _end(self, names: Iterable[str]) -> None:
+        ending = list(names)
+        for name in ending:  # all of them, before the first is waited for
+            self._running[name][1].request_stop()
+        for name in ending:
+            config, _, stack = self._running.pop(name)
+            stack.close()
+            self._services.followers.remove(follower_name(config))
+            logger.info("webhook ends name=%s", name)
+
+    def _figures(self) -> dict[str, dict[str, float]]:
+        return {
+            name: {part: getattr(webhook, part) for part in _FIGURES}
+            for name, (_, webhook, _) in list(self._running.items())  # the worker changes it
+        }
+
+
+def _start(config: WebhookConfig, *, services: Services, stack: ExitStack) -> Webhook:
     name = follower_name(config)
     quarantine = Quarantine(services.records.documents, follower=name)
     webhook = Webhook(config, services=services, quarantine=quarantine)
     follow_from_now(name, records=services.records, ledger=services.ledger)
-    follower = services.followers.follow(
+    services.followers.follow(
         name, webhook.read, stack=stack, type=selected_type(config), quarantine=quarantine,
         retry=webhook.retry, outside=webhook.trouble, resume=webhook.resume,
     )  # fmt: skip
     webhook.start()
     stack.callback(webhook.stop)
-    figure = f"webhook_{config.name.replace('-', '_')}"
-    for part in ("sent", "retried", "dead"):
-        services.stats.watch(f"{figure}_{part}", partial(getattr, webhook, part))
-    services.stats.watch(f"{figure}_behind", partial(getattr, follower, "behind"))
-    services.stats.watch(f"{figure}_waiting", partial(getattr, webhook, "waiting"))
+    return webhook

@@ -25,7 +25,8 @@ import msgspec
 
 from lineside.core import Rule, encode, stable_id
 from lineside.core.plant_rules import Scalar
-from lineside.streams.event import EVENT_TYPE, Event
+from lineside.core.webhooks import EVENT_TYPE
+from lineside.streams.event import Event
 
 UNKNOWN = "unknown"
 

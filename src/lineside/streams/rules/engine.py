@@ -72,6 +72,7 @@ class _State(msgspec.Struct):
     marks: WatermarkState
     held: list[Record]
     counters: Counters
+    ticks_us: list[int] = []
     schema: str = STATE_SCHEMA
 
 
@@ -154,6 +155,9 @@ class RuleEngine:
         rule: its declaration.
         expected: sources that time waits for from the first record on, such as cameras.
         delay_s: how long what it reads may be on its way, where that is other rules.
+        depth: how many rules its records pass before it. A tick moves it so many ticks later:
+            what the rules before it say because of a tick stands behind that tick in the log,
+            however long the tick itself was on its way.
         waits_s: how far behind the newest of its source a record may lie; None for what the rule
             declares.
         step: does the rule's step elsewhere; None for the one that the rule declares.
@@ -161,7 +165,7 @@ class RuleEngine:
 
     def __init__(
         self, rule: Rule, *, expected: Iterable[str] = (), delay_s: float = 0.0,
-        waits_s: float | None = None, step: Step | None = None,
+        depth: int = 0, waits_s: float | None = None, step: Step | None = None,
     ) -> None:  # fmt: skip
         self.rule = rule
         self.digest = rule_digest(rule)
@@ -173,6 +177,8 @@ class RuleEngine:
         self._having = None if rule.emit == "edges" else compile_conditions(rule.having)
         self._key = _key_of(rule.key)
         self._idle_us = round((rule.idle_s + delay_s) * 1e6)
+        self._depth = depth
+        self._ticks_us: list[int] = []
         lateness_s = rule.lateness_s if waits_s is None else waits_s
         self._marks = Watermarks(
             lateness_us=round(lateness_s * 1e6), idle_us=self._idle_us, expected=expected
@@ -260,7 +266,7 @@ class RuleEngine:
     def _state(self) -> _State:
         return _State(
             step=self._step.dump(), marks=self._marks.dump(), counters=self.counted(),
-            held=[held[3] for held in self._held],
+            held=[held[3] for held in self._held], ticks_us=self._ticks_us,
         )  # fmt: skip
 
     def load(self, memory: Mapping[str, Any]) -> None:
@@ -278,7 +284,7 @@ class RuleEngine:
             ) from error  # fmt: skip
         self._step.load(state.step)
         self._marks.load(state.marks)
-        self.counters = state.counters
+        self.counters, self._ticks_us = state.counters, state.ticks_us
         for record in state.held:
             self._hold(record, self._key(record.fields) or ())
 
@@ -294,7 +300,9 @@ class RuleEngine:
     def _mark(self, entry: Entry, *, role: str) -> None:
         """A tick, or the beginning of a sorting session."""
         if role == "tick":
-            self._marks.tick(entry.arrived_us)
+            self._ticks_us.append(entry.arrived_us)
+            if len(self._ticks_us) > self._depth:
+                self._marks.tick(self._ticks_us.pop(0))
             return
         try:
             record = session_record(entry, arrival=self._arrival)

@@ -47,8 +47,8 @@ from lineside.core import (
 )
 from lineside.core.plant_rules import Scalar
 from lineside.core.topics import topic_matches
+from lineside.core.webhooks import EVENT_TYPE
 from lineside.streams.event import (
-    EVENT_TYPE,
     PREDICTION_TYPE,
     Event,
     decode_event,

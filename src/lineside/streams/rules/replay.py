@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lineside.core import Plant, Rule, encode, to_plain
-from lineside.streams.event import EVENT_TYPE, Event, encode_event
+from lineside.core.webhooks import EVENT_TYPE
+from lineside.streams.event import Event, encode_event
 from lineside.streams.rules.contract import Step, rule_event
 from lineside.streams.rules.engine import RuleEngine, disorder_s, rule_span_s
 from lineside.streams.rules.records import TICK_TYPE, Entry
@@ -94,8 +95,7 @@ class Chain:
 def closing_ticks(rule: Rule, *, plant: Plant, newest_us: int) -> Iterator[Entry]:
     """Ticks after the newest arrival, until a rule and those it reads have nothing left to tell."""
     every_s = min(one.idle_s for one in upstream(rule, plant))
-    wait_s = delay_s(rule, plant) + 2 * rule.idle_s + rule_span_s(rule)
-    for number in range(1, math.ceil(wait_s / every_s) + 2):
+    for number in range(1, math.ceil(silence_s(rule, plant) / every_s) + 2):
         arrived_us = newest_us + number * round(every_s * 1e6)
         yield Entry(type=TICK_TYPE, subject="", arrived_us=arrived_us, body=b"{}")
 
@@ -104,7 +104,7 @@ def engine_of(rule: Rule, *, plant: Plant, step: Step | None = None) -> RuleEngi
     """A rule ready to run among the others of its plant file; ``step`` as ``RuleEngine`` has it."""
     return RuleEngine(
         rule, expected=expected_sources(rule, plant=plant), delay_s=delay_s(rule, plant),
-        waits_s=waits_s(rule, plant), step=step,
+        depth=depth_of(rule, plant), waits_s=waits_s(rule, plant), step=step,
     )  # fmt: skip
 
 
@@ -127,14 +127,34 @@ def delay_s(rule: Rule, plant: Plant) -> float:
     """Return how long after its time an event of the rules that are read may come.
 
     When all is silent, a rule tells after its sources fell asleep, at the next tick, all that time
-    alone can still bring.
+    alone can still bring; a rule that reads rules, one tick later for each before it.
     """
     delay_s: dict[str, float] = {}
     wait_s = 0.0
     for one in upstream(rule, plant):
         wait_s = max((delay_s.get(name, 0.0) for name in one.read.rules), default=0.0)
-        delay_s[one.id] = wait_s + 2 * one.idle_s + waits_s(one, plant) + rule_span_s(one)
+        idle_s = (2 + depth_of(one, plant)) * one.idle_s
+        delay_s[one.id] = wait_s + idle_s + waits_s(one, plant) + rule_span_s(one)
     return wait_s
+
+
+def silence_s(rule: Rule, plant: Plant) -> float:
+    """Return how long after the newest arrival a rule may still give out an event, in seconds.
+
+    Each rule on the way may wait for all that it waits for once more, from what it was given last.
+    """
+    return math.fsum(
+        delay_s(one, plant) + (2 + depth_of(one, plant)) * one.idle_s + rule_span_s(one)
+        for one in upstream(rule, plant)
+    )
+
+
+def depth_of(rule: Rule, plant: Plant) -> int:
+    """Return how many rules a record passes before this one, at most."""
+    depth: dict[str, int] = {}
+    for one in upstream(rule, plant):
+        depth[one.id] = max((depth.get(name, -1) + 1 for name in one.read.rules), default=0)
+    return depth[rule.id]
 
 
 def entry_of(event: Event, *, arrived_us: int) -> Entry:
@@ -245,7 +265,7 @@ class RuleSet:
         self._engines = [engine_of(rule, plant=plant) for rule in reading_order(plant)]
         self._ids = frozenset(engine.rule.id for engine in self._engines)
         self._newest_us = 0
-        self._wait_s = memory_s(plant)
+        self._silence_s = max((silence_s(rule, plant) for rule in plant.rule), default=0.0)
 
     def says(self, entry: Entry) -> bool:
         """Return whether an entry is what a rule of this set gave out when it was recorded."""
@@ -272,7 +292,7 @@ class RuleSet:
         if not self._engines:
             return
         every_s = min(engine.rule.idle_s for engine in self._engines)
-        for _ in range(math.ceil(self._wait_s / every_s) + 1):
+        for _ in range(math.ceil(self._silence_s / every_s) + 1):
             if all(engine.ticks_at_us() is None for engine in self._engines):
                 return
             self._newest_us += round(every_s * 1e6)
@@ -298,7 +318,10 @@ def memory_s(plant: Plant) -> float:
     """
     return max(
         (
-            delay_s(rule, plant) + 2 * rule.idle_s + waits_s(rule, plant) + 2 * rule_span_s(rule)
+            delay_s(rule, plant)
+            + (2 + depth_of(rule, plant)) * rule.idle_s
+            + waits_s(rule, plant)
+            + 2 * rule_span_s(rule)
             for rule in plant.rule
         ),
         default=0.0,

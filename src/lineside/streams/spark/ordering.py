@@ -16,7 +16,8 @@ from typing import Any
 
 from lineside.core import Plant, Rule, decode_json, encode
 from lineside.core.plant_rules import Scalar
-from lineside.streams.event import EVENT_TYPE, encode_event
+from lineside.core.webhooks import EVENT_TYPE
+from lineside.streams.event import encode_event
 from lineside.streams.rules.conditions import is_figure
 from lineside.streams.rules.contract import Output, Record, rule_event
 from lineside.streams.rules.records import Entry

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -322,7 +323,13 @@ class FrameFilterContract:
                 if not before:
                     break
             assert seconds(found) == list(expected)
-        count = records.frames.count(replace(wanted, order=FrameOrder.NEWEST))
+        newest = replace(wanted, order=FrameOrder.NEWEST)
+        count = records.frames.count(newest)
+        edges = [NOON + timedelta(seconds=second) for second in (-1, 3, 6, 20)]
+        assert records.frames.count_parts(newest, edges=edges) == [
+            records.frames.count(replace(newest, since=begin, until=end))
+            for begin, end in pairwise(edges)
+        ]
         if wanted.order is FrameOrder.NEWEST:
             assert count.frames == len(expected)
             assert sum(count.verdicts.values()) == sum(one.answer is not None for one in found)

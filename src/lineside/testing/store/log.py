@@ -9,6 +9,7 @@ import pytest
 
 from lineside.core import InvalidError, NotFoundError, encode
 from lineside.store import ANCHOR_TYPE, CHECKPOINT, Logged, Records, anchor, check_anchors
+from lineside.store.contract import VERIFIED
 from lineside.testing.clock import FakeClock
 from lineside.testing.store.rows import HUB, NOON, log_entry
 
@@ -162,6 +163,20 @@ class EventLogContract:
             records.log.append([log_entry(number + step) for step in range(3)])
         report = records.log.verify(HUB)
         assert (report.ok, report.entries, report.reason) == (True, 30, "")
+
+    def test_a_check_goes_on_after_the_last_one(self, records: Records) -> None:
+        walked = []
+        for number in range(0, 30, 10):
+            records.log.append([log_entry(number + step) for step in range(10)])
+            walked.append(records.log.verify(HUB, resume=True).entries)
+        assert walked == [10, 10, 10]
+        again = records.log.verify(HUB, resume=True)
+        assert (again.ok, again.entries) == (True, 0)
+        assert records.log.verify(HUB).entries == 30
+        records.documents.put(VERIFIED, HUB, body={"source_position": 20, "hash": "sha256:0"})
+        other = records.log.verify(HUB, resume=True)
+        assert (other.ok, other.broken_at) == (False, 20)
+        assert other.reason == "an earlier check found another entry there"
 
     def test_writers_at_once_keep_every_chain_whole(self, records: Records) -> None:
         def write(number: int) -> None:

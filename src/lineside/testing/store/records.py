@@ -63,6 +63,21 @@ class RecordsContract:
                 raise LookupError
         assert [document.id for document in records.documents.page("order")] == ["1"]
 
+    def test_what_is_read_once_is_read_again_after_a_commit(self, records: Records) -> None:
+        def read() -> int:
+            return records.read_once("orders", lambda: len(records.documents.page("order")))
+
+        found = [read()]
+        for number in range(2):
+            records.documents.put("order", str(number), body={})
+            found += [read(), read()]
+        with records.transaction():
+            records.documents.put("order", "2", body={})
+            found.append(read())
+        records.documents.delete("order", "0")
+        assert [*found, read()] == [0, 1, 1, 2, 2, 3, 2]
+        assert records.known("customers") is None
+
     def test_transactions_of_threads_do_not_mix(self, records: Records) -> None:
         def write(number: int) -> None:
             with records.transaction():

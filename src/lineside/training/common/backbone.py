@@ -126,6 +126,8 @@ def make_blocks(stages: Sequence[tuple[int, int, int, int, int]], *, inside: int
 class Lite0Backbone(nn.Module):
     """(n, 3, h, w) → ((n, 40, h/8, w/8), (n, 112, h/16, w/16)), the ends of those stages."""
 
+    fine_channels = STRIDE_8_CHANNELS
+
     def __init__(self) -> None:
         super().__init__()
         self.stem = Conv((3, 32), kernel=3, stride=2, groups=1, active=True)
@@ -208,8 +210,6 @@ def fold_conv(step: Conv, weights: dict[str, Tensor], *, conv: str, norm: str) -
 
 STRIDE_32_CHANNELS = 320
 TOP_CHANNELS = 1280
-TAP_CHANNELS = (STRIDE_8_CHANNELS, STRIDE_16_CHANNELS, STRIDE_32_CHANNELS, TOP_CHANNELS)
-TAP_STRIDES = (8, 16, 32, 32)
 
 # (expansion, channels, repeats, stride, kernel) beyond stride 16; Tan and Le, table 1.
 _FULL_STAGES = ((6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
@@ -217,6 +217,12 @@ _FULL_STAGES = ((6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
 
 class Lite0Full(nn.Module):
     """(n, 3, h, w) → four maps: 40 at h/8, 112 at h/16, 320 and 1,280 channels at h/32."""
+
+    name = "lite0"
+    size_px: tuple[int, int] | None = None
+    most_scales = 2
+    tap_strides = (8, 16, 32, 32)
+    tap_channels = (STRIDE_8_CHANNELS, STRIDE_16_CHANNELS, STRIDE_32_CHANNELS, TOP_CHANNELS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,6 +236,11 @@ class Lite0Full(nn.Module):
         fine, coarse = self.trunk(x)
         deep = self.at_32(coarse)
         return fine, coarse, deep, self.top(deep)
+
+    def taps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The four maps, as ``OnnxBackbone.taps`` gives those of another network."""
+        found: tuple[Tensor, ...] = self(x)
+        return found
 
     def blocks(self) -> list[Block]:
         """All blocks in order."""

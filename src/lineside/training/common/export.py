@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lineside.core import RefusedError
 from lineside.models import HealthLimits, OnnxEngine
+from lineside.training.common.onnx_backbone import OPSET, inline
 from lineside.vision import HealthFigures, Prepare
 
 ENGINE_FILE = "network.onnx"
@@ -29,7 +30,6 @@ CELLS = {2: "rows", 3: "columns"}
 
 _INPUT = "crops"
 _MOST_CLIPPED = 0.95
-_OPSET = 17
 _IR_VERSION = 9
 
 Floats = NDArray[np.float32]
@@ -70,7 +70,7 @@ def onnx_bytes(
             (x,),
             path,
             dynamo=False,
-            opset_version=_OPSET,
+            opset_version=OPSET,
             input_names=[_INPUT],
             output_names=list(outputs),
             dynamic_axes={name: dict(axes) for name, axes in varies.items()},
@@ -78,6 +78,7 @@ def onnx_bytes(
         )
         model = onnx.load_model(path)
         given = network(x)
+    inline(model, network)
     model.producer_name, model.producer_version, model.ir_version = "lineside", "", _IR_VERSION
     model.graph.name = type(network).__name__
     shapes = [tuple(each.shape) for each in (given if isinstance(given, tuple) else (given,))]
@@ -187,7 +188,11 @@ def golden_of(ordered: Sequence[T]) -> list[T]:
 
 
 def limits_of(
-    pictures: Sequence[HealthFigures], *, farthest: float = 0.0, residual_px: float = 0.0
+    pictures: Sequence[HealthFigures],
+    *,
+    farthest: float = 0.0,
+    residual_px: float = 0.0,
+    compared: bool = False,
 ) -> HealthLimits:
     """Limits with room around what the training pictures show.
 
@@ -199,6 +204,7 @@ def limits_of(
         pictures: their health.
         farthest: distance of a held-out picture from the known ones, which may double.
         residual_px: of registration, which may treble.
+        compared: as ``HealthLimits`` says.
     """
     greys = [each.mean_grey for each in pictures]
     clipped = 3 * max(each.clipped_share for each in pictures)
@@ -209,4 +215,5 @@ def limits_of(
         clipped_share_max=1.0 if clipped > _MOST_CLIPPED else round(max(0.3, clipped), 3),
         residual_max_px=round(max(4.0, 3 * residual_px), 3),
         feature_distance_max=round(max(3.0, 2 * farthest), 3),
+        compared=compared,
     )

@@ -380,6 +380,42 @@ def apart(samples: Sequence[Sample]) -> list[Sample]:
     return list(samples)
 
 
+def split_lone_groups(
+    samples: Sequence[Sample], labels: Sequence[str]
+) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    """Let the samples of a label that are all of one group each stand by itself.
+
+    A network that had not seen the group could not know the label.
+
+    Args:
+        samples: to learn from.
+        labels: the one label of each.
+
+    Returns:
+        The samples, and those labels in their order of appearance; where all samples are of one
+        group, they stay (see ``apart``).
+    """
+    groups: dict[str, set[str]] = {}
+    for sample, label in zip(samples, labels, strict=True):
+        groups.setdefault(label, set()).add(sample.group)
+    lone = tuple(label for label, of in groups.items() if len(of) == 1 and of != {""})
+    if one_group(samples):
+        return tuple(samples), ()
+    pairs = zip(samples, labels, strict=True)
+    return tuple(replace(one, group="") if held in lone else one for one, held in pairs), lone
+
+
+def owners_of(samples: Sequence[Sample]) -> list[str]:
+    """Return what each sample goes together with: its group, or of one group alone itself."""
+    return [sample.group or str(sample.digest) for sample in apart(samples)]
+
+
+def fold_rows(numbers: Sequence[int]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Rows to learn from and rows held out, fold by fold; ``numbers``: the fold of each row."""
+    own = np.array(numbers)
+    return [(np.flatnonzero(own != fold), np.flatnonzero(own == fold)) for fold in np.unique(own)]
+
+
 def fitted_again(planned: Sequence[Round], *, pictures: int) -> bool:
     """Return whether a fit on everything follows: not where the held-out part is hardly missed."""
     if len(planned) != 1:

@@ -9,16 +9,23 @@ Feature bank: standardised features of training pictures, and how far others are
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import count, takewhile
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from lineside.core import Policy
-from lineside.models.result import CoveragePoint, ErrorBound
+from lineside.core import Digest, Policy
+from lineside.datasets import Sample
+from lineside.models.result import PICTURES, CoveragePoint, ErrorBound
+from lineside.training.common.loop import owners_of
+from lineside.training.job import Steps
 from lineside.vision.metrics import (
     LimitRow,
     cheapest_cut,
@@ -138,12 +145,24 @@ TEMPERATURES = np.exp(np.linspace(np.log(0.05), np.log(20.0), 241))
 
 
 def temperature_of(
-    logits: Numbers, truth: NDArray[np.intp], *, among: Numbers = TEMPERATURES
+    logits: Numbers,
+    truth: NDArray[np.intp],
+    *,
+    among: Numbers = TEMPERATURES,
+    smoothing: float = 0.0,
 ) -> float:
-    """The temperature at which held-out truths are likeliest (Guo et al. 2017); 1 without any."""
+    """The temperature at which held-out truths are likeliest (Guo et al. 2017); 1 without any.
+
+    Args:
+        logits: (n, classes).
+        truth: (n,).
+        among: temperatures to choose from.
+        smoothing: share of each truth that is spread evenly over all classes.
+    """
     if not len(truth):
         return 1.0
     own = logits[np.arange(len(truth)), truth]
+    own = (1.0 - smoothing) * own + smoothing * logits.mean(axis=1)
     losses = [float(np.mean(log_sum_exp(logits / each) - own / each)) for each in among.tolist()]
     return float(among[int(np.argmin(losses))])
 
@@ -157,6 +176,143 @@ def spread(items: Sequence[T], most: int) -> list[T]:
 CONFIDENCE = 0.9
 _MOST_POINTS = 41
 _MOST_TIMES = 1000.0
+_LEAST_RATE = 0.001
+_R10 = (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0)
+_LEVELS = (1.0 - CONFIDENCE) * np.geomspace(1.0 / 64.0, 1.0, 49)
+
+
+@lru_cache(maxsize=64)
+def confidence_of_each(parts: float, *, rate: float) -> float:
+    """Return the confidence of one cut's test with which the cuts hold together at ``CONFIDENCE``.
+
+    Learn then test (Angelopoulos et al. 2021): of the many cuts that are tried on the same answers
+    some pass by luck. Here answers come one after the other, the surest first, each wrong with the
+    chance ``rate``, and the level of a test is the largest at which any cut passes with a chance of
+    at most 1 - ``CONFIDENCE``. Where surer answers are not more often wrong, nothing is worse: up
+    to the last cut that holds the rate the mistakes are those of single draws at that rate, and
+    those beyond it are more.
+
+    Args:
+        parts: that the answers of any cut are worth at most; a fraction is left out.
+        rate: error rate that is tested, or the least that so many parts can show.
+    """
+    n = int(parts)
+    rate = max(rate, upper_share(0, n, confidence=CONFIDENCE))
+    most = min(n, int(rate * n + 8.0 * math.sqrt(rate * n)) + 8)
+    # Chances of each number of mistakes: by level of sequences that no cut passed, then of all.
+    rows = np.tile(np.eye(1, most + 1), (len(_LEVELS) + 1, 1))
+    for _ in range(n):
+        moved = rate * rows
+        rows -= moved
+        rows[:, 1:] += moved[:, :-1]
+        rows[:, -1] += moved[:, -1]
+        rows[:-1][rows[-1].cumsum() <= _LEVELS[:, None] + _ROUNDING] = 0.0
+    fine = 1.0 - rows[:-1].sum(axis=1) <= 1.0 - CONFIDENCE + _ROUNDING
+    return 1.0 - float(_LEVELS[fine].max(initial=_LEVELS[0]))
+
+
+class _Prefix(NamedTuple):
+    """The surest answers: how many, their share of wrong ones, and their effective number."""
+
+    answered: int
+    error: float
+    parts: float
+
+    def shows(self, rate: float, *, confidence: float) -> bool:
+        """Return whether the true share is below the rate."""
+        return is_below(rate, wrong=self.error * self.parts, n=self.parts, confidence=confidence)
+
+
+def _prefixes(
+    sureness: Numbers, wrong: NDArray[np.bool_], *, owners: Sequence[object]
+) -> list[_Prefix]:
+    """Return the answers of every cut, the surest first.
+
+    The effective number of m pictures of each owner is (sum m)^2 / sum m^2, as of ``error_bound``.
+    """
+    order = np.argsort(-sureness, kind="stable")
+    whose = np.unique(np.array(owners), return_inverse=True)[1][order]
+    by_owner = np.argsort(whose, kind="stable")
+    earlier = np.empty(len(order), np.intp)  # of the same owner
+    earlier[by_owner] = np.arange(len(order)) - np.searchsorted(whose[by_owner], whose[by_owner])
+    answered = np.arange(1, len(order) + 1)
+    errors = np.cumsum(wrong[order]) / answered
+    parts = answered**2 / np.cumsum(2 * earlier + 1)
+    ends = np.append(np.flatnonzero(np.diff(sureness[order])), len(order) - 1).tolist()
+    return [_Prefix(end + 1, float(errors[end]), float(parts[end])) for end in ends]
+
+
+class CalibratedCut(NamedTuple):
+    """Least sureness of an answer that is given, and the error rate shown for it.
+
+    Attributes:
+        confidence: of one cut's test, with which all of them hold together at ``CONFIDENCE``.
+    """
+
+    cut: float
+    rate: float
+    confidence: float
+
+
+def rate_ladder(rate: float) -> tuple[float, ...]:
+    """Return the rates below 1 that are tested one after the other, the wished one first.
+
+    Each is about a quarter above the one before: the preferred numbers R10 (ISO 3).
+    """
+    first = max(rate, _LEAST_RATE)
+    steps = (round(first * 10**power * step, 9) for power in count() for step in _R10)
+    return tuple(takewhile(lambda one: one < 1.0, steps))
+
+
+def calibrated_cut(
+    sureness: Numbers, wrong: NDArray[np.bool_], *, owners: Sequence[object], rate: float
+) -> CalibratedCut:
+    """Return the cut that answers most, at the first rate of the ladder that any cut was shown.
+
+    The rates do not depend on the answers. A cut that passes at one rate passes at the next too, so
+    that a stated rate is wrong only where a cut passed by luck at the last rate below the true one.
+    Where no rate below 1 is shown, all are answered.
+
+    Args:
+        sureness: (n,) of answers to pictures that the network had not seen, one or more.
+        wrong: (n,) whether the likeliest answer is wrong.
+        owners: whose each picture is, such as its group.
+        rate: wished error rate among the answers given.
+    """
+    cuts = _prefixes(sureness, wrong, owners=owners)
+    parts = max(each.parts for each in cuts)
+    lowest = np.append(np.sort(sureness)[::-1], 0.0)
+    for tested in rate_ladder(rate):
+        # No confidence is below this one, which costs less than the right one.
+        passed = [each for each in cuts if each.shows(tested, confidence=CONFIDENCE)]
+        confidence = confidence_of_each(parts, rate=tested) if passed else CONFIDENCE
+        passed = [each for each in passed if each.shows(tested, confidence=confidence)]
+        if passed:
+            end = passed[-1].answered
+            return CalibratedCut(float(lowest[end - 1] + lowest[end]) / 2, tested, confidence)
+    return CalibratedCut(float(lowest[-2]) / 2, 1.0, confidence_of_each(parts, rate=rate))
+
+
+def calibrated_limit(scores: Numbers, *, owners: Sequence[object], rate: float) -> CalibratedCut:
+    """Return the least limit that was shown to be exceeded no more often than a rate of the ladder.
+
+    How many of the given scores may exceed it follows from their number and the rate alone, so that
+    it is one test (Wilks, *Determination of sample sizes for setting tolerance limits*, 1941).
+
+    Args:
+        scores: (n,) of good pictures that were scored as held out, one or more.
+        owners: whose each picture is, such as its group.
+        rate: wished share of exceptions.
+    """
+    n, highest = len(scores), np.sort(scores)[::-1]
+    parts = _prefixes(np.zeros(n), np.zeros(n, np.bool_), owners=owners)[-1].parts
+    for tested in rate_ladder(rate):
+        above = 0
+        while above < n and _Prefix(n, above / n, parts).shows(tested, confidence=CONFIDENCE):
+            above += 1
+        if above:
+            return CalibratedCut(float(highest[above - 1]), tested, CONFIDENCE)
+    return CalibratedCut(float(highest[0]), 1.0, CONFIDENCE)
 
 
 def error_bound(
@@ -166,13 +322,16 @@ def error_bound(
     answered: NDArray[np.bool_],
     owners: Sequence[object],
     target: float,
+    confidence: float,
+    noun: str = PICTURES,
 ) -> ErrorBound:
     """Return how many of the answers given are wrong at most, by the exact binomial bound.
 
-    It assumes nothing of scores and classes (the selective risk of Geifman and El-Yaniv, NeurIPS
-    2017), only that future pictures are drawn like these. The share is that of pictures. Those of
-    one owner are often right or wrong together, so that the test takes fewer of them than there
-    are: the effective sample size of Kish (Survey Sampling, 1965), as if they always were.
+    It assumes of scores only that surer answers are not more often wrong (the selective risk of
+    Geifman and El-Yaniv, NeurIPS 2017), and that future pictures are drawn like these. The share is
+    that of pictures. Those of one owner are often right or wrong together, so that the test takes
+    fewer of them than there are: the effective sample size of Kish (Survey Sampling, 1965), as if
+    they always were.
 
     Args:
         sureness: (n,) of answers to pictures that the network had not seen.
@@ -180,55 +339,90 @@ def error_bound(
         answered: (n,) whether it is given.
         owners: whose each picture is, such as its group.
         target: error rate among the answers given.
+        confidence: of each test, that of ``calibrated_cut`` where the cut was chosen by these
+            answers.
+        noun: of what is answered, in the plural.
     """
-    numbers = np.unique(np.array(owners), return_inverse=True)[1]
-    share, parts = _of_owners(wrong[answered], numbers[answered])
-    order = np.argsort(-sureness, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(sureness[order])), len(order) - 1).tolist()
-    bound = upper_share(share * parts, parts, confidence=CONFIDENCE)
+    pictures, groups = len(sureness), len(set(owners))
+    given = [owner for owner, one in zip(owners, answered.tolist(), strict=True) if one]
+    alike = np.zeros(len(given))  # one cut for all answers given
+    last = _prefixes(alike, wrong[answered], owners=given)[-1] if given else _Prefix(0, 0.0, 0.0)
+    bound = upper_share(last.error * last.parts, last.parts, confidence=confidence)
+    times = _times(last, target=target, confidence=confidence) if bound > target else 1.0
     return ErrorBound(
         target=target,
         bound=bound,
         confidence=CONFIDENCE,
-        pictures=len(order),
-        answered=int(answered.sum()),
+        pictures=pictures,
+        answered=len(given),
         wrong=int((answered & wrong).sum()),
-        more=_more(share * parts, parts, pictures=len(order), target=target)
-        if bound > target
-        else 0,
+        more=math.ceil(pictures * (times - 1.0)),
+        more_groups=math.ceil(groups * (times - 1.0)) if groups < pictures else 0,
         curve=tuple(
             CoveragePoint(
-                answered=(end + 1) / len(order),
-                error=error,
-                bound=upper_share(error * n, n, confidence=CONFIDENCE),
+                answered=each.answered / pictures,
+                error=each.error,
+                bound=upper_share(each.error * each.parts, each.parts, confidence=confidence),
             )
-            for end in spread(ends, _MOST_POINTS)
-            for error, n in [_of_owners(wrong[order[: end + 1]], numbers[order[: end + 1]])]
+            for each in spread(_prefixes(sureness, wrong, owners=owners), _MOST_POINTS)
         ),
+        noun=noun,
     )
 
 
-def _of_owners(wrong: NDArray[np.bool_], numbers: NDArray[np.intp]) -> tuple[float, float]:
-    """Return the share of wrong pictures, and their effective number: (sum m)^2 / sum m^2."""
-    if not len(wrong):
-        return 0.0, 0.0
-    counts = np.bincount(numbers)
-    return float(wrong.mean()), float(len(numbers) ** 2 / np.sum(counts**2))
+def limit_bound(
+    scores: Numbers, *, limit: float, unsure_above: float, owners: Sequence[object], target: float
+) -> ErrorBound:
+    """Return how many good pictures are rejected at most, of those that are not unsure.
+
+    Args:
+        scores: (n,) that made the limit by ``calibrated_limit``.
+        limit: above it a picture is rejected.
+        unsure_above: from there to the limit it is unsure.
+        owners: whose each picture is, such as its group.
+        target: share of rejected good pictures that was wished.
+    """
+    above = scores > limit
+    found = error_bound(
+        -scores,
+        above,
+        answered=above | (scores <= unsure_above),
+        owners=owners,
+        target=target,
+        confidence=CONFIDENCE,  # how many are above was set before
+        noun="good pictures",
+    )
+    return replace(found, curve=())  # the surest answers are at both ends
 
 
-def _more(lost: float, parts: float, *, pictures: int, target: float) -> int:
-    """Return the number of further pictures that show the target rate at these shares."""
+def rate_warning(bound: ErrorBound, *, stated: float) -> str:
+    """The sentence on a wished error rate that was not shown; ``stated`` is the one that was."""
+    need = f"; {bound.need}" if bound.answered else ""
+    if stated >= 1:
+        return (
+            f"no error rate among the answers could be shown with {CONFIDENCE:.0%} confidence:"
+            f" any share of them may be wrong{need}"
+        )
+    return (
+        f"an error rate of {bound.target:g} among the answers could not be shown with"
+        f" {CONFIDENCE:.0%} confidence: the cut holds {stated:.3g}{need}"
+    )
+
+
+def _times(answers: _Prefix, *, target: float, confidence: float) -> float:
+    """Return how many times the groups show the target rate at these shares; 1 where none do."""
     low, high = 1.0, _MOST_TIMES
 
     def shows(times: float) -> bool:
-        return is_below(target, wrong=lost * times, n=parts * times, confidence=CONFIDENCE)
+        more = answers._replace(parts=answers.parts * times)
+        return more.shows(target, confidence=confidence)
 
     if not shows(high):
-        return 0
+        return 1.0
     while high - low > 1e-3 * low:
         middle = (low * high) ** 0.5
         low, high = (low, middle) if shows(middle) else (middle, high)
-    return math.ceil(pictures * (high - 1.0))
+    return high
 
 
 def k_center(vectors: NDArray[np.float32], *, count: int) -> NDArray[np.intp]:
@@ -295,6 +489,23 @@ def feature_bank(
     )
 
 
+_MOST_COMPARED = 256
+_REMEMBERED = 64
+_LEAST_SPREAD = 0.02
+
+
+def picture_bank(means: NDArray[np.floating], *, owners: Sequence[object]) -> FeatureBank:
+    """The pictures that lie farthest apart by their mean features (n, features).
+
+    A feature that hardly differs between pictures is not blown up, and neither are pictures that
+    hardly differ: engines round differently. ``owners`` names whose each picture is.
+    """
+    spread = np.maximum(means.std(axis=0), _LEAST_SPREAD)
+    found = feature_bank(means, spread=spread, owners=owners, size=_REMEMBERED)
+    unit = max(found.unit, 1.0)
+    return replace(found, unit=unit, farthest=found.farthest * found.unit / unit)
+
+
 def own_distances(
     vectors: Floats, bank: Floats, *, owners: NDArray[np.intp], bank_owners: NDArray[np.intp]
 ) -> NDArray[np.float64]:
@@ -320,3 +531,63 @@ def bank_distances(features: Tensor, *, bank: Tensor, spread: Tensor, unit: Tens
     """(n, k): distances of (n, features) from a bank, or from banks of their own, in the unit."""
     apart = (features / spread)[:, None] - bank
     return apart.square().sum(dim=2).sqrt() / unit.reshape(-1, 1)
+
+
+class PictureBank(nn.Module):
+    """Distances of a picture's features from those of remembered pictures."""
+
+    def __init__(self, known: FeatureBank) -> None:
+        super().__init__()
+        self.register_buffer("bank", torch.from_numpy(known.bank))
+        self.register_buffer("spread", torch.from_numpy(known.spread))
+        self.register_buffer("unit", torch.tensor(known.unit))
+
+    bank: Tensor
+    spread: Tensor
+    unit: Tensor
+
+    def forward(self, features: Tensor) -> Tensor:
+        return bank_distances(features, bank=self.bank, spread=self.spread, unit=self.unit)
+
+
+class DescribingNetwork(nn.Module, ABC):
+    """A network that also says what it sees of a whole picture."""
+
+    @abstractmethod
+    def describe(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Its outputs, and (n, features)."""
+
+
+class RememberingNetwork(nn.Module):
+    """A network with one output more, the distances from pictures that it remembers."""
+
+    def __init__(self, network: DescribingNetwork, known: FeatureBank) -> None:
+        super().__init__()
+        self.network = network
+        self.known = PictureBank(known)
+        self.farthest = known.farthest
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outputs, features = self.network.describe(x)
+        return *outputs, self.known(features)
+
+
+def remember(
+    network: DescribingNetwork,
+    samples: Sequence[Sample],
+    *,
+    crops: Callable[[Sample], Tensor],
+    steps: Steps,
+) -> tuple[RememberingNetwork, tuple[Digest, ...]]:
+    """Return the network with the output ``bank_distances``, and whose features it compares.
+
+    Raises:
+        JobCancelledError: stopped as asked, after the picture under way.
+    """
+    chosen, means = spread(samples, _MOST_COMPARED), []
+    for sample in chosen:
+        steps.at(88, "remembering pictures")
+        with torch.inference_mode():
+            means.append(network.describe(crops(sample))[1].numpy())
+    known = picture_bank(np.concatenate(means), owners=owners_of(chosen))
+    return RememberingNetwork(network, known), tuple(chosen[row].digest for row in known.rows)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from lineside.datasets import Sample
 from lineside.models import Metric, Package
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
-from lineside.training.tasks.metrics import bounded, rate, statistic
+from lineside.training.tasks.metrics import bounded, rarest, rate, statistic
 from lineside.vision import Matrix, decode_picture, encode_png, grey_of, picture_health
 from lineside.vision.geometry import compose, invert
 from lineside.vision.metrics import auroc, balanced_accuracy
@@ -177,7 +177,7 @@ def _read_yes(
             best[tested],
             groups=question.owners[tested],
             baseline=0.5,
-            pictures=len(tested),
+            pictures=rarest(truth[tested], question.owners[tested]),
         ),
     )
 
@@ -238,7 +238,7 @@ def _read_class(
             answer["balanced_accuracy"],
             groups=question.owners,
             baseline=1 / classes,
-            pictures=len(truth),
+            pictures=rarest(truth, question.owners),
         ),
     )
 

@@ -211,16 +211,16 @@ def _boxes_right(case: Case, *, labels: Sequence[str]) -> bool | None:
     if case.sample.marked is None:
         return None
     picture = picture_of(case, labels=labels)
-    met = int(np.sum(picture.met(least=_OVERLAP, labelled=True) >= 0))
-    return met == len(picture.answer) == len(picture.truth)
+    hits = int(np.sum(picture.hits(least=_OVERLAP, labelled=True) >= 0))
+    return hits == len(picture.answer) == len(picture.truth)
 
 
 def _of_boxes(cases: Sequence[Case], *, labels: Sequence[str]) -> Scored:
     rows = []
     for case in cases:
         picture = picture_of(case, labels=labels)
-        met = int(np.sum(picture.met(least=_OVERLAP, labelled=True) >= 0))
-        rows.append((2 * met, len(picture.answer) + len(picture.truth)))
+        hits = int(np.sum(picture.hits(least=_OVERLAP, labelled=True) >= 0))
+        rows.append((2 * hits, len(picture.answer) + len(picture.truth)))
     known = [case.sample.marked is not None for case in cases]
     return _scored_where("f1_iou33", rows, figure=_share, mask=known)
 

@@ -69,7 +69,7 @@ def evaluate_cases(
     files: Files,
     clock: Clock,
     tell: Callable[[], None] = lambda: None,
-    unseen: bool = True,
+    unseen: Sequence[Case],
     leaks: Sequence[Leak] = (),
 ) -> Evaluation:
     """Compute the figures of judged pictures, and carry the shortcut tests out.
@@ -81,8 +81,8 @@ def evaluate_cases(
         files: gives the bytes of a picture, mask or template.
         clock: for the predictor.
         tell: called now and then; it may raise to stop.
-        unseen: False where the package has learned from these pictures, which others judged: it
-            judges none of them again.
+        unseen: of them those that the package has not learned from, so that it may judge them
+            again; the others were judged by networks that had not seen them.
         leaks: known of the data the package was trained and is measured on.
     """
     measure = evaluator_for(package.manifest.task)
@@ -177,7 +177,13 @@ def evaluate(
         raise _unlabelled(package)
     cases = list(judge_all(package, known, files=files, clock=clock, objects=True))
     return evaluate_cases(
-        package, cases, baseline=evidence.baseline, files=files, clock=clock, leaks=leaks
+        package,
+        cases,
+        baseline=evidence.baseline,
+        files=files,
+        clock=clock,
+        unseen=cases,
+        leaks=leaks,
     )
 
 
@@ -207,7 +213,9 @@ def refuse_overlap(samples: Sequence[Sample], evidence: TrainingEvidence) -> Non
         raise InvalidError(
             f"{len(both)} of {len(samples)} pictures were trained on: {shown}",
             where="data",
-            fix="Name other pictures, or the part that was held out (--part test).",
+            fix="Name other pictures, or the part that was held out (--part test)."
+            if len(both) < len(samples)
+            else "Name other pictures.",
         )
 
 

@@ -8,10 +8,13 @@
 3. Erased: the marked defect or object is painted over from its surroundings and the picture judged
    again. What is still found, or still tells defective pictures from good ones, is not the defect.
 
+A trivial figure that matches is no shortcut where the package does without it: mean grey and
+contrast where the figure of normalised pictures holds, any where erased defects are surely lost.
+
 At most ``MOST_JUDGED`` pictures, evenly spread, are judged again, and ``MOST_ERASED`` erased.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -40,6 +43,7 @@ from lineside.training.tasks.metrics import (
     is_defective,
     judge_all,
     owners,
+    rarest,
     rate,
 )
 from lineside.vision import Decision, decode_picture, encode_png, grey_of
@@ -82,8 +86,10 @@ class ShortcutTests:
     Attributes:
         gain_normalised: figures of the same package on normalised pictures.
         gain_plain: the same figures on the same pictures as they are.
-        warnings: sentences that stand beside every figure.
-        by_metric: the sentences, by the figure they are about.
+        by_metric: what speaks for a shortcut, by the figure it is about.
+        conclusion: all of it in one sentence, also where nothing speaks for one; "" where nothing
+            could be controlled.
+        warnings: the conclusion where something speaks for a shortcut.
     """
 
     alone: tuple[TrivialFigure, ...] = ()
@@ -91,11 +97,12 @@ class ShortcutTests:
     gain_plain: Mapping[str, Metric] = field(default_factory=dict)
     erased: ErasedTest | None = None
     by_metric: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    conclusion: str = ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Every sentence once."""
-        return tuple(dict.fromkeys(line for lines in self.by_metric.values() for line in lines))
+        """One sentence at most."""
+        return (self.conclusion,) if self.by_metric else ()
 
 
 _SPOKEN = {
@@ -106,34 +113,96 @@ _SPOKEN = {
     "order": "the order of pictures",
     "together": "grey, contrast, sharpness and size together",
 }
+_LIGHT = frozenset({"mean_grey", "contrast"})
 _LOST_SHARE = 0.1
 
 
 def with_sentences(found: ShortcutTests) -> ShortcutTests:
     """The controls with what follows from them."""
-    return replace(found, by_metric=_sentences(found))
+    by_metric: dict[str, tuple[str, ...]] = {}
+    first: dict[str, str] = {}  # of each control; its others say the same of further figures
+    for control, metric, sentence in _suspicions(found):
+        by_metric[metric] = (*by_metric.get(metric, ()), sentence)
+        first.setdefault(control, sentence)
+    conclusion = f"a shortcut may explain the figures: {'; '.join(first.values())}"
+    return replace(
+        found, by_metric=by_metric, conclusion=conclusion if first else _acquittal(found)
+    )
 
 
-def _sentences(found: ShortcutTests) -> dict[str, tuple[str, ...]]:
-    lines: dict[str, list[str]] = {}
-    for metric, matching in _matching(found.alone).items():
-        best = matching[0]
-        lines.setdefault(metric, []).append(
-            f"{metric}: {spoken(best.figure)} alone reaches "
-            f"{_figure(best.reached)} on the same pictures, the package {_figure(best.package)}; "
-            f"this figure does not show that the package sees more"
-            f"{_normal_words(metric, found)}"
+def _suspicions(found: ShortcutTests) -> Iterator[tuple[str, str, str]]:
+    """Control, figure and sentence of everything that speaks for a shortcut."""
+    for metric, charged in unexplained(found).items():
+        best = charged[0]
+        sentence = (
+            f"{spoken(best.figure)} alone reaches {_figure(best.reached)} ({metric}), the package "
+            f"{_figure(best.package)}"
         )
+        yield "alone", metric, sentence
     for metric, after in found.gain_normalised.items():
-        before = found.gain_plain[metric]
-        if _falls(before, after, lower=metric in LOWER_IS_BETTER):
-            lines.setdefault(metric, []).append(
-                f"{metric}: with brightness and contrast normalised the package reaches "
-                f"{_figure(after)} instead of {before.value:.3f}; the answer leans on the light"
+        if _leans(metric, found):
+            sentence = (
+                f"with brightness and contrast normalised the package reaches {_figure(after)} "
+                f"({metric}) instead of {found.gain_plain[metric].value:.3f}, so that it leans on "
+                "the light"
             )
+            yield "normalised", metric, sentence
     if found.erased is not None and _survives(found.erased):
-        lines.setdefault("erased", []).append(_erased_words(found.erased))
-    return {metric: tuple(some) for metric, some in lines.items()}
+        yield "erased", "erased", _erased_words(found.erased)
+
+
+def _acquittal(found: ShortcutTests) -> str:
+    matching = [one for some in _matching(found.alone).values() for one in some]
+    if matching:
+        best = matching[0]
+        alone = f"{spoken(best.figure)} alone reaches {best.reached.value:.3f} ({best.metric}) too"
+        if found.erased is not None and _is_lost(found.erased):
+            return f"no shortcut: {alone}, but without the marked defects the package finds none"
+        after = found.gain_normalised[best.metric]
+        return (
+            f"no shortcut: {alone}, but with brightness and contrast normalised the package still "
+            f"reaches {after.value:.3f}"
+        )
+    if not found.alone and not found.gain_normalised and found.erased is None:
+        return ""
+    near = " comes near the package" if found.alone else " was there to compare with"
+    return f"no shortcut was found: no trivial figure of the same pictures{near}"
+
+
+def unexplained(found: ShortcutTests) -> dict[str, list[TrivialFigure]]:
+    """The trivial figures that match and that the other controls do not acquit, by metric."""
+    is_lost = found.erased is not None and _is_lost(found.erased)
+    charged = {}
+    for metric, matching in _matching(found.alone).items():
+        if is_lost and not _leans(metric, found):
+            continue
+        single = [one for one in matching if one.figure != TOGETHER]
+        left = [one for one in single if not (one.figure in _LIGHT and _holds(metric, found))]
+        if left or not single:
+            charged[metric] = left + [one for one in matching if one.figure == TOGETHER]
+    return charged
+
+
+def _leans(metric: str, found: ShortcutTests) -> bool:
+    """Return whether a figure falls on normalised pictures."""
+    after, lower = found.gain_normalised.get(metric), metric in LOWER_IS_BETTER
+    return after is not None and _falls(found.gain_plain[metric], after, lower=lower)
+
+
+def _holds(metric: str, found: ShortcutTests) -> bool:
+    """Return whether a figure stays as it is, and above the baseline, on normalised pictures."""
+    after = found.gain_normalised.get(metric)
+    if after is None or _leans(metric, found):
+        return False
+    is_lower = metric in LOWER_IS_BETTER
+    return after.high < after.baseline if is_lower else after.low > after.baseline
+
+
+def _is_lost(found: ErasedTest) -> bool:
+    """Return whether the package surely misses the defects that are erased."""
+    if found.before is not None and found.after is not None:
+        return found.after.low <= 0.5 and found.after.high < found.before.low
+    return found.still.n > 0 and found.still.high < 0.5
 
 
 def _matching(alone: Sequence[TrivialFigure]) -> dict[str, list[TrivialFigure]]:
@@ -163,13 +232,6 @@ def spoken(figure: str) -> str:
 
 def _figure(metric: Metric) -> str:
     return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f}, n {metric.n})"
-
-
-def _normal_words(metric: str, found: ShortcutTests) -> str:
-    after = found.gain_normalised.get(metric)
-    if after is None:
-        return ""
-    return f" (with brightness and contrast normalised it reaches {_figure(after)})"
 
 
 def _falls(before: Metric, after: Metric, *, lower: bool) -> bool:
@@ -231,7 +293,7 @@ class EvaluatedPackage:
         measure: computes the figures of the task again.
         baseline: facts of the training pictures.
         tell: called now and then; it may raise to stop.
-        unseen: False where the package has learned from these pictures: it judges none again.
+        unseen: cases that the package has not learned from; it judges no others again.
     """
 
     package: Package
@@ -242,7 +304,7 @@ class EvaluatedPackage:
     files: Files
     clock: Clock
     tell: Callable[[], None] = lambda: None
-    unseen: bool = True
+    unseen: Sequence[Case]
 
 
 def run_shortcut_tests(judged: EvaluatedPackage) -> ShortcutTests:
@@ -397,7 +459,7 @@ def gain_normaliser(samples: Sequence[Sample], *, files: Files) -> Callable[[Dig
 
 def _normalised(judged: EvaluatedPackage) -> tuple[dict[str, Metric], dict[str, Metric]]:
     """(plain, normalised) figures of the same pictures."""
-    cases = spread(judged.cases, MOST_JUDGED)
+    cases = spread(judged.unseen, MOST_JUDGED)
     samples = [case.sample for case in cases]
     read = gain_normaliser(samples, files=judged.files)
     again = list(judge_all(judged.package, samples, files=read, clock=judged.clock))
@@ -431,12 +493,12 @@ def remaining_figures(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
 
 
 def _erased(judged: EvaluatedPackage) -> ErasedTest | None:
-    marked = [case for case in judged.cases if marked_area(case) is not None]
+    marked = [case for case in judged.unseen if marked_area(case) is not None]
     if not marked:
         return None
     before = spread(marked, MOST_ERASED)
     changed: dict[Digest, Case] = {case.sample.digest: case for case in before}
-    unmarked = [case for case in judged.cases if is_defective(case) is False]
+    unmarked = [case for case in judged.unseen if is_defective(case) is False]
     erase: Callable[[bytes, Case], bytes] = erased
     if judged.package.manifest.task == "anomaly":  # paint would be an anomaly of its own
         erase = inpainter_of(judged.package, unmarked, files=judged.files)
@@ -447,7 +509,7 @@ def _erased(judged: EvaluatedPackage) -> ErasedTest | None:
 
     samples = [case.sample for case in before]
     after = list(judge_all(judged.package, samples, files=read, clock=judged.clock))
-    good = _good_labels(judged.cases)
+    good = _good_labels(judged.unseen)
     return ErasedTest(
         pictures=len(before),
         still=_still(before, after, unmarked=unmarked, good=good),
@@ -515,4 +577,4 @@ def _against_unmarked(
     if not truth.any() or truth.all():
         return None
     scores = np.array([score for score, _ in stored])
-    return bounded(auroc, truth, scores, baseline=0.5, pictures=len(stored))
+    return bounded(auroc, truth, scores, baseline=0.5, pictures=rarest(truth))

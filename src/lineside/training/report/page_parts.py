@@ -12,8 +12,14 @@ from lineside.datasets import Leak
 from lineside.datasets.samples import Skipped
 from lineside.models import Metric
 from lineside.models.operating_point import OBJECTS
-from lineside.models.result import Confusion, ErrorBound, LearningCurve
-from lineside.training.evaluation.shortcuts import ShortcutTests, best_first, spoken
+from lineside.models.result import (
+    Confusion,
+    ErrorBound,
+    LearningCurve,
+    PowerTest,
+    example_file,
+)
+from lineside.training.evaluation.shortcuts import ShortcutTests, spoken, unexplained
 from lineside.vision.metrics import LimitRow, ReliabilityBin
 
 SERIES = 6
@@ -349,7 +355,42 @@ def bound_part(found: ErrorBound | None) -> str:
         ],
     }
     plot = curve_plot(series, title="Error against answered", across="share answered")
-    return section("Answers given", f"<p>{escape(found.words)}</p>", plot)
+    shown = plot if found.curve else ""
+    return section("Answers given", f"<p>{escape(found.words)}</p>", shown)
+
+
+def power_part(power: PowerTest | None, *, pictures: Mapping[str, bytes]) -> str:
+    """Smallest drawn defects that are found, with an example of each kind; "" without any.
+
+    Args:
+        power: of the training.
+        pictures: JPEG by the package's file.
+    """
+    if power is None or not power.defects:
+        return ""
+    rows = [
+        (
+            one.kind,
+            f"{one.contrast:.0f}",
+            *(power.size_words(each) for each in (one.at_80, one.at_95)),
+            f"{one.found[-1]} of {one.n}, {one.sizes_px[-1]:.0f} px",
+        )
+        for one in power.defects
+    ]
+    cards = [
+        (pictures.get(example_file(kind), b""), (power.example(kind).words(kind),))
+        for kind in power.kinds
+    ]
+    return section(
+        "Drawn defects",
+        f"<p>{escape(power.words)}</p>",
+        picture_cards(cards),
+        table(("kind", "contrast", "found at 80 %", "found at 95 %", "largest drawn"), rows),
+        note="Defects drawn onto good pictures that were held out, judged at the package's limit: "
+        "the smallest size found with its 95 % interval. Sizes are in network pixels (length of a "
+        "line, diameter of others) and as a share of the inspected region's longer side; contrast "
+        "is in grey levels of 255 at a mean of 127.",
+    )
 
 
 def history_part(history: Sequence[Mapping[str, float]]) -> str:
@@ -401,7 +442,7 @@ def leaks_part(leaks: Sequence[Leak], *, by: str) -> str:
         none = "<p>No near-duplicates, no shared groups across the split.</p>"
         return section("Leaks", none, note=f"Compared: {by}.")
     rows = [
-        (leak.a, leak.b, f"{leak.similarity:.3f}", " / ".join(leak.splits), leak.kind)
+        (leak.a, leak.b, f"{leak.similarity:.3f}", " / ".join(leak.splits), leak.words)
         for leak in leaks
     ]
     header = ("picture", "picture", "similarity", "parts", "kind")
@@ -416,9 +457,9 @@ def skipped_part(title: str, notes: Sequence[Skipped]) -> str:
 def short_words(controls: ShortcutTests) -> dict[str, tuple[str, ...]]:
     """The warnings of the controls in few words, by the figure they are about."""
     found: dict[str, list[str]] = {}
+    charged = unexplained(controls)
     for metric in controls.by_metric:
-        matching = [one for one in controls.alone if one.metric == metric and one.matched]
-        for one in best_first(matching)[:1]:
+        for one in charged.get(metric, [])[:1]:
             found.setdefault(metric, []).append(
                 f"{spoken(one.figure)} alone reaches {one.reached.value:.3f}"
             )
@@ -446,8 +487,10 @@ def shortcuts_part(controls: ShortcutTests) -> str:
         (escape(name), f"{controls.gain_plain[name].value:.3f}", *_figure(after))
         for name, after in controls.gain_normalised.items()
     ]
+    told = controls.conclusion
     return section(
         "Shortcuts",
+        f"<p>{escape(told[:1].upper() + told[1:])}.</p>" if told else "",
         raw_table(header, alone),
         raw_table(("", "as it is", "gain normalised", "95 % interval", "count"), normal),
         _erased(controls),

@@ -10,7 +10,16 @@ from lineside.datasets.leaks import crossing
 from lineside.datasets.samples import Skipped
 from lineside.datasets.versions import version_digest
 from lineside.models import Manifest, Metric, Package
-from lineside.models.result import Confusion, ErrorBound, LearningCurve, Mistake, measured_result
+from lineside.models.result import (
+    GIVEN_PART,
+    RANDOM_PART,
+    Confusion,
+    ErrorBound,
+    LearningCurve,
+    Mistake,
+    PowerTest,
+    measured_result,
+)
 from lineside.training.evaluation.evaluate import Evaluation
 from lineside.training.evaluation.shortcuts import ShortcutTests
 from lineside.training.job import TrainJob
@@ -25,6 +34,7 @@ from lineside.training.report.page_parts import (
     metrics_table,
     page,
     picture_cards,
+    power_part,
     reliability_row,
     section,
     short_words,
@@ -67,12 +77,15 @@ class TaskReport:
 
     Attributes:
         evidence: where ``metrics`` come from; "" where there was nothing to measure on.
+        validation_pictures: that ``metrics`` are of, judged by the package itself; 0 where they are
+            of cross-validation, with the part that was drawn at random.
         limits: per score, escapes against over-rejects at every cut.
         controls: what a shortcut would reach on the same pictures.
         held_out: figures on training pictures by networks that had not seen them.
         history: per epoch what was watched.
         error_bound: of the answers given; None where it is not known.
         learning_curve: what a share of the training pictures would have reached.
+        power: which drawn defects are found; None of packages that learned from defects.
         sections: further facts by title.
         leaking: pairs that stand on both sides of the split.
         leaks_by: in words how leaks were looked for; "" where nobody looked.
@@ -104,6 +117,7 @@ class TaskReport:
     seed: int
     error_bound: ErrorBound | None = None
     learning_curve: LearningCurve = field(default_factory=LearningCurve)
+    power: PowerTest | None = None
     schema: str = field(default="lineside.task-report/1")
 
 
@@ -125,9 +139,9 @@ def task_report(
         task=manifest.task,
         dataset=data.name,
         data_digest=data.digest,
-        evidence=_evidence(data) if measured else "",
+        evidence=_evidence(data, trained) if measured else "",
         training_pictures=manifest.lineage.pictures,
-        validation_pictures=len(data.validation),
+        validation_pictures=0 if _is_pooled(data, trained) else len(data.validation),
         metrics=found.metrics,
         per_class=found.per_class,
         confusion=found.confusion,
@@ -156,11 +170,23 @@ def task_report(
         learning_curve=trained.curve
         if trained.curve.points
         else LearningCurve(heads=NO_CURVE.get(manifest.task, "")),
+        power=trained.power,
     )
 
 
-def _evidence(data: Data) -> str:
-    return "pictures never trained on" if data.validation else "cross-validation"
+def _is_pooled(data: Data, trained: Trained) -> bool:
+    """Return whether figures are of all pictures, each judged by a network without it."""
+    return bool(trained.cases) and not data.has_given_part
+
+
+def _evidence(data: Data, trained: Trained) -> str:
+    if data.has_given_part:
+        return GIVEN_PART
+    return " and ".join(
+        name
+        for name, some in (("cross-validation", trained.cases), (RANDOM_PART, data.validation))
+        if some
+    )
 
 
 _MOST_SHOWN = 400
@@ -174,7 +200,8 @@ def task_page(
 
     Args:
         report: what is shown.
-        pictures: JPEG thumbnails of the mistakes, by name of the picture.
+        pictures: JPEG thumbnails of the mistakes by name of the picture, and examples of drawn
+            defects by name of the package's file.
         title: of the page, where it is not of a training.
         rule: answers of the inspection that reject a part; None: the usual words.
     """
@@ -186,13 +213,14 @@ def task_page(
         section(
             "Figures",
             metrics_table(report.metrics, figure_notes=beside),
-            note=f"On {report.evidence or 'no pictures'}. Unsure counts as not right. The interval "
-            "is 95 %; the baseline is what the trivial answer reaches.",
+            note=f"From {report.evidence or 'no pictures'}. Unsure counts as not right. The "
+            "interval is 95 %; the baseline is what the trivial answer reaches.",
         ),
         section("Per class", metrics_table(report.per_class, figure_notes=beside)),
         section(
             "Confusion", *(confusion_table(name, one) for name, one in report.confusion.items())
         ),
+        power_part(report.power, pictures=pictures or {}),
         bound_part(report.error_bound),
         section("Reliability", reliability_row(report.reliability)),
         section(
@@ -230,7 +258,7 @@ def _result(report: TaskReport, *, rule: RejectRule | None) -> str:
     found = measured_result(
         report.task, confusion=report.confusion, metrics=report.metrics,
         pictures=report.validation_pictures, rule=rule, curve=report.learning_curve,
-        bound=report.error_bound,
+        bound=report.error_bound, power=report.power, evidence=report.evidence,
     )  # fmt: skip
     return f"<p>{escape(found.words)}</p>" if found else ""
 
@@ -241,7 +269,7 @@ def _summary(report: TaskReport) -> str:
         "Data": report.dataset,
         "Data digest": report.data_digest,
         "Learned from": f"{report.training_pictures} pictures",
-        "Measured on": f"{report.validation_pictures} pictures",
+        "Figures from": report.evidence or "nothing",
         "Seed": str(report.seed),
     }
     return table((), facts.items())

@@ -8,17 +8,18 @@ never handed in.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Digest
+from lineside.core import Digest, FrameId
 from lineside.datasets import Leak, Sample
 from lineside.datasets.samples import Skipped
 from lineside.models import HealthLimits
-from lineside.models.result import ErrorBound, LearningCurve
+from lineside.models.result import ErrorBound, LearningCurve, PowerTest
 from lineside.training.common.loop import Parallel
 from lineside.training.job import Steps, TrainJob
 from lineside.training.source import LeakSearch
@@ -27,11 +28,17 @@ from lineside.vision import (
     ClassRule,
     CountRule,
     DetectRule,
+    FrameRef,
+    HealthFigures,
+    LabelAnswer,
     LabelRule,
     MaskRule,
     Matrix,
+    PictureState,
     Prediction,
     Prepare,
+    RegistrationFigures,
+    StageTimes,
     decode_picture,
 )
 
@@ -76,6 +83,35 @@ class Case:
     heat: NDArray[np.float32] | None = None
     truth_mask: NDArray[np.bool_] | None = None
     objects: tuple[float, ...] | None = None
+
+
+def held_out_case(
+    job: TrainJob,
+    sample: Sample,
+    *,
+    labels: tuple[LabelAnswer, ...],
+    health: HealthFigures,
+    place: RegistrationFigures,
+) -> Case:
+    """A training picture with the answer of a network that had not seen it, as of a package."""
+    answer = Prediction(
+        frame=FrameRef(
+            id=FrameId(sample.name),
+            camera=job.inspection.camera,
+            captured_at=sample.captured_at or datetime.fromtimestamp(0, UTC),
+            digest=sample.digest,
+        ),
+        inspection=job.inspection.id,
+        task=str(job.inspection.task),
+        state=PictureState.OK,
+        labels=labels,
+        package=Digest(""),
+        dataset="",
+        registration=place,
+        health=health,
+        latency_ms=StageTimes(),
+    )
+    return Case(sample=sample, prediction=answer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -145,9 +181,11 @@ class Trained:
         remembered: of each crop, the training pictures that the network's ``bank_distances`` are
             from, in order; empty where it gives none.
         cases: held-out training pictures with the answers of networks that had not seen them;
-            they are measured where the data has no part to measure on.
+            they are measured where the data declares no part to measure on, together with the part
+            that was drawn at random.
         error_bound: of the answers given; None where it is not known.
         curve: what a share of the training pictures would have reached, or why it is not known.
+        power: of good parts alone, which drawn defects are found; None of other tasks.
         find_leaks: compares the learned pictures with others; None for the usual way.
     """
 
@@ -177,6 +215,7 @@ class Trained:
     cases: Sequence[Case] = ()
     error_bound: ErrorBound | None = None
     curve: LearningCurve = field(default_factory=LearningCurve)
+    power: PowerTest | None = None
     find_leaks: Callable[[Sequence[Sample]], LeakSearch] | None = None
 
 

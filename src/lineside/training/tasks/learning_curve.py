@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from lineside.models.manifest import Metric
 from lineside.models.result import CurvePoint, LearningCurve
+from lineside.training.common.loop import fold_rows
 from lineside.training.tasks.metrics import bounded, rate, statistic
 from lineside.vision.metrics import is_below
 
@@ -60,27 +61,26 @@ def learning_curve(
     """
     owners = np.unique(np.array(groups), return_inverse=True)[1]
     rank = np.random.default_rng(seed).permutation(int(owners.max()) + 1)[owners]
-    numbers = np.array(folds)
+    parts = fold_rows(folds)
     found, points = [], []
     for share in SHARES:
         right, used = np.full(whole.shape, np.nan), []
-        for fold in np.unique(numbers):
-            inside, outside = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
+        for inside, outside in parts:
             chosen = share_of(inside, share=share, rank=rank, kinds=kinds)
             right[outside] = answer(chosen, outside)
             used.append(len(chosen))
         found.append(right)
         points.append(_point(right, share=share, used=used, named=named, owners=owners))
-    used = [int(np.sum(numbers != fold)) for fold in np.unique(numbers)]
+    used = [len(inside) for inside, _ in parts]
     points.append(_point(whole, share=1.0, used=used, named=named, owners=owners))
     rise = whole - found[_HALF]
     gains = {
-        name: _rise(rise, mask=mask, owners=owners, names=len(named))
+        name: mean_rise(np.where(mask, rise, np.nan), owners=owners, names=len(named))
         for name, mask in named.items()
     }
     return LearningCurve(
         points=tuple(points),
-        gain=_rise(rise, mask=np.ones(rise.shape, np.bool_), owners=owners),
+        gain=mean_rise(rise, owners=owners),
         gains={name: gain for name, gain in gains.items() if gain.n},
         heads=heads,
     )
@@ -114,9 +114,9 @@ def _point(
     )
 
 
-def _rise(rise: Numbers, *, mask: Flags, owners: Rows, names: int = 1) -> Metric:
-    """The mean rise, above 0 for sure only where enough groups rose."""
-    values, whose = _judged(np.where(mask, rise, np.nan), owners)
+def mean_rise(rise: Numbers, *, owners: Rows, names: int = 1) -> Metric:
+    """The mean of (pictures, answers), above 0 for sure only where enough groups rose."""
+    values, whose = _judged(rise, owners)
     found = statistic(_mean, values, groups=whose, baseline=0.0)
     sums = np.bincount(whose, weights=values)
     fell, moved = float(np.sum(sums < 0)), float(np.sum(sums != 0))

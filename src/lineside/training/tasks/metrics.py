@@ -1,8 +1,10 @@
 """Building blocks of every task's figures: rates, statistics, slices, reliability.
 
-1. A rate has Wilson's interval. Anything else is drawn again over whole groups of pictures, or over
-   pictures where no groups are known; a flawless figure keeps the interval that its number of
-   pictures leaves.
+1. A rate has Wilson's interval, one over groups no narrower than groups drawn again give it.
+   Anything else is drawn again over whole groups of pictures, or over pictures where no groups are
+   known or all are of one. A flawless figure, which drawing again never spoils, keeps the interval
+   that the number of its groups leaves; one that compares classes, that of the rarest class: two
+   defects, all told from the good ones, are not twenty.
 2. An undefined figure is given its widest bound: JSON has no NaN.
 3. Lighting is dark, middle or bright: thirds of the judged pictures by mean grey.
 """
@@ -20,6 +22,7 @@ from lineside.core import Clock, InvalidError, Task
 from lineside.datasets import Sample
 from lineside.models import Manifest, Metric, Package, Predictor
 from lineside.models.result import Confusion, Mistake
+from lineside.training.common.loop import apart
 from lineside.training.common.methods import spread
 from lineside.training.tasks.contract import (
     MOST_BYTES,
@@ -96,10 +99,20 @@ Numbers = NDArray[np.floating] | NDArray[np.integer] | NDArray[np.bool_]
 Figure = Callable[[Sequence[Case]], Metric]
 
 
-def rate(rights: Iterable[bool], *, baseline: float) -> Metric:
-    """Share of True with Wilson's interval."""
+def rate(rights: Iterable[bool], *, baseline: float, groups: Numbers | None = None) -> Metric:
+    """Share of True with Wilson's interval, and no narrower than groups drawn again give it.
+
+    Args:
+        rights: one for each answer.
+        baseline: what the trivial answer reaches.
+        groups: (answers,) as ``bounded`` takes them; None where each stands by itself.
+    """
     flags = [bool(right) for right in rights]
-    return share(sum(flags), len(flags), baseline=baseline)
+    found = share(sum(flags), len(flags), baseline=baseline)
+    if groups is None or len(np.unique(groups)) == len(flags):
+        return found
+    drawn = bounded(mean, np.array(flags), groups=groups, baseline=baseline, pictures=len(flags))
+    return replace(found, low=min(found.low, drawn.low), high=max(found.high, drawn.high))
 
 
 def share(successes: int, n: int, *, baseline: float) -> Metric:
@@ -121,11 +134,12 @@ def bounded(
         *columns: arrays of one length, a row per answer or per picture.
         groups: (n,) whole numbers; what belongs together is drawn together (``owners``).
         baseline: what the trivial answer reaches.
-        pictures: that it rests on; at 1 or 0 the interval is as wide as that many pictures leave
-            it.
+        pictures: that it rests on, of the rarest class where it compares classes (``rarest``); at
+            1 or 0 the interval is as wide as that many, or the groups if they are fewer, leave it.
     """
     found = bootstrap(figure, *columns, groups=groups, rounds=ROUNDS)
     low, high = found.low, found.high
+    pictures = pictures if groups is None else min(pictures, len(np.unique(groups)))
     # Drawing again from pictures without a mistake never draws one; that proves nothing.
     if found.value >= 1.0:
         low = min(low, wilson(pictures, pictures).low)
@@ -139,17 +153,24 @@ def statistic(
     *columns: Numbers,
     groups: Numbers | None = None,
     baseline: float,
+    flawed: Callable[[float], float] | None = None,
 ) -> Metric:
     """A figure without an upper bound, such as an error, with its bootstrap interval.
 
-    Takes what ``bounded`` takes.
+    Takes what ``bounded`` takes, and ``flawed``, of an error that is best at 0: its value where
+    that share of the answers is wrong by the least there is. An error of 0 may be as high as the
+    share that so many right answers leave.
     """
     found = bootstrap(figure, *columns, groups=groups, rounds=ROUNDS)
     value = _number(found.value, 0.0)
+    high = _number(found.high, value)
+    if flawed is not None and value <= 0.0 and found.n:
+        n = found.n if groups is None else len(np.unique(groups))
+        high = max(high, _number(flawed(wilson(0, n).high), high))
     return Metric(
         value=value,
         low=_number(found.low, value),
-        high=_number(found.high, value),
+        high=high,
         n=found.n,
         baseline=_number(baseline, 0.0),
     )
@@ -171,11 +192,11 @@ def _number(value: float, otherwise: float) -> float:
 
 
 def owners(cases: Sequence[Case]) -> NDArray[np.int64]:
-    """(cases,) number of each case's group; a picture without one is a group of its own."""
+    """(cases,) number of each case's group; without one, or of one alone, each is its own."""
     names: dict[str, int] = {}
     found = []
-    for place, case in enumerate(cases):
-        name = case.sample.group or f"\0{place}"
+    for place, sample in enumerate(apart([case.sample for case in cases])):
+        name = sample.group or f"\0{place}"
         found.append(names.setdefault(name, len(names)))
     return np.array(found, np.int64)
 
@@ -221,13 +242,20 @@ def mean(values: Numbers) -> float:
     return float(np.mean(values)) if len(values) else math.nan
 
 
+def rarest(truth: Numbers, groups: Numbers | None = None) -> int:
+    """Groups, or pictures where there are none, of the class that has fewest; 0 of nothing."""
+    own = np.arange(len(truth)) if groups is None else groups
+    return min((len(np.unique(own[truth == each])) for each in np.unique(truth)), default=0)
+
+
 def ranking(
-    truth: Numbers, scores: Numbers, *, groups: Numbers, pictures: int, ending: str = ""
+    truth: Numbers, scores: Numbers, *, groups: Numbers, ending: str = ""
 ) -> dict[str, Metric]:
     """``auroc`` and ``average_precision`` of scores, the names with an ending.
 
     Takes what ``bounded`` takes.
     """
+    pictures = rarest(truth, groups)
     figures = (("auroc", auroc, 0.5), ("average_precision", average_precision, float(truth.mean())))
     return {
         name + ending: bounded(
@@ -238,11 +266,27 @@ def ranking(
 
 
 def confusion_table(
-    classes: Sequence[str], truth: Sequence[int] | Numbers, answers: Sequence[int] | Numbers
+    classes: Sequence[str],
+    truth: Sequence[int] | Numbers,
+    answers: Sequence[int] | Numbers,
+    *,
+    groups: Numbers | None = None,
 ) -> Confusion:
-    """Counts of truth against answers, both places in ``classes``; -1 is unsure."""
-    rows = confusion(np.asarray(truth), np.asarray(answers), classes=len(classes))
-    return Confusion(classes=tuple(classes), rows=tuple(tuple(row) for row in rows.tolist()))
+    """Counts of truth against answers, both places in ``classes``; -1 is unsure.
+
+    Args:
+        classes: names.
+        truth: of each picture.
+        answers: of each picture.
+        groups: (pictures,) whole numbers, as of ``owners``; None where each stands by itself.
+    """
+    true = np.asarray(truth)
+    rows = confusion(true, np.asarray(answers), classes=len(classes))
+    counted: tuple[int, ...] = ()
+    if groups is not None and len(np.unique(groups)) < len(true):
+        counted = tuple(len(np.unique(groups[true == place])) for place in range(len(classes)))
+    table = tuple(tuple(row) for row in rows.tolist())
+    return Confusion(classes=tuple(classes), rows=table, groups=counted)
 
 
 def reliability_of(truth: Sequence[bool], chances: Sequence[float]) -> tuple[ReliabilityBin, ...]:
@@ -372,7 +416,6 @@ SETTINGS: Mapping[Task, tuple[str, ...]] = {
     Task.MULTILABEL: (),
     Task.CLASSIFY: (
         "batch_size",
-        "class_conditional",
         "epochs",
         "input_px",
         "input_scale",
@@ -385,7 +428,7 @@ SETTINGS: Mapping[Task, tuple[str, ...]] = {
         *("batch_size", "bf16", "epochs", "input_px", "input_scale", "learning_rate", "patience"),
         *("side_px", "steps", "weight_decay", "zoom"),
     ),
-    Task.ANOMALY: (),
+    Task.ANOMALY: ("power_pictures",),
 }
 
 

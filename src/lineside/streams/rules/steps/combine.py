@@ -56,13 +56,14 @@ PAIR, ALONE = "Pair", "Un-matched"
 class _PairCell(Cell, kw_only=True):
     """The counts of one key.
 
-    ``waiting`` is the record without partner, "" for none. ``after`` counts the keys forgotten
-    before this one came: it tells a key that comes back from what it was. ``known`` are the names
-    that may still be refined, in order of use, each with the newest time of a record of it.
+    ``records`` (``seen`` in memories) is their number; ``waiting`` is the one without partner, ""
+    for none. ``after`` counts the keys forgotten before this one came: it tells a key that comes
+    back from what it was. ``known`` are the names that may still be refined, in order of use, each
+    with the newest time of a record of it.
     ``names`` is what memories had in its place before; it is empty once loaded.
     """
 
-    seen: int = 0
+    records: int = msgspec.field(default=0, name="seen")
     pairs: int = 0
     waiting: str = ""
     waiting_us: int = 0
@@ -159,7 +160,7 @@ class Pairs(KeyedStep[_PairCell]):
         found: list[Output] = []
         if cell.waiting and self._too_far(cell, record):
             found += self._alone(cell)
-        cell.seen += 1
+        cell.records += 1
         cell.revisions = 0
         if cell.waiting:
             return found + self._pair(cell, record)
@@ -200,7 +201,7 @@ class Pairs(KeyedStep[_PairCell]):
         self, cell: _PairCell, *, state: str, span: tuple[int, int], causes: tuple[str, ...]
     ) -> Output:
         values: dict[str, Scalar] = {
-            "seen": cell.seen, "pairs": cell.pairs, "left_over": cell.seen - 2 * cell.pairs,
+            "seen": cell.records, "pairs": cell.pairs, "left_over": cell.records - 2 * cell.pairs,
             "pair_seen": state,
         }  # fmt: skip
         if self._session:
@@ -209,7 +210,7 @@ class Pairs(KeyedStep[_PairCell]):
             values["frame"] = cell.frame
         again = f"{cell.after}." if cell.after else ""
         return Output(
-            name=f"{self._session}#{again}{cell.seen}",
+            name=f"{self._session}#{again}{cell.records}",
             key=self._key(cell),
             action="change" if self._changes else "final", start_us=span[0], end_us=span[1],
             values=values, causes=causes, revision=cell.revisions if self._changes else 0,

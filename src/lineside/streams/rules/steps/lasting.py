@@ -276,7 +276,7 @@ class Rates(KeyedStep[_RateCell]):
 
 
 class _HoldCell(Cell, kw_only=True):
-    """The state of one key; ``told``: an event of its present stretch was given out."""
+    """State of one key; ``reported``, ``told`` in memories: its present stretch has an event."""
 
     value: Scalar = ""
     given: Scalar | None = None
@@ -284,7 +284,7 @@ class _HoldCell(Cell, kw_only=True):
     last_us: int = 0
     first: str = ""
     last: str = ""
-    told: bool = False
+    reported: bool = msgspec.field(default=False, name="told")
     failed_us: int = 0
     frame: str = ""
 
@@ -362,20 +362,20 @@ class LastingConditions(_Holds):
     def advance(self, now_us: int) -> Iterable[Output]:
         if now_us < self._cells.next_us:
             return ()
-        return [self._end(cell) for _, cell in self._cells.due(now_us) if cell.told]
+        return [self._end(cell) for _, cell in self._cells.due(now_us) if cell.reported]
 
     def _holds(self, cell: _HoldCell | None, record: Record, *, key: Key) -> list[Output]:
         found: list[Output] = []
         if cell is None:
             cell = _HoldCell(key=key, began_us=record.at_us, first=record.id, last_us=record.at_us)
             left = self._cells.add(key, cell)
-            found += [self._end(left)] if left is not None and left.told else []
+            found += [self._end(left)] if left is not None and left.reported else []
         cell.last_us, cell.last, cell.failed_us = record.at_us, record.id, 0
         cell.frame = frame_of(record) or cell.frame
         self._put_off(cell)
-        if cell.told or record.at_us - cell.began_us < self._for_us:
+        if cell.reported or record.at_us - cell.began_us < self._for_us:
             return found
-        cell.told = True
+        cell.reported = True
         return [*found, self._tell(cell, "begun", until_us=record.at_us, more={})]
 
     def _end(self, cell: _HoldCell) -> Output:

@@ -612,7 +612,7 @@ class Run:
 
     Attributes:
         before_us: the frame before it; None where there was none.
-        around_us: the latest time at which it may still have been in view.
+        around_us: the latest time at which it may still have been in view; a key of memories.
         best: which frame shows it best.
         inside, since: frames from first to last, and those after the last.
     """

@@ -1,7 +1,7 @@
 """Choose the scorer by the good pictures alone, and say whether it is good enough.
 
-1. Every good picture is judged as held out: places leave its own patches aside, surfaces are
-   fitted to the other folds (whole groups kept together).
+1. Every good picture is judged as held out: places leave the patches of its group aside, surfaces
+   are fitted to the other folds (whole groups kept together).
 2. The yardstick is made up: local changes of held-out good pictures (``perturb``), told from
    held-out good pictures by AUROC. No real defect is looked at.
 3. Places are tried first where pictures have one frame. Where they do not tell made-up changes
@@ -23,11 +23,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.datasets import Sample
 from lineside.datasets.splitting import folds
+from lineside.training.common.loop import apart, owners_of
 from lineside.training.common.methods import spread
 from lineside.training.tasks.anomaly.scene import STRIDE_PX, Patches, PatchExtractor
 from lineside.training.tasks.anomaly.scorers import (
-    COARSE,
     ContrastPlan,
     MaskedScorer,
     Scorer,
@@ -85,7 +86,7 @@ def _place(
     """(height, width) 0-1: where the change is."""
     best, most = np.zeros(size, np.float32), -1
     for _ in range(_TRIES):
-        soft = _line(size, rng=rng) if kind == "line" else _blob(size, rng=rng)
+        soft = line_shape(size, rng=rng) if kind == "line" else blob_shape(size, rng=rng)
         held = soft > 0.3
         observed = int(held.sum() if cover is None else (held & cover).sum())
         if observed > most:
@@ -95,18 +96,35 @@ def _place(
     return best
 
 
-def _line(size: tuple[int, int], *, rng: np.random.Generator) -> Floats:
+def line_shape(
+    size: tuple[int, int],
+    *,
+    rng: np.random.Generator,
+    length_px: float | None = None,
+    wide_px: float | None = None,
+    middle_px: tuple[float, float] | None = None,
+) -> Floats:
+    """(height, width) 0-1: a thin wandering line.
+
+    Args:
+        size: of the picture.
+        rng: draws its way, and of the rest what is not given.
+        length_px: of the line.
+        wide_px: greatest width.
+        middle_px: x and y at which it begins.
+    """
     import cv2
 
     height, width = size
     count = int(rng.integers(6, 20))
-    step = min(size) * rng.uniform(0.2, 0.6) / count
+    step = (min(size) * rng.uniform(0.2, 0.6) if length_px is None else length_px) / count
     turn = rng.uniform(0, 2 * np.pi)
-    points = [np.array([rng.uniform(0, width), rng.uniform(0, height)])]
+    points = [np.array(middle_px or (rng.uniform(0, width), rng.uniform(0, height)))]
     for _ in range(count):
         turn += rng.normal(0, 0.35)
         points.append(points[-1] + step * np.array([np.cos(turn), np.sin(turn)]))
-    drawn, thick = np.zeros(size, np.float32), rng.uniform(2.5, 5.5)
+    drawn = np.zeros(size, np.float32)
+    thick = rng.uniform(2.5, 5.5) if wide_px is None else wide_px
     for number in range(count):
         wide = max(1, round(thick * (1 - 0.7 * abs(2 * number / count - 1))))
         ends = [tuple(int(value * 8) for value in points[number + one]) for one in (0, 1)]
@@ -114,11 +132,27 @@ def _line(size: tuple[int, int], *, rng: np.random.Generator) -> Floats:
     return np.asarray(cv2.GaussianBlur(drawn, (0, 0), rng.uniform(0.5, 1.0)), np.float32)
 
 
-def _blob(size: tuple[int, int], *, rng: np.random.Generator) -> Floats:
+def blob_shape(
+    size: tuple[int, int],
+    *,
+    rng: np.random.Generator,
+    radius_px: float | None = None,
+    blur_px: float | None = None,
+    middle_px: tuple[float, float] | None = None,
+) -> Floats:
+    """(height, width) 0-1: an uneven spot.
+
+    Args:
+        size: of the picture.
+        rng: draws its outline, and of the rest what is not given.
+        radius_px: on average.
+        blur_px: of its edge.
+        middle_px: x and y of its middle.
+    """
     import cv2
 
-    radius = np.exp(rng.uniform(np.log(0.05), np.log(0.2))) * min(size)
-    middle = rng.uniform(0, size[1]), rng.uniform(0, size[0])
+    radius = radius_px or np.exp(rng.uniform(np.log(0.05), np.log(0.2))) * min(size)
+    middle = middle_px or (rng.uniform(0, size[1]), rng.uniform(0, size[0]))
     stretch, turn = np.exp(rng.normal(0, 0.4)), rng.uniform(0, np.pi)
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
     x, y = x - middle[0], y - middle[1]
@@ -126,7 +160,8 @@ def _blob(size: tuple[int, int], *, rng: np.random.Generator) -> Floats:
     aside = (y * np.cos(turn) - x * np.sin(turn)) * stretch / radius
     edge = np.sqrt(along**2 + aside**2) + 0.35 * _noise(size, max(3.0, 0.7 * radius), rng=rng)
     held = np.asarray(edge < 1, np.float32)
-    return np.asarray(cv2.GaussianBlur(held, (0, 0), rng.uniform(0.6, 2.0)), np.float32)
+    soft = cv2.GaussianBlur(held, (0, 0), blur_px or rng.uniform(0.6, 2.0))
+    return np.asarray(soft, np.float32)
 
 
 def _noise(size: tuple[int, int], grain_px: float, *, rng: np.random.Generator) -> Floats:
@@ -201,6 +236,12 @@ _PLANS = (ContrastPlan(noise=0.5), ContrastPlan(noise=0.8))
 Halves = NDArray[np.float16]
 Numbers = NDArray[np.float64]
 Fit = Callable[[Sequence[Halves]], Scorer]
+Cells = tuple[slice, slice]
+"""Rows and columns of a map."""
+HeldOutMap = Callable[[int, Halves, Cells], Floats]
+"""Takes a picture's number, and the features of some of its cells, as they are or changed; gives
+their distances by what was learned without that picture, in the scorer's own unit."""
+WHOLE: Cells = (slice(None), slice(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +274,7 @@ class Candidate:
         scores: of good pictures, held out, in order.
         changed: of made-up changes of held-out good pictures.
         kinds: the kind of each change.
+        held_out: judges a good picture, as it is or changed, as held out.
     """
 
     name: str
@@ -240,6 +282,7 @@ class Candidate:
     scores: Numbers
     changed: Numbers
     kinds: tuple[str, ...]
+    held_out: HeldOutMap
 
     @property
     def auroc(self) -> float:
@@ -264,10 +307,15 @@ def _auroc(good: Numbers, changed: Numbers) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScorerChoice:
-    """The best candidate, and all that were tried: name → AUROC on made-up changes."""
+    """The best candidate, and all that were tried: name → AUROC on made-up changes.
+
+    Attributes:
+        owners: whose each good picture is; empty where each is its own.
+    """
 
     best: Candidate
     compared: dict[str, float] = field(default_factory=dict)
+    owners: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -284,7 +332,7 @@ def choose(
 ) -> ScorerChoice:
     """The scorer that tells made-up changes from good pictures best."""
     changes = _changes(looker, patches, seed=seed)
-    features = [each.features for each in patches]
+    features, owners = [each.features for each in patches], owners_of([p.sample for p in patches])
     tell = looker.work.steps
     cover = looker.scene.cover(STRIDE_PX)
     found = []
@@ -292,22 +340,29 @@ def choose(
         cells = np.ones(features[0].shape[1:], np.bool_) if cover is None else cover
         tell.at(66, "comparing places")
         found.append(
-            _compare_places(features, changes, cells=cells, seed=seed, benchmark=benchmark)
+            _compare_places(
+                features, changes, cells=cells, owners=owners, seed=seed, benchmark=benchmark
+            )
         )
     if not found or not found[0].auroc >= _ENOUGH:
-        numbers = folds([each.sample for each in patches], count=_fold_count(patches), seed=seed)
+        numbers = fold_numbers([each.sample for each in patches], seed=seed)
         study = _Study(
             features=features, changes=changes, folds=numbers, cover=cover, seed=seed,
-            benchmark=benchmark,
+            benchmark=benchmark, coarse=looker.coarse,
         )  # fmt: skip
         found.append(study.candidate(tell=lambda: tell.at(74, "fitting surfaces")))
     best = max(found, key=lambda each: each.auroc)
-    return ScorerChoice(best=best, compared={each.name: round(each.auroc, 4) for each in found})
+    return ScorerChoice(
+        best=best,
+        owners=owners,
+        compared={each.name: round(each.auroc, 4) for each in found},
+    )
 
 
-def _fold_count(patches: Sequence[Patches]) -> int:
-    groups = {each.sample.group or each.sample.digest for each in patches}
-    return max(2, min(_FOLDS, len(groups)))
+def fold_numbers(samples: Sequence[Sample], *, seed: int) -> tuple[int, ...]:
+    """The fold of each picture, two or more; groups stay together unless there is one alone."""
+    groups = len(set(owners_of(samples)))
+    return folds(apart(samples), count=max(2, min(_FOLDS, groups)), seed=seed)
 
 
 def _changes(looker: PatchExtractor, patches: Sequence[Patches], *, seed: int) -> list[_Change]:
@@ -335,10 +390,11 @@ def _compare_places(
     changes: Sequence[_Change],
     *,
     cells: NDArray[np.bool_],
+    owners: Sequence[str],
     seed: int,
     benchmark: SyntheticBenchmark,
 ) -> Candidate:
-    fitted = fit_local_neighbours(features, cells=cells, seed=seed)
+    fitted = fit_local_neighbours(features, cells=cells, owners=owners, seed=seed)
     held = [benchmark.score(fitted.without(n, each)) for n, each in enumerate(features)]
     changed = [benchmark.score(fitted.without(each.picture, each.features)) for each in changes]
     return Candidate(
@@ -347,6 +403,7 @@ def _compare_places(
         scores=np.array(held),
         changed=np.array(changed),
         kinds=tuple(each.kind for each in changes),
+        held_out=lambda picture, some, within: fitted.part(within).without(picture, some),
     )
 
 
@@ -360,12 +417,13 @@ class _Study:
     cover: NDArray[np.bool_] | None
     seed: int
     benchmark: SyntheticBenchmark
+    coarse: slice
 
     @property
     def fits(self) -> dict[str, Fit]:
         """The members by name."""
         return {
-            "spread": lambda some: fit_mahalanobis(some, channels=COARSE, seed=self.seed),
+            "spread": lambda some: fit_mahalanobis(some, channels=self.coarse, seed=self.seed),
             "memory": lambda some: fit_memory(some, seed=self.seed),
             **{f"contrast {plan.noise}": partial(self._contrast, plan) for plan in _PLANS},
         }
@@ -375,48 +433,46 @@ class _Study:
 
     def candidate(self, *, tell: Callable[[], None]) -> Candidate:
         """All members together."""
-        good: dict[str, list[Floats]] = {}
-        changed: dict[str, list[Floats]] = {}
-        for name, fit in self.fits.items():
-            good[name], changed[name] = self._held_out(fit, tell=tell)
-        means = {name: _mean(maps) for name, maps in good.items()}
-        units = {name: _deviation(maps) for name, maps in good.items()}
-        members = [fit(self.features) for fit in self.fits.values()]
-        tell()
-        together: Scorer = ScorerMean(
-            members, means=tuple(means.values()), units=tuple(units.values())
-        )
+        held = {fold: self._fitted(fold, tell=tell) for fold in sorted(set(self.folds))}
+        maps = [
+            [map_of(scorer, grid) for scorer in held[fold]]
+            for grid, fold in zip(self.features, self.folds, strict=True)
+        ]
+        means = [_mean(of) for of in zip(*maps, strict=True)]
+        units = [_deviation(of) for of in zip(*maps, strict=True)]
+        members = self._fitted(None, tell=tell)
+        together: Scorer = ScorerMean(members, means=means, units=units)
         if self.cover is not None:
             together = MaskedScorer(together, cells=self.cover)
 
-        def joined(maps: dict[str, list[Floats]], number: int) -> float:
-            parts = [(maps[name][number] - means[name]) / units[name] for name in maps]
-            grid = np.logaddexp(0.0, np.mean(parts, axis=0)).astype(np.float32)
-            return self.benchmark.score(grid if self.cover is None else grid * self.cover)
+        def joined(parts: Sequence[Floats], within: Cells) -> Floats:
+            scaled = [
+                (each - mean) / unit for each, mean, unit in zip(parts, means, units, strict=True)
+            ]
+            grid = np.logaddexp(0.0, np.mean(scaled, axis=0)).astype(np.float32)
+            return np.asarray(grid if self.cover is None else grid * self.cover[within], np.float32)
 
+        def held_out(picture: int, some: Halves, within: Cells) -> Floats:
+            return joined([map_of(each, some) for each in held[self.folds[picture]]], within)
+
+        changed = [held_out(each.picture, each.features, WHOLE) for each in self.changes]
         return Candidate(
             name="surface",
             scorer=together,
-            scores=np.array([joined(good, n) for n in range(len(self.features))]),
-            changed=np.array([joined(changed, n) for n in range(len(self.changes))]),
+            scores=np.array([self.benchmark.score(joined(each, WHOLE)) for each in maps]),
+            changed=np.array([self.benchmark.score(each) for each in changed]),
             kinds=tuple(each.kind for each in self.changes),
+            held_out=held_out,
         )
 
-    def _held_out(self, fit: Fit, *, tell: Callable[[], None]) -> tuple[list[Floats], list[Floats]]:
-        """Maps of good pictures and of changes by a scorer that saw neither."""
-        none = np.zeros((0, 0), np.float32)
-        good, changed = [none] * len(self.features), [none] * len(self.changes)
-        for fold in sorted(set(self.folds)):
-            inside = [f for f, of in zip(self.features, self.folds, strict=True) if of != fold]
-            scorer = fit(inside)
-            for number, of in enumerate(self.folds):
-                if of == fold:
-                    good[number] = map_of(scorer, self.features[number])
-            for number, change in enumerate(self.changes):
-                if self.folds[change.picture] == fold:
-                    changed[number] = map_of(scorer, change.features)
+    def _fitted(self, without: int | None, *, tell: Callable[[], None]) -> list[Scorer]:
+        """The members, learned from all pictures but those of a fold."""
+        some = [grid for grid, of in zip(self.features, self.folds, strict=True) if of != without]
+        found = []
+        for fit in self.fits.values():
+            found.append(fit(some))
             tell()
-        return good, changed
+        return found
 
 
 def _mean(maps: Sequence[Floats]) -> float:

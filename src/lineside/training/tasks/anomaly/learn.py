@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
 from lineside.models.engines import BANK_OUTPUT
-from lineside.training.common.backbone import fast_backbone
+from lineside.models.result import ErrorBound, example_file
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
+from lineside.training.common.methods import CONFIDENCE, calibrated_limit, limit_bound
+from lineside.training.common.onnx_backbone import own_backbone
 from lineside.training.job import TrainJob
 from lineside.training.tasks.anomaly.choice import (
     USABLE_AUROC,
@@ -21,6 +23,7 @@ from lineside.training.tasks.anomaly.choice import (
     SyntheticBenchmark,
     choose,
 )
+from lineside.training.tasks.anomaly.power import PICTURES, Judge, power_test
 from lineside.training.tasks.anomaly.scene import (
     STRIDE_PX,
     PatchExtractor,
@@ -39,7 +42,6 @@ from lineside.vision import AnomalyRule, prepare
 from lineside.vision.metrics import conformal_cut
 
 LEAST_GOOD = 5
-_FEW_GOOD = 20
 _MOST_LEARNED = 400
 _UNSURE_SHARE = 2.0
 _POSED = SyntheticBenchmark(blur_cells=1.0, top_share=0.01)
@@ -74,18 +76,30 @@ def learn(job: TrainJob, work: Work) -> Trained:
     scene = scene_of(work, known.good)
     away = {sample.digest for sample, _ in scene.left_out}
     good = [sample for sample in known.good if sample.digest not in away]
-    looker = PatchExtractor(scene=scene, work=work, folder=work.folder / "anomaly")
+    looker = PatchExtractor(
+        scene=scene,
+        work=work,
+        folder=work.folder / "anomaly",
+        own=own_backbone(job.backbone),
+    )
     patches = patches_of(looker, good)
     benchmark = _SURFACE if scene.template is None else _POSED
     chosen = choose(looker, patches, seed=job.seed, benchmark=benchmark)
     rule = rule_of(chosen, policy=job.inspection.policy, benchmark=benchmark)
+    power, examples = power_test(
+        Judge(
+            looker=looker, patches=patches, candidate=chosen.best, rule=rule, benchmark=benchmark
+        ),
+        pictures=int(job.setting("power_pictures", PICTURES)),
+        seed=job.seed,
+    )
     work.steps.at(84, "writing the network")
     order = np.argsort(chosen.best.scores, kind="stable").tolist()
     golden = golden_of([patches[place].sample for place in order])
     scorer = ScaledScorer(chosen.best.scorer, unit=rule.unit)
     remembered = remembered_pictures([each.features for each in patches])
     exported = export(
-        AnomalyNetwork(scorer, backbone=fast_backbone(), known=remembered).eval(),
+        AnomalyNetwork(scorer, backbone=looker.backbone, known=remembered).eval(),
         [_crops(looker, sample) for sample in golden],
         outputs=("map", BANK_OUTPUT),
         varies={"crops": PICTURE, "map": CELLS} if scene.prepare.fit == "zoom" else None,
@@ -95,16 +109,22 @@ def learn(job: TrainJob, work: Work) -> Trained:
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
         prepare=scene.prepare,
+        error_bound=bound_of(chosen, rule, target=job.inspection.policy.error_rate),
         health=limits_of([each.health for each in patches]),
         golden=golden,
         labels=(),
         remembered=(tuple(patches[row].sample.digest for row in remembered.rows),),
         anomaly=replace(rule, unit=1.0),  # the network's map is in units
-        files=scene.files,
+        files=scene.files | {example_file(kind): jpeg for kind, jpeg in examples.items()},
         baseline={"defect_share": known.defective / len(work.training)},
-        warnings=(*known.warnings, *_warnings(scene, rule, good=len(good))),
+        warnings=(
+            *known.warnings,
+            *warnings_for(scene, rule, target=job.inspection.policy.error_rate),
+            *power.gaps,
+        ),
         held_out=_held_out(chosen, rule),
         sections=_sections(scene, chosen, rule=rule),
+        power=power,
     )
 
 
@@ -145,8 +165,9 @@ def rule_of(chosen: ScorerChoice, *, policy: Policy, benchmark: SyntheticBenchma
     unit = max(1e-6, float(np.median(best.scores)))
     scores = best.scores / unit
     rate = min(max(policy.error_rate, 1e-6), 0.5)
-    limit = conformal_cut(scores, error_rate=rate)
-    band = conformal_cut(scores, error_rate=min(0.5, _UNSURE_SHARE * limit.error_rate))
+    limit = calibrated_limit(scores, owners=chosen.owners or range(len(scores)), rate=rate)
+    usual = max(rate, 1 / (len(scores) + 1))
+    band = conformal_cut(scores, error_rate=min(0.5, _UNSURE_SHARE * usual))
     usable = best.auroc >= USABLE_AUROC
     reason = (
         ""
@@ -156,11 +177,11 @@ def rule_of(chosen: ScorerChoice, *, policy: Policy, benchmark: SyntheticBenchma
         "classify or segment"
     )
     return AnomalyRule(
-        limit=round(limit.cut, 6),
-        unsure_above=round(min(band.cut, limit.cut), 6),
+        limit=limit.cut,  # to the last digit: rounded down, the picture that made it lies above
+        unsure_above=min(band.cut, limit.cut),
         unit=unit,
-        false_reject_rate=limit.error_rate,
-        calibration_pictures=limit.n,
+        false_reject_rate=limit.rate,
+        calibration_pictures=len(scores),
         top_share=benchmark.top_share,
         stride_px=STRIDE_PX,
         usable=usable,
@@ -169,12 +190,26 @@ def rule_of(chosen: ScorerChoice, *, policy: Policy, benchmark: SyntheticBenchma
     )
 
 
+def bound_of(chosen: ScorerChoice, rule: AnomalyRule, *, target: float) -> ErrorBound | None:
+    """Return how many good pictures are rejected at most; None where every answer is unsure."""
+    if not rule.usable:
+        return None
+    return limit_bound(
+        chosen.best.scores / rule.unit,
+        limit=rule.limit,
+        unsure_above=rule.unsure_above,
+        owners=chosen.owners or range(len(chosen.best.scores)),
+        target=target,
+    )
+
+
 def _crops(looker: PatchExtractor, sample: Sample) -> NDArray[np.float32]:
     image = looker.work.picture(sample)
     return prepare(image, looker.scene.prepare, matrix=looker.pose_matrix(image))
 
 
-def _warnings(scene: Scene, rule: AnomalyRule, *, good: int) -> list[str]:
+def warnings_for(scene: Scene, rule: AnomalyRule, *, target: float) -> list[str]:
+    """Sentences that stand beside every figure; ``target``: error rate of the policy."""
     found = []
     if not rule.usable:
         found.append(f"not usable: {rule.reason}")
@@ -184,9 +219,11 @@ def _warnings(scene: Scene, rule: AnomalyRule, *, good: int) -> list[str]:
             f"{len(scene.left_out)} good pictures could not be placed and were left out, such as "
             f"{sample.name}: {reason}"
         )
-    if good < _FEW_GOOD:
+    if rule.false_reject_rate > target:
         found.append(
-            f"few pictures: {good} good ones allow no false-reject rate below {1 / (good + 1):.1%}"
+            f"few pictures or parts (groups): {rule.calibration_pictures} good ones show no"
+            f" false-reject rate of {target:g} with {CONFIDENCE:.0%} confidence: the limit holds"
+            f" {rule.false_reject_rate:.3g}"
         )
     return found
 
@@ -210,8 +247,8 @@ def _sections(scene: Scene, chosen: ScorerChoice, *, rule: AnomalyRule) -> dict[
             "compared by": chosen.best.name,
             "tried": dict(chosen.compared),
             "made-up changes told apart": chosen.best.auroc_by_kind(),
-            "limit": rule.limit,
-            "unsure above": rule.unsure_above,
+            "limit": round(rule.limit, 6),
+            "unsure above": round(rule.unsure_above, 6),
             "false rejects promised": round(rule.false_reject_rate, 4),
             "calibration pictures": rule.calibration_pictures,
         }

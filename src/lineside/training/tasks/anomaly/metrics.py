@@ -29,6 +29,7 @@ from lineside.training.tasks.metrics import (
     owners,
     picture_words,
     ranking,
+    rarest,
     rate,
     refused,
     slices,
@@ -58,7 +59,11 @@ def measure(
     reason = "" if rule is None or rule.usable else f"not usable: {rule.reason}"
     return TaskMetrics(
         metrics=_figures(known) | _pixel_figures(known),
-        confusion={"anomaly": confusion_table(_CLASSES, _truth(known), _answers(known))},
+        confusion={
+            "anomaly": confusion_table(
+                _CLASSES, _truth(known), _answers(known), groups=owners(known)
+            )
+        },
         mistakes=_mistakes(known),
         slices=slices(known, _balanced),
         limits={"anomaly": limits_of(_truth(known).astype(bool).tolist(), _scores(known).tolist())},
@@ -93,7 +98,7 @@ def _figures(cases: Sequence[Case]) -> dict[str, Metric]:
     truth, scores, answer, owned = _truth(cases), _scores(cases), _answers(cases), owners(cases)
     found: dict[str, Metric] = {}
     if truth.any() and not truth.all():
-        found = ranking(truth, scores, groups=owned, pictures=len(cases))
+        found = ranking(truth, scores, groups=owned)
         found["balanced_accuracy"] = _balanced(cases)
     if truth.any():
         found["recall"] = rate((answer[truth == 1] == 1).tolist(), baseline=0.0)
@@ -105,13 +110,14 @@ def _figures(cases: Sequence[Case]) -> dict[str, Metric]:
 
 
 def _balanced(cases: Sequence[Case]) -> Metric:
+    truth, own = _truth(cases), owners(cases)
     return bounded(
         balanced_accuracy,
-        _truth(cases),
+        truth,
         _answers(cases),
-        groups=owners(cases),
+        groups=own,
         baseline=0.5,
-        pictures=len(cases),
+        pictures=rarest(truth, own),
     )
 
 

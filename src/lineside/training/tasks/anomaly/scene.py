@@ -29,11 +29,11 @@ from lineside.datasets import Sample
 from lineside.training.common.backbone import (
     STRIDE_8_CHANNELS,
     STRIDE_16_CHANNELS,
-    Lite0Backbone,
     fast_backbone,
 )
 from lineside.training.common.cache import health_array, health_of
-from lineside.training.job import load_arrays, save_arrays
+from lineside.training.common.onnx_backbone import Backbone, OnnxBackbone
+from lineside.training.job import stored_arrays
 from lineside.training.tasks.contract import Work
 from lineside.vision import Crop, HealthFigures, Matrix, Prepare, encode_png, fitted, grey_of
 from lineside.vision.geometry import invert
@@ -339,8 +339,8 @@ Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]
 
 
-def taps(backbone: Lite0Backbone, crops: Tensor) -> Tensor:
-    """(n, 3, h, w) prepared crops → (n, CHANNELS, h / 8, w / 8)."""
+def taps(backbone: Backbone, crops: Tensor) -> Tensor:
+    """(n, 3, h, w) prepared crops → (n, channels, h / 8, w / 8), of both strides together."""
     fine, coarse = backbone(crops)
     near, far = (_averaged(each) for each in (fine, coarse))
     laid = nn.functional.interpolate(far, scale_factor=2, mode="bilinear")
@@ -356,7 +356,7 @@ class Patches:
     """Patch features of one picture.
 
     Attributes:
-        features: (CHANNELS, rows, columns) float16, only cells that lie in the picture.
+        features: (channels, rows, columns) float16, only cells that lie in the picture.
         pixels: (height, width, 3) uint8, what was cut out of the picture.
     """
 
@@ -373,14 +373,22 @@ class PatchExtractor:
     scene: Scene
     work: Work
     folder: Path
+    own: OnnxBackbone | None = None
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen network: somebody's own, else the one that comes with lineside."""
+        return self.own or fast_backbone()
+
+    @property
+    def coarse(self) -> slice:
+        """Channels of the coarser of the two maps."""
+        return slice(self.backbone.fine_channels, None)
 
     def look(self, sample: Sample) -> Patches:
         """The picture's patches, from the folder where they are there."""
         path = self.folder / f"{self._key(sample)}.npz"
-        stored = load_arrays(path)
-        if stored is None:
-            stored = self._look(sample)
-            save_arrays(path, stored)
+        stored = stored_arrays(path, lambda: self._look(sample))
         return Patches(
             sample=sample,
             features=np.asarray(stored["features"], np.float16),
@@ -390,7 +398,8 @@ class PatchExtractor:
 
     def _key(self, sample: Sample) -> str:
         template = b"" if self.scene.template is None else self.scene.template.tobytes()
-        facts = encode([sample.digest, self.scene.prepare])
+        own = "" if self.own is None else self.own.key
+        facts = encode([sample.digest, self.scene.prepare, *([own] if own else [])])
         return hashlib.sha256(facts + template).hexdigest()[:40]
 
     def _look(self, sample: Sample) -> dict[str, NDArray[np.generic]]:
@@ -412,12 +421,19 @@ class PatchExtractor:
         return None if pose_estimator is None else pose_estimator.find(grey_of(image)).matrix
 
     def features(self, pixels: Image) -> Halves:
-        """(CHANNELS, rows, columns) float16 of (height, width, 3) uint8 cut pixels."""
-        settings = self.scene.prepare
-        crops = normalise(levelled(pixels[None], settings), settings)
+        """(channels, rows, columns) float16 of (height, width, 3) uint8 cut pixels."""
+        return self.features_of_levelled(self.levelled(pixels))
+
+    def levelled(self, pixels: Image) -> Image:
+        """Cut pixels, brought to the scene's mean grey."""
+        return np.asarray(levelled(pixels[None], self.scene.prepare)[0], np.uint8)
+
+    def features_of_levelled(self, pixels: Image) -> Halves:
+        """The same of pixels, or a window of them, that are at the scene's mean grey already."""
+        crops = normalise(pixels[None], self.scene.prepare)
         with torch.inference_mode():
             x = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
-            found = taps(fast_backbone(), x)[0].contiguous().numpy()
+            found = taps(self.backbone, x)[0].contiguous().numpy()
         return np.asarray(np.clip(found, -6e4, 6e4), np.float16)
 
     def _cells(self, image: Image) -> tuple[int, int]:

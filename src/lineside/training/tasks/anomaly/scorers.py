@@ -10,7 +10,7 @@
 * ``ScaledScorer``: any of them, as a share of what good pictures score. What runs is one: features
   of pictures that hardly differ are stretched most, and so is what engines round differently.
 
-A scorer takes (1, CHANNELS, rows, columns) and gives (1, 1, rows, columns), 0 and above.
+A scorer takes (1, channels, rows, columns) and gives (1, 1, rows, columns), 0 and above.
 
 Fit scorers to good patches; the same patches and seed give the same scorer:
 
@@ -21,15 +21,15 @@ Fit scorers to good patches; the same patches and seed give the same scorer:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lineside.training.common.backbone import STRIDE_8_CHANNELS, Lite0Backbone
-from lineside.training.common.methods import FeatureBank, bank_distances, feature_bank
+from lineside.training.common.methods import FeatureBank, PictureBank, picture_bank
+from lineside.training.common.onnx_backbone import Backbone
 from lineside.training.tasks.anomaly.scene import taps
 
 NEAREST = 3
@@ -227,23 +227,15 @@ class AnomalyNetwork(nn.Module):
     remembered pictures: (1, pictures); no score rests on it.
     """
 
-    def __init__(self, scorer: Scorer, *, backbone: Lite0Backbone, known: FeatureBank) -> None:
+    def __init__(self, scorer: Scorer, *, backbone: Backbone, known: FeatureBank) -> None:
         super().__init__()
         self.trunk = backbone
         self.scorer = scorer
-        self.register_buffer("bank", torch.from_numpy(known.bank))
-        self.register_buffer("spread", torch.from_numpy(known.spread))
-        self.register_buffer("unit", torch.tensor(known.unit))
-
-    bank: Tensor
-    spread: Tensor
-    unit: Tensor
+        self.known = PictureBank(known)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         features = taps(self.trunk, crops)
-        pooled = features.mean(dim=(2, 3))
-        apart = bank_distances(pooled, bank=self.bank, spread=self.spread, unit=self.unit)
-        return self.scorer(features), apart
+        return self.scorer(features), self.known(features.mean(dim=(2, 3)))
 
 
 MOST_BANK_BYTES = 24_000_000
@@ -257,10 +249,6 @@ _MEMORY_DRAWN = 10_000
 _AT_ONCE = 48
 _RIDGE = 0.01
 _DRAWN = 120_000
-_REMEMBERED = 64
-_LEAST_SPREAD = 0.02
-
-COARSE = slice(STRIDE_8_CHANNELS, None)
 
 Halves = NDArray[np.float16]
 
@@ -309,29 +297,53 @@ def _standard(rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FittedLocalNeighbours:
-    """A scorer of places with the picture that each of its patches is of, (places, patches)."""
+    """A scorer of places, and whose its patches are.
+
+    Attributes:
+        owners: (places, patches) the picture that each patch is of.
+        groups: (pictures,) number of each one's group.
+    """
 
     scorer: LocalNeighbours
     owners: NDArray[np.int64]
+    groups: NDArray[np.intp]
+
+    def part(self, cells: tuple[slice, slice]) -> "FittedLocalNeighbours":
+        """The same for some rows and columns of the map."""
+        number = self.scorer.number.numpy().reshape(self.scorer.shape)[cells]
+        here = number < len(self.owners)
+        return FittedLocalNeighbours(
+            scorer=LocalNeighbours(
+                self.scorer.project, bank=self.scorer.bank.numpy()[number[here]], cells=here
+            ),
+            owners=self.owners[number[here]],
+            groups=self.groups,
+        )
 
     def without(self, picture: int, features: Halves) -> Floats:
-        """(rows, columns): the map of a picture, its own patches left aside."""
+        """(rows, columns): the map of a picture, the patches of its group left aside.
+
+        Where hardly a patch of another group is remembered, its own alone are.
+        """
+        own = self.groups[self.owners] == self.groups[picture]
+        few = (~own).sum(axis=1, keepdims=True) < NEAREST
+        own = np.where(few, self.owners == picture, own)
         with torch.inference_mode():
             squares = self.scorer.squares(_tensor(features))
-            own = torch.from_numpy(self.owners == picture)
-            squares = squares.masked_fill(own, torch.inf)
+            squares = squares.masked_fill(torch.from_numpy(own), torch.inf)
             nearest = torch.topk(squares, min(NEAREST, squares.shape[1]), dim=1, largest=False)[0]
             return np.asarray(self.scorer.spread(nearest)[0, 0].numpy(), np.float32)
 
 
 def fit_local_neighbours(
-    features: Sequence[Halves], *, cells: NDArray[np.bool_], seed: int
+    features: Sequence[Halves], *, cells: NDArray[np.bool_], owners: Sequence[object], seed: int
 ) -> FittedLocalNeighbours:
     """The scorer of places.
 
     Args:
         features: (channels, rows, columns) of each picture, all of one size.
         cells: where parts are.
+        owners: whose each picture is, such as its group.
         seed: chooses among very many pictures.
     """
     chosen = _chosen(len(features), seed=seed)
@@ -342,15 +354,16 @@ def fit_local_neighbours(
     places = np.argwhere(cells)
     each = MOST_BANK_BYTES // (2 * _CHANNELS * max(1, len(places)))
     each = min(max(each, _LEAST_PER_PLACE), _MOST_PER_PLACE, 9 * len(few))
-    bank, owners = [], []
+    bank, pictures = [], []
     for start in range(0, len(places), _AT_ONCE):
         part = places[start : start + _AT_ONCE]
         rows, taken = _cores(_windows(observed, part), each)
         bank.append(rows)
-        owners.append(np.asarray(chosen)[taken % len(few)])
+        pictures.append(np.asarray(chosen)[taken % len(few)])
     return FittedLocalNeighbours(
         scorer=LocalNeighbours(project, bank=np.concatenate(bank), cells=cells),
-        owners=np.concatenate(owners),
+        owners=np.concatenate(pictures),
+        groups=np.unique(np.array(owners), return_inverse=True)[1],
     )
 
 
@@ -501,15 +514,9 @@ def _exported(
 
 
 def remembered_pictures(features: Sequence[Halves]) -> FeatureBank:
-    """The pictures that lie farthest apart by their mean patch.
-
-    A channel that hardly differs between pictures is not blown up, and neither are pictures that
-    hardly differ: engines round differently.
-    """
+    """The pictures that lie farthest apart by their mean patch."""
     means = np.stack([grid.astype(np.float32).mean(axis=(1, 2)) for grid in features])
-    spread = np.maximum(means.std(axis=0), _LEAST_SPREAD)
-    found = feature_bank(means, spread=spread, owners=range(len(means)), size=_REMEMBERED)
-    return replace(found, unit=max(found.unit, 1.0))
+    return picture_bank(means, owners=range(len(means)))
 
 
 def map_of(scorer: nn.Module, features: Halves) -> Floats:

@@ -29,10 +29,15 @@ from lineside.core import Box, Digest
 from lineside.core.worker import prefetch
 from lineside.datasets import Sample
 from lineside.models import OnnxEngine
-from lineside.training.common.backbone import Lite0Full, lite0_full
+from lineside.training.common.backbone import lite0_full
 from lineside.training.common.cache import FeatureCache, feature_key, health_array, health_of
 from lineside.training.common.export import onnx_bytes
-from lineside.training.tasks.classify.network import PER_SCALE, FeatureNetwork, Floats
+from lineside.training.tasks.classify.network import (
+    Backbone,
+    FeatureNetwork,
+    Floats,
+    per_scale,
+)
 from lineside.vision import Crop, HealthFigures, Prepare, picture_health, picture_size, prepare
 from lineside.vision.prepare import normalise
 
@@ -84,7 +89,7 @@ class InputSpec:
 
 
 def input_specs_for(
-    sizes_px: Sequence[tuple[int, int]], *, side_px: int = 0
+    sizes_px: Sequence[tuple[int, int]], *, side_px: int = 0, most_scales: int = 2
 ) -> tuple[InputSpec, ...]:
     """Sights worth trying, the cheapest first.
 
@@ -92,13 +97,16 @@ def input_specs_for(
         sizes_px: (width, height) of the training pictures.
         side_px: of a square with the input's area, where it is prescribed; 0 tries several. What
             would blow most pictures up more than two and a half times is not tried.
+        most_scales: 1 where the network cannot look at the input halved as well.
     """
     wide = float(np.median([width / height for width, height in sizes_px]))
     wide = min(max(wide, 1 / _LARGEST_PROPORTION), _LARGEST_PROPORTION)
     side = float(np.median([(width * height) ** 0.5 for width, height in sizes_px]))
     areas = ((side_px, 1),) if side_px else _AREAS
     candidates = [area for area in areas if area[0] <= _MOST_GROWN * side] or list(areas[:1])
-    found = [_sight(length, scales=scales, wide=wide) for length, scales in candidates]
+    found = [
+        _sight(length, scales=min(scales, most_scales), wide=wide) for length, scales in candidates
+    ]
     return tuple(dict.fromkeys(found))
 
 
@@ -134,6 +142,7 @@ class FeatureReader:
         files: bytes by digest.
         picture: pixels of a sample.
         at: told the percent and the stage; may raise.
+        backbone: the frozen network.
     """
 
     samples: Sequence[Sample]
@@ -141,6 +150,7 @@ class FeatureReader:
     picture: Callable[[Sample], NDArray[np.uint8]]
     at: Callable[[float, str], None]
     cache: FeatureCache
+    backbone: Backbone = field(default_factory=lite0_full)
     _engines: dict[int, tuple[str, OnnxEngine]] = field(default_factory=dict, init=False)
 
     def sizes(self) -> list[tuple[int, int]]:
@@ -150,7 +160,7 @@ class FeatureReader:
     def look(
         self, specs: Sequence[InputSpec], *, first: float, last: float
     ) -> tuple[list[HealthFigures], list[Floats]]:
-        """Health of every training picture, and per input (pictures, scales x PER_SCALE) float32.
+        """Health of every training picture, and per input (pictures, scales x per scale) float32.
 
         Args:
             specs: inputs to look at them with.
@@ -159,7 +169,8 @@ class FeatureReader:
         """
         samples = self.samples
         healths: list[HealthFigures] = []
-        found = [np.zeros((len(samples), spec.scales * PER_SCALE), np.float32) for spec in specs]
+        width = per_scale(self.backbone)
+        found = [np.zeros((len(samples), spec.scales * width), np.float32) for spec in specs]
         with closing(self._ready(specs)) as all_ready:
             for ready in all_ready:
                 share = ready.place / len(samples)
@@ -206,7 +217,7 @@ class FeatureReader:
     def _engine(self, scales: int) -> tuple[str, OnnxEngine]:
         """The frozen network at so many scales, and a name that says which it is."""
         if scales not in self._engines:
-            self._engines[scales] = frozen_engine(scales)
+            self._engines[scales] = frozen_engine(scales, backbone=self.backbone)
         return self._engines[scales]
 
 
@@ -214,8 +225,8 @@ def _key(sample: Sample, spec: InputSpec, *, name: str) -> str:
     return feature_key(sample.digest, backbone=name, prepare=spec.prepare)
 
 
-def features_bytes(backbone: Lite0Full, *, scales: int) -> bytes:
-    """A file that gives ``pooled`` (n, scales x PER_SCALE) of pictures of any one size."""
+def features_bytes(backbone: Backbone, *, scales: int) -> bytes:
+    """A file that gives ``pooled`` (n, scales x per scale) of pictures of any one size."""
     return onnx_bytes(
         FeatureNetwork(backbone, scales=scales),
         np.zeros((1, 3, 64, 64), np.float32),
@@ -224,17 +235,21 @@ def features_bytes(backbone: Lite0Full, *, scales: int) -> bytes:
     )
 
 
-def frozen_engine(scales: int) -> tuple[str, OnnxEngine]:
-    """The published network as an engine that gives ``pooled``, and its content's name."""
-    encoded = features_bytes(lite0_full(), scales=scales)
-    engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where="lite0", outputs=(POOLED,))
-    return f"lite0/{hashlib.sha256(encoded).hexdigest()}", engine
+def frozen_engine(scales: int, *, backbone: Backbone | None = None) -> tuple[str, OnnxEngine]:
+    """A network, by default the published one, as an engine that gives ``pooled``, and its name.
+
+    The name holds the digest of weights, settings and scales, so that caches never mix networks.
+    """
+    backbone = backbone or lite0_full()
+    encoded = features_bytes(backbone, scales=scales)
+    engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where=backbone.name, outputs=(POOLED,))
+    return f"{backbone.name}/{hashlib.sha256(encoded).hexdigest()}", engine
 
 
 def pooled_by(
-    backbone: Lite0Full, inputs: Callable[[int], NDArray[np.uint8]], *, count: int
+    backbone: Backbone, inputs: Callable[[int], NDArray[np.uint8]], *, count: int
 ) -> Floats:
-    """(count, PER_SCALE): what a trunk sees of inputs (h, w, 3) uint8, by the device's engine."""
+    """(count, per scale): what a trunk sees of inputs (h, w, 3) uint8, by the device's engine."""
     encoded = features_bytes(backbone, scales=1)
     engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where="tuned", outputs=(POOLED,))
     crops = prefetch(lambda place: normalised(inputs(place)), range(count))

@@ -4,7 +4,7 @@
    cheapest sight decides whether all bring pictures to one brightness.
 2. Sight and strength of a linear head are chosen by pictures held out by group. Nothing outside
    the training part is ever seen.
-3. Calibration, conformal cuts and health limits rest on the same held-out answers.
+3. Calibration, the tested cut and health limits rest on the same held-out answers.
 4. Fine-tuning is tried where it can pay (``classes.trial``) and kept where it does.
 5. The network of the package has learned from all training pictures.
 """
@@ -22,11 +22,23 @@ from lineside.datasets import Sample
 from lineside.datasets.splitting import folds
 from lineside.models.engines import BANK_OUTPUT, LABEL_OUTPUTS
 from lineside.models.result import ErrorBound, LearningCurve
-from lineside.training.common.backbone import Lite0Full, lite0_full
+from lineside.training.common.backbone import lite0_full
 from lineside.training.common.cache import FeatureCache
 from lineside.training.common.export import export, limits_of
-from lineside.training.common.loop import apart, one_group
-from lineside.training.common.methods import FeatureBank, error_bound, feature_bank
+from lineside.training.common.loop import (
+    apart,
+    fold_rows,
+    one_group,
+    owners_of,
+    split_lone_groups,
+)
+from lineside.training.common.methods import (
+    FeatureBank,
+    error_bound,
+    feature_bank,
+    rate_warning,
+)
+from lineside.training.common.onnx_backbone import own_backbone
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.classify.features import (
     FeatureReader,
@@ -35,7 +47,7 @@ from lineside.training.tasks.classify.features import (
     pooled_by,
 )
 from lineside.training.tasks.classify.network import (
-    MEANS,
+    Backbone,
     Classes,
     ClassHead,
     ClassNetwork,
@@ -47,6 +59,7 @@ from lineside.training.tasks.classify.network import (
     choose,
     class_rule,
     hold_out,
+    means_of,
     standard,
 )
 from lineside.training.tasks.classify.tuning import (
@@ -57,9 +70,16 @@ from lineside.training.tasks.classify.tuning import (
     try_tuning,
     worth_trying,
 )
-from lineside.training.tasks.contract import Trained, Work
+from lineside.training.tasks.contract import Trained, Work, held_out_case
 from lineside.training.tasks.learning_curve import learning_curve
-from lineside.vision import ClassRule, Decision, HealthFigures, prepare
+from lineside.vision import (
+    ClassRule,
+    Decision,
+    HealthFigures,
+    LabelAnswer,
+    RegistrationFigures,
+    prepare,
+)
 from lineside.vision.decide import class_decisions, class_probabilities, decide_classes
 from lineside.vision.metrics import UNSURE, balanced_accuracy, macro_f1
 
@@ -73,10 +93,11 @@ def baseline_of(truth: Classes, labels: Sequence[str]) -> dict[str, float]:
     return {"majority": float(counts.index(max(counts))), **shares}
 
 
-def figures_of(logits: Numbers, truth: Classes, *, rule: ClassRule) -> dict[str, float]:
-    """Figures over held-out training pictures; the rule was made from the same answers."""
-    sets = [decide_classes(row.astype(np.float32), rule) for row in logits]
-    inside = np.array([[a.decision is not Decision.ABSENT for a in each] for each in sets])
+def figures_of(
+    logits: Numbers, truth: Classes, *, answers: Sequence[tuple[LabelAnswer, ...]]
+) -> dict[str, float]:
+    """Figures over held-out training pictures and their answers (``decide_held_out``)."""
+    inside = np.array([[a.decision is not Decision.ABSENT for a in each] for each in answers])
     decided = np.where(inside.sum(axis=1) == 1, inside.argmax(axis=1), UNSURE)
     likeliest = logits.argmax(axis=1)
     given = decided != UNSURE
@@ -96,8 +117,9 @@ def warnings_for(
     truth: Classes,
     *,
     rule: ClassRule,
-    policy: Policy,
+    bound: ErrorBound,
     left_out: int = 0,
+    lone: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Sentences that stand beside every figure.
 
@@ -105,8 +127,9 @@ def warnings_for(
         samples: that were learned from.
         truth: of them.
         rule: of the package.
-        policy: of the inspection.
+        bound: of its answers.
         left_out: training pictures that show none or several of the classes.
+        lone: classes whose training pictures are all of one group.
     """
     found = []
     if left_out:
@@ -116,23 +139,21 @@ def warnings_for(
     counts = np.bincount(truth, minlength=len(rule.labels))
     few = [f"{n} of {name}" for name, n in zip(rule.labels, counts, strict=True) if n < _FEW]
     if few:
-        found.append(f"few pictures: {', '.join(few)}; confidence is bounded by their number")
-    if rule.error_rate > policy.error_rate:
-        found.append(
-            f"an error rate of {policy.error_rate:g} cannot be shown with this few pictures:"
-            f" decisions hold {rule.error_rate:.3g}, which is 1 / (n + 1)"
-        )
-    if policy.present_above is None and not rule.class_conditional:
-        found.append(
-            "the error rate holds over all pictures together, not for each class:"
-            " a class has too few pictures for that"
-        )
+        found.append(f"few pictures: {', '.join(few)}; figures of these classes say little")
+    if rule.error_rate > bound.target:
+        found.append(rate_warning(bound, stated=rule.error_rate))
     if one_group(samples):
         found.append(
             "all training pictures are of one group: what was held out while learning is like what"
             " was learned from, and pictures of another group may be answered worse"
         )
-    if not any(sample.group for sample in samples):
+    if lone:
+        found.append(
+            f"all training pictures of {', '.join(lone)} are of one group each: those that were "
+            "held out are like those that were learned from, and pictures of another group may be "
+            "answered worse"
+        )
+    elif not any(sample.group for sample in samples):
         found.append(
             "the pictures carry no groups: pictures of one part may stand on both sides of a split"
         )
@@ -141,6 +162,7 @@ def warnings_for(
 
 _LARGEST_BANK = 128
 _FOLDS = 5
+_TUNED_FOLDS = 3  # each costs a fine-tuning
 _FEWEST = 2
 _GOLDEN = 3
 _USUAL_EPOCHS = 8
@@ -154,6 +176,7 @@ class _TrainingSet:
     labels: tuple[str, ...]
     truth: Classes
     folds: tuple[int, ...]
+    lone: tuple[str, ...]
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -164,6 +187,7 @@ class _TrainingSet:
 class _Frozen:
     """Result of the frozen network at every input specification that was tried."""
 
+    backbone: Backbone
     specs: tuple[InputSpec, ...]
     features: Sequence[Floats]
     healths: Sequence[HealthFigures]
@@ -177,15 +201,14 @@ class _Final:
 
     Attributes:
         features: of all training pictures with the trunk that is used.
-        logits, places: held-out answers, and of which pictures.
+        logits: answers to all of them by networks that had not seen the picture.
     """
 
     spec: InputSpec
-    backbone: Lite0Full
+    backbone: Backbone
     linear: Linear
     features: Floats
     logits: Numbers
-    places: Classes
     history: Sequence[Mapping[str, float]]
     words: Mapping[str, object]
 
@@ -195,22 +218,27 @@ class ClassFit:
     """Network with its rule, and what they were made from.
 
     Attributes:
+        confidence: of the test of the rule's cut.
         samples, truth: what was learned from, and the place of the class of each.
-        logits, places: answers of networks that had not seen the picture, and of which samples.
+        folds: of the samples, groups together.
+        lone: classes whose samples are all of one group.
+        logits: answers to each of networks that had not seen it.
         frozen_healths: of the samples.
         estimate_curve: fits heads of the learning curve.
         words: for the report.
     """
 
     spec: InputSpec
-    backbone: Lite0Full
+    backbone: Backbone
     linear: Linear
     rule: ClassRule
+    confidence: float
     samples: tuple[Sample, ...]
     truth: Classes
+    folds: tuple[int, ...]
+    lone: tuple[str, ...]
     features: Floats
     logits: Numbers
-    places: Classes
     frozen_healths: Sequence[HealthFigures]
     history: Sequence[Mapping[str, float]]
     words: Mapping[str, object]
@@ -224,25 +252,28 @@ def fit_classes(job: TrainJob, work: Work) -> ClassFit:
         InvalidError: fewer than two classes, or a class with fewer than two pictures.
     """
     training_set = _training_set(job, work)
-    frozen = _look(job, training_set)
+    backbone = own_backbone(job.backbone) or lite0_full()
+    frozen = _look(job, training_set, backbone=backbone)
     final = _tuned(job, training_set, frozen=frozen) or _untuned(training_set, frozen, words={})
-    rule = class_rule(
+    rule, confidence = class_rule(
         final.logits,
-        training_set.truth[final.places],
+        training_set.truth,
         labels=training_set.labels,
         policy=job.inspection.policy,
-        class_conditional=_conditional(job),
+        owners=owners_of(training_set.samples),
     )
     return ClassFit(
         spec=final.spec,
         backbone=final.backbone,
         linear=final.linear,
         rule=rule,
+        confidence=confidence,
         samples=training_set.samples,
         truth=training_set.truth,
+        folds=training_set.folds,
+        lone=training_set.lone,
         features=final.features,
         logits=final.logits,
-        places=final.places,
         frozen_healths=frozen.healths,
         history=final.history,
         words=final.words,
@@ -256,19 +287,27 @@ def learn(job: TrainJob, work: Work) -> Trained:
     """See ``Learner``."""
     fit = fit_classes(job, work)
     work.steps.at(84, "exporting")
-    means = fit.features[:, :MEANS].astype(np.float64)
+    means = fit.features[:, : means_of(fit.backbone)].astype(np.float64)
     known = feature_bank(
         means,
         spread=standard(means)[1],
-        owners=_owners(apart(fit.samples)),
+        owners=owners_of(fit.samples),
         size=_LARGEST_BANK,
     )
-    golden = _golden(fit)
+    golden, bound = _golden(fit), _error_bound(fit, target=job.inspection.policy.error_rate)
     exported = export(
         ClassNetwork(_head(fit.linear, known), backbone=fit.backbone).eval(),
         [prepare(work.picture(sample), fit.spec.prepare) for sample in golden],
         outputs=(*LABEL_OUTPUTS, BANK_OUTPUT),
         averaged=("activation",),  # where a map reaches its maximum differs in the last digit
+    )
+    answers = decide_held_out(
+        fit.logits,
+        fit.truth,
+        labels=fit.rule.labels,
+        policy=job.inspection.policy,
+        owners=owners_of(fit.samples),
+        folds=fit.folds,
     )
     return Trained(
         network=exported.network,
@@ -283,32 +322,74 @@ def learn(job: TrainJob, work: Work) -> Trained:
             fit.samples,
             fit.truth,
             rule=fit.rule,
-            policy=job.inspection.policy,
+            bound=bound,
             left_out=len(work.training) - len(fit.samples),
+            lone=fit.lone,
         ),
-        held_out=figures_of(fit.logits, fit.truth[fit.places], rule=fit.rule),
+        held_out=figures_of(fit.logits, fit.truth, answers=answers),
         history=fit.history,
-        error_bound=_error_bound(fit, target=job.inspection.policy.error_rate),
+        error_bound=bound,
         curve=fit.estimate_curve(),
         remembered=(tuple(fit.samples[row].digest for row in known.rows),),
+        cases=[
+            held_out_case(
+                job, sample, labels=labels, health=health, place=RegistrationFigures(state="none")
+            )
+            for sample, labels, health in zip(fit.samples, answers, fit.frozen_healths, strict=True)
+        ],
         sections={"How it was chosen": dict(fit.words)},
     )
 
 
+def decide_held_out(
+    logits: Numbers,
+    truth: Classes,
+    *,
+    labels: Sequence[str],
+    policy: Policy,
+    owners: Sequence[object],
+    folds: Sequence[int],
+) -> list[tuple[LabelAnswer, ...]]:
+    """The answers to pictures by rules that were made from the other folds.
+
+    By the package's own rule, which was made from these very answers, fewer of few would be wrong
+    than of new pictures.
+
+    Args:
+        logits: (pictures, classes) by networks that had not seen them.
+        truth: (pictures,) places in ``labels``.
+        labels: the classes.
+        policy: of the inspection.
+        owners: whose each picture is, such as its group.
+        folds: of each picture; owners stay together.
+    """
+    found: list[tuple[LabelAnswer, ...]] = [()] * len(truth)
+    for inside, outside in fold_rows(folds):
+        rule, _ = class_rule(
+            logits[inside],
+            truth[inside],
+            labels=labels,
+            policy=policy,
+            owners=[owners[place] for place in inside.tolist()],
+        )
+        for place in outside.tolist():
+            found[place] = decide_classes(logits[place].astype(np.float32), rule)
+    return found
+
+
 def _error_bound(fit: ClassFit, *, target: float) -> ErrorBound:
     """The error among the answers that the rule gives to pictures held out."""
-    truth = fit.truth[fit.places]
-    chances = class_probabilities(fit.logits.astype(np.float32), replace(fit.rule, floor=0.0))
+    chances = class_probabilities(fit.logits.astype(np.float32), fit.rule)
     said = [class_decisions(row, fit.rule) for row in chances]
     given = np.array([Decision.PRESENT in each for each in said])
-    told = [each.index(Decision.PRESENT) if Decision.PRESENT in each else UNSURE for each in said]
-    owners = _owners(apart(fit.samples))
+    places = [each.index(Decision.PRESENT) if Decision.PRESENT in each else UNSURE for each in said]
     return error_bound(
         chances.max(axis=1),
-        np.where(given, told, chances.argmax(axis=1)) != truth,
+        np.where(given, places, chances.argmax(axis=1)) != fit.truth,
         answered=given,
-        owners=[owners[place] for place in fit.places.tolist()],
+        owners=owners_of(fit.samples),
         target=target,
+        confidence=fit.confidence,
     )
 
 
@@ -327,19 +408,21 @@ def _training_set(job: TrainJob, work: Work) -> _TrainingSet:
         raise InvalidError(
             "too few pictures of each class to learn and to test from"
             + (f" ({', '.join(lacking)})" if lacking else ""),
-            where="data",
-            fix=f"Name two classes or more, and label at least {_FEWEST} pictures of each.",
+            where="training part",
+            fix=f"Name two classes or more, and label at least {_FEWEST} pictures of each; those "
+            "of a test part do not count, and lineside dataset split draws it anew.",
         )
-    samples = tuple(sample for sample, _ in single)
+    samples, lone = split_lone_groups([one for one, _ in single], [held for _, held in single])
     return _TrainingSet(
         work=replace(work, training=samples),
         labels=labels,
         truth=np.array([labels.index(held) for _, held in single], np.intp),
         folds=folds(apart(samples), count=job.folds or min(_FOLDS, len(samples)), seed=job.seed),
+        lone=lone,
     )
 
 
-def _look(job: TrainJob, training_set: _TrainingSet) -> _Frozen:
+def _look(job: TrainJob, training_set: _TrainingSet, *, backbone: Backbone) -> _Frozen:
     """Look at every picture at every sight, and choose among them."""
     work = training_set.work
     looker = FeatureReader(
@@ -348,13 +431,17 @@ def _look(job: TrainJob, training_set: _TrainingSet) -> _Frozen:
         picture=work.picture,
         at=work.steps.at,
         cache=FeatureCache(cache_folder(work)),
+        backbone=backbone,
     )
     work.steps.at(2, "reading sizes")
     side_px = int(job.setting("input_px", 0))
     # Clients that hand the network its values stretch to a square, and even out no brightness.
     is_square = bool(side_px and job.setting("input_scale", 0))
     sizes = [(1, 1)] if is_square else looker.sizes()
-    cheapest, *larger = input_specs_for(sizes, side_px=side_px)
+    if backbone.size_px is not None and not side_px:
+        height, width = backbone.size_px
+        sizes, side_px = [(width, height)], round((width * height) ** 0.5)
+    cheapest, *larger = input_specs_for(sizes, side_px=side_px, most_scales=backbone.most_scales)
     specs = (cheapest,) if is_square else (cheapest, cheapest.evened)
     found = _answer_held_out(training_set, looker, specs=specs, percent=(3, 20))
     if larger:
@@ -389,6 +476,7 @@ def _answer_held_out(
             )
         )
     return _Frozen(
+        backbone=looker.backbone,
         specs=tuple(specs),
         features=features,
         healths=healths,
@@ -401,6 +489,7 @@ def _both(one: _Frozen, other: _Frozen) -> _Frozen:
     """The sights of both, the costlier last."""
     held_out = [*one.held_out, *other.held_out]
     return _Frozen(
+        backbone=one.backbone,
         specs=one.specs + other.specs,
         features=[*one.features, *other.features],
         healths=one.healths,
@@ -418,11 +507,10 @@ def _untuned(training_set: _TrainingSet, frozen: _Frozen, *, words: Mapping[str,
     )
     return _Final(
         spec=spec,
-        backbone=lite0_full(),
+        backbone=frozen.backbone,
         linear=linear,
         features=features,
         logits=chosen.logits,
-        places=np.arange(len(training_set.truth)),
         history=(_frozen_epoch(training_set, chosen),),
         words=_words(spec, frozen) | {"network": "frozen"} | dict(words),
     )
@@ -453,7 +541,7 @@ def _curve(
         whole=_right(chosen.logits, truth),
         kinds=shown,
         named={name: shown[:, [n]] for n, name in enumerate(training_set.labels)},
-        groups=_owners(apart(training_set.samples)),
+        groups=owners_of(training_set.samples),
         folds=training_set.folds,
         seed=job.seed,
         heads=f"a linear head on the frozen network{tuned}",
@@ -481,16 +569,29 @@ def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Fi
     work, single = training_set.work, [s.scales == 1 for s in frozen.specs]
     work.steps.epoch(0, **_without_epoch(_frozen_epoch(training_set, frozen.held_out[frozen.best])))
     own = min(np.flatnonzero(single).tolist(), key=lambda place: frozen.held_out[place].loss)
+    samples = apart(training_set.samples)
+    numbers = folds(samples, count=_TUNED_FOLDS, seed=job.seed)
+
+    def answer(place: int) -> ValidationLogits:
+        return hold_out(
+            frozen.features[place],
+            training_set.truth,
+            folds=numbers,
+            classes=len(training_set.labels),
+            strengths=(frozen.held_out[place].strength,),
+        )
+
     ground = TuningTask(
         spec=frozen.specs[own],
         inputs=inputs_of(
             frozen.specs[own], picture=lambda place: work.picture(training_set.samples[place])
         ),
         features=frozen.features[own],
-        own=frozen.held_out[own],
-        best=frozen.held_out[frozen.best],
+        own=answer(own),
+        best=answer(frozen.best),
         truth=training_set.truth,
-        folds=training_set.folds,
+        owners=np.unique(owners_of(training_set.samples), return_inverse=True)[1],
+        folds=numbers,
         classes=len(training_set.labels),
     )
     against = _against_tuning(job, ground)
@@ -513,7 +614,6 @@ def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Fi
         linear=trial.tuned.head,
         features=pooled_by(trial.tuned.backbone, ground.inputs, count=len(training_set.truth)),
         logits=trial.logits,
-        places=trial.places,
         history=history,
         words=_words(ground.spec, frozen) | {"network": "fine-tuned"} | trial.words,
     )
@@ -521,6 +621,8 @@ def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Fi
 
 def _against_tuning(job: TrainJob, task: TuningTask) -> str:
     """Why fine-tuning is not tried; the setting ``tune`` is 0 for never, 2 for in any case."""
+    if job.backbone:
+        return "a backbone of one's own stays frozen"
     requested = job.setting("tune", 1)
     if requested == 0:
         return "switched off"
@@ -561,11 +663,6 @@ def cache_folder(work: Work) -> Path:
     return work.cache if work.cache is not None else work.folder / "features"
 
 
-def _conditional(job: TrainJob) -> bool | None:
-    requested = job.setting("class_conditional", -1)
-    return None if requested < 0 else bool(requested)
-
-
 def _head(linear: Linear, known: FeatureBank) -> ClassHead:
     return ClassHead(
         weight=linear.weight.astype(np.float32),
@@ -575,10 +672,6 @@ def _head(linear: Linear, known: FeatureBank) -> ClassHead:
         spread=known.spread,
         unit=known.unit,
     )
-
-
-def _owners(samples: Sequence[Sample]) -> list[str]:
-    return [sample.group or str(sample.digest) for sample in samples]
 
 
 def _golden(fit: ClassFit) -> list[Sample]:

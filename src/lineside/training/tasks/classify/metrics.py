@@ -32,6 +32,7 @@ from lineside.training.tasks.metrics import (
     owners,
     picture_words,
     ranking,
+    rarest,
     rate,
     refused,
     reliability_of,
@@ -105,7 +106,11 @@ def measure(
             **_rankings(table),
         },
         per_class=_per_class(table),
-        confusion={manifest.inspection: confusion_table(table.labels, table.truth, table.decided)},
+        confusion={
+            manifest.inspection: confusion_table(
+                table.labels, table.truth, table.decided, groups=table.owner
+            )
+        },
         reliability={
             label: reliability_of(
                 (table.truth == place)[table.judged], table.chances[table.judged, place]
@@ -158,10 +163,13 @@ def _accuracy(cases: Sequence[Case], *, labels: tuple[str, ...], majority: int) 
 
 def _decisions(table: _Table) -> dict[str, Metric]:
     constant = np.full(len(table.truth), table.majority)
-    unsure = table.judged & (table.decided == UNSURE)
+    answered = table.decided != UNSURE
+    unsure = table.judged & ~answered
     return {
         "accuracy": rate(
-            table.truth == table.decided, baseline=float(np.mean(table.truth == constant))
+            table.truth == table.decided,
+            baseline=float(np.mean(table.truth == constant)),
+            groups=table.owner,
         ),
         "balanced_accuracy": bounded(
             balanced_accuracy,
@@ -169,12 +177,13 @@ def _decisions(table: _Table) -> dict[str, Metric]:
             table.decided,
             groups=table.owner,
             baseline=balanced_accuracy(table.truth, constant),
-            pictures=len(table.truth),
+            pictures=rarest(table.truth, table.owner),
         ),
-        "unsure_rate": rate(unsure, baseline=0.0),
+        "unsure_rate": rate(unsure, baseline=0.0, groups=table.owner),
         "answered_error": rate(
-            (table.truth != table.decided)[table.decided != UNSURE],
+            (table.truth != table.decided)[answered],
             baseline=float(np.mean(table.truth != constant)),
+            groups=table.owner[answered],
         ),
     }
 
@@ -183,7 +192,9 @@ def _forced(table: _Table) -> dict[str, Metric]:
     constant = np.full(len(table.truth), table.majority)
     return {
         "argmax_accuracy": rate(
-            table.truth == table.likeliest, baseline=float(np.mean(table.truth == constant))
+            table.truth == table.likeliest,
+            baseline=float(np.mean(table.truth == constant)),
+            groups=table.owner,
         ),
         "macro_f1": bounded(
             macro_f1,
@@ -191,7 +202,7 @@ def _forced(table: _Table) -> dict[str, Metric]:
             table.likeliest,
             groups=table.owner,
             baseline=macro_f1(table.truth, constant),
-            pictures=len(table.truth),
+            pictures=rarest(table.truth, table.owner),
         ),
     }
 
@@ -204,7 +215,7 @@ def _sets(table: _Table) -> dict[str, Metric]:
     sizes = inside.sum(axis=1).astype(np.float64)
     owner = table.owner[table.judged]
     return {
-        "coverage": rate(held, baseline=1.0),
+        "coverage": rate(held, baseline=1.0, groups=owner),
         "set_size": statistic(mean, sizes, groups=owner, baseline=float(len(table.labels))),
     }
 
@@ -214,9 +225,7 @@ def _rankings(table: _Table) -> dict[str, Metric]:
     for place, label in enumerate(table.labels):
         truth, score = table.truth == place, table.chances[:, place]
         if truth.any() and not truth.all():
-            found |= ranking(
-                truth, score, groups=table.owner, pictures=len(truth), ending=f"/{label}"
-            )
+            found |= ranking(truth, score, groups=table.owner, ending=f"/{label}")
             found[f"calibration_error/{label}"] = bounded(
                 calibration_error,
                 truth,
@@ -242,7 +251,7 @@ def _mean_auroc(table: _Table) -> dict[str, Metric]:
         table.chances,
         groups=table.owner,
         baseline=0.5,
-        pictures=len(table.truth),
+        pictures=rarest(table.truth, table.owner),
     )
     return {"auroc": area}
 
@@ -266,7 +275,7 @@ def _defects(table: _Table) -> dict[str, Metric]:
     truth, score = table.truth != good, 1.0 - table.chances[:, good]
     if truth.all() or not truth.any():
         return {}
-    found = ranking(truth, score, groups=table.owner, pictures=len(truth))
+    found = ranking(truth, score, groups=table.owner)
     return {f"defect_{name}": metric for name, metric in found.items()}
 
 

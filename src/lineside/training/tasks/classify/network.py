@@ -1,12 +1,13 @@
-"""The network of a package: Lite0 at one or two scales, pooled, a linear head, a distance.
+"""The network of a package: a backbone at one or two scales, pooled, a linear head, a distance.
 
-The maps at strides 8, 16 and 32 and the last convolution's are pooled over the whole picture, each
-by its mean and by its maximum. The head is linear in these numbers, standardisation folded in:
+The backbone's maps (of Lite0 those at strides 8, 16 and 32 and the last convolution's) are pooled
+over the whole picture, each by its mean and by its maximum. The head is linear in these numbers,
+standardisation folded in:
 
 * ``logits`` (1, classes) = weight x pooled + bias;
-* ``activation`` (1, classes, h/8, w/8): what each place adds, so that its average plus the logit of
-  an average training picture is the logit. A mean's share lies where the map is strong, a maximum's
-  where it is reached;
+* ``activation`` (1, classes, rows, columns), at the finest map's stride: what each place adds, so
+  that its average plus the logit of an average training picture is the logit. A mean's share lies
+  where the map is strong, a maximum's where it is reached;
 * ``distance`` (1,): Euclidean distance of the first scale's means, standardised, to the nearest of
   the training pictures' (``bank``), in units of their own distances.
 
@@ -21,7 +22,6 @@ A linear head on pooled features: multinomial logistic regression, its strength 
    more than the standard error of the difference.
 """
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,17 +33,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.core import Policy
-from lineside.training.common.backbone import TAP_CHANNELS, TAP_STRIDES, Lite0Full
-from lineside.training.common.methods import bank_distances, log_sum_exp, temperature_of
+from lineside.training.common.backbone import Lite0Full
+from lineside.training.common.methods import (
+    CONFIDENCE,
+    bank_distances,
+    calibrated_cut,
+    log_sum_exp,
+    temperature_of,
+)
+from lineside.training.common.onnx_backbone import OnnxBackbone
 from lineside.vision import ClassRule
 from lineside.vision.decide import class_probabilities
-from lineside.vision.metrics import conformal_cut
-
-MEANS = sum(TAP_CHANNELS)
-PER_SCALE = 2 * MEANS
-FINEST = TAP_STRIDES[0]
 
 Floats = NDArray[np.float32]
+Backbone = Lite0Full | OnnxBackbone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,11 +54,11 @@ class ClassHead:
     """Learned weights beyond the backbone; all float32.
 
     Attributes:
-        weight: (classes, scales x PER_SCALE): on pooled features, standardisation folded in.
+        weight: (classes, scales x per scale): on pooled features, standardisation folded in.
         bias: (classes,).
-        mean: (scales x PER_SCALE,): of the training pictures' pooled features.
-        bank: (k, MEANS): standardised means of training pictures.
-        spread: (MEANS,): divides means before they are compared with the bank.
+        mean: (scales x per scale,): of the training pictures' pooled features.
+        bank: (k, means): standardised means of training pictures.
+        spread: (means,): divides means before they are compared with the bank.
         unit: divides the distance.
     """
 
@@ -66,15 +69,20 @@ class ClassHead:
     spread: Floats
     unit: float
 
-    @property
-    def scales(self) -> int:
-        """At how many scales the network looks."""
-        return len(self.mean) // PER_SCALE
+
+def means_of(backbone: Backbone) -> int:
+    """Channels of all maps together: means of one scale."""
+    return sum(backbone.tap_channels)
 
 
-def tap_slices() -> tuple[slice, ...]:
-    """Where each map's channels lie in (MEANS,)."""
-    return tuple(slice(*ends) for ends in pairwise(accumulate(TAP_CHANNELS, initial=0)))
+def per_scale(backbone: Backbone) -> int:
+    """Pooled features of one scale: a mean and a maximum of each channel."""
+    return 2 * means_of(backbone)
+
+
+def tap_slices(backbone: Backbone) -> tuple[slice, ...]:
+    """Where each map's channels lie among the means."""
+    return tuple(slice(*ends) for ends in pairwise(accumulate(backbone.tap_channels, initial=0)))
 
 
 def halved(crops: Tensor) -> Tensor:
@@ -82,17 +90,17 @@ def halved(crops: Tensor) -> Tensor:
     return nn.functional.avg_pool2d(crops, 2)
 
 
-def maps_of(backbone: Lite0Full, crops: Tensor, *, scales: int) -> list[tuple[Tensor, ...]]:
-    """The four maps of each scale, the input itself first."""
+def maps_of(backbone: Backbone, crops: Tensor, *, scales: int) -> list[tuple[Tensor, ...]]:
+    """The backbone's maps of each scale, the input itself first."""
     found = []
     for scale in range(scales):
         crops = halved(crops) if scale else crops
-        found.append(backbone(crops))
+        found.append(backbone.taps(crops))
     return found
 
 
 def pooled_of(maps: list[tuple[Tensor, ...]]) -> Tensor:
-    """(n, scales x PER_SCALE): per scale the means of all maps, then their maxima."""
+    """(n, scales x per scale): per scale the means of all maps, then their maxima."""
     parts = []
     for taps in maps:
         parts += [tap.mean(dim=(2, 3)) for tap in taps]
@@ -101,9 +109,9 @@ def pooled_of(maps: list[tuple[Tensor, ...]]) -> Tensor:
 
 
 class FeatureNetwork(nn.Module):
-    """(n, 3, h, w) prepared pictures → (n, scales x PER_SCALE) pooled features."""
+    """(n, 3, h, w) prepared pictures → (n, scales x per scale) pooled features."""
 
-    def __init__(self, backbone: Lite0Full, *, scales: int) -> None:
+    def __init__(self, backbone: Backbone, *, scales: int) -> None:
         super().__init__()
         self.trunk, self.scales = backbone, scales
 
@@ -114,10 +122,11 @@ class FeatureNetwork(nn.Module):
 class ClassNetwork(nn.Module):
     """(n, 3, h, w) prepared pictures → logits, activation, distance, bank distances."""
 
-    def __init__(self, head: ClassHead, *, backbone: Lite0Full) -> None:
+    def __init__(self, head: ClassHead, *, backbone: Backbone) -> None:
         super().__init__()
         self.trunk = backbone
-        self.scales = head.scales
+        self.means = means_of(backbone)
+        self.scales = len(head.mean) // per_scale(backbone)
         for name, value in (
             ("weight", head.weight),
             ("bias", head.bias),
@@ -140,7 +149,7 @@ class ClassNetwork(nn.Module):
         pooled = pooled_of(maps)
         logits = nn.functional.linear(pooled, self.weight, self.bias)
         apart = bank_distances(
-            pooled[:, :MEANS], bank=self.bank, spread=self.spread, unit=self.unit
+            pooled[:, : self.means], bank=self.bank, spread=self.spread, unit=self.unit
         )
         return logits, self.activation(maps), apart.amin(dim=1), apart
 
@@ -148,16 +157,17 @@ class ClassNetwork(nn.Module):
         """Evidence per place of the finest map, in logits."""
         parts = []
         for scale, taps in enumerate(maps):
-            for tap, stride, place in zip(taps, TAP_STRIDES, tap_slices(), strict=True):
+            places = tap_slices(self.trunk)
+            for tap, stride, place in zip(taps, self.trunk.tap_strides, places, strict=True):
                 grid = self._evidence(tap, scale, place)
-                parts.append(_grown(grid, times=stride * 2**scale // FINEST))
+                parts.append(_grown(grid, times=stride * 2**scale // self.trunk.tap_strides[0]))
         return sum(parts[1:], parts[0])
 
     def _evidence(self, tap: Tensor, scale: int, place: slice) -> Tensor:
-        first = scale * PER_SCALE
+        first = scale * 2 * self.means
         mean, peak = (
             slice(first + offset + place.start, first + offset + place.stop)
-            for offset in (0, MEANS)
+            for offset in (0, self.means)
         )
         spread_out = tap - self.mean[mean, None, None]
         highest = tap.amax(dim=(2, 3), keepdim=True)
@@ -226,20 +236,21 @@ class Space:
         values = features.astype(np.float64)
         self.mean, self.spread = standard(values)
         scaled = (values - self.mean) / self.spread * (_RADIUS / np.sqrt(values.shape[1]))
-        self._back: Numbers | None = None
+        self._back: tuple[Numbers, Numbers] | None = None  # their product leads back
         self.points = scaled
         if len(scaled) < scaled.shape[1] or len(scaled) > _MOST_SPANNING:
             even = np.linspace(0, len(scaled) - 1, min(len(scaled), _MOST_SPANNING))
             spanning = scaled[even.round().astype(np.intp)]
-            lengths, axes = np.linalg.eigh(spanning @ spanning.T)
+            products = scaled @ spanning.T
+            lengths, axes = np.linalg.eigh(products[even.round().astype(np.intp)])
             stored = lengths > lengths[-1] * 1e-10
-            self._back = spanning.T @ (axes[:, stored] / np.sqrt(lengths[stored]))
-            self.points = scaled @ self._back
+            self._back = (axes[:, stored] / np.sqrt(lengths[stored])).T, spanning
+            self.points = products @ self._back[0].T
 
     def fit(self, truth: Classes, *, classes: int, strength: float) -> Linear:
         """A head on the raw features."""
         slope, offset = fit_logistic(self.points, truth, classes=classes, strength=strength)
-        wide = slope if self._back is None else slope @ self._back.T
+        wide = slope if self._back is None else slope @ self._back[0] @ self._back[1]
         weight = wide / self.spread * (_RADIUS / np.sqrt(len(self.mean)))
         bias = offset - weight @ self.mean
         return Linear(weight=weight, bias=bias, mean=self.mean, spread=self.spread)
@@ -318,7 +329,7 @@ def cross_entropy(logits: Numbers, truth: Classes) -> float:
     return float(picture_losses(logits, truth).mean())
 
 
-_HIGHEST_CUT = 0.5
+_LEAST_CUT = 0.5
 
 
 def calibrated_loss(logits: Numbers, truth: Classes) -> float:
@@ -332,46 +343,46 @@ def class_rule(
     *,
     labels: Sequence[str],
     policy: Policy,
-    class_conditional: bool | None = None,
-) -> ClassRule:
-    """The rule that follows from held-out answers.
+    owners: Sequence[object],
+) -> tuple[ClassRule, float]:
+    """The rule that follows from held-out answers, and the confidence of one cut's test.
+
+    There is one cut for all classes.
+
+    A class is answered from the cut on, which is never below one half. Truths are smoothed by one
+    picture of each class more (as by Platt 1999), so that few pictures make no certainty.
 
     Args:
         logits: (pictures, classes) of pictures that the heads had not seen.
         truth: (pictures,) places in ``labels``.
         labels: the classes.
-        policy: error rate, or one fixed cut.
-        class_conditional: whether the rate shall hold for each class by itself; None where every
-            class has enough pictures for it.
+        policy: error rate, or one fixed cut. The rule's rate is 1 where no answer reaches one half,
+            so that none shows anything.
+        owners: whose each picture is, such as its group.
     """
-    counts = np.bincount(truth, minlength=len(labels))
-    enough = math.ceil(1 / policy.error_rate - 1e-9) - 1
-    each_class = bool(counts.min() >= enough) if class_conditional is None else class_conditional
-    bare = ClassRule(
+    count, pictures = len(labels), len(truth)
+    fixed = policy.present_above
+    rule = ClassRule(
         labels=tuple(labels),
-        temperature=temperature_of(logits, truth),
-        floor=0.0,  # cuts are compared with probabilities that nothing bounds
-        cuts=(0.0,) * len(labels),
+        temperature=temperature_of(logits, truth, smoothing=count / (pictures + count)),
+        floor=0.0,
+        cuts=(_LEAST_CUT if fixed is None else fixed,) * count,
         error_rate=policy.error_rate,
-        class_conditional=each_class,
-        calibration_pictures=len(truth),
+        class_conditional=False,
+        calibration_pictures=pictures,
     )
-    floor = 1.0 / (int(counts.min()) + 2)
-    rule = replace(bare, floor=floor)
-    if policy.present_above is not None:
-        return replace(rule, cuts=(policy.present_above,) * len(labels))
-    own = class_probabilities(logits.astype(np.float32), bare)[np.arange(len(truth)), truth]
-    if not each_class:
-        found = conformal_cut(-own, error_rate=policy.error_rate)
-        return _with(rule, [-found.cut] * len(labels), rate=found.error_rate)
-    cuts, rate = [], policy.error_rate
-    for place in range(len(labels)):
-        mine = own[truth == place]
-        found = conformal_cut(-mine, error_rate=policy.error_rate)
-        cuts.append(-found.cut)
-        rate = max(rate, found.error_rate)
-    return _with(rule, cuts, rate=rate)
-
-
-def _with(rule: ClassRule, cuts: Sequence[float], *, rate: float) -> ClassRule:
-    return replace(rule, cuts=tuple(min(cut, _HIGHEST_CUT) for cut in cuts), error_rate=rate)
+    chances = class_probabilities(logits.astype(np.float32), rule)
+    sureness = chances.max(axis=1)
+    able = np.flatnonzero(sureness >= _LEAST_CUT)
+    if fixed is not None:
+        return rule, CONFIDENCE  # no other cut was tried
+    if not len(able):
+        return replace(rule, error_rate=1.0), CONFIDENCE
+    found = calibrated_cut(
+        sureness[able],
+        (chances.argmax(axis=1) != truth)[able],
+        owners=[owners[place] for place in able.tolist()],
+        rate=policy.error_rate,
+    )
+    cuts = (max(found.cut, _LEAST_CUT),) * count
+    return replace(rule, cuts=cuts, error_rate=found.rate), found.confidence

@@ -2,9 +2,8 @@
 
 1. Training starts at the frozen network with its fitted head, so that it can only be left for
    something better (Kumar et al. 2022). The layers up to stride 16 stay as they are.
-2. Weights are averaged over steps; the average is what is watched and kept. The epoch of the least
-   loss on pictures held out is kept, and training ends when it has not fallen for some epochs. The
-   loss is that after calibration, because a package is calibrated and sureness is learned first.
+2. Weights are averaged over steps; the average of the last epoch is what is used. How many epochs
+   there are is set before, so that pictures held out choose nothing; their loss is only shown.
 3. What an epoch draws follows from seed and epoch. After each epoch everything is written to the
    job's folder, so that a job that was stopped goes on at the next epoch to the same weights.
 4. Pictures are decoded and changed on a thread of their own. float32 throughout: where the
@@ -13,18 +12,22 @@
 Return whether fine-tuning pays, by pictures held out, and the network it gives where it does:
 
 1. It is tried where there is enough to learn from and something left to gain.
-2. Two folds are learned one after the other from the other folds; the first that is not better than
-   the frozen network ends the trial. Better is a lower loss after calibration, by more than three
-   percent, with no more wrong answers.
-3. What is used is learned from all pictures for as many epochs as the folds took. It is calibrated
-   by the answers to the held-out folds.
+2. Folds are learned one after the other from the other folds; the first that is not better than the
+   frozen network ends the trial. Better is a loss that is lower after calibration by more than
+   three percent, on each of them. Over all, the pictures' own losses have to fall, with no more
+   wrong answers: by a paired bootstrap over groups (95 %) and a sign test over groups (2.5 %),
+   which fewer than six groups never pass.
+3. What is used is learned from all pictures in the same way. It is calibrated by held-out answers
+   to all of them, each of a network of which the picture chose nothing: neither weights nor
+   mirrorings nor epoch. All pictures choose between the tuned network and the frozen one, and of
+   that its input and the strength of its head.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,7 @@ from lineside.core.worker import prefetch
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import MemoryCache
 from lineside.training.common.loop import Parallel, one_cycle
+from lineside.training.common.methods import spread, temperature_of
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.classify.features import POOLED, InputSpec, frozen_engine, normalised
 from lineside.training.tasks.classify.network import (
@@ -47,8 +51,10 @@ from lineside.training.tasks.classify.network import (
     Space,
     ValidationLogits,
     calibrated_loss,
+    picture_losses,
     pooled_of,
 )
+from lineside.training.tasks.learning_curve import mean_rise
 from lineside.vision.prepare import cut, levelled
 
 Image = NDArray[np.uint8]
@@ -115,7 +121,6 @@ _DECAY = 0.02
 _AVERAGE = 0.97
 _WARM_UP = 0.2
 _LONGEST_STEP = 2.0
-_PATIENCE = 3
 _AT_ONCE = 16
 
 
@@ -125,12 +130,10 @@ class Recipe:
 
     Attributes:
         epochs: that the learning rate's rise and fall is spread over.
-        stop_after: ends earlier; 0 does not.
         mirrors: that change no class (``changes.MIRRORS``).
     """
 
     epochs: int = 8
-    stop_after: int = 0
     batch: int = 16
     learning_rate: float = 2e-4
     mirrors: tuple[str, ...] = ()
@@ -145,7 +148,7 @@ class TrainingSet:
         pictures: gives the (h, w, 3) uint8 input of a picture by its place.
         truth: (pictures,) of all pictures.
         inside: places learned from.
-        outside: places watched; empty trains to the last epoch.
+        outside: places watched; possibly none.
         name: tells lessons of one job apart.
     """
 
@@ -159,19 +162,17 @@ class TrainingSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tuned:
-    """Weights of the best epoch.
+    """Average weights of the last epoch.
 
     Attributes:
         head: on raw pooled features of the tuned trunk.
         logits: (outside, classes) of the watched pictures.
-        epochs: how many led to the weights.
         history: per epoch loss, validation loss and accuracy.
     """
 
     backbone: Lite0Full
     head: Linear
     logits: Numbers
-    epochs: int
     history: tuple[Mapping[str, float], ...]
 
 
@@ -225,9 +226,7 @@ class _Loop:
             self.own, lr=recipe.learning_rate, weight_decay=_DECAY, foreach=False
         )
         self.average = [each.detach().clone() for each in self.own]
-        self.best = [each.detach().clone() for each in self.own]
         self.logits = self._answers()
-        self.best_epoch = 0
         self.history: list[dict[str, float]] = []
         counts = np.bincount(
             training_set.truth[training_set.inside], minlength=len(training_set.start.bias)
@@ -243,10 +242,7 @@ class _Loop:
     @property
     def over(self) -> bool:
         """Return whether nothing is left to do."""
-        waited = self.epoch - self.best_epoch
-        watched = len(self.lesson.outside) > 0
-        last = self.recipe.stop_after or self.recipe.epochs
-        return self.epoch >= last or (watched and waited >= _PATIENCE)
+        return self.epoch >= self.recipe.epochs
 
     def learn_epoch(self) -> dict[str, float]:
         """One pass over the pictures, and what it came to."""
@@ -307,23 +303,18 @@ class _Loop:
         return float(loss.detach())
 
     def _watch(self) -> dict[str, float]:
-        """Figures of the averaged weights on the watched pictures; keeps them if they are best."""
+        """Figures of the averaged weights on the watched pictures."""
         lesson = self.lesson
         if not len(lesson.outside):
-            self.best, self.best_epoch = [each.clone() for each in self.average], self.epoch + 1
             return {}
         learned = [each.detach().clone() for each in self.own]
         self.wear(self.average)
-        logits = self._answers()
+        self.logits = self._answers()
         self.wear(learned)
         truth = lesson.truth[lesson.outside]
-        loss = calibrated_loss(logits, truth)
-        if loss < calibrated_loss(self.logits, truth):
-            self.best, self.logits = [each.clone() for each in self.average], logits
-            self.best_epoch = self.epoch + 1
         return {
-            "validation_loss": loss,
-            "accuracy": float(np.mean(logits.argmax(axis=1) == truth)),
+            "validation_loss": calibrated_loss(self.logits, truth),
+            "accuracy": float(np.mean(self.logits.argmax(axis=1) == truth)),
         }
 
     def _answers(self) -> Numbers:
@@ -349,7 +340,6 @@ class _Loop:
         lists: dict[str, list[Tensor]] = {
             "own": [each.detach() for each in self.own],
             "average": self.average,
-            "best": self.best,
             "first": [state["exp_avg"] for state in states],
             "second": [state["exp_avg_sq"] for state in states],
         }
@@ -360,8 +350,7 @@ class _Loop:
         }
         arrays["history"] = np.array([[row.get(n, np.nan) for n in _NAMES] for row in self.history])
         arrays["logits"] = self.logits
-        steps = float(states[0]["step"])
-        arrays["counts"] = np.array([steps, self.best_epoch])
+        arrays["steps"] = np.array(float(states[0]["step"]))
         save_arrays(path, arrays)
 
     def restore(self, path: Path) -> None:
@@ -374,15 +363,14 @@ class _Loop:
             return [torch.from_numpy(stored[f"{name}/{place}"]) for place in range(len(self.own))]
 
         self.wear(tensors("own"))
-        self.average, self.best = tensors("average"), tensors("best")
-        steps, best_epoch = np.asarray(stored["counts"], np.float64).tolist()
+        self.average = tensors("average")
+        steps = float(stored["steps"])
         for each, first, second in zip(self.own, tensors("first"), tensors("second"), strict=True):
             self.optimiser.state[each] = {
                 "step": torch.tensor(steps),
                 "exp_avg": first,
                 "exp_avg_sq": second,
             }
-        self.best_epoch = int(best_epoch)
         self.logits = np.asarray(stored["logits"], np.float64)
         self.history = [
             {name: value for name, value in zip(_NAMES, row, strict=True) if np.isfinite(value)}
@@ -417,14 +405,13 @@ def tune(
         figures = loop.learn_epoch()
         loop.save(path)
         tell(figures)
-    loop.wear(loop.best)
+    loop.wear(loop.average)
     loop.learner.eval()
     backbone = loop.learner.trunk.requires_grad_(requires_grad=False)
     return Tuned(
         backbone=backbone,
         head=loop.learner.linear(training_set.start),
         logits=loop.logits,
-        epochs=loop.best_epoch,
         history=tuple(loop.history),
     )
 
@@ -464,8 +451,8 @@ def _key(training_set: TrainingSet, recipe: Recipe) -> str:
 _FEWEST_PICTURES = 80
 _FEWEST_OF_CLASS = 8
 _LEAST_WRONG = 0.02
+_FEWEST_GROUPS = 6  # with fewer the sign test never passes
 _LEAST_GAIN = 0.03
-_FOLDS = 2
 _MOST_PIXEL_BYTES = 512_000_000
 _MOST_MIRRORED = 100
 
@@ -486,9 +473,11 @@ class TuningTask:
     Attributes:
         spec: that tuning uses, which is a single-scale one.
         inputs: of it, by a picture's place.
-        features: (pictures, PER_SCALE) with that sight.
+        features: (pictures, per scale) with that sight.
         own: held-out answers with that sight.
         best: held-out answers of what would be used without tuning.
+        owners: number of each picture's group.
+        folds: of each picture; those of ``own`` and ``best`` too.
     """
 
     spec: InputSpec
@@ -497,6 +486,7 @@ class TuningTask:
     own: ValidationLogits
     best: ValidationLogits
     truth: Classes
+    owners: Classes
     folds: tuple[int, ...]
     classes: int
 
@@ -507,14 +497,13 @@ class Trial:
 
     Attributes:
         tuned: learned from all pictures; None where tuning did not pay.
-        places: of the pictures held out.
-        logits: (places, classes), their answers.
+        logits: (pictures, classes), answers to each by a network that had not seen it; zeros of
+            folds that were not learned because tuning did not pay on one before.
         history: epochs of the first fold.
         words: for the report.
     """
 
     tuned: Tuned | None
-    places: Classes
     logits: Numbers
     history: tuple[Mapping[str, float], ...]
     words: dict[str, object]
@@ -529,6 +518,8 @@ def worth_trying(task: TuningTask) -> str:
     counts = np.bincount(task.truth, minlength=task.classes)
     if len(task.truth) < _FEWEST_PICTURES or counts.min() < _FEWEST_OF_CLASS:
         return "too few pictures"
+    if len(np.unique(task.owners)) < _FEWEST_GROUPS:
+        return "too few groups"
     wrong = task.best.logits.argmax(axis=1) != task.truth
     if wrong.mean() < _LEAST_WRONG:
         return "the frozen network leaves hardly anything to gain"
@@ -539,47 +530,44 @@ def try_tuning(
     task: TuningTask, recipe: Recipe, *, folder: Path, parallel: Parallel, tell: Tell
 ) -> Trial:
     """Learn the folds, and all of it where that pays."""
-    mirrors = mirrors_for(task)
-    recipe = replace(recipe, mirrors=mirrors)
-    done: list[Tuned] = []
-    outsides: list[Classes] = []
-    gains: list[str] = []
-    for fold in sorted(set(task.folds))[:_FOLDS]:
+    mirrored = cache(partial(_mirrored_features, task))
+    logits = np.zeros((len(task.truth), task.classes))
+    history: tuple[Mapping[str, float], ...] = ()
+    numbers, gains, mirrors = sorted(set(task.folds)), list[float](), dict[str, str]()
+    for fold in numbers:
         inside, outside = _parts(task, fold)
-        lesson = _training_set(task, inside=inside, outside=outside, name=f"fold {fold}")
+        name = f"fold {fold}"
+        own = replace(recipe, mirrors=mirrors_for(task, mirrored, without=fold))
+        mirrors[name] = ", ".join(own.mirrors)
         tuned = tune(
-            lesson,
-            recipe,
+            _training_set(task, inside=inside, outside=outside, name=name),
+            own,
             folder=folder,
             parallel=parallel,
-            tell=partial(tell, f"fine-tuning fold {fold}"),
+            tell=partial(tell, f"fine-tuning {name}"),
         )
-        done.append(tuned)
-        outsides.append(outside)
-        gain = _gain(task, outside, logits=tuned.logits)
-        gains.append(f"{gain:+.3f}")
-        if gain <= _LEAST_GAIN:
+        history, logits[outside] = history or tuned.history, tuned.logits
+        gains.append(_gain(task, outside, logits=tuned.logits))
+        if gains[-1] <= _LEAST_GAIN:
             break
-    places = np.concatenate(outsides)
-    logits = np.concatenate([tuned.logits for tuned in done])
-    words: dict[str, object] = {
-        "relative gain in calibrated loss, by fold": gains,
-        "mirrored": list(mirrors),
-        "epochs": [tuned.epochs for tuned in done],
-    }
-    pays = len(done) == _FOLDS and _pays(task, places, logits=logits)
     final = None
-    if pays:
-        epochs = max(1, round(sum(tuned.epochs for tuned in done) / len(done)))
+    if len(gains) == len(numbers) and gains[-1] > _LEAST_GAIN and is_better(task, logits=logits):
         everyone = np.arange(len(task.truth))
+        own = replace(recipe, mirrors=mirrors_for(task, mirrored))
+        mirrors["all"] = ", ".join(own.mirrors)
         final = tune(
             _training_set(task, inside=everyone, outside=everyone[:0], name="all"),
-            replace(recipe, stop_after=epochs),
+            own,
             folder=folder,
             parallel=parallel,
             tell=partial(tell, "fine-tuning"),
         )
-    return Trial(tuned=final, places=places, logits=logits, history=done[0].history, words=words)
+    words: dict[str, object] = {
+        "relative gain in calibrated loss, by fold": [f"{gain:+.3f}" for gain in gains],
+        "mirrored": mirrors,
+        "epochs": recipe.epochs,
+    }
+    return Trial(tuned=final, logits=logits, history=history, words=words)
 
 
 def _parts(task: TuningTask, fold: int) -> tuple[Classes, Classes]:
@@ -608,35 +596,66 @@ def _gain(task: TuningTask, outside: Classes, *, logits: Numbers) -> float:
     return 1 - calibrated_loss(logits, truth) / max(before, 1e-9)
 
 
-def _pays(task: TuningTask, places: Classes, *, logits: Numbers) -> bool:
-    truth = task.truth[places]
-    before = int((task.best.logits[places].argmax(axis=1) == truth).sum())
-    after = int((logits.argmax(axis=1) == truth).sum())
-    return after >= before and _gain(task, places, logits=logits) > _LEAST_GAIN
+def is_better(task: TuningTask, *, logits: Numbers) -> bool:
+    """Return whether answers to pictures held out are surely better than the frozen network's.
+
+    Args:
+        task: with the frozen network's answers.
+        logits: (pictures, classes), the tuned network's answers.
+    """
+    truth, before = task.truth, task.best.logits
+    right = [int((each.argmax(axis=1) == truth).sum()) for each in (before, logits)]
+    losses = [
+        picture_losses(each / temperature_of(each, truth), truth) for each in (before, logits)
+    ]
+    fall = mean_rise((losses[0] - losses[1])[:, None], owners=task.owners)
+    return right[1] >= right[0] and fall.low > 0
 
 
-def mirrors_for(task: TuningTask) -> tuple[str, ...]:
-    """Return the mirrorings that change no class, by a head that saw no image of the first fold."""
-    inside, outside = _parts(task, min(task.folds))
-    shown = outside[:_MOST_MIRRORED]
+def mirrors_for(
+    task: TuningTask, mirrored: Callable[[str, int], Floats], *, without: int | None = None
+) -> tuple[str, ...]:
+    """Return the mirrorings that change no class.
+
+    A head that saw no picture of one fold answers the pictures of it, mirrored and as they are.
+
+    Args:
+        task: what the frozen network found.
+        mirrored: gives the frozen network's features of a fold's pictures, mirrored.
+        without: fold that is left out of both; with no two others, nothing is mirrored.
+    """
+    shown, *learned = [fold for fold in sorted(set(task.folds)) if fold != without]
+    if not learned:
+        return ()
+    inside, outside = np.flatnonzero(np.isin(task.folds, learned)), _shown(task, shown)
     head = Space(task.features[inside]).fit(
         task.truth[inside], classes=task.classes, strength=task.own.strength
     )
-    truth = task.truth[shown]
-    right = int((head.logits(task.features[shown]).argmax(axis=1) == truth).sum())
+
+    def right(features: Floats) -> int:
+        return int((head.logits(features).argmax(axis=1) == task.truth[outside]).sum())
+
+    names = [n for n in MIRRORS if n != "over" or task.spec.width_px == task.spec.height_px]
+    plain = right(task.features[outside])
+    return tuple(
+        name
+        for name in names
+        if harmless(plain, right(mirrored(name, shown)), pictures=len(outside))
+    )
+
+
+def _shown(task: TuningTask, fold: int) -> Classes:
+    """Places of a fold evenly: sources are often sorted by class."""
+    return np.array(spread(_parts(task, fold)[1].tolist(), _MOST_MIRRORED), np.intp)
+
+
+def _mirrored_features(task: TuningTask, name: str, fold: int) -> Floats:
+    """(pictures, per scale) of a fold's pictures, mirrored."""
     _, engine = frozen_engine(1)
-    found = []
-    for name, mirror in MIRRORS.items():
-        if name == "over" and task.spec.width_px != task.spec.height_px:
-            continue
-        observed = [
-            engine.run(
-                normalised(np.ascontiguousarray(mirror(task.inputs(place)))),
-                outputs=(POOLED,),
-            )[0][0]
-            for place in shown.tolist()
+    images = (MIRRORS[name](task.inputs(place)) for place in _shown(task, fold).tolist())
+    return np.concatenate(
+        [
+            engine.run(normalised(np.ascontiguousarray(image)), outputs=(POOLED,))[0]
+            for image in images
         ]
-        mirrored = int((head.logits(np.stack(observed)).argmax(axis=1) == truth).sum())
-        if harmless(right, mirrored, pictures=len(shown)):
-            found.append(name)
-    return tuple(found)
+    )

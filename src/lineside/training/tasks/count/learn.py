@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
+from lineside.models.engines import BANK_OUTPUT
 from lineside.training.common.export import export, golden_of, limits_of
 from lineside.training.common.loop import Round, fit_rounds
+from lineside.training.common.methods import remember
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.count.numbers import (
@@ -178,16 +180,26 @@ def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
     answer, truth = np.concatenate(logits), np.array(places, np.intp)
     rule = number_rule(answer, truth, most=most, policy=job.inspection.policy)
     golden = golden_of(sorted(samples, key=lambda sample: (sample.count or 0, sample.digest)))
-    exported = export(
+    network, remembered = remember(
         student.network,
+        samples,
+        crops=lambda one: numbered.tensor([numbered.pixels(one)]),
+        steps=work.steps,
+    )
+    exported = export(
+        network,
         [numbered.tensor([numbered.pixels(each)]).contiguous().numpy() for each in golden],
-        outputs=("logits", "activation"),
+        outputs=("logits", "activation", BANK_OUTPUT),
     )
     return Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
         prepare=numbered.settings,
-        health=limits_of([picture_health(work.picture(sample)) for sample in samples]),
+        health=limits_of(
+            [picture_health(work.picture(sample)) for sample in samples],
+            farthest=network.farthest,
+            compared=True,
+        ),
         golden=tuple(golden),
         labels=job.inspection.labels,
         count=rule,
@@ -198,6 +210,7 @@ def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
         warnings=_warnings(rule, counts=counts),
         held_out=_figures(answer, truth),
         history=history,
+        remembered=(remembered,),
         sections={"numbers": {"largest taught": most, "largest seen": max(counts)}},
     )
 

@@ -99,9 +99,10 @@ def measure(
 
 
 def _limits(known: Sequence[_Counted]) -> dict[str, tuple[LimitRow, ...]]:
-    listed = [(one.truth, np.sort(one.case.objects)) for one in known if one.case.objects]
-    empty = [one.truth for one in known if one.case.objects == ()]
-    n = len(listed) + len(empty)
+    listed = [
+        (one.truth, np.sort(one.case.objects)) for one in known if one.case.objects is not None
+    ]
+    n = len(listed)
     if not n:
         return {}
     chances = np.unique(np.concatenate([[LEAST_CHANCE, 1.0], *(found for _, found in listed)]))
@@ -111,7 +112,7 @@ def _limits(known: Sequence[_Counted]) -> dict[str, tuple[LimitRow, ...]]:
             len(found) - int(np.searchsorted(found, cut, side="right")) - truth
             for truth, found in listed
         ]
-        low = sum(one < 0 for one in off) + sum(truth > 0 for truth in empty)
+        low = sum(one < 0 for one in off)
         high = sum(one > 0 for one in off)
         rows.append(LimitRow(cut=cut, escapes=low, over_rejects=high, cost=float(low + high)))
     return {OBJECTS: (*rows, LimitRow(cut=1.0, escapes=n, over_rejects=0, cost=float(n)))}
@@ -135,9 +136,17 @@ def _figures(
     guess = np.stack([guessed, truth], axis=1)
     found = {
         "exact": rate((e.exact for e in answers), baseline=float(np.mean(guessed == 0))),
-        "mae": statistic(mean, off[known], groups=groups, baseline=mean(guessed)),
-        "rmse": statistic(_root, off[known], groups=groups, baseline=_root(truth - average)),
-        "mae_share": statistic(_share, pairs, groups=groups, baseline=_share(guess)),
+        "mae": statistic(mean, off[known], groups=groups, baseline=mean(guessed), flawed=float),
+        "rmse": statistic(
+            _root, off[known], groups=groups, baseline=_root(truth - average), flawed=math.sqrt
+        ),
+        "mae_share": statistic(
+            _share,
+            pairs,
+            groups=groups,
+            baseline=_share(guess),
+            flawed=lambda wrong: wrong / max(mean(truth[known]), 1.0),
+        ),
         "coverage": rate((e.covered for e in answers), baseline=promised),
         "refused_rate": rate((e.answer is None for e in answers), baseline=0.0),
     }
@@ -181,7 +190,7 @@ def _per_count(answers: Sequence[_Counted], *, baseline: Mapping[str, float]) ->
         off = np.array([each.off for each in own if each.answer is not None])
         guess = abs(count - baseline.get("median_count", 0.0))
         found[f"exact/{count}"] = rate((e.exact for e in own), baseline=float(guess == 0))
-        found[f"mae/{count}"] = statistic(mean, off, baseline=guess)
+        found[f"mae/{count}"] = statistic(mean, off, baseline=guess, flawed=float)
     return found
 
 

@@ -35,7 +35,7 @@ from lineside.training.common.backbone import (
 )
 from lineside.training.common.cache import MemoryCache
 from lineside.training.common.loop import BATCH, LoopPlan, Parallel, Round, drawn
-from lineside.training.common.methods import temperature_of
+from lineside.training.common.methods import DescribingNetwork, temperature_of
 from lineside.training.tasks.contract import Work
 from lineside.vision import CountRule, Crop, Prepare
 from lineside.vision.detections import number_chances, shortest_run
@@ -46,7 +46,7 @@ STRIDE_PX = 8
 _WIDTH = 64
 
 
-class NumberNetwork(nn.Module):
+class NumberNetwork(DescribingNetwork):
     """(n, 3, h, w) → logits (n, most + 2), activation (n, 1, h / 8, w / 8)."""
 
     def __init__(self, *, most: int) -> None:
@@ -76,6 +76,9 @@ class NumberNetwork(nn.Module):
                 bias.fill_(math.log(math.expm1(each)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.describe(x)[0]
+
+    def describe(self, x: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         fine, coarse = self.trunk(x)
         grown = nn.functional.interpolate(self.at_16(coarse), scale_factor=2.0, mode="nearest")
         observed = torch.relu(self.shared(torch.relu(self.at_8(fine) + grown)))
@@ -84,7 +87,8 @@ class NumberNetwork(nn.Module):
         apart = self.numbers - total
         apart = apart * (1 - self.is_more) + torch.relu(apart) * self.is_more
         likely = -torch.exp(self.sharpness) * apart * apart / 2
-        return likely + self.correction(observed.mean(dim=(2, 3))), density
+        features = observed.mean(dim=(2, 3))
+        return (likely + self.correction(features), density), features
 
 
 SIDE_PX = 192

@@ -7,8 +7,9 @@ Answers of a network to pictures it has not seen, and the rules that follow from
 2. Probability of an object: Platt scaling of the objectness over hits and misses.
 3. The cut stands at a raw objectness of .37. Chosen freely on few pictures it did worse than this.
    A policy that fixes one cut has the last word.
-4. An object is unsure up to the probability above which as many answers are wrong as the policy
-   allows.
+4. An object is unsure up to the probability from which on no more answers are wrong than a rate of
+   the ladder, shown by a test of all such limits (``calibrated_cut``): the policy's, else the next.
+   The objects of one picture count as fewer.
 """
 
 import math
@@ -16,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,9 +25,20 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
+from lineside.models.engines import BANK_OUTPUT
+from lineside.models.result import ErrorBound
+from lineside.models.task_heads import bounded
 from lineside.training.common.export import export, golden_of, limits_of
 from lineside.training.common.loop import fit_rounds
-from lineside.training.common.methods import platt
+from lineside.training.common.methods import (
+    CONFIDENCE,
+    CalibratedCut,
+    calibrated_cut,
+    error_bound,
+    platt,
+    rate_warning,
+    remember,
+)
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.detect.network import (
@@ -93,11 +106,13 @@ def judge_held_out(
         objectness, geometry, classes = (each[0].contiguous().numpy() for each in maps)
         found = find_objects((objectness, geometry, classes), rule=rule, least=_LEAST_LISTED)
         found = found.inside(scene.size_px[0], height_px=scene.size_px[1])
-        judged.append(ValidationPicture(scene=scene, found=found, hit=met(found.boxes_px, scene)))
+        judged.append(
+            ValidationPicture(scene=scene, found=found, hit=hits_of(found.boxes_px, scene))
+        )
     return judged
 
 
-def met(boxes_px: Floats, scene: Scene) -> NDArray[np.intp]:
+def hits_of(boxes_px: Floats, scene: Scene) -> NDArray[np.intp]:
     """The object each candidate met, the likeliest candidate first; -1 for none."""
     hit = np.full(len(boxes_px), -1, np.intp)
     if not len(scene.label) or not len(boxes_px):
@@ -125,8 +140,8 @@ def _nearness(boxes_px: Floats, truth: Floats) -> Floats:
 
 def rule_from(
     held: Sequence[ValidationPicture], *, labels: Sequence[str], policy: Policy, most: int
-) -> DetectRule:
-    """The calibrated rule.
+) -> tuple[DetectRule, CalibratedCut]:
+    """The calibrated rule, and the limit of its sure answers; of nothing its rate is 1.
 
     Args:
         held: pictures not trained on.
@@ -147,9 +162,37 @@ def rule_from(
     cut = float(np.clip(chance_of(raw_logit, rule=rule)[0], 0.001, 0.999))
     if policy.present_above is not None:
         fixed = min(max(policy.present_above, 0.001), 0.999)
-        return replace(rule, cut=fixed, unsure_below=fixed)
-    unsure = _unsure_below(held, rule=rule, cut=cut, error_rate=policy.error_rate)
-    return replace(rule, cut=cut, unsure_below=max(cut, unsure))
+        rule, limit = (
+            replace(rule, cut=fixed, unsure_below=fixed),
+            CalibratedCut(fixed, policy.error_rate, CONFIDENCE),
+        )
+    else:
+        rule = replace(rule, cut=cut, unsure_below=cut)
+        answers, limit = outcomes_of(held, rule=rule), CalibratedCut(1.0, 1.0, CONFIDENCE)
+        if len(answers.sureness):
+            limit = calibrated_cut(
+                answers.sureness, answers.wrong, owners=answers.owners, rate=policy.error_rate
+            )
+        unsure = 1.0 if limit.rate >= 1 else limit.cut
+        rule = replace(rule, unsure_below=max(cut, unsure))
+    return replace(rule, sides_px=sides_of(held, rule=rule, cut=rule.cut)), limit
+
+
+def sides_of(
+    held: Sequence[ValidationPicture], *, rule: DetectRule, cut: float
+) -> tuple[float, float] | None:
+    """Sides that the middle object of a picture may have, network pixels.
+
+    A half more than what the network finds on held-out pictures, in both directions; None where
+    points taught no size, or where fewer than five pictures show an object.
+    """
+    if not any(each.scene.sized.any() for each in held):
+        return None
+    found = (replace(each.found, chance=chances_of(each, rule=rule)) for each in held)
+    sides = [side for one in found if (side := one.middle_side_px(cut=cut)) is not None]
+    if len(sides) < _LEAST_SIDES:
+        return None
+    return round(min(sides) / _OTHER_SIZE, 2), round(max(sides) * _OTHER_SIZE, 2)
 
 
 def chances_of(each: ValidationPicture, *, rule: DetectRule) -> Floats:
@@ -157,22 +200,64 @@ def chances_of(each: ValidationPicture, *, rule: DetectRule) -> Floats:
     return chance_of(each.found.objectness, rule=rule)
 
 
-def _unsure_below(
-    held: Sequence[ValidationPicture], *, rule: DetectRule, cut: float, error_rate: float
-) -> float:
-    """The least probability above which at most ``error_rate`` of held-out answers are wrong."""
-    chance = np.concatenate([chances_of(each, rule=rule) for each in held] or [np.zeros(0)])
-    answer = chance * np.concatenate([each.found.label_chance for each in held] or [np.zeros(0)])
-    right = np.concatenate([each.right for each in held] or [np.zeros(0, np.bool_)])
-    known = chance > cut
-    if not known.any():
-        return 1.0
-    order = np.argsort(-answer[known], kind="stable")
-    ranked, wrong = answer[known][order], np.cumsum(~right[known][order])
-    fine = np.flatnonzero(wrong <= error_rate * np.arange(1, len(ranked) + 1))
-    return float(ranked[fine[-1]]) if len(fine) else 1.0
+class DetectionOutcomes(NamedTuple):
+    """Objects that were found on pictures held out, one after the other.
+
+    Attributes:
+        sureness: (n,) probability that an object of the label is there.
+        wrong: (n,) whether none is.
+        owners: the group of each one's picture, or the picture.
+    """
+
+    sureness: Floats
+    wrong: NDArray[np.bool_]
+    owners: Sequence[object]
 
 
+def outcomes_of(held: Sequence[ValidationPicture], *, rule: DetectRule) -> DetectionOutcomes:
+    """Return the objects above the rule's cut."""
+    sureness, wrong, owners = [np.zeros(0)], [np.zeros(0, np.bool_)], list[object]()
+    for each in held:
+        chances = chances_of(each, rule=rule)
+        known = chances > rule.cut
+        sureness.append((chances * each.found.label_chance)[known])
+        wrong.append(~each.right[known])
+        sample = each.scene.sample
+        owners += [sample.group or sample.digest] * int(known.sum())
+    return DetectionOutcomes(np.concatenate(sureness), np.concatenate(wrong), owners)
+
+
+def bound_of(
+    answers: DetectionOutcomes, *, rule: DetectRule, limit: CalibratedCut, target: float
+) -> tuple[ErrorBound | None, tuple[str, ...]]:
+    """The error among the sure objects, None where none was found, and what warns of it.
+
+    Args:
+        answers: on pictures held out.
+        rule: of the package.
+        limit: of its sure answers, and the rate shown for it.
+        target: error rate of the policy.
+    """
+    if not len(answers.sureness):
+        sentence = (
+            "no object was found on pictures held out, so that nothing shows how many are wrong:"
+            " every box is unsure; add pictures of other parts (groups)"
+        )
+        return None, (sentence,) if limit.rate >= 1 else ()
+    bound = error_bound(
+        answers.sureness,
+        answers.wrong,
+        answered=answers.sureness >= rule.unsure_below,
+        owners=answers.owners,
+        target=target,
+        confidence=limit.confidence,
+        noun="objects found on pictures",
+    )
+    return bound, (rate_warning(bound, stated=limit.rate),) if limit.rate > target else ()
+
+
+_LEAST_SIDES = 5
+_OTHER_SIZE = 1.5
 _FEW_PICTURES = 10
 _FEW_OBJECTS = 20
 _STEPS, _STEPS_A_LABEL, _MOST_STEPS = 300, 50, 650
@@ -183,12 +268,14 @@ class TrainedObjects:
     """A package of found objects, and what a count needs beyond it.
 
     Attributes:
+        limit: of the rule's sure answers, and the rate shown for it.
         held: every picture that was held out once.
         most: objects on any training picture.
     """
 
     trained: Trained
     rule: DetectRule
+    limit: CalibratedCut
     held: list[ValidationPicture]
     most: int
 
@@ -237,19 +324,29 @@ def train_objects(
     )
     numbers = [_number(sample, names) for sample in samples]
     most = max(numbers, default=0)
-    rule = rule_from(held, labels=names, policy=job.inspection.policy, most=most)
+    rule, limit = rule_from(held, labels=names, policy=job.inspection.policy, most=most)
     golden = golden_of(sorted(samples, key=lambda one: (_number(one, names), one.digest)))
-    exported = export(
+    network, remembered = remember(
         student.network,
+        samples,
+        crops=lambda one: torch.from_numpy(bounded(whole_batch(one, scenes=scenes).numpy())),
+        steps=work.steps,
+    )
+    exported = export(
+        network,
         [whole_batch(sample, scenes=scenes).contiguous().numpy() for sample in golden],
-        outputs=OUTPUTS,
+        outputs=(*OUTPUTS, BANK_OUTPUT),
         varies=VARIES,
     )
     trained = Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
         prepare=scenes.settings,
-        health=limits_of([picture_health(work.picture(sample)) for sample in samples]),
+        health=limits_of(
+            [picture_health(work.picture(sample)) for sample in samples],
+            farthest=network.farthest,
+            compared=True,
+        ),
         golden=tuple(golden),
         labels=rule.labels,
         detect=rule,
@@ -258,9 +355,10 @@ def train_objects(
         warnings=(*left_out, *_warnings(samples, names)),
         held_out=figures_of(held, rule=rule),
         history=history,
+        remembered=(remembered,),
         sections={"objects": _section(samples, names, scale=scale)},
     )
-    return TrainedObjects(trained=trained, rule=rule, held=held, most=most)
+    return TrainedObjects(trained=trained, rule=rule, limit=limit, held=held, most=most)
 
 
 def marked_samples(
@@ -282,8 +380,8 @@ def _unmarked(*, template: bool) -> InvalidError:
     return InvalidError(
         f"no picture of the training part has objects marked on it{beside}",
         where="data",
-        fix="Mark boxes or points (boxes.csv, points.csv, COCO, YOLO, VOC), or train 'classify', "
-        "which needs a label per picture alone.",
+        fix="Mark boxes or points (boxes.csv, points.csv, COCO, YOLO, VOC, labelme, CVAT), or "
+        "train 'classify', which needs a label per picture alone.",
     )
 
 
@@ -344,17 +442,23 @@ def figures_of(held: Sequence[ValidationPicture], *, rule: DetectRule) -> dict[s
     known = [chances_of(each, rule=rule) > rule.cut for each in held]
     answer = sum(int(above.sum()) for above in known)
     truth = sum(len(each.scene.label) for each in held)
-    met = sum(int((each.hit >= 0)[above].sum()) for each, above in zip(held, known, strict=True))
+    hits = sum(int((each.hit >= 0)[above].sum()) for each, above in zip(held, known, strict=True))
     right = sum(int(each.right[above].sum()) for each, above in zip(held, known, strict=True))
     whole = max(1, answer + truth)
     return {
         "f1_iou33": 2 * right / whole,
-        "f1_any_iou33": 2 * met / whole,
+        "f1_any_iou33": 2 * hits / whole,
         "pictures": float(len(held)),
     }
 
 
 def learn(job: TrainJob, work: Work) -> Trained:
     """Learn boxes; see ``Learner``."""
-    labels = job.inspection.labels
-    return train_objects(job, work, folder="detect", labels=labels, folded=False).trained
+    made = train_objects(job, work, folder="detect", labels=job.inspection.labels, folded=False)
+    bound, warnings = bound_of(
+        outcomes_of(made.held, rule=made.rule),
+        rule=made.rule,
+        limit=made.limit,
+        target=job.inspection.policy.error_rate,
+    )
+    return replace(made.trained, error_bound=bound, warnings=(*made.trained.warnings, *warnings))

@@ -52,7 +52,7 @@ class Picture:
     truth: Places
     fit: Floats
 
-    def met(self, *, least: float, labelled: bool) -> Places:
+    def hits(self, *, least: float, labelled: bool) -> Places:
         """(n,) the object each box met with an overlap above ``least``, -1 for none."""
         fit = self.fit.copy()
         if labelled:
@@ -152,7 +152,7 @@ def _box_counts(pictures: Sequence[Picture], *, least: float, labelled: bool) ->
     """(pictures, 3): boxes that met an object, boxes, objects."""
     return np.array(
         [
-            (int(np.sum(p.met(least=least, labelled=labelled) >= 0)), len(p.answer), len(p.truth))
+            (int(np.sum(p.hits(least=least, labelled=labelled) >= 0)), len(p.answer), len(p.truth))
             for p in pictures
         ],
         np.int64,
@@ -160,18 +160,18 @@ def _box_counts(pictures: Sequence[Picture], *, least: float, labelled: bool) ->
 
 
 def _f1(counts: Numbers) -> float:
-    met, answer, truth = counts.sum(axis=0)
-    return 2 * met / (answer + truth) if answer + truth else math.nan
+    hits, answer, truth = counts.sum(axis=0)
+    return 2 * hits / (answer + truth) if answer + truth else math.nan
 
 
 def _precision(counts: Numbers) -> float:
-    met, answer, _ = counts.sum(axis=0)
-    return met / answer if answer else math.nan
+    hits, answer, _ = counts.sum(axis=0)
+    return hits / answer if answer else math.nan
 
 
 def _recall(counts: Numbers) -> float:
-    met, _, truth = counts.sum(axis=0)
-    return met / truth if truth else math.nan
+    hits, _, truth = counts.sum(axis=0)
+    return hits / truth if truth else math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -219,7 +219,7 @@ def _mean_precision(judged: _Judged, *, labels: int) -> Metric:
     """Average precision at an overlap of .5, the mean over labels; of all where it is 0."""
     pictures = judged.pictures
     split = [[_of_label(p, place) for p in pictures] for place in range(labels)] or [list(pictures)]
-    hits = [[p.met(least=0.5, labelled=True) >= 0 for p in each] for each in split]
+    hits = [[p.hits(least=0.5, labelled=True) >= 0 for p in each] for each in split]
 
     def precision(chosen: NDArray[np.intp]) -> float:
         values = [
@@ -262,7 +262,9 @@ def _counts(
         off, guessed = np.abs(pairs[:, 0] - pairs[:, 1]), np.abs(pairs[:, 1] - guess)
         key = f"/{name}" if name else ""
         into = per_class if name else overall
-        into[f"count_mae{key}"] = statistic(mean, off, groups=judged.groups, baseline=mean(guessed))
+        into[f"count_mae{key}"] = statistic(
+            mean, off, groups=judged.groups, baseline=mean(guessed), flawed=float
+        )
         into[f"count_exact{key}"] = rate(off == 0, baseline=mean(guessed == 0))
         if mean(off) >= mean(guessed):
             what = f"of {name}" if name else "of all boxes"
@@ -283,7 +285,7 @@ def _confusion(
     classes = (*labels, _NOTHING)
     rows = np.zeros((len(classes), len(classes) + 1), np.int64)
     for case, picture in zip(cases, pictures, strict=True):
-        hit = picture.met(least=_OVERLAPS[0][1], labelled=False)
+        hit = picture.hits(least=_OVERLAPS[0][1], labelled=False)
         unsure = _unsure(case, labels=labels)
         for place, answer in enumerate(picture.answer):
             row = picture.truth[hit[place]] if hit[place] >= 0 else len(labels)
@@ -301,7 +303,7 @@ def _unsure(case: Case, *, labels: Sequence[str]) -> list[bool]:
 
 
 def _reliability(pictures: Sequence[Picture]) -> dict[str, tuple[ReliabilityBin, ...]]:
-    right = [p.met(least=_OVERLAPS[0][1], labelled=True) >= 0 for p in pictures]
+    right = [p.hits(least=_OVERLAPS[0][1], labelled=True) >= 0 for p in pictures]
     chances = np.concatenate([p.probability for p in pictures])
     if not len(chances):
         return {}
@@ -313,7 +315,7 @@ def _mistakes(
 ) -> tuple[Mistake, ...]:
     found = []
     for case, picture in zip(cases, pictures, strict=True):
-        hit = picture.met(least=_OVERLAPS[0][1], labelled=True)
+        hit = picture.hits(least=_OVERLAPS[0][1], labelled=True)
         missed, wrong = len(picture.truth) - int(np.sum(hit >= 0)), hit < 0
         if not missed and not wrong.any():
             continue

@@ -36,6 +36,7 @@ from lineside.training.common.backbone import (
 )
 from lineside.training.common.export import CELLS, PICTURE
 from lineside.training.common.loop import LoopPlan, Parallel, Round, drawn
+from lineside.training.common.methods import DescribingNetwork
 from lineside.training.tasks.detect.scene import (
     CROP_PX,
     Piece,
@@ -180,7 +181,7 @@ _RARE = -4.0  # logit of a cell before anything is learned: one in fifty
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-class CentreNetwork(nn.Module):
+class CentreNetwork(DescribingNetwork):
     """See the module; trunk layers up to stride 4 stay as published."""
 
     def __init__(self, *, labels: int, template: bool) -> None:
@@ -206,13 +207,17 @@ class CentreNetwork(nn.Module):
             _bias(self.geometry)[2:] = torch.tensor([log_width, log_height])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.describe(x)[0]
+
+    def describe(self, x: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         if self.mix is not None:
             x = self.mix(x)
         finest, fine, coarse = self.trunk.at_strides(x)
         merged = self.at_8(fine) + _grown(self.at_16(coarse))
         merged = self.at_4(finest) + _grown(merged)
         observed = torch.relu(self.shared(torch.relu(self.smooth(merged))))
-        return self.objectness(observed), self.geometry(observed), self.classes(observed)
+        maps = self.objectness(observed), self.geometry(observed), self.classes(observed)
+        return maps, observed.mean(dim=(2, 3))
 
 
 def _mix() -> nn.Conv2d:

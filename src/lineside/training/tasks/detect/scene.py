@@ -24,7 +24,7 @@ from lineside.core import Box, InvalidError
 from lineside.datasets import Marked, Sample
 from lineside.training.common.cache import MemoryCache
 from lineside.training.tasks.contract import Work
-from lineside.vision import Crop, Prepare
+from lineside.vision import Crop, Prepare, picture_size
 from lineside.vision.prepare import cut
 
 OBJECT_PX = 28.0
@@ -128,8 +128,8 @@ def _area(mark: Marked, *, by_label: Mapping[str, tuple[float, float]]) -> float
     return (mark.x1_px - mark.x0_px) * (mark.y1_px - mark.y0_px)
 
 
-def prepare_for(scale: Scale) -> Prepare:
-    """The settings of training and device."""
+def prepare_for(scale: Scale, *, trained_px: tuple[int, int] | None = None) -> Prepare:
+    """The settings of training and device; ``trained_px``: the size of every picture."""
     whole = Box(x0_px=0.0, y0_px=0.0, x1_px=float(CROP_PX), y1_px=float(CROP_PX))
     return Prepare(
         crops=(Crop(region="", box_px=whole),),
@@ -137,14 +137,21 @@ def prepare_for(scale: Scale) -> Prepare:
         height_px=CROP_PX,
         fit="zoom",
         zoom=scale.zoom,
+        trained_px=trained_px,
     )
+
+
+def one_size(work: Work) -> tuple[int, int] | None:
+    """(width, height) of the training pictures; None where they differ."""
+    sizes = {picture_size(work.files(sample.digest)) for sample in work.training}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 class Scenes:
     """Pictures with their objects; pixels are kept up to a limit and read again beyond it."""
 
     def __init__(self, work: Work, *, scale: Scale, labels: Sequence[str], template: bool) -> None:
-        self.settings = prepare_for(scale)
+        self.settings = prepare_for(scale, trained_px=one_size(work))
         self.labels = tuple(labels)
         self.template = template
         self._scale = scale

@@ -24,7 +24,8 @@ from lineside.core import Box, Digest, Inspection, InvalidError, View, encode
 from lineside.datasets import Sample
 from lineside.training.common.cache import health_array, health_of
 from lineside.training.common.methods import spread
-from lineside.training.job import load_arrays, save_arrays
+from lineside.training.common.onnx_backbone import OnnxBackbone
+from lineside.training.job import stored_arrays
 from lineside.training.tasks.multilabel.heads import grid_features
 from lineside.vision import (
     Crop,
@@ -229,7 +230,7 @@ class PictureFeatures:
 
     Attributes:
         matrix: reference px → picture px; None when the picture was refused (``reason``).
-        features: (1 + variants, regions, FEATURES) float32, the picture itself first.
+        features: (1 + variants, regions, features) float32, the picture itself first.
         crops: (regions, height, width, 3) uint8 of the picture itself, reduced to 8 px cells.
     """
 
@@ -251,6 +252,7 @@ class FeatureExtractor:
         read: gives a sample's encoded picture.
         seed: of augmentation.
         folder: where looked-at pictures are kept.
+        own: the frozen network; None for the one that comes with lineside.
     """
 
     reference: Reference
@@ -259,21 +261,20 @@ class FeatureExtractor:
     read: Callable[[Sample], bytes]
     seed: int
     folder: Path
+    own: OnnxBackbone | None = None
 
     def look(self, sample: Sample, *, variants: int) -> PictureFeatures:
         """The picture's look, from the folder where it is there."""
         path = self.folder / f"{self._key(sample, variants=variants)}.npz"
-        stored = load_arrays(path)
-        if stored is not None:
-            return _unpacked(sample, stored)
-        looked = self._look(sample, variants=variants)
-        save_arrays(path, _packed(looked))
-        return looked
+        return _unpacked(
+            sample, stored_arrays(path, lambda: _packed(self._look(sample, variants=variants)))
+        )
 
     def _key(self, sample: Sample, *, variants: int) -> str:
         """Names everything the look depends on, so that no old file is taken for a new one."""
         reference = self.reference
         facts = [sample.digest, reference.sample.digest, self.prepare, self.seed, variants]
+        facts += [] if self.own is None else [self.own.key]
         return hashlib.sha256(encode(facts)).hexdigest()[:40]
 
     def _look(self, sample: Sample, *, variants: int) -> PictureFeatures:
@@ -302,11 +303,13 @@ class FeatureExtractor:
         )
 
     def _features(self, batch: NDArray[np.uint8]) -> Floats:
-        """(copies, regions, h, w, 3) → (copies, regions, FEATURES), in batches of one size."""
+        """(copies, regions, h, w, 3) → (copies, regions, features), in batches of one size."""
         copies, regions = batch.shape[:2]
         flat = batch.reshape(copies * regions, *batch.shape[2:])
         parts = [
-            grid_features(normalise(flat[start : start + _CROPS_AT_ONCE], self.prepare))
+            grid_features(
+                normalise(flat[start : start + _CROPS_AT_ONCE], self.prepare), backbone=self.own
+            )
             for start in range(0, len(flat), _CROPS_AT_ONCE)
         ]
         return np.concatenate(parts).reshape(copies, regions, -1)

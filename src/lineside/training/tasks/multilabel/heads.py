@@ -33,25 +33,19 @@ from torch import Tensor, nn
 
 from lineside.core import Inspection, InvalidError
 from lineside.datasets import Sample
-from lineside.training.common.backbone import (
-    STRIDE_8_CHANNELS,
-    STRIDE_16_CHANNELS,
-    Lite0Backbone,
-    fast_backbone,
-)
+from lineside.training.common.backbone import fast_backbone
 from lineside.training.common.methods import (
     bank_distances,
     k_center,
     own_distances,
     usual_distance,
 )
+from lineside.training.common.onnx_backbone import Backbone
 
 Floats = NDArray[np.float32]
 
 GRID = 3
 CELLS = GRID * GRID
-FEATURES = (STRIDE_8_CHANNELS + STRIDE_16_CHANNELS) * CELLS
-POOLED = STRIDE_8_CHANNELS + STRIDE_16_CHANNELS
 CROP_STEP_PX = 16 * GRID
 """Crops are multiples of this, so that the grid divides both feature maps evenly."""
 
@@ -61,11 +55,11 @@ class Heads:
     """Learned weights, per region row; all float32.
 
     Attributes:
-        weight: (regions, outputs, FEATURES): on raw grid features, standardisation folded in.
+        weight: (regions, outputs, features): on raw grid features, standardisation folded in.
         bias: (regions, outputs).
-        mean: (regions, FEATURES): of the training pictures' grid features.
-        bank: (regions, k, POOLED): standardised mean features of training pictures.
-        spread: (regions, POOLED): divides mean features before they are compared with the bank.
+        mean: (regions, features): of the training pictures' grid features.
+        bank: (regions, k, channels): standardised mean features of training pictures.
+        spread: (regions, channels): divides mean features before they are compared with the bank.
         unit: (regions,): divides the distance.
     """
 
@@ -77,22 +71,21 @@ class Heads:
     unit: Floats
 
 
-def split_taps(flat: Floats) -> tuple[Floats, Floats]:
-    """(…, FEATURES) → (…, 40, 3, 3) and (…, 112, 3, 3)."""
-    edge = STRIDE_8_CHANNELS * CELLS
-    fine = flat[..., :edge].reshape(*flat.shape[:-1], STRIDE_8_CHANNELS, GRID, GRID)
-    coarse = flat[..., edge:].reshape(*flat.shape[:-1], STRIDE_16_CHANNELS, GRID, GRID)
-    return fine, coarse
+def grid_of(flat: Floats) -> Floats:
+    """(…, features) → (…, channels, 3, 3), the channels of the map at stride 8 first."""
+    return flat.reshape(*flat.shape[:-1], -1, GRID, GRID)
 
 
 def pooled_of(flat: Floats) -> Floats:
-    """(…, FEATURES) grid features → (…, POOLED) means over the grid."""
-    fine, coarse = split_taps(flat)
-    return np.concatenate([fine.mean(axis=(-2, -1)), coarse.mean(axis=(-2, -1))], axis=-1)
+    """(…, features) grid features → (…, channels) means over the grid."""
+    return np.asarray(grid_of(flat).mean(axis=(-2, -1)), np.float32)
 
 
-def grid_features(crops: Floats, *, backbone: Lite0Backbone | None = None) -> Floats:
-    """(n, 3, h, w) float32 prepared crops → (n, FEATURES) float32 on the frozen trunk."""
+def grid_features(crops: Floats, *, backbone: Backbone | None = None) -> Floats:
+    """(n, 3, h, w) float32 prepared crops → (n, features) float32 on the frozen trunk.
+
+    Features are channels of both maps x cells of the grid: 152 x 9 of the published network.
+    """
     backbone = backbone or fast_backbone()
     with torch.inference_mode():
         x = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
@@ -102,23 +95,22 @@ def grid_features(crops: Floats, *, backbone: Lite0Backbone | None = None) -> Fl
 
 
 def _grid(tap: Tensor) -> Tensor:
-    cell = (tap.shape[2] // GRID, tap.shape[3] // GRID)
+    cell = (int(tap.shape[2]) // GRID, int(tap.shape[3]) // GRID)
     return nn.functional.avg_pool2d(tap, cell)
 
 
 class RegionNetwork(nn.Module):
     """Prepared crops of all regions → logits, activation, distance, bank distances."""
 
-    def __init__(self, heads: Heads, *, backbone: Lite0Backbone) -> None:
+    def __init__(self, heads: Heads, *, backbone: Backbone) -> None:
         super().__init__()
         self.trunk = backbone
-        fine, coarse = split_taps(heads.weight)
-        centre = (heads.weight * heads.mean[:, None, :]).astype(np.float32)
-        centre_fine, centre_coarse = split_taps(centre)
-        offset = (centre_fine.sum(axis=2) + centre_coarse.sum(axis=2)) * CELLS
+        weight, fine = grid_of(heads.weight), backbone.fine_channels
+        centre = grid_of((heads.weight * heads.mean[:, None, :]).astype(np.float32))
+        offset = (centre[:, :, :fine].sum(axis=2) + centre[:, :, fine:].sum(axis=2)) * CELLS
         for name, value in (
-            ("fine", fine),
-            ("coarse", coarse),
+            ("fine", weight[:, :, :fine]),
+            ("coarse", weight[:, :, fine:]),
             ("bias", heads.bias),
             ("offset", offset),
             ("bank", heads.bank),
@@ -294,13 +286,14 @@ def fit_heads(plan: HeadPlan, features: Sequence[Floats], *, truth: Truth) -> Fi
 
     Args:
         plan: what to fit.
-        features: per picture (copies, regions, FEATURES), the picture itself first.
+        features: per picture (copies, regions, features), the picture itself first.
         truth: (pictures, regions, outputs).
     """
     regions, width = len(plan.regions), plan.width
-    weight = np.zeros((regions, width, FEATURES), np.float32)
+    count = features[0].shape[-1]
+    weight = np.zeros((regions, width, count), np.float32)
     bias = np.zeros((regions, width), np.float32)
-    mean = np.zeros((regions, FEATURES), np.float32)
+    mean = np.zeros((regions, count), np.float32)
     losses: list[float] = []
     for head in plan.heads:
         rows = list(head.rows)
@@ -319,13 +312,13 @@ def fit_heads(plan: HeadPlan, features: Sequence[Floats], *, truth: Truth) -> Fi
 
 
 def logits_of(heads: Heads, features: Floats) -> Floats:
-    """(…, regions, FEATURES) → (…, regions, outputs), as the network computes them."""
+    """(…, regions, features) → (…, regions, outputs), as the network computes them."""
     scores = np.einsum("...rf,rof->...ro", features, heads.weight, optimize=True) + heads.bias
     return np.asarray(scores, np.float32)
 
 
 def distances_of(heads: Heads, features: Floats) -> Floats:
-    """(…, regions, FEATURES) → (…, regions) distance, as the network computes it."""
+    """(…, regions, features) → (…, regions) distance, as the network computes it."""
     pooled = pooled_of(features) / heads.spread
     apart = np.linalg.norm(pooled[..., None, :] - heads.bank, axis=-1)
     return np.asarray(apart.min(axis=-1) / heads.unit, np.float32)

@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 
 from lineside.core import Policy, encode
 from lineside.models.result import LearningCurve
+from lineside.training.common.loop import fold_rows
 from lineside.training.common.methods import spread, unsure_between
-from lineside.training.job import load_arrays, save_arrays
+from lineside.training.job import stored_arrays
 from lineside.training.tasks.learning_curve import learning_curve
 from lineside.training.tasks.multilabel.features import PictureFeatures
 from lineside.training.tasks.multilabel.heads import (
@@ -188,16 +189,14 @@ def cross_validate(
         report: called after each fold with the share that is done, ``loss`` of the fit, and as
             ``held_out`` the share of held-out answers on their truth's side of zero; may raise.
     """
-    numbers = np.array(folds)
-    order = sorted(set(folds))
+    parts = fold_rows(folds)
     shape = (len(pictures), len(plan.regions), plan.width)
     copies = pictures[0].features.shape[0]
     logits = np.zeros(shape, np.float32)
     distances = np.zeros((shape[0], copies, shape[1]), np.float32)
     varied = np.zeros((shape[0], copies - 1, *shape[1:]), np.float32)
     right = judged = 0
-    for done, fold in enumerate(order, start=1):
-        inside, outside = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
+    for done, (inside, outside) in enumerate(parts, start=1):
         stored = _fold(plan, pictures, truth=truth, inside=inside, outside=outside, folder=folder)
         logits[outside] = cast(Floats, stored["logits"])
         varied[outside] = cast(Floats, stored["varied"])
@@ -206,7 +205,7 @@ def cross_validate(
         right += int(((logits[outside] > 0) == (truth[outside] == 1))[known].sum())
         judged += int(known.sum())
         loss = float(cast(NDArray[np.float64], stored["loss"])[0])
-        report(done / len(order), loss=loss, held_out=right / max(judged, 1))
+        report(done / len(parts), loss=loss, held_out=right / max(judged, 1))
     return CrossValidation(folds=tuple(folds), logits=logits, varied=varied, distances=distances)
 
 
@@ -219,21 +218,19 @@ def _fold(
     outside: NDArray[np.intp],
     folder: Path,
 ) -> dict[str, NDArray[np.generic]]:
-    path = folder / f"{_key(plan, pictures, truth=truth, inside=inside, outside=outside)}.npz"
-    stored = load_arrays(path)
-    if stored is not None:
-        return stored
-    fitted = fit_heads(plan, [pictures[p].features for p in inside], truth=truth[inside])
-    observed = np.stack([pictures[place].features for place in outside])
-    answers = logits_of(fitted.heads, observed)
-    made: dict[str, NDArray[np.generic]] = {
-        "logits": answers[:, 0],
-        "varied": answers[:, 1:],
-        "distances": distances_of(fitted.heads, observed),
-        "loss": np.array([fitted.loss]),
-    }
-    save_arrays(path, made)
-    return made
+    def make() -> dict[str, NDArray[np.generic]]:
+        fitted = fit_heads(plan, [pictures[p].features for p in inside], truth=truth[inside])
+        observed = np.stack([pictures[place].features for place in outside])
+        answers = logits_of(fitted.heads, observed)
+        return {
+            "logits": answers[:, 0],
+            "varied": answers[:, 1:],
+            "distances": distances_of(fitted.heads, observed),
+            "loss": np.array([fitted.loss]),
+        }
+
+    key = _key(plan, pictures, truth=truth, inside=inside, outside=outside)
+    return stored_arrays(folder / f"{key}.npz", make)
 
 
 def _key(
@@ -348,12 +345,12 @@ def held_out_labels(
     plan: HeadPlan, *, held_out: CrossValidation, truth: Truth, policy: Policy
 ) -> list[tuple[LabelAnswer, ...]]:
     """Decide each picture by rules made without its fold, by the function devices use."""
-    numbers = np.array(held_out.folds)
-    found: list[tuple[LabelAnswer, ...]] = [()] * len(numbers)
-    for fold in sorted(set(held_out.folds)):
-        others = np.flatnonzero(numbers != fold).tolist()
-        rules = rules_for(plan, held_out.logits, truth=truth, policy=policy, pictures=others)
-        for place in np.flatnonzero(numbers == fold).tolist():
+    found: list[tuple[LabelAnswer, ...]] = [()] * len(held_out.folds)
+    for inside, outside in fold_rows(held_out.folds):
+        rules = rules_for(
+            plan, held_out.logits, truth=truth, policy=policy, pictures=inside.tolist()
+        )
+        for place in outside.tolist():
             found[place] = decide(
                 held_out.logits[place], rules, regions=plan.regions, policy=policy
             )

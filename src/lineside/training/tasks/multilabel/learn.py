@@ -8,12 +8,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
 
-from lineside.core import Digest, FrameId, InvalidError
+from lineside.core import InvalidError
 from lineside.datasets import Sample
 from lineside.datasets.leaks import find_leaks, merge_leaks, region_features
 from lineside.datasets.samples import Skipped
@@ -21,12 +20,15 @@ from lineside.datasets.splitting import folds
 from lineside.models import HealthLimits
 from lineside.models.engines import BANK_OUTPUT, LABEL_OUTPUTS
 from lineside.models.manifest import FEW_PICTURES
+from lineside.models.result import ErrorBound
 from lineside.training.common.backbone import lite0_backbone
 from lineside.training.common.export import export, golden_of, limits_of
-from lineside.training.common.loop import apart, one_group
+from lineside.training.common.loop import apart, one_group, owners_of
+from lineside.training.common.methods import CONFIDENCE, error_bound
+from lineside.training.common.onnx_backbone import own_backbone
 from lineside.training.job import TrainJob
 from lineside.training.source import LeakSearch
-from lineside.training.tasks.contract import MAJORITY, Case, Trained, Work
+from lineside.training.tasks.contract import MAJORITY, Trained, Work, held_out_case
 from lineside.training.tasks.metrics import share
 from lineside.training.tasks.multilabel.features import (
     FeatureExtractor,
@@ -61,17 +63,9 @@ from lineside.training.tasks.multilabel.metrics import (
     figures,
     majority_of,
 )
-from lineside.vision import (
-    FrameRef,
-    LabelAnswer,
-    LabelRule,
-    PictureState,
-    Prediction,
-    Prepare,
-    StageTimes,
-    prepare,
-)
+from lineside.vision import LabelRule, Prepare, prepare
 from lineside.vision.decide import decide
+from lineside.vision.metrics import UNSURE
 from lineside.vision.prepare import crops_for
 
 _MARGIN = 0.25
@@ -86,6 +80,7 @@ _LEAKS_BY = "regions of the registered view"
 def learn(job: TrainJob, work: Work) -> Trained:
     """See ``Learner``."""
     steps = work.steps
+    own = own_backbone(job.backbone, batch=2)
     steps.at(2, "choosing the reference view")
     reference = choose_reference(
         job.inspection, work.training, read=work.encoded, named=job.reference
@@ -98,6 +93,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         read=work.encoded,
         seed=job.seed,
         folder=work.folder / "features",
+        own=own,
     )
     looked = _look(looker, work, variants=_variants(job, work, settings=settings))
     pictures = [picture for picture in looked if picture.matrix is not None]
@@ -129,7 +125,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         pictures,
         truth=truth,
         held_out=held_out,
-        groups=[sample.group or str(sample.digest) for sample in apart(samples)],
+        groups=owners_of(samples),
         seed=job.seed,
         folder=work.folder / "folds",
         report=lambda: steps.at(83, "estimating what more pictures bring"),
@@ -143,7 +139,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         sorted(pictures, key=lambda each: (len(each.sample.labels), each.sample.digest))
     )
     exported = export(
-        RegionNetwork(fitted.heads, backbone=lite0_backbone()).eval(),
+        RegionNetwork(fitted.heads, backbone=own or lite0_backbone()).eval(),
         [prepare(work.picture(one.sample), settings, matrix=one.matrix) for one in golden],
         outputs=(*LABEL_OUTPUTS, BANK_OUTPUT),
     )
@@ -161,6 +157,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         baseline={f"{MAJORITY}{name}": float(place) for name, place in majority.items()},
         warnings=_warnings(plan, truth, answered=answered, rules=rules, refused=len(refused)),
         held_out={name: metric.value for name, metric in found.items()},
+        error_bound=bound_of(answered, target=policy.error_rate),
         curve=curve,
         remembered=tuple(tuple(samples[owner].digest for owner in row) for row in fitted.owners),
         sections={
@@ -181,10 +178,42 @@ def learn(job: TrainJob, work: Work) -> Trained:
         reference_file=reference.file,
         refused=tuple(Skipped(where=one.sample.name, reason=one.reason) for one in refused),
         cases=[
-            _case(job, picture, labels=answer)
+            held_out_case(
+                job, picture.sample, labels=answer, health=picture.health, place=picture.place
+            )
             for picture, answer in zip(pictures, labels, strict=True)
         ],
         find_leaks=lambda others: _leaks(pictures, others, looker=looker, work=work),
+    )
+
+
+def bound_of(answered: Sequence[PictureAnswers], *, target: float) -> ErrorBound | None:
+    """The error among the answers to pictures held out, whose rules came from other folds.
+
+    Args:
+        answered: each picture by heads and rules that had not seen it.
+        target: error rate of the policy.
+    """
+    owners = owners_of([picture.sample for picture in answered])
+    found = [
+        (answer, owner)
+        for picture, owner in zip(answered, owners, strict=True)
+        for answer in picture.answers
+        if answer.chances
+    ]
+    if not found:
+        return None
+    likeliest = [int(np.argmax(one.chances)) for one, _ in found]
+    given = np.array([one.predicted != UNSURE for one, _ in found])
+    places = np.where(given, [one.predicted for one, _ in found], likeliest)
+    return error_bound(
+        np.array([max(one.chances) for one, _ in found]),
+        places != np.array([one.truth for one, _ in found]),
+        answered=given,
+        owners=[owner for _, owner in found],
+        target=target,
+        confidence=CONFIDENCE,  # no cut was chosen by the answers that it is tested on
+        noun="labels on pictures",
     )
 
 
@@ -196,30 +225,6 @@ def _limits(pictures: Sequence[PictureFeatures], distances: Floats) -> HealthLim
         residual_px=max(picture.place.residual_px for picture in pictures),
     )
     return replace(found, clipped_share_max=min(_MOST_CLIPPED, found.clipped_share_max))
-
-
-def _case(job: TrainJob, picture: PictureFeatures, *, labels: tuple[LabelAnswer, ...]) -> Case:
-    """A held-out training picture, as if a package had judged it."""
-    sample = picture.sample
-    ref = FrameRef(
-        id=FrameId(sample.name),
-        camera=job.inspection.camera,
-        captured_at=sample.captured_at or datetime.fromtimestamp(0, UTC),
-        digest=sample.digest,
-    )
-    answer = Prediction(
-        frame=ref,
-        inspection=job.inspection.id,
-        task=str(job.inspection.task),
-        state=PictureState.OK,
-        labels=labels,
-        package=Digest(""),
-        dataset="",
-        registration=picture.place,
-        health=picture.health,
-        latency_ms=StageTimes(),
-    )
-    return Case(sample=sample, prediction=answer)
 
 
 def _tell_fold(

@@ -26,6 +26,7 @@ from lineside.training.tasks.metrics import (
     confusion_table,
     limits_of,
     ranking,
+    rarest,
     rate,
     reliability_of,
     share,
@@ -285,7 +286,7 @@ def _scores(judged: Sequence[PictureAnswers], majority: Majority) -> dict[str, M
     for name, statistic in (("balanced_accuracy", balanced_accuracy), ("macro_f1", macro_f1)):
         baseline = statistic(truth, constant)
         found[name] = bounded(
-            statistic, truth, said, groups=owner, baseline=baseline, pictures=len(judged)
+            statistic, truth, said, groups=owner, baseline=baseline, pictures=rarest(truth, owner)
         )
     return found
 
@@ -301,8 +302,8 @@ def _curves(judged: Sequence[PictureAnswers]) -> dict[str, Metric]:
         owner = _owners(judged, mine)
         if not (truth.any() and not truth.all()):
             continue
-        holding, pictures = float(truth.mean()), len(np.unique(owner))
-        found |= ranking(truth, score, groups=owner, pictures=pictures, ending=f"/{label}")
+        holding = float(truth.mean())
+        found |= ranking(truth, score, groups=owner, ending=f"/{label}")
         error = bootstrap(calibration_error, truth, score, groups=owner, rounds=ROUNDS)
         found[f"calibration_error/{label}"] = as_metric(error, baseline=abs(0.5 - holding))
     return found

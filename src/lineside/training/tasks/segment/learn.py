@@ -260,7 +260,10 @@ def learn(job: TrainJob, work: Work) -> Trained:
     if side_px := int(job.setting("input_px", 0)):
         settings = stretched_to(side_px)
     else:
-        settings = prepare_for(job.setting("zoom", zoom_for(training)))
+        settings = prepare_for(
+            job.setting("zoom", zoom_for(training)),
+            sizes_px={(one.width_px, one.height_px) for one in training},
+        )
     show = shown_by(settings, work=work)
     network, fitted = fit(
         plan_of(job, training, settings=settings),

@@ -30,6 +30,7 @@ from lineside.training.tasks.metrics import (
     owners,
     picture_words,
     ranking,
+    rarest,
     rate,
     refused,
     reliability_of,
@@ -179,12 +180,14 @@ def _of_pictures(judged: Sequence[_Judged]) -> dict[str, Metric]:
     truth = np.array([each.defective for each in judged], np.bool_)
     scores = np.array([each.score for each in judged])
     right = np.array([each.is_right for each in judged], np.bool_)
-    own, n = owners([each.case for each in judged]), len(judged)
+    own = owners([each.case for each in judged])
     common = max(float(truth.mean()), 1.0 - float(truth.mean()))
     return {
-        **ranking(truth, scores, groups=own, pictures=n),
+        **ranking(truth, scores, groups=own),
         "accuracy": rate(right.tolist(), baseline=common),
-        "balanced_accuracy": bounded(_balanced, truth, right, groups=own, baseline=0.5, pictures=n),
+        "balanced_accuracy": bounded(
+            _balanced, truth, right, groups=own, baseline=0.5, pictures=rarest(truth, own)
+        ),
         "unsure_rate": rate((each.decision is Decision.UNSURE for each in judged), baseline=0.0),
         "refused_rate": refused([each.case for each in judged]),
     }
@@ -289,7 +292,9 @@ def _auroc_of(some: Sequence[_Judged], good: Sequence[_Judged]) -> Metric:
 def _confusion(judged: Sequence[_Judged], label: str) -> Confusion:
     places = {Decision.ABSENT: 0, Decision.PRESENT: 1}
     answers = [places.get(each.decision, UNSURE) if each.decision else UNSURE for each in judged]
-    return confusion_table((_GOOD, label), [int(each.defective) for each in judged], answers)
+    truth = [int(each.defective) for each in judged]
+    own = owners([each.case for each in judged])
+    return confusion_table((_GOOD, label), truth, answers, groups=own)
 
 
 def _mistakes(judged: Sequence[_Judged], label: str) -> list[Mistake]:

@@ -28,7 +28,7 @@ from lineside.training.common.backbone import (
     channels_last,
     lite0_full,
 )
-from lineside.training.common.methods import FeatureBank, bank_distances
+from lineside.training.common.methods import FeatureBank, PictureBank
 
 STRIDE_PX = 2
 MULTIPLE_PX = 32
@@ -183,15 +183,9 @@ class MaskNetwork(nn.Module):
     def __init__(self, network: UNet, known: FeatureBank) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("bank", torch.from_numpy(known.bank))
-        self.register_buffer("spread", torch.from_numpy(known.spread))
-        self.register_buffer("unit", torch.tensor(known.unit))
-
-    bank: Tensor
-    spread: Tensor
-    unit: Tensor
+        self.known = PictureBank(known)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, pooled = self.network(crops)
-        apart = bank_distances(pooled, bank=self.bank, spread=self.spread, unit=self.unit)
+        apart = self.known(pooled)
         return logits, apart.amin(dim=1), apart

@@ -13,7 +13,7 @@ Everything follows from the generator handed in.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,8 +141,13 @@ def stretched_to(side_px: int) -> Prepare:
     return Prepare(crops=crops, width_px=side, height_px=side, fit="stretch", multiple=MULTIPLE_PX)
 
 
-def prepare_for(zoom: float) -> Prepare:
-    """The whole picture at that scale, up to the next multiple of the network's stride."""
+def prepare_for(zoom: float, *, sizes_px: Collection[tuple[int, int]] = ()) -> Prepare:
+    """The whole picture at that scale, up to the next multiple of the network's stride.
+
+    Args:
+        zoom: network pixels per picture pixel.
+        sizes_px: (width, height) of the training pictures.
+    """
     return Prepare(
         crops=fitted(
             Prepare(crops=(), width_px=1, height_px=1, fit="zoom"), width_px=1, height_px=1
@@ -152,6 +157,7 @@ def prepare_for(zoom: float) -> Prepare:
         fit="zoom",
         zoom=zoom,
         multiple=MULTIPLE_PX,
+        trained_px=next(iter(sizes_px)) if len(set(sizes_px)) == 1 else None,
     )
 
 

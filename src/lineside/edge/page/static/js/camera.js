@@ -17,7 +17,7 @@ export class CameraView {
     this.taken = { width: 1, height: 1 };
     /** @type {ImageBitmap | null} */
     this.picture = null;
-    this.seenAt = camera.seen_at ? Date.parse(camera.seen_at) : 0;
+    this.seenAt = camera.arrived_at ? Date.parse(camera.arrived_at) : 0;
     this.canvas = /** @type {HTMLCanvasElement} */ (
       make("canvas", { role: "img", "aria-label": `Newest picture of ${camera.name}` })
     );

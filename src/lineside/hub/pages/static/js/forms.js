@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * Forms that send JSON to the API. `data-json="/api/v1/…"` is the address, `data-query` a query behind it; each named field is a
- * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment` (left out where it is empty), `list`, `yes`, `no`, `windows`, `words` (by commas), `numbers` (`name = 1` by commas: keys of the key) or `answer`. On success the page goes to
+ * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment` (left out where it is empty), `list` ("" adds none), `yes`, `no`, `windows`, `words` (by commas), `numbers` (`name = 1` by commas: keys of the key) or `answer`. On success the page goes to
  * `data-next` (`{id}` and other keys are filled from the answer, or from the form), or is read again; on refusal the problem's own
  * words stand in the form; so it does where nothing is ticked in a group that has `data-least`. `data-show` names a key of the answer that is shown once, below `data-show-words`.
  */
@@ -20,13 +20,13 @@ export function readForm(form) {
     const kind = input.dataset.type ?? "text";
     if (kind === "answer") addAnswer(body, input);
     else if (kind === "no") body[input.name] = false;
-    else if (input.value === "" && kind !== "text" && kind !== "words") continue;
+    else if (input.value === "" && !["text", "words", "list"].includes(kind)) continue;
     else if (kind === "number") put(body, input.name, Number(input.value));
     else if (kind === "numbers") putNumbers(body, input);
     else if (kind === "yes") body[input.name] = true;
     else if (kind === "windows") body[input.name] = windowsOf(input.value);
     else if (kind === "words") body[input.name] = input.value.split(",").map((one) => one.trim()).filter(Boolean);
-    else if (kind === "list") put(body, input.name, [...(input.name.split(".", 2).reduce((inside, key) => inside?.[key], body) ?? []), input.value]);
+    else if (kind === "list") put(body, input.name, [...(input.name.split(".", 2).reduce((inside, key) => inside?.[key], body) ?? []), ...(input.value ? [input.value] : [])]);
     else put(body, input.name, input.value);
   }
   return body;

@@ -2,12 +2,9 @@
 /** The Lines page and a camera's own page: tiles fed by one socket, one sentence about all. */
 import { put } from "./dom.js";
 import { Live } from "./live.js";
-import { fragment, takeOver } from "./parts.js";
+import { liveParts, showPart } from "./parts.js";
 import { wireFilters } from "./pictures.js";
 import { Tile } from "./tile.js";
-import { tellTimes } from "./time.js";
-
-const PANELS_MS = 10_000;
 
 const elements = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".tile"));
 const tiles = new Map([...elements].map((element) => [element.dataset.camera ?? "", new Tile(element)]));
@@ -16,8 +13,9 @@ let summary = sentence?.textContent ?? "";
 
 const image = [...tiles.values()].some((tile) => tile.large) ? "original" : "tile";
 const live = new Live(
-  { cameras: [...tiles.keys()], image, twin: false, runs: [] },
+  { cameras: [...tiles.keys()], image, parts: liveParts() },
   {
+    part: (header) => showPart(/** @type {{href: string, html: string}} */ (header)),
     frame: (header, picture) => tiles.get(header.camera)?.show(header, picture),
     status: (header) => {
       for (const camera of header.cameras) tiles.get(camera.id)?.hear(camera);
@@ -31,23 +29,7 @@ function tick() {
   put(sentence, live.tellLost() ? (sentence?.dataset.summary ?? "") : summary);
 }
 
-/** The strip of figures is read anew while someone looks and the hub answers. */
-function readFigures() {
-  if (!document.hidden && live.silence() < 2) document.body.dispatchEvent(new Event("figures"));
-}
-
-/** Rejects, reasons and trend. */
-async function readPanels() {
-  const panels = /** @type {HTMLElement | null} */ (document.querySelector("[data-panels]"));
-  if (!panels || document.hidden || live.silence() >= 2) return;
-  const fresh = await fragment(panels.dataset.panels ?? "");
-  if (fresh) takeOver(panels, fresh);
-  tellTimes();
-}
-
 const pick = /** @type {HTMLFormElement | null} */ (document.querySelector("#lines-pick"));
 if (pick) wireFilters(pick);
 tick();
 setInterval(tick, 500);
-setInterval(() => void readPanels(), PANELS_MS);
-setInterval(readFigures, 2000);

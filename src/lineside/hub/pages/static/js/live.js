@@ -30,6 +30,8 @@ export class Live {
     this.subscription = subscription;
     this.handlers = handlers;
     this.heardAt = performance.now();
+    /** @type {Map<string, number>} since when the hub cannot make a part of the page, by its address */
+    this.stale = new Map();
     this.retryMs = RETRY_FIRST_MS;
     /** @type {WebSocket | null} */
     this.socket = null;
@@ -68,6 +70,8 @@ export class Live {
     this.heardAt = performance.now();
     const { header, picture } = readMessage(data);
     if (header.kind === "hello") return this.greet(header);
+    if (header.kind === "part" && !header.stale) this.stale.delete(header.href);
+    else if (header.kind === "part" && !this.stale.has(header.href)) this.stale.set(header.href, this.heardAt);
     if (header.kind === "status") {
       put(document.querySelector("[data-reporting]"), String(header.reporting));
       put(document.querySelector("[data-known]"), String(header.known));
@@ -90,16 +94,21 @@ export class Live {
     if (mine && h.server && h.server !== mine) location.reload();
   }
 
-  /** Show for how long the server has said nothing; true where it is too long. @param {number} [after_s] */
+  /** Show for how long the page is out of date; true where it is too long. @param {number} [after_s] */
   tellLost(after_s = 2) {
-    const lost = this.silence() >= after_s;
+    const lost = this.age() >= after_s;
     document.querySelector("[data-lost]")?.toggleAttribute("hidden", !lost);
-    put(document.querySelector("[data-lost-for]"), span(this.silence()));
+    put(document.querySelector("[data-lost-for]"), span(this.age()));
     return lost;
   }
 
   /** Seconds since the server last said anything; its status comes every second. */
   silence() {
     return (performance.now() - this.heardAt) / 1000;
+  }
+
+  /** Seconds since the server last said anything, or could last make every part of the page. */
+  age() {
+    return (performance.now() - Math.min(this.heardAt, ...this.stale.values())) / 1000;
   }
 }

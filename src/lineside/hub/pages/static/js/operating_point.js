@@ -4,6 +4,8 @@ import { ask, problemOf, showProblem } from "./forms.js";
 import { parsed } from "./parts.js";
 
 const WAIT_MS = 120;
+/** Fields that change no preview. */
+const UNSEEN = ["reason", "waves"];
 
 /** @param {HTMLFormElement} form @param {string} name */
 function field(form, name) {
@@ -12,7 +14,7 @@ function field(form, name) {
 
 /** The query of the preview, without the reason. @param {HTMLFormElement} form */
 export function queryOf(form) {
-  const fields = [...new FormData(form)].filter(([name, value]) => name !== "reason" && value !== "");
+  const fields = [...new FormData(form)].filter(([name, value]) => !UNSEEN.includes(name) && value !== "");
   return new URLSearchParams(fields.map(([name, value]) => [name, String(value)]));
 }
 
@@ -55,7 +57,7 @@ function wire(form, place) {
   };
   form.addEventListener("input", (event) => {
     const moved = /** @type {HTMLInputElement} */ (event.target);
-    if (moved.name === "reason") return;
+    if (UNSEEN.includes(moved.name)) return;
     follow(form, moved);
     clearTimeout(timer);
     timer = window.setTimeout(show, WAIT_MS);
@@ -80,6 +82,7 @@ async function propose(form) {
     limits: limitsOf(JSON.parse(form.dataset.limits ?? "[]"), chosen),
     package: form.dataset.package,
     reason: field(form, "reason").value,
+    waves: field(form, "waves").checked,
     costs: { good_rejected: value("good_rejected"), bad_passed: value("bad_passed"), review: value("review") },
   };
   const headers = { "content-type": "application/json" };

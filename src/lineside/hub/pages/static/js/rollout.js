@@ -11,8 +11,18 @@ import { tellTimes } from "./time.js";
 
 /** @typedef {import("./rollout_plan.js").Field} Field */
 
+/** Offer the inspections that the chosen version can answer for. @param {HTMLFormElement} form */
+function offerInspections(form) {
+  const version = /** @type {HTMLSelectElement} */ (form.elements.namedItem("version"));
+  const inspection = /** @type {HTMLSelectElement} */ (form.elements.namedItem("inspection"));
+  const fitting = (version.selectedOptions[0]?.dataset.inspections ?? "").split(" ");
+  for (const option of inspection.options) option.hidden = option.disabled = option.value !== "" && !fitting.includes(option.value);
+  if (inspection.selectedOptions[0]?.disabled) inspection.value = "";
+}
+
 /** Number the waves and the criteria, and show of each wave what its kind asks for. @param {HTMLFormElement} form */
 function arrange(form) {
+  offerInspections(form);
   for (const list of /** @type {NodeListOf<HTMLElement>} */ (form.querySelectorAll("[data-rows]"))) {
     const { rows: key = "", name = "" } = list.dataset;
     rowsOf(form, key).forEach((row, place, all) => {

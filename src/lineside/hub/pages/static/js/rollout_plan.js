@@ -46,7 +46,9 @@ function valuesOf(row) {
 /** The body of the start, as the fields stand. @param {HTMLFormElement} form */
 export function bodyOf(form) {
   const field = (/** @type {string} */ name) => /** @type {Field} */ (form.elements.namedItem(name)).value;
-  const [group, version] = field("version").split("/");
+  const [number = "", name = "", limits_of] = field("version").split("/").reverse();
+  const inspection = field("inspection");
+  const named = limits_of === "limits" ? { inspection: name } : { group: name, ...(inspection ? { inspection } : {}) };
   /** @type {Record<string, number>} */
   const limits = {};
   for (const input of /** @type {NodeListOf<HTMLInputElement>} */ (form.querySelectorAll("[name^='plan.limits.']"))) {
@@ -59,5 +61,5 @@ export function bodyOf(form) {
   const chosen = field("plan.group") ? { group: field("plan.group") } : {};
   const plan = { steps, limits, abort, ...(windows.length ? { windows } : {}), ...chosen, ...(devices.length ? { devices } : {}) };
   const rollback = /** @type {HTMLInputElement} */ (form.elements.namedItem("rollback")).checked;
-  return { group, version: Number(version), plan, reason: field("reason"), rollback };
+  return { ...named, version: Number(number), plan, reason: field("reason"), rollback };
 }

@@ -1,27 +1,35 @@
 // @ts-check
 /**
- * What rules said, live: the socket tells every second how the rules stand. Where one has said more,
- * the list is read anew with the page's own filters; rows that stand are left alone. While the
- * reader is further down, new rows wait behind a button.
+ * Events of rules, live: the socket tells every second how the rules stand, and how far their events
+ * go in the log. Where that has moved the list is read anew with the page's own filters; rows that
+ * stand are left alone. While the reader is further down, new rows wait behind a button.
  */
 import { drawAll } from "./chart.js";
 import { put, when } from "./dom.js";
 import { Live } from "./live.js";
 import { fragment } from "./parts.js";
-import { ids, news, saidMore } from "./rule_news.js";
 import { tellTimes } from "./time.js";
 
 const MOST_ROWS = 50;
 const SUMS_EVERY_MS = 10_000;
-const LOOKS = 3; // what is said is counted a moment before it stands in the log
+
+/** Ids that are fresh, in order. @param {string[]} fresh @param {string[]} standing */
+export function news(fresh, standing) {
+  const known = new Set(standing);
+  return fresh.filter((one) => !known.has(one));
+}
+
+/** @param {Element[]} rows */
+function ids(rows) {
+  return rows.map((row) => row.getAttribute("data-event") ?? "");
+}
 
 class Said {
   /** @param {HTMLElement} root */
   constructor(root) {
     this.root = root;
-    /** @type {Record<string, number>} */
-    this.given = {};
-    this.looks = LOOKS; // something may have been said since the page was made
+    this.position = -1; // something may have been said since the page was made
+    this.due = false;
     this.reading = false;
     this.summedAt = performance.now();
     this.stale = false;
@@ -46,15 +54,12 @@ class Said {
     return top < 0 || Boolean(list && (list.scrollTop > 0 || list.scrollLeft > 0));
   }
 
-  /** @param {{id: string, figures: Record<string, number>, texts: Record<string, string>, told_up_to: string | null}[]} rules */
-  hear(rules) {
+  /** @param {import("./live.js").Header} status */
+  hear({ rules, rule_events }) {
     for (const one of rules) this.count(one);
-    const given = Object.fromEntries(rules.map((one) => [one.id, one.figures.given]));
-    const more = saidMore(this.given, given);
-    this.given = given;
-    if (more) this.looks = LOOKS;
-    if (this.looks-- > 0) void this.read();
-    this.stale ||= more;
+    if (rule_events !== this.position) this.due = this.stale = true;
+    this.position = rule_events;
+    if (this.due && !this.reading) void this.read();
     if (this.stale && performance.now() - this.summedAt > SUMS_EVERY_MS) void this.readSums();
   }
 
@@ -68,12 +73,15 @@ class Said {
     else if (told && told_up_to) told.replaceChildren(when(told_up_to));
   }
 
+  /** Read the list; what comes meanwhile, or a hub that does not answer, has it read once more. */
   async read() {
-    if (this.reading || this.root.hasAttribute("data-past")) return;
+    this.due = false;
+    if (this.root.hasAttribute("data-past")) return;
     this.reading = true;
     const fresh = await fragment(this.root.dataset.rows ?? "");
     this.reading = false;
     if (fresh) this.take(fresh);
+    else this.due = true;
   }
 
   /** @param {DocumentFragment} fresh */
@@ -109,9 +117,11 @@ class Said {
     this.summedAt = performance.now();
     this.stale = false;
     const fresh = await fragment(this.root.dataset.sums ?? "");
+    if (!fresh) this.stale = true;
     for (const name of fresh ? ["sums", "rules"] : []) {
       const part = this.part(name);
       const next = fresh?.querySelector(`[data-part="${name}"]`);
+      if (part.contains(document.activeElement)) this.stale = true;
       if (!next || part.contains(document.activeElement)) continue;
       for (const [n, open] of [...part.querySelectorAll("details")].entries()) {
         next.querySelectorAll("details")[n]?.toggleAttribute("open", open.open);
@@ -129,7 +139,7 @@ if (root) {
   const live = new Live(
     { rules: JSON.parse(root.dataset.rules ?? "[]").slice(0, 200) },
     {
-      status: (header) => said.hear(header.rules),
+      status: (header) => said.hear(header),
     },
   );
   setInterval(() => live.tellLost(3), 500);

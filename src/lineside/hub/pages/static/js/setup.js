@@ -12,13 +12,13 @@ import { figuresOf } from "./sharpness.js";
 
 /** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Field */
 
-/** The value of a field as JSON; null for an empty one, which takes the key away. @param {Field} field */
+/** The value of a field as JSON; null for an empty one, which takes the key away; `[]` is a list of none. @param {Field} field */
 export function valueOf(field) {
   const text = field.value.trim();
   if (text === "") return null;
   const kind = field.dataset.kind ?? "text";
   if (kind === "yes") return text === "true";
-  if (kind === "words") return text.split(",").map((one) => one.trim()).filter(Boolean);
+  if (kind === "words") return text === "[]" ? [] : text.split(",").map((one) => one.trim()).filter(Boolean);
   if (kind === "pairs") return pairsOf(text);
   return kind === "number" && Number.isFinite(Number(text)) ? Number(text) : text;
 }
@@ -34,10 +34,10 @@ export function keyOf(path) {
   return path.replace(/^\$(\.\w+(\[\d+\])?)?\.?/, "").replace(/\[\d+\].*$/, "");
 }
 
-/** @param {Field} field */
+/** A field of one line leaves out the line breaks of its text, which is no change. @param {Field} field */
 function isChanged(field) {
   if (field instanceof HTMLSelectElement) return [...field.options].some((one) => one.selected !== one.defaultSelected) && field.value !== ([...field.options].find((one) => one.defaultSelected)?.value ?? "");
-  return field.value !== field.defaultValue;
+  return field.value !== field.defaultValue.replace(/[\r\n]/g, "");
 }
 
 /** The rows of a table as records, without those that were emptied; null where none is left. @param {Element} table */

@@ -113,7 +113,7 @@ async function openScene(element) {
 if (root) {
   readView();
   evidence = new Evidence(/** @type {HTMLElement} */ (root.querySelector("[data-evidence]")));
-  const live = new Live({ twin_page: !past }, { twin_page: (header) => show(parsed(header.html)) });
+  const live = new Live({ parts: past ? [] : ["/twin"] }, { part: (header) => show(parsed(header.html)) });
   if (past) {
     wirePast(past, (time) => {
       at = time;

@@ -1,13 +1,19 @@
 // @ts-check
-/** The wall: every line read anew while the hub answers; it fits the screen, whatever its size. */
-import { fragment, takeOver } from "./parts.js";
+/** The wall: every line by the live socket; it fits the screen, whatever its size. */
+import { Live } from "./live.js";
+import { liveParts, showPart } from "./parts.js";
 import { layOver } from "./picture.js";
 import { tellTimes } from "./time.js";
 
-const EVERY_MS = 2000;
-const LOST_MS = 6000;
-const root = /** @type {HTMLElement} */ (document.querySelector("[data-wall-lines]"));
-let heardAt = performance.now();
+const LOST_S = 6;
+const root = /** @type {HTMLElement} */ (document.querySelector("[data-live-part]"));
+const live = new Live({ parts: liveParts() }, {
+  part: (header) => {
+    showPart(/** @type {{href: string, html: string}} */ (header));
+    draw();
+    tick();
+  },
+});
 
 /** @type {Map<HTMLElement, () => void>} what draws each picture with its answers */
 const drawings = new Map();
@@ -24,19 +30,9 @@ function draw() {
 
 function tick() {
   tellTimes(root);
-  root.querySelector("[data-wall-lost]")?.toggleAttribute("hidden", performance.now() - heardAt < LOST_MS);
-}
-
-async function read() {
-  const fresh = document.hidden ? null : await fragment(root.dataset.wallLines ?? "").catch(() => null);
-  if (!fresh) return;
-  heardAt = performance.now();
-  takeOver(root, fresh);
-  draw();
-  tick();
+  root.querySelector("[data-wall-lost]")?.toggleAttribute("hidden", live.age() < LOST_S);
 }
 
 draw();
 tick();
 setInterval(tick, 1000);
-setInterval(() => void read(), EVERY_MS);

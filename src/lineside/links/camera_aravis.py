@@ -1,0 +1,437 @@
+"""``aravis://<id>``: a GigE Vision or USB3 Vision camera through the library Aravis.
+
+1. The library comes from the system (Debian: libaravis-0.8-0) and is called by ctypes.
+2. Mono, Bayer and RGB of 8 bits are taken; a camera set to another format is set to one of these.
+3. The camera's own time stamps become UTC. Its clock begins anywhere, so the shortest way of the
+   last minute (256 images at most), from stamp to arrival, counts as none: ``captured_at`` is late
+   by that shortest way (readout and transfer), and wrong beyond it by no more than the two clocks
+   part in that minute.
+"""
+
+import ctypes
+import re
+import threading
+from collections import deque
+from contextlib import suppress
+from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+
+from lineside.core import Camera as CameraRecord
+from lineside.core import Clock, InvalidError, UnavailableError, need
+from lineside.core.errors import MissingExtraError
+from lineside.links.contract import Bus, Refused
+from lineside.links.shots import UNREADABLE, Grab, LiveCamera, Picture, Pixels
+
+_LIBRARY = "libaravis-0.8.so.0"
+_MOST_BYTES = 120_000_000
+_BUFFERS = 4
+_POLL_S = 0.2
+_CHECK_S = 1.0
+_STAMPS = 256
+_WINDOW = timedelta(minutes=1)
+_ADDRESS = re.compile(r"[0-9.]+")
+_JUMP = timedelta(seconds=1)
+_FORMATS = ("RGB8", "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8", "Mono8")
+
+
+class _Error(ctypes.Structure):
+    """A GError."""
+
+    _fields_ = (("domain", ctypes.c_uint32), ("code", c_int), ("message", c_char_p))
+
+
+_TYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "arv_update_device_list": (None, ()),
+    "arv_get_n_devices": (c_uint, ()),
+    "arv_get_device_id": (c_char_p, (c_uint,)),
+    "arv_get_device_address": (c_char_p, (c_uint,)),
+    "arv_get_device_protocol": (c_char_p, (c_uint,)),
+    "arv_get_device_model": (c_char_p, (c_uint,)),
+    "arv_camera_create_stream": (c_void_p, (c_void_p, c_void_p, c_void_p, c_void_p)),
+    "arv_stream_push_buffer": (None, (c_void_p, c_void_p)),
+    "arv_stream_timeout_pop_buffer": (c_void_p, (c_void_p, c_uint64)),
+    "arv_buffer_new_allocate": (c_void_p, (c_size_t,)),
+    "arv_buffer_get_status": (c_int, (c_void_p,)),
+    "arv_buffer_get_timestamp": (c_uint64, (c_void_p,)),
+    "arv_buffer_get_image_data": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "arv_buffer_get_image_pixel_format": (ctypes.c_uint32, (c_void_p,)),
+    "arv_buffer_get_image_width": (c_int, (c_void_p,)),
+    "arv_buffer_get_image_height": (c_int, (c_void_p,)),
+    "arv_buffer_get_image_padding": (None, (c_void_p, POINTER(c_int), POINTER(c_int))),
+    "g_object_unref": (None, (c_void_p,)),
+    "g_error_free": (None, (c_void_p,)),
+    # Those below end with a GError.
+    "arv_camera_new": (c_void_p, (c_char_p, c_void_p)),
+    "arv_camera_get_payload": (c_uint, (c_void_p, c_void_p)),
+    "arv_camera_get_pixel_format_as_string": (c_char_p, (c_void_p, c_void_p)),
+    "arv_camera_set_pixel_format_from_string": (None, (c_void_p, c_char_p, c_void_p)),
+    "arv_camera_is_enumeration_entry_available":
+        (c_int, (c_void_p, c_char_p, c_char_p, c_void_p)),
+    "arv_camera_is_exposure_time_available": (c_int, (c_void_p, c_void_p)),
+    "arv_camera_is_gain_available": (c_int, (c_void_p, c_void_p)),
+    "arv_camera_is_frame_rate_available": (c_int, (c_void_p, c_void_p)),
+    "arv_camera_is_exposure_auto_available": (c_int, (c_void_p, c_void_p)),
+    "arv_camera_is_gain_auto_available": (c_int, (c_void_p, c_void_p)),
+    "arv_camera_set_exposure_time_auto": (None, (c_void_p, c_int, c_void_p)),
+    "arv_camera_set_gain_auto": (None, (c_void_p, c_int, c_void_p)),
+    "arv_camera_set_exposure_time": (None, (c_void_p, c_double, c_void_p)),
+    "arv_camera_set_gain": (None, (c_void_p, c_double, c_void_p)),
+    "arv_camera_set_frame_rate": (None, (c_void_p, c_double, c_void_p)),
+    "arv_camera_clear_triggers": (None, (c_void_p, c_void_p)),
+    "arv_camera_set_trigger": (None, (c_void_p, c_char_p, c_void_p)),
+    "arv_camera_software_trigger": (None, (c_void_p, c_void_p)),
+    "arv_camera_set_acquisition_mode": (None, (c_void_p, c_int, c_void_p)),
+    "arv_camera_start_acquisition": (None, (c_void_p, c_void_p)),
+    "arv_camera_stop_acquisition": (None, (c_void_p, c_void_p)),
+}  # fmt: skip
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(_LIBRARY)
+    except OSError as error:
+        raise MissingExtraError(
+            f"{_LIBRARY} is not installed", fix="apt install libaravis-0.8-0"
+        ) from error
+    for name, (result, arguments) in _TYPES.items():
+        function = getattr(library, name, None)
+        if function is None:
+            raise MissingExtraError(
+                f"{_LIBRARY} is older than Aravis 0.8.25: it lacks {name}",
+                fix="Install that of a newer system: Debian 12, Ubuntu 24.04.",
+            )
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def _call(name: str, *arguments: object) -> Any:  # noqa: ANN401  as the library has it
+    """Call a function that ends with a GError; ``OSError`` with its code and message."""
+    library, error = _library(), c_void_p()
+    result = getattr(library, name)(*arguments, byref(error))
+    if error.value is not None:
+        found = ctypes.cast(error, POINTER(_Error)).contents
+        code, message = found.code, (found.message or b"").decode("utf-8", "replace")
+        library.g_error_free(error)
+        raise OSError(code, message)
+    return result
+
+
+def find_cameras() -> list[tuple[str, str, str, str]]:
+    """Id, address, protocol and model of each GenICam camera that answers within about a second.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+    """
+    library = _library()
+    library.arv_update_device_list()
+    names = (
+        library.arv_get_device_id,
+        library.arv_get_device_address,
+        library.arv_get_device_protocol,
+        library.arv_get_device_model,
+    )
+    return [
+        tuple((name(place) or b"").decode("utf-8", "replace") for name in names)  # type: ignore[misc]  # four of them
+        for place in range(library.arv_get_n_devices())
+    ]
+
+
+class StampClock:
+    """Maps the time stamps of a camera to UTC; see the module."""
+
+    def __init__(self) -> None:
+        self._ways: deque[tuple[datetime, timedelta]] = deque(maxlen=_STAMPS)
+        self._last: datetime | None = None
+
+    def utc(self, stamp_ns: int, *, arrived: datetime) -> datetime:
+        """The UTC of a stamp; never before that of the stamp before it.
+
+        Args:
+            stamp_ns: nanoseconds of the camera's clock; 0: it gives none.
+            arrived: when its image was there.
+        """
+        if not stamp_ns:
+            return arrived
+        stamp = _EPOCH + timedelta(microseconds=stamp_ns // 1000)
+        way = arrived - stamp
+        while self._ways and arrived - self._ways[0][0] > _WINDOW:
+            self._ways.popleft()
+        if self._ways and abs(way - self._shortest()) > _JUMP:  # a clock was set
+            self._ways.clear()
+            self._last = None
+        self._ways.append((arrived, way))
+        found = stamp + self._shortest()
+        self._last = found if self._last is None else max(found, self._last)
+        return self._last
+
+    def _shortest(self) -> timedelta:
+        return min(way for _, way in self._ways)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class AravisSource:
+    """One camera; read by one thread, ``trigger`` may be called from another."""
+
+    def __init__(self, camera: CameraRecord, *, clock: Clock, refused: Refused) -> None:
+        """Connect to nothing yet."""
+        self._camera = camera
+        self._clock = clock
+        self._refused = refused
+        self._id = unquote(camera.source.removeprefix("aravis://"))
+        self._device: int | None = None
+        self._stream: int | None = None
+        self._is_acquiring = False
+        self._registers = threading.Lock()  # the library has none for a camera's registers
+        self._stamps = StampClock()
+        self._heard_s = self._checked_s = 0.0
+
+    def connect(self) -> Grab:
+        """Set the camera up and begin to acquire.
+
+        Raises:
+            InvalidError: it cannot do what its record asks for.
+            MissingExtraError: the library is not installed.
+            UnavailableError: no such camera answers, or another program has it.
+        """
+        if not _ADDRESS.fullmatch(self._id):  # by this the interface is found that reaches it
+            _library().arv_update_device_list()
+        try:
+            self._device = _call("arv_camera_new", self._id.encode())
+            self._set_up()
+            self._begin()
+        except OSError as error:
+            self.close()
+            raise self._away(error) from error
+        except InvalidError:
+            self.close()
+            raise
+        self._stamps = StampClock()
+        self._heard_s = self._checked_s = self._clock.monotonic()
+        return self._grab
+
+    def close(self) -> None:
+        """Leave the camera."""
+        library = _library()
+        with self._registers:  # a trigger in hand ends before the camera is freed
+            was_acquiring, self._is_acquiring = self._is_acquiring, False
+        if was_acquiring:
+            with suppress(OSError):  # it is away
+                _call("arv_camera_stop_acquisition", self._device)
+        for one in (self._stream, self._device):
+            if one is not None:
+                library.g_object_unref(one)
+        self._stream = self._device = None
+
+    def trigger(self) -> None:
+        """Take a picture now."""
+        try:
+            with self._registers:
+                if self._is_acquiring:
+                    _call("arv_camera_software_trigger", self._device)
+        except OSError as error:
+            self._refused("not triggered", str(self._away(error)))
+
+    def _set_up(self) -> None:
+        device, camera = self._device, self._camera
+        _call("arv_camera_set_acquisition_mode", device, 0)
+        if _call("arv_camera_get_pixel_format_as_string", device).decode() not in _FORMATS:
+            self._set("pixel format", "arv_camera_set_pixel_format_from_string", self._format())
+        if camera.exposure_us is not None:
+            if _call("arv_camera_is_exposure_auto_available", device):
+                _call("arv_camera_set_exposure_time_auto", device, 0)
+            self._need("exposure_us", "arv_camera_is_exposure_time_available")
+            self._set("exposure_us", "arv_camera_set_exposure_time", camera.exposure_us)
+        if camera.gain is not None:
+            if _call("arv_camera_is_gain_auto_available", device):
+                _call("arv_camera_set_gain_auto", device, 0)
+            self._need("gain", "arv_camera_is_gain_available")
+            self._set("gain", "arv_camera_set_gain", camera.gain)
+        if camera.trigger:
+            source = "Software" if camera.trigger == "software" else camera.trigger
+            self._set("trigger", "arv_camera_set_trigger", source.encode())
+            return
+        _call("arv_camera_clear_triggers", device)
+        if camera.every_s is not None:
+            self._need("every_s", "arv_camera_is_frame_rate_available")
+            self._set("every_s", "arv_camera_set_frame_rate", 1 / camera.every_s)
+
+    def _need(self, key: str, name: str) -> None:
+        if not _call(name, self._device):
+            raise InvalidError(
+                f"the camera has no {key}", where=self._camera.source, fix=f"Remove {key}."
+            )
+
+    def _set(self, key: str, name: str, value: object) -> None:
+        try:
+            _call(name, self._device, value)
+        except OSError as error:
+            raise InvalidError(
+                f"the camera does not take {key}: {error.strerror}", where=self._camera.source,
+                fix=f"Look up its range by `arv-tool-0.8 features`, or remove {key}.",
+            ) from error  # fmt: skip
+
+    def _format(self) -> bytes:
+        for name in _FORMATS:
+            if _call(
+                "arv_camera_is_enumeration_entry_available", self._device, b"PixelFormat",
+                name.encode(),
+            ):  # fmt: skip
+                return name.encode()
+        raise InvalidError(
+            "the camera has no pixel format of 8 bits", where=self._camera.source,
+            fix=f"Wanted is one of {', '.join(_FORMATS)}.",
+        )  # fmt: skip
+
+    def _begin(self) -> None:
+        library = _library()
+        size = _call("arv_camera_get_payload", self._device)
+        if not 0 < size <= _MOST_BYTES:
+            raise InvalidError(
+                f"the camera sends {size} bytes for one image, at most {_MOST_BYTES} are taken",
+                where=self._camera.source, fix="Set a smaller region or a format of 8 bits.",
+            )  # fmt: skip
+        self._stream = _call("arv_camera_create_stream", self._device, None, None)
+        for _ in range(_BUFFERS):
+            library.arv_stream_push_buffer(self._stream, library.arv_buffer_new_allocate(size))
+        _call("arv_camera_start_acquisition", self._device)
+        self._is_acquiring = True
+
+    def _grab(self) -> Picture:
+        library = _library()
+        buffer = library.arv_stream_timeout_pop_buffer(self._stream, int(_POLL_S * 1e6))
+        now_s = self._clock.monotonic()
+        if buffer is None:
+            self._check(now_s)
+            return Picture()
+        arrived = self._clock.now()
+        self._heard_s = self._checked_s = now_s
+        try:
+            image = self._image(buffer)
+            at = self._stamps.utc(library.arv_buffer_get_timestamp(buffer), arrived=arrived)
+        except InvalidError as error:
+            self._refused(UNREADABLE, str(error))
+            return Picture()
+        finally:
+            library.arv_stream_push_buffer(self._stream, buffer)
+        return Picture(image=image, captured_at=at)
+
+    def _check(self, now_s: float) -> None:
+        """Ask a camera that is silent whether it is there.
+
+        Raises:
+            UnavailableError: it is not, or should have given an image long ago.
+        """
+        if now_s - self._checked_s < _CHECK_S:
+            return
+        self._checked_s = now_s
+        try:
+            with self._registers:
+                _call("arv_camera_get_payload", self._device)
+        except OSError as error:
+            self._is_acquiring = False
+            raise self._away(error) from error
+        silent_s = max(self._camera.no_signal_after_s, 2 * (self._camera.every_s or 0.0))
+        if not self._camera.trigger and now_s - self._heard_s > silent_s:
+            raise UnavailableError(
+                f"it answers, but sent no image for {silent_s:g} s", where=self._camera.source,
+                fix="Look whether packets of its stream are blocked (firewall, MTU, exposure).",
+            )  # fmt: skip
+
+    def _image(self, buffer: int) -> Pixels:
+        library, size, padding = _library(), c_size_t(), c_int()
+        status = library.arv_buffer_get_status(buffer)
+        if status:
+            raise InvalidError(f"image incomplete (status {status})", where=self._camera.source)
+        data = library.arv_buffer_get_image_data(buffer, byref(size))
+        width = library.arv_buffer_get_image_width(buffer)
+        height = library.arv_buffer_get_image_height(buffer)
+        form = library.arv_buffer_get_image_pixel_format(buffer)
+        library.arv_buffer_get_image_padding(buffer, byref(padding), None)
+        raw = ctypes.string_at(data, size.value) if data else b""
+        return read_pixels(
+            raw, width=width, height=height, form=form, where=self._camera.source,
+            padding=padding.value,
+        )  # fmt: skip
+
+    def _away(self, error: OSError) -> UnavailableError:
+        return UnavailableError(
+            f"the camera does not answer: {error.strerror}", where=self._camera.source,
+            fix="Look for its id by `lineside camera list`, and whether another program has it.",
+        )  # fmt: skip
+
+
+def read_pixels(
+    raw: bytes, *, width: int, height: int, form: int, where: str, padding: int = 0
+) -> Pixels:
+    """An image as GenICam's pixel format naming convention lays it out.
+
+    Args:
+        raw: of the image.
+        width: in pixels.
+        height: in pixels.
+        form: 32-bit code of the pixel format.
+        where: named in errors.
+        padding: bytes behind each row.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+
+    Raises:
+        InvalidError: another format than Mono8, Bayer..8, RGB8 and BGR8, or too few bytes.
+    """
+    cv2 = need("cv2", extra="edge")
+    codes = {
+        0x01080001: cv2.COLOR_GRAY2RGB,
+        0x01080008: cv2.COLOR_BayerGRBG2RGB,
+        0x01080009: cv2.COLOR_BayerRGGB2RGB,
+        0x0108000A: cv2.COLOR_BayerGBRG2RGB,
+        0x0108000B: cv2.COLOR_BayerBGGR2RGB,
+        0x02180014: None,
+        0x02180015: cv2.COLOR_BGR2RGB,
+    }
+    if form not in codes:
+        raise InvalidError(
+            f"a pixel format that is not read: {form:#010x}", where=where,
+            fix=f"Set one of {', '.join(_FORMATS)}.",
+        )  # fmt: skip
+    is_color = form >> 16 == 0x0218
+    row = width * 3 if is_color else width
+    count = height * (row + padding)
+    if min(width, height) < 1 or padding < 0 or count > len(raw):
+        raise InvalidError(f"{len(raw)} bytes for an image of {width} x {height}", where=where)
+    rows = np.frombuffer(raw, np.uint8, count).reshape(height, row + padding)[:, :row]
+    image = rows.reshape((height, width, 3) if is_color else (height, width))
+    code = codes[form]
+    found: Pixels = image.copy() if code is None else cv2.cvtColor(image, code)
+    return found
+
+
+def open_aravis_camera(
+    camera: CameraRecord,
+    *,
+    clock: Clock,
+    bus: Bus | None,  # noqa: ARG001  every opener takes the same
+    refused: Refused,
+    folder: Path | None = None,  # noqa: ARG001
+) -> LiveCamera:
+    """Open the camera; errors as of ``AravisSource.connect``."""
+    source = AravisSource(camera, clock=clock, refused=refused)
+    live = LiveCamera(
+        camera,
+        clock=clock,
+        refused=refused,
+        connect=source.connect,
+        release=source.close,
+        trigger=source.trigger,
+    )
+    live.start(source.connect())
+    return live

@@ -1,0 +1,173 @@
+"""Each tutorial as its reader types it, from an empty folder to answers of a running line.
+
+1. A block of TOML or Python that begins with ``# NAME`` is a file of that name.
+2. In a ``console`` block each line after ``$`` is typed; what stands below is part of what is then
+   printed, in order, where ``…`` stands for any text.
+3. Where the paragraph before names a terminal of its own, the command runs on to the end.
+4. The ports of the page are free ones here, so that tutorials run beside other programs.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lineside.cli.demo.stage import free_port
+from lineside.testing.links import wait_until
+from tests.journeys.plates import FPS, Plates
+from tests.links.test_cameras import RtspServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PAGES = Path(__file__).parents[2] / "docs" / "tutorials"
+BLOCK = re.compile(r"^```(toml|python|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+OWN_TERMINAL = re.compile(r"\b[Ii]n a (?:second|third|fourth) terminal")
+PORTS = re.compile(r"\b(?:8080|1883|8883|8554)\b")
+WITHIN_S = 240.0
+
+
+@dataclass
+class Reader:
+    """Somebody who follows a page in a folder.
+
+    Attributes:
+        hands: what the page asks of its reader's hands, by the beginning of the command after it.
+        ports: of the page → free ones.
+    """
+
+    folder: Path
+    hands: Mapping[str, Callable[[], object]] = field(default_factory=dict)
+    ports: dict[str, str] = field(default_factory=dict)
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.ports |= {port: str(free_port()) for port in ("8080", "1883", "8883")}
+        programs = self.folder / "bin"
+        programs.mkdir()
+        for name, words in (("lineside", "-m lineside"), ("python", "")):
+            script = programs / name
+            script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n')
+            script.chmod(0o755)
+        self.environment = {
+            **os.environ,  # noqa: TID251  handed on to children
+            "PATH": f"{programs}:{os.environ['PATH']}",  # noqa: TID251
+            "LINESIDE_HUB__PORT": self.ports["8080"],
+            "LINESIDE_HUB__BUS_PORT": self.ports["1883"],
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def follow(self, page: str) -> None:
+        """Write each file and type each command of a page."""
+        text = (PAGES / page).read_text()
+        for block in BLOCK.finditer(text):
+            lead = text[: block.start()].rstrip().rpartition("\n\n")[2]
+            if block[1] != "console":
+                name = block[2].partition("\n")[0].removeprefix("# ")
+                (self.folder / name).write_text(self.local(block[2]))
+                continue
+            commands = COMMAND.findall(block[2])
+            assert commands, block[2]
+            for command, shown in commands:
+                self.type(command, shown.splitlines(), stays=OWN_TERMINAL.search(lead) is not None)
+
+    def local(self, text: str) -> str:
+        """Text of the page with the ports of this machine."""
+        return PORTS.sub(lambda found: self.ports[found[0]], text)
+
+    def type(self, command: str, shown: Sequence[str], *, stays: bool) -> None:
+        """Run a command, and find what the page shows in what it prints."""
+        shown = [self.local(line) for line in shown]
+        for begin, lay in self.hands.items():
+            if command.startswith(begin):
+                lay()
+        log = self.folder / "bin" / f"{len(list(self.folder.glob('bin/*')))}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["bash", "-c", self.local(command)],  # noqa: S607  as in a terminal
+                cwd=self.folder, env=self.environment,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        self.running.append(process)
+        if stays:
+            wait_until(lambda: not unseen(shown, log.read_text()) or process.poll() is not None)
+            assert process.poll() is None, self.printed(command)
+        else:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(WITHIN_S)
+            assert process.returncode == 0, self.printed(command)
+            self.running.remove(process)
+        assert unseen(shown, log.read_text()) == "", self.printed(command)
+
+    def printed(self, command: str) -> str:
+        """Return what every command printed so far, for the report of one that failed."""
+        logs = sorted(self.folder.glob("bin/*.log"), key=lambda log: int(log.stem))
+        return "\n".join([f"$ {command}", *(log.read_text()[-1500:] for log in logs)])
+
+    def close(self) -> None:
+        """End what still runs, the newest first."""
+        for process in reversed(self.running):
+            with suppress(psutil.NoSuchProcess):
+                shell = psutil.Process(process.pid)
+                for one in shell.children() if shell.name() == "bash" else [shell]:
+                    one.terminate()
+            process.wait(WITHIN_S)
+
+
+def unseen(shown: Sequence[str], printed: str) -> str:
+    """Return the first shown line that is not among the printed ones, in order; "": none."""
+    place, printed = 0, re.sub(r" +", " ", printed)
+    for line in shown:
+        words = " ".join(line.split())
+        pattern = ".*".join(re.escape(part) for part in words.split("…"))
+        found = re.compile(rf"^ ?{pattern} ?$", re.MULTILINE).search(printed, place)
+        if found is None:
+            return line
+        place = found.end()
+    return ""
+
+
+FOLLOWED = ("only-good-parts.md", "in-place.md", "how-many.md", "ten-devices.md")
+WITH_A_CAMERA = "good-and-bad.md"
+
+
+@pytest.mark.parametrize("page", FOLLOWED)
+def test_a_tutorial_does_what_it_shows(page: str, tmp_path: Path) -> None:
+    person = Reader(folder=tmp_path)
+    try:
+        person.follow(page)
+    finally:
+        person.close()
+
+
+def test_a_network_camera_is_taught_and_then_rejects_what_lies_under_it(tmp_path: Path) -> None:
+    plates = Plates()
+    camera = RtspServer(
+        user="viewer", password="secret",  # noqa: S106  the page's
+        picture=plates.picture, fps=FPS,
+    )  # fmt: skip
+    teach = "lineside dataset add parts --camera top --for 10 --label"
+    lay_good, lay_bad = partial(plates.lay, plates.good), partial(plates.lay, plates.bad)
+    hands = {
+        f"{teach} good": lay_good, f"{teach} bad": lay_bad,
+        "python verdict.py reject": lay_bad, "python verdict.py ok": lay_good,
+    }  # fmt: skip
+    person = Reader(folder=tmp_path, hands=hands, ports={"8554": str(camera.port)})
+    try:
+        person.follow(WITH_A_CAMERA)
+    finally:
+        person.close()
+        camera.close()
+
+
+def test_every_tutorial_is_followed() -> None:
+    assert {path.name for path in PAGES.glob("*.md")} == {*FOLLOWED, WITH_A_CAMERA, "index.md"}

@@ -1,0 +1,134 @@
+"""``deploy/``: every path, setting, port and command that its files name is there."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from lineside.cli.app import app
+from lineside.core import load_plant
+from lineside.core.config import load_config
+from lineside.edge import EdgeConfig
+from lineside.hub import HubConfig
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+COMPOSE = DEPLOY / "compose"
+CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
+
+
+def hub_of(path: Path) -> HubConfig:
+    return load_config(HubConfig, program="hub", path=path, environ={}, flags={}).config
+
+
+def edge_of(path: Path) -> EdgeConfig:
+    return load_config(EdgeConfig, program="edge", path=path, environ={}, flags={}).config
+
+
+def check_command(words: list[str]) -> None:
+    """The command line knows these words."""
+    command: Any = get_command(app)
+    command.commands[words[0]].make_context(words[0], words[1:], resilient_parsing=False)
+
+
+@pytest.mark.parametrize(
+    ("noun", "folder"), [("hub", "/etc/lineside"), ("edge", "/var/lib/lineside")]
+)
+def test_units_are_those_that_the_commands_print(noun: str, folder: str) -> None:
+    settings = DEPLOY / "systemd" / f"{noun}.toml"
+    printed = CliRunner().invoke(app, [noun, "unit", "--config", str(settings)]).stdout
+    command, there = (
+        f"{noun} --config",
+        (DEPLOY / "systemd" / f"lineside-{noun}.service").read_text(),
+    )
+    printed = re.sub(
+        rf"(?m)^ExecStart=.* {command} .*$",
+        f"ExecStart=/opt/lineside/bin/lineside {command} {folder}/{noun}.toml",
+        printed,
+    )
+    printed = re.sub(r"(?m)^WorkingDirectory=.*$", f"WorkingDirectory={folder}", printed)
+    assert there == printed
+    check_command([noun, "--config", f"{folder}/{noun}.toml"])
+
+
+def test_systemd_rates_the_hubs_unit_as_little_exposed(
+    absent: Callable[[str, str], NoReturn],
+) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        absent("service", "systemd-analyze is not installed")
+    unit = DEPLOY / "systemd" / "lineside-hub.service"
+    command = [program, "security", "--offline=true", "--threshold=30", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+
+
+def test_the_compose_file_names_what_is_there() -> None:
+    document = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
+    guide = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
+    hub, edge = hub_of(COMPOSE / "hub.toml"), edge_of(COMPOSE / "edge.toml")
+    load_plant(COMPOSE / "plant" / "plant.toml")
+    for name, service in document["services"].items():
+        mounted = {}
+        for volume in service["volumes"]:
+            source, target = volume.split(":")[:2]
+            mounted[target] = source
+            if source.startswith("."):
+                assert (COMPOSE / source).exists(), source
+            else:
+                assert source in document["volumes"], source
+        secrets = {f"/run/secrets/{one}" for one in service.get("secrets", ())}
+        assert secrets <= {f"/run/secrets/{one}" for one in document["secrets"]}
+        settings = {"hub": "hub.toml", "edge": "edge.toml", "prometheus": "prometheus.yml"}.get(
+            name
+        )
+        if settings:
+            named = set(re.findall(r"/run/secrets/[\w.]+", (COMPOSE / settings).read_text()))
+            assert named == secrets, name
+        if "build" in service:
+            assert re.search(
+                rf"^FROM \w+ AS {service['build']['target']}$", CONTAINERFILE, re.MULTILINE
+            )
+            check_command(service["command"])
+            assert service["command"][2] in mounted
+            config = hub if name == "hub" else edge
+            assert config.data_dir in mounted
+            assert str(Path(config.plant).parent) in mounted
+            assert service["read_only"]
+    for one in document["secrets"].values():
+        assert Path(one["file"]).name in guide
+    listener = re.search(r"(?m)^listener (\d+)$", (COMPOSE / "mosquitto.conf").read_text())
+    assert listener
+    assert hub.bus == edge.bus == f"mqtt://mosquitto:{listener[1]}"
+    assert hub.public_url == edge.hub == f"http://hub:{hub.port}"
+    assert document["services"]["hub"]["ports"] == [f"127.0.0.1:{hub.port}:{hub.port}"]
+    scraped = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())
+    assert scraped["rule_files"] == ["alerts.yml"]
+    (job,) = scraped["scrape_configs"]
+    assert (job["job_name"], job["static_configs"]) == (
+        "lineside",
+        [{"targets": [f"hub:{hub.port}"]}],
+    )
+
+
+def test_the_containerfile_names_what_is_there() -> None:
+    for sources in re.findall(r"(?m)^COPY (?!--from)(.*) \S+$", CONTAINERFILE):
+        assert all((ROOT / source).exists() for source in sources.split()), sources
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extras in re.findall(r'"\.\[([\w,]+)\]"', CONTAINERFILE):
+        assert {*extras.split(",")} <= {*known}
+    for words in re.findall(r"(?m)^CMD \[(.*)\]$", CONTAINERFILE):
+        check_command(re.findall(r'"([^"]*)"', words))
+    health = re.findall(r"http://127.0.0.1:(\d+)(/\w+)", CONTAINERFILE)
+    page, hub = edge_of(COMPOSE / "edge.toml").page, hub_of(COMPOSE / "hub.toml")
+    assert health == [(str(page.address[1]), "/health"), (str(hub.port), "/readyz")]
+    assert "127.0.0.1" in hub.allowed_hosts
+    assert re.search(r"(?m)^USER 10001$", CONTAINERFILE)
