@@ -7,18 +7,22 @@ DEMO_ARGS ?=
 # of time. Files are shared out in order, and a file's tests stay together.
 WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
 PYTEST_ARGS ?= --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+# The gate is the same in every run: these tests, in this order, with these examples.
+GATE := -m "not full and not quarantined" --randomly-seed=1
 BIN := $(VENV)/bin
 SHOT_TESTS := pages approval rollouts_page review_page alerts_page
 comma := ,
 EXTRAS_TEST := all,test$(if $(SCALE),$(comma)test-scale)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check docs bench unit protos screenshots clean
+.PHONY: demo test full check docs bench unit all-tests protos screenshots clean
 
 demo: $(VENV)/.installed-all
 	$(BIN)/lineside demo $(DEMO_ARGS)
 
 test: check docs unit
+
+full: check docs all-tests
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
@@ -29,9 +33,13 @@ check: $(VENV)/.installed-test
 	$(BIN)/python tools/shape.py
 
 # Spark's tests are over before Java's second compiler pays: with the first alone they take 3/5.
-unit: export JAVA_TOOL_OPTIONS ?= -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
+unit all-tests: export JAVA_TOOL_OPTIONS ?= -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 unit: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(GATE)
+
+# Every test, with a new order and new examples; the seed is printed and kept in the result.
+all-tests: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --hypothesis-profile=full --result=benchmarks/results/full.json
 
 docs: $(VENV)/.installed-test
 	$(BIN)/mkdocs build --strict --quiet

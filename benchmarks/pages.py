@@ -50,7 +50,15 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import CDPSession, sync_playwright
 
 from lineside.core import load_plant
-from tests.browser.conftest import ARGUMENTS, CHROMIUM, PLANT, line_running, package_for, taught
+from tests.browser.conftest import (
+    ARGUMENTS,
+    CHROMIUM,
+    PLANT,
+    line_running,
+    package_for,
+    sign_in_by_link,
+    taught,
+)
 from tests.browser.test_pages import addresses
 
 UPDATE_GOAL_MS, PAINT_GOAL_MS = 50.0, 300.0
@@ -267,8 +275,7 @@ def pages(*, times: int) -> dict[str, Any]:
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         context = chromium.new_context()
         page = context.new_page()
-        page.goto(line.sign_in_url())
-        page.wait_for_url(f"{line.url}/")
+        sign_in_by_link(page, line.hub, name="M. Keller")
         state = str(Path(name) / "state.json")
         context.storage_state(path=state)
         found = {}

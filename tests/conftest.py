@@ -9,17 +9,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("lineside.testing")
 # How long an example takes, or its making, depends on what else the machine does; it is no property
-# of the code.
-settings.register_profile("lineside", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("lineside")
+# of the code. The gate tries the same examples in every run, ``make full`` draws new ones.
+_ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("full", _ANY_SPEED, print_blob=True)
+settings.register_profile("gate", _ANY_SPEED, derandomize=True)
+settings.load_profile("gate")
 
 from lineside.core import SystemClock  # noqa: E402  pytest must rewrite lineside.testing first
 from lineside.testing import FakeClock  # noqa: E402
+from tests.selection import Selection  # noqa: E402
 
 if TYPE_CHECKING:
     from lineside.store import Records
@@ -35,25 +39,23 @@ _NOT_OURS = (
     "KMP_INIT_AT_FORK",
     "TORCHINDUCTOR_CACHE_DIR",
 )
+# Java of pyspark, and multiprocessing's own.
+_KEPT_PROGRAMS = ("org.apache.spark.deploy.SparkSubmit", "multiprocessing.resource_tracker")
 _DATA = os.environ.get("LINESIDE_DATA", "")  # noqa: TID251  the tests' own switch
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--screenshots FOLDER``: the browser tests write pictures of the main pages there."""
+    """``--screenshots FOLDER`` writes images of the main pages, ``--result FILE`` what ran."""
     parser.addoption("--screenshots", type=Path, metavar="FOLDER", help="write pictures of pages")
+    parser.addoption(
+        "--result", type=Path, metavar="FILE",
+        help="write counts and seconds there, and the files' seconds to durations.json",
+    )  # fmt: skip
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files whose tests may take longest; among equals the drawn order stands.
-
-    One that begins last keeps a single worker busy while the others have nothing left.
-    """
-    longest_s = dict.fromkeys((item.path for item in items), 0.0)
-    for item in items:
-        limit = item.get_closest_marker("timeout")
-        long = any(item.get_closest_marker(name) for name in ("slow", "browser"))
-        longest_s[item.path] = max(longest_s[item.path], float(limit.args[0] if limit else long))
-    items.sort(key=lambda item: -longest_s[item.path])
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose and order the tests."""
+    config.pluginmanager.register(Selection(config), "selection")
 
 
 def skip_or_fail(kind: str, reason: str) -> None:
@@ -173,3 +175,29 @@ def nothing_left_behind() -> Iterator[None]:
     now = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}  # noqa: TID251
     before = {k: v for k, v in environment.items() if k not in _NOT_OURS}
     assert now == before, "environment variables changed"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_program_left() -> Iterator[None]:
+    """End the programs that a module's tests left running, and fail for them.
+
+    One that a test of another module would meet makes that one fail, for no fault of its own.
+    """
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    left = [one for one in psutil.Process().children(recursive=True) if one not in before]
+    left = [one for one in left if not _stays(one)]
+    _, running = psutil.wait_procs(left, timeout=10)
+    commands = [" ".join(one.cmdline()) for one in running]
+    for one in running:
+        one.kill()
+    assert not commands, f"programs left running: {commands}"
+
+
+def _stays(program: psutil.Process) -> bool:
+    """Whether a program is over, or is one that a library keeps for as long as Python runs."""
+    try:
+        command = " ".join(program.cmdline())
+    except psutil.Error:
+        return True
+    return not command or any(name in command for name in _KEPT_PROGRAMS)

@@ -83,6 +83,7 @@ def test_a_package_imports_only_what_the_table_allows(package: str) -> None:
                 assert parts[1] in PACKAGES[package], f"{path.name} imports {name}"
 
 
+@pytest.mark.slow
 def test_private_modules_of_another_package_are_not_imported() -> None:
     for owner, path in modules():
         for name in imports_of(path):

@@ -258,10 +258,6 @@ class Line:
     def url(self) -> str:
         return self.hub.url
 
-    def sign_in_url(self) -> str:
-        token = self.hub.services.auth.issue_link(name="M. Keller")
-        return f"{self.hub.url}/sign-in?token={token}"
-
 
 @contextmanager
 def line_running(
@@ -403,8 +399,7 @@ def signed_in(chromium: Browser, line: Line) -> str:
     """Cookies of a signed-in browser, as a file that contexts start from."""
     context = chromium.new_context()
     page = context.new_page()
-    page.goto(line.sign_in_url())
-    page.wait_for_url(f"{line.url}/")
+    sign_in_by_link(page, line.hub, name="M. Keller")
     state = str(line.folder / "state.json")
     context.storage_state(path=state)
     context.close()
@@ -447,6 +442,12 @@ def add_people(services: Services) -> None:
     accounts = Accounts(services.records, journal=journal, site=site, clock=clock)
     for name, role in PEOPLE.items():
         accounts.add(name, role=role, password=PASSWORD, by="test")
+
+
+def sign_in_by_link(page: Page, hub: RunningHub, *, name: str) -> None:
+    """Open a one-time link and wait for the first page: the link's own page goes on to it."""
+    page.goto(f"{hub.url}/sign-in?token={hub.services.auth.issue_link(name=name)}")
+    page.wait_for_url(f"{hub.url}/")
 
 
 def sign_in(page: Page, url: str, *, name: str, password: str = PASSWORD) -> None:

@@ -14,7 +14,7 @@ from lineside.edge import EdgeConfig
 from lineside.edge import run as run_edge
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.vision import encode_jpeg
-from tests.browser.conftest import PLANT
+from tests.browser.conftest import PLANT, sign_in_by_link
 from tests.browser.test_pages import assess, faults, settle, take_shot
 from tests.links.test_cameras import RtspServer, data_url
 
@@ -96,8 +96,7 @@ def test_a_camera_added_by_rtsp_is_covered_seen_on_every_page_and_acknowledged(
     hub.services.plant_ingest.take_http(
         encode({"topic": "i/cam", "ts": rfc3339(CLOCK.now()), "data": data_url(scene.picture())})
     )
-    page.goto(f"{hub.url}/sign-in?token={hub.services.auth.issue_link(name='M. Keller')}")
-    page.wait_for_url(f"{hub.url}/")
+    sign_in_by_link(page, hub, name="M. Keller")
     expect(page.locator("[data-cameras]")).to_have_text("1 of 1 live")
     bell = page.locator("[data-bell]")
     expect(bell).to_have_text("0 open alerts")

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from lineside.core import SystemClock
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.config import FunctionConfig
-from tests.browser.conftest import Watched, watch
+from tests.browser.conftest import Watched, sign_in_by_link, watch
 from tests.browser.test_pages import SIZES, faults, settle
 from tests.hub.counting.squares import PLANT, bin_jpeg, count_package, write_store
 
@@ -27,10 +27,8 @@ class Store:
 
     def signed_in(self, browser: Browser, name: str, **options: Any) -> BrowserContext:  # noqa: ANN401  Playwright's own
         context = browser.new_context(**options)
-        token = self.hub.services.auth.issue_link(name=name)
         page = context.new_page()
-        page.goto(f"{self.hub.url}/sign-in?token={token}")
-        page.wait_for_url(f"{self.hub.url}/")
+        sign_in_by_link(page, self.hub, name=name)
         page.close()
         return context
 

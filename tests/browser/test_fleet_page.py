@@ -12,7 +12,7 @@ from lineside.core import SystemClock, encode, rfc3339
 from lineside.fleet import CertificateAuthority, EnrolledDevice
 from lineside.fleet.enrolment import read_code
 from lineside.hub import HubConfig, RunningHub, running
-from tests.browser.conftest import Watched, watch
+from tests.browser.conftest import Watched, sign_in_by_link, watch
 from tests.browser.test_pages import faults, settle
 from tests.hub.conftest import PLANT
 
@@ -67,9 +67,7 @@ def look(chromium: Browser, fleet: RunningHub) -> Iterator[Callable[..., Watched
         )
         contexts.append(context)
         watched = watch(context, fleet.url)
-        token = fleet.services.auth.issue_link(name="M. Keller")
-        watched.page.goto(f"{fleet.url}/sign-in?token={token}")
-        watched.page.wait_for_url(fleet.url + "/")
+        sign_in_by_link(watched.page, fleet, name="M. Keller")
         watched.page.goto(fleet.url + address)
         return watched
 

@@ -12,7 +12,7 @@ from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.eventlog.followers import Follower
 from lineside.store import Logged
 from lineside.testing.links import wait_until
-from tests.browser.conftest import PLANT
+from tests.browser.conftest import PLANT, sign_in_by_link
 from tests.browser.test_pages import faults, settle
 
 pytestmark = pytest.mark.browser
@@ -66,9 +66,7 @@ def test_quarantined_records_are_tried_again_and_discarded(
 ) -> None:
     context = chromium.new_context()
     page = context.new_page()
-    token = hub.services.auth.issue_link(name="M. Keller")
-    page.goto(f"{hub.url}/sign-in?token={token}")
-    page.wait_for_url(f"{hub.url}/")
+    sign_in_by_link(page, hub, name="M. Keller")
     page.goto(f"{hub.url}/dead-letters")
     records = page.locator("#quarantine tbody tr")
     expect(records).to_have_count(3)

@@ -16,7 +16,7 @@ from lineside.edge import EdgeConfig
 from lineside.edge import run as run_edge
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.vision import decode_picture, encode_jpeg
-from tests.browser.conftest import watch
+from tests.browser.conftest import sign_in_by_link, watch
 from tests.browser.test_pages import OVER, assess, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -139,9 +139,7 @@ def test_an_empty_hub_gets_an_inspection_of_its_own_that_answers(
     context = chromium.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")
     watched = watch(context, hub.url)
     page = watched.page
-    token = hub.services.auth.issue_link(name="M. Keller")
-    page.goto(f"{hub.url}/sign-in?token={token}")
-    page.wait_for_url(f"{hub.url}/")
+    sign_in_by_link(page, hub, name="M. Keller")
 
     begun_s = time.monotonic()
     ask_and_show(page, screws)

@@ -35,7 +35,7 @@ from lineside.vision import (
     encode_jpeg,
     open_frame,
 )
-from tests.browser.conftest import Watched, watch
+from tests.browser.conftest import Watched, sign_in_by_link, watch
 from tests.edge.page.pages import Shown, said_of, shown
 from tests.hub.counting.squares import count_package
 
@@ -215,7 +215,7 @@ def tile(chromium: Browser, hub: RunningHub) -> Iterator[Watched]:
     """The camera's own page, signed in."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     watched = watch(context, hub.url)
-    watched.page.goto(f"{hub.url}/sign-in?token={hub.services.auth.issue_link(name='ada')}")
+    sign_in_by_link(watched.page, hub, name="ada")
     watched.page.goto(f"{hub.url}/lines/l/cam")
     yield watched
     context.close()

@@ -15,7 +15,7 @@ from lineside.links import Message
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from lineside.vision import encode_jpeg
-from tests.browser.conftest import Watched, watch
+from tests.browser.conftest import Watched, sign_in_by_link, watch
 from tests.browser.test_modules import call
 from tests.browser.test_pages import SIZES, assess, faults, settle
 from tests.hub.conftest import PLANT, Line, scene
@@ -67,9 +67,7 @@ class Belt:
     def open(self, context: BrowserContext, path: str) -> Watched:
         watched = watch(context, self.hub.url)
         page = watched.page
-        token = self.hub.services.auth.issue_link(name="anna")
-        page.goto(f"{self.hub.url}/sign-in?token={token}")
-        page.wait_for_url(f"{self.hub.url}/")
+        sign_in_by_link(page, self.hub, name="anna")
         page.goto(f"{self.hub.url}{path}")
         settle(page)
         return watched

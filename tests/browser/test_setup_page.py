@@ -13,7 +13,7 @@ from lineside.hub import HubConfig, RunningHub, running
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from lineside.vision import encode_jpeg
-from tests.browser.conftest import Watched, watch
+from tests.browser.conftest import Watched, sign_in_by_link, watch
 from tests.browser.test_modules import call
 from tests.browser.test_pages import OVER, assess, settle
 from tests.hub.conftest import PLANT, Line, scene
@@ -45,9 +45,7 @@ def hub(tmp_path: Path) -> Iterator[RunningHub]:
 def watched(chromium: Browser, hub: RunningHub) -> Iterator[Watched]:
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     opened = watch(context, hub.url)
-    token = hub.services.auth.issue_link(name="anna")
-    opened.page.goto(f"{hub.url}/sign-in?token={token}")
-    opened.page.wait_for_url(f"{hub.url}/")
+    sign_in_by_link(opened.page, hub, name="anna")
     yield opened
     context.close()
 

@@ -96,6 +96,7 @@ def test_a_missing_file_is_exit_code_3_with_a_fix() -> None:
     assert "fix:" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     done = lineside(
         *("train", "--data", str(tmp_path), "--plant", str(EXAMPLES / "real.toml")),
@@ -131,6 +132,7 @@ def hub_file(folder: Path) -> Path:
     return config
 
 
+@pytest.mark.slow
 def test_a_dataset_is_imported_shown_and_frozen(tmp_path: Path) -> None:
     import numpy as np
 
@@ -167,6 +169,7 @@ def test_a_dataset_is_imported_shown_and_frozen(tmp_path: Path) -> None:
     assert (leaks["leaks"], leaks["check"]["looked_at"]) == ([], 2)
 
 
+@pytest.mark.slow
 def test_a_backup_restores_into_an_empty_hub_only(tmp_path: Path) -> None:
     config = str(hub_file(tmp_path))
     issued = lineside("hub", "key", "mes", "--config", config)

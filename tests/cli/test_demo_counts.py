@@ -76,6 +76,7 @@ def test_the_truth_file_names_frames_as_the_hub_does() -> None:
     assert (truth.note["count"], truth.note["recorded"]) == (2, 3)
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_meanwhile_is_replaced(tmp_path: Path) -> None:
     settings = Settings(solution="bins", port=0, fps=0, speed=1, seed=1, seconds=1)
     with Programs(tmp_path) as programs, socket.socket() as taken:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from lineside.datasets import load_source
 from lineside.datasets.formats import write_lst
@@ -24,6 +25,7 @@ def lineside(*words: object) -> dict[str, object]:
     return told
 
 
+@pytest.mark.slow
 def test_chosen_pictures_go_in_and_come_out_in_another_format(tmp_path: Path) -> None:
     source, store = tmp_path / "source", tmp_path / "store"
     source.mkdir()

@@ -162,6 +162,7 @@ def test_a_second_ctrl_c_kills_what_does_not_end(tmp_path: Path) -> None:
     assert ends(pid)
 
 
+@pytest.mark.slow
 def test_a_program_without_progress_is_given_up_with_its_last_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_folder_becomes_lists_and_records_that_check_out(root: Path, tmp_path:
     }
 
 
+@pytest.mark.slow
 def test_damage_is_named_with_its_offset_and_exit_code_2(root: Path, tmp_path: Path) -> None:
     lineside("list", tmp_path / "x", root)
     assert "no picture" in lineside("list", tmp_path / "x", root).stderr

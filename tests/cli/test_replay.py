@@ -103,6 +103,7 @@ def test_a_version_by_its_number_and_other_rules_in_words(day: Day, tmp_path: Pa
     assert day.hub.replays.all() == ()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_replayed_gets_a_sentence(day: Day, tmp_path: Path) -> None:
     nobody = type_in(tmp_path, *span(day), "--package", "sha256:" + "0" * 64)
     assert (nobody.code, "no package sha256:000" in nobody.err) == (3, True)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from lineside.core import UnavailableError
 from lineside.core.worker import Worker, WorkerState, backoff_s, prefetch, retry, running_workers
 from lineside.testing import FakeClock
-
-_LONG_S = 20.0
+from lineside.testing.links import LONG_S
 
 
 class Steps:
@@ -103,7 +102,7 @@ def test_a_thread_goes_on_after_failures_until_it_is_stopped() -> None:
     worker = Worker("one", step, every_s=0.001, first_retry_s=0.001, at_end=ended.set)
     alive = [worker.is_alive]
     worker.start()
-    assert done.wait(_LONG_S)
+    assert done.wait(LONG_S)
     alive.append(worker.is_alive)
     worker.stop()
     alive.append(worker.is_alive)
@@ -120,9 +119,9 @@ def test_stop_and_wake_end_a_long_pause() -> None:
     worker = Worker("one", step, every_s=3600.0, delay_s=3600.0)
     worker.start()
     worker.wake()
-    assert turns.acquire(timeout=_LONG_S)
+    assert turns.acquire(timeout=LONG_S)
     worker.wake()
-    assert turns.acquire(timeout=_LONG_S)
+    assert turns.acquire(timeout=LONG_S)
     worker.stop()
     assert not turns.acquire(blocking=False)
 
@@ -137,7 +136,7 @@ def test_a_worker_that_is_stopped_can_be_started_again() -> None:
     worker = Worker("one", step)
     for _ in range(2):
         worker.start()
-        assert turns.acquire(timeout=_LONG_S)
+        assert turns.acquire(timeout=LONG_S)
         worker.stop()
         assert not worker.is_alive
 
@@ -196,7 +195,7 @@ def test_a_worker_says_whether_it_waits_works_fails_or_is_stuck(clock: FakeClock
 
 
 def test_running_workers_are_those_whose_threads_run() -> None:
-    worker = Worker("one", lambda: worker.stopping.wait(_LONG_S) and None)
+    worker = Worker("one", lambda: worker.stopping.wait(LONG_S) and None)
     assert worker not in running_workers()
     worker.start()
     assert worker in running_workers()

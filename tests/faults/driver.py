@@ -34,6 +34,7 @@ from typing import Any
 from lineside.core import decode_json, encode, load_plant
 from lineside.store import Logged, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, decode_event
+from lineside.testing.links import LONG_S
 from lineside.twin import rebuild
 from tests.faults.senders import (
     CameraSender,
@@ -46,7 +47,6 @@ from tests.faults.senders import (
 from tests.faults.site import (
     CLOCK,
     DEVICE,
-    PATIENCE_S,
     BrokerKind,
     Shape,
     Site,
@@ -384,7 +384,7 @@ class Driver:
             site.postgres.tell(_END_CONNECTIONS)
             return
         path = site.hubs[0].data / "records.db"
-        with closing(sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None)) as other:
+        with closing(sqlite3.connect(path, timeout=LONG_S, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             _PAUSE.wait(2 * fault.lasts_s)
             other.execute("ROLLBACK")

@@ -19,13 +19,13 @@ from lineside.core import LinesideError, SystemClock
 from lineside.library.client import HubClient
 from lineside.models import build_package
 from lineside.store import Logged, Records
+from lineside.testing.links import LONG_S
 from tests.faults.relay import Relay
 from tests.links.conftest import Mosquitto, free_port
 from tests.models.conftest import package_parts
 from tests.store.conftest import PostgresServer
 
 CLOCK = SystemClock()
-PATIENCE_S = 120.0
 _START_S = 15.0
 DEVICE = "edge-1"
 _DISK_BYTES = 96_000_000
@@ -142,7 +142,7 @@ class Shape:
 T = TypeVar("T")
 
 
-def wait_for(ask: Callable[[], T | None], *, why: str, within_s: float = PATIENCE_S) -> T:
+def wait_for(ask: Callable[[], T | None], *, why: str, within_s: float = LONG_S) -> T:
     """Return the first answer that is true; who is away or refuses meanwhile is asked again.
 
     Raises:
@@ -174,22 +174,22 @@ def end(program: Program, number: signal.Signals) -> int:
     """
     program.process.send_signal(number)
     try:
-        return program.process.wait(PATIENCE_S)
+        return program.process.wait(LONG_S)
     except subprocess.TimeoutExpired as late:
         program.process.send_signal(signal.SIGABRT)
-        program.process.wait(PATIENCE_S)
+        program.process.wait(LONG_S)
         raise TimeoutError(f"{program.name} did not end on {number.name}") from late
 
 
 def note_commits(spool: Path) -> None:
     """Let a device's spool note, within each of its transactions, which events it takes."""
-    with closing(sqlite3.connect(spool, timeout=PATIENCE_S)) as link:
+    with closing(sqlite3.connect(spool, timeout=LONG_S)) as link:
         link.executescript(_NOTE_COMMITS)
 
 
 def spooled(spool: Path) -> tuple[dict[int, str], set[int]]:
     """The id of each event that a spool took, by its number, and the numbers that still wait."""
-    with closing(sqlite3.connect(spool, timeout=PATIENCE_S)) as link:
+    with closing(sqlite3.connect(spool, timeout=LONG_S)) as link:
         waiting = {number for (number,) in link.execute("SELECT sequence FROM event")}
         return dict(link.execute("SELECT sequence, id FROM committed")), waiting
 
@@ -327,7 +327,7 @@ class Site:
         assert self.broker is not None
         assert self.broker.process is not None
         self.broker.process.terminate()
-        self.broker.process.wait(PATIENCE_S)
+        self.broker.process.wait(LONG_S)
 
     def _write_settings(self, hub: Hub, line: Relay) -> None:
         bus = {

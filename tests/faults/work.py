@@ -30,8 +30,9 @@ from lineside.links.opcua import NAMESPACE
 from lineside.models import Package, Registry, build_package
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE
+from lineside.testing.links import LONG_S
 from lineside.vision import encode_jpeg
-from tests.faults.site import CLOCK, DEVICE, PATIENCE_S, Site, read_log, wait_for
+from tests.faults.site import CLOCK, DEVICE, Site, read_log, wait_for
 from tests.models.conftest import package_parts, scene
 
 _PICTURES = 12
@@ -78,7 +79,7 @@ class Training:
         data = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
         body = encode({"topic": "lab/cam", "ts": rfc3339(CLOCK.now()), "data": data})
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-        link = http.client.HTTPConnection("127.0.0.1", self._site.hubs[0].port, timeout=PATIENCE_S)
+        link = http.client.HTTPConnection("127.0.0.1", self._site.hubs[0].port, timeout=LONG_S)
         with closing(link):
             link.request("POST", "/mqttingest", body, headers)
             link.getresponse().read()

@@ -182,6 +182,7 @@ def test_every_order_of_facts_ends_and_nobody_new_is_asked_after_an_alarm(
         assert set(end.rollback_devices) == set(end.requested)
 
 
+@pytest.mark.slow
 @given(names=NAMES, fates=FATES, events=EVENTS)
 @settings(deadline=None, max_examples=100)
 def test_pausing_changes_nothing_of_the_end(

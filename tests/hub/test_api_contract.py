@@ -37,6 +37,7 @@ SCHEMA = schemathesis.openapi.from_dict(document())
 OPERATIONS = [found.ok() for found in SCHEMA.get_all_operations() if isinstance(found, Ok)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_random_requests_get_documented_answers(
     mode: GenerationMode, client: TestClient, line: Line, jpeg: Pictures

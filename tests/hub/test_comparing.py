@@ -215,6 +215,7 @@ def test_a_child_that_is_killed_is_named_with_its_signal(
     assert kept.why_not == "The comparison failed: its process was ended by signal 9."
 
 
+@pytest.mark.slow
 def test_the_real_child_compares_two_packages_on_a_dataset_of_the_hub(
     hub: Services, archive: bytes, line: Line, *, jpeg: Callable[..., bytes]
 ) -> None:

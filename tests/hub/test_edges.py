@@ -217,6 +217,7 @@ def test_a_follower_that_fails_says_so_once_and_goes_on_when_it_can(
 # ---- a database of others that is away from the start
 
 
+@pytest.mark.slow
 def test_the_hub_runs_while_mongodb_is_away(
     config: HubConfig, caplog: pytest.LogCaptureFixture
 ) -> None:

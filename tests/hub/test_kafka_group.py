@@ -93,6 +93,7 @@ def has_more_than(hub: Services, count: int) -> bool:
     return len(kept(hub)) > count
 
 
+@pytest.mark.slow
 def test_each_record_is_kept_once_and_in_its_keys_order_whoever_dies(
     hub: Services, place: KafkaPlace
 ) -> None:
@@ -117,6 +118,7 @@ def test_each_record_is_kept_once_and_in_its_keys_order_whoever_dies(
     assert staying.intake.count > 0
 
 
+@pytest.mark.slow
 def test_a_planned_restart_reads_what_was_not_committed_and_nothing_twice(
     hub: Services, place: KafkaPlace
 ) -> None:

@@ -301,6 +301,7 @@ async def layout(url: str) -> dict[str, object]:
         return found
 
 
+@pytest.mark.slow
 def test_a_plc_reads_a_sensor_over_a_restart(config: HubConfig) -> None:
     url = f"opc.tcp://127.0.0.1:{free_port()}"
     settings = replace(config, records="", blobs="", opcua=url, opcua_anonymous=True)

@@ -385,6 +385,7 @@ def build_site(plant: Plant, archive: bytes) -> Callable[[Path, ExitStack], Site
     return build
 
 
+@pytest.mark.slow
 @settings(
     max_examples=12, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -214,6 +214,7 @@ def test_a_figure_that_two_rules_make_differently_is_text() -> None:
     assert rows_of(written([one], other, most, form="csv"))[0]["values.best"] == "2.5"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
 def test_memory_does_not_grow_with_the_file(form: str) -> None:
     columns = columns_of([rule_of(WINDOWS)])

@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lineside.core import decode_json, encode
 from lineside.store import open_records
 from lineside.streams import EVENT_TYPE, VERDICT_TYPE
@@ -87,6 +89,7 @@ def said(url: str) -> list[dict[str, Any]]:
     return sorted(found, key=encode)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_the_rules_say_the_same(tmp_path: Path) -> None:
     whole, torn = (f"sqlite:///{tmp_path / name}" for name in ("whole.db", "torn.db"))
     with victim(whole) as quiet:

@@ -164,6 +164,7 @@ def asked_of_all(hub: Services, client: TestClient, *, digest: str, stub: Any) -
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_endpoint_answers_by_who_asked_before(
     hub: Services,
     client: TestClient,

@@ -298,6 +298,7 @@ def test_a_hub_posts_what_happens_from_now_on_and_goes_on_after_a_restart(
     assert all("webhook-signature" in headers for headers, _ in hooks.came)
 
 
+@pytest.mark.slow
 def test_a_webhook_follows_the_plant_file_in_force(
     config: HubConfig, hooks: Hooks, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,13 +18,13 @@ import pytest
 from lineside.cli.demo.stage import Program, Programs, free_port
 from lineside.core import SystemClock, UnavailableError
 from lineside.library.client import HubClient
+from lineside.testing.links import LONG_S
 from tests.hub.conftest import DISC_PLANT
 from tests.journeys.test_rollout import BAD, camera_running, discs, package
 
 T = TypeVar("T")
 NAMES = ("edge-1", "edge-2", "edge-3")
 FRAMES = 10
-PATIENCE_S = 200.0
 EVERY_S = 0.2
 
 
@@ -69,9 +69,7 @@ class Site:
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lineside", *words]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
-        )
+        return subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=False)
 
     def told(self, *words: str) -> str:
         done = self.command(*words)
@@ -93,7 +91,7 @@ class Site:
 
     def until(self, ask: Callable[[], T | None], what: str) -> T:
         clock, pause = SystemClock(), threading.Event()
-        until_s = clock.monotonic() + PATIENCE_S
+        until_s = clock.monotonic() + LONG_S
         while clock.monotonic() < until_s:
             self.programs.check()
             try:

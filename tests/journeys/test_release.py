@@ -26,13 +26,13 @@ from lineside.models import Package, Parity, build_package
 from lineside.store import Records, open_records
 from lineside.streams import PREDICTION_TYPE, decode_event
 from lineside.testing.fault_proxy import FaultProxy
+from lineside.testing.links import LONG_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 NAMES = ("edge-1", "edge-2", "edge-3")
 MAKER, APPROVER = "R. Novak", "M. Keller"
 PICTURES, FPS, FRAMES = 64, 4, 12
-PATIENCE_S = 300.0
 T = TypeVar("T")
 
 PLANT = """
@@ -116,7 +116,7 @@ class Site:
     def until(self, ask: Callable[[], T | None], what: str) -> T:
         """What it answers, once that is something; a hub that is away is asked again."""
         clock, pause = SystemClock(), threading.Event()
-        until_s = clock.monotonic() + PATIENCE_S
+        until_s = clock.monotonic() + LONG_S
         while clock.monotonic() < until_s:
             self.programs.check()
             try:

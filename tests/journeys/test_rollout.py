@@ -38,7 +38,6 @@ PLAN = RolloutPlan(
 # frames the device has judged when it tells of them.
 BAD = ("decide otherwise", "have new findings")
 EVERY_S = 0.2
-PATIENCE_S = 200.0
 
 
 def package(name: str, *, low: float = 0.4, high: float = 0.6) -> bytes:
@@ -93,7 +92,7 @@ class Plant:
     def ended(self, rollout: str) -> Rollout:
         rollouts = self.hub.services.rollouts
         clock, pause = SystemClock(), threading.Event()
-        until_s = clock.monotonic() + PATIENCE_S
+        until_s = clock.monotonic() + LONG_S
         while not rollouts.one(rollout).settled:
             assert clock.monotonic() < until_s, rollouts.view(rollout)
             pause.wait(EVERY_S)

@@ -124,6 +124,7 @@ def test_a_camera_that_nobody_knows_may_come_later(absent: Callable[[str, str], 
         open_camera(record("aravis://Nobody-1"), clock=SystemClock())
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_unplugged_is_lost_and_opened_again(fake: FakeCamera) -> None:
     with closing(opened_at()) as opened:
         before = next(opened.shots()).sequence

@@ -77,6 +77,7 @@ def test_a_receiver_waits_for_a_cluster_that_is_away(caplog: pytest.LogCaptureFi
     receiver.close()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_comes_back_is_gone_on_with(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     with mock_cluster() as cluster:

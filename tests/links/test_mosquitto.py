@@ -233,6 +233,7 @@ def test_an_interrupt_of_the_terminal_does_not_reach_it(folder: Path) -> None:
         assert os.getpgid(process_of(broker).pid) != os.getpgrp()
 
 
+@pytest.mark.slow
 def test_its_own_figures_are_read(folder: Path) -> None:
     with made(folder) as broker:
         broker.figures()

@@ -124,6 +124,7 @@ def test_a_second_client_of_the_same_name_throws_out_the_first() -> None:
         second.close()
 
 
+@pytest.mark.slow
 def test_a_broker_that_stops_closes_what_it_accepted_a_moment_ago() -> None:
     for _ in range(20):
         broker = EmbeddedBroker()

@@ -37,6 +37,7 @@ def test_the_walk_follows_from_its_seed_and_a_longer_one_begins_alike() -> None:
     assert walk(40) != walk(40, seed=2)
 
 
+@pytest.mark.slow
 def test_neighbours_go_down_and_up_by_one_as_often_as_in_a_real_store() -> None:
     counts = np.array([view.bin.count for view in walk(9000)])
     steps = np.diff(counts)

@@ -275,6 +275,7 @@ def test_while_the_broker_is_away_pictures_are_dropped_and_the_rest_waits(
     assert caplog.text.count("broker is back") == 1
 
 
+@pytest.mark.slow
 def test_what_waits_for_the_broker_is_bounded(line: Line) -> None:
     line.bus.lose()  # type: ignore[attr-defined]  # the memory bus can be cut
     sent = line.run(SimulateSettings(fps=1), seconds=1200)

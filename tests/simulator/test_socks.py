@@ -140,6 +140,7 @@ def test_tables_are_of_several_kinds() -> None:
         assert np.abs(one - other).max() > 20
 
 
+@pytest.mark.slow
 def test_a_folder_holds_every_label_and_the_pictures_of_a_sock_in_one_group(
     tmp_path: Path,
 ) -> None:

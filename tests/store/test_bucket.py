@@ -41,6 +41,7 @@ class TestBlobs(BlobsContract):
     own_time = False
 
 
+@pytest.mark.slow
 def test_every_object_of_many_pages_is_listed(blobs: Blobs) -> None:
     put = {blobs.put(str(number).encode()) for number in range(1100)}
     assert set(blobs.digests()) == put

@@ -322,6 +322,7 @@ BELTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(belt=BELTS, cut=st.integers(1, 50), each=st.booleans())
 def test_neither_chunks_nor_a_restart_can_be_seen(belt: Belt, cut: int, each: bool) -> None:  # noqa: FBT001

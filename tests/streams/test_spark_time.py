@@ -52,6 +52,7 @@ def rows_of(name: str, cuts: list[int]) -> list[tuple[Any, ...]]:
     return [row if row[3] else (row[0],) for row in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tumbling", "of-cameras", "seen", "pair", "pairs-of-windows"])
 @given(data=st.data())
 def test_batches_make_no_difference(name: str, data: st.DataObject) -> None:

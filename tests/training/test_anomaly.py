@@ -190,6 +190,7 @@ def test_what_cannot_be_placed_is_refused_with_the_reason(predictor: Predictor) 
     assert predictor.heat(frame) is None
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_to_the_same_package(
     keys: Path, result: TrainResult, tmp_path: Path
 ) -> None:
@@ -218,6 +219,7 @@ def test_too_few_good_pictures_are_refused(tmp_path: Path) -> None:
         train(job_for(source), tmp_path / "job")
 
 
+@pytest.mark.slow
 def test_a_folder_of_good_pictures_alone_is_enough(tmp_path: Path) -> None:
     """Pictures that hardly differ: what tells them apart is stretched most."""
     rng = np.random.default_rng(5)

@@ -181,6 +181,7 @@ def test_every_set_holds_one_class_or_says_unsure(trained: TrainResult) -> None:
         assert sum(each.probability for each in answers) == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.slow
 def test_the_same_job_gives_the_same_bytes_with_a_full_cache_and_an_empty_one(
     trained: TrainResult, shapes: Path, shared: Path, tmp_path: Path
 ) -> None:
@@ -191,6 +192,7 @@ def test_the_same_job_gives_the_same_bytes_with_a_full_cache_and_an_empty_one(
     assert not (tmp_path / "again" / "features").exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_job_goes_on_to_the_same_package(
     trained: TrainResult, shapes: Path, tmp_path: Path
 ) -> None:
@@ -242,6 +244,7 @@ def test_the_package_judges_again_only_what_it_has_not_learned_from(unparted: Tr
     assert controls["gain_plain"]["accuracy"]["n"] == 2
 
 
+@pytest.mark.slow
 def test_a_side_in_pixels_can_be_prescribed(shapes: Path, tmp_path: Path, shared: Path) -> None:
     result = train(shapes, tmp_path / "job", cache=shared, settings={"input_px": 160})
     prepare = Package.read(result.package).manifest.prepare
@@ -276,6 +279,7 @@ def _lit(folder: Path, gain: Callable[[str, np.random.Generator], float]) -> Pat
     return folder
 
 
+@pytest.mark.slow
 def test_light_that_says_nothing_is_evened_out(tmp_path: Path) -> None:
     data = write_shapes(tmp_path / "data", kinds=("disc", "ring"), each=20)
     _lit(data, lambda _, rng: float(rng.uniform(0.15, 1.0)))
@@ -285,6 +289,7 @@ def test_light_that_says_nothing_is_evened_out(tmp_path: Path) -> None:
     assert "one brightness" in json.loads(result.report)["sections"]["How it was chosen"]["input"]
 
 
+@pytest.mark.slow
 def test_light_that_tells_classes_apart_is_kept(tmp_path: Path) -> None:
     data = write_shapes(tmp_path / "data", kinds=("dim", "bright"), each=20)
     _lit(data, lambda kind, rng: float(rng.uniform(0.9, 1.0)) * (0.5 if kind == "dim" else 1.0))
@@ -303,6 +308,7 @@ def test_a_class_without_a_picture_to_learn_from_is_named(tmp_path: Path) -> Non
         train(data, tmp_path / "job", labels=SHAPES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("each", ["", "class "])
 def test_pictures_of_one_group_are_told_apart_and_the_report_says_so(
     tmp_path: Path, shared: Path, each: str
@@ -338,6 +344,7 @@ def test_a_job_names_two_classes_at_least(shapes: Path, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_fine_tuning_is_tried_watched_and_kept_only_where_it_pays(
     shapes: Path, shared: Path, tmp_path: Path
 ) -> None:

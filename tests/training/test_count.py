@@ -49,6 +49,7 @@ def train(
     )
 
 
+@pytest.mark.slow
 def test_objects_marked_by_points_are_counted_with_an_interval(tmp_path: Path) -> None:
     data = tray_folder(tmp_path / "data", pictures=12, marks="points")
     result = train(data, tmp_path / "job", labels=("disc",))
@@ -101,6 +102,7 @@ def assert_scales_are_told(predictor: Predictor) -> None:
     assert near.count is None
 
 
+@pytest.mark.slow
 def test_numbers_alone_teach_a_count_too(tmp_path: Path) -> None:
     data = tray_folder(tmp_path / "data", pictures=12, marks="counts")
     result = train(data, tmp_path / "job", steps=8.0)

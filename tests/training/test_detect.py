@@ -292,6 +292,7 @@ def test_objects_beside_their_template_are_found_and_measured(
     assert seen[-1].percent == 100
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_to_the_same_package(
     trained: tuple[TrainResult, Path, list[Progress]], tmp_path: Path
 ) -> None:

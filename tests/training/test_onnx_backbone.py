@@ -133,6 +133,7 @@ def job_for(task: Task, data: Path, backbone: Path, **settings: float) -> TrainJ
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "channels", "side"),
     [

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from lineside.testing.links import LONG_S
@@ -36,6 +37,7 @@ distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_gradients_of_two_are_those_of_one(tmp_path: Path) -> None:
     workers = [
         subprocess.Popen([sys.executable, "-c", WORKER, str(rank), str(tmp_path)])

@@ -352,6 +352,7 @@ def _ground(
     )
 
 
+@pytest.mark.slow
 def test_a_run_registers_what_passes_and_does_nothing_twice(
     run: Run, versions: ModelVersions, tmp_path: Path, clock: FakeClock
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_figure_without_a_part_to_rest_on_is_none() -> None:
     assert audit_figures(passed=good, rejected=good).missed is None
 
 
+@pytest.mark.slow
 def test_the_stated_interval_holds_the_truth_of_a_thousand_lines() -> None:
     """``benchmarks/audit.py`` does the same with ten thousand, and with small audits."""
     rng = np.random.default_rng(1)

@@ -72,6 +72,7 @@ def carry_out(desk: Desk, what: str, given_: int) -> None:
         desk.ask("job1/update", thing=thing, status=what)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     criteria=CRITERIA, rate=st.sampled_from([2, 3, 1000]),

@@ -166,6 +166,7 @@ def plain(address: str) -> str:
     return address.replace("{", "").replace("}", "")
 
 
+@pytest.mark.slow
 def test_every_page_offers_each_role_what_the_api_takes_from_it(
     people: Callable[[Role], TestClient], furnished: tuple[str, ...]
 ) -> None:
@@ -184,6 +185,7 @@ def test_every_page_offers_each_role_what_the_api_takes_from_it(
         assert any(wanted.fullmatch(one) for one in everything), form
 
 
+@pytest.mark.slow
 def test_who_may_not_is_refused_at_the_address_and_told_on_the_page(
     people: Callable[[Role], TestClient], furnished: tuple[str, ...]
 ) -> None:
