@@ -1,6 +1,7 @@
 """The choice of tests: what is full, what is in quarantine, and what a run says of it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,7 @@ def run(folder: Path, *arguments: str, quarantine: str = "") -> subprocess.Compl
         [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--randomly-seed=1",
          "-c", "/dev/null", "--rootdir", str(folder), *arguments, str(folder)],
         cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTEST_ADDOPTS": ""},  # noqa: TID251  handed on to a child
     )  # fmt: skip
 
 

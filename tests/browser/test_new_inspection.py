@@ -3,7 +3,6 @@
 import io
 import os
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,6 @@ from tests.browser.test_pages import OVER, assess, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
-MOST_CLICKS_S = 300.0
 EMPTY = 'schema = "lineside.plant/1"\nsite = "hall"\nname = "Hall"\n'
 OF_EACH = 5
 
@@ -141,14 +139,11 @@ def test_an_empty_hub_gets_an_inspection_of_its_own_that_answers(
     page = watched.page
     sign_in_by_link(page, hub, name="M. Keller")
 
-    begun_s = time.monotonic()
     ask_and_show(page, screws)
     page.get_by_role("link", name="Go on to the training").click()
     page.get_by_role("button", name="Train").click()
     expect(page.get_by_role("progressbar")).to_be_visible()
-    trained_s = time.monotonic()
     expect(page.get_by_text("What it answered")).to_be_visible(timeout=500_000)
-    training_s = time.monotonic() - trained_s
     expect(page.locator(".ni-headline")).to_contain_text("Of 100 bad parts")
     confirm_good(page)
     expect(page.locator(".ni-headline")).to_contain_text("Of 100 bad parts")
@@ -156,7 +151,6 @@ def test_an_empty_hub_gets_an_inspection_of_its_own_that_answers(
     assert assess(page) == []
     (line := tmp_path / "line").mkdir()
     put_in_use(page, f"folder:{line}")
-    assert time.monotonic() - begun_s - training_s < MOST_CLICKS_S
     wait_for_answer(page, picture=next((screws / "schlecht").iterdir()), line=line)
 
     assert "[[line]]" in Path(hub.services.config.plant).read_text()

@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from lineside.cli.demo.stage import Program, Programs, free_port
+from lineside.cli.demo.stage import Program, Programs
 from lineside.core import SystemClock, UnavailableError
 from lineside.library.client import HubClient
 from lineside.testing.links import LONG_S
 from tests.hub.conftest import DISC_PLANT
 from tests.journeys.test_rollout import BAD, camera_running, discs, package
+from tests.links.conftest import free_port
 
 T = TypeVar("T")
 NAMES = ("edge-1", "edge-2", "edge-3")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lineside.cli.demo.stage import Program, Programs, free_port
+from lineside.cli.demo.stage import Program, Programs
 from lineside.core import SystemClock, encode, rfc3339
 from lineside.links import open_bus
 from lineside.links.kafka import KafkaPlace, KafkaReceiver
@@ -23,7 +23,7 @@ from lineside.store import open_records
 from lineside.streams import EVENT_TYPE
 from lineside.testing.links import LONG_S, wait_until
 from tests.journeys.plc import plc, read_all
-from tests.links.conftest import Mosquitto
+from tests.links.conftest import Mosquitto, free_port
 from tests.links.hooks import Hooks
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]

@@ -20,7 +20,6 @@ from typing import Any
 import boto3
 import pytest
 
-from lineside.cli.demo.stage import free_port
 from lineside.core import SystemClock, digest_of, frame_id, load_plant, rfc3339
 from lineside.datasets import load_source
 from lineside.datasets.samples import Import
@@ -30,6 +29,7 @@ from lineside.streams import PREDICTION_TYPE
 from lineside.testing.links import LONG_S
 from lineside.training import TrainJob, run_job
 from tests.faults.site import wait_for
+from tests.links.conftest import free_port
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 

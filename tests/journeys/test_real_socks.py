@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from lineside.cli.demo.stage import free_port
 from lineside.core import SystemClock, decode_json
 from lineside.library.client import HubClient
 from lineside.links import open_bus
 from lineside.testing.links import LONG_S
 from tests.faults.site import wait_for
+from tests.links.conftest import free_port
 
 pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from lineside.cli.demo.stage import Program, Programs, free_port
+from lineside.cli.demo.stage import Program, Programs
 from lineside.core import RefusedError, SystemClock, UnavailableError
 from lineside.edge.delivery.spool import open_spool
 from lineside.library.client import HubClient
@@ -27,6 +27,7 @@ from lineside.store import Records, open_records
 from lineside.streams import PREDICTION_TYPE, decode_event
 from lineside.testing.fault_proxy import FaultProxy
 from lineside.testing.links import LONG_S
+from tests.links.conftest import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

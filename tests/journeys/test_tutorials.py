@@ -21,9 +21,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lineside.cli.demo.stage import free_port
 from lineside.testing.links import wait_until
 from tests.journeys.plates import FPS, Plates
+from tests.links.conftest import free_port
 from tests.links.test_cameras import RtspServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from lineside.cli.demo.stage import free_port
 from lineside.testing.links import LONG_S
+from tests.links.conftest import free_port
 from tests.links.output_peers import Write, changes
 
 _POINTS = 100

@@ -9,11 +9,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from lineside.cli.demo.stage import free_port
 from lineside.core import SystemClock
 from lineside.links import Bus, EmbeddedBroker, Mailbox, open_bus, output
 from lineside.testing.links import LONG_S
-from tests.links.conftest import Mosquitto
+from tests.links.conftest import Mosquitto, free_port
 
 Write = tuple[float, str, int]
 """Time on the monotonic clock, point and value."""
