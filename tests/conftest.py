@@ -4,6 +4,7 @@ import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,21 +184,23 @@ def no_program_left() -> Iterator[None]:
 
     One that a test of another module would meet makes that one fail, for no fault of its own.
     """
+    from lineside.testing.links import LONG_S
+
     before = set(psutil.Process().children(recursive=True))
     yield
     left = [one for one in psutil.Process().children(recursive=True) if one not in before]
-    left = [one for one in left if not _stays(one)]
-    _, running = psutil.wait_procs(left, timeout=10)
-    commands = [" ".join(one.cmdline()) for one in running]
+    commands = {one: command for one in left if (command := _command(one))}
+    _, running = psutil.wait_procs(list(commands), timeout=LONG_S)
     for one in running:
-        one.kill()
-    assert not commands, f"programs left running: {commands}"
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    assert not running, f"programs left running: {[commands[one] for one in running]}"
 
 
-def _stays(program: psutil.Process) -> bool:
-    """Whether a program is over, or is one that a library keeps for as long as Python runs."""
+def _command(program: psutil.Process) -> str:
+    """The command of a program; empty where it is over or a library keeps it while Python runs."""
     try:
         command = " ".join(program.cmdline())
     except psutil.Error:
-        return True
-    return not command or any(name in command for name in _KEPT_PROGRAMS)
+        return ""
+    return "" if any(name in command for name in _KEPT_PROGRAMS) else command
