@@ -6,8 +6,8 @@
    after every run, and fails ``make full``.
 3. A test of ``quarantine.toml`` runs in ``make full`` alone. Every run lists all of them. At most
    ``MOST_QUARANTINED`` may stand there; with one more, no test runs.
-4. A test that starts real programs runs once more when it fails. Every run lists these reruns; with
-   more than ``MOST_RERUNS`` of them the run fails.
+4. A test that starts real programs runs once more when it fails. Every run prints the failures
+   before these reruns; with more than ``MOST_RERUNS`` of them the run fails.
 5. Files run in the order of their seconds in ``durations.json``, longest first. One that begins
    last would keep a single worker busy while the others have nothing left.
 """
@@ -128,7 +128,7 @@ class Selection:
         self._started_s = time.monotonic()
         self._spent_s: defaultdict[str, float] = defaultdict(float)
         self._too_long: dict[str, float] = {}
-        self._reruns: list[str] = []
+        self._reruns: list[tuple[str, str]] = []
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         held = [each.test for each in self._quarantine]
@@ -155,7 +155,7 @@ class Selection:
         name = _name(report.nodeid)
         self._spent_s[name.partition("::")[0]] += report.duration
         if str(report.outcome) == "rerun":
-            self._reruns.append(name)
+            self._reruns.append((name, report.longreprtext))
         for key, seconds in report.user_properties:
             if key == _PROCESSOR and isinstance(seconds, float) and seconds > MOST_PROCESSOR_S:
                 self._too_long[name] = seconds
@@ -164,8 +164,8 @@ class Selection:
         write = terminalreporter.write_line
         for each in self._quarantine:
             write(f"QUARANTINED {each.test} since {each.since}: {each.symptom}")
-        for name in self._reruns:
-            write(f"RERUN {name}")
+        for name, failure in self._reruns:
+            write(f"{failure}\nRERUN {name}")
         for name, seconds in sorted(self._too_long.items()):
             write(f"TOO LONG {name}: {seconds:.1f} s of processor time; mark it slow")
         write(f"{len(self._quarantine)} in quarantine, {len(self._reruns)} run again")

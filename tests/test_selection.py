@@ -125,6 +125,7 @@ def test_a_fourth_rerun_fails_the_run(tmp_path: Path, count: int, code: int) -> 
     done = run(tmp_path)
     assert f"{count} passed, {count} rerun" in done.stdout
     assert "RERUN test_some.py::test_once[0]" in done.stdout
+    assert done.stdout.count("assert not first") == count  # why each failed the first time
     assert done.returncode == code
 
 
