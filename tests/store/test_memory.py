@@ -1,4 +1,4 @@
-"""Records and blobs in memory keep the contracts."""
+"""Blobs in memory keep the contract; records in memory are loaded whole or not at all."""
 
 import pytest
 
@@ -8,13 +8,6 @@ from lineside.store.memory import MemoryBlobs
 from lineside.testing import FakeClock
 from lineside.testing.store import (
     BlobsContract,
-    DocumentsContract,
-    EventLogContract,
-    FrameFilterContract,
-    FrameIndexContract,
-    LeasesContract,
-    Outlast,
-    RecordsContract,
     Tamper,
     frame_row,
     log_entry,
@@ -38,35 +31,6 @@ def tamper(blobs: Blobs) -> Tamper:
 
 
 class TestBlobs(BlobsContract):
-    pass
-
-
-@pytest.fixture
-def outlast(clock: FakeClock) -> Outlast:
-    return clock.advance
-
-
-class TestDocuments(DocumentsContract):
-    pass
-
-
-class TestEventLog(EventLogContract):
-    pass
-
-
-class TestFrameIndex(FrameIndexContract):
-    pass
-
-
-class TestFrameFilter(FrameFilterContract):
-    pass
-
-
-class TestRecords(RecordsContract):
-    pass
-
-
-class TestLeases(LeasesContract):
     pass
 
 

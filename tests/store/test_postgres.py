@@ -1,4 +1,4 @@
-"""Records in PostgreSQL keep the contracts."""
+"""Records in PostgreSQL: writers beside each other, a server that goes away, leases, locks."""
 
 import threading
 from collections.abc import Iterator
@@ -18,13 +18,6 @@ from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
 from lineside.testing.store import (
     HUB,
-    DocumentsContract,
-    EventLogContract,
-    FrameFilterContract,
-    FrameIndexContract,
-    LeasesContract,
-    Outlast,
-    RecordsContract,
     frame_row,
     log_entry,
 )
@@ -41,40 +34,6 @@ def records(
     monkeypatch.setattr(postgres, "REST_S", int(LONG_S))
     with open_records(postgres_url, clock=clock) as opened:
         yield opened
-
-
-@pytest.fixture
-def outlast() -> Outlast:
-    """The server's clock cannot be moved."""
-
-    def outlast(seconds: float) -> None:
-        threading.Event().wait(seconds)
-
-    return outlast
-
-
-class TestDocuments(DocumentsContract):
-    pass
-
-
-class TestEventLog(EventLogContract):
-    pass
-
-
-class TestFrameIndex(FrameIndexContract):
-    pass
-
-
-class TestFrameFilter(FrameFilterContract):
-    pass
-
-
-class TestRecords(RecordsContract):
-    pass
-
-
-class TestLeases(LeasesContract):
-    pass
 
 
 def test_writers_of_different_sources_do_not_wait_for_one_another(records: Records) -> None:
@@ -206,14 +165,14 @@ def test_hot_queries_use_an_index(records: Records) -> None:
 
 
 def test_a_checked_lease_is_renewed_and_not_taken_over_before_the_transaction_ends(
-    records: Records, outlast: Outlast
+    records: Records,
 ) -> None:
     (old,) = records.leases.take(["rules"], holder="a", length_s=0.1)
     with ThreadPoolExecutor(1) as pool, records.transaction():
         records.leases.check(old)
         renew, take = records.leases.renew, records.leases.take
         assert pool.submit(renew, ["rules"], holder="a", length_s=0.1).result(timeout=LONG_S)
-        outlast(0.1)
+        threading.Event().wait(0.1)
         assert pool.submit(take, ["rules"], holder="b", length_s=60).result(timeout=LONG_S) == []
     assert records.leases.take(["rules"], holder="b", length_s=60)
 

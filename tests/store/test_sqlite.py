@@ -1,4 +1,4 @@
-"""Records in SQLite keep the contracts."""
+"""Records in one SQLite file: restarts, readers beside a writer, damage, plans of queries."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -16,13 +16,6 @@ from lineside.testing.links import LONG_S
 from lineside.testing.store import (
     HUB,
     NOON,
-    DocumentsContract,
-    EventLogContract,
-    FrameFilterContract,
-    FrameIndexContract,
-    LeasesContract,
-    Outlast,
-    RecordsContract,
     frame_answer,
     frame_row,
     log_entry,
@@ -39,35 +32,6 @@ def url(tmp_path: Path) -> str:
 def records(url: str, clock: FakeClock) -> Iterator[Records]:
     with open_records(url, clock=clock) as opened:
         yield opened
-
-
-@pytest.fixture
-def outlast(clock: FakeClock) -> Outlast:
-    return clock.advance
-
-
-class TestDocuments(DocumentsContract):
-    pass
-
-
-class TestEventLog(EventLogContract):
-    pass
-
-
-class TestFrameIndex(FrameIndexContract):
-    pass
-
-
-class TestFrameFilter(FrameFilterContract):
-    pass
-
-
-class TestRecords(RecordsContract):
-    pass
-
-
-class TestLeases(LeasesContract):
-    pass
 
 
 def test_what_was_written_is_there_after_a_restart(url: str, clock: FakeClock) -> None:

@@ -8,7 +8,7 @@ import pytest
 from lineside.core import ConflictError
 from lineside.store import Lease, Records
 
-Outlast = Callable[[float], None]
+Outlast = Callable[[float], object]
 """Lets so many seconds of the database's clock go by."""
 
 _LONG_S = 600.0
