@@ -15,7 +15,6 @@ senders finish, and these promises are checked:
 8. trainings, rollouts and OPC UA keep theirs (``tests/faults/work.py``).
 """
 
-import math
 import random
 import signal
 import sqlite3
@@ -94,8 +93,9 @@ _END_CONNECTIONS = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
     " WHERE datname IS NOT NULL AND pid <> pg_backend_pid()"
 )
-_MOST_UNJUDGED = 4
-"""Pictures that a device had taken and not judged when it ended: two wait, one is looked at."""
+_MOST_HELD = 4
+"""Pictures that a device may hold: two wait, one is looked at, one came after its counts were read.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +266,7 @@ class Driver:
         self._senders: list[Sender] = []
         self._work: list[Work] = []
         self._training: Training | None = None
-        self._device_ends = 0
+        self._let_go = 0
         self._paused_s = 0.0
 
     def go(self, faults: list[Fault]) -> None:
@@ -417,10 +417,13 @@ class Driver:
         _pause(self._site.broker.process, fault)
 
     def _kill_device(self, fault: Fault, *, by: signal.Signals = signal.SIGKILL) -> None:
-        self._site.end_device(by)
-        self._device_ends += 1
+        self._end_device(by)
         _PAUSE.wait(fault.lasts_s)
         self._site.start_device()
+
+    def _end_device(self, by: signal.Signals) -> None:
+        self._let_go += self._site.device_let_go() + _MOST_HELD
+        self._site.end_device(by)
 
     def _restart_device(self, fault: Fault) -> None:
         self._kill_device(fault, by=signal.SIGTERM)
@@ -431,8 +434,7 @@ class Driver:
 
     def _change_package(self, fault: Fault) -> None:
         """Turn a byte of the package that lies on the device, while it is away."""
-        self._site.end_device(signal.SIGKILL)
-        self._device_ends += 1
+        self._end_device(signal.SIGKILL)
         for path in (self._site.folder / DEVICE / "packages").glob("*.lspkg"):
             data = bytearray(path.read_bytes())
             data[len(data) // 2] ^= 1
@@ -544,7 +546,7 @@ class Driver:
                 acknowledged=len(acknowledged),
                 stored=len(there),
                 refused=len(acknowledged & sender.spoilt),
-                lost=int(max(0, lost - self._allowed())) if let_go else lost,
+                lost=max(0, lost - self._allowed()) if let_go else lost,
                 doubled=sum(1 for count in there.values() if count > 1),
                 unjudged=let_go,
             )
@@ -552,11 +554,9 @@ class Driver:
             events = Counter(one.entry.id for one in logged if one.entry.type == PREDICTION_TYPE)
             self._run.ways[SPOOL] = spool_counts(*spooled(self._site.spool), stored=events)
 
-    def _allowed(self) -> float:
-        """Pictures that a device may let go: those that wait in it, and while none may judge."""
-        if "change package" in self._run.faults:
-            return math.inf
-        return _MOST_UNJUDGED * (self._device_ends + 1)
+    def _allowed(self) -> int:
+        """Pictures that the device let go by its own counts, and those it held as it ended."""
+        return self._let_go + self._site.device_let_go() + _MOST_HELD
 
     def _check(self) -> None:
         run, site = self._run, self._site

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from lineside.cli.demo.stage import Program, Programs, last_words
-from lineside.core import LinesideError, SystemClock
+from lineside.core import LinesideError, SystemClock, decode_json
 from lineside.library.client import HubClient
 from lineside.models import build_package
 from lineside.store import Logged, Records
@@ -102,7 +103,10 @@ trust_root = "{trust}/root.json"
 resend_after_s = 1.0
 status_every_s = 1.0
 publish_logs = false
+[page]
+listen = "127.0.0.1:{page}"
 """
+_UNJUDGED = ("not taken in time", "no package")
 _NOTE_COMMITS = """
 CREATE TABLE committed (sequence INTEGER PRIMARY KEY, id TEXT NOT NULL);
 CREATE TRIGGER note_committed AFTER INSERT ON event BEGIN
@@ -263,6 +267,7 @@ class Site:
         self.programs = self.stack.enter_context(Programs(self.folder))
         self.hubs = [Hub(name, self.folder, self.programs) for name in "ab"[: self.shape.hubs]]
         self.camera_port = free_port()
+        self.page_port = free_port()
         self.broker: Mosquitto | None = None
         self.has_own_disk = False
         self.device: Program | None = None
@@ -385,7 +390,7 @@ class Site:
         client.post(f"/packages/{self.package}/use", {"inspection": "stock", "reason": "faults"})
         written = _EDGE.format(
             device=DEVICE, bus=f"mqtt://127.0.0.1:{self.line.port}", hub=self.hubs[0].port,
-            folder=self.folder,
+            folder=self.folder, page=self.page_port,
             trust=self.folder / ("trust" if len(self.hubs) > 1 else "a/data/trust"),
         )  # fmt: skip
         (self.folder / f"{DEVICE}.toml").write_text(written)
@@ -404,6 +409,18 @@ class Site:
     def end_device(self, number: signal.Signals) -> None:
         assert self.device is not None
         end(self.device, number)
+
+    def device_let_go(self) -> int:
+        """Pictures that the device took and did not judge since its start, by its own counts.
+
+        None where the device does not answer, as one that starts.
+        """
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.page_port}/api/status") as answer:
+                refused = decode_json(answer.read(), where="page of the device")["refused"]
+        except OSError:
+            return 0
+        return sum(int(refused.get(reason, 0)) for reason in _UNJUDGED)
 
     def device_runs(self) -> bool:
         """Whether the device says that it runs one of the site's packages."""
