@@ -176,9 +176,9 @@ class OpcuaPeer:
 
 
 def patient_outputs(patch: pytest.MonkeyPatch) -> None:
-    """Let outputs wait for a peer of this process as long as a test does."""
-    patch.setattr(output, "WAIT_S", LONG_S)
-    patch.setattr(output, "_OPCUA_S", LONG_S)
+    """Let outputs wait long for a peer of this process, and a test longer for their failure."""
+    patch.setattr(output, "WAIT_S", LONG_S / 3)
+    patch.setattr(output, "_OPCUA_S", LONG_S / 3)
 
 
 @contextmanager
