@@ -1,7 +1,8 @@
 """What the hub says over OPC UA: decisions, the twin, rules and counters, over restarts too."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from asyncua import Client, ua
 
-from lineside.core import InvalidError, Plant, SystemClock, rfc3339
+from lineside.core import InvalidError, Plant, SystemClock, rfc3339, to_plain
 from lineside.hub import HubConfig, Services
 from lineside.hub.access.accounts import Accounts
 from lineside.hub.access.permissions import Role
@@ -22,14 +23,17 @@ from lineside.hub.sinks.opcua import (
     is_signed_in_user,
     node_values,
     opcua_settings,
+    start_opcua,
 )
 from lineside.links import open_bus
 from lineside.links.opcua import NAMESPACE, Kind, OpcuaEvent, OpcuaNode, OpcuaValue, Quality
 from lineside.store import Logged
-from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event, LineVerdicts
+from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, VERDICT_TYPE, Event, LineVerdicts
+from lineside.streams.verdicts import VerdictData
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S
 from lineside.vision import Decision, PictureState
+from lineside.vision.verdict import PartVerdict
 from tests.hub.conftest import Line, answered
 from tests.links.conftest import free_port
 
@@ -275,17 +279,69 @@ def test_a_user_of_lineside_enters_by_password_and_nobody_else(hub: Services) ->
 # ---- the whole hub
 
 
-async def read(url: str, path: str) -> Any:  # noqa: ANN401  of the library
+async def values(client: Client, *paths: str, status: str = "Good") -> list[Any]:
+    """The values of nodes, once each has this status."""
+    index = await client.get_namespace_index(NAMESPACE)
+    made: Any = ua.NodeId
+    nodes: list[Any] = [client.get_node(made(path, index)) for path in paths]
+    async with asyncio.timeout(LONG_S):
+        while True:
+            found = [await one.read_data_value(raise_on_bad_status=False) for one in nodes]
+            if {one.StatusCode.name for one in found} == {status}:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def read(url: str, *paths: str) -> list[Any]:
     async with Client(url, timeout=LONG_S) as client:
-        index = await client.get_namespace_index(NAMESPACE)
-        made: Any = ua.NodeId
-        node = client.get_node(made(path, index))
-        async with asyncio.timeout(LONG_S):
-            while True:
-                found = await node.read_data_value(raise_on_bad_status=False)
-                if found.StatusCode is not None and found.StatusCode.is_good():
-                    return found
-                await asyncio.sleep(0.02)
+        return await values(client, *paths)
+
+
+def part_verdict(hub: Services, number: int, *, verdict: PartVerdict = PartVerdict.OK) -> Event:
+    given = VerdictData(
+        line="warehouse", part=f"A-{number}", verdict=verdict, reasons=("why",), frames=(),
+        answers=(),
+    )  # fmt: skip
+    return Event(
+        id=f"evt_v{number}", source="/hall/line/warehouse", type=VERDICT_TYPE, subject="warehouse",
+        time=hub.clock.now(), data=to_plain(given),
+    )  # fmt: skip
+
+
+@contextmanager
+def opened(hub: Services, **line: Any) -> Iterator[Services]:  # noqa: ANN401  keys of the line
+    """The hub with its OPC UA server."""
+    with ExitStack() as stack:
+        url = f"opc.tcp://127.0.0.1:{free_port()}"
+        plant = replace(hub.plant, line=(replace(hub.plant.line[0], **line),))
+        config = replace(hub.config, opcua=url, opcua_anonymous=True)
+        hub = replace(hub, plant=plant, config=config)
+        start_opcua(hub, stack=stack)
+        yield hub
+
+
+@pytest.mark.parametrize(("limit_s", "old_s"), [(None, 61), (5, 6)])
+def test_only_a_fresh_decision_on_a_part_is_good(
+    hub: Services, clock: FakeClock, limit_s: int | None, old_s: int
+) -> None:
+    names = ("Verdict", "Part", "Reasons", "LastId")
+    nodes = [f"Lines/warehouse/{name}" for name in names]
+    expected = {"reject": "Good", "review": "Uncertain", "ok": "Good", "incomplete": "Uncertain"}
+
+    async def look(url: str) -> None:
+        async with Client(url, timeout=LONG_S) as client:
+            for number, (verdict, status) in enumerate(expected.items()):
+                hub.ledger.record([part_verdict(hub, number, verdict=PartVerdict(verdict))])
+                told = await values(client, *nodes, status=status)
+                assert [one.Value.Value for one in told] == [
+                    verdict, f"A-{number}", "why", f"evt_v{number}",
+                ]  # fmt: skip
+            clock.advance(old_s)
+            told = await values(client, *nodes, status="UncertainLastUsableValue")
+            assert told[0].Value.Value == "incomplete"
+
+    with opened(hub, max_age_s=limit_s) as served:
+        asyncio.run(look(served.config.opcua))
 
 
 async def layout(url: str) -> dict[str, object]:
@@ -311,7 +367,7 @@ def test_a_plc_reads_a_sensor_over_a_restart(config: HubConfig) -> None:
         bus = open_bus(hub.bus_url, client_id="factory", clock=SystemClock())
         body = f'{{"ts":"{rfc3339(at)}","t":21.5,"rt":21.5,"h":40.0,"rh":40.0,"p":1000.0}}'
         bus.publish("i/bme680", body.encode())
-        found = asyncio.run(read(url, path))
+        (found,) = asyncio.run(read(url, path))
         assert abs(found.SourceTimestamp - at) < timedelta(milliseconds=1)
         hub.services.ledger.record([rule_event(hub.services, 1)])
         asyncio.run(read(url, "Rules/drift/LastId"))
@@ -319,8 +375,8 @@ def test_a_plc_reads_a_sensor_over_a_restart(config: HubConfig) -> None:
         assert hub.services.stats.plain()["gauges"]["opcua_dropped"] == 0
         bus.close()
     with running(settings, clock=SystemClock()) as hub:
-        assert asyncio.run(read(url, path)).Value.Value == found.Value.Value == 21.5
-        assert asyncio.run(read(url, "Rules/drift/LastId")).Value.Value == "evt_1"
+        again = asyncio.run(read(url, path, "Rules/drift/LastId"))
+        assert [one.Value.Value for one in again] == [21.5, "evt_1"]
         assert asyncio.run(layout(url)) == before
         assert len(before) > 20
         assert hub.services.stats.plain()["gauges"]["opcua_clients"] >= 0

@@ -446,6 +446,8 @@ class Line:
 
     ``wait_s``: how long the verdict on a part waits for inspections after the first answer.
     ``again_s``: a part id that was not captured for so long and comes again is another part.
+    ``max_age_s``: the age from which its newest verdict is stale over OPC UA; None: the largest
+    ``max_age_s`` of the inspections that count for it.
     ``limit_reject``: the share of rejects (0-1) above which the line needs attention.
     ``limit_review``: the share of parts for review (0-1) above which it does.
     ``goal_yield``: the first-pass yield (0-1) that the line is to reach.
@@ -456,6 +458,7 @@ class Line:
     name: str
     wait_s: Seconds = 2.0
     again_s: Seconds = 60.0
+    max_age_s: Seconds | None = None
     limit_reject: float | None = None
     limit_review: float | None = None
     goal_yield: float | None = None
@@ -464,7 +467,7 @@ class Line:
     def __post_init__(self) -> None:
         refuse(
             self,
-            above_zero(self, "wait_s", "again_s", "limit_latency_ms"),
+            above_zero(self, "wait_s", "again_s", "max_age_s", "limit_latency_ms"),
             within(self, "limit_reject", "limit_review", "goal_yield"),
         )
 

@@ -98,15 +98,6 @@ class OpcuaSettings:
     key: Path | None = None
     anonymous: bool = False
 
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port to listen at.
-
-        Raises:
-            InvalidError: the URL is none.
-        """
-        return opcua_address(self.url)
-
 
 def opcua_address(url: str) -> tuple[str, int]:
     """Host and port of ``opc.tcp://host:port``.
@@ -212,7 +203,7 @@ class OpcuaSpace:
             InvalidError: certificate and key are none.
         """
         asyncua = need("asyncua", extra="opcua")
-        host, port = self._settings.address
+        host, port = opcua_address(self._settings.url)
         server = asyncua.Server(user_manager=_Users(self._settings, sign_in=self._sign_in))
         bound(server)
         await self._secure(server)

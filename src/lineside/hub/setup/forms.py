@@ -149,6 +149,7 @@ _HELP = {
     "line.limit_review": "Share of parts for review above which there is an alert.",
     "line.wait_s": "How long the verdict on a part waits for further answers.",
     "line.again_s": "A part id that comes again after so long is another part.",
+    "line.max_age_s": "An older verdict is stale over OPC UA; empty: the limit of its inspections.",
     "inspection.task": "classify: one label; multilabel: each present or absent; detect: boxes;"
     " count: how many; segment: which pixels; anomaly: unlike good parts.",
     "inspection.labels": "Comma-separated.",

@@ -2,9 +2,10 @@
 
 1. The newest of everything is read after each commit, at most twenty times a second, and once a
    second for what grows old by time alone; only changed values are written.
-2. A value's time is that of its image or message. One older than its inspection's ``max_age_s`` is
-   stale, and so is a label's while the image cannot be judged; it keeps its last value. ``unsure``
-   and ``unknown`` are answers: the first with quality Uncertain, the second not yet.
+2. A value's time is that of its image or message. One older than the ``max_age_s`` of its
+   inspection or line is stale, and so is a label's while the image cannot be judged; it keeps its
+   last value. An answer that is ``unsure``, and a verdict that is neither ``ok`` nor ``reject``,
+   has the quality Uncertain; ``unknown`` is no answer yet.
 3. Rule events are counted from the log, each once, also over a crash: count and place in the log
    are one document.
 4. Sign-in is that of lineside's users, over an encrypted channel; the certificate is of the site's
@@ -28,6 +29,7 @@ from lineside.core import (
     encode,
     replace_durably,
 )
+from lineside.core.plant import Line
 from lineside.core.worker import Worker
 from lineside.fleet import CertificateAuthority, renewal_due, server_certificate
 from lineside.hub.access.auth import Credentials
@@ -56,9 +58,11 @@ from lineside.streams import (
     read_prediction,
     verdict_lines,
 )
+from lineside.streams.verdicts import verdict_inspections
 from lineside.twin import LineState, Presence
-from lineside.twin.state import Evidence, LastVerdict
+from lineside.twin.state import Evidence
 from lineside.vision import Decision, PictureState, Prediction
+from lineside.vision.verdict import PartVerdict
 
 OWN_RULES = ("device", "discrepancy", "drift", "picture")
 Values = dict[OpcuaNode, OpcuaValue]
@@ -93,8 +97,8 @@ def node_values(snapshot: PlantSnapshot, *, plant: Plant) -> Values:
         if prediction is not None:
             values.update(_inspection(prediction, inspection, now=snapshot.now))
     values.update(_twin(snapshot, plant=plant))
-    for verdict in snapshot.state.verdicts.values():
-        values.update(_verdict(verdict))
+    for line in plant.line:
+        values.update(_verdict(snapshot, line=line, plant=plant))
     for name, rule in snapshot.rules.items():
         values.update(_rule(name, rule))
     for name, count in snapshot.counters.items():
@@ -166,7 +170,6 @@ def _labels(inspection: Inspection) -> Iterator[str]:
 
 def _inspection(prediction: Prediction, inspection: Inspection, *, now: datetime) -> Values:
     path, at = f"Inspections/{inspection.id}", prediction.frame.captured_at
-    old = now - at > timedelta(seconds=inspection.max_age_s)
     entries: list[tuple[str, Kind, Any, Decision | None]] = [
         ("State", Kind.TEXT, str(prediction.state), None),
         ("Frame", Kind.TEXT, prediction.frame.id, None),
@@ -174,12 +177,11 @@ def _inspection(prediction: Prediction, inspection: Inspection, *, now: datetime
     ]
     if prediction.state is PictureState.OK:
         entries += _answers(prediction)
-    return {
-        _node(f"{path}/{name}", kind): OpcuaValue(
-            value=value, at=at, quality=_quality(decision, old=old)
-        )
+    values = {
+        _node(f"{path}/{name}", kind): _value(value, at=at, unsure=decision is Decision.UNSURE)
         for name, kind, value, decision in entries
     }
+    return _aged(values, now=now, limit_s=inspection.max_age_s)
 
 
 def _answers(prediction: Prediction) -> Iterator[tuple[str, Kind, Any, Decision | None]]:
@@ -207,12 +209,6 @@ def _sure(prediction: Prediction) -> int:
     return sum(box.decision is Decision.PRESENT for box in prediction.boxes)
 
 
-def _quality(decision: Decision | None, *, old: bool) -> Quality:
-    if old:
-        return Quality.STALE
-    return Quality.UNSURE if decision is Decision.UNSURE else Quality.GOOD
-
-
 # ---- the twin
 
 
@@ -228,10 +224,11 @@ def _twin(snapshot: PlantSnapshot, *, plant: Plant) -> Values:
         values[_node(f"{path}/Active", Kind.BOOLEAN)] = _value(station.active, at=at)
         target = station.target if station.active is not None else None
         values[_node(f"{path}/Target", Kind.TEXT)] = _value(target, at=at)
-    for sensor in state.sensors.values():
-        values[_node(f"Twin/Sensors/{sensor.id}", Kind.DOUBLE)] = _aged(
-            _value(sensor.value, at=sensor.evidence.at), now=now, limit_s=_OLD_SENSOR_S
-        )
+    sensors = {
+        _node(f"Twin/Sensors/{one.id}", Kind.DOUBLE): _value(one.value, at=one.evidence.at)
+        for one in state.sensors.values()
+    }
+    values.update(_aged(sensors, now=now, limit_s=_OLD_SENSOR_S))
     open_orders = sum(order.open for order in state.orders)
     values[_node("Twin/OpenOrders", Kind.INTEGER)] = OpcuaValue(value=open_orders, at=None)
     differing = len(state.discrepancies)
@@ -266,30 +263,36 @@ def _slots(state: LineState, *, now: datetime, limit_s: float) -> Values:
     values[_node("Twin/Picture", Kind.TEXT)] = _value(
         state.picture.state if state.picture.evidence.at else None, at=state.picture.evidence.at
     )
-    return {node: _aged(value, now=now, limit_s=limit_s) for node, value in values.items()}
+    return _aged(values, now=now, limit_s=limit_s)
 
 
 def _of(
     path: str, figures: Mapping[str, tuple[Kind, Any]], *, presence: Presence, evidence: Evidence
 ) -> Values:
-    quality = Quality.UNSURE if presence is Presence.UNSURE else Quality.GOOD
+    unsure = presence is Presence.UNSURE
     return {
         _node(f"{path}/{name}", kind): _value(
-            None if presence is Presence.UNKNOWN else value, at=evidence.at, quality=quality
+            None if presence is Presence.UNKNOWN else value, at=evidence.at, unsure=unsure
         )
         for name, (kind, value) in figures.items()
     }
 
 
-def _value(value: Any, *, at: datetime | None, quality: Quality = Quality.GOOD) -> OpcuaValue:  # noqa: ANN401  of any kind
+def _value(value: Any, *, at: datetime | None, unsure: bool = False) -> OpcuaValue:  # noqa: ANN401  of any kind
     """A value, or waiting where there is none."""
+    quality = Quality.UNSURE if unsure else Quality.GOOD
     return _WAITING if value is None else OpcuaValue(value=value, at=at, quality=quality)
 
 
-def _aged(value: OpcuaValue, *, now: datetime, limit_s: float) -> OpcuaValue:
-    if value.at is None or now - value.at <= timedelta(seconds=limit_s):
-        return value
-    return replace(value, quality=Quality.STALE)
+def _aged(values: Values, *, now: datetime, limit_s: float) -> Values:
+    """The values, stale where they are older than the limit."""
+    limit = timedelta(seconds=limit_s)
+    return {
+        node: replace(value, quality=Quality.STALE)
+        if value.at and now - value.at > limit
+        else value
+        for node, value in values.items()
+    }
 
 
 # ---- verdicts
@@ -297,13 +300,21 @@ def _aged(value: OpcuaValue, *, now: datetime, limit_s: float) -> OpcuaValue:
 _VERDICT_NODES = ("Verdict", "Part", "Reasons", "LastId")
 
 
-def _verdict(verdict: LastVerdict) -> Values:
+def _verdict(snapshot: PlantSnapshot, *, line: Line, plant: Plant) -> Values:
+    """The newest verdict of a line, each of its values with the same time and quality."""
+    verdict, counting = snapshot.state.verdicts.get(line.id), verdict_inspections(plant, line.id)
+    if verdict is None or not counting:
+        return {}
     told = (verdict.verdict, verdict.part, "; ".join(verdict.reasons), verdict.evidence.event)
-    at = verdict.evidence.at
-    return {
-        _node(f"Lines/{verdict.line}/{name}", Kind.TEXT): OpcuaValue(value=value, at=at)
+    unsure = verdict.verdict not in {PartVerdict.OK, PartVerdict.REJECT}
+    values = {
+        _node(f"Lines/{line.id}/{name}", Kind.TEXT): _value(
+            value, at=verdict.evidence.at, unsure=unsure
+        )
         for name, value in zip(_VERDICT_NODES, told, strict=True)
     }
+    limit_s = line.max_age_s or max(one.max_age_s for one in counting)
+    return _aged(values, now=snapshot.now, limit_s=limit_s)
 
 
 # ---- rules
