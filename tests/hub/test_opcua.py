@@ -1,6 +1,5 @@
 """What the hub says over OPC UA: decisions, the twin, rules and counters, over restarts too."""
 
-import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -31,11 +30,11 @@ from lineside.store import Logged
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, VERDICT_TYPE, Event, LineVerdicts
 from lineside.streams.verdicts import VerdictData
 from lineside.testing import FakeClock
-from lineside.testing.links import LONG_S
 from lineside.vision import Decision, PictureState
 from lineside.vision.verdict import PartVerdict
-from tests.hub.conftest import Line, answered
+from tests.hub.conftest import Line, another_hub, answered
 from tests.links.conftest import free_port
+from tests.links.opcua_client import Heard, asked, node_of, until, value_of
 
 BLUE = OpcuaNode(path="Inspections/stock/Labels/blue/Decision", kind=Kind.TEXT)
 LIKELY = OpcuaNode(path="Inspections/stock/Labels/blue/Probability", kind=Kind.DOUBLE)
@@ -43,6 +42,9 @@ STATE = OpcuaNode(path="Inspections/stock/State", kind=Kind.TEXT)
 SLOT = OpcuaNode(path="Twin/Slots/A1/Seen", kind=Kind.TEXT)
 COUNT = OpcuaNode(path="Rules/drift/Count", kind=Kind.INTEGER)
 LAST = OpcuaNode(path="Rules/drift/Last", kind=Kind.TEXT)
+LAST_ID = OpcuaNode(path="Rules/drift/LastId", kind=Kind.TEXT)
+SEQUENCE = OpcuaNode(path="Lines/warehouse/Sequence", kind=Kind.INTEGER)
+TEMPERATURE = OpcuaNode(path="Twin/Sensors/temperature", kind=Kind.DOUBLE)
 
 
 TYPES: dict[Kind, type | tuple[type, ...]] = {
@@ -198,7 +200,7 @@ def known_of(hub: Services) -> PlantSnapshot:
         state=hub.ledger.state,
         predictions={"stock": answered(ref.frame, ("blue",), package=ref.package)},
         rules={"drift": RuleCount()},
-        counters={"events": 1},
+        counters={"Counters/events": 1},
         now=hub.clock.now(),
     )
 
@@ -211,7 +213,7 @@ def test_rule_events_are_counted_once_over_a_crash_and_told(hub: Services) -> No
     feed.take(page)  # the follower's own place was not written before the crash
     feed.step()
     assert said.values[COUNT].value == 3
-    assert [event.id for event in said.events] == ["evt_0", "evt_1", "evt_2"]
+    assert [one.fields["LinesideId"] for one in said.events] == ["evt_0", "evt_1", "evt_2"]
     again, told = feed_of(hub)
     assert told.values[COUNT].value == 3
     assert told.values[LAST].value == '{"action":"begun","number":2}'
@@ -279,24 +281,6 @@ def test_a_user_of_lineside_enters_by_password_and_nobody_else(hub: Services) ->
 # ---- the whole hub
 
 
-async def values(client: Client, *paths: str, status: str = "Good") -> list[Any]:
-    """The values of nodes, once each has this status."""
-    index = await client.get_namespace_index(NAMESPACE)
-    made: Any = ua.NodeId
-    nodes: list[Any] = [client.get_node(made(path, index)) for path in paths]
-    async with asyncio.timeout(LONG_S):
-        while True:
-            found = [await one.read_data_value(raise_on_bad_status=False) for one in nodes]
-            if {one.StatusCode.name for one in found} == {status}:
-                return found
-            await asyncio.sleep(0.02)
-
-
-async def read(url: str, *paths: str) -> list[Any]:
-    async with Client(url, timeout=LONG_S) as client:
-        return await values(client, *paths)
-
-
 def part_verdict(hub: Services, number: int, *, verdict: PartVerdict = PartVerdict.OK) -> Event:
     given = VerdictData(
         line="warehouse", part=f"A-{number}", verdict=verdict, reasons=("why",), frames=(),
@@ -320,41 +304,78 @@ def opened(hub: Services, **line: Any) -> Iterator[Services]:  # noqa: ANN401  k
         yield hub
 
 
+async def good(client: Client, *nodes: OpcuaNode, status: str = "Good") -> list[Any]:
+    """The values of nodes, each once it has this status."""
+    return [
+        await value_of(client, node, until=lambda one: one.StatusCode.name == status)
+        for node in nodes
+    ]
+
+
 @pytest.mark.parametrize(("limit_s", "old_s"), [(None, 61), (5, 6)])
 def test_only_a_fresh_decision_on_a_part_is_good(
     hub: Services, clock: FakeClock, limit_s: int | None, old_s: int
 ) -> None:
-    names = ("Verdict", "Part", "Reasons", "LastId")
-    nodes = [f"Lines/warehouse/{name}" for name in names]
+    nodes = [
+        OpcuaNode(path=f"Lines/warehouse/{name}", kind=Kind.TEXT)
+        for name in ("Verdict", "Part", "Reasons", "LastId")
+    ]
     expected = {"reject": "Good", "review": "Uncertain", "ok": "Good", "incomplete": "Uncertain"}
 
-    async def look(url: str) -> None:
-        async with Client(url, timeout=LONG_S) as client:
-            for number, (verdict, status) in enumerate(expected.items()):
-                hub.ledger.record([part_verdict(hub, number, verdict=PartVerdict(verdict))])
-                told = await values(client, *nodes, status=status)
-                assert [one.Value.Value for one in told] == [
-                    verdict, f"A-{number}", "why", f"evt_v{number}",
-                ]  # fmt: skip
-            clock.advance(old_s)
-            told = await values(client, *nodes, status="UncertainLastUsableValue")
-            assert told[0].Value.Value == "incomplete"
+    async def look(client: Client) -> None:
+        for number, (verdict, status) in enumerate(expected.items()):
+            hub.ledger.record([part_verdict(hub, number, verdict=PartVerdict(verdict))])
+            told = await good(client, *nodes, status=status)
+            assert [one.Value.Value for one in told] == [
+                verdict, f"A-{number}", "why", f"evt_v{number}",
+            ]  # fmt: skip
+        clock.advance(old_s)
+        old = await good(client, *nodes, status="UncertainLastUsableValue")
+        assert [one.Value.Value for one in old] == ["incomplete", "A-3", "why", "evt_v3"]
 
     with opened(hub, max_age_s=limit_s) as served:
-        asyncio.run(look(served.config.opcua))
+        asked(served.config.opcua, look)
 
 
-async def layout(url: str) -> dict[str, object]:
-    """Every variable below ``Lineside``: identifier and type."""
-    async with Client(url, timeout=LONG_S) as client:
+def test_a_client_hears_of_each_part_by_an_event(hub: Services) -> None:
+    async def look(client: Client) -> Any:  # noqa: ANN401  of the library
+        assert (await good(client, SEQUENCE))[0].Value.Value == 0
         index = await client.get_namespace_index(NAMESPACE)
-        made: Any = ua.NodeId
-        found, folders = dict[str, object](), [client.get_node(made("Lineside", index))]
-        for folder in folders:
-            folders += await folder.get_children(nodeclassmask=ua.NodeClass.Object)
-            for node in await folder.get_children(nodeclassmask=ua.NodeClass.Variable):
-                found[node.nodeid.to_string()] = await node.read_data_type()
-        return found
+        kind = await client.nodes.base_event_type.get_child(f"{index}:LinesideVerdictEventType")
+        plain, typed = Heard(), Heard()
+        await (await client.create_subscription(100, plain)).subscribe_events(queuesize=1)
+        await (await client.create_subscription(100, typed)).subscribe_events(evtypes=kind)
+        hub.ledger.record([part_verdict(hub, number) for number in range(40)])
+        await until(lambda: len(plain.events) == len(typed.events) == 40)
+        assert [(one.SourceName, one.Message.Text) for one in plain.events] == [
+            ("warehouse", f"A-{number} ok") for number in range(40)
+        ]
+        await value_of(client, SEQUENCE, until=lambda one: one.Value.Value == 40)
+        return [(one.Sequence, one.Part, one.Verdict, one.Reasons) for one in typed.events]
+
+    with opened(hub) as served:
+        heard = asked(served.config.opcua, look)
+    assert heard == [(number + 1, f"A-{number}", "ok", "why") for number in range(40)]
+
+
+def test_the_sequence_of_a_line_never_goes_back(hub: Services) -> None:
+    hub.ledger.record([part_verdict(hub, number) for number in range(3)])
+    feed, said = feed_of(another_hub(hub))
+    assert said.values[SEQUENCE].value == 3
+    feed.take_verdicts(hub.records.log.read(type=VERDICT_TYPE)[:1])  # what a crash brings again
+    feed.step()
+    assert said.values[SEQUENCE].value == 3
+
+
+async def layout(client: Client) -> dict[str, object]:
+    """Every variable below ``Lineside``: identifier and type."""
+    found = dict[str, object]()
+    folders = [await node_of(client, OpcuaNode(path="Lineside", kind=Kind.TEXT))]
+    for folder in folders:
+        folders += await folder.get_children(nodeclassmask=ua.NodeClass.Object)
+        for node in await folder.get_children(nodeclassmask=ua.NodeClass.Variable):
+            found[node.nodeid.to_string()] = await node.read_data_type()
+    return found
 
 
 @pytest.mark.slow
@@ -362,21 +383,20 @@ def test_a_plc_reads_a_sensor_over_a_restart(config: HubConfig) -> None:
     url = f"opc.tcp://127.0.0.1:{free_port()}"
     settings = replace(config, records="", blobs="", opcua=url, opcua_anonymous=True)
     at = SystemClock().now()
-    path = "Twin/Sensors/temperature"
     with running(settings, clock=SystemClock()) as hub:
         bus = open_bus(hub.bus_url, client_id="factory", clock=SystemClock())
         body = f'{{"ts":"{rfc3339(at)}","t":21.5,"rt":21.5,"h":40.0,"rh":40.0,"p":1000.0}}'
         bus.publish("i/bme680", body.encode())
-        (found,) = asyncio.run(read(url, path))
+        found = asked(url, lambda client: good(client, TEMPERATURE))[0]
         assert abs(found.SourceTimestamp - at) < timedelta(milliseconds=1)
         hub.services.ledger.record([rule_event(hub.services, 1)])
-        asyncio.run(read(url, "Rules/drift/LastId"))
-        before = asyncio.run(layout(url))
+        asked(url, lambda client: good(client, LAST_ID))
+        before = asked(url, layout)
         assert hub.services.stats.plain()["gauges"]["opcua_dropped"] == 0
         bus.close()
     with running(settings, clock=SystemClock()) as hub:
-        again = asyncio.run(read(url, path, "Rules/drift/LastId"))
+        again = asked(url, lambda client: good(client, TEMPERATURE, LAST_ID))
         assert [one.Value.Value for one in again] == [21.5, "evt_1"]
-        assert asyncio.run(layout(url)) == before
+        assert asked(url, layout) == before
         assert len(before) > 20
         assert hub.services.stats.plain()["gauges"]["opcua_clients"] >= 0

@@ -1,7 +1,7 @@
 """The OPC UA server against asyncua's own client: values, times, events, who may what."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,14 +31,13 @@ from lineside.links.opcua import (
 )
 from lineside.testing.links import LONG_S
 from tests.links.conftest import free_port
+from tests.links.opcua_client import Heard, asked, node_of, until, value_of
 
 AT = datetime(2024, 5, 1, 12, 0, 0, 250000, tzinfo=UTC)
 SEEN = OpcuaNode(path="Twin/Slots/A1/Seen", kind=Kind.TEXT)
 COUNT = OpcuaNode(path="Counters/frames", kind=Kind.INTEGER)
 SHARE = OpcuaNode(path="Inspections/a/Labels/blue/Probability", kind=Kind.DOUBLE)
 ACTIVE = OpcuaNode(path="Twin/Stations/hbw/Active", kind=Kind.BOOLEAN)
-
-Act = Callable[[Client], Awaitable[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -50,35 +49,6 @@ def server() -> Iterator[tuple[str, OpcuaServer]]:
     made.start()
     yield url + "/lineside", made
     made.close()
-
-
-def asked(url: str, act: Act) -> Any:  # noqa: ANN401  whatever the act gives
-    async def run() -> Any:  # noqa: ANN401
-        async with Client(url, timeout=LONG_S) as client:
-            return await act(client)
-
-    return asyncio.run(run())
-
-
-async def node_of(client: Client, node: OpcuaNode) -> Any:  # noqa: ANN401  of the library
-    index = await client.get_namespace_index(NAMESPACE)
-    made: Any = ua.NodeId  # typed for numbers of its own kinds
-    return client.get_node(made(node.path, index))
-
-
-async def value_of(client: Client, node: OpcuaNode, *, until: Callable[[Any], bool]) -> Any:  # noqa: ANN401
-    """The node's value, once it is as wanted."""
-    async with asyncio.timeout(LONG_S):
-        while True:
-            try:
-                found = await (await node_of(client, node)).read_data_value(
-                    raise_on_bad_status=False
-                )
-            except ua.UaStatusCodeError:
-                found = None
-            if found is not None and until(found):
-                return found
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -131,26 +101,6 @@ def test_what_may_not_be_relied_on_says_so(
     assert asked(url, look).Value.Value == text
 
 
-class Heard:
-    """Notes what a subscription brings."""
-
-    def __init__(self) -> None:
-        self.values: list[Any] = []
-        self.events: list[Any] = []
-
-    def datachange_notification(self, _node: object, value: object, _data: object) -> None:
-        self.values.append(value)
-
-    def event_notification(self, event: object) -> None:
-        self.events.append(event)
-
-
-async def until(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(LONG_S):
-        while not what():  # noqa: ASYNC110  a callback of the library brings it
-            await asyncio.sleep(0.02)
-
-
 def test_a_subscriber_hears_each_change(server: tuple[str, OpcuaServer]) -> None:
     url, said = server
     said.set({COUNT: OpcuaValue(value=0, at=AT)})
@@ -177,11 +127,14 @@ def test_events_come_with_their_id_time_and_figures(server: tuple[str, OpcuaServ
         kind = await client.nodes.base_event_type.get_child(f"{index}:LinesideEventType")
         heard = Heard()
         subscription = await client.create_subscription(20, heard)
-        await subscription.subscribe_events(evtypes=kind)
+        await subscription.subscribe_events(evtypes=kind, queuesize=1)
         said.tell(
-            OpcuaEvent(id=f"evt_{n}", rule="pair", at=AT, message="pair final", data="{}")
+            OpcuaEvent(
+                type="LinesideEventType", source="pair", at=AT, message="pair final",
+                fields={"LinesideId": f"evt_{n}", "Rule": "pair", "Data": "{}"},
+            )
             for n in range(3)
-        )
+        )  # fmt: skip
         await until(lambda: len(heard.events) == 3)
         return heard.events
 

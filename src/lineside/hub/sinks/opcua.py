@@ -7,7 +7,9 @@
    last value. An answer that is ``unsure``, and a verdict that is neither ``ok`` nor ``reject``,
    has the quality Uncertain; ``unknown`` is no answer yet.
 3. Rule events are counted from the log, each once, also over a crash: count and place in the log
-   are one document.
+   are one document. The ``Sequence`` of a line is the place of its newest verdict in the line's own
+   chain of the log, so that every hub gives the same and none goes back. Both kinds are fired as
+   events too.
 4. Sign-in is that of lineside's users, over an encrypted channel; the certificate is of the site's
    authority, renewed at a start.
 """
@@ -17,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +56,11 @@ from lineside.store import Logged
 from lineside.streams import (
     EVENT_TYPE,
     PREDICTION_TYPE,
+    VERDICT_TYPE,
     Event,
     decode_event,
     read_prediction,
+    read_verdict,
     verdict_lines,
 )
 from lineside.streams.verdicts import verdict_inspections
@@ -80,7 +85,7 @@ class RuleCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlantSnapshot:
-    """Everything that is told, at one moment."""
+    """Everything that is told, at one moment; ``counters`` by the paths of their nodes."""
 
     state: LineState
     predictions: Mapping[str, Prediction]
@@ -101,8 +106,8 @@ def node_values(snapshot: PlantSnapshot, *, plant: Plant) -> Values:
         values.update(_verdict(snapshot, line=line, plant=plant))
     for name, rule in snapshot.rules.items():
         values.update(_rule(name, rule))
-    for name, count in snapshot.counters.items():
-        values[_node(f"Counters/{name}", Kind.INTEGER)] = OpcuaValue(value=count, at=None)
+    for path, count in snapshot.counters.items():
+        values[_node(path, Kind.INTEGER)] = OpcuaValue(value=count, at=None)
     return values
 
 
@@ -127,12 +132,22 @@ def changes(values: Values, *, before: Values, now: datetime) -> Values:
     return found
 
 
-def opcua_event(event: Event) -> OpcuaEvent:
-    """A rule's event as subscribers get it."""
-    action = str(event.data.get("action", ""))
+def opcua_event(logged: Logged) -> OpcuaEvent:
+    """A rule's event or a verdict as subscribers get it."""
+    event = decode_event(logged.entry.body, where=logged.entry.id)
+    if event.type == EVENT_TYPE:
+        kind, message = "LinesideEventType", f"{event.subject} {event.data.get('action', '')}"
+        fields: dict[str, Any] = {"Rule": event.subject, "Data": encode(event.data).decode()}
+    else:
+        kind, given = "LinesideVerdictEventType", read_verdict(event)
+        message = f"{given.part} {given.verdict}"
+        fields = {
+            "Line": given.line, "Part": given.part, "Verdict": str(given.verdict),
+            "Reasons": "; ".join(given.reasons), "Sequence": logged.source_position,
+        }  # fmt: skip
     return OpcuaEvent(
-        id=event.id, rule=event.subject, at=event.time,
-        message=f"{event.subject} {action}".strip(), data=encode(event.data).decode(),
+        type=kind, source=event.subject, at=event.time, message=message.strip(),
+        fields={"LinesideId": event.id, **fields},
     )  # fmt: skip
 
 
@@ -193,7 +208,8 @@ def _answers(prediction: Prediction) -> Iterator[tuple[str, Kind, Any, Decision 
         yield "Top", Kind.TEXT, top.label, top.decision
         yield "TopProbability", Kind.DOUBLE, top.probability, top.decision
     if prediction.task == "detect":
-        yield "Boxes", Kind.INTEGER, _sure(prediction), None
+        sure = sum(box.decision is Decision.PRESENT for box in prediction.boxes)
+        yield "Boxes", Kind.INTEGER, sure, None
     if (count := prediction.count) is not None:
         for name, value in (("Value", count.value), ("Low", count.low), ("High", count.high)):
             yield f"Count/{name}", Kind.INTEGER, value, count.decision
@@ -205,10 +221,6 @@ def _answers(prediction: Prediction) -> Iterator[tuple[str, Kind, Any, Decision 
         yield "DefectShare", Kind.DOUBLE, prediction.mask.share, None
 
 
-def _sure(prediction: Prediction) -> int:
-    return sum(box.decision is Decision.PRESENT for box in prediction.boxes)
-
-
 # ---- the twin
 
 
@@ -216,8 +228,8 @@ def _twin(snapshot: PlantSnapshot, *, plant: Plant) -> Values:
     values: Values = {}
     state, now = snapshot.state, snapshot.now
     if plant.twin is not None:
-        limit_s = plant.find_inspection(plant.twin.inspection).max_age_s
-        values.update(_slots(state, now=now, limit_s=limit_s))
+        inspection = plant.find_inspection(plant.twin.inspection)
+        values.update(_slots(state, now=now, limit_s=inspection.max_age_s))
     for station in state.stations.values():
         at = station.evidence.at
         path = f"Twin/Stations/{station.id}"
@@ -229,12 +241,15 @@ def _twin(snapshot: PlantSnapshot, *, plant: Plant) -> Values:
         for one in state.sensors.values()
     }
     values.update(_aged(sensors, now=now, limit_s=_OLD_SENSOR_S))
-    open_orders = sum(order.open for order in state.orders)
-    values[_node("Twin/OpenOrders", Kind.INTEGER)] = OpcuaValue(value=open_orders, at=None)
-    differing = len(state.discrepancies)
-    values[_node("Twin/Discrepancies", Kind.INTEGER)] = OpcuaValue(value=differing, at=None)
-    factory = state.factory.state or None
-    values[_node("Twin/Factory", Kind.TEXT)] = _value(factory, at=state.factory.evidence.at)
+    values[_node("Twin/OpenOrders", Kind.INTEGER)] = OpcuaValue(
+        value=sum(order.open for order in state.orders), at=None
+    )
+    values[_node("Twin/Discrepancies", Kind.INTEGER)] = OpcuaValue(
+        value=len(state.discrepancies), at=None
+    )
+    values[_node("Twin/Factory", Kind.TEXT)] = _value(
+        state.factory.state or None, at=state.factory.evidence.at
+    )
     return values
 
 
@@ -269,10 +284,11 @@ def _slots(state: LineState, *, now: datetime, limit_s: float) -> Values:
 def _of(
     path: str, figures: Mapping[str, tuple[Kind, Any]], *, presence: Presence, evidence: Evidence
 ) -> Values:
-    unsure = presence is Presence.UNSURE
     return {
         _node(f"{path}/{name}", kind): _value(
-            None if presence is Presence.UNKNOWN else value, at=evidence.at, unsure=unsure
+            None if presence is Presence.UNKNOWN else value,
+            at=evidence.at,
+            unsure=presence is Presence.UNSURE,
         )
         for name, (kind, value) in figures.items()
     }
@@ -321,13 +337,13 @@ def _verdict(snapshot: PlantSnapshot, *, line: Line, plant: Plant) -> Values:
 
 
 def _rule(name: str, rule: RuleCount) -> Values:
-    at = rule.last.time if rule.last else None
-    values = {_node(f"Rules/{name}/Count", Kind.INTEGER): OpcuaValue(value=rule.count, at=at)}
-    if rule.last is not None:
-        data = encode(rule.last.data).decode()
-        values[_node(f"Rules/{name}/Last", Kind.TEXT)] = OpcuaValue(value=data, at=at)
-        values[_node(f"Rules/{name}/LastId", Kind.TEXT)] = OpcuaValue(value=rule.last.id, at=at)
-    return values
+    at, last_id = (rule.last.time, rule.last.id) if rule.last else (None, None)
+    data = encode(rule.last.data).decode() if rule.last else None
+    return {
+        _node(f"Rules/{name}/Count", Kind.INTEGER): OpcuaValue(value=rule.count, at=at),
+        _node(f"Rules/{name}/Last", Kind.TEXT): _value(data, at=at),
+        _node(f"Rules/{name}/LastId", Kind.TEXT): _value(last_id, at=at),
+    }
 
 
 _FOLLOWER = "opcua"
@@ -350,19 +366,20 @@ class OpcuaFeed:
         self._rules = {
             name: RuleCount() for name in (*(one.id for one in services.plant.rule), *OWN_RULES)
         }
+        self._sequences = dict.fromkeys(verdict_lines(services.plant), 0)
         self._worker = Worker("opcua-feed", self._turn, every_s=_OFTEN_S)
 
     def load(self) -> None:
-        """Read the newest predictions and rule events from the log."""
-        log = self._services.records.log
+        """Read the newest predictions, verdicts and rule events from the log."""
+        newest = partial(self._services.records.log.read, newest_first=True, limit=1)
         for inspection in self._services.plant.inspection:
-            found = log.read(
-                type=PREDICTION_TYPE, subject=inspection.id, newest_first=True, limit=1
-            )
-            for logged in found:
+            for logged in newest(type=PREDICTION_TYPE, subject=inspection.id):
                 self._newest[inspection.id] = decode_event(logged.entry.body, where=inspection.id)
+        for line in self._sequences:
+            for logged in newest(type=VERDICT_TYPE, subject=line):
+                self._sequences[line] = logged.source_position
         for name, count in self._stored_counts().items():
-            page = log.read(type=EVENT_TYPE, subject=name, newest_first=True, limit=1)
+            page = newest(type=EVENT_TYPE, subject=name)
             last = decode_event(page[0].entry.body, where=name) if page else None
             self._rules[name] = RuleCount(count=count, last=last)
         self.step()
@@ -380,12 +397,13 @@ class OpcuaFeed:
         """Say what changed; how many nodes."""
         with self._lock:
             newest, rules = dict(self._newest), dict(self._rules)
+            counters = {f"Lines/{line}/Sequence": one for line, one in self._sequences.items()}
         counts, now = self._services.stats.plain(), self._services.clock.now()
         snapshot = PlantSnapshot(
             state=self._services.ledger.state,
             predictions={name: read_prediction(event) for name, event in newest.items()},
             rules=rules,
-            counters={name: int(counts[name]) for name in NAMES},
+            counters=counters | {f"Counters/{name}": int(counts[name]) for name in NAMES},
             now=now,
         )
         values = changes(
@@ -402,25 +420,30 @@ class OpcuaFeed:
     def take(self, entries: Sequence[Logged]) -> None:
         """Rule events, by a follower of the log."""
         fresh = [one for one in entries if one.position > self._position]
-        events = [decode_event(one.entry.body, where=one.entry.id) for one in fresh]
-        with self._lock:
-            rules = dict(self._rules)
-        for event in events:
-            rule = rules.get(event.subject, RuleCount())
-            rules[event.subject] = RuleCount(count=rule.count + 1, last=event)
+        rules = dict(self._rules)  # which only this thread replaces
+        for one in fresh:
+            event = decode_event(one.entry.body, where=one.entry.id)
+            count = rules.get(event.subject, RuleCount()).count + 1
+            rules[event.subject] = RuleCount(count=count, last=event)
         position = max((one.position for one in fresh), default=self._position)
-        counts = {name: rule.count for name, rule in rules.items()}
-        body = {"position": position, "counts": counts}
+        body = {"position": position, "counts": {name: one.count for name, one in rules.items()}}
         self._services.records.documents.put(_KIND, _FOLLOWER, body=body)
         self._position = position
         with self._lock:
             self._rules = rules
+        self._fire(fresh)
+
+    def take_verdicts(self, entries: Sequence[Logged]) -> None:
+        """Verdicts, by a follower of the log."""
+        with self._lock:
+            for one in entries:
+                newest = self._sequences.get(one.entry.subject, 0)
+                self._sequences[one.entry.subject] = max(newest, one.source_position)
+        self._fire(entries)
+
+    def _fire(self, entries: Sequence[Logged]) -> None:
         recent = self._services.clock.now() - _RECENT
-        self._server.tell(
-            opcua_event(event)
-            for event, logged in zip(events, fresh, strict=True)
-            if logged.arrived_at >= recent
-        )
+        self._server.tell([opcua_event(one) for one in entries if one.arrived_at >= recent])
         self._worker.wake()
 
     def _stored_counts(self) -> Mapping[str, int]:
@@ -460,14 +483,16 @@ def start_opcua(services: Services, *, stack: ExitStack) -> None:
     feed.load()
     server.start()
     stack.callback(server.close)
-    follow_from_now(_FOLLOWER, records=services.records, ledger=services.ledger)
-    follower = Follower(
-        _FOLLOWER, records=services.records, ledger=services.ledger, handle=feed.take,
-        type=EVENT_TYPE, skip=skip_entry, resume=feed.resume,
-    )  # fmt: skip
     feed.start()
     stack.callback(feed.stop)
-    services.followers.start(follower, stack=stack, each=True)
+    log: dict[str, Any] = {"records": services.records, "ledger": services.ledger}
+    for name, kind, handle, resume in (
+        (_FOLLOWER, EVENT_TYPE, feed.take, feed.resume),
+        ("opcua-verdicts", VERDICT_TYPE, feed.take_verdicts, None),
+    ):
+        follow_from_now(name, **log)
+        follower = Follower(name, type=kind, handle=handle, skip=skip_entry, resume=resume, **log)
+        services.followers.start(follower, stack=stack, each=True)
     services.stats.watch("opcua_clients", server.clients)
     services.stats.watch("opcua_dropped", lambda: server.dropped)
 
