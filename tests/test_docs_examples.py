@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import tomllib
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
@@ -13,8 +14,13 @@ import pytest
 
 from lineside.core import parse_plant, stable_id
 from lineside.core.webhooks import WebhookConfig
+from lineside.hub.config import KafkaSendConfig
+from lineside.hub.eventlog.ledger import to_entry
+from lineside.hub.sinks.kafka import is_sent, record_of
+from lineside.hub.sinks.webhooks import is_wanted
 from lineside.links.webhook import WebhookSender
-from lineside.streams import decode_event, read_entries, read_prediction
+from lineside.store import Logged
+from lineside.streams import decode_event, read_entries, read_prediction, read_verdict
 from lineside.streams.rules.replay import run_rule
 from lineside.testing import FakeClock
 from lineside.testing.events import small_plant
@@ -50,6 +56,28 @@ line = [{ id = "belt", name = "Belt" }]
 camera = [{ id = "top", line = "belt", source = "mqtt:i/cam" }]
 inspection = [{ id = "stock", camera = "top", labels = ["blue"] }]
 """
+
+
+def test_the_sinks_of_the_how_to_take_verdicts_as_they_show_them() -> None:
+    page, kafka = ((DOCS / "how-to" / name).read_text() for name in ("webhooks.md", "kafka.md"))
+    event = decode_event(
+        re.findall(r"^    ({.+?}})$", page, re.MULTILINE | re.DOTALL)[0].encode(), where="page"
+    )
+    assert (read_verdict(event).part, event.subject) == ("A-2042", "press")
+    logged = Logged(
+        position=1, source_position=1, entry=to_entry(event), arrived_at=event.time, previous="",
+        hash="",
+    )  # fmt: skip
+    hook, send = (
+        dedent(re.findall(rf"^ +\[\[{name}\]\]\n(?:^ +.+\n)+", text, re.MULTILINE)[0])
+        for name, text in (("webhook", page), ("kafka.send", kafka))
+    )
+    assert is_wanted(logged, parse_plant(f"{LINE}{hook}".encode(), where="page").webhook[0])
+    sent = KafkaSendConfig(**tomllib.loads(send)["kafka"]["send"][0])
+    assert is_sent(logged, sent)
+    record = record_of(logged, sent)
+    headers = (f"{name}: {value.decode()}\n" for name, value in record.headers)
+    assert all(one in kafka for one in (f"key:     {(record.key or b'').decode()}\n", *headers))
 
 
 def section() -> str:

@@ -20,19 +20,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from asyncua import Client, ua
+from asyncua import Client
 
 from lineside.cli.user import accounts
 from lineside.core import encode, rfc3339
 from lineside.hub import NewToken, Role
 from lineside.library.client import HubClient
-from lineside.links.opcua import NAMESPACE
 from lineside.models import Package, Registry, build_package
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE
 from lineside.testing.links import LONG_S
 from lineside.vision import encode_jpeg
 from tests.faults.site import CLOCK, DEVICE, Site, read_log, wait_for
+from tests.links.opcua_client import node_of
 from tests.models.conftest import package_parts, scene
 
 _PICTURES = 12
@@ -239,6 +239,4 @@ class Plc:
 
 async def _read(url: str, path: str) -> object:
     async with Client(url) as client:
-        index = await client.get_namespace_index(NAMESPACE)
-        made: Any = ua.NodeId
-        return await client.get_node(made(path, index)).read_value()
+        return await (await node_of(client, path)).read_value()

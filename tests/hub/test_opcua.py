@@ -370,7 +370,7 @@ def test_the_sequence_of_a_line_never_goes_back(hub: Services) -> None:
 async def layout(client: Client) -> dict[str, object]:
     """Every variable below ``Lineside``: identifier and type."""
     found = dict[str, object]()
-    folders = [await node_of(client, OpcuaNode(path="Lineside", kind=Kind.TEXT))]
+    folders = [await node_of(client, "Lineside")]
     for folder in folders:
         folders += await folder.get_children(nodeclassmask=ua.NodeClass.Object)
         for node in await folder.get_children(nodeclassmask=ua.NodeClass.Variable):

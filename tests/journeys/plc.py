@@ -11,6 +11,7 @@ from asyncua import Client, ua
 
 from lineside.links.opcua import NAMESPACE
 from lineside.testing.links import LONG_S
+from tests.links.opcua_client import node_of
 
 _ASIDE_S = 0.05
 _EVERY_MS = 20
@@ -47,9 +48,7 @@ class Plc:
 async def read_all(url: str, *paths: str) -> dict[str, Any]:
     """Values of nodes, by their path."""
     async with Client(f"{url}/lineside", timeout=LONG_S) as client:
-        index = await client.get_namespace_index(NAMESPACE)
-        made: Any = ua.NodeId
-        return {path: await client.get_node(made(path, index)).read_value() for path in paths}
+        return {path: await (await node_of(client, path)).read_value() for path in paths}
 
 
 @contextmanager
@@ -83,8 +82,7 @@ async def _listen(url: str, path: str, *, told: Plc, stop: threading.Event) -> N
         kind = await client.nodes.base_event_type.get_child(f"{index}:LinesideEventType")
         subscription = await client.create_subscription(_EVERY_MS, told)
         await subscription.subscribe_events(evtypes=kind)
-        made: Any = ua.NodeId
-        await subscription.subscribe_data_change(client.get_node(made(path, index)))
+        await subscription.subscribe_data_change(await node_of(client, path))
         told.joins += 1
         while not stop.is_set():
             await client.check_connection()

@@ -20,10 +20,10 @@ def asked(url: str, act: Act) -> Any:  # noqa: ANN401  whatever the act gives
     return asyncio.run(run())
 
 
-async def node_of(client: Client, node: OpcuaNode) -> Any:  # noqa: ANN401  of the library
+async def node_of(client: Client, path: str) -> Any:  # noqa: ANN401  of the library
     index = await client.get_namespace_index(NAMESPACE)
     made: Any = ua.NodeId  # typed for numbers of its own kinds
-    return client.get_node(made(node.path, index))
+    return client.get_node(made(path, index))
 
 
 async def value_of(client: Client, node: OpcuaNode, *, until: Callable[[Any], bool]) -> Any:  # noqa: ANN401
@@ -31,7 +31,7 @@ async def value_of(client: Client, node: OpcuaNode, *, until: Callable[[Any], bo
     async with asyncio.timeout(LONG_S):
         while True:
             try:
-                found = await (await node_of(client, node)).read_data_value(
+                found = await (await node_of(client, node.path)).read_data_value(
                     raise_on_bad_status=False
                 )
             except ua.UaStatusCodeError:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_a_value_has_its_type_its_capture_time_and_its_quality(
 
     async def look(client: Client) -> tuple[Any, Any]:
         found = await value_of(client, node, until=lambda one: one.Value.Value == value)
-        return found, await (await node_of(client, node)).read_data_type()
+        return found, await (await node_of(client, node.path)).read_data_type()
 
     found, data_type = asked(url, look)
     assert found.StatusCode.is_good()
@@ -94,11 +95,8 @@ def test_what_may_not_be_relied_on_says_so(
     text = None if quality is Quality.WAITING else "unsure"
     at = None if quality is Quality.WAITING else AT
     said.set({SEEN: OpcuaValue(value=text, at=at, quality=quality)})
-
-    async def look(client: Client) -> Any:  # noqa: ANN401
-        return await value_of(client, SEEN, until=lambda one: one.StatusCode.value == code)
-
-    assert asked(url, look).Value.Value == text
+    found = asked(url, partial(value_of, node=SEEN, until=lambda one: one.StatusCode.value == code))
+    assert found.Value.Value == text
 
 
 def test_a_subscriber_hears_each_change(server: tuple[str, OpcuaServer]) -> None:
@@ -109,7 +107,7 @@ def test_a_subscriber_hears_each_change(server: tuple[str, OpcuaServer]) -> None
         await value_of(client, COUNT, until=lambda one: one.Value.Value == 0)
         heard = Heard()
         subscription = await client.create_subscription(20, heard)
-        await subscription.subscribe_data_change(await node_of(client, COUNT))
+        await subscription.subscribe_data_change(await node_of(client, COUNT.path))
         await until(lambda: heard.values)
         for number in (1, 2):
             said.set({COUNT: OpcuaValue(value=number, at=AT)})
@@ -152,7 +150,7 @@ def test_nobody_writes_adds_or_calls(server: tuple[str, OpcuaServer]) -> None:
 
     async def attack(client: Client) -> list[str]:
         await value_of(client, COUNT, until=lambda one: one.Value.Value == 3)
-        node, names = await node_of(client, COUNT), []
+        node, names = await node_of(client, COUNT.path), []
         index = await client.get_namespace_index(NAMESPACE)
         acts: list[Awaitable[Any]] = [
             node.write_value(9, ua.VariantType.Int64),
@@ -168,11 +166,7 @@ def test_nobody_writes_adds_or_calls(server: tuple[str, OpcuaServer]) -> None:
         return names
 
     assert asked(url, attack) == ["BadUserAccessDenied"] * 4
-
-    async def look(client: Client) -> Any:  # noqa: ANN401
-        return await (await node_of(client, COUNT)).read_value()
-
-    assert asked(url, look) == 3
+    assert asked(url, partial(value_of, node=COUNT, until=bool)).Value.Value == 3
 
 
 def test_noise_on_the_port_harms_nobody(server: tuple[str, OpcuaServer]) -> None:
@@ -189,11 +183,8 @@ def test_noise_on_the_port_harms_nobody(server: tuple[str, OpcuaServer]) -> None
 
     asyncio.run(noise())
     said.set({COUNT: OpcuaValue(value=11, at=AT)})
-
-    async def look(client: Client) -> Any:  # noqa: ANN401
-        return await value_of(client, COUNT, until=lambda one: one.Value.Value == 11)
-
-    assert asked(url, look).StatusCode.is_good()
+    found = asked(url, partial(value_of, node=COUNT, until=lambda one: one.Value.Value == 11))
+    assert found.StatusCode.is_good()
 
 
 def test_a_path_that_is_taken_takes_no_other_value_with_it(
@@ -204,11 +195,8 @@ def test_a_path_that_is_taken_takes_no_other_value_with_it(
     values = {node: OpcuaValue(value="x", at=AT) for node in (*taken, SEEN)}
     said.set(dict(reversed(values.items())))
     said.set(values | {SEEN: OpcuaValue(value="after", at=AT)})
-
-    async def look(client: Client) -> Any:  # noqa: ANN401
-        return await value_of(client, SEEN, until=lambda one: one.Value.Value == "after")
-
-    assert asked(url, look).StatusCode.is_good()
+    found = asked(url, partial(value_of, node=SEEN, until=lambda one: one.Value.Value == "after"))
+    assert found.StatusCode.is_good()
     assert "has no place path=Odd" in caplog.text
 
 
@@ -219,14 +207,8 @@ def test_a_name_may_be_anything(server: tuple[str, OpcuaServer]) -> None:
         for name in ("", " ", "ns=1;i=2", "a:b", "ä\u4e2d\U0001f600", "x" * 4000, "/", "<&>.#!")
     ]
     said.set({node: OpcuaValue(value="present", at=AT) for node in nodes})
-
-    async def look(client: Client) -> list[Any]:
-        return [
-            await value_of(client, node, until=lambda one: one.Value.Value == "present")
-            for node in nodes
-        ]
-
-    assert all(found.StatusCode.is_good() for found in asked(url, look))
+    for node in nodes:
+        asked(url, partial(value_of, node=node, until=lambda one: one.Value.Value == "present"))
 
 
 def test_what_a_client_may_ask_for_is_bounded(server: tuple[str, OpcuaServer]) -> None:
@@ -234,7 +216,7 @@ def test_what_a_client_may_ask_for_is_bounded(server: tuple[str, OpcuaServer]) -
     said.set({COUNT: OpcuaValue(value=3, at=AT)})
 
     async def attack(client: Client) -> tuple[list[float], str, int]:
-        node = await node_of(client, COUNT)
+        node = await node_of(client, COUNT.path)
         await value_of(client, COUNT, until=lambda one: one.Value.Value == 3)
         first = await client.create_subscription(100, Heard())
         handle = await first.subscribe_data_change(node, queuesize=0)
@@ -269,7 +251,7 @@ def test_watched_items_are_bounded_and_end_with_their_client(
 
     async def attack(client: Client) -> str:
         await value_of(client, COUNT, until=lambda one: one.Value.Value == 3)
-        node = await node_of(client, COUNT)
+        node = await node_of(client, COUNT.path)
         subscription = await client.create_subscription(1000, Heard())
         try:
             for _ in range(10):

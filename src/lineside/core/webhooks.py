@@ -38,7 +38,8 @@ class WebhookConfig:
         name: of the webhook; how far it came is kept under it.
         secret_file: lines ``whsec_…``; each signs. Empty: not signed.
         types: of events; ``*`` stands for anything.
-        rules: subjects of events, which of rule events are the rules' ids; empty: all.
+        rules: subjects of events, of rule events the rules' ids, of verdicts the lines'; empty:
+            all.
         headers: further ones, as they are.
         header_files: further ones whose value is a secret, and its file.
         ca: file of the authorities that may vouch for the host; empty: the machine's own.

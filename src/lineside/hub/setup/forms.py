@@ -185,7 +185,7 @@ _HELP = {
     " signs each post.",
     "webhook.types": "Types of events, comma-separated: lineside.verdict.v1, lineside.alert.v1;"
     " * stands for anything.",
-    "webhook.rules": "Ids of rules, comma-separated; empty: all.",
+    "webhook.rules": "Ids of rules, and of lines for their verdicts, comma-separated; empty: all.",
     "webhook.headers": "Further headers, name = value, comma-separated.",
     "webhook.header_files": "Headers that are secret, name = file in secrets/<origin of the URL>.",
     "webhook.ca": "File of authorities in secrets/<origin of the URL>; empty: the machine's.",
