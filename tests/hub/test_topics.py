@@ -92,7 +92,12 @@ def test_a_missing_or_unreadable_time_is_refused(router: Router, ts: object) -> 
     assert reason_of(router, "i/bme680", payload=b'{"t":21}') is Reason.BAD_TIME
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"17", b"\xff\xfe", b'{"ts":"x"'])
+HALF_PAIRS = [b'{"ts":"\\ud800"}', b'{"\\udc00x":1}', b'{"ts":"\xed\xa0\x80"}']
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"{", b"[]", b"17", b"\xff\xfe", b'{"ts":"x"', *HALF_PAIRS]
+)
 def test_what_is_no_json_object_is_refused(router: Router, payload: bytes) -> None:
     """Reference defect 7: the body is parsed inside the handler of failures."""
     assert reason_of(router, "f/i/order", payload=payload) is Reason.NOT_JSON

@@ -93,7 +93,10 @@ def test_an_absent_colour_is_refused_with_the_references_text(colour: str) -> No
 def test_before_the_first_picture_the_order_is_refused_with_its_own_sentence() -> None:
     _, event = ordered(initial(PLANT), "blue")
     assert event.data["code"] == Refusal.UNKNOWN
-    assert "No picture of the warehouse has been judged yet" in event.data["reason"]
+    assert event.data["reason"] == (
+        "No picture of the warehouse has been judged yet, so nobody knows whether a blue piece is "
+        "there. The order was not placed."
+    )
 
 
 @pytest.mark.parametrize(("age_s", "code"), [(10.0, Refusal.OUT_OF_STOCK), (10.001, Refusal.STALE)])

@@ -7,16 +7,15 @@
 3. In ``sensors`` numbers are doubles and ``br`` is text, as the reference's twin declares them.
 4. A document above MongoDB's 16 MB keeps the digest of its ``data`` instead of it.
 5. What BSON cannot hold is written as the nearest thing that it can: a key that begins with ``$``
-   with U+FF04 instead, NUL in a key as U+2400, half of a surrogate pair as U+FFFD, an integer
-   beyond 64 bits as a decimal of up to 34 digits, a longer one as its digits. Two keys of one
-   object that become one are refused.
+   with U+FF04 instead, NUL in a key as U+2400, an integer beyond 64 bits as a decimal of up to 34
+   digits, a longer one as its digits. Two keys of one object that become one are refused. Half of
+   a surrogate pair does not come here: what has one is no JSON, so the log has none.
 6. ``UnavailableError`` is about the database, ``InvalidError`` about the document: then any other
    document may be fine.
 7. Orders of other twins are those without our field ``order``, by insertion time with an overlap,
    because another machine's clock makes their ids.
 """
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -50,7 +49,6 @@ _BAD_MOMENT = frozenset(
     {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 246, 262, 8000, 9001, 10107, 11600, 11602, 12501,
      13435, 13436, 14031}
 )  # fmt: skip
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _INT64 = range(-(2**63), 2**63)
 _DECIMAL = 10**34
 
@@ -218,8 +216,6 @@ def _as_declared(name: str, value: object) -> object:
 
 def _storable(value: Any, *, where: str) -> Any:  # noqa: ANN401  JSON of many shapes
     """A value as BSON can hold it; see rule 5."""
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, Mapping):
         found: dict[str, Any] = {}
         for name, inner in value.items():
@@ -238,7 +234,7 @@ def _storable(value: Any, *, where: str) -> Any:  # noqa: ANN401  JSON of many s
 
 
 def _key(name: str) -> str:
-    name = _SURROGATE.sub("\ufffd", name).replace("\0", "\u2400")
+    name = name.replace("\0", "\u2400")
     return f"\uff04{name[1:]}" if name.startswith("$") else name
 
 

@@ -384,7 +384,7 @@ def _not_knowing(
     if at is None:
         return Refusal.UNKNOWN, (
             f"No picture of the warehouse has been judged yet, so nobody knows whether a {colour} "
-            f"{colour} piece is there. The order was not placed."
+            "piece is there. The order was not placed."
         )
     if picture.state != JUDGED:
         why = f" ({picture.reason})" if picture.reason else ""
