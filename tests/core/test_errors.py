@@ -9,7 +9,7 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
 )
-from lineside.core.errors import MissingExtraError
+from lineside.core.errors import MissingExtraError, StaleError, retry_stale
 
 SIX = [
     (InvalidError, 2, 400),
@@ -44,3 +44,25 @@ def test_an_error_says_what_where_and_how_to_mend_it() -> None:
 def test_a_fault_reads_as_a_sentence() -> None:
     fault = Fault(path="$.a", value="3", expected="text", fix="Write text.")
     assert str(fault) == "$.a: 3 is not text. Write text."
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "raised"),
+    [(StaleError, 16, UnavailableError), (ConflictError, 1, ConflictError)],
+)
+def test_a_stale_write_is_done_again_until_it_is_given_up_with_an_error(
+    error: type[ConflictError], tries: int, raised: type[LinesideError]
+) -> None:
+    others: list[int] = []
+
+    @retry_stale
+    def write(free: int) -> str:
+        others.append(free)
+        if len(others) < free:
+            raise error(f"at version {len(others)}")
+        return "written"
+
+    assert write(1) == "written"
+    with pytest.raises(raised, match=f"at version {tries + 1}"):
+        write(1000)
+    assert write(1) == "written"

@@ -6,7 +6,16 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, digest_of, frame_id
+from lineside.core import (
+    ConflictError,
+    Digest,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+    digest_of,
+    frame_id,
+    to_plain,
+)
 from lineside.datasets import Library, Marked, Part, Sample, SplitPlan
 from lineside.datasets import library as library_module
 from lineside.datasets.annotations import Annotation, Entry, ReviewState
@@ -302,6 +311,24 @@ def test_what_is_saved_meanwhile_is_not_withdrawn(
     BusyLibrary(records, blobs, clock=clock).withdraw("rack", row.digest, by="ann")
     entry, revision = library.entry("rack", row.digest)
     assert (entry.sample.labels, revision) == (("red",), 2)
+
+
+class ContendedLibrary(Library):
+    """A library at which another program writes an entry each time that it is read."""
+
+    def entry(self, name: str, digest: Digest) -> tuple[Entry, int]:
+        found = super().entry(name, digest)
+        self._records.documents.put(f"dataset-sample:{name}", digest, body=to_plain(found[0]))
+        return found
+
+
+def test_what_others_keep_writing_is_not_withdrawn_and_that_is_said(
+    *, library: Library, records: Records, blobs: Blobs, clock: FakeClock, png: Png
+) -> None:
+    row = frame(png(1), records=records, blobs=blobs)
+    library.add_frames("rack", [row], ["blue"], by="ann")
+    with pytest.raises(UnavailableError, match="others keep writing"):
+        ContendedLibrary(records, blobs, clock=clock).withdraw("rack", row.digest, by="ann")
 
 
 def test_a_frame_that_aged_out_is_reported(

@@ -1,18 +1,21 @@
 """Limits alone on their way in waves: told, compared, put in force, taken back."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from lineside.core import ConflictError, digest_of, frame_id
+from lineside.core import ConflictError, UnavailableError, digest_of, frame_id
 from lineside.fleet import RolloutOrder, RolloutPlan, RolloutState
 from lineside.hub import Services
 from lineside.hub.models.operating_points import PointProposal
 from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.models.operating_point import decide_again, own_limits, ruled
 from lineside.models.registry import PACKAGE_KIND
+from lineside.store import Document, Documents
 from lineside.streams import prediction_event
 from lineside.testing import FakeClock
 from lineside.vision import FrameRef
@@ -310,3 +313,34 @@ def test_limits_whose_inspection_or_package_is_gone_end(
     assert found[1].startswith(why)
     order(trusted, rollout, RolloutOrder.ROLLBACK)
     assert ended(trusted, rollout) == found
+
+
+class ContendedDocuments:
+    """Documents of which another hub writes one just before each of the first writes."""
+
+    def __init__(self, documents: Documents, *, writes: int) -> None:
+        self.documents, self.writes = documents, writes
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  of the documents
+        return getattr(self.documents, name)
+
+    def put(self, kind: str, doc_id: str, **given: Any) -> Document:  # noqa: ANN401  handed on
+        if self.writes:
+            self.writes -= 1
+            self.documents.put(kind, doc_id, body=self.documents.get(kind, doc_id).body)
+        return self.documents.put(kind, doc_id, **given)
+
+
+@pytest.mark.parametrize("writes", [10, 1000])
+def test_evidence_that_other_hubs_write_too_is_kept_or_comes_again(
+    trusted: Services, fleet: Fleet, package: str, writes: int
+) -> None:
+    rollout, book = begun(trusted, limits_in_waves(trusted, package)), trusted.rollouts.repository
+    document = {"digest": book.one(rollout).release.digest, "rollout": rollout}
+    fleet.report("edge-1", document, frames=10)
+    book._documents = ContendedDocuments(book._documents, writes=writes)
+    is_kept = writes == 10
+    with nullcontext() if is_kept else pytest.raises(UnavailableError, match="others keep writing"):
+        fleet.report("edge-1", document, frames=30)
+    frames = [one.evidence.frames for one in book.reports(rollout)]
+    assert (frames, book.refused) == ([30 if is_kept else 10], 0)

@@ -12,7 +12,14 @@ A message says what happened, ``where`` says at which place, ``fix`` says what t
 stand in any of the three.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_TRIES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +96,10 @@ class ConflictError(LinesideError):
     title = "Conflict"
 
 
+class StaleError(ConflictError):
+    """A document is not at the version that was read: somebody else wrote it first."""
+
+
 class RefusedError(LinesideError):
     """A signature, digest, credential or permission was refused; never retry."""
 
@@ -111,3 +122,27 @@ class MissingExtraError(LinesideError):
     exit_code = 7
     http_status = 501
     title = "Missing optional dependency"
+
+
+def retry_stale(act: Callable[P, T]) -> Callable[P, T]:
+    """Decorator of a function that reads, changes and writes if nobody else wrote meanwhile.
+
+    Where somebody did, the function runs again from its start.
+
+    Raises:
+        UnavailableError: others wrote first each time, and nothing was written.
+    """
+
+    @wraps(act)
+    def again(*args: P.args, **kwargs: P.kwargs) -> T:
+        for left in reversed(range(_TRIES)):
+            try:
+                return act(*args, **kwargs)
+            except StaleError as error:
+                if not left:
+                    raise UnavailableError(
+                        f"others keep writing: {error.message}", fix="Try again."
+                    ) from error
+        raise AssertionError(act)
+
+    return again

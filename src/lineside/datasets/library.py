@@ -28,6 +28,7 @@ from lineside.core import (
     encode,
     to_plain,
 )
+from lineside.core.errors import retry_stale
 from lineside.datasets.annotations import (
     Annotation,
     Comment,
@@ -163,7 +164,6 @@ MOST_RENAMED = 2_000  # images: others wait meanwhile, some seconds at most
 _ONE_SITTING = timedelta(hours=1)
 _DATASET = "dataset"
 _PAGE = 500
-_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -472,41 +472,29 @@ class Library:
                 with suppress(NotFoundError):  # somebody took it out meanwhile
                     self._update(name, digest, change=change)
 
+    @retry_stale
     def _change(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Change the dataset's own document; again when somebody else wrote in between."""
-        for _ in range(_ATTEMPTS):
-            document = self._records.documents.get(_DATASET, check_name(name))
-            body = {**document.body, **change(document.body)}
-            try:
-                self._records.documents.put(_DATASET, name, body=body, expect=document.version)
-            except ConflictError:
-                continue
-            return
-        raise ConflictError("the dataset is being changed all the time", where=name)
+        document = self._records.documents.get(_DATASET, check_name(name))
+        body = {**document.body, **change(document.body)}
+        self._records.documents.put(_DATASET, name, body=body, expect=document.version)
 
     def remove(self, name: str, digest: Digest) -> None:
         """Take a picture out of the draft; versions keep it."""
         self._open(name)
         self._records.documents.delete(_samples_of(name), digest)
 
+    @retry_stale
     def withdraw(self, name: str, digest: Digest, *, by: str) -> None:
         """Take a frame out of the draft where nothing but one judgement of labels made it.
 
         It stays where anybody judged it again, drew on it, commented on it or set its state, and
         where somebody saves it meanwhile; absent is fine.
         """
-        for _ in range(_ATTEMPTS):
-            try:
-                entry, revision = self.entry(name, digest)
-            except NotFoundError:
-                return
-            if not is_judged_once(entry, by=by):
-                return
-            try:
+        with suppress(NotFoundError):
+            entry, revision = self.entry(name, digest)
+            if is_judged_once(entry, by=by):
                 self._records.documents.delete(_samples_of(name), digest, expect=revision)
-            except ConflictError:
-                continue
-            return
 
     def draft(self, name: str) -> Draft:
         """Return the content of the next version; ``NotFoundError`` for an unknown name."""
@@ -712,22 +700,14 @@ class Library:
             count=sample.count, mask_digest=sample.mask_digest, marked=sample.marked,
         )  # fmt: skip
 
+    @retry_stale
     def _update(self, name: str, digest: Digest, *, change: Callable[[Entry], Entry]) -> Entry:
         """Read, change, write; again when somebody else wrote in between."""
         kind = _samples_of(name)
-        for _ in range(_ATTEMPTS):
-            document = self._records.documents.get(kind, digest)
-            entry = change(decode(Entry, document.body, where=digest))
-            try:
-                self._records.documents.put(
-                    kind, digest, body=to_plain(entry), expect=document.version
-                )
-            except ConflictError:
-                continue
-            return entry
-        raise ConflictError(
-            "the sample is being changed by others all the time", where=digest, fix="Try again."
-        )
+        document = self._records.documents.get(kind, digest)
+        entry = change(decode(Entry, document.body, where=digest))
+        self._records.documents.put(kind, digest, body=to_plain(entry), expect=document.version)
+        return entry
 
     def _write(self, version: DatasetVersion) -> None:
         """Content first, then the rows, then the count: what is counted is there."""

@@ -16,7 +16,6 @@ from datetime import datetime
 from typing import Literal
 
 from lineside.core import (
-    ConflictError,
     Digest,
     InvalidError,
     NotFoundError,
@@ -26,6 +25,7 @@ from lineside.core import (
     short,
     to_plain,
 )
+from lineside.core.errors import retry_stale
 from lineside.datasets.leaks import Leak, LeakCheck, crossing
 from lineside.datasets.samples import Marked, Part, Sample
 from lineside.datasets.splitting import SplitPlan
@@ -310,7 +310,6 @@ def _ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
 
 
 _TAGS_SCHEMA = "lineside.dataset-tag/1"
-_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,19 +365,15 @@ class Tags:
         document = self._documents.get(self._kind, check_tag(tag))
         return decode(Tag, document.body, where=tag)
 
+    @retry_stale
     def move(self, tag: str, move: TagMove) -> Tag:
         """Put it on the version of ``move``; on the one it is on already, nothing changes."""
-        for _ in range(_ATTEMPTS):
-            old, expect = self._read(check_tag(tag))
-            if (old[-1].version if old else 0) == move.version:
-                return Tag(name=tag, history=old or (move,))
-            fresh = Tag(name=tag, history=(*old, move))
-            try:
-                self._documents.put(self._kind, tag, body=to_plain(fresh), expect=expect)
-            except ConflictError:
-                continue
-            return fresh
-        raise ConflictError("the tag is being moved all the time", where=tag, fix="Try again.")
+        old, expect = self._read(check_tag(tag))
+        if (old[-1].version if old else 0) == move.version:
+            return Tag(name=tag, history=old or (move,))
+        fresh = Tag(name=tag, history=(*old, move))
+        self._documents.put(self._kind, tag, body=to_plain(fresh), expect=expect)
+        return fresh
 
     def _read(self, tag: str) -> tuple[tuple[TagMove, ...], int]:
         try:

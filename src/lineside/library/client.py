@@ -101,15 +101,22 @@ class HubClient:
             ) from error
 
 
+_KINDS: dict[int, type[LinesideError]] = {
+    400: InvalidError, 401: RefusedError, 403: RefusedError, 404: NotFoundError,
+    409: ConflictError, 429: UnavailableError, 502: UnavailableError, 503: UnavailableError,
+    504: UnavailableError,
+}  # fmt: skip
+
+
 def _refusal(error: urllib.error.HTTPError, *, where: str) -> LinesideError:
+    """The error of an answer, in the words of its problem document (RFC 9457) if it has one."""
     try:
         problem = json.loads(error.read())
     except ValueError:
         problem = {}
-    kinds: dict[int, type[LinesideError]] = {400: InvalidError, 404: NotFoundError}
-    kinds |= {409: ConflictError}
-    kinds |= {401: RefusedError, 403: RefusedError, 503: UnavailableError}
-    kind = kinds.get(error.code, LinesideError)
-    return kind(
-        str(problem.get("detail", error.reason)), where=where, fix=str(problem.get("fix", ""))
+    found = problem if isinstance(problem, dict) else {}
+    after_s = error.headers.get("Retry-After", "")
+    later = f"Try again in {after_s} s." if after_s.isdecimal() else ""
+    return _KINDS.get(error.code, LinesideError)(
+        str(found.get("detail", error.reason)), where=where, fix=str(found.get("fix", later))
     )

@@ -46,6 +46,7 @@ from lineside.core import (
     to_plain,
 )
 from lineside.core.codec import refuse, unless
+from lineside.core.errors import retry_stale
 from lineside.models.manifest import Metric
 from lineside.models.registry import Registry
 
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from lineside.store import Document, Records
 
 VERSION_KIND = "model-version"
-_TRIES = 16
 _GROUP = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,62}")
 
 
@@ -353,33 +353,24 @@ class ModelVersions:
         decided = replace(current, status=status, verdicts=(*current.verdicts, verdict))
         return self._put(document, decided)
 
+    @retry_stale
     def _next(self, version: ModelVersion) -> ModelVersion:
         """Under the next number; a package that has one keeps it."""
-        for _ in range(_TRIES):
-            there = self.of(version.group)
-            same = (one for one in there if version.digest and one.digest == version.digest)
-            current = next(same, None)
-            if current is not None:
+        there = self.of(version.group)
+        for current in there:
+            if version.digest and current.digest == version.digest:
                 return current
-            made = replace(version, number=there[-1].number + 1 if there else 1)
-            if self._write(made):
-                return made
-        raise ConflictError("others register too", where=version.group, fix="Do it again.")
+        made = replace(version, number=there[-1].number + 1 if there else 1)
+        self._documents.put(
+            VERSION_KIND, _id(made.group, made.number), body=to_plain(made), expect=0
+        )
+        return made
 
     def _put(self, document: "Document", changed: ModelVersion) -> ModelVersion:
         self._documents.put(
             VERSION_KIND, document.id, body=to_plain(changed), expect=document.version
         )
         return changed
-
-    def _write(self, made: ModelVersion) -> bool:
-        try:
-            self._documents.put(
-                VERSION_KIND, _id(made.group, made.number), body=to_plain(made), expect=0
-            )
-        except ConflictError:
-            return False
-        return True
 
     def _current(self, group: str, number: int) -> "tuple[Document, ModelVersion]":
         document = self._document(group, number)

@@ -16,6 +16,7 @@ from lineside.core import (
     decode_json,
     encode,
 )
+from lineside.core.errors import StaleError
 from lineside.store.contract import MAX_KIND_BYTES, Document, check_limit, check_name
 from lineside.store.session import Session
 from lineside.store.tables import documents, mentions
@@ -160,7 +161,7 @@ class SqlDocuments:
     def _check_version(self, version: int, *, kind: str, doc_id: str, expect: int | None) -> None:
         """Refuse a version, 0 for none, that is not the one expected."""
         if expect is not None and expect != version:
-            raise ConflictError(
+            raise StaleError(
                 f"{kind} {doc_id!r} is at version {version}, not {expect}",
                 where=self._session.flavour.where,
                 fix="Read it again, then redo.",

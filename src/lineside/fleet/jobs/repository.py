@@ -24,7 +24,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from lineside.core import ConflictError, InvalidError, NotFoundError, decode_json, encode
+from lineside.core import InvalidError, NotFoundError, decode_json, encode
 from lineside.fleet.contract import ExecutionStatus, Job, JobStatus
 from lineside.fleet.jobs.executions import Run, micros, moment_of
 from lineside.fleet.jobs.requests import is_name
@@ -34,10 +34,6 @@ from lineside.store import Document, Documents, Records, every_document
 CHUNK = 100
 _FEW = 3
 _LAST = 10**12
-
-
-class StaleError(ConflictError):
-    """Somebody else wrote first: read again, redo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +121,14 @@ class JobRepository:
 
     def put_job(self, row: JobRow, *, expect: int) -> None:
         """Write a job."""
-        self._put("iot-job", row.job_id, body=_body(row, "lineside.job/1"), expect=expect)
+        self._documents.put("iot-job", row.job_id, body=_body(row, "lineside.job/1"), expect=expect)
 
     def add_job(self, row: JobRow) -> None:
         """A new job, with its place among all."""
         self.put_job(row, expect=0)
-        self._put("iot-job-order", _newest_first(row.order), body={"job": row.job_id}, expect=0)
+        self._documents.put(
+            "iot-job-order", _newest_first(row.order), body={"job": row.job_id}, expect=0
+        )
 
     def forget_job(self, row: JobRow) -> None:
         """The job and everything beside it; executions are gone already."""
@@ -159,7 +157,9 @@ class JobRepository:
 
     def put_counters(self, job_id: str, counters: JobCounters, *, expect: int) -> None:
         """Write the job's figures."""
-        self._put("iot-tally", job_id, body=_body(counters, "lineside.tally/1"), expect=expect)
+        self._documents.put(
+            "iot-tally", job_id, body=_body(counters, "lineside.tally/1"), expect=expect
+        )
 
     def active(self) -> dict[str, datetime | None]:
         """Jobs that are not over, and when time moves them; None: only the directory does."""
@@ -182,7 +182,7 @@ class JobRepository:
         number = int(last[0].rpartition("/")[2]) + 1 if last else 0
         for start in range(0, len(things), CHUNK):
             body = {"things": list(things[start : start + CHUNK])}
-            self._put("iot-waiting", f"{job_id}/{number:08d}", body=body, expect=0)
+            self._documents.put("iot-waiting", f"{job_id}/{number:08d}", body=body, expect=0)
             number += 1
 
     def take_waiting(self, job_id: str, most: int) -> list[str]:
@@ -193,7 +193,7 @@ class JobRepository:
                 self._documents.delete("iot-waiting", found.id)
             else:
                 body = {"things": things[most:]}
-                self._put("iot-waiting", found.id, body=body, expect=found.version)
+                self._documents.put("iot-waiting", found.id, body=body, expect=found.version)
             return things[:most]
         return []
 
@@ -221,7 +221,9 @@ class JobRepository:
 
     def put_run(self, run: Run, *, before: Run | None, expect: int) -> None:
         """Write an execution and whatever points at it."""
-        self._put("iot-run", run.id, body=_body(run, "lineside.execution/1"), expect=expect)
+        self._documents.put(
+            "iot-run", run.id, body=_body(run, "lineside.execution/1"), expect=expect
+        )
         if before is None:
             self._documents.put("iot-job-run", _by_job(run), body={})
         self._index(before, run)
@@ -290,12 +292,6 @@ class JobRepository:
             self._documents.delete(kind, old)
         if new and run is not None:
             self._documents.put(kind, new, body={"run": run.id})
-
-    def _put(self, kind: str, doc_id: str, *, body: dict[str, Any], expect: int) -> None:
-        try:
-            self._documents.put(kind, doc_id, body=body, expect=expect)
-        except ConflictError as error:
-            raise StaleError(error.message, where=error.where, fix=error.fix) from error
 
     def _below(
         self, kind: str, prefix: str, *, after: str = "", size: int = CHUNK

@@ -37,6 +37,7 @@ from lineside.core import (
     NotFoundError,
     UnavailableError,
 )
+from lineside.core.errors import retry_stale
 from lineside.fleet.contract import Execution, ExecutionStatus, Job, JobStatus, NewJob
 from lineside.fleet.jobs import wire
 from lineside.fleet.jobs.change import Change
@@ -45,7 +46,6 @@ from lineside.fleet.jobs.repository import (
     CHUNK,
     JobRepository,
     JobRow,
-    StaleError,
     ThingDirectory,
     job_of,
 )
@@ -317,7 +317,6 @@ def fits_run(run: Run, wanted: JobQuery) -> bool:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_TRIES = 8
 Deliver = Callable[[Sequence[JobMessage]], None]
 Succeeded = Callable[[str, str, Mapping[str, Any]], None]
 """Told of a thing, its job and the job's document, in the transaction of the success."""
@@ -648,20 +647,16 @@ class JobService:
     def _change(self) -> Change:
         return Change(self._book, now=self._clock.now(), links=self._links)
 
+    @retry_stale
     def _changed(self, act: Callable[[Change], T]) -> tuple[T, _Outbox]:
         """One transaction; again from the start where somebody else wrote meanwhile."""
-        for _ in range(_TRIES):
-            try:
-                with self._records.transaction():
-                    change = self._change()
-                    result = act(change)
-                    for run in change.succeeded:
-                        self.on_success(run.thing, run.job_id, change.job(run.job_id).document)
-                    messages = change.finish()
-                return result, _Outbox(messages=messages, stirred=change.stirred)
-            except StaleError:
-                continue
-        raise UnavailableError("others keep writing the same job", fix="Try again.")
+        with self._records.transaction():
+            change = self._change()
+            result = act(change)
+            for run in change.succeeded:
+                self.on_success(run.thing, run.job_id, change.job(run.job_id).document)
+            messages = change.finish()
+        return result, _Outbox(messages=messages, stirred=change.stirred)
 
     def _act(self, act: Callable[[Change], T]) -> T:
         with self.turn:

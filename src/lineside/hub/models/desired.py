@@ -28,7 +28,6 @@ from typing import Any, Literal
 
 from lineside.core import (
     Clock,
-    ConflictError,
     Digest,
     NotFoundError,
     Plant,
@@ -37,6 +36,7 @@ from lineside.core import (
     encode,
     to_plain,
 )
+from lineside.core.errors import retry_stale
 from lineside.fleet import Target
 from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.models.operating_points import OperatingPoints
@@ -51,7 +51,6 @@ logger = logging.getLogger(__name__)
 DESIRED_KIND = "desired"
 BAD_KIND = "bad-package"
 _PAGE = 1000
-_TRIES = 8
 _MOST_REPORTED = 8
 _MOST_BAD = 100
 _REFRESH_S = 10.0
@@ -277,19 +276,13 @@ class DesiredStates:
 
         self._change(device.id, noted)
 
+    @retry_stale
     def _change(self, device: str, change: Callable[[DesiredState], DesiredState]) -> None:
-        for _ in range(_TRIES):
-            before, version = self._read(device)
-            after = change(before)
-            if after == before:
-                return
-            try:
-                self._documents.put(DESIRED_KIND, device, body=to_plain(after), expect=version)
-            except ConflictError:
-                continue
+        before, version = self._read(device)
+        after = change(before)
+        if after != before:
+            self._documents.put(DESIRED_KIND, device, body=to_plain(after), expect=version)
             self._show(device, after)
-            return
-        raise ConflictError("others keep writing", where=device, fix="Try again.")
 
     def _read(self, device: str) -> tuple[DesiredState, int]:
         try:

@@ -32,6 +32,7 @@ from lineside.core import (
     parse_digest,
     to_plain,
 )
+from lineside.core.errors import retry_stale
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
 from lineside.models import Package, PackageRecord, Predictor, Registry, Status
@@ -74,7 +75,6 @@ RECORDED_FRAMES = 2000
 _MOST_FRAMES = 10_000
 _HEAD_KIND = "operating-point-head"
 _PAGE = 1000
-_TRIES = 16
 _BELIEVED_S = 2.0
 _RECORDED_S = 5.0
 _MOST_UNSEEN = 8
@@ -451,20 +451,14 @@ class OperatingPoints:
                 expect=document.version, head=self._head(inspection),
             )  # fmt: skip
 
+    @retry_stale
     def _add(self, version: PointVersion, *, action: str) -> PointVersion:
         """Under the inspection's next number."""
-        for _ in range(_TRIES):
-            head = self._head(version.inspection) if version.point is not None else 0
-            there = point_versions(self._documents, version.inspection)
-            made = replace(version, number=there[-1].number + 1 if there else 1)
-            try:
-                self._record(
-                    made, action=action, by=made.by, reason=made.reason, expect=0, head=head
-                )
-            except ConflictError:
-                continue
-            return made
-        raise ConflictError("others propose too", where=version.inspection, fix="Do it again.")
+        head = self._head(version.inspection) if version.point is not None else 0
+        there = point_versions(self._documents, version.inspection)
+        made = replace(version, number=there[-1].number + 1 if there else 1)
+        self._record(made, action=action, by=made.by, reason=made.reason, expect=0, head=head)
+        return made
 
     def _decide(
         self, inspection: str, number: int, status: Status, *, by: str, reason: str, head: int = 0

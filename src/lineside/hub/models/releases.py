@@ -39,6 +39,7 @@ from lineside.core import (
     replace_durably,
     to_plain,
 )
+from lineside.core.errors import retry_stale
 from lineside.core.files import write_durably
 from lineside.core.plant_check import PLANT_GROUP
 from lineside.fleet import (
@@ -61,7 +62,6 @@ logger = logging.getLogger(__name__)
 RELEASE_KIND = "release"
 DIRECT_KIND = "direct-release"
 _LOG_SIGNED = "log-signed"
-_TRIES = 16
 _CACHED = 2
 _PAGE = 100
 _UNDATED = datetime.fromtimestamp(0, UTC)
@@ -366,23 +366,19 @@ class Releases:
             platforms=record.manifest.targets,
         )
 
+    @retry_stale
     def _number(self, group: str, digest: Digest) -> int:
         """A package's place among those that were taken into use for an inspection."""
-        for _ in range(_TRIES):
-            try:
-                document = self._documents.get(DIRECT_KIND, group)
-                known, version = list(document.body["digests"]), document.version
-            except NotFoundError:
-                known, version = [], 0
-            if digest in known:
-                return known.index(digest) + 1
-            try:
-                body = {"digests": [*known, digest]}
-                self._documents.put(DIRECT_KIND, group, body=body, expect=version)
-            except ConflictError:
-                continue
-            return len(known) + 1
-        raise ConflictError("others take packages into use too", where=group, fix="Do it again.")
+        try:
+            document = self._documents.get(DIRECT_KIND, group)
+            known, version = list(document.body["digests"]), document.version
+        except NotFoundError:
+            known, version = [], 0
+        if digest in known:
+            return known.index(digest) + 1
+        body = {"digests": [*known, digest]}
+        self._documents.put(DIRECT_KIND, group, body=body, expect=version)
+        return len(known) + 1
 
 
 def _group(kind: str, inspection: str) -> str:

@@ -37,6 +37,7 @@ from lineside.core import (
     stable_id,
     to_plain,
 )
+from lineside.core.errors import retry_stale
 from lineside.datasets import label_names
 from lineside.datasets.versions import check_name
 from lineside.hub.eventlog.ledger import Ledger
@@ -84,7 +85,6 @@ _MOST_LOOKED_AT = 5_000
 _COUNT_FOR_S = 2.0
 _KEPT_FOR, _MOST_FIGURES = 20.0, 100
 _COMES_WITHIN = timedelta(hours=1)
-_TRIES = 5
 _READ = 60
 
 
@@ -473,26 +473,18 @@ class Reviews:
         self._change(item, change, action="withdrawn", by=by)
         return self.one(item, by=by)
 
+    @retry_stale
     def _change(
         self, item: str, change: Callable[[ReviewItem], ReviewItem], *, action: str, by: str
     ) -> ReviewItem:
         """Change an item and say so in the log; again where somebody changed it in between."""
-        for left in reversed(range(_TRIES)):
-            before, version = self._read(item)
-            after = change(before)
-            if after is before:
-                return before
+        before, version = self._read(item)
+        after = change(before)
+        if after is not before:
             event = self._event(before, after, action=action, by=by)
-            move = partial(self._move, before, after, version)
-            try:
-                self._ledger.record([event], within=move)
-            except ConflictError:
-                if not left:
-                    raise
-            else:
-                self._counted = {}
-                return after
-        raise AssertionError(item)
+            self._ledger.record([event], within=partial(self._move, before, after, version))
+            self._counted = {}
+        return after
 
     def _move(
         self, before: ReviewItem, after: ReviewItem, version: int, _logged: object = None

@@ -255,7 +255,6 @@ class LimitWaves:
                     device=answer.device, inspection=release.inspection
                 )
                 found[answer.device] = add_frame(evidence, old=old, new=answer, rule=rule)
-        self._compared[rollout.id] = (page[-1].position, found)
         for name, evidence in found.items():
             if evidence != known.get(name):
                 self._repository.take(
@@ -264,6 +263,7 @@ class LimitWaves:
                         evidence=evidence,
                     )
                 )  # fmt: skip
+        self._compared[rollout.id] = (page[-1].position, found)
 
     def _begun(self, rollout: Rollout) -> int:
         """Position of the event that planned it."""

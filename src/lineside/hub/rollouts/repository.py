@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lineside.core import (
-    ConflictError,
     InvalidError,
     Json,
     LinesideError,
@@ -24,6 +23,7 @@ from lineside.core import (
     stable_id,
     to_plain,
 )
+from lineside.core.errors import retry_stale
 from lineside.fleet import Evidence, Rollout, TrialReport
 from lineside.fleet.evidence import Judgement
 from lineside.hub.eventlog.ledger import Ledger
@@ -40,7 +40,6 @@ OPEN_KIND = "rollout-open"
 EVIDENCE_KIND = "rollout-evidence"
 _MOST_TOLD = 20
 _MOST_REPORT_BYTES = 16_384
-_TRIES = 8
 
 
 class RolloutRepository:
@@ -131,11 +130,13 @@ class RolloutRepository:
                 self.refused += 1
                 logger.debug("report not taken topic=%s: %s", message.topic, error)
 
+    @retry_stale
     def take(self, report: TrialReport) -> None:
         """Keep a report; an older one that comes late changes nothing.
 
         Raises:
             NotFoundError: no such rollout.
+            UnavailableError: the store is away, or others keep writing this device's report.
             InvalidError: of a device, package or inspection that it is not about.
         """
         rollout, found = self.one(report.rollout), report.evidence
@@ -151,20 +152,14 @@ class RolloutRepository:
                 fix="Tell of the rollout whose job this device was given.",
             )
         key = f"{rollout.id}/{found.device}"
-        for _ in range(_TRIES):
-            try:
-                kept = self._documents.get(EVIDENCE_KIND, key)
-                known, version = _stored_report(kept.body), kept.version
-            except NotFoundError:
-                known, version = None, 0
-            if known is not None and not _later(found, known.evidence):
-                return
-            try:
-                self._documents.put(EVIDENCE_KIND, key, body=to_plain(report), expect=version)
-            except ConflictError:
-                continue
+        try:
+            kept = self._documents.get(EVIDENCE_KIND, key)
+            known, version = _stored_report(kept.body), kept.version
+        except NotFoundError:
+            known, version = None, 0
+        if known is None or _later(found, known.evidence):
+            self._documents.put(EVIDENCE_KIND, key, body=to_plain(report), expect=version)
             self._heard.add(rollout.id)
-            return
 
     def reported(self) -> set[str]:
         """Rollouts that devices reported of since the last call."""

@@ -39,6 +39,7 @@ from lineside.core import (
     stable_id,
 )
 from lineside.core.codec import refuse, unless
+from lineside.core.errors import retry_stale
 from lineside.fleet import (
     ExecutionStatus,
     Release,
@@ -84,7 +85,6 @@ from lineside.store import Records
 logger = logging.getLogger(__name__)
 
 _MOST_TURNS = 50
-_TRIES = 8
 _NOT_DONE = (
     ExecutionStatus.FAILED, ExecutionStatus.REJECTED, ExecutionStatus.TIMED_OUT,
     ExecutionStatus.CANCELED,
@@ -395,29 +395,25 @@ class RolloutService:
 
     # ---- ordering
 
+    @retry_stale
     def order(self, rollout_id: str, order: RolloutOrder, *, by: str, reason: str) -> Rollout:
         """Carry out a person's order.
 
         Raises:
             NotFoundError: no such rollout.
-            ConflictError: that cannot be asked of it now, or others keep writing.
+            ConflictError: that cannot be asked of it now.
         """
-        for _ in range(_TRIES):
-            rollout, version = self.repository.read(rollout_id)
-            after = apply_order(rollout, order, by=by, reason=reason, now=self._clock.now())
-            if after == rollout:
-                return rollout
-            if order is RolloutOrder.ROLLBACK:
-                self._check_newest(rollout)
-                self._check_previous(rollout)
-            try:
-                self.repository.keep(after, expect=version)
-            except ConflictError:
-                continue
-            logger.info("rollout ordered rollout=%s order=%s by=%s", rollout_id, order, by)
-            self._look(rollout_id)
-            return self.one(rollout_id)
-        raise ConflictError("others keep writing", where=rollout_id, fix="Try again.")
+        rollout, version = self.repository.read(rollout_id)
+        after = apply_order(rollout, order, by=by, reason=reason, now=self._clock.now())
+        if after == rollout:
+            return rollout
+        if order is RolloutOrder.ROLLBACK:
+            self._check_newest(rollout)
+            self._check_previous(rollout)
+        self.repository.keep(after, expect=version)
+        logger.info("rollout ordered rollout=%s order=%s by=%s", rollout_id, order, by)
+        self._look(rollout_id)
+        return self.one(rollout_id)
 
     def _check_newest(self, rollout: Rollout) -> None:
         """An older one is not led back under a newer one of the same devices."""
