@@ -66,6 +66,17 @@ def test_a_member_that_leads_out_refuses_the_archive(tmp_path: Path, name: str) 
             load_source(path)
 
 
+def test_an_archive_of_many_files_or_deep_folders_is_refused_by_its_directory(
+    tmp_path: Path,
+) -> None:
+    path = zipped(tmp_path / "x.zip", {f"{number}.png": b"" for number in range(2000)})
+    for most in (2, 1999):  # its list is too long to be read; it was read
+        with pytest.raises(InvalidError, match=f"more than {most:,} files"):
+            ArchiveTree(path, most_files=most)
+    with pytest.raises(InvalidError, match="more than 64 folders"):
+        ArchiveTree(tarred(tmp_path / "x.tar", {"a/" * 65 + "a.png": b""}))
+
+
 def test_links_and_devices_are_passed_over(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):

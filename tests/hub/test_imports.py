@@ -117,6 +117,11 @@ def test_an_upload_that_unpacks_to_much_more_than_its_size_is_refused(client: Te
     assert (answer.status_code, "damaged" in answer.json()["detail"]) == (400, True)
 
 
+def test_an_upload_of_too_many_files_is_refused_before_they_are_read(client: TestClient) -> None:
+    answer = send(client, packed({f"{number}/a.png": b"" for number in range(10_001)}))
+    assert (answer.status_code, answer.json()["detail"]) == (400, "more than 10,000 files")
+
+
 def test_one_upload_is_read_at_a_time(hub: Services, client: TestClient) -> None:
     with hub.imports._opened(CLASSES):
         busy = send(client, CLASSES)

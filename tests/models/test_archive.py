@@ -285,6 +285,12 @@ def test_limits_are_held(limits: PackageLimits, message: str, archive: bytes) ->
         Package.read(archive, limits=limits)
 
 
+def test_a_list_of_entries_without_end_is_not_read() -> None:
+    endless = zipped({f"{number}.json": b"" for number in range(2000)})
+    with pytest.raises(InvalidError, match="more than 2 files"):
+        Package.read(endless, limits=PackageLimits(max_files=2))
+
+
 @pytest.mark.parametrize("missing", ["manifest.json", "digests.json"])
 def test_an_archive_without_its_documents_is_refused(missing: str, archive: bytes) -> None:
     entries = {name: each for name, each in entries_of(archive).items() if name != missing}

@@ -10,10 +10,11 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from lineside.core.errors import UnavailableError
+from lineside.core.errors import LinesideError, UnavailableError
 
 
 def replace_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -94,6 +95,44 @@ def sync_path(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class HeaderWindow(RawIOBase):
+    """An archive as ``tarfile`` or ``zipfile`` sees it while only its headers are read.
+
+    Its reads are short, so one of more than ``most_bytes`` follows a forged or endless list: it
+    raises ``refusal`` and reads nothing.
+    """
+
+    def __init__(self, file: BinaryIO, *, most_bytes: int, refusal: LinesideError) -> None:
+        self._file = file
+        self._most_bytes = most_bytes
+        self._refusal = refusal
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            here = self.tell()
+            size = self.seek(0, os.SEEK_END) - here
+            self.seek(here)
+        if size > self._most_bytes:
+            raise self._refusal
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def zip_headers(file: BinaryIO, *, most_files: int, refusal: LinesideError) -> BinaryIO:
+    """A ZIP for ``zipfile`` to read the list of at most so many entries from, and nothing else.
+
+    ``zipfile`` reads that list in one piece (APPNOTE.TXT 4.3.16). 512 bytes are more than an entry
+    takes, and 65,557 is where the end record may begin.
+    """
+    most_bytes = 65_557 + 512 * most_files
+    return cast("BinaryIO", HeaderWindow(file, most_bytes=most_bytes, refusal=refusal))
 
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL

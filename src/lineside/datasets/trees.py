@@ -15,13 +15,14 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, Protocol
 
 from lineside.core import InvalidError, NotFoundError
+from lineside.core.files import zip_headers
 
 MOST_LIST_BYTES = 1024 * 1024 * 1024
 MOST_PICTURE_BYTES = 64 * 1024 * 1024
@@ -170,6 +171,7 @@ def walk(tree: Tree, folder: str = "", *, depth: int = 8) -> Iterator[str]:
 
 ARCHIVES = (".zip", ".tar")
 _MOST_MEMBERS = 2_000_000
+_MOST_DEPTH = 64  # folders around a file
 _APPLE = "__MACOSX"  # what macOS puts beside the files of an archive
 _LOCAL_HEADER = 30  # APPNOTE.TXT 4.3.7
 _STORED, _DEFLATED = 0, 8
@@ -193,34 +195,41 @@ class _Spot:
 class ArchiveTree:
     """An archive's files by name, or those below one of its folders; safe from several threads."""
 
-    def __init__(self, path: Path, *, below: str = "") -> None:
+    def __init__(self, path: Path, *, below: str = "", most_files: int = _MOST_MEMBERS) -> None:
+        """``most_files``: an archive of more is refused by its directory."""
         self.where = f"{path}:{below}" if below else str(path)
         self._path = path
         self._zipped = path.suffix.lower() == ".zip"
         head = f"{below}/" if below else ""
         self._spots = {
             name.removeprefix(head): spot
-            for name, spot in _directory(path, zipped=self._zipped).items()
+            for name, spot in _directory(path, zipped=self._zipped, most=most_files).items()
             if name.startswith(head)
         }
+        self._files: dict[str, list[str]] = {"": []}
+        self._folders: dict[str, list[str]] = {"": []}
+        for name in self._spots:
+            self._files[self._opened(name.rpartition("/")[0])].append(name)
 
     @property
     def unpacked_bytes(self) -> int:
         """Size of all its files together; reading one of them never gives more than it declares."""
         return sum(spot.size for spot in self._spots.values())
 
+    def _opened(self, folder: str) -> str:
+        """The folder, known from now on with those around it."""
+        if folder not in self._files:
+            around = self._opened(folder.rpartition("/")[0])
+            self._files[folder], self._folders[folder] = [], []
+            self._folders[around].append(folder)
+        return folder
+
     def folders(self, folder: str = "") -> list[str]:
-        head = f"{folder}/" if folder else ""
-        rests = (name[len(head) :] for name in self._spots if name.startswith(head))
-        inner = {rest.partition("/")[0] for rest in rests if "/" in rest}
-        return sorted(head + one for one in inner if one != _APPLE and not one.startswith("."))
+        inner = self._folders.get(folder, ())
+        return sorted(one for one in inner if not _is_hidden(one))
 
     def files(self, folder: str = "") -> Iterator[str]:
-        head = f"{folder}/" if folder else ""
-        for name in self._spots:
-            rest = name[len(head) :]
-            if name.startswith(head) and "/" not in rest and not rest.startswith("."):
-                yield name
+        return (name for name in self._files.get(folder, ()) if not _is_hidden(name))
 
     def has(self, name: str) -> bool:
         return inside(name) in self._spots
@@ -245,16 +254,23 @@ class ArchiveTree:
         return BytesIO(self.read(name, most=most))
 
 
-def _directory(path: Path, *, zipped: bool) -> dict[str, _Spot]:
+def _is_hidden(name: str) -> bool:
+    base = name.rpartition("/")[2]
+    return base == _APPLE or base.startswith(".")
+
+
+def _directory(path: Path, *, zipped: bool, most: int) -> dict[str, _Spot]:
     spots: dict[str, _Spot] = {}
-    members: Callable[[Path], Iterator[tuple[str, _Spot]]] = (
-        _zip_members if zipped else _tar_members
-    )
+    fix = "Send fewer files at a time, or use `lineside dataset import`."
+    refusal = InvalidError(f"more than {most:,} files", where=str(path), fix=fix)
+    members = _zip_members(path, most=most, refusal=refusal) if zipped else _tar_members(path)
     try:
-        for name, spot in members(path):
+        for name, spot in members:
+            if name.count("/") > _MOST_DEPTH:
+                raise InvalidError(f"a file in more than {_MOST_DEPTH} folders", where=str(path))
             spots.setdefault(inside(name.removeprefix("./")), spot)
-            if len(spots) > _MOST_MEMBERS:
-                raise InvalidError(f"more than {_MOST_MEMBERS} files", where=str(path))
+            if len(spots) > most:
+                raise refusal
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, UnicodeDecodeError) as error:
         raise InvalidError(
             f"not an archive: {error}", where=str(path), fix="Pack it again as .zip or plain .tar."
@@ -262,8 +278,11 @@ def _directory(path: Path, *, zipped: bool) -> dict[str, _Spot]:
     return spots
 
 
-def _zip_members(path: Path) -> Iterator[tuple[str, _Spot]]:
-    with zipfile.ZipFile(path) as archive:
+def _zip_members(path: Path, *, most: int, refusal: InvalidError) -> Iterator[tuple[str, _Spot]]:
+    with (
+        path.open("rb") as file,
+        zipfile.ZipFile(zip_headers(file, most_files=most, refusal=refusal)) as archive,
+    ):
         for info in archive.infolist():
             if info.is_dir():
                 continue

@@ -36,6 +36,7 @@ from lineside.core import (
     encode,
 )
 from lineside.core.codec import faults_error
+from lineside.core.files import zip_headers
 from lineside.models.manifest import PLATFORMS, Manifest, check_certificate, manifest_faults
 
 MANIFEST_FILE = "manifest.json"
@@ -180,9 +181,13 @@ def _entries(data: bytes, *, where: str, limits: PackageLimits) -> dict[str, byt
     """Name → bytes of every entry, under the limits."""
     if len(data) > limits.max_bytes:
         raise _too_large(len(data), limits, where=where)
+    refusal = InvalidError(f"more than {limits.max_files} files", where=where, fix=_REBUILD)
+    file = io.BytesIO(data)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        headers = zip_headers(file, most_files=limits.max_files, refusal=refusal)
+        with zipfile.ZipFile(headers) as archive:
             _check_list(archive.infolist(), len(data), where=where, limits=limits)
+        with zipfile.ZipFile(file) as archive:
             return {entry.filename: archive.read(entry) for entry in archive.infolist()}
     except _DAMAGE as error:
         raise InvalidError(

@@ -32,7 +32,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from io import RawIOBase
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, cast
 
@@ -46,7 +45,7 @@ from lineside.core import (
     decode_fast,
     encode,
 )
-from lineside.core.files import replacing
+from lineside.core.files import HeaderWindow, replacing
 from lineside.store.chain import Link
 from lineside.store.contract import Blobs, Document, FrameRow, Logged, Records, Row
 
@@ -202,24 +201,6 @@ def check_extra_name(name: str) -> None:
         )
 
 
-class _HeaderWindow(RawIOBase):
-    """The archive as tarfile sees it: it reads headers only, so large reads are forgeries."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _HEADER_MOST_BYTES:
-            raise InvalidError("a header of absurd size", where="archive", fix=_DAMAGED)
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-
 def read_members(file: BinaryIO, *, limits: ArchiveLimits) -> Iterator[Member]:
     """Every member in order, checked for type, name and size.
 
@@ -245,8 +226,10 @@ def read_members(file: BinaryIO, *, limits: ArchiveLimits) -> Iterator[Member]:
 
 def _headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     seen = -1
+    refusal = InvalidError("a header of absurd size", where="archive", fix=_DAMAGED)
+    window = HeaderWindow(file, most_bytes=_HEADER_MOST_BYTES, refusal=refusal)
     try:
-        with tarfile.open(fileobj=cast("BinaryIO", _HeaderWindow(file)), mode="r:") as tar:
+        with tarfile.open(fileobj=cast("BinaryIO", window), mode="r:") as tar:
             while True:
                 found = tar.next()
                 if found is None:

@@ -4,8 +4,8 @@
    labels is taken too: they are to do.
 2. Looking keeps nothing, not even the upload. Its report has the upload's digest; to keep it, the
    same bytes are sent again with that digest, so that what is kept is what was reported.
-3. One upload is read at a time. One that unpacks to much more than its own size is refused before
-   anything of it is read.
+3. One upload is read at a time. One of more than ``MOST_FILES``, or that unpacks to much more than
+   its own size, is refused by its directory before anything of it is read.
 4. A judgement that contradicts one of the draft is reported and settled on the label page.
 """
 
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 BARE = "images"
 """The form of an upload of images without labels."""
 MOST_SHOWN = 200
+MOST_FILES = 10_000
 _UNPACKED_BYTES = 64 * 1024 * 1024
 _UNPACKED_TIMES = 20  # lists and tables deflate to a tenth, images hardly
 
@@ -136,9 +137,10 @@ def read_upload(path: Path) -> Import:
     """Read a ZIP of labelled images in any form, or one of bare images in a single folder.
 
     Raises:
-        InvalidError: no ZIP, or its files are more than 64 MiB and 20 times its size.
+        InvalidError: no ZIP, more than ``MOST_FILES``, or its files are more than 64 MiB and 20
+            times its size.
     """
-    tree = ArchiveTree(path)
+    tree = ArchiveTree(path, most_files=MOST_FILES)
     most = max(_UNPACKED_BYTES, _UNPACKED_TIMES * path.stat().st_size)
     if tree.unpacked_bytes > most:
         raise InvalidError(
