@@ -1,6 +1,7 @@
 """What ``lineside doctor`` says of what the settings bring in beside the plant."""
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -132,6 +133,25 @@ def test_a_missing_picture_is_named_and_a_cut_one_when_all_are_read(config: HubC
     blobs.close()
     gone = looked(config, "pictures and packages")
     assert (gone.ok, "1 of 2 are missing" in gone.found) == (False, True)
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("is_shrunk", [False, True])
+def test_a_pack_that_was_cut_is_named_without_reading_it(
+    config: HubConfig, *, is_shrunk: bool
+) -> None:
+    blobs = open_blobs(config.blobs_url)
+    digests = blobs.put_many([bytes([number]) * 10_000 for number in range(5)])
+    if is_shrunk:
+        blobs.delete(digests[0])
+    blobs.close()
+    assert looked(config, "pictures and packages").ok
+    (pack,) = (config.folder / "blobs" / "packs").glob("*.pack")
+    os.truncate(pack, pack.stat().st_size * 9 // 10)
+    found = looked(config, "pictures and packages")
+    assert (found.ok, f"1 packs of images are cut, the first is {pack}, 45,2" in found.found) == (
+        False, True,
+    )  # fmt: skip
 
 
 def test_a_cluster_answers_or_is_named(config: HubConfig, mock_kafka: str) -> None:

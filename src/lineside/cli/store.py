@@ -586,6 +586,7 @@ def _blobs(config: "HubConfig", *, deep: bool) -> str:
 
     from lineside.core import RefusedError
     from lineside.store import open_blobs, open_records
+    from lineside.store.folder import FolderBlobs
 
     if not _is_begun(config):
         return _NOT_BEGUN
@@ -596,6 +597,12 @@ def _blobs(config: "HubConfig", *, deep: bool) -> str:
         present = set(blobs.digests())
         missing = sorted(_named(records, blobs) - present)
         damaged = _damaged(blobs, present) if deep else []
+        cut = blobs.shortened() if isinstance(blobs, FolderBlobs) else []
+    if cut:
+        raise RefusedError(
+            f"{len(cut)} packs of images are cut, the first is {cut[0]}",
+            fix="Look at the disk, then restore a backup; lineside backup --help.",
+        )
     for wrong, what in ((missing, "missing"), (damaged, "damaged")):
         if wrong:
             raise RefusedError(

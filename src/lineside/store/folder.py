@@ -137,6 +137,11 @@ class FolderBlobs:
                 if not self._path(digest).exists():
                     yield digest
 
+    def shortened(self) -> list[str]:
+        """Packs whose file was cut, each with its sizes; none of their bytes is read."""
+        with self._translated(self._root):
+            return self._packs.shortened()
+
     def close(self) -> None:
         self._packs.close()
 

@@ -43,6 +43,10 @@ CREATE TABLE IF NOT EXISTS blob (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS blob_of_pack ON blob (pack);
 """
+_SIZES = """
+SELECT pack.name, pack.bytes + COUNT(*) * :row + :tail FROM pack JOIN blob ON blob.pack = pack.name
+GROUP BY pack.name ORDER BY pack.name
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +128,21 @@ class Packs:
                 return
             yield from (Digest("sha256:" + row[0].hex()) for row in rows)
             last = rows[-1][0]
+
+    def shortened(self) -> list[str]:
+        """Packs whose file is shorter than the index says, each with both sizes.
+
+        None of their bytes is read.
+        """
+        if not self._is_used():
+            return []
+        with self._index() as index:
+            rows = index.execute(_SIZES, {"row": _ROW.size, "tail": _TAIL.size}).fetchall()
+            sizes = [(self._path(name), least) for name, least in rows]
+            files = [(path, least, path.stat().st_size) for path, least in sizes if path.exists()]
+        return [
+            f"{path}, {size:,} of {least:,} bytes" for path, least, size in files if size < least
+        ]
 
     # ---- the index
 
