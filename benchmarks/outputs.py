@@ -25,6 +25,7 @@ from typing import Self
 import measure
 
 from lineside.core import SystemClock, parse_plant
+from lineside.core.drivers import SecretUrl
 from lineside.core.outputs import HandshakeConfig, OutputConfig
 from lineside.edge.delivery.outputs import LineOutputs
 from lineside.edge.messages import Counters
@@ -82,8 +83,8 @@ class Device:
     def __init__(self, peer: Peer, **changes: object) -> None:
         self.switch, _ = peer.points
         fields: dict[str, object] = {
-            "id": "gate", "line": "belt", "url": peer.url, "switch": self.switch, "fail_safe": 0,
-            "on": ("reject",),
+            "id": "gate", "line": "belt", "url": SecretUrl(peer.url), "switch": self.switch,
+            "fail_safe": 0, "on": ("reject",),
         }  # fmt: skip
         config = OutputConfig(**fields | changes)  # type: ignore[arg-type]  # as the plant file has it
         self.peer, self.triggered = peer, threading.Event()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lineside.core import parse_plant, stable_id
+from lineside.core.drivers import SecretUrl
 from lineside.core.webhooks import WebhookConfig
 from lineside.hub.config import KafkaSendConfig
 from lineside.hub.eventlog.ledger import to_entry
@@ -183,7 +184,9 @@ def test_the_receiver_of_the_docs_takes_what_the_hub_signs_and_nothing_else(
 ) -> None:
     secret = "whsec_" + "c2VjcmV0" * 6
     (tmp_path / "secrets").write_text(f"whsec_{'b3RoZXIh' * 6}\n{secret}\n")
-    target = WebhookConfig(name="mes", url=hooks.url, secret_file=str(tmp_path / "secrets"))
+    target = WebhookConfig(
+        name="mes", url=SecretUrl(hooks.url), secret_file=str(tmp_path / "secrets")
+    )
     with closing(WebhookSender(target)) as sender:
         sender.post("evt_1", b'{"a":1}', at=clock.now(), content="application/json")
     ((headers, body),) = hooks.came

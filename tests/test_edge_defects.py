@@ -26,6 +26,7 @@ from lineside.core import (
     digest_of,
     to_plain,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.edge.delivery.publisher import log_topic
 from lineside.fleet import UpdateClient, pin_root
 from lineside.links import device_access, open_camera
@@ -372,7 +373,7 @@ def test_defect_29_pictures_of_a_folder_are_found_whatever_their_kind_and_taken_
         Pillow.new("RGB", (32, 24), (40 * number, 9, 9)).save(tmp_path / name)
         os.utime(tmp_path / name, (1_700_000_000, 1_700_000_000))
     (tmp_path / "notes.txt").write_text("no picture")
-    record = Camera(id="c", line="l", source=f"folder:{tmp_path}")
+    record = Camera(id="c", line="l", source=SecretUrl(f"folder:{tmp_path}"))
     for _ in range(2):
         camera = open_camera(record, clock=clock)
         taken = [shot.encoded for shot in islice(camera.shots(), len(names))]

@@ -24,6 +24,7 @@ from lineside.core import (
     parse_plant,
     rfc3339,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.core.webhooks import WebhookConfig
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.config import KafkaConfig
@@ -165,7 +166,7 @@ def test_a_cluster_answers_or_is_named(config: HubConfig, mock_kafka: str) -> No
 
 def test_a_webhook_answers_or_is_named(config: HubConfig, tmp_path: Path) -> None:
     with hooks_server() as hooks:
-        hook = WebhookConfig(name="mes", url=hooks.url)
+        hook = WebhookConfig(name="mes", url=SecretUrl(hooks.url))
         assert looked(replace(config, webhook=(hook,)), "webhook mes").ok
         lacking = replace(hook, secret_file=str(tmp_path / "none"))
         assert not looked(replace(config, webhook=(lacking,)), "webhook mes").ok

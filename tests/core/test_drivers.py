@@ -1,18 +1,20 @@
+import logging
 import sys
+from copy import copy
 from importlib.metadata import EntryPoint
 
 import pytest
 
-from lineside.core import InvalidError, need
+from lineside.core import InvalidError, encode, need
 from lineside.core import drivers as module
-from lineside.core.drivers import find_driver, without_secret, without_secrets
+from lineside.core.drivers import SecretUrl, find_driver, without_secrets
 from lineside.core.errors import MissingExtraError
 
-TABLE = {"memory": "lineside.core.drivers:without_secret", "sqlite": "json:loads"}
+TABLE = {"memory": "lineside.core.drivers:SecretUrl", "sqlite": "json:loads"}
 
 
 def test_the_rooms_own_table_comes_first() -> None:
-    assert find_driver("bus", "memory://name", table=TABLE) is without_secret
+    assert find_driver("bus", "memory://name", table=TABLE) is SecretUrl
 
 
 def test_an_installed_entry_point_is_found_by_its_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,13 +73,30 @@ def test_a_library_that_itself_lacks_something_keeps_its_own_error(
     ("url", "shown"),
     [
         ("mqtt://user:pass@host:1883", "mqtt://…@host:1883"),
-        ("mqtt://u:p@ss@host/x?y=1", "mqtt://…@host/x?y=1"),
+        ("mqtt://u:p@ss/w#o?rd@host/x?key=1", "mqtt://…@host/x…"),
+        ("rtsp://cam:554/user=admin_password=pass_channel=1.sdp", "rtsp://cam:554/…"),
+        ("HTTPS://hooks.mes/services/key", "HTTPS://hooks.mes/…"),
+        ("http://host/", "http://host/"),
+        ("s3://bucket/images?secret_access_key=pass", "s3://bucket/images…"),
         ("sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
-        ("http://[::1", "…"),
+        ("http://[::1", "http://[::1"),
+        ("folder:in?moved=out", "folder:in?moved=out"),
     ],
 )
-def test_user_information_is_cut_out_of_what_is_shown(url: str, shown: str) -> None:
-    assert without_secret(url) == shown
+def test_an_address_is_shown_and_sent_without_its_secrets(url: str, shown: str) -> None:
+    secret = SecretUrl(url)
+    line = logging.LogRecord("a", 20, "a", 1, "at %s", (secret,), None).getMessage()
+    document = (encode(secret), encode({"a": [secret]}), repr(secret), f"{secret}", line)
+    assert document == (
+        f'"{shown}"'.encode(), f'{{"a":["{shown}"]}}'.encode(), repr(shown), shown, f"at {shown}",
+    )  # fmt: skip
+    assert (secret.reveal(), copy(secret).reveal(), SecretUrl(secret).reveal()) == (url,) * 3
+
+
+def test_addresses_are_equal_only_with_the_same_secret() -> None:
+    made = {SecretUrl(url) for url in ("mqtt://a:b@host", "mqtt://a:c@host", "mqtt://a:b@host")}
+    assert len(made) == 2
+    assert SecretUrl("mqtt://a:b@host") != SecretUrl("mqtt://a:c@host")
 
 
 def test_an_address_whose_host_cannot_be_read_is_refused_without_its_password() -> None:

@@ -22,6 +22,7 @@ from lineside.core import (
     load_plant,
     parse_plant,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.core.outputs import MessageConfig
 from lineside.core.plant_check import check_references, plant_schema
 from lineside.core.webhooks import WebhookConfig
@@ -547,7 +548,7 @@ def test_files_and_folders_of_cameras_are_seen_from_the_plant_files_folder(
     ],
 )
 def test_each_origin_of_webhooks_has_a_folder_of_its_own(url: str, folder: str) -> None:
-    hook = WebhookConfig(name="mes", url=url, ca="mes.pem")
+    hook = WebhookConfig(name="mes", url=SecretUrl(url), ca="mes.pem")
     assert hook.in_folder(Path("/secrets")).ca == f"/secrets/{folder}/mes.pem"
 
 

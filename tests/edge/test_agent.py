@@ -17,6 +17,7 @@ from lineside.core import (
     encode,
     parse_rfc3339,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Trigger
 from lineside.edge.messages import DeviceStatus
 from lineside.links.contract import Shot
@@ -190,7 +191,7 @@ class TestForwarding:
         folder = tmp_path / "pictures"
         folder.mkdir()
         (folder / "one.jpg").write_bytes(picture(1))
-        camera = Camera(id="rack", line="warehouse", source=f"folder:{folder}")
+        camera = Camera(id="rack", line="warehouse", source=SecretUrl(f"folder:{folder}"))
         inspection = Inspection(id="stock", camera="rack", labels=("blue",), max_age_s=1e12)
         bench = start(camera=(camera,), inspection=(inspection,))
         frames = bench.hub.subscribe(("lineside/demo/warehouse/rack/frame",), name="frames")
@@ -230,7 +231,10 @@ class TestTriggers:
     ) -> None:
         packages.answers["/cam.jpg"] = (200, picture(7), {})
         camera = Camera(
-            id="rack", line="warehouse", source=f"{packages.url}/cam.jpg", trigger="software"
+            id="rack",
+            line="warehouse",
+            source=SecretUrl(f"{packages.url}/cam.jpg"),
+            trigger="software",
         )
         trigger = Trigger(on="topic", topic="gate/open")
         inspections = tuple(
@@ -502,7 +506,7 @@ class TestTheDisk:
 
 class TestCameras:
     def camera(self, source: str) -> Camera:
-        return Camera(id="rack", line="warehouse", source=source)
+        return Camera(id="rack", line="warehouse", source=SecretUrl(source))
 
     def test_that_are_away_are_waited_for(self, start: StartBench) -> None:
         bench = start(camera=(self.camera("v4l:97"),))
@@ -545,7 +549,7 @@ class TestCameras:
 
     def test_of_other_inspections_are_refused(self, start: StartBench) -> None:
         mine = self.camera("folder:/does/not/exist")
-        other = replace(mine, id="other", source="mqtt:i/other")
+        other = replace(mine, id="other", source=SecretUrl("mqtt:i/other"))
         with pytest.raises(InvalidError, match="no camera to look at"):
             start(camera=(mine, other), cameras=("other",))
 

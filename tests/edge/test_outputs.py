@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Clock, UnavailableError, parse_plant
+from lineside.core.drivers import SecretUrl
 from lineside.core.outputs import HandshakeConfig, OutputConfig
 from lineside.edge.delivery import outputs
 from lineside.edge.delivery.outputs import (
@@ -41,7 +42,7 @@ ON, REST, SAFE = 1, 0, 7
 
 def gate(**changes: object) -> OutputConfig:
     fields: dict[str, object] = {
-        "id": "gate", "line": "belt", "url": "modbus://plc", "switch": "register/12",
+        "id": "gate", "line": "belt", "url": SecretUrl("modbus://plc"), "switch": "register/12",
         "value": ON, "rest": REST, "fail_safe": SAFE, "pulse_s": 0.2, "delay_s": 1.0,
     }  # fmt: skip
     return OutputConfig(**fields | changes)  # type: ignore[arg-type]  # as the plant file has it
@@ -500,7 +501,7 @@ class Bench:
 
 
 def at_once(plc: ModbusPlc, **changes: object) -> OutputConfig:
-    return gate(url=plc.url, delay_s=0.0, pulse_s=0.5, **changes)
+    return gate(url=SecretUrl(plc.url), delay_s=0.0, pulse_s=0.5, **changes)
 
 
 @pytest.fixture(params=["modbus", "mqtt", "opcua"])
@@ -524,7 +525,7 @@ class TestEachKind:
     ) -> None:
         switch, alive = peer.points
         gate_there = gate(
-            url=peer.url, switch=switch, fail_safe=1, delay_s=0.0, pulse_s=0.0,
+            url=SecretUrl(peer.url), switch=switch, fail_safe=1, delay_s=0.0, pulse_s=0.0,
             heartbeat=alive, heartbeat_s=0.02,
         )  # fmt: skip
         with Bench(gate_there) as bench:
@@ -561,7 +562,7 @@ class TestOutputs:
         wait_until(lambda: plc.values("register/12") == [SAFE, ON, REST, SAFE])
 
     def test_wait_for_the_part(self, plc: ModbusPlc) -> None:
-        with Bench(gate(url=plc.url, delay_s=0.5, pulse_s=30.0)) as bench:
+        with Bench(gate(url=SecretUrl(plc.url), delay_s=0.5, pulse_s=30.0)) as bench:
             wait_until(lambda: plc.value("register/12") == SAFE)
             bench.give("reject", age_s=0.1)
             bench.clock.advance(0.39)
@@ -622,7 +623,7 @@ class TestOutputs:
             wait_until(lambda: plc.value("register/12") == SAFE)
 
     def test_answer_a_plc_that_asks(self, plc: ModbusPlc) -> None:
-        with Bench(asked(url=plc.url)) as bench:
+        with Bench(asked(url=SecretUrl(plc.url))) as bench:
             for verdict, value in (("reject", ON), ("ok", REST)):
                 wait_until(lambda: bench.phase() == "idle")
                 plc.put("input/1", 1)

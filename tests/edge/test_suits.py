@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lineside.core import Box, Inspection, Plant, RefusedError, Region, Task, View
+from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Camera, Line
 from lineside.edge.packages import check_machine
 from lineside.models import Manifest
@@ -98,7 +99,7 @@ def test_inspections_that_a_package_can_answer_for_are_those_of_its_task_and_lab
         schema="lineside.plant/1",
         site="hall",
         line=(Line(id="l", name="L"),),
-        camera=(Camera(id="c", line="l", source="mqtt:c"),),
+        camera=(Camera(id="c", line="l", source=SecretUrl("mqtt:c")),),
         inspection=asked,
     )
     assert fitting(counted, plant) == ("parts", "line-2")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import Inspection, InvalidError, digest_of
+from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Task, Trigger
 from lineside.edge.messages import Counters, read_expected
 from lineside.edge.worker import (
@@ -157,7 +158,8 @@ def expected_of(
     ]
     clock.advance(len(shots))
     worker = CameraWorker(
-        CameraRecord(id="rack", line="warehouse", source="mqtt:i/cam"), inspections=(inspection,),
+        CameraRecord(id="rack", line="warehouse", source=SecretUrl("mqtt:i/cam")),
+        inspections=(inspection,),
         device="edge-1", open_camera=lambda *_: Pictures(shots),
         find_judge=lambda _: judge, decided=decided, failed=nothing, forward=lambda _: True,
         shown=nothing, counters=Counters(), clock=clock,
@@ -191,7 +193,7 @@ def test_a_frame_that_cannot_be_read_gets_no_answer_from_those_that_wait(clock: 
     failed: list[str] = []
     shots = [Shot(camera="rack", captured_at=clock.now(), encoded=b"no picture")]
     worker = CameraWorker(
-        CameraRecord(id="rack", line="warehouse", source="mqtt:i/cam"),
+        CameraRecord(id="rack", line="warehouse", source=SecretUrl("mqtt:i/cam")),
         inspections=(Inspection(id="stock", camera="rack", task=Task.COUNT),),
         device="edge-1", open_camera=lambda *_: Pictures(shots), find_judge=nothing,
         decided=lambda *_: True, failed=lambda name, _: failed.append(name),

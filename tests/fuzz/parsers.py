@@ -40,6 +40,7 @@ from lineside.core import (
     parse_rfc3339,
 )
 from lineside.core.clock import parse_duration
+from lineside.core.drivers import SecretUrl
 from lineside.core.ids import CameraId
 from lineside.core.plant import Route
 from lineside.core.plant_rules import read_dwell_times
@@ -507,7 +508,9 @@ def _say(door: socket.socket, raw: bytes) -> None:
 
 
 def posted(port: int) -> object:
-    target = WebhookConfig(name="mes", url=f"http://127.0.0.1:{port}/hook", timeout_s=2.0)
+    target = WebhookConfig(
+        name="mes", url=SecretUrl(f"http://127.0.0.1:{port}/hook"), timeout_s=2.0
+    )
     sender = WebhookSender(target)
     try:
         return sender.post("msg", b"{}", at=FakeClock().now(), content="application/json")
@@ -516,7 +519,9 @@ def posted(port: int) -> object:
 
 
 def asked_by_http(port: int) -> object:
-    camera = Camera(id="c", line="l", source=f"http://u:p@127.0.0.1:{port}/x", max_frame_bytes=99)
+    camera = Camera(
+        id="c", line="l", source=SecretUrl(f"http://u:p@127.0.0.1:{port}/x"), max_frame_bytes=99
+    )
     with closing(HttpSource(camera, clock=FakeClock(), timeout_s=0.2)) as source:
         return source.connect()()
 

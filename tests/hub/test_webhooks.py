@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, SystemClock
+from lineside.core.drivers import SecretUrl
 from lineside.core.webhooks import WebhookConfig
 from lineside.hub import HubConfig, RunningHub, Services
 from lineside.hub.eventlog.dead_letters import Quarantine
@@ -73,7 +74,7 @@ class Runs:
 def test_events_come_in_order_and_each_until_it_is_taken(hub: Services, hooks: Hooks) -> None:
     hooks.answers = [500, 204, 429, 503, 204]
     hub.ledger.record([rule_event(hub, n) for n in range(3)])
-    runs = Runs(hub, WebhookConfig(name="mes", url=hooks.url))
+    runs = Runs(hub, WebhookConfig(name="mes", url=SecretUrl(hooks.url)))
     runs.step()
     assert hooks.ids == ["evt_0", "evt_0", "evt_1", "evt_1", "evt_1", "evt_2"]
     figures = runs.webhook
@@ -87,7 +88,7 @@ def test_a_loss_and_a_return_are_said_once(
     caplog.set_level("INFO")
     hooks.answers = [500, 500, 500]
     hub.ledger.record([rule_event(hub, 1)])
-    Runs(hub, WebhookConfig(name="mes", url=hooks.url)).step()
+    Runs(hub, WebhookConfig(name="mes", url=SecretUrl(hooks.url))).step()
     assert caplog.text.count("webhook waits name=mes") == 1
     assert caplog.text.count("webhook goes on name=mes") == 1
 
@@ -96,7 +97,7 @@ def test_only_what_is_wanted_goes_out(hub: Services, hooks: Hooks) -> None:
     hub.ledger.record(
         [rule_event(hub, 1), rule_event(hub, 2, rule="alert"), rule_event(hub, 3, rule="pair")]
     )
-    Runs(hub, WebhookConfig(name="mes", url=hooks.url, rules=("pair",))).step()
+    Runs(hub, WebhookConfig(name="mes", url=SecretUrl(hooks.url), rules=("pair",))).step()
     assert hooks.ids == ["evt_1", "evt_3"]
 
 
@@ -104,7 +105,7 @@ def test_an_event_nobody_takes_is_given_up_after_its_time_and_told(
     hub: Services, hooks: Hooks, clock: FakeClock
 ) -> None:
     hooks.answers = [500] * 3
-    config = WebhookConfig(name="mes", url=hooks.url, types=("*",), dead_after_s=60)
+    config = WebhookConfig(name="mes", url=SecretUrl(hooks.url), types=("*",), dead_after_s=60)
     hub.ledger.record([rule_event(hub, 1), rule_event(hub, 2)])
 
     def later(handler: BaseHTTPRequestHandler) -> None:
@@ -138,7 +139,7 @@ def test_an_event_nobody_takes_is_given_up_after_its_time_and_told(
 def test_the_time_an_event_is_tried_for_goes_on_over_a_restart(
     hub: Services, hooks: Hooks, clock: FakeClock
 ) -> None:
-    config = WebhookConfig(name="mes", url=hooks.url, dead_after_s=60)
+    config = WebhookConfig(name="mes", url=SecretUrl(hooks.url), dead_after_s=60)
     hub.ledger.record([rule_event(hub, 1)])
     first = Runs(hub, config)
 
@@ -170,7 +171,7 @@ class Killed(Webhook):
 
 def test_after_a_crash_at_most_one_event_comes_twice(hub: Services, hooks: Hooks) -> None:
     """Of one key; of several, as many as were under way."""
-    config = WebhookConfig(name="mes", url=hooks.url)
+    config = WebhookConfig(name="mes", url=SecretUrl(hooks.url))
     hub.ledger.record([rule_event(hub, n) for n in range(5)])
     for _ in range(3):
         runs = Runs(hub, config)
@@ -196,7 +197,7 @@ def test_a_receiver_that_hangs_holds_up_no_stop_and_gets_its_event_again(
         waited.set()
 
     hooks.answers = [204, hang]
-    config = WebhookConfig(name="mes", url=hooks.url, timeout_s=3600, parallel=1)
+    config = WebhookConfig(name="mes", url=SecretUrl(hooks.url), timeout_s=3600, parallel=1)
     hub.ledger.record([rule_event(hub, 1), rule_event(hub, 2)])
     runs = Runs(hub, config)
     runs.read()
@@ -225,7 +226,7 @@ def test_a_key_that_is_not_taken_holds_up_no_other(hub: Services, hooks: Hooks) 
         handler.end_headers()
 
     hooks.answers = [judge] * 200
-    config = WebhookConfig(name="mes", url=hooks.url)
+    config = WebhookConfig(name="mes", url=SecretUrl(hooks.url))
     runs = Runs(hub, config)
     runs.read()
     with closing(WebhookSender(config)) as sender:
@@ -259,7 +260,9 @@ def test_several_keys_are_posted_at_a_time_and_no_more_than_allowed(
         handler.end_headers()
 
     hooks.answers = [meet] * 3
-    hook = WebhookConfig(name="mes", url=hooks.url, parallel=parallel, timeout_s=2 * LONG_S)
+    hook = WebhookConfig(
+        name="mes", url=SecretUrl(hooks.url), parallel=parallel, timeout_s=2 * LONG_S
+    )
     settings = replace(config, records="", blobs="", webhook=(hook,))
     with running(settings, clock=SystemClock()) as hub:
         rules = ("a", "b", "c")
@@ -281,7 +284,10 @@ def test_a_hub_posts_what_happens_from_now_on_and_goes_on_after_a_restart(
     config: HubConfig, hooks: Hooks, secret_file: str
 ) -> None:
     hook = WebhookConfig(
-        name="line-mes", url=hooks.url, secret_file=secret_file, types=("lineside.event.v1",)
+        name="line-mes",
+        url=SecretUrl(hooks.url),
+        secret_file=secret_file,
+        types=("lineside.event.v1",),
     )
     settings = replace(config, records="", blobs="")
     with running(settings, clock=SystemClock()) as hub:
@@ -304,7 +310,7 @@ def test_a_webhook_follows_the_plant_file_in_force(
 ) -> None:
     """One of the same name stands for that of the settings, which is back when it goes."""
     caplog.set_level("INFO", logger="lineside.hub.sinks.webhooks")
-    nobody = WebhookConfig(name="mes", url="http://127.0.0.1:9/")
+    nobody = WebhookConfig(name="mes", url=SecretUrl("http://127.0.0.1:9/"))
     settings = replace(config, records="", blobs="", webhook=(nobody,))
     with running(settings, clock=SystemClock()) as hub:
         services = hub.services
@@ -353,15 +359,17 @@ def test_a_changed_webhook_goes_on_where_hubs_share_the_followers(
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: WebhookConfig(name="A b", url="https://a/b"),
-        lambda: WebhookConfig(name="a", url="https://a/b", types=()),
-        lambda: WebhookConfig(name="a", url="https://a/b", dead_after_s=0),
-        lambda: WebhookConfig(name="a", url="nowhere"),
-        lambda: WebhookConfig(name="a", url="https://a/b", key="colour"),
-        lambda: WebhookConfig(name="a", url="https://a/b", parallel=0),
-        lambda: WebhookConfig(name="a", url="https://a/b", parallel=33),
+        lambda: WebhookConfig(name="A b", url=SecretUrl("https://a/b")),
+        lambda: WebhookConfig(name="a", url=SecretUrl("https://a/b"), types=()),
+        lambda: WebhookConfig(name="a", url=SecretUrl("https://a/b"), dead_after_s=0),
+        lambda: WebhookConfig(name="a", url=SecretUrl("nowhere")),
+        lambda: WebhookConfig(name="a", url=SecretUrl("https://a/b"), key="colour"),
+        lambda: WebhookConfig(name="a", url=SecretUrl("https://a/b"), parallel=0),
+        lambda: WebhookConfig(name="a", url=SecretUrl("https://a/b"), parallel=33),
         lambda: HubConfig(
-            data_dir="d", plant="p", webhook=(WebhookConfig(name="a", url="https://a/b"),) * 2
+            data_dir="d",
+            plant="p",
+            webhook=(WebhookConfig(name="a", url=SecretUrl("https://a/b")),) * 2,
         ),
     ],
 )

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from lineside.cli.app import app
 from lineside.core import Camera as CameraRecord
 from lineside.core import InvalidError, SystemClock, UnavailableError
+from lineside.core.drivers import SecretUrl
 from lineside.core.errors import MissingExtraError
 from lineside.links import Camera, open_camera
 from lineside.links import camera_aravis as driver
@@ -63,7 +64,7 @@ def fake(absent: Callable[[str, str], None]) -> Iterator[FakeCamera]:
 
 
 def record(source: str = "aravis://127.0.0.1", **more: object) -> CameraRecord:
-    return CameraRecord(id="rack", line="warehouse", source=source, **more)  # type: ignore[arg-type]  # of its fields
+    return CameraRecord(id="rack", line="warehouse", source=SecretUrl(source), **more)  # type: ignore[arg-type]  # of its fields
 
 
 def opened_at(**more: object) -> Camera:

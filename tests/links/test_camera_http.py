@@ -15,6 +15,7 @@ import pytest
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import InvalidError, LinesideError, RefusedError, UnavailableError
+from lineside.core.drivers import SecretUrl
 from lineside.links import Camera, open_camera
 from lineside.links.camera_http import HttpSource
 from lineside.testing import FakeClock
@@ -142,7 +143,7 @@ def camera() -> Iterator[HttpCamera]:
 
 
 def record(source: str, **more: object) -> CameraRecord:
-    return CameraRecord(id="rack", line="warehouse", source=source, **more)  # type: ignore[arg-type]  # of its fields
+    return CameraRecord(id="rack", line="warehouse", source=SecretUrl(source), **more)  # type: ignore[arg-type]  # of its fields
 
 
 class TestSnapshots(CameraContract):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import InvalidError, RefusedError, UnavailableError
+from lineside.core.drivers import SecretUrl
 from lineside.links import Camera, open_camera
 from lineside.links.camera_push import PushCamera
 from lineside.testing import FakeClock
@@ -20,7 +21,7 @@ from tests.links.test_cameras import AT, as_message, picture
 
 
 def record(source: str = "http-push://127.0.0.1:0/cam", **more: int) -> CameraRecord:
-    return CameraRecord(id="rack", line="warehouse", source=source, **more)  # type: ignore[arg-type]  # numbers only
+    return CameraRecord(id="rack", line="warehouse", source=SecretUrl(source), **more)  # type: ignore[arg-type]  # numbers only
 
 
 def opened_at(

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError, rfc3339
+from lineside.core.drivers import SecretUrl
 from lineside.core.factory import write_message
 from lineside.links import (
     Bus,
@@ -54,7 +55,7 @@ def picture(seed: int = 0) -> bytes:
 
 
 def record(source: str, **more: int) -> CameraRecord:
-    return CameraRecord(id="rack", line="warehouse", source=source, **more)  # type: ignore[arg-type]  # numbers only
+    return CameraRecord(id="rack", line="warehouse", source=SecretUrl(source), **more)  # type: ignore[arg-type]  # numbers only
 
 
 def data_url(encoded: bytes) -> str:

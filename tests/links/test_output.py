@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, LinesideError, RefusedError, SystemClock, UnavailableError
+from lineside.core.drivers import SecretUrl
 from lineside.core.outputs import PLANT_BUS, HandshakeConfig, MessageConfig, OutputConfig
 from lineside.fleet import CertificateAuthority
 from lineside.links import EmbeddedBroker, open_bus, set_bus_password
@@ -16,8 +17,8 @@ from tests.links.output_peers import OpcuaPeer, opcua_peer, patient_outputs
 
 
 def opened(url: str, *, switch: str = "coil/12", bus: str = "", **changes: object) -> OutputDriver:
-    fields = {"id": "gate", "line": "belt", "url": url, "switch": switch, "fail_safe": 1, **changes}
-    config = OutputConfig(**fields)  # type: ignore[arg-type]  # as the plant file has it
+    fields = {"id": "gate", "line": "belt", "switch": switch, "fail_safe": 1, **changes}
+    config = OutputConfig(url=SecretUrl(url), **fields)  # type: ignore[arg-type]  # as the plant file has it
     return open_output(config, bus=bus, client_id="gate")
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Camera, InvalidError, Plant, RouteKind, parse_plant
+from lineside.core.drivers import SecretUrl
 from lineside.core.outputs import OutputConfig
 from lineside.core.plant import Line, Route, Say
 from lineside.core.topics import pattern_covers, topic_matches
@@ -92,9 +93,16 @@ def test_a_device_hears_what_is_for_it(pattern: str, *, allowed: bool) -> None:
 
 def test_outputs_on_the_bus_are_published_by_the_devices_of_their_line() -> None:
     made = OutputConfig(
-        id="gate", line="b", url="mqtt:", switch="b/gate", heartbeat="b/alive", fail_safe=1
+        id="gate",
+        line="b",
+        url=SecretUrl("mqtt:"),
+        switch="b/gate",
+        heartbeat="b/alive",
+        fail_safe=1,
     )
-    elsewhere = replace(made, id="lamp", url="mqtt://broker", switch="b/lamp", heartbeat="")
+    elsewhere = replace(
+        made, id="lamp", url=SecretUrl("mqtt://broker"), switch="b/lamp", heartbeat=""
+    )
     plant = replace(PLANT, output=(made, elsewhere))
     mine = device_access(plant, device="edge-2", lines=("b",))
     found = [mine.may_publish(topic) for topic in ("b/gate", "b/alive", "b/lamp")]
@@ -203,7 +211,7 @@ def test_the_configuration_is_the_same_for_the_same_files() -> None:
 def test_a_plant_without_cameras_on_the_bus_reads_none() -> None:
     bare = Plant(
         schema="lineside.plant/1", site="s", line=(Line(id="l", name="L"),),
-        camera=(Camera(id="c", line="l", source="folder:/x"),),
+        camera=(Camera(id="c", line="l", source=SecretUrl("folder:/x")),),
     )  # fmt: skip
     access = device_access(bare, device="d", lines=("l",))
     assert access.subscribe == (

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, UnavailableError
+from lineside.core.drivers import SecretUrl
 from lineside.core.webhooks import WebhookConfig
 from lineside.fleet import CertificateAuthority
 from lineside.links.webhook import WebhookSender, read_secrets, sign
@@ -53,7 +54,7 @@ def test_the_signature_is_that_of_the_published_example() -> None:
 def test_an_event_arrives_signed_and_unchanged(hooks: Hooks, secret_file: Path) -> None:
     target = WebhookConfig(
         name="mes",
-        url=hooks.url + "?line=1",
+        url=SecretUrl(hooks.url + "?line=1"),
         secret_file=str(secret_file),
         headers={"x-plant": "hall"},
     )
@@ -72,29 +73,37 @@ def test_each_secret_of_the_file_signs_so_that_one_can_be_changed(
     hooks: Hooks, secret_file: Path
 ) -> None:
     secret_file.write_text(f"{LINE}\n{base64.b64encode(b'n' * 32).decode()}\n")
-    posted(WebhookConfig(name="mes", url=hooks.url, secret_file=str(secret_file)))
+    posted(WebhookConfig(name="mes", url=SecretUrl(hooks.url), secret_file=str(secret_file)))
     assert hooks.came[0][0]["webhook-signature"].count("v1,") == 2
 
 
 def test_a_secret_header_comes_from_its_file(hooks: Hooks, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("Bearer abc\n")
-    posted(WebhookConfig(name="mes", url=hooks.url, header_files={"Authorization": str(path)}))
+    posted(
+        WebhookConfig(
+            name="mes", url=SecretUrl(hooks.url), header_files={"Authorization": str(path)}
+        )
+    )
     assert hooks.came[0][0]["authorization"] == "Bearer abc"
     path.write_text("a\r\nx: y")
     with pytest.raises(InvalidError, match="no header can carry"):
-        posted(WebhookConfig(name="mes", url=hooks.url, header_files={"Authorization": str(path)}))
+        posted(
+            WebhookConfig(
+                name="mes", url=SecretUrl(hooks.url), header_files={"Authorization": str(path)}
+            )
+        )
 
 
 def test_one_connection_serves_many_events(hooks: Hooks) -> None:
-    assert posted(WebhookConfig(name="mes", url=hooks.url), times=5) == [204] * 5
+    assert posted(WebhookConfig(name="mes", url=SecretUrl(hooks.url)), times=5) == [204] * 5
     assert len(hooks.connections) == 1
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 410, 429, 500, 503])
 def test_the_status_is_what_counts_and_nothing_is_followed(hooks: Hooks, status: int) -> None:
     hooks.answers, hooks.headers = [status], {"location": hooks.url, "retry-after": "7"}
-    sender = WebhookSender(WebhookConfig(name="mes", url=hooks.url))
+    sender = WebhookSender(WebhookConfig(name="mes", url=SecretUrl(hooks.url)))
     answer = sender.post("evt", b"{}", at=AT, content=JSON)
     assert (answer.status, answer.accepted) == (status, status == 200)
     assert answer.retry_after_s == 7
@@ -105,7 +114,7 @@ def test_the_status_is_what_counts_and_nothing_is_followed(hooks: Hooks, status:
 @pytest.mark.parametrize("said", ["soon", "-1", "Wed, 21 Oct 2015 07:28:00 GMT", "9" * 400])
 def test_a_strange_wait_is_bounded(hooks: Hooks, said: str) -> None:
     hooks.headers = {"retry-after": said}
-    sender = WebhookSender(WebhookConfig(name="mes", url=hooks.url))
+    sender = WebhookSender(WebhookConfig(name="mes", url=SecretUrl(hooks.url)))
     assert sender.post("evt", b"{}", at=AT, content=JSON).retry_after_s in {0.0, 3600.0}
     sender.close()
 
@@ -186,14 +195,14 @@ def test_a_body_without_end_is_not_read_and_the_next_event_goes_out(
     hooks: Hooks, answer: Callable[[BaseHTTPRequestHandler], None]
 ) -> None:
     hooks.answers = [answer]
-    assert posted(WebhookConfig(name="mes", url=hooks.url), times=2) == [200, 204]
+    assert posted(WebhookConfig(name="mes", url=SecretUrl(hooks.url)), times=2) == [200, 204]
     assert len(hooks.connections) == 2
 
 
 def test_one_who_only_says_that_it_goes_on_is_away_at_the_deadline(hooks: Hooks) -> None:
     hooks.answers = [going_on]
     with pytest.raises(UnavailableError, match=r"no answer within 0\.3 s"):
-        posted(WebhookConfig(name="mes", url=hooks.url, timeout_s=0.3))
+        posted(WebhookConfig(name="mes", url=SecretUrl(hooks.url), timeout_s=0.3))
 
 
 @pytest.mark.parametrize("answer", [cut, nonsense, crowded, long_line])
@@ -202,7 +211,7 @@ def test_a_broken_answer_is_tried_again_later(
 ) -> None:
     hooks.answers = [answer]
     with pytest.raises(UnavailableError, match="away"):
-        posted(WebhookConfig(name="mes", url=hooks.url))
+        posted(WebhookConfig(name="mes", url=SecretUrl(hooks.url)))
 
 
 @pytest.mark.parametrize("answer", [endless, endless_last_body])
@@ -211,7 +220,7 @@ def test_an_answer_that_never_ends_ends_at_the_deadline(
 ) -> None:
     hooks.answers = [answer]
     with pytest.raises(UnavailableError, match=r"no answer within 0\.3 s"):
-        posted(WebhookConfig(name="mes", url=hooks.url, timeout_s=0.3))
+        posted(WebhookConfig(name="mes", url=SecretUrl(hooks.url), timeout_s=0.3))
 
 
 def test_a_kept_connection_that_was_closed_is_opened_again(hooks: Hooks) -> None:
@@ -221,12 +230,12 @@ def test_a_kept_connection_that_was_closed_is_opened_again(hooks: Hooks) -> None
         handler.close_connection = True
 
     hooks.answers = [leave]
-    assert posted(WebhookConfig(name="mes", url=hooks.url), times=2) == [200, 204]
+    assert posted(WebhookConfig(name="mes", url=SecretUrl(hooks.url)), times=2) == [200, 204]
 
 
 def test_nobody_there_is_away() -> None:
     with pytest.raises(UnavailableError, match="away"):
-        posted(WebhookConfig(name="mes", url="http://127.0.0.1:9/x"))
+        posted(WebhookConfig(name="mes", url=SecretUrl("http://127.0.0.1:9/x")))
 
 
 # ---- TLS
@@ -244,17 +253,21 @@ def test_a_private_authority_is_named_by_its_file(
     both, root = tmp_path / "server.pem", tmp_path / "authority" / "authority.crt"
     both.write_bytes(pair.certificate + pair.key)
     with hooks_server(certificate=both) as hooks:
-        assert posted(WebhookConfig(name="mes", url=hooks.url, ca=str(root))) == [204]
+        assert posted(WebhookConfig(name="mes", url=SecretUrl(hooks.url), ca=str(root))) == [204]
         assert (
             "answers"
-            in WebhookSender(WebhookConfig(name="mes", url=hooks.url, ca=str(root))).check()
+            in WebhookSender(
+                WebhookConfig(name="mes", url=SecretUrl(hooks.url), ca=str(root))
+            ).check()
         )
         with pytest.raises(RefusedError, match="not vouched for"):
-            posted(WebhookConfig(name="mes", url=hooks.url))
+            posted(WebhookConfig(name="mes", url=SecretUrl(hooks.url)))
         with pytest.raises(RefusedError, match="not vouched for"):
             posted(
                 WebhookConfig(
-                    name="mes", url=hooks.url.replace("127.0.0.1", "localhost"), ca=str(root)
+                    name="mes",
+                    url=SecretUrl(hooks.url.replace("127.0.0.1", "localhost")),
+                    ca=str(root),
                 )
             )
 
@@ -264,7 +277,7 @@ def test_authorities_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     bad.write_text("no certificate")
     for path in (bad, tmp_path / "none.pem"):
         with pytest.raises(InvalidError, match="cannot read the authorities"):
-            posted(WebhookConfig(name="mes", url="https://127.0.0.1:9/", ca=str(path)))
+            posted(WebhookConfig(name="mes", url=SecretUrl("https://127.0.0.1:9/"), ca=str(path)))
 
 
 # ---- settings
@@ -273,17 +286,21 @@ def test_authorities_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: WebhookConfig(name="mes", url="ftp://a/b"),
-        lambda: WebhookConfig(name="mes", url="https:///b"),
-        lambda: WebhookConfig(name="mes", url="https://[::1/b"),
-        lambda: WebhookConfig(name="mes", url="https://a:99999/b"),
-        lambda: WebhookConfig(name="mes", url="https://user:geheim@a/b"),
-        lambda: WebhookConfig(name="mes", url="https://a/b", headers={"Authorization": "geheim"}),
-        lambda: WebhookConfig(name="mes", url="https://a/b", headers={"webhook-id": "x"}),
-        lambda: WebhookConfig(name="mes", url="https://a/b", headers={"Host": "x"}),
-        lambda: WebhookConfig(name="mes", url="https://a/b", headers={"x y": "x"}),
-        lambda: WebhookConfig(name="mes", url="https://a/b", headers={"x": "a\r\nb: c"}),
-        lambda: WebhookConfig(name="mes", url="https://a/b", timeout_s=0),
+        lambda: WebhookConfig(name="mes", url=SecretUrl("ftp://a/b")),
+        lambda: WebhookConfig(name="mes", url=SecretUrl("https:///b")),
+        lambda: WebhookConfig(name="mes", url=SecretUrl("https://[::1/b")),
+        lambda: WebhookConfig(name="mes", url=SecretUrl("https://a:99999/b")),
+        lambda: WebhookConfig(name="mes", url=SecretUrl("https://user:geheim@a/b")),
+        lambda: WebhookConfig(
+            name="mes", url=SecretUrl("https://a/b"), headers={"Authorization": "geheim"}
+        ),
+        lambda: WebhookConfig(
+            name="mes", url=SecretUrl("https://a/b"), headers={"webhook-id": "x"}
+        ),
+        lambda: WebhookConfig(name="mes", url=SecretUrl("https://a/b"), headers={"Host": "x"}),
+        lambda: WebhookConfig(name="mes", url=SecretUrl("https://a/b"), headers={"x y": "x"}),
+        lambda: WebhookConfig(name="mes", url=SecretUrl("https://a/b"), headers={"x": "a\r\nb: c"}),
+        lambda: WebhookConfig(name="mes", url=SecretUrl("https://a/b"), timeout_s=0),
     ],
 )
 def test_settings_that_cannot_be_are_refused_without_the_secret(

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from lineside.core import digest_of, frame_id
+from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Camera
 from lineside.models.camera_faults import CameraWatch
 from lineside.vision import FrameRef, HealthFigures, check_picture, encode_jpeg
 
 BEGIN = datetime(2026, 1, 1, 12, tzinfo=UTC)
-CAMERA = Camera(id="rack", line="line", source="mqtt:i/cam", frozen_after=4)
+CAMERA = Camera(id="rack", line="line", source=SecretUrl("mqtt:i/cam"), frozen_after=4)
 GOOD = HealthFigures(sharpness=100.0, mean_grey=100.0, clipped_share=0.0)
 DARK, FLAT = replace(GOOD, mean_grey=2.0), replace(GOOD, sharpness=0.1)
 

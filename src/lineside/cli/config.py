@@ -17,7 +17,7 @@ from lineside.cli.output import JsonFlag, show, table
 from lineside.core import InvalidError, NotFoundError, Plant, load_plant, to_plain
 from lineside.core.codec import json_schema, json_schemas
 from lineside.core.config import Loaded, load_config
-from lineside.core.drivers import without_secret
+from lineside.core.drivers import SecretUrl
 
 if TYPE_CHECKING:
     from lineside.edge import EdgeConfig
@@ -85,7 +85,7 @@ def _without_secret(value: object) -> object:
         return [_without_secret(one) for one in value]
     if isinstance(value, dict):
         return {key: _without_secret(one) for key, one in value.items()}
-    return without_secret(value) if isinstance(value, str) else value
+    return str(SecretUrl(value)) if isinstance(value, str) else value
 
 
 # ---- messages of the bus

@@ -19,6 +19,7 @@ from lineside.core import (
     SystemClock,
     load_plant,
 )
+from lineside.core.drivers import SecretUrl
 
 if TYPE_CHECKING:
     from lineside.streams import Chain, Entry
@@ -371,7 +372,9 @@ def _camera(plant: Plant, name: str, *, video: Path | None) -> tuple[Rule, Camer
         if rule.id == name:
             inspection = plant.find_inspection(rule.read.inspections[0])
             camera = plant.find_camera(inspection.camera)
-            return rule, camera if video is None else replace(camera, source=f"video:{video}")
+            return rule, camera if video is None else replace(
+                camera, source=SecretUrl(f"video:{video}")
+            )
     known = ", ".join(rule.id for rule in rules) or "none"
     raise NotFoundError(
         f"no crossing rule {name!r} that reads predictions", where="plant file",

@@ -45,6 +45,7 @@ from typing import (
 import msgspec
 
 from lineside.core.clock import DURATION, parse_duration, parse_rfc3339
+from lineside.core.drivers import SecretUrl
 from lineside.core.errors import Fault, InvalidError, JointFault
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _fast_decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+    return msgspec.json.Decoder(kind, dec_hook=_secret)
 
 
 def decode_fast(kind: type[T], raw: bytes, *, where: str) -> T:
@@ -138,7 +139,7 @@ def _not_toml(error: ValueError, *, raw: bytes, where: str) -> InvalidError:
 
 def encode(record: object) -> bytes:
     """Canonical JSON: keys sorted, no spaces, UTF-8; equal records give equal bytes."""
-    return msgspec.json.encode(record, order="sorted")
+    return msgspec.json.encode(record, order="sorted", enc_hook=_without_secret)
 
 
 def to_plain(record: object) -> Any:
@@ -162,7 +163,9 @@ def json_schemas(
         kinds: record types, and whatever is made of them.
         reference: how a definition is referred to, with ``{name}``.
     """
-    schemas, definitions = msgspec.json.schema_components(kinds, ref_template=reference)
+    schemas, definitions = msgspec.json.schema_components(
+        kinds, schema_hook=_secret_schema, ref_template=reference
+    )
     for definition in definitions.values():
         if definition.get("type") == "object" and "properties" in definition:
             definition["additionalProperties"] = False
@@ -172,6 +175,26 @@ def json_schemas(
             if part.get("type") == "number" and "pattern" in part:
                 part["type"] = ["number", "string"]  # ``Seconds``; msgspec keeps its own type
     return schemas, definitions
+
+
+def _secret(kind: type[object], text: object) -> object:
+    """Take a text as a value that JSON has no type for."""
+    if kind is SecretUrl and isinstance(text, str):
+        return SecretUrl(text)
+    raise NotImplementedError(kind)
+
+
+def _without_secret(value: object) -> object:
+    """Return the text of a value that JSON has no type for."""
+    if isinstance(value, SecretUrl):
+        return str(value)
+    raise NotImplementedError(type(value))
+
+
+def _secret_schema(kind: type[object]) -> dict[str, Any]:
+    if kind is SecretUrl:
+        return {"type": "string"}
+    raise NotImplementedError(kind)
 
 
 def shown(value: object) -> str:
@@ -205,7 +228,7 @@ def _values_of(kind: Any) -> list[Any]:
 _FAILED = object()
 _SECONDS = 'seconds, or text with a unit such as "10 min"'
 _NAMES: dict[object, str] = {
-    str: "text", int: "a whole number", float: "a number", bool: "true or false",
+    str: "text", SecretUrl: "text", int: "a whole number", float: "a number", bool: "true or false",
     datetime: "a time such as 2023-05-15T12:41:07.318Z", type(None): "nothing",
 }  # fmt: skip
 
@@ -280,6 +303,8 @@ class _Walker:
             return self.read_number(value, path=path)
         if kind is datetime:
             return self.read_time(value, path=path)
+        if kind is SecretUrl and isinstance(value, str):
+            return SecretUrl(value)
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
             known = {member.value: member for member in kind}
             plain = isinstance(value, str | int) and not isinstance(value, bool)

@@ -4,8 +4,8 @@ import importlib
 import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, entry_points, requires
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from lineside.core.errors import InvalidError, MissingExtraError
 
@@ -37,8 +37,8 @@ def find_driver(kind: str, url: str, *, table: Mapping[str, str]) -> Opener:
         if point.name == scheme:
             return point.load()  # type: ignore[no-any-return]  # an entry point is untyped
     raise InvalidError(
-        f"no {kind} driver for {scheme or without_secret(url)!r}",
-        where=without_secret(url),
+        f"no {kind} driver for {scheme or str(SecretUrl(url))!r}",
+        where=str(SecretUrl(url)),
         fix=f"Known schemes: {', '.join(sorted(table))}.",
     )
 
@@ -73,15 +73,52 @@ def missing_extra(module: str) -> MissingExtraError | None:
     return None
 
 
-def without_secret(url: str) -> str:
-    """A URL that may be shown and logged: user information is cut out."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "…"
-    if "@" not in parts.netloc:
+class SecretUrl(str):
+    """An address that may hold a secret. As text, JSON or in a log it is without it.
+
+    Its text lacks what stands before the host and behind ``?``, and the path of ``http`` and
+    ``rtsp``: receivers and cameras have passwords there. Only ``reveal`` gives the whole address.
+    Addresses are equal where the whole ones are.
+    """
+
+    __slots__ = ("_whole",)
+    _whole: str
+
+    def __new__(cls, url: str) -> Self:
+        """Take the whole address; of a ``SecretUrl`` its whole one."""
+        whole = url.reveal() if isinstance(url, SecretUrl) else url
+        made = super().__new__(cls, _shown(whole))
+        made._whole = whole
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return self._whole == (other.reveal() if isinstance(other, SecretUrl) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._whole)
+
+    def reveal(self) -> str:
+        """Return the whole address: for what connects to it, or writes it where it is kept."""
+        return self._whole
+
+
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<user>.*@)?(?P<host>[^/?#]*)(?P<path>[^?#]*)",
+                  re.IGNORECASE | re.DOTALL)  # fmt: skip
+_SECRET_PATHS = frozenset({"http", "https", "rtsp", "rtsps"})
+
+
+def _shown(url: str) -> str:
+    found = _URL.match(url)
+    if found is None:
         return url
-    return urlunsplit(parts._replace(netloc="…@" + parts.netloc.rpartition("@")[2]))
+    scheme, user, host, path = found.groups()
+    rest = url[found.end() :]
+    if scheme.lower() in _SECRET_PATHS:
+        path, rest = path[:1], path[1:] + rest
+    return f"{scheme}://{'…@' if user else ''}{host}{path}{'…' if rest else ''}"
 
 
 _VALUE = r"""(?P<quote>\\"|["'])?(?(quote)(?:(?!(?P=quote))(?:\\.|.))*|[^\s&"'<>]+)"""
@@ -118,6 +155,6 @@ def _scheme(url: str) -> str:
     except ValueError as error:
         raise InvalidError(
             "not a URL: its host cannot be read",
-            where=without_secret(url),
+            where=str(SecretUrl(url)),
             fix="Write scheme://host:port/path.",
         ) from error

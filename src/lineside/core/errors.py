@@ -62,7 +62,7 @@ class LinesideError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.where = where
+        self.where = str(where)
         self.fix = fix
         self.faults = faults
 

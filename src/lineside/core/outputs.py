@@ -26,7 +26,7 @@ from lineside.core.codec import (
     within,
     zero_or_more,
 )
-from lineside.core.drivers import without_secret
+from lineside.core.drivers import SecretUrl
 from lineside.core.errors import Fault
 from lineside.core.topics import topics_meet
 
@@ -157,7 +157,7 @@ class OutputConfig:
 
     id: str
     line: str
-    url: str
+    url: SecretUrl
     switch: str
     fail_safe: int
     on: tuple[Verdict, ...] = ("reject", "review", "incomplete")
@@ -231,17 +231,17 @@ class OutputConfig:
     def _check_url(self) -> Iterator[Fault]:
         scheme, place, options = _split(self.url)
         yield from unless(
-            scheme in _FORMS, key="url", value=without_secret(self.url),
+            scheme in _FORMS, key="url", value=self.url,
             expected="an address that lineside can open", fix=nearest(scheme, list(_FORMS)),
         )  # fmt: skip
         unit = options.get("unit", "1")
         usable = place and unit.isdecimal() and int(unit) <= _MOST_UNIT
         allowed = _OPTIONS.get(scheme, frozenset())
         usable = usable and options.keys() <= allowed
-        if scheme == "opc.tcp" and (options or "@" in self.url):
+        if scheme == "opc.tcp" and (options or "@" in self.url.reveal()):
             usable = usable and options.keys() == allowed
         yield from unless(
-            usable or scheme not in _FORMS, key="url", value=without_secret(self.url),
+            usable or scheme not in _FORMS, key="url", value=self.url,
             expected="an address that can be opened", fix=f"Write {_FORMS.get(scheme)}, say.",
         )  # fmt: skip
 
@@ -295,8 +295,9 @@ def trigger_topic(site: str, line: str) -> str:
     return f"lineside/{site}/{line}/trigger"
 
 
-def _split(url: str) -> tuple[str, str, dict[str, str]]:
+def _split(secret: SecretUrl) -> tuple[str, str, dict[str, str]]:
     """Scheme, place (host, or path of a chip; "" where it is none) and options of an address."""
+    url = secret.reveal()
     if url == PLANT_BUS:
         return "mqtt", "bus", {}
     try:
@@ -321,7 +322,7 @@ def _server(output: OutputConfig) -> str:
     if output.url == PLANT_BUS:
         return place
     unit = f" unit {options.get('unit', '1')}" if scheme == "modbus" else ""
-    return f"{place}:{urlsplit(output.url).port or _PORTS.get(scheme)}{unit}"
+    return f"{place}:{urlsplit(output.url.reveal()).port or _PORTS.get(scheme)}{unit}"
 
 
 def check_outputs(

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 from lineside.core.clock import Seconds
 from lineside.core.codec import above_zero, entries, nearest, refuse, unless, within, zero_or_more
-from lineside.core.drivers import without_secret
+from lineside.core.drivers import SecretUrl
 from lineside.core.errors import Fault, InvalidError
 from lineside.core.outputs import OutputConfig
 from lineside.core.plant_rules import Rule, known_zone
@@ -493,7 +493,7 @@ class Camera:
 
     id: str
     line: str
-    source: str
+    source: SecretUrl
     name: str = ""
     max_frame_bytes: int = 8_000_000
     no_signal_after_s: Seconds = 4.0
@@ -506,14 +506,14 @@ class Camera:
     gain: float | None = None
 
     def __post_init__(self) -> None:
-        scheme, _, rest = self.source.partition(":")
+        scheme, _, rest = self.source.reveal().partition(":")
         known = scheme in _SOURCES
         needed = _SOURCES.get(scheme, "something")
         usable = rest.isdigit() if scheme == "v4l" else rest not in {"", "//"}
         refuse(
             self,
             unless(
-                known, key="source", value=without_secret(self.source),
+                known, key="source", value=self.source,
                 expected="a source that lineside can open", fix=nearest(scheme, list(_SOURCES)),
             ),
             unless(

@@ -21,6 +21,7 @@ from lineside.core.codec import (
     salvage,
     twice,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.core.errors import Fault, InvalidError, NotFoundError
 from lineside.core.outputs import check_outputs
 from lineside.core.plant import (
@@ -103,11 +104,11 @@ def plant_of(raw: bytes, *, path: Path) -> Plant:
 def _from_its_folder(plant: Plant, *, path: Path) -> Plant:
     """The plant with camera files and folders as seen from the plant file's folder."""
 
-    def source(text: str) -> str:
-        scheme, _, name = text.partition(":")
+    def source(url: SecretUrl) -> SecretUrl:
+        scheme, _, name = url.reveal().partition(":")
         if scheme not in _FILE_SOURCES:
-            return text
-        return f"{scheme}:{path.parent.absolute() / name}"
+            return url
+        return SecretUrl(f"{scheme}:{path.parent.absolute() / name}")
 
     cameras = tuple(replace(camera, source=source(camera.source)) for camera in plant.camera)
     return replace(plant, camera=cameras)
@@ -215,7 +216,7 @@ def _pictures(plant: Plant) -> Iterator[str]:
     for _, camera in entries(plant.camera):
         yield f"lineside/{plant.site}/{camera.line}/{camera.id}/frame"
         if camera.source.startswith("mqtt:"):
-            yield camera.source.removeprefix("mqtt:")
+            yield camera.source.reveal().removeprefix("mqtt:")
 
 
 def _tables(value: object) -> list[Mapping[str, Any]]:

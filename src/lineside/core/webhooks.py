@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from lineside.core.clock import Seconds
 from lineside.core.codec import above_zero, entries, refuse, twice, unless
+from lineside.core.drivers import SecretUrl
 from lineside.core.errors import Fault
 
 EVENT_TYPE = "lineside.event.v1"
@@ -51,7 +52,7 @@ class WebhookConfig:
     """
 
     name: str
-    url: str
+    url: SecretUrl
     secret_file: str = ""
     types: tuple[str, ...] = (EVENT_TYPE,)
     rules: tuple[str, ...] = ()
@@ -93,17 +94,15 @@ class WebhookConfig:
         )  # fmt: skip
 
     def _check_url(self) -> Iterator[Fault]:
-        parts = _split(self.url)
-        # One that cannot be read may have a password anywhere before "@", or a key behind "?".
-        seen = "…" if "@" in self.url else self.url.partition("?")[0]
+        parts = _split(self.url.reveal())
         usable = parts is not None and parts.scheme in {"http", "https"} and parts.hostname
         yield from unless(
-            usable, key="url", value=seen, expected="the address of a webhook",
+            usable, key="url", value=self.url, expected="the address of a webhook",
             fix="Write https://host/path.",
         )  # fmt: skip
         yield from unless(
             parts is None or not (parts.username or parts.password), key="url",
-            value=seen, expected="an address without a secret",
+            value=self.url, expected="an address without a secret",
             fix='Name a file under header_files: Authorization = "mes.token".',
         )  # fmt: skip
 
@@ -134,7 +133,7 @@ class WebhookConfig:
     @property
     def origin(self) -> str:
         """``host`` of https and port 443, else ``host:port`` or ``http:host:port``."""
-        parts = urlsplit(self.url)
+        parts = urlsplit(self.url.reveal())
         host, secure = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
         name = f"[{host}]" if ":" in host else host
@@ -158,7 +157,7 @@ def check_webhooks(webhooks: tuple[WebhookConfig, ...]) -> Iterator[Fault]:
     """Return the faults of a plant file's webhooks: names used twice, files outside the folder."""
     yield from twice((one.name for _, one in entries(webhooks)), "$.webhook")
     for place, one in entries(webhooks):
-        host = urlsplit(one.url).hostname or ""
+        host = urlsplit(one.url.reveal()).hostname or ""
         if one.files and not _HOST.fullmatch(host):
             yield Fault(
                 path=f"$.webhook[{place}].url", value=repr(host),

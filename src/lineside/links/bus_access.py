@@ -83,7 +83,9 @@ def line_access(plant: Plant, *, lines: Iterable[str]) -> TopicAccess:
     triggers = [
         one.trigger.topic for one in plant.inspection if one.camera in names and one.trigger.topic
     ]
-    heard = [camera.source.removeprefix("mqtt:") for camera in cameras if _on_the_bus(camera)]
+    heard = [
+        camera.source.reveal().removeprefix("mqtt:") for camera in cameras if _on_the_bus(camera)
+    ]
     said = [
         f"lineside/{plant.site}/{camera.line}/{camera.id}/{noun}"
         for camera in cameras

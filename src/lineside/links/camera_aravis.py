@@ -186,7 +186,7 @@ class AravisSource:
         self._camera = camera
         self._clock = clock
         self._refused = refused
-        self._id = unquote(camera.source.removeprefix("aravis://"))
+        self._id = unquote(camera.source.reveal().removeprefix("aravis://"))
         self._device: int | None = None
         self._stream: int | None = None
         self._is_acquiring = False

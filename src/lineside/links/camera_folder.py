@@ -62,7 +62,7 @@ def open_folder_camera(
         RefusedError: the folder, or the one to move to, may not be used.
         InvalidError: the address has an unknown option.
     """
-    path, _, options = camera.source.removeprefix("folder:").partition("?")
+    path, _, options = camera.source.reveal().removeprefix("folder:").partition("?")
     watched = Path(path)
     moved_to = _move_option(options, watched=watched, where=camera.source)
     try:

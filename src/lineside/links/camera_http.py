@@ -27,7 +27,6 @@ from urllib.request import parse_http_list
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, LinesideError, RefusedError, UnavailableError
-from lineside.core.drivers import without_secret
 from lineside.links.contract import Bus, Refused
 from lineside.links.shots import Grab, LiveCamera, Picture
 from lineside.links.webhook import deadline, shut_down
@@ -179,8 +178,8 @@ class HttpSource:
         self._camera = camera
         self._clock = clock
         self._timeout_s = timeout_s
-        self._parts = urlsplit(camera.source)
-        self._where = without_secret(camera.source).partition("?")[0]  # some have a password there
+        self._parts = urlsplit(camera.source.reveal())
+        self._where = str(camera.source)
         self._challenges: list[str] = []
         self._answer: http.client.HTTPResponse | None = None
         self._socket: socket.socket | None = None

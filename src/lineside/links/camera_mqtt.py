@@ -59,7 +59,7 @@ class MqttCamera(ShotCamera):
         super().__init__(refused=refused)
         self._camera = camera
         self._clock = clock
-        topic = camera.source.removeprefix("mqtt:")
+        topic = camera.source.reveal().removeprefix("mqtt:")
         self._mailbox = bus.subscribe((topic,), size=WAITING, name=f"camera {camera.id}")
 
     def shots(self) -> Iterator[Shot]:

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, RefusedError, UnavailableError, encode
 from lineside.core.config import LOOPBACK
+from lineside.core.drivers import SecretUrl
 from lineside.core.worker import Worker
 from lineside.links.camera_mqtt import NoShotError, most_bytes, read_shot
 from lineside.links.contract import Bus, Message, Refused, Shot
@@ -235,9 +236,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def _address(source: str) -> tuple[str, int, str, str]:
+def _address(source: SecretUrl) -> tuple[str, int, str, str]:
     """Host, port, path and the token's file of a source."""
-    parts = urlsplit(source)
+    parts = urlsplit(source.reveal())
     options = dict(parse_qsl(parts.query))
     try:
         port = parts.port

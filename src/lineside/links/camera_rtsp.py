@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, UnavailableError, need
-from lineside.core.drivers import without_secret
+from lineside.core.drivers import SecretUrl
 from lineside.links.camera_http import CHECK_CABLE, authorization, check_status
 from lineside.links.contract import Bus, Refused
 from lineside.links.shots import Grab, LiveCamera, grab_from
@@ -36,8 +36,7 @@ def ask(url: str, *, timeout_s: float) -> None:
         RefusedError: user or password are wrong.
         UnavailableError: nobody answers in time, or the server is overloaded.
     """
-    parts = urlsplit(url)
-    shown = without_secret(url)
+    parts, shown = urlsplit(url), SecretUrl(url)
     if not parts.hostname:
         raise InvalidError("no host", where=shown, fix="Write rtsp://host/path.")
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
@@ -102,11 +101,11 @@ def open_rtsp_camera(
     ]  # fmt: skip
 
     def connect() -> Grab:
-        ask(camera.source, timeout_s=_TIMEOUT_MS / 1000)
-        if not capture.open(camera.source, cv2.CAP_FFMPEG, limits):
+        ask(camera.source.reveal(), timeout_s=_TIMEOUT_MS / 1000)
+        if not capture.open(camera.source.reveal(), cv2.CAP_FFMPEG, limits):
             raise UnavailableError(
                 "the stream does not open",
-                where=without_secret(camera.source),
+                where=str(camera.source),
                 fix="Look whether another player opens it.",
             )
         return grab_from(capture)

@@ -28,7 +28,7 @@ def open_video_camera(
 ) -> "VideoCamera":
     """Open the file."""
     cv2 = need("cv2", extra="edge")
-    path = Path(camera.source.removeprefix("video:"))
+    path = Path(camera.source.reveal().removeprefix("video:"))
     if not path.is_file():
         raise NotFoundError("no such file", where=str(path), fix="Name a video file.")
     capture = new_capture()
@@ -102,7 +102,7 @@ def open_v4l_camera(
         UnavailableError: unplugged, or in use by another program.
     """
     cv2 = need("cv2", extra="edge")
-    number = camera.source.removeprefix("v4l:")
+    number = camera.source.reveal().removeprefix("v4l:")
     if not number.isdigit():
         raise InvalidError(f"{number!r} is no number", where=camera.source, fix="Write v4l:0.")
     device = devices / f"video{number}"

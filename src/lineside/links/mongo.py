@@ -31,7 +31,7 @@ from lineside.core import (
     need,
     parse_rfc3339,
 )
-from lineside.core.drivers import without_secret
+from lineside.core.drivers import SecretUrl
 from lineside.core.factory import ORDER_COLLECTION, PARTITION, STOCK_COLLECTION
 
 SUBMITTED = "Order Submitted"
@@ -155,7 +155,7 @@ class MongoSink:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         errors = need("pymongo.errors", extra="mongo")
-        where = without_secret(self._url)
+        where = str(SecretUrl(self._url))
         try:
             yield
         except errors.OperationFailure as error:

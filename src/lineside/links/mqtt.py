@@ -54,7 +54,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from lineside.core import need
-from lineside.core.drivers import without_secret
+from lineside.core.drivers import SecretUrl
 
 if TYPE_CHECKING:
     import paho.mqtt.client as paho
@@ -87,7 +87,7 @@ def parse_address(url: str) -> MqttAddress:
     Raises:
         InvalidError: no host, no number where one is needed, or an unknown option.
     """
-    shown = without_secret(url)
+    shown = str(SecretUrl(url))
     known = {"version", "ca", "keepalive", "certificate", "key"}
     try:
         parts = urlsplit(url)

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from lineside.core import InvalidError, need
-from lineside.core.drivers import without_secret
+from lineside.core.drivers import SecretUrl
 from lineside.core.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Tracing:
 
     def __init__(self, endpoint: str, *, service: str, instance: str) -> None:
         """Begin; ``endpoint`` is the collector's address, such as ``http://127.0.0.1:4318``."""
-        shown = without_secret(endpoint)
+        shown = SecretUrl(endpoint)
         if not shown.startswith(("http://", "https://")):
             raise InvalidError(
                 f"{shown!r} is no http or https address", where="otlp",

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from lineside.core import InvalidError, LinesideError, RefusedError, UnavailableError, need
-from lineside.core.drivers import find_driver, without_secret
+from lineside.core.drivers import find_driver
 from lineside.core.outputs import (
     MODBUS_PORT,
     OPCUA_PORT,
@@ -103,8 +103,7 @@ def open_output(config: OutputConfig, *, bus: str = "", client_id: str = "") -> 
 
 def open_modbus(config: OutputConfig, **_: str) -> "ModbusOutput":
     """Open ``modbus://host:502?unit=1``; see ``open_output``."""
-    url = config.url
-    parts = urlsplit(url)
+    url, parts = str(config.url), urlsplit(config.url.reveal())
     host, port = parts.hostname or "", parts.port or MODBUS_PORT
     need("pymodbus", extra="modbus")
     from pymodbus.client import ModbusTcpClient
@@ -167,7 +166,7 @@ class ModbusOutput:
 
 def open_mqtt(config: OutputConfig, *, bus: str, client_id: str) -> "MqttOutput":
     """Open ``mqtt:`` or ``mqtt://user:password@host:1883``; see ``open_output``."""
-    address = parse_address(bus if config.url == PLANT_BUS else config.url)
+    address = parse_address(bus if config.url == PLANT_BUS else config.url.reveal())
     client, context = make_client(address, client_id=client_id, persistent=False)
     output = MqttOutput(client, address=address, config=config)
     try:
@@ -284,7 +283,7 @@ def open_opcua(config: OutputConfig, **_: str) -> "OpcuaOutput":
     sync = need("asyncua.sync", extra="opcua")
     for name in ("asyncua.client", "asyncua.crypto", "asyncua.uaprotocol"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # whoever drives logs the first failure
-    parts = urlsplit(config.url)
+    parts = urlsplit(config.url.reveal())
     place = parts.netloc if parts.port else f"{parts.netloc}:{OPCUA_PORT}"
     client = sync.Client(
         parts._replace(netloc=place, query="").geturl(), timeout=WAIT_S,
@@ -305,7 +304,7 @@ class OpcuaOutput:
     def __init__(self, client: Any, *, config: OutputConfig) -> None:  # noqa: ANN401  asyncua is optional
         self._client = client
         self._config = config
-        self._where = without_secret(config.url).partition("?")[0]
+        self._where = str(config.url)
         self._ua = need("asyncua", extra="opcua").ua
         self._nodes: dict[str, tuple[Any, Any]] = {}
 
@@ -318,7 +317,7 @@ class OpcuaOutput:
                 another type.
             InvalidError: the files of the address are no certificates.
         """
-        files = dict(parse_qsl(urlsplit(self._config.url).query))
+        files = dict(parse_qsl(urlsplit(self._config.url.reveal()).query))
         if files:
             self._secure(files)
         self._ask("the session", self._client.connect)
@@ -390,8 +389,7 @@ class OpcuaOutput:
 
 def open_gpio(config: OutputConfig, **_: str) -> "GpioOutput":
     """Open ``gpio:///dev/gpiochip0``; see ``open_output``."""
-    url = config.url
-    path = urlsplit(url).path
+    url, path = str(config.url), urlsplit(config.url.reveal()).path
     need("gpiod", extra="gpio")
     import gpiod
 

@@ -89,7 +89,7 @@ class WebhookSender:
 
     def __init__(self, config: WebhookConfig) -> None:
         self._config = config
-        self._parts = urlsplit(config.url)
+        self._parts = urlsplit(config.url.reveal())
         self._connection: http.client.HTTPConnection | None = None
         self._socket: socket.socket | None = None
         self._is_stopped = False
@@ -182,7 +182,8 @@ class WebhookSender:
             made.connect()
         except ssl.SSLCertVerificationError as error:
             raise RefusedError(
-                f"the certificate is not vouched for: {error.verify_message}", where=self._shown,
+                f"the certificate is not vouched for: {error.verify_message}",
+                where=str(self._config.url),
                 fix="Name the file of its authority: ca.",
             ) from error  # fmt: skip
         except OSError as error:
@@ -213,14 +214,9 @@ class WebhookSender:
             told["webhook-signature"] = sign(secrets, message_id=message_id, at=at, body=body)
         return told
 
-    @property
-    def _shown(self) -> str:
-        """The address without what may be a secret in its query."""
-        return f"{self._parts.scheme}://{self._parts.netloc}{self._parts.path}"
-
     def _away(self, reason: str) -> UnavailableError:
         return UnavailableError(
-            f"the webhook is away: {reason}", where=self._shown, fix="It is tried again."
+            f"the webhook is away: {reason}", where=str(self._config.url), fix="It is tried again."
         )
 
 

@@ -26,7 +26,7 @@ from lineside.core import (
     UnavailableError,
     need,
 )
-from lineside.core.drivers import without_secret
+from lineside.core.drivers import SecretUrl
 from lineside.store.contract import Records
 from lineside.store.migrations import UpgradePlan
 
@@ -93,7 +93,7 @@ def _flavour(url: str) -> "PostgresFlavour":
         isolation_level="READ COMMITTED",
         connect_args={key: value for key, value in defaults.items() if key not in target.query},
     )
-    return PostgresFlavour(engine, where=without_secret(url).partition("?")[0])
+    return PostgresFlavour(engine, where=str(SecretUrl(url)))
 
 
 class PostgresFlavour:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import fields, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
 from lineside.core import Camera, LinesideError, digest_of, encode
+from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Retention
 from lineside.core.webhooks import WebhookConfig
 from lineside.hub import HubConfig, Role, Services, create_app
@@ -93,7 +95,9 @@ def test_a_file_changed_by_hand_is_offered_on_every_set_up_page(
     path = Path(hub.config.plant)
     path.write_text(path.read_text() + "\n# by a person\n")
     for page in ("/setup", "/setup/camera", "/setup/text", "/setup/history"):
-        assert "Changed on disk by hand" in browser.get(page).text
+        text = browser.get(page).text
+        assert "Changed on disk by hand" in text
+        assert f'data-version="{version("lineside")}"' in text
     assert client.get("/api/v1/plant").json()["file"]["by_hand"]
     assert client.post("/api/v1/plant/adopt", json={"reason": "right"}).json()["number"] == 2
     path.write_text("nonsense")
@@ -221,7 +225,7 @@ def test_the_twin_and_what_is_said_of_answers_have_forms(
 def test_settings_of_the_hub_are_shown_without_secrets_to_those_who_edit(
     hub: Services, people: Callable[[Role], TestClient]
 ) -> None:
-    hook = WebhookConfig(name="mes", url="https://mes.plant.lan/in", key="subject")
+    hook = WebhookConfig(name="mes", url=SecretUrl("https://mes.plant.lan/in"), key="subject")
     bus = "mqtts://me:peeping@broker.plant.lan"
     config = replace(hub.config, bus=bus, webhook=(hook,), retention=Retention(max_age_days=30))
     groups = setting_fields(config)
@@ -236,7 +240,7 @@ def test_settings_of_the_hub_are_shown_without_secrets_to_those_who_edit(
     assert (days.value, days.default) == ("30", "0")
     (row,) = hooks.rows
     told = {one.key: one.value for one in row}
-    assert (told["webhook.name"], told["webhook.url"]) == ("mes", hook.url)
+    assert (told["webhook.name"], told["webhook.url"]) == ("mes", str(hook.url))
     assert "peeping" not in str(groups)
     assert "@broker.plant.lan" in str(groups)
     shown = people(Role.ENGINEER).get("/setup/settings").text
@@ -397,9 +401,11 @@ def test_the_first_picture_of_a_camera_is_taken_within_a_time(
     tmp_path: Path, jpeg: Callable[..., bytes], clock: FakeClock
 ) -> None:
     (tmp_path / "0.jpg").write_bytes(jpeg("blue"))
-    camera = Camera(id="test", line="test", source=f"folder:{tmp_path}")
+    camera = Camera(id="test", line="test", source=SecretUrl(f"folder:{tmp_path}"))
     assert take_picture(camera, clock=clock, timeout_s=LONG_S).startswith(b"\xff\xd8")
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(LinesideError):
-        take_picture(replace(camera, source=f"folder:{empty}"), clock=clock, timeout_s=0.2)
+        take_picture(
+            replace(camera, source=SecretUrl(f"folder:{empty}")), clock=clock, timeout_s=0.2
+        )

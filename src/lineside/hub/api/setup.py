@@ -18,7 +18,7 @@ from lineside.core import (
     UnavailableError,
     rfc3339,
 )
-from lineside.core.drivers import without_secret
+from lineside.core.drivers import SecretUrl
 from lineside.core.worker import Worker
 from lineside.hub.access.accounts import Accounts, NewToken
 from lineside.hub.access.auth import TokenInfo, User
@@ -226,7 +226,7 @@ _PICTURE_S = 10.0
 class CameraTest:
     """Body of ``POST /cameras/test``: a source as the plant file has it."""
 
-    source: str
+    source: SecretUrl
 
 
 @router.post("/cameras/test", summary="Take a test picture of a camera")
@@ -263,7 +263,7 @@ def take_picture(camera: Camera, *, clock: Clock, timeout_s: float = _PICTURE_S)
         closing.stop()
         opened.close()
     raise UnavailableError(
-        f"no picture within {timeout_s:g} s", where=without_secret(camera.source),
+        f"no picture within {timeout_s:g} s", where=str(camera.source),
         fix="Look whether another player shows the camera.",
     )  # fmt: skip
 

@@ -425,7 +425,7 @@ def _native(plant: Plant) -> tuple[Route, ...]:
 def _camera_sources(plant: Plant) -> tuple[Route, ...]:
     return tuple(
         Route(
-            topic=camera.source.removeprefix("mqtt:"),
+            topic=camera.source.reveal().removeprefix("mqtt:"),
             kind=RouteKind.FRAME,
             camera=camera.id,
         )

@@ -17,7 +17,6 @@ from lineside.core import (
     to_plain,
 )
 from lineside.core.clock import duration_text
-from lineside.core.drivers import without_secret
 from lineside.core.plant import Trigger
 from lineside.hub.ingest.line_figures import ALL
 from lineside.hub.live import LiveFrame, is_still_shown
@@ -153,7 +152,7 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Names, now: datetime) ->
         camera=camera.id,
         title=title_of(camera, plant),
         href=f"/lines/{camera.line or '-'}/{camera.id}",
-        source=without_secret(plant.find_camera(camera.id).source).partition("?")[0],
+        source=str(plant.find_camera(camera.id).source),
         state=camera.state if silent else "live",
         mark=shown.mark
         if not silent

@@ -200,7 +200,7 @@ class Site:
         self._templates.filters |= {**_FILTERS, "iso": _iso}
         self._templates.globals |= {
             "static": f"/static/{self.release}",
-            "version": version("lineside"),
+            "program_version": version("lineside"),
             "nav": NAV,
             "counted": written.counted,
             "no_signal_for": NO_SIGNAL_FOR,

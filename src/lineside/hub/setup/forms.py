@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lineside.core import Plant, Rule, decode_toml, to_plain
-from lineside.core.drivers import without_secret
+from lineside.core.drivers import SecretUrl
 from lineside.hub.config import HubConfig
 
 FieldKind = Literal["text", "number", "choice", "yes", "words", "pairs", "rows"]
@@ -298,9 +298,7 @@ def setting_fields(config: HubConfig) -> Mapping[str, tuple[FormField, ...]]:
 
 
 def _without_secret(field: FormField) -> FormField:
-    key, value = field.key.rpartition(".")[2], without_secret(field.value)
-    if key in {"url", "source"}:  # receivers and cameras take a key in its query, too
-        value = value.partition("?")[0]
+    key, value = field.key.rpartition(".")[2], str(SecretUrl(field.value))
     return dataclasses.replace(field, value="…" if key == "headers" and value else value)
 
 
@@ -418,7 +416,9 @@ def _kind(hint: Any) -> FieldKind | None:  # noqa: ANN401  a type
         return "words" if is_text and more == [...] else "rows" if _is_row(item) else None
     if get_origin(hint) in (dict, Mapping):
         return "pairs" if get_args(hint)[1] is str else None
-    known: dict[Any, FieldKind] = {bool: "yes", int: "number", float: "number", str: "text"}
+    known: dict[Any, FieldKind] = {
+        bool: "yes", int: "number", float: "number", str: "text", SecretUrl: "text",
+    }  # fmt: skip
     return known.get(hint)
 
 

@@ -1,0 +1,62 @@
+"""Secrets of addresses stand in no page and no answer for those who may not edit the plant file."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lineside.core import Clock, load_plant
+from lineside.hub import HubConfig, create_app
+from lineside.hub.access.permissions import GRANTS, Right, Role
+from tests.hub.conftest import open_hub
+from tests.hub.test_access import everything, filled
+
+HIDDEN = "peeping"
+IDS = ("web", "one", "mes")
+PLANT = f"""
+schema = "lineside.plant/1"
+site = "demo"
+line = [{{ id = "one", name = "One" }}]
+camera = [
+    {{ id = "rack", line = "one", source = "rtsp://eye:{HIDDEN}@10.0.0.1/a" }},
+    {{ id = "web", line = "one", source = "http://10.0.0.2/{HIDDEN}.jpg?token={HIDDEN}" }},
+]
+inspection = [{{ id = "stock", camera = "rack", labels = ["good", "bad"] }}]
+webhook = [{{ name = "mes", url = "http://127.0.0.1:9/{HIDDEN}?key={HIDDEN}" }}]
+[[output]]
+id = "gate"
+line = "one"
+url = "mqtt://gate:{HIDDEN}@10.0.0.3"
+switch = "west/gate"
+fail_safe = 1
+"""
+
+
+@pytest.mark.parametrize("role", [role for role in Role if Right.BUILD not in GRANTS[role]])
+def test_secrets_of_addresses_are_for_those_who_edit(
+    tmp_path: Path, clock: Clock, role: Role, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    file = tmp_path / "plant.toml"
+    file.write_text(PLANT)
+    config = HubConfig(
+        data_dir=str(tmp_path / "data"), plant=str(file), port=0, bus_port=0,
+        records="memory://", blobs="memory://",
+    )  # fmt: skip
+    with open_hub(config, plant=load_plant(file), clock=clock) as hub:
+        browser = TestClient(
+            create_app(hub), base_url="http://127.0.0.1", raise_server_exceptions=False
+        )
+        token = hub.auth.issue_token("person", kind="api", role=role)
+        browser.headers["Authorization"] = f"Bearer {token}"
+        for method, path in everything(hub):
+            if path == "/api/v1/twin/live":
+                continue
+            asked = {filled(path).replace("/x", f"/{name}") for name in IDS}
+            for url in asked:
+                answer = browser.request(method, url, follow_redirects=False)
+                assert HIDDEN not in answer.text, (method, url)
+        shown = browser.get("/lines").text
+    assert "rtsp://…@10.0.0.1/…" in shown
+    assert HIDDEN not in caplog.text
