@@ -50,6 +50,7 @@ import loop
 import measure
 
 from lineside.core import SystemClock, encode, load_plant
+from lineside.core.drivers import SecretUrl
 from lineside.edge import EdgeConfig, run
 from lineside.edge.config import PageConfig
 from lineside.edge.deploy.deployment import DeploymentStore
@@ -109,7 +110,7 @@ def device(folder: Path, archives: tuple[bytes, bytes]) -> Iterator[Device]:
     (folder / "packages").mkdir(parents=True)
     config = EdgeConfig(
         device="bench",
-        bus=BUS,
+        bus=SecretUrl(BUS),
         plant=str(loop.PLANT),
         data_dir=str(folder),
         unsigned="allowed",

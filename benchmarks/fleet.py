@@ -49,6 +49,7 @@ import measure
 import psutil
 
 from lineside.core import Box, SystemClock
+from lineside.core.drivers import SecretUrl
 from lineside.fleet import NewJob
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.models import build_package
@@ -88,7 +89,9 @@ def archive(version: int) -> bytes:
 
 def serve(folder: Path, *, bus: str) -> None:
     """A hub that is told by lines of JSON what people would do on its pages."""
-    config = HubConfig(data_dir=str(folder / "hub"), plant=str(PLANT), port=0, bus=bus, bus_port=0)
+    config = HubConfig(
+        data_dir=str(folder / "hub"), plant=str(PLANT), port=0, bus=SecretUrl(bus), bus_port=0
+    )
     with running(config, clock=SystemClock()) as hub:
         print(json.dumps({"hub": hub.url, "bus": hub.bus_url}), flush=True)
         for line in sys.stdin:

@@ -47,6 +47,7 @@ import psutil
 from ingest import CAMERA, PLANT, SENSOR, Hub, frame_payload, wait_until
 
 from lineside.core import SystemClock, encode, rfc3339
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Services, running
 from lineside.links import Message
 from lineside.vision import decode_picture, encode_jpeg
@@ -185,7 +186,11 @@ def added(site: Site, make: Callable[[int], Message], numbers: range) -> dict[st
     """Store messages in a hub that runs in this process; what each took."""
     database, blobs = site.database_bytes(), site.blob_bytes()
     config = HubConfig(
-        data_dir=str(site.data), plant=str(site.plant), port=0, bus_port=0, records=site.records
+        data_dir=str(site.data),
+        plant=str(site.plant),
+        port=0,
+        bus_port=0,
+        records=SecretUrl(site.records),
     )
     with running(config, clock=CLOCK) as hub:
         settle(hub.services)

@@ -45,6 +45,7 @@ import numpy as np
 import simplejpeg
 
 from lineside.core import Inspection, Plant, SystemClock, encode, load_plant
+from lineside.core.drivers import SecretUrl
 from lineside.core.factory import CameraMessage, StockMessage, read_message
 from lineside.edge import Agent, EdgeConfig
 from lineside.edge.delivery.spool import Spool, open_spool
@@ -179,7 +180,7 @@ class Bench:
         self.plant = plant
         config = EdgeConfig(
             device="bench",
-            bus="memory://loop",
+            bus=SecretUrl("memory://loop"),
             plant=str(PLANT),
             data_dir=str(folder),
             unsigned="allowed",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from lineside.core import Clock, Inspection, Plant, SystemClock, digest_of, load_plant, to_plain
+from lineside.core.drivers import SecretUrl
 from lineside.core.factory import CameraMessage, StockMessage, read_message
 from lineside.edge import EdgeConfig
 from lineside.edge import run as run_edge
@@ -274,7 +275,7 @@ def line_running(
         use(package.digest, inspection="stock", by="M. Keller", reason="first package")
         edge = EdgeConfig(
             device="edge-1",
-            bus=hub.bus_url,
+            bus=SecretUrl(hub.bus_url),
             plant=str(PLANT),
             data_dir=str(folder / "edge"),
             hub=hub.url,

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from lineside.core import SystemClock, encode, rfc3339
+from lineside.core.drivers import SecretUrl
 from lineside.edge import EdgeConfig
 from lineside.edge import run as run_edge
 from lineside.hub import HubConfig, RunningHub, running
@@ -58,7 +59,8 @@ def hub(tmp_path: Path) -> Iterator[RunningHub]:
     stop = threading.Event()
     with running(config, clock=CLOCK) as one:
         edge = EdgeConfig(
-            device="edge-1", bus=one.bus_url, plant=str(tmp_path / "edge.toml"), hub=one.url,
+            device="edge-1", bus=SecretUrl(one.bus_url), plant=str(tmp_path / "edge.toml"),
+            hub=one.url,
             data_dir=str(tmp_path / "edge"), trust_root=str(folder / "trust"),
             token_file=str(folder / "tokens" / "device.token"),
         )  # fmt: skip

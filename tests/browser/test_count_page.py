@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from lineside.core import SystemClock
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.config import FunctionConfig
 from tests.browser.conftest import Watched, sign_in_by_link, watch
@@ -41,7 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     function = FunctionConfig(
         name="serve-cv-object-counter",
         endpoint="bin-counter",
-        store=pictures.as_uri(),
+        store=SecretUrl(pictures.as_uri()),
         prefix="bin-images/",
         records="metadata/",
     )

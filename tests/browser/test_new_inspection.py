@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from lineside.core import SystemClock
+from lineside.core.drivers import SecretUrl
 from lineside.edge import EdgeConfig
 from lineside.edge import run as run_edge
 from lineside.hub import HubConfig, RunningHub, running
@@ -59,7 +60,8 @@ def hub(tmp_path: Path) -> Iterator[RunningHub]:
     clock, stop = SystemClock(), threading.Event()
     with running(config, clock=clock) as opened:
         edge = EdgeConfig(
-            device="edge-1", bus=opened.bus_url, plant=str(own), data_dir=str(tmp_path / "edge"),
+            device="edge-1", bus=SecretUrl(opened.bus_url), plant=str(own),
+            data_dir=str(tmp_path / "edge"),
             hub=opened.url, token_file=f"{folder}/tokens/device.token",
             trust_root=f"{folder}/trust",
         )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 
 from lineside.cli.replay import _words as words_of
 from lineside.core import Plant, decode_json, rfc3339
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Registration
 from lineside.hub.replay.repository import REPLAY_TYPE, RecordCheck, ReplayCounts, ReplayResult
 from lineside.models import build_package
@@ -49,7 +50,7 @@ def day(
         f'data_dir = "{data}"\nplant = "{tmp_path}/plant.toml"\nport = 0\nbus_port = 0\n'
         f'records = "{records}"\nblobs = "{blobs}"\n'
     )
-    stored = replace(config, records=records, blobs=blobs)
+    stored = replace(config, records=SecretUrl(records), blobs=SecretUrl(blobs))
     with recorded_day(stored, plant, clock, archive=archive, jpeg=jpeg) as made:
         made.record((("blue",), ("blue",), ("red",), ()))
         yield made

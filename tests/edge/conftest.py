@@ -23,6 +23,7 @@ from lineside.core import (
     parse_plant,
     rfc3339,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.edge import Agent, EdgeConfig
 from lineside.edge.agent import last_will
 from lineside.edge.delivery.spool import Spool, open_spool
@@ -253,7 +254,7 @@ def config(tmp_path: Path, packages: PackageServer) -> EdgeConfig:
         packages.offer(data)
     return EdgeConfig(
         device="edge-1",
-        bus="memory://edge",
+        bus=SecretUrl("memory://edge"),
         plant="plant.toml",
         data_dir=str(tmp_path / "edge"),
         hub=packages.url,

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from lineside.core import decode
 from lineside.edge.capture.buffer import Capturer
 from lineside.edge.config import EdgeConfig
 from lineside.edge.local_api.serving import Serving
@@ -94,4 +95,4 @@ def edge_config(folder: Path, **changes: Any) -> EdgeConfig:  # noqa: ANN401  an
         "unsigned": "allowed",
         **changes,
     }
-    return EdgeConfig(**settings)
+    return decode(EdgeConfig, settings, where="settings")

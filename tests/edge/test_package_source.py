@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 from tuf.api.metadata import TargetFile
 
-from lineside.core import Digest, InvalidError, digest_of, encode
+from lineside.core import Digest, InvalidError, decode, digest_of, encode
 from lineside.core.errors import NotFoundError, RefusedError, UnavailableError
 from lineside.edge import EdgeConfig
 from lineside.edge.deploy.deployment import DeploymentStore
@@ -644,7 +644,7 @@ class TestAJob:
 class TestASetting:
     def config(self, folder: Path, **changes: object) -> EdgeConfig:
         settings = {"device": "e", "bus": "", "plant": "", "data_dir": str(folder), **changes}
-        return EdgeConfig(**settings)  # type: ignore[arg-type]  # any of its fields
+        return decode(EdgeConfig, settings, where="settings")
 
     def test_decides_what_may_run(
         self, tmp_path: Path, site: TrustSimulator, clock: FakeClock

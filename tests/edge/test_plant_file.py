@@ -17,6 +17,7 @@ from lineside.core import (
     encode,
     load_plant,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.core.plant_check import PlantText, plant_text_topic
 from lineside.edge import EdgeConfig, run
 from lineside.edge.deploy.deployment import DeploymentStore
@@ -60,7 +61,8 @@ def told(text: str, *, known: tuple[str, ...] = (PLANT,), digest: str = "") -> d
 def config(tmp_path: Path) -> EdgeConfig:
     (tmp_path / "plant.toml").write_text(PLANT)
     return EdgeConfig(
-        device="edge-1", bus=f"memory://{tmp_path.name}", plant=str(tmp_path / "plant.toml"),
+        device="edge-1", bus=SecretUrl(f"memory://{tmp_path.name}"),
+        plant=str(tmp_path / "plant.toml"),
         data_dir=str(tmp_path / "edge"), unsigned="allowed",
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from lineside.core import (
     decode_json,
     encode,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.edge import EdgeConfig, run
 from lineside.edge.machine import sole_user
 from lineside.edge.messages import frame_message
@@ -124,7 +125,7 @@ def test_a_real_package_is_fetched_and_judges_real_frames(
         hub.publish(f"{DEVICE}/desired", desired(digest, "http://x/package"), retain=True)
         config = EdgeConfig(
             device="edge-1",
-            bus=broker.url,
+            bus=SecretUrl(broker.url),
             plant=str(plant_file),
             data_dir=str(tmp_path / "edge"),
             hub=packages.url,
@@ -186,7 +187,7 @@ def test_a_verdict_switches_a_coil_that_is_fail_safe_whenever_the_line_cannot_be
         hub = open_bus(broker.url, client_id="hub", clock=clock)
         hub.publish(f"{DEVICE}/desired", desired(digest, "http://x/package"), retain=True)
         config = EdgeConfig(
-            device="edge-1", bus=broker.url, plant=str(plant_file), hub=packages.url,
+            device="edge-1", bus=SecretUrl(broker.url), plant=str(plant_file), hub=packages.url,
             data_dir=str(tmp_path / "edge"), unsigned="allowed",
         )  # fmt: skip
         program = threading.Thread(
@@ -254,7 +255,10 @@ def test_a_folder_has_one_user(tmp_path: Path) -> None:
 
 def test_a_plant_file_that_is_not_there_ends_the_program(tmp_path: Path) -> None:
     config = EdgeConfig(
-        device="e", bus="memory://x", plant=str(tmp_path / "none"), data_dir=str(tmp_path)
+        device="e",
+        bus=SecretUrl("memory://x"),
+        plant=str(tmp_path / "none"),
+        data_dir=str(tmp_path),
     )
     with pytest.raises(NotFoundError):
         run(config, clock=SystemClock(), stop=threading.Event())
@@ -267,7 +271,7 @@ def test_a_plant_file_that_is_not_there_ends_the_program(tmp_path: Path) -> None
 )  # fmt: skip
 def test_settings_that_cannot_work_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(InvalidError):
-        EdgeConfig(**{"device": "e", "bus": "", "plant": "", "data_dir": "", **changes})  # type: ignore[arg-type]  # wrong on purpose
+        EdgeConfig(**{"device": "e", "bus": SecretUrl(""), "plant": "", "data_dir": "", **changes})  # type: ignore[arg-type]  # wrong on purpose
 
 
 CHILD = """

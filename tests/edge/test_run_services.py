@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from lineside.core import SystemClock, decode_json
+from lineside.core.drivers import SecretUrl
 from lineside.edge import CaptureConfig, EdgeConfig, run
 from lineside.edge.delivery.publisher import log_topic
 from lineside.fleet.wire import agent_pb2
@@ -66,7 +67,7 @@ def test_frames_are_captured_watched_and_imported_as_samples(
         hub.publish(f"{DEVICE}/desired", wish, retain=True)
         config = EdgeConfig(
             device="edge-1",
-            bus=broker.url,
+            bus=SecretUrl(broker.url),
             plant=str(tmp_path / "plant.toml"),
             data_dir=str(tmp_path / "edge"),
             hub=packages.url,

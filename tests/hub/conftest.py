@@ -32,6 +32,7 @@ from lineside.core import (
     parse_plant,
     rfc3339,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Role, Services, build_services, create_app
 from lineside.hub.eventlog.dead_letters import DeadLetters, FailurePolicy
 from lineside.hub.eventlog.stats import Stats
@@ -275,8 +276,8 @@ def config(tmp_path: Path) -> HubConfig:
         plant=str(tmp_path / "plant.toml"),
         port=0,
         bus_port=0,
-        records="memory://",
-        blobs="memory://",
+        records=SecretUrl("memory://"),
+        blobs=SecretUrl("memory://"),
     )
 
 

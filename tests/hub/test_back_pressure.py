@@ -24,6 +24,7 @@ from botocore.credentials import Credentials
 from fastapi.testclient import TestClient
 
 from lineside.core import LinesideError, SystemClock
+from lineside.core.drivers import SecretUrl
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import AccessKey, HubConfig, Services, issue_access_key
@@ -56,10 +57,12 @@ def config(tmp_path: Path) -> HubConfig:
     (tmp_path / "store").mkdir()
     return HubConfig(
         data_dir=str(tmp_path / "data"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0,
-        records="memory://", blobs="memory://", endpoint_calls=1, max_body_bytes=100_000,
+        records=SecretUrl("memory://"), blobs=SecretUrl("memory://"), endpoint_calls=1,
+        max_body_bytes=100_000,
         function=(
             FunctionConfig(
-                name=FUNCTION, endpoint=ENDPOINT, store=(tmp_path / "store").as_uri(), prefix=""
+                name=FUNCTION, endpoint=ENDPOINT, store=SecretUrl((tmp_path / "store").as_uri()),
+                prefix=""
             ),
         ),
     )  # fmt: skip

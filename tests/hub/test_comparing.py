@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import Plant, UnavailableError, decode_json
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Registration, Role, Services, create_app
 from lineside.hub.children import ChildSettings
 from lineside.hub.learning.datasets import Teaching
@@ -57,7 +58,9 @@ def hub(
 ) -> Iterator[Services]:
     """The hub of the other tests over a store that a child can open."""
     stored = replace(
-        config, records=f"sqlite:///{tmp_path}/records.db", blobs=f"file://{tmp_path}/blobs"
+        config,
+        records=SecretUrl(f"sqlite:///{tmp_path}/records.db"),
+        blobs=SecretUrl(f"file://{tmp_path}/blobs"),
     )
     (tmp_path / "blobs").mkdir()
     with open_hub(stored, plant=plant, clock=clock) as services:
@@ -74,7 +77,8 @@ def plan(tmp_path: Path) -> Path:
 @pytest.fixture
 def comparisons(hub: Services, plan: Path) -> Comparisons:
     settings = ChildSettings(
-        folder=hub.config.folder / "comparing", records_url="r", blobs_url="b",
+        folder=hub.config.folder / "comparing", records_url=SecretUrl("r"),
+        blobs_url=SecretUrl("b"),
         command=(sys.executable, str(plan.with_name("child.py")), str(plan)),
     )  # fmt: skip
     return Comparisons(hub.models, settings=settings, clock=hub.clock)

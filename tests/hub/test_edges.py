@@ -19,6 +19,7 @@ from lineside.core import (
     encode,
     rfc3339,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.api.documents import document_of
 from lineside.hub.eventlog.dead_letters import FailurePolicy, store_batch
@@ -221,7 +222,9 @@ def test_a_follower_that_fails_says_so_once_and_goes_on_when_it_can(
 def test_the_hub_runs_while_mongodb_is_away(
     config: HubConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stored = replace(config, records="", blobs="", mongo="mongodb://127.0.0.1:1")
+    stored = replace(
+        config, records=SecretUrl(""), blobs=SecretUrl(""), mongo=SecretUrl("mongodb://127.0.0.1:1")
+    )
     from lineside.core import SystemClock
 
     with running(stored, clock=SystemClock()) as hub:

@@ -10,6 +10,7 @@ import pytest
 from jinja2.sandbox import SandboxedEnvironment
 
 from lineside.core import SystemClock, encode
+from lineside.core.drivers import SecretUrl
 from lineside.edge.messages import CameraCondition, DeviceStatus
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.sinks.mqtt import HomeAssistant, discovery
@@ -155,7 +156,13 @@ def test_home_assistant_finds_a_hub_on_mosquitto_until_it_is_switched_off(
             assert message is not None, said
             said[message.topic] = message.payload
 
-    stored = replace(config, records="", blobs="", bus=mosquitto.url, homeassistant=PREFIX)
+    stored = replace(
+        config,
+        records=SecretUrl(""),
+        blobs=SecretUrl(""),
+        bus=SecretUrl(mosquitto.url),
+        homeassistant=PREFIX,
+    )
     with running(stored, clock=clock):
         listen(lambda: len(said) == 5)
     assert json.loads(said.pop("lineside/hall/alerts"))["open"] == [], "so that nothing is unknown"

@@ -12,6 +12,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import SystemClock
+from lineside.core.drivers import SecretUrl
 from lineside.fleet import NewJob
 from lineside.hub import HubConfig, RunningHub, Services, running
 from lineside.hub.learning import job_service as module
@@ -111,7 +112,7 @@ def test_a_running_hub_gives_jobs_to_who_asks_and_goes_on_after_a_restart(
     config: HubConfig,
 ) -> None:
     # Answers without a subscription are a promise of the broker inside the hub alone.
-    kept = replace(config, records="", blobs="", bus_broker="amqtt")
+    kept = replace(config, records=SecretUrl(""), blobs=SecretUrl(""), bus_broker="amqtt")
     with running(kept, clock=SystemClock()) as hub:
         hub.services.things.add("edge-1")
         hub.services.job_requests.service.create(job("job1"))

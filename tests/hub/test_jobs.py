@@ -14,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import ConflictError, InvalidError, Plant, decode_json
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Services, create_app
 from lineside.hub.config import RetrainRule
 from lineside.hub.learning.jobs import Retraining, RunRequest
@@ -76,7 +77,7 @@ def hub(
     tmp_path: Path,
 ) -> Iterator[Services]:
     """The hub of the other tests with a trainer of ours, records that can be opened again."""
-    stored = replace(config, records=f"sqlite:///{tmp_path}/records.db")
+    stored = replace(config, records=SecretUrl(f"sqlite:///{tmp_path}/records.db"))
     with open_hub(stored, plant=plant, clock=clock, run_command=trainer) as services:
         services.join(bus, base_url="http://hub.test")
         yield services
@@ -428,7 +429,7 @@ def ruled(
     from lineside.hub.learning.datasets import Teaching
 
     rules = replace(
-        config, records=f"sqlite:///{tmp_path}/ruled.db",
+        config, records=SecretUrl(f"sqlite:///{tmp_path}/ruled.db"),
         retrain=(RetrainRule(dataset="rack", inspection="stock"),),
     )  # fmt: skip
     with open_hub(rules, plant=plant, clock=clock, run_command=trainer) as services:

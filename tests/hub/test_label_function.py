@@ -10,6 +10,7 @@ import pytest
 from botocore.config import Config
 
 from lineside.core import SystemClock
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Services, issue_access_key
 from lineside.hub.config import FunctionConfig
 from lineside.testing import FakeClock
@@ -30,7 +31,7 @@ def config(config: HubConfig, tmp_path: Path) -> HubConfig:
     folder = tmp_path / "shots"
     folder.mkdir()
     (folder / "rack.jpg").write_bytes(encode_jpeg(scene("blue", "white")))
-    function = FunctionConfig(name="stock", endpoint=ENDPOINT, store=folder.as_uri())
+    function = FunctionConfig(name="stock", endpoint=ENDPOINT, store=SecretUrl(folder.as_uri()))
     return replace(config, function=(function,))
 
 

@@ -17,6 +17,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from lineside.core import Json, SystemClock, UnavailableError
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, RunningHub, Services, running
 from lineside.hub.eventlog.stats import BUCKETS_S, CAMERAS, FULL, METRICS, Stats, series_name
 from lineside.links import MailboxFigures
@@ -44,7 +45,7 @@ def working_hub(folder: Path, jpeg: Pictures) -> Iterator[RunningHub]:
     )
     config = HubConfig(
         data_dir=str(folder / "data"), plant=str(folder / "plant.toml"), port=0, bus_port=0,
-        bus_broker="amqtt", records="memory://", blobs="memory://",
+        bus_broker="amqtt", records=SecretUrl("memory://"), blobs=SecretUrl("memory://"),
     )  # fmt: skip
     with running(config, clock=SystemClock()) as hub:
         stats, line = hub.services.stats, Line(hub.services, FakeClock(SystemClock().now()))

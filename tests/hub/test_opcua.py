@@ -10,6 +10,7 @@ import pytest
 from asyncua import Client, ua
 
 from lineside.core import InvalidError, Plant, SystemClock, rfc3339, to_plain
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Services
 from lineside.hub.access.accounts import Accounts
 from lineside.hub.access.permissions import Role
@@ -381,7 +382,9 @@ async def layout(client: Client) -> dict[str, object]:
 @pytest.mark.slow
 def test_a_plc_reads_a_sensor_over_a_restart(config: HubConfig) -> None:
     url = f"opc.tcp://127.0.0.1:{free_port()}"
-    settings = replace(config, records="", blobs="", opcua=url, opcua_anonymous=True)
+    settings = replace(
+        config, records=SecretUrl(""), blobs=SecretUrl(""), opcua=url, opcua_anonymous=True
+    )
     at = SystemClock().now()
     with running(settings, clock=SystemClock()) as hub:
         bus = open_bus(hub.bus_url, client_id="factory", clock=SystemClock())

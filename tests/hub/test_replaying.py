@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, NotFoundError, Plant, RefusedError, decode_json, encode
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig
 from lineside.hub.replay.answers import RecordedPredictor
 from lineside.hub.replay.repository import AS_RECORDED, ReplayOrder
@@ -183,7 +184,7 @@ def test_a_corrupted_picture_is_said_and_the_rest_goes_on(
     jpeg: Callable[..., bytes], tmp_path: Path,
 ) -> None:  # fmt: skip
     (tmp_path / "blobs").mkdir()
-    stored = replace(config, blobs=f"file://{tmp_path}/blobs")
+    stored = replace(config, blobs=SecretUrl(f"file://{tmp_path}/blobs"))
     with recorded_day(stored, plant, clock, archive=archive, jpeg=jpeg) as day:
         day.record((("blue",), ("red",)))
         picture = jpeg("red", seed=2)

@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import ConflictError, Json, Plant, UnavailableError, decode_json, rfc3339
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Registration, Role, Services, create_app
 from lineside.hub.children import ChildSettings
 from lineside.hub.models.evidence import version_page
@@ -40,7 +41,9 @@ def day(
     text = (tmp_path / "plant.toml").read_text()
     (tmp_path / "plant.toml").write_text(f"{text}[[rule]]\n{WINDOWS}\n[[rule]]\n{DARK}")
     stored = replace(
-        config, records=f"sqlite:///{tmp_path}/records.db", blobs=f"file://{tmp_path}/blobs"
+        config,
+        records=SecretUrl(f"sqlite:///{tmp_path}/records.db"),
+        blobs=SecretUrl(f"file://{tmp_path}/blobs"),
     )
     with recorded_day(stored, plant, clock, archive=archive, jpeg=jpeg) as made:
         made.record(SHOWN)
@@ -74,7 +77,7 @@ def with_child(day: Day, code: str, tmp_path: Path) -> Replays:
 
     registry = Registry(day.hub.records, day.hub.blobs, clock=day.clock)
     settings = ChildSettings(
-        folder=tmp_path / "made", records_url="r", blobs_url="b",
+        folder=tmp_path / "made", records_url=SecretUrl("r"), blobs_url=SecretUrl("b"),
         command=(sys.executable, "-c", code),
     )  # fmt: skip
     return Replays(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import FrameId, RefusedError
+from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Retention
 from lineside.hub import HubConfig, Services, check_checkpoints
 from lineside.hub.eventlog.topics import hub_source
@@ -24,7 +25,9 @@ LIMIT = 8_000_000
 @pytest.fixture
 def kept(config: HubConfig, hub: Services, clock: FakeClock) -> Iterator[Services]:
     """A hub whose records and pictures lie in its data folder."""
-    settings = replace(config, records="", blobs="", retention=Retention(max_bytes=LIMIT))
+    settings = replace(
+        config, records=SecretUrl(""), blobs=SecretUrl(""), retention=Retention(max_bytes=LIMIT)
+    )
     settings.folder.mkdir(parents=True, exist_ok=True)
     with open_hub(settings, plant=hub.plant, clock=clock) as services:
         yield services

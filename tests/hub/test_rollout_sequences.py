@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lineside.core import LinesideError, Plant, RefusedError, encode
+from lineside.core.drivers import SecretUrl
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import AbandonedError, Deployer
 from lineside.edge.deploy.loader import Loader
@@ -204,7 +205,7 @@ class Site:
         self.blobs = open_blobs("memory://", clock=self.clock)
         self.config = HubConfig(
             data_dir=str(self.folder / "hub"), plant="plant.toml", port=0, bus_port=0,
-            records="memory://", blobs="memory://",
+            records=SecretUrl("memory://"), blobs=SecretUrl("memory://"),
         )  # fmt: skip
         self.hub = self.start_hub()
         self.stack.callback(lambda: self.hub.runs.close())  # noqa: PLW0108  another hub by then

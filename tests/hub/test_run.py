@@ -28,6 +28,7 @@ from lineside.core import (
     frame_id,
     rfc3339,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, RunningHub, running, sign_in_link
 from lineside.hub.run import run
 from lineside.links import Bus, open_bus
@@ -44,7 +45,7 @@ CLOCK = SystemClock()
 @pytest.fixture
 def stored(config: HubConfig) -> HubConfig:
     """Settings that keep everything in the data folder."""
-    return replace(config, records="", blobs="")
+    return replace(config, records=SecretUrl(""), blobs=SecretUrl(""))
 
 
 @contextmanager

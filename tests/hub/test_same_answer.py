@@ -16,6 +16,7 @@ from botocore.credentials import Credentials
 from fastapi.testclient import TestClient
 
 from lineside.core import Plant, SystemClock, parse_plant
+from lineside.core.drivers import SecretUrl
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import HubConfig, Services, issue_access_key
@@ -81,11 +82,14 @@ def config(tmp_path: Path) -> HubConfig:
     for name, picture in PICTURES.items():
         (tmp_path / "store" / name).write_bytes(picture)
     function = FunctionConfig(
-        name="serve", endpoint="stock-endpoint", store=(tmp_path / "store").as_uri(), prefix=""
+        name="serve",
+        endpoint="stock-endpoint",
+        store=SecretUrl((tmp_path / "store").as_uri()),
+        prefix="",
     )
     return HubConfig(
         data_dir=str(tmp_path / "data"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0,
-        records="memory://", blobs="memory://", function=(function,),
+        records=SecretUrl("memory://"), blobs=SecretUrl("memory://"), function=(function,),
     )  # fmt: skip
 
 

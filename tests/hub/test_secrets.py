@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import Clock, load_plant
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, create_app
 from lineside.hub.access.permissions import GRANTS, Right, Role
 from tests.hub.conftest import open_hub
@@ -42,7 +43,10 @@ def test_secrets_of_addresses_are_for_those_who_edit(
     file.write_text(PLANT)
     config = HubConfig(
         data_dir=str(tmp_path / "data"), plant=str(file), port=0, bus_port=0,
-        records="memory://", blobs="memory://",
+        records=SecretUrl("memory://"), blobs=SecretUrl("memory://"),
+        bus=SecretUrl(f"mqtt://hub:{HIDDEN}@10.0.0.4"),
+        mongo=SecretUrl(f"mongodb://hub:{HIDDEN}@10.0.0.5"),
+        otlp=SecretUrl(f"http://10.0.0.6/{HIDDEN}"),
     )  # fmt: skip
     with open_hub(config, plant=load_plant(file), clock=clock) as hub:
         browser = TestClient(
@@ -60,3 +64,4 @@ def test_secrets_of_addresses_are_for_those_who_edit(
         shown = browser.get("/lines").text
     assert "rtsp://…@10.0.0.1/…" in shown
     assert HIDDEN not in caplog.text
+    assert HIDDEN not in str(config)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from lineside.core import InvalidError, SystemClock, parse_rfc3339
+from lineside.core.drivers import SecretUrl
 from lineside.fleet.wire import sparkplug_b_pb2 as pb2
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.sinks.sparkplug import EdgeNode, SparkplugFeed, encode_payload
@@ -337,7 +338,9 @@ def test_a_host_on_mosquitto_follows_a_hub_through_loss_rebirth_and_stop(
             if "/NCMD/" not in message.topic:
                 host.take(message)
 
-    stored = replace(config, records="", blobs="", bus=mosquitto.url)
+    stored = replace(
+        config, records=SecretUrl(""), blobs=SecretUrl(""), bus=SecretUrl(mosquitto.url)
+    )
     with running(stored, clock=clock) as hub:
         hear("DBIRTH/line-warehouse")
         bus.publish("lineside/hall/device/edge-1/status", STATUS, retain=True)

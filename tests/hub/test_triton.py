@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lineside.core import SystemClock
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig
 from lineside.hub.models.model_service import Registration
 from lineside.hub.run import RunningHub, running
@@ -58,7 +59,8 @@ def python(request: pytest.FixtureRequest, absent: Callable[[str, str], NoReturn
 @pytest.fixture
 def hub(config: HubConfig, tmp_path: Path) -> Iterator[RunningHub]:
     settings = replace(
-        config, records="", blobs="", single_person=True, inference_grpc="127.0.0.1:0",
+        config, records=SecretUrl(""), blobs=SecretUrl(""), single_person=True,
+        inference_grpc="127.0.0.1:0",
         data_dir=str(tmp_path / "hub"),
     )  # fmt: skip
     wrapping = read_wrapping(SHADES.encode(), where="wrap.toml")

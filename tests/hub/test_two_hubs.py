@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lineside.core import ConflictError, Plant, to_plain
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Services
 from lineside.hub.alerts.service import Acknowledgement
 from lineside.hub.eventlog.ledger import Commit
@@ -37,7 +38,9 @@ def hubs(
     """Two at one database."""
     url = postgres_server.fresh_database()
     with ExitStack() as stack:
-        hub = stack.enter_context(open_hub(replace(config, records=url), plant=plant, clock=clock))
+        hub = stack.enter_context(
+            open_hub(replace(config, records=SecretUrl(url)), plant=plant, clock=clock)
+        )
         records = stack.enter_context(open_records(url, clock=clock))
         other = another_hub(hub, records=records)
         stack.callback(other.runs.close)

@@ -25,6 +25,7 @@ from lineside.core import (
     digest_of,
     encode,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.edge import HubClient
 from lineside.edge.messages import read_desired
 from lineside.fleet import RolloutPlan, Target, UpdateClient, pin_root
@@ -317,7 +318,7 @@ def test_a_hub_without_a_repository_works_unsigned(hub: Services, archive: bytes
 
 
 def test_the_first_start_makes_the_repository_and_the_next_keeps_it(config: HubConfig) -> None:
-    stored = replace(config, records="", blobs="")
+    stored = replace(config, records=SecretUrl(""), blobs=SecretUrl(""))
     with running(stored, clock=SystemClock()) as hub:
         root = hub.services.releases.repository.first_root()
     assert len(list(stored.keys_folder.glob("*.pem"))) == 4

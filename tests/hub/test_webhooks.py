@@ -263,7 +263,7 @@ def test_several_keys_are_posted_at_a_time_and_no_more_than_allowed(
     hook = WebhookConfig(
         name="mes", url=SecretUrl(hooks.url), parallel=parallel, timeout_s=2 * LONG_S
     )
-    settings = replace(config, records="", blobs="", webhook=(hook,))
+    settings = replace(config, records=SecretUrl(""), blobs=SecretUrl(""), webhook=(hook,))
     with running(settings, clock=SystemClock()) as hub:
         rules = ("a", "b", "c")
         events = [rule_event(hub.services, n, rule=rule) for n, rule in enumerate(rules)]
@@ -289,7 +289,7 @@ def test_a_hub_posts_what_happens_from_now_on_and_goes_on_after_a_restart(
         secret_file=secret_file,
         types=("lineside.event.v1",),
     )
-    settings = replace(config, records="", blobs="")
+    settings = replace(config, records=SecretUrl(""), blobs=SecretUrl(""))
     with running(settings, clock=SystemClock()) as hub:
         hub.services.ledger.record([rule_event(hub.services, 1)])
     settings = replace(settings, webhook=(hook,))
@@ -311,7 +311,7 @@ def test_a_webhook_follows_the_plant_file_in_force(
     """One of the same name stands for that of the settings, which is back when it goes."""
     caplog.set_level("INFO", logger="lineside.hub.sinks.webhooks")
     nobody = WebhookConfig(name="mes", url=SecretUrl("http://127.0.0.1:9/"))
-    settings = replace(config, records="", blobs="", webhook=(nobody,))
+    settings = replace(config, records=SecretUrl(""), blobs=SecretUrl(""), webhook=(nobody,))
     with running(settings, clock=SystemClock()) as hub:
         services = hub.services
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import SystemClock, digest_of, encode, rfc3339
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.links import Bus, Qos, open_bus, open_session
 from lineside.store import Logged, open_records
@@ -205,7 +206,7 @@ def test_while_the_store_is_away_the_broker_keeps_all_but_quality_0(
 ) -> None:  # fmt: skip
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("lineside.store.sqlite.PATIENCE_S", 0.5)  # for other writers
-    with running(replace(config, bus=broker), clock=CLOCK) as hub:
+    with running(replace(config, bus=SecretUrl(broker)), clock=CLOCK) as hub:
         with closing(sqlite3.connect(tmp_path / "data" / "records.db")) as store:
             store.execute("BEGIN IMMEDIATE")  # nobody else can write
             with sending(broker, 1, 2, pause_s=0.001) as senders:
@@ -227,7 +228,7 @@ def test_while_the_store_is_away_the_broker_keeps_all_but_quality_0(
 def test_what_the_plant_file_has_no_more_is_unsubscribed_at_the_next_start(
     tmp_path: Path, config: HubConfig, broker: str
 ) -> None:
-    joined = replace(config, bus=broker)
+    joined = replace(config, bus=SecretUrl(broker))
     with closing(open_bus(broker, client_id="line", clock=CLOCK)) as line:
         with running(joined, clock=CLOCK):
             line.publish("sockfound", encode({"line": 1, "number": 1}))
@@ -257,7 +258,7 @@ def test_what_the_broker_drops_is_said(
     )) as session:  # fmt: skip
         wait_until(session.connected)
     with (
-        running(replace(config, bus=server.url), clock=CLOCK) as hub,
+        running(replace(config, bus=SecretUrl(server.url)), clock=CLOCK) as hub,
         closing(open_bus(server.url, client_id="line", clock=CLOCK)) as line,
     ):
 

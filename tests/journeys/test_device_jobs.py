@@ -16,6 +16,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from lineside.core import Digest, SystemClock, decode_json, load_plant
+from lineside.core.drivers import SecretUrl
 from lineside.edge import EdgeConfig, run
 from lineside.fleet import Execution, NewJob, Target
 from lineside.hub import HubConfig, RunningHub, running
@@ -73,7 +74,7 @@ class Site:
     def config(self) -> EdgeConfig:
         return EdgeConfig(
             device="edge-1",
-            bus=self.hub.bus_url,
+            bus=SecretUrl(self.hub.bus_url),
             plant=str(self.folder / "plant.toml"),
             data_dir=str(self.folder / "edge"),
             hub=self.way.url,
@@ -93,7 +94,7 @@ def opened_site(folder: Path, *, otlp: str = "") -> Iterator[Site]:
     (folder / "plant.toml").write_bytes(DISC_PLANT)
     config = HubConfig(
         data_dir=str(folder / "hub"), plant=str(folder / "plant.toml"), port=0, bus_port=0,
-        otlp=otlp,
+        otlp=SecretUrl(otlp),
     )  # fmt: skip
     with running(config, clock=SystemClock()) as hub:
         hub.services.things.add("edge-1")

@@ -13,7 +13,7 @@ import pytest
 
 from lineside.cli.app import _run
 from lineside.cli.config import load_edge
-from lineside.core import LinesideError, SystemClock
+from lineside.core import LinesideError, SystemClock, decode
 from lineside.edge import EdgeConfig, run
 from lineside.edge.config import PageConfig
 from lineside.edge.identity.enrolment import IdentityFiles, read_identity, renew_when_due
@@ -62,7 +62,7 @@ def settings_of(tmp_path: Path, **more: object) -> HubConfig:
         "data_dir": str(tmp_path / "hub"), "plant": str(tmp_path / "plant.toml"), "port": 0,
         "bus_port": 0, "tls": "site", **more,
     }  # fmt: skip
-    return HubConfig(**given)  # type: ignore[arg-type]  # by name
+    return decode(HubConfig, given, where="settings")
 
 
 @contextlib.contextmanager

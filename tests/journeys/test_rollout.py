@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import SystemClock
+from lineside.core.drivers import SecretUrl
 from lineside.edge import EdgeConfig, run
 from lineside.fleet import Rollout, RolloutOrder, RolloutPlan, RolloutState
 from lineside.fleet.evidence import LiveLimits
@@ -60,7 +61,7 @@ class Plant:
     def device(self, name: str) -> None:
         config = EdgeConfig(
             device=name,
-            bus=self.hub.bus_url,
+            bus=SecretUrl(self.hub.bus_url),
             plant=str(self.folder / "plant.toml"),
             data_dir=str(self.folder / name),
             hub=self.hub.url,

@@ -17,7 +17,6 @@ from lineside.cli.output import JsonFlag, show, table
 from lineside.core import InvalidError, NotFoundError, Plant, load_plant, to_plain
 from lineside.core.codec import json_schema, json_schemas
 from lineside.core.config import Loaded, load_config
-from lineside.core.drivers import SecretUrl
 
 if TYPE_CHECKING:
     from lineside.edge import EdgeConfig
@@ -76,16 +75,8 @@ def _flat(document: dict[str, object], prefix: str = "") -> list[tuple[str, str]
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{key}.")
         else:
-            rows.append((f"{prefix}{key}", str(_without_secret(value))))
+            rows.append((f"{prefix}{key}", str(value)))
     return rows
-
-
-def _without_secret(value: object) -> object:
-    if isinstance(value, list):
-        return [_without_secret(one) for one in value]
-    if isinstance(value, dict):
-        return {key: _without_secret(one) for key, one in value.items()}
-    return str(SecretUrl(value)) if isinstance(value, str) else value
 
 
 # ---- messages of the bus

@@ -188,7 +188,7 @@ def _without_secret(value: object) -> object:
     """Return the text of a value that JSON has no type for."""
     if isinstance(value, SecretUrl):
         return str(value)
-    raise NotImplementedError(type(value))
+    raise TypeError(f"JSON has no {type(value).__name__}")
 
 
 def _secret_schema(kind: type[object]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from lineside.core import InvalidError, NotFoundError, decode, decode_json
 from lineside.core.codec import refuse, unless
 from lineside.core.config import LOOPBACK
+from lineside.core.drivers import SecretUrl
 from lineside.models import EngineName
 
 
@@ -248,7 +249,7 @@ class EdgeConfig:
     """
 
     device: str
-    bus: str
+    bus: SecretUrl
     plant: str
     data_dir: str
     hub: str = ""
@@ -270,7 +271,7 @@ class EdgeConfig:
     hang_after_s: float = 30.0
     publish_logs: bool = True
     log_period_s: float = 30.0
-    otlp: str = ""
+    otlp: SecretUrl = SecretUrl("")
     engine: EngineName = EngineName.ONNX_RUNTIME
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     page: PageConfig = field(default_factory=PageConfig)
@@ -306,14 +307,14 @@ class EdgeConfig:
             )
 
     @property
-    def bus_url(self) -> str:
+    def bus_url(self) -> SecretUrl:
         """``bus`` with the files of ``ca``, ``certificate`` and ``key`` where it is encrypted."""
         if not self.bus.startswith("mqtts:"):
             return self.bus
         named = {"ca": self.ca, "certificate": self.certificate, "key": self.key}
-        base, _, options = self.bus.partition("?")
+        base, _, options = self.bus.reveal().partition("?")
         given = {**{name: path for name, path in named.items() if path}, **dict(parse_qsl(options))}
-        return f"{base}?{urlencode(given)}" if given else base
+        return SecretUrl(f"{base}?{urlencode(given)}" if given else base)
 
     @property
     def folder(self) -> Path:

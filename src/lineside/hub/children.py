@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lineside.core import InvalidError, UnavailableError
+from lineside.core.drivers import SecretUrl
 from lineside.core.processes import end_with_parent
 from lineside.core.worker import Worker
 
@@ -36,14 +37,14 @@ class ChildSettings:
     """
 
     folder: Path
-    records_url: str
-    blobs_url: str
+    records_url: SecretUrl
+    blobs_url: SecretUrl
     command: tuple[str, ...]
 
     @property
     def stores(self) -> tuple[str, ...]:
         """Arguments that name the stores."""
-        return "--records", self.records_url, "--blobs", self.blobs_url
+        return "--records", self.records_url.reveal(), "--blobs", self.blobs_url.reveal()
 
 
 class ChildRunner:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lineside.core import InvalidError, Plant
 from lineside.core.config import LOOPBACK
+from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Retention
 from lineside.core.topics import check_pattern, check_topic
 from lineside.core.webhooks import EVENT_TYPE, ORDER_KEYS, WebhookConfig, is_order_key
@@ -146,7 +147,7 @@ class FunctionConfig:
 
     name: str
     endpoint: str
-    store: str
+    store: SecretUrl
     bucket: str = ""
     prefix: str = ""
     records: str = ""
@@ -155,7 +156,7 @@ class FunctionConfig:
     @property
     def bucket_name(self) -> str:
         """The store's URL as callers name it."""
-        return self.bucket or self.store.partition("?")[0].rstrip("/").rpartition("/")[2]
+        return self.bucket or self.store.reveal().partition("?")[0].rstrip("/").rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,22 +250,22 @@ class HubConfig:
     http_connections: int = 2000
     http_connections_per_address: int = 200
     allowed_hosts: tuple[str, ...] = ()
-    bus: str = "embedded"
+    bus: SecretUrl = SecretUrl("embedded")
     bus_broker: Literal["auto", "mosquitto", "amqtt"] = "auto"
     bus_host: str = "127.0.0.1"
     bus_port: int = 1883
     bus_password_file: str = ""
     bus_connections: int = 2000
     bus_tls: str = ""
-    device_bus: str = ""
+    device_bus: SecretUrl = SecretUrl("")
     most_devices: int = 20_000
     device_silent_s: float = 60.0
     downloads: int = 64
     public_url: str = ""
     strays: bool = True
-    records: str = ""
-    blobs: str = ""
-    mongo: str = ""
+    records: SecretUrl = SecretUrl("")
+    blobs: SecretUrl = SecretUrl("")
+    mongo: SecretUrl = SecretUrl("")
     mongo_picture: Literal["text", "binary", "digest"] = "text"
     kafka: KafkaConfig = field(default_factory=KafkaConfig)
     webhook: tuple[WebhookConfig, ...] = ()
@@ -272,7 +273,7 @@ class HubConfig:
     opcua_anonymous: bool = False
     homeassistant: str = ""
     sparkplug: str = ""
-    otlp: str = ""
+    otlp: SecretUrl = SecretUrl("")
     retention: Retention = field(default_factory=Retention)
     endpoint_calls: int = 64
     inference_grpc: str = ""
@@ -324,14 +325,14 @@ class HubConfig:
         return shutil.disk_usage(folder).free
 
     @property
-    def records_url(self) -> str:
+    def records_url(self) -> SecretUrl:
         """Where records stand."""
-        return self.records or f"sqlite:///{self.folder / 'records.db'}"
+        return self.records or SecretUrl(f"sqlite:///{self.folder / 'records.db'}")
 
     @property
-    def blobs_url(self) -> str:
+    def blobs_url(self) -> SecretUrl:
         """Where pictures and packages stand."""
-        return self.blobs or f"file://{self.folder / 'blobs'}"
+        return self.blobs or SecretUrl(f"file://{self.folder / 'blobs'}")
 
     @property
     def ingest_token_path(self) -> Path:

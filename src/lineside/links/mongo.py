@@ -66,7 +66,7 @@ class MongoSink:
             database: the reference's is called ``aws``.
             connect: makes a client of the address; pymongo's own by default.
         """
-        self._url = url
+        self._url = SecretUrl(url)
         self._database = database
         self._connect = connect or _connect
         self._client: Any = None
@@ -149,13 +149,13 @@ class MongoSink:
     def _collection(self, name: str) -> Any:  # noqa: ANN401  pymongo and mongomock alike
         with self._lock:
             if self._client is None:
-                self._client = self._connect(self._url)
+                self._client = self._connect(self._url.reveal())
             return self._client[self._database][name]
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         errors = need("pymongo.errors", extra="mongo")
-        where = str(SecretUrl(self._url))
+        where = str(self._url)
         try:
             yield
         except errors.OperationFailure as error:

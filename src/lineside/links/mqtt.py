@@ -87,10 +87,10 @@ def parse_address(url: str) -> MqttAddress:
     Raises:
         InvalidError: no host, no number where one is needed, or an unknown option.
     """
-    shown = str(SecretUrl(url))
+    shown = SecretUrl(url)
     known = {"version", "ca", "keepalive", "certificate", "key"}
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(shown.reveal())
         options = dict(parse_qsl(parts.query))
         port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
         keepalive_s = int(options.get("keepalive", "30"))
@@ -106,7 +106,7 @@ def parse_address(url: str) -> MqttAddress:
             fix=f"Write mqtt://host:1883; options: {', '.join(sorted(known))}.",
         )
     return MqttAddress(
-        shown=shown,
+        shown=str(shown),
         host=parts.hostname,
         port=port,
         user=unquote(parts.username) if parts.username else None,

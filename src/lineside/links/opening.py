@@ -6,7 +6,7 @@ from typing import cast
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock
-from lineside.core.drivers import find_driver
+from lineside.core.drivers import SecretUrl, find_driver
 from lineside.links.contract import Bus, BusSession, Camera, Refused, WillSource
 from lineside.links.shots import say_nothing
 
@@ -51,7 +51,7 @@ def open_bus(url: str, *, client_id: str, clock: Clock, will: WillSource = None)
         MissingExtraError: the client library is not installed.
     """
     opener = find_driver("bus", url, table=BUSES)
-    return cast("Bus", opener(url, client_id=client_id, clock=clock, will=will))
+    return cast("Bus", opener(SecretUrl(url).reveal(), client_id=client_id, clock=clock, will=will))
 
 
 def open_session(
@@ -83,7 +83,7 @@ def open_session(
     return cast(
         "BusSession",
         opener(
-            url,
+            SecretUrl(url).reveal(),
             client_id=client_id,
             patterns=patterns,
             clock=clock,

@@ -52,7 +52,7 @@ class Tracing:
         }  # fmt: skip
         self._provider = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)
         logging.getLogger(exporters.__name__).setLevel(logging.CRITICAL)  # rule 3
-        exporter = exporters.OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+        exporter = exporters.OTLPSpanExporter(endpoint=f"{shown.reveal().rstrip('/')}/v1/traces")
         self._exporter = _LoggingExporter(exporter, where=shown)
         self._provider.add_span_processor(BatchSpanProcessor(cast("Any", self._exporter)))
         self._tracer = self._provider.get_tracer("lineside", version("lineside"))

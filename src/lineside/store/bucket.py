@@ -39,6 +39,7 @@ from lineside.core import (
     need,
     parse_digest,
 )
+from lineside.core.drivers import SecretUrl
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -233,7 +234,7 @@ def open_objects(url: str) -> "BucketObjects":
         MissingExtraError: the driver is not installed.
     """
     need("obstore", extra="s3")
-    return BucketObjects(open_store(url), where=url.partition("?")[0])
+    return BucketObjects(open_store(SecretUrl(url).reveal()), where=str(SecretUrl(url)))
 
 
 class BucketObjects:

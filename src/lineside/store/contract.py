@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import Any, Protocol, Self, TypeVar
 
 from lineside.core import Clock, Digest, FrameId, InvalidError, SystemClock
-from lineside.core.drivers import find_driver
+from lineside.core.drivers import SecretUrl, find_driver
 from lineside.vision.verdict import PartVerdict
 
 _PAGE = 500
@@ -767,7 +767,9 @@ def open_records(url: str, *, clock: Clock) -> Records:
         NotFoundError: no such database.
         MissingExtraError: the driver is not installed.
     """
-    records: Records = find_driver("records", url, table=_RECORDS)(url, clock=clock)
+    records: Records = find_driver("records", url, table=_RECORDS)(
+        SecretUrl(url).reveal(), clock=clock
+    )
     return records
 
 
@@ -785,5 +787,7 @@ def open_blobs(url: str, *, clock: Clock | None = None) -> Blobs:
         NotFoundError: no such bucket.
         MissingExtraError: the driver is not installed.
     """
-    blobs: Blobs = find_driver("blobs", url, table=_BLOBS)(url, clock=clock or SystemClock())
+    blobs: Blobs = find_driver("blobs", url, table=_BLOBS)(
+        SecretUrl(url).reveal(), clock=clock or SystemClock()
+    )
     return blobs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from lineside.core import InvalidError, need, replace_durably
-from lineside.core.drivers import find_driver
+from lineside.core.drivers import SecretUrl, find_driver
 from lineside.store.bucket import bucket_error, open_store
 from lineside.store.contract import Place
 
@@ -30,7 +30,7 @@ def open_place(url: str) -> Place:
         NotFoundError: the credentials file is not there.
         MissingExtraError: the driver is not installed.
     """
-    place: Place = find_driver("places", url, table=_PLACES)(url)
+    place: Place = find_driver("places", url, table=_PLACES)(SecretUrl(url).reveal())
     return place
 
 

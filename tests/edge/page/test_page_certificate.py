@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, UnavailableError
+from lineside.core.drivers import SecretUrl
 from lineside.edge import EdgeConfig
 from lineside.edge.config import PageConfig
 from lineside.edge.identity.enrolment import (
@@ -54,7 +55,7 @@ def certified(authority: CertificateAuthority, path: Path, *, host: str = "edge-
 def enrolled(folder: Path, **page: object) -> EdgeConfig:
     pair = IdentityFiles(folder).pair
     return EdgeConfig(
-        device="edge-1", bus="", plant="", data_dir=str(folder), hub="https://127.0.0.1:9",
+        device="edge-1", bus=SecretUrl(""), plant="", data_dir=str(folder), hub="https://127.0.0.1:9",
         certificate=str(pair), key=str(pair), ca="",
         page=PageConfig(**{"listen": "0.0.0.0:8080", "token_file": "t", **page}),  # type: ignore[arg-type]
     )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lineside.core import SystemClock, UnavailableError, decode_json
+from lineside.core.drivers import SecretUrl
 from lineside.edge import EdgeConfig, run
 from lineside.edge.config import PageConfig
 from lineside.edge.deploy.deployment import DeploymentStore
@@ -26,7 +27,8 @@ def device(folder: Path, *, bus: str, page: PageConfig, **more: Any) -> Iterator
     """A running agent; the address of its page."""
     (folder / "plant.toml").write_text(PLANT)
     config = EdgeConfig(
-        device="edge-1", bus=bus, plant=str(folder / "plant.toml"), data_dir=str(folder / "edge"),
+        device="edge-1", bus=SecretUrl(bus), plant=str(folder / "plant.toml"),
+        data_dir=str(folder / "edge"),
         unsigned="allowed", page=page, **more,
     )  # fmt: skip
     stop = threading.Event()
@@ -117,7 +119,7 @@ def test_a_page_that_cannot_stand_ends_the_agent_before_it_looks(
     (tmp_path / "plant.toml").write_text(PLANT)
     port = broker.url.rpartition(":")[2]
     config = EdgeConfig(
-        device="edge-1", bus=broker.url, plant=str(tmp_path / "plant.toml"),
+        device="edge-1", bus=SecretUrl(broker.url), plant=str(tmp_path / "plant.toml"),
         data_dir=str(tmp_path / "edge"), unsigned="allowed", page=PageConfig(listen=port),
     )  # fmt: skip
     with pytest.raises(UnavailableError, match="cannot listen"):

@@ -10,6 +10,7 @@ from botocore.config import Config
 from fastapi.testclient import TestClient
 
 from lineside.core import Plant, SystemClock, parse_plant
+from lineside.core.drivers import SecretUrl
 from lineside.hub import AccessKey, HubConfig, Services, create_app, issue_access_key
 from lineside.hub.config import FunctionConfig
 from lineside.testing import FakeClock
@@ -45,7 +46,7 @@ def function(store: Path) -> FunctionConfig:
     return FunctionConfig(
         name=FUNCTION,
         endpoint="bin-counter",
-        store=store.as_uri(),
+        store=SecretUrl(store.as_uri()),
         prefix="bin-images/",
         records="metadata/",
     )
@@ -59,8 +60,8 @@ def config(tmp_path: Path, function: FunctionConfig) -> HubConfig:
         plant=str(tmp_path / "plant.toml"),
         port=0,
         bus_port=0,
-        records="memory://",
-        blobs="memory://",
+        records=SecretUrl("memory://"),
+        blobs=SecretUrl("memory://"),
         function=(function,),
     )
 

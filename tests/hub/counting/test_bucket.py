@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import NotFoundError, UnavailableError
+from lineside.core.drivers import SecretUrl
 from lineside.hub.config import FunctionConfig
 from lineside.hub.inference.functions import PictureStore
 from lineside.testing import FakeClock
@@ -25,7 +26,7 @@ def bucket(bucket_server: BucketServer, function: FunctionConfig, store: Path) -
         name = f"abid/{path.relative_to(store).as_posix()}"
         client.put_object(Bucket="bins", Key=name, Body=path.read_bytes())
     client.close()
-    return replace(function, store=bucket_server.url("bins", "abid"), bucket="bins")
+    return replace(function, store=SecretUrl(bucket_server.url("bins", "abid")), bucket="bins")
 
 
 def test_a_bucket_is_read_by_name_and_nothing_else_of_it(bucket: FunctionConfig) -> None:
@@ -43,7 +44,7 @@ def test_a_bucket_that_does_not_answer_is_away(
     bucket_server: BucketServer, function: FunctionConfig
 ) -> None:
     url = bucket_server.url("bins", "abid").replace(bucket_server.endpoint, "http://127.0.0.1:9")
-    shelf = PictureStore(replace(function, store=url), clock=FakeClock())
+    shelf = PictureStore(replace(function, store=SecretUrl(url)), clock=FakeClock())
     with pytest.raises(UnavailableError):
         shelf.read("00004.jpg")
 
@@ -51,6 +52,8 @@ def test_a_bucket_that_does_not_answer_is_away(
 def test_a_bucket_that_is_not_there_is_named(
     bucket_server: BucketServer, function: FunctionConfig
 ) -> None:
-    shelf = PictureStore(replace(function, store=bucket_server.url("gone", "x")), clock=FakeClock())
+    shelf = PictureStore(
+        replace(function, store=SecretUrl(bucket_server.url("gone", "x"))), clock=FakeClock()
+    )
     with pytest.raises(NotFoundError):
         shelf.names()

@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import InvalidError, NotFoundError, Plant, RefusedError
+from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Services
 from lineside.hub.config import FunctionConfig
 from lineside.hub.inference.functions import Functions, PictureStore, picture_name
@@ -254,7 +255,7 @@ def test_a_link_does_not_lead_out_of_the_store(function: FunctionConfig, store: 
 
 
 def test_a_store_that_is_away_says_so(function: FunctionConfig, tmp_path: Path) -> None:
-    gone = replace(function, store=(tmp_path / "gone").as_uri())
+    gone = replace(function, store=SecretUrl((tmp_path / "gone").as_uri()))
     with pytest.raises(NotFoundError):
         PictureStore(gone, clock=FakeClock()).names()
     missing = replace(function, ids=str(tmp_path / "gone.txt"))
@@ -267,8 +268,8 @@ def test_settings_that_cannot_work_are_refused_at_the_start(
 ) -> None:
     for wrong in (
         replace(function, endpoint="other"),
-        replace(function, store="ftp://store/pictures"),
-        replace(function, store="relative"),
+        replace(function, store=SecretUrl("ftp://store/pictures")),
+        replace(function, store=SecretUrl("relative")),
     ):
         with pytest.raises((InvalidError, NotFoundError)):
             Functions((wrong,), plant=plant, packages=hub.packages, clock=FakeClock())

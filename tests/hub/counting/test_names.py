@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lineside.core import LinesideError
+from lineside.core.drivers import SecretUrl
 from lineside.hub.config import FunctionConfig
 from lineside.hub.inference.functions import FunctionRequest, Functions, PictureStore, reply_to
 from lineside.testing import FakeClock
@@ -27,7 +28,11 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> PictureStore:
     store = write_store(folder / "store")
     (store / "secret.txt").write_text("secret")
     function = FunctionConfig(
-        name="f", endpoint="e", store=store.as_uri(), prefix="bin-images/", records="metadata/"
+        name="f",
+        endpoint="e",
+        store=SecretUrl(store.as_uri()),
+        prefix="bin-images/",
+        records="metadata/",
     )
     return PictureStore(function, clock=FakeClock())
 

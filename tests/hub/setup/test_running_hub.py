@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import SystemClock, digest_of, encode, rfc3339
+from lineside.core.drivers import SecretUrl
 from lineside.core.plant_check import PLANT_GROUP, plant_text_topic
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.setup.toml_edit import PlantEdit
@@ -21,7 +22,9 @@ COUNT = 150
 
 @pytest.fixture
 def hub(config: HubConfig) -> Iterator[RunningHub]:
-    with running(replace(config, records="", blobs="", strays=False), clock=CLOCK) as opened:
+    with running(
+        replace(config, records=SecretUrl(""), blobs=SecretUrl(""), strays=False), clock=CLOCK
+    ) as opened:
         yield opened
 
 

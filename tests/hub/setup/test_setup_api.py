@@ -227,7 +227,9 @@ def test_settings_of_the_hub_are_shown_without_secrets_to_those_who_edit(
 ) -> None:
     hook = WebhookConfig(name="mes", url=SecretUrl("https://mes.plant.lan/in"), key="subject")
     bus = "mqtts://me:peeping@broker.plant.lan"
-    config = replace(hub.config, bus=bus, webhook=(hook,), retention=Retention(max_age_days=30))
+    config = replace(
+        hub.config, bus=SecretUrl(bus), webhook=(hook,), retention=Retention(max_age_days=30)
+    )
     groups = setting_fields(config)
     keys = {about: [one.key for one in found] for about, found in groups.items()}
     assert keys["Retention"] == ["retention.max_age_days", "retention.max_bytes"]

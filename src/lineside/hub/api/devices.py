@@ -28,6 +28,7 @@ from lineside.hub.api.wire import (
     Limit,
     Page,
     Requester,
+    StatedReason,
     json_body,
     json_response,
     page_response,
@@ -44,13 +45,6 @@ from lineside.hub.site_init import NewSite, make_ca, make_trust, offline_files
 router = APIRouter(prefix="/api/v1", tags=["devices"])
 
 _PEM = "application/x-pem-file"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revocation:
-    """Body of a revocation."""
-
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +199,7 @@ def revoke(
     who: Requester,
     *,
     device: str,
-    body: Annotated[Revocation, Depends(json_body(Revocation))],
+    body: Annotated[StatedReason, Depends(json_body(StatedReason))],
 ) -> Response:
     """Its certificate, its token and its jobs end at once."""
     return json_response(hub.enrolment.revoke(device, by=who.name, reason=body.reason))

@@ -28,6 +28,7 @@ from lineside.hub.api.wire import (
     Limit,
     Page,
     Requester,
+    StatedReason,
     json_body,
     json_response,
     next_cursor,
@@ -88,13 +89,6 @@ class PlantRollback:
     """Body of ``POST /plant/rollback``: the version whose text becomes the next one."""
 
     number: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdoptionReason:
-    """Body of ``POST /plant/adopt``."""
-
     reason: str
 
 
@@ -203,7 +197,7 @@ def roll_back_plant(
 @router.post("/plant/adopt", summary="Adopt a plant file that was changed by hand")
 @responds(PlantVersion)
 def adopt_plant(
-    hub: Hub, who: Requester, *, body: Annotated[AdoptionReason, Depends(json_body(AdoptionReason))]
+    hub: Hub, who: Requester, *, body: Annotated[StatedReason, Depends(json_body(StatedReason))]
 ) -> Response:
     """The file on the disk becomes the next version, if it has no faults."""
     return json_response(hub.plants.adopt(by=who.name, reason=body.reason))

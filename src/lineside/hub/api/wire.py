@@ -119,6 +119,13 @@ def next_cursor(items: Sequence[T], limit: int, *, key: Callable[[T], object]) -
     return str(key(items[-1])) if items and len(items) >= limit else ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedReason:
+    """Body of a request that says only why."""
+
+    reason: str
+
+
 def json_body(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
     """A dependency that reads a JSON body into a record; an empty body is ``{}``."""
 

@@ -119,7 +119,7 @@ class Enrolment:
         the first status of a device) are called with the device's name.
         """
         self.inventory = Inventory(records)
-        self.bus_url = config.device_bus
+        self.bus_url = config.device_bus.reveal()
         self._plant_text = plant_text or Path(config.plant).read_text
         self.enrolled: list[Callable[[str], object]] = []
         self.revoked: list[Callable[[str], object]] = []

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lineside.core.drivers import find_driver
+from lineside.core.drivers import SecretUrl, find_driver
 
 _UPGRADES = {
     "sqlite": "lineside.store.sqlite:plan_upgrade",
@@ -31,5 +31,5 @@ def plan_upgrade(url: str) -> UpgradePlan:
     Args:
         url: as ``open_records`` takes it, but for ``memory://``.
     """
-    plan: UpgradePlan = find_driver("upgrades", url, table=_UPGRADES)(url)
+    plan: UpgradePlan = find_driver("upgrades", url, table=_UPGRADES)(SecretUrl(url).reveal())
     return plan
