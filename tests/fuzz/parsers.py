@@ -508,10 +508,8 @@ def _say(door: socket.socket, raw: bytes) -> None:
 
 
 def posted(port: int) -> object:
-    target = WebhookConfig(
-        name="mes", url=SecretUrl(f"http://127.0.0.1:{port}/hook"), timeout_s=2.0
-    )
-    sender = WebhookSender(target)
+    url = SecretUrl(f"http://127.0.0.1:{port}/hook")
+    sender = WebhookSender(WebhookConfig(name="mes", url=url, timeout_s=2.0))
     try:
         return sender.post("msg", b"{}", at=FakeClock().now(), content="application/json")
     finally:
@@ -519,11 +517,10 @@ def posted(port: int) -> object:
 
 
 def asked_by_http(port: int) -> object:
-    camera = Camera(
-        id="c", line="l", source=SecretUrl(f"http://u:p@127.0.0.1:{port}/x"), max_frame_bytes=99
-    )
-    with closing(HttpSource(camera, clock=FakeClock(), timeout_s=0.2)) as source:
-        return source.connect()()
+    source = SecretUrl(f"http://u:p@127.0.0.1:{port}/x")
+    camera = Camera(id="c", line="l", source=source, max_frame_bytes=99)
+    with closing(HttpSource(camera, clock=FakeClock(), timeout_s=0.2)) as opened:
+        return opened.connect()()
 
 
 def entries(raw: bytes, _folder: Path) -> object:
