@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lineside.cli.app import _run
 from lineside.core import (
     ConflictError,
     Inspection,
@@ -33,6 +34,7 @@ from lineside.training import (
     run_job,
     write_job,
 )
+from lineside.training.pipeline import Limits, check_quality
 from lineside.vision import Decision, PictureState, encode_png, open_frame
 
 pytestmark = pytest.mark.slow
@@ -251,8 +253,8 @@ def test_evaluating_on_new_pictures_gives_figures_with_intervals(
     assert set(found.per_class) >= {"recall/blue", "precision/red"}
 
 
-def test_pictures_of_another_camera_count_as_not_right(
-    colours_result: Done, tmp_path: Path
+def test_pictures_that_are_all_refused_have_no_figures(
+    colours_result: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     package = Package.read(colours_result[0].package)
     rng = np.random.default_rng(4)
@@ -261,9 +263,13 @@ def test_pictures_of_another_camera_count_as_not_right(
     (tmp_path / "labels.csv").write_text("file,label\nx.png,top/empty;middle/empty\n")
     loaded = load_source(tmp_path, labels=package.manifest.labels)
     found = evaluate(package, loaded.samples, files=loaded.read_file, clock=CLOCK)
-    assert found.metrics["accuracy"].value == 0
-    assert found.metrics["unsure_rate"].value == 1
-    assert found.metrics["refused_rate"].value == 1
+    assert {name: one.value for name, one in found.metrics.items()} == {"refused_rate": 1}
+    assert "every picture is refused" in check_quality(found, Limits(recall=0.5, least={})).reason
+    (tmp_path / "a.lspkg").write_bytes(colours_result[0].package)
+    report = ("--report", str(tmp_path / "report.html"))
+    assert _run(["evaluate", str(tmp_path / "a.lspkg"), "--data", str(tmp_path), *report]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("warning: none of the 1 images was answered, so nothing was measured; ")
 
 
 def test_a_dataset_version_is_trained_on_and_named(

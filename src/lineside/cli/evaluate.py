@@ -78,12 +78,13 @@ def evaluate(
         opened.manifest.task, confusion=result.confusion, metrics=result.metrics,
         pictures=len(found.samples),
     )  # fmt: skip
-    warnings = (f"warning: {told}" for told in result.warnings)
+    warnings = [f"warning: {told}" for told in result.warnings]
+    lines = [*([words.words] if words else []), *metric_lines(dict(result.metrics))]
     show(
         {**plain, "skipped": found.skipped},
         as_json=as_json,
         text=lambda _: "\n".join(
-            [*([words.words] if words else []), *metric_lines(dict(result.metrics)), *warnings]
+            [*lines, *warnings] if result.is_answered else [*warnings, *lines]
         ),
     )
 

@@ -5,6 +5,7 @@ Pictures the package was trained on are refused by content digest; the package l
 the one before.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +24,7 @@ from lineside.training.evaluation.shortcuts import (
 )
 from lineside.training.source import is_labelled, leak_warning
 from lineside.training.tasks.contract import MAJORITY, MOST_BYTES, Case, Files
-from lineside.training.tasks.metrics import evaluator_for, judge_all
+from lineside.training.tasks.metrics import evaluator_for, judge_all, picture_words, refused
 from lineside.vision import Decision, decode_picture, draw_heat, thumbnail
 from lineside.vision.masks import mask_of
 from lineside.vision.metrics import LimitRow, ReliabilityBin
@@ -59,6 +60,11 @@ class Evaluation:
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
     leaking: int = 0
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_answered(self) -> bool:
+        """False where every image was refused: then no other figure is there."""
+        return self.metrics.keys() != {"refused_rate"}
 
 
 def evaluate_cases(
@@ -176,6 +182,9 @@ def evaluate(
     if not known:
         raise _unlabelled(package)
     cases = list(judge_all(package, known, files=files, clock=clock, objects=True))
+    reasons = Counter(filter(None, map(picture_words, cases)))
+    if reasons.total() == len(cases):
+        return _unanswered(cases, reason=reasons.most_common(1)[0][0])
     return evaluate_cases(
         package,
         cases,
@@ -185,6 +194,13 @@ def evaluate(
         unseen=cases,
         leaks=leaks,
     )
+
+
+def _unanswered(cases: Sequence[Case], *, reason: str) -> Evaluation:
+    """The evaluation where no image was answered: no figure but the share that was refused."""
+    told = f"none of the {len(cases)} images was answered, so nothing was measured; {reason}"
+    rates = {"refused_rate": refused(cases)}
+    return Evaluation(metrics=rates, per_class={}, confusion={}, slices={}, warnings=(told,))
 
 
 def _unlabelled(package: Package) -> InvalidError:

@@ -289,6 +289,9 @@ def check_quality(evidence: Evidence, limits: Limits) -> QualityResult:
 def _answers(evidence: Evidence) -> list[Check]:
     """Return whether more than one answer is given, where more than one is true."""
     found = []
+    if evidence.metrics.keys() == {"refused_rate"}:
+        sentence = "the model answers nothing: every picture is refused"
+        found.append(Check(name="answers", passed=False, sentence=sentence))
     for name, table in evidence.confusion.items():
         true = [label for label, row in zip(table.classes, table.rows, strict=True) if sum(row)]
         answer = [
