@@ -192,9 +192,11 @@ def test_every_answer_carries_the_security_headers(
 
 
 def test_a_browser_without_session_is_led_to_the_welcome_page(nobody: TestClient) -> None:
-    answer = nobody.get("/twin", headers={"Accept": "text/html"}, follow_redirects=False)
+    answer = nobody.get("/lines/a%20b?p=1", headers={"Accept": "text/html"}, follow_redirects=False)
     assert answer.status_code == 303
-    assert answer.headers["location"] == "/welcome"
+    assert answer.headers["location"] == "/welcome?next=%2Flines%2Fa%2520b%3Fp%3D1"
+    form = nobody.get(answer.headers["location"]).text
+    assert 'action="/sign-in?next=/lines/a%2520b%3Fp%3D1"' in form
 
 
 def test_a_wrong_token_is_nobody(nobody: TestClient) -> None:

@@ -66,13 +66,22 @@ def sign_in(client: TestClient, name: str, password: str = PASSWORD) -> int:
     return answer.status_code
 
 
-def test_a_user_signs_in_by_name_and_password(nobody: TestClient, anna: str) -> None:
+@pytest.mark.parametrize(
+    ("asked", "to"),
+    [
+        ("", "/"), ("?next=/lines/a%2520b%3Fp%3D1", "/lines/a%20b?p=1"), ("?next=//evil.com", "/"),
+        ("?next=https://evil.com", "/"), ("?next=/%5Cevil.com", "/"), ("?next=/%09/evil.com", "/"),
+    ],
+)  # fmt: skip
+def test_a_user_signs_in_by_name_and_password(
+    nobody: TestClient, anna: str, *, asked: str, to: str
+) -> None:
     assert "autocomplete" in nobody.get("/welcome").text
     answer = nobody.post(
-        "/sign-in", data={"name": "anna", "password": PASSWORD}, headers=OURS,
+        f"/sign-in{asked}", data={"name": "anna", "password": PASSWORD}, headers=OURS,
         follow_redirects=False,
     )  # fmt: skip
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert (answer.status_code, answer.headers["location"]) == (303, to)
     assert "HttpOnly" in answer.headers["set-cookie"]
     assert nobody.get("/api/v1/me").json() == {"name": anna, "kind": "session", "role": "engineer"}
     assert nobody.post("/sign-out", headers=OURS, follow_redirects=False).status_code == 303

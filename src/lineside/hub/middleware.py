@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote, urlencode
 
 from lineside.compat.aws.sigv4 import is_signed_link
 from lineside.core import LinesideError, RefusedError, UnavailableError
@@ -43,6 +44,9 @@ from lineside.web.security import (
     wants_page,
 )
 
+RefusalPage = Callable[[Scope, LinesideError], App | None]
+
+LONGEST_NEXT = 2000
 _OPENER_POLICY = (b"cross-origin-opener-policy", b"same-origin")
 _IN_MEMORY = 1_000_000
 _PART = 262_144
@@ -173,9 +177,11 @@ class _Body:
 class Authentication:
     """Rules 4 and 5."""
 
-    def __init__(self, app: App, *, auth: Auth) -> None:
+    def __init__(self, app: App, *, auth: Auth, page: RefusalPage = lambda *_: None) -> None:
+        """``page`` makes the page of a refusal, None where a program asked."""
         self._app = app
         self._auth = auth
+        self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Find out who asks, and refuse what they may not."""
@@ -186,11 +192,14 @@ class Authentication:
             await self._authenticate(scope)
         except UnauthenticatedError as error:
             if wants_page(scope):
-                await redirect(send, "/welcome")
+                await redirect(send, _welcome(scope))
             else:
                 await _refuse(scope, send, error=error)
         except LinesideError as error:
-            await _refuse(scope, send, error=error)
+            page = None
+            if wants_page(scope):
+                page = await asyncio.to_thread(self._page, scope, error)
+            await (page(scope, receive, send) if page else _refuse(scope, send, error=error))
         else:
             await self._app(scope, receive, send)
 
@@ -226,6 +235,14 @@ class Authentication:
         raise UnauthenticatedError(
             "not signed in", fix="Sign in with a name or the hub's link, or send a token."
         )
+
+
+def _welcome(scope: Scope) -> str:
+    """The address of the sign-in page, which goes on to the page that was asked for."""
+    query = scope.get("query_string", b"").decode("latin-1")
+    asked = quote(scope["path"]) + (f"?{query}" if query else "")
+    is_kept = asked != "/" and len(asked) <= LONGEST_NEXT
+    return "/welcome?" + urlencode({"next": asked}) if is_kept else "/welcome"
 
 
 def _is_signed(scope: Scope) -> bool:

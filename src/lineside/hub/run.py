@@ -101,7 +101,7 @@ def create_app(services: Services) -> "FastAPI":
     from fastapi import FastAPI
 
     from lineside.hub.api import RouteIndex, mount_api
-    from lineside.hub.pages import mount_pages
+    from lineside.hub.pages import mount_pages, refusal_page
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -116,7 +116,7 @@ def create_app(services: Services) -> "FastAPI":
     app.state.services = services
     config = services.config
     # The last added stands outermost: headers are on every response, refusals included.
-    app.add_middleware(Authentication, auth=services.auth)
+    app.add_middleware(Authentication, auth=services.auth, page=refusal_page)
     app.add_middleware(BodyLimit, limit_of=_limit_of(config.max_body_bytes), folder=config.folder)
     app.add_middleware(
         HostCheck,

@@ -217,7 +217,7 @@ def test_nothing_of_it_is_kept_by_a_browser(used: str, person: Person) -> None:
 def test_the_page_is_for_those_who_are_signed_in(nobody: TestClient) -> None:
     asked = nobody.get("/count", headers={"accept": "text/html"}, follow_redirects=False)
     assert asked.status_code == 303
-    assert asked.headers["location"] == "/welcome"
+    assert asked.headers["location"] == "/welcome?next=%2Fcount"
 
 
 def test_a_correction_goes_into_a_dataset_and_the_last_one_stands(

@@ -1,6 +1,7 @@
 """Every page by its HTML: headings, links that lead somewhere, nothing inline, nothing kept."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +19,7 @@ from lineside.datasets import Marked, Sample
 from lineside.hub import Services
 from lineside.hub.learning.datasets import Teaching
 from lineside.hub.pages.frames import frame_prediction, heat_href, learned_names
-from lineside.hub.pages.site import NAV, STATIC, by_region, label_cells, release
+from lineside.hub.pages.site import FOLDER, NAV, STATIC, by_region, label_cells, release
 from lineside.models import Package, build_package
 from lineside.streams import Event, read_prediction
 from lineside.web.answers import SHARED_STATIC
@@ -528,3 +529,9 @@ def test_times_in_the_sentence_of_a_problem_are_those_of_the_readers_clock(
     told = [one["datetime"] for one in read(page.text).all("time")]
     assert told[0] == "2001-01-01T00:00:00.000Z"
     assert len(told) == 3  # asked for, and from when to when there is one
+
+
+def test_every_input_of_a_certain_form_names_it() -> None:
+    for template in (FOLDER / "templates").glob("*.html"):
+        for one in re.findall(r"<input[^>]* pattern=[^>]*>", template.read_text()):
+            assert " title=" in one, (template.name, one)

@@ -126,6 +126,9 @@ def test_passwords_of_cameras_are_for_those_who_edit(
         assert "peeping" not in viewer.get(path).text, path
     for path in ("/setup/text", "/setup/history", "/setup/users", "/api/v1/plant"):
         assert viewer.get(path).status_code == 403, path
+    refused = viewer.get("/setup/users", headers={"accept": "text/html"}).text
+    assert "<h1" in refused
+    assert "viewer" in refused
     assert engineer.get("/setup/users").status_code == 403
     assert hub.plant.find_camera("roof").line == "warehouse"
 

@@ -1,5 +1,6 @@
 """Signing in by name and password or by a link that works once, and signing out."""
 
+import re
 from typing import Annotated
 from urllib.parse import parse_qs
 
@@ -20,6 +21,7 @@ router = APIRouter(tags=["session"])
 
 _LONGEST_FORM = 4096
 _MOST_FIELDS = 8
+_OWN_PAGE = re.compile(r"/(?![/\\])[^\s\\]*\Z")
 
 
 async def _credentials(request: Request) -> Credentials:
@@ -64,15 +66,17 @@ def sign_in(
 
 @router.post("/sign-in", summary="Sign in by name and password", include_in_schema=False)
 def sign_in_by_password(
-    hub: Hub, request: Request, *, given: Annotated[Credentials, Depends(_credentials)]
-) -> Response:
-    """The form again with the reason, or on to the first page."""
+    hub: Hub, request: Request, *, given: Annotated[Credentials, Depends(_credentials)],
+    onward: Annotated[str, Query(alias="next", max_length=2000)] = "/",
+) -> Response:  # fmt: skip
+    """The form again with the reason, or on to the page that was asked for, else the first."""
     try:
         session = hub.auth.sign_in_by_password(given)
     except (RefusedError, TooManyAttemptsError) as error:
         return sign_in_page(request, error)
     hub.auth.sign_out(request.cookies.get(COOKIE, ""))
-    response = RedirectResponse("/", status_code=303)
+    own = _OWN_PAGE.match(onward) is not None  # nobody is sent to another site
+    response = RedirectResponse(onward if own else "/", status_code=303)
     return _with_session(response, session, hub=hub, request=request)
 
 

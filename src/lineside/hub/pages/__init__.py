@@ -12,6 +12,12 @@ Not here: who may see what (``hub.access``), JSON for programs (``hub.api``).
 | ``templates/`` ``static/`` | HTML, styles, ES modules, files made by others with their licences |
 """
 
-from lineside.hub.pages.mount import mount_pages, problem_page, sign_in_page, signed_in_page
+from lineside.hub.pages.mount import (
+    mount_pages,
+    problem_page,
+    refusal_page,
+    sign_in_page,
+    signed_in_page,
+)
 
-__all__ = ["mount_pages", "problem_page", "sign_in_page", "signed_in_page"]
+__all__ = ["mount_pages", "problem_page", "refusal_page", "sign_in_page", "signed_in_page"]

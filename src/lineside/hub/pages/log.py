@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from lineside.core import Json, NotFoundError, RouteKind, decode
@@ -344,9 +344,11 @@ def _names(hub: Services) -> list[SearchHit]:
 
 
 @router.get("/welcome")
-def welcome_page(context: Context) -> HTMLResponse:
-    """Sign-in page."""
-    return context.page("welcome.html", title="Sign in", problem=None)
+def welcome_page(
+    context: Context, *, onward: Annotated[str, Query(alias="next", max_length=2000)] = ""
+) -> HTMLResponse:
+    """Sign-in page; ``next`` is the page that was asked for."""
+    return context.page("welcome.html", title="Sign in", problem=None, next=onward)
 
 
 @router.get("/favicon.ico")

@@ -112,7 +112,10 @@ def sign_in_page(request: Request, error: LinesideError) -> HTMLResponse:
     """The sign-in form once more, with the reason why it did not work."""
     site: Site = request.app.state.site
     told = decode_json(problem(error), where="problem")
-    page = site.page(request, "welcome.html", title="Sign in", problem=told, chrome=None)
+    page = site.page(
+        request, "welcome.html", title="Sign in", problem=told, chrome=None,
+        next=request.query_params.get("next", ""),
+    )  # fmt: skip
     page.status_code = error.http_status
     return page
 
@@ -120,6 +123,12 @@ def sign_in_page(request: Request, error: LinesideError) -> HTMLResponse:
 def problem_page(request: Request, error: LinesideError) -> HTMLResponse:
     """A failure as a page, in the words of its problem document."""
     return _page_of(request, decode_json(problem(error), where="problem"))
+
+
+def refusal_page(scope: Scope, error: LinesideError) -> HTMLResponse | None:
+    """A refusal as a page; None where a program asked."""
+    request = Request(scope)
+    return problem_page(request, error) if _wants_page(request) else None
 
 
 def _page_of(request: Request, fields: dict[str, Any]) -> HTMLResponse:
