@@ -30,6 +30,7 @@ from lineside.edge.delivery.spool import Spool, open_spool
 from lineside.edge.packages import LoadedPackage
 from lineside.links import Bus, Mailbox, open_bus
 from lineside.links.memory import MemoryBus
+from lineside.models import build_package
 from lineside.models.operating_point import OperatingPoint
 from lineside.streams import Event, decode_event
 from lineside.testing import FakeClock
@@ -45,6 +46,7 @@ from lineside.vision import (
     StageTimes,
     encode_jpeg,
 )
+from tests.models.conftest import package_parts
 
 PLANT = """
 schema = "lineside.plant/1"
@@ -150,6 +152,12 @@ class PackageServer:
         self.http.shutdown()
         self.thread.join()
         self.http.server_close()
+
+
+@pytest.fixture(scope="session")
+def archive() -> bytes:
+    """A package of two regions, as a file."""
+    return build_package(*package_parts())
 
 
 @pytest.fixture

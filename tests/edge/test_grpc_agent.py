@@ -29,11 +29,6 @@ UUID = "3f0c9a52-6d5b-4d5e-9a57-0d3a5b1c7e21"
 FLOAT32 = 5
 
 
-@pytest.fixture(scope="module")
-def archive() -> bytes:
-    return build_package(*package_parts())
-
-
 @pytest.fixture
 def folder(tmp_path: Path, archive: bytes) -> Path:
     """As a deployed model lies: <home>/model/dev/<name>/<version>."""

@@ -28,11 +28,6 @@ from tests.models.conftest import package_parts, scene
 NAME = "bright-1"
 
 
-@pytest.fixture(scope="module")
-def archive() -> bytes:
-    return build_package(*package_parts())
-
-
 @pytest.fixture
 def predictor(archive: bytes, clock: FakeClock) -> Predictor:
     return Predictor(Package.read(archive), clock=clock)

@@ -27,14 +27,14 @@ from lineside.edge import EdgeConfig, run
 from lineside.edge.machine import sole_user
 from lineside.edge.messages import frame_message
 from lineside.links import EmbeddedBroker, Mailbox, open_bus
-from lineside.models import Package, build_package
+from lineside.models import Package
 from lineside.streams import Event, decode_event, read_prediction
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import PictureState, encode_jpeg, open_frame
 from tests.edge.conftest import DEVICE, PREDICTION, PackageServer
 from tests.links.modbus_plc import ModbusPlc, modbus_plc
 from tests.links.output_peers import patient_outputs
-from tests.models.conftest import package_parts, scene
+from tests.models.conftest import scene
 
 PLANT = """
 schema = "lineside.plant/1"
@@ -75,11 +75,6 @@ max_age_s = 30
 heartbeat = "coil/13"
 heartbeat_s = 0.1
 """
-
-
-@pytest.fixture(scope="module")
-def archive() -> bytes:
-    return build_package(*package_parts())
 
 
 @pytest.fixture

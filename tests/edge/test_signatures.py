@@ -18,11 +18,6 @@ from tests.models.conftest import package_parts
 
 
 @pytest.fixture
-def archive() -> bytes:
-    return build_package(*package_parts())
-
-
-@pytest.fixture
 def repository(tmp_path: Path, archive: bytes, clock: FakeClock) -> UpdateRepository:
     """With the package published."""
     blobs: dict[Digest, bytes] = {digest_of(archive): archive}

@@ -501,8 +501,8 @@ def test_a_package_is_read_as_a_tar_that_holds_the_signed_file(
     part = client.get_object(Bucket="lineside", Key=key, Range="bytes=5-90", IfMatch=got["ETag"])
     assert part["Body"].read() == data[5:91]
     for wrong, said in (
-        ("packages/none/1/x.tar.gz", "List the names"),
-        (f"{key.rpartition('/')[0]}/x.tar.gz", f"Known: {key}"),
+        ("packages/none/1/x.tar.gz", "Publish it"),
+        (f"{key.rpartition('/')[0]}/x.tar.gz", f"Known: {target.path}"),
     ):
         with pytest.raises(ClientError, match=rf"NoSuchKey.*{said}"):
             client.get_object(Bucket="lineside", Key=wrong)

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import Box, Inspection, Region, SystemClock, View
-from lineside.training import TrainJob, TrainResult, run_job
+from lineside.models import Package, Predictor
+from lineside.training import Progress, TrainJob, TrainResult, run_job
 from lineside.vision import encode_png
 
 WIDTH, HEIGHT = 160, 120
@@ -125,19 +126,19 @@ def lessons() -> Callable[..., list[Shown]]:
     return lesson
 
 
+def trained(job: TrainJob, folder: Path, *, cancel_at: float = 200.0) -> TrainResult:
+    """Run a job to its end, or cancel it at a percentage."""
+    cancelled = threading.Event()
+
+    def tell(progress: Progress) -> None:
+        if progress.percent >= cancel_at:
+            cancelled.set()
+
+    return run_job(job, folder=folder, progress=tell, cancelled=cancelled, clock=SystemClock())
+
+
 @pytest.fixture(scope="session")
 def train() -> Train:
-    """Run a job to its end."""
-
-    def trained(job: TrainJob, folder: Path) -> TrainResult:
-        return run_job(
-            job,
-            folder=folder,
-            progress=lambda _: None,
-            cancelled=threading.Event(),
-            clock=SystemClock(),
-        )
-
     return trained
 
 
@@ -197,3 +198,9 @@ def write_dents(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Pat
         return root
 
     return written
+
+
+@pytest.fixture(scope="module")
+def predictor(result: TrainResult) -> Predictor:
+    """Decides by the package of the module's ``result``."""
+    return Predictor(Package.read(result.package), clock=SystemClock())

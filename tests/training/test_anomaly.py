@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from lineside.core import Inspection, InvalidError, SystemClock, Task
 from lineside.models import Package, Predictor
 from lineside.models.result import example_file, package_result
-from lineside.training import JobCancelledError, Progress, TrainJob, TrainResult, run_job
+from lineside.training import JobCancelledError, TrainJob, TrainResult
 from lineside.training.tasks.anomaly.power import KINDS as DRAWN
 from lineside.vision import Decision, PictureState, encode_png, open_frame
+from tests.training.conftest import trained
 
 CLOCK = SystemClock()
 PAGE_FILE = "evidence/report.html"
@@ -89,16 +89,6 @@ def job_for(data: Path, *, power_pictures: int = 0) -> TrainJob:
     return TrainJob(inspection=inspection, data=str(data), settings=settings)
 
 
-def train(job: TrainJob, folder: Path, *, cancel_at: float = 200.0) -> TrainResult:
-    cancelled = threading.Event()
-
-    def tell(progress: Progress) -> None:
-        if progress.percent >= cancel_at:
-            cancelled.set()
-
-    return run_job(job, folder=folder, progress=tell, cancelled=cancelled, clock=CLOCK)
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_source(tmp_path_factory.mktemp("s") / "keys", key, train=14, good=6, bad=6)
@@ -106,12 +96,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    return train(job_for(keys, power_pictures=1), tmp_path_factory.mktemp("job"))
-
-
-@pytest.fixture(scope="module")
-def predictor(result: TrainResult) -> Predictor:
-    return Predictor(Package.read(result.package), clock=CLOCK)
+    return trained(job_for(keys, power_pictures=1), tmp_path_factory.mktemp("job"))
 
 
 def test_chips_are_told_from_good_keys_that_lie_anyhow(result: TrainResult) -> None:
@@ -195,17 +180,17 @@ def test_a_stopped_training_goes_on_to_the_same_package(
     keys: Path, result: TrainResult, tmp_path: Path
 ) -> None:
     with pytest.raises(JobCancelledError):
-        train(job_for(keys, power_pictures=1), tmp_path, cancel_at=50)
+        trained(job_for(keys, power_pictures=1), tmp_path, cancel_at=50)
     kept = sorted((tmp_path / "anomaly").iterdir())
     kept[0].write_bytes(kept[0].read_bytes()[:200])  # as a power cut leaves it
-    assert train(job_for(keys, power_pictures=1), tmp_path).package == result.package
+    assert trained(job_for(keys, power_pictures=1), tmp_path).package == result.package
 
 
 @pytest.mark.slow
 def test_a_surface_of_various_sizes_is_learned_without_places(tmp_path: Path) -> None:
     # Two lots are two folds: half as many scorers to fit as of pictures without a group.
     source = write_source(tmp_path / "cloth", cloth, train=12, good=6, bad=6, lots=2)
-    result = train(job_for(source), tmp_path / "job")
+    result = trained(job_for(source), tmp_path / "job")
     package = Package.read(result.package)
     assert package.manifest.prepare.fit == "zoom"
     assert package.manifest.prepare.pose is None
@@ -216,7 +201,7 @@ def test_a_surface_of_various_sizes_is_learned_without_places(tmp_path: Path) ->
 def test_too_few_good_pictures_are_refused(tmp_path: Path) -> None:
     source = write_source(tmp_path / "few", key, train=3, good=2, bad=1)
     with pytest.raises(InvalidError, match="3 good pictures"):
-        train(job_for(source), tmp_path / "job")
+        trained(job_for(source), tmp_path / "job")
 
 
 @pytest.mark.slow
@@ -229,7 +214,7 @@ def test_a_folder_of_good_pictures_alone_is_enough(tmp_path: Path) -> None:
         grain = rng.normal(0, 1, (192, 192, 3)) + rng.normal(0, 4)
         image = np.clip(120 + 20 * waves + grain, 0, 255).astype(np.uint8)
         (tmp_path / "plain" / "normal" / f"{number}.png").write_bytes(encode_png(image))
-    result = train(job_for(tmp_path / "plain"), tmp_path / "job")
+    result = trained(job_for(tmp_path / "plain"), tmp_path / "job")
     assert set(result.metrics) == {"false_reject_rate", "unsure_rate", "refused_rate"}
     assert result.metrics["false_reject_rate"].n == 2
     assert result.metrics["false_reject_rate"].high > 0.5, "two pictures promise little"

@@ -1,6 +1,5 @@
 """Masks learned from a few drawn plates with scratches: some masks, some labels, most good."""
 
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 from lineside.core import Inspection, InvalidError, SystemClock, Task
 from lineside.models import Package, Predictor
 from lineside.models.engines import BareEngine
-from lineside.training import JobCancelledError, Progress, TrainJob, TrainResult, run_job
+from lineside.training import JobCancelledError, TrainJob, TrainResult
 from lineside.vision import Decision, PictureState, encode_png, open_frame
 from lineside.vision.masks import mask_of
+from tests.training.conftest import trained
 
 pytestmark = pytest.mark.slow
 
@@ -79,16 +79,6 @@ def job_for(data: Path, **settings: float) -> TrainJob:
     return TrainJob(inspection=inspection, data=str(data), settings={**QUICK, **settings})
 
 
-def train(job: TrainJob, folder: Path, *, cancel_at: float = 200.0) -> TrainResult:
-    cancelled = threading.Event()
-
-    def tell(progress: Progress) -> None:
-        if progress.percent >= cancel_at:
-            cancelled.set()
-
-    return run_job(job, folder=folder, progress=tell, cancelled=cancelled, clock=CLOCK)
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plates")
@@ -98,12 +88,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(source: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    return train(job_for(source), tmp_path_factory.mktemp("job"))
-
-
-@pytest.fixture(scope="module")
-def predictor(result: TrainResult) -> Predictor:
-    return Predictor(Package.read(result.package), clock=CLOCK)
+    return trained(job_for(source), tmp_path_factory.mktemp("job"))
 
 
 def said_of(predictor: Predictor, image: Image) -> tuple[Decision, NDArray[np.bool_]]:
@@ -181,16 +166,16 @@ def test_the_same_job_gives_the_same_package_also_when_it_was_stopped(
     source: Path, result: TrainResult, tmp_path: Path
 ) -> None:
     with pytest.raises(JobCancelledError):
-        train(job_for(source), tmp_path, cancel_at=50)
+        trained(job_for(source), tmp_path, cancel_at=50)
     assert (tmp_path / "segment" / "fitting.npz").exists()
-    assert train(job_for(source), tmp_path).digest == result.digest
+    assert trained(job_for(source), tmp_path).digest == result.digest
 
 
 def test_a_network_that_clients_feed_takes_shares_of_white_on_exactly_that_square(
     source: Path, tmp_path: Path
 ) -> None:
     settings = {**QUICK, "input_px": 96.0, "input_scale": 255.0}
-    package = Package.read(train(job_for(source, **settings), tmp_path).package)
+    package = Package.read(trained(job_for(source, **settings), tmp_path).package)
     prepare = package.manifest.prepare
     assert (prepare.width_px, prepare.height_px, prepare.fit) == (96, 96, "stretch")
     assert (prepare.mean, prepare.scale) == (0.0, 255.0)
@@ -208,7 +193,7 @@ def test_a_network_that_clients_feed_takes_shares_of_white_on_exactly_that_squar
 def test_without_masks_nothing_is_learned(tmp_path: Path) -> None:
     data = write_source(tmp_path / "bare", good=8, drawn=1, bare=6)
     with pytest.raises(InvalidError, match="mask"):
-        train(job_for(data), tmp_path / "job")
+        trained(job_for(data), tmp_path / "job")
 
 
 @pytest.mark.data
@@ -219,7 +204,7 @@ def test_hairline_cracks_of_real_parts_are_found(data_folder: Path, tmp_path: Pa
         job_for(data_folder / "kolektor-sdd"),
         settings={"epochs": 4, "steps": 10, "side_px": 128, "batch_size": 6},
     )
-    result = train(job, tmp_path)
+    result = trained(job, tmp_path)
     prepare = Package.read(result.package).manifest.prepare
     assert prepare.zoom == 0.5  # cracks a few pixels wide survive
     assert result.metrics["pixel_f1"].value >= 0.4

@@ -84,7 +84,7 @@ def evaluate(
         {**plain, "skipped": found.skipped},
         as_json=as_json,
         text=lambda _: "\n".join(
-            [*lines, *warnings] if result.is_answered else [*warnings, *lines]
+            [*lines, *warnings] if len(result.metrics) > 1 else [*warnings, *lines]
         ),
     )
 

@@ -1,6 +1,6 @@
 """``lineside operating-point``: limits of an inspection, apart from its package."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -118,10 +118,10 @@ def approve(
     config: ConfigOption = None, as_json: JsonFlag = False,
 ) -> None:  # fmt: skip
     """Approve a version; a running hub signs it and tells the devices."""
-    check_person(by, config=config)
-    with points(config) as opened:
-        made = opened.approve(inspection, number, by=by, reason=reason)
-    show(made, as_json=as_json, text=_line)
+    _decide(
+        lambda opened: opened.approve(inspection, number, by=by, reason=reason),
+        by=by, config=config, as_json=as_json,
+    )  # fmt: skip
 
 
 def reject(
@@ -129,10 +129,10 @@ def reject(
     config: ConfigOption = None, as_json: JsonFlag = False,
 ) -> None:  # fmt: skip
     """Reject a version that waits."""
-    check_person(by, config=config)
-    with points(config) as opened:
-        made = opened.reject(inspection, number, by=by, reason=reason)
-    show(made, as_json=as_json, text=_line)
+    _decide(
+        lambda opened: opened.reject(inspection, number, by=by, reason=reason),
+        by=by, config=config, as_json=as_json,
+    )  # fmt: skip
 
 
 def roll_back(
@@ -140,9 +140,19 @@ def roll_back(
     config: ConfigOption = None, as_json: JsonFlag = False,
 ) -> None:  # fmt: skip
     """Take the limits of an earlier approved version into force again, as a new version."""
+    _decide(
+        lambda opened: opened.roll_back(inspection, number, by=by, reason=reason),
+        by=by, config=config, as_json=as_json,
+    )  # fmt: skip
+
+
+def _decide(
+    decide: "Callable[[OperatingPoints], PointVersion]", *, by: str, config: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     check_person(by, config=config)
     with points(config) as opened:
-        made = opened.roll_back(inspection, number, by=by, reason=reason)
+        made = decide(opened)
     show(made, as_json=as_json, text=_line)
 
 

@@ -46,7 +46,6 @@ from lineside.web.security import (
 
 RefusalPage = Callable[[Scope, LinesideError], App | None]
 
-LONGEST_NEXT = 2000
 _OPENER_POLICY = (b"cross-origin-opener-policy", b"same-origin")
 _IN_MEMORY = 1_000_000
 _PART = 262_144
@@ -196,9 +195,7 @@ class Authentication:
             else:
                 await _refuse(scope, send, error=error)
         except LinesideError as error:
-            page = None
-            if wants_page(scope):
-                page = await asyncio.to_thread(self._page, scope, error)
+            page = await asyncio.to_thread(self._page, scope, error) if wants_page(scope) else None
             await (page(scope, receive, send) if page else _refuse(scope, send, error=error))
         else:
             await self._app(scope, receive, send)
@@ -241,7 +238,7 @@ def _welcome(scope: Scope) -> str:
     """The address of the sign-in page, which goes on to the page that was asked for."""
     query = scope.get("query_string", b"").decode("latin-1")
     asked = quote(scope["path"]) + (f"?{query}" if query else "")
-    is_kept = asked != "/" and len(asked) <= LONGEST_NEXT
+    is_kept = asked != "/" and len(asked) <= 2000
     return "/welcome?" + urlencode({"next": asked}) if is_kept else "/welcome"
 
 

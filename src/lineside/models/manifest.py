@@ -18,6 +18,7 @@ The certificate of a variant says what it lost against the package it was made f
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from lineside.core import Digest, Fault, Inspection, Plant, Policy, RefusedError
@@ -173,6 +174,14 @@ class HealthLimits:
     feature_distance_max: float
     frozen_after: int = 5
     compared: bool = False
+
+
+def code_version() -> str:
+    """Name and version of the installed program, for the lineage of a package."""
+    try:
+        return f"lineside {version('lineside')}"
+    except PackageNotFoundError:
+        return "lineside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

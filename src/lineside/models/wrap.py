@@ -20,7 +20,6 @@ behind a prefix, so that none of them meets ours.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +47,7 @@ from lineside.models.manifest import (
     HealthLimits,
     Lineage,
     Manifest,
+    code_version,
 )
 from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.vision import (
@@ -635,7 +635,7 @@ def _manifest(network: bytes, made: bytes, *, wrapping: Wrapping, worst: float) 
             data_digest=digest_of(b""),
             pictures=0,
             seed=0,
-            code_version=_code_version(),
+            code_version=code_version(),
             created_at="",
             data_licence=wrapping.licence.data,
             weights=source,
@@ -692,13 +692,6 @@ def _mask_rule(made: bytes, wrapping: Wrapping, *, rate: float) -> MaskRule:
 def _engine(made: bytes, wrapping: Wrapping, *, outputs: Sequence[str]) -> OnnxEngine:
     size = (0, 3, wrapping.input.height_px, wrapping.input.width_px)
     return OnnxEngine(made, crops=size, where=wrapping.name, outputs=outputs)
-
-
-def _code_version() -> str:
-    try:
-        return f"lineside {version('lineside')}"
-    except PackageNotFoundError:
-        return "lineside"
 
 
 # ---- proof

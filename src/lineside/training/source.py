@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lineside.core import Clock, Digest, Inspection, InvalidError, Task
@@ -22,6 +21,7 @@ from lineside.datasets.samples import Skipped, part_of
 from lineside.datasets.splitting import grouped, split
 from lineside.datasets.versions import decode_version, version_digest
 from lineside.models import Lineage
+from lineside.models.manifest import code_version
 from lineside.store import Blobs, open_blobs, open_records
 from lineside.training.common.onnx_backbone import read_settings
 from lineside.training.job import TrainJob
@@ -431,7 +431,7 @@ def lineage_of(job: TrainJob, *, data: Data, warnings: tuple[str, ...], pictures
         data_digest=data.digest,
         pictures=pictures,
         seed=job.seed,
-        code_version=_code_version(),
+        code_version=code_version(),
         created_at=job.created_at,
         trained_by=job.trained_by,
         data_licence=job.data_licence,
@@ -441,13 +441,6 @@ def lineage_of(job: TrainJob, *, data: Data, warnings: tuple[str, ...], pictures
     if own is None:
         return lineage
     return replace(lineage, weights=own.name, weights_licence=own.licence.weights)
-
-
-def _code_version() -> str:
-    try:
-        return f"lineside {version('lineside')}"
-    except PackageNotFoundError:
-        return "lineside"
 
 
 def leak_warning(pairs: int) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ from lineside.core import (
     decode,
     need,
 )
+from lineside.core.codec import nearest
 from lineside.fleet.contract import Release, Target, version_key
 from lineside.fleet.trust.roles import (
     OFFLINE,
@@ -275,7 +276,10 @@ class UpdateRepository:
         plain, sha256 = unprefixed(path)
         found = self.targets().get(plain or path)
         if found is None or (sha256 and found.sha256 != sha256):
-            raise NotFoundError("no such target is signed", where=path[:200], fix="Publish it.")
+            folder = (plain or path).rpartition("/")[0] + "/"
+            known = sorted(one for one in self.targets() if one.startswith(folder))
+            fix = nearest(plain or path, known) if known else "Publish it."
+            raise NotFoundError("no such target is signed", where=path[:200], fix=fix)
         return found
 
     def find(self, name: str) -> Target:

@@ -189,6 +189,17 @@ def _served(hub: Hub, request: Request, body: bytes, *, act: Act) -> Response:
     return Response(status_code=200) if found is None else json_response(found)
 
 
+def _managed(hub: Hub, request: Request, body: bytes, *, act: Callable[[], object]) -> Response:
+    """The same for what a thing's own client may not do."""
+
+    def allowed(caller: Caller) -> object:
+        if caller.device:
+            raise RefusedError("a thing's client may not do this", fix="Sign as an operator.")
+        return act()
+
+    return _served(hub, request, body, act=allowed)
+
+
 def _refused(error: LinesideError) -> Response:
     if isinstance(error, SignatureRefusedError):
         return aws_error(403, error.code, message=error.message)
@@ -206,11 +217,6 @@ def _fields(body: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise InvalidError("the body is no JSON object", where="body", fix="Send an object.")
     return fields
-
-
-def _operators(caller: Caller) -> None:
-    if caller.device:
-        raise RefusedError("a thing's client may not do this", fix="Sign as an operator.")
 
 
 def _thing_answer(hub: Hub, call: JobRequest) -> dict[str, Any]:
@@ -234,15 +240,14 @@ def list_jobs(
 ) -> Response:  # fmt: skip
     """Newest first."""
 
-    def act(caller: Caller) -> object:
-        _operators(caller)
+    def act() -> object:
         wanted = JobQuery(
             limit=most, after=token, status=status, selection=selection,
             target=f"group/{group}" if group else "",
         )  # fmt: skip
         return _page("jobs", hub.job_requests.service.jobs(wanted), shown=summary_of_job)
 
-    return _served(hub, request, body, act=act)
+    return _managed(hub, request, body, act=act)
 
 
 @router.put("/jobs/{job_id}", summary="CreateJob")
@@ -250,39 +255,31 @@ def list_jobs(
 def create_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """The same id with the same content is the same job."""
 
-    def act(caller: Caller) -> object:
-        _operators(caller)
+    def act() -> object:
         call = new_job(job_id, _fields(body), read_source=hub.bucket.document)
         hub.job_requests.service.create(call)
         return job_answer(hub.job_requests.service.look(job_id)[0])
 
-    return _served(hub, request, body, act=act)
+    return _managed(hub, request, body, act=act)
 
 
 @router.get("/jobs/{job_id}", summary="DescribeJob")
 @responds(DescribedJob)
 def describe_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """With counts of its things."""
-
-    def act(caller: Caller) -> object:
-        _operators(caller)
-        row, tally = hub.job_requests.service.look(job_id)
-        return described_job(row, tally)
-
-    return _served(hub, request, body, act=act)
+    return _managed(
+        hub, request, body, act=lambda: described_job(*hub.job_requests.service.look(job_id))
+    )
 
 
 @router.get("/jobs/{job_id}/job-document", summary="GetJobDocument")
 @responds(JobDocument)
 def job_document(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """As text, as it was given."""
-
-    def act(caller: Caller) -> object:
-        _operators(caller)
-        document = hub.job_requests.service.look(job_id)[0].document
-        return {"document": with_text({"jobDocument": document})["jobDocument"]}
-
-    return _served(hub, request, body, act=act)
+    look = hub.job_requests.service.look
+    return _managed(hub, request, body, act=lambda: {
+        "document": with_text({"jobDocument": look(job_id)[0].document})["jobDocument"]
+    })  # fmt: skip
 
 
 @router.put("/jobs/{job_id}/cancel", summary="CancelJob")
@@ -292,8 +289,7 @@ def cancel_job(
 ) -> Response:
     """Cancel queued executions; with ``force`` those under way too."""
 
-    def act(caller: Caller) -> object:
-        _operators(caller)
+    def act() -> object:
         fields = _fields(body)
         service = hub.job_requests.service
         service.cancel(
@@ -302,7 +298,7 @@ def cancel_job(
         )  # fmt: skip
         return job_answer(service.look(job_id)[0])
 
-    return _served(hub, request, body, act=act)
+    return _managed(hub, request, body, act=act)
 
 
 @router.delete("/jobs/{job_id}", summary="DeleteJob")
@@ -311,12 +307,8 @@ def delete_job(
     hub: Hub, request: Request, *, job_id: str, body: Body, force: Force = False
 ) -> Response:
     """With its executions; one that is not over needs ``force``."""
-
-    def act(caller: Caller) -> None:
-        _operators(caller)
-        hub.job_requests.service.delete(job_id, force=force)
-
-    return _served(hub, request, body, act=act)
+    delete = hub.job_requests.service.delete
+    return _managed(hub, request, body, act=lambda: delete(job_id, force=force))
 
 
 @router.post("/jobs/{job_id}/targets", summary="AssociateTargetsWithJob")
@@ -324,15 +316,14 @@ def delete_job(
 def associate(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """Of a CONTINUOUS job in progress."""
 
-    def act(caller: Caller) -> object:
-        _operators(caller)
+    def act() -> object:
         targets = _fields(body).get("targets")
         if not isinstance(targets, list) or not all(isinstance(one, str) for one in targets):
             raise InvalidError("no list of texts", where="targets", fix="Name the targets.")
         hub.job_requests.service.associate(job_id, targets)
         return job_answer(hub.job_requests.service.look(job_id)[0])
 
-    return _served(hub, request, body, act=act)
+    return _managed(hub, request, body, act=act)
 
 
 @router.get("/jobs/{job_id}/things", summary="ListJobExecutionsForJob")
@@ -343,13 +334,12 @@ def list_runs_of_job(
 ) -> Response:  # fmt: skip
     """By thing and number."""
 
-    def act(caller: Caller) -> object:
-        _operators(caller)
+    def act() -> object:
         wanted = JobQuery(limit=most, after=token, status=status)
         found = hub.job_requests.service.runs_of_job(job_id, wanted)
         return _page("executionSummaries", found, shown=_by_thing)
 
-    return _served(hub, request, body, act=act)
+    return _managed(hub, request, body, act=act)
 
 
 def _by_thing(run: Any) -> object:  # noqa: ANN401  an execution of a page
@@ -434,15 +424,14 @@ def cancel_run(
 ) -> Response:
     """One that is under way needs ``force``."""
 
-    def act(caller: Caller) -> None:
-        _operators(caller)
+    def act() -> None:
         fields = _fields(body)
         hub.job_requests.service.cancel_execution(
             thing, job_id, force=force or fields.get("force") is True,
             expected_version=fields.get("expectedVersion"), details=fields.get("statusDetails"),
         )  # fmt: skip
 
-    return _served(hub, request, body, act=act)
+    return _managed(hub, request, body, act=act)
 
 
 @router.delete(
@@ -454,12 +443,10 @@ def delete_run(
     force: Force = False,
 ) -> Response:  # fmt: skip
     """One that is under way needs ``force``."""
-
-    def act(caller: Caller) -> None:
-        _operators(caller)
-        hub.job_requests.service.delete_execution(thing, job_id, number=number, force=force)
-
-    return _served(hub, request, body, act=act)
+    delete = hub.job_requests.service.delete_execution
+    return _managed(
+        hub, request, body, act=lambda: delete(thing, job_id, number=number, force=force)
+    )
 
 
 def _device(thing: str, operation: str, *, body: bytes, job_id: str = "") -> JobRequest:

@@ -75,8 +75,8 @@ def sign_in_by_password(
     except (RefusedError, TooManyAttemptsError) as error:
         return sign_in_page(request, error)
     hub.auth.sign_out(request.cookies.get(COOKIE, ""))
-    own = _OWN_PAGE.match(onward) is not None  # nobody is sent to another site
-    response = RedirectResponse(onward if own else "/", status_code=303)
+    to = onward if _OWN_PAGE.match(onward) else "/"  # nobody is sent to another site
+    response = RedirectResponse(to, status_code=303)
     return _with_session(response, session, hub=hub, request=request)
 
 

@@ -33,7 +33,6 @@ from lineside.core import (
     digest_of,
     rfc3339,
 )
-from lineside.core.codec import nearest
 from lineside.core.config import LOOPBACK
 from lineside.hub.access.auth import access_key
 from lineside.hub.models.releases import Releases
@@ -127,21 +126,11 @@ class Bucket:
                 data=str(body["text"]).encode(), sha256=str(body["sha256"]),
                 media_type="application/json",
             )  # fmt: skip
-        try:
-            target, data = self._releases.archive(_package_of(key))
-        except NotFoundError as error:
-            raise NotFoundError("not signed", where=key[:200], fix=self._beside(key)) from error
+        target, data = self._releases.archive(_package_of(key))
         if not key.endswith(TARRED):
             return StoredObject(data=data, sha256=target.sha256)
         packed = _packed(target.path.rpartition("/")[2], data)
         return StoredObject(data=packed, sha256=digest_of(packed).removeprefix("sha256:"))
-
-    def _beside(self, key: str) -> str:
-        """The fix for a package's name that is not there: the names in its folder."""
-        folder, ending = key.rpartition("/")[0] + "/", TARRED if key.endswith(TARRED) else _PACKAGE
-        found = [target.path for target, _ in self._releases.published()]
-        known = [one.removesuffix(_PACKAGE) + ending for one in found if one.startswith(folder)]
-        return nearest(key, known) if known else "List the names of the bucket, or publish it."
 
     def entries(self, bucket: str) -> list[ObjectEntry]:
         """Everything that can be read, by key; ``NotFoundError`` where there is no such bucket."""

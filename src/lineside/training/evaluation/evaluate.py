@@ -37,6 +37,7 @@ class Evaluation:
     """Everything that an evaluation found.
 
     Attributes:
+        metrics: figures by name; only ``refused_rate`` where no image was answered.
         per_class: ``recall/<label>`` and ``precision/<label>``.
         confusion: per label or class list.
         limits: per score, escapes against over-rejects at every cut.
@@ -60,11 +61,6 @@ class Evaluation:
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
     leaking: int = 0
     warnings: tuple[str, ...] = ()
-
-    @property
-    def is_answered(self) -> bool:
-        """False where every image was refused: then no other figure is there."""
-        return self.metrics.keys() != {"refused_rate"}
 
 
 def evaluate_cases(
@@ -199,8 +195,10 @@ def evaluate(
 def _unanswered(cases: Sequence[Case], *, reason: str) -> Evaluation:
     """The evaluation where no image was answered: no figure but the share that was refused."""
     told = f"none of the {len(cases)} images was answered, so nothing was measured; {reason}"
-    rates = {"refused_rate": refused(cases)}
-    return Evaluation(metrics=rates, per_class={}, confusion={}, slices={}, warnings=(told,))
+    return Evaluation(
+        metrics={"refused_rate": refused(cases)}, per_class={}, confusion={}, slices={},
+        warnings=(told,),
+    )  # fmt: skip
 
 
 def _unlabelled(package: Package) -> InvalidError:
