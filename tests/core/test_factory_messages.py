@@ -161,6 +161,19 @@ def test_a_message_that_is_none_is_refused_with_its_topic(raw: bytes) -> None:
     assert caught.value.where.startswith("f/o/order")
 
 
+@pytest.mark.parametrize("kind", [OrderMessage, StockMessage, BrightnessMessage])
+@pytest.mark.parametrize(
+    "time", [{}, {"ts": None}, {"ts": ""}, {"ts": "yesterday"}, {"ts": 1684154467318},
+             {"ts": "2023-05-15T12:41:07.318"}],
+)  # fmt: skip
+def test_a_message_without_a_readable_time_is_refused(
+    kind: type[OrderMessage], time: dict[str, object]
+) -> None:
+    document = {"state": "ORDERED", "type": "RED", "stockItems": [], "br": "84.3", **time}
+    with pytest.raises(InvalidError):
+        read_message(kind, document, where="f/i/order")
+
+
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_message_or_refused(raw: bytes) -> None:
     with pytest.raises(InvalidError):

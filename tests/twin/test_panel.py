@@ -30,7 +30,13 @@ def test_the_panel_has_the_references_lines_in_its_order_and_wording() -> None:
 
 def test_before_the_first_message_no_value_is_shown() -> None:
     panel = sensor_panel(initial(PLANT), now=after(3))
-    assert panel[0].text == "Temperature [°C]: no data"
+    assert [line.text for line in panel] == [
+        "Temperature [°C]: no data",
+        "Room Brightness [%]: no data",
+        "Air Pressure [hPa]: no data",
+        "Humidity [%]: no data",
+        "Air Quality Index [0-500]: no data",
+    ]
     assert {line.note for line in panel} == {"no data since the start"}
     assert {line.age_s for line in panel} == {None}
 

@@ -4,6 +4,7 @@ import pytest
 
 from lineside.core.factory import SLOTS
 from lineside.testing.events import (
+    COLOURS,
     after,
     factory_event,
     picture_event,
@@ -65,25 +66,29 @@ def test_a_station_is_known_by_its_topic_and_an_unknown_one_is_ignored() -> None
     assert apply(initial(PLANT), other, plant=PLANT).outcome is Outcome.IGNORED
 
 
-def test_stations_that_begin_to_work_become_steps_of_the_running_order() -> None:
+@pytest.mark.parametrize("colour", COLOURS)
+def test_stations_that_begin_to_work_become_steps_of_the_running_order(colour: str) -> None:
     events = [
-        picture_event(dict.fromkeys(SLOTS, "red"), at_s=1),
-        order_event("ord_1", "placed", at=after(1), site="hall", colour="red", slot="A1"),
+        picture_event(dict.fromkeys(SLOTS, colour), at_s=1),
+        order_event("ord_1", "placed", at=after(1), site="hall", colour=colour, slot="A1"),
         order_event("ord_1", "sending", at=after(1), site="hall"),
         station_event("sld", active=True, at_s=2),
-        factory_event("ORDERED", "red", at_s=3),
+        factory_event("ORDERED", colour, at_s=3),
         station_event("hbw", active=True, at_s=4),
         station_event("hbw", active=False, at_s=5),
         station_event("hbw", active=True, at_s=6),
         station_event("vgr", active=True, at_s=7),
-        factory_event("IN_PROCESS", "red", at_s=8),
+        factory_event("IN_PROCESS", colour, at_s=8),
         station_event("mpo", active=True, at_s=9),
         station_event("vgr", active=False, at_s=10),
         station_event("vgr", active=True, at_s=11),
+        station_event("sld", active=False, at_s=12),
+        station_event("sld", active=True, at_s=13),
+        station_event("dso", active=True, at_s=14),
     ]
     names = [step.name for step in replay(events, plant=PLANT).orders[0].steps]
     assert names == [
-        "placed", "sending", "ORDERED", "hbw", "vgr", "IN_PROCESS", "mpo", "vgr",
+        "placed", "sending", "ORDERED", "hbw", "vgr", "IN_PROCESS", "mpo", "vgr", "sld", "dso",
     ]  # fmt: skip
 
 
