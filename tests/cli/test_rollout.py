@@ -45,7 +45,17 @@ def test_a_roll_out_is_started_looked_at_and_ordered_about(
     hub.things.add("edge-1", groups=("hall",))
     plan = tmp_path / "plan.json"
     plan.write_bytes(encode({"steps": [{"percent": 100}]}))
-    words = ["start", "discs/1", "--plan", str(plan), "--group", "hall", "--frames", "20"]
+    words = [
+        "start",
+        "discs/1",
+        "--plan",
+        str(plan),
+        "--group",
+        "hall",
+        "--frames",
+        "20",
+        "--rollback",
+    ]
     hub_file = str(tmp_path / FILE)
     assert _run(["rollout", *words, "--preview", "--config", hub_file]) == 0
     text = capsys.readouterr().out
@@ -54,6 +64,7 @@ def test_a_roll_out_is_started_looked_at_and_ordered_about(
     made = told(words, tmp_path, capsys)
     name = made["id"]
     assert (made["plan"]["group"], made["plan"]["limits"]["frames"]) == ("hall", 20)
+    assert hub.rollouts.one(name).rollback
     # The hub may be amid its own look, which asks the device after it has noted the job.
     wait_until(lambda: [one.status for one in hub.rollouts.view(name).devices] == ["QUEUED"])
     shown = told(["status", name], tmp_path, capsys)

@@ -13,7 +13,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from lineside.core import Digest, digest_of
 from lineside.testing.links import wait_until
 from tests.hub.conftest import PLANT
-from tests.hub.test_run import Pictures, Process, camera_message
+from tests.hub.process import Process
+from tests.hub.test_run import Pictures, camera_message
 from tests.links.conftest import MOSQUITTO, free_port
 
 EACH_S = 0.04

@@ -9,7 +9,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import (
-    ConflictError,
     NotFoundError,
     Plant,
     UnavailableError,
@@ -34,7 +33,6 @@ from lineside.streams import (
     read_prediction,
     read_verdict,
 )
-from lineside.streams.rules.replay import run_rule
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
 from tests.hub.conftest import Line, open_hub
@@ -162,25 +160,6 @@ def test_an_aborted_commit_leaves_nothing_and_the_page_comes_again(
     drain(follower(hub, _anew(hub)))
     assert said(hub, "windows") == again
     assert len({(one["name"], str(one["key"])) for one in again}) == len(again) > 1
-
-
-def test_two_hubs_on_one_database_say_everything_once(hub: Services, clock: FakeClock) -> None:
-    ours, theirs = follower(hub), follower(hub, _anew(hub))
-    overtaken = 0
-    for _ in range(5):
-        socks(hub, clock)
-        for made in (ours, theirs, ours):
-            try:
-                drain(made)
-            except ConflictError:
-                overtaken += 1
-                drain(made)
-    found = said(hub, "windows")
-    assert overtaken > 0
-    assert len({(one["name"], str(one["key"])) for one in found}) == len(found)
-    alone = run_rule(hub.plant.rule[0], recorded(hub), plant=hub.plant)
-    told = [one.data["values"] for one in alone][: len(found)]
-    assert [one["values"] for one in found] == told
 
 
 def recorded(hub: Services) -> list[Entry]:

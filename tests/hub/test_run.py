@@ -2,10 +2,7 @@
 
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -36,7 +33,6 @@ from lineside.streams import encode_event, prediction_event
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import FrameRef
 from tests.hub.conftest import PACKAGE, answered
-from tests.links.conftest import Mosquitto
 
 Pictures = Callable[..., bytes]
 CLOCK = SystemClock()
@@ -192,134 +188,3 @@ def test_the_data_folder_and_its_tokens_are_for_their_owner_only(stored: HubConf
         tokens = sorted((stored.folder / "tokens").iterdir())
         assert [path.name for path in tokens] == ["admin.token", "device.token", "ingest.token"]
         assert all(path.stat().st_mode & 0o777 == 0o600 for path in tokens)
-
-
-# ---- as a process of its own
-
-PROGRAM = """
-import sys, threading, signal
-from lineside.core import SystemClock
-from lineside.core.config import load_config
-from lineside.hub import HubConfig
-from lineside.hub.run import run
-from pathlib import Path
-stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
-loaded = load_config(HubConfig, program="hub", path=Path(sys.argv[1]), environ={}, flags={})
-run(loaded.config, clock=SystemClock(), stop=stop, announce=lambda line: print(line, flush=True))
-"""
-
-
-class Process:
-    """A hub in a process of its own over one data folder and one outside broker."""
-
-    def __init__(self, folder: Path, *, bus: str) -> None:
-        self._folder = folder
-        (folder / "hub.toml").write_text(
-            f'data_dir = "{folder}/data"\nplant = "{folder}/plant.toml"\nport = 0\nbus = "{bus}"\n'
-        )
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-c", PROGRAM, str(self._folder / "hub.toml")]
-        with (self._folder / "hub.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if "sign in" in line:
-                return
-        said = (self._folder / "hub.log").read_text()[-2000:]
-        pytest.fail(f"the hub did not start: {said}")
-
-    def end(self, number: signal.Signals) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        code = self.process.wait(timeout=LONG_S)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.process = None
-        return code
-
-    def ask(self, path: str) -> Any:  # noqa: ANN401  JSON
-        address = json.loads((self._folder / "data" / "hub.json").read_bytes())
-        token = (self._folder / "data" / "tokens" / "admin.token").read_text().strip()
-        return get(address["url"] + path, token=token)
-
-
-@pytest.fixture
-def program(tmp_path: Path, config: HubConfig, mosquitto: Mosquitto) -> Iterator[Process]:
-    assert Path(config.plant).exists()
-    made = Process(tmp_path, bus=mosquitto.url)
-    yield made
-    if made.process is not None:
-        made.end(signal.SIGKILL)
-
-
-@pytest.mark.service
-@pytest.mark.slow
-def test_sigterm_ends_the_hub_cleanly(program: Process) -> None:
-    program.start()
-    assert program.end(signal.SIGTERM) == 0
-
-
-@pytest.mark.service
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing(
-    program: Process, mosquitto: Mosquitto, jpeg: Pictures
-) -> None:
-    """A device sends until it is acknowledged; the hub dies in between, three times."""
-    pictures = [jpeg("red", seed=number) for number in range(24)]
-    waiting = {
-        n + 1: prediction_message(picture, sequence=n + 1) for n, picture in enumerate(pictures)
-    }
-    sent = dict(waiting)
-    with client(mosquitto.url) as bus:
-        acks = bus.subscribe(("lineside/hall/device/edge-1/ack",))
-        bus.publish("lineside/hall/device/edge-1/status", STATUS, retain=True)
-        for round_ in range(4):
-            program.start()
-            for sequence in sorted(waiting):
-                bus.publish("lineside/hall/warehouse/rack/prediction", waiting[sequence])
-                if sequence % 8 == 0 and round_ < 3:
-                    break
-            if round_ == 3:
-                wait_until(lambda: _taken(acks, waiting))
-            program.end(signal.SIGKILL if round_ < 3 else signal.SIGTERM)
-            _taken(acks, waiting)
-    assert not waiting
-    program.start()
-    events = program.ask("/api/v1/events?type=lineside.prediction.v1&limit=1000")["items"]
-    assert sorted(event["deviceseq"] for event in events) == sorted(sent)
-    assert program.ask(f"/api/v1/trace/{events[0]['id']}")["steps"]
-
-
-def _taken(acks: Any, waiting: dict[int, bytes]) -> bool:  # noqa: ANN401  a mailbox
-    """Forget what was acknowledged, as a device does."""
-    for message in acks.get_many(most=1000, timeout_s=0.2):
-        told = json.loads(message.payload)["sequence"]
-        for sequence in [number for number in waiting if number <= told]:
-            del waiting[sequence]
-    return not waiting
-
-
-@pytest.mark.service
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_frames_that_reached_the_hub_are_there_once_after_kill_9(
-    program: Process, mosquitto: Mosquitto, jpeg: Pictures
-) -> None:
-    program.start()
-    with client(mosquitto.url) as bus:
-        messages = [camera_message(jpeg("red", seed=number)) for number in range(20)]
-        for message in messages:
-            bus.publish("i/cam", message)
-        wait_until(lambda: program.ask("/api/v1/stats")["frames_stored"] == 20)
-        program.end(signal.SIGKILL)
-        program.start()
-        for message in messages:
-            bus.publish("i/cam", message)
-        wait_until(lambda: program.ask("/api/v1/stats")["frames_duplicate"] >= 20)
-    frames = program.ask("/api/v1/frames?limit=1000")["items"]
-    assert len(frames) == 20
-    assert len(program.ask("/api/v1/events?source=/hall/plant&limit=1000")["items"]) == 20

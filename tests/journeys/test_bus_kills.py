@@ -25,7 +25,8 @@ from lineside.streams import decode_event
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import encode_jpeg
 from tests.hub.conftest import PLANT, scene
-from tests.hub.test_run import Process, ask
+from tests.hub.process import Process
+from tests.hub.test_run import ask
 from tests.links.conftest import MOSQUITTO, Mosquitto, free_port
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
