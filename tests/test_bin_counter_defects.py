@@ -70,7 +70,6 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     ),
     16: (
         f"{PAGE}::test_two_people_never_see_each_other_s_pictures",
-        "browser/test_count_page.py::test_two_people_never_see_each_other_s_picture",
         f"{FUNCTIONS}::test_an_unmodified_client_gets_picture_and_prediction",
     ),
     17: (

@@ -132,12 +132,6 @@ def test_stepping_through_the_pictures_on_offer(open_count: Callable[..., Watche
     expect(page.get_by_text("the picture rules that out. Count the bin.")).to_be_visible()
 
 
-def test_more_than_the_package_can_tell_is_said_so(open_count: Callable[..., Watched]) -> None:
-    page = open_count().page
-    choose(page, "7")
-    expect(page.get_by_role("heading", level=1)).to_have_text("More than 5 objects")
-
-
 @pytest.mark.parametrize(
     ("picture", "said"),
     [
@@ -158,28 +152,6 @@ def test_an_unreadable_and_a_missing_picture_are_errors_in_words(
     assert page.url.endswith("/count")
     assert "1 object" not in (page.locator("main").text_content() or "")
     watched.quiet(but="Failed to load resource")
-
-
-def test_a_picture_that_vanished_is_an_error_in_words(
-    open_count: Callable[..., Watched], store: Store
-) -> None:
-    page = open_count().page
-    gone = store.folder / "bin-images" / "00002.jpg"
-    kept = gone.read_bytes()
-    gone.unlink()
-    try:
-        choose(page, "2")
-        expect(page.get_by_role("alert")).to_contain_text("there is no picture '00002.jpg'")
-    finally:
-        gone.write_bytes(kept)
-
-
-def test_a_black_picture_is_not_counted(open_count: Callable[..., Watched]) -> None:
-    page = open_count().page
-    choose(page, "9")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Not counted")
-    expect(page.get_by_text("The picture is black")).to_be_visible()
-    expect(page.locator(".chances")).to_have_count(0)
 
 
 def test_an_uploaded_picture_and_what_is_no_picture(open_count: Callable[..., Watched]) -> None:
@@ -204,22 +176,6 @@ def test_a_correction_goes_into_a_dataset_and_into_the_history(
     assert sample.count == 3
     page.get_by_role("link", name="Count another").click()
     expect(page.get_by_role("link", name="00005.jpg").first).to_be_visible()
-
-
-def test_two_people_never_see_each_other_s_picture(open_count: Callable[..., Watched]) -> None:
-    anna, bert = open_count("Anna").page, open_count("Bert").page
-    choose(anna, "4")
-    expect(anna.get_by_role("heading", level=1)).to_have_text("3 objects")
-    choose(bert, "6")
-    expect(bert.get_by_role("heading", level=1)).to_have_text("5 objects")
-    hers = anna.url
-    anna.reload()
-    expect(anna.get_by_role("heading", level=1)).to_have_text("3 objects")
-    bert.goto(hers)
-    expect(bert.get_by_role("alert")).to_contain_text("you asked for no such count")
-    bert.goto(hers.rpartition("/")[0])
-    expect(bert.get_by_role("link", name="00006.jpg")).to_be_visible()
-    expect(bert.get_by_role("link", name="00004.jpg")).to_have_count(0)
 
 
 def test_the_pages_are_accessible_and_fit(

@@ -105,16 +105,6 @@ def test_an_older_answer_arriving_late_changes_nothing(
     assert hub.ledger.state.slots["A1"].seen == "present"
 
 
-def test_unknown_and_missing_topics_become_dead_letters_of_their_own_reason(
-    hub: Services, line: "Line"
-) -> None:
-    """Reference defect 9."""
-    line.send(line.said("i/other", x=1))
-    hub.plant_ingest.take_http(encode({"ts": rfc3339(hub.clock.now()), "x": 1}))
-    assert hub.dead_letters.counts() == {"unknown topic": 1, "missing topic": 1}
-    assert hub.events.page() == []
-
-
 def test_a_dead_letter_keeps_reason_time_topic_and_raw_bytes(
     hub: Services, clock: FakeClock, line: "Line"
 ) -> None:
@@ -128,12 +118,6 @@ def test_a_dead_letter_keeps_reason_time_topic_and_raw_bytes(
     assert hub.dead_letters.payload(letter.id) == b'{"ts": broken'
     assert hub.stats.plain()["refused"] == {"not JSON": 1}
     assert hub.stats.plain()["frames_dropped"] == {}
-
-
-def test_a_bad_time_becomes_a_dead_letter(hub: Services, line: "Line") -> None:
-    """Reference defect 8."""
-    line.send(Message(topic="i/ldr", payload=b'{"ts":"soon","ldr":1}'))
-    assert only_letter(hub) == ("bad ts", b'{"ts":"soon","ldr":1}')
 
 
 @pytest.mark.parametrize(
@@ -150,12 +134,6 @@ def test_a_picture_that_cannot_be_read_becomes_a_dead_letter(
     line.send(line.camera(damage(jpeg())))
     assert only_letter(hub)[0] == "picture cannot be read"
     assert hub.frames.page() == []
-
-
-def test_a_message_above_its_limit_becomes_a_dead_letter(hub: Services, line: "Line") -> None:
-    """Reference defect 10: the ingest has a size limit."""
-    line.send(line.said("f/i/order", state="ORDERED", note="x" * 1_100_000))
-    assert only_letter(hub)[0] == "too large"
 
 
 def test_bad_messages_of_a_batch_do_not_stop_the_good_ones(

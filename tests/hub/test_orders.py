@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lineside.core import ConflictError, InvalidError, decode_json
+from lineside.core import ConflictError, decode_json
 from lineside.hub import Services
 from lineside.links import Bus, Qos
 from lineside.testing import FakeClock
@@ -43,12 +43,6 @@ def test_an_order_is_sent_once_and_only_after_it_was_written(
     assert steps(hub, order.id) == ["placed", "sending", "sent"]
 
 
-def test_unknown_stock_blocks_with_a_sentence_of_its_own(hub: Services) -> None:
-    """Reference defect 18."""
-    with pytest.raises(ConflictError, match="No picture of the warehouse has been judged yet"):
-        hub.orders.place("red", by="anna")
-
-
 def test_absent_stock_gives_the_text_of_the_reference(hub: Services, line: Line) -> None:
     line.see("blue")
     with pytest.raises(ConflictError) as refused:
@@ -56,11 +50,6 @@ def test_absent_stock_gives_the_text_of_the_reference(hub: Services, line: Line)
     assert refused.value.message == OUT_OF_STOCK
     (event,) = hub.events.page(kind="lineside.order.v1")
     assert event.event["data"]["action"] == "refused"
-
-
-def test_a_colour_nobody_sells_is_named(hub: Services) -> None:
-    with pytest.raises(InvalidError, match="green"):
-        hub.orders.place("green", by="anna")
 
 
 def test_two_people_cannot_buy_one_piece(hub: Services, line: Line) -> None:
