@@ -1,6 +1,5 @@
 """Power cut at any byte: whatever stands half written on the device's disk, it starts again."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from lineside.testing import FakeClock
 from lineside.testing.trust import TrustSimulator
 from tests.edge.test_package_source import ONE, TWO, Device, package
 
-OLDER_FOLDER = Path(__file__).parents[1] / "data" / "formats" / "device-folder-1"
 KEPT = ("deployment.json", "deployment-copy.json")
 
 
@@ -158,20 +156,6 @@ def test_a_new_revision_ends_what_a_job_brought_also_where_the_package_is_the_sa
     first = {"stock": DeployedPackage(inspection="stock", digest=package(TWO), by_job=True)}
     assert wanted_now(desired(None), first)[0].digest == package(TWO)
     assert wanted_now(desired(None, revision=1), first) == ()
-
-
-def test_the_three_files_of_older_agents_become_one(tmp_path: Path) -> None:
-    one, two = package(ONE), package(TWO)
-    for path in OLDER_FOLDER.iterdir():
-        shutil.copy(path, tmp_path)
-    DeploymentStore(tmp_path).open()
-    found = DeploymentStore(tmp_path).read()
-    assert found.desired == desired(ONE)
-    assert found.deployed()["stock"] == DeployedPackage(
-        inspection="stock", digest=two, previous=one, by_job=True, desired_digest=one
-    )
-    assert [(kept.group, kept.version) for kept in found.installed] == [("tiles", "2")]
-    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == set(KEPT)
 
 
 def test_what_is_in_use_is_kept_and_read_back_also_from_the_copy(tmp_path: Path) -> None:

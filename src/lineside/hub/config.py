@@ -3,11 +3,13 @@
 Each key is described in ``docs/reference/configuration.md``.
 """
 
+import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lineside.core import InvalidError, Plant
@@ -440,3 +442,35 @@ def key_of(logged: Logged, wanted: str) -> str:
     event = decode_event(entry.body, where=entry.id)
     found = event.data.get(wanted.removeprefix("data."))
     return usual if found is None or isinstance(found, dict | list) else str(found)
+
+
+def own_places(config: HubConfig) -> str:
+    """Return a pattern that finds the hub's own folders, files and stores in a sentence.
+
+    Of a folder or file it takes what stands before the name, so that the name stays.
+    """
+    functions = config.function
+    stores = (config.records_url, config.blobs_url, config.mongo, *(one.store for one in functions))
+    files = (
+        config.plant, config.bus_password_file, config.ingest_token_file, config.tls_cert,
+        config.tls_key, *(one.ids for one in functions),
+    )  # fmt: skip
+    whole = [one.reveal() for one in stores if "://" in one]
+    texts = {str(SecretUrl(one)) for one in whole} | {one.partition("?")[0] for one in whole}
+    texts |= {found for one in whole for found in re.findall(r"https?://[^/?&#]+", unquote(one))}
+    texts |= {found for one in whole for found in re.findall(r"[^/@?]+:\d+", one)}
+    patterns = [re.escape(one) for one in texts]
+    patterns += [
+        rf"{re.escape(str(one))}(?:/|(?![\w.-]))"
+        for folder in (config.folder, config.trust_folder, *_folders_of(whole))
+        for one in (folder, folder.resolve())
+    ]
+    patterns += [
+        rf"{re.escape(str(one.parent))}/(?={re.escape(one.name)})"
+        for one in (Path(name).absolute() for name in files if name)
+    ]
+    return "|".join(sorted(set(patterns), key=len, reverse=True))
+
+
+def _folders_of(urls: list[str]) -> list[Path]:
+    return [Path(one.removeprefix("file://")) for one in urls if one.startswith("file:///")]

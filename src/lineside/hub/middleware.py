@@ -24,7 +24,7 @@ from lineside.core import LinesideError, RefusedError, UnavailableError
 from lineside.core.config import LOOPBACK
 from lineside.hub.access.auth import Auth
 from lineside.hub.access.permissions import COOKIE, Identity, authorize, is_open, may_be_signed
-from lineside.hub.problems import refusal
+from lineside.hub.problems import answerable, refusal
 from lineside.web.security import (
     App,
     Message,
@@ -176,11 +176,17 @@ class _Body:
 class Authentication:
     """Rules 4 and 5."""
 
-    def __init__(self, app: App, *, auth: Auth, page: RefusalPage = lambda *_: None) -> None:
-        """``page`` makes the page of a refusal, None where a program asked."""
+    def __init__(
+        self, app: App, *, auth: Auth, page: RefusalPage = lambda *_: None, own: str = "(?!)"
+    ) -> None:
+        """``page`` makes the page of a refusal, None where a program asked.
+
+        ``own`` is what ``answerable`` takes.
+        """
         self._app = app
         self._auth = auth
         self._page = page
+        self._own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Find out who asks, and refuse what they may not."""
@@ -196,7 +202,8 @@ class Authentication:
                 await _refuse(scope, send, error=error)
         except LinesideError as error:
             page = await asyncio.to_thread(self._page, scope, error) if wants_page(scope) else None
-            await (page(scope, receive, send) if page else _refuse(scope, send, error=error))
+            shown = error if page else answerable(error, path=scope["path"], own=self._own)
+            await (page(scope, receive, send) if page else _refuse(scope, send, error=shown))
         else:
             await self._app(scope, receive, send)
 

@@ -5,8 +5,12 @@
 2. The Open Inference Protocol (``/v2``): a member ``error`` beside the problem document.
 3. The bucket (``/s3``): S3's XML with code and request id, which its clients raise as errors.
 4. Everything else: problem documents (RFC 9457).
+
+No answer names a folder or a store of the hub: the hub's log has the whole failure, under the
+request id that the answer carries.
 """
 
+import logging
 import re
 import uuid
 from dataclasses import dataclass, field
@@ -24,7 +28,10 @@ from lineside.core import (
     UnavailableError,
     encode,
 )
-from lineside.web.security import BusyError, TooLargeError
+from lineside.hub.config import own_places
+from lineside.web.security import BusyError, Scope, TooLargeError
+
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 XML = "application/xml"
@@ -90,6 +97,30 @@ def contract_of(path: str) -> str:
     if path.startswith("/endpoints/") or _FUNCTIONS.match(path):
         return "aws"
     return _CONTRACTS.get(path.split("/")[1], "problem")
+
+
+def answerable(error: LinesideError, *, path: str, own: str) -> LinesideError:
+    """A failure without what the pattern ``own`` finds, the folders and stores of the hub.
+
+    One that names any, and any failure of the hub itself, is logged whole, under a request id.
+    """
+    found = (error.message, error.where, error.fix)
+    message, where, fix = (re.sub(own, "…", one) for one in found)
+    is_own = error.http_status >= 500 and not isinstance(error, BusyError)
+    if (message, where, fix) == found and not is_own:
+        return error
+    number = uuid.uuid4().hex
+    logger.warning("request failed id=%s path=%s reason=%s", number, path, error)
+    shown = type(error).__new__(type(error))  # whatever its constructor takes
+    fix = f"{fix} The hub's log says more under request {number}.".lstrip()
+    vars(shown).update(vars(error), message=message, where=where.strip("…"), fix=fix)
+    return shown
+
+
+def answerable_in(error: LinesideError, *, scope: Scope) -> LinesideError:
+    """``answerable`` to a request of the hub's application."""
+    own = own_places(scope["app"].state.services.config)
+    return answerable(error, path=scope["path"], own=own)
 
 
 def refusal(error: LinesideError, *, path: str) -> Refusal:
@@ -176,26 +207,28 @@ _FUNCTION_NAMES = (
 )
 
 
+Names = tuple[tuple[type[LinesideError], int, str], ...]
+
+
+def code_of(error: LinesideError, names: Names, *, other: tuple[int, str]) -> tuple[int, str]:
+    """Status and a contract's name of a failure; ``other`` where it has none of its own."""
+    return next(((status, code) for kind, status, code in names if isinstance(error, kind)), other)
+
+
 def _runtime_code(error: LinesideError) -> tuple[int, str]:
     """Status and the SageMaker runtime's name of a failure."""
     if isinstance(error, SignatureRefusedError):
         return 403, error.code
-    for kind, status, code in _RUNTIME_NAMES:
-        if isinstance(error, kind):
-            return status, code
-    if error.http_status >= 500:
-        return 500, "InternalFailure"
-    return error.http_status if error.http_status in (413, 415) else 400, "ValidationError"
+    status = error.http_status if error.http_status in (413, 415) else 400
+    other = (500, "InternalFailure") if error.http_status >= 500 else (status, "ValidationError")
+    return code_of(error, _RUNTIME_NAMES, other=other)
 
 
 def _function_code(error: LinesideError) -> tuple[int, str]:
     """Status and AWS' name of what stands between a caller and a function."""
     if isinstance(error, SignatureRefusedError):
         return 403, error.code
-    for kind, status, code in _FUNCTION_NAMES:
-        if isinstance(error, kind):
-            return status, code
-    return error.http_status, "ServiceException"
+    return code_of(error, _FUNCTION_NAMES, other=(error.http_status, "ServiceException"))
 
 
 def _s3_code(error: LinesideError, *, bucket: str) -> tuple[int, str]:
@@ -204,14 +237,11 @@ def _s3_code(error: LinesideError, *, bucket: str) -> tuple[int, str]:
         return error.http_status, error.code
     if isinstance(error, SignatureRefusedError):
         return 403, _S3_SIGNATURES.get(error.code, "SignatureDoesNotMatch")
-    for kind, status, code in _S3_NAMES:
-        if isinstance(error, kind):
-            return status, code
-    if isinstance(error, NotFoundError):
+    if isinstance(error, NotFoundError) and not isinstance(error, UnknownOperationError):
         return 404, "NoSuchKey" if bucket == BUCKET else "NoSuchBucket"
-    if error.http_status >= 500:
-        return 500, "InternalError"
-    return error.http_status, "AccessDenied"
+    is_own = error.http_status >= 500
+    other = (500, "InternalError") if is_own else (error.http_status, "AccessDenied")
+    return code_of(error, _S3_NAMES, other=other)
 
 
 def problem(error: LinesideError) -> bytes:

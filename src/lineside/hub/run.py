@@ -43,7 +43,7 @@ from lineside.hub.access.permissions import Role
 from lineside.hub.access.tls import REACHED_AT, check_ca, own_certificate, server_files
 from lineside.hub.alerts.service import alerts_topic
 from lineside.hub.broker import SiteBroker, open_broker
-from lineside.hub.config import HubConfig
+from lineside.hub.config import HubConfig, own_places
 from lineside.hub.eventlog.followers import skip_entry
 from lineside.hub.eventlog.leases import LeasedPart
 from lineside.hub.eventlog.ledger import Commit, person_event
@@ -116,7 +116,9 @@ def create_app(services: Services) -> "FastAPI":
     app.state.services = services
     config = services.config
     # The last added stands outermost: headers are on every response, refusals included.
-    app.add_middleware(Authentication, auth=services.auth, page=refusal_page)
+    app.add_middleware(
+        Authentication, auth=services.auth, page=refusal_page, own=own_places(config)
+    )
     app.add_middleware(BodyLimit, limit_of=_limit_of(config.max_body_bytes), folder=config.folder)
     app.add_middleware(
         HostCheck,

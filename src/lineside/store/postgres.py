@@ -42,6 +42,7 @@ _OPENING = 0x6C69_6E65_7369_6465  # "lineside": migrations, one process at a tim
 _REDO = {"40001", "40P01", "23505"}
 # While connecting, libpq hands on the server's sentence without its code.
 _LOGIN = re.compile(r'authentication failed|role ".*" does not exist|no pg_hba.conf entry')
+_SERVER = re.compile(r"^(?:connection failed: )?connection to server at .*?, port \d+ failed: ")
 _NO_DATABASE = re.compile(r'database ".*" does not exist')
 
 _ANNOUNCE = f"""
@@ -168,7 +169,7 @@ class PostgresFlavour:
     def translate(self, error: "sa.exc.SQLAlchemyError") -> LinesideError:
         cause = getattr(error, "orig", None) or error
         state = getattr(cause, "sqlstate", None) or ""
-        said = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        said = _SERVER.sub("", (str(cause).strip() or type(cause).__name__).splitlines()[0])
         if state in _REDO:
             return ConflictError(
                 f"another writer was first: {said}", where=self.where, fix="Read again, then redo."

@@ -85,7 +85,7 @@ class NoFunctions(Functions):
 
 @given(json_like)
 def test_any_document_is_answered_with_a_status_and_a_sentence(document: object) -> None:
-    reply = reply_to(NoFunctions(), "f", document=document)
+    reply = reply_to(NoFunctions(), "f", document=document, own="(?!)")
     assert reply.failed
     assert reply.document["statusCode"] == 400
     assert reply.document["body"]["error"]

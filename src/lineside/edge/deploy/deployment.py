@@ -7,9 +7,7 @@
 3. The previous package stays on the disk; it goes on when the one in use must not run any more.
 4. Which signed version was installed last is what a version must be newer than. It is kept also
    where nothing is in use any more. So is the highest operating point of each package.
-5. One file, replaced at once, with a copy for a disk that damages one of them. Older agents kept
-   three files (``desired.json``, ``placed.json``, ``installed.json``); they become this one at the
-   first start.
+5. One file, replaced at once, with a copy for a disk that damages one of them.
 """
 
 import contextlib
@@ -17,7 +15,7 @@ import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lineside.core import (
     Digest,
@@ -26,18 +24,16 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
     decode,
-    decode_json,
     encode,
     replace_durably,
 )
-from lineside.edge.messages import Desired, DesiredPackage, DesiredPoint, read_desired
+from lineside.edge.messages import Desired, DesiredPackage, DesiredPoint
 from lineside.fleet import Installed
 from lineside.models.operating_point import OperatingPoint
 
 _FILE = "deployment.json"
 _COPY = "deployment-copy.json"
 _PACKAGES = "packages"
-_OLDER = ("desired.json", "placed.json", "installed.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +196,7 @@ class DeploymentStore:
         self._writing = threading.Lock()
 
     def open(self) -> None:
-        """Make the folders, and one file of what older agents kept in three.
+        """Make the folders.
 
         Raises:
             UnavailableError: that is not allowed.
@@ -213,8 +209,6 @@ class DeploymentStore:
                 where=str(self._packages),
                 fix="Free space, and allow writing.",
             ) from error
-        with contextlib.suppress(LinesideError):  # told where it is read
-            self._upgrade()
 
     # ---- deployment
 
@@ -240,7 +234,7 @@ class DeploymentStore:
                 where=str(self.folder / _FILE),
                 fix=f"Restore it; or delete it and {_COPY}, and any signed version is taken.",
             ) from damage
-        return _upgraded(self.folder)
+        return Deployment()
 
     def write(self, deployment: Deployment) -> None:
         """Replace file and copy.
@@ -292,16 +286,6 @@ class DeploymentStore:
         except (OSError, LinesideError):
             return Deployment()
 
-    def _upgrade(self) -> None:
-        """Make one file of the three that older agents kept; nothing to do where there are none."""
-        if not any((self.folder / name).exists() for name in _OLDER):
-            return
-        if not (self.folder / _FILE).exists():
-            self.write(self.read())
-        for name in _OLDER:
-            with contextlib.suppress(OSError):
-                (self.folder / name).unlink()
-
     # ---- packages
 
     def path(self, digest: Digest) -> Path:
@@ -331,42 +315,3 @@ class DeploymentStore:
             if path.name not in names:
                 with contextlib.suppress(OSError):
                     path.unlink()
-
-
-# ---- files of older agents
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OlderInstalled:
-    schema: Literal["lineside.installed/1"] = "lineside.installed/1"
-    packages: tuple[Installed, ...] = ()
-
-
-def _upgraded(folder: Path) -> Deployment:
-    desired, placed, installed = (folder / name for name in _OLDER)
-    found = Deployment()
-    with contextlib.suppress(OSError, LinesideError):
-        found = replace(found, desired=read_desired(desired.read_bytes(), where=str(desired)))
-    with contextlib.suppress(OSError, LinesideError):
-        rows = decode_json(placed.read_bytes(), where=str(placed))["packages"]
-        found = replace(found, packages=tuple(_of_older(row) for row in rows))
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            kept = decode(_OlderInstalled, installed.read_bytes(), where=str(installed))
-        except InvalidError as error:
-            raise RefusedError(
-                f"cannot be read: {error.message}",
-                where=str(installed),
-                fix="Restore it; or delete it, and any signed version is taken.",
-            ) from error
-        found = replace(found, installed=kept.packages)
-    return found
-
-
-def _of_older(row: Mapping[str, Any]) -> DeployedPackage:
-    body = {
-        "inspection": row["inspection"], "digest": row["digest"],
-        "previous": row.get("before", ""), "url": row.get("url", ""),
-        "by_job": row.get("by_job", False), "desired_digest": row.get("instead_of", ""),
-    }  # fmt: skip
-    return decode(DeployedPackage, body, where="placed.json")

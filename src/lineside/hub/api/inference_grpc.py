@@ -22,6 +22,8 @@ from lineside.core import (
 )
 from lineside.hub.access.auth import Auth
 from lineside.hub.access.permissions import GRANTS, Right, roles_with
+from lineside.hub.config import own_places
+from lineside.hub.problems import answerable
 from lineside.web.security import BusyError, UnauthenticatedError
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class InferenceServer:
         self._threads = ThreadPoolExecutor(_AT_ONCE, "inference")
         self._server = grpc.server(
             self._threads,
-            interceptors=(_sentences(grpc),),
+            interceptors=(_sentences(grpc, own=own_places(services.config)),),
             maximum_concurrent_rpcs=_WAITING,
             options=(
                 ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
@@ -138,7 +140,7 @@ def admitting(auth: Auth) -> Callable[[Any, Literal["look", "run"]], None]:
     return admit
 
 
-def _sentences(grpc: Any) -> Any:  # noqa: ANN401  untyped library
+def _sentences(grpc: Any, *, own: str) -> Any:  # noqa: ANN401  untyped library
     """An interceptor: what a call raises, as status code and sentence."""
     codes = (
         (UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
@@ -152,7 +154,7 @@ def _sentences(grpc: Any) -> Any:  # noqa: ANN401  untyped library
     def abort(context: Any, error: Exception) -> None:  # noqa: ANN401  untyped library
         for kind, code in codes:
             if isinstance(error, kind):
-                context.abort(code, str(error))
+                context.abort(code, str(answerable(error, path="inference_grpc", own=own)))
         logger.error("inference call failed", exc_info=error)
         context.abort(grpc.StatusCode.INTERNAL, "something failed that nobody foresaw")
 

@@ -55,6 +55,7 @@ from lineside.hub.access.auth import AccessKey, access_key, issue_temporary_key
 from lineside.hub.access.permissions import Identity, authorize
 from lineside.hub.api.wire import Body, Hub, aws_error, json_response, responds, signed_request
 from lineside.hub.devices.enrolment import HUB_HOST
+from lineside.hub.problems import answerable_in, code_of
 from lineside.hub.services import Services
 
 _SERVICE = re.compile(r"Credential=[^/,\s]+/\d+/[^/,\s]+/([^/,\s]+)/aws4_request")
@@ -185,7 +186,7 @@ def _served(hub: Hub, request: Request, body: bytes, *, act: Act) -> Response:
         )
         found = act(caller)
     except LinesideError as error:
-        return _refused(error)
+        return _refused(error, request)
     return Response(status_code=200) if found is None else json_response(found)
 
 
@@ -200,16 +201,15 @@ def _managed(hub: Hub, request: Request, body: bytes, *, act: Callable[[], objec
     return _served(hub, request, body, act=allowed)
 
 
-def _refused(error: LinesideError) -> Response:
+def _refused(error: LinesideError, request: Request) -> Response:
+    error = answerable_in(error, scope=request.scope)
     if isinstance(error, SignatureRefusedError):
         return aws_error(403, error.code, message=error.message)
     if isinstance(error, JobRejectedError):
         status, code = _CODES.get(error.code, (400, "InvalidRequestException"))
         return aws_error(status, code, message=error.message)
-    for kind, status, code in _NAMES:
-        if isinstance(error, kind):
-            return aws_error(status, code, message=str(error))
-    return aws_error(500, "InternalFailureException", message=str(error))
+    status, code = code_of(error, _NAMES, other=(500, "InternalFailureException"))
+    return aws_error(status, code, message=str(error))
 
 
 def _fields(body: bytes) -> dict[str, Any]:
@@ -511,7 +511,7 @@ def role_credentials(hub: Hub, request: Request, *, alias: str) -> Response:
         _, row = enrolment.authenticate(shown, ca=enrolment.certificate_authority())
         key, ends_at = issue_temporary_key(hub.records, thing=row.device, clock=hub.clock)
     except LinesideError as error:
-        return _refused(error)
+        return _refused(error, request)
     return json_response(
         {
             "credentials": {

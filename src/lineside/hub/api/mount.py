@@ -4,6 +4,7 @@ Where a browser asked for a page, ``pages`` shows the same document as one.
 """
 
 import logging
+import uuid
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 
@@ -79,9 +80,7 @@ def _answer(status: int, body: bytes) -> Response:
 
 async def _named(request: Request, error: Exception) -> Response:
     assert isinstance(error, LinesideError)  # noqa: S101  registered for this class
-    if error.http_status >= 500:
-        logger.warning("request failed reason=%s", error)
-    return error_response(error, path=request.url.path)
+    return error_response(error, request=request)
 
 
 async def _parameters(_: Request, error: Exception) -> Response:
@@ -117,10 +116,11 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _unnamed(request: Request, error: Exception) -> Response:
-    logger.error("request failed path=%s", request.url.path, exc_info=error)
+    number = uuid.uuid4().hex
+    logger.error("request failed id=%s path=%s", number, request.url.path, exc_info=error)
     body = document(
         status=500, title="Internal error", detail="something failed that nobody foresaw",
-        where=request.url.path, fix="Read the hub's log.",
+        where=request.url.path, fix=f"Read the hub's log about request {number}.",
     )  # fmt: skip
     return _answer(500, body)
 

@@ -159,7 +159,7 @@ def _served(hub: Hub, request: Request, body: bytes, *, act: Callable[[], Respon
             )
         return act()
     except LinesideError as error:
-        return error_response(error, path=request.url.path)
+        return error_response(error, request=request)
 
 
 def _listing(entries: list[ObjectEntry], *, bucket: str, query: Mapping[str, str]) -> str:

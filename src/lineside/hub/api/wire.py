@@ -17,7 +17,7 @@ from lineside.core import (
     encode,
 )
 from lineside.hub.access.permissions import Identity
-from lineside.hub.problems import Refusal, WrongTypeError, aws_refusal, refusal
+from lineside.hub.problems import Refusal, WrongTypeError, answerable_in, aws_refusal, refusal
 from lineside.hub.services import Services
 
 T = TypeVar("T")
@@ -92,9 +92,10 @@ def json_response(record: object, *, status: int = 200) -> Response:
     return Response(encode(record), status_code=status, media_type="application/json")
 
 
-def error_response(error: LinesideError, *, path: str) -> Response:
+def error_response(error: LinesideError, *, request: Request) -> Response:
     """A failure in the form of the path's contract."""
-    return refusal_response(refusal(error, path=path))
+    shown = answerable_in(error, scope=request.scope)
+    return refusal_response(refusal(shown, path=request.url.path))
 
 
 def refusal_response(failure: Refusal) -> Response:

@@ -45,6 +45,7 @@ from lineside.hub.inference.endpoints import (
     predict_endpoint,
 )
 from lineside.hub.models.packages import Packages
+from lineside.hub.problems import answerable
 
 _PICTURES = (".jpg", ".jpeg", ".png")
 _MOST_OFFERED = 20_000
@@ -389,13 +390,16 @@ class Functions:
                 )
 
 
-def reply_to(functions: Functions, name: str, *, document: object) -> FunctionReply:
-    """Call a function with a caller's document; its failures are replies with their own status."""
+def reply_to(functions: Functions, name: str, *, document: object, own: str) -> FunctionReply:
+    """Call a function with a caller's document; its failures are replies with their own status.
+
+    ``own`` is what ``answerable`` takes.
+    """
     try:
         request = decode(FunctionRequest, document, where="payload")
         result = functions.call(name, request)
     except LinesideError as error:
-        return _reply(error.http_status, failure_body(error))
+        return _reply(error.http_status, failure_body(answerable(error, path=name, own=own)))
     return _reply(200, result_body(result))
 
 

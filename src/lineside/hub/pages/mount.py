@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from os import PathLike, stat_result
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
@@ -37,7 +37,7 @@ from lineside.hub.pages import (
     twin,
 )
 from lineside.hub.pages.site import STATIC, Site
-from lineside.hub.problems import problem
+from lineside.hub.problems import answerable_in, problem
 from lineside.hub.services import Services
 from lineside.web.answers import SHARED_STATIC
 
@@ -111,9 +111,8 @@ def signed_in_page(request: Request) -> HTMLResponse:
 def sign_in_page(request: Request, error: LinesideError) -> HTMLResponse:
     """The sign-in form once more, with the reason why it did not work."""
     site: Site = request.app.state.site
-    told = decode_json(problem(error), where="problem")
     page = site.page(
-        request, "welcome.html", title="Sign in", problem=told, chrome=None,
+        request, "welcome.html", title="Sign in", problem=_shown(request, error), chrome=None,
         next=request.query_params.get("next", ""),
     )  # fmt: skip
     page.status_code = error.http_status
@@ -122,7 +121,13 @@ def sign_in_page(request: Request, error: LinesideError) -> HTMLResponse:
 
 def problem_page(request: Request, error: LinesideError) -> HTMLResponse:
     """A failure as a page, in the words of its problem document."""
-    return _page_of(request, decode_json(problem(error), where="problem"))
+    return _page_of(request, _shown(request, error))
+
+
+def _shown(request: Request, error: LinesideError) -> dict[str, Any]:
+    """The problem document of a failure, as a page tells it."""
+    shown = answerable_in(error, scope=request.scope)
+    return cast("dict[str, Any]", decode_json(problem(shown), where="problem"))
 
 
 def refusal_page(scope: Scope, error: LinesideError) -> HTMLResponse | None:
