@@ -18,7 +18,13 @@ from lineside.core import (
     load_plant,
 )
 from lineside.core.drivers import SecretUrl
-from lineside.core.plant_check import PlantText, plant_text_topic
+from lineside.core.plant_check import (
+    PlantText,
+    plant_secrets,
+    plant_text_topic,
+    with_secrets,
+    without_secrets,
+)
 from lineside.edge import EdgeConfig, run
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.package_source import PackageSource, source_for
@@ -108,6 +114,51 @@ def sign(site: TrustSimulator, number: int, text: str, *, group: str = "plant-fi
     custom = site.roles["default"].targets[path].unrecognized_fields["custom"]
     custom |= {"digest": digest_of(text.encode()), "inspection": ""}
     site.publish()
+
+
+SECRET = PLANT.replace("mqtt:i/cam", "rtsp://eye:first@10.0.0.1/a")
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["enrolled", "the hub's own file"])
+def test_follows_a_secret_that_changed(config: EdgeConfig, bus: Bus, *, is_own: bool) -> None:
+    """A file in the device's folder has what the hub hands out; any other keeps what it has."""
+    path = config.folder / "plant.toml" if is_own else Path(config.plant)
+    path.parent.mkdir(exist_ok=True)
+    camera = SECRET[SECRET.index("[[camera]]") : SECRET.index("[[inspection]]")]
+    other = SECRET + camera.replace('"rack"', '"roof"')
+    path.write_text(other)
+    config = replace(config, plant=str(path))
+    known = digest_of(without_secrets(other).encode())
+    handed_out = with_secrets(
+        without_secrets(other), [one for one in plant_secrets(other) if one.name == "camera/rack"]
+    ).replace("first", "second")
+    message = told(handed_out, digest=known, known=())
+    plant = load_plant(path)
+    source = source_for(config, store=DeploymentStore(config.folder), clock=FakeClock())
+    with closing(PlantFile(config, plant=plant, bus=bus, source=source, clock=FakeClock())) as file:
+        bus.publish(plant_text_topic("demo"), encode(message), retain=True)
+        wait_until(file.has_changed)
+    found = load_plant(path)
+    assert found.find_camera("rack").source.reveal() == "rtsp://eye:second@10.0.0.1/a"
+    roof = found.find_camera("roof").source.reveal()
+    assert roof == ("rtsp://…@10.0.0.1/…" if is_own else "rtsp://eye:first@10.0.0.1/a")
+    assert path.stat().st_mode & 0o777 == (0o600 if is_own else 0o644)
+
+
+def test_a_file_beside_the_hub_is_not_written_again(config: EdgeConfig, bus: Bus) -> None:
+    """The hub writes it; what it hands out has fewer secrets."""
+    path = Path(config.plant)
+    before = SECRET.replace('"rtsp://eye:first@10.0.0.1/a"', "'rtsp://eye:first@10.0.0.1/a'")
+    path.write_text(before)
+    message = told(without_secrets(before + SECOND), known=(without_secrets(before),))
+    source = source_for(config, store=DeploymentStore(config.folder), clock=FakeClock())
+    with closing(told_file(config, bus, b"{}", source=source, clock=FakeClock())) as file:
+        path.write_text(before + SECOND)
+        written = path.stat().st_mtime_ns
+        bus.publish(plant_text_topic("demo"), encode(message), retain=True)
+        wait_until(file.has_changed)
+    assert path.read_text() == before + SECOND
+    assert path.stat().st_mtime_ns == written
 
 
 class TestADeviceWithATrustRoot:

@@ -1,6 +1,7 @@
 """Devices come in by a code, are renewed by their key, and go by revocation."""
 
 import base64
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +19,10 @@ from lineside.core import (
     Plant,
     RefusedError,
     UnavailableError,
+    digest_of,
+    load_plant,
 )
+from lineside.core.plant_check import without_secrets
 from lineside.fleet import (
     CertificateAuthority,
     NewInvitation,
@@ -37,7 +41,7 @@ from lineside.fleet.enrolment import (
     renewal_message,
 )
 from lineside.fleet.trust.certificates import new_device_key, sign_as_device
-from lineside.hub import HubConfig, Role, Services
+from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.access.auth import TooManyAttemptsError, issue_access_key
 from lineside.hub.access.tls import own_certificate, server_files, site_files
 from lineside.hub.alerts.observations import look_at_devices
@@ -49,6 +53,41 @@ from lineside.web.security import UnauthenticatedError
 from tests.hub.conftest import Line, open_hub
 
 ADDRESS = "10.0.0.9"
+SECRETS = """schema = "lineside.plant/1"
+site = "hall"
+line = [{ id = "one", name = "One" }, { id = "two", name = "Two" }]
+[[camera]]
+id = "rack"
+line = "one"
+source = "rtsp://eye:pw-first@10.0.0.1/a"
+[[camera]]
+id = "roof"
+line = "two"
+source = "rtsp://eye:pw-second@10.0.0.1/b"
+[[output]]
+id = "left"
+line = "one"
+url = "mqtt://pw-gate@10.0.0.3"
+switch = "west/gate"
+fail_safe = 1
+[[output]]
+id = "right"
+line = "two"
+url = "mqtt://pw-far@10.0.0.3"
+switch = "east/gate"
+fail_safe = 1
+[[webhook]]
+name = "mes"
+url = "https://mes.lan/pw-mes"
+[[inspection]]
+id = "stock"
+camera = "rack"
+labels = ["good", "bad"]
+[[inspection]]
+id = "lid"
+camera = "roof"
+labels = ["good", "bad"]
+"""
 
 
 @pytest.fixture
@@ -383,6 +422,29 @@ def test_a_plant_with_several_lines_wants_one_named(
         assert answer.cameras == ()
         _, answer = enrolled(hub, "edge-2", secret=invited(hub, "edge-2", lines=("packing",)))
         assert answer.cameras == ()
+
+
+def test_a_device_gets_the_secrets_of_its_lines_and_no_others(
+    config: HubConfig, clock: FakeClock
+) -> None:
+    file = Path(config.plant)
+    file.write_text(SECRETS)
+    with open_hub(config, plant=load_plant(file), clock=clock) as hub:
+        CertificateAuthority.create(config.ca_folder, site="hall", clock=clock)
+        hub.enrolment.bus_url = "mqtts://x:1"
+        _, answer = enrolled(hub, secret=invited(hub, lines=("one",)))
+        told = hub.plants.message()
+        place = f"/api/v1/plant/versions/{told.number}/content"
+        texts = [answer.plant]
+        for token in (answer.token, hub.auth.issue_token("cell", kind="device")):
+            client = TestClient(create_app(hub), base_url="http://127.0.0.1")
+            answered = client.get(place, headers={"authorization": f"Bearer {token}"})
+            texts.append(answered.text)
+    shown = {digest_of(without_secrets(one).encode()) for one in texts}
+    assert shown == {told.digest}
+    assert texts[0] == texts[1]
+    found = [re.findall("pw-([a-z]+)", one) for one in texts]
+    assert found == [["first", "gate"], ["first", "gate"], ["first", "second", "gate", "far"]]
 
 
 # ---- over HTTP

@@ -108,6 +108,8 @@ def test_a_code_brings_a_device_onto_the_bus(
     config = site.settings("edge-1")
     files = IdentityFiles(config.folder)
     assert files.pair.stat().st_mode & 0o777 == 0o600
+    assert (config.folder / "plant.toml").stat().st_mode & 0o777 == 0o600
+    assert config.folder.stat().st_mode & 0o777 == 0o700
     assert files.token.stat().st_mode & 0o777 == 0o600
     assert not files.waiting.exists()
     assert (config.folder / "trust").is_dir()

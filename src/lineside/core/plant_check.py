@@ -4,8 +4,11 @@ Faults of form do not hide faults of reference: what can be built of a faulty fi
 too, and the names of entries that could not be built still count as known.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +47,12 @@ from lineside.core.webhooks import check_webhooks
 
 _FILE_SOURCES = frozenset({"folder", "video"})
 _ADDRESSES = ("all", "figures", "panels", "wall")
+# A string or a comment of TOML; whatever stands before the @ of an address; a private character.
+_TOKEN = re.compile(
+    r"""\"{3}(?:\\.|[^\\])*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*""", re.DOTALL
+)
+_PASSWORD = re.compile(r"(?<=://)[^\s/@\"']+(?=@)")
+_MARK = "\ue000"
 
 
 PLANT_TEXT_SCHEMA: Literal["lineside.plant-text/1"] = "lineside.plant-text/1"
@@ -57,10 +66,10 @@ class PlantText:
 
     Attributes:
         number: of the version.
-        digest: of the text's bytes.
-        text: of an older hub; "": to be fetched from the hub, because a text may have passwords.
-        known: digests of the versions before it: a device whose file is one of these takes over
-            the text, any other file is the device's own.
+        digest: of the text without its secrets, UTF-8.
+        text: of an older hub; "": to be fetched from the hub, with the secrets of the device.
+        known: such digests of the versions before it: a device whose file is one of these takes
+            over the text, any other file is the device's own.
     """
 
     schema: Literal["lineside.plant-text/1"]
@@ -73,6 +82,118 @@ class PlantText:
 def plant_text_topic(site: str) -> str:
     """Where a hub tells the plant file in force, retained."""
     return f"lineside/{site}/plant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantSecret:
+    """A place in a plant file's text that holds a secret, or shows that one was there.
+
+    Attributes:
+        name: of the entry, such as ``camera/rack`` or ``webhook/mes/X-Key``; of any other string
+            and of a comment its text without the secret.
+        whole: the text there.
+        shown: the same without its secret.
+        token: the text there as TOML writes it.
+        start: where it stands, in characters.
+    """
+
+    name: str
+    whole: str
+    shown: str
+    token: str
+    start: int
+
+
+@lru_cache(maxsize=512)
+def plant_secrets(text: str) -> tuple[PlantSecret, ...]:
+    """Find addresses and headers of webhooks, and passwords of other addresses and in comments.
+
+    Raises:
+        InvalidError: no TOML.
+    """
+    decode_toml(text.encode(), where="plant file")
+    tokens = list(_TOKEN.finditer(text))
+    strings = {
+        number: str(decode_toml(f"x = {one[0]}".encode(), where="plant file")["x"])
+        for number, one in enumerate(tokens) if not one[0].startswith("#")
+    }  # fmt: skip
+    names = _names_of_secrets(text, tokens, strings)
+    found = []
+    for number, token in enumerate(tokens):
+        whole = strings.get(number, token[0])
+        shown = _PASSWORD.sub("…", whole)
+        if number in names:
+            shown = "…" if names[number].count("/") > 1 else str(SecretUrl(whole))
+        if "…" in shown:
+            name = names.get(number, shown)
+            secret = PlantSecret(
+                name=name, whole=whole, shown=shown, token=token[0], start=token.start()
+            )
+            found.append(secret)
+    return tuple(found)
+
+
+def without_secrets(text: str) -> str:
+    """Return the text of a plant file with ``…`` in place of its secrets; as ``plant_secrets``."""
+
+    def token(one: PlantSecret) -> str:
+        written = one.shown if one.token[0] == "#" else _toml(one.shown)
+        return one.token if one.shown == one.whole else written
+
+    return _rewritten(text, token)
+
+
+def with_secrets(text: str, secrets: Iterable[PlantSecret]) -> str:
+    """Return a text that has ``…`` with the secrets that stand there in another one.
+
+    What differs in more than the secret stays as it is. Raises as ``plant_secrets``.
+    """
+    tokens = {(one.name, one.shown): one.token for one in secrets}
+    return _rewritten(text, lambda one: tokens.get((one.name, one.whole), one.token))
+
+
+def _rewritten(text: str, token_of: Callable[[PlantSecret], str]) -> str:
+    for one in reversed(plant_secrets(text)):
+        text = text[: one.start] + token_of(one) + text[one.start + len(one.token) :]
+    return text
+
+
+def _names_of_secrets(
+    text: str, tokens: list[re.Match[str]], strings: Mapping[int, str]
+) -> dict[int, str]:
+    """Names of the addresses and headers of a text, by the number of their token.
+
+    The text is read with its number behind each string: so it is known where each one stands.
+    """
+    marked, end = "", 0
+    for number, value in strings.items():
+        marked += text[end : tokens[number].start()] + _toml(f"{value}{_MARK}{number}")
+        end = tokens[number].end()
+    document = _with_plain_keys(decode_toml((marked + text[end:]).encode(), where="plant file"))
+    names: dict[int, str] = {}
+    for section, key in (("camera", "source"), ("output", "url"), ("webhook", "url")):
+        listed = document.get(section)
+        for entry in listed if isinstance(listed, list) else ():
+            if not isinstance(entry, dict):
+                continue
+            known_as = str(entry.get("name" if section == "webhook" else "id")).partition(_MARK)[0]
+            headers = entry.get("headers") if section == "webhook" else None
+            named = headers.items() if isinstance(headers, dict) else ()
+            for name, value in (("", entry.get(key)), *((f"/{one}", text) for one, text in named)):
+                if isinstance(value, str):
+                    names[int(value.rpartition(_MARK)[2])] = f"{section}/{known_as}{name}"
+    return names
+
+
+def _with_plain_keys(value: Any) -> Any:  # noqa: ANN401  TOML
+    if isinstance(value, dict):
+        return {key.partition(_MARK)[0]: _with_plain_keys(one) for key, one in value.items()}
+    return list(map(_with_plain_keys, value)) if isinstance(value, list) else value
+
+
+def _toml(text: str) -> str:
+    """A text as a string of TOML, on one line."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def load_plant(path: Path) -> Plant:

@@ -21,7 +21,14 @@ from lineside.core import (
     need,
     replace_durably,
 )
-from lineside.core.plant_check import PlantText, plant_of, plant_text_topic
+from lineside.core.plant_check import (
+    PlantText,
+    plant_of,
+    plant_secrets,
+    plant_text_topic,
+    with_secrets,
+    without_secrets,
+)
 from lineside.core.processes import Supervisor
 from lineside.edge.agent import Agent, chosen_cameras, last_will
 from lineside.edge.config import EdgeConfig
@@ -159,6 +166,7 @@ def _worked(
 class PlantFile:
     """The plant file of this device, which follows that of the hub where it came from there.
 
+    The hub signs its text without secrets, and hands it out with those of the device's lines.
     A file that the hub never had is the device's own and stays. A text that this device cannot
     work with, or that is not signed where packages have to be, is refused, and the device goes on
     with the file that it has. While the hub is away, or does not hand the text out, it is asked
@@ -175,7 +183,9 @@ class PlantFile:
         self._due_s = 0.0
         self._path = Path(config.plant)
         self._site = plant.site
-        self._digest = digest_of(self._path.read_bytes())
+        self._is_own = self._path.absolute().parent == config.folder.absolute()
+        self._text = self._path.read_bytes().decode()
+        self._digest = digest_of(without_secrets(self._text).encode())
         self._mailbox: Mailbox | None = None
         try:
             topic = plant_text_topic(plant.site)
@@ -204,17 +214,22 @@ class PlantFile:
         try:
             raw = decode_json(message.payload, where=message.topic)
             version = decode(PlantText, raw, where=message.topic)
-            if version.digest == self._digest:
+            is_new = version.digest != self._digest
+            if not is_new and not plant_secrets(self._text):
                 return False
-            if self._digest not in version.known:
+            if is_new and self._digest not in version.known:
                 logger.info("plant file is this device's own version=%d", version.number)
                 return False
-            self._source.check_plant(version.digest, before=self._digest)
-            text = self._source.plant_text(version)
+            if is_new:
+                self._source.check_plant(version.digest, before=self._digest)
+            text = self._source.plant_text(version).decode(errors="replace")
+            present = self._path.read_bytes().decode()
+            if not self._is_own:  # a file of a person's or of the hub beside keeps its secrets
+                text = with_secrets(text, plant_secrets(present))
             self._check(text, digest=version.digest)
-            if self._path.read_bytes() != text:
-                mode = self._path.stat().st_mode & 0o777  # it may have passwords of cameras
-                replace_durably(self._path, text, mode=mode)
+            if present != text:
+                mode = 0o600 if self._is_own else self._path.stat().st_mode & 0o777
+                replace_durably(self._path, text.encode(), mode=mode)
         except UnavailableError as error:
             logger.warning("plant file not taken over yet reason=%s", error)
             self._message, self._due_s = message, self._clock.monotonic() + _AGAIN_S
@@ -222,13 +237,13 @@ class PlantFile:
         except (LinesideError, OSError) as error:
             logger.warning("plant file refused reason=%s", error)
             return False
-        return True
+        return text != self._text
 
-    def _check(self, text: bytes, *, digest: str) -> None:
+    def _check(self, text: str, *, digest: str) -> None:
         """Refuse a text that is damaged, of another site, or leaves nothing to look at."""
-        if digest_of(text) != digest:
+        if digest_of(without_secrets(text).encode()) != digest:
             raise RefusedError("the text is not that of its digest", where="plant file")
-        plant = plant_of(text, path=self._path)
+        plant = plant_of(text.encode(), path=self._path)
         if plant.site != self._site:
             raise InvalidError(f"of site {plant.site!r}", where="plant file", fix="Enrol anew.")
         chosen_cameras(plant, self._config.cameras)

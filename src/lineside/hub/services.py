@@ -301,7 +301,12 @@ def build_services(
         endpoints=[one.endpoint for one in config.function],
     )  # fmt: skip
     enrolment = Enrolment(
-        records, journal=ledger, plant=plant, config=config, clock=clock, plant_text=plants.text
+        records,
+        journal=ledger,
+        plant=plant,
+        config=config,
+        clock=clock,
+        plant_text=lambda lines: plants.text(lines=lines),
     )
     enrolment.enrolled += [devices.enrol, desired.tell]
     enrolment.appeared += [desired.tell]

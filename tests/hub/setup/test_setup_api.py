@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from lineside.core import Camera, LinesideError, digest_of, encode
 from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Retention
+from lineside.core.plant_check import without_secrets
 from lineside.core.webhooks import WebhookConfig
 from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.api.setup import take_picture
@@ -72,8 +73,9 @@ def test_devices_fetch_the_text_that_the_bus_does_not_carry(
     place = f"/api/v1/plant/versions/{message.number}/content"
     device = TestClient(create_app(hub), base_url="http://127.0.0.1", headers=headers)
     text = device.get(place)
-    assert digest_of(text.content) == message.digest
+    assert digest_of(without_secrets(text.text).encode()) == message.digest
     assert "peeping" in text.text
+    assert "peeping" not in client.get(place).text
     assert people(Role.VIEWER).get(place).status_code == 403
     assert client.get("/api/v1/plant/versions/99/content").status_code == 404
     earlier = f"/api/v1/plant/versions/{message.number - 1}/content"
@@ -105,7 +107,7 @@ def test_a_file_changed_by_hand_is_offered_on_every_set_up_page(
     assert path.read_text().endswith("# by a person\n")
 
 
-def test_passwords_of_cameras_are_for_those_who_edit(
+def test_passwords_of_cameras_are_for_nobody(
     hub: Services, people: Callable[[Role], TestClient]
 ) -> None:
     engineer, viewer = people(Role.ENGINEER), people(Role.VIEWER)
@@ -113,7 +115,7 @@ def test_passwords_of_cameras_are_for_those_who_edit(
     change = {"section": "camera", "values": values, "reason": "one more"}
     assert viewer.post("/api/v1/plant", json=change).status_code == 403
     assert engineer.post("/api/v1/plant", json=change).status_code == 200
-    assert SECRET in engineer.get("/setup/camera").text
+    assert "rtsp://…@10.0.0.7/…" in engineer.get("/setup/camera").text
     assert "peeping" not in viewer.get("/setup/camera").text
     assert "rtsp://" in viewer.get("/setup/camera").text
     assert "10.0.0.7" in viewer.get("/lines").text  # no picture has come from it
@@ -133,6 +135,47 @@ def test_passwords_of_cameras_are_for_those_who_edit(
     assert hub.plant.find_camera("roof").line == "warehouse"
 
 
+def test_a_secret_stays_where_its_address_is_sent_back_as_it_was_shown(
+    hub: Services, people: Callable[[Role], TestClient]
+) -> None:
+    engineer = people(Role.ENGINEER)
+    for name, secret in (("roof", SECRET), ("yard", SECRET.replace("/a", "/b"))):
+        values = {"id": name, "line": "warehouse", "source": secret}
+        change = {"section": "camera", "values": values, "reason": "one more"}
+        assert engineer.post("/api/v1/plant", json=change).is_success
+    text = engineer.get("/api/v1/plant").json()["text"]
+    assert "peeping" not in text
+    change = {
+        "text": text.replace('id = "roof"', 'id = "roof"\nno_signal_after_s = 9'),
+        "reason": "faster",
+    }
+    looked_at = engineer.post("/api/v1/plant/check", json=change).json()
+    assert (looked_at["faults"], "+no_signal_after_s = 9" in looked_at["diff"]) == ([], True)
+    assert "peeping" not in str(looked_at)
+    assert engineer.post("/api/v1/plant", json=change).is_success
+    shown = "rtsp://…@10.0.0.7/…"
+    change = {
+        "section": "camera",
+        "id": "yard",
+        "values": {"source": shown, "no_signal_after_s": 3},
+    }
+    assert engineer.post("/api/v1/plant", json={**change, "reason": "faster"}).is_success
+    sources = [hub.plant.find_camera(one).source.reveal() for one in ("roof", "yard")]
+    assert sources == [SECRET, SECRET.replace("/a", "/b")]
+    change = {"section": "camera", "id": "yard", "values": {"source": SECRET}, "reason": "new"}
+    looked_at = engineer.post("/api/v1/plant/check", json=change).json()
+    assert looked_at["diff"] == ["The secret part of an address changes."]
+    assert engineer.post("/api/v1/plant", json=change).is_success
+    assert Path(hub.config.plant).read_text().count(SECRET) == 2
+    moved = {**change, "values": {"source": "rtsp://…@10.0.0.9/…"}}
+    refused = engineer.post("/api/v1/plant", json=moved)
+    assert refused.status_code == 400
+    assert refused.json()["faults"][0]["fix"].startswith("Write it without …")
+    hand = Path(hub.config.plant)
+    hand.write_text(hand.read_text().replace("peeping", "hidden"))
+    assert engineer.get("/api/v1/plant").json()["file"]["diff"] == looked_at["diff"]
+
+
 def test_a_file_changed_by_hand_shows_its_lines_to_those_who_edit(
     hub: Services, people: Callable[[Role], TestClient]
 ) -> None:
@@ -147,7 +190,8 @@ def test_a_file_changed_by_hand_shows_its_lines_to_those_who_edit(
         assert "peeping" not in shown
         assert "setup-diff" not in shown
         assert "fps" not in shown
-        assert SECRET in engineer.get(page).text
+        assert "rtsp://…@10.0.0.7/…" in engineer.get(page).text
+        assert "peeping" not in engineer.get(page).text
 
 
 def test_entries_on_one_line_and_of_one_name_are_shown_and_left_to_a_person(
@@ -275,7 +319,8 @@ def test_webhooks_and_retention_are_entries_of_the_plant_file(
     folder = hub.config.secrets_folder / "mes.plant.lan"
     assert hook.secret_file == str(folder / "mes.secret")
     assert hook.header_files == {"Authorization": str(folder / "mes.token")}
-    assert "peeping" in engineer.get("/setup/webhook").text
+    assert "peeping" not in engineer.get("/setup/webhook").text
+    assert hook.headers == {"X-Key": "peeping"}
     shown = people(Role.VIEWER).get("/setup/webhook").text
     assert "mes.plant.lan" in shown
     assert "peeping" not in shown

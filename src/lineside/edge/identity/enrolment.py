@@ -356,6 +356,7 @@ def enrol(
     question = CodeQuestion(secret=asked.secret)
     told = client.post("/api/v1/enrolment/code", question, kind=CodeAnswer)
     say(f"code: for {told.device} at {told.site}")
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The key of an identity that is there, else one that waits.
     there = files.pair.exists()
     key = read_identity(files.pair).key if there else waiting_key(files.waiting)
@@ -479,7 +480,7 @@ def _keep(answer: EnrolmentAnswer, *, key: bytes, files: IdentityFiles, data_dir
     if answer.root:
         pin_root(data_dir / TRUST, answer.root.encode())
     replace_durably(files.ca, answer.authority.encode())
-    replace_durably(data_dir / "plant.toml", answer.plant.encode())
+    replace_durably(data_dir / "plant.toml", answer.plant.encode(), mode=0o600)
     replace_durably(files.token, f"{answer.token}\n".encode(), mode=0o600)
     replace_durably(files.pair, key + answer.certificate.encode(), mode=0o600)
     files.waiting.unlink(missing_ok=True)

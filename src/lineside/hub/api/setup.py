@@ -36,6 +36,7 @@ from lineside.hub.api.wire import (
     responds,
     whole_number,
 )
+from lineside.hub.devices.enrolment import token_name
 from lineside.hub.services import Services
 from lineside.hub.setup.toml_edit import PlantEdit
 from lineside.hub.setup.versions import PlantChange, PlantFileState, PlantVersion
@@ -155,14 +156,19 @@ def get_plant_version(
 def get_plant_content(hub: Hub, who: Requester, *, number: int) -> Response:
     """As devices take it over, which are told the number and the digest on the bus.
 
-    404 for a device that asks for another version than the one in force.
+    A device gets it with the secrets of the cameras and outputs of its lines, one that was not
+    enrolled with those of all; 404 where it asks for another version than the one in force.
     """
-    if who.kind == "device" and number != hub.plants.newest().number:
+    if who.kind != "device":
+        return Response(hub.plants.text(number).encode(), media_type=_TOML)
+    if number != hub.plants.newest().number:
         raise NotFoundError(
             f"version {number} is not the one in force", where="number",
             fix="Take the number that the bus tells.",
         )  # fmt: skip
-    return Response(hub.plants.text(number).encode(), media_type=_TOML)
+    device = hub.enrolment.inventory.find(who.name.removeprefix(token_name("")))
+    lines = device.lines if device else [one.id for one in hub.plant.line]
+    return Response(hub.plants.text(number, lines=lines).encode(), media_type=_TOML)
 
 
 PlantChangeBody = Annotated[PlantChangeRequest, Depends(json_body(PlantChangeRequest))]
@@ -218,9 +224,13 @@ _PICTURE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraTest:
-    """Body of ``POST /cameras/test``: a source as the plant file has it."""
+    """Body of ``POST /cameras/test``: a source as the plant file has it.
+
+    With ``…`` in place of its secret it is that of ``camera``.
+    """
 
     source: SecretUrl
+    camera: str = ""
 
 
 @router.post("/cameras/test", summary="Take a test picture of a camera")
@@ -229,7 +239,9 @@ def take_test_picture(
     hub: Hub, *, body: Annotated[CameraTest, Depends(json_body(CameraTest))]
 ) -> Response:
     """One picture of a network or USB camera that the hub can reach; nothing is kept."""
-    camera = Camera(id="test", line="test", source=body.source)
+    known = {(one.id, str(one.source)): one.source for one in hub.plant.camera}
+    source = known.get((body.camera, body.source.reveal()), body.source)
+    camera = Camera(id="test", line="test", source=source)
     scheme = camera.source.partition(":")[0]
     if scheme not in _TESTED:
         raise InvalidError(

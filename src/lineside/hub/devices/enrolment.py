@@ -16,7 +16,7 @@ import secrets
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -111,16 +111,19 @@ class Enrolment:
 
     def __init__(
         self, records: Records, *, journal: Journal, plant: Plant, config: HubConfig, clock: Clock,
-        plant_text: Callable[[], str] | None = None,
+        plant_text: Callable[[Collection[str]], str] | None = None,
     ) -> None:  # fmt: skip
-        """Open nothing yet; ``plant_text``: of the version in force, None beside a running hub.
+        """Open nothing yet.
+
+        ``plant_text`` gives that of the version in force with the secrets of some lines; it is
+        None beside a running hub.
 
         Set from outside: ``bus_url`` (for devices). ``enrolled``, ``revoked`` and ``appeared`` (at
         the first status of a device) are called with the device's name.
         """
         self.inventory = Inventory(records)
         self.bus_url = config.device_bus.reveal()
-        self._plant_text = plant_text or Path(config.plant).read_text
+        self._plant_text = plant_text or (lambda _: Path(config.plant).read_text())
         self.enrolled: list[Callable[[str], object]] = []
         self.revoked: list[Callable[[str], object]] = []
         self.appeared: list[Callable[[str], object]] = []
@@ -504,7 +507,7 @@ class Enrolment:
             authority=self.certificate_authority().certificate.decode(),
             root=root.read_text() if root.exists() else "",
             bus=self.bus_url,
-            plant=self._plant_text(),
+            plant=self._plant_text(row.lines),
             cameras=() if len(cameras) == len(self._plant.camera) else cameras,
             token=token,
         )

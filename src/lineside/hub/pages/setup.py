@@ -30,7 +30,7 @@ def setup_page(context: Context) -> HTMLResponse:
     """The parts of the set-up, and the version in force."""
     hub = context.hub
     text = hub.plants.text()
-    counts = [(one, len(entry_forms(text, one, secret=False))) for one in sections()]
+    counts = [(one, len(entry_forms(text, one))) for one in sections()]
     site = site_fields(text)
     return _page(context, "setup.html", title="Set-up", counts=counts, site=site)
 
@@ -96,7 +96,7 @@ def section_page(context: Context, section: str, *, kind: str = "") -> HTMLRespo
         raise NoPageError("Page not found.", where=f"/setup/{section}", fix="Go to Set-up.")
     may = context.may(_EDIT)
     text = context.hub.plants.text()
-    forms = entry_forms(text, shown, secret=may)
+    forms = entry_forms(text, shown)
     newest = {one.id: one.newest.id for one in context.hub.cameras.all() if one.newest}
     plant = context.hub.plant
     unused = {one.id for one in plant.camera if not one.source.startswith("mqtt:")}

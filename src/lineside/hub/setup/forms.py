@@ -237,16 +237,13 @@ def sections() -> tuple[PlantSection, ...]:
     return tuple(one for one in SECTIONS if section_of(one.name) is not None)
 
 
-def entry_forms(text: str, section: PlantSection, *, secret: bool) -> tuple[EntryForm, ...]:
-    """Return the entries of a section with their fields, in the file's order.
-
-    ``secret``: passwords in addresses are shown, for those who may edit them.
-    """
+def entry_forms(text: str, section: PlantSection) -> tuple[EntryForm, ...]:
+    """Return the entries of a section with their fields, in the file's order."""
     document = decode_toml(text.encode(), where="plant file")
     found, seen = document.get(section.name, ()), Counter[str]()
     made = []
     for one in [found] if isinstance(found, dict) else found:
-        form = _form(one, section, document=document, secret=secret)
+        form = _form(one, section, document=document)
         seen[form.id] += 1
         made.append(dataclasses.replace(form, nth=seen[form.id]))
     return tuple(made)
@@ -256,7 +253,7 @@ def new_form(text: str, section: PlantSection, *, kind: str = "") -> EntryForm:
     """Return the empty form of a section; ``kind``: a step of ``rule_kinds``, for a rule."""
     document = decode_toml(text.encode(), where="plant file")
     entry: dict[str, Any] = {kind: {}} if kind in rule_kinds() else {}
-    return _form(entry, section, document=document, secret=True)
+    return _form(entry, section, document=document)
 
 
 def rule_kinds() -> tuple[str, ...]:
@@ -311,12 +308,10 @@ _ADDRESSES = frozenset(
 
 
 def _form(
-    entry: Mapping[str, Any], section: PlantSection, *, document: Mapping[str, Any], secret: bool
+    entry: Mapping[str, Any], section: PlantSection, *, document: Mapping[str, Any]
 ) -> EntryForm:
     hint = get_args(get_type_hints(Plant)[section.name])[0]
     found = tuple(_fields(hint, entry, path=section.name, document=document))
-    if not secret:
-        found = tuple(map(_without_secret, found))
     told = [one.value for one in found if one.key in _DETAILS and one.value]
     name = str(entry.get(section.key) or (section.name if entry and not section.key else ""))
     shown = tuple(one.key for one in found)

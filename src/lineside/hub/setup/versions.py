@@ -9,12 +9,14 @@
 4. Of several hubs at one store each applies the newest version and writes its own file. One that
    comes to a site for the first time takes over the site's version.
 5. What applies a version may fail for a while: it is tried again, and again after a restart.
+6. Whoever asks reads texts with ``…`` in place of their secrets, and may send them back so: a
+   place that reads as before keeps its secret. A device gets those of its own lines.
 """
 
 import difflib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -35,11 +37,19 @@ from lineside.core import (
     decode,
     decode_toml,
     digest_of,
+    parse_plant,
     replace_durably,
     rfc3339,
 )
 from lineside.core.codec import faults_error
-from lineside.core.plant_check import PLANT_TEXT_SCHEMA, PlantText, plant_of
+from lineside.core.plant_check import (
+    PLANT_TEXT_SCHEMA,
+    PlantText,
+    plant_of,
+    plant_secrets,
+    with_secrets,
+    without_secrets,
+)
 from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
 from lineside.hub.setup.toml_edit import PlantEdit, edit_text
 from lineside.store import Document, Documents, Records, open_records
@@ -126,9 +136,22 @@ class PlantVersions:
         """``NotFoundError`` if there is none of that number."""
         return _version(self._document(number))
 
-    def text(self, number: int = 0) -> str:
-        """The whole text of a version; 0: of the one in force."""
-        return str(self._document(number or self.newest().number).body["text"])
+    def text(self, number: int = 0, *, lines: Collection[str] = ()) -> str:
+        """The text of a version, 0: of the one in force.
+
+        It has the secrets of cameras and outputs of ``lines``, and no others.
+        """
+        whole = self._text(number or self.newest().number)
+        plant = parse_plant(whole.encode(), where="plant file") if lines else None
+        names = {f"camera/{one.id}" for one in (plant.camera if plant else ()) if one.line in lines}
+        names |= {
+            f"output/{one.id}" for one in (plant.output if plant else ()) if one.line in lines
+        }
+        own = (one for one in plant_secrets(whole) if one.name in names)
+        return with_secrets(without_secrets(whole), own)
+
+    def _text(self, number: int) -> str:
+        return str(self._document(number).body["text"])
 
     def page(self, *, before: int = 0, limit: int = 50) -> list[PlantVersion]:
         """Versions below a number, newest first; 0 begins with the version in force."""
@@ -140,7 +163,7 @@ class PlantVersions:
     def diff(self, number: int, *, since: int | None = None) -> list[str]:
         """Lines that differ from the version before it, or from ``since``; none of the first."""
         before = number - 1 if since is None else since
-        return diff_lines(self.text(before) if before else self.text(number), self.text(number))
+        return _shown_diff(self._text(before or number), self._text(number))
 
     def file(self) -> PlantFileState:
         """The file on the disk, compared with the version in force."""
@@ -149,7 +172,7 @@ class PlantVersions:
             if raw is None or not self._is_by_hand(raw, number):
                 return PlantFileState(by_hand=False, diff=[], faults=[])
             text = raw.decode(errors="replace")
-            diff = diff_lines(self.text(number), text)
+            diff = _shown_diff(self._text(number), text)
             return PlantFileState(by_hand=True, diff=diff, faults=self._faults(text))
 
     def propose(self, *, edits: Sequence[PlantEdit] = (), text: str = "") -> PlantChange:
@@ -158,23 +181,28 @@ class PlantVersions:
         Raises:
             InvalidError, NotFoundError, ConflictError: as ``edit_text``.
         """
-        return self._proposed(self._in_force()[0], edits=edits, text=text)
+        number = self._in_force()[0]
+        changed = self._changed(number, edits=edits, text=text)
+        return PlantChange(
+            text=_shown(changed), diff=_shown_diff(self._text(number), changed),
+            faults=self._faults(changed),
+        )  # fmt: skip
 
-    def _proposed(self, number: int, *, edits: Sequence[PlantEdit], text: str) -> PlantChange:
-        present = self.text(number)
+    def _changed(self, number: int, *, edits: Sequence[PlantEdit], text: str) -> str:
+        present = self._text(number)
         changed = text or present
         for edit in edits:
             changed = edit_text(changed, edit)
-        return PlantChange(
-            text=changed, diff=diff_lines(present, changed), faults=self._faults(changed)
-        )
+        with suppress(InvalidError):  # it is told of where the text is checked
+            changed = with_secrets(changed, plant_secrets(present))
+        return changed
 
     def message(self) -> PlantText:
-        """The version in force as devices are told it: its text, with passwords, they fetch."""
-        version, *before = self.page(limit=_MOST_KNOWN)
+        """The version in force as devices are told it: its text they fetch."""
+        version, *before = (one.number for one in self.page(limit=_MOST_KNOWN))
         return PlantText(
-            schema=PLANT_TEXT_SCHEMA, number=version.number, digest=version.digest,
-            known=tuple(one.digest for one in before),
+            schema=PLANT_TEXT_SCHEMA, number=version, digest=digest_of(self.text(version).encode()),
+            known=tuple(digest_of(self.text(one).encode()) for one in before),
         )  # fmt: skip
 
     # ---- changing
@@ -200,7 +228,7 @@ class PlantVersions:
         with self._lock:
             present = self._in_force(base=base)
             self._refuse_changed_file(present[0])
-            made = self._proposed(present[0], edits=edits, text=text)["text"]
+            made = self._changed(present[0], edits=edits, text=text)
             return self._keep(made, action="changed", by=by, reason=reason, present=present)
 
     def roll_back(self, number: int, *, by: str, reason: str) -> PlantVersion:
@@ -213,7 +241,7 @@ class PlantVersions:
         with self._lock:
             present = self._in_force()
             self._refuse_changed_file(present[0])
-            text = self.text(number)
+            text = self._text(number)
             return self._keep(text, action="rolled back", by=by, reason=reason, present=present)
 
     def adopt(self, *, by: str, reason: str, base: int = 0) -> PlantVersion:
@@ -264,7 +292,7 @@ class PlantVersions:
             else:
                 self._write_if_missing(present[0], raw)
             self._applied = self._newest()[0]
-            return self._plant(self.text(self._applied))
+            return self._plant(self._text(self._applied))
 
     def on_change(self, applier: Applied) -> None:
         """Hand each further version to ``applier``, in the order of these calls.
@@ -283,7 +311,7 @@ class PlantVersions:
             number, _ = self._newest()
             if number == self._applied:
                 return False
-            text = self.text(number)
+            text = self._text(number)
             self._write_if_missing(number, self._raw())
             if number != self._applying:
                 self._applying, self.later = number, ()
@@ -399,7 +427,7 @@ class PlantVersions:
 
     def _write(self, number: int) -> None:
         mode = self._path.stat().st_mode & 0o777 if self._path.exists() else 0o644
-        replace_durably(self._path, self.text(number).encode(), mode=mode)
+        replace_durably(self._path, self._text(number).encode(), mode=mode)
         self._note(number)
 
     def _note(self, number: int) -> None:
@@ -464,7 +492,7 @@ class PlantVersions:
         """The plant of a text, where a hub of these settings can start with it."""
         plant = self._plant(text)
         names = {name for one in plant.inspection for name in (one.id, one.endpoint)}
-        faults = tuple(
+        faults = *_unknown_secrets(text), *(
             Fault(
                 path="$.inspection", value=repr(one),
                 expected="an inspection of this id or endpoint: [[function]] of the hub's settings"
@@ -485,6 +513,28 @@ class PlantVersions:
                 Fault(path="$", value="", expected=error.message, fix=error.fix)
             ]
         return []
+
+
+def _shown(text: str) -> str:
+    """A text without its secrets, and as it is where it is no TOML."""
+    with suppress(InvalidError):
+        return without_secrets(text)
+    return text
+
+
+def _shown_diff(old: str, new: str) -> list[str]:
+    """The lines that differ, without secrets; a sentence where only a secret differs."""
+    found = diff_lines(_shown(old), _shown(new))
+    return found or ([] if old == new else ["The secret part of an address changes."])
+
+
+def _unknown_secrets(text: str) -> Iterator[Fault]:
+    for one in plant_secrets(text):
+        if "…" in one.whole and one.name != one.shown:
+            yield Fault(
+                path=f"$.{one.name}", value=repr(one.whole), expected="the whole address or header",
+                fix="Write it without …, which only stands for the secret that is there.",
+            )  # fmt: skip
 
 
 def diff_lines(old: str, new: str) -> list[str]:

@@ -108,7 +108,7 @@ async function testCamera(button) {
   const response = await ask(button.dataset.test ?? "", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ source }),
+    body: JSON.stringify({ source, camera: form.dataset.id ?? "" }),
   });
   button.disabled = false;
   shown.hidden = !response.ok;
