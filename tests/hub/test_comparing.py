@@ -27,12 +27,14 @@ from tests.hub.conftest import Line, open_hub
 
 # Says what it is told to say, or waits; it writes what it was asked down.
 CHILD = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 plan = pathlib.Path(sys.argv[1])
 packages = [one for one in sys.argv[2:] if one.endswith(".lspkg")]
 asked = plan.with_name("asked.jsonl")
 with asked.open("a") as log:
-    log.write(json.dumps({"packages": len(packages), "words": sys.argv[2:]}) + chr(10))
+    log.write(json.dumps({
+        "packages": len(packages), "words": sys.argv[2:], "records": os.environ["LINESIDE_RECORDS"],
+    }) + chr(10))
 told = json.loads(plan.read_text())
 if told.get("wait"):
     time.sleep(600)
@@ -77,7 +79,7 @@ def plan(tmp_path: Path) -> Path:
 @pytest.fixture
 def comparisons(hub: Services, plan: Path) -> Comparisons:
     settings = ChildSettings(
-        folder=hub.config.folder / "comparing", records_url=SecretUrl("r"),
+        folder=hub.config.folder / "comparing", records_url=SecretUrl("mqtt://hub:secret@r"),
         blobs_url=SecretUrl("b"),
         command=(sys.executable, str(plan.with_name("child.py")), str(plan)),
     )  # fmt: skip
@@ -156,8 +158,8 @@ def test_somebody_asks_again_and_it_is_held_against_what_is_in_use_now(
     comparisons.take(heard(hub))
     assert [one["packages"] for one in asked(plan)] == [1, 2]
     comparisons.take(heard(hub))  # asked before it was made: nothing to do
-    words = asked(plan)[-1]["words"]
-    assert words[-5:] == ["--json", "--records", "r", "--blobs", "b"]
+    found = asked(plan)[-1]
+    assert (found["records"], "secret" in str(found["words"])) == ("mqtt://hub:secret@r", False)
 
 
 @pytest.mark.parametrize(

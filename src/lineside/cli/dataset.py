@@ -37,8 +37,13 @@ By = Annotated[str, typer.Option(help="Whose labels these are.")]
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="A folder that holds datasets without a hub.")
 ]
-RecordsOption = Annotated[str, typer.Option("--records", help="Records by URL, with --blobs.")]
-BlobsOption = Annotated[str, typer.Option("--blobs", help="Blobs by URL, with --records.")]
+RecordsOption = Annotated[
+    str,
+    typer.Option("--records", envvar="LINESIDE_RECORDS", help="Records by URL, with --blobs."),
+]
+BlobsOption = Annotated[
+    str, typer.Option("--blobs", envvar="LINESIDE_BLOBS", help="Blobs by URL, with --records.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lineside.cli.dataset import BlobsOption, RecordsOption
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import EngineOption, JsonFlag, read_span, say, show, writable
 from lineside.core import (
@@ -61,8 +62,8 @@ def replay(
     engine: EngineOption = "onnxruntime",
     config: ConfigOption = None,
     plant: Annotated[Path | None, typer.Option(help="With --records: the plant file.")] = None,
-    records: Annotated[str, typer.Option(help="Records by URL, in place of --config.")] = "",
-    blobs: Annotated[str, typer.Option(help="Blobs by URL, with --records.")] = "",
+    records: RecordsOption = "",
+    blobs: BlobsOption = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Run a recorded span through another package or other rules; say what differs.

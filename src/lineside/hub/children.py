@@ -5,12 +5,13 @@
    ends by itself.
 """
 
+import os
 import re
 import shutil
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +43,13 @@ class ChildSettings:
     command: tuple[str, ...]
 
     @property
-    def stores(self) -> tuple[str, ...]:
-        """Arguments that name the stores."""
-        return "--records", self.records_url.reveal(), "--blobs", self.blobs_url.reveal()
+    def environment(self) -> dict[str, str]:
+        """Environment that names the stores: arguments are for everybody on the machine to read."""
+        return {
+            **os.environ,  # noqa: TID251  a child has all that the hub has
+            "LINESIDE_RECORDS": self.records_url.reveal(),
+            "LINESIDE_BLOBS": self.blobs_url.reveal(),
+        }
 
 
 class ChildRunner:
@@ -62,7 +67,7 @@ class ChildRunner:
         self._lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
 
-    def run(self, command: Sequence[str], *, folder: Path) -> bytes:
+    def run(self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str]) -> bytes:
         """Return what a command wrote to its standard output, which is a file in the folder.
 
         Raises:
@@ -72,7 +77,7 @@ class ChildRunner:
         messages: deque[str] = deque(maxlen=_MOST_LINES)
         output = folder / "found.json"
         with output.open("wb") as out:
-            child = self._start(command, out=out.fileno())
+            child = self._start(command, out=out.fileno(), environment=environment)
             limit = Worker(
                 "child-limit", lambda: end_child(child), every_s=None, delay_s=self._limit_s
             )
@@ -109,14 +114,16 @@ class ChildRunner:
         self.is_closing = True
         self.end()
 
-    def _start(self, command: Sequence[str], *, out: int) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: Sequence[str], *, out: int, environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         with self._lock:
             if self.is_closing:
                 raise UnavailableError("the hub stops", fix="It goes on at its start.")
             self.percent = 0.0
             self.process = subprocess.Popen(  # noqa: S603  our own interpreter and module
                 end_with_parent(command), stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.PIPE, start_new_session=True,
+                stderr=subprocess.PIPE, start_new_session=True, env=environment,
             )  # fmt: skip
             return self.process
 

@@ -335,13 +335,14 @@ class Runs:
     def _spawn(self, view: RunView) -> None:
         folder = self.folder(view.id)
         command = [
-            *self._settings.command, "--job", str(folder), "--json-lines", *self._settings.stores,
+            *self._settings.command, "--job", str(folder), "--json-lines",
             "--cache", str(self._settings.folder / "features"),
         ]  # fmt: skip
         with (folder / "stderr.log").open("wb") as errors:
             process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
-            )
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                env=self._settings.environment,
+            )  # fmt: skip
         worker = Worker("training-run", lambda: self._follow(view.id, process), every_s=None)
         self._children[view.id] = _Child(process=process, worker=worker)
         self._put(view, pid=process.pid)

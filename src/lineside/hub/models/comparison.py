@@ -91,6 +91,6 @@ class Comparisons:
                 packages.append(folder / "in_use.lspkg")
                 packages[1].write_bytes(self._models.content(baseline.digest))
             settings = self._settings
-            command = [*settings.command, *map(str, packages), "--json", *settings.stores]
-            found = self._child.run(command, folder=folder)
+            command = [*settings.command, *map(str, packages), "--json"]
+            found = self._child.run(command, folder=folder, environment=settings.environment)
             return decode(Comparison, found, where=version.name)

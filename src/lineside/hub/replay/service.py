@@ -159,7 +159,9 @@ class Replays:
             command = self._command(view, folder=folder)
             self._at_work = view.id
             try:
-                found = self._child.run(command, folder=folder)
+                found = self._child.run(
+                    command, folder=folder, environment=self._settings.environment
+                )
             finally:
                 self._at_work = ""
             return decode(ReplayResult, found, where=view.id)
@@ -168,7 +170,7 @@ class Replays:
         settings, order = self._settings, view.order
         command = [
             *settings.command, "--from", rfc3339(order.since), "--to", rfc3339(order.until),
-            "--plant", self._plant_file, *settings.stores, "--no-keep", "--json",
+            "--plant", self._plant_file, "--no-keep", "--json",
         ]  # fmt: skip
         rules = self.book.rules(view.id)
         if rules:

@@ -132,7 +132,8 @@ _HELP = {
     "camera.source": "rtsp://user:password@host/path, http://user:password@host/path (snapshot or"
     " MJPEG stream), aravis://id (GigE or USB3 Vision), v4l:0 (USB), folder:path, video:file,"
     " mqtt:topic,"
-    " or http-push://host:port/path, where the camera posts to.",
+    " or http-push://host:port/path, where the camera posts to."
+    " … stands for a password that stays.",
     "camera.line": "Id of the line that it belongs to.",
     "camera.max_frame_bytes": "A larger picture is refused.",
     "camera.no_signal_after_s": "Without a picture for so long the camera counts as lost.",
