@@ -76,6 +76,17 @@ def figures(rows: Rows) -> dict[str, float]:
     return told
 
 
+def still_taken(rows: Iterable[Row], *, size: int, grace: int) -> Rows:
+    """The rows that ksqlDB puts into a tumbling window, in order of arrival."""
+    taken, stream_time = Rows(), -(10**18)
+    for row in rows:
+        if row.kind != "rejected" and row.key is not None:
+            stream_time = max(stream_time, row.at)
+            if open_windows(row, size=size, every=size, stream_time=stream_time, grace=grace):
+                taken.append(row)
+    return taken
+
+
 def windows_seen(rows: Rows, *, size: int, above: int) -> Iterator[tuple[str, int]]:
     """Two statements: windows with more than so many rows, and how many of a key there were."""
     counts: dict[tuple[str, int], int] = defaultdict(int)

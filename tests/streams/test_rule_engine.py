@@ -192,6 +192,41 @@ def test_a_tick_tells_what_is_open_when_all_are_silent() -> None:
     assert engine.ticks_at_us() is None
 
 
+def test_a_pause_makes_no_record_late_that_lateness_admits() -> None:
+    """One camera: nothing is told until none of its late records can come any more."""
+    declared = rule_of(
+        'id = "r"\nread = { topic = "cam/a" }\nwindow = { size_s = 50 }\n'
+        "lateness_s = 60\nidle_s = 3"
+    )
+    engine = RuleEngine(declared)
+    assert engine.take([message("cam/a", {}, at_s=100.0), tick(130.0), tick(160.0)]) == []
+    assert engine.take([message("cam/a", {}, at_s=41.0, arrived_s=160.0)]) == []
+    assert engine.ticks_at_us() == (START_S + 160 + 3 + 60) * 1_000_000
+    (before,) = engine.take([tick(222.9), tick(223.0)])
+    (last,) = engine.take([tick(250.0), tick(273.0)])
+    assert [(since_start_s(one.end_us), one.values["count"]) for one in (before, last)] == [
+        (50, 1), (150, 1),
+    ]  # fmt: skip
+    assert engine.counted().late == 0
+
+
+def test_a_pause_makes_nothing_late_of_a_camera_whose_clock_is_slow() -> None:
+    """An hour behind the hub, before the pause as after it: its records come in order."""
+    declared = rule_of('id = "r"\nread = { topic = "cam/a" }\nwindow = { size_s = 2 }\nidle_s = 3')
+    engine = RuleEngine(declared)
+    entries = [message("cam/a", {}, at_s=at, arrived_s=3600.0 + at) for at in (1.0, 11.0, 12.0)]
+    found = engine.take([entries[0], tick(3605.0), tick(3610.0), *entries[1:]])
+    assert [since_start_s(one.end_us) for one in found] == [2, 12]
+    assert engine.counted().late == 0
+
+
+@pytest.mark.parametrize("step", ["window = { size_s = 2 }", "pair = { within_s = 1 }"])
+def test_a_pause_moves_no_rule_that_tells_each_change_with_its_record(step: str) -> None:
+    engine = RuleEngine(rule_of(f'id = "r"\nread = {{ topic = "a" }}\nemit = "changes"\n{step}'))
+    found = engine.take([message("a", {}, at_s=0.0), tick(9000.0), message("a", {}, at_s=0.5)])
+    assert (len(found), engine.ticks_at_us()) == (2, None)
+
+
 def test_time_goes_on_when_all_were_silent_and_come_back() -> None:
     declared = rule_of('id = "r"\nread = { topic = "cam/+" }\nwindow = { size_s = 2 }\nidle_s = 3')
     engine = RuleEngine(declared)

@@ -3,6 +3,7 @@
 Section numbers are those of the reference's page; examples/socks/ksql.toml has the rules.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,21 @@ from typing import Any
 import pytest
 
 from lineside.core import Plant, Rule, decode_json, encode, load_plant, rfc3339
-from lineside.streams import Entry, Event, RuleEngine, entry_of, moment, rule_event
+from lineside.streams import Entry, Event, RuleEngine, entry_of, moment, read_entries, rule_event
 from lineside.streams.rules.replay import run_rule
 from lineside.testing.rules import START_S, message, rule_of, tick
+from tests.streams import ksql_oracle as oracle
 
 PLANT = Path(__file__).parents[2] / "examples" / "socks" / "ksql.toml"
 WINDOWS, SEEN, PAIRS = "sock-stream-smoothed", "socks-seen", "sock-pairs"
 HELD_S = (2, 3, 6, 10)
 STARTS_S = (0.0, 2.5, 3.0, 3.5, 4.0)
+GRACE_MS = 86_400_000
+HOUR_MS = 3_600_000
+ODD: tuple[dict[str, Any], ...] = (
+    {}, {"image": None}, {"Image": "Google"}, {"image": ["Google"]}, {"image": {"name": "Google"}},
+    {"image": "Mongo", "probability": "high"}, {"image": "Google", "boxes": [{"x": 1}, None]},
+)  # fmt: skip
 TABLE = ((1, 1, 1, 1, 0), (1, 1, 1, 2, 1), (1, 2, 2, 2, 1), (2, 3, 3, 3, 2))
 
 
@@ -230,3 +238,67 @@ def test_events_of_a_rule_are_those_of_its_declaration(plant: Plant) -> None:
         rule, first, digest=RuleEngine(replace(rule, lateness_s=1)).digest, source="/s/hub"
     )
     assert same.id == named.id != other.id
+
+
+def detections(mode: str, seed: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Messages in order of the log: milliseconds of arrival, and payload; with pauses."""
+    draws = random.Random(f"{mode} {seed}")  # noqa: S311  the same stream each time
+    now = START_S * 1000
+    for _ in range(draws.randrange(20, 150)):
+        now += draws.choice((0, 100, 300, 300, 300, 300, 700, 2000, draws.choice((15_000, 62_000))))
+        at = now
+        if mode != "in order":
+            at -= draws.choice((0, 0, 0, 300, 2000, 9000, 70_000))
+        if mode == "far-off times" and draws.random() < 0.06:
+            at += draws.choice((-1, 1)) * draws.choice((1, 20, 30, 240, 7200)) * HOUR_MS
+        payload = {"image": draws.choice(("Google", "Google", "Mongo", "Blank", "blank"))}
+        if mode == "out of order, odd fields" and draws.random() < 0.3:
+            payload = draws.choice(ODD)
+        yield at, payload
+
+
+def seen_by_ksqldb(sent: Sequence[tuple[int, dict[str, Any]]]) -> list[tuple[str, int, str]]:
+    """The final query's rows."""
+    rows = [
+        oracle.Row(
+            at=at, key=image if isinstance(image := payload.get("image"), str) else None,
+            value=None, kind="rejected" if image == "Blank" else "", partition="sockfound",
+        )
+        for at, payload in sent
+    ]  # fmt: skip
+    taken = oracle.still_taken(rows, size=5000, grace=GRACE_MS)
+    return [
+        (image, seen, "Un-matched" if seen % 2 else "Pair")
+        for image, seen in oracle.windows_seen(taken, size=5000, above=3)
+    ]
+
+
+@pytest.mark.parametrize(
+    "mode", ["in order", "out of order", "out of order, odd fields", "far-off times"]
+)
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        pytest.param(range(25), id="100"),
+        pytest.param(range(25, 500), id="1900", marks=pytest.mark.slow),
+    ],
+)
+def test_both_statements_agree_with_ksqldb_on_random_streams(
+    plant: Plant, mode: str, seeds: range
+) -> None:
+    """A pause, told by what ``where`` rejects, makes no record late within a grace of 24 h."""
+    unequal = []
+    for seed in seeds:
+        sent = list(detections(mode, seed))
+        lines = [
+            encode({"topic": "sockfound", "payload": payload, "time": rfc3339(moment(at * 1000))})
+            for at, payload in sent
+        ]
+        entries = list(read_entries(lines, plant=plant, where="log"))
+        rows = [
+            (one["key"]["image"], one["values"]["seen"], one["values"]["pair_seen"])
+            for one in said(plant, SEEN, entries)
+        ]
+        if rows != seen_by_ksqldb(sent):
+            unequal.append(seed)
+    assert unequal == []

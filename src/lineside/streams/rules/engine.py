@@ -179,12 +179,15 @@ class RuleEngine:
         self._idle_us = round((rule.idle_s + delay_s) * 1e6)
         self._depth = depth
         self._ticks_us: list[int] = []
+        self._changes = rule.emit == "changes"
+        # Of windows and pairs each change is told with the record that makes it, and nothing later.
+        self._goes_on = not (self._changes and (rule.window or rule.pair))
         lateness_s = rule.lateness_s if waits_s is None else waits_s
         self._marks = Watermarks(
-            lateness_us=round(lateness_s * 1e6), idle_us=self._idle_us, expected=expected
-        )
+            lateness_us=round(lateness_s * 1e6), idle_us=self._idle_us, expected=expected,
+            goes_on=self._goes_on,
+        )  # fmt: skip
         self._single = _reads_one_source(rule)
-        self._changes = rule.emit == "changes"
         self._arrival = rule.time == "arrival"
         self._span_us = round(rule_span_s(rule) * 1e6)
         self._held: list[_Held] = []
@@ -250,10 +253,9 @@ class RuleEngine:
         something of what it was handed.
         """
         marks = self._marks
-        settled = marks.low_us > marks.newest_us + self._span_us
-        if marks.newest_us == BEGINNING_US or (settled and not self._held):
-            return None
-        return marks.arrived_us + self._idle_us
+        settled = not self._held and marks.low_us > marks.newest_us + self._span_us
+        never = settled or not self._goes_on or marks.newest_us == BEGINNING_US
+        return None if never else marks.moves_at_us()
 
     def dump(self) -> dict[str, Any]:
         """The whole memory, as plain JSON."""
@@ -362,9 +364,9 @@ class RuleEngine:
         self.counters.late += 1
         if self.rule.late != "event":
             return
-        late_by_s = self._late_by_s(record)
+        low_us = max(self._marks.low_us, self._marks.of(record.source))
         self._release()  # so that chunks do not decide what is told first
-        values: dict[str, Scalar] = {"late_by_s": late_by_s}
+        values: dict[str, Scalar] = {"late_by_s": (low_us - record.at_us) / 1e6}
         frame = record.fields.get("frame")
         if isinstance(frame, str):
             values["frame"] = frame
@@ -375,9 +377,6 @@ class RuleEngine:
                 causes=(record.id,),
             )
         )  # fmt: skip
-
-    def _late_by_s(self, record: Record) -> float:
-        return (max(self._marks.low_us, self._marks.of(record.source)) - record.at_us) / 1e6
 
     # ---- in order of time
 

@@ -12,7 +12,8 @@ Watermarks by the records' own times, one for each source.
    one before the time up to which the rule's step was told already.
 2. Time has passed ``low`` for all: the lowest watermark of the sources that are awake.
 3. A source is asleep when nothing of it arrived for ``idle``, as of the newest arrival. When all
-   sleep, time is past the newest record, or the newest arrival less ``idle`` where that is later.
+   sleep, time is ``lateness`` before the newest record. Once ``lateness`` is over too, it is past
+   that record, and goes on as arrival does; for a rule that tells nothing by time alone, it stays.
    What was passed over says only that it is that late: it moves no source and wakes none.
 4. ``low`` never goes back.
 """
@@ -302,11 +303,15 @@ class Watermarks:
     """The watermarks of one rule's sources.
 
     ``expected`` are sources known ahead: time waits for them until ``idle`` after the first record.
+    ``goes_on``: whether time passes without records too.
     """
 
-    def __init__(self, *, lateness_us: int, idle_us: int, expected: Iterable[str] = ()) -> None:
+    def __init__(
+        self, *, lateness_us: int, idle_us: int, expected: Iterable[str] = (), goes_on: bool = True
+    ) -> None:
         self._lateness_us = lateness_us
         self._idle_us = idle_us
+        self._goes_on = goes_on
         self._expected = frozenset(expected)
         self._missing = set(self._expected)
         self._sources: dict[str, Source] = {}
@@ -365,6 +370,17 @@ class Watermarks:
         """The newest time of all sources; others may ask while sources come."""
         return max((one.newest_us for one in list(self._sources.values())), default=BEGINNING_US)
 
+    @property
+    def _heard_us(self) -> int:
+        """When a source was heard last."""
+        return max((one.heard_us for one in list(self._sources.values())), default=BEGINNING_US)
+
+    def moves_at_us(self) -> int:
+        """From which arrival on time moves by itself, where all sources stay silent."""
+        waits = self.low_us >= self.newest_us - self._lateness_us
+        silent_us = self._heard_us + self._lateness_us * waits
+        return max(self.arrived_us, silent_us) + self._idle_us
+
     def of(self, source: str) -> int:
         """The watermark of one source; the beginning of time where it is not known."""
         known = self._sources.get(source)
@@ -411,4 +427,6 @@ class Watermarks:
         if slowest:
             self.force(lowest_us - self._lateness_us)
         elif self._sources:
-            self.force(max(self.newest_us + 1, now_us - idle_us))
+            passed_us = now_us - self._heard_us - idle_us - self._lateness_us
+            moves = self._goes_on and passed_us >= 0
+            self.force(self.newest_us + (max(passed_us, 1) if moves else -self._lateness_us))

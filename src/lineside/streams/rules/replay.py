@@ -6,7 +6,7 @@ over, because its declaration may have changed since. Nothing is written anywher
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lineside.core import Plant, Rule, encode, to_plain
@@ -40,64 +40,53 @@ class Chain:
     """A rule with the rules it reads, over entries in log order."""
 
     def __init__(self, rule: Rule, *, plant: Plant) -> None:
-        self._plant = plant
-        self._source = f"/{plant.site}/hub"
-        self._engines = [engine_of(one, plant=plant) for one in upstream(rule, plant)]
-        self._ids = {engine.rule.id for engine in self._engines}
-        self._newest_us = 0
+        self._rules = RuleSet(replace(plant, rule=tuple(upstream(rule, plant))))
 
     @property
     def engine(self) -> RuleEngine:
         """The rule itself."""
-        return self._engines[-1]
+        return self.engines[-1]
 
     @property
     def engines(self) -> tuple[RuleEngine, ...]:
         """The rules, the first read first and the rule itself last."""
-        return tuple(self._engines)
+        return self._rules.engines
 
     def reads(self, entry: Entry) -> bool:
         """Return whether the rules make records of an entry and did not give it out themselves."""
-        own_events = entry.type == EVENT_TYPE and entry.subject in self._ids
-        roles = (engine.role(entry.type, entry.subject) for engine in self._engines)
-        return not own_events and "record" in roles
+        roles = (engine.role(entry.type, entry.subject) for engine in self.engines)
+        return not self._rules.says(entry) and "record" in roles
 
     def take(self, entry: Entry) -> Iterator[Event]:
         """Return the rule's events after one more entry."""
-        self._newest_us = max(self._newest_us, entry.arrived_us)
-        if entry.type == EVENT_TYPE and entry.subject in self._ids:
-            return iter(())
-        return self._pass([entry])
+        return self._own(self._rules.take([entry]))
 
     def finish(self) -> Iterator[Event]:
         """Return the events when nothing arrives any more: ticks, as the hub would write them."""
-        last = self.engine.rule
-        for tick in closing_ticks(last, plant=self._plant, newest_us=self._newest_us):
-            yield from self._pass([tick])
+        return self._own(self._rules.finish())
 
-    def _pass(self, entries: list[Entry]) -> Iterator[Event]:
-        """Through the rules, the first read first; what each says goes on to the next."""
-        own_events: list[Event] = []
-        for engine in self._engines:
-            own_events = [
-                rule_event(engine.rule, output, digest=engine.digest, source=self._source)
-                for output in engine.take(entries)
-            ]
-            if engine is not self.engine:
-                arrived_us = entries[0].arrived_us
-                entries = [
-                    *entries,
-                    *(entry_of(event, arrived_us=arrived_us) for event in own_events),
-                ]
-        return iter(own_events)
+    def _own(self, events: Iterable[Event]) -> Iterator[Event]:
+        return (event for event in events if event.subject == self.engine.rule.id)
+
+
+def next_tick(engines: Sequence[RuleEngine], *, after_us: int) -> Entry | None:
+    """Return the tick that a hub would write next if nothing arrived; None where none is needed."""
+    due_us = [at_us for one in engines if (at_us := one.ticks_at_us()) is not None]
+    if not due_us:
+        return None
+    every_us = round(min(one.rule.idle_s for one in engines) * 1e6)
+    return _tick(max(after_us + every_us, min(due_us)))
+
+
+def _tick(arrived_us: int) -> Entry:
+    return Entry(type=TICK_TYPE, subject="", arrived_us=arrived_us, body=b"{}")
 
 
 def closing_ticks(rule: Rule, *, plant: Plant, newest_us: int) -> Iterator[Entry]:
     """Ticks after the newest arrival, until a rule and those it reads have nothing left to tell."""
     every_s = min(one.idle_s for one in upstream(rule, plant))
     for number in range(1, math.ceil(silence_s(rule, plant) / every_s) + 2):
-        arrived_us = newest_us + number * round(every_s * 1e6)
-        yield Entry(type=TICK_TYPE, subject="", arrived_us=arrived_us, body=b"{}")
+        yield _tick(newest_us + number * round(every_s * 1e6))
 
 
 def engine_of(rule: Rule, *, plant: Plant, step: Step | None = None) -> RuleEngine:
@@ -144,7 +133,10 @@ def silence_s(rule: Rule, plant: Plant) -> float:
     Each rule on the way may wait for all that it waits for once more, from what it was given last.
     """
     return math.fsum(
-        delay_s(one, plant) + (2 + depth_of(one, plant)) * one.idle_s + rule_span_s(one)
+        delay_s(one, plant)
+        + (2 + depth_of(one, plant)) * one.idle_s
+        + waits_s(one, plant)
+        + rule_span_s(one)
         for one in upstream(rule, plant)
     )
 
@@ -258,14 +250,17 @@ def upstream(rule: Rule, plant: Plant) -> list[Rule]:
 
 
 class RuleSet:
-    """Rules at work, those that others read first; owned by one thread."""
+    """Rules at work, those that others read first; owned by one thread.
+
+    Attributes:
+        engines: the rules in that order.
+    """
 
     def __init__(self, plant: Plant) -> None:
         self._source = f"/{plant.site}/hub"
-        self._engines = [engine_of(rule, plant=plant) for rule in reading_order(plant)]
-        self._ids = frozenset(engine.rule.id for engine in self._engines)
+        self.engines = tuple(engine_of(rule, plant=plant) for rule in reading_order(plant))
+        self._ids = frozenset(engine.rule.id for engine in self.engines)
         self._newest_us = 0
-        self._silence_s = max((silence_s(rule, plant) for rule in plant.rule), default=0.0)
 
     def says(self, entry: Entry) -> bool:
         """Return whether an entry is what a rule of this set gave out when it was recorded."""
@@ -274,32 +269,22 @@ class RuleSet:
     def take(self, entries: Sequence[Entry]) -> list[Event]:
         """Return the rules' events after further entries of the log, in their order."""
         incoming = [entry for entry in entries if not self.says(entry)]
-        if not incoming or not self._engines:
-            return []
-        self._newest_us = max(self._newest_us, *(entry.arrived_us for entry in incoming))
+        arrived_us = max((entry.arrived_us for entry in incoming), default=0)
+        self._newest_us = max(self._newest_us, arrived_us)
         own_events: list[Event] = []
-        for engine in self._engines:
+        for engine in self.engines:
             events = [
                 rule_event(engine.rule, output, digest=engine.digest, source=self._source)
                 for output in engine.take(incoming)
             ]
-            incoming += [entry_of(event, arrived_us=self._newest_us) for event in events]
+            incoming += [entry_of(event, arrived_us=arrived_us) for event in events]
             own_events += events
         return own_events
 
     def finish(self) -> Iterator[Event]:
         """Return the events when nothing arrives any more: ticks, as the hub would write them."""
-        if not self._engines:
-            return
-        every_s = min(engine.rule.idle_s for engine in self._engines)
-        for _ in range(math.ceil(self._silence_s / every_s) + 1):
-            if all(engine.ticks_at_us() is None for engine in self._engines):
-                return
-            self._newest_us += round(every_s * 1e6)
-            body = b"{}"
-            yield from self.take(
-                [Entry(type=TICK_TYPE, subject="", arrived_us=self._newest_us, body=body)]
-            )
+        while tick := next_tick(self.engines, after_us=self._newest_us):
+            yield from self.take([tick])
 
 
 def reading_order(plant: Plant) -> list[Rule]:
