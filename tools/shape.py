@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 535,
     "classes": 1598,
     "statements in src": 69183,
-    "statements in tests": 56602,
+    "statements in tests": 56662,
     "records built at one place": 413,
     "modules under 100 lines": 32,
     "modules over 800 lines": 0,
