@@ -53,6 +53,7 @@ _TOKEN = re.compile(
 )
 _PASSWORD = re.compile(r"(?<=://)[^\s/@\"']+(?=@)")
 _MARK = "\ue000"
+_LONG_QUOTES = ('"""', "'''")
 
 
 PLANT_TEXT_SCHEMA: Literal["lineside.plant-text/1"] = "lineside.plant-text/1"
@@ -111,23 +112,19 @@ def plant_secrets(text: str) -> tuple[PlantSecret, ...]:
     Raises:
         InvalidError: no TOML.
     """
-    decode_toml(text.encode(), where="plant file")
     tokens = list(_TOKEN.finditer(text))
-    strings = {
-        number: str(decode_toml(f"x = {one[0]}".encode(), where="plant file")["x"])
-        for number, one in enumerate(tokens) if not one[0].startswith("#")
-    }  # fmt: skip
-    names = _names_of_secrets(text, tokens, strings)
+    names = _names_of_secrets(text, tokens)
     found = []
     for number, token in enumerate(tokens):
-        whole = strings.get(number, token[0])
+        name, whole = names.get(number, ("", token[0]))
+        if not name and token[0][0] != "#" and ("://" in whole or "…" in whole):
+            whole = str(decode_toml(f"x = {token[0]}".encode(), where="plant file")["x"])
         shown = _PASSWORD.sub("…", whole)
-        if number in names:
-            shown = "…" if names[number].count("/") > 1 else str(SecretUrl(whole))
+        if name:
+            shown = "…" if name.count("/") > 1 else str(SecretUrl(whole))
         if "…" in shown:
-            name = names.get(number, shown)
             secret = PlantSecret(
-                name=name, whole=whole, shown=shown, token=token[0], start=token.start()
+                name=name or shown, whole=whole, shown=shown, token=token[0], start=token.start()
             )
             found.append(secret)
     return tuple(found)
@@ -158,19 +155,21 @@ def _rewritten(text: str, token_of: Callable[[PlantSecret], str]) -> str:
     return text
 
 
-def _names_of_secrets(
-    text: str, tokens: list[re.Match[str]], strings: Mapping[int, str]
-) -> dict[int, str]:
-    """Names of the addresses and headers of a text, by the number of their token.
+def _names_of_secrets(text: str, tokens: list[re.Match[str]]) -> dict[int, tuple[str, str]]:
+    """Names and texts of the addresses and headers of a plant file, by the number of their token.
 
-    The text is read with its number behind each string: so it is known where each one stands.
+    The file is read with its number behind each string: so it is known where each one stands.
     """
     marked, end = "", 0
-    for number, value in strings.items():
-        marked += text[end : tokens[number].start()] + _toml(f"{value}{_MARK}{number}")
-        end = tokens[number].end()
-    document = _with_plain_keys(decode_toml((marked + text[end:]).encode(), where="plant file"))
-    names: dict[int, str] = {}
+    for number, token in enumerate(tokens):
+        if token[0][0] != "#":
+            closing = token.end() - (3 if token[0][:3] in _LONG_QUOTES else 1)
+            marked, end = f"{marked}{text[end:closing]}{_MARK}{number}", closing
+    try:
+        document = _with_plain_keys(decode_toml((marked + text[end:]).encode(), where="plant file"))
+    except InvalidError:
+        document = decode_toml(text.encode(), where="plant file")  # names the place in the file
+    names: dict[int, tuple[str, str]] = {}
     for section, key in (("camera", "source"), ("output", "url"), ("webhook", "url")):
         listed = document.get(section)
         for entry in listed if isinstance(listed, list) else ():
@@ -181,7 +180,8 @@ def _names_of_secrets(
             named = headers.items() if isinstance(headers, dict) else ()
             for name, value in (("", entry.get(key)), *((f"/{one}", text) for one, text in named)):
                 if isinstance(value, str):
-                    names[int(value.rpartition(_MARK)[2])] = f"{section}/{known_as}{name}"
+                    whole, _, place = value.rpartition(_MARK)
+                    names[int(place)] = f"{section}/{known_as}{name}", whole
     return names
 
 
