@@ -150,15 +150,6 @@ def test_every_field_of_a_prediction_is_in_the_docs() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("page", ["tour.md", "architecture.md"])
-def test_every_file_that_a_page_names_is_there(page: str) -> None:
-    text = (DOCS / page).read_text()
-    named = set(re.findall(r"`([a-z_]+/[a-z_0-9/]+(?:\.py|\.js|/))`", text))
-    assert len(named) > 20
-    bases = (ROOT / "src/lineside", ROOT)
-    assert [one for one in named if not any((base / one).exists() for base in bases)] == []
-
-
 def test_every_page_begins_with_its_reader() -> None:
     pages = [
         page for page in DOCS.rglob("*.md") if page.name != "index.md" and page.parent.name != "adr"
