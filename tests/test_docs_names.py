@@ -149,3 +149,18 @@ def test_no_sentence_has_a_run_of_blanks(page: Path) -> None:
     text = re.sub(r"(?ms)^ *```.*?^ *```$", "", page.read_text())
     prose = [line for line in text.splitlines() if not re.match(r" {4}|\s*\|", line)]
     assert [line for line in prose if re.search(r"\S {2,}\S", line)] == []
+
+
+def test_a_change_is_one_short_sentence_for_a_known_reader() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text().partition("## Unreleased\n")[2]
+    text = text.partition("\n## ")[0]
+    readers = re.findall(r"(?m)^### (.+)$", text)
+    known = {
+        "Before an upgrade",
+        *(f"For {each}" for each in ("operators", "engineers", "developers")),
+    }
+    assert known.issuperset(readers)
+    plain = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]*`", "Code", text))
+    entries = re.findall(r"(?m)^- (.+(?:\n  .+)*)", plain)
+    wrong = [one for one in entries if len(one.split()) > 25 or re.search(r"[.!?] +[A-Z]", one)]
+    assert wrong == []
