@@ -32,10 +32,15 @@ BOUNDS = {
     "sentences over 35 words": 176,
     "phrases with a better word": 0,
 }
-# Phrases of our own, for which pages and documentation have a better one.
+# Phrases of our own, for which documentation, pages and messages have a better one.
 PHRASES = re.compile(
     r"(?i)\b(?:told otherwise|walk back|what rules said|likeness(?:es)?|yardsticks?|trunks?|"
-    r"onlookers?|answerers?|pupils?|refills?|far apart|light meters?|parted|picture to twin)\b"
+    r"onlookers?|answerers?|pupils?|refills?|far apart|light meters?|parted|picture to twin|"
+    r"where nobody said|only tells? kinds|whoever may not|gets? what it lacks|emptied goes|"
+    r"at the end of the log|let (?:pictures|images) come|what flaps|anything else is no\b|"
+    r"(?:answer(?:s|ed)?|asked) (?:its|the|their)(?: package's)? golden|decides? by (?:it|them)\b|"
+    r"never in (?:its|the|their) way|changed under you|others' (?:networks?|models?)|wish waits|"
+    r"told early|says? and hears?|hears? and says?)"
 )
 # Words of our own for which the field has a standard term: not in names of modules, classes,
 # functions, parameters and fields (docs/reference/glossary.md).
@@ -301,6 +306,24 @@ def measure() -> dict[str, list[str]]:
     }
 
 
+def messages() -> Iterator[tuple[str, str]]:
+    """Texts that people read beside the manual: changes, pages, and sentences in the source."""
+    for path in (ROOT / "CHANGELOG.md", *sorted(SOURCE.rglob("*.html"))):
+        yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+    for path, tree in parsed(SOURCE).items():
+        documented = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            match node:
+                case ast.Constant(value=str(text)) if " " in text and id(node) not in documented:
+                    yield str(path.relative_to(ROOT)), text
+                case _:
+                    continue
+
+
 def measure_pages() -> dict[str, list[str]]:
     """What each figure of the documentation counts; decision records are as they were written."""
     files = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -324,7 +347,9 @@ def measure_pages() -> dict[str, list[str]]:
             if len(one.split()) > 35
         ],
         "phrases with a better word": [
-            f"{name}: {found[0]}" for name, part in prose for found in PHRASES.finditer(part)
+            f"{name}: {found[0]}"
+            for name, part in (*prose, *messages())
+            for found in PHRASES.finditer(part)
         ],
     }
 

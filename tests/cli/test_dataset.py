@@ -207,7 +207,7 @@ def test_what_is_read_by_people_is_text(tmp_path: Path, source: Path) -> None:
         return done.stdout
 
     assert "30 new pictures" in read("import", str(source), "--into", "tiles")
-    assert "The next version is parted like this." in read("split", "tiles", "--group", "ids:5")
+    assert "The next version is split like this." in read("split", "tiles", "--group", "ids:5")
     assert "tiles/1 sha256:" in read("freeze", "tiles")
     assert "labels   bad 10, good 20" in read("show", "tiles")
     assert "30 of 30 pictures were compared by whole pictures" in read("leaks", "tiles")

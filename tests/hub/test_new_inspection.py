@@ -74,7 +74,7 @@ def test_so_many_are_wanted_that_a_flawless_result_would_say_something() -> None
     good, bad = label_needs("classify", ("good", "bad"), SAMPLES)
 
     assert (good.count, good.missing, bad.missing) == (2, 52, 53)
-    assert "16 of them are held out" in good.why
+    assert "16 of them become the test set" in good.why
     assert "20 of 100" in good.why
 
 

@@ -224,7 +224,7 @@ def show_dataset(
                 ("frozen", f"{version.created_at:%Y-%m-%d %H:%M} by {version.created_by}"),
                 ("samples", str(figures["samples"])),
                 ("labels", _counts(figures["labels"])),
-                ("parts", _counts(figures["splits"]) or "not parted"),
+                ("parts", _counts(figures["splits"]) or "not split"),
                 ("leaks", f"{len(version.leaks)}{', between parts too' * version.leaking}"),
                 ("tags", ", ".join(tags)),
             ]
@@ -282,7 +282,7 @@ def split(
     blobs: BlobsOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Say how the next version is parted, and show the parts."""
+    """Say how the next version is split, and show the parts."""
     from lineside.datasets import SplitPlan
 
     own_shares = not (exact and shares == _DEFAULT_SHARES)
@@ -331,7 +331,7 @@ def _split_table(figures: Mapping[str, Any]) -> str:
         (label, *(str(counts[part]) for part in parts))
         for label, counts in figures["labels"].items()
     ]
-    return table(rows) + "\nThe next version is parted like this."
+    return table(rows) + "\nThe next version is split like this."
 
 
 def _by(word: str) -> Any:  # noqa: ANN401  a word that is checked here
@@ -384,7 +384,7 @@ def freeze(
     blobs: BlobsOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Freeze the draft to an immutable version, parted, with its leak report."""
+    """Freeze the draft to an immutable version, split, with its leak report."""
     from lineside.datasets import ComparisonLimits, SplitPlan, plan_freeze
 
     wanted = shares_of(shares)
@@ -440,7 +440,7 @@ def _leak_rows(found: "Sequence[Leak]") -> list[str]:
         (
             leak.words,
             f"{leak.similarity:.3f}",
-            " and ".join(part or "not parted" for part in leak.splits),
+            " and ".join(part or "not split" for part in leak.splits),
             leak.a,
             leak.b,
         )

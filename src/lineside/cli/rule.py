@@ -309,7 +309,7 @@ def export(
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write what rules said as CSV, JSON Lines or Parquet; the hub may go on running."""
+    """Write events of rules as CSV, JSON Lines or Parquet; the hub may go on running."""
     from lineside.hub.rules.log import require_rule, rule_events_file, rule_filter
     from lineside.store import open_records
 

@@ -36,7 +36,7 @@ def check_topic(topic: str) -> None:
         raise InvalidError(
             f"{topic[:80]!r} is no topic",
             where="topic",
-            fix="Write levels parted by '/', without + and #.",
+            fix="Write levels separated by '/', without + and #.",
         )
 
 

@@ -97,7 +97,7 @@ def notify(observers: Iterable[Callable[..., object]], *news: object, counters: 
             observer(*news)
         except Exception as error:  # boundary: looking on must not hold up the line
             if counters.fault("onlooker", error):
-                logger.exception("onlooker failed")
+                logger.exception("observer failed")
 
 
 def loading(

@@ -412,8 +412,8 @@ _MOST_BYTES = 64_000_000
 _MADE = ("lineside", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 _OURS = {"classify": "logits", "segment": "map", "detect": "objectness"}
 _UNKNOWN = (
-    "others' network: its probabilities are not calibrated here",
-    "others' network: nothing tells how strange a picture is to it, and nothing is explained",
+    "third-party model: its probabilities are not calibrated here",
+    "third-party model: nothing says how unusual a picture is to it, and nothing is explained",
 )
 
 Floats = NDArray[np.float32]

@@ -37,7 +37,7 @@ def stacked_bars(
         for number, one in enumerate(series):
             value = row.get(one, 0)
             width = value / longest * _PLOT
-            hint = f"{name}, {one or 'not parted'}: {value}"
+            hint = f"{name}, {one or 'not split'}: {value}"
             parts.append(_rect(left, top + 4, width=width, height=_ROW - 8, kind=number, hint=hint))
             left += width
         parts.append(_text(f"{sum(row.values())}", x=left + 6, y=top + 15))
@@ -49,7 +49,7 @@ def legend(series: Sequence[str]) -> str:
     marks = []
     left = 0
     for number, one in enumerate(series):
-        name = one or "not parted"
+        name = one or "not split"
         marks.append(_rect(left, 4, width=12, height=12, kind=number, hint=name))
         marks.append(_text(name, x=left + 18, y=15))
         left += 40 + 7 * len(name)
@@ -183,7 +183,7 @@ def report_page(report: DatasetReport) -> bytes:
 
 
 def _summary(report: DatasetReport) -> str:
-    parts = ", ".join(f"{part or 'not parted'} {count}" for part, count in report.parts.items())
+    parts = ", ".join(f"{part or 'not split'} {count}" for part, count in report.parts.items())
     rows = [
         ("Pictures", str(report.pictures)),
         ("Parts", parts),

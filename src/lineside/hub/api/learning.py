@@ -140,12 +140,12 @@ def move_tag(
     return json_response(hub.datasets.versions.tag(name, moved, by=who.name))
 
 
-@router.post("/datasets/{name}/split", summary="Say how it is parted")
+@router.post("/datasets/{name}/split", summary="Say how it is split")
 @responds(Parted)
 def split_dataset(
     hub: Hub, name: str, *, plan: Annotated[SplitPlan, Depends(json_body(SplitPlan))]
 ) -> Response:
-    """The next version is parted like this; answers the parts as they would be now."""
+    """The next version is split like this; answers the parts as they would be now."""
     return json_response(hub.datasets.versions.split(name, plan))
 
 

@@ -107,7 +107,7 @@ def wanted_of(
 Wanted = Annotated[RuleFilter, Depends(wanted_of)]
 
 
-@router.get("/rule-events", summary="What rules said")
+@router.get("/rule-events", summary="Events of rules")
 @responds(Page[LoggedEvent])
 @responds(bytes, *(one.partition(";")[0] for one in MEDIA.values()))
 def list_rule_events(
@@ -123,7 +123,7 @@ def list_rule_events(
     return page_response([plain(view) for view in found.events], following=following)
 
 
-@router.get("/rule-events/summary", summary="What rules said, added up")
+@router.get("/rule-events/summary", summary="Counts of rule events")
 @responds(Summary)
 def get_summary(hub: Hub, wanted: Wanted) -> Response:
     """Of the newest 5,000 that pass: by rule and key, pairs, counts over time."""

@@ -464,7 +464,7 @@ def label_needs(
     held_out = next(n for n in count(1) if wilson(0, n).high <= _DOUBT)
     wanted = ceil(held_out / HELD_OUT)
     why = (
-        f"{held_out} of them are held out: were all of these right, up to"
+        f"{held_out} of them become the test set: were all of these right, up to"
         f" {round(100 * _DOUBT)} of 100 could still be wrong"
     )
     counts: dict[str, int] = {}

@@ -158,7 +158,7 @@ def export_forms(samples: Sequence[Sample]) -> tuple[tuple[str, str], ...]:
 def split_counts(version: DatasetVersion) -> tuple[tuple[str, int], ...]:
     """Pictures of each part."""
     return tuple(
-        (str(part) or "not parted", len(version.splits[part]))
+        (str(part) or "not split", len(version.splits[part]))
         for part in (Part.TRAIN, Part.VALID, Part.TEST, Part.OPEN)
         if part in version.splits
     )

@@ -150,7 +150,7 @@ def limits_words(hub: Services, rollout: Rollout) -> str:
         else hub.points.in_force(release.inspection, release.digest)
     )
     if found is None or found.point is None:
-        return "Decides by the package's own limits."
+        return "Applies the package's own limits."
     words = found.point.words
     return f"{words[:1].upper()}{words[1:]}."
 

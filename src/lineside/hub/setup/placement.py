@@ -119,7 +119,7 @@ def _entry(manifest: Manifest, placement: PackagePlacement) -> Mapping[str, Any]
                 "no label means a good part, so that every part would be rejected",
                 where="good",
                 fix=f"Name those of {', '.join(manifest.labels)} that a good part may have; every"
-                " one where it only tells kinds.",
+                " one of them where they are product types.",
             )
         if placement.good:
             entry["good"] = list(placement.good)

@@ -43,7 +43,7 @@ def _sentences(rule: Rule) -> Iterator[str]:
     if rule.key:
         yield (
             f"It remembers at most {rule.most_keys} keys; beyond that, the one unused longest is "
-            "given up: what is known of it is told early, and counted."
+            "given up: what is known of it is emitted early, and counted."
         )
 
 
