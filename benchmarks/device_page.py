@@ -28,7 +28,8 @@ from measure import write
 
 from lineside.core import SystemClock, decode_json
 from lineside.edge.deploy.deployment import DeploymentStore
-from lineside.edge.messages import Desired, DesiredPackage, frame_message
+from lineside.edge.messages import frame_message
+from lineside.fleet.contract import Desired, DesiredPackage
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.models import Package
 from lineside.models.wrap import read_wrapping, wrapped

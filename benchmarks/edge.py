@@ -56,8 +56,9 @@ from lineside.edge.config import PageConfig
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.machine import resident_bytes
-from lineside.edge.messages import Desired, DesiredPackage, device_topic, frame_message
+from lineside.edge.messages import device_topic, frame_message
 from lineside.fleet import FolderSource, Release, create_repository, pin_root, wire
+from lineside.fleet.contract import Desired, DesiredPackage
 from lineside.links import Bus, Mailbox, open_bus
 from lineside.models import Package, Predictor, build_package
 from lineside.vision import open_frame

@@ -27,7 +27,6 @@ from lineside.core import LinesideError, SystemClock, UnavailableError, encode, 
 from lineside.edge import HubClient
 from lineside.edge.deploy.jobs import pause_s
 from lineside.edge.hub_client import BusyError
-from lineside.edge.messages import DeviceStatus
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, Part, UpdateClient, pin_root
 from lineside.fleet.agent import (
     Abandon,
@@ -47,6 +46,7 @@ from lineside.fleet.agent import (
     start_session,
     subscriptions,
 )
+from lineside.fleet.contract import DeviceStatus
 from lineside.fleet.jobs.wire import JobMessage
 
 CLOCK = SystemClock()

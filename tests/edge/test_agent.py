@@ -19,7 +19,7 @@ from lineside.core import (
 )
 from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Trigger
-from lineside.edge.messages import DeviceStatus
+from lineside.fleet.contract import DeviceStatus
 from lineside.links.contract import Shot
 from lineside.streams import decode_event, read_prediction, read_verdict
 from lineside.testing.links import LONG_S, nothing_more, take, wait_until

@@ -22,9 +22,9 @@ from lineside.edge import TRUST, apply_bundle
 from lineside.edge.deploy.deployment import DeploymentStore, UsedPoint
 from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.machine import sole_user
-from lineside.edge.messages import Desired, DesiredPoint
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import FolderSource, Release, UpdateRepository, create_repository
+from lineside.fleet.contract import Desired, DesiredPoint
 from lineside.fleet.trust.bundle import write_bundle
 from lineside.fleet.trust.roles import prefixed
 from lineside.models import Package, build_package

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from lineside.core import Digest, Inspection, InvalidError, RefusedError, digest_of
-from lineside.edge.messages import Desired, DesiredPackage
 from lineside.edge.packages import LoadedPackage, loading
 from lineside.fleet import ExecutionStatus, JobDocument
+from lineside.fleet.contract import Desired, DesiredPackage
 from lineside.fleet.trust.roles import prefixed
 from lineside.models import Package, build_package
 from lineside.testing import FakeClock

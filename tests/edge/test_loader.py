@@ -10,8 +10,9 @@ from lineside.core import Digest, LinesideError, RefusedError, UnavailableError,
 from lineside.edge.deploy.deployment import DeploymentStore, UsedPoint, wanted_now
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import PackageSource
-from lineside.edge.messages import Counters, Desired, DesiredPackage
+from lineside.edge.messages import Counters
 from lineside.edge.packages import LoadedPackage
+from lineside.fleet.contract import Desired, DesiredPackage
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.edge.conftest import QuickJudge

@@ -18,10 +18,11 @@ from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import AbandonedError, Deployer
 from lineside.edge.deploy.loader import Loader, Prepared
 from lineside.edge.deploy.package_source import Choice, DamagedError, PackageSource, source_for
-from lineside.edge.messages import Counters, Desired, DesiredPackage, DesiredPoint
+from lineside.edge.messages import Counters
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, pin_root
 from lineside.fleet.agent import Outcome, Work
+from lineside.fleet.contract import Desired, DesiredPackage, DesiredPoint
 from lineside.models.operating_point import Limits, OperatingPoint
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until

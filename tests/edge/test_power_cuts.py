@@ -15,7 +15,7 @@ from lineside.edge.deploy.deployment import (
     settled,
     wanted_now,
 )
-from lineside.edge.messages import Desired, DesiredPackage
+from lineside.fleet.contract import Desired, DesiredPackage
 from lineside.testing import FakeClock
 from lineside.testing.trust import TrustSimulator
 from tests.edge.test_package_source import ONE, TWO, Device, package

@@ -11,7 +11,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from lineside.core import SystemClock, encode
 from lineside.core.drivers import SecretUrl
-from lineside.edge.messages import CameraCondition, DeviceStatus
+from lineside.fleet.contract import CameraCondition, DeviceStatus
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.sinks.mqtt import HomeAssistant, discovery
 from lineside.links import open_bus

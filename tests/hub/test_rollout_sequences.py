@@ -24,7 +24,7 @@ from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import AbandonedError, Deployer
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import PackageSource
-from lineside.edge.messages import Counters, DeviceStatus, read_desired
+from lineside.edge.messages import Counters, read_desired
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import (
     DevicePolicy,
@@ -39,6 +39,7 @@ from lineside.fleet import (
     pin_root,
 )
 from lineside.fleet.agent import Work
+from lineside.fleet.contract import DeviceStatus
 from lineside.fleet.evidence import LiveLimits
 from lineside.fleet.rollout import RolloutStep
 from lineside.hub import HubConfig, Services, build_services

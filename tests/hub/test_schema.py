@@ -18,8 +18,7 @@ from lineside.cli.config import bus_document
 from lineside.core import InvalidError, NotFoundError, Plant, encode, load_plant, rfc3339
 from lineside.core.factory import Colour, OrderCommand, write_message
 from lineside.edge.delivery.publisher import LogEntry, payload_of
-from lineside.edge.messages import CameraCondition, DeviceStatus, InUse
-from lineside.fleet.contract import Evidence, TrialReport
+from lineside.fleet.contract import CameraCondition, DeviceStatus, Evidence, InUse, TrialReport
 from lineside.hub import Services
 from lineside.hub.devices.registry import ack_payload
 from lineside.links import Message

@@ -27,7 +27,6 @@ from lineside.core import (
 )
 from lineside.core.drivers import SecretUrl
 from lineside.edge import HubClient
-from lineside.edge.messages import read_desired
 from lineside.fleet import RolloutPlan, Target, UpdateClient, pin_root
 from lineside.fleet.trust.roles import prefixed
 from lineside.hub import HubConfig, Services, issue_access_key, running
@@ -274,8 +273,14 @@ def test_a_device_hears_for_which_inspection_a_package_is_bad(
     desired.write(["edge-1"], "stock", digest=package, by="eve", reason="good")
     desired.mark_bad(bad, inspection="stock", rollout="rol_1", why="escapes")
     desired.mark_bad(other, inspection="rear", rollout="rol_2", why="escapes")
-    told = read_desired(desired.payload("edge-1", desired.of("edge-1")), where="test")
-    assert told.bad == (bad, f"stock/{bad}")
+    entry = (
+        f'{{"digest":"{package}","inspection":"stock",'
+        f'"url":"{desired.base_url}/api/v1/packages/{package}/content"}}'
+    )
+    assert desired.payload("edge-1", desired.of("edge-1")).decode() == (
+        f'{{"bad":["{bad}","stock/{bad}"],"packages":[{entry}],"revisions":{{"stock":1}},'
+        '"schema":"lineside.desired/1"}'
+    )
 
 
 def test_nothing_is_signed_of_a_use_that_is_refused(trusted: Services, archive: bytes) -> None:

@@ -82,10 +82,10 @@ def _flat(document: dict[str, object], prefix: str = "") -> list[tuple[str, str]
 # ---- messages of the bus
 
 MESSAGES = {
-    "ack": "lineside.edge.messages:Ack",
+    "ack": "lineside.fleet.contract:Ack",
     "alerts": "lineside.hub.alerts.service:OpenAlerts",
-    "desired": "lineside.edge.messages:Desired",
-    "device": "lineside.edge.messages:DeviceStatus",
+    "desired": "lineside.fleet.contract:Desired",
+    "device": "lineside.fleet.contract:DeviceStatus",
     "evidence": "lineside.fleet.contract:TrialReport",
     "frame": "lineside.links.camera_mqtt:FrameMessage",
     "log": "lineside.edge.delivery.publisher:LogMessage",

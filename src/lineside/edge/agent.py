@@ -42,8 +42,6 @@ from lineside.edge.deploy.shadow import ShadowDeployment
 from lineside.edge.local_api.models_config import read_models
 from lineside.edge.messages import (
     Counters,
-    DesiredPackage,
-    DeviceStatus,
     device_topic,
     frame_message,
     frame_topic,
@@ -56,6 +54,7 @@ from lineside.edge.messages import (
 from lineside.edge.packages import Judge, LoadedPackage, LoadPackage, Observer, notify
 from lineside.edge.worker import MOST_STUCK, CameraWorker, Shown, WatchedWorker, state_of
 from lineside.fleet import DevicePolicy, JobDocument
+from lineside.fleet.contract import DesiredPackage, DeviceStatus
 from lineside.links import Bus, Camera, Message, Will, open_camera
 from lineside.links.otlp import Tracing
 from lineside.streams import encode_prediction_event

@@ -41,8 +41,9 @@ from lineside.core import (
 from lineside.core.plant import Trigger
 from lineside.core.processes import Supervisor
 from lineside.core.worker import Worker
-from lineside.edge.messages import CameraCondition, Counters
+from lineside.edge.messages import Counters
 from lineside.edge.packages import FindJudge, Judge
+from lineside.fleet.contract import CameraCondition
 from lineside.links import Camera, Shot
 from lineside.streams import NotFresh, freshness
 from lineside.vision import Frame, Prediction

@@ -9,6 +9,8 @@
 4. Versions are compared as versions: 1 < 2 < 10, 1.9 < 1.10, 1.0 = 1.0.0.
 5. A model's name and version become one identifier, dots of the version as dashes: ``unet`` ``1.2``
    is ``unet-1-2``. Versions ``1.2`` and ``1-2`` meet there, so no two models may share one.
+6. Messages between the hub and a device are records that both use: ``Desired``, ``Ack`` and
+   ``DeviceStatus``. They need neither protobuf nor gRPC, which ``fleet.wire`` imports.
 """
 
 import math
@@ -19,8 +21,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from lineside.core import Digest, InvalidError
+from lineside.core import Digest, InvalidError, encode, parse_digest, to_plain
 
+MOST_COUNT = 2**53 - 1
 _MOST_FRAMES = 2**53
 _ROUNDED = 1e-6  # sums of floating-point numbers
 
@@ -354,3 +357,176 @@ def check_distinct(models: Iterable[tuple[str, str]]) -> None:
                 fix="Keep one of them, or give the other another version.",
             )
         known[identifier] = told
+
+
+# ---- messages between the hub and a device (docs/reference/messages.md)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredPoint:
+    """Operating point that a package should decide by; ``url`` is for unsigned devices."""
+
+    digest: Digest
+    url: str
+
+    def __post_init__(self) -> None:
+        parse_digest(self.digest, where="digest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredPackage:
+    """One package the hub wants run here, and the limits that it should decide by.
+
+    ``operating_point``: None for the package's own limits.
+    """
+
+    inspection: str
+    digest: Digest
+    url: str
+    operating_point: DesiredPoint | None = None
+
+    def __post_init__(self) -> None:
+        parse_digest(self.digest, where="digest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """``lineside.desired/1``.
+
+    Attributes:
+        packages: one for each inspection that should have one.
+        revisions: how often the hub changed each inspection's package; also of those that should
+            have none. A hub that does not count says nothing.
+        bad: digests that are not kept in use where a device cannot have what it should: the hub
+            took them back from the line. ``<inspection>/<digest>`` beside one says for which
+            inspections; an earlier hub says none, and means all.
+    """
+
+    schema: Literal["lineside.desired/1"]
+    packages: tuple[DesiredPackage, ...] = ()
+    revisions: Mapping[str, int] = field(default_factory=dict)
+    bad: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [wanted.inspection for wanted in self.packages]
+        if len(set(names)) != len(names):
+            raise InvalidError("one package for each inspection", where="packages")
+
+    def of(self, inspection: str) -> tuple[str, int]:
+        """Digest and revision of an inspection; "" for no package, 0 where nobody counted."""
+        found = (one.digest for one in self.packages if one.inspection == inspection)
+        return next(found, ""), self.revisions.get(inspection, 0)
+
+    def is_bad(self, digest: str, *, inspection: str) -> bool:
+        """Return whether a package was judged bad on the line for an inspection."""
+        named = [one for one in self.bad if one.endswith(f"/{digest}")]
+        return f"{inspection}/{digest}" in named if named else digest in self.bad
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """``lineside.ack/1``: everything up to ``sequence`` is stored."""
+
+    schema: Literal["lineside.ack/1"]
+    device: str
+    sequence: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sequence <= MOST_COUNT:
+            raise InvalidError("a count", where="sequence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InUse:
+    """A package that answers for its inspection.
+
+    Attributes:
+        operating_point: digest of the limits it decides by; "" for its own.
+        refused_point: digest of the desired limits, where it cannot decide by them and does not try
+            again; "" otherwise.
+    """
+
+    inspection: str
+    digest: Digest
+    loaded_at: str
+    operating_point: str = ""
+    refused_point: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraCondition:
+    """Condition of a camera.
+
+    Attributes:
+        since: time of the last loss or return, RFC 3339; "" where there was none since the start.
+        reason: of a loss, in words.
+    """
+
+    camera: str
+    state: Literal["connected", "lost"] = "connected"
+    since: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputCondition:
+    """Condition of an output.
+
+    Attributes:
+        state: ``follows`` the verdicts, has its ``fail-safe`` value, or the other side is ``away``.
+        reason: why it does not follow, in words.
+        switched: how often a verdict switched it since the start.
+        late: verdicts that came too late to switch it.
+    """
+
+    output: str
+    state: Literal["follows", "fail-safe", "away"]
+    reason: str = ""
+    switched: int = 0
+    late: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceStatus:
+    """``lineside.device/1``.
+
+    Attributes:
+        refused: reason → how many frames or messages.
+        desired: inspection → the revision of the desired state that the device heard.
+        every_s: how often the device says this at least; 0: it does not tell.
+        reads: what beyond packages it reads in the desired state: ``operating_point``.
+    """
+
+    device: str
+    state: Literal["online", "offline"]
+    version: str
+    at: str
+    packages: tuple[InUse, ...] = ()
+    spool_depth: int = 0
+    spool_dropped: int = 0
+    frames: int = 0
+    predictions: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    cameras: tuple[CameraCondition, ...] = ()
+    outputs: tuple[OutputCondition, ...] = ()
+    desired: Mapping[str, int] = field(default_factory=dict)
+    every_s: float = 0.0
+    reads: tuple[str, ...] = ()
+    schema: Literal["lineside.device/1"] = "lineside.device/1"
+
+
+def package_entries(packages: Iterable[DesiredPackage]) -> list[dict[str, Any]]:
+    """Desired packages as JSON has them: without ``operating_point`` where there is none."""
+    return [
+        {name: value for name, value in to_plain(one).items() if value is not None}
+        for one in packages
+    ]
+
+
+def write_desired(desired: Desired) -> bytes:
+    """Return the message; without revisions, a device is not told what is bad either."""
+    body: dict[str, Any] = {"schema": desired.schema, "packages": package_entries(desired.packages)}
+    if desired.revisions:
+        body |= {"revisions": desired.revisions, "bad": desired.bad}
+    return encode(body)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from lineside.core import Clock, Digest, Plant, parse_plant, rfc3339
 from lineside.edge.config import PageConfig
-from lineside.edge.messages import DeviceStatus, InUse
 from lineside.edge.packages import Judge
 from lineside.edge.page.facts import Device, HubContact, ModelRow, RunningUpdate
 from lineside.edge.page.gallery import Gallery
 from lineside.edge.page.server import PageServer
+from lineside.fleet.contract import DeviceStatus, InUse
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,

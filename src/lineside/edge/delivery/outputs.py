@@ -43,7 +43,8 @@ from lineside.core import Clock, InvalidError, LinesideError, Plant, Unavailable
 from lineside.core.outputs import HandshakeConfig, OutputConfig
 from lineside.core.worker import Worker
 from lineside.edge.delivery.publisher import own_lines
-from lineside.edge.messages import Counters, OutputCondition
+from lineside.edge.messages import Counters
+from lineside.fleet.contract import OutputCondition
 from lineside.links.output import OutputDriver, open_output
 from lineside.streams.verdicts import VerdictData, verdict_inspections
 

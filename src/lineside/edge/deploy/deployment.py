@@ -27,8 +27,8 @@ from lineside.core import (
     encode,
     replace_durably,
 )
-from lineside.edge.messages import Desired, DesiredPackage, DesiredPoint
 from lineside.fleet import Installed
+from lineside.fleet.contract import Desired, DesiredPackage, DesiredPoint
 from lineside.models.operating_point import OperatingPoint
 
 _FILE = "deployment.json"

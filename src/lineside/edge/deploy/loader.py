@@ -51,9 +51,10 @@ from lineside.edge.deploy.deployment import (
 from lineside.edge.deploy.package_source import DamagedError, PackageSource
 from lineside.edge.hub_client import StoppingError
 from lineside.edge.machine import give_back_memory
-from lineside.edge.messages import Counters, Desired, DesiredPackage, DesiredPoint, InUse
+from lineside.edge.messages import Counters
 from lineside.edge.packages import Judge, LoadedPackage, LoadPackage
 from lineside.fleet import Installed
+from lineside.fleet.contract import Desired, DesiredPackage, DesiredPoint, InUse
 from lineside.models.operating_point import OperatingPoint
 
 logger = logging.getLogger(__name__)

@@ -51,7 +51,6 @@ from lineside.edge.deploy.deployment import DeploymentStore, check_not_older
 from lineside.edge.hub_client import Access, HubClient
 from lineside.edge.identity.trust import TRUST, SignedPackages, no_trust, of_archive, pinned
 from lineside.edge.machine import sole_user, this_platform
-from lineside.edge.messages import Desired, DesiredPackage, DesiredPoint
 from lineside.edge.packages import LoadedPackage, LoadPackage, loading
 from lineside.fleet import (
     Installed,
@@ -66,6 +65,7 @@ from lineside.fleet import (
     version_key,
 )
 from lineside.fleet.agent import check_may_replace, check_signed, installed_of
+from lineside.fleet.contract import Desired, DesiredPackage, DesiredPoint
 from lineside.fleet.trust.bundle import Bundle, open_bundle, package_of_each
 from lineside.fleet.trust.roles import prefixed
 from lineside.models.operating_point import OperatingPoint

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lineside.core import Box, Clock, Inspection, InvalidError, Plant, rfc3339
-from lineside.edge.messages import DeviceStatus, OutputCondition
 from lineside.edge.packages import Judge
 from lineside.edge.page.gallery import NO_MASK, Gallery, NewestFrame
 from lineside.fleet import identifier_of
+from lineside.fleet.contract import DeviceStatus, OutputCondition
 from lineside.models import Predictor
 from lineside.vision import Prediction
 from lineside.web.answers import answer_text, summary

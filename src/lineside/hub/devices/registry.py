@@ -39,6 +39,7 @@ from lineside.core import (
     stable_id,
 )
 from lineside.fleet import EnrolledDevice, JobQuery, JobService, Presence
+from lineside.fleet.contract import Ack
 from lineside.fleet.enrolment import ClockOffset, presence
 from lineside.hub.config import HubConfig
 from lineside.hub.devices.enrolment import Enrolment
@@ -570,7 +571,7 @@ def _camera_event(plant: Plant, device: str, condition: Mapping[str, Any]) -> Ev
 
 def ack_payload(device: str, acked: int) -> bytes:
     """``lineside.ack/1``."""
-    return encode({"schema": "lineside.ack/1", "device": device, "sequence": acked})
+    return encode(Ack(schema="lineside.ack/1", device=device, sequence=acked))
 
 
 def _merge_status(before: dict[str, Any], *, status: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from lineside.core import (
     to_plain,
 )
 from lineside.core.errors import retry_stale
-from lineside.fleet import Target
+from lineside.fleet import Target, contract
 from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.models.operating_points import OperatingPoints
 from lineside.hub.models.releases import Releases
@@ -370,13 +370,15 @@ class DesiredStates:
 
     def payload(self, device: str, state: DesiredState) -> bytes:
         """``lineside.desired/1``; revisions and bad packages only for devices that read them."""
-        packages = self._wire(state, device)
-        body: dict[str, Any] = {"schema": "lineside.desired/1", "packages": packages}
-        if self._devices.reads(device) and state.revisions:
-            body |= {"revisions": state.revisions, "bad": self._bad(state)}
-        return encode(body)
+        told = self._devices.reads(device) and bool(state.revisions)
+        return contract.write_desired(
+            contract.Desired(
+                schema="lineside.desired/1", packages=self._wire(state, device),
+                revisions=state.revisions if told else {}, bad=self._bad(state) if told else (),
+            )
+        )  # fmt: skip
 
-    def _bad(self, state: DesiredState) -> list[str]:
+    def _bad(self, state: DesiredState) -> tuple[str, ...]:
         """Marked packages of the inspections that the device was told of, alone and with these."""
         found: set[str] = set()
         for inspection in state.revisions:
@@ -384,7 +386,7 @@ class DesiredStates:
             page = self._documents.page(BAD_KIND, after=below, limit=_MOST_BAD)
             marks = {one.id for one in page if one.id.startswith(below)}
             found |= marks | {mark.removeprefix(below) for mark in marks}
-        return sorted(found)
+        return tuple(sorted(found))
 
     def tick(self) -> None:
         """Note what devices report, and tell those that have not heard; about once a second."""
@@ -429,36 +431,35 @@ class DesiredStates:
         return True
 
     def _show(self, device: str, state: DesiredState) -> None:
-        self._devices.set_desired(device, tuple(self._wire(state, device)))
+        packages = contract.package_entries(self._wire(state, device))
+        self._devices.set_desired(device, tuple(packages))
 
-    def _wire(self, state: DesiredState, device: str) -> list[dict[str, Any]]:
+    def _wire(self, state: DesiredState, device: str) -> tuple[contract.DesiredPackage, ...]:
         reads = self._devices.reads_points(device)
-        found: list[dict[str, Any]] = []
-        for one in state.packages:
-            if not one.digest:
-                continue
-            url = f"{self.base_url}/api/v1/packages/{one.digest}/content"
-            entry: dict[str, Any] = {
-                "inspection": one.inspection, "digest": one.digest, "url": url,
-            }  # fmt: skip
-            point = self._point(one) if reads else {}
-            found.append({**entry, "operating_point": point} if point else entry)
-        return found
+        return tuple(
+            contract.DesiredPackage(
+                inspection=one.inspection, digest=Digest(one.digest),
+                url=f"{self.base_url}/api/v1/packages/{one.digest}/content",
+                operating_point=self._point(one) if reads else None,
+            )
+            for one in state.packages
+            if one.digest
+        )  # fmt: skip
 
-    def _point(self, package: DesiredPackage) -> dict[str, str]:
-        """The operating point of a package as devices are told; empty for its own limits."""
+    def _point(self, package: DesiredPackage) -> contract.DesiredPoint | None:
+        """The operating point of a package as devices are told; None for its own limits."""
         version = self._points.on_device(package.inspection, package.digest, number=package.point)
         if version is None or version.point is None:
-            return {}
+            return None
         place = f"{self.base_url}/api/v1/operating-points/{package.inspection}"
-        return {
-            "digest": version.point.digest, "url": f"{place}/versions/{version.number}/content",
-        }  # fmt: skip
+        return contract.DesiredPoint(
+            digest=version.point.digest, url=f"{place}/versions/{version.number}/content"
+        )
 
     def _lacks_point(self, device: DeviceView, state: DesiredState) -> bool:
         """Return whether a desired package decides by other limits than wanted, as reported."""
         wanted = {
-            (one.inspection, one.digest): self._point(one).get("digest", "")
+            (one.inspection, one.digest): point.digest if (point := self._point(one)) else ""
             for one in state.packages
         }
         return any(
