@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from markdown.extensions.toc import slugify  # type: ignore[import-untyped]
 
 from lineside.cli.app import app
 
@@ -163,4 +164,19 @@ def test_a_change_is_one_short_sentence_for_a_known_reader() -> None:
     plain = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]*`", "Code", text))
     entries = re.findall(r"(?m)^- (.+(?:\n  .+)*)", plain)
     wrong = [one for one in entries if len(one.split()) > 25 or re.search(r"[.!?] +[A-Z]", one)]
+    assert wrong == []
+
+
+def headings(page: Path) -> set[str]:
+    """Anchors of a page, made of its headings as mkdocs makes them."""
+    titles = re.findall(r"(?m)^#+ (.+)$", page.read_text())
+    plain = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title) for title in titles)
+    return {slugify(re.sub(r"[`*]", "", title), "-") for title in plain}
+
+
+@page_of
+def test_a_link_leads_to_a_heading_that_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^):#]*)#([^)]+)\)", page.read_text())
+    ends = [((page.parent / path if path else page), anchor) for path, anchor in links]
+    wrong = [f"{end.name}#{anchor}" for end, anchor in ends if anchor not in headings(end)]
     assert wrong == []
