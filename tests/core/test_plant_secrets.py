@@ -23,6 +23,8 @@ url = "https://mes.lan/{HIDDEN}"
 headers = {{ X-Key = "{HIDDEN}", "Y-Key" = \"\"\"
 {HIDDEN}\"\"\" }}
 note = "http://a:{HIDDEN}@b.lan # no comment"
+quote = \"\"\"he said "yes\"\"\"\"
+literal = '''it's 'so''''
 [["output"]]
 id = "{chr(92)}u0061"
 url = "mqtt://gate:{HIDDEN}@10.0.0.3"

@@ -49,9 +49,10 @@ _FILE_SOURCES = frozenset({"folder", "video"})
 _ADDRESSES = ("all", "figures", "panels", "wall")
 # A string or a comment of TOML; whatever stands before the @ of an address; a private character.
 _TOKEN = re.compile(
-    r"""\"{3}(?:\\.|[^\\])*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*""", re.DOTALL
+    r"""\"{3}(?:\\.|[^\\])*?\"{3,5}|'{3}.*?'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*""",
+    re.DOTALL,
 )
-_PASSWORD = re.compile(r"(?<=://)[^\s/@\"']+(?=@)")
+_PASSWORD = re.compile(r"(?<=://)[^\s@\"']+(?=@)")
 _MARK = "\ue000"
 _LONG_QUOTES = ('"""', "'''")
 
@@ -168,7 +169,8 @@ def _names_of_secrets(text: str, tokens: list[re.Match[str]]) -> dict[int, tuple
     try:
         document = _with_plain_keys(decode_toml((marked + text[end:]).encode(), where="plant file"))
     except InvalidError:
-        document = decode_toml(text.encode(), where="plant file")  # names the place in the file
+        decode_toml(text.encode(), where="plant file")  # names the place in the file
+        raise
     names: dict[int, tuple[str, str]] = {}
     for section, key in (("camera", "source"), ("output", "url"), ("webhook", "url")):
         listed = document.get(section)

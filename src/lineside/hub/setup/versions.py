@@ -172,7 +172,7 @@ class PlantVersions:
             if raw is None or not self._is_by_hand(raw, number):
                 return PlantFileState(by_hand=False, diff=[], faults=[])
             text = raw.decode(errors="replace")
-            diff = _shown_diff(self._text(number), text)
+            diff = _shown_diff(self._text(number), text) if _shown(text) else []
             return PlantFileState(by_hand=True, diff=diff, faults=self._faults(text))
 
     def propose(self, *, edits: Sequence[PlantEdit] = (), text: str = "") -> PlantChange:
@@ -184,7 +184,7 @@ class PlantVersions:
         number = self._in_force()[0]
         changed = self._changed(number, edits=edits, text=text)
         return PlantChange(
-            text=_shown(changed), diff=_shown_diff(self._text(number), changed),
+            text=_shown(changed) or changed, diff=_shown_diff(self._text(number), changed),
             faults=self._faults(changed),
         )  # fmt: skip
 
@@ -516,15 +516,18 @@ class PlantVersions:
 
 
 def _shown(text: str) -> str:
-    """A text without its secrets, and as it is where it is no TOML."""
+    """A text without its secrets; "" of what is no TOML: nobody knows where they stand."""
     with suppress(InvalidError):
         return without_secrets(text)
-    return text
+    return ""
 
 
 def _shown_diff(old: str, new: str) -> list[str]:
-    """The lines that differ, without secrets; a sentence where only a secret differs."""
-    found = diff_lines(_shown(old), _shown(new))
+    """The lines that differ, without secrets; a sentence where only a secret differs.
+
+    A new text that is no TOML is one that the caller sent, and so stays as it is.
+    """
+    found = diff_lines(_shown(old), _shown(new) or new)
     return found or ([] if old == new else ["The secret part of an address changes."])
 
 
