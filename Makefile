@@ -4,8 +4,9 @@ PYTHON ?= python3
 SCALE ?=
 DEMO_ARGS ?=
 # One process for each core: more keep these busier, and journeys of several programs then run out
-# of time. Files are shared out in order, and a file's tests stay together.
-WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
+# of time. Files are shared out in order, and a file's tests stay together. nproc itself gives
+# OMP_NUM_THREADS where that is set.
+WORKERS ?= $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 4 ? cores : 4)))
 PYTEST_ARGS ?= --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --durations=25
 # The gate is the same in every run: these tests, in this order, with these examples.
 GATE := -m "not full and not quarantined" --randomly-seed=1
