@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 535,
     "classes": 1598,
-    "statements in src": 69174,
+    "statements in src": 69176,
     "statements in tests": 56757,
     "records built at one place": 413,
     "modules under 100 lines": 32,

@@ -102,15 +102,18 @@ def contract_of(path: str) -> str:
 def answerable(error: LinesideError, *, path: str, own: str) -> LinesideError:
     """A failure without what the pattern ``own`` finds, the folders and stores of the hub.
 
-    One that names any, and any failure of the hub itself, is logged whole, under a request id.
+    One that names any is logged whole, under a request id that its answer then has; any other
+    failure of the hub itself is logged too.
     """
     found = (error.message, error.where, error.fix)
     message, where, fix = (re.sub(own, "…", one) for one in found)
-    is_own = error.http_status >= 500 and not isinstance(error, BusyError)
-    if (message, where, fix) == found and not is_own:
+    is_whole = (message, where, fix) == found
+    if is_whole and error.http_status < 500:
         return error
     number = uuid.uuid4().hex
     logger.warning("request failed id=%s path=%s reason=%s", number, path, error)
+    if is_whole:
+        return error
     shown = type(error).__new__(type(error))  # whatever its constructor takes
     fix = f"{fix} The hub's log says more under request {number}.".lstrip()
     vars(shown).update(vars(error), message=message, where=where.strip("…"), fix=fix)
