@@ -24,7 +24,7 @@ from lineside.core import LinesideError, RefusedError, UnavailableError
 from lineside.core.config import LOOPBACK
 from lineside.hub.access.auth import Auth
 from lineside.hub.access.permissions import COOKIE, Identity, authorize, is_open, may_be_signed
-from lineside.hub.problems import answerable, refusal
+from lineside.hub.problems import redact, refusal
 from lineside.web.security import (
     App,
     Message,
@@ -181,7 +181,7 @@ class Authentication:
     ) -> None:
         """``page`` makes the page of a refusal, None where a program asked.
 
-        ``own`` is what ``answerable`` takes.
+        ``own`` is what ``redact`` takes.
         """
         self._app = app
         self._auth = auth
@@ -202,7 +202,7 @@ class Authentication:
                 await _refuse(scope, send, error=error)
         except LinesideError as error:
             page = await asyncio.to_thread(self._page, scope, error) if wants_page(scope) else None
-            shown = error if page else answerable(error, path=scope["path"], own=self._own)
+            shown = error if page else redact(error, path=scope["path"], own=self._own)
             await (page(scope, receive, send) if page else _refuse(scope, send, error=shown))
         else:
             await self._app(scope, receive, send)

@@ -28,7 +28,6 @@ from lineside.core import (
     UnavailableError,
     encode,
 )
-from lineside.hub.config import own_places
 from lineside.web.security import BusyError, Scope, TooLargeError
 
 logger = logging.getLogger(__name__)
@@ -99,8 +98,8 @@ def contract_of(path: str) -> str:
     return _CONTRACTS.get(path.split("/")[1], "problem")
 
 
-def answerable(error: LinesideError, *, path: str, own: str) -> LinesideError:
-    """A failure without what the pattern ``own`` finds, the folders and stores of the hub.
+def redact(error: LinesideError, *, path: str, own: str) -> LinesideError:
+    """A failure without the folders and stores of the hub, which the pattern ``own`` finds.
 
     One that names any is logged whole, under a request id that its answer then has; any other
     failure of the hub itself is logged too.
@@ -120,10 +119,9 @@ def answerable(error: LinesideError, *, path: str, own: str) -> LinesideError:
     return shown
 
 
-def answerable_in(error: LinesideError, *, scope: Scope) -> LinesideError:
-    """``answerable`` to a request of the hub's application."""
-    own = own_places(scope["app"].state.services.config)
-    return answerable(error, path=scope["path"], own=own)
+def redact_in(error: LinesideError, *, scope: Scope) -> LinesideError:
+    """``redact`` for the answer to a request of the hub's application."""
+    return redact(error, path=scope["path"], own=scope["app"].state.own_places)
 
 
 def refusal(error: LinesideError, *, path: str) -> Refusal:

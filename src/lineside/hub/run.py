@@ -116,9 +116,8 @@ def create_app(services: Services) -> "FastAPI":
     app.state.services = services
     config = services.config
     # The last added stands outermost: headers are on every response, refusals included.
-    app.add_middleware(
-        Authentication, auth=services.auth, page=refusal_page, own=own_places(config)
-    )
+    app.state.own_places = own = own_places(config)
+    app.add_middleware(Authentication, auth=services.auth, page=refusal_page, own=own)
     app.add_middleware(BodyLimit, limit_of=_limit_of(config.max_body_bytes), folder=config.folder)
     app.add_middleware(
         HostCheck,

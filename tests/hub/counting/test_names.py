@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lineside.core import LinesideError
 from lineside.core.drivers import SecretUrl
-from lineside.hub.config import FunctionConfig
+from lineside.hub.config import FunctionConfig, HubConfig
 from lineside.hub.inference.functions import FunctionRequest, Functions, PictureStore, reply_to
 from lineside.testing import FakeClock
 from tests.hub.counting.squares import write_store
@@ -85,7 +85,9 @@ class NoFunctions(Functions):
 
 @given(json_like)
 def test_any_document_is_answered_with_a_status_and_a_sentence(document: object) -> None:
-    reply = reply_to(NoFunctions(), "f", document=document, own="(?!)")
+    reply = reply_to(
+        NoFunctions(), "f", document=document, config=HubConfig(data_dir="data", plant="plant.toml")
+    )
     assert reply.failed
     assert reply.document["statusCode"] == 400
     assert reply.document["body"]["error"]

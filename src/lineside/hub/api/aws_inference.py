@@ -12,7 +12,6 @@ from lineside.compat.aws.sigv4 import SignedRequest, verify
 from lineside.core import InvalidError, LinesideError, RefusedError, decode_json, encode
 from lineside.hub.access.auth import access_key
 from lineside.hub.api.wire import Body, Hub, raw_body, responds, signed_request
-from lineside.hub.config import own_places
 from lineside.hub.inference.endpoints import (
     Values,
     endpoint_values,
@@ -73,7 +72,7 @@ def invoke_function(hub: Services, call: Invocation) -> FunctionReply:
         document = decode_json(call.request.body or b"{}", where="payload")
     except LinesideError as error:
         raise PayloadError(error.message, where="payload", fix="Send a JSON object.") from error
-    return reply_to(hub.functions, function, document=document, own=own_places(hub.config))
+    return reply_to(hub.functions, function, document=document, config=hub.config)
 
 
 def function_called(hub: Services, call: Invocation) -> str:

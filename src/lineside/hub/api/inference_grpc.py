@@ -23,7 +23,7 @@ from lineside.core import (
 from lineside.hub.access.auth import Auth
 from lineside.hub.access.permissions import GRANTS, Right, roles_with
 from lineside.hub.config import own_places
-from lineside.hub.problems import answerable
+from lineside.hub.problems import redact
 from lineside.web.security import BusyError, UnauthenticatedError
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _sentences(grpc: Any, *, own: str) -> Any:  # noqa: ANN401  untyped library
     def abort(context: Any, error: Exception) -> None:  # noqa: ANN401  untyped library
         for kind, code in codes:
             if isinstance(error, kind):
-                context.abort(code, str(answerable(error, path="inference_grpc", own=own)))
+                context.abort(code, str(redact(error, path="inference_grpc", own=own)))
         logger.error("inference call failed", exc_info=error)
         context.abort(grpc.StatusCode.INTERNAL, "something failed that nobody foresaw")
 

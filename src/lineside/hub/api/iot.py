@@ -55,7 +55,7 @@ from lineside.hub.access.auth import AccessKey, access_key, issue_temporary_key
 from lineside.hub.access.permissions import Identity, authorize
 from lineside.hub.api.wire import Body, Hub, aws_error, json_response, responds, signed_request
 from lineside.hub.devices.enrolment import HUB_HOST
-from lineside.hub.problems import answerable_in, code_of
+from lineside.hub.problems import code_of, redact_in
 from lineside.hub.services import Services
 
 _SERVICE = re.compile(r"Credential=[^/,\s]+/\d+/[^/,\s]+/([^/,\s]+)/aws4_request")
@@ -202,7 +202,7 @@ def _managed(hub: Hub, request: Request, body: bytes, *, act: Callable[[], objec
 
 
 def _refused(error: LinesideError, request: Request) -> Response:
-    error = answerable_in(error, scope=request.scope)
+    error = redact_in(error, scope=request.scope)
     if isinstance(error, SignatureRefusedError):
         return aws_error(403, error.code, message=error.message)
     if isinstance(error, JobRejectedError):

@@ -17,7 +17,7 @@ from lineside.core import (
     encode,
 )
 from lineside.hub.access.permissions import Identity
-from lineside.hub.problems import Refusal, WrongTypeError, answerable_in, aws_refusal, refusal
+from lineside.hub.problems import Refusal, WrongTypeError, aws_refusal, redact_in, refusal
 from lineside.hub.services import Services
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ def json_response(record: object, *, status: int = 200) -> Response:
 
 def error_response(error: LinesideError, *, request: Request) -> Response:
     """A failure in the form of the path's contract."""
-    shown = answerable_in(error, scope=request.scope)
+    shown = redact_in(error, scope=request.scope)
     return refusal_response(refusal(shown, path=request.url.path))
 
 

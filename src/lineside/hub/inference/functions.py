@@ -36,7 +36,7 @@ from lineside.core import (
     decode,
     decode_json,
 )
-from lineside.hub.config import FunctionConfig
+from lineside.hub.config import FunctionConfig, HubConfig, own_places
 from lineside.hub.inference.endpoints import (
     EndpointPrediction,
     Values,
@@ -45,7 +45,7 @@ from lineside.hub.inference.endpoints import (
     predict_endpoint,
 )
 from lineside.hub.models.packages import Packages
-from lineside.hub.problems import answerable
+from lineside.hub.problems import redact
 
 _PICTURES = (".jpg", ".jpeg", ".png")
 _MOST_OFFERED = 20_000
@@ -390,16 +390,20 @@ class Functions:
                 )
 
 
-def reply_to(functions: Functions, name: str, *, document: object, own: str) -> FunctionReply:
+def reply_to(
+    functions: Functions, name: str, *, document: object, config: HubConfig
+) -> FunctionReply:
     """Call a function with a caller's document; its failures are replies with their own status.
 
-    ``own`` is what ``answerable`` takes.
+    These name nothing of the hub of ``config``.
     """
     try:
         request = decode(FunctionRequest, document, where="payload")
         result = functions.call(name, request)
     except LinesideError as error:
-        return _reply(error.http_status, failure_body(answerable(error, path=name, own=own)))
+        return _reply(
+            error.http_status, failure_body(redact(error, path=name, own=own_places(config)))
+        )
     return _reply(200, result_body(result))
 
 

@@ -37,7 +37,7 @@ from lineside.hub.pages import (
     twin,
 )
 from lineside.hub.pages.site import STATIC, Site
-from lineside.hub.problems import answerable_in, problem
+from lineside.hub.problems import problem, redact_in
 from lineside.hub.services import Services
 from lineside.web.answers import SHARED_STATIC
 
@@ -126,7 +126,7 @@ def problem_page(request: Request, error: LinesideError) -> HTMLResponse:
 
 def _shown(request: Request, error: LinesideError) -> dict[str, Any]:
     """The problem document of a failure, as a page tells it."""
-    shown = answerable_in(error, scope=request.scope)
+    shown = redact_in(error, scope=request.scope)
     return cast("dict[str, Any]", decode_json(problem(shown), where="problem"))
 
 

@@ -17,7 +17,7 @@ from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, create_app
 from lineside.hub.access.permissions import Role
 from lineside.hub.config import FunctionConfig, own_places
-from lineside.hub.problems import answerable
+from lineside.hub.problems import redact
 from tests.hub.conftest import PLANT, open_hub
 from tests.hub.test_access import everything, filled
 
@@ -49,7 +49,7 @@ OWN = own_places(
     ],
 )
 def test_what_the_caller_named_stays_and_what_is_the_hub_s_goes(where: str, shown: str) -> None:
-    assert answerable(NotFoundError("no such file", where=where), path="/", own=OWN).where == shown
+    assert redact(NotFoundError("no such file", where=where), path="/", own=OWN).where == shown
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_sentences_lack_the_places_and_the_log_has_them(
     text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     error = UnavailableError(text, fix="Try again.")
-    shown = answerable(error, path="/api/v1/frames", own=OWN)
+    shown = redact(error, path="/api/v1/frames", own=OWN)
     assert isinstance(shown, UnavailableError)
     assert not re.search(r"/srv|\.hall|pw", str(shown))
     (number,) = re.findall(r"request ([0-9a-f]{32})\.", shown.fix)
