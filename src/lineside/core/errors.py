@@ -3,7 +3,7 @@
     LinesideError
     ├── InvalidError        your input is wrong; do not retry          exit 2   HTTP 400
     ├── NotFoundError       it is not there                            exit 3   HTTP 404
-    ├── ConflictError       it changed since it was read; redo     exit 4   HTTP 409
+    ├── ConflictError       it changed since it was read; redo         exit 4   HTTP 409
     ├── RefusedError        signature, digest, credentials refused     exit 5   HTTP 403
     ├── UnavailableError    the other side is away; retry later        exit 6   HTTP 503
     └── MissingExtraError   an optional dependency is absent           exit 7   HTTP 501

@@ -1,5 +1,7 @@
 """Cross references of a plant file: ids used once, names that point somewhere, boxes in view.
 
+Beside them stand the file's text without its secrets, and the message that tells devices of it.
+
 Faults of form do not hide faults of reference: what can be built of a faulty file is looked at
 too, and the names of entries that could not be built still count as known.
 """

@@ -459,10 +459,11 @@ def own_places(config: HubConfig) -> str:
     texts = {str(SecretUrl(one)) for one in whole} | {one.partition("?")[0] for one in whole}
     texts |= {found for one in whole for found in re.findall(r"https?://[^/?&#]+", unquote(one))}
     texts |= {found for one in whole for found in re.findall(r"[^/@?]+:\d+", one)}
+    stored = (one.removeprefix("file://") for one in whole if one.startswith("file:///"))
     patterns = [re.escape(one) for one in texts]
     patterns += [
         rf"{re.escape(str(one))}(?:/|(?![\w.-]))"
-        for folder in (config.folder, config.trust_folder, *_folders_of(whole))
+        for folder in (config.folder, config.trust_folder, *map(Path, stored))
         for one in (folder, folder.resolve())
     ]
     patterns += [
@@ -470,7 +471,3 @@ def own_places(config: HubConfig) -> str:
         for one in (Path(name).absolute() for name in files if name)
     ]
     return "|".join(sorted(set(patterns), key=len, reverse=True))
-
-
-def _folders_of(urls: list[str]) -> list[Path]:
-    return [Path(one.removeprefix("file://")) for one in urls if one.startswith("file:///")]

@@ -142,13 +142,16 @@ class PlantVersions:
         It has the secrets of cameras and outputs of ``lines``, and no others.
         """
         whole = self._text(number or self.newest().number)
-        plant = parse_plant(whole.encode(), where="plant file") if lines else None
-        names = {f"camera/{one.id}" for one in (plant.camera if plant else ()) if one.line in lines}
-        names |= {
-            f"output/{one.id}" for one in (plant.output if plant else ()) if one.line in lines
-        }
-        own = (one for one in plant_secrets(whole) if one.name in names)
-        return with_secrets(without_secrets(whole), own)
+        shown = without_secrets(whole)
+        if not lines:
+            return shown
+        plant = parse_plant(whole.encode(), where="plant file")
+        names = {
+            f"{section}/{one.id}"
+            for section, entries in (("camera", plant.camera), ("output", plant.output))
+            for one in entries if one.line in lines
+        }  # fmt: skip
+        return with_secrets(shown, (one for one in plant_secrets(whole) if one.name in names))
 
     def _text(self, number: int) -> str:
         return str(self._document(number).body["text"])
@@ -535,7 +538,8 @@ def _unknown_secrets(text: str) -> Iterator[Fault]:
     for one in plant_secrets(text):
         if "…" in one.whole and one.name != one.shown:
             yield Fault(
-                path=f"$.{one.name}", value=repr(one.whole), expected="the whole address or header",
+                path=f"$.{one.name.partition('/')[0]}", value=repr(one.whole),
+                expected=f"the whole text of {one.name}",
                 fix="Write it without …, which only stands for the secret that is there.",
             )  # fmt: skip
 
