@@ -72,6 +72,7 @@ ROWS: list[tuple[str, Prediction, RejectRule, str, str]] = [
     ("unsure class", labels(good="unsure", dent="unsure"), RejectRule(), "review",
      "dent unsure 0.50"),
     ("named good", labels(blank="present"), RejectRule(good=("blank",)), "ok", ""),
+    ("not named good", labels(good="present"), RejectRule(good=("i.O.",)), "reject", "good 0.50"),
     ("named to reject", labels(dent="present"), RejectRule(reject=("hole",)), "ok", ""),
     ("mask", labels("segment", defect="present"), RejectRule(), "reject", "defect 0.50"),
     ("box unnamed", box(), RejectRule(), "ok", ""),

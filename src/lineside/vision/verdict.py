@@ -54,6 +54,10 @@ class RejectRule:
     expected_labels: Collection[str] | None = None
     expected_count: int | None = None
 
+    def rejects(self, label: str) -> bool:
+        """Return whether a class or the label of a mask rejects a part; see rule 2."""
+        return label in self.reject if self.reject else not says_good(label, named=self.good)
+
 
 def reject_rule(inspection: Inspection) -> RejectRule:
     """Return the answers of an inspection that reject a part, as the plant file says."""
@@ -128,12 +132,7 @@ def _reasons(prediction: Prediction, rule: RejectRule) -> Iterator[tuple[PartVer
 def _labels(prediction: Prediction, rule: RejectRule) -> Iterator[tuple[PartVerdict, str]]:
     """Reasons of classes and of the label of a mask."""
     for answer in prediction.labels:
-        rejects = (
-            answer.label in rule.reject
-            if rule.reject
-            else not says_good(answer.label, named=rule.good)
-        )
-        if rejects and answer.decision is not Decision.ABSENT:
+        if rule.rejects(answer.label) and answer.decision is not Decision.ABSENT:
             yield _by(answer.decision), _shown(answer.name, answer.decision, answer.probability)
 
 

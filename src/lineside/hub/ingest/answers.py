@@ -33,7 +33,6 @@ from lineside.vision import (
     PictureState,
     Prediction,
 )
-from lineside.vision.decide import says_good
 from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction, reject_rule
 
 _EVEN = 0.5
@@ -159,11 +158,9 @@ def _findings(prediction: Prediction, rule: RejectRule) -> Iterator[_Finding]:
 
 
 def _is_good(answer: LabelAnswer | BoxAnswer, rule: RejectRule) -> bool:
-    if rule.reject:
-        return answer.label not in rule.reject
-    if rule.expected_labels is not None and isinstance(answer, LabelAnswer):
+    if not rule.reject and rule.expected_labels is not None and isinstance(answer, LabelAnswer):
         return answer.name in rule.expected_labels
-    return says_good(answer.label, named=rule.good)
+    return not rule.rejects(answer.label)
 
 
 def _nearness(anomaly: AnomalyAnswer) -> float:

@@ -21,7 +21,6 @@ from typing import Literal
 
 from lineside.core import ConflictError, Inspection, InvalidError, NotFoundError
 from lineside.core.plant import Task
-from lineside.vision.decide import says_good
 from lineside.vision.verdict import PartVerdict, reject_rule
 
 REVIEW_TYPE = "lineside.review.v1"
@@ -119,12 +118,8 @@ def choices_of(inspection: Inspection) -> tuple[ReviewChoice, ...]:
     """
     rule = reject_rule(inspection)
     named = inspection.labels if inspection.task in (Task.CLASSIFY, Task.SEGMENT) else ()
-    rejects = {
-        name: name in rule.reject if rule.reject else not says_good(name, named=rule.good)
-        for name in named
-    }
-    good = [name for name in named if not rejects[name]] or [OK]
-    bad = [name for name in named if rejects[name]] or [REJECT]
+    good = [name for name in named if not rule.rejects(name)] or [OK]
+    bad = [name for name in named if rule.rejects(name)] or [REJECT]
     return tuple(
         ReviewChoice(value=name, verdict=verdict)
         for names, verdict in ((good, PartVerdict.OK), (bad, PartVerdict.REJECT))
