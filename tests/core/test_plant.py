@@ -16,6 +16,7 @@ from lineside.core import (
     Plant,
     Region,
     RouteKind,
+    Task,
     View,
     decode,
     encode,
@@ -505,6 +506,7 @@ def test_good_labels_are_labels_of_the_inspection() -> None:
     assert found.known_labels == {"lid", "red", "none"}
     with pytest.raises(InvalidError, match="good"):
         Inspection(id="x", camera="c", labels=("dent",), good=("fine",))
+    assert Inspection(id="x", camera="c", task=Task.ANOMALY, good=("i.O.",)).good == ("i.O.",)
 
 
 def test_files_and_folders_of_cameras_are_seen_from_the_plant_files_folder(

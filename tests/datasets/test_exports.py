@@ -205,10 +205,20 @@ def test_masks_come_with_a_black_one_for_good_parts(
     undrawn = replace(samples[0], mask_digest=None)
     found = again([undrawn, samples[1], samples[2]], "masks")
     told = by_digest(found)
-    assert told[samples[1].digest].labels == ("anomalous",)
-    assert told[samples[2].digest].labels == ("normal",)
+    labels = [told[one.digest].labels for one in samples[1:3]]
+    assert labels == [("anomalous",), ("normal",)]
     assert undrawn.digest not in told
     assert "nobody drew" in found.skipped[0].reason
+
+
+def test_masks_are_black_where_the_label_was_named_good(
+    samples: list[Sample], files: Files, tmp_path: Path
+) -> None:
+    named = replace(samples[0], mask_digest=None, marked=None, labels=("i.O.",))
+    written = write_source(
+        [named], files=files.__getitem__, to=tmp_path / "m", format="masks", good=("i.O.",)
+    )
+    assert written.samples == 1
 
 
 def test_class_folders_hold_one_label(samples: list[Sample], again: Callable[..., Import]) -> None:

@@ -1,7 +1,10 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lineside.core import (
     Box,
@@ -11,8 +14,9 @@ from lineside.core import (
     NotFoundError,
     Region,
     View,
+    digest_of,
 )
-from lineside.datasets import Part, label_names, load_source
+from lineside.datasets import Marked, Part, Sample, label_names, load_source, shows_defect
 
 Put = Callable[[Path, int], Path]
 COLOURS = ("blue", "red", "white")
@@ -150,3 +154,36 @@ def test_an_inspections_names_follow_its_regions() -> None:
         ),
     )
     assert label_names(inspection) == ("blue", "A1/empty", "A1/red")
+
+
+CLEAN, SET = np.zeros((3, 3), np.bool_), np.eye(3, dtype=np.bool_)
+
+
+@pytest.mark.parametrize(
+    ("known", "mask", "good", "defective"),
+    [
+        ({}, None, (), None),
+        ({}, CLEAN, (), False),
+        ({}, SET, (), True),
+        ({"labels": ("Good",)}, None, (), False),
+        ({"labels": ("functional",)}, CLEAN, (), False),
+        ({"labels": ("good",)}, SET, (), True),
+        ({"labels": ("crack",)}, CLEAN, (), True),
+        ({"labels": ("good", "crack")}, None, (), True),
+        ({"labels": ("i.O.",)}, None, (), True),
+        ({"labels": ("i.O.",)}, None, ("i.O.",), False),
+        ({"labels": ("good",)}, None, ("i.O.",), True),
+        ({"known": ("crack",)}, None, (), False),
+        ({"marked": ()}, None, (), False),
+        ({"marked": (), "labels": ("crack",)}, None, (), True),
+        ({"marked": (Marked(label="dent", x0_px=1, y0_px=1, x1_px=2, y1_px=2),)}, None, (), True),
+    ],
+)
+def test_a_defect_is_drawn_marked_or_a_label_that_is_not_good(
+    known: dict[str, Any],
+    mask: NDArray[np.bool_] | None,
+    good: tuple[str, ...],
+    defective: bool | None,  # noqa: FBT001  a table
+) -> None:
+    shown = Sample(name="a", digest=digest_of(b"a"), **known)
+    assert shows_defect(shown, mask=mask, good=good) is defective

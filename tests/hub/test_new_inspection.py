@@ -113,10 +113,10 @@ def test_a_training_needs_enough_of_every_kind_that_is_used(
 def test_each_task_counts_what_it_learns_from() -> None:
     told = {task: label_needs(task, ("good", "bad"), SAMPLES) for task in Task}
 
-    assert [one.count for one in told[Task.ANOMALY]] == [2, 1]
-    assert [one.count for one in told[Task.COUNT]] == [0]
-    assert [one.count for one in told[Task.SEGMENT]] == [0, 2]
-    assert [one.count for one in told[Task.DETECT]] == [0, 0]
+    counts = {task: [one.count for one in needs] for task, needs in told.items()}
+    assert counts[Task.ANOMALY] == [2, 1]
+    assert (counts[Task.COUNT], counts[Task.SEGMENT], counts[Task.DETECT]) == ([0], [0, 2], [0, 0])
+    assert [one.count for one in label_needs("anomaly", (), SAMPLES, good=("bad",))] == [1, 2]
 
 
 def test_presence_needs_pictures_with_and_without_each_label_that_is_used() -> None:
@@ -307,6 +307,8 @@ def test_an_inspection_still_to_come_is_trained_under_the_name_of_its_dataset(
 
     assert (found.id, found.task, found.labels) == ("screws", Task.MULTILABEL, ("blue",))
     assert inspection_for(plant, version, inspection="stock", task="").id == "stock"
+    named = inspection_for(plant, version, inspection="screws", task="anomaly", good=("i.O.",))
+    assert named.good == ("i.O.",)
     assert version.parting is not None
     assert dict(version.parting.shares) == {"train": 0.7, "test": 0.3}
     assert version.parting.is_default
@@ -497,6 +499,7 @@ def verdict_of(manifest: Manifest, *present: str, good: tuple[str, ...] = ()) ->
     placement = PackagePlacement(camera="rack", reason="first", good=good)
     (edit,) = placement_edits(manifest, placement, plant=small_plant())
     inspection = decode(Inspection, edit.values, where="inspection")
+    assert inspection.good == (good or manifest.good) or manifest.task == "multilabel"
     labels = tuple(
         LabelAnswer(
             name=one, region="", label=one, probability=0.9,
@@ -512,6 +515,7 @@ def test_kinds_reject_only_what_nobody_called_good(package: Package) -> None:
     kinds = package.manifest
 
     assert verdict_of(kinds, "red", good=kinds.labels) is PartVerdict.OK
+    assert verdict_of(replace(kinds, good=("red",)), "red") is PartVerdict.OK
     assert verdict_of(kinds, "red", good=("blue",)) is PartVerdict.REJECT
     assert verdict_of(kinds, "blue", good=("blue",)) is PartVerdict.OK
     with pytest.raises(InvalidError, match="every part would be rejected") as refused:
@@ -520,6 +524,8 @@ def test_kinds_reject_only_what_nobody_called_good(package: Package) -> None:
     assert verdict_of(replace(kinds, labels=("bad", "good")), "good") is PartVerdict.OK
     with pytest.raises(InvalidError, match="good"):
         verdict_of(kinds, "red", good=("gold",))
+    masks = replace(kinds, task="segment", labels=("kratzer",), good=("i.O.",))
+    assert verdict_of(masks, "kratzer") is PartVerdict.REJECT
 
 
 def test_a_thing_that_is_missing_rejects(package: Package) -> None:

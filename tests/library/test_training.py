@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import lineside
-from lineside.core import InvalidError, NotFoundError
+from lineside.core import InvalidError, NotFoundError, Task
+from lineside.library.training import training_job
 from lineside.vision import encode_png
 
 SHADES = {"bright": 200, "dark": 60}
@@ -49,5 +50,6 @@ def test_a_folder_becomes_a_package_that_answers(folders: Path, tmp_path: Path) 
 def test_an_unknown_task_and_missing_data_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidError, match="Known: multilabel, classify"):
         lineside.train("sort", data=tmp_path)
+    assert training_job(Task.ANOMALY, data="x", good=("i.O.",)).inspection.good == ("i.O.",)
     with pytest.raises(NotFoundError, match="none"):
         lineside.train("classify", data=tmp_path / "none")

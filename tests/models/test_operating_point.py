@@ -129,6 +129,7 @@ def test_two_classes_are_decided_by_one_pair(limits: list[float], chance: float)
     manifest = of_task("classify", classes=CLASSES)
     (own,) = own_limits(manifest)
     assert own.name == "scratch"
+    assert own_limits(replace(manifest, good=("scratch",)))[0].name == "good"
     changed = ruled(manifest, (replace(own, low=limits[0], high=limits[1]),))
     assert changed.classes is not None
     held = min(max(chance, 1e-12), 1 - 1e-12)

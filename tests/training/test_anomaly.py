@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import Inspection, InvalidError, SystemClock, Task
+from lineside.core import Inspection, InvalidError, SystemClock, Task, decode_json
 from lineside.models import Package, Predictor
 from lineside.models.result import example_file, package_result
 from lineside.training import JobCancelledError, TrainJob, TrainResult
@@ -60,7 +60,7 @@ def cloth(seed: int, *, spoilt: bool = False) -> tuple[Image, NDArray[np.bool_]]
 
 
 def write_source(
-    folder: Path, draw: Draw, *, train: int, good: int, bad: int, lots: int = 0
+    folder: Path, draw: Draw, *, train: int, good: int, bad: int, lots: int = 0, fine: str = "good"
 ) -> Path:
     """A CSV source; the training part holds one defective picture too."""
     (folder / "masks").mkdir(parents=True)
@@ -76,15 +76,21 @@ def write_source(
             white = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
             (folder / name).write_bytes(encode_png(white))
         rows.append(
-            [f"{number:03d}.png", kind, name, part, f"{part} {number % lots}" if lots else ""]
+            [
+                f"{number:03d}.png",
+                fine if kind == "good" else kind,
+                name,
+                part,
+                f"{part} {number % lots}" if lots else "",
+            ]
         )
     with (folder / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder
 
 
-def job_for(data: Path, *, power_pictures: int = 0) -> TrainJob:
-    inspection = Inspection(id="keys", camera="top", task=Task.ANOMALY, labels=())
+def job_for(data: Path, *, power_pictures: int = 0, good: tuple[str, ...] = ()) -> TrainJob:
+    inspection = Inspection(id="keys", camera="top", task=Task.ANOMALY, good=good)
     settings = {"power_pictures": float(power_pictures)}
     return TrainJob(inspection=inspection, data=str(data), settings=settings)
 
@@ -189,12 +195,14 @@ def test_a_stopped_training_goes_on_to_the_same_package(
 @pytest.mark.slow
 def test_a_surface_of_various_sizes_is_learned_without_places(tmp_path: Path) -> None:
     # Two lots are two folds: half as many scorers to fit as of pictures without a group.
-    source = write_source(tmp_path / "cloth", cloth, train=12, good=6, bad=6, lots=2)
-    result = trained(job_for(source), tmp_path / "job")
+    source = write_source(tmp_path / "cloth", cloth, train=12, good=6, bad=6, lots=2, fine="i.O.")
+    result = trained(job_for(source, good=("i.O.",)), tmp_path / "job")
     package = Package.read(result.package)
-    assert package.manifest.prepare.fit == "zoom"
-    assert package.manifest.prepare.pose is None
+    prepare = package.manifest.prepare
+    assert (prepare.fit, prepare.pose, package.manifest.good) == ("zoom", None, ("i.O.",))
     assert result.metrics["auroc"].value >= 0.9
+    assert result.metrics["false_reject_rate"].n == 6
+    assert decode_json(result.report, where="report")["controls"]["alone"]
     assert Predictor(package, clock=CLOCK).check_golden().max_abs_diff <= 1e-3
 
 

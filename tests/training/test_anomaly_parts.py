@@ -24,7 +24,7 @@ from lineside.training.tasks.anomaly.choice import (
     fold_numbers,
     perturbed,
 )
-from lineside.training.tasks.anomaly.learn import bound_of, is_good, rule_of, warnings_for
+from lineside.training.tasks.anomaly.learn import bound_of, rule_of, warnings_for
 from lineside.training.tasks.anomaly.scene import CHANNELS, Scene
 from lineside.training.tasks.anomaly.scorers import (
     ContrastPlan,
@@ -256,15 +256,6 @@ def test_good_pictures_that_vary_like_defects_are_not_usable_and_say_so() -> Non
     assert bound_of(found, rule, target=0.05) is None  # no answer is given
     assert f"{USABLE_AUROC}" in rule.reason
     assert "label some defects" in rule.reason
-
-
-def test_what_is_good_is_said_by_labels_marks_or_silence() -> None:
-    blank = Sample(name="a", digest=digest_of(b"a"))
-    assert is_good(blank) is None
-    assert is_good(replace(blank, labels=("good",)))
-    assert is_good(replace(blank, known=("scratch",)))
-    assert is_good(replace(blank, labels=("scratch",))) is False
-    assert is_good(replace(blank, mask_digest=digest_of(b"m"))) is None
 
 
 def said() -> Prediction:

@@ -1,5 +1,6 @@
 """Figures of classes, by hand."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -112,8 +113,13 @@ def test_recall_and_precision_have_their_counts() -> None:
 
 def test_the_confusion_has_a_column_for_unsure() -> None:
     table = found().confusion["parts"]
-    assert table.classes == LABELS
-    assert table.rows == ((1, 0, 0, 1), (1, 1, 0, 0), (0, 0, 1, 1))
+    assert (table.classes, table.rows) == (LABELS, ((1, 0, 0, 1), (1, 1, 0, 0), (0, 0, 1, 1)))
+
+
+def test_figures_of_defects_go_by_the_class_that_is_named_good() -> None:
+    named = measure(CASES, manifest=replace(manifest(), good=("crack",)), baseline=GUESS)
+    assert named.metrics["defect_auroc"].value == named.metrics["auroc/crack"].value
+    assert named.limits["defect"] != found().limits["defect"]
 
 
 def test_a_class_that_means_nothing_is_wrong_gives_figures_of_defects() -> None:

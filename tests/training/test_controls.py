@@ -29,7 +29,6 @@ from lineside.training.evaluation.shortcuts import (
     with_sentences,
 )
 from lineside.training.tasks.contract import Case
-from lineside.training.tasks.metrics import is_defective
 from lineside.vision import (
     AnomalyAnswer,
     Decision,
@@ -371,16 +370,11 @@ def test_every_control_is_in_the_one_sentence_once() -> None:
     assert warning.endswith("(auroc) instead of 0.990, so that it leans on the light")
 
 
-def test_what_is_defective_follows_mask_marks_and_labels() -> None:
-    def said(**known: object) -> bool | None:
-        sample = replace(Sample(name="x", digest=DIGEST), **known)  # type: ignore[arg-type]  # a test's own words
-        return is_defective(Case(sample=sample, prediction=prediction()))
-
-    assert said(labels=("Good",)) is False
-    assert said(labels=("scratch",)) is True
-    assert said(known=("scratch",)) is False
-    assert said(marked=()) is False
-    assert said() is None
+def test_trivial_figures_are_asked_for_defects_by_the_named_good_label() -> None:
+    shown = Sample(name="x", digest=DIGEST, labels=("i.O.",))
+    cases = [Case(sample=shown, prediction=prediction("classify"))]
+    asked = questions_of("classify", cases, labels=("i.O.", "rost", "delle"), good=("i.O.",))
+    assert [(one.kind, one.truth.tolist()) for one in asked] == [("class", [0]), ("yes", [0])]
 
 
 def test_scores_are_the_tasks_own() -> None:

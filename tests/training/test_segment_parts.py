@@ -37,7 +37,6 @@ from lineside.training.tasks.segment.training_set import (
     PreparedPicture,
     cut_piece,
     facts_of,
-    is_defective,
     plan_epoch,
     prepare_for,
     prepared_picture,
@@ -92,24 +91,6 @@ def marked(size: tuple[int, int] = (60, 90)) -> tuple[Image, NDArray[np.bool_]]:
     return np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2), mask
 
 
-# ---- which pictures are defective
-
-
-@pytest.mark.parametrize("word", ["good", "OK", "Normal", "functional"])
-def test_good_words_are_no_defects(word: str) -> None:
-    assert not is_defective(sample("a", word), None)
-    assert not is_defective(sample("a", word), np.zeros((3, 3), np.bool_))
-
-
-def test_a_label_or_a_set_pixel_is_a_defect() -> None:
-    mask = np.zeros((3, 3), np.bool_)
-    assert is_defective(sample("a", "crack"), None)
-    assert is_defective(sample("a", "crack"), mask)
-    mask[1, 1] = True
-    assert is_defective(sample("a", "good"), mask)
-    assert is_defective(sample("a"), mask)
-
-
 def test_a_blank_mask_of_a_defect_says_nothing_of_where_it_is() -> None:
     image, _ = marked()
     blank = np.zeros(image.shape[:2], np.bool_)
@@ -135,8 +116,8 @@ def test_a_mask_of_another_size_is_named() -> None:
 
 def test_the_label_is_the_inspections_one_defect() -> None:
     assert label_of(("good", "scratch")) == "scratch"
-    assert label_of(("good", "scratch", "dent")) == "defect"
-    assert label_of(()) == "defect"
+    assert label_of(()) == label_of(("good", "scratch", "dent")) == "defect"
+    assert label_of(("i.O.", "kratzer"), good=("i.O.",)) == "kratzer"
 
 
 # ---- scale

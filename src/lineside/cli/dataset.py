@@ -546,7 +546,8 @@ def export(
     with open_library(config, store=store, records=records, blobs=blobs) as datasets:
         version = None if draft else datasets.find(name, which)
         samples = version.parted if version else datasets.draft(name).samples
-        written = write_source(samples, files=datasets.read_file, to=to, format=form)
+        good = datasets.purpose(name)[1]
+        written = write_source(samples, files=datasets.read_file, to=to, format=form, good=good)
     for line in written.notes:
         say(f"left out {line.where}: {line.reason}")
     number = version.number if version else 0

@@ -58,6 +58,10 @@ def train(
     labels: Annotated[
         str, typer.Option(help="Without a plant file: label names, by comma; default: the data's.")
     ] = "",
+    good: Annotated[
+        list[str] | None,
+        typer.Option(help="Without a plant file: a label of a good part; repeat it for more."),
+    ] = None,
     plant: Annotated[Path | None, typer.Option(help="The plant file.")] = None,
     inspection: Annotated[str, typer.Option(help="Which inspection of it.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write the package here.")] = None,
@@ -103,8 +107,9 @@ def train(
     records, blobs = stores(config, store=store, records=records, blobs=blobs)
     if data:
         asked = training_job(
-            task, data=data, labels=label_names(labels), plant=plant, inspection=inspection,
-            group=group, images=images, reference=reference, note=note, seed=seed,
+            task, data=data, labels=label_names(labels), good=tuple(good or ()), plant=plant,
+            inspection=inspection, group=group, images=images, reference=reference, note=note,
+            seed=seed,
             backbone="" if backbone is None else str(backbone.absolute()),
             settings=_settings(setting or ()), records=records, blobs=blobs,
         )  # fmt: skip

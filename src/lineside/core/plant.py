@@ -284,7 +284,7 @@ class Policy:
 class Inspection:
     """One task on one camera.
 
-    ``good``: those of its labels that mean a good part, so that nothing is rejected for them;
+    ``good``: those of its labels that mean a good part, in training and where a part is judged;
     empty: those that people call so, such as good, normal or ok.
     ``reject``: the labels that reject a part; empty: every label of a class or mask that is not
     good, and no box.
@@ -335,7 +335,8 @@ class Inspection:
                 expected="1 or 2", fix="Write reviewers = 2 where two people judge each picture.",
             ),
             unless(
-                set(self.good) <= self.known_labels, key="good", value=self.good,
+                not self.known_labels or set(self.good) <= self.known_labels,
+                key="good", value=self.good,
                 expected="labels of this inspection", fix="Name those that mean a good part.",
                 needs=("labels", "region"),
             ),

@@ -9,7 +9,7 @@ from lineside.datasets.leaks import ComparisonLimits, Leak
 from lineside.datasets.library import Library, plan_freeze
 from lineside.datasets.report.page import report_page
 from lineside.datasets.report.report import dataset_report, subject_of_version
-from lineside.datasets.samples import Marked, Part, Sample, label_names
+from lineside.datasets.samples import Marked, Part, Sample, label_names, shows_defect
 from lineside.datasets.sources import load_source
 from lineside.datasets.splitting import SplitPlan
 from lineside.datasets.versions import Change, DatasetVersion, diff_versions
@@ -30,5 +30,6 @@ __all__ = [
     "load_source",
     "plan_freeze",
     "report_page",
+    "shows_defect",
     "subject_of_version",
 ]

@@ -1,13 +1,17 @@
 """A labelled picture, what a reading of a source gives, and what it had to leave out."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lineside.core import Digest, Inspection, InvalidError, Region, digest_of
 from lineside.store import FrameRow
+from lineside.vision.decide import says_good
 
 _FRAME_GROUP_S = 60
 
@@ -132,6 +136,27 @@ class Sample:
             marked=self.marked,
             facts=self.facts,
         )
+
+
+def shows_defect(
+    sample: Sample, *, mask: NDArray[np.bool_] | None = None, good: Collection[str] = ()
+) -> bool | None:
+    """Return whether a picture shows a defect or a marked object; None where nobody said.
+
+    A set pixel of its mask says so, a marked object, or a label that means no good part. Without
+    any of these a picture shows none if it was labelled, judged, marked or drawn on at all.
+
+    Args:
+        sample: what is known of the picture.
+        mask: (height, width) bool, True on defect; None where nobody drew one.
+        good: the good labels of the inspection; empty: the usual words.
+    """
+    if mask is not None and mask.any():
+        return True
+    if sample.marked or not all(says_good(name, named=good) for name in sample.labels):
+        return True
+    said = sample.known or sample.marked is not None or mask is not None
+    return False if said else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ Formats that say where objects are: COCO, YOLO and Pascal VOC.
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import escape
@@ -37,9 +37,8 @@ from lineside.datasets.formats import (
     write_lst,
 )
 from lineside.datasets.recordio import ImageRecord, framed, pack_image, picture_suffix, write_index
-from lineside.datasets.samples import Marked, Part, Sample, Skipped
+from lineside.datasets.samples import Marked, Part, Sample, Skipped, shows_defect
 from lineside.vision import decode_picture, picture_size
-from lineside.vision.decide import GOOD_LABELS
 
 _KEPT = frozenset("-_. ,()+@")
 _LONGEST_NAME = 120
@@ -72,11 +71,12 @@ class Outgoing:
 
 @dataclass(slots=True, kw_only=True)
 class Output:
-    """The folder that is written, and where bytes come from."""
+    """The folder that is written, where bytes come from, and which labels mean a good part."""
 
     folder: Path
     files: Callable[[Digest], bytes]
     notes: list[Skipped] = field(default_factory=list)
+    good: Collection[str] = ()
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file below the folder."""
@@ -337,7 +337,7 @@ def write_masks(stream: Stream, output: Output) -> int:
     kept = 0
     for item, encoded in stream:
         sample = item.sample
-        if sample.mask_digest is None and not set(map(str.lower, sample.labels)) <= GOOD_LABELS:
+        if sample.mask_digest is None and shows_defect(sample, good=output.good):
             output.say(item, "a defect that nobody drew; a black mask would call it good")
             continue
         if sample.mask_digest is not None:
@@ -594,6 +594,7 @@ def write_source(
     files: Callable[[Digest], bytes],
     to: Path,
     format: str,  # noqa: A002  the command line's word
+    good: Collection[str] = (),
 ) -> WriteResult:
     """Write pictures with what is known of them; the folder appears whole or not at all.
 
@@ -602,6 +603,7 @@ def write_source(
         files: gives bytes by digest.
         to: a folder that is not there yet, or empty.
         format: one of ``WRITERS``: csv, folders, lst, records, masks, coco, yolo or voc.
+        good: labels that mean a good part; empty: the usual words.
 
     Raises:
         InvalidError: no such format, a picture that cannot be read, or none that the format has
@@ -621,7 +623,7 @@ def write_source(
     if not to.absolute().parent.is_dir():
         raise NotFoundError("no such folder", where=str(to.parent), fix="Make it first.")
     with replacing_folder(to) as made:
-        output = Output(folder=made, files=files)
+        output = Output(folder=made, files=files, good=good)
         count = writer(outgoing(samples, files=files), output)
         if not count:
             raise _nothing(output, format, to=to)

@@ -294,7 +294,8 @@ def load(
     Args:
         package: path of an ``.lspkg`` file, its bytes, or one that was read.
         reject: labels that reject a part; empty: every label that is not good, but of boxes none.
-        good: labels that mean a good part; empty: the usual words, such as good and ok.
+        good: labels that mean a good part; empty: those of the package's training, else the usual
+            words, such as good and ok.
         expected_labels: presence labels of a good part; None: none is expected.
         expected_count: number of objects of a good part; None: none is expected.
         engine: ``onnxruntime`` or ``openvino``.
@@ -316,8 +317,9 @@ def load(
         case _:
             opened = Package.open(Path(package))
     rule = RejectRule(
-        good=good, reject=reject, expected_labels=expected_labels, expected_count=expected_count
-    )
+        good=good or opened.manifest.good, reject=reject, expected_labels=expected_labels,
+        expected_count=expected_count,
+    )  # fmt: skip
     return Model(opened, rule=rule, engine=EngineName(engine))
 
 

@@ -24,6 +24,7 @@ def train(
     data: str | PathLike[str],
     out: str | PathLike[str] | None = None,
     labels: Collection[str] = (),
+    good: Collection[str] = (),
     plant: str | PathLike[str] | None = None,
     inspection: str = "",
     group: str = "",
@@ -40,6 +41,7 @@ def train(
         data: folder, ``.lst`` or ``.csv`` file.
         out: where the package is written; None keeps it in memory.
         labels: without a plant file, their names; empty: as the data says.
+        good: without a plant file, the labels of a good part; empty: the usual words.
         plant: the plant file that declares the inspection; None: the whole image is judged.
         inspection: its id there; "" where the file declares one only.
         group: how images are grouped, so that no group is both trained on and measured.
@@ -56,7 +58,7 @@ def train(
         NotFoundError: no such data or plant file.
     """
     job = training_job(
-        _task(task), data=str(data), labels=tuple(labels),
+        _task(task), data=str(data), labels=tuple(labels), good=tuple(good),
         plant=None if plant is None else Path(plant), inspection=inspection, group=group,
         images=str(images), seed=seed, settings=settings,
     )  # fmt: skip
@@ -75,6 +77,7 @@ def training_job(
     *,
     data: str,
     labels: tuple[str, ...] = (),
+    good: tuple[str, ...] = (),
     plant: Path | None = None,
     inspection: str = "",
     group: str = "",
@@ -101,7 +104,7 @@ def training_job(
         source = Labelled(data=data, images=images, group=group, task=str(task))
         if not labels and task in _NAMED:
             labels = labels_of(source, clock=SystemClock(), records_url=records, blobs_url=blobs)
-        declared = Inspection(id=_name_of(data), camera="", task=task, labels=labels)
+        declared = Inspection(id=_name_of(data), camera="", task=task, labels=labels, good=good)
     return TrainJob(
         inspection=declared, data=data, group=group, images=images, reference=reference,
         backbone=backbone, note=note, seed=seed, settings=settings or {},

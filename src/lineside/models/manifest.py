@@ -270,6 +270,7 @@ class Manifest:
         targets: platforms it may run on; empty: nobody said, as in schemas 1 and 2.
         sbom_file: CycloneDX document in the package; "" in schemas 1 and 2.
         parity: the certificate of a variant; None for an original.
+        good: labels that meant a good part where it was trained; empty: the usual words.
     """
 
     schema: Literal["lineside.manifest/1", "lineside.manifest/2", "lineside.manifest/3"]
@@ -296,6 +297,7 @@ class Manifest:
     targets: tuple[str, ...] = ()
     sbom_file: str = ""
     parity: Parity | None = None
+    good: tuple[str, ...] = ()
 
 
 def check_fits(manifest: Manifest, inspection: Inspection) -> None:

@@ -15,7 +15,7 @@
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
@@ -126,7 +126,7 @@ def own_limits(manifest: Manifest) -> tuple[Limits, ...]:
                 for one in manifest.rules
             )
         case "classify" if manifest.classes is not None:
-            return _class_limits(manifest.classes)
+            return _class_limits(manifest.classes, good=manifest.good)
         case "segment" if (mask := manifest.mask) is not None:
             low, high = (
                 score_probability(score, mask) if cut is None else cut
@@ -142,18 +142,19 @@ def own_limits(manifest: Manifest) -> tuple[Limits, ...]:
             return ()
 
 
-def _class_limits(rule: ClassRule) -> tuple[Limits, ...]:
+def _class_limits(rule: ClassRule, *, good: Collection[str]) -> tuple[Limits, ...]:
     """Of two classes one pair for the bad one; of more, one limit for each."""
     if len(rule.labels) != 2:
         pairs = zip(rule.labels, rule.cuts, strict=True)
         return tuple(Limits(name=name, low=cut, high=cut) for name, cut in pairs)
-    bad = _bad_class(rule)
+    bad = _bad_class(rule, good=good)
     possible, other = rule.cuts[bad], 1.0 - rule.cuts[1 - bad]
     return (Limits(name=rule.labels[bad], low=min(possible, other), high=max(possible, other)),)
 
 
-def _bad_class(rule: ClassRule) -> int:
-    return 0 if says_good(rule.labels[1]) and not says_good(rule.labels[0]) else 1
+def _bad_class(rule: ClassRule, *, good: Collection[str]) -> int:
+    first, second = (says_good(one, named=good) for one in rule.labels)
+    return 0 if second and not first else 1
 
 
 def has_single_limits(manifest: Manifest) -> bool:
@@ -270,7 +271,8 @@ def ruled(manifest: Manifest, limits: Iterable[Limits]) -> Manifest:
             rules = tuple(replace(rule, low=one.low, high=one.high) for rule, one in pairs)
             changed = replace(changed, rules=rules)
         case "classify" if (classes := manifest.classes) is not None:
-            changed = replace(changed, classes=replace(classes, cuts=_cuts(classes, effective)))
+            cuts = _cuts(classes, effective, good=manifest.good)
+            changed = replace(changed, classes=replace(classes, cuts=cuts))
         case "segment" if (mask := manifest.mask) is not None:
             low, high = effective[0].low, effective[0].high
             rule = replace(
@@ -290,10 +292,10 @@ def ruled(manifest: Manifest, limits: Iterable[Limits]) -> Manifest:
     return changed
 
 
-def _cuts(rule: ClassRule, limits: list[Limits]) -> tuple[float, ...]:
+def _cuts(rule: ClassRule, limits: list[Limits], *, good: Collection[str]) -> tuple[float, ...]:
     if len(rule.labels) != 2:
         return tuple(one.low for one in limits)
-    cuts, bad = [0.0, 0.0], _bad_class(rule)
+    cuts, bad = [0.0, 0.0], _bad_class(rule, good=good)
     cuts[bad], cuts[1 - bad] = limits[0].low, 1.0 - limits[0].high
     return tuple(cuts)
 

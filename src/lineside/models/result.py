@@ -19,7 +19,6 @@ from math import ceil, floor
 from lineside.core import LinesideError, decode, decode_json
 from lineside.models.archive import Package
 from lineside.models.manifest import Metric
-from lineside.vision.decide import says_good
 from lineside.vision.metrics import Interval, is_below, wilson
 from lineside.vision.verdict import RejectRule
 
@@ -489,10 +488,12 @@ def package_result(package: Package, *, rule: RejectRule | None = None) -> Measu
 
     Args:
         package: whose ``evidence/report.json`` is read.
-        rule: answers of the inspection that reject a part; None: the usual words.
+        rule: answers of the inspection that reject a part; None: by the good labels of its
+            training.
     """
     raw = package.files.get(REPORT_FILE)
-    return None if raw is None else report_result(raw, rule=rule)
+    own = rule or RejectRule(good=package.manifest.good)
+    return None if raw is None else report_result(raw, rule=own)
 
 
 def report_result(report: bytes, *, rule: RejectRule | None = None) -> MeasuredResult | None:
@@ -599,15 +600,10 @@ def _shares(
     if task == "detect":
         return _of_objects(table)
     of_line = rule if rule is not None and task == "classify" else RejectRule()
-    is_good = [_passes(name, of_line) for name in table.classes]
+    is_good = [not of_line.rejects(name) for name in table.classes]
     if any(is_good) and not all(is_good):
         return _of_parts(table, is_good)
     return _of_answers(tables, of="parts", does="are taken for another kind"), ()
-
-
-def _passes(label: str, rule: RejectRule) -> bool:
-    """Return whether a part with this answer is let through, as ``judge_prediction`` does."""
-    return label not in rule.reject if rule.reject else says_good(label, named=rule.good)
 
 
 def _of_parts(table: Confusion, is_good: list[bool]) -> Shares:

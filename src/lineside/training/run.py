@@ -166,6 +166,7 @@ def _manifest(job: TrainJob, trained: Trained, *, data: Data) -> Manifest:
         reference_digest=digest_of(trained.files[trained.reference_file])
         if trained.reference_file
         else "",
+        good=job.inspection.good,
     )
 
 

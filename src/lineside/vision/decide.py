@@ -320,7 +320,7 @@ def class_decisions(chances: NDArray[np.float64], rule: ClassRule) -> tuple[Deci
     )
 
 
-GOOD_LABELS = frozenset(
+_GOOD_LABELS = frozenset(
     {"good", "normal", "ok", "free", "none", "no defect", "defect-free", "functional"}
 )
 """What people call a good part, in small letters, where nobody named the labels."""
@@ -333,4 +333,4 @@ def says_good(label: str, *, named: Collection[str] = ()) -> bool:
         label: as the package says it.
         named: the good labels of the inspection; empty: the usual words.
     """
-    return label in named if named else label.lower() in GOOD_LABELS
+    return label in named if named else label.lower() in _GOOD_LABELS

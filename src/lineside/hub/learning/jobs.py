@@ -23,7 +23,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -61,9 +61,13 @@ _NAMED = (Task.MULTILABEL, Task.CLASSIFY)
 
 
 def inspection_for(
-    plant: Plant, version: DatasetVersion, *, inspection: str, task: str
-) -> Inspection:
+    plant: Plant, version: DatasetVersion, *, inspection: str, task: str,
+    good: Collection[str] = (),
+) -> Inspection:  # fmt: skip
     """Return the inspection to train on that version.
+
+    ``good``: the labels that people called good in its dataset, where the plant lacks the
+    inspection.
 
     Raises:
         InvalidError: no such task or inspection, several that could be meant, or no labels.
@@ -71,7 +75,7 @@ def inspection_for(
     asked = _task(task)
     is_new = inspection not in {one.id for one in plant.inspection}
     if is_new and inspection == version.name and asked is not None:
-        return _whole_picture(version, asked)
+        return _whole_picture(version, asked, good=good)
     if inspection:
         found = plant.find_inspection(inspection)
         if asked is not None and found.task is not asked:
@@ -89,7 +93,7 @@ def inspection_for(
         raise InvalidError(
             "no inspection named", where="inspection", fix=f"Known: {known}." if known else ""
         )
-    return _whole_picture(version, asked)
+    return _whole_picture(version, asked, good=good)
 
 
 def _task(word: str) -> Task | None:
@@ -100,7 +104,7 @@ def _task(word: str) -> Task | None:
         raise InvalidError(f"no task {word!r}", where="task", fix=f"Known: {known}.") from None
 
 
-def _whole_picture(version: DatasetVersion, task: Task) -> Inspection:
+def _whole_picture(version: DatasetVersion, task: Task, *, good: Collection[str]) -> Inspection:
     labels: tuple[str, ...] = ()
     if task in _NAMED:
         labels = tuple(sorted({name for sample in version.samples for name in sample.labels}))
@@ -110,7 +114,8 @@ def _whole_picture(version: DatasetVersion, task: Task) -> Inspection:
                 where="dataset",
                 fix="Label some, or choose another task.",
             )
-    return Inspection(id=version.name, camera="", task=task, labels=labels)
+    named = tuple(one for one in good if not labels or one in labels)
+    return Inspection(id=version.name, camera="", task=task, labels=labels, good=named)
 
 
 logger = logging.getLogger(__name__)
@@ -246,8 +251,9 @@ class Runs:
         """
         version = self._library.version(request.dataset, request.version)
         inspection = inspection_for(
-            self._plant, version, inspection=request.inspection, task=request.task
-        )
+            self._plant, version, inspection=request.inspection, task=request.task,
+            good=self._library.purpose(request.dataset)[1],
+        )  # fmt: skip
         run_id = new_id("run", clock=self._clock)
         view = RunView(
             id=run_id, state="running", task=str(inspection.task), dataset=request.dataset,

@@ -10,7 +10,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -27,7 +27,7 @@ from lineside.core import (
     Task,
     parse_digest,
 )
-from lineside.datasets import Library, Sample, label_names
+from lineside.datasets import Library, Sample, label_names, shows_defect
 from lineside.datasets.annotations import (
     Annotation,
     Comment,
@@ -42,7 +42,6 @@ from lineside.datasets.report.report import is_drawn_on
 from lineside.datasets.samples import judged
 from lineside.hub.learning.datasets import HELD_OUT
 from lineside.vision import picture_size
-from lineside.vision.decide import says_good
 from lineside.vision.metrics import wilson
 from lineside.vision.verdict import RejectRule, reject_rule
 
@@ -449,6 +448,7 @@ def label_needs(
     samples: Sequence[Sample],
     *,
     needed: AbstractSet[str] = frozenset(),
+    good: Collection[str] = (),
 ) -> tuple[LabelNeed, ...]:
     """Return what a first training of a task wants of a draft, kind by kind.
 
@@ -460,6 +460,7 @@ def label_needs(
         labels: declared or used.
         samples: of the draft.
         needed: labels that a training of presence needs even where no picture shows them yet.
+        good: labels that mean a good part; empty: the usual words.
     """
     held_out = next(n for n in count(1) if wilson(0, n).high <= _DOUBT)
     wanted = ceil(held_out / HELD_OUT)
@@ -473,13 +474,12 @@ def label_needs(
     if task == Task.CLASSIFY:
         counts = {one: sum(one in sample.labels for sample in samples) for one in labels}
     elif task == Task.ANOMALY:
-        good = [s for s in samples if s.labels and all(says_good(one) for one in s.labels)]
-        bad = [s for s in samples if s.labels and not all(says_good(one) for one in s.labels)]
+        bad = Counter(shows_defect(s, good=good) for s in samples if s.labels)
         optional = LabelNeed(
-            label="defect", count=len(bad), wanted=wanted, least=0,
+            label="defect", count=bad[True], wanted=wanted, least=0,
             why="not learned from: they say how many slip through",
         )  # fmt: skip
-        first = LabelNeed(label="good", count=len(good), wanted=wanted, least=_LEAST_GOOD, why=why)
+        first = LabelNeed(label="good", count=bad[False], wanted=wanted, least=_LEAST_GOOD, why=why)
         return first, optional
     elif task == Task.DETECT:
         marked = [mark.label for sample in samples for mark in sample.marked or ()]
@@ -488,8 +488,8 @@ def label_needs(
         counts = {"pictures with a count": sum(s.count is not None for s in samples)}
     elif task == Task.SEGMENT:
         drawn = sum(sample.mask_digest is not None for sample in samples)
-        known = [s for s in samples if s.labels and all(says_good(one) for one in s.labels)]
-        counts = {"pictures with a drawn defect": drawn, "good": len(known)}
+        fine = sum(shows_defect(s, good=good) is False for s in samples if s.labels)
+        counts = {"pictures with a drawn defect": drawn, "good": fine}
     return tuple(
         LabelNeed(label=name, count=number, wanted=wanted, least=_LEAST, why=why)
         for name, number in counts.items()

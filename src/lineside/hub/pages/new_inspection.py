@@ -245,11 +245,13 @@ def flow_state(hub: Services, name: str) -> FlowState:
     labels = answers if inspection and inspection.region else declared.labels
     holding = hub.models.holding(done.package) if done else ()
     used = hub.packages.one(done.package).used_by if done else ()
+    good = inspection.good if inspection else declared.good
+    needed = frozenset(answers)
+    needs = label_needs(task, labels, draft.samples, needed=needed, good=good) if task else ()
     return FlowState(
         name=name, task=task, pictures=len(draft.entries),
         open_pictures=progress_of(draft.entries).states.get("todo", 0),
-        needs=label_needs(task, labels, draft.samples, needed=frozenset(answers)) if task else (),
-        good=declared.good, run=runs[0] if runs else None, done=done,
+        needs=needs, good=declared.good, run=runs[0] if runs else None, done=done,
         version=next((one for one in holding if one.group == name), None),
         inspection=inspection, used=name in used,
     )  # fmt: skip

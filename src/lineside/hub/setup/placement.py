@@ -28,8 +28,9 @@ class PackagePlacement:
         source, line: of a camera that the plant file lacks; ``line`` is the id of one that it has,
             or the name of a new one.
         good: labels of a good part. Of the task classify: those that reject nothing, which it
-            needs where no label says good by itself; of multilabel: those that have to be present,
-            every one where it is empty. Other tasks and an inspection that is there ignore it.
+            needs where neither the package nor a label says good by itself; of multilabel: those
+            that have to be present, every one where it is empty. Other tasks take those of the
+            package, and an inspection that is there ignores it.
         reason: stands in the history of the plant file.
         base: number of the version that was seen; 0: whatever is in force.
     """
@@ -114,14 +115,17 @@ def _entry(manifest: Manifest, placement: PackagePlacement) -> Mapping[str, Any]
     if manifest.task == Task.MULTILABEL:
         entry["expected"] = list(placement.good or manifest.labels)
     elif manifest.task == Task.CLASSIFY:
-        if not placement.good and not any(says_good(one) for one in manifest.labels):
+        good = placement.good or manifest.good
+        if not good and not any(says_good(one) for one in manifest.labels):
             raise InvalidError(
                 "no label means a good part, so that every part would be rejected",
                 where="good",
                 fix=f"Name those of {', '.join(manifest.labels)} that a good part may have; every"
                 " one of them where they are product types.",
             )
-        if placement.good:
-            entry["good"] = list(placement.good)
+        if good:
+            entry["good"] = list(good)
+    elif manifest.good and manifest.task in (Task.SEGMENT, Task.ANOMALY):
+        entry |= {"labels": [*manifest.labels, *manifest.good], "good": list(manifest.good)}
     decode(Inspection, entry, where="inspection")
     return entry

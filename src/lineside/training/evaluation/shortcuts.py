@@ -14,7 +14,7 @@ contrast where the figure of normalised pictures holds, any where erased defects
 At most ``MOST_JUDGED`` pictures, evenly spread, are judged again, and ``MOST_ERASED`` erased.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -36,10 +36,10 @@ from lineside.training.evaluation.baselines import (
 )
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
 from lineside.training.tasks.metrics import (
-    GOOD_NAMES,
     Evaluator,
     TaskMetrics,
     bounded,
+    good_class,
     is_defective,
     judge_all,
     owners,
@@ -327,7 +327,9 @@ def run_shortcut_tests(judged: EvaluatedPackage) -> ShortcutTests:
 # ---- alone
 
 
-def questions_of(task: str, cases: Sequence[Case], *, labels: Sequence[str]) -> list[Question]:
+def questions_of(
+    task: str, cases: Sequence[Case], *, labels: Sequence[str], good: Collection[str] = ()
+) -> list[Question]:
     """Return the questions that trivial figures are asked about the pictures."""
     owned = owners(cases)
     if task in ("anomaly", "segment"):
@@ -348,7 +350,7 @@ def questions_of(task: str, cases: Sequence[Case], *, labels: Sequence[str]) -> 
     truth = np.array([some[0] if len(some) == 1 else -1 for some in named])
     return [
         Question(kind="class", truth=truth, owners=owned),
-        *_yes_or_no(truth, labels, owned=owned),
+        *_yes_or_no(truth, labels, owned=owned, good=good),
     ]
 
 
@@ -359,12 +361,13 @@ def _presence(cases: Sequence[Case], label: str) -> NDArray[np.int64]:
 
 
 def _yes_or_no(
-    truth: NDArray[np.int64], labels: Sequence[str], *, owned: NDArray[np.int64]
-) -> list[Question]:
+    truth: NDArray[np.int64], labels: Sequence[str], *, owned: NDArray[np.int64],
+    good: Collection[str],
+) -> list[Question]:  # fmt: skip
     """Return whether anything is wrong, where one class means none; of two classes which."""
-    good = [place for place, label in enumerate(labels) if label.lower() in GOOD_NAMES]
-    if len(good) == 1:
-        yes, of = truth != good[0], labels[1 - good[0]] if len(labels) == 2 else ""
+    fine = good_class(labels, good=good)
+    if fine is not None:
+        yes, of = truth != fine, labels[1 - fine] if len(labels) == 2 else ""
     elif len(labels) == 2:
         yes, of = truth == 1, labels[1]
     else:
@@ -385,7 +388,7 @@ def _alone(judged: EvaluatedPackage) -> list[TrivialFigure]:
     labels = manifest.classes.labels if manifest.classes is not None else manifest.labels
     if manifest.rules:
         labels = tuple(rule.name for rule in manifest.rules if not rule.is_class)
-    requested = questions_of(manifest.task, cases, labels=labels)
+    requested = questions_of(manifest.task, cases, labels=labels, good=manifest.good)
     figures = trivial_figures([case.sample for case in cases], files=judged.files)
     return [
         found

@@ -76,6 +76,7 @@ class Case:
             defect).
         objects: probabilities of all possible objects that count, also of those below the limit;
             None where they were not asked for, are of several labels, or nothing was judged.
+        good: labels that mean a good part; empty: the usual words.
     """
 
     sample: Sample
@@ -83,6 +84,7 @@ class Case:
     heat: NDArray[np.float32] | None = None
     truth_mask: NDArray[np.bool_] | None = None
     objects: tuple[float, ...] | None = None
+    good: tuple[str, ...] = ()
 
 
 def held_out_case(
@@ -111,7 +113,7 @@ def held_out_case(
         health=health,
         latency_ms=StageTimes(),
     )
-    return Case(sample=sample, prediction=answer)
+    return Case(sample=sample, prediction=answer, good=job.inspection.good)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@
 
 import importlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Clock, InvalidError, Task
-from lineside.datasets import Sample
+from lineside.datasets import Sample, shows_defect
 from lineside.models import Manifest, Metric, Package, Predictor
 from lineside.models.result import Confusion, Mistake
 from lineside.training.common.loop import apart
@@ -33,7 +33,7 @@ from lineside.training.tasks.contract import (
     read_picture,
 )
 from lineside.vision import PictureState, open_frame
-from lineside.vision.decide import GOOD_LABELS
+from lineside.vision.decide import says_good
 from lineside.vision.detections import LEAST_CHANCE
 from lineside.vision.metrics import (
     Interval,
@@ -91,7 +91,6 @@ class Evaluator(Protocol):
 ROUNDS = 400
 MOST_MISTAKES = 20
 MOST_LIMITS = 200
-GOOD_NAMES = GOOD_LABELS
 _LIGHTS = ("dark", "middle", "bright")
 _MOST_SLICES = 60
 
@@ -329,19 +328,14 @@ def picture_words(case: Case) -> str:
 
 
 def is_defective(case: Case) -> bool | None:
-    """Return whether the picture shows a defect or a marked object; None where nobody said.
+    """Return whether the picture shows a defect, as ``shows_defect`` says."""
+    return shows_defect(case.sample, mask=case.truth_mask, good=case.good)
 
-    A drawn mask says it first, then marked objects, then labels: a picture without labels that was
-    judged, or whose labels all mean good, shows none.
-    """
-    sample = case.sample
-    if case.truth_mask is not None and case.truth_mask.any():
-        return True
-    if sample.marked is not None:
-        return len(sample.marked) > 0
-    if sample.labels:
-        return any(name.lower() not in GOOD_NAMES for name in sample.labels)
-    return False if sample.known or case.truth_mask is not None else None
+
+def good_class(labels: Sequence[str], *, good: Collection[str]) -> int | None:
+    """Place of the class that means that nothing is wrong; None where there is no one such."""
+    places = [place for place, label in enumerate(labels) if says_good(label, named=good)]
+    return places[0] if len(places) == 1 else None
 
 
 _MAPPED = ("segment", "anomaly")
@@ -386,6 +380,7 @@ def judge_all(
             )
             if listing is not None and answer.state is PictureState.OK
             else None,
+            good=package.manifest.good,
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy
-from lineside.datasets import Sample
+from lineside.datasets import Sample, shows_defect
 from lineside.models.engines import BANK_OUTPUT
 from lineside.models.result import ErrorBound, example_file
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
@@ -37,7 +37,6 @@ from lineside.training.tasks.anomaly.scorers import (
     remembered_pictures,
 )
 from lineside.training.tasks.contract import Trained, Work
-from lineside.training.tasks.metrics import GOOD_NAMES
 from lineside.vision import AnomalyRule, prepare
 from lineside.vision.metrics import conformal_cut
 
@@ -48,17 +47,6 @@ _POSED = SyntheticBenchmark(blur_cells=1.0, top_share=0.01)
 _SURFACE = SyntheticBenchmark(blur_cells=1.5, top_share=0.01)
 
 Numbers = NDArray[np.float64]
-
-
-def is_good(sample: Sample) -> bool | None:
-    """Return whether a sample is said to be good; None where nobody said."""
-    if sample.marked:
-        return False
-    if sample.labels:
-        return all(name.lower() in GOOD_NAMES for name in sample.labels)
-    if sample.mask_digest is not None:
-        return None
-    return True if sample.known or sample.marked is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +60,7 @@ class _GoodPictures:
 
 def learn(job: TrainJob, work: Work) -> Trained:
     """See ``Learner``."""
-    known = _good_pictures(work, seed=job.seed)
+    known = _good_pictures(work, job)
     scene = scene_of(work, known.good)
     away = {sample.digest for sample, _ in scene.left_out}
     good = [sample for sample in known.good if sample.digest not in away]
@@ -128,15 +116,19 @@ def learn(job: TrainJob, work: Work) -> Trained:
     )
 
 
-def _good_pictures(work: Work, *, seed: int) -> _GoodPictures:
-    answer = [(sample, _good_with_mask(work, sample)) for sample in work.training]
-    good = [sample for sample, is_so in answer if is_so]
-    defective = sum(is_so is False for _, is_so in answer)
+def _good_pictures(work: Work, job: TrainJob) -> _GoodPictures:
+    named = job.inspection.good
+    answer = [
+        (sample, shows_defect(sample, mask=work.mask(sample), good=named))
+        for sample in work.training
+    ]
+    good = [sample for sample, is_defective in answer if is_defective is False]
+    defective = sum(is_defective is True for _, is_defective in answer)
     if len(good) < LEAST_GOOD:
         raise InvalidError(
             f"{len(good)} good pictures, {LEAST_GOOD} are needed",
             where="data",
-            fix="Label good pictures 'good' or 'normal', or add some.",
+            fix="Label good pictures 'good' or 'normal', name other labels as good, or add some.",
         )
     warnings = []
     if defective:
@@ -144,19 +136,11 @@ def _good_pictures(work: Work, *, seed: int) -> _GoodPictures:
             f"{defective} pictures of the training part show defects and were not learned from"
         )
     if len(good) > _MOST_LEARNED:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(job.seed)
         stored = np.sort(rng.choice(len(good), _MOST_LEARNED, replace=False))
         warnings.append(f"{_MOST_LEARNED} of {len(good)} good pictures were drawn to learn from")
         good = [good[place] for place in stored]
     return _GoodPictures(good=tuple(good), defective=defective, warnings=tuple(warnings))
-
-
-def _good_with_mask(work: Work, sample: Sample) -> bool | None:
-    answer = is_good(sample)
-    if sample.mask_digest is None or answer is False:
-        return answer
-    mask = work.mask(sample)
-    return answer if mask is None else not mask.any()
 
 
 def rule_of(chosen: ScorerChoice, *, policy: Policy, benchmark: SyntheticBenchmark) -> AnomalyRule:

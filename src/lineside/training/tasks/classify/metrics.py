@@ -23,10 +23,10 @@ from lineside.models import Manifest, Metric
 from lineside.models.result import Mistake
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
-    GOOD_NAMES,
     TaskMetrics,
     bounded,
     confusion_table,
+    good_class,
     limits_of,
     mean,
     owners,
@@ -96,6 +96,7 @@ def measure(
             fix=f"It answers {', '.join(manifest.labels)}.",
         )
     table = _table(stored, labels=manifest.labels, majority=int(baseline.get("majority", 0)))
+    good = good_class(manifest.labels, good=manifest.good)
     figure = partial(_accuracy, labels=manifest.labels, majority=table.majority)
     return TaskMetrics(
         metrics={
@@ -103,7 +104,7 @@ def measure(
             **_forced(table),
             **_sets(table),
             "refused_rate": refused(stored),
-            **_rankings(table),
+            **_rankings(table, good=good),
         },
         per_class=_per_class(table),
         confusion={
@@ -117,7 +118,7 @@ def measure(
             )
             for place, label in enumerate(table.labels)
         },
-        limits=_limits(table),
+        limits=_limits(table, good=good),
         mistakes=_mistakes(stored, table),
         slices=slices(stored, figure),
         warnings=_warnings(table, left_out=len(cases) - len(stored)),
@@ -220,7 +221,7 @@ def _sets(table: _Table) -> dict[str, Metric]:
     }
 
 
-def _rankings(table: _Table) -> dict[str, Metric]:
+def _rankings(table: _Table, *, good: int | None) -> dict[str, Metric]:
     found: dict[str, Metric] = {}
     for place, label in enumerate(table.labels):
         truth, score = table.truth == place, table.chances[:, place]
@@ -238,7 +239,7 @@ def _rankings(table: _Table) -> dict[str, Metric]:
         rarer = table.labels[int(np.argmin(table.share))]
         both = ("auroc", "average_precision")
         return {n: found[f"{n}/{rarer}"] for n in both if f"{n}/{rarer}" in found} | found
-    return _mean_auroc(table) | _defects(table) | found
+    return _mean_auroc(table) | _defects(table, good=good) | found
 
 
 def _mean_auroc(table: _Table) -> dict[str, Metric]:
@@ -262,14 +263,7 @@ def _one_against_rest(truth: Places, chances: Numbers, *, classes: Places) -> fl
     return float(np.mean(stored)) if stored else float("nan")
 
 
-def _good(table: _Table) -> int | None:
-    """Place of the class that means that nothing is wrong; None where there is no one such."""
-    names = [place for place, label in enumerate(table.labels) if label.lower() in GOOD_NAMES]
-    return names[0] if len(names) == 1 else None
-
-
-def _defects(table: _Table) -> dict[str, Metric]:
-    good = _good(table)
+def _defects(table: _Table, *, good: int | None) -> dict[str, Metric]:
     if good is None:
         return {}
     truth, score = table.truth != good, 1.0 - table.chances[:, good]
@@ -292,9 +286,8 @@ def _per_class(table: _Table) -> dict[str, Metric]:
     return found
 
 
-def _limits(table: _Table) -> dict[str, tuple[LimitRow, ...]]:
+def _limits(table: _Table, *, good: int | None) -> dict[str, tuple[LimitRow, ...]]:
     observed = table.judged
-    good = _good(table)
     if good is not None:
         score = 1.0 - table.chances[observed, good]
         return {"defect": limits_of((table.truth != good)[observed].tolist(), score.tolist())}

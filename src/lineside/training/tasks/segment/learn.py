@@ -17,7 +17,7 @@ From maps of pictures held out to a rule: the pixels' cut, the least piece, the 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,6 @@ from lineside.training.common.export import CELLS, PICTURE, export, golden_of, l
 from lineside.training.common.methods import Band, FeatureBank, feature_bank, spread, unsure_between
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
-from lineside.training.tasks.metrics import GOOD_NAMES
 from lineside.training.tasks.multilabel.held_out import GAP_UNSURE
 from lineside.training.tasks.segment.fit import FitPlan, Fitted, Fitting, fit, has_bf16
 from lineside.training.tasks.segment.network import (
@@ -254,7 +253,8 @@ _LEAST_STEPS = 20
 
 def learn(job: TrainJob, work: Work) -> Trained:
     """Learn masks; see ``Learner``."""
-    facts = _look(work)
+    good = job.inspection.good
+    facts = _look(work, good=good)
     _check(facts)
     training, validation = hold_out(facts, seed=job.seed)
     if side_px := int(job.setting("input_px", 0)):
@@ -289,7 +289,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         varies={"crops": PICTURE, "map": CELLS},
     )
     held, farthest = _held(exported.engine, validation, settings=settings, work=work)
-    label = label_of(job.inspection.labels)
+    label = label_of(job.inspection.labels, good=good)
     areas = [area for each in training for area in each.areas_px]
     rule = mask_rule(held, areas_px=areas, label=label, policy=job.inspection.policy)
     return Trained(
@@ -305,21 +305,25 @@ def learn(job: TrainJob, work: Work) -> Trained:
         held_out=figures_of(held, rule=rule),
         history=fitted.history,
         remembered=(tuple(spread(training, _MOST_KNOWN)[row].sample.digest for row in known.rows),),
-        sections={"masks": _section(training, validation, fitted=fitted, rule=rule, zoom=settings)},
+        sections={
+            "masks": _section(
+                training, validation, fitted=fitted, rule=rule, zoom=settings, good=good
+            )
+        },
     )
 
 
-def label_of(names: Sequence[str]) -> str:
+def label_of(names: Sequence[str], *, good: Collection[str] = ()) -> str:
     """Return the label of the masks: the inspection's one defect, where it names one alone."""
-    defects = [name for name in names if name.lower() not in GOOD_NAMES]
+    defects = defect_labels(names, good=good)
     return defects[0] if len(defects) == 1 else _NAME
 
 
-def _look(work: Work) -> list[Facts]:
+def _look(work: Work, *, good: Collection[str]) -> list[Facts]:
     found = []
     for number, sample in enumerate(work.training):
         work.steps.at(2 + 6 * number / len(work.training), "looking at pictures and masks")
-        found.append(facts_of(sample, work=work))
+        found.append(facts_of(sample, work=work, good=good))
     return found
 
 
@@ -505,10 +509,11 @@ def _section(
     fitted: Fitted,
     rule: MaskRule,
     zoom: Prepare,
+    good: Collection[str],
 ) -> Mapping[str, object]:
     kinds: dict[str, int] = {}
     for each in training:
-        for name in defect_labels(each.sample) or ("good",):
+        for name in defect_labels(each.sample.labels, good=good) or ("good",):
             kinds[name] = kinds.get(name, 0) + 1
     return {
         "pictures learned from": len(training),

@@ -1,6 +1,6 @@
 """Training pictures: which of them are defective, at which scale, and how they are kept.
 
-1. A picture is defective when one of its labels is no good word, or its mask has a set pixel.
+1. A picture is defective as ``shows_defect`` says, and good where nobody said.
 2. A defective picture without a drawn mask teaches the picture's score alone.
 3. The scale follows from the widths of the masks of the training part: nine of ten drawn pieces
    stay at least ``LEAST_WIDTH_PX`` network pixels wide. Masks are cut after averaging, never kept
@@ -13,19 +13,19 @@ Everything follows from the generator handed in.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError
-from lineside.datasets import Sample
+from lineside.datasets import Sample, shows_defect
 from lineside.training.common.cache import MemoryCache
 from lineside.training.tasks.contract import Work
-from lineside.training.tasks.metrics import GOOD_NAMES
 from lineside.training.tasks.segment.network import MULTIPLE_PX
 from lineside.vision import HealthFigures, Prepare, fitted, picture_health
+from lineside.vision.decide import says_good
 from lineside.vision.prepare import crops_for, cut
 
 LEAST_WIDTH_PX = 5.0
@@ -42,14 +42,9 @@ IGNORED = 2
 Image = NDArray[np.uint8]
 
 
-def defect_labels(sample: Sample) -> tuple[str, ...]:
-    """The sample's labels that are no good words."""
-    return tuple(name for name in sample.labels if name.lower() not in GOOD_NAMES)
-
-
-def is_defective(sample: Sample, mask: NDArray[np.bool_] | None) -> bool:
-    """Return whether anything is wrong with the picture."""
-    return bool(defect_labels(sample)) or (mask is not None and bool(mask.any()))
+def defect_labels(names: Iterable[str], *, good: Collection[str] = ()) -> tuple[str, ...]:
+    """Those of the labels that do not mean a good part."""
+    return tuple(name for name in names if not says_good(name, named=good))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,8 +69,11 @@ class Facts:
     share: float = 0.0
 
 
-def facts_of(sample: Sample, *, work: Work) -> Facts:
-    """Look at a picture and its mask; ``InvalidError`` where their sizes differ."""
+def facts_of(sample: Sample, *, work: Work, good: Collection[str] = ()) -> Facts:
+    """Look at a picture and its mask; ``InvalidError`` where their sizes differ.
+
+    ``good``: the good labels of the inspection; empty: the usual words.
+    """
     image, mask = work.picture(sample), work.mask(sample)
     if mask is not None and mask.shape != image.shape[:2]:
         raise InvalidError(
@@ -83,7 +81,7 @@ def facts_of(sample: Sample, *, work: Work) -> Facts:
             where=sample.name,
             fix="Draw the mask on the picture itself.",
         )
-    defective = is_defective(sample, mask)
+    defective = bool(shows_defect(sample, mask=mask, good=good))
     marked = mask is not None and bool(mask.any())
     widths, areas = _pieces(mask) if mask is not None and marked else ((), ())
     return Facts(
