@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -192,21 +192,23 @@ def served(
 
 
 def test_a_device_says_and_hears_what_is_its_own(served: Served) -> None:
-    hub, device = served.hub(), served.join(served.site.device("edge-1"))
-    told, wished = hub.subscribe((STATUS,)), device.subscribe((DESIRED, "i/cam"))
-    device.publish(STATUS, b"here")
-    hub.publish(DESIRED, b"run this")
-    assert [m.payload for m in take(told, 1)] == [b"here"]
-    assert [m.payload for m in take(wished, 1)] == [b"run this"]
-    device.close()
-    hub.close()
+    identity = served.site.device("edge-1")
+    with closing(served.hub()) as hub, closing(served.join(identity)) as device:
+        told, wished = hub.subscribe((STATUS,)), device.subscribe((DESIRED, "i/cam"))
+        device.publish(STATUS, b"here")
+        hub.publish(DESIRED, b"run this")
+        assert [m.payload for m in take(told, 1)] == [b"here"]
+        assert [m.payload for m in take(wished, 1)] == [b"run this"]
 
 
 def test_what_is_another_devices_is_neither_said_nor_heard(served: Served) -> None:
     hub, device = served.hub(), served.join(served.site.device("edge-1"))
     everything = hub.subscribe(("lineside/#", "$aws/things/+/jobs/#", "edge-manager-app/#"))
     others = "lineside/hall/device/edge-2/status"
-    for topic in (others, "lineside/hall/b/gate/prediction", "$aws/things/edge-2/jobs/get"):
+    for topic in (
+        others, "lineside/hall/b/gate/prediction", "lineside/hall/b/verdict",
+        "$aws/things/edge-2/jobs/get",
+    ):  # fmt: skip
         with contextlib.suppress(LinesideError):
             device.publish(topic, b"forged")
     with contextlib.suppress(LinesideError):
@@ -223,6 +225,14 @@ def test_what_is_another_devices_is_neither_said_nor_heard(served: Served) -> No
     assert [(m.topic, m.payload) for m in said] == [(STATUS, b"last")]
     device.close()
     hub.close()
+
+
+def test_a_device_publishes_the_verdicts_of_its_line(served: Served) -> None:
+    identity = served.site.device("edge-2")
+    with closing(served.hub()) as hub, closing(served.join(identity)) as device:
+        told = hub.subscribe(("lineside/hall/+/verdict",))
+        device.publish("lineside/hall/b/verdict", b"ok")
+        assert [m.payload for m in take(told, 1)] == [b"ok"]
 
 
 def test_a_last_will_needs_the_same_right(served: Served) -> None:
@@ -326,16 +336,17 @@ def test_a_renewed_certificate_counts_from_the_next_connection(served: Served) -
 
 def test_answers_reach_the_device_that_asked(tmp_path: Path) -> None:
     """The embedded broker's own service for clients that do not subscribe."""
-    with embedded(Site(tmp_path / "site")) as served:
-        hub, device = served.hub(), served.join(served.site.device("edge-1"))
+    with (
+        embedded(Site(tmp_path / "site")) as served,
+        closing(served.hub()) as hub,
+        closing(served.join(served.site.device("edge-1"))) as device,
+    ):
         asked = hub.subscribe(("$aws/things/+/jobs/get",))
         heard = device.subscribe(("$aws/things/edge-1/jobs/notify",))
         device.publish("$aws/things/edge-1/jobs/get", b"{}")
         assert len(take(asked, 1)) == 1
         hub.publish("$aws/things/edge-1/jobs/notify", b"1")
         assert len(take(heard, 1)) == 1
-        device.close()
-        hub.close()
 
 
 def test_a_certificate_file_that_is_none_is_named(tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ TOPICS = st.lists(st.sampled_from(["a", "b", "$x", "c", ""]), min_size=1, max_si
         ("lineside/hall/a/rack/prediction", True),
         ("lineside/hall/a/rack/frame", True),
         ("lineside/hall/b/gate/prediction", False),
+        ("lineside/hall/a/verdict", False),  # no inspection looks at the line
+        ("lineside/hall/b/verdict", False),
         ("$aws/things/edge-1/jobs/$next/get", True),
         ("$aws/things/edge-2/jobs/$next/get", False),
         ("$aws/things/edge-1/shadow/update", False),
@@ -112,6 +114,7 @@ def test_outputs_on_the_bus_are_published_by_the_devices_of_their_line() -> None
 
 def test_the_cameras_topics_follow_the_lines() -> None:
     assert GATE.may_publish("lineside/hall/b/gate/frame")
+    assert GATE.may_publish("lineside/hall/b/verdict")
     assert GATE.may_subscribe("f/i/left/arrived")
     assert not GATE.may_subscribe("i/cam")
     nobody = device_access(PLANT, device="edge-3", lines=())

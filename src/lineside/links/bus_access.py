@@ -2,8 +2,8 @@
 
 1. What no pattern allows is refused, wildcards in a name or a topic included.
 2. A device says its own status and log, takes part in the jobs of its own thing, and says frames
-   and predictions of the cameras of its lines, and what the plant file has said of these elsewhere
-   (answers of a route, outputs).
+   and predictions of the cameras of its lines, the verdicts of these lines, and what the plant file
+   has said of them elsewhere (answers of a route, outputs).
 3. It hears what the hub tells it, what triggers its inspections, and its cameras' pictures. What
    other devices say is not for it.
 4. A subscription is allowed only if every topic it could bring is.
@@ -13,12 +13,12 @@ import hashlib
 import re
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
 from pathlib import Path
 
-from lineside.core import Camera, InvalidError, NotFoundError, Plant, need, replace_durably
+from lineside.core import InvalidError, NotFoundError, Plant, need, replace_durably
 from lineside.core.plant_check import plant_text_topic
 from lineside.core.topics import pattern_covers, topic_matches
 
@@ -79,24 +79,32 @@ def line_access(plant: Plant, *, lines: Iterable[str]) -> TopicAccess:
     """Return the rights that a device has by its lines."""
     wanted = set(lines)
     cameras = [camera for camera in plant.camera if camera.line in wanted]
-    names = {camera.id for camera in cameras}
+    line_of = {camera.id: camera.line for camera in cameras}
     triggers = [
-        one.trigger.topic for one in plant.inspection if one.camera in names and one.trigger.topic
+        one.trigger.topic for one in plant.inspection if one.camera in line_of and one.trigger.topic
     ]
     heard = [
-        camera.source.reveal().removeprefix("mqtt:") for camera in cameras if _on_the_bus(camera)
+        camera.source.reveal().removeprefix("mqtt:")
+        for camera in cameras
+        if camera.source.startswith("mqtt:")
     ]
     said = [
         f"lineside/{plant.site}/{camera.line}/{camera.id}/{noun}"
         for camera in cameras
         for noun in ("frame", "prediction")
     ]
-    said += _plant_topics(plant, cameras=names)
+    said += [
+        f"lineside/{plant.site}/{line}/verdict"
+        for line in sorted(
+            wanted & {line_of.get(one.camera) for one in plant.inspection if one.verdict}
+        )
+    ]
+    said += _plant_topics(plant, cameras=line_of)
     said += [topic for one in plant.output if one.line in wanted for topic in one.bus_topics]
     return TopicAccess(publish=tuple(said), subscribe=tuple(dict.fromkeys([*heard, *triggers])))
 
 
-def _plant_topics(plant: Plant, *, cameras: set[str]) -> list[str]:
+def _plant_topics(plant: Plant, *, cameras: Collection[str]) -> list[str]:
     """Topics of routes on which answers about these cameras are said."""
     own = {one.id for one in plant.inspection if one.camera in cameras}
     return [route.topic for route in plant.route if route.say and route.say.inspection in own]
@@ -124,10 +132,6 @@ def _lines(word: str, access: TopicAccess) -> str:
     rows += [f"{word} write {one}" for one in access.publish if one not in both]
     rows += [f"{word} read {one}" for one in access.subscribe if one not in both]
     return "\n".join(rows) + "\n"
-
-
-def _on_the_bus(camera: Camera) -> bool:
-    return camera.source.startswith("mqtt:")
 
 
 _ITERATIONS = 20_000
