@@ -291,7 +291,6 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def plc() -> Iterator[ModbusPlc]:
-    pytest.importorskip("pymodbus", reason="pymodbus of the extra modbus is not installed")
     with modbus_plc() as plc:
         yield plc
 
@@ -508,7 +507,6 @@ def at_once(plc: ModbusPlc, **changes: object) -> OutputConfig:
 def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     """One of each kind of server."""
     if request.param == "modbus":
-        pytest.importorskip("pymodbus", reason="pymodbus of the extra modbus is not installed")
         with modbus_plc() as plc:
             yield plc
     elif request.param == "opcua":

@@ -157,7 +157,6 @@ def test_a_real_package_is_fetched_and_judges_real_frames(
 def test_a_verdict_switches_a_coil_that_is_fail_safe_whenever_the_line_cannot_be_relied_on(
     archive: bytes, packages: PackageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pymodbus", reason="pymodbus of the extra modbus is not installed")
     patient_outputs(monkeypatch)
     digest = Package.read(archive).digest
     packages.answers["/package"] = (200, archive, {})

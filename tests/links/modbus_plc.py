@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+import pytest
+
 from lineside.testing.links import LONG_S
 from tests.links.conftest import free_port
 from tests.links.output_peers import Write, changes
@@ -106,6 +108,7 @@ class ModbusPlc:
 @contextmanager
 def modbus_plc() -> Iterator[ModbusPlc]:
     """One that is on, for the length of a ``with``."""
+    pytest.importorskip("pymodbus", reason="pymodbus of the extra modbus is not installed")
     plc = ModbusPlc()
     plc.switch_on()
     try:

@@ -1,6 +1,7 @@
 """Outputs of the line: points of a PLC or of this machine that are set, or read for them.
 
-1. A driver belongs to one thread. Every call returns or fails within about ``WAIT_S``.
+1. A driver belongs to one thread. Every call returns or fails within about ``WAIT_S``, and at once
+   where the connection ends.
 2. A connection that broke is not mended behind the caller: the driver fails until it is opened
    anew, so that whoever drives knows that what it wrote may be gone.
 3. Modbus TCP (pymodbus): ``coil/12`` and ``register/40``. Addresses count from 0, as on the wire:
@@ -190,10 +191,12 @@ class MqttOutput:
         self._switch = config.switch
         self._message = message = config.message or MessageConfig()
         self._payloads = {0: message.off, 1: message.on}
-        self._answered = threading.Event()
-        self._refusal: LinesideError | None = None
+        self._changed = threading.Condition()
+        self._answered: int | None = None
+        self._failure: LinesideError | None = None
         client.connect_timeout = WAIT_S
         client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.will_set(
             config.switch, self._payloads[config.fail_safe], qos=message.qos, retain=message.retain
@@ -216,25 +219,15 @@ class MqttOutput:
         sock: Any = self._client.socket()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._client.loop_start()
-        if not self._answered.wait(WAIT_S):
-            raise broker_away(address, f"no answer within {WAIT_S:g} s")
-        self._check_refused()
+        self._wait_for(0)
 
     def write(self, point: str, value: int) -> None:
         message, is_switch = self._message, point == self._switch
         payload = self._payloads[value] if is_switch else str(value)
-        if not self._client.is_connected():
-            raise broker_away(self._address, "the connection is closed")
         info = self._client.publish(
             point, payload, qos=message.qos, retain=message.retain and is_switch
         )
-        try:
-            info.wait_for_publish(WAIT_S)
-        except (RuntimeError, ValueError) as error:
-            raise broker_away(self._address, str(error)) from error
-        if not info.is_published():
-            raise broker_away(self._address, f"no answer within {WAIT_S:g} s")
-        self._check_refused()
+        self._wait_for(info.mid)
 
     def read(self, point: str) -> bool:
         raise RefusedError(
@@ -248,25 +241,35 @@ class MqttOutput:
                 sock.shutdown(socket.SHUT_RDWR)
         self._client.loop_stop()
 
+    def _wait_for(self, answer: int) -> None:  # 0: to CONNECT; messages have numbers from 1
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure or self._answered == answer, WAIT_S)
+            if self._failure is not None:
+                raise self._failure
+            if self._answered != answer:
+                raise broker_away(self._address, f"no answer within {WAIT_S:g} s")
+
+    def _note(self, answer: int | None, failure: LinesideError | None) -> None:
+        with self._changed:
+            self._answered, self._failure = answer, self._failure or failure
+            self._changed.notify_all()
+
     def _on_connect(
         self, _client: object, _data: object, _flags: object, reason: "ReasonCode", _more: object
     ) -> None:
-        if reason.is_failure:
-            self._refusal = broker_refusal(self._address, str(reason))
-        self._answered.set()
+        self._note(0, broker_refusal(self._address, str(reason)) if reason.is_failure else None)
+
+    def _on_disconnect(self, *_: object) -> None:
+        self._note(None, broker_away(self._address, "the connection is closed"))
 
     def _on_publish(
-        self, _client: object, _data: object, _mid: int, reason: "ReasonCode", _more: object
+        self, _client: object, _data: object, mid: int, reason: "ReasonCode", _more: object
     ) -> None:
-        if reason.is_failure:  # said by MQTT 5 alone
-            self._refusal = RefusedError(
-                f"the broker refused the message: {reason}", where=self._address.shown,
-                fix="Let the broker's access list allow the topics of the output.",
-            )  # fmt: skip
-
-    def _check_refused(self) -> None:
-        if self._refusal is not None:
-            raise self._refusal
+        refused = None if not reason.is_failure else RefusedError(  # said by MQTT 5 alone
+            f"the broker refused the message: {reason}", where=self._address.shown,
+            fix="Let the broker's access list allow the topics of the output.",
+        )  # fmt: skip
+        self._note(mid, refused)
 
 
 _OPCUA_S = 4 * WAIT_S
