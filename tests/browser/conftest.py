@@ -452,8 +452,8 @@ def sign_in_by_link(page: Page, hub: RunningHub, *, name: str) -> None:
 
 
 def sign_in(page: Page, url: str, *, name: str, password: str = PASSWORD) -> None:
-    """Ask for a page without a session, and fill in the form that it leads to."""
-    page.goto(url + "/models")
+    """Ask for the first page without a session, and fill in the form that it leads to."""
+    page.goto(url)
     page.wait_for_url("**/welcome")
     page.get_by_label("Name").fill(name)
     page.get_by_label("Password").fill(password)

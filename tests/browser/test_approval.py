@@ -61,7 +61,7 @@ def test_a_wrong_password_is_told_in_the_form_and_the_right_one_goes_on(
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/welcome")
     page.goto(line.url + "/twin")
-    page.wait_for_url("**/welcome")
+    page.wait_for_url("**/welcome?next=%2Ftwin")
     watched.quiet(but="403 (Forbidden)")
     context.close()
 
