@@ -5,7 +5,7 @@ simulator taught: enough to be right, made in a second, and with true activation
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -436,12 +436,12 @@ PASSWORD = "correct horse battery"  # noqa: S105  of nobody
 PEOPLE = {"Ada Engine": Role.ENGINEER, "Eve Approve": Role.APPROVER, "Vic View": Role.VIEWER}
 
 
-def add_people(services: Services) -> None:
-    """Give everybody of ``PEOPLE`` an account."""
+def add_people(services: Services, *, people: Mapping[str, Role] = PEOPLE) -> None:
+    """Give each of these people an account."""
     clock = SystemClock()
     site, journal = services.plant.site, services.ledger
     accounts = Accounts(services.records, journal=journal, site=site, clock=clock)
-    for name, role in PEOPLE.items():
+    for name, role in people.items():
         accounts.add(name, role=role, password=PASSWORD, by="test")
 
 

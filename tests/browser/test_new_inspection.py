@@ -14,9 +14,9 @@ from lineside.core import SystemClock
 from lineside.core.drivers import SecretUrl
 from lineside.edge import EdgeConfig
 from lineside.edge import run as run_edge
-from lineside.hub import HubConfig, RunningHub, running
+from lineside.hub import HubConfig, Role, RunningHub, running
 from lineside.vision import decode_picture, encode_jpeg
-from tests.browser.conftest import sign_in_by_link, watch
+from tests.browser.conftest import add_people, sign_in, watch
 from tests.browser.test_pages import OVER, assess, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -139,7 +139,8 @@ def test_an_empty_hub_gets_an_inspection_of_its_own_that_answers(
     context = chromium.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")
     watched = watch(context, hub.url)
     page = watched.page
-    sign_in_by_link(page, hub, name="M. Keller")
+    add_people(hub.services, people={"M. Keller": Role.ADMIN})
+    sign_in(page, hub.url, name="M. Keller")
 
     ask_and_show(page, screws)
     page.get_by_role("link", name="Go on to the training").click()
