@@ -53,6 +53,16 @@ class TestWhichProgram:
         assert broker_program(settings, found=FOUND) == FOUND
 
 
+def test_the_hub_joins_a_new_mosquitto_once(
+    config: HubConfig, absent: Callable[[str, str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    if MOSQUITTO is None:
+        absent("service", "mosquitto is not installed")
+    with running(replace(config, bus_broker="mosquitto"), clock=CLOCK) as hub:
+        open_bus(hub.bus_url, client_id="camera", clock=CLOCK).close()
+    assert not [one for one in caplog.messages if one.startswith("bus ")]
+
+
 @pytest.mark.parametrize("program", ["mosquitto", "amqtt"])
 def test_a_packet_above_the_limit_is_one_dead_letter_and_a_count(
     config: HubConfig, program: str, absent: Callable[[str, str], None]

@@ -8,13 +8,9 @@ from lineside.core import digest_of
 from lineside.datasets import Marked, Part, Sample
 from lineside.hub import Services
 from lineside.vision import encode_png
+from tests.hub.test_labelling import picture
 
 HERE = "/api/v1/datasets/tiles"
-
-
-def picture(seed: int) -> bytes:
-    rng = np.random.default_rng(seed)
-    return encode_png(rng.integers(0, 256, (30, 40, 3)).astype(np.uint8))
 
 
 @pytest.fixture

@@ -13,14 +13,10 @@ from lineside.core import digest_of
 from lineside.hub import Role, Services
 from lineside.hub.ingest import export
 from lineside.vision import encode_png
+from tests.hub.test_labelling import picture
 
 HERE = "/api/v1/datasets/plates"
 ZIP = {"content-type": "application/zip"}
-
-
-def picture(seed: int) -> bytes:
-    rng = np.random.default_rng(seed)
-    return encode_png(rng.integers(0, 256, (30, 40, 3)).astype(np.uint8))
 
 
 def packed(files: dict[str, bytes]) -> bytes:

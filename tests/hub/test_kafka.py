@@ -46,7 +46,6 @@ from lineside.testing.rules import rule_of
 
 SOCK = Route(topic="sockfound", kind=RouteKind.MESSAGE, max_bytes=1000)
 BYTES = b'{"image":"Google","probability":97.3}'
-PAUSE_S = 0.05
 
 
 def taken(value: bytes | None = BYTES, *, offset: int = 7, **more: Any) -> ReceivedRecord:  # noqa: ANN401  of the record

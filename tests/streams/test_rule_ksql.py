@@ -16,6 +16,7 @@ from lineside.streams import Entry, Event, RuleEngine, entry_of, moment, read_en
 from lineside.streams.rules.replay import run_rule
 from lineside.testing.rules import START_S, message, rule_of, tick
 from tests.streams import ksql_oracle as oracle
+from tests.streams.test_rule_watch import said
 
 PLANT = Path(__file__).parents[2] / "examples" / "socks" / "ksql.toml"
 WINDOWS, SEEN, PAIRS = "sock-stream-smoothed", "socks-seen", "sock-pairs"
@@ -33,11 +34,6 @@ TABLE = ((1, 1, 1, 1, 0), (1, 1, 1, 2, 1), (1, 2, 2, 2, 1), (2, 3, 3, 3, 2))
 @pytest.fixture(scope="module")
 def plant() -> Plant:
     return load_plant(PLANT)
-
-
-def said(plant: Plant, rule: str, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    (declared,) = (one for one in plant.rule if one.id == rule)
-    return [event.data for event in run_rule(declared, entries, plant=plant)]
 
 
 def seen(at_s: float, image: str, *, percent: float = 97.3, topic: str = "sockfound") -> Entry:

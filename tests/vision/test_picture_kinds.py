@@ -15,14 +15,9 @@ from lineside.testing.pictures import rack
 from lineside.vision import check_picture, decode_picture, encode_jpeg, encode_png, picture_size
 from lineside.vision import picture as picture_file
 from lineside.vision.picture import check_outline, check_whole
+from tests.vision.test_picture import written
 
 IMAGE = rack(width=64, height=48)
-
-
-def written(image: Image.Image, kind: str, **settings: object) -> bytes:
-    out = BytesIO()
-    image.save(out, kind, **settings)
-    return out.getvalue()
 
 
 def held(orientation: int, kind: str) -> bytes:

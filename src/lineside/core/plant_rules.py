@@ -24,7 +24,6 @@ from lineside.core.clock import Seconds, duration_toml
 from lineside.core.codec import above_zero, decode, entries, refuse, unless, within, zero_or_more
 from lineside.core.errors import Fault, InvalidError
 
-DWELL_TIMES_SCHEMA = "lineside.sighting/1"
 _MOST_BYTES = 1_000_000
 # A dozen frames in the shortest stay, of which dwell_s is half, count wholly; more say no more.
 _LOOKS = 6

@@ -3,7 +3,8 @@
 1. ``bus_broker = "auto"`` takes a mosquitto of this machine, and amqtt where there is none or where
    the password file was written for amqtt alone.
 2. Others come in when the hub has subscribed to all it takes, so that nothing is acknowledged that
-   nobody keeps.
+   nobody keeps. mosquitto has to be started again for that, so the hub's sessions are begun, and
+   left again, before the hub joins it.
 3. A certificate is looked at when a device connects. What is revoked, or over, afterwards ends its
    connection within a second or two: the list is read again and again, because a command beside
    the hub may have written it.
@@ -13,10 +14,10 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from lineside.core import Clock, InvalidError, Plant, UnavailableError, load_plant
@@ -29,6 +30,7 @@ from lineside.hub.devices.enrolment import HUB_HOST, Enrolment
 from lineside.hub.devices.registry import open_inventory
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
+from lineside.hub.readers import begin_sessions, bus_sessions
 from lineside.hub.services import Services
 from lineside.links import (
     AuthenticatedDevice,
@@ -62,12 +64,11 @@ _MOSQUITTO_LIMITS = BrokerLimits(outbox_bytes=200_000_000, in_flight=256, sessio
 # ---- the broker of a running hub
 
 
-def open_broker(services: Services, *, topics: Sequence[str], stack: ExitStack) -> SiteBroker:
+def open_broker(services: Services, *, stack: ExitStack) -> SiteBroker:
     """Start the broker that the settings name; it ends with the stack.
 
     Args:
-        services: of the hub.
-        topics: patterns that the hub will have subscribed to when it calls ``admit_clients``.
+        services: of the hub, which subscribes to ``bus_sessions`` before ``admit_clients``.
         stack: closes what is opened.
 
     Raises:
@@ -84,15 +85,20 @@ def open_broker(services: Services, *, topics: Sequence[str], stack: ExitStack) 
         broker = EmbeddedBroker(
             host=config.bus_host, port=config.bus_port, password_file=passwords, devices=listener,
             limits=BrokerLimits(connections=config.bus_connections), answered=JOB_TOPICS,
-            topics=topics, oversized=noted,
+            topics=[*chain(*bus_sessions(services).values())], oversized=noted,
         )  # fmt: skip
     else:
         broker = MosquittoBroker(
             program, folder=config.folder / "bus", host=config.bus_host, port=config.bus_port,
-            password_file=passwords, devices=listener, topics=topics, oversized=noted,
+            password_file=passwords, devices=listener, oversized=noted,
+            topics=[*chain(*bus_sessions(services).values())],
             limits=replace(_MOSQUITTO_LIMITS, connections=config.bus_connections),
         )  # fmt: skip
     stack.enter_context(broker)
+    # Once the hub has joined, a restart of mosquitto to let others in would throw it out again.
+    is_new = isinstance(broker, MosquittoBroker) and not broker.admits
+    if is_new and begin_sessions(broker.own_url, services=services):
+        broker.admit_clients()
     _watch_devices(broker, services, stack=stack)
     stats = services.stats
     stats.watch("broker_waiting_bytes", lambda: broker.figures().waiting_bytes)

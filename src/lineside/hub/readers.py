@@ -28,7 +28,7 @@ Names of deliveries, for messages that carry no time of their own:
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -357,10 +357,23 @@ def open_reader(name: str, *, url: str, services: Services) -> Reader:
     )  # fmt: skip
 
 
-def subscribed_topics(services: Services) -> list[str]:
-    """Return all patterns that the hub takes from the bus, with those of its Kafka bridges."""
-    bridged = [one.mqtt for one in services.config.kafka.bridge]
-    return [*(pattern for one in _patterns(services).values() for pattern in one), *bridged]
+def bus_sessions(services: Services) -> dict[str, tuple[str, ...]]:
+    """Return the patterns of each session that the hub keeps at the bus, by its client id."""
+    bridged = tuple(dict.fromkeys(one.mqtt for one in services.config.kafka.bridge))
+    wanted = _patterns(services) | ({"kafka": bridged} if bridged else {})
+    return {f"hub-{services.plant.site}-{name}": one for name, one in wanted.items()}
+
+
+def begin_sessions(url: str, *, services: Services) -> bool:
+    """Let the broker keep messages for every session from now on; True where it agreed to all."""
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(
+                closing(open_hub_session(url, client_id=name, patterns=one, services=services))
+            )
+            for name, one in bus_sessions(services).items()
+        ]
+        return all(session.agreed() for session in opened)
 
 
 def _patterns(services: Services) -> dict[str, tuple[str, ...]]:

@@ -58,7 +58,6 @@ from lineside.hub.readers import (
     Reader,
     open_reader,
     part_of,
-    subscribed_topics,
     watch_losses,
 )
 from lineside.hub.replay.repository import REPLAY_TYPE
@@ -205,7 +204,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         server, url = _bind(services, stack=stack)
         broker, taking = None, threading.Event()
         if config.bus == "embedded":
-            broker = open_broker(services, topics=subscribed_topics(services), stack=stack)
+            broker = open_broker(services, stack=stack)
         bus, own_url, bus_url = _join_bus(config, services, broker=broker, stack=stack)
         services.join(bus, base_url=config.public_url or url)
         _start_work(services, bus, url=own_url, taking=taking, stack=stack)
@@ -376,9 +375,6 @@ def _join_bus(
 
 def _admit_clients(broker: SiteBroker, *, taking: threading.Event, stack: ExitStack) -> None:
     """Let others in as soon as this hub takes what they say; later where a lease is waited for."""
-    if taking.is_set():
-        broker.admit_clients()
-        return
 
     def admit_when_taking() -> None:
         if taking.wait(_LOOK_S):

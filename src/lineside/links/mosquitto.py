@@ -190,7 +190,11 @@ def _checked(path: Path) -> Path:
 
 
 class MosquittoBroker(Broker):
-    """A mosquitto that this process starts and supervises; ``with`` starts and ends it."""
+    """A mosquitto that this process starts and supervises; ``with`` starts and ends it.
+
+    Attributes:
+        admits: whether others may come in.
+    """
 
     def __init__(self, program: str, *, folder: Path, **options: Unpack[BrokerOptions]) -> None:
         """Take the settings.
@@ -204,7 +208,7 @@ class MosquittoBroker(Broker):
         self._program = program
         self._folder = folder
         self._own_port = 0
-        self._admits = False
+        self.admits = False
         self._process: subprocess.Popen[bytes] | None = None
         self._worker = Worker("broker", self._supervise)
         self._is_started = False
@@ -239,7 +243,7 @@ class MosquittoBroker(Broker):
                 self.device_port or self._devices.port or _free_port(self._devices.host)
             )
         self._own_port = self._saved_port()
-        self._admits = not self._topics or self._subscribed()
+        self.admits = not self._topics or self._subscribed()
         self._write_files()
         self._begin()
         logger.info("broker started bus=%s program=%s", self.url, self._program)
@@ -250,9 +254,9 @@ class MosquittoBroker(Broker):
         Where an earlier run subscribed to the same, they came in at the start: the session that
         mosquitto kept has taken their messages since.
         """
-        if not self._admits:
+        if not self.admits:
             self._end()
-            self._admits = True
+            self.admits = True
             self._write_files()
             self._begin()
         (self._folder / "topics").write_text(self._topic_list())
@@ -306,13 +310,13 @@ class MosquittoBroker(Broker):
                 host="127.0.0.1", port=self._own_port, passwords=self._put("own", own)
             )
         ]
-        if self._admits:
+        if self.admits:
             passwords = self._password_file.absolute() if self._password_file else None
             listeners.append(
                 MosquittoListener(host=self._host, port=self.port, passwords=passwords)
             )
         listener = self._devices
-        if self._admits and listener is not None:
+        if self.admits and listener is not None:
             files = MosquittoFiles(
                 ca_file=listener.ca_file, certificate=listener.certificate, key=listener.key,
                 revoked=listener.revoked, access=self._put("access.list", listener.access_list()),

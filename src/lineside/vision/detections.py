@@ -238,7 +238,6 @@ def _labels(logits: Numbers) -> tuple[NDArray[np.intp], Numbers]:
 
 
 _LEAST_DOUBT = 0.3
-_LARGEST_TOLD = 254
 _MOST_CHANCES = 256
 _DIGITS = 6
 _ROUNDING = 1e-9  # a run that reaches the cut but for the last digit reaches it

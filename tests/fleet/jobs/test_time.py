@@ -21,8 +21,6 @@ from lineside.fleet.jobs.settings import (
 )
 from tests.fleet.jobs.conftest import Desk, many
 
-MINUTE_S = 60.0
-
 
 class TestTimers:
     def test_the_in_progress_timer_ends_it(self, desk: Desk) -> None:

@@ -568,7 +568,6 @@ def light_scene(
     return (255 * level * (1.12 - 0.12 * (1 - level) ** 2 - 0.12 * level)).astype(np.uint8)
 
 
-MOST_DRIFT_PX = 20.0
 _WORK = 2
 _TURN_DEG_PER_PX = 0.06
 _SCALE_PER_PX = 0.0007

@@ -271,9 +271,6 @@ def _value(history: list[dict[str, float]], space: Space) -> float:
     return space.best(values)
 
 
-SPACE_SCHEMA = "lineside.search-space/1"
-
-
 def read_space(path: Path) -> Space:
     """Read a space file.
 

@@ -46,8 +46,6 @@ Floats = NDArray[np.float32]
 
 GRID = 3
 CELLS = GRID * GRID
-CROP_STEP_PX = 16 * GRID
-"""Crops are multiples of this, so that the grid divides both feature maps evenly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
