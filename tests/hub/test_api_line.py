@@ -1,23 +1,26 @@
 """The line over HTTP: twin, orders, events, documents, ingest; failures as problem documents."""
 
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import InvalidError, rfc3339
+from lineside.core import InvalidError, Plant, rfc3339
+from lineside.core.drivers import SecretUrl
 from lineside.core.worker import Worker, WorkerState
-from lineside.hub import Services, create_app
+from lineside.hub import HubConfig, Services, create_app
 from lineside.hub.eventlog.followers import Follower
 from lineside.hub.eventlog.stats import worker_figures
 from lineside.links import Bus, Message
 from lineside.store import Logged
 from lineside.testing import FakeClock
-from lineside.testing.links import LONG_S
-from tests.hub.conftest import Line
+from lineside.testing.links import LONG_S, wait_until
+from tests.hub.conftest import Line, open_hub
 
 Pictures = Callable[..., bytes]
 JPEG = {"Content-Type": "image/jpeg"}
@@ -131,6 +134,26 @@ def test_records_that_a_sink_set_aside_are_listed_tried_again_and_discarded(
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["away"] == ["follower mongo"]
+
+
+def test_a_hub_whose_store_another_process_holds_is_not_ready(
+    config: HubConfig, plant: Plant, clock: FakeClock, tmp_path: Path
+) -> None:
+    stored = replace(config, records=SecretUrl(f"sqlite:///{tmp_path}/records.db"))
+    with (
+        open_hub(stored, plant=plant, clock=clock) as hub,
+        closing(sqlite3.connect(tmp_path / "records.db", isolation_level=None)) as other,
+        TestClient(create_app(hub), base_url="http://localhost") as asking,
+    ):
+
+        def later() -> list[str]:
+            clock.advance(1)
+            return list(asking.get("/readyz").json()["away"])
+
+        other.execute("BEGIN IMMEDIATE")
+        wait_until(lambda: later() == ["records", "bus"])
+        other.execute("ROLLBACK")
+        wait_until(lambda: later() == ["bus"])
 
 
 def test_a_hub_without_room_on_its_disk_is_not_ready(hub: Services) -> None:
@@ -324,8 +347,7 @@ def test_a_stuck_worker_makes_the_hub_unready_and_shows_in_the_metrics(
         assert 'lineside_worker_state{worker="sorter"} 3.0' in client.get("/metrics").text
     finally:
         go_on.set()
-    while worker.state is not WorkerState.WAITING:
-        threading.Event().wait(0.01)
+    wait_until(lambda: worker.state is WorkerState.WAITING)
     lines = client.get("/metrics").text.splitlines()
     worker.stop()
     assert client.get("/readyz").status_code == 200

@@ -105,7 +105,9 @@ def create_app(services: Services) -> "FastAPI":
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.live.start()
+        services.store_check.start()
         yield
+        services.store_check.stop()
         services.live.stop()
 
     app = FastAPI(
@@ -349,10 +351,13 @@ def _ensure_token(services: Services, path: Path, *, name: str, kind: str) -> No
     hub = services.leases.hub
     if not services.auth.ensure_token_file(path, name=name, kind=kind, hub=hub):
         return
-    data: dict[str, Json] = {"action": "issued", "kind": kind, "by": "hub"}
-    data |= {"role": str(Role.ADMIN)} if kind == "api" else {}
+    role: dict[str, Json] = {"role": str(Role.ADMIN)} if kind == "api" else {}
     event = person_event(
-        TOKEN_TYPE, subject=name, site=services.plant.site, clock=services.clock, data=data
+        TOKEN_TYPE,
+        subject=name,
+        site=services.plant.site,
+        clock=services.clock,
+        data={"action": "issued", "kind": kind, "by": "hub", **role},
     )
     services.ledger.record([event])
 
@@ -362,8 +367,9 @@ def _join_bus(
 ) -> tuple[Bus, str, str]:
     """The bus, its URL for further clients of the hub, and the one that others are told."""
     url, shown = (broker.own_url, broker.url) if broker else (config.bus, config.bus)
-    name = f"hub-{services.plant.site}-{services.leases.hub}"
-    bus = open_bus(url, client_id=name, clock=services.clock)
+    bus = open_bus(
+        url, client_id=f"hub-{services.plant.site}-{services.leases.hub}", clock=services.clock
+    )
     stack.callback(bus.close)
     losses = None if broker else watch_losses(bus)
     if losses is not None:

@@ -40,13 +40,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from lineside.core import Clock, Plant, UnavailableError, new_id
+from lineside.core import Clock, Plant, new_id
 from lineside.core.plant import Retention
 from lineside.core.webhooks import WebhookConfig
-from lineside.core.worker import WorkerState, running_workers
+from lineside.core.worker import Worker, WorkerState, running_workers
 from lineside.datasets import Library
 from lineside.fleet import JobService, ThingDirectory
 from lineside.hub.access.auth import Auth
@@ -101,6 +102,7 @@ from lineside.twin import LineState
 from lineside.vision import HealthFigures
 
 _LINESIDE = (sys.executable, "-m", "lineside")
+_STORE_AWAY_S = 8.0  # a transaction that has not begun for so long makes the hub unready
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,7 @@ class Services:
     leases: HubLeases
     alerts: Alerts
     alert_watch: AlertWatch
+    store_check: Worker
 
     @property
     def fleet(self) -> DeviceInventory:
@@ -216,25 +219,24 @@ class Services:
         self.job_requests.bus = bus
 
     def systems(self) -> dict[str, dict[str, bool]]:
-        """For each system that the hub cannot work without, whether it is up."""
-        try:
-            self.records.log.read(newest_first=True, limit=1)
-            records = True
-        except UnavailableError:
-            records = False
-        bus = self.orders.bus is not None and self.orders.bus.connected()
-        disk = self.config.free_bytes >= self.config.min_free_bytes
-        return {"records": {"up": records}, "bus": {"up": bus}, "disk": {"up": disk}}
+        """For each system that the hub cannot work without, whether it is up; waits for none."""
+        bus, check = self.orders.bus, self.store_check
+        up = {
+            "records": not check.failures and check.busy_s < _STORE_AWAY_S,
+            "bus": bus is not None and bus.connected(),
+            "disk": self.config.free_bytes >= self.config.min_free_bytes,
+        }
+        return {name: {"up": is_up} for name, is_up in up.items()}
 
     def away(self) -> list[str]:
         """Names of the parts that do not answer now; empty when the hub can do its work."""
-        found = [name for name, one in self.systems().items() if not one["up"]]
-        stopped = (one for one in self.followers.views() if one.state is FollowerState.STOPPED)
         stuck = {one.name for one in running_workers() if one.state is WorkerState.STUCK}
+        views = self.followers.views()
         return [
-            *found, *(f"follower {one.name}" for one in stopped),
+            *(name for name, one in self.systems().items() if not one["up"]),
+            *(f"follower {one.name}" for one in views if one.state is FollowerState.STOPPED),
             *(f"worker {name}" for name in sorted(stuck)),
-        ]  # fmt: skip
+        ]
 
     def tick(self) -> None:
         """Time-outs and due orders; called about twice a second by one thread."""
@@ -388,6 +390,9 @@ def build_services(
         rules=rules,
         counts=counts,
         leases=leases,
+        store_check=Worker(
+            "store", partial(_check_store, records), every_s=1.0, longest_retry_s=1.0, clock=clock
+        ),
         alerts=alerts,
         alert_watch=AlertWatch(
             alerts, cameras=cameras, counts=counts, devices=devices, enrolment=enrolment,
@@ -400,6 +405,12 @@ def build_services(
     plants.on_change(services.declare)
     services.live.count_alerts = alerts.count
     return services
+
+
+def _check_store(records: Records) -> None:
+    """Begin a transaction: who holds the store keeps writers waiting, and readers not."""
+    with records.transaction():
+        records.log.read(newest_first=True, limit=1)
 
 
 def _child_settings(config: HubConfig, *, folder: str, command: Sequence[str]) -> ChildSettings:

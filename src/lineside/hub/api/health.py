@@ -57,8 +57,10 @@ async def healthz() -> Response:
 @router.get("/readyz", summary="The hub can do its work")
 @responds(Readiness)
 @responds(Readiness, status=503)
-def readyz(hub: Hub) -> Response:
+async def readyz(hub: Hub) -> Response:
     """503 with what is away: the store, the bus, room on the disk, a follower that stopped.
+
+    Neither the store nor a thread is waited for: a thread of its own asks the store every second.
 
     A sink that is away makes no hub unready, because its records wait in the log; it is listed.
     """

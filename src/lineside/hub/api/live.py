@@ -49,7 +49,7 @@ async def live_socket(websocket: WebSocket) -> None:
 @responds(bytes, "text/event-stream")
 async def twin_live(request: Request) -> Response:
     """``snapshot`` first, then ``patch`` events (RFC 6902)."""
-    hub = services_of(request)
+    hub = await services_of(request)
     signed_in = _signed_in(hub, request.scope)
     return StreamingResponse(hub.live.twin_stream(signed_in), media_type="text/event-stream")
 

@@ -81,8 +81,8 @@ def live() -> Response:
 @router.get("/health/ready", summary="The server can do its work")
 @responds(Ready)
 @responds(Ready, status=503)
-def ready(hub: Hub) -> Response:
-    """503 with what is away."""
+async def ready(hub: Hub) -> Response:
+    """503 with what is away; nothing is waited for."""
     return _sent(http_server_ready(away=hub.away()))
 
 

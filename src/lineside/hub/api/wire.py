@@ -45,8 +45,8 @@ class Page(Generic[T]):
     cursor: str
 
 
-def services_of(request: Request) -> Services:
-    """The hub's parts."""
+async def services_of(request: Request) -> Services:
+    """The hub's parts; no thread is waited for."""
     return cast("Services", request.app.state.services)
 
 
