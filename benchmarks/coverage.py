@@ -107,7 +107,7 @@ def main() -> int:
         "error_rate": RATE,
         "seeds": asked.seeds,
         "learned": asked.learned,
-        "measured": asked.pictures - asked.learned,
+        "judged": asked.pictures - asked.learned,
         "seeds_held": held,
         **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]},
         "error_highest": max(row["error"] for row in rows),

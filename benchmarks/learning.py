@@ -22,7 +22,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from measure import RESULTS, write
+from measure import RESULTS, provenance, write
 
 from lineside.core import SystemClock, to_plain
 from lineside.models import Metric, Package
@@ -349,9 +349,8 @@ def main() -> None:
         if wanted and not any(part in row.name for part in wanted):
             continue
         with tempfile.TemporaryDirectory(prefix="learning-") as made:
-            results[row.name] = measured(
-                row, data=asked.data.resolve(), work=Path(made), seed=asked.seed
-            )
+            found = measured(row, data=asked.data.resolve(), work=Path(made), seed=asked.seed)
+            results[row.name] = {**found, "measured": provenance()}
         write("learning", {"seed": asked.seed, "rows": results})
         print("\n".join(lines({row.name: results[row.name]})), flush=True)
     print("\n".join(lines(results)))

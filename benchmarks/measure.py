@@ -1,13 +1,15 @@
 """What every benchmark here shares: the machine it ran on, percentiles, a JSON file of results.
 
-Times are wall time by a monotonic clock. A figure without the machine beside it says nothing, so
-``write`` adds it to every result.
+Times are wall time by a monotonic clock. A figure without its machine, its day and its commit says
+nothing, so ``write`` adds them to every result.
 """
 
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -68,12 +70,37 @@ def timed(call: Callable[[], object], *, times: int, warm_up: int = 20) -> list[
     return taken
 
 
-def write(name: str, result: Mapping[str, object]) -> Path:
-    """Keep a result under ``results/<name>.json``, the machine beside it."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine(), **result}, indent=2, default=str) + "\n")
+def provenance() -> dict[str, object]:
+    """Day, commit and number of uncommitted files other than results; the day alone without git."""
+    day = {"date": datetime.now(UTC).date().isoformat()}
+    try:
+        changed = _git("status", "--porcelain", "--", ":/", ":(exclude)results")
+        return {
+            **day,
+            "commit": _git("rev-parse", "HEAD"),
+            "changed_files": len(changed.splitlines()),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return {**day}
+
+
+def write(name: str, result: Mapping[str, object], *, out: Path | None = None) -> Path:
+    """Keep a result under ``results/<name>.json``, or ``out``, with its machine, day and commit."""
+    path = out or RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {"machine": machine(), "measured": provenance(), **result}
+    path.write_text(json.dumps(whole, indent=2, default=str) + "\n")
     return path
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), *arguments],  # noqa: S607  the one on the PATH
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
 
 
 def _line(file: str, key: str) -> str:

@@ -31,7 +31,7 @@ from time import perf_counter, process_time
 
 import cv2
 import numpy as np
-from measure import RESULTS, write
+from measure import RESULTS, provenance, write
 from numpy.typing import NDArray
 
 from lineside.core import Inspection, SystemClock, Task, to_plain
@@ -259,7 +259,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in asked.sets.split(","):
             found = measured(name, good=asked.good, folder=Path(folder), data=asked.data)
-            stored[name] = to_plain(found)
+            stored[name] = to_plain({**found, "measured": provenance()})
     rows = [RealDefect(**one) for found in stored.values() for one in found["defects"]]
     write(
         "power",

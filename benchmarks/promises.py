@@ -30,7 +30,7 @@ from pathlib import Path
 from time import process_time
 
 import numpy as np
-from measure import RESULTS, write
+from measure import RESULTS, provenance, write
 from numpy.typing import NDArray
 
 from lineside.core import Inspection, Policy, SystemClock, Task, decode_json
@@ -275,7 +275,7 @@ def main() -> None:
             rows.append(figures_of(found, answers))
         settings = {"rate": asked.rate, "tune": asked.tune, "folds": asked.folds}
         made = summary(found, rows, plain=plain) | settings
-        results[name] = made
+        results[name] = made | {"measured": provenance()}
         print(line(name, made), flush=True)
         if not asked.dry:
             write("promises", {"sets": results})

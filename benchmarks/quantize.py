@@ -23,7 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from measure import RESULTS, write
+from measure import RESULTS, provenance, write
 from numpy.typing import NDArray
 
 from lineside.core import Box, Inspection, RefusedError, Region, SystemClock, Task, View
@@ -302,7 +302,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="quantize-") as folder:
             place = Path(folder)
             data = asked.data / row.data if row.make is None else row.make(place / "data")
-            kept[row.name] = judged(row, data, folder=place / "job")
+            found = judged(row, data, folder=place / "job")
+            kept[row.name] = {**found, "measured": provenance()}
         print(json.dumps(kept[row.name], indent=1))
         write("quantize", {"rows": [kept[each.name] for each in ROWS if each.name in kept]})
 

@@ -16,7 +16,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import sys
 import tempfile
 import threading
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import measure
 import numpy as np
 from numpy.typing import NDArray
 
@@ -343,22 +343,12 @@ def verdicts(found: dict[str, Any]) -> dict[str, bool]:
     return rows
 
 
-def machine() -> dict[str, Any]:
-    return {
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "load_1_min": round(os.getloadavg()[0], 1),
-        "measured_at": CLOCK.now().isoformat(timespec="seconds"),
-    }
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = os.environ.get("LINESIDE_DATA", "")  # noqa: TID251  the benchmark's own switch
     parser.add_argument("--data", type=Path, default=Path(known) if known else None)
     parser.add_argument("--only", default="published,lights,changes,foreign,screws")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "real_pictures.json")
+    parser.add_argument("--out", type=Path, default=None, help="another file")
     asked = parser.parse_args()
     if asked.data is None:
         print("skipped: --data and LINESIDE_DATA name no folder of real pictures")
@@ -384,10 +374,7 @@ def main() -> int:
     rows = verdicts(found)
     for target, met in rows.items():
         print(f"{'met   ' if met else 'MISSED'} {target}")
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(
-        json.dumps({"machine": machine(), **found, "targets": rows}, indent=1, default=str) + "\n"
-    )
+    measure.write("real_pictures", {**found, "targets": rows}, out=asked.out)
     return 0 if all(rows.values()) else 1
 
 

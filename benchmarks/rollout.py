@@ -12,16 +12,15 @@ import argparse
 import json
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
+import measure
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import SystemClock
 from lineside.fleet.evidence import LiveLimits, rate_fortune, score_fortune
 
-OUT = Path(__file__).parent / "results" / "rollout.json"
 DEVICES = 10
 FIGURES = 6
 FRAMES = 200
@@ -143,7 +142,7 @@ def main() -> None:
         for moved in MOVES
     }
     found["seconds"] = round(SystemClock().monotonic() - began_s, 1)
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    measure.write("rollout", found)
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
 
 

@@ -18,8 +18,6 @@ The result goes to benchmarks/results/twin.json.
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -185,21 +183,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3000)
     parser.add_argument("--history", type=int, default=1_000_000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "twin.json")
+    parser.add_argument("--out", type=Path, default=None, help="another file")
     asked = parser.parse_args()
     result = {
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load_1min": round(os.getloadavg()[0], 1),
-            "python": platform.python_version(),
-        },
         "rounds": asked.rounds,
         "figures": measured(asked.rounds),
         "history": history(asked.history),
     }
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(result, indent=2) + "\n")
+    measure.write("twin", result, out=asked.out)
     print(json.dumps(result, indent=2))
 
 

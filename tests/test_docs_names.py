@@ -6,7 +6,9 @@ its line "Names of that time: `old`, now `new`; `other`, gone." Nothing else may
 
 import ast
 import builtins
+import json
 import re
+import runpy
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from lineside.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
+BENCHMARKS = ROOT / "benchmarks"
 RECORDS = sorted((ROOT / "docs/adr").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOLDERS = {path.name for base in (ROOT, SOURCE) for path in base.iterdir() if path.is_dir()}
@@ -180,3 +183,28 @@ def test_a_link_leads_to_a_heading_that_is_there(page: Path) -> None:
     ends = [((page.parent / path if path else page), anchor) for path, anchor in links]
     wrong = [f"{end.name}#{anchor}" for end, anchor in ends if anchor not in headings(end)]
     assert wrong == []
+
+
+def test_the_table_of_benchmarks_has_every_file_and_the_day_of_each_result() -> None:
+    """A result that was measured again needs its new answer and day in the table."""
+    text = (BENCHMARKS / "README.md").read_text()
+    named = {*re.findall(r"`([\w-]+\.(?:py|toml))`", text), *re.findall(r"\]\(([^):]+)\)", text)}
+    results = {
+        f"results/{path.name}": json.loads(path.read_bytes())
+        for path in (BENCHMARKS / "results").glob("*.json")
+    }
+    assert {*results, *(path.name for path in BENCHMARKS.glob("*.py"))} - named == set()
+    assert {name for name in named if not (BENCHMARKS / name).exists()} == set()
+    links = re.findall(r"\[(\d{4}-\d\d-\d\d)\]\(([^)]+)\)", text)
+    days = {file: day for day, file in links}
+    assert results.keys() - days.keys() == {"results/full.json"}, "which has no row"
+    stored = {file: one["measured"]["date"] for file, one in results.items() if "measured" in one}
+    assert {file: days[file] for file in stored} == stored
+
+
+def test_a_result_says_on_which_day_it_was_measured(tmp_path: Path) -> None:
+    write = runpy.run_path(str(BENCHMARKS / "measure.py"))["write"]
+    found = json.loads(write("any", {"n": 1}, out=tmp_path / "any.json").read_bytes())
+    assert found.keys() == {"machine", "measured", "n"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["measured"]["date"])
+    assert found["measured"].keys() - {"date"} in (set(), {"commit", "changed_files"})
