@@ -14,6 +14,7 @@ import pytest
 from lineside.core import Inspection, InvalidError, SystemClock, Task
 from lineside.training import Bench, JobCancelledError, TrainJob, run_job, search
 from lineside.training.search.study import Parameter, Space
+from tests.edge.conftest import PackageServer
 
 pytestmark = pytest.mark.slow
 
@@ -59,9 +60,8 @@ def test_a_folder_of_another_search_is_refused(job: TrainJob, tmp_path: Path) ->
 
 
 def test_an_objective_that_nobody_watches_is_named(job: TrainJob, tmp_path: Path) -> None:
-    space = replace(RATES, objective="happiness")
     with pytest.raises(InvalidError, match="does not watch 'happiness'") as caught:
-        search(bench(job, tmp_path, space=space), trials=1)
+        search(bench(job, tmp_path, space=replace(RATES, objective="happiness")), trials=1)
     assert "validation_loss" in caught.value.fix
 
 
@@ -76,10 +76,12 @@ def finished(job: TrainJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tracked(finished: Path, tracker: str, *, folder: Path) -> "subprocess.CompletedProcess[str]":
+def tracked(
+    finished: Path, tracker: str, *, folder: Path, option: str = "--mlflow"
+) -> "subprocess.CompletedProcess[str]":
     """``lineside train`` with a tracker, which leaves threads behind: a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "lineside", "train", "--job", str(finished), "--mlflow", tracker],
+        [sys.executable, "-m", "lineside", "train", "--job", str(finished), option, tracker],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -105,7 +107,21 @@ def test_a_run_is_copied_to_the_tracker(finished: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("mlflow")
-def test_a_tracker_that_is_no_tracker_is_a_sentence(finished: Path, tmp_path: Path) -> None:
-    done = tracked(finished, f"file://{tmp_path}/runs", folder=tmp_path)
-    assert done.returncode == 6
-    assert "MLflow did not take the run" in done.stderr
+@pytest.mark.parametrize(
+    ("option", "says", "code", "credentials"),
+    [
+        ("--mlflow", "MLflow did not take the run", 6, {"Basic bGluZTpwZWVwaW5n"}),
+        ("--on", "names no cluster", 2, set()),
+    ],
+)
+def test_who_does_not_take_a_run_is_named_without_secrets(
+    finished: Path, tmp_path: Path, option: str, says: str, code: int, credentials: set[str]
+) -> None:
+    with closing(PackageServer()) as other:
+        done = tracked(
+            finished, f"{other.url.replace('//', '//line:peeping@')}/peeping",
+            folder=tmp_path, option=option,
+        )  # fmt: skip
+    assert says in done.stderr
+    assert "peeping" not in done.stdout + done.stderr
+    assert (done.returncode, {sent for _, sent in other.requests}) == (code, credentials)

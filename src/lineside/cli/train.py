@@ -16,16 +16,25 @@ from lineside.cli.hub import ConfigOption
 from lineside.cli.output import JsonFlag, say, show, stop_on_signal, writable
 from lineside.cli.package import metric_lines, report_of
 from lineside.core import Inspection, InvalidError, SystemClock, Task, encode
+from lineside.core.drivers import SecretUrl
 
 if TYPE_CHECKING:
     from lineside.training import Progress, TrainResult
 
-HERE = "local"
+HERE = SecretUrl("local")
 
-OnOption = Annotated[str, typer.Option("--on", help="local, ray, or ray://HOST:PORT.")]
+OnOption = Annotated[
+    SecretUrl,
+    typer.Option("--on", parser=SecretUrl, metavar="TEXT", help="local, ray, or ray://HOST:PORT."),
+]
 WorkersOption = Annotated[int, typer.Option(help="Processes at once on a cluster.")]
 StorageOption = Annotated[str, typer.Option(help="Where a cluster keeps checkpoints: s3://….")]
-MlflowOption = Annotated[str, typer.Option(help="Copy the run record to this tracking server.")]
+MlflowOption = Annotated[
+    SecretUrl | None,
+    typer.Option(
+        parser=SecretUrl, metavar="TEXT", help="Copy the run record to this tracking server."
+    ),
+]
 
 
 def _settings(written: Sequence[str]) -> dict[str, float]:
@@ -90,7 +99,7 @@ def train(
     on: OnOption = HERE,
     workers: WorkersOption = 2,
     storage: StorageOption = "",
-    mlflow: MlflowOption = "",
+    mlflow: MlflowOption = None,
     job: Annotated[Path | None, typer.Option(help="Run, or go on with, this job folder.")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of features that trainings share; bounded.")

@@ -46,6 +46,7 @@ from lineside.core import (
     need,
     replace_durably,
 )
+from lineside.core.drivers import SecretUrl, without_secrets
 from lineside.models import Package, Predictor
 from lineside.store import Blobs, open_blobs
 from lineside.training.job import (
@@ -89,7 +90,7 @@ class Cluster:
         retries: how often a run whose worker died is taken up again.
     """
 
-    on: str = HERE
+    on: SecretUrl = SecretUrl(HERE)
     workers: int = 2
     storage: str = ""
     retries: int = 3
@@ -296,10 +297,12 @@ def _join(ray: Any, cluster: Cluster) -> None:  # noqa: ANN401  untyped library
                 configure_logging=False,
             )
         else:
-            ray.init(address=cluster.on, logging_level="ERROR", log_to_driver=False)
+            ray.init(address=cluster.on.reveal(), logging_level="ERROR", log_to_driver=False)
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         raise UnavailableError(
-            f"no Ray cluster answers: {error}", where=cluster.on, fix="Start it, or use --on ray."
+            f"no Ray cluster answers: {without_secrets(str(error))}",
+            where=cluster.on,
+            fix="Start it, or use --on ray.",
         ) from error
 
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lineside.core import UnavailableError, decode_json, need, to_plain
+from lineside.core.drivers import SecretUrl, without_secrets
 from lineside.training.job import REPORT_FILE, TrainJob, TrainResult
 
 _LONGEST = 500
 
 
-def track(job: TrainJob, result: TrainResult, *, uri: str, experiment: str = "") -> str:
+def track(job: TrainJob, result: TrainResult, *, uri: SecretUrl, experiment: str = "") -> str:
     """Write one run: settings, every epoch's figures, the package's figures, the report.
 
     Args:
@@ -32,11 +33,11 @@ def track(job: TrainJob, result: TrainResult, *, uri: str, experiment: str = "")
     """
     mlflow = need("mlflow", extra="mlflow")
     try:
-        client = mlflow.MlflowClient(tracking_uri=uri)
+        client = mlflow.MlflowClient(tracking_uri=uri.reveal())
         return _written(client, job, result=result, experiment=experiment or job.package_name)
     except mlflow.exceptions.MlflowException as error:
         raise UnavailableError(
-            f"MLflow did not take the run: {str(error)[:200]}",
+            f"MLflow did not take the run: {without_secrets(str(error))[:200]}",
             where=uri,
             fix="Start the tracking server, or leave --mlflow out; the run's own record is kept.",
         ) from error
