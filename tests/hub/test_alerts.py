@@ -88,9 +88,12 @@ def test_a_dark_camera_is_not_live_and_is_one_alert_with_its_picture(
     assert alert.reason.endswith("is below 12.0")
     assert alert.frame == hub.cameras.fault("rack").frame  # type: ignore[union-attr]
     page = browser.get("/lines").text
-    assert "2 cameras, 1 dark, 1 without signal" in page
-    assert "<span data-live>0</span> of <span data-cameras-known>2</span> live" in page
-    assert "<b data-alerts-open>1</b>" in page
+    for part in (
+        "2 cameras, 1 dark, 1 without signal",
+        "<span data-live>0</span> of <span data-cameras-known>2</span> live",
+        "<b data-alerts-open>1</b>",
+    ):
+        assert part in page
     assert f"/api/v1/frames/{alert.frame}/thumbnail" in browser.get("/alerts").text
 
 
@@ -156,9 +159,12 @@ def test_an_alert_is_acknowledged_once_with_who_when_and_why(
     assert client.post("/api/v1/alerts/alr_no/acknowledge", json={}).status_code == 404
     assert client.post(f"{path}/acknowledge", json={"note": "x" * 1001}).status_code == 400
     page = browser.get("/alerts").text
-    assert "Acknowledged by tester" in page
-    assert "cover left on" in page
-    assert "<b data-alerts-open>0</b>" in page
+    for part in (
+        "Acknowledged by tester",
+        "cover left on",
+        "<b data-alerts-open>0</b>",
+    ):
+        assert part in page
     told = [one.event["data"]["action"] for one in hub.events.page(kind=ALERT_TYPE)]
     assert told == ["opened", "acknowledged"]
 

@@ -51,7 +51,7 @@ from lineside.store import FrameAnswer, FrameRow
 from lineside.store.contract import every_document
 from lineside.streams import PREDICTION_TYPE, decode_event, encode_event, prediction_event
 from lineside.testing.store import NOON
-from lineside.vision import Decision, FrameRef, PictureState
+from lineside.vision import Decision, FrameRef, LabelAnswer, PictureState
 from lineside.vision.verdict import PartVerdict
 from tests.hub.conftest import PACKAGE, PLANT, Line, another_hub
 from tests.hub.conftest import answered as prediction_of
@@ -59,13 +59,24 @@ from tests.hub.pages.test_pages import words
 
 Pictures = Callable[..., bytes]
 Take = Callable[..., None]
+CLASSES = b"""[[inspection]]
+id = "stock"
+camera = "rack"
+task = "classify"
+labels = ["good", "bad"]
+[[route]]
+topic = "i/cam"
+kind = "frame"
+camera = "rack"
+"""
 DECLARED = b'id = "stock"\ncamera = "rack"\nexpected = ["blue"]\naudit = 1.0\n'
 
 
 @pytest.fixture(scope="session")
-def plant() -> Plant:
+def plant(request: pytest.FixtureRequest) -> Plant:
     """A part is good with blue and nothing else; every part that is judged is audited."""
-    return parse_plant(PLANT.replace(b'id = "stock"\ncamera = "rack"\n', DECLARED), where="plant")
+    declared = PLANT.replace(b'id = "stock"\ncamera = "rack"\n', DECLARED)
+    return parse_plant(getattr(request, "param", declared), where="plant")
 
 
 @pytest.fixture
@@ -99,6 +110,13 @@ def prediction(verdict: str, *, picture: bytes, at: datetime, number: int) -> Me
     if verdict == "review":
         first = replace(said.labels[0], probability=0.61, decision=Decision.UNSURE)
         said = replace(said, labels=(first, *said.labels[1:]))
+    elif verdict == "class":
+        said = replace(said, task="classify", labels=tuple(
+            LabelAnswer(
+                name=name, region="", label=name, probability=chance, decision=Decision.UNSURE
+            )
+            for name, chance in (("bad", 0.26), ("good", 0.74))
+        ))  # fmt: skip
     elif verdict == "moved":
         said = replace(said, labels=(), state=PictureState.BLURRED)
     event = prediction_event(
@@ -396,10 +414,8 @@ def test_an_audited_picture_tells_nothing_before_it_is_answered(
 ) -> None:
     take("ok", "reject")
     bad, good = queue(client)
-    for one in (bad, good):
-        assert one["cursor"] == one["id"]  # it says nothing of frame or time
-    named = {"id": "", "cursor": ""}
-    assert {**bad, **named} == {**good, **named}
+    assert bad["cursor"] == bad["id"]  # it says nothing of frame or time
+    assert {**bad, "id": "", "cursor": ""} == {**good, "id": "", "cursor": ""}
     assert (bad["finding"], bad["answers"]) == (None, [])
     rows = [row.id for row in hub.frames.page()]
     for one in (bad, good):
@@ -722,13 +738,11 @@ def test_the_page_shows_one_picture_its_answers_and_the_next_ones(
     assert f'src="/api/v1/review/{doubt["id"]}/picture"' in page
     assert f'data-preload="/api/v1/review/{bad["id"]}/picture"' in page
     text = words(page)
-    assert "blue?" in text
-    assert "Why it is here blue unsure 0.61" in text
-    assert "3 pictures wait" in text
+    for part in ("blue?", "Why it is here blue unsure 0.61", "The audit has no answers yet"):
+        assert part in text
     assert "3 pictures wait" in words(browser.get("/review?inspection=stock").text)
-    told = [waiting_text(waits) for waits in (0, 1, MOST_COUNTED)]
-    assert told == ["", "1 picture waits", "99+ pictures wait"]
-    assert "The audit has no answers yet" in text
+    assert [waiting_text(n) for n in (0, 1)] == ["", "1 picture waits"]
+    assert waiting_text(MOST_COUNTED) == "99+ pictures wait"
     behind = browser.get("/review", params={"after": doubt["cursor"]}).text
     assert f'data-item="{bad["id"]}"' in behind
     end = browser.get("/review", params={"after": good["cursor"]}).text
@@ -737,3 +751,11 @@ def test_the_page_shows_one_picture_its_answers_and_the_next_ones(
     text = words(browser.get("/review").text)
     assert "100.0 % of rejects are good" in text
     assert "From 0 passed and 1 rejected picture audited, last 7 days" in text
+
+
+@pytest.mark.parametrize("plant", [PLANT.partition(b"[[inspection]]")[0] + CLASSES], indirect=True)
+def test_of_a_class_in_doubt_the_likeliest_is_suggested(browser: TestClient, take: Take) -> None:
+    take("class")
+    text = words(browser.get("/review").text)
+    assert "good or bad? Model: good 0.74, bad 0.26" in text
+    assert ("1 good suggested" in text, "bad suggested" in text) == (True, False)

@@ -48,9 +48,12 @@ def test_the_gallery_shows_verdict_label_score_place_and_part(
     page = browser.get("/pictures").text
     assert shown(page) == pictures
     text = words(page)
-    assert "7 pictures: 6 ok" in text
-    assert "blue 0.97 Rack camera" in text
-    assert "no answer" in text
+    for part in (
+        "7 pictures: 6 ok",
+        "blue 0.97 Rack camera",
+        "no answer",
+    ):
+        assert part in text
     alts = [image["alt"] for image in read(page).all("img")]
     assert alts[0] == "no answer"
     assert alts[2] == "ok, blue, 0.97"

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from lineside.core import Inspection, Json, NotFoundError, decode
+from lineside.core.plant import Task
 from lineside.hub.pages.frames import map_names
 from lineside.hub.pages.pictures import places_of
 from lineside.hub.pages.site import Context
@@ -22,7 +23,6 @@ from lineside.hub.review.service import (
 )
 from lineside.hub.services import Services
 from lineside.streams import Event, read_prediction
-from lineside.vision import Prediction
 from lineside.vision.metrics import Interval
 from lineside.web.answers import Mark, overlay_of
 from lineside.web.format import DASH, at_most, counted, number, probability
@@ -41,12 +41,14 @@ class ReviewSuggestion:
     """An inspection's answer as the rail beside the picture shows it.
 
     Attributes:
+        answer: the choice that it suggests; "" for none.
         scores: the likeliest labels with their probabilities.
         heat: address of the activation map; "" where there is none.
         overlay: what is drawn on the picture.
     """
 
     title: str
+    answer: str = ""
     scores: str
     heat: str
     overlay: Json
@@ -75,7 +77,10 @@ def item_mark(view: ReviewView) -> Mark:
 
 
 def suggestion_of(hub: Services, finding: ReviewFinding) -> ReviewSuggestion:
-    """Return what the rail shows of a finding; only its label where its event was pruned."""
+    """Return what the rail shows of a finding; only its label where its event was pruned.
+
+    Of a class both likeliest labels are in question, and the first one is suggested.
+    """
     title = f"{finding.label}?" if finding.score else finding.label or "In doubt"
     try:
         event = hub.events.one(finding.event).event
@@ -91,17 +96,15 @@ def suggestion_of(hub: Services, finding: ReviewFinding) -> ReviewSuggestion:
         label = finding.label if finding.label in maps else maps[0]
         named = urlencode({"label": label, "package": finding.package})
         heat = f"/api/v1/frames/{finding.frame}/activation?{named}"
+    ranked = sorted(prediction.labels, key=lambda one: -one.probability)[:_LIKELIEST]
+    is_class = prediction.task == Task.CLASSIFY and ranked
     return ReviewSuggestion(
-        title=title,
-        scores=_scores(prediction),
+        title=f"{' or '.join(one.name for one in ranked[:2])}?" if is_class else title,
+        answer=ranked[0].name if is_class else finding.label,
+        scores=", ".join(f"{one.name} {probability(one.probability)}" for one in ranked),
         heat=heat,
         overlay=overlay_of(prediction, inspection),
     )
-
-
-def _scores(prediction: Prediction) -> str:
-    likeliest = sorted(prediction.labels, key=lambda one: -one.probability)[:_LIKELIEST]
-    return ", ".join(f"{one.name} {probability(one.probability)}" for one in likeliest)
 
 
 def rate_bars(quality: ReviewQuality) -> tuple[RateBar, ...]:
