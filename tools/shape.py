@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 535,
     "classes": 1598,
     "statements in src": 69176,
-    "statements in tests": 56766,
+    "statements in tests": 56770,
     "records built at one place": 413,
     "modules under 100 lines": 32,
     "modules over 800 lines": 0,

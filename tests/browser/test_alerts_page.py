@@ -51,8 +51,8 @@ def rtsp(scene: Scene) -> Iterator[str]:
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[RunningHub]:
     """A hub with a device that follows its plant file; its first camera may be silent for long."""
-    camera, path = '[[camera]]\nid = "rack"\n', tmp_path / "plant.toml"
-    path.write_text(PLANT.read_text().replace(camera, f"{camera}no_signal_after_s = 600\n", 1))
+    limit, path = "no_signal_after_s = ", tmp_path / "plant.toml"
+    path.write_text(PLANT.read_text().replace(f"{limit}4\n", f"{limit}600\n", 1))
     shutil.copy(path, tmp_path / "edge.toml")
     folder = tmp_path / "hub"
     config = HubConfig(data_dir=str(folder), plant=str(path), port=0, bus_port=0)

@@ -1,6 +1,7 @@
 """The plant file: what is declared, what is refused, and that all of it is said at once."""
 
 import tomllib
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -409,6 +410,18 @@ def test_the_mend_names_a_value_that_works(key: str, value: str, fix: str) -> No
     here = 'camera = "rack"\n[inspection.view]'
     told = here.replace("\n", f"\n{key} = {value}\n")
     assert [fault.fix for fault in faults_of(changed(here, told))] == [fix]
+
+
+@pytest.mark.parametrize(
+    ("source", "silent_after_s"),
+    [("mqtt:i/cam", inf), ("folder:f", inf), ("http-push://h:1", inf), ("rtsp://h", 4.0),
+     ('http://h/x.jpg"\ntrigger = "software', inf), ('mqtt:i/cam"\nno_signal_after_s = "8 s', 8.0)],
+)  # fmt: skip
+def test_a_camera_whose_images_come_on_events_may_be_silent(
+    source: str, silent_after_s: float
+) -> None:
+    plant = parse_plant(changed("mqtt:i/cam", source).encode(), where="plant")
+    assert plant.camera[0].silent_after_s == silent_after_s
 
 
 @pytest.mark.parametrize("figure", ["max_age_s = 0.5", "max_skew_s = 0"])

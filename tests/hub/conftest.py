@@ -169,6 +169,9 @@ def plant() -> Plant:
     return parse_plant(PLANT, where="plant")
 
 
+LIMITED = PLANT.replace(b'"mqtt:i/cam"', b'"mqtt:i/cam"\nno_signal_after_s = 4')
+
+
 def scene(*bright: str, seed: int = 3) -> NDArray[np.uint8]:
     """A busy picture; the named regions hold a bright disc."""
     rng = np.random.default_rng(seed)

@@ -45,7 +45,7 @@ from lineside.streams.alerts import ALERT_TYPE, AlertCause, Observation
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import PictureState, encode_jpeg
-from tests.hub.conftest import PACKAGE, PLANT, Line, another_hub, answered, open_hub
+from tests.hub.conftest import LIMITED, PACKAGE, PLANT, Line, another_hub, answered, open_hub
 
 SMALL = parse_plant(PLANT, where="plant")
 
@@ -137,12 +137,18 @@ def test_what_a_device_says_of_a_picture_is_the_state_of_its_camera(
     assert hub.alerts.open()[0].reason == "Rack camera: shifted by 31 px"
 
 
-def test_a_camera_that_falls_silent_is_lost_and_one_that_never_sent_is_not(
-    hub: Services, line: Line, jpeg: Callable[..., bytes]
+@pytest.mark.parametrize(
+    ("plant", "lost"),
+    [(parse_plant(LIMITED, where="plant"), [("camera lost", "rack")]),
+     (parse_plant(PLANT, where="plant"), [])],
+    ids=["with a limit", "images on events"],
+)  # fmt: skip
+def test_a_silent_camera_is_lost_past_its_limit_and_one_that_never_sent_is_not(
+    hub: Services, line: Line, jpeg: Callable[..., bytes], lost: list[tuple[str, str]]
 ) -> None:
     line.send(line.camera(jpeg("blue")))
-    looked(hub, line, times=8)
-    assert causes(hub) == [("camera lost", "rack")]
+    looked(hub, line, times=20)
+    assert causes(hub) == lost
 
 
 def test_an_alert_is_acknowledged_once_with_who_when_and_why(

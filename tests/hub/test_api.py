@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import Json, digest_of, rfc3339
+from lineside.core import Json, digest_of, parse_plant, rfc3339
 from lineside.hub import Services
 from lineside.links import Bus
 from lineside.testing import FakeClock
-from tests.hub.conftest import Line
+from tests.hub.conftest import LIMITED, Line
 
 Pictures = Callable[..., bytes]
 JPEG = {"Content-Type": "image/jpeg"}
@@ -28,6 +28,7 @@ def digest(client: TestClient, archive: bytes) -> str:
 # ---- cameras and frames
 
 
+@pytest.mark.parametrize("plant", [parse_plant(LIMITED, where="plant")])
 def test_cameras_say_whether_frames_come(client: TestClient, line: Line, jpeg: Pictures) -> None:
     picture = jpeg("blue")
     line.send(line.camera(picture), line.status(), line.prediction("blue", picture=picture))

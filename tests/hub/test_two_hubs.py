@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from lineside.core import ConflictError, Plant, to_plain
+from lineside.core import ConflictError, Plant, parse_plant, to_plain
 from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Services
 from lineside.hub.alerts.service import Acknowledgement
@@ -24,7 +24,7 @@ from lineside.testing import FakeClock
 from lineside.twin import rebuild
 from lineside.vision import encode_jpeg
 from lineside.web.security import UnauthenticatedError
-from tests.hub.conftest import Line, another_hub, open_hub
+from tests.hub.conftest import LIMITED, Line, another_hub, open_hub
 from tests.store.conftest import PostgresServer, postgres_server
 
 __all__ = ["postgres_server"]
@@ -211,6 +211,7 @@ def test_a_picture_and_its_answer_are_shown_by_the_hub_that_did_not_take_them(
     assert second.cameras.state("rack")[0] == "live"
 
 
+@pytest.mark.parametrize("plant", [parse_plant(LIMITED, where="plant")], scope="session")
 def test_an_alert_of_one_hub_is_acknowledged_at_the_other(
     hubs: list[Services], clock: FakeClock
 ) -> None:

@@ -120,6 +120,7 @@ _SOURCES = {
     "video": "a file",
 }  # fmt: skip
 _SNAPSHOTS = ("http", "https")
+_ON_EVENTS = ("folder:", "http-push:", "mqtt:")
 _TRIGGER = re.compile(r"[A-Za-z0-9]{0,40}")
 _MOST_BYTES = 1_000_000
 _ENVELOPE_BYTES = 4096
@@ -481,6 +482,7 @@ class Camera:
     ``v4l:<number>``, an ``rtsp://`` URL, ``http://`` or ``https://`` of a snapshot or an MJPEG
     stream, ``aravis://<id>`` (GigE Vision, USB3 Vision), or ``http-push://host:port/path``, where
     it posts to.
+    ``no_signal_after_s``: None: 4 s, without limit where its images come on events.
     ``every_s``: how often a snapshot is asked for, None: each second; of ``aravis``, the time from
     one picture to the next, None: as the camera is set.
     ``trigger``: "": it gives pictures by itself; ``software``: one is taken at each message on the
@@ -497,7 +499,7 @@ class Camera:
     source: SecretUrl
     name: str = ""
     max_frame_bytes: int = 8_000_000
-    no_signal_after_s: Seconds = 4.0
+    no_signal_after_s: Seconds | None = None
     dark_below: float = 12.0
     blurred_below: float = 1.0
     frozen_after: int = 30
@@ -546,6 +548,15 @@ class Camera:
             within(self, "dark_below", high=_WHITE),
             zero_or_more(self, "blurred_below", "frozen_after"),
         )  # fmt: skip
+
+    @property
+    def silent_after_s(self) -> float:
+        """Seconds without an image after which it counts as lost.
+
+        Infinite where its images come on events, a file or a message say, unless somebody set it.
+        """
+        is_on_event = self.trigger or self.source.startswith(_ON_EVENTS)
+        return self.no_signal_after_s or (math.inf if is_on_event else 4.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -489,7 +489,7 @@ class CameraWorker:
                 if self._camera.source.startswith(_FILES):
                     self._stop.wait(_FILE_PAUSE_S)
                 else:
-                    self._sample_due_s = now_s + min(SAMPLE_S, self._camera.no_signal_after_s / 2)
+                    self._sample_due_s = now_s + min(SAMPLE_S, self._camera.silent_after_s / 2)
         self._counters.refuse("no inspection")
 
     def _disarm(self, inspection: str) -> TriggerState:

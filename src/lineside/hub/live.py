@@ -25,6 +25,7 @@ The socket, as fast as the page acknowledges and no faster:
 
 import asyncio
 import logging
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -272,7 +273,7 @@ class LiveCameras:
 
     def is_heard(self, camera: str) -> bool:
         """Return whether it sent a picture since the start, or was silent for too long since."""
-        limit_s = self._plant.find_camera(camera).no_signal_after_s
+        limit_s = self._plant.find_camera(camera).silent_after_s
         with self._lock:
             heard = self._cameras[camera].arrived_s is not None
         return heard or self._clock.monotonic() - self._started_s > limit_s
@@ -286,9 +287,9 @@ class LiveCameras:
         entry = self._cameras[camera]
         if entry.arrived_at is None:
             return "never", None
-        silent_s = None if entry.arrived_s is None else self._clock.monotonic() - entry.arrived_s
-        limit_s = self._plant.find_camera(camera).no_signal_after_s
-        if silent_s is None or silent_s > limit_s:
+        arrived_s = -math.inf if entry.arrived_s is None else entry.arrived_s
+        limit_s = self._plant.find_camera(camera).silent_after_s
+        if self._clock.monotonic() - arrived_s > limit_s:
             return "no signal", entry.arrived_at
         if fault := self._fault(entry):
             return cast("CameraState", fault.state), fault.since

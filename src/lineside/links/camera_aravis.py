@@ -339,7 +339,7 @@ class AravisSource:
         except OSError as error:
             self._is_acquiring = False
             raise self._away(error) from error
-        silent_s = max(self._camera.no_signal_after_s, 2 * (self._camera.every_s or 0.0))
+        silent_s = max(self._camera.silent_after_s, 2 * (self._camera.every_s or 0.0))
         if not self._camera.trigger and now_s - self._heard_s > silent_s:
             raise UnavailableError(
                 f"it answers, but sent no image for {silent_s:g} s", where=self._camera.source,

@@ -364,7 +364,9 @@ def open_http_camera(
     folder: Path | None = None,  # noqa: ARG001
 ) -> LiveCamera:
     """Open the address; errors as of ``HttpSource.connect``."""
-    source = HttpSource(camera, clock=clock, timeout_s=max(_TIMEOUT_S, camera.no_signal_after_s))
+    source = HttpSource(
+        camera, clock=clock, timeout_s=max(_TIMEOUT_S, camera.no_signal_after_s or 0.0)
+    )
     live = LiveCamera(
         camera,
         clock=clock,

@@ -41,8 +41,8 @@ site = "demo"
 name = "Werk <2>"
 line = [{ id = "line-1", name = "Line 1" }]
 camera = [
-    { id = "surface", line = "line-1", source = "mqtt:i/surface", name = "Surface" },
-    { id = "bin", line = "line-1", source = "mqtt:i/bin" },
+    { id="surface", line="line-1", source="mqtt:i/surface", name="Surface", no_signal_after_s=4 },
+    { id = "bin", line = "line-1", source = "mqtt:i/bin", no_signal_after_s = 4 },
 ]
 inspection = [
     { id = "defect", camera = "surface", task = "classify", labels = ["normal", "anomalous"] },

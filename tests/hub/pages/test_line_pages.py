@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import decode_json, encode
+from lineside.core import decode_json, encode, parse_plant
 from lineside.core.plant import Line as LineRecord
 from lineside.core.shifts import Shift
 from lineside.hub import Services
@@ -19,7 +19,7 @@ from lineside.streams import PREDICTION_TYPE, VERDICT_TYPE, Event, decode_event,
 from lineside.streams.verdicts import verdict_id
 from lineside.testing import FakeClock
 from lineside.vision import Prediction
-from tests.hub.conftest import Line
+from tests.hub.conftest import LIMITED, Line
 from tests.hub.pages.test_pages import read, words
 
 Pictures = Callable[..., bytes]
@@ -114,6 +114,7 @@ def test_frames_of_an_incomplete_part_are_found_and_shown(
 
 
 @pytest.mark.usefixtures("part")
+@pytest.mark.parametrize("plant", [parse_plant(LIMITED, where="plant")], scope="session")
 def test_the_wall_says_verdict_reason_rate_and_what_a_silent_camera_costs(
     hub: Services, browser: TestClient, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

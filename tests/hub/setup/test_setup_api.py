@@ -44,7 +44,7 @@ def test_an_edit_is_looked_at_kept_listed_and_rolled_back(
     looked_at = client.post("/api/v1/plant/check", json=change).json()
     assert "+no_signal_after_s = 8" in looked_at["diff"]
     assert looked_at["faults"] == []
-    assert hub.plant.find_camera("rack").no_signal_after_s == 4
+    assert hub.plant.find_camera("rack").no_signal_after_s is None
     made = client.post("/api/v1/plant", json=change).json()
     assert (made["number"], made["by"], made["reason"]) == (2, "tester", "slow link")
     assert hub.plant.find_camera("rack").no_signal_after_s == 8
@@ -52,7 +52,7 @@ def test_an_edit_is_looked_at_kept_listed_and_rolled_back(
     assert client.post("/api/v1/plant", json=change).status_code == 409
     back = client.post("/api/v1/plant/rollback", json={"number": 1, "reason": "as before"})
     assert back.json()["number"] == 3
-    assert hub.plant.find_camera("rack").no_signal_after_s == 4
+    assert hub.plant.find_camera("rack").no_signal_after_s is None
     listed = client.get("/api/v1/plant/versions", params={"limit": 2}).json()
     assert [one["number"] for one in listed["items"]] == [3, 2]
     older = client.get("/api/v1/plant/versions", params={"before": listed["next"]}).json()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 from lineside.core import Box, Clock, Inspection, InvalidError, Plant, rfc3339
@@ -92,12 +93,15 @@ class InspectionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraRow:
-    """A camera of this device; ``arrived_at`` is RFC 3339, "" before the first picture."""
+    """A camera of this device; ``arrived_at`` is RFC 3339, "" before the first picture.
+
+    ``silent_after_s``: None where no time without a picture is too long.
+    """
 
     id: str
     name: str
     arrived_at: str
-    silent_after_s: float
+    silent_after_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +305,7 @@ def _camera(plant: Plant, camera: str, *, newest: NewestFrame | None) -> CameraR
         id=camera,
         name=known.name or camera,
         arrived_at=rfc3339(newest.arrived_at) if newest is not None else "",
-        silent_after_s=known.no_signal_after_s,
+        silent_after_s=known.silent_after_s if isfinite(known.silent_after_s) else None,
     )
 
 

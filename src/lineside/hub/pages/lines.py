@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import isfinite
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
@@ -346,7 +347,7 @@ def station_page(context: Context, *, line: str, camera: str) -> HTMLResponse:
     view = hub.cameras.one(camera)
     tile = tile_of(view, plant=hub.plant, names=package_names(hub), now=hub.clock.now())
     packages = hub.packages.all()
-    watched = view.inspections[:1]
+    silent_s, watched = declared[camera].silent_after_s, view.inspections[:1]
     answers = [
         event
         for inspection in watched
@@ -361,7 +362,7 @@ def station_page(context: Context, *, line: str, camera: str) -> HTMLResponse:
         tile=tile,
         **_summaries([view]),
         chart=chart_of(answers),
-        limit=span(declared[camera].no_signal_after_s),
+        limit=span(silent_s) if isfinite(silent_s) else "never: images come on events",
         inspections=[
             (one, package_in_use(one.id, packages))
             for one in hub.plant.inspection

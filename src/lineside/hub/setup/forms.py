@@ -136,7 +136,8 @@ _HELP = {
     " … stands for a password that stays.",
     "camera.line": "Id of the line that it belongs to.",
     "camera.max_frame_bytes": "A larger picture is refused.",
-    "camera.no_signal_after_s": "Without a picture for so long the camera counts as lost.",
+    "camera.no_signal_after_s": "Without a picture for so long the camera counts as lost. Empty:"
+    " 4 s, or no limit where pictures come on events (folder, http-push, mqtt, trigger).",
     "camera.dark_below": "Mean grey (0 to 255) below which its pictures are dark; 0: never.",
     "camera.blurred_below": "Sharpness, as small pictures, below which they are blurred; 0: never.",
     "camera.every_s": "How often a snapshot (http) is asked for, empty: each second; of aravis, the"

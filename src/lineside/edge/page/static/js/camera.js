@@ -68,7 +68,7 @@ export class CameraView {
   /** How long ago the last picture came. @param {number} now */
   tell(now) {
     const silent = (now - this.seenAt) / 1000;
-    const quiet = silent > this.camera.silent_after_s;
+    const quiet = silent > (this.camera.silent_after_s ?? (this.seenAt ? Infinity : 0));
     const word = this.seenAt ? `no picture for ${span(silent)}` : "no picture yet";
     const shown = quiet ? { shape: "struck", tone: "warn", word } : /** @type {any} */ (this.mark);
     this.element.dataset.state = quiet ? "no signal" : "live";
