@@ -37,7 +37,10 @@ fail_safe = 1
 """
 
 
-@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize(
+    "role",
+    [Role.VIEWER, *(pytest.param(each, marks=pytest.mark.slow) for each in [*Role][1:])],
+)
 def test_secrets_of_addresses_are_for_nobody(
     tmp_path: Path, clock: Clock, role: Role, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -51,10 +54,12 @@ def test_secrets_of_addresses_are_for_nobody(
         mongo=SecretUrl(f"mongodb://hub:{HIDDEN}@10.0.0.5"),
         otlp=SecretUrl(f"http://10.0.0.6/{HIDDEN}"),
     )  # fmt: skip
-    with open_hub(config, plant=load_plant(file), clock=clock) as hub:
-        browser = TestClient(
+    with (
+        open_hub(config, plant=load_plant(file), clock=clock) as hub,
+        TestClient(
             create_app(hub), base_url="http://127.0.0.1", raise_server_exceptions=False
-        )
+        ) as browser,
+    ):
         token = hub.auth.issue_token("person", kind="api", role=role)
         browser.headers["Authorization"] = f"Bearer {token}"
         for method, path in everything(hub):
