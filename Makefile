@@ -1,4 +1,5 @@
-# Every target makes and fills the virtual environment when it is missing or pyproject.toml changed.
+# Every target makes and fills the virtual environment when it is missing, or when pyproject.toml or
+# constraints.txt changed.
 VENV ?= .venv
 PYTHON ?= python3
 SCALE ?=
@@ -16,7 +17,7 @@ comma := ,
 EXTRAS_TEST := all,test$(if $(SCALE),$(comma)test-scale)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test full check docs bench unit all-tests protos screenshots clean
+.PHONY: demo test full check docs bench unit all-tests protos constraints screenshots clean
 
 demo: $(VENV)/.installed-all
 	$(BIN)/lineside demo $(DEMO_ARGS)
@@ -49,6 +50,13 @@ docs: $(VENV)/.installed-test
 protos: $(VENV)/.installed-test
 	$(BIN)/python tools/protos.py
 
+# The versions that an installation takes, of every extra, Python and platform. Those that are there
+# stay where pyproject.toml allows them; UPGRADE=--upgrade takes the newest.
+constraints: $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --no-annotate --no-header --quiet $(UPGRADE) --output-file constraints.txt
+
 # The pictures of pages in the documentation again, by the browser tests.
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses=0 $(SHOT_TESTS:%=tests/browser/test_%.py) \
@@ -61,12 +69,12 @@ bench: $(VENV)/.installed-test
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed-all: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --editable ".[all]"
+$(VENV)/.installed-all: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[all]"
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --editable ".[$(EXTRAS_TEST)]"
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS_TEST)]"
 	touch $@ $(VENV)/.installed-all
 
 clean:

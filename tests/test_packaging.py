@@ -204,6 +204,18 @@ def test_the_oldest_and_the_newest_dependencies_resolve(
     assert "onnxruntime==" in found
 
 
+@pytest.mark.service
+def test_the_constraints_are_those_that_make_writes(uv: Uv, place: Path) -> None:
+    stored = ROOT / "constraints.txt"
+    again = shutil.copy(stored, place)
+    uv(
+        "pip", "compile", ROOT / "pyproject.toml", "--all-extras", "--universal",
+        "--python-version=3.11", "--no-annotate", "--no-header", "--quiet",
+        "--excludes=/dev/null", f"--output-file={again}",
+    )  # fmt: skip
+    assert Path(again).read_text() == stored.read_text(), "run make constraints"
+
+
 def check_use(programs: Path, *, place: Path, environ: dict[str, str]) -> None:
     """An installed lineside predicts as command and as library, also where Unix' modules are not.
 
