@@ -116,7 +116,9 @@ def test_answers_of_one_picture_are_named_and_count_as_fewer() -> None:
         target=0.05, confidence=CONFIDENCE, noun="labels on pictures",
     )  # fmt: skip
     assert bound.bound == found([False] * 30).bound
-    assert "of 90 labels on pictures it had not seen 90 were answered, 0 of them" in bound.words
+    assert (
+        "of 90 labels on pictures held back in training 90 were answered, 0 of them" in bound.words
+    )
     assert f"about {bound.more_groups} more pictures, each of another part, would" in bound.words
 
 
@@ -126,7 +128,7 @@ def test_where_nothing_is_answered_that_is_said() -> None:
         target=0.05, confidence=CONFIDENCE,
     )  # fmt: skip
     assert none.bound == 1.0
-    assert none.words == "None of 9 pictures it had not seen was answered: all are unsure."
+    assert none.words == "None of 9 pictures held back in training was answered: all are unsure."
 
 
 def risk(doubt: np.ndarray, *, kind: str) -> np.ndarray:

@@ -383,13 +383,14 @@ class ErrorBound:
         """For people: what holds, on what it rests, and what would be needed."""
         if not self.answered:
             return (
-                f"None of {self.pictures} {self.noun} it had not seen was answered: all are unsure."
+                f"None of {self.pictures} {self.noun} held back in training was answered: all are"
+                " unsure."
             )
         to = "" if self.noun == PICTURES else f" for {self.noun}"
         told = (
             f"Of the answers given{to} at most {_percent(self.bound)} are wrong, with"
-            f" {_percent(self.confidence)} confidence: of {self.pictures} {self.noun} it had not"
-            f" seen {self.answered} were answered, {self.wrong} of them wrongly."
+            f" {_percent(self.confidence)} confidence: of {self.pictures} {self.noun} held back in"
+            f" training {self.answered} were answered, {self.wrong} of them wrongly."
         )
         return f"{told} {_percent(self.target)} was the target: {self.need}." if self.need else told
 

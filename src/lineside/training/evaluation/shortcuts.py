@@ -87,8 +87,8 @@ class ShortcutTests:
         gain_normalised: figures of the same package on normalised pictures.
         gain_plain: the same figures on the same pictures as they are.
         by_metric: what speaks for a shortcut, by the figure it is about.
-        conclusion: all of it in one sentence, also where nothing speaks for one; "" where nothing
-            could be controlled.
+        conclusion: all of it in one sentence without figures, and what to do about it; also where
+            nothing speaks for one; "" where nothing could be controlled.
         warnings: the conclusion where something speaks for a shortcut.
     """
 
@@ -114,31 +114,40 @@ _SPOKEN = {
     "together": "grey, contrast, sharpness and size together",
 }
 _LIGHT = frozenset({"mean_grey", "contrast"})
+_OTHER_LIGHT = "take more under other light"
+_ADVICE = {
+    "picture_size": "take pictures of every label with the same camera and settings",
+    "file_size": "take pictures of every label with the same camera and settings",
+    "time_of_day": "take pictures of every label on several days",
+    "order": "take pictures of every label on several days",
+}
 _LOST_SHARE = 0.1
 
 
 def with_sentences(found: ShortcutTests) -> ShortcutTests:
     """The controls with what follows from them."""
     by_metric: dict[str, tuple[str, ...]] = {}
-    first: dict[str, str] = {}  # of each control; its others say the same of further figures
-    for control, metric, sentence in _suspicions(found):
+    first: dict[str, tuple[str, ...]] = {}  # of each control; its others say the same again
+    for control, metric, sentence, pieces in _suspicions(found):
         by_metric[metric] = (*by_metric.get(metric, ()), sentence)
-        first.setdefault(control, sentence)
-    conclusion = f"a shortcut may explain the figures: {'; '.join(first.values())}"
+        first.setdefault(control, pieces)
+    plain = dict.fromkeys(piece for pieces in first.values() for piece in pieces)
+    conclusion = f"a shortcut may explain the figures: {'; '.join(plain)}"
     return replace(
         found, by_metric=by_metric, conclusion=conclusion if first else _acquittal(found)
     )
 
 
-def _suspicions(found: ShortcutTests) -> Iterator[tuple[str, str, str]]:
-    """Control, figure and sentence of everything that speaks for a shortcut."""
+def _suspicions(found: ShortcutTests) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+    """What speaks for a shortcut: control, figure, sentence; that in plain words, and advice."""
     for metric, charged in unexplained(found).items():
         best = charged[0]
         sentence = (
             f"{spoken(best.figure)} alone reaches {_figure(best.reached)} ({metric}), the package "
             f"{_figure(best.package)}"
         )
-        yield "alone", metric, sentence
+        plain = f"{spoken(best.figure)} alone answers these pictures as well as this model"
+        yield "alone", metric, sentence, (plain, _ADVICE.get(best.figure, _OTHER_LIGHT))
     for metric, after in found.gain_normalised.items():
         if _leans(metric, found):
             sentence = (
@@ -146,9 +155,11 @@ def _suspicions(found: ShortcutTests) -> Iterator[tuple[str, str, str]]:
                 f"({metric}) instead of {found.gain_plain[metric].value:.3f}, so that it leans on "
                 "the light"
             )
-            yield "normalised", metric, sentence
+            plain = "the model depends on brightness and contrast"
+            yield "normalised", metric, sentence, (plain, _OTHER_LIGHT)
     if found.erased is not None and _survives(found.erased):
-        yield "erased", "erased", _erased_words(found.erased)
+        words = _erased_words(found.erased)
+        yield "erased", "erased", words, (words,)
 
 
 def _acquittal(found: ShortcutTests) -> str:
