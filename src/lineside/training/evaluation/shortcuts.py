@@ -139,15 +139,22 @@ def with_sentences(found: ShortcutTests) -> ShortcutTests:
 
 
 def _suspicions(found: ShortcutTests) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
-    """What speaks for a shortcut: control, figure, sentence; that in plain words, and advice."""
+    """Signs of a shortcut: control, figure, sentence; the same in plain words, and advice."""
     for metric, charged in unexplained(found).items():
         best = charged[0]
         sentence = (
             f"{spoken(best.figure)} alone reaches {_figure(best.reached)} ({metric}), the package "
             f"{_figure(best.package)}"
         )
-        plain = f"{spoken(best.figure)} alone answers these pictures as well as this model"
-        yield "alone", metric, sentence, (plain, _ADVICE.get(best.figure, _OTHER_LIGHT))
+        yield (
+            "alone",
+            metric,
+            sentence,
+            (
+                f"{spoken(best.figure)} alone answers these pictures as well as this model",
+                _ADVICE.get(best.figure, _OTHER_LIGHT),
+            ),
+        )
     for metric, after in found.gain_normalised.items():
         if _leans(metric, found):
             sentence = (
@@ -155,11 +162,11 @@ def _suspicions(found: ShortcutTests) -> Iterator[tuple[str, str, str, tuple[str
                 f"({metric}) instead of {found.gain_plain[metric].value:.3f}, so that it leans on "
                 "the light"
             )
-            plain = "the model depends on brightness and contrast"
-            yield "normalised", metric, sentence, (plain, _OTHER_LIGHT)
+            yield "normalised", metric, sentence, (
+                "the model depends on brightness and contrast", _OTHER_LIGHT
+            )  # fmt: skip
     if found.erased is not None and _survives(found.erased):
-        words = _erased_words(found.erased)
-        yield "erased", "erased", words, (words,)
+        yield "erased", "erased", (words := _erased_words(found.erased)), (words,)
 
 
 def _acquittal(found: ShortcutTests) -> str:
