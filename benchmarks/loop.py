@@ -32,6 +32,7 @@ import csv
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -164,7 +165,7 @@ class HandedBus:
 
     def publish_soon(
         self, topic: str, payload: bytes, *, qos: Qos = 1, retain: bool = False
-    ) -> bool:
+    ) -> Callable[[], bool] | None:
         if topic == self._topic:
             self.handed_s = perf_counter()
         return self._bus.publish_soon(topic, payload, qos=qos, retain=retain)

@@ -243,9 +243,9 @@ class Bench:
             self.spool.close()
 
 
-def picture(number: int = 0) -> bytes:
+def picture(number: int = 0, *, shape: tuple[int, ...] = (24, 32, 3)) -> bytes:
     rng = np.random.default_rng(number)
-    return encode_jpeg(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8))
+    return encode_jpeg(rng.integers(0, 255, shape, dtype=np.uint8))
 
 
 StartBench = Callable[..., Bench]

@@ -169,11 +169,6 @@ class TestAFrame:
         bench.frame(2)
         bench.events(1)
 
-    def test_before_there_is_a_package_is_counted(self, start: StartBench) -> None:
-        bench = start()
-        bench.frame(1)
-        wait_until(lambda: bench.refused() == {"no package": 1})
-
 
 class TestForwarding:
     def test_bare_bytes_are_forwarded_with_the_time_they_were_given(self, bench: Bench) -> None:
@@ -185,18 +180,43 @@ class TestForwarding:
         at = decode_json(message.payload, where="frame")["ts"]
         assert parse_rfc3339(at) == event.time
 
-    def test_frames_of_a_camera_that_is_not_on_the_bus_are_forwarded(
-        self, start: StartBench, tmp_path: Path
-    ) -> None:
-        folder = tmp_path / "pictures"
-        folder.mkdir()
-        (folder / "one.jpg").write_bytes(picture(1))
-        camera = Camera(id="rack", line="warehouse", source=SecretUrl(f"folder:{folder}"))
-        inspection = Inspection(id="stock", camera="rack", labels=("blue",), max_age_s=1e12)
-        bench = start(camera=(camera,), inspection=(inspection,))
+    @pytest.mark.parametrize(
+        ("shape", "topics", "missing"),
+        [
+            ((24, 32, 3), ["frame", "prediction"], ""),
+            ((1000, 1000, 3), ["prediction"], "no room in the spool of the device"),
+        ],
+    )
+    def test_an_image_of_a_time_without_the_bus_comes_before_its_prediction_or_that_says_why_not(
+        self, start: StartBench, tmp_path: Path, shape: tuple[int, ...], topics: list[str],
+        missing: str,
+    ) -> None:  # fmt: skip
+        camera = Camera(id="rack", line="warehouse", source=SecretUrl(f"folder:{tmp_path}"))
+        inspections = tuple(
+            Inspection(id=name, camera="rack", labels=("blue",), max_age_s=1e12, max_skew_s=1e12)
+            for name in ("none", "stock")
+        )
+        bench = start(camera=(camera,), inspection=inspections, spool_max_bytes=1_000_000)
+        bench.wish()
+        wait_until(bench.loaded)
+        heard = bench.hub.subscribe(("lineside/demo/warehouse/rack/#",), name="heard")
+        bench.device.lose()
+        (tmp_path / "one.jpg").write_bytes(picture(1, shape=shape))
+        wait_until(lambda: bench.agent.status().spool_depth == 1)
+        bench.device.regain()
+        said = take(heard, len(topics))
+        assert [one.topic.rpartition("/")[2] for one in said] == topics
+        assert decode_event(said[-1].payload, where="said").imagemissing == missing
+        bench.ack(1)
+        wait_until(lambda: bench.agent.status().spool_depth == 0)
+        assert nothing_more(heard)
+
+    def test_an_image_without_a_prediction_goes_on_the_bus_alone(self, start: StartBench) -> None:
+        bench = start()
         frames = bench.hub.subscribe(("lineside/demo/warehouse/rack/frame",), name="frames")
-        wait_until(lambda: bench.agent.status().frames == 1)
-        assert frames.figures().received in (0, 1)  # it may have been said before we listened
+        bench.hub.publish("i/cam", picture(3))
+        take(frames, 1)
+        assert bench.refused() == {"no package": 1}
 
     def test_frames_that_are_on_the_bus_already_are_not(self, bench: Bench) -> None:
         frames = bench.hub.subscribe(("lineside/demo/warehouse/rack/frame",), name="frames")

@@ -27,9 +27,10 @@ from lineside.vision import (
     Prediction,
     RegistrationFigures,
     StageTimes,
+    open_frame,
 )
 from lineside.vision.verdict import RejectRule
-from tests.edge.conftest import PLANT, StartBench
+from tests.edge.conftest import PLANT, StartBench, picture
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 DIGEST = digest_of(b"picture")
@@ -264,7 +265,9 @@ def test_a_message_that_the_bus_does_not_take_is_counted_and_gone(clock: FakeClo
         counters=counters,
     )
     bus.close()
-    sayer._say("sockfound", b"{}")
+    sayer.look(
+        open_frame(picture(), camera="rack", captured_at=AT), replace(answer(), inspection="stock")
+    )
     assert counters.read().refused == {"not said to the plant": 1}
 
 

@@ -1,7 +1,7 @@
 """From the predict thread to the bus: batches, windows, failures."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +24,7 @@ class NarrowBus:
         self.room = 10**9
         self.refusals = 0
         self.connection = 1
+        self.is_acknowledged = True
 
     def publish_soon(
         self,
@@ -32,13 +33,13 @@ class NarrowBus:
         *,
         qos: Qos = 1,  # noqa: ARG002
         retain: bool = False,  # noqa: ARG002
-    ) -> bool:
+    ) -> Callable[[], bool] | None:
         if self.room <= 0:
             self.refusals += 1
-            return False
+            return None
         self.room -= 1
         self.taken.append(payload)
-        return True
+        return lambda: self.is_acknowledged
 
     def connected(self) -> bool:
         return True
@@ -72,9 +73,10 @@ class Rig:
             raise UnavailableError("away")
         self.announced += 1
 
-    def ship(self, count: int) -> None:
+    def ship(self, count: int, *, image: bytes | None = None) -> None:
         for _ in range(count):
-            assert self.shipper.ship(Draft(topic="t", make=lambda number: str(number).encode()))
+            draft = Draft(topic="t", make=lambda number: str(number).encode(), image=image)
+            assert self.shipper.ship(draft)
 
     def sent(self) -> list[int]:
         return [int(payload) for payload in self.bus.taken]
@@ -110,11 +112,23 @@ def test_no_more_than_the_window_is_sent_before_the_hub_answers(rig: Rig) -> Non
 def test_a_full_client_is_tried_again_where_it_refused(rig: Rig) -> None:
     rig.bus.room = 3
     rig.shipper.start()
-    rig.ship(10)
+    rig.ship(10, image=b"0")
     wait_until(lambda: rig.bus.refusals > 2)
     rig.bus.room = 10**9
-    wait_until(lambda: len(rig.bus.taken) == 10)
-    assert rig.sent() == list(range(1, 11))
+    wait_until(lambda: len(rig.bus.taken) == 20)
+    assert rig.sent() == [one for number in range(1, 11) for one in (0, number)]
+
+
+def test_an_event_is_kept_until_the_broker_acknowledged_its_image(rig: Rig) -> None:
+    rig.bus.is_acknowledged = False
+    rig.ship(2, image=b"0")
+    for sequence in (2, 0):
+        rig.shipper._turn()
+        rig.shipper.acknowledge(sequence)
+    assert rig.shipper.depth() == 2
+    rig.bus.is_acknowledged = True
+    rig.shipper._turn()
+    assert (rig.shipper.depth(), rig.sent()) == (0, [0, 1, 0, 2])
 
 
 def test_nothing_is_sent_before_the_status_was_said(rig: Rig) -> None:
@@ -140,13 +154,13 @@ def test_the_status_is_not_tried_again_at_the_end(rig: Rig) -> None:
 
 def test_a_new_connection_gets_everything_that_is_not_acknowledged(rig: Rig) -> None:
     rig.shipper.start()
-    rig.ship(5)
-    wait_until(lambda: len(rig.bus.taken) == 5)
+    rig.ship(5, image=b"0")
+    wait_until(lambda: len(rig.bus.taken) == 10)
     rig.shipper.acknowledge(2)
     wait_until(lambda: rig.shipper.depth() == 3)
     rig.bus.connection = 2
-    wait_until(lambda: len(rig.bus.taken) == 8)
-    assert rig.sent()[5:] == [3, 4, 5]
+    wait_until(lambda: len(rig.bus.taken) == 16)
+    assert rig.sent()[10:] == [0, 3, 0, 4, 0, 5]
     assert rig.announced == 2
 
 

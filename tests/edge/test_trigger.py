@@ -146,8 +146,8 @@ def expected_of(
     said: list[int | None] = []
     judge = CountJudge(package=digest_of(GOOD), clock=clock)
 
-    def decided(frame: Frame, prediction: Prediction) -> bool:
-        assert frame.ref == prediction.frame
+    def decided(frame: Frame, prediction: Prediction, image: bytes | None) -> bool:
+        assert (frame.ref, image) == (prediction.frame, None)
         assert prediction.count is not None
         said.append(prediction.count.expected)
         return True

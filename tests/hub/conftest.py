@@ -479,7 +479,7 @@ class Line:
     def prediction(
         self, *present: str, at: datetime | None = None, picture: bytes = b"",
         device: str = "edge-1", sequence: int = 0, first: int = 1, package: str = PACKAGE,
-        camera: str = "rack", inspection: str = "stock",
+        camera: str = "rack", inspection: str = "stock", imagemissing: str = "",
     ) -> Message:  # fmt: skip
         self._sequence += 1
         moment = at or self._clock.now()
@@ -494,7 +494,9 @@ class Line:
             device=device, sequence=sequence or self._sequence, first=first,
         )  # fmt: skip
         topic = f"lineside/hall/warehouse/{camera}/prediction"
-        return Message(topic=topic, payload=encode_event(event), qos=1)
+        return Message(
+            topic=topic, payload=encode_event(replace(event, imagemissing=imagemissing)), qos=1
+        )
 
     def send(self, *messages: Message) -> None:
         """Take them in as the readers do."""

@@ -62,13 +62,13 @@ def test_an_order_is_placed_refused_and_listed(client: TestClient, line: Line) -
 
 
 def test_events_come_in_order_with_filters_and_cursor(client: TestClient, line: Line) -> None:
-    line.see("blue")
+    line.send(line.status(), line.prediction("blue", imagemissing="no room"))
     line.send(line.said("i/ldr", ldr=1))
     everything = client.get("/api/v1/events").json()["items"]
     assert [event["log"]["position"] for event in everything] == [1, 2]
     kind = "lineside.prediction.v1"
     (only,) = client.get("/api/v1/events", params={"type": kind}).json()["items"]
-    assert only["data"]["inspection"] == "stock"
+    assert (only["data"]["inspection"], only["imagemissing"]) == ("stock", "no room")
     page = client.get("/api/v1/events", params={"limit": 1}).json()
     rest = client.get("/api/v1/events", params={"after": page["next"]}).json()
     assert [event["id"] for event in rest["items"]] == [everything[1]["id"]]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import Plant, UnavailableError
-from lineside.edge.delivery.spool import open_spool
+from lineside.edge.delivery.spool import Draft, open_spool
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import PackageSource
@@ -95,7 +95,9 @@ def test_its_device_runs_its_package_and_holds_its_events(folder: Path, clock: F
     finally:
         loader.close()
     spool = open_spool(device / "spool.db", max_bytes=1_000_000)
-    assert [row.sequence for row in spool.after(0, most=10)] == [2, 3]
+    spool.append([Draft(topic="a/prediction", make=lambda _: b"{}", image=b"image")])
+    held = [(row.sequence, spool.image(row.sequence)) for row in spool.after(0, most=10)]
+    assert held == [(2, None), (3, None), (4, b"image")]
     spool.close()
 
 

@@ -35,6 +35,7 @@ EVENTS = st.builds(
     dataschema=st.text(max_size=20),
     deviceseq=st.integers(0, 2**53 - 1),
     devicefirst=st.integers(0, 2**53 - 1),
+    imagemissing=st.text(max_size=20),
 )
 
 

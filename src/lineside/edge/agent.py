@@ -43,7 +43,6 @@ from lineside.edge.local_api.models_config import read_models
 from lineside.edge.messages import (
     Counters,
     device_topic,
-    frame_message,
     frame_topic,
     offline,
     prediction_topic,
@@ -219,7 +218,7 @@ class Agent:
             config.folder,
             device=config.device,
             find_old=self._find_previous,
-            tell=lambda payload: bus.publish_soon(self._topics["evidence"], payload),
+            tell=lambda payload: bool(bus.publish_soon(self._topics["evidence"], payload)),
             find_rule=lambda name: rules.get(name, RejectRule()),
             counters=self._counters,
             clock=clock,
@@ -377,7 +376,7 @@ class Agent:
             find_judge=self._loader.judge,
             decided=self._decided,
             failed=self._failed,
-            forward=self._forward,
+            forward=partial(self._bus.publish_soon, frame_topic(self._plant, camera.id)),
             shown=lambda frame: notify(self._shown, frame, counters=self._counters),
             counters=self._counters,
             clock=self._clock,
@@ -405,10 +404,9 @@ class Agent:
             camera, clock=self._clock, bus=self._bus, refused=refused, folder=self._config.folder
         )
 
-    def _decided(self, frame: Frame, prediction: Prediction) -> bool:
+    def _decided(self, frame: Frame, prediction: Prediction, image: bytes | None) -> bool:
         """Tell who looks on, and hand the event to the shipper; False when it is closing."""
-        observers = (*self._observers, self._verdicts.look)
-        notify(observers, frame, prediction, counters=self._counters)
+        notify((*self._observers, self._verdicts.look), frame, prediction, counters=self._counters)
         self._shadow.look(frame, prediction)
         traceparent = self._trace(prediction)
 
@@ -422,8 +420,9 @@ class Agent:
                 traceparent=traceparent,
             )
 
-        topic = prediction_topic(self._plant, prediction.frame.camera)
-        return self._shipper.ship(Draft(topic=topic, make=make))
+        return self._shipper.ship(
+            Draft(topic=prediction_topic(self._plant, frame.camera), make=make, image=image)
+        )
 
     def _trace(self, prediction: Prediction) -> str:
         """Say the image's way to its decision as spans; return the context of the last one."""
@@ -463,10 +462,6 @@ class Agent:
                 if self._loader.judge(name) is None:
                     return f"inspection {name} has no package"
         return ""
-
-    def _forward(self, frame: Frame) -> bool:
-        topic = frame_topic(self._plant, frame.camera)
-        return self._bus.publish_soon(topic, frame_message(frame))
 
     # what the bus says
 
@@ -535,24 +530,20 @@ class Agent:
         revision, told_s = self._told
         late = self._clock.monotonic() - told_s >= self._config.status_every_s
         if late or revision != self._counters.revision:
-            self._try_to_tell()
-
-    def _try_to_tell(self) -> None:
-        try:
-            self.tell_status()
-        except LinesideError as error:
-            logger.debug("status not told: %s", error)
+            try:
+                self.tell_status()
+            except LinesideError as error:
+                logger.debug("status not told: %s", error)
 
     def _say_goodbye(self) -> None:
         goodbye = offline(
             device=self._config.device, version=program_version(), at=self._clock.now()
         )
-        if not self._bus.connected():
-            return
-        try:
-            self._bus.publish(self._topics["status"], goodbye, retain=True, timeout_s=_TELL_S)
-        except LinesideError as error:
-            logger.debug("goodbye not told: %s", error)
+        if self._bus.connected():
+            try:
+                self._bus.publish(self._topics["status"], goodbye, retain=True, timeout_s=_TELL_S)
+            except LinesideError as error:
+                logger.debug("goodbye not told: %s", error)
 
 
 def chosen_cameras(plant: Plant, names: tuple[str, ...]) -> tuple[CameraRecord, ...]:

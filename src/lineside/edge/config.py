@@ -223,7 +223,8 @@ class EdgeConfig:
         certificate, key: PEM files by which the device proves its name; one may hold both. Written
             by enrolment; empty: none is shown.
         cameras: which cameras of the plant this device looks at; empty: all.
-        spool_max_bytes: what may wait for the hub; beyond it the oldest events are dropped.
+        spool_max_bytes: what may wait for the hub; beyond it images are dropped, then the oldest
+            events.
         max_loaded_packages: how many different packages may be in memory, for inspections and,
             apart from these, loaded by name.
         max_loaded_bytes: of memory that the packages of all inspections take, measured as they are

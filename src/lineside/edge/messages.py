@@ -61,21 +61,20 @@ def read_expected(raw: bytes, *, field: str, where: str) -> int:
 
 def offline(*, device: str, version: str, at: datetime) -> bytes:
     """The last will."""
-    status = DeviceStatus(device=device, state="offline", version=version, at=rfc3339(at))
-    return encode(status)
+    return encode(DeviceStatus(device=device, state="offline", version=version, at=rfc3339(at)))
 
 
 def frame_message(frame: Frame) -> bytes:
     """A frame as the factory's camera message, with ``sequence`` and ``part`` where it has them."""
     kind = "png" if frame.encoded.startswith(b"\x89PNG") else "jpeg"
-    text = base64.b64encode(frame.encoded).decode()
-    message = FrameMessage(
-        ts=rfc3339(frame.captured_at),
-        data=f"data:image/{kind};base64,{text}",
-        sequence=frame.sequence,
-        part=frame.part,
+    return write_message(
+        FrameMessage(
+            ts=rfc3339(frame.captured_at),
+            data=f"data:image/{kind};base64,{base64.b64encode(frame.encoded).decode()}",
+            sequence=frame.sequence,
+            part=frame.part,
+        )
     )
-    return write_message(message)
 
 
 def frame_topic(plant: Plant, camera: str) -> str:

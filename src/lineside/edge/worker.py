@@ -41,7 +41,7 @@ from lineside.core import (
 from lineside.core.plant import Trigger
 from lineside.core.processes import Supervisor
 from lineside.core.worker import Worker
-from lineside.edge.messages import Counters
+from lineside.edge.messages import Counters, frame_message
 from lineside.edge.packages import FindJudge, Judge
 from lineside.fleet.contract import CameraCondition
 from lineside.links import Camera, Shot
@@ -249,9 +249,9 @@ class CameraWorker:
         device: str,
         open_camera: Callable[[CameraRecord, Callable[[str, str], None]], Camera],
         find_judge: FindJudge,
-        decided: Callable[[Frame, Prediction], bool],
+        decided: Callable[[Frame, Prediction, bytes | None], bool],
         failed: Callable[[str, Exception], None],
-        forward: Callable[[Frame], bool],
+        forward: Callable[[bytes], object],
         shown: Shown,
         counters: Counters,
         clock: Clock,
@@ -264,9 +264,10 @@ class CameraWorker:
             device: as predictions name it.
             open_camera: opens it; told why a message of it is refused.
             find_judge: what answers for an inspection.
-            decided: takes each prediction; False when the agent is closing.
+            decided: takes each prediction, with the message of its image where the hub does not get
+                the image from elsewhere; False when the agent is closing.
             failed: told of an inspection that cannot answer a frame that was due, and why.
-            forward: says a frame on the bus.
+            forward: says the message of an image that has no prediction on the bus.
             shown: told of each picture once its inspections have had their turn.
             counters: of what was left.
             clock: of waiting and freshness.
@@ -484,7 +485,7 @@ class CameraWorker:
         now_s = self._clock.monotonic()
         if now_s >= self._sample_due_s:
             try:
-                self._forward(shot.open())
+                self._forward(frame_message(shot.open()))
             finally:
                 if self._camera.source.startswith(_FILES):
                     self._stop.wait(_FILE_PAUSE_S)
@@ -528,24 +529,29 @@ class CameraWorker:
         if name in self._recent:
             self._counters.refuse("delivered twice")
             return
-        if self._needs_forwarding(shot) and not self._forward(frame):
-            self._counters.refuse("not forwarded")
+        # The hub sees what is on the bus; an image without a time gets another one there.
+        is_on_bus = self._camera.source.startswith("mqtt:") and shot.own_time
+        image = None if is_on_bus else frame_message(frame)
         try:
             for inspection in due:
-                self._judge(frame, inspection, states, decode_ms=decode_ms)
+                if self._judge(frame, inspection, states, decode_ms=decode_ms, image=image):
+                    image = None
         finally:
+            if image is not None and not self._forward(image):
+                self._counters.refuse("not forwarded")
             self._shown(frame)
         self._recent.append(name)
 
     def _judge(
         self, frame: Frame, inspection: Inspection, states: dict[str, TriggerState], *,
-        decode_ms: float,
-    ) -> None:  # fmt: skip
+        decode_ms: float, image: bytes | None,
+    ) -> bool:  # fmt: skip
+        """Inspect a frame; True where its prediction was taken, with the image."""
         judge = self._find_judge(inspection.id)
         if judge is None:
             self._counters.refuse("no package")
             self._restart_interval(inspection.id, frame)
-            return
+            return False
         try:
             prediction = judge.predict(frame, device=self._device, decode_ms=decode_ms)
         except Exception as error:
@@ -556,17 +562,15 @@ class CameraWorker:
         if expected is not None and prediction.count is not None:
             count = replace(prediction.count, expected=expected)
             prediction = replace(prediction, count=count)
-        if self._decided(frame, prediction):
+        is_taken = self._decided(frame, prediction, image)
+        if is_taken:
             self._counters.prediction()
         else:
             self._counters.refuse("agent is closing")
+        return is_taken
 
     def _restart_interval(self, inspection: str, frame: Frame) -> None:
         """Let the interval run from this frame, also where no package answers it yet."""
         with self._seen_lock:
             before = self._seen[inspection]
             self._seen[inspection] = inspected(before, captured_at=frame.captured_at)
-
-    def _needs_forwarding(self, shot: Shot) -> bool:
-        """The hub sees what is on the bus; a picture without a time gets another one there."""
-        return not self._camera.source.startswith("mqtt:") or not shot.own_time

@@ -291,6 +291,7 @@ class LoggedEvent(TypedDict):
     dataschema: NotRequired[str]
     deviceseq: NotRequired[int]
     devicefirst: NotRequired[int]
+    imagemissing: NotRequired[str]
     recordedtime: NotRequired[str]
     log: LogPlace
 

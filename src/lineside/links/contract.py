@@ -180,11 +180,12 @@ class Bus(Protocol):
 
     def publish_soon(
         self, topic: str, payload: bytes, *, qos: Qos = 1, retain: bool = False
-    ) -> bool:
+    ) -> Callable[[], bool] | None:
         """Hand one message to the client without waiting for the broker.
 
-        False, and nothing was taken, while the bus is away or too many messages are under way.
-        True promises nothing about delivery: who needs it waits for the receiver's own answer.
+        None, and nothing was taken, while the bus is away or too many messages are under way.
+        Else a function that says whether the broker acknowledged the message by now. Who needs
+        more than that waits for the receiver's own answer.
         """
         ...
 

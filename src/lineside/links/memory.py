@@ -154,15 +154,15 @@ class MemoryBus:
 
     def publish_soon(
         self, topic: str, payload: bytes, *, qos: Qos = 1, retain: bool = False
-    ) -> bool:
+    ) -> Callable[[], bool] | None:
         check_topic(topic)
         if not self._connected:
-            return False
+            return None
         message = Message(
             topic=topic, payload=bytes(payload), qos=qos, arrived_s=self._clock.monotonic()
         )
         self.broker.publish(message, retain=retain)
-        return True
+        return lambda: True
 
     def subscribe(
         self,

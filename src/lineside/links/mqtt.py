@@ -22,6 +22,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -470,13 +471,14 @@ class MqttBus:
 
     def publish_soon(
         self, topic: str, payload: bytes, *, qos: Qos = 1, retain: bool = False
-    ) -> bool:
+    ) -> Callable[[], bool] | None:
         check_topic(topic)
         if not self._connected or self._stop.is_set():
-            return False
+            return None
         if qos == 0 and self._client.want_write():
-            return False  # QoS 0 has no answer to count by: one unsent message at a time
-        return self._send(topic, payload, qos=qos, retain=retain) is not None
+            return None  # QoS 0 has no answer to count by: one unsent message at a time
+        info = self._send(topic, payload, qos=qos, retain=retain)
+        return None if info is None else partial(_is_acknowledged, info)
 
     def _send(
         self, topic: str, payload: bytes, *, qos: Qos, retain: bool
@@ -744,6 +746,11 @@ class MqttBus:
 
     def _away(self, reason: str) -> UnavailableError:
         return broker_away(self._address, reason)
+
+
+def _is_acknowledged(info: "paho.MQTTMessageInfo") -> bool:
+    """False for one that the connection ended before; paho raises an error there."""
+    return info.rc == 0 and info.is_published()
 
 
 def _numbers_of(answer: "tuple[MQTTErrorCode, int | None]") -> list[int]:

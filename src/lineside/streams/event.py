@@ -55,6 +55,8 @@ class Event:
         subject: the inspection, topic, order or rule it is about.
         time: aware UTC, when it happened at the camera or station.
         data: plain JSON of the documented shape of ``type``.
+        imagemissing: why the image of a prediction does not come with it; "" where it does, or is
+            not the device's to send.
         traceparent: W3C trace context of the step that made it; "" where nobody traces.
         prediction: ``data`` as a record, where it was read already; never written.
     """
@@ -70,6 +72,7 @@ class Event:
     dataschema: str = ""
     deviceseq: int = 0
     devicefirst: int = 0
+    imagemissing: str = ""
     recordedtime: datetime | None = None
     traceparent: str = ""
     prediction: Prediction | None = field(default=None, compare=False, repr=False)
@@ -84,7 +87,7 @@ _LONGEST_SHOWN = 60
 _EXTENSION = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _KNOWN = frozenset(
     ("id", "source", "type", "time", "data", "subject", "specversion", "datacontenttype",
-     "dataschema", "deviceseq", "devicefirst", "recordedtime", "traceparent")
+     "dataschema", "deviceseq", "devicefirst", "imagemissing", "recordedtime", "traceparent")
 )  # fmt: skip
 _CONTENT = ("application/json", "application/json; charset=utf-8")
 
@@ -99,20 +102,15 @@ def encode_event(event: Event) -> bytes:
         "time": written_time(event.time),
         "datacontenttype": event.datacontenttype,
         "data": event.data,
+        "subject": event.subject,
+        "dataschema": event.dataschema,
+        "deviceseq": event.deviceseq,
+        "devicefirst": event.devicefirst,
+        "imagemissing": event.imagemissing,
+        "recordedtime": event.recordedtime and written_time(event.recordedtime),
+        "traceparent": event.traceparent,
     }
-    if event.subject:
-        document["subject"] = event.subject
-    if event.dataschema:
-        document["dataschema"] = event.dataschema
-    if event.deviceseq:
-        document["deviceseq"] = event.deviceseq
-    if event.devicefirst:
-        document["devicefirst"] = event.devicefirst
-    if event.recordedtime is not None:
-        document["recordedtime"] = written_time(event.recordedtime)
-    if event.traceparent:
-        document["traceparent"] = event.traceparent
-    return encode(document)
+    return encode({name: value for name, value in document.items() if value not in ("", 0, None)})
 
 
 def decode_event(raw: bytes, *, where: str) -> Event:
@@ -142,6 +140,7 @@ def decode_event(raw: bytes, *, where: str) -> Event:
         dataschema=attributes.optional_text("dataschema"),
         deviceseq=attributes.count("deviceseq"),
         devicefirst=attributes.count("devicefirst"),
+        imagemissing=attributes.optional_text("imagemissing"),
         recordedtime=attributes.optional_time("recordedtime"),
         traceparent=attributes.optional_text("traceparent"),
     )
@@ -232,12 +231,11 @@ def prediction_event(
         sequence: the device's own count of this event, from 1.
         first: the lowest count the device still holds.
     """
-    frame = prediction.frame
     return Event(
         id=prediction_id(prediction),
         source=f"/{site}/device/{device}",
         type=PREDICTION_TYPE,
-        time=frame.captured_at,
+        time=prediction.frame.captured_at,
         data=to_plain(prediction),
         subject=prediction.inspection,
         dataschema=PREDICTION_SCHEMA,
@@ -274,8 +272,7 @@ def encode_prediction_event(
 
 def prediction_id(prediction: Prediction) -> str:
     """The event's id: the same for the same package on the same frame."""
-    frame, package = prediction.frame.id, prediction.package
-    return stable_id("evt", frame, prediction.inspection, package)
+    return stable_id("evt", prediction.frame.id, prediction.inspection, prediction.package)
 
 
 def read_prediction(event: Event) -> Prediction:
@@ -343,7 +340,9 @@ def freshness(
         sentence = f"captured {age_s:.1f} s ago at {rfc3339(captured_at)}, limit {max_age_s:g} s"
         return NotFresh(age_s=age_s, reason="too old", sentence=sentence)
     if -age > timedelta(seconds=max_skew_s):
-        sentence = f"captured {-age_s:.1f} s in the future at {rfc3339(captured_at)}, limit "
-        sentence += f"{max_skew_s:g} s; set the sender's clock"
+        sentence = (
+            f"captured {-age_s:.1f} s in the future at {rfc3339(captured_at)}, limit "
+            f"{max_skew_s:g} s; set the sender's clock"
+        )
         return NotFresh(age_s=age_s, reason="from the future", sentence=sentence)
     return Fresh(age_s=age_s)

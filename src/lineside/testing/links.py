@@ -229,11 +229,12 @@ class BusContract:
         sent = 0
         pause = threading.Event()
         while sent < 2000:
-            if sender.publish_soon("line/a", str(sent).encode()):
+            if is_acknowledged := sender.publish_soon("line/a", str(sent).encode()):
                 sent += 1
             else:
                 pause.wait(0.001)
         assert [int(m.payload) for m in take(mailbox, 2000)] == list(range(2000))
+        wait_until(lambda: is_acknowledged is None or is_acknowledged())
 
     def test_several_threads_publish_on_one_client(self, join: Join) -> None:
         sender, receiver = join("sender"), join("receiver")

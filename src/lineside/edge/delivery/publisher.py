@@ -46,9 +46,6 @@ from lineside.streams.verdicts import (
 from lineside.vision import Decision, Frame, PictureState, Prediction
 from lineside.vision.verdict import RejectRule, judge_prediction, reject_rule
 
-_NOT_SAID = "not said to the plant"
-_NOT_PUBLISHED = "verdict left to the hub"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Best:
@@ -92,11 +89,8 @@ class ResultPublisher:
                     prediction, fields, unknown=say.unknown, device=self._device,
                     rule=self._rules[say.inspection],
                 )  # fmt: skip
-                self._say(topic, message)
-
-    def _say(self, topic: str, message: bytes | None) -> None:
-        if message is not None and not self._bus.publish_soon(topic, message, qos=0, retain=False):
-            self._counters.refuse(_NOT_SAID)
+                if message is not None and not self._bus.publish_soon(topic, message, qos=0):
+                    self._counters.refuse("not said to the plant")
 
 
 class VerdictPublisher:
@@ -153,7 +147,7 @@ class VerdictPublisher:
             self._take(read_verdict(event))
             topic = verdict_topic(self._plant, event.subject)
             if not self._bus.publish_soon(topic, encode_event(event)):
-                self._counters.refuse(_NOT_PUBLISHED)
+                self._counters.refuse("verdict left to the hub")
 
 
 def own_lines(plant: Plant, inspections: Collection[str]) -> dict[str, set[str]]:

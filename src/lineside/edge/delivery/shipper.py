@@ -3,11 +3,15 @@
 One thread owns the spool and does, in this order and again: take what was handed in and commit it
 in one batch; forget what the hub acknowledged; send what was not sent yet, without waiting.
 
+An image that the hub gets from this device only is sent right before its event. Both are forgotten
+together, once the hub acknowledged the event and the broker the image.
+
 1. ``ship`` costs the caller a queue append. When the disk is slower than the camera for long, it
-   waits, so pictures are dropped in front and counted there; no judged event is dropped here.
+   waits, so pictures are dropped in front and counted there; no judged event is dropped here. A
+   large image counts as several events there.
 2. At most ``_OUTSTANDING`` events are sent and unacknowledged. Without any progress they are sent
    again after ``resend_after_s``, then after twice as long, up to a minute; at once when the bus
-   comes back.
+   comes back. Their images are sent again only then: on one connection, the client does it.
 3. Before the first event of each connection ``announce`` says the device's status, because a hub
    takes predictions of known devices only.
 """
@@ -33,6 +37,8 @@ _WINDOW_S = 0.02
 _LONGEST_WAIT_S = 60.0
 _PLACE = "spool"
 _BEFORE = b',"deviceseq":'
+_MISSING = b',"imagemissing":"no room in the spool of the device"'
+_IMAGE_BYTES = 100_000
 
 
 class Shipper:
@@ -58,6 +64,8 @@ class Shipper:
         self._fresh: list[Row] = []
         self._changed = threading.Condition()
         self._acked = 0
+        self._stored = 0
+        self._images: dict[int, Callable[[], bool]] = {}
         self._cursor = spool.first - 1
         self._connection = 0
         self._attempt = 0
@@ -77,7 +85,14 @@ class Shipper:
     def ship(self, draft: Draft) -> bool:
         """Hand in an event; False when the agent is closing. Waits while too many are pending."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._pending) < _PENDING or self._stop.is_set())
+            self._changed.wait_for(
+                lambda: (
+                    len(self._pending)
+                    + sum(len(draft.image or b"") for draft in self._pending) // _IMAGE_BYTES
+                    < _PENDING
+                    or self._stop.is_set()
+                )
+            )
             if self._stop.is_set():
                 return False
             self._pending.append(draft)
@@ -148,9 +163,17 @@ class Shipper:
     def _forget(self) -> None:
         with self._changed:
             acked, self._acked = self._acked, 0
-        if self._spool.acknowledge(acked):
+        if acked <= self._spool.last:
+            self._stored = max(self._stored, acked)
+        waiting = (number - 1 for number, is_acked in self._images.items() if not is_acked())
+        if self._spool.acknowledge(min((self._stored, *waiting))):
             self._progress_s, self._attempt = self._clock.monotonic(), 0
             self._cursor = max(self._cursor, self._spool.first - 1)
+            self._images = {
+                number: is_acked
+                for number, is_acked in self._images.items()
+                if number >= self._spool.first
+            }
 
     def _send(self) -> float:
         if not self._reachable():
@@ -163,10 +186,21 @@ class Shipper:
         for row in rows:
             if self._cursor < first:
                 self._progress_s = self._clock.monotonic()  # the wait begins with the first one
-            if not self._bus.publish_soon(row.topic, with_first(row, first=first)):
+            if not self._send_row(row, first=first):
                 return _WINDOW_S
             self._cursor = row.sequence
         return 0.0 if len(rows) == _BATCH else _TICK_S
+
+    def _send_row(self, row: Row, *, first: int) -> bool:
+        """Send an event, and before it its image where this connection has not had it."""
+        image = None if row.sequence in self._images else self._spool.image(row.sequence)
+        if image:
+            is_acked = self._bus.publish_soon(f"{row.topic.rpartition('/')[0]}/frame", image)
+            if is_acked is None:
+                return False
+            self._images[row.sequence] = is_acked
+        missing = _MISSING if image == b"" else b""
+        return bool(self._bus.publish_soon(row.topic, completed(row, first=first, missing=missing)))
 
     def _next_rows(self, *, most: int) -> list[Row]:
         """Events after the cursor; usually just committed and still in memory."""
@@ -187,6 +221,7 @@ class Shipper:
             except UnavailableError:
                 return False
             self._connection = connection
+            self._images.clear()
             self._cursor, self._attempt = self._spool.first - 1, 0
         return True
 
@@ -200,11 +235,12 @@ class Shipper:
             self._attempt += 1
 
 
-def with_first(row: Row, *, first: int) -> bytes:
-    """The event with ``devicefirst`` as it is now; it was written without.
+def completed(row: Row, *, first: int, missing: bytes = b"") -> bytes:
+    """The event with ``devicefirst`` and ``imagemissing`` as they are now; it was written without.
 
     ``deviceseq`` is the last attribute of that name in the canonical JSON: quotes inside text are
     escaped, so the mark cannot stand in a value.
     """
     head, mark, tail = row.payload.rpartition(_BEFORE)
-    return b"%b,%b:%d%b%b" % (head, b'"devicefirst"', first, mark, tail) if mark else row.payload
+    said = (head, first, missing, mark, tail)
+    return b'%b,"devicefirst":%d%b%b%b' % said if mark else row.payload

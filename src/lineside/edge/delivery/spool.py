@@ -1,19 +1,22 @@
-"""Events kept on the device until the hub says that it stored them.
+"""Events, with their images, kept on the device until the hub says that it stored them.
 
 1. A row is committed, with fsync, before its event is sent; a batch shares one commit. What was
    committed survives kill -9 and a power cut.
 2. Sequence numbers count up by one per row, over restarts too, and are given in the transaction
    that writes the row, so there is no number without its row.
-3. Rows go only by acknowledgement, or when the spool would hold more than its bytes: then the
-   oldest are dropped and counted. The lowest number still held is told with every event, so that
-   the hub knows that nothing below it will come.
-4. One thread uses a spool; it is not locked.
+3. An image that the hub gets from this device only is part of the row of its event.
+4. Rows go only by acknowledgement, or when the spool would hold more than its bytes. Images are
+   dropped first, the oldest first, and their rows say so. Then the oldest rows are dropped and
+   counted. The lowest number still held is told with every event, so that the hub knows that
+   nothing below it will come.
+5. One thread uses a spool; it is not locked.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from lineside.core import InvalidError, UnavailableError
@@ -21,23 +24,34 @@ from lineside.core import InvalidError, UnavailableError
 Make = Callable[[int], bytes]
 """Writes an event for the sequence number it is given."""
 
-_SCHEMA = 1
-_TABLES = """
+_UPGRADES = (
+    """
 CREATE TABLE event (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL
 );
 CREATE TABLE fact (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO fact VALUES ('dropped', 0);
-"""
+""",
+    """
+ALTER TABLE event ADD COLUMN image BLOB;
+CREATE INDEX image ON event (sequence) WHERE image > x'';
+""",
+)
+"""From each form to the next, the last one being this program's. An empty image was dropped."""
 _ROW_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """An event that has no number yet."""
+    """An event that has no number yet.
+
+    Attributes:
+        image: message of its image; None where the hub has the image from elsewhere.
+    """
 
     topic: str
     make: Make
+    image: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +84,16 @@ def open_spool(path: Path, *, max_bytes: int) -> "Spool":
 
 def _upgrade(link: sqlite3.Connection, path: Path) -> None:
     (version,) = link.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        link.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {_SCHEMA};COMMIT;")
-    elif version != _SCHEMA:
+    newest = len(_UPGRADES)
+    if version > newest:
         raise InvalidError(
-            f"spool of form {version}, this program knows {_SCHEMA}",
+            f"spool of form {version}, this program knows {newest}",
             where=str(path),
             fix="Run the newer program, or move the file away.",
+        )
+    if version < newest:
+        link.executescript(
+            f"BEGIN;{''.join(_UPGRADES[version:])}PRAGMA user_version = {newest};COMMIT;"
         )
 
 
@@ -87,15 +104,18 @@ class Spool:
         self._link = link
         self._path = path
         self._max_bytes = max_bytes
-        one = "SELECT count(*), coalesce(sum(length(payload)), 0) FROM event"
-        depth, held = link.execute(one).fetchone()
+        depth, held = link.execute(
+            "SELECT count(*), coalesce(sum(length(payload) + coalesce(length(image), 0)), 0)"
+            " FROM event"
+        ).fetchone()
         self._depth: int = depth
         self._held_bytes: int = held + depth * _ROW_BYTES
         found = link.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
         self._last: int = found[0] if found else 0
         self._first = self._read_first()
-        fact = "SELECT value FROM fact WHERE name = 'dropped'"
-        self._dropped: int = link.execute(fact).fetchone()[0]
+        self._dropped: int = link.execute(
+            "SELECT value FROM fact WHERE name = 'dropped'"
+        ).fetchone()[0]
 
     @property
     def depth(self) -> int:
@@ -127,11 +147,14 @@ class Spool:
             Row(sequence=number, topic=draft.topic, payload=draft.make(number))
             for number, draft in enumerate(drafts, start=self._last + 1)
         ]
-        grown = sum(len(row.payload) + _ROW_BYTES for row in rows)
-        values = [(row.sequence, row.topic, row.payload) for row in rows]
+        values = [
+            (row.sequence, row.topic, row.payload, draft.image)
+            for row, draft in zip(rows, drafts, strict=True)
+        ]
+        grown = sum(len(event) + len(image or b"") + _ROW_BYTES for _, _, event, image in values)
         with self._transaction():
+            self._link.executemany("INSERT INTO event VALUES (?, ?, ?, ?)", values)
             gone, freed = self._drop_for(grown)
-            self._link.executemany("INSERT INTO event VALUES (?, ?, ?)", values)
         self._depth += len(rows) - gone
         self._dropped += gone
         self._held_bytes += grown - freed
@@ -146,7 +169,8 @@ class Spool:
             return 0
         with self._transaction():
             (freed,) = self._link.execute(
-                "SELECT coalesce(sum(length(payload) + ?), 0) FROM event WHERE sequence <= ?",
+                "SELECT coalesce(sum(length(payload) + coalesce(length(image), 0) + ?), 0)"
+                " FROM event WHERE sequence <= ?",
                 (_ROW_BYTES, upto),
             ).fetchone()
             gone = self._link.execute("DELETE FROM event WHERE sequence <= ?", (upto,)).rowcount
@@ -165,23 +189,43 @@ class Spool:
             ).fetchall()
         return [Row(sequence=row[0], topic=row[1], payload=row[2]) for row in found]
 
+    def image(self, sequence: int) -> bytes | None:
+        """Message of a kept event's image; empty where it was dropped, None where it has none."""
+        with _translated(self._path):
+            found: tuple[bytes | None] = self._link.execute(
+                "SELECT image FROM event WHERE sequence = ?", (sequence,)
+            ).fetchone()
+        return found[0]
+
     def close(self) -> None:
         """Close the file."""
         self._link.close()
 
     def _drop_for(self, grown: int) -> tuple[int, int]:
-        """Delete the oldest rows until ``grown`` bytes fit; rows and bytes that went."""
+        """Make room for rows just written, of ``grown`` bytes; rows and bytes that went.
+
+        All images go before the first row. Of the rows just written only images go.
+        """
         over = self._held_bytes + grown - self._max_bytes
         if over <= 0:
             return 0, 0
-        gone = freed = upto = 0
-        for sequence, size in self._link.execute(
-            "SELECT sequence, length(payload) FROM event ORDER BY sequence"
-        ):
+        images = self._link.execute(
+            "SELECT 0, sequence, length(image) FROM event WHERE image > x'' ORDER BY sequence"
+        )
+        events = self._link.execute(
+            "SELECT 1, sequence, length(payload) + ? FROM event WHERE sequence <= ?"
+            " ORDER BY sequence",
+            (_ROW_BYTES, self._last),
+        )
+        gone, freed, upto = 0, 0, [0, 0]
+        for is_event, sequence, size in chain(images, events):
             if freed >= over:
                 break
-            gone, freed, upto = gone + 1, freed + size + _ROW_BYTES, sequence
-        self._link.execute("DELETE FROM event WHERE sequence <= ?", (upto,))
+            gone, freed, upto[is_event] = gone + is_event, freed + size, sequence
+        self._link.execute(
+            "UPDATE event SET image = x'' WHERE image > x'' AND sequence <= ?", upto[:1]
+        )
+        self._link.execute("DELETE FROM event WHERE sequence <= ?", upto[1:])
         self._link.execute("UPDATE fact SET value = value + ? WHERE name = 'dropped'", (gone,))
         return gone, freed
 

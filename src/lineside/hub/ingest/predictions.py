@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from lineside.core import Clock, InvalidError, Plant, stable_id
+from lineside.core import Clock, InvalidError, Plant
 from lineside.hub.devices.registry import AckState, DeviceRegistry, ack_payload
 from lineside.hub.eventlog.dead_letters import FailurePolicy, store_batch
 from lineside.hub.eventlog.ledger import Commit, Ledger
@@ -24,7 +24,14 @@ from lineside.hub.eventlog.topics import DeadLetterError, Reason, check_not_futu
 from lineside.hub.ingest.answers import answer_of
 from lineside.links import Bus, Message
 from lineside.store import Logged
-from lineside.streams import VERDICT_TYPE, Event, decode_event, read_prediction, read_verdict
+from lineside.streams import (
+    VERDICT_TYPE,
+    Event,
+    decode_event,
+    prediction_id,
+    read_prediction,
+    read_verdict,
+)
 from lineside.vision import Prediction
 
 
@@ -130,8 +137,7 @@ class DeviceIngest:
             prediction = read_prediction(event)
         except InvalidError as error:
             raise DeadLetterError(Reason.NOT_AN_EVENT, str(error), where=event.id) from error
-        named = (prediction.frame.id, prediction.inspection, prediction.package)
-        if event.id != stable_id("evt", *named) or event.subject != prediction.inspection:
+        if event.id != prediction_id(prediction) or event.subject != prediction.inspection:
             raise DeadLetterError(
                 Reason.NOT_AN_EVENT, "id or subject are not those of its frame and inspection"
             )
