@@ -65,6 +65,11 @@ export function shapesOf(one) {
   ];
 }
 
+/** Whether nothing is said of the picture. @param {Annotation} one */
+export function isEmpty(one) {
+  return !one.labels.length && !one.known?.length && !one.marked && !one.polygons.length && !one.mask && one.count === null;
+}
+
 /** @param {Annotation} one @param {Mark} mark @returns {Annotation} */
 export function withMark(one, mark) {
   return { ...one, marked: [...(one.marked ?? []), mark] };
