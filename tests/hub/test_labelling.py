@@ -1,6 +1,7 @@
 """Labelling by the API and its page: saving, conflicts, roles, what is refused, versions."""
 
 import json
+import re
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,7 @@ def test_a_label_is_renamed_or_made_one_with_another(client: TestClient, plates:
     assert stand() == [
         (("scratch",), ("scratch",)), ((), ("scratch",)), ((), ()), (("rust",), ("rust",)),
     ]  # fmt: skip
-    late = save(client, revision=2, labels=["rust"], known=["rust"])
-    assert late.status_code == 409
+    assert save(client, revision=2, labels=["rust"], known=["rust"]).status_code == 409
     assert plates.datasets.version("plates", 1).digest == frozen.digest
     assert renamed("gouge", "other").json()["fix"] == "Its labels: scratch, rust."
     for label, to in (("rust", "rust"), ("rust", "A1/rust"), ("rust", "a,b"), ("rust", " ")):
@@ -174,8 +174,7 @@ def test_a_frame_is_opened_whatever_the_draft_calls_its_picture(
     page = browser.get("/data/plates/label", params={"picture": row.id}).text
     start = json.loads(unescape(page.partition('data-start="')[2].partition('"')[0]))
     assert start["digest"] == row.digest
-    gone = browser.get("/data/plates/label", params={"picture": "frm_none"})
-    assert gone.status_code == 200
+    assert browser.get("/data/plates/label", params={"picture": "frm_none"}).status_code == 200
 
 
 def test_a_viewer_reads_and_does_not_save(plates: Services) -> None:
@@ -194,8 +193,7 @@ def test_a_viewer_reads_and_does_not_save(plates: Services) -> None:
 def test_a_version_made_of_it_is_read_by_the_reader(
     plates: Services, client: TestClient, tmp_path: Path
 ) -> None:
-    saved = save(client, revision=1, labels=["dent"], known=None, marked=[BOX])
-    assert saved.status_code == 200
+    assert save(client, revision=1, labels=["dent"], known=None, marked=[BOX]).status_code == 200
     assert client.post(f"{HERE}/freeze").status_code == 201
     version = plates.datasets.version("plates", 1)
     write_source(
@@ -215,13 +213,27 @@ def test_the_page_says_what_is_left_and_begins_at_it(
     save(client, revision=1, labels=["dent"], known=None)
     page = browser.get("/data/plates/label").text
     assert "draft: 3 of 4 pictures left" in page
-    second = digest_of(picture(1))
-    assert (
-        f"&#34;digest&#34;: &#34;{second}&#34;, &#34;state&#34;: &#34;&#34;" in page
-        or second in page
-    )
-    empty = browser.get("/data/plates/label?state=checked").text
-    assert "No picture in this state" in empty
+    start = json.loads(unescape(page.partition('data-start="')[2].partition('"')[0]))
+    assert start["digest"] == digest_of(picture(1))
+    assert "No picture in this state" in browser.get("/data/plates/label?state=checked").text
+
+
+@pytest.mark.parametrize(
+    ("declared", "drawn"),
+    [
+        ({"labels": ["good", "chip"], "task": "segment"}, ["dent", "scratch", "chip"]),
+        ({"labels": ["fit"], "good": ["fit", "scratch"]}, ["dent"]),
+        ({"good": ["dent", "scratch"]}, ["dent", "scratch"]),
+        ({"labels": ["ok"], "task": "detect"}, ["dent", "scratch", "ok"]),
+    ],
+)
+@pytest.mark.usefixtures("plates")
+def test_no_label_of_good_parts_is_on_offer_for_a_defect_that_is_drawn(
+    client: TestClient, browser: TestClient, declared: dict[str, Any], drawn: list[str]
+) -> None:
+    client.post(f"{HERE}/labels", json=declared)
+    menu = browser.get("/data/plates/label").text.partition("data-shape-label>")[2]
+    assert re.findall("<option>(.*?)</option>", menu.partition("</select>")[0]) == drawn
 
 
 def test_a_label_alone_judges_its_own_group_only() -> None:

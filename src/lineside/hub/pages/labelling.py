@@ -7,13 +7,15 @@ from urllib.parse import urlencode
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.core import Json, NotFoundError, Plant, short
+from lineside.core import Json, NotFoundError, Plant, Task, short
 from lineside.datasets.annotations import ReviewState
 from lineside.datasets.samples import label_names, region_names
 from lineside.hub.learning.labelling import LabelProgress, SampleRow, progress_of, rows_of
 from lineside.hub.pages.learning import Filter, training_href
 from lineside.hub.pages.site import Context
 from lineside.hub.views import PackageView
+from lineside.vision.decide import says_good
+from lineside.vision.verdict import RejectRule
 from lineside.web.answers import box_corners
 from lineside.web.format import counted, number
 
@@ -65,10 +67,9 @@ def left_text(progress: LabelProgress) -> str:
 
 def first_open(rows: Sequence[SampleRow], *, picture: str) -> int:
     """The place to begin at: the picture of that digest or name, else the first to do."""
-    for n, row in enumerate(rows):
-        if picture in (row.digest, row.name):
-            return n
-    return next((n for n, row in enumerate(rows) if row.state is ReviewState.TO_LABEL), 0)
+    named = (n for n, row in enumerate(rows) if picture in (row.digest, row.name))
+    to_do = (n for n, row in enumerate(rows) if row.state is ReviewState.TO_LABEL)
+    return next(named, next(to_do, 0))
 
 
 def regions_of(names: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -154,6 +155,8 @@ def label_page(
     }
     flow = f"/inspections/new/{name}?{urlencode({'step': step or 'labels'})}"
     bare = [one for one in names if "/" not in one]
+    rule = labelling.reject_rule(name) or RejectRule()
+    defects = [one for one in bare if not says_good(one, named=rule.good)]
     return context.page(
         "label.html",
         title="Label",
@@ -170,6 +173,6 @@ def label_page(
         names=bare,
         own=labelling.own_labels(name, samples).labels,
         regions=regions_of(names),
-        shape_names=bare,
+        shape_names=bare if declared.task == Task.DETECT else defects or bare,
         packages=suggesting(context.hub.packages.all()),
     )

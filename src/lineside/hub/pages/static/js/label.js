@@ -99,8 +99,10 @@ function label(n) {
   if (work.opening) return say("The picture is still loading: nothing was changed.");
   if (!work.may) return;
   const drawing = ["box", "point"].includes(work.tool);
-  const name = (drawing || work.selected ? shapeNames() : rail.names)[n];
+  const name = rail.names[n];
   if (!name) return;
+  const drawn = drawing || work.selected?.kind === "mark";
+  if (drawn && !shapeNames().includes(name)) return say(`${name} means a good part: choose another label for a shape.`);
   if (work.selected?.kind === "mark") work.change(changedMark(work.now, work.selected.n, { label: name }));
   else if (!drawing) return rail.toggle(name);
   [names.value, work.label] = [name, name];
