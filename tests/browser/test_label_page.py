@@ -137,7 +137,6 @@ def test_a_picture_is_labelled_by_mouse_and_by_keys(
     expect(rows).to_have_count(3)
     assert {mark.label for mark in saved(line, "plates").annotation.marked or ()} == {"scratch"}
     watched.quiet()
-    page.close()
 
 
 def test_two_people_choose_and_go_on(
@@ -167,8 +166,9 @@ def test_two_people_choose_and_go_on(
     assert saved(line, "disputed").annotation.count == 3
     dialog.get_by_role("button", name="Keep yours").click()
     expect(page.locator("[data-saved]")).to_contain_text("Saved")
-    assert saved(line, "disputed").annotation.labels == ()
-    assert saved(line, "disputed").annotation.count is None
+    assert saved(line, "disputed").annotation == replace(
+        first, labels=(), known=("dent", "scratch")
+    )
 
     page.keyboard.press("n")
     expect(page.locator("[data-where]")).to_have_text("2 of 3")
@@ -208,6 +208,9 @@ def test_a_change_while_the_next_picture_loads_is_made_on_neither(
     page = watched.page
     settle(page)
     where, said = page.locator("[data-where]"), page.locator("[data-said]")
+    for n in range(3):  # from the last one on to the first that is left
+        expect(where).to_have_text(f"{n + 1} of 3")
+        page.keyboard.press("n")
     expect(where).to_have_text("1 of 3")
     waiting: list[Route] = []
 
@@ -227,8 +230,7 @@ def test_a_change_while_the_next_picture_loads_is_made_on_neither(
     expect(said).to_have_text("The picture is still loading: nothing was changed.")
     post = held_back(page, waiting)
     assert post.request.method == "POST"
-    second = f"samples/{digest_of(picture(1))}"
-    with page.expect_request(lambda request: second in request.url):
+    with page.expect_request(re.compile(f"samples/{digest_of(picture(1))}")):
         post.continue_()
     page.keyboard.press("2")
     page.get_by_role("button", name="scratch").click()
@@ -240,11 +242,10 @@ def test_a_change_while_the_next_picture_loads_is_made_on_neither(
     expect(page.get_by_role("button", name="dent")).to_have_attribute("aria-pressed", "false")
     assert stored() == [(("dent",), 2), ((), 1)]
     page.keyboard.press("2")
-    expect(page.get_by_role("button", name="scratch")).to_have_attribute("aria-pressed", "true")
     expect(page.locator("[data-saved]")).to_contain_text("Saved")
+    expect(page.locator(".head")).to_contain_text("draft: 1 of 3 pictures left")
     page.keyboard.press("n")
     expect(where).to_have_text("3 of 3")
-    assert stored() == [(("dent",), 2), (("scratch",), 2)]
 
     page.evaluate("scrollTo(0, 0)")
     page.keyboard.press("b")
@@ -257,8 +258,8 @@ def test_a_change_while_the_next_picture_loads_is_made_on_neither(
     expect(where).to_have_text("2 of 3")
     assert stored() == [(("dent",), 2), (("scratch",), 2)]
     assert labelling.one("quick", digest_of(picture(2))).annotation.mask is not None
+    expect(page.locator(".head")).to_contain_text("nothing left to do, 3 pictures")
     watched.quiet()
-    page.close()
 
 
 def test_the_modules_of_the_label_page(
@@ -351,7 +352,6 @@ def test_files_are_looked_at_before_they_are_kept(
     page.wait_for_url(f"{line.url}/data/dropped")
     assert line.hub.services.datasets.one("dropped").labels == {"dent": 2, "good": 1}
     watched.quiet()
-    page.close()
 
 
 def test_a_package_suggests_and_its_answer_is_accepted(
@@ -376,4 +376,3 @@ def test_a_package_suggests_and_its_answer_is_accepted(
     whole = sum(sizes) + len(page.context.request.get(page.url).body())
     assert whole < 250_000
     watched.quiet()
-    page.close()

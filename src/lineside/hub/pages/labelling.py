@@ -60,9 +60,15 @@ def state_filters(
 
 
 def left_text(progress: LabelProgress) -> str:
-    """Return how far the labelling is: ``draft: 37 of 214 pictures left``."""
+    """Return how far the labelling is: ``draft: 37 of 214 pictures left``, or that it is done."""
+    pictures = counted(progress.images, "picture")
     left = progress.states.get(ReviewState.TO_LABEL, 0)
-    return f"draft: {number(left)} of {counted(progress.images, 'picture')} left"
+    is_done = progress.images and not left
+    return (
+        f"draft: nothing left to do, {pictures}"
+        if is_done
+        else (f"draft: {number(left)} of {pictures} left")
+    )
 
 
 def first_open(rows: Sequence[SampleRow], *, picture: str) -> int:

@@ -90,8 +90,13 @@ async function open(digest) {
 async function go(by) {
   await sync.settled();
   const row = await strip.neighbour(work.sample?.digest, by);
-  if (row) await open(row.digest);
-  else say(by > 0 ? "This is the last picture." : "This is the first picture here.");
+  if (row) return open(row.digest);
+  if (by < 0) return say("This is the first picture here.");
+  const left = await strip.firstLeft();
+  if (!left || left === work.sample?.digest) return say(left ? "Only this picture is left to label." : "This is the last picture.");
+  if (strip.place(left) < 0) return location.assign(strip.hrefOf(left));
+  say("Back at the first picture that is left to label.");
+  await open(left);
 }
 
 /** A digit relabels what is selected, or says the label of what is drawn next, or of the picture. @param {number} n */

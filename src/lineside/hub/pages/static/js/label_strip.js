@@ -67,6 +67,13 @@ export class Strip {
     return this.rows[at + by] ?? null;
   }
 
+  /** The first picture to do, behind the last one; "" where none is left or another state is shown. */
+  async firstLeft() {
+    if (!["", "todo"].includes(this.start.state)) return "";
+    const answer = await ask(`${this.address}?state=todo&limit=1`);
+    return answer.ok ? ((await answer.json()).items[0]?.digest ?? "") : "";
+  }
+
   async read() {
     this.start.more = false;
     const query = new URLSearchParams({ state: this.start.state, after: this.rows.at(-1)?.digest ?? "", limit: "60" });

@@ -1,10 +1,11 @@
 // @ts-check
 /** Every change is saved at once, over the revision that was seen; what came second is chosen. */
-import { make, when } from "./dom.js";
+import { become, make, when } from "./dom.js";
 import { ask, problemOf } from "./forms.js";
 import { PaintedMask } from "./label_mask.js";
 import { shapesOf } from "./label_model.js";
 import { View } from "./label_view.js";
+import { fragment } from "./parts.js";
 
 /** @typedef {import("./label_work.js").Work} Work */
 /** @typedef {import("./label_work.js").Sample} Sample */
@@ -35,6 +36,7 @@ export class Sync {
     this.waiting = null;
     /** @type {Promise<void> | null} */
     this.sending = null;
+    this.asked = 0; // how often the header was asked for
     this.dialog.addEventListener("cancel", (event) => event.preventDefault());
     addEventListener("beforeunload", (event) => this.pending && event.preventDefault());
   }
@@ -74,8 +76,17 @@ export class Sync {
   take(sample, stored) {
     const { revision, annotation, by, at, disputed } = stored;
     Object.assign(sample, { revision, annotation, by, at, disputed });
+    if (this.work.seen !== stored.state) void this.refreshHead();
     this.work.seen = stored.state;
     this.status.replaceChildren("Saved ", when(stored.at, "clock"));
+  }
+
+  /** The counts in the page's header as the hub has them now; an older answer never replaces a newer one. */
+  async refreshHead() {
+    this.asked += 1;
+    const turn = this.asked;
+    const [head, fresh] = [document.querySelector(".head"), (await fragment(location.href))?.querySelector(".head")];
+    if (head && fresh && turn === this.asked) become(head, fresh);
   }
 
   /** Nothing is lost: it is sent again with the next change, or by the button. @param {Change} change @param {{title: string, text: string}} problem */
@@ -111,6 +122,7 @@ export class Sync {
     if (choice === "stored") {
       this.waiting = null;
       work.take(stored);
+      void this.refreshHead();
       this.status.textContent = `Took the version of ${stored.by}`;
       return;
     }
