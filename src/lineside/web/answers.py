@@ -32,7 +32,8 @@ ANOMALY_WORDS = {
     Decision.ABSENT: "like good parts",
     Decision.UNSURE: "unsure",
 }
-NO_SIGNAL_FOR = "no signal for"
+SILENT = {"never": "no picture yet", "no signal": "no signal for"}
+"""States of a camera that shows nothing, in words; how long follows the second."""
 _CLASSIFY = "classify"
 _WHOLE = "picture"
 
@@ -204,11 +205,9 @@ def mark_of(
     silent_s: float = 0.0,
 ) -> Mark:  # fmt: skip
     """The state of a camera, or the answer of one inspection, in shape and word."""
-    if state in {"never", "no signal"}:
-        silent = f"{NO_SIGNAL_FOR} {span(silent_s)}"
-        return Mark(
-            shape="struck", word="no picture yet" if state == "never" else silent, tone="warn"
-        )
+    if state in SILENT:
+        word = SILENT[state] if state == "never" else f"{SILENT[state]} {span(silent_s)}"
+        return Mark(shape="struck", word=word, tone="warn")
     if state == "live" and prediction is not None and prediction.state is not PictureState.OK:
         state = str(prediction.state)
     if state != "live":

@@ -31,7 +31,7 @@ from lineside.hub.pages.frames import (
 from lineside.hub.services import Services
 from lineside.hub.views import PackageView
 from lineside.web import format as written
-from lineside.web.answers import NO_SIGNAL_FOR, SHARED_STATIC, region_mark
+from lineside.web.answers import SHARED_STATIC, SILENT, region_mark
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -203,7 +203,7 @@ class Site:
             "program_version": version("lineside"),
             "nav": NAV,
             "counted": written.counted,
-            "no_signal_for": NO_SIGNAL_FOR,
+            "silent": SILENT,
         }
 
     def text(self, template: str, context: Mapping[str, Any]) -> str:

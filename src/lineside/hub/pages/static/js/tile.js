@@ -24,6 +24,8 @@ export class Tile {
     this.overlays = JSON.parse(element.dataset.overlays ?? "[]");
     /** @type {{shape: string, tone: string, word: string}} of the frame, while the camera is live */
     this.mark = JSON.parse(element.dataset.mark ?? "{}");
+    /** @type {Record<string, string>} words of a camera that shows nothing, by its state */
+    this.silent = JSON.parse(element.dataset.silent ?? "{}");
     this.reason = element.dataset.reason ?? ""; // of its verdict, in words
     this.told = element.dataset.state ?? "never"; // what the server last said of the camera
     this.state = this.told;
@@ -122,8 +124,8 @@ export class Tile {
     const quiet = this.told === "never" ? "never" : lost ? "no signal" : this.told;
     const since_s = lost && this.told === "live" ? silence_s : (Date.now() - this.since) / 1000;
     this.state = quiet;
-    const silent = { shape: "struck", tone: "warn", word: `${this.element.dataset.silent} ${span(since_s)}` };
-    const mark = quiet === "no signal" ? silent : this.mark;
+    const word = quiet === "never" ? this.silent.never : `${this.silent[quiet]} ${span(since_s)}`;
+    const mark = quiet === "live" ? this.mark : { shape: "struck", tone: "warn", word };
     this.element.dataset.state = quiet;
     this.element.dataset.tone = quiet === "live" ? mark.tone : "";
     const shown = /** @type {HTMLElement} */ (this.element.querySelector("header .state"));
