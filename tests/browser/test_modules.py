@@ -282,6 +282,19 @@ def test_ticks_are_a_list_also_below_a_key_and_pairs_keep_their_later_signs(page
     assert call(page, "setup", "m.pairsOf(a)", argument="image = label, note=x=y,") == pairs
 
 
+def test_a_limit_that_is_shown_rounded_is_sent_as_it_is_until_it_is_changed(page: Page) -> None:
+    code = """["0.06214", "0.07"].map((typed) => {
+        const form = document.createElement("form");
+        form.append(document.createElement("input"));
+        const [input] = form.elements;
+        Object.assign(input, {name: "high", value: typed});
+        Object.assign(input.dataset, {shown: "0.06214", exact: a});
+        return String(m.queryOf(form));
+    })"""
+    exact = "0.062137549182698294"
+    assert call(page, "operating_point", code, argument=exact) == [f"high={exact}", "high=0.07"]
+
+
 def test_a_region_never_leaves_its_picture(page: Page) -> None:
     code = """a.map(([x, y, dx, dy]) => {
         const size = {width: 100, height: 80};

@@ -35,6 +35,7 @@ from lineside.web.format import counted, number
 router = APIRouter(prefix="/inspections")
 
 _BARS = 25
+_FEW_PARTS = 50
 _HEIGHT = 100.0
 """Of the larger half of the histogram, in its own units; it is 1000 wide."""
 _WIDTH = 1000.0
@@ -106,7 +107,10 @@ class KindOfChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectView:
-    """Everything that moves with the limits."""
+    """Everything that moves with the limits.
+
+    ``caution``: why the cheapest limits are uncertain; "" where many parts show them.
+    """
 
     histogram: Histogram
     sentences: tuple[Sentence, ...]
@@ -117,6 +121,7 @@ class EffectView:
     cost_note: str
     cheapest: Limits | None
     cheapest_note: str
+    caution: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,31 +256,42 @@ def point_page(hub: Services, inspection: str, form: PointForm) -> PointPage:
 
 def effect_view(hub: Services, page: PointPage) -> EffectView:
     """Return the effect of the page's limits; ``InvalidError`` where they cannot be set."""
-    asked = PreviewRequest(
-        limits=page.limits, package=page.package.digest, costs=page.costs,
-        bad_share=page.bad_percent / 100,
+    found = hub.points.preview(
+        page.inspection,
+        PreviewRequest(
+            limits=page.limits, package=page.package.digest, costs=page.costs,
+            bad_share=page.bad_percent / 100,
+        ),
     )  # fmt: skip
-    found = hub.points.preview(page.inspection, asked)
     unseen = next((one for one in found.unseen if one.name == page.chosen.name), None)
     scores = hub.points.unseen(page.package.digest).get(page.chosen.name)
-    cost, note, cheap = "", "", ""
+    cost, note, cheap, caution = "", "", "", ""
     if unseen is not None:
         cost = number(unseen.cost_after, digits=1)
         more = unseen.cost_after - unseen.cost_before
-        side = "more" if more > 0 else "less"
         other = f"version {found.version}" if found.version else "the package's own limits"
-        apart = number(abs(more), digits=1)
-        at = "" if page.counts else f", at {page.bad_percent:g} % bad parts"
-        note = f"{apart} {side} than {other}{at}."
+        note = (
+            f"{number(abs(more), digits=1)} {'more' if more > 0 else 'less'} than {other}"
+            f"{'' if page.counts else f', at {page.bad_percent:g} % bad parts'}."
+        )
         reviews = scores.effect(unseen.cheapest) if scores else unseen.after
         words = (
-            f"counted above {unseen.cheapest.high:.3f}."
+            f"counted above {unseen.cheapest.high:.4g}."
             if page.counts
-            else f"review from {unseen.cheapest.low:.3f}, reject above {unseen.cheapest.high:.3f}; "
+            else f"review from {unseen.cheapest.low:.4g}, reject above {unseen.cheapest.high:.4g}; "
             f"{_reviews(reviews)} of 100 parts go to review then, "
             f"{_reviews(unseen.after)} with these limits."
         )
         cheap = f"Lowest: {number(unseen.cost_cheapest, digits=1)}, {words}"
+        fewest = min(unseen.after.bad, unseen.after.good)
+        caution = (
+            ""
+            if fewest >= _FEW_PARTS
+            else (
+                f"Were all {counted(fewest, 'part')} of one kind right, up to"
+                f" {round(100 * wilson(0, fewest).high)} of 100 could still be wrong."
+            )
+        )
     return EffectView(
         histogram=_histogram(
             page, None if page.counts else scores, recorded=_recorded_scores(hub, page)
@@ -283,7 +299,7 @@ def effect_view(hub: Services, page: PointPage) -> EffectView:
         sentences=_sentences(page, unseen.after) if unseen else (),
         headline=_headline(found), note=found.recorded.note, kinds=_kinds(hub, found),
         cost=cost, cost_note=note, cheapest=unseen.cheapest if unseen else None,
-        cheapest_note=cheap,
+        cheapest_note=cheap, caution=caution,
     )  # fmt: skip
 
 

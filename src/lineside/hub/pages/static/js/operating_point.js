@@ -12,10 +12,15 @@ function field(form, name) {
   return /** @type {HTMLInputElement} */ (form.elements.namedItem(name));
 }
 
+/** What a field holds: a limit is shown rounded, and kept exactly until somebody changes it. @param {HTMLInputElement} input */
+function exact(input) {
+  return input.value === input.dataset.shown ? (input.dataset.exact ?? "") : input.value;
+}
+
 /** The query of the preview, without the reason. @param {HTMLFormElement} form */
 export function queryOf(form) {
   const fields = [...new FormData(form)].filter(([name, value]) => !UNSEEN.includes(name) && value !== "");
-  return new URLSearchParams(fields.map(([name, value]) => [name, String(value)]));
+  return new URLSearchParams(fields.map(([name]) => [name, exact(field(form, name))]));
 }
 
 /**
@@ -33,14 +38,18 @@ function follow(form, moved) {
   const value = Number(moved.value);
   set(form, name, value, moved);
   const other = name === "low" ? "high" : "low";
-  const there = Number(field(form, other).value);
+  const there = Number(exact(field(form, other)));
   if ("single" in form.dataset || (name === "low" ? there < value : there > value)) set(form, other, value);
 }
 
 /** @param {HTMLFormElement} form @param {string} name @param {number} value @param {HTMLInputElement} [but] */
 function set(form, name, value, but) {
   const slider = /** @type {HTMLInputElement | null} */ (form.querySelector(`[data-of="${name}"]`));
-  for (const input of [slider, field(form, name)]) if (input && input !== but) input.value = String(value);
+  if (slider && slider !== but) slider.value = String(value);
+  const box = field(form, name);
+  if (box === but) return;
+  box.value = String(Number(value.toPrecision(4)));
+  [box.dataset.shown, box.dataset.exact] = [box.value, String(value)];
 }
 
 /** @param {HTMLFormElement} form @param {Element} place */
@@ -76,7 +85,7 @@ function wire(form, place) {
 
 /** @param {HTMLFormElement} form */
 async function propose(form) {
-  const value = (/** @type {string} */ name) => Number(field(form, name).value);
+  const value = (/** @type {string} */ name) => Number(exact(field(form, name)));
   const chosen = { name: field(form, "name").value, low: value("low"), high: value("high") };
   const body = {
     limits: limitsOf(JSON.parse(form.dataset.limits ?? "[]"), chosen),
