@@ -366,7 +366,7 @@ def test_the_page_shows_the_effect_and_who_may_approve(
     propose(ada)
     ada.headers["accept"] = eve.headers["accept"] = "text/html"
     ada.event_hooks["response"] = eve.event_hooks["response"] = []
-    exact = {"name": "blue", "low": 0, "high": 0.062137549182698294}
+    exact = {"name": "blue", "low": "0", "high": "0.062137549182698294"}
     page = ada.get("/inspections/stock/operating-point", params=exact).text
     for text in (
         "Requires the role approver or admin", "Of 100 parts with blue about", used,
