@@ -196,7 +196,12 @@ class Authentication:
         try:
             await self._authenticate(scope)
         except UnauthenticatedError as error:
-            if wants_page(scope):
+            # The form for signing out has no script that could show a refusal.
+            if wants_page(scope) or (
+                scope.get("method") == "POST"
+                and scope["path"] == "/sign-out"
+                and "text/html" in header(scope, b"accept")
+            ):
                 await redirect(send, _welcome(scope))
             else:
                 await _refuse(scope, send, error=error)
@@ -245,7 +250,7 @@ def _welcome(scope: Scope) -> str:
     """The address of the sign-in page, which goes on to the page that was asked for."""
     query = scope.get("query_string", b"").decode("latin-1")
     asked = quote(scope["path"]) + (f"?{query}" if query else "")
-    is_kept = asked != "/" and len(asked) <= 2000
+    is_kept = asked not in ("/", "/sign-out") and len(asked) <= 2000
     return "/welcome?" + urlencode({"next": asked}) if is_kept else "/welcome"
 
 
