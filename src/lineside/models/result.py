@@ -478,9 +478,10 @@ class MeasuredResult:
     @property
     def words(self) -> str:
         """Headline, gaps, pictures and advice in one line."""
-        gaps = self.gaps if self.shares else ()
-        power = "" if self.power is None else self.power.words
-        parts = (self.headline, *gaps, self.measured, self.bounded, power, self.advice)
+        parts = (
+            self.headline, *(self.gaps if self.shares else ()), self.measured, self.bounded,
+            "" if self.power is None else self.power.words, self.advice,
+        )  # fmt: skip
         return " ".join(part for part in parts if part)
 
 
@@ -513,12 +514,14 @@ def report_result(report: bytes, *, rule: RejectRule | None = None) -> MeasuredR
         mistakes = decode(tuple[Mistake, ...], body.get("mistakes", []), where=REPORT_FILE)
         warnings = decode(tuple[str, ...], body.get("warnings", []), where=REPORT_FILE)
         pictures = decode(int, body.get("validation_pictures", 0), where=REPORT_FILE)
-        told = body.get("error_bound")
-        bound = decode(ErrorBound, told, where=REPORT_FILE) if told else None
-        raw = body.get("learning_curve")
-        curve = decode(LearningCurve, raw, where=REPORT_FILE) if raw else None
-        raw = body.get("power")
-        power = decode(PowerTest, raw, where=REPORT_FILE) if raw else None
+        raw = body.get("error_bound")
+        bound = decode(ErrorBound, raw, where=REPORT_FILE) if raw else None
+        curve = (
+            decode(LearningCurve, raw, where=REPORT_FILE)
+            if (raw := body.get("learning_curve"))
+            else None
+        )
+        power = decode(PowerTest, raw, where=REPORT_FILE) if (raw := body.get("power")) else None
     except LinesideError:
         return None
     return measured_result(
@@ -562,8 +565,11 @@ def measured_result(
         return None
     label = (curve.helped if curve else "") or _most_doubtful(task, confusion)
     is_open = curve is not None and curve.points and not curve.helped
-    told = "The widest doubt is on {}." if is_open else "More pictures of {} would help most."
-    most = told.format(label) if label else ""
+    most = (
+        f"The widest doubt is on {label}."
+        if is_open
+        else f"More pictures of {label} would help most."
+    )
     return MeasuredResult(
         shares=shares,
         gaps=gaps,
@@ -571,7 +577,9 @@ def measured_result(
             pictures, task=task, tables=confusion, metrics=metrics, evidence=evidence
         ),
         bounded="" if bound is None else bound.words,
-        advice=" ".join(one for one in (most, curve.words if curve else "") if one),
+        advice=" ".join(
+            one for one in (most if label else "", curve.words if curve else "") if one
+        ),
         help_label=label,
         confusion=confusion,
         mistakes=mistakes,

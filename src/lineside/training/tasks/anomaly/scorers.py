@@ -217,9 +217,6 @@ class ScaledScorer(Scorer):
         return found / self.unit
 
 
-MAP = "map"
-
-
 class AnomalyNetwork(nn.Module):
     """(1, 3, height, width) prepared crops → map of distances, distances from good pictures.
 
