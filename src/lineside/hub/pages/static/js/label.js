@@ -130,7 +130,7 @@ function zoom(factor) {
 const writing = {
   undo: () => work.undo(), redo: () => work.redo(), suggest: () => void aid.suggest(), accept: () => aid.take(),
   copy: () => aid.copyBefore(), thinner: () => thick(work.radius - 1), thicker: () => thick(work.radius + 1),
-  check: () => work.choose("checked"), discuss: () => work.choose("discuss"),
+  check: () => rail.state("checked"), discuss: () => rail.state("discuss"),
   delete: () => work.selected && work.change(without(work.now, work.selected)),
 }; // prettier-ignore
 const looking = {

@@ -2,8 +2,7 @@
 /** Less to draw: the suggestion of the package in use, and the annotation of the picture before. */
 import { ask, problemOf } from "./forms.js";
 import { PaintedMask } from "./label_mask.js";
-import { markOf } from "./label_model.js";
-import { summary } from "./label_sync.js";
+import { markOf, summary } from "./label_model.js";
 
 /** @typedef {import("./label_model.js").Annotation} Annotation */
 /** @typedef {import("./label_work.js").Work} Work */

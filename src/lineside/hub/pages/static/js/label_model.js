@@ -8,43 +8,6 @@ import { moved, tidy } from "./regions_model.js";
 /** @typedef {{kind: "mark" | "polygon" | "mask", n: number}} Shape */
 /** @typedef {{width: number, height: number}} Size */
 
-/** What was, what is, and what was undone. */
-export class History {
-  /** @param {Annotation} now */
-  constructor(now) {
-    this.now = now;
-    /** @type {Annotation[]} */
-    this.past = [];
-    /** @type {Annotation[]} */
-    this.future = [];
-  }
-
-  /** @param {Annotation} next */
-  set(next) {
-    this.past.push(this.now);
-    this.now = next;
-    this.future = [];
-  }
-
-  /** @returns {boolean} whether there was anything to undo */
-  undo() {
-    const before = this.past.pop();
-    if (!before) return false;
-    this.future.push(this.now);
-    this.now = before;
-    return true;
-  }
-
-  /** @returns {boolean} whether there was anything to do again */
-  redo() {
-    const next = this.future.pop();
-    if (!next) return false;
-    this.past.push(this.now);
-    this.now = next;
-    return true;
-  }
-}
-
 /** @param {Mark} mark */
 export const boxOf = (mark) => [mark.x0_px, mark.y0_px, mark.x1_px, mark.y1_px];
 
@@ -135,4 +98,12 @@ export function shapeAt(one, [x, y], near) {
     if (holds(polygon, [x, y])) found.push({ shape: { kind: "polygon", n }, area: Number.MAX_VALUE });
   });
   return found.sort((a, b) => a.area - b.area)[0]?.shape ?? null;
+}
+
+/** An annotation in words. @param {Annotation} one */
+export function summary(one) {
+  const shapes = shapesOf(one).length;
+  const labels = one.labels.join(", ") || "no label";
+  const count = one.count === null ? "" : `, count ${one.count}`;
+  return `${labels}, ${shapes} ${shapes === 1 ? "shape" : "shapes"}${count}`;
 }

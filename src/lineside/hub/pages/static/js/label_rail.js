@@ -31,7 +31,7 @@ export class Rail {
     this.comments = /** @type {HTMLElement} */ (root.querySelector("[data-comments]"));
     for (const button of this.buttons) button.addEventListener("click", () => this.toggle(button.dataset.name ?? ""));
     for (const select of this.regions) select.addEventListener("change", () => this.answer(select));
-    for (const button of this.states) button.addEventListener("click", () => this.work.choose(button.dataset.state ?? ""));
+    for (const button of this.states) button.addEventListener("click", () => this.state(button.dataset.state ?? ""));
     this.count.addEventListener("change", () => this.counted());
     root.querySelector("[data-none]")?.addEventListener("click", () => this.none());
     root.querySelector("[data-narrow]")?.addEventListener("input", (event) => this.narrow(event));
@@ -85,6 +85,14 @@ export class Rail {
   counted() {
     if (!this.count.reportValidity()) return;
     this.work.change({ ...this.work.now, count: this.count.value === "" ? null : Number(this.count.value) });
+  }
+
+  /** @param {string} state */
+  state(state) {
+    if (!this.work.may || !this.work.sample) return;
+    this.work.sample.state = this.work.history.choose(state);
+    this.work.onShow();
+    this.work.onChange();
   }
 
   /** Show only the labels that hold what was typed. @param {Event} event */

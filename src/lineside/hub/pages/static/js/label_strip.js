@@ -1,7 +1,8 @@
 // @ts-check
 /** The pictures around the one that is labelled, and the way from one to the next. */
-import { make } from "./dom.js";
+import { become, make } from "./dom.js";
 import { ask } from "./forms.js";
+import { fragment } from "./parts.js";
 
 /** @typedef {{digest: string, name: string, thumbnail: string, state: string}} Row */
 /** @typedef {{dataset: string, digest: string, state: string, step: string, rows: Row[], first: number, total: number, more: boolean}} Start */
@@ -9,6 +10,15 @@ import { ask } from "./forms.js";
 const WORDS = { todo: "to do", labelled: "labelled", checked: "checked", discuss: "needs discussion" };
 const SIDE = 4;
 const NEAR_END = 5;
+let asked = 0;
+
+/** The counts in the page's header as the hub has them now; an older answer never replaces a newer one. */
+export async function refreshHead() {
+  asked += 1;
+  const turn = asked;
+  const [head, fresh] = [document.querySelector(".head"), (await fragment(location.href))?.querySelector(".head")];
+  if (head && fresh && turn === asked) become(head, fresh);
+}
 
 export class Strip {
   /** @param {HTMLElement} root @param {Start} start @param {string} address of the samples @param {(digest: string) => void} open */

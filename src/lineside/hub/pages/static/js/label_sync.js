@@ -1,11 +1,11 @@
 // @ts-check
 /** Every change is saved at once, over the revision that was seen; what came second is chosen. */
-import { become, make, when } from "./dom.js";
+import { make, when } from "./dom.js";
 import { ask, problemOf } from "./forms.js";
 import { PaintedMask } from "./label_mask.js";
-import { shapesOf } from "./label_model.js";
+import { summary } from "./label_model.js";
+import { refreshHead } from "./label_strip.js";
 import { View } from "./label_view.js";
-import { fragment } from "./parts.js";
 
 /** @typedef {import("./label_work.js").Work} Work */
 /** @typedef {import("./label_work.js").Sample} Sample */
@@ -15,14 +15,6 @@ import { fragment } from "./parts.js";
 /** Send JSON. @param {string} address @param {unknown} body */
 export function post(address, body) {
   return ask(address, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-}
-
-/** An annotation in words. @param {Annotation} one */
-export function summary(one) {
-  const shapes = shapesOf(one).length;
-  const labels = one.labels.join(", ") || "no label";
-  const count = one.count === null ? "" : `, count ${one.count}`;
-  return `${labels}, ${shapes} ${shapes === 1 ? "shape" : "shapes"}${count}`;
 }
 
 export class Sync {
@@ -36,7 +28,6 @@ export class Sync {
     this.waiting = null;
     /** @type {Promise<void> | null} */
     this.sending = null;
-    this.asked = 0; // how often the header was asked for
     this.dialog.addEventListener("cancel", (event) => event.preventDefault());
     addEventListener("beforeunload", (event) => this.pending && event.preventDefault());
   }
@@ -76,17 +67,9 @@ export class Sync {
   take(sample, stored) {
     const { revision, annotation, by, at, disputed } = stored;
     Object.assign(sample, { revision, annotation, by, at, disputed });
-    if (this.work.seen !== stored.state) void this.refreshHead();
+    if (this.work.seen !== stored.state) void refreshHead();
     this.work.seen = stored.state;
     this.status.replaceChildren("Saved ", when(stored.at, "clock"));
-  }
-
-  /** The counts in the page's header as the hub has them now; an older answer never replaces a newer one. */
-  async refreshHead() {
-    this.asked += 1;
-    const turn = this.asked;
-    const [head, fresh] = [document.querySelector(".head"), (await fragment(location.href))?.querySelector(".head")];
-    if (head && fresh && turn === this.asked) become(head, fresh);
   }
 
   /** Nothing is lost: it is sent again with the next change, or by the button. @param {Change} change @param {{title: string, text: string}} problem */
@@ -122,7 +105,7 @@ export class Sync {
     if (choice === "stored") {
       this.waiting = null;
       work.take(stored);
-      void this.refreshHead();
+      void refreshHead();
       this.status.textContent = `Took the version of ${stored.by}`;
       return;
     }

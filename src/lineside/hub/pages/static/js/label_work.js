@@ -1,6 +1,6 @@
 // @ts-check
 /** The picture that is being labelled: its annotation, history, tool and selection. */
-import { History, isEmpty } from "./label_model.js";
+import { History } from "./label_history.js";
 import { PaintedMask } from "./label_mask.js";
 
 /** @typedef {import("./label_model.js").Annotation} Annotation */
@@ -19,7 +19,7 @@ export class Work {
     this.tool = "select";
     this.label = "";
     this.radius = 8;
-    this.history = new History(NOTHING);
+    this.history = new History(NOTHING, "todo");
     /** @type {Sample | null} */
     this.sample = null;
     /** @type {PaintedMask | null} */
@@ -32,10 +32,6 @@ export class Work {
     this.burnt = false;
     /** The state that the hub has. */
     this.seen = "todo";
-    /** The state before the first change, or the one that the person chose since. */
-    this.opened = "todo";
-    /** Whether the person chose it: then it stays, whatever is changed. */
-    this.chosen = false;
     /** @type {Annotation | null} */
     this.suggestion = null;
     /** @type {PaintedMask | null} */
@@ -74,8 +70,7 @@ export class Work {
   take(sample) {
     this.sample = sample;
     this.seen = sample.state;
-    [this.opened, this.chosen] = [sample.state, false];
-    this.history = new History(sample.annotation);
+    this.history = new History(sample.annotation, sample.state);
     [this.selected, this.cursor, this.suggestion, this.suggested] = [null, null, null, null];
     this.mask = new PaintedMask(this.size, sample.annotation.mask);
     this.drop();
@@ -104,18 +99,7 @@ export class Work {
     const { kind, n } = this.selected ?? { kind: "mask", n: 0 };
     const count = { mark: this.now.marked?.length ?? 0, polygon: this.now.polygons.length, mask: this.now.mask ? 1 : 0 };
     if (n >= count[kind]) this.selected = null;
-    if (this.sample && !this.chosen && ["todo", "labelled"].includes(this.opened)) {
-      this.sample.state = !this.history.past.length ? this.opened : isEmpty(this.now) ? "todo" : "labelled";
-    }
-    this.onShow();
-    this.onChange();
-  }
-
-  /** The state that a person chose; after "To do" it follows the changes again. @param {string} state */
-  choose(state) {
-    if (!this.may || !this.sample) return;
-    this.sample.state = state;
-    [this.opened, this.chosen] = [state, state !== "todo"];
+    if (this.sample) this.sample.state = this.history.state;
     this.onShow();
     this.onChange();
   }
