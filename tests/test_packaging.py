@@ -239,10 +239,9 @@ def check_use(programs: Path, *, place: Path, environ: dict[str, str]) -> None:
 def test_a_device_predicts_with_the_oldest_dependencies(
     uv: Uv, place: Path, wheel: Path, environ: dict[str, str]
 ) -> None:
-    interpreter = interpreter_of("3.12")
     folder, resolved = place / "oldest", place / "oldest.txt"
     resolved.write_text(pins(uv, "edge", version="3.12", resolution="lowest-direct"))
-    uv("venv", f"--python={interpreter}", folder)
+    uv("venv", f"--python={interpreter_of('3.12')}", folder)
     uv("pip", "sync", f"--python={folder}", resolved)
     uv("pip", "install", f"--python={folder}", "--no-deps", wheel)
     check_use(folder / "bin", place=place, environ=environ)
@@ -252,8 +251,10 @@ def test_a_device_predicts_with_the_oldest_dependencies(
 def test_uv_installs_the_newest_as_a_tool(
     uv: Uv, place: Path, wheel: Path, environ: dict[str, str]
 ) -> None:
-    interpreter = interpreter_of("3.13")
-    uv("tool", "install", f"--python={interpreter}", f"lineside[edge] @ {wheel.as_uri()}")
+    uv(
+        "tool", "install", f"--python={interpreter_of('3.13')}",
+        f"lineside[edge] @ {wheel.as_uri()}",
+    )  # fmt: skip
     printed = ran(place / "bin" / "lineside", "--version", environ=environ)
     assert printed == f"lineside {lineside.__version__}\n"
     check_use(place / "tools" / "lineside" / "bin", place=place, environ=environ)

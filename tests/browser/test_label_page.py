@@ -203,21 +203,23 @@ def test_a_change_while_the_next_picture_loads_is_made_on_neither(
     open_page: Callable[..., Any],
 ) -> None:
     open_dataset(line, "quick")
-    labelling = line.hub.services.labelling
     watched = open_page("/data/quick/label")
-    page = watched.page
+    labelling, page = line.hub.services.labelling, watched.page
     settle(page)
     where, said = page.locator("[data-where]"), page.locator("[data-said]")
     for n in range(3):  # from the last one on to the first that is left
         expect(where).to_have_text(f"{n + 1} of 3")
         page.keyboard.press("n")
+        settle(page)
     expect(where).to_have_text("1 of 3")
     waiting: list[Route] = []
 
     def stored() -> list[tuple[tuple[str, ...], int]]:
         return [
             (one.annotation.labels, one.revision)
-            for one in (labelling.one("quick", digest_of(picture(n))) for n in range(2))
+            for one in (
+                line.hub.services.labelling.one("quick", digest_of(picture(n))) for n in range(2)
+            )
         ]
 
     def hold(route: Route) -> None:

@@ -111,9 +111,10 @@ def take_shot(page: Page, name: str, *, folder: Path | None) -> None:
 
 
 def settle(page: Page) -> None:
-    """Fonts and modules are there and the first text of the live parts stands."""
+    """Fonts and modules are there, and what the page opens first is open."""
     page.wait_for_load_state("load")
     page.evaluate("() => document.fonts.ready.then(() => true)")
+    expect(page.locator("[aria-busy]")).to_have_count(0)
 
 
 def assess(page: Page) -> list[str]:
