@@ -102,7 +102,7 @@ def test_a_light_meter_that_tells_defects_is_found_out() -> None:
     assert grey.reached.value == 1.0
     assert grey.matched
     (sentence,) = with_sentences(ShortcutTests(alone=tuple(found))).by_metric["auroc"]
-    assert "mean grey alone reaches 1.000" in sentence
+    assert "brightness (mean grey) alone reaches 1.000" in sentence
 
 
 def test_noise_does_not_match_a_good_package() -> None:
@@ -316,7 +316,8 @@ LOST = ErasedTest(
                 alone=LIGHT, gain_plain=PLAIN, gain_normalised={"auroc": metric(0.98, low=0.9)}
             ),
             (
-                "no shortcut: mean grey alone reaches 0.970 (auroc) too, but with brightness and"
+                "no shortcut: brightness (mean grey) alone reaches 0.970 (auroc) too, but with"
+                " brightness and"
                 " contrast normalised the package still reaches 0.980"
             ),
         ),
@@ -366,8 +367,9 @@ def test_every_control_is_in_the_one_sentence_once() -> None:
     found = ShortcutTests(alone=LIGHT, gain_plain=both, gain_normalised=dark)
     (warning,) = with_sentences(found).warnings
     assert warning == (
-        "a shortcut may explain the figures: mean grey alone answers these pictures as well as this"
-        " model; take more under other light; the model depends on brightness and contrast"
+        "a shortcut may explain the figures: brightness (mean grey) alone answers these pictures as"
+        " well as this model; take more under other light; the model depends on brightness and"
+        " contrast"
     )
 
 

@@ -123,7 +123,7 @@ def test_a_light_meter_is_found_out_however_good_its_figures_are() -> None:
     found = evaluated(METER, Surface(60, every=2, apart=25))
     assert found.metrics["accuracy"].value > 0.95
     told = " ".join(found.warnings)
-    assert "mean grey alone answers" in told
+    assert "brightness (mean grey) alone answers" in told
     assert "depends on brightness and contrast" in told
     assert found.controls.gain_normalised["accuracy"].value < 0.7
     matched = {one.figure for one in found.controls.alone if one.matched}

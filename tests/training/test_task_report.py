@@ -148,9 +148,9 @@ def test_the_page_holds_everything_and_runs_nothing(report: TaskReport) -> None:
 def test_what_a_light_meter_reaches_stands_beside_the_figure(report: TaskReport) -> None:
     page = task_page(report).decode()
     row = next(line for line in page.split("<tr>") if line.startswith("<td>auroc</td>"))
-    assert "mean grey alone reaches 0.970" in row
+    assert "brightness (mean grey) alone reaches 0.970" in row
     assert "0.500 with gain normalised" in row
-    assert "mean grey alone answers" in " ".join(report.warnings)
+    assert "brightness (mean grey) alone answers" in " ".join(report.warnings)
 
 
 def test_a_leaking_split_stands_beside_every_figure(report: TaskReport) -> None:

@@ -106,7 +106,7 @@ class ShortcutTests:
 
 
 _SPOKEN = {
-    "mean_grey": "mean grey",
+    "mean_grey": "brightness (mean grey)",
     "picture_size": "the picture's size",
     "file_size": "the file's size",
     "time_of_day": "the time of day",
