@@ -13,8 +13,8 @@ from lineside.cli.app import app
 from lineside.core import InvalidError, LinesideError, NotFoundError, load_plant, rfc3339
 from lineside.hub import HubConfig
 from lineside.testing import FakeClock
-from tests.hub.conftest import PLANT, open_hub
-from tests.hub.test_rules import PAIRS, WINDOWS, drain, follower, socks
+from tests.hub.conftest import PLANT, drain, open_hub
+from tests.hub.test_rules import PAIRS, WINDOWS, follower, socks
 
 RULES = f"[[rule]]{WINDOWS}\n[[rule]]\n{PAIRS}"
 

@@ -35,6 +35,7 @@ from lineside.core import (
 from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Role, Services, build_services, create_app
 from lineside.hub.eventlog.dead_letters import DeadLetters, FailurePolicy
+from lineside.hub.eventlog.followers import Follower
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.learning.job_service import JobRequestHandler
@@ -303,6 +304,12 @@ def factory(clock: FakeClock, bus: Bus, bus_url: str) -> Iterator[Bus]:
     opened = open_bus(bus_url, client_id="factory", clock=clock)
     yield opened
     opened.close()
+
+
+def drain(follower: Follower) -> None:
+    """Let a follower go on to the end of its log."""
+    while follower.step():
+        pass
 
 
 @contextmanager

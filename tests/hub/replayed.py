@@ -18,7 +18,7 @@ from lineside.streams import encode_event, prediction_event
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
 from lineside.vision import open_frame
-from tests.hub.conftest import Line, open_hub
+from tests.hub.conftest import Line, drain, open_hub
 
 WINDOWS = """
 id = "windows"
@@ -87,8 +87,7 @@ class Day:
 
         )  # fmt: skip
         made.position = max(made.position, rules.load())
-        while made.step():
-            pass
+        drain(made)
 
     def again(
         self, package: Package | str = "", *, rules: bytes = b"", inspection: str = ""

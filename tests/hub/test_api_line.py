@@ -20,7 +20,7 @@ from lineside.links import Bus, Message
 from lineside.store import Logged
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
-from tests.hub.conftest import Line, open_hub
+from tests.hub.conftest import Line, drain, open_hub
 
 Pictures = Callable[..., bytes]
 JPEG = {"Content-Type": "image/jpeg"}
@@ -104,8 +104,7 @@ def test_records_that_a_sink_set_aside_are_listed_tried_again_and_discarded(
             "mongo", records=hub.records, ledger=hub.ledger, handle=handle,
             source="/hall/plant",
         )  # fmt: skip
-        while sink.step():
-            pass
+        drain(sink)
         hub.followers.start(sink, stack=stack)
         hub.stats.watch_each("follower", "follower", read=hub.followers.figures)
         (view,) = client.get("/api/v1/followers").json()["items"]

@@ -12,7 +12,7 @@ from lineside.hub.learning.drift import DriftWatch
 from lineside.streams import PREDICTION_TYPE, Event, prediction_event
 from lineside.testing import FakeClock
 from lineside.vision import FrameRef, HealthFigures
-from tests.hub.conftest import PACKAGE, answered
+from tests.hub.conftest import PACKAGE, answered, drain
 
 
 def events(clock: FakeClock, *, count: int, grey: float, seed: int) -> list[Event]:
@@ -46,11 +46,6 @@ def follower(hub: Services) -> tuple[Follower, list[Event]]:
     return made, told
 
 
-def drained(made: Follower) -> None:
-    while made.step():
-        pass
-
-
 def raised(hub: Services) -> list[dict[str, Any]]:
     views = hub.events.page(subject="drift", limit=100)
     return [view.event["data"] for view in views]
@@ -66,7 +61,7 @@ def faded(hub: Services, clock: FakeClock) -> Services:
 
 def test_a_fading_light_becomes_an_event_with_its_reason(faded: Services) -> None:
     made, told = follower(faded)
-    drained(made)
+    drain(made)
     (data,) = raised(faded)
     assert (data["inspection"], data["figure"], data["direction"]) == ("stock", "mean_grey", "down")
     assert data["frame"].startswith("frm_")
@@ -77,21 +72,21 @@ def test_a_fading_light_becomes_an_event_with_its_reason(faded: Services) -> Non
 
 def test_after_a_restart_the_test_goes_on_where_it_stood(hub: Services, clock: FakeClock) -> None:
     hub.ledger.record(events(clock, count=500, grey=120.0, seed=1))
-    drained(follower(hub)[0])
+    drain(follower(hub)[0])
     hub.ledger.record(events(clock, count=300, grey=105.0, seed=2))
-    drained(follower(hub)[0])
+    drain(follower(hub)[0])
     assert len(raised(hub)) == 1
 
 
 def test_a_page_that_comes_again_raises_nothing_twice(faded: Services) -> None:
     made, _ = follower(faded)
-    drained(made)
+    drain(made)
     faded.records.documents.put("cursor", "drift", body={"position": 0})
-    drained(follower(faded)[0])
+    drain(follower(faded)[0])
     assert len(raised(faded)) == 1
 
 
 def test_the_twin_is_not_moved_by_drift(faded: Services) -> None:
     before = faded.ledger.state.slots
-    drained(follower(faded)[0])
+    drain(follower(faded)[0])
     assert faded.ledger.state.slots == before

@@ -19,8 +19,8 @@ from lineside.streams import VERDICT_TYPE
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S
 from lineside.vision import encode_jpeg
-from tests.hub.conftest import Line
-from tests.hub.test_rules import drain, follower
+from tests.hub.conftest import Line, drain
+from tests.hub.test_rules import follower
 from tests.links.conftest import Mosquitto
 
 PREFIX = "homeassistant"

@@ -19,7 +19,7 @@ from lineside.streams import VERDICT_TYPE, Event
 from lineside.streams.alerts import AlertCause
 from lineside.testing import FakeClock
 from lineside.vision.verdict import PartVerdict
-from tests.hub.conftest import Line
+from tests.hub.conftest import Line, drain
 
 OK, REJECT, REVIEW = PartVerdict.OK, PartVerdict.REJECT, PartVerdict.REVIEW
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -55,11 +55,6 @@ def follow(hub: Services, counts: LineCounts, *, page: int = 200, note: int = 1)
         "line-figures", records=hub.records, ledger=hub.ledger, handle=counts.take,
         type=VERDICT_TYPE, page=page, note_every=note, skip=skip_entry, resume=counts.resume,
     )  # fmt: skip
-
-
-def drain(follower: Follower) -> None:
-    while follower.step():
-        pass
 
 
 def said(hub: Services, verdicts: Sequence[tuple[PartVerdict, str]], *, at: datetime) -> None:

@@ -32,7 +32,7 @@ from lineside.links.mongo import MongoSink
 from lineside.store import Logged, Records
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S
-from tests.hub.conftest import Line, another_hub
+from tests.hub.conftest import Line, another_hub, drain
 
 Pictures = Callable[..., bytes]
 Again = Callable[[], Services]
@@ -316,8 +316,7 @@ def test_every_collection_of_the_reference_is_written(
 ) -> None:
     """Reference section 3; dates are dates."""
     day(line, hub, jpeg=jpeg)
-    while writer(hub, sink).step():
-        pass
+    drain(writer(hub, sink))
     assert len(database.documents("factory_camera")) == 3
     (sensor,) = database.documents("sensors")
     assert sensor["t"] == 21.5
@@ -361,6 +360,23 @@ def foreign(database: Database, clock: FakeClock, colour: str) -> str:
     return str(made)
 
 
+@pytest.fixture
+def order(
+    hub: Services, line: Line, sink: MongoSink, database: Database, clock: FakeClock
+) -> Callable[[str, str], str]:
+    """Show a piece, and let another twin order one of a colour; the id of its document."""
+
+    def place(shown: str, colour: str) -> str:
+        line.see(shown)
+        MongoOrders(sink, services=hub).step()
+        clock.advance(2)
+        made = foreign(database, clock, colour)
+        MongoOrders(sink, services=hub).step()
+        return made
+
+    return place
+
+
 def test_an_order_of_another_twin_is_placed_once_also_after_a_restart(
     hub: Services, line: Line, sink: MongoSink, database: Database, clock: FakeClock
 ) -> None:
@@ -378,13 +394,9 @@ def test_an_order_of_another_twin_is_placed_once_also_after_a_restart(
 
 
 def test_a_refused_order_of_another_twin_stays_refused_after_a_restart(
-    hub: Services, line: Line, sink: MongoSink, database: Database, clock: FakeClock
+    hub: Services, line: Line, database: Database, order: Callable[[str, str], str]
 ) -> None:
-    line.see("blue")
-    MongoOrders(sink, services=hub).step()
-    clock.advance(2)
-    foreign(database, clock, "red")
-    MongoOrders(sink, services=hub).step()
+    order("blue", "red")
     assert hub.orders.all() == ()
     line.wait(1)
     line.see("red")
@@ -394,20 +406,19 @@ def test_a_refused_order_of_another_twin_stays_refused_after_a_restart(
 
 
 def test_an_order_of_another_twin_hears_every_step_in_its_own_document(
-    hub: Services, line: Line, sink: MongoSink, database: Database, clock: FakeClock
+    hub: Services,
+    line: Line,
+    sink: MongoSink,
+    database: Database,
+    order: Callable[[str, str], str],
 ) -> None:
     """Reference defect 24."""
     follower = writer(hub, sink)
-    line.see("red")
-    MongoOrders(sink, services=hub).step()
-    clock.advance(2)
-    submitted = foreign(database, clock, "red")
-    MongoOrders(sink, services=hub).step()
+    submitted = order("red", "red")
     seen: list[str] = []
 
     def row() -> dict[str, Any]:
-        while follower.step():
-            pass
+        drain(follower)
         (found,) = database.documents("digital_twin_orders")
         seen.append(found["orderStatus"])
         return found
@@ -443,18 +454,12 @@ def client_documents(hub: Services) -> list[dict[str, Any]]:
     ],
 )
 def test_a_refused_order_of_another_twin_hears_the_sentence_in_its_own_document(
-    hub: Services, line: Line, sink: MongoSink, database: Database, *, clock: FakeClock,
+    hub: Services, sink: MongoSink, database: Database, order: Callable[[str, str], str], *,
     colour: str, sentence: str,
 ) -> None:  # fmt: skip
     """Reference defect 24."""
-    line.see("blue")
-    MongoOrders(sink, services=hub).step()
-    clock.advance(2)
-    submitted = foreign(database, clock, colour)
-    MongoOrders(sink, services=hub).step()
-    follower = writer(hub, sink)
-    while follower.step():
-        pass
+    submitted = order("blue", colour)
+    drain(writer(hub, sink))
     (row,) = database.documents("digital_twin_orders")
     assert (str(row["_id"]), row["orderStatus"]) == (submitted, "REFUSED")
     assert sentence in row["reason"]
@@ -464,21 +469,19 @@ def test_a_refused_order_of_another_twin_hears_the_sentence_in_its_own_document(
 
 
 def test_a_submitter_hears_the_end_of_an_order_that_the_state_let_go(
-    hub: Services, line: Line, sink: MongoSink, database: Database, clock: FakeClock
+    hub: Services,
+    line: Line,
+    sink: MongoSink,
+    database: Database,
+    order: Callable[[str, str], str],
 ) -> None:
-    line.see("red")
-    MongoOrders(sink, services=hub).step()
-    clock.advance(2)
-    foreign(database, clock, "red")
-    MongoOrders(sink, services=hub).step()
+    order("red", "red")
     hub.tick()
     for state in ("ORDERED", "IN_PROCESS", "SHIPPED"):
         line.wait(1)
         line.send(line.said("f/i/order", state=state, type="RED"))
     hub.ledger._state = replace(hub.ledger.state, orders=())
-    follower = writer(hub, sink)
-    while follower.step():
-        pass
+    drain(writer(hub, sink))
     (row,) = database.documents("digital_twin_orders")
     assert row["orderStatus"] == "SHIPPED"
 
@@ -492,8 +495,7 @@ def test_a_message_that_no_document_can_hold_stops_nothing(
     line.send(line.said("i/ldr", **twins))
     line.send(line.said("i/ldr", ldr=3))
     follower = writer(hub, sink)
-    while follower.step():
-        pass
+    drain(follower)
     (stock,) = database.documents("mqtt")
     assert stock["\uff04set"] == 1
     (light,) = database.documents("sensors")
@@ -516,8 +518,7 @@ def test_refused_credentials_blame_no_record(
         with pytest.raises(UnavailableError, match="credentials"):
             writer(hub, refused).step()
     made = writer(hub, sink)
-    while made.step():
-        pass
+    drain(made)
     assert len(database.documents("sensors")) == 1
     assert len(made.quarantine) == 0
 

@@ -24,8 +24,8 @@ from lineside.hub.views import EventView
 from lineside.streams import EVENT_TYPE, read_entries
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
-from tests.hub.conftest import open_hub
-from tests.hub.test_rules import PAIRS, WINDOWS, drain, follower, socks
+from tests.hub.conftest import drain, open_hub
+from tests.hub.test_rules import PAIRS, WINDOWS, follower, socks
 
 SIGHTING = """
 id = "passed"

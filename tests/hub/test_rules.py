@@ -35,7 +35,7 @@ from lineside.streams import (
 )
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
-from tests.hub.conftest import Line, open_hub
+from tests.hub.conftest import Line, drain, open_hub
 
 WINDOWS = """
 id = "windows"
@@ -63,11 +63,6 @@ def follower(hub: Services, rules: Rules | None = None) -> Follower:
     """As the hub starts it."""
     own = rules or hub.rules
     return rules_follower(own, records=hub.records, ledger=hub.ledger, page=7)
-
-
-def drain(made: Follower) -> None:
-    while made.step():
-        pass
 
 
 def detections(begin: datetime, *images: str) -> list[Event]:

@@ -18,6 +18,7 @@ from lineside.hub.rules.service import FOLLOWER, Rules, rules_follower
 from lineside.store import Records, open_records
 from lineside.streams import EVENT_TYPE, Entry, Event, LineVerdicts, RuleEngine
 from lineside.testing import FakeClock
+from tests.hub.conftest import drain
 
 PLANT = b"""
 schema = "lineside.plant/1"
@@ -38,12 +39,6 @@ read = { topic = "door" }
 window = { size_s = 2 }
 """
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def exhaust(follower: Follower) -> None:
-    """To the log's end."""
-    while follower.step():
-        pass
 
 
 class Hub:
@@ -70,7 +65,7 @@ class Hub:
         self.ledger.record([event])
 
     def drain(self) -> None:
-        exhaust(self.follower)
+        drain(self.follower)
 
     def said(self) -> list[dict[str, Any]]:
         page = self.records.log.read(type=EVENT_TYPE)
@@ -196,7 +191,7 @@ def test_an_entry_that_makes_a_rule_fail_is_as_if_it_had_not_been(hub: Hub, plac
         rules._running["windows"].stored_bytes += 1000
         if number % 4 == 0:
             follower.step()
-    exhaust(follower)
+    drain(follower)
     (record,) = follower.quarantine.page()
     assert record.event == f"evt_{place}"
     again = hub.again()
@@ -241,8 +236,8 @@ def test_a_full_disk_takes_rules_back_to_what_is_kept_and_forward_again(
     rules.fails = fails
     for _ in range(fails):
         with pytest.raises(UnavailableError):
-            exhaust(follower)
-    exhaust(follower)
+            drain(follower)
+    drain(follower)
     with opened() as other:
         for place in range(40):
             other.see(place, image="Google")

@@ -25,8 +25,8 @@ from lineside.links import Message
 from lineside.streams import PREDICTION_TYPE, VERDICT_TYPE
 from lineside.streams.verdicts import VerdictData
 from lineside.testing import FakeClock
-from tests.hub.conftest import PACKAGE, Line
-from tests.hub.test_rules import drain, follower
+from tests.hub.conftest import PACKAGE, Line, drain
+from tests.hub.test_rules import follower
 
 FORMAT = Path(__file__).parents[1] / "data" / "asyncapi-3.0.0.json"
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -17,7 +17,8 @@ from lineside.links.memory import MemoryBus
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S
 from tests.hub.conftest import Line
-from tests.hub.test_rules import drain, follower
+from tests.hub.conftest import drain
+from tests.hub.test_rules import follower
 from tests.hub.test_run import STATUS, Pictures, prediction_message
 from tests.links.conftest import Mosquitto
 

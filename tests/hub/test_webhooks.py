@@ -23,6 +23,7 @@ from lineside.links.webhook import WebhookSender
 from lineside.streams import EVENT_TYPE, Event, decode_event
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
+from tests.hub.conftest import drain
 from tests.links.hooks import Hooks
 
 
@@ -61,8 +62,7 @@ class Runs:
         )  # fmt: skip
 
     def read(self) -> None:
-        while self.follower.step():
-            pass
+        drain(self.follower)
 
     def step(self) -> None:
         self.read()
