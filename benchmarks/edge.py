@@ -55,9 +55,10 @@ from lineside.edge import EdgeConfig, run
 from lineside.edge.config import PageConfig
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.package_source import PackageSource
+from lineside.edge.local_api import lineside_edge_v1_pb2, lineside_edge_v1_pb2_grpc
 from lineside.edge.machine import resident_bytes
 from lineside.edge.messages import device_topic, frame_message
-from lineside.fleet import FolderSource, Release, create_repository, pin_root, wire
+from lineside.fleet import FolderSource, Release, create_repository, pin_root
 from lineside.fleet.contract import Desired, DesiredPackage
 from lineside.links import Bus, Mailbox, open_bus
 from lineside.models import Package, Predictor, build_package
@@ -150,10 +151,8 @@ def measure_speed(made: Device, archive: bytes, *, picture: bytes, calls: int) -
         bare.predict_single(open_frame(picture, camera="bench", captured_at=since))
 
     with grpc.insecure_channel(made.config.grpc) as channel:
-        stub = wire.lineside_edge_v1_pb2_grpc.EdgeStub(channel)
-        asked = wire.lineside_edge_v1_pb2.PredictRequest(
-            inspection=made.inspection, picture=picture
-        )
+        stub = lineside_edge_v1_pb2_grpc.EdgeStub(channel)
+        asked = lineside_edge_v1_pb2.PredictRequest(inspection=made.inspection, picture=picture)
         link = http.client.HTTPConnection("127.0.0.1", 18099, timeout=30)
         ways: dict[str, Callable[[], object]] = {
             "bare": judge,

@@ -41,9 +41,9 @@ import serving_peers
 from measure import RESULTS, percentiles, timed, write
 from onnx import helper, numpy_helper
 
+from lineside.compat.open_inference import open_inference_pb2 as pb2
+from lineside.compat.open_inference import open_inference_pb2_grpc
 from lineside.core import SystemClock
-from lineside.fleet import wire
-from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.access.auth import issue_access_key
 from lineside.hub.inference.model_server import BatchSettings
@@ -117,7 +117,7 @@ class Caller:
         self.channel = grpc.insecure_channel(
             hub.inference, options=(("grpc.max_send_message_length", 64_000_000),)
         )
-        self.stub = wire.open_inference_pb2_grpc.GRPCInferenceServiceStub(self.channel)
+        self.stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(self.channel)
         self.metadata = (("authorization", f"Bearer {self.token}"),)
         crops = np.random.default_rng(2).integers(0, 255, (1, 3, SIDE, SIDE))
         self.crops = crops.astype(np.float32)

@@ -36,8 +36,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from lineside.fleet import wire
-from lineside.fleet.wire import open_inference_pb2 as pb2
+from lineside.compat.open_inference import open_inference_pb2 as pb2
+from lineside.compat.open_inference import open_inference_pb2_grpc
 
 HERE = Path(__file__).parent / "serving_systems"
 BY_HAND = "FastAPI by hand"
@@ -125,7 +125,7 @@ def hub_targets(
         channel = grpc.insecure_channel(
             facts["grpc"], options=(("grpc.use_local_subchannel_pool", 1),)
         )
-        stub = wire.open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         metadata = (("authorization", f"Bearer {facts['token']}"),)
         return lambda: bytes(stub.ModelInfer(message, metadata=metadata).SerializeToString())
 

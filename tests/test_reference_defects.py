@@ -65,8 +65,8 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     13: (
         f"{DOCUMENTS}::test_the_first_picture_makes_the_one_stock_document",
         f"{ORDERS}::test_an_unsure_place_is_refused_with_its_own_sentence",
-        "models/test_sagemaker.py::test_a_client_s_cut_is_the_package_s_cut",
-        "models/test_sagemaker.py::test_classes_of_a_region_are_above_the_threshold_where_they_are_decided",
+        "compat/aws/test_sagemaker_runtime.py::test_a_client_s_cut_is_the_package_s_cut",
+        "compat/aws/test_sagemaker_runtime.py::test_classes_of_a_region_are_above_the_threshold_where_they_are_decided",
         "training/test_run.py::test_the_manifest_says_where_it_comes_from",
     ),
     14: (

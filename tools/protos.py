@@ -1,4 +1,4 @@
-"""Make the stubs of every ``.proto`` in ``src/lineside/fleet/wire`` again: ``make protos``.
+"""Make the stubs of every ``.proto`` in ``src/lineside`` again, beside it: ``make protos``.
 
 ``python tools/protos.py [FOLDER]`` writes below FOLDER instead of ``src``.
 """
@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
-WIRE = "lineside/fleet/wire"
 
 
 def generate(into: Path, *, source: Path = SOURCE) -> list[Path]:
@@ -15,14 +14,14 @@ def generate(into: Path, *, source: Path = SOURCE) -> list[Path]:
     from grpc_tools import _proto, protoc
 
     well_known = Path(next(iter(_proto.__path__)))
-    protocols = sorted((source / WIRE).glob("*.proto"))
+    protocols = sorted((source / "lineside").rglob("*.proto"))
     with_calls = [path for path in protocols if "\nservice " in path.read_text()]
     for kind, paths in (("python", protocols), ("pyi", protocols), ("grpc_python", with_calls)):
         names = [str(path.relative_to(source)) for path in paths]
         arguments = ["protoc", f"-I{source}", f"-I{well_known}", f"--{kind}_out={into}", *names]
         if protoc.main(arguments) != 0:
             raise SystemExit(2)
-    return sorted((into / WIRE).glob("*_pb2*.py*"))
+    return sorted(path for path in (into / "lineside").rglob("*_pb2*") if path.suffix != ".pyc")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ from typing import Any
 
 import grpc
 
+from lineside.compat.aws import agent_pb2_grpc
+from lineside.compat.open_inference import open_inference_pb2_grpc
 from lineside.core import decode
 from lineside.edge.capture.buffer import Capturer
 from lineside.edge.config import EdgeConfig
+from lineside.edge.local_api import lineside_edge_v1_pb2_grpc
 from lineside.edge.local_api.serving import Serving
 from lineside.edge.messages import Counters
-from lineside.fleet import wire
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S
 
@@ -22,10 +24,11 @@ STARTED_S = LONG_S
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """Stubs of both services."""
+    """Stubs of the services."""
 
     agent: Any
     edge: Any
+    inference: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +58,9 @@ def connected(address: str) -> Iterator[Client]:
     with grpc.insecure_channel(address, options=limits) as channel:
         grpc.channel_ready_future(channel).result(timeout=STARTED_S)
         yield Client(
-            agent=wire.agent_pb2_grpc.AgentStub(channel),
-            edge=wire.lineside_edge_v1_pb2_grpc.EdgeStub(channel),
+            agent=agent_pb2_grpc.AgentStub(channel),
+            edge=lineside_edge_v1_pb2_grpc.EdgeStub(channel),
+            inference=open_inference_pb2_grpc.GRPCInferenceServiceStub(channel),
         )
 
 

@@ -12,12 +12,18 @@ from typing import Any
 
 import pytest
 
+from lineside.compat.aws.edge_agent import (
+    Auxiliary,
+    Capture,
+    CaptureStatus,
+    Encoding,
+    TensorPart,
+)
 from lineside.core import ConflictError, InvalidError, NotFoundError, UnavailableError
 from lineside.edge.capture.buffer import Batch, Capturer, CaptureUploader, DiskCaptures
 from lineside.edge.config import CaptureConfig
 from lineside.edge.messages import Counters
 from lineside.edge.packages import FullError
-from lineside.fleet.wire import Auxiliary, Capture, CaptureStatus, Encoding, TensorPart
 from lineside.store import open_place
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
@@ -249,7 +255,6 @@ from lineside.edge.config import CaptureConfig
 from lineside.edge.capture.buffer import DiskCaptures
 from lineside.edge.packages import FullError
 from lineside.edge.messages import Counters
-from lineside.fleet.wire import Capture, CaptureStatus, TensorPart
 
 disk = DiskCaptures(Path(sys.argv[1]), max_bytes=50_000_000)
 capturer = Capturer(

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineside.compat.aws.edge_agent import DTYPES, Auxiliary, Capture, Encoding, TensorPart
 from lineside.core import InvalidError, NotFoundError, UnavailableError
 from lineside.datasets import load_source
 from lineside.edge.capture.buffer import (
@@ -24,7 +25,6 @@ from lineside.edge.capture.buffer import (
 )
 from lineside.edge.capture.record import content_type, written
 from lineside.edge.config import CaptureConfig
-from lineside.fleet.wire import DTYPES, Auxiliary, Capture, Encoding, TensorPart
 from lineside.vision import (
     BoxAnswer,
     CountAnswer,

@@ -11,11 +11,11 @@ import grpc
 import numpy as np
 import pytest
 
+from lineside.compat.aws import agent_pb2
+from lineside.compat.aws.edge_agent import moment_to_wire
 from lineside.core import decode_json, encode
 from lineside.edge.local_api.models import LoadedModels
 from lineside.edge.machine import this_platform
-from lineside.fleet import wire
-from lineside.fleet.wire import agent_pb2
 from lineside.models import build_package
 from lineside.models.engines import BareEngine
 from lineside.models.wrap import read_wrapping, wrapped
@@ -385,7 +385,7 @@ class TestCaptures:
         assert device.capturer.waiting == 0
 
     def test_a_moment_ahead_is_out_of_range_and_now_is_not(self, loaded: Served) -> None:
-        now = wire.moment_to_wire(loaded.clock.now())
+        now = moment_to_wire(loaded.clock.now())
         loaded.client.agent.CaptureData(capture(inference_timestamp=now))
         ahead = agent_pb2.Timestamp(seconds=now.seconds, nanos=1000)
         late = capture(capture_id="0" + UUID[1:], inference_timestamp=ahead)
@@ -508,11 +508,11 @@ class TestTheSocket:
         self, device: Served, clock: FakeClock, tmp_path: Path
     ) -> None:
         from lineside.core import ConflictError
-        from lineside.edge.local_api.grpc_server import GrpcServer
+        from lineside.edge.local_api.grpc_server import SocketServer
 
         del clock, tmp_path
         with pytest.raises(ConflictError, match="another program answers"):
-            GrpcServer(device.config.grpc, agent=None, edge=None)
+            SocketServer(device.config.grpc, agent=None, edge=None)
         device.client.agent.ListModels(agent_pb2.ListModelsRequest())
 
     def test_serves_two_clients(self, loaded: Served) -> None:

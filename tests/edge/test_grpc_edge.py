@@ -10,13 +10,18 @@ from typing import Any
 import grpc
 import pytest
 
+from lineside.compat.aws import agent_pb2
 from lineside.core import digest_of
-from lineside.edge.local_api.grpc_edge import MOST_WATCHERS, Watchers
+from lineside.edge.local_api import lineside_edge_v1_pb2 as edge_pb2
+from lineside.edge.local_api.grpc_edge import (
+    MOST_WATCHERS,
+    Watchers,
+    prediction_to_wire,
+    time_from_wire,
+    time_to_wire,
+)
 from lineside.edge.messages import Counters
 from lineside.edge.packages import notify
-from lineside.fleet import wire
-from lineside.fleet.wire import agent_pb2
-from lineside.fleet.wire import lineside_edge_v1_pb2 as edge_pb2
 from lineside.models import Package, Predictor, build_package
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
@@ -66,12 +71,10 @@ class TestPredict:
         self, device: Served, predictor: Predictor, who: dict[str, str]
     ) -> None:
         at = datetime(2026, 1, 1, 11, tzinfo=UTC)
-        request = asked(
-            camera="rack", captured_at=wire.time_to_wire(at), part="p-7", sequence=12, **who
-        )
+        request = asked(camera="rack", captured_at=time_to_wire(at), part="p-7", sequence=12, **who)
         found = device.client.edge.Predict(request, timeout=STARTED_S)
         frame = open_frame(request.picture, camera="rack", captured_at=at, part="p-7", sequence=12)
-        wanted = wire.prediction_to_wire(predictor.predict(frame, device="edge-1"))
+        wanted = prediction_to_wire(predictor.predict(frame, device="edge-1"))
         for message in (found, wanted):
             message.ClearField("latency")
             message.ClearField("registration")
@@ -84,7 +87,7 @@ class TestPredict:
             device.clock.advance(1)
             found = device.client.edge.Predict(asked())
             assert found.state == edge_pb2.PictureState.Value("PICTURE_STATE_OK")
-            assert found.frame.captured_at == wire.time_to_wire(device.clock.now())
+            assert found.frame.captured_at == time_to_wire(device.clock.now())
 
     @pytest.mark.parametrize(
         ("request_", "code", "why"),
@@ -135,7 +138,7 @@ def test_packages_are_listed_by_inspection_and_by_name(device: Served, archive: 
     assert [(each.model, each.inspection, each.digest) for each in found] == [
         ("", "stock", digest), (NAME, "stock", digest)
     ]  # fmt: skip
-    loaded_at = wire.time_from_wire(found[1].loaded_at, where="loaded_at")
+    loaded_at = time_from_wire(found[1].loaded_at, where="loaded_at")
     assert loaded_at == device.clock.now()
 
 

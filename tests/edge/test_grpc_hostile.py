@@ -8,17 +8,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lineside.compat.aws import agent_pb2
 from lineside.core import LinesideError
 from lineside.edge.capture.buffer import Capturer, DiskCaptures
 from lineside.edge.config import CaptureConfig
+from lineside.edge.local_api import lineside_edge_v1_pb2 as edge_pb2
 from lineside.edge.local_api.grpc_edge import AgentService, EdgeService, Watchers
-from lineside.edge.local_api.grpc_server import code_of
+from lineside.edge.local_api.grpc_server import CODES
 from lineside.edge.local_api.models import LoadedModels
 from lineside.edge.messages import Counters
-from lineside.fleet.wire import agent_pb2
-from lineside.fleet.wire import lineside_edge_v1_pb2 as edge_pb2
 from lineside.models import build_package
 from lineside.testing import FakeClock
+from lineside.web.grpc_server import code_of
 from tests.edge.conftest import picture
 from tests.models.conftest import package_parts
 
@@ -144,5 +145,5 @@ def asked(call: Any, request: Any) -> str:  # noqa: ANN401  generated types
     try:
         call(type(request).FromString(request.SerializeToString()), None)
     except LinesideError as error:
-        return str(code_of(error).name) if error.message else "no sentence"
+        return code_of(error, CODES) if error.message else "no sentence"
     return "OK"

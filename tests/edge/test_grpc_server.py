@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
+from lineside.compat.aws import agent_pb2, agent_pb2_grpc
+from lineside.compat.aws.edge_agent import FutureError
 from lineside.core import (
     ConflictError,
     InvalidError,
@@ -15,18 +16,20 @@ from lineside.core import (
     UnavailableError,
 )
 from lineside.core.errors import MissingExtraError
-from lineside.edge.local_api.grpc_server import GrpcServer, code_of, socket_path
+from lineside.edge.local_api import lineside_edge_v1_pb2 as edge_pb2
+from lineside.edge.local_api import lineside_edge_v1_pb2_grpc
+from lineside.edge.local_api.grpc_server import CODES, SocketServer, socket_path
 from lineside.edge.packages import FullError
-from lineside.fleet import wire
-from lineside.fleet.wire import agent_pb2
-from tests.edge.serving import connected, edge_config, refused
+from lineside.testing import FakeClock
+from lineside.web.grpc_server import code_of
+from tests.edge.serving import connected, edge_config, refused, served
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
         (InvalidError("x"), "INVALID_ARGUMENT"),
-        (wire.FutureError("x"), "OUT_OF_RANGE"),
+        (FutureError("x"), "OUT_OF_RANGE"),
         (NotFoundError("x"), "NOT_FOUND"),
         (ConflictError("x"), "ALREADY_EXISTS"),
         (RefusedError("x"), "FAILED_PRECONDITION"),
@@ -36,7 +39,7 @@ from tests.edge.serving import connected, edge_config, refused
     ],
 )
 def test_an_error_says_by_its_code_what_a_client_can_do(error: LinesideError, code: str) -> None:
-    assert code_of(error) is grpc.StatusCode[code]
+    assert code_of(error, CODES) == code
 
 
 @pytest.mark.parametrize(
@@ -64,7 +67,7 @@ def test_settings_take_sockets_alone(tmp_path: Path) -> None:
         edge_config(tmp_path, grpc="0.0.0.0:50051")
 
 
-class Broken(wire.agent_pb2_grpc.AgentServicer):
+class Broken(agent_pb2_grpc.AgentServicer):
     """Has a bug in one call."""
 
     def ListModels(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802  the protocol's
@@ -72,8 +75,8 @@ class Broken(wire.agent_pb2_grpc.AgentServicer):
         raise ZeroDivisionError("a secret")
 
 
-def served_by(address: str, agent: object) -> GrpcServer:
-    return GrpcServer(address, agent=agent, edge=wire.lineside_edge_v1_pb2_grpc.EdgeServicer())
+def served_by(address: str, agent: object) -> SocketServer:
+    return SocketServer(address, agent=agent, edge=lineside_edge_v1_pb2_grpc.EdgeServicer())
 
 
 def test_a_bug_is_internal_and_keeps_its_details(tmp_path: Path) -> None:
@@ -82,7 +85,7 @@ def test_a_bug_is_internal_and_keeps_its_details(tmp_path: Path) -> None:
     try:
         with connected(address) as client:
             code, sentence = refused(client.agent.ListModels, agent_pb2.ListModelsRequest())
-            assert (code, sentence) == ("INTERNAL", "bug: ZeroDivisionError")
+            assert (code, sentence) == ("INTERNAL", "something failed that nobody foresaw")
             code, _ = refused(client.agent.Predict, agent_pb2.PredictRequest())
             assert code == "INTERNAL"
     finally:
@@ -91,7 +94,7 @@ def test_a_bug_is_internal_and_keeps_its_details(tmp_path: Path) -> None:
 
 
 def test_a_socket_that_cannot_be_made_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match="the socket cannot be made"):
+    with pytest.raises(UnavailableError, match="cannot listen"):
         served_by(f"unix://{tmp_path}/none/s", Broken())
 
 
@@ -100,3 +103,10 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match="something else is there"):
         served_by(f"unix://{tmp_path}/s", Broken())
     assert (tmp_path / "s").read_text() == "notes"
+
+
+def test_a_contract_that_the_settings_leave_out_is_not_served(tmp_path: Path) -> None:
+    with served(edge_config(tmp_path, contracts=[]), clock=FakeClock()) as device:
+        asked = refused(device.client.agent.ListModels, agent_pb2.ListModelsRequest())
+        assert asked[0] == "UNIMPLEMENTED"
+        assert not device.client.edge.ListPackages(edge_pb2.ListPackagesRequest()).packages

@@ -5,18 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 
-from lineside.edge.local_api.grpc_server import GrpcServer
-from lineside.edge.local_api.models import LoadedModels, LoadedModelsInference
-from lineside.fleet import wire
-from lineside.fleet.wire import open_inference_pb2 as pb2
+from lineside.compat.open_inference import open_inference_pb2 as pb2
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
 from lineside.testing.networks import shades
 from lineside.vision import encode_png
+from tests.edge.serving import edge_config, refused, served
 from tests.models.test_wrap import SHADES
 
 WARM = np.full((1, 3, 16, 16), 250, np.float32)
@@ -24,22 +21,14 @@ WARM = np.full((1, 3, 16, 16), 250, np.float32)
 
 @pytest.fixture
 def stub(tmp_path: Path) -> Iterator[Any]:
-    clock = FakeClock()
     folder = tmp_path / "shades" / "7"
     folder.mkdir(parents=True)
     wrapping = read_wrapping(SHADES.encode(), where="wrap.toml")
-    made = wrapped(shades(), wrapping, pictures=[], clock=clock)
+    made = wrapped(shades(), wrapping, pictures=[], clock=FakeClock())
     (folder / "shades.lspkg").write_bytes(made)
-    packages = LoadedModels(clock=clock, most=2, max_bytes=10_000_000)
-    packages.load(url=str(folder), name="shades-7")
-    service = wire.InferenceService(LoadedModelsInference(packages, clock=clock))
-    server = GrpcServer(
-        f"unix://{tmp_path}/s", agent=wire.agent_pb2_grpc.AgentServicer(),
-        edge=wire.lineside_edge_v1_pb2_grpc.EdgeServicer(), inference=service,
-    )  # fmt: skip
-    with grpc.insecure_channel(f"unix:{tmp_path}/s") as channel:
-        yield wire.open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
-    server.close()
+    with served(edge_config(tmp_path), clock=FakeClock()) as device:
+        device.serving.packages.load(url=str(folder), name="shades-7")
+        yield device.client.inference
 
 
 def asked(name: str, *, datatype: str, shape: tuple[int, ...], raw: bytes) -> pb2.ModelInferRequest:
@@ -68,9 +57,6 @@ def test_loaded_packages_answer_on_the_socket(stub: Any) -> None:  # noqa: ANN40
 
 
 def test_a_package_that_is_not_loaded_is_not_found(stub: Any) -> None:  # noqa: ANN401  likewise
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.ModelReady(pb2.ModelReadyRequest(name="shades-8"))
-    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.ModelMetadata(pb2.ModelMetadataRequest(name="shades-7", version="8"))
-    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    unknown = pb2.ModelMetadataRequest(name="shades-7", version="8")
+    assert refused(stub.ModelReady, pb2.ModelReadyRequest(name="shades-8"))[0] == "NOT_FOUND"
+    assert refused(stub.ModelMetadata, unknown)[0] == "NOT_FOUND"

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineside.compat.aws.edge_agent import DTYPES, TensorPart
 from lineside.core import InvalidError
 from lineside.edge.capture.record import array_of, arrays_for, part_of, whole_shape
-from lineside.fleet.wire import DTYPES, TensorPart
 from lineside.models import Package
 from lineside.models.engines import ANY, BareEngine, TensorSlot
 from lineside.models.wrap import read_wrapping, wrapped

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from lineside.compat.aws import agent_pb2
 from lineside.core import SystemClock, decode_json
 from lineside.core.drivers import SecretUrl
 from lineside.edge import CaptureConfig, EdgeConfig, run
 from lineside.edge.delivery.publisher import log_topic
-from lineside.fleet.wire import agent_pb2
-from lineside.fleet.wire import lineside_edge_v1_pb2 as edge_pb2
+from lineside.edge.local_api import lineside_edge_v1_pb2 as edge_pb2
 from lineside.links import Bus, EmbeddedBroker, open_bus
 from lineside.models import Package, build_package
 from lineside.testing import FakeClock

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from lineside.compat.aws import agent_pb2
 from lineside.core import ConflictError, Digest, RefusedError, digest_of
 from lineside.edge import TRUST, apply_bundle
 from lineside.edge.identity.trust import verifier
 from lineside.fleet import Release, UpdateRepository, create_repository
 from lineside.fleet.trust.bundle import write_bundle
-from lineside.fleet.wire import agent_pb2
 from lineside.models import Package, build_package
 from lineside.testing import FakeClock
 from tests.edge.serving import STARTED_S, edge_config, refused, served

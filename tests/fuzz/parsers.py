@@ -23,7 +23,11 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tuf.api.metadata import Metadata, Root
 
+from lineside.compat.aws.sagemaker_runtime import invocation_picture
 from lineside.compat.aws.sigv4 import SignedRequest, plain_body, verify
+from lineside.compat.open_inference import open_inference_pb2 as pb2
+from lineside.compat.open_inference.grpc import infer_from_wire
+from lineside.compat.open_inference.tensors import read_request as read_inference
 from lineside.core import (
     Camera,
     InvalidError,
@@ -75,8 +79,6 @@ from lineside.fleet.trust.bundle import open_bundle
 from lineside.fleet.trust.certificate_authority import CertificateAuthority, read_device_certificate
 from lineside.fleet.trust.download import read_directory
 from lineside.fleet.trust.verify import check_root
-from lineside.fleet.wire import open_inference_pb2 as pb2
-from lineside.fleet.wire.messages import infer_from_wire
 from lineside.hub import HubConfig
 from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.downloads import parse_range
@@ -93,8 +95,6 @@ from lineside.links.mqtt import parse_address
 from lineside.links.webhook import WebhookSender, read_secrets
 from lineside.models import Package
 from lineside.models.operating_point import OperatingPoint
-from lineside.models.serving.sagemaker import invocation_picture
-from lineside.models.serving.tensors import read_request as read_inference
 from lineside.models.wrap import read_wrapping
 from lineside.store import open_records
 from lineside.store.archive import ArchiveLimits, read_members

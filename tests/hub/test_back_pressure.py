@@ -23,12 +23,12 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from fastapi.testclient import TestClient
 
+from lineside.compat.open_inference import open_inference_pb2 as pb2
+from lineside.compat.open_inference import open_inference_pb2_grpc
 from lineside.core import LinesideError, SystemClock
 from lineside.core.drivers import SecretUrl
-from lineside.fleet import wire
-from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import AccessKey, HubConfig, Services, issue_access_key
-from lineside.hub.api.inference_grpc import InferenceServer
+from lineside.hub.api.open_inference import InferenceServer
 from lineside.hub.config import FunctionConfig
 from lineside.library.client import HubClient
 from lineside.models import Package
@@ -198,7 +198,7 @@ def test_too_many_calls_by_grpc_are_resource_exhausted(hub: Services, archive: b
     tensor.contents.bytes_contents.append(large_picture())
     server = InferenceServer("127.0.0.1:0", services=hub, files=None)
     with grpc.insecure_channel(server.address) as channel:
-        stub = wire.open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         who = (("authorization", f"Bearer {token}"),)
         calls = [stub.ModelInfer.future(message, metadata=who) for _ in range(CALLERS)]
         codes = Counter(call.code() for call in calls)

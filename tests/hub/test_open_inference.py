@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from lineside.compat.open_inference import open_inference_pb2 as pb2
+from lineside.compat.open_inference import open_inference_pb2_grpc
 from lineside.core import InvalidError, UnavailableError
-from lineside.fleet import wire
-from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import Services
 from lineside.hub.access.permissions import Role
 from lineside.hub.access.tls import ServerFiles
-from lineside.hub.api.inference_grpc import InferenceServer
+from lineside.hub.api.open_inference import InferenceServer
 from lineside.hub.models.model_service import Registration
 from lineside.testing import FakeClock
 
@@ -170,7 +170,7 @@ def test_a_viewer_looks_and_does_not_infer(served: Services, nobody: TestClient)
 def stub(served: Services) -> Iterator[Any]:
     server = InferenceServer("127.0.0.1:0", services=served, files=None)
     with grpc.insecure_channel(server.address) as channel:
-        yield wire.open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        yield open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
     server.close()
 
 
@@ -262,7 +262,7 @@ def test_over_tls_the_certificate_is_the_hubs(served: Services, tmp_path: Any) -
     trusted = grpc.ssl_channel_credentials(pem[0])
     try:
         with grpc.secure_channel(server.address, trusted) as channel:
-            stub = wire.open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+            stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
             assert stub.ServerLive(pb2.ServerLiveRequest()).live
     finally:
         server.close()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from lineside.compat.aws.sagemaker_runtime import endpoint_score, label_cuts
 from lineside.core import ConflictError, Json, RefusedError, digest_of
 from lineside.core.codec import decode
 from lineside.hub import Services
@@ -17,7 +18,6 @@ from lineside.hub.inference.endpoints import predict_endpoint
 from lineside.links import Bus
 from lineside.models import Package, Status, build_package
 from lineside.models.operating_point import OperatingPoint, PointVersion, version_in_force
-from lineside.models.serving.sagemaker import endpoint_score, label_cuts
 from lineside.store import FrameRow
 from lineside.streams import prediction_event, read_prediction
 from lineside.streams.verdicts import LineVerdicts

@@ -15,12 +15,12 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from fastapi.testclient import TestClient
 
+from lineside.compat.open_inference import open_inference_pb2 as pb2
+from lineside.compat.open_inference import open_inference_pb2_grpc
 from lineside.core import Plant, SystemClock, parse_plant
 from lineside.core.drivers import SecretUrl
-from lineside.fleet import wire
-from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import HubConfig, Services, issue_access_key
-from lineside.hub.api.inference_grpc import InferenceServer
+from lineside.hub.api.open_inference import InferenceServer
 from lineside.hub.config import FunctionConfig
 from lineside.models import build_package
 from lineside.testing import FakeClock
@@ -105,7 +105,7 @@ def digest(hub: Services) -> str:
 def stub(hub: Services) -> Iterator[Any]:
     server = InferenceServer("127.0.0.1:0", services=hub, files=None)
     with grpc.insecure_channel(server.address) as channel:
-        yield wire.open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        yield open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
     server.close()
 
 

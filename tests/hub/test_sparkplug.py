@@ -9,15 +9,14 @@ import pytest
 
 from lineside.core import InvalidError, SystemClock, parse_rfc3339
 from lineside.core.drivers import SecretUrl
-from lineside.fleet.wire import sparkplug_b_pb2 as pb2
 from lineside.hub import HubConfig, Services, running
+from lineside.hub.sinks import sparkplug_b_pb2 as pb2
 from lineside.hub.sinks.sparkplug import EdgeNode, SparkplugFeed, encode_payload
 from lineside.links import Message, open_bus
 from lineside.links.memory import MemoryBus
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S
-from tests.hub.conftest import Line
-from tests.hub.conftest import drain
+from tests.hub.conftest import Line, drain
 from tests.hub.test_rules import follower
 from tests.hub.test_run import STATUS, Pictures, prediction_message
 from tests.links.conftest import Mosquitto

@@ -24,13 +24,13 @@ import pytest
 from botocore.exceptions import ClientError
 from paho.mqtt.enums import CallbackAPIVersion
 
+from lineside.compat.aws import agent_pb2
 from lineside.core import NotFoundError, SystemClock
 from lineside.edge import HubClient
 from lineside.edge.hub_client import Access
 from lineside.edge.identity.enrolment import IdentityFiles
 from lineside.edge.identity.trust import SignedPackages
 from lineside.fleet import NewJob, Target
-from lineside.fleet.wire import agent_pb2
 from lineside.hub.access.auth import access_key, issue_temporary_key, revoke_keys_of_thing
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock

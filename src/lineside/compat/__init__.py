@@ -1,6 +1,7 @@
-"""Contracts of other people's systems that several programs fulfil, without a server of their own.
+"""Contracts of other systems: their formats, records and calls, without a server of their own.
 
-Not here: the routes that offer them (``hub/api``, ``edge``), and what they do with a request.
+``aws`` and ``open_inference``. Hub and device mount those that their setting ``contracts`` names.
+Not here: the addresses (``hub/api``, ``edge``), who may call, and what a call does there.
 """
 
 __all__: list[str] = []

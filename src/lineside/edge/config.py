@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from lineside.core import InvalidError, NotFoundError, decode, decode_json
@@ -208,6 +208,10 @@ class CaptureConfig:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
+Contract = Literal["edge-agent", "open-inference"]
+"""A contract of another system whose calls a device can answer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeConfig:
     """Everything the agent is told.
@@ -231,6 +235,7 @@ class EdgeConfig:
             loaded; and, apart from these, of the archives that are loaded by name.
         resend_after_s: how long an event may stay unacknowledged before it is sent again.
         status_every_s: how often the device says how it is; changes are said at once.
+        contracts: of other systems whose calls the device answers, on its socket and page.
         grpc: socket of the gRPC services, such as ``unix:///tmp/edge_agent``; empty: none.
         home: folder of models that are named by name and version; empty: ``data_dir``.
         models_config: the list of models loaded at start; empty: ``models_config.json`` in
@@ -264,6 +269,7 @@ class EdgeConfig:
     max_loaded_bytes: int = 512_000_000
     resend_after_s: float = 5.0
     status_every_s: float = 10.0
+    contracts: tuple[Contract, ...] = get_args(Contract)
     grpc: str = ""
     home: str = ""
     models_config: str = ""

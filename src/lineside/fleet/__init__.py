@@ -1,12 +1,11 @@
-"""Devices and what they are asked to run: jobs, trust, rollouts, and wire formats.
+"""Devices and what they are asked to run: jobs, trust and rollouts.
 
 Main names: ``Release`` and ``JobDocument`` (the package to run), ``Target`` (a signed file),
 ``JobService`` (the operator's and the devices' side of jobs), ``Rollout``, ``UpdateRepository`` and
 ``UpdateClient`` (the hub's and a device's side of signed updates), ``CertificateAuthority``.
-Inside: ``jobs/`` (the AWS IoT Jobs service), ``trust/`` (the update repository and the site's
-certificates), ``wire/`` (protocols with their stubs). What one other package needs is imported from
-the module that owns it. Not here: threads, sockets and pages; plans are pure, and the programs
-carry them out.
+Inside: ``jobs/`` (the AWS IoT Jobs service) and ``trust/`` (the update repository and the site's
+certificates). What one other package needs is imported from the module that owns it. Not here:
+threads, sockets and pages; plans are pure, and the programs carry them out.
 """
 
 from lineside.fleet.agent import DevicePolicy, Installed

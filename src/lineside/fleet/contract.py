@@ -10,7 +10,7 @@
 5. A model's name and version become one identifier, dots of the version as dashes: ``unet`` ``1.2``
    is ``unet-1-2``. Versions ``1.2`` and ``1-2`` meet there, so no two models may share one.
 6. Messages between the hub and a device are records that both use: ``Desired``, ``Ack`` and
-   ``DeviceStatus``. They need neither protobuf nor gRPC, which ``fleet.wire`` imports.
+   ``DeviceStatus``. They need neither protobuf nor gRPC.
 """
 
 import math

@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -188,6 +188,10 @@ class RetrainRule:
             )
 
 
+Contract = Literal["sagemaker", "iot-jobs", "s3", "open-inference"]
+"""A contract of another system whose calls the hub can answer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubConfig:
     """Everything the hub is told.
@@ -230,6 +234,7 @@ class HubConfig:
         otlp: address of an OpenTelemetry collector (OTLP over HTTP) that gets traces; empty: none.
         sparkplug: group id of Sparkplug B under which the hub is an edge node; empty: it is none.
         endpoint_calls: how many calls of one endpoint, function or model wait or run at a time.
+        contracts: of other systems whose calls the hub answers.
         inference_grpc: host:port of the Open Inference Protocol by gRPC; empty: by HTTP only.
         trust: folder of the update repository; empty: ``data_dir/trust``.
         ingest_token_file: token of ``/mqttingest``; empty: ``data_dir/tokens/ingest.token``.
@@ -278,6 +283,7 @@ class HubConfig:
     otlp: SecretUrl = SecretUrl("")
     retention: Retention = field(default_factory=Retention)
     endpoint_calls: int = 64
+    contracts: tuple[Contract, ...] = get_args(Contract)
     inference_grpc: str = ""
     trust: str = ""
     ingest_token_file: str = ""
@@ -308,6 +314,12 @@ class HubConfig:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InvalidError("above 0", where=name, fix=f"Write {name} = 64.")
+        if self.inference_grpc and "open-inference" not in self.contracts:
+            raise InvalidError(
+                "a port for a contract that contracts leaves out",
+                where="inference_grpc",
+                fix='Add "open-inference" to contracts, or leave inference_grpc out.',
+            )
         if self.opcua:
             opcua_address(self.opcua)
         _check_topics(self)

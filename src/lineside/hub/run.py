@@ -126,7 +126,7 @@ def create_app(services: Services) -> "FastAPI":
         any_name=not config.loopback_only and not config.allowed_hosts,
     )
     app.add_middleware(SecureHeaders)
-    mount_api(app)
+    mount_api(app, contracts=config.contracts)
     mount_pages(app, services)
     app.router.routes[:] = [RouteIndex(app.router.routes)]
     return app
@@ -716,7 +716,7 @@ def _serve_inference(services: Services, *, stack: ExitStack) -> str:
     config = services.config
     if not config.inference_grpc:
         return ""
-    from lineside.hub.api.inference_grpc import InferenceServer
+    from lineside.hub.api.open_inference import InferenceServer
 
     files = server_files(config, clock=services.clock)
     server = InferenceServer(config.inference_grpc, services=services, files=files)

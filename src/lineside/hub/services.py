@@ -328,7 +328,10 @@ def build_services(
         records, releases=releases, clock=clock, names=config.allowed_hosts,
         base_url=config.public_url or f"http://{config.host}:{config.port}",
     )  # fmt: skip
-    desk = JobRequestHandler(JobService(records, clock=clock, directory=things, links=bucket))
+    desk = JobRequestHandler(JobService(
+        records, clock=clock, directory=things,
+        links=bucket if "s3" in config.contracts else None,
+    ))  # fmt: skip
     desk.service.on_success = desired.job_succeeded
     rollouts = RolloutService(
         records, ledger=ledger, things=things, devices=devices, desired=desired,

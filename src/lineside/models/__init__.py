@@ -1,8 +1,8 @@
-"""Model packages: built, checked, registered, run and served.
+"""Model packages: built, checked, registered and run.
 
 Main names: ``Manifest``, ``build_package`` and ``Package`` (the ``.lspkg`` archive), ``Predictor``
-(from a frame to a prediction), ``Registry`` (which packages there are and which is in use), the
-answer shapes of others' contracts in ``serving``. Not here: training, and what knows torch.
+(from a frame to a prediction), ``Registry`` (which packages there are and which is in use).
+Not here: training, what knows torch, and the contracts of others who ask packages (``compat``).
 """
 
 from lineside.models.archive import Package, build_package

@@ -1,4 +1,4 @@
-"""Shared by the web servers of hub and device: connection limits, checks, formats, answer texts.
+"""Shared by the web servers of hub and device: connection limits, checks, gRPC, formats, texts.
 
 ``static/`` holds the styles and scripts of both; each server serves them beside its own files.
 Not here: routes, pages and people; each program has its own. Others import the module that they

@@ -152,7 +152,8 @@ def plant() -> Plant:
 
 @contextmanager
 def shown(
-    folder: Path, *, clock: Clock, named: Sequence[ModelRow] = (), **settings: Any  # noqa: ANN401  of the page
+    folder: Path, *, clock: Clock, named: Sequence[ModelRow] = (), open_inference: bool = True,
+    **settings: Any,  # noqa: ANN401  of the page
 ) -> Iterator[Shown]:  # fmt: skip
     """A page on a free port, until the block ends."""
     config = PageConfig(**{"listen": "127.0.0.1:0", **settings})
@@ -181,7 +182,10 @@ def shown(
         versions=lambda: {PACKAGE: ("img-classification", "1.2")},
         updates=lambda: tuple(steered.jobs),
     )
-    server = PageServer(config, device=device, gallery=gallery, folder=folder, clock=clock)
+    server = PageServer(
+        config, device=device, gallery=gallery, folder=folder, clock=clock,
+        open_inference=open_inference,
+    )  # fmt: skip
     Shown.__init__(
         steered, url=server.url, gallery=gallery, clock=clock, config=config, device=device,
         server=server, contact=[HubContact(connected=True)], judges=judges,

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from lineside.compat.open_inference.tensors import InferRequest
 from lineside.core import SystemClock, UnavailableError
 from lineside.edge.page import app
 from lineside.edge.page.app import PageInference
 from lineside.models import Package, Predictor, build_package
-from lineside.models.serving.tensors import InferRequest
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import encode_jpeg, open_frame, picture_size
 from tests.edge.page.asking import Answer, ask
@@ -137,3 +137,9 @@ def test_a_heat_map_of_the_latest_answer_is_made_on_request(
     assert answer.headers["x-lineside-frame"] == frame.id
     assert picture_size(answer.body) == (160, 120)
     assert answer.body != frame.encoded
+
+
+def test_a_page_without_the_contract_has_none_of_its_addresses(tmp_path: Path) -> None:
+    with shown(tmp_path, clock=SystemClock(), open_inference=False) as page:
+        assert ask(page.url, "/v2").status == 404
+        assert ask(page.url, "/health").status == 200

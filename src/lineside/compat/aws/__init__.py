@@ -1,1 +1,1 @@
-"""Formats of AWS clients: signatures, signed links and bodies in parts."""
+"""Formats of AWS clients: signatures, links, SageMaker's runtime, the edge agent's messages."""

@@ -43,6 +43,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from lineside.compat.aws.edge_agent import Auxiliary, Capture, CaptureStatus, Encoding
 from lineside.core import (
     Clock,
     ConflictError,
@@ -60,7 +61,6 @@ from lineside.edge.capture.record import written
 from lineside.edge.config import CaptureConfig
 from lineside.edge.messages import Counters
 from lineside.edge.packages import FullError
-from lineside.fleet import wire
 from lineside.store import Place, open_place
 from lineside.streams import prediction_id
 from lineside.streams.drift import DriftState, feed_drift, is_unsure
@@ -355,7 +355,7 @@ _PLACE = "captures"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waiting:
-    capture: wire.Capture
+    capture: Capture
     at: datetime
     accepted_at: datetime
     accepted_s: float
@@ -392,8 +392,8 @@ class Capturer:
         self._counters = counters
         self._waiting: deque[_Waiting] = deque()
         self._held_bytes = 0
-        self._fates: OrderedDict[str, wire.CaptureStatus] = OrderedDict(
-            (_key(each), wire.CaptureStatus.SUCCESS) for each in reversed(tuple(known))
+        self._fates: OrderedDict[str, CaptureStatus] = OrderedDict(
+            (_key(each), CaptureStatus.SUCCESS) for each in reversed(tuple(known))
         )
         self._pushed_s = clock.monotonic()
         self._changed = threading.Condition()
@@ -404,7 +404,7 @@ class Capturer:
         """Begin to write."""
         self._worker.start()
 
-    def offer(self, capture: wire.Capture) -> None:
+    def offer(self, capture: Capture) -> None:
         """Take a capture that is well formed; returns at once.
 
         Raises:
@@ -430,10 +430,10 @@ class Capturer:
             self._check_space(size)
             self._waiting.append(taken)
             self._held_bytes += size
-            self._remember(key, wire.CaptureStatus.IN_PROGRESS)
+            self._remember(key, CaptureStatus.IN_PROGRESS)
             self._changed.notify_all()
 
-    def status(self, capture_id: str) -> wire.CaptureStatus:
+    def status(self, capture_id: str) -> CaptureStatus:
         """State of a capture; ``NotFoundError`` of one that is not remembered."""
         with self._changed:
             fate = self._fates.get(_key(capture_id))
@@ -475,7 +475,7 @@ class Capturer:
                 fix="Capture less often, or smaller tensors.",
             )
 
-    def _remember(self, key: str, fate: wire.CaptureStatus) -> None:
+    def _remember(self, key: str, fate: CaptureStatus) -> None:
         self._fates[key] = fate
         self._fates.move_to_end(key)
         while len(self._fates) > _REMEMBERED + self._config.buffer_size:
@@ -521,14 +521,14 @@ class Capturer:
                 raise
             except LinesideError as error:
                 self._note(error)
-                self._settle(group, wire.CaptureStatus.FAILURE)
+                self._settle(group, CaptureStatus.FAILURE)
             except Exception as error:  # boundary: one capture must not end the thread
                 logger.exception("capture failed")
                 self._counters.fault(_PLACE, error)
-                self._settle(group, wire.CaptureStatus.FAILURE)
+                self._settle(group, CaptureStatus.FAILURE)
             else:
                 self._counters.mended(_PLACE)
-                self._settle(group, wire.CaptureStatus.SUCCESS)
+                self._settle(group, CaptureStatus.SUCCESS)
         self._pushed_s = self._clock.monotonic()
 
     def _keep(self, group: list[_Waiting]) -> None:
@@ -560,7 +560,7 @@ class Capturer:
         day = f"{at.year:04d}/{at:%m/%d/%H}"
         return f"{prefix}{self._config.fleet}/{first.capture.model}/{day}"
 
-    def _settle(self, group: list[_Waiting], fate: wire.CaptureStatus) -> None:
+    def _settle(self, group: list[_Waiting], fate: CaptureStatus) -> None:
         done = {id(each) for each in group}
         with self._changed:
             self._waiting = deque(each for each in self._waiting if id(each) not in done)
@@ -582,7 +582,7 @@ def _groups(requests: Iterable[_Waiting]) -> list[list[_Waiting]]:
     return list(found.values())
 
 
-def _size(capture: wire.Capture) -> int:
+def _size(capture: Capture) -> int:
     tensors = (*capture.input_tensors, *capture.output_tensors)
     others = (*capture.inputs, *capture.outputs)
     return sum(len(part.data) for part in tensors) + sum(len(each.data) for each in others)
@@ -635,19 +635,17 @@ def _since_drift(sampling: SamplingState, prediction: Prediction) -> tuple[Sampl
     return replace(sampling, drift=drift, left=max(0, left - 1)), left > 0
 
 
-def capture_of(frame: Frame, prediction: Prediction) -> wire.Capture:
+def capture_of(frame: Frame, prediction: Prediction) -> Capture:
     """A decision with its picture."""
     suffix = "png" if frame.encoded.startswith(b"\x89PNG") else "jpg"
-    picture = wire.Auxiliary(
-        name=f"{frame.id}.{suffix}", encoding=wire.Encoding.NONE, data=frame.encoded
-    )
+    picture = Auxiliary(name=f"{frame.id}.{suffix}", encoding=Encoding.NONE, data=frame.encoded)
     told = encode({**_words(prediction), "prediction": to_plain(prediction)})
-    return wire.Capture(
+    return Capture(
         model=_UNSAFE.sub("-", prediction.inspection).strip("-") or "inspection",
         capture_id=str(uuid.uuid5(_NAMESPACE, prediction_id(prediction))),
         inferred_at=prediction.frame.captured_at,
         inputs=(picture,),
-        outputs=(wire.Auxiliary(name="prediction.json", encoding=wire.Encoding.JSON, data=told),),
+        outputs=(Auxiliary(name="prediction.json", encoding=Encoding.JSON, data=told),),
         version=short(prediction.package),
     )
 

@@ -20,15 +20,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.compat.aws.edge_agent import (
+    Auxiliary,
+    Capture,
+    Encoding,
+    FutureError,
+    TensorPart,
+)
 from lineside.core import InvalidError, encode
-from lineside.fleet import wire
 from lineside.fleet.contract import check_identifier
 from lineside.models.engines import ANY, TensorSlot
 
 
-def arrays_for(
-    slots: Sequence[TensorSlot], parts: Sequence[wire.TensorPart]
-) -> dict[str, NDArray[Any]]:
+def arrays_for(slots: Sequence[TensorSlot], parts: Sequence[TensorPart]) -> dict[str, NDArray[Any]]:
     """Input name → array, for a network that takes ``slots``.
 
     Raises:
@@ -44,7 +48,7 @@ def arrays_for(
     return {slot.name: array_of(part, slot=slot) for slot, part in named}
 
 
-def array_of(part: wire.TensorPart, *, slot: TensorSlot) -> NDArray[Any]:
+def array_of(part: TensorPart, *, slot: TensorSlot) -> NDArray[Any]:
     """The tensor as an array of its input's type.
 
     Raises:
@@ -80,18 +84,18 @@ def array_of(part: wire.TensorPart, *, slot: TensorSlot) -> NDArray[Any]:
     return array.astype(slot.dtype, copy=False)
 
 
-def part_of(array: NDArray[Any], *, slot: TensorSlot) -> wire.TensorPart:
+def part_of(array: NDArray[Any], *, slot: TensorSlot) -> TensorPart:
     """An output as bytes, with its name, type and shape."""
     kind = np.dtype(slot.dtype).newbyteorder("<")
     data = np.ascontiguousarray(array, dtype=kind).tobytes()
-    return wire.TensorPart(data=data, name=slot.name, dtype=slot.dtype, shape=array.shape)
+    return TensorPart(data=data, name=slot.name, dtype=slot.dtype, shape=array.shape)
 
 
 def _by_name(
-    slots: Sequence[TensorSlot], parts: Sequence[wire.TensorPart]
-) -> list[tuple[TensorSlot, wire.TensorPart]]:
+    slots: Sequence[TensorSlot], parts: Sequence[TensorPart]
+) -> list[tuple[TensorSlot, TensorPart]]:
     known: Mapping[str, TensorSlot] = {slot.name: slot for slot in slots}
-    parts_by_slot: dict[str, wire.TensorPart] = {}
+    parts_by_slot: dict[str, TensorPart] = {}
     for place, part in enumerate(parts):
         slot = known.get(part.name) if part.name else slots[place]
         if slot is None or slot.name in parts_by_slot:
@@ -140,11 +144,11 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
 _FIRST = datetime.fromtimestamp(0, UTC)
 _SUFFIX = re.compile(r".*\.([A-Za-z0-9]{1,8})")
-_WORDS = {wire.Encoding.JSON: "json", wire.Encoding.CSV: "csv"}
+_WORDS = {Encoding.JSON: "json", Encoding.CSV: "csv"}
 _ALIKE = {"jpeg": "jpg"}
 
 
-def checked(capture: wire.Capture, *, now: datetime) -> wire.Capture:
+def checked(capture: Capture, *, now: datetime) -> Capture:
     """A client's capture, when it is well formed.
 
     Raises:
@@ -166,7 +170,7 @@ def checked(capture: wire.Capture, *, now: datetime) -> wire.Capture:
             fix="Send seconds since 1970, UTC, or no time.",
         )
     if capture.inferred_at is not None and capture.inferred_at > now:
-        raise wire.FutureError(
+        raise FutureError(
             f"{capture.inferred_at.isoformat()} lies ahead",
             where="inference_timestamp",
             fix=f"It is {now.isoformat()} here.",
@@ -179,7 +183,7 @@ def checked(capture: wire.Capture, *, now: datetime) -> wire.Capture:
 
 
 def written(
-    capture: wire.Capture,
+    capture: Capture,
     *,
     fleet: str,
     device: str,
@@ -225,7 +229,7 @@ def written(
     return encode({**document, "eventMetadata": event, "eventVersion": "0"}), files
 
 
-def content_type(auxiliary: wire.Auxiliary) -> str:
+def content_type(auxiliary: Auxiliary) -> str:
     """A plain tag: what the bytes begin with, else what the name ends in, else the encoding."""
     for magic, tag in _MAGIC.items():
         if auxiliary.data.startswith(magic):
@@ -240,7 +244,7 @@ def content_type(auxiliary: wire.Auxiliary) -> str:
 _Put = Callable[[bytes, str], dict[str, str]]
 
 
-def _tensors(parts: Iterable[wire.TensorPart], *, mode: str, put: _Put) -> Iterator[dict[str, str]]:
+def _tensors(parts: Iterable[TensorPart], *, mode: str, put: _Put) -> Iterator[dict[str, str]]:
     for part in parts:
         shape = part.shape or (len(part.data),)
         kind = (part.dtype or "uint8").upper()
@@ -249,20 +253,18 @@ def _tensors(parts: Iterable[wire.TensorPart], *, mode: str, put: _Put) -> Itera
         yield item | put(part.data, "tensor")
 
 
-def _auxiliaries(
-    items: Iterable[wire.Auxiliary], *, mode: str, put: _Put
-) -> Iterator[dict[str, str]]:
+def _auxiliaries(items: Iterable[Auxiliary], *, mode: str, put: _Put) -> Iterator[dict[str, str]]:
     for each in items:
         tag = content_type(each)
         item = {"name": each.name, "mode": mode, "observedContentType": tag}
         yield item | put(each.data, tag)
 
 
-def _sized(parts: Sequence[wire.TensorPart], *, noun: str) -> tuple[wire.TensorPart, ...]:
+def _sized(parts: Sequence[TensorPart], *, noun: str) -> tuple[TensorPart, ...]:
     return tuple(_whole(part, where=f"{noun}_tensors[{place}]") for place, part in enumerate(parts))
 
 
-def _whole(part: wire.TensorPart, *, where: str) -> wire.TensorPart:
+def _whole(part: TensorPart, *, where: str) -> TensorPart:
     """The tensor with the side filled in that was left open."""
     if not part.dtype or not part.shape:
         return part

@@ -5,26 +5,37 @@ told how many.
 
 The service ``AWS.SageMaker.Edge.Agent``: each call decodes, asks one thing, encodes.
 
-Status codes are those of ``lineside.edge.local_api.grpc_server.code_of``.
+Status codes are those of ``lineside.edge.local_api.grpc_server.CODES``.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
+from lineside.compat.aws import agent_pb2, agent_pb2_grpc
+from lineside.compat.aws.edge_agent import (
+    capture_from_wire,
+    model_to_wire,
+    status_to_wire,
+    tensor_from_wire,
+    tensor_to_wire,
+)
 from lineside.core import Clock, Digest, InvalidError, NotFoundError
 from lineside.edge.capture.buffer import Capturer
 from lineside.edge.capture.record import checked
+from lineside.edge.local_api import lineside_edge_v1_pb2 as edge_pb2
+from lineside.edge.local_api import lineside_edge_v1_pb2_grpc
 from lineside.edge.local_api.models import LoadedModel, LoadedModels
 from lineside.edge.packages import FullError
-from lineside.fleet import wire
 from lineside.models import heat_png
-from lineside.vision import Frame, Prediction, decode_picture, open_frame
+from lineside.vision import Frame, Prediction, StageTimes, decode_picture, open_frame
 
 MOST_WATCHERS = 8
 _QUEUE = 100
@@ -117,7 +128,67 @@ class Watchers:
             watcher.close()
 
 
-edge_pb2 = wire.lineside_edge_v1_pb2
+_STAGES = tuple(each.name for each in fields(StageTimes))
+
+
+def prediction_to_wire(prediction: Prediction) -> edge_pb2.Prediction:
+    """The message of a prediction."""
+    said = prediction
+    return edge_pb2.Prediction(
+        frame=edge_pb2.FrameRef(
+            **_facts(said.frame) | {"captured_at": time_to_wire(said.frame.captured_at)}
+        ),
+        inspection=said.inspection,
+        task=said.task,
+        state=edge_pb2.PictureState.Value(f"PICTURE_STATE_{said.state.name}"),
+        reason=said.reason,
+        labels=[edge_pb2.LabelAnswer(**_decided(each)) for each in said.labels],
+        boxes=[edge_pb2.BoxAnswer(**_decided(each)) for each in said.boxes],
+        count=None if said.count is None else edge_pb2.CountAnswer(**_decided(said.count)),
+        mask=None if said.mask is None else edge_pb2.MaskAnswer(**_facts(said.mask)),
+        anomaly=None if said.anomaly is None else edge_pb2.AnomalyAnswer(**_decided(said.anomaly)),
+        package=said.package,
+        operating_point=said.operating_point,
+        dataset=said.dataset,
+        registration=edge_pb2.Registration(**_facts(said.registration)),
+        health=edge_pb2.Health(**_facts(said.health)),
+        latency=edge_pb2.StageTimes(
+            **{f"{stage}_ms": getattr(said.latency_ms, stage) for stage in _STAGES}
+        ),
+        device=said.device,
+        schema=said.schema,
+    )
+
+
+def time_to_wire(moment: datetime) -> Timestamp:
+    """An aware time, to the microsecond."""
+    message = Timestamp()
+    message.FromDatetime(moment.astimezone(UTC))
+    return message
+
+
+def time_from_wire(message: Timestamp, *, where: str) -> datetime:
+    """An aware UTC time; ``InvalidError`` beyond what a calendar holds."""
+    try:
+        moment: datetime = message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidError(
+            f"{message.seconds} s and {message.nanos} ns are no time",
+            where=where,
+            fix="Send seconds since 1970, UTC, and 0 to 999999999 nanoseconds.",
+        ) from error
+    return moment
+
+
+def _facts(record: object) -> dict[str, Any]:
+    """The fields of a record by name; those of its message are the same."""
+    return {each.name: getattr(record, each.name) for each in fields(record)}  # type: ignore[arg-type]  # records only
+
+
+def _decided(record: object) -> dict[str, Any]:
+    facts = _facts(record)
+    return facts | {"decision": edge_pb2.Decision.Value(f"DECISION_{facts['decision'].upper()}")}
+
 
 _MOST_PICTURE_BYTES = 32_000_000
 _LONGEST_CAMERA = 200
@@ -171,7 +242,7 @@ class InspectionPackage:
 FindInspection = Callable[[str], FullJudge | None]
 
 
-class EdgeService(wire.lineside_edge_v1_pb2_grpc.EdgeServicer):
+class EdgeService(lineside_edge_v1_pb2_grpc.EdgeServicer):
     """Raises ``LinesideError``; who serves it makes status codes of them."""
 
     def __init__(
@@ -203,7 +274,7 @@ class EdgeService(wire.lineside_edge_v1_pb2_grpc.EdgeServicer):
         # A picture without a time is a question of its own, and not the next one of a camera.
         predict = judge.predict if request.HasField("captured_at") else judge.predict_single
         found = predict(frame, device=self._device, decode_ms=decode_ms, template=template)
-        return wire.prediction_to_wire(found)
+        return prediction_to_wire(found)
 
     def Explain(  # noqa: N802  likewise
         self, request: edge_pb2.PredictRequest, context: Context
@@ -225,7 +296,7 @@ class EdgeService(wire.lineside_edge_v1_pb2_grpc.EdgeServicer):
         context.send_initial_metadata(())
         try:
             for watched in watcher.decisions():
-                message = wire.prediction_to_wire(watched.prediction)
+                message = prediction_to_wire(watched.prediction)
                 yield edge_pb2.Watched(prediction=message, missed=watched.missed)
         finally:
             self._watchers.leave(watcher)
@@ -240,7 +311,7 @@ class EdgeService(wire.lineside_edge_v1_pb2_grpc.EdgeServicer):
                 inspection=each.inspection,
                 digest=each.digest,
                 task=each.task,
-                loaded_at=wire.time_to_wire(each.loaded_at),
+                loaded_at=time_to_wire(each.loaded_at),
             )
             for each in self._packages.all()
         ]
@@ -275,7 +346,7 @@ class EdgeService(wire.lineside_edge_v1_pb2_grpc.EdgeServicer):
         return open_frame(
             request.picture,
             camera=request.camera or _UNNAMED,
-            captured_at=wire.time_from_wire(request.captured_at, where="captured_at")
+            captured_at=time_from_wire(request.captured_at, where="captured_at")
             if dated
             else self._clock.now(),
             sequence=request.sequence,
@@ -294,12 +365,7 @@ def _in_use_to_wire(each: InspectionPackage) -> edge_pb2.Package:
     return edge_pb2.Package(inspection=each.inspection, digest=each.digest, task=each.task)
 
 
-agent_pb2 = wire.agent_pb2
-
-"""``grpc.ServicerContext``; the library has no types."""
-
-
-class AgentService(wire.agent_pb2_grpc.AgentServicer):
+class AgentService(agent_pb2_grpc.AgentServicer):
     """Raises ``LinesideError``; who serves it makes status codes of them."""
 
     def __init__(self, packages: LoadedModels, *, capturer: Capturer, clock: Clock) -> None:
@@ -313,11 +379,11 @@ class AgentService(wire.agent_pb2_grpc.AgentServicer):
         del context
         self._packages.one(request.name)
         parts = [
-            wire.tensor_from_wire(each, where=f"tensors[{place}]")
+            tensor_from_wire(each, where=f"tensors[{place}]")
             for place, each in enumerate(request.tensors)
         ]
         found = self._packages.predict(request.name, parts)
-        return agent_pb2.PredictResponse(tensors=[wire.tensor_to_wire(part) for part in found])
+        return agent_pb2.PredictResponse(tensors=[tensor_to_wire(part) for part in found])
 
     def LoadModel(  # noqa: N802  likewise
         self, request: agent_pb2.LoadModelRequest, context: Context
@@ -349,7 +415,7 @@ class AgentService(wire.agent_pb2_grpc.AgentServicer):
         self, request: agent_pb2.CaptureDataRequest, context: Context
     ) -> agent_pb2.CaptureDataResponse:
         del context
-        capture = checked(wire.capture_from_wire(request), now=self._clock.now())
+        capture = checked(capture_from_wire(request), now=self._clock.now())
         version = self._packages.one(capture.model).version
         self._capturer.offer(replace(capture, version=version))
         return agent_pb2.CaptureDataResponse()
@@ -359,10 +425,10 @@ class AgentService(wire.agent_pb2_grpc.AgentServicer):
     ) -> agent_pb2.GetCaptureDataStatusResponse:
         del context
         status = self._capturer.status(request.capture_id)
-        return agent_pb2.GetCaptureDataStatusResponse(status=wire.status_to_wire(status))
+        return agent_pb2.GetCaptureDataStatusResponse(status=status_to_wire(status))
 
 
 def _model(loaded: LoadedModel) -> agent_pb2.Model:
-    return wire.model_to_wire(
+    return model_to_wire(
         name=loaded.name, url=loaded.url, inputs=loaded.inputs, outputs=loaded.outputs
     )

@@ -21,6 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.compat.aws.edge_agent import TensorPart
+from lineside.compat.open_inference.models import ModelMeta, ServedModel, choose_version
+from lineside.compat.open_inference.tensors import InferRequest, InferResponse
 from lineside.core import (
     Clock,
     ConflictError,
@@ -35,13 +38,10 @@ from lineside.edge.capture.record import arrays_for, part_of
 from lineside.edge.identity.trust import Verify
 from lineside.edge.machine import this_platform
 from lineside.edge.packages import FullError, check_machine
-from lineside.fleet import wire
 from lineside.fleet.contract import check_identifier
 from lineside.models import EngineName, Package, Predictor
 from lineside.models.archive import PackageLimits
 from lineside.models.engines import BareEngine, TensorSlot
-from lineside.models.serving.open_inference import ModelMeta, ServedModel, choose_version
-from lineside.models.serving.tensors import InferRequest, InferResponse
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class LoadedModels:
         """``NotFoundError`` lists the known ones."""
         return self._find(name).facts
 
-    def predict(self, name: str, parts: Sequence[wire.TensorPart]) -> list[wire.TensorPart]:
+    def predict(self, name: str, parts: Sequence[TensorPart]) -> list[TensorPart]:
         """All outputs of the bare network; before them probabilities, where its task has them.
 
         Raises:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from lineside.compat.open_inference.grpc import InferenceService
 from lineside.core import Clock, LinesideError
 from lineside.edge.capture.buffer import (
     CaptureDestination,
@@ -26,7 +27,7 @@ from lineside.edge.local_api.grpc_edge import (
     InspectionPackage,
     Watchers,
 )
-from lineside.edge.local_api.grpc_server import GrpcServer
+from lineside.edge.local_api.grpc_server import SocketServer
 from lineside.edge.local_api.models import LoadedModel, LoadedModels, LoadedModelsInference
 from lineside.edge.local_api.models_config import (
     ModelsConfig,
@@ -37,7 +38,6 @@ from lineside.edge.local_api.models_config import (
 )
 from lineside.edge.messages import Counters
 from lineside.edge.packages import FindJudge, Observer
-from lineside.fleet import wire
 from lineside.models import Predictor
 from lineside.store import open_place
 
@@ -224,9 +224,13 @@ class Serving:
             find_inspection=full_judge,
             in_use=in_use,
         )
-        agent = AgentService(self.packages, capturer=self._captures.capturer, clock=self._clock)
-        inference = wire.InferenceService(self.inference)
-        server = GrpcServer(self._config.grpc, agent=agent, edge=edge, inference=inference)
+        contracts = self._config.contracts
+        agent = inference = None
+        if "edge-agent" in contracts:
+            agent = AgentService(self.packages, capturer=self._captures.capturer, clock=self._clock)
+        if "open-inference" in contracts:
+            inference = InferenceService(self.inference)
+        server = SocketServer(self._config.grpc, agent=agent, edge=edge, inference=inference)
         self._stack.callback(server.close)
         self._stack.callback(self._watchers.close)
 

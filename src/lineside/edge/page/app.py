@@ -30,6 +30,22 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from lineside.compat.open_inference.http import (
+    HttpAnswer,
+    http_infer,
+    http_live,
+    http_model,
+    http_model_ready,
+    http_server,
+    http_server_ready,
+)
+from lineside.compat.open_inference.models import (
+    InferenceModels,
+    ModelMeta,
+    ServedModel,
+    choose_version,
+)
+from lineside.compat.open_inference.tensors import InferRequest, InferResponse
 from lineside.core import (
     Clock,
     Digest,
@@ -61,20 +77,6 @@ from lineside.edge.page.gallery import (
     check_size,
 )
 from lineside.models import Predictor
-from lineside.models.serving.open_inference import (
-    HttpAnswer,
-    InferenceModels,
-    ModelMeta,
-    ServedModel,
-    choose_version,
-    http_infer,
-    http_live,
-    http_model,
-    http_model_ready,
-    http_server,
-    http_server_ready,
-)
-from lineside.models.serving.tensors import InferRequest, InferResponse
 from lineside.vision import Prediction, draw_heat, open_frame, thumbnail
 from lineside.web.answers import SHARED_STATIC
 from lineside.web.security import App
@@ -194,7 +196,7 @@ class PageServices:
     device: Device
     gallery: Gallery
     watching: Viewers
-    inference: PageInference
+    inference: PageInference | None
     access: PageSignIn
     clock: Clock
     secure: bool
@@ -220,7 +222,7 @@ def create_app(behind: PageServices, *, hosts: tuple[str, ...]) -> App:
             Route("/api/latest/{inspection}/heat", pages.heat),
             Route("/cameras/{camera}/live.mjpeg", pages.motion),
             Route("/cameras/{camera}/answers.mjpeg", pages.answers),
-            *_inference_routes(behind.inference),
+            *(_inference_routes(behind.inference) if behind.inference is not None else ()),
             Mount("/static", files),
         ],
         exception_handlers={LinesideError: _failed, HTTPException: _no_such},

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lineside.compat.open_inference.models import InferenceModels
 from lineside.core import (
     Clock,
     InvalidError,
@@ -34,7 +35,6 @@ from lineside.edge.page.app import PageInference
 from lineside.edge.page.facts import Device, HubContact, ModelRow, RunningUpdate
 from lineside.edge.page.gallery import Gallery, Viewers
 from lineside.links import Bus
-from lineside.models.serving.open_inference import InferenceModels
 
 if TYPE_CHECKING:
     from lineside.edge.local_api.models import LoadedModel
@@ -65,6 +65,7 @@ class PageServer:
         folder: Path,
         clock: Clock,
         named: InferenceModels | None = None,
+        open_inference: bool = True,
     ) -> None:
         """Bind the address.
 
@@ -75,6 +76,7 @@ class PageServer:
             folder: where ``page.json`` says the page's address.
             clock: of ages and sessions.
             named: packages that are loaded by name, for the Open Inference Protocol.
+            open_inference: whether the page answers that protocol.
 
         Raises:
             NotFoundError: a file of the settings is not there.
@@ -94,13 +96,12 @@ class PageServer:
         )
         _check_pair(config)
         self._watching = Viewers(gallery, plant=device.plant, most=config.most_viewers, clock=clock)
+        inference = PageInference(device.inspections, judge=device.judge, clock=clock, named=named)
         behind = PageServices(
             device=device,
             gallery=gallery,
             watching=self._watching,
-            inference=PageInference(
-                device.inspections, judge=device.judge, clock=clock, named=named
-            ),
+            inference=inference if open_inference else None,
             access=access,
             clock=clock,
             secure=bool(config.tls_cert),
@@ -272,6 +273,7 @@ def page_for(
         folder=config.folder,
         clock=clock,
         named=serving.inference if serving else None,
+        open_inference="open-inference" in config.contracts,
     )
 
 

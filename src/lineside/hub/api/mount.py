@@ -7,8 +7,9 @@ import logging
 import uuid
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
+from typing import get_args
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
@@ -33,7 +34,6 @@ from lineside.hub.api import (
     models,
     open_inference,
     openapi,
-    operating_points,
     replays,
     review,
     rollouts,
@@ -44,6 +44,7 @@ from lineside.hub.api import (
 )
 from lineside.hub.api.openapi import openapi_document
 from lineside.hub.api.wire import error_response
+from lineside.hub.config import Contract
 from lineside.hub.problems import MEDIA_TYPE, document
 
 logger = logging.getLogger(__name__)
@@ -52,16 +53,19 @@ _API = ("api", "v1")
 _ANY = ""
 
 
-def mount_api(app: FastAPI) -> None:
-    """Add routes and failure handlers."""
+def mount_api(app: FastAPI, *, contracts: Sequence[Contract] = get_args(Contract)) -> None:
+    """Add routes, of other systems those of ``contracts`` alone, and failure handlers."""
+    routers: dict[Contract, APIRouter] = {
+        "sagemaker": aws_inference.router, "iot-jobs": iot.router, "s3": s3.router,
+        "open-inference": open_inference.router,
+    }  # fmt: skip
     # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
     parts = (
-        devices.router, live.router, frames.router, learning.router, s3.router, models.router,
-        open_inference.router, counting.router, jobs.router, rollouts.router, replays.router,
-        rules.router, setup.router, iot.router, line.router, health.log_router, line.ingest_router,
-        labelling.router, review.router,
-        aws_inference.router, health.router, session.router, openapi.router,
-        operating_points.router, alerts.router,
+        *(routers[name] for name in get_args(Contract) if name in contracts), s3.tuf_router,
+        devices.router, live.router, frames.router, learning.router, models.router,
+        counting.router, jobs.router, rollouts.router, replays.router, rules.router, setup.router,
+        line.router, health.log_router, line.ingest_router, labelling.router, review.router,
+        health.router, session.router, openapi.router, models.points_router, alerts.router,
     )  # fmt: skip
     for part in parts:
         app.include_router(part)

@@ -1,16 +1,22 @@
-"""Open Inference Protocol, version 2, over HTTP: every approved package."""
+"""Open Inference Protocol, version 2, over HTTP and gRPC: every approved package.
 
-from collections.abc import Sequence
+Over gRPC:
+
+1. Callers name themselves by a token in the metadata, ``authorization: Bearer …``, of kind ``api``;
+   looking needs the right to look, running a model the right to operate. Health answers anybody.
+2. Without TLS only loopback addresses are listened at.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from lineside.hub.api.wire import Hub, raw_body, responds
-from lineside.models.serving.open_inference import (
+from lineside.compat.open_inference.http import (
     HttpAnswer,
-    ModelMeta,
     http_failure,
     http_infer,
     http_live,
@@ -19,7 +25,20 @@ from lineside.models.serving.open_inference import (
     http_server,
     http_server_ready,
 )
-from lineside.web.security import BusyError
+from lineside.compat.open_inference.models import ModelMeta
+from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError, need
+from lineside.hub.access.auth import Auth
+from lineside.hub.access.permissions import GRANTS, Right, roles_with
+from lineside.hub.api.wire import Hub, raw_body, responds
+from lineside.hub.config import own_places
+from lineside.hub.problems import redact
+from lineside.web.security import BusyError, UnauthenticatedError
+
+if TYPE_CHECKING:
+    from lineside.hub.access.tls import ServerFiles
+    from lineside.hub.services import Services
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v2", tags=["inference"])
 
@@ -151,3 +170,101 @@ async def _inferred(hub: Hub, request: Request, *, model: str, version: str = ""
         return _sent(await hub.queue.run(f"model {model}", work))
     except BusyError as error:
         return _sent(http_failure(error))
+
+
+_AT_ONCE = 8
+_WAITING = 64
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_CODES = (
+    (UnauthenticatedError, "UNAUTHENTICATED"),
+    (InvalidError, "INVALID_ARGUMENT"),
+    (NotFoundError, "NOT_FOUND"),
+    (RefusedError, "PERMISSION_DENIED"),
+    (BusyError, "RESOURCE_EXHAUSTED"),
+    (UnavailableError, "UNAVAILABLE"),
+)
+
+
+class InferenceServer:
+    """Serves until it is closed."""
+
+    def __init__(self, address: str, *, services: "Services", files: "ServerFiles | None") -> None:
+        """Bind and begin to answer.
+
+        Args:
+            address: host:port; port 0 takes a free one.
+            services: of the hub.
+            files: certificate and key; None without TLS.
+
+        Raises:
+            InvalidError: no address, or one beyond this machine without TLS.
+            UnavailableError: it cannot be listened at.
+            MissingExtraError: grpcio is not installed.
+        """
+        need("grpc", extra="edge")
+        host = _host(address, secure=files is not None)
+        from lineside.compat.open_inference import open_inference_pb2_grpc
+        from lineside.compat.open_inference.grpc import InferenceService
+        from lineside.web.grpc_server import GrpcServer
+
+        own = own_places(services.config)
+        self._serving = GrpcServer(
+            threads=_AT_ONCE,
+            waiting=_WAITING,
+            codes=_CODES,
+            sentence=lambda error: str(redact(error, path="inference_grpc", own=own)),
+        )
+        service = InferenceService(
+            services.inference, admit=admitting(services.auth), away=services.away
+        )
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            service, self._serving.server
+        )
+        key = None if files is None else (files.key.read_bytes(), files.certificate.read_bytes())
+        self.address = f"{host}:{self._serving.start(address, key=key)}"
+        logger.info("inference serves address=%s tls=%s", self.address, files is not None)
+
+    def close(self) -> None:
+        """Let calls under way end, then leave."""
+        self._serving.close()
+
+
+def _host(address: str, *, secure: bool) -> str:
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdigit() and int(port) <= 65535):
+        raise InvalidError(
+            f"{address!r} is no address",
+            where="inference_grpc",
+            fix='Write inference_grpc = "127.0.0.1:8001".',
+        )
+    if not secure and host not in _LOOPBACK:
+        raise InvalidError(
+            f"{host} can be reached from elsewhere, and tokens would cross the network unencrypted",
+            where="inference_grpc",
+            fix='Add tls = "site", or listen at 127.0.0.1.',
+        )
+    return host
+
+
+def admitting(auth: Auth) -> Callable[[Any, Literal["look", "run"]], None]:
+    """Refuses who may not, by the token in a call's metadata."""
+
+    def admit(context: Any, does: Literal["look", "run"]) -> None:  # noqa: ANN401  untyped library
+        told = dict(context.invocation_metadata())
+        kind, _, token = str(told.get("authorization", "")).partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise UnauthenticatedError(
+                "who calls is not said",
+                where="metadata",
+                fix='Send "authorization: Bearer TOKEN"; make one with lineside token issue.',
+            )
+        identity = auth.identify(token.strip())
+        needed = Right.OPERATE if does == "run" else Right.LOOK
+        if identity.role is None or needed not in GRANTS[identity.role]:
+            raise RefusedError(
+                f"{identity.name} may not do this, it needs the right to {needed}",
+                where="metadata",
+                fix=f"Use a token of kind api of one of {', '.join(roles_with(needed))}.",
+            )
+
+    return admit

@@ -31,6 +31,7 @@ from lineside.hub.problems import (
 from lineside.hub.rollouts.bucket import ObjectEntry, ObjectPage, object_page
 
 router = APIRouter(tags=["updates"])
+tuf_router = APIRouter(tags=["updates"])
 
 RangeHeader = Annotated[str, Header(alias="range", description="one range of bytes")]
 _OCTETS = "application/octet-stream"
@@ -277,16 +278,16 @@ def ranged(
     return Download(sent, slots=hub.releases.slots, media_type=media_type)
 
 
-@router.head("/tuf/metadata/{name}", include_in_schema=False)
-@router.get("/tuf/metadata/{name}", summary="A metadata file (TUF)")
+@tuf_router.head("/tuf/metadata/{name}", include_in_schema=False)
+@tuf_router.get("/tuf/metadata/{name}", summary="A metadata file (TUF)")
 @responds(dict[str, Any])
 def metadata(hub: Hub, *, name: str) -> Response:
     """``timestamp.json``, or a file with its version before its name."""
     return Response(hub.releases.metadata(name), media_type="application/json")
 
 
-@router.head("/tuf/targets/{path:path}", include_in_schema=False)
-@router.get("/tuf/targets/{path:path}", summary="A signed file (TUF)")
+@tuf_router.head("/tuf/targets/{path:path}", include_in_schema=False)
+@tuf_router.get("/tuf/targets/{path:path}", summary="A signed file (TUF)")
 @responds(bytes, "application/octet-stream")
 @responds(bytes, "application/octet-stream", status=206)
 @responds(None, status=416)

@@ -18,11 +18,11 @@ from typing import TypeVar
 import anyio
 from anyio.lowlevel import RunVar
 
+from lineside.compat.aws.sagemaker_runtime import count_answer, sagemaker_answer
 from lineside.core import Digest, Inspection, NotFoundError, Plant
 from lineside.hub.models.packages import Packages
 from lineside.models import Manifest
 from lineside.models.operating_point import ruled
-from lineside.models.serving.sagemaker import count_answer, sagemaker_answer
 from lineside.vision import Prediction
 from lineside.web.security import BusyError
 

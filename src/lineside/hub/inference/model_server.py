@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.compat.open_inference.models import ModelMeta, ServedModel, choose_version
+from lineside.compat.open_inference.tensors import InferRequest, InferResponse
 from lineside.core import Clock, Digest, LinesideError, NotFoundError, Plant, UnavailableError
 from lineside.core.worker import Worker
 from lineside.hub.models.model_service import ModelService
 from lineside.hub.models.packages import Packages
 from lineside.models import Package, Predictor, Status
-from lineside.models.serving.open_inference import ModelMeta, ServedModel, choose_version
-from lineside.models.serving.tensors import InferRequest, InferResponse
 from lineside.web.security import BusyError
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -55,7 +55,7 @@ def encode_payload(
         measured_at: time of the metrics; None: ``at``.
         historical: they are not the current values.
     """
-    from lineside.fleet.wire import sparkplug_b_pb2 as pb2
+    from lineside.hub.sinks import sparkplug_b_pb2 as pb2
 
     payload = pb2.Payload(timestamp=_milliseconds(at), seq=seq)
     for name, value in metrics.items():
@@ -80,7 +80,7 @@ def asks_for_rebirth(payload: bytes) -> bool:
     """Return whether an NCMD asks for a rebirth; False where it cannot be read."""
     from google.protobuf.message import DecodeError
 
-    from lineside.fleet.wire import sparkplug_b_pb2 as pb2
+    from lineside.hub.sinks import sparkplug_b_pb2 as pb2
 
     try:
         read = pb2.Payload.FromString(payload)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lineside.compat.open_inference.models import ServedModel, decided_tensors
+from lineside.compat.open_inference.tensors import InferRequest, RequestedOutput, Tensor
 from lineside.core import InvalidError
 from lineside.models import Package, Predictor
-from lineside.models.serving.open_inference import ServedModel, decided_tensors
-from lineside.models.serving.tensors import InferRequest, RequestedOutput, Tensor
 from lineside.testing import FakeClock
 from lineside.testing.objects import untrained
 from lineside.testing.trays import tray

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import InvalidError
-from lineside.fleet.wire import (
+from lineside.compat.aws import agent_pb2
+from lineside.compat.aws.edge_agent import (
     DTYPES,
     Auxiliary,
     Capture,
@@ -15,7 +15,6 @@ from lineside.fleet.wire import (
     Encoding,
     FutureError,
     TensorPart,
-    agent_pb2,
     auxiliary_from_wire,
     capture_from_wire,
     capture_to_wire,
@@ -27,6 +26,7 @@ from lineside.fleet.wire import (
     tensor_from_wire,
     tensor_to_wire,
 )
+from lineside.core import InvalidError
 from lineside.models.engines import TensorSlot
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

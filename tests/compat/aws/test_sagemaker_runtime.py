@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,16 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import InvalidError, Policy, digest_of, frame_id
-from lineside.models import Manifest
-from lineside.models.serving.sagemaker import (
+from lineside.compat.aws.sagemaker_runtime import (
     answer_labels,
+    count_answer,
     endpoint_score,
     invocation_picture,
     sagemaker_answer,
 )
+from lineside.core import InvalidError, Policy, digest_of, frame_id
+from lineside.models import Manifest
 from lineside.vision import (
     AnomalyRule,
+    CountAnswer,
     Decision,
     FrameRef,
     HealthFigures,
@@ -219,3 +222,33 @@ def test_anything_else_is_refused_with_what_to_send(body: bytes, content_type: s
     with pytest.raises(InvalidError) as caught:
         invocation_picture(body, content_type=content_type)
     assert caught.value.fix
+
+
+def counted(*chances: float) -> Prediction:
+    count = CountAnswer(value=0, low=0, high=0, chances=chances)
+    return replace(prediction([], ()), task="count", labels=(), count=count)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12).filter(lambda xs: sum(xs) > 0.1))
+def test_the_largest_and_the_softmax_of_logits_are_those_of_the_probabilities(
+    raw: list[float],
+) -> None:
+    chances = tuple(value / sum(raw) for value in raw)
+    (row,) = count_answer(counted(*chances))
+    (logits,) = count_answer(counted(*chances), form="logits")
+    assert row == list(chances)
+    powers = [math.exp(value) for value in logits]
+    for power, chance in zip(powers, row, strict=True):
+        assert power / sum(powers) == pytest.approx(chance, abs=1e-5)
+    assert all(math.isfinite(value) and value <= 0 for value in logits)
+
+
+def test_a_picture_that_was_not_judged_has_no_numbers() -> None:
+    refused = replace(counted(), state=PictureState.BLACK, reason="mean grey 0", count=None)
+    with pytest.raises(InvalidError, match="cannot be judged, black: mean grey 0"):
+        count_answer(refused)
+
+
+def test_a_package_without_probabilities_says_so() -> None:
+    with pytest.raises(InvalidError, match="no probabilities of numbers"):
+        count_answer(counted())

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over one package: pictures to decisions, tensors to raw outputs.
+"""Packages as models of the Open Inference Protocol: pictures to decisions, tensors to raw outputs.
 
 1. Input ``image``, BYTES of any shape: JPEG or PNG each; the package prepares and decides as on a
    device. Beside it ``template``, of as many, where the package judges against one.
@@ -21,38 +21,29 @@
 4. A picture that could not be judged has its ``state`` ("ok" otherwise), probabilities of NaN,
    decisions "unsure", a count of -1, no boxes and an empty mask: one bad picture of many does not
    fail the call. NaN is null in JSON.
-
-
-The Open Inference Protocol over HTTP, without a web server: what each path answers.
-
-Hub and device mount the same answers. Failures are ``{"error": …}`` with a status; an unknown model
-or version is 404, a busy one 503.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, LinesideError, NotFoundError, encode
-from lineside.models.engines import ANY, INPUT, BareEngine
-from lineside.models.manifest import Manifest
-from lineside.models.predictor import Predictor
-from lineside.models.serving.tensors import (
+from lineside.compat.open_inference.tensors import (
     BYTES,
     InferRequest,
     InferResponse,
     Tensor,
-    read_request,
     tensor,
     texts,
-    write_response,
 )
+from lineside.core import InvalidError, NotFoundError, encode
+from lineside.models.engines import ANY, INPUT, BareEngine
+from lineside.models.manifest import Manifest
+from lineside.models.predictor import Predictor
 from lineside.vision import Decision, PictureState, Prediction, decode_picture, open_frame
 
 PLATFORM = "lineside_onnx"
@@ -346,12 +337,6 @@ def _scores(predictions: Sequence[Prediction]) -> list[Tensor]:
     ]
 
 
-HEADER_LENGTH = "inference-header-content-length"
-EXTENSIONS = ("binary_tensor_data",)
-_JSON = "application/json"
-_RAW = "application/octet-stream"
-
-
 class InferenceModels(Protocol):
     """Models by name and version; "" is the newest version. Safe from several threads."""
 
@@ -376,108 +361,6 @@ class InferenceModels(Protocol):
             UnavailableError: too many calls at once.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpAnswer:
-    """The response that a web server sends."""
-
-    body: bytes
-    status: int = 200
-    content_type: str = _JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def server_name() -> tuple[str, str]:
-    """Name and version of this server."""
-    try:
-        return "lineside", version("lineside")
-    except PackageNotFoundError:
-        return "lineside", "0"
-
-
-def http_failure(error: LinesideError) -> HttpAnswer:
-    """An error in the protocol's form."""
-    return HttpAnswer(body=encode({"error": str(error)}), status=error.http_status)
-
-
-def http_live() -> HttpAnswer:
-    """The process answers."""
-    return HttpAnswer(body=encode({"live": True}))
-
-
-def http_server_ready(*, away: Sequence[str]) -> HttpAnswer:
-    """Return whether the server can do its work."""
-    if away:
-        words = ", ".join(away)
-        return HttpAnswer(body=encode({"ready": False, "error": f"away: {words}"}), status=503)
-    return HttpAnswer(body=encode({"ready": True}))
-
-
-def http_server(models: InferenceModels) -> HttpAnswer:
-    """The server's metadata; the names of its models stand beside what the protocol asks for."""
-    name, number = server_name()
-    facts = {"name": name, "version": number, "extensions": EXTENSIONS, "models": models.names()}
-    return HttpAnswer(body=encode(facts))
-
-
-def http_model(models: InferenceModels, name: str, *, version: str = "") -> HttpAnswer:
-    """A model's metadata."""
-    try:
-        return HttpAnswer(body=encode(models.metadata(name, version=version)))
-    except LinesideError as error:
-        return http_failure(error)
-
-
-def http_model_ready(models: InferenceModels, name: str, *, version: str = "") -> HttpAnswer:
-    """Return whether a model answers."""
-    try:
-        ready = models.ready(name, version=version)
-    except LinesideError as error:
-        return http_failure(error)
-    return HttpAnswer(body=encode({"name": name, "ready": ready}), status=200 if ready else 503)
-
-
-def http_infer(
-    models: InferenceModels,
-    name: str,
-    *,
-    body: bytes,
-    headers: Mapping[str, str],
-    version: str = "",
-) -> HttpAnswer:
-    """Answer a call.
-
-    Args:
-        models: that are served.
-        name: of the model.
-        body: of the request.
-        headers: of the request, names in lower case.
-        version: "" for the newest.
-    """
-    try:
-        if headers.get("content-encoding", "identity") != "identity":
-            raise InvalidError(
-                "a compressed body", where="Content-Encoding", fix="Send it as it is."
-            )
-        request = read_request(body, header_bytes=_length(headers.get(HEADER_LENGTH)))
-        response = models.infer(name, version=version, request=request)
-    except LinesideError as error:
-        return http_failure(error)
-    predictions, length = write_response(response, request)
-    if length is None:
-        return HttpAnswer(body=predictions)
-    return HttpAnswer(body=predictions, content_type=_RAW, headers={HEADER_LENGTH: str(length)})
-
-
-def _length(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidError(
-            f"{text[:40]!r} is no length", where=HEADER_LENGTH, fix="Write a whole number."
-        )
-    return int(text)
 
 
 def choose_version(versions: Sequence[str], wanted: str, *, name: str) -> str:

@@ -10,14 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.fleet.wire import (
-    lineside_edge_v1_pb2 as edge_pb2,
-)
-from lineside.fleet.wire import (
-    prediction_to_wire,
-    time_from_wire,
-    time_to_wire,
-)
+from lineside.edge.local_api import lineside_edge_v1_pb2 as edge_pb2
+from lineside.edge.local_api.grpc_edge import prediction_to_wire, time_from_wire, time_to_wire
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lineside.compat.open_inference import open_inference_pb2 as pb2
+from lineside.compat.open_inference.grpc import infer_from_wire, infer_to_wire, model_meta_to_wire
+from lineside.compat.open_inference.models import ModelMeta, TensorMeta
+from lineside.compat.open_inference.tensors import DATATYPES, InferResponse, Tensor
 from lineside.core import InvalidError
-from lineside.fleet.wire import infer_from_wire, infer_to_wire, model_meta_to_wire
-from lineside.fleet.wire import open_inference_pb2 as pb2
-from lineside.models.serving.open_inference import ModelMeta, TensorMeta
-from lineside.models.serving.tensors import DATATYPES, InferResponse, Tensor
 
 
 def example(datatype: str) -> Tensor:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError
-from lineside.models.serving.tensors import (
+from lineside.compat.open_inference.tensors import (
     DATATYPES,
     InferRequest,
     InferResponse,
@@ -22,6 +21,7 @@ from lineside.models.serving.tensors import (
     tensor_to_raw,
     write_response,
 )
+from lineside.core import InvalidError
 
 SHAPES = st.lists(st.integers(0, 4), min_size=0, max_size=4)
 

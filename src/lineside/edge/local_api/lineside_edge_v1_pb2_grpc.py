@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from lineside.fleet.wire import lineside_edge_v1_pb2 as lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2
+from lineside.edge.local_api import lineside_edge_v1_pb2 as lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in lineside/fleet/wire/lineside_edge_v1_pb2_grpc.py depends on'
+        + ' but the generated code in lineside/edge/local_api/lineside_edge_v1_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,23 +36,23 @@ class EdgeStub:
         """
         self.Predict = channel.unary_unary(
                 '/lineside.edge.v1.Edge/Predict',
-                request_serializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.PredictRequest.SerializeToString,
-                response_deserializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.Prediction.FromString,
+                request_serializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.PredictRequest.SerializeToString,
+                response_deserializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.Prediction.FromString,
                 _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/lineside.edge.v1.Edge/Explain',
-                request_serializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.PredictRequest.SerializeToString,
-                response_deserializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.Explanation.FromString,
+                request_serializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.PredictRequest.SerializeToString,
+                response_deserializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.Explanation.FromString,
                 _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/lineside.edge.v1.Edge/Watch',
-                request_serializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.WatchRequest.SerializeToString,
-                response_deserializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.Watched.FromString,
+                request_serializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.WatchRequest.SerializeToString,
+                response_deserializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.Watched.FromString,
                 _registered_method=True)
         self.ListPackages = channel.unary_unary(
                 '/lineside.edge.v1.Edge/ListPackages',
-                request_serializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.ListPackagesRequest.SerializeToString,
-                response_deserializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.ListPackagesResponse.FromString,
+                request_serializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.ListPackagesRequest.SerializeToString,
+                response_deserializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.ListPackagesResponse.FromString,
                 _registered_method=True)
 
 
@@ -92,23 +92,23 @@ def add_EdgeServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Predict': grpc.unary_unary_rpc_method_handler(
                     servicer.Predict,
-                    request_deserializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.PredictRequest.FromString,
-                    response_serializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.Prediction.SerializeToString,
+                    request_deserializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.PredictRequest.FromString,
+                    response_serializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.Prediction.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
-                    request_deserializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.PredictRequest.FromString,
-                    response_serializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.Explanation.SerializeToString,
+                    request_deserializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.PredictRequest.FromString,
+                    response_serializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.Explanation.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
-                    request_deserializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.WatchRequest.FromString,
-                    response_serializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.Watched.SerializeToString,
+                    request_deserializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.WatchRequest.FromString,
+                    response_serializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.Watched.SerializeToString,
             ),
             'ListPackages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPackages,
-                    request_deserializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.ListPackagesRequest.FromString,
-                    response_serializer=lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.ListPackagesResponse.SerializeToString,
+                    request_deserializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.ListPackagesRequest.FromString,
+                    response_serializer=lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.ListPackagesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,8 +136,8 @@ class Edge:
             request,
             target,
             '/lineside.edge.v1.Edge/Predict',
-            lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.PredictRequest.SerializeToString,
-            lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.Prediction.FromString,
+            lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.PredictRequest.SerializeToString,
+            lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.Prediction.FromString,
             options,
             channel_credentials,
             insecure,
@@ -163,8 +163,8 @@ class Edge:
             request,
             target,
             '/lineside.edge.v1.Edge/Explain',
-            lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.PredictRequest.SerializeToString,
-            lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.Explanation.FromString,
+            lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.PredictRequest.SerializeToString,
+            lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.Explanation.FromString,
             options,
             channel_credentials,
             insecure,
@@ -190,8 +190,8 @@ class Edge:
             request,
             target,
             '/lineside.edge.v1.Edge/Watch',
-            lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.WatchRequest.SerializeToString,
-            lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.Watched.FromString,
+            lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.WatchRequest.SerializeToString,
+            lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.Watched.FromString,
             options,
             channel_credentials,
             insecure,
@@ -217,8 +217,8 @@ class Edge:
             request,
             target,
             '/lineside.edge.v1.Edge/ListPackages',
-            lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.ListPackagesRequest.SerializeToString,
-            lineside_dot_fleet_dot_wire_dot_lineside__edge__v1__pb2.ListPackagesResponse.FromString,
+            lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.ListPackagesRequest.SerializeToString,
+            lineside_dot_edge_dot_local__api_dot_lineside__edge__v1__pb2.ListPackagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,1 +1,0 @@
-"""Packages behind other people's inference contracts: the Open Inference Protocol and SageMaker."""

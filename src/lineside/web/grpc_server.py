@@ -1,0 +1,150 @@
+"""A gRPC server with bounds, whose errors are status codes with a sentence.
+
+1. What a call raises becomes the status code of its kind, with its sentence; any other kind is
+   INTERNAL. What is INTERNAL is logged with its trace.
+2. A message above 64 MB, and a call beyond those that may wait, is RESOURCE_EXHAUSTED.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from lineside.core import LinesideError, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+MOST_MESSAGE_BYTES = 64_000_000
+_GRACE_S = 2.0
+
+Codes = Sequence[tuple[type[LinesideError], str]]
+"""Status codes by name of kinds of errors; the first kind that fits counts."""
+
+
+def code_of(error: LinesideError, codes: Codes) -> str:
+    """The name of the status code that says what a client can do about an error."""
+    return next((code for kind, code in codes if isinstance(error, kind)), "INTERNAL")
+
+
+class GrpcServer:
+    """A server that answers from ``start`` until it is closed."""
+
+    def __init__(
+        self,
+        *,
+        threads: int,
+        waiting: int,
+        codes: Codes,
+        sentence: Callable[[LinesideError], str] = str,
+    ) -> None:
+        """Make it; nothing is bound yet.
+
+        Args:
+            threads: calls that are answered at once.
+            waiting: calls under way, those that are answered included.
+            codes: of the errors that calls raise.
+            sentence: what a caller reads of an error.
+        """
+        self._threads = ThreadPoolExecutor(threads, "grpc")
+        self.server = grpc.server(
+            self._threads,
+            interceptors=(_Errors(codes, sentence),),
+            maximum_concurrent_rpcs=waiting,
+            options=(
+                ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MOST_MESSAGE_BYTES),
+                ("grpc.so_reuseport", 0),
+            ),
+        )
+
+    def start(self, address: str, *, key: tuple[bytes, bytes] | None = None, mode: int = 0) -> int:
+        """Bind and begin to answer.
+
+        Args:
+            address: ``host:port``, where port 0 takes a free one, or ``unix:path``.
+            key: private key and certificate, PEM; None without TLS.
+            mode: permissions of the socket of ``unix:path``; 0 leaves them.
+
+        Returns:
+            The port.
+
+        Raises:
+            UnavailableError: it cannot be listened at.
+        """
+        try:
+            if key is None:
+                port = int(self.server.add_insecure_port(address))
+            else:
+                credentials = grpc.ssl_server_credentials([key])
+                port = int(self.server.add_secure_port(address, credentials))
+            if mode:
+                Path(address.removeprefix("unix:")).chmod(mode)
+        except (RuntimeError, OSError) as error:
+            self._threads.shutdown()
+            raise UnavailableError(
+                f"cannot listen: {error}",
+                where=address,
+                fix="Choose a free port, or a path in a folder that can be written.",
+            ) from error
+        self.server.start()
+        return port
+
+    def close(self) -> None:
+        """Let calls under way end, then leave."""
+        self.server.stop(_GRACE_S).wait()
+        self._threads.shutdown()
+
+
+class _Errors(grpc.ServerInterceptor):  # type: ignore[misc]  # the library has no types
+    """Interceptor: errors of a call as status code and sentence."""
+
+    def __init__(self, codes: Codes, sentence: Callable[[LinesideError], str]) -> None:
+        self._codes = codes
+        self._sentence = sentence
+
+    def intercept_service(
+        self,
+        continuation: Callable[[Any], Any],
+        handler_call_details: Any,  # noqa: ANN401  untyped library
+    ) -> Any:  # noqa: ANN401  likewise
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        coded = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streamed(handler.unary_stream), **coded
+            )
+        return grpc.unary_unary_rpc_method_handler(self._answered(handler.unary_unary), **coded)
+
+    def _answered(self, method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def answer(request: Any, context: Any) -> Any:  # noqa: ANN401  untyped library
+            try:
+                return method(request, context)
+            except Exception as error:  # noqa: BLE001  # boundary: one call must not end the server
+                self._abort(context, error)
+
+        return answer
+
+    def _streamed(self, method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Iterator[Any]]:
+        def stream(request: Any, context: Any) -> Iterator[Any]:  # noqa: ANN401  untyped library
+            try:
+                yield from method(request, context)
+            except Exception as error:  # noqa: BLE001  # boundary: likewise
+                self._abort(context, error)
+
+        return stream
+
+    def _abort(self, context: Any, error: Exception) -> None:  # noqa: ANN401  untyped library
+        code, sentence = "INTERNAL", "something failed that nobody foresaw"
+        if isinstance(error, LinesideError):
+            code, sentence = code_of(error, self._codes), self._sentence(error)
+        if code == "INTERNAL":
+            logger.error("grpc call failed", exc_info=error)
+        context.abort(grpc.StatusCode[code], sentence)

@@ -1,0 +1,38 @@
+"""Contracts of other systems are answered where the settings name them."""
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+from starlette.testclient import TestClient
+
+from lineside.core import InvalidError, Plant
+from lineside.hub.config import Contract, HubConfig
+from lineside.hub.run import create_app
+from lineside.testing import FakeClock
+from tests.hub.conftest import open_hub
+
+ALL: tuple[Contract, ...] = get_args(Contract)
+ADDRESSES = {
+    "sagemaker": "/ping", "iot-jobs": "/jobs", "s3": "/s3", "open-inference": "/v2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("contracts", [ALL, ALL[:2], ALL[2:], ()])
+def test_a_hub_answers_the_contracts_of_its_settings_alone(
+    config: HubConfig, plant: Plant, clock: FakeClock, contracts: tuple[Contract, ...]
+) -> None:
+    with open_hub(replace(config, contracts=contracts), plant=plant, clock=clock) as hub:
+        token = hub.auth.issue_token("tester", kind="api")
+        with TestClient(create_app(hub), base_url="http://127.0.0.1") as client:
+            client.headers["Authorization"] = f"Bearer {token}"
+            said = {name: client.get(path).status_code for name, path in ADDRESSES.items()}
+            listed = client.get("/api/openapi.json").json()["paths"]
+            assert client.get("/tuf/metadata/none.json").json()["detail"] != "Not Found"
+    assert said == {name: 200 if name in contracts else 404 for name in ALL}
+    assert {name for name, path in ADDRESSES.items() if path in listed} == set(contracts)
+
+
+def test_a_port_for_a_contract_that_is_left_out_is_refused(config: HubConfig) -> None:
+    with pytest.raises(InvalidError, match="open-inference"):
+        replace(config, contracts=ALL[:3], inference_grpc="127.0.0.1:0")
