@@ -23,9 +23,8 @@ def test_a_hub_answers_the_contracts_of_its_settings_alone(
     config: HubConfig, plant: Plant, clock: FakeClock, contracts: tuple[Contract, ...]
 ) -> None:
     with open_hub(replace(config, contracts=contracts), plant=plant, clock=clock) as hub:
-        token = hub.auth.issue_token("tester", kind="api")
-        with TestClient(create_app(hub), base_url="http://127.0.0.1") as client:
-            client.headers["Authorization"] = f"Bearer {token}"
+        who = {"Authorization": f"Bearer {hub.auth.issue_token('tester', kind='api')}"}
+        with TestClient(create_app(hub), base_url="http://127.0.0.1", headers=who) as client:
             said = {name: client.get(path).status_code for name, path in ADDRESSES.items()}
             listed = client.get("/api/openapi.json").json()["paths"]
             assert client.get("/tuf/metadata/none.json").json()["detail"] != "Not Found"

@@ -88,7 +88,7 @@ def test_tritonclient_works_unchanged(python: Path, hub: RunningHub, tmp_path: P
         assert said["decisions"] == ["absent", "present"]
         assert said["probabilities"][1] == pytest.approx(1.0, abs=1e-4)
         assert said["logits"] == pytest.approx([-7.686, 7.686], abs=0.01)
-        assert (said["server"], said["versions"]) == ("lineside", ["1"])
+        assert (said["server"], said["versions"], said["missing"]) == ("lineside", ["1"], [])
         assert len(said["failures"]) == 2
         assert "no approved model 'nothing'" in said["failures"][0]
         assert "inputs crops, image" in said["failures"][1]

@@ -40,7 +40,11 @@ def seen(
             client.infer(name, given, headers=headers)
         except Exception as error:  # noqa: BLE001  what the client makes of a refusal is looked at
             failures.append(f"{type(error).__name__}: {error}")
+    listed = client.get_model_metadata(model, headers=headers)
+    outputs = listed["outputs"] if isinstance(listed, dict) else listed.outputs
+    names = [each["name"] if isinstance(each, dict) else each.name for each in outputs]
     return {
+        "missing": [name for name in names if decided.as_numpy(name) is None],
         "decisions": [d.decode() for d in decided.as_numpy("decisions").reshape(-1)],
         "probabilities": decided.as_numpy("probabilities").reshape(-1).tolist(),
         "logits": raw.as_numpy("logits").reshape(-1).tolist(),

@@ -77,5 +77,4 @@ def test_metadata_carry_open_sizes() -> None:
     slot = TensorMeta(name="crops", datatype="FP32", shape=(-1, 3, 8, 8))
     meta = ModelMeta(name="m", versions=("2",), platform="p", inputs=(slot,), outputs=())
     sent = model_meta_to_wire(meta)
-    assert list(sent.inputs[0].shape) == [-1, 3, 8, 8]
-    assert list(sent.versions) == ["2"]
+    assert (list(sent.inputs[0].shape), list(sent.versions)) == ([-1, 3, 8, 8], ["2"])

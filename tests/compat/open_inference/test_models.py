@@ -78,15 +78,22 @@ def test_the_networks_own_tensors_give_its_own_outputs(model: ServedModel) -> No
     np.testing.assert_allclose(said["logits"], [[8, -8], [-8, 8]], atol=1e-3)
 
 
+def test_pictures_give_every_output_of_the_metadata_where_none_is_named(model: ServedModel) -> None:
+    said = asked(model, pictures(grey(10), grey(250)))
+    listed = model.metadata("shades", versions=()).outputs
+    assert set(said) == {each.name for each in listed}
+    np.testing.assert_allclose(said["logits"], [[7.37, -7.37], [-7.69, 7.69]], atol=0.01)
+    named = asked(model, pictures(grey(10)), outputs=("logits", "state"))
+    assert {name: len(values) for name, values in named.items()} == {"logits": 1, "state": 1}
+
+
 def test_metadata_name_both_kinds(model: ServedModel) -> None:
     meta = model.metadata("shades", versions=("2", "1"))
     assert [(each.name, each.datatype, each.shape) for each in meta.inputs] == [
         ("image", "BYTES", (-1,)),
         ("crops", "FP32", (-1, 3, 16, 16)),
     ]
-    assert {"prediction", "labels", "logits"} <= {each.name for each in meta.outputs}
-    assert meta.versions == ("2", "1")
-    assert model.batches
+    assert (meta.versions, model.batches) == (("2", "1"), True)
 
 
 def test_a_network_of_fixed_batch_says_so() -> None:
@@ -126,6 +133,13 @@ def test_an_output_that_is_not_there_is_named(model: ServedModel) -> None:
         asked(model, pictures(grey(1)), outputs=("boxes",))
 
 
+def test_a_picture_without_its_place_has_no_outputs_of_the_network(archive: bytes) -> None:
+    served, elsewhere = served_by(Package.read(archive)), pictures(grey(120))
+    assert "logits" not in asked(served, elsewhere)
+    with pytest.raises(InvalidError, match="not placed"):
+        asked(served, elsewhere, outputs=("logits",))
+
+
 def test_labels_of_regions_are_told(archive: bytes) -> None:
     served = served_by(Package.read(archive))
     encoded = encode_jpeg(scene())
@@ -145,6 +159,9 @@ def test_boxes_of_several_pictures_say_which_one() -> None:
     assert set(said["box_image"].tolist()) <= {0, 1}
     alone = asked(served, pictures(two))
     assert (said["box_image"] == 1).sum() == len(alone["boxes"])
+    assert said["objectness"].shape == (2, *alone["objectness"].shape[1:])
+    with pytest.raises(InvalidError, match="several sizes"):
+        asked(served, pictures(one, grey(9)), outputs=("objectness",))
 
 
 def test_masks_are_told() -> None:

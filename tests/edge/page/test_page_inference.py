@@ -141,5 +141,4 @@ def test_a_heat_map_of_the_latest_answer_is_made_on_request(
 
 def test_a_page_without_the_contract_has_none_of_its_addresses(tmp_path: Path) -> None:
     with shown(tmp_path, clock=SystemClock(), open_inference=False) as page:
-        assert ask(page.url, "/v2").status == 404
-        assert ask(page.url, "/health").status == 200
+        assert [ask(page.url, path).status for path in ("/v2", "/health")] == [404, 200]

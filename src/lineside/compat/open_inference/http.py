@@ -6,7 +6,7 @@ or version is 404, a busy one 503.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from lineside.compat.open_inference.models import InferenceModels
 from lineside.compat.open_inference.tensors import read_request, write_response
@@ -30,10 +30,7 @@ class HttpAnswer:
 
 def server_name() -> tuple[str, str]:
     """Name and version of this server."""
-    try:
-        return "lineside", version("lineside")
-    except PackageNotFoundError:
-        return "lineside", "0"
+    return "lineside", version("lineside")
 
 
 def http_failure(error: LinesideError) -> HttpAnswer:

@@ -18,12 +18,17 @@
    | ``score``, ``limit`` | FP32 (n) | anomaly |
    | ``decision`` | BYTES (n) | anomaly |
 
-4. A picture that could not be judged has its ``state`` ("ok" otherwise), probabilities of NaN,
+4. The network's own outputs come with pictures too, those of a picture's crops behind one another,
+   where one of them is named or no output is. They cost preparing the picture and running the
+   network once more. There are none of pictures that cannot be placed, have several sizes or a side
+   above ``TILE_PX``, and none above 16 MB: named, the call is refused, else they are left out.
+5. A picture that could not be judged has its ``state`` ("ok" otherwise), probabilities of NaN,
    decisions "unsure", a count of -1, no boxes and an empty mask: one bad picture of many does not
    fail the call. NaN is null in JSON.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
@@ -44,18 +49,22 @@ from lineside.core import InvalidError, NotFoundError, encode
 from lineside.models.engines import ANY, INPUT, BareEngine
 from lineside.models.manifest import Manifest
 from lineside.models.predictor import Predictor
-from lineside.vision import Decision, PictureState, Prediction, decode_picture, open_frame
+from lineside.models.task_heads import TILE_PX
+from lineside.vision import Decision, Frame, PictureState, Prediction, decode_picture, open_frame
 
 PLATFORM = "lineside_onnx"
 IMAGE = "image"
 TEMPLATE = "template"
 _MOST_PICTURES = 32
 _MOST_PICTURE_BYTES = 16_000_000
+_MOST_RAW_BYTES = 16_000_000
 _LABELLED = ("multilabel", "classify", "segment")
 _OBJECTS = ("detect", "count")
 
 Arrays = Mapping[str, NDArray[Any]]
 RunRaw = Callable[[NDArray[np.float32]], Arrays]
+_Pair = tuple[bytes, bytes | None]
+"""A picture, and its template where the package judges against one; encoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +162,8 @@ class ServedModel:
         if set(given) == {INPUT}:
             return _chosen(self._raw(given[INPUT], run_raw or self.run_raw), request)
         if IMAGE in given and set(given) <= {IMAGE, TEMPLATE}:
-            return _chosen(self._decided(given[IMAGE], given.get(TEMPLATE)), request)
+            pairs = _pairs(given[IMAGE], given.get(TEMPLATE))
+            return _chosen(self._of_pictures(pairs, request, run_raw or self.run_raw), request)
         raise InvalidError(
             f"inputs {', '.join(sorted(given))[:80]}",
             where="inputs",
@@ -182,27 +192,68 @@ class ServedModel:
             )
         return [tensor(name, np.asarray(each)) for name, each in run(crops.values).items()]
 
-    def _decided(self, image: Tensor, template: Tensor | None) -> list[Tensor]:
-        pictures = _pictures(image, name=IMAGE)
-        beside = [None] * len(pictures) if template is None else _pictures(template, name=TEMPLATE)
-        if len(beside) != len(pictures):
-            raise InvalidError(
-                f"{len(beside)} templates for {len(pictures)} pictures",
-                where=TEMPLATE,
-                fix="Send one for each.",
-            )
-        predictions = [self._judge(one, other) for one, other in zip(pictures, beside, strict=True)]
-        return decided_tensors(predictions, self.manifest)
+    def _of_pictures(
+        self, pairs: Sequence[_Pair], request: InferRequest, run: RunRaw
+    ) -> list[Tensor]:
+        wanted = {each.name for each in request.outputs}
+        own: set[str] = set()
+        if not wanted <= {name for name, _, _ in _decided_outputs(self.manifest)} or not wanted:
+            with suppress(InvalidError):  # a network that metadata cannot describe either
+                own = {slot.name for slot in self.bare.outputs}
+        found: list[Tensor] = []
+        if not wanted or wanted - own:
+            predictions = [
+                self._predictor.predict_single(frame, template=template)
+                for frame, template in map(self._opened, pairs)
+            ]
+            found += decided_tensors(predictions, self.manifest)
+        if own:
+            raw, missing = self._raw_of(pairs, run)
+            if missing and wanted:
+                raise InvalidError(
+                    missing, where="outputs", fix="Send such pictures by themselves, or as crops."
+                )
+            found += raw
+        return found
 
-    def _judge(self, picture: bytes, template: bytes | None) -> Prediction:
+    def _raw_of(self, pairs: Sequence[_Pair], run: RunRaw) -> tuple[list[Tensor], str]:
+        """The network's own outputs of pictures, or why there are none."""
+        found: list[Arrays] = []
+        sizes: set[tuple[int, ...]] = set()
+        for frame, template in map(self._opened, pairs):
+            try:
+                crops = self._predictor.crops(frame, template=template)
+            except InvalidError as error:
+                return [], error.message
+            sizes.add(crops.shape[1:])
+            if len(sizes) > 1 or max(crops.shape[2:]) > TILE_PX:
+                return [], f"pictures of several sizes, or a side above {TILE_PX} px"
+            found.append(run(crops))
+            if sum(each.nbytes for one in found for each in one.values()) > _MOST_RAW_BYTES:
+                return [], f"outputs above {_MOST_RAW_BYTES} bytes"
+        return [tensor(name, np.concatenate([one[name] for one in found])) for name in found[0]], ""
+
+    def _opened(self, pair: _Pair) -> tuple[Frame, NDArray[np.uint8] | None]:
+        picture, template = pair
         frame = open_frame(
             picture, camera="open-inference", captured_at=self._since,
             max_bytes=_MOST_PICTURE_BYTES,
         )  # fmt: skip
-        shown = None
-        if template is not None:
-            shown = decode_picture(template, max_bytes=_MOST_PICTURE_BYTES)
-        return self._predictor.predict_single(frame, template=shown)
+        if template is None:
+            return frame, None
+        return frame, decode_picture(template, max_bytes=_MOST_PICTURE_BYTES)
+
+
+def _pairs(image: Tensor, template: Tensor | None) -> list[_Pair]:
+    pictures = _pictures(image, name=IMAGE)
+    beside = [None] * len(pictures) if template is None else _pictures(template, name=TEMPLATE)
+    if len(beside) != len(pictures):
+        raise InvalidError(
+            f"{len(beside)} templates for {len(pictures)} pictures",
+            where=TEMPLATE,
+            fix="Send one for each.",
+        )
+    return list(zip(pictures, beside, strict=True))
 
 
 def _pictures(given: Tensor, *, name: str) -> list[bytes]:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -34,7 +34,7 @@ from lineside.edge.local_api import lineside_edge_v1_pb2 as edge_pb2
 from lineside.edge.local_api import lineside_edge_v1_pb2_grpc
 from lineside.edge.local_api.models import LoadedModel, LoadedModels
 from lineside.edge.packages import FullError
-from lineside.models import heat_png
+from lineside.models import Predictor, heat_png
 from lineside.vision import Frame, Prediction, StageTimes, decode_picture, open_frame
 
 MOST_WATCHERS = 8
@@ -198,38 +198,6 @@ Context = Any
 """``grpc.ServicerContext``; the library has no types."""
 
 
-class FullJudge(Protocol):
-    """A predictor: predictions, beside a template where one is taken, and explanations."""
-
-    def predict(
-        self,
-        frame: Frame,
-        *,
-        device: str = "",
-        decode_ms: float = 0.0,
-        template: NDArray[np.uint8] | None = None,
-    ) -> Prediction:
-        """Judge the next frame of its camera."""
-        ...
-
-    def predict_single(
-        self,
-        frame: Frame,
-        *,
-        device: str = "",
-        decode_ms: float = 0.0,
-        template: NDArray[np.uint8] | None = None,
-    ) -> Prediction:
-        """Judge a picture by itself."""
-        ...
-
-    def explain(
-        self, frame: Frame, *, template: NDArray[np.uint8] | None = None
-    ) -> dict[str, NDArray[np.float32]]:
-        """Heat maps of each label."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectionPackage:
     """A package that answers for an inspection."""
@@ -239,7 +207,7 @@ class InspectionPackage:
     task: str
 
 
-FindInspection = Callable[[str], FullJudge | None]
+FindInspection = Callable[[str], Predictor | None]
 
 
 class EdgeService(lineside_edge_v1_pb2_grpc.EdgeServicer):
@@ -319,7 +287,7 @@ class EdgeService(lineside_edge_v1_pb2_grpc.EdgeServicer):
             packages=[*map(_in_use_to_wire, self._in_use()), *named]
         )
 
-    def _judge(self, request: edge_pb2.PredictRequest) -> FullJudge:
+    def _judge(self, request: edge_pb2.PredictRequest) -> Predictor:
         match request.WhichOneof("who"):
             case "model":
                 return self._packages.judge(request.model)

@@ -23,7 +23,6 @@ from lineside.edge.identity.trust import verifier
 from lineside.edge.local_api.grpc_edge import (
     AgentService,
     EdgeService,
-    FullJudge,
     InspectionPackage,
     Watchers,
 )
@@ -201,7 +200,7 @@ class Serving:
         if not self._config.grpc:
             return
 
-        def full_judge(inspection: str) -> FullJudge | None:
+        def full_judge(inspection: str) -> Predictor | None:
             judge = find_judge(inspection)
             return judge if isinstance(judge, Predictor) else None
 

@@ -149,8 +149,9 @@ class PageInference:
 
     def _others(self, name: str) -> InferenceModels:
         if self._named is None:
-            choose_version((), "", name=name)  # says that there is none
-            raise AssertionError
+            raise NotFoundError(
+                f"no model {name[:60]!r}", where="models", fix="See /v2 for their names."
+            )
         return self._named
 
     def _model(self, predictor: Predictor) -> ServedModel:

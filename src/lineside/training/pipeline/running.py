@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lineside.core import (
@@ -28,6 +27,7 @@ from lineside.core import (
     replace_durably,
 )
 from lineside.models import ModelVersions, Package, Status
+from lineside.models.manifest import code_version
 from lineside.training.evaluation.evaluate import evaluate
 from lineside.training.job import REPORT_FILE, JobCancelledError, Tell, TrainJob
 from lineside.training.pipeline.definition import (
@@ -133,14 +133,7 @@ class Done:
 
 def key_of(step: str, *, inputs: Mapping[str, object]) -> str:
     """The digest that names a step's result."""
-    return digest_of(encode({"step": step, "code": _code(), "inputs": dict(inputs)}))
-
-
-def _code() -> str:
-    try:
-        return version("lineside")
-    except PackageNotFoundError:
-        return ""
+    return digest_of(encode({"step": step, "code": code_version(), "inputs": dict(inputs)}))
 
 
 class Cache:
