@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 535,
-    "classes": 1598,
-    "statements in src": 69176,
+    "classes": 1597,
+    "statements in src": 69167,
     "statements in tests": 56770,
     "records built at one place": 413,
-    "modules under 100 lines": 32,
+    "modules under 100 lines": 29,
     "modules over 800 lines": 0,
     "most exported names of a package": 40,
     "thread sites outside core.Worker": 0,

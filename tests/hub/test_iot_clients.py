@@ -122,6 +122,9 @@ class TestOperators:
              ("VersionConflictException", 409)),
             (lambda: iot.associate_targets_with_job(jobId="job1", targets=["edge:2"]),
              ("InvalidRequestException", 400)),
+            (lambda: iot.list_jobs(maxResults=300), ("InvalidRequestException", 400)),
+            (lambda: iot.update_job(jobId="job1", description="x"),
+             ("InvalidRequestException", 405)),
         )  # fmt: skip
         for act, expected in cases:
             with pytest.raises(botocore.exceptions.ClientError) as error:

@@ -1,7 +1,8 @@
 """Failures in the form that a path's clients read, whoever raised them.
 
-1. The SageMaker runtime (``/endpoints/``) and functions (``/20…/functions``): status, JSON and
-   header ``x-amzn-ErrorType`` as AWS writes them, so that its clients raise their own exceptions.
+1. The SageMaker runtime (``/endpoints/``), functions (``/20…/functions``) and jobs (``/jobs``,
+   ``/things`` and what their clients ask at their start): status, JSON and header
+   ``x-amzn-ErrorType`` as AWS writes them, so that its clients raise their own exceptions.
 2. The Open Inference Protocol (``/v2``): a member ``error`` beside the problem document.
 3. The bucket (``/s3``): S3's XML with code and request id, which its clients raise as errors.
 4. Everything else: problem documents (RFC 9457).
@@ -28,7 +29,14 @@ from lineside.core import (
     UnavailableError,
     encode,
 )
-from lineside.web.security import BusyError, Scope, TooLargeError
+from lineside.fleet.jobs.requests import (
+    Code,
+    JobRejectedError,
+    JobThereError,
+    JobTransitionError,
+    JobVersionError,
+)
+from lineside.web.security import BusyError, Scope, TooLargeError, UnauthenticatedError
 
 logger = logging.getLogger(__name__)
 
@@ -126,23 +134,33 @@ def redact_in(error: LinesideError, *, scope: Scope) -> LinesideError:
 
 def refusal(error: LinesideError, *, path: str) -> Refusal:
     """A failure in the form of the path's contract."""
-    if path.startswith("/endpoints/"):
-        status, code = _runtime_code(error)
-        return aws_refusal(status, code, message=_sentence(error))
-    if _FUNCTIONS.match(path):
-        status, code = _function_code(error)
-        return aws_refusal(status, code, message=_sentence(error))
-    if path == "/s3" or path.startswith("/s3/"):
+    contract = contract_of(path)
+    if contract == "jobs":
+        return _aws_refusal(_sentence(error), _job_code(error))
+    if contract == "aws":
+        named = _runtime_code(error) if path.startswith("/endpoints/") else _function_code(error)
+        return _aws_refusal(_sentence(error), named)
+    if contract == "s3":
         return _s3_refusal(error, path=path)
     headers = {"retry-after": "1"} if isinstance(error, BusyError) else {}
     body = problem(error)
-    if path.startswith("/v2"):
+    if contract == "inference":
         body = body[:-1] + b',"error":' + encode(str(error)) + b"}"
     return Refusal(status=error.http_status, body=body, headers=headers)
 
 
-def aws_refusal(status: int, code: str, *, message: str) -> Refusal:
-    """An error as AWS' JSON protocol writes it."""
+def plain_refusal(status: int, *, path: str, detail: str, fix: str, title: str = "") -> Refusal:
+    """A failure that no error of lineside says, in the form of the path's contract."""
+    if contract_of(path) == "jobs":
+        name = "InternalFailureException" if status >= 500 else "InvalidRequestException"
+        return _aws_refusal(f"{detail}. {fix}", (status, name))
+    body = document(status=status, title=title, detail=detail, where=path, fix=fix)
+    return Refusal(status=status, body=body)
+
+
+def _aws_refusal(message: str, named: tuple[int, str]) -> Refusal:
+    """An error as AWS' JSON protocol writes it, by status and name."""
+    status, code = named
     body = encode({"message": message, "Message": message, "ErrorCode": code, "__type": code})
     return Refusal(
         status=status, body=body, media_type=_JSON,
@@ -178,7 +196,8 @@ def _s3_refusal(error: LinesideError, *, path: str) -> Refusal:
 
 
 def _sentence(error: LinesideError) -> str:
-    return error.message if isinstance(error, SignatureRefusedError) else str(error)
+    is_whole = isinstance(error, SignatureRefusedError | JobRejectedError)
+    return error.message if is_whole else str(error)
 
 
 _S3_NAMES = (
@@ -206,12 +225,31 @@ _FUNCTION_NAMES = (
     (InvalidError, 400, "InvalidParameterValueException"),
     (RefusedError, 400, "InvalidParameterValueException"),
 )
+_JOB_NAMES = (
+    (UnauthenticatedError, 401, "UnauthorizedException"),
+    (BusyError, 429, "ThrottlingException"),
+    (JobThereError, 409, "ResourceAlreadyExistsException"),
+    (JobTransitionError, 409, "InvalidStateTransitionException"),
+    (JobVersionError, 409, "VersionConflictException"),
+    (InvalidError, 400, "InvalidRequestException"),
+    (NotFoundError, 404, "ResourceNotFoundException"),
+    (RefusedError, 403, "AccessDeniedException"),
+    (UnavailableError, 503, "ServiceUnavailableException"),
+)
+_JOB_REJECTIONS = {
+    Code.RESOURCE_NOT_FOUND: (404, "ResourceNotFoundException"),
+    Code.INVALID_STATE_TRANSITION: (409, "InvalidStateTransitionException"),
+    Code.VERSION_MISMATCH: (409, "VersionMismatchException"),
+    Code.TERMINAL_STATE_REACHED: (410, "TerminalStateException"),
+    Code.REQUEST_THROTTLED: (429, "ThrottlingException"),
+    Code.INTERNAL_ERROR: (503, "ServiceUnavailableException"),
+}
 
 
 Names = tuple[tuple[type[LinesideError], int, str], ...]
 
 
-def code_of(error: LinesideError, names: Names, *, other: tuple[int, str]) -> tuple[int, str]:
+def _code_of(error: LinesideError, names: Names, *, other: tuple[int, str]) -> tuple[int, str]:
     """Status and a contract's name of a failure; ``other`` where it has none of its own."""
     return next(((status, code) for kind, status, code in names if isinstance(error, kind)), other)
 
@@ -222,14 +260,25 @@ def _runtime_code(error: LinesideError) -> tuple[int, str]:
         return 403, error.code
     status = error.http_status if error.http_status in (413, 415) else 400
     other = (500, "InternalFailure") if error.http_status >= 500 else (status, "ValidationError")
-    return code_of(error, _RUNTIME_NAMES, other=other)
+    return _code_of(error, _RUNTIME_NAMES, other=other)
 
 
 def _function_code(error: LinesideError) -> tuple[int, str]:
     """Status and AWS' name of what stands between a caller and a function."""
     if isinstance(error, SignatureRefusedError):
         return 403, error.code
-    return code_of(error, _FUNCTION_NAMES, other=(error.http_status, "ServiceException"))
+    return _code_of(error, _FUNCTION_NAMES, other=(error.http_status, "ServiceException"))
+
+
+def _job_code(error: LinesideError) -> tuple[int, str]:
+    """Status and AWS IoT's name of a failure."""
+    if isinstance(error, SignatureRefusedError):
+        return 403, error.code
+    if isinstance(error, JobRejectedError):
+        return _JOB_REJECTIONS.get(error.code, (400, "InvalidRequestException"))
+    status, name = error.http_status, "InvalidRequestException"
+    other = (status, name) if status < 500 else (500, "InternalFailureException")
+    return _code_of(error, _JOB_NAMES, other=other)
 
 
 def _s3_code(error: LinesideError, *, bucket: str) -> tuple[int, str]:
@@ -242,7 +291,7 @@ def _s3_code(error: LinesideError, *, bucket: str) -> tuple[int, str]:
         return 404, "NoSuchKey" if bucket == BUCKET else "NoSuchBucket"
     is_own = error.http_status >= 500
     other = (500, "InternalError") if is_own else (error.http_status, "AccessDenied")
-    return code_of(error, _S3_NAMES, other=other)
+    return _code_of(error, _S3_NAMES, other=other)
 
 
 def problem(error: LinesideError) -> bytes:

@@ -3,7 +3,7 @@
 Also the calls by which a client of the edge-manager sample starts: ``/role-aliases`` (a key for an
 hour, by a device's certificate), ``/endpoint`` and ``/sagemaker`` (``DescribeDevice``).
 
-Errors are AWS' own (``x-amzn-ErrorType``). Operators have a session, a token, or an access key with
+Errors are AWS' own (``hub.problems``). Operators have a session, a token, or an access key with
 a role; a thing's client signs with a key that was issued for this thing. Paths of both are the
 same, as they are with AWS, where the host parts them; here the service that the signature names
 does (``iot-jobs-data`` is the thing's).
@@ -18,24 +18,17 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from lineside.compat.aws.sigv4 import SignatureRefusedError, SignedRequest, verify
+from lineside.compat.aws.sigv4 import SignedRequest, verify
 from lineside.core import (
     InvalidError,
-    LinesideError,
     NotFoundError,
     RefusedError,
-    UnavailableError,
     decode_json,
     rfc3339,
 )
 from lineside.fleet import JobQuery
 from lineside.fleet.jobs.requests import (
-    Code,
-    JobRejectedError,
     JobRequest,
-    JobThereError,
-    JobTransitionError,
-    JobVersionError,
     arn_of,
     read_body,
     read_fields,
@@ -53,9 +46,8 @@ from lineside.fleet.jobs.wire import (
 )
 from lineside.hub.access.auth import AccessKey, access_key, issue_temporary_key
 from lineside.hub.access.permissions import Identity, authorize
-from lineside.hub.api.wire import Body, Hub, aws_error, json_response, responds, signed_request
+from lineside.hub.api.wire import Body, Hub, json_response, responds, signed_request
 from lineside.hub.devices.enrolment import HUB_HOST
-from lineside.hub.problems import code_of, redact_in
 from lineside.hub.services import Services
 
 _SERVICE = re.compile(r"Credential=[^/,\s]+/\d+/[^/,\s]+/([^/,\s]+)/aws4_request")
@@ -114,23 +106,6 @@ def _check_thing(key: AccessKey, *, path: str) -> None:
 
 router = APIRouter(tags=["jobs"])
 
-_CODES: dict[Code, tuple[int, str]] = {
-    Code.RESOURCE_NOT_FOUND: (404, "ResourceNotFoundException"),
-    Code.INVALID_STATE_TRANSITION: (409, "InvalidStateTransitionException"),
-    Code.VERSION_MISMATCH: (409, "VersionMismatchException"),
-    Code.TERMINAL_STATE_REACHED: (410, "TerminalStateException"),
-    Code.REQUEST_THROTTLED: (429, "ThrottlingException"),
-    Code.INTERNAL_ERROR: (503, "ServiceUnavailableException"),
-}
-_NAMES: tuple[tuple[type[LinesideError], int, str], ...] = (
-    (JobThereError, 409, "ResourceAlreadyExistsException"),
-    (JobTransitionError, 409, "InvalidStateTransitionException"),
-    (JobVersionError, 409, "VersionConflictException"),
-    (InvalidError, 400, "InvalidRequestException"),
-    (NotFoundError, 404, "ResourceNotFoundException"),
-    (RefusedError, 403, "AccessDeniedException"),
-    (UnavailableError, 503, "ServiceUnavailableException"),
-)
 Force = Annotated[bool, Query(description="what is under way too")]
 Most = Annotated[int, Query(alias="maxResults", ge=1, le=250)]
 Token = Annotated[str, Query(alias="nextToken")]
@@ -180,13 +155,9 @@ class RunsPage(TypedDict):
 def _served(hub: Hub, request: Request, body: bytes, *, act: Act) -> Response:
     """Check who calls, do it, and write what came of it."""
     identity = cast("Identity | None", getattr(request.state, "identity", None))
-    try:
-        caller = caller_of(
-            hub, signed_request(request, body), identity=identity, path=request.url.path
-        )
-        found = act(caller)
-    except LinesideError as error:
-        return _refused(error, request)
+    found = act(
+        caller_of(hub, signed_request(request, body), identity=identity, path=request.url.path)
+    )
     return Response(status_code=200) if found is None else json_response(found)
 
 
@@ -199,17 +170,6 @@ def _managed(hub: Hub, request: Request, body: bytes, *, act: Callable[[], objec
         return act()
 
     return _served(hub, request, body, act=allowed)
-
-
-def _refused(error: LinesideError, request: Request) -> Response:
-    error = redact_in(error, scope=request.scope)
-    if isinstance(error, SignatureRefusedError):
-        return aws_error(403, error.code, message=error.message)
-    if isinstance(error, JobRejectedError):
-        status, code = _CODES.get(error.code, (400, "InvalidRequestException"))
-        return aws_error(status, code, message=error.message)
-    status, code = code_of(error, _NAMES, other=(500, "InternalFailureException"))
-    return aws_error(status, code, message=str(error))
 
 
 def _fields(body: bytes) -> dict[str, Any]:
@@ -502,16 +462,13 @@ class DescribedDevice(TypedDict):
 def role_credentials(hub: Hub, request: Request, *, alias: str) -> Response:
     """A key for the device whose certificate the connection showed; every alias means the same."""
     del alias
-    try:
-        if (shown := getattr(request.state, "client_certificate", None)) is None:
-            raise RefusedError(
-                "no client certificate", fix="Connect by HTTPS with the device's certificate."
-            )
-        enrolment = hub.enrolment
-        _, row = enrolment.authenticate(shown, ca=enrolment.certificate_authority())
-        key, ends_at = issue_temporary_key(hub.records, thing=row.device, clock=hub.clock)
-    except LinesideError as error:
-        return _refused(error, request)
+    if (shown := getattr(request.state, "client_certificate", None)) is None:
+        raise RefusedError(
+            "no client certificate", fix="Connect by HTTPS with the device's certificate."
+        )
+    enrolment = hub.enrolment
+    _, row = enrolment.authenticate(shown, ca=enrolment.certificate_authority())
+    key, ends_at = issue_temporary_key(hub.records, thing=row.device, clock=hub.clock)
     return json_response(
         {
             "credentials": {

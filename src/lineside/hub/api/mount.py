@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
-from lineside.core import Fault, LinesideError
+from lineside.core import Fault, InvalidError, LinesideError
 from lineside.hub.api import (
     alerts,
     aws_inference,
@@ -43,9 +43,9 @@ from lineside.hub.api import (
     setup,
 )
 from lineside.hub.api.openapi import openapi_document
-from lineside.hub.api.wire import error_response
+from lineside.hub.api.wire import error_response, refusal_response
 from lineside.hub.config import Contract
-from lineside.hub.problems import MEDIA_TYPE, document
+from lineside.hub.problems import plain_refusal
 
 logger = logging.getLogger(__name__)
 _CHOSEN = "lineside.route"
@@ -78,16 +78,12 @@ def mount_api(app: FastAPI, *, contracts: Sequence[Contract] = get_args(Contract
     app.add_exception_handler(Exception, _unnamed)
 
 
-def _answer(status: int, body: bytes) -> Response:
-    return Response(body, status_code=status, media_type=MEDIA_TYPE)
-
-
 async def _named(request: Request, error: Exception) -> Response:
     assert isinstance(error, LinesideError)  # noqa: S101  registered for this class
     return error_response(error, request=request)
 
 
-async def _parameters(_: Request, error: Exception) -> Response:
+async def _parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  registered for this class
     faults = tuple(
         Fault(
@@ -100,20 +96,21 @@ async def _parameters(_: Request, error: Exception) -> Response:
         )
         for found in error.errors()
     )
-    body = document(
-        status=400, title="Invalid input", detail=f"{faults[0].path}: {faults[0].sentence}",
-        where=faults[0].path, fix="See /api/docs.", faults=faults,
+    refused = InvalidError(
+        f"{faults[0].path}: {faults[0].sentence}", where=faults[0].path, fix="See /api/docs.",
+        faults=faults,
     )  # fmt: skip
-    return _answer(400, body)
+    return error_response(refused, request=request)
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for this class
-    body = document(
-        status=error.status_code, detail=str(error.detail), where=request.url.path,
-        fix="See /api/docs for every path.",
+    answer = refusal_response(
+        plain_refusal(
+            error.status_code, path=request.url.path, detail=str(error.detail),
+            fix="See /api/docs for every path.",
+        )
     )  # fmt: skip
-    answer = _answer(error.status_code, body)
     for name, value in (error.headers or {}).items():
         answer.headers[name] = value
     return answer
@@ -122,11 +119,12 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _unnamed(request: Request, error: Exception) -> Response:
     number = uuid.uuid4().hex
     logger.error("request failed id=%s path=%s", number, request.url.path, exc_info=error)
-    body = document(
-        status=500, title="Internal error", detail="something failed that nobody foresaw",
-        where=request.url.path, fix=f"Read the hub's log about request {number}.",
+    return refusal_response(
+        plain_refusal(
+            500, title="Internal error", detail="something failed that nobody foresaw",
+            path=request.url.path, fix=f"Read the hub's log about request {number}.",
+        )
     )  # fmt: skip
-    return _answer(500, body)
 
 
 class RouteIndex(BaseRoute):

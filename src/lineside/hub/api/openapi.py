@@ -48,7 +48,7 @@ class InferenceProblem(Problem):
 _FAILURES: dict[str, tuple[tuple[str, Any], ...]] = {
     "problem": ((MEDIA_TYPE, Problem),),
     "aws": ((JSON, AwsError),),
-    "jobs": ((JSON, AwsError), (MEDIA_TYPE, Problem)),
+    "jobs": ((JSON, AwsError),),
     "s3": (("application/xml", bytes), (MEDIA_TYPE, Problem)),
     "inference": ((JSON, InferenceError), (MEDIA_TYPE, InferenceProblem)),
 }

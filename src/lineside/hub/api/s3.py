@@ -16,10 +16,9 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 
 from lineside.compat.aws.sigv4 import BUCKET, is_signed_link, plain_body, verify, verify_link
-from lineside.core import LinesideError
 from lineside.hub.access.auth import access_key
 from lineside.hub.access.permissions import Identity, authorize
-from lineside.hub.api.wire import Body, Hub, error_response, raw_body, responds, signed_request
+from lineside.hub.api.wire import Body, Hub, raw_body, responds, signed_request
 from lineside.hub.downloads import Download, DownloadContent, parse_range
 from lineside.hub.problems import (
     XML,
@@ -151,16 +150,13 @@ def other_operation(hub: Hub, request: Request, *, rest: str, body: Body) -> Res
 
 
 def _served(hub: Hub, request: Request, body: bytes, *, act: Callable[[], Response]) -> Response:
-    try:
-        _admit(hub, request, body)
-        if other := sorted(_NOT_OFFERED.intersection(request.query_params)):
-            raise UnknownOperationError(
-                f"?{other[0]} is not offered here",
-                fix="Offered: reading and listing, PutObject and DeleteObject below documents/.",
-            )
-        return act()
-    except LinesideError as error:
-        return error_response(error, request=request)
+    _admit(hub, request, body)
+    if other := sorted(_NOT_OFFERED.intersection(request.query_params)):
+        raise UnknownOperationError(
+            f"?{other[0]} is not offered here",
+            fix="Offered: reading and listing, PutObject and DeleteObject below documents/.",
+        )
+    return act()
 
 
 def _listing(entries: list[ObjectEntry], *, bucket: str, query: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from lineside.core import (
     encode,
 )
 from lineside.hub.access.permissions import Identity
-from lineside.hub.problems import Refusal, WrongTypeError, aws_refusal, redact_in, refusal
+from lineside.hub.problems import Refusal, WrongTypeError, redact_in, refusal
 from lineside.hub.services import Services
 
 T = TypeVar("T")
@@ -185,8 +185,3 @@ def signed_request(request: Request, body: bytes) -> SignedRequest:
         headers={key.lower(): value for key, value in request.headers.items()},
         body=body,
     )
-
-
-def aws_error(status: int, code: str, *, message: str) -> Response:
-    """An error as AWS' JSON protocol writes it."""
-    return refusal_response(aws_refusal(status, code, message=message))
