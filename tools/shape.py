@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 535,
     "classes": 1597,
-    "statements in src": 69167,
+    "statements in src": 69195,
     "statements in tests": 56770,
     "records built at one place": 413,
     "modules under 100 lines": 29,

@@ -1,8 +1,9 @@
 """``folder:<path>``: the pictures that stand in a folder and those that are put there later.
 
-1. The folder is looked at twice a second, less often where a look takes long. A picture is taken
-   when its size and time have not changed since the look before, so a file that is still being
-   written is left until it is whole. Older files are taken at once when the camera is opened.
+1. The folder is looked at twenty times a second, less often where a look takes long. A picture is
+   taken when its size and time have not changed since the look before and it has its format's end,
+   or when they have not changed for half a second: a file that is still being written is left until
+   it is whole. Older files are taken at once when the camera is opened.
 2. Pictures are taken in the order of their modification times, which are their capture times; at
    one look, files of one time in the order of their names.
 3. Each file is taken once. With ``folder:<path>?move=<folder>`` it is moved there once its picture
@@ -18,6 +19,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -32,7 +34,10 @@ from lineside.links.shots import UNREADABLE, ShotCamera, whole_ms
 logger = logging.getLogger(__name__)
 
 _KINDS = frozenset({".jpg", ".jpeg", ".png"})
-_LOOK_S = 0.5
+_LOOK_S = 0.05
+_SETTLED_S = 0.5
+_ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")
+_TAIL_BYTES = 4096
 _MOST_LOOKING = 0.05  # share of the time
 _MOST_LINES = 10_000
 
@@ -68,9 +73,9 @@ def open_folder_camera(
     try:
         now_ns = clock.now().timestamp() * 1e9
         first = {
-            name: state
+            name: (state, -_SETTLED_S)
             for name, state in _states(watched).items()
-            if now_ns - state[0] > _LOOK_S * 1e9
+            if now_ns - state[0] > _SETTLED_S * 1e9
         }
         if moved_to is not None:
             moved_to.mkdir(exist_ok=True)
@@ -94,7 +99,7 @@ class FolderCamera(ShotCamera):
 
     def __init__(
         self, camera: CameraRecord, *, watched: Path, moved_to: Path | None, memory: Path | None,
-        first: dict[str, _State], clock: Clock, refused: Refused,
+        first: dict[str, tuple[_State, float]], clock: Clock, refused: Refused,
     ) -> None:  # fmt: skip
         super().__init__(refused=refused)
         self._camera = camera
@@ -143,14 +148,26 @@ class FolderCamera(ShotCamera):
         if self._fault:
             logger.info("camera regained camera=%s", self._camera.id)
             self._fault = ""
-        before, self._before = self._before, states
+        before, now_s = self._before, monotonic()
+        self._before = {
+            name: before[name] if name in before and before[name][0] == state else (state, now_s)
+            for name, state in states.items()
+        }
         self._taken = {name: state for name, state in self._taken.items() if name in states}
         ready = [
             (name, state)
-            for name, state in states.items()
-            if before.get(name) == state and self._taken.get(name) != state
+            for name, (state, since_s) in self._before.items()
+            if self._taken.get(name) != state
+            and self._is_whole(name, state, unchanged_s=now_s - since_s)
         ]
         return sorted(ready, key=lambda item: (item[1][0], item[0]))
+
+    def _is_whole(self, name: str, state: _State, *, unchanged_s: float) -> bool:
+        if 0 < unchanged_s < _SETTLED_S and state[1] > 0:
+            with suppress(OSError), (self._watched / name).open("rb") as file:
+                file.seek(max(0, state[1] - _TAIL_BYTES))
+                return file.read(_TAIL_BYTES).rstrip(b"\0").endswith(_ENDS)
+        return unchanged_s >= _SETTLED_S
 
     def _shot(self, name: str, state: _State, *, number: int) -> Shot | None:
         path = self._watched / name

@@ -205,13 +205,12 @@ class Serving:
             return judge if isinstance(judge, Predictor) else None
 
         def in_use() -> list[InspectionPackage]:
-            found = [(name, find_judge(name)) for name in inspections]
             return [
                 InspectionPackage(
                     inspection=name, digest=judge.package.digest, task=judge.manifest.task
                 )
-                for name, judge in found
-                if isinstance(judge, Predictor)
+                for name in inspections
+                if (judge := full_judge(name)) is not None
             ]
 
         self._kept.load_all(self.packages)
