@@ -53,7 +53,7 @@ from lineside.core.drivers import SecretUrl
 from lineside.fleet import NewJob
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.models import build_package
-from lineside.testing.packages import NETWORK_FILE, bare_manifest
+from lineside.testing.bare import NETWORK_FILE, bare_manifest
 from lineside.vision import Crop, LabelRule, Prepare
 
 PLANT = Path(__file__).parents[1] / "examples" / "warehouse" / "plant.toml"

@@ -35,8 +35,8 @@ from lineside.hub.eventlog.twin_history import known_twin_at
 from lineside.store import Records, open_records
 from lineside.streams import Event, decode_event, encode_event, prediction_event, read_prediction
 from lineside.testing import FakeClock
+from lineside.testing.clock import NOON
 from lineside.testing.events import (
-    START,
     after,
     picture_event,
     plant_event,
@@ -144,14 +144,14 @@ def written(records: Records, *, clock: FakeClock, count: int) -> float:
 
 def history(count: int) -> dict[str, object]:
     """Milliseconds to tell the twin at times of a long log."""
-    clock = FakeClock(START)
+    clock = FakeClock(NOON)
     with (
         tempfile.TemporaryDirectory(prefix="lineside-twin-") as folder,
         open_records(f"sqlite:///{folder}/records.db", clock=clock) as records,
     ):
         took_s = written(records, clock=clock, count=count)
-        span_s = (clock.now() - START).total_seconds()
-        times = [START + timedelta(seconds=span_s * (n + 0.5) / _ASKED) for n in range(_ASKED)]
+        span_s = (clock.now() - NOON).total_seconds()
+        times = [NOON + timedelta(seconds=span_s * (n + 0.5) / _ASKED) for n in range(_ASKED)]
 
         def asked(of: Sequence[datetime]) -> list[float]:
             spent = []

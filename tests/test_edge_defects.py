@@ -32,7 +32,7 @@ from lineside.fleet import UpdateClient, pin_root
 from lineside.links import device_access, open_camera
 from lineside.models import Manifest, OnnxEngine, Package, Predictor, build_package
 from lineside.testing import FakeClock
-from lineside.testing.packages import NETWORK_FILE, bare_manifest
+from lineside.testing.bare import NETWORK_FILE, bare_manifest
 from lineside.testing.trust import TrustSimulator, release_of
 from lineside.vision import Prepare, encode_png, fitted, open_frame
 from lineside.vision.prepare import crops_for

@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, Page
 from lineside.core import Region, decode, encode
 from lineside.hub import Role
 from lineside.hub.pages.twin import scene_view
-from lineside.testing.events import START, after, small_plant
+from lineside.testing.clock import NOON
+from lineside.testing.events import after, small_plant
 from lineside.twin import LineState, Presence, SlotState
 from lineside.twin.documents import difference
 from lineside.twin.state import Evidence
@@ -326,7 +327,7 @@ def test_a_disc_turns_to_an_outline_when_its_time_is_over_though_the_server_is_s
 
 
 def test_an_outline_has_the_age_of_its_picture_and_a_disc_none(page: Page) -> None:
-    seen = SlotState(id="A1", seen=Presence.PRESENT, colour="blue", evidence=Evidence(at=START))
+    seen = SlotState(id="A1", seen=Presence.PRESENT, colour="blue", evidence=Evidence(at=NOON))
     state, code = LineState(slots={"A1": seen}), "m.placeNote(...a)"
 
     def note(late_s: float) -> str:

@@ -17,21 +17,18 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from lineside.core import Digest, SystemClock, digest_of, encode, frame_id, rfc3339
+from lineside.core import SystemClock, digest_of, encode, frame_id, rfc3339
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.links import Message
 from lineside.streams import encode_event, prediction_event
+from lineside.testing.bare import bare_prediction
 from lineside.testing.links import wait_until
 from lineside.vision import (
     BoxAnswer,
     CountAnswer,
     Decision,
     FrameRef,
-    HealthFigures,
-    PictureState,
     Prediction,
-    RegistrationFigures,
-    StageTimes,
     encode_jpeg,
     open_frame,
 )
@@ -124,13 +121,9 @@ def numbered(number: int) -> bytes:
 
 def counted(ref: FrameRef, number: int, *, inspection: str, package: str = PACKAGE) -> Prediction:
     count = CountAnswer(value=number, low=number, high=number, decision=Decision.PRESENT)
-    return Prediction(
-        frame=ref, inspection=inspection, task="count", state=PictureState.OK,
-        labels=(), count=count,
-        package=Digest(package), dataset="", registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=9.0, mean_grey=90.0, clipped_share=0.0),
-        latency_ms=StageTimes(total=5.0), device="edge-1",
-    )  # fmt: skip
+    return bare_prediction(
+        ref, inspection=inspection, task="count", count=count, package=package, device="edge-1"
+    )
 
 
 class Factory:

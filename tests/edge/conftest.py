@@ -34,15 +34,11 @@ from lineside.models import build_package
 from lineside.models.operating_point import OperatingPoint
 from lineside.streams import Event, decode_event
 from lineside.testing import FakeClock
+from lineside.testing.bare import bare_label, bare_prediction
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import (
-    Decision,
     Frame,
-    HealthFigures,
-    LabelAnswer,
-    PictureState,
     Prediction,
-    RegistrationFigures,
     StageTimes,
     encode_jpeg,
 )
@@ -97,22 +93,10 @@ class QuickJudge:
         self.hold.wait(LONG_S)
         if self.failing:
             raise RuntimeError("the network broke")
-        blue = LabelAnswer(
-            name="blue", region="", label="blue", probability=0.9, decision=Decision.PRESENT
-        )
-        return Prediction(
-            frame=frame.ref,
-            inspection=self.inspection,
-            task="multilabel",
-            state=PictureState.OK,
-            labels=(blue,),
-            package=self.package,
-            dataset="rack/1",
-            registration=RegistrationFigures(state="none"),
-            health=HealthFigures(sharpness=1.0, mean_grey=100.0, clipped_share=0.0),
-            latency_ms=StageTimes(decode=decode_ms),
-            device=device,
-        )
+        return bare_prediction(
+            frame.ref, inspection=self.inspection, task="multilabel", labels=(bare_label("blue"),),
+            package=self.package, latency_ms=StageTimes(decode=decode_ms), device=device,
+        )  # fmt: skip
 
 
 class PackageServer:

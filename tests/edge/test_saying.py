@@ -13,20 +13,16 @@ from lineside.edge.delivery.publisher import ResultPublisher, message_of
 from lineside.edge.messages import Counters
 from lineside.links import open_bus
 from lineside.testing import FakeClock
+from lineside.testing.bare import bare_frame, bare_label, bare_prediction
 from lineside.testing.links import LONG_S, nothing_more, wait_until
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
     CountAnswer,
     Decision,
-    FrameRef,
-    HealthFigures,
-    LabelAnswer,
     MaskAnswer,
     PictureState,
     Prediction,
-    RegistrationFigures,
-    StageTimes,
     open_frame,
 )
 from lineside.vision.verdict import RejectRule
@@ -53,23 +49,13 @@ def answer(
 ) -> Prediction:
     named = SOCKS if said is None else said
     best = max(named, key=lambda name: named[name], default="")
-    return Prediction(
-        frame=FrameRef(
-            id=frame_id(camera="top", captured_at=AT, digest=DIGEST), camera="top",
-            captured_at=AT, digest=DIGEST, sequence=12, part="p-7",
-        ),
-        inspection="sock", task="classify", state=PictureState.OK,
-        labels=tuple(
-            LabelAnswer(
-                name=name, region="", label=name, probability=probability,
-                decision=decision if name == best else Decision.ABSENT,
-            )
-            for name, probability in named.items()
-        ),
-        package=digest_of(b"package"), dataset="sha256:d",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=1, mean_grey=1, clipped_share=0), latency_ms=StageTimes(),
-    )  # fmt: skip
+    labels = tuple(
+        bare_label(name, probability, decision if name == best else Decision.ABSENT)
+        for name, probability in named.items()
+    )
+    frame = bare_frame(camera="top", at=AT, digest=DIGEST, sequence=12, part="p-7")
+    package = digest_of(b"package")
+    return bare_prediction(frame, inspection="sock", labels=labels, package=package)
 
 
 def test_the_compatible_message_has_the_reference_s_very_bytes() -> None:

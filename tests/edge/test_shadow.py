@@ -16,16 +16,14 @@ from lineside.fleet import Evidence, JobDocument, TrialReport
 from lineside.fleet.evidence import add_frame
 from lineside.models.operating_point import OperatingPoint
 from lineside.testing import FakeClock
+from lineside.testing.bare import bare_label, bare_prediction
 from lineside.testing.links import wait_until
 from lineside.vision import (
     CountAnswer,
     Decision,
     Frame,
-    HealthFigures,
     LabelAnswer,
-    PictureState,
     Prediction,
-    RegistrationFigures,
     StageTimes,
     encode_jpeg,
     open_frame,
@@ -60,15 +58,9 @@ class Fixed:
         self.gate.wait()
         if self.failing is not None:
             raise self.failing
-        answer = LabelAnswer(
-            name="dent", region="", label="dent", probability=0.9, decision=self.says
-        )
-        return Prediction(
-            frame=frame.ref, inspection="stock", task="multilabel", state=PictureState.OK,
-            labels=(answer,), package=self.package, dataset="d", device=device,
-            registration=RegistrationFigures(state="none"),
-            health=HealthFigures(sharpness=1, mean_grey=1, clipped_share=0),
-            latency_ms=StageTimes(total=self.took_ms),
+        return bare_prediction(
+            frame.ref, inspection="stock", task="multilabel", device=device, package=self.package,
+            labels=(bare_label("dent", 0.9, self.says),), latency_ms=StageTimes(total=self.took_ms),
         )  # fmt: skip
 
 

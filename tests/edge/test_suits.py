@@ -10,7 +10,7 @@ from lineside.core.plant import Camera, Line
 from lineside.edge.packages import check_machine
 from lineside.models import Manifest
 from lineside.models.manifest import check_fits, fitting, labels_of
-from lineside.testing.packages import bare_manifest
+from lineside.testing.bare import bare_manifest
 from tests.models.conftest import package_parts
 
 MANIFEST, _ = package_parts()

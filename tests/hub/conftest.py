@@ -21,7 +21,6 @@ from onnx import TensorProto, helper
 
 from lineside.core import (
     Clock,
-    Digest,
     Json,
     Plant,
     Policy,
@@ -53,6 +52,7 @@ from lineside.models import (
 from lineside.store import Records, open_blobs, open_records
 from lineside.streams import encode_event, prediction_event
 from lineside.testing import FakeClock
+from lineside.testing.bare import bare_prediction
 from lineside.testing.links import wait_until
 from lineside.vision import (
     Decision,
@@ -60,10 +60,8 @@ from lineside.vision import (
     HealthFigures,
     LabelAnswer,
     LabelRule,
-    PictureState,
     Prediction,
     Prepare,
-    RegistrationFigures,
     StageTimes,
     decode_picture,
     encode_jpeg,
@@ -527,27 +525,21 @@ class Line:
 def answered(ref: FrameRef, present: tuple[str, ...], *, package: str) -> Prediction:
     """An answer of inspection ``stock``."""
     regions = (("blue", "top"), ("red", "middle"), ("white", "bottom"))
-    return Prediction(
-        frame=ref,
-        inspection="stock",
-        task="multilabel",
-        state=PictureState.OK,
-        labels=tuple(
-            LabelAnswer(
-                name=label,
-                region=region,
-                label=label,
-                probability=0.97 if label in present else 0.03,
-                decision=Decision.PRESENT if label in present else Decision.ABSENT,
-            )
-            for label, region in regions
-        ),
-        package=Digest(package),
-        dataset="rack/1",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=100.0, mean_grey=100.0, clipped_share=0.0),
-        latency_ms=StageTimes(total=5.0),
+    labels = tuple(
+        LabelAnswer(
+            name=label,
+            region=region,
+            label=label,
+            probability=0.97 if label in present else 0.03,
+            decision=Decision.PRESENT if label in present else Decision.ABSENT,
+        )
+        for label, region in regions
     )
+    return bare_prediction(
+        ref, inspection="stock", task="multilabel", labels=labels, package=package,
+        dataset="rack/1", latency_ms=StageTimes(total=5.0),
+        health=HealthFigures(sharpness=100.0, mean_grey=100.0, clipped_share=0.0),
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ from lineside.links import Message
 from lineside.store import FrameAnswer, FrameRow
 from lineside.store.contract import every_document
 from lineside.streams import PREDICTION_TYPE, decode_event, encode_event, prediction_event
+from lineside.testing.bare import bare_frame
 from lineside.testing.store import NOON
 from lineside.vision import Decision, FrameRef, LabelAnswer, PictureState
 from lineside.vision.verdict import PartVerdict
@@ -311,10 +312,7 @@ def new_answer(
     """A prediction of that verdict and doubt, whose picture is kept."""
     at = NOON + timedelta(seconds=number)
     digest = digest_of(f"{inspection} {number}".encode())
-    ref = FrameRef(
-        id=frame_id(camera="rack", captured_at=at, digest=digest), camera="rack", captured_at=at,
-        digest=digest,
-    )  # fmt: skip
+    ref = bare_frame(at=at, digest=digest)
     row = FrameRow(
         id=ref.id, camera="rack", captured_at=at, arrived_at=at, digest=digest, size_bytes=1,
         width_px=160, height_px=120, thumbnail=digest,

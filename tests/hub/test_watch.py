@@ -14,15 +14,9 @@ from lineside.hub.live import LiveCameras
 from lineside.hub.pages.lines import tile_of
 from lineside.store import FrameRow, open_records
 from lineside.testing import FakeClock
+from lineside.testing.bare import bare_frame, bare_label, bare_prediction
 from lineside.vision import (
-    Decision,
-    FrameRef,
-    HealthFigures,
-    LabelAnswer,
-    PictureState,
     Prediction,
-    RegistrationFigures,
-    StageTimes,
 )
 from lineside.web.format import DASH
 
@@ -50,27 +44,12 @@ def stored(clock: FakeClock, *, number: int = 1) -> FrameRow:
 
 
 def predicted(row: FrameRow, inspection: str, *, label: str = "anomalous") -> Prediction:
-    answer = LabelAnswer(
-        region="", label=label, name=label, probability=0.9, decision=Decision.PRESENT
-    )
-    return Prediction(
-        frame=FrameRef(
-            id=row.id,
-            camera=row.camera,
-            captured_at=row.captured_at,
-            digest=row.digest,
-            sequence=row.sequence,
-            part=row.part,
-        ),
-        inspection=inspection,
-        task="classify",
-        state=PictureState.OK,
-        labels=(answer,),
-        package=PACKAGE,
-        dataset="",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=1.0, mean_grey=90.0, clipped_share=0.0),
-        latency_ms=StageTimes(),
+    frame = bare_frame(
+        row.id, camera=row.camera, at=row.captured_at, digest=row.digest, sequence=row.sequence,
+        part=row.part,
+    )  # fmt: skip
+    return bare_prediction(
+        frame, inspection=inspection, labels=(bare_label(label),), package=PACKAGE
     )
 
 

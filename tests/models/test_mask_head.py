@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 from lineside.core import Box, InvalidError, Policy, digest_of
 from lineside.models import Golden, Package, Predictor, build_package
 from lineside.models.task_heads import HeadInput, task_head_for
+from lineside.testing.bare import bare_manifest
 from lineside.testing.clock import FakeClock
-from lineside.testing.packages import bare_manifest
 from lineside.vision import Crop, Decision, MaskRule, PictureState, Prepare, encode_png, open_frame
 from lineside.vision.masks import mask_of
 

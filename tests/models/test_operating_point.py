@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import Digest, FrameId, InvalidError, digest_of
+from lineside.core import Digest, InvalidError, digest_of
 from lineside.core.codec import decode, encode
 from lineside.models import Manifest, Package, Predictor
 from lineside.models.operating_point import (
@@ -25,6 +25,7 @@ from lineside.models.operating_point import (
     unseen_scores,
 )
 from lineside.testing import FakeClock
+from lineside.testing.bare import bare_frame, bare_prediction
 from lineside.vision import (
     AnomalyRule,
     BoxAnswer,
@@ -32,14 +33,9 @@ from lineside.vision import (
     CountRule,
     Decision,
     DetectRule,
-    FrameRef,
-    HealthFigures,
     LabelAnswer,
     MaskRule,
-    PictureState,
     Prediction,
-    RegistrationFigures,
-    StageTimes,
     encode_jpeg,
     open_frame,
 )
@@ -74,15 +70,7 @@ def of_task(task: str, **rules: Any) -> Manifest:  # noqa: ANN401  any of its fi
 
 
 def said(task: str, number: int = 0, **answers: Any) -> Prediction:  # noqa: ANN401  any of its fields
-    return Prediction(
-        frame=FrameRef(
-            id=FrameId(f"frm_{number}"), camera="rack", captured_at=AT, digest=digest_of(b"f")
-        ),
-        inspection="stock", task=task, state=PictureState.OK, labels=answers.pop("labels", ()),
-        package=digest_of(b"p"), dataset="d/1", registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=10, mean_grey=90, clipped_share=0.0),
-        latency_ms=StageTimes(), **answers,
-    )  # fmt: skip
+    return bare_prediction(bare_frame(f"frm_{number}"), inspection="stock", task=task, **answers)
 
 
 def point(limits: tuple[Limits, ...], *, package: str) -> OperatingPoint:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lineside.streams import NotFresh, freshness
 from lineside.streams.event import Fresh
-from lineside.testing.events import START
+from lineside.testing.clock import NOON
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ from lineside.testing.events import START
     ],
 )
 def test_sixty_seconds_run_and_a_hair_more_does_not(age_s: float, reason: str) -> None:
-    captured = START - timedelta(seconds=age_s)
-    answer = freshness(captured, START, max_age_s=60.0, max_skew_s=5.0)
+    captured = NOON - timedelta(seconds=age_s)
+    answer = freshness(captured, NOON, max_age_s=60.0, max_skew_s=5.0)
     match answer:
         case Fresh():
             assert reason == ""
@@ -37,8 +37,8 @@ def test_sixty_seconds_run_and_a_hair_more_does_not(age_s: float, reason: str) -
 
 
 def test_a_refusal_says_age_and_limit() -> None:
-    old = freshness(START - timedelta(seconds=75), START, max_age_s=60, max_skew_s=5)
-    ahead = freshness(START + timedelta(seconds=9), START, max_age_s=60, max_skew_s=5)
+    old = freshness(NOON - timedelta(seconds=75), NOON, max_age_s=60, max_skew_s=5)
+    ahead = freshness(NOON + timedelta(seconds=9), NOON, max_age_s=60, max_skew_s=5)
     assert isinstance(old, NotFresh)
     assert isinstance(ahead, NotFresh)
     assert old.sentence == "captured 75.0 s ago at 2026-01-01T11:58:45.000Z, limit 60 s"
@@ -48,8 +48,8 @@ def test_a_refusal_says_age_and_limit() -> None:
 
 @given(st.timedeltas(timedelta(days=-1), timedelta(days=1)))
 def test_only_the_difference_counts_whatever_the_zone(age: timedelta) -> None:
-    zone = START.astimezone().tzinfo
-    here = freshness(START - age, START, max_age_s=60, max_skew_s=5)
-    there = freshness((START - age).astimezone(zone), START, max_age_s=60, max_skew_s=5)
+    zone = NOON.astimezone().tzinfo
+    here = freshness(NOON - age, NOON, max_age_s=60, max_skew_s=5)
+    there = freshness((NOON - age).astimezone(zone), NOON, max_age_s=60, max_skew_s=5)
     assert here.age_s == there.age_s
     assert type(here) is type(there)

@@ -1,52 +1,39 @@
 """What a rule reads of events, how conditions test it, and how it is said in words."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from lineside.core import Digest, FrameId, RouteKind, encode
+from lineside.core import Digest, RouteKind, encode
 from lineside.core.plant_rules import Condition, Scalar
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Entry, entry_of, explain, prediction_event
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import Record
 from lineside.streams.rules.explain import conditions_in_words
 from lineside.streams.rules.records import MOST_FIELDS, flat, reader_of
+from lineside.testing.bare import bare_frame, bare_prediction
 from lineside.testing.rules import message, rule_of
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
     CountAnswer,
     Decision,
-    FrameRef,
-    HealthFigures,
     LabelAnswer,
     MaskAnswer,
     PictureState,
-    Prediction,
-    RegistrationFigures,
-    StageTimes,
 )
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 AT_US = round(AT.timestamp() * 1e6)
-REF = FrameRef(
-    id=FrameId("frm_1"), camera="top", captured_at=AT, digest=Digest("sha256:" + "0" * 64),
-    sequence=7, part="p1",
-)  # fmt: skip
+REF = bare_frame("frm_1", camera="top", at=AT, sequence=7, part="p1")
 WORDS = 'id = "r"\nwindow = { size_s = 1 }\n'
 
 
 def prediction(**more: Any) -> Entry:  # noqa: ANN401  handed on
-    made = Prediction(
-        frame=REF, inspection="sock", task="classify", state=PictureState.OK, labels=(),
-        package=Digest("sha256:" + "1" * 64), dataset="d/1",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=1.0, mean_grey=1.0, clipped_share=0.0),
-        latency_ms=StageTimes(), device="edge-1",
-    )  # fmt: skip
-    event = prediction_event(replace(made, **more), site="s", device="edge-1", sequence=1, first=1)
+    package = Digest("sha256:" + "1" * 64)
+    made = bare_prediction(REF, inspection="sock", package=package, device="edge-1", **more)
+    event = prediction_event(made, site="s", device="edge-1", sequence=1, first=1)
     return entry_of(event, arrived_us=5)
 
 

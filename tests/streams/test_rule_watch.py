@@ -6,19 +6,14 @@ from typing import Any
 
 import pytest
 
-from lineside.core import Digest, FrameId, Plant, load_plant
+from lineside.core import Plant, load_plant
 from lineside.core.plant_rules import Scalar
 from lineside.streams import Entry, entry_of, moment, prediction_event
 from lineside.streams.rules.replay import run_rule
+from lineside.testing.bare import bare_frame, bare_prediction
 from lineside.testing.rules import START_S, message
 from lineside.vision import (
     BoxAnswer,
-    FrameRef,
-    HealthFigures,
-    PictureState,
-    Prediction,
-    RegistrationFigures,
-    StageTimes,
 )
 
 PLANT = Path(__file__).parents[2] / "examples" / "warehouse" / "watch.toml"
@@ -48,17 +43,10 @@ def box(label: str, middle: tuple[float, float]) -> BoxAnswer:
 
 def picture(at_s: float, boxes: Sequence[BoxAnswer], *, sequence: int) -> Entry:
     at = moment(round((START_S + at_s) * 1e6))
-    frame = FrameRef(
-        id=FrameId(f"frm_{sequence}"), camera="aisle", captured_at=at,
-        digest=Digest("sha256:" + "0" * 64), sequence=sequence,
-    )  # fmt: skip
-    made = Prediction(
-        frame=frame, inspection="people", task="detect", state=PictureState.OK, labels=(),
-        boxes=tuple(boxes), package=Digest("sha256:" + "1" * 64), dataset="d/1",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=1.0, mean_grey=1.0, clipped_share=0.0),
-        latency_ms=StageTimes(), device="edge-1",
-    )  # fmt: skip
+    frame = bare_frame(f"frm_{sequence}", camera="aisle", at=at, sequence=sequence)
+    made = bare_prediction(
+        frame, inspection="people", task="detect", boxes=tuple(boxes), device="edge-1"
+    )
     event = prediction_event(made, site="s", device="edge-1", sequence=sequence, first=1)
     return entry_of(event, arrived_us=round((START_S + at_s) * 1e6))
 

@@ -1,27 +1,22 @@
 """Figures of good-only detection, from answers made by hand."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import Digest, FrameId, Policy, digest_of
+from lineside.core import Digest, digest_of
 from lineside.datasets import Sample
-from lineside.models import Engine, HealthLimits, Lineage, Manifest
+from lineside.models import Manifest
+from lineside.testing.bare import bare_frame, bare_manifest, bare_prediction
 from lineside.training.tasks.anomaly.metrics import measure
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import TaskMetrics
 from lineside.vision import (
     AnomalyRule,
-    FrameRef,
-    HealthFigures,
     PictureState,
-    Prediction,
     Prepare,
-    RegistrationFigures,
-    StageTimes,
 )
 from lineside.vision.anomaly import decide_anomaly
 
@@ -36,53 +31,14 @@ Mask = NDArray[np.bool_]
 
 
 def manifest() -> Manifest:
-    return Manifest(
-        schema="lineside.manifest/2",
-        name="keys",
-        task="anomaly",
-        inspection="i",
-        labels=(),
-        prepare=Prepare(crops=(), width_px=32, height_px=32, fit="zoom"),
-        rules=(),
-        policy=Policy(),
-        health=HealthLimits(
-            sharpness_min=0,
-            mean_grey_min=0,
-            mean_grey_max=255,
-            clipped_share_max=1,
-            residual_max_px=4,
-            feature_distance_max=3,
-        ),
-        engine=Engine(file="network.onnx", digest=DIGEST),
-        golden=(),
-        lineage=Lineage(
-            dataset="d/1", data_digest=DIGEST, pictures=1, seed=1, code_version="", created_at=""
-        ),
-        anomaly=RULE,
-    )
+    prepare = Prepare(crops=(), width_px=32, height_px=32, fit="zoom")
+    return replace(bare_manifest("anomaly", prepare=prepare), anomaly=RULE)
 
 
 def case(name: str, label: str, *, score: float, truth: Mask | None = None) -> Case:
     """A judged picture; its map is ``score`` where the defect was drawn, 0.1 elsewhere."""
-    said = Prediction(
-        frame=FrameRef(
-            id=FrameId(name),
-            camera="c",
-            sequence=0,
-            captured_at=datetime(2026, 1, 1, tzinfo=UTC),
-            digest=DIGEST,
-        ),
-        inspection="i",
-        task="anomaly",
-        state=PictureState.OK,
-        labels=(),
-        package=DIGEST,
-        dataset="d/1",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=1.0, mean_grey=100.0, clipped_share=0.0),
-        latency_ms=StageTimes(),
-        anomaly=decide_anomaly(score, RULE),
-    )
+    anomaly = decide_anomaly(score, RULE)
+    said = bare_prediction(bare_frame(name), task="anomaly", anomaly=anomaly)
     heat = np.full(SIZE, 0.1, np.float32)
     if truth is not None:
         heat[truth] = score

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Policy, digest_of
 from lineside.datasets import Sample
+from lineside.testing.bare import bare_prediction
 from lineside.training.common.backbone import STRIDE_8_CHANNELS
 from lineside.training.common.export import onnx_bytes
 from lineside.training.common.methods import calibrated_limit
@@ -40,12 +41,8 @@ from lineside.training.tasks.anomaly.scorers import (
 )
 from lineside.training.tasks.contract import Case
 from lineside.vision import (
-    HealthFigures,
-    PictureState,
     Prediction,
     Prepare,
-    RegistrationFigures,
-    StageTimes,
     decode_picture,
     encode_png,
     open_frame,
@@ -260,18 +257,7 @@ def test_good_pictures_that_vary_like_defects_are_not_usable_and_say_so() -> Non
 
 def said() -> Prediction:
     frame = open_frame(encode_png(np.zeros((8, 8, 3), np.uint8)), camera="c", captured_at=NOW)
-    return Prediction(
-        frame=frame.ref,
-        inspection="plate",
-        task="anomaly",
-        state=PictureState.OK,
-        labels=(),
-        package=digest_of(b"p"),
-        dataset="d/1",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=1, mean_grey=1, clipped_share=0),
-        latency_ms=StageTimes(),
-    )
+    return bare_prediction(frame.ref, task="anomaly")
 
 
 def test_a_stripe_is_erased_by_the_pictures_own_grain() -> None:

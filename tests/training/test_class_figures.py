@@ -1,26 +1,20 @@
 """Figures of classes, by hand."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
-from lineside.core import FrameId, InvalidError, digest_of
+from lineside.core import InvalidError, digest_of
 from lineside.datasets import Sample
 from lineside.models import Manifest
-from lineside.testing.packages import bare_manifest
+from lineside.testing.bare import bare_frame, bare_label, bare_manifest, bare_prediction
 from lineside.training.tasks.classify.metrics import measure
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import TaskMetrics
 from lineside.vision import (
     Decision,
-    FrameRef,
     HealthFigures,
-    LabelAnswer,
     PictureState,
-    Prediction,
-    RegistrationFigures,
-    StageTimes,
 )
 
 LABELS = ("crack", "dent", "good")
@@ -38,35 +32,17 @@ def case(
     names = inside.split(",") if inside else []
     verdict = Decision.PRESENT if len(names) == 1 else Decision.UNSURE
     answers = tuple(
-        LabelAnswer(
-            name=label,
-            region="",
-            label=label,
-            probability=chance,
-            decision=verdict if label in names else Decision.ABSENT,
-        )
+        bare_label(label, chance, verdict if label in names else Decision.ABSENT)
         for label, chance in zip(labels, chances, strict=True)
     )
     digest = digest_of(str(number).encode())
     return Case(
         sample=Sample(name=f"{number}.png", digest=digest, labels=(truth,) if truth else ()),
-        prediction=Prediction(
-            frame=FrameRef(
-                id=FrameId(f"frm_{number}"),
-                camera="c",
-                captured_at=datetime(2026, 1, 1, tzinfo=UTC),
-                digest=digest,
-                sequence=0,
-            ),
-            inspection="parts",
-            task="classify",
+        prediction=bare_prediction(
+            bare_frame(f"frm_{number}", digest=digest),
             state=PictureState.OK if inside else PictureState.BLURRED,
             labels=answers if inside else (),
-            package=digest,
-            dataset="",
-            registration=RegistrationFigures(state="none"),
             health=HealthFigures(sharpness=1, mean_grey=100 + number, clipped_share=0),
-            latency_ms=StageTimes(),
             reason="" if inside else "too soft",
         ),
     )

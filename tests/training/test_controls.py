@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import Digest, FrameId, digest_of
+from lineside.core import Digest, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Metric
 from lineside.models.result import TrivialFigure
+from lineside.testing.bare import bare_frame, bare_prediction
 from lineside.training.evaluation.baselines import (
     Question,
     erased,
@@ -32,13 +33,8 @@ from lineside.training.tasks.contract import Case
 from lineside.vision import (
     AnomalyAnswer,
     Decision,
-    FrameRef,
-    HealthFigures,
     LabelAnswer,
-    PictureState,
     Prediction,
-    RegistrationFigures,
-    StageTimes,
     decode_picture,
     encode_png,
 )
@@ -48,18 +44,7 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def prediction(task: str = "classify") -> Prediction:
-    return Prediction(
-        frame=FrameRef(id=FrameId("f"), camera="c", captured_at=START, digest=DIGEST),
-        inspection="i",
-        task=task,
-        state=PictureState.OK,
-        labels=(),
-        package=DIGEST,
-        dataset="d/1",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=1.0, mean_grey=100.0, clipped_share=0.0),
-        latency_ms=StageTimes(),
-    )
+    return bare_prediction(bare_frame("f", at=START), task=task)
 
 
 def picture(*, grey: float, seed: int = 0, size: int = 24) -> NDArray[np.uint8]:

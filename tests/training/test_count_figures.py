@@ -1,16 +1,15 @@
 """Figures of counts, by hand."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
-from lineside.core import FrameId, digest_of
+from lineside.core import digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Manifest
 from lineside.testing import FakeClock
+from lineside.testing.bare import bare_frame, bare_manifest, bare_prediction
 from lineside.testing.objects import UNTRAINED_RULE, untrained
-from lineside.testing.packages import bare_manifest
 from lineside.testing.trays import tray
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.count.metrics import in_words, measure, true_count
@@ -19,12 +18,7 @@ from lineside.vision import (
     CountAnswer,
     CountRule,
     DetectRule,
-    FrameRef,
-    HealthFigures,
     PictureState,
-    Prediction,
-    RegistrationFigures,
-    StageTimes,
     encode_png,
 )
 
@@ -38,25 +32,9 @@ def manifest(rule: CountRule = RULE) -> Manifest:
 
 def case(truth: int | None, said: CountAnswer | None, *, number: int = 0) -> Case:
     sample = Sample(name=f"{number}.png", digest=digest_of(str(number).encode()), count=truth)
-    prediction = Prediction(
-        frame=FrameRef(
-            id=FrameId(f"frm_{number}"),
-            camera="c",
-            captured_at=datetime(2026, 1, 1, tzinfo=UTC),
-            digest=sample.digest,
-            sequence=0,
-        ),
-        inspection="trays",
-        task="count",
-        state=PictureState.OK if said else PictureState.BLACK,
-        labels=(),
-        package=digest_of(b""),
-        dataset="",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=1, mean_grey=100, clipped_share=0),
-        latency_ms=StageTimes(),
-        count=said,
-    )
+    state = PictureState.OK if said else PictureState.BLACK
+    frame = bare_frame(f"frm_{number}", digest=sample.digest)
+    prediction = bare_prediction(frame, task="count", state=state, count=said)
     return Case(sample=sample, prediction=prediction)
 
 

@@ -2,27 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from lineside.core import FrameId, digest_of
+from lineside.core import digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Manifest
-from lineside.testing.packages import bare_manifest
+from lineside.testing.bare import bare_frame, bare_manifest, bare_prediction
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.detect.metrics import measure, picture_of
 from lineside.vision import (
     BoxAnswer,
     Decision,
     DetectRule,
-    FrameRef,
     HealthFigures,
     PictureState,
-    Prediction,
-    RegistrationFigures,
-    StageTimes,
 )
 
 LABELS = ("disc", "square")
@@ -65,25 +60,10 @@ def case(
     sample = Sample(
         name=f"{number}.png", digest=digest_of(str(number).encode()), marked=marks, group=group
     )
-    prediction = Prediction(
-        frame=FrameRef(
-            id=FrameId(f"frm_{number}"),
-            camera="c",
-            captured_at=datetime(2026, 1, 1, tzinfo=UTC),
-            digest=sample.digest,
-            sequence=0,
-        ),
-        inspection="trays",
-        task="detect",
-        state=state,
-        labels=(),
-        package=digest_of(b""),
-        dataset="",
-        registration=RegistrationFigures(state="none"),
+    prediction = bare_prediction(
+        bare_frame(f"frm_{number}", digest=sample.digest), task="detect", state=state, boxes=boxes,
         health=HealthFigures(sharpness=1, mean_grey=100.0 + number, clipped_share=0),
-        latency_ms=StageTimes(),
-        boxes=boxes,
-    )
+    )  # fmt: skip
     return Case(sample=sample, prediction=prediction)
 
 

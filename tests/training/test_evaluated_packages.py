@@ -17,8 +17,8 @@ from lineside.models import (
     Package,
     build_package,
 )
+from lineside.testing.bare import bare_manifest
 from lineside.testing.clock import FakeClock
-from lineside.testing.packages import bare_manifest
 from lineside.training import Evaluation, LabelledData, evaluate
 from lineside.training.pipeline import Limits, check_quality
 from lineside.training.report.task_report import exact_only

@@ -1,13 +1,12 @@
 """What the figures of every task are made of."""
 
-from datetime import UTC, datetime
-
 import numpy as np
 import pytest
 
-from lineside.core import Digest, FrameId
+from lineside.core import Digest
 from lineside.datasets import Sample
 from lineside.models.result import Mistake
+from lineside.testing.bare import bare_frame, bare_prediction
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     MOST_LIMITS,
@@ -27,12 +26,8 @@ from lineside.training.tasks.metrics import (
     worst_first,
 )
 from lineside.vision import (
-    FrameRef,
     HealthFigures,
     PictureState,
-    Prediction,
-    RegistrationFigures,
-    StageTimes,
 )
 from lineside.vision.metrics import auroc
 
@@ -42,25 +37,10 @@ DIGEST = Digest("sha256:" + "0" * 64)
 def case(
     name: str, *, grey: float = 100.0, group: str = "", state: PictureState = PictureState.OK
 ) -> Case:
-    said = Prediction(
-        frame=FrameRef(
-            id=FrameId(name),
-            camera="c",
-            sequence=0,
-            captured_at=datetime(2026, 1, 1, tzinfo=UTC),
-            digest=DIGEST,
-        ),
-        inspection="i",
-        task="classify",
-        state=state,
-        labels=(),
-        package=DIGEST,
-        dataset="d/1",
-        registration=RegistrationFigures(state="none"),
+    said = bare_prediction(
+        bare_frame(name), state=state, reason="too dark" if state is PictureState.BLACK else "",
         health=HealthFigures(sharpness=1.0, mean_grey=grey, clipped_share=0.0),
-        latency_ms=StageTimes(),
-        reason="too dark" if state is PictureState.BLACK else "",
-    )
+    )  # fmt: skip
     return Case(sample=Sample(name=name, digest=DIGEST, group=group), prediction=said)
 
 

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from lineside.core import FrameId, InvalidError, digest_of
+from lineside.core import InvalidError, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Manifest
-from lineside.testing.packages import bare_manifest
+from lineside.testing.bare import bare_manifest, bare_prediction
 from lineside.training.evaluation.compare import paired_loss
 from lineside.training.tasks.contract import Case
 from lineside.vision import (
@@ -20,30 +19,18 @@ from lineside.vision import (
     CountRule,
     Crop,
     Decision,
-    FrameRef,
-    HealthFigures,
     LabelAnswer,
     LabelRule,
     MaskAnswer,
     PictureState,
     Prediction,
     Prepare,
-    RegistrationFigures,
-    StageTimes,
 )
 from lineside.vision.masks import rle_of
 
 from lineside.core import Box  # isort: skip
 
-BLANK = Prediction(
-    frame=FrameRef(
-        id=FrameId("frm"), camera="c", captured_at=datetime(2026, 1, 1, tzinfo=UTC),
-        digest=digest_of(b""), sequence=0,
-    ),
-    inspection="i", task="t", state=PictureState.OK, labels=(), package=digest_of(b""),
-    dataset="", registration=RegistrationFigures(state="none"),
-    health=HealthFigures(sharpness=1, mean_grey=100, clipped_share=0), latency_ms=StageTimes(),
-)  # fmt: skip
+BLANK = bare_prediction(task="t")
 REFUSED = replace(BLANK, state=PictureState.BLACK)
 
 

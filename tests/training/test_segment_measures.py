@@ -1,29 +1,22 @@
 """Figures of masks, from answers made by hand."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import Digest, FrameId, InvalidError, digest_of
+from lineside.core import Digest, InvalidError, digest_of
 from lineside.datasets import Sample
 from lineside.models import Manifest
-from lineside.testing.packages import bare_manifest
+from lineside.testing.bare import bare_frame, bare_label, bare_manifest, bare_prediction
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import TaskMetrics
 from lineside.training.tasks.segment.metrics import measure
 from lineside.vision import (
     Decision,
-    FrameRef,
-    HealthFigures,
-    LabelAnswer,
     MaskRule,
     PictureState,
-    Prediction,
-    RegistrationFigures,
-    StageTimes,
 )
 from lineside.vision.masks import mask_answer
 
@@ -71,32 +64,9 @@ def case(
     decision = Decision.PRESENT if found.any() else Decision.ABSENT
     if 0.4 <= sure <= 0.6:
         decision = Decision.UNSURE
-    answer = LabelAnswer(
-        name="crack",
-        region="",
-        label="crack",
-        probability=sure if found.any() else 0.1,
-        decision=decision,
-    )
-    said = Prediction(
-        frame=FrameRef(
-            id=FrameId(name),
-            camera="c",
-            sequence=0,
-            captured_at=datetime(2026, 1, 1, tzinfo=UTC),
-            digest=DIGEST,
-        ),
-        inspection="i",
-        task="segment",
-        state=PictureState.OK,
-        labels=(answer,),
-        package=DIGEST,
-        dataset="d/1",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=1.0, mean_grey=100.0, clipped_share=0.0),
-        latency_ms=StageTimes(),
-        mask=mask_answer(found, (int(found.sum()),) if found.any() else ()),
-    )
+    answer = bare_label("crack", sure if found.any() else 0.1, decision)
+    mask = mask_answer(found, (int(found.sum()),) if found.any() else ())
+    said = bare_prediction(bare_frame(name), task="segment", labels=(answer,), mask=mask)
     sample = Sample(name=name, digest=digest_of(name.encode()), labels=labels, group=group)
     heat = np.where(found, sure, 0.05).astype(np.float32)
     return Case(sample=sample, prediction=said, heat=heat, truth_mask=truth)

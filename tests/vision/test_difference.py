@@ -8,20 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import digest_of, frame_id
+from lineside.testing.bare import bare_label, bare_prediction
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
     CountAnswer,
     Decision,
-    FrameRef,
-    HealthFigures,
-    LabelAnswer,
     MaskAnswer,
     PictureState,
     Prediction,
-    RegistrationFigures,
-    StageTimes,
 )
 from lineside.vision.decide import says_good
 from lineside.vision.difference import difference, score_of
@@ -30,25 +25,8 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 PRESENT, ABSENT, UNSURE = Decision.PRESENT, Decision.ABSENT, Decision.UNSURE
 
 
-def label(name: str, p: float, decision: Decision, *, region: str = "") -> LabelAnswer:
-    return LabelAnswer(
-        name=f"{region}/{name}" if region else name, region=region, label=name, probability=p,
-        decision=decision,
-    )  # fmt: skip
-
-
 def answer(task: str = "multilabel", **more: Any) -> Prediction:  # noqa: ANN401  fields of the record
-    digest = digest_of(b"x")
-    frame = FrameRef(
-        id=frame_id(camera="c", captured_at=AT, digest=digest), camera="c", captured_at=AT,
-        digest=digest,
-    )  # fmt: skip
-    plain = Prediction(
-        frame=frame, inspection="i", task=task, state=PictureState.OK, labels=(),
-        package=digest, dataset="d", registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=1, mean_grey=1, clipped_share=0), latency_ms=StageTimes(),
-    )  # fmt: skip
-    return replace(plain, **more)
+    return bare_prediction(task=task, **more)
 
 
 def anomaly(score: float, decision: Decision) -> Prediction:
@@ -56,8 +34,8 @@ def anomaly(score: float, decision: Decision) -> Prediction:
 
 
 def test_what_is_found_lost_and_left_undecided_is_told_apart() -> None:
-    old = answer(labels=(label("dent", 0.9, PRESENT), label("scratch", 0.5, UNSURE)))
-    new = answer(labels=(label("dent", 0.1, ABSENT), label("scratch", 0.9, PRESENT)))
+    old = answer(labels=(bare_label("dent", 0.9, PRESENT), bare_label("scratch", 0.5, UNSURE)))
+    new = answer(labels=(bare_label("dent", 0.1, ABSENT), bare_label("scratch", 0.9, PRESENT)))
     seen = difference(old, new)
     assert (seen.changed, seen.found_before, seen.gained, seen.lost) == (True, True, True, True)
     assert (seen.unsure_before, seen.unsure_gained) == (True, False)
@@ -75,14 +53,19 @@ def test_a_picture_that_cannot_be_judged_is_found_and_scores_nothing() -> None:
 @pytest.mark.parametrize(
     ("one", "score"),
     [
-        (answer(labels=(label("a", 0.2, ABSENT), label("b", 0.6, PRESENT))), 0.4),
-        (answer("classify", labels=(label("ok", 0.7, PRESENT), label("bad", 0.3, ABSENT))), 0.3),
+        (answer(labels=(bare_label("a", 0.2, ABSENT), bare_label("b", 0.6, PRESENT))), 0.4),
+        (
+            answer(
+                "classify", labels=(bare_label("ok", 0.7, PRESENT), bare_label("bad", 0.3, ABSENT))
+            ),
+            0.3,
+        ),
         (
             answer(
                 labels=(
-                    label("red", 0.2, ABSENT, region="A1"),
-                    label("blue", 0.3, ABSENT, region="A1"),
-                    label("none", 0.5, PRESENT, region="A1"),
+                    bare_label("red", 0.2, ABSENT, region="A1"),
+                    bare_label("blue", 0.3, ABSENT, region="A1"),
+                    bare_label("none", 0.5, PRESENT, region="A1"),
                 )
             ),
             0.65,
@@ -138,7 +121,7 @@ def classified(normal: float) -> Prediction:
     other = ABSENT if normal > 0.5 else PRESENT
     return answer(
         "classify",
-        labels=(label("normal", normal, said), label("anomalous", 1.0 - normal, other)),
+        labels=(bare_label("normal", normal, said), bare_label("anomalous", 1.0 - normal, other)),
     )
 
 
@@ -156,8 +139,8 @@ def test_a_good_part_is_no_rejection() -> None:
 
 
 def test_which_labels_are_good_is_the_inspections_word() -> None:
-    first = answer("classify", labels=(label("type-a", 0.9, PRESENT),))
-    second = answer("classify", labels=(label("type-b", 0.9, PRESENT),))
+    first = answer("classify", labels=(bare_label("type-a", 0.9, PRESENT),))
+    second = answer("classify", labels=(bare_label("type-b", 0.9, PRESENT),))
     told = difference(first, second, good=("type-a",))
     assert (told.changed, told.found_before, told.gained, told.lost) == (True, False, True, False)
     assert difference(classified(0.9), classified(0.9), good=("type-a",)).found_before

@@ -8,18 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import Box, digest_of, frame_id
+from lineside.core import Box
+from lineside.testing.bare import bare_prediction
 from lineside.testing.pictures import lit, rack
 from lineside.vision import (
     Crop,
     Decision,
-    FrameRef,
-    HealthFigures,
     LabelAnswer,
     PictureState,
     Prediction,
-    RegistrationFigures,
-    StageTimes,
     draw_heat,
     picture_health,
 )
@@ -88,21 +85,7 @@ def test_where_there_is_no_heat_the_picture_stays() -> None:
 def prediction(
     *answers: LabelAnswer, state: PictureState = PictureState.OK, reason: str = ""
 ) -> Prediction:
-    digest = digest_of(b"picture")
-    name = frame_id(camera="rack", captured_at=MOMENT, digest=digest)
-    return Prediction(
-        frame=FrameRef(id=name, camera="rack", captured_at=MOMENT, digest=digest),
-        inspection="stock",
-        task="multilabel",
-        state=state,
-        labels=answers,
-        package=digest,
-        dataset="rack/1",
-        registration=RegistrationFigures(state="aligned"),
-        health=HealthFigures(sharpness=1.0, mean_grey=1.0, clipped_share=0.0),
-        latency_ms=StageTimes(),
-        reason=reason,
-    )
+    return bare_prediction(task="multilabel", state=state, labels=answers, reason=reason)
 
 
 def answer(decision: Decision, *, region: str = "top", label: str = "blue") -> LabelAnswer:

@@ -5,41 +5,25 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lineside.core import digest_of, frame_id
+from lineside.core import digest_of
+from lineside.testing.bare import bare_label, bare_prediction
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
     CountAnswer,
     Decision,
-    FrameRef,
-    HealthFigures,
-    LabelAnswer,
     PictureState,
     Prediction,
-    RegistrationFigures,
-    StageTimes,
 )
 from lineside.vision.verdict import RejectRule, judge_prediction, reason_group
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 DIGEST = digest_of(b"a")
-BARE = Prediction(
-    frame=FrameRef(
-        id=frame_id(camera="c", captured_at=AT, digest=DIGEST), camera="c", captured_at=AT,
-        digest=DIGEST,
-    ),
-    inspection="look", task="classify", state=PictureState.OK, labels=(), package=DIGEST,
-    dataset="d/1", registration=RegistrationFigures(state="none"),
-    health=HealthFigures(sharpness=100.0, mean_grey=120.0, clipped_share=0.0),
-    latency_ms=StageTimes(),
-)  # fmt: skip
+BARE = bare_prediction(inspection="look")
 
 
 def labels(task: str = "classify", **decisions: str) -> Prediction:
-    answers = tuple(
-        LabelAnswer(name=name, region="", label=name, probability=0.5, decision=Decision(decision))
-        for name, decision in decisions.items()
-    )
+    answers = tuple(bare_label(name, 0.5, decision) for name, decision in decisions.items())
     return replace(BARE, task=task, labels=answers)
 
 

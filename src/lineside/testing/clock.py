@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
-_START = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
 class FakeClock:
     """Time of day and monotonic count, both moved by ``advance`` only."""
 
-    def __init__(self, start: datetime = _START) -> None:
+    def __init__(self, start: datetime = NOON) -> None:
         self._now = start
         self._monotonic_s = 0.0
 

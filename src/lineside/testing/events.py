@@ -1,29 +1,29 @@
 """Events as the parts of a small warehouse would send them, for tests of those who fold them.
 
 The plant has the nine places A1 … C3, each a region of four classes, and five stations. Times are
-seconds after ``START``. Every id is made of the content, as the hub makes it. The tables ``PARTS``
+seconds after ``NOON``. Every id is made of the content, as the hub makes it. The tables ``PARTS``
 declare a line whose parts three inspections judge.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from lineside.core import (
     Digest,
     Plant,
     digest_of,
     encode,
-    frame_id,
     parse_plant,
     rfc3339,
     stable_id,
 )
 from lineside.core.factory import SLOTS
 from lineside.streams import Event, prediction_event
+from lineside.testing.bare import bare_frame, bare_label, bare_prediction
+from lineside.testing.clock import NOON
 from lineside.vision import (
     AnomalyAnswer,
     Decision,
-    FrameRef,
     HealthFigures,
     LabelAnswer,
     PictureState,
@@ -32,7 +32,6 @@ from lineside.vision import (
     StageTimes,
 )
 
-START = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 COLOURS = ("blue", "red", "white")
 CLASSES = ("empty", *COLOURS)
 PACKAGE = digest_of(b"package")
@@ -96,8 +95,8 @@ def small_plant(*, slots: tuple[str, ...] = SLOTS) -> Plant:
 
 
 def after(seconds: float) -> datetime:
-    """A moment, counted from ``START``."""
-    return START + timedelta(seconds=seconds)
+    """A moment, counted from ``NOON``."""
+    return NOON + timedelta(seconds=seconds)
 
 
 def prediction_of(
@@ -117,18 +116,18 @@ def prediction_of(
         package: digest of the package.
         inspection: whose answer it is.
     """
-    at, digest = after(at_s), digest_of(f"picture {at_s}".encode())
-    frame = FrameRef(
-        id=frame_id(camera="rack", captured_at=at, digest=digest),
-        camera="rack", captured_at=at, digest=digest,
-    )  # fmt: skip
-    labels = [answer for place, name in shown.items() for answer in _answers(place, name)]
-    return Prediction(
-        frame=frame,
+    frame = bare_frame(at=after(at_s), digest=digest_of(f"picture {at_s}".encode()))
+    return bare_prediction(
+        frame,
         inspection=inspection,
         task="multilabel",
         state=state,
-        labels=tuple(labels) if state is PictureState.OK else (),
+        labels=tuple(
+            answer
+            for place, name in shown.items()
+            for answer in _answers(place, name)
+            if state is PictureState.OK
+        ),
         package=package,
         dataset="rack/1",
         registration=RegistrationFigures(state="still"),
@@ -143,18 +142,12 @@ def part_prediction(
     inspection: str, part: str, *, verdict: str = "ok", at_s: float = 0.0, camera: str = ""
 ) -> Prediction:
     """An answer of one of ``SIDES`` that is judged as ``verdict`` (ok, reject or review) says."""
-    decision = {"ok": "absent", "reject": "present", "review": "unsure"}[verdict]
-    at, camera = after(at_s), camera or inspection
+    camera = camera or inspection
     digest = digest_of(f"{camera} {part} {at_s}".encode())
-    return Prediction(
-        frame=FrameRef(
-            id=frame_id(camera=camera, captured_at=at, digest=digest), camera=camera,
-            captured_at=at, digest=digest, part=part,
-        ),
-        inspection=inspection, task="anomaly", state=PictureState.OK, labels=(), package=PACKAGE,
-        dataset="parts/1", registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=100.0, mean_grey=120.0, clipped_share=0.0),
-        latency_ms=StageTimes(), device="edge-1",
+    decision = {"ok": "absent", "reject": "present", "review": "unsure"}[verdict]
+    return bare_prediction(
+        bare_frame(camera=camera, at=after(at_s), digest=digest, part=part),
+        inspection=inspection, task="anomaly", package=PACKAGE, device="edge-1",
         anomaly=AnomalyAnswer(score=2.41, limit=1.1, decision=Decision(decision)),
     )  # fmt: skip
 
@@ -168,16 +161,9 @@ def part_event(inspection: str, part: str, *, verdict: str = "ok", at_s: float =
 def _answers(place: str, name: str) -> list[LabelAnswer]:
     unsure = name.startswith("?")
     among = (name[1:],) if len(name) > 1 and unsure else COLOURS if unsure else (name,)
-    found = Decision.UNSURE if unsure else Decision.PRESENT
-    probability = 0.5 if unsure else 0.97
+    said = (0.5, Decision.UNSURE) if unsure else (0.97, Decision.PRESENT)
     return [
-        LabelAnswer(
-            name=f"{place}/{label}",
-            region=place,
-            label=label,
-            probability=probability if label in among else 0.01,
-            decision=found if label in among else Decision.ABSENT,
-        )
+        bare_label(label, *(said if label in among else (0.01, Decision.ABSENT)), region=place)
         for label in CLASSES
     ]
 
@@ -191,11 +177,12 @@ def picture_event(
     inspection: str = "stock",
 ) -> Event:
     """A prediction on its way from device to hub; arguments as ``prediction_of``."""
-    prediction = prediction_of(
-        shown, at_s=at_s, state=state, package=package, inspection=inspection
-    )
     return prediction_event(
-        prediction, site="hall", device="edge-1", sequence=int(at_s * 1000) + 1, first=1
+        prediction_of(shown, at_s=at_s, state=state, package=package, inspection=inspection),
+        site="hall",
+        device="edge-1",
+        sequence=int(at_s * 1000) + 1,
+        first=1,
     )
 
 

@@ -9,7 +9,7 @@ from lineside.models import (
     Package,
     build_package,
 )
-from lineside.testing.packages import bare_manifest
+from lineside.testing.bare import bare_manifest
 from lineside.training.common.backbone import channels_last
 from lineside.training.common.export import onnx_bytes
 from lineside.training.common.loop import seeded

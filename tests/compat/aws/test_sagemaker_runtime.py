@@ -18,19 +18,16 @@ from lineside.compat.aws.sagemaker_runtime import (
     invocation_picture,
     sagemaker_answer,
 )
-from lineside.core import InvalidError, Policy, digest_of, frame_id
+from lineside.core import InvalidError, Policy
 from lineside.models import Manifest
+from lineside.testing.bare import bare_prediction
 from lineside.vision import (
     AnomalyRule,
     CountAnswer,
     Decision,
-    FrameRef,
-    HealthFigures,
     LabelRule,
     PictureState,
     Prediction,
-    RegistrationFigures,
-    StageTimes,
 )
 from lineside.vision.decide import decide_probabilities
 
@@ -64,26 +61,8 @@ SLOTS = tuple(
 def prediction(
     chances: list[float], rules: tuple[LabelRule, ...] = RACK, *, policy: Policy | None = None
 ) -> Prediction:
-    digest = digest_of(PICTURE)
     labels = decide_probabilities(np.array(chances), rules, policy=policy or Policy())
-    ref = FrameRef(
-        id=frame_id(camera="rack", captured_at=MOMENT, digest=digest),
-        camera="rack",
-        captured_at=MOMENT,
-        digest=digest,
-    )
-    return Prediction(
-        frame=ref,
-        inspection="stock",
-        task="multilabel",
-        state=PictureState.OK,
-        labels=labels,
-        package=digest,
-        dataset="rack/1",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(sharpness=100.0, mean_grey=100.0, clipped_share=0.0),
-        latency_ms=StageTimes(),
-    )
+    return bare_prediction(inspection="stock", task="multilabel", labels=labels)
 
 
 @pytest.fixture(scope="session")

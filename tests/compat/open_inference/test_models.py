@@ -28,7 +28,7 @@ from tests.models.test_wrap import SHADES, SPOTS, pack
 from tests.training.test_parity_scores import BLANK, REFUSED
 
 from lineside.testing.networks import shades, spots  # isort: skip
-from lineside.testing.packages import bare_manifest  # isort: skip
+from lineside.testing.bare import bare_manifest  # isort: skip
 from dataclasses import replace  # isort: skip
 
 

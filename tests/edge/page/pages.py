@@ -17,6 +17,7 @@ from lineside.edge.page.facts import Device, HubContact, ModelRow, RunningUpdate
 from lineside.edge.page.gallery import Gallery
 from lineside.edge.page.server import PageServer
 from lineside.fleet.contract import DeviceStatus, InUse
+from lineside.testing.bare import bare_label, bare_prediction
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
@@ -24,11 +25,8 @@ from lineside.vision import (
     Decision,
     Frame,
     HealthFigures,
-    LabelAnswer,
     MaskAnswer,
-    PictureState,
     Prediction,
-    RegistrationFigures,
     StageTimes,
     encode_jpeg,
     open_frame,
@@ -96,26 +94,14 @@ class Shown:
 def said_of(frame: Frame, inspection: str, **more: Any) -> Prediction:  # noqa: ANN401  fields of the record
     """An answer to a picture."""
     settings: dict[str, Any] = {
-        "task": "classify", "state": PictureState.OK, "labels": (), "package": PACKAGE, **more
+        "package": PACKAGE, "health": OK, "latency_ms": StageTimes(total=12.4), "device": "edge-1",
+        **more,
     }  # fmt: skip
-    return Prediction(
-        frame=frame.ref,
-        inspection=inspection,
-        dataset="plates/1",
-        registration=RegistrationFigures(state="none"),
-        health=OK,
-        latency_ms=StageTimes(total=12.4),
-        device="edge-1",
-        **settings,
-    )
-
-
-def label(name: str, probability: float, decision: Decision = Decision.PRESENT) -> LabelAnswer:
-    return LabelAnswer(name=name, region="", label=name, probability=probability, decision=decision)
+    return bare_prediction(frame.ref, inspection=inspection, **settings)
 
 
 def classified(frame: Frame) -> Prediction:
-    labels = (label("normal", 0.02, Decision.ABSENT), label("anomalous", 0.98))
+    labels = (bare_label("normal", 0.02, Decision.ABSENT), bare_label("anomalous", 0.98))
     return said_of(frame, "defect", labels=labels)
 
 
@@ -125,7 +111,7 @@ def segmented(frame: Frame) -> Prediction:
     said = MaskAnswer(
         rle=rle_of(mask), width_px=320, height_px=240, share=float(mask.mean()), areas_px=(1800,)
     )
-    return said_of(frame, "where", task="segment", labels=(label("scratch", 0.91),), mask=said)
+    return said_of(frame, "where", task="segment", labels=(bare_label("scratch", 0.91),), mask=said)
 
 
 def counted(frame: Frame) -> Prediction:

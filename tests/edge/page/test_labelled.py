@@ -19,10 +19,11 @@ from lineside.edge.page.gallery import (
     labelled,
 )
 from lineside.testing import FakeClock
+from lineside.testing.bare import bare_label
 from lineside.testing.links import LONG_S
 from lineside.vision import Decision, PictureState, decode_picture
 from tests.edge.page.asking import ask
-from tests.edge.page.pages import Shown, classified, counted, label, said_of, shown
+from tests.edge.page.pages import Shown, classified, counted, said_of, shown
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_the_caption_is_label_and_whole_percent(page: Shown) -> None:
     said = said_of(
         frame,
         "defect",
-        labels=(label("Blank", 0.02, Decision.ABSENT), label("Google", 0.97314453125)),
+        labels=(bare_label("Blank", 0.02, Decision.ABSENT), bare_label("Google", 0.97314453125)),
     )
     assert caption_of(said) == "Google 97%"
     assert caption_of(None) == "no answer yet"

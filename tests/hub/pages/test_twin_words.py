@@ -20,7 +20,8 @@ from lineside.hub.pages.twin import (
     stock_word,
     subtitle,
 )
-from lineside.testing.events import START, after, small_plant
+from lineside.testing.clock import NOON
+from lineside.testing.events import after, small_plant
 from lineside.twin import LineState, Order, OrderStatus, Presence, SlotState, initial
 from lineside.twin.state import ColourState, Evidence, OrderStep, StationState
 
@@ -36,7 +37,7 @@ def order(status: str, *steps: str, number: int = 1) -> Order:
         id=f"ord_{number}",
         colour="blue",
         status=OrderStatus(status),
-        placed_at=START,
+        placed_at=NOON,
         placed_by="anna",
         expires_at=after(300),
         steps=tuple(OrderStep(name=name, at=after(n)) for n, name in enumerate(steps)),
@@ -116,7 +117,7 @@ def test_the_scene_is_told_places_and_stations() -> None:
 
 def place(seen: str, colour: str = "", **more: Any) -> SlotState:  # noqa: ANN401  fields of a place
     return SlotState(
-        id="A1", seen=Presence(seen), colour=colour, **{"evidence": Evidence(at=START), **more}
+        id="A1", seen=Presence(seen), colour=colour, **{"evidence": Evidence(at=NOON), **more}
     )
 
 
@@ -144,8 +145,8 @@ def test_picture_and_table_show_no_more_of_a_place_than_is_known(
 
 
 def test_a_place_is_noted_where_it_differs_is_held_or_is_in_doubt() -> None:
-    slot = place("unsure", differs_since=START, reserved_by="ord_1")
-    view = scene_view(LineState(slots={"A1": slot}), small_plant(), now=START).slots["A1"]
+    slot = place("unsure", differs_since=NOON, reserved_by="ord_1")
+    view = scene_view(LineState(slots={"A1": slot}), small_plant(), now=NOON).slots["A1"]
     assert view.notes == ("?", "≠", "held")
 
 
@@ -175,6 +176,6 @@ def test_a_part_stands_where_a_station_was_seen_to_work_on_it(
 ) -> None:
     plant = small_plant()
     state = replace(initial(plant), orders=(order(status, *steps),))
-    found = scene_view(state, plant, now=START).parts
+    found = scene_view(state, plant, now=NOON).parts
     words = {name: parts_word(found, name) for name in state.stations}
     assert {name: word for name, word in words.items() if word} == parts

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lineside.core import Digest, FrameId, digest_of, to_plain
+from lineside.core import Digest, digest_of, to_plain
 from lineside.core.plant import Line
 from lineside.core.shifts import Period
 from lineside.datasets import Sample
@@ -48,20 +48,18 @@ from lineside.hub.pages.log import (
 )
 from lineside.hub.pages.site import Site
 from lineside.hub.views import DatasetView, DeviceView, EventView, RunView
-from lineside.testing.packages import bare_manifest
+from lineside.testing.bare import bare_frame, bare_manifest, bare_prediction
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
     CountAnswer,
     Decision,
-    FrameRef,
     HealthFigures,
     LabelAnswer,
     MaskAnswer,
     PictureState,
     Prediction,
     Prepare,
-    RegistrationFigures,
     StageTimes,
 )
 from lineside.web.answers import Mark
@@ -121,22 +119,14 @@ MASK = MaskAnswer(rle="", width_px=8, height_px=8, share=0.0312, areas_px=(2,))
 
 
 def prediction(*, task: str, distance: float) -> Prediction:
-    return Prediction(
-        frame=FrameRef(
-            id=FrameId("frm_1"), camera="c", captured_at=NOW, digest=digest_of(b""), sequence=0
-        ),
-        inspection="i",
-        task=task,
-        state=PictureState.OK,
-        labels=(),
-        package=digest_of(b"package"),
-        dataset="d/1",
-        registration=RegistrationFigures(state="none"),
-        health=HealthFigures(
-            sharpness=9.0, mean_grey=99.0, clipped_share=0.0, feature_distance=distance
-        ),
-        latency_ms=StageTimes(total=5.0),
+    health = HealthFigures(
+        sharpness=9.0, mean_grey=99.0, clipped_share=0.0, feature_distance=distance
     )
+    frame = bare_frame("frm_1", camera="c", at=NOW)
+    return bare_prediction(
+        frame, task=task, inspection="i", health=health, dataset="d/1",
+        package=digest_of(b"package"), latency_ms=StageTimes(total=5.0),
+    )  # fmt: skip
 
 
 DAY = Period(name="Early", begin=NOW - timedelta(hours=6), end=NOW + timedelta(hours=2))

@@ -8,13 +8,14 @@ Main names: ``BlobsContract`` (fixtures ``blobs`` and ``tamper``), ``DocumentsCo
 Not here: adapters; they stand in the store room.
 """
 
+from lineside.testing.clock import NOON
 from lineside.testing.store.blobs import BlobsContract, Tamper
 from lineside.testing.store.documents import DocumentsContract
 from lineside.testing.store.frames import FrameFilterContract, FrameIndexContract
 from lineside.testing.store.leases import LeasesContract, Outlast
 from lineside.testing.store.log import EventLogContract
 from lineside.testing.store.records import RecordsContract
-from lineside.testing.store.rows import HUB, NOON, frame_answer, frame_row, log_entry
+from lineside.testing.store.rows import HUB, frame_answer, frame_row, log_entry
 
 __all__ = [
     "HUB",

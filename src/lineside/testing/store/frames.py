@@ -19,8 +19,8 @@ from lineside.store import (
     Records,
     frame_query,
 )
-from lineside.testing.clock import FakeClock
-from lineside.testing.store.rows import NOON, frame_answer, frame_row
+from lineside.testing.clock import NOON, FakeClock
+from lineside.testing.store.rows import frame_answer, frame_row
 from lineside.vision.verdict import PartVerdict
 
 

@@ -10,8 +10,8 @@ import pytest
 from lineside.core import InvalidError, NotFoundError, encode
 from lineside.store import ANCHOR_TYPE, CHECKPOINT, Logged, Records, anchor, check_anchors
 from lineside.store.contract import VERIFIED
-from lineside.testing.clock import FakeClock
-from lineside.testing.store.rows import HUB, NOON, log_entry
+from lineside.testing.clock import NOON, FakeClock
+from lineside.testing.store.rows import HUB, log_entry
 
 PLANT = "/site/plant"
 

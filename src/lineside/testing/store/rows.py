@@ -1,12 +1,12 @@
 """Log entries and frame rows as the suites write them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from lineside.core import digest_of, encode, frame_id, rfc3339
 from lineside.store import FrameAnswer, FrameRow, LogEntry
+from lineside.testing.clock import NOON
 from lineside.vision.verdict import PartVerdict
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HUB = "/site/hub"
 
 
