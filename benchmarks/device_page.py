@@ -33,7 +33,7 @@ from lineside.fleet.contract import Desired, DesiredPackage
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.models import Package
 from lineside.models.wrap import read_wrapping, wrapped
-from lineside.testing.networks import shades
+from lineside.testing.engines import shades
 from lineside.vision import encode_jpeg, open_frame
 
 CLOCK = SystemClock()

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, Inspection, RefusedError, Region, SystemClock, Task, View
 from lineside.models import OnnxEngine, Package, Predictor
-from lineside.testing.trays import tray_folder
+from lineside.testing.pictures import tray_folder
 from lineside.training import (
     Labelled,
     LabelledData,

@@ -28,7 +28,7 @@ PACKAGES: dict[str, set[str]] = {
     "fleet": {"core", "vision", "store", "models", "streams"},
     "training": {"core", "vision", "store", "datasets", "models"},
     "web": {"core", "vision"},
-    "compat": {"core", "vision", "models"},
+    "compat": {"core", "fleet", "vision", "models"},
     "edge": {"core", "vision", "store", "links", "models", "streams", "fleet", "web", "compat"},
     "simulator": {"core", "vision", "links"},
     "library": {"core", "vision", "models", "training"},

@@ -37,8 +37,8 @@ from lineside.models.wrap import read_wrapping, wrapped
 from lineside.store import open_records
 from lineside.streams import Entry, RuleEngine, decode_event, encode_event
 from lineside.testing import FakeClock
+from lineside.testing.engines import file_of
 from lineside.testing.events import after, picture_event, small_plant
-from lineside.testing.networks import file_of
 from lineside.twin import LineState, apply, order_event, patch, replay
 from lineside.vision import PictureState, encode_jpeg, open_frame
 from tests.hub.conftest import PLANT, open_hub

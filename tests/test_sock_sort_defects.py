@@ -13,7 +13,7 @@ from onnx import helper
 from lineside.core import InvalidError, load_plant
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
-from lineside.testing.networks import file_of
+from lineside.testing.engines import file_of
 from tests.named import defects_in, missing
 
 ROOT = Path(__file__).parents[1]

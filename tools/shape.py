@@ -15,12 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
-    "modules": 535,
+    "modules": 536,
     "classes": 1597,
-    "statements in src": 69195,
-    "statements in tests": 56770,
+    "statements in src": 69192,
+    "statements in tests": 56769,
     "records built at one place": 413,
-    "modules under 100 lines": 29,
+    "modules under 100 lines": 24,
     "modules over 800 lines": 0,
     "most exported names of a package": 40,
     "thread sites outside core.Worker": 0,

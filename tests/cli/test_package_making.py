@@ -9,7 +9,7 @@ import pytest
 
 from lineside.cli.app import _run
 from lineside.models import Package
-from lineside.testing.networks import shades
+from lineside.testing.engines import shades
 from lineside.vision import encode_png
 
 WRAP = """

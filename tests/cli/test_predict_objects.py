@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from lineside.cli.app import app
 from lineside.models import build_package
 from lineside.testing.objects import untrained_bytes
-from lineside.testing.pictures import shifted
-from lineside.testing.trays import tray
+from lineside.testing.pictures import shifted, tray
 from lineside.vision import CountRule, encode_png
 from tests.models.conftest import package_parts, scene
 

@@ -20,7 +20,7 @@ from lineside.models import build_package
 from lineside.models.engines import BareEngine
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
-from lineside.testing.networks import shades, spots
+from lineside.testing.engines import shades, spots
 from tests.edge.serving import STARTED_S, Served, connected, edge_config, refused, served
 from tests.models.conftest import SIDE, network, package_parts
 from tests.models.test_wrap import SHADES, SPOTS

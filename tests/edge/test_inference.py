@@ -11,7 +11,7 @@ import pytest
 from lineside.compat.open_inference import open_inference_pb2 as pb2
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
-from lineside.testing.networks import shades
+from lineside.testing.engines import shades
 from lineside.vision import encode_png
 from tests.edge.serving import edge_config, refused, served
 from tests.models.test_wrap import SHADES

@@ -12,7 +12,7 @@ from lineside.models import Package
 from lineside.models.engines import ANY, BareEngine, TensorSlot
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
-from lineside.testing.networks import shades
+from lineside.testing.engines import shades
 from tests.models.test_wrap import SHADES
 
 DATA = TensorSlot(name="data", dtype="float32", shape=(ANY, 3, 4, 4))

@@ -17,7 +17,7 @@ from lineside.hub import HubConfig
 from lineside.hub.models.model_service import Registration
 from lineside.hub.run import RunningHub, running
 from lineside.models.wrap import read_wrapping, wrapped
-from lineside.testing.networks import shades
+from lineside.testing.engines import shades
 from lineside.vision import encode_png
 from tests.models.test_wrap import SHADES
 

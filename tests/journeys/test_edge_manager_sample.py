@@ -34,8 +34,8 @@ from lineside.fleet import NewJob, Target
 from lineside.hub.access.auth import access_key, issue_temporary_key, revoke_keys_of_thing
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
+from lineside.testing.engines import shades
 from lineside.testing.links import wait_until
-from lineside.testing.networks import shades
 from tests.edge.serving import STARTED_S, Client, edge_config, refused, served
 from tests.journeys.test_enrolment import Site, settings_of, started
 from tests.links.conftest import free_port

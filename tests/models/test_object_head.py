@@ -22,7 +22,7 @@ from lineside.models.task_heads import (
 from lineside.testing import FakeClock
 from lineside.testing.objects import UNTRAINED_RULE as RULE
 from lineside.testing.objects import untrained, untrained_network
-from lineside.testing.trays import tray
+from lineside.testing.pictures import tray
 from lineside.vision import CountRule, PictureState, encode_png, open_frame, prepare
 from lineside.vision.detections import find_objects
 

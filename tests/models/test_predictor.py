@@ -22,7 +22,7 @@ from lineside.core import (
 )
 from lineside.models import Manifest, OnnxEngine, Package, Predictor, build_package, heat_png
 from lineside.testing import FakeClock
-from lineside.testing.networks import shades, spots
+from lineside.testing.engines import shades, spots
 from lineside.testing.objects import untrained
 from lineside.testing.pictures import moved, rack
 from lineside.vision import (

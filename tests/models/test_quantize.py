@@ -19,7 +19,7 @@ from lineside.models import Manifest, OnnxEngine, Package, Parity, Predictor, bu
 from lineside.models.manifest import Loss
 from lineside.models.quantize import LADDER, Rung, quantise, rungs_of
 from lineside.testing import FakeClock
-from lineside.testing.networks import file_of, shades
+from lineside.testing.engines import file_of, shades
 from lineside.vision import decode_picture, prepare
 
 Answer = Callable[[bytes, np.ndarray], np.ndarray]

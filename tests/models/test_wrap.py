@@ -12,7 +12,7 @@ from lineside.models import Package, Predictor
 from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
-from lineside.testing.networks import file_of, shades, spots
+from lineside.testing.engines import file_of, shades, spots
 from lineside.vision import Decision, encode_png
 
 SHADES = """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lineside.core import Inspection, InvalidError, Policy, SystemClock, Task
 from lineside.models import Package, Predictor
-from lineside.testing.trays import tray, tray_folder
+from lineside.testing.pictures import tray, tray_folder
 from lineside.training import TrainJob, TrainResult, run_job
 from lineside.training.common.methods import temperature_of
 from lineside.training.tasks.count.learn import reached

@@ -10,7 +10,7 @@ from lineside.models import Manifest
 from lineside.testing import FakeClock
 from lineside.testing.bare import bare_frame, bare_manifest, bare_prediction
 from lineside.testing.objects import UNTRAINED_RULE, untrained
-from lineside.testing.trays import tray
+from lineside.testing.pictures import tray
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.count.metrics import in_words, measure, true_count
 from lineside.training.tasks.metrics import judge_all

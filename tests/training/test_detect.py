@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lineside.core import Inspection, InvalidError, Policy, SystemClock, Task, digest_of
 from lineside.datasets import Marked, Part, Sample
 from lineside.models import Package, Predictor
-from lineside.testing.trays import tray, tray_folder
+from lineside.testing.pictures import tray, tray_folder
 from lineside.training import JobCancelledError, Progress, TrainJob, TrainResult, run_job
 from lineside.training.common.export import limits_of
 from lineside.training.common.loop import MANY, fitted_again, rounds

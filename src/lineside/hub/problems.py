@@ -14,36 +14,23 @@ request id that the answer carries.
 import logging
 import re
 import uuid
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TypedDict
-from xml.sax.saxutils import escape
 
-from lineside.compat.aws.sigv4 import BUCKET, LinkRefusedError, SignatureRefusedError
-from lineside.core import (
-    Fault,
-    InvalidError,
-    LinesideError,
-    NotFoundError,
-    RefusedError,
-    UnavailableError,
-    encode,
+from lineside.compat.aws.errors import (
+    Refusal,
+    aws_refusal,
+    function_refusal,
+    jobs_refusal,
+    runtime_refusal,
+    s3_refusal,
 )
-from lineside.fleet.jobs.requests import (
-    Code,
-    JobRejectedError,
-    JobThereError,
-    JobTransitionError,
-    JobVersionError,
-)
-from lineside.web.security import BusyError, Scope, TooLargeError, UnauthenticatedError
+from lineside.core import Fault, LinesideError, encode
+from lineside.web.security import BusyError, Scope
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-XML = "application/xml"
-_JSON = "application/json"
-_UNWRITABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FUNCTIONS = re.compile(r"/20\d\d-\d\d-\d\d/")
 
 
@@ -53,22 +40,6 @@ class WrongTypeError(LinesideError):
     exit_code = 2
     http_status = 415
     title = "Unsupported media type"
-
-
-class PayloadError(LinesideError):
-    """The payload of an invocation is no JSON document."""
-
-    exit_code = 2
-    http_status = 400
-    title = "Invalid input"
-
-
-class ParameterError(InvalidError):
-    """A parameter of the query has a value that it cannot have."""
-
-
-class UnknownOperationError(NotFoundError):
-    """A call of a contract that this hub does not offer."""
 
 
 class Problem(TypedDict):
@@ -81,16 +52,6 @@ class Problem(TypedDict):
     where: str
     fix: str
     faults: tuple[Fault, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """A failure as it is sent."""
-
-    status: int
-    body: bytes
-    media_type: str = MEDIA_TYPE
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 _CONTRACTS = {
@@ -136,162 +97,25 @@ def refusal(error: LinesideError, *, path: str) -> Refusal:
     """A failure in the form of the path's contract."""
     contract = contract_of(path)
     if contract == "jobs":
-        return _aws_refusal(_sentence(error), _job_code(error))
+        return jobs_refusal(error)
     if contract == "aws":
-        named = _runtime_code(error) if path.startswith("/endpoints/") else _function_code(error)
-        return _aws_refusal(_sentence(error), named)
+        return (runtime_refusal if path.startswith("/endpoints/") else function_refusal)(error)
     if contract == "s3":
-        return _s3_refusal(error, path=path)
+        return s3_refusal(error, path=path)
     headers = {"retry-after": "1"} if isinstance(error, BusyError) else {}
     body = problem(error)
     if contract == "inference":
         body = body[:-1] + b',"error":' + encode(str(error)) + b"}"
-    return Refusal(status=error.http_status, body=body, headers=headers)
+    return Refusal(status=error.http_status, body=body, media_type=MEDIA_TYPE, headers=headers)
 
 
 def plain_refusal(status: int, *, path: str, detail: str, fix: str, title: str = "") -> Refusal:
     """A failure that no error of lineside says, in the form of the path's contract."""
     if contract_of(path) == "jobs":
         name = "InternalFailureException" if status >= 500 else "InvalidRequestException"
-        return _aws_refusal(f"{detail}. {fix}", (status, name))
+        return aws_refusal(f"{detail}. {fix}", (status, name))
     body = document(status=status, title=title, detail=detail, where=path, fix=fix)
-    return Refusal(status=status, body=body)
-
-
-def _aws_refusal(message: str, named: tuple[int, str]) -> Refusal:
-    """An error as AWS' JSON protocol writes it, by status and name."""
-    status, code = named
-    body = encode({"message": message, "Message": message, "ErrorCode": code, "__type": code})
-    return Refusal(
-        status=status, body=body, media_type=_JSON,
-        headers={"x-amzn-ErrorType": code, **request_id()},
-    )  # fmt: skip
-
-
-def request_id() -> dict[str, str]:
-    """The header by which AWS' clients name a call."""
-    return {"x-amzn-RequestId": str(uuid.uuid4())}
-
-
-def s3_request_id() -> dict[str, str]:
-    """The header by which S3's clients name a call."""
-    return {"x-amz-request-id": uuid.uuid4().hex[:16].upper()}
-
-
-def xml_text(text: str) -> str:
-    """A text as it stands in XML, without the characters that XML cannot hold."""
-    return escape(_UNWRITABLE.sub("\ufffd", text))
-
-
-def _s3_refusal(error: LinesideError, *, path: str) -> Refusal:
-    status, code = _s3_code(error, bucket=path.removeprefix("/s3").lstrip("/").partition("/")[0])
-    headers = s3_request_id()
-    body = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{code}</Code><Message>{xml_text(_sentence(error))}</Message>"
-        f"<Resource>{xml_text(path[:300])}</Resource>"
-        f"<RequestId>{headers['x-amz-request-id']}</RequestId></Error>"
-    )
-    return Refusal(status=status, body=body.encode(), media_type=XML, headers=headers)
-
-
-def _sentence(error: LinesideError) -> str:
-    is_whole = isinstance(error, SignatureRefusedError | JobRejectedError)
-    return error.message if is_whole else str(error)
-
-
-_S3_NAMES = (
-    (UnknownOperationError, 501, "NotImplemented"),
-    (ParameterError, 400, "InvalidArgument"),
-    (InvalidError, 400, "InvalidRequest"),
-    (TooLargeError, 400, "EntityTooLarge"),
-    (UnavailableError, 503, "ServiceUnavailable"),
-)
-_S3_SIGNATURES = {
-    "UnrecognizedClientException": "InvalidAccessKeyId",
-    "MissingAuthenticationTokenException": "AccessDenied",
-}
-_RUNTIME_NAMES = (
-    (BusyError, 429, "ThrottlingException"),
-    (UnknownOperationError, 404, "UnknownOperationException"),
-    (UnavailableError, 503, "ServiceUnavailable"),
-)
-_FUNCTION_NAMES = (
-    (PayloadError, 400, "InvalidRequestContentException"),
-    (BusyError, 429, "TooManyRequestsException"),
-    (UnknownOperationError, 404, "UnknownOperationException"),
-    (TooLargeError, 413, "RequestTooLargeException"),
-    (NotFoundError, 404, "ResourceNotFoundException"),
-    (InvalidError, 400, "InvalidParameterValueException"),
-    (RefusedError, 400, "InvalidParameterValueException"),
-)
-_JOB_NAMES = (
-    (UnauthenticatedError, 401, "UnauthorizedException"),
-    (BusyError, 429, "ThrottlingException"),
-    (JobThereError, 409, "ResourceAlreadyExistsException"),
-    (JobTransitionError, 409, "InvalidStateTransitionException"),
-    (JobVersionError, 409, "VersionConflictException"),
-    (InvalidError, 400, "InvalidRequestException"),
-    (NotFoundError, 404, "ResourceNotFoundException"),
-    (RefusedError, 403, "AccessDeniedException"),
-    (UnavailableError, 503, "ServiceUnavailableException"),
-)
-_JOB_REJECTIONS = {
-    Code.RESOURCE_NOT_FOUND: (404, "ResourceNotFoundException"),
-    Code.INVALID_STATE_TRANSITION: (409, "InvalidStateTransitionException"),
-    Code.VERSION_MISMATCH: (409, "VersionMismatchException"),
-    Code.TERMINAL_STATE_REACHED: (410, "TerminalStateException"),
-    Code.REQUEST_THROTTLED: (429, "ThrottlingException"),
-    Code.INTERNAL_ERROR: (503, "ServiceUnavailableException"),
-}
-
-
-Names = tuple[tuple[type[LinesideError], int, str], ...]
-
-
-def _code_of(error: LinesideError, names: Names, *, other: tuple[int, str]) -> tuple[int, str]:
-    """Status and a contract's name of a failure; ``other`` where it has none of its own."""
-    return next(((status, code) for kind, status, code in names if isinstance(error, kind)), other)
-
-
-def _runtime_code(error: LinesideError) -> tuple[int, str]:
-    """Status and the SageMaker runtime's name of a failure."""
-    if isinstance(error, SignatureRefusedError):
-        return 403, error.code
-    status = error.http_status if error.http_status in (413, 415) else 400
-    other = (500, "InternalFailure") if error.http_status >= 500 else (status, "ValidationError")
-    return _code_of(error, _RUNTIME_NAMES, other=other)
-
-
-def _function_code(error: LinesideError) -> tuple[int, str]:
-    """Status and AWS' name of what stands between a caller and a function."""
-    if isinstance(error, SignatureRefusedError):
-        return 403, error.code
-    return _code_of(error, _FUNCTION_NAMES, other=(error.http_status, "ServiceException"))
-
-
-def _job_code(error: LinesideError) -> tuple[int, str]:
-    """Status and AWS IoT's name of a failure."""
-    if isinstance(error, SignatureRefusedError):
-        return 403, error.code
-    if isinstance(error, JobRejectedError):
-        return _JOB_REJECTIONS.get(error.code, (400, "InvalidRequestException"))
-    status, name = error.http_status, "InvalidRequestException"
-    other = (status, name) if status < 500 else (500, "InternalFailureException")
-    return _code_of(error, _JOB_NAMES, other=other)
-
-
-def _s3_code(error: LinesideError, *, bucket: str) -> tuple[int, str]:
-    """Status and S3's name of a failure."""
-    if isinstance(error, LinkRefusedError):
-        return error.http_status, error.code
-    if isinstance(error, SignatureRefusedError):
-        return 403, _S3_SIGNATURES.get(error.code, "SignatureDoesNotMatch")
-    if isinstance(error, NotFoundError) and not isinstance(error, UnknownOperationError):
-        return 404, "NoSuchKey" if bucket == BUCKET else "NoSuchBucket"
-    is_own = error.http_status >= 500
-    other = (500, "InternalError") if is_own else (error.http_status, "AccessDenied")
-    return _code_of(error, _S3_NAMES, other=other)
+    return Refusal(status=status, body=body, media_type=MEDIA_TYPE)
 
 
 def problem(error: LinesideError) -> bytes:

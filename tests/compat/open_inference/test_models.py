@@ -13,7 +13,7 @@ from lineside.core import InvalidError
 from lineside.models import Package, Predictor
 from lineside.testing import FakeClock
 from lineside.testing.objects import untrained
-from lineside.testing.trays import tray
+from lineside.testing.pictures import tray
 from lineside.vision import (
     AnomalyAnswer,
     CountAnswer,
@@ -27,7 +27,7 @@ from tests.models.conftest import scene
 from tests.models.test_wrap import SHADES, SPOTS, pack
 from tests.training.test_parity_scores import BLANK, REFUSED
 
-from lineside.testing.networks import shades, spots  # isort: skip
+from lineside.testing.engines import shades, spots  # isort: skip
 from lineside.testing.bare import bare_manifest  # isort: skip
 from dataclasses import replace  # isort: skip
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from lineside.compat.aws.iot_jobs import new_job
 from lineside.core import InvalidError, LinesideError, NotFoundError
 from lineside.fleet import JobQuery, NewJob
 from lineside.fleet.jobs.requests import JobThereError, JobTransitionError, JobVersionError
-from lineside.fleet.jobs.wire import new_job
 from tests.fleet.jobs.conftest import DOCUMENT, Desk
 
 WHO = ("t", "job1")

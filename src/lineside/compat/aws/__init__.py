@@ -1,1 +1,1 @@
-"""Formats of AWS clients: signatures, links, SageMaker's runtime, the edge agent's messages."""
+"""Formats of AWS clients: signatures, links, errors, bodies of SageMaker, jobs, S3, edge agent."""

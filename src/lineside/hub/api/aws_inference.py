@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
+from lineside.compat.aws.errors import PayloadError, UnknownOperationError, request_id
 from lineside.compat.aws.sagemaker_runtime import invocation_picture
 from lineside.compat.aws.sigv4 import SignedRequest, verify
 from lineside.core import InvalidError, LinesideError, RefusedError, decode_json, encode
@@ -20,7 +21,6 @@ from lineside.hub.inference.endpoints import (
     predict_endpoint,
 )
 from lineside.hub.inference.functions import FunctionReply, reply_to
-from lineside.hub.problems import PayloadError, UnknownOperationError, request_id
 from lineside.hub.services import Services
 
 router = APIRouter(tags=["machines"])

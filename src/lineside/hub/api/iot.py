@@ -3,8 +3,8 @@
 Also the calls by which a client of the edge-manager sample starts: ``/role-aliases`` (a key for an
 hour, by a device's certificate), ``/endpoint`` and ``/sagemaker`` (``DescribeDevice``).
 
-Errors are AWS' own (``hub.problems``). Operators have a session, a token, or an access key with
-a role; a thing's client signs with a key that was issued for this thing. Paths of both are the
+Bodies and errors are AWS' own (``compat.aws``). Operators have a session, a token, or an access key
+with a role; a thing's client signs with a key that was issued for this thing. Paths of both are the
 same, as they are with AWS, where the host parts them; here the service that the signature names
 does (``iot-jobs-data`` is the thing's).
 """
@@ -12,38 +12,37 @@ does (``iot-jobs-data`` is the thing's).
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, NotRequired, TypedDict, cast
+from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from lineside.compat.aws.sigv4 import SignedRequest, verify
-from lineside.core import (
-    InvalidError,
-    NotFoundError,
-    RefusedError,
-    decode_json,
-    rfc3339,
-)
-from lineside.fleet import JobQuery
-from lineside.fleet.jobs.requests import (
-    JobRequest,
-    arn_of,
-    read_body,
-    read_fields,
-)
-from lineside.fleet.jobs.service import JobPage
-from lineside.fleet.jobs.wire import (
+from lineside.compat.aws.iot_jobs import (
+    DescribedDevice,
+    DescribedJob,
+    EndpointAddress,
+    JobAnswer,
+    JobDocument,
+    JobsPage,
+    RoleCredentials,
+    RunsPage,
     described_job,
     described_run,
     job_answer,
+    jobs_page,
     new_job,
+    read_object,
+    read_text,
+    read_texts,
     reported_run,
-    summary_of_job,
-    summary_of_run,
+    runs_page,
     with_text,
 )
+from lineside.compat.aws.sigv4 import SignedRequest, verify
+from lineside.core import InvalidError, NotFoundError, RefusedError, rfc3339
+from lineside.fleet import JobQuery
+from lineside.fleet.jobs.requests import JobRequest, read_body, read_fields
 from lineside.hub.access.auth import AccessKey, access_key, issue_temporary_key
 from lineside.hub.access.permissions import Identity, authorize
 from lineside.hub.api.wire import Body, Hub, json_response, responds, signed_request
@@ -113,45 +112,6 @@ Status = Annotated[str, Query()]
 Act = Callable[[Caller], object]
 
 
-class JobAnswer(TypedDict):
-    """A job by its name."""
-
-    jobArn: str
-    jobId: str
-    description: str
-
-
-class DescribedJob(TypedDict):
-    """A job with counts of its things."""
-
-    job: dict[str, Any]
-    documentSource: NotRequired[str]
-
-
-class JobDocument(TypedDict):
-    """The document of a job as text."""
-
-    document: str
-
-
-class JobsPage(TypedDict):
-    """Jobs in short."""
-
-    jobs: list[dict[str, Any]]
-    nextToken: NotRequired[str]
-
-
-class RunsPage(TypedDict):
-    """Executions in short; a thing's client gets what is pending."""
-
-    executionSummaries: NotRequired[list[dict[str, Any]]]
-    nextToken: NotRequired[str]
-    inProgressJobs: NotRequired[list[dict[str, Any]]]
-    queuedJobs: NotRequired[list[dict[str, Any]]]
-    timestamp: NotRequired[int]
-    clientToken: NotRequired[str]
-
-
 def _served(hub: Hub, request: Request, body: bytes, *, act: Act) -> Response:
     """Check who calls, do it, and write what came of it."""
     identity = cast("Identity | None", getattr(request.state, "identity", None))
@@ -172,20 +132,8 @@ def _managed(hub: Hub, request: Request, body: bytes, *, act: Callable[[], objec
     return _served(hub, request, body, act=allowed)
 
 
-def _fields(body: bytes) -> dict[str, Any]:
-    fields = decode_json(body or b"{}", where="body")
-    if not isinstance(fields, dict):
-        raise InvalidError("the body is no JSON object", where="body", fix="Send an object.")
-    return fields
-
-
 def _thing_answer(hub: Hub, call: JobRequest) -> dict[str, Any]:
     return hub.job_requests.service.ask(call)
-
-
-def _page(name: str, found: JobPage, *, shown: Callable[[Any], object]) -> dict[str, Any]:
-    token = {"nextToken": found.following} if found.following else {}
-    return {name: [shown(one) for one in found.items], **token}
 
 
 # ---- jobs
@@ -205,7 +153,7 @@ def list_jobs(
             limit=most, after=token, status=status, selection=selection,
             target=f"group/{group}" if group else "",
         )  # fmt: skip
-        return _page("jobs", hub.job_requests.service.jobs(wanted), shown=summary_of_job)
+        return jobs_page(hub.job_requests.service.jobs(wanted))
 
     return _managed(hub, request, body, act=act)
 
@@ -216,7 +164,7 @@ def create_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Respon
     """The same id with the same content is the same job."""
 
     def act() -> object:
-        call = new_job(job_id, _fields(body), read_source=hub.bucket.document)
+        call = new_job(job_id, read_object(body), read_source=hub.bucket.document)
         hub.job_requests.service.create(call)
         return job_answer(hub.job_requests.service.look(job_id)[0])
 
@@ -250,10 +198,10 @@ def cancel_job(
     """Cancel queued executions; with ``force`` those under way too."""
 
     def act() -> object:
-        fields = _fields(body)
+        fields = read_object(body)
         service = hub.job_requests.service
         service.cancel(
-            job_id, reason=_text_field(fields, "comment"), code=_text_field(fields, "reasonCode"),
+            job_id, reason=read_text(fields, "comment"), code=read_text(fields, "reasonCode"),
             force=force or fields.get("force") is True,
         )  # fmt: skip
         return job_answer(service.look(job_id)[0])
@@ -277,10 +225,7 @@ def associate(hub: Hub, request: Request, *, job_id: str, body: Body) -> Respons
     """Of a CONTINUOUS job in progress."""
 
     def act() -> object:
-        targets = _fields(body).get("targets")
-        if not isinstance(targets, list) or not all(isinstance(one, str) for one in targets):
-            raise InvalidError("no list of texts", where="targets", fix="Name the targets.")
-        hub.job_requests.service.associate(job_id, targets)
+        hub.job_requests.service.associate(job_id, read_texts(read_object(body), "targets"))
         return job_answer(hub.job_requests.service.look(job_id)[0])
 
     return _managed(hub, request, body, act=act)
@@ -296,14 +241,9 @@ def list_runs_of_job(
 
     def act() -> object:
         wanted = JobQuery(limit=most, after=token, status=status)
-        found = hub.job_requests.service.runs_of_job(job_id, wanted)
-        return _page("executionSummaries", found, shown=_by_thing)
+        return runs_page(hub.job_requests.service.runs_of_job(job_id, wanted), of_job=True)
 
     return _managed(hub, request, body, act=act)
-
-
-def _by_thing(run: Any) -> object:  # noqa: ANN401  an execution of a page
-    return {"thingArn": arn_of(run.thing), "jobExecutionSummary": summary_of_run(run)}
 
 
 # ---- things
@@ -323,14 +263,9 @@ def list_runs_of_thing(
                 hub, JobRequest(thing=thing, request=read_fields("get", {}, job_id=""))
             )
         wanted = JobQuery(limit=most, after=token, status=status, target=job)
-        found = hub.job_requests.service.runs_of_thing(thing, wanted)
-        return _page("executionSummaries", found, shown=_by_job)
+        return runs_page(hub.job_requests.service.runs_of_thing(thing, wanted), of_job=False)
 
     return _served(hub, request, body, act=act)
-
-
-def _by_job(run: Any) -> object:  # noqa: ANN401  an execution of a page
-    return {"jobId": run.job_id, "jobExecutionSummary": summary_of_run(run)}
 
 
 @router.put("/things/{thing}/jobs/{job_id}", summary="StartNextPendingJobExecution")
@@ -385,7 +320,7 @@ def cancel_run(
     """One that is under way needs ``force``."""
 
     def act() -> None:
-        fields = _fields(body)
+        fields = read_object(body)
         hub.job_requests.service.cancel_execution(
             thing, job_id, force=force or fields.get("force") is True,
             expected_version=fields.get("expectedVersion"), details=fields.get("statusDetails"),
@@ -425,36 +360,7 @@ def _reported(hub: Hub, call: JobRequest) -> dict[str, Any]:
     return reported_run(found, run, now=hub.clock.now())
 
 
-def _text_field(fields: dict[str, Any], name: str) -> str:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, str):
-        raise InvalidError(f"{name} is no text", where=name, fix="Write text.")
-    return value or ""
-
-
 # ---- what the edge-manager sample's programs ask when they start
-
-
-class RoleCredentials(TypedDict):
-    """A key that holds for an hour."""
-
-    credentials: dict[str, str]
-
-
-class EndpointAddress(TypedDict):
-    """A host's name."""
-
-    endpointAddress: str
-
-
-class DescribedDevice(TypedDict):
-    """An enrolled device; its name is that of its thing."""
-
-    DeviceArn: str
-    DeviceName: str
-    DeviceFleetName: str
-    IotThingName: str
-    RegistrationTime: int
 
 
 @router.get("/role-aliases/{alias}/credentials", summary="AssumeRoleWithCertificate")
@@ -507,8 +413,8 @@ def describe_device(hub: Hub, request: Request, *, body: Body) -> Response:
             raise InvalidError(
                 "only DescribeDevice is offered", where="X-Amz-Target", fix=_DESCRIBE_DEVICE
             )
-        fields = _fields(body)
-        name, fleet = _text_field(fields, "DeviceName"), _text_field(fields, "DeviceFleetName")
+        fields = read_object(body)
+        name, fleet = read_text(fields, "DeviceName"), read_text(fields, "DeviceFleetName")
         if caller.device and name != caller.name:
             raise NotFoundError("a device describes itself only", where=name, fix=caller.name)
         row = hub.enrolment.inventory.one(name)

@@ -1,33 +1,30 @@
 """``/s3`` and ``/tuf``: the one bucket of the hub, and the signed update repository.
 
 Devices and people of the site read and list; operators put and delete job documents. What is not
-offered is answered ``NotImplemented``. Errors are S3's XML (``hub.problems``). The update
+offered is answered ``NotImplemented``. Lists and errors are S3's XML (``compat.aws``). The update
 repository is signed and checked again by whoever reads it; still it is for devices and people of
 this site only. Its packages stand in the bucket as well.
 """
 
-from base64 import b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 
+from lineside.compat.aws.errors import XML, s3_request_id
+from lineside.compat.aws.s3 import (
+    buckets_xml,
+    check_offered,
+    location_xml,
+    not_offered,
+    objects_xml,
+)
 from lineside.compat.aws.sigv4 import BUCKET, is_signed_link, plain_body, verify, verify_link
 from lineside.hub.access.auth import access_key
 from lineside.hub.access.permissions import Identity, authorize
 from lineside.hub.api.wire import Body, Hub, raw_body, responds, signed_request
 from lineside.hub.downloads import Download, DownloadContent, parse_range
-from lineside.hub.problems import (
-    XML,
-    ParameterError,
-    UnknownOperationError,
-    s3_request_id,
-    xml_text,
-)
-from lineside.hub.rollouts.bucket import ObjectEntry, ObjectPage, object_page
 
 router = APIRouter(tags=["updates"])
 tuf_router = APIRouter(tags=["updates"])
@@ -35,17 +32,6 @@ tuf_router = APIRouter(tags=["updates"])
 RangeHeader = Annotated[str, Header(alias="range", description="one range of bytes")]
 _OCTETS = "application/octet-stream"
 _READING = ("GET", "HEAD")
-_MOST_LISTED = 1_000
-_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-_OWNER = f"<Owner><ID>{BUCKET}</ID><DisplayName>{BUCKET}</DisplayName></Owner>"
-_NOT_OFFERED = frozenset((
-    "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption",
-    "intelligent-tiering", "inventory", "legal-hold", "lifecycle", "logging", "metrics",
-    "notification", "object-lock", "ownershipControls", "policy", "policyStatus",
-    "publicAccessBlock", "replication", "requestPayment", "restore", "retention", "select",
-    "tagging", "torrent", "uploadId", "uploads", "versioning", "versions", "website",
-))  # fmt: skip
-"""Queries by which S3's clients mean another operation than reading, putting or listing."""
 
 
 @router.get("/s3/", include_in_schema=False)
@@ -56,9 +42,7 @@ def list_buckets(hub: Hub, request: Request) -> Response:
 
     def read() -> Response:
         dates = [one.changed_at for one in hub.bucket.entries(BUCKET)]
-        made = _stamp(min(dates, default=hub.clock.now()))
-        buckets = f"<Bucket><Name>{BUCKET}</Name><CreationDate>{made}</CreationDate></Bucket>"
-        return _xml("ListAllMyBucketsResult", f"{_OWNER}<Buckets>{buckets}</Buckets>")
+        return _xml(buckets_xml(min(dates, default=hub.clock.now())))
 
     return _served(hub, request, b"", act=read)
 
@@ -77,8 +61,8 @@ def get_bucket(hub: Hub, request: Request, *, bucket: str) -> Response:
             headers = {"x-amz-bucket-region": "us-east-1", **s3_request_id()}
             return Response(status_code=200, headers=headers)
         if "location" in query:
-            return _xml("LocationConstraint", "")
-        return _xml("ListBucketResult", _listing(entries, bucket=bucket, query=query))
+            return _xml(location_xml())
+        return _xml(objects_xml(entries, bucket=bucket, query=query))
 
     return _served(hub, request, b"", act=read)
 
@@ -141,97 +125,19 @@ def other_operation(hub: Hub, request: Request, *, rest: str, body: Body) -> Res
     """Any other call of S3's interface."""
 
     def refuse() -> Response:
-        raise UnknownOperationError(
-            f"{request.method} of {rest[:80]!r} is not offered here",
-            fix="Offered: reading and listing, PutObject and DeleteObject below documents/.",
-        )
+        raise not_offered(f"{request.method} of {rest[:80]!r}")
 
     return _served(hub, request, body, act=refuse)
 
 
 def _served(hub: Hub, request: Request, body: bytes, *, act: Callable[[], Response]) -> Response:
     _admit(hub, request, body)
-    if other := sorted(_NOT_OFFERED.intersection(request.query_params)):
-        raise UnknownOperationError(
-            f"?{other[0]} is not offered here",
-            fix="Offered: reading and listing, PutObject and DeleteObject below documents/.",
-        )
+    check_offered(request.query_params)
     return act()
 
 
-def _listing(entries: list[ObjectEntry], *, bucket: str, query: Mapping[str, str]) -> str:
-    """Return the content of ``ListBucketResult``, of the version that was asked for."""
-    second = query.get("list-type") == "2"
-    limit, token = _limit(query), query.get("continuation-token")
-    after = query.get("start-after" if second else "marker", "")
-    if second and token is not None:
-        after = _after(token)
-    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    page = object_page(entries, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
-    encoding = query.get("encoding-type", "")
-    if encoding not in ("", "url"):
-        raise ParameterError(f"{encoding[:40]!r} is no encoding", where="encoding-type", fix="url")
-
-    def name(text: str) -> str:
-        return xml_text(quote(text, safe="/~") if encoding else text)
-
-    fields = [("Name", bucket), ("Prefix", name(prefix)), ("MaxKeys", str(limit))]
-    if second:
-        found = {
-            "KeyCount": str(len(page.entries) + len(page.prefixes)),
-            "ContinuationToken": xml_text(token or ""),
-            "StartAfter": name(query.get("start-after", "")),
-            "NextContinuationToken": urlsafe_b64encode(page.following.encode()).decode(),
-        }
-    else:
-        found = {"NextMarker": name(page.following) if delimiter else "", "Marker": name(after)}
-    found |= {"Delimiter": name(delimiter), "EncodingType": encoding}
-    fields += [(tag, text) for tag, text in found.items() if text]
-    fields.append(("IsTruncated", "true" if page.following else "false"))
-    owner = "" if second and query.get("fetch-owner") != "true" else _OWNER
-    facts = "".join(f"<{tag}>{text}</{tag}>" for tag, text in fields)
-    return facts + _found(page, name=name, owner=owner)
-
-
-def _found(page: ObjectPage, *, name: Callable[[str], str], owner: str) -> str:
-    objects = (
-        f"<Contents><Key>{name(one.key)}</Key><LastModified>{_stamp(one.changed_at)}"
-        f"</LastModified><ETag>&quot;{one.sha256}&quot;</ETag><Size>{one.size_bytes}</Size>"
-        f"{owner}<StorageClass>STANDARD</StorageClass></Contents>"
-        for one in page.entries
-    )
-    prefixes = (f"<Prefix>{name(one)}</Prefix>" for one in page.prefixes)
-    return "".join((
-        *objects, *(f"<CommonPrefixes>{one}</CommonPrefixes>" for one in prefixes),
-    ))  # fmt: skip
-
-
-def _limit(query: Mapping[str, str]) -> int:
-    text = query.get("max-keys", "") or str(_MOST_LISTED)
-    if not (text.isascii() and text.isdigit() and len(text) < 11):
-        raise ParameterError(
-            f"{text[:40]!r} is no number of keys", where="max-keys", fix=f"0 to {_MOST_LISTED}."
-        )
-    return min(int(text), _MOST_LISTED)
-
-
-def _after(token: str) -> str:
-    try:
-        return b64decode(token, altchars=b"-_", validate=True).decode()
-    except ValueError as error:
-        raise ParameterError(
-            "the continuation token is not one of this bucket's", where="continuation-token",
-            fix="Send NextContinuationToken of the page before.",
-        ) from error  # fmt: skip
-
-
-def _stamp(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-
-
-def _xml(root: str, inside: str) -> Response:
-    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<{root} xmlns="{_NAMESPACE}">{inside}</{root}>'
-    return Response(body, media_type=XML, headers=s3_request_id())
+def _xml(text: str) -> Response:
+    return Response(text, media_type=XML, headers=s3_request_id())
 
 
 def _admit(hub: Hub, request: Request, body: bytes) -> None:

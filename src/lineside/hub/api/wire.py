@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar, cast
 from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 
+from lineside.compat.aws.errors import Refusal
 from lineside.compat.aws.sigv4 import SignedRequest
 from lineside.core import (
     InvalidError,
@@ -17,7 +18,7 @@ from lineside.core import (
     encode,
 )
 from lineside.hub.access.permissions import Identity
-from lineside.hub.problems import Refusal, WrongTypeError, redact_in, refusal
+from lineside.hub.problems import WrongTypeError, redact_in, refusal
 from lineside.hub.services import Services
 
 T = TypeVar("T")

@@ -17,11 +17,10 @@ import io
 import re
 import secrets
 import tarfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from urllib.parse import quote, unquote, urlsplit
 
+from lineside.compat.aws.s3 import ObjectEntry
 from lineside.compat.aws.sigv4 import BUCKET, LinkKey, signed_link
 from lineside.core import (
     Clock,
@@ -58,30 +57,6 @@ class StoredObject:
     data: bytes
     sha256: str
     media_type: str = _OCTETS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectEntry:
-    """An object as a list names it."""
-
-    key: str
-    size_bytes: int
-    sha256: str
-    changed_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectPage:
-    """A part of a list.
-
-    Attributes:
-        prefixes: what keys share up to the delimiter, one for all that share it.
-        following: the last key or prefix of this page where more come, else "".
-    """
-
-    entries: tuple[ObjectEntry, ...]
-    prefixes: tuple[str, ...]
-    following: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,44 +244,6 @@ class Bucket:
     def is_own(self, key_id: str) -> bool:
         """Return whether the hub itself signed with this key."""
         return key_id == self.link_key().id
-
-
-def object_page(
-    entries: Sequence[ObjectEntry],
-    *,
-    prefix: str = "",
-    delimiter: str = "",
-    after: str = "",
-    limit: int,
-) -> ObjectPage:
-    """The next entries and common prefixes behind ``after``, together at most ``limit``.
-
-    Args:
-        entries: in the order of their keys.
-        prefix: what keys begin with.
-        delimiter: keys that have it behind the prefix are listed by what stands up to it.
-        after: a key, or a common prefix of a page before: all keys below it were listed.
-        limit: 0 gives nothing, and says that nothing follows.
-    """
-    stored: list[ObjectEntry] = []
-    prefixes: list[str] = []
-    last = ""
-    for entry in entries:
-        key = entry.key
-        if not key.startswith(prefix):
-            continue
-        head, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
-        common = prefix + head + found if found else ""
-        if key <= after or (common and common in (after, last)):
-            continue
-        if len(stored) + len(prefixes) >= limit:
-            return ObjectPage(entries=tuple(stored), prefixes=tuple(prefixes), following=last)
-        last = common or key
-        if common:
-            prefixes.append(common)
-        else:
-            stored.append(entry)
-    return ObjectPage(entries=tuple(stored), prefixes=tuple(prefixes), following="")
 
 
 def parse_address(text: str, *, base_url: str, names: tuple[str, ...] = ()) -> ObjectAddress | None:
