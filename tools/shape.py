@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 536,
     "classes": 1597,
-    "statements in src": 69192,
-    "statements in tests": 56769,
+    "statements in src": 69195,
+    "statements in tests": 56770,
     "records built at one place": 413,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,

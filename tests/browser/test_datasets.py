@@ -33,7 +33,7 @@ def test_a_draft_is_parted_frozen_tagged_reported_and_compared(
 ) -> None:
     library = line.hub.services.datasets._library
     library.add("tiles", [sample(n, "bad" if n % 4 == 0 else "good") for n in range(20)], by="ann")
-    draft = page("/data/tiles")
+    draft = page("/datasets/tiles")
     expect(draft.get_by_text("Split as its sources declare")).to_be_visible()
     drawn = draft.locator('.strip img[src$="/drawn"]')
     expect(drawn).to_have_count(5)
@@ -51,7 +51,7 @@ def test_a_draft_is_parted_frozen_tagged_reported_and_compared(
     expect(draft.get_by_role("link", name="version 1", exact=True)).to_be_visible()
 
     library.add("tiles", [sample(77, "bad")], by="ann")
-    draft.goto(f"{line.url}/data/tiles")
+    draft.goto(f"{line.url}/datasets/tiles")
     draft.get_by_role("button", name="Freeze").click()
     draft.get_by_role("link", name="changes").click()
     expect(draft.get_by_role("heading", name="Added, 1 picture")).to_be_visible()

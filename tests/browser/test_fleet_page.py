@@ -77,7 +77,7 @@ def look(chromium: Browser, fleet: RunningHub) -> Iterator[Callable[..., Watched
 
 
 def test_a_code_is_made_on_the_page_and_shown_once(look: Callable[..., Watched]) -> None:
-    page = look("/fleet").page
+    page = look("/devices").page
     form = page.locator("form[data-show]")
     form.get_by_label("Name").fill("packing-1")
     form.get_by_label("Groups (comma-separated)").fill("canary, late")
@@ -87,7 +87,9 @@ def test_a_code_is_made_on_the_page_and_shown_once(look: Callable[..., Watched])
     assert read_code(code.inner_text()).secret
     shown = page.locator(".once")
     expect(shown).to_contain_text("Works once, until")
-    expect(shown).to_contain_text(f"lineside device enrol --hub {page.url.partition('/fleet')[0]}")
+    expect(shown).to_contain_text(
+        f"lineside device enrol --hub {page.url.partition('/devices')[0]}"
+    )
     page.reload()
     codes = page.get_by_role("region", name="Open codes")
     expect(codes).to_contain_text("packing-1")
@@ -99,7 +101,7 @@ def test_a_code_is_made_on_the_page_and_shown_once(look: Callable[..., Watched])
 
 
 def test_a_name_that_works_already_is_refused_in_the_form(look: Callable[..., Watched]) -> None:
-    page = look("/fleet").page
+    page = look("/devices").page
     form = page.locator("form[data-show]")
     form.get_by_label("Name").fill("gate-05")
     form.get_by_role("button", name="Make a code").click()
@@ -107,7 +109,7 @@ def test_a_name_that_works_already_is_refused_in_the_form(look: Callable[..., Wa
 
 
 def test_the_list_is_filtered_and_goes_on(look: Callable[..., Watched]) -> None:
-    page = look("/fleet").page
+    page = look("/devices").page
     rows = page.get_by_role("region", name="Devices").locator("tbody tr")
     expect(rows).to_have_count(50)
     page.get_by_role("link", name="Further").click()
@@ -123,7 +125,7 @@ def test_the_list_is_filtered_and_goes_on(look: Callable[..., Watched]) -> None:
 
 
 def test_the_list_follows_its_devices(look: Callable[..., Watched], fleet: RunningHub) -> None:
-    page = look("/fleet?q=gate-03").page
+    page = look("/devices?q=gate-03").page
     row = page.locator("[data-device=gate-03]")
     expect(row.locator("[data-state]")).to_have_text("never reported")
     told = {
@@ -137,7 +139,7 @@ def test_the_list_follows_its_devices(look: Callable[..., Watched], fleet: Runni
 
 
 def test_a_device_is_grouped_and_revoked_on_its_page(look: Callable[..., Watched]) -> None:
-    page = look("/fleet/gate-07").page
+    page = look("/devices/gate-07").page
     page.get_by_label("Groups (comma-separated)").fill("north, canary")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("link", name="north")).to_be_visible()
@@ -150,11 +152,11 @@ def test_a_device_is_grouped_and_revoked_on_its_page(look: Callable[..., Watched
 
 
 def test_a_clock_that_is_off_is_told(look: Callable[..., Watched]) -> None:
-    page = look("/fleet/gate-00").page
+    page = look("/devices/gate-00").page
     expect(page.locator("main")).to_contain_text(re.compile(r"[3-9]\d\.\d\ss behind"))
 
 
-@pytest.mark.parametrize("address", ["/fleet", "/fleet/gate-00"])
+@pytest.mark.parametrize("address", ["/devices", "/devices/gate-00"])
 def test_both_pages_are_quiet_accessible_and_fit(
     look: Callable[..., Watched], *, address: str
 ) -> None:

@@ -67,7 +67,7 @@ def test_quarantined_records_are_tried_again_and_discarded(
     context = chromium.new_context()
     page = context.new_page()
     sign_in_by_link(page, hub, name="M. Keller")
-    page.goto(f"{hub.url}/dead-letters")
+    page.goto(f"{hub.url}/rejected-messages")
     records = page.locator("#quarantine tbody tr")
     expect(records).to_have_count(3)
     expect(records.first).to_contain_text(WRONG)
@@ -83,7 +83,7 @@ def test_quarantined_records_are_tried_again_and_discarded(
     with page.expect_navigation():  # the page is read again once the hub has taken the request
         followers.filter(has_text="mongo").get_by_role("button", name="Retry all").click()
     wait_until(lambda: not hub.services.followers.one("mongo").view().quarantined)
-    page.goto(f"{hub.url}/dead-letters")
+    page.goto(f"{hub.url}/rejected-messages")
     expect(followers.filter(has_text="mongo")).to_contain_text("running")
     expect(records).to_have_count(0)
     context.close()

@@ -198,7 +198,7 @@ def test_every_value_leads_to_its_frame_and_on_to_the_package_and_its_data(
     lines.locator(f"a[href='/models/{line.package}']").first.click()
     expect(lines.get_by_role("heading", level=1)).to_contain_text("colours")
     expect(lines.get_by_role("table", name=re.compile("95 % interval"))).to_contain_text("540")
-    lines.locator("a[href='/data/rack/versions/1']").click()
+    lines.locator("a[href='/datasets/rack/versions/1']").click()
     expect(lines.get_by_role("heading", level=1)).to_have_text("rack")
 
 
@@ -228,7 +228,7 @@ def test_a_frame_is_taught_from_its_page_and_frozen(
     sample = line.hub.services.datasets.draft("taught-here").samples[0]
     assert sample.labels == ("C1/white",)
     assert sample.known == ("C1/blue", "C1/empty", "C1/red", "C1/white")
-    lines.goto(f"{line.url}/data/taught-here")
+    lines.goto(f"{line.url}/datasets/taught-here")
     expect(lines.locator(".strip img")).to_have_count(1)
     lines.get_by_role("button", name="Freeze").click()
     lines.get_by_role("link", name="1", exact=True).click()
@@ -359,7 +359,7 @@ def test_the_search_key_leads_to_the_thing_itself(
     page: Callable[[str], Page],
 ) -> None:
     frame = line.hub.services.frames.page(camera="rack", limit=1)[0].id
-    fleet = page("/fleet")
+    fleet = page("/devices")
     fleet.keyboard.press("/")
     fleet.keyboard.type(frame)
     fleet.keyboard.press("Enter")
@@ -367,7 +367,7 @@ def test_the_search_key_leads_to_the_thing_itself(
 
 
 def test_the_theme_is_switched_and_kept(page: Callable[[str], Page]) -> None:
-    lines = page("/fleet")
+    lines = page("/devices")
     ground = "() => getComputedStyle(document.documentElement).backgroundColor"
     dark = lines.evaluate(ground)
     lines.get_by_role("button", name="Switch between light and dark").click()

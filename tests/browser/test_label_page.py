@@ -80,7 +80,7 @@ def test_a_picture_is_labelled_by_mouse_and_by_keys(
     open_page: Callable[..., Any],
 ) -> None:
     open_dataset(line, "plates")
-    watched = open_page("/data/plates/label")
+    watched = open_page("/datasets/plates/label")
     page = watched.page
     settle(page)
     expect(page.locator("[data-where]")).to_have_text("1 of 3")
@@ -148,7 +148,7 @@ def test_two_people_choose_and_go_on(
     square = Marked(label="dent", x0_px=10, y0_px=10, x1_px=30, y1_px=30)
     first = Annotation(labels=("scratch",), marked=(square,))
     labelling.save("disputed", DIGEST, AnnotationChange(revision=1, annotation=first), by="ann")
-    watched = open_page(f"/data/disputed/label?picture={DIGEST}")
+    watched = open_page(f"/datasets/disputed/label?picture={DIGEST}")
     page = watched.page
     rows = page.locator("[data-shapes] li")
     expect(rows).to_have_count(1)
@@ -181,7 +181,7 @@ def test_two_people_choose_and_go_on(
     watched.quiet(but="409")
     page.close()
     for size in ((1920, 1080), (390, 844)):
-        narrow = open_page(f"/data/disputed/label?picture={DIGEST}", theme="light", size=size)
+        narrow = open_page(f"/datasets/disputed/label?picture={DIGEST}", theme="light", size=size)
         expect(narrow.page.locator("[data-shapes] li")).to_have_count(1)
         assert narrow.page.evaluate(OVER) <= 0
         assert assess(narrow.page) == []
@@ -203,7 +203,7 @@ def test_a_change_while_the_next_picture_loads_is_made_on_neither(
     open_page: Callable[..., Any],
 ) -> None:
     open_dataset(line, "quick")
-    watched = open_page("/data/quick/label")
+    watched = open_page("/datasets/quick/label")
     labelling, page = line.hub.services.labelling, watched.page
     settle(page)
     where, said = page.locator("[data-where]"), page.locator("[data-said]")
@@ -340,7 +340,7 @@ def test_files_are_looked_at_before_they_are_kept(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture(seed))
     (tmp_path / "parts" / "dent" / "4.png").write_bytes(b"no picture")
-    watched = open_page("/data")
+    watched = open_page("/datasets")
     page = watched.page
     page.get_by_label("Into dataset").fill("dropped")
     page.get_by_label("or a folder").set_input_files(tmp_path / "parts")
@@ -351,7 +351,7 @@ def test_files_are_looked_at_before_they_are_kept(
     assert "dropped" not in [one.name for one in line.hub.services.datasets.all()]
     assert assess(page) == []
     report.get_by_role("button", name="Keep 3 pictures").click()
-    page.wait_for_url(f"{line.url}/data/dropped")
+    page.wait_for_url(f"{line.url}/datasets/dropped")
     assert line.hub.services.datasets.one("dropped").labels == {"dent": 2, "good": 1}
     watched.quiet()
 
@@ -360,7 +360,7 @@ def test_a_package_suggests_and_its_answer_is_accepted(
     line: Any,  # noqa: ANN401  conftest's Line
     open_page: Callable[..., Any],
 ) -> None:
-    watched = open_page("/data/rack/label")
+    watched = open_page("/datasets/rack/label")
     page = watched.page
     expect(page.locator("[data-where]")).to_have_text("1 of 2")
     expect(page.get_by_label("Regions on the picture")).to_have_value("stock")

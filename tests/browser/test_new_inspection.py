@@ -76,7 +76,7 @@ def hub(tmp_path: Path) -> Iterator[RunningHub]:
 
 def ask_and_show(page: Page, screws: Path) -> None:
     """From the empty page of lines to labelled pictures."""
-    page.get_by_role("link", name="New inspection").click()
+    page.locator("#content").get_by_role("link", name="New inspection").click()
     page.get_by_role("link", name="Is the part good or bad?").click()
     page.get_by_label("Name of the inspection").fill("screws")
     page.get_by_label("Answers (comma-separated)").fill("gut, schlecht")

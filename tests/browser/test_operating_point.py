@@ -156,7 +156,7 @@ def test_a_moved_limit_decides_on_the_device_within_seconds_and_goes_back(
             plant.hub.services.points.one("stock", 1).limits
         )
         wait_until(lambda: reports(plant, back))  # the page does not update by itself
-        eve.page.goto(f"{url}/fleet/edge-1")
+        eve.page.goto(f"{url}/devices/edge-1")
         expect(eve.page.get_by_role("link", name="version 3")).to_be_visible()
 
         # Every part before this one is in the pictures then, and none after it is a reject.

@@ -53,13 +53,13 @@ def addresses(line: Any) -> Iterator[str]:  # noqa: ANN401  conftest's Line
     frame = services.frames.page(camera="rack", limit=1)[0].id
     event = services.events.page(kind="lineside.prediction.v1", newest_first=True, limit=1)[0].id
     yield from (
-        "/", "/lines?wall=1", "/lines/warehouse/rack", "/twin", f"/frames/{frame}", "/data",
-        "/data/rack", "/data/rack/label", "/data/rack/versions/1", "/runs",
-        "/runs/run_01J9ZQ00000000000000000001", "/runs/run_01J9ZQ00000000000000000002",
+        "/", "/lines?wall=1", "/lines/warehouse/rack", "/twin", f"/frames/{frame}", "/datasets",
+        "/datasets/rack", "/datasets/rack/label", "/datasets/rack/versions/1", "/training",
+        "/training/run_01J9ZQ00000000000000000001", "/training/run_01J9ZQ00000000000000000002",
         "/models", f"/models/{line.package}", "/try",
         f"/regions?frame={frame}", "/review", "/pictures", "/events",
-        "/events/rules", "/events/rules/try", f"/events/{event}", "/dead-letters", "/fleet",
-        "/fleet/edge-1", "/setup", "/setup/camera", "/setup/text", "/setup/history",
+        "/events/rules", "/events/rules/try", f"/events/{event}", "/rejected-messages", "/devices",
+        "/devices/edge-1", "/setup", "/setup/camera", "/setup/text", "/setup/history",
         "/setup/settings", "/setup/users", "/inspections/new",
         "/inspections/stock/operating-point",
         "/search?q=edge", "/search?q=nothing-like-it", "/welcome",
@@ -68,9 +68,10 @@ def addresses(line: Any) -> Iterator[str]:  # noqa: ANN401  conftest's Line
 
 SHOTS = {
     "/": "lines", "/lines?wall=1": "wall", "/lines/warehouse/rack": "camera", "/twin": "twin",
-    "/frames/": "frame", "/data/rack/label": "label", "/runs/run_01J9ZQ00000000000000000001": "run",
-    "/models/": "model", "/regions?": "regions", "/pictures": "pictures", "/events": "events",
-    "/fleet": "devices", "/setup/camera": "set-up", "/inspections/new": "new-inspection",
+    "/frames/": "frame", "/datasets/rack/label": "label",
+    "/training/run_01J9ZQ00000000000000000001": "run", "/models/": "model",
+    "/regions?": "regions", "/pictures": "pictures", "/events": "events",
+    "/devices": "devices", "/setup/camera": "set-up", "/inspections/new": "new-inspection",
     "/inspections/stock/operating-point": "operating-point",
 }  # fmt: skip
 SHOT_IN_DARK = {"lines", "wall", "twin"}

@@ -21,11 +21,11 @@ def test_a_run_of_another_task_is_started_on_the_whole_picture(
     line: Any,  # noqa: ANN401  conftest's Line
     page: Callable[[str], Page],
 ) -> None:
-    runs = page("/runs")
+    runs = page("/training")
     runs.locator("select[name=inspection]").select_option("")
     runs.locator("select[name=task]").select_option("anomaly")
     runs.get_by_role("button", name="Start").click()
-    runs.wait_for_url("**/runs/run_*")
+    runs.wait_for_url("**/training/run_*")
     expect(runs.get_by_text(re.compile("^anomaly, rack on"))).to_be_visible()
     run = runs.url.rpartition("/")[2]
     assert line.hub.services.runs.one(run).task == "anomaly"

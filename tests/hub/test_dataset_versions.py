@@ -129,7 +129,7 @@ def test_pages_show_kinds_tags_changes_and_what_is_drawn(
     browser: TestClient, client: TestClient
 ) -> None:
     client.post(f"{HERE}/tags", json={"tag": "prod", "version": 1})
-    draft = browser.get("/data/tiles").text
+    draft = browser.get("/datasets/tiles").text
     for part in (
         "with marked objects",
         "good; 1 box",
@@ -137,7 +137,7 @@ def test_pages_show_kinds_tags_changes_and_what_is_drawn(
         "good; 7 objects",
     ):
         assert part in draft
-    version = browser.get("/data/tiles/versions/1").text
+    version = browser.get("/datasets/tiles/versions/1").text
     for part in (
         f"{HERE}/versions/1/report",
         "prod",
@@ -145,10 +145,10 @@ def test_pages_show_kinds_tags_changes_and_what_is_drawn(
     ):
         assert part in version
     assert "DatasetVersion(" not in version
-    assert "same pictures" in browser.get("/data/tiles/diff?a=1&b=1").text
-    drawn = browser.get(f"/data/tiles/pictures/{digest_of(picture(0))}/drawn")
+    assert "same pictures" in browser.get("/datasets/tiles/diff?a=1&b=1").text
+    drawn = browser.get(f"/datasets/tiles/pictures/{digest_of(picture(0))}/drawn")
     assert (drawn.status_code, drawn.headers["content-type"]) == (200, "image/jpeg")
-    absent = browser.get(f"/data/tiles/pictures/{digest_of(b'x')}/drawn")
+    absent = browser.get(f"/datasets/tiles/pictures/{digest_of(b'x')}/drawn")
     assert absent.status_code == 404
 
 
@@ -158,15 +158,15 @@ def test_a_page_of_changes_lists_them(
     digest = digest_of(picture(3))
     tiles.datasets._library.correct("tiles", digest, labels=["<b>"], known=[], by="bo")
     client.post(f"{HERE}/freeze")
-    text = browser.get("/data/tiles/diff?a=1&b=2").text
+    text = browser.get("/datasets/tiles/diff?a=1&b=2").text
     assert "Other labels, 1 picture" in text
     assert "&lt;b&gt;" in text
-    assert "/data/tiles/diff?a=1&amp;b=2" in browser.get("/data/tiles").text
+    assert "/datasets/tiles/diff?a=1&amp;b=2" in browser.get("/datasets/tiles").text
 
 
 def test_a_picture_that_only_a_version_holds_is_shown(tiles: Services, browser: TestClient) -> None:
     tiles.datasets._library.remove("tiles", digest_of(picture(5)))
-    kept = browser.get(f"/data/tiles/pictures/{digest_of(picture(5))}")
+    kept = browser.get(f"/datasets/tiles/pictures/{digest_of(picture(5))}")
     assert kept.content == picture(5)
 
 
@@ -186,7 +186,7 @@ def test_the_page_says_how_the_next_version_is_parted(
 ) -> None:
     if parting is not None:
         assert client.post(f"{HERE}/split", json=parting).status_code == 200
-    assert words in browser.get("/data/tiles").text
+    assert words in browser.get("/datasets/tiles").text
 
 
 def test_pairs_that_leak_are_shown_side_by_side(hub: Services, browser: TestClient) -> None:
@@ -202,7 +202,7 @@ def test_pairs_that_leak_are_shown_side_by_side(hub: Services, browser: TestClie
     ]
     library.add("leaky", [(s, picture(n)) for n, s in enumerate(samples)], by="anna")
     hub.datasets.freeze("leaky", by="anna")
-    text = browser.get("/data/leaky/versions/1").text
+    text = browser.get("/datasets/leaky/versions/1").text
     assert "same group, train and test" in text
     for sample in samples:
-        assert text.count(f'src="/data/leaky/pictures/{sample.digest}"') == 2
+        assert text.count(f'src="/datasets/leaky/pictures/{sample.digest}"') == 2

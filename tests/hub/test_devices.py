@@ -219,10 +219,10 @@ def test_who_goes_offline_keeps_what_it_told_last(
         12,
         11,
     )
-    assert "as last reported" in browser.get("/fleet/edge-1").text
+    assert "as last reported" in browser.get("/devices/edge-1").text
     line.send(line.status(faults=["golden picture differs"]))
     assert hub.devices.one("edge-1").packages == ()
-    page = browser.get("/fleet/edge-1").text
+    page = browser.get("/devices/edge-1").text
     assert ("as last reported" in page, "golden picture differs" in page) == (False, True)
 
 

@@ -150,13 +150,13 @@ def test_a_device_that_was_never_enrolled_is_retired_by_revoking_it(
         return [one.object for one in look.present]
 
     assert lost() == ["old-1"]
-    assert 'data-json="/api/v1/devices/old-1/revoke"' in browser.get("/fleet/old-1").text
+    assert 'data-json="/api/v1/devices/old-1/revoke"' in browser.get("/devices/old-1").text
     answer = client.post("/api/v1/devices/old-1/revoke", json={"reason": "scrapped"})
     assert answer.is_success
     assert (lost(), site.fleet.figures()) == ([], {})
     (listed,) = client.get("/api/v1/devices").json()["items"]
     assert (listed["state"], listed["certified"]) == ("revoked", False)
-    page = browser.get("/fleet/old-1").text
+    page = browser.get("/devices/old-1").text
     assert "scrapped" in page
     assert "Not enrolled" in page
     line.send(line.status("old-1"))  # it still runs somewhere
@@ -591,7 +591,7 @@ def test_the_page_makes_the_authority_that_is_absent(
     hub: Services, people: Callable[..., TestClient]
 ) -> None:
     anna = people(Role.ADMIN)
-    page = anna.get("/fleet").text
+    page = anna.get("/devices").text
     assert "has no certificate authority yet" in page
     assert "Make a code" not in page.partition('id="enrol"')[2]
     made = anna.post("/api/v1/devices/authority")
@@ -605,9 +605,9 @@ def test_the_page_makes_the_authority_that_is_absent(
     assert "hub.hall" in own_certificate(later).hosts
     again = anna.post("/api/v1/devices/authority").json()
     assert not any(one["made"] for one in again["steps"])
-    page = anna.get("/fleet").text
+    page = anna.get("/devices").text
     for words in ("Make a code", "Pages are served without TLS", "Move them off this machine"):
         assert words in page, words
     assert anna.post("/api/v1/devices/invitations", json={"device": "edge-1"}).status_code == 201
-    assert "Revoke the code for edge-1" in anna.get("/fleet").text
+    assert "Revoke the code for edge-1" in anna.get("/devices").text
     assert anna.post("/api/v1/devices/invitations/edge-1/withdraw").json()["items"] == []

@@ -148,9 +148,9 @@ def test_a_version_goes_out_and_comes_back_the_same(hub: Services, client: TestC
     assert draft.headers["content-disposition"] == 'attachment; filename="plates-draft-csv.zip"'
     names = [zipfile.ZipFile(io.BytesIO(one.content)).namelist() for one in (draft, out)]
     assert (names[0], len(names[0])) == (names[1], 4)
-    assert 'export?format=folders"' in client.get("/data/plates").text
+    assert 'export?format=folders"' in client.get("/datasets/plates").text
     assert client.get(f"{HERE}/versions/1/export?format=odd").status_code == 400
-    page = client.get("/data/plates/versions/1", headers={"accept": "text/html"}).text
+    page = client.get("/datasets/plates/versions/1", headers={"accept": "text/html"}).text
     assert "export?format=csv" in page
     assert "export?format=coco" not in page
     assert not list((hub.config.folder / "imports").iterdir())
@@ -179,7 +179,7 @@ def test_an_export_is_for_operators_of_few_images_and_one_at_a_time(
 ) -> None:
     send(client, CLASSES, keep=digest_of(CLASSES))
     client.post(f"{HERE}/freeze")
-    address, page = f"{HERE}/versions/1/export", "/data/plates/versions/1"
+    address, page = f"{HERE}/versions/1/export", "/datasets/plates/versions/1"
     viewer, operator = people(Role.VIEWER), people(Role.OPERATOR)
     assert (viewer.get(address).status_code, operator.get(address).status_code) == (403, 200)
     assert "export?format=csv" not in viewer.get(page).text

@@ -171,10 +171,10 @@ def test_a_frame_is_opened_whatever_the_draft_calls_its_picture(
 ) -> None:
     row = frame_row(1, picture=picture(2))
     plates.records.frames.add([row])
-    page = browser.get("/data/plates/label", params={"picture": row.id}).text
+    page = browser.get("/datasets/plates/label", params={"picture": row.id}).text
     start = json.loads(unescape(page.partition('data-start="')[2].partition('"')[0]))
     assert start["digest"] == row.digest
-    assert browser.get("/data/plates/label", params={"picture": "frm_none"}).status_code == 200
+    assert browser.get("/datasets/plates/label", params={"picture": "frm_none"}).status_code == 200
 
 
 def test_a_viewer_reads_and_does_not_save(plates: Services) -> None:
@@ -185,7 +185,7 @@ def test_a_viewer_reads_and_does_not_save(plates: Services) -> None:
     )  # fmt: skip
     assert client.get(f"{HERE}/samples/{DIGEST}").status_code == 200
     assert save(client, revision=1, marked=[BOX]).status_code == 403
-    page = client.get("/data/plates/label", headers={"accept": "text/html"})
+    page = client.get("/datasets/plates/label", headers={"accept": "text/html"})
     assert "data-asks" not in page.text
     assert "Requires the role operator" in page.text
 
@@ -211,11 +211,11 @@ def test_the_page_says_what_is_left_and_begins_at_it(
     client: TestClient, browser: TestClient
 ) -> None:
     save(client, revision=1, labels=["dent"], known=None)
-    page = browser.get("/data/plates/label").text
+    page = browser.get("/datasets/plates/label").text
     assert "draft: 3 of 4 pictures left" in page
     start = json.loads(unescape(page.partition('data-start="')[2].partition('"')[0]))
     assert start["digest"] == digest_of(picture(1))
-    assert "No picture in this state" in browser.get("/data/plates/label?state=checked").text
+    assert "No picture in this state" in browser.get("/datasets/plates/label?state=checked").text
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_no_label_of_good_parts_is_on_offer_for_a_defect_that_is_drawn(
     client: TestClient, browser: TestClient, declared: dict[str, Any], drawn: list[str]
 ) -> None:
     client.post(f"{HERE}/labels", json=declared)
-    menu = browser.get("/data/plates/label").text.partition("data-shape-label>")[2]
+    menu = browser.get("/datasets/plates/label").text.partition("data-shape-label>")[2]
     assert re.findall("<option>(.*?)</option>", menu.partition("</select>")[0]) == drawn
 
 

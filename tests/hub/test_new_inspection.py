@@ -352,7 +352,7 @@ def test_a_cell_of_the_table_selects_its_mistakes_as_pictures() -> None:
     assert [cell.count for cell in cells.values()] == [1, 2]  # good answered bad is not listed
     assert [cell.is_chosen for cell in cells.values()] == [False, True]
     every = result_view("screws", measured(missed), samples=SAMPLES, drafted=SAMPLES)
-    assert every.mistakes[0].fix.startswith("/data/screws/label?picture=sha256:")
+    assert every.mistakes[0].fix.startswith("/datasets/screws/label?picture=sha256:")
     twice = (*SAMPLES, replace(SAMPLES[0], name="c.png"))
     (card,) = result_view("screws", measured(missed), samples=twice, drafted=twice).mistakes
     assert (card.src, card.fix, card.alt) == ("", "", "Picture c.png")

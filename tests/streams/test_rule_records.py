@@ -12,14 +12,13 @@ from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import Record
 from lineside.streams.rules.explain import conditions_in_words
 from lineside.streams.rules.records import MOST_FIELDS, flat, reader_of
-from lineside.testing.bare import bare_frame, bare_prediction
+from lineside.testing.bare import bare_frame, bare_label, bare_prediction
 from lineside.testing.rules import message, rule_of
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
     CountAnswer,
     Decision,
-    LabelAnswer,
     MaskAnswer,
     PictureState,
 )
@@ -37,12 +36,6 @@ def prediction(**more: Any) -> Entry:  # noqa: ANN401  handed on
     return entry_of(event, arrived_us=5)
 
 
-def label(name: str, probability: float) -> LabelAnswer:
-    return LabelAnswer(
-        name=name, region="", label=name, probability=probability, decision=Decision.UNSURE
-    )
-
-
 def read(entry: Entry, text: str) -> list[Record]:
     reader = reader_of(rule_of(WORDS + text))
     assert reader.takes(entry.type, entry.subject)
@@ -50,7 +43,9 @@ def read(entry: Entry, text: str) -> list[Record]:
 
 
 def test_top_is_the_likeliest_label_of_each_picture() -> None:
-    entry = prediction(labels=(label("Google", 0.2), label("Mongo", 0.7)))
+    entry = prediction(
+        labels=(bare_label("Google", 0.2, "unsure"), bare_label("Mongo", 0.7, "unsure"))
+    )
     (one,) = read(entry, 'read = { predictions = "sock" }')
     assert (one.source, one.at_us, one.arrived_us) == ("top", AT_US, 5)
     assert dict(one.fields) == {
@@ -70,7 +65,7 @@ def test_a_picture_without_answer_is_a_record_too(answers: str) -> None:
 
 def test_each_answer_of_every_kind_is_a_record() -> None:
     entry = prediction(
-        labels=(label("Google", 0.2),),
+        labels=(bare_label("Google", 0.2, "unsure"),),
         boxes=(BoxAnswer(label="x", x0_px=1, y0_px=2, x1_px=5, y1_px=4, probability=0.9),),
         count=CountAnswer(value=3, low=2, high=4),
         mask=MaskAnswer(rle="0 4", width_px=2, height_px=2, share=1.0, areas_px=(3, 1)),
@@ -86,13 +81,13 @@ def test_each_answer_of_every_kind_is_a_record() -> None:
 
 
 def test_other_cameras_are_left_out() -> None:
-    entry = prediction(labels=(label("Google", 0.2),))
+    entry = prediction(labels=(bare_label("Google", 0.2, "unsure"),))
     assert read(entry, 'read = { predictions = "sock", cameras = ["gate"] }') == []
     assert len(read(entry, 'read = { predictions = "sock", cameras = ["top"] }')) == 1
 
 
 def test_arrival_may_be_the_time() -> None:
-    entry = prediction(labels=(label("Google", 0.2),))
+    entry = prediction(labels=(bare_label("Google", 0.2, "unsure"),))
     (one,) = read(entry, 'time = "arrival"\nread = { predictions = "sock" }')
     assert one.at_us == 5
 
@@ -271,6 +266,6 @@ def test_a_join_is_said_in_words() -> None:
 
 
 def test_of_several_inspections_each_keeps_its_own_time() -> None:
-    entry = prediction(labels=(label("Google", 0.2),))
+    entry = prediction(labels=(bare_label("Google", 0.2, "unsure"),))
     (one,) = read(entry, 'read = { predictions = ["sock", "toe"] }')
     assert (one.source, one.fields["inspection"], one.fields["camera"]) == ("sock", "sock", "top")

@@ -32,9 +32,10 @@ def manifest(rule: CountRule = RULE) -> Manifest:
 
 def case(truth: int | None, said: CountAnswer | None, *, number: int = 0) -> Case:
     sample = Sample(name=f"{number}.png", digest=digest_of(str(number).encode()), count=truth)
-    state = PictureState.OK if said else PictureState.BLACK
-    frame = bare_frame(f"frm_{number}", digest=sample.digest)
-    prediction = bare_prediction(frame, task="count", state=state, count=said)
+    prediction = bare_prediction(
+        bare_frame(f"frm_{number}", digest=sample.digest), task="count", count=said,
+        state=PictureState.OK if said else PictureState.BLACK,
+    )  # fmt: skip
     return Case(sample=sample, prediction=prediction)
 
 

@@ -9,7 +9,7 @@ import pytest
 from lineside.core import InvalidError, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Manifest
-from lineside.testing.bare import bare_manifest, bare_prediction
+from lineside.testing.bare import bare_label, bare_manifest, bare_prediction
 from lineside.training.evaluation.compare import paired_loss
 from lineside.training.tasks.contract import Case
 from lineside.vision import (
@@ -19,7 +19,6 @@ from lineside.vision import (
     CountRule,
     Crop,
     Decision,
-    LabelAnswer,
     LabelRule,
     MaskAnswer,
     PictureState,
@@ -41,18 +40,14 @@ def sample(number: int, **known: object) -> Sample:
     )
 
 
-def label(name: str, decision: Decision) -> LabelAnswer:
-    return LabelAnswer(name=name, region="", label=name, probability=0.9, decision=decision)
-
-
 def cases(samples: Sequence[Sample], said: Sequence[Prediction]) -> list[Case]:
     return [Case(sample=one, prediction=other) for one, other in zip(samples, said, strict=True)]
 
 
 def classed(name: str, *, unsure: bool = False) -> Prediction:
     decision = Decision.UNSURE if unsure else Decision.PRESENT
-    others = [label(each, Decision.ABSENT) for each in ("a", "b") if each != name]
-    return replace(BLANK, labels=(label(name, decision), *others))
+    others = [bare_label(each, decision="absent") for each in ("a", "b") if each != name]
+    return replace(BLANK, labels=(bare_label(name, 0.9, decision), *others))
 
 
 def test_classes_lose_what_is_no_longer_right() -> None:
@@ -96,8 +91,14 @@ def regions() -> Manifest:
 
 def test_labels_are_counted_one_by_one() -> None:
     samples = [sample(n, labels=("a",), known=("a", "b")) for n in range(4)]
-    right = replace(BLANK, labels=(label("a", Decision.PRESENT), label("b", Decision.ABSENT)))
-    half = replace(BLANK, labels=(label("a", Decision.PRESENT), label("b", Decision.UNSURE)))
+    right = replace(
+        BLANK,
+        labels=(bare_label("a"), bare_label("b", decision="absent")),
+    )
+    half = replace(
+        BLANK,
+        labels=(bare_label("a"), bare_label("b", decision="unsure")),
+    )
     loss = paired_loss(
         cases(samples, [right] * 4), cases(samples, [half, REFUSED, right, right]),
         manifest=regions(),
@@ -147,7 +148,7 @@ def mask(filled: int) -> Prediction:
     said = MaskAnswer(
         rle=rle_of(found), width_px=4, height_px=4, share=filled / 4, areas_px=(4 * filled,)
     )
-    return replace(BLANK, labels=(label("spot", Decision.PRESENT),), mask=said)
+    return replace(BLANK, labels=(bare_label("spot"),), mask=said)
 
 
 def test_masks_are_counted_by_pixels_where_they_were_drawn() -> None:

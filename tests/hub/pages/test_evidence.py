@@ -71,7 +71,7 @@ def test_a_package_without_report_says_so(
 
 
 def test_every_task_is_on_offer(client: TestClient) -> None:
-    page = client.get("/runs").text
+    page = client.get("/training").text
     assert "Start a run" in page
 
 
@@ -146,7 +146,7 @@ def test_a_version_begins_with_its_result_and_what_changed(
     places = [page.index(words) for words in (
         "Of 100 answers about 7 are wrong", "Measured on 46 pictures it had not seen",
         "Right on 8 pictures that plates gets wrong",
-        f"/data/rack/pictures/{changed.digest}/drawn", "Calibration", "mean grey",
+        f"/datasets/rack/pictures/{changed.digest}/drawn", "Calibration", "mean grey",
     )]  # fmt: skip
     assert places == sorted(places)
     assert page.count("/drawn") == 6

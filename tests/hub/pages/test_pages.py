@@ -29,9 +29,9 @@ EMPTY = (
     "/", "/lines", "/lines?wall=1", "/lines/warehouse", "/lines/warehouse/rack",
     "/lines?line=warehouse&span=hour", "/lines?span=today&at=2026-01-01T12:00:00Z",
     "/review", "/pictures", "/pictures?verdict=reject&sort=doubt",
-    "/twin", "/data", "/runs", "/models", "/try", "/regions", "/regions?camera=rack", "/events",
-    "/events/rules", "/events/rules/try", "/events/rules/rows", "/events/rules/sums",
-    "/dead-letters", "/alerts", "/fleet", "/search", "/search?q=x", "/welcome",
+    "/twin", "/datasets", "/training", "/models", "/try", "/regions", "/regions?camera=rack",
+    "/events", "/events/rules", "/events/rules/try", "/events/rules/rows", "/events/rules/sums",
+    "/rejected-messages", "/alerts", "/devices", "/search", "/search?q=x", "/welcome",
 )  # fmt: skip
 
 
@@ -116,9 +116,9 @@ def furnished(
 
 def pages_of(ids: dict[str, str]) -> tuple[str, ...]:
     return (
-        *EMPTY, f"/frames/{ids['frame']}", f"/regions?frame={ids['frame']}", "/data/rack",
-        "/data/rack/label", "/data/rack/label?state=checked", "/data/rack?label=blue",
-        "/data/rack/versions/1", f"/events/{ids['event']}",
+        *EMPTY, f"/frames/{ids['frame']}", f"/regions?frame={ids['frame']}", "/datasets/rack",
+        "/datasets/rack/label", "/datasets/rack/label?state=checked", "/datasets/rack?label=blue",
+        "/datasets/rack/versions/1", f"/events/{ids['event']}",
         f"/models/{ids['package']}", f"/try?package={ids['package']}",
         "/events?type=lineside.prediction.v1", f"/trace/{ids['event']}",
     )  # fmt: skip
@@ -136,7 +136,16 @@ def is_fragment(path: str) -> bool:
 def test_a_page_of_an_empty_hub_says_the_next_step(browser: TestClient, path: str) -> None:
     answer = browser.get(path)
     assert answer.status_code == 200
-    if path in ("/data", "/runs", "/models", "/try", "/events", "/dead-letters", "/fleet"):
+    shown = (
+        "/datasets",
+        "/training",
+        "/models",
+        "/try",
+        "/events",
+        "/rejected-messages",
+        "/devices",
+    )
+    if path in shown:
         assert "empty" in answer.text
 
 
@@ -214,7 +223,7 @@ def test_a_frame_shows_answers_figures_and_the_way_back(
     assert "stock answered on edge-1" in text
     assert "approved by eve: good" in text
     assert f"/events/{furnished['event']}" in answer.text
-    assert "/data/rack/versions/1" in answer.text
+    assert "/datasets/rack/versions/1" in answer.text
 
 
 def test_a_frame_asks_each_package_for_its_own_maps(
@@ -314,8 +323,8 @@ def test_a_frame_shows_its_nearest_training_pictures_or_why_there_are_none(
     made = remembering(archive, (known, "sha256:" + "3" * 64))
     digest = hub.packages.add(made, by="trainer").digest
     part = browser.get(address, params={"package": digest}).text
-    assert f'src="/data/rack/pictures/{known}/drawn"' in part
-    assert browser.get(f"/data/rack/pictures/{known}/drawn").status_code == 200
+    assert f'src="/datasets/rack/pictures/{known}/drawn"' in part
+    assert browser.get(f"/datasets/rack/pictures/{known}/drawn").status_code == 200
     assert part.count("not on this hub") == 3
     assert [words(part).count(label) for label in ("blue", "red", "no label")] == [1, 1, 1]
     assert read(part).all("h4")
@@ -390,9 +399,10 @@ def test_a_trace_verifies_the_chains_and_says_so(
     ("path", "status"),
     [
         ("/frames/frm_NOTHERE", 404), ("/events/evt_NOTHERE", 404), ("/models/sha256:1", 400),
-        ("/runs/run_NOTHERE", 404), ("/data/nothere", 404), ("/data/nothere/versions/1", 404),
-        ("/lines/nothere", 404), ("/lines/warehouse/nothere", 404), ("/nothere", 404),
-        ("/data/x/versions/many", 400),
+        ("/training/run_NOTHERE", 404), ("/datasets/nothere", 404),
+        ("/datasets/nothere/versions/1", 404), ("/lines/nothere", 404),
+        ("/lines/warehouse/nothere", 404), ("/nothere", 404),
+        ("/datasets/x/versions/many", 400),
     ],
 )  # fmt: skip
 def test_an_address_that_leads_nowhere_is_a_page_that_says_what_to_do(
@@ -404,6 +414,24 @@ def test_an_address_that_leads_nowhere_is_a_page_that_says_what_to_do(
     found = read(answer.text)
     assert len(found.all("h1")) == 1
     assert any(named.get("role") == "alert" for _, named in found.tags)
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        ("/data", "/datasets"), ("/data/x/label?state=open", "/datasets/x/label?state=open"),
+        ("/fleet?group=a%20b", "/devices?group=a%20b"), ("/runs/run_1", "/training/run_1"),
+        ("/dead-letters?before=5", "/rejected-messages?before=5"),
+        ("/data//e.test", "/datasets//e.test"),
+    ],
+)  # fmt: skip
+def test_a_former_address_leads_on_for_browsers_only(
+    browser: TestClient, former: str, now: str
+) -> None:
+    answer = browser.get(former, headers={"accept": "text/html"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (301, now)
+    program = browser.get(former, headers={"accept": "*/*"}, follow_redirects=False)
+    assert program.status_code == 404
 
 
 def test_what_a_person_typed_is_shown_as_text(browser: TestClient) -> None:
@@ -445,7 +473,7 @@ def test_filters_stand_in_the_address_and_come_back(
 @pytest.mark.parametrize(
     ("asked", "address"),
     [
-        ("edge-1", "/fleet/edge-1"), ("gate", "/lines/warehouse/gate"),
+        ("edge-1", "/devices/edge-1"), ("gate", "/lines/warehouse/gate"),
     ],
 )  # fmt: skip
 def test_the_search_goes_straight_to_what_is_called_so(

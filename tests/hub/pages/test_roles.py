@@ -136,17 +136,17 @@ def furnished(
     rollout = hub.rollouts.all()[0].id
     return (
         "/", "/lines", "/lines/warehouse", "/lines/warehouse/rack", "/twin", f"/frames/{frame}",
-        "/frames", "/review", "/pictures", f"/trace/{event}", "/data", "/data/rack",
-        "/data/rack/label", "/data/rack/versions/1", "/runs", f"/runs/{RUN}",
-        f"/runs/{STOPPED}", "/models", "/models/groups/discs", "/models/groups/discs/1",
+        "/frames", "/review", "/pictures", f"/trace/{event}", "/datasets", "/datasets/rack",
+        "/datasets/rack/label", "/datasets/rack/versions/1", "/training", f"/training/{RUN}",
+        f"/training/{STOPPED}", "/models", "/models/groups/discs", "/models/groups/discs/1",
         "/models/groups/discs/2", f"/models/{digests[0]}", f"/models/{loose}", "/try", "/regions",
         "/count", "/events", "/events/rules", "/events/rules/try", f"/events/{event}",
-        "/dead-letters", "/alerts", "/fleet", "/fleet/gate-1", "/setup", "/setup/camera",
+        "/rejected-messages", "/alerts", "/devices", "/devices/gate-1", "/setup", "/setup/camera",
         "/inspections/stock/operating-point", "/inspections/new", "/inspections/new?question=kind",
         "/inspections/new/rack", "/inspections/new/rack?step=pictures",
         "/inspections/new/discs?step=training", "/inspections/new/discs?step=result",
         "/inspections/new/discs?step=use", "/inspections/new/discs?step=labels",
-        "/regions?inspection=discs", "/data/discs/label?step=result",
+        "/regions?inspection=discs", "/datasets/discs/label?step=result",
         "/rollouts", "/rollouts/new", f"/rollouts/{rollout}", "/replays",
         f"/replays/{replay}", "/search",
     )  # fmt: skip
@@ -213,7 +213,7 @@ def test_no_page_is_left_out(furnished: tuple[str, ...]) -> None:
             and all(w.startswith("{") or w == o for w, o in zip(wanted, one, strict=True))
             for one in walked
         ]
-        assert any(fits) or path.startswith(("/data/{name}/pictures", "/healthz")), path
+        assert any(fits) or path.startswith(("/datasets/{name}/pictures", "/healthz")), path
 
 
 def test_a_form_for_every_right_of_people_stands_on_some_page(

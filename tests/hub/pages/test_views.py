@@ -251,7 +251,7 @@ def test_a_run_says_how_far_it_is_and_what_may_be_done() -> None:
     assert "62\u00a0%" in said
     assert "6\u00a0min 40\u00a0s left" in said
     assert ("Cancel after" in said, "Resume" in said) == (True, False)
-    assert 'href="/data/rack/versions/2"' in said
+    assert 'href="/datasets/rack/versions/2"' in said
     said = run_page(run(state="failed", ended_at=NOW + timedelta(seconds=75)))
     assert ("Cancel after" in said, "Resume" in said) == (False, True)
     assert "took 1\u00a0min 15\u00a0s" in said
@@ -315,20 +315,20 @@ def test_a_gallery_leads_to_the_frame_or_to_the_picture_of_the_file() -> None:
     samples = (sample("frm_1", "A1/blue"), sample("a.jpg", known=("A1/blue",)), sample("b.jpg"))
     cards = {card.alt: card for card in gallery("rack", samples, label="")}
     assert cards["Picture frm_1"].href == "/frames/frm_1"
-    assert cards["Picture a.jpg"].src == "/data/rack/pictures/sha256:a.jpg"
+    assert cards["Picture a.jpg"].src == "/datasets/rack/pictures/sha256:a.jpg"
     assert [card.text for card in cards.values()] == ["none of its labels", "not judged", "A1/blue"]
     assert len(gallery("rack", samples, label="A1/blue")) == 1
     counts = label_counts(samples)
-    filters = gallery_filters("/data/rack", counts, label="A1/blue", total=3)
+    filters = gallery_filters("/datasets/rack", counts, label="A1/blue", total=3)
     assert [(one.text, one.current) for one in filters] == [("all 3", False), ("A1/blue 1", True)]
-    assert filters[1].href == "/data/rack?label=A1%2Fblue"
+    assert filters[1].href == "/datasets/rack?label=A1%2Fblue"
 
 
 @pytest.mark.parametrize(
     ("dataset", "href"),
     [
-        ("rack/3", "/data/rack/versions/3"),
-        ("dataset://rack/3", "/data/rack/versions/3"),
+        ("rack/3", "/datasets/rack/versions/3"),
+        ("dataset://rack/3", "/datasets/rack/versions/3"),
         ("/srv/pictures", ""),
         ("folder", ""),
         ("", ""),
@@ -340,8 +340,8 @@ def test_data_leads_to_its_version_where_it_has_one(dataset: str, href: str) -> 
 
 def test_pins_lead_to_the_dataset_that_holds_the_frame() -> None:
     assert dataset_links(("rack/3", "rack")) == (
-        ("rack", "/data/rack"),
-        ("rack/3", "/data/rack/versions/3"),
+        ("rack", "/datasets/rack"),
+        ("rack/3", "/datasets/rack/versions/3"),
     )
 
 

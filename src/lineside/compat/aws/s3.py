@@ -107,17 +107,16 @@ def buckets_xml(made: datetime) -> str:
     return _xml("ListAllMyBucketsResult", f"{_OWNER}<Buckets>{buckets}</Buckets>")
 
 
-def location_xml() -> str:
-    """``GetBucketLocation``: the first region, which S3 leaves empty."""
-    return _xml("LocationConstraint", "")
+def bucket_xml(entries: Sequence[ObjectEntry], *, bucket: str, query: Mapping[str, str]) -> str:
+    """``GetBucketLocation``, or ``ListObjects`` of the version that the query asks for.
 
-
-def objects_xml(entries: Sequence[ObjectEntry], *, bucket: str, query: Mapping[str, str]) -> str:
-    """``ListObjects`` or ``ListObjectsV2``, as the query asks.
+    The location is the first region, which S3 leaves empty.
 
     Raises:
         ParameterError: a parameter of the query has a value that it cannot have.
     """
+    if "location" in query:
+        return _xml("LocationConstraint", "")
     return _xml("ListBucketResult", _listing(entries, bucket=bucket, query=query))
 
 

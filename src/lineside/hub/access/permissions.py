@@ -228,16 +228,16 @@ RULES: dict[Right, str] = {
         GET /frames/{frame}
         GET /frames/{frame}/nearest
         GET /trace/{identifier:path}
-        GET /data
-        GET /data/{name}
-        GET /data/{name}/label
-        GET /data/{name}/versions/{number}
-        GET /data/{name}/diff
-        GET /data/{name}/pictures/{digest}
-        GET /data/{name}/pictures/{digest}/drawn
-        GET /runs
-        GET /runs/{run}
-        GET /runs/{run}/progress
+        GET /datasets
+        GET /datasets/{name}
+        GET /datasets/{name}/label
+        GET /datasets/{name}/versions/{number}
+        GET /datasets/{name}/diff
+        GET /datasets/{name}/pictures/{digest}
+        GET /datasets/{name}/pictures/{digest}/drawn
+        GET /training
+        GET /training/{run}
+        GET /training/{run}/progress
         GET /models
         GET /models/groups/{group}
         GET /models/groups/{group}/{number}
@@ -259,13 +259,13 @@ RULES: dict[Right, str] = {
         GET /events/rules/rows
         GET /events/rules/sums
         GET /events/rules/try
-        GET /dead-letters
-        GET /fleet
+        GET /rejected-messages
+        GET /devices
         GET /rollouts
         GET /rollouts/new
         GET /rollouts/{rollout}
         GET /rollouts/{rollout}/progress
-        GET /fleet/{device}
+        GET /devices/{device}
         GET /search
         GET /alerts
         GET /setup

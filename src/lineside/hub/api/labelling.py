@@ -47,7 +47,7 @@ class LabelConflict(Problem):
 
 _IMAGE = {
     "dataset": "plates", "digest": "sha256:" + 64 * "0", "name": "plate-00042.png",
-    "picture": "/data/plates/pictures/sha256:" + 64 * "0", "width_px": 320, "height_px": 240,
+    "picture": "/datasets/plates/pictures/sha256:" + 64 * "0", "width_px": 320, "height_px": 240,
     "revision": 3, "state": "labelled",
     "annotation": {
         "labels": ["scratch"], "known": ["dent", "scratch"],

@@ -14,11 +14,10 @@ from fastapi.responses import Response
 
 from lineside.compat.aws.errors import XML, s3_request_id
 from lineside.compat.aws.s3 import (
+    bucket_xml,
     buckets_xml,
     check_offered,
-    location_xml,
     not_offered,
-    objects_xml,
 )
 from lineside.compat.aws.sigv4 import BUCKET, is_signed_link, plain_body, verify, verify_link
 from lineside.hub.access.auth import access_key
@@ -60,9 +59,7 @@ def get_bucket(hub: Hub, request: Request, *, bucket: str) -> Response:
         if request.method == "HEAD":
             headers = {"x-amz-bucket-region": "us-east-1", **s3_request_id()}
             return Response(status_code=200, headers=headers)
-        if "location" in query:
-            return _xml(location_xml())
-        return _xml(objects_xml(entries, bucket=bucket, query=query))
+        return _xml(bucket_xml(entries, bucket=bucket, query=query))
 
     return _served(hub, request, b"", act=read)
 

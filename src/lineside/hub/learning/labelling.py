@@ -578,7 +578,7 @@ def guess_good(counts: Mapping[str, int]) -> tuple[str, str]:
 
 def picture_address(dataset: str, sample: Sample) -> str:
     """Where the bytes of a sample's image are."""
-    return f"/data/{dataset}/pictures/{sample.digest}"
+    return f"/datasets/{dataset}/pictures/{sample.digest}"
 
 
 def row_of(dataset: str, entry: Entry) -> SampleRow:

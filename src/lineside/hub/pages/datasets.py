@@ -48,9 +48,9 @@ def card_of(dataset: str, sample: Sample) -> SampleCard:
     if sample.name.startswith("frm_"):
         href, src = f"/frames/{sample.name}", f"/api/v1/frames/{sample.name}/thumbnail"
     else:
-        href = src = f"/data/{dataset}/pictures/{sample.digest}"
+        href = src = f"/datasets/{dataset}/pictures/{sample.digest}"
     if is_drawn_on(sample):
-        src = f"/data/{dataset}/pictures/{sample.digest}/drawn"
+        src = f"/datasets/{dataset}/pictures/{sample.digest}/drawn"
     shown = sample.name if len(sample.name) <= 40 else f"…{sample.name[-38:]}"
     return SampleCard(href=href, src=src, alt=f"Picture {shown}", text=labels)
 

@@ -103,7 +103,7 @@ def list_address(query: DeviceQuery, *, after: str) -> str:
     told = {
         "q": wanted.text, "group": wanted.group, "state": wanted.state, "after": wanted.after,
     }  # fmt: skip
-    return "/fleet?" + urlencode({key: value for key, value in told.items() if value})
+    return "/devices?" + urlencode({key: value for key, value in told.items() if value})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ def points_used(hub: Services, device: DeviceView) -> dict[str, int]:
     return found
 
 
-router = APIRouter(prefix="/fleet")
+router = APIRouter(prefix="/devices")
 
 _PAGE = 50
 

@@ -185,7 +185,7 @@ def no_result(
         title="No result",
         text="The trigger passed this picture over, no device was there to judge it, or no package"
         " was in use when it was taken.",
-        href="/fleet", link="Devices",
+        href="/devices", link="Devices",
     )  # fmt: skip
 
 
@@ -304,7 +304,7 @@ def dataset_href(dataset: str) -> str:
     name, slash, version = dataset.removeprefix("dataset://").partition("/")
     if not slash or not version.isdigit():
         return ""
-    return f"/data/{name}/versions/{version}"
+    return f"/datasets/{name}/versions/{version}"
 
 
 def registration_rows(prediction: Prediction) -> Rows:
@@ -423,7 +423,7 @@ def nearest_rows(
         regions.setdefault(region, []).append(
             NearestRow(
                 digest=one.picture,
-                href=f"/data/{dataset}/pictures/{one.picture}" if known is not None else "",
+                href=f"/datasets/{dataset}/pictures/{one.picture}" if known is not None else "",
                 labels="not on this hub" if known is None else ", ".join(said) or "no label",
                 distance=number(one.distance, digits=2),
             )
@@ -531,7 +531,7 @@ def provenance_of(
 def dataset_links(pins: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """(text, address) of each data set that holds the frame: ``rack``, ``rack/3``."""
     return tuple(
-        (pin, dataset_href(pin) or f"/data/{pin.partition('/')[0]}") for pin in sorted(pins)
+        (pin, dataset_href(pin) or f"/datasets/{pin.partition('/')[0]}") for pin in sorted(pins)
     )
 
 

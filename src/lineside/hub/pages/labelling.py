@@ -44,7 +44,7 @@ def state_filters(
 
     ``step``: of the new inspection that the page was opened from, which every link keeps.
     """
-    path = f"/data/{dataset}/label"
+    path = f"/datasets/{dataset}/label"
     kept = {"step": step} if step else {}
     whole = f"{path}?{urlencode(kept)}" if kept else path
     every = Filter(text=f"All {number(progress.images)}", href=whole, current=not state)
@@ -119,7 +119,7 @@ def suggesting(packages: Sequence[PackageView]) -> tuple[dict[str, str], ...]:
 router = APIRouter()
 
 
-@router.get("/data/{name}/label")
+@router.get("/datasets/{name}/label")
 def label_page(
     context: Context, *, name: str, state: str = "", picture: str = "", step: str = ""
 ) -> HTMLResponse:

@@ -294,7 +294,7 @@ _TASKS = (
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 
 
-@router.get("/data")
+@router.get("/datasets")
 def datasets_page(context: Context) -> HTMLResponse:
     """Every dataset."""
     routes = context.hub.plant.route
@@ -313,7 +313,7 @@ def datasets_page(context: Context) -> HTMLResponse:
     )
 
 
-@router.get("/data/{name}")
+@router.get("/datasets/{name}")
 def dataset_page(context: Context, *, name: str, label: str = "") -> HTMLResponse:
     """The draft of one dataset."""
     view = context.hub.datasets.one(name)
@@ -336,11 +336,11 @@ def dataset_page(context: Context, *, name: str, label: str = "") -> HTMLRespons
         kinds=kind_counts(view.kinds),
         splits=(),
         export_forms=export_forms(samples),
-        filters=gallery_filters(f"/data/{name}", counts, label=label, total=len(samples)),
+        filters=gallery_filters(f"/datasets/{name}", counts, label=label, total=len(samples)),
     )
 
 
-@router.get("/data/{name}/versions/{number}")
+@router.get("/datasets/{name}/versions/{number}")
 def dataset_version_page(
     context: Context, *, name: str, number: int, label: str = ""
 ) -> HTMLResponse:
@@ -364,12 +364,12 @@ def dataset_version_page(
         export_forms=export_forms(frozen.samples),
         pairs=leak_pairs(frozen),
         filters=gallery_filters(
-            f"/data/{name}/versions/{number}", counts, label=label, total=len(frozen.samples)
+            f"/datasets/{name}/versions/{number}", counts, label=label, total=len(frozen.samples)
         ),
     )
 
 
-@router.get("/data/{name}/diff")
+@router.get("/datasets/{name}/diff")
 def dataset_diff_page(context: Context, *, name: str, a: str, b: str = "") -> HTMLResponse:
     """Page of the changes between two versions."""
     found = context.hub.datasets.versions.diff(name, a=a, b=b)
@@ -383,14 +383,14 @@ def dataset_diff_page(context: Context, *, name: str, a: str, b: str = "") -> HT
     )
 
 
-@router.get("/data/{name}/pictures/{digest}/drawn")
+@router.get("/datasets/{name}/pictures/{digest}/drawn")
 def drawn_picture(context: Context, *, name: str, digest: str) -> Response:
     """The same, small, with what is marked on it; a correction changes it."""
     picture = context.hub.datasets.drawn(name, digest)
     return Response(picture.data, media_type=picture.media_type)
 
 
-@router.get("/data/{name}/pictures/{digest}")
+@router.get("/datasets/{name}/pictures/{digest}")
 def sample_picture(context: Context, *, name: str, digest: str) -> Response:
     """A picture of a dataset that came from a file; frames have their own address."""
     picture = context.hub.datasets.picture(name, digest)
@@ -406,7 +406,7 @@ def _more(shown: int, total: int) -> str:
     return f"The first {shown} of {counted(total, 'picture')}." if shown < total else ""
 
 
-@router.get("/runs")
+@router.get("/training")
 def runs_page(context: Context, *, dataset: str = "", version: int = 0) -> HTMLResponse:
     """Every training run, and the form that starts one."""
     return context.page(
@@ -433,13 +433,13 @@ def _choices(hub: Services, *, dataset: str, version: int) -> dict[str, object]:
     }
 
 
-@router.get("/runs/{run}")
+@router.get("/training/{run}")
 def run_page(context: Context, *, run: str) -> HTMLResponse:
     """One run: how far, how good, and what came of it."""
     return context.page("run.html", active="runs", run=context.hub.runs.one(run), **RUN_WORDS)
 
 
-@router.get("/runs/{run}/progress")
+@router.get("/training/{run}/progress")
 def run_progress(context: Context, *, run: str) -> HTMLResponse:
     """Progress of a run as a part, read again every second while it runs."""
     found = context.hub.runs.one(run)

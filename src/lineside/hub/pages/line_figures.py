@@ -266,7 +266,7 @@ def _refused(dropped: Mapping[str, int]) -> Figure:
     count = sum(dropped.values())
     return Figure(
         name="Refused messages", value=number(count), note=", ".join(sorted(dropped)),
-        href="/dead-letters", tone="warn",
+        href="/rejected-messages", tone="warn",
     )  # fmt: skip
 
 

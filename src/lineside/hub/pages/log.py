@@ -243,7 +243,7 @@ def event_page(context: Context, *, event: str) -> HTMLResponse:
     )
 
 
-@router.get("/dead-letters")
+@router.get("/rejected-messages")
 def dead_letters_page(context: Context, *, before: str = "") -> HTMLResponse:
     """Followers of the log, records they set aside, and messages refused on their way in."""
     letters = context.hub.dead_letters.page(before=before, limit=_PAGE)
@@ -306,7 +306,7 @@ def _by_id(hub: Services, wanted: str) -> SearchHit | None:
                 return SearchHit(kind="event", name=event.id, href=f"/events/{event.id}")
             case "run":
                 run = hub.runs.one(wanted)
-                return SearchHit(kind="run", name=run.id, href=f"/runs/{run.id}")
+                return SearchHit(kind="run", name=run.id, href=f"/training/{run.id}")
             case "ord":
                 return SearchHit(kind="order", name=wanted, href=f"/events?subject={wanted}")
             case _:
@@ -330,14 +330,14 @@ def _names(hub: Services) -> list[SearchHit]:
         for one in plant.inspection
     ]
     found += [
-        SearchHit(kind="device", name=one, href=f"/fleet/{one}") for one in hub.devices.known()
+        SearchHit(kind="device", name=one, href=f"/devices/{one}") for one in hub.devices.known()
     ]
     found += [
         SearchHit(kind="package", name=one.digest, href=f"/models/{one.digest}")
         for one in hub.packages.all()
     ]
     found += [
-        SearchHit(kind="dataset", name=one.name, href=f"/data/{one.name}")
+        SearchHit(kind="dataset", name=one.name, href=f"/datasets/{one.name}")
         for one in hub.datasets.all()
     ]
     return found

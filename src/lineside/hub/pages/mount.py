@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
@@ -45,6 +45,11 @@ Handler = Callable[[Request, Any], Response | Awaitable[Response]]
 PageHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 _FOR_EVER = "public, max-age=31536000, immutable"
+_MOVED = {
+    "data": "datasets", "fleet": "devices", "runs": "training",
+    "dead-letters": "rejected-messages",
+}  # fmt: skip
+"""Former addresses of pages, which lead on: what their path began with."""
 _FOR_PROGRAMS = ("/api/", "/endpoints/", "/2015-03-31/", "/v2/", "/static/")
 
 
@@ -153,6 +158,10 @@ def _as_page(handler: Handler) -> PageHandler:
             return response
         told = decode_json(bytes(response.body), where="problem")
         if isinstance(error, HTTPException) and error.status_code == 404:
+            first, slash, rest = request.url.path[1:].partition("/")
+            if first in _MOVED:
+                named = filter(None, (f"/{_MOVED[first]}{slash}{rest}", request.url.query))
+                return RedirectResponse("?".join(named), status_code=301)
             told |= {"detail": "Page not found.", "fix": "Go to Lines."}
         return await asyncio.to_thread(_page_of, request, told)
 

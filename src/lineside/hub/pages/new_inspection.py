@@ -397,10 +397,11 @@ def result_view(
         digest = digests.get(one.picture, "")
         cards.append(
             MistakeCard(
-                src=f"/data/{name}/pictures/{digest}" if digest else "",
+                src=f"/datasets/{name}/pictures/{digest}" if digest else "",
                 alt=f"Picture {one.picture}", truth=one.truth,
                 answer=f"{one.said} {one.probability:.2f}", reason=one.reason,
-                fix=f"/data/{name}/label?picture={digest}&step=result" if digest in still else "",
+                fix=f"/datasets/{name}/label?picture={digest}&step=result"
+                if digest in still else "",
             )
         )  # fmt: skip
     chosen = f"{counted(len(wanted), 'mistake')}, the worst first"
@@ -522,7 +523,7 @@ def new_inspection_page(context: Context, *, question: str = "", name: str = "")
     if question and chosen is None:
         raise NoPageError("No such question.", where=question, fix="Choose one on the page.")
     return context.page(
-        "new_inspections.html", title="New inspection", active="data", questions=QUESTIONS,
+        "new_inspections.html", title="New inspection", active="new", questions=QUESTIONS,
         chosen=chosen, name=name, not_in_use=open_inspections(context.hub),
     )  # fmt: skip
 
@@ -536,7 +537,7 @@ def new_inspection_step(
     steps = flow_steps(state)
     shown = current_step(steps, step)
     return context.page(
-        "new_inspection.html", title="New inspection", active="data", state=state, steps=steps,
+        "new_inspection.html", title="New inspection", active="new", state=state, steps=steps,
         shown=shown, **_parts(context, state, key=shown.key, cell=(truth, answer)),
     )  # fmt: skip
 

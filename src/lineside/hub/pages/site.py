@@ -43,34 +43,35 @@ class NavEntry:
     """One entry of the navigation; ``key`` names its icon.
 
     Attributes:
-        apart: a line stands above it.
+        heading: of the group that begins with it.
         is_tab: it stands in the tab bar of a phone; the others stand in a menu there.
     """
 
     key: str
     name: str
     href: str
-    apart: bool = False
+    heading: str = ""
     is_tab: bool = False
 
 
 NAV = (
-    NavEntry(key="lines", name="Lines", href="/", is_tab=True),
+    NavEntry(key="lines", name="Lines", href="/", heading="Production", is_tab=True),
     NavEntry(key="review", name="Review", href="/review", is_tab=True),
     NavEntry(key="pictures", name="Pictures", href="/pictures", is_tab=True),
     NavEntry(key="events", name="Events", href="/events", is_tab=True),
     NavEntry(key="twin", name="Twin", href="/twin"),
-    NavEntry(key="data", name="Datasets", href="/data", apart=True),
-    NavEntry(key="runs", name="Training", href="/runs"),
+    NavEntry(key="new", name="New inspection", href="/inspections/new", heading="Inspections"),
+    NavEntry(key="data", name="Datasets", href="/datasets"),
+    NavEntry(key="runs", name="Training", href="/training"),
     NavEntry(key="models", name="Models", href="/models"),
     NavEntry(key="try", name="Try", href="/try"),
     NavEntry(key="count", name="Count", href="/count"),
     NavEntry(key="regions", name="Regions", href="/regions"),
-    NavEntry(key="fleet", name="Devices", href="/fleet", apart=True),
+    NavEntry(key="fleet", name="Devices", href="/devices", heading="Site"),
     NavEntry(key="rollouts", name="Rollouts", href="/rollouts"),
     NavEntry(key="setup", name="Set-up", href="/setup"),
     NavEntry(key="alerts", name="Alerts", href="/alerts"),
-    NavEntry(key="dead", name="Rejected messages", href="/dead-letters"),
+    NavEntry(key="dead", name="Rejected messages", href="/rejected-messages"),
 )
 
 

@@ -71,5 +71,5 @@ export function showFaults(form, faults, keyOf) {
 export function drawing(dataset, frame) {
   if (!frame) return "";
   const query = new URLSearchParams({ picture: frame });
-  return make("a", { href: `/data/${encodeURIComponent(dataset)}/label?${query}` }, "Draw on it");
+  return make("a", { href: `/datasets/${encodeURIComponent(dataset)}/label?${query}` }, "Draw on it");
 }

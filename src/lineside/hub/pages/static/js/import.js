@@ -111,7 +111,7 @@ class Import {
   /** @param {Report} report @param {Blob} body */
   async keep(report, body) {
     this.tell("Keeping …");
-    if (await this.send(body, report.digest)) location.assign(this.root.dataset.next ?? `/data/${encodeURIComponent(report.dataset)}`);
+    if (await this.send(body, report.digest)) location.assign(this.root.dataset.next ?? `/datasets/${encodeURIComponent(report.dataset)}`);
   }
 
   /** @param {string} text */

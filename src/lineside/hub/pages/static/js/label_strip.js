@@ -50,7 +50,7 @@ export class Strip {
     const where = this.root.querySelector("[data-where]");
     if (where) where.textContent = `${this.start.first + at + 1} of ${this.start.total}`;
     const next = this.rows[at + 1];
-    if (next) void ask(`/data/${encodeURIComponent(this.start.dataset)}/pictures/${next.digest}`); // it is in the browser's cache when it is opened
+    if (next) void ask(`/datasets/${encodeURIComponent(this.start.dataset)}/pictures/${next.digest}`); // it is in the browser's cache when it is opened
   }
 
   /** @param {Row} row @param {string} digest */

@@ -110,7 +110,7 @@ class Choice {
     this.bar.hidden = false;
     const told = /** @type {HTMLElement} */ (this.bar.querySelector("[data-chosen]"));
     const link = document.createElement("a");
-    link.href = `/data/${encodeURIComponent(field("name"))}`;
+    link.href = `/datasets/${encodeURIComponent(field("name"))}`;
     link.textContent = field("name");
     told.replaceChildren("Added to ", link, ".");
   }
