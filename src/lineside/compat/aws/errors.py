@@ -112,7 +112,8 @@ def aws_refusal(message: str, named: tuple[int, str]) -> Refusal:
     body = encode({"message": message, "Message": message, "ErrorCode": code, "__type": code})
     return Refusal(
         status=status, body=body, media_type="application/json",
-        headers={"x-amzn-ErrorType": code, **request_id()},
+        headers={"x-amzn-ErrorType": code, **request_id(),
+                 **({"retry-after": "1"} if status == 429 else {})},
     )  # fmt: skip
 
 
