@@ -104,7 +104,7 @@ def take_shot(page: Page, name: str, *, folder: Path | None) -> None:
         with Image.open(BytesIO(page.screenshot())) as shot:
             for colours in (256, 128, 64):  # noise of a camera compresses badly
                 few = shot.convert("RGB").quantize(
-                    colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+                    colours, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE
                 )
                 few.save(path, optimize=True)
                 if path.stat().st_size < MOST_SHOT_BYTES:
