@@ -249,6 +249,7 @@ class TestTheUploader:
 WRITER = """
 import sys, uuid
 from pathlib import Path
+from lineside.compat.aws.edge_agent import Capture, CaptureStatus, TensorPart
 from lineside.core import SystemClock
 from lineside.edge.capture.buffer import Capturer
 from lineside.edge.config import CaptureConfig
