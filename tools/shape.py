@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 536,
     "classes": 1597,
     "statements in src": 69195,
-    "statements in tests": 56770,
+    "statements in tests": 56768,
     "records built at one place": 413,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,

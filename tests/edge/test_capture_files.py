@@ -25,17 +25,15 @@ from lineside.edge.capture.buffer import (
 )
 from lineside.edge.capture.record import content_type, written
 from lineside.edge.config import CaptureConfig
+from lineside.testing.bare import bare_label, bare_prediction
 from lineside.vision import (
     BoxAnswer,
     CountAnswer,
     Decision,
     Frame,
     HealthFigures,
-    LabelAnswer,
     PictureState,
     Prediction,
-    RegistrationFigures,
-    StageTimes,
     decode_picture,
     open_frame,
 )
@@ -327,21 +325,9 @@ def shot(number: int) -> Frame:
 
 
 def said(frame: Frame, decision: Decision, **more: Any) -> Prediction:  # noqa: ANN401  any of its fields
-    blue = LabelAnswer(name="blue", region="", label="blue", probability=0.9, decision=decision)
-    fields: dict[str, Any] = {
-        "frame": frame.ref,
-        "inspection": "stock",
-        "task": "multilabel",
-        "state": PictureState.OK,
-        "labels": (blue,),
-        "package": "sha256:" + "0" * 64,
-        "dataset": "rack/1",
-        "registration": RegistrationFigures(state="none"),
-        "health": HealthFigures(sharpness=1.0, mean_grey=100.0, clipped_share=0.0),
-        "latency_ms": StageTimes(),
-        **more,
-    }
-    return Prediction(**fields)
+    blue = bare_label("blue", decision=decision)
+    fields = {"inspection": "stock", "task": "multilabel", "labels": (blue,), **more}
+    return bare_prediction(frame.ref, **fields)
 
 
 class TestThePolicy:

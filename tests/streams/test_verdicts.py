@@ -23,7 +23,8 @@ from lineside.streams import (
     verdict_lines,
 )
 from lineside.streams.verdicts import InspectionAnswer, VerdictData
-from lineside.testing.events import PACKAGE, PARTS, SIDES, part_prediction
+from lineside.testing.bare import PACKAGE
+from lineside.testing.events import PARTS, SIDES, part_prediction
 from lineside.vision import Prediction
 from lineside.vision.verdict import Judgement, PartVerdict, judge_part
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import Digest, digest_of
+from lineside.core import digest_of
 from lineside.datasets import Sample
 from lineside.models import Manifest
 from lineside.testing.bare import bare_frame, bare_manifest, bare_prediction
@@ -21,7 +21,6 @@ from lineside.vision import (
 from lineside.vision.anomaly import decide_anomaly
 
 SIZE = (20, 30)
-DIGEST = Digest("sha256:" + "0" * 64)
 RULE = AnomalyRule(
     limit=2.0, unsure_above=1.5, unit=1.0, false_reject_rate=0.1, calibration_pictures=9
 )

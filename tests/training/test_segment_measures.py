@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import Digest, InvalidError, digest_of
+from lineside.core import InvalidError, digest_of
 from lineside.datasets import Sample
 from lineside.models import Manifest
 from lineside.testing.bare import bare_frame, bare_label, bare_manifest, bare_prediction
@@ -21,7 +21,6 @@ from lineside.vision import (
 from lineside.vision.masks import mask_answer
 
 SIZE = (20, 30)
-DIGEST = Digest("sha256:" + "0" * 64)
 Mask = NDArray[np.bool_]
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from lineside.core.factory import SLOTS
 from lineside.streams import Event
+from lineside.testing.bare import PACKAGE
 from lineside.testing.events import (
-    PACKAGE,
     after,
     factory_event,
     picture_event,

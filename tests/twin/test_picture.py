@@ -8,8 +8,8 @@ from lineside.core import Region
 from lineside.core.factory import SLOTS
 from lineside.core.plant import Slot
 from lineside.streams import Event, prediction_event
+from lineside.testing.bare import PACKAGE
 from lineside.testing.events import (
-    PACKAGE,
     after,
     factory_event,
     picture_event,

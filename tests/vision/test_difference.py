@@ -1,7 +1,6 @@
 """Two answers to one frame, compared for every task."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,7 +20,6 @@ from lineside.vision import (
 from lineside.vision.decide import says_good
 from lineside.vision.difference import difference, score_of
 
-AT = datetime(2026, 1, 1, tzinfo=UTC)
 PRESENT, ABSENT, UNSURE = Decision.PRESENT, Decision.ABSENT, Decision.UNSURE
 
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ from lineside.vision.draw import draw_overlay, heat_layer
 from lineside.vision.geometry import similarity
 from lineside.vision.masks import mask_answer
 
-MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 CROP = Crop(region="top", box_px=Box(x0_px=60, y0_px=50, x1_px=120, y1_px=90))
 
 

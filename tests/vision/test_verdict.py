@@ -1,11 +1,9 @@
 """Verdicts on parts by one prediction: which answers reject, and which go to review."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
-from lineside.core import digest_of
 from lineside.testing.bare import bare_label, bare_prediction
 from lineside.vision import (
     AnomalyAnswer,
@@ -17,8 +15,6 @@ from lineside.vision import (
 )
 from lineside.vision.verdict import RejectRule, judge_prediction, reason_group
 
-AT = datetime(2026, 1, 1, tzinfo=UTC)
-DIGEST = digest_of(b"a")
 BARE = bare_prediction(inspection="look")
 
 

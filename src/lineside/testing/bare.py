@@ -20,6 +20,7 @@ from lineside.vision import (
 )
 
 DIGEST = digest_of(b"picture")
+PACKAGE = digest_of(b"package")
 NETWORK_FILE = "network.onnx"
 
 
@@ -62,7 +63,7 @@ def bare_prediction(frame: FrameRef | None = None, **fields: Any) -> Prediction:
     """A prediction of a good image that finds nothing; ``fields`` give it what is tested."""
     return replace(Prediction(
         frame=frame or bare_frame(), inspection="parts", task="classify", state=PictureState.OK,
-        labels=(), package=DIGEST, dataset="parts/1",
+        labels=(), package=PACKAGE, dataset="parts/1",
         registration=RegistrationFigures(state="none"),
         health=HealthFigures(sharpness=1.0, mean_grey=100.0, clipped_share=0.0),
         latency_ms=StageTimes(),

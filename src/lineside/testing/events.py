@@ -19,7 +19,7 @@ from lineside.core import (
 )
 from lineside.core.factory import SLOTS
 from lineside.streams import Event, prediction_event
-from lineside.testing.bare import bare_frame, bare_label, bare_prediction
+from lineside.testing.bare import PACKAGE, bare_frame, bare_label, bare_prediction
 from lineside.testing.clock import NOON
 from lineside.vision import (
     AnomalyAnswer,
@@ -34,7 +34,6 @@ from lineside.vision import (
 
 COLOURS = ("blue", "red", "white")
 CLASSES = ("empty", *COLOURS)
-PACKAGE = digest_of(b"package")
 
 _STATIONS = (
     ("hbw", "High-bay warehouse", "rack"),

@@ -4,7 +4,6 @@ import base64
 import json
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -32,7 +31,6 @@ from lineside.vision import (
 from lineside.vision.decide import decide_probabilities
 
 PICTURE = b"\xff\xd8\xff\xe0 picture"
-MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 CUT = Policy(present_above=0.85)
 
 
