@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lineside.compat.aws.iot_jobs import new_job
+from lineside.compat.aws.iot_jobs import new_job, read_texts
 from lineside.core import InvalidError, LinesideError, NotFoundError
 from lineside.fleet import JobQuery, NewJob
 from lineside.fleet.jobs.requests import JobThereError, JobTransitionError, JobVersionError
@@ -309,6 +309,13 @@ def test_a_body_that_makes_no_job_is_refused_with_a_sentence(
     with pytest.raises(InvalidError, match=said) as refused:
         read(**body)
     assert refused.value.fix
+
+
+def test_an_invalid_field_says_what_to_write() -> None:
+    with pytest.raises(InvalidError) as refused:
+        read_texts({"targets": [1]}, "targets")
+    assert refused.value.where == "targets"
+    assert refused.value.fix.startswith("Write a list of texts")
 
 
 def test_a_document_is_given_or_read_at_its_source() -> None:

@@ -101,7 +101,7 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 def jobs_page(found: JobPage) -> dict[str, Any]:
     """``ListJobs``."""
-    return {"jobs": [summary_of_job(one) for one in found.items], **_following(found)}
+    return {"jobs": [_summary_of_job(one) for one in found.items], **_following(found)}
 
 
 def runs_page(found: JobPage, *, of_job: bool) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def runs_page(found: JobPage, *, of_job: bool) -> dict[str, Any]:
     runs = [
         {
             **({"thingArn": arn_of(run.thing)} if of_job else {"jobId": run.job_id}),
-            "jobExecutionSummary": summary_of_run(run),
+            "jobExecutionSummary": _summary_of_run(run),
         }
         for run in found.items
     ]
@@ -155,7 +155,7 @@ def described_job(row: JobRow, counters: JobCounters) -> dict[str, Any]:
         "reasonCode": row.reason_code, "comment": row.comment, "description": row.description,
     }  # fmt: skip
     job = {
-        **summary_of_job(row), "forceCanceled": row.forced,
+        **_summary_of_job(row), "forceCanceled": row.forced,
         "targets": [arn_of(target) for target in row.targets],
         **{name: text for name, text in optional.items() if text}, **row.settings,
         "jobProcessDetails": {
@@ -169,7 +169,7 @@ def described_job(row: JobRow, counters: JobCounters) -> dict[str, Any]:
     return {**source, "job": job}
 
 
-def summary_of_job(row: JobRow) -> dict[str, Any]:
+def _summary_of_job(row: JobRow) -> dict[str, Any]:
     """A job in a list."""
     over = {} if row.completed_at is None else {"completedAt": seconds(row.completed_at)}
     return {
@@ -180,7 +180,7 @@ def summary_of_job(row: JobRow) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def summary_of_run(run: Run) -> dict[str, Any]:
+def _summary_of_run(run: Run) -> dict[str, Any]:
     """An execution in a list."""
     begun = {} if run.started_at is None else {"startedAt": seconds(run.started_at)}
     return {
@@ -193,7 +193,7 @@ def summary_of_run(run: Run) -> dict[str, Any]:
 def described_run(run: Run, *, now: datetime) -> dict[str, Any]:
     """``DescribeJobExecution``, the operator's form."""
     body = {
-        **summary_of_run(run), "jobId": run.job_id, "thingArn": arn_of(run.thing),
+        **_summary_of_run(run), "jobId": run.job_id, "thingArn": arn_of(run.thing),
         "versionNumber": run.version, "statusDetails": {"detailsMap": dict(run.details)},
         "forceCanceled": run.forced, **_left(run, now=now),
     }  # fmt: skip
@@ -268,5 +268,6 @@ def _tags(body: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
 
 def _wrong(name: str, expected: str) -> InvalidError:
     return InvalidError(
-        f"{name[:80]} is not {expected}", where=name[:80], fix="See docs/reference/jobs.md."
-    )
+        f"{name[:80]} is not {expected}", where=name[:80],
+        fix=f"Write {expected}; see docs/reference/jobs.md.",
+    )  # fmt: skip
