@@ -7,6 +7,8 @@
 3. The bucket (``/s3``): S3's XML with code and request id, which its clients raise as errors.
 4. Everything else: problem documents (RFC 9457).
 
+``compat.aws.errors`` writes the forms of AWS; the path chooses among them here.
+
 No answer names a folder or a store of the hub: the hub's log has the whole failure, under the
 request id that the answer carries.
 """

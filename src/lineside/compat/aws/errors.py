@@ -1,4 +1,4 @@
-"""Failures as AWS' clients read them, so that they raise their own exceptions. Pure.
+"""Failures as AWS' clients read them, so that they raise their own exceptions.
 
 1. SageMaker's runtime, functions and jobs: status, JSON and header ``x-amzn-ErrorType``.
 2. S3: XML with code and request id.
@@ -45,7 +45,7 @@ class ParameterError(InvalidError):
 
 
 class UnknownOperationError(NotFoundError):
-    """A call of a contract that this hub does not offer."""
+    """A call of a contract that is not offered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

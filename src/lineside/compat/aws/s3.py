@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from lineside.compat.aws.errors import ParameterError, UnknownOperationError, xml_text
+from lineside.compat.aws.errors import ParameterError, xml_text
 from lineside.compat.aws.sigv4 import BUCKET
 
 _MOST_LISTED = 1_000
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _OWNER = f"<Owner><ID>{BUCKET}</ID><DisplayName>{BUCKET}</DisplayName></Owner>"
-_NOT_OFFERED = frozenset((
+_OTHER_OPERATIONS = frozenset((
     "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption",
     "intelligent-tiering", "inventory", "legal-hold", "lifecycle", "logging", "metrics",
     "notification", "object-lock", "ownershipControls", "policy", "policyStatus",
     "publicAccessBlock", "replication", "requestPayment", "restore", "retention", "select",
     "tagging", "torrent", "uploadId", "uploads", "versioning", "versions", "website",
 ))  # fmt: skip
-"""Queries by which S3's clients mean another operation than reading, putting or listing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class ObjectEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectPage:
+class _ObjectPage:
     """A part of a list.
 
     Attributes:
@@ -49,14 +48,14 @@ class ObjectPage:
     following: str
 
 
-def object_page(
+def _object_page(
     entries: Sequence[ObjectEntry],
     *,
     prefix: str = "",
     delimiter: str = "",
     after: str = "",
     limit: int,
-) -> ObjectPage:
+) -> _ObjectPage:
     """The next entries and common prefixes behind ``after``, together at most ``limit``.
 
     Args:
@@ -78,27 +77,21 @@ def object_page(
         if key <= after or (common and common in (after, last)):
             continue
         if len(stored) + len(prefixes) >= limit:
-            return ObjectPage(entries=tuple(stored), prefixes=tuple(prefixes), following=last)
+            return _ObjectPage(entries=tuple(stored), prefixes=tuple(prefixes), following=last)
         last = common or key
         if common:
             prefixes.append(common)
         else:
             stored.append(entry)
-    return ObjectPage(entries=tuple(stored), prefixes=tuple(prefixes), following="")
+    return _ObjectPage(entries=tuple(stored), prefixes=tuple(prefixes), following="")
 
 
-def not_offered(what: str) -> UnknownOperationError:
-    """The error of a call that is not among those of the bucket."""
-    return UnknownOperationError(
-        f"{what} is not offered here",
-        fix="Offered: reading and listing, PutObject and DeleteObject below documents/.",
-    )
+def other_parameter(query: Iterable[str]) -> str:
+    """The parameter by which a call means another operation than reading, putting or listing.
 
-
-def check_offered(query: Iterable[str]) -> None:
-    """``UnknownOperationError`` where the query of a call means another operation."""
-    if other := sorted(_NOT_OFFERED.intersection(query)):
-        raise not_offered(f"?{other[0]}")
+    "" where there is none.
+    """
+    return min(_OTHER_OPERATIONS.intersection(query), default="")
 
 
 def buckets_xml(made: datetime) -> str:
@@ -128,7 +121,7 @@ def _listing(entries: Sequence[ObjectEntry], *, bucket: str, query: Mapping[str,
     if second and token is not None:
         after = _after(token)
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    page = object_page(entries, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+    page = _object_page(entries, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
     encoding = query.get("encoding-type", "")
     if encoding not in ("", "url"):
         raise ParameterError(f"{encoding[:40]!r} is no encoding", where="encoding-type", fix="url")
@@ -154,7 +147,7 @@ def _listing(entries: Sequence[ObjectEntry], *, bucket: str, query: Mapping[str,
     return facts + _found(page, name=name, owner=owner)
 
 
-def _found(page: ObjectPage, *, name: Callable[[str], str], owner: str) -> str:
+def _found(page: _ObjectPage, *, name: Callable[[str], str], owner: str) -> str:
     objects = (
         f"<Contents><Key>{name(one.key)}</Key><LastModified>{_stamp(one.changed_at)}"
         f"</LastModified><ETag>&quot;{one.sha256}&quot;</ETag><Size>{one.size_bytes}</Size>"

@@ -1,7 +1,7 @@
-"""Payloads of the job contract: what goes over the wire, written from records. Pure.
+"""Payloads of the job contract over MQTT, written from records. Pure.
 
 Times are whole seconds since 1970 UTC. Sources: AWS IoT developer guide, "Jobs device MQTT API",
-"Jobs notifications", "Job events".
+"Jobs notifications", "Job events". Payloads over HTTP stand in ``compat.aws.iot_jobs``.
 """
 
 from collections.abc import Mapping, Sequence

@@ -12,12 +12,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 
-from lineside.compat.aws.errors import XML, s3_request_id
+from lineside.compat.aws.errors import XML, UnknownOperationError, s3_request_id
 from lineside.compat.aws.s3 import (
     bucket_xml,
     buckets_xml,
-    check_offered,
-    not_offered,
+    other_parameter,
 )
 from lineside.compat.aws.sigv4 import BUCKET, is_signed_link, plain_body, verify, verify_link
 from lineside.hub.access.auth import access_key
@@ -122,15 +121,23 @@ def other_operation(hub: Hub, request: Request, *, rest: str, body: Body) -> Res
     """Any other call of S3's interface."""
 
     def refuse() -> Response:
-        raise not_offered(f"{request.method} of {rest[:80]!r}")
+        raise _not_offered(f"{request.method} of {rest[:80]!r}")
 
     return _served(hub, request, body, act=refuse)
 
 
 def _served(hub: Hub, request: Request, body: bytes, *, act: Callable[[], Response]) -> Response:
     _admit(hub, request, body)
-    check_offered(request.query_params)
+    if other := other_parameter(request.query_params):
+        raise _not_offered(f"?{other}")
     return act()
+
+
+def _not_offered(what: str) -> UnknownOperationError:
+    return UnknownOperationError(
+        f"{what} is not offered here",
+        fix="Offered: reading and listing, PutObject and DeleteObject below documents/.",
+    )
 
 
 def _xml(text: str) -> Response:
