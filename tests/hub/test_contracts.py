@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 from starlette.testclient import TestClient
 
-from lineside.core import InvalidError, Plant
+from lineside.core import InvalidError, Plant, decode
 from lineside.hub.config import Contract, HubConfig
 from lineside.hub.run import create_app
 from lineside.testing import FakeClock
@@ -32,6 +32,11 @@ def test_a_hub_answers_the_contracts_of_its_settings_alone(
     assert {name for name, path in ADDRESSES.items() if path in listed} == set(contracts)
 
 
-def test_a_port_for_a_contract_that_is_left_out_is_refused(config: HubConfig) -> None:
-    with pytest.raises(InvalidError, match="open-inference"):
-        replace(config, contracts=ALL[:3], inference_grpc="127.0.0.1:0")
+@pytest.mark.parametrize(
+    ("name", "contract"), [("inference_grpc", "open-inference"), ("iot_jobs_tls", "iot-jobs")]
+)
+def test_a_port_for_a_contract_that_is_left_out_is_refused(name: str, contract: str) -> None:
+    others = [one for one in ALL if one != contract]
+    given = {"data_dir": "hub", "plant": "plant.toml", "contracts": others, name: "127.0.0.1:0"}
+    with pytest.raises(InvalidError, match=contract):
+        decode(HubConfig, given, where="settings")

@@ -3,7 +3,7 @@
 import json
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +11,13 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from lineside.core import SystemClock
+from lineside.core import RefusedError, SystemClock
 from lineside.core.drivers import SecretUrl
 from lineside.fleet import NewJob
 from lineside.hub import HubConfig, RunningHub, Services, running
 from lineside.hub.learning import job_service as module
-from lineside.hub.learning.job_service import JobRequestHandler
-from lineside.links import Bus, Mailbox, Message
+from lineside.hub.learning.job_service import JobBridge, JobRequestHandler
+from lineside.links import Bus, EmbeddedBroker, Mailbox, Message, open_bus
 from lineside.links.memory import MemoryBus
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, take, wait_until
@@ -164,3 +164,93 @@ def asked(bus_url: str, topic: str) -> dict[str, Any]:
     client.loop_stop()
     found: dict[str, Any] = json.loads(answers[0])
     return found
+
+
+@pytest.fixture
+def clients() -> Iterator[EmbeddedBroker]:
+    """The listener for clients of AWS' jobs, which answers whoever asked."""
+    with EmbeddedBroker(answered=module.TOPICS) as broker:
+        yield broker
+
+
+@pytest.fixture
+def bridge(bus: MemoryBus, clients: EmbeddedBroker) -> Iterator[JobBridge]:
+    made = JobBridge(bus, listener_url=clients.own_url, clock=SystemClock())
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(clients: EmbeddedBroker) -> Iterator[Bus]:
+    opened = open_bus(clients.url, client_id="edge-1", clock=SystemClock())
+    yield opened
+    opened.close()
+
+
+def pass_until(bridge: JobBridge, is_done: Callable[[], bool]) -> None:
+    def passed() -> bool:
+        bridge.pass_requests()
+        return is_done()
+
+    wait_until(passed)
+
+
+def test_a_bridge_passes_requests_and_logs_to_the_bus_and_no_answer_of_its_own(
+    bridge: JobBridge, client: Bus, factory: Bus
+) -> None:
+    heard = factory.subscribe(("#", "$aws/#"))
+    for topic in (f"{T}/get/accepted", f"{T}/get", "edge-manager-app/logs/edge-1"):
+        client.publish_soon(topic, b"{}")
+    pass_until(bridge, lambda: heard.figures().waiting == 2)
+    assert topics(heard, 2) == [f"{T}/get", "edge-manager-app/logs/edge-1"]
+
+
+def test_a_request_is_acknowledged_when_the_bus_has_it(
+    bridge: JobBridge, client: Bus, factory: Bus, bus: MemoryBus
+) -> None:
+    heard = factory.subscribe((f"{T}/get",))
+    bus.lose()
+    acknowledged = client.publish_soon(f"{T}/get", b"{}")
+    assert acknowledged is not None
+    passing = threading.Thread(target=bridge.pass_requests)
+    passing.start()
+    passing.join(0.3)
+    assert (passing.is_alive(), acknowledged()) == (True, False)
+    bus.regain()
+    passing.join(LONG_S)
+    assert topics(heard, 1) == [f"{T}/get"]
+    wait_until(acknowledged)
+
+
+def test_a_bridge_answers_the_client_that_asked_without_subscribing(
+    bridge: JobBridge, clients: EmbeddedBroker, factory: Bus
+) -> None:
+    bridge.start()
+    answered = threading.Event()
+    asking = paho.Client(CallbackAPIVersion.VERSION2, client_id="edge-1")
+    asking.on_message = lambda *_: answered.set()
+    asking.connect("127.0.0.1", clients.port)
+    asking.loop_start()
+    try:
+        asked = factory.subscribe((f"{T}/get",))
+        asking.publish(f"{T}/get", b'{"clientToken":"a"}', qos=1)
+        take(asked, 1)
+        factory.publish(f"{T}/get/accepted", b'{"clientToken":"a"}')
+        assert answered.wait(LONG_S)
+    finally:
+        asking.disconnect()
+        asking.loop_stop()
+
+
+def test_what_the_bus_refuses_is_logged_and_the_next_request_goes_on(
+    bridge: JobBridge, client: Bus, bus: MemoryBus,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def refuse(topic: str, _payload: bytes) -> None:
+        raise RefusedError("the broker refused the message", where=topic)
+
+    monkeypatch.setattr(bus, "publish", refuse)
+    acknowledged = client.publish_soon(f"{T}/get", b"{}")
+    assert acknowledged is not None
+    pass_until(bridge, acknowledged)
+    assert "job request not passed on" in caplog.text

@@ -258,7 +258,9 @@ def test_by_command(site: HubConfig, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "without TLS" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line", ['tls = "site"', 'bus_tls = "127.0.0.1:0"'])
+@pytest.mark.parametrize(
+    "line", ['tls = "site"', 'bus_tls = "127.0.0.1:0"', 'iot_jobs_tls = "127.0.0.1:0"']
+)
 def test_a_start_without_the_authority_it_needs_makes_nothing(
     site: HubConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
 ) -> None:

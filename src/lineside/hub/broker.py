@@ -5,7 +5,9 @@
 2. Others come in when the hub has subscribed to all it takes, so that nothing is acknowledged that
    nobody keeps. mosquitto has to be started again for that, so the hub's sessions are begun, and
    left again, before the hub joins it.
-3. A certificate is looked at when a device connects. What is revoked, or over, afterwards ends its
+3. Clients of AWS IoT Jobs that ask without subscribing get an amqtt of their own, which takes
+   their jobs' topics alone, whatever the bus is.
+4. A certificate is looked at when a device connects. What is revoked, or over, afterwards ends its
    connection within a second or two: the list is read again and again, because a command beside
    the hub may have written it.
 """
@@ -14,6 +16,7 @@ import logging
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,18 +32,26 @@ from lineside.hub.config import HubConfig
 from lineside.hub.devices.enrolment import HUB_HOST, Enrolment
 from lineside.hub.devices.registry import open_inventory
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
+from lineside.hub.learning.job_service import BRIDGED, JobBridge
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.readers import begin_sessions, bus_sessions
 from lineside.hub.services import Services
 from lineside.links import (
     AuthenticatedDevice,
     BrokerLimits,
+    Bus,
     DeviceListener,
     EmbeddedBroker,
     device_access,
 )
 from lineside.links.broker_contract import AuthenticateDevice, OversizedPacket
-from lineside.links.bus_access import access_list, mosquitto_reads
+from lineside.links.bus_access import (
+    TopicAccess,
+    access_list,
+    is_identity,
+    job_access,
+    mosquitto_reads,
+)
 from lineside.links.mosquitto import (
     MosquittoBroker,
     MosquittoFiles,
@@ -53,6 +64,9 @@ from lineside.links.mosquitto import (
 logger = logging.getLogger(__name__)
 
 SiteBroker = EmbeddedBroker | MosquittoBroker
+
+_Access = Callable[[str, tuple[str, ...]], TopicAccess]
+"""From a device and its lines: what it may publish and hear."""
 
 _LOOK_S = 1.0
 _CERTIFICATES_S = 60.0
@@ -78,7 +92,10 @@ def open_broker(services: Services, *, stack: ExitStack) -> SiteBroker:
     config = services.config
     program = broker_program(config, found=find_mosquitto())
     passwords = Path(config.bus_password_file) if config.bus_password_file else None
-    listener = _device_authentication(services)
+    listener = _device_listener(
+        services, config.bus_tls,
+        access=lambda name, lines: device_access(services.plant, device=name, lines=lines),
+    )  # fmt: skip
     noted = partial(_note_oversized, services)
     broker: SiteBroker
     if program is None:
@@ -105,6 +122,40 @@ def open_broker(services: Services, *, stack: ExitStack) -> SiteBroker:
     stats.watch("broker_clients", lambda: broker.figures().clients)
     stats.watch("broker_dropped", lambda: broker.figures().dropped)
     stats.watch("broker_packets_oversized", lambda: broker.figures().oversized)
+    return broker
+
+
+def open_job_listener(services: Services, bus: Bus, *, stack: ExitStack) -> EmbeddedBroker | None:
+    """Start the listener for clients of AWS IoT Jobs that the settings name; None without one.
+
+    Args:
+        services: of the hub.
+        bus: of the site, where the job service answers.
+        stack: closes what is opened.
+
+    Raises:
+        UnavailableError: the address is in use.
+        NotFoundError: there is no authority that could sign devices' certificates.
+    """
+    limits = BrokerLimits(connections=services.config.bus_connections)
+    listener = _device_listener(
+        services, services.config.iot_jobs_tls, access=lambda name, _: job_access(name)
+    )
+    if listener is None:
+        return None
+    broker = EmbeddedBroker(
+        devices=listener, limits=limits, answered=JOB_TOPICS, topics=BRIDGED,
+        certificates_only=True, oversized=partial(_note_oversized, services),
+    )  # fmt: skip
+    stack.enter_context(broker)
+    bridge = JobBridge(bus, listener_url=broker.own_url, clock=services.clock)
+    stack.callback(bridge.stop)
+    bridge.start()
+    _watch_certificates(
+        "job-client-watch", _cut_off(services, broker), enrolment=services.enrolment, stack=stack
+    )
+    broker.admit_clients()
+    logger.info("listener for AWS IoT Jobs started port=%d", broker.device_port)
     return broker
 
 
@@ -146,35 +197,36 @@ def _note_oversized(services: Services, packet: OversizedPacket) -> None:
 # ---- devices
 
 
-def _device_authentication(services: Services) -> DeviceListener | None:
+def _device_listener(services: Services, address: str, *, access: _Access) -> DeviceListener | None:
+    """Return where devices with certificates connect; None for the address ""."""
     config, enrolment = services.config, services.enrolment
-    if not config.bus_tls:
+    if not address:
         return None
     files = device_server_files(config, clock=services.clock)
     authority = enrolment.certificate_authority()
     authority.crl()
-    host, _, port = config.bus_tls.rpartition(":")
+    host, _, port = address.rpartition(":")
     return DeviceListener(
         host=host.strip("[]"),
         port=int(port),
         certificate=files.certificate,
         key=files.key,
         ca_file=config.ca_folder / "authority.crt",
-        admit=_authenticator(enrolment, ca=authority, plant=services.plant),
+        admit=_authenticator(enrolment, ca=authority, access=access),
         revoked=config.ca_folder / _LIST_FILE,
         access_list=lambda: access_list(services.plant, devices=_lines(enrolment)),
     )
 
 
 def _authenticator(
-    enrolment: Enrolment, *, ca: CertificateAuthority, plant: Plant
+    enrolment: Enrolment, *, ca: CertificateAuthority, access: _Access
 ) -> AuthenticateDevice:
     def admit(certificate: bytes) -> AuthenticatedDevice:
         told, row = enrolment.authenticate(certificate, ca=ca)
-        access = device_access(plant, device=told.device, lines=row.lines)
         return AuthenticatedDevice(
-            identity=told.device, serial=told.serial, ends_at=told.ends_at, access=access
-        )
+            identity=told.device, serial=told.serial, ends_at=told.ends_at,
+            access=access(told.device, row.lines) if is_identity(told.device) else TopicAccess(),
+        )  # fmt: skip
 
     return admit
 
@@ -190,21 +242,36 @@ def _watch_devices(broker: SiteBroker, services: Services, *, stack: ExitStack) 
         enrolment.bus_url = enrolment.bus_url or f"mqtt://{HUB_HOST}:{broker.port}"
         return
     enrolment.bus_url = enrolment.bus_url or f"mqtts://{HUB_HOST}:{broker.device_port}"
-    authority, clock = enrolment.certificate_authority(), services.clock
     if isinstance(broker, MosquittoBroker):
-        check = MosquittoLists(broker, enrolment=enrolment, plant=services.plant, clock=clock).check
+        lists = MosquittoLists(
+            broker, enrolment=enrolment, plant=services.plant, clock=services.clock
+        )
+        check = lists.check
     else:
-        check = partial(_cut_off, broker, ca=authority, clock=clock)
-    watch = Worker("device-watch", check, every_s=_LOOK_S, delay_s=_LOOK_S)
+        check = _cut_off(services, broker)
+    _watch_certificates("device-watch", check, enrolment=enrolment, stack=stack)
+
+
+def _watch_certificates(
+    name: str, check: Callable[[], None], *, enrolment: Enrolment, stack: ExitStack
+) -> None:
+    """Check now and then, and after each enrolment and revocation."""
+    watch = Worker(name, check, every_s=_LOOK_S, delay_s=_LOOK_S)
     enrolment.revoked.append(lambda _: check())
     enrolment.enrolled.append(lambda _: check())
     watch.start()
     stack.callback(watch.stop)
 
 
-def _cut_off(broker: EmbeddedBroker, *, ca: CertificateAuthority, clock: Clock) -> None:
-    revoked, now = ca.revoked(), clock.now()
-    broker.cut_off(lambda one: one.serial in revoked or one.ends_at <= now)
+def _cut_off(services: Services, broker: EmbeddedBroker) -> Callable[[], None]:
+    """Return a function that ends connections of devices whose certificate holds no longer."""
+    authority, clock = services.enrolment.certificate_authority(), services.clock
+
+    def check() -> None:
+        revoked, now = authority.revoked(), clock.now()
+        broker.cut_off(lambda one: one.serial in revoked or one.ends_at <= now)
+
+    return check
 
 
 class MosquittoLists:

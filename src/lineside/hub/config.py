@@ -214,6 +214,8 @@ class HubConfig:
         bus_connections: how many clients the embedded broker takes at a time.
         bus_tls: host:port where the embedded broker listens for devices with certificates; empty:
             nowhere. Port 0 takes a free one.
+        iot_jobs_tls: host:port where clients of AWS IoT Jobs that ask without subscribing connect
+            with a device's certificate; empty: nowhere. Port 0 takes a free one.
         device_bus: URL of the bus as devices are told of it; ``{hub}`` stands for the host under
             which they reached the hub; empty: that of the embedded broker.
         most_devices: how many devices may report.
@@ -264,6 +266,7 @@ class HubConfig:
     bus_password_file: str = ""
     bus_connections: int = 2000
     bus_tls: str = ""
+    iot_jobs_tls: str = ""
     device_bus: SecretUrl = SecretUrl("")
     most_devices: int = 20_000
     device_silent_s: float = 60.0
@@ -314,12 +317,13 @@ class HubConfig:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InvalidError("above 0", where=name, fix=f"Write {name} = 64.")
-        if self.inference_grpc and "open-inference" not in self.contracts:
-            raise InvalidError(
-                "a port for a contract that contracts leaves out",
-                where="inference_grpc",
-                fix='Add "open-inference" to contracts, or leave inference_grpc out.',
-            )
+        for name, contract in (("inference_grpc", "open-inference"), ("iot_jobs_tls", "iot-jobs")):
+            if getattr(self, name) and contract not in self.contracts:
+                raise InvalidError(
+                    "a port for a contract that contracts leaves out",
+                    where=name,
+                    fix=f'Add "{contract}" to contracts, or leave {name} out.',
+                )
         if self.opcua:
             opcua_address(self.opcua)
         _check_topics(self)
@@ -396,9 +400,11 @@ def _check_devices(config: HubConfig) -> None:
         raise InvalidError("below 0", where="min_free_bytes", fix="Give bytes, or 0 for no limit.")
     if config.most_devices < 1 or config.device_silent_s <= 0:
         raise InvalidError("above 0", where="most_devices, device_silent_s", fix="Leave them out.")
-    port = config.bus_tls.rpartition(":")[2]
-    if config.bus_tls and not (port.isdigit() and int(port) <= 65535):
-        raise InvalidError("host:port", where="bus_tls", fix='Write bus_tls = "0.0.0.0:8883".')
+    for name in ("bus_tls", "iot_jobs_tls"):
+        address = getattr(config, name)
+        port = address.rpartition(":")[2]
+        if address and not (port.isdigit() and int(port) <= 65535):
+            raise InvalidError("host:port", where=name, fix=f'Write {name} = "0.0.0.0:8883".')
     if config.bus_tls and config.bus != "embedded":
         raise InvalidError(
             "only the embedded broker listens here", where="bus_tls",

@@ -42,7 +42,7 @@ from lineside.hub.access.auth import issue_link
 from lineside.hub.access.permissions import Role
 from lineside.hub.access.tls import REACHED_AT, check_ca, own_certificate, server_files
 from lineside.hub.alerts.service import alerts_topic
-from lineside.hub.broker import SiteBroker, open_broker
+from lineside.hub.broker import SiteBroker, open_broker, open_job_listener
 from lineside.hub.config import HubConfig, own_places
 from lineside.hub.eventlog.followers import skip_entry
 from lineside.hub.eventlog.leases import LeasedPart
@@ -210,6 +210,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         bus, own_url, bus_url = _join_bus(config, services, broker=broker, stack=stack)
         services.join(bus, base_url=config.public_url or url)
         _start_work(services, bus, url=own_url, taking=taking, stack=stack)
+        open_job_listener(services, bus, stack=stack)
         services.plants.on_change(lambda _: _tell_plant(services, bus))
         start_kafka(services, bus_url=own_url, stack=stack)
         if broker is not None:

@@ -34,10 +34,23 @@ logger = logging.getLogger(__name__)
 class EmbeddedBroker(Broker):
     """An MQTT 3.1.1 broker in this process; ``with`` starts and stops it."""
 
-    def __init__(self, *, answered: tuple[str, ...] = (), **options: Unpack[BrokerOptions]) -> None:
-        """Take the settings; below the topics ``answered`` who asked hears without subscribing."""
+    def __init__(
+        self,
+        *,
+        answered: tuple[str, ...] = (),
+        certificates_only: bool = False,
+        **options: Unpack[BrokerOptions],
+    ) -> None:
+        """Take the settings.
+
+        Args:
+            answered: below these topics who asked hears the answer without subscribing.
+            certificates_only: without a certificate nobody but this process comes in.
+            options: as of every broker.
+        """
         super().__init__(**options)
         self._answered = answered
+        self._certificates_only = certificates_only
         self._worker: Worker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -75,6 +88,8 @@ class EmbeddedBroker(Broker):
             return
         need("amqtt", extra="hub")
         passwords = read_bus_passwords(self._password_file) if self._password_file else None
+        if self._certificates_only:
+            passwords = {}
         self._started.clear()
         self._failure = None
         self._worker = Worker("broker", lambda: self._run(passwords), every_s=None)

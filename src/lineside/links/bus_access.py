@@ -64,15 +64,21 @@ def device_access(plant: Plant, *, device: str, lines: Iterable[str]) -> TopicAc
 
 def own_access(plant: Plant, *, device: str) -> TopicAccess:
     """Return the rights that a device has by its name."""
-    root, jobs = f"lineside/{plant.site}/device/{device}", f"$aws/things/{device}/jobs/#"
+    root, jobs = f"lineside/{plant.site}/device/{device}", job_access(device)
     return TopicAccess(
-        publish=(
-            *(f"{root}/{noun}" for noun in _SAYS),
-            f"edge-manager-app/logs/{device}",
-            jobs,
+        publish=(*(f"{root}/{noun}" for noun in _SAYS), *jobs.publish),
+        subscribe=(
+            *(f"{root}/{noun}" for noun in _HEARS),
+            plant_text_topic(plant.site),
+            *jobs.subscribe,
         ),
-        subscribe=(*(f"{root}/{noun}" for noun in _HEARS), plant_text_topic(plant.site), jobs),
     )
+
+
+def job_access(device: str) -> TopicAccess:
+    """Return the rights that a client of AWS IoT Jobs needs: its thing's jobs, and its log."""
+    jobs = f"$aws/things/{device}/jobs/#"
+    return TopicAccess(publish=(f"edge-manager-app/logs/{device}", jobs), subscribe=(jobs,))
 
 
 def line_access(plant: Plant, *, lines: Iterable[str]) -> TopicAccess:

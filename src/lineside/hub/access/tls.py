@@ -69,7 +69,10 @@ def check_ca(config: HubConfig, *, clock: Clock) -> None:
         NotFoundError: there is none, nor a certificate that it gave earlier.
         InvalidError: its files are no certificate with its key.
     """
-    if not (config.tls or config.bus_tls) or site_files(config).certificate.is_file():
+    if (
+        not (config.tls or config.bus_tls or config.iot_jobs_tls)
+        or site_files(config).certificate.is_file()
+    ):
         return
     try:
         CertificateAuthority.open(config.ca_folder, clock=clock)

@@ -396,7 +396,8 @@ def describe_endpoint(
 
     def act(_: Caller) -> object:
         here = request.url.hostname or ""
-        bus = urlsplit(hub.enrolment.bus_url).hostname or here
+        own = bool(hub.config.iot_jobs_tls)  # their own listener is always at the hub
+        bus = here if own else urlsplit(hub.enrolment.bus_url).hostname or here
         is_bus = kind in ("", "iot:Data", "iot:Data-ATS")
         return {"endpointAddress": bus.replace(HUB_HOST, here) if is_bus else request.url.netloc}
 

@@ -304,7 +304,7 @@ def _without_secret(field: FormField) -> FormField:
 _ADDRESSES = frozenset(
     {
         "allowed_hosts", "bus", "bus_broker", "bus_host", "bus_port", "bus_tls", "device_bus",
-        "host", "inference_grpc", "opcua", "port", "public_url", "tls",
+        "host", "inference_grpc", "iot_jobs_tls", "opcua", "port", "public_url", "tls",
     }
 )  # fmt: skip
 
