@@ -709,6 +709,8 @@ class TestUnsigned:
         choice = source.of_job(order)
         assert source.fetch(choice, progress=lambda *_: None) == ONE
         assert asked == ["/s3/b/k/x.lspkg"]
+        packed = replace(order, model_package_key="k/x.tar.gz", target="k/x.lspkg")
+        assert source.of_job(packed).url == choice.url
 
 
 def test_a_package_signed_for_another_inspection_is_not_taken(device: Device) -> None:

@@ -30,8 +30,10 @@ from lineside.edge import HubClient
 from lineside.edge.hub_client import Access
 from lineside.edge.identity.enrolment import IdentityFiles
 from lineside.edge.identity.trust import SignedPackages
-from lineside.fleet import NewJob, Target
+from lineside.fleet import NewJob, Release, Target
+from lineside.fleet.agent import installed_of
 from lineside.hub.access.auth import access_key, issue_temporary_key, revoke_keys_of_thing
+from lineside.hub.rollouts.jobs import document_of
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
 from lineside.testing.engines import shades
@@ -50,9 +52,15 @@ Boto = Callable[[str], Any]
 
 
 @pytest.fixture
-def site(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Site]:
+def site(
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Site]:
     """A hub that devices reach by certificate, and a device that is enrolled."""
-    settings = settings_of(tmp_path, bus_tls=f"127.0.0.1:{free_port()}", bus_broker="amqtt")
+    broker, address = getattr(request, "param", "amqtt"), f"127.0.0.1:{free_port()}"
+    where = {"bus_tls": address}
+    if broker == "mosquitto":
+        where = {"bus_tls": "127.0.0.1:0", "iot_jobs_tls": address}
+    settings = settings_of(tmp_path, bus_broker=broker, **where)
     with started(settings, tmp_path) as found:
         assert found.enrol("edge-1", found.invite(capsys, "edge-1")) == 0
         yield found
@@ -198,6 +206,7 @@ def image_values(value: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.expand_dims(image.astype(np.float32).transpose((2, 0, 1)), axis=0)
 
 
+@pytest.mark.parametrize("site", ["amqtt", "mosquitto"], indirect=True)
 def test_the_programs_of_the_sample_run_from_start_to_answer(
     site: Site, identity: IdentityFiles, boto: Boto, published: Target, tmp_path: Path
 ) -> None:
@@ -206,16 +215,17 @@ def test_the_programs_of_the_sample_run_from_start_to_answer(
     assert told["IotThingName"] == "edge-1"
     host = iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
     assert host == "127.0.0.1"
-    port = int(site.config.bus_tls.rpartition(":")[2])
+    port = int((site.config.iot_jobs_tls or site.config.bus_tls).rpartition(":")[2])
 
     home = tmp_path / "model" / "dev"
     ota = Ota(identity=identity, address=(host, port), boto=boto, home=home)
     service = site.hub.services.job_requests.service
-    document = {
-        "type": "new_model", "model_version": "1.2", "model_name": "img-classification",
-        "model_package_bucket": "lineside",
-        "model_package_key": published.path.removesuffix(".lspkg") + ".tar.gz",
-    }  # fmt: skip
+    told = installed_of(published, inspection="stock")
+    release = Release(
+        group=told.group, version=told.version, inspection="stock", digest=told.digest,
+        sha256=published.sha256, size_bytes=0,
+    )  # fmt: skip
+    document = document_of(release, rollout="", back=False, trial_frames=0)
     job = str(uuid.uuid4())
     try:
         service.create(NewJob(job_id=job, targets=("edge-1",), document=document))
@@ -227,9 +237,8 @@ def test_the_programs_of_the_sample_run_from_start_to_answer(
 
     with agent(site, tmp_path) as client:
         stub, name = client.agent, "img-classification-1-2"
-        stub.LoadModel(
-            agent_pb2.LoadModelRequest(url=str(home / "img-classification" / "1.2"), name=name)
-        )
+        folder = home / told.group / told.version
+        stub.LoadModel(agent_pb2.LoadModelRequest(url=str(folder), name=name))
         (model,) = stub.ListModels(agent_pb2.ListModelsRequest()).models
         meta = model.input_tensor_metadatas[0]
         for value, wanted in ((10, "dark"), (250, "bright")):

@@ -61,8 +61,9 @@ class JobDocument:
     """Document of a job: the package that a device is to run (``type`` "new_model").
 
     ``model_name``, ``model_version``, ``model_package_bucket`` and ``model_package_key`` are those
-    of clients which fetch from an S3-compatible path. A document without ``target`` or ``digest``
-    is refused by a device whose policy asks for signatures, which is the default.
+    of clients which fetch from an S3-compatible path and unpack what they get: the key is that of
+    an archive, ``target`` that of the package. A document without ``target`` or ``digest`` is
+    refused by a device whose policy asks for signatures, which is the default.
 
     Attributes:
         rollback: whether an older version than the one in use is meant; the target's signed custom

@@ -372,7 +372,7 @@ class PackageSource:
         return Choice(
             inspection=order.inspection,
             digest=order.digest,
-            url=f"/s3/{order.model_package_bucket}/{order.model_package_key}",
+            url=f"/s3/{order.model_package_bucket}/{order.target or order.model_package_key}",
             installed=Installed(
                 inspection=order.inspection,
                 group=order.model_name,

@@ -291,6 +291,11 @@ def _check_key(key: str) -> None:
         )  # fmt: skip
 
 
+def tar_key(key: str) -> str:
+    """Return the key under which a package is read as an archive, by clients that unpack it."""
+    return key.removesuffix(_PACKAGE) + TARRED
+
+
 def _package_of(key: str) -> str:
     return key.removesuffix(TARRED) + _PACKAGE if key.endswith(TARRED) else key
 

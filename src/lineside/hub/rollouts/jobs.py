@@ -29,6 +29,7 @@ from lineside.fleet.jobs.repository import JobRow
 from lineside.fleet.jobs.requests import JobTransitionError
 from lineside.fleet.jobs.settings import JobCounters
 from lineside.fleet.rollout import RolloutJob
+from lineside.hub.rollouts.bucket import tar_key
 from lineside.store import Documents
 
 PAUSED = "ROLLOUT_PAUSED"
@@ -197,7 +198,7 @@ def document_of(
                 model_name=release.group,
                 model_version=release.version,
                 model_package_bucket=BUCKET,
-                model_package_key=release.target,
+                model_package_key=tar_key(release.target),
                 inspection=release.inspection,
                 target=release.target,
                 digest=release.digest,
