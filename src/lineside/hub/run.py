@@ -106,9 +106,11 @@ def create_app(services: Services) -> "FastAPI":
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.live.start()
         services.store_check.start()
-        yield
-        services.store_check.stop()
-        services.live.stop()
+        try:
+            yield
+        finally:  # also where the server ends by an error
+            services.store_check.stop()
+            services.live.stop()
 
     app = FastAPI(
         title="lineside", version=version("lineside"), docs_url=None, redoc_url=None,
