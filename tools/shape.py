@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 536,
     "classes": 1598,
     "statements in src": 69266,
-    "statements in tests": 56837,
+    "statements in tests": 56892,
     "records built at one place": 413,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,

@@ -5,9 +5,13 @@ ask for credentials by certificate, describe device and bus, take a job over MQT
 its archive, load it into the agent, and hand the network pixels. Each request is one of theirs.
 """
 
+import contextlib
 import io
 import json
+import os
+import shutil
 import ssl
+import subprocess
 import tarfile
 import urllib.error
 import urllib.request
@@ -25,7 +29,7 @@ from botocore.exceptions import ClientError
 from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.compat.aws import agent_pb2
-from lineside.core import NotFoundError, SystemClock
+from lineside.core import NotFoundError, SystemClock, encode
 from lineside.edge import HubClient
 from lineside.edge.hub_client import Access
 from lineside.edge.identity.enrolment import IdentityFiles
@@ -33,11 +37,13 @@ from lineside.edge.identity.trust import SignedPackages
 from lineside.fleet import NewJob, Release, Target
 from lineside.fleet.agent import installed_of
 from lineside.hub.access.auth import access_key, issue_temporary_key, revoke_keys_of_thing
+from lineside.hub.models.model_service import Registration
 from lineside.hub.rollouts.jobs import document_of
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
 from lineside.testing.engines import shades
 from lineside.testing.links import wait_until
+from lineside.vision import encode_png
 from tests.edge.serving import STARTED_S, Client, edge_config, refused, served
 from tests.journeys.test_enrolment import Site, settings_of, started
 from tests.links.conftest import free_port
@@ -47,6 +53,7 @@ pytestmark = pytest.mark.slow
 CLOCK = SystemClock()
 SIDE_PX = 224
 T = "$aws/things/edge-1/jobs"
+WIRE = Path(agent_pb2.__file__).parent
 ENDPOINTS = {"iot": "", "s3": "/s3", "sagemaker": "/sagemaker"}
 Boto = Callable[[str], Any]
 
@@ -56,7 +63,8 @@ def site(
     request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Site]:
     """A hub that devices reach by certificate, and a device that is enrolled."""
-    broker, address = getattr(request, "param", "amqtt"), f"127.0.0.1:{free_port()}"
+    broker, port = getattr(request, "param", ("amqtt", 0))
+    address = f"127.0.0.1:{port or free_port()}"
     where = {"bus_tls": address}
     if broker == "mosquitto":
         where = {"bus_tls": "127.0.0.1:0", "iot_jobs_tls": address}
@@ -125,14 +133,14 @@ def published(site: Site) -> Target:
 
 
 @contextmanager
-def agent(site: Site, tmp_path: Path) -> Iterator[Client]:
+def agent(site: Site, tmp_path: Path, **more: object) -> Iterator[Client]:
     """The device's socket; what it trusts was believed at its last refresh."""
     folder = site.settings("edge-1").folder
     settings = site.settings("edge-1")
     access = Access(token_file=settings.token_file, ca=settings.ca)
     source = HubClient(site.hub.url, token=access.token, tls=access.tls)
     SignedPackages(folder, clock=CLOCK, source=source).refresh()
-    config = edge_config(tmp_path, data_dir=str(folder), unsigned="refused")
+    config = edge_config(tmp_path, data_dir=str(folder), unsigned="refused", **more)
     with served(config, clock=FakeClock(start=CLOCK.now())) as found:
         yield found.client
 
@@ -206,7 +214,7 @@ def image_values(value: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.expand_dims(image.astype(np.float32).transpose((2, 0, 1)), axis=0)
 
 
-@pytest.mark.parametrize("site", ["amqtt", "mosquitto"], indirect=True)
+@pytest.mark.parametrize("site", [("amqtt", 0), ("mosquitto", 0)], indirect=True)
 def test_the_programs_of_the_sample_run_from_start_to_answer(
     site: Site, identity: IdentityFiles, boto: Boto, published: Target, tmp_path: Path
 ) -> None:
@@ -305,3 +313,104 @@ def test_a_key_by_certificate_is_its_devices_alone_and_over_in_an_hour(
     site.hub.services.enrolment.revoke("edge-1", by="anna", reason="lost")
     with pytest.raises(urllib.error.HTTPError, match="403"):
         credentials(site.hub.url, identity)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A copy of the folder of ``run.py``, with the agent's stubs and an image to answer."""
+    named = os.environ.get("LINESIDE_TEST_EDGE_MANAGER", "")  # noqa: TID251  of this test alone
+    if not named:
+        pytest.skip("LINESIDE_TEST_EDGE_MANAGER names no folder of the sample's run.py")
+    folder = tmp_path / "app"
+    shutil.copytree(named, folder, ignore=shutil.ignore_patterns("venv"))
+    stubs = ["-m", "grpc_tools.protoc", f"-I{WIRE}", "--python_out=app", "--grpc_python_out=app"]
+    python = Path(named, "venv", "bin", "python")
+    subprocess.run([python, *stubs, f"{WIRE}/agent.proto"], cwd=folder, check=True)
+    (folder / "static" / "images").mkdir(parents=True)
+    image = np.full((SIDE_PX, SIDE_PX, 3), 250, np.uint8)
+    (folder / "static" / "images" / "bright.png").write_bytes(encode_png(image))
+    return folder
+
+
+@pytest.mark.parametrize("site", [("mosquitto", 8883)], indirect=True)
+def test_the_samples_own_programs_take_a_rollouts_job_and_answer(
+    site: Site, identity: IdentityFiles, programs: Path, tmp_path: Path
+) -> None:
+    """``run.py`` and ``ota.py`` unmodified; ``venv`` beside them has their requirements."""
+    release = approved(site, group="img-classification")
+    service = site.hub.services.job_requests.service
+    document = document_of(release, rollout="", back=False, trial_frames=0)
+    service.create(NewJob(job_id="job1", targets=("edge-1",), document=document))
+    home = tmp_path / "home"
+    (home / "conf").mkdir(parents=True)
+    (home / "conf" / "config_edge_device.json").write_bytes(
+        encode(settings_of_the_sample(site, identity))
+    )
+    with (
+        agent(site, tmp_path, grpc="unix:///tmp/edge_agent"),
+        started_program(programs, site=site, identity=identity, home=home) as page,
+    ):
+        wait_until(lambda: service.executions("job1")[0].status.value == "SUCCEEDED")
+        wait_until(lambda: b"normal=0.0 / anomalous=1.0" in page())
+
+
+def approved(site: Site, *, group: str) -> Release:
+    """A version that somebody approved, signed into the update repository."""
+    toml = SHADES.replace("_px = 16", f"_px = {SIDE_PX}").encode()
+    data = wrapped(
+        shades(side=SIDE_PX), read_wrapping(toml, where="wrap.toml"), pictures=[], clock=CLOCK
+    )
+    services = site.hub.services
+    digest = services.packages.add(data, by="anna").digest
+    services.models.register(group, Registration(package=digest), by="anna")
+    version = services.models.approve(group, 1, by="ben", reason="good")
+    release = services.models.release(version)
+    services.releases.publish(release)
+    return release
+
+
+def settings_of_the_sample(site: Site, identity: IdentityFiles) -> dict[str, str]:
+    provider = "sagemaker_edge_provider_aws"
+    return {
+        "sagemaker_edge_core_device_name": "edge-1",
+        "sagemaker_edge_core_device_fleet_name": "any",
+        "sagemaker_edge_core_region": "eu-west-1",
+        f"{provider}_ca_cert_file": str(identity.ca),
+        f"{provider}_cert_file": str(identity.pair),
+        f"{provider}_cert_pk_file": str(identity.pair),
+        f"{provider}_iot_cred_endpoint": f"{site.hub.url}/role-aliases/any/credentials",
+    }
+
+
+@contextmanager
+def started_program(
+    folder: Path, *, site: Site, identity: IdentityFiles, home: Path
+) -> Iterator[Callable[[], bytes]]:
+    """``run.py``; gives a function that reads its page, empty before it answers."""
+    found = {
+        f"AWS_ENDPOINT_URL_{service.upper()}": site.hub.url + path
+        for service, path in (*ENDPOINTS.items(), ("iot_data_plane", ""))
+    }
+    environment = {
+        **os.environ, **found, "AWS_CA_BUNDLE": str(identity.ca),  # noqa: TID251  handed on
+        "REQUESTS_CA_BUNDLE": str(identity.ca), "SM_EDGE_AGENT_HOME": str(home),
+        "SM_APP_ENV": "prod", "PYTHONPATH": str(folder / "app"),
+    }  # fmt: skip
+    python = Path(os.environ["LINESIDE_TEST_EDGE_MANAGER"], "venv", "bin", "python")  # noqa: TID251
+    log = (folder / "run.log").open("wb")
+    program = subprocess.Popen(
+        [python, "run.py"], cwd=folder, env=environment, stdout=log, stderr=log
+    )
+
+    def page() -> bytes:
+        assert program.poll() is None, (folder / "run.log").read_text()
+        with contextlib.suppress(OSError), urllib.request.urlopen("http://127.0.0.1:8080/") as said:
+            return bytes(said.read())
+        return b""
+
+    try:
+        yield page
+    finally:
+        program.terminate()
+        program.wait()
+        log.close()
