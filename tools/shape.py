@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 536,
-    "classes": 1598,
-    "statements in src": 69266,
-    "statements in tests": 56892,
+    "classes": 1599,
+    "statements in src": 69302,
+    "statements in tests": 56936,
     "records built at one place": 413,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,

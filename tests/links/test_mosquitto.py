@@ -51,9 +51,9 @@ def made(folder: Path, **settings: object) -> MosquittoBroker:
     return MosquittoBroker(MOSQUITTO, folder=folder, **settings)  # type: ignore[arg-type]
 
 
-def process_of(broker: MosquittoBroker) -> "subprocess.Popen[bytes]":
-    assert broker._process is not None
-    return broker._process
+def pid_of(broker: MosquittoBroker) -> int:
+    assert broker._process.pid
+    return broker._process.pid
 
 
 def is_open(port: int) -> bool:
@@ -139,7 +139,7 @@ class TestItsDeath:
         with made(folder) as broker:
             hub = read(broker.own_url)
             camera = join(broker.url, "camera")
-            process_of(broker).kill()
+            os.kill(pid_of(broker), signal.SIGKILL)
             wait_until(lambda: hub.connections() > 1 and camera.connections() > 1)
             camera.publish("line/a", b"1", timeout_s=LONG_S)
             assert numbers(store_from(hub, 1)) == [1]
@@ -154,7 +154,7 @@ class TestItsDeath:
                 camera.publish(f"line/{number}", str(number).encode())
             saved = folder / "mosquitto.db"
             wait_until(lambda: saved.exists() and b"line/19" in saved.read_bytes())
-            process_of(broker).kill()
+            os.kill(pid_of(broker), signal.SIGKILL)
             back = read(broker.own_url)
             assert numbers(store_from(back, 20)) == list(range(20))
             camera.close()
@@ -230,7 +230,7 @@ def test_a_packet_above_the_limit_is_told_once_and_counted_each_time(
 
 def test_an_interrupt_of_the_terminal_does_not_reach_it(folder: Path) -> None:
     with made(folder) as broker:
-        assert os.getpgid(process_of(broker).pid) != os.getpgrp()
+        assert os.getpgid(pid_of(broker)) != os.getpgrp()
 
 
 @pytest.mark.slow

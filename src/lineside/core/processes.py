@@ -4,15 +4,20 @@
 alive. Where systemd does not ask, nothing is told.
 """
 
+import contextlib
 import logging
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lineside.core.clock import Clock
 from lineside.core.errors import InvalidError
+from lineside.core.worker import Worker, backoff_s
 
 # The kernel tells the child (prctl(2), PR_SET_PDEATHSIG) when its parent is gone, also after
 # kill -9. A process of its own asks for it, because code between fork and exec can hang in a
@@ -39,6 +44,140 @@ def end_with_parent(command: Sequence[str]) -> list[str]:
 logger = logging.getLogger(__name__)
 
 _LONGEST = 1000
+_END_S = 10.0
+_SIGNAL_S = 0.5
+_STEADY_S = 60.0
+
+
+class SupervisedProgram:
+    """A program that this process starts again whenever it ends, until it is stopped.
+
+    1. It ends with this process, also when this one is killed.
+    2. The pause before the next start doubles up to 15 s; a run of a minute resets it.
+
+    Attributes:
+        last_words: what the program said of its trouble; the log names it when the program ends.
+    """
+
+    def __init__(
+        self, name: str, *, command: Callable[[], Sequence[str]], hear: Callable[[str], object],
+        clock: Clock, environment: Callable[[], Mapping[str, str]] = dict,
+        began: Callable[[int], object] = int, ended: Callable[[int], bool] = lambda _: False,
+    ) -> None:  # fmt: skip
+        """Start nothing yet.
+
+        Args:
+            name: of the program in the log.
+            command: called before each start; where it raises an error, it is called again later.
+            hear: is given each line of the program's standard error.
+            clock: for the length of a run.
+            environment: called before each start; what the program has beside this one's own.
+            began: is given the number of the process.
+            ended: is given the exit code; returns whether the program is not to be started again.
+        """
+        self.last_words = ""
+        self._name = name
+        self._command = command
+        self._environment = environment
+        self._hear = hear
+        self._clock = clock
+        self._began = began
+        self._ended = ended
+        self._attempt = 0
+        self._is_replaced = False
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._worker = Worker(name, self._supervise)
+
+    @property
+    def pid(self) -> int:
+        """Number of the process; 0 while there is none."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else 0
+
+    @property
+    def failure(self) -> Exception | None:
+        """The error for which it cannot be started now."""
+        return self._worker.failure
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._attempt = 0
+        self._worker.start()
+
+    def stop(self) -> None:
+        """End the program, and start it no more."""
+        self._worker.request_stop()
+        self._end()
+        self._worker.join()
+
+    def restart(self) -> None:
+        """End the program; it is started again at once, with a new command."""
+        self._is_replaced = self.pid > 0
+        self._end()
+        self._worker.wake()
+
+    def send(self, number: int) -> None:
+        """Send a signal, where the program runs."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(number)
+
+    def _end(self) -> None:
+        with self._lock:
+            process = self._process
+        if process is not None:
+            _end_process(process)
+
+    def _supervise(self) -> float:
+        """Run the program once; returns the seconds until it is to be started again."""
+        began_s = self._clock.monotonic()
+        code = self._run_once(self._command())
+        if self._ended(code) or self._worker.stopping.is_set():
+            self._worker.request_stop()
+            return 0.0
+        if self._is_replaced:
+            self._is_replaced = False
+            return 0.0
+        if self._clock.monotonic() - began_s > _STEADY_S:
+            self._attempt = 0
+        wait_s = backoff_s(self._attempt)
+        self._attempt += 1
+        logger.error(
+            "%s ended, it is started again code=%s in_s=%.1f said=%s",
+            self._name, code, wait_s, self.last_words or "nothing",
+        )  # fmt: skip
+        return wait_s
+
+    def _run_once(self, command: Sequence[str]) -> int:
+        """Start the program, hear what it says until it ends; its exit code."""
+        tied = end_with_parent(command)
+        with self._lock:
+            if self._worker.stopping.is_set():
+                return 0
+            # Ctrl-C in a terminal goes to a whole group: this one ends it when all is handed over.
+            process = subprocess.Popen(  # noqa: S603  ours
+                tied, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True,
+                env={**os.environ, **self._environment()},  # noqa: TID251  a child has all we have
+            )  # fmt: skip
+            self._process = process
+        self._began(process.pid)
+        assert process.stderr is not None  # noqa: S101  a pipe was asked for
+        with process.stderr as lines:
+            for line in lines:
+                self._hear(line.decode(errors="replace").rstrip())
+        return process.wait()
+
+
+def _end_process(process: subprocess.Popen[bytes]) -> None:
+    """End it; one that has just started forgets a first signal, so it is sent again."""
+    for _ in range(int(_END_S / _SIGNAL_S)):
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SIGNAL_S)
+            return
+    process.kill()
+    process.wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

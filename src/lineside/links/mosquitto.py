@@ -34,8 +34,7 @@ from typing import Unpack
 
 from lineside.core import InvalidError, LinesideError
 from lineside.core.files import replace_durably
-from lineside.core.processes import end_with_parent
-from lineside.core.worker import Worker, backoff_s
+from lineside.core.processes import SupervisedProgram
 from lineside.links.broker_contract import (
     NO_FIGURES,
     OWN_NAME,
@@ -53,8 +52,6 @@ logger = logging.getLogger(__name__)
 
 _START_S = 30.0
 _END_S = 10.0
-_SIGNAL_S = 0.5
-_STEADY_S = 60.0
 _PROGRAM = "mosquitto"
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _RUNS = re.compile(r"mosquitto version \S+ running")
@@ -209,15 +206,15 @@ class MosquittoBroker(Broker):
         self._folder = folder
         self._own_port = 0
         self.admits = False
-        self._process: subprocess.Popen[bytes] | None = None
-        self._worker = Worker("broker", self._supervise)
+        command = [program, "-c", str(folder / "mosquitto.conf")]
+        self._process = SupervisedProgram(
+            "broker", command=lambda: command, hear=self._hear, clock=self._clock,
+            began=self._note_process, ended=self._note_end,
+        )  # fmt: skip
         self._is_started = False
-        self._attempt = 0
-        self._stop = self._worker.stopping
         self._changed = threading.Condition()
         self._runs = False
         self._failed = False
-        self._last_error = ""
         self._packets_oversized = 0
         self._watch: tuple[Bus, Mailbox] | None = None
         self._figures = NO_FIGURES
@@ -265,9 +262,7 @@ class MosquittoBroker(Broker):
         """Read the lists of devices and passwords again."""
         if self._devices is not None:
             self._put("access.list", self._devices.access_list())
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGHUP)
+        self._process.send(signal.SIGHUP)
 
     def end_sessions(self, client_ids: Iterable[str]) -> None:
         """End the connections of these clients; what waits for them is forgotten.
@@ -361,64 +356,29 @@ class MosquittoBroker(Broker):
 
     def _begin(self) -> None:
         self._runs = self._failed = False
-        self._attempt = 0
         self._is_started = True
-        self._worker.start()
+        self._process.start()
         with self._changed:
             self._changed.wait_for(lambda: self._runs or self._failed, timeout=_START_S)
             if self._runs:
                 return
         self.stop()
-        raise self._not_started(self._last_error)
+        raise self._not_started(self._process.last_words)
 
     def _end(self) -> None:
         """End the program and the thread; the saved session goes on with the next."""
         self._is_started = False
-        with self._changed:
-            self._worker.request_stop()
-            process = self._process
-        if process is not None:
-            _end_process(process)
-        self._worker.join()
+        self._process.stop()
 
-    def _supervise(self) -> float:
-        """Run the program once; returns the seconds until it is to be started again."""
-        began_s = self._clock.monotonic()
-        code = self._run_once()
+    def _note_process(self, number: int) -> None:
+        (self._folder / "mosquitto.pid").write_text(str(number))
+
+    def _note_end(self, _code: int) -> bool:
+        """Return whether it is not to be started again, because it never ran."""
         with self._changed:
             self._failed = not self._runs
             self._changed.notify_all()
-        if self._failed or self._stop.is_set():
-            self._worker.request_stop()
-            return 0.0
-        if self._clock.monotonic() - began_s > _STEADY_S:
-            self._attempt = 0
-        wait_s = backoff_s(self._attempt)
-        self._attempt += 1
-        logger.error(
-            "broker ended, it is started again code=%s in_s=%.1f said=%s",
-            code, wait_s, self._last_error or "nothing",
-        )  # fmt: skip
-        return wait_s
-
-    def _run_once(self) -> int:
-        """Start the program, hear what it says until it ends; its exit code."""
-        command = [self._program, "-c", str(self._folder / "mosquitto.conf")]
-        tied = end_with_parent(command)
-        with self._changed:
-            if self._stop.is_set():
-                return 0
-            # Ctrl-C in a terminal goes to a whole group: the hub ends it when all is handed over.
-            process = subprocess.Popen(  # noqa: S603  ours
-                tied, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True
-            )
-            self._process = process
-        (self._folder / "mosquitto.pid").write_text(str(process.pid))
-        assert process.stderr is not None  # noqa: S101  a pipe was asked for
-        with process.stderr as lines:
-            for line in lines:
-                self._hear(line.decode(errors="replace").rstrip())
-        return process.wait()
+        return self._failed
 
     def _hear(self, line: str) -> None:
         """One line of mosquitto's log: its faults are ours, at most once a minute each."""
@@ -433,7 +393,7 @@ class MosquittoBroker(Broker):
                 OversizedPacket(client_id=oversized[1], limit_bytes=self._limits.packet_bytes)
             )
         elif line.startswith("Error"):
-            self._last_error = line
+            self._process.last_words = line
             self._say(logging.ERROR, line)
         elif line.startswith("Warning") and "run as root" not in line:
             self._say(logging.WARNING, line)
@@ -474,17 +434,6 @@ def _end_left(handle: int) -> None:
         signal.pidfd_send_signal(handle, sent)
         if select.select([handle], [], [], _END_S)[0]:
             return
-
-
-def _end_process(process: "subprocess.Popen[bytes]") -> None:
-    """End it; one that has just started forgets a first signal, so it is sent again."""
-    for _ in range(int(_END_S / _SIGNAL_S)):
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_SIGNAL_S)
-            return
-    process.kill()
-    process.wait()
 
 
 def _free_port(host: str) -> int:
