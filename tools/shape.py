@@ -15,10 +15,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
-    "modules": 536,
-    "classes": 1599,
-    "statements in src": 69302,
-    "statements in tests": 56936,
+    "modules": 537,
+    "classes": 1601,
+    "statements in src": 69454,
+    "statements in tests": 57017,
     "records built at one place": 413,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,

@@ -11,9 +11,6 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from lineside.core import SystemClock
-from lineside.core.drivers import SecretUrl
-from lineside.edge import EdgeConfig
-from lineside.edge import run as run_edge
 from lineside.hub import HubConfig, Role, RunningHub, running
 from lineside.vision import decode_picture, encode_jpeg
 from tests.browser.conftest import add_people, sign_in, watch
@@ -51,27 +48,14 @@ def zipped(folder: Path) -> bytes:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[RunningHub]:
-    """A hub whose plant file names nothing, and a device that follows it."""
-    plant, own = tmp_path / "plant.toml", tmp_path / "device.toml"
-    for file in (plant, own):
-        file.write_text(EMPTY)
-    folder = str(tmp_path / "hub")
-    config = HubConfig(data_dir=folder, plant=str(plant), port=0, bus_port=0, single_person=True)
-    clock, stop = SystemClock(), threading.Event()
-    with running(config, clock=clock) as opened:
-        edge = EdgeConfig(
-            device="edge-1", bus=SecretUrl(opened.bus_url), plant=str(own),
-            data_dir=str(tmp_path / "edge"),
-            hub=opened.url, token_file=f"{folder}/tokens/device.token",
-            trust_root=f"{folder}/trust",
-        )  # fmt: skip
-        device = threading.Thread(
-            target=run_edge, args=(edge,), kwargs={"clock": clock, "stop": stop}, name="edge"
-        )
-        device.start()
+    """A hub whose plant file names nothing, and no device."""
+    plant = tmp_path / "plant.toml"
+    plant.write_text(EMPTY)
+    config = HubConfig(
+        data_dir=str(tmp_path / "hub"), plant=str(plant), port=0, bus_port=0, single_person=True
+    )
+    with running(config, clock=SystemClock()) as opened:
         yield opened
-        stop.set()
-        device.join()
 
 
 def ask_and_show(page: Page, screws: Path) -> None:
@@ -119,6 +103,8 @@ def put_in_use(page: Page, source: str) -> None:
     page.get_by_label("Reason of the change").fill("First inspection")
     with page.expect_navigation():
         page.get_by_role("button", name="Put in use").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Inspect on this machine").click()
 
 
 def wait_for_answer(page: Page, *, picture: Path, line: Path) -> None:

@@ -71,7 +71,10 @@ def withdraw(device: Device, config: ConfigOption = None, by: By = _HERE) -> Non
 
 def enrol(
     hub: Annotated[str, typer.Option(help="The hub's address, https://host:port.")],
-    code: Annotated[str, typer.Option(help="What lineside device invite printed.")],
+    code: Annotated[
+        str,
+        typer.Option(help="What lineside device invite printed.", envvar="LINESIDE_ENROLMENT_CODE"),
+    ],
     data_dir: Annotated[
         Path, typer.Option(help="The agent's folder: key, certificate, spool, packages.")
     ] = Path("/var/lib/lineside"),

@@ -44,6 +44,9 @@ def hub(
     context: typer.Context,
     config: ConfigOption = None,
     port: Annotated[int | None, typer.Option(help="Where pages and API listen.")] = None,
+    with_device: Annotated[
+        bool, typer.Option("--with-device", help="Also start a device on this machine.")
+    ] = False,
 ) -> None:
     """Run the hub until it is told to stop."""
     if context.invoked_subcommand is not None:
@@ -52,7 +55,7 @@ def hub(
         settings(config)
     gc.disable()  # until it is ready: what a start makes stays
     try:
-        _run(load_hub(config, port=port).config)
+        _run(load_hub(config, port=port, device_here=with_device or None).config)
     finally:
         gc.enable()
 
@@ -211,7 +214,7 @@ def unit(config: ConfigOption = None, user: UnitUserOption = "lineside") -> None
             folders.append(place.parent if scheme == "sqlite" else place)
     outside = [each for each in folders[1:] if not each.is_relative_to(hub.folder)]
     writable = list(dict.fromkeys([hub.folder, *outside]))
-    show_unit(
-        "hub", "hub", config=config, user=user, writable=writable,
-        own={"TimeoutStartSec": "infinity"},  # an upgrade of the store may take long
-    )  # fmt: skip
+    own = {"TimeoutStartSec": "infinity"}  # an upgrade of the store may take long
+    if hub.device_here:
+        own["SupplementaryGroups"] = "video"
+    show_unit("hub", "hub", config=config, user=user, writable=writable, own=own)

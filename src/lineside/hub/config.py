@@ -218,6 +218,7 @@ class HubConfig:
             with a device's certificate; empty: nowhere. Port 0 takes a free one.
         device_bus: URL of the bus as devices are told of it; ``{hub}`` stands for the host under
             which they reached the hub; empty: that of the embedded broker.
+        device_here: start a device on this machine with the hub.
         most_devices: how many devices may report.
         device_silent_s: after how long without a message a device counts as silent.
         downloads: how many packages go out to devices at a time; others are asked to come again.
@@ -268,6 +269,7 @@ class HubConfig:
     bus_tls: str = ""
     iot_jobs_tls: str = ""
     device_bus: SecretUrl = SecretUrl("")
+    device_here: bool = False
     most_devices: int = 20_000
     device_silent_s: float = 60.0
     downloads: int = 64

@@ -24,6 +24,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``job_requests.service`` (``fleet.JobService``): jobs of the fleet; ``things``: what they are for
 * ``bucket``: ``read(bucket, key)``, ``put(…)``, ``delete(…)``, and links to what stands there
 * ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
+* ``local_device``: ``state()``, ``start(by=)``, ``stop()``
 * ``counts``: ``figures(line, period)``, ``rows(line, period)``, ``period(span, at)``
 * ``alerts``: ``open()``, ``history(…)``, ``one(id)``, ``acknowledge(id, …, by=)``, ``count()``
 * ``rules``: ``all()``, ``one(id)``; ``rule_trial.attempt``, ``rule_log.page_of``
@@ -57,6 +58,7 @@ from lineside.hub.children import ChildSettings
 from lineside.hub.config import HubConfig, webhooks_in_force
 from lineside.hub.counting.counter import Counter
 from lineside.hub.devices.enrolment import Enrolment
+from lineside.hub.devices.local_device import LocalDevice
 from lineside.hub.devices.registry import DeviceInventory, DeviceRegistry
 from lineside.hub.eventlog.dead_letters import DeadLetters, FailurePolicy
 from lineside.hub.eventlog.followers import Followers, FollowerState
@@ -94,6 +96,7 @@ from lineside.hub.rollouts.jobs import RolloutJobs
 from lineside.hub.rollouts.rollout_service import RolloutService
 from lineside.hub.rules.service import Rules
 from lineside.hub.setup.versions import PlantVersions, SitePlant
+from lineside.hub.site_init import make_ca
 from lineside.hub.views import Events
 from lineside.links import Bus
 from lineside.models import ModelVersions, Registry
@@ -160,6 +163,7 @@ class Services:
     alerts: Alerts
     alert_watch: AlertWatch
     store_check: Worker
+    local_device: LocalDevice
 
     @property
     def fleet(self) -> DeviceInventory:
@@ -403,6 +407,11 @@ def build_services(
         ),
         counter=Counter(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
+        ),
+        local_device=LocalDevice(
+            enrolment, config=config, plant=plant, documents=records.documents, hub=leases.hub,
+            plant_text=lambda lines: plants.text(lines=lines), clock=clock, command=_LINESIDE,
+            make_ca=partial(make_ca, config, site=plant.site, clock=clock),
         ),
     )  # fmt: skip
     plants.on_change(services.declare)

@@ -55,6 +55,7 @@ FORMS = (
     "/api/v1/packages/{digest}/use", "/api/v1/packages/{digest}/inspection",
     "/api/v1/rollouts", "/api/v1/rollouts/{rollout}/pause",
     "/api/v1/rollouts/{rollout}/abort", "/api/v1/devices/invitations",
+    "/api/v1/local-device/start",
     "/api/v1/devices/{device}/revoke", "/api/v1/devices/{device}/groups", "/events/rules/try",
     "/api/v1/plant", "/api/v1/alerts/{alert}/acknowledge",
 )  # fmt: skip

@@ -35,6 +35,7 @@ from lineside.hub.api.wire import (
     responds,
 )
 from lineside.hub.devices.enrolment import IssuedInvitation
+from lineside.hub.devices.local_device import LocalDeviceState
 from lineside.hub.devices.registry import (
     DeviceDetails,
     DeviceQuery,
@@ -183,6 +184,27 @@ def make_site_ca(hub: Hub) -> Response:
         make_ca(config, site=hub.plant.site, clock=hub.clock), make_trust(config, hub.releases),
     )  # fmt: skip
     return json_response(NewSite(steps=made, take_offline=offline_files(config)), status=201)
+
+
+@router.get("/local-device", summary="The device on the hub's machine")
+@responds(LocalDeviceState)
+def get_local_device(hub: Hub) -> Response:
+    """State of its program, and the lines that it inspects, or would."""
+    return json_response(hub.local_device.state())
+
+
+@router.post("/local-device/start", summary="Inspect on the hub's machine")
+@responds(LocalDeviceState, status=202)
+def start_local_device(hub: Hub, who: Requester) -> Response:
+    """Now, and with each start of the hub."""
+    return json_response(hub.local_device.start(by=who.name), status=202)
+
+
+@router.post("/local-device/stop", summary="Inspect no more on the hub's machine")
+@responds(LocalDeviceState)
+def stop_local_device(hub: Hub) -> Response:
+    """It stays enrolled."""
+    return json_response(hub.local_device.stop())
 
 
 @router.get("/devices/{device}", summary="One device")

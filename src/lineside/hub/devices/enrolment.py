@@ -399,6 +399,18 @@ class Enrolment:
         )  # fmt: skip
         return wanted
 
+    def set_lines(self, device: str, lines: tuple[str, ...], *, by: str) -> None:
+        """Say anew which lines a device has the rights of; the bus hears of it.
+
+        Raises:
+            NotFoundError: it was never enrolled.
+        """
+        row = replace(self.inventory.one(device), lines=lines)
+        self._record(
+            device, {"action": "lines", "by": by, "lines": list(lines)},
+            within=lambda: self.inventory.renewed(row),
+        )  # fmt: skip
+
     # ---- inside
 
     @contextmanager

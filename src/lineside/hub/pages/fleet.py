@@ -18,6 +18,12 @@ from lineside.hub.views import DeviceView
 from lineside.web.answers import Mark
 from lineside.web.format import DASH, counted, number, span
 
+LOCAL_MARKS = {
+    "off": Mark(shape="bar", word="off"),
+    "starting": Mark(shape="triangle", word="starting"),
+    "running": Mark(shape="ring", word="running"),
+    "failing": Mark(shape="square", word="failing", tone="bad"),
+}
 _SOON = timedelta(days=122)
 _OFFSET_TOLD_S = 0.05
 _OFFSET_BAD_S = 2.0
@@ -228,6 +234,11 @@ def fleet_page(
         root_keys=str(keys) if (keys := context.hub.config.keys_folder).exists() else "",
         hub_url=context.hub.config.public_url or str(context.request.base_url).rstrip("/"),
         lines=context.hub.plant.line,
+        local=context.hub.local_device.state(),
+        local_marks=LOCAL_MARKS,
+        unenrolled=[
+            one.id for one in page.items if one.state == "online" and not one.certificate_ends_at
+        ],
     )
 
 

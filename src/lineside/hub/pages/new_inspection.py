@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse
 
 from lineside.core import Inspection, Task
 from lineside.datasets import Sample, label_names
+from lineside.hub.devices.local_device import LocalDeviceState
 from lineside.hub.learning.labelling import (
     LabelNeed,
     can_train,
@@ -436,7 +437,7 @@ class UseView:
     Attributes:
         cameras: of the plant; ``lines`` id and name.
         devices: that report this package.
-        reporting: devices of the site that report at all.
+        reporting: devices of the site that report at all. ``local``: the one on this machine.
         plant_version: of the plant file that is shown.
         labels: of which people say which mean a good part, and whether the word itself does; empty
             for a task whose verdict needs none.
@@ -447,6 +448,7 @@ class UseView:
     lines: tuple[tuple[str, str], ...]
     devices: tuple[str, ...]
     reporting: int
+    local: LocalDeviceState
     plant_version: int
     labels: tuple[tuple[str, bool], ...] = ()
     answer: str = ""
@@ -465,6 +467,7 @@ def use_view(hub: Services, state: FlowState) -> UseView:
         lines=tuple((one.id, one.name) for one in hub.plant.line),
         devices=tuple(name for name, digest in running.items() if package and digest == package),
         reporting=hub.devices.count()[0],
+        local=hub.local_device.state(),
         plant_version=hub.plants.newest().number,
         labels=tuple((one, says_good(one, named=state.good)) for one in _kinds(hub, state)),
         answer=answer_text(newest) if newest else "",
