@@ -226,21 +226,10 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         stack.enter_context(_address_file(config, url=url, bus_url=bus_url))
         if services.leases.alone:
             _tell_devices(services)
-        _start_local_device(services, url=url, stack=stack)
+        stack.callback(services.local_device.close)
+        services.local_device.begin(url)
         logger.info("hub runs url=%s bus=%s", url, bus_url)
         yield RunningHub(url=url, bus_url=bus_url, services=services, inference=inference)
-
-
-def _start_local_device(services: Services, *, url: str, stack: ExitStack) -> None:
-    device = services.local_device
-
-    def refresh(_: Plant) -> list[str]:
-        device.refresh()
-        return []
-
-    services.plants.on_change(refresh)
-    stack.callback(device.close)
-    device.begin(url)
 
 
 def _check_settings(config: HubConfig, *, clock: Clock) -> None:

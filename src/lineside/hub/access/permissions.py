@@ -189,7 +189,6 @@ RULES: dict[Right, str] = {
         GET /api/v1/replays/{replay}/result
         GET /api/v1/trace/{identifier:path}
         GET /api/v1/devices
-        GET /api/v1/local-device
         GET /api/v1/devices/invitations
         GET /api/v1/devices/{device}
         GET /api/v1/jobs
@@ -363,6 +362,7 @@ RULES: dict[Right, str] = {
         POST /api/v1/followers/{follower}/quarantine/discard
         POST /api/v1/followers/{follower}/quarantine/{position}/retry
         POST /api/v1/followers/{follower}/quarantine/{position}/discard
+        GET /api/v1/local-device
         POST /api/v1/local-device/start
         POST /api/v1/local-device/stop
         POST /api/v1/devices/authority

@@ -22,6 +22,7 @@ from typing import Literal
 from lineside.core import (
     Clock,
     ConflictError,
+    LinesideError,
     NotFoundError,
     Plant,
     RefusedError,
@@ -30,6 +31,7 @@ from lineside.core import (
 )
 from lineside.core.files import replace_durably
 from lineside.core.processes import SupervisedProgram
+from lineside.core.worker import Worker
 from lineside.fleet import NewInvitation
 from lineside.hub.children import ChildRunner
 from lineside.hub.config import HubConfig
@@ -42,6 +44,7 @@ _KIND = "local-device"
 _BY = "hub"
 _ENROL_S = 120.0
 _MOST_BYTES = 100_000
+_LOOK_S = 2.0
 DeviceState = Literal["off", "starting", "running", "failing"]
 _LINESIDE = (sys.executable, "-m", "lineside")
 
@@ -106,15 +109,19 @@ class LocalDevice:
             "local-device", command=self._command, environment=self._environment,
             hear=self._hear, clock=clock,
         )  # fmt: skip
-        enrolment.enrolled.append(lambda _: self.refresh())
-        enrolment.revoked.append(lambda _: self.refresh())
+        self._watch = Worker("local-device-watch", self.refresh, every_s=_LOOK_S)
 
     def begin(self, url: str) -> None:
-        """Start it where it is wanted, now that the hub answers at ``url``."""
+        """Start it where it is wanted, now that the hub answers at ``url``.
+
+        Another hub, or a command beside this one, may enrol and revoke devices, so the lines that
+        are left are looked for again and again.
+        """
         self._url = url
         self._wanted = self._config.device_here or self._was_started()
         if self._wanted:
             self._program.start()
+        self._watch.start()
 
     def start(self, *, by: str) -> LocalDeviceState:
         """Start it, now and with each start of the hub, until ``stop``.
@@ -145,18 +152,24 @@ class LocalDevice:
             )  # fmt: skip
         self._documents.delete(_KIND, self._hub)
         self._wanted = False
-        self.close()
+        self._end()
         return self.state()
 
     def close(self) -> None:
         """End it with the hub."""
+        self._watch.stop()
+        self._end()
+
+    def _end(self) -> None:
         self._enrolling.end()
         self._program.stop()
 
     def refresh(self) -> None:
         """Start it again where it has other cameras now, or was revoked."""
+        if not self._wanted or not self._program.pid:
+            return
         row = self._enrolment.inventory.find(self._name())
-        if self._wanted and (self._own_cameras() != self._cameras or (row and not row.active)):
+        if self._own_cameras() != self._cameras or (row is not None and not row.active):
             self._program.restart()
 
     def state(self) -> LocalDeviceState:
@@ -231,9 +244,8 @@ class LocalDevice:
 
     def _name(self) -> str:
         """As it was enrolled; before, by the name of this machine."""
-        if self._settings.exists():
-            found = decode_toml(self._settings.read_bytes(), where=str(self._settings))
-            return str(found["device"])
+        with suppress(OSError, LinesideError, KeyError):
+            return str(decode_toml(self._settings.read_bytes(), where="edge.toml")["device"])
         return re.sub("[^A-Za-z0-9_-]", "-", f"hub-{socket.gethostname()}")[:64]
 
     def _lines(self) -> tuple[str, ...]:
