@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 537,
     "classes": 1601,
-    "statements in src": 69454,
+    "statements in src": 69456,
     "statements in tests": 57017,
     "records built at one place": 413,
     "modules under 100 lines": 24,

@@ -29,7 +29,7 @@ name = "Two"
 [[camera]]
 id = "in"
 line = "one"
-source = "folder:{folder}"
+source = "folder:in"
 
 [[camera]]
 id = "gate"
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.slow
 
 def settings(folder: Path, **more: object) -> HubConfig:
     (folder / "in").mkdir(exist_ok=True)
-    (folder / "plant.toml").write_text(PLANT.format(folder=folder / "in"))
+    (folder / "plant.toml").write_text(PLANT)
     given = {"data_dir": str(folder / "hub"), "plant": str(folder / "plant.toml")}
     return decode(HubConfig, {**given, "port": 0, "bus_port": 0, **more}, where="settings")
 

@@ -200,8 +200,12 @@ def _toml(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def load_plant(path: Path) -> Plant:
+def load_plant(path: Path, *, folder: Path | None = None) -> Plant:
     """Read a plant file, and what its sighting rules learned.
+
+    Args:
+        path: of the file.
+        folder: where its relative paths start; None: its own.
 
     Raises:
         NotFoundError: no such file.
@@ -213,40 +217,41 @@ def load_plant(path: Path) -> Plant:
         raise NotFoundError(
             f"cannot read the plant file: {error.strerror}", where=str(path), fix="Name a file."
         ) from error
-    return plant_of(raw, path=path)
+    return plant_of(raw, path=path, folder=folder)
 
 
-def plant_of(raw: bytes, *, path: Path) -> Plant:
-    """Read the bytes of a plant file as if they stood at ``path``; relative paths start there.
+def plant_of(raw: bytes, *, path: Path, folder: Path | None = None) -> Plant:
+    """Read the bytes of a plant file as if they stood at ``path``; see ``load_plant``.
 
     Raises:
         InvalidError: every fault at once, of form first, then of reference.
     """
-    plant = _from_its_folder(parse_plant(raw, where=str(path)), path=path)
-    return _with_dwell_times(plant, path=path)
+    folder = (folder or path.parent).absolute()
+    plant = _with_absolute_paths(parse_plant(raw, where=str(path)), folder=folder)
+    return _with_dwell_times(plant, folder=folder, path=path)
 
 
-def _from_its_folder(plant: Plant, *, path: Path) -> Plant:
-    """The plant with camera files and folders as seen from the plant file's folder."""
+def _with_absolute_paths(plant: Plant, *, folder: Path) -> Plant:
+    """The plant with camera files and folders as seen from a folder."""
 
     def source(url: SecretUrl) -> SecretUrl:
         scheme, _, name = url.reveal().partition(":")
         if scheme not in _FILE_SOURCES:
             return url
-        return SecretUrl(f"{scheme}:{path.parent.absolute() / name}")
+        return SecretUrl(f"{scheme}:{folder / name}")
 
     cameras = tuple(replace(camera, source=source(camera.source)) for camera in plant.camera)
     return replace(plant, camera=cameras)
 
 
-def _with_dwell_times(plant: Plant, *, path: Path) -> Plant:
-    """Files named by ``learned``, seen from the plant file's folder."""
+def _with_dwell_times(plant: Plant, *, folder: Path, path: Path) -> Plant:
+    """The plant with the files that ``learned`` names."""
     rules, faults = list(plant.rule), []
     for place, rule in enumerate(rules):
         step = rule.sighting
         if step is not None and step.learned:
             try:
-                habits = read_dwell_times(path.parent / step.learned)
+                habits = read_dwell_times(folder / step.learned)
             except InvalidError as error:
                 faults.append(_not_learned(place, error))
             else:

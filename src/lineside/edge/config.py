@@ -220,6 +220,7 @@ class EdgeConfig:
         device: the device's name, a level of its topics.
         bus: URL of the site's bus.
         plant: path of the plant file.
+        plant_folder: where relative paths in the plant file start; empty: the folder it lies in.
         data_dir: folder of spool and packages; made when absent.
         hub: base URL that packages are fetched from; empty: only what lies in ``data_dir`` runs.
         token_file: file with the device's token for the hub; empty: none is sent.
@@ -258,6 +259,7 @@ class EdgeConfig:
     bus: SecretUrl
     plant: str
     data_dir: str
+    plant_folder: str = ""
     hub: str = ""
     token_file: str = ""
     ca: str = ""
@@ -327,6 +329,11 @@ class EdgeConfig:
     def folder(self) -> Path:
         """``data_dir`` as an absolute path."""
         return Path(self.data_dir).absolute()
+
+    @property
+    def plant_base(self) -> Path | None:
+        """``plant_folder`` as a path; None for the folder that the plant file lies in."""
+        return Path(self.plant_folder) if self.plant_folder else None
 
     @property
     def home_path(self) -> Path:

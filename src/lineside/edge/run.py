@@ -87,7 +87,7 @@ def _worked(
     config: EdgeConfig, *, clock: Clock, stop: threading.Event, supervisor: Supervisor
 ) -> bool:
     """Work with the plant file as it is now; True where it changed, False at the end."""
-    plant = load_plant(Path(config.plant))
+    plant = load_plant(Path(config.plant), folder=config.plant_base)
     with ExitStack() as stack:
         spool = open_spool(config.folder / "spool.db", max_bytes=config.spool_max_bytes)
         stack.callback(spool.close)
@@ -243,7 +243,7 @@ class PlantFile:
         """Refuse a text that is damaged, of another site, or leaves nothing to look at."""
         if digest_of(without_secrets(text).encode()) != digest:
             raise RefusedError("the text is not that of its digest", where="plant file")
-        plant = plant_of(text.encode(), path=self._path)
+        plant = plant_of(text.encode(), path=self._path, folder=self._config.plant_base)
         if plant.site != self._site:
             raise InvalidError(f"of site {plant.site!r}", where="plant file", fix="Enrol anew.")
         chosen_cameras(plant, self._config.cameras)

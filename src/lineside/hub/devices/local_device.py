@@ -212,7 +212,10 @@ class LocalDevice:
     def _environment(self) -> Mapping[str, str]:
         """Return the settings that may have changed since it was enrolled."""
         bus = self._enrolment.bus_url.replace(HUB_HOST, self._url.split("/")[2].rpartition(":")[0])
-        told = {"HUB": self._url, "BUS": bus, "CAMERAS": encode(self._cameras).decode()}
+        told = {
+            "HUB": self._url, "BUS": bus, "CAMERAS": encode(self._cameras).decode(),
+            "PLANT_FOLDER": str(Path(self._config.plant).absolute().parent),
+        }  # fmt: skip
         return {f"LINESIDE_EDGE__{key}": value for key, value in told.items()}
 
     def _enrol(self, name: str, lines: tuple[str, ...]) -> None:
