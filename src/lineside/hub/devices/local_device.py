@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import sys
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ class LocalDevice:
         self._lineside = tuple(command)
         self._folder = config.folder / "device"
         self._url = ""
+        self._turn = threading.Lock()
         self._wanted = self._may_return = False
         self._cameras: tuple[str, ...] = ()
         self._issued: IssuedInvitation | None = None
@@ -131,12 +133,13 @@ class LocalDevice:
         """
         self._look_for_cameras()
         self._documents.put(_KIND, self._hub, body={"by": by})
-        self._may_return = True
-        if not self._wanted:
-            self._wanted = True
-            self._program.start()
-        else:
-            self._program.restart()
+        with self._turn:
+            self._may_return = True
+            if not self._wanted:
+                self._wanted = True
+                self._program.start()
+            else:
+                self._program.restart()
         return self.state()
 
     def stop(self) -> LocalDeviceState:
@@ -151,8 +154,9 @@ class LocalDevice:
                 fix="Take device_here out of the settings, or --with-device away.",
             )  # fmt: skip
         self._documents.delete(_KIND, self._hub)
-        self._wanted = False
-        self._end()
+        with self._turn:
+            self._wanted = False
+            self._end()
         return self.state()
 
     def close(self) -> None:
@@ -198,9 +202,10 @@ class LocalDevice:
                 f"{name} was revoked: {row.reason}", where=name,
                 fix="Start it again on the page Devices.",
             )  # fmt: skip
-        if row is None or not row.active or not self._settings.exists():
+        is_over = row is not None and row.ends_at <= self._clock.now()
+        if row is None or not row.active or is_over or not self._settings.exists():
             if row is not None and row.active:
-                self._enrolment.revoke(name, by=_BY, reason="its folder is gone")
+                self._enrolment.revoke(name, by=_BY, reason="it is enrolled anew")
             self._enrol(name, lines)
         elif row.lines != lines:
             self._enrolment.set_lines(name, lines, by=_BY)

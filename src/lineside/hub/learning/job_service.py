@@ -180,7 +180,8 @@ class JobBridge:
         """Hand what the job service said to the clients."""
         for message in self._answers.get_many(most=_BATCH, timeout_s=_LOOK_S):
             if message.topic.endswith(_OWN):
-                self._clients.publish(message.topic, message.payload)
+                publish = partial(self._clients.publish, message.topic, message.payload)
+                retry(publish, stop=self._outbound.stopping)
 
     def _pass_request(self, delivery: Delivery) -> None:
         message = delivery.message
