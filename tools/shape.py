@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 537,
     "classes": 1601,
-    "statements in src": 69461,
-    "statements in tests": 57020,
+    "statements in src": 69518,
+    "statements in tests": 57135,
     "records built at one place": 413,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,

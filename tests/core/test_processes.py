@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from lineside.core import SystemClock, UnavailableError
-from lineside.core.processes import SupervisedProgram
+from lineside.core.processes import SupervisedProgram, inherited_environment
 from lineside.testing.links import wait_until
 
 WAITS = "import sys, time; print(sys.argv[1], file=sys.stderr, flush=True); time.sleep(600)"
@@ -78,3 +78,14 @@ def test_one_that_is_not_to_be_started_again_stays_ended() -> None:
     with program(lambda: [sys.executable, "-c", FAILS], ended=note) as (made, said):
         wait_until(lambda: codes == [1])
     assert (said, made.pid) == (["no camera"], 0)
+
+
+def test_a_child_gets_neither_the_hubs_settings_nor_its_supervisor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "LINESIDE_HUB__RECORDS", "LINESIDE_EDGE__HUB"):
+        monkeypatch.setenv(name, "x")
+    assert {"LINESIDE_EDGE__HUB", "PATH"} <= inherited_environment().keys()
+    assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "LINESIDE_HUB__RECORDS"} & (
+        inherited_environment().keys()
+    )

@@ -14,6 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from lineside.core import RefusedError, SystemClock
 from lineside.core.drivers import SecretUrl
 from lineside.fleet import NewJob
+from lineside.fleet.jobs.requests import MOST_PAYLOAD_BYTES
 from lineside.hub import HubConfig, RunningHub, Services, running
 from lineside.hub.learning import job_service as module
 from lineside.hub.learning.job_service import JobBridge, JobRequestHandler
@@ -203,6 +204,17 @@ def test_a_bridge_passes_requests_and_logs_to_the_bus_and_no_answer_of_its_own(
         client.publish_soon(topic, b"{}")
     pass_until(bridge, lambda: heard.figures().waiting == 2)
     assert topics(heard, 2) == [f"{T}/get", "edge-manager-app/logs/edge-1"]
+
+
+def test_a_bridge_passes_nothing_that_the_bus_could_refuse_for_its_size(
+    bridge: JobBridge, client: Bus, factory: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard = factory.subscribe(("#", "$aws/#"))
+    client.publish_soon(f"{T}/get", b"x" * (MOST_PAYLOAD_BYTES + 1))
+    client.publish_soon(f"{T}/get", b"x" * MOST_PAYLOAD_BYTES)
+    pass_until(bridge, lambda: heard.figures().waiting > 0)
+    assert [len(one.payload) for one in take(heard, 1)] == [MOST_PAYLOAD_BYTES]
+    assert f"bytes={MOST_PAYLOAD_BYTES + 1}, {MOST_PAYLOAD_BYTES} at most" in caplog.text
 
 
 def test_a_request_is_acknowledged_when_the_bus_has_it(

@@ -13,6 +13,7 @@ import shutil
 import ssl
 import subprocess
 import tarfile
+import threading
 import urllib.error
 import urllib.request
 import uuid
@@ -42,7 +43,7 @@ from lineside.hub.rollouts.jobs import document_of
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
 from lineside.testing.engines import shades
-from lineside.testing.links import wait_until
+from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import encode_png
 from tests.edge.serving import STARTED_S, Client, edge_config, refused, served
 from tests.journeys.test_enrolment import Site, settings_of, started
@@ -269,6 +270,24 @@ def test_the_programs_of_the_sample_run_from_start_to_answer(
         stub.CaptureData(capture)
         stub.UnLoadModel(agent_pb2.UnLoadModelRequest(name=name))
         assert not stub.ListModels(agent_pb2.ListModelsRequest()).models
+
+
+@pytest.mark.parametrize("site", [("mosquitto", 0)], indirect=True)
+def test_a_client_whose_packet_is_too_large_costs_the_hub_nothing(
+    site: Site, identity: IdentityFiles
+) -> None:
+    client, gone = paho.Client(CallbackAPIVersion.VERSION2, client_id="edge-1"), threading.Event()
+    client.tls_set(ca_certs=str(identity.ca), certfile=str(identity.pair))
+    client.on_disconnect = lambda *_: gone.set()
+    client.connect("127.0.0.1", int(site.config.iot_jobs_tls.rpartition(":")[2]))
+    client.loop_start()
+    wait_until(client.is_connected)
+    bus = site.hub.services.desired.bus
+    assert bus is not None
+    client.publish("edge-manager-app/logs/edge-1", b"x" * 1_000_000)
+    assert gone.wait(LONG_S)
+    client.loop_stop()
+    assert bus.connected()
 
 
 def test_an_archive_from_a_presigned_link_is_proved_when_it_is_loaded(

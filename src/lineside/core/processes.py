@@ -41,8 +41,18 @@ def end_with_parent(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
 
 
+def inherited_environment() -> dict[str, str]:
+    """Return what a child gets of this program's environment.
+
+    The hub's settings, which may hold passwords, and the supervisor's own variables are left out: a
+    child that told systemd of itself would speak in its parent's name.
+    """
+    return {key: value for key, value in os.environ.items() if not key.startswith(_OWN)}  # noqa: TID251  handed on to a child
+
+
 logger = logging.getLogger(__name__)
 
+_OWN = ("LINESIDE_HUB__", "NOTIFY_SOCKET", "WATCHDOG_")
 _LONGEST = 1000
 _END_S = 10.0
 _SIGNAL_S = 0.5
@@ -71,7 +81,8 @@ class SupervisedProgram:
             command: called before each start; where it raises an error, it is called again later.
             hear: is given each line of the program's standard error.
             clock: for the length of a run.
-            environment: called before each start; what the program has beside this one's own.
+            environment: called before each start; what the program has beside
+                ``inherited_environment``.
             began: is given the number of the process.
             ended: is given the exit code; returns whether the program is not to be started again.
         """
@@ -158,7 +169,7 @@ class SupervisedProgram:
             # Ctrl-C in a terminal goes to a whole group: this one ends it when all is handed over.
             process = subprocess.Popen(  # noqa: S603  ours
                 tied, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True,
-                env={**os.environ, **self._environment()},  # noqa: TID251  a child has all we have
+                env={**inherited_environment(), **self._environment()},
             )  # fmt: skip
             self._process = process
         self._began(process.pid)

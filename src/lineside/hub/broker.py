@@ -71,6 +71,7 @@ _Access = Callable[[str, tuple[str, ...]], TopicAccess]
 _LOOK_S = 1.0
 _CERTIFICATES_S = 60.0
 _LIST_FILE = "crl.pem"
+_MOST_JOB_PACKET_BYTES = 1_000_000  # an answer that lists a thousand jobs fits
 # For one absent client of mosquitto: ten minutes of pictures of 100 kB, three each second.
 _MOSQUITTO_LIMITS = BrokerLimits(outbox_bytes=200_000_000, in_flight=256, session_s=14 * 24 * 3600)
 
@@ -137,7 +138,9 @@ def open_job_listener(services: Services, bus: Bus, *, stack: ExitStack) -> Embe
         UnavailableError: the address is in use.
         NotFoundError: there is no authority that could sign devices' certificates.
     """
-    limits = BrokerLimits(connections=services.config.bus_connections)
+    limits = BrokerLimits(
+        connections=services.config.bus_connections, packet_bytes=_MOST_JOB_PACKET_BYTES
+    )
     listener = _device_listener(
         services, services.config.iot_jobs_tls, access=lambda name, _: job_access(name)
     )

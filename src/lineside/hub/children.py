@@ -5,7 +5,6 @@
    ends by itself.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from lineside.core import InvalidError, UnavailableError
 from lineside.core.drivers import SecretUrl
-from lineside.core.processes import end_with_parent
+from lineside.core.processes import end_with_parent, inherited_environment
 from lineside.core.worker import Worker
 
 _KILL_AFTER_S = 10.0
@@ -46,7 +45,7 @@ class ChildSettings:
     def environment(self) -> dict[str, str]:
         """Environment that names the stores: arguments are for everybody on the machine to read."""
         return {
-            **os.environ,  # noqa: TID251  a child has all that the hub has
+            **inherited_environment(),
             "LINESIDE_RECORDS": self.records_url.reveal(),
             "LINESIDE_BLOBS": self.blobs_url.reveal(),
         }

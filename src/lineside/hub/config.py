@@ -407,6 +407,12 @@ def _check_devices(config: HubConfig) -> None:
         port = address.rpartition(":")[2]
         if address and not (port.isdigit() and int(port) <= 65535):
             raise InvalidError("host:port", where=name, fix=f'Write {name} = "0.0.0.0:8883".')
+    ports = [one.rpartition(":")[2] for one in (config.bus_tls, config.iot_jobs_tls) if one]
+    if len(ports) == 2 and ports[0] == ports[1] != "0":
+        raise InvalidError(
+            "a port of its own, bus_tls has this one", where="iot_jobs_tls",
+            fix='Write iot_jobs_tls = "0.0.0.0:8884".',
+        )  # fmt: skip
     if config.bus_tls and config.bus != "embedded":
         raise InvalidError(
             "only the embedded broker listens here", where="bus_tls",

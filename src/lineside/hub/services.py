@@ -409,7 +409,8 @@ def build_services(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
         ),
         local_device=LocalDevice(
-            enrolment, config=config, plant=plant, documents=records.documents, hub=leases.hub,
+            enrolment, devices=devices, config=config, plant=plant, documents=records.documents,
+            hub=leases.hub,
             plant_text=lambda lines: plants.text(lines=lines), clock=clock, command=_LINESIDE,
             make_ca=partial(make_ca, config, site=plant.site, clock=clock),
         ),

@@ -99,13 +99,13 @@ def device_server_files(config: HubConfig, *, clock: Clock) -> ServerFiles:
 def hosts_of(config: HubConfig, *, named: Sequence[str] = ()) -> tuple[str, ...]:
     """Names and addresses under which the hub is reached: those named, or of its settings.
 
-    The address at which it listens, and loopback, by which commands beside it come, are always
-    among them.
+    The addresses at which it and its bus listen, and loopback, by which commands beside it come,
+    are always among them.
     """
     from urllib.parse import urlsplit
 
     named = named or [urlsplit(config.public_url).hostname or "", *config.allowed_hosts]
-    reached = (*named, config.host)
+    reached = (*named, config.host, config.bus_tls.rpartition(":")[0].strip("[]"))
     wanted = [name.lower() for name in reached if name and name not in REACHED_AT]
     return tuple(dict.fromkeys([*wanted, *LOOPBACK]))
 

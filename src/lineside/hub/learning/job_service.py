@@ -20,6 +20,7 @@ from functools import partial
 from lineside.core import Clock, LinesideError, UnavailableError
 from lineside.core.worker import Worker, retry
 from lineside.fleet import JobService
+from lineside.fleet.jobs.requests import MOST_PAYLOAD_BYTES
 from lineside.fleet.jobs.wire import JobMessage
 from lineside.links import Bus, Delivery, Message, open_bus, open_session
 
@@ -187,6 +188,12 @@ class JobBridge:
         message = delivery.message
         if message.topic.endswith(_OWN):
             return  # one of ours, which comes back here
+        if len(message.payload) > MOST_PAYLOAD_BYTES:
+            logger.warning(
+                "job request not passed on topic=%s bytes=%d, %d at most",
+                message.topic, len(message.payload), MOST_PAYLOAD_BYTES,
+            )  # fmt: skip
+            return
         try:
             self._bus.publish(message.topic, message.payload)
         except UnavailableError:
