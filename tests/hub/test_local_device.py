@@ -139,7 +139,7 @@ def test_the_reason_is_the_programs_own_sentence(
     device = new(FAILS)
     device.begin(URL)
     device.start(by="anna")
-    wait_until(lambda: device.state().reason == "error: the disk is full.")
+    wait_until(lambda: device.state().reason == "the disk is full")
 
 
 def test_a_revocation_by_the_hub_itself_keeps_nothing_away(

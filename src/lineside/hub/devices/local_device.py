@@ -14,6 +14,7 @@ import re
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from lineside.core.processes import SupervisedProgram, inherited_environment
 from lineside.core.worker import Worker
 from lineside.fleet import EnrolledDevice, NewInvitation
 from lineside.hub.access.tls import REACHED_AT
-from lineside.hub.children import ChildRunner
+from lineside.hub.children import ChildRunner, why_it_failed
 from lineside.hub.config import HubConfig
 from lineside.hub.devices.enrolment import HUB_HOST, Enrolment, IssuedInvitation
 from lineside.hub.devices.registry import DeviceRegistry
@@ -52,6 +53,7 @@ _ENROL_S = 120.0
 _MOST_BYTES = 100_000
 _LOOK_S = 2.0
 _UNHEARD_S = 60.0
+_MOST_LINES = 20
 DeviceState = Literal["off", "starting", "running", "failing"]
 _LINESIDE = (sys.executable, "-m", "lineside")
 
@@ -113,6 +115,7 @@ class LocalDevice:
         self._turn = threading.Lock()
         self._wanted = self._may_return = self._is_closed = False
         self._began_at: datetime | None = None
+        self._output: deque[str] = deque(maxlen=_MOST_LINES)
         self._cameras: tuple[str, ...] = ()
         self._issued: IssuedInvitation | None = None
         self._enrolling = ChildRunner(most_bytes=_MOST_BYTES, limit_s=_ENROL_S)
@@ -201,13 +204,7 @@ class LocalDevice:
 
     def state(self) -> LocalDeviceState:
         """Return whether it runs, and why not."""
-        heard, reason = False, ""
-        if self._program.pid:
-            heard, reason = self._presence()
-        elif self._program.failure:
-            reason = str(self._program.failure)
-        else:
-            reason = self._program.last_words
+        heard, reason = self._presence()
         if not self._wanted:
             state: DeviceState = "off"
         else:
@@ -218,7 +215,9 @@ class LocalDevice:
         )  # fmt: skip
 
     def _presence(self) -> tuple[bool, str]:
-        """Return whether the hub has heard the program that runs, and what to say if not."""
+        """Return whether it runs and the hub has heard it, and what to say if not."""
+        if not self._program.pid:
+            return False, str(self._program.failure or self._program.last_words)
         began_at = self._began_at or self._clock.now()
         found = self._devices.some((self._name(),))
         if any(one.state == "online" and one.at and one.at >= began_at for one in found):
@@ -230,6 +229,7 @@ class LocalDevice:
 
     def _command(self) -> list[str]:
         """Enrol it where it is not, give it its plant file, and return how it is called."""
+        self._output.clear()
         self._program.last_words = ""
         name = self._name()
         row = self._enrolment.inventory.find(name)
@@ -305,8 +305,8 @@ class LocalDevice:
         self._began_at = self._clock.now()
 
     def _hear(self, line: str) -> None:
-        if line.startswith("error: ") or not self._program.last_words.startswith("error: "):
-            self._program.last_words = line
+        self._output.append(line)
+        self._program.last_words = why_it_failed(self._output, code=1)
         logger.debug("local device: %s", line)
 
     # ---- what it inspects
