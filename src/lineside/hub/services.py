@@ -410,9 +410,8 @@ def build_services(
         ),
         local_device=LocalDevice(
             enrolment, devices=devices, config=config, plant=plant, documents=records.documents,
-            hub=leases.hub,
-            plant_text=lambda lines: plants.text(lines=lines), clock=clock, command=_LINESIDE,
-            make_ca=partial(make_ca, config, site=plant.site, clock=clock),
+            hub=leases.hub, plant_text=lambda lines: plants.text(lines=lines), clock=clock,
+            command=_LINESIDE, make_ca=partial(make_ca, config, site=plant.site, clock=clock),
         ),
     )  # fmt: skip
     plants.on_change(services.declare)
