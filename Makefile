@@ -4,6 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 SCALE ?=
 DEMO_ARGS ?=
+BENCH_ARGS ?= --minutes 30
 # One process for each core: more keep these busier, and journeys of several programs then run out
 # of time. Files are shared out in order, and a file's tests stay together. nproc itself gives
 # OMP_NUM_THREADS where that is set.
@@ -24,7 +25,9 @@ demo: $(VENV)/.installed-all
 
 test: check docs unit
 
+# The benchmarks come last, so that nothing runs beside them.
 full: check docs all-tests
+	$(MAKE) bench
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
@@ -62,9 +65,9 @@ screenshots: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses=0 $(SHOT_TESTS:%=tests/browser/test_%.py) \
 	  -k "are_quiet or is_quiet or audits_are_blind or covered" --screenshots docs/images
 
+# Results again, those measured longest ago first, and the table of benchmarks/README.md.
 bench: $(VENV)/.installed-test
-	for file in benchmarks/[a-z]*.py; do \
-	  case $$file in */measure.py|*/stream_embedded.py) ;; *) echo "== $$file"; $(BIN)/python $$file || exit 1;; esac; done
+	$(BIN)/python benchmarks/renew.py $(BENCH_ARGS)
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

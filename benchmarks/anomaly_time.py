@@ -189,7 +189,7 @@ def main() -> None:
         ),
         "stages": told,
     }
-    write("anomaly_time", result)
+    write("anomaly_time", result, answer)
     for name, spent in told.items():
         clock, cpu = spent["clock"], spent["cpu"]
         print(
@@ -199,6 +199,16 @@ def main() -> None:
     verdict = "met" if result["met"] else "NOT MET"
     print(f"beyond features at most {asked.most:g} ms: {verdict}")
     raise SystemExit(0 if result["met"] else 1)
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    beyond, verdict = result["stages"]["beyond"]["cpu"], "" if result["met"] else " exceeded"
+    return (
+        f"Median {beyond['p50_ms']:.1f} ms of one core (p95 {beyond['p95_ms']:.1f} ms,"
+        f" n {beyond['n']:,}; limit of the median {result['most_ms']:g} ms{verdict}),"
+        f" {result['beyond_over_features']:.2f} times the features."
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ Run ``python benchmarks/audit.py``; writes ``benchmarks/results/audit.json``.
 import argparse
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import measure
 import numpy as np
@@ -29,6 +30,7 @@ RANGES = {
     "over_reject": (0.002, 0.05), "audit": (0.02, 0.2), "audit_rejects": (0.05, 1.0),
 }  # fmt: skip
 SMALL = {**RANGES, "parts": (2_000, 200_000), "missed": (0.002, 0.2), "audit": (0.005, 0.2)}
+LINES = 1_000
 BINS = (0.0, 1.0, 3.0, 10.0, 100.0, np.inf)
 
 
@@ -111,10 +113,19 @@ def main() -> None:
             "stated": 0.95,
             "ranges": RANGES,
             "ranges_of_small_audits": SMALL,
-            "thousand_lines": coverage(lines=1_000, seed=1),
+            "thousand_lines": coverage(lines=LINES, seed=1),
             "ten_thousand_lines": coverage(lines=10_000, seed=2),
             "escape_by_expected_number": by_expected(lines=10_000, seed=3),
         },
+        answer,
+    )
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    held = result["thousand_lines"].values()
+    return (
+        f"They do in {100 * min(held):.1f} to {100 * max(held):.1f} % of {LINES:,} simulated lines."
     )
 
 

@@ -231,9 +231,34 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         result = study(folder, pictures=asked.pictures, fresh=asked.fresh, steps=asked.steps)
     met = targets(result)
-    path = measure.write(asked.name, {**result, "targets": met})
+    path = measure.write(asked.name, {**result, "targets": met}, answer)
     print(f"{path}: {met}")
     return 0 if all(met.values()) else 1
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    splits, leak = result["splits"].values(), result["leak"]
+    own, fresh = (
+        result["splits"]["random"][where]["exact"] for where in ("own_test", "fresh_bins")
+    )
+    commonest = [
+        split[where]["exact"]["baseline"]
+        for split in splits
+        for where in ("own_test", "fresh_bins")
+    ]
+    return (
+        f"By {_points(leak['exact_claimed_minus_held_random'])}:"
+        f" {100 * own['value']:.1f} % exact (n {own['n']:,}),"
+        f" {100 * fresh['value']:.1f} % on new bins (n {fresh['n']:,});"
+        f" by blocks {_points(leak['exact_claimed_minus_held_blocks'])};"
+        f" the commonest count reaches {100 * min(commonest):.0f} to {100 * max(commonest):.0f} %."
+    )
+
+
+def _points(gap: Mapping[str, float]) -> str:
+    value, low, high = (100 * gap[name] for name in ("value", "low", "high"))
+    return f"{value:.1f} points ({low:.1f} to {high:.1f})"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ The result goes to benchmarks/results/coverage.json; the exit status is 1 when a
 import argparse
 import sys
 import warnings
+from typing import Any
 
 import cv2
 import measure
@@ -114,10 +115,20 @@ def main() -> int:
         "few": sixteen,
         "met": met,
     }
-    measure.write("coverage", result)
+    measure.write("coverage", result, answer)
     for name, value in result.items():
         print(name, value)
     return 0 if met else 1
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    held, seeds = result["seeds_held"], result["seeds"]
+    missed = "" if held >= HELD * seeds else f" (target {100 * HELD:.0f} % missed)"
+    return (
+        f"In {held} of {seeds} seeds{missed}: {100 * result['error']:.1f} % wrong on average where"
+        f" {100 * result['stated']:.1f} % is stated, {100 * result['unsure']:.1f} % unsure."
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import threading
 import urllib.request
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -194,9 +195,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     seconds = parser.parse_args().seconds
     found = {name: measured(case, seconds=seconds) for name, case in CASES.items()}
-    write("device_page", found)
+    write("device_page", found, answer)
     for name, figures in found.items():
         print(name, figures)
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    with_page, without = result["five viewers"], result["no page"]
+    return (
+        f"Five viewers: {100 * with_page['core_share']:.1f} % of a core and"
+        f" {with_page['resident_mb']:.1f} MB, against {100 * without['core_share']:.1f} % and"
+        f" {without['resident_mb']:.1f} MB without the page."
+    )
 
 
 if __name__ == "__main__":

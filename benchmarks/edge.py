@@ -414,7 +414,7 @@ def main() -> int:
         "package_bytes": len(archive), "speed": speed, "hot_swap": hot, "folder": folder_ms,
         "swaps": swaps, "start": start, "starts": starts,
     }  # fmt: skip
-    print(measure.write("edge", result).read_text())
+    print(measure.write("edge", result, answer).read_text())
     ratios = speed["ratio"]
     assert isinstance(ratios, dict)
     good = (
@@ -426,6 +426,25 @@ def main() -> int:
         and int(str(start["resident_bytes"])) <= MOST_RESIDENT_BYTES
     )
     return 0 if good else 1
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    ratio, hot, files = result["speed"]["ratio"], result["hot_swap"], result["folder"]
+    resident = result["start"]["resident_bytes"]
+    slow = "" if max(ratio.values()) <= MOST_RATIO else " exceeded"
+    late = "" if files["p95_ms"] <= MOST_FILE_MS else " exceeded"
+    missed = "" if resident <= MOST_RESIDENT_BYTES else " missed"
+    frames = f"{hot['frames']:,}"
+    lost = f"{hot['lost']:,} of {frames} frames" if hot["lost"] else f"no frame of {frames}"
+    return (
+        f"gRPC {ratio['grpc']:.2f} and HTTP {ratio['http']:.2f} times the predictor"
+        f" (n {result['speed']['bare']['n']:,}; limit {MOST_RATIO}{slow});"
+        f" {lost} lost in swaps;"
+        f" a file answered in {files['p50_ms']:.0f} ms, {files['p95_ms']:.0f} ms at the 95th"
+        f" percentile (n {files['n']:,}; limit {MOST_FILE_MS}{late}); {resident / 1e6:.0f} MB at"
+        f" start (target {MOST_RESIDENT_BYTES / 1e6:.0f} MB{missed})."
+    )
 
 
 if __name__ == "__main__":

@@ -57,8 +57,19 @@ def main() -> int:
                 # Another part of the seeds may be run beside this one.
                 runs = ({} if given.fresh else known()) | runs
                 at = datetime.now(tz=UTC).isoformat(timespec="seconds")
-                measure.write(NAME, {"at": at, **summary(list(runs.values()))})
+                measure.write(NAME, {"at": at, **summary(list(runs.values()))}, answer)
     return 1 if any(run["broken"] for run in runs.values()) else 0
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    lost, doubled, stuck = result["lost"], result["doubled"], result["stuck"]
+    wrong = f"{lost:,} lost and {doubled:,} stored twice" if lost or doubled else "Nothing"
+    failed = f"; failed runs: {len(result['failed']):,}" if result["failed"] else ""
+    return (
+        f"{wrong} in {result['runs']:,} runs with {result['events']:,} events,"
+        f" and {f'{stuck:,}' if stuck else 'nothing'} stuck{failed}."
+    )
 
 
 def known() -> dict[int, dict[str, Any]]:

@@ -268,12 +268,28 @@ def main() -> int:
             "fine_tuning": turns,
             "targets": met,
         },
+        answer,
     )
     for name, value in (("features", rate), ("empty", empty), ("full", full), ("tuning", turns)):
         print(name, value)
     for target, reached in met.items():
         print("met   " if reached else "MISSED", target)
     return 0 if all(met.values()) else 1
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    spent = result["empty_cache"]["seconds"]
+    rate = result["features_at_224"]["per_second_of_a_core"]
+    share = result["fine_tuning"]["seconds"]["share"]
+    late = " missed" if spent > MOST_S else ""
+    slow = " missed" if rate < LEAST_PER_S else ""
+    behind = f" (target {LEAST_SHARE} missed)" if share < LEAST_SHARE else ""
+    return (
+        f"{spent:.0f} s (target {MOST_S:.0f} s{late}); features at {rate:.0f} images/s of a core"
+        f" (target {LEAST_PER_S:.0f}{slow}); fine-tuning at {share:.2f} of a bare loop's"
+        f" rate{behind}."
+    )
 
 
 if __name__ == "__main__":

@@ -403,7 +403,44 @@ def main() -> None:
     }  # fmt: skip
     with ExitStack() as stack:
         result |= run(asked, stack=stack)
-    print(measure.write("fleet", result))
+    print(measure.write("fleet", result, answer))
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    said = []
+    if "whole" in result:
+        whole = result["whole"]
+        said.append(
+            f"{whole['package_bytes'] / 1e6:.0f} MB {_reached(whole)} in {whole['seconds']:.0f} s"
+        )
+    if "delta" in result:
+        delta = result["delta"]
+        reached = "" if delta["every_device_verified"] else f" {_reached(delta)}"
+        said.append(
+            f"the next version{reached} in {delta['seconds']:.0f} s"
+            f" with {100 * delta['received_share']:.0f} % of the bytes"
+        )
+    beats = [_beats(one) for one in result.get("heartbeats", ())]
+    both = [*([", ".join(said)] if said else []), *beats] or ["no roll-out and no heartbeats"]
+    sentence = "; ".join(both)
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _reached(phase: dict[str, Any]) -> str:
+    """Which devices a roll-out came to."""
+    if phase["every_device_verified"]:
+        return "to each"
+    return f"to {phase['job']['executions'].get('SUCCEEDED', 0):,} devices alone"
+
+
+def _beats(one: dict[str, Any]) -> str:
+    """What became of the heartbeats at one rate."""
+    taken = "all" if one["taken_by_hub"] >= one["sent"] else f"{one['taken_by_hub']:,}"
+    said = f"{taken} of {one['sent']:,} heartbeats taken at {one['asked_per_s']:,.0f}/s"
+    if one["held"]:
+        return said
+    return f"{said} (not held: {one['seconds']:.0f} s, {one['dropped']:,} dropped)"
 
 
 if __name__ == "__main__":

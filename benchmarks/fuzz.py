@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import measure
 
@@ -34,8 +35,17 @@ def main() -> int:
             "seed": given.seed, "runs": given.runs * len(parsers), "faults": faults,
             "parsers": found,
         }  # fmt: skip
-        measure.write("fuzz", result)
+        measure.write("fuzz", result, answer)
     return 1 if faults else 0
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    parsers, runs = result["parsers"], f"{result['runs']:,}"
+    failing = sum(one["faults"] > 0 for one in parsers.values())
+    if not failing:
+        return f"None of {len(parsers)} parsers in {runs} runs."
+    return f"{failing} of {len(parsers)} parsers, with {result['faults']:,} faults in {runs} runs."
 
 
 def counted(parser: Parser, *, runs: int, seed: int) -> dict[str, float]:

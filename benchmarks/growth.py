@@ -360,9 +360,23 @@ def main() -> int:
     print(json.dumps(growth, indent=2))
     if not given.dry:
         name = "growth" if given.store == "sqlite" else "growth-postgresql"
-        print(measure.write(name, result))
+        print(measure.write(name, result, answer))
     print("\n".join(missed) or "no page grew slow")
     return 1 if missed else 0
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    last, growth = result["decades"][-1], result["growth"]
+    page = max((growth[name] for name in PAGES if name in growth), default=1.0)
+    store = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[result["store"]]
+    note = result["note"].partition(":")[0]
+    return (
+        f"At {last['frames']:,} frames and {last['events']:,} messages a frame takes"
+        f" {growth['frame']:.2f} times the processor time, a page at most {page:.2f}"
+        f"{' (limit missed)' if result['missed'] else ''}, the first `doctor`"
+        f" {growth['doctor, first']:.1f} ({store}{', ' if note else ''}{note})."
+    )
 
 
 if __name__ == "__main__":

@@ -372,8 +372,24 @@ def main() -> int:
     result = measure_ingest(
         names, count=options.frames, messages=options.messages, runs=options.runs
     )
-    print(measure.write("ingest", result).read_text())
+    print(measure.write("ingest", result, answer).read_text())
     return 0 if all(result[name]["share"] >= SHARE for name in names) else 1
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    brokers = {"mosquitto": "mosquitto", "embedded": "the embedded broker"}
+    found = [(shown, result[name]) for name, shown in brokers.items() if name in result]
+    (first, one), *others = found
+    shares = [
+        f"{one['share']:.2f} of the rate of a bare subscriber with {first}",
+        *(f"{other['share']:.2f} with {shown}" for shown, other in others),
+    ]
+    missed = any(each["share"] < each["budget_share"] for _, each in found)
+    return (
+        f"At {', '.join(shares)} ({len(one['runs'])} runs of {result['frames']:,} frames;"
+        f" budget {one['budget_share']}{' missed' if missed else ''})."
+    )
 
 
 if __name__ == "__main__":

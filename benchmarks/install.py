@@ -91,8 +91,28 @@ def main() -> int:
                 name: round(taken / found["python"], 1) for name, taken in found.items()
             },
         },
+        answer,
     )  # fmt: skip
     return 1 if missed else 0
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    measured = {f"{kind} MB": size["mb"] for kind, size in result["sizes"].items()}
+    measured |= result["median_s"]
+    shown = {
+        "edge MB": "Edge", "hub MB": "hub", "edge predict": "`predict`", "hub first start": "hub",
+    }  # fmt: skip
+    missed = result["missed"]
+
+    def said(name: str) -> str:
+        number, unit = (".0f", "MB") if name.endswith("MB") else (".1f", "s")
+        target = f" (target {result['targets'][name]:g} {unit} missed)" if name in missed else ""
+        return f"{shown[name]} {measured[name]:{number}} {unit}{target}"
+
+    others = ", ".join(name for name in missed if name not in shown)
+    also = f"; also missed: {others}" if others else ""
+    return f"{', '.join(map(said, shown))}; medians of {result['rounds']} rounds{also}."
 
 
 def installed(kind: str, folder: Path) -> Path:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import perf_counter, process_time
+from typing import Any
 
 import measure
 
@@ -110,7 +111,19 @@ def main() -> None:
         result["create_s"] = round(made_s, 3)
         result["cancel_s"] = round(perf_counter() - before_s, 3)
     print(json.dumps(result, indent=2))
-    print(measure.write("jobs", result))
+    print(measure.write("jobs", result, answer))
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    single, together = (
+        sorted(each["answers_per_s"] for each in result[f"{name}_a_commit"].values())
+        for name in ("one_message", f"{BATCH}_messages")
+    )
+    return (
+        f"{single[0]:,.0f} to {single[-1]:,.0f} with one message a commit, {together[0]:,.0f} to"
+        f" {together[-1]:,.0f} with {BATCH} ({result['things']:,} devices)."
+    )
 
 
 if __name__ == "__main__":

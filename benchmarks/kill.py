@@ -337,10 +337,23 @@ def main() -> int:
     result["back_after_s"] = {victim: measure.percentiles(took) for victim, took in back.items()}
     result["seed"] = arguments.seed
     result["at"] = datetime.now(tz=UTC).isoformat(timespec="seconds")
-    measure.write(arguments.out, result)
+    measure.write(arguments.out, result, answer)
     print(json.dumps(result, indent=2, default=str))
     broken = [key for key in result if key.endswith(("_lost", "_doubled")) and result[key]]
     return 1 if broken or not result["chains_hold"] else 0
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    posts, predictions = result["posts_acknowledged"], result["predictions_acknowledged"]
+    kinds = ("posts_lost", "posts_doubled", "predictions_lost", "predictions_doubled",
+             "orders_doubled")  # fmt: skip
+    broken = [f"{result[kind]:,} {kind.replace('_', ' ')}" for kind in kinds if result[kind]]
+    said = f"{', '.join(broken) or 'None'} of {posts:,} posts and {predictions:,} predictions"
+    said += f" in {sum(result['runs'].values()):,} kills"
+    if back := result["back_after_s"].get("hub"):
+        said += f"; the hub is back after {back['p50_ms'] / 1000:.1f} s (median, n {back['n']})"
+    return said + ("." if result["chains_hold"] else "; a chain of events is broken.")
 
 
 if __name__ == "__main__":

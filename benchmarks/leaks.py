@@ -15,6 +15,7 @@ import resource
 import subprocess
 import sys
 from time import perf_counter
+from typing import Any
 
 import measure
 import numpy as np
@@ -46,7 +47,22 @@ def main() -> None:
         assert usual["seconds"] < MOST_S, usual
         assert usual["peak_mb"] < MOST_MB, usual
         assert usual["found"] >= LEAST_FOUND * usual["pairs_alike"], usual
-    measure.write("leaks", result)
+    measure.write("leaks", result, answer)
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    sizes = [size for size in SIZES if str(size) in result]
+    first, *larger = [size for size in sizes if size >= DEFAULT] or sizes[-1:]
+
+    def found(size: int, *, noun: str = "") -> str:
+        one = result[str(size)]
+        return f"{one['found']:,} of {one['pairs_alike']:,}{noun} among {size:,}"
+
+    one = result[str(first)]
+    said = f"{found(first, noun=' pairs')} images in {one['seconds']:.1f} s"
+    more = [f"{found(size)} in {result[str(size)]['seconds']:.1f} s" for size in larger]
+    return ", ".join((f"{said} and {one['peak_mb']:,.0f} MB", *more)) + "."
 
 
 def in_a_process(size: int) -> dict[str, float]:

@@ -34,6 +34,7 @@ from lineside.vision import Decision
 from lineside.vision.metrics import wilson
 
 CLOCK = SystemClock()
+EXAMPLE = "casting"
 Derive = Callable[[Path, Path], Path]
 
 
@@ -267,7 +268,7 @@ def of_positions(cases: Sequence[Case], package: Package) -> TaskMetrics:
     metrics = {}
     for name in package.manifest.labels:
         told = [case for case in cases if name in case.sample.known]
-        right = sum(answer(case, name) == (name in case.sample.labels) for case in told)
+        right = sum(decided(case, name) == (name in case.sample.labels) for case in told)
         held = sum(name in case.sample.labels for case in told)
         found = wilson(right, len(told))
         metrics[f"accuracy/{name}"] = Metric(
@@ -277,7 +278,7 @@ def of_positions(cases: Sequence[Case], package: Package) -> TaskMetrics:
     return TaskMetrics(metrics=metrics)
 
 
-def answer(case: Case, name: str) -> bool | None:
+def decided(case: Case, name: str) -> bool | None:
     said = {label.name: label.decision for label in case.prediction.labels}
     decision = said.get(name, Decision.UNSURE)
     return None if decision is Decision.UNSURE else decision is Decision.PRESENT
@@ -351,9 +352,26 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="learning-") as made:
             found = measured(row, data=asked.data.resolve(), work=Path(made), seed=asked.seed)
             results[row.name] = {**found, "measured": provenance()}
-        write("learning", {"seed": asked.seed, "rows": results})
+        write("learning", {"seed": asked.seed, "rows": results}, answer)
         print("\n".join(lines({row.name: results[row.name]})), flush=True)
     print("\n".join(lines(results)))
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    rows = result["rows"]
+    goals = [goal for row in rows.values() for goal in row["goals"]]
+    said = f"{sum(goal['met'] for goal in goals)} of {len(goals)} goals met on {len(rows)} tasks"
+    if EXAMPLE not in rows:
+        return f"{said}."
+    goal = rows[EXAMPLE]["goals"][0]
+    value, low, high, common = (
+        f"{100 * goal[name]:.1f}" for name in ("value", "low", "high", "baseline")
+    )
+    return (
+        f"{said}, for example {EXAMPLE} {value} % ({low} to {high} %, n {goal['n']};"
+        f" commonest class {common} %)."
+    )
 
 
 if __name__ == "__main__":

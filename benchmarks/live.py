@@ -60,6 +60,7 @@ PICTURES = 24
 BARE_CALLS = 60
 SETTLE_S = 2.0
 LATE_S = 5.0
+GOAL_RATIO, GOAL_LOAD = 1.2, (1, 10.0)
 READY_S = 120.0
 _PAUSE = threading.Event()
 
@@ -339,8 +340,22 @@ def main() -> int:
     result = {"note": asked.note, **result}
     print(json.dumps(result, indent=2))
     if not asked.dry:
-        print(measure.write("live", result))
+        print(measure.write("live", result, answer))
     return 1 if any(load["lost"] for load in result["loads"]) else 0
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    loads, first = result["loads"], result["loads"][0]
+    event, goal = first["bus_to_event"], ""
+    if (first["cameras"], first["fps_each"]) == GOAL_LOAD:
+        goal = f" (goal {GOAL_RATIO}{' missed' if first['ratio'] > GOAL_RATIO else ''})"
+    lost = sum(load["lost"] for load in loads)
+    return (
+        f"{event['p50_ms']:.1f} ms to the event (median, n {event['n']:,}), {first['ratio']:.2f}"
+        f" times the bare way{goal}; {f'{lost:,}' if lost else 'none'} of"
+        f" {sum(load['frames'] for load in loads):,} frames lost."
+    )
 
 
 if __name__ == "__main__":

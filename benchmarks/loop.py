@@ -392,7 +392,7 @@ def main() -> int:
         "registration": registration,
         "rate": rate,
     }
-    path = measure.write("loop", result)
+    path = measure.write("loop", result, answer)
     print(path.read_text())
     good = (
         result["overhead"]["overhead_share"] <= OVERHEAD_SHARE
@@ -400,6 +400,16 @@ def main() -> int:
         and registration["redone"]["p50_ms"] <= REDONE_MS
     )
     return 0 if good else 1
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    added = result["overhead"]
+    share, budget = added["overhead_share"], added["budget_share"]
+    return (
+        f"{100 * share:.1f} % (n {result['times']['whole']['n']:,}; budget {100 * budget:.0f} %"
+        f"{' missed' if share > budget else ''}), {result['rate']['per_s']:.0f} frames/s."
+    )
 
 
 if __name__ == "__main__":

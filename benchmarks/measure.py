@@ -1,19 +1,26 @@
 """What every benchmark here shares: the machine it ran on, percentiles, a JSON file of results.
 
 Times are wall time by a monotonic clock. A figure without its machine, its day and its commit says
-nothing, so ``write`` adds them to every result.
+nothing, so ``write`` adds them to every result. Each benchmark has a function ``answer`` that makes
+one sentence of its stored result; ``renew.py`` puts these sentences into ``README.md``.
 """
 
 import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
+Answer = Callable[[dict[str, Any]], str]
+"""From a stored result, as JSON gives it, to its sentence in ``README.md``."""
+
+BEGAN_S = perf_counter()
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = (
     "lineside",
@@ -84,12 +91,26 @@ def provenance() -> dict[str, object]:
         return {**day}
 
 
-def write(name: str, result: Mapping[str, object], *, out: Path | None = None) -> Path:
-    """Keep a result under ``results/<name>.json``, or ``out``, with its machine, day and commit."""
+def write(
+    name: str, result: Mapping[str, object], answer: Answer, *, out: Path | None = None
+) -> Path:
+    """Keep a result under ``results/<name>.json``, or ``out``, with its machine, day and commit.
+
+    Args:
+        name: of the result.
+        result: what was measured.
+        answer: makes the result's sentence of what is stored; printed too.
+        out: another file.
+    """
     path = out or RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"machine": machine(), "measured": provenance(), **result}
-    path.write_text(json.dumps(whole, indent=2, default=str) + "\n")
+    measured = {**provenance(), "seconds": round(perf_counter() - BEGAN_S, 1)}
+    head = {"machine": machine(), "measured": measured}
+    own = {key: value for key, value in result.items() if key not in {*head, "answer"}}
+    figures = json.loads(json.dumps(own, default=str))
+    said = answer({**head, **figures})
+    path.write_text(json.dumps({**head, "answer": said, **figures}, indent=2) + "\n")
+    sys.stdout.write(f"{said}\n")
     return path
 
 

@@ -360,6 +360,34 @@ def missed(result: dict[str, Any]) -> list[str]:
     return found
 
 
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    said = []
+    if "updates" in result:
+        said.append(_updates_words(result["updates"]))
+    if "pages" in result:
+        slowest = max(page["first_paint_ms"] for page in result["pages"].values())
+        late = f" (goal {PAINT_GOAL_MS:.0f} ms missed)" if slowest > PAINT_GOAL_MS else ""
+        said.append(f"slowest of {len(result['pages'])} first paints {slowest:.0f} ms{late}")
+    if result["note"]:
+        said.append(result["note"].partition(":")[0])
+    return f"{'; '.join(said)}."
+
+
+def _updates_words(updates: dict[str, Any]) -> str:
+    said, late = [], []
+    for page, measured in updates.items():
+        figures = measured["all"]["from_hub"]
+        low, high = figures["p99_ms_interval"]
+        said.append(f"{figures['p99_ms']:.0f} ms ({low:.0f} to {high:.0f}) on *{page.title()}*")
+        if figures["p99_ms"] > UPDATE_GOAL_MS:
+            late.append(f"*{page.title()}*")
+    alone = " and ".join(f"{one['baseline']['from_hub']['p99_ms']:.0f}" for one in updates.values())
+    where = f" on {late[0]}" if 0 < len(late) < len(updates) else ""
+    goal = f"goal {UPDATE_GOAL_MS:.0f} ms{' missed' if late else ''}{where}"
+    return f"p99 {', '.join(said)}, against {alone} ms with one browser ({goal})"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--browsers", type=int, default=200)
@@ -386,7 +414,7 @@ def main() -> int:
         result["pages"] = pages(times=asked.times)
     result["missed"] = missed(result)
     if not asked.dry:
-        print(measure.write("pages_live", result))
+        print(measure.write("pages_live", result, answer))
     print("\n".join(result["missed"]) or "every goal reached")
     return 1 if result["missed"] else 0
 

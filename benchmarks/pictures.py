@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
 from time import perf_counter
+from typing import Any
 
 import measure
 from store import START, frames
@@ -116,6 +117,18 @@ def measured(records: Records, wanted: FrameFilter, *, times: int) -> dict[str, 
     return found
 
 
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    figures = (one for of_list in result["lists"].values() for one in of_list.values())
+    slowest = max(figures, key=lambda one: float(one["p95_ms"]))
+    noted = f", {result['note'].partition(':')[0]}" if result["note"] else ""
+    late = " missed" if slowest["p95_ms"] > BUDGET_MS else ""
+    return (
+        f"p95 up to {slowest['p95_ms'] / 1000:.2g} s (n {slowest['n']} each, "
+        f"{result.get('database', 'SQLite')}{noted}; budget {BUDGET_MS / 1000:g} s{late})."
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="", help="records to fill; a new SQLite file if left out")
@@ -133,11 +146,12 @@ def main() -> int:
             }
     result = {
         "note": asked.note,
+        "database": "PostgreSQL" if asked.url.startswith("postgresql") else "SQLite",
         "frames": asked.frames,
         "added_per_s": round(asked.frames / took_s),
         "lists": lists,
     }
-    print(measure.write("pictures" if not asked.url else "pictures-postgresql", result))
+    print(measure.write("pictures" if not asked.url else "pictures-postgresql", result, answer))
     worst = max(figures["p95_ms"] for one in lists.values() for figures in one.values())
     print(f"p95 of the slowest list: {worst} ms, budget {BUDGET_MS} ms")
     return 0 if worst <= BUDGET_MS else 1

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import measure
 
@@ -55,7 +56,18 @@ def main() -> None:
             },
         }
     check(result, rows=asked.rows)
-    measure.write("planning", result)
+    measure.write("planning", result, answer)
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    rows, cost = max(result["rows"].items(), key=lambda one: int(one[0]))
+    late = " missed" if cost["peak_mb"] / 1024 >= MOST_ROWS_GB else ""
+    return (
+        f"{int(rows):,} rows: {cost['list_s']:.0f} s to list, {cost['group_s']:.0f} s to group, "
+        f"{cost['split_s']:.0f} s to split, {cost['leaks_s']:.0f} s for leaks, "
+        f"{cost['peak_mb']:,.0f} MB (limit {MOST_ROWS_GB:g} GB{late})."
+    )
 
 
 def measured(part: str, place: Path) -> dict[str, float]:

@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, process_time
+from typing import Any
 
 import cv2
 import numpy as np
@@ -272,7 +273,26 @@ def main() -> None:
             },
             "sets": stored,
         },
+        answer,
     )
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    defects = [one for found in result["sets"].values() for one in found["defects"]]
+    predicted_share = np.mean([one["predicted"] for one in defects])
+    found_share = np.mean([one["is_found"] for one in defects])
+    return (
+        f"Spearman correlation {correlation_words(result['of_defects'])} over real defects of "
+        f"{len(result['sets'])} sets, {correlation_words(result['of_classes'])} over classes; "
+        f"{predicted_share:.0%} predicted, {found_share:.0%} found."
+    ).replace("%", " %")
+
+
+def correlation_words(found: dict[str, Any]) -> str:
+    if found["spearman"] is None or found["low"] is None:
+        return f"undefined (n {found['n']:,})"
+    return f"{found['spearman']:.2f} ({found['low']:.2f} to {found['high']:.2f}, n {found['n']:,})"
 
 
 if __name__ == "__main__":

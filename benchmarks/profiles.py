@@ -156,6 +156,16 @@ PATHS: Mapping[str, tuple[Callable[[float], None], str]] = {
 }
 """What runs each path, and a part of the command of the program that is looked at."""
 
+WHOSE = {
+    "predictor": "the predictor's",
+    "serving": "serving's",
+    "hub": "the hub's",
+    "device": "a device's",
+    "ingest": "ingest's",
+    "training": "training's",
+}
+NETWORK = "OnnxEngine._run "
+
 
 # ---- what was found
 
@@ -240,7 +250,29 @@ def main() -> None:
         print(name, json.dumps(result[name], indent=1), flush=True)
         title = f"{name}: {result[name]['processor_s']} s of processor time"
         (folder / f"{name}.svg").write_text(flame_graph(stacks, title=title))
-    print(measure.write("profiles", {"seconds": asked.seconds, **result}))
+    print(measure.write("profiles", {"seconds": asked.seconds, **result}, answer))
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    on_network, others = [], []
+    for path, whose in WHOSE.items():
+        if path in result:
+            largest, share = max(result[path]["functions"].items(), key=lambda one: float(one[1]))
+            if largest.startswith(NETWORK):
+                on_network.append(f"{percent(share)} of {whose}")
+            else:
+                others.append(share)
+    graphs = "([flame graphs](results/profiles/))"
+    rest = f"the largest function takes {percent(max(others))}" if others else ""
+    if not on_network:
+        return f"In {len(others)} paths {rest} {graphs}."
+    rest = f"; in the other paths {rest}" if rest else ""
+    return f"The largest part goes to ONNX Runtime: {', '.join(on_network)} {graphs}{rest}."
+
+
+def percent(share: float) -> str:
+    return f"{int(100 * share + 0.5)} %"
 
 
 if __name__ == "__main__":

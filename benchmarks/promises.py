@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 import numpy as np
 from measure import RESULTS, provenance, write
@@ -278,7 +279,21 @@ def main() -> None:
         results[name] = made | {"measured": provenance()}
         print(line(name, made), flush=True)
         if not asked.dry:
-            write("promises", {"sets": results})
+            write("promises", {"sets": results}, answer)
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    rows = list(result["sets"].values())
+
+    def span(name: str, form: str) -> str:
+        ends = [format(end([row[name] for row in rows]), form) for end in (min, max)]
+        return " to ".join(dict.fromkeys(ends))
+
+    return (
+        f"In {span('seeds_kept', 'd')} of {span('seeds', 'd')} seeds on each of {len(rows)} sets; "
+        f"accuracy {span('accuracy', '.2f')}, a plain classifier {span('plain_head', '.2f')}."
+    )
 
 
 if __name__ == "__main__":

@@ -305,7 +305,24 @@ def main() -> None:
             found = judged(row, data, folder=place / "job")
             kept[row.name] = {**found, "measured": provenance()}
         print(json.dumps(kept[row.name], indent=1))
-        write("quantize", {"rows": [kept[each.name] for each in ROWS if each.name in kept]})
+        rows = [kept[each.name] for each in ROWS if each.name in kept]
+        write("quantize", {"rows": rows}, answer)
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    made = [row for row in result["rows"] if "refused" not in row]
+    refused = len(result["rows"]) - len(made)
+    if not made:
+        return f"No int8 variant was made: {refused} of {refused} packages refused."
+    ratios = [row["prediction_ms"]["ratio"] for row in made]
+    loss = max((row["loss"] for row in made), key=lambda one: float(one["value"]))
+    rest = f"; {refused} refused" if refused else ""
+    return (
+        f"Predictions take {min(ratios):.2f} to {max(ratios):.2f} of the time of fp32 in "
+        f"{len(made)} packages{rest}; the largest loss is {loss['value']:z.3f} "
+        f"({loss['low']:z.3f} to {loss['high']:z.3f}, n {loss['n']:,})."
+    )
 
 
 if __name__ == "__main__":

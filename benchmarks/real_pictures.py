@@ -343,6 +343,25 @@ def verdicts(found: dict[str, Any]) -> dict[str, bool]:
     return rows
 
 
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    said = []
+    if (one := result.get("published")) is not None:
+        low, high = one["labels_interval"]
+        constant = one["baselines"]["constant answer"]
+        said.append(
+            f"{one['labels_right']} of {one['labels']} labels right ({100 * low:.0f} to "
+            f"{100 * high:.0f} %; constant answer {100 * constant:.0f} %)"
+        )
+    if (four := result.get("foreign")) is not None:
+        accepted = len(four["foreign_accepted"]) or "none"
+        said.append(f"{accepted} of {four['foreign']:,} foreign images accepted")
+    lost = list(result["targets"].values()).count(False)
+    if lost or not said:
+        said.append(f"{lost} of {len(result['targets'])} targets missed")
+    return f"{', '.join(said)}."
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = os.environ.get("LINESIDE_DATA", "")  # noqa: TID251  the benchmark's own switch
@@ -374,7 +393,7 @@ def main() -> int:
     rows = verdicts(found)
     for target, met in rows.items():
         print(f"{'met   ' if met else 'MISSED'} {target}")
-    measure.write("real_pictures", {**found, "targets": rows}, out=asked.out)
+    measure.write("real_pictures", {**found, "targets": rows}, answer, out=asked.out)
     return 0 if all(rows.values()) else 1
 
 

@@ -126,6 +126,7 @@ def main() -> None:
     wanted = needed(LIMITS.false_alarm)
     found: dict[str, Any] = {
         "devices": DEVICES, "frames_per_device": FRAMES, "stated": LIMITS.false_alarm,
+        "bad_roll_outs": BAD_RUNS,
         "harmless_at_tolerance": {str(s): taken_back(rng, stated=s) for s in (0.001, 0.05, 0.5)},
     }  # fmt: skip
     for name in ("changed", "rejects_gained"):
@@ -142,8 +143,21 @@ def main() -> None:
         for moved in MOVES
     }
     found["seconds"] = round(SystemClock().monotonic() - began_s, 1)
-    measure.write("rollout", found)
+    measure.write("rollout", found, answer)
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    (first, one), *others = result["harmless_at_tolerance"].items()
+    said = [f"{one['taken_back']} of {one['roll_outs']:,} at a stated {100 * float(first):g} %"]
+    said += [f"{each['taken_back']} at {100 * float(rate):g} %" for rate, each in others]
+    name = next(name for name in result if name.startswith("changed_above_"))
+    bad = result[name][str(2 * float(name.rpartition("_")[2]))]
+    runs, caught = result.get("bad_roll_outs", BAD_RUNS), bad["caught"]
+    of = f"{runs}" if caught == 1 else f"{caught * runs:.0f} of {runs}"
+    found = f"after {bad['frames_median']:.0f} frames (median of {of})" if caught else "in no run"
+    return f"{', '.join(said)}; twice the tolerated changes are found {found}."
 
 
 if __name__ == "__main__":

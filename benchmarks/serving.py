@@ -59,6 +59,11 @@ SIDE = 128
 PEERS_SIDE = 320
 MODEL = "lite0"
 CLOCK = SystemClock()
+CONTRACTS = {
+    "hub, gRPC": "gRPC",
+    "hub, SageMaker contract": "SageMaker",
+    "hub, Open Inference HTTP": "HTTP",
+}
 _CALLS = 30
 LABELS = json.dumps([f"kind-{place}" for place in range(10)])
 PLANT = f"""
@@ -335,7 +340,24 @@ def main() -> None:
             }
             caller.channel.close()
     print(json.dumps(result, indent=1))
-    write("serving", result)
+    write("serving", result, answer)
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    found = result["beside_others"]
+    return (
+        f"One client: {beside(found['1 clients'], of=' of the rate of FastAPI by hand')}; "
+        f"eight: {beside(found['8 clients'])} ({found['rounds']} rounds)."
+    )
+
+
+def beside(systems: dict[str, dict[str, float]], *, of: str = "") -> str:
+    """The slowest and the fastest contract of the hub, then LitServe where it ran."""
+    rates = {name: one["rate_to_fastapi"] for name, one in systems.items()}
+    low, high = min(CONTRACTS, key=rates.__getitem__), max(CONTRACTS, key=rates.__getitem__)
+    told = f"{rates[low]:.2f} ({CONTRACTS[low]}) to {rates[high]:.2f} ({CONTRACTS[high]}){of}"
+    return f"{told}, LitServe {rates['LitServe']:.2f}" if "LitServe" in rates else told
 
 
 if __name__ == "__main__":

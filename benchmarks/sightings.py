@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from time import process_time
+from typing import Any
 
 import measure
 from known_law import likeliest
@@ -57,8 +58,22 @@ def main() -> None:
         for one in cells:
             print(name, one, flush=True)
     worst = [one["count_error"] for name in ("one", "two_at_once") for one in result[name]]  # type: ignore[attr-defined]  # lists of rows
-    measure.write("sightings", result)
+    measure.write("sightings", result, answer)
     assert max(worst) <= MOST_ERROR, worst
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    cells = [*result["one"], *result["two_at_once"]]
+    things = " or ".join(str(one) for one in sorted({cell["things"] for cell in cells}))
+    worst = max(cell["count_error"] for cell in cells)
+    windows = [cell["windows_error"] for cell in cells]
+    limit = f" (limit {100 * MOST_ERROR:g} % missed)" if worst > MOST_ERROR else ""
+    return (
+        f"Count error at most {100 * worst:.1f} %{limit} in {len(cells)} cells of {things} things; "
+        f"windows of {WINDOW_US / 1e6:.0f} s, {100 * min(windows):.0f} to "
+        f"{100 * max(windows):.0f} %."
+    )
 
 
 def cell(

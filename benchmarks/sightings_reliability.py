@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from statistics import fmean
+from typing import Any
 
 import measure
 from sightings import THINGS_OF_A_BELT, belt, overlap_s, seen
@@ -31,6 +32,8 @@ from lineside.vision.metrics import wilson
 
 EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.995, 1.01)
 CLIP_THINGS = 40
+TOLD = (0.9, 0.95)
+"""The span that the answer tells of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +67,37 @@ def main() -> None:
             over += [one for one in spans if name == "alone" and one.said > one.interval[1]]
             for one in spans:
                 print(form, name, one, flush=True)
-    measure.write("sightings_reliability", result)
+    measure.write("sightings_reliability", result, answer)
     assert not over, over
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    alone = [*result["two_numbers_alone"], *result["learned_alone"]]
+    over = any(one["said"] > one["interval"][1] for one in alone)
+    return (
+        f"{percent(TOLD[0])} to {percent(TOLD[1])} % sure: {kept(result['two_numbers_alone'])}; "
+        f"with similar labels {kept(result['two_numbers_doubles'], right='')}, "
+        f"learned {kept(result['learned_doubles'], right='')}"
+        f"{'; budget missed where errors come alone' if over else ''}."
+    )
+
+
+def kept(spans: Sequence[dict[str, Any]], *, right: str = " right") -> str:
+    """How many of the sightings that said so were right."""
+    one = next((each for each in spans if each["low"] == TOLD[0]), None)
+    if one is None:
+        return "none"
+    low, high = one["interval"]
+    return (
+        f"{percent(one['right'])} %{right} "
+        f"({percent(low)} to {percent(high)} %, n {one['sightings']:,})"
+    )
+
+
+def percent(share: float) -> str:
+    """Whole percent; above 95 with a decimal."""
+    return f"{100 * share:.{3 if share > 0.95 else 2}g}"
 
 
 def reliability(plans: Sequence[Belt], *, learns: bool) -> list[Span]:

@@ -74,7 +74,7 @@ def trained_without(path: Path, pictures: Sequence[Path], *, folder: Path) -> by
     return result.package
 
 
-def answer(package: bytes, path: Path) -> dict[str, Any]:
+def said_of(package: bytes, path: Path) -> dict[str, Any]:
     """What is said of the picture that was left out."""
     predictor = Predictor(Package.read(package), clock=SystemClock())
     frame = open_frame(path.read_bytes(), camera="overhead", captured_at=SystemClock().now())
@@ -98,7 +98,7 @@ def study(data: Path, *, folder: Path) -> dict[str, Any]:
         own.mkdir(parents=True, exist_ok=True)
         kept = own / "answer.json"
         if not kept.exists():
-            said = answer(trained_without(path, pictures, folder=own), path)
+            said = said_of(trained_without(path, pictures, folder=own), path)
             kept.write_text(json.dumps(said))
         answers.append(json.loads(kept.read_text()))
         print(answers[-1], flush=True)
@@ -126,8 +126,17 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         found = study(asked.data, folder=asked.folder or Path(made))
-    print(measure.write("socks_study", found))
+    print(measure.write("socks_study", found, answer))
     return 0 if found["right"]["count"] > BEFORE else 1
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    right = result["right"]
+    return (
+        f"{right['count']} of {right['n']} ({100 * right['low']:.0f} to {100 * right['high']:.0f} "
+        f"%); a colour histogram tells {result['colour_histogram_right']}."
+    )
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ EMBEDDED = Path(__file__).with_name("stream_embedded.py")
 HERE = Path(__file__).parent / "stream_systems"
 PER_FILE = 25_000
 PAUSE = threading.Event()
+OTHERS = {"sqlite loop": "SQLite loop", "bytewax": "Bytewax", "spark": "Spark"}
 BUDGETS = {"events_per_s": 200_000, "p99_ms": 20.0, "history_ratio": 1.1}
 
 
@@ -275,7 +276,7 @@ def main() -> None:
         found = stream_hub.history(before, measured=100_000, seconds=seconds, times=times)
         print(json.dumps(found, indent=2))
         if not quick:
-            measure.write("streams_history", {"budgets": BUDGETS, "history": found})
+            measure.write("streams_history", {"budgets": BUDGETS, "history": found}, history_answer)
         return
     result: dict[str, Any] = {"events": events, "budgets": BUDGETS}
     spark = not asked.without_spark
@@ -291,7 +292,39 @@ def main() -> None:
         result["spark"] = "not run: --without-spark"
     print(json.dumps(result, indent=2))
     if not quick:
-        measure.write("streams", result)
+        measure.write("streams", result, answer)
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The comparison and the latency in one sentence."""
+    budgets, systems = result["budgets"], result["systems"]
+    own, least = systems["lineside"]["events_per_s"], budgets["events_per_s"]
+    others = [
+        f"{name} {systems[key]['events_per_s']:,}" for key, name in OTHERS.items() if key in systems
+    ]
+    late = [
+        f"{one['p99_ms']:.1f} ms with {keys} (n {one['n']:,})"
+        for keys, one in result["latency"].items()
+    ]
+    slowest = max(one["p99_ms"] for one in result["latency"].values())
+    missed = f"; target {least:,} missed" if own < least else ""
+    return (
+        f"{own:,} events a second (n {result['events']:,}{missed}); {', '.join(others)}; "
+        f"p99 {', '.join(late)}, {limit(slowest, most=budgets['p99_ms'], unit=' ms')}."
+    )
+
+
+def history_answer(result: dict[str, Any]) -> str:
+    """What a long log does, in one sentence."""
+    found, most = result["history"], result["budgets"]["history_ratio"]
+    return (
+        f"With {found['history']:,} events in the log {found['ratio']:.3g} of the time with none "
+        f"(median of {len(found['full'])}; {limit(found['ratio'], most=most)})."
+    )
+
+
+def limit(figure: float, *, most: float, unit: str = "") -> str:
+    return f"limit {most:g}{unit}{' missed' if figure > most else ''}"
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import jsonpatch
 import measure
@@ -51,6 +52,7 @@ PLANT = small_plant()
 _TOGETHER = 500
 _EVENTS_PER_S = 10
 _ASKED = 20
+LIMIT_S = 2.0
 NAMES = ("red", "blue", "empty", "white")
 
 
@@ -190,8 +192,23 @@ def main() -> None:
         "figures": measured(asked.rounds),
         "history": history(asked.history),
     }
-    measure.write("twin", result, out=asked.out)
+    measure.write("twin", result, answer, out=asked.out)
     print(json.dumps(result, indent=2))
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    fold, own, library = (
+        f"{result['figures'][name]['median_us']:,.0f} µs"
+        for name in ("apply", "patch", "jsonpatch.make_patch")
+    )
+    first = result["history"]["first"]
+    missed = " missed" if first["max_ms"] > LIMIT_S * 1000 else ""
+    return (
+        f"Fold {fold} and patch {own} (medians, n {result['rounds']:,}), `jsonpatch` {library}; "
+        f"an earlier state of {result['history']['events']:,} events within "
+        f"{first['max_ms']:,.0f} ms (n {first['n']}; limit {LIMIT_S:g} s{missed})."
+    )
 
 
 if __name__ == "__main__":
