@@ -153,6 +153,15 @@ def test_torch_and_what_only_some_settings_ask_for_are_not_loaded(package: str) 
     assert run_python(code) == "[]\n"
 
 
+def test_a_hub_starts_without_the_modules_of_its_routes() -> None:
+    code = (
+        "import sys, lineside.hub.run, lineside.hub.api, lineside.hub.pages\n"
+        "print(sorted({'api.line', 'api.iot', 'pages.lines', 'pages.twin'} & "
+        "{name.removeprefix('lineside.hub.') for name in sys.modules}))"
+    )
+    assert run_python(code) == "[]\n"
+
+
 def test_an_empty_store_is_made_without_alembic() -> None:
     code = (
         "import sys\nfrom lineside.core import SystemClock\n"

@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 537,
     "classes": 1601,
-    "statements in src": 69518,
+    "statements in src": 69517,
     "statements in tests": 57195,
     "records built at one place": 413,
     "modules under 100 lines": 24,

@@ -32,9 +32,8 @@ from lineside.hub.access.permissions import (
     is_open,
     required_right,
 )
-from lineside.hub.api import RouteIndex
 from lineside.hub.eventlog.ledger import RecordsJournal
-from lineside.hub.middleware import Authentication
+from lineside.hub.middleware import Authentication, RouteIndex
 from lineside.hub.problems import contract_of
 from lineside.store import Records, open_records
 from lineside.store.records import SqlRecords
@@ -76,7 +75,7 @@ def routes(app: object) -> Iterator[tuple[str, str]]:
     def walk(found: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
         for route in found:
             if isinstance(route, RouteIndex):
-                yield from walk(route.routes)
+                yield from walk(routes() for _, routes in route.parts)
                 continue
             inner = getattr(route, "original_router", None) or getattr(route, "router", None)
             if inner is not None and not isinstance(route, Route):

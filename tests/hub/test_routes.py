@@ -1,12 +1,15 @@
 """An index of routes chooses what asking one after the other chooses."""
 
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Mount, Route
 
-from lineside.hub.api import RouteIndex
+from lineside.hub import Services, create_app
+from lineside.hub.middleware import RouteIndex, RoutePart, path_beginning
 
 PATHS = (
     "/", "/lines", "/lines/{line}", "/lines/{line}/{camera}", "/{thing}/picture", "/api/docs",
@@ -50,6 +53,17 @@ def first(routes: list[BaseRoute], scope: dict[str, object]) -> tuple[Match, str
     return partial
 
 
+def beginnings(route: BaseRoute) -> Iterator[str]:
+    """Yield the beginnings of the paths that a route, or a router with its routes, may take."""
+    inner = getattr(route, "original_router", None)
+    for one in inner.routes if inner else [route]:
+        yield path_beginning(getattr(one, "path", ""))
+
+
+def part_of(route: BaseRoute) -> RoutePart:
+    return frozenset(beginnings(route)), lambda: route
+
+
 @given(
     kinds=st.lists(
         st.tuples(st.sampled_from(PATHS), st.sampled_from(["GET", "POST"])), max_size=12
@@ -68,6 +82,13 @@ def test_the_index_chooses_what_asking_each_route_chooses(
         "path": "/" + "/".join(parts),
         "headers": [],
     }
-    match, child = RouteIndex(routes).matches(dict(scope))
+    match, child = RouteIndex([*map(part_of, routes)]).matches(dict(scope))
     chosen = child.get("lineside.route")
     assert (match, str(getattr(chosen, "path", ""))) == first(routes, scope)
+
+
+def test_each_part_of_the_routes_begins_as_its_table_says(hub: Services) -> None:
+    found = next(one.parts for one in create_app(hub).routes if isinstance(one, RouteIndex))
+    assert len(found) > 40
+    for table, routes in found:
+        assert table == set(beginnings(routes()))

@@ -304,7 +304,7 @@ def test_a_part_is_made_once_for_all_who_show_it_and_nobody_waits(
 
     async def watched() -> list[bytes]:
         live = hub.live
-        live.show_with(lambda *_: None, parts={"/x": PartSource(html, every_s=0.0, ages_s=0.0)})
+        live.parts.sources = {"/x": PartSource(html, every_s=0.0, ages_s=0.0)}
         live.start()
         found = [
             live.parts.message("/x?a=1"),
@@ -328,7 +328,7 @@ def test_a_part_is_made_once_for_all_who_show_it_and_nobody_waits(
 
 def test_a_part_that_others_were_sent_is_still_owed_to_this_one(hub: Services) -> None:
     state = hub.ledger.state
-    hub.live.show_with(lambda *_: None, parts=PARTS)
+    hub.live.parts.sources = PARTS
     hub.live.parts._parts["/twin"] = _Part(state=state, made_s=0.0, html="new", message=b"new")
     shows = Subscription(parts=("/twin",))
 
@@ -497,7 +497,7 @@ def test_a_change_wakes_only_the_pages_that_show_it(
         "runs": _Viewer(wanted=Subscription(runs=("run_1",))),
     }
 
-    hub.live.show_with(lambda *_: None, parts=PARTS)
+    hub.live.parts.sources = PARTS
 
     async def woken() -> set[str]:
         hub.live.start()

@@ -438,7 +438,12 @@ class _Viewer:
 
 
 class LiveFeed:
-    """All open sockets and streams, and what each of them was sent."""
+    """All open sockets and streams, and what each of them was sent.
+
+    Attributes:
+        load_pages: called before the first socket; returns what a page shows of a frame, as
+            ``shown`` in its header, and parts of pages by the path of their address.
+    """
 
     def __init__(
         self,
@@ -461,6 +466,7 @@ class LiveFeed:
         self._counted: tuple[float, tuple[int, int]] = (0.0, (0, 0))
         self._patched: tuple[LineState, LineState, bytes] | None = None
         self.count_alerts: Callable[[], int] = lambda: 0
+        self.load_pages: Callable[[], tuple[Shows, Mapping[str, PartSource]]] | None = None
         self._shows: Shows = lambda _camera, _shown: None
         self.parts = PageParts(
             ledger, made=lambda href: self._wake_those(lambda one: href in one.wanted.parts)
@@ -475,13 +481,6 @@ class LiveFeed:
             )
         )
         runs.listen(lambda _run: self._wake(lambda one: bool(one.wanted.runs)))
-
-    def show_with(self, shows: Shows, *, parts: Mapping[str, PartSource]) -> None:
-        """Have each frame carry what a page shows of it, as ``shown`` in its header.
-
-        ``parts``: of pages, by the path of their address.
-        """
-        self._shows, self.parts.sources = shows, parts
 
     @property
     def viewers(self) -> int:
@@ -516,6 +515,8 @@ class LiveFeed:
 
     async def serve(self, socket: "Socket") -> None:
         """Talk to one page until it leaves or its session ends."""
+        if self.load_pages:
+            (self._shows, self.parts.sources), self.load_pages = self.load_pages(), None
         viewer = _Viewer()
         self._viewers.add(viewer)
         try:

@@ -82,7 +82,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from lineside.hub.middleware import Authentication, BodyLimit, HostCheck, SecureHeaders
+from lineside.hub.middleware import (
+    Authentication,
+    BodyLimit,
+    HostCheck,
+    RouteIndex,
+    SecureHeaders,
+)
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -99,7 +105,7 @@ def create_app(services: Services) -> "FastAPI":
     need("fastapi", extra="hub")
     from fastapi import FastAPI
 
-    from lineside.hub.api import RouteIndex, mount_api
+    from lineside.hub.api import mount_api
     from lineside.hub.pages import mount_pages, refusal_page
 
     @asynccontextmanager
@@ -128,9 +134,8 @@ def create_app(services: Services) -> "FastAPI":
         any_name=not config.loopback_only and not config.allowed_hosts,
     )
     app.add_middleware(SecureHeaders)
-    mount_api(app, contracts=config.contracts)
-    mount_pages(app, services)
-    app.router.routes[:] = [RouteIndex(app.router.routes)]
+    api = mount_api(app, contracts=config.contracts)
+    app.router.routes.append(RouteIndex([*api, *mount_pages(app, services)]))
     return app
 
 

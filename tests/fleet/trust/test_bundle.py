@@ -183,7 +183,7 @@ def test_a_folder_stands_in_for_a_hub(
     repository: UpdateRepository, tmp_path: Path, clock: FakeClock
 ) -> None:
     pin_root(tmp_path / "device", repository.first_root())
-    source = FolderSource(repository.metadata_folder.parent)
+    source = FolderSource(tmp_path / "trust")
     client = UpdateClient(tmp_path / "device", source=source, clock=clock)
     client.refresh()
     with pytest.raises(NotFoundError), source.open("targets/none"):

@@ -239,11 +239,6 @@ class UpdateRepository:
         self._lifetimes = lifetimes or Lifetimes()
         self._seen: tuple[bytes, Mapping[str, Target]] = (b"", {})
 
-    @property
-    def metadata_folder(self) -> Path:
-        """Folder that may be copied, or served by any web server."""
-        return self._files.metadata
-
     def exists(self) -> bool:
         """Return whether it was created."""
         return self._files.exists()

@@ -4,6 +4,6 @@
 documents. Not here: rules, and what a page shows (pages).
 """
 
-from lineside.hub.api.mount import RouteIndex, mount_api
+from lineside.hub.api.mount import mount_api
 
-__all__ = ["RouteIndex", "mount_api"]
+__all__ = ["mount_api"]

@@ -1,81 +1,84 @@
-"""Every route of the API on one application, their index, and failures as problem documents.
+"""Every route of the API on one application, and failures as problem documents.
 
-Where a browser asked for a page, ``pages`` shows the same document as one.
+A module is imported when a request may be for one of its routes. Where a browser asked for a page,
+``pages`` shows the same failure as one.
 """
 
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
-from functools import cache, partial
-from typing import get_args
+from collections.abc import Sequence
+from functools import cache
+from pkgutil import resolve_name
+from typing import Any, get_args
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Match
-from starlette.types import Receive, Scope, Send
 
 from lineside.core import Fault, InvalidError, LinesideError
-from lineside.hub.api import (
-    alerts,
-    aws_inference,
-    counting,
-    devices,
-    frames,
-    health,
-    iot,
-    jobs,
-    labelling,
-    learning,
-    line,
-    live,
-    models,
-    open_inference,
-    openapi,
-    replays,
-    review,
-    rollouts,
-    rules,
-    s3,
-    session,
-    setup,
-)
-from lineside.hub.api.openapi import openapi_document
 from lineside.hub.api.wire import error_response, refusal_response
 from lineside.hub.config import Contract
+from lineside.hub.middleware import RoutePart, route_parts
 from lineside.hub.problems import plain_refusal
 
 logger = logging.getLogger(__name__)
-_CHOSEN = "lineside.route"
-_API = ("api", "v1")
-_ANY = ""
+
+_CONTRACTS: dict[Contract, tuple[str, str]] = {
+    "sagemaker": ("aws_inference:router", "2015-03-31 endpoints ping"),
+    "iot-jobs": ("iot:router", "endpoint jobs role-aliases sagemaker things"),
+    "s3": ("s3:router", "s3"),
+    "open-inference": ("open_inference:router", "v2"),
+}
+# Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
+_PARTS = (
+    ("s3:tuf_router", "tuf"),
+    ("devices:router", "devices enrolment local-device"),
+    ("live:router", "twin ws"),
+    ("frames:router", "cameras frames"),
+    ("learning:router", "datasets packages runs"),
+    ("models:router", "models"),
+    ("counting:router", "counts functions"),
+    ("jobs:router", "jobs"),
+    ("rollouts:router", "rollouts"),
+    ("replays:router", "replays"),
+    ("rules:router", "rule-events rules"),
+    ("setup:router", "cameras plant tokens users"),
+    ("line:router", "dead-letters events lines orders trace twin verdicts"),
+    ("health:log_router", "followers stats"),
+    ("line:ingest_router", "mqttingest"),
+    ("labelling:router", "datasets"),
+    ("review:router", "review"),
+    ("health:router", "healthz metrics readyz"),
+    ("session:router", "me sign-in sign-out"),
+    ("openapi:router", "api"),
+    ("models:points_router", "operating-points"),
+    ("alerts:router", "alerts"),
+)  # fmt: skip
+"""Routers by module, and where the paths of their routes begin."""
 
 
-def mount_api(app: FastAPI, *, contracts: Sequence[Contract] = get_args(Contract)) -> None:
-    """Add routes, of other systems those of ``contracts`` alone, and failure handlers."""
-    routers: dict[Contract, APIRouter] = {
-        "sagemaker": aws_inference.router, "iot-jobs": iot.router, "s3": s3.router,
-        "open-inference": open_inference.router,
-    }  # fmt: skip
-    # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
-    parts = (
-        *(routers[name] for name in get_args(Contract) if name in contracts), s3.tuf_router,
-        devices.router, live.router, frames.router, learning.router, models.router,
-        counting.router, jobs.router, rollouts.router, replays.router, rules.router, setup.router,
-        line.router, health.log_router, line.ingest_router, labelling.router, review.router,
-        health.router, session.router, openapi.router, models.points_router, alerts.router,
-    )  # fmt: skip
-    for part in parts:
-        app.include_router(part)
-    routes = [one for part in parts for one in part.routes if isinstance(one, APIRoute)]
-    document_of_app = cache(partial(openapi_document, app, routes))
-    app.openapi = document_of_app  # type: ignore[method-assign]  # the way FastAPI documents
+def mount_api(
+    app: FastAPI, *, contracts: Sequence[Contract] = get_args(Contract)
+) -> list[RoutePart]:
+    """Add failure handlers; return the routes, of other systems those of ``contracts`` alone."""
+    named = (*(_CONTRACTS[name] for name in get_args(Contract) if name in contracts), *_PARTS)
+
+    @cache
+    def document() -> dict[str, Any]:
+        from lineside.hub.api.openapi import openapi_document
+
+        routers = (resolve_name(f"{__package__}.{name}") for name, _ in named)
+        routes = [one for each in routers for one in each.routes if isinstance(one, APIRoute)]
+        return openapi_document(app, routes)
+
+    app.openapi = document  # type: ignore[method-assign]  # the way FastAPI documents
     app.add_exception_handler(LinesideError, _named)
     app.add_exception_handler(RequestValidationError, _parameters)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unnamed)
+    return route_parts(app, __package__, named)
 
 
 async def _named(request: Request, error: Exception) -> Response:
@@ -125,53 +128,3 @@ async def _unnamed(request: Request, error: Exception) -> Response:
             path=request.url.path, fix=f"Read the hub's log about request {number}.",
         )
     )  # fmt: skip
-
-
-class RouteIndex(BaseRoute):
-    """The routes of an application, in their order, asked only where one may match.
-
-    Starlette asks one route after the other, and FastAPI each router for all of its own: with two
-    hundred routes that is a millisecond before anything is done.
-    """
-
-    def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        self.routes = tuple(routes)
-        beginnings = [(route, set(_beginnings(route))) for route in self.routes]
-        known = {one for _, found in beginnings for one in found}
-        self._routes = {
-            name: [route for route, found in beginnings if found & {name, _ANY}] for name in known
-        }
-        self._others = [route for route, found in beginnings if _ANY in found]
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        partial: tuple[Match, Scope] = (Match.NONE, {})
-        for route in self._routes.get(_beginning(scope["path"]), self._others):
-            match, child = route.matches(scope)
-            if match is not Match.NONE and partial[0] is Match.NONE:
-                partial = match, {**child, _CHOSEN: route}
-            if match is Match.FULL:
-                return match, {**child, _CHOSEN: route}
-        return partial
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await scope[_CHOSEN].handle(scope, receive, send)
-
-
-def _beginning(path: str) -> str:
-    """Return the first part of a path that tells routers apart; "" where it is a parameter."""
-    parts = path.split("/")[1:]
-    place = len(_API) if tuple(parts[: len(_API)]) == _API else 0
-    name = parts[place] if place < len(parts) else ""
-    return _ANY if "{" in name else name
-
-
-def _beginnings(route: BaseRoute) -> Iterator[str]:
-    """Yield the beginnings of the paths that a route, or a router with its routes, may take."""
-    inner = getattr(route, "original_router", None)
-    if inner is not None:
-        for one in inner.routes:
-            yield from _beginnings(one)
-    elif isinstance(path := getattr(route, "path", None), str):
-        yield _beginning(path)
-    else:
-        yield _ANY

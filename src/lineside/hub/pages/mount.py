@@ -1,9 +1,12 @@
-"""Brings routes and files into the application."""
+"""Brings routes and files into the application.
+
+The module of a page is imported when a browser first asks for it.
+"""
 
 import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from os import PathLike, stat_result
 from pathlib import Path
 from typing import Any, cast
@@ -16,26 +19,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from lineside.core import LinesideError, decode_json
-from lineside.hub.pages import (
-    alerts,
-    count,
-    fleet,
-    labelling,
-    learning,
-    line_figures,
-    lines,
-    log,
-    models,
-    new_inspection,
-    operating_point,
-    pictures,
-    replays,
-    review,
-    rollouts,
-    rules,
-    setup,
-    twin,
-)
+from lineside.hub.live import Shows
+from lineside.hub.middleware import RoutePart, route_parts
+from lineside.hub.page_parts import PartSource
 from lineside.hub.pages.site import STATIC, Site
 from lineside.hub.problems import problem, redact_in
 from lineside.hub.services import Services
@@ -50,6 +36,26 @@ _MOVED = {
     "dead-letters": "rejected-messages",
 }  # fmt: skip
 """Former addresses of pages, which lead on: what their path began with."""
+_PAGES = (
+    ("lines", "/ frames lines trace"),
+    ("pictures", "frames pictures"),
+    ("twin", "twin"),
+    ("models", "models"),
+    ("learning", "datasets models regions training try"),
+    ("count", "count"),
+    ("fleet", "devices"),
+    ("rollouts", "rollouts"),
+    ("rules", "events"),
+    ("setup", "setup"),
+    ("replays", "replays"),
+    ("log", "events favicon.ico rejected-messages search welcome"),
+    ("labelling", "datasets"),
+    ("review", "review"),
+    ("operating_point", "inspections"),
+    ("alerts", "alerts"),
+    ("new_inspection", "inspections"),
+)
+"""Modules of pages, and where the paths of their routes begin."""
 _FOR_PROGRAMS = ("/api/", "/endpoints/", "/2015-03-31/", "/v2/", "/static/")
 
 
@@ -82,29 +88,29 @@ def _compressed(path: str) -> bytes:
     return gzip.compress(Path(path).read_bytes(), mtime=0)
 
 
-def mount_pages(app: FastAPI, services: Services) -> None:
-    """Add every page and the files they load, and show failures as pages to browsers.
+def mount_pages(app: FastAPI, services: Services) -> list[RoutePart]:
+    """Add the files that pages load, show failures as pages to browsers, and return the pages.
 
     Call it after everything else is mounted: the failure handlers that stand then keep answering
     programs.
     """
     app.state.services = services
     app.state.site = site = Site()
-    services.live.show_with(
-        lines.live_frames(site, services),
-        parts={"/twin": twin.live_page(site, services), **line_figures.live_parts(site, services)},
-    )
+    services.live.load_pages = partial(_live_parts, site, services)
     files = ReleasedFiles(directory=STATIC)
     files.all_directories.append(SHARED_STATIC)
     app.mount(f"/static/{site.release}", files, name="static")
-    for pages in (
-        lines, pictures, twin, models, learning, count, fleet, rollouts, rules, setup, replays, log,
-        labelling, review,
-        operating_point, alerts, new_inspection,
-    ):  # fmt: skip
-        app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):
         app.exception_handlers[kind] = _as_page(handler)
+    return route_parts(app, __package__, ((f"{name}:router", paths) for name, paths in _PAGES))
+
+
+def _live_parts(site: Site, services: Services) -> tuple[Shows, dict[str, PartSource]]:
+    """Return what open pages are sent with each frame, and again when something changed."""
+    from lineside.hub.pages import line_figures, lines, twin
+
+    parts = {"/twin": twin.live_page(site, services), **line_figures.live_parts(site, services)}
+    return lines.live_frames(site, services), parts
 
 
 def signed_in_page(request: Request) -> HTMLResponse:
