@@ -305,7 +305,7 @@ class Bench:
             found = [child.answer() for child in self._fleet]
             sent = sum(one["sent"] for one in found)
             count = self._taken(sent, since=before["status_messages"])
-        dropped = self._hub.ask("figures")["gauges"]["mailbox_devices_dropped"]
+        dropped = self._mailbox()["dropped"]
         held = count >= sent and not dropped and watched.seconds <= seconds + SETTLE_S
         return {
             "asked_per_s": per_s, "for_s": seconds, "sent": sent, "taken_by_hub": count,
@@ -331,7 +331,12 @@ class Bench:
         found = []
         for _ in range(6):
             PAUSE.wait(seconds / 6)
-            found.append(int(self._hub.ask("figures")["gauges"]["mailbox_devices_waiting"]))
+            found.append(int(self._mailbox()["waiting"]))
+        return found
+
+    def _mailbox(self) -> dict[str, float]:
+        """What waits in the hub for its reader of devices, and what was dropped."""
+        found: dict[str, float] = self._hub.ask("figures")["each"]["mailbox"]["figures"]["devices"]
         return found
 
 
@@ -431,7 +436,7 @@ def _reached(phase: dict[str, Any]) -> str:
     """Which devices a roll-out came to."""
     if phase["every_device_verified"]:
         return "to each"
-    return f"to {phase['job']['executions'].get('SUCCEEDED', 0):,} devices alone"
+    return f"to {phase['job']['executions'].get('SUCCEEDED', 0):,} devices, not each verified it"
 
 
 def _beats(one: dict[str, Any]) -> str:

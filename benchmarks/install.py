@@ -50,7 +50,7 @@ CUT = (
     "every command: its own module is imported, not those of all commands",
     "predict: the store is not imported; each file of a package is hashed once",
     "hub: gRPC and protobuf are imported where they are used; no garbage collection before ready",
-    "hub: modules of routes and pages are imported when a request may be for one of them",
+    "hub: modules of routes and pages are imported when it is ready, or when a request is for one",
     "hub, first start: an empty store is made from its tables, without Alembic",
 )
 NEVER_S = 60.0

@@ -78,10 +78,12 @@ def timed(call: Callable[[], object], *, times: int, warm_up: int = 20) -> list[
 
 
 def provenance() -> dict[str, object]:
-    """Day, commit and number of uncommitted files other than results; the day alone without git."""
+    """Day, commit and number of uncommitted files without results; the day alone without git."""
     day = {"date": datetime.now(UTC).date().isoformat()}
     try:
-        changed = _git("status", "--porcelain", "--", ":/", ":(exclude)results")
+        changed = _git(
+            "status", "--porcelain", "--", ":/", ":(exclude)results", ":(exclude)README.md"
+        )
         return {
             **day,
             "commit": _git("rev-parse", "HEAD"),
@@ -108,8 +110,11 @@ def write(
     head = {"machine": machine(), "measured": measured}
     own = {key: value for key, value in result.items() if key not in {*head, "answer"}}
     figures = json.loads(json.dumps(own, default=str))
-    said = answer({**head, **figures})
-    path.write_text(json.dumps({**head, "answer": said, **figures}, indent=2) + "\n")
+    said = "No answer could be made of these figures."
+    try:
+        said = answer({**head, **figures})
+    finally:  # what took hours is kept
+        path.write_text(json.dumps({**head, "answer": said, **figures}, indent=2) + "\n")
     sys.stdout.write(f"{said}\n")
     return path
 

@@ -24,6 +24,7 @@ Results: ``results/pages_live.json``. The exit status is 1 when a goal is missed
 import argparse
 import asyncio
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -378,11 +379,14 @@ def _updates_words(updates: dict[str, Any]) -> str:
     said, late = [], []
     for page, measured in updates.items():
         figures = measured["all"]["from_hub"]
+        if not figures["n"]:
+            return f"No browser heard of a change on *{page.title()}*"
         low, high = figures["p99_ms_interval"]
         said.append(f"{figures['p99_ms']:.0f} ms ({low:.0f} to {high:.0f}) on *{page.title()}*")
         if figures["p99_ms"] > UPDATE_GOAL_MS:
             late.append(f"*{page.title()}*")
-    alone = " and ".join(f"{one['baseline']['from_hub']['p99_ms']:.0f}" for one in updates.values())
+    single = (one["baseline"]["from_hub"].get("p99_ms", math.inf) for one in updates.values())
+    alone = " and ".join(f"{ms:.0f}" for ms in single)
     where = f" on {late[0]}" if 0 < len(late) < len(updates) else ""
     goal = f"goal {UPDATE_GOAL_MS:.0f} ms{' missed' if late else ''}{where}"
     return f"p99 {', '.join(said)}, against {alone} ms with one browser ({goal})"

@@ -255,7 +255,8 @@ def line(name: str, row: Mapping[str, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True, help="Folder of features.")
+    usual = Path(tempfile.gettempdir()) / "lineside-promises"
+    parser.add_argument("--cache", type=Path, default=usual, help="Folder of features.")
     parser.add_argument("--sets", default=",".join(SETS), help="Names, by comma.")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--folds", type=int, default=5)

@@ -8,8 +8,8 @@
    ``--each`` minutes is stopped, keeps its former result with the note that it takes longer, and is
    passed over the next time, as is one whose options need a variable that is not set. To renew
    these, name their files, with more minutes.
-3. A missed target is part of an answer. The exit status is 1 when a benchmark ended without a new
-   result: its last line says why.
+3. A missed target is part of an answer. The exit status is 1 when a benchmark failed: its former
+   result stands, and its last line says why.
 """
 
 import argparse
@@ -21,12 +21,15 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import IO, Any
+
+import psutil
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER / "README.md"
@@ -69,7 +72,7 @@ class Row:
     def seconds(self) -> float:
         """How long it takes at least; 0 where nobody knows."""
         known = self.measured
-        return float(known.get("seconds") or known.get("seconds_at_least") or 0)
+        return float(max(known.get("seconds", 0), known.get("seconds_at_least", 0)))
 
     def __str__(self) -> str:
         options = f" `{self.options}`" if self.options else ""
@@ -88,11 +91,14 @@ def main() -> int:
     asked.add_argument("--each", type=float, default=10.0, help="for one of them")
     asked.add_argument("file", nargs="*", help="these alone, however long they take")
     given = asked.parse_args()
+    every = rows(TABLE.read_text())
+    if unknown := set(given.file) - {row.file for row in every}:
+        asked.error(f"not in the table of README.md: {', '.join(sorted(unknown))}")
     ends_s, failed = monotonic() + 60 * given.minutes, 0
-    for row in chosen(rows(TABLE.read_text()), files=given.file):
+    for row in chosen(every, files=given.file):
         missing = _variables_not_set(row.options, os.environ)  # noqa: TID251  a command line
         left_s = min(ends_s - monotonic(), math.inf if given.file else 60 * given.each)
-        if missing or row.seconds > left_s:
+        if missing or row.seconds >= left_s:
             takes = f"takes {_length(row.measured)}" if row.seconds else "the time is over"
             why = f"{missing[0]} is not set" if missing else takes
             print(f"left out {row.file}: {why}", flush=True)
@@ -122,61 +128,84 @@ def chosen(every: list[Row], *, files: list[str]) -> list[Row]:
 
 def measure_again(row: Row, *, within_s: float) -> bool:
     """Run a benchmark, and print its answer; False where it failed to give one."""
-    options = shlex.split(os.path.expandvars(row.options))
-    before = row.path.stat().st_mtime_ns if row.path.exists() else 0
+    options = [os.path.expandvars(one) for one in shlex.split(row.options)]
+    before = row.path.read_bytes() if row.path.exists() else None
     print(f"{row.file} {row.options}", flush=True)
-    began_s = monotonic()
-    with subprocess.Popen(
-        [sys.executable, FOLDER / row.file, *options], cwd=FOLDER.parent, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    ) as running:  # fmt: skip
-        try:
-            told, _ = running.communicate(timeout=None if math.isinf(within_s) else within_s)
-        except subprocess.TimeoutExpired:
-            _stop(running)
-            print(f"  stopped after {within_s:.0f} s", flush=True)
-            _note_length(row, at_least_s=monotonic() - began_s)
-            return True
-    if row.path.exists() and row.path.stat().st_mtime_ns != before:
-        print(f"  {row.stored['answer']}", flush=True)
-        return True
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        status = _run([sys.executable, FOLDER / row.file, *options], output, within_s=within_s)
+        output.seek(0)
+        told = output.read()
+    is_new = row.path.exists() and row.path.read_bytes() != before
     last = told.strip().rpartition("\n")[2][-_TOLD_CHARACTERS:]
-    print(f"  no new result (exit status {running.returncode}): {last}", flush=True)
-    return running.returncode == 0  # of one that goes on where it ended, everything may be there
+    if status in {0, 1} and "Traceback (most recent" not in told and (is_new or status == 0):
+        # One that goes on where it ended may have nothing left to do.
+        print(f"  {_answer_of(row, missed=status == 1) if is_new else last}", flush=True)
+        return True
+    if is_new and before is not None:
+        row.path.write_bytes(before)  # some write what they have in between
+    if status is None:
+        print(f"  stopped after {within_s:.0f} s", flush=True)
+        _note_length(row, at_least_s=math.ceil(within_s))
+        return True
+    print(f"  no new result (exit status {status}): {last}", flush=True)
+    return False
 
 
-def _stop(running: subprocess.Popen[str]) -> None:
-    """End a benchmark as by Ctrl+C, so that it stops what it started; else by force."""
-    running.send_signal(signal.SIGINT)
-    with suppress(subprocess.TimeoutExpired):
-        running.communicate(timeout=_STOP_S)
-    with suppress(ProcessLookupError):
-        os.killpg(running.pid, signal.SIGKILL)
-    running.communicate()
+def _run(command: list[str | Path], output: IO[str], *, within_s: float) -> int | None:
+    """The exit status; None where the time was over, and the program was stopped."""
+    with subprocess.Popen(
+        command, cwd=FOLDER.parent, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    ) as running:
+        try:
+            return running.wait(None if math.isinf(within_s) else within_s)
+        except BaseException as error:
+            _stop(running)
+            if isinstance(error, subprocess.TimeoutExpired):
+                return None
+            raise
+
+
+def _stop(running: "subprocess.Popen[bytes]") -> None:
+    """End a benchmark as by Ctrl+C, so that it stops what it started; then by force."""
+    with suppress(psutil.NoSuchProcess):
+        started = psutil.Process(running.pid).children(recursive=True)
+        running.send_signal(signal.SIGINT)
+        _, left = psutil.wait_procs([psutil.Process(running.pid), *started], timeout=_STOP_S)
+        for one in left:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
+def _answer_of(row: Row, *, missed: bool) -> str:
+    """The answer of a new result, which says at least that a target is missed."""
+    stored = row.stored
+    if missed and not re.search("missed|exceeded|not held", stored["answer"]):
+        stored["answer"] += " A target is missed."
+        row.path.write_text(json.dumps(stored, indent=2) + "\n")
+    return str(stored["answer"])
 
 
 def _note_length(row: Row, *, at_least_s: float) -> None:
     """Keep that a benchmark takes longer, in the result that it has."""
-    if row.path.exists() and "seconds" not in row.measured:
+    if row.path.exists():
         stored = row.stored
-        stored["measured"]["seconds_at_least"] = round(at_least_s)
+        stored["measured"]["seconds_at_least"] = at_least_s
         row.path.write_text(json.dumps(stored, indent=2) + "\n")
 
 
 def _variables_not_set(options: str, environ: Mapping[str, str]) -> list[str]:
-    return [name for name in re.findall(r"\$(\w+)", options) if name not in environ]
+    return [name for name in re.findall(r"\$(\w+)", options) if not environ.get(name)]
 
 
 def _length(measured: Mapping[str, Any]) -> str:
     """How long a run took, in words of the table."""
-    seconds, more = measured.get("seconds"), ""
-    if seconds is None:
-        seconds, more = measured.get("seconds_at_least"), "> "
-    if seconds is None:
+    seconds, least = measured.get("seconds", 0.0), measured.get("seconds_at_least", 0.0)
+    if not measured.keys() & {"seconds", "seconds_at_least"}:
         return "not known"
-    if seconds < 100:
-        return f"{more}{seconds:.0f} s"
-    minutes = seconds / 60
+    more, longest = ("> ", least) if least > seconds else ("", seconds)
+    minutes = longest / 60
+    if longest < 100:
+        return f"{more}{longest:.0f} s"
     return f"{more}{minutes:.0f} min" if minutes < 100 else f"{more}{minutes / 60:.1f} h"
 
 

@@ -69,8 +69,22 @@ def test_the_oldest_come_first_and_the_table_has_their_answers(folder: Path) -> 
 
 
 def test_what_takes_too_long_is_stopped_and_passed_over_the_next_time(folder: Path) -> None:
-    result = add(folder, "slow", "time.sleep(60)", day="2026-01-01")
-    assert run(folder, "--minutes", "0.02").returncode == 0
+    part = "measure.write('slow', {'n': 9}, lambda one: 'A part.')\ntime.sleep(60)"
+    result = add(folder, "slow", part, day="2026-01-01")
+    assert run(folder, "--minutes", "0.02").stdout.splitlines()[1:] == ["  stopped after 1 s"]
     stored = json.loads(result.read_bytes())
-    assert (stored["answer"], stored["measured"]["seconds_at_least"]) == ("1.", 1)
-    assert run(folder, "--minutes", "0.01").stdout == "left out slow.py: takes > 1 s\n"
+    assert (stored["answer"], stored["measured"]["seconds_at_least"]) == ("1.", 2)
+    assert run(folder, "--minutes", "0.02").stdout == "left out slow.py: takes > 2 s\n"
+
+
+def test_a_missed_target_is_said_and_a_failure_keeps_the_former_result(folder: Path) -> None:
+    add(folder, "misses", "import atexit, os\natexit.register(os._exit, 1)", day="2026-01-01")
+    part = "measure.write('breaks', {'n': 9}, lambda one: 'A part.')\nraise ValueError('torn')"
+    broken = add(folder, "breaks", part, day="2026-01-02")
+    done = run(folder, "misses.py", "breaks.py")
+    assert done.stdout.splitlines()[1::2] == [
+        "  2 found. A target is missed.",
+        "  no new result (exit status 1): ValueError: torn",
+    ]
+    assert (done.returncode, json.loads(broken.read_bytes())["answer"]) == (1, "1.")
+    assert "not in the table of README.md: typo.py" in run(folder, "typo.py").stderr
