@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from lineside.compat.aws import agent_pb2
-from lineside.compat.aws.edge_agent import moment_to_wire
 from lineside.core import decode_json, encode
 from lineside.edge.local_api.models import LoadedModels
 from lineside.edge.machine import this_platform
@@ -21,6 +20,7 @@ from lineside.models.engines import BareEngine
 from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
 from lineside.testing.engines import shades, spots
+from tests.compat.aws.agent_client import moment_to_wire
 from tests.edge.serving import STARTED_S, Served, connected, edge_config, refused, served
 from tests.models.conftest import SIDE, network, package_parts
 from tests.models.test_wrap import SHADES, SPOTS

@@ -75,7 +75,7 @@ def routes(app: object) -> Iterator[tuple[str, str]]:
     def walk(found: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
         for route in found:
             if isinstance(route, RouteIndex):
-                yield from walk(routes() for _, routes in route.parts)
+                yield from walk(one for _, routes in route.parts for one in routes())
                 continue
             inner = getattr(route, "original_router", None) or getattr(route, "router", None)
             if inner is not None and not isinstance(route, Route):

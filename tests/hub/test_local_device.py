@@ -213,3 +213,4 @@ def test_two_listeners_have_two_ports(config: HubConfig) -> None:
     with pytest.raises(LinesideError, match="a port of its own, bus_tls has this one"):
         replace(config, bus_tls="0.0.0.0:8883", iot_jobs_tls="0.0.0.0:8883")
     replace(config, bus_tls="127.0.0.1:0", iot_jobs_tls="127.0.0.1:0")
+    replace(config, bus_tls="127.0.0.1:8883", iot_jobs_tls="127.0.0.2:8883")

@@ -1,7 +1,10 @@
 """An index of routes chooses what asking one after the other chooses."""
 
+import asyncio
 from collections.abc import Iterator
+from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
@@ -61,7 +64,7 @@ def beginnings(route: BaseRoute) -> Iterator[str]:
 
 
 def part_of(route: BaseRoute) -> RoutePart:
-    return frozenset(beginnings(route)), lambda: route
+    return frozenset(beginnings(route)), lambda: [route]
 
 
 @given(
@@ -90,5 +93,21 @@ def test_the_index_chooses_what_asking_each_route_chooses(
 def test_each_part_of_the_routes_begins_as_its_table_says(hub: Services) -> None:
     found = next(one.parts for one in create_app(hub).routes if isinstance(one, RouteIndex))
     assert len(found) > 40
+    assert not any(one.cache_info().currsize for _, one in found)  # type: ignore[attr-defined]
     for table, routes in found:
-        assert table == set(beginnings(routes()))
+        assert table == {one for route in routes() for one in beginnings(route)}
+
+
+def test_parts_are_imported_after_a_start_and_one_that_fails_stops_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tried = []
+
+    def routes(name: str) -> list[BaseRoute]:
+        tried.append(name)
+        raise OSError("gone")
+
+    parts = [(frozenset({name}), partial(routes, name)) for name in ("runs", "try")]
+    asyncio.run(RouteIndex(parts).import_all())
+    assert tried == ["runs", "try"]
+    assert "routes not imported paths=runs" in caplog.text

@@ -29,7 +29,12 @@ from lineside.hub import (
     open_accounts,
     running,
 )
-from lineside.hub.access.tls import own_certificate, server_files, site_files
+from lineside.hub.access.tls import (
+    device_server_files,
+    own_certificate,
+    server_files,
+    site_files,
+)
 from lineside.hub.models.releases import Releases
 from lineside.hub.site_init import make_ca, make_trust
 from lineside.store import open_blobs, open_records
@@ -196,6 +201,19 @@ def test_the_certificate_is_renewed_at_a_start(site: HubConfig, clock: FakeClock
     clock.advance(400 * 86_400)
     with pytest.raises(RefusedError, match="is over"):
         certificate_words(site, clock=clock)
+
+
+def test_a_certificate_gets_the_addresses_of_new_listeners(
+    site: HubConfig, clock: FakeClock
+) -> None:
+    init_site(site, hosts=("hub.plant.lan",), password=password, clock=clock)
+    device_server_files(replace(site, bus_tls="10.0.0.5:8883"), clock=clock)
+    device_server_files(replace(site, iot_jobs_tls="10.0.0.6:8884"), clock=clock)
+    assert {"hub.plant.lan", "10.0.0.5", "10.0.0.6"} < set(own_certificate(site).hosts)
+    last = own_certificate(site)
+    (site.ca_folder / "authority.key").unlink()
+    device_server_files(replace(site, bus_tls="10.0.0.7:8883"), clock=clock)
+    assert own_certificate(site) == last
 
 
 def test_half_a_pair_is_made_anew(site: HubConfig, clock: FakeClock) -> None:

@@ -23,6 +23,8 @@ from lineside.links.opcua import opcua_address
 from lineside.store import Logged
 from lineside.streams import decode_event
 
+_EVERY_ADDRESS = {"", "0.0.0.0", "[::]"}  # noqa: S104  compared, not listened at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaBridgeConfig:
@@ -407,8 +409,10 @@ def _check_devices(config: HubConfig) -> None:
         port = address.rpartition(":")[2]
         if address and not (port.isdigit() and int(port) <= 65535):
             raise InvalidError("host:port", where=name, fix=f'Write {name} = "0.0.0.0:8883".')
-    ports = [one.rpartition(":")[2] for one in (config.bus_tls, config.iot_jobs_tls) if one]
-    if len(ports) == 2 and ports[0] == ports[1] != "0":
+    (host, _, port), (other, _, same) = (
+        one.rpartition(":") for one in (config.bus_tls, config.iot_jobs_tls)
+    )
+    if port == same not in {"", "0"} and (host == other or {host, other} & _EVERY_ADDRESS):
         raise InvalidError(
             "a port of its own, bus_tls has this one", where="iot_jobs_tls",
             fix='Write iot_jobs_tls = "0.0.0.0:8884".',

@@ -11,13 +11,15 @@
 5. Same origin: an unsafe request or socket that leans on a cookie must come from our own pages. A
    token needs no cookie and passes.
 6. Route: an index by the first part of the path. The module of a route is imported when a request
-   may be for it, so that a start does not import every page.
+   may be for it, or soon after the start, so that a hub is ready before every page is imported.
 """
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import IO, TYPE_CHECKING
@@ -50,6 +52,8 @@ from lineside.web.security import (
     wants_page,
 )
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
@@ -61,6 +65,7 @@ _OPENER_POLICY = (b"cross-origin-opener-policy", b"same-origin")
 _IN_MEMORY = 1_000_000
 _PART = 262_144
 _LARGE_AT_A_TIME = 2
+_IMPORT_PAUSE_S = 0.02
 
 
 class SecureHeaders:
@@ -291,7 +296,7 @@ async def _refuse(scope: Scope, send: Send, *, error: LinesideError) -> None:
 # ---- routes
 
 
-RoutePart = tuple[frozenset[str], Callable[[], BaseRoute]]
+RoutePart = tuple[frozenset[str], Callable[[], Sequence[BaseRoute]]]
 """Beginnings of the paths of some routes, and what imports and returns these routes."""
 
 
@@ -306,9 +311,11 @@ def route_parts(app: "FastAPI", package: str, named: Iterable[tuple[str, str]]) 
 
     def part(name: str, beginnings: str) -> RoutePart:
         @cache
-        def routes() -> BaseRoute:
+        def routes() -> Sequence[BaseRoute]:
+            others = len(app.router.routes)
             app.include_router(resolve_name(f"{package}.{name}"))
-            return app.router.routes.pop()  # the index has it
+            own, app.router.routes[others:] = app.router.routes[others:], []  # the index has them
+            return own
 
         return frozenset(one.strip("/") for one in beginnings.split()), routes
 
@@ -331,14 +338,27 @@ class RouteIndex(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         partial: tuple[Match, Scope] = (Match.NONE, {})
-        for routes in self._routes.get(path_beginning(scope["path"]), self._routes[_ANY]):
-            route = routes()
+        parts = self._routes.get(path_beginning(scope["path"]), self._routes[_ANY])
+        for route in chain.from_iterable(routes() for routes in parts):
             match, child = route.matches(scope)
             if match is not Match.NONE and partial[0] is Match.NONE:
                 partial = match, {**child, _CHOSEN: route}
             if match is Match.FULL:
                 return match, {**child, _CHOSEN: route}
         return partial
+
+    async def import_all(self) -> None:
+        """Import every part, one at a time, so that a later request waits for none.
+
+        A program that is updated while it runs would mix two releases, and a module that is broken
+        would be found by the first who asks.
+        """
+        for beginnings, routes in self.parts:
+            try:
+                routes()
+            except Exception:  # of a module; its routes fail, the others answer
+                logger.exception("routes not imported paths=%s", ",".join(sorted(beginnings)))
+            await asyncio.sleep(_IMPORT_PAUSE_S)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await scope[_CHOSEN].handle(scope, receive, send)

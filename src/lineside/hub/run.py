@@ -4,6 +4,7 @@ SIGTERM ends it cleanly; kill -9 at any moment leaves a store that the next star
 ``create_app`` is the application alone: middleware, API and pages over one set of services.
 """
 
+import asyncio
 import fcntl
 import logging
 import math
@@ -112,9 +113,11 @@ def create_app(services: Services) -> "FastAPI":
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.live.start()
         services.store_check.start()
+        importing = asyncio.create_task(index.import_all())
         try:
             yield
         finally:  # also where the server ends by an error
+            importing.cancel()
             services.store_check.stop()
             services.live.stop()
 
@@ -135,7 +138,8 @@ def create_app(services: Services) -> "FastAPI":
     )
     app.add_middleware(SecureHeaders)
     api = mount_api(app, contracts=config.contracts)
-    app.router.routes.append(RouteIndex([*api, *mount_pages(app, services)]))
+    index = RouteIndex([*api, *mount_pages(app, services)])
+    app.router.routes.append(index)
     return app
 
 

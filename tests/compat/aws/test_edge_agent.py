@@ -17,10 +17,8 @@ from lineside.compat.aws.edge_agent import (
     TensorPart,
     auxiliary_from_wire,
     capture_from_wire,
-    capture_to_wire,
     model_to_wire,
     moment_from_wire,
-    moment_to_wire,
     slot_to_wire,
     status_to_wire,
     tensor_from_wire,
@@ -28,6 +26,7 @@ from lineside.compat.aws.edge_agent import (
 )
 from lineside.core import InvalidError
 from lineside.models.engines import TensorSlot
+from tests.compat.aws.agent_client import capture_to_wire, moment_to_wire
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 sides = st.lists(st.integers(-1, 2**31 - 1), max_size=4).map(tuple)

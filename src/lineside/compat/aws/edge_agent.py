@@ -139,12 +139,6 @@ def tensor_from_wire(message: agent_pb2.Tensor, *, where: str) -> TensorPart:
     return TensorPart(data=data, name=said.name, dtype=dtype, shape=shape)
 
 
-def auxiliary_to_wire(auxiliary: Auxiliary) -> agent_pb2.AuxilaryData:
-    """Something beside the tensors."""
-    number = agent_pb2.Encoding.Value(auxiliary.encoding)
-    return agent_pb2.AuxilaryData(name=auxiliary.name, encoding=number, byte_data=auxiliary.data)
-
-
 def auxiliary_from_wire(message: agent_pb2.AuxilaryData, *, where: str) -> Auxiliary:
     """Something beside the tensors; raises as ``tensor_from_wire`` does."""
     if message.encoding not in agent_pb2.Encoding.values():
@@ -155,21 +149,6 @@ def auxiliary_from_wire(message: agent_pb2.AuxilaryData, *, where: str) -> Auxil
         )
     word = Encoding(agent_pb2.Encoding.Name(message.encoding))
     return Auxiliary(name=message.name, encoding=word, data=_bytes(message, where=where))
-
-
-def capture_to_wire(capture: Capture) -> agent_pb2.CaptureDataRequest:
-    """A request to keep what was asked and answered."""
-    message = agent_pb2.CaptureDataRequest(
-        model_name=capture.model,
-        capture_id=capture.capture_id,
-        input_tensors=[tensor_to_wire(part) for part in capture.input_tensors],
-        output_tensors=[tensor_to_wire(part) for part in capture.output_tensors],
-        inputs=[auxiliary_to_wire(each) for each in capture.inputs],
-        outputs=[auxiliary_to_wire(each) for each in capture.outputs],
-    )
-    if capture.inferred_at is not None:
-        message.inference_timestamp.CopyFrom(moment_to_wire(capture.inferred_at))
-    return message
 
 
 def capture_from_wire(message: agent_pb2.CaptureDataRequest) -> Capture:
@@ -189,13 +168,6 @@ def capture_from_wire(message: agent_pb2.CaptureDataRequest) -> Capture:
         inputs=_auxiliaries(message.inputs, "inputs"),
         outputs=_auxiliaries(message.outputs, "outputs"),
     )
-
-
-def moment_to_wire(moment: datetime) -> agent_pb2.Timestamp:
-    """An aware time."""
-    whole = moment.astimezone(UTC) - _EPOCH
-    seconds = whole // timedelta(seconds=1)
-    return agent_pb2.Timestamp(seconds=seconds, nanos=whole.microseconds * 1000)
 
 
 def moment_from_wire(message: agent_pb2.Timestamp) -> datetime:

@@ -21,7 +21,7 @@ from lineside.core import (
 )
 from lineside.core.config import LOOPBACK
 from lineside.fleet import CertificateAuthority, renewal_due, server_certificate
-from lineside.fleet.trust.certificate_authority import ServerCertificate
+from lineside.fleet.trust.certificate_authority import KEY_FILE, ServerCertificate
 from lineside.hub.config import HubConfig
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,10 @@ def hosts_of(config: HubConfig, *, named: Sequence[str] = ()) -> tuple[str, ...]
     from urllib.parse import urlsplit
 
     named = named or [urlsplit(config.public_url).hostname or "", *config.allowed_hosts]
-    reached = (*named, config.host, config.bus_tls.rpartition(":")[0].strip("[]"))
+    listeners = (
+        one.rpartition(":")[0].strip("[]") for one in (config.bus_tls, config.iot_jobs_tls)
+    )
+    reached = (*named, config.host, *listeners)
     wanted = [name.lower() for name in reached if name and name not in REACHED_AT]
     return tuple(dict.fromkeys([*wanted, *LOOPBACK]))
 
@@ -164,14 +167,16 @@ def own_certificate(config: HubConfig) -> ServerCertificate:
 
 
 def _renewed(config: HubConfig, *, clock: Clock) -> None:
-    """Make a new one where it is soon over, or where a crash left half of one."""
+    """Make a new one where it is soon over, lacks a listener's address, or is half of one."""
     try:
         kept = own_certificate(config)
         _check_pair(site_files(config))
     except LinesideError:
         kept = None
-    hosts = kept.hosts if kept is not None else hosts_of(config)
-    if kept is None or renewal_due(kept, now=clock.now()):
+    known = kept.hosts if kept is not None else ()
+    hosts = hosts_of(config, named=known)
+    lacks = set(hosts) - set(known) and (config.ca_folder / KEY_FILE).is_file()
+    if kept is None or lacks or renewal_due(kept, now=clock.now()):
         made = issue_own(config, hosts=hosts, clock=clock)
         logger.info("certificate issued hosts=%s until=%s", ",".join(made.hosts), made.ends_at)
 
