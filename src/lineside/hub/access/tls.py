@@ -99,8 +99,8 @@ def device_server_files(config: HubConfig, *, clock: Clock) -> ServerFiles:
 def hosts_of(config: HubConfig, *, named: Sequence[str] = ()) -> tuple[str, ...]:
     """Names and addresses under which the hub is reached: those named, or of its settings.
 
-    The addresses at which it and its bus listen, and loopback, by which commands beside it come,
-    are always among them.
+    The addresses at which it, its bus and ``iot_jobs_tls`` listen, and loopback, by which commands
+    beside it come, are always among them.
     """
     from urllib.parse import urlsplit
 

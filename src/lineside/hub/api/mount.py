@@ -1,7 +1,7 @@
 """Every route of the API on one application, and failures as problem documents.
 
-A module is imported when a request may be for one of its routes. Where a browser asked for a page,
-``pages`` shows the same failure as one.
+A module is imported when a request may be for one of its routes, or soon after the start. Where a
+browser asked for a page, ``pages`` shows the same failure as one.
 """
 
 import logging

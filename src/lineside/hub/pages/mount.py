@@ -1,6 +1,6 @@
 """Brings routes and files into the application.
 
-The module of a page is imported when a browser first asks for it.
+The module of a page is imported when a browser first asks for it, or soon after the start.
 """
 
 import asyncio
