@@ -4,9 +4,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lineside.core import Box, Inspection, Policy, Region, View
-from lineside.training.common.methods import platt
+from lineside.training.common.methods import GAP_UNSURE, platt
 from lineside.training.tasks.multilabel.heads import UNKNOWN, plan_heads
-from lineside.training.tasks.multilabel.held_out import GAP_UNSURE, rules_for
+from lineside.training.tasks.multilabel.held_out import rules_for
 from lineside.vision import Decision, LabelRule
 from lineside.vision.decide import decide
 

@@ -35,6 +35,7 @@ from lineside.vision.metrics import (
     upper_share,
 )
 
+GAP_UNSURE = 0.1
 _STEPS = 100
 _LEAST_SLOPE = 1e-3
 # An answer at a limit is unsure, also where another library rounds the exponential otherwise.
@@ -96,9 +97,8 @@ def unsure_between(
     rarer: int,
     policy: Policy,
     clamped: bool,
-    gap: Callable[..., tuple[float, float]],
 ) -> Band:
-    """The band of held-out answers.
+    """The band of held-out answers; where the sides do not overlap, the middle of their gap.
 
     Args:
         logit: uncalibrated.
@@ -106,8 +106,6 @@ def unsure_between(
         rarer: held-out pictures of the rarer side; without any, every answer is unsure.
         policy: error rate and costs.
         clamped: whether probabilities are held at the floor before they are compared.
-        gap: divides the gap where the sides do not overlap: takes truth, probabilities, the error
-            ``rate`` and the ``cut``.
     """
     floor, rate = 1.0 / (rarer + 2), max(policy.error_rate, 1.0 / (rarer + 1))
     if not rarer:
@@ -122,13 +120,28 @@ def unsure_between(
     band = unsure_band(truth, chance, error_rate=min(rate, 0.5), cut=cheapest_cut(table))
     low, high = band.low, band.high
     if low == high:
-        low, high = gap(truth, chance, rate=rate, cut=low)
+        low, high = _middle_of_gap(truth, chance, rate=rate, cut=low)
     if low < high:
         low = low - _ROUNDING if low > floor else low
         high = high + _ROUNDING if high < 1.0 - floor else high
     return Band(
         slope=slope, offset=offset, floor=floor, low=low, high=high, error_rate=rate, table=table
     )
+
+
+def _middle_of_gap(
+    truth: NDArray[np.bool_], chance: Numbers, *, rate: float, cut: float
+) -> tuple[float, float]:
+    """The unsure middle of the gap between the two sides' conformal quantiles."""
+    ups, downs = np.sort(chance[truth]), np.sort(chance[~truth])[::-1]
+    lowest, highest = (float(side[_spared(len(side), rate)]) for side in (ups, downs))
+    reach = GAP_UNSURE / 2 * max(lowest - highest, 0.0)
+    return max(cut - reach, min(cut, highest)), min(cut + reach, max(cut, lowest))
+
+
+def _spared(count: int, rate: float) -> int:
+    """Place of the conformal quantile among sorted scores, the strangest first."""
+    return min(count - 1, max(0, int(rate * (count + 1) + 1e-9) - 1))
 
 
 def _cross_entropy(score: Numbers, target: Numbers) -> float:

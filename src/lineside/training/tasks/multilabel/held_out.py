@@ -11,7 +11,7 @@ From held-out logits to a rule: calibration, cut, unsure band, and how little fe
 3. Band: class-conditional conformal quantiles at the policy's error rate, never below 1 / (n + 1).
    Where held-out answers of the two sides overlap, everything that could be either is unsure.
 4. Where they do not overlap, the gap between them holds no evidence. A new light moves scores into
-   it, so it is divided at the cut, and only its middle (``GAP_UNSURE`` of it) is unsure. Cuts
+   it, so it is divided at the cut, and only its middle (a tenth of it) is unsure. Cuts
    inside the gap keep the conformal rate of both sides.
 """
 
@@ -45,7 +45,6 @@ from lineside.vision.decide import decide
 
 Floats = NDArray[np.float32]
 
-GAP_UNSURE = 0.1
 _LONGEST_TABLE = 101
 
 Numbers = NDArray[np.float64]
@@ -119,7 +118,6 @@ def _rule(output: Output, scores: Scores, *, policy: Policy) -> LabelRule:
         rarer=min(scores.pictures(holding=True), scores.pictures(holding=False)),
         policy=policy,
         clamped=True,
-        gap=_middle_of_gap,
     )
     return LabelRule(
         name=output.name,
@@ -135,21 +133,6 @@ def _rule(output: Output, scores: Scores, *, policy: Policy) -> LabelRule:
         calibration_pictures=len(np.unique(scores.picture)),
         limits=tuple(spread(band.table, _LONGEST_TABLE)),
     )
-
-
-def _middle_of_gap(
-    truth: NDArray[np.bool_], chance: Numbers, *, rate: float, cut: float
-) -> tuple[float, float]:
-    """The unsure middle of the gap between the two sides' conformal quantiles."""
-    ups, downs = np.sort(chance[truth]), np.sort(chance[~truth])[::-1]
-    lowest, highest = (float(side[_spared(len(side), rate)]) for side in (ups, downs))
-    reach = GAP_UNSURE / 2 * max(lowest - highest, 0.0)
-    return max(cut - reach, min(cut, highest)), min(cut + reach, max(cut, lowest))
-
-
-def _spared(count: int, rate: float) -> int:
-    """Place of the conformal quantile among sorted scores, the strangest first."""
-    return min(count - 1, max(0, int(rate * (count + 1) + 1e-9) - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

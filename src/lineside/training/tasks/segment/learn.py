@@ -14,11 +14,13 @@ From maps of pictures held out to a rule: the pixels' cut, the least piece, the 
    usual one.
 4. Probability and band as of labels (``common.methods``): Platt scaling, conformal
    quantiles per side, never below 1 / (n + 1); a gap between the sides is unsure in its middle.
+5. The band is widened on both sides of its cut until an exact test shows the wished error rate
+   among the answers that remain, or else the next rate of the ladder.
 """
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,11 +30,23 @@ from lineside.core import InvalidError, Policy
 from lineside.datasets import Part
 from lineside.datasets.splitting import folds
 from lineside.models import OnnxEngine
+from lineside.models.result import ErrorBound
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
-from lineside.training.common.methods import Band, FeatureBank, feature_bank, spread, unsure_between
+from lineside.training.common.loop import owners_of
+from lineside.training.common.methods import (
+    CONFIDENCE,
+    Band,
+    CalibratedCut,
+    FeatureBank,
+    calibrated_cut,
+    error_bound,
+    feature_bank,
+    rate_warning,
+    spread,
+    unsure_between,
+)
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
-from lineside.training.tasks.multilabel.held_out import GAP_UNSURE
 from lineside.training.tasks.segment.fit import FitPlan, Fitted, Fitting, fit, has_bf16
 from lineside.training.tasks.segment.network import (
     OUTPUTS,
@@ -55,6 +69,7 @@ from lineside.vision.masks import inside_picture, on_picture, set_pixels, top_me
 from lineside.vision.metrics import (
     auroc,
     average_precision,
+    cheapest_cut,
     f1_of,
     pixel_counts,
 )
@@ -101,8 +116,8 @@ def score_of(held: ValidationMap, rule: MaskRule) -> float:
 
 def mask_rule(
     held: Sequence[ValidationMap], *, areas_px: Sequence[int], label: str, policy: Policy
-) -> MaskRule:
-    """The rule that follows from pictures held out.
+) -> tuple[MaskRule, ErrorBound]:
+    """The rule that follows from pictures held out, and the error among its answers.
 
     Args:
         held: of every picture held out.
@@ -114,18 +129,15 @@ def mask_rule(
     place = _share(np.array([each.tops for each in held]), truth)
     cut = _cut(held)
     rarer = int(min(truth.sum(), (~truth).sum()))
-    picture = unsure_between(
-        logit(np.array([each.tops[place] for each in held])),
-        truth,
-        rarer=rarer,
-        policy=policy,
-        clamped=False,
-        gap=_middle_of_gap,
-    )
+    logits = logit(np.array([each.tops[place] for each in held]))
+    band = unsure_between(logits, truth, rarer=rarer, policy=policy, clamped=False)
+    chances = 1.0 / (1.0 + np.exp(-np.clip(band.slope * logits + band.offset, -60.0, 60.0)))
+    owners = owners_of([each.facts.sample for each in held])
+    picture, bound = _tested(band, chances, truth, owners=owners, policy=policy)
     low, high = picture.low, picture.high
     if rarer:
         low, high = (_score_at(each, picture) for each in (low, high))
-    return MaskRule(
+    rule = MaskRule(
         label=label,
         cut=cut,
         least_px=_least(held, cut=cut, areas_px=areas_px),
@@ -139,6 +151,54 @@ def mask_rule(
         stride_px=STRIDE_PX,
         floor=picture.floor,
     )
+    return rule, bound
+
+
+def _tested(
+    band: Band,
+    chances: Numbers,
+    truth: NDArray[np.bool_],
+    *,
+    owners: Sequence[object],
+    policy: Policy,
+) -> tuple[Band, ErrorBound]:
+    """The band as wide as an exact test of the error among the answers needs it.
+
+    An answer is the surer the nearer its probability is to 0 or 1, seen from the cheapest cut. The
+    band is never narrower than before: the test counts all answers alike, and few defects among
+    many good pictures could all be missed. Where no rate below 1 is shown, every picture is unsure.
+    """
+    limit = CalibratedCut(0.0, policy.error_rate, CONFIDENCE)
+    middle = policy.present_above
+    if middle is None:
+        middle = cheapest_cut(band.table) if band.table else 0.5
+        sureness, wrong = _sureness(chances, middle=middle), (chances > middle) != truth
+        limit = calibrated_cut(sureness, wrong, owners=owners, rate=policy.error_rate)
+        reach = limit.cut if limit.cut > sureness.min() else 0.0
+        reach = 1.0 if limit.rate >= 1.0 else reach
+        low, high = middle * (1.0 - reach), middle + reach * (1.0 - middle)
+        band = replace(
+            band, low=min(band.low, low), high=max(band.high, high), error_rate=limit.rate
+        )
+        answered = (chances < band.low) | (chances > band.high)
+    else:
+        middle = min(max(middle, _EDGE), 1.0 - _EDGE)
+        chances = np.clip(chances, band.floor, 1.0 - band.floor)  # as ``score_probability`` does
+        answered = np.ones(len(truth), np.bool_)
+    return band, error_bound(
+        _sureness(chances, middle=middle),
+        (chances > middle) != truth,
+        answered=answered,
+        owners=owners,
+        target=policy.error_rate,
+        confidence=limit.confidence,
+    )
+
+
+def _sureness(chances: Numbers, *, middle: float) -> Numbers:
+    """0 at the middle, 1 at probabilities of 0 and 1."""
+    above = (chances - middle) / (1.0 - middle)
+    return np.where(chances > middle, above, (middle - chances) / middle)
 
 
 def _share(tops: Numbers, truth: NDArray[np.bool_]) -> int:
@@ -216,17 +276,6 @@ def _remaining(pieces: NDArray[np.int64], truth: int, *, least: int) -> tuple[in
 # ---- pictures
 
 
-def _middle_of_gap(
-    truth: NDArray[np.bool_], chances: Numbers, *, rate: float, cut: float
-) -> tuple[float, float]:
-    """A tenth of the gap between the sides, around the cut; the cut alone where there is none."""
-    del rate  # the sides' very ends are taken
-    below = chances[~truth & (chances <= cut)].max(initial=0.0)
-    above = chances[truth & (chances >= cut)].min(initial=1.0)
-    reach = GAP_UNSURE / 2 * max(0.0, float(above - below))
-    return cut - reach, cut + reach
-
-
 def logit(chances: Numbers) -> Numbers:
     """Log odds, held between those of 1e-6 and of 1 - 1e-6."""
     held = np.clip(chances, _EDGE, 1 - _EDGE)
@@ -291,7 +340,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     held, farthest = _held(exported.engine, validation, settings=settings, work=work)
     label = label_of(job.inspection.labels, good=good)
     areas = [area for each in training for area in each.areas_px]
-    rule = mask_rule(held, areas_px=areas, label=label, policy=job.inspection.policy)
+    rule, bound = mask_rule(held, areas_px=areas, label=label, policy=job.inspection.policy)
     return Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
@@ -301,8 +350,9 @@ def learn(job: TrainJob, work: Work) -> Trained:
         labels=(label,),
         mask=rule,
         baseline=baseline_of(facts),
-        warnings=warnings_of(training, validation, policy=job.inspection.policy),
+        warnings=warnings_of(training, validation, rule=rule, bound=bound),
         held_out=figures_of(held, rule=rule),
+        error_bound=bound,
         history=fitted.history,
         remembered=(tuple(spread(training, _MOST_KNOWN)[row].sample.digest for row in known.rows),),
         sections={
@@ -459,7 +509,7 @@ def baseline_of(facts: Sequence[Facts]) -> dict[str, float]:
 
 
 def warnings_of(
-    training: Sequence[Facts], validation: Sequence[Facts], *, policy: Policy
+    training: Sequence[Facts], validation: Sequence[Facts], *, rule: MaskRule, bound: ErrorBound
 ) -> tuple[str, ...]:
     """Return the sentences that stand beside every figure."""
     sentences = []
@@ -476,11 +526,8 @@ def warnings_of(
     if not rarer:
         side = "good" if ups else "defective"
         sentences.append(f"no {side} picture was held out: every picture is answered unsure")
-    elif 1 / (rarer + 1) > policy.error_rate:
-        sentences.append(
-            f"decisions rest on {rarer} pictures held out of the rarer side: an error rate below "
-            f"{1 / (rarer + 1):.2f} cannot be promised"
-        )
+    elif rule.error_rate > bound.target:
+        sentences.append(rate_warning(bound, stated=rule.error_rate))
     return tuple(sentences)
 
 
