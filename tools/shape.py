@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 537,
     "classes": 1601,
-    "statements in src": 69540,
-    "statements in tests": 57271,
+    "statements in src": 69554,
+    "statements in tests": 57285,
     "records built at one place": 413,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,

@@ -202,7 +202,7 @@ def test_answers_of_every_cut_are_counted_as_by_their_definition(
 
 def test_a_warning_says_how_many_more_would_show_the_wished_rate() -> None:
     assert rate_warning(found([False] * 30), stated=0.08).endswith(
-        "the cut holds 0.08; about 15 more pictures like these would show it"
+        "the package states 0.08; about 15 more pictures like these would show it"
     )
     nothing = rate_warning(found([True] * 5), stated=1.0)
     assert nothing.startswith("no error rate among the answers could be shown with 90% confidence")

@@ -383,15 +383,14 @@ def test_maps_that_overlap_leave_an_unsure_band() -> None:
     assert said == {"present", "absent", "unsure"}
 
 
-def scored(rng: np.random.Generator, *, each: int) -> list[ValidationMap]:
-    """Pictures without maps, as many good as defective, whose scores overlap."""
-    found = []
-    for number in range(2 * each):
-        defective = number < each
-        chance = 1 / (1 + math.exp(-rng.normal(1.5 if defective else -1.5, 1.2)))
-        known = facts(str(number), defective=defective)
-        found.append(ValidationMap(facts=known, tops=(chance,) * 7))
-    return found
+def scored(rng: np.random.Generator, *, good: int, defective: int) -> list[ValidationMap]:
+    """Pictures without maps whose scores overlap, defective ones first."""
+    truth = np.arange(good + defective) < defective
+    chances = 1 / (1 + np.exp(-rng.normal(np.where(truth, 1.5, -1.5), 1.2)))
+    return [
+        ValidationMap(facts=facts(str(number), defective=shows), tops=(chance,) * 7)
+        for number, (shows, chance) in enumerate(zip(truth.tolist(), chances.tolist(), strict=True))
+    ]
 
 
 def errors_of(held: list[ValidationMap], rule: MaskRule, *, policy: Policy) -> tuple[int, int]:
@@ -402,25 +401,58 @@ def errors_of(held: list[ValidationMap], rule: MaskRule, *, policy: Policy) -> t
     return len(given), sum(one != other for one, other in given)
 
 
-def test_new_answers_are_wrong_no_more_often_than_the_rule_states() -> None:
-    kept, rng = 0, np.random.default_rng(5)
-    unseen = scored(rng, each=600)
+@pytest.mark.parametrize(("good", "defective"), [(30, 30), (200, 30)])
+def test_new_answers_are_wrong_no_more_often_than_the_rule_states(
+    good: int, defective: int
+) -> None:
+    kept, rng, policy = 0, np.random.default_rng(5), Policy()
+    unseen = scored(rng, good=5 * good, defective=5 * defective)
     for _ in range(40):
-        held = scored(rng, each=30)
-        rule, bound = mask_rule(held, areas_px=(), label="crack", policy=Policy())
-        assert (bound.answered, bound.wrong) == errors_of(held, rule, policy=Policy())
-        answered, wrong = errors_of(unseen, rule, policy=Policy())
+        held = scored(rng, good=good, defective=defective)
+        rule, bound = mask_rule(held, areas_px=(), label="crack", policy=policy)
+        assert (bound.answered, bound.wrong) == errors_of(held, rule, policy=policy)
+        assert bound.bound <= rule.error_rate
+        answered, wrong = errors_of(unseen, rule, policy=policy)
         kept += wrong <= rule.error_rate * answered
-    assert kept >= 33
+    assert kept >= 34
+
+
+def test_a_defect_that_nothing_shows_does_not_lower_the_stated_rate() -> None:
+    """The conformal band leaves five sure good pictures; the test alone would state 0.05."""
+    logits = [*np.linspace(-6, -3, 190), *np.linspace(1, 2, 10), -5.95, *np.linspace(1, 4, 29)]
+    held = [
+        ValidationMap(
+            facts=facts(str(number), defective=number >= 200),
+            tops=(float(1 / (1 + np.exp(-value))),) * 7,
+        )
+        for number, value in enumerate(logits)
+    ]
+    rule, bound = mask_rule(held, areas_px=(), label="crack", policy=Policy())
+    assert 0.05 < bound.bound <= rule.error_rate
+    assert (bound.answered, bound.wrong) == errors_of(held, rule, policy=Policy())
+
+
+def test_where_no_rate_is_shown_every_picture_is_unsure() -> None:
+    held = parted(10)
+    for number, each in enumerate(held):
+        sample = replace(each.facts.sample, group="a" if number else "b")
+        held[number] = replace(each, facts=replace(each.facts, sample=sample))
+    rule, bound = mask_rule(held, areas_px=(), label="crack", policy=Policy())
+    assert (rule.error_rate, rule.absent_below, rule.present_above) == (1.0, 0.0, 1.0)
+    told = warnings_of([each.facts for each in held], [each.facts for each in held], rule=rule,
+                       bound=bound)  # fmt: skip
+    assert "so that all are unsure" in told[-1]
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.01, 0.5])
 def test_a_fixed_cut_answers_all_and_the_report_says_how_many_wrongly(cut: float) -> None:
-    held, policy = scored(np.random.default_rng(1), each=30), Policy(present_above=cut)
+    policy = Policy(present_above=cut)
+    held = scored(np.random.default_rng(1), good=30, defective=30)
     rule, bound = mask_rule(held, areas_px=(), label="crack", policy=policy)
     assert (bound.answered, bound.wrong) == errors_of(held, rule, policy=policy)
     assert bound.answered == 60
     assert bound.wrong > 0
+    assert rule.error_rate == policy.error_rate  # nothing was tested
 
 
 def test_few_pictures_cannot_promise_a_small_rate() -> None:
@@ -482,4 +514,5 @@ def test_warnings_say_what_the_decisions_rest_on() -> None:
     assert any("2 defective pictures without a mask" in line for line in told)
     assert any("0.05 among the answers could not be shown" in line for line in told)
     alone = warnings_of(lesson(), lesson()[:5], rule=rule, bound=bound)
-    assert any("every picture is answered unsure" in line for line in alone)
+    assert any("no defective picture was held out" in line for line in alone)
+    assert any("1 defective pictures were held out: up to 50%" in line for line in told)

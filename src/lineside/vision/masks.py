@@ -42,7 +42,7 @@ class MaskRule:
         top_share: see above, 0-1.
         slope, offset: picture probability = sigmoid(slope * logit(score) + offset).
         stride_px: network pixels per cell of the map.
-        error_rate: that the band was made for; never below 1 / (n + 1).
+        error_rate: shown among the answers; of older packages that of each side.
         calibration_pictures: n.
         floor: the picture probability is never nearer to 0 or 1, 1 / (n + 2) of the rarer side.
     """

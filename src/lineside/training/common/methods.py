@@ -77,7 +77,8 @@ class Band:
 
     Attributes:
         floor: no probability is nearer to 0 or 1.
-        error_rate: that the band holds; never below 1 / (n + 1).
+        error_rate: that the sides' quantiles hold, never below 1 / (n + 1); or the one that was
+            tested.
         table: costs at every cut; empty where one side was never held out.
     """
 
@@ -122,8 +123,8 @@ def unsure_between(
     if low == high:
         low, high = _middle_of_gap(truth, chance, rate=rate, cut=low)
     if low < high:
-        low = low - _ROUNDING if low > floor else low
-        high = high + _ROUNDING if high < 1.0 - floor else high
+        low = low - _ROUNDING if low > floor or not clamped else low
+        high = high + _ROUNDING if high < 1.0 - floor or not clamped else high
     return Band(
         slope=slope, offset=offset, floor=floor, low=low, high=high, error_rate=rate, table=table
     )
@@ -410,15 +411,14 @@ def limit_bound(
 
 def rate_warning(bound: ErrorBound, *, stated: float) -> str:
     """The sentence on a wished error rate that was not shown; ``stated`` is the one that was."""
-    need = f"; {bound.need}" if bound.answered else ""
+    need = f"; {bound.need}" if bound.answered and bound.need else ""
+    sure = f"with {CONFIDENCE:.0%} confidence"
     if stated >= 1:
-        return (
-            f"no error rate among the answers could be shown with {CONFIDENCE:.0%} confidence:"
-            f" any share of them may be wrong{need}"
-        )
+        then = ": any share of them may be wrong" if bound.answered else ", so that all are unsure"
+        return f"no error rate among the answers could be shown {sure}{then}{need}"
     return (
-        f"an error rate of {bound.target:g} among the answers could not be shown with"
-        f" {CONFIDENCE:.0%} confidence: the cut holds {stated:.3g}{need}"
+        f"an error rate of {bound.target:g} among the answers could not be shown {sure}:"
+        f" the package states {stated:.3g}{need}"
     )
 
 

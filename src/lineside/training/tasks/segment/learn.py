@@ -21,6 +21,7 @@ From maps of pictures held out to a rule: the pixels' cut, the least piece, the 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ from lineside.training.common.methods import (
     calibrated_cut,
     error_bound,
     feature_bank,
+    rate_ladder,
     rate_warning,
     spread,
     unsure_between,
@@ -135,7 +137,7 @@ def mask_rule(
     owners = owners_of([each.facts.sample for each in held])
     picture, bound = _tested(band, chances, truth, owners=owners, policy=policy)
     low, high = picture.low, picture.high
-    if rarer:
+    if picture.error_rate < 1.0 and rarer:
         low, high = (_score_at(each, picture) for each in (low, high))
     rule = MaskRule(
         label=label,
@@ -166,33 +168,41 @@ def _tested(
 
     An answer is the surer the nearer its probability is to 0 or 1, seen from the cheapest cut. The
     band is never narrower than before: the test counts all answers alike, and few defects among
-    many good pictures could all be missed. Where no rate below 1 is shown, every picture is unsure.
+    many good pictures could all be missed. The stated rate is the one that was tested, or the next
+    of the ladder that the answers outside both bands show. Where none below 1 is shown, every
+    picture is unsure.
     """
-    limit = CalibratedCut(0.0, policy.error_rate, CONFIDENCE)
-    middle = policy.present_above
-    if middle is None:
+    limit, middle = CalibratedCut(0.0, policy.error_rate, CONFIDENCE), policy.present_above
+    shown = np.clip(chances, band.floor, 1.0 - band.floor)  # as ``score_probability`` gives them
+    answered = np.ones(len(truth), np.bool_)
+    if middle is not None:
+        middle = min(max(middle, _EDGE), 1.0 - _EDGE)
+        wrong = (shown > middle) != truth
+    else:
         middle = cheapest_cut(band.table) if band.table else 0.5
-        sureness, wrong = _sureness(chances, middle=middle), (chances > middle) != truth
+        wrong = (chances > middle) != truth
+        sureness = _sureness(shown, middle=middle)
         limit = calibrated_cut(sureness, wrong, owners=owners, rate=policy.error_rate)
         reach = limit.cut if limit.cut > sureness.min() else 0.0
-        reach = 1.0 if limit.rate >= 1.0 else reach
         low, high = middle * (1.0 - reach), middle + reach * (1.0 - middle)
-        band = replace(
-            band, low=min(band.low, low), high=max(band.high, high), error_rate=limit.rate
-        )
+        band = replace(band, low=min(band.low, low), high=max(band.high, high))
         answered = (chances < band.low) | (chances > band.high)
-    else:
-        middle = min(max(middle, _EDGE), 1.0 - _EDGE)
-        chances = np.clip(chances, band.floor, 1.0 - band.floor)  # as ``score_probability`` does
-        answered = np.ones(len(truth), np.bool_)
-    return band, error_bound(
-        _sureness(chances, middle=middle),
-        (chances > middle) != truth,
-        answered=answered,
+    bound_of = partial(
+        error_bound,
+        _sureness(shown, middle=middle),
+        wrong,
         owners=owners,
         target=policy.error_rate,
         confidence=limit.confidence,
     )
+    bound, rate = bound_of(answered=answered), policy.error_rate
+    if policy.present_above is None:
+        rates = (one for one in rate_ladder(policy.error_rate) if one >= bound.bound)
+        rate = max(limit.rate, next(rates, 1.0))
+    if rate >= 1.0:
+        band = replace(band, low=0.0, high=1.0)
+        bound = bound_of(answered=np.zeros(len(truth), np.bool_))
+    return replace(band, error_rate=rate), bound if band.table else replace(bound, curve=())
 
 
 def _sureness(chances: Numbers, *, middle: float) -> Numbers:
@@ -341,6 +351,12 @@ def learn(job: TrainJob, work: Work) -> Trained:
     label = label_of(job.inspection.labels, good=good)
     areas = [area for each in training for area in each.areas_px]
     rule, bound = mask_rule(held, areas_px=areas, label=label, policy=job.inspection.policy)
+    of_each = len(facts) / len(validation)  # more of all pictures are needed than of these
+    bound = replace(
+        bound,
+        more=math.ceil(bound.more * of_each),
+        more_groups=math.ceil(bound.more_groups * of_each),
+    )
     return Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
@@ -522,11 +538,16 @@ def warnings_of(
             f"{bare} defective pictures without a mask taught the picture's score alone"
         )
     ups = sum(each.defective for each in validation)
-    rarer = min(ups, len(validation) - ups)
+    rarer, side = min((ups, "defective"), (len(validation) - ups, "good"))
     if not rarer:
-        side = "good" if ups else "defective"
-        sentences.append(f"no {side} picture was held out: every picture is answered unsure")
-    elif rule.error_rate > bound.target:
+        unsure = "" if bound.answered else ": every picture is answered unsure"
+        sentences.append(f"no {side} picture was held out{unsure}")
+    elif 1 / (rarer + 1) > bound.target:
+        sentences.append(
+            f"{rarer} {side} pictures were held out: up to {1 / (rarer + 1):.0%} of such pictures "
+            "may be answered wrongly"
+        )
+    if rarer and rule.error_rate > bound.target:
         sentences.append(rate_warning(bound, stated=rule.error_rate))
     return tuple(sentences)
 
