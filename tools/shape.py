@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 537,
     "classes": 1601,
     "statements in src": 69554,
-    "statements in tests": 57285,
+    "statements in tests": 57286,
     "records built at one place": 413,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,
