@@ -3,7 +3,7 @@
 1. A test is ``full`` when ``FULL`` names its file or when it is marked ``slow``. What ``GATE``
    names is not: these are the journeys and the real servers that the gate runs once each.
 2. ``slow`` goes by measurement: any other test that takes more than ``MOST_PROCESSOR_S`` is listed
-   after every run, and one of twice as long fails ``make full``: machines differ by that factor.
+   after every run, and fails ``make full``.
 3. A test of ``quarantine.toml`` runs in ``make full`` alone. Every run lists all of them. At most
    ``MOST_QUARANTINED`` may stand there; with one more, no test runs.
 4. A test that starts real programs runs once more when it fails. Every run prints the failures
@@ -174,8 +174,7 @@ class Selection:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if hasattr(self._config, "workerinput"):
             return
-        slow = any(seconds > 2 * MOST_PROCESSOR_S for seconds in self._too_long.values())
-        if len(self._reruns) > MOST_RERUNS or (self._result and slow):
+        if len(self._reruns) > MOST_RERUNS or (self._result and self._too_long):
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
         if self._result is not None:
             self._write_result(self._result, passed=session.exitstatus == pytest.ExitCode.OK)
