@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 537,
     "classes": 1601,
-    "statements in src": 69554,
-    "statements in tests": 57286,
+    "statements in src": 69551,
+    "statements in tests": 57282,
     "records built at one place": 413,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,

@@ -515,4 +515,4 @@ def test_warnings_say_what_the_decisions_rest_on() -> None:
     assert any("0.05 among the answers could not be shown" in line for line in told)
     alone = warnings_of(lesson(), lesson()[:5], rule=rule, bound=bound)
     assert any("no defective picture was held out" in line for line in alone)
-    assert any("1 defective pictures were held out: up to 50%" in line for line in told)
+    assert any("held out of the defective pictures: 1; up to 50%" in line for line in told)

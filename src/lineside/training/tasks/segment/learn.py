@@ -67,7 +67,13 @@ from lineside.training.tasks.segment.training_set import (
     zoom_for,
 )
 from lineside.vision import MaskRule, Prepare, prepare
-from lineside.vision.masks import inside_picture, on_picture, set_pixels, top_mean
+from lineside.vision.masks import (
+    inside_picture,
+    on_picture,
+    probability_score,
+    set_pixels,
+    top_mean,
+)
 from lineside.vision.metrics import (
     auroc,
     average_precision,
@@ -135,16 +141,13 @@ def mask_rule(
     band = unsure_between(logits, truth, rarer=rarer, policy=policy, clamped=False)
     chances = 1.0 / (1.0 + np.exp(-np.clip(band.slope * logits + band.offset, -60.0, 60.0)))
     owners = owners_of([each.facts.sample for each in held])
-    picture, bound = _tested(band, chances, truth, owners=owners, policy=policy)
-    low, high = picture.low, picture.high
-    if picture.error_rate < 1.0 and rarer:
-        low, high = (_score_at(each, picture) for each in (low, high))
+    picture, bound = _test_band(band, chances, truth, owners=owners, policy=policy)
     rule = MaskRule(
         label=label,
         cut=cut,
         least_px=_least(held, cut=cut, areas_px=areas_px),
-        present_above=high,
-        absent_below=low,
+        present_above=1.0,
+        absent_below=0.0,
         error_rate=picture.error_rate,
         calibration_pictures=len(held),
         top_share=_SHARES[place],
@@ -153,10 +156,13 @@ def mask_rule(
         stride_px=STRIDE_PX,
         floor=picture.floor,
     )
+    if picture.error_rate < 1.0 and rarer:
+        low, high = (probability_score(each, rule) for each in (picture.low, picture.high))
+        rule = replace(rule, present_above=high, absent_below=low)
     return rule, bound
 
 
-def _tested(
+def _test_band(
     band: Band,
     chances: Numbers,
     truth: NDArray[np.bool_],
@@ -173,15 +179,15 @@ def _tested(
     picture is unsure.
     """
     limit, middle = CalibratedCut(0.0, policy.error_rate, CONFIDENCE), policy.present_above
-    shown = np.clip(chances, band.floor, 1.0 - band.floor)  # as ``score_probability`` gives them
+    probabilities = np.clip(chances, band.floor, 1.0 - band.floor)  # as ``score_probability``
     answered = np.ones(len(truth), np.bool_)
     if middle is not None:
         middle = min(max(middle, _EDGE), 1.0 - _EDGE)
-        wrong = (shown > middle) != truth
+        wrong = (probabilities > middle) != truth
     else:
         middle = cheapest_cut(band.table) if band.table else 0.5
         wrong = (chances > middle) != truth
-        sureness = _sureness(shown, middle=middle)
+        sureness = _sureness(probabilities, middle=middle)
         limit = calibrated_cut(sureness, wrong, owners=owners, rate=policy.error_rate)
         reach = limit.cut if limit.cut > sureness.min() else 0.0
         low, high = middle * (1.0 - reach), middle + reach * (1.0 - middle)
@@ -189,7 +195,7 @@ def _tested(
         answered = (chances < band.low) | (chances > band.high)
     bound_of = partial(
         error_bound,
-        _sureness(shown, middle=middle),
+        _sureness(probabilities, middle=middle),
         wrong,
         owners=owners,
         target=policy.error_rate,
@@ -290,12 +296,6 @@ def logit(chances: Numbers) -> Numbers:
     """Log odds, held between those of 1e-6 and of 1 - 1e-6."""
     held = np.clip(chances, _EDGE, 1 - _EDGE)
     return np.asarray(np.log(held / (1 - held)), np.float64)
-
-
-def _score_at(chance: float, band: Band) -> float:
-    """The score whose calibrated probability is this one."""
-    value = (float(logit(np.array(chance))) - band.offset) / band.slope
-    return 1.0 / (1.0 + math.exp(-min(max(value, -60.0), 60.0)))
 
 
 _FOLDER = "segment"
@@ -544,8 +544,8 @@ def warnings_of(
         sentences.append(f"no {side} picture was held out{unsure}")
     elif 1 / (rarer + 1) > bound.target:
         sentences.append(
-            f"{rarer} {side} pictures were held out: up to {1 / (rarer + 1):.0%} of such pictures "
-            "may be answered wrongly"
+            f"held out of the {side} pictures: {rarer}; up to {1 / (rarer + 1):.0%} of such "
+            "pictures may be answered wrongly"
         )
     if rarer and rule.error_rate > bound.target:
         sentences.append(rate_warning(bound, stated=rule.error_rate))
