@@ -454,12 +454,17 @@ class Driver:
     # ---- the end
 
     def _mend(self) -> None:
-        """Everything is there again."""
+        """Everything is there again, and each way in has brought something to the log."""
         site = self._site
         for relay in (site.line, *site.hub_lines, *site.doors):
             relay.release()
         for hub in site.hubs:
             wait_for(hub.is_ready, why=f"hub {hub.name} is ready again")
+        # Else a killed device may start after the last picture was sent.
+        wait_for(
+            lambda: all(way.stored for way in self._count(self._logged()).values()),
+            why="each way in has a message in the log",
+        )
 
     def _settle(self, *, while_sending: bool) -> None:
         for work in self._work:
@@ -492,7 +497,7 @@ class Driver:
         before, until_s = -1, CLOCK.monotonic() + _REST_S
         while CLOCK.monotonic() < until_s:
             found = self._logged()
-            if self._missing(found) == 0:
+            if not any(way.lost for way in self._count(found).values()):
                 return True
             if len(found) != before:
                 before, until_s = len(found), CLOCK.monotonic() + _REST_S
@@ -504,10 +509,6 @@ class Driver:
         until_s = CLOCK.monotonic() + _REST_S
         while any(self._unrefused().values()) and CLOCK.monotonic() < until_s:
             _PAUSE.wait(0.3)
-
-    def _missing(self, logged: list[Logged]) -> int:
-        self._count(logged)
-        return sum(way.lost for way in self._run.ways.values())
 
     def _is_posted(self) -> bool:
         events = {one.entry.id for one in self._logged(EVENT_TYPE)}
@@ -523,7 +524,7 @@ class Driver:
         with open_records(self._site.records, clock=CLOCK) as records:
             return list(read_log(records, kind))
 
-    def _count(self, logged: list[Logged]) -> None:
+    def _count(self, logged: list[Logged]) -> dict[str, WayCounts]:
         """What became of each way's messages."""
         stored: dict[str, Counter[int]] = {sender.way: Counter() for sender in self._senders}
         by_topic: dict[str, Sender | None] = {sender.topic: sender for sender in self._senders}
@@ -553,6 +554,7 @@ class Driver:
         if self._site.shape.device:
             events = Counter(one.entry.id for one in logged if one.entry.type == PREDICTION_TYPE)
             self._run.ways[SPOOL] = spool_counts(*spooled(self._site.spool), stored=events)
+        return self._run.ways
 
     def _allowed(self) -> int:
         """Pictures that the device let go by its own counts, and those it held as it ended."""
