@@ -58,6 +58,10 @@ def shown() -> set[str]:
     return {piece.strip(" .?!…:,") for each in pieces for piece in each}
 
 
+# The source is read before the first test, which else would be charged for all of them.
+_source = pytest.fixture(scope="module", autouse=True)(program)
+
+
 def options(command: Any) -> Iterator[str]:  # noqa: ANN401  a command of typer's own click
     for one in command.params:
         yield from (*one.opts, *one.secondary_opts)

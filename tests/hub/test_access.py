@@ -175,20 +175,19 @@ def test_whoever_releases_does_not_build() -> None:
         assert Right.LOOK in GRANTS[role]
 
 
+@pytest.mark.parametrize("who", ["nobody", pytest.param("client", marks=pytest.mark.slow)])
 def test_every_answer_carries_the_security_headers(
-    hub: Services, nobody: TestClient, client: TestClient
+    hub: Services, who: str, request: pytest.FixtureRequest
 ) -> None:
     for method, path in everything(hub):
         if path == "/api/v1/twin/live":
             continue
-        for asking in (nobody, client):
-            answer = asking.request(method, filled(path), follow_redirects=False)
-            policy = answer.headers["content-security-policy"]
-            assert policy.startswith("default-src 'self'"), path
-            assert "unsafe" not in policy
-            assert answer.headers["x-content-type-options"] == "nosniff"
-            assert answer.headers["x-frame-options"] == "DENY"
-            assert answer.headers["referrer-policy"] == "no-referrer"
+        answer = request.getfixturevalue(who).request(method, filled(path), follow_redirects=False)
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'self'"), path
+        assert "unsafe" not in policy
+        names = ("x-content-type-options", "x-frame-options", "referrer-policy")
+        assert [answer.headers[name] for name in names] == ["nosniff", "DENY", "no-referrer"]
 
 
 def test_a_browser_without_session_is_led_to_the_welcome_page(nobody: TestClient) -> None:

@@ -146,13 +146,13 @@ def test_a_memory_is_never_behind_by_more_than_it_may(
 @settings(max_examples=15, deadline=None)
 @given(
     draws=st.randoms(use_true_random=False),
-    kills=st.sets(st.integers(0, 59), max_size=6),
+    kills=st.sets(st.integers(0, 29), max_size=6),
     weight=st.integers(0, 3000),
 )
 def test_kills_anywhere_are_not_seen_however_far_the_memory_is_behind(
     draws: random.Random, kills: set[int], weight: int
 ) -> None:
-    images = [draws.choice(("Google", "Mongo", "Github")) for _ in range(60)]
+    images = [draws.choice(("Google", "Mongo", "Github")) for _ in range(30)]
 
     def outcome(stops: set[int]) -> tuple[list[dict[str, Any]], object]:
         with opened() as hub:
@@ -248,11 +248,11 @@ def test_a_full_disk_takes_rules_back_to_what_is_kept_and_forward_again(
 
 
 @settings(max_examples=15, deadline=None)
-@given(turns=st.lists(st.integers(0, 2), min_size=30, max_size=30), weight=st.integers(0, 2000))
+@given(turns=st.lists(st.integers(0, 2), min_size=20, max_size=20), weight=st.integers(0, 2000))
 def test_hubs_that_are_behind_by_different_lengths_say_everything_once(
     turns: list[int], weight: int
 ) -> None:
-    images = [("Google", "Mongo", "Github")[place * 7 % 3] for place in range(60)]
+    images = [("Google", "Mongo", "Github")[place * 7 % 3] for place in range(40)]
     with opened() as alone:
         for place, image in enumerate(images):
             alone.see(place, image=image)

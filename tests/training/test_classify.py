@@ -251,6 +251,7 @@ def test_a_side_in_pixels_can_be_prescribed(shapes: Path, tmp_path: Path, shared
     assert (prepare.width_px, prepare.height_px) == (192, 128)
 
 
+@pytest.mark.slow
 def test_a_network_that_clients_feed_takes_pixels_of_exactly_that_square(
     shapes: Path, tmp_path: Path, shared: Path
 ) -> None:
