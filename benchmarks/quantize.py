@@ -164,7 +164,7 @@ ROWS = (
     Row(
         name="segment, drawn plates", task=Task.SEGMENT, labels=KINDS,
         make=lambda folder: plates(folder, kinds=KINDS, each=60),
-        settings={"epochs": 12.0, "steps": 20.0},
+        settings={"steps": 240.0},
     ),
     Row(
         name="anomaly, drawn plates", task=Task.ANOMALY,

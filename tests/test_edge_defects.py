@@ -162,39 +162,43 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
 
 
 def test_defect_8_segmentation_keeps_the_best_weights_and_not_the_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch")
-    from lineside.training.common.loop import Parallel
-    from lineside.training.job import Steps
-    from lineside.training.tasks.segment import fit as fitting
-    from lineside.training.tasks.segment.network import UNet
-    from lineside.training.tasks.segment.training_set import prepare_for, prepared_picture
+    from lineside.training.common import loop
+    from lineside.training.tasks.segment.fit import MaskStudent
+    from lineside.training.tasks.segment.training_set import (
+        TrainingSet,
+        prepare_for,
+        prepared_picture,
+    )
     from tests.training.test_segment_parts import facts, marked
 
     image, mask = marked((64, 96))
     shown = prepared_picture(image, mask=mask, settings=prepare_for(1.0))
-    looks = iter([(1.0, 0.9), (5.0, 0.2), (7.0, 0.1)])
-    seen: list[Any] = []
-
-    def watched(trainer: fitting.Trainer) -> tuple[float, float]:
-        seen.append({name: one.clone() for name, one in trainer.network.state_dict().items()})
-        return next(looks)
-
-    monkeypatch.setattr(fitting.Trainer, "_validate", watched)
-    steps = Steps(clock=clock, progress=lambda _: None, cancelled=threading.Event())
     learned = [facts("a", defective=True), facts("b", defective=True)]
-    what = fitting.Fitting(
-        training=learned, validation=learned, show=lambda _: shown, settings=prepare_for(1.0),
-        folder=tmp_path, steps=steps, parallel=Parallel(),
+    known = TrainingSet(
+        facts={each.sample.digest: each for each in learned}, show=lambda _: shown,
+        settings=prepare_for(1.0), side_px=32, bf16=False,
     )  # fmt: skip
-    plan = fitting.FitPlan(seed=1, epochs=3, steps=1, batch=2, side_px=32)
-    monkeypatch.setattr(UNet, "fold", lambda _: None)  # weights stay as they were learned
-    network_, fitted_ = fitting.fit(plan, what)
-    assert fitted_.best_epoch == 0
+    losses, seen = iter([1.0, 5.0, 7.0]), list[Any]()
+
+    def watched(student: MaskStudent) -> float:
+        seen.append({name: one.clone() for name, one in student.network.state_dict().items()})
+        return next(losses)
+
+    monkeypatch.setattr(MaskStudent, "watched", watched)
+    monkeypatch.setattr(loop, "EPOCH", 1)
+    samples = tuple(each.sample for each in learned)
+    plan = loop.LoopPlan(name="part", seed=1, steps=3, rate=2e-3, batch=2, best=True)
+    student = MaskStudent(plan, loop.Round(name="part", learn=samples, judge=samples), known=known)
+    course = loop.Course(
+        folder=tmp_path, tell=lambda *_: None, epoch=lambda _: None, parallel=loop.Parallel()
+    )
+    loop.descend(student, plan, course=course)
     moved = [name for name, one in seen[0].items() if not torch.equal(one, seen[2][name])]
     assert moved
-    after = network_.state_dict()
+    after = student.network.state_dict()
     assert all(torch.equal(after[name], seen[0][name]) for name in moved)
 
 

@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 537,
-    "classes": 1601,
-    "statements in src": 69551,
+    "classes": 1599,
+    "statements in src": 69428,
     "statements in tests": 57282,
-    "records built at one place": 413,
+    "records built at one place": 410,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,
     "most exported names of a package": 40,

@@ -24,7 +24,7 @@ from lineside.vision import encode_jpeg
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SMALL = ("epochs=4", "steps=3", "side_px=64", "bf16=0")
+SMALL = ("steps=12", "side_px=64", "bf16=0")
 SHARED = ("--on", "ray", "--workers", "2")
 Absent = Callable[[str, str], None]
 
@@ -125,7 +125,7 @@ def test_four_trials_are_searched_side_by_side(dents: Path, tmp_path: Path) -> N
     space = tmp_path / "space.toml"
     fixed = "".join(
         f'[[parameter]]\nname = "{name}"\nchoices = [{value}]\n'
-        for name, value in (("epochs", 2), ("steps", 2), ("side_px", 64), ("bf16", 0))
+        for name, value in (("steps", 4), ("side_px", 64), ("bf16", 0))
     )
     space.write_text(
         'schema = "lineside.search-space/1"\ntrials = 4\nprune = false\n'
@@ -138,7 +138,7 @@ def test_four_trials_are_searched_side_by_side(dents: Path, tmp_path: Path) -> N
     done = [trial for trial in found["trials"] if trial["state"] == "done"]
     assert len(done) == 4
     assert all(trial["package"].startswith("sha256:") for trial in done)
-    assert all(len(trial["history"]) == 2 for trial in done)
+    assert all(len(trial["history"]) == 4 for trial in done)
     assert found["best"]["value"] == min(trial["value"] for trial in done)
     assert len({trial["params"]["learning_rate"] for trial in done}) == 4
 

@@ -18,7 +18,7 @@ from tests.edge.conftest import PackageServer
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"epochs": 2.0, "steps": 2.0, "side_px": 64.0, "bf16": 0.0}
+SMALL = {"steps": 4.0, "side_px": 64.0, "bf16": 0.0}
 RATES = Space(
     parameter=(Parameter(name="learning_rate", low=1e-4, high=1e-2, log=True),), prune=False
 )
@@ -50,7 +50,7 @@ def test_a_search_that_was_stopped_goes_on_with_the_same_trial(
     assert again == found
     assert found.best is not None
     assert found.best.value == min(trial.value or 1e9 for trial in found.trials)
-    assert all(len(trial.history) == 2 for trial in found.trials)
+    assert all(len(trial.history) == 4 for trial in found.trials)
 
 
 def test_a_folder_of_another_search_is_refused(job: TrainJob, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_run_is_copied_to_the_tracker(finished: Path, tmp_path: Path) -> None:
         figures = {tuple(row) for row in tracker.execute("select key, step from metrics")}
         told = dict(tracker.execute("select key, value from params"))
     assert {("validation_loss", 1), ("validation_loss", 2), ("final/pixel_f1", 0)} <= figures
-    assert (told["task"], told["epochs"]) == ("segment", "2.0")
+    assert (told["task"], told["steps"]) == ("segment", "4.0")
 
 
 @pytest.mark.usefixtures("mlflow")

@@ -83,7 +83,14 @@ class Conv(nn.Module):
             return nn.functional.relu6(x) if self.active else x
         if self.before != self.after:
             x = nn.functional.pad(x, (self.before, self.after, self.before, self.after))
-        y: Tensor = conv(x)
+        if conv.groups > 1 and conv.stride[0] > 1 and torch.is_autocast_enabled("cpu"):
+            with torch.autocast(
+                "cpu", enabled=False
+            ):  # gradients in bfloat16 take five times as long
+                x = x.float()
+                y: Tensor = conv(x)
+        else:
+            y = conv(x)
         return nn.functional.relu6(y, inplace=True) if self.active else y
 
 

@@ -479,6 +479,7 @@ def fit_rounds(
     parallel: Parallel,
     usual: int,
     folded: bool,
+    rate: float = RATE,
     student: Callable[[LoopPlan, Round], S],
     judge: Callable[[S, Round], None],
 ) -> tuple[S, History]:
@@ -492,6 +493,7 @@ def fit_rounds(
         folder: for checkpoints.
         parallel: this process's share of each batch.
         usual: steps where the job names none.
+        rate: learning rate where the job names none.
         folded: whether every picture of a small set is held out once, as intervals need.
         student: an untaught one; what it draws follows from the plan's seed.
         judge: called with a taught one and the round whose pictures it has not seen.
@@ -511,7 +513,7 @@ def fit_rounds(
             name=each.name,
             seed=job.seed * 1000 + seed,
             steps=length,
-            rate=job.setting("learning_rate", RATE),
+            rate=job.setting("learning_rate", rate),
             batch=batch,
             best=each.name == "part" and len(each.learn) + len(each.judge) >= MANY,
         )

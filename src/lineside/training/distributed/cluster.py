@@ -470,7 +470,8 @@ def _try(config: dict[str, float], *, facts: dict[str, Any]) -> None:
         )
 
         def go_on(epoch: int, figures: Mapping[str, float]) -> bool:
-            tune.report({"epoch": float(epoch), **figures})
+            if space.objective in figures:  # a fit on everything watches nothing
+                tune.report({"epoch": float(epoch), **figures})
             return True
 
         numbers = {name: float(value) for name, value in config.items()}

@@ -420,8 +420,8 @@ SETTINGS: Mapping[Task, tuple[str, ...]] = {
     Task.DETECT: ("batch_size", "epochs", "learning_rate", "steps"),
     Task.COUNT: ("batch_size", "epochs", "learning_rate", "steps"),
     Task.SEGMENT: (
-        *("batch_size", "bf16", "epochs", "input_px", "input_scale", "learning_rate", "patience"),
-        *("side_px", "steps", "weight_decay", "zoom"),
+        *("batch_size", "bf16", "epochs", "input_px", "input_scale", "learning_rate"),
+        *("side_px", "steps", "zoom"),
     ),
     Task.ANOMALY: ("power_pictures",),
 }

@@ -1,5 +1,5 @@
-"""Learning masks of defects: network, crops, losses, fitting, and from scores to a rule.
+"""Learning masks of defects: network, crops, losses, and from scores to a rule.
 
-Main names: ``UNet``, ``TrainingSet``, ``fit``, ``mask_rule``. Not here: a device's use of the map
-(``lineside.vision.masks``).
+Main names: ``UNet``, ``TrainingSet``, ``MaskStudent``, ``mask_rule``. Not here: a device's use of
+the map (``lineside.vision.masks``).
 """

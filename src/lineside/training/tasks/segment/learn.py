@@ -1,8 +1,8 @@
 """Learn masks of defects from pictures with masks, with labels only, and from good ones.
 
-1. A part of the training pictures is held out, by group: it chooses the epoch, the cut of pixels
-   and the picture's band. The source's own validation part comes first.
-2. Held-out maps are made by the exported file, through the cut that devices use.
+1. Below 300 pictures each is held out once, by group, in three fits; then one on all follows. From
+   300 on, 15 % are held out, and the source's own validation part comes first.
+2. Held-out maps go through the cut that devices use.
 
 From maps of pictures held out to a rule: the pixels' cut, the least piece, the picture's band:
 
@@ -28,12 +28,10 @@ import torch
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy
-from lineside.datasets import Part
-from lineside.datasets.splitting import folds
-from lineside.models import OnnxEngine
+from lineside.datasets import Part, Sample
 from lineside.models.result import ErrorBound
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
-from lineside.training.common.loop import owners_of
+from lineside.training.common.loop import BATCH, Round, fit_rounds, owners_of
 from lineside.training.common.methods import (
     CONFIDENCE,
     Band,
@@ -49,8 +47,9 @@ from lineside.training.common.methods import (
 )
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
-from lineside.training.tasks.segment.fit import FitPlan, Fitted, Fitting, fit, has_bf16
+from lineside.training.tasks.segment.fit import MaskStudent, has_bf16
 from lineside.training.tasks.segment.network import (
+    MULTIPLE_PX,
     OUTPUTS,
     STRIDE_PX,
     MaskNetwork,
@@ -58,7 +57,7 @@ from lineside.training.tasks.segment.network import (
 )
 from lineside.training.tasks.segment.training_set import (
     Facts,
-    Show,
+    TrainingSet,
     defect_labels,
     facts_of,
     prepare_for,
@@ -300,58 +299,53 @@ def logit(chances: Numbers) -> Numbers:
 
 _FOLDER = "segment"
 _NAME = "defect"
-_FEW = 200
+_TURNS, _LEAST_STEPS, _MOST_STEPS = 12, 240, 480
+_RATE = 1.2e-3
 _MOST_MAPS = 80
 _MOST_KNOWN = 256
 _FEW_DEFECTS = 20
 _MOST_SIDE_PX = 256
+_LARGEST_SIDE_PX = 1024
 _LEAST_SPREAD = 1e-3
-_MOST_STEPS = 40
-_LEAST_STEPS = 20
 
 
 def learn(job: TrainJob, work: Work) -> Trained:
     """Learn masks; see ``Learner``."""
     good = job.inspection.good
     facts = _look(work, good=good)
-    _check(facts)
-    training, validation = hold_out(facts, seed=job.seed)
-    if side_px := int(job.setting("input_px", 0)):
-        settings = stretched_to(side_px)
-    else:
-        settings = prepare_for(
-            job.setting("zoom", zoom_for(training)),
-            sizes_px={(one.width_px, one.height_px) for one in training},
-        )
-    show = shown_by(settings, work=work)
-    network, fitted = fit(
-        plan_of(job, training, settings=settings),
-        Fitting(
-            training=training,
-            validation=validation,
-            show=show,
-            settings=settings,
-            folder=work.folder / _FOLDER,
-            steps=work.steps,
-            parallel=work.parallel,
-        ),
+    samples = samples_to_fit(facts)
+    known = _training_set(job, work, facts)
+    settings, held = known.settings, list[ValidationMap]()
+    student, history = fit_rounds(
+        samples,
+        job=job,
+        steps=work.steps,
+        folder=work.folder / _FOLDER,
+        parallel=work.parallel,
+        usual=min(_MOST_STEPS, max(_LEAST_STEPS, round(_TURNS * len(facts) / BATCH))),
+        folded=True,
+        rate=_RATE,
+        student=partial(MaskStudent, known=known),
+        judge=lambda one, each: held.extend(_held(one.network, each, known=known, work=work)),
     )
-    work.steps.at(81, "exporting")
+    network = student.network.requires_grad_(requires_grad=False)
+    network.fold()
     golden = golden_of(
-        [one.sample for one in sorted(training, key=lambda each: (each.share, each.sample.digest))]
+        [one.sample for one in sorted(facts, key=lambda each: (each.share, each.sample.digest))]
     )
-    known = _known(network, training, show=show, settings=settings)
+    chosen = spread(facts, _MOST_KNOWN)
+    bank = _bank(network, chosen, known=known)
+    work.steps.at(89, "exporting")
     exported = export(
-        MaskNetwork(network, known).eval(),
+        MaskNetwork(network, bank).eval(),
         [prepare(work.picture(sample), settings) for sample in golden],
         outputs=OUTPUTS,
         varies={"crops": PICTURE, "map": CELLS},
     )
-    held, farthest = _held(exported.engine, validation, settings=settings, work=work)
     label = label_of(job.inspection.labels, good=good)
-    areas = [area for each in training for area in each.areas_px]
+    areas = [area for each in facts for area in each.areas_px]
     rule, bound = mask_rule(held, areas_px=areas, label=label, policy=job.inspection.policy)
-    of_each = len(facts) / len(validation)  # more of all pictures are needed than of these
+    of_each = len(facts) / len(held)  # more of all pictures are needed than of these
     bound = replace(
         bound,
         more=math.ceil(bound.more * of_each),
@@ -361,21 +355,17 @@ def learn(job: TrainJob, work: Work) -> Trained:
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
         prepare=settings,
-        health=limits_of([each.health for each in facts], farthest=farthest),
+        health=limits_of([each.health for each in facts], farthest=bank.farthest),
         golden=golden,
         labels=(label,),
         mask=rule,
         baseline=baseline_of(facts),
-        warnings=warnings_of(training, validation, rule=rule, bound=bound),
+        warnings=warnings_of(facts, [each.facts for each in held], rule=rule, bound=bound),
         held_out=figures_of(held, rule=rule),
         error_bound=bound,
-        history=fitted.history,
-        remembered=(tuple(spread(training, _MOST_KNOWN)[row].sample.digest for row in known.rows),),
-        sections={
-            "masks": _section(
-                training, validation, fitted=fitted, rule=rule, zoom=settings, good=good
-            )
-        },
+        history=history,
+        remembered=(tuple(chosen[row].sample.digest for row in bank.rows),),
+        sections={"masks": _section(facts, held, rule=rule, zoom=settings, good=good)},
     )
 
 
@@ -388,120 +378,121 @@ def label_of(names: Sequence[str], *, good: Collection[str] = ()) -> str:
 def _look(work: Work, *, good: Collection[str]) -> list[Facts]:
     found = []
     for number, sample in enumerate(work.training):
-        work.steps.at(2 + 6 * number / len(work.training), "looking at pictures and masks")
+        work.steps.at(1 + 2 * number / len(work.training), "looking at pictures and masks")
         found.append(facts_of(sample, work=work, good=good))
     return found
 
 
-def _check(facts: Sequence[Facts]) -> None:
-    """Refuse what cannot teach masks."""
-    drawn = [each for each in facts if each.defective and each.drawn]
+def samples_to_fit(facts: Sequence[Facts]) -> list[Sample]:
+    """The samples, with labels by which a held-out part gets its share of masks.
+
+    A declared validation part stays one only where masks are on both sides of it.
+
+    Raises:
+        InvalidError: fewer than two masks, or those of one group alone.
+    """
+    drawn = [each.sample for each in facts if each.defective and each.drawn]
     if len(drawn) < 2:
         raise InvalidError(
             f"{len(drawn)} pictures have a mask with a defect on it, two are the least",
             where="data",
             fix="Draw masks (white on black) on some defective pictures, or train 'classify'.",
         )
+    if drawn[0].group and len({sample.group for sample in drawn}) == 1:
+        raise InvalidError(
+            "all pictures with masks belong to one group; none can be held out by group",
+            where="data",
+            fix="Draw masks on pictures of another group (part, tile, time).",
+        )
+    serves = len({sample.split is Part.VALID for sample in drawn}) == 2
+    return [
+        replace(
+            each.sample,
+            labels=(_kind(each), *each.sample.labels),
+            split=each.sample.split if serves else Part.OPEN,
+        )
+        for each in facts
+    ]
 
 
-def hold_out(facts: Sequence[Facts], *, seed: int) -> tuple[list[Facts], list[Facts]]:
-    """Pictures to learn from, and pictures held out: the declared validation part, or one fold.
-
-    A declared part is taken where it shows defects and where masks remain to learn from.
-    """
-    declared = [each.sample.split is Part.VALID for each in facts]
-    if _serves(facts, declared):
-        return _apart(facts, declared)
-    count = 5 if len(facts) < _FEW else 8
-    numbers = folds([each.sample for each in facts], count=count, seed=seed)
-    for fold in sorted(set(numbers)):
-        held = [number == fold for number in numbers]
-        if _serves(facts, held):
-            return _apart(facts, held)
-    raise InvalidError(
-        "all pictures with masks belong to one group; none can be held out by group",
-        where="data",
-        fix="Draw masks on pictures of another group (part, tile, time).",
-    )
+def _kind(facts: Facts) -> str:
+    if not facts.defective:
+        return "good"
+    return "mask" if facts.drawn else "no mask"
 
 
-def _serves(facts: Sequence[Facts], held: Sequence[bool]) -> bool:
-    drawn = [each.defective and each.drawn for each in facts]
-    inside = [one for one, out in zip(drawn, held, strict=True) if out]
-    return any(inside) and sum(inside) < sum(drawn)
-
-
-def _apart(facts: Sequence[Facts], held: Sequence[bool]) -> tuple[list[Facts], list[Facts]]:
-    pairs = list(zip(facts, held, strict=True))
-    return [each for each, out in pairs if not out], [each for each, out in pairs if out]
-
-
-def plan_of(job: TrainJob, training: Sequence[Facts], *, settings: Prepare) -> FitPlan:
-    """Return length and learning rate, unless the job says."""
-    batch = int(job.setting("batch_size", 8))
-    steps = max(_LEAST_STEPS, min(_MOST_STEPS, round(len(training) / batch)))
-    return FitPlan(
-        seed=job.seed,
-        epochs=int(job.setting("epochs", 12)),
-        steps=int(job.setting("steps", steps)),
-        batch=batch,
-        side_px=int(job.setting("side_px", _side(training, settings=settings))),
-        learning_rate=job.setting("learning_rate", 3e-4),
-        weight_decay=job.setting("weight_decay", 1e-3),
-        patience=int(job.setting("patience", 6)),
+def _training_set(job: TrainJob, work: Work, facts: Sequence[Facts]) -> TrainingSet:
+    if input_px := int(job.setting("input_px", 0)):
+        settings = stretched_to(input_px)
+    else:
+        settings = prepare_for(
+            job.setting("zoom", zoom_for(facts)),
+            sizes_px={(one.width_px, one.height_px) for one in facts},
+        )
+    return TrainingSet(
+        facts={each.sample.digest: each for each in facts},
+        show=shown_by(settings, work=work),
+        settings=settings,
+        side_px=_side(int(job.setting("side_px", 0)), facts, settings=settings),
         bf16=bool(job.setting("bf16", float(has_bf16()))),
     )
 
 
-def _side(training: Sequence[Facts], *, settings: Prepare) -> int:
-    """Side of the pieces: as long as the longer side of the middle picture, 256 at the most."""
+def _side(side_px: int, facts: Sequence[Facts], *, settings: Prepare) -> int:
+    """Side of the pieces: as asked, else as the longer side of the middle picture, 256 at most."""
+    if side_px:
+        if side_px % MULTIPLE_PX or not MULTIPLE_PX <= side_px <= _LARGEST_SIDE_PX:
+            raise InvalidError(
+                f"a multiple of {MULTIPLE_PX} up to {_LARGEST_SIDE_PX}",
+                where="settings.side_px",
+                fix="Leave it out.",
+            )
+        return side_px
     if settings.fit == "stretch":
         return min(_MOST_SIDE_PX, settings.width_px)
-    longer = float(np.median([max(each.width_px, each.height_px) for each in training]))
+    longer = float(np.median([max(each.width_px, each.height_px) for each in facts]))
     multiple = settings.multiple
     return min(_MOST_SIDE_PX, max(multiple, int(-(-longer * settings.zoom // multiple)) * multiple))
 
 
-def _known(
-    network: UNet, training: Sequence[Facts], *, show: Show, settings: Prepare
-) -> FeatureBank:
+def _bank(network: UNet, chosen: Sequence[Facts], *, known: TrainingSet) -> FeatureBank:
     features = []
-    for facts in spread(training, _MOST_KNOWN):
-        crops = normalise(show(facts.sample).pixels[None], settings)
+    for facts in chosen:
+        crops = normalise(known.show(facts.sample).pixels[None], known.settings)
         with torch.inference_mode():
             features.append(network.taps(torch.from_numpy(crops))[1].mean(dim=(2, 3)).numpy())
     means = np.concatenate(features)
     deviation = np.maximum(means.std(axis=0), _LEAST_SPREAD)
-    return feature_bank(means, spread=deviation, owners=range(len(means)), size=len(means))
+    owners = owners_of([facts.sample for facts in chosen])
+    return feature_bank(means, spread=deviation, owners=owners, size=len(means))
 
 
-def _held(
-    engine: OnnxEngine, validation: Sequence[Facts], *, settings: Prepare, work: Work
-) -> tuple[list[ValidationMap], float]:
-    """Maps of the pictures held out, as a device makes them, and the largest distance.
+def _held(network: UNet, each: Round, *, known: TrainingSet, work: Work) -> list[ValidationMap]:
+    """Maps of pictures that the network has not seen, laid on them as a device does.
 
-    Whole maps are kept of 80 pictures at the most, evenly spread; scores of all.
+    Whole maps are kept of 80 pictures in all at the most, evenly spread; scores of all.
     """
-    drawn = [number for number, each in enumerate(validation) if each.drawn]
-    wanted = set(spread(drawn, _MOST_MAPS))
-    found, farthest = [], 0.0
-    for number, facts in enumerate(validation):
-        work.steps.at(82 + 5 * number / len(validation), "looking at what was held out")
+    judged = [known.facts[sample.digest] for sample in each.judge]
+    drawn = [number for number, facts in enumerate(judged) if facts.drawn]
+    wanted = set(spread(drawn, _MOST_MAPS if each.name == "part" else _MOST_MAPS // 3))
+    found = []
+    for number, facts in enumerate(judged):
         image = work.picture(facts.sample)
-        maps, distance = engine.run(prepare(image, settings), outputs=OUTPUTS[:2])
-        farthest = max(farthest, float(distance.max()))
-        height, width = image.shape[:2]
-        grid = maps[0, 0]
-        cells = inside_picture(grid, settings, width_px=width, height_px=height)
+        with torch.inference_mode():
+            maps, _ = network(torch.from_numpy(prepare(image, known.settings)))
+        grid, (height, width) = maps[0, 0].numpy(), image.shape[:2]
+        cells = inside_picture(grid, known.settings, width_px=width, height_px=height)
         found.append(
             ValidationMap(
                 facts=facts,
                 tops=tops_of(cells),
-                logits=_laid(grid, settings, size=(width, height)) if number in wanted else None,
+                logits=_laid(grid, known.settings, size=(width, height))
+                if number in wanted
+                else None,
                 truth=_truth(facts, work=work) if number in wanted else None,
             )
         )
-    return found, farthest
+    return found
 
 
 def _laid(grid: Floats, settings: Prepare, *, size: tuple[int, int]) -> NDArray[np.float16]:
@@ -525,20 +516,20 @@ def baseline_of(facts: Sequence[Facts]) -> dict[str, float]:
 
 
 def warnings_of(
-    training: Sequence[Facts], validation: Sequence[Facts], *, rule: MaskRule, bound: ErrorBound
+    facts: Sequence[Facts], held: Sequence[Facts], *, rule: MaskRule, bound: ErrorBound
 ) -> tuple[str, ...]:
     """Return the sentences that stand beside every figure."""
     sentences = []
-    drawn = sum(each.defective and each.drawn for each in training)
+    drawn = sum(each.defective and each.drawn for each in facts)
     if drawn < _FEW_DEFECTS:
         sentences.append(f"few masks: {drawn} were learned from; draw {_FEW_DEFECTS} or more")
-    bare = sum(not each.drawn for each in training)
+    bare = sum(not each.drawn for each in facts)
     if bare:
         sentences.append(
             f"{bare} defective pictures without a mask taught the picture's score alone"
         )
-    ups = sum(each.defective for each in validation)
-    rarer, side = min((ups, "defective"), (len(validation) - ups, "good"))
+    ups = sum(each.defective for each in held)
+    rarer, side = min((ups, "defective"), (len(held) - ups, "good"))
     if not rarer:
         unsure = "" if bound.answered else ": every picture is answered unsure"
         sentences.append(f"no {side} picture was held out{unsure}")
@@ -553,7 +544,7 @@ def warnings_of(
 
 
 def figures_of(held: Sequence[ValidationMap], *, rule: MaskRule) -> dict[str, float]:
-    """Figures on what was held out; it chose epoch and cuts, so they flatter a little."""
+    """Figures on what was held out; it chose cuts, so they flatter a little."""
     truth = np.array([each.facts.defective for each in held], np.bool_)
     scores = np.array([score_of(each, rule) for each in held])
     stored = drawn_maps(held)
@@ -571,26 +562,24 @@ def figures_of(held: Sequence[ValidationMap], *, rule: MaskRule) -> dict[str, fl
 
 
 def _section(
-    training: Sequence[Facts],
-    validation: Sequence[Facts],
+    facts: Sequence[Facts],
+    held: Sequence[ValidationMap],
     *,
-    fitted: Fitted,
     rule: MaskRule,
     zoom: Prepare,
     good: Collection[str],
 ) -> Mapping[str, object]:
     kinds: dict[str, int] = {}
-    for each in training:
+    for each in facts:
         for name in defect_labels(each.sample.labels, good=good) or ("good",):
             kinds[name] = kinds.get(name, 0) + 1
     return {
-        "pictures learned from": len(training),
-        "pictures held out": len(validation),
-        "with a drawn defect": sum(each.defective and each.drawn for each in training),
-        "defective, mask not drawn": sum(not each.drawn for each in training),
+        "pictures": len(facts),
+        "pictures held out": len(held),
+        "with a drawn defect": sum(each.defective and each.drawn for each in facts),
+        "defective, mask not drawn": sum(not each.drawn for each in facts),
         "by label": kinds,
         "network pixels per picture pixel": zoom.zoom if zoom.fit == "zoom" else "stretched",
-        "best epoch": fitted.best_epoch + 1,
         "pixel cut": rule.cut,
         "least piece in pixels": rule.least_px,
         "share of cells in the score": rule.top_share,

@@ -13,13 +13,13 @@ Everything follows from the generator handed in.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError
+from lineside.core import Digest, InvalidError
 from lineside.datasets import Sample, shows_defect
 from lineside.training.common.cache import MemoryCache
 from lineside.training.tasks.contract import Work
@@ -230,7 +230,24 @@ def shown_by(settings: Prepare, *, work: Work, most_bytes: int = _MOST_PIXEL_BYT
     return show
 
 
-_DEFECT_SHARE = 0.5
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainingSet:
+    """Pictures and settings that all fits of one job share.
+
+    Attributes:
+        facts: of each picture, by its digest.
+        show: a picture on network pixels.
+        side_px: of the pieces that are learned from, a multiple of the network's stride.
+        bf16: whether activations are rounded to bfloat16 while learning.
+    """
+
+    facts: Mapping[Digest, Facts]
+    show: Show
+    settings: Prepare
+    side_px: int
+    bf16: bool
+
+
 _GROW = 1.33
 _TURN_DEG = 12.0
 _OFF_CENTRE = 0.35
@@ -278,27 +295,30 @@ class Deck:
         return self._left.pop()
 
 
-def plan_epoch(
+def plan_turn(
     facts: Sequence[Facts], *, steps: int, batch: int, rng: np.random.Generator
 ) -> list[list[Draw]]:
-    """The batches of an epoch.
+    """The batches of a turn of all pictures.
 
-    Half of the pieces lie around a drawn defect, the others anywhere on a good picture (on any,
-    where there is none). Defective pictures without a mask are dealt evenly over the steps, whole,
-    each at most once an epoch.
+    Every second piece lies around a drawn defect, the others anywhere on a good picture (on any,
+    where one kind is missing). Defective pictures without a mask take the place of a piece: evenly
+    over the steps, whole, each at most once a turn.
     """
     numbered = list(enumerate(facts))
-    drawn = Deck([n for n, each in numbered if each.defective and each.drawn], rng=rng)
+    some = [n for n, each in numbered if each.drawn] or [n for n, _ in numbered]
+    drawn = Deck([n for n, each in numbered if each.defective and each.drawn] or some, rng=rng)
     good = Deck([n for n, each in numbered if not each.defective], rng=rng)
     bare = Deck([n for n, each in numbered if not each.drawn], rng=rng)
-    near_defect = batch if not len(good) else round(batch * _DEFECT_SHARE)
-    batches = []
+    due, batches = min(len(bare), steps), []
     for step in range(steps):
-        found = [Draw(place=drawn.deal(), kind="defect") for _ in range(near_defect)]
-        found += [Draw(place=good.deal(), kind="any") for _ in range(batch - near_defect)]
-        due = min(len(bare), steps)
+        found = [
+            Draw(place=drawn.deal(), kind="defect")
+            if not len(good) or (step * batch + number) % 2 == 0
+            else Draw(place=good.deal(), kind="any")
+            for number in range(batch)
+        ]
         if due and step * due // steps != (step + 1) * due // steps:
-            found.append(Draw(place=bare.deal(), kind="whole"))
+            found[-1] = Draw(place=bare.deal(), kind="whole")
         batches.append(found)
     return batches
 
