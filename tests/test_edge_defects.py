@@ -161,6 +161,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
 # ---- 8: the best weights
 
 
+@pytest.mark.slow
 def test_defect_8_segmentation_keeps_the_best_weights_and_not_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,10 +177,9 @@ def test_defect_8_segmentation_keeps_the_best_weights_and_not_the_last(
 
     image, mask = marked((64, 96))
     shown = prepared_picture(image, mask=mask, settings=prepare_for(1.0))
-    learned = [facts("a", defective=True), facts("b", defective=True)]
     known = TrainingSet(
-        facts={each.sample.digest: each for each in learned}, show=lambda _: shown,
-        settings=prepare_for(1.0), side_px=32, bf16=False,
+        facts={each.sample.digest: each for each in (facts(n, defective=True) for n in "ab")},
+        show=lambda _: shown, settings=prepare_for(1.0), side_px=32, bf16=False,
     )  # fmt: skip
     losses, seen = iter([1.0, 5.0, 7.0]), list[Any]()
 
@@ -189,17 +189,15 @@ def test_defect_8_segmentation_keeps_the_best_weights_and_not_the_last(
 
     monkeypatch.setattr(MaskStudent, "watched", watched)
     monkeypatch.setattr(loop, "EPOCH", 1)
-    samples = tuple(each.sample for each in learned)
+    samples = tuple(each.sample for each in known.facts.values())
     plan = loop.LoopPlan(name="part", seed=1, steps=3, rate=2e-3, batch=2, best=True)
     student = MaskStudent(plan, loop.Round(name="part", learn=samples, judge=samples), known=known)
-    course = loop.Course(
-        folder=tmp_path, tell=lambda *_: None, epoch=lambda _: None, parallel=loop.Parallel()
-    )
-    loop.descend(student, plan, course=course)
+    loop.descend(student, plan, course=loop.Course(
+        folder=tmp_path, tell=lambda *_: None, epoch=lambda _: None, parallel=loop.Parallel(),
+    ))  # fmt: skip
     moved = [name for name, one in seen[0].items() if not torch.equal(one, seen[2][name])]
     assert moved
-    after = student.network.state_dict()
-    assert all(torch.equal(after[name], seen[0][name]) for name in moved)
+    assert all(torch.equal(student.network.state_dict()[name], seen[0][name]) for name in moved)
 
 
 # ---- 13 to 15: from a picture to the network's input

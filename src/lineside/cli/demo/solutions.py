@@ -32,7 +32,7 @@ _EARLY_SLOWER = 4.0  # the machine is to learn meanwhile
 _CLASSES, _PIXELS = Path("img-classification"), Path("semantic-segmentation")
 # Enough for plates as plain as these; the learner's own choice takes some minutes.
 _OF_CLASSES: dict[str, object] = {"TargetImageSize": 128, "TrainingEpochs": 5}
-_OF_PIXELS: dict[str, object] = {"TargetImageSize": 160, "TrainingEpochs": 4}
+_OF_PIXELS: dict[str, object] = {"TargetImageSize": 160, "TrainingEpochs": 8}
 _CANARY_FIRST: dict[str, object] = {
     "devices": list(_DEVICES),
     "steps": [{"canary": 1}, {"percent": 100}],

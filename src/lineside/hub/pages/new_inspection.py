@@ -124,7 +124,7 @@ CHOICES: Mapping[Task, tuple[TrainingChoice, ...]] = {
         _THOROUGH,
     ),
     Task.SEGMENT: (
-        TrainingChoice(text=_QUICK, about="A few rounds only.", settings={"epochs": 10}),
+        TrainingChoice(text=_QUICK, about="A few rounds only.", settings={"steps": 100}),
         _THOROUGH,
     ),
 }  # fmt: skip

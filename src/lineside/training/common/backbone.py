@@ -84,9 +84,8 @@ class Conv(nn.Module):
         if self.before != self.after:
             x = nn.functional.pad(x, (self.before, self.after, self.before, self.after))
         if conv.groups > 1 and conv.stride[0] > 1 and torch.is_autocast_enabled("cpu"):
-            with torch.autocast(
-                "cpu", enabled=False
-            ):  # gradients in bfloat16 take five times as long
+            # The gradient of its input takes five times as long in bfloat16.
+            with torch.autocast("cpu", enabled=False):
                 x = x.float()
                 y: Tensor = conv(x)
         else:

@@ -317,7 +317,7 @@ MANY = 300
 
 _FOLDS = 3
 _FOLD = "fold-"
-_LEAST_HELD = 10
+LEAST_HELD = 10
 _SHARES = {Part.TRAIN: 0.85, Part.VALID: 0.15}
 _SPARED = 60
 _SPARED_SHARE = 0.2
@@ -356,7 +356,7 @@ def rounds(samples: Sequence[Sample], *, seed: int, folded: bool) -> list[Round]
         ]
         return [each for each in made if each.learn and each.judge]
     declared = [sample for sample in samples if sample.split is Part.VALID]
-    if len(declared) < _LEAST_HELD:
+    if len(declared) < LEAST_HELD:
         bare = [replace(sample, split=Part.OPEN) for sample in samples]
         parts = split(bare, seed=seed, shares=_SHARES)
         chosen = {sample.digest for sample in parts.get(Part.VALID, ())}
@@ -493,7 +493,7 @@ def fit_rounds(
         folder: for checkpoints.
         parallel: this process's share of each batch.
         usual: steps where the job names none.
-        rate: learning rate where the job names none.
+        rate: learning rate of new layers where the job names none.
         folded: whether every picture of a small set is held out once, as intervals need.
         student: an untaught one; what it draws follows from the plan's seed.
         judge: called with a taught one and the round whose pictures it has not seen.

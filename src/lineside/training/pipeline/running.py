@@ -62,6 +62,9 @@ class Outcome(StrEnum):
     NOT_RUN = "NotRun"
 
 
+_USUAL_TURNS = 12  # of the learner of masks
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
     """One step.
@@ -382,7 +385,9 @@ class _Run:
     def _job(self) -> TrainJob:
         pipeline = self._pipeline
         named = {parameter.name for parameter in pipeline.parameters}
-        settings = {"epochs": pipeline.number("TrainingEpochs")}
+        turns = pipeline.number("TrainingEpochs")
+        usual = pipeline.task is Task.SEGMENT and turns >= _USUAL_TURNS
+        settings = {} if usual else {"epochs": turns}
         if "TargetImageSize" in named:
             settings["input_px"] = pipeline.number("TargetImageSize")
             # The sample's devices hand 0 to 255 to a classifier, 0 to 1 to a network of masks.

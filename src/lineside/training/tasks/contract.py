@@ -1,9 +1,9 @@
 """The contract of a learner.
 
 A learner sees the training part alone. It draws what it needs for choosing, early stopping and
-calibration from that part, by group (``lineside.datasets.split`` and ``folds``); pictures whose
-sample says ``split == Part.VALID`` are the first choice for it. What the package is measured on is
-never handed in.
+calibration from that part, by group (``lineside.datasets.split`` and ``folds``); where one part is
+held out, pictures whose sample says ``split == Part.VALID`` are the first choice. What the package
+is measured on is never handed in.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -76,7 +76,7 @@ def drawn_loss(logits: Tensor, bits: Tensor) -> Tensor:
 
 
 _SETTLED_ON = 16
-_MOST_WATCHED = 30
+_MOST_WATCHED = 15  # with a defect, and without
 
 
 def has_bf16() -> bool:
@@ -91,7 +91,9 @@ class MaskStudent:
         self.network = new_unet(plan.seed)
         self._plan, self._known = plan, known
         self._facts = [known.facts[sample.digest] for sample in each.learn]
-        self._watch = [known.facts[sample.digest] for sample in spread(each.judge, _MOST_WATCHED)]
+        judged = [known.facts[sample.digest] for sample in each.judge]
+        kinds = ([one for one in judged if one.defective is side] for side in (True, False))
+        self._watch = [one for kind in kinds for one in spread(kind, _MOST_WATCHED)]
         self._turn, self._batches = -1, list[list[Draw]]()
         pieces = [self._piece(draw, step=-1, number=n) for n, draw in enumerate(self._to_settle())]
         pixels = np.stack([piece.pixels for piece in pieces if piece.drawn])

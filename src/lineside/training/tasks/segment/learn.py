@@ -1,7 +1,8 @@
 """Learn masks of defects from pictures with masks, with labels only, and from good ones.
 
 1. Below 300 pictures each is held out once, by group, in three fits; then one on all follows. From
-   300 on, 15 % are held out, and the source's own validation part comes first.
+   300 on, a seventh is held out, or the source's own validation part of ten pictures or more;
+   masks are on both sides.
 2. Held-out maps go through the cut that devices use.
 
 From maps of pictures held out to a rule: the pixels' cut, the least piece, the picture's band:
@@ -29,9 +30,17 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy
 from lineside.datasets import Part, Sample
+from lineside.datasets.splitting import folds
 from lineside.models.result import ErrorBound
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
-from lineside.training.common.loop import BATCH, Round, fit_rounds, owners_of
+from lineside.training.common.loop import (
+    BATCH,
+    LEAST_HELD,
+    MANY,
+    Round,
+    fit_rounds,
+    owners_of,
+)
 from lineside.training.common.methods import (
     CONFIDENCE,
     Band,
@@ -301,6 +310,7 @@ _FOLDER = "segment"
 _NAME = "defect"
 _TURNS, _LEAST_STEPS, _MOST_STEPS = 12, 240, 480
 _RATE = 1.2e-3
+_PARTS = 7
 _MOST_MAPS = 80
 _MOST_KNOWN = 256
 _FEW_DEFECTS = 20
@@ -313,7 +323,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     """Learn masks; see ``Learner``."""
     good = job.inspection.good
     facts = _look(work, good=good)
-    samples = samples_to_fit(facts)
+    samples = samples_to_fit(facts, seed=job.seed)
     known = _training_set(job, work, facts)
     settings, held = known.settings, list[ValidationMap]()
     student, history = fit_rounds(
@@ -383,10 +393,10 @@ def _look(work: Work, *, good: Collection[str]) -> list[Facts]:
     return found
 
 
-def samples_to_fit(facts: Sequence[Facts]) -> list[Sample]:
-    """The samples, with labels by which a held-out part gets its share of masks.
+def samples_to_fit(facts: Sequence[Facts], *, seed: int) -> list[Sample]:
+    """The samples, with labels by which each fold gets its share of masks.
 
-    A declared validation part stays one only where masks are on both sides of it.
+    Where one part is held out, it is the declared one or a fold, such that masks are on both sides.
 
     Raises:
         InvalidError: fewer than two masks, or those of one group alone.
@@ -404,15 +414,22 @@ def samples_to_fit(facts: Sequence[Facts]) -> list[Sample]:
             where="data",
             fix="Draw masks on pictures of another group (part, tile, time).",
         )
-    serves = len({sample.split is Part.VALID for sample in drawn}) == 2
-    return [
-        replace(
-            each.sample,
-            labels=(_kind(each), *each.sample.labels),
-            split=each.sample.split if serves else Part.OPEN,
-        )
-        for each in facts
+    samples = [replace(each.sample, labels=(_kind(each), *each.sample.labels)) for each in facts]
+    if len(samples) < MANY:
+        return samples
+    place = folds(samples, count=_PARTS, seed=seed)
+    parts = [
+        {each.digest for each in samples if each.split is Part.VALID},
+        *({s.digest for s, p in zip(samples, place, strict=True) if p == n} for n in range(_PARTS)),
     ]
+    for part in parts:
+        masks = sum(sample.digest in part for sample in drawn)
+        if len(part) >= LEAST_HELD and 0 < masks < len(drawn):
+            return [
+                replace(each, split=Part.VALID if each.digest in part else Part.OPEN)
+                for each in samples
+            ]
+    return samples
 
 
 def _kind(facts: Facts) -> str:
@@ -477,6 +494,7 @@ def _held(network: UNet, each: Round, *, known: TrainingSet, work: Work) -> list
     wanted = set(spread(drawn, _MOST_MAPS if each.name == "part" else _MOST_MAPS // 3))
     found = []
     for number, facts in enumerate(judged):
+        work.steps.at(work.steps.percent, "looking at what was held out")
         image = work.picture(facts.sample)
         with torch.inference_mode():
             maps, _ = network(torch.from_numpy(prepare(image, known.settings)))
@@ -522,7 +540,7 @@ def warnings_of(
     sentences = []
     drawn = sum(each.defective and each.drawn for each in facts)
     if drawn < _FEW_DEFECTS:
-        sentences.append(f"few masks: {drawn} were learned from; draw {_FEW_DEFECTS} or more")
+        sentences.append(f"few masks: {drawn}; draw {_FEW_DEFECTS} or more")
     bare = sum(not each.drawn for each in facts)
     if bare:
         sentences.append(
@@ -544,7 +562,7 @@ def warnings_of(
 
 
 def figures_of(held: Sequence[ValidationMap], *, rule: MaskRule) -> dict[str, float]:
-    """Figures on what was held out; it chose cuts, so they flatter a little."""
+    """Figures on what was held out; it chose the cuts, so they flatter a little."""
     truth = np.array([each.facts.defective for each in held], np.bool_)
     scores = np.array([score_of(each, rule) for each in held])
     stored = drawn_maps(held)

@@ -298,11 +298,12 @@ class Deck:
 def plan_turn(
     facts: Sequence[Facts], *, steps: int, batch: int, rng: np.random.Generator
 ) -> list[list[Draw]]:
-    """The batches of a turn of all pictures.
+    """The batches of a turn: about as many pieces as there are pictures.
 
-    Every second piece lies around a drawn defect, the others anywhere on a good picture (on any,
-    where one kind is missing). Defective pictures without a mask take the place of a piece: evenly
-    over the steps, whole, each at most once a turn.
+    Every second piece lies around a drawn defect, the others anywhere on a good one. Where there is
+    no good picture, all lie around defects; where no defect is drawn, all are good. Defective
+    pictures without a mask take the place of a piece: evenly over the steps, whole, each at most
+    once a turn.
     """
     numbered = list(enumerate(facts))
     some = [n for n, each in numbered if each.drawn] or [n for n, _ in numbered]
@@ -318,7 +319,7 @@ def plan_turn(
             for number in range(batch)
         ]
         if due and step * due // steps != (step + 1) * due // steps:
-            found[-1] = Draw(place=bare.deal(), kind="whole")
+            found[step % batch] = Draw(place=bare.deal(), kind="whole")
         batches.append(found)
     return batches
 
