@@ -62,7 +62,7 @@ class Outcome(StrEnum):
     NOT_RUN = "NotRun"
 
 
-_USUAL_TURNS = 12  # of the learner of masks
+_USUAL_TURNS = 12  # those that ``tasks.segment`` takes where nothing is set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,7 +95,9 @@ class MaskStudent:
         kinds = ([one for one in judged if one.defective is side] for side in (True, False))
         self._watch = [one for kind in kinds for one in spread(kind, _MOST_WATCHED)]
         self._turn, self._batches = -1, list[list[Draw]]()
-        pieces = [self._piece(draw, step=-1, number=n) for n, draw in enumerate(self._to_settle())]
+        rng = np.random.default_rng([plan.seed, 3])
+        (draws,) = plan_turn(self._facts, steps=1, batch=_SETTLED_ON, rng=rng)
+        pieces = [self._piece(draw, step=-1, number=n) for n, draw in enumerate(draws)]
         pixels = np.stack([piece.pixels for piece in pieces if piece.drawn])
         self.network.settle(torch.from_numpy(normalise(pixels, known.settings)))
 
@@ -112,10 +114,6 @@ class MaskStudent:
             piece = Piece(pixels=shown.pixels, bits=shown.mask, drawn=facts.drawn)
             losses.append(float(self._losses([piece])))
         return float(np.mean(losses)) if losses else None
-
-    def _to_settle(self) -> list[Draw]:
-        rng = np.random.default_rng([self._plan.seed, 3])
-        return plan_turn(self._facts, steps=1, batch=_SETTLED_ON, rng=rng)[0]
 
     def _batch(self, step: int) -> list[Draw]:
         """The pieces of a step: those of a turn of all pictures are planned at once."""

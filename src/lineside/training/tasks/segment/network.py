@@ -156,10 +156,10 @@ ENDS = (1, BLOCKS_AT_STRIDE_4, BLOCKS_AT_STRIDE_8, 11, 16)
 
 
 def _backbone() -> Lite0Full:
-    """The published encoder; what is dear to learn, and its unused top, stay frozen.
+    """The published encoder, of which costly layers and the unused top stay frozen.
 
-    Stem, blocks up to stride 4 and depthwise filters cost two thirds of the time of learning, and
-    few pictures do not improve them.
+    Stem, blocks up to stride 4 and depthwise filters would take two thirds of the training time,
+    and few pictures do not improve them.
     """
     full = lite0_full().requires_grad_(requires_grad=True)
     frozen: list[nn.Module] = [full.top, full.trunk.stem, *full.blocks()[:BLOCKS_AT_STRIDE_4]]
