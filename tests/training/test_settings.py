@@ -63,11 +63,19 @@ def test_a_job_with_a_setting_of_another_task_is_refused_before_anything_is_writ
     assert not (tmp_path / "job").exists()
 
 
-@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
-def test_a_setting_that_is_no_number_of_zero_or_more_is_refused(value: float) -> None:
-    with pytest.raises(InvalidError, match="is not a number of 0 or more") as refused:
-        TrainJob(inspection=TRAY, data="nowhere", settings={"epochs": value})
-    assert refused.value.where == "settings epochs"
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [
+        *(("epochs", value, "of 0 or more") for value in (-1.0, float("nan"), float("inf"))),
+        ("learning_rate", 0.0, "above 0"),
+    ],
+)
+def test_a_setting_that_is_no_number_in_its_range_is_refused(
+    name: str, value: float, least: str
+) -> None:
+    with pytest.raises(InvalidError, match=f"is not a number {least}") as refused:
+        TrainJob(inspection=TRAY, data="nowhere", settings={name: value})
+    assert refused.value.where == f"settings {name}"
 
 
 def test_turns_of_the_pictures_become_steps_and_steps_rule() -> None:

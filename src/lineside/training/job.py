@@ -118,9 +118,10 @@ class TrainJob:
         if self.folds == 1 or self.folds < 0:
             raise InvalidError("0, or 2 and above", where="folds", fix="Write 0.")
         for name, value in self.settings.items():
-            if not 0 <= value < math.inf:
+            if not 0 <= value < math.inf or (name == "learning_rate" and not value):
+                least = "above 0" if name == "learning_rate" else "of 0 or more"
                 raise InvalidError(
-                    f"{value:g} is not a number of 0 or more",
+                    f"{value:g} is not a number {least}",
                     where=f"settings {name}",
                     fix="Leave it out: the learner has a default.",
                 )
