@@ -7,16 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import Inspection, InvalidError, Policy, SystemClock, Task, digest_of
+from lineside.core import (
+    Inspection,
+    InvalidError,
+    Policy,
+    SystemClock,
+    Task,
+    decode_json,
+    digest_of,
+)
 from lineside.datasets import Marked, Part, Sample
 from lineside.models import Package, Predictor
+from lineside.models.result import RANDOM_PART
 from lineside.testing.pictures import tray, tray_folder
 from lineside.training import JobCancelledError, Progress, TrainJob, TrainResult, run_job
 from lineside.training.common.export import limits_of
-from lineside.training.common.loop import MANY, fitted_again, rounds
+from lineside.training.common.loop import MANY, LoopPlan, Parallel, Round, fit_rounds, rounds
+from lineside.training.job import Steps
 from lineside.training.tasks.detect.learn import (
     ValidationPicture,
     bound_of,
@@ -230,7 +241,7 @@ def test_every_picture_of_a_small_set_is_held_out_once_and_groups_stay_together(
     *, pictures: int, grouped: bool, seed: int
 ) -> None:
     samples = [sample(n, group=f"g{n // 3}" if grouped else "") for n in range(pictures)]
-    planned = rounds(samples, seed=seed, folded=True)
+    planned = rounds(samples, seed=seed)
     judged = [each.name for part in planned for each in part.judge]
     assert sorted(judged) == sorted({each.name for each in samples}) or not planned
     for part in planned:
@@ -239,17 +250,62 @@ def test_every_picture_of_a_small_set_is_held_out_once_and_groups_stay_together(
 
 
 def test_a_declared_validation_part_is_what_is_held_out() -> None:
-    samples = [sample(n, split=Part.VALID if n < 12 else Part.OPEN) for n in range(100)]
-    (part,) = rounds(samples, seed=0, folded=False)
+    samples = [sample(n, split=Part.VALID if n < 12 else Part.OPEN) for n in range(MANY)]
+    (part,) = rounds(samples, seed=0)
     assert {each.name for each in part.judge} == {f"{n}.png" for n in range(12)}
-    assert not fitted_again([part], pictures=100)
 
 
 def test_with_many_pictures_one_part_is_enough() -> None:
     samples = [sample(n) for n in range(MANY)]
-    planned = rounds(samples, seed=0, folded=True)
-    assert len(planned) == 1
-    assert not fitted_again(planned, pictures=MANY)
+    assert len(rounds(samples, seed=0)) == 1
+
+
+class OneNumber:
+    """A student of one weight."""
+
+    def __init__(self, plan: LoopPlan, each: Round) -> None:
+        del plan
+        self.network = torch.nn.Linear(1, 1, bias=False)
+        self.learned = {one.name for one in each.learn}
+
+    def loss(self, step: int, *, parallel: Parallel) -> tuple[torch.Tensor | None, int]:
+        del step, parallel
+        return self.network(torch.ones(1)).square().mean(), 1
+
+    def watched(self) -> float | None:
+        return None
+
+
+@pytest.mark.parametrize("pictures", [12, MANY])
+def test_no_picture_has_a_say_in_what_judges_it(pictures: int, tmp_path: Path) -> None:
+    job = TrainJob(
+        inspection=Inspection(id="tray", camera="", task=Task.DETECT),
+        data="",
+        settings={"steps": 2, "batch_size": 1},
+    )
+    samples = [sample(number) for number in range(pictures)]
+    own, _, folds = fit_rounds(
+        samples,
+        job=job,
+        steps=Steps(clock=SystemClock(), progress=lambda _: None, cancelled=threading.Event()),
+        folder=tmp_path,
+        parallel=Parallel(),
+        usual=2,
+        student=OneNumber,
+        judge=lambda _, each: [one.name for one in each.judge],
+        taught=lambda student, some, held: (student.learned, {s.name for s in some}, set(held)),
+    )
+    everything = {one.name for one in samples}
+    if pictures == MANY:
+        assert not folds
+        assert own[1] == everything == own[0] | own[2]
+        assert not own[0] & own[2]
+        return
+    assert own == (everything, everything, everything)
+    assert sorted(one.name for fold in folds for one in fold.samples) == sorted(everything)
+    for fold in folds:
+        apart = everything - {one.name for one in fold.samples}
+        assert fold.trained() == (apart, apart, apart)
 
 
 def test_pictures_of_black_and_white_alone_are_not_refused_for_being_clipped() -> None:
@@ -292,6 +348,15 @@ def test_objects_beside_their_template_are_found_and_measured(
     assert seen[-1].percent == 100
 
 
+def test_every_picture_is_measured_where_nobody_gave_a_test_part(
+    trained: tuple[TrainResult, Path, list[Progress]],
+) -> None:
+    result, _, _ = trained
+    report = decode_json(result.report, where="report")
+    assert report["evidence"] == f"cross-validation and {RANDOM_PART}"
+    assert result.pictures < result.metrics["count_exact"].n == 12
+
+
 @pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_to_the_same_package(
     trained: tuple[TrainResult, Path, list[Progress]], tmp_path: Path
@@ -315,11 +380,10 @@ def test_pictures_without_any_object_teach_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_held_out_is_counted_from_one() -> None:
-    planned = rounds([sample(number) for number in range(9)], seed=1, folded=True)
+    planned = rounds([sample(number) for number in range(9)], seed=1)
     assert [each.stage for each in planned] == [f"holding out part {n} of 3" for n in (1, 2, 3)]
-    assert {
-        each.stage for each in rounds([sample(n) for n in range(40)], seed=1, folded=False)
-    } == {"fitting"}
+    (part,) = rounds([sample(number) for number in range(MANY)], seed=1)
+    assert part.stage == "fitting"
 
 
 def test_labels_without_marks_teach_no_places(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lineside.core import Inspection, InvalidError, SystemClock, Task, decode_json
 from lineside.models import Package, Predictor
 from lineside.models.engines import BareEngine
+from lineside.models.result import RANDOM_PART
 from lineside.training import JobCancelledError, TrainJob, TrainResult
 from lineside.vision import Decision, PictureState, encode_png, open_frame
 from lineside.vision.masks import mask_of
@@ -111,6 +112,16 @@ def test_scratches_are_found_and_measured(result: TrainResult) -> None:
     assert decode_json(result.report, where="report")["controls"]["alone"]
     for metric in metrics.values():
         assert metric.low <= metric.value <= metric.high
+
+
+def test_all_pictures_are_measured_where_nobody_gave_a_test_part(tmp_path: Path) -> None:
+    data = write_source(tmp_path / "data", good=10, drawn=10, bare=0)
+    made = trained(job_for(data, steps=10), tmp_path / "job")
+    report = decode_json(made.report, where="report")
+    assert report["evidence"] == f"cross-validation and {RANDOM_PART}"
+    assert made.pictures < made.metrics["auroc"].n == made.metrics["pixel_f1"].n == 20
+    kinds = {name for name in report["per_class"] if name.startswith("recall/")}
+    assert kinds == {"recall/i.O.", "recall/kratzer"}  # as the source says them
 
 
 def test_the_mask_lies_on_the_scratch_of_a_picture_of_another_size(predictor: Predictor) -> None:

@@ -488,7 +488,7 @@ def held_part(*, defective: int, of_group: int, odd: Part) -> Round:
         ))
         for n, name in enumerate(f"p{n}" for n in range(330))
     ]  # fmt: skip
-    return rounds(samples_to_fit(some, seed=7), seed=7, folded=True)[0]
+    return rounds(samples_to_fit(some, seed=7), seed=7)[0]
 
 
 def test_the_declared_validation_part_is_held_out() -> None:
@@ -508,7 +508,7 @@ def test_every_fold_gets_its_share_of_masks_though_good_pictures_have_blank_ones
         replace(one, sample=replace(one.sample, labels=(), mask_digest=MASK))
         for one in (facts(f"p{number}", defective=number < 6) for number in range(60))
     ]
-    made = rounds(samples_to_fit(some, seed=7), seed=7, folded=True)
+    made = rounds(samples_to_fit(some, seed=7), seed=7)
     assert [sum("mask" in one.labels for one in each.judge) for each in made] == [2, 2, 2]
 
 

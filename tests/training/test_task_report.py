@@ -70,7 +70,6 @@ def report() -> TaskReport:
             )
         },
         controls=controls,
-        held_out={"accuracy": 0.9},
         history=[{"epoch": n, "loss": 1 / n, "accuracy": 1 - 1 / n} for n in range(1, 6)],
         slices={"lighting": {"dark": GOOD, "bright": POOR}},
         mistakes=(Mistake(picture=HOSTILE, truth="bad", said="good", probability=0.9),),
@@ -167,7 +166,7 @@ def test_a_leaking_split_stands_beside_every_figure(report: TaskReport) -> None:
 def test_a_report_of_nothing_still_makes_a_page(report: TaskReport) -> None:
     bare = replace(
         report, metrics={}, per_class={}, confusion={}, reliability={}, limits={}, slices={},
-        controls=ShortcutTests(), mistakes=(), history=(), sections={}, held_out={}, evidence="",
+        controls=ShortcutTests(), mistakes=(), history=(), sections={}, evidence="",
     )  # fmt: skip
     assert "None." in task_page(bare).decode()
     untold = replace(bare, learning_curve=LearningCurve(heads=NO_CURVE["anomaly"]))

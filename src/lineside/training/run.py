@@ -4,7 +4,7 @@ A step's result depends on job and data alone, never on when or how often the jo
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -30,6 +30,7 @@ from lineside.models.predictor import NEAREST_FILE, RememberedPictures
 from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.training.common.export import BOUND, ENGINE_FILE, with_scaled_input
 from lineside.training.common.loop import Parallel
+from lineside.training.common.methods import spread
 from lineside.training.evaluation.evaluate import (
     TRAINING_FILE,
     Evaluation,
@@ -54,10 +55,13 @@ from lineside.training.job import (
 from lineside.training.report.task_report import task_page, task_report
 from lineside.training.source import Data, leaks_of, lineage_of, open_data
 from lineside.training.tasks import Trained, Work, check_settings, learner_for
+from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import judge_all
 from lineside.vision.verdict import reject_rule
 
-_TELL_EVERY = 50
+_TELL_EVERY = 10
+_MOST_MAPPED_PX = 150_000_000
+"""Pixels whose maps are kept of all folds while they are measured, at 6 bytes each."""
 
 
 def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainResult:
@@ -107,17 +111,42 @@ def _scaled(trained: Trained, scale: float) -> Trained:
     )
 
 
+def _with_cases(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> Trained:
+    """The same without its folds, with their answers where nobody gave a part to measure on."""
+    folds = [each for each in trained.folds if each.samples and not data.has_given_part]
+    known = {sample.digest: sample for sample in data.training}  # as they are labelled
+    cases, gaps = list(trained.cases), list[str]()
+    for number, fold in enumerate(folds, start=1):
+        work.steps.at(90, f"measuring part {number} of {len(folds)}")
+        part = fold.trained()
+        content = build_package(_manifest(job, part, data=data), _files(part, {}, work=work))
+        samples = [known[sample.digest] for sample in fold.samples]
+        if part.mask or part.anomaly:
+            most = _MOST_MAPPED_PX // len(folds) // work.picture(samples[0])[..., 0].size + 1
+            samples = spread(samples, most)
+        if len(samples) < len(fold.samples):
+            gaps.append(
+                f"{len(samples)} of {len(fold.samples)} images held out together were measured: "
+                "the maps of large images are many"
+            )
+        cases += _judged(Package.read(content), samples, data=data, work=work)
+    return replace(trained, cases=cases, folds=(), warnings=(*trained.warnings, *gaps))
+
+
+def _judged(
+    package: Package, samples: Sequence[Sample], *, data: Data, work: Work
+) -> Iterator[Case]:
+    """Every picture with what the package says of it."""
+    judged = judge_all(package, samples, files=data.files, clock=work.steps.clock, objects=True)
+    for number, case in enumerate(judged, start=1):
+        if number % _TELL_EVERY == 0:
+            work.steps.at(92, "measuring")
+        yield case
+
+
 def _evaluated(package: Package, trained: Trained, *, data: Data, work: Work) -> Evaluation | None:
     """The package on the given part, else every picture by a network that had not seen it."""
-    tell = partial(work.steps.at, 92, "measuring")
-    unseen = []
-    judged = judge_all(
-        package, data.validation, files=data.files, clock=work.steps.clock, objects=True
-    )
-    for number, case in enumerate(judged, start=1):
-        unseen.append(case)
-        if number % _TELL_EVERY == 0:
-            tell()
+    unseen = list(_judged(package, data.validation, data=data, work=work))
     cases = [*unseen, *(() if data.has_given_part else trained.cases)]
     if not cases:
         return None
@@ -127,7 +156,7 @@ def _evaluated(package: Package, trained: Trained, *, data: Data, work: Work) ->
         baseline=trained.baseline,
         files=data.files,
         clock=work.steps.clock,
-        tell=tell,
+        tell=partial(work.steps.at, 92, "measuring"),
         unseen=unseen,
     )
 
@@ -307,6 +336,7 @@ def run_job(
             cache=cache,
         )
         trained = learner_for(job.inspection.task)(job, work)
+        trained = _with_cases(job, trained, data=data, work=work)
         if scale := job.setting("input_scale", 0.0):
             trained = _scaled(trained, scale)
         return finish(job, trained, data=data, work=work)

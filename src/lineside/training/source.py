@@ -236,7 +236,7 @@ def _parted(
 
     Labels are judged by cross-validation where the data declares no parts. Other tasks need a part
     to be measured on: what declares none is split 80:10:10 by group, and where there is a test
-    part, the validation part is for choosing and calibrating, hence handed to the learner.
+    part, the validation part is handed to the learner, which may choose and calibrate by it.
     """
     if job.inspection.task is Task.MULTILABEL:
         return parts or {Part.TRAIN: samples}

@@ -7,8 +7,9 @@ held-out pictures is looked at and everything is kept in one file.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -319,8 +320,6 @@ _FOLDS = 3
 _FOLD = "fold-"
 LEAST_HELD = 10
 _SHARES = {Part.TRAIN: 0.85, Part.VALID: 0.15}
-_SPARED = 60
-_SPARED_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,12 +338,12 @@ class Round:
         return f"holding out part {int(self.name.removeprefix(_FOLD)) + 1} of {_FOLDS}"
 
 
-def rounds(samples: Sequence[Sample], *, seed: int, folded: bool) -> list[Round]:
-    """Folds of a small set where asked, else one part; none of a single group.
+def rounds(samples: Sequence[Sample], *, seed: int) -> list[Round]:
+    """Folds of a small set, by group, else one part; none of a single group.
 
     The part is the one declared for it where that is large enough, else drawn by group.
     """
-    if folded and len(samples) < MANY:
+    if len(samples) < MANY:
         place = folds(samples, count=_FOLDS, seed=seed)
         made = [
             Round(
@@ -416,14 +415,6 @@ def fold_rows(numbers: Sequence[int]) -> list[tuple[NDArray[np.intp], NDArray[np
     return [(np.flatnonzero(own != fold), np.flatnonzero(own == fold)) for fold in np.unique(own)]
 
 
-def fitted_again(planned: Sequence[Round], *, pictures: int) -> bool:
-    """Return whether a fit on everything follows: not where the held-out part is hardly missed."""
-    if len(planned) != 1:
-        return True
-    held = len(planned[0].judge)
-    return pictures < MANY and (pictures < _SPARED or held > _SPARED_SHARE * pictures)
-
-
 def planned_steps(job: TrainJob, *, usual: int, batch: int, pictures: int) -> int:
     """Steps of the package's own fit: as many as are asked for, else as turns of all pictures need.
 
@@ -467,7 +458,21 @@ class Far:
 RATE, BATCH = 2e-3, 8
 _FOLD_SHARE = 0.6
 
+R = TypeVar("R")
 S = TypeVar("S", bound=Student)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fold(Generic[R]):
+    """Pictures, and what was trained without them.
+
+    Attributes:
+        samples: the pictures.
+        trained: makes the result of that training; called once.
+    """
+
+    samples: Sequence[Sample]
+    trained: Callable[[], R]
 
 
 def fit_rounds(
@@ -478,11 +483,11 @@ def fit_rounds(
     folder: Path,
     parallel: Parallel,
     usual: int,
-    folded: bool,
     rate: float = RATE,
     student: Callable[[LoopPlan, Round], S],
-    judge: Callable[[S, Round], None],
-) -> tuple[S, History]:
+    judge: Callable[[S, Round], Sequence[T]],
+    taught: Callable[[S, Sequence[Sample], Sequence[T]], R],
+) -> tuple[R, History, list[Fold[R]]]:
     """Fits that hold pictures out, then one on all where pictures are few.
 
     Args:
@@ -494,15 +499,17 @@ def fit_rounds(
         parallel: this process's share of each batch.
         usual: steps where the job names none.
         rate: learning rate of new layers where the job names none.
-        folded: whether every picture of a small set is held out once, as intervals need.
         student: an untaught one; what it draws follows from the plan's seed.
-        judge: called with a taught one and the round whose pictures it has not seen.
+        judge: the answers of a taught one to the pictures of its round that it has not seen.
+        taught: makes the result of a training from a taught one, the pictures that it learned from,
+            and answers to pictures held out.
 
     Returns:
-        The student of the package, and the history of all fits.
+        The result of the package, by the answers to all pictures held out; the history of all
+        fits; and those of several folds, each by the answers to the pictures of the others.
     """
-    planned = rounds(samples, seed=job.seed, folded=folded)
-    again = fitted_again(planned, pictures=len(samples))
+    planned = rounds(samples, seed=job.seed)
+    again = len(planned) != 1
     batch = max(1, round(job.setting("batch_size", BATCH)))
     whole = planned_steps(job, usual=usual, batch=batch, pictures=len(samples))
     part = max(1, round(whole * _FOLD_SHARE)) if again else whole
@@ -515,7 +522,7 @@ def fit_rounds(
             steps=length,
             rate=job.setting("learning_rate", rate),
             batch=batch,
-            best=each.name == "part" and len(each.learn) + len(each.judge) >= MANY,
+            best=not again,
         )
         course = Course(
             folder=folder,
@@ -528,11 +535,18 @@ def fit_rounds(
         far.ended(descend(made, plan, course=course), steps=length)
         return made
 
-    found = None
-    for place, each in enumerate(planned, start=1):
-        found = fit(each, seed=place, length=part)
-        judge(found, each)
-    if again or found is None:
-        everything = Round(name="all", learn=tuple(samples), judge=())
-        found = fit(everything, seed=0, length=whole)
-    return found, far.history
+    fitted = [fit(each, seed=place, length=part) for place, each in enumerate(planned, start=1)]
+    held = [judge(one, each) for one, each in zip(fitted, planned, strict=True)]
+    folds = [
+        Fold(samples=each.judge, trained=partial(taught, one, each.learn, _joined(held, but=place)))
+        for place, (one, each) in enumerate(zip(fitted, planned, strict=True))
+        if again
+    ]
+    everything = Round(name="all", learn=tuple(samples), judge=())
+    own = fit(everything, seed=0, length=whole) if again else fitted[0]
+    return taught(own, samples, _joined(held)), far.history, folds
+
+
+def _joined(held: Sequence[Sequence[T]], *, but: int = -1) -> list[T]:
+    """The answers of all folds, or of all but one."""
+    return [one for place, answers in enumerate(held) if place != but for one in answers]

@@ -81,7 +81,6 @@ class TaskReport:
             of cross-validation, with the part that was drawn at random.
         limits: per score, escapes against over-rejects at every cut.
         controls: what a shortcut would reach on the same pictures.
-        held_out: figures on training pictures by networks that had not seen them.
         history: per epoch what was watched.
         error_bound: of the answers given; None where it is not known.
         learning_curve: what a share of the training pictures would have reached.
@@ -104,7 +103,6 @@ class TaskReport:
     reliability: Mapping[str, tuple[ReliabilityBin, ...]]
     limits: Mapping[str, tuple[LimitRow, ...]]
     controls: ShortcutTests
-    held_out: Mapping[str, float]
     history: Sequence[Mapping[str, float]]
     slices: Mapping[str, Mapping[str, Metric]]
     mistakes: tuple[Mistake, ...]
@@ -148,7 +146,6 @@ def task_report(
         reliability=found.reliability,
         limits=found.limits,
         controls=found.controls,
-        held_out=trained.held_out,
         history=trained.history,
         slices=found.slices,
         mistakes=found.mistakes,
@@ -235,7 +232,7 @@ def task_page(
             for title, found in report.slices.items()
         ),
         curve_part(report.learning_curve),
-        section("Training", history_part(report.history), _held_out(report.held_out)),
+        section("Training", history_part(report.history)),
         *(_further(title, facts) for title, facts in report.sections.items()),
         skipped_part("Left out or merged when the data was read", report.skipped),
         leaks_part(report.leaks, by=report.leaks_by),
@@ -294,11 +291,6 @@ def mistakes_part(mistakes: Sequence[Mistake], *, pictures: Mapping[str, bytes])
     return section("Mistakes, the worst first", picture_cards(cards))
 
 
-def _held_out(held_out: Mapping[str, float]) -> str:
-    rows = [(name, f"{value:.3f}") for name, value in held_out.items()]
-    return table(("on training pictures, by networks that had not seen them", "value"), rows)
-
-
 def _further(title: str, facts: object) -> str:
     """JSON-like facts as a table or a list, whatever they are."""
     plain = to_plain(facts)
@@ -354,7 +346,6 @@ def evaluation_report(
         reliability=found.reliability,
         limits=found.limits,
         controls=found.controls,
-        held_out={},
         history=(),
         slices=found.slices,
         mistakes=found.mistakes,

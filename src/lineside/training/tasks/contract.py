@@ -20,10 +20,11 @@ from lineside.datasets import Leak, Sample
 from lineside.datasets.samples import Skipped
 from lineside.models import HealthLimits
 from lineside.models.result import ErrorBound, LearningCurve, PowerTest
-from lineside.training.common.loop import Parallel
+from lineside.training.common.loop import Fold, Parallel
 from lineside.training.job import Steps, TrainJob
 from lineside.training.source import LeakSearch
 from lineside.vision import (
+    AnomalyAnswer,
     AnomalyRule,
     ClassRule,
     CountRule,
@@ -45,6 +46,8 @@ from lineside.vision import (
 MOST_BYTES = 64_000_000
 MAJORITY = "majority/"
 """Begins the facts of a baseline that are the commonest truth of a label or region."""
+
+_NOT_PLACED = RegistrationFigures(state="none")
 
 
 Files = Callable[[Digest], bytes]
@@ -91,9 +94,11 @@ def held_out_case(
     job: TrainJob,
     sample: Sample,
     *,
-    labels: tuple[LabelAnswer, ...],
     health: HealthFigures,
-    place: RegistrationFigures,
+    labels: tuple[LabelAnswer, ...] = (),
+    anomaly: AnomalyAnswer | None = None,
+    place: RegistrationFigures = _NOT_PLACED,
+    mask: NDArray[np.bool_] | None = None,
 ) -> Case:
     """A training picture with the answer of a network that had not seen it, as of a package."""
     answer = Prediction(
@@ -107,13 +112,14 @@ def held_out_case(
         task=str(job.inspection.task),
         state=PictureState.OK,
         labels=labels,
+        anomaly=anomaly,
         package=Digest(""),
         dataset="",
         registration=place,
         health=health,
         latency_ms=StageTimes(),
     )
-    return Case(sample=sample, prediction=answer, good=job.inspection.good)
+    return Case(sample=sample, prediction=answer, truth_mask=mask, good=job.inspection.good)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -171,8 +177,6 @@ class Trained:
             ``labels``; ``majority/<name>`` of labels and regions), ``median_count``,
             ``mean_count``, ``defect_share``, ``base_rate/<label>``.
         warnings: sentences that stand beside every figure.
-        held_out: figures on training pictures by networks that had not seen them, by name → value;
-            shown apart from the package's own.
         history: per epoch what was watched: ``epoch``, ``loss``, ``validation_loss``, ``accuracy``,
             ``rmse``, ….
         sections: further facts for the report, JSON-like, by title.
@@ -185,6 +189,8 @@ class Trained:
         cases: held-out training pictures with the answers of networks that had not seen them;
             they are measured where the data declares no part to measure on, together with the part
             that was drawn at random.
+        folds: training pictures with what was trained without them; it judges them, and they are
+            measured as ``cases`` are.
         error_bound: of the answers given; None where it is not known.
         curve: what a share of the training pictures would have reached, or why it is not known.
         power: of good parts alone, which drawn defects are found; None of other tasks.
@@ -206,7 +212,6 @@ class Trained:
     template: bool = False
     baseline: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    held_out: Mapping[str, float] = field(default_factory=dict)
     history: Sequence[Mapping[str, float]] = ()
     sections: Mapping[str, object] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -215,6 +220,7 @@ class Trained:
     refused: tuple[Skipped, ...] = ()
     remembered: tuple[tuple[Digest, ...], ...] = ()
     cases: Sequence[Case] = ()
+    folds: Sequence["Fold[Trained]"] = ()
     error_bound: ErrorBound | None = None
     curve: LearningCurve = field(default_factory=LearningCurve)
     power: PowerTest | None = None

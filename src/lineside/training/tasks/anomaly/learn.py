@@ -4,6 +4,7 @@ Defective pictures among the training part are left aside: neither scorer, limit
 them. Scenes, patches and scorers are fitted by the modules beside this one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from lineside.datasets import Sample, shows_defect
 from lineside.models.engines import BANK_OUTPUT
 from lineside.models.result import ErrorBound, example_file
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
+from lineside.training.common.loop import Fold, fold_rows
 from lineside.training.common.methods import CONFIDENCE, calibrated_limit, limit_bound
 from lineside.training.common.onnx_backbone import own_backbone
 from lineside.training.job import TrainJob
@@ -22,10 +24,12 @@ from lineside.training.tasks.anomaly.choice import (
     ScorerChoice,
     SyntheticBenchmark,
     choose,
+    fold_numbers,
 )
 from lineside.training.tasks.anomaly.power import PICTURES, Judge, power_test
 from lineside.training.tasks.anomaly.scene import (
     STRIDE_PX,
+    Patches,
     PatchExtractor,
     Scene,
     patches_of,
@@ -36,8 +40,9 @@ from lineside.training.tasks.anomaly.scorers import (
     ScaledScorer,
     remembered_pictures,
 )
-from lineside.training.tasks.contract import Trained, Work
+from lineside.training.tasks.contract import Case, Trained, Work, held_out_case
 from lineside.vision import AnomalyRule, prepare
+from lineside.vision.anomaly import decide_anomaly
 from lineside.vision.metrics import conformal_cut
 
 LEAST_GOOD = 5
@@ -51,10 +56,16 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _GoodPictures:
-    """The training part by what is said of it, with the sentences that follow."""
+    """The training part by what is said of it, with the sentences that follow.
+
+    Attributes:
+        good: to learn from.
+        left: the others, good and defective.
+    """
 
     good: tuple[Sample, ...]
     defective: int
+    left: tuple[Sample, ...]
     warnings: tuple[str, ...]
 
 
@@ -93,7 +104,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         varies={"crops": PICTURE, "map": CELLS} if scene.prepare.fit == "zoom" else None,
         fold=False,  # banks stay in half precision
     )
-    return Trained(
+    trained = Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
         prepare=scene.prepare,
@@ -110,10 +121,45 @@ def learn(job: TrainJob, work: Work) -> Trained:
             *warnings_for(scene, rule, target=job.inspection.policy.error_rate),
             *power.gaps,
         ),
-        held_out=_held_out(chosen, rule),
         sections=_sections(scene, chosen, rule=rule),
         power=power,
+        cases=_good_cases(job, chosen, patches, work=work, rule=rule, benchmark=benchmark),
     )
+    unseen = (*known.left, *(sample for sample, _ in scene.left_out))
+    return replace(trained, folds=(Fold(samples=unseen, trained=lambda: trained),))
+
+
+def _good_cases(
+    job: TrainJob,
+    chosen: ScorerChoice,
+    patches: Sequence[Patches],
+    *,
+    work: Work,
+    rule: AnomalyRule,
+    benchmark: SyntheticBenchmark,
+) -> list[Case]:
+    """Every good picture, scored as held out and decided by the limit of other folds' scores."""
+    found = []
+    scores = chosen.best.scores / rule.unit
+    for inside, outside in fold_rows(fold_numbers([p.sample for p in patches], seed=job.seed)):
+        others = replace(
+            chosen,
+            best=replace(chosen.best, scores=scores[inside]),
+            owners=[chosen.owners[place] for place in inside],
+        )
+        own = rule_of(others, policy=job.inspection.policy, benchmark=benchmark)
+        own = replace(own, limit=own.limit * own.unit, unsure_above=own.unsure_above * own.unit)
+        found += [
+            held_out_case(
+                job,
+                patches[place].sample,
+                health=patches[place].health,
+                anomaly=decide_anomaly(float(scores[place]), own),
+                mask=work.mask(patches[place].sample),
+            )
+            for place in outside
+        ]
+    return found
 
 
 def _good_pictures(work: Work, job: TrainJob) -> _GoodPictures:
@@ -140,7 +186,13 @@ def _good_pictures(work: Work, job: TrainJob) -> _GoodPictures:
         stored = np.sort(rng.choice(len(good), _MOST_LEARNED, replace=False))
         warnings.append(f"{_MOST_LEARNED} of {len(good)} good pictures were drawn to learn from")
         good = [good[place] for place in stored]
-    return _GoodPictures(good=tuple(good), defective=defective, warnings=tuple(warnings))
+    learned = {sample.digest for sample in good}
+    return _GoodPictures(
+        good=tuple(good),
+        defective=defective,
+        left=tuple(s for s, known in answer if known is not None and s.digest not in learned),
+        warnings=tuple(warnings),
+    )
 
 
 def rule_of(chosen: ScorerChoice, *, policy: Policy, benchmark: SyntheticBenchmark) -> AnomalyRule:
@@ -210,15 +262,6 @@ def warnings_for(scene: Scene, rule: AnomalyRule, *, target: float) -> list[str]
             f" {rule.false_reject_rate:.3g}"
         )
     return found
-
-
-def _held_out(chosen: ScorerChoice, rule: AnomalyRule) -> dict[str, float]:
-    scores = chosen.best.scores / rule.unit
-    return {
-        "made_up_auroc": round(chosen.best.auroc, 4),
-        "false_reject_rate": round(float(np.mean(scores > rule.limit)), 4),
-        "good_pictures": float(len(scores)),
-    }
 
 
 def _sections(scene: Scene, chosen: ScorerChoice, *, rule: AnomalyRule) -> dict[str, object]:

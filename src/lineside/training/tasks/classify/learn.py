@@ -77,11 +77,10 @@ from lineside.vision import (
     Decision,
     HealthFigures,
     LabelAnswer,
-    RegistrationFigures,
     prepare,
 )
 from lineside.vision.decide import class_decisions, class_probabilities, decide_classes
-from lineside.vision.metrics import UNSURE, balanced_accuracy, macro_f1
+from lineside.vision.metrics import UNSURE
 
 _FEW = 20
 
@@ -91,25 +90,6 @@ def baseline_of(truth: Classes, labels: Sequence[str]) -> dict[str, float]:
     counts = np.bincount(truth, minlength=len(labels)).tolist()
     shares = {f"base_rate/{n}": c / len(truth) for n, c in zip(labels, counts, strict=True)}
     return {"majority": float(counts.index(max(counts))), **shares}
-
-
-def figures_of(
-    logits: Numbers, truth: Classes, *, answers: Sequence[tuple[LabelAnswer, ...]]
-) -> dict[str, float]:
-    """Figures over held-out training pictures and their answers (``decide_held_out``)."""
-    inside = np.array([[a.decision is not Decision.ABSENT for a in each] for each in answers])
-    decided = np.where(inside.sum(axis=1) == 1, inside.argmax(axis=1), UNSURE)
-    likeliest = logits.argmax(axis=1)
-    given = decided != UNSURE
-    return {
-        "answered_error": float(np.mean((decided != truth)[given])) if given.any() else 0.0,
-        "accuracy": float(np.mean(decided == truth)),
-        "argmax_accuracy": float(np.mean(likeliest == truth)),
-        "balanced_accuracy": float(balanced_accuracy(truth, decided)),
-        "macro_f1": macro_f1(truth, likeliest),
-        "coverage": float(np.mean(inside[np.arange(len(truth)), truth])),
-        "unsure_rate": float(np.mean(decided == UNSURE)),
-    }
 
 
 def warnings_for(
@@ -326,15 +306,12 @@ def learn(job: TrainJob, work: Work) -> Trained:
             left_out=len(work.training) - len(fit.samples),
             lone=fit.lone,
         ),
-        held_out=figures_of(fit.logits, fit.truth, answers=answers),
         history=fit.history,
         error_bound=bound,
         curve=fit.estimate_curve(),
         remembered=(tuple(fit.samples[row].digest for row in known.rows),),
         cases=[
-            held_out_case(
-                job, sample, labels=labels, health=health, place=RegistrationFigures(state="none")
-            )
+            held_out_case(job, sample, labels=labels, health=health)
             for sample, labels, health in zip(fit.samples, answers, fit.frozen_healths, strict=True)
         ],
         sections={"How it was chosen": dict(fit.words)},

@@ -24,6 +24,7 @@ from lineside.training.tasks.count.numbers import (
     usual_steps,
 )
 from lineside.training.tasks.detect.learn import (
+    TrainedObjects,
     ValidationPicture,
     chances_of,
     marked_samples,
@@ -37,6 +38,8 @@ _WORTH_SCALING = 0.9  # a scaled interval has to be that much narrower to be tak
 _ENOUGH_TO_SCALE = 20
 
 Floats = NDArray[np.float64]
+_Answer = tuple[NDArray[np.float32], int]
+"""Logits of a picture held out, and the output that is right."""
 
 
 def truth_of(each: ValidationPicture, *, counted: NDArray[np.bool_]) -> int:
@@ -145,74 +148,76 @@ def learn(job: TrainJob, work: Work) -> Trained:
 
 
 def _found(job: TrainJob, work: Work) -> Trained:
-    labels = job.inspection.labels
-    made = train_objects(job, work, folder=_FOLDER, labels=labels, folded=True)
-    rule = count_rule(
-        made.held, rule=made.rule, labels=labels, most=made.most, policy=job.inspection.policy
-    )
-    known = () if rule.promises else (no_interval(rule),)
-    return replace(made.trained, count=rule, warnings=(*made.trained.warnings, *known))
+    labels, policy = job.inspection.labels, job.inspection.policy
+
+    def counted(made: TrainedObjects) -> Trained:
+        rule = count_rule(made.held, rule=made.rule, labels=labels, most=made.most, policy=policy)
+        known = () if rule.promises else (no_interval(rule),)
+        return replace(made.trained, count=rule, warnings=(*made.trained.warnings, *known))
+
+    return train_objects(job, work, folder=_FOLDER, labels=labels, completed=counted)
 
 
 def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
     work.steps.at(2, "reading")
-    counts = [sample.count or 0 for sample in samples]
-    most = most_of(counts)
-    numbered = Numbered(work, most=most)
-    logits = [np.zeros((0, most + 2), np.float32)]
-    places: list[int] = []
+    numbered = Numbered(work, most=most_of([sample.count or 0 for sample in samples]))
+    health = {sample.digest: picture_health(work.picture(sample)) for sample in samples}
 
-    def judge(student: NumberStudent, each: Round) -> None:
-        logits.append(logits_of(student.network, each.judge, numbered=numbered))
-        places.extend(numbered.place(sample) for sample in each.judge)
+    def judge(student: NumberStudent, each: Round) -> list[_Answer]:
+        logits = logits_of(student.network, each.judge, numbered=numbered)
+        return [(row, numbered.place(one)) for row, one in zip(logits, each.judge, strict=True)]
 
-    student, history = fit_rounds(
+    def taught(student: NumberStudent, some: Sequence[Sample], held: Sequence[_Answer]) -> Trained:
+        counts = [sample.count or 0 for sample in some]
+        none = np.zeros((0, numbered.most + 2), np.float32)
+        answer = np.stack([row for row, _ in held]) if held else none
+        truth = np.array([place for _, place in held], np.intp)
+        rule = number_rule(answer, truth, most=numbered.most, policy=job.inspection.policy)
+        golden = golden_of(sorted(some, key=lambda sample: (sample.count or 0, sample.digest)))
+        network, remembered = remember(
+            student.network,
+            some,
+            crops=lambda one: numbered.tensor([numbered.pixels(one)]),
+            steps=work.steps,
+        )
+        exported = export(
+            network,
+            [numbered.tensor([numbered.pixels(each)]).contiguous().numpy() for each in golden],
+            outputs=("logits", "activation", BANK_OUTPUT),
+        )
+        return Trained(
+            network=exported.network,
+            max_abs_diff=exported.max_abs_diff,
+            prepare=numbered.settings,
+            health=limits_of(
+                [health[sample.digest] for sample in some],
+                farthest=network.farthest,
+                compared=True,
+            ),
+            golden=tuple(golden),
+            labels=job.inspection.labels,
+            count=rule,
+            baseline={
+                "median_count": float(np.median(counts)),
+                "mean_count": float(np.mean(counts)),
+            },
+            warnings=_warnings(rule, counts=counts),
+            remembered=(remembered,),
+            sections={"numbers": {"largest taught": numbered.most, "largest seen": max(counts)}},
+        )
+
+    trained, history, folds = fit_rounds(
         samples,
         job=job,
         steps=work.steps,
         folder=work.folder / _FOLDER,
         parallel=work.parallel,
         usual=usual_steps(len(samples)),
-        folded=True,
         student=partial(NumberStudent, numbered=numbered),
         judge=judge,
+        taught=taught,
     )
-    answer, truth = np.concatenate(logits), np.array(places, np.intp)
-    rule = number_rule(answer, truth, most=most, policy=job.inspection.policy)
-    golden = golden_of(sorted(samples, key=lambda sample: (sample.count or 0, sample.digest)))
-    network, remembered = remember(
-        student.network,
-        samples,
-        crops=lambda one: numbered.tensor([numbered.pixels(one)]),
-        steps=work.steps,
-    )
-    exported = export(
-        network,
-        [numbered.tensor([numbered.pixels(each)]).contiguous().numpy() for each in golden],
-        outputs=("logits", "activation", BANK_OUTPUT),
-    )
-    return Trained(
-        network=exported.network,
-        max_abs_diff=exported.max_abs_diff,
-        prepare=numbered.settings,
-        health=limits_of(
-            [picture_health(work.picture(sample)) for sample in samples],
-            farthest=network.farthest,
-            compared=True,
-        ),
-        golden=tuple(golden),
-        labels=job.inspection.labels,
-        count=rule,
-        baseline={
-            "median_count": float(np.median(counts)),
-            "mean_count": float(np.mean(counts)),
-        },
-        warnings=_warnings(rule, counts=counts),
-        held_out=_figures(answer, truth),
-        history=history,
-        remembered=(remembered,),
-        sections={"numbers": {"largest taught": most, "largest seen": max(counts)}},
-    )
+    return replace(trained, history=history, folds=folds)
 
 
 def _warnings(rule: CountRule, *, counts: list[int]) -> tuple[str, ...]:
@@ -226,14 +231,3 @@ def _warnings(rule: CountRule, *, counts: list[int]) -> tuple[str, ...]:
     if not rule.promises:
         sentences.append(no_interval(rule))
     return tuple(sentences)
-
-
-def _figures(logits: NDArray[np.float32], truth: NDArray[np.intp]) -> dict[str, float]:
-    if not len(truth):
-        return {}
-    off = np.abs(np.argmax(logits, axis=1) - truth)
-    return {
-        "exact": float(np.mean(off == 0)),
-        "mae": float(np.mean(off)),
-        "pictures": float(len(off)),
-    }

@@ -14,7 +14,7 @@ Answers of a network to pictures it has not seen, and the rules that follow from
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -265,24 +265,29 @@ _STEPS, _STEPS_A_LABEL, _MOST_STEPS = 300, 50, 650
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainedObjects:
-    """A package of found objects, and what a count needs beyond it.
+    """A network of found objects, and what a count needs beyond it.
 
     Attributes:
         limit: of the rule's sure answers, and the rate shown for it.
-        held: every picture that was held out once.
+        held: pictures that were held out, from which the rule follows.
         most: objects on any training picture.
     """
 
     trained: Trained
     rule: DetectRule
     limit: CalibratedCut
-    held: list[ValidationPicture]
+    held: Sequence[ValidationPicture]
     most: int
 
 
 def train_objects(
-    job: TrainJob, work: Work, *, folder: str, labels: Sequence[str], folded: bool
-) -> TrainedObjects:
+    job: TrainJob,
+    work: Work,
+    *,
+    folder: str,
+    labels: Sequence[str],
+    completed: Callable[[TrainedObjects], Trained],
+) -> Trained:
     """Fit, judge, calibrate, export.
 
     Args:
@@ -290,7 +295,7 @@ def train_objects(
         work: samples and their files.
         folder: of checkpoints, in the job's own.
         labels: that are learned; empty takes all that are marked.
-        folded: whether every picture of a small set is held out once.
+        completed: adds what the task needs beyond objects.
 
     Raises:
         InvalidError: nothing is marked, or a picture and its template do not go together.
@@ -310,55 +315,61 @@ def train_objects(
             where="data",
             fix=f"Mark {', '.join(names) or 'objects'} with boxes or points.",
         )
-    held: list[ValidationPicture] = []
-    student, history = fit_rounds(
+    health = {sample.digest: picture_health(work.picture(sample)) for sample in samples}
+
+    def taught(
+        student: ObjectStudent, some: Sequence[Sample], held: Sequence[ValidationPicture]
+    ) -> Trained:
+        numbers = [_number(sample, names) for sample in some]
+        most = max(numbers, default=0)
+        rule, limit = rule_from(held, labels=names, policy=job.inspection.policy, most=most)
+        golden = golden_of(sorted(some, key=lambda one: (_number(one, names), one.digest)))
+        network, remembered = remember(
+            student.network,
+            some,
+            crops=lambda one: torch.from_numpy(bounded(whole_batch(one, scenes=scenes).numpy())),
+            steps=work.steps,
+        )
+        exported = export(
+            network,
+            [whole_batch(sample, scenes=scenes).contiguous().numpy() for sample in golden],
+            outputs=(*OUTPUTS, BANK_OUTPUT),
+            varies=VARIES,
+        )
+        trained = Trained(
+            network=exported.network,
+            max_abs_diff=exported.max_abs_diff,
+            prepare=scenes.settings,
+            health=limits_of(
+                [health[sample.digest] for sample in some],
+                farthest=network.farthest,
+                compared=True,
+            ),
+            golden=tuple(golden),
+            labels=rule.labels,
+            detect=rule,
+            template=template,
+            baseline=_baseline(some, names),
+            warnings=(*left_out, *_warnings(some, names)),
+            remembered=(remembered,),
+            sections={"objects": _section(some, names, scale=scale)},
+        )
+        return completed(
+            TrainedObjects(trained=trained, rule=rule, limit=limit, held=held, most=most)
+        )
+
+    trained, history, folds = fit_rounds(
         samples,
         job=job,
         steps=work.steps,
         folder=work.folder / folder,
         parallel=work.parallel,
         usual=min(_MOST_STEPS, _STEPS + _STEPS_A_LABEL * len(names)),
-        folded=folded,
         student=partial(ObjectStudent, scenes=scenes),
-        judge=lambda one, each: held.extend(judge_held_out(one.network, each.judge, scenes=scenes)),
+        judge=lambda one, each: judge_held_out(one.network, each.judge, scenes=scenes),
+        taught=taught,
     )
-    numbers = [_number(sample, names) for sample in samples]
-    most = max(numbers, default=0)
-    rule, limit = rule_from(held, labels=names, policy=job.inspection.policy, most=most)
-    golden = golden_of(sorted(samples, key=lambda one: (_number(one, names), one.digest)))
-    network, remembered = remember(
-        student.network,
-        samples,
-        crops=lambda one: torch.from_numpy(bounded(whole_batch(one, scenes=scenes).numpy())),
-        steps=work.steps,
-    )
-    exported = export(
-        network,
-        [whole_batch(sample, scenes=scenes).contiguous().numpy() for sample in golden],
-        outputs=(*OUTPUTS, BANK_OUTPUT),
-        varies=VARIES,
-    )
-    trained = Trained(
-        network=exported.network,
-        max_abs_diff=exported.max_abs_diff,
-        prepare=scenes.settings,
-        health=limits_of(
-            [picture_health(work.picture(sample)) for sample in samples],
-            farthest=network.farthest,
-            compared=True,
-        ),
-        golden=tuple(golden),
-        labels=rule.labels,
-        detect=rule,
-        template=template,
-        baseline=_baseline(samples, names),
-        warnings=(*left_out, *_warnings(samples, names)),
-        held_out=figures_of(held, rule=rule),
-        history=history,
-        remembered=(remembered,),
-        sections={"objects": _section(samples, names, scale=scale)},
-    )
-    return TrainedObjects(trained=trained, rule=rule, limit=limit, held=held, most=most)
+    return replace(trained, history=history, folds=folds)
 
 
 def marked_samples(
@@ -435,30 +446,19 @@ def _section(
     }
 
 
-def figures_of(held: Sequence[ValidationPicture], *, rule: DetectRule) -> dict[str, float]:
-    """F1 of held-out pictures at the cut, boxes overlapping by a third, with and without label."""
-    if not held:
-        return {}
-    known = [chances_of(each, rule=rule) > rule.cut for each in held]
-    answer = sum(int(above.sum()) for above in known)
-    truth = sum(len(each.scene.label) for each in held)
-    hits = sum(int((each.hit >= 0)[above].sum()) for each, above in zip(held, known, strict=True))
-    right = sum(int(each.right[above].sum()) for each, above in zip(held, known, strict=True))
-    whole = max(1, answer + truth)
-    return {
-        "f1_iou33": 2 * right / whole,
-        "f1_any_iou33": 2 * hits / whole,
-        "pictures": float(len(held)),
-    }
-
-
 def learn(job: TrainJob, work: Work) -> Trained:
     """Learn boxes; see ``Learner``."""
-    made = train_objects(job, work, folder="detect", labels=job.inspection.labels, folded=False)
-    bound, warnings = bound_of(
-        outcomes_of(made.held, rule=made.rule),
-        rule=made.rule,
-        limit=made.limit,
-        target=job.inspection.policy.error_rate,
-    )
-    return replace(made.trained, error_bound=bound, warnings=(*made.trained.warnings, *warnings))
+
+    def bounded_error(made: TrainedObjects) -> Trained:
+        bound, warnings = bound_of(
+            outcomes_of(made.held, rule=made.rule),
+            rule=made.rule,
+            limit=made.limit,
+            target=job.inspection.policy.error_rate,
+        )
+        return replace(
+            made.trained, error_bound=bound, warnings=(*made.trained.warnings, *warnings)
+        )
+
+    labels = job.inspection.labels
+    return train_objects(job, work, folder="detect", labels=labels, completed=bounded_error)

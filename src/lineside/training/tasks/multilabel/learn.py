@@ -60,7 +60,6 @@ from lineside.training.tasks.multilabel.metrics import (
     PictureAnswers,
     accuracy_of,
     answers_of,
-    figures,
     majority_of,
 )
 from lineside.vision import LabelRule, Prepare, prepare
@@ -144,7 +143,6 @@ def learn(job: TrainJob, work: Work) -> Trained:
         outputs=(*LABEL_OUTPUTS, BANK_OUTPUT),
     )
     majority = majority_of(answered)
-    found = figures(answered, majority=majority)
     return Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
@@ -156,7 +154,6 @@ def learn(job: TrainJob, work: Work) -> Trained:
         rules=rules,
         baseline={f"{MAJORITY}{name}": float(place) for name, place in majority.items()},
         warnings=_warnings(plan, truth, answered=answered, rules=rules, refused=len(refused)),
-        held_out={name: metric.value for name, metric in found.items()},
         error_bound=bound_of(answered, target=policy.error_rate),
         curve=curve,
         remembered=tuple(tuple(samples[owner].digest for owner in row) for row in fitted.owners),

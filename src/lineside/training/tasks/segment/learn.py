@@ -79,7 +79,6 @@ from lineside.vision.masks import (
     inside_picture,
     on_picture,
     probability_score,
-    set_pixels,
     top_mean,
 )
 from lineside.vision.metrics import (
@@ -321,23 +320,45 @@ _LEAST_SPREAD = 1e-3
 
 def learn(job: TrainJob, work: Work) -> Trained:
     """Learn masks; see ``Learner``."""
-    good = job.inspection.good
-    facts = _look(work, good=good)
+    facts = _look(work, good=job.inspection.good)
     samples = samples_to_fit(facts, seed=job.seed)
     known = _training_set(job, work, facts)
-    settings, held = known.settings, list[ValidationMap]()
-    student, history = fit_rounds(
+    trained, history, folds = fit_rounds(
         samples,
         job=job,
         steps=work.steps,
         folder=work.folder / _FOLDER,
         parallel=work.parallel,
         usual=min(_MOST_STEPS, max(_LEAST_STEPS, round(_TURNS * len(facts) / BATCH))),
-        folded=True,
         rate=_RATE,
         student=partial(MaskStudent, known=known),
-        judge=lambda one, each: held.extend(_held(one.network, each, known=known, work=work)),
+        judge=lambda one, each: _held(one.network, each, known=known, work=work),
+        taught=partial(_taught, job=job, work=work, known=known),
     )
+    return replace(trained, history=history, folds=folds)
+
+
+def _taught(
+    student: MaskStudent,
+    learned: Sequence[Sample],
+    held: Sequence[ValidationMap],
+    *,
+    job: TrainJob,
+    work: Work,
+    known: TrainingSet,
+) -> Trained:
+    """The network with the rule that follows from pictures held out.
+
+    Args:
+        student: taught; batch normalisation is folded into its layers here.
+        learned: the pictures that it learned from.
+        held: answers to pictures held out.
+        job: for the inspection.
+        work: for pictures.
+        known: everything known of the pictures.
+    """
+    facts = [known.facts[sample.digest] for sample in learned]
+    good = job.inspection.good
     network = student.network.requires_grad_(requires_grad=False)
     network.fold()
     golden = golden_of(
@@ -348,7 +369,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     work.steps.at(89, "exporting")
     exported = export(
         MaskNetwork(network, bank).eval(),
-        [prepare(work.picture(sample), settings) for sample in golden],
+        [prepare(work.picture(sample), known.settings) for sample in golden],
         outputs=OUTPUTS,
         varies={"crops": PICTURE, "map": CELLS},
     )
@@ -364,18 +385,16 @@ def learn(job: TrainJob, work: Work) -> Trained:
     return Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
-        prepare=settings,
+        prepare=known.settings,
         health=limits_of([each.health for each in facts], farthest=bank.farthest),
         golden=golden,
         labels=(label,),
         mask=rule,
         baseline=baseline_of(facts),
         warnings=warnings_of(facts, [each.facts for each in held], rule=rule, bound=bound),
-        held_out=figures_of(held, rule=rule),
         error_bound=bound,
-        history=history,
         remembered=(tuple(chosen[row].sample.digest for row in bank.rows),),
-        sections={"masks": _section(facts, held, rule=rule, zoom=settings, good=good)},
+        sections={"masks": _section(facts, held, rule=rule, zoom=known.settings, good=good)},
     )
 
 
@@ -559,24 +578,6 @@ def warnings_of(
     if rarer and rule.error_rate > bound.target:
         sentences.append(rate_warning(bound, stated=rule.error_rate))
     return tuple(sentences)
-
-
-def figures_of(held: Sequence[ValidationMap], *, rule: MaskRule) -> dict[str, float]:
-    """Figures on what was held out; it chose the cuts, so they flatter a little."""
-    truth = np.array([each.facts.defective for each in held], np.bool_)
-    scores = np.array([score_of(each, rule) for each in held])
-    stored = drawn_maps(held)
-    found = [set_pixels(logits, rule)[0] for logits, _ in stored]
-    counts = pixel_counts(found, [mask for _, mask in stored])
-    by_picture = [f1_of(row[None]) for row in counts if row[0] + row[2]]
-    figures = {
-        "auroc": auroc(truth, scores),
-        "average_precision": average_precision(truth, scores),
-        "pixel_f1": f1_of(counts),
-        "pixel_f1_per_picture": float(np.mean(by_picture)) if by_picture else float("nan"),
-        "pictures": float(len(held)),
-    }
-    return {name: round(value, 6) for name, value in figures.items() if np.isfinite(value)}
 
 
 def _section(
