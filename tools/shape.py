@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 537,
     "classes": 1600,
     "statements in src": 69444,
-    "statements in tests": 57326,
+    "statements in tests": 57351,
     "records built at one place": 410,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,
@@ -29,7 +29,7 @@ BOUNDS = {
     "files from an MQTT image to the page": 20,
     "record types from an MQTT image to the page": 15,
     "lines of prose over 120 characters": 31,
-    "sentences over 35 words": 65,
+    "sentences over 35 words": 64,
     "phrases with a better word": 0,
 }
 # Phrases of our own, for which documentation, pages and messages have a better one.

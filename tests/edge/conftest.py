@@ -38,6 +38,7 @@ from lineside.testing.bare import bare_label, bare_prediction
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import (
     Frame,
+    PictureState,
     Prediction,
     StageTimes,
     encode_jpeg,
@@ -74,6 +75,7 @@ class QuickJudge:
     clock: FakeClock
     inspection: str = "stock"
     failing: bool = False
+    state: PictureState = PictureState.OK
     hold: threading.Event = field(default_factory=threading.Event)
     seen: list[Frame] = field(default_factory=list)
     point: OperatingPoint | None = None
@@ -94,8 +96,9 @@ class QuickJudge:
         if self.failing:
             raise RuntimeError("the network broke")
         return bare_prediction(
-            frame.ref, inspection=self.inspection, task="multilabel", labels=(bare_label("blue"),),
-            package=self.package, latency_ms=StageTimes(decode=decode_ms), device=device,
+            frame.ref, inspection=self.inspection, task="multilabel", state=self.state,
+            labels=(bare_label("blue"),), package=self.package,
+            latency_ms=StageTimes(decode=decode_ms), device=device,
         )  # fmt: skip
 
 

@@ -24,9 +24,10 @@ from lineside.edge.messages import Counters
 from lineside.streams.verdicts import InspectionAnswer, VerdictData
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
+from lineside.vision import PictureState
 from lineside.vision.verdict import PartVerdict
+from tests.edge.conftest import GOOD, StartBench
 from tests.edge.conftest import Bench as AgentBench
-from tests.edge.conftest import StartBench
 from tests.links.modbus_plc import ModbusPlc, modbus_plc
 from tests.links.output_peers import Peer, broker_peer, opcua_peer, patient_outputs
 
@@ -116,10 +117,31 @@ class TestSwitch:
             switch.decide("ok", captured_s=float(number), now_s=float(number))
         assert "parts are under way" in switch.reason
 
+    def test_a_fault_of_a_camera_falls_due_with_its_part_and_ends_with_one_that_was_judged(
+        self,
+    ) -> None:
+        switch = Switch(gate(on=("reject",)))
+        for verdict, at, fault in (
+            ("ok", 10.0, ""), ("reject", 10.5, ""), ("review", 11.0, "dark"), ("ok", 13.0, ""),
+        ):  # fmt: skip
+            switch.decide(verdict, captured_s=at, now_s=at, fault=fault)
+        found = [(switch.value(at), switch.reason) for at in (11.0, 11.5, 11.7, 12.0, 13.9, 14.0)]
+        assert [value for value, _ in found] == [REST, ON, REST, SAFE, SAFE, REST]
+        assert [reason for _, reason in found] == ["", "", "", "dark", "dark", ""]
+
+    @pytest.mark.parametrize(("pulse_s", "after"), [(0.2, SAFE), (0.0, ON)])
+    def test_a_verdict_in_on_switches_though_a_camera_has_a_fault(
+        self, pulse_s: float, after: int
+    ) -> None:
+        switch = Switch(gate(pulse_s=pulse_s))
+        switch.decide("review", captured_s=10.0, now_s=10.0, fault="dark")
+        assert [switch.value(at) for at in (11.0, 11.3, 20.0)] == [ON, after, after]
+        assert (switch.switched, switch.reason) == (1, "dark")
+
     @given(
         st.lists(
             st.tuples(
-                st.sampled_from(["ok", "reject", "fail", "look"]),
+                st.sampled_from(["ok", "reject", "dark", "fail", "look"]),
                 st.floats(0.0, 1.5),  # how long the verdict took
                 st.floats(0.0, 0.7),  # until the next one
             ),
@@ -135,7 +157,8 @@ class TestSwitch:
                 switch.fail("lost")
                 windows.clear()
             elif kind != "look":
-                switch.decide(kind, captured_s=now_s - took_s, now_s=now_s)
+                fault = kind if kind == "dark" else ""
+                switch.decide(kind, captured_s=now_s - took_s, now_s=now_s, fault=fault)
                 due_s = now_s - took_s + 1.0
                 if kind == "reject" and due_s >= now_s:
                     windows.append((due_s, due_s + 0.2))
@@ -169,8 +192,8 @@ class Asking:
             now_s=self.now_s,
         )  # fmt: skip
 
-    def decide(self, verdict: str, *, age_s: float = 0.0) -> None:
-        self.shake.decide(verdict, captured_s=self.now_s - age_s)
+    def decide(self, verdict: str, *, age_s: float = 0.0, fault: str = "") -> None:
+        self.shake.decide(verdict, captured_s=self.now_s - age_s, fault=fault)
 
     @property
     def stands(self) -> tuple[int, bool]:
@@ -230,6 +253,13 @@ class TestHandshake:
         plc.untrusted = "camera top is lost"
         assert not plc.look(trigger=1)
         assert plc.stands == (SAFE, True)
+
+    @pytest.mark.parametrize(("verdict", "value"), [("review", SAFE), ("reject", ON)])
+    def test_a_fault_of_a_camera_takes_the_place_of_rest(self, verdict: str, value: int) -> None:
+        plc = Asking()
+        plc.look(trigger=1)
+        plc.decide(verdict, fault="camera top is dark")
+        assert (plc.stands, plc.shake.reason) == ((value, True), "camera top is dark")
 
     def test_a_new_connection_begins_when_nothing_is_asked(self) -> None:
         plc = Asking()
@@ -296,12 +326,13 @@ def plc() -> Iterator[ModbusPlc]:
 
 
 def verdict_of(
-    verdict: str, *, clock: Clock, camera: str = "top", age_s: float = 0.0
+    verdict: str, *, clock: Clock, camera: str = "top", age_s: float = 0.0,
+    state: PictureState = PictureState.OK,
 ) -> VerdictData:  # fmt: skip
     answer = InspectionAnswer(
-        inspection="stock", event="evt", camera=camera, frame="f",
+        inspection=f"stock-{camera}", event="evt", camera=camera, frame="f",
         captured_at=clock.now() - timedelta(seconds=age_s), package="p",
-        verdict=PartVerdict(verdict),
+        verdict=PartVerdict(verdict), state=state,
     )  # fmt: skip
     return VerdictData(
         line="belt", part="", verdict=PartVerdict(verdict), reasons=(), frames=("f",),
@@ -384,12 +415,32 @@ class TestTurns:
         assert counters.read().faults == ()  # it begins
         worker.take(verdict_of("ok", clock=points.clock, age_s=60.0))
         worker._turn()
-        assert counters.read().faults == (
-            "output gate: it has its fail-safe value: a verdict came too late",
-        )
+        assert counters.read().faults == ("output gate: it is fail-safe: a verdict came too late",)
         worker.take(verdict_of("ok", clock=points.clock))
         worker._turn()
         assert counters.read().faults == ()
+
+    @pytest.mark.parametrize(
+        ("state", "fault"),
+        [
+            ("black", "dark"), ("overexposed", "overexposed"), ("blurred", "blurred"),
+            ("frozen", "frozen"), ("camera moved", "moved"), ("unfamiliar", ""), ("ok", ""),
+        ],
+    )  # fmt: skip
+    def test_a_fault_of_a_camera_holds_until_its_own_image_is_judged(
+        self, points: Points, state: str, fault: str
+    ) -> None:
+        worker = worker_of(gate(on=("reject",), delay_s=0.0), points)
+        for camera, verdict, shown, expected in (
+            ("top", "review", state, fault), ("side", "ok", "ok", fault), ("top", "ok", "ok", ""),
+        ):  # fmt: skip
+            worker._turn()
+            worker.take(verdict_of(
+                verdict, camera=camera, state=PictureState(shown), clock=points.clock
+            ))  # fmt: skip
+            worker._turn()
+            assert points.values["register/12"] == (SAFE if expected else REST)
+            assert worker.condition.reason == (f"camera top is {expected}" if expected else "")
 
     @pytest.mark.parametrize("is_noticed", [True, False])
     def test_a_connection_that_broke_is_opened_once_more_to_leave_the_fail_safe_value(
@@ -422,7 +473,7 @@ class TestOfAnAgent:
     @pytest.fixture
     def device(self, start: StartBench, points: Points) -> AgentBench:
         """One whose gate follows the verdicts."""
-        device = start(output=(gate(line="warehouse", delay_s=0.0, pulse_s=0.0),))
+        device = start(output=(gate(line="warehouse", on=("reject",), delay_s=0.0, pulse_s=0.0),))
         device.wish()
         wait_until(device.loaded)
         wait_until(lambda: points.values.get("register/12") == SAFE)
@@ -430,21 +481,33 @@ class TestOfAnAgent:
         wait_until(lambda: points.values["register/12"] == REST)
         return device
 
-    def test_a_camera_that_was_started_anew_may_have_missed_parts(
-        self, device: AgentBench, points: Points
+    @pytest.mark.parametrize(
+        "lose",
+        [
+            lambda device: device.agent.guarded()[0].restart(),
+            lambda device: device.device.lose(),
+            lambda device: device.agent._workers[0].close(),
+        ],
+        ids=["was started anew", "is on a bus that is away", "ended"],
+    )
+    def test_a_camera_sees_no_part_that(
+        self, device: AgentBench, points: Points, lose: Callable[[AgentBench], object]
     ) -> None:
-        device.agent.guarded()[0].restart()
+        lose(device)
         wait_until(lambda: points.values["register/12"] == SAFE)
 
-    def test_a_camera_on_a_bus_that_is_away_sees_no_part(
+    def test_a_camera_with_a_fault_sees_no_part_until_its_image_is_judged_again(
         self, device: AgentBench, points: Points
     ) -> None:
-        device.device.lose()
+        judge, fault = device.judges[GOOD], "output gate: it is fail-safe: camera rack is dark"
+        judge.state = PictureState.BLACK
+        device.frame(2)
         wait_until(lambda: points.values["register/12"] == SAFE)
-
-    def test_a_camera_that_ended_sees_no_part(self, device: AgentBench, points: Points) -> None:
-        device.agent._workers[0].close()
-        wait_until(lambda: points.values["register/12"] == SAFE)
+        wait_until(lambda: fault in device.agent.status().faults)
+        judge.state = PictureState.OK
+        device.frame(3)
+        wait_until(lambda: points.values["register/12"] == REST)
+        wait_until(lambda: not device.agent.status().faults)
 
 
 class Bench:
@@ -548,17 +611,6 @@ class TestEachKind:
 
 
 class TestOutputs:
-    def test_begin_fail_safe_follow_verdicts_and_end_fail_safe(self, plc: ModbusPlc) -> None:
-        with Bench(at_once(plc)) as bench:
-            wait_until(lambda: plc.values("register/12") == [SAFE])
-            bench.give("reject")
-            wait_until(lambda: plc.values("register/12") == [SAFE, ON])
-            bench.clock.advance(0.5)
-            wait_until(lambda: plc.values("register/12") == [SAFE, ON, REST])
-            assert bench.state() == "follows"
-            bench.give("ok")
-        wait_until(lambda: plc.values("register/12") == [SAFE, ON, REST, SAFE])
-
     def test_wait_for_the_part(self, plc: ModbusPlc) -> None:
         with Bench(gate(url=SecretUrl(plc.url), delay_s=0.5, pulse_s=30.0)) as bench:
             wait_until(lambda: plc.value("register/12") == SAFE)
@@ -578,7 +630,7 @@ class TestOutputs:
             wait_until(
                 lambda: (
                     bench.counters.read().faults
-                    == ("output gate: it has its fail-safe value: camera top is lost",)
+                    == ("output gate: it is fail-safe: camera top is lost",)
                 )
             )
             bench.untrusted = ""

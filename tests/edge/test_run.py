@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lineside.core import (
@@ -164,11 +165,13 @@ def test_a_verdict_switches_a_coil_that_is_fail_safe_whenever_the_line_cannot_be
     images.mkdir()
     count = itertools.count(1)
 
-    def show(*, lit: bool) -> None:
+    def show(*, lit: bool, exposure: float = 1.0) -> None:
         """A part passes the camera: one that is bright where the disc is looked for is a reject."""
         image = scene(lit=False)
         image[20:44, 20:48] = 245 if lit else 60
-        (images / f"{next(count)}.jpg").write_bytes(encode_jpeg(image, quality=95))
+        (images / f"{next(count)}.jpg").write_bytes(
+            encode_jpeg((image * exposure).clip(0, 255).astype(np.uint8), quality=95)
+        )
 
     with EmbeddedBroker() as broker, modbus_plc() as plc:
         plant_file = tmp_path / "plant.toml"
@@ -190,20 +193,22 @@ def test_a_verdict_switches_a_coil_that_is_fail_safe_whenever_the_line_cannot_be
         program.start()
         gate = _Gate(plc, hub.subscribe((f"{DEVICE}/status",), name="status"))
         try:
-            gate.moves(1)  # fail-safe from the start: nothing was judged yet
-            gate.says("it waits for a verdict")
+            gate.moves(1, says="loaded_at")  # fail-safe from the start: nothing was judged yet
             show(lit=False)
             gate.moves(0)
             show(lit=True)
-            gate.moves(1, 0)
-            gate.says("follows")
+            gate.moves(1, 0, says="follows")
             shutil.move(images, tmp_path / "unplugged")
-            gate.moves(1)
-            gate.says("camera rack is lost")
+            gate.moves(1, says="camera rack is lost")
             shutil.move(tmp_path / "unplugged", images)
             gate.says("it waits for a verdict")
             show(lit=False)
             gate.moves(0)
+            for exposure, fault in ((0.1, "dark"), (8.0, "overexposed")):
+                show(lit=False, exposure=exposure)
+                gate.moves(1, says=f"camera rack is {fault}")
+                show(lit=False)
+                gate.moves(0, says="follows")
             plc.switch_off()
             gate.was.clear()
             gate.says("away")
@@ -225,19 +230,20 @@ class _Gate:
     def __init__(self, plc: ModbusPlc, status: Mailbox) -> None:
         self.plc, self.status, self.was = plc, status, list[int]()
 
-    def moves(self, *values: int) -> None:
+    def moves(self, *values: int, says: str = "") -> None:
         self.was.extend(values)
         wait_until(lambda: self.plc.values("coil/12") == self.was, why=f"not {self.was}")
+        if says:
+            self.says(says)
 
     def says(self, text: str) -> None:
-        wait_until(lambda: text in _outputs_of(self.status))
+        wait_until(lambda: text in self._status())
 
-
-def _outputs_of(mailbox: Mailbox) -> str:
-    """What the next status says of outputs."""
-    found = mailbox.get(timeout_s=LONG_S)
-    assert found is not None
-    return encode(decode_json(found.payload, where="status").get("outputs")).decode()
+    def _status(self) -> str:
+        """The next one."""
+        found = self.status.get(timeout_s=LONG_S)
+        assert found is not None
+        return found.payload.decode()
 
 
 def test_a_folder_has_one_user(tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ class OutputConfig:
             with ``?certificate=&key=&server=``: PEM files of the device and of the server.
         switch: the point that is written.
         fail_safe: written while a camera is lost, an inspection has no package, after a start or a
-            lost connection until the next verdict falls due, and when the device stops.
+            lost connection until the next verdict falls due, when the device stops, and in place
+            of ``rest`` while images have a fault of their camera.
         on: verdicts that switch it.
         value: written by a verdict that switches it.
         rest: written otherwise.

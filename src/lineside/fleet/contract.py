@@ -474,7 +474,7 @@ class OutputCondition:
     """Condition of an output.
 
     Attributes:
-        state: ``follows`` the verdicts, has its ``fail-safe`` value, or the other side is ``away``.
+        state: ``follows`` the verdicts, is ``fail-safe``, or the other side is ``away``.
         reason: why it does not follow, in words.
         switched: how often a verdict switched it since the start.
         late: verdicts that came too late to switch it.

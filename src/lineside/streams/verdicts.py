@@ -37,7 +37,7 @@ from lineside.streams.rules.contract import moment
 from lineside.streams.rules.engine import Counters
 from lineside.streams.rules.keyed_state import KeyedState, read_memory
 from lineside.streams.rules.records import TICK_TYPE, Entry, microseconds
-from lineside.vision import Prediction
+from lineside.vision import PictureState, Prediction
 from lineside.vision.verdict import (
     Judgement,
     PartVerdict,
@@ -62,6 +62,7 @@ class InspectionAnswer(msgspec.Struct, frozen=True, kw_only=True):
         captured_at: of its frame.
         part: "" where the frame carries none.
         reasons: why it is not ok, a short sentence each.
+        state: of its image; anything but ``ok``: the image was not judged.
         operating_point: the limits that applied, as far as the prediction says them.
         operating_point_digest: of the operating point that decided; "": the thresholds are those
             of the package.
@@ -77,6 +78,7 @@ class InspectionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     device: str = ""
     part: str = ""
+    state: PictureState = PictureState.OK
     operating_point: Mapping[str, float] = {}
     operating_point_digest: str = ""
 
@@ -217,7 +219,7 @@ class LineVerdicts:
             camera=prediction.frame.camera, frame=prediction.frame.id,
             captured_at=prediction.frame.captured_at, package=prediction.package,
             device=prediction.device, part=prediction.frame.part,
-            verdict=found.verdict, reasons=found.reasons,
+            verdict=found.verdict, reasons=found.reasons, state=prediction.state,
             operating_point={} if anomaly is None else {"anomaly_limit": anomaly.limit},
             operating_point_digest=prediction.operating_point,
         )  # fmt: skip

@@ -10,7 +10,11 @@ is slow or away delays no frame and no other output. What is written is decided 
 3. The fail-safe value is written while the line cannot be relied on (``fail``), and then until a
    verdict that was given since falls due. Whoever starts, or connects anew, begins there. Parts
    that were under way are forgotten.
-4. Without a pulse a value stands until the next verdict: where that is late, or its part was never
+4. An image that was not judged for a fault of its camera (``FAULTS``) makes the output fail-safe
+   from when its part falls due until a verdict falls due after that inspection judged an image
+   again. Meanwhile a verdict that ``on`` names switches as ever, and the fail-safe value stands in
+   place of ``rest``. Parts under way before it were judged.
+5. Without a pulse a value stands until the next verdict: where that is late, or its part was never
    seen by the camera that the delay counts from, the value would be said of the wrong part, and
    the output fails.
 
@@ -20,7 +24,8 @@ Where a PLC asks (``handshake``), ``Handshake`` decides:
    since gives the result: it is written, then ``done``. The PLC acknowledges and takes the trigger
    back; once both are 0 it may ask again. While ``done`` is 0 the fail-safe value stands.
 2. Each trigger gets one result: the fail-safe value where no verdict comes within ``timeout_s``,
-   or the line cannot be relied on. A trigger that is taken back before gets none.
+   the line cannot be relied on, or a camera has a fault and ``on`` does not name the verdict. A
+   trigger that is taken back before gets none.
 3. A result that is not acknowledged within ``timeout_s`` is taken back, and is a fault.
 4. After a start or a new connection, triggers count once trigger and acknowledgement were 0: a
    result may have been read that nobody knows of.
@@ -46,7 +51,8 @@ from lineside.edge.delivery.publisher import own_lines
 from lineside.edge.messages import Counters
 from lineside.fleet.contract import OutputCondition
 from lineside.links.output import OutputDriver, open_output
-from lineside.streams.verdicts import VerdictData, verdict_inspections
+from lineside.models.camera_faults import FAULTS
+from lineside.streams.verdicts import InspectionAnswer, VerdictData, verdict_inspections
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +71,14 @@ class Switch:
     """Decides the value of one output; times are seconds of one monotonic clock.
 
     Attributes:
-        reason: why it has the fail-safe value; "" while it follows the verdicts.
+        reason: why it is fail-safe; "" while it follows the verdicts.
         switched: how often a verdict switched it.
         late: verdicts that came too late to switch.
     """
 
     def __init__(self, config: OutputConfig) -> None:
         self._config = config
-        self._under_way: list[tuple[float, bool]] = []
+        self._under_way: list[tuple[float, bool, str]] = []
         self._until_s = -math.inf
         self.reason = _STARTS
         self.switched = 0
@@ -88,8 +94,8 @@ class Switch:
         self._until_s = -math.inf
         self.reason = reason
 
-    def decide(self, verdict: str, *, captured_s: float, now_s: float) -> None:
-        """Take the verdict on a part that was captured then."""
+    def decide(self, verdict: str, *, captured_s: float, now_s: float, fault: str = "") -> None:
+        """Take the verdict on a part that was captured then; ``fault``: of a camera, or ""."""
         config = self._config
         due_s = captured_s + config.delay_s
         if not config.delay_s and now_s - captured_s <= config.max_age_s:
@@ -99,26 +105,26 @@ class Switch:
         elif len(self._under_way) >= MOST_UNDER_WAY:
             self.fail(f"more than {MOST_UNDER_WAY} parts are under way")
         else:
-            insort(self._under_way, (due_s, verdict in config.on))
+            insort(self._under_way, (due_s, verdict in config.on, fault))
 
     def value(self, now_s: float) -> int:
         """The value that is to stand now."""
         config = self._config
         while self._under_way and self._under_way[0][0] <= now_s:
-            due_s, is_on = self._under_way.pop(0)
+            due_s, is_on, fault = self._under_way.pop(0)
             ends_s = due_s + (config.pulse_s or math.inf)
             if ends_s <= now_s:
                 self._miss()
                 continue
-            self.reason = ""
+            self.reason = fault
             self.switched += is_on
             if is_on:
                 self._until_s = ends_s
             elif not config.pulse_s:
                 self._until_s = -math.inf
-        if self.reason:
-            return config.fail_safe
-        return config.value if now_s < self._until_s else config.rest
+        if now_s < self._until_s:
+            return config.value
+        return config.fail_safe if self.reason else config.rest
 
     def next_s(self, now_s: float) -> float:
         """When the value may change by itself; infinite: not before the next verdict."""
@@ -171,13 +177,14 @@ class Handshake:
         if self.phase == "waiting":
             self._finish(self._config.fail_safe)
 
-    def decide(self, verdict: str, *, captured_s: float) -> None:
-        """Take the verdict on a part whose first image was captured then."""
+    def decide(self, verdict: str, *, captured_s: float, fault: str = "") -> None:
+        """Take the verdict on a part whose first image was captured then; see ``Switch``."""
         if self.phase == "waiting" and captured_s >= self._since_s + self._shake.settle_s:
             is_on = verdict in self._config.on
             self.switched += is_on
-            self.reason = ""
-            self._finish(self._config.value if is_on else self._config.rest)
+            self.reason = fault
+            rest = self._config.fail_safe if fault else self._config.rest
+            self._finish(self._config.value if is_on else rest)
 
     def look(self, *, trigger: bool, acknowledge: bool, untrusted: str, now_s: float) -> bool:
         """Take what the PLC says; True where a trigger is accepted.
@@ -235,6 +242,7 @@ class OutputWorker:
             clock: of capture times and waiting.
         """
         self.config = config
+        self._place = f"output {config.id}"
         self._open = connect
         self._untrusted = untrusted
         self._counters = counters
@@ -245,8 +253,9 @@ class OutputWorker:
         self._triggered = triggered
         self._driver: OutputDriver | None = None
         self._written: dict[str, int] = {}
-        self._again_s = self._beat_s = -math.inf
+        self._again_s, self._beat_s = -math.inf, -math.inf if config.heartbeat else math.inf
         self._beats = 0
+        self._answers: dict[str, InspectionAnswer] = {}
         self._distrusted = ""
         self._reported = ("", "")
         self._worker = Worker(
@@ -268,18 +277,22 @@ class OutputWorker:
 
     def take(self, verdict: VerdictData) -> None:
         """Take the verdict on a part; it does not wait."""
-        camera = self.config.camera
-        is_waiting = False
+        camera, is_waiting = self.config.camera, False
         found = [one.captured_at for one in verdict.answers if camera in {"", one.camera}]
         with self._lock:
             decider = self._decider
+            self._answers |= {one.inspection: one for one in verdict.answers}
+            fault = next((
+                f"camera {one.camera} is {FAULTS[one.state]}"
+                for one in self._answers.values() if one.state in FAULTS
+            ), "")  # fmt: skip
             if isinstance(decider, Handshake):
                 first_s = self._seconds(min(one.captured_at for one in verdict.answers))
-                decider.decide(verdict.verdict, captured_s=first_s)
+                decider.decide(verdict.verdict, captured_s=first_s, fault=fault)
                 is_waiting = decider.phase == "waiting"
             elif found:
                 captured_s, now_s = self._seconds(max(found)), self._clock.monotonic()
-                decider.decide(verdict.verdict, captured_s=captured_s, now_s=now_s)
+                decider.decide(verdict.verdict, captured_s=captured_s, now_s=now_s, fault=fault)
             else:
                 decider.fail(f"a part without an image of camera {camera}")
         if is_waiting:  # that image was older than the trigger: the next one has to be judged
@@ -342,14 +355,15 @@ class OutputWorker:
                 self._written[point] = value
         if is_again:
             self._again_s = now_s + _AGAIN_S
-        if config.heartbeat and now_s >= self._beat_s:
+        if now_s >= self._beat_s:
             self._beats = (self._beats + 1) % (config.most_value(config.heartbeat) + 1)
             driver.write(config.heartbeat, self._beats)
             self._beat_s = now_s + config.heartbeat_s
         self._report()
-        beat_s = self._beat_s if config.heartbeat else math.inf
         with self._lock:
-            next_s = min(self._decider.next_s(now_s), beat_s, self._again_s, now_s + _LOOK_S)
+            next_s = min(
+                self._decider.next_s(now_s), self._beat_s, self._again_s, now_s + _LOOK_S
+            )  # fmt: skip
         return max(0.0, next_s - self._clock.monotonic())
 
     def _values(self, driver: OutputDriver, now_s: float) -> dict[str, int]:
@@ -400,16 +414,16 @@ class OutputWorker:
         condition = self.condition.state, self._decider.reason
         _, reason = condition
         if reason not in {"", _STARTS}:
-            self._fault(UnavailableError(f"it has its fail-safe value: {reason}"))
+            self._fault(UnavailableError(f"it is fail-safe: {reason}"))
         elif not self._worker.failures:
-            self._mended()
+            self._counters.mended(self._place)
         if condition != self._reported:
             self._reported = condition
             self._counters.changed()
 
     def _note(self, error: Exception | None) -> None:
         if error is None:
-            self._mended()
+            self._counters.mended(self._place)
         else:
             self._fault(error)
 
@@ -417,13 +431,6 @@ class OutputWorker:
         if self._counters.fault(self._place, error):
             trace = None if isinstance(error, LinesideError) else error
             logger.warning("output fails output=%s: %s", self.config.id, error, exc_info=trace)
-
-    def _mended(self) -> None:
-        self._counters.mended(self._place)
-
-    @property
-    def _place(self) -> str:
-        return f"output {self.config.id}"
 
 
 class LineOutputs:
