@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 537,
-    "classes": 1600,
-    "statements in src": 69444,
-    "statements in tests": 57351,
+    "classes": 1601,
+    "statements in src": 69453,
+    "statements in tests": 57358,
     "records built at one place": 410,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,

@@ -1,12 +1,13 @@
 """Logs for people, and in the journal's form where systemd listens."""
 
+import json
 import logging
 import os
 from pathlib import Path
 
 import pytest
 
-from lineside.cli.output import JournalFormatter, is_journal, priority_of
+from lineside.cli.output import JournalFormatter, JsonFormatter, is_journal, priority_of
 
 
 def record(level: int, text: str, **more: object) -> logging.LogRecord:
@@ -40,6 +41,30 @@ def test_each_line_of_a_trace_carries_its_priority() -> None:
     assert len(lines) == 3
     assert all(line.startswith("<3>") for line in lines)
     assert JournalFormatter().format(record(logging.INFO, "")) == "<6>lineside.edge: "
+
+
+def test_an_entry_as_json_is_one_line_with_its_trace() -> None:
+    broken = ZeroDivisionError("bug")
+    told = JsonFormatter().format(
+        record(
+            logging.ERROR,
+            'failed "%s"\nbadly',
+            args=("ä",),
+            levelname="ERROR",
+            created=0.25,
+            exc_info=(ZeroDivisionError, broken, None),
+        )
+    )
+    assert "\n" not in told
+    assert json.loads(told) == {
+        "ts": "1970-01-01T00:00:00.250Z",
+        "level": "ERROR",
+        "logger": "lineside.edge",
+        "message": 'failed "ä"\nbadly',
+        "error": "ZeroDivisionError: bug",
+    }
+    plain = JsonFormatter().format(record(logging.INFO, "camera lost", levelname="INFO"))
+    assert set(json.loads(plain)) == {"ts", "level", "logger", "message"}
 
 
 def test_a_stream_is_the_journal_where_device_and_inode_are(tmp_path: Path) -> None:

@@ -113,12 +113,17 @@ def options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it, end."),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Write logs as JSON lines.")] = False,
 ) -> None:
     """Vision that stands beside the production line."""
     from lineside.cli.output import set_up_logging
 
     del print_version
-    set_up_logging(level=logging.DEBUG if debug else logging.INFO, environ=os.environ)  # noqa: TID251  handed in here
+    set_up_logging(
+        level=logging.DEBUG if debug else logging.INFO,
+        as_json=log_json,
+        environ=os.environ,  # noqa: TID251  handed in here
+    )
     for chatty in ("alembic", "amqtt", "asyncua", "transitions", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.DEBUG if debug else logging.WARNING)
 

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -23,7 +23,15 @@ from typing import Annotated, Literal, TextIO, TypeVar
 import msgspec
 import typer
 
-from lineside.core import InvalidError, LinesideError, NotFoundError, parse_rfc3339, to_plain
+from lineside.core import (
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    encode,
+    parse_rfc3339,
+    rfc3339,
+    to_plain,
+)
 from lineside.core.clock import require_order
 from lineside.core.processes import STATE_FOLDER, unit_file
 from lineside.core.worker import Worker
@@ -239,6 +247,24 @@ class JournalFormatter(logging.Formatter):
         return "\n".join(mark + line for line in super().format(record).splitlines() or [""])
 
 
+class JsonFormatter(logging.Formatter):
+    """``{"ts": "…Z", "level": "INFO", "logger": "lineside.edge.run", "message": "…"}`` on one line.
+
+    ``error`` has the traceback where there is one.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "ts": rfc3339(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["error"] = self.formatException(record.exc_info)
+        return encode(entry).decode()
+
+
 def priority_of(level: int) -> int:
     """The number that syslog gives a level."""
     return next((number for least, number in _PRIORITIES if level >= least), _DEBUG)
@@ -254,10 +280,13 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return (device, inode) == (str(there.st_dev), str(there.st_ino))
 
 
-def set_up_logging(*, level: int, environ: Mapping[str, str]) -> None:
-    """Logs of the whole program, to stderr."""
+def set_up_logging(*, level: int, as_json: bool, environ: Mapping[str, str]) -> None:
+    """Logs of the whole program, to stderr: as JSON, in the journal's form, or for people."""
     handler = logging.StreamHandler(sys.stderr)
-    journal = is_journal(sys.stderr, environ)
-    people = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
-    handler.setFormatter(JournalFormatter() if journal else people)
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    if as_json:
+        formatter = JsonFormatter()
+    elif is_journal(sys.stderr, environ):
+        formatter = JournalFormatter()
+    handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler])
