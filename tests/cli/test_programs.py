@@ -3,7 +3,6 @@
 import gc
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +11,6 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NoReturn
 from urllib.request import urlopen
 
 import psutil
@@ -268,22 +266,3 @@ def test_a_hub_with_few_descriptors_outlives_idle_connections_without_a_flood_of
         hub.terminate()
         assert hub.wait(LONG_S) == 0
     assert log.stat().st_size < 100_000
-
-
-@pytest.mark.slow
-def test_systemd_finds_no_fault_in_the_unit(
-    tmp_path: Path, absent: Callable[[str, str], NoReturn]
-) -> None:
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        absent("service", "systemd-analyze is not installed")
-    text = unit_file(
-        "hub", command=[sys.executable, "-m", "lineside"], working=tmp_path, writable=[tmp_path],
-        user="root",
-    )  # fmt: skip
-    path = tmp_path / "lineside-test.service"
-    path.write_text(text)
-    found = subprocess.run(
-        [program, "verify", str(path)], capture_output=True, text=True, check=False
-    )
-    assert "lineside-test.service" not in found.stderr
