@@ -1,17 +1,31 @@
 """Files that are there whole or not at all."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from lineside.core.errors import UnavailableError
-from lineside.core.files import replace_durably, replacing_durably, replacing_folder
+from lineside.core.files import (
+    replace_durably,
+    replacing_durably,
+    replacing_folder,
+    replacing_unsynced,
+)
+
+EACH = pytest.mark.parametrize("replacing", [replacing_durably, replacing_unsynced])
+Replacing = Callable[[Path], AbstractContextManager[BinaryIO]]
 
 
-def test_what_is_written_piece_by_piece_takes_the_place_at_the_end(tmp_path: Path) -> None:
+@EACH
+def test_what_is_written_piece_by_piece_takes_the_place_at_the_end(
+    replacing: Replacing, tmp_path: Path
+) -> None:
     path = tmp_path / "out"
     path.write_bytes(b"before")
-    with replacing_durably(path) as file:
+    with replacing(path) as file:
         file.write(b"one ")
         file.write(b"two")
         assert path.read_bytes() == b"before"
@@ -19,19 +33,21 @@ def test_what_is_written_piece_by_piece_takes_the_place_at_the_end(tmp_path: Pat
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_ends_in_a_fault_leaves_what_stood_there(tmp_path: Path) -> None:
+@EACH
+def test_what_ends_in_a_fault_leaves_what_stood_there(replacing: Replacing, tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_bytes(b"before")
-    with pytest.raises(TypeError), replacing_durably(path) as file:
+    with pytest.raises(TypeError), replacing(path) as file:
         file.writelines([b"one", "two"])  # type: ignore[list-item]  # the fault that is meant
     assert path.read_bytes() == b"before"
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_place_that_takes_no_file_gets_a_sentence(tmp_path: Path) -> None:
+@EACH
+def test_a_place_that_takes_no_file_gets_a_sentence(replacing: Replacing, tmp_path: Path) -> None:
     with (
         pytest.raises(UnavailableError, match="cannot be written: No such file"),
-        replacing_durably(tmp_path / "none" / "out"),
+        replacing(tmp_path / "none" / "out"),
     ):
         pass
 

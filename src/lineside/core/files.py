@@ -2,6 +2,7 @@
 
 1. What is written stands beside its place under a name of its own, is synced, renamed, and the
    folder synced: a power cut leaves the old or the new, and two programs may replace one file.
+   ``replacing_unsynced`` leaves the syncing out.
 2. Whatever fails, the temporary name is gone and what stood there stands there still.
 """
 
@@ -41,6 +42,17 @@ def replacing_durably(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
+def replacing_unsynced(path: Path) -> Iterator[BinaryIO]:
+    """Replace a file that can be made again: after a power cut it may be empty or torn.
+
+    Raises:
+        UnavailableError: the disk does not take it.
+    """
+    with _unavailable(path), _renaming(path, mode=0o644) as file:
+        yield file
+
+
+@contextlib.contextmanager
 def replacing(
     path: Path, *, mode: int = 0o644, temporary: Path | None = None
 ) -> Iterator[BinaryIO]:
@@ -51,14 +63,21 @@ def replacing(
         mode: its rights from the first byte on, less the process's mask.
         temporary: the temporary file, on the same disk; None makes a name in the same folder.
     """
+    with _renaming(path, mode=mode, temporary=temporary) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    sync_path(path.parent)
+
+
+@contextlib.contextmanager
+def _renaming(path: Path, *, mode: int, temporary: Path | None = None) -> Iterator[BinaryIO]:
+    """A temporary file that takes the place of another when the block ends well."""
     aside = temporary or path.with_name(f".{secrets.token_hex(6)}.new")
     try:
         with os.fdopen(os.open(aside, _CREATE, mode), "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         aside.replace(path)
-        sync_path(path.parent)
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()

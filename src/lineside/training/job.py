@@ -2,8 +2,8 @@
 
 The folder has ``job.json``, ``features/`` (one file a picture), ``folds/`` (one file a fold) and,
 at the end, ``result.json``, ``package.lspkg``, ``report.json`` and ``report.html``. Every file
-appears whole or not at all, so a job that was killed goes on where it stood. Nothing is kept
-elsewhere.
+appears whole or not at all, so a job that was killed goes on where it stood. Features and folds are
+not synced: those that a power cut damaged are made again. Nothing is kept elsewhere.
 """
 
 import io
@@ -11,9 +11,10 @@ import math
 import threading
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -32,7 +33,7 @@ from lineside.core import (
     encode,
     replace_durably,
 )
-from lineside.core.files import replacing_durably
+from lineside.core.files import replacing_durably, replacing_unsynced
 from lineside.models import Metric
 
 JOB_FILE = "job.json"
@@ -222,10 +223,19 @@ def read_result(folder: Path) -> TrainResult | None:
     )
 
 
-def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write named arrays as one ``.npz`` file; its folder is made where there is none."""
+def save_arrays(
+    path: Path,
+    arrays: Mapping[str, NDArray[np.generic]],
+    *,
+    replacing: Callable[[Path], AbstractContextManager[BinaryIO]] = replacing_durably,
+) -> None:
+    """Write named arrays as one ``.npz`` file; its folder is made where there is none.
+
+    ``replacing`` is that of ``lineside.core.files`` which says whether the file outlives a power
+    cut.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing_durably(path) as file:
+    with replacing(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
@@ -246,7 +256,7 @@ def stored_arrays(
     stored = load_arrays(path)
     if stored is None:
         stored = make()
-        save_arrays(path, stored)
+        save_arrays(path, stored, replacing=replacing_unsynced)
     return stored
 
 

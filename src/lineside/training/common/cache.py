@@ -4,8 +4,8 @@
    nothing else changes what is in it, so an entry is never wrong, only absent.
 2. The folder holds at most ``most_bytes``. What was read longest ago goes first. The space is
    counted from the folder itself, so that several processes keep one limit.
-3. Entries appear whole or not at all. A damaged one counts as absent and is made again; one that
-   another process took away in the meantime likewise.
+3. Entries appear whole or not at all, and are not synced. One that a power cut damaged counts as
+   absent and is made again; one that another process took away in the meantime likewise.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Digest, InvalidError, encode
+from lineside.core.files import replacing_unsynced
 from lineside.training.job import load_arrays, save_arrays
 from lineside.vision import HealthFigures, Prepare
 
@@ -71,7 +72,7 @@ class FeatureCache:
     def put(self, key: str, arrays: Arrays) -> None:
         """Keep arrays under a name; what was read longest ago goes where the room ends."""
         path = self._path(key)
-        save_arrays(path, arrays)
+        save_arrays(path, arrays, replacing=replacing_unsynced)
         self._unseen_bytes += path.stat().st_size if path.exists() else 0
         # Counting the folder costs a look at each entry: once per 64th of the limit is enough.
         if self._unseen_bytes * _LOOKS_PER_LIMIT >= self._most_bytes:
