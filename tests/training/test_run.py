@@ -1,4 +1,9 @@
+import ctypes
+import inspect
 import json
+import platform
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,6 +50,25 @@ Draw = Callable[..., NDArray[np.uint8]]
 Write = Callable[..., Path]
 Lessons = Callable[..., list[Any]]
 CLOCK = SystemClock()
+
+
+def gives_back_memory() -> bool:
+    """Return True where malloc maps a large block; the heap ends at sbrk."""
+    library = ctypes.CDLL(None)
+    library.malloc.restype = library.sbrk.restype = ctypes.c_void_p
+    block = library.malloc(2**27)
+    library.free(ctypes.c_void_p(block))
+    return bool(block > library.sbrk(0))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these options")
+def test_the_command_alone_keeps_freed_memory(presence_result: Done) -> None:
+    assert presence_result[0].pictures
+    assert gives_back_memory()
+    asked = "import ctypes; from lineside.cli.app import _run; _run(['train'])"
+    code = f"{inspect.getsource(gives_back_memory)}\n{asked}; print(gives_back_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_presence_is_learned_from_few_pictures(presence_result: Done) -> None:

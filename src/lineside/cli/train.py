@@ -110,7 +110,9 @@ def train(
     """Train an inspection from labelled pictures and write its package."""
     from lineside.library.training import stage_teller, training_job
     from lineside.training import Cluster, frozen_data, read_job, run_job, track, train_on
+    from lineside.training.run import keep_freed_memory
 
+    keep_freed_memory()
     writable(out)
     writable(report)
     records, blobs = stores(config, store=store, records=records, blobs=blobs)

@@ -3,9 +3,10 @@
 A step's result depends on job and data alone, never on when or how often the job was stopped.
 """
 
+import ctypes
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -277,6 +278,20 @@ def _write(
     )
 
 
+def keep_freed_memory() -> None:
+    """Let malloc(3) reuse freed memory instead of giving it back, until this process ends (glibc).
+
+    For a process that only trains: each step of a fine-tuning asks for the same large blocks.
+    malloc maps those and gives them back when they are freed, so that the kernel clears their pages
+    at every step. ``benchmarks/training_speed.py`` measures the difference.
+    """
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_MAX, 0)
+        library.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 THREADS = 1
 
 
