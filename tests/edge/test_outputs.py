@@ -138,6 +138,20 @@ class TestSwitch:
         assert [switch.value(at) for at in (11.0, 11.3, 20.0)] == [ON, after, after]
         assert (switch.switched, switch.reason) == (1, "dark")
 
+    def test_an_ok_part_opens_no_gate_while_a_camera_has_a_fault(self) -> None:
+        switch = Switch(gate(on=("ok",), pulse_s=0.0))
+        for at, fault in ((10.0, ""), (12.0, "dark"), (14.0, "")):
+            switch.decide("ok", captured_s=at, now_s=at, fault=fault)
+        assert [switch.value(at) for at in (11.0, 13.0, 15.0)] == [ON, SAFE, ON]
+
+    @pytest.mark.parametrize(("now_s", "at"), [(11.5, 11.5), (10.0, 12.0)])
+    def test_a_fault_counts_though_its_verdict_comes_or_is_written_late(
+        self, now_s: float, at: float
+    ) -> None:
+        switch = Switch(gate())
+        switch.decide("review", captured_s=10.0, now_s=now_s, fault="dark")
+        assert (switch.value(at), switch.late, switch.reason) == (SAFE, 1, "dark")
+
     @given(
         st.lists(
             st.tuples(
@@ -431,12 +445,13 @@ class TestTurns:
         self, points: Points, state: str, fault: str
     ) -> None:
         worker = worker_of(gate(on=("reject",), delay_s=0.0), points)
-        for camera, verdict, shown, expected in (
-            ("top", "review", state, fault), ("side", "ok", "ok", fault), ("top", "ok", "ok", ""),
+        for camera, verdict, shown, age_s, expected in (
+            ("top", "review", state, 0.0, fault), ("side", "ok", "ok", 0.0, fault),
+            ("top", "ok", "ok", 0.01, fault), ("top", "ok", "ok", 0.0, ""),
         ):  # fmt: skip
             worker._turn()
             worker.take(verdict_of(
-                verdict, camera=camera, state=PictureState(shown), clock=points.clock
+                verdict, camera=camera, state=PictureState(shown), clock=points.clock, age_s=age_s
             ))  # fmt: skip
             worker._turn()
             assert points.values["register/12"] == (SAFE if expected else REST)

@@ -12,8 +12,8 @@ is slow or away delays no frame and no other output. What is written is decided 
    that were under way are forgotten.
 4. An image that was not judged for a fault of its camera (``FAULTS``) makes the output fail-safe
    from when its part falls due until a verdict falls due after that inspection judged an image
-   again. Meanwhile a verdict that ``on`` names switches as ever, and the fail-safe value stands in
-   place of ``rest``. Parts under way before it were judged.
+   again. Meanwhile a verdict that ``on`` names switches as ever, unless it is ``ok``, and the
+   fail-safe value stands in place of ``rest``. Parts under way before it were judged.
 5. Without a pulse a value stands until the next verdict: where that is late, or its part was never
    seen by the camera that the delay counts from, the value would be said of the wrong part, and
    the output fails.
@@ -24,7 +24,7 @@ Where a PLC asks (``handshake``), ``Handshake`` decides:
    since gives the result: it is written, then ``done``. The PLC acknowledges and takes the trigger
    back; once both are 0 it may ask again. While ``done`` is 0 the fail-safe value stands.
 2. Each trigger gets one result: the fail-safe value where no verdict comes within ``timeout_s``,
-   the line cannot be relied on, or a camera has a fault and ``on`` does not name the verdict. A
+   the line cannot be relied on, or a camera has a fault and no verdict switches (rule 4 above). A
    trigger that is taken back before gets none.
 3. A result that is not acknowledged within ``timeout_s`` is taken back, and is a fault.
 4. After a start or a new connection, triggers count once trigger and acknowledgement were 0: a
@@ -67,6 +67,11 @@ _STOP_S = 5.0
 _STARTS = "it waits for a verdict"
 
 
+def _switches(verdict: str, *, config: OutputConfig, fault: str) -> bool:
+    """Return whether a verdict switches; an ok part does not while a camera has a fault."""
+    return verdict in config.on and not (fault and verdict == "ok")
+
+
 class Switch:
     """Decides the value of one output; times are seconds of one monotonic clock.
 
@@ -101,11 +106,12 @@ class Switch:
         if not config.delay_s and now_s - captured_s <= config.max_age_s:
             due_s = now_s
         if due_s < now_s:
-            self._miss()
+            self._miss(fault)
         elif len(self._under_way) >= MOST_UNDER_WAY:
             self.fail(f"more than {MOST_UNDER_WAY} parts are under way")
         else:
-            insort(self._under_way, (due_s, verdict in config.on, fault))
+            is_on = _switches(verdict, config=config, fault=fault)
+            insort(self._under_way, (due_s, is_on, fault))
 
     def value(self, now_s: float) -> int:
         """The value that is to stand now."""
@@ -114,7 +120,7 @@ class Switch:
             due_s, is_on, fault = self._under_way.pop(0)
             ends_s = due_s + (config.pulse_s or math.inf)
             if ends_s <= now_s:
-                self._miss()
+                self._miss(fault)
                 continue
             self.reason = fault
             self.switched += is_on
@@ -131,10 +137,11 @@ class Switch:
         due_s = self._under_way[0][0] if self._under_way else math.inf
         return min(due_s, self._until_s) if now_s < self._until_s else due_s
 
-    def _miss(self) -> None:
+    def _miss(self, fault: str) -> None:
         self.late += 1
         if not self._config.pulse_s:
             self.fail("a verdict came too late")
+        self.reason = fault or self.reason
 
 
 class Handshake:
@@ -180,7 +187,7 @@ class Handshake:
     def decide(self, verdict: str, *, captured_s: float, fault: str = "") -> None:
         """Take the verdict on a part whose first image was captured then; see ``Switch``."""
         if self.phase == "waiting" and captured_s >= self._since_s + self._shake.settle_s:
-            is_on = verdict in self._config.on
+            is_on = _switches(verdict, config=self._config, fault=fault)
             self.switched += is_on
             self.reason = fault
             rest = self._config.fail_safe if fault else self._config.rest
@@ -281,7 +288,10 @@ class OutputWorker:
         found = [one.captured_at for one in verdict.answers if camera in {"", one.camera}]
         with self._lock:
             decider = self._decider
-            self._answers |= {one.inspection: one for one in verdict.answers}
+            self._answers |= {
+                one.inspection: one for one in verdict.answers
+                if one.captured_at >= self._answers.get(one.inspection, one).captured_at
+            }  # fmt: skip
             fault = next((
                 f"camera {one.camera} is {FAULTS[one.state]}"
                 for one in self._answers.values() if one.state in FAULTS

@@ -365,7 +365,7 @@ METRICS: Mapping[str, Metric] = {
     "device_frames": Metric("counter", "Frames it captured since its start", ("device",)),
     "device_predictions": Metric("counter", "Predictions it made since its start", ("device",)),
     "device_outputs_fail_safe": Metric(
-        "gauge", "Outputs of it that have their fail-safe value or cannot be reached", ("device",)
+        "gauge", "Outputs of it that are fail-safe or cannot be reached", ("device",)
     ),
     "device_outputs_late": Metric(
         "counter", "Verdicts that came too late to switch its outputs", ("device",)
