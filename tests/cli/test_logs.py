@@ -49,7 +49,7 @@ def test_an_entry_as_json_is_one_line_with_its_trace() -> None:
         record(
             logging.ERROR,
             'failed "%s"\nbadly',
-            args=("ä",),
+            args=("ä\udcff",),
             levelname="ERROR",
             created=0.25,
             exc_info=(ZeroDivisionError, broken, None),
@@ -60,7 +60,7 @@ def test_an_entry_as_json_is_one_line_with_its_trace() -> None:
         "ts": "1970-01-01T00:00:00.250Z",
         "level": "ERROR",
         "logger": "lineside.edge",
-        "message": 'failed "ä"\nbadly',
+        "message": 'failed "ä\\udcff"\nbadly',
         "error": "ZeroDivisionError: bug",
     }
     plain = JsonFormatter().format(record(logging.INFO, "camera lost", levelname="INFO"))

@@ -248,7 +248,7 @@ class JournalFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """``{"ts": "…Z", "level": "INFO", "logger": "lineside.edge.run", "message": "…"}`` on one line.
+    """One JSON object on a line, with ``ts``, ``level``, ``logger``, ``message``.
 
     ``error`` has the traceback where there is one.
     """
@@ -262,7 +262,10 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        return encode(entry).decode()
+        whole = {
+            key: text.encode(errors="backslashreplace").decode() for key, text in entry.items()
+        }
+        return encode(whole).decode()
 
 
 def priority_of(level: int) -> int:

@@ -127,8 +127,8 @@ def _with_cases(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> T
             samples = spread(samples, most)
         if len(samples) < len(fold.samples):
             gaps.append(
-                f"{len(samples)} of {len(fold.samples)} images held out together were measured: "
-                "the maps of large images are many"
+                f"{len(samples)} of {len(fold.samples)} images held out together were measured, "
+                "because the maps of more take too much memory"
             )
         cases += _judged(Package.read(content), samples, data=data, work=work)
     return replace(trained, cases=cases, folds=(), warnings=(*trained.warnings, *gaps))
@@ -285,7 +285,7 @@ def keep_freed_memory() -> None:
     malloc maps those and gives them back when they are freed, so that the kernel clears their pages
     at every step. ``benchmarks/training_speed.py`` measures the difference.
     """
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):  # TypeError: on Windows
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, -1)
