@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -51,6 +52,9 @@ def test_a_search_that_was_stopped_goes_on_with_the_same_trial(
     assert found.best is not None
     assert found.best.value == min(trial.value or 1e9 for trial in found.trials)
     assert all(len(trial.history) == 4 for trial in found.trials)
+    for trial in found.trials:
+        losses = [row["validation_loss"] for row in trial.history[:3]]  # of a fold each
+        assert trial.value == pytest.approx(fmean(losses))
 
 
 def test_a_folder_of_another_search_is_refused(job: TrainJob, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from lineside.core import InvalidError, NotFoundError
 from lineside.training import read_space
-from lineside.training.search.study import Parameter, Space
+from lineside.training.search.study import Parameter, Space, _value
 
 WHOLE = """
 schema = "lineside.search-space/1"
@@ -42,6 +42,12 @@ def test_a_space_is_read_with_ranges_and_choices(tmp_path: Path) -> None:
     assert list(batch.choices) == [32, 64]
     assert epochs.whole
     assert space.best([0.4, 0.2, 0.3]) == 0.2
+
+
+def test_one_easy_fold_decides_no_trial() -> None:
+    rows = [{"validation_loss": loss, "fit": fit} for fit, loss in ((1, 0.5), (1, 0.4), (2, 0.1))]
+    space = Space(parameter=(Parameter(name="batch_size", choices=(4.0,)),))
+    assert _value([*rows, {"loss": 0.01, "fit": 3}], space) == pytest.approx(0.25)
 
 
 def test_the_shipped_example_is_a_space() -> None:

@@ -431,11 +431,15 @@ def planned_steps(job: TrainJob, *, usual: int, batch: int, pictures: int) -> in
 
 @dataclass(slots=True, kw_only=True)
 class Far:
-    """Turns steps of several fits into one percentage, and their epochs into one row."""
+    """Turns steps of several fits into one percentage, and their epochs into one row.
+
+    Each epoch of the history names its fit, counted from 1.
+    """
 
     steps: Steps
     total: int
     before: int = 0
+    fits: int = 0
     history: tuple[dict[str, float], ...] = ()
 
     def at(self, done: int, loss: float, *, stage: str) -> None:
@@ -450,8 +454,8 @@ class Far:
 
     def ended(self, history: Sequence[Mapping[str, float]], *, steps: int) -> None:
         """A fit has ended, or had ended before the job was stopped."""
-        before = len(self.history)
-        rows = tuple({**row, "epoch": before + row["epoch"]} for row in history)
+        before, self.fits = len(self.history), self.fits + 1
+        rows = tuple({**row, "epoch": before + row["epoch"], "fit": self.fits} for row in history)
         self.history, self.before = (*self.history, *rows), self.before + steps
 
 

@@ -399,7 +399,7 @@ def history_part(history: Sequence[Mapping[str, float]]) -> str:
     for place, epoch in enumerate(history):
         at = epoch.get("epoch", float(place + 1))
         for name, value in epoch.items():
-            if name != "epoch" and isinstance(value, int | float):
+            if name not in {"epoch", "fit"} and isinstance(value, int | float):
                 series.setdefault(name, []).append((at, float(value)))
     plots = []
     for title, mine in _by_unit(series).items():

@@ -8,7 +8,7 @@
 The space of a search: a TOML file that Optuna and Ray Tune read alike.
 
     schema = "lineside.search-space/1"
-    objective = "validation_loss"      # the smallest of its epochs
+    objective = "validation_loss"      # the smallest of its epochs; of folds the mean of these
     trials = 6
 
     [[parameter]]
@@ -34,6 +34,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from lineside.core import (
@@ -260,15 +261,16 @@ def _history(report: bytes) -> list[dict[str, float]]:
 
 
 def _value(history: list[dict[str, float]], space: Space) -> float:
-    values = [row[space.objective] for row in history if space.objective in row]
-    if not values:
-        watched = sorted({name for row in history for name in row} - {"epoch"})
+    known = [(row.get("fit"), row[space.objective]) for row in history if space.objective in row]
+    if not known:
+        watched = sorted({name for row in history for name in row} - {"epoch", "fit"})
         raise InvalidError(
             f"this training does not watch {space.objective!r}",
             where="objective",
             fix=f"Watched: {', '.join(watched) or 'nothing'}.",
         )
-    return space.best(values)
+    fits = dict.fromkeys(fit for fit, _ in known)
+    return fmean(space.best([value for of, value in known if of == fit]) for fit in fits)
 
 
 def read_space(path: Path) -> Space:
