@@ -91,7 +91,7 @@ def _figures(result: TrainResult) -> Iterator[tuple[str, float, int]]:
 def _of_epoch(row: Mapping[str, Any], *, number: int) -> Iterator[tuple[str, float, int]]:
     step = int(row.get("epoch", number))
     for name, value in row.items():
-        if name != "epoch" and isinstance(value, int | float):
+        if name not in {"epoch", "fit"} and isinstance(value, int | float):
             yield _plain(name), float(value), step
 
 
