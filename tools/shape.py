@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 537,
     "classes": 1601,
-    "statements in src": 69473,
-    "statements in tests": 57386,
+    "statements in src": 69496,
+    "statements in tests": 57450,
     "records built at one place": 410,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,

@@ -7,9 +7,10 @@ import pytest
 from lineside.core import Box, Inspection, Plant, RefusedError, Region, Task, View
 from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Camera, Line
-from lineside.edge.packages import check_machine
-from lineside.models import Manifest
+from lineside.edge.packages import check_machine, loading
+from lineside.models import Manifest, build_package
 from lineside.models.manifest import check_fits, fitting, labels_of
+from lineside.testing import FakeClock
 from lineside.testing.bare import bare_manifest
 from tests.models.conftest import package_parts
 
@@ -70,10 +71,20 @@ def test_a_second_station_alike_takes_the_package_and_one_laid_out_otherwise_doe
     with pytest.raises(RefusedError, match="of 'rear' region 'edge' is not looked at"):
         check_fits(free(), more)
     registered = replace(alike, view=replace(unregistered, register=True))
-    with pytest.raises(RefusedError, match="of 'rear' images are registered to a view"):
+    check_fits(MANIFEST, registered)
+    with pytest.raises(RefusedError, match="to a view of 160 x 120, those of the package not"):
         check_fits(free(), registered)
-    with pytest.raises(RefusedError, match="it is registered to the reference view"):
+    with pytest.raises(RefusedError, match="not registered, those of the package registered to"):
         check_fits(MANIFEST, alike)
+    larger = replace(registered, view=View(width_px=320, height_px=240))
+    with pytest.raises(RefusedError, match="registered to a view of 320 x 240, those of the pac"):
+        check_fits(MANIFEST, larger)
+
+
+def test_a_device_loads_a_registered_package_for_a_second_camera() -> None:
+    rear = Inspection(id="rear", camera="d", region=regions(), view=MANIFEST.prepare.view)
+    load = loading(FakeClock(), inspections=(rear,))
+    assert load(build_package(*package_parts()), "rear").inspection == "rear"
 
 
 @pytest.mark.parametrize("asked", [{"expected": ("bolt", "nut")}, {"reject": ("nut",)}])

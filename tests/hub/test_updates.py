@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import numpy as np
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -19,11 +20,13 @@ from lineside.core import (
     InvalidError,
     Plant,
     RefusedError,
+    Region,
     SystemClock,
     Task,
     UnavailableError,
     digest_of,
     encode,
+    frame_id,
 )
 from lineside.core.drivers import SecretUrl
 from lineside.edge import HubClient
@@ -38,9 +41,12 @@ from lineside.hub.models.releases import RELEASE_KIND
 from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.hub.timers import Timers
 from lineside.models import Package, build_package
+from lineside.store import FrameRow
 from lineside.testing import FakeClock
+from lineside.vision import PictureState, encode_jpeg, open_frame
 from tests.hub.conftest import open_hub, use_package
 from tests.hub.replayed import laid_out_otherwise
+from tests.models.conftest import package_parts, scene
 
 DAY_S = 86_400.0
 
@@ -259,6 +265,73 @@ def test_one_version_is_rolled_out_to_a_second_station_alike(
         hub.packages.use(digest, inspection="rear", by="eve", reason="alike")
         found = predict_endpoint(hub.packages, there, endpoint="rear", picture=jpeg("blue"))
         assert (found.prediction.inspection, found.prediction.package) == ("rear", digest)
+
+
+def test_a_registered_package_is_for_another_camera_once_that_shows_its_view(
+    config: HubConfig, plant: Plant, clock: FakeClock
+) -> None:
+    made, files = package_parts()
+    label = {rule.region: rule.label for rule in made.rules}
+    regions = tuple(
+        Region(id=crop.region, box_px=crop.region_px or crop.box_px, label=label[crop.region])
+        for crop in made.prepare.crops
+    )
+    stock = replace(
+        plant.find_inspection("stock"), region=regions, labels=(), view=made.prepare.view
+    )
+    rear = replace(stock, id="rear", camera="gate", endpoint="rear")
+    black = encode_jpeg(np.zeros((120, 160, 3), np.uint8))
+    yard = replace(stock, id="yard", camera="gate", endpoint="yard")
+    beside = replace(stock, id="beside", endpoint="beside")
+    there = replace(plant, inspection=(stock, rear, yard, beside))
+    with open_hub(config, plant=there, clock=clock) as hub:
+
+        def show(picture: bytes) -> None:
+            clock.advance(1)
+            digest, now = hub.blobs.put(picture), clock.now()
+            row = FrameRow(
+                id=frame_id(camera="gate", captured_at=now, digest=digest), camera="gate",
+                captured_at=now, arrived_at=now, digest=digest, size_bytes=len(picture),
+                width_px=160, height_px=120, thumbnail=digest,
+            )  # fmt: skip
+            hub.records.frames.add([row])
+
+        digest = hub.packages.add(build_package(made, files), by="ada").digest
+        version = hub.models.register("discs", Registration(package=digest), by="ada")
+        assert hub.models.inspections(version) == ("stock", "rear", "yard", "beside")
+        with pytest.raises(RefusedError, match="no image of camera 'gate' is kept"):
+            hub.models.approve("discs", 1, by="eve", reason="good", inspection="rear")
+        show(encode_jpeg(scene(seed=8)))
+        with pytest.raises(
+            RefusedError, match=r"'gate' does not show the reference view .*: scale 0[.]78 lies"
+        ):
+            hub.models.approve("discs", 1, by="eve", reason="good", inspection="rear")
+        moved = np.roll(scene(lit=False), (6, 9), axis=(0, 1))
+        show(encode_jpeg(moved))
+        show(black)
+        approved = hub.models.approve("discs", 1, by="eve", reason="good", inspection="rear")
+        assert hub.models.release(approved).inspection == "rear"
+        hub.packages.use(digest, inspection="rear", by="eve", reason="alike")
+        own, other = (
+            hub.packages.predictor(digest, inspection=name).predict(
+                open_frame(encode_jpeg(image), camera=camera, captured_at=clock.now())
+            )
+            for name, camera, image in (
+                ("stock", "rack", scene()),
+                ("rear", "gate", np.roll(scene(), (6, 9), axis=(0, 1))),
+            )
+        )
+        assert (other.inspection, other.state) == ("rear", PictureState.OK)
+        for one, two in zip(own.labels, other.labels, strict=True):
+            assert (one.name, one.decision) == (two.name, two.decision)
+            assert one.probability == pytest.approx(two.probability, abs=0.01)
+        for _ in range(5):
+            show(black)  # at night
+        hub.packages.use(digest, inspection="rear", by="eve", reason="it has answered before")
+        assert hub.models.release(approved, inspection="rear") == hub.models.release(approved)
+        with pytest.raises(RefusedError, match=r"'gate' does .*; its newest image: mean grey"):
+            hub.models.release(approved, inspection="yard")
+        hub.packages.use(digest, inspection="beside", by="eve", reason="the same camera")
 
 
 def test_a_device_hears_for_which_inspection_a_package_is_bad(

@@ -21,6 +21,7 @@ from lineside.core import (
     encode,
 )
 from lineside.models import Manifest, OnnxEngine, Package, Predictor, build_package, heat_png
+from lineside.models.predictor import check_camera
 from lineside.testing import FakeClock
 from lineside.testing.engines import shades, spots
 from lineside.testing.objects import untrained
@@ -419,3 +420,21 @@ def test_two_threads_run_the_network_at_once(
     with ThreadPoolExecutor(2) as pool:
         states = [answer.state for answer in pool.map(predictor.predict, frames)]
     assert states == [PictureState.OK] * 2
+
+
+def test_a_camera_shows_the_reference_view_where_a_device_would_inspect_one_of_its_images() -> None:
+    manifest, files = package_parts()
+    package = Package.read(build_package(manifest, files))
+    good, other = encode_jpeg(scene(lit=False)), encode_jpeg(scene(seed=8))
+    check_camera(package, [good[:-200], other, good], camera="gate")
+    with pytest.raises(RefusedError, match="its newest image: scale"):
+        check_camera(package, [other, good[:-200]], camera="gate")
+    with pytest.raises(RefusedError, match=r"its newest image: .*(damaged|ends|cut)"):
+        check_camera(package, [good[:-200]], camera="gate")
+    with pytest.raises(RefusedError, match="no image of camera 'gate' is kept here"):
+        check_camera(package, [], camera="gate")
+    strict = replace(manifest, health=replace(manifest.health, residual_max_px=0.0))
+    with pytest.raises(
+        RefusedError, match=r"its newest image: residual 0[.]. px is above 0[.]0 px"
+    ):
+        check_camera(Package.read(build_package(strict, files)), [good], camera="gate")

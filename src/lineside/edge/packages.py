@@ -23,7 +23,7 @@ from lineside.core import (
 from lineside.edge.machine import give_back_memory, resident_bytes, this_platform
 from lineside.edge.messages import Counters
 from lineside.models import EngineName, Manifest, Package, Predictor
-from lineside.models.manifest import check_fits, check_view
+from lineside.models.manifest import check_fits
 from lineside.models.operating_point import OperatingPoint
 from lineside.vision import Frame, Prediction
 
@@ -120,7 +120,6 @@ def loading(
         package = Package.read(data)
         name = inspection or package.manifest.inspection
         check_machine(package.manifest, this_platform())
-        check_view(package.manifest, name)
         if name in known:
             check_fits(package.manifest, known[name])
         predictor = Predictor(package.bound_to(name), clock=clock, engine=engine)

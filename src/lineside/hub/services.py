@@ -283,7 +283,7 @@ def build_services(
     points.on_approved(lambda _: desired.tell_all())
     packages = Packages(
         registry, ledger=ledger, devices=devices, plant=plant, clock=clock,
-        may_use=models.check_use, releases=releases, desired=desired, points=points,
+        models=models, releases=releases, desired=desired, points=points,
     )  # fmt: skip
     frames = Frames(records, blobs, plant=plant, packages=packages)
     cameras = LiveCameras(records, plant=plant, clock=clock)

@@ -305,12 +305,13 @@ def check_fits(manifest: Manifest, inspection: Inspection) -> None:
 
     It may answer for any inspection of its task that has its labels; one without labels takes any.
     Where it was not trained for the inspection, it has to say all that a part is rejected by there.
-    Regions and a reference view belong to one camera's view: another inspection needs the regions
-    that the package looks at, no fewer, no more, at the same places; nothing would judge what it
-    leaves out. One that is registered answers for its own inspection only.
+    Another inspection needs the regions that the package looks at, no fewer, no more, at the same
+    places; nothing would judge what it leaves out. Where the package is registered to a reference
+    view, so are the pictures of the other inspection, to a view of the same size. Whether its
+    camera shows that view is for ``predictor.check_camera`` to say.
 
     Raises:
-        RefusedError: another task, other labels, regions elsewhere, or another reference view.
+        RefusedError: another task, other labels, regions elsewhere, or another view.
     """
     if manifest.task != inspection.task.value:
         raise RefusedError(
@@ -328,7 +329,6 @@ def check_fits(manifest: Manifest, inspection: Inspection) -> None:
             where="labels",
             fix=f"It has {', '.join(known)}. Train the package for them, or change the plant file.",
         )
-    check_view(manifest, inspection.id)
     if manifest.inspection not in ("", inspection.id):
         _check_rejecting(manifest, inspection)
         _check_regions(manifest, inspection)
@@ -344,22 +344,6 @@ def fitting(manifest: Manifest, plant: Plant) -> tuple[str, ...]:
     return tuple(found)
 
 
-def check_view(manifest: Manifest, inspection: str) -> None:
-    """Refuse a package that is registered to the reference view of another inspection.
-
-    Raises:
-        RefusedError: the view is of the camera that the package was trained for.
-    """
-    view = manifest.prepare.view
-    if view is not None and view.register and manifest.inspection not in ("", inspection):
-        raise RefusedError(
-            f"the package is made for inspection {manifest.inspection!r}: it is registered to the "
-            "reference view of that camera",
-            where=inspection,
-            fix=f"Train one for {inspection!r}.",
-        )
-
-
 def _check_rejecting(manifest: Manifest, inspection: Inspection) -> None:
     asked = {*inspection.reject, *(inspection.expected or ())}
     lacking = sorted(asked - {*labels_of(manifest), *(rule.name for rule in manifest.rules)})
@@ -373,12 +357,18 @@ def _check_rejecting(manifest: Manifest, inspection: Inspection) -> None:
 
 
 def _check_regions(manifest: Manifest, inspection: Inspection) -> None:
-    crops, view = manifest.prepare.crops, inspection.view
+    crops = manifest.prepare.crops
+    views = [
+        f"registered to a view of {view.width_px} x {view.height_px}"
+        if view is not None and view.register
+        else "not registered"
+        for view in (manifest.prepare.view, inspection.view)
+    ]
     own = {crop.region: crop.region_px or crop.box_px for crop in crops if crop.region}
     there = {region.id: region.box_px for region in inspection.region}
     differing = [name for name in {**own, **there} if own.get(name) != there.get(name)]
-    if differing or (view is not None and view.register):
-        which = "images are registered to a view"
+    if differing or views[0] != views[1]:
+        which = f"images are {views[1]}, those of the package {views[0]}"
         if differing:
             how = "elsewhere" if differing[0] in own else "not looked at"
             which = f"region {differing[0]!r} is {how}"

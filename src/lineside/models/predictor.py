@@ -16,6 +16,7 @@ The manifest's limits are held against the picture's figures before and after th
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -555,6 +556,44 @@ class Predictor:
 
 def _place(registrar: Registrar | CameraRegistrar | None, grey: NDArray[np.uint8]) -> Registered:
     return _NOWHERE if registrar is None else registrar.register_grey(grey)
+
+
+def check_camera(package: Package, pictures: Iterable[bytes], *, camera: str) -> None:
+    """Refuse a package for a camera none of whose pictures lies on the package's reference view.
+
+    Pictures are judged by the limits that devices use.
+
+    Args:
+        package: which is registered to a view.
+        pictures: of the camera as files, the newest first.
+        camera: which.
+
+    Raises:
+        RefusedError: there is no picture, or none would be inspected; says why of the newest.
+    """
+    registrar, reasons = _registrar(package), list[str]()
+    for picture in pictures:
+        try:
+            grey = grey_of(decode_picture(picture, max_bytes=len(picture)))
+        except InvalidError as error:
+            reasons.append(error.message)
+            continue
+        found = _place(registrar, grey)
+        health = grey_health(at_trained_scale(grey, package.manifest.prepare))
+        verdict = judge_place(found.figures, health, limits=package.manifest.health)
+        if verdict.state is PictureState.OK:
+            return
+        reasons.append(verdict.reason)
+    raise RefusedError(
+        f"camera {camera!r} does not show the reference view of the package; its newest image: "
+        f"{reasons[0]}"
+        if reasons
+        else f"the package is registered to a reference view, and no image of camera {camera!r} is "
+        "kept here to compare with it",
+        where=camera,
+        fix="Aim the camera like the one that the package was trained on, let it send an image, "
+        "and try again; or train a package for it.",
+    )
 
 
 def heat_png(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:

@@ -9,7 +9,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -44,6 +44,7 @@ from lineside.models import (
     Status,
 )
 from lineside.models.manifest import check_fits, fitting
+from lineside.models.predictor import check_camera
 from lineside.models.versions import (
     Approvers,
     Creation,
@@ -62,6 +63,7 @@ logger = logging.getLogger(__name__)
 MODEL_TYPE = "lineside.model.v1"
 CHANGES_KIND = "model-changes"
 COMPARISON_KIND = "model-comparison"
+_NEWEST, _LOOKED_THROUGH = 5, 200
 REGISTERED, COMPARISON_REQUESTED = "registered", "comparison asked"
 
 
@@ -108,6 +110,8 @@ class ModelService:
         config: HubConfig, clock: Clock,
     ) -> None:  # fmt: skip
         self._documents = records.documents
+        self._records = records
+        self._blobs = blobs
         self._registry = Registry(records, blobs, clock=clock)
         self._versions = ModelVersions(records, self._registry, clock=clock)
         self._groups = ModelGroups(records)
@@ -181,7 +185,8 @@ class ModelService:
             raise RefusedError(
                 f"{version.name} is not approved", where=version.name, fix="Approve it first."
             )
-        self._check_fits(version, inspection)
+        if inspection:
+            self.check_fits(version.digest, inspection)
         return release_of(version, self._registry.get(version.digest), inspection=inspection)
 
     def inspections(self, version: ModelVersion) -> tuple[str, ...]:
@@ -193,10 +198,37 @@ class ModelService:
         own = release_of(version, record).inspection
         return tuple(sorted(found, key=lambda name: name != own))
 
-    def _check_fits(self, version: ModelVersion, inspection: str) -> None:
-        if inspection:
-            manifest = self._registry.get(version.digest).manifest
-            check_fits(manifest, self._plant.find_inspection(inspection))
+    def check_fits(self, digest: Digest, inspection: str) -> None:
+        """Refuse an inspection that a package cannot answer for.
+
+        One that is registered to a reference view has to be shown that by another camera than its
+        own, unless somebody has approved it for the inspection or taken it into use there: the way
+        back must not wait for a lit scene.
+
+        Raises:
+            NotFoundError: the plant has no such inspection.
+            RefusedError: why it cannot.
+        """
+        asked, record = self._plant.find_inspection(inspection), self._registry.get(digest)
+        check_fits(record.manifest, asked)
+        view = record.manifest.prepare.view
+        cameras = {one.id: one.camera for one in self._plant.inspection} | {"": asked.camera}
+        known = {one.inspection for one in record.approvals} | {
+            verdict.inspection
+            for version in self._versions.holding(digest)
+            for verdict in version.verdicts
+            if verdict.status is Status.APPROVED
+        }
+        own = cameras.get(record.inspection) == asked.camera
+        if view is not None and view.register and not own and inspection not in known:
+            package = Package.read(self._registry.content(digest))
+            check_camera(package, self._newest_pictures(asked.camera), camera=asked.camera)
+
+    def _newest_pictures(self, camera: str) -> Iterator[bytes]:
+        rows = self._records.frames.page(camera=camera, limit=_LOOKED_THROUGH)
+        for row in [one for one in rows if one.aged_out_at is None][:_NEWEST]:
+            with suppress(NotFoundError):  # it aged out just now
+                yield self._blobs.get(row.digest)
 
     def evidence(
         self, group: str, number: int, *, rule_of: Callable[[str], RejectRule | None] | None = None
@@ -331,8 +363,8 @@ class ModelService:
             InvalidError, NotFoundError, ConflictError: as ``ModelVersions.decide``.
         """
         version = self.one(group, number)
-        if version.creation is Creation.COMPLETED:
-            self._check_fits(version, inspection)
+        if inspection and version.creation is Creation.COMPLETED:
+            self.check_fits(version.digest, inspection)
         return self._decide(version, Status.APPROVED, by=by, reason=reason, inspection=inspection)
 
     def reject(self, group: str, number: int, *, by: str, reason: str) -> ModelVersion:

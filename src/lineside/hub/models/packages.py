@@ -8,7 +8,7 @@ import base64
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,12 @@ from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.models.desired import DesiredStates
+from lineside.hub.models.model_service import ModelService
 from lineside.hub.models.operating_points import OperatingPoints
 from lineside.hub.models.releases import Releases
 from lineside.hub.views import PackageView, TrialPrediction
 from lineside.models import Manifest, Package, PackageRecord, Predictor, Registry
-from lineside.models.manifest import check_fits, fitting
+from lineside.models.manifest import fitting
 from lineside.models.predictor import NearPicture
 from lineside.models.result import MeasuredResult, package_result
 from lineside.models.versions import Verdict
@@ -54,7 +55,7 @@ class Packages:
 
     def __init__(
         self, registry: Registry, *, ledger: Ledger, devices: DeviceRegistry, plant: Plant,
-        clock: Clock, may_use: Callable[[Digest], None], releases: Releases, desired: DesiredStates,
+        clock: Clock, models: ModelService, releases: Releases, desired: DesiredStates,
         points: OperatingPoints,
     ) -> None:  # fmt: skip
         self._desired = desired
@@ -63,7 +64,7 @@ class Packages:
         self._devices = devices
         self._plant = plant
         self._clock = clock
-        self._may_use = may_use
+        self._models = models
         self._releases = releases
         self.points = points
         self._lock = threading.Lock()
@@ -132,13 +133,13 @@ class Packages:
 
     def use_on_site(self, digest: str, *, inspection: str, by: str, reason: str) -> None:
         """Take a package into use for devices that come later; those that are there keep theirs."""
-        asked = self._plant.find_inspection(inspection)
+        self._plant.find_inspection(inspection)
         parsed = parse_digest(digest, where="digest")
         self._registry.check_use(parsed, inspection=inspection, by=by, reason=reason)
-        manifest = self._registry.get(parsed).manifest
-        if manifest.inspection != inspection:  # of its own, each device checks the plant file here
-            check_fits(manifest, asked)
-        self._may_use(parsed)
+        # Of its own inspection each device checks the plant file there.
+        if self._registry.get(parsed).inspection != inspection:
+            self._models.check_fits(parsed, inspection)
+        self._models.check_use(parsed)
         self._check_not_bad(parsed, inspection=inspection)
         before = self._registry.in_use(inspection)
         leaving = self._desired.ever_run(inspection) | {before.digest if before else ""}
