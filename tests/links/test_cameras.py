@@ -23,8 +23,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineside.core import Box, InvalidError, NotFoundError, RefusedError, UnavailableError, rfc3339
 from lineside.core import Camera as CameraRecord
-from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError, rfc3339
 from lineside.core.drivers import SecretUrl
 from lineside.core.factory import write_message
 from lineside.links import (
@@ -45,7 +45,7 @@ from lineside.links.camera_video import open_v4l_camera
 from lineside.links.shots import Grab, LiveCamera, Picture, say_nothing
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, CameraContract, wait_until
-from lineside.vision import encode_jpeg
+from lineside.vision import decode_picture, encode_jpeg
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 123000, tzinfo=UTC)
 
@@ -506,6 +506,55 @@ class TestFolder:
 def write_at(path: Path, encoded: bytes, *, second: int) -> None:
     path.write_bytes(encoded)
     os.utime(path, (1_700_000_000 + second, 1_700_000_000 + second))
+
+
+@pytest.mark.parametrize("kind", ["folder", "video", "live"])
+def test_a_picture_is_rotated_and_cropped_as_the_plant_file_says(
+    kind: str, clock: FakeClock, tmp_path: Path
+) -> None:
+    import cv2
+
+    image = np.zeros((24, 32, 3), np.uint8)
+    image[:8, :8] = (255, 0, 0)  # at the top left: at the top right after a quarter of a turn
+    crop = Box(x0_px=12, y0_px=0, x1_px=24, y1_px=16)
+    source = {
+        "folder": f"folder:{tmp_path}",
+        "video": f"video:{tmp_path}/film.avi",
+        "live": "v4l:0",
+    }
+    camera = replace(record(source[kind]), rotate_deg=90, crop_px=crop)
+    if kind == "live":
+        live = LiveCamera(
+            camera, clock=clock, refused=say_nothing, connect=lambda: lambda: None,
+            release=lambda: None,
+        )  # fmt: skip
+        live.start(lambda: Picture(image=image, next_s=math.inf))
+        opened: Camera = live
+    else:
+        if kind == "folder":
+            (tmp_path / "1.jpg").write_bytes(encode_jpeg(image))
+            os.utime(tmp_path / "1.jpg", (1_700_000_000, 1_700_000_000))
+        else:
+            code = cv2.VideoWriter.fourcc(*"MJPG")
+            writer = cv2.VideoWriter(
+                str(tmp_path / "film.avi"), cv2.CAP_FFMPEG, code, 10.0, (32, 24)
+            )
+            writer.write(np.ascontiguousarray(image[..., ::-1]))
+            writer.release()
+        opened = open_camera(camera, clock=clock)
+    shot = next(iter(opened.shots()))
+    opened.close()
+    frame = shot.open()
+    assert frame.image.shape == (16, 12, 3)
+    assert np.array_equal(decode_picture(frame.encoded), frame.image)
+    red, rest = frame.image[1:7, 5:11].astype(int), frame.image[9:].astype(int)
+    assert red[..., 0].min() > 180
+    assert rest.max() < 60
+    beyond = replace(shot, crop_px=replace(crop, x1_px=25))
+    with pytest.raises(
+        InvalidError, match="a crop to x1_px 25 and y1_px 16 of a picture of 24 x 32"
+    ):
+        beyond.open()
 
 
 def test_damaged_videos_and_cameras_that_are_away_print_nothing(tmp_path: Path) -> None:

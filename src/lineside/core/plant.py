@@ -120,6 +120,7 @@ _SOURCES = {
     "video": "a file",
 }  # fmt: skip
 _SNAPSHOTS = ("http", "https")
+_OPENED = tuple(scheme for scheme in _SOURCES if scheme not in {"mqtt", "http-push"})
 _ON_EVENTS = ("folder:", "http-push:", "mqtt:")
 _TRIGGER = re.compile(r"[A-Za-z0-9]{0,40}")
 _MOST_BYTES = 1_000_000
@@ -180,6 +181,12 @@ class Box:
                 fix="Swap the two corners.",
             ),
         )
+
+    @property
+    def is_of_pixels(self) -> bool:
+        """Return whether its corners are whole numbers from 0 on."""
+        corners = (self.x0_px, self.y0_px, self.x1_px, self.y1_px)
+        return all(corner >= 0 and corner == int(corner) for corner in corners)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -488,6 +495,8 @@ class Camera:
     ``trigger``: "": it gives pictures by itself; ``software``: one is taken at each message on the
     trigger's topic of one of its inspections; of ``aravis``, also the name of a line (``Line1``).
     ``exposure_us``, ``gain`` (in the camera's unit, mostly dB): of ``aravis``; None: as it is set.
+    ``rotate_deg``: 0, 90, 180 or 270, clockwise. ``crop_px``: part of the rotated picture that is
+    kept, None: all. Neither of ``mqtt`` and ``http-push``, whose pictures others read as they come.
     ``dark_below``: mean grey (0-255) below which its pictures are dark; 0: never.
     ``blurred_below``: sharpness below which they are blurred, as the variance of the Laplacian of
     the grey picture reduced to 160 px width; 0: never.
@@ -507,6 +516,8 @@ class Camera:
     trigger: str = ""
     exposure_us: float | None = None
     gain: float | None = None
+    rotate_deg: int = 0
+    crop_px: Box | None = None
 
     def __post_init__(self) -> None:
         scheme, _, rest = self.source.reveal().partition(":")
@@ -536,7 +547,18 @@ class Camera:
                     ("trigger", self.trigger, ("aravis", *_SNAPSHOTS)),
                     ("exposure_us", self.exposure_us, ("aravis",)),
                     ("gain", self.gain, ("aravis",)),
+                    ("rotate_deg", self.rotate_deg or None, _OPENED),
+                    ("crop_px", self.crop_px and "set", _OPENED),
                 )
+            ),
+            unless(
+                self.rotate_deg in {0, 90, 180, 270}, key="rotate_deg", value=self.rotate_deg,
+                expected="0, 90, 180 or 270", fix="Rotate clockwise by quarters of a turn.",
+            ),
+            unless(
+                self.crop_px is None or self.crop_px.is_of_pixels, key="crop_px",
+                value=self.crop_px, expected="whole pixels from 0 on",
+                fix="Write x0_px = 40, say, without a fraction.",
             ),
             unless(
                 _TRIGGER.fullmatch(self.trigger)

@@ -188,6 +188,8 @@ class FolderCamera(ShotCamera):
             sequence=number,
             arrived_s=self._clock.monotonic(),
             max_bytes=limit,
+            rotate_deg=self._camera.rotate_deg,
+            crop_px=self._camera.crop_px,
         )
 
     def _finish(self, name: str, state: _State) -> None:

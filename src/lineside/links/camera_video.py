@@ -74,6 +74,8 @@ class VideoCamera(ShotCamera):
                 sequence=number,
                 arrived_s=self._clock.monotonic(),
                 max_bytes=self._camera.max_frame_bytes,
+                rotate_deg=self._camera.rotate_deg,
+                crop_px=self._camera.crop_px,
             )
 
     def close(self) -> None:

@@ -20,8 +20,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError
-from lineside.vision import Frame, encode_jpeg, open_frame
+from lineside.core import Box, InvalidError
+from lineside.vision import Frame, decode_picture, encode_jpeg, open_frame
+from lineside.vision.picture import cut_out
 
 Qos = Literal[0, 1, 2]
 
@@ -221,6 +222,7 @@ class Shot:
         encoded: JPEG or PNG bytes; empty where the source gives pixels.
         image: (height, width, 3) uint8 RGB, where the source gives pixels.
         arrived_s: monotonic time of arrival.
+        rotate_deg, crop_px: as of the plant file's camera, made when it is opened.
     """
 
     camera: str
@@ -232,14 +234,21 @@ class Shot:
     part: str = ""
     arrived_s: float = 0.0
     max_bytes: int = 8_000_000
+    rotate_deg: int = 0
+    crop_px: Box | None = None
 
     def open(self) -> Frame:
         """Decode it. Pixels are encoded first, so that what is judged is what can be kept.
 
         Raises:
-            InvalidError: the bytes are no picture, or too large.
+            InvalidError: the bytes are no picture, or too large, or the crop reaches beyond it.
         """
-        encoded = encode_jpeg(self.image) if self.image is not None else self.encoded
+        image = self.image
+        if self.rotate_deg or self.crop_px is not None:
+            if image is None:
+                image = decode_picture(self.encoded, max_bytes=self.max_bytes)
+            image = cut_out(image, rotate_deg=self.rotate_deg, box=self.crop_px)
+        encoded = encode_jpeg(image) if image is not None else self.encoded
         return open_frame(
             encoded,
             camera=self.camera,

@@ -221,6 +221,8 @@ class LiveCamera(ShotCamera):
             sequence=self._sequence,
             arrived_s=self._clock.monotonic(),
             max_bytes=self._camera.max_frame_bytes,
+            rotate_deg=self._camera.rotate_deg,
+            crop_px=self._camera.crop_px,
         )
         with self._changed:
             if len(self._waiting) == WAITING:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, digest_of, need
+from lineside.core import Box, InvalidError, digest_of, need
 from lineside.vision.prediction import Frame, HealthFigures
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -155,6 +155,31 @@ def _orientation_in(tiff: bytes) -> int:
         if tag == _ORIENTATION:
             return int(value) if kind == 3 and 1 <= value <= 8 else 1
     return 1
+
+
+def cut_out(image: NDArray[np.uint8], *, rotate_deg: int, box: Box | None) -> NDArray[np.uint8]:
+    """Rotate a picture, then keep a part of it.
+
+    Args:
+        image: (height, width, 3) uint8.
+        rotate_deg: clockwise, a multiple of 90.
+        box: of the rotated picture in whole pixels; None: all of it.
+
+    Raises:
+        InvalidError: the box reaches beyond the rotated picture.
+    """
+    image = np.rot90(image, k=-(rotate_deg // 90))
+    if box is not None:
+        height, width = image.shape[:2]
+        if box.x1_px > width or box.y1_px > height:
+            raise InvalidError(
+                f"a crop to x1_px {box.x1_px:g} and y1_px {box.y1_px:g} of a picture of {width} x "
+                f"{height} pixels",
+                where="crop_px",
+                fix="Mend crop_px of the camera, or set the camera to its resolution of before.",
+            )
+        image = image[int(box.y0_px) : int(box.y1_px), int(box.x0_px) : int(box.x1_px)]
+    return np.ascontiguousarray(image)
 
 
 def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -126,6 +126,8 @@ SECTIONS = (
 _UNITS = {"_s": "s", "_px": "px", "_deg": "°", "_bytes": "bytes", "_us": "µs", "_days": "days"}
 _LABELS = {
     "id": "Id", "camera.source": "Source", "no_signal_after_s": "No signal after",
+    "camera.crop_px.x0_px": "Crop left", "camera.crop_px.y0_px": "Crop top",
+    "camera.crop_px.x1_px": "Crop right", "camera.crop_px.y1_px": "Crop bottom",
     "webhook.url": "URL", "webhook.ca": "Authorities", "output.url": "URL",
 }  # fmt: skip
 _HELP = {
@@ -147,6 +149,8 @@ _HELP = {
     " camera gives pictures by itself.",
     "camera.exposure_us": "Of aravis, in microseconds; empty: as the camera is set.",
     "camera.gain": "Of aravis, in the camera's unit, mostly dB; empty: as the camera is set.",
+    "camera.rotate_deg": "Clockwise by 0, 90, 180 or 270; before the crop. Not of mqtt, http-push.",
+    "camera.crop_px.x0_px": "In whole pixels of the rotated picture; empty: nothing is cut off.",
     "camera.frozen_after": "So many equal pictures in a row are frozen; 0: never.",
     "line.limit_review": "Share of parts for review above which there is an alert.",
     "line.wait_s": "How long the verdict on a part waits for further answers.",
