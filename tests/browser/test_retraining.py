@@ -118,9 +118,9 @@ def paint(page: Page) -> None:
 
 
 def train(page: Page) -> None:
-    """Train with the least that learns, and open the version that comes of it."""
+    """Train with what learns from any of the parts, and open the version that comes of it."""
     page.get_by_text("Settings of the learner").click()
-    page.get_by_label("Settings", exact=False).last.fill("steps = 8, side_px = 32, zoom = 1")
+    page.get_by_label("Settings", exact=False).last.fill("steps = 40, side_px = 32, zoom = 1")
     page.get_by_role("button", name="Train", exact=True).click()
     expect(page.get_by_role("progressbar")).to_be_visible()
     expect(page.locator(".ni-result")).to_be_visible(timeout=500_000)
