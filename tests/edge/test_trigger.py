@@ -191,15 +191,18 @@ def test_a_frame_that_fails_leaves_its_message_unless_another_one_came(clock: Fa
 
 def test_a_frame_that_cannot_be_read_gets_no_answer_from_those_that_wait(clock: FakeClock) -> None:
     failed: list[str] = []
+    counters = Counters()
     shots = [Shot(camera="rack", captured_at=clock.now(), encoded=b"no picture")]
     worker = CameraWorker(
         CameraRecord(id="rack", line="warehouse", source=SecretUrl("mqtt:i/cam")),
         inspections=(Inspection(id="stock", camera="rack", task=Task.COUNT),),
         device="edge-1", open_camera=lambda *_: Pictures(shots), find_judge=nothing,
         decided=lambda *_: True, failed=lambda name, _: failed.append(name),
-        forward=lambda _: True, shown=nothing, counters=Counters(), clock=clock,
+        forward=lambda _: True, shown=nothing, counters=counters, clock=clock,
     )  # fmt: skip
     worker.start()
     wait_until(lambda: worker.pulse().done)
     worker.close()
     assert failed == ["stock"]
+    (told,) = counters.read().faults
+    assert told.startswith("images of camera rack: neither JPEG nor PNG")

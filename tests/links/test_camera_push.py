@@ -87,6 +87,13 @@ def test_both_forms_are_taken_and_the_newest_two_wait(camera: PushCamera, clock:
     assert camera.dropped() == 1
 
 
+def test_a_posted_picture_is_rotated(clock: FakeClock) -> None:
+    camera = opened_at(clock, rotate_deg=90)
+    post(camera, picture(0))
+    assert next(camera.shots()).open().image.shape == (32, 24, 3)
+    camera.close()
+
+
 @pytest.mark.parametrize(
     ("body", "status"), [(b"", 400), (b"hello", 400), (b"{}", 400), (b"\xff\xd8\xff" * 90_000, 413)]
 )

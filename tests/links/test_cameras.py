@@ -553,8 +553,9 @@ def test_a_picture_is_rotated_and_cropped_as_the_plant_file_says(
     beyond = replace(shot, crop_px=replace(crop, x1_px=25))
     with pytest.raises(
         InvalidError, match="a crop to x1_px 25 and y1_px 16 of a picture of 24 x 32"
-    ):
+    ) as told:
         beyond.open()
+    assert told.value.where == "rack"
 
 
 def test_damaged_videos_and_cameras_that_are_away_print_nothing(tmp_path: Path) -> None:

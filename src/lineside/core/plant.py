@@ -120,7 +120,6 @@ _SOURCES = {
     "video": "a file",
 }  # fmt: skip
 _SNAPSHOTS = ("http", "https")
-_OPENED = tuple(scheme for scheme in _SOURCES if scheme not in {"mqtt", "http-push"})
 _ON_EVENTS = ("folder:", "http-push:", "mqtt:")
 _TRIGGER = re.compile(r"[A-Za-z0-9]{0,40}")
 _MOST_BYTES = 1_000_000
@@ -165,7 +164,7 @@ class RouteKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """An upright rectangle in pixels of the reference view; x1 and y1 lie outside it."""
+    """An upright rectangle in pixels; x1 and y1 lie outside it."""
 
     x0_px: float
     y0_px: float
@@ -182,18 +181,13 @@ class Box:
             ),
         )
 
-    @property
-    def is_of_pixels(self) -> bool:
-        """Return whether its corners are whole numbers from 0 on."""
-        corners = (self.x0_px, self.y0_px, self.x1_px, self.y1_px)
-        return all(corner >= 0 and corner == int(corner) for corner in corners)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
     """A place on the reference view that answers one presence label, or one of several classes.
 
-    ``label`` alone: present or absent. ``classes``: exactly one of them. Never both.
+    ``box_px`` is in pixels of that view. ``label`` alone: present or absent. ``classes``: exactly
+    one of them. Never both.
     """
 
     id: str
@@ -496,7 +490,7 @@ class Camera:
     trigger's topic of one of its inspections; of ``aravis``, also the name of a line (``Line1``).
     ``exposure_us``, ``gain`` (in the camera's unit, mostly dB): of ``aravis``; None: as it is set.
     ``rotate_deg``: 0, 90, 180 or 270, clockwise. ``crop_px``: part of the rotated picture that is
-    kept, None: all. Neither of ``mqtt`` and ``http-push``, whose pictures others read as they come.
+    kept, None: all. Neither of ``mqtt``, whose pictures the hub reads as they come.
     ``dark_below``: mean grey (0-255) below which its pictures are dark; 0: never.
     ``blurred_below``: sharpness below which they are blurred, as the variance of the Laplacian of
     the grey picture reduced to 160 px width; 0: never.
@@ -547,8 +541,6 @@ class Camera:
                     ("trigger", self.trigger, ("aravis", *_SNAPSHOTS)),
                     ("exposure_us", self.exposure_us, ("aravis",)),
                     ("gain", self.gain, ("aravis",)),
-                    ("rotate_deg", self.rotate_deg or None, _OPENED),
-                    ("crop_px", self.crop_px and "set", _OPENED),
                 )
             ),
             unless(
@@ -556,9 +548,17 @@ class Camera:
                 expected="0, 90, 180 or 270", fix="Rotate clockwise by quarters of a turn.",
             ),
             unless(
-                self.crop_px is None or self.crop_px.is_of_pixels, key="crop_px",
-                value=self.crop_px, expected="whole pixels from 0 on",
-                fix="Write x0_px = 40, say, without a fraction.",
+                scheme != "mqtt" or not (self.rotate_deg or self.crop_px), key="source",
+                value=self.source, expected="a source whose images are rotated or cropped here",
+                fix="Remove rotate_deg and crop_px; the sender rotates and crops.",
+            ),
+            *(
+                unless(
+                    corner >= 0 and corner % 1 == 0, key=f"crop_px.{key}", value=corner,
+                    expected="a whole number from 0 on", fix="Write a whole number of pixels.",
+                )
+                for key in ("x0_px", "y0_px", "x1_px", "y1_px")
+                for corner in (getattr(self.crop_px, key, 0.0),)
             ),
             unless(
                 _TRIGGER.fullmatch(self.trigger)

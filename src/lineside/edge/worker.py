@@ -480,12 +480,24 @@ class CameraWorker:
                 for name, before in states.items():
                     self._seen[name] = rearmed(self._seen[name], before=before)
 
+    def _read(self, shot: Shot) -> Frame:
+        """Open a shot; that it cannot be read is a fault of the device until one can."""
+        place = f"images of camera {self._camera.id}"
+        try:
+            frame = shot.open()
+        except InvalidError as error:
+            if self._counters.fault(place, error):
+                logger.warning("picture refused camera=%s: %s", self._camera.id, error)
+            raise
+        self._counters.mended(place)
+        return frame
+
     def _sample(self, shot: Shot) -> None:
         """Send the hub an image that nothing inspects, if it is time for one."""
         now_s = self._clock.monotonic()
         if now_s >= self._sample_due_s:
             try:
-                self._forward(frame_message(shot.open()))
+                self._forward(frame_message(self._read(shot)))
             finally:
                 if self._camera.source.startswith(_FILES):
                     self._stop.wait(_FILE_PAUSE_S)
@@ -522,7 +534,7 @@ class CameraWorker:
     ) -> None:  # fmt: skip
         """Inspect a shot; ``states`` loses the inspections that answered it."""
         began_s = self._clock.monotonic()
-        frame = shot.open()
+        frame = self._read(shot)
         decode_ms = (self._clock.monotonic() - began_s) * 1000
         self._last = frame
         name = frame.id

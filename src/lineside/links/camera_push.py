@@ -14,6 +14,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -121,7 +122,10 @@ class PushCamera(ShotCamera):
         """Queue what was posted; ``NoShotError`` where it is no picture."""
         arrived = Message(topic=self.path, payload=body, arrived_s=self._clock.monotonic())
         try:
-            shot = read_shot(arrived, camera=self._camera, clock=self._clock)
+            shot = replace(
+                read_shot(arrived, camera=self._camera, clock=self._clock),
+                rotate_deg=self._camera.rotate_deg, crop_px=self._camera.crop_px,
+            )  # fmt: skip
         except NoShotError as error:
             self._refused(error.reason, str(error))
             raise

@@ -12,7 +12,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from time import monotonic
 from typing import Literal, Protocol
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Box, InvalidError
-from lineside.vision import Frame, decode_picture, encode_jpeg, open_frame
+from lineside.vision import Frame, encode_jpeg, open_frame
 from lineside.vision.picture import cut_out
 
 Qos = Literal[0, 1, 2]
@@ -246,8 +246,8 @@ class Shot:
         image = self.image
         if self.rotate_deg or self.crop_px is not None:
             if image is None:
-                image = decode_picture(self.encoded, max_bytes=self.max_bytes)
-            image = cut_out(image, rotate_deg=self.rotate_deg, box=self.crop_px)
+                image = replace(self, rotate_deg=0, crop_px=None).open().image
+            image = cut_out(image, rotate_deg=self.rotate_deg, box=self.crop_px, camera=self.camera)
         encoded = encode_jpeg(image) if image is not None else self.encoded
         return open_frame(
             encoded,

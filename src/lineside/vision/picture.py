@@ -157,25 +157,31 @@ def _orientation_in(tiff: bytes) -> int:
     return 1
 
 
-def cut_out(image: NDArray[np.uint8], *, rotate_deg: int, box: Box | None) -> NDArray[np.uint8]:
-    """Rotate a picture, then keep a part of it.
+def cut_out(
+    image: NDArray[np.uint8], *, rotate_deg: int, box: Box | None, camera: str
+) -> NDArray[np.uint8]:
+    """Rotate a picture of a camera, then keep a part of it.
 
     Args:
         image: (height, width, 3) uint8.
-        rotate_deg: clockwise, a multiple of 90.
+        rotate_deg: clockwise: 0, 90, 180 or 270.
         box: of the rotated picture in whole pixels; None: all of it.
+        camera: named where the box reaches beyond the picture.
 
     Raises:
         InvalidError: the box reaches beyond the rotated picture.
     """
-    image = np.rot90(image, k=-(rotate_deg // 90))
+    if rotate_deg:
+        import cv2
+
+        image = cv2.rotate(image, rotate_deg // 90 - 1).astype(np.uint8, copy=False)
     if box is not None:
         height, width = image.shape[:2]
         if box.x1_px > width or box.y1_px > height:
             raise InvalidError(
                 f"a crop to x1_px {box.x1_px:g} and y1_px {box.y1_px:g} of a picture of {width} x "
                 f"{height} pixels",
-                where="crop_px",
+                where=camera,
                 fix="Mend crop_px of the camera, or set the camera to its resolution of before.",
             )
         image = image[int(box.y0_px) : int(box.y1_px), int(box.x0_px) : int(box.x1_px)]
