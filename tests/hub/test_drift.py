@@ -70,6 +70,31 @@ def test_a_fading_light_becomes_an_event_with_its_reason(faded: Services) -> Non
     assert [event.subject for event in told] == ["drift"]
 
 
+def test_metrics_show_how_near_a_figure_is_to_drift_and_how_often_it_was_told(
+    hub: Services, clock: FakeClock
+) -> None:
+    watch = DriftWatch(hub.records, ledger=hub.ledger, plant=hub.plant)
+    hub.stats.watch_each("inspection", "inspection", read=watch.figures)
+
+    def shown(series: str) -> float:
+        """Of the mean grey, after what was recorded."""
+        drain(Follower(
+            "drift", records=hub.records, ledger=hub.ledger, handle=watch.take,
+            type=PREDICTION_TYPE,
+        ))  # fmt: skip
+        name = f'{series}{{figure="mean grey",inspection="stock"}} '
+        (line,) = [one for one in hub.stats.exposition().decode().splitlines() if name in one]
+        return float(line.removeprefix(name))
+
+    hub.ledger.record(events(clock, count=500, grey=120.0, seed=1))
+    assert 0 <= shown("lineside_inspection_drift") < 0.5
+    assert shown("lineside_inspection_drifts_total") == 0
+    hub.ledger.record(events(clock, count=40, grey=112.0, seed=2))
+    assert 0.5 < shown("lineside_inspection_drift") < 1
+    hub.ledger.record(events(clock, count=100, grey=105.0, seed=3))
+    assert shown("lineside_inspection_drifts_total") == 1
+
+
 def test_after_a_restart_the_test_goes_on_where_it_stood(hub: Services, clock: FakeClock) -> None:
     hub.ledger.record(events(clock, count=500, grey=120.0, seed=1))
     drain(follower(hub)[0])

@@ -136,7 +136,7 @@ def test_no_alert_on_an_increase_waits_until_it_is_over() -> None:
         rule for group in rules["groups"] for rule in group["rules"]
         if re.search(r"increase\([^)]*\)+ > 0", rule["expr"])
     ]  # fmt: skip
-    assert len(on_increase) == 3
+    assert len(on_increase) == 4
     assert not [rule["alert"] for rule in on_increase if "for" in rule]
 
 

@@ -596,6 +596,7 @@ def _start_drift(services: Services, *, stack: ExitStack) -> None:
     """Predictions tested for drift, in log order."""
     watch = DriftWatch(services.records, ledger=services.ledger, plant=services.plant)
     watch.listen(services.retraining.drifted)
+    services.stats.watch_each("inspection", "inspection", read=watch.figures)
     services.followers.follow(
         "drift", watch.take, stack=stack, type=PREDICTION_TYPE, skip=skip_entry,
         note_s=_NOTE_S, gather_s=_GATHER_S, resume=watch.resume,

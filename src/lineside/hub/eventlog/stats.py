@@ -341,6 +341,13 @@ METRICS: Mapping[str, Metric] = {
     "inspection_capture_to_twin_s": Metric(
         "histogram", "Time from a frame's capture to the commit of its prediction", ("inspection",)
     ),
+    "inspection_drift_": Metric(
+        "gauge", "How near a figure's test is to telling drift; at 1 it tells it and begins anew",
+        ("inspection", "figure"),
+    ),
+    "inspection_drifts_": Metric(
+        "counter", "How often a figure's drift was told", ("inspection", "figure")
+    ),
     "verdicts_": Metric("counter", "Parts by verdict, since the first", ("line", "verdict")),
     "verdicts_waiting": Metric("gauge", "Parts that wait for answers", ("line",)),
     "verdicts_late": Metric("counter", "Answers that came after the verdict", ("line",)),

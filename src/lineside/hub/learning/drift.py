@@ -4,6 +4,7 @@ The test's state is kept with each page of the log, so that a restart neither fo
 twice: entries that come again are older than the newest and change nothing.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
 from lineside.store import Logged, Records
 from lineside.streams import EVENT_TYPE, Event, decode_event, read_prediction
-from lineside.streams.drift import Drift, DriftState, feed_drift
+from lineside.streams.drift import Drift, DriftSettings, DriftState, feed_drift
 
 DRIFT = "drift"
 _KIND = "drift"
@@ -29,6 +30,7 @@ class DriftWatch:
         self._plant = plant
         self._listeners: list[Listener] = []
         self._states: dict[str, DriftState] = {}
+        self._raised = Counter[tuple[str, str]]()
 
     def listen(self, listener: Listener) -> None:
         """Call with every drift event after it was stored."""
@@ -51,6 +53,17 @@ class DriftWatch:
                 body = {"state": to_plain(self._states[inspection])}
                 self._records.documents.put(_KIND, inspection, body=body)
 
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Inspection → figures for ``/metrics`` of all that is tested."""
+        found: dict[str, dict[str, float]] = {}
+        for inspection, state in dict(self._states).items():
+            mine = found.setdefault(inspection, {})
+            for figure, test in state.figures.items():
+                name = figure.replace("_", " ")
+                mine[f"drift_{name}"] = max(test.up, test.down) / DriftSettings().limit
+                mine[f"drifts_{name}"] = self._raised[inspection, figure]
+        return found
+
     def _feed(self, event: Event) -> None:
         prediction = read_prediction(event)
         state, found = feed_drift(self._state(event.subject), prediction)
@@ -70,6 +83,7 @@ class DriftWatch:
     def _raise(self, cause: Event, drift: Drift, *, package: str) -> None:
         event = drift_event(self._plant, cause, drift=drift, package=package)
         self._ledger.record([event])
+        self._raised[cause.subject, drift.figure] += 1
         for listener in self._listeners:
             listener(event)
 
