@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 537,
     "classes": 1601,
-    "statements in src": 69535,
+    "statements in src": 69476,
     "statements in tests": 57503,
     "records built at one place": 410,
     "modules under 100 lines": 24,

@@ -160,7 +160,7 @@ def test_files_that_are_not_there_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["package", "wrap", str(tmp_path / "none.onnx"), "--manifest", str(tmp_path / "n.toml")]
-    assert _run([*words, "--out", str(tmp_path / "o.lspkg")]) == 2
+    assert _run([*words, "--out", str(tmp_path / "o.lspkg")]) == 3
     assert "none.onnx" in capsys.readouterr().err
     (tmp_path / "o.onnx").write_bytes(shades())
     (tmp_path / "o.toml").write_text(WRAP)

@@ -7,7 +7,7 @@ import typer
 
 from lineside.cli.config import load_edge
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, ask, say, show, table
+from lineside.cli.output import JsonFlag, add_commands, ask, say, show, table
 from lineside.core import InvalidError, SystemClock, rfc3339
 
 if TYPE_CHECKING:
@@ -23,16 +23,10 @@ EdgeOption = Annotated[Path | None, typer.Option("--config", help="The device's 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Devices of the site.", no_args_is_help=True)
-    group.command("invite")(invite)
-    group.command("withdraw")(withdraw)
-    group.command("enrol")(enrol)
-    group.command("list")(list_devices)
-    group.command("show")(show_device)
-    group.command("renew")(renew)
-    group.command("revoke")(revoke)
-    group.command("group")(group_device)
-    app.add_typer(group, name="device")
+    add_commands(app, "device", "Devices of the site.", {
+        "invite": invite, "withdraw": withdraw, "enrol": enrol, "list": list_devices,
+        "show": show_device, "renew": renew, "revoke": revoke, "group": group_device,
+    })  # fmt: skip
 
 
 def invite(

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lineside.cli.config import load_hub
-from lineside.cli.output import JsonFlag, UnitUserOption, read_password, say, show, show_unit
+from lineside.cli.output import (
+    JsonFlag,
+    UnitUserOption,
+    add_commands,
+    read_password,
+    say,
+    show,
+    show_unit,
+)
 from lineside.core import InvalidError, SystemClock
 
 if TYPE_CHECKING:
@@ -19,16 +27,11 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="The hub's T
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="The hub: pages, store, broker.", invoke_without_command=True)
-    group.callback()(hub)
-    group.command("init")(init)
-    group.command("certificate")(certificate)
-    group.command("key")(key)
-    group.command("link")(link)
-    group.command("bus-password")(bus_password)
-    group.command("mosquitto-config")(mosquitto_config)
-    group.command("unit")(unit)
-    app.add_typer(group, name="hub")
+    group = add_commands(app, "hub", "The hub: pages, store, broker.", {
+        "init": init, "certificate": certificate, "key": key, "link": link,
+        "bus-password": bus_password, "mosquitto-config": mosquitto_config, "unit": unit,
+    })  # fmt: skip
+    group.callback(invoke_without_command=True, no_args_is_help=False)(hub)
 
 
 def settings(path: Path | None) -> "HubConfig":

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lineside.cli.output import JsonFlag, show, table
+from lineside.cli.output import JsonFlag, add_commands, read_file, show, table
 from lineside.cli.package import metric_lines
-from lineside.core import NotFoundError
 
 if TYPE_CHECKING:
     from lineside.training.evaluation.counts import CountFigures
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Figures of predictions in a table.", no_args_is_help=True)
-    group.command("counts")(counts)
-    app.add_typer(group, name="metrics")
+    add_commands(app, "metrics", "Figures of predictions in a table.", {
+        "counts": counts,
+    })  # fmt: skip
 
 
 def counts(
@@ -30,13 +29,9 @@ def counts(
     """Accuracy, RMSE and MAE of counts, per true count, with confusion and floors."""
     from lineside.training.evaluation.counts import count_figures, read_counts
 
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise NotFoundError(
-            f"cannot read the table: {error.strerror}", where=str(file), fix="Name a CSV file."
-        ) from error
-    found = count_figures(read_counts(raw, truth=truth, predicted=predicted, where=str(file)))
+    found = count_figures(
+        read_counts(read_file(file), truth=truth, predicted=predicted, where=str(file))
+    )
     show(found, as_json=as_json, text=_words)
 
 

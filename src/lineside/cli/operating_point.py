@@ -9,7 +9,7 @@ import typer
 
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.model import By, Reason, check_person
-from lineside.cli.output import JsonFlag, show, table
+from lineside.cli.output import JsonFlag, add_commands, show, table
 from lineside.core import InvalidError, SystemClock, load_plant, short
 
 if TYPE_CHECKING:
@@ -19,14 +19,10 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Limits of an inspection, apart from its package.")
-    group.command("list")(list_points)
-    group.command("preview")(preview)
-    group.command("propose")(propose)
-    group.command("approve")(approve)
-    group.command("reject")(reject)
-    group.command("rollback")(roll_back)
-    app.add_typer(group, name="operating-point", no_args_is_help=True)
+    add_commands(app, "operating-point", "Limits of an inspection, apart from its package.", {
+        "list": list_points, "preview": preview, "propose": propose, "approve": approve,
+        "reject": reject, "rollback": roll_back,
+    })  # fmt: skip
 
 
 @contextmanager

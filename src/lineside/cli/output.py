@@ -37,11 +37,23 @@ from lineside.core.processes import STATE_FOLDER, unit_file
 from lineside.core.worker import Worker
 
 T = TypeVar("T")
+Command = Callable[..., None]
 
 _SIGNAL_CHECK_S = 1.0
 _NO_SIGNAL = 0
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def add_commands(
+    app: typer.Typer, noun: str, line: str, commands: Mapping[str, Command]
+) -> typer.Typer:
+    """Add a group of commands; the group."""
+    group = typer.Typer(help=line, no_args_is_help=True)
+    for name, command in commands.items():
+        group.command(name)(command)
+    app.add_typer(group, name=noun)
+    return group
 
 
 def show(result: T, *, as_json: bool, text: Callable[[T], str]) -> None:
@@ -104,6 +116,34 @@ def writable(path: Path | None) -> None:
         raise NotFoundError(
             "no file can be written there", where=str(path), fix="Name a file in a folder of yours."
         )
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that was named.
+
+    Raises:
+        NotFoundError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotFoundError(
+            f"cannot be read: {str(error.strerror).lower()}", where=str(path), fix="Name a file."
+        ) from error
+
+
+def read_settings(written: Sequence[str]) -> dict[str, float]:
+    """Settings of a learner by name, written as ``NAME=NUMBER``."""
+    found = {}
+    for text in written:
+        name, _, number = text.partition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError as error:
+            raise InvalidError(
+                f"{text!r} is no setting", where="--setting", fix="Write it as epochs=20."
+            ) from error
+    return found
 
 
 def read_span(since: str, until: str) -> tuple[datetime, datetime]:

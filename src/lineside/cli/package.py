@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lineside.cli.output import JsonFlag, show
+from lineside.cli.output import JsonFlag, add_commands, show
 from lineside.core import decode_json
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
-from lineside.cli.output import say, writable
+from lineside.cli.output import read_file, say, writable
 from lineside.core import InvalidError
 
 if TYPE_CHECKING:
@@ -350,8 +350,8 @@ def wrap(
 
     writable(out)
     made = wrapped(
-        _bytes(network),
-        read_wrapping(_bytes(manifest), where=str(manifest)),
+        read_file(network),
+        read_wrapping(read_file(manifest), where=str(manifest)),
         pictures=_pictures(golden),
         clock=SystemClock(),
     )
@@ -364,15 +364,6 @@ def wrap(
         "golden": len(opened.manifest.golden),
     }
     show(told, as_json=as_json, text=lambda _: f"{out}\n{opened.digest}")
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidError(
-            f"cannot be read: {error.strerror}", where=str(path), fix="Name a file."
-        ) from error
 
 
 def _pictures(folder: Path | None) -> list[bytes]:
@@ -464,15 +455,10 @@ PackageFile = Annotated[Path, typer.Argument(help="A .lspkg file.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Package files.", no_args_is_help=True)
-    group.command("show")(show_package)
-    group.command("quantize")(quantize)
-    group.command("wrap")(wrap)
-    group.command("compare")(compare)
-    group.command("verify")(verify)
-    group.command("bundle")(bundle)
-    group.command("apply")(apply)
-    app.add_typer(group, name="package")
+    add_commands(app, "package", "Package files.", {
+        "show": show_package, "quantize": quantize, "wrap": wrap, "compare": compare,
+        "verify": verify, "bundle": bundle, "apply": apply,
+    })  # fmt: skip
 
 
 def show_package(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from lineside.cli.config import load_hub
-from lineside.cli.output import say, stop_on_signal, table
+from lineside.cli.output import add_commands, say, stop_on_signal, table
 from lineside.core import InvalidError, LinesideError, NotFoundError, SystemClock, to_plain
 
 if TYPE_CHECKING:
@@ -37,10 +37,9 @@ RoleArn = Annotated[str, typer.Option("-role-arn", "--role-arn", help="Taken and
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Train, gate and register in one run.", no_args_is_help=True)
-    group.command("definition")(definition)
-    group.command("run")(run)
-    app.add_typer(group, name="pipeline")
+    add_commands(app, "pipeline", "Train, gate and register in one run.", {
+        "definition": definition, "run": run,
+    })  # fmt: skip
 
 
 def definition(

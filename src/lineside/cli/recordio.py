@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lineside.cli.output import JsonFlag, say, show
+from lineside.cli.output import JsonFlag, add_commands, say, show
 from lineside.core import InvalidError
 
 if TYPE_CHECKING:
@@ -19,12 +19,9 @@ File = Annotated[Path, typer.Argument(help="The .rec file.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="List files and record files.", no_args_is_help=True)
-    group.command("list")(make)
-    group.command("pack")(pack)
-    group.command("read")(read)
-    group.command("check")(check)
-    app.add_typer(group, name="recordio")
+    add_commands(app, "recordio", "List files and record files.", {
+        "list": make, "pack": pack, "read": read, "check": check,
+    })  # fmt: skip
 
 
 def make(

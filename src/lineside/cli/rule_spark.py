@@ -17,10 +17,9 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lineside.cli.output import say
+from lineside.cli.output import read_file, say
 from lineside.core import (
     InvalidError,
-    NotFoundError,
     Plant,
     Rule,
     UnavailableError,
@@ -158,12 +157,7 @@ def _stage(rule: Rule, *, plant: Plant, events: Path, folder: Path, batch: int) 
     """Program and events as files of the checkpoint, the same ones each time."""
     from lineside.streams import Chain, read_entries
 
-    try:
-        raw = events.read_bytes()
-    except OSError as error:
-        raise NotFoundError(
-            f"cannot read the events: {error.strerror}", where=str(events), fix="Name a file."
-        ) from error
+    raw = read_file(events)
     lines = [line for line in raw.splitlines() if line.strip()]
     entries = list(read_entries(lines, plant=plant, where=str(events)))
     arrived = [one.arrived_us for one in entries]

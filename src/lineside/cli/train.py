@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import typer
 
 from lineside.cli.dataset import BlobsOption, RecordsOption, StoreOption, stores
 from lineside.cli.hub import ConfigOption
-from lineside.cli.output import JsonFlag, say, show, stop_on_signal, writable
+from lineside.cli.output import JsonFlag, read_settings, say, show, stop_on_signal, writable
 from lineside.cli.package import metric_lines, report_of
 from lineside.core import Inspection, InvalidError, SystemClock, Task, encode
 from lineside.core.drivers import SecretUrl
@@ -35,19 +35,6 @@ MlflowOption = Annotated[
         parser=SecretUrl, metavar="TEXT", help="Copy the run record to this tracking server."
     ),
 ]
-
-
-def _settings(written: Sequence[str]) -> dict[str, float]:
-    found = {}
-    for text in written:
-        name, _, number = text.partition("=")
-        try:
-            found[name.strip()] = float(number)
-        except ValueError as error:
-            raise InvalidError(
-                f"{text!r} is no setting", where="--setting", fix="Write it as epochs=20."
-            ) from error
-    return found
 
 
 def label_names(written: str) -> tuple[str, ...]:
@@ -122,7 +109,7 @@ def train(
             inspection=inspection, group=group, images=images, reference=reference, note=note,
             seed=seed,
             backbone="" if backbone is None else str(backbone.absolute()),
-            settings=_settings(setting or ()), records=records, blobs=blobs,
+            settings=read_settings(setting or ()), records=records, blobs=blobs,
         )  # fmt: skip
     elif job is not None:
         asked = read_job(job)

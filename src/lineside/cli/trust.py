@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, say, show, table, writable
+from lineside.cli.output import JsonFlag, add_commands, say, show, table, writable
 from lineside.core import InvalidError, NotFoundError, SystemClock
 
 if TYPE_CHECKING:
@@ -26,16 +26,10 @@ _LEAST_PHRASE = 8
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Who may sign packages, and with which keys.", no_args_is_help=True)
-    group.command("init")(init)
-    group.command("show")(show_trust)
-    group.command("renew")(renew)
-    group.command("rotate")(rotate)
-    group.command("group")(add_group)
-    group.command("allow-rollback")(allow_rollback)
-    group.command("withdraw")(withdraw)
-    group.command("root")(root)
-    app.add_typer(group, name="trust")
+    add_commands(app, "trust", "Who may sign packages, and with which keys.", {
+        "init": init, "show": show_trust, "renew": renew, "rotate": rotate, "group": add_group,
+        "allow-rollback": allow_rollback, "withdraw": withdraw, "root": root,
+    })  # fmt: skip
 
 
 @contextmanager

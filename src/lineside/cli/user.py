@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, ask, read_password, say, show, table
+from lineside.cli.output import JsonFlag, add_commands, ask, read_password, say, show, table
 from lineside.core import SystemClock, load_plant, rfc3339
 
 if TYPE_CHECKING:
@@ -32,18 +32,12 @@ _HERE = "command line"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    users = typer.Typer(help="People who sign in.", no_args_is_help=True)
-    users.command("add")(add)
-    users.command("list")(list_users)
-    users.command("role")(role_of)
-    users.command("password")(password)
-    users.command("remove")(remove)
-    app.add_typer(users, name="user")
-    tokens = typer.Typer(help="Tokens of programs.", no_args_is_help=True)
-    tokens.command("issue")(issue)
-    tokens.command("list")(list_tokens)
-    tokens.command("revoke")(revoke)
-    app.add_typer(tokens, name="token")
+    add_commands(app, "user", "People who sign in.", {
+        "add": add, "list": list_users, "role": role_of, "password": password, "remove": remove,
+    })  # fmt: skip
+    add_commands(app, "token", "Tokens of programs.", {
+        "issue": issue, "list": list_tokens, "revoke": revoke,
+    })  # fmt: skip
 
 
 @contextmanager
