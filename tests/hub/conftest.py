@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from lineside.cli.app import _run
 from lineside.core import (
     Clock,
     Json,
@@ -389,6 +391,28 @@ def served(hub: Services) -> Iterator[str]:
     """The hub on a socket of its own."""
     with serve_hub(hub) as url:
         yield url
+
+
+@pytest.fixture
+def lineside(
+    hub: Services, served: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
+    """A command asks the hub over HTTP, in a role.
+
+    It gives its JSON, its text where that is wanted, or its exit code and what it says.
+    """
+
+    def run(*words: str, role: Role = Role.ADMIN, at: str = served, text: bool = False) -> Any:  # noqa: ANN401  JSON
+        token = tmp_path / f"{role}.token"
+        if not token.exists():
+            token.write_text(hub.auth.issue_token(f"some {role}", kind="api", role=role))
+        code = _run([*words, "--hub", at, "--token", str(token), *(() if text else ("--json",))])
+        told = capsys.readouterr()
+        if code:
+            return code, told.err
+        return told.out.strip() if text else json.loads(told.out)
+
+    return run
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import ConflictError, InvalidError, Plant, decode_json
 from lineside.core.drivers import SecretUrl
-from lineside.hub import HubConfig, Services, create_app
+from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.config import RetrainRule
 from lineside.hub.learning.jobs import Retraining, RunRequest
 from lineside.hub.views import RunView
@@ -493,3 +494,27 @@ def test_figures_of_a_long_run_stay_bounded() -> None:
         view = _moved(view, {"percent": step / 30, "loss": float(step)})
     assert len(view.history) <= 500
     assert view.history[-1][1] == 2999.0
+
+
+def test_commands_start_cancel_and_resume_a_training(
+    watcher: Watcher, plan: Callable[..., None], version: int, lineside: Callable[..., Any]
+) -> None:
+    plan(wait_at=2)
+    words = ("--version", str(version), "--seed", "3", "--setting", "tune=1")
+    started = lineside("training", "start", "rack", *words, role=Role.ENGINEER)
+    run = started["id"]
+    assert (started["state"], started["seed"], started["started_by"]) == (
+        "running", 3, "some engineer",
+    )  # fmt: skip
+    assert lineside("training", "start", "rack")[0] == 4
+    watcher.until(run, lambda view: view.percent == 50.0)
+    lineside("training", "cancel", run, role=Role.ENGINEER)
+    assert watcher.ended(run).state == "cancelled"
+    plan()
+    assert lineside("training", "resume", run, role=Role.ENGINEER, text=True) == f"{run}: running"
+    done = watcher.ended(run)
+    assert done.state == "done"
+    (listed,) = lineside("training", "list", role=Role.VIEWER)["runs"]
+    assert (listed["id"], listed["package"]) == (run, done.package)
+    assert f"{run}  done   100      rack/{version}" in lineside("training", "list", text=True)
+    assert lineside("training", "start", "rack", "--setting", "tune")[0] == 2

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import digest_of
+from lineside.core import digest_of, encode
 from lineside.datasets import Sample, load_source
 from lineside.datasets.writers import write_source
 from lineside.hub import Role, Services, create_app
@@ -242,3 +243,38 @@ def test_a_label_alone_judges_its_own_group_only() -> None:
     assert judged_together(["A1/red"], groups) == ("A1/blue", "A1/red")
     assert judged_together(["own"], groups) == ("own",)
     assert judged_together([], groups) == ()
+
+
+@pytest.mark.usefixtures("plates")
+def test_commands_label_images_and_rename_labels(
+    lineside: Callable[..., Any], tmp_path: Path
+) -> None:
+    said = tmp_path / "said.json"
+    said.write_bytes(encode({**EMPTY, "labels": ["dent"], "known": None}))
+    image = next(
+        one for one in lineside("dataset", "images", "plates")["images"] if one["digest"] == DIGEST
+    )
+    words = ("dataset", "annotate", "plates", DIGEST, "--annotation", str(said), "--revision", "1")
+    saved = lineside(*words, "--state", "checked", role=Role.OPERATOR)
+    assert (saved["name"], saved["state"], saved["by"]) == (
+        image["name"],
+        "checked",
+        "some operator",
+    )
+    code, sentence = lineside(*words)
+    assert (code, "saved this image meanwhile" in sentence) == (4, True)
+    noted = lineside("dataset", "comment", "plates", DIGEST, "deep?", role=Role.OPERATOR, text=True)
+    assert noted == f"{image['name']}: revision 3"
+    words_of_labels = ("dataset", "label", "plates", "--label", "good", "--good", "good")
+    assert "good" in lineside(*words_of_labels, role=Role.OPERATOR, text=True).split(", ")
+    renamed = lineside("dataset", "rename-label", "plates", "dent", "bump", role=Role.ENGINEER)
+    assert {"bump", "dent"} & {*renamed["labels"]} == {"bump"}
+    shown = lineside("dataset", "image", "plates", DIGEST, role=Role.VIEWER)
+    assert shown["annotation"]["labels"] == ["bump"]
+    assert [one["text"] for one in shown["comments"]] == ["deep?"]
+    listed = lineside("dataset", "images", "plates", "--state", "checked", text=True)
+    assert f"{DIGEST}  {image['name']}  checked  bump" in listed
+    assert lineside("dataset", "image", "plates", DIGEST, text=True).endswith("revision 4")
+    said.write_text("{")
+    code, sentence = lineside(*words)
+    assert (code, str(said) in sentence) == (2, True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -18,6 +19,7 @@ from lineside.hub.run import create_app
 from lineside.hub.services import Services
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
+from tests.hub.conftest import serve_hub
 
 STAYS_AWAY = (sys.executable, "-c", "import sys; sys.exit('the hub does not answer')")
 FAILS = (sys.executable, "-c", "import sys; sys.exit('error: the disk is full.\\nfix: Free it.')")
@@ -214,3 +216,14 @@ def test_two_listeners_have_two_ports(config: HubConfig) -> None:
         replace(config, bus_tls="0.0.0.0:8883", iot_jobs_tls="0.0.0.0:8883")
     replace(config, bus_tls="127.0.0.1:0", iot_jobs_tls="127.0.0.1:0")
     replace(config, bus_tls="127.0.0.1:8883", iot_jobs_tls="127.0.0.2:8883")
+
+
+def test_commands_start_and_stop_it(
+    hub: Services, device: LocalDevice, lineside: Callable[..., Any]
+) -> None:
+    with serve_hub(replace(hub, local_device=device)) as url:
+        assert lineside("local-device", "show", at=url)["state"] == "off"
+        assert lineside("local-device", "start", at=url)["state"] in ("starting", "failing")
+        wait_until(lambda: device.state().state == "failing")
+        assert "does not answer" in lineside("local-device", "show", at=url, text=True)
+        assert lineside("local-device", "stop", at=url)["state"] == "off"

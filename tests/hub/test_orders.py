@@ -3,11 +3,12 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from lineside.core import ConflictError, decode_json
-from lineside.hub import Services
+from lineside.hub import Role, Services
 from lineside.links import Bus, Qos
 from lineside.testing import FakeClock
 from tests.hub.conftest import Line, another_hub
@@ -169,3 +170,13 @@ def test_the_frame_an_order_rests_on_is_pinned_even_if_it_came_later(
     (row,) = hub.frames.page()
     assert row.pins == (f"order:{order.id}",)
     assert hub.frames.view(row.id).orders == (order.id,)
+
+
+def test_a_command_orders_a_piece(line: Line, lineside: Callable[..., Any]) -> None:
+    line.see("red", "blue")
+    placed = lineside("order", "place", "red", role=Role.OPERATOR)
+    assert (placed["colour"], placed["placed_by"]) == ("red", "some operator")
+    assert [one["id"] for one in lineside("order", "list")["orders"]] == [placed["id"]]
+    assert f"{placed['id']}  red     Order Submitted" in lineside("order", "list", text=True)
+    assert lineside("order", "place", "red")[0] == 4
+    assert lineside("order", "place", "blue", text=True).endswith(": Order Submitted")

@@ -758,3 +758,19 @@ def test_of_a_class_in_doubt_the_likeliest_is_suggested(browser: TestClient, tak
     text = words(browser.get("/review").text)
     assert "good or bad? Model: good 0.74, bad 0.26" in text
     assert ("1 good suggested" in text, "bad suggested" in text) == (True, False)
+
+
+def test_commands_answer_an_image_and_take_the_answer_back(
+    take: Take, lineside: Callable[..., Any]
+) -> None:
+    take("review")
+    (item,) = lineside("review", "list", "--line", "warehouse")["images"]
+    assert "ok, reject" in lineside("review", "list", text=True)
+    answered = lineside("review", "answer", item["id"], "ok", role=Role.OPERATOR)
+    assert (answered["status"], answered["answers"][0]["by"]) == ("done", "some operator")
+    assert lineside("review", "list", text=True) == "No image waits."
+    assert lineside("review", "answer", item["id"], "reject", role=Role.OPERATOR)[0] == 4
+    undone = lineside("review", "undo", item["id"], role=Role.OPERATOR, text=True)
+    assert undone == f"{item['id']}: open"
+    assert lineside("review", "list")["images"][0]["answers"] == []
+    assert lineside("review", "answer", item["id"], "purple")[0] == 2

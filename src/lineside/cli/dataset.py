@@ -13,7 +13,8 @@ import typer
 
 from lineside.cli.config import load_hub
 from lineside.cli.hub import ConfigOption
-from lineside.cli.output import JsonFlag, say, show, stop_on_signal, table, writable
+from lineside.cli.output import JsonFlag, add_commands, say, show, stop_on_signal, table, writable
+from lineside.cli.running_hub import DATASET
 from lineside.core import (
     Digest,
     Inspection,
@@ -563,15 +564,11 @@ def export(
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Labelled pictures.", no_args_is_help=True)
-    commands: dict[str, Callable[..., None]] = {
+    add_commands(app, "dataset", "Labelled pictures.", {
         "import": import_source, "add": add, "list": list_datasets, "show": show_dataset,
         "split": split, "freeze": freeze, "leaks": leaks, "diff": diff, "tag": tag,
-        "report": report, "export": export,
-    }  # fmt: skip
-    for name, command in commands.items():
-        group.command(name)(command)
-    app.add_typer(group, name="dataset")
+        "report": report, "export": export, **DATASET,
+    })  # fmt: skip
 
 
 def import_source(

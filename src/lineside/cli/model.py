@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, say, show, table, writable
+from lineside.cli.output import JsonFlag, add_commands, say, show, table, writable
 from lineside.cli.package import metric_lines
-from lineside.cli.rollout import HubOption, TokenOption, hub_client
+from lineside.cli.running_hub import MODEL, HubOption, TokenOption, hub_client
 from lineside.core import (
     InvalidError,
     RefusedError,
@@ -28,16 +29,10 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Packages in the hub's registry.", no_args_is_help=True)
-    group.command("list")(list_models)
-    group.command("show")(show_model)
-    group.command("add")(add)
-    group.command("register")(register_version)
-    group.command("compare")(compare_version)
-    group.command("approve")(approve)
-    group.command("reject")(reject)
-    group.command("use")(use)
-    app.add_typer(group, name="model")
+    add_commands(app, "model", "Packages in the hub's registry.", {
+        "list": list_models, "show": show_model, "add": add, "register": register_version,
+        "compare": compare_version, "approve": approve, "reject": reject, "use": use, **MODEL,
+    })  # fmt: skip
 
 
 @contextmanager
@@ -251,7 +246,7 @@ def reject(
 
 
 def use(
-    version: VersionName,
+    version: Annotated[str, typer.Argument(metavar="DIGEST|GROUP/NUMBER", help="Which one.")],
     *,
     reason: Reason,
     inspection: Annotated[
@@ -266,11 +261,13 @@ def use(
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take an approved version into use on every device, at a running hub."""
-    group, number = _named(version)
+    """Take a package or an approved version into use on every device, at a running hub."""
     client = hub_client(hub, token=token, config=config)
-    found = client.get(f"/models/{group}/versions/{number}")
-    path = f"/packages/{found['digest']}"
+    found: dict[str, Any] = {"digest": version, "verdicts": []}
+    if not version.startswith("sha256:"):
+        group, number = _named(version)
+        found = client.get(f"/models/{quote(group, safe='')}/versions/{number}")
+    path = f"/packages/{quote(found['digest'])}"
     approved = [one["inspection"] for one in found["verdicts"]]
     inspection = inspection or "".join(approved[-1:]) or client.get(path)["inspection"]
     used = client.post(f"{path}/use", {"inspection": inspection, "reason": reason})

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, say, show, table
+from lineside.cli.output import JsonFlag, add_commands, say, show, table, writable
+from lineside.cli.running_hub import HubOption, TokenOption, hub_client
 from lineside.core import (
     Fault,
     InvalidError,
@@ -18,6 +19,7 @@ from lineside.core import (
     load_plant,
     rfc3339,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.core.errors import MissingExtraError
 from lineside.core.plant_check import plant_schema
 
@@ -35,22 +37,38 @@ _Row = dict[str, str | tuple[str, ...]]
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("check")(check)
-    plant = typer.Typer(help="The plant file's form and versions.", no_args_is_help=True)
-    plant.command("schema")(schema)
-    plant.command("history")(history)
-    plant.command("diff")(diff)
-    plant.command("apply")(apply)
-    plant.command("rollback")(rollback)
-    plant.command("restore")(restore)
-    app.add_typer(plant, name="plant")
-    camera = typer.Typer(help="Cameras that this machine can reach.", no_args_is_help=True)
-    camera.command("list")(list_cameras)
-    camera.callback()(_camera)
-    app.add_typer(camera, name="camera")
+    add_commands(app, "plant", "The plant file's form and versions.", {
+        "schema": schema, "history": history, "diff": diff, "apply": apply, "rollback": rollback,
+        "restore": restore,
+    })  # fmt: skip
+    add_commands(app, "camera", "Cameras that this machine or the hub can reach.", {
+        "list": list_cameras, "test": take_test_picture,
+    })  # fmt: skip
 
 
-def _camera() -> None:
-    """Keep ``list`` a word of its own while the group has one command."""
+def take_test_picture(
+    source: Annotated[
+        SecretUrl,
+        typer.Argument(
+            parser=SecretUrl,
+            metavar="SOURCE",
+            help="As in the plant file, with … in place of the secret of --camera.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Write the picture here.")],
+    camera: Annotated[str, typer.Option(help="Whose secret counts.")] = "",
+    hub: HubOption = "",
+    token: TokenOption = None,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Have a running hub take a test picture of a network or USB camera; nothing is kept."""
+    writable(out)
+    body = {"source": source.reveal(), "camera": camera}
+    taken = hub_client(hub, token=token, config=config).post_bytes("/cameras/test", body)
+    out.write_bytes(taken)
+    found = {"file": str(out), "bytes": len(taken)}
+    show(found, as_json=as_json, text="{file}: {bytes} bytes".format_map)
 
 
 def list_cameras(as_json: JsonFlag = False) -> None:

@@ -10,10 +10,19 @@ import typer
 
 from lineside.cli.dataset import BlobsOption, RecordsOption
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import EngineOption, JsonFlag, read_span, say, show, writable
+from lineside.cli.output import (
+    EngineOption,
+    JsonFlag,
+    add_commands,
+    read_file,
+    read_span,
+    say,
+    show,
+    writable,
+)
+from lineside.cli.running_hub import REPLAY
 from lineside.core import (
     InvalidError,
-    NotFoundError,
     SystemClock,
     encode,
     load_plant,
@@ -25,11 +34,17 @@ if TYPE_CHECKING:
     from lineside.store import Blobs, Records
 
 _STEP = 10
+_HELP = """Run a recorded span through another package or other rules; say what differs.
+
+One of --package and --rules is needed. --rules stands in place of all rules. The commands below ask
+a running hub to do it, in a process of its own.
+"""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("replay")(replay)
+    """Add the commands."""
+    group = add_commands(app, "replay", _HELP, REPLAY)
+    group.callback(invoke_without_command=True, no_args_is_help=False)(replay)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +57,12 @@ class _Place:
 
 
 def replay(
+    context: typer.Context,
     *,
-    since: Annotated[str, typer.Option("--from", help="Arrived at the hub from this time on.")],
-    until: Annotated[str, typer.Option("--to", help="Arrived before this time.")],
+    since: Annotated[
+        str, typer.Option("--from", help="Arrived at the hub from this time on.")
+    ] = "",
+    until: Annotated[str, typer.Option("--to", help="Arrived before this time.")] = "",
     package: Annotated[
         str,
         typer.Option(help="Digest, its first digits, GROUP/NUMBER, a .lspkg file, or recorded."),
@@ -66,10 +84,9 @@ def replay(
     blobs: BlobsOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Run a recorded span through another package or other rules; say what differs.
-
-    One of --package and --rules is needed. --rules stands in place of all rules.
-    """
+    """Run a recorded span through another package or other rules; say what differs."""
+    if context.invoked_subcommand is not None:
+        return
     writable(report)
     place = _place(config, plant=plant, records=records, blobs=blobs)
     options = _ReplayOptions(package=package, rules=rules, inspection=inspection, warm_up=warm_up)
@@ -139,18 +156,9 @@ def _replayed(
     )  # fmt: skip
     return replayed(
         order, *stores, plant=load_plant(place.plant), clock=SystemClock(), tell=_progress(),
-        package=file, rules=_text(options.rules) if options.rules is not None else b"",
+        package=file, rules=read_file(options.rules) if options.rules is not None else b"",
         where=str(options.rules or ""), engine=EngineName(engine),
     )  # fmt: skip
-
-
-def _text(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise NotFoundError(
-            f"cannot read the rules: {error.strerror}", where=str(path), fix="Name a file."
-        ) from error
 
 
 def _progress() -> Callable[[float], None]:
@@ -179,7 +187,7 @@ def _keep(
         records, journal=RecordsJournal(records), site=load_plant(place.plant).site,
         clock=SystemClock(),
     )  # fmt: skip
-    view = book.keep(found, rules=_text(rules) if rules is not None else b"", by=by)
+    view = book.keep(found, rules=read_file(rules) if rules is not None else b"", by=by)
     say(f"kept as {view.id}: /replays/{view.id} on the hub's pages")
 
 

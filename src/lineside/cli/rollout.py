@@ -1,37 +1,35 @@
 """``lineside rollout``: releases on their way to devices, ordered at a running hub."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, show, table
-from lineside.core import InvalidError, NotFoundError, UnavailableError, decode_json, short
+from lineside.cli.hub import ConfigOption
+from lineside.cli.output import JsonFlag, add_commands, read_file, show, table
+from lineside.cli.running_hub import REASON, HubOption, TokenOption, argument, hub_client, post
+from lineside.core import InvalidError, decode_json, short
 
-if TYPE_CHECKING:
-    from lineside.library.client import HubClient
-
-ADDRESS_FILE = "hub.json"
 _BOOK = "docs/reference/rollouts.md"
-Name = Annotated[str, typer.Argument(metavar="ROLLOUT", help="Its id.")]
+_ROLLOUT = argument("ROLLOUT", "Its id.")
+_ORDERS = {
+    "pause": "Let no further device begin; what is under way goes on.",
+    "resume": "Go on where it was paused.",
+    "abort": "End it; devices keep what they have.",
+    "rollback": "Lead devices back to the package before; recorded as ordered by the token's name.",
+}
 Reason = Annotated[str, typer.Option(help="Why; stands in the event.")]
-HubOption = Annotated[str, typer.Option("--hub", help="Address; left out: the hub of --config.")]
-TokenOption = Annotated[
-    Path | None, typer.Option("--token", help="File with a token; left out: the hub's own.")
-]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Releases on their way to devices.", no_args_is_help=True)
-    group.command("start")(start)
-    group.command("status")(status)
-    group.command("pause")(pause)
-    group.command("resume")(resume)
-    group.command("abort")(abort)
-    group.command("rollback")(rollback)
-    app.add_typer(group, name="rollout")
+    orders = {
+        name: post(f"/rollouts/{{id}}/{name}", line, text=_words, id=_ROLLOUT, reason=REASON)
+        for name, line in _ORDERS.items()
+    }
+    add_commands(app, "rollout", "Releases on their way to devices.", {
+        "start": start, "status": status, **orders,
+    })  # fmt: skip
 
 
 def start(
@@ -131,52 +129,12 @@ def status(
     show({"rollouts": found}, as_json=as_json, text=lambda _: text)
 
 
-def pause(
-    rollout: Name, *, reason: Reason = "", hub: HubOption = "", token: TokenOption = None,
-    config: ConfigOption = None, as_json: JsonFlag = False,
-) -> None:  # fmt: skip
-    """Let no further device begin; what is under way goes on."""
-    _order(rollout, "pause", reason, hub_client(hub, token=token, config=config), as_json=as_json)
-
-
-def resume(
-    rollout: Name, *, reason: Reason = "", hub: HubOption = "", token: TokenOption = None,
-    config: ConfigOption = None, as_json: JsonFlag = False,
-) -> None:  # fmt: skip
-    """Go on where it was paused."""
-    _order(rollout, "resume", reason, hub_client(hub, token=token, config=config), as_json=as_json)
-
-
-def abort(
-    rollout: Name, *, reason: Reason = "", hub: HubOption = "", token: TokenOption = None,
-    config: ConfigOption = None, as_json: JsonFlag = False,
-) -> None:  # fmt: skip
-    """End it; devices keep what they have."""
-    _order(rollout, "abort", reason, hub_client(hub, token=token, config=config), as_json=as_json)
-
-
-def rollback(
-    rollout: Name, *, reason: Reason = "", hub: HubOption = "", token: TokenOption = None,
-    config: ConfigOption = None, as_json: JsonFlag = False,
-) -> None:  # fmt: skip
-    """Lead devices back to the package before; recorded as ordered by the token's name."""
-    _order(
-        rollout, "rollback", reason, hub_client(hub, token=token, config=config), as_json=as_json
-    )
-
-
-def _order(rollout: str, order: str, reason: str, client: "HubClient", *, as_json: bool) -> None:
-    _show(client.post(f"/rollouts/{rollout}/{order}", {"reason": reason}), as_json=as_json)
-
-
 def _plan(
     path: Path | None, *, group: str, devices: list[str], canary: int, frames: int
 ) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if path is not None:
-        if not path.is_file():
-            raise NotFoundError("no such file", where=str(path), fix="Name the plan's file.")
-        given = decode_json(path.read_bytes(), where=str(path))
+        given = decode_json(read_file(path), where=str(path))
     if group:
         given["group"] = group
     if devices:
@@ -186,30 +144,6 @@ def _plan(
     if frames:
         given["limits"] = {**given.get("limits", {}), "frames": frames}
     return given
-
-
-def hub_client(hub: str, *, token: Path | None, config: Path | None) -> "HubClient":
-    """Return a client of the hub at an address, or of the one that runs by these settings.
-
-    Raises:
-        UnavailableError: no hub runs on this data folder.
-    """
-    from lineside.library.client import HubClient
-
-    if hub and token is not None:
-        return HubClient(hub, token=token.read_text().strip())
-    found = settings(config)
-    address = found.folder / ADDRESS_FILE
-    if not hub and not address.is_file():
-        raise UnavailableError(
-            "no hub runs on this data folder", where=str(found.folder),
-            fix="Start it, or name another with --hub and --token.",
-        )  # fmt: skip
-    url = hub or str(decode_json(address.read_bytes(), where=str(address))["url"])
-    file = token or found.folder / "tokens" / "admin.token"
-    # Behind a certificate of its own (tls_cert), the usual authorities vouch for this hub.
-    ca = found.folder / "authority" / "authority.crt" if hub or found.tls else None
-    return HubClient(url, token=file.read_text().strip(), ca=ca)
 
 
 def _show(view: dict[str, Any], *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from msgspec import json
 from lineside.cli.config import load_hub, setting_rows
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import JsonFlag, say, show, table, writable
-from lineside.cli.rollout import HubOption, TokenOption, hub_client
+from lineside.cli.running_hub import HubOption, TokenOption, hub_client
 from lineside.core import (
     Digest,
     LinesideError,

@@ -41,6 +41,10 @@ class HubClient:
         """POST JSON to a path below ``/api/v1``."""
         return self._send("POST", f"/api/v1{path}", json.dumps(body or {}).encode())
 
+    def post_bytes(self, path: str, body: object) -> bytes:
+        """POST JSON to a path below ``/api/v1`` whose answer is bytes."""
+        return self._exchange("POST", f"/api/v1{path}", json.dumps(body).encode())
+
     def upload(self, path: str, data: bytes) -> Any:  # noqa: ANN401  JSON of many shapes
         """POST bytes to a path below ``/api/v1``."""
         return self._send("POST", f"/api/v1{path}", data, kind="application/octet-stream")

@@ -124,7 +124,7 @@ def connect(url: str, *, token: str, ca: str | PathLike[str] | None = None) -> H
 
     Args:
         url: such as ``https://hub.plant.lan:8443``.
-        token: an access token, made by ``lineside user token`` or on the page.
+        token: an access token, made by ``lineside token issue`` or on the page.
         ca: certificate of the site's own authority; None: the system's authorities.
 
     Raises:

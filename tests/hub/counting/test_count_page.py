@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -377,3 +378,21 @@ def test_who_may_look_only_is_offered_no_count(used: str, person: Person, hub: S
     assert "data-upload" not in page
     assert "Requires the role" in page
     assert refused.status_code == 403
+
+
+@pytest.mark.usefixtures("used")
+def test_commands_count_an_image_and_correct_the_number(
+    hub: Services, lineside: Callable[..., Any], store: Path
+) -> None:
+    picture = hub.counter.offered(FUNCTION)[5]
+    counted = lineside("count", "image", FUNCTION, picture, role=Role.OPERATOR)
+    assert (counted["value"], counted["by"]) == (5, "some operator")
+    file = store / "bin-images" / "00003.jpg"
+    words = ["count", "upload", FUNCTION, "--image", str(file)]
+    assert lineside(*words, role=Role.OPERATOR, text=True).endswith(": 2 (2 to 2)")
+    words = ["count", "correct", counted["id"], "4", "--dataset", "bins"]
+    assert lineside(*words, role=Role.OPERATOR)["correction"]["count"] == 4
+    listed = lineside("count", "list", role=Role.OPERATOR)["counts"]
+    assert {one["picture"]: one["value"] for one in listed} == {picture: 5, "": 2}
+    assert "uploaded" in lineside("count", "list", role=Role.OPERATOR, text=True)
+    assert lineside("count", "list", text=True) == "Nothing was counted yet."
