@@ -1,6 +1,7 @@
 """How the demo of the bins starts, and holds what was counted against what is true."""
 
 import socket
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,19 @@ def test_the_truth_file_names_frames_as_the_hub_does() -> None:
     (truth,) = read_truth(lines, camera="bin")
     assert truth.frame.startswith("frm_")
     assert (truth.note["count"], truth.note["recorded"]) == (2, 3)
+
+
+def test_the_plant_file_of_a_demo_is_a_copy_that_people_edit(tmp_path: Path) -> None:
+    settings = Settings(solution="bins", port=0, fps=0, speed=1, seed=1, seconds=1)
+    with Programs(tmp_path) as programs:
+        Bins(settings, folder=tmp_path, programs=programs)
+        copy = tmp_path / "bins.toml"
+        shipped = copy.read_bytes()
+        copy.write_bytes(shipped + b"# edited\n")
+        stage = Bins(settings, folder=tmp_path, programs=programs)
+        stage._write_hub_settings()
+    assert copy.read_bytes() == shipped + b"# edited\n"
+    assert tomllib.loads((tmp_path / "hub.toml").read_text())["plant"] == str(copy)
 
 
 @pytest.mark.slow

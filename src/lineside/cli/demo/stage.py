@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -205,7 +206,9 @@ class Stage(ABC):
         self._settings = settings
         self._folder = folder
         self._programs = programs
-        self._plant_file = example(settings.solution, "plant.toml")
+        self._plant_file = folder / f"{settings.solution}.toml"  # of its own: people edit it
+        if not self._plant_file.exists():
+            shutil.copyfile(example(settings.solution, "plant.toml"), self._plant_file)
         self._plant = load_plant(self._plant_file)
         self._inspection = self._plant.inspection[0].id
         self._camera = self._plant.inspection[0].camera
