@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import Clock, UnavailableError, parse_plant
+from lineside.core import Clock, Inspection, UnavailableError, parse_plant
 from lineside.core.drivers import SecretUrl
 from lineside.core.outputs import HandshakeConfig, OutputConfig
+from lineside.core.plant import Trigger
 from lineside.edge.delivery import outputs
 from lineside.edge.delivery.outputs import (
     MOST_UNDER_WAY,
@@ -510,6 +511,38 @@ class TestOfAnAgent:
     ) -> None:
         lose(device)
         wait_until(lambda: points.values["register/12"] == SAFE)
+
+    def test_a_camera_that_refuses_an_image_saw_no_part(
+        self, device: AgentBench, points: Points
+    ) -> None:
+        device.hub.publish("i/cam", b"no image")
+        wait_until(lambda: points.values["register/12"] == SAFE)
+        fault = "inspection stock failed on an image: fields not as documented"
+        wait_until(lambda: f"output gate: it is fail-safe: {fault}" in device.agent.status().faults)
+        device.frame(2)
+        wait_until(lambda: points.values["register/12"] == REST)
+
+    @pytest.mark.parametrize(
+        "trigger", [Trigger(on="interval", interval_s=1.0), Trigger(on="topic", topic="gate")]
+    )
+    def test_an_image_that_nobody_wants_may_be_refused(
+        self, start: StartBench, points: Points, trigger: Trigger
+    ) -> None:
+        inspection = Inspection(id="stock", camera="rack", labels=("blue",), trigger=trigger)
+        device = start(
+            output=(gate(line="warehouse", on=("reject",), delay_s=0.0, pulse_s=0.0),),
+            inspection=(inspection,),
+        )
+        device.wish()
+        wait_until(device.loaded)
+        if trigger.topic:
+            device.hub.publish("gate", b"")
+            wait_until(lambda: device.agent._workers[0]._seen["stock"].armed)
+        device.frame(1)
+        wait_until(lambda: points.values.get("register/12") == REST)
+        device.hub.publish("i/cam", b"no image")
+        wait_until(lambda: device.refused().get("fields not as documented") == 1)
+        assert device.agent.status().outputs[0].state == "follows"
 
     def test_a_camera_with_a_fault_sees_no_part_until_its_image_is_judged_again(
         self, device: AgentBench, points: Points

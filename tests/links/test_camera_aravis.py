@@ -1,17 +1,15 @@
 """GigE Vision cameras: the fake one of Aravis on a real socket."""
 
-import fcntl
 import json
 import shutil
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -29,46 +27,26 @@ from lineside.links import camera_aravis as driver
 from lineside.links.camera_aravis import AravisSource, StampClock, read_pixels
 from lineside.links.shots import say_nothing
 from lineside.testing.links import LONG_S, CameraContract, wait_until
+from tests.links.gige_camera import PROGRAM, SOURCE, FakeCamera, gige_port, scene_camera
+from tests.models.conftest import scene
 
-PROGRAM = "arv-fake-gv-camera-0.8"
-PORT = f":{3956:04X} "
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-
-class FakeCamera:
-    """The program, which answers as ``Aravis-Fake-T1`` on the loopback interface."""
-
-    def __init__(self) -> None:
-        self.plug_in()
-
-    def plug_in(self) -> None:
-        self.process = subprocess.Popen(
-            [PROGRAM, "-i", "127.0.0.1", "-s", "T1"], stdout=subprocess.DEVNULL
-        )
-        wait_until(lambda: PORT in Path("/proc/net/udp").read_text())
-
-    def unplug(self) -> None:
-        self.process.kill()
-        self.process.wait(LONG_S)
 
 
 @pytest.fixture
 def fake(absent: Callable[[str, str], None]) -> Iterator[FakeCamera]:
-    if shutil.which(PROGRAM) is None:
-        absent("service", f"{PROGRAM} is not installed (Debian: aravis-tools)")
-    with (Path(tempfile.gettempdir()) / "lineside-gige.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # all of them listen at one port
+    with gige_port(absent):
         camera = FakeCamera()
         yield camera
         camera.unplug()
 
 
-def record(source: str = "aravis://127.0.0.1", **more: object) -> CameraRecord:
+def record(source: str = SOURCE, **more: object) -> CameraRecord:
     return CameraRecord(id="rack", line="warehouse", source=SecretUrl(source), **more)  # type: ignore[arg-type]  # of its fields
 
 
 def opened_at(**more: object) -> Camera:
-    return open_camera(record("aravis://127.0.0.1", **more), clock=SystemClock())
+    return open_camera(record(SOURCE, **more), clock=SystemClock())
 
 
 class TestAravis(CameraContract):
@@ -126,14 +104,59 @@ def test_a_camera_that_nobody_knows_may_come_later(absent: Callable[[str, str], 
 
 
 @pytest.mark.slow
-def test_a_camera_that_is_unplugged_is_lost_and_opened_again(fake: FakeCamera) -> None:
+@pytest.mark.parametrize(
+    ("lose", "regain"),
+    [(FakeCamera.unplug, FakeCamera.plug_in), (FakeCamera.cut, FakeCamera.mend)],
+    ids=["power", "cable"],
+)
+def test_a_camera_that_is_unplugged_is_lost_and_opened_again(
+    fake: FakeCamera, lose: Callable[[FakeCamera], None], regain: Callable[[FakeCamera], None]
+) -> None:
     with closing(opened_at()) as opened:
         before = next(opened.shots()).sequence
-        fake.unplug()
-        wait_until(lambda: "does not answer" in opened.fault())
-        fake.plug_in()
+        lose(fake)
+        wait_until(lambda: "nothing came within 1.6 s" in opened.fault())
+        regain(fake)
         wait_until(lambda: opened.fault() == "")
         wait_until(lambda: next(opened.shots()).sequence > before + 2)
+
+
+@pytest.fixture
+def seeing(absent: Callable[[str, str], None], tmp_path: Path) -> Iterator[FakeCamera]:
+    """A camera that sees a scene, and does what a test says."""
+    with gige_port(absent):
+        camera = scene_camera(tmp_path / "images.npz", {"scene": scene()})
+        yield camera
+        camera.unplug()
+
+
+def test_a_camera_that_obeys_nobody_any_more_is_lost_and_opened_again(seeing: FakeCamera) -> None:
+    with closing(opened_at(trigger="software")) as opened:
+        seeing.say("leave")  # as after a pause of the device for 3 s: it still answers
+        wait_until(lambda: "takes no orders from this device" in opened.fault())
+        wait_until(lambda: opened.fault() == "")
+        opened.trigger()
+        assert next(opened.shots()).sequence == 1
+
+
+def test_images_that_came_in_part_or_not_at_all_are_refused(seeing: FakeCamera) -> None:
+    refused = list[str]()
+    with closing(
+        open_camera(
+            record(every_s=0.02), clock=SystemClock(), refused=lambda why, _: refused.append(why)
+        )
+    ) as opened:
+        for share, reason in (("0.02", "picture cannot be read"), ("0.99", "image lost")):
+            next(opened.shots())
+            seeing.say(f"lose {share}")
+            before = seeing.exposed_s()
+            wait_until(lambda: seeing.exposed_s() > before + 0.5)  # noqa: B023
+            seeing.say("lose 0")
+            wait_until(lambda: reason in refused)  # noqa: B023
+        assert set(refused) == {"picture cannot be read", "image lost"}
+        next(opened.shots())
+        sequence = next(opened.shots()).sequence
+    assert sequence > 0
 
 
 @pytest.mark.usefixtures("fake")
@@ -175,7 +198,7 @@ def test_a_library_that_is_too_old_is_said(
     driver._library.cache_clear()
 
 
-def test_a_trigger_in_hand_ends_before_the_camera_is_freed(
+def test_a_trigger_keeps_nobody_waiting_and_ends_before_the_camera_is_freed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun, answered, order = threading.Event(), threading.Event(), list[str]()
@@ -194,17 +217,34 @@ def test_a_trigger_in_hand_ends_before_the_camera_is_freed(
     monkeypatch.setattr(driver, "_library", Library)
     source = AravisSource(record(trigger="software"), clock=SystemClock(), refused=say_nothing)
     source._device, source._is_acquiring = 1, True
-    trigger, close = (threading.Thread(target=one) for one in (source.trigger, source.close))
-    trigger.start()
+    source._asker.start()
+    source.trigger()
     assert begun.wait(LONG_S)
+    source.trigger()
+    close = threading.Thread(target=source.close)
     close.start()
     close.join(0.1)
     answered.set()
-    trigger.join(LONG_S)
     close.join(LONG_S)
     assert order == ["triggered", "freed"]
     source.trigger()
     assert order == ["triggered", "freed"]
+
+
+def test_a_trigger_that_a_camera_refuses_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = list[str]()
+
+    def call(*_: object) -> NoReturn:
+        raise OSError(4, "access denied")
+
+    monkeypatch.setattr(driver, "_call", call)
+    source = AravisSource(
+        record(trigger="software"), clock=SystemClock(), refused=lambda why, _: refused.append(why)
+    )
+    source._is_acquiring = True
+    source.trigger()
+    source._ask_all()
+    assert refused == ["trigger failed"]
 
 
 @given(

@@ -138,6 +138,8 @@ class Source:
         self.refuses = 0
         self.released = 0
         self.pace = threading.Event()
+        self.can_end = threading.Event()
+        self.can_end.set()
 
     def connect(self) -> Grab:
         if self.refuses:
@@ -155,6 +157,7 @@ class Source:
 
     def release(self) -> None:
         self.released += 1
+        assert self.can_end.wait(LONG_S)
 
 
 class TickingClock(FakeClock):
@@ -236,7 +239,10 @@ class TestLive(CameraContract):
         camera = live(source)
         assert camera.fault() == ""
         source.refuses = 1_000
+        source.can_end.clear()
         source.lost.set()
+        wait_until(lambda: camera.fault() == "no pictures come")  # before what it had is freed
+        source.can_end.set()
         wait_until(lambda: camera.fault() == "no pictures come: away")
         source.refuses = 0
         wait_until(lambda: camera.fault() == "")

@@ -442,7 +442,8 @@ class Agent:
         """An image cannot be read, or a package failed on it: there will be no answer."""
         self._shadow.failed(inspection, error)
         line = self._plant.find_camera(self._plant.find_inspection(inspection).camera).line
-        self._outputs.fail(line, f"inspection {inspection} failed on an image")
+        detail = f": {error.message}" if isinstance(error, LinesideError) else ""
+        self._outputs.fail(line, f"inspection {inspection} failed on an image{detail}")
 
     def _triggered(self, line: str) -> None:
         """A PLC wants a part judged: as if a message had come on the line's topic of triggers."""

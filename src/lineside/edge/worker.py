@@ -45,6 +45,7 @@ from lineside.edge.messages import Counters, frame_message
 from lineside.edge.packages import FindJudge, Judge
 from lineside.fleet.contract import CameraCondition
 from lineside.links import Camera, Shot
+from lineside.links.shots import NOT_PUT_AWAY
 from lineside.streams import NotFresh, freshness
 from lineside.vision import Frame, Prediction
 
@@ -454,6 +455,13 @@ class CameraWorker:
         self._counters.frame()
         self._counters.refuse(reason)
         logger.debug("message refused camera=%s: %s", self._camera.id, sentence)
+        if reason != NOT_PUT_AWAY:
+            for item in self._inspections:
+                is_next_as_good = item.trigger.on == "interval" or (
+                    item.trigger.on == "topic" and not self._seen[item.id].armed
+                )
+                if not is_next_as_good:
+                    self._failed(item.id, InvalidError(reason))
 
     def _take(self, shot: Shot) -> None:
         self._counters.frame()

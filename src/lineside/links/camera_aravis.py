@@ -6,11 +6,14 @@
    last minute (256 images at most), from stamp to arrival, counts as none: ``captured_at`` is late
    by that shortest way (readout and transfer), and wrong beyond it by no more than the two clocks
    part in that minute.
+4. The library waits for each answer of a camera, up to 2.5 s and more. A thread of its own asks for
+   them, so that neither triggers nor the loss of a camera wait with it.
+5. Images are numbered by the camera: one that never came is refused when the next one comes.
 """
 
 import ctypes
+import math
 import re
-import threading
 from collections import deque
 from contextlib import suppress
 from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_size_t, c_uint, c_uint64, c_void_p
@@ -25,6 +28,7 @@ import numpy as np
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, UnavailableError, need
 from lineside.core.errors import MissingExtraError
+from lineside.core.worker import Worker
 from lineside.links.contract import Bus, Refused
 from lineside.links.shots import UNREADABLE, Grab, LiveCamera, Picture, Pixels
 
@@ -33,6 +37,12 @@ _MOST_BYTES = 120_000_000
 _BUFFERS = 4
 _POLL_S = 0.2
 _CHECK_S = 1.0
+_LOOKS = 8
+"""Waits for an image, of ``_POLL_S`` each, after which a camera that did not answer is lost."""
+_NUMBERS = 65_535
+"""GigE Vision counts images from 1 to this; of USB3 Vision only the distance matters."""
+_MOST_MISSING = 1000
+_TRIGGER, _CHECK = "arv_camera_software_trigger", "arv_camera_get_payload"
 _STAMPS = 256
 _WINDOW = timedelta(minutes=1)
 _ADDRESS = re.compile(r"[0-9.]+")
@@ -54,10 +64,14 @@ _TYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_get_device_protocol": (c_char_p, (c_uint,)),
     "arv_get_device_model": (c_char_p, (c_uint,)),
     "arv_camera_create_stream": (c_void_p, (c_void_p, c_void_p, c_void_p, c_void_p)),
+    "arv_camera_get_device": (c_void_p, (c_void_p,)),
+    "arv_camera_is_gv_device": (c_int, (c_void_p,)),
+    "arv_gv_device_is_controller": (c_int, (c_void_p,)),
     "arv_stream_push_buffer": (None, (c_void_p, c_void_p)),
     "arv_stream_timeout_pop_buffer": (c_void_p, (c_void_p, c_uint64)),
     "arv_buffer_new_allocate": (c_void_p, (c_size_t,)),
     "arv_buffer_get_status": (c_int, (c_void_p,)),
+    "arv_buffer_get_frame_id": (c_uint64, (c_void_p,)),
     "arv_buffer_get_timestamp": (c_uint64, (c_void_p,)),
     "arv_buffer_get_image_data": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "arv_buffer_get_image_pixel_format": (ctypes.c_uint32, (c_void_p,)),
@@ -179,7 +193,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class AravisSource:
-    """One camera; read by one thread, ``trigger`` may be called from another."""
+    """One camera; read by one thread, ``trigger`` may be called from others."""
 
     def __init__(self, camera: CameraRecord, *, clock: Clock, refused: Refused) -> None:
         """Connect to nothing yet."""
@@ -190,7 +204,11 @@ class AravisSource:
         self._device: int | None = None
         self._stream: int | None = None
         self._is_acquiring = False
-        self._registers = threading.Lock()  # the library has none for a camera's registers
+        self._asked = deque[str]()
+        self._asker = Worker(f"ask-{camera.id}", self._ask_all, every_s=math.inf, clock=clock)
+        self._looks = 0
+        self._absence: UnavailableError | None = None
+        self._number = self._incomplete = 0
         self._stamps = StampClock()
         self._heard_s = self._checked_s = 0.0
 
@@ -202,6 +220,9 @@ class AravisSource:
             MissingExtraError: the library is not installed.
             UnavailableError: no such camera answers, or another program has it.
         """
+        self._asked.clear()
+        self._looks, self._absence = 0, None
+        self._number = self._incomplete = 0
         if not _ADDRESS.fullmatch(self._id):  # by this the interface is found that reaches it
             _library().arv_update_device_list()
         try:
@@ -216,13 +237,14 @@ class AravisSource:
             raise
         self._stamps = StampClock()
         self._heard_s = self._checked_s = self._clock.monotonic()
+        self._asker.start()
         return self._grab
 
     def close(self) -> None:
         """Leave the camera."""
         library = _library()
-        with self._registers:  # a trigger in hand ends before the camera is freed
-            was_acquiring, self._is_acquiring = self._is_acquiring, False
+        was_acquiring, self._is_acquiring = self._is_acquiring, False
+        self._asker.stop()  # what is asked ends before the camera is freed
         if was_acquiring:
             with suppress(OSError):  # it is away
                 _call("arv_camera_stop_acquisition", self._device)
@@ -232,13 +254,38 @@ class AravisSource:
         self._stream = self._device = None
 
     def trigger(self) -> None:
-        """Take a picture now."""
-        try:
-            with self._registers:
-                if self._is_acquiring:
-                    _call("arv_camera_software_trigger", self._device)
-        except OSError as error:
-            self._refused("not triggered", str(self._away(error)))
+        """Have a picture taken now, without waiting for the camera."""
+        self._ask(_TRIGGER)
+
+    def _ask(self, name: str) -> None:
+        if self._is_acquiring:
+            self._asked.append(name)
+            self._asker.wake()
+
+    def _ask_all(self) -> None:
+        """Ask the camera for what waits; an entry goes once it is answered."""
+        while self._asked and not self._asker.stopping.is_set():
+            try:
+                _call(self._asked[0], self._device)
+                if self._asked[0] == _CHECK and not self._controls():
+                    self._absence = UnavailableError(
+                        "the camera takes no orders from this device any more",
+                        where=self._camera.source,
+                        fix="Look whether another program has it, or this machine was at rest.",
+                    )
+            except OSError as error:
+                if self._asked[0] == _TRIGGER:
+                    self._refused("trigger failed", str(self._away(error)))
+                else:
+                    self._absence = self._away(error)
+            self._asked.popleft()
+
+    def _controls(self) -> bool:
+        library = _library()
+        is_network = library.arv_camera_is_gv_device(self._device)
+        return not is_network or bool(
+            library.arv_gv_device_is_controller(library.arv_camera_get_device(self._device))
+        )
 
     def _set_up(self) -> None:
         device, camera = self._device, self._camera
@@ -314,15 +361,26 @@ class AravisSource:
             return Picture()
         arrived = self._clock.now()
         self._heard_s = self._checked_s = now_s
+        self._looks = 0
         try:
             image = self._image(buffer)
+            self._count(library.arv_buffer_get_frame_id(buffer))
             at = self._stamps.utc(library.arv_buffer_get_timestamp(buffer), arrived=arrived)
         except InvalidError as error:
+            self._incomplete += 1
             self._refused(UNREADABLE, str(error))
             return Picture()
         finally:
             library.arv_stream_push_buffer(self._stream, buffer)
         return Picture(image=image, captured_at=at)
+
+    def _count(self, number: int) -> None:
+        """Refuse the images between the one before and this one of which nothing came."""
+        missing = (number - self._number - 1) % _NUMBERS - self._incomplete
+        if self._number and missing <= _MOST_MISSING:
+            for _ in range(missing):
+                self._refused("image lost", f"one before number {number} never came")
+        self._number, self._incomplete = number, 0
 
     def _check(self, now_s: float) -> None:
         """Ask a camera that is silent whether it is there.
@@ -330,15 +388,17 @@ class AravisSource:
         Raises:
             UnavailableError: it is not, or should have given an image long ago.
         """
-        if now_s - self._checked_s < _CHECK_S:
-            return
-        self._checked_s = now_s
-        try:
-            with self._registers:
-                _call("arv_camera_get_payload", self._device)
-        except OSError as error:
+        self._looks = self._looks + 1 if self._asked else 0
+        if self._looks >= _LOOKS:
+            self._absence = self._away(OSError(0, f"nothing came within {_LOOKS * _POLL_S:g} s"))
+        if self._absence is not None:
             self._is_acquiring = False
-            raise self._away(error) from error
+            raise self._absence
+        if self._asked:
+            return
+        if now_s - self._checked_s >= _CHECK_S:
+            self._checked_s = now_s
+            self._ask(_CHECK)
         silent_s = max(self._camera.silent_after_s, 2 * (self._camera.every_s or 0.0))
         if not self._camera.trigger and now_s - self._heard_s > silent_s:
             raise UnavailableError(

@@ -29,7 +29,7 @@ from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, NotFoundError, RefusedError, UnavailableError
 from lineside.core.files import replace_durably
 from lineside.links.contract import Bus, Refused, Shot
-from lineside.links.shots import UNREADABLE, ShotCamera, whole_ms
+from lineside.links.shots import NOT_PUT_AWAY, UNREADABLE, ShotCamera, whole_ms
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +203,7 @@ class FolderCamera(ShotCamera):
                 self._remember(self._memory, name, state)
         except (OSError, UnavailableError) as error:
             reason = error.strerror if isinstance(error, OSError) else error.message
-            self._refused("not moved or remembered", f"{path}: {reason}")
+            self._refused(NOT_PUT_AWAY, f"{path}: {reason}")
 
     def _remember(self, memory: Path, name: str, state: _State) -> None:
         """Add a line; once there are many, keep only what still stands in the folder."""

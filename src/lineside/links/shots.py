@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 WAITING = 2
 UNREADABLE = "picture cannot be read"
+NOT_PUT_AWAY = "not moved or remembered"
+"""The one reason for which a camera refuses nothing of an image that was judged."""
 _JOIN_S = 10.0
 _LOST = "no pictures come"
 
@@ -179,6 +181,7 @@ class LiveCamera(ShotCamera):
         may be set right at any time, so it is asked again like one that is away.
         """
         if self._grab is None:
+            self._release()  # its loss was said before: to free a camera that is away takes seconds
             self._grab = self._connect()
             return 0.0
         try:
@@ -189,7 +192,6 @@ class LiveCamera(ShotCamera):
             if self._stop.is_set():
                 return 0.0
             self._grab = None
-            self._release()
             raise
         if picture.encoded or picture.image is not None:
             self._put(picture, at=whole_ms(picture.captured_at or self._clock.now()))
