@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lineside.core import (
     ConflictError,
@@ -27,12 +29,13 @@ from lineside.core.drivers import SecretUrl
 from lineside.edge import EdgeConfig, run
 from lineside.edge.machine import sole_user
 from lineside.edge.messages import frame_message
-from lineside.links import EmbeddedBroker, Mailbox, open_bus
+from lineside.links import Bus, EmbeddedBroker, Mailbox, open_bus
 from lineside.models import Package
 from lineside.streams import Event, decode_event, read_prediction
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import PictureState, encode_jpeg, open_frame
 from tests.edge.conftest import DEVICE, PREDICTION, PackageServer
+from tests.links.gige_camera import SOURCE, gige_port, scene_camera
 from tests.links.modbus_plc import ModbusPlc, modbus_plc
 from tests.links.output_peers import patient_outputs
 from tests.models.conftest import scene
@@ -63,6 +66,7 @@ label = "ring"
 box_px = { x0_px = 102, y0_px = 62, x1_px = 126, y1_px = 82 }
 """
 
+REJECTING = PLANT.replace('camera = "rack"', 'camera = "rack"\nreject = ["disc"]')
 GATE = """
 [[output]]
 id = "gate"
@@ -98,6 +102,13 @@ def shown(*, lit: bool = True, seed: int = 3) -> bytes:
         captured_at=SystemClock().now(),
     )
     return frame_message(frame)
+
+
+def part(*, lit: bool) -> NDArray[np.uint8]:
+    """A part that is bright where the disc is looked for, or not."""
+    image = scene(lit=False)
+    image[20:44, 20:48] = 245 if lit else 60
+    return image
 
 
 def next_event(mailbox: Mailbox) -> Event:
@@ -154,69 +165,30 @@ def test_a_real_package_is_fetched_and_judges_real_frames(
     assert packages.requests == [("/package", "Bearer tok_1")]
 
 
-@pytest.mark.slow
-def test_a_verdict_switches_a_coil_that_is_fail_safe_whenever_the_line_cannot_be_relied_on(
-    archive: bytes, packages: PackageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    patient_outputs(monkeypatch)
-    digest = Package.read(archive).digest
+@contextmanager
+def gate_at(
+    plant: str, *, archive: bytes, packages: PackageServer, folder: Path
+) -> Iterator["_Gate"]:
+    """The gate of a device with a package, for the length of a ``with``; then it is fail-safe."""
     packages.answers["/package"] = (200, archive, {})
-    images, stop, clock = tmp_path / "images", threading.Event(), SystemClock()
-    images.mkdir()
-    count = itertools.count(1)
-
-    def show(*, lit: bool, exposure: float = 1.0) -> None:
-        """A part passes the camera: one that is bright where the disc is looked for is a reject."""
-        image = scene(lit=False)
-        image[20:44, 20:48] = 245 if lit else 60
-        (images / f"{next(count)}.jpg").write_bytes(
-            encode_jpeg((image * exposure).clip(0, 255).astype(np.uint8), quality=95)
-        )
-
+    stop, clock, plant_file = threading.Event(), SystemClock(), folder / "plant.toml"
     with EmbeddedBroker() as broker, modbus_plc() as plc:
-        plant_file = tmp_path / "plant.toml"
-        plant_file.write_text(
-            PLANT.replace("mqtt:i/cam", f"folder:{images}").replace(
-                'camera = "rack"', 'camera = "rack"\nreject = ["disc"]'
-            )
-            + GATE.replace("PLC", plc.url)
-        )
+        plant_file.write_text(plant.replace("PLC", plc.url))
         hub = open_bus(broker.url, client_id="hub", clock=clock)
+        digest = Package.read(archive).digest
         hub.publish(f"{DEVICE}/desired", desired(digest, "http://x/package"), retain=True)
         config = EdgeConfig(
             device="edge-1", bus=SecretUrl(broker.url), plant=str(plant_file), hub=packages.url,
-            data_dir=str(tmp_path / "edge"), unsigned="allowed",
+            data_dir=str(folder / "edge"), unsigned="allowed",
         )  # fmt: skip
         program = threading.Thread(
             target=run, args=(config,), kwargs={"clock": clock, "stop": stop}, name="program"
         )
         program.start()
-        gate = _Gate(plc, hub.subscribe((f"{DEVICE}/status",), name="status"))
+        gate = _Gate(plc, hub)
         try:
             gate.moves(1, says="loaded_at")  # fail-safe from the start: nothing was judged yet
-            show(lit=False)
-            gate.moves(0)
-            show(lit=True)
-            gate.moves(1, 0, says="follows")
-            shutil.move(images, tmp_path / "unplugged")
-            gate.moves(1, says="camera rack is lost")
-            shutil.move(tmp_path / "unplugged", images)
-            gate.says("it waits for a verdict")
-            show(lit=False)
-            gate.moves(0)
-            for exposure, fault in ((0.1, "dark"), (8.0, "overexposed")):
-                show(lit=False, exposure=exposure)
-                gate.moves(1, says=f"camera rack is {fault}")
-                show(lit=False)
-                gate.moves(0, says="follows")
-            plc.switch_off()
-            gate.was.clear()
-            gate.says("away")
-            plc.switch_on()
-            gate.moves(1)
-            show(lit=False)
-            gate.moves(0)
-            wait_until(lambda: plc.values("coil/13")[-2:] in ([0, 1], [1, 0]))
+            yield gate
         finally:
             stop.set()
             program.join(LONG_S)
@@ -224,11 +196,78 @@ def test_a_verdict_switches_a_coil_that_is_fail_safe_whenever_the_line_cannot_be
         assert plc.value("coil/12") == 1
 
 
+@pytest.mark.slow
+def test_a_verdict_switches_a_coil_that_is_fail_safe_whenever_the_line_cannot_be_relied_on(
+    archive: bytes, packages: PackageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient_outputs(monkeypatch)
+    images, count = tmp_path / "images", itertools.count(1)
+    images.mkdir()
+
+    def show(*, lit: bool, exposure: float = 1.0) -> None:
+        """A part passes the camera: one that is bright where the disc is looked for is a reject."""
+        (images / f"{next(count)}.jpg").write_bytes(
+            encode_jpeg((part(lit=lit) * exposure).clip(0, 255).astype(np.uint8), quality=95)
+        )
+
+    plant = REJECTING.replace("mqtt:i/cam", f"folder:{images}") + GATE
+    with gate_at(plant, archive=archive, packages=packages, folder=tmp_path) as gate:
+        show(lit=False)
+        gate.moves(0)
+        show(lit=True)
+        gate.moves(1, 0, says="follows")
+        shutil.move(images, tmp_path / "unplugged")
+        gate.moves(1, says="camera rack is lost")
+        shutil.move(tmp_path / "unplugged", images)
+        gate.says("it waits for a verdict")
+        show(lit=False)
+        gate.moves(0)
+        for exposure, fault in ((0.1, "dark"), (8.0, "overexposed")):
+            show(lit=False, exposure=exposure)
+            gate.moves(1, says=f"camera rack is {fault}")
+            show(lit=False)
+            gate.moves(0, says="follows")
+        gate.plc.switch_off()
+        gate.was.clear()
+        gate.says("away")
+        gate.plc.switch_on()
+        gate.moves(1)
+        show(lit=False)
+        gate.moves(0)
+        wait_until(lambda: gate.plc.values("coil/13")[-2:] in ([0, 1], [1, 0]))
+
+
+def test_a_trigger_of_a_gige_camera_leads_to_a_verdict_that_switches_a_coil(
+    archive: bytes, packages: PackageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    absent: Callable[[str, str], None],
+) -> None:  # fmt: skip
+    patient_outputs(monkeypatch)
+    plant = REJECTING.replace('"mqtt:i/cam"', f'"{SOURCE}"\ntrigger = "software"') + GATE
+    plant = plant.replace('camera = "rack"', 'camera = "rack"\ntrigger = {on="topic", topic="go"}')
+    scenes = {"good": part(lit=False), "bad": part(lit=True)}
+    with (
+        gige_port(absent),
+        closing(scene_camera(tmp_path / "scenes.npz", scenes)) as camera,
+        gate_at(plant, archive=archive, packages=packages, folder=tmp_path) as gate,
+    ):
+        for shown, values in (("good", [0]), ("bad", [1, 0])):
+            camera.say(shown)
+            gate.hub.publish("go", b"")
+            gate.moves(*values, says="follows")
+        camera.say("leave")
+        gate.moves(1, says="camera rack is lost")
+        gate.says("it waits for a verdict")
+        camera.say("good")
+        gate.hub.publish("go", b"")
+        gate.moves(0, says="follows")
+
+
 class _Gate:
     """A coil as the PLC sees it, and what the device says of it."""
 
-    def __init__(self, plc: ModbusPlc, status: Mailbox) -> None:
-        self.plc, self.status, self.was = plc, status, list[int]()
+    def __init__(self, plc: ModbusPlc, hub: Bus) -> None:
+        self.plc, self.hub, self.was = plc, hub, list[int]()
+        self._heard = hub.subscribe((f"{DEVICE}/status",), name="status")
 
     def moves(self, *values: int, says: str = "") -> None:
         self.was.extend(values)
@@ -241,7 +280,7 @@ class _Gate:
 
     def _status(self) -> str:
         """The next one."""
-        found = self.status.get(timeout_s=LONG_S)
+        found = self._heard.get(timeout_s=LONG_S)
         assert found is not None
         return found.payload.decode()
 
