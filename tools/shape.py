@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 537,
     "classes": 1601,
     "statements in src": 69523,
-    "statements in tests": 57966,
+    "statements in tests": 57972,
     "records built at one place": 410,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

@@ -6,8 +6,9 @@ As a program it runs the class of the library that ``arv-fake-gv-camera-0.8`` ru
 ``Aravis-Fake-T1``; what stands before it are the RGB images of the file, all of one size. At 10 ms
 and 0 dB an image is as bright as in the file; exposure and gain change that as on a linear sensor.
 Noise makes the bytes of each image others. Lines that it reads: the name of the image that stands
-before it from then on; ``lose 0.01``, the share of its packets that is lost; ``leave``, and it
-obeys nobody until it is opened again. For each image it prints the time of its exposure.
+before it from then on; ``turn``, and each image is of the next one; ``lose 0.01``, the share of
+its packets that is lost; ``leave``, and it obeys nobody until it is opened again. For each image it
+prints on the monotonic clock when it begins to send it, and its name.
 """
 
 import ctypes
@@ -17,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from ctypes import c_char_p, c_double, c_int, c_uint32, c_void_p
@@ -71,10 +73,11 @@ class FakeCamera:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n")
 
-    def exposed_s(self) -> float:
-        """When it took the next image, on the monotonic clock; of ``scene_camera`` alone."""
+    def sent(self) -> tuple[float, str]:
+        """When it began to send the next image, and what that shows; of ``scene_camera`` alone."""
         assert self.process.stdout is not None
-        return float(self.process.stdout.readline())
+        at_s, _, name = self.process.stdout.readline().strip().partition(" ")
+        return float(at_s), name
 
 
 def scene_camera(images: Path, scenes: dict[str, NDArray[np.uint8]]) -> FakeCamera:
@@ -109,19 +112,22 @@ def main() -> None:
     ):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
-    rng, shown = np.random.default_rng(1), next(iter(scenes.values()))
+    rng, names = np.random.default_rng(1), deque(scenes)
+    is_turning = False
 
     def fill(buffer: int, _data: int, exposure_us: int, gain: int, _format: int) -> None:
-        exposed_s, scale = monotonic(), exposure_us / 10_000 * 10 ** (gain / 20)
-        noise = rng.integers(-2, 3, shown.shape, np.int8)
-        image = (shown * np.float32(scale) + noise).clip(0, 255).astype(np.uint8)
+        if is_turning:
+            names.rotate()
+        scene, scale = scenes[names[0]], exposure_us / 10_000 * 10 ** (gain / 20)
+        noise = rng.integers(-2, 3, scene.shape, np.int8)
+        image = (scene * np.float32(scale) + noise).clip(0, 255).astype(np.uint8)
         ctypes.memmove(library.arv_buffer_get_data(buffer, None), image.ctypes.data, image.nbytes)
-        sys.stdout.write(f"{exposed_s}\n")
+        sys.stdout.write(f"{monotonic()} {names[0]}\n")
         sys.stdout.flush()
 
     server = library.arv_gv_fake_camera_new(b"127.0.0.1", b"T1")
     camera = library.arv_gv_fake_camera_get_fake_camera(server)
-    height, width, _ = shown.shape
+    height, width, _ = scenes[names[0]].shape
     for register, value in ((_WIDTH, width), (_HEIGHT, height), (_FORMAT, _RGB8)):
         library.arv_fake_camera_write_register(camera, register, value)
     library.arv_fake_camera_set_trigger_frequency(camera, _TRIGGERED_HZ)
@@ -135,8 +141,10 @@ def main() -> None:
             )
         elif word == "leave":
             library.arv_fake_camera_set_control_channel_privilege(camera, 0)
+        elif word == "turn":
+            is_turning = True
         else:
-            shown = scenes[word]
+            names.rotate(-names.index(word))
 
 
 if __name__ == "__main__":

@@ -149,8 +149,8 @@ def test_images_that_came_in_part_or_not_at_all_are_refused(seeing: FakeCamera) 
         for share, reason in (("0.02", "picture cannot be read"), ("0.99", "image lost")):
             next(opened.shots())
             seeing.say(f"lose {share}")
-            before = seeing.exposed_s()
-            wait_until(lambda: seeing.exposed_s() > before + 0.5)  # noqa: B023
+            before, _ = seeing.sent()
+            wait_until(lambda: seeing.sent()[0] > before + 0.5)  # noqa: B023
             seeing.say("lose 0")
             wait_until(lambda: reason in refused)  # noqa: B023
         assert set(refused) == {"picture cannot be read", "image lost"}
