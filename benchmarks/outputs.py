@@ -68,7 +68,7 @@ inspection = [{ id = "stock", camera = "rack", reject = ["disc"], labels = ["dis
     where="plant.toml",
 )
 CLOCK = SystemClock()
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 WARM_UP = 20
 SHAKE = HandshakeConfig(trigger="input/1", acknowledge="coil/2", done="coil/3")
 
@@ -256,8 +256,9 @@ def from_camera(plc: ModbusPlc, bus: str, parts: int, *, folder: Path) -> dict[s
             camera.say("turn")
             for each in (*commands, *commands):
                 with running([sys.executable, *commands[each]], folder / f"{each}.log"):
-                    times[each] += until_coil(plc, camera, parts, rate=rate)
-        found[name] = beside(times, parts=2 * parts)
+                    times[each] += until_coil(plc, camera, parts // 2, rate=rate)
+        print(name, file=sys.stderr)
+        found[name] = beside(times, parts=parts // 2 * 2)
     hub.close()
     packages.close()
     return found
