@@ -543,6 +543,34 @@ class TestOfAnAgent:
         device.hub.publish("i/cam", b"no image")
         wait_until(lambda: device.refused().get("fields not as documented") == 1)
         assert device.agent.status().outputs[0].state == "follows"
+        device.clock.advance(2.0)
+        device.hub.publish("gate", b"")
+        wait_until(lambda: device.agent._workers[0]._seen["stock"].armed or not trigger.topic)
+        device.hub.publish("i/cam", b"no image")  # of the next one they do
+        wait_until(lambda: points.values["register/12"] == SAFE)
+
+    def test_an_image_is_missed_by_inspections_alone_whose_answers_count_for_verdicts(
+        self, start: StartBench, points: Points
+    ) -> None:
+        counts = Inspection(id="stock", camera="rack", labels=("blue",))
+        tried = replace(counts, id="tried", verdict=False, trigger=Trigger(on="topic", topic="try"))
+        counts = replace(counts, trigger=Trigger(on="topic", topic="gate"))
+        device = start(
+            output=(gate(line="warehouse", on=("reject",), delay_s=0.0, pulse_s=0.0),),
+            inspection=(counts, tried),
+        )
+        device.wish()
+        wait_until(device.loaded)
+        worker = device.agent._workers[0]
+        for topic in ("gate", "try"):
+            device.hub.publish(topic, b"")
+        wait_until(lambda: worker._seen["stock"].armed and worker._seen["tried"].armed)
+        device.frame(1)
+        wait_until(lambda: points.values.get("register/12") == REST)
+        assert worker._seen["tried"].armed
+        device.hub.publish("i/cam", b"no image")
+        wait_until(lambda: device.refused().get("fields not as documented") == 1)
+        assert device.agent.status().outputs[0].state == "follows"
 
     def test_a_camera_with_a_fault_sees_no_part_until_its_image_is_judged_again(
         self, device: AgentBench, points: Points

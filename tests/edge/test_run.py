@@ -258,8 +258,15 @@ def test_a_trigger_of_a_gige_camera_leads_to_a_verdict_that_switches_a_coil(
         gate.moves(1, says="camera rack is lost")
         gate.says("it waits for a verdict")
         camera.say("good")
-        gate.hub.publish("go", b"")
-        gate.moves(0, says="follows")
+        gate.was.append(0)
+
+        def follows() -> bool:
+            """Of triggers until the camera is ready for one."""
+            gate.hub.publish("go", b"")
+            return gate.plc.values("coil/12") == gate.was
+
+        wait_until(follows)
+        gate.says("follows")
 
 
 class _Gate:

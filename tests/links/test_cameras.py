@@ -248,6 +248,17 @@ class TestLive(CameraContract):
         wait_until(lambda: camera.fault() == "")
         camera.close()
 
+    def test_a_loss_that_was_over_before_anybody_asked_is_told_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = Source()
+        camera = live(source)
+        source.lost.set()
+        with caplog.at_level("INFO"):
+            wait_until(lambda: "regained" in caplog.text)
+        assert [camera.fault(), camera.fault()] == ["no pictures come", ""]
+        camera.close()
+
     def test_a_source_that_refuses_after_a_loss_is_asked_again(self) -> None:
         source = Source()
         refusals = iter([RefusedError("wrong password")])

@@ -441,9 +441,11 @@ class Agent:
     def _failed(self, inspection: str, error: Exception) -> None:
         """An image cannot be read, or a package failed on it: there will be no answer."""
         self._shadow.failed(inspection, error)
-        line = self._plant.find_camera(self._plant.find_inspection(inspection).camera).line
-        detail = f": {error.message}" if isinstance(error, LinesideError) else ""
-        self._outputs.fail(line, f"inspection {inspection} failed on an image{detail}")
+        found = self._plant.find_inspection(inspection)
+        line = self._plant.find_camera(found.camera).line
+        if found in verdict_inspections(self._plant, line):
+            detail = f": {error.message}" if isinstance(error, LinesideError) else ""
+            self._outputs.fail(line, f"inspection {inspection} failed on an image{detail}")
 
     def _triggered(self, line: str) -> None:
         """A PLC wants a part judged: as if a message had come on the line's topic of triggers."""

@@ -45,7 +45,7 @@ from lineside.edge.messages import Counters, frame_message
 from lineside.edge.packages import FindJudge, Judge
 from lineside.fleet.contract import CameraCondition
 from lineside.links import Camera, Shot
-from lineside.links.shots import NOT_PUT_AWAY
+from lineside.links.shots import IMAGE_LOST, NOT_PUT_AWAY
 from lineside.streams import NotFresh, freshness
 from lineside.vision import Frame, Prediction
 
@@ -455,13 +455,15 @@ class CameraWorker:
         self._counters.frame()
         self._counters.refuse(reason)
         logger.debug("message refused camera=%s: %s", self._camera.id, sentence)
-        if reason != NOT_PUT_AWAY:
-            for item in self._inspections:
-                is_next_as_good = item.trigger.on == "interval" or (
-                    item.trigger.on == "topic" and not self._seen[item.id].armed
-                )
-                if not is_next_as_good:
-                    self._failed(item.id, InvalidError(reason))
+        # A triggered camera's lost image is noticed when the next part already waits for its own.
+        if reason == NOT_PUT_AWAY or (reason == IMAGE_LOST and self._camera.trigger):
+            return
+        now = self._clock.now()
+        for item in self._inspections:
+            if item.trigger.on == "part" or wants(
+                item.trigger, self._seen[item.id], captured_at=now, part=""
+            ):
+                self._failed(item.id, InvalidError(reason))
 
     def _take(self, shot: Shot) -> None:
         self._counters.frame()

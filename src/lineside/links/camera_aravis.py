@@ -30,7 +30,7 @@ from lineside.core import Clock, InvalidError, UnavailableError, need
 from lineside.core.errors import MissingExtraError
 from lineside.core.worker import Worker
 from lineside.links.contract import Bus, Refused
-from lineside.links.shots import UNREADABLE, Grab, LiveCamera, Picture, Pixels
+from lineside.links.shots import IMAGE_LOST, UNREADABLE, Grab, LiveCamera, Picture, Pixels
 
 _LIBRARY = "libaravis-0.8.so.0"
 _MOST_BYTES = 120_000_000
@@ -379,7 +379,7 @@ class AravisSource:
         missing = (number - self._number - 1) % _NUMBERS - self._incomplete
         if self._number and missing <= _MOST_MISSING:
             for _ in range(missing):
-                self._refused("image lost", f"one before number {number} never came")
+                self._refused(IMAGE_LOST, f"one before number {number} never came")
         self._number, self._incomplete = number, 0
 
     def _check(self, now_s: float) -> None:

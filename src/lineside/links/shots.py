@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 WAITING = 2
 UNREADABLE = "picture cannot be read"
+IMAGE_LOST = "image lost"
 NOT_PUT_AWAY = "not moved or remembered"
 """The one reason for which a camera refuses nothing of an image that was judged."""
 _JOIN_S = 10.0
@@ -134,6 +135,7 @@ class LiveCamera(ShotCamera):
         self._changed = threading.Condition()
         self._dropped = 0
         self._fault = ""
+        self._is_told = self._is_over = False
         self._sequence = 0
         self._grab: Grab | None = None
         self._worker = Worker(
@@ -159,7 +161,11 @@ class LiveCamera(ShotCamera):
         return self._dropped
 
     def fault(self) -> str:
-        return self._fault
+        """A loss that is over is told once, too, if nobody asked meanwhile."""
+        self._is_told, fault = True, self._fault
+        if self._is_over:
+            self._fault, self._is_over = "", False
+        return fault
 
     def trigger(self) -> None:
         if self._camera.trigger == "software":
@@ -182,6 +188,8 @@ class LiveCamera(ShotCamera):
         """
         if self._grab is None:
             self._release()  # its loss was said before: to free a camera that is away takes seconds
+            if self._stop.is_set():
+                return 0.0
             self._grab = self._connect()
             return 0.0
         try:
@@ -200,7 +208,9 @@ class LiveCamera(ShotCamera):
     def _note(self, error: Exception | None) -> None:
         """Log loss and return, and keep the reason for ``fault``."""
         if error is None:
-            self._fault = ""
+            self._is_over = True
+            if self._is_told:
+                self.fault()
             logger.info("camera regained camera=%s", self._camera.id)
             return
         log = logger.debug if self._fault else logger.warning
@@ -211,6 +221,7 @@ class LiveCamera(ShotCamera):
             error,
         )
         reason = error.message if isinstance(error, LinesideError) else repr(error)
+        self._is_told, self._is_over = self._is_told and bool(self._fault), False
         self._fault = _LOST if reason == _LOST else f"{_LOST}: {reason}"
 
     def _put(self, picture: Picture, *, at: datetime) -> None:
