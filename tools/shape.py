@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 537,
     "classes": 1601,
-    "statements in src": 69536,
-    "statements in tests": 58006,
+    "statements in src": 69577,
+    "statements in tests": 58046,
     "records built at one place": 410,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

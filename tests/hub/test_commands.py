@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 import typer.main
 
-from lineside.cli.app import app
+from lineside.cli.app import _run, app
+from lineside.core import parse_rfc3339
 from lineside.hub import Registration, Role, Services, create_app
+from lineside.hub.replay.repository import RecordCheck, ReplayCounts, ReplayResult
 from tests.hub.conftest import Line
 from tests.hub.test_access import routes
 
@@ -129,7 +132,7 @@ def test_a_package_is_placed_and_taken_into_use_by_its_digest(
 
 
 def test_a_test_picture_is_written(
-    jpeg: Callable[..., bytes], lineside: Lineside, tmp_path: Path
+    jpeg: Callable[..., bytes], lineside: Lineside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "now.jpg").write_bytes(jpeg("blue"))
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
@@ -137,9 +140,65 @@ def test_a_test_picture_is_written(
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever).start()
         source = f"http://127.0.0.1:{server.server_port}/now.jpg"
-        lineside("camera", "test", source, "--out", str(out), role=Role.ENGINEER)
+        monkeypatch.setattr("sys.stdin", StringIO(source + "\n"))
+        lineside("camera", "test", "-", "--out", str(out), role=Role.ENGINEER)
         server.shutdown()
     assert out.read_bytes() == jpeg("blue")
+
+
+def test_a_list_of_replays_adds_up_whatever_differs(
+    hub: Services, line: Line, lineside: Lineside
+) -> None:
+    assert "No replay." in lineside("replay", "list", text=True)
+    since, until = parse_rfc3339(SPAN[1], where=""), parse_rfc3339(SPAN[3], where="")
+    counts = ReplayCounts(
+        decisions_changed=1, verdicts_changed=2, events_changed=13, twin_changed=4
+    )
+    found = ReplayResult(
+        since=since, until=until, package="", package_name="", inspections=(), rules=NONE,
+        rules_begin=since, frames=0, counts=counts, bit_identical=False,
+        decisions_changed=(), events_changed=(), twin_changed=(), record=RecordCheck(),
+    )  # fmt: skip
+    hub.replays.book.keep(found, rules=b"", by="ada")
+    lineside("replay", "start", *SPAN, "--package", "recorded")
+    line.see("blue")
+    rows = lineside("replay", "list", text=True).splitlines()[1:]
+    # Both are of one moment of the clock, so that either may stand first.
+    assert {("done" in row, row.split()[-1]) for row in rows} == {(True, "20"), (False, SPAN[3])}
+
+
+# ---- bad words get a sentence
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "code", "sentence"),
+    [
+        (("replay", "start", *SPAN, "--rules", "FILE"), b"\xff", 2, "not TOML: it is not UTF-8"),
+        (("replay", "start", *SPAN, "--warm-up", "nan"), b"", 2, "'nan' is no number of seconds"),
+        (("replay", *SPAN, "--warm-up", "inf", "URL"), b"", 2, "'inf' is no number of seconds"),
+        (("replay", "--keep", "list"), b"", 2, "an option before list"),
+        (("training", "start", "a", "--setting", "epochs=nan"), b"", 2, "is no setting"),
+        (("job", "create", "a", "--target", "b", "--document", "FILE"), b"null", 2, "null says"),
+        (("rollout", "status", "a b"), b"", 3, "GET /api/v1/rollouts/a%20b"),
+        (("rollout", "status", "x/../../alerts?y"), b"", 3, "GET /api/v1/rollouts/x%2F"),
+        (("model", "use", "sha256:a/b", "--reason", "c"), b"", 3, "sha256%3Aa%2Fb"),
+        (("job", "list", "--hub", "URL", "--token", "FILE"), b'{"a":\n"lst_S"}', 2, "not one word"),
+        (("job", "list", "--hub", "URL", "--token", "FILE"), b"lst_S\xff", 2, "not one word"),
+        (("job", "list", "--hub", "URL", "--token", "none"), b"", 3, "cannot be read"),
+    ],
+)
+def test_bad_words_are_a_sentence_with_its_fix(
+    words: tuple[str, ...], content: bytes, code: int, sentence: str, *, served: str,
+    hub: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file, token = tmp_path / "file", tmp_path / "token"
+    file.write_bytes(content)
+    token.write_text(hub.auth.issue_token("ada", kind="api", role=Role.ADMIN))
+    at = [served if word == "URL" else str(file) if word == "FILE" else word for word in words]
+    ended = _run([*at, *(("--hub", served, "--token", str(token)) if "URL" not in words else ())])
+    said = capsys.readouterr().err
+    assert (ended, sentence in said, "fix: " in said) == (code, True, True), said
+    assert "lst_S" not in said
 
 
 # ---- and none does it for whoever may not, of nothing, or at a hub that is away

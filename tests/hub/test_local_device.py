@@ -223,6 +223,7 @@ def test_commands_start_and_stop_it(
 ) -> None:
     with serve_hub(replace(hub, local_device=device)) as url:
         assert lineside("local-device", "show", at=url)["state"] == "off"
+        assert lineside("local-device", "show", at=url, text=True).endswith("\nlines: warehouse")
         assert lineside("local-device", "start", at=url)["state"] in ("starting", "failing")
         wait_until(lambda: device.state().state == "failing")
         assert "does not answer" in lineside("local-device", "show", at=url, text=True)

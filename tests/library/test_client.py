@@ -8,6 +8,26 @@ from lineside.core import InvalidError, LinesideError, RefusedError, Unavailable
 from lineside.library.client import HubClient
 from tests.edge.conftest import PackageServer
 
+WORD = "lst_WORD"
+
+
+@pytest.mark.parametrize("token", [f'{{"token":\n"{WORD}"}}', f"a {WORD}", f"{WORD}\ufffd"])
+def test_a_token_that_cannot_be_one_is_refused_and_not_quoted(token: str) -> None:
+    with pytest.raises(InvalidError, match="the token is not one word") as refused:
+        HubClient("http://127.0.0.1", token=token)
+    assert WORD not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["nonsense", "http://a b", "http://[::1", "http://", "http://a:b", "http://a..b", "ftp://a",
+     "http://ada:word@a"],
+)  # fmt: skip
+def test_what_is_no_address_of_a_hub_is_refused_with_a_sentence(address: str) -> None:
+    with pytest.raises(InvalidError, match=r"is no hub.*fix: Write https://HOST:PORT") as refused:
+        HubClient(address, token="")
+    assert "word" not in str(refused.value)
+
 
 @pytest.mark.parametrize(
     ("status", "body", "kind", "says"),

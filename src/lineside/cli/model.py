@@ -267,7 +267,7 @@ def use(
     if not version.startswith("sha256:"):
         group, number = _named(version)
         found = client.get(f"/models/{quote(group, safe='')}/versions/{number}")
-    path = f"/packages/{quote(found['digest'])}"
+    path = f"/packages/{quote(found['digest'], safe='')}"
     approved = [one["inspection"] for one in found["verdicts"]]
     inspection = inspection or "".join(approved[-1:]) or client.get(path)["inspection"]
     used = client.post(f"{path}/use", {"inspection": inspection, "reason": reason})

@@ -8,6 +8,7 @@
 """
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -132,18 +133,44 @@ def read_file(path: Path) -> bytes:
         ) from error
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
 def read_settings(written: Sequence[str]) -> dict[str, float]:
     """Settings of a learner by name, written as ``NAME=NUMBER``."""
     found = {}
     for text in written:
         name, _, number = text.partition("=")
         try:
-            found[name.strip()] = float(number)
+            found[name.strip()] = _finite(number)
         except ValueError as error:
             raise InvalidError(
                 f"{text!r} is no setting", where="--setting", fix="Write it as epochs=20."
             ) from error
     return found
+
+
+def read_seconds(text: str) -> float:
+    """Seconds of ``--warm-up``, as typed."""
+    try:
+        return _finite(text)
+    except ValueError as error:
+        raise InvalidError(
+            f"{text!r} is no number of seconds", where="--warm-up", fix="Write it as 60."
+        ) from error
+
+
+WarmUpOption = Annotated[
+    float | None,
+    typer.Option(
+        "--warm-up", help="Seconds that rules begin before the span.", parser=read_seconds,
+        metavar="SECONDS",
+    ),
+]  # fmt: skip
 
 
 def read_span(since: str, until: str) -> tuple[datetime, datetime]:

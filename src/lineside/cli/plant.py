@@ -1,5 +1,6 @@
 """``lineside check``, ``plant`` and ``camera``: a plant file, its versions, cameras for it."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,10 @@ def take_test_picture(
         typer.Argument(
             parser=SecretUrl,
             metavar="SOURCE",
-            help="As in the plant file, with … in place of the secret of --camera.",
+            help=(
+                "As in the plant file, with … in place of the secret of --camera; - reads it from "
+                "standard input. Other users of this machine see a password that is written here."
+            ),
         ),
     ],
     out: Annotated[Path, typer.Option(help="Write the picture here.")],
@@ -64,7 +68,8 @@ def take_test_picture(
 ) -> None:
     """Have a running hub take a test picture of a network or USB camera; nothing is kept."""
     writable(out)
-    body = {"source": source.reveal(), "camera": camera}
+    whole = source.reveal()
+    body = {"source": sys.stdin.readline().strip() if whole == "-" else whole, "camera": camera}
     taken = hub_client(hub, token=token, config=config).post_bytes("/cameras/test", body)
     out.write_bytes(taken)
     found = {"file": str(out), "bytes": len(taken)}

@@ -13,6 +13,7 @@ from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import (
     EngineOption,
     JsonFlag,
+    WarmUpOption,
     add_commands,
     read_file,
     read_span,
@@ -71,9 +72,7 @@ def replay(
         Path | None, typer.Option(help="A plant file, or its [[rule]] tables, to judge by.")
     ] = None,
     inspection: Annotated[str, typer.Option(help="Whose frames; else the package's own.")] = "",
-    warm_up: Annotated[
-        float | None, typer.Option(help="Seconds that rules begin before the span.")
-    ] = None,
+    warm_up: WarmUpOption = None,
     by: Annotated[str, typer.Option(help="Who asks; stands beside the replay.")] = "command line",
     keep: Annotated[bool, typer.Option(help="Keep the result, for the version's page.")] = True,
     report: Annotated[Path | None, typer.Option(help="Write the result here too, as JSON.")] = None,
@@ -85,7 +84,13 @@ def replay(
     as_json: JsonFlag = False,
 ) -> None:
     """Run a recorded span through another package or other rules; say what differs."""
-    if context.invoked_subcommand is not None:
+    if (command := context.invoked_subcommand) is not None:
+        source = context.get_parameter_source
+        if any(getattr(source(name), "name", "") == "COMMANDLINE" for name in context.params):
+            raise InvalidError(
+                f"an option before {command} says nothing to it", where="replay",
+                fix=f"Write the options after it: lineside replay {command} …",
+            )  # fmt: skip
         return
     writable(report)
     place = _place(config, plant=plant, records=records, blobs=blobs)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -117,7 +118,7 @@ def status(
     """Show one rollout with its devices, or all of them, newest first."""
     client = hub_client(hub, token=token, config=config)
     if rollout:
-        _show(client.get(f"/rollouts/{rollout}"), as_json=as_json)
+        _show(client.get(f"/rollouts/{quote(rollout, safe='')}"), as_json=as_json)
         return
     found = client.items("/rollouts")
     rows = [

@@ -21,15 +21,25 @@ from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import (
     Command,
     JsonFlag,
+    WarmUpOption,
     add_commands,
     read_file,
     read_settings,
     show,
     table,
 )
-from lineside.core import UnavailableError, decode_json, short
+from lineside.core import (
+    InvalidError,
+    UnavailableError,
+    decode_fast,
+    decode_json,
+    decode_toml,
+    encode,
+    short,
+)
 
 if TYPE_CHECKING:
+    from lineside.hub.counting.counter import CountView
     from lineside.library.client import HubClient
 
 ADDRESS_FILE = "hub.json"
@@ -44,12 +54,13 @@ def hub_client(hub: str, *, token: Path | None, config: Path | None) -> "HubClie
     """Return a client of the hub at an address, or of the one that runs by these settings.
 
     Raises:
+        NotFoundError: the file of the token cannot be read.
         UnavailableError: no hub runs on this data folder.
     """
     from lineside.library.client import HubClient
 
     if hub and token is not None:
-        return HubClient(hub, token=token.read_text().strip())
+        return HubClient(hub, token=_read_token(token))
     found = settings(config)
     address = found.folder / ADDRESS_FILE
     if not hub and not address.is_file():
@@ -61,7 +72,11 @@ def hub_client(hub: str, *, token: Path | None, config: Path | None) -> "HubClie
     file = token or found.folder / "tokens" / "admin.token"
     # Behind a certificate of its own (tls_cert), the usual authorities vouch for this hub.
     ca = found.folder / "authority" / "authority.crt" if hub or found.tls else None
-    return HubClient(url, token=file.read_text().strip(), ca=ca)
+    return HubClient(url, token=_read_token(file), ca=ca)
+
+
+def _read_token(path: Path) -> str:
+    return read_file(path).decode(errors="replace").strip()
 
 
 # ---- a command of a route
@@ -173,7 +188,16 @@ def _read_bytes(path: str) -> bytes:
 
 
 def _read_json(path: str) -> object:
-    return decode_json(_read_bytes(path), where=path)
+    found = decode_json(_read_bytes(path), where=path)
+    if found is None:
+        raise InvalidError("null says nothing", where=path, fix="Write an object or a list.")
+    return found
+
+
+def _read_toml(path: str) -> str:
+    text = _read_bytes(path)
+    decode_toml(text, where=path)
+    return text.decode()
 
 
 # ---- the commands
@@ -207,12 +231,33 @@ def _labels(found: Any) -> str:  # noqa: ANN401  JSON
     return ", ".join(found["labels"])
 
 
-def _count(one: Any) -> str:  # noqa: ANN401  JSON
-    return f"{one['id']}: " + (one["reason"] or f"{one['value']} ({one['low']} to {one['high']})")
+def _count(found: Any) -> str:  # noqa: ANN401  JSON
+    from lineside.hub.counting.counter import interval
+
+    return f"{found['id']}: {_headline(found)}. {_on_a_page(found, interval)}"
+
+
+def _headline(found: Any) -> str:  # noqa: ANN401  JSON
+    from lineside.hub.counting.counter import headline
+
+    return _on_a_page(found, headline)
+
+
+def _on_a_page(found: Any, words: "Callable[[CountView], str]") -> str:  # noqa: ANN401  JSON
+    from lineside.hub.counting.counter import CountView
+
+    view = decode_fast(CountView, encode(found), where="count")
+    return words(view).replace("\u00a0", " ")
+
+
+def _changed(one: Any) -> int | str:  # noqa: ANN401  JSON
+    kinds = ("decisions", "verdicts", "events", "twin")
+    return sum(one["counts"][f"{kind}_changed"] for kind in kinds) if one["state"] == "done" else ""
 
 
 def _local_device(found: Any) -> str:  # noqa: ANN401  JSON
-    return "{device}: {state} {reason}".format_map(found).strip()
+    head = "{device}: {state} {reason}".format_map(found).strip()
+    return f"{head}\nlines: {', '.join(found['lines']) or 'none'}"
 
 
 _NOUNS: dict[str, tuple[str, dict[str, Command]]] = {
@@ -313,12 +358,15 @@ _NOUNS: dict[str, tuple[str, dict[str, Command]]] = {
     "job": ("Jobs of devices.", {
         "list": listing(
             "/jobs", "List jobs with their status, newest first.",
-            key="jobs", none="No job yet.", head=("job", "status", "targets", "created", "reason"),
+            key="jobs", none="No job.", head=("job", "status", "targets", "created", "reason"),
             row=lambda one: (
                 one["job_id"], one["status"], ", ".join(one["targets"]), one["created_at"],
                 one["reason"],
             ),
-            status=option("--status", "Only with this status, such as IN_PROGRESS.", default=""),
+            status=option(
+                "--status", "SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED or DELETION_IN_PROGRESS.",
+                default="",
+            ),
         ),
         "executions": listing(
             "/jobs/{job}/executions", "Show the last try of each device.",
@@ -358,9 +406,10 @@ _NOUNS: dict[str, tuple[str, dict[str, Command]]] = {
         "list": listing(
             "/counts", "List your own counts, newest first.",
             key="counts", none="Nothing was counted yet.",
-            head=("count", "function", "image", "number", "at"),
+            head=("count", "function", "image", "number", "at", "state", "reason"),
             row=lambda one: (
-                one["id"], one["function"], one["picture"] or "uploaded", one["value"], one["at"]
+                one["id"], one["function"], one["picture"] or "uploaded", _headline(one),
+                one["at"], one["state"], one["reason"],
             ),
         ),
         "image": post(
@@ -394,11 +443,11 @@ _NOUNS: dict[str, tuple[str, dict[str, Command]]] = {
 REPLAY: dict[str, Command] = {
     "list": listing(
         "/replays", "List replays of the hub with span, state and result, newest first.",
-        key="replays", none="No replay yet.",
+        key="replays", none="No replay.",
         head=("replay", "state", "percent", "from", "to", "changed", "reason"),
         row=lambda one: (
             one["id"], one["state"], f"{one['percent']:.0f}", one["order"]["since"],
-            one["order"]["until"], one["counts"]["decisions_changed"], one["reason"],
+            one["order"]["until"], _changed(one), one["reason"],
         ),
         package=option("--package", "Those of this digest.", default=""),
     ),
@@ -412,9 +461,9 @@ REPLAY: dict[str, Command] = {
         inspection=option("--inspection", "Whose frames; else the package's own.", default=""),
         rules=option(
             "--rules", "[[rule]] tables to judge by.",
-            parser=lambda path: _read_bytes(path).decode(),
+            parser=_read_toml,
         ),
-        warm_up_s=option("--warm-up", "Seconds that rules begin before the span.", kind=float),
+        warm_up_s=(WarmUpOption, None),
     ),
     "cancel": post(
         "/replays/{replay}/cancel", "Cancel a replay of the hub.", text=_STATE,
@@ -430,7 +479,8 @@ DATASET: dict[str, Command] = {
         state=option("--state", "todo, labelled, checked or discuss.", default=""),
     ),
     "image": get(
-        "/datasets/{dataset}/samples/{image}", "Show an image of a draft with its annotation.",
+        "/datasets/{dataset}/samples/{image}",
+        "Show an image of a draft; its annotation comes with --json.",
         text="{name}: {state}, revision {revision}".format_map, dataset=_DATASET, image=_IMAGE,
     ),
     "annotate": post(

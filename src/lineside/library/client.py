@@ -5,9 +5,10 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from lineside.core import (
     ConflictError,
@@ -17,13 +18,27 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
 )
+from lineside.core.drivers import SecretUrl
 
 
 class HubClient:
     """JSON requests with a token; failures come back as the six classes."""
 
     def __init__(self, base: str, *, token: str, ca: Path | None = None) -> None:
-        """``ca``: of the site's own authority, where the hub answers with its certificate."""
+        """``ca``: of the site's own authority, where the hub answers with its certificate.
+
+        Raises:
+            InvalidError: the base is no address of a hub, or the token cannot be one.
+        """
+        if not _is_address(base):
+            raise InvalidError(
+                f"{str(SecretUrl(base))!r} is no hub", where="url", fix="Write https://HOST:PORT."
+            )
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise InvalidError(
+                "the token is not one word of ASCII letters", where="token",
+                fix="Give what lineside token issue printed, and nothing beside it.",
+            )  # fmt: skip
         self._base = base.rstrip("/")
         self._token = token
         self._trust = (
@@ -99,7 +114,7 @@ class HubClient:
                 return content
         except urllib.error.HTTPError as error:
             raise _refusal(error, where=f"{method} {path}") from error
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             raise UnavailableError(
                 f"the hub does not answer: {error}", where=self._base, fix="Start lineside hub."
             ) from error
@@ -110,6 +125,16 @@ _KINDS: dict[int, type[LinesideError]] = {
     409: ConflictError, 429: UnavailableError, 502: UnavailableError, 503: UnavailableError,
     504: UnavailableError,
 }  # fmt: skip
+
+
+def _is_address(base: str) -> bool:
+    try:
+        parts = urlsplit(base)
+        usable = bool(parts.hostname and parts.hostname.encode("idna")) and parts.port != 0
+    except ValueError:  # such as half a bracket, or a port that is no number
+        return False
+    plain = base.isprintable() and not set(base) & set(" @?#")
+    return usable and plain and parts.scheme in ("http", "https")
 
 
 def _refusal(error: urllib.error.HTTPError, *, where: str) -> LinesideError:

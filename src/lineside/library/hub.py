@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, rfc3339
+from lineside.core import rfc3339
 from lineside.library.client import HubClient
 from lineside.library.model import Model, data_frame, load
 from lineside.vision import decode_picture
@@ -128,10 +128,8 @@ def connect(url: str, *, token: str, ca: str | PathLike[str] | None = None) -> H
         ca: certificate of the site's own authority; None: the system's authorities.
 
     Raises:
-        InvalidError: the URL is of another scheme than http or https.
+        InvalidError: the URL is no address of a hub, or the token cannot be one.
     """
-    if not url.startswith(("http://", "https://")):
-        raise InvalidError(f"{url!r} is no hub", where="url", fix="Write https://HOST:PORT.")
     return Hub(HubClient(url, token=token, ca=ca if ca is None else Path(ca)))
 
 

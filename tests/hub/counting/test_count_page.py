@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 
 from lineside.core import digest_of
 from lineside.hub import HubConfig, Role, Services, create_app
-from lineside.hub.counting.counter import Agreement, CountView
-from lineside.hub.pages.count import agreement_sentence, headline, interval
+from lineside.hub.counting.counter import Agreement, CountView, headline, interval
+from lineside.hub.pages.count import agreement_sentence
 from lineside.store import LEAVING
 from lineside.testing import FakeClock
 from lineside.vision import PictureState
@@ -99,6 +99,17 @@ def test_a_picture_that_cannot_be_judged_has_no_number_anywhere(used: str, perso
     assert "The picture is black" in page
     assert "1 object" not in page
     assert "1 object" not in text_of(anna.get("/count").text)
+
+
+def test_a_command_says_a_count_as_its_page_does(used: str, lineside: Callable[..., Any]) -> None:
+    assert used
+    more = lineside("count", "image", FUNCTION, "7", text=True)
+    assert ": More than 5 objects. Possible at 90 %: 5 or more." in more
+    black = lineside("count", "image", FUNCTION, "9", text=True)
+    assert ": Not counted. The picture is black" in black
+    listed = lineside("count", "list", text=True)
+    assert [" More than 5 objects " in listed, " Not counted " in listed] == [True, True]
+    assert "  black  " in listed
 
 
 @pytest.mark.parametrize(
@@ -389,7 +400,9 @@ def test_commands_count_an_image_and_correct_the_number(
     assert (counted["value"], counted["by"]) == (5, "some operator")
     file = store / "bin-images" / "00003.jpg"
     words = ["count", "upload", FUNCTION, "--image", str(file)]
-    assert lineside(*words, role=Role.OPERATOR, text=True).endswith(": 2 (2 to 2)")
+    assert lineside(*words, role=Role.OPERATOR, text=True).endswith(
+        ": 2 objects. Sure: no other number is possible at 90 %."
+    )
     words = ["count", "correct", counted["id"], "4", "--dataset", "bins"]
     assert lineside(*words, role=Role.OPERATOR)["correction"]["count"] == 4
     listed = lineside("count", "list", role=Role.OPERATOR)["counts"]

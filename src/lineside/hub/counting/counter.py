@@ -37,6 +37,7 @@ from lineside.hub.views import Picture
 from lineside.store import LEAVING, Blobs, Records
 from lineside.vision import PictureState, encode_png
 from lineside.vision.draw import heat_layer
+from lineside.web.format import counted, percent
 
 _MOST_COUNT = 1_000_000
 
@@ -144,6 +145,31 @@ class CountView:
             return Agreement.DISAGREES
         same = self.recorded == self.value and not self.surely_more
         return Agreement.AGREES if same else Agreement.POSSIBLE
+
+
+def headline(view: CountView) -> str:
+    """``3 objects``, ``more than 8 objects``, or that it was not counted."""
+    if view.value is None:
+        return "Not counted"
+    if view.surely_more:
+        return f"More than {counted(view.most, 'object')}"
+    return counted(view.value, "object")
+
+
+def interval(view: CountView) -> str:
+    """Return the interval of possible numbers as text, or the reason why there is none."""
+    if view.value is None:
+        reason = f": {view.reason}" if view.reason else ""
+        return (
+            f"The picture is {view.state}{reason}. A picture that cannot be judged has no number."
+        )
+    held = percent(1 - view.error_rate, digits=0)
+    if view.low == view.high and not view.more:
+        return f"Sure: no other number is possible at {held}."
+    if view.more and view.low > view.high - 1 and view.surely_more:
+        return f"Possible at {held}: {view.high} or more."
+    upper = f"{view.high} or more" if view.more else str(view.high)
+    return f"Possible at {held}: {view.low} to {upper}."
 
 
 logger = logging.getLogger(__name__)

@@ -7,11 +7,17 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
 from lineside.core import LinesideError
-from lineside.hub.counting.counter import Agreement, CountView, FunctionView
+from lineside.hub.counting.counter import (
+    Agreement,
+    CountView,
+    FunctionView,
+    headline,
+    interval,
+)
 from lineside.hub.pages.site import Context, PageContext, package_names
 from lineside.vision import PictureState
 from lineside.web.answers import Mark
-from lineside.web.format import counted, percent, probability
+from lineside.web.format import counted, probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,31 +29,6 @@ class NumberRow:
     share: float
     inside: bool
     recorded: bool
-
-
-def headline(view: CountView) -> str:
-    """``3 objects``, ``more than 8 objects``, or that it was not counted."""
-    if view.value is None:
-        return "Not counted"
-    if view.surely_more:
-        return f"More than {counted(view.most, 'object')}"
-    return counted(view.value, "object")
-
-
-def interval(view: CountView) -> str:
-    """Return the interval of possible numbers as text, or the reason why there is none."""
-    if view.value is None:
-        reason = f": {view.reason}" if view.reason else ""
-        return (
-            f"The picture is {view.state}{reason}. A picture that cannot be judged has no number."
-        )
-    held = percent(1 - view.error_rate, digits=0)
-    if view.low == view.high and not view.more:
-        return f"Sure: no other number is possible at {held}."
-    if view.more and view.low > view.high - 1 and view.surely_more:
-        return f"Possible at {held}: {view.high} or more."
-    upper = f"{view.high} or more" if view.more else str(view.high)
-    return f"Possible at {held}: {view.low} to {upper}."
 
 
 def agreement_mark(view: CountView) -> Mark:
