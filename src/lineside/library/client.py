@@ -36,7 +36,7 @@ class HubClient:
             )
         if not (token.isascii() and token.isprintable()) or " " in token:
             raise InvalidError(
-                "the token is not one word of ASCII letters", where="token",
+                "the token is not one word of ASCII characters", where="token",
                 fix="Give what lineside token issue printed, and nothing beside it.",
             )  # fmt: skip
         self._base = base.rstrip("/")

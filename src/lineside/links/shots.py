@@ -28,7 +28,7 @@ WAITING = 2
 UNREADABLE = "picture cannot be read"
 IMAGE_LOST = "image lost"
 NOT_PUT_AWAY = "not moved or remembered"
-"""The one reason for which a camera refuses nothing of an image that was judged."""
+"""The one refusal that concerns an image which was judged: of its file, afterwards."""
 _JOIN_S = 10.0
 _LOST = "no pictures come"
 

@@ -201,9 +201,9 @@ class ModelService:
     def check_fits(self, digest: Digest, inspection: str) -> None:
         """Refuse an inspection that a package cannot answer for.
 
-        One that is registered to a reference view has to be shown that by another camera than its
-        own, unless somebody has approved it for the inspection or taken it into use there: the way
-        back must not wait for a lit scene.
+        Where it is registered to a reference view, another camera than its own must show that view.
+        Once somebody approved it for the inspection or took it into use there, this is not asked
+        again: the way back must not wait for a lit scene.
 
         Raises:
             NotFoundError: the plant has no such inspection.
