@@ -72,6 +72,7 @@ PAGES = {
     "lines": "/",
     "events": "/events",
     "rule events": "/events/rules",
+    "rule sums": "/api/v1/rule-events/summary",
     "twin": "/twin",
 }
 

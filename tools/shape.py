@@ -15,12 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
-    "modules": 537,
-    "classes": 1601,
-    "statements in src": 69577,
-    "statements in tests": 58046,
-    "records built at one place": 410,
-    "modules under 100 lines": 23,
+    "modules": 539,
+    "classes": 1608,
+    "statements in src": 69746,
+    "statements in tests": 58389,
+    "records built at one place": 409,
+    "modules under 100 lines": 24,
     "modules over 800 lines": 0,
     "most exported names of a package": 40,
     "thread sites outside core.Worker": 0,

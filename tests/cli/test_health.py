@@ -316,15 +316,15 @@ def test_an_upgrade_says_what_changes_then_does_it(
     shutil.copy(formats / "records-0001.db", config.folder / "records.db")
     for _ in range(2):
         text = said("--check")
-        assert "in format 0001, 0003 with the first start" in text
+        assert "in format 0001, 0004 with the first start" in text
         assert "0002: Leases" in text
         assert "way back: none without a backup" in text
     plan = json.loads(said("--check", "--json"))
-    assert [step[0] for step in plan["records"]["steps"]] == ["0002", "0003"]
+    assert [step[0] for step in plan["records"]["steps"]] == ["0002", "0003", "0004"]
     with only_one(config):
         said(code=4)
-    assert said() == "records: in format 0003 now, 0001 before\n"
+    assert said() == "records: in format 0004 now, 0001 before\n"
     assert "nothing changes" in said("--check")
-    assert said() == "records: in format 0003, nothing to do\n"
+    assert said() == "records: in format 0004, nothing to do\n"
     settings.write_text(settings.read_text() + f"min_free_bytes = {10**18}\n")
     assert "BAD free space" in said("--check", code=2)

@@ -44,6 +44,7 @@ def hub(config: HubConfig, plant: Plant, clock: FakeClock) -> Iterator[Services]
         made = follower(services)
         socks(services, clock)
         drain(made)
+        services.rule_counts.take(services.records.log.read(type=EVENT_TYPE))
         yield services
 
 
@@ -160,6 +161,23 @@ def test_what_is_asked_for_wrongly_gets_a_sentence(client: TestClient) -> None:
         assert client.get(f"/api/v1/{path}", params={"rule": "nope"}).status_code == 404
         assert client.get(f"/api/v1/{path}", params=reversed_).status_code == 400
     assert client.get("/api/v1/rule-events", params={"after": "x"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "key", ["", "%", "\u0130", "a" * 2000, "/_" * 1000, "' OR 1=1 --"], ids=range(6)
+)
+def test_sums_of_any_key_and_span_are_those_of_the_list(client: TestClient, key: str) -> None:
+    first, last = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"
+    for begin, end in (("", ""), (first, last), ("2026-01-01T12:00:05.000001Z", "")):
+        asked = {"key": key, "from": begin, "to": end}
+        items = client.get("/api/v1/rule-events", params=asked).json()["items"]
+        sums = client.get("/api/v1/rule-events/summary", params=asked).json()["sums"]
+        assert sums["told"] == len(items)
+    for path in ("rule-events", "rule-events/summary"):
+        for name in ("rule", "key"):
+            for odd in ("\x00", "r" * 2001):
+                answer = client.get(f"/api/v1/{path}", params={name: odd})
+                assert (answer.status_code, bool(answer.json()["fix"])) == (400, True)
 
 
 def test_no_event_is_a_file_with_its_columns() -> None:

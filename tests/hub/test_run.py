@@ -114,6 +114,7 @@ def test_messages_on_the_embedded_broker_are_kept_answered_and_acknowledged(
                 "alerts",
                 "operating-points",
                 "drift",
+                "rule-sums",
                 "rules",
                 "approvals",
                 "comparisons",

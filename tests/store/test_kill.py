@@ -13,6 +13,8 @@ from lineside.store import Records, open_blobs, open_records
 from lineside.testing.links import LONG_S, wait_until
 from lineside.testing.store import frame_row
 from tests.store.conftest import PostgresServer
+from tests.store.program import event_at
+from tests.store.rule_sums import check_sums
 
 PROGRAM = Path(__file__).with_name("program.py")
 
@@ -74,6 +76,9 @@ def check_steps(records: Records, urls: Urls, *, source: str) -> set[int]:
     numbers = [int(one.entry.id.removeprefix("evt_")) for one in logged]
     assert numbers == list(range(len(numbers)))
     assert len(numbers) % 3 == 0
+    upto = records.rule_sums.position()
+    entries = records.log.read(limit=100_000)
+    check_sums(records, [event_at(one.position) for one in entries if one.position <= upto])
     steps = set(range(len(numbers) // 3))
     with closing(open_blobs(urls.blobs)) as blobs:
         for step in steps:
@@ -122,6 +127,7 @@ def check_writers_at_once(urls: Urls) -> None:
             assert check_steps(records, urls, source=source) == set(range(25))
         positions = [logged.position for logged in records.log.read(limit=1000)]
         assert len(set(positions)) == 300
+        assert records.rule_sums.position() == positions[-1]
 
 
 @pytest.mark.slow

@@ -142,7 +142,7 @@ def test_what_is_written_today_is_what_the_files_hold(clock: FakeClock) -> None:
         check_first_format(records)
 
 
-@pytest.mark.parametrize("form", ["0001", "0002"])
+@pytest.mark.parametrize("form", ["0001", "0002", "0003"])
 def test_a_database_of_an_earlier_format_opens(tmp_path: Path, clock: FakeClock, form: str) -> None:
     path = tmp_path / "records.db"
     shutil.copy(FORMATS / f"records-{form}.db", path)
@@ -150,11 +150,14 @@ def test_a_database_of_an_earlier_format_opens(tmp_path: Path, clock: FakeClock,
         check_first_format(records)
         assert records.log.append([log_entry(9, source=PLANT)])[0].source_position == 7
         assert not records.frames.has_answers()
+        assert (records.rule_sums.position(), records.rule_sums.find().series) == (0, ())
         (pinned,) = records.frames.find(FrameFilter(frames=(frame_row(1).id,))).frames
         assert (pinned.pins, pinned.answer) == (("order:ord_1",), None)
 
 
-@pytest.mark.parametrize(("form", "steps"), [("0001", ["0002", "0003"]), ("0002", ["0003"])])
+@pytest.mark.parametrize(
+    ("form", "steps"), [("0001", ["0002", "0003", "0004"]), ("0003", ["0004"])]
+)
 def test_what_opening_would_change_is_said_and_nothing_changed(
     tmp_path: Path, clock: FakeClock, form: str, steps: list[str]
 ) -> None:

@@ -18,6 +18,7 @@ from lineside.testing.store import (
     Outlast,
     RecordsContract,
 )
+from tests.store.rule_sums import RuleSumsContract
 
 
 @pytest.fixture(
@@ -64,4 +65,8 @@ class TestRecords(RecordsContract):
 
 
 class TestLeases(LeasesContract):
+    pass
+
+
+class TestRuleSums(RuleSumsContract):
     pass

@@ -167,6 +167,7 @@ _START_S = 30.0
 _LOOK_S = 0.2
 _GRACE_S = 3
 _MOST_SOCKET_TEXT = 65_536
+_RULE_EVENTS = 1000  # added in one commit
 _ANSWERS_NOTED = 200  # positions of the log; what comes again changes nothing
 _SINKS_S = 1.0
 _NOTE_S = 1.0  # what a killed hub had not noted is said again, under the same ids
@@ -630,6 +631,11 @@ def _start_rules(services: Services, *, stack: ExitStack) -> None:
     follower = rules_follower(rules, records=services.records, ledger=services.ledger)
     stack.callback(rules.keep)
     services.followers.start(follower, stack=stack)
+    counts = services.rule_counts
+    services.followers.follow(
+        "rule-sums", counts.take, stack=stack, type=EVENT_TYPE, page=_RULE_EVENTS, fills=True,
+        note_every=_ANSWERS_NOTED, gather_s=_GATHER_S, skip=counts.skip, resume=counts.resume,
+    )  # fmt: skip
     services.stats.watch_each("rule_records", "rule", read=rules.totals)
     services.stats.watch_each("verdicts", "line", read=rules.verdicts)
 

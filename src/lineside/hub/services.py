@@ -94,6 +94,7 @@ from lineside.hub.review.service import Reviews
 from lineside.hub.rollouts.bucket import Bucket
 from lineside.hub.rollouts.jobs import RolloutJobs
 from lineside.hub.rollouts.rollout_service import RolloutService
+from lineside.hub.rules.log import RuleCounts
 from lineside.hub.rules.service import Rules
 from lineside.hub.setup.versions import PlantVersions, SitePlant
 from lineside.hub.site_init import make_ca
@@ -158,6 +159,7 @@ class Services:
     rollouts: RolloutService
     rules: Rules
     counts: LineCounts
+    rule_counts: RuleCounts
     replays: Replays
     leases: HubLeases
     alerts: Alerts
@@ -396,6 +398,7 @@ def build_services(
         ),
         rules=rules,
         counts=counts,
+        rule_counts=RuleCounts(records, clock=clock),
         leases=leases,
         store_check=Worker(
             "store", partial(_check_store, records), every_s=1.0, longest_retry_s=1.0, clock=clock

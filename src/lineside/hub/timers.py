@@ -200,6 +200,7 @@ class RetentionSweep:
         handled = now - timedelta(seconds=waiting_s)
         before = min(first + _STEP * (now - first), handled)
         entries = self._prune(before=before)
+        services.rule_counts.forget()
         if remaining := services.records.log.read(limit=1):
             forget_checkpoints(
                 services.records.documents, before=remaining[0].position, plant=services.plant

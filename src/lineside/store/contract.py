@@ -21,11 +21,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from lineside.core import Clock, Digest, FrameId, InvalidError, SystemClock
 from lineside.core.drivers import SecretUrl, find_driver
 from lineside.vision.verdict import PartVerdict
+
+if TYPE_CHECKING:
+    from lineside.store.sums import SqlRuleSums
 
 _PAGE = 500
 LEAVING = "blob-leaving"
@@ -618,6 +621,9 @@ class Records(Protocol):
     def frames(self) -> FrameIndex:
         """The frame index."""
         ...
+
+    rule_sums: "SqlRuleSums"
+    """Sums of rule events."""
 
     @property
     def leases(self) -> Leases:

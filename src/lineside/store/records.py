@@ -14,7 +14,8 @@ from lineside.store.frames import SqlFrameIndex, all_frames, insert_frames, name
 from lineside.store.leases import SqlLeases
 from lineside.store.log import SqlEventLog, all_entries, entry_values, head_values
 from lineside.store.session import Flavour, Session, bring_up_to_date, is_newest
-from lineside.store.tables import chains, documents, entries, frames, mentions
+from lineside.store.sums import SqlRuleSums
+from lineside.store.tables import chains, documents, entries, frames, mentions, rule_events
 
 T = TypeVar("T")
 _MOST_KNOWN = 4096
@@ -29,6 +30,7 @@ class SqlRecords:
         self.documents = SqlDocuments(session, clock=clock)
         self.log = SqlEventLog(session, documents=self.documents, clock=clock)
         self.frames = SqlFrameIndex(session, documents=self.documents, clock=clock)
+        self.rule_sums = SqlRuleSums(session)
         self.leases = SqlLeases(session, clock=clock)
         self.shared = session.flavour.shared
         self._known: tuple[int, dict[Hashable, object]] = (0, {})
@@ -109,6 +111,7 @@ class SqlRecords:
                         where=self._session.flavour.where,
                         fix="Name a new database.",
                     )
+            connection.execute(sa.delete(rule_events))
             last_position = _load(connection, rows)
             self._session.flavour.loaded(connection, last_position)
 

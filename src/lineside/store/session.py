@@ -219,7 +219,7 @@ class Session:
             raise self.flavour.translate(error) from error
 
 
-NEWEST = "0003"
+NEWEST = "0004"
 _VERSION_TABLE = "lineside_format"
 _VERSION = sa.Table(  # as Alembic makes it
     _VERSION_TABLE,

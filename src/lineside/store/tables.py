@@ -15,6 +15,10 @@ Which index serves what:
   the narrowest field of a filter; see ``frame_query``.
 - ``frames_free``: what may age out, oldest first; ``frames_kept``: bytes kept, and whether a
   kept frame names a picture, without reading the table itself.
+- ``rule_events_at``: rule events of a span; ``rule_events_series``: all that is added up, without
+  reading the table itself; ``rule_events_name``: whether a name was there before;
+  ``rule_events_again``, ``rule_events_session``: the last of each name that came again, and of each
+  session; see ``sums``.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -214,4 +218,42 @@ answer_labels = sa.Table(
     sa.Column("label", Name, primary_key=True),
     _filled("captured_at_us", Moment()),
     sa.Index("answer_labels_label", "label", "captured_at_us", "frame"),
+)
+
+# A row for each rule event of the log, by which they are added up.
+rule_events = sa.Table(
+    "rule_events",
+    metadata,
+    sa.Column("position", Key, primary_key=True, autoincrement=False),
+    _filled("kind", Count),
+    _filled("series", Count),
+    _filled("rule", Name),
+    _filled("key", Name),
+    _filled("lowered", Name),
+    _filled("action", Name),
+    _filled("at_us", Moment()),
+    sa.Column("name", Count),
+    _filled("again", Count),
+    _filled("counted", Count),
+    sa.Column("session", Count),
+    _filled("pairs", Count),
+    _filled("unpaired", Count),
+    sa.Index("rule_events_at", "at_us"),
+    sa.Index(
+        "rule_events_series",
+        *("series", "at_us", "kind", "again", "counted", "session", "pairs", "unpaired"),
+    ),
+    sa.Index("rule_events_name", "name", "position"),
+    sa.Index(
+        "rule_events_again",
+        *("name", "position", "at_us", "action"),
+        sqlite_where=sa.text("again = 1"),
+        postgresql_where=sa.text("again = 1"),
+    ),
+    sa.Index(
+        "rule_events_session",
+        *("session", "position", "at_us", "action"),
+        sqlite_where=sa.text("session IS NOT NULL"),
+        postgresql_where=sa.text("session IS NOT NULL"),
+    ),
 )

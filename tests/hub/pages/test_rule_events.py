@@ -38,6 +38,7 @@ def say(hub: Services, clock: FakeClock, *, rule: str, image: str, **values: Any
             subject=rule, time=clock.now(), data=data,
         )
     ])  # fmt: skip
+    hub.rule_counts.take(hub.records.log.read(type=EVENT_TYPE))
     clock.advance(1.0)
 
 
@@ -106,6 +107,17 @@ def test_pages_follow_one_another_without_gap_or_repetition(
         path = older[-1] if older else ""
         assert "key=google" in path or not path
     assert len(seen) == len(set(seen)) == 120
+
+
+def test_pairs_show_also_where_their_key_is_not_among_those_listed(
+    browser: TestClient, hub: Services, clock: FakeClock
+) -> None:
+    say(hub, clock, rule="pairs", image="Google", pairs=3, left_over=2)
+    for number in range(40):
+        say(hub, clock, rule="seen", image=str(number), count=7)
+    text = words(browser.get("/events/rules").text)
+    assert "Pairs 3 as they stood last" in text
+    assert "And 1 key more" in " ".join(text.split())
 
 
 def test_each_rule_says_what_it_does_and_what_became_of_its_records(browser: TestClient) -> None:

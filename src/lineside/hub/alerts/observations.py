@@ -45,7 +45,7 @@ HUB = "hub"
 WITHIN_HUB = frozenset(
     {
         "approvals", "comparisons", "drift", "line-figures", "operating-points", "pictures",
-        "replays", "rules",
+        "replays", "rule-sums", "rules",
     }
 )  # fmt: skip
 """Followers that feed parts of the hub, no other system."""
@@ -207,7 +207,8 @@ def look_at_followers(
 ) -> Survey:
     """Followers of the log that wait for another system, lag far behind or stopped.
 
-    One whose page may take any time lags while it works. ``others``: looked at elsewhere.
+    One whose page may take any time lags while it works, and one that begins with a long log until
+    it came to its end. ``others``: looked at elsewhere.
     """
     present, unknown = [], [one.name for one in others]
     for follower in followers:
@@ -216,7 +217,8 @@ def look_at_followers(
             unknown.append(view.name)
             continue
         reason = view.reason or f"{view.lag_s:.0f} s behind"
-        is_late = view.lag_s > _LAGGING_S and math.isfinite(follower.stuck_s)
+        may_lag = follower.fills or math.isinf(follower.stuck_s)
+        is_late = view.lag_s > _LAGGING_S and not may_lag
         stalled = view.state is not FollowerState.RUNNING or is_late
         if stalled:
             word = "stopped" if view.state is FollowerState.STOPPED else "waits"

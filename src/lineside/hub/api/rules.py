@@ -28,7 +28,6 @@ from lineside.hub.rules.log import (
     require_rule,
     rule_events_file,
     rule_filter,
-    sums_of,
 )
 from lineside.hub.rules.service import RuleView, run_trial
 from lineside.hub.rules.text import read_rule
@@ -83,14 +82,10 @@ def get_rule(hub: Hub, rule: str) -> Response:
 
 
 class Summary(TypedDict):
-    """Rule events added up; ``all``: none was left out."""
+    """Rule events added up; ``all``: none waits to be added."""
 
     sums: RuleSums
     all: bool
-
-
-MOST_SUMMED = 5000
-"""Events that one answer adds up: the newest."""
 
 
 def wanted_of(
@@ -126,9 +121,9 @@ def list_rule_events(
 @router.get("/rule-events/summary", summary="Counts of rule events")
 @responds(Summary)
 def get_summary(hub: Hub, wanted: Wanted) -> Response:
-    """Of the newest 5,000 that pass: by rule and key, pairs, counts over time."""
-    found = page_of(hub.records.log, wanted, newest_first=True, limit=MOST_SUMMED)
-    return json_response({"sums": sums_of(found.events), "all": not found.following})
+    """Of all that pass: by rule and key, pairs, counts over time."""
+    whole = hub.rule_counts.is_whole()
+    return json_response({"sums": hub.rule_counts.sums(wanted), "all": whole})
 
 
 def _file(hub: Services, wanted: RuleFilter, *, form: str) -> Response:

@@ -128,6 +128,7 @@ class Follower:
         retry: Callable[[Logged], object] | None = None, lease: PartLease | None = None,
         resume: Callable[[int], int] | None = None,
         outside: Callable[[], WaitReason | None] | None = None, stuck_s: float = _STUCK_S,
+        fills: bool = False,
     ) -> None:  # fmt: skip
         """Stand where the position was noted last.
 
@@ -152,6 +153,8 @@ class Follower:
                 called here, whenever the lease was taken, and now and then while another has it.
             outside: what the handler's own threads wait for.
             stuck_s: a page in hand for longer than this makes the hub unready.
+            fills: it begins with a log that may be long, so its lag counts as late only once it
+                came to the end of the log.
         """
         self.name = name
         self.position: int = 0
@@ -160,6 +163,7 @@ class Follower:
         )
         self.retryable = skip is None
         self.stuck_s = stuck_s
+        self.fills = fills
         self._records = records
         self._ledger = ledger
         self._handle = handle
@@ -254,7 +258,7 @@ class Follower:
             self._take(page)
             self._oldest = page[-1].arrived_at if len(page) == self._page else None
         if len(page) < self._page:  # what else lies before ``end`` is of other sources or types
-            self._looked = end
+            self._looked, self.fills = end, False
             self._note()
         return len(page)
 

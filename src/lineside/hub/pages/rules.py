@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from lineside.core import LinesideError, NotFoundError, Rule, parse_rfc3339, rfc3339
 from lineside.hub.pages.site import Context, PageContext
 from lineside.hub.rules.log import (
+    ACTIONS,
     MEDIA,
     KeySum,
     RuleFilter,
@@ -20,7 +21,6 @@ from lineside.hub.rules.log import (
     key_words,
     page_of,
     rule_filter,
-    sums_of,
 )
 from lineside.hub.rules.service import RuleView, pair_changes, run_trial
 from lineside.hub.rules.text import read_rule, rule_toml
@@ -164,7 +164,7 @@ def row_of(data: Mapping[str, Any], *, at: datetime, known: Known) -> RuleEventR
 def sums_view(
     sums: RuleSums, *, query: RuleQuery, rules: Sequence[RuleView], whole: bool
 ) -> RuleSumsView:
-    """Sums in words, of all that passes or of the newest that do."""
+    """Sums in words; ``whole``: no event waits to be added."""
     times = [datetime.fromtimestamp(at, UTC) for at in sums.begins_s]
     counts = list(zip(*(one.counts for one in sums.series), strict=True))
     series = tuple(one.name for one in sums.series)
@@ -175,7 +175,7 @@ def sums_view(
         chart=chart if len(points) > 1 else None, width=span(sums.width_s), series=series,
         bars=tuple(row for row in list(zip(times, counts, strict=True))[::-1] if any(row[1]))
         if counts else (),
-        keys=sums.keys[:_MOST_KEYS], more=max(0, len(sums.keys) - _MOST_KEYS),
+        keys=sums.keys, more=sums.key_count - len(sums.keys),
     )  # fmt: skip
 
 
@@ -183,9 +183,9 @@ def _figures(
     sums: RuleSums, *, query: RuleQuery, rules: Sequence[RuleView], whole: bool
 ) -> Sequence[tuple[str, str, str, str, str]]:
     """The strip above: what was told, pairs, and what went wrong."""
-    told = "with these filters" if whole else "the newest; older ones are not added up"
-    found = [("Events", number(sums.events), told, "#said", "")]
-    if any(one.pairs is not None for one in sums.keys):
+    told, tone = ("with these filters", "") if whole else ("more are being added up", "adding")
+    found = [("Events", number(sums.events), told, "#said", tone)]
+    if sums.pair_events:
         alone = "no partner yet, or none came"
         found += [("Pairs", number(sums.pairs), "as they stood last", "#by-key", ""),
                   ("Unpaired", number(sums.unpaired), alone, "#by-key", "")]  # fmt: skip
@@ -247,9 +247,7 @@ def _plain(name: str) -> str:
 router = APIRouter(prefix="/events/rules")
 
 _PAGE = 50
-_SUMMED = 5000
 _TRIED = 100
-_ACTIONS = ("final", "change", "begun", "ended", "late")
 
 
 def query_of(
@@ -269,7 +267,7 @@ Asking = Annotated[RuleQuery, Depends(query_of)]
 def rule_events_page(context: Context, query: Asking) -> HTMLResponse:
     """Events of rules, newest first, added up, with each rule's explanation and counters."""
     return context.page(
-        "rule_events.html", title="Rule events", active="events", actions=_ACTIONS,
+        "rule_events.html", title="Rule events", active="events", actions=ACTIONS,
         **(_rows(context, query) | _sums(context, query)),
     )  # fmt: skip
 
@@ -348,9 +346,10 @@ def _rows(context: PageContext, query: RuleQuery) -> dict[str, Any]:
 
 
 def _sums(context: PageContext, query: RuleQuery) -> dict[str, Any]:
-    found = page_of(context.hub.records.log, query.wanted(), newest_first=True, limit=_SUMMED)
-    rules = context.hub.rules.all()
-    shown = sums_view(sums_of(found.events), query=query, rules=rules, whole=not found.following)
+    hub, rules = context.hub, context.hub.rules.all()
+    whole = hub.rule_counts.is_whole()
+    sums = hub.rule_counts.sums(query.wanted(), most=_MOST_KEYS)
+    shown = sums_view(sums, query=query, rules=rules, whole=whole)
     chosen = [one for one in rules if query.rule in {"", one.id}]
     return {"query": query, "sums": shown, "rules": rules, "chosen": chosen,
             "figures": FIGURES, "figures_of": figures_of}  # fmt: skip

@@ -1,34 +1,39 @@
-"""Events of rules in the log: found by rule, action, key and time, and summed up.
+"""Events of rules in the log: found by rule, action, key and time.
+
+Events as a file, CSV, JSON Lines or Parquet, written piece by piece:
+
+1. The columns follow from the declarations, not from what happens to be in the log: first those of
+   every event, then ``key.…`` and ``values.…`` of the rules that are asked for. ``key`` and
+   ``values`` hold all of it as JSON besides, so nothing is lost that has no column.
+2. Tables are written as ``hub.tables`` says.
+3. A line of JSON Lines is the event as it was published, with ``arrivedat``: what
+   ``lineside rule run --events`` reads.
+
+Sums by rule and key, pairs, counts over time:
 
 1. A window that was emitted several times counts as it was emitted last.
 2. A window counts with its records (its figure ``count``), any other event counts once.
 3. Pairs count as they stood at the end of the time that is looked at, each sorting session by
    itself.
 4. Late records that were emitted as events are counted apart, and nowhere else.
-
-Events as a file, CSV, JSON Lines or Parquet, written piece by piece:
-
-5. The columns follow from the declarations, not from what happens to be in the log: first those of
-   every event, then ``key.…`` and ``values.…`` of the rules that are asked for. ``key`` and
-   ``values`` hold all of it as JSON besides, so nothing is lost that has no column.
-6. Tables are written as ``hub.tables`` says.
-7. A line of JSON Lines is the event as it was published, with ``arrivedat``: what
-   ``lineside rule run --events`` reads.
+5. A follower adds each event to a table, in log order; see ``store.sums``. An event is in the sums
+   about a second after it is in the log. An empty table is filled from the log.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypeGuard
 
 import msgspec
 
 from lineside.core import (
+    Clock,
     InvalidError,
     NotFoundError,
     Plant,
     Rule,
+    decode_json,
     encode,
     parse_rfc3339,
 )
@@ -36,10 +41,13 @@ from lineside.core.clock import require_order
 from lineside.core.rule_check import values_given
 from lineside.hub.tables import Column, Kind, csv_table, parquet_table
 from lineside.hub.views import EventView, view_of
-from lineside.store import EventLog
+from lineside.store import EventLog, Logged, Records
+from lineside.store.contract import check_name
+from lineside.store.sums import MOST_LISTED, EventSums, PairCount, SumEvent
 from lineside.streams import EVENT_TYPE, written_time
 
-ACTIONS = ("final", "change", "begun", "ended", "late")
+LATE = "late"
+ACTIONS = ("final", "change", "begun", "ended", LATE)
 """What an event of a rule may be."""
 
 _READ = 500
@@ -92,8 +100,11 @@ def rule_filter(*, rule: str, action: str, key: str, since: str, until: str) -> 
     """The filter as a query writes it, times by RFC 3339.
 
     Raises:
-        InvalidError: a bound is no time, the end comes first, or no rule says ``action``.
+        InvalidError: a bound is no time, the end comes first, no rule says ``action``, or none can
+            have that name.
     """
+    check_name(rule, what="rule", empty=True)
+    check_name(key, what="part of a key", empty=True)
     if action and action not in ACTIONS:
         known = ", ".join(ACTIONS)
         raise InvalidError(f"no action {action!r}", where="action", fix=f"Known: {known}.")
@@ -156,159 +167,6 @@ def all_of(log: EventLog, wanted: RuleFilter) -> Iterator[EventView]:
         position = read[-1].position
         if len(read) < _READ:
             return
-
-
-MOST_BARS = 60
-MOST_SERIES = 4
-_WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
-
-
-class KeySum(msgspec.Struct, frozen=True, kw_only=True):
-    """One key of one rule.
-
-    Attributes:
-        events: later ones of the same among them; ``told`` in JSON.
-        counted: see the module.
-        pairs, unpaired: None where the rule makes no pairs.
-        last: when the newest ended.
-    """
-
-    rule: str
-    key: str
-    events: int = msgspec.field(name="told")
-    counted: int
-    pairs: int | None
-    unpaired: int | None
-    last: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """Counts of one key in each bar; ``name`` is its rule and key."""
-
-    name: str
-    counts: tuple[int, ...]
-
-
-class RuleSums(msgspec.Struct, frozen=True, kw_only=True):
-    """The sums of some events.
-
-    Attributes:
-        events: how many; ``told`` in JSON.
-        late: of them, late records.
-        keys: the one that counted most first.
-        begins_s: where each bar begins, seconds since the epoch.
-        width_s: how long a bar is.
-        series: of the keys that counted most, ``MOST_SERIES`` at most.
-    """
-
-    events: int = msgspec.field(name="told")
-    late: int
-    pairs: int
-    unpaired: int
-    keys: tuple[KeySum, ...]
-    begins_s: tuple[int, ...]
-    width_s: int
-    series: tuple[Series, ...]
-
-
-def sums_of(events: Iterable[EventView]) -> RuleSums:
-    """Add up; ``events`` come newest first."""
-    told = list(events)
-    kept = [one for one in told if _data(one).get("action") != "late"]
-    newest = _newest(kept)
-    keys = sorted(_keys(kept, newest), key=lambda one: (-one.counted, one.rule, one.key))
-    begins, width_s = _bars([one.time for one in newest])
-    return RuleSums(
-        events=len(told), late=len(told) - len(kept), keys=tuple(keys),
-        pairs=sum(one.pairs or 0 for one in keys),
-        unpaired=sum(one.unpaired or 0 for one in keys),
-        begins_s=begins, width_s=width_s,
-        series=_series(newest, keys[:MOST_SERIES], bars=(begins, width_s)),
-    )  # fmt: skip
-
-
-def _newest(events: Iterable[EventView]) -> list[EventView]:
-    """Of what was told several times the last telling."""
-    found: dict[tuple[str, str, str], EventView] = {}
-    for event in events:
-        found.setdefault((*_place(event), str(_data(event).get("name") or event.id)), event)
-    return list(found.values())
-
-
-def _keys(rule_events: Sequence[EventView], newest: Sequence[EventView]) -> Iterable[KeySum]:
-    events, counts = Counter(map(_place, rule_events)), Counter[tuple[str, str]]()
-    for event in newest:
-        counts[_place(event)] += _counted(event)
-    pairs = _pairs(rule_events)
-    last = {_place(event): event.time for event in reversed(rule_events)}
-    for place, count in counts.items():
-        made, alone = pairs.get(place, (None, None))
-        yield KeySum(
-            rule=place[0], key=place[1], events=events[place], counted=count, pairs=made,
-            unpaired=alone, last=last[place],
-        )  # fmt: skip
-
-
-def _pairs(events: Iterable[EventView]) -> dict[tuple[str, str], tuple[int, int]]:
-    """Pairs and what is left over of each rule and key, over the last word of each session."""
-    sessions: dict[tuple[str, str, str], tuple[int, int]] = {}
-    for event in events:
-        values = _values(event)
-        made, alone = values.get("pairs"), values.get("left_over")
-        if isinstance(made, int) and isinstance(alone, int):
-            session = (*_place(event), str(values.get("session", "")))
-            sessions.setdefault(session, (made, alone))
-    found: dict[tuple[str, str], tuple[int, int]] = {}
-    for (rule, key, _), (made, alone) in sessions.items():
-        before = found.get((rule, key), (0, 0))
-        found[rule, key] = (before[0] + made, before[1] + alone)
-    return found
-
-
-def _series(
-    newest: Iterable[EventView], keys: Iterable[KeySum], *, bars: tuple[Sequence[int], int]
-) -> tuple[Series, ...]:
-    begins, width_s = bars
-    counts = {(one.rule, one.key): [0] * len(begins) for one in keys}
-    for event in newest:
-        if (row := counts.get(_place(event))) is not None:
-            row[(int(event.time.timestamp()) - begins[0]) // width_s] += _counted(event)
-    alike = len({rule for rule, _ in counts}) == 1
-    return tuple(
-        Series(name=key or rule if alike else f"{rule} {key}".strip(), counts=tuple(row))
-        for (rule, key), row in counts.items()
-    )
-
-
-def _bars(times: Sequence[datetime]) -> tuple[tuple[int, ...], int]:
-    """Bars aligned to the epoch, from the first time to the last."""
-    if not times:
-        return (), 1
-    first, last = int(min(times).timestamp()), int(max(times).timestamp())
-    fits = (one for one in _WIDTHS_S if last // one - first // one < MOST_BARS)
-    width_s = next(fits, (last - first) // (MOST_BARS - 1) + 1)
-    start = first - first % width_s
-    return tuple(range(start, last + 1, width_s)), width_s
-
-
-def _counted(event: EventView) -> int:
-    count = _values(event).get("count")
-    return count if isinstance(count, int) and not isinstance(count, bool) else 1
-
-
-def _place(event: EventView) -> tuple[str, str]:
-    return event.subject, key_words(_data(event).get("key", {}))
-
-
-def _values(event: EventView) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = _data(event).get("values", {})
-    return found
-
-
-def _data(event: EventView) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = event.event.get("data", {})
-    return found
 
 
 MEDIA: Mapping[str, str] = {
@@ -425,3 +283,175 @@ _FIXED: tuple[Column[EventView], ...] = (
     Column(name="values", kind="text", of=_written("values")),
     Column(name="causes", kind="text", of=_written("causes")),
 )
+
+
+# ---- sums
+
+MOST_BARS = 60
+MOST_SERIES = 4
+_MOST_COUNT = 10**12
+_MOST_KEY = 10_000
+_YEAR_1_S = -62_135_596_800
+LAG = timedelta(seconds=10)
+"""Sums are said to be whole while no event has waited for longer."""
+_WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
+
+
+class KeySum(msgspec.Struct, frozen=True, kw_only=True):
+    """One key of one rule.
+
+    Attributes:
+        events: later ones of the same among them; ``told`` in JSON.
+        counted: see the module.
+        pairs, unpaired: None where the rule makes no pairs.
+        last: when the newest ended.
+    """
+
+    rule: str
+    key: str
+    events: int = msgspec.field(name="told")
+    counted: int
+    pairs: int | None
+    unpaired: int | None
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Counts of one key in each bar; ``name`` is its rule and key."""
+
+    name: str
+    counts: tuple[int, ...]
+
+
+class RuleSums(msgspec.Struct, frozen=True, kw_only=True):
+    """The sums of some events.
+
+    Attributes:
+        events: how many; ``told`` in JSON.
+        late: of them, late records.
+        pair_events: of them, those that say pairs.
+        keys: the one that counted most first, 5,000 at most.
+        key_count: how many there are.
+        begins_s: where each bar begins, seconds since the epoch.
+        width_s: how long a bar is.
+        series: of the keys that counted most, ``MOST_SERIES`` at most.
+    """
+
+    events: int = msgspec.field(name="told")
+    late: int
+    pair_events: int
+    pairs: int
+    unpaired: int
+    keys: tuple[KeySum, ...]
+    key_count: int
+    begins_s: tuple[int, ...]
+    width_s: int
+    series: tuple[Series, ...]
+
+
+class RuleCounts:
+    """Keeps the sums of rule events as they come out of the event log."""
+
+    def __init__(self, records: Records, *, clock: Clock) -> None:
+        self._log, self._index = records.log, records.rule_sums
+        self._clock = clock
+
+    # ---- the fold
+
+    def take(self, entries: Sequence[Logged]) -> None:
+        """Add a page of rule events; twice is as once."""
+        found = {logged.position: _sum_event(logged) for logged in entries}
+        events = [event for event in found.values() if event is not None]
+        left_out = [position for position, event in found.items() if event is None]
+        self._index.add(events, left_out=left_out)
+
+    def skip(self, logged: Logged) -> None:
+        """Go past an event that no sum takes."""
+        self._index.add([], left_out=[logged.position])
+
+    def resume(self, position: int) -> int:
+        """Go on behind what was added, wherever the follower was."""
+        del position
+        return self._index.position()
+
+    def forget(self) -> None:
+        """Take events that the log forgot out of the sums."""
+        self._index.forget()
+
+    # ---- reading
+
+    def is_whole(self) -> bool:
+        """Return whether every event is in the sums that came more than ``LAG`` ago."""
+        waiting = self._log.read(type=EVENT_TYPE, after=self._index.position(), limit=1)
+        return not waiting or waiting[0].arrived_at > self._clock.now() - LAG
+
+    def sums(self, wanted: RuleFilter, *, most: int = MOST_LISTED) -> RuleSums:
+        """Add up everything that passes; ``most``: keys that are listed."""
+        found = self._index.find(
+            rule=wanted.rule, action=wanted.action, key=wanted.key, since=wanted.since,
+            until=wanted.until, most=most,
+        )  # fmt: skip
+        begins, width_s = _bars(found)
+        shown = found.series[:MOST_SERIES]
+        bars = self._index.bars(
+            [one.series for one in shown], begins_s=begins, width_s=width_s,
+            action=wanted.action, since=wanted.since, until=wanted.until,
+        )  # fmt: skip
+        alike = len({one.rule for one in shown}) == 1
+        keys = [
+            KeySum(
+                rule=one.rule, key=one.key, events=one.events, counted=one.counted, last=one.last,
+                pairs=one.pairs if one.pair_events else None,
+                unpaired=one.unpaired if one.pair_events else None,
+            )
+            for one in found.series
+        ]  # fmt: skip
+        return RuleSums(
+            events=found.events + found.late, late=found.late, keys=tuple(keys),
+            key_count=found.keys, pair_events=found.pair_events, pairs=found.pairs,
+            unpaired=found.unpaired, begins_s=begins, width_s=width_s,
+            series=tuple(
+                Series(
+                    name=one.key or one.rule if alike else f"{one.rule} {one.key}".strip(),
+                    counts=tuple(bars[one.series]),
+                )
+                for one in shown
+            ),
+        )  # fmt: skip
+
+
+def _sum_event(logged: Logged) -> SumEvent | None:
+    """An entry as sums take it; None for the hub's own events of a rule's type."""
+    event = decode_json(logged.entry.body, where=f"log position {logged.position}")
+    data = event.get("data", {})
+    key, values = data.get("key"), data.get("values")
+    if not isinstance(key, Mapping) or not isinstance(values, Mapping):
+        return None
+    words = key_words(key).replace("\x00", "\ufffd")[:_MOST_KEY]  # no column takes a NUL
+    action, count = data.get("action"), values.get("count")
+    made, unpaired = values.get("pairs"), values.get("left_over")
+    pairs = None
+    if _is_count(made) and _is_count(unpaired):
+        pairs = PairCount(str(values.get("session", "")), made, unpaired)
+    return SumEvent(
+        rule=logged.entry.subject, key=words, name=str(data.get("name") or event["id"]),
+        action=action if action in ACTIONS else "", at=logged.entry.captured_at,
+        position=logged.position, late=action == LATE,
+        counted=count if _is_count(count) else 1, pairs=pairs,
+    )  # fmt: skip
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MOST_COUNT
+
+
+def _bars(found: EventSums) -> tuple[tuple[int, ...], int]:
+    """Bars aligned to the epoch, from the first time to the last."""
+    if found.first is None or found.last is None:
+        return (), 1
+    first, last = (int(at.timestamp() // 1) for at in (found.first, found.last))
+    fits = (one for one in _WIDTHS_S if last // one - first // one < MOST_BARS)
+    width_s = next(fits, (last - first) // (MOST_BARS - 1) + 1)
+    begin = max(first - first % width_s, _YEAR_1_S)
+    return tuple(range(begin, last + 1, width_s)), width_s

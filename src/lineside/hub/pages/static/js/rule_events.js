@@ -12,6 +12,7 @@ import { tellTimes } from "./time.js";
 
 const MOST_ROWS = 50;
 const SUMS_EVERY_MS = 10_000;
+const SUMS_LATE_MS = 3000; // the sums follow the log
 
 /** Ids that are fresh, in order. @param {string[]} fresh @param {string[]} standing */
 export function news(fresh, standing) {
@@ -29,10 +30,8 @@ class Said {
   constructor(root) {
     this.root = root;
     this.position = -1; // something may have been said since the page was made
-    this.due = false;
-    this.reading = false;
-    this.summedAt = performance.now();
-    this.stale = false;
+    this.due = this.reading = this.stale = this.summing = false;
+    this.summedAt = this.movedAt = performance.now();
     this.note = /** @type {HTMLElement} */ (root.querySelector("[data-news]"));
     this.button = /** @type {HTMLButtonElement} */ (root.querySelector("[data-show-news]"));
     this.button.addEventListener("click", () => void this.catchUp());
@@ -57,10 +56,10 @@ class Said {
   /** @param {import("./live.js").Header} status */
   hear({ rules, rule_events }) {
     for (const one of rules) this.count(one);
-    if (rule_events !== this.position) this.due = this.stale = true;
+    if (rule_events !== this.position) [this.due, this.stale, this.movedAt] = [true, true, performance.now()];
     this.position = rule_events;
     if (this.due && !this.reading) void this.read();
-    if (this.stale && performance.now() - this.summedAt > SUMS_EVERY_MS) void this.readSums();
+    if (this.stale && !this.summing && performance.now() - this.summedAt > SUMS_EVERY_MS) void this.readSums();
   }
 
   /** @param {{id: string, texts: Record<string, string>, told_up_to: string | null}} rule */
@@ -113,11 +112,14 @@ class Said {
     /** @type {HTMLElement | null} */ (this.part("rows").querySelector(".scroll"))?.focus({ preventScroll: true });
   }
 
+  /** Read the sums; once more where what was said last may not have been in them. */
   async readSums() {
-    this.summedAt = performance.now();
-    this.stale = false;
+    this.stale = performance.now() - this.movedAt < SUMS_LATE_MS;
+    this.summing = true;
     const fresh = await fragment(this.root.dataset.sums ?? "");
-    if (!fresh) this.stale = true;
+    this.summing = false;
+    this.summedAt = performance.now();
+    if (!fresh || fresh.querySelector(".adding")) this.stale = true;
     for (const name of fresh ? ["sums", "rules"] : []) {
       const part = this.part(name);
       const next = fresh?.querySelector(`[data-part="${name}"]`);
