@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 539,
-    "classes": 1608,
-    "statements in src": 69746,
+    "classes": 1607,
+    "statements in src": 69739,
     "statements in tests": 58389,
     "records built at one place": 409,
     "modules under 100 lines": 24,

@@ -18,6 +18,8 @@ from lineside.models.engines import BareEngine
 from lineside.models.result import GIVEN_PART, RANDOM_PART, report_result
 from lineside.training import TrainJob, TrainResult, run_job
 from lineside.training.job import JobCancelledError
+from lineside.training.tasks import metrics
+from lineside.training.tasks.classify import features
 from lineside.vision import Decision, Frame, PictureState, encode_png, open_frame
 
 PAGE = "evidence/report.html"
@@ -182,14 +184,18 @@ def test_every_set_holds_one_class_or_says_unsure(trained: TrainResult) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_job_gives_the_same_bytes_with_a_full_cache_and_an_empty_one(
-    trained: TrainResult, shapes: Path, shared: Path, tmp_path: Path
+def test_the_same_job_gives_the_same_bytes_with_any_cache_and_number_of_threads(
+    trained: TrainResult,
+    shapes: Path,
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     again = train(shapes, tmp_path / "again", cache=shared)
-    alone = train(shapes, tmp_path / "alone")
-    assert again.digest == trained.digest == alone.digest
-    assert (tmp_path / "alone" / "features").is_dir()
-    assert not (tmp_path / "again" / "features").exists()
+    for module in (features, metrics):
+        monkeypatch.setattr(module, "PICTURES_AT_ONCE", module.PICTURES_AT_ONCE + 2)
+    assert again.digest == trained.digest == train(shapes, tmp_path / "alone").digest
+    assert [path.parent.name for path in tmp_path.glob("*/features")] == ["alone"]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@
 
 import logging
 import math
+import os
 import secrets
 import threading
 from collections import deque
@@ -264,6 +265,10 @@ def retry(
         if attempt:
             logger.info("back after attempts=%d", attempt)
         return result
+
+
+PICTURES_AT_ONCE = min(4, os.cpu_count() or 1)
+"""Threads that look at pictures, each at one, so that no result depends on their number."""
 
 
 def prefetch(

@@ -33,7 +33,7 @@ from lineside.core import (
     NotFoundError,
     digest_of,
 )
-from lineside.core.worker import prefetch
+from lineside.core.worker import PICTURES_AT_ONCE, prefetch
 from lineside.datasets.formats import (
     BOXES,
     POINTS,
@@ -289,7 +289,6 @@ def _other_size(name: str, size: tuple[int, int], *, made_for: tuple[int, int] |
 
 _BUCKET = "s3://"
 _FETCHES_AT_ONCE = 8
-_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,7 +344,7 @@ def load_source(
         keep=reading.keep if _in_bucket(src) else None,
     )
     entries = _wanted(listing, reading.choice)
-    threads = _FETCHES_AT_ONCE if _in_bucket(src) else _THREADS
+    threads = _FETCHES_AT_ONCE if _in_bucket(src) else PICTURES_AT_ONCE
     entries = entries if _in_bucket(src) else _read_in_turn(entries, skipped=listing.skipped)
     samples = _opened(entries, cache=cache, skipped=listing.skipped, threads=threads)
     if not samples and not listing.skipped and name == format:

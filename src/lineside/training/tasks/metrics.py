@@ -12,6 +12,7 @@
 import importlib
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Clock, InvalidError, Task
+from lineside.core.worker import PICTURES_AT_ONCE, prefetch
 from lineside.datasets import Sample, shows_defect
 from lineside.models import Manifest, Metric, Package, Predictor
 from lineside.models.result import Confusion, Mistake
@@ -356,9 +358,8 @@ def judge_all(
     """
     predictor = Predictor(package, clock=clock)
     listing = _listing(package, clock=clock) if objects else None
-    for sample in samples:
-        if package.manifest.template and sample.template_digest is None:
-            continue
+
+    def judge(sample: Sample) -> Case:
         frame = open_frame(
             files(sample.digest),
             camera="evaluation",
@@ -370,7 +371,7 @@ def judge_all(
         )
         answer = predictor.predict_single(frame, template=template)
         mapped = package.manifest.task in _MAPPED and answer.state is PictureState.OK
-        yield Case(
+        return Case(
             sample=sample,
             prediction=answer,
             heat=predictor.heat(frame, template=template) if mapped else None,
@@ -382,6 +383,11 @@ def judge_all(
             else None,
             good=package.manifest.good,
         )
+
+    is_beside = package.manifest.template
+    judged = (one for one in samples if not (is_beside and one.template_digest is None))
+    with closing(prefetch(judge, judged, threads=PICTURES_AT_ONCE)) as cases:
+        yield from cases
 
 
 def _listing(package: Package, *, clock: Clock) -> Predictor | None:

@@ -16,21 +16,27 @@ Input specification: size, brightness and scales of the images shown to the netw
 """
 
 import hashlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Box, Digest
-from lineside.core.worker import prefetch
+from lineside.core.worker import PICTURES_AT_ONCE, prefetch
 from lineside.datasets import Sample
 from lineside.models import OnnxEngine
 from lineside.training.common.backbone import lite0_full
-from lineside.training.common.cache import FeatureCache, feature_key, health_array, health_of
+from lineside.training.common.cache import (
+    Arrays,
+    FeatureCache,
+    feature_key,
+    health_array,
+    health_of,
+)
 from lineside.training.common.export import onnx_bytes
 from lineside.training.tasks.classify.network import (
     Backbone,
@@ -123,16 +129,6 @@ POOLED = "pooled"
 _FACTS = "facts/1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Ready:
-    """A picture with what is known of it, and the inputs of the sights that miss it."""
-
-    place: int
-    health: HealthFigures
-    known: dict[int, Floats]
-    inputs: dict[int, Floats]
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
 class FeatureReader:
     """Looks at pictures with the frozen network.
@@ -171,48 +167,46 @@ class FeatureReader:
         healths: list[HealthFigures] = []
         width = per_scale(self.backbone)
         found = [np.zeros((len(samples), spec.scales * width), np.float32) for spec in specs]
-        with closing(self._ready(specs)) as all_ready:
-            for ready in all_ready:
-                share = ready.place / len(samples)
+        for spec in specs:
+            self._engine(spec.scales)  # made here, for all threads
+        look = partial(self._look, specs)
+        with closing(prefetch(look, samples, threads=PICTURES_AT_ONCE)) as all_observed:
+            for place, (health, pooled) in enumerate(all_observed):
+                share = place / len(samples)
                 self.at(first + (last - first) * share, "looking at pictures")
-                healths.append(ready.health)
-                for row, pooled in self._pooled(ready, specs).items():
-                    found[row][ready.place] = pooled
+                healths.append(health)
+                for row, each in enumerate(pooled):
+                    found[row][place] = each
         return healths, found
 
-    def _ready(self, specs: Sequence[InputSpec]) -> Generator[_Ready, None, None]:
-        names = [self._engine(spec.scales)[0] for spec in specs]
-        ready = partial(self._prepare, specs=specs, names=names)
-        return prefetch(ready, range(len(self.samples)))
+    def _look(
+        self, specs: Sequence[InputSpec], sample: Sample
+    ) -> tuple[HealthFigures, Sequence[Floats]]:
+        """Take what the cache has, look at the picture for what it lacks, and keep that."""
+        picture = cache(partial(self.picture, sample))
 
-    def _prepare(self, place: int, *, specs: Sequence[InputSpec], names: Sequence[str]) -> _Ready:
-        sample = self.samples[place]
-        stored = [
-            self.cache.get(_key(sample, spec, name=name))
-            for spec, name in zip(specs, names, strict=True)
+        def cached(spec: InputSpec, name: str, make: Callable[[], Arrays]) -> Arrays:
+            key = _key(sample, spec, name=name)
+            found = self.cache.get(key)
+            if found is not None:
+                return found
+            made = make()
+            self.cache.put(key, made)
+            return made
+
+        def look_at(spec: InputSpec, engine: OnnxEngine) -> Arrays:
+            (pooled,) = engine.run(prepare(picture(), spec.prepare), outputs=(POOLED,))
+            return {POOLED: pooled[0]}
+
+        facts = cached(
+            specs[0], _FACTS, lambda: {"health": health_array(picture_health(picture()))}
+        )
+        engines = [self._engine(spec.scales) for spec in specs]
+        pooled = [
+            cast(Floats, cached(spec, name, partial(look_at, spec, engine))[POOLED])
+            for spec, (name, engine) in zip(specs, engines, strict=True)
         ]
-        known = {row: cast(Floats, e[POOLED]) for row, e in enumerate(stored) if e is not None}
-        facts = self.cache.get(_key(sample, specs[0], name=_FACTS))
-        if facts is not None and len(known) == len(specs):
-            return _Ready(place=place, health=health_of(facts["health"]), known=known, inputs={})
-        image = self.picture(sample)
-        inputs = {
-            row: prepare(image, spec.prepare) for row, spec in enumerate(specs) if row not in known
-        }
-        health = picture_health(image)
-        if facts is None:
-            self.cache.put(_key(sample, specs[0], name=_FACTS), {"health": health_array(health)})
-        return _Ready(place=place, health=health, known=known, inputs=inputs)
-
-    def _pooled(self, ready: _Ready, specs: Sequence[InputSpec]) -> dict[int, Floats]:
-        """Per sight what was known, and what is seen now and kept."""
-        observed = dict(ready.known)
-        for row, crops in ready.inputs.items():
-            name, engine = self._engine(specs[row].scales)
-            observed[row] = engine.run(crops, outputs=(POOLED,))[0][0]
-            sample = self.samples[ready.place]
-            self.cache.put(_key(sample, specs[row], name=name), {POOLED: observed[row]})
-        return observed
+        return health_of(facts["health"]), pooled
 
     def _engine(self, scales: int) -> tuple[str, OnnxEngine]:
         """The frozen network at so many scales, and a name that says which it is."""
@@ -252,9 +246,12 @@ def pooled_by(
     """(count, per scale): what a trunk sees of inputs (h, w, 3) uint8, by the device's engine."""
     encoded = features_bytes(backbone, scales=1)
     engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where="tuned", outputs=(POOLED,))
-    crops = prefetch(lambda place: normalised(inputs(place)), range(count))
-    with closing(crops) as all_crops:
-        return np.concatenate([engine.run(each, outputs=(POOLED,))[0] for each in all_crops])
+
+    def look(place: int) -> Floats:
+        return engine.run(normalised(inputs(place)), outputs=(POOLED,))[0]
+
+    with closing(prefetch(look, range(count), threads=PICTURES_AT_ONCE)) as rows:
+        return np.concatenate(list(rows))
 
 
 def normalised(image: NDArray[np.uint8]) -> Floats:
