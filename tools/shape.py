@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 539,
     "classes": 1607,
-    "statements in src": 69739,
-    "statements in tests": 58389,
+    "statements in src": 69754,
+    "statements in tests": 58459,
     "records built at one place": 409,
     "modules under 100 lines": 24,
     "modules over 800 lines": 0,

@@ -173,6 +173,10 @@ def test_what_is_away_when_the_program_stops_is_raised() -> None:
     stop.set()
     with pytest.raises(UnavailableError):
         retry(Steps(UnavailableError("away")), stop=stop)
+    away = Steps(*[UnavailableError("away")] * 9)
+    with pytest.raises(UnavailableError):
+        retry(away, stop=threading.Event(), first_s=0.001, most_s=0.001, within_s=0.0025)
+    assert 3 <= away.count <= 5
     with pytest.raises(ValueError, match="wrong"):
         retry(Steps(ValueError("wrong")), stop=threading.Event())
 

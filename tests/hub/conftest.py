@@ -338,7 +338,7 @@ def another_hub(hub: Services, **changes: Any) -> Services:  # noqa: ANN401  arg
 
 
 @contextmanager
-def serve_hub(hub: Services, *, tls: Path | None = None) -> Iterator[str]:
+def serve_hub(hub: Services, *, tls: Path | None = None, port: int = 0) -> Iterator[str]:
     """The hub's own server on a free port, by TLS with ``crt`` and ``key`` of a folder; its URL."""
     server = uvicorn.Server(
         uvicorn.Config(
@@ -347,16 +347,18 @@ def serve_hub(hub: Services, *, tls: Path | None = None) -> Iterator[str]:
             ssl_certfile=tls and tls / "crt", ssl_keyfile=tls and str(tls / "key"),
         )
     )  # fmt: skip
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         wait_until(lambda: server.started)
         hub.bucket.base_url = (
             f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
         )
-        yield hub.bucket.base_url
-        server.should_exit = True
-        thread.join()
+        try:
+            yield hub.bucket.base_url
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @pytest.fixture

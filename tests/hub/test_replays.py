@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import ConflictError, Json, Plant, UnavailableError, decode_json, rfc3339
+from lineside import connect
+from lineside.core import (
+    ConflictError,
+    InvalidError,
+    Json,
+    Plant,
+    UnavailableError,
+    decode_json,
+    rfc3339,
+)
 from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Registration, Role, Services, create_app
 from lineside.hub.children import ChildSettings
@@ -24,6 +33,7 @@ from lineside.models import ModelVersions, Registry, build_package
 from lineside.store import Logged
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
+from tests.hub.conftest import serve_hub
 from tests.hub.replayed import DARK, WINDOWS, Day, digest, recorded_day, shy
 
 SHOWN = (("blue",), ("blue",), ("red",), ())
@@ -113,6 +123,13 @@ def test_a_replay_is_answered_at_once_and_made_by_a_process_of_its_own(
     day.hub.models.approve("discs", version.number, by="bob", reason="seen")
     approved = told(day.hub, MODEL_TYPE)[-1]
     assert approved["replays"] == [{"replay": asked.id, "digest": here.digest}]
+    # what a program of one's own reads of it
+    with serve_hub(day.hub) as url:
+        remote = connect(url, token=day.hub.auth.issue_token("notebook", kind="api"))
+        assert [row["frame"] for row in remote.changes(asked.id)] == changed
+        assert [row["digest"] for row in remote.versions("discs")] == [other]
+        with pytest.raises(InvalidError, match=r"no list 'labels_changed'.*fix: "):
+            list(remote.changes(asked.id, "labels"))  # type: ignore[arg-type]
     # a page of the log that comes once more makes nothing anew
     day.hub.replays.take(heard(day.hub))
     assert day.hub.replays.one(asked.id) == found

@@ -46,3 +46,22 @@ def test_a_refusal_is_one_of_the_six_errors_whatever_its_body(
         server.answers["/api/v1/runs"] = (status, body, {"Retry-After": "7"})
         with pytest.raises(kind, match=says):
             HubClient(server.url, token="").get("/runs")
+
+
+@pytest.mark.parametrize(
+    ("body", "length"), [(b'{"items":[{"id":1},{"i', ""), (b'{"items":[]}', "99"), (b"<p>", "")]
+)
+def test_a_page_that_ends_in_its_middle_gives_no_rows(body: bytes, length: str) -> None:
+    with closing(PackageServer()) as server:
+        headers = {"Content-Length": length} if length else {}
+        server.answers["/api/v1/runs"] = (200, body, headers)
+        rows = HubClient(server.url, token="").rows("/runs")
+        with pytest.raises(UnavailableError, match=r"127.0.0.1.*fix: "):
+            next(rows)
+
+
+def test_a_list_that_begins_behind_a_row_goes_on_from_there() -> None:
+    with closing(PackageServer()) as server:
+        for after, body in (("4", b'{"items":[5],"next":"5"}'), ("5", b'{"items":[6]}')):
+            server.answers[f"/api/v1/events?after={after}"] = (200, body, {})
+        assert HubClient(server.url, token="").items("/events", after=4) == [5, 6]

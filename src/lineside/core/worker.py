@@ -244,22 +244,26 @@ def retry(
     on: type[LinesideError] = UnavailableError,
     first_s: float = _FIRST_RETRY_S,
     most_s: float = _LONGEST_RETRY_S,
+    within_s: float = math.inf,
 ) -> T:
     """Return the result of ``act``, which is tried again while the other side is away.
 
     Raises:
-        LinesideError: ``act`` failed with ``on``, and ``stop`` is set.
+        LinesideError: ``act`` failed with ``on``, and ``stop`` is set or the pauses together would
+            be longer than ``within_s``.
     """
     attempt = 0
     while True:
         try:
             result = act()
         except on as error:
-            if stop.is_set():
+            pause_s = backoff_s(attempt, first_s=first_s, most_s=most_s)
+            within_s -= pause_s
+            if stop.is_set() or within_s < 0:
                 raise
             if not attempt:
                 logger.warning("away, trying again reason=%s", error)
-            stop.wait(backoff_s(attempt, first_s=first_s, most_s=most_s))
+            stop.wait(pause_s)
             attempt += 1
             continue
         if attempt:

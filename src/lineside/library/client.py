@@ -2,9 +2,11 @@
 
 import json
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,22 @@ from lineside.core import (
     UnavailableError,
 )
 from lineside.core.drivers import SecretUrl
+from lineside.core.worker import retry
 
 
 class HubClient:
     """JSON requests with a token; failures come back as the six classes."""
 
-    def __init__(self, base: str, *, token: str, ca: Path | None = None) -> None:
-        """``ca``: of the site's own authority, where the hub answers with its certificate.
+    def __init__(
+        self, base: str, *, token: str, ca: Path | None = None, retry_s: float = 0.0
+    ) -> None:
+        """Send nothing yet.
+
+        Args:
+            base: such as ``https://hub.plant.lan:8443``.
+            token: an access token.
+            ca: of the site's own authority, where the hub answers with its certificate.
+            retry_s: how long a list that was begun waits for a hub that is away.
 
         Raises:
             InvalidError: the base is no address of a hub, or the token cannot be one.
@@ -41,6 +52,7 @@ class HubClient:
             )  # fmt: skip
         self._base = base.rstrip("/")
         self._token = token
+        self._retry_s = retry_s
         self._trust = (
             ssl.create_default_context(cafile=ca)
             if self._base.startswith("https:") and ca is not None and ca.is_file()
@@ -50,7 +62,8 @@ class HubClient:
     def get(self, path: str, **query: object) -> Any:  # noqa: ANN401  JSON of many shapes
         """GET a path below ``/api/v1``."""
         given = {key: value for key, value in query.items() if value is not None}
-        return self._send("GET", f"/api/v1{path}" + (f"?{urlencode(given)}" if given else ""))
+        asked = f"?{urlencode(given, doseq=True)}" if given else ""
+        return self._send("GET", f"/api/v1{path}{asked}")
 
     def post(self, path: str, body: object = None) -> Any:  # noqa: ANN401  JSON of many shapes
         """POST JSON to a path below ``/api/v1``."""
@@ -72,15 +85,27 @@ class HubClient:
         """Every item of a list, page after page."""
         return list(self.rows(path, **query))
 
-    def rows(self, path: str, **query: object) -> Iterator[Any]:
-        """Every item of a list; a page is fetched when the one before is read."""
-        cursor: dict[str, object] = {}
+    def rows(self, path: str, items: str = "items", /, **query: object) -> Iterator[Any]:
+        """Every item of a list; a page is fetched when the one before is read.
+
+        A page behind the first is asked for again, for ``retry_s``, while the hub is away.
+
+        Raises:
+            InvalidError: the answer has no list of that name.
+        """
+        page = self.get(path, **query)
+        if not (isinstance(page, dict) and items in page):
+            raise InvalidError(
+                f"the answer has no list {items!r}", where=f"{self._base}/api/v1{path}",
+                fix="Name a hub of this release, and a list that docs/reference/http.md names.",
+            )  # fmt: skip
         while True:
-            page = self.get(path, **query, **cursor)
-            yield from page["items"]
+            yield from page[items]
             if not page.get("next"):
                 return
-            cursor = {page.get("cursor", "after"): page["next"]}
+            query |= {page.get("cursor", "after"): page["next"]}
+            ask = partial(self.get, path, **query)
+            page = retry(ask, stop=threading.Event(), within_s=self._retry_s)
 
     def ready(self) -> bool:
         """Return True where the hub answers that it is ready."""
@@ -94,7 +119,14 @@ class HubClient:
         self, method: str, path: str, body: bytes | None = None, *, kind: str = "application/json"
     ) -> Any:  # noqa: ANN401  JSON of many shapes
         text = self._exchange(method, path, body, kind=kind)
-        return json.loads(text) if text else None
+        try:
+            return json.loads(text) if text else None
+        except ValueError as error:
+            raise UnavailableError(
+                f"the answer is no JSON, or not all of it: {error}",
+                where=f"{method} {self._base}{path}",
+                fix="Try again; if it stays so, look after what stands before the hub.",
+            ) from error
 
     def _exchange(
         self, method: str, path: str, body: bytes | None = None, *, kind: str = "application/json"

@@ -1,10 +1,12 @@
 """Connection to a running hub: what it keeps as rows, images, packages and data frames."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,22 +21,29 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Moment = datetime | str
+ChangeKind = Literal["decisions", "verdicts", "events", "twin"]
 
 
 class Rows:
     """Rows of a list of the hub, fetched page by page while one goes through them.
 
-    A row has the keys of the HTTP API (docs/reference/http.md).
+    A row has the keys of the HTTP API (docs/reference/http.md). What a list that begins at its
+    newest row gets meanwhile is not part of it; one that ends there has it too. No row comes twice.
     """
 
-    def __init__(self, client: HubClient, path: str, query: dict[str, object]) -> None:
-        self._client = client
-        self._path = path
-        self._query = query
+    def __init__(
+        self, client: HubClient, path: str, items: str = "items", /, **query: object
+    ) -> None:
+        self._begin = partial(client.rows, path, items, **query)
 
     def __iter__(self) -> Iterator[Row]:
-        """Begin at the first row; each loop asks the hub anew."""
-        return self._client.rows(self._path, **self._query)
+        """Begin at the first row; each loop asks the hub anew.
+
+        Raises:
+            UnavailableError: the hub is away, or was for longer than ``connect`` says, or its
+                answer ends in the middle; the rows before it are complete.
+        """
+        return self._begin()
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return all rows as a table of pandas, nested values with dots between their names.
@@ -61,31 +70,51 @@ class Hub:
 
     def frames(
         self, *, camera: str = "", since: Moment | None = None, until: Moment | None = None,
-        **narrowed: str | float,
+        **narrowed: str | float | Sequence[str],
     ) -> Rows:  # fmt: skip
-        """Frames with their answers, newest first; times as RFC 3339 or aware.
+        """Frames with their answers, newest first.
 
-        ``narrowed``: further parameters of the filter of frames (docs/reference/http.md), such as
-        ``line``, ``verdict``, ``label``, ``min_score``, ``part``, ``dataset`` and ``sort``.
+        Args:
+            camera: its id; "" for all.
+            since: captured then or later, RFC 3339 or aware.
+            until: captured before.
+            narrowed: further parameters of the list (docs/reference/http.md), such as ``line``,
+                ``verdict``, ``label``, ``min_score``, ``part``, ``dataset``, ``sort`` and
+                ``limit``, the rows of a page; several verdicts as a list.
         """
         query = {"camera": camera, "since": _time(since), "until": _time(until), **narrowed}
         return self._rows("/frames", **query)
 
     def image(self, frame: str) -> NDArray[np.uint8]:
         """Return the image of a frame, (height, width, 3) uint8 in RGB."""
-        return decode_picture(self.client.get_bytes(f"/frames/{frame}/picture"))
+        return decode_picture(self.client.get_bytes(f"/frames/{_quoted(frame)}/picture"))
 
     def events(
-        self, *, kind: str = "", source: str = "", subject: str = "", newest_first: bool = False
-    ) -> Rows:
-        """Entries of the event log; ``kind`` is a type such as ``lineside.prediction.v1``."""
+        self, *, kind: str = "", source: str = "", subject: str = "", after: int | None = None,
+        newest_first: bool = False, limit: int = 100,
+    ) -> Rows:  # fmt: skip
+        """Entries of the event log, oldest first.
+
+        Args:
+            kind: a type, such as ``lineside.prediction.v1``; "" for all.
+            source: where it happened, such as a camera; "" for all.
+            subject: what it is about; "" for all.
+            after: position in the log behind which to begin; newest first: before which.
+            newest_first: from the end of the log.
+            limit: rows of a page, 1 to 1000.
+        """
         return self._rows(
-            "/events", type=kind, source=source, subject=subject, newest_first=newest_first or None
-        )
+            "/events", type=kind, source=source, subject=subject, after=after,
+            newest_first=newest_first or None, limit=limit,
+        )  # fmt: skip
 
     def datasets(self) -> Rows:
         """Datasets with their labels and sizes."""
         return self._rows("/datasets")
+
+    def samples(self, dataset: str) -> Rows:
+        """Images of a dataset's draft by time, with digest, state and labels."""
+        return self._rows(f"/datasets/{_quoted(dataset)}/samples")
 
     def runs(self) -> Rows:
         """Trainings, newest first."""
@@ -94,6 +123,10 @@ class Hub:
     def models(self) -> Rows:
         """Groups of model versions."""
         return self._rows("/models")
+
+    def versions(self, group: str) -> Rows:
+        """Numbered versions of a group of models, with digest, evidence and verdicts."""
+        return self._rows(f"/models/{_quoted(group)}/versions")
 
     def packages(self) -> Rows:
         """Packages, newest first."""
@@ -115,22 +148,35 @@ class Hub:
         row: Row = self.client.post("/replays", {**wish, "inspection": inspection})
         return row
 
+    def changes(self, replay: str, kind: ChangeKind = "decisions") -> Rows:
+        """Differences that a replay found, by its id; the first 500 of a kind.
+
+        The keys are those of its result (docs/how-to/replay.md).
+        """
+        return Rows(self.client, f"/replays/{_quoted(replay)}/result", f"{kind}_changed")
+
     def _rows(self, path: str, **query: object) -> Rows:
-        return Rows(self.client, path, query)
+        return Rows(self.client, path, **query)
 
 
-def connect(url: str, *, token: str, ca: str | PathLike[str] | None = None) -> Hub:
+def connect(
+    url: str, *, token: str, ca: str | PathLike[str] | None = None, retry_s: float = 30.0
+) -> Hub:
     """Connect to a hub; nothing is sent before the first question.
 
     Args:
         url: such as ``https://hub.plant.lan:8443``.
         token: an access token, made by ``lineside token issue`` or on the page.
         ca: certificate of the site's own authority; None: the system's authorities.
+        retry_s: how long rows that one goes through wait for a hub that is away; 0: not at all.
 
     Raises:
         InvalidError: the URL is no address of a hub, or the token cannot be one.
     """
-    return Hub(HubClient(url, token=token, ca=ca if ca is None else Path(ca)))
+    return Hub(HubClient(url, token=token, ca=ca if ca is None else Path(ca), retry_s=retry_s))
+
+
+_quoted = partial(quote, safe="")
 
 
 def _time(moment: Moment | None) -> str | None:
