@@ -31,7 +31,7 @@ PACKAGES: dict[str, set[str]] = {
     "compat": {"core", "fleet", "vision", "models"},
     "edge": {"core", "vision", "store", "links", "models", "streams", "fleet", "web", "compat"},
     "simulator": {"core", "vision", "links"},
-    "library": {"core", "vision", "models", "training"},
+    "library": {"core", "vision", "models", "training", "fleet", "edge"},
     "hub": {
         "core",
         "vision",

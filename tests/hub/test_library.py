@@ -92,16 +92,12 @@ def test_rows_go_on_where_they_were_when_the_hub_was_restarted(
             assert begun + [row["id"] for row in rest.result()] == whole
 
 
-def test_images_are_arrays_and_packages_answer(
-    remote: Hub, line: Line, hub: Services, archive: bytes, jpeg: Callable[..., bytes]
+def test_images_are_arrays(
+    remote: Hub, line: Line, hub: Services, jpeg: Callable[..., bytes]
 ) -> None:
     line.send(line.camera(jpeg()))
     row = next(iter(remote.frames()))
     assert (remote.image(row["id"]) == decode_picture(hub.frames.picture(row["id"]).data)).all()
-    added = hub.packages.add(archive, by="a person")
-    model = remote.package(added.digest)
-    assert model.digest == added.digest == next(iter(remote.packages()))["digest"]
-    assert model.predict(jpeg()).task == "multilabel"
 
 
 def test_rows_become_a_table(remote: Hub, line: Line, jpeg: Callable[..., bytes]) -> None:

@@ -13,7 +13,6 @@ from lineside.cli.output import JsonFlag, add_commands, say, show, table, writab
 from lineside.cli.package import metric_lines
 from lineside.cli.running_hub import MODEL, HubOption, TokenOption, hub_client
 from lineside.core import (
-    InvalidError,
     RefusedError,
     SystemClock,
     encode,
@@ -21,6 +20,7 @@ from lineside.core import (
     parse_digest,
     short,
 )
+from lineside.core.ids import split_version
 
 if TYPE_CHECKING:
     from lineside.hub import ModelService
@@ -120,9 +120,9 @@ def show_model(
         show(found, as_json=as_json, text=lambda _: "\n".join(lines))
         return
     if report is not None:
-        _write_report(*_named(name), report=report, config=config)
+        _write_report(*split_version(name), report=report, config=config)
     with model_versions(config) as versions:
-        numbered = versions.one(*_named(name))
+        numbered = versions.one(*split_version(name))
     show(_version(numbered), as_json=as_json, text=lambda _: "\n".join(_version_lines(numbered)))
 
 
@@ -190,7 +190,7 @@ def compare_version(
 
     clock, hub = SystemClock(), settings(config)
     with models(config) as opened:
-        found = opened.one(*_named(version))
+        found = opened.one(*split_version(version))
         beside = opened.baseline(found)
         other = None if beside is None else Package.read(opened.content(beside.digest))
         package = Package.read(opened.content(found.digest))
@@ -222,7 +222,7 @@ def approve(
     as_json: JsonFlag = False,
 ) -> None:
     """Approve a numbered version for release."""
-    group, number = _named(version)
+    group, number = split_version(version)
     check_person(by, config=config)
     with models(config) as opened:
         decided = opened.approve(group, number, by=by, reason=reason, inspection=inspection)
@@ -238,7 +238,7 @@ def reject(
     as_json: JsonFlag = False,
 ) -> None:
     """Reject a numbered version."""
-    group, number = _named(version)
+    group, number = split_version(version)
     check_person(by, config=config)
     with models(config) as opened:
         decided = opened.reject(group, number, by=by, reason=reason)
@@ -265,7 +265,7 @@ def use(
     client = hub_client(hub, token=token, config=config)
     found: dict[str, Any] = {"digest": version, "verdicts": []}
     if not version.startswith("sha256:"):
-        group, number = _named(version)
+        group, number = split_version(version)
         found = client.get(f"/models/{quote(group, safe='')}/versions/{number}")
     path = f"/packages/{quote(found['digest'], safe='')}"
     approved = [one["inspection"] for one in found["verdicts"]]
@@ -294,17 +294,6 @@ def check_person(by: str, *, config: Path | None) -> None:
             where="--by",
             fix=f"Who may: {', '.join(able) or 'nobody; give somebody the role approver'}.",
         )
-
-
-def _named(version: str) -> tuple[str, int]:
-    group, slash, number = version.rpartition("/")
-    if not slash or not (number.isascii() and number.isdecimal()):
-        raise InvalidError(
-            f"{version!r} is neither a digest nor a version",
-            where="version",
-            fix="Write sha256:…, or GROUP/NUMBER such as tiles/3.",
-        )
-    return group, int(number)
 
 
 def add(

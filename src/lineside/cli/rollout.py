@@ -9,7 +9,8 @@ import typer
 from lineside.cli.hub import ConfigOption
 from lineside.cli.output import JsonFlag, add_commands, read_file, show, table
 from lineside.cli.running_hub import REASON, HubOption, TokenOption, argument, hub_client, post
-from lineside.core import InvalidError, decode_json, short
+from lineside.core import decode_json, short
+from lineside.core.ids import split_version
 
 _BOOK = "docs/reference/rollouts.md"
 _ROLLOUT = argument("ROLLOUT", "Its id.")
@@ -84,15 +85,11 @@ def start(
     as_json: JsonFlag = False,
 ) -> None:
     """Roll an approved version out, step by step; recorded as ordered by the token's name."""
-    name, slash, number = version.rpartition("/")
-    if not slash or not number.isdecimal():
-        raise InvalidError(
-            f"{version!r} is no version", where="version", fix="Write GROUP/NUMBER, as tiles/3."
-        )
+    name, number = split_version(version)
     wished = _plan(plan, group=group, devices=device or [], canary=canary, frames=frames)
     client = hub_client(hub, token=token, config=config)
     body = {
-        "inspection" if limits else "group": name, "version": int(number), "plan": wished,
+        "inspection" if limits else "group": name, "version": number, "plan": wished,
         "reason": reason, "rollback": back,
     }  # fmt: skip
     if inspection and not limits:

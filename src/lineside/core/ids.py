@@ -64,6 +64,21 @@ def parse_digest(text: str, *, where: str = "") -> Digest:
     return Digest(text)
 
 
+def split_version(name: str) -> tuple[str, int]:
+    """Group and number of a version of a model, written ``GROUP/NUMBER``.
+
+    Raises:
+        InvalidError: it is not written so.
+    """
+    group, _, number = name.rpartition("/")
+    if not (group and number.isascii() and number.isdecimal()):
+        raise InvalidError(
+            f"{name[:100]!r} is no version", where="version",
+            fix="Write GROUP/NUMBER such as tiles/3; a package also by its digest, sha256:….",
+        )  # fmt: skip
+    return group, int(number)
+
+
 def frame_id(*, camera: str, captured_at: datetime, digest: str) -> FrameId:
     """Name a frame by what it is: ``frm_`` and 26 characters of a hash over its three facts."""
     facts = f"{camera}\n{rfc3339(captured_at)}\n{digest}".encode()

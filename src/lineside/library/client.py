@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from lineside.core import (
@@ -22,6 +22,9 @@ from lineside.core import (
 )
 from lineside.core.drivers import SecretUrl
 from lineside.core.worker import retry
+
+if TYPE_CHECKING:
+    from lineside.fleet import Source
 
 
 class HubClient:
@@ -80,6 +83,12 @@ class HubClient:
     def get_bytes(self, path: str) -> bytes:
         """GET bytes, of an image or a package, below ``/api/v1``."""
         return self._exchange("GET", f"/api/v1{path}")
+
+    def updates(self) -> "Source":
+        """Files of the hub's update repository, as devices read them."""
+        from lineside.edge import HubClient as DeviceClient
+
+        return DeviceClient(self._base, token=lambda: self._token, tls=lambda: self._trust)
 
     def items(self, path: str, **query: object) -> list[Any]:
         """Every item of a list, page after page."""

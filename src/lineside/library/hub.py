@@ -5,15 +5,18 @@ from datetime import datetime
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import rfc3339
+from lineside.core import Clock, NotFoundError, RefusedError, SystemClock, rfc3339
+from lineside.core.errors import MissingExtraError
+from lineside.core.ids import split_version
 from lineside.library.client import HubClient
-from lineside.library.model import Model, data_frame, load
+from lineside.models import Package
 from lineside.vision import decode_picture
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Moment = datetime | str
+Unsigned = Literal["refused", "allowed"]
 ChangeKind = Literal["decisions", "verdicts", "events", "twin"]
 
 
@@ -61,8 +65,15 @@ class Hub:
     ``NotFoundError`` and ``InvalidError`` as the hub says.
     """
 
-    def __init__(self, client: HubClient) -> None:
+    def __init__(
+        self, client: HubClient, *, root: bytes | None = None, unsigned: Unsigned = "refused",
+        clock: Clock | None = None,
+    ) -> None:  # fmt: skip
+        """``root`` and ``unsigned``: see ``connect``; ``clock``: of the signatures' expiry."""
         self.client = client
+        self._root = root
+        self._unsigned = unsigned
+        self._clock = clock or SystemClock()
 
     def cameras(self) -> Rows:
         """Cameras with their state and newest frame."""
@@ -132,9 +143,54 @@ class Hub:
         """Packages, newest first."""
         return self._rows("/packages")
 
-    def package(self, digest: str) -> Model:
-        """Load a package of the registry by its digest, as ``sha256:…``."""
-        return load(self.client.get_bytes(f"/packages/{digest}/content"))
+    def package(self, name: str) -> Package:
+        """Fetch a package; ``lineside.load(name, hub=hub)`` makes a model of it.
+
+        It is verified by the rules of a device (``lineside.fleet.trust.client``), from the root
+        that ``connect`` was given, else from the first root that the hub hands out: signed, not
+        withdrawn, not expired, and every byte as signed before the first is read.
+
+        Args:
+            name: version of a model, ``GROUP/NUMBER`` such as ``tiles/4``, or ``sha256:…``.
+
+        Raises:
+            NotFoundError: nothing of this name is signed.
+            RefusedError: signed by others, or altered at the hub or on the way.
+        """
+        signed = self._root is not None or self._unsigned != "allowed"
+        data, digest = self._signed(name) if signed else self._registered(name)
+        package = Package.read(data, where=name[:100])
+        if package.digest != digest:
+            raise RefusedError(
+                f"the package has digest {package.digest}, wanted {digest}", where=name[:100],
+                fix="Look after the hub, and after what stands before it.",
+            )  # fmt: skip
+        return package
+
+    def _signed(self, name: str) -> tuple[bytes, str]:
+        """Bytes and digest of a signed package; nothing of it is kept on the disk."""
+        from lineside.fleet import UpdateClient, pin_root
+        from lineside.fleet.trust.download import UpdateLimits, read_metadata
+
+        source, limits = self.client.updates(), UpdateLimits()
+        root = self._root or read_metadata(
+            source, "1.root.json", most_bytes=limits.root_bytes, clock=self._clock, limits=limits
+        )
+        with TemporaryDirectory(prefix="lineside-trust-") as scratch:
+            folder = Path(scratch)
+            pin_root(folder, root)
+            updates = UpdateClient(folder, source=source, clock=self._clock)
+            target = updates.find(name)
+            fetched = updates.fetch(target, into=folder, progress=lambda *_: None)
+            return fetched.read_bytes(), str(target.custom["digest"])
+
+    def _registered(self, name: str) -> tuple[bytes, str]:
+        """Bytes of a package of the registry, signed or not, and the digest that the hub says."""
+        digest = name
+        if not name.startswith("sha256:"):
+            group, number = split_version(name)
+            digest = self.client.get(f"/models/{_quoted(group)}/versions/{number}")["digest"]
+        return self.client.get_bytes(f"/packages/{_quoted(digest)}/content"), digest
 
     def replays(self) -> Rows:
         """Replays with their span, counts and first differences."""
@@ -160,20 +216,33 @@ class Hub:
 
 
 def connect(
-    url: str, *, token: str, ca: str | PathLike[str] | None = None, retry_s: float = 30.0
-) -> Hub:
+    url: str, *, token: str, ca: str | PathLike[str] | None = None,
+    root: str | PathLike[str] | None = None, unsigned: Unsigned = "refused", retry_s: float = 30.0,
+) -> Hub:  # fmt: skip
     """Connect to a hub; nothing is sent before the first question.
 
     Args:
         url: such as ``https://hub.plant.lan:8443``.
         token: an access token, made by ``lineside token issue`` or on the page.
         ca: certificate of the site's own authority; None: the system's authorities.
+        root: the site's root of trust, as ``lineside trust root`` writes it; None: the one that the
+            hub hands out is believed, so the certificate of the hub is what trust rests on.
+        unsigned: "allowed": without ``root`` packages are taken from the registry, signed or not.
         retry_s: how long rows that one goes through wait for a hub that is away; 0: not at all.
 
     Raises:
         InvalidError: the URL is no address of a hub, or the token cannot be one.
+        NotFoundError: there is no such root.
     """
-    return Hub(HubClient(url, token=token, ca=ca if ca is None else Path(ca), retry_s=retry_s))
+    client = HubClient(url, token=token, ca=ca if ca is None else Path(ca), retry_s=retry_s)
+    try:
+        trusted = None if root is None else Path(root).read_bytes()
+    except OSError as error:
+        raise NotFoundError(
+            f"the root cannot be read: {error.strerror}", where=str(root),
+            fix="Name the file that lineside trust root FILE wrote.",
+        ) from error  # fmt: skip
+    return Hub(client, root=trusted, unsigned=unsigned)
 
 
 _quoted = partial(quote, safe="")
@@ -191,3 +260,12 @@ def _flat(row: Row, *, before: str = "") -> Row:
         else:
             found[before + name] = value
     return found
+
+
+def data_frame(rows: Sequence[object], *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+    """Return rows as a table of pandas; ``MissingExtraError`` where it is not installed."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingExtraError("pandas is not installed", fix="pip install pandas") from error
+    return cast("pd.DataFrame", pd.DataFrame(rows, columns=columns and list(columns)))

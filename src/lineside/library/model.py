@@ -4,7 +4,8 @@
    uint8 in RGB. Each is judged by itself, whatever was asked before.
 2. A result holds the prediction that a device would send of the same package and image. Its
    verdict follows the rules of ``lineside.vision.verdict``.
-3. Nothing is verified but the package's own digests: who signed it is the update client's matter.
+3. Of a file nothing is verified but the package's own digests. A package that is named at a hub is
+   signed, or it is not loaded (``Hub.package``).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, cast, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image as PillowImage
 
+    from lineside.library.hub import Hub
     from lineside.vision import AnomalyAnswer, BoxAnswer, CountAnswer, LabelAnswer
 
 
@@ -283,6 +285,7 @@ class Model:
 def load(
     package: str | PathLike[str] | bytes | Package,
     *,
+    hub: "Hub | None" = None,
     reject: Collection[str] = (),
     good: Collection[str] = (),
     expected_labels: Collection[str] | None = None,
@@ -292,7 +295,9 @@ def load(
     """Load a package.
 
     Args:
-        package: path of an ``.lspkg`` file, its bytes, or one that was read.
+        package: path of an ``.lspkg`` file, its bytes, or one that was read; with ``hub`` the name
+            of a signed package there, ``GROUP/NUMBER`` or ``sha256:…``.
+        hub: where it is fetched from, and verified as ``Hub.package`` says; None: it is a file.
         reject: labels that reject a part; empty: every label that is not good, but of boxes none.
         good: labels that mean a good part; empty: those of the package's training, else the usual
             words, such as good and ok.
@@ -301,9 +306,10 @@ def load(
         engine: ``onnxruntime`` or ``openvino``.
 
     Raises:
-        NotFoundError: no such file.
+        NotFoundError: no such file, or the hub has signed no package of this name.
         InvalidError: it is no package.
-        RefusedError: its content is not what its digests promise.
+        RefusedError: its content is not what its digests promise, or what was signed.
+        UnavailableError: the hub is away.
         MissingExtraError: the engine is not installed.
     """
     if engine not in list(EngineName):
@@ -314,6 +320,8 @@ def load(
             opened = package
         case bytes():
             opened = Package.read(package)
+        case _ if hub is not None:
+            opened = hub.package(str(package))
         case _:
             opened = Package.open(Path(package))
     rule = RejectRule(
@@ -353,6 +361,8 @@ def table(results: Iterable[Result]) -> "pd.DataFrame":
         }
         if not (said.labels or said.boxes) or any(value is not None for value in whole.values()):
             rows.append({**head, "kind": "image", **whole})
+    from lineside.library.hub import data_frame
+
     return data_frame(rows, columns=_COLUMNS)
 
 
@@ -360,15 +370,6 @@ _COLUMNS = (
     "file", "verdict", "state", "kind", "name", "probability", "decision", "x0_px", "y0_px",
     "x1_px", "y1_px", "count", "score",
 )  # fmt: skip
-
-
-def data_frame(rows: Sequence[object], *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
-    """Return rows as a table of pandas; ``MissingExtraError`` where it is not installed."""
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise MissingExtraError("pandas is not installed", fix="pip install pandas") from error
-    return cast("pd.DataFrame", pd.DataFrame(rows, columns=columns and list(columns)))
 
 
 def _no_image(image: object) -> InvalidError:

@@ -56,7 +56,14 @@ from lineside.core import (
 )
 from lineside.fleet.contract import Progress, Target
 from lineside.fleet.trust.download import DeltaSource, Source, UpdateLimits, fetch_target
-from lineside.fleet.trust.roles import LAST_SNAPSHOT, TIMESTAMP, Signers, check_custom, check_path
+from lineside.fleet.trust.roles import (
+    LAST_SNAPSHOT,
+    TIMESTAMP,
+    Signers,
+    check_custom,
+    check_path,
+    find_target,
+)
 
 if TYPE_CHECKING:
     from lineside.fleet.trust.verify import MetadataUpdater, ReadFile, StoredMetadata
@@ -267,6 +274,10 @@ class UpdateClient:
         if self._updater is not None:
             self._bring(self._updater, held.delegated.values())
         return held.targets_of(name for name in held.delegated if self.knows(name))
+
+    def find(self, name: str) -> Target:
+        """Return the target of a name; see ``find_target``."""
+        return self.target(find_target(self.targets().values(), name).path)
 
     def signers(self, path: str) -> Signers:
         """Return who signed a target.

@@ -47,7 +47,7 @@ from lineside.core import (
     need,
 )
 from lineside.core.codec import nearest
-from lineside.fleet.contract import Release, Target, version_key
+from lineside.fleet.contract import Release, Target
 from lineside.fleet.trust.roles import (
     OFFLINE,
     ONLINE,
@@ -63,6 +63,7 @@ from lineside.fleet.trust.roles import (
     choose_signers,
     custom_of,
     drop_keys,
+    find_target,
     is_point,
     new_key,
     read_keys,
@@ -278,26 +279,8 @@ class UpdateRepository:
         return found
 
     def find(self, name: str) -> Target:
-        """A target by path, ``GROUP/VERSION``, or a package's digest (its newest version).
-
-        Raises:
-            NotFoundError: nothing of this name is signed.
-        """
-
-        def means(target: Target) -> bool:
-            custom = target.custom
-            return name in (
-                target.path, custom.get("digest"), f"{custom.get('group')}/{custom.get('version')}"
-            )  # fmt: skip
-
-        found = [target for target in self.targets().values() if means(target)]
-        if not found:
-            raise NotFoundError(
-                "nothing of this name is signed",
-                where=name[:200],
-                fix="List what is: lineside trust show.",
-            )
-        return max(found, key=lambda target: version_key(str(target.custom.get("version", "0"))))
+        """A target by its name; see ``find_target``."""
+        return find_target(self.targets().values(), name)
 
     def archive(self, target: Target) -> bytes:
         """A target's bytes."""

@@ -30,7 +30,7 @@ from lineside.core import (
     parse_digest,
 )
 from lineside.core.files import write_durably
-from lineside.fleet.contract import Release, version_key
+from lineside.fleet.contract import Release, Target, version_key
 from lineside.models.operating_point import POINT_KIND
 
 if TYPE_CHECKING:
@@ -395,3 +395,25 @@ def check_role_name(name: str) -> str:
             fix="Write letters, digits and single hyphens, at most 63.",
         )
     return name
+
+
+def find_target(targets: Iterable[Target], name: str) -> Target:
+    """A target by path, ``GROUP/VERSION``, or a package's digest (its newest version).
+
+    Raises:
+        NotFoundError: nothing of this name is signed.
+    """
+
+    def means(target: Target) -> bool:
+        custom = target.custom
+        return name in (
+            target.path, custom.get("digest"), f"{custom.get('group')}/{custom.get('version')}"
+        )  # fmt: skip
+
+    found = [target for target in targets if means(target)]
+    if not found:
+        raise NotFoundError(
+            "nothing of this name is signed", where=name[:200],
+            fix="Approve it on the hub. lineside trust show lists what is signed.",
+        )  # fmt: skip
+    return max(found, key=lambda target: version_key(str(target.custom.get("version", "0"))))
