@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 539,
     "classes": 1607,
-    "statements in src": 69789,
-    "statements in tests": 58553,
+    "statements in src": 69808,
+    "statements in tests": 58593,
     "records built at one place": 408,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

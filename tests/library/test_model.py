@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from PIL import Image
 
 import lineside
 from lineside.core import InvalidError, NotFoundError
+from lineside.core.errors import MissingExtraError
 from lineside.library.model import Model, load
 from lineside.models import Package
 from lineside.testing.objects import untrained, untrained_bytes
 from lineside.vision import CountRule, decode_picture, encode_jpeg, encode_png
 from tests.library.conftest import python_example
+from tests.models import test_mask_head as spots
 
 NOISE = np.random.default_rng(5).integers(0, 255, (96, 96, 3)).astype(np.uint8)
 
@@ -108,6 +111,42 @@ def test_the_table_has_a_row_for_each_box(model: Model) -> None:
     table = result.to_pandas()
     assert list(table["kind"]) == ["box"] * len(result.boxes)
     assert list(table["x0_px"]) == [box.x0_px for box in result.boxes]
+
+
+def test_boxes_are_detections_of_supervision(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    sv = pytest.importorskip("supervision", reason="supervision is not installed")
+    result = model.predict(NOISE)
+    found: Any = result.to_supervision()
+    assert isinstance(found, sv.Detections)
+    corners = [(one.x0_px, one.y0_px, one.x1_px, one.y1_px) for one in result.boxes]
+    assert found.xyxy == pytest.approx(np.array(corners))
+    assert found.confidence == pytest.approx([box.probability for box in result.boxes])
+    labels = list(model.manifest.labels)
+    assert [labels[one] for one in found.class_id] == [box.label for box in result.boxes]
+    assert list(found["class_name"]) == [box.label for box in result.boxes]
+    assert list(found["decision"]) == [box.decision for box in result.boxes]
+    assert sv.BoxAnnotator().annotate(NOISE.copy(), found).shape == NOISE.shape
+    none = replace(result, prediction=replace(result.prediction, boxes=()))
+    assert none.to_supervision().xyxy.shape == (0, 4)
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(MissingExtraError, match=r"not installed.*pip install supervision"):
+        result.to_supervision()
+
+
+def test_pieces_of_a_mask_are_detections_with_their_masks() -> None:
+    pytest.importorskip("supervision", reason="supervision is not installed")
+    image = spots.picture(spot=True)
+    image[30:34, 4:8] = 220
+    result = load(spots.package(spots.network())).predict(image)
+    found: Any = result.to_supervision()
+    assert result.mask is not None
+    assert (found.mask.any(axis=0) == result.mask).all()
+    assert found.mask.sum(axis=(1, 2)).tolist() == [48, 16]
+    assert found.xyxy.tolist() == [[20, 10, 28, 16], [4, 30, 8, 34]]
+    assert list(found["class_name"]) == ["spot", "spot"]
+    assert found.confidence == pytest.approx([result.labels[0].probability] * 2)
+    nothing = load(spots.package(spots.network())).predict(spots.picture(spot=False))
+    assert (len(nothing.to_supervision()), nothing.verdict) == (0, "ok")
 
 
 def test_the_dictionary_is_json(model: Model) -> None:

@@ -20,6 +20,7 @@ from lineside.vision.masks import (
     mask_of,
     mask_score,
     on_picture,
+    pieces_of,
     rle_of,
     score_probability,
     set_pixels,
@@ -104,6 +105,17 @@ def test_small_pieces_are_dropped_and_touching_corners_join() -> None:
     assert not found[6].any()
     assert without_small(mask, least_px=0)[1] == (3, 2)
     assert without_small(np.zeros((3, 3), np.bool_), least_px=1)[1] == ()
+
+
+@given(masks)
+def test_pieces_are_apart_and_together_the_mask(mask: NDArray[np.bool_]) -> None:
+    boxes, pieces = pieces_of(mask)
+    assert pieces.shape == (len(boxes), *mask.shape)
+    assert (pieces.sum(axis=0) == mask).all()
+    assert [int(piece.sum()) for piece in pieces] == list(without_small(mask, least_px=1)[1])
+    for (x0, y0, x1, y1), piece in zip(boxes.astype(int), pieces, strict=True):
+        rows, columns = np.nonzero(piece)
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x0, y0, x1, y1)
 
 
 @given(masks, st.integers(0, 6))

@@ -43,16 +43,15 @@ def find_driver(kind: str, url: str, *, table: Mapping[str, str]) -> Opener:
     )
 
 
-def need(module: str, *, extra: str) -> Any:  # noqa: ANN401  a module has no useful type
-    """Import a driver's library, or name the command that installs it."""
+def need(module: str, *, extra: str = "") -> Any:  # noqa: ANN401  a module has no useful type
+    """Import a driver's library, or name the command that installs it; "": no extra brings it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        raise MissingExtraError(
-            f"{module} is not installed", fix=f'pip install "lineside[{extra}]"'
-        ) from error
+        fix = f'pip install "lineside[{extra}]"' if extra else f"pip install {module}"
+        raise MissingExtraError(f"{module} is not installed", fix=fix) from error
 
 
 def missing_extra(module: str) -> MissingExtraError | None:

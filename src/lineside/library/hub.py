@@ -6,14 +6,13 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Clock, NotFoundError, RefusedError, SystemClock, rfc3339
-from lineside.core.errors import MissingExtraError
+from lineside.core import Clock, NotFoundError, RefusedError, SystemClock, need, rfc3339
 from lineside.core.ids import split_version
 from lineside.library.client import HubClient
 from lineside.models import Package
@@ -264,8 +263,5 @@ def _flat(row: Row, *, before: str = "") -> Row:
 
 def data_frame(rows: Sequence[object], *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
     """Return rows as a table of pandas; ``MissingExtraError`` where it is not installed."""
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise MissingExtraError("pandas is not installed", fix="pip install pandas") from error
-    return cast("pd.DataFrame", pd.DataFrame(rows, columns=columns and list(columns)))
+    frame: pd.DataFrame = need("pandas").DataFrame(rows, columns=columns and list(columns))
+    return frame

@@ -24,21 +24,23 @@ from lineside.core import (
     NotFoundError,
     SystemClock,
     digest_of,
+    need,
     to_plain,
 )
-from lineside.core.errors import MissingExtraError
 from lineside.models import EngineName, Manifest, Package, Predictor
-from lineside.vision import Frame, Prediction, open_frame
+from lineside.models.manifest import labels_of
+from lineside.vision import BoxAnswer, Frame, LabelAnswer, Prediction, open_frame
 from lineside.vision.draw import draw_overlay
-from lineside.vision.masks import mask_of
+from lineside.vision.masks import mask_of, pieces_of
 from lineside.vision.verdict import Judgement, RejectRule, judge_prediction
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image as PillowImage
+    from supervision import Detections
 
     from lineside.library.hub import Hub
-    from lineside.vision import AnomalyAnswer, BoxAnswer, CountAnswer, LabelAnswer
+    from lineside.vision import AnomalyAnswer, CountAnswer
 
 
 @runtime_checkable
@@ -100,12 +102,12 @@ class Result:
         return self.prediction.state
 
     @property
-    def labels(self) -> "tuple[LabelAnswer, ...]":
+    def labels(self) -> tuple[LabelAnswer, ...]:
         """Every label with its probability (0-1) and decision."""
         return self.prediction.labels
 
     @property
-    def boxes(self) -> "tuple[BoxAnswer, ...]":
+    def boxes(self) -> tuple[BoxAnswer, ...]:
         """Objects found, in pixels of the image; the lower right corner lies outside the box."""
         return self.prediction.boxes
 
@@ -140,13 +142,43 @@ class Result:
         Raises:
             MissingExtraError: Pillow is not installed.
         """
-        try:
-            from PIL import Image as PillowImage
-        except ImportError as error:
-            raise MissingExtraError(
-                "Pillow is not installed", fix="pip install 'lineside[edge]'"
-            ) from error
-        return PillowImage.fromarray(draw_overlay(self.image, self.prediction))
+        drawn: PillowImage.Image = need("PIL.Image", extra="edge").fromarray(
+            draw_overlay(self.image, self.prediction)
+        )
+        return drawn
+
+    def to_supervision(self) -> "Detections":
+        """Return boxes, or the pieces of the mask, as detections of the library supervision.
+
+        Returns:
+            ``xyxy`` (n, 4) float32 in pixels of the image, the lower right corner outside;
+            ``confidence`` (n,) float32, 0-1, of a piece that of the whole image; ``class_id`` (n,)
+            int64, the place in the labels of the package; ``mask`` (n, height, width) bool, the
+            largest 100 pieces (8 neighbours), None where the task has no mask; in ``data``
+            ``class_name`` and ``decision``, text (n,). n is 0 where nothing was found.
+
+        Raises:
+            MissingExtraError: supervision is not installed.
+        """
+        supervision, answers, masks = need("supervision"), list[BoxAnswer | LabelAnswer](), None
+        if self.mask is None:
+            answers += self.boxes
+            corners = [(one.x0_px, one.y0_px, one.x1_px, one.y1_px) for one in self.boxes]
+            places = np.array(corners, np.float32).reshape(-1, 4)
+        else:
+            places, masks = pieces_of(self.mask)
+            answers += self.labels * len(places)
+        known = labels_of(self._source.predictor.manifest)
+        detections: Detections = supervision.Detections(
+            xyxy=places, mask=masks,
+            confidence=np.array([one.probability for one in answers], np.float32),
+            class_id=np.array([known.index(one.label) for one in answers], np.int64),
+            data={
+                "class_name": np.array([one.label for one in answers], np.str_),
+                "decision": np.array([str(one.decision) for one in answers], np.str_),
+            },
+        )  # fmt: skip
+        return detections
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answers as plain JSON values; the keys are those of ``lineside predict``."""
