@@ -20,7 +20,7 @@ from lineside.library.model import Model, load
 from lineside.models import Package
 from lineside.testing.objects import untrained, untrained_bytes
 from lineside.vision import CountRule, decode_picture, encode_jpeg, encode_png
-from tests.library.conftest import python_example
+from tests.library.conftest import PAGE, python_example
 from tests.models import test_mask_head as spots
 
 NOISE = np.random.default_rng(5).integers(0, 255, (96, 96, 3)).astype(np.uint8)
@@ -204,6 +204,9 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_the_package_offers_its_names_and_no_others() -> None:
     assert lineside.load is load
     assert {"connect", "load", "train"} < set(lineside.__all__)
+    page = (PAGE.parent / "python-api.md").read_text()
+    for name in set(lineside.__all__) - {"__version__"}:
+        assert f"::: {getattr(lineside, name).__module__}.{name}\n" in page
     with pytest.raises(AttributeError, match="no attribute 'predict'"):
         lineside.predict  # noqa: B018
 

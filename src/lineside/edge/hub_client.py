@@ -323,7 +323,7 @@ def _refusal(error: urllib.error.HTTPError, address: str) -> LinesideError:
         by_rule = status == HTTPStatus.FORBIDDEN and detail  # not only a token is refused so
         return RefusedError(
             f"the hub refuses: {detail}" if by_rule else "the hub refuses the token",
-            where=where, fix=(fix if by_rule else "") or "Enrol the device; look at the hub's log.",
+            where=where, fix=(fix if by_rule else "") or "Enrol the device, or give another token.",
         )  # fmt: skip
     said = detail or f"the hub answers {status}"
     if status in (404, 410):

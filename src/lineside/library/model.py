@@ -253,7 +253,8 @@ class Model:
         """Judge an image, each of a list, or each of an iterable when its turn comes.
 
         Args:
-            image: see the rules of this module.
+            image: a path, the bytes of a JPEG or PNG, a Pillow image, or an array (height, width,
+                3) uint8 in RGB; a list, or any other iterable, of them.
             template: how the image should look, where the package compares.
 
         Raises:
