@@ -355,8 +355,12 @@ def test_tokens_are_kept_by_command(config_file: str, capsys: pytest.CaptureFixt
     where = ["--config", config_file]
     assert _run(["token", "issue", "wall", "--role", "viewer", "--days", "7", *where]) == 0
     assert len(capsys.readouterr().out.strip()) > 30
+    assert _run(["token", "issue", "press", "--days", "0", *where]) == 0
+    capsys.readouterr()
     assert _run(["token", "list", *where]) == 0
-    assert "viewer" in capsys.readouterr().out
+    press, wall = capsys.readouterr().out.splitlines()[1:]
+    assert press.endswith("until revoked")
+    assert "viewer" in wall
     assert _run(["token", "revoke", "wall", *where]) == 0
     assert _run(["token", "revoke", "wall", *where]) == 3
 

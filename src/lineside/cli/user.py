@@ -157,7 +157,7 @@ _HEAD = ("name", "kind", "role", "issued", "until")
 
 
 def _row(token: "TokenInfo") -> tuple[str, ...]:
-    until = rfc3339(token.ends_at)[:10] if token.ends_at else "revoked"
+    until = rfc3339(token.ends_at)[:10] if token.ends_at else "until revoked"
     return token.name, token.kind, str(token.role or ""), rfc3339(token.issued_at)[:10], until
 
 

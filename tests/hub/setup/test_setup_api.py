@@ -442,6 +442,11 @@ def test_users_and_tokens_come_and_go_and_the_last_administrator_stays(
     page = browser.get("/setup/users").text
     assert "Eve" in page
     assert "board" in page
+    assert re.search(r'data-show="clock">[^<]+</time></td><td [^>]+><form [^>]+/board/', page)
+    for kind, words in (("user", "added, admin, by "), ("token", "issued, viewer, by ")):
+        log = browser.get(f"/events?type=lineside.{kind}.v1&subject=").text
+        assert f'<option value="lineside.{kind}.v1" selected>' in log
+        assert words in log
     assert client.post("/api/v1/tokens/board/revoke").json() == {"name": "board", "revoked": 1}
 
 

@@ -13,7 +13,6 @@ from lineside.core import Json, NotFoundError, RouteKind, decode
 from lineside.hub.eventlog.followers import FollowerState, FollowerView
 from lineside.hub.pages.rules import rule_words
 from lineside.hub.pages.site import Context
-from lineside.hub.review.items import REVIEW_TYPE
 from lineside.hub.services import Services
 from lineside.hub.views import EventView
 from lineside.store import FrameFilter
@@ -120,9 +119,9 @@ def what_happened(event: EventView) -> str:
 
 
 def _message_words(data: Mapping[str, Any]) -> str:
-    words = [data.get("action"), data.get("colour"), data.get("sentence"), data.get("reason")]
-    words.append(data.get("answer"))
-    return ", ".join(str(word) for word in words if word) or _message(data)
+    names = ("action", "role", "colour", "sentence", "reason", "answer")
+    text = ", ".join(str(data[name]) for name in names if data.get(name))
+    return f"{text}, by {data['by']}" if text and data.get("by") else text or _message(data)
 
 
 def verdict_words(data: Mapping[str, Any]) -> str:
@@ -192,12 +191,12 @@ _TYPES = (
     VERDICT_TYPE,
     PREDICTION_TYPE,
     EVENT_TYPE,
-    "lineside.order.v1",
-    "lineside.package.v1",
-    REVIEW_TYPE,
-    "lineside.anchor.v1",
+    *(f"lineside.{kind}.v1" for kind in (
+        "alert", "device", "follower", "model", "operating_point", "order", "package",
+        "plant_file", "replay", "review", "rollout", "token", "user", "webhook", "anchor",
+    )),
     *(f"lineside.plant.{kind}.v1" for kind in RouteKind),
-)
+)  # fmt: skip
 
 
 @router.get("/events")
@@ -220,7 +219,7 @@ def events_page(context: Context, *, type: str = "", source: str = "",  # noqa: 
         frame_of=frame_of,
         query=query,
         filtered=query.filtered,
-        types=_TYPES,
+        types=dict.fromkeys((*_TYPES, *filter(None, [type]))),
         newest=query.href(before=0) if before else "",
         older=query.href(before=page[-1].position) if len(page) == _PAGE else "",
     )
