@@ -331,6 +331,8 @@ def _furnish(hub: RunningHub) -> None:
     services.datasets.teach("rack", teaching, by="M. Keller")
     services.datasets.freeze("rack", by="M. Keller")
     services.plant_ingest.take([Message(topic="i/cam", payload=b"{")])
+    people = {"M. Keller": Role.ADMIN, "A. Weber": Role.ENGINEER, "T. Otto": Role.OPERATOR}
+    add_people(services, people=people)
 
 
 def _simulate(bus_url: str, stop: threading.Event, *, speed: float, fps: float) -> None:
@@ -442,7 +444,7 @@ def add_people(services: Services, *, people: Mapping[str, Role] = PEOPLE) -> No
     site, journal = services.plant.site, services.ledger
     accounts = Accounts(services.records, journal=journal, site=site, clock=clock)
     for name, role in people.items():
-        accounts.add(name, role=role, password=PASSWORD, by="test")
+        accounts.add(name, role=role, password=PASSWORD, by="command line")
 
 
 def sign_in_by_link(page: Page, hub: RunningHub, *, name: str) -> None:

@@ -71,7 +71,8 @@ SHOTS = {
     "/frames/": "frame", "/datasets/rack/label": "label",
     "/training/run_01J9ZQ00000000000000000001": "run", "/models/": "model",
     "/regions?": "regions", "/pictures": "pictures", "/events": "events",
-    "/devices": "devices", "/setup/camera": "set-up", "/inspections/new": "new-inspection",
+    "/devices": "devices", "/setup/camera": "set-up", "/setup/users": "users",
+    "/inspections/new": "new-inspection",
     "/inspections/stock/operating-point": "operating-point",
 }  # fmt: skip
 SHOT_IN_DARK = {"lines", "wall", "twin"}

@@ -1,4 +1,4 @@
-"""Each tutorial as its reader types it, from an empty folder to answers of a running line.
+"""Each tutorial as its reader types it, from an empty folder, and how-tos at a running hub.
 
 1. A block of TOML or Python that begins with ``# NAME`` is a file of that name.
 2. In a ``console`` block each line after ``$`` is typed; what stands below is part of what is then
@@ -28,7 +28,8 @@ from tests.links.test_cameras import RtspServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-PAGES = Path(__file__).parents[2] / "docs" / "tutorials"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = DOCS / "tutorials"
 BLOCK = re.compile(r"^```(toml|python|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 OWN_TERMINAL = re.compile(r"\b[Ii]n a (?:second|third|fourth) terminal")
@@ -66,9 +67,9 @@ class Reader:
             "OMP_NUM_THREADS": "1",
         }
 
-    def follow(self, page: str) -> None:
+    def follow(self, page: Path) -> None:
         """Write each file and type each command of a page."""
-        text = (PAGES / page).read_text()
+        text = page.read_text()
         for block in BLOCK.finditer(text):
             lead = text[: block.start()].rstrip().rpartition("\n\n")[2]
             if block[1] != "console":
@@ -144,7 +145,7 @@ WITH_A_CAMERA = "good-and-bad.md"
 def test_a_tutorial_does_what_it_shows(page: str, tmp_path: Path) -> None:
     person = Reader(folder=tmp_path)
     try:
-        person.follow(page)
+        person.follow(PAGES / page)
     finally:
         person.close()
 
@@ -163,10 +164,21 @@ def test_a_network_camera_is_taught_and_then_rejects_what_lies_under_it(tmp_path
     }  # fmt: skip
     person = Reader(folder=tmp_path, hands=hands, ports={"8554": str(camera.port)})
     try:
-        person.follow(WITH_A_CAMERA)
+        person.follow(PAGES / WITH_A_CAMERA)
     finally:
         person.close()
         camera.close()
+
+
+def test_the_how_to_on_access_is_followed_at_a_hub_that_runs(tmp_path: Path) -> None:
+    person = Reader(folder=tmp_path)
+    (tmp_path / "plant.toml").write_text('schema = "lineside.plant/1"\nsite = "hall"\n')
+    (tmp_path / "hub.toml").write_text('data_dir = "hub-data"\nplant = "plant.toml"\n')
+    try:
+        person.type("lineside hub --config hub.toml", ["sign in once: …"], stays=True)
+        person.follow(DOCS / "how-to" / "users.md")
+    finally:
+        person.close()
 
 
 def test_every_tutorial_is_followed() -> None:
