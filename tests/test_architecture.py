@@ -219,32 +219,6 @@ def test_every_command_is_documented() -> None:
     assert missing == []
 
 
-def test_every_command_of_a_page_exists_with_its_options() -> None:
-    import typer.main
-
-    from lineside.cli.app import app
-
-    wrong, root = [], typer.main.get_command(app)
-    pages = [*DOCS.rglob("*.md"), *(SOURCE.parents[1] / "examples").rglob("*.md")]
-    for page in (DOCS.parent / "README.md", *pages):
-        text = page.read_text().replace("\\\n", " ")
-        fenced = "".join(re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
-        typed = re.findall(r"^ *(?:\$ )?(lineside [a-z][^#\n]*)", fenced, re.MULTILINE)
-        typed += re.findall(r"^ {4,}(lineside [a-z][^#\n]*)", text, re.MULTILINE)
-        for words in (*typed, *re.findall(r"`(lineside [a-z][^`]*)`", text)):
-            command: Any = root
-            first, *rest = words.split()[1:]
-            while (inner := getattr(command, "commands", {}).get(first)) is not None and rest:
-                command, (first, *rest) = inner, rest
-            group, command = command, inner or command
-            known = {"--help"}.union(*([*one.opts, *one.secondary_opts] for one in command.params))
-            used = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", words))
-            unknown = inner is None and hasattr(group, "commands") and first.isalpha()
-            if unknown or ("|" not in first and not used <= known):
-                wrong.append(f"{page.name}: {words}")
-    assert wrong == []
-
-
 def test_every_error_class_is_documented() -> None:
     from lineside.core import LinesideError
 

@@ -2,6 +2,12 @@
 
 A decision record keeps the words of its day. What it names and the program no longer has stands in
 its line "Names of that time: `old`, now `new`; `other`, gone." Nothing else may be missing.
+
+Commands are parsed by the program's own parser, and not run. In them:
+
+1. A word in capitals is a placeholder; `N`, `NUMBER`, `SECONDS` and `X` are numbers.
+2. `[...]` may be left out, `a|b` is one of them, and `…` is a value or the rest of a line.
+3. A line of a block is typed as it stands; code in a sentence may leave out what is required.
 """
 
 import ast
@@ -9,22 +15,27 @@ import builtins
 import json
 import re
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import product, takewhile
 from pathlib import Path
+from shlex import shlex
 from typing import Any
 
 import pytest
+import typer
 import typer.main
 from markdown.extensions.toc import slugify  # type: ignore[import-untyped]
 
 from lineside.cli.app import app
+from lineside.core import NotFoundError
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BENCHMARKS = ROOT / "benchmarks"
 RECORDS = sorted((ROOT / "docs/adr").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").rglob("*.md"))
 FOLDERS = {path.name for base in (ROOT, SOURCE) for path in base.iterdir() if path.is_dir()}
 # Options, keys and addresses of other programs, and options of the program that a rule becomes.
 FOREIGN = {"--cacert", "--randomly-seed", "clean_session", "/tmp/edge_agent"}  # noqa: S108
@@ -67,6 +78,76 @@ def options(command: Any) -> Iterator[str]:  # noqa: ANN401  a command of typer'
         yield from (*one.opts, *one.secondary_opts)
     for inner in getattr(command, "commands", {}).values():
         yield from options(inner)
+
+
+@cache
+def command_line(*, is_whole: bool) -> Any:  # noqa: ANN401  a command of typer's own click
+    """The program's command; what is required may be absent where the line is not whole."""
+
+    def lenient(command: Any) -> Any:  # noqa: ANN401
+        for one in command.params:
+            one.required = False
+        for inner in getattr(command, "commands", {}).values():
+            lenient(inner)
+        return command
+
+    command = typer.main.get_command(app)
+    return command if is_whole else lenient(command)
+
+
+def fault(words: Iterable[str], *, is_whole: bool) -> str:
+    """What the program's parser finds wrong with the words after ``lineside``; "": nothing."""
+    args = ["1" if re.fullmatch("N|NUMBER|SECONDS|X", word) else word for word in words]
+    while True:
+        command, parent, name, rest = command_line(is_whole=is_whole), None, "lineside", args
+        try:
+            while rest or is_whole or not hasattr(command, "commands"):
+                parent = command.make_context(name, list(rest), parent=parent)
+                rest = [*getattr(parent, "_protected_args", []), *parent.args]
+                if not rest:
+                    return ""
+                name, command, rest = command.resolve_command(parent, rest)
+        except (NotFoundError, typer.Exit):  # a file that only the reader has; --help
+            return ""
+        except Exception as error:  # noqa: BLE001  of typer's own click, and our own
+            said = str(getattr(error, "format_message", error.__str__)())
+            choice = re.search(r"'([A-Z]+|[^' ]*…[^' ]*)' is not one of '([^']+)'", said)
+            if choice is None or choice[1] not in args:
+                return said
+            args[args.index(choice[1])] = choice[2]
+        else:
+            return ""
+
+
+def words_of(line: str) -> list[str]:
+    """Words of a line of a shell, its signs (``>``, ``;``) as words of their own."""
+    lexer = shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    try:
+        return list(lexer)
+    except ValueError:  # a quotation goes on in the next line
+        return line.split()
+
+
+def commands(text: str) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Words after ``lineside`` of each command of a page, and whether nothing is left out."""
+    text = re.sub(r"(?<=\w)\|(?=[\w.])", "¦", text.replace("\\\n", " ").replace("\\|", "|"))
+    fences = re.findall(r"(?ms)^ *```(\w*)\n(.*?)^ *```$", text)
+    blocks = [block for language, block in fences if language in {"", "sh", "console"}]
+    prose = re.sub(r"(?ms)^ *```.*?^ *```$", "", text)
+    typed = "\n".join([*blocks, *re.findall(r"(?m)^ {4,}\S.*$", prose)]).splitlines()
+    spans = re.findall(r"`(lineside [a-z][^`]*)`", prose)
+    for is_typed, line in (*((True, one) for one in typed), *((False, one) for one in spans)):
+        words = words_of(re.sub(r"\[(?=[-A-Za-z])|(?<=[\w…])\]+(?=[ …)]|$)", "", line))
+        words = words if is_typed else [word for word in words if not set("()|") >= set(word)]
+        for at, word in enumerate(words[:-1], start=1):
+            if word.rpartition("/")[2] == "lineside" and re.fullmatch(r"[a-z][a-z¦-]*", words[at]):
+                own = list(takewhile(lambda each: not set("();<>|&") >= set(each), words[at:]))
+                pairs = zip(["", *own], own, strict=False)
+                kept = [each for last, each in pairs if each != "…" or last.startswith("-")]
+                is_whole = is_typed and len(kept) == len(own)
+                for one in product(*(each.split("¦") for each in kept)):
+                    yield one, is_whole
 
 
 def is_there(name: str) -> bool:
@@ -139,6 +220,35 @@ def test_options_settings_and_addresses_of_a_page_are_the_programs(page: Path) -
         if not any(re.match(rf"(/api/v1)?/{first}\b", known) for known in texts):
             unknown.add(address)
     assert unknown - FOREIGN == set()
+
+
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: page.stem)
+def test_every_command_of_a_page_is_one_that_the_program_takes(page: Path) -> None:
+    found = [
+        f"lineside {' '.join(words)}: {said}"
+        for words, is_whole in commands(page.read_text())
+        if (said := fault(words, is_whole=is_whole))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("    lineside token issue NAME --rolle viewer", "--rolle"),
+        ("```sh\nsudo /opt/bin/lineside token issue --days 9 > mes.token\n```", "argument 'name'"),
+        ("    x $(lineside token revoke NAME NAME | wc)", "unexpected extra argument"),
+        ("    lineside plant diff seven --config hub.toml", "'number'"),
+        ("`lineside token issue [NAME] --kind apy\\|device`", "'apy'"),
+        ("`lineside model approved|reject …`", "approved"),
+        ('```console\n$ lineside user add "A. B" --role …; lineside user ad X\n```', "'ad'"),
+        ("`lineside hub key … --thing`", "--thing"),
+    ],
+)
+def test_a_wrong_command_of_a_page_is_found(page: str, said: str) -> None:
+    faults = [found for words, whole in commands(page) if (found := fault(words, is_whole=whole))]
+    assert len(faults) == 1, faults
+    assert said in faults[0].lower()
 
 
 @page_of
