@@ -251,6 +251,15 @@ def test_a_wrong_command_of_a_page_is_found(page: str, said: str) -> None:
     assert said in faults[0].lower()
 
 
+def test_every_picture_is_on_a_page_and_every_page_has_its_pictures() -> None:
+    shown = {
+        (page.parent / path).resolve()
+        for page in (*PAGES, *EXAMPLES)
+        for path in re.findall(r"!\[[^]]*\]\(([^):]+)\)", page.read_text())
+    }
+    assert {path for path in shown if path.suffix == ".png"} == {*(ROOT / "docs/images").iterdir()}
+
+
 @page_of
 def test_a_name_in_italics_is_one_that_pages_show(page: Path) -> None:
     """Pages, buttons and columns are in italics with a capital; other stress is bold."""

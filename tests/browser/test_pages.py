@@ -75,7 +75,7 @@ SHOTS = {
     "/inspections/new": "new-inspection",
     "/inspections/stock/operating-point": "operating-point",
 }  # fmt: skip
-SHOT_IN_DARK = {"lines", "wall", "twin"}
+SHOT_THEMES: dict[str, tuple[Literal["dark", "light"], ...]] = {"twin": THEMES, "wall": ("dark",)}
 MOST_SHOT_BYTES = 140_000
 
 
@@ -90,15 +90,13 @@ def take_shots(page: Page, address: str, *, folder: Path) -> None:
 
 
 def take_shot(page: Page, name: str, *, folder: Path | None) -> None:
-    """Keep a picture of a page, 1440 x 900, light and some dark too, in few colours.
+    """Keep a picture of a page, 1440 x 900, light or as ``SHOT_THEMES`` says, in few colours.
 
     ``folder``: of ``--screenshots``; None where none are wanted.
     """
     if folder is None:
         return
-    for theme in THEMES:
-        if theme == "dark" and name not in SHOT_IN_DARK:
-            continue
+    for theme in SHOT_THEMES.get(name, ("light",)):
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")
         page.evaluate(DRAWN)
         path = folder / f"{name}{'-dark' if theme == 'dark' else ''}.png"
