@@ -47,7 +47,7 @@ all-tests: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --hypothesis-profile=full --result=benchmarks/results/full.json
 
 docs: $(VENV)/.installed-test
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 # The stubs of every protocol again; a test compares them with those that are checked in.
 protos: $(VENV)/.installed-test
