@@ -260,6 +260,16 @@ def test_every_picture_is_on_a_page_and_every_page_has_its_pictures() -> None:
     assert {path for path in shown if path.suffix == ".png"} == {*(ROOT / "docs/images").iterdir()}
 
 
+def test_the_readme_is_one_screen_for_a_newcomer() -> None:
+    text = (ROOT / "README.md").read_text()
+    found = re.findall(r"(!?)\[[^]]+\]\([^)]+\)", text)
+    assert (found.count("!"), found.count("")) == (1, 5), "one screenshot, five links"
+    assert re.findall(r"(?m)^    (.*?) +#", text) == ["make demo", "make test"]
+    assert len(re.split(r"[.!?](?:\s|$)", text.split("\n\n")[1].strip())) == 4, "three sentences"
+    assert not re.search(r"\bADR|\badr/|Spark|TUF", text)
+    assert text.count("\n") < 40
+
+
 @page_of
 def test_a_name_in_italics_is_one_that_pages_show(page: Path) -> None:
     """Pages, buttons and columns are in italics with a capital; other stress is bold."""

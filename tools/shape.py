@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 539,
     "classes": 1607,
     "statements in src": 69808,
-    "statements in tests": 58656,
+    "statements in tests": 58664,
     "records built at one place": 408,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,
