@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from asyncua import Client
 
-from lineside.cli.user import accounts
+from lineside.cli.hub import accounts
 from lineside.core import encode, rfc3339
 from lineside.hub import NewToken, Role
 from lineside.library.client import HubClient

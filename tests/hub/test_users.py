@@ -1,5 +1,6 @@
 """Users, passwords and tokens: signing in, guessing, roles that change, and what the log keeps."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -359,10 +360,16 @@ def test_tokens_are_kept_by_command(config_file: str, capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert _run(["token", "list", *where]) == 0
     press, wall = capsys.readouterr().out.splitlines()[1:]
+    assert _run(["hub", "key", "press", "--role", "approver", "--json", *where]) == 0
+    assert json.loads(capsys.readouterr().out)["role"] == "approver"
+    assert _run(["token", "list", *where]) == 0
+    assert "press  key   approver" in capsys.readouterr().out
     assert press.endswith("until revoked")
     assert "viewer" in wall
     assert _run(["token", "revoke", "wall", *where]) == 0
     assert _run(["token", "revoke", "wall", *where]) == 3
+    assert _run(["token", "revoke", "press", "--by", "anna", *where]) == 0
+    assert "revoked 2" in capsys.readouterr().err
 
 
 def test_a_user_made_by_command_signs_in_at_a_hub_that_runs(

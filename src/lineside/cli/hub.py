@@ -2,6 +2,8 @@
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,10 +19,10 @@ from lineside.cli.output import (
     show,
     show_unit,
 )
-from lineside.core import InvalidError, SystemClock
+from lineside.core import InvalidError, SystemClock, load_plant
 
 if TYPE_CHECKING:
-    from lineside.hub import HubConfig, NewSite
+    from lineside.hub import Accounts, HubConfig, NewSite
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The hub's TOML file.")]
 
@@ -138,6 +140,17 @@ def certificate(
     )
 
 
+@contextmanager
+def accounts(config: Path | None) -> "Iterator[Accounts]":
+    """The hub's users and tokens, opened for one command."""
+    from lineside.hub import open_accounts
+
+    found = settings(config)
+    site = load_plant(Path(found.plant)).site
+    with open_accounts(found.records_url, site=site, clock=SystemClock()) as opened:
+        yield opened
+
+
 def key(
     name: Annotated[str, typer.Argument(help="Who the key is for.")],
     role: Annotated[
@@ -149,13 +162,11 @@ def key(
     as_json: JsonFlag = False,
 ) -> None:
     """Issue an access key and secret for clients that sign their requests; shown once."""
-    from lineside.hub import Role, issue_access_key
-    from lineside.store import open_records
+    from lineside.hub import Role
 
-    clock = SystemClock()
-    with open_records(settings(config).records_url, clock=clock) as records:
-        issued = issue_access_key(
-            records, name=name, clock=clock, role=Role(role) if role else None, thing=thing
+    with accounts(config) as opened:
+        issued = opened.issue_key(
+            name, role=Role(role) if role else None, thing=thing, by="command line"
         )
     show(
         issued,

@@ -282,7 +282,7 @@ def _show_decision(decided: "ModelVersion", *, as_json: bool) -> None:
 
 def check_person(by: str, *, config: Path | None) -> None:
     """Where there are users, one of them who may release decides."""
-    from lineside.cli.user import accounts
+    from lineside.cli.hub import accounts
     from lineside.hub import Right, roles_with
 
     with accounts(config) as opened:

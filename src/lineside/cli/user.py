@@ -1,19 +1,17 @@
 """``lineside user`` and ``lineside token``: who may sign in, and what programs may ask."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lineside.cli.hub import ConfigOption, settings
+from lineside.cli.hub import ConfigOption, accounts
 from lineside.cli.output import JsonFlag, add_commands, ask, read_password, say, show, table
-from lineside.core import SystemClock, load_plant, rfc3339
+from lineside.core import rfc3339
 
 if TYPE_CHECKING:
-    from lineside.hub import Accounts, TokenInfo, User
+    from lineside.hub import TokenInfo, User
 
 RoleName = Literal["viewer", "operator", "engineer", "approver", "admin"]
 Name = Annotated[str, typer.Argument(help="Of the user.")]
@@ -38,17 +36,6 @@ def register(app: typer.Typer) -> None:
     add_commands(app, "token", "Tokens of programs.", {
         "issue": issue, "list": list_tokens, "revoke": revoke,
     })  # fmt: skip
-
-
-@contextmanager
-def accounts(config: Path | None) -> "Iterator[Accounts]":
-    """The hub's users and tokens, opened for one command."""
-    from lineside.hub import open_accounts
-
-    hub = settings(config)
-    site = load_plant(Path(hub.plant)).site
-    with open_accounts(hub.records_url, site=site, clock=SystemClock()) as opened:
-        yield opened
 
 
 def add(

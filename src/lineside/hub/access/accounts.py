@@ -24,6 +24,7 @@ from lineside.core import (
 )
 from lineside.hub.access.auth import (
     USER_KIND,
+    AccessKey,
     Auth,
     TokenInfo,
     User,
@@ -32,6 +33,7 @@ from lineside.hub.access.auth import (
     checked_name,
     find_user,
     hash_password,
+    issue_access_key,
     user_key,
 )
 from lineside.hub.access.permissions import Role
@@ -74,6 +76,7 @@ class Accounts:
     """Changes of users and tokens; safe from several threads and processes."""
 
     def __init__(self, records: Records, *, journal: Journal, site: str, clock: Clock) -> None:
+        self._records = records
         self._documents = records.documents
         self._auth = Auth(records, clock=clock, session_hours=1)
         self._journal = journal
@@ -184,7 +187,7 @@ class Accounts:
     # ---- tokens
 
     def tokens(self) -> tuple[TokenInfo, ...]:
-        """Every token, by name; those that are over too, until they are swept."""
+        """Every token and access key, by name; those that are over too, until they are swept."""
         return self._auth.tokens()
 
     def issue(self, token: NewToken, *, by: str) -> str:
@@ -204,8 +207,24 @@ class Accounts:
         )
         return made[0]
 
+    def issue_key(self, name: str, *, role: Role | None, thing: str, by: str) -> AccessKey:
+        """An access key for clients that sign their requests, shown once."""
+        data: dict[str, Json] = {
+            "action": "issued", "kind": "key", "role": str(role or ""), "by": by, "thing": thing,
+        }  # fmt: skip
+        made: list[AccessKey] = []
+        self._journal.record(
+            [self._token_event(checked_name(name), data)],
+            within=lambda _: made.append(
+                issue_access_key(
+                    self._records, name=name, clock=self._clock, role=role, thing=thing
+                )
+            ),
+        )
+        return made[0]
+
     def revoke(self, name: str, *, by: str) -> int:
-        """Take every token of a name out of use; how many there were.
+        """Take every token and access key of a name out of use; how many there were.
 
         Raises:
             NotFoundError: there is none of that name.

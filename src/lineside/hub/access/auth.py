@@ -414,18 +414,29 @@ class Auth:
         return Identity(name=str(body["name"]), kind=kind, role=_role_of(body))
 
     def tokens(self) -> tuple[TokenInfo, ...]:
-        """Every token, by name and age."""
-        found = [_token_facts(document) for document in self._all("token")]
+        """Every token and access key, by name and age."""
+        found = [_token_facts(document) for _, document in self._issued()]
         return tuple(sorted(found, key=lambda one: (one.name, one.issued_at)))
 
     def revoke(self, name: str) -> int:
-        """Take every token of that name out of use; how many there were."""
+        """Take every token and access key of that name out of use; how many there were."""
         found = [
-            document.id for document in self._all("token") if document.body.get("name") == name
+            (kind, document.id)
+            for kind, document in self._issued()
+            if document.body.get("name") == name
         ]
-        for key in found:
-            self._forget("token", key)
+        for kind, key in found:
+            self._forget(kind, key)
         return len(found)
+
+    def _issued(self) -> list[tuple[str, Document]]:
+        """Tokens, and access keys that people issued: those of devices end within the hour."""
+        return [
+            (kind, one)
+            for kind in ("token", "access-key")
+            for one in self._all(kind)
+            if kind == "token" or "ends_at" not in one.body
+        ]
 
     def ensure_token_file(self, path: Path, *, name: str, kind: str, hub: str) -> bool:
         """Make sure that the file holds a token that is known here; whether one was issued.
@@ -563,7 +574,8 @@ def _token_body(
 
 def _role_of(body: dict[str, Any]) -> Role | None:
     """Tokens of kind ``api`` that were issued before there were roles may do everything."""
-    return Role(body.get("role", Role.ADMIN)) if body["kind"] == "api" else None
+    role = body.get("role", Role.ADMIN if body.get("kind") == "api" else None)
+    return None if role is None else Role(role)
 
 
 def _token_facts(document: Document) -> TokenInfo:
@@ -571,7 +583,7 @@ def _token_facts(document: Document) -> TokenInfo:
     ends_at = body.get("ends_at")
     return TokenInfo(
         name=str(body["name"]),
-        kind=str(body["kind"]),
+        kind=str(body.get("kind", "key")),
         role=_role_of(body),
         issued_at=parse_rfc3339(body["issued_at"]),
         ends_at=parse_rfc3339(ends_at) if ends_at is not None else None,
