@@ -45,7 +45,9 @@ def hub(tmp_path: Path) -> Iterator[RunningHub]:
 def watched(chromium: Browser, hub: RunningHub) -> Iterator[Watched]:
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     opened = watch(context, hub.url)
-    sign_in_by_link(opened.page, hub, name="anna")
+    sign_in_by_link(
+        opened.page, hub, name="Maximiliane von Hohenstein-Wartenberg, second shift of hall 4"
+    )
     yield opened
     context.close()
 
@@ -55,7 +57,7 @@ def require_fair(watched: Watched) -> None:
     page = watched.page
     settle(page)
     assert assess(page) == []
-    for width in (390, 1920):
+    for width in (390, 768, 1200, 1920):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate(OVER) <= 0
     assert watched.strangers == []
