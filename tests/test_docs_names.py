@@ -251,6 +251,13 @@ def test_a_wrong_command_of_a_page_is_found(page: str, said: str) -> None:
     assert said in faults[0].lower()
 
 
+@page_of
+def test_an_item_of_a_list_goes_on_by_four_blanks(page: Path) -> None:
+    """With fewer the built manual ends the list, and begins it again at 1."""
+    text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
+    assert re.findall(r"\n\n( {1,3}\S.*)", text) == []
+
+
 def test_every_picture_is_on_a_page_and_every_page_has_its_pictures() -> None:
     shown = {
         (page.parent / path).resolve()

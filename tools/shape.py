@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 539,
     "classes": 1607,
     "statements in src": 69816,
-    "statements in tests": 58669,
+    "statements in tests": 58682,
     "records built at one place": 408,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

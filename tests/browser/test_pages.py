@@ -1,5 +1,7 @@
 """Every page in both themes and three sizes: quiet console, no other host, no axe finding."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -8,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from lineside.core import FrameId
 from lineside.core.shifts import Shift
@@ -334,3 +336,17 @@ def test_lines_and_their_wall_say_what_a_shift_made(
             expect(page.locator(".wall-verdict .state")).to_have_count(1)
         watched.quiet()
         page.close()
+
+
+def test_no_page_of_the_manual_is_wider_than_a_narrow_window(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    build = (sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path))
+    subprocess.run(build, check=True, cwd=Path(__file__).parents[2])
+    page = chromium.new_page(viewport={"width": 390, "height": 844})
+    wide = []
+    for built in sorted(tmp_path.rglob("index.html")):
+        page.goto(built.as_uri())
+        wide += [built.parent.name] if page.evaluate(OVER) > 0 else []
+    page.close()
+    assert wide == []
