@@ -173,12 +173,31 @@ def test_what_is_away_when_the_program_stops_is_raised() -> None:
     stop.set()
     with pytest.raises(UnavailableError):
         retry(Steps(UnavailableError("away")), stop=stop)
-    away = Steps(*[UnavailableError("away")] * 9)
-    with pytest.raises(UnavailableError):
-        retry(away, stop=threading.Event(), first_s=0.001, most_s=0.001, within_s=0.0025)
-    assert 3 <= away.count <= 5
     with pytest.raises(ValueError, match="wrong"):
         retry(Steps(ValueError("wrong")), stop=threading.Event())
+
+
+@pytest.mark.parametrize("request_s", [0.0, 7.0])
+def test_what_is_away_is_tried_again_for_a_time_that_counts_requests(
+    clock: FakeClock, request_s: float
+) -> None:
+    class Pauses(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            clock.advance(timeout or 0.0)
+            return False
+
+    begun: list[float] = []
+
+    def ask() -> None:
+        begun.append(clock.monotonic() - request_s)
+        clock.advance(request_s)
+        raise UnavailableError("away")
+
+    for within_s in (0.0, 30.0):
+        begun.clear()
+        with pytest.raises(UnavailableError):
+            retry(ask, stop=Pauses(), within_s=within_s, clock=clock)
+        assert within_s - request_s <= begun[-1] - begun[0] - request_s <= within_s + 1e-6
 
 
 def test_a_worker_says_whether_it_waits_works_fails_or_is_stuck(clock: FakeClock) -> None:

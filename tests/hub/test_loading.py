@@ -1,5 +1,7 @@
 """Packages that a program of one's own loads from a hub by name: signed ones, and nothing else."""
 
+import gc
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -117,6 +119,18 @@ def test_a_version_that_is_not_signed_is_loaded_only_where_that_is_allowed(
         lineside.load("discs/2", hub=strict)
 
 
+def test_no_file_stays_of_a_package_that_was_loaded(
+    site: Site, served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gc.disable()
+    try:
+        lineside.load("discs/1", hub=site.connect(served))
+        assert not list(tmp_path.glob("lineside-trust-*"))
+    finally:
+        gc.enable()
+
+
 def test_a_withdrawn_version_and_metadata_that_expired_are_refused(
     site: Site, served: str, clock: FakeClock
 ) -> None:
@@ -152,6 +166,11 @@ def test_without_a_signature_the_digest_that_was_asked_for_holds(
     allowed = lineside.connect(copied.url, token=site.token, unsigned="allowed")
     with pytest.raises(RefusedError, match=r"has digest sha256:.*wanted sha256:.*fix: Look"):
         lineside.load(site.approved, hub=allowed)
+    copied.answers["/api/v1/models/discs/versions/1"] = (200, b"{}", {})
+    with pytest.raises(InvalidError, match="the answer has no str 'digest'"):
+        lineside.load("discs/1", hub=allowed)
+    with pytest.raises(InvalidError, match="is no version"):
+        lineside.load(f"discs/{'1' * 5000}", hub=allowed)
 
 
 def test_another_sites_repository_is_not_believed_by_who_has_the_root(
@@ -164,10 +183,18 @@ def test_another_sites_repository_is_not_believed_by_who_has_the_root(
         lineside.load("discs/1", hub=site.connect(copied.url))
     with pytest.raises(RefusedError, match="not signed as it must be"):
         lineside.load("discs/1", hub=site.connect(copied.url, root=site.root))
-    with pytest.raises(RefusedError):
-        lineside.load("discs/1", hub=site.connect(copied.url, root=b"{}"))
+    for root in (b"{}", b""):
+        with pytest.raises(RefusedError, match="fix: "):
+            lineside.load("discs/1", hub=site.connect(copied.url, root=root))
+    with pytest.raises(RefusedError, match=r"without TLS would be believed.*fix: Give root="):
+        lineside.load("discs/1", hub=site.connect("http://hub.invalid"))
+    with pytest.raises(UnavailableError):
+        lineside.load("discs/1", hub=site.connect("http://hub.invalid", root=site.root))
     with pytest.raises(NotFoundError, match=r"the root cannot be read.*fix: Name the file"):
         lineside.connect(copied.url, token="", root=tmp_path / "none.json")
+    (tmp_path / "empty.json").touch()
+    with pytest.raises(RefusedError, match=r"the root is empty.*fix: Name the file"):
+        lineside.connect(copied.url, token="", root=tmp_path / "empty.json")
 
 
 def test_a_hub_that_is_away_or_refuses_the_token_says_so(site: Site) -> None:

@@ -128,7 +128,7 @@ def test_a_replay_is_answered_at_once_and_made_by_a_process_of_its_own(
         remote = connect(url, token=day.hub.auth.issue_token("notebook", kind="api"))
         assert [row["frame"] for row in remote.changes(asked.id)] == changed
         assert [row["digest"] for row in remote.versions("discs")] == [other]
-        with pytest.raises(InvalidError, match=r"no list 'labels_changed'.*fix: "):
+        with pytest.raises(InvalidError, match=r"'labels' is not known.*fix: Known: "):
             list(remote.changes(asked.id, "labels"))  # type: ignore[arg-type]
     # a page of the log that comes once more makes nothing anew
     day.hub.replays.take(heard(day.hub))

@@ -1,9 +1,12 @@
 """Failures of the hub, and of what stands before it, as the six errors."""
 
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+import lineside
 from lineside.core import InvalidError, LinesideError, RefusedError, UnavailableError
 from lineside.library.client import HubClient
 from tests.edge.conftest import PackageServer
@@ -21,7 +24,7 @@ def test_a_token_that_cannot_be_one_is_refused_and_not_quoted(token: str) -> Non
 @pytest.mark.parametrize(
     "address",
     ["nonsense", "http://a b", "http://[::1", "http://", "http://a:b", "http://a..b", "ftp://a",
-     "http://ada:word@a"],
+     "http://ada:word@a", "http://a/pre"],
 )  # fmt: skip
 def test_what_is_no_address_of_a_hub_is_refused_with_a_sentence(address: str) -> None:
     with pytest.raises(InvalidError, match=r"is no hub.*fix: Write https://HOST:PORT") as refused:
@@ -65,3 +68,33 @@ def test_a_list_that_begins_behind_a_row_goes_on_from_there() -> None:
         for after, body in (("4", b'{"items":[5],"next":"5"}'), ("5", b'{"items":[6]}')):
             server.answers[f"/api/v1/events?after={after}"] = (200, body, {})
         assert HubClient(server.url, token="").items("/events", after=4) == [5, 6]
+
+
+def test_a_refusal_that_breaks_off_is_that_refusal() -> None:
+    with closing(PackageServer()) as server:
+        server.answers["/api/v1/runs"] = (503, b'{"detail":"f', {"Content-Length": "99"})
+        with pytest.raises(UnavailableError, match="Service Unavailable"):
+            HubClient(server.url, token="").get("/runs")
+
+
+@pytest.mark.parametrize("page", [b"[]", b"{}", b'{"items":null}', b'{"items":4}'])
+def test_each_page_of_a_list_has_to_be_one(page: bytes) -> None:
+    with closing(PackageServer()) as server:
+        server.answers["/api/v1/runs"] = (200, b'{"items":[1],"next":"2"}', {})
+        server.answers["/api/v1/runs?after=2"] = (200, page, {})
+        rows = HubClient(server.url, token="").rows("/runs")
+        assert next(rows) == 1
+        with pytest.raises(InvalidError, match=r"has no list 'items'.*fix: Name a hub"):
+            next(rows)
+
+
+def test_words_and_certificates_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.crt").touch()
+    for name in ("none.crt", "empty.crt", "."):
+        with pytest.raises(InvalidError, match=r"certificate cannot be used.*fix: Name a PEM"):
+            lineside.connect("https://hub.invalid", token="", ca=tmp_path / name)
+    word: Any = "yes"
+    with pytest.raises(InvalidError, match=r"'yes' is not known.*fix: Known: refused, allowed"):
+        lineside.connect("https://hub.invalid", token="", unsigned=word)
+    with pytest.raises(InvalidError, match=r"'yes' is not known.*Known: decisions, verdicts"):
+        lineside.connect("https://hub.invalid", token="").changes("rpl_1", word)

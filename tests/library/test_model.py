@@ -17,7 +17,7 @@ import lineside
 from lineside.core import InvalidError, NotFoundError
 from lineside.core.errors import MissingExtraError
 from lineside.library.model import Model, load
-from lineside.models import Package
+from lineside.models import Package, build_package
 from lineside.testing.objects import untrained, untrained_bytes
 from lineside.vision import CountRule, decode_picture, encode_jpeg, encode_png
 from tests.library.conftest import PAGE, python_example
@@ -113,7 +113,9 @@ def test_the_table_has_a_row_for_each_box(model: Model) -> None:
     assert list(table["x0_px"]) == [box.x0_px for box in result.boxes]
 
 
-def test_boxes_are_detections_of_supervision(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boxes_are_detections_of_supervision(
+    package: Package, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sv = pytest.importorskip("supervision", reason="supervision is not installed")
     result = model.predict(NOISE)
     found: Any = result.to_supervision()
@@ -128,8 +130,13 @@ def test_boxes_are_detections_of_supervision(model: Model, monkeypatch: pytest.M
     assert sv.BoxAnnotator().annotate(NOISE.copy(), found).shape == NOISE.shape
     none = replace(result, prediction=replace(result.prediction, boxes=()))
     assert none.to_supervision().xyxy.shape == (0, 4)
+    manifest = replace(model.manifest, labels=("other",))
+    files = {name: data for name, data in package.files.items() if name != "manifest.json"}
+    renamed = load(Package.read(build_package(manifest, files)))
+    found = renamed.predict(NOISE).to_supervision()
+    assert set(found.class_id) <= {1, 2}
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(MissingExtraError, match=r"not installed.*pip install supervision"):
+    with pytest.raises(MissingExtraError, match=r'not installed.*install "supervision>=0\.30"'):
         result.to_supervision()
 
 

@@ -71,8 +71,9 @@ def hub_client(hub: str, *, token: Path | None, config: Path | None) -> "HubClie
     url = hub or str(decode_json(address.read_bytes(), where=str(address))["url"])
     file = token or found.folder / "tokens" / "admin.token"
     # Behind a certificate of its own (tls_cert), the usual authorities vouch for this hub.
-    ca = found.folder / "authority" / "authority.crt" if hub or found.tls else None
-    return HubClient(url, token=_read_token(file), ca=ca)
+    ca = found.folder / "authority" / "authority.crt"
+    own = url.startswith("https:") and (hub or found.tls) and ca.is_file()
+    return HubClient(url, token=_read_token(file), ca=ca if own else None)
 
 
 def _read_token(path: Path) -> str:

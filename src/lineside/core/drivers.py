@@ -43,14 +43,21 @@ def find_driver(kind: str, url: str, *, table: Mapping[str, str]) -> Opener:
     )
 
 
-def need(module: str, *, extra: str = "") -> Any:  # noqa: ANN401  a module has no useful type
-    """Import a driver's library, or name the command that installs it; "": no extra brings it."""
+def need(module: str, *, extra: str = "", version: str = "") -> Any:  # noqa: ANN401  a module has no useful type
+    """Import a driver's library, or name the command that installs it.
+
+    Args:
+        module: its name.
+        extra: that brings it; "": none does.
+        version: of a library that no extra brings, such as ``>=0.30``; "": any.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        fix = f'pip install "lineside[{extra}]"' if extra else f"pip install {module}"
+        wanted = f"lineside[{extra}]" if extra else f"{module}{version}"
+        fix = f'pip install "{wanted}"'
         raise MissingExtraError(f"{module} is not installed", fix=fix) from error
 
 

@@ -22,6 +22,7 @@ CameraId = NewType("CameraId", str)
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _HEX_DIGITS = 64
+_LONGEST_NUMBER = 18
 
 
 def _base32(number: int, *, length: int) -> str:
@@ -71,7 +72,7 @@ def split_version(name: str) -> tuple[str, int]:
         InvalidError: it is not written so.
     """
     group, _, number = name.rpartition("/")
-    if not (group and number.isascii() and number.isdecimal()):
+    if not (group and number.isascii() and number.isdecimal() and len(number) <= _LONGEST_NUMBER):
         raise InvalidError(
             f"{name[:100]!r} is no version", where="version",
             fix="Write GROUP/NUMBER such as tiles/3; a package also by its digest, sha256:….",

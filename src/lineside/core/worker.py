@@ -245,25 +245,27 @@ def retry(
     first_s: float = _FIRST_RETRY_S,
     most_s: float = _LONGEST_RETRY_S,
     within_s: float = math.inf,
+    clock: Clock | None = None,
 ) -> T:
     """Return the result of ``act``, which is tried again while the other side is away.
 
     Raises:
-        LinesideError: ``act`` failed with ``on``, and ``stop`` is set or the pauses together would
-            be longer than ``within_s``.
+        LinesideError: ``act`` failed with ``on``, and ``stop`` is set or ``within_s`` have gone by
+            since it failed first. The last try begins at that moment.
     """
-    attempt = 0
+    attempt, ends_s, clock = 0, math.inf, clock or SystemClock()
     while True:
         try:
             result = act()
         except on as error:
-            pause_s = backoff_s(attempt, first_s=first_s, most_s=most_s)
-            within_s -= pause_s
-            if stop.is_set() or within_s < 0:
+            now_s = clock.monotonic()
+            ends_s = ends_s if attempt else now_s + within_s
+            if stop.is_set() or now_s >= ends_s:
                 raise
             if not attempt:
                 logger.warning("away, trying again reason=%s", error)
-            stop.wait(pause_s)
+            pause_s = backoff_s(attempt, first_s=first_s, most_s=most_s)
+            stop.wait(min(pause_s, ends_s - now_s))
             attempt += 1
             continue
         if attempt:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from lineside.core import (
@@ -26,6 +26,8 @@ from lineside.core.worker import retry
 if TYPE_CHECKING:
     from lineside.fleet import Source
 
+T = TypeVar("T")
+
 
 class HubClient:
     """JSON requests with a token; failures come back as the six classes."""
@@ -39,10 +41,11 @@ class HubClient:
             base: such as ``https://hub.plant.lan:8443``.
             token: an access token.
             ca: of the site's own authority, where the hub answers with its certificate.
-            retry_s: how long a list that was begun waits for a hub that is away.
+            retry_s: how long a list that was begun asks again for a page while the hub is away.
 
         Raises:
-            InvalidError: the base is no address of a hub, or the token cannot be one.
+            InvalidError: the base is no address of a hub, the token cannot be one, or ``ca`` is no
+                certificate that can be read.
         """
         if not _is_address(base):
             raise InvalidError(
@@ -53,14 +56,10 @@ class HubClient:
                 "the token is not one word of ASCII characters", where="token",
                 fix="Give what lineside token issue printed, and nothing beside it.",
             )  # fmt: skip
-        self._base = base.rstrip("/")
+        self.base = base.rstrip("/")
         self._token = token
         self._retry_s = retry_s
-        self._trust = (
-            ssl.create_default_context(cafile=ca)
-            if self._base.startswith("https:") and ca is not None and ca.is_file()
-            else None
-        )
+        self._trust = None if ca is None else _trust(ca)
 
     def get(self, path: str, **query: object) -> Any:  # noqa: ANN401  JSON of many shapes
         """GET a path below ``/api/v1``."""
@@ -88,7 +87,7 @@ class HubClient:
         """Files of the hub's update repository, as devices read them."""
         from lineside.edge import HubClient as DeviceClient
 
-        return DeviceClient(self._base, token=lambda: self._token, tls=lambda: self._trust)
+        return DeviceClient(self.base, token=lambda: self._token, tls=lambda: self._trust)
 
     def items(self, path: str, **query: object) -> list[Any]:
         """Every item of a list, page after page."""
@@ -100,21 +99,27 @@ class HubClient:
         A page behind the first is asked for again, for ``retry_s``, while the hub is away.
 
         Raises:
-            InvalidError: the answer has no list of that name.
+            InvalidError: an answer has no list of that name.
         """
-        page = self.get(path, **query)
-        if not (isinstance(page, dict) and items in page):
-            raise InvalidError(
-                f"the answer has no list {items!r}", where=f"{self._base}/api/v1{path}",
-                fix="Name a hub of this release, and a list that docs/reference/http.md names.",
-            )  # fmt: skip
+        within_s = 0.0
         while True:
-            yield from page[items]
+            ask = partial(self.get, path, **query)
+            page = retry(ask, stop=threading.Event(), within_s=within_s)
+            yield from self.part(page, items, list, path=path)
             if not page.get("next"):
                 return
-            query |= {page.get("cursor", "after"): page["next"]}
-            ask = partial(self.get, path, **query)
-            page = retry(ask, stop=threading.Event(), within_s=self._retry_s)
+            query |= {str(page.get("cursor", "after")): page["next"]}
+            within_s = self._retry_s
+
+    def part(self, answer: object, name: str, kind: type[T], *, path: str) -> T:
+        """Return what an answer has under a name; ``InvalidError`` where it is not of the kind."""
+        found = answer.get(name) if isinstance(answer, dict) else None
+        if not isinstance(found, kind):
+            raise InvalidError(
+                f"the answer has no {kind.__name__} {name!r}", where=f"{self.base}/api/v1{path}",
+                fix="Name a hub of this release, and a list that docs/reference/http.md names.",
+            )  # fmt: skip
+        return found
 
     def ready(self) -> bool:
         """Return True where the hub answers that it is ready."""
@@ -133,7 +138,7 @@ class HubClient:
         except ValueError as error:
             raise UnavailableError(
                 f"the answer is no JSON, or not all of it: {error}",
-                where=f"{method} {self._base}{path}",
+                where=f"{method} {self.base}{path}",
                 fix="Try again; if it stays so, look after what stands before the hub.",
             ) from error
 
@@ -141,7 +146,7 @@ class HubClient:
         self, method: str, path: str, body: bytes | None = None, *, kind: str = "application/json"
     ) -> bytes:
         request = urllib.request.Request(  # noqa: S310  the base URL is the user's own
-            self._base + path,
+            self.base + path,
             data=body,
             method=method,
             headers={
@@ -157,7 +162,7 @@ class HubClient:
             raise _refusal(error, where=f"{method} {path}") from error
         except (OSError, HTTPException) as error:
             raise UnavailableError(
-                f"the hub does not answer: {error}", where=self._base, fix="Start lineside hub."
+                f"the hub does not answer: {error}", where=self.base, fix="Start lineside hub."
             ) from error
 
 
@@ -175,14 +180,25 @@ def _is_address(base: str) -> bool:
     except ValueError:  # such as half a bracket, or a port that is no number
         return False
     plain = base.isprintable() and not set(base) & set(" @?#")
-    return usable and plain and parts.scheme in ("http", "https")
+    return usable and plain and parts.scheme in ("http", "https") and parts.path in ("", "/")
+
+
+def _trust(ca: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:  # ssl.SSLError is one
+        raise InvalidError(
+            f"the authority's certificate cannot be used: {error}", where=str(ca),
+            fix="Name a PEM file, as the hub's folder authority has it.",
+        ) from error  # fmt: skip
 
 
 def _refusal(error: urllib.error.HTTPError, *, where: str) -> LinesideError:
     """The error of an answer, in the words of its problem document (RFC 9457) if it has one."""
     try:
-        problem = json.loads(error.read())
-    except ValueError:
+        with error:
+            problem = json.loads(error.read())
+    except (OSError, HTTPException, ValueError):
         problem = {}
     found = problem if isinstance(problem, dict) else {}
     after_s = error.headers.get("Retry-After", "")

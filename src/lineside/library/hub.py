@@ -6,13 +6,22 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Clock, NotFoundError, RefusedError, SystemClock, need, rfc3339
+from lineside.core import (
+    Clock,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    SystemClock,
+    need,
+    rfc3339,
+)
+from lineside.core.config import LOOPBACK
 from lineside.core.ids import split_version
 from lineside.library.client import HubClient
 from lineside.models import Package
@@ -25,6 +34,7 @@ Row = dict[str, Any]
 Moment = datetime | str
 Unsigned = Literal["refused", "allowed"]
 ChangeKind = Literal["decisions", "verdicts", "events", "twin"]
+T = TypeVar("T")
 
 
 class Rows:
@@ -32,6 +42,7 @@ class Rows:
 
     A row has the keys of the HTTP API (docs/reference/http.md). What a list that begins at its
     newest row gets meanwhile is not part of it; one that ends there has it too. No row comes twice.
+    Samples are ordered by time of capture and name, so those that arrive meanwhile may be left out.
     """
 
     def __init__(
@@ -71,7 +82,7 @@ class Hub:
         """``root`` and ``unsigned``: see ``connect``; ``clock``: of the signatures' expiry."""
         self.client = client
         self._root = root
-        self._unsigned = unsigned
+        self._unsigned = _one_of(Unsigned, unsigned, where="unsigned")
         self._clock = clock or SystemClock()
 
     def cameras(self) -> Rows:
@@ -154,7 +165,8 @@ class Hub:
 
         Raises:
             NotFoundError: nothing of this name is signed.
-            RefusedError: signed by others, or altered at the hub or on the way.
+            RefusedError: signed by others, altered at the hub or on the way, or the hub is asked
+                without TLS on another machine, and no root is given.
         """
         signed = self._root is not None or self._unsigned != "allowed"
         data, digest = self._signed(name) if signed else self._registered(name)
@@ -171,14 +183,22 @@ class Hub:
         from lineside.fleet import UpdateClient, pin_root
         from lineside.fleet.trust.download import UpdateLimits, read_metadata
 
-        source, limits = self.client.updates(), UpdateLimits()
-        root = self._root or read_metadata(
-            source, "1.root.json", most_bytes=limits.root_bytes, clock=self._clock, limits=limits
-        )
+        source, limits, root = self.client.updates(), UpdateLimits(), self._root
+        if root is None:
+            place = urlsplit(self.client.base)
+            if place.scheme == "http" and place.hostname not in LOOPBACK:
+                raise RefusedError(
+                    "whoever answers without TLS would be believed", where=self.client.base,
+                    fix="Give root=, or write https://.",
+                )  # fmt: skip
+            root = read_metadata(
+                source, "1.root.json", most_bytes=limits.root_bytes, clock=self._clock,
+                limits=limits,
+            )  # fmt: skip
         with TemporaryDirectory(prefix="lineside-trust-") as scratch:
             folder = Path(scratch)
             pin_root(folder, root)
-            updates = UpdateClient(folder, source=source, clock=self._clock)
+            updates = UpdateClient(folder, source=source, clock=self._clock, scratch=folder)
             target = updates.find(name)
             fetched = updates.fetch(target, into=folder, progress=lambda *_: None)
             return fetched.read_bytes(), str(target.custom["digest"])
@@ -188,7 +208,8 @@ class Hub:
         digest = name
         if not name.startswith("sha256:"):
             group, number = split_version(name)
-            digest = self.client.get(f"/models/{_quoted(group)}/versions/{number}")["digest"]
+            path = f"/models/{_quoted(group)}/versions/{number}"
+            digest = self.client.part(self.client.get(path), "digest", str, path=path)
         return self.client.get_bytes(f"/packages/{_quoted(digest)}/content"), digest
 
     def replays(self) -> Rows:
@@ -207,8 +228,12 @@ class Hub:
         """Differences that a replay found, by its id; the first 500 of a kind.
 
         The keys are those of its result (docs/how-to/replay.md).
+
+        Raises:
+            InvalidError: there is no such kind.
         """
-        return Rows(self.client, f"/replays/{_quoted(replay)}/result", f"{kind}_changed")
+        changed = f"{_one_of(ChangeKind, kind, where='kind')}_changed"
+        return Rows(self.client, f"/replays/{_quoted(replay)}/result", changed)
 
     def _rows(self, path: str, **query: object) -> Rows:
         return Rows(self.client, path, **query)
@@ -221,17 +246,21 @@ def connect(
     """Connect to a hub; nothing is sent before the first question.
 
     Args:
-        url: such as ``https://hub.plant.lan:8443``.
+        url: such as ``https://hub.plant.lan:8443``, without a path.
         token: an access token, made by ``lineside token issue`` or on the page.
         ca: certificate of the site's own authority; None: the system's authorities.
         root: the site's root of trust, as ``lineside trust root`` writes it; None: the one that the
-            hub hands out is believed, so the certificate of the hub is what trust rests on.
+            hub hands out is believed, so the certificate of the hub is what trust rests on, and
+            without TLS a package is taken from a hub of this machine only.
         unsigned: "allowed": without ``root`` packages are taken from the registry, signed or not.
-        retry_s: how long rows that one goes through wait for a hub that is away; 0: not at all.
+        retry_s: how long, from its first failure, a page of rows is asked for again while the hub
+            is away; 0: not at all. The last request, which takes 30 s without answer, is awaited.
 
     Raises:
-        InvalidError: the URL is no address of a hub, or the token cannot be one.
+        InvalidError: the URL is no address of a hub, the token cannot be one, ``ca`` is no
+            certificate, or ``unsigned`` is no word for it.
         NotFoundError: there is no such root.
+        RefusedError: the root is an empty file.
     """
     client = HubClient(url, token=token, ca=ca if ca is None else Path(ca), retry_s=retry_s)
     try:
@@ -241,10 +270,23 @@ def connect(
             f"the root cannot be read: {error.strerror}", where=str(root),
             fix="Name the file that lineside trust root FILE wrote.",
         ) from error  # fmt: skip
+    if trusted == b"":
+        raise RefusedError(
+            "the root is empty", where=str(root),
+            fix="Name the file that lineside trust root FILE wrote.",
+        )  # fmt: skip
     return Hub(client, root=trusted, unsigned=unsigned)
 
 
 _quoted = partial(quote, safe="")
+
+
+def _one_of(known: object, word: T, *, where: str) -> T:
+    if word not in get_args(known):
+        raise InvalidError(
+            f"{word!r} is not known", where=where, fix=f"Known: {', '.join(get_args(known))}."
+        )
+    return word
 
 
 def _time(moment: Moment | None) -> str | None:

@@ -153,14 +153,16 @@ class Result:
         Returns:
             ``xyxy`` (n, 4) float32 in pixels of the image, the lower right corner outside;
             ``confidence`` (n,) float32, 0-1, of a piece that of the whole image; ``class_id`` (n,)
-            int64, the place in the labels of the package; ``mask`` (n, height, width) bool, the
+            int64, the place in the labels of the package, behind them those that only its rule
+            has; ``mask`` (n, height, width) bool, the
             largest 100 pieces (8 neighbours), None where the task has no mask; in ``data``
             ``class_name`` and ``decision``, text (n,). n is 0 where nothing was found.
 
         Raises:
             MissingExtraError: supervision is not installed.
         """
-        supervision, answers, masks = need("supervision"), list[BoxAnswer | LabelAnswer](), None
+        supervision = need("supervision", version=">=0.30")
+        answers, masks = list[BoxAnswer | LabelAnswer](), None
         if self.mask is None:
             answers += self.boxes
             corners = [(one.x0_px, one.y0_px, one.x1_px, one.y1_px) for one in self.boxes]
@@ -168,7 +170,9 @@ class Result:
         else:
             places, masks = pieces_of(self.mask)
             answers += self.labels * len(places)
-        known = labels_of(self._source.predictor.manifest)
+        manifest = self._source.predictor.manifest
+        ruled = manifest.detect.labels if manifest.detect else [one.label for one in self.labels]
+        known = list(dict.fromkeys([*labels_of(manifest), *ruled]))
         detections: Detections = supervision.Detections(
             xyxy=places, mask=masks,
             confidence=np.array([one.probability for one in answers], np.float32),

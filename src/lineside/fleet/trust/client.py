@@ -124,8 +124,9 @@ class UpdateClient:
     """A device's view of the repository, verified before a byte is used; one folder, one thread."""
 
     def __init__(
-        self, folder: Path, *, source: Source, clock: Clock, limits: UpdateLimits | None = None
-    ) -> None:
+        self, folder: Path, *, source: Source, clock: Clock, limits: UpdateLimits | None = None,
+        scratch: Path | None = None,
+    ) -> None:  # fmt: skip
         """Read nothing yet.
 
         Args:
@@ -133,12 +134,14 @@ class UpdateClient:
             source: where bytes come from.
             clock: what expiry is judged by.
             limits: what a source may cost.
+            scratch: for files of a refresh; None: the machine's temporary folder.
         """
         self._folder = folder
         self._metadata = folder / "metadata"
         self._source = source
         self._clock = clock
         self._limits = limits or UpdateLimits()
+        self._scratch = scratch
         self._held: StoredMetadata | None = None
         self._updater: MetadataUpdater | None = None
 
@@ -165,7 +168,9 @@ class UpdateClient:
         fetcher = MetadataFetcher(
             self._source, root=root.signed, clock=self._clock, limits=self._limits
         )
-        updater = MetadataUpdater(pinned, held=held, fetcher=fetcher, limits=self._limits, now=now)
+        updater = MetadataUpdater(
+            pinned, held=held, fetcher=fetcher, limits=self._limits, now=now, scratch=self._scratch
+        )
         try:
             updater.refresh()
         finally:
@@ -425,7 +430,8 @@ def find_signed_file(folder: Path, *, sha256: str, clock: Clock) -> SignedFile:
         ) from error
     with tempfile.TemporaryDirectory(prefix="lineside-trust-") as scratch:
         pin_root(Path(scratch), root)
-        client = UpdateClient(Path(scratch), source=FolderSource(folder), clock=clock)
+        made = Path(scratch)
+        client = UpdateClient(made, source=FolderSource(folder), clock=clock, scratch=made)
         client.refresh()
         return _found(client, sha256, where=str(folder))
 

@@ -410,6 +410,7 @@ class MetadataUpdater:
         fetcher: MetadataFetcher,
         limits: UpdateLimits,
         now: datetime,
+        scratch: Path | None = None,
     ) -> None:
         """Copy what is held into a new folder, which goes with this object.
 
@@ -419,6 +420,7 @@ class MetadataUpdater:
             fetcher: where new files come from.
             limits: what a source may cost.
             now: for messages; the library judges expiry by the machine's clock.
+            scratch: where the new folder is made; None: the machine's temporary folder.
 
         Raises:
             UnavailableError: the temporary folder cannot be written.
@@ -438,7 +440,7 @@ class MetadataUpdater:
             targets_max_length=limits.targets_bytes,
         )
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="lineside-trust-"))
+            self._folder = Path(tempfile.mkdtemp(prefix="lineside-trust-", dir=scratch))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
             (self._folder / _ROOTS).mkdir()
             for name, data in held.items():
