@@ -40,6 +40,7 @@ FOLDERS = {path.name for base in (ROOT, SOURCE) for path in base.iterdir() if pa
 # Options, keys and addresses of other programs, and options of the program that a rule becomes.
 FOREIGN = {"--cacert", "--randomly-seed", "clean_session", "/tmp/edge_agent"}  # noqa: S108
 FOREIGN |= {"--files", "--partitions"}
+FENCES = {"```", "```sh", "```console", "```toml", "```python"}
 page_of = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
@@ -131,12 +132,13 @@ def words_of(line: str) -> list[str]:
 
 def commands(text: str) -> Iterator[tuple[tuple[str, ...], bool]]:
     """Words after ``lineside`` of each command of a page, and whether nothing is left out."""
+    assert set(re.findall(r"(?m)^ *((?:```|~~~).*)", text)) <= FENCES, "a block nobody reads"
     text = re.sub(r"(?<=\w)\|(?=[\w.])", "¦", text.replace("\\\n", " ").replace("\\|", "|"))
     fences = re.findall(r"(?ms)^ *```(\w*)\n(.*?)^ *```$", text)
     blocks = [block for language, block in fences if language in {"", "sh", "console"}]
     prose = re.sub(r"(?ms)^ *```.*?^ *```$", "", text)
     typed = "\n".join([*blocks, *re.findall(r"(?m)^ {4,}\S.*$", prose)]).splitlines()
-    spans = re.findall(r"`(lineside [a-z][^`]*)`", prose)
+    spans = re.findall(r"`([^`]+)`", prose)
     for is_typed, line in (*((True, one) for one in typed), *((False, one) for one in spans)):
         words = words_of(re.sub(r"\[(?=[-A-Za-z])|(?<=[\w…])\]+(?=[ …)]|$)", "", line))
         words = words if is_typed else [word for word in words if not set("()|") >= set(word)]
@@ -243,12 +245,19 @@ def test_every_command_of_a_page_is_one_that_the_program_takes(page: Path) -> No
         ("`lineside model approved|reject …`", "approved"),
         ('```console\n$ lineside user add "A. B" --role …; lineside user ad X\n```', "'ad'"),
         ("`lineside hub key … --thing`", "--thing"),
+        ("`sudo lineside token issue --rolle viewer`", "--rolle"),
     ],
 )
 def test_a_wrong_command_of_a_page_is_found(page: str, said: str) -> None:
     faults = [found for words, whole in commands(page) if (found := fault(words, is_whole=whole))]
     assert len(faults) == 1, faults
     assert said in faults[0].lower()
+
+
+@pytest.mark.parametrize("fence", ["```bash", "```shell", "~~~", '```sh title="a"'])
+def test_a_block_that_no_test_reads_is_found(fence: str) -> None:
+    with pytest.raises(AssertionError, match="nobody reads"):
+        list(commands(f"{fence}\nlineside token issue\n{fence[:3]}\n"))
 
 
 @page_of
@@ -317,11 +326,15 @@ def headings(page: Path) -> set[str]:
     return {slugify(re.sub(r"[`*]", "", title), "-") for title in plain}
 
 
-@page_of
-def test_a_link_leads_to_a_heading_that_is_there(page: Path) -> None:
-    links = re.findall(r"\]\(([^):#]*)#([^)]+)\)", page.read_text())
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: page.stem)
+def test_a_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^):#]*)(?:#([^)]+))?\)", page.read_text())
     ends = [((page.parent / path if path else page), anchor) for path, anchor in links]
-    wrong = [f"{end.name}#{anchor}" for end, anchor in ends if anchor not in headings(end)]
+    wrong = [
+        f"{end.name}#{anchor}"
+        for end, anchor in ends
+        if not end.exists() or (anchor and anchor not in headings(end))
+    ]
     assert wrong == []
 
 

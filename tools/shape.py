@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 539,
     "classes": 1607,
-    "statements in src": 69848,
-    "statements in tests": 58741,
+    "statements in src": 69850,
+    "statements in tests": 58759,
     "records built at one place": 408,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

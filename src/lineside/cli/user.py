@@ -134,7 +134,7 @@ def issue(
 
 
 def list_tokens(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
-    """List tokens without their secrets."""
+    """List tokens and access keys without their secrets."""
     with accounts(config) as opened:
         found = opened.tokens()
     show(found, as_json=as_json, text=lambda tokens: table([_HEAD, *map(_row, tokens)]))
@@ -145,11 +145,12 @@ _HEAD = ("name", "kind", "role", "issued", "until")
 
 def _row(token: "TokenInfo") -> tuple[str, ...]:
     until = rfc3339(token.ends_at)[:10] if token.ends_at else "until revoked"
-    return token.name, token.kind, str(token.role or ""), rfc3339(token.issued_at)[:10], until
+    kind = f"{token.kind} {token.id}".strip()
+    return token.name, kind, str(token.role or ""), rfc3339(token.issued_at)[:10], until
 
 
 def revoke(name: TokenName, config: ConfigOption = None, by: By = _HERE) -> None:
-    """Take every token of a name out of use."""
+    """Take every token and access key of a name out of use."""
     with accounts(config) as opened:
         count = opened.revoke(name, by=by)
     say(f"revoked {count}")

@@ -15,7 +15,7 @@ from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Retention
 from lineside.core.plant_check import without_secrets
 from lineside.core.webhooks import WebhookConfig
-from lineside.hub import HubConfig, Role, Services, create_app
+from lineside.hub import Accounts, HubConfig, Role, Services, create_app
 from lineside.hub.api.setup import take_picture
 from lineside.hub.setup.forms import setting_fields
 from lineside.testing import FakeClock
@@ -448,6 +448,23 @@ def test_users_and_tokens_come_and_go_and_the_last_administrator_stays(
         assert f'<option value="lineside.{kind}.v1" selected>' in log
         assert words in log
     assert client.post("/api/v1/tokens/board/revoke").json() == {"name": "board", "revoked": 1}
+
+
+def test_a_name_with_a_slash_is_changed_and_ended_by_the_page(
+    client: TestClient, browser: TestClient, hub: Services
+) -> None:
+    client.post("/api/v1/users", json={"name": "a/b", "role": "viewer", "password": PASSWORD})
+    client.post("/api/v1/tokens", json={"name": "../line 1/mes?", "role": "viewer"})
+    Accounts(hub.records, journal=hub.ledger, site="hall", clock=hub.clock).issue_key(
+        "../line 1/mes?", role=None, thing="", by="Ada"
+    )
+    page = browser.get("/setup/users").text
+    assert re.search(r">key <span [^>]+>LSAK\w{16}</span></td>", page)
+    forms = re.findall(r'data-json="(/api/v1/(?:users|tokens)/[^"]+)"', page)[:5]
+    bodies = {"role": {"role": "operator"}, "password": {"password": PASSWORD[::-1]}}
+    answers = [client.post(one, json=bodies.get(one.rpartition("/")[2], {})) for one in forms]
+    assert [one.status_code for one in answers] == [200, 200, 200, 200, 404], "the last is gone"
+    assert answers[3].json() == {"name": "../line 1/mes?", "revoked": 2}
 
 
 def test_a_test_picture_says_why_there_is_none(client: TestClient) -> None:

@@ -226,10 +226,15 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenInfo:
-    """A token without its secret. ``ends_at`` None: it holds until it is revoked."""
+    """A token without its secret. ``ends_at`` None: it holds until it is revoked.
+
+    Attributes:
+        id: Of an access key, by which its requests name it; "" of a token.
+    """
 
     name: str
     kind: str
+    id: str
     role: Role | None
     issued_at: datetime
     ends_at: datetime | None
@@ -584,6 +589,7 @@ def _token_facts(document: Document) -> TokenInfo:
     return TokenInfo(
         name=str(body["name"]),
         kind=str(body.get("kind", "key")),
+        id="" if "kind" in body else document.id,
         role=_role_of(body),
         issued_at=parse_rfc3339(body["issued_at"]),
         ends_at=parse_rfc3339(ends_at) if ends_at is not None else None,

@@ -372,12 +372,12 @@ RULES: dict[Right, str] = {
         POST /api/v1/devices/{device}/groups
         GET /api/v1/users
         POST /api/v1/users
-        POST /api/v1/users/{name}/role
-        POST /api/v1/users/{name}/password
-        POST /api/v1/users/{name}/remove
+        POST /api/v1/users/{name:path}/role
+        POST /api/v1/users/{name:path}/password
+        POST /api/v1/users/{name:path}/remove
         GET /api/v1/tokens
         POST /api/v1/tokens
-        POST /api/v1/tokens/{name}/revoke
+        POST /api/v1/tokens/{name:path}/revoke
         GET /setup/users
     """,
 }

@@ -317,7 +317,7 @@ class IssuedToken(TypedDict):
 
 
 class RevokedTokens(TypedDict):
-    """Number of tokens that a name had."""
+    """Number of tokens and access keys that a name had."""
 
     name: str
     revoked: int
@@ -340,7 +340,7 @@ def add_user(
     return json_response(user_row(made), status=201)
 
 
-@router.post("/users/{name}/role", summary="Give a user another role")
+@router.post("/users/{name:path}/role", summary="Give a user another role")
 @responds(UserRow)
 def set_role(
     hub: Hub, who: Requester, name: str, *,
@@ -350,7 +350,7 @@ def set_role(
     return json_response(user_row(accounts_of(hub).set_role(name, role=body.role, by=who.name)))
 
 
-@router.post("/users/{name}/password", summary="Set a user's password")
+@router.post("/users/{name:path}/password", summary="Set a user's password")
 @responds(UserRow)
 def set_password(
     hub: Hub, who: Requester, name: str, *,
@@ -361,7 +361,7 @@ def set_password(
     return json_response(user_row(changed))
 
 
-@router.post("/users/{name}/remove", summary="Remove a user")
+@router.post("/users/{name:path}/remove", summary="Remove a user")
 @responds(UserRow)
 def remove_user(hub: Hub, who: Requester, name: str) -> Response:
     """The last administrator is not removed; past actions stay in the log."""
@@ -385,10 +385,10 @@ def issue_token(
     return json_response(IssuedToken(name=token.name, token=made), status=201)
 
 
-@router.post("/tokens/{name}/revoke", summary="Take a program's tokens out of use")
+@router.post("/tokens/{name:path}/revoke", summary="Take a program's tokens and keys out of use")
 @responds(RevokedTokens)
 def revoke_token(hub: Hub, who: Requester, name: str) -> Response:
-    """Every token of that name."""
+    """Every token and access key of that name ends."""
     count = accounts_of(hub).revoke(name, by=who.name)
     return json_response(RevokedTokens(name=name, revoked=count))
 

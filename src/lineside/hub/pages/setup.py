@@ -67,8 +67,8 @@ def users_page(context: Context) -> HTMLResponse:
     accounts = Accounts(hub.records, journal=hub.ledger, site=hub.plant.site, clock=hub.clock)
     tokens = [
         {
-            "name": one.name, "kind": one.kind, "role": str(one.role or ""), "at": one.issued_at,
-            "until": one.ends_at,
+            "name": one.name, "kind": one.kind, "id": one.id, "role": str(one.role or ""),
+            "at": one.issued_at, "until": one.ends_at,
         }
         for one in accounts.tokens()
     ]  # fmt: skip
