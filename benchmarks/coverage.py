@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Policy
+from lineside.training.common.backbone import lite0_full
 from lineside.training.tasks.classify.features import frozen_engine, normalised
 from lineside.training.tasks.classify.network import Space, class_rule, hold_out
 from lineside.vision import ClassRule
@@ -41,7 +42,7 @@ Places = NDArray[np.intp]
 
 def drawn(count: int, *, rng: np.random.Generator) -> tuple[Floats, Places]:
     """Frozen features of so many prints, and their classes."""
-    _, engine = frozen_engine(1)
+    _, engine = frozen_engine(1, backbone=lite0_full())
     truth = rng.integers(0, len(LABELS), count)
     rows = []
     for place in truth:

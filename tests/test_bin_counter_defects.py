@@ -110,13 +110,15 @@ def test_defect_4_what_is_watched_in_training_is_never_changed_by_chance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch = pytest.importorskip("torch")
+    from lineside.training.common.backbone import lite0_backbone
     from lineside.training.common.loop import LoopPlan, Round
     from lineside.training.tasks.count import numbers
 
     samples = tuple(counted(number) for number in range(6))
     plan = LoopPlan(name="part", seed=1, steps=1, rate=1e-3, batch=2)
     each = Round(name="part", learn=samples[:4], judge=samples[4:])
-    student = numbers.NumberStudent(plan, each, numbered=numbers.Numbered(Grey(), most=2))  # type: ignore[arg-type]  # all it needs
+    numbered = numbers.Numbered(Grey(), most=2)  # type: ignore[arg-type]  # all it needs
+    student = numbers.NumberStudent(plan, each, numbered=numbered, backbone=lite0_backbone())
     student.network.eval()
 
     def changed(*_: object, **__: object) -> None:
@@ -129,11 +131,12 @@ def test_defect_4_what_is_watched_in_training_is_never_changed_by_chance(
 
 def test_defect_5_pictures_are_prepared_as_the_trunk_was_and_nothing_moves_with_a_batch() -> None:
     torch = pytest.importorskip("torch")
+    from lineside.training.common.backbone import lite0_backbone
     from lineside.training.tasks.count.numbers import NumberNetwork, number_prepare
 
     prepare = number_prepare()
     assert (prepare.mean, prepare.scale) == (127.0, 128.0)  # what the trunk was trained with
-    network = NumberNetwork(most=3)
+    network = NumberNetwork(backbone=lite0_backbone(), most=3)
     norms = [one for one in network.modules() if "BatchNorm" in type(one).__name__]
     assert norms == []
     assert all(isinstance(one, torch.Tensor) for one in network.parameters())

@@ -167,6 +167,7 @@ def test_defect_8_segmentation_keeps_the_best_weights_and_not_the_last(
 ) -> None:
     torch = pytest.importorskip("torch")
     from lineside.training.common import loop
+    from lineside.training.common.backbone import lite0_full
     from lineside.training.tasks.segment.fit import MaskStudent
     from lineside.training.tasks.segment.training_set import (
         TrainingSet,
@@ -191,7 +192,8 @@ def test_defect_8_segmentation_keeps_the_best_weights_and_not_the_last(
     monkeypatch.setattr(loop, "EPOCH", 1)
     samples = tuple(each.sample for each in known.facts.values())
     plan = loop.LoopPlan(name="part", seed=1, steps=3, rate=2e-3, batch=2, best=True)
-    student = MaskStudent(plan, loop.Round(name="part", learn=samples, judge=samples), known=known)
+    each = loop.Round(name="part", learn=samples, judge=samples)
+    student = MaskStudent(plan, each, known=known, backbone=lite0_full())
     loop.descend(student, plan, course=loop.Course(
         folder=tmp_path, tell=lambda *_: None, epoch=lambda _: None, parallel=loop.Parallel(),
     ))  # fmt: skip

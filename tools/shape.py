@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 539,
-    "classes": 1607,
-    "statements in src": 69850,
-    "statements in tests": 58759,
+    "classes": 1608,
+    "statements in src": 69859,
+    "statements in tests": 58761,
     "records built at one place": 408,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

@@ -97,7 +97,7 @@ def test_logits_are_linear_in_the_grid_features_that_heads_are_fitted_to() -> No
     file = write_onnx(made, side_px=48)
     engine = OnnxEngine(file, crops=(2, 3, 48, 48), where="test")
     logits, distance = engine.run(batch, outputs=("logits", "distance"))
-    features = grid_features(batch)
+    features = grid_features(batch, backbone=lite0_backbone())
     assert features.shape == (2, FEATURES)
     expected = np.einsum("rf,rof->ro", features, made.weight) + made.bias
     assert np.abs(expected - logits).max() < 1e-3
@@ -108,8 +108,10 @@ def test_logits_are_linear_in_the_grid_features_that_heads_are_fitted_to() -> No
 
 def test_features_of_a_crop_do_not_depend_on_its_neighbours() -> None:
     batch = crops(4, side_px=48)
-    alone = np.concatenate([grid_features(batch[place : place + 1]) for place in range(4)])
-    assert np.abs(alone - grid_features(batch)).max() < 1e-3
+    alone = np.concatenate(
+        [grid_features(batch[place : place + 1], backbone=lite0_backbone()) for place in range(4)]
+    )
+    assert np.abs(alone - grid_features(batch, backbone=lite0_backbone())).max() < 1e-3
 
 
 def test_the_published_weights_are_frozen() -> None:

@@ -216,7 +216,9 @@ def test_features_of_two_networks_are_never_mixed(tmp_path: Path) -> None:
     )
 
     def of_regions(backbone: OnnxBackbone, folder: Path) -> np.ndarray:
-        return replace(extractor, own=backbone, folder=folder).look(sample, variants=0).features
+        return (
+            replace(extractor, backbone=backbone, folder=folder).look(sample, variants=0).features
+        )
 
     for look in (of_whole, of_regions):
         shared = tmp_path / look.__name__
@@ -234,7 +236,7 @@ def test_maps_are_brought_to_both_strides_and_normalised_as_the_settings_say(
 ) -> None:
     backbone = read_backbone(written(tmp_path / "net", {16: 40}))
     pixels = torch.zeros(1, 3, 64, 96) + (120.0 - 127.0) / 128.0  # grey 120
-    fine, coarse = backbone(pixels)
+    fine, coarse = backbone.at_strides(pixels, 8, 16)
     assert (tuple(fine.shape), tuple(coarse.shape)) == ((1, 40, 8, 12), (1, 40, 4, 6))
     normalised = pixels * backbone.factor + backbone.offset
     np.testing.assert_allclose(
@@ -249,7 +251,7 @@ def test_maps_are_brought_to_both_strides_and_normalised_as_the_settings_say(
     other = read_backbone(written(tmp_path / "other", BOTH))
     assert other.key != backbone.key
     assert other.key is other.key  # weights are hashed once, not for each picture
-    assert (backbone.fine_channels, other.fine_channels) == (40, 24)
+    assert (backbone.channels_at(8, 32), other.channels_at(8, 32)) == ((40, 40), (24, 32))
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

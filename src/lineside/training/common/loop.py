@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from lineside.datasets import Part, Sample
 from lineside.datasets.splitting import folds, split
-from lineside.training.common.backbone import lite0_backbone
 from lineside.training.job import Steps, TrainJob, load_arrays, save_arrays
 
 EPOCH = 100
@@ -169,12 +168,6 @@ def descend(student: Student, plan: LoopPlan, *, course: Course) -> History:
         load_weights(student.network, run.best)
     student.network.eval()
     return _history(run)
-
-
-def seeded(seed: int) -> None:
-    """New layers follow from the seed alone, not from whether the trunk was read before."""
-    lite0_backbone()  # the first time it draws numbers of its own
-    torch.manual_seed(seed)
 
 
 def drawn(pictures: int, *, plan: LoopPlan, step: int) -> list[int]:
@@ -534,7 +527,7 @@ def fit_rounds(
             epoch=far.epoch,
             parallel=parallel,
         )
-        seeded(plan.seed)
+        torch.manual_seed(plan.seed)  # new layers follow from it; the backbone is open already
         made = student(plan, each)
         far.ended(descend(made, plan, course=course), steps=length)
         return made

@@ -13,9 +13,8 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import onnx
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from lineside.core import InvalidError, NotFoundError, decode, decode_toml, need
 from lineside.models.engines import open_session
 from lineside.models.wrap import Licence
-from lineside.training.common.backbone import Lite0Backbone
+from lineside.training.common.backbone import Backbone, lite0_backbone, lite0_full
 from lineside.vision import Prepare
 
 SETTINGS_FILE = "backbone.toml"
@@ -102,17 +101,11 @@ class _Run(torch.autograd.Function):
         return found
 
 
-class OnnxBackbone(nn.Module):
-    """(n, 3, h, w) prepared crops → maps at strides 8 and 16.
+class OnnxBackbone(Backbone):
+    """A network in an ONNX file, which stays frozen."""
 
-    Attributes:
-        strides: of its own maps, rising.
-        size_px: (height, width) of its input; None where that varies.
-        tap_strides, tap_channels: of the maps that ``taps`` gives.
-        most_scales: at which one file looks at an image: it holds the network once.
-    """
-
-    most_scales = 1
+    learns = False
+    most_scales = 1  # a package's file holds the network once
 
     def __init__(
         self, network: bytes, settings: BackboneSettings, *, where: str, batch: int = 1
@@ -131,20 +124,22 @@ class OnnxBackbone(nn.Module):
         super().__init__()
         runtime = need("onnxruntime", extra="edge")
         self.settings, self.network = settings, network
-        self.strides = sorted(int(stride) for stride in settings.outputs)
+        self.name = settings.name
+        self.key = hashlib.sha256(network + repr(settings).encode()).hexdigest()
+        self.strides = tuple(sorted(int(stride) for stride in settings.outputs))
         self._names = [settings.outputs[str(stride)] for stride in self.strides]
         self._session = open_session(runtime, network, where=where)
         self.model = _at_opset(network, where=where)
         self._input = self._checked_input(where)
         sides = self._session.get_inputs()[0].shape[2:]
         fixed = len(sides) == 2 and all(isinstance(side, int) for side in sides)
-        self.size_px: tuple[int, int] | None = (sides[0], sides[1]) if fixed else None
+        self.size_px = (sides[0], sides[1]) if fixed else None
         shape = (1, 3, 1, 1)
         mean, scale = (np.resize(each, 3) for each in (settings.input.mean, settings.input.scale))
         factor, offset = _USUAL.scale / scale, (_USUAL.mean - mean) / scale
         self.register_buffer("factor", torch.tensor(factor, dtype=torch.float32).reshape(shape))
         self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32).reshape(shape))
-        self.tap_channels = self._looked_at(where, batch=batch)
+        self.channels = self.tap_channels = self._looked_at(where, batch=batch)
         self.tap_strides = tuple(
             min(_TAP_STRIDES, key=lambda each: abs(each - own)) for own in self.strides
         )
@@ -152,30 +147,18 @@ class OnnxBackbone(nn.Module):
     factor: Tensor
     offset: Tensor
 
-    @cached_property
-    def key(self) -> str:
-        """Name of these weights and settings in caches; read for each picture."""
-        return hashlib.sha256(self.network + repr(self.settings).encode()).hexdigest()
-
-    @property
-    def name(self) -> str:
-        """Name of the network."""
-        return self.settings.name
-
-    @property
-    def fine_channels(self) -> int:
-        """Channels of the map that ``forward`` gives at stride 8."""
-        return self.tap_channels[self._nearest(8)]
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def at_strides(self, x: Tensor, *strides: int) -> tuple[Tensor, ...]:
         maps = self._maps(x)
-        fine, coarse = (
-            self._laid(maps, self._nearest(stride), stride, crops=x) for stride in (8, 16)
+        return tuple(self._laid(maps, self.nearest(stride), stride, crops=x) for stride in strides)
+
+    def learning(self, *, after: int) -> Self:
+        raise InvalidError(
+            f"an ONNX file stays frozen; it cannot learn after stride {after}",
+            where=self.name,
+            fix=_FIX,
         )
-        return fine, coarse
 
     def taps(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(n, 3, h, w) prepared crops → each of its maps, laid out at its ``tap_strides``."""
         maps = self._maps(x)
         return tuple(
             self._laid(maps, place, stride, crops=x)
@@ -193,9 +176,6 @@ class OnnxBackbone(nn.Module):
         """The maps of normalised crops, by rising stride."""
         found = self._session.run(self._names, {self._input: x.contiguous().numpy()})
         return tuple(torch.from_numpy(np.asarray(one, np.float32)) for one in found)
-
-    def _nearest(self, stride: int) -> int:
-        return min(range(len(self.strides)), key=lambda n: abs(self.strides[n] - stride))
 
     def _laid(self, maps: Sequence[Tensor], place: int, stride: int, *, crops: Tensor) -> Tensor:
         if self.size_px is None and self.strides[place] == stride:
@@ -290,13 +270,17 @@ def read_backbone(path: Path, *, batch: int = 1) -> OnnxBackbone:
     return OnnxBackbone(path.read_bytes(), settings, where=str(path), batch=batch)
 
 
-def own_backbone(named: str, *, batch: int = 1) -> OnnxBackbone | None:
-    """The backbone that a job names, as ``read_backbone`` reads it; None where it names none."""
-    return read_backbone(Path(named), batch=batch) if named else None
+def open_backbone(named: str, *, deepest: int = 16, batch: int = 1) -> Backbone:
+    """Open the backbone that a job names, frozen; raises what ``read_backbone`` raises.
 
-
-Backbone = Lite0Backbone | OnnxBackbone
-"""A frozen network that gives maps at strides 8 and 16."""
+    Args:
+        named: as in ``TrainJob``.
+        deepest: the largest stride whose map is read.
+        batch: images that it has to take at once.
+    """
+    if named:
+        return read_backbone(Path(named), batch=batch)
+    return lite0_full() if deepest > 16 else lite0_backbone()
 
 
 def inline(model: onnx.ModelProto, network: nn.Module) -> None:

@@ -187,8 +187,7 @@ class Judge:
         """
         features = self.patches[picture].features
         # Another network may see farther than the margin.
-        own = self.looker.own is not None
-        window = None if own else _window(box, size=image.shape[:2])
+        window = None if self.looker.backbone.key else _window(box, size=image.shape[:2])
         image = self.looker.levelled(image)
         if window is None:
             rows, columns = features.shape[1:]

@@ -16,7 +16,7 @@ the coarse ones laid over the fine ones bilinearly. They are kept as float16.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,10 @@ from lineside.datasets import Sample
 from lineside.training.common.backbone import (
     STRIDE_8_CHANNELS,
     STRIDE_16_CHANNELS,
-    fast_backbone,
+    Backbone,
+    lite0_backbone,
 )
 from lineside.training.common.cache import health_array, health_of
-from lineside.training.common.onnx_backbone import Backbone, OnnxBackbone
 from lineside.training.job import stored_arrays
 from lineside.training.tasks.contract import Work
 from lineside.vision import Crop, HealthFigures, Matrix, Prepare, encode_png, fitted, grey_of
@@ -341,7 +341,7 @@ Halves = NDArray[np.float16]
 
 def taps(backbone: Backbone, crops: Tensor) -> Tensor:
     """(n, 3, h, w) prepared crops → (n, channels, h / 8, w / 8), of both strides together."""
-    fine, coarse = backbone(crops)
+    fine, coarse = backbone.at_strides(crops, 8, 16)
     near, far = (_averaged(each) for each in (fine, coarse))
     laid = nn.functional.interpolate(far, scale_factor=2, mode="bilinear")
     return torch.cat([near, laid], dim=1)
@@ -373,17 +373,12 @@ class PatchExtractor:
     scene: Scene
     work: Work
     folder: Path
-    own: OnnxBackbone | None = None
-
-    @property
-    def backbone(self) -> Backbone:
-        """The frozen network: somebody's own, else the one that comes with lineside."""
-        return self.own or fast_backbone()
+    backbone: Backbone = field(default_factory=lite0_backbone)
 
     @property
     def coarse(self) -> slice:
         """Channels of the coarser of the two maps."""
-        return slice(self.backbone.fine_channels, None)
+        return slice(self.backbone.channels_at(8)[0], None)
 
     def look(self, sample: Sample) -> Patches:
         """The picture's patches, from the folder where they are there."""
@@ -398,8 +393,8 @@ class PatchExtractor:
 
     def _key(self, sample: Sample) -> str:
         template = b"" if self.scene.template is None else self.scene.template.tobytes()
-        own = "" if self.own is None else self.own.key
-        facts = encode([sample.digest, self.scene.prepare, *([own] if own else [])])
+        own = [self.backbone.key] if self.backbone.key else []
+        facts = encode([sample.digest, self.scene.prepare, *own])
         return hashlib.sha256(facts + template).hexdigest()[:40]
 
     def _look(self, sample: Sample) -> dict[str, NDArray[np.generic]]:

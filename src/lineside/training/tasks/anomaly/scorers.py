@@ -28,8 +28,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lineside.training.common.backbone import Backbone
 from lineside.training.common.methods import FeatureBank, PictureBank, picture_bank
-from lineside.training.common.onnx_backbone import Backbone
 from lineside.training.tasks.anomaly.scene import taps
 
 NEAREST = 3

@@ -29,7 +29,7 @@ from lineside.core import Box, Digest
 from lineside.core.worker import PICTURES_AT_ONCE, prefetch
 from lineside.datasets import Sample
 from lineside.models import OnnxEngine
-from lineside.training.common.backbone import lite0_full
+from lineside.training.common.backbone import Backbone, lite0_full
 from lineside.training.common.cache import (
     Arrays,
     FeatureCache,
@@ -38,12 +38,7 @@ from lineside.training.common.cache import (
     health_of,
 )
 from lineside.training.common.export import onnx_bytes
-from lineside.training.tasks.classify.network import (
-    Backbone,
-    FeatureNetwork,
-    Floats,
-    per_scale,
-)
+from lineside.training.tasks.classify.network import FeatureNetwork, Floats, per_scale
 from lineside.vision import Crop, HealthFigures, Prepare, picture_health, picture_size, prepare
 from lineside.vision.prepare import normalise
 
@@ -229,12 +224,11 @@ def features_bytes(backbone: Backbone, *, scales: int) -> bytes:
     )
 
 
-def frozen_engine(scales: int, *, backbone: Backbone | None = None) -> tuple[str, OnnxEngine]:
-    """A network, by default the published one, as an engine that gives ``pooled``, and its name.
+def frozen_engine(scales: int, *, backbone: Backbone) -> tuple[str, OnnxEngine]:
+    """A network as an engine that gives ``pooled``, and its name.
 
     The name holds the digest of weights, settings and scales, so that caches never mix networks.
     """
-    backbone = backbone or lite0_full()
     encoded = features_bytes(backbone, scales=scales)
     engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where=backbone.name, outputs=(POOLED,))
     return f"{backbone.name}/{hashlib.sha256(encoded).hexdigest()}", engine

@@ -22,7 +22,7 @@ from lineside.datasets import Sample
 from lineside.datasets.splitting import folds
 from lineside.models.engines import BANK_OUTPUT, LABEL_OUTPUTS
 from lineside.models.result import ErrorBound, LearningCurve
-from lineside.training.common.backbone import lite0_full
+from lineside.training.common.backbone import Backbone
 from lineside.training.common.cache import FeatureCache
 from lineside.training.common.export import export, limits_of
 from lineside.training.common.loop import (
@@ -38,7 +38,7 @@ from lineside.training.common.methods import (
     feature_bank,
     rate_warning,
 )
-from lineside.training.common.onnx_backbone import own_backbone
+from lineside.training.common.onnx_backbone import open_backbone
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.classify.features import (
     FeatureReader,
@@ -47,7 +47,6 @@ from lineside.training.tasks.classify.features import (
     pooled_by,
 )
 from lineside.training.tasks.classify.network import (
-    Backbone,
     Classes,
     ClassHead,
     ClassNetwork,
@@ -232,7 +231,7 @@ def fit_classes(job: TrainJob, work: Work) -> ClassFit:
         InvalidError: fewer than two classes, or a class with fewer than two pictures.
     """
     training_set = _training_set(job, work)
-    backbone = own_backbone(job.backbone) or lite0_full()
+    backbone = open_backbone(job.backbone, deepest=32)
     frozen = _look(job, training_set, backbone=backbone)
     final = _tuned(job, training_set, frozen=frozen) or _untuned(training_set, frozen, words={})
     rule, confidence = class_rule(
@@ -560,6 +559,7 @@ def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Fi
 
     ground = TuningTask(
         spec=frozen.specs[own],
+        backbone=frozen.backbone,
         inputs=inputs_of(
             frozen.specs[own], picture=lambda place: work.picture(training_set.samples[place])
         ),
@@ -598,8 +598,8 @@ def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Fi
 
 def _against_tuning(job: TrainJob, task: TuningTask) -> str:
     """Why fine-tuning is not tried; the setting ``tune`` is 0 for never, 2 for in any case."""
-    if job.backbone:
-        return "a backbone of one's own stays frozen"
+    if not task.backbone.learns:
+        return "the backbone stays frozen"
     requested = job.setting("tune", 1)
     if requested == 0:
         return "switched off"

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.core import Policy
-from lineside.training.common.backbone import Lite0Full
+from lineside.training.common.backbone import Backbone
 from lineside.training.common.methods import (
     CONFIDENCE,
     bank_distances,
@@ -41,12 +41,10 @@ from lineside.training.common.methods import (
     log_sum_exp,
     temperature_of,
 )
-from lineside.training.common.onnx_backbone import OnnxBackbone
 from lineside.vision import ClassRule
 from lineside.vision.decide import class_probabilities
 
 Floats = NDArray[np.float32]
-Backbone = Lite0Full | OnnxBackbone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -26,7 +26,7 @@ Return whether fine-tuning pays, by pictures held out, and the network it gives 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from lineside.core import encode
 from lineside.core.worker import prefetch
-from lineside.training.common.backbone import Lite0Full, lite0_full
+from lineside.training.common.backbone import Backbone, channels_last, lite0_full
 from lineside.training.common.cache import MemoryCache
 from lineside.training.common.loop import Parallel, one_cycle
 from lineside.training.common.methods import spread, temperature_of
@@ -150,6 +150,7 @@ class TrainingSet:
         inside: places learned from.
         outside: places watched; possibly none.
         name: tells lessons of one job apart.
+        backbone: that is begun with, frozen.
     """
 
     pictures: Callable[[int], Image]
@@ -158,6 +159,7 @@ class TrainingSet:
     outside: NDArray[np.intp]
     start: Linear
     name: str
+    backbone: Backbone = field(default_factory=lite0_full)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -170,7 +172,7 @@ class Tuned:
         history: per epoch loss, validation loss and accuracy.
     """
 
-    backbone: Lite0Full
+    backbone: Backbone
     head: Linear
     logits: Numbers
     history: tuple[Mapping[str, float], ...]
@@ -179,12 +181,9 @@ class Tuned:
 class _Learner(nn.Module):
     """The trunk with a head on standardised pooled features."""
 
-    def __init__(self, start: Linear) -> None:
+    def __init__(self, start: Linear, *, backbone: Backbone) -> None:
         super().__init__()
-        self.trunk = lite0_full()
-        for each in self.trunk.parameters():
-            if each.ndim == 4:
-                each.data = each.data.contiguous(memory_format=torch.channels_last)
+        self.trunk = channels_last(backbone.learning(after=16))
         self.scale = np.sqrt(len(start.mean)) / 10 * start.spread
         weight = start.weight * self.scale
         self.register_buffer("mean", torch.from_numpy(start.mean.astype(np.float32)))
@@ -192,17 +191,12 @@ class _Learner(nn.Module):
         self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)))
         bias = start.bias + start.weight @ start.mean
         self.bias = nn.Parameter(torch.from_numpy(bias.astype(np.float32)))
-        for part in (self.trunk.at_32, self.trunk.top):
-            part.requires_grad_(requires_grad=True)
 
     mean: Tensor
     unit: Tensor
 
     def forward(self, crops: Tensor) -> Tensor:
-        with torch.no_grad():
-            fine, coarse = self.trunk.trunk(crops)
-        deep = self.trunk.at_32(coarse)
-        pooled = pooled_of([(fine, coarse, deep, self.trunk.top(deep))])
+        pooled = pooled_of([self.trunk.taps(crops)])
         return nn.functional.linear((pooled - self.mean) * self.unit, self.weight, self.bias)
 
     def learned(self) -> list[nn.Parameter]:
@@ -220,7 +214,7 @@ class _Loop:
 
     def __init__(self, training_set: TrainingSet, recipe: Recipe, *, parallel: Parallel) -> None:
         self.lesson, self.recipe, self.parallel = training_set, recipe, parallel
-        self.learner = _Learner(training_set.start)
+        self.learner = _Learner(training_set.start, backbone=training_set.backbone)
         self.own = self.learner.learned()
         self.optimiser = torch.optim.AdamW(
             self.own, lr=recipe.learning_rate, weight_decay=_DECAY, foreach=False
@@ -478,6 +472,7 @@ class TuningTask:
         best: held-out answers of what would be used without tuning.
         owners: number of each picture's group.
         folds: of each picture; those of ``own`` and ``best`` too.
+        backbone: the frozen network.
     """
 
     spec: InputSpec
@@ -489,6 +484,7 @@ class TuningTask:
     owners: Classes
     folds: tuple[int, ...]
     classes: int
+    backbone: Backbone = field(default_factory=lite0_full)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -586,6 +582,7 @@ def _training_set(task: TuningTask, *, inside: Classes, outside: Classes, name: 
         outside=outside,
         start=start,
         name=name,
+        backbone=task.backbone,
     )
 
 
@@ -651,7 +648,7 @@ def _shown(task: TuningTask, fold: int) -> Classes:
 
 def _mirrored_features(task: TuningTask, name: str, fold: int) -> Floats:
     """(pictures, per scale) of a fold's pictures, mirrored."""
-    _, engine = frozen_engine(1)
+    _, engine = frozen_engine(1, backbone=task.backbone)
     images = (MIRRORS[name](task.inputs(place)) for place in _shown(task, fold).tolist())
     return np.concatenate(
         [

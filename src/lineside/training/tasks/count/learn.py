@@ -13,6 +13,7 @@ from lineside.models.engines import BANK_OUTPUT
 from lineside.training.common.export import export, golden_of, limits_of
 from lineside.training.common.loop import Round, fit_rounds
 from lineside.training.common.methods import remember
+from lineside.training.common.onnx_backbone import open_backbone
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.count.numbers import (
@@ -160,6 +161,7 @@ def _found(job: TrainJob, work: Work) -> Trained:
 
 def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
     work.steps.at(2, "reading")
+    backbone = open_backbone(job.backbone)
     numbered = Numbered(work, most=most_of([sample.count or 0 for sample in samples]))
     health = {sample.digest: picture_health(work.picture(sample)) for sample in samples}
 
@@ -213,7 +215,7 @@ def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
         folder=work.folder / _FOLDER,
         parallel=work.parallel,
         usual=usual_steps(len(samples)),
-        student=partial(NumberStudent, numbered=numbered),
+        student=partial(NumberStudent, numbered=numbered, backbone=backbone),
         judge=judge,
         taught=taught,
     )

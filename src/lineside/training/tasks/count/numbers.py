@@ -27,12 +27,7 @@ from torch import Tensor, nn
 
 from lineside.core import Box, Policy
 from lineside.datasets import Sample
-from lineside.training.common.backbone import (
-    STRIDE_8_CHANNELS,
-    STRIDE_16_CHANNELS,
-    channels_last,
-    learning_backbone,
-)
+from lineside.training.common.backbone import Backbone, channels_last
 from lineside.training.common.cache import MemoryCache
 from lineside.training.common.loop import BATCH, LoopPlan, Parallel, Round, drawn
 from lineside.training.common.methods import DescribingNetwork, temperature_of
@@ -49,11 +44,12 @@ _WIDTH = 64
 class NumberNetwork(DescribingNetwork):
     """(n, 3, h, w) → logits (n, most + 2), activation (n, 1, h / 8, w / 8)."""
 
-    def __init__(self, *, most: int) -> None:
+    def __init__(self, *, backbone: Backbone, most: int) -> None:
         super().__init__()
-        self.trunk = learning_backbone()
-        self.at_8 = nn.Conv2d(STRIDE_8_CHANNELS, _WIDTH, 1)
-        self.at_16 = nn.Conv2d(STRIDE_16_CHANNELS, _WIDTH, 1)
+        self.trunk = backbone.learning(after=4)
+        self.at_8, self.at_16 = (
+            nn.Conv2d(channels, _WIDTH, 1) for channels in backbone.channels_at(8, 16)
+        )
         self.shared = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1)
         self.density = nn.Conv2d(_WIDTH, 1, 1)
         self.correction = nn.Linear(_WIDTH, most + 2)
@@ -79,7 +75,7 @@ class NumberNetwork(DescribingNetwork):
         return self.describe(x)[0]
 
     def describe(self, x: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        fine, coarse = self.trunk(x)
+        fine, coarse = self.trunk.at_strides(x, 8, 16)
         grown = nn.functional.interpolate(self.at_16(coarse), scale_factor=2.0, mode="nearest")
         observed = torch.relu(self.shared(torch.relu(self.at_8(fine) + grown)))
         density = nn.functional.softplus(self.density(observed))
@@ -170,8 +166,10 @@ def logits_of(
 class NumberStudent:
     """A number network that learns; see ``Student``."""
 
-    def __init__(self, plan: LoopPlan, each: Round, *, numbered: Numbered) -> None:
-        self.network = channels_last(NumberNetwork(most=numbered.most))
+    def __init__(
+        self, plan: LoopPlan, each: Round, *, numbered: Numbered, backbone: Backbone
+    ) -> None:
+        self.network = channels_last(NumberNetwork(backbone=backbone, most=numbered.most))
         self._plan, self._each, self._numbered = plan, each, numbered
         self._watch = each.judge[:: max(1, len(each.judge) // 64)]
         mean = float(np.mean([numbered.place(sample) for sample in each.learn]))

@@ -39,6 +39,7 @@ from lineside.training.common.methods import (
     rate_warning,
     remember,
 )
+from lineside.training.common.onnx_backbone import open_backbone
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.detect.network import (
@@ -303,6 +304,7 @@ def train_objects(
     """
     template = any(sample.template_digest is not None for sample in work.training)
     samples, left_out = marked_samples(work.training, template=template)
+    backbone = open_backbone(job.backbone)
     names = tuple(labels) or labels_of(samples)
     if not samples or not names:
         raise _unmarked(template=template)
@@ -365,7 +367,7 @@ def train_objects(
         folder=work.folder / folder,
         parallel=work.parallel,
         usual=min(_MOST_STEPS, _STEPS + _STEPS_A_LABEL * len(names)),
-        student=partial(ObjectStudent, scenes=scenes),
+        student=partial(ObjectStudent, scenes=scenes, backbone=backbone),
         judge=lambda one, each: judge_held_out(one.network, each.judge, scenes=scenes),
         taught=taught,
     )

@@ -1,6 +1,6 @@
 """Fit a centre network to crops of training pictures.
 
-The network that finds objects: Lite0's trunk, a small pyramid, one map of centres.
+The network that finds objects: a backbone, a small pyramid, one map of centres.
 
 (n, 3 or 9, h, w) prepared pictures, sides multiples of 16, to maps at stride 4: ``objectness``
 (n, 1, …) logits, ``geometry`` (n, 4, …) and ``classes`` (n, labels, …) logits, as
@@ -27,13 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.datasets import Sample
-from lineside.training.common.backbone import (
-    STRIDE_4_CHANNELS,
-    STRIDE_8_CHANNELS,
-    STRIDE_16_CHANNELS,
-    channels_last,
-    learning_backbone,
-)
+from lineside.training.common.backbone import Backbone, channels_last
 from lineside.training.common.export import CELLS, PICTURE
 from lineside.training.common.loop import LoopPlan, Parallel, Round, drawn
 from lineside.training.common.methods import DescribingNetwork
@@ -182,15 +176,15 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 class CentreNetwork(DescribingNetwork):
-    """See the module; trunk layers up to stride 4 stay as published."""
+    """See the module; backbone layers up to stride 4 stay as published."""
 
-    def __init__(self, *, labels: int, template: bool) -> None:
+    def __init__(self, *, backbone: Backbone, labels: int, template: bool) -> None:
         super().__init__()
         self.mix = _mix() if template else None
-        self.trunk = learning_backbone()
-        self.at_4 = nn.Conv2d(STRIDE_4_CHANNELS, _WIDTH, 1)
-        self.at_8 = nn.Conv2d(STRIDE_8_CHANNELS, _WIDTH, 1)
-        self.at_16 = nn.Conv2d(STRIDE_16_CHANNELS, _WIDTH, 1)
+        self.trunk = backbone.learning(after=4)
+        self.at_4, self.at_8, self.at_16 = (
+            nn.Conv2d(channels, _WIDTH, 1) for channels in backbone.channels_at(4, 8, 16)
+        )
         self.smooth = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1)
         self.shared = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1)
         self.objectness = nn.Conv2d(_WIDTH, 1, 1)
@@ -212,7 +206,7 @@ class CentreNetwork(DescribingNetwork):
     def describe(self, x: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         if self.mix is not None:
             x = self.mix(x)
-        finest, fine, coarse = self.trunk.at_strides(x)
+        finest, fine, coarse = self.trunk.at_strides(x, 4, 8, 16)
         merged = self.at_8(fine) + _grown(self.at_16(coarse))
         merged = self.at_4(finest) + _grown(merged)
         observed = torch.relu(self.shared(torch.relu(self.smooth(merged))))
@@ -247,8 +241,10 @@ _LARGE_SHARE = 0.4  # of a crop; above it objects are large
 class ObjectStudent:
     """A centre network that learns; see ``Student``."""
 
-    def __init__(self, plan: LoopPlan, each: Round, *, scenes: Scenes) -> None:
-        network = CentreNetwork(labels=len(scenes.labels), template=scenes.template)
+    def __init__(self, plan: LoopPlan, each: Round, *, scenes: Scenes, backbone: Backbone) -> None:
+        network = CentreNetwork(
+            backbone=backbone, labels=len(scenes.labels), template=scenes.template
+        )
         self.network = channels_last(network)
         self._plan, self._scenes = plan, scenes
         self._known = tuple(scenes.scene(sample) for sample in each.learn)

@@ -13,7 +13,7 @@ least against: the commonest camera position.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, Digest, Inspection, InvalidError, View, encode
 from lineside.datasets import Sample
+from lineside.training.common.backbone import Backbone, lite0_backbone
 from lineside.training.common.cache import health_array, health_of
 from lineside.training.common.methods import spread
-from lineside.training.common.onnx_backbone import OnnxBackbone
 from lineside.training.job import stored_arrays
 from lineside.training.tasks.multilabel.heads import grid_features
 from lineside.vision import (
@@ -252,7 +252,7 @@ class FeatureExtractor:
         read: gives a sample's encoded picture.
         seed: of augmentation.
         folder: where looked-at pictures are kept.
-        own: the frozen network; None for the one that comes with lineside.
+        backbone: the frozen network.
     """
 
     reference: Reference
@@ -261,7 +261,7 @@ class FeatureExtractor:
     read: Callable[[Sample], bytes]
     seed: int
     folder: Path
-    own: OnnxBackbone | None = None
+    backbone: Backbone = field(default_factory=lite0_backbone)
 
     def look(self, sample: Sample, *, variants: int) -> PictureFeatures:
         """The picture's look, from the folder where it is there."""
@@ -274,7 +274,7 @@ class FeatureExtractor:
         """Names everything the look depends on, so that no old file is taken for a new one."""
         reference = self.reference
         facts = [sample.digest, reference.sample.digest, self.prepare, self.seed, variants]
-        facts += [] if self.own is None else [self.own.key]
+        facts += [self.backbone.key] if self.backbone.key else []
         return hashlib.sha256(encode(facts)).hexdigest()[:40]
 
     def _look(self, sample: Sample, *, variants: int) -> PictureFeatures:
@@ -308,7 +308,8 @@ class FeatureExtractor:
         flat = batch.reshape(copies * regions, *batch.shape[2:])
         parts = [
             grid_features(
-                normalise(flat[start : start + _CROPS_AT_ONCE], self.prepare), backbone=self.own
+                normalise(flat[start : start + _CROPS_AT_ONCE], self.prepare),
+                backbone=self.backbone,
             )
             for start in range(0, len(flat), _CROPS_AT_ONCE)
         ]

@@ -33,14 +33,13 @@ from torch import Tensor, nn
 
 from lineside.core import Inspection, InvalidError
 from lineside.datasets import Sample
-from lineside.training.common.backbone import fast_backbone
+from lineside.training.common.backbone import Backbone
 from lineside.training.common.methods import (
     bank_distances,
     k_center,
     own_distances,
     usual_distance,
 )
-from lineside.training.common.onnx_backbone import Backbone
 
 Floats = NDArray[np.float32]
 
@@ -79,15 +78,14 @@ def pooled_of(flat: Floats) -> Floats:
     return np.asarray(grid_of(flat).mean(axis=(-2, -1)), np.float32)
 
 
-def grid_features(crops: Floats, *, backbone: Backbone | None = None) -> Floats:
+def grid_features(crops: Floats, *, backbone: Backbone) -> Floats:
     """(n, 3, h, w) float32 prepared crops → (n, features) float32 on the frozen trunk.
 
     Features are channels of both maps x cells of the grid: 152 x 9 of the published network.
     """
-    backbone = backbone or fast_backbone()
     with torch.inference_mode():
         x = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
-        fine, coarse = (_grid(tap) for tap in backbone(x))
+        fine, coarse = (_grid(tap) for tap in backbone.at_strides(x, 8, 16))
         flat = torch.cat([fine.flatten(1), coarse.flatten(1)], dim=1)
     return np.asarray(flat.contiguous().numpy(), np.float32)
 
@@ -103,7 +101,7 @@ class RegionNetwork(nn.Module):
     def __init__(self, heads: Heads, *, backbone: Backbone) -> None:
         super().__init__()
         self.trunk = backbone
-        weight, fine = grid_of(heads.weight), backbone.fine_channels
+        weight, fine = grid_of(heads.weight), backbone.channels_at(8)[0]
         centre = grid_of((heads.weight * heads.mean[:, None, :]).astype(np.float32))
         offset = (centre[:, :, :fine].sum(axis=2) + centre[:, :, fine:].sum(axis=2)) * CELLS
         for name, value in (
@@ -126,7 +124,7 @@ class RegionNetwork(nn.Module):
     unit: Tensor
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        fine, coarse = self.trunk(crops)
+        fine, coarse = self.trunk.at_strides(crops, 8, 16)
         fine_grid, coarse_grid = _grid(fine), _grid(coarse)
         logits = (
             (fine_grid[:, None] * self.fine).sum(dim=(2, 3, 4))

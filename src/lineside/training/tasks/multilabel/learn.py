@@ -21,11 +21,10 @@ from lineside.models import HealthLimits
 from lineside.models.engines import BANK_OUTPUT, LABEL_OUTPUTS
 from lineside.models.manifest import FEW_PICTURES
 from lineside.models.result import ErrorBound
-from lineside.training.common.backbone import lite0_backbone
 from lineside.training.common.export import export, golden_of, limits_of
 from lineside.training.common.loop import apart, one_group, owners_of
 from lineside.training.common.methods import CONFIDENCE, error_bound
-from lineside.training.common.onnx_backbone import own_backbone
+from lineside.training.common.onnx_backbone import open_backbone
 from lineside.training.job import TrainJob
 from lineside.training.source import LeakSearch
 from lineside.training.tasks.contract import MAJORITY, Trained, Work, held_out_case
@@ -79,7 +78,7 @@ _LEAKS_BY = "regions of the registered view"
 def learn(job: TrainJob, work: Work) -> Trained:
     """See ``Learner``."""
     steps = work.steps
-    own = own_backbone(job.backbone, batch=2)
+    backbone = open_backbone(job.backbone, batch=2)
     steps.at(2, "choosing the reference view")
     reference = choose_reference(
         job.inspection, work.training, read=work.encoded, named=job.reference
@@ -92,7 +91,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         read=work.encoded,
         seed=job.seed,
         folder=work.folder / "features",
-        own=own,
+        backbone=backbone,
     )
     looked = _look(looker, work, variants=_variants(job, work, settings=settings))
     pictures = [picture for picture in looked if picture.matrix is not None]
@@ -138,7 +137,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         sorted(pictures, key=lambda each: (len(each.sample.labels), each.sample.digest))
     )
     exported = export(
-        RegionNetwork(fitted.heads, backbone=own or lite0_backbone()).eval(),
+        RegionNetwork(fitted.heads, backbone=backbone).eval(),
         [prepare(work.picture(one.sample), settings, matrix=one.matrix) for one in golden],
         outputs=(*LABEL_OUTPUTS, BANK_OUTPUT),
     )

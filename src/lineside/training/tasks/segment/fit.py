@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lineside.training.common.backbone import Backbone
 from lineside.training.common.loop import LoopPlan, Parallel, Round
 from lineside.training.common.methods import spread
 from lineside.training.tasks.segment.network import new_unet
@@ -87,8 +88,10 @@ def has_bf16() -> bool:
 class MaskStudent:
     """A U-Net that learns masks; see ``Student``."""
 
-    def __init__(self, plan: LoopPlan, each: Round, *, known: TrainingSet) -> None:
-        self.network = new_unet(plan.seed)
+    def __init__(
+        self, plan: LoopPlan, each: Round, *, known: TrainingSet, backbone: Backbone
+    ) -> None:
+        self.network = new_unet(plan.seed, backbone=backbone)
         self._plan, self._known = plan, known
         self._facts = [known.facts[sample.digest] for sample in each.learn]
         judged = [known.facts[sample.digest] for sample in each.judge]

@@ -54,6 +54,7 @@ from lineside.training.common.methods import (
     spread,
     unsure_between,
 )
+from lineside.training.common.onnx_backbone import open_backbone
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.segment.fit import MaskStudent, has_bf16
@@ -320,6 +321,7 @@ _LEAST_SPREAD = 1e-3
 
 def learn(job: TrainJob, work: Work) -> Trained:
     """Learn masks; see ``Learner``."""
+    backbone = open_backbone(job.backbone, deepest=32)
     facts = _look(work, good=job.inspection.good)
     samples = samples_to_fit(facts, seed=job.seed)
     known = _training_set(job, work, facts)
@@ -331,7 +333,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         parallel=work.parallel,
         usual=min(_MOST_STEPS, max(_LEAST_STEPS, round(_TURNS * len(facts) / BATCH))),
         rate=_RATE,
-        student=partial(MaskStudent, known=known),
+        student=partial(MaskStudent, known=known, backbone=backbone),
         judge=lambda one, each: _held(one.network, each, known=known, work=work),
         taught=partial(_taught, job=job, work=work, known=known),
     )

@@ -1,4 +1,4 @@
-"""A U-Net (Ronneberger et al. 2015) on EfficientNet-Lite0: prepared pictures → a map of logits.
+"""A U-Net (Ronneberger et al. 2015) on a backbone: prepared pictures → a map of logits.
 
 The encoder's maps at strides 2, 4, 8, 16 and 32 meet again on the way up: the coarser one is
 doubled (nearest), laid beside the finer one, and two 3 x 3 convolutions mix them. The map ends at
@@ -19,23 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.models.engines import BANK_OUTPUT
-from lineside.training.common.backbone import (
-    BLOCKS_AT_STRIDE_4,
-    BLOCKS_AT_STRIDE_8,
-    STRIDE_8_CHANNELS,
-    STRIDE_16_CHANNELS,
-    STRIDE_32_CHANNELS,
-    Conv,
-    Lite0Full,
-    channels_last,
-    lite0_full,
-)
+from lineside.training.common.backbone import Backbone, Conv, channels_last
 from lineside.training.common.methods import FeatureBank, PictureBank
 
 STRIDE_PX = 2
 MULTIPLE_PX = 32
-POOLED = STRIDE_16_CHANNELS
-_SKIPS = (STRIDE_16_CHANNELS, STRIDE_8_CHANNELS, 24, 16)
+_STRIDES = (32, 16, 8, 4, 2)
 _WIDTHS = (96, 64, 40, 24)
 _RARE = 0.05
 _LEAST_DEVIATION = 1e-3
@@ -67,21 +56,22 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """(n, 3, h, w), sides multiples of 32 → ((n, 1, h/2, w/2) logits, (n, 112) mean features)."""
+    """(n, 3, h, w), sides multiples of 32 → ((n, 1, h/2, w/2) logits, (n, features) means)."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.trunk = _backbone()
-        self.narrow = Conv((STRIDE_32_CHANNELS, 128), kernel=1, stride=1, groups=1, active=True)
+        self.trunk = backbone.learning(after=4)
+        deepest, *skips = backbone.channels_at(*_STRIDES)
+        self.narrow = Conv((deepest, 128), kernel=1, stride=1, groups=1, active=True)
         inside = (128, *_WIDTHS[:-1])
         self.ups = nn.ModuleList(
             Up(coarse, fine, out=out)
-            for coarse, fine, out in zip(inside, _SKIPS, _WIDTHS, strict=True)
+            for coarse, fine, out in zip(inside, skips, _WIDTHS, strict=True)
         )
         self.last = Conv((_WIDTHS[-1], 1), kernel=1, stride=1, groups=1, active=False)
         self.scales = nn.ParameterList(
             nn.Parameter(torch.ones(channels), requires_grad=False)
-            for channels in (STRIDE_32_CHANNELS, *_SKIPS)
+            for channels in (deepest, *skips)
         )
 
     def decoder(self) -> list[nn.Parameter]:
@@ -103,15 +93,9 @@ class UNet(nn.Module):
         logits: Tensor = self.last(y)
         return logits, pooled
 
-    def taps(self, x: Tensor) -> list[Tensor]:
+    def taps(self, x: Tensor) -> tuple[Tensor, ...]:
         """The encoder's maps at strides 32, 16, 8, 4 and 2."""
-        y = self.trunk.trunk.stem(x)
-        found: list[Tensor] = []
-        for place, block in enumerate(self.trunk.blocks(), start=1):
-            y = block(y)
-            if place in ENDS:
-                found.append(y)
-        return found[::-1]
+        return self.trunk.at_strides(x, *_STRIDES)
 
     @torch.no_grad()
     def settle(self, x: Tensor) -> None:
@@ -151,29 +135,11 @@ def _settled(step: Conv, x: Tensor) -> Tensor:
     return found
 
 
-ENDS = (1, BLOCKS_AT_STRIDE_4, BLOCKS_AT_STRIDE_8, 11, 16)
-"""After so many blocks the maps at strides 2, 4, 8, 16 and 32 are taken."""
-
-
-def _backbone() -> Lite0Full:
-    """The published encoder, of which costly layers and the unused top stay frozen.
-
-    Stem, blocks up to stride 4 and depthwise filters would take two thirds of the training time,
-    and few pictures do not improve them.
-    """
-    full = lite0_full().requires_grad_(requires_grad=True)
-    frozen: list[nn.Module] = [full.top, full.trunk.stem, *full.blocks()[:BLOCKS_AT_STRIDE_4]]
-    frozen += [one for one in full.modules() if isinstance(one, nn.Conv2d) and one.groups > 1]
-    for part in frozen:
-        part.requires_grad_(requires_grad=False)
-    return full
-
-
-def new_unet(seed: int) -> UNet:
-    """A network with the published encoder and a decoder drawn by the seed."""
+def new_unet(seed: int, *, backbone: Backbone) -> UNet:
+    """A network with that encoder and a decoder drawn by the seed."""
     with torch.random.fork_rng(devices=[]):
-        network = UNet()
-        torch.manual_seed(seed)  # after: the first network built draws more than the later ones
+        network = UNet(backbone)
+        torch.manual_seed(seed)
         for parameter in network.decoder():
             if parameter.ndim == 4:
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
