@@ -15,11 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
-    "modules": 539,
-    "classes": 1608,
-    "statements in src": 69859,
-    "statements in tests": 58761,
-    "records built at one place": 408,
+    "modules": 540,
+    "classes": 1612,
+    "statements in src": 69984,
+    "statements in tests": 58905,
+    "records built at one place": 409,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,
     "most exported names of a package": 40,

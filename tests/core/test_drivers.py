@@ -32,6 +32,8 @@ def test_an_installed_entry_point_is_found_by_its_scheme(monkeypatch: pytest.Mon
 
     assert find_driver("bus", "nats://host", table=TABLE) is json.loads
     assert asked == ["lineside.bus"]
+    with pytest.raises(InvalidError, match="Known schemes: memory, nats, other, sqlite"):
+        find_driver("bus", "redis://host", table=TABLE)
 
 
 @pytest.mark.parametrize("url", ["gopher://user:word@host/x", "plain", "", "http://[::1"])

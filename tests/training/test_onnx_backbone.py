@@ -310,7 +310,7 @@ def test_a_network_for_one_image_at_a_time_is_refused_where_regions_go_together(
 
 def test_jobs_that_would_change_the_backbone_are_refused() -> None:
     detect = Inspection(id="x", camera="", task=Task.DETECT, labels=("a",))
-    with pytest.raises(InvalidError, match="detect takes no backbone of one's own") as refused:
+    with pytest.raises(InvalidError, match="detect fine-tunes its backbone, and an") as refused:
         TrainJob(inspection=detect, data="x", backbone="net.onnx")
     assert "anomaly, classify, multilabel" in refused.value.fix
     net, data = Path("net.onnx"), Path("x")

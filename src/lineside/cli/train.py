@@ -68,12 +68,12 @@ def train(
     images: Annotated[str, typer.Option(help="Where a list's pictures are.")] = "",
     reference: Annotated[str, typer.Option(help="Picture that the regions were drawn on.")] = "",
     backbone: Annotated[
-        Path | None,
+        str,
         typer.Option(
-            help="ONNX file of your own frozen network, beside its backbone.toml, for anomaly,"
-            " classify and multilabel."
+            help="Your own network: name of an installed torch network; for anomaly, classify and"
+            " multilabel also an ONNX file, which stays frozen, beside its backbone.toml."
         ),
-    ] = None,
+    ] = "",
     note: Annotated[str, typer.Option(help="A sentence that report and package carry.")] = "",
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 7,
     config: ConfigOption = None,
@@ -108,7 +108,7 @@ def train(
             task, data=data, labels=label_names(labels), good=tuple(good or ()), plant=plant,
             inspection=inspection, group=group, images=images, reference=reference, note=note,
             seed=seed,
-            backbone="" if backbone is None else str(backbone.absolute()),
+            backbone=backbone,
             settings=read_settings(setting or ()), records=records, blobs=blobs,
         )  # fmt: skip
     elif job is not None:

@@ -3,7 +3,7 @@
 import importlib
 import re
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, entry_points, requires
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -33,14 +33,19 @@ def find_driver(kind: str, url: str, *, table: Mapping[str, str]) -> Opener:
     if scheme in table:
         module, _, function = table[scheme].partition(":")
         return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]  # the table is ours
-    for point in entry_points(group=f"lineside.{kind}"):
-        if point.name == scheme:
-            return point.load()  # type: ignore[no-any-return]  # an entry point is untyped
+    points = installed(kind)
+    if scheme in points:
+        return points[scheme].load()  # type: ignore[no-any-return]  # an entry point is untyped
     raise InvalidError(
         f"no {kind} driver for {scheme or str(SecretUrl(url))!r}",
         where=str(SecretUrl(url)),
-        fix=f"Known schemes: {', '.join(sorted(table))}.",
+        fix=f"Known schemes: {', '.join(sorted({*table, *points}))}.",
     )
+
+
+def installed(kind: str) -> dict[str, EntryPoint]:
+    """Entry points of the group ``lineside.<kind>`` by name: what installed packages bring."""
+    return {point.name: point for point in entry_points(group=f"lineside.{kind}")}
 
 
 def need(module: str, *, extra: str = "", version: str = "") -> Any:  # noqa: ANN401  a module has no useful type

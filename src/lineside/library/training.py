@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lineside.core import Inspection, InvalidError, SystemClock, Task, load_plant
 from lineside.library.model import Model, load
 from lineside.training import Labelled, TrainJob, labels_of, run_job
+from lineside.training.job import backbone_file
 
 if TYPE_CHECKING:
     from lineside.training import Progress
@@ -29,6 +30,7 @@ def train(
     inspection: str = "",
     group: str = "",
     images: str | PathLike[str] = "",
+    backbone: str | PathLike[str] = "",
     seed: int = 7,
     settings: Mapping[str, float] | None = None,
     folder: str | PathLike[str] | None = None,
@@ -46,6 +48,8 @@ def train(
         inspection: its id there; "" where the file declares one only.
         group: how images are grouped, so that no group is both trained on and measured.
         images: where the images of a list are.
+        backbone: name of an installed torch network, or an ONNX file, in place of the network that
+            comes with lineside.
         seed: everything random follows from it.
         settings: of the learner by name, such as ``epochs``.
         folder: of the job; run again with the same folder, a training goes on. None: a temporary
@@ -60,7 +64,7 @@ def train(
     job = training_job(
         _task(task), data=str(data), labels=tuple(labels), good=tuple(good),
         plant=None if plant is None else Path(plant), inspection=inspection, group=group,
-        images=str(images), seed=seed, settings=settings,
+        images=str(images), backbone=str(backbone), seed=seed, settings=settings,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="lineside-train-") as made:
         result = run_job(
@@ -105,6 +109,9 @@ def training_job(
         if not labels and task in _NAMED:
             labels = labels_of(source, clock=SystemClock(), records_url=records, blobs_url=blobs)
         declared = Inspection(id=_name_of(data), camera="", task=task, labels=labels, good=good)
+    file = Path(backbone)
+    if backbone_file(backbone) is not None or (backbone and file.is_file()):
+        backbone = str(file.absolute())
     return TrainJob(
         inspection=declared, data=data, group=group, images=images, reference=reference,
         backbone=backbone, note=note, seed=seed, settings=settings or {},

@@ -1,7 +1,8 @@
 """Learning from labelled pictures: jobs, learners of every task, packages, evaluation, pipelines.
 
 Main names: ``TrainJob`` and ``run_job``; ``Progress``, ``TrainResult``, ``JobCancelledError``;
-``write_job``, ``read_job`` and ``read_result`` for the job folder; ``evaluate``.
+``write_job``, ``read_job`` and ``read_result`` for the job folder; ``evaluate``; ``TorchBackbone``
+for a network of one's own.
 Where things are, in the order of a training:
 
 * ``run`` opens the data (``source``) and hands the training part to the learner of its task
@@ -14,6 +15,7 @@ Where things are, in the order of a training:
 Not here: serving and deciding (models, vision), state outside a job folder, the command line.
 """
 
+from lineside.training.common.torch_backbone import TorchBackbone
 from lineside.training.distributed import (
     Cluster,
     ScoredFrame,
@@ -56,6 +58,7 @@ __all__ = [
     "ScoreJob",
     "ScoredFrame",
     "SearchResult",
+    "TorchBackbone",
     "TrainJob",
     "TrainResult",
     "Variant",

@@ -8,6 +8,7 @@ not synced: those that a power cut damaged are made again. Nothing is kept elsew
 
 import io
 import math
+import re
 import threading
 import zlib
 from collections.abc import Callable, Mapping
@@ -41,11 +42,17 @@ RESULT_FILE = "result.json"
 PACKAGE_FILE = "package.lspkg"
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
+_NAME = re.compile(r"[A-Za-z0-9_-]*")
 _FROZEN = (Task.ANOMALY, Task.CLASSIFY, Task.MULTILABEL)
 
 
 class JobCancelledError(UnavailableError):
     """The job was asked to stop; the same folder goes on where it stood."""
+
+
+def backbone_file(named: str) -> Path | None:
+    """Return the ONNX file that a job's backbone names; None for an entry point's name, or none."""
+    return None if _NAME.fullmatch(named) else Path(named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +76,9 @@ class TrainJob:
         variants: augmented copies of each training picture; -1 chooses by the number of pictures.
         settings: hyper-parameters of the task's learner by name, such as ``learning_rate``,
             ``batch_size`` and ``epochs``; what is not named is chosen by the learner.
-        backbone: ONNX file of a frozen backbone, with ``backbone.toml`` beside it, in place of the
-            one that comes with lineside, for ``anomaly``, ``classify`` and ``multilabel``; "": that
-            one.
+        backbone: in place of the one that comes with lineside: name of an entry point of the group
+            ``lineside.backbones``; or for ``anomaly``, ``classify`` and ``multilabel`` an ONNX file
+            of a frozen network, with ``backbone.toml`` beside it. "": that one.
         note: a sentence that stands among the warnings of package and report, for what only a
             person knows of the data.
         created_at, trained_by, data_licence: copied into the package; not filled in here, because
@@ -104,17 +111,20 @@ class TrainJob:
             raise InvalidError("a multiple of 48 up to 480", where="crop_px", fix="Write 96.")
         if self.variants > 64:
             raise InvalidError("at most 64", where="variants", fix="Write 6.")
-        if self.backbone and self.inspection.task not in _FROZEN:
+        is_file = backbone_file(self.backbone) is not None
+        if is_file and self.inspection.task not in _FROZEN:
             raise InvalidError(
-                f"the task {self.inspection.task} takes no backbone of one's own",
+                f"the task {self.inspection.task} fine-tunes its backbone, and an ONNX file stays"
+                " frozen",
                 where="backbone",
-                fix=f"Leave it out, or train one of {', '.join(_FROZEN)}.",
+                fix="Name an installed torch network (docs/how-to/backbone.md), leave it out, or"
+                f" train one of {', '.join(_FROZEN)}.",
             )
-        if self.backbone and self.settings.get("tune"):
+        if is_file and self.settings.get("tune"):
             raise InvalidError(
-                "a backbone of one's own stays frozen and cannot be fine-tuned",
+                "an ONNX file stays frozen and cannot be fine-tuned",
                 where="settings tune",
-                fix="Leave the setting out, or the backbone.",
+                fix="Leave the setting out, or name an installed torch network as the backbone.",
             )
         if self.folds == 1 or self.folds < 0:
             raise InvalidError("0, or 2 and above", where="folds", fix="Write 0.")

@@ -32,6 +32,7 @@ from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.training.common.export import BOUND, ENGINE_FILE, with_scaled_input
 from lineside.training.common.loop import Parallel
 from lineside.training.common.methods import spread
+from lineside.training.common.torch_backbone import backbone_facts
 from lineside.training.evaluation.evaluate import (
     TRAINING_FILE,
     Evaluation,
@@ -82,6 +83,9 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
         else trained.find_leaks(data.validation)
     )
     work.steps.at(96, "writing the report")
+    if job.backbone:
+        own = {"Backbone": backbone_facts(job.backbone).section}
+        trained = replace(trained, sections={**trained.sections, **own})
     report = task_report(
         job,
         trained,

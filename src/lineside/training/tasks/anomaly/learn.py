@@ -17,7 +17,7 @@ from lineside.models.result import ErrorBound, example_file
 from lineside.training.common.export import CELLS, PICTURE, export, golden_of, limits_of
 from lineside.training.common.loop import Fold, fold_rows
 from lineside.training.common.methods import CONFIDENCE, calibrated_limit, limit_bound
-from lineside.training.common.onnx_backbone import open_backbone
+from lineside.training.common.torch_backbone import open_backbone
 from lineside.training.job import TrainJob
 from lineside.training.tasks.anomaly.choice import (
     USABLE_AUROC,

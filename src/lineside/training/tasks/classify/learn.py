@@ -38,7 +38,7 @@ from lineside.training.common.methods import (
     feature_bank,
     rate_warning,
 )
-from lineside.training.common.onnx_backbone import open_backbone
+from lineside.training.common.torch_backbone import open_backbone
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.classify.features import (
     FeatureReader,

@@ -13,7 +13,7 @@ from lineside.models.engines import BANK_OUTPUT
 from lineside.training.common.export import export, golden_of, limits_of
 from lineside.training.common.loop import Round, fit_rounds
 from lineside.training.common.methods import remember
-from lineside.training.common.onnx_backbone import open_backbone
+from lineside.training.common.torch_backbone import open_backbone
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.count.numbers import (
@@ -212,7 +212,7 @@ def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
         samples,
         job=job,
         steps=work.steps,
-        folder=work.folder / _FOLDER,
+        folder=work.folder / _FOLDER / backbone.key[:16],
         parallel=work.parallel,
         usual=usual_steps(len(samples)),
         student=partial(NumberStudent, numbered=numbered, backbone=backbone),

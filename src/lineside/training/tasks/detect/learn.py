@@ -39,7 +39,7 @@ from lineside.training.common.methods import (
     rate_warning,
     remember,
 )
-from lineside.training.common.onnx_backbone import open_backbone
+from lineside.training.common.torch_backbone import open_backbone
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.detect.network import (
@@ -364,7 +364,7 @@ def train_objects(
         samples,
         job=job,
         steps=work.steps,
-        folder=work.folder / folder,
+        folder=work.folder / folder / backbone.key[:16],
         parallel=work.parallel,
         usual=min(_MOST_STEPS, _STEPS + _STEPS_A_LABEL * len(names)),
         student=partial(ObjectStudent, scenes=scenes, backbone=backbone),

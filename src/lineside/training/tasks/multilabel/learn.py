@@ -24,7 +24,7 @@ from lineside.models.result import ErrorBound
 from lineside.training.common.export import export, golden_of, limits_of
 from lineside.training.common.loop import apart, one_group, owners_of
 from lineside.training.common.methods import CONFIDENCE, error_bound
-from lineside.training.common.onnx_backbone import open_backbone
+from lineside.training.common.torch_backbone import open_backbone
 from lineside.training.job import TrainJob
 from lineside.training.source import LeakSearch
 from lineside.training.tasks.contract import MAJORITY, Trained, Work, held_out_case

@@ -54,7 +54,7 @@ from lineside.training.common.methods import (
     spread,
     unsure_between,
 )
-from lineside.training.common.onnx_backbone import open_backbone
+from lineside.training.common.torch_backbone import open_backbone
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.segment.fit import MaskStudent, has_bf16
@@ -329,7 +329,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         samples,
         job=job,
         steps=work.steps,
-        folder=work.folder / _FOLDER,
+        folder=work.folder / _FOLDER / backbone.key[:16],
         parallel=work.parallel,
         usual=min(_MOST_STEPS, max(_LEAST_STEPS, round(_TURNS * len(facts) / BATCH))),
         rate=_RATE,
