@@ -241,6 +241,7 @@ def test_every_task_learns_on_an_installed_network(
     assert not any(one.op_type == "Dropout" for one in nodes)
     stated = json.loads(result.report)["sections"]["Backbone"]
     assert stated["licence"] == "LicenseRef-ours"
+    assert stated["channels"] == "12 at stride 4, 16 at stride 8, 20 at stride 32"
     assert stated["parameters that may learn"] == "9,796 of 31,408"
     if task in {Task.DETECT, Task.COUNT, Task.SEGMENT}:
         before, after = open_backbone("tiny").state_dict(), weights_of_fit(tmp_path / "job")

@@ -118,11 +118,12 @@ class TorchBackbone(OwnBackbone):
         """Return what a report says of it."""
         counts = {name: one.numel() for name, one in self.network.named_parameters()}
         learned = sum(counts[name] for name in self._learned)
+        maps = zip(self.channels, self.strides, strict=True)
         return {
             "network": self.name,
             "source": self.source or "not stated",
             "licence": self.licence,
-            "channels by stride": dict(zip(map(str, self.strides), self.channels, strict=True)),
+            "channels": ", ".join(f"{count} at stride {stride}" for count, stride in maps),
             "parameters that may learn": f"{learned:,} of {sum(counts.values()):,}",
         }
 
