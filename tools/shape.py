@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 540,
     "classes": 1612,
-    "statements in src": 69985,
-    "statements in tests": 58906,
+    "statements in src": 70028,
+    "statements in tests": 58929,
     "records built at one place": 409,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

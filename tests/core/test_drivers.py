@@ -25,6 +25,7 @@ def test_an_installed_entry_point_is_found_by_its_scheme(monkeypatch: pytest.Mon
         return [
             EntryPoint(name="other", value="json:dumps", group=group),
             EntryPoint(name="nats", value="json:loads", group=group),
+            EntryPoint(name="nats", value="json:load", group=group),
         ]
 
     monkeypatch.setattr(module, "entry_points", installed)

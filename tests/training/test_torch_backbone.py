@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,9 +39,10 @@ CHANNELS = {4: 12, 8: 16, 32: 20}
 
 
 class Net(nn.Module):
-    def __init__(self):
+    def __init__(self, seed=5):
         super().__init__()
-        torch.manual_seed(5)
+        if seed:
+            torch.manual_seed(seed)
         self.stem = nn.Sequential(nn.Conv2d(3, 12, 4, 4), nn.BatchNorm2d(12), nn.ReLU())
         self.fine = nn.Sequential(nn.Conv2d(12, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
         self.deep = nn.Sequential(nn.Dropout(), nn.Conv2d(16, 20, 5, 4, 2), nn.ReLU())
@@ -149,10 +151,96 @@ class Odd(Net):
 
 def odd():
     return made(Odd())
+
+
+def whole():
+    return made(Net(), mean=0, scale=255.0)
+
+
+def drawn():
+    return made(Net(seed=0))
+
+
+def other():
+    torch.seed()
+    return made(Net(seed=0))
+
+
+def left():
+    raise SystemExit("no weights")
+
+
+class Hooked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.found = Net(), {}
+        for name in ("stem", "fine", "deep"):
+            keep = lambda *given, name=name: self.found.__setitem__(name, given[2])
+            getattr(self.inner, name).register_forward_hook(keep)
+
+    def forward(self, pixels):
+        self.inner(pixels)
+        return tuple(self.found.values())
+
+
+def hooked():
+    return made(Hooked())
+
+
+class Bound(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Net()
+        self.maps = lambda pixels: self.inner(pixels)
+
+    def forward(self, pixels):
+        return self.maps(pixels)
+
+
+def bound():
+    return made(Bound())
+
+
+class Listed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = [Net().eval()]
+
+    def forward(self, pixels):
+        return self.inner[0](pixels)
+
+
+def listed():
+    return made(Listed())
+
+
+def batch():
+    network = Net()
+    network.fine[1] = nn.BatchNorm2d(16, track_running_stats=False)
+    return made(network)
+
+
+class Mean(Net):
+    def forward(self, pixels):
+        return [one - one.mean((0, 2, 3), keepdim=True) for one in super().forward(pixels)]
+
+
+def mean():
+    return made(Mean())
+
+
+class Half(Net):
+    def forward(self, pixels):
+        return [one.half() for one in super().forward(pixels)]
+
+
+def half():
+    return made(Half())
 """
 NAMES = (
     "tiny", "square", "still", "channels", "strides", "fewer", "nan", "free", "silent", "nameless",
-    "bare", "lost", "moody", "odd", "step",
+    "bare", "lost", "moody", "odd", "step", "whole", "drawn", "other", "left", "hooked", "bound",
+    "listed", "batch", "mean", "half", "with.dot",
 )  # fmt: skip
 
 
@@ -160,13 +248,17 @@ NAMES = (
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed distribution whose entry points name the functions."""
     site = tmp_path / "site"
-    about = site / "tiny_nets-1.2.dist-info"
-    about.mkdir(parents=True)
+    write_package(site, "tiny-nets", NAMES)
     (site / "tiny_nets.py").write_text(MODULE)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-nets\nVersion: 1.2\n")
-    lines = [f"{name} = tiny_nets:{name}" for name in NAMES]
-    (about / "entry_points.txt").write_text("[lineside.backbones]\n" + "\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(str(site))
+
+
+def write_package(site: Path, name: str, points: Sequence[str]) -> None:
+    about = site / f"{name.replace('-', '_')}-1.2.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    lines = [f"{point} = tiny_nets:{point}" for point in points]
+    (about / "entry_points.txt").write_text("[lineside.backbones]\n" + "\n".join(lines) + "\n")
 
 
 def train(job: TrainJob, folder: Path) -> TrainResult:
@@ -298,6 +390,8 @@ def test_a_tuned_network_is_exported_as_it_was_trained(tmp_path: Path) -> None:
     assert not any(one.requires_grad for one in tuned.backbone.parameters())
     again = _tune(tmp_path / "again", known=known)
     assert np.array_equal(again.head.weight, tuned.head.weight)
+    other = _tune(tmp_path, known=replace(known, backbone=open_backbone("whole", deepest=32)))
+    assert not np.array_equal(other.head.weight, tuned.head.weight)
 
 
 def test_maps_of_any_stride_are_the_nearest_of_its_own() -> None:
@@ -321,6 +415,20 @@ def test_frozen_networks_differ_by_name_in_caches() -> None:
     assert len(keys) == 4
     assert lite0_full().key == ""
     assert not open_backbone("still").learns
+    assert open_backbone("whole").key != open_backbone("still").key
+
+
+@pytest.mark.filterwarnings("ignore:TF32")
+def test_a_key_depends_on_no_processor_and_on_no_random_numbers() -> None:
+    keys = []
+    for fast in (True, False):
+        installed_backbone.cache_clear()
+        torch.manual_seed(fast)
+        state = torch.random.get_rng_state()
+        with torch.backends.mkldnn.flags(enabled=fast):
+            keys.append([open_backbone(name).key for name in ("tiny", "square", "drawn")])
+        assert torch.equal(torch.random.get_rng_state(), state)
+    assert keys[0] == keys[1]
 
 
 def test_evaluation_mode_stays() -> None:
@@ -343,6 +451,14 @@ def test_evaluation_mode_stays() -> None:
         ("lost", "tiny_nets:lost fails: OSError: weights.pt is not there"),
         ("moody", "as an ONNX file the network gives other maps"),
         ("odd", "the network cannot be written as an ONNX file"),
+        ("other", "tiny_nets:other gives another network each time that it is called"),
+        ("left", "tiny_nets:left fails: SystemExit: no weights"),
+        ("hooked", "its maps come from the original network, not from its copy"),
+        ("bound", "its maps come from the original network, not from its copy"),
+        ("listed", "its maps have a gradient by tensors that are no parameters"),
+        ("batch", "the maps of an image depend on the other images of the batch"),
+        ("mean", "the maps of an image depend on the other images of the batch"),
+        ("half", "the output of stride 4 is of float16"),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused_before_anything_is_learned(
@@ -359,8 +475,19 @@ def test_a_network_that_does_not_fit_is_refused_before_anything_is_learned(
 def test_an_unknown_name_is_answered_with_those_that_are_installed() -> None:
     with pytest.raises(InvalidError, match="no backbone 'tinny' is installed") as refused:
         open_backbone("tinny")
-    assert "bare, channels, fewer, free" in refused.value.fix
+    assert "bare, batch, bound, channels, drawn, fewer, free" in refused.value.fix
     assert "tiny" in refused.value.fix
+    assert "with.dot" not in refused.value.fix
+
+
+def test_a_name_that_two_packages_bring_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_package(tmp_path / "second", "big-nets", ["whole"])
+    monkeypatch.syspath_prepend(str(tmp_path / "second"))
+    installed_backbone.cache_clear()
+    with pytest.raises(InvalidError, match="2 packages bring it: big-nets, tiny-nets"):
+        open_backbone("whole")
 
 
 def test_the_library_trains_on_a_network_whose_layers_all_stay(tmp_path: Path) -> None:
@@ -377,7 +504,8 @@ def test_a_name_stays_and_a_file_is_named_in_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "plain").touch()
+    for name in ("plain", "tiny"):
+        (tmp_path / name).touch()
     for written, kept in (
         ("tiny", "tiny"), ("", ""), ("plain", str(tmp_path / "plain")),
         ("net.onnx", str(tmp_path / "net.onnx")),

@@ -44,8 +44,8 @@ def find_driver(kind: str, url: str, *, table: Mapping[str, str]) -> Opener:
 
 
 def installed(kind: str) -> dict[str, EntryPoint]:
-    """Entry points of the group ``lineside.<kind>`` by name: what installed packages bring."""
-    return {point.name: point for point in entry_points(group=f"lineside.{kind}")}
+    """Entry points of the group ``lineside.<kind>`` by name; of several by one name the first."""
+    return {point.name: point for point in reversed(entry_points(group=f"lineside.{kind}"))}
 
 
 def need(module: str, *, extra: str = "", version: str = "") -> Any:  # noqa: ANN401  a module has no useful type

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lineside.core import Inspection, InvalidError, SystemClock, Task, load_plant
+from lineside.core.drivers import installed
 from lineside.library.model import Model, load
 from lineside.training import Labelled, TrainJob, labels_of, run_job
 from lineside.training.job import backbone_file
@@ -110,7 +111,8 @@ def training_job(
             labels = labels_of(source, clock=SystemClock(), records_url=records, blobs_url=blobs)
         declared = Inspection(id=_name_of(data), camera="", task=task, labels=labels, good=good)
     file = Path(backbone)
-    if backbone_file(backbone) is not None or (backbone and file.is_file()):
+    named = not backbone or backbone in installed("backbones")
+    if backbone_file(backbone) is not None or (not named and file.is_file()):
         backbone = str(file.absolute())
     return TrainJob(
         inspection=declared, data=data, group=group, images=images, reference=reference,

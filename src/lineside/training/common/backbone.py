@@ -226,6 +226,12 @@ def _check_map(found: Tensor, *, stride: int, shape: tuple[int, int, int], where
             fix=f"It has to be (n, channels, {sizes[0][0]}, {sizes[1][0]}); a transformer's tokens "
             "are laid out as a map first.",
         )
+    if found.dtype != torch.float32:
+        raise InvalidError(
+            f"the output of stride {stride} is of {str(found.dtype).removeprefix('torch.')}",
+            where=where,
+            fix="It has to be of float32: end its forward with .float().",
+        )
     if not bool(torch.isfinite(found).all()):
         raise InvalidError(
             f"the output of stride {stride} has values that are not finite (NaN or infinity)",

@@ -431,7 +431,8 @@ def _tensor(images: Sequence[Image]) -> Tensor:
 
 
 def _key(training_set: TrainingSet, recipe: Recipe) -> str:
-    hashed = hashlib.sha256(encode([recipe, training_set.name]))
+    of = training_set.backbone.key.encode()
+    hashed = hashlib.sha256(encode([recipe, training_set.name]) + of)
     for values in (
         training_set.truth,
         training_set.inside,
