@@ -1,0 +1,358 @@
+"""What packages state against what unseen images show: every task, by the command with defaults.
+
+    python benchmarks/unseen.py --data /data [--rows "kolektor;casting"] [--folds 3] [--seed 11]
+
+1. The rows are those of ``learning.py``. A row's images are divided into folds, whole groups
+   together. For each fold `lineside train` gets a source that lacks its images, as if nobody had
+   taken them yet, and no test part: it states its rates and draws its intervals by itself. Then the
+   package answers the fold. The answers of all folds are pooled; nothing is chosen by them. A
+   source that declares its test part is one fold, that part.
+2. ``stated`` is the mean of the rates that the packages state, ``wrong`` of the ``answered`` the
+   answers that are not right: images of ``classify`` and ``segment`` (whether a defect is shown),
+   labels of images of ``multilabel``, boxes of ``detect`` (right where the label is and the overlap
+   is above .33, as its rate means it), good images of ``anomaly``, intervals of ``count``. ``kept``
+   is the number of packages whose share of wrong answers is at most what they state.
+3. ``unsure`` is the share without an answer (of ``count``: intervals of more than one number),
+   ``best_unsure`` the least share with which one cut on how sure the answers are, chosen in
+   hindsight, keeps the stated rate; None for ``anomaly`` and ``count``. ``let_through`` is the
+   share of defective images that were said to be good.
+4. ``intervals`` holds, by figure, how many packages' own 95 % interval contains the pooled figure.
+5. Costs: processor seconds and peak memory of a training (``wait4``), and processor milliseconds
+   of the answer to a decoded image. They hardly depend on what else the machine does.
+6. Each row has the settings and the commit of its run; a run of some rows leaves the others.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import numpy as np
+from learning import ROWS, Row, table
+from measure import RESULTS, provenance, write
+
+from lineside.core import SystemClock
+from lineside.datasets import Sample, load_source
+from lineside.datasets.splitting import Part, folds
+from lineside.models import Metric, Package, Predictor
+from lineside.training import Labelled, open_labelled
+from lineside.training.common.loop import apart
+from lineside.training.evaluation.evaluate import training_evidence
+from lineside.training.tasks.contract import MOST_BYTES, Case
+from lineside.training.tasks.detect.metrics import picture_of
+from lineside.training.tasks.metrics import evaluator_for, is_defective, judge_all
+from lineside.vision import Decision, open_frame
+from lineside.vision.metrics import wilson
+from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
+
+CLOCK = SystemClock()
+RULE = RejectRule()
+HEADLINES: Mapping[str, tuple[str, ...]] = {
+    "classify": ("argmax_accuracy", "macro_f1", "auroc"),
+    "multilabel": ("accuracy", "macro_f1"),
+    "segment": ("pixel_f1", "pixel_f1_per_picture", "average_precision"),
+    "detect": ("f1_iou50", "average_precision", "count_exact"),
+    "count": ("exact", "mae"),
+    "anomaly": ("auroc", "false_reject_rate"),
+}
+"""Figures whose intervals are checked, by task."""
+SORTED = ("classify", "segment", "anomaly")
+"""Tasks whose answer says by itself whether a part is good."""
+LEAST_OVERLAP = 0.33
+TIMED_IMAGES = 20
+LEFT_OUT = ("sock-sort, leave one out",)  # 18 images: a fold of one image checks no interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One answer of a package to what it never saw.
+
+    Attributes:
+        sureness: of the likeliest answer, 0-1.
+        wrong: whether the likeliest answer is wrong.
+        given: whether it was given, or unsure.
+    """
+
+    sureness: float
+    wrong: bool
+    given: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A package with what its training said and cost."""
+
+    package: Package
+    metrics: Mapping[str, Mapping[str, float]]
+    processor_s: float
+    peak_mb: float
+
+
+def without(source: Path, held: set[str], to: Path) -> Path:
+    """A copy of a source without the images named."""
+    to.mkdir(parents=True)
+    for inner in source.iterdir():
+        if inner.is_dir():
+            shutil.copytree(inner, to / inner.name)
+        elif inner.suffix == ".csv":
+            rows = table(inner)
+            with (to / inner.name).open("w", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+                writer.writeheader()
+                writer.writerows(row for row in rows if row["file"] not in held)
+    return to
+
+
+def parts(row: Row, samples: Sequence[Sample], *, count: int, seed: int) -> Sequence[set[str]]:
+    """Names of the images of each fold."""
+    if row.folds == 1:
+        return [{sample.name for sample in samples if sample.split is Part.TEST}]
+    numbers = folds(apart(samples), count=count, seed=seed)
+    found: dict[int, set[str]] = {number: set() for number in sorted(set(numbers))}
+    for sample, number in zip(samples, numbers, strict=True):
+        found[number].add(sample.name)
+    return list(found.values())
+
+
+def trained(row: Row, *, source: Path, work: Path) -> Trained:
+    """A package of the row's task by the command."""
+    out = work / "package.lspkg"
+    group = ("--group", row.group) if row.group else ()
+    command = (
+        sys.executable, "-m", "lineside", "train", "--task", row.task, "--data", str(source),
+        "--out", str(out), "--json", *group, *row.options, *row.import_options,
+    )  # fmt: skip
+    with (work / "said.json").open("wb") as said, (work / "log.txt").open("wb") as log:
+        child = subprocess.Popen(command, stdout=said, stderr=log)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        sys.stderr.write((work / "log.txt").read_text())
+        raise SystemExit(f"{' '.join(command)}: exit {child.returncode}")
+    return Trained(
+        package=Package.open(out),
+        metrics=json.loads((work / "said.json").read_text())["metrics"],
+        processor_s=usage.ru_utime + usage.ru_stime,
+        peak_mb=usage.ru_maxrss / 1000,
+    )
+
+
+def judged(row: Row, package: Package, *, source: Path, held: set[str]) -> tuple[list[Case], float]:
+    """The images held out as the package answers them, and processor milliseconds of an answer."""
+    wanted = Labelled(
+        data=str(source), labels=package.manifest.labels, task=row.task, group=row.group
+    )
+    with open_labelled(wanted, clock=CLOCK) as found:
+        samples = [sample for sample in found.samples if sample.name in held]
+        cases = list(judge_all(package, samples, files=found.files, clock=CLOCK))
+        if any(sample.template_digest for sample in samples):
+            return cases, float("nan")
+        predictor, taken = Predictor(package, clock=CLOCK), []
+        for sample in samples[: TIMED_IMAGES + 1]:
+            frame = open_frame(
+                found.files(sample.digest), camera=row.name, captured_at=CLOCK.now(),
+                max_bytes=MOST_BYTES,
+            )  # fmt: skip
+            begun = process_time()
+            predictor.predict_single(frame)
+            taken.append(process_time() - begun)
+    return cases, 1000 * float(np.median(taken[1:]))
+
+
+def stated(package: Package) -> float:
+    """The rate that the package states: of wrong answers, rejected good images, missed counts."""
+    manifest = package.manifest
+    if manifest.anomaly is not None:
+        return manifest.anomaly.false_reject_rate
+    rules = (manifest.classes, manifest.mask, manifest.count, *manifest.rules)
+    if known := [rule.error_rate for rule in rules if rule is not None]:
+        return max(known)
+    bound = json.loads(package.files["evidence/report.json"])["error_bound"]  # of boxes
+    return max(manifest.policy.error_rate, bound["bound"] if bound else 1.0)
+
+
+def answers(case: Case, *, task: str, labels: Sequence[str]) -> Iterator[Answer]:
+    """What the package answered, and where it is unsure what it would have."""
+    said, truth = case.prediction, case.sample.labels
+    if task == "detect":
+        picture = picture_of(case, labels=labels)
+        right = picture.hits(least=LEAST_OVERLAP, labelled=True) >= 0
+        boxes = sorted(
+            (box for box in said.boxes if box.label in labels), key=lambda box: -box.probability
+        )
+        for box, hit in zip(boxes, right.tolist(), strict=True):
+            given = box.decision is Decision.PRESENT
+            yield Answer(sureness=box.probability, wrong=not hit, given=given)
+    elif task == "count" and said.count is not None and case.sample.count is not None:
+        one, true = said.count, case.sample.count
+        missed = not (one.low <= true and (true <= one.high or one.more))
+        yield Answer(sureness=0.0, wrong=missed, given=not one.more or one.low > 0)
+    elif task == "anomaly" and said.anomaly is not None and is_defective(case) is False:
+        found = said.anomaly.decision
+        wrong, given = found is Decision.PRESENT, found is not Decision.UNSURE
+        yield Answer(sureness=0.0, wrong=wrong, given=given)
+    elif task == "classify" and said.labels:
+        likeliest = max(said.labels, key=lambda label: label.probability)
+        present = [label for label in said.labels if label.decision is Decision.PRESENT]
+        wrong = (present or [likeliest])[0].label not in truth
+        yield Answer(sureness=likeliest.probability, wrong=wrong, given=bool(present))
+    elif task in ("multilabel", "segment"):
+        for label in said.labels:
+            there = label.name in truth if task == "multilabel" else is_defective(case)
+            if there is None or (task == "multilabel" and label.name not in case.sample.known):
+                continue
+            says = label.decision is Decision.PRESENT
+            given = label.decision is not Decision.UNSURE
+            yield Answer(
+                sureness=max(label.probability, 1 - label.probability),
+                wrong=(says if given else label.probability > 0.5) != there,
+                given=given,
+            )
+
+
+def best_unsure(found: Sequence[Answer], *, rate: float) -> float:
+    """The least share of unsure at which one cut on sureness keeps the rate."""
+    order = sorted(found, key=lambda one: -one.sureness)
+    wrong = np.cumsum([one.wrong for one in order])
+    kept = np.flatnonzero(wrong <= rate * np.arange(1, len(order) + 1))
+    return 1.0 - (int(kept[-1]) + 1 if len(kept) else 0) / len(order)
+
+
+def let_through(cases: Sequence[Case], *, task: str) -> tuple[int, int]:
+    """Defective images said to be good, and all defective images."""
+    bad = [case for case in cases if is_defective(case)] if task in SORTED else []
+    ok = [judge_prediction(case.prediction, RULE).verdict is PartVerdict.OK for case in bad]
+    return sum(ok), len(ok)
+
+
+def intervals(
+    packages: Sequence[Trained], pooled: Mapping[str, Metric], *, task: str
+) -> dict[str, dict[str, float]]:
+    """By figure the pooled value, and how many packages' own interval contains it."""
+    found = {}
+    for name in HEADLINES[task]:
+        own = [one.metrics[name] for one in packages if name in one.metrics]
+        if own and name in pooled:
+            value = pooled[name].value
+            held = sum(one["low"] <= value <= one["high"] for one in own)
+            found[name] = {
+                "value": round(value, 4), "low": round(pooled[name].low, 4),
+                "high": round(pooled[name].high, 4), "baseline": round(pooled[name].baseline, 4),
+                "own_least": round(min(one["low"] for one in own), 4),
+                "own_most": round(max(one["high"] for one in own), 4),
+                "held": held, "of": len(own),
+            }  # fmt: skip
+    return found
+
+
+def measured(row: Row, *, data: Path, work: Path, count: int, seed: int) -> dict[str, Any]:
+    """One row: all folds, pooled."""
+    whole = row.derive(data / row.data, work / "whole") if row.derive else data / row.data
+    samples = load_source(str(whole), labels=(), group=row.group).samples
+    packages, rates, kept, cases, all_answers, ms = [], [], 0, list[Case](), list[Answer](), []
+    for number, held in enumerate(parts(row, samples, count=count, seed=seed)):
+        source = without(whole, held, work / str(number))
+        one = trained(row, source=source, work=work)
+        shutil.rmtree(source)
+        own, taken = judged(row, one.package, source=whole, held=held)
+        labels = one.package.manifest.labels
+        found = [each for case in own for each in answers(case, task=row.task, labels=labels)]
+        given = [each.wrong for each in found if each.given]
+        rates.append(stated(one.package))
+        kept += sum(given) <= rates[-1] * len(given)
+        packages.append(one)
+        cases += own
+        all_answers += found
+        ms.append(taken)
+    last = packages[-1].package
+    facts = training_evidence(last).baseline
+    pooled = evaluator_for(row.task)(cases, manifest=last.manifest, baseline=facts).metrics
+    given = [each.wrong for each in all_answers if each.given]
+    error = wilson(sum(given), len(given))
+    rate = float(np.mean(rates))
+    passed, bad = let_through(cases, task=row.task)
+    ranked = row.task not in ("anomaly", "count")
+    return {
+        "task": row.task,
+        "pictures": len(cases),
+        "folds": len(packages),
+        "stated": round(rate, 4),
+        "kept": kept,
+        "answered": len(given),
+        "wrong": sum(given),
+        "error": round(error.value, 4),
+        "error_low": round(error.low, 4),
+        "error_high": round(error.high, 4),
+        "unsure": round(1 - len(given) / len(all_answers), 4),
+        "best_unsure": round(best_unsure(all_answers, rate=rate), 4) if ranked else None,
+        "let_through": passed,
+        "defective": bad,
+        "intervals": intervals(packages, pooled, task=row.task),
+        "processor_s": round(float(np.median([one.processor_s for one in packages])), 1),
+        "peak_mb": round(max(one.peak_mb for one in packages)),
+        "answer_ms": round(float(np.median(ms)), 2),
+    }
+
+
+def line(name: str, row: Mapping[str, Any]) -> str:
+    held = ", ".join(
+        f"{figure} {one['value']:.3f} in {one['held']} of {one['of']}"
+        for figure, one in row["intervals"].items()
+    )
+    return (
+        f"{name:38} n {row['pictures']:4} stated {row['stated']:.3f} wrong {row['wrong']} of"
+        f" {row['answered']} ({row['error']:.3f}; kept {row['kept']} of {row['folds']})"
+        f" unsure {row['unsure']:.3f} best {row['best_unsure']} let through {row['let_through']}"
+        f" of {row['defective']}; {held}; {row['processor_s']} s {row['peak_mb']} MB"
+        f" {row['answer_ms']} ms"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rows", default="", help="Parts of rows' names, by semicolon.")
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--dry", action="store_true", help="Write no results.")
+    asked = parser.parse_args()
+    stored = RESULTS / "unseen.json"
+    results = json.loads(stored.read_text())["rows"] if stored.exists() else {}
+    wanted = [part for part in asked.rows.split(";") if part]
+    for row in ROWS:
+        if row.name in LEFT_OUT or (wanted and not any(part in row.name for part in wanted)):
+            continue
+        with tempfile.TemporaryDirectory(prefix="unseen-") as made:
+            found = measured(
+                row, data=asked.data.resolve(), work=Path(made), count=asked.folds,
+                seed=asked.seed,
+            )  # fmt: skip
+        print(line(row.name, found), flush=True)
+        if not asked.dry:
+            results[row.name] = {**found, "seed": asked.seed, "measured": provenance()}
+            write("unseen", {"rows": results}, answer)
+
+
+def answer(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    rows = list(result["rows"].values())
+    checked = [one for row in rows for one in row["intervals"].values()]
+    return (
+        f"{sum(row['kept'] for row in rows)} of {sum(row['folds'] for row in rows)} packages of "
+        f"{len(rows)} tasks were wrong at most as often as they state; "
+        f"{sum(one['held'] for one in checked)} of {sum(one['of'] for one in checked)} of their "
+        "95 % intervals contain the figure on unseen images."
+    )
+
+
+if __name__ == "__main__":
+    main()
