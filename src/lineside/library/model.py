@@ -154,9 +154,9 @@ class Result:
             ``xyxy`` (n, 4) float32 in pixels of the image, the lower right corner outside;
             ``confidence`` (n,) float32, 0-1, of a piece that of the whole image; ``class_id`` (n,)
             int64, the place in the labels of the package, behind them those that only its rule
-            has; ``mask`` (n, height, width) bool, the
-            largest 100 pieces (8 neighbours), None where the task has no mask; in ``data``
-            ``class_name`` and ``decision``, text (n,). n is 0 where nothing was found.
+            has; ``mask`` (n, height, width) bool, the largest 100 pieces (8 neighbours), None where
+            the task has no mask; in ``data`` ``class_name`` and ``decision``, text (n,). n is 0
+            where nothing was found.
 
         Raises:
             MissingExtraError: supervision is not installed.
