@@ -41,8 +41,8 @@ from learning import ROWS, Row, table
 from measure import RESULTS, provenance, write
 
 from lineside.core import SystemClock
-from lineside.datasets import Sample, load_source
-from lineside.datasets.splitting import Part, folds
+from lineside.datasets import Part, Sample, load_source
+from lineside.datasets.splitting import folds
 from lineside.models import Metric, Package, Predictor
 from lineside.training import Labelled, open_labelled
 from lineside.training.common.loop import apart

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 540,
-    "classes": 1612,
-    "statements in src": 70028,
-    "statements in tests": 58929,
+    "classes": 1613,
+    "statements in src": 70047,
+    "statements in tests": 58973,
     "records built at one place": 409,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

@@ -63,7 +63,7 @@ def addresses(line: Any) -> Iterator[str]:  # noqa: ANN401  conftest's Line
         f"/regions?frame={frame}", "/review", "/pictures", "/events",
         "/events/rules", "/events/rules/try", f"/events/{event}", "/rejected-messages", "/devices",
         "/devices/edge-1", "/setup", "/setup/camera", "/setup/text", "/setup/history",
-        "/setup/settings", "/setup/users", "/inspections/new",
+        "/setup/settings", "/setup/users", "/setup/password", "/inspections/new",
         "/inspections/stock/operating-point",
         "/search?q=edge", "/search?q=nothing-like-it", "/welcome",
     )  # fmt: skip

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from lineside.core import SystemClock
 from lineside.core.outputs import MessageConfig
-from lineside.hub import HubConfig, RunningHub, running
+from lineside.hub import HubConfig, Role, RunningHub, running
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from lineside.vision import encode_jpeg
@@ -237,4 +237,22 @@ def test_a_user_is_added_and_gets_another_role(watched: Watched, hub: RunningHub
         page.get_by_role("button", name="Change the role of Eve Adams").click()
     expect(page.get_by_label("Role of Eve Adams", exact=True)).to_have_value("approver")
     require_fair(watched)
+    assert watched.complaints == []
+
+
+def test_somebody_changes_their_own_password(watched: Watched, hub: RunningHub) -> None:
+    page, words = watched.page, "correct horse battery"
+    hub.services.accounts.add("Eve Adams", role=Role.VIEWER, password=words, by="test")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Name").fill("Eve Adams")
+    page.get_by_label("Password").fill(words)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name="Signed in Eve Adams").click()
+    page.get_by_label("Password of now").fill(words)
+    page.get_by_label("New password").fill("staple table lantern")
+    page.get_by_role("button", name="Change password").click()
+    expect(page.get_by_role("status")).to_have_text("Changed")
+    require_fair(watched)
+    page.reload()
+    expect(page.locator(".who b")).to_have_text("Eve Adams")
     assert watched.complaints == []

@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.cli.app import _run
-from lineside.core import ConflictError, InvalidError, NotFoundError, RefusedError
+from lineside.core import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+)
 from lineside.hub import Accounts, NewToken, Role, Services, create_app
 from lineside.hub.access.auth import (
     Auth,
@@ -26,7 +31,7 @@ from lineside.hub.access.auth import (
 )
 from lineside.hub.access.permissions import COOKIE, GRANTS, Right
 from lineside.testing import FakeClock
-from lineside.web.security import AttemptCounter
+from lineside.web.security import AttemptCounter, UnauthenticatedError
 from tests.hub.conftest import open_hub
 
 PASSWORD = "correct horse battery"  # noqa: S105  of nobody
@@ -173,6 +178,40 @@ def test_a_new_role_holds_at_once_and_a_new_password_ends_the_session(
     accounts.add(anna, role=Role.VIEWER, password=OTHER, by="test")
     nobody.cookies.clear()
     assert sign_in(nobody, anna, OTHER) == 303
+
+
+def test_people_change_their_own_password(
+    hub: Services, nobody: TestClient, browser: TestClient, anna: str
+) -> None:
+    assert sign_in(nobody, anna) == 303
+    first = nobody.cookies[COOKIE]
+    elsewhere = hub.auth.sign_in_by_password(Credentials(name=anna, password=PASSWORD))
+    assert 'data-json="/api/v1/me/password"' in nobody.get("/setup/password").text
+
+    def change(current: str, password: str, *, by: TestClient = nobody) -> tuple[int, str]:
+        body = {"current": current, "password": password}
+        answer = by.post("/api/v1/me/password", json=body, headers=OURS)
+        return answer.status_code, answer.text
+
+    assert change(OTHER, OTHER)[0] == 403
+    assert change(PASSWORD, "short")[0] == 400
+    assert change(PASSWORD, OTHER)[0] == 200
+    assert nobody.get("/api/v1/me").json()["name"] == anna
+    for ended in (first, elsewhere):
+        with pytest.raises(UnauthenticatedError):
+            hub.auth.session(ended)
+    (event,) = hub.events.page(kind="lineside.user.v1", newest_first=True, limit=1)
+    assert (event.event["data"]["action"], event.event["data"]["by"]) == ("password", anna)
+    for _ in range(4):  # the fifth with the one above
+        assert change(PASSWORD, OTHER)[0] == 403
+    assert change(OTHER, PASSWORD)[0] == 429
+    browser.get("/sign-in", params={"token": hub.auth.issue_link(name="guest")})
+    assert "guest has no password here" in change(PASSWORD, OTHER, by=browser)[1]
+    assert "No password to change" in browser.get("/setup/password").text
+    token = hub.auth.issue_token(anna, kind="api")
+    nobody.cookies.clear()
+    nobody.headers["Authorization"] = f"Bearer {token}"
+    assert change(PASSWORD, OTHER)[0] == 403
 
 
 def test_a_user_who_comes_back_gets_no_old_session(

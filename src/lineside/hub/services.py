@@ -26,6 +26,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
 * ``local_device``: ``state()``, ``start(by=)``, ``stop()``
 * ``counts``: ``figures(line, period)``, ``rows(line, period)``, ``period(span, at)``
+* ``accounts``: ``users()``, ``set_password(name, …, by=)``, ``issue(NewToken, by=)``
 * ``alerts``: ``open()``, ``history(…)``, ``one(id)``, ``acknowledge(id, …, by=)``, ``count()``
 * ``rules``: ``all()``, ``one(id)``; ``rule_trial.attempt``, ``rule_log.page_of``
 * ``replays``: ``all()``, ``one(id)``, ``ask(order, rules=, by=)``, ``cancel(id, by=)``
@@ -51,6 +52,7 @@ from lineside.core.webhooks import WebhookConfig
 from lineside.core.worker import Worker, WorkerState, running_workers
 from lineside.datasets import Library
 from lineside.fleet import JobService, ThingDirectory
+from lineside.hub.access.accounts import Accounts
 from lineside.hub.access.auth import Auth
 from lineside.hub.alerts.observations import AlertWatch
 from lineside.hub.alerts.service import Alerts
@@ -166,6 +168,11 @@ class Services:
     alert_watch: AlertWatch
     store_check: Worker
     local_device: LocalDevice
+
+    @property
+    def accounts(self) -> Accounts:
+        """Users and tokens, whose changes stand in the log."""
+        return Accounts(self.records, journal=self.ledger, site=self.plant.site, clock=self.clock)
 
     @property
     def fleet(self) -> DeviceInventory:

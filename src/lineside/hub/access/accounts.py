@@ -36,7 +36,7 @@ from lineside.hub.access.auth import (
     issue_access_key,
     user_key,
 )
-from lineside.hub.access.permissions import Role
+from lineside.hub.access.permissions import Identity, Role
 from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
 from lineside.store import Logged, Records, open_records
 from lineside.streams import Event
@@ -88,6 +88,11 @@ class Accounts:
     def users(self) -> tuple[User, ...]:
         """Everybody, by name."""
         return all_users(self._documents)
+
+    def user_of(self, identity: Identity) -> User | None:
+        """The user who is signed in; None of programs, and where no user has the name of a link."""
+        found = find_user(self._documents, identity.name) if identity.kind == "session" else None
+        return found[0] if found else None
 
     def add(self, name: str, *, role: Role, password: str, by: str) -> User:
         """A new user.

@@ -297,10 +297,16 @@ class Auth:
         return self._begin_session({"name": body["name"], "role": body.get("role", Role.ADMIN)})
 
     def sign_in_by_password(self, given: Credentials) -> str:
-        """A session's token for a name and its password.
+        """A session's token for a name and its password; raises as ``user_of``."""
+        user = self.user_of(given)
+        logger.info("signed in user=%s role=%s", user.name, user.role)
+        return self._begin_session({"name": user.name, "user": user.password_id})
+
+    def user_of(self, given: Credentials) -> User:
+        """The user whose name and password these are.
 
         Raises:
-            TooManyError: too many wrong tries of this name, or from this address.
+            TooManyAttemptsError: too many wrong tries of this name, or from this address.
             RefusedError: no such name, or another password; it does not say which.
         """
         name = given.name.strip().casefold()
@@ -322,9 +328,7 @@ class Auth:
                 "wrong name or password",
                 fix="Try again. An administrator sets a new password: lineside user password.",
             )
-        user, _ = found
-        logger.info("signed in user=%s role=%s", user.name, user.role)
-        return self._begin_session({"name": user.name, "user": user.password_id})
+        return found[0]
 
     def _count_wrong(self) -> None:
         """A right link always works, so that nobody can lock others out by guessing."""

@@ -110,6 +110,7 @@ RULES: dict[Right, str] = {
     Right.LOOK: """
         GET /ws
         GET /api/v1/me
+        POST /api/v1/me/password
         POST /sign-out
         GET /api/docs
         GET /api/openapi.json

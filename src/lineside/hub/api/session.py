@@ -1,6 +1,7 @@
-"""Signing in by name and password or by a link that works once, and signing out."""
+"""Signing in by name and password or by a link that works once, signing out, a new password."""
 
 import re
+from dataclasses import dataclass, replace
 from typing import Annotated
 from urllib.parse import parse_qs
 
@@ -10,7 +11,7 @@ from fastapi.responses import RedirectResponse, Response
 from lineside.core import InvalidError, RefusedError
 from lineside.hub.access.auth import Credentials, TooManyAttemptsError
 from lineside.hub.access.permissions import COOKIE, Identity
-from lineside.hub.api.wire import Hub, Requester, json_response, responds
+from lineside.hub.api.wire import Hub, Requester, json_body, json_response, responds
 from lineside.hub.pages import problem_page, sign_in_page, signed_in_page
 from lineside.hub.problems import WrongTypeError
 from lineside.hub.services import Services
@@ -102,3 +103,32 @@ def sign_out(hub: Hub, request: Request) -> Response:
 def me(who: Requester) -> Response:
     """Name, kind and role."""
     return json_response(who)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnPasswordChange:
+    """Body of ``POST /api/v1/me/password``."""
+
+    current: str
+    password: str
+
+
+@router.post("/api/v1/me/password", summary="Change your own password")
+@responds(Identity)
+def change_own_password(
+    hub: Hub, who: Requester, request: Request, *,
+    body: Annotated[OwnPasswordChange, Depends(json_body(OwnPasswordChange))],
+) -> Response:  # fmt: skip
+    """Every other session of the user ends; this one goes on under another cookie."""
+    if hub.accounts.user_of(who) is None:
+        raise RefusedError(
+            f"{who.name} has no password here", where="current",
+            fix="Sign in by name and password; an administrator adds users on Set-up, Users.",
+        )  # fmt: skip
+    address = request.client.host if request.client else ""
+    known = Credentials(name=who.name, password=body.current, address=address)
+    user = hub.auth.user_of(known)
+    hub.accounts.set_password(user.name, password=body.password, by=user.name)
+    hub.auth.sign_out(request.cookies.get(COOKIE, ""))
+    session = hub.auth.sign_in_by_password(replace(known, password=body.password))
+    return _with_session(json_response(who), session, hub=hub, request=request)

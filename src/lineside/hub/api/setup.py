@@ -20,7 +20,7 @@ from lineside.core import (
 )
 from lineside.core.drivers import SecretUrl
 from lineside.core.worker import Worker
-from lineside.hub.access.accounts import Accounts, NewToken
+from lineside.hub.access.accounts import NewToken
 from lineside.hub.access.auth import TokenInfo, User
 from lineside.hub.access.permissions import Role
 from lineside.hub.api.wire import (
@@ -327,7 +327,7 @@ class RevokedTokens(TypedDict):
 @responds(Page[UserRow])
 def list_users(hub: Hub) -> Response:
     """Everybody, by name."""
-    return page_response([user_row(one) for one in accounts_of(hub).users()])
+    return page_response([user_row(one) for one in hub.accounts.users()])
 
 
 @router.post("/users", summary="Add a user")
@@ -336,7 +336,7 @@ def add_user(
     hub: Hub, who: Requester, *, user: Annotated[NewUser, Depends(json_body(NewUser))]
 ) -> Response:
     """They sign in by name and password."""
-    made = accounts_of(hub).add(user.name, role=user.role, password=user.password, by=who.name)
+    made = hub.accounts.add(user.name, role=user.role, password=user.password, by=who.name)
     return json_response(user_row(made), status=201)
 
 
@@ -347,7 +347,7 @@ def set_role(
     body: Annotated[RoleChange, Depends(json_body(RoleChange))],
 ) -> Response:  # fmt: skip
     """It holds from the next request on; the last administrator stays one."""
-    return json_response(user_row(accounts_of(hub).set_role(name, role=body.role, by=who.name)))
+    return json_response(user_row(hub.accounts.set_role(name, role=body.role, by=who.name)))
 
 
 @router.post("/users/{name:path}/password", summary="Set a user's password")
@@ -357,7 +357,7 @@ def set_password(
     body: Annotated[PasswordChange, Depends(json_body(PasswordChange))],
 ) -> Response:  # fmt: skip
     """Every session of the user ends."""
-    changed = accounts_of(hub).set_password(name, password=body.password, by=who.name)
+    changed = hub.accounts.set_password(name, password=body.password, by=who.name)
     return json_response(user_row(changed))
 
 
@@ -365,14 +365,14 @@ def set_password(
 @responds(UserRow)
 def remove_user(hub: Hub, who: Requester, name: str) -> Response:
     """The last administrator is not removed; past actions stay in the log."""
-    return json_response(user_row(accounts_of(hub).remove(name, by=who.name)))
+    return json_response(user_row(hub.accounts.remove(name, by=who.name)))
 
 
 @router.get("/tokens", summary="Tokens of programs")
 @responds(Page[TokenInfo])
 def list_tokens(hub: Hub) -> Response:
     """Without their secrets."""
-    return page_response(accounts_of(hub).tokens())
+    return page_response(hub.accounts.tokens())
 
 
 @router.post("/tokens", summary="Issue a token")
@@ -381,7 +381,7 @@ def issue_token(
     hub: Hub, who: Requester, *, token: Annotated[NewToken, Depends(json_body(NewToken))]
 ) -> Response:
     """Shown once."""
-    made = accounts_of(hub).issue(token, by=who.name)
+    made = hub.accounts.issue(token, by=who.name)
     return json_response(IssuedToken(name=token.name, token=made), status=201)
 
 
@@ -389,13 +389,8 @@ def issue_token(
 @responds(RevokedTokens)
 def revoke_token(hub: Hub, who: Requester, name: str) -> Response:
     """Every token and access key of that name ends."""
-    count = accounts_of(hub).revoke(name, by=who.name)
+    count = hub.accounts.revoke(name, by=who.name)
     return json_response(RevokedTokens(name=name, revoked=count))
-
-
-def accounts_of(hub: Services) -> Accounts:
-    """Users and tokens of this hub, whose changes stand in its log."""
-    return Accounts(hub.records, journal=hub.ledger, site=hub.plant.site, clock=hub.clock)
 
 
 def user_row(user: User) -> UserRow:

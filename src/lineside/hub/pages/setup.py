@@ -3,7 +3,6 @@
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.hub.access.accounts import Accounts
 from lineside.hub.access.permissions import Role
 from lineside.hub.pages.site import Context, NoPageError, PageContext
 from lineside.hub.setup.forms import (
@@ -63,8 +62,7 @@ def version_page(context: Context, number: int) -> HTMLResponse:
 @router.get("/users")
 def users_page(context: Context) -> HTMLResponse:
     """People who sign in, and tokens of programs."""
-    hub = context.hub
-    accounts = Accounts(hub.records, journal=hub.ledger, site=hub.plant.site, clock=hub.clock)
+    accounts = context.hub.accounts
     tokens = [
         {
             "name": one.name, "kind": one.kind, "id": one.id, "role": str(one.role or ""),
@@ -75,6 +73,15 @@ def users_page(context: Context) -> HTMLResponse:
     return context.page(
         "setup_users.html", title="Users", active="setup", users=accounts.users(), tokens=tokens,
         roles=[str(one) for one in Role],
+    )  # fmt: skip
+
+
+@router.get("/password")
+def password_page(context: Context) -> HTMLResponse:
+    """A new password for whoever is signed in."""
+    return context.page(
+        "setup_password.html", title="Your password", active="setup",
+        user=context.hub.accounts.user_of(context.who),
     )  # fmt: skip
 
 
