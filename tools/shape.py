@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 540,
     "classes": 1613,
     "statements in src": 70047,
-    "statements in tests": 58973,
+    "statements in tests": 58988,
     "records built at one place": 409,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

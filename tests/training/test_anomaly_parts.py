@@ -1,5 +1,6 @@
 """Scorers, their ONNX form, held-out maps, the rule, figures and erasing by real material."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,6 +9,8 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lineside.core import Policy, digest_of
 from lineside.datasets import Sample
@@ -102,6 +105,35 @@ def test_the_same_patches_give_the_same_scorer() -> None:
     for one, other in zip(scorers().values(), scorers().values(), strict=True):
         pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+class LargeTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts new tensors of at least so many bytes."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.least, self.count = least, 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        made = func(*args, **(kwargs or {}))
+        known = [each for each in (*args, *(kwargs or {}).values()) if isinstance(each, Tensor)]
+        if isinstance(made, Tensor) and made.nbytes >= self.least:
+            self.count += made.data_ptr() not in [each.data_ptr() for each in known]
+        return made
+
+
+def test_choosing_patches_needs_no_more_memory_the_more_are_chosen() -> None:
+    """Each further block of the size of all patches left a hole that malloc kept: 2 GB in all."""
+    some = grids(60)
+    with LargeTensors(least=2 * 64 * 60 * ROWS * COLUMNS) as made:
+        bank = fit_memory(some, seed=1).bank
+    assert (len(bank) > 500, made.count < 20) == (True, True)
 
 
 def test_a_changed_place_is_farther_and_other_places_are_not() -> None:

@@ -389,13 +389,13 @@ def _cores(patches: Tensor, count: int) -> tuple[Halves, NDArray[np.int64]]:
     away = (patches - patches.mean(dim=1, keepdim=True)).square().sum(dim=2)
     taken = away.argmin(dim=1)
     nearest = torch.full_like(away, torch.inf)
-    found = []
-    for _ in range(count):
-        found.append(taken)
-        centre = patches[places, taken][:, None]
-        nearest = torch.minimum(nearest, (patches - centre).square().sum(dim=2))
+    gap = torch.empty_like(patches)  # a new one at each step leaves holes that malloc keeps
+    order = torch.empty((len(patches), count), dtype=torch.int64)
+    for step in range(count):
+        order[:, step] = taken
+        torch.sub(patches, patches[places, taken][:, None], out=gap)
+        torch.minimum(nearest, torch.sum(gap.square_(), dim=2, out=away), out=nearest)
         taken = nearest.argmax(dim=1)
-    order = torch.stack(found, dim=1)
     rows = torch.gather(patches, 1, order[:, :, None].expand(-1, -1, patches.shape[2]))
     return np.asarray(rows.numpy(), np.float16), order.numpy()
 
