@@ -18,7 +18,7 @@ comma := ,
 EXTRAS_TEST := all,test$(if $(SCALE),$(comma)test-scale)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test full check docs bench unit all-tests protos constraints screenshots clean
+.PHONY: demo test full check docs reference bench unit all-tests protos constraints screenshots clean
 
 demo: $(VENV)/.installed-all
 	$(BIN)/lineside demo $(DEMO_ARGS)
@@ -48,6 +48,10 @@ all-tests: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-test
 	$(BIN)/mkdocs build --strict
+
+# The parts of reference pages that come from the code again; make docs compares them.
+reference: $(VENV)/.installed-test
+	$(BIN)/python tools/manual.py
 
 # The stubs of every protocol again; a test compares them with those that are checked in.
 protos: $(VENV)/.installed-test

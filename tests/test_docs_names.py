@@ -338,6 +338,16 @@ def test_a_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> None
     assert wrong == []
 
 
+def test_a_part_of_a_page_that_the_code_does_not_give_is_found() -> None:
+    """``make docs`` compares every page like this; ``make reference`` writes the parts anew."""
+    renewed = runpy.run_path(str(ROOT / "tools" / "manual.py"))["renewed"]
+    page = (ROOT / "docs/reference/http.md").read_text()
+    assert renewed(page) == page
+    assert renewed(page.replace("Pictures that wait", "Pictures that", 1)) == page
+    with pytest.raises(ValueError, match=r"routes in no part of the page: .*/api/v1/orders"):
+        renewed(page.replace(" orders -->", " -->"))
+
+
 def test_the_table_of_benchmarks_has_every_file_and_the_answer_of_each_result() -> None:
     """``make bench`` writes the table; a result that somebody renewed by hand needs it too."""
     text = (BENCHMARKS / "README.md").read_text()

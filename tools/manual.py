@@ -1,13 +1,202 @@
-r"""Changes of pages before mkdocs builds them.
+r"""Parts of the manual that come from the code, and changes of pages before mkdocs builds them.
 
-In a table GitHub needs ``\|`` for a bar in code. The tables of mkdocs take a plain bar there, and
-would show the backslash.
+1. A part between ``<!-- from the code: KIND ARGUMENTS -->`` and ``<!-- end -->`` is written by the
+   function of ``PARTS`` that has the name KIND. ``python tools/manual.py`` (``make reference``)
+   writes all of them anew; ``make docs`` fails where one is not what the code gives.
+2. Sentences stand in docstrings, help texts and descriptions, there in two backquotes for code.
+3. In a table GitHub needs ``\|`` for a bar in code. The tables of mkdocs take a plain bar there,
+   and would show the backslash.
 """
 
+import inspect
+import logging
 import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+DOCS = Path(__file__).parents[1] / "docs"
+PART = re.compile(r"(?s)(<!-- from the code: (\w+)(.*?) -->\n).*?(<!-- end -->)")
+FILTER = "the [filter](#filter-of-frames)"
 
-def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401  of mkdocs
-    """Return the page with plain bars in its code."""
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:  # noqa: ANN401  of mkdocs
+    """Return the page with plain bars in its code; warn where a part of it is out of date."""
+    if renewed(markdown) != markdown:
+        logger = logging.getLogger("mkdocs.hooks.manual")
+        logger.warning("%s is not what the code gives: make reference", page.file.src_path)
     return re.sub(r"`[^`\n]+`", lambda span: span[0].replace(r"\|", "|"), markdown)
+
+
+def renewed(markdown: str) -> str:
+    """Return a page with its parts as the code gives them now."""
+    every = [found[3].split() for found in PART.finditer(markdown)]
+
+    def part(found: re.Match[str]) -> str:
+        lines = PARTS[found[2]](found[3].split(), every)
+        return "\n".join([found[1], *lines, "", found[4]])
+
+    return PART.sub(part, markdown)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    """Lines of a table; a bar in a cell is no border."""
+    names = [*head]
+    yield f"| {' | '.join(names)} |"
+    yield "|" + len(names) * "---|"
+    for row in rows:
+        cells = (re.sub(r"(?<!\\)[|]", r"\\|", cell) for cell in row)
+        yield f"| {' | '.join(cells)} |"
+
+
+def in_words(docstring: str) -> tuple[str, dict[str, str]]:
+    """Sentences of a docstring in Markdown, and those of its attributes by name."""
+    plain = " ".join(inspect.cleandoc(docstring).replace("``", "`").split("\n"))
+    sentences, _, attributes = plain.partition(" Attributes:")
+    parts = re.split(r" {5}(?! )(?=\w+(?:, \w+)*:)", attributes)
+    named = dict(part.strip().split(":", 1) for part in parts if part.strip())
+    return " ".join(sentences.split()), {
+        name: " ".join(text.split()) for name, text in named.items()
+    }
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document of a hub with every contract."""
+    from fastapi import FastAPI
+
+    from lineside.hub.api import mount_api
+
+    app = FastAPI(title="lineside")
+    mount_api(app)
+    found: dict[str, Any] = app.openapi()
+    return found
+
+
+def routes(prefixes: list[str], every: list[list[str]]) -> Iterator[str]:
+    """Routes whose path begins so, a name below ``/api/v1/``; and their records.
+
+    A route that two parts could have is in that of the longer beginning.
+    """
+    mine = [*map(beginning, prefixes)]
+    known = [beginning(one) for part in every for one in part]
+    found, left = [], []
+    for path, methods in document()["paths"].items():
+        best = max((one for one in known if path.startswith(one)), key=len, default="")
+        left += [] if best else [path]
+        found += [(method, path, one) for method, one in methods.items() if best in mine]
+    if left:
+        raise ValueError(f"routes in no part of the page: {left}")
+    yield from table(("Method and path", "Does"), (route(*one) for one in found))
+    records = dict(record for _, _, one in found for record in records_of(one))
+    if records:
+        yield ""
+        yield from table(("Record", "Is"), records.values())
+
+
+def beginning(name: str) -> str:
+    """Beginning of a path as a part of a page names it."""
+    return name if name.startswith("/") else f"/api/v1/{name}"
+
+
+def route(method: str, path: str, operation: dict[str, Any]) -> tuple[str, str]:
+    """Cells of a route."""
+    from lineside.hub.api.openapi import answers, bodies
+
+    sentences, _ = in_words(operation["description"])
+    documented = dict(records_of(operation))
+    taken = [*parameters(operation)]
+    for name, words in bodies(operation, document()):
+        taken.append(f"body {short(name) if name in documented else f'`{words}`'}")
+    given = [
+        f"{status} {short(name) or words}".rstrip()
+        for status, name, words in answers(operation, document())
+    ]
+    lines = [
+        f"**{code(operation['summary'])}.** {sentences}",
+        f"Takes {'; '.join(taken)}." if taken else "",
+        f"Answers {'; '.join(given)}. Right: {italic(operation['x-right'])}.",
+    ]
+    return f"`{method.upper()} {path}`", "<br>".join(filter(None, lines))
+
+
+def italic(right: str) -> str:
+    """A right, and who else may."""
+    needed, *others = right.split(" or ")
+    return " or ".join([f"*{needed}*", *others])
+
+
+def parameters(operation: dict[str, Any]) -> Iterator[str]:
+    """Parameters in words, of lists of frames the filter as one."""
+    from lineside.hub.api.openapi import parameters as listed
+
+    known = [one for one in listed(operation) if one[1] != "path"]
+    shared = {"frame", "min_score", "dataset"} <= {name for name, *_ in known}
+    names = [name for name, *_ in filtering()] if shared else []
+    for name, place, kind, meaning in known:
+        if name not in names:
+            limits = re.sub(r"^(string|array|integer|number|boolean)(; |$)", "", kind)
+            head = " ".join(filter(None, [place if place != "query" else "", f"`{name}`"]))
+            yield ": ".join(filter(None, [f"{head} ({limits})" if limits else head, code(meaning)]))
+    if shared:
+        yield FILTER
+
+
+def filtering() -> list[tuple[str, str, str, str]]:
+    """Parameters of the filter of frames."""
+    from lineside.hub.api.openapi import parameters as listed
+
+    return [*listed(document()["paths"]["/api/v1/frames/count"]["get"])]
+
+
+def short(name: str) -> str:
+    """Name of a record without its module, of a list too."""
+    words = name.split()
+    return " ".join([*words[:-1], f"`{words[-1].rpartition('.')[2]}`"]) if words else ""
+
+
+def records_of(operation: dict[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Cells of the records of a route, of bodies those that have more than a sentence."""
+    from lineside.hub.api.openapi import answers, bodies
+
+    known = document()["components"]["schemas"]
+    taken = [(name, words) for name, words in bodies(operation, document()) if name]
+    given = [(name.split()[-1], words) for _, name, words in answers(operation, document()) if name]
+    for name, words in (*taken, *given):
+        if name not in known:
+            continue
+        text, named = in_words(known[name].get("description", ""))
+        sentences = [text, *(f"{codes(one)}: {meaning}" for one, meaning in named.items())]
+        if (name, words) not in taken or named or re.search("[;:]", text):
+            said = re.sub(r"\bNone\b", "null", " ".join(sentences))
+            yield name, (short(name), f"{said}<br>`{words}`")
+
+
+def code(sentence: str) -> str:
+    """A sentence with code as Markdown has it."""
+    return sentence.replace("``", "`")
+
+
+def codes(names: str) -> str:
+    """Names with commas between them as code."""
+    return ", ".join(f"`{name.strip()}`" for name in names.split(","))
+
+
+def frames(_: list[str], __: list[list[str]]) -> Iterator[str]:
+    """Parameters of the filter of frames."""
+    rows = ((f"`{name}`", code(meaning)) for name, _, _, meaning in filtering())
+    yield from table(("Parameter", "Frames"), rows)
+
+
+PARTS: dict[str, Callable[[list[str], list[list[str]]], Iterable[str]]] = {
+    "routes": routes,
+    "frames": frames,
+}
+
+
+if __name__ == "__main__":
+    for path in sorted(DOCS.rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if (now := renewed(text)) != text:
+            path.write_text(now, encoding="utf-8")

@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 540,
     "classes": 1613,
-    "statements in src": 70047,
-    "statements in tests": 58988,
+    "statements in src": 70093,
+    "statements in tests": 59007,
     "records built at one place": 409,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

@@ -1,11 +1,16 @@
 """The OpenAPI document: complete, valid, and true of what the hub answers."""
 
+import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from lineside.core import RefusedError
+from lineside.hub import Role
+from lineside.hub.access.permissions import Identity, Right, authorize, is_open, roles_with
 from tests.hub.openapi import document, faults_of, resolved
 
 
@@ -35,6 +40,27 @@ def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{status} {kind}", media
     for kind, media in operation.get("requestBody", {}).get("content", {}).items():
         yield f"body {kind}", media
+
+
+@pytest.mark.parametrize(("name", "operation"), OPERATIONS)
+def test_the_right_of_an_operation_is_the_one_that_the_hub_asks_for(
+    name: str, operation: dict[str, Any]
+) -> None:
+    method, path = re.sub(r"\{[^}]*\}", "1", name).split()
+
+    def passes(kind: str, role: Role | None = None) -> bool:
+        with contextlib.suppress(RefusedError):
+            authorize(Identity(name="x", kind=kind, role=role), method=method.upper(), path=path)
+            return True
+        return False
+
+    needed, *others = operation["x-right"].split(" or ")
+    assert ("a device" in others, "a token of kind ingest" in others) == (
+        passes("device"), passes("ingest"),
+    )  # fmt: skip
+    assert is_open(path) == (needed not in [*Right])
+    if not is_open(path):
+        assert {role for role in Role if passes("api", role)} == {*roles_with(Right(needed))}
 
 
 def test_it_is_openapi() -> None:

@@ -15,7 +15,10 @@ from lineside.store import FrameFilter, FrameOrder
 from lineside.vision.verdict import PartVerdict
 
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[0-9]+)?")
-Time = Annotated[str, Query(description="RFC 3339 time with zone")]
+_LABEL = (
+    "with an answer that names the label, present or unsure; or the state (``camera moved``, "
+    "``blurred``, …) of an image that was not judged, ``anomaly``, or a count"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,22 +151,24 @@ def _dataset(text: str) -> str:
 
 def frame_query(
     *,
-    frame: Annotated[tuple[str, ...], Query(description="ids of frames: these alone")] = (),
-    line: Annotated[str, Query(description="the cameras of this line")] = "",
-    camera: Annotated[tuple[str, ...], Query(description="any of these cameras")] = (),
-    since: Time = "",
-    until: Time = "",
+    frame: Annotated[tuple[str, ...], Query(description="these alone, by id, at most 1,000")] = (),
+    line: Annotated[str, Query(description="of the cameras of this line")] = "",
+    camera: Annotated[tuple[str, ...], Query(description="of any of these cameras")] = (),
+    since: Annotated[str, Query(description="captured from then on (RFC 3339 with zone)")] = "",
+    until: Annotated[str, Query(description="captured before (RFC 3339 with zone)")] = "",
     verdict: Annotated[
-        tuple[str, ...], Query(description="any of ok, review, incomplete and reject")
+        tuple[str, ...], Query(description="with any of ok, review, incomplete and reject")
     ] = (),
-    label: Annotated[str, Query(description="a label that is present or unsure")] = "",
-    min_score: Annotated[str, Query(description="a number, inside")] = "",
-    max_score: Annotated[str, Query(description="a number, inside")] = "",
-    unsure: Annotated[str, Query(description="1: unsure answers alone")] = "",
-    part: Annotated[str, Query(description="id of the part shown")] = "",
-    package: Annotated[str, Query(description="digest of the package that answered")] = "",
-    dataset: Annotated[str, Query(description="name, or name/version, that holds it")] = "",
-    sort: Annotated[str, Query(description="newest, score or doubt")] = "",
+    label: Annotated[str, Query(description=_LABEL)] = "",
+    min_score: Annotated[str, Query(description="with this score or a higher one")] = "",
+    max_score: Annotated[str, Query(description="with this score or a lower one")] = "",
+    unsure: Annotated[str, Query(description="1: with an unsure answer")] = "",
+    part: Annotated[str, Query(description="that show this part")] = "",
+    package: Annotated[str, Query(description="answered by this package (digest)")] = "",
+    dataset: Annotated[
+        str, Query(description="in a dataset (``plates``), or a version of it (``plates/3``)")
+    ] = "",
+    sort: Annotated[str, Query(description="order: newest (first), score or doubt")] = "",
 ) -> FrameQuery:  # fmt: skip
     """The filter that lists, pages and files of frames take."""
     return FrameQuery(

@@ -577,7 +577,8 @@ class GroupSettings:
 
     Attributes:
         deploy_on_approval: whether a rollout begins by itself.
-        windows: when one may begin; empty: at any time.
+        windows: when one may begin, such as ``{"days": ["sat"], "begins": "22:00", "ends":
+            "04:00"}``; empty: at any time.
         device_group: which devices it is for; "" none yet.
     """
 

@@ -440,6 +440,22 @@ def roles_allowed(*, method: str, path: str) -> str:
     return " or ".join(roles_with(required_right(method, path) or Right.ADMINISTER))
 
 
+def stated_right(method: str, *, path: str) -> str:
+    """The right that a path of a route needs, and who else may; ``none``: anybody may."""
+    named = re.sub(r"\{[^}]*\}", "1", path)
+    if is_open(named):
+        proofs = {"role-aliases": "a certificate", "endpoints": "a signature"}
+        proofs["2015-03-31"] = "a signature"
+        return proofs.get(named.split("/")[1], "none")
+    others = {
+        "a signature": may_be_signed(named),
+        "a device": method == "GET" and _FOR_DEVICES.fullmatch(named),
+        "a token of kind ingest": named == "/mqttingest",
+    }
+    needed = required_right(method, named) or Right.ADMINISTER
+    return " or ".join([needed, *(name for name, may in others.items() if may)])
+
+
 @lru_cache(maxsize=1)
 def _templates() -> dict[str, list[tuple[re.Pattern[str], Right]]]:
     """By method, those with the fewest parameters first: they say the most about a path."""

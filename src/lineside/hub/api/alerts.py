@@ -45,7 +45,7 @@ _ACKNOWLEDGED = {
 def list_alerts(
     hub: Hub, *, state: State = "open", after: After = "", limit: Limit = 100
 ) -> Response:
-    """Open: those that nobody acknowledged first; closed: newest first."""
+    """Open: all, those that nobody acknowledged first; closed: newest first."""
     if state == "open":
         return page_response(hub.alerts.open())
     found = hub.alerts.history(before=after, limit=limit)

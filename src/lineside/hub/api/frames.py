@@ -95,7 +95,7 @@ def list_frames(hub: Hub, query: FrameAsked, *, before: str = "", limit: Limit =
 @router.get("/frames/count", summary="How many frames pass a filter")
 @responds(FrameCount)
 def count_frames(hub: Hub, query: FrameAsked) -> Response:
-    """By verdict; counting ends at a bound, and then ``whole`` is false."""
+    """By verdict; counting ends at 2,000 frames looked at, and then ``whole`` is false."""
     return json_response(hub.frames.count(query.filter(hub.plant)))
 
 
@@ -104,11 +104,14 @@ def count_frames(hub: Hub, query: FrameAsked) -> Response:
 def export_frames(
     hub: Hub, query: FrameAsked, *,
     form: Annotated[
-        str, Query(alias="format", description="zip (images and labels.csv), coco, csv or parquet")
+        str, Query(alias="format", description="zip, coco, csv or parquet")
     ] = "zip",
 ) -> Response:  # fmt: skip
     """All that pass the filter: up to 5,000 images as a ZIP, a million rows as a table.
 
+    ``zip``: images and ``labels.csv``, which ``lineside dataset import`` reads; ``coco``: images
+    with the boxes of the answers, and their masks as run lengths, those of each inspection under
+    its own label; ``csv`` and ``parquet``: a row a frame. Labels are answers, which nobody judged.
     ``left-out.txt`` in a ZIP names what its format has no words for, a line each.
     """
     files = FrameFiles(

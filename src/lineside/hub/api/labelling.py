@@ -118,8 +118,9 @@ def rename_label(
     """All images of the draft, or none; where ``name`` is a label too, both become one.
 
     What holds of either then holds of it; what holds of neither is judged where both were.
-    Versions keep their names. 400 for a label on more than 2,000 images, and where one of both
-    means a good part.
+    Versions keep their names; what somebody saves meanwhile is kept, and renamed too. 400 where one
+    of both means a good part, and for a label on more than 2,000 images: export the draft, rename
+    it in ``labels.csv``, import it as another dataset.
     """
     return json_response(hub.labelling.rename(name, wanted, by=who.name))
 
@@ -164,7 +165,7 @@ def add_comment(
     digest: str,
     comment: Annotated[CommentText, Depends(json_body(CommentText))],
 ) -> Response:
-    """Everybody who labels the dataset reads it; it is never part of a version."""
+    """Everybody who labels it reads it. It changes the revision, and is in no version."""
     return json_response(hub.labelling.comment(name, digest, comment.text, by=who.name))
 
 
@@ -182,7 +183,12 @@ def import_files(
     data: Upload,
     keep: Annotated[str, Query(description="digest of the report; empty: look only")] = "",
 ) -> Response:
-    """Says what it holds and keeps nothing; with the report's digest it is added to the draft."""
+    """Says what it holds and keeps nothing; with the report's digest it is added to the draft.
+
+    In any format of datasets, or bare images; at most ``max_body_bytes``. 400 for more than 10,000
+    files, or where they are more than 64 MiB and 20 times its size; 503 while another import is
+    under way.
+    """
     return json_response(hub.imports.read(name, data, keep=keep, by=who.name))
 
 
@@ -196,6 +202,8 @@ Form = Annotated[
 def export_draft(hub: Hub, name: str, *, form: Form = "csv") -> Response:
     """A ZIP of up to 5,000 images, as they are labelled now; parts as their source declared.
 
+    More images: ``lineside dataset export``. 503 while another export is under way.
+
     ``left-out.txt`` in it names what the format has no words for, a line each.
     """
     samples = hub.datasets.draft(name).samples
@@ -206,6 +214,8 @@ def export_draft(hub: Hub, name: str, *, form: Form = "csv") -> Response:
 @responds(bytes, _ZIP)
 def export_version(hub: Hub, name: str, *, number: int, form: Form = "csv") -> Response:
     """A ZIP of up to 5,000 images that other tools and an import read; 0 is the newest version.
+
+    More images: ``lineside dataset export``. 503 while another export is under way.
 
     ``left-out.txt`` in it names what the format has no words for, a line each.
     """

@@ -120,7 +120,10 @@ def get_report(hub: Hub, name: str, *, number: int, format: str = "html") -> Res
 @router.get("/datasets/{name}/diff", summary="What changed between two versions")
 @responds(VersionDiff)
 def get_diff(hub: Hub, name: str, *, a: str, b: str = "") -> Response:
-    """Added, removed, relabelled, redrawn, moved, regrouped; ``a`` and ``b``: numbers or tags."""
+    """Added, removed, relabelled, redrawn, moved, regrouped.
+
+    ``a``, ``b``: numbers or tags; ``b`` is the newest by default.
+    """
     return json_response(hub.datasets.versions.diff(name, a=a, b=b))
 
 
@@ -240,7 +243,7 @@ def use_package(
     digest: str,
     use: Annotated[UseRequest, Depends(json_body(UseRequest))],
 ) -> Response:
-    """Approved by who asks; devices get it as desired."""
+    """Approved by who asks, and signed; then devices get it as desired."""
     used = hub.packages.use(digest, inspection=use.inspection, by=who.name, reason=use.reason)
     return json_response(used)
 
@@ -254,7 +257,11 @@ def place_package(
     digest: str,
     placement: Annotated[PackagePlacement, Depends(json_body(PackagePlacement))],
 ) -> Response:
-    """With its camera and line where the plant file lacks them, as one version of it."""
+    """With its camera and line where the plant file lacks them, as one version of it.
+
+    One that is there moves to that camera. 409 for a camera that is there with another source, and
+    where the file changed since version ``base``.
+    """
     manifest = hub.packages.manifest(digest)
     edits = placement_edits(manifest, placement, plant=hub.plant)
     version = hub.plants.change(

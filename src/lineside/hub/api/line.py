@@ -156,7 +156,10 @@ def list_events(
     hub: Hub, *, after: str = "", kind: Annotated[str, Query(alias="type")] = "",
     source: str = "", subject: str = "", newest_first: bool = False, limit: Limit = 100,
 ) -> Response:  # fmt: skip
-    """Oldest first from ``after``, a log position; ``newest_first`` turns it round."""
+    """Oldest first from ``after``, a log position; ``newest_first`` turns it round.
+
+    Each is the CloudEvent, with its place in the log and its hash under ``log``.
+    """
     page = hub.events.page(
         after=whole_number(after, name="after"), kind=kind, source=source, subject=subject,
         newest_first=newest_first, limit=limit,
@@ -223,7 +226,7 @@ def get_figures(
         str, Query(description="RFC 3339: the shift or day it lies in, the hour before it; now")
     ] = "",
     form: Annotated[
-        str, Query(alias="format", description="csv: a row for each five minutes and reason")
+        str, Query(alias="format", description="csv: a row per five minutes, verdict and reason")
     ] = "json",
 ) -> Response:  # fmt: skip
     """Parts, rejects against the limit, yield, latency, reasons, by hour; ``all``: every line."""
@@ -287,7 +290,7 @@ def get_payload(hub: Hub, letter: str) -> Response:
 @responds(StoredMessage)
 @responds(StoredMessage, status=201)
 def ingest(hub: Hub, request: Request, *, body: Body) -> Response:
-    """JSON with ``topic``. 2xx means stored; 400 means kept among the dead letters."""
+    """JSON with ``topic``. 201: stored; 200: stored before; 400: a dead letter, named ``where``."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     if kind.lower() not in ("application/json", "text/json", "text/plain"):
         raise WrongTypeError(f"{kind!r} is no JSON", fix="Send application/json.")

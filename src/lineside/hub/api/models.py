@@ -154,7 +154,10 @@ def list_points(hub: Hub, inspection: str) -> Response:
 @points_router.post("/{inspection}/versions", summary="Propose limits")
 @responds(PointVersion, status=201)
 def propose_point(hub: Hub, who: Requester, *, inspection: str, body: Proposed) -> Response:
-    """The next version; it waits until another person approves it."""
+    """The next version; it waits until another person approves it.
+
+    400 with a fault for each limit that the package cannot decide by.
+    """
     return json_response(hub.points.propose(inspection, body, by=who.name), status=201)
 
 
@@ -177,7 +180,10 @@ def get_point_content(hub: Hub, inspection: str, *, number: int) -> Response:
 def approve_point(
     hub: Hub, who: Requester, *, inspection: str, number: int, decision: Decided
 ) -> Response:
-    """403 for who proposed it; devices decide by it within seconds."""
+    """Devices decide by it within seconds; 403 for who proposed it.
+
+    409 where it was decided about, or a higher version is in force.
+    """
     found = hub.points.approve(inspection, number, by=who.name, reason=decision.reason)
     return json_response(found)
 

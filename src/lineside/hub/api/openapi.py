@@ -5,6 +5,7 @@ the contract of the path: ``problems`` writes them, here they are described.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from html import escape
 from http import HTTPStatus
 from typing import Any, TypedDict
@@ -16,7 +17,7 @@ from fastapi.routing import APIRoute
 
 from lineside.core import encode, to_plain
 from lineside.core.codec import json_schemas
-from lineside.hub.access.permissions import COOKIE
+from lineside.hub.access.permissions import COOKIE, stated_right
 from lineside.hub.api.wire import JSON, Content
 from lineside.hub.problems import MEDIA_TYPE, Problem, contract_of
 
@@ -67,6 +68,7 @@ def openapi_document(app: FastAPI, routes: Sequence[APIRoute]) -> dict[str, Any]
     for route in shown:
         for method in route.methods or ():
             operation = document["paths"][route.path_format][method.lower()]
+            operation["x-right"] = stated_right(method, path=route.path_format)
             _fill(operation, route, parts=parts)
     document["components"] = {
         "schemas": parts.definitions,
@@ -219,7 +221,7 @@ def docs(request: Request) -> Response:
     """Every path with its parameters."""
     document = request.app.openapi()
     routes = "\n".join(
-        _operation(method, path, operation)
+        _section(method, path, operation, document=document)
         for path, methods in sorted(document["paths"].items())
         for method, operation in methods.items()
     )
@@ -235,26 +237,93 @@ def openapi(request: Request) -> Response:
     return Response(encode(request.app.openapi()), media_type="application/json")
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
-    parts = [
+def _section(method: str, path: str, operation: dict[str, Any], *, document: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(place)}</td><td>{escape(kind)}</td>"
+        f"<td>{escape(meaning)}</td></tr>"
+        for name, place, kind, meaning in parameters(operation)
+    )
+    head = "".join(f"<th>{one}</th>" for one in ("parameter", "in", "type", "meaning"))
+    lines = [
+        operation["summary"], operation["description"], f"Right: {operation['x-right']}.",
+        *(f"Body: {words}" for _, words in bodies(operation, document)),
+        *(f"{status}: {name} {words}" for status, name, words in answers(operation, document)),
+    ]  # fmt: skip
+    return "".join([
         f"<section><h2><code>{method.upper()} {escape(path)}</code></h2>",
-        f"<p>{escape(operation.get('summary', ''))}</p>",
-        f"<p>{escape(operation.get('description', ''))}</p>",
-    ]
-    rows = "".join(_parameters(operation))
-    if rows:
-        parts.append(f"<table><thead><tr><th>parameter</th><th>in</th><th>type</th></tr></thead>"
-                     f"<tbody>{rows}</tbody></table>")  # fmt: skip
-    body = operation.get("requestBody", {}).get("content", {})
-    parts += [f"<p>Body: <code>{escape(kind)}</code></p>" for kind in body]
-    return "".join([*parts, "</section>"])
+        *(f"<p>{escape(line)}</p>" for line in lines),
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else "",
+        "</section>",
+    ])  # fmt: skip
 
 
-def _parameters(operation: dict[str, Any]) -> Iterator[str]:
-    for parameter in operation.get("parameters", ()):
-        kind = parameter.get("schema", {}).get("type", "text")
-        needed = ", needed" if parameter.get("required") else ""
-        yield (
-            f"<tr><td><code>{escape(parameter['name'])}</code></td>"
-            f"<td>{escape(parameter['in'])}</td><td>{escape(str(kind))}{needed}</td></tr>"
-        )
+def parameters(operation: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, place (``path``, ``query``, ``header``), kind and meaning of each parameter."""
+    for one in operation.get("parameters", ()):
+        schema = one["schema"]
+        kinds = [each.get("type") for each in (*schema.get("anyOf", ()), schema)]
+        words = [
+            ", ".join(schema.get("enum", ())) or str(next(filter(None, kinds))),
+            f"{schema['minimum']} to {schema['maximum']}" if "maximum" in schema else "",
+            "needed" if one.get("required") else "",
+            f"default {schema['default']}".lower() if schema.get("default") else "",
+        ]
+        meaning = one.get("description", "")
+        yield one["name"], one["in"], "; ".join(filter(None, words)), meaning
+
+
+def bodies(operation: dict[str, Any], document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Record of a body and its members, ``?`` where one may be left out; or "" and media types."""
+    content = operation.get("requestBody", {}).get("content", {})
+    yield from _named(content, document["components"]["schemas"], mark="?")
+
+
+def answers(operation: dict[str, Any], document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Status of each answer that is no failure; its record and members, or "" and media types."""
+    for status, answer in sorted(operation["responses"].items()):
+        if "$ref" not in answer:
+            named = _named(answer.get("content", {}), document["components"]["schemas"])
+            for name, words in list(named) or [("", "")]:
+                yield status, name, words
+
+
+def _named(
+    content: dict[str, Any], known: dict[str, Any], *, mark: str = ""
+) -> Iterator[tuple[str, str]]:
+    others = []
+    for media_type, media in content.items():
+        schema = media["schema"]
+        name = schema.get("$ref", "").removeprefix(_SCHEMAS)
+        parts = known[name].get("properties", {}) if name else {}
+        if {*parts} == {"items", "next", "cursor"}:
+            schema = parts["items"]["items"]
+            name = f"list of {schema.get('$ref', '').removeprefix(_SCHEMAS)}".rstrip()
+        if parts:
+            yield name, _members(schema, known, mark)
+        else:
+            others.append(media_type)
+    if others:
+        yield "", ", ".join(others)
+
+
+def _members(schema: Any, known: dict[str, Any], mark: str, *, depth: int = 0) -> str:  # noqa: ANN401  JSON
+    """Members of a JSON value, such as ``{name, days?, windows: [{begins, ends}]}``."""
+    schema = known[schema["$ref"].removeprefix(_SCHEMAS)] if "$ref" in schema else schema
+    schema = schema["anyOf"][0] if "anyOf" in schema else schema
+    inner = partial(_members, known=known, mark=mark, depth=depth + 1)
+    match schema:
+        case {"$ref": _}:
+            return _members(schema, known, mark, depth=depth)
+        case {"properties": parts} if depth < 3:
+            needed = schema.get("required", ())
+            marked = {key: key if key in needed else key + mark for key in parts}
+            texts = {marked[key]: inner(one) for key, one in parts.items()}
+            return "{" + ", ".join(f"{a}: {b}" if b else a for a, b in texts.items()) + "}"
+        case {"type": "array", "items": dict(one)}:
+            return f"[{inner(one)}]"
+        case {"type": "array"}:
+            return "[]"
+        case {"type": "object"}:
+            return "{}"
+        case _:
+            return ""

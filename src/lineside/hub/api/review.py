@@ -90,7 +90,8 @@ def list_review(
     """Disagreements first, then what is for review, then the random audit.
 
     What is for review goes by doubt, greatest first; the others newest first. Of an audited
-    picture nothing that was judged is told before it is settled.
+    picture nothing that was judged is told before it is settled. ``next`` has the time of the first
+    page too: a picture of which two people differ since then comes where it was before.
     """
     page = hub.reviews.page(by=who.name, line=line, inspection=inspection, after=after, limit=limit)
     return page_response(page.items, following=page.following)

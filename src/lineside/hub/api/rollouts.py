@@ -107,7 +107,10 @@ def start(
 def preview(
     hub: Hub, who: Requester, *, body: Annotated[NewRollout, Depends(json_body(NewRollout))]
 ) -> Response:
-    """The devices of each step as they are now; nothing is kept. Refused as the start would be."""
+    """``shares`` and ``devices`` as the start would choose them now; nothing is kept.
+
+    Refused as the start would be.
+    """
     return json_response(_shown(hub, hub.rollouts.preview(body, by=who.name)))
 
 

@@ -198,6 +198,9 @@ def metadata(hub: Hub, *, name: str) -> Response:
 @responds(bytes, "application/octet-stream", status=206)
 @responds(None, status=416)
 def targets(hub: Hub, request: Request, *, path: str, range_: RangeHeader = "") -> Response:
-    """By its path, with the SHA-256 before its name; parts by ``Range``."""
+    """By its path, with the SHA-256 before its name; ``If-Range`` and ``ETag`` too.
+
+    503 with ``Retry-After`` while ``downloads`` archives are under way.
+    """
     target, data = hub.releases.archive(path)
     return ranged(hub, request, data=data, wanted=range_, tag=target.sha256)

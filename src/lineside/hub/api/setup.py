@@ -55,8 +55,7 @@ class PlantChangeRequest:
     """Body of ``POST /plant`` and ``POST /plant/check``.
 
     Attributes:
-        section, id, nth, values, entry, remove: one edit, as ``PlantEdit`` has it; ``entry`` is
-            its text.
+        section, id, nth, values, entry, remove: one edit of one entry; ``entry`` is its text.
         text: the whole file as TOML, in place of an edit.
         reason: why; needed where the change is kept.
         base: number of the version that was edited; 0: whatever is in force.
@@ -156,6 +155,8 @@ def get_plant_version(
 def get_plant_content(hub: Hub, who: Requester, *, number: int) -> Response:
     """As devices take it over, which are told the number and the digest on the bus.
 
+    Without secrets for whoever is no device.
+
     A device gets it with the secrets of the cameras and outputs of its lines, one that was not
     enrolled with those of all; 404 where it asks for another version than the one in force.
     """
@@ -238,7 +239,10 @@ class CameraTest:
 def take_test_picture(
     hub: Hub, *, body: Annotated[CameraTest, Depends(json_body(CameraTest))]
 ) -> Response:
-    """One picture of a network or USB camera that the hub can reach; nothing is kept."""
+    """A JPEG within 10 s, which nobody keeps.
+
+    Of a network (``rtsp``, ``http``, ``https``, ``aravis``) or USB camera that the hub can reach.
+    """
     known = {(one.id, str(one.source)): one.source for one in hub.plant.camera}
     source = known.get((body.camera, body.source.reveal()), body.source)
     camera = Camera(id="test", line="test", source=source)
@@ -346,7 +350,7 @@ def set_role(
     hub: Hub, who: Requester, name: str, *,
     body: Annotated[RoleChange, Depends(json_body(RoleChange))],
 ) -> Response:  # fmt: skip
-    """It holds from the next request on; the last administrator stays one."""
+    """It holds from the next request on; 409 for the last administrator."""
     return json_response(user_row(hub.accounts.set_role(name, role=body.role, by=who.name)))
 
 
@@ -364,7 +368,7 @@ def set_password(
 @router.post("/users/{name:path}/remove", summary="Remove a user")
 @responds(UserRow)
 def remove_user(hub: Hub, who: Requester, name: str) -> Response:
-    """The last administrator is not removed; past actions stay in the log."""
+    """409 for the last administrator; past actions stay in the log."""
     return json_response(user_row(hub.accounts.remove(name, by=who.name)))
 
 

@@ -193,7 +193,7 @@ class Teaching:
     ``to_frame`` of one camera, or ``camera`` with ``since`` and ``until``. Labels: ``labels`` hold
     and ``known`` were judged (empty: every name of the inspection), or ``labels_from`` names the
     stock topic whose message before each frame says it. ``judged`` false: they join without a
-    judgement, to be labelled later.
+    judgement, to be labelled later. A body may say ``from`` and ``to``.
     """
 
     frames: tuple[str, ...] = ()

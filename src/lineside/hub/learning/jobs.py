@@ -136,11 +136,16 @@ RunListener = Callable[[RunView], None]
 class RunRequest:
     """Request of a training run; ``version`` 0 is the newest.
 
-    ``task`` and ``inspection``: ``lineside.hub.learning.jobs`` says what follows from them.
-    ``register_as``: the group of models that the package becomes the next version of; "" for none.
-    ``settings``: of the task's learner by name, such as ``tune``; docs/reference/training.md.
-    ``freeze``: whether the draft becomes the version that is trained on; where nobody said how it
-    is split, 30 of 100 pictures are held out.
+    Attributes:
+        task: "" for that of the inspection.
+        inspection: "" for the only one of the task; without any, the whole image of the dataset.
+            One of the dataset's own name may still be missing in the plant file where a task is
+            given.
+        register_as: the group of models that the package becomes the next version of; the run then
+            names it (``version_name``); "" for none.
+        settings: of the task's learner by name, such as ``tune``.
+        freeze: whether the draft becomes the version that is trained on; where nobody said how it
+            is split, 30 of 100 pictures are held out.
     """
 
     dataset: str

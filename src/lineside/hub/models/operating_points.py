@@ -151,8 +151,11 @@ class Preview:
         task: of the package.
         version: number of the version in force; 0: the package's own limits.
         before, after: every limit of the package.
-        unseen: of each limit that the package's report has held-out scores of.
-        recorded: effect on the newest recorded frames that this package answered.
+        unseen: of each limit that the package's report has held-out scores of: escapes, false
+            rejects, reviews, the cost of 1000 parts, the cheapest limits. Of a ``count`` the
+            escapes are counts too low, the false rejects counts too high, the cost wrong counts.
+        recorded: effect on the newest recorded frames that this package answered: verdicts before
+            and after, and ``changes`` by kind, which add up to ``changed``.
     """
 
     inspection: str

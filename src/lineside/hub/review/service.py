@@ -114,6 +114,7 @@ class ReviewView:
 
     Attributes:
         audit: whether it was drawn at random.
+        status: ``open``, ``disagreement`` or ``done``.
         choices: answers on offer, in the order of their keys.
         answers: of a picture that still waits, the person's own alone.
         finding: None for an audited picture before it is settled.
@@ -160,10 +161,11 @@ class ReviewQuality:
     """Quality of an inspection, by its audit within a span of capture times.
 
     Attributes:
-        passed, rejected: audited and settled pictures by the verdict they had.
+        passed, rejected: audited and settled pictures by the verdict they had, and of about how
+            many ``parts``.
         waiting: audited pictures that are not settled, whatever their verdict.
         disagreements: those of them of which two people differ; no rate has them.
-        figures: rates with 95 % intervals.
+        figures: rates with 95 % intervals; None where no part was judged.
         agreement: of two people on the same pictures, settled or not; None where nobody answered
             twice.
     """

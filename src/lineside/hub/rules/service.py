@@ -79,7 +79,7 @@ class RuleView(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         explanation: in plain words, a sentence a line.
-        counters: since its declaration; see ``lineside.streams.Counters``.
+        counters: since its declaration.
         watermark: the time up to which everything was told, ``told_up_to`` in JSON; None before the
             first record.
         held: records held back for their time.
