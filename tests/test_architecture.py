@@ -230,18 +230,6 @@ def test_every_error_class_is_documented() -> None:
         assert f"| {kind.exit_code} | {kind.http_status} |" in row
 
 
-def test_every_configuration_key_is_documented() -> None:
-    import dataclasses
-
-    from lineside.edge import EdgeConfig
-    from lineside.hub import HubConfig
-
-    text = words_of("configuration.md")
-    for kind in (HubConfig, EdgeConfig):
-        for field in dataclasses.fields(kind):
-            assert f"`{field.name}`" in text, f"{kind.__name__}.{field.name}"
-
-
 def test_every_plant_file_key_is_documented() -> None:
     from dataclasses import fields, is_dataclass
 

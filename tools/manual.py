@@ -8,13 +8,16 @@ r"""Parts of the manual that come from the code, and changes of pages before mkd
    and would show the backslash.
 """
 
+import dataclasses
 import inspect
+import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 DOCS = Path(__file__).parents[1] / "docs"
 PART = re.compile(r"(?s)(<!-- from the code: (\w+)(.*?) -->\n).*?(<!-- end -->)")
@@ -54,7 +57,7 @@ def in_words(docstring: str) -> tuple[str, dict[str, str]]:
     """Sentences of a docstring in Markdown, and those of its attributes by name."""
     plain = " ".join(inspect.cleandoc(docstring).replace("``", "`").split("\n"))
     sentences, _, attributes = plain.partition(" Attributes:")
-    parts = re.split(r" {5}(?! )(?=\w+(?:, \w+)*:)", attributes)
+    parts = re.split(r"(?<! ) {5}(?! )(?=\w+(?:, \w+)*:)", attributes)
     named = dict(part.strip().split(":", 1) for part in parts if part.strip())
     return " ".join(sentences.split()), {
         name: " ".join(text.split()) for name, text in named.items()
@@ -189,9 +192,54 @@ def frames(_: list[str], __: list[list[str]]) -> Iterator[str]:
     yield from table(("Parameter", "Frames"), rows)
 
 
+def settings(kind: list[str], every: list[list[str]]) -> Iterator[str]:
+    """Keys of a record, ``module:Record`` or ``module:Record:prefix``, with default and meaning."""
+    module, name, prefix = [*kind[0].split(":"), ""][:3]
+    record = getattr(import_module(f"lineside.{module}"), name)
+    apart = {one.split(":")[1] for part in every for one in part if ":" in one}
+    yield from table(("Key", "Default", "Means"), keys(record, prefix=prefix, apart=apart))
+
+
+def keys(record: Any, *, prefix: str, apart: set[str]) -> Iterator[tuple[str, str, str]]:  # noqa: ANN401  a dataclass
+    """Cells of each key of a record, in the order of its docstring, and of records in it.
+
+    A record with a part of its own is left ``apart``.
+    """
+    fields = {field.name: field for field in dataclasses.fields(record)}
+    _, sentences = in_words(record.__doc__)
+    if (named := set(", ".join(sentences).split(", "))) != fields.keys():
+        raise ValueError(f"{record}: no sentence, or no field: {named ^ fields.keys()}")
+    kinds = get_type_hints(record)
+    for names, sentence in sentences.items():
+        first = names.partition(",")[0]
+        dotted = ", ".join(f"{prefix}.{key}".lstrip(".") for key in names.split(", "))
+        yield codes(dotted), default(fields[first]), sentence.removesuffix(".")
+        inner = next(
+            filter(dataclasses.is_dataclass, (kinds[first], *get_args(kinds[first]))), None
+        )
+        if inner and inner.__name__ not in apart:
+            yield from keys(inner, prefix=dotted, apart=apart)
+
+
+def default(field: Any) -> str:  # noqa: ANN401  of any type
+    """Default of a key as a settings file has it."""
+    value = field.default
+    if value is dataclasses.MISSING:
+        if field.default_factory is dataclasses.MISSING:
+            return "needed"
+        value = field.default_factory()
+    value = value.reveal() if hasattr(value, "reveal") else value
+    if dataclasses.is_dataclass(value):
+        return ""
+    if value and value == get_args((*get_args(field.type), None)[0]):
+        return "all"
+    return f"`{value:.17g}`" if isinstance(value, float) else f"`{json.dumps(value)}`"
+
+
 PARTS: dict[str, Callable[[list[str], list[list[str]]], Iterable[str]]] = {
     "routes": routes,
     "frames": frames,
+    "settings": settings,
 }
 
 

@@ -36,19 +36,27 @@ class WebhookConfig:
     """One URL and which events go to it.
 
     Attributes:
-        name: of the webhook; how far it came is kept under it.
-        secret_file: lines ``whsec_…``; each signs. Empty: not signed.
-        types: of events; ``*`` stands for anything.
-        rules: subjects of events, of rule events the rules' ids, of verdicts the lines'; empty:
-            all.
-        headers: further ones, as they are.
-        header_files: further ones whose value is a secret, and its file.
-        ca: file of the authorities that may vouch for the host; empty: the machine's own.
-        timeout_s: for the connection, and from then to the end of the answer.
-        dead_after_s: an event that was not taken for so long is given up.
-        key: events of one key keep their order: ``ORDER_KEYS``, ``data.<field>``, or "" for source
-            and subject.
-        parallel: how many keys are posted at a time.
+        name: small letters, digits and ``-``; how far it came is kept under it, so a new URL goes
+            on where the old one was.
+        url: ``https://…``, or ``http://…`` where nobody listens on the way.
+        secret_file: file, of a webhook of the plant file its bare name in
+            ``data_dir/secrets/<origin of url>``, of lines ``whsec_<base64 of 24 to 64 bytes>``,
+            each of which signs, read at each try: to change a secret add the new one, then take the
+            old one out; empty: not signed.
+        types: types of events; ``lineside.verdict.v1`` for [verdicts](messages.md#verdict-event);
+            ``*`` stands for anything.
+        rules: subjects: of rule events the rule's id, of verdicts the line's; empty: all.
+        headers: further headers.
+        header_files: further headers whose value is a secret, and its file: ``Authorization =
+            "/etc/lineside/mes.token"``.
+        ca: PEM file of the authorities that may vouch for the host, such as another hub's
+            ``authority.crt``; empty: the machine's own.
+        timeout_s: for the connection (10 at most), and for the answer; above 0, at most 3600.
+        dead_after_s: how long one event is tried; above 0.
+        key: events of one key keep their order: ``""`` for source and subject (of rule events: the
+            rule), ``id``, ``source`` (all that the hub itself says, in one order), ``subject``,
+            ``type``, or ``data.<field>``; keep it while events wait.
+        parallel: how many keys are posted at a time, 1 to 32.
     """
 
     name: str

@@ -30,16 +30,21 @@ class PageConfig:
     """Where the page stands and who may see it.
 
     Attributes:
-        listen: address and port, such as ``127.0.0.1:8080`` or ``[::]:8080``; a port alone is on
-            this machine only, port 0 is any free one; empty: no page.
-        hosts: further names under which a page of this machine only is asked for.
+        listen: address and port, such as ``"127.0.0.1:8080"`` or ``"0.0.0.0:8080"``; a port alone
+            (``"8080"``) is on this machine only, port 0 is any free one; empty: no page. An address
+            that others reach needs ``password_file`` or ``token_file``, else the agent does not
+            start.
+        hosts: further names under which a page without sign-in may be asked for, besides
+            ``localhost``, ``127.0.0.1`` and ``::1``.
         password_file: what ``lineside edge page-password`` wrote: people sign in with a password.
-        token_file: a text of 16 characters or more that programs send as ``Bearer``.
-        tls_cert, tls_key: PEM files that the page is served with; empty: as ``tls`` says.
-        tls: ``auto``: an enrolled device's page that others reach has a certificate of the site's
-            authority; ``off``: plain HTTP where no files are named, as behind a proxy.
-        most_viewers: how many may watch at once.
-        width_px: pictures wider than this are made smaller for who watches.
+        token_file: a random text of 16 characters or more that programs send as ``Authorization:
+            Bearer …``.
+        tls_cert, tls_key: PEM files that the page is served with; read again when they change; over
+            or missing: the agent says so and does not start. Empty: as ``tls`` says.
+        tls: ``auto``: a page that others reach has a certificate of the site's authority, where the
+            device is enrolled; ``off``: plain HTTP, as behind a proxy.
+        most_viewers: how many may watch images at once, 1 to 16.
+        width_px: images wider than this are made smaller for who watches; 64 to 8192.
     """
 
     listen: str = ""
@@ -122,16 +127,19 @@ class CaptureConfig:
 
     Attributes:
         fleet: a level of the captures' path, and the fleet their records name.
-        destination: ``Disk`` writes below ``folder``; ``Cloud`` puts straight to ``upload``.
-        folder: empty: ``captures`` in ``data_dir``.
+        destination: ``Disk`` writes below ``folder``, ``Cloud`` straight to ``upload``.
+        folder: where ``Disk`` writes; empty: ``captures`` in ``data_dir``.
         prefix: levels before the fleet.
         upload: ``s3://bucket/prefix?…`` or ``file:///dir``.
         upload_period_s: how often what lies on the disk is uploaded and then removed; 0: never.
         buffer_size: captures that may wait; more are refused.
-        batch_size: so many are written at once, or what is there after ``push_period_s``.
-        embed_max_bytes: longer values become files of their own beside the record.
-        max_bytes: of captures on the disk; beyond it the oldest go, and are counted.
-        inspections: which own decisions: none, all, every:N, unsure or drift.
+        batch_size: so many are written at once; below ``buffer_size``; 1 or more.
+        push_period_s: after which what waits is written; above 0.
+        embed_max_bytes: longer values become files beside the record; 0 to 3072.
+        max_bytes: of captures on the disk; beyond it the oldest go, and are counted; 1000000 or
+            more.
+        inspections: which own decisions are captured: ``none``, ``all``, ``every:N`` (1 or more),
+            ``unsure``, ``drift``.
     """
 
     fleet: str = "default"
@@ -217,42 +225,58 @@ class EdgeConfig:
     """Everything the agent is told.
 
     Attributes:
-        device: the device's name, a level of its topics.
+        device: the device's name, a level of its topics: letters, digits, ``_``, ``.``, ``-``, at
+            most 64.
         bus: URL of the site's bus.
         plant: path of the plant file.
         plant_folder: where relative paths in the plant file start; empty: the folder it lies in.
         data_dir: folder of spool and packages; made when absent.
-        hub: base URL that packages are fetched from; empty: only what lies in ``data_dir`` runs.
+        hub: base URL that packages are fetched from, directly and not by a proxy of the
+            environment; empty: only what lies in ``data_dir`` runs.
         token_file: file with the device's token for the hub; empty: none is sent.
-        ca: PEM file of the site's authority, which vouches for bus and hub; empty: the machine's.
-        certificate, key: PEM files by which the device proves its name; one may hold both. Written
-            by enrolment; empty: none is shown.
-        cameras: which cameras of the plant this device looks at; empty: all.
-        spool_max_bytes: what may wait for the hub; beyond it images are dropped, then the oldest
-            events.
-        max_loaded_packages: how many different packages may be in memory, for inspections and,
-            apart from these, loaded by name.
-        max_loaded_bytes: of memory that the packages of all inspections take, measured as they are
-            loaded; and, apart from these, of the archives that are loaded by name.
-        resend_after_s: how long an event may stay unacknowledged before it is sent again.
-        status_every_s: how often the device says how it is; changes are said at once.
-        contracts: of other systems whose calls the device answers, on its socket and page.
-        grpc: socket of the gRPC services, such as ``unix:///tmp/edge_agent``; empty: none.
-        home: folder of models that are named by name and version; empty: ``data_dir``.
+        ca: PEM file of the authorities that may vouch for hub (``https://``) and bus
+            (``mqtts://``); empty: the machine's own.
+        certificate, key: PEM files by which the device proves its name to bus and hub; one may hold
+            both. Written by [enrolment](../how-to/fleet.md), and renewed then; empty: none is
+            shown.
+        cameras: which cameras of the plant this device looks at; empty: all. Of one that no
+            inspection has, it sends the hub an image every 2 s.
+        spool_max_bytes: what may wait for the hub; beyond it the oldest images are dropped, and
+            then the oldest events, which are counted; 1000000 or more.
+        max_loaded_packages: how many different packages may be in memory; inspections that run one
+            package share its network; 1 or more.
+        resend_after_s: how long an event may stay unacknowledged before it is sent again; above 0.
+        status_every_s: how often the device says how it is; changes are said at once; above 0.
+        contracts: contracts of other systems whose calls the device answers: ``"edge-agent"``
+            (``AWS.SageMaker.Edge``, on the socket), ``"open-inference"`` (on the socket and the
+            page). ``[]`` answers none.
+        grpc: socket of the [gRPC services](edge-agent.md), such as ``unix:///tmp/edge_agent``;
+            empty: none.
+        home: folder of models named by name and version (``<home>/model/dev/<name>/<version>``);
+            empty: ``data_dir``.
         models_config: the list of models loaded at start; empty: ``models_config.json`` in
             ``data_dir``.
-        trust_root: the site's ``root.json``, or the folder it lies in; pinned at the first start.
-            What is not signed in the site's update repository does not run then, as on a device
-            that was enrolled.
-        unsigned: ``allowed``: packages run, and the hub's plant file is taken over, unsigned where
-            no root is trusted; otherwise none do, and the device keeps its file.
-        hang_after_s: how long a camera may be at one picture before it is started anew.
+        max_loaded_bytes: of memory that the packages of all inspections take together, measured as
+            they are loaded; and, apart from these, of the archives loaded by name.
+            ``max_loaded_packages`` bounds their number too; 1 or more.
+        trust_root: the site's ``root.json``, or the folder it lies in; the hub writes it to ``<its
+            data_dir>/trust/root.json`` at its first start. Pinned at the device's first start: what
+            is not [signed](trust.md) does not run then, as on a device that was enrolled.
+        engine: what runs packages, those of inspections and those loaded by name (raw tensors go to
+            ONNX Runtime in any case): ``onnxruntime`` or ``openvino``
+            ([extra](edge-agent.md#engines) of that name); golden images are answered within the
+            package's bound on either, else it does not run.
+        unsigned: ``"allowed"``: packages run unsigned, and the hub's plant file is taken over
+            unsigned, where no root is trusted; otherwise such a device runs none and keeps its
+            file.
+        hang_after_s: how long a camera may be at one image before it is [started
+            anew](edge-agent.md#watchdog); above 0.
         publish_logs: whether the log is said on the bus too.
-        log_period_s: how long an entry of the log may wait for others.
-        otlp: address of an OpenTelemetry collector (OTLP over HTTP) that gets traces; empty: none.
-        engine: what runs packages, of inspections and loaded by name.
-        capture: what is kept of what models were given and said.
-        page: the device's own page.
+        log_period_s: how long an entry of the log may wait for others; above 0.
+        otlp: address of an OpenTelemetry collector, such as ``"http://127.0.0.1:4318"``, that gets
+            [traces](metrics.md#traces); empty: none.
+        capture: a table, ``[capture]``, as below.
+        page: a table, ``[page]``, as below.
     """
 
     device: str

@@ -1,6 +1,7 @@
 """Settings of the hub: one TOML file, then ``LINESIDE_HUB__<KEY>``, then flags.
 
-Each key is described in ``docs/reference/configuration.md``.
+What is said of each attribute here is its row in ``docs/reference/configuration.md``, to which
+links are relative.
 """
 
 import re
@@ -28,7 +29,12 @@ _EVERY_ADDRESS = {"", "0.0.0.0", "[::]"}  # noqa: S104  compared, not listened a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaBridgeConfig:
-    """MQTT messages that go to Kafka as they are, keyed by their topic."""
+    """MQTT messages that go to Kafka as they are, keyed by their topic.
+
+    Attributes:
+        mqtt: pattern of MQTT topics, such as ``"sockfound"``.
+        topic: topic of Kafka, such as ``"data_mqtt"``.
+    """
 
     mqtt: str
     topic: str
@@ -43,8 +49,11 @@ class KafkaSendConfig:
     """Events of the log that go to a topic of Kafka.
 
     Attributes:
-        types: which; ``*`` stands for anything.
-        key: what keeps the order, as ``key_of`` takes it.
+        topic: each topic once.
+        types: types of [events](messages.md#event-sources-and-chains); ``lineside.verdict.v1`` for
+            [verdicts](messages.md#verdict-event); ``*`` stands for anything.
+        key: what keeps the order: empty for source and subject, or ``id``, ``source``, ``subject``,
+            ``type``, ``data.<field>``.
     """
 
     topic: str
@@ -67,7 +76,10 @@ class KafkaTakeConfig:
     """A topic of Kafka whose records are messages of the plant.
 
     Attributes:
-        route: the MQTT topic they count as; the plant file's routes say what they are.
+        topic: each topic once; a new group begins at its start, unless ``options`` say
+            ``"auto.offset.reset" = "latest"``.
+        route: the MQTT topic they count as; a route of the plant file says what they are. No
+            images.
     """
 
     topic: str
@@ -83,11 +95,23 @@ class KafkaConfig:
     """All of it; ``brokers`` empty: no Kafka.
 
     Attributes:
-        brokers: ``host:port``, with commas between.
-        group: the consumer group; hubs of one group share the work.
-        dead: topic of the records that cannot be taken; empty: they stand in the hub alone.
-        options: of the client library, such as ``security.protocol``.
-        secret_files: of options whose value is a secret: the file it stands in.
+        brokers: ``host:port`` of some brokers, with commas between; empty: no Kafka.
+        group: the consumer group: hubs of one group share the partitions of ``take``.
+        dead: topic of records that cannot be taken, with the reason in ``lineside_reason``,
+            ``lineside_detail``, ``lineside_place``; empty: they stand among the hub's dead letters
+            alone.
+        options: [librdkafka's
+            settings](https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md),
+            handed on: ``"security.protocol" = "SASL_SSL"``, ``"sasl.mechanism" = "SCRAM-SHA-512"``,
+            ``"ssl.ca.location" = "/etc/…"``. Secrets are refused here, as is what delivery rests on
+            (``acks``, ``enable.idempotence``, ``enable.auto.commit``).
+        secret_files: options whose value is a secret, and its file: ``"sasl.password" =
+            "/etc/lineside/kafka.password"``; a newline at the end does not count.
+        bridge: tables ``[[kafka.bridge]]``: MQTT messages that go to Kafka, bytes unchanged, their
+            MQTT topic as key.
+        send: tables ``[[kafka.send]]``: events that go to Kafka as CloudEvents, from the moment on
+            when the table was first there.
+        take: tables ``[[kafka.take]]``: topics whose records become messages of the plant.
     """
 
     brokers: str = ""
@@ -139,14 +163,16 @@ class FunctionConfig:
     """One function that clients of the function contract may invoke, and all it may read.
 
     Attributes:
-        name: of the function.
+        name: of the function, under ``/2015-03-31/functions/<name>/invocations``.
         endpoint: which endpoint answers: an inspection's ``endpoint``, or its id.
-        store: where the pictures are: ``file:///folder`` or ``s3://bucket/prefix?…``.
+        store: where the images are: ``file:///folder`` or ``s3://bucket/prefix?…`` as of ``blobs``;
+            nothing else can be read through the function.
         bucket: what callers name as the store; empty: the last part of ``store``.
-        prefix: of the pictures' names inside the store.
-        records: of the names of the inventory records (JSON), inside the store; empty: none.
+        prefix: of the images' names inside the store, such as ``bin-images/``.
+        records: of the inventory records' names inside the store, such as ``metadata/``:
+            ``<records>/<stem>.json`` with ``EXPECTED_QUANTITY``; empty: none.
         ids: file of the numbers or names on offer, one a line or the column ``id`` of a CSV table;
-            empty: every picture below ``prefix``.
+            empty: every image below ``prefix``, at most 20,000.
     """
 
     name: str
@@ -168,11 +194,13 @@ class RetrainRule:
     """A new version of a dataset starts a run.
 
     Attributes:
-        dataset: whose versions.
-        task: what is learned; empty: the inspection's task.
-        inspection: which one; empty: the only one of that task, else the whole picture.
-        on_drift: whether drift of that inspection starts a run on the newest version as well.
-        register_as: the group of models that the package becomes a version of; empty: none.
+        dataset: whose new versions.
+        task: what is learned: ``classify``, ``anomaly``, …; empty: the inspection's task.
+        inspection: an inspection of the plant file; empty: the only one of that task, else the
+            whole image of the dataset.
+        on_drift: drift of that inspection ([event](messages.md)) starts a run on the newest version
+            as well.
+        register_as: the group of models that the package becomes the next version of; empty: none.
     """
 
     dataset: str
@@ -199,60 +227,113 @@ class HubConfig:
     """Everything the hub is told.
 
     Attributes:
-        data_dir: folder of everything the hub keeps; made when absent.
+        data_dir: folder of everything the hub keeps; made with mode 0700; one hub a folder, also
+            where [several](../how-to/several-hubs.md) share the rest.
         plant: path of the plant file.
-        host, port: where pages and API listen; port 0 takes a free one.
-        allowed_hosts: further host names under which browsers may reach it.
-        bus: ``embedded``, or the URL of a broker.
-        bus_broker: which program the embedded broker is; ``auto``: mosquitto where it is installed,
-            amqtt otherwise.
-        bus_host, bus_port: where the embedded broker listens; port 0 takes a free one.
-        bus_password_file: lines of ``lineside hub bus-password``; needed when ``bus_host`` is not
-            loopback.
-        http_connections: how many connections pages and API take at a time; fewer where the process
-            may open too few files.
-        http_connections_per_address: of these, how many of one address; the machine itself has no
-            limit of its own. Raise it where many people come through one proxy.
-        bus_connections: how many clients the embedded broker takes at a time.
-        bus_tls: host:port where the embedded broker listens for devices with certificates; empty:
-            nowhere. Port 0 takes a free one.
-        iot_jobs_tls: host:port where clients of AWS IoT Jobs that ask without subscribing connect
-            with a device's certificate; empty: nowhere. Port 0 takes a free one.
-        device_bus: URL of the bus as devices are told of it; ``{hub}`` stands for the host under
-            which they reached the hub; empty: that of the embedded broker.
-        device_here: start a device on this machine with the hub.
-        most_devices: how many devices may report.
-        device_silent_s: after how long without a message a device counts as silent.
-        downloads: how many packages go out to devices at a time; others are asked to come again.
-        public_url: how devices reach the hub; empty: ``http://host:port``.
-        strays: also listen to unrouted topics, so that a mistyped topic becomes a dead letter
-            instead of nothing; the key of hub files.
-        records, blobs: URLs; empty: SQLite and a folder in ``data_dir``.
-        mongo: URL of a MongoDB that gets the reference's documents; empty: none.
-        mongo_picture: how a picture stands in its document there.
-        kafka: a Kafka cluster and what goes to it and comes from it.
-        webhook: URLs that events are posted to, beside those of the plant file.
-        retention: what may age out, and when, unless the plant file says it.
-        opcua: where an OPC UA server listens, ``opc.tcp://host:port``; empty: nowhere.
+        host: address of pages and API; anything else can be reached from outside: set ``tls``.
+        port: 0 to 65535; 0 takes a free one, and ``data_dir/hub.json`` says which.
+        allowed_hosts: further names under which browsers reach the hub; on loopback every other
+            name is refused.
+        public_url: how others reach the hub, for the packages devices fetch and for sign-in links;
+            needed when ``host`` is ``0.0.0.0``; empty: ``http://host:port``.
+        bus: the embedded broker, or the URL of one: ``mqtt://``, ``mqtts://``; [what it should
+            keep](messages.md#what-the-brokers-acknowledgement-means) while the hub is away.
+        contracts: contracts of other systems whose calls the hub answers: ``"sagemaker"``
+            (endpoints, functions and ``/ping``), ``"iot-jobs"`` (AWS IoT's job service by HTTP, and
+            the calls by which the edge-manager sample starts), ``"s3"`` (the [bucket](http.md)),
+            ``"open-inference"`` ([serving](serving.md)). ``[]`` answers none; the hub's own API,
+            pages and bus need none of them. Jobs whose document asks for presigned links need
+            ``"s3"``, and so do jobs of devices with ``unsigned = "allowed"``.
+        iot_jobs_tls: ``host:port`` where clients of AWS IoT Jobs that ask without subscribing
+            connect by mutual TLS ([jobs](jobs.md#what-a-device-is-told)); needs ``lineside hub
+            init``. Empty: nowhere.
+        inference_grpc: ``host:port`` of the Open Inference Protocol by gRPC
+            ([serving](serving.md)), port 0 takes a free one; empty: by HTTP alone. Beyond loopback
+            it needs ``tls``.
+        bus_broker: which program the embedded broker is: ``"mosquitto"``, ``"amqtt"``, or
+            ``"auto"``: a mosquitto of version 2 or newer where one is on the ``PATH`` or in
+            ``/usr/sbin``, amqtt otherwise ([what each promises](messages.md#the-hubs-own-broker)).
+        endpoint_calls: how many calls of one endpoint, function or model wait or run at a time; a
+            further one is [refused with 429](http.md#too-many-calls) and counted
+            (``lineside_inference_refused_total``; ``lineside_inference_waiting`` says how many
+            wait); 1 or more.
+        bus_host: where the embedded broker listens.
+        bus_port: its port, 0 to 65535; 0 takes a free one.
+        bus_password_file: lines written by [``lineside hub bus-password
+            NAME``](../how-to/real-camera.md#the-agent-on-another-machine), read on start; needed
+            when ``bus_host`` is not loopback. The hub itself needs no line. Lines with an argon2
+            hash, as earlier versions asked for, are read by amqtt only: ``"auto"`` takes amqtt
+            then.
+        bus_tls: ``host:port`` where the embedded broker listens for devices by mutual TLS, such as
+            ``"0.0.0.0:8883"``; needs ``lineside hub init``. The certificate is the name, and a
+            device publishes and subscribes to its own topics only
+            ([fleet](fleet.md#who-may-publish-and-subscribe-to-what)).
+        device_bus: URL of the bus as devices are told of it at enrolment; ``{hub}`` stands for the
+            host under which they reached the hub; empty: that of the embedded broker.
+        device_here: start a [device on this machine](fleet.md#the-device-on-the-hubs-machine) with
+            the hub, as ``--with-device`` does.
+        most_devices: how many devices may report; a further one is a refused message; 1 or more.
+        http_connections: how many connections pages and API take at a time, at most a quarter of
+            the files that the process may open; further ones are closed at once, counted
+            (``lineside_http_connections_refused_total``) and said in the log once a minute. A
+            request whose head takes over 10 s, or whose body brings less than 16 kB in 30 s, is
+            closed too (``lineside_http_connections_too_slow_total``). 1 or more.
+        http_connections_per_address: how many of these one address may have; the machine itself has
+            no limit of its own. Raise it where many people come through one proxy. 1 or more.
+        bus_connections: how many clients the embedded broker takes at a time; a further one is cut
+            off; 1 or more.
+        downloads: how many packages go out to devices at a time; others are answered 503 with
+            ``Retry-After``; 1 or more.
+        device_silent_s: after how long without a message a device that did not say goodbye counts
+            as silent; above 0.
+        strays: listen to the branches of the routed topics too, so that a mistyped topic becomes a
+            dead letter; switch it off on a broker with much other traffic below the same branches.
+        records: ``sqlite:////abs/file.db`` or ``postgresql://user@host/db``; empty: SQLite in
+            ``data_dir``.
+        blobs: ``file:///abs/dir`` or ``s3://bucket/prefix?endpoint=…&region=…``; empty: a folder in
+            ``data_dir``.
+        mongo: ``mongodb://…``: also write the [reference](glossary.md)'s documents there, and place
+            orders written there.
+        mongo_picture: how an image is in its document: ``text`` (base64), ``binary`` or ``digest``.
+        kafka: a table, ``[kafka]``, [as below](#kafka).
+        webhook: tables ``[[webhook]]``: URLs that events are posted to, [as below](#webhooks); the
+            [plant file](plant-file.md#webhook) takes them too, and of two with one name that one
+            runs.
+        opcua: ``opc.tcp://host:port`` of an [OPC UA server](opcua.md), such as
+            ``"opc.tcp://127.0.0.1:4840"``; empty: none.
         opcua_anonymous: anybody may read from it, also without encryption.
-        homeassistant: first level of Home Assistant's discovery topics; empty: none are said.
-        otlp: address of an OpenTelemetry collector (OTLP over HTTP) that gets traces; empty: none.
-        sparkplug: group id of Sparkplug B under which the hub is an edge node; empty: it is none.
-        endpoint_calls: how many calls of one endpoint, function or model wait or run at a time.
-        contracts: of other systems whose calls the hub answers.
-        inference_grpc: host:port of the Open Inference Protocol by gRPC; empty: by HTTP only.
-        trust: folder of the update repository; empty: ``data_dir/trust``.
-        ingest_token_file: token of ``/mqttingest``; empty: ``data_dir/tokens/ingest.token``.
-        tls: ``site``: HTTPS with a certificate of the site's own authority, renewed at a start.
-        tls_cert, tls_key: files of another certificate, with its chain, and its key.
-        time_zone: of the site's clock, for maintenance windows, such as ``Europe/Zurich``.
-        single_person: whether who made a version of a model may approve it.
-        session_hours: how long a sign-in lasts.
-        max_body_bytes: largest request body; uploads of packages and pictures included.
-        dead_letters: how many refused messages are kept.
-        min_free_bytes: with less room on the disk of ``data_dir`` the hub is not ready.
-        function: functions that read a picture from a store and answer it.
-        retrain: which datasets start a run when a version of them is frozen.
+        homeassistant: first level of the topics of [Home Assistant's
+            discovery](../how-to/bus-tools.md#home-assistant), as it is set up there, usually
+            ``"homeassistant"``; empty: none, and those that were said are removed.
+        otlp: address of an OpenTelemetry collector, such as ``"http://127.0.0.1:4318"``, that gets
+            [traces](metrics.md#traces); empty: none.
+        sparkplug: group id of [Sparkplug B](../how-to/bus-tools.md#sparkplug-b-ignition) under
+            which the hub is an edge node, such as ``"Plant1"``; empty: none.
+        retention: a table with the two keys below; what may age out, and when, unless the [plant
+            file](plant-file.md#retention) has the table.
+        trust: folder of the [update repository](trust.md); empty: ``trust`` in ``data_dir``.
+        ingest_token_file: token of ``POST /mqttingest``; empty: ``data_dir/tokens/ingest.token``.
+        tls: ``"site"``: pages and interface by HTTPS, with a certificate of the site's own
+            authority ([``lineside hub init``](commands.md)), renewed at a start when a third of its
+            time is left.
+        tls_cert, tls_key: files (PEM) of another certificate with its chain, and of its key without
+            a password.
+        time_zone: of the site's clock, such as ``"Europe/Zurich"``: maintenance windows of model
+            groups are its times.
+        single_person: whether who made a version of a model may
+            [approve](users.md#approval-by-another-person) it; page and event say when that
+            happened.
+        session_hours: how long a sign-in lasts; above 0.
+        max_body_bytes: largest upload (a package, an import); other paths have smaller limits of
+            their own.
+        min_free_bytes: with less room on the disk of ``data_dir``, ``/readyz`` answers 503 and
+            ``doctor`` says so; 0: no limit.
+        dead_letters: refused messages kept with their bytes; the oldest go first.
+        function: tables ``[[function]]``, the functions that clients of the function contract and
+            the page [Count](pages.md) may use; keys below.
+        retrain: tables ``[[retrain]]``: a new version of a dataset starts a training run, unless it
+            was frozen for one (``"freeze":true``); while another runs it waits, and what it makes
+            awaits approval.
     """
 
     data_dir: str
