@@ -219,17 +219,6 @@ def test_every_command_is_documented() -> None:
     assert missing == []
 
 
-def test_every_error_class_is_documented() -> None:
-    from lineside.core import LinesideError
-
-    text = words_of("errors.md")
-    kinds = [k for k in LinesideError.__subclasses__() if k.__module__.startswith("lineside.core")]
-    assert len(kinds) == 6
-    for kind in kinds:
-        row = next(line for line in text.splitlines() if f"`{kind.__name__}`" in line)
-        assert f"| {kind.exit_code} | {kind.http_status} |" in row
-
-
 def test_every_plant_file_key_is_documented() -> None:
     from dataclasses import fields, is_dataclass
 

@@ -183,7 +183,7 @@ def code(sentence: str) -> str:
 
 def codes(names: str) -> str:
     """Names with commas between them as code."""
-    return ", ".join(f"`{name.strip()}`" for name in names.split(","))
+    return ", ".join(f"`{name.strip()}`" for name in names.split(",") if name)
 
 
 def frames(_: list[str], __: list[list[str]]) -> Iterator[str]:
@@ -236,10 +236,53 @@ def default(field: Any) -> str:  # noqa: ANN401  of any type
     return f"`{value:.17g}`" if isinstance(value, float) else f"`{json.dumps(value)}`"
 
 
+def metrics(first: list[str], every: list[list[str]]) -> Iterator[str]:
+    """Series of ``/metrics`` from the named one to that of the next part."""
+    from lineside.hub.eventlog.stats import METRICS, series_name
+
+    series = {
+        series_name(key)[0] + ("_total" if one.kind == "counter" else ""): one
+        for key, one in METRICS.items()
+    }
+    names = [*series]
+    starts = [*(names.index(one[0]) for one in every), len(names)]
+    if starts[0]:
+        raise ValueError(f"series in no part of the page: {names[: starts[0]]}")
+    begin = names.index(first[0])
+    end = min(start for start in starts if start > begin)
+    rows = (
+        (f"`{name}`", series[name].kind, codes(",".join(series[name].labels)), series[name].help)
+        for name in names[begin:end]
+    )
+    yield from table(("Series", "Kind", "Labels", "Means"), rows)
+
+
+def errors(_: list[str], __: list[list[str]]) -> Iterator[str]:
+    """Classes of failures with what each means, its exit code and its HTTP status."""
+    from lineside.core import errors as module
+
+    kinds = [
+        kind for kind in vars(module).values()
+        if isinstance(kind, type) and kind.__base__ is module.LinesideError
+    ]  # fmt: skip
+    rows = (
+        (
+            f"`{one.__name__}`",
+            in_words(one.__doc__ or "")[0],
+            f"{one.exit_code}",
+            f"{one.http_status}",
+        )
+        for one in sorted(kinds, key=lambda kind: kind.exit_code)
+    )
+    yield from table(("Class", "Means", "Exit code", "HTTP status"), rows)
+
+
 PARTS: dict[str, Callable[[list[str], list[list[str]]], Iterable[str]]] = {
     "routes": routes,
     "frames": frames,
     "settings": settings,
+    "metrics": metrics,
+    "errors": errors,
 }
 
 

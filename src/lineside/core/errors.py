@@ -1,12 +1,4 @@
-"""The six things a caller can do about a failure.
-
-    LinesideError
-    ├── InvalidError        your input is wrong; do not retry          exit 2   HTTP 400
-    ├── NotFoundError       it is not there                            exit 3   HTTP 404
-    ├── ConflictError       it changed since it was read; redo         exit 4   HTTP 409
-    ├── RefusedError        signature, digest, credentials refused     exit 5   HTTP 403
-    ├── UnavailableError    the other side is away; retry later        exit 6   HTTP 503
-    └── MissingExtraError   an optional dependency is absent           exit 7   HTTP 501
+"""The six things a caller can do about a failure: classes with exit code and HTTP status.
 
 A message says what happened, ``where`` says at which place, ``fix`` says what to do. Secrets never
 stand in any of the three.
@@ -73,7 +65,7 @@ class LinesideError(Exception):
 
 
 class InvalidError(LinesideError):
-    """The input is wrong; sending it again will not help."""
+    """The input is wrong; do not retry."""
 
     exit_code = 2
     http_status = 400
@@ -81,7 +73,7 @@ class InvalidError(LinesideError):
 
 
 class NotFoundError(LinesideError):
-    """The requested thing does not exist."""
+    """It is not there."""
 
     exit_code = 3
     http_status = 404
@@ -89,7 +81,7 @@ class NotFoundError(LinesideError):
 
 
 class ConflictError(LinesideError):
-    """It changed under the caller: read again, then redo."""
+    """It changed since it was read; read again, redo."""
 
     exit_code = 4
     http_status = 409
