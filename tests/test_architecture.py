@@ -199,26 +199,6 @@ def test_the_navigation_keeps_the_four_kinds_of_page_apart() -> None:
     }  # fmt: skip
 
 
-def test_every_command_is_documented() -> None:
-    import typer.main
-
-    from lineside.cli.app import app
-
-    def walk(command: object, path: str) -> Iterator[str]:
-        inner = getattr(command, "commands", None)
-        if inner is None:
-            yield path
-            return
-        if getattr(command, "invoke_without_command", False) and path != "lineside":
-            yield path
-        for name, child in inner.items():
-            yield from walk(child, f"{path} {name}")
-
-    text = words_of("commands.md")
-    missing = [path for path in walk(typer.main.get_command(app), "lineside") if path not in text]
-    assert missing == []
-
-
 def test_every_plant_file_key_is_documented() -> None:
     from dataclasses import fields, is_dataclass
 

@@ -13,14 +13,16 @@ import inspect
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 DOCS = Path(__file__).parents[1] / "docs"
 PART = re.compile(r"(?s)(<!-- from the code: (\w+)(.*?) -->\n).*?(<!-- end -->)")
+MANY = 10  # commands with one option, from which on it is described once
 FILTER = "the [filter](#filter-of-frames)"
 
 
@@ -277,12 +279,98 @@ def errors(_: list[str], __: list[list[str]]) -> Iterator[str]:
     yield from table(("Class", "Means", "Exit code", "HTTP status"), rows)
 
 
+@cache
+def all_commands() -> dict[str, Any]:
+    """Commands of the program by their words."""
+    import typer.main
+
+    from lineside.cli.app import app
+
+    def inner(words: str, command: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  of typer's own click
+        known = getattr(command, "commands", {})
+        if words and (not known or command.invoke_without_command):
+            yield words, command
+        for name, one in known.items():
+            yield from inner(f"{words} {name}".strip(), one)
+
+    return dict(inner("", typer.main.get_command(app)))
+
+
+def signature(option: Any) -> tuple[str, str]:  # noqa: ANN401  of typer's own click
+    """Names of an option, and its help; of one that is on by itself what switches it off too."""
+    names = [*option.opts, *(option.secondary_opts if option.default is True else ())]
+    return codes(",".join(names)), option.help or ""
+
+
+@cache
+def shared_options() -> list[tuple[str, str]]:
+    """Options that many commands have with the same meaning, the most frequent first."""
+    every = (signature(one) for command in all_commands().values() for one in command.params)
+    return [one for one, count in Counter(every).most_common() if count >= MANY]
+
+
+def options(_: list[str], __: list[list[str]]) -> Iterator[str]:
+    """Options that many commands have."""
+    yield from table(("Option", "Is"), shared_options())
+
+
+def commands(first: list[str], every: list[list[str]]) -> Iterator[str]:
+    """Commands that begin with these words."""
+    named = {word for part in every for word in part}
+    if left := {words for words in all_commands() if words.split()[0] not in named}:
+        raise ValueError(f"commands in no part of the page: {left}")
+    found = [(words, one) for words, one in all_commands().items() if words.split()[0] in first]
+    found.sort(key=lambda one: first.index(one[0].split()[0]))
+    yield from table(("Command", "Does"), (command_cells(*one) for one in found))
+
+
+def command_cells(words: str, command: Any) -> tuple[str, str]:  # noqa: ANN401  of typer's own click
+    """Cells of a command."""
+    usage, own, shared = [f"lineside {words}"], [], []
+    for one in command.params:
+        names, text = signature(one)
+        if one.param_type_name == "argument":
+            name = (one.metavar or one.name).strip("[]{}").upper()
+            usage.append((name if one.required else f"[{name}]") + "…" * (one.nargs == -1))
+            own.append(f"`{name}`: {linked(text)}")
+        elif (names, text) in shared_options():
+            shared.append(names + " (needed)" * one.required)
+        else:
+            own.append(f"{names}{choice(one, command)}: {linked(text)}")
+    help_text, _ = in_words(command.help or "")
+    summary, _, more = help_text.partition(". ")
+    lines = [
+        f"**{summary.removesuffix('.')}.** {more}".strip(),
+        *own,
+        f"Also {', '.join(shared)}." if shared else "",
+    ]
+    return f"`{' '.join(usage)}`", "<br>".join(filter(None, lines))
+
+
+def linked(text: str) -> str:
+    """Help in Markdown, with links to pages that it names."""
+    return re.sub(r"docs/reference/([\w-]+)\.md", r"[\1](\1.md)", code(text))
+
+
+def choice(option: Any, command: Any) -> str:  # noqa: ANN401  of typer's own click
+    """Choices of an option, and its default or that it is needed."""
+    hint = get_type_hints(command.callback).get(option.name)
+    known = get_args(hint) if get_origin(hint) is Literal else ()
+    value = option.default
+    is_shown = value and not callable(value) and not isinstance(value, bool | list | tuple)
+    parts = [", ".join(known), f"default `{value}`" if is_shown else "needed" * option.required]
+    text = "; ".join(filter(None, parts))
+    return f" ({text})" if text else ""
+
+
 PARTS: dict[str, Callable[[list[str], list[list[str]]], Iterable[str]]] = {
     "routes": routes,
     "frames": frames,
     "settings": settings,
     "metrics": metrics,
     "errors": errors,
+    "options": options,
+    "commands": commands,
 }
 
 
