@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 540,
     "classes": 1613,
     "statements in src": 70093,
-    "statements in tests": 58980,
+    "statements in tests": 58983,
     "records built at one place": 409,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

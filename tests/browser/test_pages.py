@@ -339,7 +339,7 @@ def test_lines_and_their_wall_say_what_a_shift_made(
         page.close()
 
 
-def test_pages_of_the_manual_fit_a_narrow_window_and_show_plain_bars(
+def test_pages_of_the_manual_fit_a_narrow_window_show_plain_bars_and_need_no_network(
     chromium: Browser, tmp_path: Path
 ) -> None:
     build = (sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path))
@@ -350,5 +350,8 @@ def test_pages_of_the_manual_fit_a_narrow_window_and_show_plain_bars(
         page.goto(built.as_uri())
         wrong += [built.parent.name] if page.evaluate(OVER) > 0 else []
         wrong += re.findall(r"<code>[^<]*\\\|[^<]*", built.read_text())
+        wrong += re.findall(r"(?:src=|<link[^>]+href=)\"(?:https?:)?//[^\"]+", built.read_text())
+    for style in tmp_path.rglob("*.css"):
+        wrong += re.findall(r"(?:url\(|@import )[\"']?(?:https?:)?//[^\"')]+", style.read_text())
     page.close()
     assert wrong == []
