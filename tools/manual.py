@@ -195,10 +195,13 @@ def frames(_: list[str], __: list[list[str]]) -> Iterator[str]:
 
 
 def settings(kind: list[str], every: list[list[str]]) -> Iterator[str]:
-    """Keys of a record, ``module:Record`` or ``module:Record:prefix``, with default and meaning."""
+    """Keys of a record, ``module:Record`` or ``module:Record:prefix``, with default and meaning.
+
+    Further names are records whose keys stand in tables of their own.
+    """
     module, name, prefix = [*kind[0].split(":"), ""][:3]
     record = getattr(import_module(f"lineside.{module}"), name)
-    apart = {one.split(":")[1] for part in every for one in part if ":" in one}
+    apart = {(one + ":").split(":")[":" in one] for part in every for one in part}
     yield from table(("Key", "Default", "Means"), keys(record, prefix=prefix, apart=apart))
 
 
@@ -215,7 +218,8 @@ def keys(record: Any, *, prefix: str, apart: set[str]) -> Iterator[tuple[str, st
     for names, sentence in sentences.items():
         first = names.partition(",")[0]
         dotted = ", ".join(f"{prefix}.{key}".lstrip(".") for key in names.split(", "))
-        yield codes(dotted), default(fields[first]), sentence.removesuffix(".")
+        defaults = dict.fromkeys(default(fields[key]) for key in names.split(", "))
+        yield codes(dotted), ", ".join(defaults), sentence.removesuffix(".")
         inner = next(
             filter(dataclasses.is_dataclass, (kinds[first], *get_args(kinds[first]))), None
         )
@@ -235,7 +239,9 @@ def default(field: Any) -> str:  # noqa: ANN401  of any type
         return ""
     if value and value == get_args((*get_args(field.type), None)[0]):
         return "all"
-    return f"`{value:.17g}`" if isinstance(value, float) else f"`{json.dumps(value)}`"
+    if value is None:
+        return "none"
+    return f"`{json.dumps(value).removesuffix('.0')}`"
 
 
 def metrics(first: list[str], every: list[list[str]]) -> Iterator[str]:

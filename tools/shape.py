@@ -15,10 +15,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
-    "modules": 540,
+    "modules": 541,
     "classes": 1613,
     "statements in src": 70093,
-    "statements in tests": 58983,
+    "statements in tests": 58982,
     "records built at one place": 409,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

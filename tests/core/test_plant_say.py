@@ -3,7 +3,7 @@
 import pytest
 
 from lineside.core import InvalidError, Plant, decode, encode, load_plant, parse_plant
-from lineside.core.plant import ANSWER_FIELDS, EXTENDED, Say, can_say
+from lineside.core.plant_say import ANSWER_FIELDS, EXTENDED, Say, can_say
 from tests.core.test_plant import EXAMPLES, faults_of
 
 PLANT = """

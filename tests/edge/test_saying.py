@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Plant, decode_json, digest_of, frame_id, parse_plant
-from lineside.core.plant import Say
+from lineside.core.plant_say import Say
 from lineside.edge.delivery.publisher import ResultPublisher, message_of
 from lineside.edge.messages import Counters
 from lineside.links import open_bus

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from lineside.core import Camera, InvalidError, Plant, RouteKind, parse_plant
 from lineside.core.drivers import SecretUrl
 from lineside.core.outputs import OutputConfig
-from lineside.core.plant import Line, Route, Say
+from lineside.core.plant import Line, Route
+from lineside.core.plant_say import Say
 from lineside.core.topics import pattern_covers, topic_matches
 from lineside.links import BrokerLimits, device_access
 from lineside.links.bus_access import TopicAccess, access_list, is_identity

@@ -170,7 +170,9 @@ def json_schemas(
         if definition.get("type") == "object" and "properties" in definition:
             definition["additionalProperties"] = False
         if "description" in definition:
-            definition["description"] = inspect.cleandoc(definition["description"])
+            definition["description"] = re.sub(  # its links are those of a page
+                r"\[([^]]*)\]\([^)]*\)", r"\1", inspect.cleandoc(definition["description"])
+            )
         for part in definition.get("properties", {}).values():
             if part.get("type") == "number" and "pattern" in part:
                 part["type"] = ["number", "string"]  # ``Seconds``; msgspec keeps its own type

@@ -81,11 +81,13 @@ class HandshakeConfig:
     """Points by which a PLC asks for the result of a part and confirms that it has it.
 
     Attributes:
-        trigger: read: 1 from when the part is in place until the result was read.
-        acknowledge: read: 1 once the result was read.
-        done: written: 1 while the result stands in ``switch``.
-        timeout_s: the longest wait for the verdict, and then for the acknowledgement.
-        settle_s: an image counts from so long after the trigger on: the delay of a camera whose
+        trigger: point that is read; the PLC sets it once a part is in place: ``coil/1``,
+            ``input/1`` (a discrete input), or the offset of a GPIO line.
+        acknowledge: point that is read; the PLC sets it once it has read the result.
+        done: point; 1 while a result stands in ``switch``.
+        timeout_s: seconds above 0; the longest wait for the verdict, and then for the
+            acknowledgement.
+        settle_s: seconds; an image counts from so long after the trigger on: for cameras whose
             images are dated when they arrive.
     """
 
@@ -104,10 +106,12 @@ class MessageConfig:
     """Form in which a value is published to a topic.
 
     Attributes:
-        on: payload of ``switch`` for the value 1.
-        off: payload of ``switch`` for the value 0.
-        qos: quality of service, 0 to 2.
-        retain: whether the broker keeps the last value of ``switch`` for those that come later.
+        on, off: payload of ``switch`` for the values 1 and 0; those of
+            ``heartbeat`` are 1 and 0.
+        qos: 0, 1 or 2; of everything that the output publishes. With 0 nobody confirms that the
+            broker took it.
+        retain: the broker keeps the last value of ``switch`` for clients that come later; never
+            that of ``heartbeat``.
     """
 
     on: str = "1"
@@ -131,29 +135,31 @@ class OutputConfig:
     """A point that a device switches on the verdicts of a line that it inspects alone.
 
     Attributes:
-        line: whose verdicts.
-        url: ``modbus://host:502?unit=1``, ``gpio:///dev/gpiochip0``, ``mqtt:`` for the plant's bus,
-            ``mqtt://user:password@host:1883`` (``mqtts:``) for another broker, or
-            ``opc.tcp://host:4840/path``. OPC UA is encrypted, and a user may stand before the host,
-            with ``?certificate=&key=&server=``: PEM files of the device and of the server.
-        switch: the point that is written.
-        fail_safe: written while a camera is lost, an inspection has no package, after a start or a
-            lost connection until the next verdict falls due, when the device stops, and in place
-            of ``rest`` while images have a fault of their camera.
-        on: verdicts that switch it.
-        value: written by a verdict that switches it.
-        rest: written otherwise.
-        pulse_s: how long ``value`` stands; 0: until the next verdict falls due.
-        delay_s: from the capture of a part's last image to the switching; 0: at once. A verdict
-            that comes later does not switch.
-        max_age_s: with ``delay_s`` 0, how old the image may be.
-        camera: whose images ``delay_s`` counts from; "": the line's only one.
-        device: which device drives it; "": that which inspects the line.
-        heartbeat: a point that shows that the device is alive: a coil or line changes between 0
-            and 1, a register counts; "": none.
-        heartbeat_s: the time between two changes of it.
-        handshake: a PLC asks for each result; None: each verdict switches.
-        message: of ``mqtt``: payloads and flags; None: those of ``MessageConfig()``.
+        id: id; names the output.
+        line: id of a line; whose verdicts.
+        url: ``modbus://host:502?unit=1`` (port 502 and unit 1 if left out; unit 0 to 255),
+            ``gpio:///dev/gpiochip0``, or one of [MQTT](#outputs-on-mqtt) or [OPC
+            UA](#outputs-on-opc-ua).
+        switch: point; what is written: ``coil/12`` or ``register/40``, counted from 0 as on the
+            wire, the offset of a GPIO line (``"17"``), a topic, or the id of a node.
+        fail_safe: whole number; written while the line cannot be relied on: see below. 0 or 1; of a
+            register or a node that is a number up to 65535.
+        on: verdicts; which switch it.
+        value, rest: whole numbers; written by a verdict that switches it, and otherwise.
+        pulse_s: seconds; how long ``value`` stands; 0: until the next verdict falls due.
+        delay_s: seconds; from the capture of a part's last image to the switching: the way from
+            camera to gate. 0: at once.
+        max_age_s: seconds above 0; with ``delay_s`` 0: the verdict on an older image does not
+            switch.
+        camera: id of a camera; whose images ``delay_s`` counts from; needed where inspections on
+            several cameras of the line count.
+        device: the one device that drives it; needed only where several have the whole line.
+        heartbeat: point; shows that the device is alive: a register counts up to 65535 and begins
+            again at 0, any other changes between 0 and 1.
+        heartbeat_s: seconds above 0; the time between two changes.
+        handshake: table; a PLC asks for each result: [handshake](#outputhandshake); then without
+            ``delay_s`` and ``pulse_s``, and not on MQTT.
+        message: table; payloads and flags of [MQTT](#outputs-on-mqtt).
     """
 
     id: str

@@ -6,7 +6,7 @@ camera, a slot naming a region) are checked by ``lineside.core.plant_check``.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeVar
@@ -17,101 +17,9 @@ from lineside.core.drivers import SecretUrl
 from lineside.core.errors import Fault, InvalidError
 from lineside.core.outputs import OutputConfig
 from lineside.core.plant_rules import Rule, known_zone
+from lineside.core.plant_say import Say
 from lineside.core.shifts import Shift
 from lineside.core.webhooks import WebhookConfig
-
-# What a field may say, and the tasks that have it; empty for all.
-_WITH_LABELS = ("classify", "multilabel", "detect")
-ANSWER_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "label": _WITH_LABELS,
-    "percent": _WITH_LABELS,
-    "score": (*_WITH_LABELS, "anomaly"),
-    "second": ("classify", "multilabel"),
-    "second_score": ("classify", "multilabel"),
-    "decision": (*_WITH_LABELS, "count", "anomaly"),
-    "limit": ("anomaly",),
-    "count": ("count",),
-    "count_low": ("count",),
-    "count_high": ("count",),
-    "boxes": ("detect", "count"),
-    "defect_share": ("segment",),
-    "verdict": (),
-    "reasons": (),
-    "state": (),
-    "ts": (),
-    "sequence": (),
-    "part": (),
-    "frame": (),
-    "camera": (),
-    "inspection": (),
-    "device": (),
-    "package": (),
-    "dataset": (),
-}
-EXTENDED = (
-    "score", "second", "second_score", "decision", "state", "ts", "sequence", "frame", "device",
-    "package",
-)  # fmt: skip
-UNSURE = "unsure"
-"""Said as a label where the answer is unsure, unless the plant file says otherwise."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Say:
-    """A message for each answer, QoS 0 and not retained: it is worth what it says, and no more.
-
-    The names are those of another system; keys stand in the order of the plant file, with a blank
-    after colon and comma, so that a message can have the very bytes that a system before wrote.
-    Nothing waits for a bus that is away: what must not be lost goes by lineside's own topics.
-
-    Attributes:
-        inspection: whose answers.
-        fields: name in the message → what it says, one of ``ANSWER_FIELDS``.
-        form: ``compatible``: these fields and nothing else; ``extended``: after them those of
-            ``EXTENDED`` that the task has, each under its own name unless ``fields`` says it.
-        unknown: said as ``label`` where the answer is unsure or nothing could be said of the
-            picture; "": the likeliest label is said all the same, as systems before did, and no
-            message of such a picture.
-    """
-
-    inspection: str
-    fields: Mapping[str, str]
-    form: Literal["compatible", "extended"] = "extended"
-    unknown: str = UNSURE
-
-    def __post_init__(self) -> None:
-        strange = [name for name in self.fields.values() if name not in ANSWER_FIELDS]
-        refuse(
-            self,
-            unless(
-                self.fields, key="fields", value="", expected="at least one field",
-                fix='Write fields = { image = "label", probability = "percent" }, say.',
-            ),
-            unless(
-                not strange, key="fields", value=", ".join(strange),
-                expected="what an answer can say", fix=f"Known: {', '.join(ANSWER_FIELDS)}.",
-            ),
-            unless(
-                self.unknown in {"", UNSURE} or "label" in self.fields.values(), key="unknown",
-                value=self.unknown, expected="a field that says label",
-                fix='Add one to fields, as in image = "label", or remove unknown.',
-            ),
-        )  # fmt: skip
-
-    def all_fields(self, task: str) -> dict[str, str]:
-        """Every field of a message in its order: name → what it says."""
-        found = dict(self.fields)
-        if self.form == "extended":
-            said = set(found.values())
-            more = (name for name in EXTENDED if name not in said and can_say(name, task=task))
-            found.update({name: name for name in more if name not in found})
-        return found
-
-
-def can_say(name: str, *, task: str) -> bool:
-    """Return whether an answer of that task has it."""
-    return not ANSWER_FIELDS[name] or task in ANSWER_FIELDS[name]
-
 
 PLANT_SCHEMA = "lineside.plant/1"
 _SOURCES = {
@@ -188,6 +96,14 @@ class Region:
 
     ``box_px`` is in pixels of that view. ``label`` alone: present or absent. ``classes``: exactly
     one of them. Never both.
+
+    Attributes:
+        id: name; names the place.
+        box_px: table; ``{ x0_px, y0_px, x1_px, y1_px }`` in pixels of the reference view, inside
+            it; ``x1_px`` and ``y1_px`` lie just outside the box.
+        label: name; presence: this label is present or absent here.
+        classes: two or more names; exactly one of these holds here; the label names in datasets are
+            ``<id>/<class>``.
     """
 
     id: str
@@ -220,8 +136,11 @@ class Region:
 class Trigger:
     """When a frame is inspected.
 
-    ``frame``: each one; ``interval``: at most every ``interval_s``; ``topic``: after a message on
-    ``topic``; ``part``: when a part id arrives with the frame.
+    Attributes:
+        on: ``frame``: each one; ``interval``: at most every ``interval_s``; ``topic``: the next one
+            after a message; ``part``: those that carry a part id.
+        interval_s: seconds; needed with ``interval``, and then above 0.
+        topic: needed with ``topic``.
     """
 
     on: Literal["frame", "interval", "topic", "part"] = "frame"
@@ -242,7 +161,15 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """The reference view: its size and how the camera may have moved from it."""
+    """The reference view: its size and how the camera may have moved from it.
+
+    Attributes:
+        width_px: whole number above 0; width of the reference image.
+        height_px: whole number above 0; its height.
+        register: find how the camera has moved before regions are cut; ``false`` cuts at once.
+        max_shift_share: 0-1; of the image's side; a larger shift is "camera moved".
+        max_rotation_deg: 0-180 degrees; a larger turn is "camera moved".
+    """
 
     width_px: int
     height_px: int
@@ -263,10 +190,14 @@ class View:
 class Policy:
     """Policy that turns scores into decisions.
 
-    ``error_rate`` is the wished share of wrong answers (0-1). ``escape_cost`` is the price of
-    saying absent where the label is present, ``over_reject_cost`` the reverse. ``present_above``
-    replaces the learned cuts by one strict cut ("present only if greater"), for contracts that
-    fix it.
+    Attributes:
+        error_rate: 0-1; wished share of wrong answers among those given; what cannot be answered at
+            this rate is "unsure". Few images may not show so small a rate: the package states the
+            one that it holds.
+        escape_cost: above 0; price of saying absent where the label is present.
+        over_reject_cost: above 0; price of saying present where it is not.
+        present_above: 0-1; replaces the learned cuts: present if and only if the score is strictly
+            greater; there is then no "unsure".
     """
 
     error_rate: float = 0.05
@@ -286,23 +217,45 @@ class Policy:
 class Inspection:
     """One task on one camera.
 
-    ``good``: those of its labels that mean a good part, in training and where a part is judged;
-    empty: those that people call so, such as good, normal or ok.
-    ``reject``: the labels that reject a part; empty: every label of a class or mask that is not
-    good, and no box.
-    ``expected``: of the task multilabel, the names of the labels of a good part (``A1/blue`` for a
-    class of a region); None: none is expected.
-    ``expected_count``: of the task count, the number of objects of a good part; None: any.
-    ``expected_field``: of the task count, the field of the trigger's message that holds this
-    number; "": none. Where a message lacks it, ``expected_count`` holds.
-    ``verdict``: whether its answers count for the verdict on a part.
-    ``audit``: share (0-1) of the pictures it says ok of that people judge too, drawn at random;
-    ``audit_rejects``: the same of those it rejects; None: as ``audit``.
-    ``reviewers``: how many people answer each picture in review, none seeing the other's: 1 or 2.
-    ``endpoint_answer``: whether a count is served as probabilities, or as their logarithms for
-    clients that expect logits.
-    ``endpoint_threshold``: the one cut of clients that ask for "greater than" it: their endpoint
-    answers scores in which each label's own cut lies there. None: calibrated probabilities.
+    Attributes:
+        id: id; names the inspection everywhere.
+        camera: id of a camera; whose frames are judged.
+        task: what is answered: a label present or absent, or one of several classes.
+        trigger: table; when a frame is judged.
+        view: table; needed with regions; the reference view.
+        region: tables; places on the view, each with an answer of its own.
+        labels: list of text; labels of the whole image; only where no region is named.
+        policy: table; how scores become decisions.
+        max_age_s: seconds above 0; older frames are not judged; exactly this old still is.
+        max_skew_s: seconds, 0 or more; frames from further in the future are not judged.
+        endpoint: id; name under ``/endpoints/<name>/invocations``; used once in the file.
+        good: labels; those that mean a good part, in [training](training.md#labels-of-a-good-part),
+            a [verdict](#verdicts), [review](../how-to/review.md), and where two packages are
+            [compared](rollouts.md#evidence). Without ``labels`` or regions any label can be named.
+            Empty: good, normal, ok, free, none, no defect, defect-free, functional.
+        reject: labels; those that [reject](#verdicts) a part, of classes, masks, boxes and presence
+            labels. Empty: every label of a class or mask that is not good, and no box.
+        expected: names; of ``multilabel``: the labels of a good part (``"blue"``, ``"A1/blue"``);
+            one that lacks or one too many rejects. ``[]``: none may be there. Left out: none is
+            expected.
+        expected_count: whole number; of ``count``: the number of objects of a good part; another
+            number rejects.
+        expected_field: of ``count`` with a trigger on a topic: the field of the trigger's message
+            (a JSON object) that holds the number of objects of this part, ``"pieces"`` for
+            ``{"pieces": 12}``. A message without it, or with anything but a whole number there,
+            leaves ``expected_count``.
+        verdict: ``false``: its answers do not count for the verdict on a part.
+        audit: 0-1; share of the pictures that it says ok of which people judge too, drawn at
+            random: the [audit](../how-to/review.md#the-random-audit) of the review queue.
+        audit_rejects: 0-1; the same of the pictures that it rejects. Left out: as ``audit``.
+        reviewers: 1 or 2; how many people answer each picture in
+            [review](../how-to/review.md#two-people), neither seeing the other's answer.
+        endpoint_answer: ``"probabilities"`` or ``"logits"``; of the task count: what the endpoint
+            answers; logits are the logarithms of the probabilities, for clients that expect them.
+        endpoint_threshold: number above 0 and below 1; of ``multilabel``, ``classify`` and
+            ``segment``: the one fixed cut of clients that ask whether a number is greater. Their
+            endpoint answers [scores](http.md#scores-for-a-clients-own-cut) in which each label's
+            own cut lies there; without it, calibrated probabilities.
     """
 
     id: str
@@ -447,14 +400,22 @@ class Inspection:
 class Line:
     """A production line: cameras and stations that belong together.
 
-    ``wait_s``: how long the verdict on a part waits for inspections after the first answer.
-    ``again_s``: a part id that was not captured for so long and comes again is another part.
-    ``max_age_s``: the age from which its newest verdict is stale over OPC UA; None: the largest
-    ``max_age_s`` of the inspections that count for it.
-    ``limit_reject``: the share of rejects (0-1) above which the line needs attention.
-    ``limit_review``: the share of parts for review (0-1) above which it does.
-    ``goal_yield``: the first-pass yield (0-1) that the line is to reach.
-    ``limit_latency_ms``: from the capture of a part's last image to its verdict, p99.
+    Attributes:
+        id: id; third level of lineside's own topics; not ``all``, ``figures``, ``panels`` or
+            ``wall``, which are addresses of pages.
+        name: what people call it.
+        wait_s: seconds above 0; how long the [verdict](#verdicts) on a part waits for the other
+            inspections after the first answer.
+        again_s: seconds above 0; a part id that was not captured for so long and comes again is
+            another part, with a verdict of its own.
+        max_age_s: seconds above 0; left out, the largest of its inspections; an older verdict has
+            the status ``UncertainLastUsableValue`` over [OPC UA](opcua.md#time-and-quality).
+        limit_reject: share from 0 to 1; above this share of rejects the line's
+            [figures](pages.md#figures-of-lines) are red.
+        limit_review: share from 0 to 1; above this share of parts for review in an hour there is an
+            [alert](../how-to/alerts.md); so there is above ``limit_reject``.
+        goal_yield: share from 0 to 1; the first-pass yield that the line is to reach.
+        limit_latency_ms: above 0; from the capture of a part's last image to its verdict, p99.
     """
 
     id: str
@@ -479,22 +440,41 @@ class Line:
 class Camera:
     """Where frames come from.
 
-    ``source``: ``mqtt:<topic>`` on the site's bus, ``folder:<path>``, ``video:<file>``,
-    ``v4l:<number>``, an ``rtsp://`` URL, ``http://`` or ``https://`` of a snapshot or an MJPEG
-    stream, ``aravis://<id>`` (GigE Vision, USB3 Vision), or ``http-push://host:port/path``, where
-    it posts to.
-    ``no_signal_after_s``: None: 4 s, without limit where its images come on events.
-    ``every_s``: how often a snapshot is asked for, None: each second; of ``aravis``, the time from
-    one picture to the next, None: as the camera is set.
-    ``trigger``: "": it gives pictures by itself; ``software``: one is taken at each message on the
-    trigger's topic of one of its inspections; of ``aravis``, also the name of a line (``Line1``).
-    ``exposure_us``, ``gain`` (in the camera's unit, mostly dB): of ``aravis``; None: as it is set.
-    ``rotate_deg``: 0, 90, 180 or 270, clockwise. ``crop_px``: part of the rotated picture that is
-    kept, None: all. Neither of ``mqtt``, whose pictures the hub reads as they come.
-    ``dark_below``: mean grey (0-255) below which its pictures are dark; 0: never.
-    ``blurred_below``: sharpness below which they are blurred, as the variance of the Laplacian of
-    the grey picture reduced to 160 px width; 0: never.
-    ``frozen_after``: so many pictures in a row with the same bytes are frozen; 0: never.
+    Attributes:
+        id: id; names the camera everywhere.
+        line: id of a line; where it stands.
+        source: ``mqtt:<topic>`` on the site's bus, [``folder:<path>``](#folders), ``video:<file>``
+            (paths as seen from the plant file's folder), ``v4l:<number>``, an ``rtsp://`` URL, an
+            ``http://`` or ``https://`` URL of a [snapshot or MJPEG
+            stream](#snapshots-and-mjpeg-streams),
+            [``aravis://<id>``](#gige-vision-and-usb3-vision), or ``http-push://host:port/path``
+            where the camera posts its images to; nothing else.
+        name: what people call it.
+        max_frame_bytes: above 0; larger images are refused before they are decoded.
+        no_signal_after_s: seconds above 0; without a frame for so long, the camera is shown as "no
+            signal"; left out 4, and no limit for ``folder:``, ``http-push://`` and ``mqtt:`` and
+            with a ``trigger``, whose images come on events.
+        dark_below: 0 to 255; its pictures are dark below this mean grey; 0: never
+            ([alerts](../how-to/alerts.md)).
+        blurred_below: 0 and above; they are blurred below this sharpness: the variance of the
+            Laplacian of the grey picture at most 160 px wide; 0: never.
+        frozen_after: whole number; so many pictures in a row with the same bytes are frozen; 0:
+            never.
+        every_s: seconds above 0; how often a snapshot (``http://``, ``https://``) is asked for;
+            left out, each second. Of ``aravis://`` the time from one image to the next; left out,
+            as the camera is set.
+        trigger: ``""``, ``"software"``, or a line such as ``"Line1"``; ``software``: an image
+            (``http://`` snapshot, ``aravis://``) is taken at each message on the topic of a
+            [trigger](#trigger) of the camera's inspections, and at no other time. A line, of
+            ``aravis://`` alone: at each signal on that input of the camera.
+        exposure_us: microseconds above 0; of ``aravis://``; left out, as the camera is set.
+        gain: number; of ``aravis://``, in the camera's unit, mostly dB; left out, as the camera is
+            set.
+        rotate_deg: 0, 90, 180 or 270; images are rotated clockwise by so much. Not of ``mqtt:``,
+            whose images the hub takes as they are sent.
+        crop_px: table; ``{ x0_px, y0_px, x1_px, y1_px }``, whole pixels of the rotated image: the
+            part that is kept, ``x1_px`` and ``y1_px`` just outside it; not of ``mqtt:``. An image
+            that is smaller is refused, which is a fault of the device.
     """
 
     id: str
@@ -586,10 +566,18 @@ class Route:
     """A topic pattern (MQTT wildcards) and what its messages are.
 
     Attributes:
-        collection: the document collection of the reference they also appear in; "" for none.
-        max_bytes: larger payloads become dead letters; None: as ``limit_bytes`` of the plant says.
-        time: ``ts``: a message without one is refused; ``arrival``: it is dated when it comes.
-        say: devices say answers there.
+        topic: MQTT pattern; ``+`` for one level, ``#`` as the whole last level; used once.
+        kind: ``frame``, ``sensor``, ``stock``, ``order``, ``station``, ``alert`` or ``message``.
+        camera: id of a camera; needed with ``frame``.
+        collection: the document collection of the [reference](glossary.md) in which the message
+            also appears.
+        max_bytes: above 0; left out 1000000, with ``frame`` what the camera needs; larger payloads
+            become dead letters. Left out with ``frame``, it follows ``max_frame_bytes`` of the
+            camera: four thirds of it, as base64 needs, and 4096 bytes for the rest.
+        time: ``"ts"`` or ``"arrival"``; ``arrival``: a message that names no time is dated when it
+            comes; otherwise it becomes a dead letter.
+        say: table; devices say answers of an inspection there; with ``kind = "message"`` and a
+            topic without wildcards.
     """
 
     topic: str
@@ -627,7 +615,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Station:
-    """A station of the twin; ``code`` is the last level of its ``f/i/state/<code>`` topic."""
+    """A station of the twin; ``code`` is the last level of its ``f/i/state/<code>`` topic.
+
+    Attributes:
+        id: name; names the station.
+        name: what people call it.
+        code: id; last level of its topic ``f/i/state/<code>``.
+        shape: how it is drawn: ``rack``, ``gripper``, ``oven``, ``sorter``, ``output``, ``input``.
+    """
 
     id: str
     name: str
@@ -641,6 +636,13 @@ class Slot:
 
     ``colour`` is empty where the region answers classes; then class names are colours and
     ``empty_class`` is the free place.
+
+    Attributes:
+        id: name; as in the plant's stock message.
+        region: id of a region; which region shows it.
+        colour: one of ``colours``; what presence means there; needed with a region that has a
+            ``label``, left out with one that has ``classes``.
+        empty_class: which class is the free place; the other classes are colours.
     """
 
     id: str
@@ -651,7 +653,12 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderPolicy:
-    """Delivery of orders to the factory, and the end of their reservations."""
+    """Delivery of orders to the factory, and the end of their reservations.
+
+    Attributes:
+        topic: topic without wildcards; where an accepted order is published.
+        time_out_s: seconds above 0; without progress for so long, the reservation ends.
+    """
 
     topic: str = "f/o/order"
     time_out_s: Seconds = 300.0
@@ -669,7 +676,19 @@ class OrderPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
-    """The scene: stock seen by one inspection, stations, what may be ordered."""
+    """The scene: stock seen by one inspection, stations, what may be ordered.
+
+    Attributes:
+        inspection: id of an inspection; whose answers are the stock.
+        colours: list; what may be ordered, in the order shown.
+        slot: tables; storage places.
+        station: tables; stations, in the order of the work.
+        order: table; how orders reach the plant.
+        stale_after_s: seconds above 0; values older than this are shown as such, and an order for
+            them is refused.
+        discrepancy_after_s: seconds, 0 or more; image and plant may differ so long before an event
+            is raised.
+    """
 
     inspection: str
     colours: tuple[str, ...] = ("blue", "red", "white")
@@ -710,10 +729,22 @@ class Retention:
 class Plant:
     """A whole plant file.
 
-    ``time_zone``: of the shifts and days, such as ``Europe/Berlin``; empty: that of the hub.
-    ``webhook``: beside those of the hub's settings; one of the same name stands for that one.
-    ``output``: what devices switch on verdicts.
-    ``retention``: in place of that of the hub's settings; None: that one holds.
+    Attributes:
+        schema: ``"lineside.plant/1"``.
+        site: id; the site; second level of lineside's own topics.
+        name: what people call it.
+        line: tables; production lines.
+        camera: tables; where frames come from.
+        inspection: tables; what is judged on them.
+        route: tables; what the plant's messages are.
+        twin: table; the scene.
+        rule: tables; what follows from what was seen and said.
+        time_zone: IANA name such as ``"Europe/Berlin"``; of shifts and days; empty: that of the
+            [hub's settings](configuration.md).
+        shift: tables; [shifts](#shift), by which figures are counted.
+        webhook: tables; [webhooks](#webhook): URLs that events are posted to.
+        output: tables; [outputs](#output): what devices switch on verdicts.
+        retention: table; [what may age out](#retention).
     """
 
     schema: Literal["lineside.plant/1"]

@@ -29,19 +29,9 @@ from lineside.core.codec import (
 from lineside.core.drivers import SecretUrl
 from lineside.core.errors import Fault, InvalidError, NotFoundError
 from lineside.core.outputs import check_outputs
-from lineside.core.plant import (
-    ANSWER_FIELDS,
-    PLANT_SCHEMA,
-    UNSURE,
-    Inspection,
-    Plant,
-    RouteKind,
-    Say,
-    Slot,
-    Twin,
-    can_say,
-)
+from lineside.core.plant import PLANT_SCHEMA, Inspection, Plant, RouteKind, Slot, Twin
 from lineside.core.plant_rules import read_dwell_times
+from lineside.core.plant_say import ANSWER_FIELDS, UNSURE, Say, can_say
 from lineside.core.rule_check import Declared, check_rules
 from lineside.core.shifts import check_shifts
 from lineside.core.topics import topics_meet

@@ -43,8 +43,11 @@ class Shift:
     """A shift of the site.
 
     Attributes:
-        begin, end: local times in steps of five minutes (``"06:00"``); see the rules.
-        days: on which it begins; every day where none is named.
+        name: what people call it.
+        begin, end: local times ``"HH:MM"`` in steps of five minutes; a shift that does not end
+            later than it begins ends on the following day.
+        days: list of ``"mon"``, ``"tue"``, ``"wed"``, ``"thu"``, ``"fri"``, ``"sat"``, ``"sun"``;
+            on which it begins; left out, every day.
     """
 
     name: str
