@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
     "classes": 1613,
-    "statements in src": 70093,
-    "statements in tests": 58982,
+    "statements in src": 70096,
+    "statements in tests": 58991,
     "records built at one place": 409,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

@@ -1,6 +1,8 @@
 """One way from a picture to the network's input."""
 
+import sys
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -87,6 +89,27 @@ def test_a_crop_is_one_bilinear_sampling_of_the_picture(
     wanted = sampled(image, there[:2], size=(48, 36))
     assert np.abs(pixels - wanted).max() < 6
     assert np.abs(pixels - wanted).mean() < 0.6
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    turn=st.floats(-20, 20),
+    place=st.floats(-40, 80),
+    side=st.integers(4, 120),
+    border=st.sampled_from(["edge", "black"]),
+)
+def test_a_fourth_channel_changes_no_pixel(
+    *, seed: int, turn: float, place: float, side: int, border: Literal["edge", "black"]
+) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    own = one_crop(box(place, 5, width=side, height=side), width_px=24, height_px=36)
+    matrix = similarity(rotation_deg=turn, dx_px=2.3)
+    wide = cut(image, replace(own, border=border), matrix=matrix)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[cut.__module__], "_WIDENED_ABOVE", 1e9)
+        plain = cut(image, replace(own, border=border), matrix=matrix)
+    assert np.array_equal(wide, plain)
 
 
 def test_shrinking_averages_every_pixel() -> None:

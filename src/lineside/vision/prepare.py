@@ -10,6 +10,9 @@ Training, evaluation and device all call ``prepare``; there is no second way.
 3. What lies outside the picture repeats its edge, or is black where the settings say so.
 4. Pictures of various sizes are fitted (``fit``): the crop then follows from the picture's size,
    and everything else is as above.
+5. OpenCV warps four channels to the same pixels as three in less than half the time. So a picture
+   gets a fourth channel where its crops sample more than a quarter as many pixels as it has: adding
+   the channel costs as much as warping a sixth to a tenth of the picture.
 """
 
 import math
@@ -25,6 +28,7 @@ from lineside.vision.geometry import Matrix, compose, invert
 from lineside.vision.pose import Pose
 
 _MOST_SAMPLES = 16
+_WIDENED_ABOVE = 0.25
 _MOST_GAIN = 8.0
 _SAME_PROPORTIONS = 0.02  # a side of 50 pixels may be rounded by one
 
@@ -226,16 +230,33 @@ def cut(
     image: NDArray[np.uint8], settings: Prepare, *, matrix: Matrix | None = None
 ) -> NDArray[np.uint8]:
     """The crops as pixels, (regions, height_px, width_px, 3) uint8 RGB, before normalisation."""
+    import cv2
+
     settings = fitted(settings, width_px=image.shape[1], height_px=image.shape[0])
-    size = (len(settings.crops), settings.height_px, settings.width_px, 3)
-    batch = np.empty(size, np.uint8)
+    width, height = settings.width_px, settings.height_px
+    batch = np.empty((len(settings.crops), height, width, 3), np.uint8)
     samples = [_samples(crop.box_px, settings) for crop in settings.crops]
+    sampled_px = sum(map(math.prod, samples)) * width * height
+    if sampled_px > _WIDENED_ABOVE * image.shape[0] * image.shape[1]:
+        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), np.uint8)
     matrices = _crop_matrices(settings, samples)
     if matrix is not None:
         matrices = matrix[:, :2] @ matrices
         matrices[:, :, 2] += matrix[:, 2]
-    for to_picture, times, out in zip(matrices, samples, batch, strict=True):
-        _warp(image, to_picture, times=times, out=out, border=settings.border)
+    for to_picture, (across, down), out in zip(matrices, samples, batch, strict=True):
+        fine = cv2.warpAffine(
+            image,
+            to_picture,
+            (width * across, height * down),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE if settings.border == "edge" else cv2.BORDER_CONSTANT,
+        )
+        if (across, down) != (1, 1):
+            fine = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)
+        if fine.shape[2] == 3:
+            out[...] = fine
+        else:
+            cv2.cvtColor(fine, cv2.COLOR_RGBA2RGB, dst=out)
     return batch
 
 
@@ -278,30 +299,6 @@ def _crop_matrices(settings: Prepare, samples: Sequence[tuple[int, int]]) -> NDA
     matrices[:, 0, 0], matrices[:, 1, 1] = step[:, 0], step[:, 1]
     matrices[:, :, 2] = low + step / 2 - 0.5
     return matrices
-
-
-def _warp(
-    image: NDArray[np.uint8],
-    to_picture: Matrix,
-    *,
-    times: tuple[int, int],
-    out: NDArray[np.uint8],
-    border: str,
-) -> None:
-    import cv2
-
-    height, width = out.shape[:2]
-    single = times == (1, 1)
-    fine = cv2.warpAffine(
-        image,
-        to_picture,
-        (width * times[0], height * times[1]),
-        dst=out if single else None,
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE if border == "edge" else cv2.BORDER_CONSTANT,
-    )
-    if not single:
-        cv2.resize(fine, (width, height), dst=out, interpolation=cv2.INTER_AREA)
 
 
 def activation_on_picture(
