@@ -1,4 +1,4 @@
-"""Requests of the hub's contracts beside other servers, beside the bare session, and in batches.
+"""Requests of the hub's contracts beside other servers, and beside the bare session.
 
     python benchmarks/serving.py [--calls 200] [--rounds 5] [--seconds 4] [--environments FOLDER]
         [--only-peers]
@@ -9,13 +9,9 @@ The network is EfficientNet-Lite0's trunk, wrapped as others' networks are, with
    beside FastAPI with ONNX Runtime by hand and LitServe, at 320 pixels; see ``serving_peers``.
    ``--only-peers`` measures this alone and keeps the other figures.
 
-The others at 128 pixels, in one process on one core: a hub that runs, its clients in threads of the
-same process, so that every figure has both sides' work in it.
-
-2. One caller: median and 99th percentile of the bare session, of the predictor (JPEG to decision)
-   and of both over gRPC and HTTP, each as a ratio to what it serves.
-3. Several callers who send tensors: calls a second with batching as a ratio to the same with
-   batches of one row, by turns; and what a row costs the bare session in batches.
+2. One caller at 128 pixels, in one process on one core with the hub, so that every figure has both
+   sides' work in it: median and 99th percentile of the bare session, of the predictor (JPEG to
+   decision) and of both over gRPC and HTTP, each as a ratio to what it serves.
 """
 
 import argparse
@@ -28,10 +24,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import grpc
@@ -46,7 +39,6 @@ from lineside.compat.open_inference import open_inference_pb2_grpc
 from lineside.core import SystemClock
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.access.auth import issue_access_key
-from lineside.hub.inference.model_server import BatchSettings
 from lineside.hub.models.model_service import Registration
 from lineside.models import Package, Predictor
 from lineside.models.engines import BareEngine
@@ -64,7 +56,6 @@ CONTRACTS = {
     "hub, SageMaker contract": "SageMaker",
     "hub, Open Inference HTTP": "HTTP",
 }
-_CALLS = 30
 LABELS = json.dumps([f"kind-{place}" for place in range(10)])
 PLANT = f"""
 schema = "lineside.plant/1"
@@ -195,62 +186,6 @@ def one_caller(caller: Caller, archive: bytes, *, calls: int) -> dict[str, Any]:
     return found
 
 
-def several_callers(caller: Caller, hub: RunningHub) -> list[dict[str, Any]]:
-    """Calls a second by so many callers, with and without batching."""
-    found = []
-    for callers in (1, 4, 8):
-        turns: list[dict[str, float]] = []
-        for _ in range(5):  # by turns, so that whatever else the machine does meets all alike
-            single = _rate(caller, hub, callers=callers, most_rows=1)
-            batched = _rate(caller, hub, callers=callers, most_rows=8)
-            turns.append({"single": single, "batched": batched})
-        figures = hub.services.inference.figures()
-        middle = {
-            name: round(float(np.median([turn[name] for turn in turns])), 1)
-            for name in ("single", "batched")
-        }
-        gain = float(np.median([turn["batched"] / turn["single"] for turn in turns]))
-        found.append(
-            {
-                "callers": callers, "per_s": middle, "batched_to_single": round(gain, 3),
-                "rows_per_run": round(figures.rows / max(1, figures.runs), 2),
-            }
-        )  # fmt: skip
-    return found
-
-
-def _rate(caller: Caller, hub: RunningHub, *, callers: int, most_rows: int) -> float:
-    """Calls a second by so many callers at once."""
-    inference = hub.services.inference
-    inference.close()
-    inference.batching = BatchSettings(most_rows=most_rows)
-    caller.by_grpc_crops()
-
-    def work(_: int) -> None:
-        for _ in range(_CALLS):
-            caller.by_grpc_crops()
-
-    start = perf_counter()
-    with ThreadPoolExecutor(callers) as pool:
-        list(pool.map(work, range(callers)))
-    return callers * _CALLS / (perf_counter() - start)
-
-
-def batched_session(archive: bytes, crops: np.ndarray) -> list[dict[str, float]]:
-    """What the bare network itself gains from a batch."""
-    opened = Package.read(archive)
-    bare = BareEngine(opened.file(opened.manifest.engine.file), where="benchmark")
-    wholes = {rows: np.repeat(crops, rows, axis=0) for rows in (1, 2, 4, 8)}
-    spent: dict[int, list[float]] = {rows: [] for rows in wholes}
-    for _ in range(40):
-        for rows, whole in wholes.items():
-            spent[rows] += timed(partial(bare.run, {"crops": whole}), times=1, warm_up=0)
-    return [
-        {"rows": rows, "ms_per_row": round(float(np.median(each)) * 1000 / rows, 3)}
-        for rows, each in spent.items()
-    ]
-
-
 @contextlib.contextmanager
 def hub_of(archive: bytes) -> Iterator[RunningHub]:
     """A hub with the package approved as a model and in use for the inspection of its name."""
@@ -333,11 +268,7 @@ def main() -> None:
         archive = package()
         with hub_of(archive) as hub:
             caller = Caller(hub)
-            result |= {
-                "one_caller": one_caller(caller, archive, calls=asked.calls),
-                "several_callers": several_callers(caller, hub),
-                "batches_of_the_bare_session": batched_session(archive, caller.crops),
-            }
+            result["one_caller"] = one_caller(caller, archive, calls=asked.calls)
             caller.channel.close()
     print(json.dumps(result, indent=1))
     write("serving", result, answer)

@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
-    "classes": 1613,
-    "statements in src": 70096,
-    "statements in tests": 58991,
-    "records built at one place": 409,
+    "classes": 1608,
+    "statements in src": 69946,
+    "statements in tests": 58905,
+    "records built at one place": 406,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,
     "most exported names of a package": 40,

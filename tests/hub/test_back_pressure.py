@@ -203,7 +203,6 @@ def test_too_many_calls_by_grpc_are_resource_exhausted(hub: Services, archive: b
         calls = [stub.ModelInfer.future(message, metadata=who) for _ in range(CALLERS)]
         codes = Counter(call.code() for call in calls)
     server.close()
-    hub.inference.close()
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 

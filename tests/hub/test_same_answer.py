@@ -183,4 +183,3 @@ def test_no_endpoint_answers_by_who_asked_before(
         for endpoint, name in order:
             said = endpoints[endpoint](name)
             assert first.setdefault((endpoint, name), said) == said, (endpoint, name, seed)
-    hub.inference.close()

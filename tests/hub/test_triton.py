@@ -92,4 +92,3 @@ def test_tritonclient_works_unchanged(python: Path, hub: RunningHub, tmp_path: P
         assert len(said["failures"]) == 2
         assert "no approved model 'nothing'" in said["failures"][0]
         assert "inputs crops, image" in said["failures"][1]
-    assert hub.services.inference.figures().rows >= 2

@@ -344,7 +344,6 @@ def _open(config: HubConfig, *, clock: Clock, stack: ExitStack) -> Services:
     services.releases.ensure(keys=config.keys_folder)
     stack.callback(services.devices.flush_all)
     stack.callback(services.runs.close)
-    stack.callback(services.inference.close)
     for name, kind in _TOKENS:
         _ensure_token(services, config.folder / "tokens" / f"{name}.token", name=name, kind=kind)
     _ensure_token(services, config.ingest_token_path, name="ingest", kind="ingest")

@@ -93,12 +93,11 @@ def test_metadata_name_both_kinds(model: ServedModel) -> None:
         ("image", "BYTES", (-1,)),
         ("crops", "FP32", (-1, 3, 16, 16)),
     ]
-    assert (meta.versions, model.batches) == (("2", "1"), True)
+    assert meta.versions == ("2", "1")
 
 
 def test_a_network_of_fixed_batch_says_so() -> None:
     fixed = served_by(pack(shades(batch=1), SHADES))
-    assert not fixed.batches
     assert fixed.metadata("m", versions=()).inputs[1].shape == (1, 3, 16, 16)
     with pytest.raises(InvalidError, match=r"FP32 of \[2, 3, 16, 16\]"):
         asked(fixed, crops(np.zeros((2, 3, 16, 16))))

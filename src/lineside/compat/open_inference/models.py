@@ -27,7 +27,7 @@
    fail the call. NaN is null in JSON.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,7 +62,6 @@ _LABELLED = ("multilabel", "classify", "segment")
 _OBJECTS = ("detect", "count")
 
 Arrays = Mapping[str, NDArray[Any]]
-RunRaw = Callable[[NDArray[np.float32]], Arrays]
 _Pair = tuple[bytes, bytes | None]
 """A picture, and its template where the package judges against one; encoded."""
 
@@ -112,11 +111,6 @@ class ServedModel:
         return self._predictor.manifest
 
     @property
-    def batches(self) -> bool:
-        """Return whether the network's first axis is free, so that calls may share one run."""
-        return self.bare.inputs[0].shape[0] == ANY
-
-    @property
     def bare(self) -> BareEngine:
         """The network as it stands."""
         with self._lock:
@@ -146,12 +140,11 @@ class ServedModel:
             inputs=tuple(inputs), outputs=tuple(outputs),
         )  # fmt: skip
 
-    def infer(self, request: InferRequest, *, run_raw: RunRaw | None = None) -> tuple[Tensor, ...]:
+    def infer(self, request: InferRequest) -> tuple[Tensor, ...]:
         """The outputs that are asked for.
 
         Args:
             request: checked in form only.
-            run_raw: runs the bare network; default: here and now.
 
         Raises:
             InvalidError: inputs that do not go together, or an output that is not there.
@@ -160,22 +153,22 @@ class ServedModel:
         if len(given) != len(request.inputs):
             raise InvalidError("an input is given twice", where="inputs", fix="Send each once.")
         if set(given) == {INPUT}:
-            return _chosen(self._raw(given[INPUT], run_raw or self.run_raw), request)
+            return _chosen(self._raw(given[INPUT]), request)
         if IMAGE in given and set(given) <= {IMAGE, TEMPLATE}:
             pairs = _pairs(given[IMAGE], given.get(TEMPLATE))
-            return _chosen(self._of_pictures(pairs, request, run_raw or self.run_raw), request)
+            return _chosen(self._of_pictures(pairs, request), request)
         raise InvalidError(
             f"inputs {', '.join(sorted(given))[:80]}",
             where="inputs",
             fix=f"Send {IMAGE} (with {TEMPLATE} where the package compares), or {INPUT}.",
         )
 
-    def run_raw(self, crops: NDArray[np.float32]) -> Arrays:
+    def _run(self, crops: NDArray[np.float32]) -> Arrays:
         """The bare network's outputs by name."""
         predictions = self.bare.run({INPUT: crops})
         return {slot.name: each for slot, each in zip(self.bare.outputs, predictions, strict=True)}
 
-    def _raw(self, crops: Tensor, run: RunRaw) -> list[Tensor]:
+    def _raw(self, crops: Tensor) -> list[Tensor]:
         wanted = self.bare.inputs[0].shape
         fits = len(crops.shape) == len(wanted) and all(
             asked in (ANY, size) for size, asked in zip(crops.shape, wanted, strict=True)
@@ -190,11 +183,9 @@ class ServedModel:
             raise InvalidError(
                 "values that are no finite numbers", where=f"input {INPUT!r}", fix="Leave them out."
             )
-        return [tensor(name, np.asarray(each)) for name, each in run(crops.values).items()]
+        return [tensor(name, np.asarray(each)) for name, each in self._run(crops.values).items()]
 
-    def _of_pictures(
-        self, pairs: Sequence[_Pair], request: InferRequest, run: RunRaw
-    ) -> list[Tensor]:
+    def _of_pictures(self, pairs: Sequence[_Pair], request: InferRequest) -> list[Tensor]:
         wanted = {each.name for each in request.outputs}
         own: set[str] = set()
         if not wanted <= {name for name, _, _ in _decided_outputs(self.manifest)} or not wanted:
@@ -208,7 +199,7 @@ class ServedModel:
             ]
             found += decided_tensors(predictions, self.manifest)
         if own:
-            raw, missing = self._raw_of(pairs, run)
+            raw, missing = self._raw_of(pairs)
             if missing and wanted:
                 raise InvalidError(
                     missing, where="outputs", fix="Send such pictures by themselves, or as crops."
@@ -216,7 +207,7 @@ class ServedModel:
             found += raw
         return found
 
-    def _raw_of(self, pairs: Sequence[_Pair], run: RunRaw) -> tuple[list[Tensor], str]:
+    def _raw_of(self, pairs: Sequence[_Pair]) -> tuple[list[Tensor], str]:
         """The network's own outputs of pictures, or why there are none."""
         found: list[Arrays] = []
         sizes: set[tuple[int, ...]] = set()
@@ -228,7 +219,7 @@ class ServedModel:
             sizes.add(crops.shape[1:])
             if len(sizes) > 1 or max(crops.shape[2:]) > TILE_PX:
                 return [], f"pictures of several sizes, or a side above {TILE_PX} px"
-            found.append(run(crops))
+            found.append(self._run(crops))
             if sum(each.nbytes for one in found for each in one.values()) > _MOST_RAW_BYTES:
                 return [], f"outputs above {_MOST_RAW_BYTES} bytes"
         return [tensor(name, np.concatenate([one[name] for one in found])) for name in found[0]], ""

@@ -1,1 +1,1 @@
-"""Predictions on request: batching, queues, functions."""
+"""Predictions on request: queues, functions."""
