@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 541,
     "classes": 1608,
     "statements in src": 69946,
-    "statements in tests": 58905,
+    "statements in tests": 58920,
     "records built at one place": 406,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

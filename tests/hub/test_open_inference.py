@@ -234,6 +234,24 @@ def test_each_refusal_has_its_code(
     assert refusal(lambda: stub.ModelInfer(asked, metadata=who)) is codes.INVALID_ARGUMENT
 
 
+def test_a_revoked_token_is_refused_at_the_next_call(
+    served: Services, stub: Any, nobody: TestClient, *, jpeg: Callable[..., bytes]  # noqa: ANN401
+) -> None:  # fmt: skip
+    who = credentials(served)
+    asked, body = picture_request(jpeg("blue"), raw=True), infer_body(jpeg("blue"))
+
+    def status() -> int:
+        headers = {"Authorization": who[0][1]}
+        return nobody.post("/v2/models/racks/infer", json=body, headers=headers).status_code
+
+    for _ in range(2):  # the second call knows the token from the first
+        assert stub.ModelInfer(asked, metadata=who).id == "b2"
+        assert status() == 200
+    served.auth.revoke("program")
+    assert refusal(lambda: stub.ModelInfer(asked, metadata=who)) is grpc.StatusCode.UNAUTHENTICATED
+    assert status() == 401
+
+
 def test_addresses_beyond_this_machine_need_encryption(served: Services) -> None:
     for address in ("0.0.0.0:0", "8001", "127.0.0.1:x", "127.0.0.1:99999"):
         with pytest.raises(InvalidError, match=r"is no address|can be reached"):

@@ -112,12 +112,15 @@ def test_a_wrong_key_is_refused_in_the_words_of_aws(
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
 
 
-def test_a_revoked_key_is_refused(
-    hub: Services, aws: Callable[[AccessKey], Any], key: AccessKey, jpeg: Pictures
+def test_a_revoked_key_is_refused_at_the_next_call(
+    hub: Services, package: str, *, aws: Callable[[AccessKey], Any], key: AccessKey, jpeg: Pictures
 ) -> None:
+    asked = {"EndpointName": ENDPOINT, "ContentType": "image/jpeg", "Body": jpeg()}
+    for _ in range(2):  # the second call knows the key from the first
+        assert aws(key).invoke_endpoint(**asked)["InvokedProductionVariant"] == package
     revoke_access_key(hub.records, key.id)
     with pytest.raises(botocore.exceptions.ClientError, match="UnrecognizedClient"):
-        aws(key).invoke_endpoint(EndpointName=ENDPOINT, ContentType="image/jpeg", Body=jpeg())
+        aws(key).invoke_endpoint(**asked)
 
 
 @pytest.mark.parametrize(
