@@ -31,6 +31,7 @@ from lineside.hub.access.auth import Auth
 from lineside.hub.access.permissions import GRANTS, Right, roles_with
 from lineside.hub.api.wire import Hub, raw_body, responds
 from lineside.hub.config import own_places
+from lineside.hub.inference.endpoints import AT_ONCE
 from lineside.hub.problems import redact
 from lineside.web.security import BusyError, UnauthenticatedError
 
@@ -172,7 +173,6 @@ async def _inferred(hub: Hub, request: Request, *, model: str, version: str = ""
         return _sent(http_failure(error))
 
 
-_AT_ONCE = 8
 _WAITING = 64
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _CODES = (
@@ -209,7 +209,7 @@ class InferenceServer:
 
         own = own_places(services.config)
         self._serving = GrpcServer(
-            threads=_AT_ONCE,
+            threads=AT_ONCE,
             waiting=_WAITING,
             codes=_CODES,
             sentence=lambda error: str(redact(error, path="inference_grpc", own=own)),
