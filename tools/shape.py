@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
-    "classes": 1608,
-    "statements in src": 69946,
-    "statements in tests": 58920,
+    "classes": 1609,
+    "statements in src": 70022,
+    "statements in tests": 59051,
     "records built at one place": 406,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

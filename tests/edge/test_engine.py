@@ -4,12 +4,14 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from lineside.core import InvalidError, decode
+from lineside.core.errors import MissingExtraError
 from lineside.edge import EdgeConfig
 from lineside.edge.packages import loading
-from lineside.models import EngineName, Package, Predictor, build_package
+from lineside.models import EngineDevice, EngineName, Package, Predictor, build_package
 from lineside.models.engines import OnnxEngine, OpenvinoEngine
 from lineside.testing import FakeClock
 from lineside.vision import encode_jpeg, open_frame
@@ -24,10 +26,10 @@ def test_it_is_named_and_another_word_is_refused() -> None:
     told = decode(EdgeConfig, {**SETTINGS, "engine": "openvino"}, where="edge.toml")
     assert told.engine is EngineName.OPENVINO
     with pytest.raises(InvalidError, match="engine"):
-        decode(EdgeConfig, {**SETTINGS, "engine": "tensorrt"}, where="edge.toml")
+        decode(EdgeConfig, {**SETTINGS, "engine": "tflite"}, where="edge.toml")
 
 
-@pytest.mark.parametrize("name", list(EngineName))
+@pytest.mark.parametrize("name", [EngineName.ONNX_RUNTIME, EngineName.OPENVINO])
 def test_a_package_answers_its_golden_pictures_and_frames_on_it(
     name: EngineName, clock: FakeClock, absent: Callable[[str, str], None]
 ) -> None:
@@ -64,3 +66,20 @@ def test_packages_loaded_by_name_run_on_it_too(
         assert isinstance(vars(predictor._head)["_engine"], kind)
         frame = open_frame(encode_jpeg(scene()), camera="rack", captured_at=clock.now())
         assert predictor.predict(frame).labels
+
+
+def test_packages_loaded_by_name_run_on_the_device_of_the_settings(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    (tmp_path / "package.lspkg").write_bytes(build_package(*package_parts()))
+    for name in (EngineDevice.AUTO, EngineDevice.CUDA):
+        with served(edge_config(tmp_path, engine_device=name), clock=clock) as device:
+            packages = device.serving.packages
+            if name is EngineDevice.CUDA:
+                with pytest.raises(MissingExtraError, match="without CUDAExecutionProvider"):
+                    packages.load(url=str(tmp_path), name="stock-1")
+                continue
+            packages.load(url=str(tmp_path), name="stock-1")
+            assert packages.judge("stock-1").device is EngineDevice.CPU
+            packages.unload("stock-1")

@@ -9,7 +9,7 @@ import typer
 
 from lineside.cli.dataset import BlobsOption, RecordsOption, StoreOption, stores
 from lineside.cli.hub import ConfigOption
-from lineside.cli.output import EngineOption, JsonFlag, explain, say, show, writable
+from lineside.cli.output import DeviceOption, EngineOption, JsonFlag, explain, say, show, writable
 from lineside.cli.package import PackageFile, metric_lines
 from lineside.core import InvalidError, LinesideError, SystemClock, to_plain
 
@@ -100,12 +100,13 @@ def predict(
         Path | None, typer.Option(help="How the pictures should look, where the package compares.")
     ] = None,
     engine: EngineOption = "onnxruntime",
+    device: DeviceOption = "cpu",
     as_json: JsonFlag = False,
 ) -> None:
     """Print a package's decisions for pictures."""
     from lineside.library.model import load
 
-    model = load(package, engine=engine)
+    model = load(package, engine=engine, device=device)
     if template is not None and not model.manifest.template:
         raise InvalidError(
             "this package compares a picture with no other", where="--template", fix="Leave it out."

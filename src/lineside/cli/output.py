@@ -187,8 +187,12 @@ def read_span(since: str, until: str) -> tuple[datetime, datetime]:
 
 
 EngineOption = Annotated[
-    Literal["onnxruntime", "openvino"],
+    Literal["onnxruntime", "openvino", "tensorrt"],
     typer.Option(help="What runs the network; openvino needs the extra of that name."),
+]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda", "gpu"],
+    typer.Option(help="Processor it runs on: cuda of NVIDIA, gpu of Intel (openvino)."),
 ]
 
 

@@ -33,7 +33,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from lineside.cli.config import load_edge
-from lineside.cli.output import EngineOption
+from lineside.cli.output import DeviceOption, EngineOption
 from lineside.core import NotFoundError
 
 if TYPE_CHECKING:
@@ -54,21 +54,29 @@ def verify(
     package: Annotated[Path, typer.Argument(help="A .lspkg file.")],
     trust: TrustOption = None,
     engine: EngineOption = "onnxruntime",
+    device: DeviceOption = "cpu",
     as_json: JsonFlag = False,
 ) -> None:
     """Check every digest and answer the golden pictures; exit code 5 when one differs."""
-    from lineside.models import EngineName, Package, Predictor
+    from lineside.models import EngineDevice, EngineName, Package, Predictor
 
     opened, by = Package.open(package), vouched_by(package, trust)
-    predictor = Predictor(opened, clock=SystemClock(), engine=EngineName(engine))
+    predictor = Predictor(
+        opened, clock=SystemClock(), engine=EngineName(engine), device=EngineDevice(device)
+    )
     found = predictor.check_golden()
     parity = {"max_abs_diff": found.max_abs_diff, "metric_loss": 0.0, "bound": found.bound}
     show(
-        {"digest": opened.digest, "signed_by": signed_by(by), "parity": parity},
+        {
+            "digest": opened.digest,
+            "device": predictor.device,
+            "signed_by": signed_by(by),
+            "parity": parity,
+        },
         as_json=as_json,
         text=lambda _: (
-            f"{opened.digest}\n{found.pictures} golden pictures answered within "
-            f"{found.max_abs_diff:.2e}, {found.bound:.0e} is allowed\n{signed_words(by)}"
+            f"{opened.digest}\n{found.pictures} golden pictures answered on {predictor.device} "
+            f"within {found.max_abs_diff:.2e}, {found.bound:.0e} is allowed\n{signed_words(by)}"
         ),
     )
 

@@ -11,6 +11,7 @@ import typer
 from lineside.cli.dataset import BlobsOption, RecordsOption
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import (
+    DeviceOption,
     EngineOption,
     JsonFlag,
     WarmUpOption,
@@ -77,6 +78,7 @@ def replay(
     keep: Annotated[bool, typer.Option(help="Keep the result, for the version's page.")] = True,
     report: Annotated[Path | None, typer.Option(help="Write the result here too, as JSON.")] = None,
     engine: EngineOption = "onnxruntime",
+    device: DeviceOption = "cpu",
     config: ConfigOption = None,
     plant: Annotated[Path | None, typer.Option(help="With --records: the plant file.")] = None,
     records: RecordsOption = "",
@@ -94,9 +96,12 @@ def replay(
         return
     writable(report)
     place = _place(config, plant=plant, records=records, blobs=blobs)
-    options = _ReplayOptions(package=package, rules=rules, inspection=inspection, warm_up=warm_up)
+    options = _ReplayOptions(
+        package=package, rules=rules, inspection=inspection, warm_up=warm_up, engine=engine,
+        device=device,
+    )  # fmt: skip
     with _opened(place) as stores:
-        found = _replayed(options, stores, place=place, span=(since, until), engine=engine)
+        found = _replayed(options, stores, place=place, span=(since, until))
         if keep:
             _keep(found, stores, place=place, rules=rules, by=by)
     if report is not None:
@@ -112,6 +117,8 @@ class _ReplayOptions:
     rules: Path | None
     inspection: str
     warm_up: float | None
+    engine: str
+    device: str
 
 
 def _place(config: Path | None, *, plant: Path | None, records: str, blobs: str) -> _Place:
@@ -141,12 +148,11 @@ def _opened(place: _Place) -> "Iterator[tuple[Records, Blobs]]":
 def _replayed(
     options: _ReplayOptions, stores: "tuple[Records, Blobs]", *, place: _Place,
     span: tuple[str, str],
-    engine: str,
 ) -> "ReplayResult":  # fmt: skip
     from lineside.hub.replay.repository import AS_RECORDED, ReplayOrder
     from lineside.hub.replay.run import named_package, package_file
     from lineside.hub.replay.run import replay as replayed
-    from lineside.models import EngineName, ModelVersions, Registry
+    from lineside.models import EngineDevice, EngineName, ModelVersions, Registry
 
     file = package_file(options.package) if options.package not in ("", AS_RECORDED) else None
     digest = options.package if file is None else file.digest
@@ -162,7 +168,8 @@ def _replayed(
     return replayed(
         order, *stores, plant=load_plant(place.plant), clock=SystemClock(), tell=_progress(),
         package=file, rules=read_file(options.rules) if options.rules is not None else b"",
-        where=str(options.rules or ""), engine=EngineName(engine),
+        where=str(options.rules or ""), engine=EngineName(options.engine),
+        device=EngineDevice(options.device),
     )  # fmt: skip
 
 

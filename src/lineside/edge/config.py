@@ -22,7 +22,8 @@ from lineside.core import InvalidError, NotFoundError, decode, decode_json
 from lineside.core.codec import refuse, unless
 from lineside.core.config import LOOPBACK
 from lineside.core.drivers import SecretUrl
-from lineside.models import EngineName
+from lineside.models import EngineDevice, EngineName
+from lineside.models.engines import check_device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,9 +264,12 @@ class EdgeConfig:
             data_dir>/trust/root.json`` at its first start. Pinned at the device's first start: what
             is not [signed](trust.md) does not run then, as on a device that was enrolled.
         engine: what runs packages, those of inspections and those loaded by name (raw tensors go to
-            ONNX Runtime in any case): ``onnxruntime`` or ``openvino``
-            ([extra](edge-agent.md#engines) of that name); golden images are answered within the
-            package's bound on either, else it does not run.
+            ONNX Runtime in any case): ``onnxruntime``, ``openvino``
+            ([extra](edge-agent.md#engines) of that name) or ``tensorrt``; golden images are
+            answered within the package's bound on each, else it does not run.
+        engine_device: processor that the engine runs on: ``cpu``, ``cuda`` (``onnxruntime``,
+            ``tensorrt``), ``gpu`` (``openvino``), or ``auto``: the engine's
+            [GPU](../how-to/gpu.md), else the CPU, and the log says which.
         unsigned: ``"allowed"``: packages run unsigned, and the hub's plant file is taken over
             unsigned, where no root is trusted; otherwise such a device runs none and keeps its
             file.
@@ -306,6 +310,7 @@ class EdgeConfig:
     log_period_s: float = 30.0
     otlp: SecretUrl = SecretUrl("")
     engine: EngineName = EngineName.ONNX_RUNTIME
+    engine_device: EngineDevice = EngineDevice.CPU
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     page: PageConfig = field(default_factory=PageConfig)
 
@@ -321,6 +326,7 @@ class EdgeConfig:
                 "an http or https address", where="hub", fix='Write hub = "http://host:8080".'
             )
         _check_pair(self.certificate, self.key)
+        check_device(self.engine, self.engine_device, where="engine_device")
         if self.spool_max_bytes < 1_000_000:
             raise InvalidError(
                 "1000000 or more", where="spool_max_bytes", fix="Leave room for some events."

@@ -22,7 +22,7 @@ from lineside.core import (
 )
 from lineside.edge.machine import give_back_memory, resident_bytes, this_platform
 from lineside.edge.messages import Counters
-from lineside.models import EngineName, Manifest, Package, Predictor
+from lineside.models import EngineDevice, EngineName, Manifest, Package, Predictor
 from lineside.models.manifest import check_fits
 from lineside.models.operating_point import OperatingPoint
 from lineside.vision import Frame, Prediction
@@ -105,6 +105,7 @@ def loading(
     *,
     inspections: Iterable[Inspection] = (),
     engine: EngineName = EngineName.ONNX_RUNTIME,
+    device: EngineDevice = EngineDevice.CPU,
 ) -> LoadPackage:
     """Return the function that checks and loads an archive and asks its golden pictures.
 
@@ -112,6 +113,7 @@ def loading(
         clock: of the predictors.
         inspections: of the plant; a package has to answer what the one asks that it is loaded for.
         engine: what runs them.
+        device: the processor that it runs them on.
     """
     known = {one.id: one for one in inspections}
 
@@ -122,7 +124,7 @@ def loading(
         check_machine(package.manifest, this_platform())
         if name in known:
             check_fits(package.manifest, known[name])
-        predictor = Predictor(package.bound_to(name), clock=clock, engine=engine)
+        predictor = Predictor(package.bound_to(name), clock=clock, engine=engine, device=device)
         predictor.check_golden()
         give_back_memory()
         return LoadedPackage(

@@ -115,7 +115,12 @@ def _worked(
             bus=bus,
             spool=spool,
             clock=clock,
-            make_ready=loading(clock, inspections=plant.inspection, engine=config.engine),
+            make_ready=loading(
+                clock,
+                inspections=plant.inspection,
+                engine=config.engine,
+                device=config.engine_device,
+            ),
             counters=counters,
             observers=(
                 *(serving.observers if serving is not None else ()),

@@ -27,7 +27,7 @@ from lineside.core import (
     need,
     to_plain,
 )
-from lineside.models import EngineName, Manifest, Package, Predictor
+from lineside.models import EngineDevice, EngineName, Manifest, Package, Predictor
 from lineside.models.manifest import labels_of
 from lineside.vision import BoxAnswer, Frame, LabelAnswer, Prediction, open_frame
 from lineside.vision.draw import draw_overlay
@@ -223,11 +223,12 @@ class Model:
         *,
         rule: RejectRule | None = None,
         engine: EngineName = EngineName.ONNX_RUNTIME,
+        device: EngineDevice = EngineDevice.CPU,
         clock: Clock | None = None,
     ) -> None:
         """Load the network; see ``load``."""
         self._clock = clock or SystemClock()
-        self._predictor = Predictor(package, clock=self._clock, engine=engine)
+        self._predictor = Predictor(package, clock=self._clock, engine=engine, device=device)
         self._rule = rule or RejectRule()
 
     @property
@@ -239,6 +240,11 @@ class Model:
     def digest(self) -> str:
         """Digest of the package, ``sha256:…``."""
         return self._predictor.package.digest
+
+    @property
+    def device(self) -> str:
+        """The processor that the network runs on: ``cpu``, ``cuda`` or ``gpu``, never ``auto``."""
+        return self._predictor.device
 
     # A text, bytes or an array is one image here, although each is a sequence as well.
     @overload
@@ -328,6 +334,7 @@ def load(
     expected_labels: Collection[str] | None = None,
     expected_count: int | None = None,
     engine: str = EngineName.ONNX_RUNTIME,
+    device: str = EngineDevice.CPU,
 ) -> Model:
     """Load a package.
 
@@ -340,18 +347,23 @@ def load(
             words, such as good and ok.
         expected_labels: presence labels of a good part; None: none is expected.
         expected_count: number of objects of a good part; None: none is expected.
-        engine: ``onnxruntime`` or ``openvino``.
+        engine: ``onnxruntime``, ``openvino`` or ``tensorrt``.
+        device: ``cpu``, ``cuda`` (a GPU of NVIDIA), ``gpu`` (one of Intel, by OpenVINO), or
+            ``auto``: a GPU where there is one. A GPU has to answer the package's golden images.
 
     Raises:
         NotFoundError: no such file, or the hub has signed no package of this name.
         InvalidError: it is no package.
-        RefusedError: its content is not what its digests promise, or what was signed.
+        RefusedError: its content is not what its digests promise, or what was signed; or a GPU
+            answers the golden images outside the package's bound.
         UnavailableError: the hub is away.
-        MissingExtraError: the engine is not installed.
+        MissingExtraError: the engine is not installed, or not for this device.
     """
-    if engine not in list(EngineName):
-        known = ", ".join(EngineName)
-        raise InvalidError(f"no engine {engine!r}", where="engine", fix=f"Known: {known}.")
+    for name, value, known in (("engine", engine, EngineName), ("device", device, EngineDevice)):
+        if value not in list(known):
+            raise InvalidError(
+                f"no {name} {value!r}", where=name, fix=f"Known: {', '.join(known)}."
+            )
     match package:
         case Package():
             opened = package
@@ -365,7 +377,7 @@ def load(
         good=good or opened.manifest.good, reject=reject, expected_labels=expected_labels,
         expected_count=expected_count,
     )  # fmt: skip
-    return Model(opened, rule=rule, engine=EngineName(engine))
+    return Model(opened, rule=rule, engine=EngineName(engine), device=EngineDevice(device))
 
 
 def table(results: Iterable[Result]) -> "pd.DataFrame":

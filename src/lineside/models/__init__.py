@@ -6,7 +6,7 @@ Not here: training, what knows torch, and the contracts of others who ask packag
 """
 
 from lineside.models.archive import Package, build_package
-from lineside.models.engines import EngineName, OnnxEngine
+from lineside.models.engines import EngineDevice, EngineName, OnnxEngine
 from lineside.models.manifest import (
     MANIFEST_SCHEMA,
     Engine,
@@ -34,6 +34,7 @@ __all__ = [
     "Change",
     "Comparison",
     "Engine",
+    "EngineDevice",
     "EngineName",
     "Golden",
     "HealthLimits",

@@ -1,4 +1,4 @@
-"""Engines that run a network: ONNX Runtime, and OpenVINO behind an extra.
+"""Engines that run a network: ONNX Runtime, OpenVINO behind an extra, TensorRT on request.
 
 ONNX Runtime runs on one intra-op thread: on a machine that also decodes, registers and talks, two
 threads were slower than one. Networks are loaded from bytes, never from a path, so that a network
@@ -16,7 +16,21 @@ A network that several predictors load is in memory once, and each of their thre
 Runtime's sessions allow that. OpenVINO's requests do not; there each predictor has its own.
 
 ``BareEngine`` is for interfaces that carry raw tensors: whatever the network takes and gives,
-without preparation or decisions.
+without preparation or decisions. It stays on the CPU.
+
+Devices (``EngineDevice``), of which the CPU is the usual one:
+
+1. ``auto`` is the engine's GPU, or the CPU where that does not open, and the log says which. A
+   device that is named opens, or loading fails: nothing falls back without being asked.
+2. A network is first opened and checked on the CPU. What a GPU fails with after that is its own.
+3. ONNX Runtime gives a session on the CPU where CUDA cannot be used, and says so to nobody; the
+   session is asked for its providers. It would also go on by the CPU in the middle of a run, which
+   ``enable_fallback=0`` forbids.
+4. CUDA multiplies in 32-bit floats: by itself it takes 10 bits of mantissa on processors since
+   Ampere (``use_tf32``). It picks kernels by rule and not by a race (``cudnn_conv_algo_search``),
+   and deterministic ones, so that each session of one machine answers alike. TensorRT has no such
+   settings in a session; it picks by a race.
+5. Of a package it must answer the golden pictures first: see ``Predictor``.
 
 OpenVINO on one thread, in 32-bit floats; the extra ``openvino``.
 
@@ -29,18 +43,25 @@ OpenVINO on one thread, in 32-bit floats; the extra ``openvino``.
 4. Of a package it must answer the golden pictures within the manifest's bound, as for any engine.
 """
 
+import io
+import logging
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, digest_of, need
+from lineside.core import InvalidError, LinesideError, digest_of, need
+from lineside.core.errors import MissingExtraError
+
+logger = logging.getLogger(__name__)
 
 INPUT = "crops"
 LABEL_OUTPUTS = ("logits", "activation", "distance")
@@ -48,6 +69,7 @@ BANK_OUTPUT = "bank_distances"
 """Distances from the training pictures that a network remembers; not every network gives them."""
 
 Floats = NDArray[np.float32]
+T = TypeVar("T")
 
 
 class EngineName(StrEnum):
@@ -55,10 +77,43 @@ class EngineName(StrEnum):
 
     ONNX_RUNTIME = "onnxruntime"
     OPENVINO = "openvino"
+    TENSORRT = "tensorrt"
+
+
+class EngineDevice(StrEnum):
+    """The processor that a network runs on: ``cuda`` is one of NVIDIA, ``gpu`` one of Intel."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    GPU = "gpu"
+
+
+_DEVICES = {
+    EngineName.ONNX_RUNTIME: (EngineDevice.AUTO, EngineDevice.CPU, EngineDevice.CUDA),
+    EngineName.OPENVINO: (EngineDevice.AUTO, EngineDevice.CPU, EngineDevice.GPU),
+    EngineName.TENSORRT: (EngineDevice.AUTO, EngineDevice.CUDA),
+}
+
+
+def check_device(engine: EngineName, device: EngineDevice, *, where: str = "device") -> None:
+    """Refuse a device that an engine never runs on, whatever machine it is."""
+    if device not in _DEVICES[engine]:
+        raise InvalidError(
+            f"the engine {engine} does not run on {device}",
+            where=where,
+            fix=f"Known with it: {', '.join(_DEVICES[engine])}.",
+        )
 
 
 class RunningNetwork(Protocol):
-    """A loaded network; safe from several threads."""
+    """A loaded network; safe from several threads.
+
+    Attributes:
+        device: that it runs on; never ``auto``.
+    """
+
+    device: EngineDevice
 
     def run(self, crops: Floats, *, outputs: Sequence[str]) -> list[Floats]:
         """The named outputs in order.
@@ -90,13 +145,32 @@ class OpenEngine(Protocol):
 
         Raises:
             InvalidError: it does not load, or its inputs and outputs are not as described.
-            MissingExtraError: the engine's library is not installed.
+            MissingExtraError: the engine's library is not installed, or not for this device.
         """
         ...
 
 
 _FIX = "Export the package again."
 _SMALLER_RUNS = 32
+_CUDA = "CUDAExecutionProvider"
+_TENSORRT = "TensorrtExecutionProvider"
+_CUDA_SETTINGS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+def _opened(
+    device: EngineDevice, openers: Mapping[EngineDevice, Callable[[], T]], *, where: str
+) -> tuple[EngineDevice, T]:
+    """Open a network on a device; of ``auto`` on the first of these, or else on the CPU."""
+    if device is not EngineDevice.AUTO:
+        return device, openers[device]()
+    first = next(iter(openers))
+    try:
+        found = first, openers[first]()
+    except LinesideError as error:
+        logger.warning("network runs on the CPU package=%s reason=%s", where, error)
+        return EngineDevice.CPU, openers[EngineDevice.CPU]()
+    logger.info("network runs on a GPU package=%s device=%s", where, first)
+    return found
 
 
 class OnnxEngine:
@@ -109,12 +183,19 @@ class OnnxEngine:
         crops: tuple[int, int, int, int],
         where: str,
         outputs: Sequence[str] = LABEL_OUTPUTS,
+        device: EngineDevice = EngineDevice.CPU,
+        provider: str = _CUDA,
     ) -> None:
-        """Load and check a network; see ``OpenEngine``."""
+        """Load and check a network; see ``OpenEngine``. ``provider`` is what runs it on CUDA."""
         runtime = need("onnxruntime", extra="edge")
-        self._session = open_session(runtime, network, where=where)
+        session = open_session(runtime, network, where=where)
+        _check(session, crops, where=where, outputs=outputs)
+        openers: dict[EngineDevice, Callable[[], Any]] = {
+            EngineDevice.CUDA: partial(_cuda_session, runtime, network, provider=provider),
+            EngineDevice.CPU: lambda: session,
+        }
+        self.device, self._session = _opened(device, openers, where=where)
         self._memory = _ArenaUse(runtime)
-        _check(self._session, crops, where=where, outputs=outputs)
         self._where = where
 
     def run(self, crops: Floats, *, outputs: Sequence[str]) -> list[Floats]:
@@ -132,7 +213,19 @@ class OnnxEngine:
 
 
 def open_session(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: ANN401  untyped library
-    """A session of ``onnxruntime``, set up as the module says."""
+    """A session of ``onnxruntime`` on the CPU, set up as the module says."""
+    providers = ["CPUExecutionProvider"]
+    try:
+        return runtime.InferenceSession(
+            network, sess_options=_session_options(runtime), providers=providers
+        )
+    except Exception as error:  # boundary: the runtime's exceptions have no common class
+        raise InvalidError(
+            f"the network does not load: {str(error)[:300]}", where=where, fix=_FIX
+        ) from error
+
+
+def _session_options(runtime: Any) -> Any:  # noqa: ANN401  untyped library
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -141,13 +234,51 @@ def open_session(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: A
     options.enable_mem_pattern = True
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = ["CPUExecutionProvider"]
+    return options
+
+
+def _cuda_session(runtime: Any, network: bytes, *, provider: str) -> Any:  # noqa: ANN401  untyped library
+    """A session on the first GPU of NVIDIA, of a network that a session on the CPU took.
+
+    Raises:
+        MissingExtraError: ``onnxruntime`` is built without this provider.
+        InvalidError: it has it, and cannot use it here.
+    """
+    offered = runtime.get_available_providers()
+    if provider not in offered:
+        raise MissingExtraError(
+            f"onnxruntime {runtime.__version__} is built without {provider}, "
+            f"it has {', '.join(offered)}",
+            where="device",
+            fix='pip uninstall onnxruntime, then pip install "onnxruntime-gpu[cuda,cudnn]"; '
+            "or name the device cpu.",
+        )
+    options, said = _session_options(runtime), io.StringIO()
+    options.use_deterministic_compute = True
+    providers = [(_CUDA, _CUDA_SETTINGS), "CPUExecutionProvider"]
+    if provider != _CUDA:
+        providers.insert(0, provider)
     try:
-        return runtime.InferenceSession(network, sess_options=options, providers=providers)
+        with redirect_stdout(said):  # it prints the libraries that it does not find
+            if hasattr(runtime, "preload_dlls"):  # since 1.21
+                runtime.preload_dlls()
+        session = runtime.InferenceSession(
+            network, sess_options=options, providers=providers, enable_fallback=0
+        )
     except Exception as error:  # boundary: the runtime's exceptions have no common class
-        raise InvalidError(
-            f"the network does not load: {str(error)[:300]}", where=where, fix=_FIX
-        ) from error
+        raise _unusable(provider, str(error)) from error
+    if session.get_providers()[0] != provider:
+        raise _unusable(provider, said.getvalue() or "no GPU, no driver, or another CUDA")
+    return session
+
+
+def _unusable(provider: str, reason: str) -> InvalidError:
+    return InvalidError(
+        f"{provider} cannot be used here: {' '.join(reason.split())[:300]}",
+        where="device",
+        fix="Ask nvidia-smi whether there is a GPU, and install the CUDA and cuDNN that "
+        "onnxruntime-gpu asks for; or name the device cpu.",
+    )
 
 
 class _ArenaUse:
@@ -282,12 +413,8 @@ def _slot(described: Any, *, where: str) -> TensorSlot:  # noqa: ANN401  untyped
 
 _FIX_OPENVINO = 'Write engine = "onnxruntime", or export the package again.'
 _REPORTS = "openvino_telemetry"
-_SETTINGS = {
-    "INFERENCE_PRECISION_HINT": "f32",
-    "INFERENCE_NUM_THREADS": "1",
-    "NUM_STREAMS": "1",
-    "ENABLE_CPU_PINNING": "NO",
-}
+_GPU_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}
+_SETTINGS = {**_GPU_SETTINGS, "INFERENCE_NUM_THREADS": "1", "ENABLE_CPU_PINNING": "NO"}
 
 
 class OpenvinoEngine:
@@ -300,13 +427,19 @@ class OpenvinoEngine:
         crops: tuple[int, int, int, int],
         where: str,
         outputs: Sequence[str] = LABEL_OUTPUTS,
+        device: EngineDevice = EngineDevice.CPU,
     ) -> None:
         """Load and check a network; see ``OpenEngine``."""
         runtime = _library()
         OnnxEngine(network, crops=crops, where=where, outputs=outputs)
         self._where = where
         self._turn = threading.Lock()
-        self._request = _compiled(runtime, network, where=where).create_infer_request()
+        openers = {
+            EngineDevice.GPU: partial(_compiled_on_gpu, runtime, network),
+            EngineDevice.CPU: partial(_compiled, runtime, network, where=where),
+        }
+        self.device, compiled = _opened(device, openers, where=where)
+        self._request = compiled.create_infer_request()
 
     def run(self, crops: Floats, *, outputs: Sequence[str]) -> list[Floats]:
         """The named outputs in order."""
@@ -346,6 +479,19 @@ def _compiled(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: ANN4
         ) from error
 
 
+def _compiled_on_gpu(runtime: Any, network: bytes) -> Any:  # noqa: ANN401  untyped library
+    core = runtime.Core()
+    try:
+        return core.compile_model(core.read_model(network), "GPU", _GPU_SETTINGS)
+    except RuntimeError as error:
+        raise InvalidError(
+            f"OpenVINO cannot use a GPU here, it finds {', '.join(core.available_devices)}: "
+            f"{' '.join(str(error).split())[:300]}",
+            where="device",
+            fix="Install the driver of Intel's GPU (OpenCL); or name the device cpu.",
+        ) from error
+
+
 _cache: WeakValueDictionary[tuple[object, ...], OnnxEngine] = WeakValueDictionary()
 _cache_lock = threading.Lock()
 
@@ -353,21 +499,30 @@ _cache_lock = threading.Lock()
 def _shared_engine(
     network: bytes, *, crops: tuple[int, int, int, int], where: str,
     outputs: Sequence[str] = LABEL_OUTPUTS,
+    device: EngineDevice = EngineDevice.CPU, provider: str = _CUDA,
 ) -> OnnxEngine:  # fmt: skip
     """Return a network that is in memory, or load it: predictors of one package share it."""
-    key = digest_of(network), crops, tuple(outputs)
+    key = digest_of(network), crops, tuple(outputs), device, provider
     with _cache_lock:
-        engine = _cache.get(key) or OnnxEngine(network, crops=crops, where=where, outputs=outputs)
+        engine = _cache.get(key) or OnnxEngine(
+            network, crops=crops, where=where, outputs=outputs, device=device, provider=provider
+        )
         _cache[key] = engine
         return engine
 
 
-_ENGINES: dict[EngineName, OpenEngine] = {
+_ENGINES: dict[EngineName, Callable[..., RunningNetwork]] = {
     EngineName.ONNX_RUNTIME: _shared_engine,
     EngineName.OPENVINO: OpenvinoEngine,
+    EngineName.TENSORRT: partial(_shared_engine, provider=_TENSORRT),
 }
 
 
-def engine_named(name: EngineName) -> OpenEngine:
-    """An engine: loads networks; its library is imported when the first one is loaded."""
-    return _ENGINES[name]
+def engine_named(name: EngineName, device: EngineDevice = EngineDevice.CPU) -> OpenEngine:
+    """An engine: loads networks; its library is imported when the first one is loaded.
+
+    Raises:
+        InvalidError: it never runs on this device.
+    """
+    check_device(name, device)
+    return partial(_ENGINES[name], device=device)

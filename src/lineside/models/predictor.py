@@ -10,6 +10,8 @@
 4. ``predict`` computes no activation maps; ``explain`` does, on request.
 5. Several threads predict at once; only the state of one camera (its registration, its repeated
    bytes) is for one thread at a time.
+6. On another device than the CPU it has answered the golden pictures within the package's bound,
+   by the session that goes on to answer, or there is none: GPUs round otherwise.
 
 The manifest's limits are held against the picture's figures before and after the network.
 """
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, Clock, Digest, InvalidError, RefusedError, decode
 from lineside.models.archive import Package
-from lineside.models.engines import EngineName
+from lineside.models.engines import EngineDevice, EngineName
 from lineside.models.manifest import Golden, HealthLimits, Manifest
 from lineside.models.operating_point import OperatingPoint, check_point, ruled
 from lineside.models.task_heads import HeadInput, HeadOutput, TaskHead, task_head_for
@@ -223,12 +225,14 @@ class Predictor:
         *,
         clock: Clock,
         engine: EngineName = EngineName.ONNX_RUNTIME,
+        device: EngineDevice = EngineDevice.CPU,
     ) -> None:
         """Load the network and the reference picture.
 
         Raises:
-            InvalidError: the network or the reference picture is not usable.
-            MissingExtraError: the engine's library is not installed.
+            InvalidError: the network, the reference picture or the device is not usable.
+            MissingExtraError: the engine's library is not installed, or not for this device.
+            RefusedError: on another device than the CPU an answer differs too much.
         """
         self._package = package
         self._clock = clock
@@ -236,7 +240,9 @@ class Predictor:
         self._seats: OrderedDict[str, _Seat] = OrderedDict()
         self._registrar = _registrar(package)
         # One tuple, replaced whole: a prediction reads it once, and names what decided.
-        self._deciding = (task_head_for(package, clock=clock, engine=engine), "")
+        self._deciding = (task_head_for(package, clock=clock, engine=engine, device=device), "")
+        if self.device is not EngineDevice.CPU:
+            self.check_golden()
 
     @property
     def package(self) -> Package:
@@ -247,6 +253,11 @@ class Predictor:
     def manifest(self) -> Manifest:
         """Of the package that is run."""
         return self._package.manifest
+
+    @property
+    def device(self) -> EngineDevice:
+        """The processor that the network runs on; never ``auto``."""
+        return self._head.device
 
     @property
     def operating_point(self) -> str:
@@ -446,9 +457,12 @@ class Predictor:
         bound = self.manifest.engine.bound
         if not worst <= bound:
             raise RefusedError(
-                f"the golden pictures' answers differ by {worst:.3g}, at most {bound:.3g} is taken",
+                f"the golden pictures' answers differ by {worst:.3g} on {self.device}, "
+                f"at most {bound:.3g} is taken",
                 where=self.manifest.name,
-                fix="Export the package again, or report this processor.",
+                fix="Export the package again, or report this processor."
+                if self.device is EngineDevice.CPU
+                else "Run it on the CPU: name the device cpu.",
             )
         return GoldenReport(max_abs_diff=worst, bound=bound, pictures=len(self.manifest.golden))
 

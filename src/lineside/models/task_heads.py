@@ -23,6 +23,7 @@ from lineside.models.archive import Package
 from lineside.models.engines import (
     BANK_OUTPUT,
     LABEL_OUTPUTS,
+    EngineDevice,
     EngineName,
     OpenEngine,
     engine_named,
@@ -134,6 +135,11 @@ class TaskHead(ABC):
             where=self._manifest.name,
             outputs=self.OUTPUTS,
         )
+
+    @property
+    def device(self) -> EngineDevice:
+        """The processor that the network runs on; never ``auto``."""
+        return self._engine.device
 
     def answer(self, place: HeadInput) -> HeadOutput:
         """Judge a picture."""
@@ -630,13 +636,14 @@ class NumberTaskHead(TaskHead):
 
 
 def task_head_for(
-    package: Package, *, clock: Clock, engine: EngineName = EngineName.ONNX_RUNTIME
-) -> TaskHead:
+    package: Package, *, clock: Clock, engine: EngineName = EngineName.ONNX_RUNTIME,
+    device: EngineDevice = EngineDevice.CPU,
+) -> TaskHead:  # fmt: skip
     """Return the head of a package's task, its network loaded.
 
     Raises:
-        InvalidError: the network does not load or does not fit the manifest.
-        MissingExtraError: the engine's library is not installed.
+        InvalidError: the network does not load or does not fit the manifest, or no such device.
+        MissingExtraError: the engine's library is not installed, or not for this device.
     """
     manifest = package.manifest
     heads = {
@@ -651,4 +658,4 @@ def task_head_for(
         raise InvalidError(
             f"no task {manifest.task!r}", where=manifest.name, fix=f"Known: {', '.join(heads)}."
         )
-    return heads[manifest.task](package, clock=clock, engine=engine_named(engine))
+    return heads[manifest.task](package, clock=clock, engine=engine_named(engine, device))

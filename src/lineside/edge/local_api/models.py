@@ -39,7 +39,7 @@ from lineside.edge.identity.trust import Verify
 from lineside.edge.machine import this_platform
 from lineside.edge.packages import FullError, check_machine
 from lineside.fleet.contract import check_identifier
-from lineside.models import EngineName, Package, Predictor
+from lineside.models import EngineDevice, EngineName, Package, Predictor
 from lineside.models.archive import PackageLimits
 from lineside.models.engines import BareEngine, TensorSlot
 
@@ -91,6 +91,7 @@ class LoadedModels:
         verify: Verify | None = None,
         machine: str = "",
         engine: EngineName = EngineName.ONNX_RUNTIME,
+        device: EngineDevice = EngineDevice.CPU,
         changed: Callable[[Sequence[LoadedModel]], None] = lambda _: None,
     ) -> None:
         """Nothing is loaded yet.
@@ -102,6 +103,7 @@ class LoadedModels:
             verify: checks signatures; None where no trust root is configured.
             machine: what packages must be built for; this machine's platform if empty.
             engine: what runs them to decisions; raw tensors go to ONNX Runtime in any case.
+            device: the processor of decisions; raw tensors go to the CPU in any case.
             changed: told of all packages after each change, in the order they were loaded.
         """
         self._clock = clock
@@ -110,6 +112,7 @@ class LoadedModels:
         self._verify = verify
         self._machine = machine or this_platform()
         self._engine = engine
+        self._device = device
         self._changed = changed
         self._seats: dict[str, _Seat] = {}
         self._loading = threading.Lock()
@@ -202,7 +205,10 @@ class LoadedModels:
                 where=str(path),
                 fix="Unload it and load it again.",
             )
-        return Predictor(package, clock=self._clock, engine=self._engine)
+        return self._loaded(package)
+
+    def _loaded(self, package: Package) -> Predictor:
+        return Predictor(package, clock=self._clock, engine=self._engine, device=self._device)
 
     def _find(self, name: str) -> _Seat:
         seat = self._seats.get(name)
@@ -235,7 +241,7 @@ class LoadedModels:
         package = _package(data, where=str(path))
         check_machine(package.manifest, self._machine)
         try:
-            Predictor(package, clock=self._clock, engine=self._engine).check_golden()
+            self._loaded(package).check_golden()
             network = package.file(package.manifest.engine.file)
             engine = BareEngine(network, where=package.manifest.name)
         except InvalidError as error:

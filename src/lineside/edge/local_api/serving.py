@@ -175,6 +175,7 @@ class Serving:
                 config.folder, trust_root=config.trust_root, clock=clock, unsigned=config.unsigned
             ),
             engine=config.engine,
+            device=config.engine_device,
             changed=self._kept.changed,
         )
         self.inference = LoadedModelsInference(self.packages, clock=clock)

@@ -22,7 +22,7 @@ from lineside.core import (
     NotFoundError,
     RefusedError,
 )
-from lineside.models import EngineName, Package, Predictor
+from lineside.models import EngineDevice, EngineName, Package, Predictor
 from lineside.models.operating_point import OperatingPoint, point_named, version_in_force
 from lineside.store import Blobs, Logged, Records
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
@@ -51,13 +51,14 @@ class RecordedPredictor:
 
     def __init__(
         self, records: Records, blobs: Blobs, *, find: FindPackage, clock: Clock,
-        engine: EngineName = EngineName.ONNX_RUNTIME,
+        engine: EngineName = EngineName.ONNX_RUNTIME, device: EngineDevice = EngineDevice.CPU,
     ) -> None:  # fmt: skip
         self._records = records
         self._blobs = blobs
         self._find = find
         self._clock = clock
         self._engine = engine
+        self._device = device
         self._loaded: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
         self._packages: OrderedDict[str, Package] = OrderedDict()
         self._points: dict[tuple[str, str, str | None], OperatingPoint | None] = {}
@@ -131,7 +132,7 @@ class RecordedPredictor:
         found = self._loaded.get(name)
         if found is None:
             bound = self.load(package).bound_to(recorded.inspection)
-            found = Predictor(bound, clock=self._clock, engine=self._engine)
+            found = Predictor(bound, clock=self._clock, engine=self._engine, device=self._device)
             self._remind(found, recorded, position=position)
             self._loaded[name] = found
             if len(self._loaded) > _MOST_LOADED:

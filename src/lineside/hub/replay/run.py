@@ -60,7 +60,7 @@ from lineside.hub.replay.repository import (
     sealed,
 )
 from lineside.hub.rules.service import entry_of_log
-from lineside.models import EngineName, Manifest, ModelVersions, Package, Registry
+from lineside.models import EngineDevice, EngineName, Manifest, ModelVersions, Package, Registry
 from lineside.models.manifest import check_fits
 from lineside.store import Blobs, EventLog, Logged, Records
 from lineside.streams import (
@@ -670,7 +670,7 @@ def check_request(
 def replay(
     order: ReplayOrder, records: Records, blobs: Blobs, *, plant: Plant, clock: Clock, tell: Tell,
     package: Package | None = None, rules: bytes = b"", where: str = "rules",
-    engine: EngineName = EngineName.ONNX_RUNTIME,
+    engine: EngineName = EngineName.ONNX_RUNTIME, device: EngineDevice = EngineDevice.CPU,
 ) -> ReplayResult:  # fmt: skip
     """Replay a span here and now; see ``check_request``. Nothing is written."""
     registry = Registry(records, blobs, clock=clock)
@@ -681,9 +681,12 @@ def replay(
             return package
         return Package.read(registry.content(digest), where=digest)
 
-    answers = RecordedPredictor(records, blobs, find=find, clock=clock, engine=engine)
+    answers = RecordedPredictor(
+        records, blobs, find=find, clock=clock, engine=engine, device=device
+    )
     if order.package not in ("", AS_RECORDED):
         answers.load(Digest(order.package))
     run = Replay(order, records=records, plant=plant, target=tried, answers=answers, clock=clock)
     found = run.run(tell=tell)
-    return replace(found, engine=engine.value if tried.inspections else "")
+    name = engine.value if device is EngineDevice.CPU else f"{engine} on {device}"
+    return replace(found, engine=name if tried.inspections else "")
