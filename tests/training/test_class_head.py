@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -289,8 +290,9 @@ def _training_set() -> TrainingSet:
 
 
 def _tune(
-    folder: Path, *, epochs: int = 2, stop_at: int = 0, known: TrainingSet | None = None
-) -> Tuned:
+    folder: Path, *, epochs: int = 2, stop_at: int = 0, known: TrainingSet | None = None,
+    parallel: Parallel | None = None,
+) -> Tuned:  # fmt: skip
     def tell(figures: Mapping[str, float]) -> None:
         if figures["epoch"] == stop_at:
             raise InterruptedError
@@ -299,7 +301,7 @@ def _tune(
         known or _training_set(),
         Recipe(epochs=epochs, batch=8, learning_rate=1e-3),
         folder=folder,
-        parallel=Parallel(),
+        parallel=parallel or Parallel(),
         tell=tell,
     )
 
@@ -314,6 +316,18 @@ def test_tuning_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> 
     assert len(whole.history) == len(gone_on.history) == 2
     ours, theirs = whole.backbone.state_dict(), gone_on.backbone.state_dict()
     assert all(bool((ours[name] == theirs[name]).all()) for name in ours)
+
+
+@pytest.mark.slow
+def test_tuning_on_another_device_gives_the_same_where_it_rounds_alike(tmp_path: Path) -> None:
+    moving = Parallel(torch.device("cpu:0"))  # not the default one, so that all is moved
+    whole = _tune(tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        _tune(tmp_path / "moved", stop_at=1, parallel=moving)
+    moved = _tune(tmp_path / "moved", parallel=moving)
+    assert moving.used
+    assert np.array_equal(whole.head.weight, moved.head.weight)
+    assert np.array_equal(whole.logits, moved.logits)
 
 
 def test_tuning_lowers_the_loss_on_pictures_held_out(tmp_path: Path) -> None:

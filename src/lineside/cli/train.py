@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -74,6 +74,9 @@ def train(
             " multilabel also an ONNX file, which stays frozen, beside its backbone.toml."
         ),
     ] = "",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Processor that the network learns on.")
+    ] = "cpu",
     note: Annotated[str, typer.Option(help="A sentence that report and package carry.")] = "",
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 7,
     config: ConfigOption = None,
@@ -108,7 +111,7 @@ def train(
             task, data=data, labels=label_names(labels), good=tuple(good or ()), plant=plant,
             inspection=inspection, group=group, images=images, reference=reference, note=note,
             seed=seed,
-            backbone=backbone,
+            backbone=backbone, device=device,
             settings=read_settings(setting or ()), records=records, blobs=blobs,
         )  # fmt: skip
     elif job is not None:

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from lineside.core import Inspection, InvalidError, SystemClock, Task, load_plant
 from lineside.core.drivers import installed
 from lineside.library.model import Model, load
 from lineside.training import Labelled, TrainJob, labels_of, run_job
-from lineside.training.job import backbone_file
+from lineside.training.job import LearningDevice, backbone_file
+from lineside.training.run import learning_device
 
 if TYPE_CHECKING:
     from lineside.training import Progress
@@ -32,6 +33,7 @@ def train(
     group: str = "",
     images: str | PathLike[str] = "",
     backbone: str | PathLike[str] = "",
+    device: LearningDevice = "cpu",
     seed: int = 7,
     settings: Mapping[str, float] | None = None,
     folder: str | PathLike[str] | None = None,
@@ -51,6 +53,7 @@ def train(
         images: where the images of a list are.
         backbone: name of an installed torch network, or an ONNX file, in place of the network that
             comes with lineside.
+        device: that it learns on: ``cpu``, ``cuda`` or ``auto``; see ``docs/how-to/gpu.md``.
         seed: everything random follows from it.
         settings: of the learner by name, such as ``epochs``.
         folder: of the job; run again with the same folder, a training goes on. None: a temporary
@@ -59,13 +62,15 @@ def train(
             for each stage and each ten percent to standard error.
 
     Raises:
-        InvalidError: the data, a label or a setting does not fit the task.
+        InvalidError: the data, a label or a setting does not fit the task, or no such device.
+        MissingExtraError: torch is built without the device.
         NotFoundError: no such data or plant file.
     """
     job = training_job(
         _task(task), data=str(data), labels=tuple(labels), good=tuple(good),
         plant=None if plant is None else Path(plant), inspection=inspection, group=group,
-        images=str(images), backbone=str(backbone), seed=seed, settings=settings,
+        images=str(images), backbone=str(backbone), device=device, seed=seed,
+        settings=settings,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="lineside-train-") as made:
         result = run_job(
@@ -89,6 +94,7 @@ def training_job(
     images: str = "",
     reference: str = "",
     backbone: str = "",
+    device: LearningDevice = "cpu",
     note: str = "",
     seed: int = 7,
     settings: Mapping[str, float] | None = None,
@@ -101,8 +107,13 @@ def training_job(
     ``dataset://NAME/VERSION``.
 
     Raises:
-        InvalidError: the plant's inspection is of another task.
+        InvalidError: the plant's inspection is of another task, or no such device.
+        MissingExtraError: torch is built without the device.
     """
+    if device not in get_args(LearningDevice):
+        known = ", ".join(get_args(LearningDevice))
+        raise InvalidError(f"no device {device!r}", where="device", fix=f"Known: {known}.")
+    learning_device(device)
     if plant is not None:
         declared = _declared(task, plant, inspection=inspection)
     else:
@@ -116,7 +127,7 @@ def training_job(
         backbone = str(file.absolute())
     return TrainJob(
         inspection=declared, data=data, group=group, images=images, reference=reference,
-        backbone=backbone, note=note, seed=seed, settings=settings or {},
+        backbone=backbone, device=device, note=note, seed=seed, settings=settings or {},
     )  # fmt: skip
 
 

@@ -44,6 +44,8 @@ REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
 _NAME = re.compile(r"[A-Za-z0-9_-]*")
 _FROZEN = (Task.ANOMALY, Task.CLASSIFY, Task.MULTILABEL)
+_NEVER_TUNED = (Task.ANOMALY, Task.MULTILABEL)
+LearningDevice = Literal["auto", "cpu", "cuda"]
 
 
 class JobCancelledError(UnavailableError):
@@ -79,6 +81,8 @@ class TrainJob:
         backbone: in place of the one that comes with lineside: name of an entry point of the group
             ``lineside.backbones``; or for ``anomaly``, ``classify`` and ``multilabel`` an ONNX file
             of a frozen network, with ``backbone.toml`` beside it. "": that one.
+        device: that a fine-tuning or a network of objects, numbers or masks learns on, ``cuda`` or
+            ``auto`` (a GPU of NVIDIA where there is one); on a GPU bytes are not the same again.
         note: a sentence that stands among the warnings of package and report, for what only a
             person knows of the data.
         created_at, trained_by, data_licence: copied into the package; not filled in here, because
@@ -100,6 +104,7 @@ class TrainJob:
     variants: int = -1
     settings: Mapping[str, float] = field(default_factory=dict)
     backbone: str = ""
+    device: LearningDevice = "cpu"
     note: str = ""
     created_at: str = ""
     trained_by: str = ""
@@ -109,6 +114,13 @@ class TrainJob:
     def __post_init__(self) -> None:
         if self.crop_px % 48 or not 48 <= self.crop_px <= 480:
             raise InvalidError("a multiple of 48 up to 480", where="crop_px", fix="Write 96.")
+        if self.device != "cpu" and self.inspection.task in _NEVER_TUNED:
+            raise InvalidError(
+                f"the task {self.inspection.task} keeps its network frozen: nothing of it learns on"
+                " a GPU",
+                where="device",
+                fix="Leave it out.",
+            )
         if self.variants > 64:
             raise InvalidError("at most 64", where="variants", fix="Write 6.")
         is_file = backbone_file(self.backbone) is not None

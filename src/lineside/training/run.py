@@ -4,6 +4,7 @@ A step's result depends on job and data alone, never on when or how often the jo
 """
 
 import ctypes
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lineside.core import Clock, digest_of, encode, replace_durably
+from lineside.core import Clock, InvalidError, digest_of, encode, replace_durably
+from lineside.core.errors import MissingExtraError
 from lineside.datasets import Sample
 from lineside.models import (
     MANIFEST_SCHEMA,
@@ -30,7 +32,7 @@ from lineside.models.archive import with_sbom
 from lineside.models.predictor import NEAREST_FILE, RememberedPictures
 from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.training.common.export import BOUND, ENGINE_FILE, with_scaled_input
-from lineside.training.common.loop import Parallel
+from lineside.training.common.loop import CPU, Parallel
 from lineside.training.common.methods import spread
 from lineside.training.common.torch_backbone import backbone_facts
 from lineside.training.evaluation.evaluate import (
@@ -44,6 +46,7 @@ from lineside.training.job import (
     PAGE_FILE,
     REPORT_FILE,
     RESULT_FILE,
+    LearningDevice,
     ResultFacts,
     Steps,
     Tell,
@@ -60,6 +63,8 @@ from lineside.training.tasks import Trained, Work, check_settings, learner_for
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import judge_all
 from lineside.vision.verdict import reject_rule
+
+logger = logging.getLogger(__name__)
 
 _TELL_EVERY = 10
 _MOST_MAPPED_PX = 150_000_000
@@ -299,6 +304,38 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 THREADS = 1
 
 
+def learning_device(name: LearningDevice) -> torch.device:
+    """The device of this machine that a job's network learns on.
+
+    Raises:
+        MissingExtraError: ``cuda`` is named, and torch is built without it.
+        InvalidError: it is named, and there is no such GPU.
+    """
+    if name == "cpu":
+        return CPU
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if name == "auto":
+        logger.warning("training runs on the CPU reason=torch finds no GPU")
+        return CPU
+    if torch.version.cuda is None:
+        raise MissingExtraError(
+            f"torch {torch.__version__} is built without CUDA",
+            where="device",
+            fix="pip install torch from the index for CUDA, or name the device cpu.",
+        )
+    raise InvalidError(
+        "torch finds no GPU of NVIDIA here",
+        where="device",
+        fix="Ask nvidia-smi whether there is one and its driver works, or name the device cpu.",
+    )
+
+
+def _device_warning(device: torch.device) -> str:
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return f"learned on {named}: the same training again gives other weights"
+
+
 def run_job(
     job: TrainJob,
     *,
@@ -329,11 +366,14 @@ def run_job(
 
     Raises:
         JobCancelledError: stopped as asked; run it again to go on.
-        InvalidError: the data cannot teach this inspection, or its learner has no such setting.
+        InvalidError: the data cannot teach this inspection, its learner has no such setting, or
+            this machine no such device.
+        MissingExtraError: torch is built without this device.
         ConflictError: the folder holds another job.
         RefusedError: the exported network does not agree with the trained one.
     """
     check_settings(job.settings, job.inspection.task)
+    parallel = parallel or Parallel(learning_device(job.device))
     write_job(job, folder=folder)
     job = read_job(folder)  # as it is read, so that a number written 3 or 3.0 makes no difference
     done = read_result(folder)
@@ -351,10 +391,14 @@ def run_job(
             training=data.training,
             files=data.files,
             leaks=data.leaks,
-            parallel=parallel or Parallel(),
+            parallel=parallel,
             cache=cache,
         )
         trained = learner_for(job.inspection.task)(job, work)
+        if parallel.used:
+            trained = replace(
+                trained, warnings=(*trained.warnings, _device_warning(parallel.device))
+            )
         trained = _with_cases(job, trained, data=data, work=work)
         if scale := job.setting("input_scale", 0.0):
             trained = _scaled(trained, scale)

@@ -2,20 +2,25 @@
 
 A step depends on job, pictures and its own number alone. After each hundred steps the loss on
 held-out pictures is looked at and everything is kept in one file.
+
+On a GPU the network alone is moved (``Parallel.move_network``). Its input comes from the CPU, and
+its output goes back there, so that losses, checkpoints and all that follows know one device.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lineside.core import InvalidError
 from lineside.datasets import Part, Sample
 from lineside.datasets.splitting import folds, split
 from lineside.training.job import Steps, TrainJob, load_arrays, save_arrays
@@ -36,11 +41,57 @@ History = tuple[dict[str, float], ...]
 Arrays = dict[str, NDArray[np.generic]]
 
 
+CPU = torch.device("cpu")
+
+
+def _moved(tensors: Tensor | tuple[Tensor, ...], device: torch.device) -> Any:  # noqa: ANN401  of the same kind
+    if isinstance(tensors, tuple):
+        return tuple(each.to(device) for each in tensors)
+    return tensors.to(device)
+
+
 class Parallel:
-    """One process alone; the shape of ``ProcessGroup`` without it."""
+    """One process alone; the shape of ``ProcessGroup`` without it.
+
+    Attributes:
+        device: that its networks learn on.
+        used: whether a network was on that device, and it is not the CPU.
+    """
 
     rank = 0
     size = 1
+
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.device, self.used = device, False
+
+    @contextmanager
+    def move_network(self, network: nn.Module) -> Iterator[None]:
+        """Move a network to the device and back; meanwhile it takes and gives tensors of the CPU.
+
+        Raises:
+            InvalidError: the device has too little memory.
+        """
+        if self.device == CPU:
+            yield
+            return
+        self.used = True
+        network.to(self.device)
+        hooks = [
+            network.register_forward_pre_hook(lambda _, given: _moved(given, self.device)),
+            network.register_forward_hook(lambda _, __, found: _moved(found, CPU)),
+        ]
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise InvalidError(
+                f"the GPU has too little memory: {str(error)[:200]}",
+                where="device",
+                fix="Lower --setting batch_size, end what else uses it, or name the device cpu.",
+            ) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+            network.to(CPU)
 
     def share(self, batch: Sequence[T]) -> list[T]:
         """This process's part of a batch; possibly empty."""
@@ -60,6 +111,7 @@ class ProcessGroup(Parallel):
     """One of several processes of a ``torch.distributed`` group that stands already."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.rank = torch.distributed.get_rank()
         self.size = torch.distributed.get_world_size()
 
@@ -152,18 +204,19 @@ def descend(student: Student, plan: LoopPlan, *, course: Course) -> History:
     """Teach the pupil; returns what each hundred steps came to."""
     run = _begun(student, plan)
     path = course.folder / f"{plan.name}.npz"
-    _restore(run, path)
-    student.network.train()
-    while run.done < plan.steps:
-        run.losses.append(_step(run, plan, parallel=course.parallel))
-        run.done += 1
-        ended = run.done == plan.steps
-        if run.done % EPOCH == 0 or ended:
-            _look(run, best=plan.best)
-            _keep(run, path)
-            course.epoch(_history(run)[-1])
-        if run.done % _SAY_EVERY == 0 or ended:
-            course.tell(run.done, float(np.mean(run.losses[-_SAY_EVERY:])))
+    with course.parallel.move_network(student.network):
+        _restore(run, path)
+        student.network.train()
+        while run.done < plan.steps:
+            run.losses.append(_step(run, plan, parallel=course.parallel))
+            run.done += 1
+            ended = run.done == plan.steps
+            if run.done % EPOCH == 0 or ended:
+                _look(run, best=plan.best)
+                _keep(run, path)
+                course.epoch(_history(run)[-1])
+            if run.done % _SAY_EVERY == 0 or ended:
+                course.tell(run.done, float(np.mean(run.losses[-_SAY_EVERY:])))
     if plan.best and run.best:
         load_weights(student.network, run.best)
     student.network.eval()
@@ -256,7 +309,7 @@ def _history(run: _Run) -> History:
 def weights_of(network: nn.Module) -> Arrays:
     """A copy of every weight and buffer by name."""
     return {
-        name: np.array(value.detach().contiguous().numpy())
+        name: np.array(value.detach().cpu().contiguous().numpy())
         for name, value in network.state_dict().items()
     }
 
@@ -276,7 +329,7 @@ def _keep(run: _Run, path: Path) -> None:
     arrays |= {f"b/{name}": value for name, value in run.best.items()}
     for place, state in run.optimiser.state_dict()["state"].items():
         for name, value in state.items():
-            arrays[f"o/{place}/{name}"] = torch.as_tensor(value).contiguous().numpy()
+            arrays[f"o/{place}/{name}"] = torch.as_tensor(value).cpu().contiguous().numpy()
     save_arrays(path, arrays)
 
 

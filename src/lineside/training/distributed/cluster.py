@@ -131,6 +131,11 @@ def train_on(
         UnavailableError: the cluster is away, or workers died more often than is retried.
     """
     check_reachable(cluster, data=job.data, blobs_url=blobs_url)
+    if job.device == "cuda":
+        raise InvalidError(
+            "the processes of a cluster learn on the CPU", where="device",
+            fix="Leave it out, or train on this machine.",
+        )  # fmt: skip
     write_job(replace(job, out=""), folder=folder)
     done = read_result(folder)
     if done is not None:

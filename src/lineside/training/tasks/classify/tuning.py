@@ -293,7 +293,7 @@ class _Loop:
         self.optimiser.step()
         with torch.no_grad():
             for stored, now in zip(self.average, self.own, strict=True):
-                stored.lerp_(now, 1 - _AVERAGE)
+                stored.lerp_(now.cpu(), 1 - _AVERAGE)
         return float(loss.detach())
 
     def _watch(self) -> dict[str, float]:
@@ -338,7 +338,7 @@ class _Loop:
             "second": [state["exp_avg_sq"] for state in states],
         }
         arrays: dict[str, NDArray[np.generic]] = {
-            f"{name}/{place}": each.contiguous().numpy()
+            f"{name}/{place}": each.cpu().contiguous().numpy()
             for name, tensors in lists.items()
             for place, each in enumerate(tensors)
         }
@@ -362,8 +362,8 @@ class _Loop:
         for each, first, second in zip(self.own, tensors("first"), tensors("second"), strict=True):
             self.optimiser.state[each] = {
                 "step": torch.tensor(steps),
-                "exp_avg": first,
-                "exp_avg_sq": second,
+                "exp_avg": first.to(each.device),
+                "exp_avg_sq": second.to(each.device),
             }
         self.logits = np.asarray(stored["logits"], np.float64)
         self.history = [
@@ -394,11 +394,12 @@ def tune(
     """
     loop = _Loop(training_set, recipe, parallel=parallel)
     path = folder / f"{_key(training_set, recipe)}.npz"
-    loop.restore(path)
-    while not loop.over:
-        figures = loop.learn_epoch()
-        loop.save(path)
-        tell(figures)
+    with parallel.move_network(loop.learner):
+        loop.restore(path)
+        while not loop.over:
+            figures = loop.learn_epoch()
+            loop.save(path)
+            tell(figures)
     loop.wear(loop.average)
     loop.learner.eval()
     backbone = loop.learner.trunk.requires_grad_(requires_grad=False)
