@@ -78,7 +78,8 @@ def hub(
     tmp_path: Path,
 ) -> Iterator[Services]:
     """The hub of the other tests with a trainer of ours, records that can be opened again."""
-    stored = replace(config, records=SecretUrl(f"sqlite:///{tmp_path}/records.db"))
+    records = SecretUrl(f"sqlite:///{tmp_path}/records.db")
+    stored = replace(config, records=records, training_device="auto")
     with open_hub(stored, plant=plant, clock=clock, run_command=trainer) as services:
         services.join(bus, base_url="http://hub.test")
         yield services
@@ -353,6 +354,7 @@ def test_every_task_can_be_started_on_whole_pictures(
     job = decode_json((hub.runs.folder(run.id) / "job.json").read_bytes(), where="job")
     assert job["inspection"]["task"] == task
     assert job["inspection"]["labels"] == (["blue"] if task == "classify" else [])
+    assert job["device"] == ("cpu" if task == "anomaly" else "auto")
 
 
 @pytest.mark.usefixtures("version")

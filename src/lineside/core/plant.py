@@ -52,6 +52,11 @@ class Task(StrEnum):
     SEGMENT = "segment"
     ANOMALY = "anomaly"
 
+    @property
+    def teaches_network(self) -> bool:
+        """True where a training may teach the network itself, not only what stands behind it."""
+        return self not in (Task.ANOMALY, Task.MULTILABEL)
+
 
 _NAMED = (Task.MULTILABEL, Task.CLASSIFY)
 _THRESHOLDED = (Task.MULTILABEL, Task.CLASSIFY, Task.SEGMENT)

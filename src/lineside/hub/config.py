@@ -334,6 +334,9 @@ class HubConfig:
         retrain: tables ``[[retrain]]``: a new version of a dataset starts a training run, unless it
             was frozen for one (``"freeze":true``); while another runs it waits, and what it makes
             awaits approval.
+        training_device: where training runs learn whose task teaches a network (not ``anomaly``,
+            ``multilabel``): ``cpu``, ``cuda``, or ``auto``: a
+            [GPU](../how-to/gpu.md#7-train-on-a-gpu) where there is one, else the CPU.
     """
 
     data_dir: str
@@ -386,6 +389,7 @@ class HubConfig:
     min_free_bytes: int = 1_000_000_000
     function: tuple[FunctionConfig, ...] = ()
     retrain: tuple[RetrainRule, ...] = ()
+    training_device: Literal["auto", "cpu", "cuda"] = "cpu"
 
     def __post_init__(self) -> None:
         for where, named in (("function", self.function), ("webhook", self.webhook)):

@@ -333,7 +333,7 @@ def build_services(
         records, settings=_child_settings(
             config, folder="runs", command=run_command or (*_LINESIDE, "train")
         ), plant=plant, library=library,
-        packages=packages, models=models, clock=clock, hub=hub,
+        packages=packages, models=models, clock=clock, hub=hub, device=config.training_device,
     )  # fmt: skip
     retraining = Retraining(config.retrain, runs=runs)
     things = enrolment.inventory.things

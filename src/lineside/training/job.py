@@ -44,7 +44,6 @@ REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
 _NAME = re.compile(r"[A-Za-z0-9_-]*")
 _FROZEN = (Task.ANOMALY, Task.CLASSIFY, Task.MULTILABEL)
-_NEVER_TUNED = (Task.ANOMALY, Task.MULTILABEL)
 LearningDevice = Literal["auto", "cpu", "cuda"]
 
 
@@ -114,7 +113,7 @@ class TrainJob:
     def __post_init__(self) -> None:
         if self.crop_px % 48 or not 48 <= self.crop_px <= 480:
             raise InvalidError("a multiple of 48 up to 480", where="crop_px", fix="Write 96.")
-        if self.device != "cpu" and self.inspection.task in _NEVER_TUNED:
+        if self.device != "cpu" and not self.inspection.task.teaches_network:
             raise InvalidError(
                 f"the task {self.inspection.task} keeps its network frozen: nothing of it learns on"
                 " a GPU",

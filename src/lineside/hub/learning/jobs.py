@@ -181,9 +181,10 @@ class Runs:
     def __init__(
         self, records: Records, *, settings: ChildSettings, plant: Plant, library: Library,
         packages: Packages, models: ModelService, clock: Clock, hub: str = "",
+        device: str = "cpu",
     ) -> None:  # fmt: skip
         """Take the parts; ``hub`` is the name of this hub among those at the records."""
-        self._hub = hub
+        self._hub, self._device = hub, device
         self._shared = records.shared
         self._read_at: datetime | None = None
         self._documents = records.documents
@@ -340,6 +341,7 @@ class Runs:
             "created_at": rfc3339(view.started_at),
             "trained_by": view.started_by,
             "settings": dict(settings),
+            "device": self._device if inspection.task.teaches_network else "cpu",
         }
         (folder / "job.json").write_bytes(encode(job))
 
