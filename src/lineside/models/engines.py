@@ -152,6 +152,7 @@ class OpenEngine(Protocol):
 
 _FIX = "Export the package again."
 _SMALLER_RUNS = 32
+_FIX_GPU = "or choose the CPU: engine_device of a device's settings, --device, device=."
 _CUDA = "CUDAExecutionProvider"
 _TENSORRT = "TensorrtExecutionProvider"
 _CUDA_SETTINGS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
@@ -191,7 +192,9 @@ class OnnxEngine:
         session = open_session(runtime, network, where=where)
         _check(session, crops, where=where, outputs=outputs)
         openers: dict[EngineDevice, Callable[[], Any]] = {
-            EngineDevice.CUDA: partial(_cuda_session, runtime, network, provider=provider),
+            EngineDevice.CUDA: partial(
+                _cuda_session, runtime, network, provider=provider, where=where
+            ),
             EngineDevice.CPU: lambda: session,
         }
         self.device, self._session = _opened(device, openers, where=where)
@@ -237,7 +240,7 @@ def _session_options(runtime: Any) -> Any:  # noqa: ANN401  untyped library
     return options
 
 
-def _cuda_session(runtime: Any, network: bytes, *, provider: str) -> Any:  # noqa: ANN401  untyped library
+def _cuda_session(runtime: Any, network: bytes, *, provider: str, where: str) -> Any:  # noqa: ANN401  untyped library
     """A session on the first GPU of NVIDIA, of a network that a session on the CPU took.
 
     Raises:
@@ -249,9 +252,9 @@ def _cuda_session(runtime: Any, network: bytes, *, provider: str) -> Any:  # noq
         raise MissingExtraError(
             f"onnxruntime {runtime.__version__} is built without {provider}, "
             f"it has {', '.join(offered)}",
-            where="device",
+            where=where,
             fix='pip uninstall onnxruntime, then pip install "onnxruntime-gpu[cuda,cudnn]"; '
-            "or name the device cpu.",
+            + _FIX_GPU,
         )
     options, said = _session_options(runtime), io.StringIO()
     options.use_deterministic_compute = True
@@ -266,18 +269,19 @@ def _cuda_session(runtime: Any, network: bytes, *, provider: str) -> Any:  # noq
             network, sess_options=options, providers=providers, enable_fallback=0
         )
     except Exception as error:  # boundary: the runtime's exceptions have no common class
-        raise _unusable(provider, str(error)) from error
+        raise _unusable(provider, str(error), where=where) from error
     if session.get_providers()[0] != provider:
-        raise _unusable(provider, said.getvalue() or "no GPU, no driver, or another CUDA")
+        reason = said.getvalue() or "no GPU, no driver, or another CUDA"
+        raise _unusable(provider, reason, where=where)
     return session
 
 
-def _unusable(provider: str, reason: str) -> InvalidError:
+def _unusable(provider: str, reason: str, *, where: str) -> InvalidError:
     return InvalidError(
         f"{provider} cannot be used here: {' '.join(reason.split())[:300]}",
-        where="device",
+        where=where,
         fix="Ask nvidia-smi whether there is a GPU, and install the CUDA and cuDNN that "
-        "onnxruntime-gpu asks for; or name the device cpu.",
+        f"onnxruntime-gpu asks for; {_FIX_GPU}",
     )
 
 
@@ -435,7 +439,7 @@ class OpenvinoEngine:
         self._where = where
         self._turn = threading.Lock()
         openers = {
-            EngineDevice.GPU: partial(_compiled_on_gpu, runtime, network),
+            EngineDevice.GPU: partial(_compiled_on_gpu, runtime, network, where=where),
             EngineDevice.CPU: partial(_compiled, runtime, network, where=where),
         }
         self.device, compiled = _opened(device, openers, where=where)
@@ -479,7 +483,7 @@ def _compiled(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: ANN4
         ) from error
 
 
-def _compiled_on_gpu(runtime: Any, network: bytes) -> Any:  # noqa: ANN401  untyped library
+def _compiled_on_gpu(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: ANN401  untyped library
     core = runtime.Core()
     try:
         return core.compile_model(core.read_model(network), "GPU", _GPU_SETTINGS)
@@ -487,8 +491,8 @@ def _compiled_on_gpu(runtime: Any, network: bytes) -> Any:  # noqa: ANN401  unty
         raise InvalidError(
             f"OpenVINO cannot use a GPU here, it finds {', '.join(core.available_devices)}: "
             f"{' '.join(str(error).split())[:300]}",
-            where="device",
-            fix="Install the driver of Intel's GPU (OpenCL); or name the device cpu.",
+            where=where,
+            fix=f"Install the driver of Intel's GPU (OpenCL); {_FIX_GPU}",
         ) from error
 
 

@@ -462,7 +462,7 @@ class Predictor:
                 where=self.manifest.name,
                 fix="Export the package again, or report this processor."
                 if self.device is EngineDevice.CPU
-                else "Run it on the CPU: name the device cpu.",
+                else "Run it on the CPU: engine_device of a device's settings, --device, device=.",
             )
         return GoldenReport(max_abs_diff=worst, bound=bound, pictures=len(self.manifest.golden))
 

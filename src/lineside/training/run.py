@@ -322,12 +322,13 @@ def learning_device(name: LearningDevice) -> torch.device:
         raise MissingExtraError(
             f"torch {torch.__version__} is built without CUDA",
             where="device",
-            fix="pip install torch from the index for CUDA, or name the device cpu.",
+            fix="pip install torch from the index for CUDA, or train on the CPU: --device cpu.",
         )
     raise InvalidError(
         "torch finds no GPU of NVIDIA here",
         where="device",
-        fix="Ask nvidia-smi whether there is one and its driver works, or name the device cpu.",
+        fix="Ask nvidia-smi whether there is one and its driver works; or train on the CPU: "
+        "--device cpu, training_device of a hub.",
     )
 
 

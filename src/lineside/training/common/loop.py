@@ -86,7 +86,7 @@ class Parallel:
             raise InvalidError(
                 f"the GPU has too little memory: {str(error)[:200]}",
                 where="device",
-                fix="Lower --setting batch_size, end what else uses it, or name the device cpu.",
+                fix="Lower --setting batch_size, end what else uses it, or train on the CPU.",
             ) from error
         finally:
             for hook in hooks:
