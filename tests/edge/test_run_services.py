@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from lineside.compat.aws import agent_pb2
@@ -20,7 +21,7 @@ from lineside.edge import CaptureConfig, EdgeConfig, run
 from lineside.edge.delivery.publisher import log_topic
 from lineside.edge.local_api import lineside_edge_v1_pb2 as edge_pb2
 from lineside.links import Bus, EmbeddedBroker, open_bus
-from lineside.models import Package, build_package
+from lineside.models import EngineDevice, Package, build_package
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import encode_jpeg
@@ -51,6 +52,37 @@ def ready(hub: Bus) -> None:
         if decode_json(message.payload, where="status")["packages"]:
             return
     raise AssertionError("no package came into use")
+
+
+def test_a_device_without_the_gpu_of_its_settings_says_so_in_its_status(
+    packages: PackageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    archive = build_package(*package_parts())
+    packages.answers["/package"] = (200, archive, {})
+    (tmp_path / "plant.toml").write_text(PLANT)
+    with (
+        EmbeddedBroker() as broker,
+        closing(open_bus(broker.url, client_id="hub", clock=SystemClock())) as hub,
+    ):
+        wish = desired(Package.read(archive).digest, "http://x/package")
+        hub.publish(f"{DEVICE}/desired", wish, retain=True)
+        config = EdgeConfig(
+            device="edge-1",
+            bus=SecretUrl(broker.url),
+            plant=str(tmp_path / "plant.toml"),
+            data_dir=str(tmp_path / "edge"),
+            hub=packages.url,
+            unsigned="allowed",
+            engine_device=EngineDevice.CUDA,
+        )
+        status = hub.subscribe((f"{DEVICE}/status",), name="status")
+        said: dict[str, Any] = {}
+        with program(config):
+            while not said.get("faults") and (message := status.get(timeout_s=LONG_S)):
+                said = decode_json(message.payload, where="status")
+    assert said["packages"] == []
+    assert "is built without CUDAExecutionProvider" in said["faults"][0]
 
 
 def test_frames_are_captured_watched_and_imported_as_samples(
