@@ -15,6 +15,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from enum import EnumType
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 DOCS = Path(__file__).parents[1] / "docs"
 PART = re.compile(r"(?s)(<!-- from the code: (\w+)(.*?) -->\n).*?(<!-- end -->)")
 MANY = 10  # commands with one option, from which on it is described once
+KINDS = {int: "N", float: "X", Path: "PATH"}  # values of options in a word; others are TEXT
 FILTER = "the [filter](#filter-of-frames)"
 
 
@@ -37,6 +39,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:  # noqa: ANN401
 def renewed(markdown: str) -> str:
     """Return a page with its parts as the code gives them now."""
     every = [found[3].split() for found in PART.finditer(markdown)]
+    if {markdown.count(one) for one in ("<!-- from the code: ", "<!-- end -->")} != {len(every)}:
+        raise ValueError("a part of the page without its end, or the other way round")
 
     def part(found: re.Match[str]) -> str:
         lines = PARTS[found[2]](found[3].split(), every)
@@ -46,12 +50,15 @@ def renewed(markdown: str) -> str:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    """Lines of a table; a bar in a cell is no border."""
+    """Lines of a table; a bar in a cell is no border, and ``<`` no element but ``<br>``."""
     names = [*head]
     yield f"| {' | '.join(names)} |"
     yield "|" + len(names) * "---|"
     for row in rows:
         cells = (re.sub(r"(?<!\\)[|]", r"\\|", cell) for cell in row)
+        cells = (
+            re.sub(r"(`[^`]*`)|<(?!br>)", lambda one: one[1] or "&lt;", cell) for cell in cells
+        )
         yield f"| {' | '.join(cells)} |"
 
 
@@ -94,7 +101,10 @@ def routes(prefixes: list[str], every: list[list[str]]) -> Iterator[str]:
     if left:
         raise ValueError(f"routes in no part of the page: {left}")
     yield from table(("Method and path", "Does"), (route(*one) for one in found))
-    records = dict(record for _, _, one in found for record in records_of(one))
+    records: dict[str, tuple[str, str]] = {}
+    for name, cells in (record for _, _, one in found for record in records_of(one)):
+        # of a record that is answer and body, the form that marks what may be left out
+        records[name] = max(records.get(name, cells), cells, key=lambda one: one[1].count("?"))
     if records:
         yield ""
         yield from table(("Record", "Is"), records.values())
@@ -109,6 +119,8 @@ def route(method: str, path: str, operation: dict[str, Any]) -> tuple[str, str]:
     """Cells of a route."""
     from lineside.hub.api.openapi import answers, bodies
 
+    if not operation["summary"] or not operation["description"]:
+        raise ValueError(f"no summary, or no docstring: {method} {path}")
     sentences, _ = in_words(operation["description"])
     documented = dict(records_of(operation))
     taken = [*parameters(operation)]
@@ -212,7 +224,8 @@ def keys(record: Any, *, prefix: str, apart: set[str]) -> Iterator[tuple[str, st
     """
     fields = {field.name: field for field in dataclasses.fields(record)}
     _, sentences = in_words(record.__doc__)
-    if (named := set(", ".join(sentences).split(", "))) != fields.keys():
+    told = (names for names, sentence in sentences.items() if sentence)
+    if (named := set(", ".join(told).split(", "))) != fields.keys():
         raise ValueError(f"{record}: no sentence, or no field: {named ^ fields.keys()}")
     kinds = get_type_hints(record)
     for names, sentence in sentences.items():
@@ -302,16 +315,35 @@ def all_commands() -> dict[str, Any]:
     return dict(inner("", typer.main.get_command(app)))
 
 
-def signature(option: Any) -> tuple[str, str]:  # noqa: ANN401  of typer's own click
-    """Names of an option, and its help; of one that is on by itself what switches it off too."""
+def signature(option: Any, command: Any) -> tuple[str, str]:  # noqa: ANN401  of typer's own click
+    """Names of an option with its value, and its help.
+
+    Of one that is on by itself there is the name that switches it off, too.
+    """
     names = [*option.opts, *(option.secondary_opts if option.default is True else ())]
-    return codes(",".join(names)), option.help or ""
+    names[-1] = f"{names[-1]} {value(option, command)}".strip()
+    return ", ".join(f"`{name}`" for name in names) + "…" * option.multiple, option.help or ""
+
+
+def value(one: Any, command: Any) -> str:  # noqa: ANN401  of typer's own click
+    """Word for the value of an option or argument: its own, its choices, or its kind."""
+    if getattr(one, "is_flag", False):
+        return ""
+    kind = inspect.signature(command.callback).parameters[one.name].annotation
+    while get_origin(kind) not in (None, Literal):  # Annotated[list[str] | None, …]
+        kind = get_args(kind)[0]
+    choices = [*kind] if isinstance(kind, EnumType) else get_args(kind)
+    return one.metavar or "|".join(choices) or KINDS.get(kind, "TEXT")
 
 
 @cache
 def shared_options() -> list[tuple[str, str]]:
     """Options that many commands have with the same meaning, the most frequent first."""
-    every = (signature(one) for command in all_commands().values() for one in command.params)
+    known = all_commands().values()
+    every = (
+        signature(one, command)
+        for command in known for one in command.params if one.param_type_name == "option"
+    )  # fmt: skip
     return [one for one, count in Counter(every).most_common() if count >= MANY]
 
 
@@ -333,16 +365,16 @@ def commands(first: list[str], every: list[list[str]]) -> Iterator[str]:
 def command_cells(words: str, command: Any) -> tuple[str, str]:  # noqa: ANN401  of typer's own click
     """Cells of a command."""
     usage, own, shared = [f"lineside {words}"], [], []
-    for one in command.params:
-        names, text = signature(one)
+    for one in sorted(command.params, key=lambda one: one.param_type_name):
         if one.param_type_name == "argument":
-            name = (one.metavar or one.name).strip("[]{}").upper()
+            name, word = (one.metavar or one.name).strip("[]{}…").upper(), value(one, command)
             usage.append((name if one.required else f"[{name}]") + "…" * (one.nargs == -1))
-            own.append(f"`{name}`: {linked(text)}")
-        elif (names, text) in shared_options():
-            shared.append(names + " (needed)" * one.required)
+            choices = "" if one.metavar or "|" not in word else f" (`{word}`)"
+            own.append(f"`{name}`{choices}: {linked(one.help or '')}")
+        elif (found := signature(one, command)) in shared_options():
+            shared.append(re.sub(r" [^`]*`", "`", found[0]) + " (needed)" * one.required)
         else:
-            own.append(f"{names}{choice(one, command)}: {linked(text)}")
+            own.append(f"{found[0]}{default_of(one)}: {linked(found[1])}")
     help_text, _ = in_words(command.help or "")
     summary, _, more = help_text.partition(". ")
     lines = [
@@ -358,15 +390,12 @@ def linked(text: str) -> str:
     return re.sub(r"docs/reference/([\w-]+)\.md", r"[\1](\1.md)", code(text))
 
 
-def choice(option: Any, command: Any) -> str:  # noqa: ANN401  of typer's own click
-    """Choices of an option, and its default or that it is needed."""
-    hint = get_type_hints(command.callback).get(option.name)
-    known = get_args(hint) if get_origin(hint) is Literal else ()
+def default_of(option: Any) -> str:  # noqa: ANN401  of typer's own click
+    """Default of an option, or that it is needed."""
     value = option.default
-    is_shown = value and not callable(value) and not isinstance(value, bool | list | tuple)
-    parts = [", ".join(known), f"default `{value}`" if is_shown else "needed" * option.required]
-    text = "; ".join(filter(None, parts))
-    return f" ({text})" if text else ""
+    if value and not callable(value) and not isinstance(value, bool | list | tuple):
+        return f" (default `{value}`)"
+    return " (needed)" * option.required
 
 
 PARTS: dict[str, Callable[[list[str], list[list[str]]], Iterable[str]]] = {

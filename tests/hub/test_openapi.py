@@ -55,6 +55,7 @@ def test_the_right_of_an_operation_is_the_one_that_the_hub_asks_for(
         return False
 
     needed, *others = operation["x-right"].split(" or ")
+    assert "" not in (operation["summary"], operation["description"])
     assert ("a device" in others, "a token of kind ingest" in others) == (
         passes("device"), passes("ingest"),
     )  # fmt: skip

@@ -103,7 +103,9 @@ def _version(found: "ModelVersion") -> dict[str, object]:
 
 def show_model(
     name: Annotated[str, typer.Argument(metavar="DIGEST|GROUP/NUMBER", help="Which one.")],
-    number: Annotated[int | None, typer.Argument(help="Where NAME is a group alone.")] = None,
+    number: Annotated[
+        int | None, typer.Argument(help="Of a group, where the first names one.")
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a version's evidence: .html, or .json.")
     ] = None,
@@ -161,7 +163,9 @@ VersionName = Annotated[str, typer.Argument(metavar="GROUP/NUMBER", help="Which 
 
 def register_version(
     group: Annotated[str, typer.Argument(metavar="GROUP", help="Such as tiles.")],
-    package: Annotated[str, typer.Argument(metavar="FILE|DIGEST", help="A .lspkg file, or one.")],
+    package: Annotated[
+        str, typer.Argument(metavar="FILE|DIGEST", help="A .lspkg file, or digest.")
+    ],
     *,
     by: Annotated[str, typer.Option(help="Who registers it; somebody else approves.")],
     config: ConfigOption = None,

@@ -38,7 +38,7 @@ def make(
     classes: Annotated[Path | None, typer.Option(help="Class names by number, one a line.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make list files of a folder; class numbers are kept in <prefix>_classes.txt."""
+    """Make list files of a folder; class numbers are kept in PREFIX_classes.txt."""
     from lineside.datasets.packing import ListSettings, make_lists
     from lineside.datasets.recordio import read_classes
 

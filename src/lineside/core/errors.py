@@ -73,7 +73,7 @@ class InvalidError(LinesideError):
 
 
 class NotFoundError(LinesideError):
-    """It is not there."""
+    """The thing named is not there."""
 
     exit_code = 3
     http_status = 404
@@ -81,7 +81,7 @@ class NotFoundError(LinesideError):
 
 
 class ConflictError(LinesideError):
-    """It changed since it was read; read again, redo."""
+    """The thing changed since it was read; read again, redo."""
 
     exit_code = 4
     http_status = 409

@@ -631,14 +631,15 @@ class SplitPlan:
     """The settings of a split.
 
     Attributes:
-        shares: of what declares no part; empty parts only where the source declares parts, and
-            leaves the rest to cross-validation.
-        by, stratified: as ``split`` takes them.
+        shares: by part (``train``, ``valid``, ``test``), of what declares none; empty parts only
+            where the source declares parts, and leaves the rest to cross-validation.
+        by: ``group`` keeps groups together, ``sample`` places each on its own.
+        stratified: whether labels are spread evenly.
         group: a rule of ``grouped``; "" keeps the groups there are.
         seed: another seed, another split; None for 0, or for the own one of an exact rule.
         fold, folds: the test part is the fold of that number, counted from 1, of so many; the rest
             trains. Places every picture, whatever was declared; 0 for none.
-        exact: a rule of ``split_exactly``; it places every picture too.
+        exact: ``cuts``, ``draws`` or ``list``, see ``split_exactly``; places every picture too.
         anew: whether declared parts, and those of an earlier version, are passed over.
         is_default: whether nobody chose these settings. Plans that differ in it alone are equal.
     """

@@ -13,7 +13,15 @@ from lineside.compat.aws.sagemaker_runtime import invocation_picture
 from lineside.compat.aws.sigv4 import SignedRequest, verify
 from lineside.core import InvalidError, LinesideError, RefusedError, decode_json, encode
 from lineside.hub.access.auth import access_key
-from lineside.hub.api.wire import Body, Hub, raw_body, responds, signed_request
+from lineside.hub.api.wire import (
+    JSON,
+    PICTURE_TYPES,
+    Body,
+    Hub,
+    raw_body,
+    responds,
+    signed_request,
+)
 from lineside.hub.inference.endpoints import (
     Values,
     endpoint_values,
@@ -108,7 +116,7 @@ def bare_name(name: str) -> str:
 @router.post(
     "/endpoints/{name}/invocations",
     summary="SageMaker runtime: InvokeEndpoint",
-    openapi_extra=raw_body("image/jpeg"),
+    openapi_extra=raw_body(*PICTURE_TYPES, JSON),
 )
 @responds(list[Any])
 async def invocations(hub: Hub, request: Request, *, name: str, body: Body) -> Response:

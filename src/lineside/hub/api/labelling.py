@@ -97,7 +97,7 @@ def declare_labels(
     hub: Hub, name: str, *, new: bool = False,
     wanted: Annotated[LabelList, Depends(json_body(LabelList))],
 ) -> Response:  # fmt: skip
-    """Further labels of this dataset; none is taken away. 409 for a declared task's other.
+    """Further labels of this dataset; none is taken away. 409 where another task was declared.
 
     ``new``: 409 also where the dataset has images already.
     """
@@ -118,9 +118,9 @@ def rename_label(
     """All images of the draft, or none; where ``name`` is a label too, both become one.
 
     What holds of either then holds of it; what holds of neither is judged where both were.
-    Versions keep their names; what somebody saves meanwhile is kept, and renamed too. 400 where one
-    of both means a good part, and for a label on more than 2,000 images: export the draft, rename
-    it in ``labels.csv``, import it as another dataset.
+    Versions keep their names; what somebody saves meanwhile is kept, and renamed too. A label of a
+    good part stays one; 400 where of both one alone means a good part, and for a label on more than
+    2,000 images: export the draft, rename it in ``labels.csv``, import it as another dataset.
     """
     return json_response(hub.labelling.rename(name, wanted, by=who.name))
 

@@ -68,7 +68,10 @@ def openapi_document(app: FastAPI, routes: Sequence[APIRoute]) -> dict[str, Any]
     for route in shown:
         for method in route.methods or ():
             operation = document["paths"][route.path_format][method.lower()]
-            operation["x-right"] = stated_right(method, path=route.path_format)
+            operation |= {  # not FastAPI's summary, the function's name
+                "summary": route.summary or "", "description": route.description,
+                "x-right": stated_right(method, path=route.path_format),
+            }  # fmt: skip
             _fill(operation, route, parts=parts)
     document["components"] = {
         "schemas": parts.definitions,
@@ -266,7 +269,7 @@ def parameters(operation: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]
             ", ".join(schema.get("enum", ())) or str(next(filter(None, kinds))),
             f"{schema['minimum']} to {schema['maximum']}" if "maximum" in schema else "",
             "needed" if one.get("required") else "",
-            f"default {schema['default']}".lower() if schema.get("default") else "",
+            f"default {schema['default']}".replace("True", "true") if schema.get("default") else "",
         ]
         meaning = one.get("description", "")
         yield one["name"], one["in"], "; ".join(filter(None, words)), meaning
@@ -297,7 +300,9 @@ def _named(
         parts = known[name].get("properties", {}) if name else {}
         if {*parts} == {"items", "next", "cursor"}:
             schema = parts["items"]["items"]
-            name = f"list of {schema.get('$ref', '').removeprefix(_SCHEMAS)}".rstrip()
+            name = "list of " + schema.get("$ref", schema.get("type", "value")).removeprefix(
+                _SCHEMAS
+            )
         if parts:
             yield name, _members(schema, known, mark)
         else:

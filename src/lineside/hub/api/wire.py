@@ -164,10 +164,12 @@ def _spelled(document: object) -> object:
     return {spelled.get(key, key): value for key, value in document.items()}
 
 
-def raw_body(media_type: str) -> dict[str, Any]:
+def raw_body(*media_types: str) -> dict[str, Any]:
     """Describe in the OpenAPI document a body that a route reads by itself."""
-    schema = {} if media_type == JSON else {"type": "string", "format": "binary"}
-    return {"requestBody": {"content": {media_type: {"schema": schema}}}}
+    binary = {"type": "string", "format": "binary"}
+    return {"requestBody": {"content": {
+        one: {"schema": {} if one == JSON else binary} for one in media_types
+    }}}  # fmt: skip
 
 
 def whole_number(text: str, *, name: str) -> int:
