@@ -138,11 +138,14 @@ class OutputConfig:
         id: id; names the output.
         line: id of a line; whose verdicts.
         url: ``modbus://host:502?unit=1`` (port 502 and unit 1 if left out; unit 0 to 255),
-            ``gpio:///dev/gpiochip0``, or one of [MQTT](#outputs-on-mqtt) or [OPC
-            UA](#outputs-on-opc-ua).
+            ``gpio:///dev/gpiochip0``, [``mqtt:``](#outputs-on-mqtt) for the plant's bus,
+            ``mqtt://user:password@host:1883`` (``mqtts:``) for another broker, or
+            [``opc.tcp://host:4840/path``](#outputs-on-opc-ua).
         switch: point; what is written: ``coil/12`` or ``register/40``, counted from 0 as on the
             wire, the offset of a GPIO line (``"17"``), a topic, or the id of a node.
-        fail_safe: whole number; written while the line cannot be relied on: see below. 0 or 1; of a
+        fail_safe: whole number; written while a camera is lost or an inspection has no package,
+            after a start or a lost connection until the next verdict falls due, when the device
+            stops, and in place of ``rest`` while images have a fault of their camera. 0 or 1; of a
             register or a node that is a number up to 65535.
         on: verdicts; which switch it.
         value, rest: whole numbers; written by a verdict that switches it, and otherwise.

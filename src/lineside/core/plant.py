@@ -225,7 +225,8 @@ class Inspection:
     Attributes:
         id: id; names the inspection everywhere.
         camera: id of a camera; whose frames are judged.
-        task: what is answered: a label present or absent, or one of several classes.
+        task: ``multilabel``, ``classify``, ``detect``, ``count``, ``segment`` or ``anomaly``; what
+            is answered.
         trigger: table; when a frame is judged.
         view: table; needed with regions; the reference view.
         region: tables; places on the view, each with an answer of its own.
