@@ -3,7 +3,9 @@
 import base64
 import json
 import struct
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import grpc
@@ -20,6 +22,7 @@ from lineside.hub.access.tls import ServerFiles
 from lineside.hub.api.open_inference import InferenceServer
 from lineside.hub.models.model_service import Registration
 from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S
 
 GROUP = "racks"
 
@@ -250,6 +253,31 @@ def test_a_revoked_token_is_refused_at_the_next_call(
     served.auth.revoke("program")
     assert refusal(lambda: stub.ModelInfer(asked, metadata=who)) is grpc.StatusCode.UNAUTHENTICATED
     assert status() == 401
+
+
+def test_clients_that_send_half_a_call_hold_up_no_other_and_never_health(
+    served: Services, jpeg: Callable[..., bytes]
+) -> None:
+    asked, who = picture_request(jpeg("blue"), raw=True), credentials(served)
+    server, over = InferenceServer("127.0.0.1:0", services=served, files=None), threading.Event()
+
+    def half() -> Iterator[bytes]:
+        over.wait()
+        yield from ()
+
+    with ExitStack() as stack:
+        stack.callback(server.close)
+        channel = stack.enter_context(grpc.insecure_channel(server.address))
+        stack.callback(over.set)
+        stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        begin = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer").future
+        assert stub.ServerLive(pb2.ServerLiveRequest(), timeout=LONG_S).live
+        begun = [begin(half()) for _ in range(7)]
+        assert stub.ModelInfer(asked, metadata=who, timeout=LONG_S).id == "b2"
+        begun += [begin(half()) for _ in range(20)]
+        assert stub.ServerLive(pb2.ServerLiveRequest(), timeout=LONG_S).live
+        assert stub.ServerReady(pb2.ServerReadyRequest(), timeout=LONG_S).ready
+        assert not any(call.done() for call in begun)
 
 
 def test_addresses_beyond_this_machine_need_encryption(served: Services) -> None:

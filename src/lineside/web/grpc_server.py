@@ -3,6 +3,8 @@
 1. What a call raises becomes the status code of its kind, with its sentence; any other kind is
    INTERNAL. What is INTERNAL is logged with its trace.
 2. A message above 64 MB, and a call beyond those that may wait, is RESOURCE_EXHAUSTED.
+3. A call has a thread from its first bytes on, so a client that stops in the middle of its message
+   keeps one. Health has threads of its own, so that it waits for no other call.
 """
 
 import logging
@@ -19,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 MOST_MESSAGE_BYTES = 64_000_000
 _GRACE_S = 2.0
+_HEALTH = ("ServerLive", "ServerReady")
 
 Codes = Sequence[tuple[type[LinesideError], str]]
 """Status codes by name of kinds of errors; the first kind that fits counts."""
@@ -43,15 +46,16 @@ class GrpcServer:
         """Make it; nothing is bound yet.
 
         Args:
-            threads: calls that are answered at once.
+            threads: calls that are read or answered at once, besides health.
             waiting: calls under way, those that are answered included.
             codes: of the errors that calls raise.
             sentence: what a caller reads of an error.
         """
         self._threads = ThreadPoolExecutor(threads, "grpc")
+        self._health = ThreadPoolExecutor(threads, "grpc-health")
         self.server = grpc.server(
             self._threads,
-            interceptors=(_Errors(codes, sentence),),
+            interceptors=(_Errors(codes, sentence, health=self._health),),
             maximum_concurrent_rpcs=waiting,
             options=(
                 ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
@@ -96,14 +100,18 @@ class GrpcServer:
         """Let calls under way end, then leave."""
         self.server.stop(_GRACE_S).wait()
         self._threads.shutdown()
+        self._health.shutdown()
 
 
 class _Errors(grpc.ServerInterceptor):  # type: ignore[misc]  # the library has no types
-    """Interceptor: errors of a call as status code and sentence."""
+    """Interceptor: errors of a call as status code and sentence, and the thread of health."""
 
-    def __init__(self, codes: Codes, sentence: Callable[[LinesideError], str]) -> None:
+    def __init__(
+        self, codes: Codes, sentence: Callable[[LinesideError], str], *, health: ThreadPoolExecutor
+    ) -> None:
         self._codes = codes
         self._sentence = sentence
+        self._health = health
 
     def intercept_service(
         self,
@@ -121,7 +129,10 @@ class _Errors(grpc.ServerInterceptor):  # type: ignore[misc]  # the library has 
             return grpc.unary_stream_rpc_method_handler(
                 self._streamed(handler.unary_stream), **coded
             )
-        return grpc.unary_unary_rpc_method_handler(self._answered(handler.unary_unary), **coded)
+        answer = self._answered(handler.unary_unary)
+        if handler_call_details.method.endswith(_HEALTH):
+            answer.experimental_thread_pool = self._health  # type: ignore[attr-defined]
+        return grpc.unary_unary_rpc_method_handler(answer, **coded)
 
     def _answered(self, method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         def answer(request: Any, context: Any) -> Any:  # noqa: ANN401  untyped library

@@ -6,6 +6,7 @@ raw where the request was. Not here: sockets, and who may call.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -148,6 +149,7 @@ class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):
         *,
         admit: Admit = admit_all,
         away: Callable[[], Sequence[str]] = lambda: (),
+        limiter: AbstractContextManager[object] | None = None,
     ) -> None:
         """Over models that others load.
 
@@ -155,10 +157,12 @@ class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):
             models: by name and version.
             admit: asked before every call but those of the server's health.
             away: what the server lacks to do its work.
+            limiter: held while a model runs; default: as many run as there are calls.
         """
         self._models = models
         self._admit = admit
         self._away = away
+        self._limiter = limiter or nullcontext()
 
     def ServerLive(self, request: Any, context: Context) -> Any:  # noqa: ANN401, ARG002, N802
         """The process answers."""
@@ -190,7 +194,8 @@ class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):
         """Pictures to decisions, tensors to raw outputs."""
         self._admit(context, "run")
         asked = infer_from_wire(request)
-        response = self._models.infer(
-            request.model_name, version=request.model_version, request=asked
-        )
+        with self._limiter:
+            response = self._models.infer(
+                request.model_name, version=request.model_version, request=asked
+            )
         return infer_to_wire(response, raw=asked.binary)

@@ -5,9 +5,12 @@ Over gRPC:
 1. Callers name themselves by a token in the metadata, ``authorization: Bearer …``, of kind ``api``;
    looking needs the right to look, running a model the right to operate. Health answers anybody.
 2. Without TLS only loopback addresses are listened at.
+3. Eight calls are read at once, so that a few slow clients hold up no others; of these as many run
+   a model as over HTTP, one for each core.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
@@ -173,6 +176,7 @@ async def _inferred(hub: Hub, request: Request, *, model: str, version: str = ""
         return _sent(http_failure(error))
 
 
+_THREADS = 8
 _WAITING = 64
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _CODES = (
@@ -180,7 +184,6 @@ _CODES = (
     (InvalidError, "INVALID_ARGUMENT"),
     (NotFoundError, "NOT_FOUND"),
     (RefusedError, "PERMISSION_DENIED"),
-    (BusyError, "RESOURCE_EXHAUSTED"),
     (UnavailableError, "UNAVAILABLE"),
 )
 
@@ -209,13 +212,16 @@ class InferenceServer:
 
         own = own_places(services.config)
         self._serving = GrpcServer(
-            threads=AT_ONCE,
+            threads=_THREADS,
             waiting=_WAITING,
             codes=_CODES,
             sentence=lambda error: str(redact(error, path="inference_grpc", own=own)),
         )
         service = InferenceService(
-            services.inference, admit=admitting(services.auth), away=services.away
+            services.inference,
+            admit=admitting(services.auth),
+            away=services.away,
+            limiter=threading.BoundedSemaphore(AT_ONCE),
         )
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
             service, self._serving.server
