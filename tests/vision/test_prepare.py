@@ -102,12 +102,14 @@ def test_a_crop_is_one_bilinear_sampling_of_the_picture(
 def test_a_fourth_channel_changes_no_pixel(
     *, seed: int, turn: float, place: float, side: int, border: Literal["edge", "black"]
 ) -> None:
-    image = np.random.default_rng(seed).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    image = np.random.default_rng(seed).integers(0, 256, (60, 80, 3)).astype(np.uint8)[:, ::-1]
     own = one_crop(box(place, 5, width=side, height=side), width_px=24, height_px=36)
     matrix = similarity(rotation_deg=turn, dx_px=2.3)
-    wide = cut(image, replace(own, border=border), matrix=matrix)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[cut.__module__], "_WIDENED_ABOVE", 1e9)
+        module = sys.modules[cut.__module__]
+        patch.setattr(module, "_WIDENED_ABOVE", 0)
+        wide = cut(image, replace(own, border=border), matrix=matrix)
+        patch.setattr(module, "_WIDENED_ABOVE", 1e9)
         plain = cut(image, replace(own, border=border), matrix=matrix)
     assert np.array_equal(wide, plain)
 
