@@ -13,6 +13,7 @@ from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.messages import Counters
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet.contract import Desired, DesiredPackage
+from lineside.models.predictor import GoldenError
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.edge.conftest import QuickJudge
@@ -40,10 +41,13 @@ class Maker:
 
     clock: FakeClock
     golden_fails: set[bytes] = field(default_factory=set)
+    fails: list[LinesideError] = field(default_factory=list)
     made: list[bytes] = field(default_factory=list)
 
     def __call__(self, data: bytes, inspection: str) -> LoadedPackage:
         self.made.append(data)
+        if self.fails:
+            raise self.fails.pop()
         if data in self.golden_fails:
             raise RefusedError("the golden pictures' answers differ")
         if data == b"broken":
@@ -136,6 +140,26 @@ def test_a_damaged_archive_on_the_disk_is_fetched_anew(rig: Rig) -> None:
     rig.wish("stock-1")
     wait_until(lambda: rig.loaded("stock-1"))
     assert rig.store.get(digest("stock-1")) == b"stock-1"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_gpu_that_is_away_is_asked_again_and_costs_no_archive(rig: Rig, *, kept: bool) -> None:
+    if kept:
+        rig.store.put(digest("stock-1"), b"stock-1")
+    rig.maker.fails.append(UnavailableError("CUDAExecutionProvider cannot be used here"))
+    rig.wish("stock-1")
+    wait_until(lambda: rig.loaded("stock-1"))
+    assert rig.hub.asked == ([] if kept else ["stock-1"])
+    assert rig.maker.made == [b"stock-1"] * 2
+
+
+def test_an_archive_whose_answers_differ_here_stays_for_another_device(rig: Rig) -> None:
+    rig.store.put(digest("stock-1"), b"stock-1")
+    rig.maker.fails.append(GoldenError("the golden pictures' answers differ on cuda"))
+    rig.wish("stock-1")
+    wait_until(lambda: any("differ on cuda" in one for one in rig.counters.read().faults))
+    assert rig.store.get(digest("stock-1")) == b"stock-1"
+    assert rig.hub.asked == []
 
 
 def test_a_hub_that_is_away_is_asked_again(rig: Rig) -> None:

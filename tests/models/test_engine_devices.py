@@ -12,13 +12,14 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from lineside.core import InvalidError, LinesideError, RefusedError, decode
+from lineside.core import InvalidError, LinesideError, UnavailableError, decode
 from lineside.core.errors import MissingExtraError
 from lineside.edge import EdgeConfig
 from lineside.edge.packages import loading
 from lineside.library.model import load
 from lineside.models import EngineDevice, EngineName, Package, Predictor, build_package, engines
 from lineside.models.engines import OpenEngine, engine_named
+from lineside.models.predictor import GoldenError
 from lineside.testing import FakeClock
 from lineside.testing.engines import OUTPUTS, EngineContract, crops, doubling
 from lineside.vision import encode_jpeg, open_frame
@@ -55,11 +56,11 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
     """Build of ONNX Runtime for CUDA: its sessions are real, on the CPU, with rounded weights.
 
     Returns the options of each session for CUDA. ``used`` is the first provider that it has in the
-    end: that of the CPU where CUDA cannot be used.
+    end: that of the CPU where CUDA cannot be used; ``runs``: how many there are before it fails.
     """
     asked: list[Any] = []
 
-    def install(*, bits: int = 23, used: str = CUDA_PROVIDER) -> list[Any]:
+    def install(*, bits: int = 23, used: str = CUDA_PROVIDER, runs: int = 1000) -> list[Any]:
         def opened(network: bytes, *, sess_options: Any, providers: Any, **more: Any) -> Any:  # noqa: ANN401
             cpu = ["CPUExecutionProvider"]
             if providers == cpu:
@@ -69,9 +70,17 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
                 rounded(network, bits=bits), sess_options=sess_options, providers=cpu
             )
             session.get_providers = lambda: [used, *cpu]
+            run, left = session.run, iter(range(runs))
+
+            def counted(*given: Any) -> Any:  # noqa: ANN401
+                if next(left, None) is None:
+                    raise RuntimeError("no kernel image is available for execution on the device")
+                return run(*given)
+
+            session.run = counted
             return session
 
-        offered = [CUDA_PROVIDER, "CPUExecutionProvider"]
+        offered = [CUDA_PROVIDER, "TensorrtExecutionProvider", "CPUExecutionProvider"]
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
         monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
         return asked
@@ -128,7 +137,7 @@ def test_a_session_that_fell_back_to_the_cpu_by_itself_is_refused(
     """As ONNX Runtime does where CUDA is not there, without a word to who asked for it."""
     pretend(used="CPUExecutionProvider")
     package = Package.read(build_package(*package_parts()))
-    with pytest.raises(InvalidError, match="cannot be used here") as told:
+    with pytest.raises(UnavailableError, match="cannot be used here") as told:
         Predictor(package, clock=clock, device=CUDA)
     assert "nvidia-smi" in told.value.fix
     with caplog.at_level(logging.INFO, logger="lineside"):
@@ -153,6 +162,30 @@ def test_a_gpu_that_answers_within_the_bound_answers_frames(
     assert found.judge.predict(frame).labels
 
 
+@pytest.mark.parametrize("engine", [ONNX, TENSORRT])
+def test_a_gpu_that_opens_a_network_and_does_not_run_it_is_none(
+    engine: EngineName, pretend: Pretend, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As without cuDNN, or on a processor that the library has no code for."""
+    pretend(used=CUDA_PROVIDER if engine is ONNX else "TensorrtExecutionProvider", runs=0)
+    package = Package.read(build_package(*package_parts()))
+    with pytest.raises(UnavailableError, match="failed on cuda: no kernel image") as told:
+        Predictor(package, clock=clock, engine=engine, device=CUDA)
+    assert "driver" in told.value.fix
+    found = Predictor(package, clock=clock, engine=engine, device=AUTO)
+    assert found.device is CPU
+    assert "network runs on the CPU package=bright reason=the network failed" in caplog.text
+    assert found.check_golden().max_abs_diff < 1e-5
+
+
+def test_a_gpu_that_goes_later_is_no_fault_of_the_image(pretend: Pretend, clock: FakeClock) -> None:
+    pretend(runs=len(package_parts()[0].golden))
+    found = Predictor(Package.read(build_package(*package_parts())), clock=clock, device=CUDA)
+    frame = open_frame(encode_jpeg(scene()), camera="rack", captured_at=clock.now())
+    with pytest.raises(UnavailableError, match="failed on cuda"):
+        found.predict(frame)
+
+
 def test_a_gpu_outside_the_bound_is_refused_wherever_it_is_to_answer(
     pretend: Pretend, clock: FakeClock
 ) -> None:
@@ -166,7 +199,7 @@ def test_a_gpu_outside_the_bound_is_refused_wherever_it_is_to_answer(
         lambda: loading(clock, device=CUDA)(archive, ""),
         lambda: load(package, device="cuda"),
     ):
-        with pytest.raises(RefusedError, match=r"answers differ by .* on cuda") as told:
+        with pytest.raises(GoldenError, match=r"answers differ by .* on cuda") as told:
             ask()
         assert "CPU" in told.value.fix
 

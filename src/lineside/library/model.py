@@ -356,7 +356,7 @@ def load(
         InvalidError: it is no package.
         RefusedError: its content is not what its digests promise, or what was signed; or a GPU
             answers the golden images outside the package's bound.
-        UnavailableError: the hub is away.
+        UnavailableError: the hub is away, or the device.
         MissingExtraError: the engine is not installed, or not for this device.
     """
     for name, value, known in (("engine", engine, EngineName), ("device", device, EngineDevice)):

@@ -20,9 +20,11 @@ without preparation or decisions. It stays on the CPU.
 
 Devices (``EngineDevice``), of which the CPU is the usual one:
 
-1. ``auto`` is the engine's GPU, or the CPU where that does not open, and the log says which. A
+1. ``auto`` is the engine's GPU, or the CPU where that does not open or run; the log says which. A
    device that is named opens, or loading fails: nothing falls back without being asked.
-2. A network is first opened and checked on the CPU. What a GPU fails with after that is its own.
+2. A network is first opened and checked on the CPU. What a GPU fails with after that is its own, no
+   package's and no image's (``UnavailableError``). CUDA opens networks without the libraries that
+   run them, and on processors that it has no code for: the golden pictures show it.
 3. ONNX Runtime gives a session on the CPU where CUDA cannot be used, and says so to nobody; the
    session is asked for its providers. It would also go on by the CPU in the middle of a run, which
    ``enable_fallback=0`` forbids.
@@ -58,7 +60,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, LinesideError, digest_of, need
+from lineside.core import InvalidError, LinesideError, UnavailableError, digest_of, need
 from lineside.core.errors import MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -120,6 +122,7 @@ class RunningNetwork(Protocol):
 
         Raises:
             InvalidError: the network fails on such crops.
+            UnavailableError: a GPU fails.
         """
         ...
 
@@ -146,6 +149,7 @@ class OpenEngine(Protocol):
         Raises:
             InvalidError: it does not load, or its inputs and outputs are not as described.
             MissingExtraError: the engine's library is not installed, or not for this device.
+            UnavailableError: this machine has no such device, or it cannot be used.
         """
         ...
 
@@ -172,6 +176,19 @@ def _opened(
         return EngineDevice.CPU, openers[EngineDevice.CPU]()
     logger.info("network runs on a GPU package=%s device=%s", where, first)
     return found
+
+
+def _failed(
+    error: Exception, crops: Floats, *, device: EngineDevice, where: str, fix: str
+) -> LinesideError:
+    """Of a run. A GPU has less memory than images ask for, or goes: no image is to blame."""
+    if device is EngineDevice.CPU:
+        return InvalidError(f"the network failed on {crops.shape}: {error}", where=where, fix=fix)
+    return UnavailableError(
+        f"the network failed on {device}: {' '.join(str(error).split())[:300]}",
+        where=where,
+        fix=f"See what the GPU's driver says of it and start the program again, {_FIX_GPU}",
+    )
 
 
 class OnnxEngine:
@@ -210,9 +227,7 @@ class OnnxEngine:
             options = self._memory.options(crops.size)
             return list(self._session.run(list(outputs), {INPUT: crops}, options))
         except Exception as error:  # boundary: the runtime's exceptions have no common class
-            raise InvalidError(
-                f"the network failed on {crops.shape}: {error}", where=self._where, fix=_FIX
-            ) from error
+            raise _failed(error, crops, device=self.device, where=self._where, fix=_FIX) from error
 
 
 def open_session(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: ANN401  untyped library
@@ -245,7 +260,7 @@ def _cuda_session(runtime: Any, network: bytes, *, provider: str, where: str) ->
 
     Raises:
         MissingExtraError: ``onnxruntime`` is built without this provider.
-        InvalidError: it has it, and cannot use it here.
+        UnavailableError: it has it, and cannot use it here.
     """
     offered = runtime.get_available_providers()
     if provider not in offered:
@@ -276,12 +291,12 @@ def _cuda_session(runtime: Any, network: bytes, *, provider: str, where: str) ->
     return session
 
 
-def _unusable(provider: str, reason: str, *, where: str) -> InvalidError:
-    return InvalidError(
+def _unusable(provider: str, reason: str, *, where: str) -> UnavailableError:
+    return UnavailableError(
         f"{provider} cannot be used here: {' '.join(reason.split())[:300]}",
         where=where,
         fix="Ask nvidia-smi whether there is a GPU, and install the CUDA and cuDNN that "
-        f"onnxruntime-gpu asks for; {_FIX_GPU}",
+        f"onnxruntime-gpu asks for, for tensorrt that library too; {_FIX_GPU}",
     )
 
 
@@ -453,10 +468,8 @@ class OpenvinoEngine:
                 # Its buffers are written again by the next call.
                 return [np.array(self._request.get_tensor(name).data) for name in outputs]
         except RuntimeError as error:
-            raise InvalidError(
-                f"the network failed on {crops.shape}: {error}",
-                where=self._where,
-                fix=_FIX_OPENVINO,
+            raise _failed(
+                error, crops, device=self.device, where=self._where, fix=_FIX_OPENVINO
             ) from error
 
 
@@ -488,7 +501,7 @@ def _compiled_on_gpu(runtime: Any, network: bytes, *, where: str) -> Any:  # noq
     try:
         return core.compile_model(core.read_model(network), "GPU", _GPU_SETTINGS)
     except RuntimeError as error:
-        raise InvalidError(
+        raise UnavailableError(
             f"OpenVINO cannot use a GPU here, it finds {', '.join(core.available_devices)}: "
             f"{' '.join(str(error).split())[:300]}",
             where=where,

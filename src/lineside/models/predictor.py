@@ -16,6 +16,7 @@
 The manifest's limits are held against the picture's figures before and after the network.
 """
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -26,7 +27,15 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Box, Clock, Digest, InvalidError, RefusedError, decode
+from lineside.core import (
+    Box,
+    Clock,
+    Digest,
+    InvalidError,
+    RefusedError,
+    UnavailableError,
+    decode,
+)
 from lineside.models.archive import Package
 from lineside.models.engines import EngineDevice, EngineName
 from lineside.models.manifest import Golden, HealthLimits, Manifest
@@ -146,6 +155,8 @@ def judge_features(figures: HealthFigures, limits: HealthLimits) -> Verdict:
     return Verdict()
 
 
+logger = logging.getLogger(__name__)
+
 NEAREST_FILE = "evidence/nearest.json"
 _MOST_CAMERAS = 32
 _MOST_GOLDEN_BYTES = 64_000_000
@@ -216,6 +227,10 @@ class _Work:
 _NOWHERE = Registered(figures=RegistrationFigures(state="none"), matrix=None)
 
 
+class GoldenError(RefusedError):
+    """This machine answers golden pictures otherwise than the package promises: it is whole."""
+
+
 class Predictor:
     """Runs one package; safe from several threads, which predict at once."""
 
@@ -232,7 +247,8 @@ class Predictor:
         Raises:
             InvalidError: the network, the reference picture or the device is not usable.
             MissingExtraError: the engine's library is not installed, or not for this device.
-            RefusedError: on another device than the CPU an answer differs too much.
+            GoldenError: on another device than the CPU an answer differs too much.
+            UnavailableError: such a device is named, and does not run the network.
         """
         self._package = package
         self._clock = clock
@@ -242,7 +258,17 @@ class Predictor:
         # One tuple, replaced whole: a prediction reads it once, and names what decided.
         self._deciding = (task_head_for(package, clock=clock, engine=engine, device=device), "")
         if self.device is not EngineDevice.CPU:
-            self.check_golden()
+            try:
+                self.check_golden()
+            except UnavailableError as error:
+                if device is not EngineDevice.AUTO:
+                    raise
+                logger.warning(
+                    "network runs on the CPU package=%s reason=%s", self.manifest.name, error
+                )
+                if engine is EngineName.TENSORRT:
+                    engine = EngineName.ONNX_RUNTIME
+                self._deciding = (task_head_for(package, clock=clock, engine=engine), "")
 
     @property
     def package(self) -> Package:
@@ -444,7 +470,7 @@ class Predictor:
         """Ask for the golden pictures' answers again, through registration, crops and engine.
 
         Raises:
-            RefusedError: an answer differs by more than the manifest's bound.
+            GoldenError: an answer differs by more than the manifest's bound.
             InvalidError: the package has no golden picture, or one cannot be read.
         """
         if not self.manifest.golden:
@@ -456,7 +482,7 @@ class Predictor:
         worst = float(np.max(found))
         bound = self.manifest.engine.bound
         if not worst <= bound:
-            raise RefusedError(
+            raise GoldenError(
                 f"the golden pictures' answers differ by {worst:.3g} on {self.device}, "
                 f"at most {bound:.3g} is taken",
                 where=self.manifest.name,

@@ -56,6 +56,7 @@ from lineside.edge.packages import Judge, LoadedPackage, LoadPackage
 from lineside.fleet import Installed
 from lineside.fleet.contract import Desired, DesiredPackage, DesiredPoint, InUse
 from lineside.models.operating_point import OperatingPoint
+from lineside.models.predictor import GoldenError
 
 logger = logging.getLogger(__name__)
 
@@ -211,6 +212,7 @@ class Loader:
             RefusedError: another package, or one that does not fit the inspection, or its answers
                 differ.
             InvalidError: not a package that can run.
+            UnavailableError: the GPU that is to run it is away.
         """
         ready = self._make_ready(data, inspection)
         if digest and ready.digest != digest:
@@ -566,9 +568,13 @@ class Loader:
             return kept
         data = self._source.fetch(choice, progress=self._while_open)
         self._unfit.add(wanted.digest)  # until it turns out that it can run
-        ready = self.checked(
-            data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
-        )
+        try:
+            ready = self.checked(
+                data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
+            )
+        except UnavailableError:  # of a GPU: it is checked again from the disk
+            self._store.put(wanted.digest, data)
+            raise
         self._unfit.discard(wanted.digest)
         self._store.put(wanted.digest, data)
         self._source.done(choice)
@@ -592,6 +598,8 @@ class Loader:
             ready = self.checked(
                 data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
             )
+        except GoldenError:
+            raise  # by another engine, device or driver it may run again, and the hub may be away
         except (RefusedError, InvalidError) as error:
             self._throw_away(wanted, error)
             return None
