@@ -415,6 +415,7 @@ class TestStatus:
         assert package["digest"] == digest_of(GOOD)
         assert set(package) == {
             "inspection", "digest", "loaded_at", "operating_point", "refused_point",
+            "engine_device",
         }  # fmt: skip
 
     def test_is_told_again_from_time_to_time(self, bench: Bench) -> None:

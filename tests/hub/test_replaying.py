@@ -12,7 +12,7 @@ from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig
 from lineside.hub.replay.answers import RecordedPredictor
 from lineside.hub.replay.repository import AS_RECORDED, ReplayOrder
-from lineside.models import Package
+from lineside.models import EngineDevice, Package
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
 from lineside.testing import FakeClock
 from lineside.vision import StageTimes
@@ -52,8 +52,9 @@ def test_the_same_package_says_the_same_to_the_last_bit(day: Day) -> None:
 
 def test_every_answer_is_the_recorded_one_byte_for_byte_but_for_its_times(day: Day) -> None:
     answers = RecordedPredictor(
-        day.hub.records, day.hub.blobs, find=lambda _: day.package, clock=day.clock
-    )
+        day.hub.records, day.hub.blobs, find=lambda _: day.package, clock=day.clock,
+        device=EngineDevice.AUTO,
+    )  # fmt: skip
     seen = 0
     for logged in day.hub.records.log.read(type=PREDICTION_TYPE):
         recorded = read_prediction(decode_event(logged.entry.body, where="log"))
@@ -62,6 +63,7 @@ def test_every_answer_is_the_recorded_one_byte_for_byte_but_for_its_times(day: D
         assert untimed[0] == untimed[1]
         seen += 1
     assert seen == len(SHOWN)
+    assert answers.device is EngineDevice.CPU  # for the result to name
 
 
 def test_a_replay_of_a_replay_says_the_same_and_has_the_same_digest(day: Day) -> None:

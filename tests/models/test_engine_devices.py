@@ -129,6 +129,7 @@ def test_auto_takes_the_cpu_then_and_the_log_says_why(
     wanted = Predictor(package, clock=clock)
     assert found.predict_single(frame) == wanted.predict_single(frame)
     assert load(package, device="auto").device == "cpu"
+    assert loading(clock, device=AUTO)(build_package(*package_parts()), "").engine_device is CPU
 
 
 def test_a_session_that_fell_back_to_the_cpu_by_itself_is_refused(
@@ -152,7 +153,7 @@ def test_a_gpu_that_answers_within_the_bound_answers_frames(
     asked = pretend()
     found = loading(clock, device=device)(build_package(*package_parts()), "")
     assert isinstance(found.judge, Predictor)
-    assert found.judge.device is CUDA
+    assert found.engine_device is found.judge.device is CUDA
     providers = [
         (CUDA_PROVIDER, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
         "CPUExecutionProvider",

@@ -57,12 +57,14 @@ class LoadedPackage:
         inspection: which it answers for.
         size_bytes: of memory it took, measured as it was loaded; at least those of its archive, and
             little more where another inspection's package has the same network.
+        engine_device: the processor that its network runs on.
     """
 
     digest: Digest
     inspection: str
     judge: Judge
     size_bytes: int = 0
+    engine_device: EngineDevice = EngineDevice.CPU
 
 
 LoadPackage = Callable[[bytes, str], LoadedPackage]
@@ -132,6 +134,7 @@ def loading(
             inspection=name,
             judge=predictor,
             size_bytes=max(len(data), resident_bytes() - before),
+            engine_device=predictor.device,
         )
 
     return make_ready

@@ -445,6 +445,7 @@ class InUse:
         operating_point: digest of the limits it decides by; "" for its own.
         refused_point: digest of the desired limits, where it cannot decide by them and does not try
             again; "" otherwise.
+        engine_device: the processor that its network runs on; "" of devices that do not say.
     """
 
     inspection: str
@@ -452,6 +453,7 @@ class InUse:
     loaded_at: str
     operating_point: str = ""
     refused_point: str = ""
+    engine_device: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,6 +163,7 @@ class Loader:
                 loaded_at=slot.loaded_at,
                 operating_point=slot.ready.judge.operating_point,
                 refused_point=self._failed_points.get(name, ""),
+                engine_device=slot.ready.engine_device,
             )
             for name, slot in sorted(self._slots.items())
         )

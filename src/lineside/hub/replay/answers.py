@@ -58,7 +58,7 @@ class RecordedPredictor:
         self._find = find
         self._clock = clock
         self._engine = engine
-        self._device = device
+        self.device = device
         self._loaded: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
         self._packages: OrderedDict[str, Package] = OrderedDict()
         self._points: dict[tuple[str, str, str | None], OperatingPoint | None] = {}
@@ -132,7 +132,8 @@ class RecordedPredictor:
         found = self._loaded.get(name)
         if found is None:
             bound = self.load(package).bound_to(recorded.inspection)
-            found = Predictor(bound, clock=self._clock, engine=self._engine, device=self._device)
+            found = Predictor(bound, clock=self._clock, engine=self._engine, device=self.device)
+            self.device = found.device  # of "auto": what it came to, for all that follow
             self._remind(found, recorded, position=position)
             self._loaded[name] = found
             if len(self._loaded) > _MOST_LOADED:

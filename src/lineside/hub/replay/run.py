@@ -688,5 +688,5 @@ def replay(
         answers.load(Digest(order.package))
     run = Replay(order, records=records, plant=plant, target=tried, answers=answers, clock=clock)
     found = run.run(tell=tell)
-    name = engine.value if device is EngineDevice.CPU else f"{engine} on {device}"
+    name = engine.value if device is EngineDevice.CPU else f"{engine} on {answers.device}"
     return replace(found, engine=name if tried.inspections else "")
