@@ -71,12 +71,23 @@ def test_a_network_takes_and_gives_tensors_of_the_cpu_and_is_free_of_it_afterwar
     assert (plain.used, moving.used) == (False, True)
 
 
-def test_a_gpu_with_too_little_memory_is_told_with_what_helps() -> None:
+def full(device: torch.device) -> None:
+    if device != torch.device("cpu"):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_gpu_with_too_little_memory_is_told_with_what_helps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     moving = Parallel(torch.device("cpu:0"))
     network = torch.nn.Linear(2, 2)
     with pytest.raises(InvalidError, match="little memory") as told, moving.move_network(network):
         raise torch.OutOfMemoryError("CUDA out of memory")
     assert "batch_size" in told.value.fix
+    monkeypatch.setattr(network, "to", full)
+    with pytest.raises(InvalidError, match="little memory"), moving.move_network(network):
+        pytest.fail("it is on no device")
+    assert not network._forward_hooks
 
 
 @pytest.mark.parametrize(
@@ -97,10 +108,14 @@ def test_no_network_makes_tensors_of_the_cpu_on_its_way(network: torch.nn.Module
     assert {each.device for each in found} == {meta}
 
 
+def no_gpu(*_: object, device: str) -> torch.Tensor:
+    raise RuntimeError(f"CUDA error: no kernel image is available on {device}")
+
+
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "ones", no_gpu)
     for version, kind in ((None, MissingExtraError), ("13.0", InvalidError)):
         monkeypatch.setattr(torch.version, "cuda", version)
         with pytest.raises(kind) as told:
@@ -115,10 +130,10 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_read(
 def test_auto_learns_on_the_cpu_then_and_the_log_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "ones", no_gpu)
     assert running.learning_device("auto") == torch.device("cpu")
-    assert "training runs on the CPU" in caplog.text
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "training runs on the CPU reason=CUDA error: no kernel image" in caplog.text
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: torch.zeros(1))  # as one that works
     assert running.learning_device("auto") == running.learning_device("cuda")
     assert running.learning_device("cpu") == torch.device("cpu")
 

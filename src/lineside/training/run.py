@@ -313,19 +313,22 @@ def learning_device(name: LearningDevice) -> torch.device:
     """
     if name == "cpu":
         return CPU
-    if torch.cuda.is_available():
-        return torch.device("cuda")
+    try:  # not is_available: that is true of a GPU that torch has no kernels for, or another's
+        return torch.ones(1, device="cuda").add_(1).device
+    except (AssertionError, RuntimeError) as error:  # torch without CUDA asserts
+        reason = " ".join(str(error).split())[:300]
     if name == "auto":
-        logger.warning("training runs on the CPU reason=torch finds no GPU")
+        logger.warning("training runs on the CPU reason=%s", reason)
         return CPU
     if torch.version.cuda is None:
         raise MissingExtraError(
             f"torch {torch.__version__} is built without CUDA",
             where="device",
-            fix="pip install torch from the index for CUDA, or train on the CPU: --device cpu.",
+            fix="pip install torch from the index for CUDA, or train on the CPU: --device cpu, "
+            "training_device of a hub.",
         )
     raise InvalidError(
-        "torch finds no GPU of NVIDIA here",
+        f"torch cannot use a GPU of NVIDIA here: {reason}",
         where="device",
         fix="Ask nvidia-smi whether there is one and its driver works; or train on the CPU: "
         "--device cpu, training_device of a hub.",

@@ -75,12 +75,12 @@ class Parallel:
             yield
             return
         self.used = True
-        network.to(self.device)
         hooks = [
             network.register_forward_pre_hook(lambda _, given: _moved(given, self.device)),
             network.register_forward_hook(lambda _, __, found: _moved(found, CPU)),
         ]
         try:
+            network.to(self.device)
             yield
         except torch.OutOfMemoryError as error:
             raise InvalidError(
