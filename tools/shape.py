@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 541,
     "classes": 1610,
     "statements in src": 70109,
-    "statements in tests": 59228,
+    "statements in tests": 59231,
     "records built at one place": 406,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

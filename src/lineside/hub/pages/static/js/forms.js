@@ -65,7 +65,7 @@ export async function problemOf(response) {
   try {
     const body = await response.json();
     const faults = (body.faults ?? []).map((/** @type {any} */ f) => `${f.path}: ${f.expected}`);
-    const parts = [body.detail, body.fix, ...faults].filter(Boolean);
+    const parts = [body.detail, body.fix, ...faults].filter(Boolean).map((part) => (/[.!?:]$/.test(part) ? part : `${part}.`));
     return { title: body.title ?? response.statusText, text: parts.join(" ") };
   } catch {
     return { title: `${response.status} ${response.statusText}`, text: "" };
