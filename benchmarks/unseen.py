@@ -33,7 +33,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import process_time, sleep
+from threading import Event
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -139,11 +140,11 @@ def trained(row: Row, *, source: Path, work: Path) -> Trained:
         "--out", str(out), "--json", *group, *row.options, *row.import_options,
     )  # fmt: skip
     with (work / "said.json").open("wb") as said, (work / "log.txt").open("wb") as log:
-        child, peak_mb, ended = subprocess.Popen(command, stdout=said, stderr=log), 0.0, 0
-        while not ended:
+        child, peak_mb = subprocess.Popen(command, stdout=said, stderr=log), 0.0
+        while not (ended := os.wait4(child.pid, os.WNOHANG))[0]:
             peak_mb = max(peak_mb, resident_peak_mb(child.pid))
-            sleep(LOOK_S)
-            ended, status, usage = os.wait4(child.pid, os.WNOHANG)
+            Event().wait(LOOK_S)
+        _, status, usage = ended
         child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         sys.stderr.write((work / "log.txt").read_text())
