@@ -84,18 +84,23 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def derived(
-    folder: Path, to: Path, *, change: Callable[[dict[str, str]], dict[str, str] | None]
+    folder: Path,
+    to: Path,
+    *,
+    change: Callable[[dict[str, str]], dict[str, str] | None],
+    tables: Sequence[str] = ("labels.csv",),
 ) -> Path:
     """A copy of a source, its rows changed or left out; a link would lead out of its folder."""
     to.mkdir(parents=True)
     for inner in folder.iterdir():
         if inner.is_dir():
             shutil.copytree(inner, to / inner.name)
-    rows = [new for row in table(folder / "labels.csv") if (new := change(row)) is not None]
-    with (to / "labels.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    for name in tables:
+        rows = table(folder / name)
+        with (to / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(new for row in rows if (new := change(row)) is not None)
     return to
 
 

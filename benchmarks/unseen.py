@@ -23,7 +23,6 @@
 """
 
 import argparse
-import csv
 import json
 import os
 import shutil
@@ -32,13 +31,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from time import process_time
 from typing import Any
 
 import numpy as np
-from learning import ROWS, Row, table
+from learning import ROWS, Row, derived
 from measure import RESULTS, provenance, write
 
 from lineside.core import SystemClock
@@ -99,19 +99,9 @@ class Trained:
     peak_mb: float
 
 
-def without(source: Path, held: set[str], to: Path) -> Path:
-    """A copy of a source without the images named."""
-    to.mkdir(parents=True)
-    for inner in source.iterdir():
-        if inner.is_dir():
-            shutil.copytree(inner, to / inner.name)
-        elif inner.suffix == ".csv":
-            rows = table(inner)
-            with (to / inner.name).open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-                writer.writeheader()
-                writer.writerows(row for row in rows if row["file"] not in held)
-    return to
+def seen(row: dict[str, str], *, held: set[str]) -> dict[str, str] | None:
+    """A row of a source's table; None where its image is held out."""
+    return None if row["file"] in held else row
 
 
 def parts(row: Row, samples: Sequence[Sample], *, count: int, seed: int) -> Sequence[set[str]]:
@@ -271,7 +261,10 @@ def measured(row: Row, *, data: Path, work: Path, count: int, seed: int) -> dict
     samples = load_source(str(whole), labels=(), group=row.group).samples
     packages, rates, kept, cases, all_answers, ms = [], [], 0, list[Case](), list[Answer](), []
     for number, held in enumerate(parts(row, samples, count=count, seed=seed)):
-        source = without(whole, held, work / str(number))
+        source = derived(
+            whole, work / str(number), tables=[one.name for one in whole.glob("*.csv")],
+            change=partial(seen, held=held),
+        )  # fmt: skip
         one = trained(row, source=source, work=work)
         shutil.rmtree(source)
         own, taken = judged(row, one.package, source=whole, held=held)
