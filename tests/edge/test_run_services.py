@@ -21,7 +21,7 @@ from lineside.edge import CaptureConfig, EdgeConfig, run
 from lineside.edge.delivery.publisher import log_topic
 from lineside.edge.local_api import lineside_edge_v1_pb2 as edge_pb2
 from lineside.links import Bus, EmbeddedBroker, open_bus
-from lineside.models import EngineDevice, Package, build_package
+from lineside.models import Package, build_package
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import encode_jpeg
@@ -67,15 +67,10 @@ def test_a_device_without_the_gpu_of_its_settings_says_so_in_its_status(
     ):
         wish = desired(Package.read(archive).digest, "http://x/package")
         hub.publish(f"{DEVICE}/desired", wish, retain=True)
-        config = EdgeConfig(
-            device="edge-1",
-            bus=SecretUrl(broker.url),
-            plant=str(tmp_path / "plant.toml"),
-            data_dir=str(tmp_path / "edge"),
-            hub=packages.url,
-            unsigned="allowed",
-            engine_device=EngineDevice.CUDA,
-        )
+        config = edge_config(
+            tmp_path, bus=broker.url, plant=str(tmp_path / "plant.toml"), hub=packages.url,
+            engine_device="cuda",
+        )  # fmt: skip
         status = hub.subscribe((f"{DEVICE}/status",), name="status")
         said: dict[str, Any] = {}
         with program(config):
