@@ -1,6 +1,6 @@
 """What a GPU of NVIDIA gains: the same trainings and the same packages on it and on the processor.
 
-    LINESIDE_DATA=… python benchmarks/gpu.py [--rows "blood-cell;casting"] [--images 40]
+    LINESIDE_DATA=… python benchmarks/gpu.py [--rows "casting;bean-counting"] [--images 40]
 
 1. The rows are those of ``learning.py`` whose task teaches a network; ``casting`` fine-tunes in any
    case. For each, `lineside train` runs on all images with defaults, on ``cuda`` and on ``cpu``,

@@ -26,6 +26,7 @@ _LIBRARIES = (
     "lineside",
     "numpy",
     "onnxruntime",
+    "onnxruntime-gpu",
     "sqlalchemy",
     "torch",
     "amqtt",

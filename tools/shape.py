@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
     "classes": 1610,
-    "statements in src": 70109,
-    "statements in tests": 59231,
+    "statements in src": 70115,
+    "statements in tests": 59249,
     "records built at one place": 406,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

@@ -187,6 +187,49 @@ def test_a_gpu_that_goes_later_is_no_fault_of_the_image(pretend: Pretend, clock:
         found.predict(frame)
 
 
+def test_crops_that_a_network_does_not_take_are_no_fault_of_the_gpu(pretend: Pretend) -> None:
+    pretend()
+    fixed = doubling(height=5, width=7)
+    running = engine_named(ONNX, CUDA)(fixed, crops=(1, 3, 5, 7), where="here", outputs=OUTPUTS)
+    with pytest.raises(InvalidError, match="the network failed on"):
+        running.run(crops(height=4, width=7), outputs=OUTPUTS)
+
+
+NO_GPU = (
+    "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:154 std::conditional_t<THRW, "
+    "void, onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE, const char*, int) [with "
+    "ERRTYPE = cudaError; std::conditional_t<THRW, void, onnxruntime::common::Status> = void] CUDA "
+    "failure 100: no CUDA-capable device is detected ; GPU=-1"
+)
+NO_TENSORRT = (
+    "/onnxruntime_src/onnxruntime/python/onnxruntime_pybind_state.cc:729 void onnxruntime::python::"
+    "RegisterTensorRTPluginsAsCustomOps(PySessionOptions&, const onnxruntime::ProviderOptions&) "
+    "Please install TensorRT libraries"
+)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [(NO_GPU, "here: CUDA failure 100: no CUDA"), (NO_TENSORRT, "here: Please install TensorRT")],
+    ids=["no gpu", "no tensorrt"],
+)
+def test_a_gpu_that_cannot_be_used_is_told_by_its_reason_not_by_a_signature(
+    raised: str, told: str, pretend: Pretend, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    """In the form of ``onnxruntime-gpu`` 1.31, where the GPU is hidden or TensorRT not there."""
+    pretend()
+    opened: Any = onnxruntime.InferenceSession
+
+    def broken(network: bytes, *, providers: Any, **more: Any) -> Any:  # noqa: ANN401
+        if providers == ["CPUExecutionProvider"]:
+            return opened(network, providers=providers, **more)
+        raise RuntimeError(raised)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", broken)
+    with pytest.raises(UnavailableError, match=told):
+        Predictor(Package.read(build_package(*package_parts())), clock=clock, device=CUDA)
+
+
 def test_a_gpu_outside_the_bound_is_refused_wherever_it_is_to_answer(
     pretend: Pretend, clock: FakeClock
 ) -> None:

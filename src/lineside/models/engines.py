@@ -47,6 +47,7 @@ OpenVINO on one thread, in 32-bit floats; the extra ``openvino``.
 
 import io
 import logging
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +72,7 @@ BANK_OUTPUT = "bank_distances"
 """Distances from the training pictures that a network remembers; not every network gives them."""
 
 Floats = NDArray[np.float32]
+Shape = tuple[int | str | None, ...]
 T = TypeVar("T")
 
 
@@ -157,6 +159,7 @@ class OpenEngine(Protocol):
 _FIX = "Export the package again."
 _SMALLER_RUNS = 32
 _FIX_GPU = "or choose the CPU: engine_device of a device's settings, --device, device=."
+_SIGNATURE = re.compile(r"\S*onnxruntime_src/\S+:\d+ [^)]*\)(?: \[with [^]]*\])? ")
 _CUDA = "CUDAExecutionProvider"
 _TENSORRT = "TensorrtExecutionProvider"
 _CUDA_SETTINGS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
@@ -179,16 +182,21 @@ def _opened(
 
 
 def _failed(
-    error: Exception, crops: Floats, *, device: EngineDevice, where: str, fix: str
+    error: Exception, crops: Floats, *, takes: Shape, device: EngineDevice, where: str, fix: str
 ) -> LinesideError:
     """Of a run. A GPU has less memory than images ask for, or goes: no image is to blame."""
-    if device is EngineDevice.CPU:
+    if device is EngineDevice.CPU or not _fits(takes, crops.shape):
         return InvalidError(f"the network failed on {crops.shape}: {error}", where=where, fix=fix)
     return UnavailableError(
-        f"the network failed on {device}: {' '.join(str(error).split())[:300]}",
+        f"the network failed on {device}: {_reason(error)}",
         where=where,
         fix=f"See what the GPU's driver says of it and start the program again, {_FIX_GPU}",
     )
+
+
+def _reason(error: object) -> str:
+    """Sentence of a runtime, without the place in its source and the signature before it."""
+    return _SIGNATURE.sub("", " ".join(str(error).split()))[:300]
 
 
 class OnnxEngine:
@@ -207,7 +215,7 @@ class OnnxEngine:
         """Load and check a network; see ``OpenEngine``. ``provider`` is what runs it on CUDA."""
         runtime = need("onnxruntime", extra="edge")
         session = open_session(runtime, network, where=where)
-        _check(session, crops, where=where, outputs=outputs)
+        self.takes = _check(session, crops, where=where, outputs=outputs)
         openers: dict[EngineDevice, Callable[[], Any]] = {
             EngineDevice.CUDA: partial(
                 _cuda_session, runtime, network, provider=provider, where=where
@@ -227,7 +235,9 @@ class OnnxEngine:
             options = self._memory.options(crops.size)
             return list(self._session.run(list(outputs), {INPUT: crops}, options))
         except Exception as error:  # boundary: the runtime's exceptions have no common class
-            raise _failed(error, crops, device=self.device, where=self._where, fix=_FIX) from error
+            raise _failed(
+                error, crops, takes=self.takes, device=self.device, where=self._where, fix=_FIX
+            ) from error
 
 
 def open_session(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: ANN401  untyped library
@@ -284,16 +294,16 @@ def _cuda_session(runtime: Any, network: bytes, *, provider: str, where: str) ->
             network, sess_options=options, providers=providers, enable_fallback=0
         )
     except Exception as error:  # boundary: the runtime's exceptions have no common class
-        raise _unusable(provider, str(error), where=where) from error
+        raise _unusable(provider, _reason(error), where=where) from error
     if session.get_providers()[0] != provider:
         reason = said.getvalue() or "no GPU, no driver, or another CUDA"
-        raise _unusable(provider, reason, where=where)
+        raise _unusable(provider, _reason(reason), where=where)
     return session
 
 
 def _unusable(provider: str, reason: str, *, where: str) -> UnavailableError:
     return UnavailableError(
-        f"{provider} cannot be used here: {' '.join(reason.split())[:300]}",
+        f"{provider} cannot be used here: {reason}",
         where=where,
         fix="Ask nvidia-smi whether there is a GPU, and install the CUDA and cuDNN that "
         f"onnxruntime-gpu asks for, for tensorrt that library too; {_FIX_GPU}",
@@ -331,7 +341,8 @@ def _check(
     *,
     where: str,
     outputs: Sequence[str],
-) -> None:
+) -> Shape:
+    """The shape of crops that a network takes; a side that varies is no number."""
     inputs = {each.name: each for each in session.get_inputs()}
     given = {each.name for each in session.get_outputs()}
     if set(inputs) != {INPUT} or not set(outputs) <= given:
@@ -340,15 +351,19 @@ def _check(
             where=where,
             fix=f"It must take {INPUT!r} and give {', '.join(outputs)}.",
         )
-    shape = inputs[INPUT].shape
-    fits = len(shape) == 4 and all(
-        each == wished or not isinstance(each, int) or not wished
-        for each, wished in zip(shape, crops, strict=True)
-    )
-    if not fits:
+    takes: Shape = tuple(inputs[INPUT].shape)
+    if not _fits(takes, crops):
         raise InvalidError(
-            f"the network takes {shape}, the manifest prepares {crops}", where=where, fix=_FIX
+            f"the network takes {list(takes)}, the manifest prepares {crops}", where=where, fix=_FIX
         )
+    return takes
+
+
+def _fits(takes: Shape, crops: tuple[int, ...]) -> bool:
+    return len(takes) == len(crops) == 4 and all(
+        each == wished or not isinstance(each, int) or not wished
+        for each, wished in zip(takes, crops, strict=True)
+    )
 
 
 ANY = -1
@@ -450,7 +465,7 @@ class OpenvinoEngine:
     ) -> None:
         """Load and check a network; see ``OpenEngine``."""
         runtime = _library()
-        OnnxEngine(network, crops=crops, where=where, outputs=outputs)
+        self._takes = OnnxEngine(network, crops=crops, where=where, outputs=outputs).takes
         self._where = where
         self._turn = threading.Lock()
         openers = {
@@ -469,8 +484,9 @@ class OpenvinoEngine:
                 return [np.array(self._request.get_tensor(name).data) for name in outputs]
         except RuntimeError as error:
             raise _failed(
-                error, crops, device=self.device, where=self._where, fix=_FIX_OPENVINO
-            ) from error
+                error, crops, takes=self._takes, device=self.device, where=self._where,
+                fix=_FIX_OPENVINO,
+            ) from error  # fmt: skip
 
 
 def _library() -> Any:  # noqa: ANN401  untyped library
@@ -503,7 +519,7 @@ def _compiled_on_gpu(runtime: Any, network: bytes, *, where: str) -> Any:  # noq
     except RuntimeError as error:
         raise UnavailableError(
             f"OpenVINO cannot use a GPU here, it finds {', '.join(core.available_devices)}: "
-            f"{' '.join(str(error).split())[:300]}",
+            f"{_reason(error)}",
             where=where,
             fix=f"Install the driver of Intel's GPU (OpenCL); {_FIX_GPU}",
         ) from error
