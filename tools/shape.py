@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
-    "classes": 1610,
-    "statements in src": 70115,
-    "statements in tests": 59249,
+    "classes": 1609,
+    "statements in src": 70119,
+    "statements in tests": 59257,
     "records built at one place": 406,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from email.message import Message
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
 from lineside.core import (
@@ -115,21 +114,6 @@ class Access:
                 fix="Name PEM files that this program may read: ca, cert, key.",
             ) from error
         return context
-
-
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer, not an order."""
-
-    def redirect_request(  # noqa: PLR0917  the library's signature
-        self,
-        req: urllib.request.Request,  # noqa: ARG002
-        fp: IO[bytes],  # noqa: ARG002
-        code: int,  # noqa: ARG002
-        msg: str,  # noqa: ARG002
-        headers: Message,  # noqa: ARG002
-        newurl: str,  # noqa: ARG002
-    ) -> None:
-        return None
 
 
 class HubResponse(NamedTuple):
@@ -248,9 +232,12 @@ class HubClient:
             request.add_header("Content-Type", "application/json")
         if token := self._token():
             request.add_header("Authorization", f"Bearer {token}")
-        https = urllib.request.HTTPSHandler(context=self._tls())
-        direct = urllib.request.ProxyHandler({})
-        opener = urllib.request.build_opener(NoRedirect, direct, https)
+        opener = urllib.request.OpenerDirector()  # with handlers of neither redirects nor proxies
+        for handler in (
+            urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(context=self._tls()),
+            urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor(),
+        ):  # fmt: skip
+            opener.add_handler(handler)
         try:
             answer: HTTPResponse = opener.open(request, timeout=_TIMEOUT_S)
         except urllib.error.HTTPError as error:

@@ -155,7 +155,7 @@ class HubClient:
             },
         )
         try:
-            with urllib.request.urlopen(request, timeout=30, context=self._trust) as answer:  # noqa: S310
+            with _opener(self._trust).open(request, timeout=30) as answer:
                 content: bytes = answer.read()
                 return content
         except urllib.error.HTTPError as error:
@@ -183,6 +183,18 @@ def _is_address(base: str) -> bool:
     return usable and plain and parts.scheme in ("http", "https") and parts.path in ("", "/")
 
 
+def _opener(trust: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
+    """Sender of requests that follows no redirect: the token goes to the address given alone."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(), urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(context=trust), urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):  # fmt: skip
+        opener.add_handler(handler)
+    return opener
+
+
 def _trust(ca: Path) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca)
@@ -200,6 +212,12 @@ def _refusal(error: urllib.error.HTTPError, *, where: str) -> LinesideError:
             problem = json.loads(error.read())
     except (OSError, HTTPException, ValueError):
         problem = {}
+    if 300 <= error.code < 400:
+        return InvalidError(
+            f"what answers there sends on to {error.headers.get('Location', '')!r:.200}",
+            where=where,
+            fix="Give the address of the hub itself: the token is sent to no other.",
+        )  # fmt: skip
     found = problem if isinstance(problem, dict) else {}
     after_s = error.headers.get("Retry-After", "")
     later = f"Try again in {after_s} s." if after_s.isdecimal() else ""
