@@ -38,6 +38,7 @@ def faults_of(rules: str) -> tuple[Fault, ...]:
 
 def test_sound_rules_have_no_fault() -> None:
     assert faults_of(SOUND) == ()
+    assert faults_of(SOUND.replace('event = "windows"', 'event = "camera"')) == ()
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,7 @@ def test_sound_rules_have_no_fault() -> None:
         ('key = ["label"]\npair', 'key = ["label", "label"]\npair', "$.rule[1].key", "Rename"),
         ('id = "pairs"', 'id = "windows"', "$.rule", "Rename one."),
         ('id = "pairs"', 'id = "drift"', "$.rule[1].id", "Rename it"),
+        ('id = "pairs"', 'id = "camera"', "$.rule[1].id", "Rename it"),
         ('id = "pairs"', 'id = "a/b"', "$.rule[1].id", "letters"),
         ('id = "pairs"', 'id = "pairs"\nline = "bolt"', "$.rule[1].line", "'belt'"),
         ("pair = {}", 'pair = { session = "a/+" }', "$.rule[1].pair.session", "Name the topic"),

@@ -271,7 +271,7 @@ def _never(name: str, value: Scalar, values: Values, *, path: str) -> Fault:
     )
 
 
-HUB_EVENTS = ("drift", "discrepancy", "picture", "device")
+HUB_EVENTS = ("camera", "device", "discrepancy", "drift", "picture")
 """Events that the hub itself says, under these subjects; no rule may be called so."""
 
 _PICTURE = (

@@ -33,6 +33,7 @@ from lineside.core import (
     replace_durably,
 )
 from lineside.core.plant import Line
+from lineside.core.rule_check import HUB_EVENTS
 from lineside.core.worker import Worker
 from lineside.fleet import CertificateAuthority, renewal_due, server_certificate
 from lineside.hub.access.auth import Credentials
@@ -69,7 +70,6 @@ from lineside.twin.state import Evidence
 from lineside.vision import Decision, PictureState, Prediction
 from lineside.vision.verdict import PartVerdict
 
-OWN_RULES = ("device", "discrepancy", "drift", "picture")
 Values = dict[OpcuaNode, OpcuaValue]
 _WAITING = OpcuaValue(value=None, at=None, quality=Quality.WAITING)
 _OLD_SENSOR_S = 300.0
@@ -167,7 +167,7 @@ def _declared(plant: Plant) -> Iterator[OpcuaNode]:
         for label in _labels(inspection):
             yield _node(f"{path}/Labels/{label}/Decision", Kind.TEXT)
             yield _node(f"{path}/Labels/{label}/Probability", Kind.DOUBLE)
-    for rule in (*(one.id for one in plant.rule), *OWN_RULES):
+    for rule in (*(one.id for one in plant.rule), *HUB_EVENTS):
         yield _node(f"Rules/{rule}/Last", Kind.TEXT)
         yield _node(f"Rules/{rule}/LastId", Kind.TEXT)
 
@@ -364,7 +364,7 @@ class OpcuaFeed:
         self._written: Values = {}
         self._position = 0
         self._rules = {
-            name: RuleCount() for name in (*(one.id for one in services.plant.rule), *OWN_RULES)
+            name: RuleCount() for name in (*(one.id for one in services.plant.rule), *HUB_EVENTS)
         }
         self._sequences = dict.fromkeys(verdict_lines(services.plant), 0)
         self._worker = Worker("opcua-feed", self._turn, every_s=_OFTEN_S)
