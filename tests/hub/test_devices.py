@@ -1,5 +1,6 @@
 """Predictions of devices: known senders only, acknowledged without gap, folded once."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -224,6 +225,17 @@ def test_who_goes_offline_keeps_what_it_told_last(
     assert hub.devices.one("edge-1").packages == ()
     page = browser.get("/devices/edge-1").text
     assert ("as last reported" in page, "golden picture differs" in page) == (False, True)
+
+
+def test_the_page_of_a_device_says_which_processor_a_package_runs_on(
+    line: "Line", browser: "TestClient"
+) -> None:
+    package: dict[str, Json] = {"inspection": "stock", "digest": PACKAGE, "loaded_at": "then"}
+    for told, shown in (({"engine_device": "cuda"}, "cuda"), ({}, "not told")):
+        line.send(line.status(packages=[{**package, **told}]))
+        page = browser.get("/devices/edge-1").text
+        cell = page.partition('<td data-label="Processor">')[2].partition("</td>")[0]
+        assert re.sub("<[^>]*>", "", cell) == shown
 
 
 def test_latency_is_from_capture_to_the_commit(hub: Services, line: "Line") -> None:

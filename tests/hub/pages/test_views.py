@@ -455,13 +455,15 @@ def device(**changes: Any) -> DeviceView:  # noqa: ANN401  any of its fields
 
 def test_a_device_says_what_it_runs_against_what_is_wished() -> None:
     told = device(
-            packages=({"inspection": "a", "digest": "1"}, {"inspection": "b", "digest": "1"}),
+            packages=({"inspection": "a", "digest": "1", "engine_device": "cuda"},
+                      {"inspection": "b", "digest": "1"}),
             desired=({"inspection": "a", "digest": "1"}, {"inspection": "b", "digest": "2"},
                      {"inspection": "c", "digest": "3"}),
             status={"refused": {"too old": 2}},
     )  # fmt: skip
-    words = [agree.word for *_, agree in device_packages(told)]
-    assert words == ["up to date", "swapping", "loading"]
+    found = device_packages(told)
+    assert [agree.word for *_, agree in found] == ["up to date", "swapping", "loading"]
+    assert [processor for _, _, processor, *_ in found] == ["cuda", "", ""]
     assert dict(device_facts(told))["Passed over"] == "2 too old"
     only = device_packages(device(packages=({"inspection": "a", "digest": "1"},)))[0]
     assert only[-1].word == "unexpected version"

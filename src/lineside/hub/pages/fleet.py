@@ -80,13 +80,16 @@ def device_facts(device: DeviceView) -> tuple[tuple[str, str], ...]:
     )
 
 
-def device_packages(device: DeviceView) -> tuple[tuple[str, str, str, Mark], ...]:
-    """Inspection, running and desired package, and how these agree."""
-    runs = {str(one["inspection"]): str(one["digest"]) for one in device.packages}
+def device_packages(device: DeviceView) -> tuple[tuple[str, str, str, str, Mark], ...]:
+    """Inspection, running package, its processor, desired package, and how the two agree."""
+    runs = {
+        str(one["inspection"]): (str(one["digest"]), str(one.get("engine_device", "")))
+        for one in device.packages
+    }
     desired = {str(one["inspection"]): str(one["digest"]) for one in device.desired}
     return tuple(
-        (name, runs.get(name, ""), desired.get(name, ""),
-         _swap(runs.get(name, ""), desired.get(name, "")))
+        (name, *runs.get(name, ("", "")), desired.get(name, ""),
+         _swap(runs.get(name, ("",))[0], desired.get(name, "")))
         for name in sorted(runs.keys() | desired.keys())
     )  # fmt: skip
 
