@@ -46,7 +46,7 @@ for step in range(begun, 4):
     fresh.write_text(str(step + 1))
     fresh.replace(done)  # it may be killed at any moment
     if step + 1 == plan.get("fail_at"):
-        print("no more memory", file=sys.stderr)
+        print(plan.get("words", "no more memory"), file=sys.stderr)
         sys.exit(3)
     while step + 1 == plan.get("pause_at") and not (folder.parent / "go_on").exists():
         time.sleep(0.02)
@@ -91,7 +91,7 @@ def plan(config: HubConfig, archive: bytes, tmp_path: Path) -> Callable[..., Non
     package = tmp_path / "made.lspkg"
     package.write_bytes(archive)
 
-    def write(**wanted: int) -> None:
+    def write(**wanted: int | str) -> None:
         folder = config.folder / "runs"
         folder.mkdir(parents=True, exist_ok=True)
         import json
@@ -231,6 +231,11 @@ def test_a_child_that_fails_leaves_its_last_words(
     failed = watcher.ended(run.id)
     assert failed.reason == "the training process ended with code 3: no more memory"
     assert failed.log == ("no more memory",)
+    plan(fail_at=3, words="error: no picture fits (rack/1)\nfix: Label some.")
+    hub.runs.resume(run.id)
+    failed = watcher.ended(run.id)
+    assert failed.reason.endswith("ended with code 3: no picture fits (rack/1)")
+    assert failed.log[-1] == "fix: Label some."
 
 
 @pytest.mark.usefixtures("version")

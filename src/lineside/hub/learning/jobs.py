@@ -48,7 +48,7 @@ from lineside.core import (
 )
 from lineside.core.worker import Worker, retry
 from lineside.datasets import DatasetVersion, Library
-from lineside.hub.children import ChildSettings
+from lineside.hub.children import ChildSettings, why_it_failed
 from lineside.hub.config import RetrainRule
 from lineside.hub.models.model_service import ModelService, Registration
 from lineside.hub.models.packages import Packages
@@ -443,8 +443,7 @@ class Runs:
             name = signal.Signals(-code).name
             more = ", perhaps because memory ran out" if -code == signal.SIGKILL else ""
             return f"the training process was killed by {name}{more}; it can be resumed"
-        lines = self._log(run_id)
-        said = lines[-1] if lines else "it said nothing"
+        said = why_it_failed(self._log(run_id), code=code)
         return f"the training process ended with code {code}: {said}"
 
     def _log(self, run_id: str) -> tuple[str, ...]:
