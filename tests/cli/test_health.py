@@ -34,6 +34,7 @@ from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.hub.conftest import PLANT, open_hub
 from tests.links.hooks import hooks_server
+from tests.training.test_onnx_backbone import written
 
 
 @pytest.fixture
@@ -49,6 +50,20 @@ def looked(config: HubConfig, name: str) -> Check:
 def test_what_is_not_set_is_not_looked_at(config: HubConfig) -> None:
     names = {check.name for check in examine(config)}
     assert not {"Kafka", "OPC UA"} & names
+
+
+def test_a_backbone_that_is_none_is_named(config: HubConfig, tmp_path: Path) -> None:
+    file = written(tmp_path / "net", {8: 24, 16: 32})
+    for name, setting, words in (
+        ("tiny", str(file), "tiny, licence LicenseRef-ours"),
+        ("lost", str(tmp_path / "lost.onnx"), f"no such file ({tmp_path}/lost.onnx)"),
+        ("parts", "parts-resnet18", "no backbone 'parts-resnet18' is installed (backbone)"),
+    ):
+        found = looked(replace(config, backbones={name: setting}), f"backbone {name}")
+        assert (found.ok, found.found) == (name == "tiny", words)
+    file.write_bytes(b"no network")
+    broken = looked(replace(config, backbones={"tiny": str(file)}), "backbone tiny")
+    assert (broken.ok, str(file) in broken.found) == (False, True)
 
 
 def test_before_a_first_start_it_is_quiet_and_makes_nothing(config: HubConfig) -> None:

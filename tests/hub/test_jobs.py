@@ -1,6 +1,7 @@
 """Training runs: a child process whose death takes nothing with it."""
 
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -14,18 +15,25 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import ConflictError, InvalidError, Plant, decode_json
+from lineside.cli.app import _run
+from lineside.core import ConflictError, InvalidError, Plant, Task, decode_json
 from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.config import RetrainRule
 from lineside.hub.learning.jobs import Retraining, RunRequest
+from lineside.hub.learning.labelling import LabelList
+from lineside.hub.pages.learning import backbone_choices
 from lineside.hub.views import RunView
+from lineside.library.training import training_job
 from lineside.links import Bus
+from lineside.models import Package
 from lineside.store import open_records
 from lineside.streams import EVENT_TYPE, Event
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
+from lineside.training.job import read_job
 from tests.hub.conftest import Line, another_hub, open_hub
+from tests.training.test_onnx_backbone import written
 
 # A trainer that does what it is told: it speaks the same lines as the real one.
 TRAINER = """
@@ -79,7 +87,10 @@ def hub(
 ) -> Iterator[Services]:
     """The hub of the other tests with a trainer of ours, records that can be opened again."""
     records = SecretUrl(f"sqlite:///{tmp_path}/records.db")
-    stored = replace(config, records=records, training_device="auto")
+    stored = replace(
+        config, records=records, training_device="auto",
+        backbones={"dinov2": "nets/small.onnx", "parts": "parts-resnet18"},
+    )  # fmt: skip
     with open_hub(stored, plant=plant, clock=clock, run_command=trainer) as services:
         services.join(bus, base_url="http://hub.test")
         yield services
@@ -167,6 +178,65 @@ def test_a_run_registers_what_it_made_where_that_was_asked(hub: Services, watche
     )
     with pytest.raises(InvalidError, match="names no group"):
         RunRequest(dataset="rack", register_as="a--b")
+
+
+@pytest.mark.usefixtures("version")
+def test_a_run_keeps_the_backbone_that_was_chosen(
+    hub: Services, plan: Callable[..., None], watcher: Watcher, client: TestClient,
+    browser: TestClient,
+) -> None:  # fmt: skip
+    plan(wait_at=2)
+    body = {"dataset": "rack", "inspection": "stock", "backbone": "dinov2", "register_as": "discs"}
+    run = client.post("/api/v1/runs", json=body).json()["id"]
+    watcher.until(run, lambda view: view.percent >= 50)
+    job = hub.runs.folder(run) / "job.json"
+    before = job.read_bytes()
+    of_command = training_job(
+        Task.MULTILABEL, data="dataset://rack/1", plant=Path(hub.config.plant),
+        inspection="stock", backbone="nets/small.onnx",
+    )  # fmt: skip
+    of_hub = read_job(job.parent)
+    assert of_hub == replace(of_command, created_at=of_hub.created_at, trained_by="tester")
+    assert of_hub.backbone == str(Path("nets/small.onnx").absolute())
+    hub.runs.cancel(run)
+    plan()
+    hub.runs.resume(run)
+    done = watcher.ended(run)
+    assert (done.state, done.backbone, job.read_bytes()) == ("done", "dinov2", before)
+    assert hub.models.one("discs", 1).evidence["backbone"] == "dinov2"
+    for page in (f"/training/{run}", "/models/groups/discs/1"):
+        assert "<dt>Backbone</dt><dd>dinov2</dd>" in browser.get(page).text
+    usual = watcher.ended(hub.runs.start(RunRequest(dataset="rack"), by="anna").id)
+    assert (usual.backbone, "backbone" in hub.models.one("discs", 1).evidence) == ("", True)
+    shown = browser.get(f"/training/{usual.id}").text
+    assert "<dt>Backbone</dt><dd>EfficientNet-Lite0</dd>" in shown
+
+
+def test_pages_offer_the_backbones_that_a_task_can_learn_on(
+    hub: Services, browser: TestClient, line: Line, jpeg: Callable[..., bytes]
+) -> None:
+    from lineside.hub.learning.datasets import Teaching
+
+    for seed in range(6):
+        line.wait(1.0)
+        line.send(line.camera(jpeg("blue", seed=seed)))
+    rows = [row.id for row in hub.frames.page()]
+    for labels, frames in ((("blue",), rows[:3]), (("red",), rows[3:])):
+        hub.datasets.teach("rack", Teaching(frames=tuple(frames), labels=labels), by="anna")
+    hub.datasets.freeze("rack", by="anna")
+
+    def offered(page: str) -> list[str]:
+        form = browser.get(page).text.partition('<select name="backbone">')[2]
+        return re.findall(">([^<]+)</option>", form.partition("</select>")[0])
+
+    usual = "EfficientNet-Lite0"
+    assert offered("/training") == [usual, "dinov2, frozen", "parts"]
+    step = "/inspections/new/rack?step=training"
+    hub.labelling.declare("rack", LabelList(task="classify"))
+    assert offered(step) == [usual, "dinov2", "parts"]
+    assert backbone_choices(hub, task="detect") == (("parts", "parts"),)
+    hub.runs.backbones = {}
+    assert [offered(page) for page in ("/training", step)] == [[], []]
 
 
 @pytest.fixture
@@ -376,7 +446,7 @@ def test_the_time_left_is_known_while_it_runs(
 def test_a_new_version_starts_what_the_rule_says_and_waits_its_turn(
     hub: Services, plan: Callable[..., None], watcher: Watcher
 ) -> None:
-    rule = RetrainRule(dataset="rack", task="anomaly", register_as="discs")
+    rule = RetrainRule(dataset="rack", task="anomaly", register_as="discs", backbone="dinov2")
     other = RetrainRule(dataset="tiles")
     retraining = Retraining((rule, other), runs=hub.runs)
     plan(wait_at=1)
@@ -389,6 +459,7 @@ def test_a_new_version_starts_what_the_rule_says_and_waits_its_turn(
     hub.runs.cancel(busy.id)
     (newest,) = [run for run in hub.runs.all() if run.id != busy.id]
     assert (newest.task, newest.started_by) == ("anomaly", "re-training rule")
+    assert newest.backbone == "dinov2"
     done = watcher.ended(newest.id)
     assert (done.state, done.version_name) == ("done", "discs/1")
     assert len(hub.runs.all()) == 2
@@ -428,6 +499,20 @@ def test_a_rule_about_drift_names_its_inspection() -> None:
         RetrainRule(dataset="rack", on_drift=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"backbones": {"dinov2": " "}}, "a name and what it stands for"),
+        ({"retrain": (RetrainRule(dataset="rack", backbone="dino"),)}, "'dino' is no name of"),
+    ],
+)
+def test_backbones_of_the_settings_have_names(
+    config: HubConfig, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InvalidError, match=words):
+        replace(config, **changes)
+
+
 @pytest.fixture
 def ruled(
     config: HubConfig, plant: Plant, clock: FakeClock, bus: Bus, *, trainer: tuple[str, ...],
@@ -438,7 +523,7 @@ def ruled(
 
     rules = replace(
         config, records=SecretUrl(f"sqlite:///{tmp_path}/ruled.db"),
-        retrain=(RetrainRule(dataset="rack", inspection="stock"),),
+        retrain=(RetrainRule(dataset="rack", inspection="stock"),), backbones={"dinov2": "n.onnx"},
     )  # fmt: skip
     with open_hub(rules, plant=plant, clock=clock, run_command=trainer) as services:
         services.join(bus, base_url="http://hub.test")
@@ -464,6 +549,10 @@ def test_a_run_of_the_draft_goes_before_the_rules_of_its_dataset(ruled: Services
         create_app(ruled), base_url="http://127.0.0.1",
         headers={"Authorization": f"Bearer {token}"},
     ) as program:  # fmt: skip
+        for backbone in ("resnet", "dinov2"):
+            refused = {**body, "task": "detect", "backbone": backbone}
+            assert program.post("/api/v1/runs", json=refused).status_code == 400
+        assert ruled.datasets.one("rack").versions == ()
         answer = program.post("/api/v1/runs", json=body)
     assert answer.status_code == 201, answer.text
     (run,) = ruled.runs.all()
@@ -479,6 +568,12 @@ def test_a_run_of_the_draft_goes_before_the_rules_of_its_dataset(ruled: Services
         ({"dataset": "rack", "task": "dream"}, 400),
         ({"dataset": "rack", "task": "detect", "inspection": "stock"}, 400),
         ({"dataset": "rack", "inspection": "none"}, 400),
+        ({"dataset": "rack", "backbone": "resnet"}, 400),
+        ({"dataset": "rack", "task": "detect", "backbone": "dinov2"}, 400),
+        (
+            {"dataset": "rack", "task": "classify", "backbone": "dinov2", "settings": {"tune": 1}},
+            400,
+        ),
     ],
 )
 @pytest.mark.usefixtures("version")
@@ -507,11 +602,13 @@ def test_commands_start_cancel_and_resume_a_training(
     watcher: Watcher, plan: Callable[..., None], version: int, lineside: Callable[..., Any]
 ) -> None:
     plan(wait_at=2)
-    words = ("--version", str(version), "--seed", "3", "--setting", "tune=1")
+    words = (
+        "--version", str(version), "--seed", "3", "--setting", "tune=1", "--backbone", "parts",
+    )  # fmt: skip
     started = lineside("training", "start", "rack", *words, role=Role.ENGINEER)
     run = started["id"]
-    assert (started["state"], started["seed"], started["started_by"]) == (
-        "running", 3, "some engineer",
+    assert (started["state"], started["seed"], started["started_by"], started["backbone"]) == (
+        "running", 3, "some engineer", "parts",
     )  # fmt: skip
     assert lineside("training", "start", "rack")[0] == 4
     watcher.until(run, lambda view: view.percent == 50.0)
@@ -525,3 +622,50 @@ def test_commands_start_cancel_and_resume_a_training(
     assert (listed["id"], listed["package"]) == (run, done.package)
     assert f"{run}  done   100      rack/{version}" in lineside("training", "list", text=True)
     assert lineside("training", "start", "rack", "--setting", "tune")[0] == 2
+
+
+@pytest.mark.slow
+def test_a_run_at_the_hub_makes_the_package_of_the_command(
+    config: HubConfig, plant: Plant, clock: FakeClock, bus: Bus, *, tmp_path: Path,
+    jpeg: Callable[..., bytes],
+) -> None:  # fmt: skip
+    """Same network, licence and parity."""
+    from lineside.hub.learning.datasets import Teaching
+
+    file = written(tmp_path / "net", {8: 24, 16: 32})
+    stored = replace(
+        config, records=SecretUrl(f"sqlite:///{tmp_path}/own.db"),
+        blobs=SecretUrl(f"file://{tmp_path}/blobs"),
+        backbones={"tiny": str(file)},
+    )  # fmt: skip
+    settings = {"power_pictures": 1}
+    request = RunRequest(dataset="rack", task="anomaly", settings=settings, backbone="tiny")
+    with open_hub(stored, plant=plant, clock=clock) as services:
+        services.join(bus, base_url="http://hub.test")
+        sender = Line(services, clock)
+        for seed in range(8):
+            sender.wait(1.0)
+            sender.send(sender.camera(jpeg("blue", seed=seed)))
+        rows = tuple(row.id for row in services.frames.page())
+        services.datasets.teach("rack", Teaching(frames=rows, labels=("blue",)), by="anna")
+        services.labelling.declare("rack", LabelList(task="anomaly", good=("blue",)))
+        services.datasets.freeze("rack", by="anna")
+        watcher = Watcher(services)
+        run = services.runs.start(request, by="anna").id
+        services.runs._children[run].process.wait(5 * LONG_S)
+        done = watcher.ended(run)
+        assert (done.state, done.reason) == ("done", "")
+        of_hub = Package.read(services.packages.content(done.package))
+    out = tmp_path / "own.lspkg"
+    stores = ("--records", f"sqlite:///{tmp_path}/own.db", "--blobs", f"file://{tmp_path}/blobs")
+    words = ("--data", "dataset://rack/1", "--good", "blue", "--backbone", str(file))
+    few = ("--setting", "power_pictures=1")
+    assert _run(["train", "--task", "anomaly", *few, *words, *stores, "--out", str(out)]) == 0
+    of_command = Package.read(out.read_bytes())
+    lineage = of_hub.manifest.lineage
+    assert (lineage.weights, lineage.weights_licence) == ("tiny", "LicenseRef-ours")
+    assert "LicenseRef-ours" in of_hub.files[of_hub.manifest.sbom_file].decode()
+    of_anna = replace(of_command.manifest.lineage, created_at=lineage.created_at, trained_by="anna")
+    assert of_hub.manifest.engine == of_command.manifest.engine
+    assert lineage == of_anna
+    assert of_hub.manifest.metrics == of_command.manifest.metrics

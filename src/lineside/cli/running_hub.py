@@ -329,6 +329,10 @@ _NOUNS: dict[str, tuple[str, dict[str, Command]]] = {
             register_as=option(
                 "--register-as", "Group of models whose next version it becomes.", default=""
             ),
+            backbone=option(
+                "--backbone", "A name of the hub's setting backbones; else the usual one.",
+                default="",
+            ),
             settings=option(
                 "--setting", "NAME=NUMBER of the learner, such as epochs=20.", kind=list[str]
             ),

@@ -458,6 +458,10 @@ def _others(config: "HubConfig") -> "list[tuple[str, Callable[[HubConfig], str]]
     if config.kafka.brokers:
         looks.append(("Kafka", _kafka))
     looks += [(f"webhook {one.name}", partial(_webhook, hook=one)) for one in _webhooks(config)]
+    looks += [
+        (f"backbone {name}", partial(_backbone, named=named))
+        for name, named in config.backbones.items()
+    ]
     if config.opcua:
         looks.append(("OPC UA", _opcua))
     return looks
@@ -485,6 +489,19 @@ def _webhook(_: "HubConfig", *, hook: "WebhookConfig") -> str:
     return WebhookSender(hook).check()
 
 
+def _backbone(_: "HubConfig", *, named: str) -> str:
+    from lineside.core import need
+    from lineside.core.drivers import resolve_backbone
+
+    need("torch", extra="train")
+    from lineside.training.common.torch_backbone import backbone_facts, open_backbone
+
+    named = resolve_backbone(named)
+    open_backbone(named)
+    facts = backbone_facts(named)
+    return f"{facts.weights}, licence {facts.licence}"
+
+
 def _opcua(config: "HubConfig") -> str:
     from lineside.core import InvalidError, need
 
@@ -502,7 +519,8 @@ def _look(name: str, look: "Callable[[HubConfig], str]", config: "HubConfig") ->
     try:
         return Check(name=name, ok=True, found=look(config))
     except LinesideError as error:
-        return Check(name=name, ok=False, found=error.message, fix=error.fix)
+        place = f" ({error.where})" if error.where else ""
+        return Check(name=name, ok=False, found=f"{error.message}{place}", fix=error.fix)
 
 
 def _plant(config: "HubConfig") -> str:

@@ -1,9 +1,13 @@
-"""Choose an adapter by URL scheme: the room's own table first, then installed entry points."""
+"""Choose an adapter by URL scheme: the room's own table first, then installed entry points.
+
+A backbone of somebody's own is such an entry point too, or an ONNX file.
+"""
 
 import importlib
 import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -46,6 +50,53 @@ def find_driver(kind: str, url: str, *, table: Mapping[str, str]) -> Opener:
 def installed(kind: str) -> dict[str, EntryPoint]:
     """Entry points of the group ``lineside.<kind>`` by name; of several by one name the first."""
     return {point.name: point for point in reversed(entry_points(group=f"lineside.{kind}"))}
+
+
+_ENTRY_POINT = re.compile(r"[A-Za-z0-9_-]*")
+FROZEN_TASKS = ("anomaly", "classify", "multilabel")
+"""Tasks that can do with a backbone that stays frozen, as an ONNX file does."""
+
+
+def backbone_file(named: str) -> Path | None:
+    """Return the ONNX file that a backbone is; None for an entry point's name, or none."""
+    return None if _ENTRY_POINT.fullmatch(named) else Path(named)
+
+
+def resolve_backbone(named: str) -> str:
+    """Return a backbone as a job names it: an entry point's name, or an absolute path."""
+    file = Path(named)
+    is_point = not named or named in installed("backbones")
+    if backbone_file(named) is not None or (not is_point and file.is_file()):
+        return str(file.absolute())
+    return named
+
+
+def check_backbone(named: str, *, task: str, tune: float) -> None:
+    """Refuse a backbone that cannot learn where it would have to.
+
+    Args:
+        named: as in a job.
+        task: that is trained.
+        tune: setting of ``classify``; 0 where nobody gave it.
+
+    Raises:
+        InvalidError: it is an ONNX file, and the task or the setting teaches the backbone.
+    """
+    if backbone_file(named) is None:
+        return
+    if task not in FROZEN_TASKS:
+        raise InvalidError(
+            f"the task {task} fine-tunes its backbone, and an ONNX file stays frozen",
+            where="backbone",
+            fix="Name an installed torch network (docs/how-to/backbone.md), leave it out, or"
+            f" train one of {', '.join(FROZEN_TASKS)}.",
+        )
+    if tune:
+        raise InvalidError(
+            "an ONNX file stays frozen and cannot be fine-tuned",
+            where="settings tune",
+            fix="Leave the setting out, or name an installed torch network as the backbone.",
+        )
 
 
 def need(module: str, *, extra: str = "", version: str = "") -> Any:  # noqa: ANN401  a module has no useful type

@@ -201,6 +201,8 @@ class RetrainRule:
         on_drift: drift of that inspection ([event](messages.md)) starts a run on the newest version
             as well.
         register_as: the group of models that the package becomes the next version of; empty: none.
+        backbone: a name of ``[backbones]`` that is learned on; empty: the one that comes with
+            lineside.
     """
 
     dataset: str
@@ -208,6 +210,7 @@ class RetrainRule:
     inspection: str = ""
     on_drift: bool = False
     register_as: str = ""
+    backbone: str = ""
 
     def __post_init__(self) -> None:
         if self.on_drift and not self.inspection:
@@ -337,6 +340,9 @@ class HubConfig:
         training_device: where training runs learn whose task teaches a network (not ``anomaly``,
             ``multilabel``): ``cpu``, ``cuda``, or ``auto``: a
             [GPU](../how-to/gpu.md#7-train-on-a-gpu) where there is one, else the CPU.
+        backbones: a table, ``[backbones]``: each [backbone](../how-to/backbone.md#at-a-hub) that
+            who starts a training may choose beside the usual one, by a short name:
+            ``dinov2-small = "/srv/dinov2-small.onnx"``, or the name of an installed torch network.
     """
 
     data_dir: str
@@ -390,6 +396,7 @@ class HubConfig:
     function: tuple[FunctionConfig, ...] = ()
     retrain: tuple[RetrainRule, ...] = ()
     training_device: Literal["auto", "cpu", "cuda"] = "cpu"
+    backbones: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for where, named in (("function", self.function), ("webhook", self.webhook)):
@@ -419,6 +426,7 @@ class HubConfig:
         _check_devices(self)
         _check_tls(self)
         _check_zone(self.time_zone)
+        _check_backbones(self)
 
     @property
     def folder(self) -> Path:
@@ -527,6 +535,20 @@ def _check_topics(config: HubConfig) -> None:
         raise InvalidError(
             "one level of a topic", where="sparkplug", fix='Write sparkplug = "Plant1", say.'
         )
+
+
+def _check_backbones(config: HubConfig) -> None:
+    if not all(one.strip() for pair in config.backbones.items() for one in pair):
+        raise InvalidError(
+            "a name and what it stands for", where="backbones",
+            fix='Write dinov2-small = "/srv/dinov2-small.onnx", say.',
+        )  # fmt: skip
+    for rule in config.retrain:
+        if rule.backbone and rule.backbone not in config.backbones:
+            raise InvalidError(
+                f"{rule.backbone!r} is no name of [backbones]", where="retrain.backbone",
+                fix="Add it there, or leave it out.",
+            )  # fmt: skip
 
 
 def _check_zone(name: str) -> None:

@@ -334,6 +334,7 @@ def build_services(
             config, folder="runs", command=run_command or (*_LINESIDE, "train")
         ), plant=plant, library=library,
         packages=packages, models=models, clock=clock, hub=hub, device=config.training_device,
+        backbones=config.backbones,
     )  # fmt: skip
     retraining = Retraining(config.retrain, runs=runs)
     things = enrolment.inventory.things

@@ -114,6 +114,7 @@ class RunView:
         log: the child's last lines of standard error.
         register_as: the group of models that the package becomes a version of; "" for none.
         version_name: ``rack/3``, once it is one.
+        backbone: by its name in the hub's settings; "" for the network that comes with lineside.
     """
 
     id: str
@@ -138,6 +139,7 @@ class RunView:
     log: tuple[str, ...] = ()
     register_as: str = ""
     version_name: str = ""
+    backbone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from lineside.core import Inspection, InvalidError, SystemClock, Task, load_plant
-from lineside.core.drivers import installed
+from lineside.core.drivers import resolve_backbone
 from lineside.library.model import Model, load
 from lineside.training import Labelled, TrainJob, labels_of, run_job
-from lineside.training.job import LearningDevice, backbone_file
+from lineside.training.job import LearningDevice
 from lineside.training.run import learning_device
 
 if TYPE_CHECKING:
@@ -121,13 +121,10 @@ def training_job(
         if not labels and task in _NAMED:
             labels = labels_of(source, clock=SystemClock(), records_url=records, blobs_url=blobs)
         declared = Inspection(id=_name_of(data), camera="", task=task, labels=labels, good=good)
-    file = Path(backbone)
-    named = not backbone or backbone in installed("backbones")
-    if backbone_file(backbone) is not None or (not named and file.is_file()):
-        backbone = str(file.absolute())
     return TrainJob(
         inspection=declared, data=data, group=group, images=images, reference=reference,
-        backbone=backbone, device=device, note=note, seed=seed, settings=settings or {},
+        backbone=resolve_backbone(backbone), device=device, note=note, seed=seed,
+        settings=settings or {},
     )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ not synced: those that a power cut damaged are made again. Nothing is kept elsew
 
 import io
 import math
-import re
 import threading
 import zlib
 from collections.abc import Callable, Mapping
@@ -28,12 +27,12 @@ from lineside.core import (
     Inspection,
     InvalidError,
     NotFoundError,
-    Task,
     UnavailableError,
     decode,
     encode,
     replace_durably,
 )
+from lineside.core.drivers import check_backbone
 from lineside.core.files import replacing_durably, replacing_unsynced
 from lineside.models import Metric
 
@@ -42,18 +41,11 @@ RESULT_FILE = "result.json"
 PACKAGE_FILE = "package.lspkg"
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
-_NAME = re.compile(r"[A-Za-z0-9_-]*")
-_FROZEN = (Task.ANOMALY, Task.CLASSIFY, Task.MULTILABEL)
 LearningDevice = Literal["auto", "cpu", "cuda"]
 
 
 class JobCancelledError(UnavailableError):
     """The job was asked to stop; the same folder goes on where it stood."""
-
-
-def backbone_file(named: str) -> Path | None:
-    """Return the ONNX file that a job's backbone names; None for an entry point's name, or none."""
-    return None if _NAME.fullmatch(named) else Path(named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,21 +114,9 @@ class TrainJob:
             )
         if self.variants > 64:
             raise InvalidError("at most 64", where="variants", fix="Write 6.")
-        is_file = backbone_file(self.backbone) is not None
-        if is_file and self.inspection.task not in _FROZEN:
-            raise InvalidError(
-                f"the task {self.inspection.task} fine-tunes its backbone, and an ONNX file stays"
-                " frozen",
-                where="backbone",
-                fix="Name an installed torch network (docs/how-to/backbone.md), leave it out, or"
-                f" train one of {', '.join(_FROZEN)}.",
-            )
-        if is_file and self.settings.get("tune"):
-            raise InvalidError(
-                "an ONNX file stays frozen and cannot be fine-tuned",
-                where="settings tune",
-                fix="Leave the setting out, or name an installed torch network as the backbone.",
-            )
+        check_backbone(
+            self.backbone, task=self.inspection.task, tune=self.settings.get("tune", 0.0)
+        )
         if self.folds == 1 or self.folds < 0:
             raise InvalidError("0, or 2 and above", where="folds", fix="Write 0.")
         for name, value in self.settings.items():

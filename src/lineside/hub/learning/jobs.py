@@ -14,6 +14,8 @@
    on drift. While another run is active, only the newest request of each rule waits. A version that
    is frozen for a run (``RunRequest.freeze``) starts no other.
 7. The result of a rule is never taken into use by itself: a person approves.
+8. A request chooses a backbone by a name of the hub's settings. The job has what the name stands
+   for at the start of the run, and keeps it when it is resumed.
 """
 
 import contextlib
@@ -46,6 +48,7 @@ from lineside.core import (
     rfc3339,
     to_plain,
 )
+from lineside.core.drivers import check_backbone, resolve_backbone
 from lineside.core.worker import Worker, retry
 from lineside.datasets import DatasetVersion, Library
 from lineside.hub.children import ChildSettings, why_it_failed
@@ -146,6 +149,8 @@ class RunRequest:
         settings: of the task's learner by name, such as ``tune``.
         freeze: whether the draft becomes the version that is trained on; where nobody said how it
             is split, 30 of 100 pictures are held out.
+        backbone: a name of the hub's setting ``backbones``; "" for the network that comes with
+            lineside.
     """
 
     dataset: str
@@ -156,6 +161,7 @@ class RunRequest:
     register_as: str = ""
     settings: Mapping[str, float] = field(default_factory=dict)
     freeze: bool = False
+    backbone: str = ""
 
     def __post_init__(self) -> None:
         if self.register_as:
@@ -180,10 +186,14 @@ class Runs:
 
     def __init__(
         self, records: Records, *, settings: ChildSettings, plant: Plant, library: Library,
-        packages: Packages, models: ModelService, clock: Clock, hub: str = "",
-        device: str = "cpu",
+        packages: Packages, models: ModelService, clock: Clock, hub: str,
+        device: str, backbones: Mapping[str, str],
     ) -> None:  # fmt: skip
-        """Take the parts; ``hub`` is the name of this hub among those at the records."""
+        """Take the parts; ``hub`` is the name of this hub among those at the records.
+
+        ``device``, ``backbones``: that networks learn on, as in the settings.
+        """
+        self.backbones = {name: resolve_backbone(named) for name, named in backbones.items()}
         self._hub, self._device = hub, device
         self._shared = records.shared
         self._read_at: datetime | None = None
@@ -253,26 +263,46 @@ class Runs:
 
         Raises:
             ConflictError: another run is at work.
-            InvalidError, NotFoundError: no such task, inspection, data set or version.
+            InvalidError, NotFoundError: no such task, inspection, data set, version or backbone.
         """
         version = self._library.version(request.dataset, request.version)
         inspection = inspection_for(
             self._plant, version, inspection=request.inspection, task=request.task,
             good=self._library.purpose(request.dataset)[1],
         )  # fmt: skip
+        backbone = self.backbone(request, task=inspection.task)
         run_id = new_id("run", clock=self._clock)
         view = RunView(
             id=run_id, state="running", task=str(inspection.task), dataset=request.dataset,
             version=version.number, inspection=inspection.id, seed=request.seed,
             started_at=self._clock.now(), started_by=by, stage="starting",
-            register_as=request.register_as,
+            register_as=request.register_as, backbone=request.backbone,
         )  # fmt: skip
         with self._lock:
             self.check_free()
-            self._write_job(view, inspection, settings=request.settings)
+            self._write_job(view, inspection, settings=request.settings, backbone=backbone)
             self._spawn(view)
         self._tell(view)
         return view
+
+    def backbone(self, request: RunRequest, *, task: str = "") -> str:
+        """Return the file or entry point of the backbone that a request chooses; "" for none.
+
+        ``task``: that is trained; "" where only the request may say it.
+
+        Raises:
+            InvalidError: the settings have no such name, or the task cannot learn on it.
+        """
+        name, task = request.backbone, task or request.task
+        if name and name not in self.backbones:
+            raise InvalidError(
+                f"no backbone {name!r}", where="backbone",
+                fix=f"Known: {', '.join(self.backbones) or 'none'}. The hub's settings name them.",
+            )  # fmt: skip
+        named = self.backbones.get(name, "")
+        if task:
+            check_backbone(named, task=task, tune=request.settings.get("tune", 0.0))
+        return named
 
     def cancel(self, run_id: str) -> RunView:
         """Ask a run to stop after its step; it can be resumed."""
@@ -329,8 +359,9 @@ class Runs:
         return self._settings.folder / run_id
 
     def _write_job(
-        self, view: RunView, inspection: Inspection, *, settings: Mapping[str, float]
-    ) -> None:
+        self, view: RunView, inspection: Inspection, *, settings: Mapping[str, float],
+        backbone: str,
+    ) -> None:  # fmt: skip
         folder = self.folder(view.id)
         folder.mkdir(parents=True, exist_ok=True)
         job = {
@@ -341,6 +372,7 @@ class Runs:
             "created_at": rfc3339(view.started_at),
             "trained_by": view.started_by,
             "settings": dict(settings),
+            "backbone": backbone,
             "device": self._device if inspection.task.teaches_network else "cpu",
         }
         (folder / "job.json").write_bytes(encode(job))
@@ -429,6 +461,8 @@ class Runs:
         if not view.register_as:
             return "", ""
         evidence = {"run": view.id, "dataset": f"{view.dataset}/{view.version}"}
+        if view.backbone:
+            evidence["backbone"] = view.backbone
         wished = Registration(package=digest, evidence=evidence)
         try:
             version = self._models.register(view.register_as, wished, by=view.started_by)
@@ -563,7 +597,7 @@ class Retraining:
     def _request_run(self, rule: RetrainRule, *, version: int) -> None:
         request = RunRequest(
             dataset=rule.dataset, task=rule.task, version=version, inspection=rule.inspection,
-            register_as=rule.register_as,
+            register_as=rule.register_as, backbone=rule.backbone,
         )  # fmt: skip
         with self._lock:
             self._waiting[rule] = request

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
 from lineside.core import Inspection, Json, RouteKind, Task, decode, short
+from lineside.core.drivers import FROZEN_TASKS, backbone_file
 from lineside.datasets import DatasetVersion, Part, Sample
 from lineside.hub.learning.datasets import kinds_of
 from lineside.hub.learning.labelling import picture_address
@@ -419,6 +420,17 @@ def runs_page(context: Context, *, dataset: str = "", version: int = 0) -> HTMLR
     )
 
 
+def backbone_choices(hub: Services, *, task: str = "") -> tuple[tuple[str, str], ...]:
+    """Name and text of each backbone that a training of a task may choose; "" for any task."""
+    named = hub.runs.backbones
+    frozen = {name for name, one in named.items() if backbone_file(one) is not None}
+    return tuple(
+        (name, f"{name}, frozen" if name in frozen and not task else name)
+        for name in named
+        if name not in frozen or task in ("", *FROZEN_TASKS)
+    )
+
+
 def _choices(hub: Services, *, dataset: str, version: int) -> dict[str, object]:
     frozen: list[DatasetView] = [one for one in hub.datasets.all() if one.versions]
     chosen = next((one for one in frozen if one.name == dataset), frozen[0] if frozen else None)
@@ -430,6 +442,7 @@ def _choices(hub: Services, *, dataset: str, version: int) -> dict[str, object]:
         "inspections": list(inspections_of(hub)),
         "tasks": _TASKS,
         "groups": [one.name for one in hub.models.all()],
+        "backbones": backbone_choices(hub),
     }
 
 

@@ -27,7 +27,7 @@ from lineside.hub.learning.labelling import (
     label_needs,
     progress_of,
 )
-from lineside.hub.pages.learning import RUN_WORDS
+from lineside.hub.pages.learning import RUN_WORDS, backbone_choices
 from lineside.hub.pages.models import OpenDecisions, open_decisions, version_mark
 from lineside.hub.pages.site import Context, NoPageError, PageContext
 from lineside.hub.services import Services
@@ -557,7 +557,8 @@ def _parts(
         return {"cameras": cameras, "spans": spans(hub.clock.now())}
     if key == "training":
         choices = CHOICES.get(state.task, ()) if state.task else ()
-        return {"run": state.run, "choices": choices, **RUN_WORDS}
+        backbones = backbone_choices(hub, task=str(state.task or ""))
+        return {"run": state.run, "choices": choices, "backbones": backbones, **RUN_WORDS}
     if key == "result":
         return _result_parts(context, state, cell=cell)
     return {"use": use_view(hub, state)} if key == "use" else {}

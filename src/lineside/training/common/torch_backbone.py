@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from lineside.core import InvalidError, RefusedError
-from lineside.core.drivers import installed
+from lineside.core.drivers import backbone_file, installed
 from lineside.models.wrap import Licence
 from lineside.training.common.backbone import (
     Backbone,
@@ -35,7 +35,6 @@ from lineside.training.common.backbone import (
 )
 from lineside.training.common.export import CELLS, PICTURE, export, onnx_bytes
 from lineside.training.common.onnx_backbone import read_backbone, read_settings
-from lineside.training.job import backbone_file
 
 _KIND = "backbones"
 _PROBE_PX = (240, 208)  # multiples of 16 that are none of 32, as tiles of large images are
