@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import Inspection, InvalidError, SystemClock, Task, decode_json
+from lineside.core import Inspection, InvalidError, SystemClock, Task, decode_json, worker
 from lineside.models import Package, Predictor
 from lineside.models.result import example_file, package_result
 from lineside.training import JobCancelledError, TrainJob, TrainResult
@@ -194,9 +194,10 @@ def test_what_cannot_be_placed_is_refused_with_the_reason(predictor: Predictor) 
 
 
 @pytest.mark.slow
-def test_a_stopped_training_goes_on_to_the_same_package(
-    keys: Path, result: TrainResult, tmp_path: Path
+def test_a_stopped_training_goes_on_to_the_same_package_with_any_number_of_threads(
+    keys: Path, result: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker, "PICTURES_AT_ONCE", worker.PICTURES_AT_ONCE + 2)
     with pytest.raises(JobCancelledError):
         trained(job_for(keys, power_pictures=1), tmp_path, cancel_at=50)
     kept = sorted((tmp_path / "anomaly").iterdir())

@@ -23,6 +23,7 @@ from lineside.core import (
     SystemClock,
     View,
     digest_of,
+    worker,
 )
 from lineside.datasets import Library, Part, load_source
 from lineside.models import Package, Predictor
@@ -187,9 +188,10 @@ def test_the_same_job_gives_the_same_package_and_progress_rises_to_its_end(
     assert digest_of(other.package) != digest_of(again.package)
 
 
-def test_a_job_that_was_stopped_thrice_goes_on_and_gives_the_same(
-    presence_job: TrainJob, presence_result: Done, tmp_path: Path
+def test_a_job_that_was_stopped_thrice_goes_on_and_gives_the_same_with_any_number_of_threads(
+    presence_job: TrainJob, presence_result: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker, "PICTURES_AT_ONCE", worker.PICTURES_AT_ONCE + 2)
     for stop_at in (20.0, 63.0, 90.0):
         cancelled = threading.Event()
 

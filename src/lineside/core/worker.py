@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from enum import StrEnum
 from typing import TypeVar
 
@@ -303,3 +304,18 @@ def prefetch(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def look_at_each(
+    call: Callable[[T], R], pictures: Iterable[T], *, tell: Callable[[int], object] = lambda _: None
+) -> list[R]:
+    """Results of all pictures in order, looked at by ``PICTURES_AT_ONCE`` threads.
+
+    ``tell`` is given the number of results so far, on the caller's thread; what it raises ends it.
+    """
+    found: list[R] = []
+    with closing(prefetch(call, pictures, threads=PICTURES_AT_ONCE)) as results:
+        for result in results:
+            found.append(result)
+            tell(len(found))
+    return found

@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.core.worker import look_at_each
 from lineside.datasets import Sample
 from lineside.models import Metric, Package
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
@@ -62,7 +63,7 @@ class Question:
 
 def trivial_figures(samples: Sequence[Sample], *, files: Files) -> dict[str, Floats]:
     """Figure → (samples,) values; those that are unknown or alike for all are left out."""
-    rows = [_of_picture(files(sample.digest)) for sample in samples]
+    rows = look_at_each(lambda sample: _of_picture(files(sample.digest)), samples)
     found = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else {})}
     times = [sample.captured_at for sample in samples]
     if all(times):

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.core import Box, Digest, InvalidError, encode
+from lineside.core.worker import look_at_each
 from lineside.datasets import Sample
 from lineside.training.common.backbone import (
     STRIDE_8_CHANNELS,
@@ -107,7 +108,7 @@ def scene_of(work: Work, samples: Sequence[Sample]) -> Scene:
     Raises:
         InvalidError: a picture that cannot be decoded.
     """
-    outlines, sizes = _outlines(work, samples)
+    outlines, sizes = zip(*_outlines(work, samples), strict=True)
     posed = _posed(work, samples, outlines=outlines)
     if posed is not None:
         return posed
@@ -119,14 +120,18 @@ def scene_of(work: Work, samples: Sequence[Sample]) -> Scene:
 
 def _outlines(
     work: Work, samples: Sequence[Sample]
-) -> tuple[list[Silhouette | str], list[tuple[int, int]]]:
-    found, sizes = [], []
-    for number, sample in enumerate(samples):
+) -> list[tuple[Silhouette | str, tuple[int, int]]]:
+    """Part, or why there is none, and (width, height) of each picture."""
+
+    def look(sample: Sample) -> tuple[Silhouette | str, tuple[int, int]]:
         image = work.picture(sample)
-        found.append(silhouette(grey_of(image)))
-        sizes.append((image.shape[1], image.shape[0]))
-        work.steps.at(2 + 8 * number / len(samples), "looking for parts")
-    return found, sizes
+        return silhouette(grey_of(image)), (image.shape[1], image.shape[0])
+
+    return look_at_each(
+        look,
+        samples,
+        tell=lambda done: work.steps.at(2 + 8 * done / len(samples), "looking for parts"),
+    )
 
 
 def _framed(width: int, height: int) -> Scene:
@@ -445,8 +450,7 @@ class PatchExtractor:
 
 def patches_of(looker: PatchExtractor, samples: Sequence[Sample]) -> list[Patches]:
     """Every picture's patches, in order."""
-    found = []
-    for number, sample in enumerate(samples):
-        found.append(looker.look(sample))
-        looker.work.steps.at(20 + 35 * (number + 1) / len(samples), "looking at patches")
-    return found
+    at, count = looker.work.steps.at, len(samples)
+    return look_at_each(
+        looker.look, samples, tell=lambda done: at(20 + 35 * done / count, "looking at patches")
+    )

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Box, Digest
-from lineside.core.worker import PICTURES_AT_ONCE, prefetch
+from lineside.core.worker import PICTURES_AT_ONCE, look_at_each, prefetch
 from lineside.datasets import Sample
 from lineside.models import OnnxEngine
 from lineside.training.common.backbone import Backbone, lite0_full
@@ -244,8 +244,7 @@ def pooled_by(
     def look(place: int) -> Floats:
         return engine.run(normalised(inputs(place)), outputs=(POOLED,))[0]
 
-    with closing(prefetch(look, range(count), threads=PICTURES_AT_ONCE)) as rows:
-        return np.concatenate(list(rows))
+    return np.concatenate(look_at_each(look, range(count)))
 
 
 def normalised(image: NDArray[np.uint8]) -> Floats:

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from lineside.core import InvalidError
+from lineside.core.worker import look_at_each
 from lineside.datasets import Sample
 from lineside.datasets.leaks import find_leaks, merge_leaks, region_features
 from lineside.datasets.samples import Skipped
@@ -255,11 +256,12 @@ def _variants(job: TrainJob, work: Work, *, settings: Prepare) -> int:
 
 
 def _look(looker: FeatureExtractor, work: Work, *, variants: int) -> list[PictureFeatures]:
-    looked = []
-    for number, sample in enumerate(work.training):
-        work.steps.at(8 + 52 * number / len(work.training), "looking at pictures")
-        looked.append(looker.look(sample, variants=variants))
-    return looked
+    at, count = work.steps.at, len(work.training)
+    return look_at_each(
+        partial(looker.look, variants=variants),
+        work.training,
+        tell=lambda done: at(8 + 52 * done / count, "looking at pictures"),
+    )
 
 
 def _leave_out(
