@@ -20,19 +20,19 @@ import contextlib
 import io
 import json
 import struct
+import subprocess
 import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
-import onnx
 import serving_peers
 from measure import RESULTS, percentiles, timed, write
-from onnx import helper, numpy_helper
 
 from lineside.compat.open_inference import open_inference_pb2 as pb2
 from lineside.compat.open_inference import open_inference_pb2_grpc
@@ -43,8 +43,6 @@ from lineside.hub.models.model_service import Registration
 from lineside.models import Package, Predictor
 from lineside.models.engines import BareEngine
 from lineside.models.wrap import read_wrapping, wrapped
-from lineside.training.common.backbone import lite0_full
-from lineside.training.tasks.classify.features import POOLED, features_bytes
 from lineside.vision import encode_jpeg, open_frame
 
 SIDE = 128
@@ -76,8 +74,23 @@ labels = {LABELS}
 """
 
 
+@cache
 def network() -> bytes:
+    """The file of ``make_network``, by a process of its own: no process measured holds torch."""
+    made = subprocess.run(
+        [sys.executable, __file__, "--network"], stdout=subprocess.PIPE, check=True
+    )
+    return made.stdout
+
+
+def make_network() -> bytes:
     """``scores`` (n, 10) of ``crops`` (n, 3, h, w): the trunk, a linear layer on its features."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    from lineside.training.common.backbone import lite0_full
+    from lineside.training.tasks.classify.features import POOLED, features_bytes
+
     model = onnx.load_model_from_string(features_bytes(lite0_full(), scales=1))
     width = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     weight = np.random.default_rng(0).normal(0, 0.05, (width, 10)).astype(np.float32)
@@ -248,7 +261,11 @@ def main() -> None:
     )
     parser.add_argument("--only-peers", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--network", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.network:
+        sys.stdout.buffer.write(make_network())
+        return
     if asked.serve:
         serve()
         return
