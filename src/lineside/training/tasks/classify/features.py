@@ -1,7 +1,8 @@
 """Features of pictures by the frozen network, through ONNX Runtime and the cache.
 
 The features come from the same engine that devices run. A picture is decoded at most once for all
-sights that still miss something of it, and not at all where the cache has everything.
+sights that still miss something of it, and cut once for those that differ in brightness alone; not
+at all where the cache has everything.
 
 Input specification: size, brightness and scales of the images shown to the network:
 
@@ -39,8 +40,8 @@ from lineside.training.common.cache import (
 )
 from lineside.training.common.export import onnx_bytes
 from lineside.training.tasks.classify.network import FeatureNetwork, Floats, per_scale
-from lineside.vision import Crop, HealthFigures, Prepare, picture_health, picture_size, prepare
-from lineside.vision.prepare import normalise
+from lineside.vision import Crop, HealthFigures, Prepare, picture_health, picture_size
+from lineside.vision.prepare import cut, levelled, normalise
 
 STEP_PX = 32
 LEVEL = 127.0
@@ -179,6 +180,7 @@ class FeatureReader:
     ) -> tuple[HealthFigures, Sequence[Floats]]:
         """Take what the cache has, look at the picture for what it lacks, and keep that."""
         picture = cache(partial(self.picture, sample))
+        pixels = cache(lambda spec: cut(picture(), spec.prepare))
 
         def cached(spec: InputSpec, name: str, make: Callable[[], Arrays]) -> Arrays:
             key = _key(sample, spec, name=name)
@@ -190,7 +192,8 @@ class FeatureReader:
             return made
 
         def look_at(spec: InputSpec, engine: OnnxEngine) -> Arrays:
-            (pooled,) = engine.run(prepare(picture(), spec.prepare), outputs=(POOLED,))
+            crops = levelled(pixels(replace(spec, level=0.0)), spec.prepare)
+            (pooled,) = engine.run(normalise(crops, spec.prepare), outputs=(POOLED,))
             return {POOLED: pooled[0]}
 
         facts = cached(

@@ -544,6 +544,10 @@ def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Fi
     """The tuned network where held-out pictures speak for it; None where it is not tried."""
     work, single = training_set.work, [s.scales == 1 for s in frozen.specs]
     work.steps.epoch(0, **_without_epoch(_frozen_epoch(training_set, frozen.held_out[frozen.best])))
+    wished = job.setting("tune", 1)  # 0: never, 2: in any case
+    if not (frozen.backbone.learns and wished):
+        against = "switched off" if frozen.backbone.learns else "the backbone stays frozen"
+        return _untuned(training_set, frozen, words={"fine-tuning": f"not tried: {against}"})
     own = min(np.flatnonzero(single).tolist(), key=lambda place: frozen.held_out[place].loss)
     samples = apart(training_set.samples)
     numbers = folds(samples, count=_TUNED_FOLDS, seed=job.seed)
@@ -571,8 +575,7 @@ def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Fi
         folds=numbers,
         classes=len(training_set.labels),
     )
-    against = _against_tuning(job, ground)
-    if against:
+    if wished != 2 and (against := worth_trying(ground)):
         return _untuned(training_set, frozen, words={"fine-tuning": f"not tried: {against}"})
     trial = try_tuning(
         ground,
@@ -594,16 +597,6 @@ def _tuned(job: TrainJob, training_set: _TrainingSet, *, frozen: _Frozen) -> _Fi
         history=history,
         words=_words(ground.spec, frozen) | {"network": "fine-tuned"} | trial.words,
     )
-
-
-def _against_tuning(job: TrainJob, task: TuningTask) -> str:
-    """Why fine-tuning is not tried; the setting ``tune`` is 0 for never, 2 for in any case."""
-    if not task.backbone.learns:
-        return "the backbone stays frozen"
-    requested = job.setting("tune", 1)
-    if requested == 0:
-        return "switched off"
-    return "" if requested == 2 else worth_trying(task)
 
 
 def _recipe(job: TrainJob) -> Recipe:
