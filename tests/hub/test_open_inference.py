@@ -23,6 +23,7 @@ from lineside.hub.api.open_inference import InferenceServer
 from lineside.hub.models.model_service import Registration
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S
+from lineside.web import grpc_server
 
 GROUP = "racks"
 
@@ -255,10 +256,9 @@ def test_a_revoked_token_is_refused_at_the_next_call(
     assert status() == 401
 
 
-def test_clients_that_send_half_a_call_hold_up_no_other_and_never_health(
-    served: Services, jpeg: Callable[..., bytes]
-) -> None:
-    asked, who = picture_request(jpeg("blue"), raw=True), credentials(served)
+@pytest.fixture
+def halves(served: Services) -> Iterator[tuple[Any, Callable[..., list[Any]]]]:
+    """A stub, and a function that begins so many calls, none of which sends its message."""
     server, over = InferenceServer("127.0.0.1:0", services=served, files=None), threading.Event()
 
     def half() -> Iterator[bytes]:
@@ -272,12 +272,46 @@ def test_clients_that_send_half_a_call_hold_up_no_other_and_never_health(
         stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         begin = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer").future
         assert stub.ServerLive(pb2.ServerLiveRequest(), timeout=LONG_S).live
-        begun = [begin(half()) for _ in range(7)]
-        assert stub.ModelInfer(asked, metadata=who, timeout=LONG_S).id == "b2"
-        begun += [begin(half()) for _ in range(20)]
-        assert stub.ServerLive(pb2.ServerLiveRequest(), timeout=LONG_S).live
-        assert stub.ServerReady(pb2.ServerReadyRequest(), timeout=LONG_S).ready
-        assert not any(call.done() for call in begun)
+        yield stub, lambda count, **more: [begin(half(), **more) for _ in range(count)]
+
+
+def test_clients_that_send_half_a_call_hold_up_no_other_and_never_health(
+    served: Services, halves: Any, jpeg: Callable[..., bytes]  # noqa: ANN401
+) -> None:  # fmt: skip
+    asked, who = picture_request(jpeg("blue"), raw=True), credentials(served)
+    stub, begin = halves
+    begun = begin(7, metadata=who)
+    assert stub.ModelInfer(asked, metadata=who, timeout=LONG_S).id == "b2"
+    begun += begin(20, metadata=who)
+    assert stub.ServerLive(pb2.ServerLiveRequest(), timeout=LONG_S).live
+    assert stub.ServerReady(pb2.ServerReadyRequest(), timeout=LONG_S).ready
+    assert not any(call.done() for call in begun)
+
+
+def test_half_calls_of_nobody_are_refused_and_hold_up_no_other(
+    served: Services, halves: Any, jpeg: Callable[..., bytes]  # noqa: ANN401
+) -> None:  # fmt: skip
+    stub, begin = halves
+    begun = begin(20)
+    asked, who = picture_request(jpeg("blue"), raw=True), credentials(served)
+    assert stub.ModelInfer(asked, metadata=who, timeout=LONG_S).id == "b2"
+    assert {call.code() for call in begun} == {grpc.StatusCode.UNAUTHENTICATED}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_server, "_MESSAGE_S", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_call_whose_message_does_not_come_is_cancelled(
+    served: Services, halves: Any, jpeg: Callable[..., bytes]  # noqa: ANN401
+) -> None:  # fmt: skip
+    asked, who = picture_request(jpeg("blue"), raw=True), credentials(served)
+    stub, begin = halves
+    begun = begin(20, metadata=who)
+    assert stub.ModelInfer(asked, metadata=who, timeout=LONG_S).id == "b2"
+    assert {call.code() for call in begun} == {grpc.StatusCode.CANCELLED}
 
 
 def test_addresses_beyond_this_machine_need_encryption(served: Services) -> None:

@@ -3,8 +3,10 @@
 1. What a call raises becomes the status code of its kind, with its sentence; any other kind is
    INTERNAL. What is INTERNAL is logged with its trace.
 2. A message above 64 MB, and a call beyond those that may wait, is RESOURCE_EXHAUSTED.
-3. A call has a thread from its first bytes on, so a client that stops in the middle of its message
-   keeps one. Health has threads of its own, so that it waits for no other call.
+3. A call is admitted before its message is read: who may not call holds up nobody.
+4. A call has a thread from then on, so a client that stops in the middle of its message keeps one,
+   until the call is cancelled after ``_MESSAGE_S``. Health has threads of its own, so that it waits
+   for no other call.
 """
 
 import logging
@@ -15,16 +17,26 @@ from typing import Any
 
 import grpc
 
-from lineside.core import LinesideError, UnavailableError
+from lineside.core import InvalidError, LinesideError, SystemClock, UnavailableError
+from lineside.core.worker import Worker
 
 logger = logging.getLogger(__name__)
 
 MOST_MESSAGE_BYTES = 64_000_000
 _GRACE_S = 2.0
+_MESSAGE_S = 60.0
 _HEALTH = ("ServerLive", "ServerReady")
 
 Codes = Sequence[tuple[type[LinesideError], str]]
 """Status codes by name of kinds of errors; the first kind that fits counts."""
+
+
+Admit = Callable[[Any, str], None]
+"""Refuses a caller: is given the call's context (``grpc.ServicerContext``) and the method."""
+
+
+def admit_all(context: object, method: str) -> None:
+    """Access where the socket itself admits callers."""
 
 
 def code_of(error: LinesideError, codes: Codes) -> str:
@@ -42,6 +54,7 @@ class GrpcServer:
         waiting: int,
         codes: Codes,
         sentence: Callable[[LinesideError], str] = str,
+        admit: Admit = admit_all,
     ) -> None:
         """Make it; nothing is bound yet.
 
@@ -50,12 +63,15 @@ class GrpcServer:
             waiting: calls under way, those that are answered included.
             codes: of the errors that calls raise.
             sentence: what a caller reads of an error.
+            admit: asked before every call but those of the server's health.
         """
         self._threads = ThreadPoolExecutor(threads, "grpc")
         self._health = ThreadPoolExecutor(threads, "grpc-health")
+        calls = _Calls(codes, sentence, admit=admit, health=self._health)
+        self._slow = Worker("grpc-slow", calls.cancel_slow)
         self.server = grpc.server(
             self._threads,
-            interceptors=(_Errors(codes, sentence, health=self._health),),
+            interceptors=(calls,),
             maximum_concurrent_rpcs=waiting,
             options=(
                 ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
@@ -94,24 +110,42 @@ class GrpcServer:
                 fix="Choose a free port, or a path in a folder that can be written.",
             ) from error
         self.server.start()
+        self._slow.start()
         return port
 
     def close(self) -> None:
         """Let calls under way end, then leave."""
         self.server.stop(_GRACE_S).wait()
+        self._slow.stop()
         self._threads.shutdown()
         self._health.shutdown()
 
 
-class _Errors(grpc.ServerInterceptor):  # type: ignore[misc]  # the library has no types
-    """Interceptor: errors of a call as status code and sentence, and the thread of health."""
+class _Calls(grpc.ServerInterceptor):  # type: ignore[misc]  # the library has no types
+    """Interceptor: who may call, how long a message may take, and errors as code and sentence."""
 
     def __init__(
-        self, codes: Codes, sentence: Callable[[LinesideError], str], *, health: ThreadPoolExecutor
+        self,
+        codes: Codes,
+        sentence: Callable[[LinesideError], str],
+        *,
+        admit: Admit,
+        health: ThreadPoolExecutor,
     ) -> None:
         self._codes = codes
         self._sentence = sentence
+        self._admit = admit
         self._health = health
+        self._clock = SystemClock()
+        self._read_since_s: dict[Any, float] = {}
+
+    def cancel_slow(self) -> float:
+        """Cancel calls whose message takes too long; return the seconds until the next look."""
+        late_s = self._clock.monotonic() - _MESSAGE_S
+        for context, since_s in list(self._read_since_s.items()):
+            if since_s <= late_s:
+                context.cancel()
+        return _MESSAGE_S / 4
 
     def intercept_service(
         self,
@@ -129,19 +163,36 @@ class _Errors(grpc.ServerInterceptor):  # type: ignore[misc]  # the library has 
             return grpc.unary_stream_rpc_method_handler(
                 self._streamed(handler.unary_stream), **coded
             )
-        answer = self._answered(handler.unary_unary)
-        if handler_call_details.method.endswith(_HEALTH):
+        called = handler_call_details.method
+        answer = self._answered(handler.unary_unary, called=called)
+        if called.endswith(_HEALTH):
             answer.experimental_thread_pool = self._health  # type: ignore[attr-defined]
-        return grpc.unary_unary_rpc_method_handler(answer, **coded)
+        # One message is a stream of one; of a stream the handler is called before it is read.
+        return grpc.stream_unary_rpc_method_handler(answer, **coded)
 
-    def _answered(self, method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        def answer(request: Any, context: Any) -> Any:  # noqa: ANN401  untyped library
+    def _answered(
+        self, method: Callable[[Any, Any], Any], *, called: str
+    ) -> Callable[[Iterator[Any], Any], Any]:
+        def answer(requests: Iterator[Any], context: Any) -> Any:  # noqa: ANN401  untyped library
             try:
-                return method(request, context)
+                if not called.endswith(_HEALTH):
+                    self._admit(context, called)
+                return method(self._read(requests, context), context)
+            except grpc.RpcError:  # the client went, or was too slow
+                raise
             except Exception as error:  # noqa: BLE001  # boundary: one call must not end the server
                 self._abort(context, error)
 
         return answer
+
+    def _read(self, requests: Iterator[Any], context: Any) -> Any:  # noqa: ANN401  untyped library
+        self._read_since_s[context] = self._clock.monotonic()
+        try:
+            return next(requests)
+        except StopIteration:
+            raise InvalidError("a call without a message", fix="Send one.") from None
+        finally:
+            del self._read_since_s[context]
 
     def _streamed(self, method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Iterator[Any]]:
         def stream(request: Any, context: Any) -> Iterator[Any]:  # noqa: ANN401  untyped library

@@ -7,7 +7,7 @@ raw where the request was. Not here: sockets, and who may call.
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,13 +132,6 @@ def model_meta_to_wire(meta: ModelMeta) -> pb2.ModelMetadataResponse:
 Context = Any
 """``grpc.ServicerContext``; the library has no types."""
 
-Admit = Callable[[Context, Literal["look", "run"]], None]
-"""Refuses a caller: is given the call's context, and whether models are looked at or run."""
-
-
-def admit_all(context: Context, does: str) -> None:
-    """Access where the socket itself admits callers."""
-
 
 class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):
     """The protocol's six calls."""
@@ -147,7 +140,6 @@ class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):
         self,
         models: InferenceModels,
         *,
-        admit: Admit = admit_all,
         away: Callable[[], Sequence[str]] = lambda: (),
         limiter: AbstractContextManager[object] | None = None,
     ) -> None:
@@ -155,12 +147,10 @@ class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):
 
         Args:
             models: by name and version.
-            admit: asked before every call but those of the server's health.
             away: what the server lacks to do its work.
             limiter: held while a model runs; default: as many run as there are calls.
         """
         self._models = models
-        self._admit = admit
         self._away = away
         self._limiter = limiter or nullcontext()
 
@@ -174,25 +164,21 @@ class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):
 
     def ServerMetadata(self, request: Any, context: Context) -> Any:  # noqa: ANN401, ARG002, N802
         """Name, version, extensions."""
-        self._admit(context, "look")
         name, version = server_name()
         return pb2.ServerMetadataResponse(name=name, version=version, extensions=EXTENSIONS)
 
-    def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: ANN401, N802
+    def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: ANN401, ARG002, N802
         """Return whether a model is ready."""
-        self._admit(context, "look")
         ready = self._models.ready(request.name, version=request.version)
         return pb2.ModelReadyResponse(ready=ready)
 
-    def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: ANN401, N802
+    def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: ANN401, ARG002, N802
         """Return a model's inputs and outputs."""
-        self._admit(context, "look")
         meta = self._models.metadata(request.name, version=request.version)
         return model_meta_to_wire(meta)
 
-    def ModelInfer(self, request: Any, context: Context) -> Any:  # noqa: ANN401, N802
+    def ModelInfer(self, request: Any, context: Context) -> Any:  # noqa: ANN401, ARG002, N802
         """Pictures to decisions, tensors to raw outputs."""
-        self._admit(context, "run")
         asked = infer_from_wire(request)
         with self._limiter:
             response = self._models.infer(

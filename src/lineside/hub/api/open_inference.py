@@ -5,15 +5,16 @@ Over gRPC:
 1. Callers name themselves by a token in the metadata, ``authorization: Bearer …``, of kind ``api``;
    looking needs the right to look, running a model the right to operate. Health answers anybody.
 2. Without TLS only loopback addresses are listened at.
-3. Eight calls are read at once, so that a few slow clients hold up no others; of these as many run
-   a model as over HTTP, one for each core.
+3. Eight calls of admitted callers are read at once, so that a few slow clients hold up no others,
+   and a message that takes more than a minute is cancelled; as many run a model as over HTTP, one
+   for each core.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -216,10 +217,10 @@ class InferenceServer:
             waiting=_WAITING,
             codes=_CODES,
             sentence=lambda error: str(redact(error, path="inference_grpc", own=own)),
+            admit=admitting(services.auth),
         )
         service = InferenceService(
             services.inference,
-            admit=admitting(services.auth),
             away=services.away,
             limiter=threading.BoundedSemaphore(AT_ONCE),
         )
@@ -252,10 +253,10 @@ def _host(address: str, *, secure: bool) -> str:
     return host
 
 
-def admitting(auth: Auth) -> Callable[[Any, Literal["look", "run"]], None]:
+def admitting(auth: Auth) -> Callable[[Any, str], None]:
     """Refuses who may not, by the token in a call's metadata."""
 
-    def admit(context: Any, does: Literal["look", "run"]) -> None:  # noqa: ANN401  untyped library
+    def admit(context: Any, method: str) -> None:  # noqa: ANN401  untyped library
         told = dict(context.invocation_metadata())
         kind, _, token = str(told.get("authorization", "")).partition(" ")
         if kind.lower() != "bearer" or not token:
@@ -265,7 +266,7 @@ def admitting(auth: Auth) -> Callable[[Any, Literal["look", "run"]], None]:
                 fix='Send "authorization: Bearer TOKEN"; make one with lineside token issue.',
             )
         identity = auth.identify(token.strip())
-        needed = Right.OPERATE if does == "run" else Right.LOOK
+        needed = Right.OPERATE if method.endswith("ModelInfer") else Right.LOOK
         if identity.role is None or needed not in GRANTS[identity.role]:
             raise RefusedError(
                 f"{identity.name} may not do this, it needs the right to {needed}",
