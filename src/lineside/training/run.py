@@ -292,15 +292,17 @@ def keep_freed_memory() -> None:
 
     For a process that only trains: each step of a fine-tuning asks for the same large blocks.
     malloc maps those and gives them back when they are freed, so that the kernel clears their pages
-    at every step. ``benchmarks/training_speed.py`` measures the difference.
+    at every step. ``benchmarks/training_speed.py`` measures the difference. All threads share one
+    heap, because what a thread of its own heap freed would serve no other one.
     """
     with suppress(OSError, AttributeError, TypeError):  # TypeError: on Windows
         library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_MAX, 0)
-        library.mallopt(_M_TRIM_THRESHOLD, -1)
+        for setting, value in _MALLOC:
+            library.mallopt(setting, value)
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
+# M_MMAP_MAX, M_TRIM_THRESHOLD and M_ARENA_MAX of glibc's malloc.h
+_MALLOC = ((-4, 0), (-1, -1), (-8, 1))
 THREADS = 1
 
 
