@@ -29,6 +29,7 @@ from markdown.extensions.toc import slugify  # type: ignore[import-untyped]
 
 from lineside.cli.app import app
 from lineside.core import NotFoundError
+from tools.manual import renewed
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
@@ -340,7 +341,6 @@ def test_a_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> None
 
 def test_a_part_of_a_page_that_the_code_does_not_give_is_found() -> None:
     """``make docs`` compares every page like this; ``make reference`` writes the parts anew."""
-    renewed = runpy.run_path(str(ROOT / "tools" / "manual.py"))["renewed"]
     assert [page.stem for page in PAGES if renewed(page.read_text()) != page.read_text()] == []
     page = (ROOT / "docs/reference/http.md").read_text()
     assert renewed(page.replace("Pictures that wait", "Pictures that", 1)) == page

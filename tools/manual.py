@@ -233,9 +233,8 @@ def keys(record: Any, *, prefix: str, apart: set[str]) -> Iterator[tuple[str, st
         dotted = ", ".join(f"{prefix}.{key}".lstrip(".") for key in names.split(", "))
         defaults = dict.fromkeys(default(fields[key]) for key in names.split(", "))
         yield codes(dotted), ", ".join(defaults), sentence.removesuffix(".")
-        inner = next(
-            filter(dataclasses.is_dataclass, (kinds[first], *get_args(kinds[first]))), None
-        )
+        held = (kinds[first], *get_args(kinds[first]))
+        inner: Any = next(filter(dataclasses.is_dataclass, held), None)
         if inner and inner.__name__ not in apart:
             yield from keys(inner, prefix=dotted, apart=apart)
 
@@ -283,9 +282,8 @@ def errors(_: list[str], __: list[list[str]]) -> Iterator[str]:
     from lineside.core import errors as module
 
     kinds = [
-        kind for kind in vars(module).values()
-        if isinstance(kind, type) and kind.__base__ is module.LinesideError
-    ]  # fmt: skip
+        kind for kind in module.LinesideError.__subclasses__() if kind.__module__ == module.__name__
+    ]
     rows = (
         (
             f"`{one.__name__}`",
@@ -333,7 +331,7 @@ def value(one: Any, command: Any) -> str:  # noqa: ANN401  of typer's own click
     while get_origin(kind) not in (None, Literal):  # Annotated[list[str] | None, …]
         kind = get_args(kind)[0]
     choices = [*kind] if isinstance(kind, EnumType) else get_args(kind)
-    return one.metavar or "|".join(choices) or KINDS.get(kind, "TEXT")
+    return str(one.metavar or "|".join(choices) or KINDS.get(kind, "TEXT"))
 
 
 @cache
@@ -395,7 +393,7 @@ def default_of(option: Any) -> str:  # noqa: ANN401  of typer's own click
     value = option.default
     if value and not callable(value) and not isinstance(value, bool | list | tuple):
         return f" (default `{value}`)"
-    return " (needed)" * option.required
+    return " (needed)" if option.required else ""
 
 
 PARTS: dict[str, Callable[[list[str], list[list[str]]], Iterable[str]]] = {

@@ -6,19 +6,9 @@ from functools import cache
 from typing import Any
 
 import httpx2
-from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 
-from lineside.hub.api import mount_api
-
-
-@cache
-def document() -> dict[str, Any]:
-    """The document, as it is served."""
-    app = FastAPI(title="lineside")
-    mount_api(app)
-    found: dict[str, Any] = app.openapi()
-    return found
+from tools.manual import document
 
 
 @cache

@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.hub.conftest import Line
-from tests.hub.openapi import document
+from tools.manual import document
 
 Pictures = Callable[..., bytes]
 EXAMPLES = int(os.environ.get("LINESIDE_API_EXAMPLES", "3"))  # noqa: TID251  the tests' own switch

@@ -11,7 +11,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from lineside.core import RefusedError
 from lineside.hub import Role
 from lineside.hub.access.permissions import Identity, Right, authorize, is_open, roles_with
-from tests.hub.openapi import document, faults_of, resolved
+from tests.hub.openapi import faults_of, resolved
+from tools.manual import document
 
 
 def operations() -> list[tuple[str, dict[str, Any]]]:
