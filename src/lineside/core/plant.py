@@ -713,15 +713,15 @@ class Retention:
     """When what nothing pins goes; 0 switches a limit off.
 
     Attributes:
-        max_age_days: images that nothing pins go after so many days; 0: never by age.
-        max_bytes: the most that the data folder may take, images, thumbnails, records and packages
-            together. While it takes more, the oldest images that nothing pins go; where all else
-            takes more than half of it, the oldest history goes too: entries of the log behind an
-            [anchor](../adr/0003-event-log.md) (every chain still verifies from its checkpoint on)
-            and frames whose image went. What a follower has not handled, pinned frames, dataset
-            versions and packages stay; where these alone are too large, the log says so. The limit
-            is kept within the half minute that a new image stays in any case; ``/metrics`` has
-            ``lineside_data_bytes``. 0: no limit.
+        max_age_days: 0 or more; images that nothing pins go after so many days; 0: never by age.
+        max_bytes: 0 or more; the most that the hub's ``data_dir`` may take, images, thumbnails,
+            records and packages together. While it takes more, the oldest images that nothing pins
+            go; where all else takes more than half of it, the oldest history goes too: entries of
+            the log behind an [anchor](../adr/0003-event-log.md) (every chain still verifies from
+            its checkpoint on) and frames whose image went. What a follower has not handled, pinned
+            frames, dataset versions and packages stay; where these alone are too large, the log
+            says so. The limit is kept within the half minute that a new image stays in any case;
+            ``/metrics`` has ``lineside_data_bytes``. 0: no limit.
     """
 
     max_age_days: float = 0.0

@@ -110,12 +110,15 @@ _TESTS = ("equals", "any_of", "none_of", "like", "at_least", "at_most", "above",
 class Condition:
     """One test of one field; several tests in one table must all hold.
 
-    A record that lacks the field fails every test but ``none_of`` and ``known = false``. Figures
-    are compared with figures only, text exactly (``blank`` is not ``Blank``).
+    A record that lacks the field fails every test but ``none_of`` and ``known = false``.
 
     Attributes:
-        like: a pattern with ``*`` and ``?``.
-        known: whether the record has the field at all.
+        field: which field.
+        equals: this value; text exactly (``blank`` is not ``Blank``), figures with figures.
+        any_of, none_of: lists; one of these, none of these.
+        like: a pattern with ``*`` and ``?``, upper and lower case told apart.
+        at_least, at_most, above, below: of figures.
+        known: ``true`` or ``false``; whether the record has the field at all.
     """
 
     field: str
@@ -165,13 +168,15 @@ class RuleInput:
     """Input of a rule; exactly one of the first four.
 
     Attributes:
-        predictions: an inspection, or several; their answers become records.
-        event: another rule, or several; what they give out.
-        plant: a route's kind (``alert``, ``sensor``, …); each message is a record.
-        topic: an MQTT pattern, whatever its route's kind.
-        answers: of predictions: ``top``, the likeliest label of each picture; ``each``, one record
+        predictions: id of an inspection, or a list of them; its answers.
+        event: id of another rule, or one the hub says itself, or a list of them; what it gives out.
+        plant: kind of a route (``alert``, ``sensor``, …); each message of that kind.
+        topic: MQTT pattern; each message of the plant on such a topic, whatever its route's kind.
+            Some ``[[route]]`` takes it, or it is where a camera's images come, unless the plant has
+            no route at all.
+        answers: of predictions: ``top``, the most likely label of each image; ``each``, one record
             for each label, box, count, mask or anomaly.
-        cameras: of these only; empty for all.
+        cameras: list of ids; of these only; empty: all.
     """
 
     predictions: str | tuple[str, ...] = ""
@@ -219,13 +224,16 @@ def _names(named: str | tuple[str, ...]) -> tuple[str, ...]:
 class WindowStep:
     """Stretches of time, aligned to the epoch (``start = t - t mod every_s``) unless sessions.
 
-    ``tumbling``: ``size_s`` one after the other. ``hopping``: ``size_s`` long, a new one every
-    ``every_s``. ``session``: as long as records follow one another within ``gap_s``.
-
     Attributes:
-        offset_s: how long after midnight of 1 January 1970 the first began, such as 6 h.
-        zone: by whose clock, such as ``Europe/Berlin``: a day has 23 or 25 hours there where the
-            clock is changed; "" for UTC.
+        kind: ``tumbling``: one after the other; ``hopping``: a new one every ``every_s``;
+            ``session``: as long as records follow one another within ``gap_s``.
+        size_s: of tumbling and hopping, seconds above 0: how long.
+        every_s: of hopping, seconds above 0, at most ``size_s``.
+        gap_s: of sessions, seconds above 0.
+        offset_s: seconds, 0 or more; when the first began, after midnight of 1 January 1970, such
+            as ``"6 h"``; not of sessions.
+        zone: IANA name; of tumbling: by whose clock, such as ``Europe/Berlin``: a day has 23 or 25
+            hours there where the clock is changed. Empty: UTC.
     """
 
     kind: Literal["tumbling", "hopping", "session"] = "tumbling"
@@ -281,8 +289,14 @@ def known_zone(name: str, *, key: str = "zone") -> Iterator[Fault]:
 class Aggregate:
     """A figure of a window: its name, and how it is made.
 
-    ``count`` of records, ``mean``, ``min``, ``max``, ``sum`` of ``field``, ``distinct`` values of
-    ``field``, ``share`` of records that ``where`` holds for, ``first`` and ``last`` value by time.
+    Attributes:
+        name: what the figure is called in the event.
+        of: ``count`` of records; ``mean``, ``min``, ``max``, ``sum`` of ``field``; ``distinct``:
+            how many values of it; ``share`` of records that fulfil ``where``; ``first``, ``last``
+            value by time.
+        field: which field; all but ``count`` and ``share`` need it.
+        where: conditions; only records that fulfil them; needed with ``share``, which is their
+            share of all.
     """
 
     name: str
@@ -309,16 +323,19 @@ class Aggregate:
 class TrackStep:
     """One event for each thing that passes, from answers that flicker.
 
-    Read with ``answers = "each"`` or ``"top"``; ``labels`` may be seen, ``blank`` means nothing in
-    view. Either two numbers set it (``dwell_s``, ``gap_s``), or ``learned`` names a file that
-    ``lineside rule learn`` wrote from a labelled clip.
+    Read with ``answers = "each"`` or ``"top"``. Either two numbers set it, or a learned file.
 
     Attributes:
-        dwell_s: a thing is in view at least so long.
-        gap_s: an absence shorter than this does not end a sighting.
-        least_probability: of its own answer; below it the label is ``unknown``.
-        habits: dwell-time model of the learned file, filled in where the plant file is read; the
-            key is part of a rule's digest.
+        blank: list of labels; what means that nothing is in view.
+        labels: list of labels; what may be seen; empty: all.
+        dwell_s: seconds above 0; a thing is in view at least so long.
+        gap_s: seconds above 0; an absence shorter than this does not end a sighting.
+        learned: path, from the plant file's folder; a file that ``lineside rule learn`` wrote from
+            a labelled clip, instead of the two numbers.
+        least_probability: 0-1; of its own answer; below it the label is ``unknown``.
+        habits: table; what the learned file says, filled in from it where the plant file is read:
+            ``schema``, ``look_s``, ``flicker``, ``confusion``, ``things``, ``frames`` beside the
+            two numbers ([sightings](sightings.md)). It is part of a rule's digest.
     """
 
     blank: tuple[str, ...] = ()
@@ -341,9 +358,12 @@ class TrackStep:
 class CrossingStep:
     """Counts things whose centre passes a line from one side to the other, by boxes.
 
-    The line runs from (x0_px, y0_px) to (x1_px, y1_px) of the picture; ``direction`` is seen
-    looking along it. A track is lost after ``lost_s`` without a box; ``reach_px`` bounds how far a
-    thing moves between two pictures.
+    Attributes:
+        x0_px, y0_px, x1_px, y1_px: figures; the line, from the first point to the second, in pixels
+            of the image.
+        direction: ``either``, or ``to left`` or ``to right``, looking along the line.
+        lost_s: seconds above 0; a track without a box for so long has ended.
+        reach_px: above 0; how far a thing moves between two images at most.
     """
 
     x0_px: float
@@ -367,7 +387,13 @@ class CrossingStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceStep:
-    """A then B with the same key within ``within_s``; or, ``missing``, A and no B after it."""
+    """A then B with the same key within ``within_s``; or, ``missing``, A and no B after it.
+
+    Attributes:
+        first, then: conditions; what comes first, what follows.
+        within_s: seconds above 0; how long after the first.
+        missing: tell when the second did not come.
+    """
 
     first: tuple[Condition, ...]
     then: tuple[Condition, ...]
@@ -393,8 +419,8 @@ class PairStep:
     """Every second record of a key makes a pair with the one before it.
 
     Attributes:
-        within_s: the two may be so far apart; 0 for any time.
-        session: topic whose messages begin a new sorting session, and with it new counts.
+        within_s: seconds, 0 or more; the two may be so far apart; 0: any time.
+        session: topic; a message there begins a new sorting session, with new counts.
     """
 
     within_s: Seconds = 0.0
@@ -409,6 +435,10 @@ class RateStep:
     """More than ``above``, or fewer than ``below``, records in any ``per_s``.
 
     Told when it begins and when it ends.
+
+    Attributes:
+        per_s: seconds above 0; the stretch in which records are counted.
+        above, below: figure, one of them; more than, fewer than so many.
     """
 
     per_s: Seconds
@@ -430,9 +460,12 @@ class RateStep:
 class HoldStep:
     """A field has had one value for ``for_s`` (debounce), or ``where`` has held.
 
-    ``field``: told once for each value that lasted, with the time at which it began. Without it,
-    the rule's own ``where`` is what must hold (something in region R for longer than t), and
-    ``gap_s`` is how long it may fail in between. A record of the key that fails ends it.
+    Attributes:
+        for_s: seconds above 0; how long it must have held.
+        field: whose value must stay; told once for each value that lasted, with the time at which
+            it began. Empty: the rule's ``where`` must hold (something in region R for longer than
+            t); a record of the key that fails ends it.
+        gap_s: seconds, 0 or more; how long it may fail in between.
     """
 
     for_s: Seconds
@@ -450,9 +483,11 @@ class RepeatStep:
     Told when it begins and when it ends.
 
     Attributes:
-        match: what such a record fulfils; others of the key count as those that do not.
-        last: records that are looked at; 0 for ``times``, which is so many in a row.
-        within_s: how far the first of them may lie before the last; 0 for any time.
+        match: conditions; what such a record fulfils; others of the key count as those that do not.
+        times: 1 to 1000; how many of them.
+        last: ``times`` to 1000; of so many records; 0: as many as ``times``, so many in a row.
+        within_s: seconds, 0 or more; how far the first of them may lie before the last; 0: any
+            time.
     """
 
     match: tuple[Condition, ...]
@@ -486,9 +521,10 @@ class JoinStep:
     """One record of each inspection (or rule) that is read, of the same key and about one time.
 
     Attributes:
-        within_s: how far the last of them may lie behind the first.
-        fields: told of each, as ``<inspection>.<field>``; of the first, whether all say the same.
-        incomplete: tell those, too, of which one did not come.
+        within_s: seconds above 0; how far the last of them may lie behind the first.
+        fields: list; told of each, as ``<inspection>.<field>``; of the first, whether all say the
+            same.
+        incomplete: tell it, too, where one did not come.
     """
 
     within_s: Seconds
@@ -511,17 +547,32 @@ class Rule:
     """One rule.
 
     Attributes:
-        id: last level of its topic ``lineside/<s>/<l>/event/<id>``, subject of its events.
-        line: whose topic it is; "" for the line of the cameras it reads, or the plant's first.
+        id: id; last level of its topic ``lineside/<s>/<l>/event/<id>``, subject of its events; not
+            ``drift``, ``discrepancy``, ``picture`` or ``device``, which the hub says itself.
         name: what people call it.
-        read, where, key: see the module.
-        aggregate: figures of a window.
-        sighting: tracks things; the key of plant files.
-        having: tested on what the step gives out, before it is told.
-        lateness_s: how far a record may lie behind the newest of its source.
-        idle_s: a source silent for so long (by arrival) does not hold time back any more.
-        most_keys: kept at a time.
-        python: an entry point of the group ``lineside.rules``, for what the language lacks.
+        line: id of a line; whose topic it is; left out: the line of the camera it reads, else the
+            first line.
+        read: table; [what it reads](#read).
+        where: [conditions](#conditions-where-having-first-then); what a record must fulfil.
+        key: list of fields; things apart: one window, one pair, one count for each combination.
+        window, sighting, crossing, sequence, pair, rate, hold, repeat, join: table; the step;
+            exactly one, or ``python``.
+        python: an entry point of the group ``lineside.rules``: a step written in Python, for what
+            the language lacks.
+        settings: table; what is handed to it.
+        aggregate: tables; figures of a window.
+        having: conditions; what the step's result must fulfil to be told.
+        emit: ``final``: one event when nothing can change it any more; ``changes``: each change, as
+            records come; ``edges``: of tumbling and hopping windows, when ``having`` begins to hold
+            and when that ends.
+        time: the time it goes by; ``capture``, or ``arrival``: when the hub took the record, or
+            Kafka did.
+        lateness_s: seconds, 0 or more; how far a record may lie behind the newest of its source.
+        late: records later than that: ``count``: counted; ``event``: told too.
+        idle_s: seconds above 0; a source silent for so long (by arrival) does not hold time back
+            any more; [when all are silent](rules.md#time).
+        most_keys: above 0; kept at a time; the one unused longest is given out and forgotten, and
+            counted.
     """
 
     id: str
