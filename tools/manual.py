@@ -19,7 +19,11 @@ from enum import EnumType
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from msgspec import NODEFAULT
+from msgspec.structs import fields
 
 DOCS = Path(__file__).parents[1] / "docs"
 PART = re.compile(r"(?s)(<!-- from the code: (\w+)(.*?) -->\n).*?(<!-- end -->)")
@@ -222,28 +226,34 @@ def keys(record: Any, *, prefix: str, apart: set[str]) -> Iterator[tuple[str, st
 
     A record with a part of its own is left ``apart``.
     """
-    fields = {field.name: field for field in dataclasses.fields(record)}
+    members = dataclasses.fields(record) if dataclasses.is_dataclass(record) else fields(record)
+    known = {field.name: field for field in members}
     _, sentences = in_words(record.__doc__)
     told = (names for names, sentence in sentences.items() if sentence)
-    if (named := set(", ".join(told).split(", "))) != fields.keys():
-        raise ValueError(f"{record}: no sentence, or no field: {named ^ fields.keys()}")
+    if (named := set(", ".join(told).split(", "))) != known.keys():
+        raise ValueError(f"{record}: no sentence, or no field: {named ^ known.keys()}")
     kinds = get_type_hints(record)
     for names, sentence in sentences.items():
         first = names.partition(",")[0]
         dotted = ", ".join(f"{prefix}.{key}".lstrip(".") for key in names.split(", "))
-        defaults = dict.fromkeys(default(fields[key]) for key in names.split(", "))
+        defaults = dict.fromkeys(default(known[key]) for key in names.split(", "))
         yield codes(dotted), ", ".join(defaults), sentence.removesuffix(".")
         held = (kinds[first], *get_args(kinds[first]))
-        inner: Any = next(filter(dataclasses.is_dataclass, held), None)
+        inner: Any = next(filter(is_record, held), None)
         if inner and inner.__name__ not in apart:
             yield from keys(inner, prefix=dotted, apart=apart)
 
 
+def is_record(kind: Any) -> bool:  # noqa: ANN401  of any type
+    """Whether a type is one of our two kinds of records."""
+    return dataclasses.is_dataclass(kind) or hasattr(kind, "__struct_fields__")
+
+
 def default(field: Any) -> str:  # noqa: ANN401  of any type
     """Default of a key as a settings file has it."""
-    value = field.default
-    if value is dataclasses.MISSING:
-        if field.default_factory is dataclasses.MISSING:
+    value, missing = field.default, (dataclasses.MISSING, NODEFAULT)
+    if value in missing:
+        if field.default_factory in missing:
             return "needed"
         value = field.default_factory()
     value = value.reveal() if hasattr(value, "reveal") else value
@@ -254,6 +264,33 @@ def default(field: Any) -> str:  # noqa: ANN401  of any type
     if value is None:
         return "none"
     return f"`{json.dumps(value).removesuffix('.0')}`"
+
+
+def message(names: list[str], every: list[list[str]]) -> Iterator[str]:
+    """Fields of a message of the bus, of an event those of its ``data``."""
+    from lineside.cli.config import MESSAGES
+
+    if left := MESSAGES.keys() - {name for part in every for name in part}:
+        raise ValueError(f"messages in no part of the page: {left}")
+    rows = (
+        (name, re.sub(r"\bnone\b", "`null`", value), re.sub(r"\bNone\b", "null", meaning))
+        for name, value, meaning in keys(resolve_name(MESSAGES[names[0]]), prefix="", apart=set())
+    )
+    yield from table(("Field", "Default", "Means"), rows)
+
+
+def topics(_: list[str], __: list[list[str]]) -> Iterator[str]:
+    """Topics of lineside on the bus, those that one sentence describes in one row."""
+    from lineside.cli.config import CHANNELS
+
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for one in CHANNELS.values():
+        cells = (one.who, f"{one.qos}, {'yes' if one.retain else 'no'}", code(one.says))
+        rows.setdefault(cells, []).append(re.sub(r"{(\w+)}", r"<\1>", one.address))
+    yield from table(
+        ("Topic", "Who → who", "QoS, retained", "Payload"),
+        ((codes(",".join(names)), *cells) for cells, names in rows.items()),
+    )
 
 
 def metrics(first: list[str], every: list[list[str]]) -> Iterator[str]:
@@ -400,6 +437,8 @@ PARTS: dict[str, Callable[[list[str], list[list[str]]], Iterable[str]]] = {
     "routes": routes,
     "frames": frames,
     "settings": settings,
+    "message": message,
+    "topics": topics,
     "metrics": metrics,
     "errors": errors,
     "options": options,

@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
     "classes": 1609,
-    "statements in src": 70173,
-    "statements in tests": 59376,
+    "statements in src": 70179,
+    "statements in tests": 59365,
     "records built at one place": 406,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,
@@ -29,7 +29,7 @@ BOUNDS = {
     "files from an MQTT image to the page": 20,
     "record types from an MQTT image to the page": 15,
     "lines of prose over 120 characters": 31,
-    "sentences over 35 words": 64,
+    "sentences over 35 words": 60,
     "phrases with a better word": 0,
 }
 # Phrases of our own, for which documentation, pages and messages have a better one.

@@ -15,7 +15,7 @@ import typer
 
 from lineside.cli.output import JsonFlag, show, table
 from lineside.core import InvalidError, NotFoundError, Plant, load_plant, to_plain
-from lineside.core.codec import json_schema, json_schemas
+from lineside.core.codec import json_schema, json_schemas, without_links
 from lineside.core.config import Loaded, load_config
 
 if TYPE_CHECKING:
@@ -123,57 +123,119 @@ _IMAGES = frozenset({"frame", "plant-frame"})
 
 
 class _Channel(NamedTuple):
-    """A topic; ``hub``: what the hub does there, "" for nothing."""
+    """A topic.
+
+    Attributes:
+        hub: what the hub does there, "" for nothing.
+        who: sends to whom.
+        says: what is sent, in a sentence; its links are those of docs/reference/messages.md.
+    """
 
     address: str
     message: str
     hub: Literal["send", "receive", "both", ""]
     title: str
+    who: str = ""
+    says: str = ""
     qos: int = 1
     retain: bool = False
 
 
 _DEVICE = "lineside/{site}/device/{device}"
 _JOBS = "$aws/things/{device}/jobs"
+_JOB = ("device ↔ hub", "The [job service](jobs.md): requests, answers, and news of changes.")
 CHANNELS = {
-    "frame": _Channel("lineside/{site}/{line}/{camera}/frame", "frame", "receive", "Images"),
+    "frame": _Channel(
+        "lineside/{site}/{line}/{camera}/frame", "frame", "receive", "Images",
+        who="device → hub",
+        says="An [image](#image) as the factory's ``i/cam``. Raw JPEG or PNG bytes are taken too; "
+        "capture time is then arrival time, and the event says so.",
+    ),
     "prediction": _Channel(
-        "lineside/{site}/{line}/{camera}/prediction", "prediction", "receive", "Predictions"
+        "lineside/{site}/{line}/{camera}/prediction", "prediction", "receive", "Predictions",
+        who="device → hub",
+        says="CloudEvents 1.0, type ``lineside.prediction.v1``: [prediction "
+        "event](#prediction-event).",
     ),
-    "event": _Channel("lineside/{site}/{line}/event/{rule}", "event", "send", "Rule events"),
-    "verdict": _Channel("lineside/{site}/{line}/verdict", "verdict", "both", "Verdicts on parts"),
-    "alerts": _Channel("lineside/{site}/alerts", "alerts", "send", "Open alerts", retain=True),
-    "status": _Channel(f"{_DEVICE}/status", "device", "receive", "Device status", retain=True),
-    "evidence": _Channel(f"{_DEVICE}/evidence", "evidence", "receive", "Figures of a trial"),
-    "plant": _Channel("lineside/{site}/plant", "plant-text", "send", "Plant file", retain=True),
-    "desired": _Channel(f"{_DEVICE}/desired", "desired", "send", "Desired state", retain=True),
-    "ack": _Channel(f"{_DEVICE}/ack", "ack", "send", "Acknowledged events"),
-    "log": _Channel("edge-manager-app/logs/{device}", "log", "", "Log of a device"),
-    "home-assistant": _Channel(
-        "homeassistant/device/{identity}/config", "discovery", "send", "Discovery", retain=True
+    "event": _Channel(
+        "lineside/{site}/{line}/event/{rule}", "event", "send", "Rule events", who="hub → all",
+        says="CloudEvents 1.0, type ``lineside.event.v1``: what [rules "
+        "say](rules.md#what-a-rule-says).",
     ),
-    "sparkplug-node": _Channel(
-        "spBv1.0/{group}/{kind}/{site}", "sparkplug", "both", "Sparkplug B of the hub", qos=0
+    "verdict": _Channel(
+        "lineside/{site}/{line}/verdict", "verdict", "both", "Verdicts on parts",
+        who="hub → all, or device → all and hub",
+        says="CloudEvents 1.0, type ``lineside.verdict.v1``, one for each part: [verdict "
+        "event](#verdict-event).",
     ),
-    "sparkplug-device": _Channel(
-        "spBv1.0/{group}/{kind}/{site}/{device}", "sparkplug", "send", "Of its devices", qos=0
+    "alerts": _Channel(
+        "lineside/{site}/alerts", "alerts", "send", "Open alerts", retain=True, who="hub → all",
+        says="[``lineside.alerts/1``](#linesidealerts1): every alert that is open.",
+    ),
+    "status": _Channel(
+        f"{_DEVICE}/status", "device", "receive", "Device status", retain=True,
+        who="device → hub",
+        says="[``lineside.device/1``](#linesidedevice1); also the last will.",
+    ),
+    "evidence": _Channel(
+        f"{_DEVICE}/evidence", "evidence", "receive", "Figures of a trial", who="device → hub",
+        says="[``lineside.evidence/1``](#linesideevidence1): figures of a "
+        "[trial](rollouts.md#evidence), all of them each time.",
+    ),
+    "plant": _Channel(
+        "lineside/{site}/plant", "plant-text", "send", "Plant file", retain=True,
+        who="hub → every device",
+        says="[``lineside.plant-text/1``](#linesideplant-text1), after the first change of the "
+        "plant file.",
+    ),
+    "desired": _Channel(
+        f"{_DEVICE}/desired", "desired", "send", "Desired state", retain=True,
+        who="hub → device", says="[``lineside.desired/1``](#linesidedesired1).",
+    ),
+    "ack": _Channel(
+        f"{_DEVICE}/ack", "ack", "send", "Acknowledged events", who="hub → device",
+        says="[``lineside.ack/1``](#linesideack1).",
     ),
     **{
-        f"jobs-{name}": _Channel(f"{_JOBS}/{name}", "job", "send", "Changed jobs of a device")
+        f"jobs-{name}": _Channel(f"{_JOBS}/{name}", "job", "send", "Changed jobs", *_JOB)
         for name in ("notify", "notify-next")
     },
     **{
         f"jobs-{path.replace('/', '-').replace('{job}', 'job')}": _Channel(
-            f"{_JOBS}/{path}", "job", "receive" if path == request else "send", "Job service"
+            f"{_JOBS}/{path}", "job", "receive" if path == request else "send", "Job service", *_JOB
         )
         for request in ("get", "start-next", "{job}/get", "{job}/update")
         for path in (request, f"{request}/accepted", f"{request}/rejected")
     },
     **{
-        f"{kind}-events": _Channel(f"$aws/events/{kind}/{{job}}/{{status}}", "job", "send", title)
+        f"{kind}-events": _Channel(
+            f"$aws/events/{kind}/{{job}}/{{status}}", "job", "send", title, who="hub → all",
+            says="What became of [jobs](jobs.md#events).",
+        )
         for kind, title in (("job", "Events of jobs"), ("jobExecution", "Events of executions"))
     },
-}
+    "home-assistant": _Channel(
+        "homeassistant/device/{identity}/config", "discovery", "send", "Discovery", retain=True,
+        who="hub → Home Assistant",
+        says="[Its discovery](../how-to/bus-tools.md#home-assistant), where ``homeassistant`` is "
+        "set, with that as the first level.",
+    ),
+    "sparkplug-node": _Channel(
+        "spBv1.0/{group}/{kind}/{site}", "sparkplug", "both", "Sparkplug B of the hub", qos=0,
+        who="hub ↔ SCADA",
+        says="[Sparkplug B](../how-to/bus-tools.md#sparkplug-b-ignition) of the hub, where "
+        "``sparkplug`` names the group. Its will and NCMD have QoS 1.",
+    ),
+    "sparkplug-device": _Channel(
+        "spBv1.0/{group}/{kind}/{site}/{device}", "sparkplug", "send", "Of its devices", qos=0,
+        who="hub → SCADA", says="Of ``device-<device>`` and ``line-<line>``.",
+    ),
+    "log": _Channel(
+        "edge-manager-app/logs/{device}", "log", "", "Log of a device",
+        who="device → whoever listens",
+        says="The [device's log](edge-agent.md#the-log-on-the-bus): [log](#log).",
+    ),
+}  # fmt: skip
 """Every topic of lineside; those of the plant itself are in its file."""
 
 _PARAMETERS = {
@@ -261,6 +323,7 @@ def _channel(channel: _Channel, plant: "Plant | None") -> dict[str, Any]:
         "title": channel.title,
         "messages": {channel.message: {"$ref": f"#/components/messages/{channel.message}"}},
     }
+    found |= {"description": without_links(channel.says)} if channel.says else {}
     values = _values(plant) if plant else {}
     parameters = {
         name: {"description": _PARAMETERS.get(name, "Any level of the topic.")}

@@ -170,13 +170,16 @@ def json_schemas(
         if definition.get("type") == "object" and "properties" in definition:
             definition["additionalProperties"] = False
         if "description" in definition:
-            definition["description"] = re.sub(  # its links are those of a page
-                r"\[([^]]*)\]\([^)]*\)", r"\1", inspect.cleandoc(definition["description"])
-            )
+            definition["description"] = without_links(inspect.cleandoc(definition["description"]))
         for part in definition.get("properties", {}).values():
             if part.get("type") == "number" and "pattern" in part:
                 part["type"] = ["number", "string"]  # ``Seconds``; msgspec keeps its own type
     return schemas, definitions
+
+
+def without_links(text: str) -> str:
+    """A text that a page of the manual has, too, without the links of that page."""
+    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text)
 
 
 def _secret(kind: type[object], text: object) -> object:

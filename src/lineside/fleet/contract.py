@@ -272,11 +272,13 @@ class TrialReport:
     """``lineside.evidence/1``: what a device tells of a trial, anew and in all each time.
 
     Attributes:
-        rollout: for which (``JobDocument.rollout``).
-        old, new: digests of the two packages; ``old`` "": there was none, so that nothing can be
+        schema: of this message.
+        rollout: for which; the job's document names it.
+        old, new: digests of the two packages; ``old`` empty: there was none, so that nothing can be
             compared and frames are those of the new one.
         left: frames that the old package did not judge, since the device was busy.
         ended: whether the frames asked for were judged; crashes and nothing else may follow.
+        evidence: the figures.
     """
 
     rollout: str
@@ -365,7 +367,13 @@ def check_distinct(models: Iterable[tuple[str, str]]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredPoint:
-    """Operating point that a package should decide by; ``url`` is for unsigned devices."""
+    """Operating point that a package should decide by.
+
+    Attributes:
+        digest: of the limits; a device with a trust root fetches them from the update repository
+            by it.
+        url: where any other device fetches them.
+    """
 
     digest: Digest
     url: str
@@ -378,7 +386,14 @@ class DesiredPoint:
 class DesiredPackage:
     """One package the hub wants run here, and the limits that it should decide by.
 
-    ``operating_point``: None for the package's own limits.
+    Attributes:
+        inspection: of the plant file.
+        digest: of the package.
+        url: where the device fetches it with its token.
+        operating_point: [limits](packages.md#operating-points) that it decides by, said to devices
+            whose ``reads`` or ``packages`` have ``operating_point``. Left out: the package's own
+            limits decide, or the last point that the package had on this device: then a fault says
+            that none is named.
     """
 
     inspection: str
@@ -395,12 +410,13 @@ class Desired:
     """``lineside.desired/1``.
 
     Attributes:
+        schema: of this message.
         packages: one for each inspection that should have one.
         revisions: how often the hub changed each inspection's package; also of those that should
             have none. A hub that does not count says nothing.
-        bad: digests that are not kept in use where a device cannot have what it should: the hub
-            took them back from the line. ``<inspection>/<digest>`` beside one says for which
-            inspections; an earlier hub says none, and means all.
+        bad: digests that were judged bad on the line: where a device cannot have what it should
+            run, it does not go on with one of these. ``<inspection>/<digest>`` beside one says for
+            which inspections, and for others it may go on; an earlier hub says none, and means all.
     """
 
     schema: Literal["lineside.desired/1"]
@@ -426,7 +442,13 @@ class Desired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ack:
-    """``lineside.ack/1``: everything up to ``sequence`` is stored."""
+    """``lineside.ack/1``: everything up to ``sequence`` is stored.
+
+    Attributes:
+        schema: of this message.
+        device: whose events.
+        sequence: the highest ``deviceseq`` up to which everything was stored.
+    """
 
     schema: Literal["lineside.ack/1"]
     device: str
@@ -442,10 +464,14 @@ class InUse:
     """A package that answers for its inspection.
 
     Attributes:
-        operating_point: digest of the limits it decides by; "" for its own.
-        refused_point: digest of the desired limits, where it cannot decide by them and does not try
-            again; "" otherwise.
-        engine_device: the processor that its network runs on; "" of devices that do not say.
+        inspection: of the plant file.
+        digest: of the package.
+        loaded_at: when, RFC 3339.
+        operating_point: digest of the limits it decides by; empty for its own.
+        refused_point: digest of the desired limits, where they do not fit, so that it does not try
+            them again; empty otherwise.
+        engine_device: the [processor](../how-to/gpu.md) that its network runs on; with ``auto`` a
+            GPU, or ``cpu`` where that cannot be used; empty of devices that do not say.
     """
 
     inspection: str
@@ -461,7 +487,10 @@ class CameraCondition:
     """Condition of a camera.
 
     Attributes:
-        since: time of the last loss or return, RFC 3339; "" where there was none since the start.
+        camera: of the plant file.
+        state: whether images come: ``connected`` or ``lost``.
+        since: time of the last loss or return, RFC 3339; empty where there was none since the
+            start.
         reason: of a loss, in words.
     """
 
@@ -476,7 +505,8 @@ class OutputCondition:
     """Condition of an output.
 
     Attributes:
-        state: ``follows`` the verdicts, is ``fail-safe``, or the other side is ``away``.
+        output: of the plant file.
+        state: it ``follows`` the verdicts, is ``fail-safe``, or the other side is ``away``.
         reason: why it does not follow, in words.
         switched: how often a verdict switched it since the start.
         late: verdicts that came too late to switch it.
@@ -494,10 +524,25 @@ class DeviceStatus:
     """``lineside.device/1``.
 
     Attributes:
-        refused: reason → how many frames or messages.
-        desired: inspection → the revision of the desired state that the device heard.
-        every_s: how often the device says this at least; 0: it does not tell.
-        reads: what beyond packages it reads in the desired state: ``operating_point``.
+        schema: of this message.
+        device: its name.
+        state: ``online``, or ``offline`` of the last will and the goodbye of a clean stop: the rest
+            is then empty.
+        version: of its program.
+        at: when it says so, RFC 3339.
+        packages: what answers for each inspection.
+        spool_depth: events that wait to be sent.
+        spool_dropped: events that were dropped for lack of room.
+        frames, predictions: how many since the start.
+        refused: by reason, how many frames or messages.
+        faults: sentences.
+        cameras: condition of each camera of the device.
+        outputs: condition of each [output](plant-file.md#output) that the device drives.
+        desired: of each inspection the revision of the desired state that the device heard; the hub
+            says that again where it is not the newest.
+        every_s: how often the device says this at least, in seconds; 0: it does not tell.
+        reads: what beyond packages it reads in the desired state: ``operating_point``; the hub
+            keeps the last one while a device is offline.
     """
 
     device: str

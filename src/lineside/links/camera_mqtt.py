@@ -16,7 +16,14 @@ from lineside.links.shots import UNREADABLE, WAITING, ShotCamera, whole_ms
 
 
 class FrameMessage(CameraMessage, frozen=True, kw_only=True, omit_defaults=True):
-    """The factory's camera message with the two fields lineside adds."""
+    """The factory's camera message with the two fields lineside adds.
+
+    Attributes:
+        ts: when it was captured, RFC 3339.
+        data: ``data:image/jpeg;base64,…``.
+        sequence: counts up with each image; 0: not counted.
+        part: id of the part shown; empty for none.
+    """
 
     sequence: int = 0
     part: str = ""

@@ -164,11 +164,14 @@ class Alert:
     """An alert, open or in the history.
 
     Attributes:
+        id: of the alert.
+        cause: such as ``camera dark``; the [how-to](../how-to/alerts.md) has all.
         object: id of the camera, line, inspection, device, follower, … that it is about.
+        line: of that, where it has one.
         since: when its cause began.
         reason: the cause in words, with figure and limit.
         consequence, remedy: what it costs, and what to do.
-        frame: id of the frame that shows it; "" for none.
+        frame: id of the frame that shows it; empty for none.
         times: how often it opened; more than once where it flaps.
         ended_at: when its cause was gone; None while it is open.
         acknowledged_by, acknowledged_at, note: by whom, when, and what they wrote.

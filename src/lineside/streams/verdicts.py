@@ -58,14 +58,21 @@ class InspectionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of one inspection, as it counts for a part.
 
     Attributes:
-        event: id of its prediction event.
+        inspection: of the plant file.
+        event: id of the prediction event that it was made of.
+        camera, frame: of that event.
         captured_at: of its frame.
-        part: "" where the frame carries none.
+        part: empty where the frame carries none.
+        package: whose thresholds applied.
+        device: who judged.
+        verdict: of this inspection.
         reasons: why it is not ok, a short sentence each.
-        state: of its image; anything but ``ok``: the image was not judged.
-        operating_point: the limits that applied, as far as the prediction says them.
-        operating_point_digest: of the operating point that decided; "": the thresholds are those
-            of the package.
+        state: of its image, as in the prediction; anything but ``ok``: the image was not judged.
+            Events of older devices lack it.
+        operating_point: the limits that applied, as far as the prediction says them:
+            ``anomaly_limit``.
+        operating_point_digest: of the [operating point](packages.md#operating-points) whose limits
+            applied in place of the package's own; empty for none.
     """
 
     inspection: str
@@ -88,12 +95,15 @@ class VerdictData:
     """``data`` of ``lineside.verdict.v1``.
 
     Attributes:
-        part: the part's id; "" where the line gives none, and the frame is the part.
+        schema: of this record.
+        line: of the plant file.
+        part: the part's id; empty where the line gives none, and the frame is the part.
+        verdict: ``ok``, ``reject``, ``review`` or ``incomplete``.
         reasons: why it is not ok, a short sentence each.
+        missing: inspections that did not answer in time.
         frames: ids, in the order of ``answers``.
         answers: what it rests on, in the order of the plant file.
-        missing: inspections that did not answer in time.
-        device: which gave the verdict; "" for the hub.
+        device: which gave the verdict; empty for the hub.
     """
 
     line: str

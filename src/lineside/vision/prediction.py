@@ -16,7 +16,16 @@ from lineside.core import Digest, FrameId, InvalidError, frame_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameRef:
-    """Reference to a frame: enough to find the image again, without its pixels."""
+    """Reference to a frame: enough to find the image again, without its pixels.
+
+    Attributes:
+        id: made of camera, time and digest.
+        camera: of the plant file.
+        captured_at: the camera's own time, with zone; the event's ``time``.
+        digest: SHA-256 of the JPEG or PNG.
+        sequence: counts up per camera where the source counts; gaps are lost frames.
+        part: id of the part shown; empty where the line gives none.
+    """
 
     id: FrameId
     camera: str
@@ -106,9 +115,10 @@ class LabelAnswer:
 
     Attributes:
         name: ``blue`` for a presence label, ``A1/blue`` for a class of region A1.
-        region: id of the region; "" for the whole picture.
+        region: id of the region; empty for the whole image.
         label: the bare label or class.
-        probability: calibrated, 0-1, bounded by the number of training pictures.
+        probability: calibrated, 0 to 1, bounded by the number of training images.
+        decision: ``present``, ``absent`` or ``unsure``.
     """
 
     name: str
@@ -120,11 +130,14 @@ class LabelAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxAnswer:
-    """One object or defect found, on the pixels of the picture; x1 and y1 lie outside it.
+    """One object or defect found, on the pixels of the image.
 
     Attributes:
-        probability: that it is there and of that label, calibrated, 0-1.
-        decision: present, or unsure where the probability lies in the unsure band.
+        label: of the object.
+        x0_px, y0_px, x1_px, y1_px: pixels of the image from its upper left corner, x1 and y1 just
+            outside the object.
+        probability: that it is there and of that label, calibrated, 0 to 1.
+        decision: ``present``, or ``unsure`` where the probability lies in the unsure band.
     """
 
     label: str
@@ -141,16 +154,16 @@ class CountAnswer:
     """Count of the objects in an image.
 
     Attributes:
-        value: the likeliest number.
-        low, high: every number from low to high is possible at the stated error rate.
-        more: the picture shows more than ``high``, or may: what was learned ends there; ``high`` is
-            then the largest number the package can tell.
-        decision: present where low == high and not more, else unsure.
-        chances: probabilities of 0, 1, …, the largest number the package can tell, and of more;
-            empty where that number is above 254. Two answers that differ here alone are equal.
-        expected: the number of a good part, as the message said that triggered the inspection;
-            None: it said none. It is no part of what was seen: two answers that differ here alone
-            are equal.
+        value: the most likely number.
+        low, high: between these the true number lies at the stated error rate.
+        more: it may also lie above ``high``: what was learned ends there; ``high`` is then the
+            largest number the package can tell.
+        decision: ``present`` where low and high are one number and ``more`` is false, else
+            ``unsure``.
+        chances: probabilities of 0, 1, …, N, the largest number the package can tell, and of more
+            than N; empty where N is above 254. Two answers that differ here alone are equal.
+        expected: the number of a good part, as the message said that triggered the inspection. It
+            is no part of what was seen: two answers that differ here alone are equal.
     """
 
     value: int
@@ -169,7 +182,8 @@ class MaskAnswer:
     Attributes:
         rle: run lengths of the mask in COCO's uncompressed order (columns first, beginning with the
             run of zeros), separated by blanks; ``lineside.vision.masks.mask_of`` reads it.
-        share: of the picture's pixels that are set, 0-1.
+        width_px, height_px: of the mask.
+        share: of the image's pixels that are defect, 0 to 1.
         areas_px: of each connected piece, largest first, at most 100.
     """
 
@@ -186,8 +200,9 @@ class AnomalyAnswer:
 
     Attributes:
         score: 0 and above; what one unit is, the manifest's rule says.
-        limit: from good pictures alone; above it is present.
-        reason: why no answer of the package can be relied on; "" otherwise.
+        limit: from good images alone; above it is ``present``.
+        decision: ``present``, ``absent`` or ``unsure``.
+        reason: why no answer of the package can be relied on; empty otherwise.
     """
 
     score: float
@@ -203,11 +218,13 @@ class RegistrationFigures:
     Attributes:
         state: ``aligned`` (computed anew), ``still`` (checked, the last transform holds),
             ``moved`` (refused) or ``none`` (the inspection has no reference view).
-        dx_px, dy_px: shift of the view's centre, picture minus reference.
-        residual_px: median distance of inlier matches after the transform; 0 where not measured.
+        dx_px, dy_px: shift of the view's centre in pixels, image less reference.
+        rotation_deg, scale: of the image against the reference.
+        residual_px: median distance of matches that agree, after the transform; 0 where not
+            measured.
         inliers: matches that agree with the transform.
-        correlation: of edge strength in the overlap, -1..1.
-        reason: why it was refused; "" otherwise.
+        correlation: of edge strength in the overlap, -1 to 1.
+        reason: why it was refused; empty otherwise.
     """
 
     state: str
@@ -233,11 +250,11 @@ class HealthFigures:
     network was asked, the distance is 0: nobody measured it.
 
     Attributes:
-        sharpness: variance of the Laplacian of the grey picture (0-255 scale); low is blurred.
-        mean_grey: 0-255.
-        clipped_share: share of pixels at 0-2 or 253-255.
-        feature_distance: distance of the picture's features from the training data, in units of
-            the 99th percentile of the training pictures' own distances; above 1 is unusual.
+        sharpness: variance of the Laplacian of the grey image (0-255 scale); low is blurred.
+        mean_grey: 0 to 255.
+        clipped_share: share of pixels at 0-2 or 253-255, 0 to 1.
+        feature_distance: distance of the image's features from the training data, in units of the
+            99th percentile of the training images' own distances; above 1 is unusual.
     """
 
     sharpness: float
@@ -248,7 +265,12 @@ class HealthFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTimes:
-    """Milliseconds of each stage on the device; total is wall time, not their sum."""
+    """Milliseconds of each stage on the device.
+
+    Attributes:
+        decode, register, prepare, infer, decide: of the stage.
+        total: wall time, not their sum.
+    """
 
     decode: float = 0.0
     register: float = 0.0
@@ -263,7 +285,26 @@ class Prediction:
     """Everything said of one frame by one package.
 
     Attributes:
-        operating_point: digest of the limits that decided; "" for those of the package itself.
+        schema: of this record.
+        frame: the image.
+        inspection: of the plant file.
+        task: ``multilabel``, ``classify``, ``detect``, ``count``, ``segment`` or ``anomaly``.
+        state: ``ok``; or why the image was not judged, then without answers: ``camera moved``,
+            ``black``, ``overexposed``, ``blurred``, ``frozen``, ``unfamiliar``.
+        reason: that in words.
+        labels: one for each label, or class of each region, at most 4,096; may be empty.
+        boxes: things found.
+        count: of the task ``count``.
+        mask: which pixels are defect.
+        anomaly: how unlike good parts it is.
+        package: digest of what judged.
+        dataset: version it was trained on; empty where nobody knows.
+        operating_point: digest of the [limits](packages.md#operating-points) that decided; empty
+            for those of the package itself.
+        registration: against the reference view.
+        health: of the image.
+        latency_ms: on the device, ms.
+        device: who judged.
     """
 
     frame: FrameRef

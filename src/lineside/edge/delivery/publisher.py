@@ -260,6 +260,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         ts: RFC 3339 UTC.
+        level, logger, message: of the line.
         dropped: how many lines before it were not kept.
     """
 
@@ -272,7 +273,11 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogMessage:
-    """Lines of a device's log, oldest first."""
+    """Lines of a device's log.
+
+    Attributes:
+        logs: oldest first.
+    """
 
     logs: tuple[LogEntry, ...]
 

@@ -51,7 +51,13 @@ _READ_AGAIN_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAlerts:
-    """``lineside.alerts/1``: every alert that is open at a time."""
+    """``lineside.alerts/1``: every alert that is open at a time.
+
+    Attributes:
+        schema: of this message.
+        at: the time.
+        open: the alerts; empty when nothing is wrong.
+    """
 
     at: datetime
     open: tuple[Alert, ...]
