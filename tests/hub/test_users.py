@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.cli.app import _run
+from lineside.cli.config import load_hub
 from lineside.core import (
     ConflictError,
     InvalidError,
@@ -19,6 +20,7 @@ from lineside.core import (
     RefusedError,
 )
 from lineside.hub import Accounts, NewToken, Role, Services, create_app
+from lineside.hub.access.accounts import TOKEN_TYPE
 from lineside.hub.access.auth import (
     Auth,
     Credentials,
@@ -30,6 +32,7 @@ from lineside.hub.access.auth import (
     verify_password,
 )
 from lineside.hub.access.permissions import COOKIE, GRANTS, Right
+from lineside.store import open_records
 from lineside.testing import FakeClock
 from lineside.web.security import AttemptCounter, UnauthenticatedError
 from tests.hub.conftest import open_hub
@@ -392,7 +395,9 @@ def test_users_are_kept_by_command(
     assert "nobody to ask" in capsys.readouterr().err
 
 
-def test_tokens_are_kept_by_command(config_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tokens_are_kept_by_command(
+    config_file: str, capsys: pytest.CaptureFixture[str], clock: FakeClock
+) -> None:
     where = ["--config", config_file]
     assert _run(["token", "issue", "wall", "--role", "viewer", "--days", "7", *where]) == 0
     assert len(capsys.readouterr().out.strip()) > 30
@@ -400,7 +405,7 @@ def test_tokens_are_kept_by_command(config_file: str, capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert _run(["token", "list", *where]) == 0
     press, wall = capsys.readouterr().out.splitlines()[1:]
-    assert _run(["hub", "key", "press", "--role", "approver", "--json", *where]) == 0
+    assert _run(["hub", "key", "press", "--role=approver", "--by=anna", "--json", *where]) == 0
     assert json.loads(capsys.readouterr().out)["role"] == "approver"
     assert _run(["token", "list", *where]) == 0
     assert re.search(r"press  key LSAK\w{16}  approver", capsys.readouterr().out)
@@ -410,13 +415,16 @@ def test_tokens_are_kept_by_command(config_file: str, capsys: pytest.CaptureFixt
     assert _run(["token", "revoke", "wall", *where]) == 3
     assert _run(["token", "revoke", "press", "--by", "anna", *where]) == 0
     assert "revoked 2" in capsys.readouterr().err
+    with open_records(load_hub(Path(config_file)).config.records_url, clock=clock) as records:
+        logged = records.log.read(type=TOKEN_TYPE)
+    people = [json.loads(one.entry.body)["data"]["by"] for one in logged]
+    assert people == ["command line", "command line", "anna", "command line", "anna"]
 
 
 def test_a_user_made_by_command_signs_in_at_a_hub_that_runs(
     config_file: str, secret: str, clock: FakeClock
 ) -> None:
     """The hub and the command share the store, not a process."""
-    from lineside.cli.config import load_hub
     from lineside.core import load_plant
 
     config = load_hub(Path(config_file)).config

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lineside.hub import Accounts, HubConfig, NewSite
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The hub's TOML file.")]
+By = Annotated[str, typer.Option(help="Who does this; stands in the event.")]
+HERE = "command line"
 
 
 def register(app: typer.Typer) -> None:
@@ -159,15 +161,14 @@ def key(
     ] = None,
     thing: Annotated[str, typer.Option(help="The thing whose jobs it may take.")] = "",
     config: ConfigOption = None,
+    by: By = HERE,
     as_json: JsonFlag = False,
 ) -> None:
     """Issue an access key and secret for clients that sign their requests; shown once."""
     from lineside.hub import Role
 
     with accounts(config) as opened:
-        issued = opened.issue_key(
-            name, role=Role(role) if role else None, thing=thing, by="command line"
-        )
+        issued = opened.issue_key(name, role=Role(role) if role else None, thing=thing, by=by)
     show(
         issued,
         as_json=as_json,

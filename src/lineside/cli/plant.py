@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lineside.cli.hub import ConfigOption, settings
+from lineside.cli.hub import HERE, ConfigOption, settings
 from lineside.cli.output import JsonFlag, add_commands, say, show, table, writable
 from lineside.cli.running_hub import HubOption, TokenOption, hub_client
 from lineside.core import (
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Number = Annotated[int, typer.Argument(help="Of the version; lineside plant history.")]
 Reason = Annotated[str, typer.Option(help="Why; stands in the history.")]
 By = Annotated[str, typer.Option(help="Who does this; stands in the history.")]
-_HERE = "command line"
 _ONVIF = "ONVIF"
 _Row = dict[str, str | tuple[str, ...]]
 
@@ -202,7 +201,7 @@ def apply(
         Path | None, typer.Argument(help="The new file; without it, the hub's own as it stands.")
     ] = None,
     config: ConfigOption = None,
-    by: By = _HERE,
+    by: By = HERE,
     base: Annotated[
         int, typer.Option(min=0, help="Version that was edited; refused where a newer one is.")
     ] = 0,
@@ -216,7 +215,7 @@ def apply(
     say(f"version {made.number} is in force")
 
 
-def rollback(number: Number, reason: Reason, config: ConfigOption = None, by: By = _HERE) -> None:
+def rollback(number: Number, reason: Reason, config: ConfigOption = None, by: By = HERE) -> None:
     """Make an earlier version the next one."""
     with versions(config) as opened:
         made = opened.roll_back(number, by=by, reason=reason)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lineside.cli.hub import ConfigOption, accounts
+from lineside.cli.hub import HERE, By, ConfigOption, accounts
 from lineside.cli.output import JsonFlag, add_commands, ask, read_password, say, show, table
 from lineside.core import rfc3339
 
@@ -17,7 +17,6 @@ RoleName = Literal["viewer", "operator", "engineer", "approver", "admin"]
 Name = Annotated[str, typer.Argument(help="Of the user.")]
 TokenName = Annotated[str, typer.Argument(help="Of the program it is for.")]
 RoleOption = Annotated[RoleName, typer.Option(help="What it may do: docs/reference/users.md.")]
-By = Annotated[str, typer.Option(help="Who does this; stands in the event.")]
 PasswordFile = Annotated[
     Path | None,
     typer.Option(
@@ -25,7 +24,6 @@ PasswordFile = Annotated[
         allow_dash=True,
     ),
 ]
-_HERE = "command line"
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +41,7 @@ def add(
     role: RoleOption = "viewer",
     password_file: PasswordFile = None,
     config: ConfigOption = None,
-    by: By = _HERE,
+    by: By = HERE,
 ) -> None:
     """Add a user who signs in by name and password."""
     from lineside.hub import Role
@@ -79,7 +77,7 @@ def role_of(
     name: Name,
     role: Annotated[RoleName, typer.Argument(help="The new role.")],
     config: ConfigOption = None,
-    by: By = _HERE,
+    by: By = HERE,
 ) -> None:
     """Give a user another role; it holds from the next request on."""
     from lineside.hub import Role
@@ -93,7 +91,7 @@ def password(
     name: Name,
     password_file: PasswordFile = None,
     config: ConfigOption = None,
-    by: By = _HERE,
+    by: By = HERE,
 ) -> None:
     """Set a user's password; every session of the user ends."""
     with accounts(config) as opened:
@@ -104,7 +102,7 @@ def password(
 def remove(
     name: Name,
     config: ConfigOption = None,
-    by: By = _HERE,
+    by: By = HERE,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove a user; what the user did stays in the log."""
@@ -123,7 +121,7 @@ def issue(
     ] = "api",
     days: Annotated[float, typer.Option(help="How long it holds; 0: until revoked.")] = 90.0,
     config: ConfigOption = None,
-    by: By = _HERE,
+    by: By = HERE,
 ) -> None:
     """Issue a token for a program; it is printed once."""
     from lineside.hub import NewToken, Role
@@ -149,7 +147,7 @@ def _row(token: "TokenInfo") -> tuple[str, ...]:
     return token.name, kind, str(token.role or ""), rfc3339(token.issued_at)[:10], until
 
 
-def revoke(name: TokenName, config: ConfigOption = None, by: By = _HERE) -> None:
+def revoke(name: TokenName, config: ConfigOption = None, by: By = HERE) -> None:
     """Take every token and access key of a name out of use."""
     with accounts(config) as opened:
         count = opened.revoke(name, by=by)
