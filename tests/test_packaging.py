@@ -93,6 +93,7 @@ def environ(place: Path) -> dict[str, str]:
         "UV_CACHE_DIR": str(place.parent / "uv"), "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1",
         "UV_TOOL_DIR": str(place / "tools"), "UV_TOOL_BIN_DIR": str(place / "bin"),
+        "PIPX_HOME": str(place / "pipx"), "PIPX_BIN_DIR": str(place / "pipx" / "bin"),
         "UV_EXCLUDE": str(left_out), **indexes, **given,
     }  # fmt: skip
 
@@ -248,13 +249,21 @@ def test_a_device_predicts_with_the_oldest_dependencies(
 
 
 @pytest.mark.service
-def test_uv_installs_the_newest_as_a_tool(
-    uv: Uv, place: Path, wheel: Path, environ: dict[str, str]
+@pytest.mark.parametrize(
+    ("words", "commands", "home"),
+    [("tool install", "bin", "tools"), ("tool run pipx install", "pipx/bin", "pipx/venvs")],
+)
+def test_uv_and_pipx_install_the_newest_as_a_tool(
+    uv: Uv,
+    place: Path,
+    wheel: Path,
+    environ: dict[str, str],
+    *,
+    words: str,
+    commands: str,
+    home: str,
 ) -> None:
-    uv(
-        "tool", "install", f"--python={interpreter_of('3.13')}",
-        f"lineside[edge] @ {wheel.as_uri()}",
-    )  # fmt: skip
-    printed = ran(place / "bin" / "lineside", "--version", environ=environ)
+    uv(*words.split(), f"--python={interpreter_of('3.13')}", f"{wheel}[edge]")
+    printed = ran(place / commands / "lineside", "--version", environ=environ)
     assert printed == f"lineside {lineside.__version__}\n"
-    check_use(place / "tools" / "lineside" / "bin", place=place, environ=environ)
+    check_use(place / home / "lineside" / "bin", place=place, environ=environ)
