@@ -64,10 +64,11 @@ constraints: $(VENV)/bin/pip
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 	  --no-annotate --no-header --quiet $(UPGRADE) --output-file constraints.txt
 
-# The pictures of pages in the documentation again, by the browser tests.
+# The pictures of pages in the documentation again, by the browser tests and the tutorials.
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses=0 $(SHOT_TESTS:%=tests/browser/test_%.py) \
-	  -k "are_quiet or is_quiet or audits_are_blind or covered" --screenshots docs/images
+	  tests/journeys/test_tutorials.py --screenshots docs/images \
+	  -k "are_quiet or is_quiet or audits_are_blind or covered or what_it_shows or lies_under_it"
 
 # Results again, those measured longest ago first, and the table of benchmarks/README.md.
 bench: $(VENV)/.installed-test

@@ -378,17 +378,23 @@ def archive() -> bytes:
     return package_for(load_plant(PLANT))
 
 
-@pytest.fixture(scope="module")
-def chromium(absent: Callable[[str, str], None]) -> Iterator[Browser]:
+@contextmanager
+def browsing() -> Iterator[Browser]:
     """A browser that reaches this machine only; a machine that does much else is no failure."""
     expect.set_options(timeout=LONG_MS)
-    if not CHROMIUM.exists():
-        absent("browser", f"no Chromium at {CHROMIUM}")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         browser.on("context", lambda context: context.set_default_timeout(LONG_MS))
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def chromium(absent: Callable[[str, str], None]) -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        absent("browser", f"no Chromium at {CHROMIUM}")
+    with browsing() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

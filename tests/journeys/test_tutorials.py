@@ -5,6 +5,7 @@
    printed, in order, where ``…`` stands for any text.
 3. Where the paragraph before names a terminal of its own, the command runs on to the end.
 4. The ports of the page are free ones here, so that tutorials run beside other programs.
+5. At a picture of ``SHOWN`` the reader opens that page of the hub; ``--screenshots`` keeps it.
 """
 
 import os
@@ -20,8 +21,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from playwright.sync_api import expect
 
 from lineside.testing.links import wait_until
+from tests.browser.conftest import CHROMIUM, browsing
+from tests.browser.test_pages import settle, take_shot
 from tests.journeys.plates import FPS, Plates
 from tests.links.conftest import free_port
 from tests.links.test_cameras import RtspServer
@@ -30,7 +34,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = DOCS / "tutorials"
-BLOCK = re.compile(r"^```(toml|python|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(
+    r"^```(toml|python|console)\n(.*?)^```$|^!\[[^]]*\]\(../images/([\w-]+).png\)$",
+    re.DOTALL | re.MULTILINE,
+)
+VERDICT = ".tile header :text-matches('^(ok|reject|review)')"
+SHOWN = {
+    "good-and-bad-label": ("/datasets/parts/label", ".label-canvas"),
+    "good-and-bad-lines": ("/", VERDICT),
+    "only-good-parts-version": ("/models/groups/unlike/1", ":text('Approved by ben')"),
+    "only-good-parts-lines": ("/", VERDICT),
+    "how-many-lines": ("/", "[data-answer]:text-matches('^[3-6]')"),
+    "in-place-twin": ("/twin", "[data-canvas] .tag"),
+    "in-place-regions": ("/regions?camera=rack", "[data-id=A1]"),
+}
+"""By picture the address of the page, and what it has to show."""
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 OWN_TERMINAL = re.compile(r"\b[Ii]n a (?:second|third|fourth) terminal")
 PORTS = re.compile(r"\b(?:8080|1883|8883|8554)\b")
@@ -44,11 +62,13 @@ class Reader:
     Attributes:
         hands: what the page asks of its reader's hands, by the beginning of the command after it.
         ports: of the page → free ones.
+        shots: folder of ``--screenshots``.
     """
 
     folder: Path
     hands: Mapping[str, Callable[[], object]] = field(default_factory=dict)
     ports: dict[str, str] = field(default_factory=dict)
+    shots: Path | None = None
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -72,14 +92,31 @@ class Reader:
         text = page.read_text()
         for block in BLOCK.finditer(text):
             lead = text[: block.start()].rstrip().rpartition("\n\n")[2]
-            if block[1] != "console":
+            if block[3] in SHOWN and CHROMIUM.exists():
+                self.look(block[3])
+            elif block[1] in {"toml", "python"}:
                 name = block[2].partition("\n")[0].removeprefix("# ")
                 (self.folder / name).write_text(self.local(block[2]))
-                continue
-            commands = COMMAND.findall(block[2])
-            assert commands, block[2]
-            for command, shown in commands:
-                self.type(command, shown.splitlines(), stays=OWN_TERMINAL.search(lead) is not None)
+            elif block[1]:
+                commands = COMMAND.findall(block[2])
+                assert commands, block[2]
+                stays = OWN_TERMINAL.search(lead) is not None
+                for command, shown in commands:
+                    self.type(command, shown.splitlines(), stays=stays)
+
+    def look(self, picture: str) -> None:
+        """Open the page of a picture, signed in by a link, and wait for what it has to show."""
+        words = ["lineside", "hub", "link", "--name", "M. Keller", "--config", "hub.toml"]
+        link = subprocess.check_output(words, cwd=self.folder, env=self.environment, text=True)
+        base, (address, sign) = link.partition("/sign-in")[0], SHOWN[picture]
+        with browsing() as browser:
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.goto(link.strip())
+            page.wait_for_url(f"{base}/")
+            page.goto(base + address)
+            expect(page.locator(sign).first).to_be_visible()
+            settle(page)
+            take_shot(page, picture, folder=self.shots)
 
     def local(self, text: str) -> str:
         """Text of the page with the ports of this machine."""
@@ -142,15 +179,19 @@ WITH_A_CAMERA = "good-and-bad.md"
 
 
 @pytest.mark.parametrize("page", FOLLOWED)
-def test_a_tutorial_does_what_it_shows(page: str, tmp_path: Path) -> None:
-    person = Reader(folder=tmp_path)
+def test_a_tutorial_does_what_it_shows(
+    page: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    person = Reader(folder=tmp_path, shots=pytestconfig.getoption("--screenshots"))
     try:
         person.follow(PAGES / page)
     finally:
         person.close()
 
 
-def test_a_network_camera_is_taught_and_then_rejects_what_lies_under_it(tmp_path: Path) -> None:
+def test_a_network_camera_is_taught_and_then_rejects_what_lies_under_it(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
     plates = Plates()
     camera = RtspServer(
         user="viewer", password="secret",  # noqa: S106  the page's
@@ -162,7 +203,10 @@ def test_a_network_camera_is_taught_and_then_rejects_what_lies_under_it(tmp_path
         f"{teach} good": lay_good, f"{teach} bad": lay_bad,
         "python verdict.py reject": lay_bad, "python verdict.py ok": lay_good,
     }  # fmt: skip
-    person = Reader(folder=tmp_path, hands=hands, ports={"8554": str(camera.port)})
+    person = Reader(
+        folder=tmp_path, hands=hands, ports={"8554": str(camera.port)},
+        shots=pytestconfig.getoption("--screenshots"),
+    )  # fmt: skip
     try:
         person.follow(PAGES / WITH_A_CAMERA)
     finally:
