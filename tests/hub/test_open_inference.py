@@ -270,9 +270,13 @@ def halves(served: Services) -> Iterator[tuple[Any, Callable[..., list[Any]]]]:
         channel = stack.enter_context(grpc.insecure_channel(server.address))
         stack.callback(over.set)
         stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
-        begin = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer").future
         assert stub.ServerLive(pb2.ServerLiveRequest(), timeout=LONG_S).live
-        yield stub, lambda count, **more: [begin(half(), **more) for _ in range(count)]
+
+        def begin(count: int, method: str = "ModelInfer", **more: Any) -> list[Any]:  # noqa: ANN401
+            call = channel.stream_unary(f"/inference.GRPCInferenceService/{method}")
+            return [call.future(half(), **more) for _ in range(count)]
+
+        yield stub, begin
 
 
 def test_clients_that_send_half_a_call_hold_up_no_other_and_never_health(
@@ -283,9 +287,11 @@ def test_clients_that_send_half_a_call_hold_up_no_other_and_never_health(
     begun = begin(7, metadata=who)
     assert stub.ModelInfer(asked, metadata=who, timeout=LONG_S).id == "b2"
     begun += begin(20, metadata=who)
+    of_health = begin(20, "ServerReady")
     assert stub.ServerLive(pb2.ServerLiveRequest(), timeout=LONG_S).live
     assert stub.ServerReady(pb2.ServerReadyRequest(), timeout=LONG_S).ready
     assert not any(call.done() for call in begun)
+    assert {call.code() for call in of_health} == {grpc.StatusCode.OK}
 
 
 def test_half_calls_of_nobody_are_refused_and_hold_up_no_other(

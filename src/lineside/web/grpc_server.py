@@ -5,8 +5,8 @@
 2. A message above 64 MB, and a call beyond those that may wait, is RESOURCE_EXHAUSTED.
 3. A call is admitted before its message is read: who may not call holds up nobody.
 4. A call has a thread from then on, so a client that stops in the middle of its message keeps one,
-   until the call is cancelled after ``_MESSAGE_S``. Health has threads of its own, so that it waits
-   for no other call.
+   until the call is cancelled after ``_MESSAGE_S``. Health has threads of its own and reads no
+   message, so that it waits for no other call and for no client.
 """
 
 import logging
@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 
-from lineside.core import InvalidError, LinesideError, SystemClock, UnavailableError
+from lineside.core import LinesideError, SystemClock, UnavailableError
 from lineside.core.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ _HEALTH = ("ServerLive", "ServerReady")
 
 Codes = Sequence[tuple[type[LinesideError], str]]
 """Status codes by name of kinds of errors; the first kind that fits counts."""
-
 
 Admit = Callable[[Any, str], None]
 """Refuses a caller: is given the call's context (``grpc.ServicerContext``) and the method."""
@@ -144,6 +143,7 @@ class _Calls(grpc.ServerInterceptor):  # type: ignore[misc]  # the library has n
         late_s = self._clock.monotonic() - _MESSAGE_S
         for context, since_s in list(self._read_since_s.items()):
             if since_s <= late_s:
+                logger.warning("grpc cancels a call, its message is late peer=%s", context.peer())
                 context.cancel()
         return _MESSAGE_S / 4
 
@@ -159,49 +159,56 @@ class _Calls(grpc.ServerInterceptor):  # type: ignore[misc]  # the library has n
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._streamed(handler.unary_stream), **coded
-            )
         called = handler_call_details.method
+        # One message is a stream of one; of a stream the handler is called before it is read.
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._streamed(handler.unary_stream, called=called), **coded
+            )
         answer = self._answered(handler.unary_unary, called=called)
         if called.endswith(_HEALTH):
             answer.experimental_thread_pool = self._health  # type: ignore[attr-defined]
-        # One message is a stream of one; of a stream the handler is called before it is read.
         return grpc.stream_unary_rpc_method_handler(answer, **coded)
 
     def _answered(
         self, method: Callable[[Any, Any], Any], *, called: str
     ) -> Callable[[Iterator[Any], Any], Any]:
         def answer(requests: Iterator[Any], context: Any) -> Any:  # noqa: ANN401  untyped library
+            request = self._request(requests, context, called=called)
             try:
-                if not called.endswith(_HEALTH):
-                    self._admit(context, called)
-                return method(self._read(requests, context), context)
-            except grpc.RpcError:  # the client went, or was too slow
-                raise
+                return method(request, context)
             except Exception as error:  # noqa: BLE001  # boundary: one call must not end the server
                 self._abort(context, error)
 
         return answer
 
-    def _read(self, requests: Iterator[Any], context: Any) -> Any:  # noqa: ANN401  untyped library
-        self._read_since_s[context] = self._clock.monotonic()
-        try:
-            return next(requests)
-        except StopIteration:
-            raise InvalidError("a call without a message", fix="Send one.") from None
-        finally:
-            del self._read_since_s[context]
-
-    def _streamed(self, method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Iterator[Any]]:
-        def stream(request: Any, context: Any) -> Iterator[Any]:  # noqa: ANN401  untyped library
+    def _streamed(
+        self, method: Callable[[Any, Any], Any], *, called: str
+    ) -> Callable[[Iterator[Any], Any], Iterator[Any]]:
+        def stream(requests: Iterator[Any], context: Any) -> Iterator[Any]:  # noqa: ANN401  likewise
+            request = self._request(requests, context, called=called)
             try:
                 yield from method(request, context)
             except Exception as error:  # noqa: BLE001  # boundary: likewise
                 self._abort(context, error)
 
         return stream
+
+    def _request(self, requests: Iterator[Any], context: Any, *, called: str) -> Any:  # noqa: ANN401
+        """The message of an admitted caller; None of health, whose message says nothing."""
+        if called.endswith(_HEALTH):
+            return None
+        try:
+            self._admit(context, called)
+        except Exception as error:  # noqa: BLE001  # boundary: likewise
+            self._abort(context, error)
+        self._read_since_s[context] = self._clock.monotonic()
+        try:
+            return next(requests)  # grpc.RpcError where the client went, or was too slow
+        except StopIteration:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{called} requires exactly one message")
+        finally:
+            del self._read_since_s[context]
 
     def _abort(self, context: Any, error: Exception) -> None:  # noqa: ANN401  untyped library
         code, sentence = "INTERNAL", "something failed that nobody foresaw"
