@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lineside.core import Inspection, InvalidError, SystemClock, Task, decode_json
+from lineside.core.worker import look_at_each
 from lineside.library.training import train as train_here
 from lineside.library.training import training_job
 from lineside.models import Package, Predictor
@@ -30,6 +31,8 @@ from tests.training.test_onnx_backbone import INSPECTIONS, KINDS
 from tests.training.test_segment import write_source as write_plates
 
 MODULE = """
+import time
+
 import torch
 from torch import nn
 
@@ -187,6 +190,17 @@ def hooked():
     return made(Hooked())
 
 
+class Kept(Net):
+    def forward(self, pixels):
+        self.found = super().forward(pixels)
+        time.sleep(0.002)
+        return self.found
+
+
+def kept():
+    return made(Kept())
+
+
 class Bound(nn.Module):
     def __init__(self):
         super().__init__()
@@ -240,7 +254,7 @@ def half():
 NAMES = (
     "tiny", "square", "still", "channels", "strides", "fewer", "nan", "free", "silent", "nameless",
     "bare", "lost", "moody", "odd", "step", "whole", "drawn", "other", "left", "hooked", "bound",
-    "listed", "batch", "mean", "half", "with.dot",
+    "listed", "batch", "mean", "half", "with.dot", "kept",
 )  # fmt: skip
 
 
@@ -470,6 +484,15 @@ def test_a_network_that_does_not_fit_is_refused_before_anything_is_learned(
         train(TrainJob(inspection=inspection, data=str(data), backbone=name), tmp_path / "job")
     assert refused.value.where == f"backbone {name}"
     assert refused.value.fix
+
+
+def test_a_network_that_keeps_its_maps_in_itself_answers_each_of_several_threads() -> None:
+    backbone = open_backbone("kept")
+    images = [torch.full((1, 3, 64, 64), float(value)) for value in range(16)]
+    with torch.no_grad():
+        alone = [backbone.taps(image)[0] for image in images]
+    together = look_at_each(torch.no_grad()(lambda image: backbone.taps(image)[0]), images)
+    assert all(map(torch.equal, together, alone))
 
 
 def test_an_unknown_name_is_answered_with_those_that_are_installed() -> None:

@@ -14,6 +14,7 @@
 
 import copy
 import hashlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -40,6 +41,7 @@ _KIND = "backbones"
 _PROBE_PX = (240, 208)  # multiples of 16 that are none of 32, as tiles of large images are
 _EXPORT_PX = ((224, 256), (96, 160))
 _SAME = 1e-3  # of a map's largest value
+_ONE_AT_A_TIME = threading.RLock()  # a network may keep its maps in itself, as forward hooks do
 _FORWARD = (
     "Its forward takes (n, 3, height, width), with sides that are multiples of 16 unless size_px"
     " states one size, and returns a map for each stride that is stated, by rising stride."
@@ -107,10 +109,11 @@ class TorchBackbone(OwnBackbone):
         self._check_copy()
 
     def run(self, x: Tensor) -> tuple[Tensor, ...]:
-        maps = self.network(x)
-        if isinstance(maps, Tensor):
-            return (maps,)
-        return tuple(maps.values() if isinstance(maps, Mapping) else maps)
+        with _ONE_AT_A_TIME:
+            maps = self.network(x)
+            if isinstance(maps, Tensor):
+                return (maps,)
+            return tuple(maps.values() if isinstance(maps, Mapping) else maps)
 
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002  torch's own
         return super().train(mode=False)
