@@ -549,9 +549,11 @@ def test_a_run_of_the_draft_goes_before_the_rules_of_its_dataset(ruled: Services
         create_app(ruled), base_url="http://127.0.0.1",
         headers={"Authorization": f"Bearer {token}"},
     ) as program:  # fmt: skip
-        for backbone in ("resnet", "dinov2"):
-            refused = {**body, "task": "detect", "backbone": backbone}
-            assert program.post("/api/v1/runs", json=refused).status_code == 400
+        for changes in (
+            {"backbone": "resnet"}, {"backbone": "dinov2", "settings": {"tune": 1}},
+            {"backbone": "dinov2", "task": "detect", "inspection": "rack"}, {"task": "detect"},
+        ):  # fmt: skip
+            assert program.post("/api/v1/runs", json={**body, **changes}).status_code == 400
         assert ruled.datasets.one("rack").versions == ()
         answer = program.post("/api/v1/runs", json=body)
     assert answer.status_code == 201, answer.text

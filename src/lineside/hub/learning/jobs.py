@@ -75,10 +75,22 @@ def inspection_for(
     Raises:
         InvalidError: no such task or inspection, several that could be meant, or no labels.
     """
+    asked, found = task_for(plant, version.name, inspection=inspection, task=task)
+    return found or _whole_picture(version, asked, good=good)
+
+
+def task_for(
+    plant: Plant, dataset: str, *, inspection: str, task: str
+) -> tuple[Task, Inspection | None]:
+    """Return the task to train on a dataset, and the plant file's inspection of it, if any.
+
+    Raises:
+        InvalidError: no such task or inspection, or several that could be meant.
+    """
     asked = _task(task)
     is_new = inspection not in {one.id for one in plant.inspection}
-    if is_new and inspection == version.name and asked is not None:
-        return _whole_picture(version, asked, good=good)
+    if is_new and inspection == dataset and asked is not None:
+        return asked, None
     if inspection:
         found = plant.find_inspection(inspection)
         if asked is not None and found.task is not asked:
@@ -87,16 +99,16 @@ def inspection_for(
                 where="task",
                 fix=f"Write {found.task}, or leave the task out.",
             )
-        return found
+        return found.task, found
     fitting = [one for one in plant.inspection if asked is None or one.task is asked]
     if len(fitting) == 1:
-        return fitting[0]
+        return fitting[0].task, fitting[0]
     if fitting or asked is None:
         known = ", ".join(one.id for one in plant.inspection)
         raise InvalidError(
             "no inspection named", where="inspection", fix=f"Known: {known}." if known else ""
         )
-    return _whole_picture(version, asked, good=good)
+    return asked, None
 
 
 def _task(word: str) -> Task | None:
@@ -270,7 +282,7 @@ class Runs:
             self._plant, version, inspection=request.inspection, task=request.task,
             good=self._library.purpose(request.dataset)[1],
         )  # fmt: skip
-        backbone = self.backbone(request, task=inspection.task)
+        backbone = self.backbone(request)
         run_id = new_id("run", clock=self._clock)
         view = RunView(
             id=run_id, state="running", task=str(inspection.task), dataset=request.dataset,
@@ -285,23 +297,23 @@ class Runs:
         self._tell(view)
         return view
 
-    def backbone(self, request: RunRequest, *, task: str = "") -> str:
+    def backbone(self, request: RunRequest) -> str:
         """Return the file or entry point of the backbone that a request chooses; "" for none.
 
-        ``task``: that is trained; "" where only the request may say it.
-
         Raises:
-            InvalidError: the settings have no such name, or the task cannot learn on it.
+            InvalidError: the settings have no such name, the task cannot learn on it, or the
+                request names no task.
         """
-        name, task = request.backbone, task or request.task
-        if name and name not in self.backbones:
+        task, _ = task_for(
+            self._plant, request.dataset, inspection=request.inspection, task=request.task
+        )
+        if request.backbone and request.backbone not in self.backbones:
             raise InvalidError(
-                f"no backbone {name!r}", where="backbone",
+                f"no backbone {request.backbone!r}", where="backbone",
                 fix=f"Known: {', '.join(self.backbones) or 'none'}. The hub's settings name them.",
             )  # fmt: skip
-        named = self.backbones.get(name, "")
-        if task:
-            check_backbone(named, task=task, tune=request.settings.get("tune", 0.0))
+        named = self.backbones.get(request.backbone, "")
+        check_backbone(named, task=task, tune=request.settings.get("tune", 0.0))
         return named
 
     def cancel(self, run_id: str) -> RunView:
