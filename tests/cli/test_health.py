@@ -57,6 +57,7 @@ def test_a_backbone_that_is_none_is_named(config: HubConfig, tmp_path: Path) -> 
     for name, setting, words in (
         ("tiny", str(file), "tiny, licence LicenseRef-ours"),
         ("lost", str(tmp_path / "lost.onnx"), f"no such file ({tmp_path}/lost.onnx)"),
+        ("long", f"/{256 * 'n'}.onnx", f"File name too long (/{256 * 'n'}.onnx)"),
         ("parts", "parts-resnet18", "no backbone 'parts-resnet18' is installed (backbone)"),
     ):
         found = looked(replace(config, backbones={name: setting}), f"backbone {name}")

@@ -521,6 +521,9 @@ def _look(name: str, look: "Callable[[HubConfig], str]", config: "HubConfig") ->
     except LinesideError as error:
         place = f" ({error.where})" if error.where else ""
         return Check(name=name, ok=False, found=f"{error.message}{place}", fix=error.fix)
+    except OSError as error:
+        found = f"{error.strerror} ({error.filename})"
+        return Check(name=name, ok=False, found=found, fix="Check path and rights.")
 
 
 def _plant(config: "HubConfig") -> str:

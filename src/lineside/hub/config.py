@@ -537,12 +537,18 @@ def _check_topics(config: HubConfig) -> None:
         )
 
 
+_BACKBONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
 def _check_backbones(config: HubConfig) -> None:
-    if not all(one.strip() for pair in config.backbones.items() for one in pair):
-        raise InvalidError(
-            "a name and what it stands for", where="backbones",
-            fix='Write dinov2-small = "/srv/dinov2-small.onnx", say.',
-        )  # fmt: skip
+    for name, named in config.backbones.items():
+        if not (_BACKBONE.fullmatch(name) and named.strip()):
+            raise InvalidError(
+                f"{name[:80]!r} = {named[:80]!r} is no name and what it stands for",
+                where="backbones",
+                fix='Write dinov2-small = "/srv/dinov2-small.onnx", say. A name has letters,'
+                " digits, '.', '_' and '-', a letter or digit first, at most 63.",
+            )
     for rule in config.retrain:
         if rule.backbone and rule.backbone not in config.backbones:
             raise InvalidError(
