@@ -13,7 +13,16 @@ import typer
 
 from lineside.cli.config import load_hub
 from lineside.cli.hub import ConfigOption
-from lineside.cli.output import JsonFlag, add_commands, say, show, stop_on_signal, table, writable
+from lineside.cli.output import (
+    COMMAND_LINE,
+    JsonFlag,
+    add_commands,
+    say,
+    show,
+    stop_on_signal,
+    table,
+    writable,
+)
 from lineside.cli.running_hub import DATASET
 from lineside.core import (
     Digest,
@@ -378,7 +387,7 @@ def freeze(
     compare: Annotated[
         int, typer.Option(min=0, help="Look for near-duplicates among so many pictures.")
     ] = 20_000,
-    by: Actor = "command line",
+    by: Actor = COMMAND_LINE,
     config: ConfigOption = None,
     store: StoreOption = None,
     records: RecordsOption = "",
@@ -492,7 +501,7 @@ def tag(
     tag_name: Annotated[str, typer.Argument(metavar="[TAG]", help="Such as prod.")] = "",
     which: Which = "",
     remove: Annotated[bool, typer.Option("--remove", help="Take it off.")] = False,
-    by: Actor = "command line",
+    by: Actor = COMMAND_LINE,
     config: ConfigOption = None,
     store: StoreOption = None,
     records: RecordsOption = "",
@@ -593,7 +602,7 @@ def import_source(
     sample: Annotated[int, typer.Option(help="Only so many, drawn by the seed; 0 for all.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
     every: Annotated[int, typer.Option(help="Of a video, each so many frames.", min=1)] = 1,
-    by: By = "command line",
+    by: By = COMMAND_LINE,
     as_json: JsonFlag = False,
 ) -> None:
     """Import labelled pictures; every skipped line is reported."""
@@ -653,7 +662,7 @@ def add(
     store: StoreOption = None,
     records: RecordsOption = "",
     blobs: BlobsOption = "",
-    by: By = "command line",
+    by: By = COMMAND_LINE,
     as_json: JsonFlag = False,
 ) -> None:
     """Teach from the live line: stored frames, or those of the next seconds, with their labels."""

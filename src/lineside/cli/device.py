@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lineside.cli.config import load_edge
-from lineside.cli.hub import HERE, By, ConfigOption, settings
-from lineside.cli.output import JsonFlag, add_commands, ask, say, show, table
+from lineside.cli.hub import By, ConfigOption, settings
+from lineside.cli.output import COMMAND_LINE, JsonFlag, add_commands, ask, say, show, table
 from lineside.core import InvalidError, SystemClock, rfc3339
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def invite(
     line: Annotated[list[str] | None, typer.Option(help="Line at whose cameras it looks.")] = None,
     hours: Annotated[float, typer.Option(help="How long the code works.")] = 24.0,
     config: ConfigOption = None,
-    by: By = HERE,
+    by: By = COMMAND_LINE,
     as_json: JsonFlag = False,
 ) -> None:
     """Print a code by which a device is enrolled; it works once."""
@@ -52,7 +52,7 @@ def invite(
     say(f"lineside device enrol --hub {hub.public_url or 'https://HUB:PORT'} --code {made.code}")
 
 
-def withdraw(device: Device, config: ConfigOption = None, by: By = HERE) -> None:
+def withdraw(device: Device, config: ConfigOption = None, by: By = COMMAND_LINE) -> None:
     """Take the unused codes for a device back."""
     from lineside.hub import open_inventory
 
@@ -162,7 +162,7 @@ def revoke(
     device: Device,
     reason: Annotated[str, typer.Option(help="Why; stands in the event and in its row.")],
     config: ConfigOption = None,
-    by: By = HERE,
+    by: By = COMMAND_LINE,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Take a device out: bus, hub and job service refuse it from now on."""
@@ -180,7 +180,7 @@ def group_device(
         list[str] | None, typer.Argument(help="All its groups; none: in none.")
     ] = None,
     config: ConfigOption = None,
-    by: By = HERE,
+    by: By = COMMAND_LINE,
 ) -> None:
     """Say which groups a device is in, all of them."""
     from lineside.hub import open_inventory

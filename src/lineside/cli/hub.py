@@ -11,6 +11,7 @@ import typer
 
 from lineside.cli.config import load_hub
 from lineside.cli.output import (
+    COMMAND_LINE,
     JsonFlag,
     UnitUserOption,
     add_commands,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The hub's TOML file.")]
 By = Annotated[str, typer.Option(help="Who does this; stands in the event.")]
-HERE = "command line"
 
 
 def register(app: typer.Typer) -> None:
@@ -161,7 +161,7 @@ def key(
     ] = None,
     thing: Annotated[str, typer.Option(help="The thing whose jobs it may take.")] = "",
     config: ConfigOption = None,
-    by: By = HERE,
+    by: By = COMMAND_LINE,
     as_json: JsonFlag = False,
 ) -> None:
     """Issue an access key and secret for clients that sign their requests; shown once."""

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import typer
 
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, add_commands, say, show, table, writable
+from lineside.cli.output import COMMAND_LINE, JsonFlag, add_commands, say, show, table, writable
 from lineside.cli.package import metric_lines
 from lineside.cli.running_hub import MODEL, HubOption, TokenOption, hub_client
 from lineside.core import (
@@ -303,7 +303,7 @@ def check_person(by: str, *, config: Path | None) -> None:
 def add(
     package: Annotated[Path, typer.Argument(help="A .lspkg file.")],
     config: ConfigOption = None,
-    by: Annotated[str, typer.Option(help="Who adds it.")] = "command line",
+    by: Annotated[str, typer.Option(help="Who adds it.")] = COMMAND_LINE,
 ) -> None:
     """Put a package file into the registry; its page takes it into use."""
     with registry(config) as models:

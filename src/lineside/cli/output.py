@@ -44,6 +44,8 @@ _SIGNAL_CHECK_S = 1.0
 _NO_SIGNAL = 0
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+COMMAND_LINE = "command line"
+"""Who did it, where a command names nobody."""
 
 
 def add_commands(

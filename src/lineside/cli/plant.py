@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lineside.cli.hub import HERE, ConfigOption, settings
-from lineside.cli.output import JsonFlag, add_commands, say, show, table, writable
+from lineside.cli.hub import ConfigOption, settings
+from lineside.cli.output import COMMAND_LINE, JsonFlag, add_commands, say, show, table, writable
 from lineside.cli.running_hub import HubOption, TokenOption, hub_client
 from lineside.core import (
     Fault,
@@ -201,7 +201,7 @@ def apply(
         Path | None, typer.Argument(help="The new file; without it, the hub's own as it stands.")
     ] = None,
     config: ConfigOption = None,
-    by: By = HERE,
+    by: By = COMMAND_LINE,
     base: Annotated[
         int, typer.Option(min=0, help="Version that was edited; refused where a newer one is.")
     ] = 0,
@@ -215,7 +215,9 @@ def apply(
     say(f"version {made.number} is in force")
 
 
-def rollback(number: Number, reason: Reason, config: ConfigOption = None, by: By = HERE) -> None:
+def rollback(
+    number: Number, reason: Reason, config: ConfigOption = None, by: By = COMMAND_LINE
+) -> None:
     """Make an earlier version the next one."""
     with versions(config) as opened:
         made = opened.roll_back(number, by=by, reason=reason)

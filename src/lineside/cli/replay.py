@@ -11,6 +11,7 @@ import typer
 from lineside.cli.dataset import BlobsOption, RecordsOption
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import (
+    COMMAND_LINE,
     DeviceOption,
     EngineOption,
     JsonFlag,
@@ -74,7 +75,7 @@ def replay(
     ] = None,
     inspection: Annotated[str, typer.Option(help="Whose frames; else the package's own.")] = "",
     warm_up: WarmUpOption = None,
-    by: Annotated[str, typer.Option(help="Who asks; stands beside the replay.")] = "command line",
+    by: Annotated[str, typer.Option(help="Who asks; stands beside the replay.")] = COMMAND_LINE,
     keep: Annotated[bool, typer.Option(help="Keep the result, for the version's page.")] = True,
     report: Annotated[Path | None, typer.Option(help="Write the result here too, as JSON.")] = None,
     engine: EngineOption = "onnxruntime",

@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lineside.cli.hub import HERE, By, ConfigOption, accounts
-from lineside.cli.output import JsonFlag, add_commands, ask, read_password, say, show, table
+from lineside.cli.hub import By, ConfigOption, accounts
+from lineside.cli.output import (
+    COMMAND_LINE,
+    JsonFlag,
+    add_commands,
+    ask,
+    read_password,
+    say,
+    show,
+    table,
+)
 from lineside.core import rfc3339
 
 if TYPE_CHECKING:
@@ -41,7 +50,7 @@ def add(
     role: RoleOption = "viewer",
     password_file: PasswordFile = None,
     config: ConfigOption = None,
-    by: By = HERE,
+    by: By = COMMAND_LINE,
 ) -> None:
     """Add a user who signs in by name and password."""
     from lineside.hub import Role
@@ -77,7 +86,7 @@ def role_of(
     name: Name,
     role: Annotated[RoleName, typer.Argument(help="The new role.")],
     config: ConfigOption = None,
-    by: By = HERE,
+    by: By = COMMAND_LINE,
 ) -> None:
     """Give a user another role; it holds from the next request on."""
     from lineside.hub import Role
@@ -91,7 +100,7 @@ def password(
     name: Name,
     password_file: PasswordFile = None,
     config: ConfigOption = None,
-    by: By = HERE,
+    by: By = COMMAND_LINE,
 ) -> None:
     """Set a user's password; every session of the user ends."""
     with accounts(config) as opened:
@@ -102,7 +111,7 @@ def password(
 def remove(
     name: Name,
     config: ConfigOption = None,
-    by: By = HERE,
+    by: By = COMMAND_LINE,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove a user; what the user did stays in the log."""
@@ -121,7 +130,7 @@ def issue(
     ] = "api",
     days: Annotated[float, typer.Option(help="How long it holds; 0: until revoked.")] = 90.0,
     config: ConfigOption = None,
-    by: By = HERE,
+    by: By = COMMAND_LINE,
 ) -> None:
     """Issue a token for a program; it is printed once."""
     from lineside.hub import NewToken, Role
@@ -147,7 +156,7 @@ def _row(token: "TokenInfo") -> tuple[str, ...]:
     return token.name, kind, str(token.role or ""), rfc3339(token.issued_at)[:10], until
 
 
-def revoke(name: TokenName, config: ConfigOption = None, by: By = HERE) -> None:
+def revoke(name: TokenName, config: ConfigOption = None, by: By = COMMAND_LINE) -> None:
     """Take every token and access key of a name out of use."""
     with accounts(config) as opened:
         count = opened.revoke(name, by=by)
