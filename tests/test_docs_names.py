@@ -28,8 +28,9 @@ import typer.main
 from markdown.extensions.toc import slugify  # type: ignore[import-untyped]
 
 from lineside.cli.app import app
+from lineside.cli.config import CHANNELS
 from lineside.core import NotFoundError
-from tools.manual import renewed
+from tools.manual import in_json, renewed
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
@@ -339,14 +340,25 @@ def test_a_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> None
     assert wrong == []
 
 
-def test_a_part_of_a_page_that_the_code_does_not_give_is_found() -> None:
+def test_a_part_of_a_page_that_the_code_does_not_give_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """``make docs`` compares every page like this; ``make reference`` writes the parts anew."""
     assert [page.stem for page in PAGES if renewed(page.read_text()) != page.read_text()] == []
-    page = (ROOT / "docs/reference/http.md").read_text()
+    page, bus = ((ROOT / f"docs/reference/{one}.md").read_text() for one in ("http", "messages"))
     assert renewed(page.replace("Pictures that wait", "Pictures that", 1)) == page
-    for part, told in ((" orders", r"no part of the page: .*/api/v1/orders"), ("<!-- end", "end")):
+    for whole, part, other, told in (
+        (page, " orders", "", r"no part of the page: .*/api/v1/orders"),
+        (page, "<!-- end", "", "end"),
+        (bus, "message ack", "message log", "no part of the page: {'ack'}"),
+    ):
         with pytest.raises(ValueError, match=told):
-            renewed(page.replace(f"{part} -->", " -->", 1))
+            renewed(whole.replace(f"{part} -->", f"{other} -->", 1))
+    for lacking in (CHANNELS["ack"]._replace(who=""), CHANNELS["ack"]._replace(says="")):
+        monkeypatch.setitem(CHANNELS, "ack", lacking)
+        with pytest.raises(ValueError, match="the topic: ack"):
+            renewed(bus)
+    assert in_json('none, `""`, `"none"`') == '`null`, `""`, `"none"`'
     known = page + (ROOT / "docs/reference/commands.md").read_text()
     words = ("{good?: [], labels?: [], task?}", "`--limit NAME=LOW:HIGH`…", r"`hub\|edge`")
     assert [one for one in words if one not in known] == []

@@ -236,7 +236,11 @@ def keys(record: Any, *, prefix: str, apart: set[str]) -> Iterator[tuple[str, st
     for names, sentence in sentences.items():
         first = names.partition(",")[0]
         dotted = ", ".join(f"{prefix}.{key}".lstrip(".") for key in names.split(", "))
-        defaults = dict.fromkeys(default(known[key]) for key in names.split(", "))
+        defaults = [default(known[key]) for key in names.split(", ")]
+        if sentence.startswith("needed with "):  # left out it is refused, whatever the field has
+            defaults = [""]
+        if len(set(defaults)) == 1:
+            defaults = defaults[:1]
         yield codes(dotted), ", ".join(defaults), sentence.removesuffix(".")
         held = (kinds[first], *get_args(kinds[first]))
         inner: Any = next(filter(is_record, held), None)
@@ -273,23 +277,34 @@ def message(names: list[str], every: list[list[str]]) -> Iterator[str]:
     if left := MESSAGES.keys() - {name for part in every for name in part}:
         raise ValueError(f"messages in no part of the page: {left}")
     rows = (
-        (name, re.sub(r"\bnone\b", "`null`", value), re.sub(r"\bNone\b", "null", meaning))
+        (name, in_json(value), re.sub(r"\bNone\b", "null", meaning))
         for name, value, meaning in keys(resolve_name(MESSAGES[names[0]]), prefix="", apart=set())
     )
     yield from table(("Field", "Default", "Means"), rows)
 
 
+def in_json(defaults: str) -> str:
+    """Defaults of a cell as JSON has them; a text "none" stands in quotes and stays."""
+    return ", ".join("`null`" if one == "none" else one for one in defaults.split(", "))
+
+
 def topics(_: list[str], __: list[list[str]]) -> Iterator[str]:
-    """Topics of lineside on the bus, those that one sentence describes in one row."""
-    from lineside.cli.config import CHANNELS
+    """Topics of lineside on the bus, those that one sentence describes in one row; their levels."""
+    from lineside.cli.config import CHANNELS, PARAMETERS
 
     rows: dict[tuple[str, str, str], list[str]] = {}
-    for one in CHANNELS.values():
+    for name, one in CHANNELS.items():
+        if not one.who or not one.says:
+            raise ValueError(f"no sender and receiver, or no sentence, of the topic: {name}")
         cells = (one.who, f"{one.qos}, {'yes' if one.retain else 'no'}", code(one.says))
         rows.setdefault(cells, []).append(re.sub(r"{(\w+)}", r"<\1>", one.address))
     yield from table(
         ("Topic", "Who → who", "QoS, retained", "Payload"),
         ((codes(",".join(names)), *cells) for cells, names in rows.items()),
+    )
+    yield ""
+    yield from table(
+        ("Level", "Is"), ((f"`<{name}>`", code(says)) for name, says in PARAMETERS.items())
     )
 
 

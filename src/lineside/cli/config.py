@@ -143,7 +143,16 @@ class _Channel(NamedTuple):
 
 _DEVICE = "lineside/{site}/device/{device}"
 _JOBS = "$aws/things/{device}/jobs"
-_JOB = ("device ↔ hub", "The [job service](jobs.md): requests, answers, and news of changes.")
+_JOB = {
+    "receive": (
+        "device → hub",
+        "Request of a device to the [job service](jobs.md), to get, start or update jobs.",
+    ),
+    "send": (
+        "hub → device",
+        "Answer of the [job service](jobs.md) to a request, or news of the device's jobs.",
+    ),
+}
 CHANNELS = {
     "frame": _Channel(
         "lineside/{site}/{line}/{camera}/frame", "frame", "receive", "Images",
@@ -175,7 +184,7 @@ CHANNELS = {
     "status": _Channel(
         f"{_DEVICE}/status", "device", "receive", "Device status", retain=True,
         who="device → hub",
-        says="[``lineside.device/1``](#linesidedevice1); also the last will.",
+        says="Status of a device, [``lineside.device/1``](#linesidedevice1); also its last will.",
     ),
     "evidence": _Channel(
         f"{_DEVICE}/evidence", "evidence", "receive", "Figures of a trial", who="device → hub",
@@ -185,24 +194,27 @@ CHANNELS = {
     "plant": _Channel(
         "lineside/{site}/plant", "plant-text", "send", "Plant file", retain=True,
         who="hub → every device",
-        says="[``lineside.plant-text/1``](#linesideplant-text1), after the first change of the "
-        "plant file.",
+        says="Version of the plant file in force, "
+        "[``lineside.plant-text/1``](#linesideplant-text1), from its first change on.",
     ),
     "desired": _Channel(
         f"{_DEVICE}/desired", "desired", "send", "Desired state", retain=True,
-        who="hub → device", says="[``lineside.desired/1``](#linesidedesired1).",
+        who="hub → device",
+        says="Packages that the device should run, [``lineside.desired/1``](#linesidedesired1).",
     ),
     "ack": _Channel(
         f"{_DEVICE}/ack", "ack", "send", "Acknowledged events", who="hub → device",
-        says="[``lineside.ack/1``](#linesideack1).",
+        says="Number up to which the device's events are stored, "
+        "[``lineside.ack/1``](#linesideack1).",
     ),
     **{
-        f"jobs-{name}": _Channel(f"{_JOBS}/{name}", "job", "send", "Changed jobs", *_JOB)
+        f"jobs-{name}": _Channel(f"{_JOBS}/{name}", "job", "send", "Changed jobs", *_JOB["send"])
         for name in ("notify", "notify-next")
     },
     **{
         f"jobs-{path.replace('/', '-').replace('{job}', 'job')}": _Channel(
-            f"{_JOBS}/{path}", "job", "receive" if path == request else "send", "Job service", *_JOB
+            f"{_JOBS}/{path}", "job", "receive" if path == request else "send", "Job service",
+            *_JOB["receive" if path == request else "send"],
         )
         for request in ("get", "start-next", "{job}/get", "{job}/update")
         for path in (request, f"{request}/accepted", f"{request}/rejected")
@@ -210,46 +222,51 @@ CHANNELS = {
     **{
         f"{kind}-events": _Channel(
             f"$aws/events/{kind}/{{job}}/{{status}}", "job", "send", title, who="hub → all",
-            says="What became of [jobs](jobs.md#events).",
+            says="State that a job, or its execution on a device, came to "
+            "([events of jobs](jobs.md#events)).",
         )
         for kind, title in (("job", "Events of jobs"), ("jobExecution", "Events of executions"))
     },
     "home-assistant": _Channel(
         "homeassistant/device/{identity}/config", "discovery", "send", "Discovery", retain=True,
         who="hub → Home Assistant",
-        says="[Its discovery](../how-to/bus-tools.md#home-assistant), where ``homeassistant`` is "
-        "set, with that as the first level.",
+        says="[Discovery](../how-to/bus-tools.md#home-assistant) of the site's devices by Home "
+        "Assistant, where the setting ``homeassistant`` names the first level.",
     ),
     "sparkplug-node": _Channel(
         "spBv1.0/{group}/{kind}/{site}", "sparkplug", "both", "Sparkplug B of the hub", qos=0,
         who="hub ↔ SCADA",
-        says="[Sparkplug B](../how-to/bus-tools.md#sparkplug-b-ignition) of the hub, where "
-        "``sparkplug`` names the group. Its will and NCMD have QoS 1.",
+        says="Messages of the hub in [Sparkplug B](../how-to/bus-tools.md#sparkplug-b-ignition), "
+        "where the setting ``sparkplug`` names the group. Its will and NCMD have QoS 1.",
     ),
     "sparkplug-device": _Channel(
         "spBv1.0/{group}/{kind}/{site}/{device}", "sparkplug", "send", "Of its devices", qos=0,
-        who="hub → SCADA", says="Of ``device-<device>`` and ``line-<line>``.",
+        who="hub → SCADA",
+        says="Messages of the Sparkplug devices ``device-<device>`` and ``line-<line>``, one for "
+        "each device and line of the site.",
     ),
     "log": _Channel(
         "edge-manager-app/logs/{device}", "log", "", "Log of a device",
         who="device → whoever listens",
-        says="The [device's log](edge-agent.md#the-log-on-the-bus): [log](#log).",
+        says="Lines of the [device's log](edge-agent.md#the-log-on-the-bus), as a [log](#log).",
     ),
 }  # fmt: skip
 """Every topic of lineside; those of the plant itself are in its file."""
 
-_PARAMETERS = {
+PARAMETERS = {
     "site": "Site, of the plant file.",
     "line": "Line of the plant file.",
     "camera": "Camera of the plant file.",
-    "device": "Device.",
     "rule": "Rule of the plant file, or a subject of the hub's own events.",
-    "job": "Job.",
+    "device": "Name of a device; of Sparkplug the name of a Sparkplug device.",
+    "job": "Id of a job.",
     "status": "State of a job or of its execution.",
-    "identity": "Device of Home Assistant.",
-    "group": "Group id of Sparkplug, of the hub's settings.",
+    "identity": "Id of a device in Home Assistant.",
     "kind": "Message type of Sparkplug: NBIRTH, DBIRTH, NDATA, DDATA, NDEATH, DDEATH, NCMD.",
+    "group": "Group id of Sparkplug, of the hub's settings.",
 }
+"""Levels of topics that differ."""
+
 _SPECIFICATIONS = {
     "discovery": "https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery",
     "job": "https://docs.aws.amazon.com/iot/latest/developerguide/jobs-mqtt-api.html",
@@ -326,7 +343,7 @@ def _channel(channel: _Channel, plant: "Plant | None") -> dict[str, Any]:
     found |= {"description": without_links(channel.says)} if channel.says else {}
     values = _values(plant) if plant else {}
     parameters = {
-        name: {"description": _PARAMETERS.get(name, "Any level of the topic.")}
+        name: {"description": PARAMETERS.get(name, "Any level of the topic.")}
         | ({"enum": values[name]} if values.get(name) else {})
         for name in names
     }

@@ -144,7 +144,7 @@ class Trigger:
     Attributes:
         on: ``frame``: each one; ``interval``: at most every ``interval_s``; ``topic``: the next one
             after a message; ``part``: those that carry a part id.
-        interval_s: seconds; needed with ``interval``, and then above 0.
+        interval_s: needed with ``interval``; seconds above 0.
         topic: needed with ``topic``.
     """
 

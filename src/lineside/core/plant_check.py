@@ -59,10 +59,11 @@ class PlantText:
     """A version of the plant file, as a hub tells it to the devices of its site.
 
     Attributes:
-        schema: of this message.
-        number: of the version.
-        digest: of the text without its [secrets](../adr/0052-addresses-with-secrets.md), UTF-8.
-        text: of an older hub; empty: to be fetched from the hub, with the secrets of the device.
+        schema: name and version of this message.
+        number: number of the version.
+        digest: digest of the text without its [secrets](../adr/0052-addresses-with-secrets.md), in
+            UTF-8.
+        text: the text itself, where the hub is an older one; empty: the device fetches it.
         known: such digests of the versions before it: a device whose file is one of these takes
             over the text, any other file is the device's own.
     """

@@ -227,9 +227,9 @@ class WindowStep:
     Attributes:
         kind: ``tumbling``: one after the other; ``hopping``: a new one every ``every_s``;
             ``session``: as long as records follow one another within ``gap_s``.
-        size_s: of tumbling and hopping, seconds above 0: how long.
-        every_s: of hopping, seconds above 0, at most ``size_s``.
-        gap_s: of sessions, seconds above 0.
+        size_s: needed with tumbling and hopping; seconds above 0; how long.
+        every_s: needed with hopping; seconds above 0, at most ``size_s``.
+        gap_s: needed with sessions; seconds above 0; a longer pause ends one.
         offset_s: seconds, 0 or more; when the first began, after midnight of 1 January 1970, such
             as ``"6 h"``; not of sessions.
         zone: IANA name; of tumbling: by whose clock, such as ``Europe/Berlin``: a day has 23 or 25
@@ -464,8 +464,9 @@ class HoldStep:
         for_s: seconds above 0; how long it must have held.
         field: whose value must stay; told once for each value that lasted, with the time at which
             it began. Empty: the rule's ``where`` must hold (something in region R for longer than
-            t); a record of the key that fails ends it.
-        gap_s: seconds, 0 or more; how long it may fail in between.
+            t).
+        gap_s: seconds, 0 or more; without ``field``: how long ``where`` may fail in between; 0: a
+            record of the key that fails ends it. With ``field`` it does nothing.
     """
 
     for_s: Seconds
@@ -547,8 +548,9 @@ class Rule:
     """One rule.
 
     Attributes:
-        id: id; last level of its topic ``lineside/<s>/<l>/event/<id>``, subject of its events; not
-            ``drift``, ``discrepancy``, ``picture`` or ``device``, which the hub says itself.
+        id: id; last level of its topic ``lineside/<site>/<line>/event/<id>``, subject of its
+            events; not ``camera``, ``device``, ``discrepancy``, ``drift`` or ``picture``, which the
+            hub says itself.
         name: what people call it.
         line: id of a line; whose topic it is; left out: the line of the camera it reads, else the
             first line.

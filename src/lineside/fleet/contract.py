@@ -202,24 +202,24 @@ class Evidence:
     Both packages judge the same frames; what the line hears is said by one of them.
 
     Attributes:
-        device: which.
-        inspection: which.
-        frames: judged by both packages, in the order of capture.
-        changed: of these, how many got another decision.
+        device: name of the device.
+        inspection: id in the plant file.
+        frames: frames judged by both packages, in the order of capture.
+        changed: frames that got another decision of the new package.
         rejects_old: frames in which the old package finds something, whether or not it rejects.
         rejects_gained: frames in which the new package finds what the old one does not.
         rejects_lost: frames in which the old package finds what the new one does not.
         verdicts: frames judged by both packages of which the verdict by the plant file was counted;
             0 of a device that does not tell it.
-        verdict_rejects_old, verdict_rejects_new: of these, how many the package rejects.
+        verdict_rejects_old, verdict_rejects_new: frames of ``verdicts`` that the package rejects.
         unsure_old: frames that the old package leaves undecided.
         unsure_gained: frames that only the new package leaves undecided.
-        score_sum, score_squares: of the differences new - old of the decision's score, each in
-            [-1, 1].
-        latency_ms_old, latency_ms_new: medians, measured while both packages run.
-        latency_p95_ms: 95th percentile of the new package, measured while both packages run; 0 of a
-            device that does not tell it.
-        crashes: of the new package or the agent since it runs.
+        score_sum, score_squares: sum of the differences new - old of the decision's score, each in
+            [-1, 1], and of their squares.
+        latency_ms_old, latency_ms_new: median latencies, measured while both packages run.
+        latency_p95_ms: 95th percentile of the new package's latency, measured while both packages
+            run; 0 of a device that does not tell it.
+        crashes: crashes of the new package or the agent since it runs.
     """
 
     device: str
@@ -272,8 +272,8 @@ class TrialReport:
     """``lineside.evidence/1``: what a device tells of a trial, anew and in all each time.
 
     Attributes:
-        schema: of this message.
-        rollout: for which; the job's document names it.
+        schema: name and version of this message.
+        rollout: id of the rollout; the job's document names it.
         old, new: digests of the two packages; ``old`` empty: there was none, so that nothing can be
             compared and frames are those of the new one.
         left: frames that the old package did not judge, since the device was busy.
@@ -370,9 +370,9 @@ class DesiredPoint:
     """Operating point that a package should decide by.
 
     Attributes:
-        digest: of the limits; a device with a trust root fetches them from the update repository
-            by it.
-        url: where any other device fetches them.
+        digest: digest of the limits; a device with a trust root fetches them from the update
+            repository by it.
+        url: address where any other device fetches them.
     """
 
     digest: Digest
@@ -387,9 +387,9 @@ class DesiredPackage:
     """One package the hub wants run here, and the limits that it should decide by.
 
     Attributes:
-        inspection: of the plant file.
-        digest: of the package.
-        url: where the device fetches it with its token.
+        inspection: id in the plant file.
+        digest: digest of the package.
+        url: address where the device fetches it with its token.
         operating_point: [limits](packages.md#operating-points) that it decides by, said to devices
             whose ``reads`` or ``packages`` have ``operating_point``. Left out: the package's own
             limits decide, or the last point that the package had on this device: then a fault says
@@ -410,7 +410,7 @@ class Desired:
     """``lineside.desired/1``.
 
     Attributes:
-        schema: of this message.
+        schema: name and version of this message.
         packages: one for each inspection that should have one.
         revisions: how often the hub changed each inspection's package; also of those that should
             have none. A hub that does not count says nothing.
@@ -445,8 +445,8 @@ class Ack:
     """``lineside.ack/1``: everything up to ``sequence`` is stored.
 
     Attributes:
-        schema: of this message.
-        device: whose events.
+        schema: name and version of this message.
+        device: name of the device whose events they are.
         sequence: the highest ``deviceseq`` up to which everything was stored.
     """
 
@@ -464,9 +464,9 @@ class InUse:
     """A package that answers for its inspection.
 
     Attributes:
-        inspection: of the plant file.
-        digest: of the package.
-        loaded_at: when, RFC 3339.
+        inspection: id in the plant file.
+        digest: digest of the package.
+        loaded_at: time since which it answers, RFC 3339.
         operating_point: digest of the limits it decides by; empty for its own.
         refused_point: digest of the desired limits, where they do not fit, so that it does not try
             them again; empty otherwise.
@@ -487,11 +487,11 @@ class CameraCondition:
     """Condition of a camera.
 
     Attributes:
-        camera: of the plant file.
+        camera: id in the plant file.
         state: whether images come: ``connected`` or ``lost``.
         since: time of the last loss or return, RFC 3339; empty where there was none since the
             start.
-        reason: of a loss, in words.
+        reason: cause of a loss, in words.
     """
 
     camera: str
@@ -505,8 +505,8 @@ class OutputCondition:
     """Condition of an output.
 
     Attributes:
-        output: of the plant file.
-        state: it ``follows`` the verdicts, is ``fail-safe``, or the other side is ``away``.
+        output: id in the plant file.
+        state: whether it ``follows`` the verdicts, is ``fail-safe``, or the other side is ``away``.
         reason: why it does not follow, in words.
         switched: how often a verdict switched it since the start.
         late: verdicts that came too late to switch it.
@@ -524,22 +524,22 @@ class DeviceStatus:
     """``lineside.device/1``.
 
     Attributes:
-        schema: of this message.
-        device: its name.
-        state: ``online``, or ``offline`` of the last will and the goodbye of a clean stop: the rest
-            is then empty.
-        version: of its program.
-        at: when it says so, RFC 3339.
+        schema: name and version of this message.
+        device: name of the device.
+        state: ``online``, or ``offline`` in the last will and at a clean stop; beside ``device``,
+            ``version`` and ``at`` everything is empty then.
+        version: version of its program.
+        at: time of this status, RFC 3339.
         packages: what answers for each inspection.
         spool_depth: events that wait to be sent.
         spool_dropped: events that were dropped for lack of room.
-        frames, predictions: how many since the start.
-        refused: by reason, how many frames or messages.
-        faults: sentences.
+        frames, predictions: number since the start.
+        refused: number of refused frames or messages by reason.
+        faults: what is wrong, in sentences.
         cameras: condition of each camera of the device.
         outputs: condition of each [output](plant-file.md#output) that the device drives.
-        desired: of each inspection the revision of the desired state that the device heard; the hub
-            says that again where it is not the newest.
+        desired: revision of the desired state that the device heard, by inspection; the hub says
+            that state again where it is not the newest.
         every_s: how often the device says this at least, in seconds; 0: it does not tell.
         reads: what beyond packages it reads in the desired state: ``operating_point``; the hub
             keeps the last one while a device is offline.

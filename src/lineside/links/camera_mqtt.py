@@ -20,7 +20,7 @@ class FrameMessage(CameraMessage, frozen=True, kw_only=True, omit_defaults=True)
 
     Attributes:
         ts: when it was captured, RFC 3339.
-        data: ``data:image/jpeg;base64,…``.
+        data: the image, ``data:image/jpeg;base64,…`` or ``data:image/png;base64,…``.
         sequence: counts up with each image; 0: not counted.
         part: id of the part shown; empty for none.
     """

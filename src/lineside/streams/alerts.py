@@ -164,17 +164,17 @@ class Alert:
     """An alert, open or in the history.
 
     Attributes:
-        id: of the alert.
-        cause: such as ``camera dark``; the [how-to](../how-to/alerts.md) has all.
+        id: id of the alert.
+        cause: such as ``camera dark``; all stand in the [how-to on alerts](../how-to/alerts.md).
         object: id of the camera, line, inspection, device, follower, … that it is about.
-        line: of that, where it has one.
+        line: line of the object, where it has one.
         since: when its cause began.
         reason: the cause in words, with figure and limit.
         consequence, remedy: what it costs, and what to do.
         frame: id of the frame that shows it; empty for none.
         times: how often it opened; more than once where it flaps.
         ended_at: when its cause was gone; None while it is open.
-        acknowledged_by, acknowledged_at, note: by whom, when, and what they wrote.
+        acknowledged_by, acknowledged_at, note: who acknowledged it, when, and what they wrote.
     """
 
     id: str

@@ -58,21 +58,21 @@ class InspectionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of one inspection, as it counts for a part.
 
     Attributes:
-        inspection: of the plant file.
+        inspection: id in the plant file.
         event: id of the prediction event that it was made of.
-        camera, frame: of that event.
-        captured_at: of its frame.
-        part: empty where the frame carries none.
-        package: whose thresholds applied.
+        camera, frame: ids in that event.
+        captured_at: capture time of the frame.
+        part: id of the frame's part; empty where the frame carries none.
+        package: digest of the package whose thresholds applied.
         device: who judged.
-        verdict: of this inspection.
+        verdict: what this inspection alone says of the part.
         reasons: why it is not ok, a short sentence each.
-        state: of its image, as in the prediction; anything but ``ok``: the image was not judged.
-            Events of older devices lack it.
+        state: state of its image, as in the prediction; anything but ``ok``: the image was not
+            judged. Events of older devices lack it.
         operating_point: the limits that applied, as far as the prediction says them:
             ``anomaly_limit``.
-        operating_point_digest: of the [operating point](packages.md#operating-points) whose limits
-            applied in place of the package's own; empty for none.
+        operating_point_digest: digest of the [operating point](packages.md#operating-points) whose
+            limits applied in place of the package's own; empty for none.
     """
 
     inspection: str
@@ -95,15 +95,15 @@ class VerdictData:
     """``data`` of ``lineside.verdict.v1``.
 
     Attributes:
-        schema: of this record.
-        line: of the plant file.
+        schema: name and version of this record.
+        line: id in the plant file.
         part: the part's id; empty where the line gives none, and the frame is the part.
         verdict: ``ok``, ``reject``, ``review`` or ``incomplete``.
         reasons: why it is not ok, a short sentence each.
         missing: inspections that did not answer in time.
-        frames: ids, in the order of ``answers``.
+        frames: ids of the frames, in the order of ``answers``.
         answers: what it rests on, in the order of the plant file.
-        device: which gave the verdict; empty for the hub.
+        device: the device that gave the verdict; empty for the hub.
     """
 
     line: str

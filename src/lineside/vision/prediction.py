@@ -20,7 +20,7 @@ class FrameRef:
 
     Attributes:
         id: made of camera, time and digest.
-        camera: of the plant file.
+        camera: id in the plant file.
         captured_at: the camera's own time, with zone; the event's ``time``.
         digest: SHA-256 of the JPEG or PNG.
         sequence: counts up per camera where the source counts; gaps are lost frames.
@@ -133,10 +133,10 @@ class BoxAnswer:
     """One object or defect found, on the pixels of the image.
 
     Attributes:
-        label: of the object.
+        label: what the object is.
         x0_px, y0_px, x1_px, y1_px: pixels of the image from its upper left corner, x1 and y1 just
             outside the object.
-        probability: that it is there and of that label, calibrated, 0 to 1.
+        probability: probability that it is there and of that label, calibrated, 0 to 1.
         decision: ``present``, or ``unsure`` where the probability lies in the unsure band.
     """
 
@@ -182,9 +182,9 @@ class MaskAnswer:
     Attributes:
         rle: run lengths of the mask in COCO's uncompressed order (columns first, beginning with the
             run of zeros), separated by blanks; ``lineside.vision.masks.mask_of`` reads it.
-        width_px, height_px: of the mask.
-        share: of the image's pixels that are defect, 0 to 1.
-        areas_px: of each connected piece, largest first, at most 100.
+        width_px, height_px: size of the mask.
+        share: share of the image's pixels that are defect, 0 to 1.
+        areas_px: pixels of each connected piece, largest first, at most 100.
     """
 
     rle: str
@@ -199,8 +199,8 @@ class AnomalyAnswer:
     """Distance of an image from the good ones.
 
     Attributes:
-        score: 0 and above; what one unit is, the manifest's rule says.
-        limit: from good images alone; above it is ``present``.
+        score: distance, 0 and above; what one unit is, the manifest's rule says.
+        limit: limit of the score, from good images alone; above it is ``present``.
         decision: ``present``, ``absent`` or ``unsure``.
         reason: why no answer of the package can be relied on; empty otherwise.
     """
@@ -219,11 +219,11 @@ class RegistrationFigures:
         state: ``aligned`` (computed anew), ``still`` (checked, the last transform holds),
             ``moved`` (refused) or ``none`` (the inspection has no reference view).
         dx_px, dy_px: shift of the view's centre in pixels, image less reference.
-        rotation_deg, scale: of the image against the reference.
+        rotation_deg, scale: turn and size of the image against the reference.
         residual_px: median distance of matches that agree, after the transform; 0 where not
             measured.
         inliers: matches that agree with the transform.
-        correlation: of edge strength in the overlap, -1 to 1.
+        correlation: correlation of edge strength in the overlap, -1 to 1.
         reason: why it was refused; empty otherwise.
     """
 
@@ -251,7 +251,7 @@ class HealthFigures:
 
     Attributes:
         sharpness: variance of the Laplacian of the grey image (0-255 scale); low is blurred.
-        mean_grey: 0 to 255.
+        mean_grey: mean of the grey image, 0 to 255.
         clipped_share: share of pixels at 0-2 or 253-255, 0 to 1.
         feature_distance: distance of the image's features from the training data, in units of the
             99th percentile of the training images' own distances; above 1 is unusual.
@@ -268,8 +268,8 @@ class StageTimes:
     """Milliseconds of each stage on the device.
 
     Attributes:
-        decode, register, prepare, infer, decide: of the stage.
-        total: wall time, not their sum.
+        decode, register, prepare, infer, decide: time of the stage.
+        total: wall time of all, not their sum.
     """
 
     decode: float = 0.0
@@ -285,25 +285,25 @@ class Prediction:
     """Everything said of one frame by one package.
 
     Attributes:
-        schema: of this record.
+        schema: name and version of this record.
         frame: the image.
-        inspection: of the plant file.
+        inspection: id in the plant file.
         task: ``multilabel``, ``classify``, ``detect``, ``count``, ``segment`` or ``anomaly``.
         state: ``ok``; or why the image was not judged, then without answers: ``camera moved``,
             ``black``, ``overexposed``, ``blurred``, ``frozen``, ``unfamiliar``.
-        reason: that in words.
+        reason: the same in words.
         labels: one for each label, or class of each region, at most 4,096; may be empty.
         boxes: things found.
-        count: of the task ``count``.
+        count: number of objects, of the task ``count``.
         mask: which pixels are defect.
         anomaly: how unlike good parts it is.
         package: digest of what judged.
-        dataset: version it was trained on; empty where nobody knows.
+        dataset: version of the dataset that the package was trained on; empty where nobody knows.
         operating_point: digest of the [limits](packages.md#operating-points) that decided; empty
             for those of the package itself.
-        registration: against the reference view.
-        health: of the image.
-        latency_ms: on the device, ms.
+        registration: how the image lies against the reference view.
+        health: figures of the image itself.
+        latency_ms: milliseconds on the device.
         device: who judged.
     """
 

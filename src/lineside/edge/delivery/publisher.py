@@ -259,8 +259,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of the log.
 
     Attributes:
-        ts: RFC 3339 UTC.
-        level, logger, message: of the line.
+        ts: time of the line, RFC 3339 in UTC.
+        level, logger, message: level, logger and text of the line.
         dropped: how many lines before it were not kept.
     """
 
@@ -276,7 +276,7 @@ class LogMessage:
     """Lines of a device's log.
 
     Attributes:
-        logs: oldest first.
+        logs: the lines, oldest first.
     """
 
     logs: tuple[LogEntry, ...]

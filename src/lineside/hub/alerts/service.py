@@ -54,7 +54,7 @@ class OpenAlerts:
     """``lineside.alerts/1``: every alert that is open at a time.
 
     Attributes:
-        schema: of this message.
+        schema: name and version of this message.
         at: the time.
         open: the alerts; empty when nothing is wrong.
     """
