@@ -257,8 +257,9 @@ def test_a_revoked_token_is_refused_at_the_next_call(
 
 
 @pytest.fixture
-def halves(served: Services) -> Iterator[tuple[Any, Callable[..., list[Any]]]]:
-    """A stub, and a function that begins so many calls, none of which sends its message."""
+def halves(served: Services, jpeg: Callable[..., bytes]) -> Iterator[tuple[Any, ...]]:
+    """A stub, a function that begins calls which send no message, a request, and a caller."""
+    asked, who = picture_request(jpeg("blue"), raw=True), credentials(served)
     server, over = InferenceServer("127.0.0.1:0", services=served, files=None), threading.Event()
 
     def half() -> Iterator[bytes]:
@@ -276,14 +277,13 @@ def halves(served: Services) -> Iterator[tuple[Any, Callable[..., list[Any]]]]:
             call = channel.stream_unary(f"/inference.GRPCInferenceService/{method}")
             return [call.future(half(), **more) for _ in range(count)]
 
-        yield stub, begin
+        yield stub, begin, asked, who
 
 
 def test_clients_that_send_half_a_call_hold_up_no_other_and_never_health(
-    served: Services, halves: Any, jpeg: Callable[..., bytes]  # noqa: ANN401
-) -> None:  # fmt: skip
-    asked, who = picture_request(jpeg("blue"), raw=True), credentials(served)
-    stub, begin = halves
+    halves: Any,  # noqa: ANN401
+) -> None:
+    stub, begin, asked, who = halves
     begun = begin(7, metadata=who)
     assert stub.ModelInfer(asked, metadata=who, timeout=LONG_S).id == "b2"
     begun += begin(20, metadata=who)
@@ -295,11 +295,10 @@ def test_clients_that_send_half_a_call_hold_up_no_other_and_never_health(
 
 
 def test_half_calls_of_nobody_are_refused_and_hold_up_no_other(
-    served: Services, halves: Any, jpeg: Callable[..., bytes]  # noqa: ANN401
-) -> None:  # fmt: skip
-    stub, begin = halves
+    halves: Any,  # noqa: ANN401
+) -> None:
+    stub, begin, asked, who = halves
     begun = begin(20)
-    asked, who = picture_request(jpeg("blue"), raw=True), credentials(served)
     assert stub.ModelInfer(asked, metadata=who, timeout=LONG_S).id == "b2"
     assert {call.code() for call in begun} == {grpc.StatusCode.UNAUTHENTICATED}
 
@@ -311,10 +310,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_call_whose_message_does_not_come_is_cancelled(
-    served: Services, halves: Any, jpeg: Callable[..., bytes]  # noqa: ANN401
-) -> None:  # fmt: skip
-    asked, who = picture_request(jpeg("blue"), raw=True), credentials(served)
-    stub, begin = halves
+    halves: Any,  # noqa: ANN401
+) -> None:
+    stub, begin, asked, who = halves
     begun = begin(20, metadata=who)
     assert stub.ModelInfer(asked, metadata=who, timeout=LONG_S).id == "b2"
     assert {call.code() for call in begun} == {grpc.StatusCode.CANCELLED}

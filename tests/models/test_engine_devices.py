@@ -189,8 +189,9 @@ def test_a_gpu_that_goes_later_is_no_fault_of_the_image(pretend: Pretend, clock:
 
 def test_crops_that_a_network_does_not_take_are_no_fault_of_the_gpu(pretend: Pretend) -> None:
     pretend()
-    fixed = doubling(height=5, width=7)
-    running = engine_named(ONNX, CUDA)(fixed, crops=(1, 3, 5, 7), where="here", outputs=OUTPUTS)
+    running = engine_named(ONNX, CUDA)(
+        doubling(height=5, width=7), crops=(1, 3, 5, 7), where="here", outputs=OUTPUTS
+    )
     with pytest.raises(InvalidError, match="the network failed on"):
         running.run(crops(height=4, width=7), outputs=OUTPUTS)
 

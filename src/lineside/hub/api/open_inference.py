@@ -257,8 +257,8 @@ def admitting(auth: Auth) -> Callable[[Any, str], None]:
     """Refuses who may not, by the token in a call's metadata."""
 
     def admit(context: Any, method: str) -> None:  # noqa: ANN401  untyped library
-        told = dict(context.invocation_metadata())
-        kind, _, token = str(told.get("authorization", "")).partition(" ")
+        told = dict(context.invocation_metadata()).get("authorization", "")
+        kind, _, token = str(told).partition(" ")
         if kind.lower() != "bearer" or not token:
             raise UnauthenticatedError(
                 "who calls is not said",
@@ -266,7 +266,11 @@ def admitting(auth: Auth) -> Callable[[Any, str], None]:
                 fix='Send "authorization: Bearer TOKEN"; make one with lineside token issue.',
             )
         identity = auth.identify(token.strip())
-        needed = Right.OPERATE if method.endswith("ModelInfer") else Right.LOOK
+        needed = (
+            Right.LOOK
+            if method.endswith(("/ServerMetadata", "/ModelReady", "/ModelMetadata"))
+            else Right.OPERATE
+        )
         if identity.role is None or needed not in GRANTS[identity.role]:
             raise RefusedError(
                 f"{identity.name} may not do this, it needs the right to {needed}",
