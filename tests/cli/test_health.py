@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from lineside.cli import store
 from lineside.cli.app import _run
 from lineside.cli.config import load_hub
 from lineside.cli.store import Check, examine, site_status
@@ -65,6 +67,13 @@ def test_a_backbone_that_is_none_is_named(config: HubConfig, tmp_path: Path) -> 
     file.write_bytes(b"no network")
     broken = looked(replace(config, backbones={"tiny": str(file)}), "backbone tiny")
     assert (broken.ok, str(file) in broken.found) == (False, True)
+
+
+def test_a_refusal_of_the_system_that_names_no_file_is_told_as_it_is(
+    config: HubConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_plant", lambda _: str(ssl.create_default_context(cadata="none")))
+    assert "None" not in looked(config, "plant file").found
 
 
 def test_before_a_first_start_it_is_quiet_and_makes_nothing(config: HubConfig) -> None:

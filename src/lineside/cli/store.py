@@ -522,7 +522,7 @@ def _look(name: str, look: "Callable[[HubConfig], str]", config: "HubConfig") ->
         place = f" ({error.where})" if error.where else ""
         return Check(name=name, ok=False, found=f"{error.message}{place}", fix=error.fix)
     except OSError as error:
-        found = f"{error.strerror} ({error.filename})"
+        found = f"{error.strerror} ({error.filename})" if error.filename else str(error)
         return Check(name=name, ok=False, found=found, fix="Check path and rights.")
 
 
