@@ -240,7 +240,8 @@ CHANNELS = {
         "where the setting ``sparkplug`` names the group. Its will and NCMD have QoS 1.",
     ),
     "sparkplug-device": _Channel(
-        "spBv1.0/{group}/{kind}/{site}/{device}", "sparkplug", "send", "Of its devices", qos=0,
+        "spBv1.0/{group}/{kind}/{site}/{device}", "sparkplug", "send", "Sparkplug B of devices",
+        qos=0,
         who="hub → SCADA",
         says="Messages of the Sparkplug devices ``device-<device>`` and ``line-<line>``, one for "
         "each device and line of the site.",
