@@ -47,7 +47,7 @@ SHOWN = {
     "good-and-bad-lines": ("/", VERDICT),
     "only-good-parts-version": ("/models/groups/unlike/1", ":text('Approved by ben')"),
     "only-good-parts-lines": ("/", VERDICT),
-    "how-many-lines": ("/", "[data-answer]:text-matches('^[3-6] .[2-6] to [4-6]')"),
+    "how-many-lines": ("/", "[data-answer]:text-matches('^[3-6]')"),
     "in-place-twin": ("/twin", "[data-canvas] .tag"),
     "in-place-regions": ("/regions?camera=rack", "[data-id=A1]"),
 }

@@ -76,6 +76,7 @@ def test_objects_marked_by_points_are_counted_with_an_interval(tmp_path: Path) -
     assert near[0].picture == golden.digest
     assert near[0].distance < 0.01 < near[1].distance
     assert_scales_are_told(predictor)
+    assert_boxes_are_about_as_large_as_objects(predictor)
 
 
 def assert_scales_are_told(predictor: Predictor) -> None:
@@ -100,6 +101,18 @@ def assert_scales_are_told(predictor: Predictor) -> None:
     assert near.state is PictureState.UNFAMILIAR
     assert "Unlike the training images" in near.reason
     assert near.count is None
+
+
+def assert_boxes_are_about_as_large_as_objects(predictor: Predictor) -> None:
+    """Points teach the size that follows from how near they lie."""
+    shown = tray(3, seed=78)
+    sides = [side for _, x0, y0, x1, y1 in shown.boxes for side in (x1 - x0, y1 - y0)]
+    frame = open_frame(encode_png(shown.image), camera="c", captured_at=SystemClock().now())
+    found = predictor.predict_single(frame).boxes
+    assert found
+    for box in found:
+        for side in (box.x1_px - box.x0_px, box.y1_px - box.y0_px):
+            assert min(sides) / 2 < side < 2 * max(sides)
 
 
 @pytest.mark.slow

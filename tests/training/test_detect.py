@@ -36,7 +36,15 @@ from lineside.training.tasks.detect.learn import (
     rule_from,
 )
 from lineside.training.tasks.detect.network import targets_of
-from lineside.training.tasks.detect.scene import OBJECT_PX, Piece, Scene, draw_piece, scale_of
+from lineside.training.tasks.detect.scene import (
+    OBJECT_PX,
+    Piece,
+    Scene,
+    draw_piece,
+    scale_of,
+    scene_of,
+    whole_piece,
+)
 from lineside.vision import DetectRule, HealthFigures, encode_png, open_frame, picture_health
 from lineside.vision.detections import Candidates, find_objects
 
@@ -84,6 +92,7 @@ def scene(*boxes: tuple[float, float, float, float], size: tuple[int, int] = (20
         boxes_px=np.array(boxes, np.float64).reshape(-1, 4),
         label=np.zeros(len(boxes), np.intp),
         sized=np.ones(len(boxes), np.bool_),
+        teaches_size=np.ones(len(boxes), np.bool_),
         size_px=size,
     )
 
@@ -174,6 +183,27 @@ def test_points_without_boxes_take_their_size_from_how_near_they_lie() -> None:
     assert scale.nominal_px["disc"] == (40, 40)
 
 
+def test_points_of_each_label_take_their_own_size_where_enough_lie_near() -> None:
+    beans = [box(x, y, x, y, label="bean") for x in range(100, 300, 30) for y in (100, 130)]
+    nuts = [box(x, y, x, y, label="nut") for x in range(100, 500, 70) for y in (100, 170)]
+    coin = [box(600, 400, 600, 400, label="coin")]
+    labels = ("bean", "coin", "nut")
+    scale = scale_of([sample(0, *beans), sample(1, *nuts, *coin)], labels=labels, side_px=640)
+    assert scale.nominal_px == {"bean": (30, 30), "coin": (30, 30), "nut": (70, 70)}
+    assert not scale.boxed
+
+
+def test_points_teach_a_size_only_where_no_object_of_their_label_has_a_box() -> None:
+    marks = (box(1, 1, 9, 9), box(20, 20, 20, 20), box(30, 30, 30, 30, label="square"))
+    labels = ("disc", "square")
+    scale = scale_of([sample(0, *marks)], labels=labels, side_px=64)
+    learned = scene_of(sample(0, *marks), scale=scale, labels=labels, size_px=(64, 64))
+    assert learned.sized.tolist() == [True, False, False]
+    assert learned.teaches_size.tolist() == [True, False, True]
+    piece = whole_piece(learned, np.zeros((64, 64, 3), np.uint8), multiple=16)
+    assert piece.sized.tolist() == [True, False, True]
+
+
 def test_a_lone_point_still_gives_a_scale() -> None:
     scale = scale_of([sample(0, box(5, 5, 5, 5))], labels=("disc",), side_px=640)
     assert 0 < scale.zoom <= 4
@@ -185,6 +215,7 @@ def test_a_point_is_met_nearby_and_a_box_by_overlap_each_once() -> None:
         boxes_px=np.array([(10.0, 10, 30, 30), (100, 100, 120, 120)]),
         label=np.zeros(2, np.intp),
         sized=np.array([True, False]),
+        teaches_size=np.array([True, False]),
         size_px=(200, 200),
     )
     found = np.array([(11.0, 11, 31, 31), (12, 12, 32, 32), (104, 104, 114, 124), (60, 60, 70, 70)])

@@ -185,10 +185,8 @@ def sides_of(
     """Sides that the middle object of a picture may have, network pixels.
 
     A half more than what the network finds on held-out pictures, in both directions; None where
-    points taught no size, or where fewer than five pictures show an object.
+    fewer than five pictures show an object.
     """
-    if not any(each.scene.sized.any() for each in held):
-        return None
     found = (replace(each.found, chance=chances_of(each, rule=rule)) for each in held)
     sides = [side for one in found if (side := one.middle_side_px(cut=cut)) is not None]
     if len(sides) < _LEAST_SIDES:

@@ -3,7 +3,8 @@
 1. Every picture is scaled by one ``zoom``, by the function devices use, so that the median object
    is about as large as the network resolves best.
 2. A point has no size. It takes the median of the boxes of its label, else of all boxes, else a
-   size that follows from how near points lie to each other; it never teaches a size.
+   size that follows from how near the points of its label lie to others. It teaches that size
+   where no object of its label has a box: a network that is taught none gives sizes at random.
 
 Crops to learn from: near objects more often than not, turned, mirrored, scaled, lit anew:
 
@@ -38,6 +39,7 @@ _LEAST_OBJECT_PX = 10.0
 _MOST_ZOOM = 4.0
 _MOST_PIXEL_BYTES = 1_000_000_000
 _NOMINAL_SHARE = 0.05  # of the picture's side, where not even two points tell a distance
+_LEAST_DISTANCES = 10  # below it, those of all labels tell more
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -51,6 +53,7 @@ class Scene:
         boxes_px: (n, 4) float64.
         label: (n,) places in the labels.
         sized: (n,) whether the size was marked.
+        teaches_size: (n,) whether it was, or no object of that label has a marked size.
         size_px: (width, height) of the picture itself, without what fills it up.
     """
 
@@ -58,6 +61,7 @@ class Scene:
     boxes_px: Floats
     label: NDArray[np.intp]
     sized: NDArray[np.bool_]
+    teaches_size: NDArray[np.bool_]
     size_px: tuple[int, int]
 
 
@@ -68,10 +72,12 @@ class Scale:
     Attributes:
         zoom: network pixels per picture pixel.
         nominal_px: (width, height) in picture pixels of a point's object, by label.
+        boxed: labels of which an object is marked with a box.
     """
 
     zoom: float
     nominal_px: Mapping[str, tuple[float, float]]
+    boxed: frozenset[str]
 
 
 def scale_of(samples: Sequence[Sample], *, labels: Sequence[str], side_px: float) -> Scale:
@@ -84,17 +90,20 @@ def scale_of(samples: Sequence[Sample], *, labels: Sequence[str], side_px: float
     """
     marks = [m for sample in samples for m in sample.marked or () if m.label in labels]
     boxes = [m for m in marks if not m.is_point]
-    overall = _median_size(boxes) or _spacing(samples, labels=labels, side_px=side_px)
+    overall, spacing = _median_size(boxes), _spacing(samples, labels=labels, side_px=side_px)
     by_label = {
-        name: _median_size([m for m in boxes if m.label == name]) or overall for name in labels
+        name: _median_size([m for m in boxes if m.label == name]) or overall or spacing[name]
+        for name in labels
     }
-    sides = [math.sqrt(_area(m, by_label=by_label)) for m in marks] or [
-        math.sqrt(math.prod(overall))
-    ]
-    zoom = OBJECT_PX / float(np.median(sides))
-    smallest = min(math.sqrt(math.prod(size)) for size in by_label.values())
-    zoom = max(zoom, _LEAST_OBJECT_PX / smallest)
-    return Scale(zoom=round(min(_MOST_ZOOM, zoom), 4), nominal_px=by_label)
+    nominal = [math.sqrt(math.prod(size)) for size in by_label.values()]
+    x0, y0, x1, y1 = _boxes_of(marks, nominal_px=by_label).T
+    middle = np.median(np.sqrt((x1 - x0) * (y1 - y0)) if marks else nominal)
+    zoom = max(OBJECT_PX / float(middle), _LEAST_OBJECT_PX / min(nominal))
+    return Scale(
+        zoom=round(min(_MOST_ZOOM, zoom), 4),
+        nominal_px=by_label,
+        boxed=frozenset(m.label for m in boxes),
+    )
 
 
 def _median_size(boxes: Sequence[Marked]) -> tuple[float, float] | None:
@@ -108,24 +117,33 @@ def _median_size(boxes: Sequence[Marked]) -> tuple[float, float] | None:
 
 def _spacing(
     samples: Sequence[Sample], *, labels: Sequence[str], side_px: float
-) -> tuple[float, float]:
-    """Near neighbours lie about one object apart: the tenth part of nearest distances."""
-    nearest = []
+) -> dict[str, tuple[float, float]]:
+    """Near neighbours lie about one object apart: the tenth part of nearest distances, by label."""
+    nearest: dict[str, list[float]] = {name: [] for name in labels}
     for sample in samples:
-        points = np.array([m.centre_px for m in sample.marked or () if m.label in labels])
+        marks = [m for m in sample.marked or () if m.label in labels]
+        points = np.array([m.centre_px for m in marks])
         if len(points) > 1:
             apart = np.linalg.norm(points[:, None] - points[None], axis=2)
             np.fill_diagonal(apart, np.inf)
-            nearest += apart.min(axis=1).tolist()
-    side = float(np.quantile(nearest, 0.1)) if nearest else _NOMINAL_SHARE * side_px
-    side = min(max(side, 0.01 * side_px), 0.25 * side_px)
-    return side, side
+            for mark, distance in zip(marks, apart.min(axis=1).tolist(), strict=True):
+                nearest[mark.label].append(distance)
+    everything = [each for own in nearest.values() for each in own] or [_NOMINAL_SHARE * side_px]
+    tenth = {
+        name: np.quantile(own if len(own) >= _LEAST_DISTANCES else everything, 0.1)
+        for name, own in nearest.items()
+    }
+    return {
+        name: (float(np.clip(side, 0.01 * side_px, 0.25 * side_px)),) * 2
+        for name, side in tenth.items()
+    }
 
 
-def _area(mark: Marked, *, by_label: Mapping[str, tuple[float, float]]) -> float:
-    if mark.is_point:
-        return math.prod(by_label[mark.label])
-    return (mark.x1_px - mark.x0_px) * (mark.y1_px - mark.y0_px)
+def _boxes_of(marks: Sequence[Marked], *, nominal_px: Mapping[str, tuple[float, float]]) -> Floats:
+    """(n, 4) picture pixels; of a point a box of its label's nominal size around it."""
+    boxes = [(m.x0_px, m.y0_px, m.x1_px, m.y1_px) for m in marks]
+    reach = [np.array(nominal_px[m.label]) / 2 * m.is_point for m in marks]
+    return np.reshape(boxes, (-1, 4)) + np.reshape(reach, (-1, 2)) @ [[-1, 0, 1, 0], [0, -1, 0, 1]]
 
 
 def prepare_for(scale: Scale, *, trained_px: tuple[int, int] | None = None) -> Prepare:
@@ -147,6 +165,22 @@ def one_size(work: Work) -> tuple[int, int] | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
+def scene_of(
+    sample: Sample, *, scale: Scale, labels: Sequence[str], size_px: tuple[int, int]
+) -> Scene:
+    """A sample's objects of these labels on a picture of ``size_px`` (width, height)."""
+    marks = [m for m in sample.marked or () if m.label in labels]
+    sized = np.array([not m.is_point for m in marks], np.bool_)
+    return Scene(
+        sample=sample,
+        boxes_px=_boxes_of(marks, nominal_px=scale.nominal_px) * scale.zoom,
+        label=np.array([labels.index(m.label) for m in marks], np.intp),
+        sized=sized,
+        teaches_size=sized | np.array([m.label not in scale.boxed for m in marks], np.bool_),
+        size_px=size_px,
+    )
+
+
 class Scenes:
     """Pictures with their objects; pixels are kept up to a limit and read again beyond it."""
 
@@ -160,16 +194,8 @@ class Scenes:
 
     def scene(self, sample: Sample) -> Scene:
         """A sample's objects; reads its picture the first time."""
-        pixels = self.pixels(sample)
-        marks = [m for m in sample.marked or () if m.label in self.labels]
-        boxes = np.array([self._box(m) for m in marks], np.float64).reshape(-1, 4)
-        return Scene(
-            sample=sample,
-            boxes_px=boxes * self._scale.zoom,
-            label=np.array([self.labels.index(m.label) for m in marks], np.intp),
-            sized=np.array([not m.is_point for m in marks], np.bool_),
-            size_px=(pixels.shape[1], pixels.shape[0]),
-        )
+        height, width = self.pixels(sample).shape[:2]
+        return scene_of(sample, scale=self._scale, labels=self.labels, size_px=(width, height))
 
     def pixels(self, sample: Sample) -> Image:
         """(h, w, 3) uint8 at the network's scale, (h, w, 6) beside its template."""
@@ -186,12 +212,6 @@ class Scenes:
         down = max(1, min(layers[0].shape[0], math.ceil(height * self._scale.zoom)))
         across = max(1, min(layers[0].shape[1], math.ceil(width * self._scale.zoom)))
         return np.ascontiguousarray(np.concatenate(layers, axis=2)[:down, :across])
-
-    def _box(self, mark: Marked) -> tuple[float, float, float, float]:
-        if not mark.is_point:
-            return mark.x0_px, mark.y0_px, mark.x1_px, mark.y1_px
-        (x, y), (width, height) = mark.centre_px, self._scale.nominal_px[mark.label]
-        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
 def template_of(work: Work, sample: Sample, *, image: Image) -> Image:
@@ -246,7 +266,7 @@ def draw_piece(scene: Scene, pixels: Image, *, side_px: int, rng: np.random.Gene
         pixels=_lit(turned, rng=rng),
         boxes_px=_turned_boxes(boxes[inside], turn=turn, side_px=side_px),
         label=scene.label[inside],
-        sized=scene.sized[inside] & whole,
+        sized=scene.teaches_size[inside] & whole,
     )
 
 
@@ -346,5 +366,5 @@ def whole_piece(scene: Scene, pixels: Image, *, multiple: int) -> Piece:
         pixels=np.pad(pixels, ((0, down), (0, across), (0, 0)), mode="edge"),
         boxes_px=scene.boxes_px,
         label=scene.label,
-        sized=scene.sized,
+        sized=scene.teaches_size,
     )
