@@ -204,6 +204,15 @@ def test_points_teach_a_size_only_where_no_object_of_their_label_has_a_box() -> 
     assert piece.sized.tolist() == [True, False, True]
 
 
+def test_the_large_objects_of_a_label_fit_into_a_crop_unless_others_become_too_small() -> None:
+    discs = [box(x, 0, x + 20, 20) for x in range(0, 600, 50)]
+    odd, labels = box(0, 50, 300, 70), ("disc", "plate")
+    assert scale_of([sample(0, *discs, odd)], labels=labels, side_px=640).zoom == OBJECT_PX / 20
+    for long, zoom in ((100, 1.4), (250, 0.64), (900, 0.5)):
+        plate = box(0, 50, long, 150, label="plate")
+        assert scale_of([sample(0, *discs, plate)], labels=labels, side_px=640).zoom == zoom
+
+
 def test_a_lone_point_still_gives_a_scale() -> None:
     scale = scale_of([sample(0, box(5, 5, 5, 5))], labels=("disc",), side_px=640)
     assert 0 < scale.zoom <= 4

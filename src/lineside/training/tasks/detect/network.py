@@ -37,6 +37,7 @@ from lineside.training.tasks.detect.scene import (
     Scene,
     Scenes,
     draw_piece,
+    largest_side,
     whole_piece,
 )
 from lineside.vision.prepare import normalise, with_template
@@ -235,7 +236,8 @@ def _grown(x: Tensor) -> Tensor:
 
 
 _MOST_WATCHED = 8
-_LARGE_SHARE = 0.4  # of a crop; above it objects are large
+_LARGE_SHARE = 0.4  # of a crop; where one in twenty objects is above it, they are large
+_LARGE_LABEL_SHARE = 0.6  # likewise of one object in ten of a label
 
 
 class ObjectStudent:
@@ -305,8 +307,12 @@ def _side(known: Sequence[Scene], *, multiple: int) -> int:
 
 def _most_side(known: Sequence[Scene]) -> int:
     boxes = np.concatenate([scene.boxes_px for scene in known])
-    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
-    large = len(sides) and float(np.quantile(sides, 0.95)) > _LARGE_SHARE * CROP_PX
+    sides = boxes[:, 2:] - boxes[:, :2]
+    label = np.concatenate([scene.label for scene in known])
+    large = len(sides) and (
+        float(np.quantile(sides.max(axis=1), 0.95)) > _LARGE_SHARE * CROP_PX
+        or largest_side(sides, label=label) > _LARGE_LABEL_SHARE * CROP_PX
+    )
     return CROP_PX * 3 // 2 if large else CROP_PX
 
 

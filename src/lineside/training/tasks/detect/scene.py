@@ -1,7 +1,8 @@
 """Training pictures as a network sees them, with the objects on them in network pixels.
 
 1. Every picture is scaled by one ``zoom``, by the function devices use, so that the median object
-   is about as large as the network resolves best.
+   is about as large as the network resolves best, the large ones of every label fit into a crop,
+   and the small ones are not lost.
 2. A point has no size. It takes the median of the boxes of its label, else of all boxes, else a
    size that follows from how near the points of its label lie to others. It teaches that size
    where no object of its label has a box: a network that is taught none gives sizes at random.
@@ -17,6 +18,7 @@ Crops to learn from: near objects more often than not, turned, mirrored, scaled,
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,7 @@ CROP_PX = 128
 where objects are so large that it would cut most of them."""
 
 _LEAST_OBJECT_PX = 10.0
+_MOST_OBJECT_PX = 160.0  # of the longer side; an object that no crop shows whole is never found
 _MOST_ZOOM = 4.0
 _MOST_PIXEL_BYTES = 1_000_000_000
 _NOMINAL_SHARE = 0.05  # of the picture's side, where not even two points tell a distance
@@ -96,14 +99,31 @@ def scale_of(samples: Sequence[Sample], *, labels: Sequence[str], side_px: float
         for name in labels
     }
     nominal = [math.sqrt(math.prod(size)) for size in by_label.values()]
-    x0, y0, x1, y1 = _boxes_of(marks, nominal_px=by_label).T
-    middle = np.median(np.sqrt((x1 - x0) * (y1 - y0)) if marks else nominal)
-    zoom = max(OBJECT_PX / float(middle), _LEAST_OBJECT_PX / min(nominal))
+    drawn = _boxes_of(marks, nominal_px=by_label)
+    sides = drawn[:, 2:] - drawn[:, :2]
+    middle = float(np.median(np.sqrt(sides.prod(axis=1)) if marks else nominal))
+    largest = largest_side(sides, label=np.array([m.label for m in marks]))
+    fitting = min(OBJECT_PX / middle, _MOST_OBJECT_PX / largest)
+    zoom = max(fitting, _LEAST_OBJECT_PX / min(nominal))
     return Scale(
         zoom=round(min(_MOST_ZOOM, zoom), 4),
         nominal_px=by_label,
         boxed=frozenset(m.label for m in boxes),
     )
+
+
+def largest_side(sides: Floats, *, label: NDArray[Any]) -> float:
+    """The longer side that nine of ten objects do not exceed, of the label with the largest.
+
+    Args:
+        sides: (n, 2) widths and heights.
+        label: (n,) of each object.
+
+    Returns:
+        Pixels; 1 without any object.
+    """
+    longer = (sides[label == one].max(axis=1) for one in np.unique(label))
+    return max((float(np.quantile(each, 0.9)) for each in longer), default=1.0)
 
 
 def _median_size(boxes: Sequence[Marked]) -> tuple[float, float] | None:
