@@ -330,11 +330,13 @@ def signed_folder(folder: Path, archive: bytes) -> Path:
     return edge
 
 
-def measure_start(folder: Path, *, python: str) -> dict[str, object]:
+def measure_start(
+    folder: Path, *, python: str | Path, plant: Path = loop.PLANT
+) -> dict[str, object]:
     """One start; ``folder`` is the device's."""
     settings = folder / "edge.toml"
     settings.write_text(
-        f'device = "bench"\nbus = "memory://start"\nplant = "{loop.PLANT}"\n'
+        f'device = "bench"\nbus = "memory://start"\nplant = "{plant}"\n'
         f'data_dir = "{folder}"\nhub = "http://127.0.0.1:9"\n'
     )
     address = str(folder / "notify")
@@ -348,7 +350,7 @@ def measure_start(folder: Path, *, python: str) -> dict[str, object]:
             "WATCHDOG_USEC": "100000",
             "MALLOC_ARENA_MAX": "2",
         }
-        words = [python, "-m", "lineside", "edge", "--config", str(settings)]
+        words = [str(python), "-m", "lineside", "edge", "--config", str(settings)]
         began = perf_counter()
         process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
         found: dict[str, object] = {}

@@ -6,8 +6,10 @@
    each into a new virtual environment of its own (pip takes the libraries from where it always
    does): megabytes of its packages, pip left out, and the ten largest.
 2. In each: ``import lineside``, ``lineside --help``; with ``edge`` also ``lineside predict`` of one
-   image with a new package, cold; with ``hub`` also from the start of ``lineside hub`` on an empty
-   folder until ``/readyz`` says 200, and again on the folder that the first start made.
+   image with a new package, cold, and from the start of ``lineside edge`` until its package is in
+   use (as ``edge.py`` measures it); with ``hub`` also from the start of
+   ``lineside hub`` on an empty folder until ``/readyz`` says 200, and again on the folder that the
+   first start made.
 
 ``--keep`` uses the environments of a folder again, with the wheel of this tree in them.
 
@@ -36,7 +38,8 @@ from statistics import median
 from typing import Any
 
 import measure
-from serving import package, picture
+from edge import measure_start, signed_folder
+from serving import PLANT, package, picture
 
 ROOT = Path(__file__).parents[1]
 KINDS = ("base", "edge", "hub", "train")
@@ -67,6 +70,7 @@ def main() -> int:
         sizes = {kind: size_of(installed(kind, folder)) for kind in KINDS}
         (folder / "parts.lspkg").write_bytes(package())
         (folder / "part.jpg").write_bytes(picture())
+        (folder / "plant.toml").write_text(PLANT)
         programs = programs_in(folder)
         seconds: dict[str, list[float]] = {name: [] for name in programs}
         processor: dict[str, list[float]] = {name: [] for name in programs}
@@ -102,7 +106,8 @@ def answer(result: dict[str, Any]) -> str:
     measured = {f"{kind} MB": size["mb"] for kind, size in result["sizes"].items()}
     measured |= result["median_s"]
     shown = {
-        "edge MB": "Edge", "hub MB": "hub", "edge predict": "`predict`", "hub first start": "hub",
+        "edge MB": "Edge", "hub MB": "hub", "edge predict": "`predict`",
+        "edge start": "edge agent", "hub first start": "hub",
     }  # fmt: skip
     missed = result["missed"]
 
@@ -164,6 +169,14 @@ def programs_in(folder: Path) -> dict[str, Callable[[], float]]:
     edge, hub = folder / "edge/bin/lineside", folder / "hub/bin/lineside"
     package_file, image_file = folder / "parts.lspkg", folder / "part.jpg"
     programs["edge predict"] = lambda: seconds_of(edge, "predict", package_file, image_file)
+    shutil.rmtree(folder / "signed", ignore_errors=True)
+    device, plant = (
+        signed_folder(folder / "signed", package_file.read_bytes()),
+        folder / "plant.toml",
+    )
+    programs["edge start"] = lambda: float(
+        str(measure_start(device, python=folder / "edge/bin/python", plant=plant)["in_use_s"])
+    )
     programs["hub first start"] = lambda: seconds_to_ready(hub, new_site(folder))
     programs["hub next start"] = lambda: seconds_to_ready(hub, folder / "site")
     return programs

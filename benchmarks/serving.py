@@ -103,7 +103,7 @@ def make_network() -> bytes:
 
 def package(side: int = SIDE) -> bytes:
     toml = (
-        f'name = "{MODEL}"\ntask = "classify"\nlabels = {LABELS}\n'
+        f'name = "{MODEL}"\ninspection = "{MODEL}"\ntask = "classify"\nlabels = {LABELS}\n'
         f'[licence]\nweights = "Apache-2.0"\n'
         f"[input]\nwidth_px = {side}\nheight_px = {side}\nmean = [127]\nscale = [128]\n"
     )
