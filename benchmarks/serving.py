@@ -6,7 +6,8 @@
 The network is EfficientNet-Lite0's trunk, wrapped as others' networks are, with a free batch.
 
 1. Requests a second, with 1 and 8 clients, of gRPC, SageMaker contract and Open Inference HTTP
-   beside FastAPI with ONNX Runtime by hand and LitServe, at 320 pixels; see ``serving_peers``.
+   beside FastAPI with ONNX Runtime by hand, LitServe, MLflow, BentoML and Ray Serve, at 320 pixels;
+   see ``serving_peers``.
    ``--only-peers`` measures this alone and keeps the other figures.
 
 2. One caller at 128 pixels, in one process on one core with the hub, so that every figure has both
@@ -301,11 +302,12 @@ def answer(result: dict[str, Any]) -> str:
 
 
 def beside(systems: dict[str, dict[str, float]], *, of: str = "") -> str:
-    """The slowest and the fastest contract of the hub, then LitServe where it ran."""
+    """The slowest and the fastest contract of the hub, then the others that ran."""
     rates = {name: one["rate_to_fastapi"] for name, one in systems.items()}
     low, high = min(CONTRACTS, key=rates.__getitem__), max(CONTRACTS, key=rates.__getitem__)
     told = f"{rates[low]:.2f} ({CONTRACTS[low]}) to {rates[high]:.2f} ({CONTRACTS[high]}){of}"
-    return f"{told}, LitServe {rates['LitServe']:.2f}" if "LitServe" in rates else told
+    names = [name for name in serving_peers.SYSTEMS if name != serving_peers.BY_HAND]
+    return ", ".join([told, *(f"{name} {rates[name]:.2f}" for name in names if name in rates)])
 
 
 if __name__ == "__main__":

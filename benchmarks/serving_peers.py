@@ -2,16 +2,25 @@
 
 Every server is a process of its own on this machine, every client a thread of this one with a
 connection of its own. All get the same JPEG and answer with the scores or the decision. The others
-run in environments of their own, made once under ``--environments`` (``pip install``); one that
-cannot be installed is left out and named. Rounds go through all servers by turns, at 1 and at 8
-clients, so that whatever else the machine does meets all alike; figures are medians over rounds,
-ratios are medians of the ratios within a round.
+run in environments of their own, made once (``pip install``) and kept under ``--environments``,
+usually ``/tmp/serving-environments``; one that cannot be installed, or that answers with other
+scores, is left out and named. Each is set up as its project advises, without usage reports and
+lines of log for each request. FastAPI by hand and LitServe have one process for the network,
+MLflow, BentoML and Ray Serve two.
+
+Triton is left out: its server comes as a container, PyPI has bindings that need its library, and
+PyTriton, a server of Python functions without Triton's part for ONNX Runtime.
+
+Rounds go through all servers by turns, at 1 and at 8 clients, so that whatever else the machine
+does meets all alike; figures are medians over rounds, ratios are medians of the ratios within a
+round. All servers stay up meanwhile; ``idle_cores`` is what each takes when nobody asks.
 """
 
 import base64
 import http.client
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -21,13 +30,16 @@ import threading
 import venv
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import distributions
+from itertools import zip_longest
+from math import isclose
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import grpc
@@ -41,15 +53,41 @@ from lineside.compat.open_inference import open_inference_pb2_grpc
 
 HERE = Path(__file__).parent / "serving_systems"
 BY_HAND = "FastAPI by hand"
-SYSTEMS = {
-    BY_HAND: ("fastapi_by_hand.py", ("fastapi", "uvicorn")),
-    "LitServe": ("litserve_server.py", ("litserve",)),
-}
 _EVERY = ("numpy", "onnxruntime", "opencv-python-headless")
-_START_S = 120.0
+_START_S = 300.0
+_STOP_S = 10.0
+_IDLE_S = 10.0
 _PAUSE = threading.Event()
+_NUMBER = re.compile(rb"-?\d+\.?\d*(?:e-?\d+)?")
 
 Call = Callable[[], bytes]
+
+
+class System(NamedTuple):
+    """Another server.
+
+    Attributes:
+        script: in ``serving_systems``.
+        packages: of its environment, its own first.
+        path: that answers.
+        form: of a request, from the JPEG in base64; None where the JPEG is the body.
+    """
+
+    script: str
+    packages: tuple[str, ...]
+    path: str = "/predict"
+    form: Callable[[str], object] | None = None
+
+
+SYSTEMS = {
+    BY_HAND: System("fastapi_by_hand.py", ("fastapi", "uvicorn")),
+    "LitServe": System("litserve_server.py", ("litserve",), form=lambda text: {"image": text}),
+    "MLflow": System(
+        "mlflow_server.py", ("mlflow",), path="/invocations", form=lambda text: {"inputs": [text]}
+    ),
+    "BentoML": System("bentoml_server.py", ("bentoml",)),
+    "Ray Serve": System("ray_server.py", ("ray[serve]",)),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +119,7 @@ def http_target(
             response = connection.getresponse()
             found = response.read()
             if response.status != 200:
-                raise SystemExit(f"{url}: {response.status} {found[:300]!r}")
+                raise ConnectionError(f"{url}: {response.status} {found[:300]!r}")
             return found
 
         return call
@@ -142,63 +180,87 @@ def hub_targets(
 
 
 @contextmanager
-def started(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+def started(words: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:  # noqa: ANN401  Popen's
     """A server for the length of a ``with``, its children included."""
-    child = subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        yield child
-    finally:
-        family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
-        for one in family:
-            one.terminate()
-        for one in psutil.wait_procs(family, timeout=10)[1]:
-            one.kill()
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **options
+    ) as child:
+        own = psutil.Process(child.pid)
+        try:
+            yield child
+        finally:
+            family = _family(own)
+            for end in (psutil.Process.terminate, psutil.Process.kill):
+                for one in family:
+                    with suppress(psutil.NoSuchProcess):
+                        end(one)
+                family = psutil.wait_procs(family, timeout=_STOP_S)[1]
+
+
+def _family(own: psutil.Process) -> list[psutil.Process]:
+    """The process with its children; none where it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return [own, *own.children(recursive=True)]
+    return []
 
 
 # ---- the others
 
 
 def environment(name: str, packages: Sequence[str], *, folder: Path) -> Path | None:
-    """The Python of an environment with these packages; None where they do not install."""
+    """The environment with these packages; None where they do not install."""
     own = folder / name
-    python, complete = own / "bin" / "python", own / "complete"
+    complete = own / "complete"
     if complete.exists():
-        return python
+        return own
     venv.create(own, with_pip=True)
-    words = [str(python), "-m", "pip", "install", "--quiet", *packages, *_EVERY]
+    words = [str(own / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages, *_EVERY]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{name} is left out: {done.stderr[-200:]}", file=sys.stderr)
         return None
     complete.touch()
-    return python
+    return own
 
 
 def other_targets(
-    network: Path, jpeg: bytes, *, side: int, folder: Path, stack: ExitStack
-) -> dict[str, Target]:
+    network: Path, jpeg: bytes, *, side: int, scores: bytes, folder: Path, usual: dict[str, str],
+    stack: ExitStack,
+) -> tuple[dict[str, Target], dict[str, str]]:  # fmt: skip
+    """The others that run and answer with these scores, and the version of each."""
     found: dict[str, Target] = {}
-    for name, (script, packages) in SYSTEMS.items():
-        python = environment(script.partition("_")[0], packages, folder=folder)
-        if python is None:
+    versions: dict[str, str] = {}
+    settings = {
+        "BENTOML_HOME": usual["TMPDIR"], "BENTOML_DO_NOT_TRACK": "True",
+        "MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0",
+        "UVICORN_ACCESS_LOG": "false",
+    }  # fmt: skip
+    for name, system in SYSTEMS.items():
+        own = environment(system.script.partition("_")[0], system.packages, folder=folder)
+        if own is None:
             continue
         port = _free_port()
-        words = [str(python), str(HERE / script), str(network), str(side), str(port)]
-        child = stack.enter_context(started(words))
-        body, kind = in_base64(jpeg, lambda text: {"image": text}), "application/json"
-        if name == BY_HAND:
-            body, kind = jpeg, "image/jpeg"
+        words = [str(own / "bin" / "python"), str(HERE / system.script), str(network)]
+        path = f"{own / 'bin'}{os.pathsep}{usual['PATH']}"  # as where an environment is activated
+        child = stack.enter_context(started(
+            [*words, str(side), str(port)], env={**usual, **settings, "PATH": path},
+            stdout=subprocess.DEVNULL,
+        ))  # fmt: skip
+        body, kind = jpeg, "image/jpeg"
+        if system.form:
+            body, kind = in_base64(jpeg, system.form), "application/json"
         target = http_target(
-            f"http://127.0.0.1:{port}/predict", body=body, process=psutil.Process(child.pid),
+            f"http://127.0.0.1:{port}{system.path}", body=body, process=psutil.Process(child.pid),
             headers_of=partial(dict, {"Content-Type": kind}),
         )  # fmt: skip
-        if _answers(target, child):
+        if _answers(target, child, scores=scores):
             found[name] = target
+            package = system.packages[0].partition("[")[0]
+            sites = [str(site) for site in own.glob("lib/*/site-packages")]
+            versions[name] = next(iter(distributions(name=package, path=sites))).version
         else:
-            print(f"{name} is left out: it does not answer", file=sys.stderr)
-    return found
+            print(f"{name} is left out: it does not answer as the others", file=sys.stderr)
+    return found, versions
 
 
 def _free_port() -> int:
@@ -207,15 +269,16 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(target: Target, child: subprocess.Popen[str]) -> bool:
+def _answers(target: Target, child: subprocess.Popen[str], *, scores: bytes) -> bool:
     ends_s = perf_counter() + _START_S
     while perf_counter() < ends_s and child.poll() is None:
         try:
-            target.connect()()
+            answer = target.connect()()
         except (OSError, http.client.HTTPException):
             _PAUSE.wait(0.5)
         else:
-            return True
+            pairs = zip_longest(_NUMBER.findall(answer), _NUMBER.findall(scores), fillvalue="nan")
+            return all(isclose(float(a), float(b), abs_tol=1e-3) for a, b in pairs)
     return False
 
 
@@ -223,10 +286,17 @@ def _answers(target: Target, child: subprocess.Popen[str]) -> bool:
 
 
 def rounds_of(targets: dict[str, Target], *, rounds: int, seconds: float) -> dict[str, Any]:
-    """By number of clients: each target's figures, ratios to FastAPI by hand first."""
+    """What servers take when idle; by number of clients each target's figures, ratios first."""
     for target in targets.values():
         one_round(target, clients=8, seconds=min(1.0, seconds))
-    return {
+    before = {name: _cpu_s(target) for name, target in targets.items()}
+    _PAUSE.wait(_IDLE_S)
+    idle = {
+        name: round((_cpu_s(target) - before[name]) / _IDLE_S, 3)
+        for name, target in targets.items()
+        if target.process
+    }
+    return {"idle_cores": idle} | {
         f"{clients} clients": _summary(
             [
                 {
@@ -266,18 +336,22 @@ def one_round(target: Target, *, clients: int, seconds: float) -> dict[str, floa
     }
 
 
-def _family(target: Target) -> list[psutil.Process]:
-    own = target.process or psutil.Process()
-    return [own] if target.process is None else [own, *own.children(recursive=True)]
-
-
 def _cpu_s(target: Target) -> float:
-    times = [one.cpu_times() for one in _family(target)]
-    return float(sum(each.user + each.system for each in times))
+    # Of children that ended, it is their parent's.
+    return _sum(target, lambda one: sum(one.cpu_times()[:4]))
 
 
 def _resident_mb(target: Target) -> float:
-    return float(sum(one.memory_full_info().pss for one in _family(target)) / 1e6)
+    return _sum(target, lambda one: one.memory_full_info().pss / 1e6)
+
+
+def _sum(target: Target, figure: Callable[[psutil.Process], float]) -> float:
+    """Over the server's processes; one that ends meanwhile has none."""
+    total = 0.0
+    for one in _family(target.process) if target.process else [psutil.Process()]:
+        with suppress(psutil.NoSuchProcess):
+            total += figure(one)
+    return total
 
 
 def _summary(found: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
@@ -314,22 +388,29 @@ def beside_others(
         path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "network.onnx"
         path.write_bytes(network)
         load = os.getloadavg()
-        child = stack.enter_context(started(hub))
+        # Files of the servers go with the network's folder, also of those that have to be killed.
+        usual = {**os.environ, "TMPDIR": str(path.parent)}  # noqa: TID251  for children
+        child = stack.enter_context(started(hub, env=usual, stdout=subprocess.PIPE))
         assert child.stdout is not None
         line = child.stdout.readline()
         assert line, f"the hub did not start; run {' '.join(hub)} to see why"
         facts = json.loads(line)
+        others, versions = other_targets(
+            path, jpeg, side=side, scores=limit(), folder=folder.absolute(), usual=usual,
+            stack=stack,
+        )  # fmt: skip
         targets = {
             "in process: decode, prepare, network": Target(connect=lambda: limit, process=None),
             "in process: predictor": Target(connect=lambda: own, process=None),
             **hub_targets(facts, jpeg, model=model, process=psutil.Process(child.pid)),
-            **other_targets(path, jpeg, side=side, folder=folder, stack=stack),
+            **others,
         }
         found = rounds_of(targets, rounds=rounds, seconds=seconds)
     return {
         "load_average": {"before": load, "after": os.getloadavg()},
         "rounds": rounds,
         "seconds": seconds,
+        "versions": versions,
         "left_out": [name for name in SYSTEMS if name not in targets],
         **found,
     }
