@@ -5,8 +5,8 @@ connection of its own. All get the same JPEG and answer with the scores or the d
 run in environments of their own, made once (``pip install``) and kept under ``--environments``,
 usually ``/tmp/serving-environments``; one that cannot be installed, or that answers with other
 scores, is left out and named. Each is set up as its project advises, without usage reports and
-lines of log for each request. FastAPI by hand and LitServe have one process for the network,
-MLflow, BentoML and Ray Serve two.
+lines of log for each request. FastAPI by hand has one process for the network, with threads; the
+others have two processes, one for each of two cores.
 
 Triton is left out: its server comes as a container, PyPI has bindings that need its library, and
 PyTriton, a server of Python functions without Triton's part for ONNX Runtime.

@@ -1,4 +1,4 @@
-"""LitServe, one worker: ``NETWORK SIDE PORT``; a JPEG in base64 as ``{"image": …}``."""
+"""LitServe, two workers: ``NETWORK SIDE PORT``; a JPEG in base64 as ``{"image": …}``."""
 
 import base64
 import sys
@@ -25,7 +25,7 @@ class Api(litserve.LitAPI):  # type: ignore[misc, unused-ignore]  # installed in
 
 
 if __name__ == "__main__":
-    server = litserve.LitServer(Api(), accelerator="cpu", workers_per_device=1)
+    server = litserve.LitServer(Api(), accelerator="cpu", workers_per_device=2)
     server.run(
         host="127.0.0.1", port=int(sys.argv[3]), log_level="error", generate_client_file=False
     )
