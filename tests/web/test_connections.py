@@ -140,6 +140,10 @@ class FakeTransport:
     def abort(self) -> None:
         self.aborted = True
 
+    def close(self) -> None:
+        assert not self.aborted, "asyncio's transport of TLS answers nothing after a second close"
+        self.abort()
+
     protocol: object = None
 
 
@@ -165,6 +169,10 @@ class Client:
         self._connection.data_received(data)
         await self.wait(0.0)
 
+    def stop(self) -> None:
+        """The server's stop, as it goes through all connections."""
+        self._connection.shutdown()
+
     async def wait(self, seconds: float) -> None:
         """Let time pass, and everything happen that is due then."""
         self._passed_s += seconds
@@ -186,6 +194,17 @@ def test_the_head_of_a_second_request_has_the_same_time() -> None:
         assert (client.transport.aborted, client.figures.too_slow) == (True, 1)
 
     asyncio.run(ask_twice())
+
+
+def test_a_connection_that_was_idle_for_too_long_is_not_closed_again_at_a_stop() -> None:
+    async def stop() -> None:
+        client = Client(ConnectionLimits())
+        await client.send(GET)
+        await client.wait(5.1)
+        assert client.transport.is_closing()
+        client.stop()
+
+    asyncio.run(stop())
 
 
 def test_a_body_that_goes_on_is_taken_and_one_that_trickles_is_closed() -> None:

@@ -128,8 +128,9 @@ class _Connection(H11Protocol):
         self._follow()
 
     def shutdown(self) -> None:
-        super().shutdown()
-        self._expect_nothing_more()
+        if not self.transport.is_closing():  # of TLS a second close leaves the transport unusable
+            super().shutdown()
+            self._expect_nothing_more()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
