@@ -1,6 +1,7 @@
 """Wheel and sdist: contents, metadata, dependencies that resolve, and real use once installed.
 
-uv makes them, resolves and installs. What it downloads is kept in pytest's cache.
+uv makes them, resolves and installs. What it downloads is kept in pytest's cache, and so are the
+environments of other Pythons, in which quick tests run once more.
 """
 
 import ast
@@ -26,9 +27,12 @@ from uv import find_uv_bin
 import lineside
 from lineside.testing.objects import untrained_bytes
 from lineside.vision import encode_png
+from tests.conftest import skip_or_fail
 
 ROOT = Path(__file__).parents[1]
 VERSIONS = ("3.11", "3.12", "3.13")
+PARTS = ("core", "datasets", "hub", "models", "twin", "vision")
+QUICK = "not full and not quarantined and not service and not browser"
 EVERY = "every"
 # What pip is configured with: uv reads nothing of it.
 OF_PIP = {
@@ -62,7 +66,7 @@ Uv = Callable[..., str]
 def ran(*words: str | Path, environ: dict[str, str]) -> str:
     """Run a program, which has to end well; return its output."""
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environ)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
 
@@ -136,7 +140,7 @@ def interpreter_of(version: str) -> Path:
     on_path = shutil.which(f"python{version}")
     found = [*of_pyenv, *(Path(one) for one in (on_path,) if one and "shims" not in one)]
     if not found:
-        pytest.skip(f"Python {version} is not installed")
+        skip_or_fail("python", f"Python {version} is not installed")
     return found[0]
 
 
@@ -267,3 +271,19 @@ def test_uv_and_pipx_install_the_newest_as_a_tool(
     printed = ran(place / commands / "lineside", "--version", environ=environ)
     assert printed == f"lineside {lineside.__version__}\n"
     check_use(place / home / "lineside" / "bin", place=place, environ=environ)
+
+
+@pytest.mark.service
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("version", VERSIONS[1:])
+def test_quick_tests_pass_with_another_python(
+    uv: Uv, place: Path, environ: dict[str, str], version: str
+) -> None:
+    folder, pinned = place.parent / f"python{version}", f"--constraint={ROOT / 'constraints.txt'}"
+    uv("venv", "--allow-existing", f"--python={interpreter_of(version)}", folder)
+    uv("pip", "install", f"--python={folder}", pinned, f"--editable={ROOT}[all,test]")
+    ran(
+        folder / "bin" / "python", "-m", "pytest", "--quiet", "--reruns=0", f"-m={QUICK}",
+        "--randomly-seed=1", "-p", "no:cacheprovider",
+        *(ROOT / "tests" / part for part in PARTS), environ=environ,
+    )  # fmt: skip
