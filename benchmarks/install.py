@@ -170,10 +170,8 @@ def programs_in(folder: Path) -> dict[str, Callable[[], float]]:
     package_file, image_file = folder / "parts.lspkg", folder / "part.jpg"
     programs["edge predict"] = lambda: seconds_of(edge, "predict", package_file, image_file)
     shutil.rmtree(folder / "signed", ignore_errors=True)
-    device, plant = (
-        signed_folder(folder / "signed", package_file.read_bytes()),
-        folder / "plant.toml",
-    )
+    device = signed_folder(folder / "signed", package_file.read_bytes())
+    plant = folder / "plant.toml"
     programs["edge start"] = lambda: float(
         str(measure_start(device, python=folder / "edge/bin/python", plant=plant)["in_use_s"])
     )

@@ -138,7 +138,7 @@ def _median_size(boxes: Sequence[Marked]) -> tuple[float, float] | None:
 def _spacing(
     samples: Sequence[Sample], *, labels: Sequence[str], side_px: float
 ) -> dict[str, tuple[float, float]]:
-    """Near neighbours lie about one object apart: the tenth part of nearest distances, by label."""
+    """By label the distance to a nearest neighbour that nine of ten exceed: about one object."""
     nearest: dict[str, list[float]] = {name: [] for name in labels}
     for sample in samples:
         marks = [m for m in sample.marked or () if m.label in labels]
