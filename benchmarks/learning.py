@@ -365,7 +365,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="learning-") as made:
             found = measured(row, data=asked.data.resolve(), work=Path(made), seed=asked.seed)
             results[row.name] = {**found, "measured": provenance()}
-        write("learning", {"seed": asked.seed, "rows": results}, answer)
+        result = {"seed": asked.seed, "rows": results}
+        write("learning", result, answer, is_part=bool(wanted))
         print("\n".join(lines({row.name: results[row.name]})), flush=True)
     print("\n".join(lines(results)))
 

@@ -95,7 +95,12 @@ def provenance() -> dict[str, object]:
 
 
 def write(
-    name: str, result: Mapping[str, object], answer: Answer, *, out: Path | None = None
+    name: str,
+    result: Mapping[str, object],
+    answer: Answer,
+    *,
+    out: Path | None = None,
+    is_part: bool = False,
 ) -> Path:
     """Keep a result under ``results/<name>.json``, or ``out``, with its machine, day and commit.
 
@@ -104,10 +109,15 @@ def write(
         result: what was measured.
         answer: makes the result's sentence of what is stored; printed too.
         out: another file.
+        is_part: this run measured some rows only; the longest run so far stays known.
     """
     path = out or RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     measured = {**provenance(), "seconds": round(perf_counter() - BEGAN_S, 1)}
+    if is_part and path.exists():
+        former = json.loads(path.read_bytes())["measured"]
+        known = [former[key] for key in ("seconds", "seconds_at_least") if key in former]
+        measured["seconds_at_least"] = max(known, default=0.0)
     head = {"machine": machine(), "measured": measured}
     own = {key: value for key, value in result.items() if key not in {*head, "answer"}}
     figures = json.loads(json.dumps(own, default=str))

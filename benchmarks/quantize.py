@@ -306,7 +306,7 @@ def main() -> None:
             kept[row.name] = {**found, "measured": provenance()}
         print(json.dumps(kept[row.name], indent=1))
         rows = [kept[each.name] for each in ROWS if each.name in kept]
-        write("quantize", {"rows": rows}, answer)
+        write("quantize", {"rows": rows}, answer, is_part=bool(asked.rows))
 
 
 def answer(result: dict[str, Any]) -> str:

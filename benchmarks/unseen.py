@@ -343,7 +343,7 @@ def main() -> None:
         print(line(row.name, found), flush=True)
         if not asked.dry:
             results[row.name] = {**found, "seed": asked.seed, "measured": provenance()}
-            write("unseen", {"rows": results}, answer)
+            write("unseen", {"rows": results}, answer, is_part=bool(wanted))
 
 
 def answer(result: dict[str, Any]) -> str:

@@ -77,6 +77,14 @@ def test_what_takes_too_long_is_stopped_and_passed_over_the_next_time(folder: Pa
     assert run(folder, "--minutes", "0.02").stdout == "left out slow.py: takes > 2 s\n"
 
 
+def test_a_run_of_some_rows_does_not_hide_how_long_all_take(folder: Path) -> None:
+    part = "measure.write('rows', {'n': 9}, lambda one: 'A part.', is_part=True)\nsys.exit()"
+    result = add(folder, "rows", part, day="2026-01-01", seconds=400)
+    run(folder, "rows.py")
+    assert json.loads(result.read_bytes())["measured"]["seconds_at_least"] == 400
+    assert run(folder, "--minutes", "5").stdout == "left out rows.py: takes > 7 min\n"
+
+
 def test_a_missed_target_is_said_and_a_failure_keeps_the_former_result(folder: Path) -> None:
     add(folder, "misses", "import atexit, os\natexit.register(os._exit, 1)", day="2026-01-01")
     part = "measure.write('breaks', {'n': 9}, lambda one: 'A part.')\nraise ValueError('torn')"
