@@ -15,7 +15,7 @@ from lineside.fleet.rollout import RolloutStep
 from lineside.hub import Role, Services, create_app
 from lineside.hub.models.model_service import Registration
 from lineside.hub.models.operating_points import PointProposal
-from lineside.hub.pages.rollouts import DeviceTable
+from lineside.hub.pages.rollouts import DeviceTable, device_figures
 from lineside.hub.rollouts.repository import ROLLOUT_TYPE
 from lineside.hub.rollouts.rollout_service import NewRollout, RolloutDevice
 from lineside.links import Message
@@ -760,6 +760,16 @@ def test_devices_of_a_rollout_are_sorted_and_paged_on_the_server() -> None:
     assert nothing == []
     table = DeviceTable(rollout="rol", sort="p95")
     assert (table.next_sort("p95"), table.direction("p95")) == ("-p95", "ascending")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "shown"), [(4.0, 5.0, "5.0 ms (4.0 ms)"), (0.0, 5.0, "5.0 ms"), (0.0, 0.0, "")]
+)
+def test_a_latency_that_was_not_measured_is_not_shown(old: float, new: float, shown: str) -> None:
+    found = Evidence(device="d", inspection="i", latency_ms_old=old, latency_ms_new=new)
+    report = TrialReport(rollout="rol", old="", new="sha256:b", evidence=found)
+    device = RolloutDevice(id="d", step=1, status="SUCCEEDED", package="", report=report)
+    assert device_figures(device)[8].replace("\N{NO-BREAK SPACE}", " ") == shown
 
 
 def test_the_pages_show_steps_devices_and_the_decision_to_everybody(

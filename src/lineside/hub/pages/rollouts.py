@@ -224,7 +224,7 @@ def device_figures(each: RolloutDevice) -> tuple[str, ...]:
         percent(found.rejects_lost / whole),
         percent(found.unsure_gained / whole),
         number(found.score_sum / whole, digits=3),
-        f"{milliseconds(found.latency_ms_new)} ({milliseconds(found.latency_ms_old)})",
+        _latency_words(found),
         number(found.crashes),
     )
 
@@ -234,6 +234,13 @@ def _reject_words(found: Evidence) -> str:
         return ""
     new, old = found.verdict_rejects_new, found.verdict_rejects_old
     return f"{percent(new / found.verdicts)} ({percent(old / found.verdicts)})"
+
+
+def _latency_words(found: Evidence) -> str:
+    """Both median latencies; without one that was not measured, as where no package ran before."""
+    pair = (found.latency_ms_new, found.latency_ms_old)
+    new, old = (milliseconds(each) if each else "" for each in pair)
+    return f"{new} ({old})" if old else new
 
 
 def limit_figures(limits: LiveLimits) -> tuple[str, ...]:
