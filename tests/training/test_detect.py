@@ -208,9 +208,10 @@ def test_the_large_objects_of_a_label_fit_into_a_crop_unless_others_become_too_s
     discs = [box(x, 0, x + 20, 20) for x in range(0, 600, 50)]
     odd, labels = box(0, 50, 300, 70), ("disc", "plate")
     assert scale_of([sample(0, *discs, odd)], labels=labels, side_px=640).zoom == OBJECT_PX / 20
-    for long, zoom in ((100, 1.4), (250, 0.64), (900, 0.5)):
+    for long, zoom, too_large in ((100, 1.4, ()), (250, 0.64, ()), (900, 0.5, ("plate",))):
         plate = box(0, 50, long, 150, label="plate")
-        assert scale_of([sample(0, *discs, plate)], labels=labels, side_px=640).zoom == zoom
+        scale = scale_of([sample(0, *discs, plate)], labels=labels, side_px=640)
+        assert (scale.zoom, scale.too_large) == (zoom, too_large)
 
 
 def test_a_lone_point_still_gives_a_scale() -> None:

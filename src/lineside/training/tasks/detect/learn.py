@@ -350,7 +350,7 @@ def train_objects(
             detect=rule,
             template=template,
             baseline=_baseline(some, names),
-            warnings=(*left_out, *_warnings(some, names)),
+            warnings=(*left_out, *_warnings(some, names, scale=scale)),
             remembered=(remembered,),
             sections={"objects": _section(some, names, scale=scale)},
         )
@@ -419,8 +419,13 @@ def _baseline(samples: Sequence[Sample], labels: Sequence[str]) -> dict[str, flo
     return found
 
 
-def _warnings(samples: Sequence[Sample], labels: Sequence[str]) -> tuple[str, ...]:
+def _warnings(samples: Sequence[Sample], labels: Sequence[str], *, scale: Scale) -> tuple[str, ...]:
     sentences = []
+    if scale.too_large:
+        sentences.append(
+            f"most large objects of {', '.join(scale.too_large)} may not be found, because others "
+            "are much smaller; learn them by an inspection of their own"
+        )
     if len(samples) <= _FEW_PICTURES:
         sentences.append(f"few pictures: {len(samples)} were learned from; mark 20 or more")
     each = Counter(m.label for sample in samples for m in sample.marked or ())

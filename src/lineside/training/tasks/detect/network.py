@@ -33,6 +33,7 @@ from lineside.training.common.loop import LoopPlan, Parallel, Round, drawn
 from lineside.training.common.methods import DescribingNetwork
 from lineside.training.tasks.detect.scene import (
     CROP_PX,
+    LARGE_CROP_PX,
     Piece,
     Scene,
     Scenes,
@@ -313,7 +314,7 @@ def _most_side(known: Sequence[Scene]) -> int:
         float(np.quantile(sides.max(axis=1), 0.95)) > _LARGE_SHARE * CROP_PX
         or largest_side(sides, label=label) > _LARGE_LABEL_SHARE * CROP_PX
     )
-    return CROP_PX * 3 // 2 if large else CROP_PX
+    return LARGE_CROP_PX if large else CROP_PX
 
 
 def whole_batch(sample: Sample, *, scenes: Scenes) -> Tensor:

@@ -34,8 +34,10 @@ OBJECT_PX = 28.0
 """Side of the median object on the network's input."""
 
 CROP_PX = 128
-"""Side of the crops that are learned from: less where the pictures are smaller, half as much again
-where objects are so large that it would cut most of them."""
+"""Side of the crops that are learned from: less where the pictures are smaller."""
+
+LARGE_CROP_PX = 192
+"""Their side where objects are so large that the usual one would cut most of them."""
 
 _LEAST_OBJECT_PX = 10.0
 _MOST_OBJECT_PX = 160.0  # of the longer side; an object that no crop shows whole is never found
@@ -76,11 +78,14 @@ class Scale:
         zoom: network pixels per picture pixel.
         nominal_px: (width, height) in picture pixels of a point's object, by label.
         boxed: labels of which an object is marked with a box.
+        too_large: labels of which one object in ten, or more, fits into no crop at this zoom, which
+            the smallest objects need.
     """
 
     zoom: float
     nominal_px: Mapping[str, tuple[float, float]]
     boxed: frozenset[str]
+    too_large: tuple[str, ...]
 
 
 def scale_of(samples: Sequence[Sample], *, labels: Sequence[str], side_px: float) -> Scale:
@@ -102,13 +107,18 @@ def scale_of(samples: Sequence[Sample], *, labels: Sequence[str], side_px: float
     drawn = _boxes_of(marks, nominal_px=by_label)
     sides = drawn[:, 2:] - drawn[:, :2]
     middle = float(np.median(np.sqrt(sides.prod(axis=1)) if marks else nominal))
-    largest = largest_side(sides, label=np.array([m.label for m in marks]))
-    fitting = min(OBJECT_PX / middle, _MOST_OBJECT_PX / largest)
-    zoom = max(fitting, _LEAST_OBJECT_PX / min(nominal))
+    label = np.array([m.label for m in marks])
+    fitting = min(OBJECT_PX / middle, _MOST_OBJECT_PX / largest_side(sides, label=label))
+    zoom = round(min(_MOST_ZOOM, max(fitting, _LEAST_OBJECT_PX / min(nominal))), 4)
+    large = {
+        name for name in labels
+        if largest_side(sides[label == name], label=label[label == name]) * zoom > LARGE_CROP_PX
+    }  # fmt: skip
     return Scale(
-        zoom=round(min(_MOST_ZOOM, zoom), 4),
+        zoom=zoom,
         nominal_px=by_label,
         boxed=frozenset(m.label for m in boxes),
+        too_large=tuple(sorted(large)),
     )
 
 
