@@ -165,15 +165,26 @@ def test_segments_of_every_kind_are_drawn_into_one_mask(read: Callable[..., Impo
         (on(7, 8, bbox=[1, 1, 2, 2]), "category 8"),
         (on(7, 3, bbox=[1, 1, 0, 2]), "without area"),
         (on(7, 3), "without area"),
-        (on(99, 3, bbox=[1, 1, 2, 2]), "does not name"),
     ],
 )
-def test_an_annotation_that_makes_no_sense_is_reported(
+def test_an_annotation_that_makes_no_sense_takes_its_picture_with_it(
     *, read: Callable[..., Import], annotation: dict[str, object], why: str
 ) -> None:
     found = read(document(annotation))
     assert why in found.skipped[0].reason
+    assert [sample.name for sample in found.samples] == ["b.png"]
+
+
+def test_annotations_and_pictures_without_each_other_are_reported(
+    read: Callable[..., Import], tmp_path: Path, put: Put
+) -> None:
+    put(tmp_path / "images" / "c.png", 3)
+    found = read(document(on(99, 3, bbox=[1, 1, 2, 2])))
     assert [sample.marked for sample in found.samples] == [(), ()]
+    assert [note.reason for note in found.skipped] == [
+        "1 annotations are of images that the file does not name",
+        "1 pictures have no entry in the file; left out",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -193,11 +204,19 @@ def test_segments_that_cannot_be_drawn_take_their_picture_with_them(
     assert "a.png" in found.skipped[0].reason
 
 
+def test_a_box_ends_at_the_edge_of_its_picture(read: Callable[..., Import]) -> None:
+    found = read(document(on(7, 3, bbox=[-0.5, 10, 8, 6.4]), on(9, 3, bbox=[24.5, 1, 3, 3])))
+    assert [sample.marked for sample in found.samples] == [
+        (Marked(label="dent", x0_px=0, y0_px=10, x1_px=7.5, y1_px=16),)
+    ]
+    assert "a shape without area on the picture: 24.5 1 27.5 4" in found.skipped[0].reason
+
+
 def test_boxes_of_another_size_of_picture_are_not_taken(read: Callable[..., Import]) -> None:
     images = [{"id": 7, "file_name": "a.png", "width": 48, "height": 32}]
     found = read(document(on(7, 3, bbox=[1, 1, 40, 2]), images=images))
     assert found.samples == ()
-    assert "made for 48 x 32 pixels, the picture has 24 x 16" in found.skipped[0].reason
+    assert "made for 48 x 32 pixels, the picture has 24 x 16" in found.skipped[1].reason
 
 
 def test_categories_that_are_not_wanted_are_counted(

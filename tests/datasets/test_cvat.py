@@ -94,6 +94,7 @@ def test_subsets_are_parts_tags_labels_and_an_empty_image_shows_nothing(
     [
         (image(drawn("cuboid", xtl1=1)), "cuboid (1 of this image): 'cuboid' is not read. Known:"),
         (image(drawn("box", xtl=2, ytl=2, xbr=2, ybr=5)), "a shape without area on the picture"),
+        (image(drawn("box", xtl=2, ytl=5, xbr=2, ybr=5)), "a shape without area on the picture"),
         (image(drawn("box", xtl=2)), "ytl is missing. Draw it again in CVAT"),
         (image(drawn("polygon", points="1,2;3;4,5")), "points that are no pairs"),
         (image(drawn("polygon", points="1,2;nan,3;4,5")), "'nan' is not a number"),

@@ -99,6 +99,35 @@ def test_the_same_picture_twice_is_one_sample_and_is_reported(tmp_path: Path, pu
     assert "disagree on red, white" in loaded.skipped[0].reason
 
 
+OVER = "<object><name>dent</name>{}</object>".format(
+    "<bndbox><xmin>{}</xmin><ymin>3</ymin><xmax>{}</xmax><ymax>9</ymax></bndbox>"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("boxes.csv", "file,x1,y1,x2,y2,type\na.png,{},2,{},9,dent\n"),
+        ("Annotations/a.xml", f"<annotation>{OVER}</annotation>"),
+    ],
+)
+def test_a_box_ends_at_the_edge_of_its_picture_and_none_lies_outside(
+    *, tmp_path: Path, put: Put, name: str, text: str
+) -> None:
+    put(tmp_path / "a.png", 1)
+    table = tmp_path / name
+    table.parent.mkdir(exist_ok=True)
+    if name == "boxes.csv":
+        (tmp_path / "labels.csv").write_text("file,label\na.png,\n")
+    table.write_text(text.format(20, 24.4))
+    ((mark,),) = [sample.marked or () for sample in load_source(tmp_path).samples]
+    assert (mark.x1_px, mark.y1_px) == (24, 9)
+    table.write_text(text.format(26, 30))
+    outside = load_source(tmp_path)
+    assert outside.samples == ()
+    assert "a shape without area on the picture" in outside.skipped[0].reason
+
+
 def test_class_folders_label_their_pictures(tmp_path: Path, put: Put) -> None:
     put(tmp_path / "images" / "dent" / "1.png", 1)
     put(tmp_path / "images" / "good" / "2.png", 2)
@@ -107,6 +136,18 @@ def test_class_folders_label_their_pictures(tmp_path: Path, put: Put) -> None:
     assert [(s.name, s.labels, s.known) for s in loaded.samples] == [
         ("images/dent/1.png", ("dent",), ("dent", "good")),
         ("images/good/2.png", ("good",), ("dent", "good")),
+    ]
+
+
+def test_pictures_outside_class_folders_and_objects_without_a_row_are_reported(
+    tmp_path: Path, put: Put
+) -> None:
+    put(tmp_path / "dent" / "1.png", 1)
+    put(tmp_path / "1.png", 2)
+    (tmp_path / "boxes.csv").write_text("file,x1,y1,x2,y2,type\ndint/1.png,1,1,5,5,dent\n")
+    assert [note.reason for note in load_source(tmp_path).skipped] == [
+        "1 pictures lie in no class folder; left out",
+        "1 files have objects and no row that was read, such as dint/1.png",
     ]
 
 

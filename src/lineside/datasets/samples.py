@@ -69,6 +69,17 @@ class Marked:
         """Return whether only the centre is known."""
         return self.x0_px == self.x1_px and self.y0_px == self.y1_px
 
+    def cut_at(self, width: int, *, height: int) -> "Marked":
+        """The part of it that lies on a picture of this size; ``InvalidError`` where none does."""
+        if self.is_point and not (0 <= self.x0_px <= width and 0 <= self.y0_px <= height):
+            raise InvalidError(f"a point outside the picture: {self.x0_px:g} {self.y0_px:g}")
+        x0, x1 = (min(max(x, 0.0), width) for x in (self.x0_px, self.x1_px))
+        y0, y1 = (min(max(y, 0.0), height) for y in (self.y0_px, self.y1_px))
+        if not self.is_point and (x0 >= x1 or y0 >= y1):
+            corners = f"{self.x0_px:g} {self.y0_px:g} {self.x1_px:g} {self.y1_px:g}"
+            raise InvalidError(f"a shape without area on the picture: {corners}")
+        return replace(self, x0_px=x0, y0_px=y0, x1_px=x1, y1_px=y1)
+
     @property
     def centre_px(self) -> tuple[float, float]:
         """(x, y)."""

@@ -164,20 +164,21 @@ class SourceCache:
         images: where pictures are instead, if anywhere.
         objects: marked in tables beside the source.
         keep: a folder for the bytes of every file of a bucket.
-        notes: for the report.
+        named: files of the rows.
     """
 
     tree: Tree
     images: Tree | None = None
     objects: Objects | None = None
     keep: Path | None = None
-    notes: list[Skipped] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
     _recipes: dict[Digest, str | Recipe] = field(default_factory=dict)
     _folders: list[str] | None = None
     _lock: Lock = field(default_factory=Lock)
 
     def sample(self, row: Row) -> Sample:
         """The sample of a row; ``InvalidError`` says what of it cannot be used."""
+        self.named.add(row.file)
         digest, size = self._picture(row.file, made=row.picture)
         if row.size not in (None, size):
             raise InvalidError(_other_size(row.file, size, made_for=row.size))
@@ -245,21 +246,24 @@ class SourceCache:
         return digest
 
     def _marked(self, row: Row, size: tuple[int, int]) -> tuple[Marked, ...] | None:
-        if row.marked is None:
-            return self.objects.marks.get(row.file, ()) if self.objects is not None else None
-        if not row.in_shares:
-            return row.marked
+        marks = row.marked
+        if marks is None and self.objects is not None:
+            marks = self.objects.marks.get(row.file, ())
+        if marks is None:
+            return None
         width, height = size
-        return tuple(
-            replace(
-                mark,
-                x0_px=mark.x0_px * width,
-                y0_px=mark.y0_px * height,
-                x1_px=mark.x1_px * width,
-                y1_px=mark.y1_px * height,
+        if row.in_shares:
+            marks = tuple(
+                replace(
+                    mark,
+                    x0_px=mark.x0_px * width,
+                    y0_px=mark.y0_px * height,
+                    x1_px=mark.x1_px * width,
+                    y1_px=mark.y1_px * height,
+                )
+                for mark in marks
             )
-            for mark in row.marked
-        )
+        return tuple(mark.cut_at(width, height=height) for mark in marks)
 
     def _find(self, name: str) -> bytes:
         inside(name)
@@ -354,12 +358,23 @@ def load_source(
         listing.skipped.sort(key=lambda line: line.where)
     merged, doubles = merge_same_pictures(ordered)
     beside = cache.objects.skipped if cache.objects is not None else ()
+    if reading.choice == Choice():
+        beside += _lost_objects(cache)
     return Import(
         samples=grouped(merged, rule=group),
-        skipped=(*listing.skipped, *beside, *cache.notes, *doubles),
+        skipped=(*listing.skipped, *beside, *doubles),
         format=name,
         reader=cache.read,
     )
+
+
+def _lost_objects(cache: SourceCache) -> tuple[Skipped, ...]:
+    """The report on objects in the tables whose pictures were not read."""
+    lost = sorted(cache.objects.marks.keys() - cache.named) if cache.objects is not None else []
+    if not lost:
+        return ()
+    reason = f"{len(lost)} files have objects and no row that was read, such as {lost[0]}"
+    return (Skipped(where=cache.tree.where, reason=reason),)
 
 
 def plan_source(

@@ -3,8 +3,8 @@
 1. The file stands in the root or in ``annotations/``, the pictures at most two folders deep;
    ``train``, ``val`` and ``test`` in its name are its pictures' part. Several files of one folder
    are read together.
-2. A box is ``[x, y, width, height]`` in pixels. One without area is reported, unless the object has
-   a key point: then it is a point.
+2. A box is ``[x, y, width, height]`` in pixels. An object without a box of some area, segments or
+   one key point takes its picture with it: without the object the picture would look good.
 3. Segments (polygons, run lengths as numbers or as text) are drawn into one mask of the picture
    beside the boxes. An object with segments and no box gets the box around them.
 4. A crowd (``iscrowd`` 1) is no single object: its segments go into the mask and it gets no box.
@@ -179,9 +179,10 @@ class _Reading:
             try:
                 mark = self.mark(annotation, picture)
             except InvalidError as error:
-                place = f"{where}, annotation {annotation.id}"
-                self.skipped.append(Skipped(where=place, reason=error.message))
-                continue
+                raise InvalidError(
+                    f"annotation {annotation.id}: {error.message}",
+                    fix="Draw it again, or delete it.",
+                ) from error
             held.add(self.name(annotation))
             marked += [mark] if mark is not None else []
             drawn += [annotation] if annotation.segmentation else []

@@ -58,6 +58,9 @@ def list_folders(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
             known = truth.judged(held, over=truth.wanted)
             for name in pictures(tree, folder):
                 yield entry_of(Row(where=name, file=name, labels=held, known=known, split=part))
+        if bare := sum(1 for _ in pictures(tree, "")):
+            reason = f"{bare} pictures lie in no class folder; left out"
+            listing.skipped.append(Skipped(where=tree.where, reason=reason))
 
     return replace(listing, entries=entries())
 

@@ -133,7 +133,16 @@ def _lists(request: SourceRequest) -> Listing:
 
 def _coco(request: SourceRequest) -> Listing:
     names = [request.file] if request.file else list(coco_files(request.tree))
-    return _joined("coco", [list_coco(request.tree, name, labels=request.labels) for name in names])
+    found = [list_coco(request.tree, name, labels=request.labels) for name in names]
+    return _with_bare(_joined("coco", found), request, lacking="entry in the file")
+
+
+def _with_bare(listing: Listing, request: SourceRequest, *, lacking: str) -> Listing:
+    """The listing; that of a whole tree also reports pictures of which its files do not speak."""
+    if request.file:
+        return listing
+    where = request.tree.where
+    return with_bare(listing, walk(request.tree), where=where, lacking=lacking)
 
 
 def _cvat(request: SourceRequest) -> Listing:
@@ -141,11 +150,7 @@ def _cvat(request: SourceRequest) -> Listing:
     if not names:
         raise none_here(request, "cvat")
     found = [list_cvat(request.tree, name, labels=request.labels) for name in names]
-    listing = _joined("cvat", found)
-    if request.file:
-        return listing
-    where = request.tree.where
-    return with_bare(listing, walk(request.tree), where=where, lacking="image element")
+    return _with_bare(_joined("cvat", found), request, lacking="image element")
 
 
 def _captures(request: SourceRequest) -> Listing:

@@ -33,12 +33,13 @@ class Shape:
 
     corners: tuple[float, float, float, float]
     draw: Draw | None = None
+    is_point: bool = False
 
 
 def point_shape(numbers: Sequence[float]) -> Shape:
     """A point."""
     x, y = _checked(numbers, exactly=1)
-    return Shape((x, y, x, y))
+    return Shape((x, y, x, y), is_point=True)
 
 
 def box_shape(numbers: Sequence[float]) -> Shape:
@@ -98,15 +99,10 @@ def mark_object(shape: Shape, label: str, *, size: tuple[int, int] | None) -> Ma
         InvalidError: nothing of it lies on the picture.
     """
     x0, y0, x1, y1 = shape.corners
-    is_point = (x0, y0) == (x1, y1) and shape.draw is None
-    if size is not None:
-        if is_point and not (0 <= x0 <= size[0] and 0 <= y0 <= size[1]):
-            raise InvalidError(f"a point outside the picture: {x0:g} {y0:g}")
-        x0, x1 = (min(max(x, 0.0), size[0]) for x in (x0, x1))
-        y0, y1 = (min(max(y, 0.0), size[1]) for y in (y0, y1))
-    if not is_point and (x0 >= x1 or y0 >= y1):
+    mark = Marked(label=label, x0_px=x0, y0_px=y0, x1_px=x1, y1_px=y1)
+    if not shape.is_point and (x0 >= x1 or y0 >= y1):
         raise InvalidError(f"a shape without area on the picture: {x0:g} {y0:g} {x1:g} {y1:g}")
-    return Marked(label=label, x0_px=x0, y0_px=y0, x1_px=x1, y1_px=y1)
+    return mark if size is None else mark.cut_at(size[0], height=size[1])
 
 
 def mask_maker(shapes: Iterable[Shape]) -> Callable[[int, int], bytes] | None:
