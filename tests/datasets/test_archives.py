@@ -59,6 +59,24 @@ def test_class_folders_in_an_archive(png: Png, tmp_path: Path) -> None:
     assert [sample.name for sample in found.samples] == ["dent/1.png", "good/2.png"]
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_names_are_found_in_either_spelling_and_where_a_zip_does_not_say_utf_8(
+    *, png: Png, tmp_path: Path, packed: bool
+) -> None:
+    written = "Mu\u0308ller.png"  # macOS writes letters and their accents apart
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "labels.csv").write_text("file,label\nM\u00fcller.png,dent\n")
+    (tmp_path / "data" / written).write_bytes(png(1))
+    where = tmp_path / "data"
+    if packed:
+        where = tmp_path / "data.zip"
+        with zipfile.ZipFile(where, "w") as archive:
+            archive.write(tmp_path / "data" / "labels.csv", "labels.csv")
+            archive.writestr("Mu__ller.png", png(1))
+        where.write_bytes(where.read_bytes().replace(b"Mu__ller.png", written.encode()))
+    assert [one.name for one in load_source(where).samples] == ["M\u00fcller.png"]
+
+
 @pytest.mark.parametrize("name", ["../a.png", "/a.png", "x/../../a.png"])
 def test_a_member_that_leads_out_refuses_the_archive(tmp_path: Path, name: str) -> None:
     for path in (zipped(tmp_path / "x.zip", {name: b""}), tarred(tmp_path / "x.tar", {name: b""})):

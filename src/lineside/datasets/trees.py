@@ -1,18 +1,21 @@
 """Trees of files that a source is read from: a folder, an archive, a bucket.
 
 1. Nothing is listed ahead: names come one after the other, in no particular order.
-2. A name never leads out, by dots or by links.
+2. A name never leads out, by dots or by links. One with composed letters (NFC) finds the file whose
+   name was written with decomposed ones, and the reverse: macOS writes ``ü`` as ``u`` and ``¨``.
 3. A file is refused by its length before it is read.
 
 Archives are ``.zip`` (stored or deflated) and ``.tar`` (not compressed).
 
 1. The directory is read once; a member is read where it lies, so order costs nothing.
-2. Members are plain files with names inside the archive; links and devices are passed over.
+2. Members are plain files with names inside the archive; links and devices are passed over. Names
+   that are UTF-8 are read as such, even where the archive does not say so (macOS, Info-ZIP).
 3. A member is refused by its declared length, and again where it unpacks to more.
 """
 
 import os
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -105,9 +108,9 @@ class FolderTree:
         """Where the file is; ``InvalidError`` when its name leads out of the folder."""
         written = inside(name)
         try:
-            path = self.root / written
+            places = [self.root / one for one in _spellings(written)]
+            path = next((one for one in places if one.exists()), places[0])
             resolved = path.resolve()
-            path.is_file()
         except (OSError, ValueError) as error:
             raise NotFoundError("no usable file name", where=self.where) from error
         if self._inside and not resolved.is_relative_to(self.root):
@@ -135,6 +138,13 @@ def inside(name: str) -> str:
     if "\0" in name or "\\" in name:
         raise InvalidError("no usable file name")
     return name
+
+
+def _spellings(name: str) -> list[str]:
+    """The name as it is written, and with composed and decomposed letters."""
+    if name.isascii():
+        return [name]
+    return [name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]
 
 
 def stem_of(name: str) -> str:
@@ -175,6 +185,7 @@ _MOST_DEPTH = 64  # folders around a file
 _APPLE = "__MACOSX"  # what macOS puts beside the files of an archive
 _LOCAL_HEADER = 30  # APPNOTE.TXT 4.3.7
 _STORED, _DEFLATED = 0, 8
+_SAYS_UTF_8 = 0x800  # APPNOTE.TXT 4.4.4, bit 11; names are read as code page 437 without it
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,10 +243,15 @@ class ArchiveTree:
         return (name for name in self._files.get(folder, ()) if not _is_hidden(name))
 
     def has(self, name: str) -> bool:
-        return inside(name) in self._spots
+        return self._spot(name) is not None
+
+    def _spot(self, name: str) -> _Spot | None:
+        return next(
+            (self._spots[one] for one in _spellings(inside(name)) if one in self._spots), None
+        )
 
     def read(self, name: str, *, most: int) -> bytes:
-        spot = self._spots.get(inside(name))
+        spot = self._spot(name)
         if spot is None:
             raise NotFoundError("there is no such file", where=f"{self.where}:{name}")
         if spot.size > most:
@@ -293,7 +309,7 @@ def _zip_members(path: Path, *, most: int, refusal: InvalidError) -> Iterator[tu
                     fix="Pack it again, deflated and without password.",
                 )
             yield (
-                info.filename,
+                _name_in_zip(info),
                 _Spot(
                     info.header_offset,
                     info.compress_size,
@@ -302,6 +318,15 @@ def _zip_members(path: Path, *, most: int, refusal: InvalidError) -> Iterator[tu
                     info.CRC,
                 ),
             )
+
+
+def _name_in_zip(info: zipfile.ZipInfo) -> str:
+    if info.flag_bits & _SAYS_UTF_8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode()
+    except UnicodeError:
+        return info.filename
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, _Spot]]:
