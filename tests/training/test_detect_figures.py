@@ -119,11 +119,11 @@ def test_the_confusion_says_what_was_taken_for_what_missed_or_unsure() -> None:
     cases = [
         case([A, B], [(A, 0.9), (ELSEWHERE, 0.7)], number=0),
         case([A], [(WRONG, 0.7)], number=1),
-        case([A], [(A, 0.5)], number=2),
+        case([A], [(A, 0.5), (ELSEWHERE, 0.4)], number=2),
     ]
     table = measure(cases, manifest=manifest(), baseline={}).confusion["objects"]
     assert table.classes == ("disc", "square", "nothing")
-    assert table.rows == ((1, 1, 0, 1), (0, 0, 1, 0), (1, 0, 0, 0))
+    assert table.rows == ((1, 1, 0, 1), (0, 0, 1, 0), (1, 0, 0, 1))
 
 
 def test_a_refused_picture_found_nothing() -> None:

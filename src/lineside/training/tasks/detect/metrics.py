@@ -3,8 +3,8 @@
 ``f1_iou33`` and ``f1_iou50`` want the right label and an overlap above .33 or .5; ``f1_any_…`` take
 any label. ``average_precision`` is the mean over labels at .5, over the boxes that were told.
 ``count_exact`` and ``count_mae`` are of the number of boxes; their baseline always says the
-training pictures' median. The last column of the confusion is what was met but unsure; "nothing"
-stands for objects that were missed, and in its row for boxes that met none.
+training pictures' median. The last column of the confusion is what was unsure; "nothing" stands
+for objects that were missed, and in its row for boxes that met none.
 """
 
 import math
@@ -289,7 +289,7 @@ def _confusion(
         unsure = _unsure(case, labels=labels)
         for place, answer in enumerate(picture.answer):
             row = picture.truth[hit[place]] if hit[place] >= 0 else len(labels)
-            rows[row, -1 if unsure[place] and hit[place] >= 0 else answer] += 1
+            rows[row, -1 if unsure[place] else answer] += 1
         for truth in np.delete(picture.truth, hit[hit >= 0]):
             rows[truth, len(labels)] += 1
     return Confusion(classes=classes, rows=tuple(tuple(row) for row in rows.tolist()))
