@@ -315,7 +315,10 @@ LOST = ErasedTest(
         ),
         (
             ShortcutTests(alone=(trivial("mean_grey", 0.6),)),
-            "no shortcut was found: no trivial figure of the same pictures comes near the package",
+            (
+                "no shortcut was found: no trivial figure of the same pictures both surely beats"
+                " guessing and comes near the package"
+            ),
         ),
         (ShortcutTests(), ""),
     ],

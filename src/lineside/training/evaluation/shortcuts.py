@@ -183,7 +183,11 @@ def _acquittal(found: ShortcutTests) -> str:
         )
     if not found.alone and not found.gain_normalised and found.erased is None:
         return ""
-    near = " comes near the package" if found.alone else " was there to compare with"
+    near = (
+        " both surely beats guessing and comes near the package"
+        if found.alone
+        else " was there to compare with"
+    )
     return f"no shortcut was found: no trivial figure of the same pictures{near}"
 
 
