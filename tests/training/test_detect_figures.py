@@ -126,6 +126,11 @@ def test_the_confusion_says_what_was_taken_for_what_missed_or_unsure() -> None:
     assert table.rows == ((1, 1, 0, 1), (0, 0, 1, 0), (1, 0, 0, 1))
 
 
+def test_the_twenty_worst_pictures_are_the_mistakes() -> None:
+    cases = [case([A], [], number=number) for number in range(21)]
+    assert len(measure(cases, manifest=manifest(), baseline={}).mistakes) == 20
+
+
 def test_a_refused_picture_found_nothing() -> None:
     cases = [case([A], [], state=PictureState.BLURRED), case([A], [(A, 0.9)], number=1)]
     found = measure(cases, manifest=manifest(), baseline={})

@@ -24,6 +24,7 @@ from lineside.training.common.methods import spread
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     MOST_LIMITS,
+    MOST_MISTAKES,
     TaskMetrics,
     mean,
     owners,
@@ -36,7 +37,6 @@ from lineside.vision.detections import LEAST_CHANCE
 from lineside.vision.metrics import LimitRow
 
 _MOST_ROWS = 60
-_MOST_MISTAKES = 30
 
 Numbers = NDArray[np.float64]
 
@@ -225,7 +225,7 @@ def _mistakes(answers: Sequence[_Counted]) -> tuple[Mistake, ...]:
             probability=0.0,
             reason="inside the interval" if each.covered else "outside the interval",
         )
-        for each in wrong[:_MOST_MISTAKES]
+        for each in wrong[:MOST_MISTAKES]
     )
 
 

@@ -19,6 +19,7 @@ from lineside.models import Manifest, Metric
 from lineside.models.result import Confusion, Mistake
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
+    MOST_MISTAKES,
     TaskMetrics,
     bounded,
     mean,
@@ -102,7 +103,6 @@ def corners_of(boxes: Sequence[BoxAnswer] | Sequence[Marked]) -> Floats:
 
 _OVERLAPS = (("iou33", 0.33), ("iou50", 0.5))
 _NOTHING = "nothing"
-_MOST_MISTAKES = 30
 
 Numbers = NDArray[np.int64]
 
@@ -331,7 +331,7 @@ def _mistakes(
         )
         found.append((missed + int(wrong.sum()), worst))
     found.sort(key=lambda each: (-each[0], -each[1].probability, each[1].picture))
-    return tuple(worst for _, worst in found[:_MOST_MISTAKES])
+    return tuple(worst for _, worst in found[:MOST_MISTAKES])
 
 
 def _in_words(places: NDArray[np.intp], *, labels: Sequence[str]) -> str:
