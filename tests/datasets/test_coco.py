@@ -163,8 +163,8 @@ def test_segments_of_every_kind_are_drawn_into_one_mask(read: Callable[..., Impo
     ("annotation", "why"),
     [
         (on(7, 8, bbox=[1, 1, 2, 2]), "category 8"),
-        (on(7, 3, bbox=[1, 1, 0, 2]), "without area"),
-        (on(7, 3), "without area"),
+        (on(7, 3, bbox=[1, 1, 0, 2]), "neither a box of some area"),
+        (on(7, 3), "neither a box of some area"),
     ],
 )
 def test_an_annotation_that_makes_no_sense_takes_its_picture_with_it(
@@ -183,7 +183,7 @@ def test_annotations_and_pictures_without_each_other_are_reported(
     assert [sample.marked for sample in found.samples] == [(), ()]
     assert [note.reason for note in found.skipped] == [
         "1 annotations are of images that the file does not name",
-        "1 pictures have no entry in the file; left out",
+        "1 pictures have no entry in the file, such as c; left out",
     ]
 
 
@@ -202,6 +202,13 @@ def test_segments_that_cannot_be_drawn_take_their_picture_with_them(
     found = read(document(on(7, 3, bbox=[1, 1, 2, 2], segmentation=segmentation)))
     assert [sample.name for sample in found.samples] == ["b.png"]
     assert "a.png" in found.skipped[0].reason
+
+
+def test_a_box_without_area_is_that_around_its_segments(read: Callable[..., Import]) -> None:
+    corner = [[1, 1, 4, 1, 4, 3, 1, 3]]
+    found = read(document(on(7, 3, bbox=[0, 0, 0, 0], segmentation=corner)))
+    around = Marked(label="dent", x0_px=1, y0_px=1, x1_px=4, y1_px=3)
+    assert found.samples[0].marked == (around,)
 
 
 def test_a_box_ends_at_the_edge_of_its_picture(read: Callable[..., Import]) -> None:

@@ -135,7 +135,9 @@ def test_all_files_of_cvat_are_read_in_order_and_pictures_of_none_counted(
     found = load_source(tmp_path)
     assert found.format == "cvat"
     assert [one.name for one in found.samples] == ["images/default/b.png", "a.png"]
-    assert [one.reason for one in found.skipped] == ["2 pictures have no image element; left out"]
+    assert [one.reason for one in found.skipped] == [
+        "2 pictures have no image element, such as a; left out"
+    ]
 
 
 def test_very_many_elements_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

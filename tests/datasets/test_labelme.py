@@ -94,7 +94,7 @@ def test_pictures_are_found_by_their_written_paths_and_folders_say_the_parts(
         ("train/b.png", Part.TRAIN, ()),
         ("val/c.png", Part.VALID, ()),
     ]
-    assert [one.reason for one in found.skipped] == ["1 pictures have no JSON file; left out"]
+    assert [one.reason for one in found.skipped] == ["1 pictures have no JSON file, such as bare; left out"]
 
 
 def test_flags_are_labels_and_what_is_not_wanted_is_counted(tmp_path: Path, put: Put) -> None:
@@ -148,7 +148,7 @@ def test_a_file_without_a_picture_hides_no_picture_without_a_file(tmp_path: Path
     note(tmp_path / "a.json")
     note(tmp_path / "gone.json")
     reasons = [one.reason for one in load_source(tmp_path).skipped]
-    assert "1 pictures have no JSON file; left out" in reasons
+    assert "1 pictures have no JSON file, such as bare; left out" in reasons
 
 
 def test_class_folders_stay_class_folders_with_a_file_of_shapes_in_one(

@@ -144,11 +144,23 @@ def test_pictures_outside_class_folders_and_objects_without_a_row_are_reported(
 ) -> None:
     put(tmp_path / "dent" / "1.png", 1)
     put(tmp_path / "1.png", 2)
+    put(tmp_path / "train" / "2.png", 3)
     (tmp_path / "boxes.csv").write_text("file,x1,y1,x2,y2,type\ndint/1.png,1,1,5,5,dent\n")
     assert [note.reason for note in load_source(tmp_path).skipped] == [
-        "1 pictures lie in no class folder; left out",
+        "2 pictures lie in no class folder, such as 1.png; left out",
         "1 files have objects and no row that was read, such as dint/1.png",
     ]
+    (tmp_path / "train.csv").write_text("file,label\ndent/1.png,dent\n")
+    assert load_source(tmp_path / "train.csv").skipped == ()
+
+
+def test_two_spellings_of_an_accent_are_one_name(tmp_path: Path, put: Put) -> None:
+    put(tmp_path / "Mu\u0308ller" / "u\u0308.png", 1)
+    table = "file,x1,y1,x2,y2,type\nM\u00fcller/\u00fc.png,1,1,5,5,dent\n"
+    (tmp_path / "boxes.csv").write_text(table)
+    found = load_source(tmp_path, labels=["M\u00fcller", "good"])
+    assert found.skipped == ()
+    assert [(one.labels, len(one.marked or ())) for one in found.samples] == [(("M\u00fcller",), 1)]
 
 
 def test_part_folders_above_the_classes_declare_the_split(tmp_path: Path, put: Put) -> None:

@@ -59,6 +59,11 @@ def test_an_upload_is_reported_first_and_kept_when_it_is_the_same(
     assert send(client, CLASSES).json()["new"] == 0
 
 
+def test_a_report_names_no_folder_of_the_hub(client: TestClient) -> None:
+    told = send(client, packed({"good/1.png": picture(1), "2.png": picture(2)})).json()
+    assert [one["where"] for one in told["skipped"]] == ["upload.zip"]
+
+
 def test_bare_pictures_are_to_do(client: TestClient) -> None:
     data = packed({"new/1.png": picture(1), "new/2.png": picture(1), "new/3.png": picture(3)})
     told = send(client, data, keep=digest_of(data)).json()

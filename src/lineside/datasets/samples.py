@@ -70,8 +70,11 @@ class Marked:
         return self.x0_px == self.x1_px and self.y0_px == self.y1_px
 
     def cut_at(self, width: int, *, height: int) -> "Marked":
-        """The part of it that lies on a picture of this size; ``InvalidError`` where none does."""
-        if self.is_point and not (0 <= self.x0_px <= width and 0 <= self.y0_px <= height):
+        """The part of it that lies on a picture of this size; ``InvalidError`` where none does.
+
+        A point less than one pixel outside moves to the edge.
+        """
+        if self.is_point and not (-1 < self.x0_px < width + 1 and -1 < self.y0_px < height + 1):
             raise InvalidError(f"a point outside the picture: {self.x0_px:g} {self.y0_px:g}")
         x0, x1 = (min(max(x, 0.0), width) for x in (self.x0_px, self.x1_px))
         y0, y1 = (min(max(y, 0.0), height) for y in (self.y0_px, self.y1_px))

@@ -56,6 +56,7 @@ from lineside.datasets.trees import (
     ArchiveTree,
     FolderTree,
     Tree,
+    composed,
     inside,
     stem_of,
 )
@@ -138,12 +139,13 @@ def chosen(entries: Iterable[Entry], choice: Choice) -> Iterator[Entry]:
 
 
 def _named(entries: Iterator[Entry], ids: Sequence[str]) -> Iterator[Entry]:
-    wanted = {form for word in ids for form in (word, plain_number(word))}
+    wanted = {form for word in map(composed, ids) for form in (word, plain_number(word))}
     return (entry for entry in entries if not wanted.isdisjoint(_forms(entry.file)))
 
 
 def _forms(file: str) -> tuple[str, str, str, str]:
     """Return the names that a person may write for an image."""
+    file = composed(file)
     stem = stem_of(file)
     return file, PurePosixPath(file).name, stem, plain_number(stem)
 
@@ -178,7 +180,7 @@ class SourceCache:
 
     def sample(self, row: Row) -> Sample:
         """The sample of a row; ``InvalidError`` says what of it cannot be used."""
-        self.named.add(row.file)
+        self.named.add(composed(row.file))
         digest, size = self._picture(row.file, made=row.picture)
         if row.size not in (None, size):
             raise InvalidError(_other_size(row.file, size, made_for=row.size))
@@ -248,7 +250,7 @@ class SourceCache:
     def _marked(self, row: Row, size: tuple[int, int]) -> tuple[Marked, ...] | None:
         marks = row.marked
         if marks is None and self.objects is not None:
-            marks = self.objects.marks.get(row.file, ())
+            marks = self.objects.marks.get(composed(row.file), ())
         if marks is None:
             return None
         width, height = size
@@ -263,7 +265,10 @@ class SourceCache:
                 )
                 for mark in marks
             )
-        return tuple(mark.cut_at(width, height=height) for mark in marks)
+        try:
+            return tuple(mark.cut_at(width, height=height) for mark in marks)
+        except InvalidError as error:
+            raise InvalidError(f"{row.file}: {error.message}") from error
 
     def _find(self, name: str) -> bytes:
         inside(name)
@@ -338,7 +343,7 @@ def load_source(
         InvalidError: nothing in it can be read as a labelled source.
     """
     reading = reading or Reading()
-    request = _request(src, labels=labels, every=reading.every)
+    request = _request(src, labels=labels, reading=reading)
     name, reader = reader_for(request, format)
     listing = reader.listing(request)
     cache = SourceCache(
@@ -358,7 +363,7 @@ def load_source(
         listing.skipped.sort(key=lambda line: line.where)
     merged, doubles = merge_same_pictures(ordered)
     beside = cache.objects.skipped if cache.objects is not None else ()
-    if reading.choice == Choice():
+    if request.is_whole:
         beside += _lost_objects(cache)
     return Import(
         samples=grouped(merged, rule=group),
@@ -391,7 +396,7 @@ def plan_source(
     name, so nothing is found to be the same picture, and nothing can be read.
     """
     reading = reading or Reading()
-    request = _request(src, labels=labels, every=reading.every)
+    request = _request(src, labels=labels, reading=reading)
     name, reader = reader_for(request, format)
     listing = reader.listing(request)
     entries = _wanted(listing, reading.choice)
@@ -410,20 +415,26 @@ def _in_bucket(src: Path | str) -> bool:
     return isinstance(src, str) and src.startswith(_BUCKET)
 
 
-def _request(src: Path | str, *, labels: Sequence[str], every: int) -> SourceRequest:
+def _request(src: Path | str, *, labels: Sequence[str], reading: Reading) -> SourceRequest:
+    request = partial(
+        SourceRequest,
+        labels=tuple(labels),
+        every=reading.every,
+        is_whole=reading.choice == Choice(),
+    )
     if _in_bucket(src):
-        return SourceRequest(tree=open_objects(str(src)), labels=tuple(labels), every=every)
+        return request(tree=open_objects(str(src)))
     path = Path(src)
     if not path.exists():
         raise NotFoundError("no such file or folder", where=str(src), fix="Check the path.")
     if path.is_file() and path.suffix.lower() in ARCHIVES:
-        return SourceRequest(tree=_archive(path), labels=tuple(labels), every=every)
+        return request(tree=_archive(path))
     if path.is_file():
         # COCO keeps its files in a folder beside that of the pictures.
         root = path.parent.parent if path.parent.name == "annotations" else path.parent
         file = path.relative_to(root).as_posix()
-        return SourceRequest(tree=FolderTree(root), file=file, labels=tuple(labels), every=every)
-    return SourceRequest(tree=FolderTree(path), labels=tuple(labels), every=every)
+        return request(tree=FolderTree(root), file=file, is_whole=False)
+    return request(tree=FolderTree(path))
 
 
 def _archive(path: Path) -> Tree:

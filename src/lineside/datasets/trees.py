@@ -3,6 +3,7 @@
 1. Nothing is listed ahead: names come one after the other, in no particular order.
 2. A name never leads out, by dots or by links. One with composed letters (NFC) finds the file whose
    name was written with decomposed ones, and the reverse: macOS writes ``ü`` as ``u`` and ``¨``.
+   Names in a bucket are found as they are written.
 3. A file is refused by its length before it is read.
 
 Archives are ``.zip`` (stored or deflated) and ``.tar`` (not compressed).
@@ -145,6 +146,11 @@ def _spellings(name: str) -> list[str]:
     if name.isascii():
         return [name]
     return [name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]
+
+
+def composed(name: str) -> str:
+    """The name with composed letters, so that two spellings of it are equal."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def stem_of(name: str) -> str:

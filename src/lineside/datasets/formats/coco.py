@@ -181,7 +181,7 @@ class _Reading:
             except InvalidError as error:
                 raise InvalidError(
                     f"annotation {annotation.id}: {error.message}",
-                    fix="Draw it again, or delete it.",
+                    fix="Correct or delete it.",
                 ) from error
             held.add(self.name(annotation))
             marked += [mark] if mark is not None else []
@@ -218,9 +218,11 @@ class _Reading:
         if annotation.iscrowd:
             return None
         corners = _corners(annotation, picture)
-        return Marked(
+        mark = Marked(
             label=label, x0_px=corners[0], y0_px=corners[1], x1_px=corners[2], y1_px=corners[3]
         )
+        known = picture.width > 0 and picture.height > 0
+        return mark.cut_at(picture.width, height=picture.height) if known else mark
 
 
 def _corners(annotation: Annotation, picture: Picture) -> tuple[float, float, float, float]:
@@ -229,12 +231,14 @@ def _corners(annotation: Annotation, picture: Picture) -> tuple[float, float, fl
         return box[0], box[1], box[0] + box[2], box[1] + box[3]
     if len(points) == 3 and points[2] > 0:
         return points[0], points[1], points[0], points[1]
-    if not box and annotation.segmentation:
+    if annotation.segmentation:
         found = box_of(draw_one(annotation, width=picture.width, height=picture.height))
         if found is not None:
             x0, y0, x1, y1 = found
             return float(x0), float(y0), float(x1), float(y1)
-    raise InvalidError(f"a box without area: {list(box)}")
+    raise InvalidError(
+        f"neither a box of some area, nor segments, nor one key point: bbox {list(box)}"
+    )
 
 
 def draw(annotations: Sequence[Annotation], width: int, height: int) -> bytes:

@@ -29,7 +29,7 @@ from lineside.core import InvalidError, LinesideError
 from lineside.datasets.formats.rle import mask_png
 from lineside.datasets.formats.rows import Entry, Listing, Row, Truth, entry_of
 from lineside.datasets.samples import Part, Skipped, part_of
-from lineside.datasets.trees import MOST_PICTURE_BYTES, Tree, joined, stem_of, suffix_of
+from lineside.datasets.trees import MOST_PICTURE_BYTES, Tree, composed, joined, stem_of, suffix_of
 from lineside.vision import decode_picture
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -40,17 +40,17 @@ def looks_like_folders(tree: Tree) -> bool:
     return any(True for _, folder in _classes(tree) for _ in pictures(tree, folder))
 
 
-def list_folders(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
-    """The pictures of a tree of class folders."""
+def list_folders(tree: Tree, *, labels: Sequence[str] = (), is_whole: bool = True) -> Listing:
+    """The pictures of a tree of class folders; where all are wanted, a report on those beside."""
     found = [(part, folder) for part, folder in _classes(tree) if any(pictures(tree, folder))]
-    names = {PurePosixPath(folder).name for _, folder in found}
+    names = {composed(PurePosixPath(folder).name) for _, folder in found}
     truth = Truth(tuple(labels) or tuple(sorted(names)))
     listing = Listing(format="folders", entries=iter(()), sorts=True)
 
     def entries() -> Iterator[Entry]:
         for part, folder in found:
             try:
-                held = (truth.name(PurePosixPath(folder).name),)
+                held = (truth.name(composed(PurePosixPath(folder).name)),)
             except InvalidError as error:
                 reason = f"{error.message} {error.fix}"
                 listing.skipped.append(Skipped(where=folder, reason=reason))
@@ -58,8 +58,10 @@ def list_folders(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
             known = truth.judged(held, over=truth.wanted)
             for name in pictures(tree, folder):
                 yield entry_of(Row(where=name, file=name, labels=held, known=known, split=part))
-        if bare := sum(1 for _ in pictures(tree, "")):
-            reason = f"{bare} pictures lie in no class folder; left out"
+        places = ["", *(one for one in tree.folders() if _holds_classes(one))] if is_whole else []
+        bare = [name for place in places for name in pictures(tree, place)]
+        if bare:
+            reason = f"{len(bare)} pictures lie in no class folder, such as {bare[0]}; left out"
             listing.skipped.append(Skipped(where=tree.where, reason=reason))
 
     return replace(listing, entries=entries())
@@ -79,12 +81,13 @@ def with_bare(listing: Listing, names: Iterable[str], *, where: str, lacking: st
     def entries() -> Iterator[Entry]:
         entered: Counter[str] = Counter()
         for entry in listing.entries:
-            entered[stem_of(entry.file)] += 1
+            entered[composed(stem_of(entry.file))] += 1
             yield entry
-        found = Counter(stem_of(name) for name in names if suffix_of(name) in PICTURE_SUFFIXES)
-        bare = (found - entered).total()
-        if bare:
-            reason = f"{bare} pictures have no {lacking}; left out"
+        found = Counter(
+            composed(stem_of(name)) for name in names if suffix_of(name) in PICTURE_SUFFIXES
+        )
+        if bare := found - entered:
+            reason = f"{bare.total()} pictures have no {lacking}, such as {min(bare)}; left out"
             listing.skipped.append(Skipped(where=where, reason=reason))
 
     return replace(listing, entries=entries())
@@ -110,10 +113,14 @@ def part_in(name: str) -> Part:
 def _classes(tree: Tree) -> Iterator[tuple[Part, str]]:
     for folder in tree.folders():
         part = part_named(folder)
-        if part is not Part.OPEN or folder == "images":
+        if _holds_classes(folder):
             yield from ((part, inner) for inner in tree.folders(folder))
         else:
             yield part, folder
+
+
+def _holds_classes(folder: str) -> bool:
+    return folder == "images" or part_named(folder) is not Part.OPEN
 
 
 NORMAL, ANOMALOUS = "normal", "anomalous"

@@ -40,12 +40,14 @@ class SourceRequest:
         file: the one file named; "" for the whole tree.
         labels: the wanted names.
         every: of a video, each so many frames one picture.
+        is_whole: all of it is wanted, so that pictures of which nothing is said are reported.
     """
 
     tree: Tree
     file: str = ""
     labels: Sequence[str] = ()
     every: int = 1
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +141,7 @@ def _coco(request: SourceRequest) -> Listing:
 
 def _with_bare(listing: Listing, request: SourceRequest, *, lacking: str) -> Listing:
     """The listing; that of a whole tree also reports pictures of which its files do not speak."""
-    if request.file:
+    if not request.is_whole:
         return listing
     where = request.tree.where
     return with_bare(listing, walk(request.tree), where=where, lacking=lacking)
@@ -208,7 +210,9 @@ FORMATS: Mapping[str, Reader] = {
     "cvat": Reader(found=lambda tree: bool(cvat_files(tree)), listing=_cvat, suffixes=(".xml",)),
     "folders": Reader(
         found=looks_like_folders,
-        listing=lambda request: list_folders(request.tree, labels=request.labels),
+        listing=lambda request: list_folders(
+            request.tree, labels=request.labels, is_whole=request.is_whole
+        ),
     ),
     "labelme": Reader(
         found=looks_like_labelme,

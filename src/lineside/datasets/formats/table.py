@@ -43,6 +43,7 @@ from lineside.datasets.formats.rows import (
     zero_or_one,
 )
 from lineside.datasets.samples import Marked, Skipped, part_of
+from lineside.datasets.trees import composed
 
 OWN_COLUMNS = ("file", "label", "mask", "count", "group", "split", "captured_at", "template")
 KNOWN_COLUMN = "known"
@@ -294,7 +295,7 @@ def _take(
     except InvalidError as error:
         skipped.append(Skipped(where=where, reason=error.message))
         return
-    marks[(row["file"] or "").strip()].append(mark)
+    marks[composed((row["file"] or "").strip())].append(mark)
 
 
 def _mark(cells: Mapping[str, str]) -> Marked:

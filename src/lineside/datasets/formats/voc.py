@@ -31,6 +31,7 @@ from lineside.datasets.trees import (
     MOST_NOTE_BYTES,
     MOST_PICTURE_BYTES,
     Tree,
+    composed,
     head_of,
     stem_of,
     suffix_of,
@@ -82,7 +83,7 @@ def _parts(tree: Tree) -> dict[str, Part]:
             continue
         text = tree.read(name, most=MOST_LIST_BYTES).decode("utf-8", errors="replace")
         for line in text.splitlines():
-            parts.setdefault(_SHOWN.sub("", line.strip()), part)
+            parts.setdefault(composed(_SHOWN.sub("", line.strip())), part)
     return parts
 
 
@@ -105,7 +106,7 @@ class _Reading:
             file=self.picture(name, written=_text(root, "filename")),
             labels=tuple(sorted(held)),
             known=truth.judged(held, over=truth.wanted) if self.labels else tuple(sorted(held)),
-            split=self.parts.get(stem_of(name), Part.OPEN),
+            split=self.parts.get(composed(stem_of(name)), Part.OPEN),
             marked=marked,
             mask=mask if drawn else "",
             drawn=partial(_lifted, self.tree, mask) if drawn else None,

@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -151,7 +151,9 @@ def read_upload(path: Path) -> Import:
     folders = {name.rpartition("/")[0] for name in names}
     if names and len(folders) == 1 and all(suffix_of(one) in PICTURE_SUFFIXES for one in names):
         return _bare(tree, names)
-    return load_source(path)
+    found = load_source(path)
+    skipped = (replace(one, where=one.where.replace(str(path), path.name)) for one in found.skipped)
+    return replace(found, skipped=tuple(skipped))
 
 
 def _bare(tree: ArchiveTree, names: Sequence[str]) -> Import:
