@@ -92,7 +92,8 @@ def environ(place: Path) -> dict[str, str]:
             indexes.setdefault(known, between.join(ast.literal_eval(value).split()))
     left_out = place / "no-wheel.txt"
     left_out.write_text(NO_WHEEL)
-    given = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}  # noqa: TID251
+    outer = {"PYTHONPATH", "PYTEST_ADDOPTS"}
+    given = {k: v for k, v in os.environ.items() if k not in outer}  # noqa: TID251
     return {
         "UV_CACHE_DIR": str(place.parent / "uv"), "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1",

@@ -94,7 +94,9 @@ def test_pictures_are_found_by_their_written_paths_and_folders_say_the_parts(
         ("train/b.png", Part.TRAIN, ()),
         ("val/c.png", Part.VALID, ()),
     ]
-    assert [one.reason for one in found.skipped] == ["1 pictures have no JSON file, such as bare; left out"]
+    assert [one.reason for one in found.skipped] == [
+        "1 pictures have no JSON file, such as bare; left out"
+    ]
 
 
 def test_flags_are_labels_and_what_is_not_wanted_is_counted(tmp_path: Path, put: Put) -> None:
