@@ -1,4 +1,7 @@
-"""BentoML, two workers of one thread: ``NETWORK SIDE PORT``; a JPEG as the body (a root input)."""
+"""BentoML, two threads: ``NETWORK SIDE PORT``; a JPEG as the body (a root input).
+
+Of two workers one takes all connections that are opened at once, and they stay with it.
+"""
 
 import os
 import sys
@@ -12,7 +15,7 @@ from bentoml.validators import ContentType
 given = bentoml.use_arguments()
 
 
-@bentoml.service(workers=2, logging={"access": {"enabled": False}})
+@bentoml.service(threads=2, logging={"access": {"enabled": False}})
 class Classifier:
     def __init__(self) -> None:
         self.answerer = Answerer(given.network, side=int(given.side))
