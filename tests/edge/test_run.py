@@ -35,6 +35,7 @@ from lineside.streams import Event, decode_event, read_prediction
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import PictureState, encode_jpeg, open_frame
 from tests.edge.conftest import DEVICE, PREDICTION, PackageServer
+from tests.links.chunk_camera import CHUNK_SOURCE, ChunkCamera
 from tests.links.gige_camera import SOURCE, gige_port, scene_camera
 from tests.links.modbus_plc import ModbusPlc, modbus_plc
 from tests.links.output_peers import patient_outputs
@@ -267,6 +268,40 @@ def test_a_trigger_of_a_gige_camera_leads_to_a_verdict_that_switches_a_coil(
 
         wait_until(follows)
         gate.says("follows")
+
+
+def test_parts_that_a_light_barrier_counts_are_told_apart_by_their_ids(
+    archive: bytes, packages: PackageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    absent: Callable[[str, str], None],
+) -> None:  # fmt: skip
+    patient_outputs(monkeypatch)
+    source = f'"{CHUNK_SOURCE}"\ntrigger = "Line1"\npart_id = "ChunkCounterValue"'
+    plant = REJECTING.replace('"mqtt:i/cam"', source) + GATE
+    with (
+        gige_port(absent),
+        closing(ChunkCamera()) as camera,
+        gate_at(plant, archive=archive, packages=packages, folder=tmp_path) as gate,
+    ):
+        said = gate.hub.subscribe((PREDICTION,), name="said")
+        wait_until(lambda: camera.is_set("Acquisition"))
+        for lit, values in ((False, [0]), (True, [1, 0])):
+            camera.scene = part(lit=lit)
+            camera.edge()
+            gate.moves(*values, says="follows")
+        camera.chunks = {"CounterValue": None}
+        camera.edge()
+        gate.moves(1, says="inspection stock failed on an image: part id cannot be read")
+        camera.chunks, camera.scene = {}, part(lit=False)
+        camera.edge()
+        gate.moves(0, says="follows")
+        discs = dict[str, float]()
+        while "4" not in discs:  # what no hub confirms is said again
+            found = read_prediction(next_event(said))
+            discs[found.frame.part] = next(
+                one.probability for one in found.labels if one.name == "disc"
+            )
+    assert discs.keys() == {"1", "2", "4"}
+    assert discs["2"] > max(discs["1"], discs["4"]) + 0.1
 
 
 class _Gate:

@@ -30,6 +30,7 @@ _SOURCES = {
 _SNAPSHOTS = ("http", "https")
 _ON_EVENTS = ("folder:", "http-push:", "mqtt:")
 _TRIGGER = re.compile(r"[A-Za-z0-9]{0,40}")
+_CHUNK = re.compile(r"(?:Chunk\w{1,80})?", re.ASCII)
 _MOST_BYTES = 1_000_000
 _ENVELOPE_BYTES = 4096
 _HALF_TURN_DEG = 180
@@ -98,9 +99,6 @@ class Box:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
     """A place on the reference view that answers one presence label, or one of several classes.
-
-    ``box_px`` is in pixels of that view. ``label`` alone: present or absent. ``classes``: exactly
-    one of them. Never both.
 
     Attributes:
         id: name; names the place.
@@ -387,19 +385,16 @@ class Inspection:
     @property
     def answer_names(self) -> frozenset[str]:
         """The names of its presence labels: those of the image, ``blue``, ``A1/blue``."""
-        regions = (region for _, region in entries(self.region))
-        of_regions = (
-            (region.label,) if region.label else [f"{region.id}/{one}" for one in region.classes]
-            for region in regions
+        return frozenset(self.labels).union(
+            f"{one.id}/{answer}" if one.classes else answer
+            for _, one in entries(self.region)
+            for answer in one.answers
         )
-        return frozenset(self.labels).union(*of_regions)
 
     @property
     def known_labels(self) -> frozenset[str]:
         """Every label it can answer, without its region; empty where it takes any."""
-        regions = (region for _, region in entries(self.region))
-        of_regions = ((region.label,) if region.label else region.classes for region in regions)
-        return frozenset(self.labels).union(*of_regions)
+        return frozenset(self.labels).union(*(one.answers for _, one in entries(self.region)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -476,6 +471,8 @@ class Camera:
         exposure_us: microseconds above 0; of ``aravis://``; left out, as the camera is set.
         gain: number; of ``aravis://``, in the camera's unit, mostly dB; left out, as the camera is
             set.
+        part_id: name; of ``aravis://``: the chunk whose value is the [id of the
+            part](#part-ids-from-the-camera), ``"ChunkCounterValue"`` say.
         rotate_deg: 0, 90, 180 or 270; images are rotated clockwise by so much. Not of ``mqtt:``,
             whose images the hub takes as they are sent.
         crop_px: table; ``{ x0_px, y0_px, x1_px, y1_px }``, whole pixels of the rotated image: the
@@ -496,6 +493,7 @@ class Camera:
     trigger: str = ""
     exposure_us: float | None = None
     gain: float | None = None
+    part_id: str = ""
     rotate_deg: int = 0
     crop_px: Box | None = None
 
@@ -527,6 +525,7 @@ class Camera:
                     ("trigger", self.trigger, ("aravis", *_SNAPSHOTS)),
                     ("exposure_us", self.exposure_us, ("aravis",)),
                     ("gain", self.gain, ("aravis",)),
+                    ("part_id", self.part_id, ("aravis",)),
                 )
             ),
             unless(
@@ -552,6 +551,10 @@ class Camera:
                 key="trigger", value=self.trigger,
                 expected="software, or the name of a line of an aravis camera",
                 fix='Write trigger = "software".',
+            ),
+            unless(
+                _CHUNK.fullmatch(self.part_id), key="part_id", value=self.part_id,
+                expected="the name of a chunk feature", fix='Write "ChunkCounterValue", say.',
             ),
             within(self, "dark_below", high=_WHITE),
             zero_or_more(self, "blurred_below", "frozen_after"),
@@ -639,9 +642,6 @@ class Station:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """A storage place: which region sees it, and which colour a bare presence label means.
-
-    ``colour`` is empty where the region answers classes; then class names are colours and
-    ``empty_class`` is the free place.
 
     Attributes:
         id: name; as in the plant's stock message.

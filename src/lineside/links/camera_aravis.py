@@ -9,6 +9,9 @@
 4. The library waits for each answer of a camera, up to 2.5 s and more. A thread of its own asks for
    them, so that neither triggers nor the loss of a camera wait with it.
 5. Images are numbered by the camera: one that never came is refused when the next one comes.
+6. With ``part_id`` each image carries the value of a chunk as its part id. Of a chunk that is
+   shorter than its register the library gives the rest of an image before; such an image is
+   refused, as is one without the chunk: an image never has the id of another part.
 """
 
 import ctypes
@@ -22,14 +25,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from xml.etree.ElementTree import Element, ParseError, fromstring
 
 import numpy as np
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, UnavailableError, need
+from lineside.core.codec import nearest
 from lineside.core.errors import MissingExtraError
 from lineside.core.worker import Worker
-from lineside.links.contract import Bus, Refused
+from lineside.links.contract import LONGEST_PART, Bus, Refused
 from lineside.links.shots import IMAGE_LOST, UNREADABLE, Grab, LiveCamera, Picture, Pixels
 
 _LIBRARY = "libaravis-0.8.so.0"
@@ -47,6 +52,17 @@ _STAMPS = 256
 _WINDOW = timedelta(minutes=1)
 _ADDRESS = re.compile(r"[0-9.]+")
 _JUMP = timedelta(seconds=1)
+_NO_PART = "part id cannot be read"
+_CHUNK_DATA = 4
+"""Payload type of GigE Vision 1 with chunks: its images come without their size."""
+_REFERENCES = ("pValue", "pVariable", "pAddress", "pLength", "pIndex")
+"""By these, nodes of a camera's description name others whose values they read."""
+_KINDS = {
+    "Boolean": "boolean", "Enumeration": "string", "String": "string", "StringReg": "string",
+    "Float": "float", "FloatReg": "float", "Converter": "float", "SwissKnife": "float",
+    "Integer": "integer", "IntReg": "integer", "MaskedIntReg": "integer",
+    "IntConverter": "integer", "IntSwissKnife": "integer",
+}  # fmt: skip
 _FORMATS = ("RGB8", "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8", "Mono8")
 
 
@@ -73,6 +89,12 @@ _TYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_buffer_get_status": (c_int, (c_void_p,)),
     "arv_buffer_get_frame_id": (c_uint64, (c_void_p,)),
     "arv_buffer_get_timestamp": (c_uint64, (c_void_p,)),
+    "arv_buffer_get_payload_type": (c_int, (c_void_p,)),
+    "arv_buffer_get_data": (c_void_p, (c_void_p, POINTER(c_size_t))),
+    "arv_buffer_has_chunks": (c_int, (c_void_p,)),
+    "arv_buffer_get_chunk_data": (c_void_p, (c_void_p, c_uint64, POINTER(c_size_t))),
+    "arv_camera_create_chunk_parser": (c_void_p, (c_void_p,)),
+    "arv_device_get_genicam_xml": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "arv_buffer_get_image_data": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "arv_buffer_get_image_pixel_format": (ctypes.c_uint32, (c_void_p,)),
     "arv_buffer_get_image_width": (c_int, (c_void_p,)),
@@ -83,6 +105,14 @@ _TYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     # Those below end with a GError.
     "arv_camera_new": (c_void_p, (c_char_p, c_void_p)),
     "arv_camera_get_payload": (c_uint, (c_void_p, c_void_p)),
+    "arv_camera_get_integer": (ctypes.c_int64, (c_void_p, c_char_p, c_void_p)),
+    "arv_camera_set_chunk_mode": (None, (c_void_p, c_int, c_void_p)),
+    "arv_camera_set_chunk_state": (None, (c_void_p, c_char_p, c_int, c_void_p)),
+    "arv_chunk_parser_get_boolean_value": (c_int, (c_void_p, c_void_p, c_char_p, c_void_p)),
+    "arv_chunk_parser_get_float_value": (c_double, (c_void_p, c_void_p, c_char_p, c_void_p)),
+    "arv_chunk_parser_get_integer_value":
+        (ctypes.c_int64, (c_void_p, c_void_p, c_char_p, c_void_p)),
+    "arv_chunk_parser_get_string_value": (c_char_p, (c_void_p, c_void_p, c_char_p, c_void_p)),
     "arv_camera_get_pixel_format_as_string": (c_char_p, (c_void_p, c_void_p)),
     "arv_camera_set_pixel_format_from_string": (None, (c_void_p, c_char_p, c_void_p)),
     "arv_camera_is_enumeration_entry_available":
@@ -203,6 +233,9 @@ class AravisSource:
         self._id = unquote(camera.source.reveal().removeprefix("aravis://"))
         self._device: int | None = None
         self._stream: int | None = None
+        self._parser: int | None = None
+        self._kind, self._least = "", dict[int, int]()
+        self._shape = 0, 0, 0
         self._is_acquiring = False
         self._asked = deque[str]()
         self._asker = Worker(f"ask-{camera.id}", self._ask_all, every_s=math.inf, clock=clock)
@@ -248,10 +281,10 @@ class AravisSource:
         if was_acquiring:
             with suppress(OSError):  # it is away
                 _call("arv_camera_stop_acquisition", self._device)
-        for one in (self._stream, self._device):
+        for one in (self._stream, self._parser, self._device):
             if one is not None:
                 library.g_object_unref(one)
-        self._stream = self._device = None
+        self._stream = self._parser = self._device = None
 
     def trigger(self) -> None:
         """Have a picture taken now, without waiting for the camera."""
@@ -292,16 +325,21 @@ class AravisSource:
         _call("arv_camera_set_acquisition_mode", device, 0)
         if _call("arv_camera_get_pixel_format_as_string", device).decode() not in _FORMATS:
             self._set("pixel format", "arv_camera_set_pixel_format_from_string", self._format())
-        if camera.exposure_us is not None:
-            if _call("arv_camera_is_exposure_auto_available", device):
-                _call("arv_camera_set_exposure_time_auto", device, 0)
-            self._need("exposure_us", "arv_camera_is_exposure_time_available")
-            self._set("exposure_us", "arv_camera_set_exposure_time", camera.exposure_us)
-        if camera.gain is not None:
-            if _call("arv_camera_is_gain_auto_available", device):
-                _call("arv_camera_set_gain_auto", device, 0)
-            self._need("gain", "arv_camera_is_gain_available")
-            self._set("gain", "arv_camera_set_gain", camera.gain)
+        for key, value, name in (
+            ("exposure_us", camera.exposure_us, "exposure_time"),
+            ("gain", camera.gain, "gain"),
+        ):
+            if value is not None:
+                if _call(f"arv_camera_is_{name.removesuffix('_time')}_auto_available", device):
+                    _call(f"arv_camera_set_{name}_auto", device, 0)
+                self._need(key, f"arv_camera_is_{name}_available")
+                self._set(key, f"arv_camera_set_{name}", value)
+        if camera.part_id:
+            self._kind, self._least = self._find_chunk()
+            self._set("part_id", "arv_camera_set_chunk_mode", 1)
+            chunk = camera.part_id.removeprefix("Chunk").encode()
+            self._set("part_id", "arv_camera_set_chunk_state", chunk, 1)
+            self._parser = _library().arv_camera_create_chunk_parser(device)
         if camera.trigger:
             source = "Software" if camera.trigger == "software" else camera.trigger
             self._set("trigger", "arv_camera_set_trigger", source.encode())
@@ -317,9 +355,17 @@ class AravisSource:
                 f"the camera has no {key}", where=self._camera.source, fix=f"Remove {key}."
             )
 
-    def _set(self, key: str, name: str, value: object) -> None:
+    def _find_chunk(self) -> tuple[str, dict[int, int]]:
+        library, size = _library(), c_size_t()
+        data = library.arv_device_get_genicam_xml(
+            library.arv_camera_get_device(self._device), byref(size)
+        )
+        xml = ctypes.string_at(data, size.value)
+        return find_chunk(xml, self._camera.part_id, where=self._camera.source)
+
+    def _set(self, key: str, name: str, *values: object) -> None:
         try:
-            _call(name, self._device, value)
+            _call(name, self._device, *values)
         except OSError as error:
             raise InvalidError(
                 f"the camera does not take {key}: {error.strerror}", where=self._camera.source,
@@ -346,6 +392,11 @@ class AravisSource:
                 f"the camera sends {size} bytes for one image, at most {_MOST_BYTES} are taken",
                 where=self._camera.source, fix="Set a smaller region or a format of 8 bits.",
             )  # fmt: skip
+        width, height, form = (
+            _call("arv_camera_get_integer", self._device, name)
+            for name in (b"Width", b"Height", b"PixelFormat")
+        )
+        self._shape = width, height, form
         self._stream = _call("arv_camera_create_stream", self._device, None, None)
         for _ in range(_BUFFERS):
             library.arv_stream_push_buffer(self._stream, library.arv_buffer_new_allocate(size))
@@ -362,17 +413,45 @@ class AravisSource:
         arrived = self._clock.now()
         self._heard_s = self._checked_s = now_s
         self._looks = 0
+        reason = UNREADABLE
         try:
             image = self._image(buffer)
             self._count(library.arv_buffer_get_frame_id(buffer))
             at = self._stamps.utc(library.arv_buffer_get_timestamp(buffer), arrived=arrived)
+            reason = _NO_PART
+            part = self._part(buffer)
         except InvalidError as error:
-            self._incomplete += 1
-            self._refused(UNREADABLE, str(error))
+            self._incomplete += reason == UNREADABLE
+            self._refused(reason, str(error))
             return Picture()
         finally:
             library.arv_stream_push_buffer(self._stream, buffer)
-        return Picture(image=image, captured_at=at)
+        return Picture(image=image, captured_at=at, part=part)
+
+    def _part(self, buffer: int) -> str:
+        """The part id of an image.
+
+        Raises:
+            InvalidError: it has none that could be told from another.
+        """
+        library, size, name = _library(), c_size_t(), self._camera.part_id
+        if self._parser is None:
+            return ""
+        for chunk, least in self._least.items():
+            if library.arv_buffer_has_chunks(buffer):
+                library.arv_buffer_get_chunk_data(buffer, chunk, byref(size))
+            if size.value < least:
+                raise InvalidError(
+                    f"{name}: {size.value} bytes of the chunk came, {least} are needed",
+                    where=self._camera.source,
+                )
+        try:
+            value = _call(
+                f"arv_chunk_parser_get_{self._kind}_value", self._parser, buffer, name.encode()
+            )
+        except OSError as error:
+            raise InvalidError(f"{name}: {error.strerror}", where=self._camera.source) from error
+        return part_id(value, where=self._camera.source)
 
     def _count(self, number: int) -> None:
         """Refuse the images between the one before and this one of which nothing came."""
@@ -411,11 +490,15 @@ class AravisSource:
         status = library.arv_buffer_get_status(buffer)
         if status:
             raise InvalidError(f"image incomplete (status {status})", where=self._camera.source)
-        data = library.arv_buffer_get_image_data(buffer, byref(size))
-        width = library.arv_buffer_get_image_width(buffer)
-        height = library.arv_buffer_get_image_height(buffer)
-        form = library.arv_buffer_get_image_pixel_format(buffer)
-        library.arv_buffer_get_image_padding(buffer, byref(padding), None)
+        width, height, form = self._shape
+        if library.arv_buffer_get_payload_type(buffer) == _CHUNK_DATA:
+            data = library.arv_buffer_get_data(buffer, byref(size))
+        else:
+            data = library.arv_buffer_get_image_data(buffer, byref(size))
+            width = library.arv_buffer_get_image_width(buffer)
+            height = library.arv_buffer_get_image_height(buffer)
+            form = library.arv_buffer_get_image_pixel_format(buffer)
+            library.arv_buffer_get_image_padding(buffer, byref(padding), None)
         raw = ctypes.string_at(data, size.value) if data else b""
         return read_pixels(
             raw, width=width, height=height, form=form, where=self._camera.source,
@@ -427,6 +510,66 @@ class AravisSource:
             f"the camera does not answer: {error.strerror}", where=self._camera.source,
             fix="Look for its id by `lineside camera list`, and whether another program has it.",
         )  # fmt: skip
+
+
+def find_chunk(xml: bytes, feature: str, *, where: str) -> tuple[str, dict[int, int]]:
+    """Kind of a chunk feature, and the bytes that it reads of each chunk, by the chunk's id.
+
+    Args:
+        xml: the camera's description of its features (GenICam).
+        feature: name of the feature.
+        where: named in errors.
+
+    Raises:
+        InvalidError: the camera has no such feature, or it reads no chunk.
+    """
+    try:
+        tree = fromstring(xml)  # noqa: S314  the library has read it before
+        nodes = {one.get("Name"): one for one in tree.iter() if _tag(one) != "EnumEntry"}
+        least = _bytes_read(nodes, feature)
+    except (ParseError, ValueError) as error:
+        raise InvalidError(
+            f"the camera's description of {feature} cannot be read: {error}", where=where
+        ) from error
+    kind = _KINDS.get(_tag(nodes[feature])) if least else None
+    if kind is None:
+        known = sorted(name for name in nodes if name and name.startswith("Chunk"))
+        raise InvalidError(
+            f"the camera has no chunk feature {feature}", where=where, fix=nearest(feature, known)
+        )
+    return kind, least
+
+
+def _bytes_read(nodes: dict[str | None, Element], feature: str) -> dict[int, int]:
+    """Bytes of each chunk that a feature reads, by the registers that it refers to."""
+    least, names = dict[int, int](), [feature]
+    for name in names:
+        values = [(_tag(one), (one.text or "").strip()) for one in nodes.get(name, ())]
+        names.extend(text for tag, text in values if tag in _REFERENCES and text not in names)
+        end = sum(int(text, 0) for tag, text in values if tag in {"Address", "Length"})
+        for port in (nodes.get(text, ()) for tag, text in values if tag == "pPort"):
+            for chunk in (int(one.text or "", 16) for one in port if _tag(one) == "ChunkID"):
+                least[chunk] = max(1, end, least.get(chunk, 0))
+    return least
+
+
+def _tag(node: Element) -> str:
+    return node.tag.rpartition("}")[2]
+
+
+def part_id(value: float | bytes | None, *, where: str) -> str:
+    """The value of a chunk as a part id.
+
+    Raises:
+        InvalidError: it is empty, longer than part ids are, no UTF-8 or no finite number.
+    """
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "surrogateescape").strip()
+    else:
+        text = "" if value is None else repr(value).removesuffix(".0")
+    if not text.isprintable() or len(text) > LONGEST_PART or text in {"", "nan", "inf", "-inf"}:
+        raise InvalidError(f"{value!r} is no part id", where=where)
+    return text
 
 
 def read_pixels(

@@ -11,7 +11,7 @@ from pathlib import Path
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError
 from lineside.core.factory import CameraMessage, read_message
-from lineside.links.contract import Bus, Message, Refused, Shot
+from lineside.links.contract import LONGEST_PART, Bus, Message, Refused, Shot
 from lineside.links.shots import UNREADABLE, WAITING, ShotCamera, whole_ms
 
 
@@ -31,7 +31,6 @@ class FrameMessage(CameraMessage, frozen=True, kw_only=True, omit_defaults=True)
 
 _BARE = (b"\xff\xd8\xff", b"\x89PNG")
 _ENVELOPE_BYTES = 4096
-_LONGEST_PART = 200
 _MOST_COUNT = 2**53 - 1
 
 
@@ -136,12 +135,12 @@ def _read(message: Message) -> FrameMessage:
     except (InvalidError, RecursionError, OverflowError) as error:
         fix = getattr(error, "fix", "Send the documented fields.")
         raise NoShotError("fields not as documented", str(error), where=where, fix=fix) from error
-    if not 0 <= read.sequence <= _MOST_COUNT or len(read.part) > _LONGEST_PART:
+    if not 0 <= read.sequence <= _MOST_COUNT or len(read.part) > LONGEST_PART:
         raise NoShotError(
             "fields not as documented",
             "sequence or part out of bounds",
             where=where,
-            fix=f"Count from 0; a part has at most {_LONGEST_PART} characters.",
+            fix=f"Count from 0; a part has at most {LONGEST_PART} characters.",
         )
     return read
 

@@ -212,6 +212,10 @@ class Bus(Protocol):
         ...
 
 
+LONGEST_PART = 200
+"""Most characters of a part id."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shot:
     """A picture as it came, not looked at yet: what decides whether it is worth opening.

@@ -43,12 +43,14 @@ class Picture:
         image: (height, width, 3) uint8 RGB, where the source gives pixels.
         encoded: JPEG or PNG bytes, where it gives these.
         captured_at: aware UTC by the source's own clock; None: when it was given.
+        part: id of the part shown; empty for none.
         next_s: seconds until it is to be asked again; ``math.inf``: at the next trigger.
     """
 
     image: Pixels | None = None
     encoded: bytes = b""
     captured_at: datetime | None = None
+    part: str = ""
     next_s: float = 0.0
 
 
@@ -232,6 +234,7 @@ class LiveCamera(ShotCamera):
             encoded=picture.encoded,
             image=picture.image,
             sequence=self._sequence,
+            part=picture.part,
             arrived_s=self._clock.monotonic(),
             max_bytes=self._camera.max_frame_bytes,
             rotate_deg=self._camera.rotate_deg,

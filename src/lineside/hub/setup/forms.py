@@ -149,6 +149,8 @@ _HELP = {
     " camera gives pictures by itself.",
     "camera.exposure_us": "Of aravis, in microseconds; empty: as the camera is set.",
     "camera.gain": "Of aravis, in the camera's unit, mostly dB; empty: as the camera is set.",
+    "camera.part_id": "Of aravis: the chunk whose value is the part id, such as ChunkCounterValue;"
+    " empty: none.",
     "camera.rotate_deg": "Clockwise by 0, 90, 180 or 270; before the crop. Not of mqtt. The test"
     " picture is as the camera sends it.",
     "camera.crop_px.x0_px": "In whole pixels of the rotated picture; empty: nothing is cut off.",
