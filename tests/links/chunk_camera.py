@@ -108,15 +108,15 @@ class ChunkCamera:
         readout_s: from an exposure to its first packet.
     """
 
-    def __init__(self, *, payload_type: int = 0x4001) -> None:
+    def __init__(self, *, payload_type: int = 0x4001, xml: bytes = XML) -> None:
         self.scene = np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
         self.count, self.is_losing, self.readout_s = 0, False, 0.0
         self.taken, self.chunks = list[datetime](), dict[str, bytes | None]()
         self._payload_type, self._number = payload_type, 0
-        self._memory = bytearray(_XML) + XML
+        self._memory = bytearray(_XML) + xml
         self._write(0x4, struct.pack(">I", 0x80000001))
         self._write(0x24, IPv4Address(ADDRESS).packed)
-        self._write(0x200, f"Local:chunks.xml;{_XML:X};{len(XML):X}".encode())
+        self._write(0x200, f"Local:chunks.xml;{_XML:X};{len(xml):X}".encode())
         self._write(0x904, struct.pack(">I", 1))
         self._write(0x940, struct.pack(">I", 10**9))
         self._write(_PACKET_SIZE, struct.pack(">I", 65000))
@@ -142,6 +142,10 @@ class ChunkCamera:
 
     def is_set(self, name: str, value: int = 1) -> bool:
         return self._number_at(_REGISTERS[name]) == value
+
+    def enable(self, chunk: str) -> None:
+        """As if another program had switched the chunk on."""
+        self._write(_ENABLE + 4 * _ENTRIES["ChunkSelector"][chunk], struct.pack(">I", 1))
 
     def image(self) -> NDArray[np.uint8]:
         """What it sees now."""

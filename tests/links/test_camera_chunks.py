@@ -2,6 +2,8 @@
 
 import math
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -13,13 +15,28 @@ from lineside.core import Camera as CameraRecord
 from lineside.core import InvalidError, SystemClock
 from lineside.core.drivers import SecretUrl
 from lineside.links import Camera, open_camera
-from lineside.links.camera_aravis import find_chunk, part_id
+from lineside.links.camera_aravis import AravisSource, find_chunk, part_id
 from lineside.links.shots import say_nothing
 from lineside.testing.links import wait_until
 from tests.links.chunk_camera import CHUNK_SOURCE, XML, ChunkCamera
 from tests.links.gige_camera import gige_port
 
 NO_PART = "part id cannot be read"
+REGISTER = b'<IntReg Name="ChunkCounterValueReg"><Address>0</Address>'
+NUMBER = b'<Integer Name="%s"><Value>%d</Value></Integer>'
+BOOLEAN = b'<Boolean Name="ChunkLineStatus"><pValue>ChunkLineStatusReg</pValue></Boolean>'
+STATES = b"".join(
+    b'<EnumEntry Name="%s"><Value>%d</Value></EnumEntry>' % one for one in ((b"Off", 0), (b"On", 1))
+)
+COUNTS = [struct.pack(">II", 7, 100), struct.pack(">I", 7), bytes(6), struct.pack(">II", 7, 103)]
+KNOWN = [
+    f"Chunk{one}" for one in ("CounterValue", "Gain", "LineStatus", "SerialData", "TimerValue")
+]
+PARTS = ["100", "", "", "103"]
+
+
+def texts(*pairs: tuple[int, bytes]) -> list[dict[str, bytes]]:
+    return [{"CounterValue": struct.pack(">I", size), "SerialData": text} for size, text in pairs]
 
 
 @pytest.fixture
@@ -31,13 +48,16 @@ def camera(
         yield camera
 
 
+def record(chunk: str) -> CameraRecord:
+    return CameraRecord(
+        id="rack", line="belt", source=SecretUrl(CHUNK_SOURCE), trigger="Line1", part_id=chunk
+    )
+
+
 def opened(
     chunk: str = "ChunkCounterValue", *, refused: Callable[[str, str], None] = say_nothing
 ) -> Camera:
-    record = CameraRecord(
-        id="rack", line="belt", source=SecretUrl(CHUNK_SOURCE), trigger="Line1", part_id=chunk
-    )
-    return open_camera(record, clock=SystemClock(), refused=refused)
+    return open_camera(record(chunk), clock=SystemClock(), refused=refused)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +135,7 @@ def test_an_image_never_has_the_id_of_another_part(
     ("chunk", "words"),
     [
         ("ChunkCounter", "no chunk feature ChunkCounter.*Did you mean 'ChunkCounterValue'"),
-        ("ChunkSelector", "no chunk feature ChunkSelector"),
+        ("ChunkSelector", f"no chunk feature ChunkSelector.*Known: {', '.join(KNOWN)}"),
         ("ChunkGain", "does not take part_id: .*'Gain' not an entry"),
     ],
 )
@@ -135,21 +155,162 @@ def test_times_are_those_of_the_exposures_late_by_the_shortest_readout(camera: C
     assert max(late[4:]) - min(late[4:]) < timedelta(milliseconds=30)
 
 
-def test_a_description_that_is_no_xml_or_has_no_numbers_is_refused() -> None:
-    for xml in (b"<a", XML.replace(b"<Length>8</Length>", b"<Length>eight</Length>")):
-        with pytest.raises(InvalidError, match="description"):
-            find_chunk(xml, "ChunkTimerValue", where="c")
+@pytest.mark.parametrize(
+    ("former", "form", "chunk", "values", "parts"),
+    [
+        (
+            REGISTER,
+            NUMBER % (b"Place", 1) + REGISTER + b'<pIndex Offset="4">Place</pIndex>',
+            "CounterValue",
+            COUNTS,
+            PARTS,
+        ),
+        (
+            REGISTER,
+            NUMBER % (b"Step", 4) + NUMBER % (b"Place", 1) + REGISTER
+            + b'<pIndex pOffset="Step">Place</pIndex>',
+            "CounterValue",
+            COUNTS,
+            PARTS,
+        ),
+        (
+            REGISTER,
+            REGISTER + b'<IntSwissKnife Name="Place"><Formula>2 + 2</Formula></IntSwissKnife>',
+            "CounterValue",
+            COUNTS,
+            PARTS,
+        ),
+        (
+            REGISTER,
+            NUMBER % (b"Place", 4) + REGISTER.replace(b"<Address>0</Address>", b"")
+            + b"<pAddress>Place</pAddress>",
+            "CounterValue",
+            COUNTS,
+            PARTS,
+        ),
+        (
+            b"<Length>16</Length>",
+            b"<pLength>ChunkCounterValue</pLength>",
+            "SerialData",
+            texts((8, b"PART0001"), (8, b"PART"), (8, b""), (0x7FFFFFFF, b"PART"), (4, b"XYZW")),
+            ["PART0001", "", "", "", "XYZW"],
+        ),
+        (
+            BOOLEAN,
+            BOOLEAN.replace(b"Boolean", b"Enumeration").replace(b"<pV", STATES + b"<pV"),
+            "LineStatus",
+            [struct.pack(">I", 1), b"", struct.pack(">I", 0)],
+            ["On", "", "Off"],
+        ),
+        (
+            b'<EnumEntry Name="CounterValue">',
+            b'<EnumEntry Name="ChunkCounterValue">',
+            "CounterValue",
+            [struct.pack(">I", 1)],
+            ["1"],
+        ),
+        (b"</RegisterDescription>", b"</RegisterDescription>\0\0", "CounterValue", [{}], ["1"]),
+    ],
+    ids=["index", "offset", "formula", "address", "length", "enumeration", "whole name", "NUL"],
+)  # fmt: skip
+def test_each_form_of_a_description_is_read_from_this_image(
+    absent: Callable[[str, str], None],
+    former: bytes,
+    form: bytes,
+    chunk: str,
+    values: list[bytes | dict[str, bytes]],
+    parts: list[str],
+) -> None:
+    refused, xml = list[tuple[str, str]](), XML.replace(former, form)
+    assert xml != XML
+    steps = [one if isinstance(one, dict) else {chunk: one} for one in values]
+    with gige_port(absent), closing(ChunkCamera(xml=xml)) as camera:
+        camera.chunks |= steps[0]
+        camera.enable("CounterValue")
+        with closing(opened(f"Chunk{chunk}", refused=lambda *why: refused.append(why))) as live:
+            shots, found = live.shots(), list[str]()
+            for step, part in zip(steps, parts, strict=True):
+                camera.chunks = {**step}
+                many = len(refused)
+                camera.edge()
+                if part:
+                    found.append(next(shots).part)
+                    continue
+                wait_until(lambda many=many: len(refused) > many)  # type: ignore[misc]
+                found.append("")
+    assert found == parts
+    assert {reason for reason, _ in refused} <= {NO_PART}
+
+
+def test_a_camera_that_is_connected_again_gives_ids_again(camera: ChunkCamera) -> None:
+    source = AravisSource(record("ChunkSerialData"), clock=SystemClock(), refused=say_nothing)
+    for part in ("AB0001", "AB0002"):
+        grab = source.connect()
+        camera.edge()
+        picture = grab()
+        assert picture is not None
+        assert picture.part == part
+        source.close()
+
+
+def test_descriptions_that_are_read_at_once_do_not_end_the_program() -> None:
+    code = """
+import threading
+from lineside.links.camera_aravis import parse
+from tests.links.chunk_camera import XML
+end = b"</RegisterDescription>"
+node = b'<Integer Name="N"><ToolTip>a tool tip of a camera</ToolTip><Value>1</Value></Integer>'
+xml = XML.replace(end, node * 5000 + end)
+both = threading.Barrier(2)
+def read():
+    both.wait()
+    assert parse(xml)
+for one in [threading.Thread(target=read) for _ in range(2)]:
+    one.start()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env={"G_DEBUG": "fatal-criticals"},
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("former", "form", "words"),
+    [
+        (b"<?xml", b"<xml", "cannot be read"),
+        (b"<Length>8</Length>", b"<Length>eight</Length>", "cannot be read: .*'eight'"),
+    ],
+)
+def test_a_description_in_another_form_is_refused(former: bytes, form: bytes, words: str) -> None:
+    assert former in XML
+    with pytest.raises(InvalidError, match=f"description of ChunkTimerValue {words}"):
+        find_chunk(XML.replace(former, form), "ChunkTimerValue", where="c")
+
+
+@pytest.mark.parametrize("form", ["StructEntry", "pValueIndexed", "pValueDefault"])
+def test_a_form_that_is_not_supported_is_named(form: str) -> None:
+    node = f"<{form}>ChunkTimerValueReg</{form}>".encode()
+    xml = XML.replace(b"<pValue>ChunkTimerValueReg</pValue>", node)
+    with pytest.raises(InvalidError, match=f"{form} is a form that is not supported"):
+        find_chunk(xml, "ChunkTimerValue", where="c")
 
 
 def test_a_text_whose_length_is_another_chunk_needs_both() -> None:
     xml = XML.replace(b"<Length>16</Length>", b"<pLength>ChunkCounterValue</pLength>")
     found = find_chunk(xml, "ChunkSerialData", where="c")
-    assert found == ("string", {0x2A000000: 4, 0x2A000002: 1})
+    assert found[0] == "string"
+    assert list(found[1].items()) == [
+        ("ChunkCounterValueReg", 0x2A000000),
+        ("ChunkSerialData", 0x2A000002),
+    ]
 
 
 def test_ids_have_no_more_characters_than_those_of_messages() -> None:
     assert part_id(b"x" * 200, where="c") == "x" * 200
     assert part_id(1e15 + 1, where="c") == "1000000000000001"
+    assert part_id(-0.0, where="c") == "0"
+    assert part_id(b"nan", where="c") == "nan"
     for value in (b"x" * 201, b"a\x07b", None, math.inf):
         with pytest.raises(InvalidError, match="no part id"):
             part_id(value, where="c")

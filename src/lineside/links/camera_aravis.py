@@ -11,12 +11,15 @@
 5. Images are numbered by the camera: one that never came is refused when the next one comes.
 6. With ``part_id`` each image carries the value of a chunk as its part id. Of a chunk that is
    shorter than its register the library gives the rest of an image before; such an image is
-   refused, as is one without the chunk: an image never has the id of another part.
+   refused, as is one without the chunk: an image never has the id of another part. Address and
+   length of a register can depend on the image; the library computes them before it reads.
+7. The library parses one camera's description at a time: two at once end the program.
 """
 
 import ctypes
 import math
 import re
+import threading
 from collections import deque
 from contextlib import suppress
 from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_size_t, c_uint, c_uint64, c_void_p
@@ -48,6 +51,7 @@ _NUMBERS = 65_535
 """GigE Vision counts images from 1 to this; of USB3 Vision only the distance matters."""
 _MOST_MISSING = 1000
 _TRIGGER, _CHECK = "arv_camera_software_trigger", "arv_camera_get_payload"
+_HAS_ENTRY = "arv_camera_is_enumeration_entry_available"
 _STAMPS = 256
 _WINDOW = timedelta(minutes=1)
 _ADDRESS = re.compile(r"[0-9.]+")
@@ -57,6 +61,10 @@ _CHUNK_DATA = 4
 """Payload type of GigE Vision 1 with chunks: its images come without their size."""
 _REFERENCES = ("pValue", "pVariable", "pAddress", "pLength", "pIndex")
 """By these, nodes of a camera's description name others whose values they read."""
+_FOREIGN = ("StructEntry", "pValueIndexed", "pValueDefault")
+"""Forms of such a description that are not followed."""
+_PARSING = threading.Lock()
+"""The library has one state for all descriptions that it parses: two at once crash it."""
 _KINDS = {
     "Boolean": "boolean", "Enumeration": "string", "String": "string", "StringReg": "string",
     "Float": "float", "FloatReg": "float", "Converter": "float", "SwissKnife": "float",
@@ -93,7 +101,9 @@ _TYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_buffer_get_data": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "arv_buffer_has_chunks": (c_int, (c_void_p,)),
     "arv_buffer_get_chunk_data": (c_void_p, (c_void_p, c_uint64, POINTER(c_size_t))),
-    "arv_camera_create_chunk_parser": (c_void_p, (c_void_p,)),
+    "arv_gc_new": (c_void_p, (c_void_p, c_char_p, c_size_t)),
+    "arv_gc_get_node": (c_void_p, (c_void_p, c_char_p)),
+    "arv_gc_set_buffer": (None, (c_void_p, c_void_p)),
     "arv_device_get_genicam_xml": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "arv_buffer_get_image_data": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "arv_buffer_get_image_pixel_format": (ctypes.c_uint32, (c_void_p,)),
@@ -108,11 +118,12 @@ _TYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_camera_get_integer": (ctypes.c_int64, (c_void_p, c_char_p, c_void_p)),
     "arv_camera_set_chunk_mode": (None, (c_void_p, c_int, c_void_p)),
     "arv_camera_set_chunk_state": (None, (c_void_p, c_char_p, c_int, c_void_p)),
-    "arv_chunk_parser_get_boolean_value": (c_int, (c_void_p, c_void_p, c_char_p, c_void_p)),
-    "arv_chunk_parser_get_float_value": (c_double, (c_void_p, c_void_p, c_char_p, c_void_p)),
-    "arv_chunk_parser_get_integer_value":
-        (ctypes.c_int64, (c_void_p, c_void_p, c_char_p, c_void_p)),
-    "arv_chunk_parser_get_string_value": (c_char_p, (c_void_p, c_void_p, c_char_p, c_void_p)),
+    "arv_gc_register_get_address": (c_uint64, (c_void_p, c_void_p)),
+    "arv_gc_register_get_length": (c_uint64, (c_void_p, c_void_p)),
+    "arv_gc_boolean_get_value": (c_int, (c_void_p, c_void_p)),
+    "arv_gc_float_get_value": (c_double, (c_void_p, c_void_p)),
+    "arv_gc_integer_get_value": (ctypes.c_int64, (c_void_p, c_void_p)),
+    "arv_gc_string_get_value": (c_char_p, (c_void_p, c_void_p)),
     "arv_camera_get_pixel_format_as_string": (c_char_p, (c_void_p, c_void_p)),
     "arv_camera_set_pixel_format_from_string": (None, (c_void_p, c_char_p, c_void_p)),
     "arv_camera_is_enumeration_entry_available":
@@ -234,7 +245,7 @@ class AravisSource:
         self._device: int | None = None
         self._stream: int | None = None
         self._parser: int | None = None
-        self._kind, self._least = "", dict[int, int]()
+        self._kind, self._registers = "", dict[str, int]()
         self._shape = 0, 0, 0
         self._is_acquiring = False
         self._asked = deque[str]()
@@ -259,7 +270,8 @@ class AravisSource:
         if not _ADDRESS.fullmatch(self._id):  # by this the interface is found that reaches it
             _library().arv_update_device_list()
         try:
-            self._device = _call("arv_camera_new", self._id.encode())
+            with _PARSING:
+                self._device = _call("arv_camera_new", self._id.encode())
             self._set_up()
             self._begin()
         except OSError as error:
@@ -335,11 +347,14 @@ class AravisSource:
                 self._need(key, f"arv_camera_is_{name}_available")
                 self._set(key, f"arv_camera_set_{name}", value)
         if camera.part_id:
-            self._kind, self._least = self._find_chunk()
+            self._find_chunk()
             self._set("part_id", "arv_camera_set_chunk_mode", 1)
-            chunk = camera.part_id.removeprefix("Chunk").encode()
+            whole = camera.part_id.encode()
+            chunk = whole.removeprefix(b"Chunk")
+            with suppress(OSError):  # it has no selector, as the next call says
+                if _call(_HAS_ENTRY, device, b"ChunkSelector", whole):
+                    chunk = whole
             self._set("part_id", "arv_camera_set_chunk_state", chunk, 1)
-            self._parser = _library().arv_camera_create_chunk_parser(device)
         if camera.trigger:
             source = "Software" if camera.trigger == "software" else camera.trigger
             self._set("trigger", "arv_camera_set_trigger", source.encode())
@@ -355,13 +370,17 @@ class AravisSource:
                 f"the camera has no {key}", where=self._camera.source, fix=f"Remove {key}."
             )
 
-    def _find_chunk(self) -> tuple[str, dict[int, int]]:
+    def _find_chunk(self) -> None:
         library, size = _library(), c_size_t()
         data = library.arv_device_get_genicam_xml(
             library.arv_camera_get_device(self._device), byref(size)
         )
-        xml = ctypes.string_at(data, size.value)
-        return find_chunk(xml, self._camera.part_id, where=self._camera.source)
+        xml = ctypes.string_at(data, size.value).rstrip(b"\0")
+        where = self._camera.source
+        self._kind, self._registers = find_chunk(xml, self._camera.part_id, where=where)
+        self._parser = parse(xml)
+        if self._parser is None:
+            raise InvalidError("the camera's description cannot be read", where=where)
 
     def _set(self, key: str, name: str, *values: object) -> None:
         try:
@@ -369,15 +388,12 @@ class AravisSource:
         except OSError as error:
             raise InvalidError(
                 f"the camera does not take {key}: {error.strerror}", where=self._camera.source,
-                fix=f"Look up its range by `arv-tool-0.8 features`, or remove {key}.",
+                fix=f"Look up what it takes by `arv-tool-0.8 features`, or remove {key}.",
             ) from error  # fmt: skip
 
     def _format(self) -> bytes:
         for name in _FORMATS:
-            if _call(
-                "arv_camera_is_enumeration_entry_available", self._device, b"PixelFormat",
-                name.encode(),
-            ):  # fmt: skip
+            if _call(_HAS_ENTRY, self._device, b"PixelFormat", name.encode()):
                 return name.encode()
         raise InvalidError(
             "the camera has no pixel format of 8 bits", where=self._camera.source,
@@ -434,24 +450,31 @@ class AravisSource:
         Raises:
             InvalidError: it has none that could be told from another.
         """
-        library, size, name = _library(), c_size_t(), self._camera.part_id
-        if self._parser is None:
+        library, name = _library(), self._camera.part_id
+        if not name:
             return ""
-        for chunk, least in self._least.items():
-            if library.arv_buffer_has_chunks(buffer):
-                library.arv_buffer_get_chunk_data(buffer, chunk, byref(size))
-            if size.value < least:
-                raise InvalidError(
-                    f"{name}: {size.value} bytes of the chunk came, {least} are needed",
-                    where=self._camera.source,
-                )
+        library.arv_gc_set_buffer(self._parser, buffer)
         try:
-            value = _call(
-                f"arv_chunk_parser_get_{self._kind}_value", self._parser, buffer, name.encode()
-            )
+            for register, chunk in self._registers.items():
+                self._check_length(buffer, register, chunk)
+            node = library.arv_gc_get_node(self._parser, name.encode())
+            value = _call(f"arv_gc_{self._kind}_get_value", node)
         except OSError as error:
             raise InvalidError(f"{name}: {error.strerror}", where=self._camera.source) from error
         return part_id(value, where=self._camera.source)
+
+    def _check_length(self, buffer: int, register: str, chunk: int) -> None:
+        library, size = _library(), c_size_t()
+        node = library.arv_gc_get_node(self._parser, register.encode())
+        end = _call("arv_gc_register_get_address", node)
+        end += max(1, _call("arv_gc_register_get_length", node))
+        if library.arv_buffer_has_chunks(buffer):
+            library.arv_buffer_get_chunk_data(buffer, chunk, byref(size))
+        if size.value < end:
+            raise InvalidError(
+                f"{register}: {size.value} bytes of the chunk came, {end} are needed",
+                where=self._camera.source,
+            )
 
     def _count(self, number: int) -> None:
         """Refuse the images between the one before and this one of which nothing came."""
@@ -512,8 +535,17 @@ class AravisSource:
         )  # fmt: skip
 
 
-def find_chunk(xml: bytes, feature: str, *, where: str) -> tuple[str, dict[int, int]]:
-    """Kind of a chunk feature, and the bytes that it reads of each chunk, by the chunk's id.
+def parse(xml: bytes) -> int | None:
+    """The library's nodes of a camera's description; None: it cannot read it."""
+    with _PARSING:
+        found: int | None = _library().arv_gc_new(None, xml, len(xml))
+    return found
+
+
+def find_chunk(xml: bytes, feature: str, *, where: str) -> tuple[str, dict[str, int]]:
+    """Kind of a chunk feature, and the id of the chunk of each register that it reads.
+
+    A register comes behind those that its address or length is computed from.
 
     Args:
         xml: the camera's description of its features (GenICam).
@@ -525,32 +557,59 @@ def find_chunk(xml: bytes, feature: str, *, where: str) -> tuple[str, dict[int, 
     """
     try:
         tree = fromstring(xml)  # noqa: S314  the library has read it before
-        nodes = {one.get("Name"): one for one in tree.iter() if _tag(one) != "EnumEntry"}
-        least = _bytes_read(nodes, feature)
+        named = (one for one in tree.iter() if "Name" in one.attrib)
+        nodes = {one.attrib["Name"]: one for one in named if _tag(one) != "EnumEntry"}
+        found = _registers(nodes, feature)
     except (ParseError, ValueError) as error:
         raise InvalidError(
-            f"the camera's description of {feature} cannot be read: {error}", where=where
-        ) from error
-    kind = _KINDS.get(_tag(nodes[feature])) if least else None
+            f"the camera's description of {feature} cannot be read: {error}", where=where,
+            fix="Name another chunk feature.",
+        ) from error  # fmt: skip
+    kind = _KINDS.get(_tag(nodes[feature])) if found else None
     if kind is None:
-        known = sorted(name for name in nodes if name and name.startswith("Chunk"))
         raise InvalidError(
-            f"the camera has no chunk feature {feature}", where=where, fix=nearest(feature, known)
-        )
-    return kind, least
+            f"the camera has no chunk feature {feature}", where=where,
+            fix=nearest(feature, _readable(nodes)),
+        )  # fmt: skip
+    return kind, found
 
 
-def _bytes_read(nodes: dict[str | None, Element], feature: str) -> dict[int, int]:
-    """Bytes of each chunk that a feature reads, by the registers that it refers to."""
-    least, names = dict[int, int](), [feature]
-    for name in names:
-        values = [(_tag(one), (one.text or "").strip()) for one in nodes.get(name, ())]
-        names.extend(text for tag, text in values if tag in _REFERENCES and text not in names)
-        end = sum(int(text, 0) for tag, text in values if tag in {"Address", "Length"})
-        for port in (nodes.get(text, ()) for tag, text in values if tag == "pPort"):
-            for chunk in (int(one.text or "", 16) for one in port if _tag(one) == "ChunkID"):
-                least[chunk] = max(1, end, least.get(chunk, 0))
-    return least
+def _registers(nodes: dict[str, Element], feature: str) -> dict[str, int]:
+    found, seen = dict[str, int](), set[str]()
+
+    def visit(name: str) -> None:
+        if name not in nodes or name in seen:
+            return
+        seen.add(name)
+        chunk = None
+        for one in nodes[name].iter():
+            tag, text = _tag(one), (one.text or "").strip()
+            if tag in _FOREIGN:
+                raise ValueError(f"{tag} is a form that is not supported")
+            for other in (text if tag in _REFERENCES else "", one.get("pOffset", "")):
+                visit(other)
+            if tag in {"Address", "Length"}:
+                int(text, 0)
+            for part in nodes.get(text, ()) if tag == "pPort" else ():
+                if _tag(part) == "ChunkID":
+                    chunk = int(part.text or "", 16)
+        if chunk is not None:
+            found[name] = chunk
+
+    visit(feature)
+    return found
+
+
+def _readable(nodes: dict[str, Element]) -> list[str]:
+    """Names of the chunk features that can be read, without the registers behind them."""
+    known, behind = set[str](), set[str]()
+    for name, node in nodes.items():
+        with suppress(ValueError):
+            registers = _registers(nodes, name) if name.startswith("Chunk") else {}
+            if registers and _tag(node) in _KINDS:
+                known.add(name)
+                behind |= registers.keys() - {name}
+    return sorted(known - behind)
 
 
 def _tag(node: Element) -> str:
@@ -566,8 +625,9 @@ def part_id(value: float | bytes | None, *, where: str) -> str:
     if isinstance(value, bytes):
         text = value.decode("utf-8", "surrogateescape").strip()
     else:
-        text = "" if value is None else repr(value).removesuffix(".0")
-    if not text.isprintable() or len(text) > LONGEST_PART or text in {"", "nan", "inf", "-inf"}:
+        number = math.nan if value is None else value + 0  # of -0.0 too
+        text = repr(number).removesuffix(".0") if math.isfinite(number) else ""
+    if not text or not text.isprintable() or len(text) > LONGEST_PART:
         raise InvalidError(f"{value!r} is no part id", where=where)
     return text
 
