@@ -7,6 +7,7 @@ import sqlite3
 import ssl
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -31,7 +32,7 @@ from lineside.core.webhooks import WebhookConfig
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.config import KafkaConfig
 from lineside.hub.run import only_one
-from lineside.store import FrameRow, open_blobs
+from lineside.store import FrameRow, open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.hub.conftest import PLANT, open_hub
@@ -45,8 +46,9 @@ def config(tmp_path: Path) -> HubConfig:
     return HubConfig(data_dir=str(tmp_path / "data"), plant=str(tmp_path / "plant.toml"))
 
 
-def looked(config: HubConfig, name: str) -> Check:
-    return next(check for check in examine(config) if check.name == name)
+def looked(config: HubConfig, name: str, *, full: bool = False, deep: bool = False) -> Check:
+    checks = examine(config, full=full, deep=deep)
+    return next(check for check in checks if check.name == name)
 
 
 def test_what_is_not_set_is_not_looked_at(config: HubConfig) -> None:
@@ -132,8 +134,7 @@ def kept(config: HubConfig) -> Services:
 def test_a_log_whose_last_entries_were_deleted_is_named(config: HubConfig) -> None:
     found = [looked(config, "event chains").found for _ in range(2)]
     assert found == [f"{n} entries hold that are new since the last check" for n in (3, 0)]
-    full = next(one for one in examine(config, full=True) if one.name == "event chains")
-    assert full.found == "3 entries hold"
+    assert looked(config, "event chains", full=True).found == "3 entries hold"
     database = sqlite3.connect(config.folder / "records.db")
     with database:
         database.execute("DELETE FROM entries WHERE position = (SELECT max(position) FROM entries)")
@@ -145,13 +146,15 @@ def test_a_log_whose_last_entries_were_deleted_is_named(config: HubConfig) -> No
 
 @pytest.mark.usefixtures("kept")
 def test_a_missing_picture_is_named_and_a_cut_one_when_all_are_read(config: HubConfig) -> None:
-    assert looked(config, "pictures and packages").found == "2 kept"
+    assert looked(config, "pictures and packages").found == (
+        "2 kept, of packages and the newest 1,000 frames"
+    )
     (pack,) = [path for path in (config.folder / "blobs").rglob("*") if path.is_file()
                and b"a picture" in path.read_bytes()]  # fmt: skip
     whole = pack.read_bytes()
     pack.write_bytes(whole.replace(b"a picture", b"b picture"))
     assert looked(config, "pictures and packages").ok
-    deep = next(one for one in examine(config, deep=True) if one.name == "pictures and packages")
+    deep = looked(config, "pictures and packages", deep=True)
     assert (deep.ok, "1 of 2 are damaged" in deep.found) == (False, True)
     pack.write_bytes(whole)
     blobs = open_blobs(config.blobs_url)
@@ -159,6 +162,23 @@ def test_a_missing_picture_is_named_and_a_cut_one_when_all_are_read(config: HubC
     blobs.close()
     gone = looked(config, "pictures and packages")
     assert (gone.ok, "1 of 2 are missing" in gone.found) == (False, True)
+
+
+@pytest.mark.usefixtures("kept")
+def test_images_of_older_frames_are_looked_for_with_full(
+    config: HubConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_records(config.records_url, clock=FakeClock()) as records:
+        newest = records.frames.get(FrameId("frm_1"))
+        before = newest.captured_at - timedelta(seconds=1)
+        gone = replace(newest, id=FrameId("frm_0"), captured_at=before, digest=digest_of(b"gone"))
+        records.frames.add([gone])
+    for full in (False, True):
+        found = looked(config, "pictures and packages", full=full)
+        assert (found.ok, "1 of 3 are missing" in found.found) == (False, True)
+    monkeypatch.setattr(store, "_PAGE", 1)
+    oks = [looked(config, "pictures and packages", full=full).ok for full in (False, True)]
+    assert oks == [True, False]
 
 
 @pytest.mark.usefixtures("kept")

@@ -145,6 +145,13 @@ class RuleSumsContract:
         records.rule_sums.add(events, left_out=[9])
         check_sums(records, events)
 
+    def test_the_newest_events_begin_at_a_time(self, records: Records) -> None:
+        assert records.rule_sums.newest_since(1) is None
+        events = [sum_event(place, seconds=at) for place, at in ((1, 60), (2, 30), (4, 90))]
+        records.rule_sums.add(events, left_out=[3])
+        found = [records.rule_sums.newest_since(most) for most in (1, 2, 3, 4)]
+        assert found == [NOON + timedelta(seconds=at) for at in (90, 60, 30)] + [None]
+
     def test_what_is_loaded_is_added_up_anew(self, records: Records) -> None:
         records.rule_sums.add([sum_event(7)])
         records.load([])

@@ -436,7 +436,7 @@ def examine(config: "HubConfig", *, full: bool = False, deep: bool = False) -> l
 
     Args:
         config: the hub's.
-        full: all entries and frames, not only those since the last check.
+        full: all entries and frames, not only entries since the last check and the newest frames.
         deep: every picture and package is read, and held against its digest.
     """
     looks: list[tuple[str, Callable[[HubConfig], str]]] = [
@@ -446,7 +446,7 @@ def examine(config: "HubConfig", *, full: bool = False, deep: bool = False) -> l
         ("update repository", _trust),
         ("records", _records),
         ("event chains", partial(_chains, full=full)),
-        ("pictures and packages", partial(_blobs, deep=deep)),
+        ("pictures and packages", partial(_blobs, full=full or deep, deep=deep)),
     ]
     checks = [_look(name, look, config) for name, look in looks]
     return checks + [_look(name, look, config) for name, look in _others(config)]
@@ -602,7 +602,7 @@ def _chains(config: "HubConfig", *, full: bool) -> str:
     return f"{entries} entries hold" + ("" if full else " that are new since the last check")
 
 
-def _blobs(config: "HubConfig", *, deep: bool) -> str:
+def _blobs(config: "HubConfig", *, full: bool, deep: bool) -> str:
     from contextlib import closing
 
     from lineside.core import RefusedError
@@ -615,8 +615,9 @@ def _blobs(config: "HubConfig", *, deep: bool) -> str:
         open_records(config.records_url, clock=SystemClock()) as records,
         closing(open_blobs(config.blobs_url)) as blobs,
     ):
-        present = set(blobs.digests())
-        missing = sorted(_named(records, blobs) - present)
+        named = _named(records, blobs, full=full)
+        present = set(blobs.digests()) if full else {one for one in named if blobs.has(one)}
+        missing = sorted(named - present)
         damaged = _damaged(blobs, present) if deep else []
         cut = blobs.shortened() if isinstance(blobs, FolderBlobs) else []
     if cut:
@@ -631,11 +632,13 @@ def _blobs(config: "HubConfig", *, deep: bool) -> str:
                 f"the first is {wrong[0]}",
                 fix="Restore a backup; lineside backup --help.",
             )
+    if not full:
+        return f"{len(present)} kept, of packages and the newest {_PAGE:,} frames"
     return f"{len(present)} kept" + (", each read" if deep else "")
 
 
-def _named(records: "Records", blobs: "Blobs") -> "set[Digest]":
-    """List the digests that frames and packages need."""
+def _named(records: "Records", blobs: "Blobs", *, full: bool) -> "set[Digest]":
+    """List the digests that packages and all frames need, or the newest ones alone."""
     from lineside.models import Registry
 
     found = {one.archive for one in Registry(records, blobs, clock=SystemClock()).list()}
@@ -643,6 +646,8 @@ def _named(records: "Records", blobs: "Blobs") -> "set[Digest]":
     while page := records.frames.page(before=before, limit=_PAGE):
         found |= {row.thumbnail for row in page}
         found |= {row.digest for row in page if row.aged_out_at is None}
+        if not full:
+            break
         before = page[-1].id
     return found
 

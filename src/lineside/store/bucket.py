@@ -157,6 +157,14 @@ class BucketBlobs:
             )
         return data
 
+    def has(self, digest: Digest) -> bool:
+        try:
+            with self._translated(digest):
+                self._store.head(_key(digest))
+        except NotFoundError:
+            return False
+        return True
+
     def delete(self, digest: Digest) -> None:
         try:
             with self._translated(digest):

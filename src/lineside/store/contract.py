@@ -52,14 +52,15 @@ class Blobs(Protocol):
         ...
 
     def put_many(self, data: Sequence[bytes]) -> list[Digest]:
-        """Keep several, for about the price of one commit; all are kept when the call returns.
-
-        When it raises, some may be kept: nothing names them, and putting them again is fine.
-        """
+        """Keep all for about the price of one commit; some where it raises: put them again."""
         ...
 
     def get(self, digest: Digest) -> bytes:
         """The bytes; ``NotFoundError`` if absent, ``RefusedError`` if they no longer match."""
+        ...
+
+    def has(self, digest: Digest) -> bool:
+        """Return whether the bytes are kept; they are not read."""
         ...
 
     def delete(self, digest: Digest) -> None:

@@ -104,6 +104,11 @@ class FolderBlobs:
             )
         return data
 
+    def has(self, digest: Digest) -> bool:
+        path = self._path(digest)
+        with self._translated(path):
+            return path.exists() or self._packs.has(digest)
+
     def delete(self, digest: Digest) -> None:
         path = self._path(digest)
         with self._translated(path), suppress(FileNotFoundError):

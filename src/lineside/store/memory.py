@@ -43,6 +43,11 @@ class MemoryBlobs:
             )
         return data
 
+    def has(self, digest: Digest) -> bool:
+        wanted = parse_digest(digest, where="blob")
+        with self._lock:
+            return wanted in self._kept
+
     def delete(self, digest: Digest) -> None:
         wanted = parse_digest(digest, where="blob")
         with self._lock:

@@ -99,6 +99,14 @@ class Packs:
         with self._index() as index:
             return self._read(index, digest)
 
+    def has(self, digest: Digest) -> bool:
+        """Return whether the index has a blob."""
+        if not self._is_used():
+            return False
+        with self._index() as index:
+            found = index.execute("SELECT 1 FROM blob WHERE digest = ?", (_raw(digest),))
+            return found.fetchone() is not None
+
     def delete(self, digest: Digest) -> None:
         """Forget a blob; absent is fine."""
         if self._is_used():

@@ -127,6 +127,14 @@ class SqlRuleSums:
         with self._session.reading() as connection:
             return int(connection.scalar(_NEWEST) or 0)
 
+    def newest_since(self, most: int) -> datetime | None:
+        """Return the time from which on there are ``most`` events; None where there are fewer."""
+        query = sa.select(rows.c.at_us).where(rows.c.at_us > _ZERO).order_by(rows.c.at_us.desc())
+        query = query.offset(most - 1).limit(1)
+        with self._session.reading() as connection:
+            found: datetime | None = connection.scalar(query)
+            return found
+
     def add(self, events: Sequence[SumEvent], *, left_out: Sequence[int] = ()) -> None:
         """Add events in log order; what was added before is skipped.
 

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from lineside.core import Plant, rfc3339
 from lineside.hub import HubConfig, Services
 from lineside.hub.pages.rules import RuleQuery, hour_to_try, rule_words, values_words
+from lineside.hub.rules import log
 from lineside.hub.rules.text import rule_toml
 from lineside.streams import EVENT_TYPE, Event
 from lineside.testing import FakeClock
@@ -168,6 +169,24 @@ def test_the_page_adds_up_pairs_and_counts_and_offers_files_of_what_passes(
     assert csv == "/api/v1/rule-events?rule=seen&key=goog&format=csv"
     assert len(browser.get(csv).text.splitlines()) == 3
     assert "Pairs" not in words(browser.get("/events/rules?rule=seen").text).partition("By key")[0]
+
+
+def test_of_a_long_history_the_page_adds_up_the_newest_and_offers_all(
+    browser: TestClient, hub: Services, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "QUICK", 2)
+    for count in (100, 10, 1):
+        say(hub, clock, rule="seen", image="Google", count=count)
+        clock.advance(60.0)
+    page = browser.get("/events/rules").text
+    assert "seen Google 11 \u2013" in words(page)
+    assert "The newest events, from " in words(page)
+    links = [one["href"] for one in read(page).all("a") if "from=" in one.get("href", "")]
+    everything, one_key = (html.unescape(one) for one in links)
+    assert "seen Google 111 \u2013" in words(browser.get(everything).text)
+    assert "seen Google 11 \u2013" in words(browser.get(one_key).text)
+    assert "seen Google 11 \u2013" in words(browser.get("/events/rules/sums").text)
+    assert "The newest events" not in words(browser.get("/events/rules?rule=seen").text)
 
 
 def test_an_event_without_a_frame_that_is_here_says_so_and_shows_no_broken_picture(

@@ -289,6 +289,8 @@ _FIXED: tuple[Column[EventView], ...] = (
 
 MOST_BARS = 60
 MOST_SERIES = 4
+QUICK = 20_000
+"""Events that are added up in about 20 ms of the processor."""
 _MOST_COUNT = 10**12
 _MOST_KEY = 10_000
 _YEAR_1_S = -62_135_596_800
@@ -385,6 +387,14 @@ class RuleCounts:
         """Return whether every event is in the sums that came more than ``LAG`` ago."""
         waiting = self._log.read(type=EVENT_TYPE, after=self._index.position(), limit=1)
         return not waiting or waiting[0].arrived_at > self._clock.now() - LAG
+
+    def newest_since(self) -> datetime | None:
+        """Return the full minute from which on the newest events are quick to add up.
+
+        None where all of them are.
+        """
+        since = self._index.newest_since(QUICK)
+        return None if since is None else since.replace(second=0, microsecond=0)
 
     def sums(self, wanted: RuleFilter, *, most: int = MOST_LISTED) -> RuleSums:
         """Add up everything that passes; ``most``: keys that are listed."""

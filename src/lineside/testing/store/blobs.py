@@ -38,17 +38,21 @@ class BlobsContract:
         assert digests[3] == kept
         assert digests[5] == digests[20]
         assert [blobs.get(digest) for digest in digests[:20]] == data
+        assert all(blobs.has(digest) for digest in digests)
         assert sorted(blobs.digests()) == sorted(set(digests))
         assert blobs.put_many([]) == []
 
     def test_absent_bytes_are_not_found(self, blobs: Blobs) -> None:
         with pytest.raises(NotFoundError):
             blobs.get(digest_of(b"never put"))
+        assert not blobs.has(digest_of(b"never put"))
 
     @pytest.mark.parametrize("name", ["", "sha256:../../etc/passwd", "sha256:" + "A" * 64])
     def test_a_name_that_is_no_digest_is_refused(self, blobs: Blobs, name: str) -> None:
         with pytest.raises(InvalidError):
             blobs.get(Digest(name))
+        with pytest.raises(InvalidError):
+            blobs.has(Digest(name))
         with pytest.raises(InvalidError):
             blobs.delete(Digest(name))
 
