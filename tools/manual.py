@@ -1,4 +1,4 @@
-r"""Parts of the manual that come from the code, and changes of pages before mkdocs builds them.
+r"""Parts of the manual that come from code or results, and changes of pages for mkdocs.
 
 1. A part between ``<!-- from the code: KIND ARGUMENTS -->`` and ``<!-- end -->`` is written by the
    function of ``PARTS`` that has the name KIND. ``python tools/manual.py`` (``make reference``)
@@ -26,6 +26,7 @@ from msgspec import NODEFAULT
 from msgspec.structs import fields
 
 DOCS = Path(__file__).parents[1] / "docs"
+RESULTS = DOCS.parent / "benchmarks" / "results"
 PART = re.compile(r"(?s)(<!-- from the code: (\w+)(.*?) -->\n).*?(<!-- end -->)")
 MANY = 10  # commands with one option, from which on it is described once
 KINDS = {int: "N", float: "X", Path: "PATH"}  # values of options in a word; others are TEXT
@@ -448,6 +449,85 @@ def default_of(option: Any) -> str:  # noqa: ANN401  of typer's own click
     return " (needed)" if option.required else ""
 
 
+FIGURES = {
+    "argmax_accuracy": "accuracy", "pro": "PRO", "auroc": "AUROC", "exact": "exact counts",
+    "mae_share": "mean error of the count", "coverage": "intervals that hold the count",
+    "f1_iou33": "F1 of boxes, overlap .33", "f1_iou50": "F1 of boxes, overlap .50",
+    "pixel_f1": "F1 of pixels", "pixel_f1_per_picture": "F1 of pixels by image",
+    "macro_f1": "F1 over classes", "average_precision": "average precision",
+}  # fmt: skip
+"""Names of figures, as people say them; others as they are."""
+
+
+def accuracy(_: list[str], __: list[list[str]]) -> Iterator[str]:
+    """Every goal of ``learning.py``, met or not."""
+    rows = json.loads((RESULTS / "learning.json").read_bytes())["rows"]
+    goals = [(name, row, goal) for name, row in rows.items() for goal in row["goals"]]
+    yield from table(
+        ("Images", "Task", "Figure", "Package (95 % interval)", "n", "Without learning", "Goal"),
+        (
+            (
+                name, f"`{row['task']}`", named(goal["metric"]),
+                f"{goal['value']:.3f} ({goal['low']:.3f}-{goal['high']:.3f})", str(goal["n"]),
+                f"{goal['baseline']:.3f}", f"{bounds(goal)}, {'met' if goal['met'] else 'missed'}",
+            )
+            for name, row, goal in goals
+        ),
+    )  # fmt: skip
+
+
+def named(metric: str) -> str:
+    """Return the words for a figure."""
+    name, _, of = metric.partition("/")
+    return FIGURES.get(name, name) + (f" of {of}" if of else "")
+
+
+def bounds(goal: dict[str, Any]) -> str:
+    """The bounds of a goal in words."""
+    words = (("at least", goal["at_least"]), ("at most", goal["at_most"]))
+    return ", ".join(f"{word} {bound:.2f}" for word, bound in words if bound is not None)
+
+
+HAND = "FastAPI with ONNX Runtime by hand"
+SPEED = (
+    *(
+        (f"requests a second, {clients}, {contract}", HAND, "serving",
+         f"beside_others/{clients}/hub, {contract}/rate_to_fastapi", "at least 1.0")
+        for clients in ("1 clients", "8 clients")
+        for contract in ("gRPC", "SageMaker contract", "Open Inference HTTP")
+    ),
+    ("frame on the bus to its event, 1 camera", "decoding and network alone", "live",
+     "loads/0/ratio", "at most 1.2"),
+    ("the same, 16 cameras", "decoding and network alone", "live", "loads/2/ratio", ""),
+    ("frames stored a second", "a subscriber that writes files", "ingest", "mosquitto/share",
+     "at least 0.7"),
+    ("answer of a device by gRPC, time", "the predictor in its process", "edge",
+     "speed/ratio/grpc", "at most 1.25"),
+    ("GigE camera to coil, time, 10 images a second", "a loop by hand", "outputs",
+     "camera_to_coil/10 a second/ratio", ""),
+    ("training without fine-tuning, processor time", "a script without evidence",
+     "training_speed", "ratios/frozen to peer, user", ""),
+    ("kernel time of fine-tuning", "malloc's defaults", "training_speed",
+     "ratios/tuned to memory given back, kernel", ""),
+    ("processor time of a frame, whole history", "a thousandth of it", "growth", "growth/frame",
+     ""),
+    ("the same, PostgreSQL", "a thousandth of it", "growth-postgresql", "growth/frame", ""),
+)  # fmt: skip
+"""What is measured, beside what, in which result, where in it, and the goal."""
+
+
+def speed(_: list[str], __: list[list[str]]) -> Iterator[str]:
+    """Ratios, each of one run."""
+    rows = []
+    for what, beside, result, path, goal in SPEED:
+        stored = found = json.loads((RESULTS / f"{result}.json").read_bytes())
+        for key in path.split("/"):
+            found = found[int(key) if isinstance(found, list) else key]
+        day = stored["measured"]["date"]
+        rows.append((what.replace("1 clients", "1 client"), beside, f"{found:.2f}", goal, day))
+    yield from table(("Measured", "Beside", "Ratio", "Goal", "Day"), rows)
+
+
 PARTS: dict[str, Callable[[list[str], list[list[str]]], Iterable[str]]] = {
     "routes": routes,
     "frames": frames,
@@ -458,6 +538,8 @@ PARTS: dict[str, Callable[[list[str], list[list[str]]], Iterable[str]]] = {
     "errors": errors,
     "options": options,
     "commands": commands,
+    "accuracy": accuracy,
+    "speed": speed,
 }
 
 
