@@ -499,6 +499,39 @@ def test_drift_starts_a_run_where_a_rule_says_so(
     assert watcher.ended(run.id).state == "done"
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [({"task": "dream"}, "no task 'dream'"), ({"register_as": "a--b"}, "'a--b'")],
+)
+def test_a_rule_that_no_training_could_follow_is_refused(
+    words: dict[str, str], message: str
+) -> None:
+    with pytest.raises(InvalidError, match=message):
+        RetrainRule(dataset="rack", **words)  # type: ignore[arg-type]  # texts alone
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"backbone": "dino"}, "the task detect fine-tunes its backbone"),
+        ({"task": "classify"}, "inspection stock is of task detect, and a rule trains classify"),
+    ],
+)
+def test_a_plant_whose_inspection_a_rule_cannot_train_is_refused(
+    config: HubConfig, plant: Plant, words: dict[str, str], message: str
+) -> None:
+    (stock,) = plant.inspection
+    boxes = replace(plant, inspection=(replace(stock, task=Task.DETECT, labels=("a",), region=()),))
+    rule = RetrainRule(dataset="rack", inspection="stock", **words)  # type: ignore[arg-type]  # texts alone
+    ruled = replace(config, retrain=(rule,), backbones={"dino": "/srv/dino.onnx"})
+    (fault,) = ruled.plant_faults(boxes)
+    assert message in fault.expected
+    assert ruled.plant_faults(replace(plant, inspection=())) == []  # still to come
+    assert replace(config, retrain=(RetrainRule(dataset="rack", inspection="stock"),)).plant_faults(
+        boxes
+    ) == []  # fmt: skip
+
+
 def test_a_rule_about_drift_names_its_inspection() -> None:
     with pytest.raises(InvalidError, match="drift is of an inspection"):
         RetrainRule(dataset="rack", on_drift=True)
@@ -511,6 +544,13 @@ def test_a_rule_about_drift_names_its_inspection() -> None:
         ({"backbones": {64 * "n": "n.onnx"}}, "no name and what"),
         ({"backbones": {"my\nnet": "n.onnx"}}, "no name and what"),
         ({"retrain": (RetrainRule(dataset="rack", backbone="dino"),)}, "'dino' is no name of"),
+        (
+            {
+                "retrain": (RetrainRule(dataset="rack", task="detect", backbone="dino"),),
+                "backbones": {"dino": "/srv/dino.onnx"},
+            },
+            "the task detect fine-tunes its backbone",
+        ),
     ],
 )
 def test_backbones_of_the_settings_have_names(
@@ -559,8 +599,14 @@ def test_a_run_of_the_draft_goes_before_the_rules_of_its_dataset(ruled: Services
         for changes in (
             {"backbone": "resnet"}, {"backbone": "dinov2", "settings": {"tune": 1}},
             {"backbone": "dinov2", "task": "detect", "inspection": "rack"}, {"task": "detect"},
+            {"seed": -1}, {"settings": {"epochs": 2}},
+            {"task": "segment", "inspection": "rack", "settings": {"bf16": 2}},
         ):  # fmt: skip
             assert program.post("/api/v1/runs", json={**body, **changes}).status_code == 400
+        mistyped = {"task": "classify", "inspection": "rack", "settings": {"epoch": 2}}
+        said = program.post("/api/v1/runs", json={**body, **mistyped}).json()
+        assert said["detail"].startswith("the task classify has no setting 'epoch'")
+        assert "batch_size (a number of 1 or more), epochs (" in said["fix"]
         assert ruled.datasets.one("rack").versions == ()
         answer = program.post("/api/v1/runs", json=body)
     assert answer.status_code == 201, answer.text
@@ -613,6 +659,7 @@ def test_commands_start_cancel_and_resume_a_training(
     plan(wait_at=2)
     words = (
         "--version", str(version), "--seed", "3", "--setting", "tune=1", "--backbone", "parts",
+        "--task", "classify", "--inspection", "rack",
     )  # fmt: skip
     started = lineside("training", "start", "rack", *words, role=Role.ENGINEER)
     run = started["id"]
@@ -631,6 +678,8 @@ def test_commands_start_cancel_and_resume_a_training(
     assert (listed["id"], listed["package"]) == (run, done.package)
     assert f"{run}  done   100      rack/{version}" in lineside("training", "list", text=True)
     assert lineside("training", "start", "rack", "--setting", "tune")[0] == 2
+    status, said = lineside("training", "start", "rack", "--setting", "tune=1")
+    assert (status, "the task multilabel has no setting 'tune'" in said) == (2, True)
 
 
 @pytest.mark.slow

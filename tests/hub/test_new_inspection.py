@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from lineside.core import (
     encode,
     parse_plant,
 )
+from lineside.core.drivers import check_learner
 from lineside.datasets import Sample
 from lineside.hub import Registration, Services
 from lineside.hub.learning.datasets import Teaching
@@ -279,12 +281,10 @@ def test_labels_of_other_inspections_are_not_wanted(client: TestClient, hub: Ser
 
 
 def test_every_question_leads_to_a_task_and_every_choice_to_settings_of_it() -> None:
-    from lineside.training.tasks import check_settings
-
     assert {one.task for one in QUESTIONS} == set(Task)
     for task, choices in CHOICES.items():
         for choice in choices:
-            check_settings(choice.settings, task)
+            check_learner(task, settings=choice.settings)
 
 
 # ---- training
@@ -303,11 +303,12 @@ def test_an_inspection_still_to_come_is_trained_under_the_name_of_its_dataset(
     hub.datasets.freeze_to_train("screws", by="ada")
     version = hub.datasets.version("screws", 0)
 
-    found = inspection_for(plant, version, inspection="screws", task="multilabel")
+    train = partial(inspection_for, plant, "screws", version.samples)
+    found = train(inspection="screws", task="multilabel")
 
     assert (found.id, found.task, found.labels) == ("screws", Task.MULTILABEL, ("blue",))
-    assert inspection_for(plant, version, inspection="stock", task="").id == "stock"
-    named = inspection_for(plant, version, inspection="screws", task="anomaly", good=("i.O.",))
+    assert train(inspection="stock", task="").id == "stock"
+    named = train(inspection="screws", task="anomaly", good=("i.O.",))
     assert named.good == ("i.O.",)
     assert version.parting is not None
     assert dict(version.parting.shares) == {"train": 0.7, "test": 0.3}

@@ -1,7 +1,7 @@
 """A setting that no learner reads is refused, and every one that is read can be looked up."""
 
+import math
 import re
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,18 +9,15 @@ import pytest
 
 import lineside.training
 from lineside.core import Inspection, InvalidError, Task
+from lineside.core.drivers import SETTINGS, check_learner
 from lineside.testing import FakeClock
-from lineside.training import Bench, Progress, TrainJob, read_space, run_job
+from lineside.training import Bench, TrainJob, read_space
 from lineside.training.common.loop import planned_steps
-from lineside.training.tasks import SETTINGS, check_settings
+from lineside.training.search.study import Parameter
 
 ROOT = Path(__file__).parents[2]
 SOURCES = Path(lineside.training.__file__).parent
 TRAY = Inspection(id="trays", camera="", task=Task.DETECT, labels=())
-
-
-def told(_: Progress) -> None:
-    """Progress that nobody watches."""
 
 
 def test_every_setting_that_a_learner_reads_is_known_and_every_known_one_is_read() -> None:
@@ -39,43 +36,48 @@ def test_every_setting_stands_in_the_reference(task: Task) -> None:
 
 
 def test_a_mistyped_setting_is_refused_with_the_ones_there_are() -> None:
-    check_settings(["epochs"], Task.CLASSIFY)
+    check_learner(Task.CLASSIFY, settings={"epochs": 2})
     with pytest.raises(InvalidError, match="no setting 'epoch'") as refused:
-        check_settings(["epoch"], Task.CLASSIFY)
-    assert "epochs" in refused.value.fix
+        check_learner(Task.CLASSIFY, settings={"epoch": 2})
+    assert "epochs (a number of 1 or more)" in refused.value.fix
+    assert "tune (a whole number of 0 or more, at most 2)" in refused.value.fix
     with pytest.raises(InvalidError) as refused:
-        check_settings(["epochs"], Task.MULTILABEL)
+        check_learner(Task.MULTILABEL, settings={"epochs": 2})
     assert "none" in refused.value.fix
 
 
-def test_a_job_with_a_setting_of_another_task_is_refused_before_anything_is_written(
-    tmp_path: Path,
-) -> None:
-    job = TrainJob(inspection=TRAY, data="nowhere", settings={"tune": 1.0})
+def test_a_job_with_a_setting_of_another_task_is_none() -> None:
     with pytest.raises(InvalidError, match="'tune'"):
-        run_job(
-            job,
-            folder=tmp_path / "job",
-            progress=told,
-            cancelled=threading.Event(),
-            clock=FakeClock(),
-        )
-    assert not (tmp_path / "job").exists()
+        TrainJob(inspection=TRAY, data="nowhere", settings={"tune": 1.0})
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "least"),
+    ("name", "value", "allowed"),
     [
-        *(("epochs", value, "of 0 or more") for value in (-1.0, float("nan"), float("inf"))),
-        ("learning_rate", 0.0, "above 0"),
+        *(("epochs", value, "a number of 0 or more") for value in (-1.0, math.nan, math.inf)),
+        ("learning_rate", 0.0, "a number above 0, at most 1"),
+        ("batch_size", 0.0, "a number of 1 or more"),
     ],
 )
-def test_a_setting_that_is_no_number_in_its_range_is_refused(
-    name: str, value: float, least: str
+def test_a_setting_that_is_out_of_its_range_is_refused(
+    name: str, value: float, allowed: str
 ) -> None:
-    with pytest.raises(InvalidError, match=f"is not a number {least}") as refused:
+    with pytest.raises(InvalidError, match=f"{value:g} is not {allowed} ") as refused:
         TrainJob(inspection=TRAY, data="nowhere", settings={name: value})
     assert refused.value.where == f"settings {name}"
+    assert f"{name} ({allowed})" in refused.value.fix
+
+
+def test_a_side_is_a_multiple_of_what_the_network_shrinks_by() -> None:
+    check_learner(Task.SEGMENT, settings={"side_px": 64, "zoom": 0.5})
+    with pytest.raises(InvalidError, match="100 is not a multiple of 32 of 0 or more, at most"):
+        check_learner(Task.SEGMENT, settings={"side_px": 100})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused(seed: int) -> None:
+    with pytest.raises(InvalidError, match=f"{seed} is not a whole number of 0 or more"):
+        TrainJob(inspection=TRAY, data="nowhere", seed=seed)
 
 
 def test_turns_of_the_pictures_become_steps_and_steps_rule() -> None:
@@ -101,3 +103,6 @@ def test_the_space_that_comes_along_names_settings_of_its_task() -> None:
     )
     with pytest.raises(InvalidError, match="no setting 'learning_rate'"):
         replace(bench, job=replace(bench.job, inspection=replace(TRAY, task=Task.ANOMALY)))
+    wide = replace(space, parameter=(Parameter(name="learning_rate", low=0.1, high=5.0),))
+    with pytest.raises(InvalidError, match="5 is not a number above 0, at most 1"):
+        replace(bench, space=wide)

@@ -170,7 +170,7 @@ def versions(config: Path | None) -> "Iterator[PlantVersions]":
     name = hub_id(hub.folder, clock=clock)
     with open_plant_versions(
         hub.records_url, path=Path(hub.plant), hub=name, clock=clock,
-        endpoints=[one.endpoint for one in hub.function],
+        faults=hub.plant_faults,
     ) as opened:  # fmt: skip
         yield opened
 

@@ -1,9 +1,11 @@
 """Choose an adapter by URL scheme: the room's own table first, then installed entry points.
 
-A backbone of somebody's own is such an entry point too, or an ONNX file.
+A backbone of somebody's own is such an entry point too, or an ONNX file. Beside it stand the
+settings of each task's learner: a hub, which has none, refuses what the learner would refuse.
 """
 
 import importlib
+import math
 import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires
@@ -71,17 +73,89 @@ def resolve_backbone(named: str) -> str:
     return named
 
 
-def check_backbone(named: str, *, task: str, tune: float) -> None:
-    """Refuse a backbone that cannot learn where it would have to.
+_ABOVE_0 = math.nextafter(0.0, 1.0)
+_ANY = (0.0, math.inf, 0)
+_COUNT = (1.0, math.inf, 0)
+_RATE = (_ABOVE_0, 1.0, 0)
+_SIDE = (0.0, 4096.0, 1)
+_STEPS = {"batch_size": _COUNT, "epochs": _ANY, "learning_rate": _RATE, "steps": _COUNT}
+
+# Their meaning stands in docs/reference/tasks.md.
+SETTINGS: Mapping[str, Mapping[str, tuple[float, float, int]]] = {
+    "multilabel": {},
+    "classify": {
+        "batch_size": _COUNT,
+        "epochs": _COUNT,
+        "input_px": _SIDE,
+        "input_scale": _ANY,
+        "learning_rate": _RATE,
+        "tune": (0.0, 2.0, 1),
+    },
+    "detect": _STEPS,
+    "count": _STEPS,
+    "segment": {
+        **_STEPS,
+        "bf16": (0.0, 1.0, 1),
+        "input_px": _SIDE,
+        "input_scale": _ANY,
+        "side_px": (0.0, 1024.0, 32),
+        "zoom": (_ABOVE_0, 16.0, 0),
+    },
+    "anomaly": {"power_pictures": (0.0, math.inf, 1)},
+}
+"""Settings of each task's learner: least, most, and the number that a value is a multiple of (0:
+any number)."""
+
+
+def check_learner(task: str, *, settings: Mapping[str, float], backbone: str = "") -> None:
+    """Refuse what the learner of a task could not use.
 
     Args:
-        named: as in a job.
         task: that is trained.
-        tune: setting of ``classify``; 0 where nobody gave it.
+        settings: of its learner.
+        backbone: as in a job.
 
     Raises:
-        InvalidError: it is an ONNX file, and the task or the setting teaches the backbone.
+        InvalidError: it has no such setting, a value is out of its range, or the backbone stays
+            frozen and would have to learn.
     """
+    known = SETTINGS[task]
+    allowed = ", ".join(f"{name} ({_range(*known[name])})" for name in sorted(known))
+    for name, value in settings.items():
+        if name not in known:
+            raise InvalidError(
+                f"the task {task} has no setting {name[:60]!r}",
+                where="settings",
+                fix=f"Known: {allowed}." if known else "Leave it out: it has none.",
+            )
+        least, most, multiple = known[name]
+        if not least <= value <= most or value == math.inf or (multiple and value % multiple):
+            raise InvalidError(
+                f"{value:g} is not {_range(least, most, multiple)}",
+                where=f"settings {name}",
+                fix=f"Leave it out: the learner has a default. Known: {allowed}.",
+            )
+    _check_backbone(backbone, task=task, tune=settings.get("tune", 0.0))
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that a generator of random numbers would not take, with ``InvalidError``."""
+    if not 0 <= seed < 2**32:
+        raise InvalidError(
+            f"{seed} is not a whole number of 0 or more, at most {2**32 - 1}",
+            where="seed",
+            fix="Write 7.",
+        )
+
+
+def _range(least: float, most: float, multiple: int) -> str:
+    """The values of a setting in words."""
+    kind = {0: "a number", 1: "a whole number"}.get(multiple, f"a multiple of {multiple}")
+    low = "above 0" if least == _ABOVE_0 else f"of {least:g} or more"
+    return f"{kind} {low}" if most == math.inf else f"{kind} {low}, at most {most:g}"
+
+
+def _check_backbone(named: str, *, task: str, tune: float) -> None:
     if backbone_file(named) is None:
         return
     if task not in FROZEN_TASKS:

@@ -7,20 +7,23 @@ links are relative.
 import re
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from lineside.core import InvalidError, Plant
+from lineside.core import InvalidError, Plant, Task
 from lineside.core.config import LOOPBACK
-from lineside.core.drivers import SecretUrl
+from lineside.core.drivers import SecretUrl, check_learner, resolve_backbone
+from lineside.core.errors import Fault
 from lineside.core.plant import Retention
 from lineside.core.topics import check_pattern, check_topic
 from lineside.core.webhooks import EVENT_TYPE, ORDER_KEYS, WebhookConfig, is_order_key
 from lineside.links.kafka import KafkaPlace
 from lineside.links.opcua import opcua_address
+from lineside.models.versions import check_group
 from lineside.store import Logged
 from lineside.streams import decode_event
 
@@ -219,6 +222,14 @@ class RetrainRule:
                 where="retrain.inspection",
                 fix='Add inspection = "…".',
             )
+        if self.task and self.task not in set(Task):
+            raise InvalidError(
+                f"no task {self.task!r}",
+                where="retrain.task",
+                fix=f"Known: {', '.join(Task)}.",
+            )
+        if self.register_as:
+            check_group(self.register_as)
 
 
 Contract = Literal["sagemaker", "iot-jobs", "s3", "open-inference"]
@@ -428,6 +439,34 @@ class HubConfig:
         _check_zone(self.time_zone)
         _check_backbones(self)
 
+    def plant_faults(self, plant: Plant) -> list[Fault]:
+        """Return why a hub of these settings could not work with a plant file."""
+        names = {name for one in plant.inspection for name in (one.id, one.endpoint)}
+        faults = [
+            Fault(
+                path="$.inspection", value=repr(one.endpoint),
+                expected="an inspection of this id or endpoint: [[function]] of the hub's settings"
+                " names it",
+                fix="Keep it, or change the hub's settings first.",
+            )
+            for one in self.function if one.endpoint not in names
+        ]  # fmt: skip
+        tasks = {one.id: one.task for one in plant.inspection}
+        for rule in self.retrain:
+            try:
+                if rule.inspection in tasks:
+                    _check_rule(rule, tasks[rule.inspection], backbones=self.backbones)
+            except InvalidError as error:
+                faults.append(
+                    Fault(
+                        path="$.inspection", value=repr(rule.inspection),
+                        expected="an inspection that [[retrain]] of the hub's settings can train:"
+                        f" {error.message}",
+                        fix=f"Change the hub's settings first. {error.fix}",
+                    )
+                )  # fmt: skip
+        return faults
+
     @property
     def folder(self) -> Path:
         """``data_dir`` as an absolute path."""
@@ -555,6 +594,24 @@ def _check_backbones(config: HubConfig) -> None:
                 f"{rule.backbone!r} is no name of [backbones]", where="retrain.backbone",
                 fix="Add it there, or leave it out.",
             )  # fmt: skip
+        if rule.task:
+            _check_rule(rule, rule.task, backbones=config.backbones)
+
+
+def _check_rule(rule: RetrainRule, task: str, *, backbones: Mapping[str, str]) -> None:
+    """Refuse a rule that could train no inspection of that task."""
+    if rule.task not in ("", task):
+        raise InvalidError(
+            f"inspection {rule.inspection} is of task {task}, and a rule trains {rule.task}",
+            where="retrain.task",
+            fix=f"Write {task}, or leave the task out.",
+        )
+    try:
+        check_learner(
+            task, settings={}, backbone=resolve_backbone(backbones.get(rule.backbone, ""))
+        )
+    except InvalidError as error:
+        raise InvalidError(error.message, where="retrain.backbone", fix=error.fix) from error
 
 
 def _check_zone(name: str) -> None:

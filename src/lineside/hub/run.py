@@ -34,6 +34,7 @@ from lineside.core import (
     need,
     new_id,
 )
+from lineside.core.codec import faults_error
 from lineside.core.files import replace_durably
 from lineside.core.plant_check import plant_text_topic
 from lineside.core.processes import Supervisor
@@ -249,7 +250,8 @@ def _check_settings(config: HubConfig, *, clock: Clock) -> None:
         NotFoundError, InvalidError: of the plant file, the authority, or the settings.
         MissingExtraError: a client library that the settings ask for is not installed.
     """
-    load_plant(Path(config.plant))
+    if faults := config.plant_faults(load_plant(Path(config.plant))):
+        raise faults_error(faults, where=config.plant)
     check_ca(config, clock=clock)
     check_opcua(config)
     for wanted, module, extra in (

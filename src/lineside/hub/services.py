@@ -313,7 +313,7 @@ def build_services(
     )  # fmt: skip
     plants = PlantVersions(
         records, path=Path(config.plant), hub=hub, journal=ledger, clock=clock,
-        endpoints=[one.endpoint for one in config.function],
+        faults=config.plant_faults,
     )  # fmt: skip
     enrolment = Enrolment(
         records,

@@ -7,7 +7,6 @@ not synced: those that a power cut damaged are made again. Nothing is kept elsew
 """
 
 import io
-import math
 import threading
 import zlib
 from collections.abc import Callable, Mapping
@@ -32,7 +31,7 @@ from lineside.core import (
     encode,
     replace_durably,
 )
-from lineside.core.drivers import check_backbone
+from lineside.core.drivers import check_learner, check_seed
 from lineside.core.files import replacing_durably, replacing_unsynced
 from lineside.models import Metric
 
@@ -114,19 +113,10 @@ class TrainJob:
             )
         if self.variants > 64:
             raise InvalidError("at most 64", where="variants", fix="Write 6.")
-        check_backbone(
-            self.backbone, task=self.inspection.task, tune=self.settings.get("tune", 0.0)
-        )
+        check_seed(self.seed)
+        check_learner(self.inspection.task, settings=self.settings, backbone=self.backbone)
         if self.folds == 1 or self.folds < 0:
             raise InvalidError("0, or 2 and above", where="folds", fix="Write 0.")
-        for name, value in self.settings.items():
-            if not 0 <= value < math.inf or (name == "learning_rate" and not value):
-                least = "above 0" if name == "learning_rate" else "of 0 or more"
-                raise InvalidError(
-                    f"{value:g} is not a number {least}",
-                    where=f"settings {name}",
-                    fix="Leave it out: the learner has a default.",
-                )
 
     def setting(self, name: str, default: float) -> float:
         """A hyper-parameter: as the job says, else the learner's default."""

@@ -59,7 +59,7 @@ from lineside.training.job import (
 )
 from lineside.training.report.task_report import task_page, task_report
 from lineside.training.source import Data, leaks_of, lineage_of, open_data
-from lineside.training.tasks import Trained, Work, check_settings, learner_for
+from lineside.training.tasks import Trained, Work, learner_for
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import judge_all
 from lineside.vision.verdict import reject_rule
@@ -372,13 +372,11 @@ def run_job(
 
     Raises:
         JobCancelledError: stopped as asked; run it again to go on.
-        InvalidError: the data cannot teach this inspection, its learner has no such setting, or
-            this machine no such device.
+        InvalidError: the data cannot teach this inspection, or this machine has no such device.
         MissingExtraError: torch is built without this device.
         ConflictError: the folder holds another job.
         RefusedError: the exported network does not agree with the trained one.
     """
-    check_settings(job.settings, job.inspection.task)
     parallel = parallel or Parallel(learning_device(job.device))
     write_job(job, folder=folder)
     job = read_job(folder)  # as it is read, so that a number written 3 or 3.0 makes no difference

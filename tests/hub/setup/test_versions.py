@@ -13,8 +13,10 @@ from lineside.core import (
     UnavailableError,
     parse_plant,
 )
+from lineside.core.drivers import SecretUrl
 from lineside.core.plant import Plant
-from lineside.hub import Services
+from lineside.hub import HubConfig, Services
+from lineside.hub.config import FunctionConfig
 from lineside.hub.eventlog.ledger import Ledger, RecordsJournal, person_event
 from lineside.hub.setup.toml_edit import PlantEdit
 from lineside.hub.setup.versions import PLANT_FILE_TYPE, PlantVersions, SitePlant
@@ -84,12 +86,11 @@ def path(tmp_path: Path) -> Path:
 
 def versions_of(
     records: Records, path: Path, clock: FakeClock, *, hub: str = "hub_1",
-    kind: type[PlantVersions] = PlantVersions, endpoints: tuple[str, ...] = (),
+    kind: type[PlantVersions] = PlantVersions, config: HubConfig | None = None,
 ) -> PlantVersions:  # fmt: skip
     journal = RecordsJournal(records)
-    return kind(
-        records, path=path, hub=hub, journal=journal, clock=clock, endpoints=endpoints
-    )  # fmt: skip
+    faults = config.plant_faults if config else lambda _: []
+    return kind(records, path=path, hub=hub, journal=journal, clock=clock, faults=faults)
 
 
 @pytest.fixture
@@ -247,7 +248,9 @@ def test_an_inspection_that_the_settings_name_stays(
         '[[inspection]]\nid = "i"\ncamera = "c"\nendpoint = "counter"\ntask = "anomaly"\n'
     )
     path.write_text(named)
-    versions = versions_of(records, path, clock, endpoints=("counter",))
+    function = FunctionConfig(name="count", endpoint="counter", store=SecretUrl("file:///bins"))
+    config = HubConfig(data_dir=str(path.parent), plant=str(path), function=(function,))
+    versions = versions_of(records, path, clock, config=config)
     versions.begin(alone=True)
     edit = PlantEdit(section="inspection", id="i", values={"endpoint": None})
     (fault,) = versions.propose(edits=[edit])["faults"]

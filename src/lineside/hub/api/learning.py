@@ -172,8 +172,7 @@ def start_run(
 ) -> Response:
     """409 while another run is at work."""
     if request.freeze:
-        hub.runs.check_free()
-        hub.runs.backbone(request)
+        hub.runs.check(request)
         frozen = hub.datasets.freeze_to_train(request.dataset, by=who.name)
         request = replace(request, version=frozen.number, freeze=False)
     return json_response(hub.runs.start(request, by=who.name), status=201)

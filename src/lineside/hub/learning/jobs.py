@@ -25,7 +25,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -48,9 +48,9 @@ from lineside.core import (
     rfc3339,
     to_plain,
 )
-from lineside.core.drivers import check_backbone, resolve_backbone
+from lineside.core.drivers import check_learner, check_seed, resolve_backbone
 from lineside.core.worker import Worker, retry
-from lineside.datasets import DatasetVersion, Library
+from lineside.datasets import Library, Sample
 from lineside.hub.children import ChildSettings, why_it_failed
 from lineside.hub.config import RetrainRule
 from lineside.hub.models.model_service import ModelService, Registration
@@ -64,10 +64,10 @@ _NAMED = (Task.MULTILABEL, Task.CLASSIFY)
 
 
 def inspection_for(
-    plant: Plant, version: DatasetVersion, *, inspection: str, task: str,
+    plant: Plant, dataset: str, samples: Sequence[Sample], *, inspection: str, task: str,
     good: Collection[str] = (),
 ) -> Inspection:  # fmt: skip
-    """Return the inspection to train on that version.
+    """Return the inspection to train on those samples of a dataset.
 
     ``good``: the labels that people called good in its dataset, where the plant lacks the
     inspection.
@@ -75,8 +75,8 @@ def inspection_for(
     Raises:
         InvalidError: no such task or inspection, several that could be meant, or no labels.
     """
-    asked, found = task_for(plant, version.name, inspection=inspection, task=task)
-    return found or _whole_picture(version, asked, good=good)
+    asked, found = task_for(plant, dataset, inspection=inspection, task=task)
+    return found or _whole_picture(dataset, samples, asked, good=good)
 
 
 def task_for(
@@ -119,18 +119,20 @@ def _task(word: str) -> Task | None:
         raise InvalidError(f"no task {word!r}", where="task", fix=f"Known: {known}.") from None
 
 
-def _whole_picture(version: DatasetVersion, task: Task, *, good: Collection[str]) -> Inspection:
+def _whole_picture(
+    dataset: str, samples: Sequence[Sample], task: Task, *, good: Collection[str]
+) -> Inspection:
     labels: tuple[str, ...] = ()
     if task in _NAMED:
-        labels = tuple(sorted({name for sample in version.samples for name in sample.labels}))
+        labels = tuple(sorted({name for sample in samples for name in sample.labels}))
         if not labels:
             raise InvalidError(
-                f"no picture of {version.name}/{version.number} has a label",
+                f"no picture of {dataset} has a label",
                 where="dataset",
                 fix="Label some, or choose another task.",
             )
     named = tuple(one for one in good if not labels or one in labels)
-    return Inspection(id=version.name, camera="", task=task, labels=labels, good=named)
+    return Inspection(id=dataset, camera="", task=task, labels=labels, good=named)
 
 
 logger = logging.getLogger(__name__)
@@ -176,6 +178,7 @@ class RunRequest:
     backbone: str = ""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.register_as:
             check_group(self.register_as)
         if self.freeze and self.version:
@@ -275,14 +278,11 @@ class Runs:
 
         Raises:
             ConflictError: another run is at work.
-            InvalidError, NotFoundError: no such task, inspection, data set, version or backbone.
+            InvalidError, NotFoundError: no such task, inspection, data set, version, backbone or
+                setting of the learner.
         """
         version = self._library.version(request.dataset, request.version)
-        inspection = inspection_for(
-            self._plant, version, inspection=request.inspection, task=request.task,
-            good=self._library.purpose(request.dataset)[1],
-        )  # fmt: skip
-        backbone = self.backbone(request)
+        inspection, backbone = self._plan(request, version.samples)
         run_id = new_id("run", clock=self._clock)
         view = RunView(
             id=run_id, state="running", task=str(inspection.task), dataset=request.dataset,
@@ -297,24 +297,30 @@ class Runs:
         self._tell(view)
         return view
 
-    def backbone(self, request: RunRequest) -> str:
-        """Return the file or entry point of the backbone that a request chooses; "" for none.
+    def check(self, request: RunRequest) -> None:
+        """Refuse what could not start on the draft of its dataset.
 
         Raises:
-            InvalidError: the settings have no such name, the task cannot learn on it, or the
-                request names no task.
+            ConflictError: another run is at work.
+            InvalidError, NotFoundError: as ``start``.
         """
-        task, _ = task_for(
-            self._plant, request.dataset, inspection=request.inspection, task=request.task
-        )
+        self.check_free()
+        self._plan(request, self._library.draft(request.dataset).samples)
+
+    def _plan(self, request: RunRequest, samples: Sequence[Sample]) -> tuple[Inspection, str]:
+        """Return the inspection to train, and the file or entry point of the backbone, if any."""
+        inspection = inspection_for(
+            self._plant, request.dataset, samples, inspection=request.inspection,
+            task=request.task, good=self._library.purpose(request.dataset)[1],
+        )  # fmt: skip
         if request.backbone and request.backbone not in self.backbones:
             raise InvalidError(
                 f"no backbone {request.backbone!r}", where="backbone",
                 fix=f"Known: {', '.join(self.backbones) or 'none'}. The hub's settings name them.",
             )  # fmt: skip
         named = self.backbones.get(request.backbone, "")
-        check_backbone(named, task=task, tune=request.settings.get("tune", 0.0))
-        return named
+        check_learner(inspection.task, settings=request.settings, backbone=named)
+        return inspection, named
 
     def cancel(self, run_id: str) -> RunView:
         """Ask a run to stop after its step; it can be resumed."""

@@ -108,10 +108,10 @@ class PlantVersions:
 
     def __init__(
         self, records: Records, *, path: Path, hub: str, journal: Journal, clock: Clock,
-        endpoints: Sequence[str] = (),
+        faults: Callable[[Plant], Sequence[Fault]] = lambda _: (),
     ) -> None:  # fmt: skip
-        """Read nothing yet; ``endpoints``: those that the hub's settings name of inspections."""
-        self._endpoints = endpoints
+        """Read nothing yet; ``faults``: why the hub could not work with a plant."""
+        self._faults_of = faults
         self._records = records
         self._documents: Documents = records.documents
         self._path = path
@@ -494,16 +494,7 @@ class PlantVersions:
     def _checked(self, text: str) -> Plant:
         """The plant of a text, where a hub of these settings can start with it."""
         plant = self._plant(text)
-        names = {name for one in plant.inspection for name in (one.id, one.endpoint)}
-        faults = *_unknown_secrets(text), *(
-            Fault(
-                path="$.inspection", value=repr(one),
-                expected="an inspection of this id or endpoint: [[function]] of the hub's settings"
-                " names it",
-                fix="Keep it, or change the hub's settings first.",
-            )
-            for one in self._endpoints if one not in names
-        )  # fmt: skip
+        faults = *_unknown_secrets(text), *self._faults_of(plant)
         if faults:
             raise faults_error(faults, where=str(self._path))
         return plant
@@ -552,13 +543,18 @@ def diff_lines(old: str, new: str) -> list[str]:
 
 @contextmanager
 def open_plant_versions(
-    records_url: str, *, path: Path, hub: str, clock: Clock, endpoints: Sequence[str] = ()
+    records_url: str,
+    *,
+    path: Path,
+    hub: str,
+    clock: Clock,
+    faults: Callable[[Plant], Sequence[Fault]] = lambda _: (),
 ) -> Iterator[PlantVersions]:
     """The versions for a command beside the hub, whether or not it runs."""
     with open_records(records_url, clock=clock) as records:
         journal = RecordsJournal(records)
         yield PlantVersions(
-            records, path=path, hub=hub, journal=journal, clock=clock, endpoints=endpoints
+            records, path=path, hub=hub, journal=journal, clock=clock, faults=faults
         )
 
 

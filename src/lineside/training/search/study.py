@@ -51,9 +51,9 @@ from lineside.core import (
     replace_durably,
 )
 from lineside.core.codec import refuse, unless
+from lineside.core.drivers import check_learner
 from lineside.training.job import JobCancelledError, Progress, TrainJob
 from lineside.training.run import run_job
-from lineside.training.tasks import check_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +179,7 @@ class Bench:
         folder: of the study; trials stand in ``trials/`` below it.
 
     Raises:
-        InvalidError: the space has a parameter that the task's learner would pass over.
+        InvalidError: the space has a parameter, or a value of one, that the learner cannot use.
     """
 
     job: TrainJob
@@ -191,8 +191,13 @@ class Bench:
     blobs_url: str = ""
 
     def __post_init__(self) -> None:
-        searched = [parameter.name for parameter in self.space.parameter]
-        check_settings((*self.job.settings, *searched), self.job.inspection.task)
+        for one in self.space.parameter:
+            for value in one.choices or one.range:
+                check_learner(
+                    self.job.inspection.task,
+                    settings={one.name: value},
+                    backbone=self.job.backbone,
+                )
 
 
 def trial_folder(folder: Path, params: Mapping[str, float]) -> Path:

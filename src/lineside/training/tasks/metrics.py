@@ -412,42 +412,6 @@ _LEARNERS = {
     Task.ANOMALY: "lineside.training.tasks.anomaly.learn",
 }
 
-# Their meaning stands in docs/reference/tasks.md.
-SETTINGS: Mapping[Task, tuple[str, ...]] = {
-    Task.MULTILABEL: (),
-    Task.CLASSIFY: (
-        "batch_size",
-        "epochs",
-        "input_px",
-        "input_scale",
-        "learning_rate",
-        "tune",
-    ),
-    Task.DETECT: ("batch_size", "epochs", "learning_rate", "steps"),
-    Task.COUNT: ("batch_size", "epochs", "learning_rate", "steps"),
-    Task.SEGMENT: (
-        *("batch_size", "bf16", "epochs", "input_px", "input_scale", "learning_rate"),
-        *("side_px", "steps", "zoom"),
-    ),
-    Task.ANOMALY: ("power_pictures",),
-}
-
-
-def check_settings(settings: Iterable[str], task: Task) -> None:
-    """Refuse names that a task's learner would pass over.
-
-    Raises:
-        InvalidError: one of them is no setting of this learner.
-    """
-    known = SETTINGS[task]
-    for name in settings:
-        if name not in known:
-            raise InvalidError(
-                f"the task {task} has no setting {name!r}",
-                where="settings",
-                fix=f"Known: {', '.join(known)}." if known else "Leave it out: it has none.",
-            )
-
 
 def learner_for(task: Task) -> Learner:
     """Return the learner of a task."""

@@ -59,7 +59,6 @@ from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.segment.fit import MaskStudent, has_bf16
 from lineside.training.tasks.segment.network import (
-    MULTIPLE_PX,
     OUTPUTS,
     STRIDE_PX,
     MaskNetwork,
@@ -315,7 +314,6 @@ _MOST_MAPS = 80
 _MOST_KNOWN = 256
 _FEW_DEFECTS = 20
 _MOST_SIDE_PX = 256
-_LARGEST_SIDE_PX = 1024
 _LEAST_SPREAD = 1e-3
 
 
@@ -479,12 +477,6 @@ def _training_set(job: TrainJob, work: Work, facts: Sequence[Facts]) -> Training
 def _side(side_px: int, facts: Sequence[Facts], *, settings: Prepare) -> int:
     """Side of the pieces: as asked, else as the longer side of the middle picture, 256 at most."""
     if side_px:
-        if side_px % MULTIPLE_PX or not MULTIPLE_PX <= side_px <= _LARGEST_SIDE_PX:
-            raise InvalidError(
-                f"a multiple of {MULTIPLE_PX} up to {_LARGEST_SIDE_PX}",
-                where="settings.side_px",
-                fix="Leave it out.",
-            )
         return side_px
     if settings.fit == "stretch":
         return min(_MOST_SIDE_PX, settings.width_px)
