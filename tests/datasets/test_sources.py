@@ -154,6 +154,31 @@ def test_pictures_outside_class_folders_and_objects_without_a_row_are_reported(
     assert load_source(tmp_path / "train.csv").skipped == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "header", "line", "reason"),
+    [
+        ("boxes.csv", "file,x1,y1,x2,y2,type", "1,1,5,x,dent", "'x' is not a number"),
+        ("boxes.csv", "file,x1,y1,x2,y2,type", "1,1,1,5,dent", "a box without area: 1 1 1 5"),
+        ("boxes.csv", "file,x1,y1,x2,y2,type", "1,1,5,5", "no file or no type"),
+        ("boxes.csv", "file,x1,y1,x2,y2,type", "1,5,1,5,5,dent", "more cells than the header has"),
+        ("points.csv", "file,x,y,type", "1,,dent", "'' is not a number"),
+    ],
+)
+def test_a_line_on_an_object_that_cannot_be_read_takes_its_picture_with_it(
+    *, tmp_path: Path, put: Put, name: str, header: str, line: str, reason: str
+) -> None:
+    put(tmp_path / "dent" / "1.png", 1)
+    put(tmp_path / "dent" / "2.png", 2)
+    (tmp_path / name).write_text(f"{header}\ndent/1.png,{line}\n,1\nnone.png,{line}\n")
+    loaded = load_source(tmp_path)
+    assert [sample.name for sample in loaded.samples] == ["dent/2.png"]
+    assert [(note.where, note.reason) for note in loaded.skipped] == [
+        ("dent/1.png", f"{name}:2: {reason}. Correct the line, or delete it."),
+        (f"{name}:3", "no file or no type"),
+        (str(tmp_path), "1 files have objects and no row that was read, such as none.png"),
+    ]
+
+
 def test_two_spellings_of_an_accent_are_one_name(tmp_path: Path, put: Put) -> None:
     put(tmp_path / "Mu\u0308ller" / "u\u0308.png", 1)
     table = "file,x1,y1,x2,y2,type\nM\u00fcller/\u00fc.png,1,1,5,5,dent\n"

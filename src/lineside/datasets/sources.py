@@ -250,7 +250,7 @@ class SourceCache:
     def _marked(self, row: Row, size: tuple[int, int]) -> tuple[Marked, ...] | None:
         marks = row.marked
         if marks is None and self.objects is not None:
-            marks = self.objects.marks.get(composed(row.file), ())
+            marks = self.objects.marked_on(composed(row.file))
         if marks is None:
             return None
         width, height = size
@@ -375,7 +375,8 @@ def load_source(
 
 def _lost_objects(cache: SourceCache) -> tuple[Skipped, ...]:
     """The report on objects in the tables whose pictures were not read."""
-    lost = sorted(cache.objects.marks.keys() - cache.named) if cache.objects is not None else []
+    objects = cache.objects
+    lost = sorted((objects.marks.keys() | objects.unread) - cache.named) if objects else []
     if not lost:
         return ()
     reason = f"{len(lost)} files have objects and no row that was read, such as {lost[0]}"

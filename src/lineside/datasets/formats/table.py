@@ -19,6 +19,7 @@ Objects marked on pictures, in tables beside ``labels.csv``.
 2. With both, points say which objects there are: a box of a point's type that holds it gives its
    size, and boxes of types that no point has are left out (a scale or coin beside the parts).
 3. Where such a table exists, a picture without a row in it shows no objects.
+4. A line that cannot be read takes its picture with it: without it the picture would look good.
 """
 
 import csv
@@ -26,7 +27,7 @@ import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import BinaryIO
@@ -243,10 +244,20 @@ Marks = dict[str, list[Marked]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objects:
-    """Content of the tables: objects by the file they are on, and what was left out."""
+    """Content of the tables: objects by the file they are on, and what was left out.
+
+    ``unread``: of files with lines that cannot be read, the first one and why.
+    """
 
     marks: Mapping[str, tuple[Marked, ...]]
+    unread: Mapping[str, str] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
+
+    def marked_on(self, file: str) -> tuple[Marked, ...]:
+        """Return the objects of a file; ``InvalidError`` where a line on it cannot be read."""
+        if file in self.unread:
+            raise InvalidError(self.unread[file], fix="Correct the line, or delete it.")
+        return self.marks.get(file, ())
 
 
 def read_objects(*, boxes: bytes | None, points: bytes | None) -> Objects | None:
@@ -258,18 +269,20 @@ def read_objects(*, boxes: bytes | None, points: bytes | None) -> Objects | None
     if boxes is None and points is None:
         return None
     skipped: list[Skipped] = []
-    boxed = _read(boxes, columns=_BOX, where=BOXES, skipped=skipped)
-    dotted = _read(points, columns=_POINT, where=POINTS, skipped=skipped)
+    unread: dict[str, str] = {}
+    read = partial(_read, unread=unread, skipped=skipped)
+    boxed = read(boxes, columns=_BOX, where=BOXES)
+    dotted = read(points, columns=_POINT, where=POINTS)
     if points is not None:
         boxed = _sized(boxed, dotted, skipped=skipped)
-    return Objects(
-        marks={file: tuple(found) for file, found in boxed.items()}, skipped=tuple(skipped)
-    )
+    marks = {file: tuple(found) for file, found in boxed.items()}
+    return Objects(marks=marks, unread=unread, skipped=tuple(skipped))
 
 
 def _read(
-    raw: bytes | None, *, columns: Sequence[str], where: str, skipped: list[Skipped]
-) -> Marks:
+    raw: bytes | None, *, columns: Sequence[str], where: str, unread: dict[str, str],
+    skipped: list[Skipped],
+) -> Marks:  # fmt: skip
     marks: Marks = defaultdict(list)
     if raw is None:
         return marks
@@ -281,24 +294,25 @@ def _read(
                 f"no column {missing[0]}", where=f"{where}:1", fix=f"Name {', '.join(columns)}."
             )
         for row in reader:
-            _take(row, marks=marks, where=f"{where}:{reader.line_num}", skipped=skipped)
+            file, place = composed((row["file"] or "").strip()), f"{where}:{reader.line_num}"
+            try:
+                mark = _mark(row)
+            except InvalidError as error:
+                if not file:
+                    skipped.append(Skipped(where=place, reason=error.message))
+                else:
+                    unread.setdefault(file, f"{place}: {error.message}")
+            else:
+                marks[file].append(mark)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidError(f"not UTF-8 CSV: {error}", where=where, fix="Save it again.") from error
     return marks
 
 
-def _take(
-    row: Mapping[str, str | None], *, marks: Marks, where: str, skipped: list[Skipped]
-) -> None:
-    try:
-        mark = _mark({key: (value or "").strip() for key, value in row.items() if key})
-    except InvalidError as error:
-        skipped.append(Skipped(where=where, reason=error.message))
-        return
-    marks[composed((row["file"] or "").strip())].append(mark)
-
-
-def _mark(cells: Mapping[str, str]) -> Marked:
+def _mark(row: Mapping[str, str | None]) -> Marked:
+    if None in row:  # as the reader names what no column is for
+        raise InvalidError("more cells than the header has")
+    cells = {key: (value or "").strip() for key, value in row.items()}
     if not cells["file"] or not cells["type"]:
         raise InvalidError("no file or no type")
     if "x" in cells:
