@@ -7,6 +7,7 @@ import pytest
 
 from lineside.core import InvalidError
 from lineside.datasets import Marked, Part, load_source
+from lineside.datasets.sources import Choice, Reading
 from lineside.vision import decode_picture
 
 Put = Callable[[Path, int], Path]
@@ -102,6 +103,22 @@ def test_a_wrong_line_takes_its_picture_with_it(*, folder: Path, line: str, why:
     found = load_source(folder)
     assert [sample.name for sample in found.samples] == ["images/val/b.png"]
     assert any("a.txt:2" in note.reason and why in note.reason for note in found.skipped)
+
+
+def test_label_files_without_a_picture_are_reported_where_the_whole_folder_is_read(
+    folder: Path,
+) -> None:
+    labels = folder / "labels"
+    (labels / "train" / "c.txt").write_text("")
+    (folder / "images" / "d.txt").write_text("0 .5 .5 1 1\n")
+    (folder / "README.txt").write_text("From the rack, 5 parts a day.\n")
+    (folder / "classes.txt").write_text("dent\nrust\n")
+    *_, lost = load_source(folder).skipped
+    assert lost.reason == "2 label files are of no picture that was read, such as images/d.txt"
+    reading = Reading(choice=Choice(ids=("b",)))
+    assert not any(
+        "label files" in one.reason for one in load_source(folder, reading=reading).skipped
+    )
 
 
 def test_a_box_over_the_edge_by_rounding_is_cut(folder: Path) -> None:

@@ -197,7 +197,9 @@ FORMATS: Mapping[str, Reader] = {
     ),
     "yolo": Reader(
         found=looks_like_yolo,
-        listing=lambda request: list_yolo(request.tree, request.file, labels=request.labels),
+        listing=lambda request: list_yolo(
+            request.tree, request.file, labels=request.labels, is_whole=request.is_whole
+        ),
         suffixes=(".yaml", ".yml"),
     ),
     "masks": Reader(

@@ -9,10 +9,11 @@
    gives the box around it and is drawn into the picture's mask. All numbers are shares from 0 to
    1; what reaches over the edge by rounding is cut.
 4. A picture without labels, or with an empty file, was looked at and shows nothing. How many have
-   no file at all is reported.
+   no file at all is reported; so are label files without a picture where the whole folder is read.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -24,10 +25,20 @@ from lineside.datasets.formats.folders import PICTURE_SUFFIXES, part_named, pict
 from lineside.datasets.formats.rle import mask_of_polygon, mask_png
 from lineside.datasets.formats.rows import Entry, Listing, Row, Truth, number
 from lineside.datasets.samples import Marked, Part, Skipped
-from lineside.datasets.trees import MOST_LIST_BYTES, MOST_NOTE_BYTES, Tree, stem_of, suffix_of, walk
+from lineside.datasets.trees import (
+    MOST_LIST_BYTES,
+    MOST_NOTE_BYTES,
+    Tree,
+    composed,
+    head_of,
+    stem_of,
+    suffix_of,
+    walk,
+)
 
 _NAMES = ("classes.txt", "obj.names")
 _PARTS = ("train", "val", "valid", "test")
+_NUMBER = re.compile(rb"[0-9.eE+-]+")
 _ROUNDING = 0.01
 _MOST_OBJECTS = 100_000
 
@@ -45,22 +56,40 @@ def looks_like_yolo(tree: Tree) -> bool:
     return bool(_yaml_of(tree)) or any(tree.has(name) for name in _NAMES)
 
 
-def list_yolo(tree: Tree, name: str = "", *, labels: Sequence[str] = ()) -> Listing:
-    """The pictures of a YOLO folder."""
+def list_yolo(
+    tree: Tree, name: str = "", *, labels: Sequence[str] = (), is_whole: bool = True
+) -> Listing:
+    """The pictures of a YOLO folder; where all are wanted, a report on labels of no picture."""
     plan = _plan(tree, name or _yaml_of(tree))
     truth = Truth(tuple(labels) or tuple(plan.names[key] for key in sorted(plan.names)))
     listing = Listing(format="yolo", entries=iter(()), sorts=True)
     reading = _Reading(tree=tree, plan=plan, truth=truth)
 
     def entries() -> Iterator[Entry]:
+        named: set[str] = set()
         for part, picture in _pictures(tree, plan, skipped=listing.skipped):
+            named.update(map(composed, label_files(picture)) if is_whole else ())
             row = partial(reading.row, picture, part=part)
             yield Entry(file=picture, where=picture, row=row)
         if reading.bare:
             reason = f"{len(reading.bare)} pictures have no label file; taken as showing nothing"
             listing.skipped.append(Skipped(where=tree.where, reason=reason))
+        if is_whole and (lost := sorted(_lost_labels(tree, plan, named=named))):
+            reason = f"{len(lost)} label files are of no picture that was read, such as {lost[0]}"
+            listing.skipped.append(Skipped(where=tree.where, reason=reason))
 
     return replace(listing, entries=entries())
+
+
+def _lost_labels(tree: Tree, plan: _Plan, *, named: Collection[str]) -> Iterator[str]:
+    """Label files that no picture has: texts in folders of labels, and others that begin so."""
+    others = {*_NAMES, *(place for places in plan.places.values() for place in places)}
+    for name in walk(tree):
+        if suffix_of(name) == ".txt" and name not in others and composed(name) not in named:
+            words = head_of(tree, name).partition(b"\n")[0].split()
+            in_labels = "labels" in PurePosixPath(name).parts[:-1]
+            if in_labels or (len(words) > 4 and all(map(_NUMBER.fullmatch, words))):
+                yield name
 
 
 def _yaml_of(tree: Tree) -> str:
