@@ -301,7 +301,7 @@ LOST = ErasedTest(
                 alone=LIGHT, gain_plain=PLAIN, gain_normalised={"auroc": metric(0.98, low=0.9)}
             ),
             (
-                "no shortcut: brightness (mean grey) alone reaches 0.970 (auroc) too, but with"
+                "no shortcut: brightness (mean grey) alone reaches 0.970 (AUROC) too, but with"
                 " brightness and"
                 " contrast normalised the package still reaches 0.980"
             ),
@@ -309,7 +309,7 @@ LOST = ErasedTest(
         (
             ShortcutTests(alone=(trivial("file_size"),), erased=LOST),
             (
-                "no shortcut: the file's size alone reaches 0.970 (auroc) too, but without the"
+                "no shortcut: the file's size alone reaches 0.970 (AUROC) too, but without the"
                 " marked defects the package finds none"
             ),
         ),

@@ -146,10 +146,24 @@ def test_the_page_holds_everything_and_runs_nothing(report: TaskReport) -> None:
 
 def test_what_a_light_meter_reaches_stands_beside_the_figure(report: TaskReport) -> None:
     page = task_page(report).decode()
-    row = next(line for line in page.split("<tr>") if line.startswith("<td>auroc</td>"))
+    row = next(line for line in page.split("<tr>") if line.startswith("<td>AUROC</td>"))
     assert "brightness (mean grey) alone reaches 0.970" in row
     assert "0.500 with gain normalised" in row
     assert "brightness (mean grey) alone answers" in " ".join(report.warnings)
+
+
+def test_people_read_words_and_no_record_of_the_program(report: TaskReport) -> None:
+    sections = {"objects": {"marked": {"dark_blue": 2, "red": 1}, "stretched": False, "cut": None}}
+    page = task_page(
+        replace(
+            report, sections=sections, metrics={"f1_iou33": GOOD}, history=({"argmax_recall": 1},)
+        )
+    ).decode()
+    assert "<h2>Objects</h2>" in page
+    for shown in ("dark_blue: 2, red: 1", "<td>no</td>", "<td>unknown</td>"):
+        assert shown in page
+    assert "<td>boxes found (F1 at overlap .33)</td>" in page
+    assert "recall of the likeliest class" in page
 
 
 def test_a_leaking_split_stands_beside_every_figure(report: TaskReport) -> None:

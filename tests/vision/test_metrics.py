@@ -23,6 +23,7 @@ from lineside.vision.metrics import (
     confusion,
     limit_table,
     macro_f1,
+    metric_words,
     reliability,
     unsure_band,
     unsure_rate,
@@ -264,3 +265,17 @@ def test_few_answers_are_wrong_outside_the_band(pair: Pair, rate: float) -> None
     assert (ups < band.low).mean() <= band.error_rate + 1e-9
     assert (downs > band.high).mean() <= band.error_rate + 1e-9
     assert band.low <= band.high
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("f1_any_iou50", "boxes found, whatever the label (F1 at overlap .50)"),
+        ("recall_iou33/A1/dark_blue", "objects found (recall at overlap .33): A1/dark_blue"),
+        ("balanced_accuracy", "balanced accuracy"),
+        ("unsure_rate", "unsure answers"),
+        ("ours_iou33", "ours iou33"),
+    ],
+)
+def test_figures_are_named_in_words(name: str, words: str) -> None:
+    assert metric_words(name) == words

@@ -441,6 +441,8 @@ def words(found: "Comparison") -> list[str]:
 
 
 def _answers(found: "Comparison") -> list[str]:
+    from lineside.vision.metrics import metric_words
+
     right = f"{found.better_count} became right, {found.worse_count} became wrong"
     told = [f"{found.n} pictures of {found.dataset}: {right}, {found.otherwise} changed otherwise"]
     if found.left_out:
@@ -448,7 +450,7 @@ def _answers(found: "Comparison") -> list[str]:
     for name, metric in sorted(found.this.items()):
         beside = found.beside.get(name)
         if "/" not in name and beside is not None:
-            told.append(f"{name}: {metric.value:.3f}, in use {beside.value:.3f}")
+            told.append(f"{metric_words(name)}: {metric.value:.3f}, in use {beside.value:.3f}")
     told += [f"better: {_change(one)}" for one in found.better]
     told += [f"worse: {_change(one)}" for one in found.worse]
     return [*told, *found.remarks]
@@ -539,8 +541,10 @@ def report_of(package: bytes) -> bytes:
 
 def metric_lines(metrics: "dict[str, Metric]") -> list[str]:
     """One line a metric, never bare."""
+    from lineside.vision.metrics import metric_words
+
     return [
-        f"{name}: {metric.value:.3f} (95 % {metric.low:.3f}-{metric.high:.3f}, n {metric.n}, "
-        f"baseline {metric.baseline:.3f})"
+        f"{metric_words(name)}: {metric.value:.3f} (95 % {metric.low:.3f}-{metric.high:.3f}, "
+        f"n {metric.n}, baseline {metric.baseline:.3f})"
         for name, metric in metrics.items()
     ]

@@ -31,6 +31,7 @@ from lineside.vision import (
     MaskRule,
     Prepare,
 )
+from lineside.vision.metrics import metric_words
 
 FEW_PICTURES = 30
 """Below so many, figures on pictures say little, and a warning stands beside them."""
@@ -99,10 +100,10 @@ class Parity:
         """The figures in one line."""
         loss = self.loss
         return (
-            f"{loss.metric} {loss.original:.4f} -> {loss.variant:.4f}, lost {loss.value:.4f} "
-            f"(95 % {loss.low:.4f} to {loss.high:.4f}, n {loss.n}), bound {self.bound:g}; "
-            f"{loss.changed} of {loss.n} answered otherwise; golden answers differ by at most "
-            f"{self.max_abs_diff:.3g}, in raw outputs (logits, distances)"
+            f"{metric_words(loss.metric)} {loss.original:.4f} -> {loss.variant:.4f}, "
+            f"lost {loss.value:.4f} (95 % {loss.low:.4f} to {loss.high:.4f}, n {loss.n}), "
+            f"bound {self.bound:g}; {loss.changed} of {loss.n} answered otherwise; golden answers "
+            f"differ by at most {self.max_abs_diff:.3g}, in raw outputs (logits, distances)"
         )
 
     @property

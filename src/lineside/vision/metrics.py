@@ -14,6 +14,7 @@ Figures of masks and heat maps: pixel F1, IoU, pixel AUROC and the per-region ov
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,41 @@ from numpy.typing import NDArray
 from lineside.core import InvalidError
 
 UNSURE = -1
+_OVERLAP = re.compile(r"(.+)_iou(\d\d)")
+_WORDS = {
+    "answered_error": "wrong among the answers given",
+    "argmax_accuracy": "accuracy of the likeliest class",
+    "argmax_recall": "recall of the likeliest class",
+    "auroc": "AUROC",
+    "count_exact": "right numbers of boxes",
+    "count_mae": "mean error of the number of boxes",
+    "defect_auroc": "AUROC of defects",
+    "defect_average_precision": "average precision of defects",
+    "exact": "right counts",
+    "f1": "F1",
+    "false_reject_rate": "good parts rejected",
+    "iou": "overlap of pixels (IoU)",
+    "macro_f1": "F1, mean over classes",
+    "mae": "mean error of counts",
+    "mae_share": "mean error of counts, as a share of the mean",
+    "more": "intervals without an end",
+    "pixel_auroc": "AUROC of pixels",
+    "pixel_f1": "F1 of pixels",
+    "pixel_f1_per_picture": "F1 of pixels, mean over pictures with defects",
+    "pro": "pieces covered (PRO)",
+    "refused_rate": "pictures refused",
+    "rmse": "root mean square error of counts",
+    "set_size": "classes in a set",
+    "unsure_rate": "unsure answers",
+    "width": "numbers in an interval",
+}
+_BOX_WORDS = {
+    "f1": "boxes found (F1 at overlap .{})",
+    "f1_any": "boxes found, whatever the label (F1 at overlap .{})",
+    "precision": "right boxes among those found (precision at overlap .{})",
+    "recall": "objects found (recall at overlap .{})",
+}
+"""Figures by name in words, where these differ from the name with spaces."""
 _HALVINGS = 32
 _MOST_SIGMA, _MOST_REACH = 6.0, 40.0  # of a limit from its share: 95 % lie far inside
 _MOST_TERMS = 2000
@@ -200,6 +236,16 @@ def accuracy(truth: Numbers, predicted: Numbers) -> float:
 def unsure_rate(predicted: Numbers) -> float:
     """Share of answers that are unsure."""
     return float(np.mean(predicted == UNSURE)) if len(predicted) else math.nan
+
+
+def metric_words(name: str) -> str:
+    """A figure's name for people: ``f1_iou33/dent`` is "boxes found (F1 at overlap .33): dent"."""
+    bare, _, label = name.partition("/")
+    if (parts := _OVERLAP.fullmatch(bare)) and parts[1] in _BOX_WORDS:
+        words = _BOX_WORDS[parts[1]].format(parts[2])
+    else:
+        words = _WORDS.get(bare, bare.replace("_", " "))
+    return f"{words}: {label}" if label else words
 
 
 def balanced_accuracy(truth: Numbers, predicted: Numbers) -> float:

@@ -31,7 +31,7 @@ from lineside.models.result import (
     package_result,
 )
 from lineside.models.versions import Creation
-from lineside.vision.metrics import ReliabilityBin
+from lineside.vision.metrics import ReliabilityBin, metric_words
 from lineside.vision.verdict import RejectRule
 from lineside.web.format import day_time
 
@@ -374,6 +374,7 @@ def version_page(evidence: Evidence) -> bytes:
     )  # fmt: skip
     templates.filters |= {
         "figure": figure, "interval": interval, "figure_groups": figure_groups,
+        "metric_words": metric_words,
         "change_words": change_words, "day_time": day_time,
     }  # fmt: skip
     page = templates.get_template("version_report.html")

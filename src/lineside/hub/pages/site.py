@@ -30,6 +30,7 @@ from lineside.hub.pages.frames import (
 )
 from lineside.hub.services import Services
 from lineside.hub.views import PackageView
+from lineside.vision.metrics import metric_words
 from lineside.web import format as written
 from lineside.web.answers import SHARED_STATIC, SILENT, region_mark
 
@@ -180,6 +181,7 @@ _FILTERS = {
     "figure": figure,
     "interval": interval,
     "figure_groups": figure_groups,
+    "metric_words": metric_words,
     "change_words": change_words,
 }
 

@@ -39,7 +39,7 @@ from lineside.training.tasks.metrics import evaluator_for, is_defective, judge_a
 from lineside.training.tasks.multilabel.metrics import answered_pictures
 from lineside.vision import Decision, Frame, PictureState, Prediction, open_frame
 from lineside.vision.masks import mask_of
-from lineside.vision.metrics import auroc, bootstrap, f1_of, pixel_counts
+from lineside.vision.metrics import auroc, bootstrap, f1_of, metric_words, pixel_counts
 
 _OVERLAP = 0.33
 
@@ -72,7 +72,7 @@ def paired_loss(original: Sequence[Case], variant: Sequence[Case], *, manifest: 
     one, other = scored(original, manifest), scored(variant, manifest)
     if not len(one.rows):
         raise InvalidError(
-            f"none of the pictures tells what {one.metric} needs",
+            f"none of the pictures tells what {metric_words(one.metric)} needs",
             where="data",
             fix="Label pictures that the package was not trained on.",
         )

@@ -47,7 +47,7 @@ from lineside.training.tasks.metrics import (
     rate,
 )
 from lineside.vision import Decision, decode_picture, encode_png, grey_of
-from lineside.vision.metrics import auroc
+from lineside.vision.metrics import auroc, metric_words
 
 LOWER_IS_BETTER = frozenset(
     {
@@ -143,8 +143,8 @@ def _suspicions(found: ShortcutTests) -> Iterator[tuple[str, str, str, tuple[str
     for metric, charged in unexplained(found).items():
         best = charged[0]
         sentence = (
-            f"{spoken(best.figure)} alone reaches {_figure(best.reached)} ({metric}), the package "
-            f"{_figure(best.package)}"
+            f"{spoken(best.figure)} alone reaches {_figure(best.reached)} "
+            f"({metric_words(metric)}), the package {_figure(best.package)}"
         )
         yield (
             "alone",
@@ -159,8 +159,8 @@ def _suspicions(found: ShortcutTests) -> Iterator[tuple[str, str, str, tuple[str
         if _leans(metric, found):
             sentence = (
                 f"with brightness and contrast normalised the package reaches {_figure(after)} "
-                f"({metric}) instead of {found.gain_plain[metric].value:.3f}, so that it leans on "
-                "the light"
+                f"({metric_words(metric)}) instead of {found.gain_plain[metric].value:.3f}, so "
+                "that it leans on the light"
             )
             yield "normalised", metric, sentence, (
                 "the model depends on brightness and contrast", _OTHER_LIGHT
@@ -173,7 +173,8 @@ def _acquittal(found: ShortcutTests) -> str:
     matching = [one for some in _matching(found.alone).values() for one in some]
     if matching:
         best = matching[0]
-        alone = f"{spoken(best.figure)} alone reaches {best.reached.value:.3f} ({best.metric}) too"
+        of = metric_words(best.metric)
+        alone = f"{spoken(best.figure)} alone reaches {best.reached.value:.3f} ({of}) too"
         if found.erased is not None and _is_lost(found.erased):
             return f"no shortcut: {alone}, but without the marked defects the package finds none"
         after = found.gain_normalised[best.metric]

@@ -20,7 +20,7 @@ from lineside.models.result import (
     example_file,
 )
 from lineside.training.evaluation.shortcuts import ShortcutTests, spoken, unexplained
-from lineside.vision.metrics import LimitRow, ReliabilityBin
+from lineside.vision.metrics import LimitRow, ReliabilityBin, metric_words
 
 SERIES = 6
 _SIDE = 220
@@ -255,14 +255,17 @@ def warnings(lines: Iterable[str]) -> str:
 def metrics_table(
     metrics: Mapping[str, Metric], *, figure_notes: FigureNotes | None = None, first: str = ""
 ) -> str:
-    """One row a figure, never bare, with what stands beside it."""
+    """One row a figure, never bare, with what stands beside it.
+
+    ``first``: what the names are of, such as a slice; "" for names of figures.
+    """
     figure_notes = figure_notes or FigureNotes()
     rows = []
     for name, metric in metrics.items():
         notes = "<br>".join(escape(note) for note in figure_notes.notes(name))
         rows.append(
             (
-                escape(name),
+                escape(name if first else metric_words(name)),
                 f"{metric.value:.3f}",
                 f"{metric.low:.3f} to {metric.high:.3f}",
                 str(metric.n),
@@ -400,7 +403,7 @@ def history_part(history: Sequence[Mapping[str, float]]) -> str:
         at = epoch.get("epoch", float(place + 1))
         for name, value in epoch.items():
             if name not in {"epoch", "fit"} and isinstance(value, int | float):
-                series.setdefault(name, []).append((at, float(value)))
+                series.setdefault(metric_words(name), []).append((at, float(value)))
     plots = []
     for title, mine in _by_unit(series).items():
         plots.append(curve_plot(mine, title=title, across="epoch"))
@@ -474,7 +477,7 @@ def shortcuts_part(controls: ShortcutTests) -> str:
     alone = [
         (
             escape(one.figure.replace("_", " ")),
-            escape(one.metric),
+            escape(metric_words(one.metric)),
             *_figure(one.reached),
             interval_bar(one.reached),
             f"{one.package.value:.3f}",
@@ -484,7 +487,11 @@ def shortcuts_part(controls: ShortcutTests) -> str:
     ]
     header = ("figure alone", "of", "reaches", "95 % interval", "count", "", "package", "")
     normal = [
-        (escape(name), f"{controls.gain_plain[name].value:.3f}", *_figure(after))
+        (
+            escape(metric_words(name)),
+            f"{controls.gain_plain[name].value:.3f}",
+            *_figure(after),
+        )
         for name, after in controls.gain_normalised.items()
     ]
     told = controls.conclusion

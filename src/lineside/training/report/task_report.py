@@ -293,7 +293,7 @@ def mistakes_part(mistakes: Sequence[Mistake], *, pictures: Mapping[str, bytes])
 
 def _further(title: str, facts: object) -> str:
     """JSON-like facts as a table or a list, whatever they are."""
-    plain = to_plain(facts)
+    plain, title = to_plain(facts), title[:1].upper() + title[1:]
     if isinstance(plain, dict):
         return section(
             title, table((), ((str(key), _short(value)) for key, value in plain.items()))
@@ -306,8 +306,12 @@ def _further(title: str, facts: object) -> str:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return "unknown" if value is None else "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):
+        value = [f"{key}: {_short(one)}" for key, one in value.items()]
     if isinstance(value, list):
         value = ", ".join(_short(one) for one in value)
     answer = str(value)
