@@ -9,6 +9,7 @@ import pytest
 from lineside.core import digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Manifest
+from lineside.models.result import measured_result
 from lineside.testing.bare import bare_frame, bare_manifest, bare_prediction
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.detect.metrics import measure, picture_of
@@ -124,6 +125,30 @@ def test_the_confusion_says_what_was_taken_for_what_missed_or_unsure() -> None:
     table = measure(cases, manifest=manifest(), baseline={}).confusion["objects"]
     assert table.classes == ("disc", "square", "nothing")
     assert table.rows == ((1, 1, 0, 1), (0, 0, 1, 0), (1, 0, 0, 1))
+
+
+def test_the_sentence_on_objects_has_the_intervals_of_the_table() -> None:
+    crowd: list[Box] = [
+        ("disc", 30 * x, 30 * y, 30 * x + 20, 30 * y + 20) for x in range(8) for y in range(8)
+    ]
+    found_of = [(box, 0.9) for box in crowd]
+    cases = [case(crowd, found_of if number < 4 else [], number=number) for number in range(6)]
+    found = measure(cases, manifest=manifest(), baseline={})
+    missed = found.metrics["missed_objects"]
+    assert missed.value == pytest.approx(1 / 3)
+    assert (missed.low, missed.high) == pytest.approx((0.0, 0.667), abs=0.01)  # of six images
+    assert found.metrics["empty_boxes"].high > 0.3
+    told = measured_result(
+        "detect", confusion=found.confusion, metrics=found.metrics, pictures=len(cases)
+    )
+    assert told is not None
+    assert told.shares[0].words == "of 100 objects about 33 are missed (0 to 67)"
+    older = measured_result(
+        "detect", confusion=found.confusion, metrics={"f1_iou33": found.metrics["f1_iou33"]},
+        pictures=len(cases),
+    )  # fmt: skip
+    assert older is not None
+    assert older.shares[0].words == "of 100 objects about 33 are missed (9 to 71)"
 
 
 def test_the_twenty_worst_pictures_are_the_mistakes() -> None:

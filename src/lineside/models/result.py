@@ -607,7 +607,7 @@ def _shares(
         return _of_answers(tables, of="answers", does="are wrong"), ()
     table = next(iter(tables.values()))
     if task == "detect":
-        return _of_objects(table)
+        return _of_objects(table, metrics=metrics)
     of_line = rule if rule is not None and task == "classify" else RejectRule()
     is_good = [not of_line.rejects(name) for name in table.classes]
     if any(is_good) and not all(is_good):
@@ -662,12 +662,24 @@ def _of_answers(
     )
 
 
-def _of_objects(table: Confusion) -> Shares:
-    """Missed and misnamed objects, and finds where there is none: the last class is nothing."""
+def _of_objects(table: Confusion, *, metrics: Mapping[str, Metric]) -> Shares:
+    """Missed and misnamed objects, and finds where there is none: the last class is nothing.
+
+    Intervals are those of the figures, which are drawn over pictures or groups; of older reports,
+    which lack them, as wide as the number of pictures leaves them.
+    """
     nothing = len(table.classes) - 1
     truths = table.rows[:nothing]
     there = sum(map(sum, truths))
     found = sum(sum(row) - row[nothing] for row in table.rows)
+    pictures = metrics["f1_iou33"].n if "f1_iou33" in metrics else None
+
+    def share(name: str, part: int, whole: int, *, of: str, does: str) -> MeasuredShare:
+        if (own := metrics.get(name)) is None:
+            return _share(part, whole, pictures, of=of, does=does)
+        interval = Interval(value=own.value, low=own.low, high=own.high, n=own.n)
+        return MeasuredShare(of=of, does=does, interval=interval)
+
     shares, gaps = [], []
     if there:
         missed = sum(row[nothing] for row in truths)
@@ -677,14 +689,15 @@ def _of_objects(table: Confusion) -> Shares:
             for other, count in enumerate(row[:nothing])
             if other != place
         )
-        shares.append(_share(missed, there, of="objects", does="are missed"))
+        shares.append(share("missed_objects", missed, there, of="objects", does="are missed"))
         if nothing > 1:
-            shares.append(_share(wrong, there, of="objects", does="get another label"))
+            does = "get another label"
+            shares.append(share("mislabelled_objects", wrong, there, of="objects", does=does))
     else:
         gaps.append("No object was in the pictures measured: nothing is known of what is missed.")
     if found:
         empty = sum(table.rows[nothing]) - table.rows[nothing][nothing]
-        shares.append(_share(empty, found, of="finds", does="are none"))
+        shares.append(share("empty_boxes", empty, found, of="finds", does="are none"))
     return tuple(shares), tuple(gaps)
 
 

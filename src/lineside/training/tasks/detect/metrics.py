@@ -126,11 +126,14 @@ def measure(
         per_class |= {f"{key}/{name}": value for key, value in _scores_of_label(only).items()}
     metrics["average_precision"] = _mean_precision(judged, labels=len(labels))
     metrics["refused_rate"] = refused(known)
+    rows = _confusions(known, pictures, labels=labels)
+    metrics |= _object_shares(judged, rows)
+    table = tuple(tuple(row) for row in rows.sum(axis=0).tolist())
     counts, counts_per_class, warnings = _counts(judged, labels=labels, baseline=baseline)
     return TaskMetrics(
         metrics=metrics | counts,
         per_class=per_class | counts_per_class,
-        confusion={"objects": _confusion(known, pictures, labels=labels)},
+        confusion={"objects": Confusion(classes=(*labels, _NOTHING), rows=table)},
         reliability=_reliability(pictures),
         mistakes=_mistakes(known, pictures, labels=labels),
         slices=slices(known, lambda own: _slice(own, labels=labels)),
@@ -181,10 +184,12 @@ class _Judged:
     pictures: Sequence[Picture]
     groups: Numbers
 
-    def rate(self, figure: Callable[[Numbers], float], counts: Numbers) -> Metric:
+    def rate(
+        self, figure: Callable[[Numbers], float], counts: Numbers, *, baseline: float = 0.0
+    ) -> Metric:
         """A share over boxes, its interval over groups of pictures; finding nothing has none."""
         return bounded(
-            figure, counts, groups=self.groups, baseline=0.0, pictures=len(self.pictures)
+            figure, counts, groups=self.groups, baseline=baseline, pictures=len(self.pictures)
         )
 
 
@@ -279,20 +284,43 @@ def _number(labels: NDArray[np.intp], place: int) -> int:
     return len(labels) if place < 0 else int(np.sum(labels == place))
 
 
-def _confusion(
+def _confusions(
     cases: Sequence[Case], pictures: Sequence[Picture], *, labels: Sequence[str]
-) -> Confusion:
-    classes = (*labels, _NOTHING)
-    rows = np.zeros((len(classes), len(classes) + 1), np.int64)
-    for case, picture in zip(cases, pictures, strict=True):
+) -> Numbers:
+    """(pictures, labels + 1, labels + 2): truth down, answers across, then nothing and unsure."""
+    rows = np.zeros((len(pictures), len(labels) + 1, len(labels) + 2), np.int64)
+    for case, picture, own in zip(cases, pictures, rows, strict=True):
         hit = picture.hits(least=_OVERLAPS[0][1], labelled=False)
         unsure = _unsure(case, labels=labels)
         for place, answer in enumerate(picture.answer):
             row = picture.truth[hit[place]] if hit[place] >= 0 else len(labels)
-            rows[row, -1 if unsure[place] else answer] += 1
+            own[row, -1 if unsure[place] else answer] += 1
         for truth in np.delete(picture.truth, hit[hit >= 0]):
-            rows[truth, len(labels)] += 1
-    return Confusion(classes=classes, rows=tuple(tuple(row) for row in rows.tolist()))
+            own[truth, len(labels)] += 1
+    return rows
+
+
+def _object_shares(judged: _Judged, rows: Numbers) -> dict[str, Metric]:
+    """Mistakes of the confusion as shares of objects and of boxes."""
+    objects, answers = rows[:, :-1], np.delete(rows, -2, axis=2)
+    there, found = objects.sum(axis=(1, 2)), answers.sum(axis=(1, 2))
+    named = objects[:, :, :-2]
+    wrong = named.sum(axis=(1, 2)) - named.trace(axis1=1, axis2=2)
+    shares = {
+        "missed_objects": (objects[:, :, -2].sum(axis=1), there, 1.0),
+        "mislabelled_objects": (wrong, there, 0.0),
+        "empty_boxes": (answers[:, -1].sum(axis=1), found, 0.0),
+    }
+    return {
+        name: judged.rate(_part, np.stack([part, whole], axis=1), baseline=trivial)
+        for name, (part, whole, trivial) in shares.items()
+        if whole.sum() and (name != "mislabelled_objects" or named.shape[1] > 1)
+    }
+
+
+def _part(counts: Numbers) -> float:
+    part, whole = counts.sum(axis=0)
+    return part / whole if whole else math.nan
 
 
 def _unsure(case: Case, *, labels: Sequence[str]) -> list[bool]:
