@@ -449,37 +449,23 @@ def default_of(option: Any) -> str:  # noqa: ANN401  of typer's own click
     return " (needed)" if option.required else ""
 
 
-FIGURES = {
-    "argmax_accuracy": "accuracy", "pro": "PRO", "auroc": "AUROC", "exact": "exact counts",
-    "mae_share": "mean error of the count", "coverage": "intervals that hold the count",
-    "f1_iou33": "F1 of boxes, overlap .33", "f1_iou50": "F1 of boxes, overlap .50",
-    "pixel_f1": "F1 of pixels", "pixel_f1_per_picture": "F1 of pixels by image",
-    "macro_f1": "F1 over classes", "average_precision": "average precision",
-}  # fmt: skip
-"""Names of figures, as people say them; others as they are."""
-
-
 def accuracy(_: list[str], __: list[list[str]]) -> Iterator[str]:
     """Every goal of ``learning.py``, met or not."""
+    from lineside.vision.metrics import metric_words
+
     rows = json.loads((RESULTS / "learning.json").read_bytes())["rows"]
     goals = [(name, row, goal) for name, row in rows.items() for goal in row["goals"]]
     yield from table(
         ("Images", "Task", "Figure", "Package (95 % interval)", "n", "Without learning", "Goal"),
         (
             (
-                name, f"`{row['task']}`", named(goal["metric"]),
+                name, f"`{row['task']}`", metric_words(goal["metric"]),
                 f"{goal['value']:.3f} ({goal['low']:.3f}-{goal['high']:.3f})", str(goal["n"]),
                 f"{goal['baseline']:.3f}", f"{bounds(goal)}, {'met' if goal['met'] else 'missed'}",
             )
             for name, row, goal in goals
         ),
     )  # fmt: skip
-
-
-def named(metric: str) -> str:
-    """Return the words for a figure."""
-    name, _, of = metric.partition("/")
-    return FIGURES.get(name, name) + (f" of {of}" if of else "")
 
 
 def bounds(goal: dict[str, Any]) -> str:
