@@ -139,6 +139,23 @@ def test_a_picture_is_labelled_by_mouse_and_by_keys(
     watched.quiet()
 
 
+def test_a_dispute_is_named_until_it_is_settled(
+    line: Any,  # noqa: ANN401  conftest's Line
+    open_page: Callable[..., Any],
+) -> None:
+    open_dataset(line, "two-ways")
+    for by, label in (("ann", "dent"), ("bob", "scratch")):
+        said = Sample(name="0.png", digest=DIGEST, labels=(label,), known=("dent", "scratch"))
+        line.hub.services.datasets._library.add("two-ways", [(said, picture(0))], by=by)
+    page = open_page(f"/datasets/two-ways/label?picture={DIGEST}").page
+    told = page.locator("[data-disputed]")
+    expect(told).to_contain_text("Judged in two ways, so it counts as not judged: dent, scratch.")
+    assert assess(page) == []
+    page.get_by_role("button", name="dent").click()
+    expect(page.locator("[data-saved]")).to_contain_text("Saved")
+    expect(told).to_be_hidden()
+
+
 def test_two_people_choose_and_go_on(
     line: Any,  # noqa: ANN401  conftest's Line
     open_page: Callable[..., Any],

@@ -10,7 +10,7 @@ import pytest
 
 from lineside.cli.app import _run
 from lineside.cli.config import load_hub
-from lineside.cli.model import model_versions
+from lineside.cli.model import model_versions, registry
 from lineside.cli.pipeline import _announce
 from lineside.core import SystemClock
 from lineside.store import open_records
@@ -49,6 +49,12 @@ def test_versions_are_listed_and_shown(config: str, capsys: pytest.CaptureFixtur
         (GROUP, 2, "PendingManualApproval"),
     ]
     assert len(listed["models"]) == 2
+    with registry(Path(config)) as models:
+        for used in (listed["models"][1]["digest"], listed["models"][0]["digest"]):
+            models.use(used, inspection="stock", by="eve", reason="first day")
+    assert _run(["model", "list", "--config", config]) == 0
+    rows = capsys.readouterr().out.splitlines()[1:3]
+    assert [row.split()[-1] for row in rows] == ["stock", "none"]
     one = told(["model", "show", f"{GROUP}/2", "--config", config], capsys)
     assert one["evidence"] == {"run": "run_1"}
     shown = told(["model", "show", one["digest"], "--config", config], capsys)

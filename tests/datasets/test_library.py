@@ -95,6 +95,15 @@ def test_a_correction_settles_a_dispute_and_keeps_what_was_said(
     assert entry.judgements[2].at - entry.judgements[0].at == timedelta(seconds=60)
 
 
+def test_the_same_import_again_disputes_no_correction(library: Library, png: Png) -> None:
+    imported = [labelled(png(1), "blue")]
+    library.add("rack", imported, by="ann")
+    library.correct("rack", digest_of(png(1)), labels=["red"], known=["blue", "red"], by="ann")
+    assert library.add("rack", imported, by="ann").reported == ()
+    (entry,) = library.draft("rack").entries
+    assert (entry.disputed, entry.sample.labels, len(entry.judgements)) == ((), ("red",), 2)
+
+
 def test_unjudged_pictures_are_listed_for_review(library: Library, png: Png) -> None:
     library.add("rack", [labelled(png(1), known=()), labelled(png(2), "blue")], by="ann")
     assert [entry.sample.digest for entry in library.draft("rack").review] == [digest_of(png(1))]

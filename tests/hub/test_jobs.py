@@ -309,7 +309,7 @@ def test_a_child_that_fails_leaves_its_last_words(
     plan(fail_at=3, words="error: no picture fits (rack/1)\nfix: Label some.")
     hub.runs.resume(run.id)
     failed = watcher.ended(run.id)
-    assert failed.reason.endswith("ended with code 3: no picture fits (rack/1)")
+    assert failed.reason.endswith("ended with code 3: no picture fits (rack/1). Label some")
     assert failed.log[-1] == "fix: Label some."
 
 

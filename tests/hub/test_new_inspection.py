@@ -313,6 +313,13 @@ def test_an_inspection_still_to_come_is_trained_under_the_name_of_its_dataset(
     assert version.parting is not None
     assert dict(version.parting.shares) == {"train": 0.7, "test": 0.3}
     assert version.parting.is_default
+    line.send(line.camera(jpeg("red")))
+    frame = hub.frames.page(camera="rack", limit=1)[0].id
+    hub.datasets.teach("screws", replace(teaching, frames=(frame,)), by="ada")
+    hub.datasets.freeze("screws", by="ada")  # on the dataset's page: the test set stays
+    later = hub.datasets.version("screws", 0)
+    assert (later.number, later.parting) == (2, version.parting)
+    assert all(set(held) <= set(later.splits[part]) for part, held in version.splits.items())
 
 
 def test_a_request_to_freeze_names_no_version() -> None:
@@ -354,6 +361,12 @@ def test_a_cell_of_the_table_selects_its_mistakes_as_pictures() -> None:
     assert [cell.is_chosen for cell in cells.values()] == [False, True]
     every = result_view("screws", measured(missed), samples=SAMPLES, drafted=SAMPLES)
     assert every.mistakes[0].fix.startswith("/datasets/screws/label?picture=sha256:")
+    crack = replace(missed, truth="crack")  # of a mask the kind, which its table does not have
+    kinds = result_view(
+        "screws", measured(crack), samples=SAMPLES, drafted=(), cell=("bad", "good")
+    )
+    assert (len(kinds.mistakes), kinds.rows[1].cells[0].is_chosen) == (1, True)
+    assert kinds.rows[1].cells[0].href
     twice = (*SAMPLES, replace(SAMPLES[0], name="c.png"))
     (card,) = result_view("screws", measured(missed), samples=twice, drafted=twice).mistakes
     assert (card.src, card.fix, card.alt) == ("", "", "Picture c.png")

@@ -379,6 +379,15 @@ def test_the_page_shows_the_effect_and_who_may_approve(
         params={"name": "blue", "low": "0.3", "high": "0.8"},
     )
     assert "No recorded frame was answered by this package yet." in part.text
+    limits = [{"name": "blue", "low": 0.1, "high": 0.4}]
+    (found,) = ada.post(f"{PLACE}/preview", json={"limits": limits}).json()["unseen"]
+    after = found["after"]
+    shares = (after["good_review"] / after["good"], after["bad_review"] / after["bad"])
+    assert shares[0] != shares[1]
+    for percent, share in (("0", shares[0]), ("100", shares[1])):  # of the line, not of the test
+        form = {"name": "blue", "low": "0.1", "high": "0.4", "bad_percent": percent}
+        text = browser.get("/inspections/stock/operating-point/preview", params=form).text
+        assert f"{100 * share:.0f} with these limits" in text
     wrong = {"name": "blue", "low": "0.9", "high": "0.8"}
     for place in ("stock/operating-point/preview", "none/operating-point"):
         assert browser.get(f"/inspections/{place}", params=wrong).status_code == 400

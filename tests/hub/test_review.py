@@ -28,6 +28,7 @@ from lineside.core import (
     parse_plant,
 )
 from lineside.core.plant import Task
+from lineside.datasets.samples import shows_defect
 from lineside.hub import Role, Services
 from lineside.hub.ingest.answers import AnswerIndex, PredictionAnswer
 from lineside.hub.pages.review import waiting_text
@@ -555,6 +556,21 @@ def test_an_answer_goes_to_a_dataset_and_comes_back_with_it(
     assert hub.datasets.one("doubts").draft_samples == 1
     post(client, item, "undo")
     assert hub.datasets.one("doubts").draft_samples == 0
+
+
+def test_a_part_without_the_defect_of_a_mask_is_labelled_in_the_dataset(
+    client: TestClient, hub: Services, take: Take
+) -> None:
+    take("review")
+    item = queue(client)[0]["id"]
+    masked = Inspection(id="stock", camera="rack", task=Task.SEGMENT, labels=("dent",))
+    hub.plant.become(replace(hub.plant, inspection=(masked,)))
+    assert post(client, item, "answer", answer="ok", dataset="dents").status_code == 200
+    (sample,) = hub.datasets.draft("dents").samples
+    assert (sample.labels, sample.known) == ((), ("dent",))
+    assert shows_defect(sample) is False
+    post(client, item, "undo")
+    assert hub.datasets.one("dents").draft_samples == 0
 
 
 def killed(*_: object, **__: object) -> None:

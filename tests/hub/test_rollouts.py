@@ -675,6 +675,8 @@ def test_pages_and_models_say_what_devices_report(
     carry_on(trusted, fleet)
     assert trusted.packages.one(versions[0]).used_by == ("stock",)
     assert trusted.packages.one(versions[0]).approved_by == "eve"
+    trusted.packages.use(versions[0], inspection="stock", by="ada", reason="first day")
+    assert trusted.packages.one(versions[0]).approved_by == "eve", "ada only put it in use"
     assert "in use for stock" in browser.get("/models").text
     rack = trusted.plant.find_camera("rack")
     station = browser.get(f"/lines/{rack.line}/{rack.id}").text

@@ -68,14 +68,22 @@ def model_versions(config: Path | None) -> "Iterator[ModelVersions]":
 
 
 def list_models(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
-    """List packages, newest first, with who took them into use, and numbered versions."""
+    """List packages, newest first, with the inspections they are in use for, and versions."""
     with registry(config) as models:
         found = models.list()
+        names = sorted({approval.inspection for one in found for approval in one.approvals})
+        used = [(name, models.in_use(name)) for name in names]
     with model_versions(config) as versions:
         numbered = [one for group in versions.groups() for one in versions.of(group)]
-    rows = [(short(r.digest), r.name, r.inspection, r.approved_by or "nobody") for r in found]
+    rows = [
+        (
+            short(one.digest), one.name, one.inspection,
+            ", ".join(name for name, now in used if now == one) or "none",
+        )
+        for one in found
+    ]  # fmt: skip
     numbers = [(f"{v.group}/{v.number}", str(v.status), short(v.digest)) for v in numbered]
-    text = table([("digest", "name", "inspection", "in use by"), *rows])
+    text = table([("digest", "name", "inspection", "in use for"), *rows])
     if numbers:
         text += "\n\n" + table([("version", "status", "digest"), *numbers])
     show(

@@ -9,7 +9,8 @@
    revision that it changes (``Library.annotate``).
 5. A judgement that contradicts an earlier one, of an import say, does not replace it: the disputed
    labels count as not judged, a disputed count, mask or set of objects as unknown, until somebody
-   settles it. What only one of them says holds.
+   settles it. What only one of them says holds. An import that was there already says nothing
+   against what was corrected since.
 """
 
 import math
@@ -300,9 +301,12 @@ class Entry:
         )
 
 
-def merged(old: Entry, sample: Sample, *, judgement: Judgement) -> Entry:
-    """The entry after one more judgement; the same one again changes nothing."""
-    if replace(judgement, at=old.judgements[-1].at) == old.judgements[-1]:
+def merged(old: Entry, sample: Sample, *, judgement: Judgement, again: slice) -> Entry:
+    """The entry after one more judgement.
+
+    One that equals another of the judgements ``again`` changes nothing.
+    """
+    if any(replace(judgement, at=one.at) == one for one in old.judgements[again]):
         return old
     odd = {*old.disputed, *disputed_labels(old.sample, sample), *_odd_drawings(old.sample, sample)}
     held = {*old.sample.labels, *sample.labels} - odd

@@ -162,6 +162,8 @@ def parted_now(
 
 MOST_RENAMED = 2_000  # images: others wait meanwhile, some seconds at most
 _ONE_SITTING = timedelta(hours=1)
+_EVERY, _NEWEST = slice(None), slice(-1, None)
+"""Judgements of a picture that are not said again: of an import, and of frames from the line."""
 _DATASET = "dataset"
 _PAGE = 500
 
@@ -252,7 +254,8 @@ class Library:
             self._blobs.put_many([one for _, encoded in batch for one in encoded])
             with self._records.transaction():
                 for sample, _ in batch:
-                    fresh, said = self._judge(name, sample, by=sample.author or by)
+                    whose = sample.author or by
+                    fresh, said = self._judge(name, sample, by=whose, again=_EVERY)
                     new, same = new + fresh, same + (not fresh)
                     reported += said
         return Added(new=new, same=same, reported=tuple(reported))
@@ -284,7 +287,7 @@ class Library:
                 reported.append(Skipped(where=row.id, reason="the picture has aged out"))
                 continue
             fresh, notes = self._judge(
-                name, sample_of_frame(row, labels=labels, known=known), by=by
+                name, sample_of_frame(row, labels=labels, known=known), by=by, again=_NEWEST
             )
             new, same = new + fresh, same + (not fresh)
             reported += notes
@@ -678,7 +681,9 @@ class Library:
         except ConflictError:
             return
 
-    def _judge(self, name: str, sample: Sample, *, by: str) -> tuple[bool, list[Skipped]]:
+    def _judge(
+        self, name: str, sample: Sample, *, by: str, again: slice
+    ) -> tuple[bool, list[Skipped]]:
         """Add one judgement; whether the picture is new, and what has to be reported."""
         sample = replace(sample, author=by)
         judgement = self._judgement(sample, by=by)
@@ -689,8 +694,9 @@ class Library:
             )
         except ConflictError:
             entry = self._update(
-                name, sample.digest, change=lambda old: merged(old, sample, judgement=judgement)
-            )
+                name, sample.digest,
+                change=lambda old: merged(old, sample, judgement=judgement, again=again),
+            )  # fmt: skip
             return False, notes(entry, sample)
         return True, []
 

@@ -158,7 +158,7 @@ def end_child(child: subprocess.Popen[bytes]) -> None:
 
 
 def why_it_failed(output: Iterable[str], *, code: int) -> str:
-    """The child's own sentence, or how it ended.
+    """The child's own sentence with what helps, or how it ended.
 
     Args:
         output: lines of its standard error.
@@ -169,4 +169,6 @@ def why_it_failed(output: Iterable[str], *, code: int) -> str:
     lines = [line for line in output if line.strip()]
     named = next((line for line in lines if line.startswith(("error: ", "bug: "))), "")
     told = named.removeprefix("error: ") or (lines[-1] if lines else "it said nothing")
-    return told[:_MOST_SAID].rstrip(".")
+    fix = next((line for line in lines if named and line.startswith("fix: ")), "")
+    sentences = (told.rstrip("."), fix.removeprefix("fix: "))
+    return ". ".join(filter(None, sentences))[:_MOST_SAID].rstrip(".")

@@ -447,6 +447,5 @@ def leak_warning(pairs: int) -> tuple[str, ...]:
     """Return the warning of a leaking split."""
     if not pairs:
         return ()
-    return (
-        f"the data leaks: {pairs} pairs stand on both sides of the split; figures are too good",
-    )
+    said = "1 pair stands" if pairs == 1 else f"{pairs} pairs stand"
+    return (f"the data leaks: {said} on both sides of the split; figures are too good",)

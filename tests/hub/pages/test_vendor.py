@@ -45,3 +45,9 @@ def test_no_file_stands_there_unlisted(folder: Path) -> None:
     }
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {name for name in there - known if "LICENSE-3RD-PARTY" not in name} == {"VENDOR.toml"}
+
+
+def test_no_style_crops_a_picture() -> None:
+    sheets = [sheet for folder in (STATIC, SHARED_STATIC) for sheet in folder.rglob("*.css")]
+    assert sheets
+    assert [sheet.name for sheet in sheets if "object-fit: cover" in sheet.read_text()] == []

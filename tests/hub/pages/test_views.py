@@ -317,7 +317,10 @@ def test_a_gallery_leads_to_the_frame_or_to_the_picture_of_the_file() -> None:
     assert cards["Picture frm_1"].href == "/frames/frm_1"
     assert cards["Picture a.jpg"].src == "/datasets/rack/pictures/sha256:a.jpg"
     assert [card.text for card in cards.values()] == ["none of its labels", "not judged", "A1/blue"]
-    assert len(gallery("rack", samples, label="A1/blue")) == 1
+    (only,) = gallery("rack", samples, label="A1/blue", opened_on="label?picture=")
+    assert (only.href, only.alt) == ("/frames/frm_1", "Picture frm_1")
+    drafts = gallery("rack", samples, label="", opened_on="label?picture=")
+    assert "/datasets/rack/label?picture=sha256:b.jpg" in {card.href for card in drafts}
     counts = label_counts(samples)
     filters = gallery_filters("/datasets/rack", counts, label="A1/blue", total=3)
     assert [(one.text, one.current) for one in filters] == [("all 3", False), ("A1/blue 1", True)]

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from lineside.core import (
@@ -300,12 +300,12 @@ class Datasets:
         """Freeze the draft for a run that the caller starts: no rule is told of the version.
 
         ``HELD_OUT`` of the pictures without a part is held out to measure on, where nobody said
-        how the dataset is split.
+        how the dataset is split. The draft keeps that split, so that every later version has it.
         """
         plan = plan_freeze(self._library, name, inspections=self._plant.inspection, limits=_LOOK)
         if self._library.draft(name).split is None:
             shares = {Part.TRAIN: 1.0 - HELD_OUT, Part.TEST: HELD_OUT}
-            plan = replace(plan, split=SplitPlan(shares=shares, is_default=True))
+            self._library.split(name, SplitPlan(shares=shares, is_default=True))
         version = self._library.freeze(name, by=by, plan=plan)
         return self.versions.one(name, version.number)
 

@@ -246,8 +246,8 @@ def _view(
     used: Mapping[str, Collection[Digest]],
     approvals: Mapping[Digest, Verdict],
 ) -> PackageView:
-    """With who took it into use, or approved it as a version of a model."""
-    verdict = None if record.approved_by else approvals.get(record.digest)
+    """With who approved it as a version of a model, else who took it into use."""
+    verdict = approvals.get(record.digest)
     return PackageView(
         digest=record.digest,
         name=record.name,

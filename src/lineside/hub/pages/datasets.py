@@ -42,13 +42,17 @@ def _marks_text(marks: Sequence[Marked]) -> list[str]:
     return said or ["no object"]
 
 
-def card_of(dataset: str, sample: Sample) -> SampleCard:
-    """A picture of a gallery, with what is known of it."""
+def card_of(dataset: str, sample: Sample, *, opened_on: str = "pictures/") -> SampleCard:
+    """A picture of a gallery, with what is known of it.
+
+    ``opened_on``: what stands before the digest in the address that a picture of a file leads to.
+    """
     labels = truth_text(sample)
     if sample.name.startswith("frm_"):
         href, src = f"/frames/{sample.name}", f"/api/v1/frames/{sample.name}/thumbnail"
     else:
-        href = src = f"/datasets/{dataset}/pictures/{sample.digest}"
+        href = f"/datasets/{dataset}/{opened_on}{sample.digest}"
+        src = f"/datasets/{dataset}/pictures/{sample.digest}"
     if is_drawn_on(sample):
         src = f"/datasets/{dataset}/pictures/{sample.digest}/drawn"
     shown = sample.name if len(sample.name) <= 40 else f"…{sample.name[-38:]}"

@@ -125,11 +125,13 @@ def label_counts(samples: Sequence[Sample]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(counts.items()))
 
 
-def gallery(dataset: str, samples: Sequence[Sample], *, label: str) -> tuple[SampleCard, ...]:
+def gallery(
+    dataset: str, samples: Sequence[Sample], *, label: str, opened_on: str = "pictures/"
+) -> tuple[SampleCard, ...]:
     """The newest pictures that carry the label (all of them for "")."""
     wanted = [sample for sample in samples if not label or label in sample.labels]
     ordered = sorted(wanted, key=lambda sample: (sample.captured_at is None, sample.name))
-    return tuple(card_of(dataset, sample) for sample in ordered[:GALLERY])
+    return tuple(card_of(dataset, one, opened_on=opened_on) for one in ordered[:GALLERY])
 
 
 def gallery_filters(
@@ -222,7 +224,7 @@ def package_mark(package: PackageView) -> Mark:
     if package.used_by:
         return Mark(shape="tick", word=f"in use for {', '.join(package.used_by)}", tone="ok")
     if package.approved_by:
-        return Mark(shape="ring", word="was in use")
+        return Mark(shape="ring", word="approved, not in use")
     return Mark(shape="ring", word="candidate")
 
 
@@ -321,7 +323,7 @@ def dataset_page(context: Context, *, name: str, label: str = "") -> HTMLRespons
     draft = context.hub.datasets.draft(name)
     samples = draft.samples
     counts = label_counts(samples)
-    cards = gallery(name, samples, label=label)
+    cards = gallery(name, samples, label=label, opened_on="label?picture=")
     return context.page(
         "dataset.html",
         title=name,

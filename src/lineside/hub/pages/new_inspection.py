@@ -33,7 +33,7 @@ from lineside.hub.pages.site import Context, NoPageError, PageContext
 from lineside.hub.services import Services
 from lineside.hub.views import CameraView, RunView
 from lineside.models import ModelVersion
-from lineside.models.result import Confusion, MeasuredResult
+from lineside.models.result import Confusion, MeasuredResult, Mistake
 from lineside.vision import Prediction
 from lineside.vision.decide import says_good
 from lineside.vision.verdict import RejectRule, reject_rule
@@ -375,7 +375,7 @@ def result_view(
     table = next(iter(result.confusion.values()), Confusion(classes=(), rows=()))
     is_plain = len(result.confusion) == 1 and len(table.classes) <= _MOST_CLASSES
     columns = (*table.classes, UNSURE)
-    listed = {(one.truth, one.said) for one in result.mistakes if one.truth != one.said}
+    listed = {_cell_of(one, table) for one in result.mistakes if one.truth != one.said}
     rows = tuple(
         ConfusionRow(
             label=label, total=sum(counts),
@@ -389,7 +389,7 @@ def result_view(
         )
         for label, counts in zip(table.classes, table.rows, strict=True)
     ) if is_plain else ()  # fmt: skip
-    wanted = [one for one in result.mistakes if not truth or (one.truth, one.said) == cell]
+    wanted = [one for one in result.mistakes if not truth or _cell_of(one, table) == cell]
     names = Counter(one.name for one in samples)
     digests = {one.name: one.digest for one in samples if names[one.name] == 1}
     still = {one.digest for one in drafted}
@@ -405,7 +405,7 @@ def result_view(
                 if digest in still else "",
             )
         )  # fmt: skip
-    chosen = f"{counted(len(wanted), 'mistake')}, the worst first"
+    chosen = f"{counted(len(wanted), 'mistake')} kept, the worst first"
     if truth:
         counts = [one.count for row in rows for one in row.cells if one.is_chosen]
         every = max([len(wanted), *counts])
@@ -418,6 +418,12 @@ def result_view(
         result=result, columns=columns if rows else (), rows=rows, mistakes=tuple(cards),
         chosen=chosen, total=len(result.mistakes),
     )  # fmt: skip
+
+
+def _cell_of(mistake: Mistake, table: Confusion) -> tuple[str, str]:
+    """Row and column; the kinds of defect of a mask are one row, the last."""
+    classes = table.classes or (mistake.truth,)
+    return mistake.truth if mistake.truth in classes else classes[-1], mistake.said
 
 
 def cell_href(name: str, truth: str, answer: str) -> str:

@@ -279,8 +279,8 @@ def effect_view(hub: Services, page: PointPage) -> EffectView:
             f"counted above {unseen.cheapest.high:.4g}."
             if page.counts
             else f"review from {unseen.cheapest.low:.4g}, reject above {unseen.cheapest.high:.4g}; "
-            f"{_reviews(reviews)} of 100 parts go to review then, "
-            f"{_reviews(unseen.after)} with these limits."
+            f"{_reviews(page, reviews)} of 100 parts go to review then, "
+            f"{_reviews(page, unseen.after)} with these limits."
         )
         cheap = f"Lowest: {number(unseen.cost_cheapest, digits=1)}, {words}"
         fewest = min(unseen.after.bad, unseen.after.good)
@@ -303,9 +303,10 @@ def effect_view(hub: Services, page: PointPage) -> EffectView:
     )  # fmt: skip
 
 
-def _reviews(effect: UnseenEffect) -> str:
-    whole = max(1, effect.bad + effect.good)
-    return number(100 * (effect.bad_review + effect.good_review) / whole)
+def _reviews(page: PointPage, effect: UnseenEffect) -> str:
+    """Return the reviews of a hundred parts of the line, which has its own share of bad ones."""
+    each = Costs(good_rejected=0.0, bad_passed=0.0, review=0.1)  # its cost is of a thousand parts
+    return number(effect.cost(each, bad_share=page.bad_percent / 100))
 
 
 def _recorded_scores(hub: Services, page: PointPage) -> list[float]:

@@ -38,6 +38,7 @@ from lineside.core import (
     to_plain,
 )
 from lineside.core.errors import retry_stale
+from lineside.core.plant import Task
 from lineside.datasets import label_names
 from lineside.datasets.versions import check_name
 from lineside.hub.eventlog.ledger import Ledger
@@ -510,14 +511,18 @@ class Reviews:
         )  # fmt: skip
 
     def _teaching(self, item: ReviewItem, answer: str) -> Teaching:
-        """The answer as a label of the dataset, where the inspection has one that says it."""
+        """The answer as labels of the dataset, where the inspection has some that say it.
+
+        A part that is ok shows none of the defects of a mask.
+        """
         inspection = self._plant.find_inspection(item.inspection)
         names = label_names(inspection)
         good = [name for name in names if says_good(name, named=inspection.good)]
-        label = answer if answer in names else good[0] if answer == OK and good else ""
-        if not label:
+        labels = (answer,) if answer in names else tuple(good[:1]) if answer == OK else ()
+        judged = bool(labels) or (answer == OK and inspection.task is Task.SEGMENT)
+        if not judged:
             return Teaching(frames=(item.frame,), judged=False)
-        return Teaching(frames=(item.frame,), labels=(label,), inspection=inspection.id)
+        return Teaching(frames=(item.frame,), labels=labels, inspection=inspection.id)
 
     # ---- quality
 

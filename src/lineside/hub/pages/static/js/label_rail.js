@@ -29,6 +29,7 @@ export class Rail {
     this.states = /** @type {HTMLButtonElement[]} */ ([...root.querySelectorAll("[data-state]")]);
     this.count = /** @type {HTMLInputElement} */ (root.querySelector("[data-count]"));
     this.comments = /** @type {HTMLElement} */ (root.querySelector("[data-comments]"));
+    this.disputed = /** @type {HTMLElement} */ (root.querySelector("[data-disputed]"));
     for (const button of this.buttons) button.addEventListener("click", () => this.toggle(button.dataset.name ?? ""));
     for (const select of this.regions) select.addEventListener("change", () => this.answer(select));
     for (const button of this.states) button.addEventListener("click", () => this.state(button.dataset.state ?? ""));
@@ -57,6 +58,9 @@ export class Rail {
     none?.setAttribute("aria-pressed", String(!labels.length && Boolean(known?.length)));
     if (document.activeElement !== this.count) this.count.value = count === null ? "" : String(count);
     for (const button of this.states) button.setAttribute("aria-pressed", String(button.dataset.state === this.work.sample?.state));
+    const disputed = (this.work.sample?.disputed ?? []).map((one) => one.replace(/[()]/g, ""));
+    this.disputed.hidden = !disputed.length;
+    this.disputed.textContent = `Judged in two ways, so it counts as not judged: ${disputed.join(", ")}. Whoever changes this picture settles it.`;
     const comments = (this.work.sample?.comments ?? []).map(({ text, by, at }) =>
       make("li", {}, make("p", {}, text), make("small", { class: "muted" }, `${by}, `, when(at, "both"))),
     );

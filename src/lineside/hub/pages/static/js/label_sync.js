@@ -66,7 +66,9 @@ export class Sync {
   /** @param {Sample} sample @param {Sample} stored */
   take(sample, stored) {
     const { revision, annotation, by, at, disputed } = stored;
+    const isSettled = sample.disputed.length > disputed.length;
     Object.assign(sample, { revision, annotation, by, at, disputed });
+    if (isSettled) this.work.onShow();
     if (this.work.seen !== stored.state) void refreshHead();
     this.work.seen = stored.state;
     this.status.replaceChildren("Saved ", when(stored.at, "clock"));
