@@ -104,6 +104,11 @@ def test_the_same_import_again_disputes_no_correction(library: Library, png: Png
     assert (entry.disputed, entry.sample.labels, len(entry.judgements)) == ((), ("red",), 2)
 
 
+def test_an_image_that_the_draft_lacks_is_named_with_its_dataset(library: Library) -> None:
+    with pytest.raises(NotFoundError, match=r"no image sha256:.* in the draft of 'rack'"):
+        library.entry("rack", digest_of(b"none"))
+
+
 def test_unjudged_pictures_are_listed_for_review(library: Library, png: Png) -> None:
     library.add("rack", [labelled(png(1), known=()), labelled(png(2), "blue")], by="ann")
     assert [entry.sample.digest for entry in library.draft("rack").review] == [digest_of(png(1))]

@@ -21,12 +21,14 @@ from lineside.core import (
     UnavailableError,
     decode_json,
     rfc3339,
+    short,
 )
 from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Registration, Role, Services, create_app
 from lineside.hub.children import ChildSettings
 from lineside.hub.models.evidence import version_page
 from lineside.hub.models.model_service import MODEL_TYPE
+from lineside.hub.pages.replays import what_words
 from lineside.hub.replay.repository import REPLAY_TYPE, ReplayOrder, ReplayRepository, ReplayView
 from lineside.hub.replay.service import Replays
 from lineside.models import ModelVersions, Registry, build_package
@@ -105,6 +107,7 @@ def test_a_replay_is_answered_at_once_and_made_by_a_process_of_its_own(
     day.hub.replays.take(heard(day.hub))
     found = day.hub.replays.one(asked.id)
     assert (found.state, found.frames, found.counts.decisions_changed) == ("done", 4, 2)
+    assert what_words(found).startswith(f"shy {short(other)}")
     assert [one.before for one in found.lines if one.kind == "decision"] == ["blue present"] * 2
     # the very result that is found in this process
     here = day.again(other)

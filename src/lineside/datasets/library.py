@@ -332,7 +332,13 @@ class Library:
         Raises:
             NotFoundError: the draft holds no such picture.
         """
-        document = self._records.documents.get(_samples_of(name), digest)
+        try:
+            document = self._records.documents.get(_samples_of(name), digest)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"no image {digest} in the draft of {name!r}", where=name,
+                fix="List them: lineside dataset images.",
+            ) from error  # fmt: skip
         return decode_fast(Entry, encode(document.body), where=digest), document.version
 
     def annotate(

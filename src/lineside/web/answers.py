@@ -137,7 +137,8 @@ def finding_text(prediction: Prediction) -> str:
         held = [one.label for one in prediction.labels if one.decision is Decision.PRESENT]
         unsure = any(one.decision is Decision.UNSURE for one in prediction.labels)
         share = f"{prediction.mask.share * 100:.2f}{UNIT}%"
-        return f"{', '.join(held)} on {share}" if held else f"unsure, {share}" if unsure else "none"
+        none = ", ".join(f"no {one.label}" for one in prediction.labels) or "none"
+        return f"{', '.join(held)} on {share}" if held else f"unsure, {share}" if unsure else none
     return ""
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.core import rfc3339
+from lineside.core import rfc3339, short
 from lineside.hub.pages.site import Context
 from lineside.hub.replay.repository import (
     AS_RECORDED,
@@ -36,9 +36,10 @@ def replay_span(now: datetime) -> tuple[str, str]:
 def what_words(view: ReplayView) -> str:
     """By what the span was answered and judged."""
     answered = {"": "answers as recorded", AS_RECORDED: "the packages that answered then"}
-    by = answered.get(view.order.package, view.package_name or "a package of a file")
+    tried = f"{view.package_name or 'a package of a file'} {short(view.order.package)}"
+    by = answered.get(view.order.package, tried)
     rules = ", other rules" if view.rules else ""
-    named = f", {view.order.inspection}" if view.order.inspection else ""
+    named = f", inspection {view.order.inspection}" if view.order.inspection else ""
     return f"{by}{named}{rules}"
 
 
