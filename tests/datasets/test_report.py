@@ -14,6 +14,7 @@ from lineside.datasets.report.report import (
     DatasetReport,
     Subject,
     drawn_thumbnail,
+    marked_labels,
     subject_of_source,
 )
 from lineside.datasets.samples import Skipped
@@ -242,7 +243,9 @@ def test_boxes_points_and_masks_are_drawn_where_they_are(shelf: SourceCache) -> 
         marked=(hole(10, 10, side=20), point),
         mask_digest=shelf.keep(mask),
     )
-    drawn = decode_picture(drawn_thumbnail(sample, files=shelf)).astype(int)
+    drawn = decode_picture(
+        drawn_thumbnail(sample, labels=marked_labels([sample]), files=shelf)
+    ).astype(int)
     touched = np.abs(drawn - 128).max(axis=2) > 40
     assert touched[8:33, 8:33].any()
     assert touched[8:22, 52:68].any()
@@ -257,7 +260,9 @@ def test_a_wide_picture_is_drawn_small(shelf: SourceCache) -> None:
         digest=shelf.keep(np.full((300, 900, 3), 90, np.uint8)),
         marked=(hole(600, 150, side=90),),
     )
-    assert decode_picture(drawn_thumbnail(sample, files=shelf)).shape == (107, 320, 3)
+    assert decode_picture(
+        drawn_thumbnail(sample, labels=marked_labels([sample]), files=shelf)
+    ).shape == (107, 320, 3)
     shelf.kept[sample.digest] = b"GIF89a"
     with pytest.raises(InvalidError):
-        drawn_thumbnail(sample, files=shelf)
+        drawn_thumbnail(sample, labels=marked_labels([sample]), files=shelf)

@@ -12,12 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import digest_of, encode
-from lineside.datasets import Sample, load_source
+from lineside.datasets import Marked, Sample, load_source
 from lineside.datasets.writers import write_source
 from lineside.hub import Role, Services, create_app
 from lineside.hub.learning.labelling import judged_together
 from lineside.testing.store import frame_row
-from lineside.vision import encode_png
+from lineside.vision import decode_picture, encode_png
 
 HERE = "/api/v1/datasets/plates"
 
@@ -95,6 +95,28 @@ def test_what_cannot_be_is_refused_in_words(client: TestClient) -> None:
     assert client.get(f"{HERE}/samples/sha256:{'0' * 64}").status_code == 404
     assert client.post(f"{HERE}/labels", json={"labels": ["a,b"]}).status_code == 400
     assert client.get(f"{HERE}/samples/{DIGEST}").json()["revision"] == 1
+
+
+def test_a_label_has_one_colour_on_every_picture_of_its_dataset(hub: Services) -> None:
+    def marked(*labels: str) -> tuple[Marked, ...]:
+        return tuple(
+            Marked(label=one, x0_px=10, y0_px=10 + 30 * n, x1_px=40, y1_px=30 + 30 * n)
+            for n, one in enumerate(labels)
+        )
+
+    shown = [encode_png(np.full((120, 80, 3), level, np.uint8)) for level in (100, 101, 102)]
+    marks = [marked("nut"), marked("nut", "dent"), marked("dent")]
+    samples = [
+        Sample(name=f"{n}.png", digest=digest_of(one), marked=on)
+        for n, (one, on) in enumerate(zip(shown, marks, strict=True))
+    ]
+    hub.datasets._library.add("parts", zip(samples, shown, strict=True), by="anna")
+    nut, again, dent = (
+        decode_picture(hub.datasets.drawn("parts", one.digest).data)[10, 14:36].mean(axis=0)
+        for one in samples
+    )
+    assert np.abs(nut - again).max() < 8
+    assert np.abs(nut - dent).max() > 40
 
 
 @pytest.mark.usefixtures("plates")

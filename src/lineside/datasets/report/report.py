@@ -8,8 +8,9 @@ Figures of single pictures, and thumbnails with what is marked on them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,7 +137,10 @@ def histogram_of(values: Sequence[float], *, bins: int, low: float, high: float)
 
 
 DRAWN_PX = 320
-_COLOURS = ((255, 176, 0), (214, 0, 147), (0, 176, 255), (44, 182, 125))
+_COLOURS = (
+    *((255, 176, 0), (214, 0, 147), (0, 176, 255), (44, 182, 125)),
+    *((170, 110, 255), (190, 220, 40)),
+)
 _MASK = (255, 64, 64)
 
 
@@ -145,10 +149,18 @@ def is_drawn_on(sample: Sample) -> bool:
     return bool(sample.marked) or sample.mask_digest is not None
 
 
-def drawn_thumbnail(sample: Sample, *, files: Files, width_px: int = DRAWN_PX) -> bytes:
+def marked_labels(samples: Iterable[Sample]) -> set[str]:
+    """Labels of the objects that are marked on samples."""
+    return {mark.label for sample in samples for mark in sample.marked or ()}
+
+
+def drawn_thumbnail(
+    sample: Sample, *, labels: Iterable[str], files: Files, width_px: int = DRAWN_PX
+) -> bytes:
     """A JPEG at most so wide, with the sample's objects and its mask's outline on it.
 
-    Each label has a colour of its own, as long as there are no more than four.
+    ``labels`` are those of the whole dataset: each has a colour of its own, the same on every
+    picture, as long as there are no more than six.
 
     Raises:
         InvalidError: the picture or its mask is damaged.
@@ -159,9 +171,9 @@ def drawn_thumbnail(sample: Sample, *, files: Files, width_px: int = DRAWN_PX) -
     if sample.mask_digest is not None:
         mask = decode_picture(files(sample.mask_digest), max_bytes=LARGEST_PICTURE)
         _outline(small, mask)
-    labels = sorted({mark.label for mark in sample.marked or ()})
+    places = {label: place for place, label in enumerate(sorted({*labels}))}
     for mark in sample.marked or ():
-        colour = _COLOURS[labels.index(mark.label) % len(_COLOURS)]
+        colour = _COLOURS[places[mark.label] % len(_COLOURS)]
         _draw(small, mark, scale=scale, colour=colour)
     return encode_jpeg(small, quality=80)
 
@@ -459,7 +471,8 @@ def _examples(
     wanted += [("brightest", sample) for sample in by_light[::-1][:_EXTREMES]]
     by_contrast = sorted(samples, key=lambda sample: figures[sample.digest].contrast)
     wanted += [("least contrast", sample) for sample in by_contrast[:_EXTREMES]]
-    found = (_example(sample, why=why, files=files) for why, sample in wanted)
+    draw = partial(drawn_thumbnail, labels=marked_labels(samples), width_px=THUMBNAIL_PX)
+    found = (_example(sample, why=why, draw=draw, files=files) for why, sample in wanted)
     return tuple(example for example in found if example is not None)
 
 
@@ -477,14 +490,12 @@ def _similar(samples: Sequence[Sample], leaks: Sequence[Leak]) -> list[tuple[str
     ]
 
 
-def _example(sample: Sample, *, why: str, files: Files) -> Example | None:
+def _example(
+    sample: Sample, *, why: str, draw: Callable[..., bytes], files: Files
+) -> Example | None:
     try:
         drawn = is_drawn_on(sample)
-        thumbnail = (
-            drawn_thumbnail(sample, files=files, width_px=THUMBNAIL_PX)
-            if drawn
-            else figures_of(sample, files=files)[1]
-        )
+        thumbnail = draw(sample, files=files) if drawn else figures_of(sample, files=files)[1]
     except LinesideError:  # it could be read a moment ago
         return None
     return Example(

@@ -36,7 +36,7 @@ from lineside.datasets import (
     subject_of_version,
 )
 from lineside.datasets.library import Draft
-from lineside.datasets.report.report import drawn_thumbnail
+from lineside.datasets.report.report import drawn_thumbnail, marked_labels
 from lineside.datasets.versions import Tag, VersionDiff, VersionFacts
 from lineside.hub.frame_filter import FrameQuery
 from lineside.hub.ingest.frames import Frames, picture_of_bytes
@@ -232,6 +232,7 @@ class Datasets:
         self._log = log
         self._plant = plant
         self._clock = clock
+        self._marked: dict[str, set[str]] = {}
 
     def names(self) -> tuple[str, ...]:
         """Names of every data set, in order."""
@@ -273,7 +274,11 @@ class Datasets:
     def drawn(self, name: str, digest: str) -> Picture:
         """The same, small, with its objects and its mask's outline on it."""
         sample = self.sample(name, digest)
-        return picture_of_bytes(drawn_thumbnail(sample, files=self._library.read_file))
+        labels, own = self._marked.get(name, set()), marked_labels([sample])
+        if not own <= labels:  # the draft is read where it may have a new label, not each time
+            labels = self._marked[name] = own | labels | marked_labels(self.draft(name).samples)
+        encoded = drawn_thumbnail(sample, labels=labels, files=self._library.read_file)
+        return picture_of_bytes(encoded)
 
     def version(self, name: str, number: int) -> DatasetVersion:
         """A frozen version, 0 for the newest."""
