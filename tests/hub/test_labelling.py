@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,27 @@ def test_a_label_has_one_colour_on_every_picture_of_its_dataset(hub: Services) -
     )
     assert np.abs(nut - again).max() < 8
     assert np.abs(nut - dent).max() > 40
+
+
+def test_stored_boxes_over_the_edge_are_cut_so_that_their_image_can_be_changed(
+    plates: Services, client: TestClient
+) -> None:
+    over = Marked(label="dent", x0_px=4, y0_px=-3, x1_px=44.5, y1_px=22)
+    point = Marked(label="dent", x0_px=40.5, y0_px=9, x1_px=40.5, y1_px=9)
+    lost = replace(over, x0_px=50, x1_px=60)
+    sample = Sample(name="over.png", digest=digest_of(picture(9)), marked=(over, point, lost))
+    plates.datasets._library.add("plates", [(sample, picture(9))], by="an earlier release")
+    address = f"{HERE}/samples/{sample.digest}"
+    told = client.get(address).json()
+    cut, dot, outside = told["annotation"]["marked"]
+    assert cut == {**BOX, "y0_px": 0.0, "x1_px": 40.0, "y1_px": 22.0}
+    assert (dot["x0_px"], outside["x0_px"]) == (40.0, 50.0)
+    body = {"revision": told["revision"], "state": "labelled", "annotation": told["annotation"]}
+    refused = client.post(address, json=body)
+    assert (refused.status_code, "or delete it" in refused.json()["fix"]) == (400, True)
+    body["annotation"]["marked"].pop()
+    assert client.post(address, json=body).status_code == 200
+    assert client.get(address).json()["annotation"]["marked"] == [cut, dot]
 
 
 @pytest.mark.usefixtures("plates")

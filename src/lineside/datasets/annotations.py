@@ -146,7 +146,7 @@ def _object_faults(annotation: Annotation, size: Size) -> Iterator[Fault]:
             yield Fault(
                 path=f"$.marked[{n}]", value=f"{kind} {shown}",
                 expected=f"inside the image of {width} x {height} pixels",
-                fix=f"Draw the {kind} inside the image.",
+                fix=f"Draw the {kind} inside the image, or delete it.",
             )  # fmt: skip
         elif not mark.is_point and (mark.x0_px == mark.x1_px or mark.y0_px == mark.y1_px):
             yield Fault(

@@ -39,7 +39,7 @@ from lineside.datasets.annotations import (
     pixel_mask,
 )
 from lineside.datasets.report.report import is_drawn_on
-from lineside.datasets.samples import judged
+from lineside.datasets.samples import Marked, judged
 from lineside.hub.learning.datasets import HELD_OUT
 from lineside.vision import picture_size
 from lineside.vision.metrics import wilson
@@ -356,16 +356,28 @@ class Labelling:
         mask = entry.painted
         if mask is None and not entry.polygons and sample.mask_digest is not None:
             mask = pixel_mask(self._library.read_file(sample.mask_digest))
+        marked = sample.marked and tuple(_cut(one, width, height) for one in sample.marked)
         return AnnotatedSample(
             dataset=name, digest=sample.digest, name=sample.name,
             picture=picture_address(name, sample), width_px=width, height_px=height,
             revision=revision, state=entry.state,
             annotation=Annotation(
-                labels=sample.labels, known=sample.known, marked=sample.marked,
+                labels=sample.labels, known=sample.known, marked=marked,
                 polygons=entry.polygons, mask=mask, count=sample.count,
             ),
             by=last.by, at=last.at, disputed=entry.disputed, comments=entry.comments,
         )  # fmt: skip
+
+
+def _cut(mark: Marked, width: int, height: int) -> Marked:
+    """The mark as an import cuts it; one that lies outside as it is, so that it can be deleted.
+
+    Imports of earlier releases kept boxes over the edge of their image, which a change refuses.
+    """
+    try:
+        return mark.cut_at(width, height=height)
+    except InvalidError:
+        return mark
 
 
 def judged_together(labels: Sequence[str], groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
