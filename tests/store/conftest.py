@@ -32,11 +32,11 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self.folder}"
 
-    def fresh_database(self, *, template: str = "template0") -> str:
+    def fresh_database(self, *, template: str = "template0", encoding: str = "UTF8") -> str:
         """The URL of a new, empty database."""
         name = f"test_{len(self.made)}"
         self.made.append(name)
-        self.tell(f'CREATE DATABASE {name} TEMPLATE {template} ENCODING "UTF8"')
+        self.tell(f'CREATE DATABASE {name} TEMPLATE {template} ENCODING "{encoding}"')
         return self.url(name)
 
     def tell(self, statement: str) -> str:

@@ -105,6 +105,16 @@ def test_a_newer_format_is_refused_on_postgresql(postgres_url: str, clock: FakeC
         open_records(postgres_url, clock=clock)
 
 
+@pytest.mark.service
+def test_a_database_of_another_encoding_is_refused(
+    postgres_server: PostgresServer, clock: FakeClock
+) -> None:
+    url = postgres_server.fresh_database(encoding="SQL_ASCII")
+    with pytest.raises(RefusedError, match=r"encoding SQL_ASCII, and .* UTF8") as caught:
+        open_records(url, clock=clock)
+    assert "--encoding=UTF8" in caught.value.fix
+
+
 def check_first_format(records: Records) -> None:
     """What the files of the first format hold."""
     order = records.documents.get("order", "ord_1")

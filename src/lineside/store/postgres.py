@@ -31,6 +31,7 @@ from lineside.store.contract import Records
 from lineside.store.migrations import UpgradePlan
 
 if TYPE_CHECKING:
+    import psycopg
     import sqlalchemy as sa
 
 PATIENCE_S = 20
@@ -94,7 +95,20 @@ def _flavour(url: str) -> "PostgresFlavour":
         isolation_level="READ COMMITTED",
         connect_args={key: value for key, value in defaults.items() if key not in target.query},
     )
-    return PostgresFlavour(engine, where=str(SecretUrl(url)))
+    where = str(SecretUrl(url))
+
+    def check_encoding(connection: "psycopg.Connection[Any]", _record: object) -> None:
+        found = connection.info.parameter_status("server_encoding")
+        if found != "UTF8":
+            connection.close()
+            raise RefusedError(
+                f"the database has the encoding {found}, and names and texts need UTF8",
+                where=where,
+                fix="Make another: createdb --encoding=UTF8 --locale=C --template=template0.",
+            )
+
+    sa.event.listen(engine, "connect", check_encoding, insert=True)
+    return PostgresFlavour(engine, where=where)
 
 
 class PostgresFlavour:
@@ -182,7 +196,9 @@ class PostgresFlavour:
             )
         if state == "3D000" or _NO_DATABASE.search(said):
             return NotFoundError(
-                f"no such database: {said}", where=self.where, fix="Make it with createdb."
+                f"no such database: {said}",
+                where=self.where,
+                fix="Make it with createdb --encoding=UTF8 --locale=C --template=template0.",
             )
         return UnavailableError(
             f"PostgreSQL cannot be used: {said}",
