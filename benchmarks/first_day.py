@@ -2,31 +2,38 @@
 
     sudo python benchmarks/first_day.py --folder /var/tmp/first-day [--suite bookworm] [--out FILE]
 
-A bare Debian (debootstrap, made once and kept) becomes the images of hub and edge agent by the own
-steps of ``deploy/Containerfile``. In them run, as their user and on roots that are read-only, what
-a new user types: 60 own images in two folders, ``check``, ``train`` with the defaults, ``hub``,
-``edge``, ``model register``, ``approve``, ``use``. Around them stand a camera that speaks RTSP, a
-PLC (pymodbus' server) and a Prometheus that scrapes as ``deploy/compose`` has it. The day is over
-when a bad part and then a good one gave their verdict on MQTT and switched the coil, and a panel of
-``deploy/grafana/line.json`` has an answer.
+The user follows docs/how-to/deploy.md: its commands are taken from there, word for word, and typed
+beside ``deploy/compose/compose.yaml``. Docker and Compose run in a second Debian, in namespaces of
+their own, so that they and what they start meet nothing else on the machine and end with the
+program. Nothing is pulled: bare systems (debootstrap, made once and kept) stand for the images of
+Python, mosquitto, PostgreSQL and Prometheus, under the names that the files give them. Around them
+stand a camera that speaks RTSP and a PLC (pymodbus' server).
 
-Measured: seconds of each step, one after the other (``steps``), their sum (``total_s``), and the
-processor time of it all (``processor_s``). The bare Debian and the download of wheels are not in
-it: they are the network's.
-Needs root, debootstrap and Prometheus; on Linux alone. Results: ``results/first_day.json``. A test
-of ``make full`` goes through the same day.
+In the containers run 60 own images in two folders, ``check``, ``train`` with the defaults, ``model
+register``, ``approve``, ``use``. The day is over when a bad part and then a good one gave their
+verdict on MQTT and switched the coil, the user has signed in, and a panel of
+``deploy/grafana/line.json`` has an answer of Prometheus.
+
+On the days after it (``operation``) the hub is killed, everything restarts, both images are
+upgraded as docs/how-to/upgrade.md has it, and the containers are removed and made again. Each time
+verdicts go on, and every frame is in PostgreSQL still.
+
+Measured: seconds of each step, one after the other (``steps``, ``operation``), and the sum of the
+first day's (``total_s``). The bare systems and the download of wheels are not in it: they are the
+network's. The hub's container counts as healthy 30 s after its start at the earliest.
+Needs root and debootstrap; on Linux alone. Results: ``results/first_day.json``. A test of ``make
+full`` goes through the same days.
 """
 
 import argparse
 import json
 import os
 import re
-import resource
-import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,19 +45,25 @@ import measure
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from lineside.cli.demo.stage import free_port
 from lineside.testing.links import wait_until
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.hub.prometheus import scraping
 from tests.journeys.plates import FPS, Plates
 from tests.links.modbus_plc import modbus_plc
 from tests.links.test_cameras import RtspServer
 
 ROOT = Path(__file__).parents[1]
 CONTAINERFILE = (ROOT / "deploy" / "Containerfile").read_text().replace("\\\n", " ")
-BASE = "python3,python3-venv,python-is-python3"
-HOME = "/var/lib/lineside"
+SOURCES = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "src", "examples", "deploy")
+PYTHON = "python3,python3-venv,python-is-python3"
+SERVERS = "trixie"
+"""The Debian that has Docker with Compose, and PostgreSQL and Prometheus as the compose file."""
+ENGINE = "docker.io,docker-cli,docker-compose,docker-buildx,iptables,iproute2,openssl"
+SERVICES = "mosquitto,postgresql-17,prometheus"
+HERE = "192.0.2.1"
+"""The address of this machine for containers; leads to what listens on 127.0.0.1."""
+COMPOSE = "/lineside/deploy/compose"
+CONFIG = "--config /etc/lineside/hub.toml"
 WITHIN_S = 900.0
 LEARNED = 30
 """Images of each kind that are learned from; those below the camera are others."""
@@ -58,7 +71,7 @@ PLANT = """
 schema = "lineside.plant/1"
 site = "first-day"
 line = [{{ id = "belt", name = "Belt" }}]
-camera = [{{ id = "top", line = "belt", source = "rtsp://viewer:secret@127.0.0.1:{rtsp}/stream" }}]
+camera = [{{ id = "top", line = "belt", source = "rtsp://viewer:secret@{here}:{rtsp}/stream" }}]
 
 [[inspection]]
 id = "part"
@@ -70,161 +83,153 @@ labels = ["good", "bad"]
 [[output]]
 id = "gate"
 line = "belt"
-url = "{plc}"
+url = "modbus://{here}:{plc}"
 switch = "coil/12"
 fail_safe = 0
 """
-HUB = """
-data_dir = "hub-data"
-plant = "plant.toml"
-port = {http}
-bus_port = {mqtt}
+STAND_INS = """
+FROM bare-servers AS mosquitto
+RUN install -d -o 1883 -g 1883 /mosquitto/config /mosquitto/data
+VOLUME /mosquitto/data
+CMD ["mosquitto", "-c", "/mosquitto/config/mosquitto.conf"]
+
+FROM bare-servers AS postgres
+ENV LANG=C.UTF-8 PATH=/usr/lib/postgresql/17/bin:/usr/bin:/bin PGDATA=/var/lib/postgresql/data
+RUN install -d -o postgres -g postgres /run/postgresql /var/lib/postgresql/data
+COPY postgres.sh /
+VOLUME /var/lib/postgresql/data
+STOPSIGNAL SIGINT
+CMD ["sh", "-e", "/postgres.sh"]
+
+FROM bare-servers AS prometheus
+RUN install -d -o 65534 -g 65534 /prometheus
+USER 65534:65534
+VOLUME /prometheus
+ENTRYPOINT ["prometheus", "--config.file=/etc/prometheus/prometheus.yml"]
+CMD ["--storage.tsdb.path=/prometheus"]
+
+FROM bare-python AS python
+COPY wheels /wheels
+ENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels
 """
-EDGE = """
-device = "edge-1"
-bus = "mqtt://127.0.0.1:{mqtt}"
-hub = "http://127.0.0.1:{http}"
-token_file = "hub-data/tokens/device.token"
-trust_root = "hub-data/trust/root.json"
-plant = "plant.toml"
-data_dir = "edge-data"
-page = {{ listen = "" }}
+POSTGRES = """
+as() { exec setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; }
+if [ ! -e $PGDATA/PG_VERSION ]; then
+  cat $POSTGRES_PASSWORD_FILE > /tmp/word && chown postgres /tmp/word
+  (as initdb --username=$POSTGRES_USER --pwfile=/tmp/word --auth-host=scram-sha-256)
+  echo "CREATE DATABASE $POSTGRES_DB" | (as postgres --single -D $PGDATA postgres)
+  echo "host all all all scram-sha-256" >> $PGDATA/pg_hba.conf
+fi
+as postgres -c 'listen_addresses=*'
 """
 
 
 @dataclass
-class Image:
-    """A file tree that grows by the steps of a Containerfile.
+class Engine:
+    """Docker and Compose in a file tree of Debian, inside this process' own namespaces.
 
     Attributes:
-        root: of the tree.
-        environment: of commands in it.
-        folder: where they run.
-        user: who runs them, as ``chroot --userspec`` has it.
+        root: the tree.
+        folder: the user's: sources, data of Docker, log.
+        process: of Docker.
     """
 
     root: Path
-    environment: dict[str, str] = field(
-        default_factory=lambda: {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
-    )
-    folder: str = "/"
-    user: str = "0:0"
+    folder: Path
+    process: "subprocess.Popen[bytes] | None" = None
 
-    def command(
-        self, words: str, *, mounts: Mapping[Path, str], more: Mapping[str, str], writable: bool
-    ) -> list[str]:
-        """A command line that runs ``words`` in the tree and takes signals for them."""
-        there = shlex.quote(str(self.root))
-        lines = [f"mount --bind {there} {there}"]
-        lines += [] if writable else [f"mount -o remount,ro,bind {there}"]
-        lines += [f"mount -t tmpfs tmpfs {there}/tmp", f"mount -t proc proc {there}/proc"]  # noqa: S108  a mount point
-        lines += [f"mount --rbind /dev {there}/dev"]
-        lines += [
-            f"mount --bind {shlex.quote(str(here))} {there}{at}" for here, at in mounts.items()
+    def start(self, stack: ExitStack) -> None:
+        """Start Docker, for which the tree is the root; it ends with the stack."""
+        (self.folder / "docker").mkdir()
+        for name in ("lineside", "mnt", "var/lib/docker"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        lines = [
+            f"mount --bind {self.root} {self.root} && cd {self.root}",
+            "mount -t tmpfs tmpfs tmp && mount -t tmpfs tmpfs run && mount -t proc proc proc",
+            "mount --rbind /sys sys && mount --rbind /dev dev",
+            f"mount --bind {self.folder / 'lineside'} lineside",
+            f"mount --bind {self.folder / 'docker'} var/lib/docker",
+            "pivot_root . mnt && umount --lazy /mnt && cd /",
+            f"ip link set lo up && ip address add {HERE}/32 dev lo",
+            "sysctl --quiet --write net.ipv4.conf.all.route_localnet=1",
+            f"iptables -t nat -A PREROUTING -d {HERE} -j DNAT --to-destination 127.0.0.1",
+            "exec dockerd",
         ]
-        settings = [f"{name}={value}" for name, value in {**self.environment, **more}.items()]
-        inside = ["env", "-i", *settings, "sh", "-c", f"cd {self.folder} && exec {words}"]
-        lines += [f"exec chroot --userspec={self.user} {there} {shlex.join(inside)}"]
-        return ["unshare", "--mount", "sh", "-ec", "\n".join(lines)]
+        quiet, log = subprocess.DEVNULL, (self.folder / "docker.log").open("wb")
+        stack.callback(log.close)
+        self.process = stack.enter_context(
+            subprocess.Popen(
+                ["unshare", "--mount", "sh", "-ec", "\n".join(lines)],  # noqa: S607  of Debian
+                stdout=log,
+                stderr=log,
+            )
+        )
+        stack.callback(self.process.terminate)
+        wait_until(
+            lambda: self.run("docker info", stdout=quiet, stderr=quiet).returncode == 0,
+            within_s=WITHIN_S,
+        )
+
+    def run(self, words: str, **more: Any) -> "subprocess.CompletedProcess[str]":  # noqa: ANN401  of subprocess.run
+        """Run a shell's lines beside the compose file."""
+        assert self.process is not None
+        command = ["nsenter", f"--target={self.process.pid}", "--mount"]
+        command += ["env", f"--chdir={COMPOSE}", "sh", "-ec", words]
+        more = {"stdin": subprocess.DEVNULL, **more}
+        return subprocess.run(command, text=True, check=False, **more)
+
+    def type(self, words: str, **more: Any) -> str:  # noqa: ANN401  of subprocess.run
+        """Run lines that must succeed, and return what they print."""
+        done = self.run(words, stdout=subprocess.PIPE, **more)
+        if done.returncode:
+            self.run("docker compose ps --all; docker compose logs --tail 30", stdout=2)
+            sys.exit(f"exit code {done.returncode}: {words}\n{done.stdout}")
+        return done.stdout
+
+    def lineside(self, words: str) -> str:
+        """Run a command in the hub's container."""
+        return self.type(f"docker compose exec hub lineside {words}")
 
 
-def build(target: str, *, base: Path, folder: Path, wheels: Path) -> Image:
-    """Make a stage of the Containerfile; ``base`` stands for the image that it begins from."""
-    lines = [
-        line for line in CONTAINERFILE.splitlines() if line.strip() and not line.startswith("#")
-    ]
-    arguments: dict[str, str] = {}
-    stages: dict[str, Image] = {}
-    image = Image(root=base)
-    for line in _needed(lines, target):
-        word, _, rest = line.partition(" ")
-        if word == "FROM":
-            origin, _, name = rest.partition(" AS ")
-            stages[name] = image = _copy(stages.get(origin), base=base, to=folder / name)
-        elif word == "ARG":
-            name, _, value = rest.partition("=")
-            arguments[name] = value
-        elif word == "ENV":
-            for pair in shlex.split(rest):
-                name, _, value = pair.partition("=")
-                image.environment[name] = value.replace("$PATH", image.environment["PATH"])
-        elif word == "WORKDIR":
-            image.folder = rest
-            (image.root / rest[1:]).mkdir(parents=True, exist_ok=True)
-        elif word == "USER":
-            image.user = f"{rest}:{rest}"
-        elif word == "COPY":
-            _copy_files(shlex.split(rest), image=image, stages=stages)
-        elif word == "RUN":
-            # The wheels are there already: an index is the network's.
-            own = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", **arguments}
-            (image.root / "wheels").mkdir(exist_ok=True)
-            words = f"sh -ec {shlex.quote(rest)}"
-            done = image.command(words, mounts={wheels: "/wheels"}, more=own, writable=True)
-            subprocess.run(done, check=True)
-    return stages[target]
+def make_stand_ins(engine: Engine, folder: Path, *, suite: str) -> None:
+    """Make the images that the Containerfile and the compose file begin from."""
+    for name, root in (("bare-python", folder / suite), ("bare-servers", folder / SERVERS)):
+        words = ["tar", "--create", "--one-file-system", "--exclude=./var/lib/docker/*"]
+        words += [f"--directory={root}", "."]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as tree:
+            engine.type(f"docker import - {name}", stdin=tree.stdout)
+    context = engine.folder / "lineside" / "stand-ins"
+    context.mkdir()
+    (context / "Containerfile").write_text(STAND_INS)
+    (context / "postgres.sh").write_text(POSTGRES)
+    shutil.copytree(folder / "wheels", context / "wheels")
+    compose = (ROOT / "deploy" / "compose" / "compose.yaml").read_text()
+    names = re.findall(r"image: (\S+/(?:\w+-)?(\w+):\S+)", compose)
+    names += re.findall(r"ARG PYTHON=(\S+/(\w+):\S+)", CONTAINERFILE)
+    for name, target in names:
+        build = f"docker build --quiet --file Containerfile --target {target} --tag {name} ."
+        engine.type(f"cd /lineside/stand-ins && {build}")
+    shutil.rmtree(context)
 
 
-def _needed(lines: list[str], target: str) -> list[str]:
-    """Return the lines of the stages that a target is made of, in order."""
-    stages: dict[str, list[str]] = {"": []}
-    for line in lines:
-        if line.startswith("FROM "):
-            stages[line.rpartition(" AS ")[2]] = here = []
-        else:
-            here = stages[next(reversed(stages))]
-        here.append(line)
-    wanted, found = [target], {""}
-    while wanted:
-        name = wanted.pop()
-        found.add(name)
-        text = "\n".join(stages[name])
-        wanted += [one for one in re.findall(r"FROM (\S+) AS|--from=(\S+)", text) for one in one]
-        wanted = [one for one in wanted if one in stages and one not in found]
-    return [line for name, lines in stages.items() if name in found for line in lines]
+def commands_of(page: str, heading: str) -> list[str]:
+    """The blocks of commands under a heading of a page of docs/how-to, or after a sentence."""
+    text = (ROOT / "docs" / "how-to" / page).read_text().split(heading)[1].split("\n## ")[0]
+    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
 
 
-def _copy(origin: Image | None, *, base: Path, to: Path) -> Image:
-    source = origin.root if origin else base
-    subprocess.run(["cp", "--archive", "--reflink=auto", str(source), str(to)], check=True)  # noqa: S607  of coreutils
-    if origin is None:
-        return Image(root=to)
-    return Image(
-        root=to, environment=dict(origin.environment), folder=origin.folder, user=origin.user
-    )
-
-
-def _copy_files(words: list[str], *, image: Image, stages: Mapping[str, Image]) -> None:
-    """Copy from the checkout, or from a stage: names, then where to."""
-    start = ROOT
-    if words[0].startswith("--from="):
-        start = stages[words.pop(0).removeprefix("--from=")].root
-    *names, where = words
-    to = image.root / str(Path(image.folder, where))[1:]
-    for name in names:
-        source = start / name.lstrip("/")
-        at = to if source.is_dir() else to / source.name
-        at.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, at, symlinks=True, dirs_exist_ok=True, ignore=ignored)
-        else:
-            shutil.copy2(source, at)
-
-
-def bare_debian(folder: Path, *, suite: str) -> Path:
-    """A file tree of Debian with Python, made once."""
+def bare_debian(folder: Path, *, suite: str, packages: str) -> None:
+    """Make a file tree of Debian with packages, unless it is there."""
     root, whole = folder / suite, folder / f"{suite}.whole"
-    if not whole.exists():
+    if not whole.exists() or whole.read_text() != packages:
         shutil.rmtree(root, ignore_errors=True)
-        words = ["debootstrap", "--variant=minbase", f"--include={BASE}", suite, str(root)]
+        words = ["debootstrap", "--variant=minbase", f"--include={packages}", suite, str(root)]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-        whole.touch()
-    return root
+        whole.write_text(packages)
 
 
-def wheels_of(folder: Path) -> Path:
-    """Wheels of all that the image's steps install, made once for the same extras and versions."""
+def wheels_of(folder: Path) -> None:
+    """Make wheels of all that the image's steps install, once for the same extras and versions."""
     wheels, constraints = folder / "wheels", ROOT / "constraints.txt"
     extras = re.findall(r'install .*"\.\[([^]]*)\]"', CONTAINERFILE)
     done, made_of = wheels / "done", f"{extras}\n{constraints.read_text()}"
@@ -237,7 +242,6 @@ def wheels_of(folder: Path) -> Path:
         for own in wheels.glob("lineside-*.whl"):
             own.unlink()
         done.write_text(made_of)
-    return wheels
 
 
 @dataclass
@@ -245,14 +249,9 @@ class Day:
     """What the user does, each step with its time.
 
     Attributes:
-        images: of the programs, by name; other commands run in the hub's.
-        home: the folder of the commands.
         seconds: of each step.
     """
 
-    images: Mapping[str, Image]
-    home: Path
-    stack: ExitStack
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -263,55 +262,31 @@ class Day:
         self.seconds[name] = round(perf_counter() - began, 1)
         print(f"{name}: {self.seconds[name]} s", flush=True)
 
-    def command(self, words: str) -> list[str]:
-        """The command line of a user's words."""
-        image = self.images.get(words.split()[1], self.images["hub"])
-        return image.command(words, mounts={self.home: HOME}, more={}, writable=False)
-
-    def type(self, words: str) -> None:
-        """Run a command to its end."""
-        subprocess.run(self.command(words), check=True)
-
-    def keep_running(self, words: str) -> None:
-        """Start a program that runs to the end of the day."""
-        log = self.stack.enter_context((self.home.parent / f"{words.split()[1]}.log").open("wb"))
-        process = subprocess.Popen(
-            self.command(words), stdout=log, stderr=log, stdin=subprocess.DEVNULL
-        )
-        self.stack.callback(process.wait)
-        self.stack.callback(process.terminate)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="kept between runs")
-    parser.add_argument("--suite", default="bookworm", help="of Debian")
+    parser.add_argument("--suite", default="bookworm", help="of Debian, with this program's Python")
     parser.add_argument("--out", type=Path, default=None, help="another file")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     folder = asked.folder.absolute()
+    if asked.inside:
+        result = live(folder, suite=asked.suite)
+        print(result)
+        measure.write("first_day", result, answer, out=asked.out)
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    base, wheels = bare_debian(folder, suite=asked.suite), wheels_of(folder)
+    bare_debian(folder, suite=asked.suite, packages=PYTHON)
+    bare_debian(folder, suite=SERVERS, packages=f"{ENGINE},{SERVICES}")
+    wheels_of(folder)
     shutil.rmtree(folder / "day", ignore_errors=True)
     (folder / "day").mkdir()
-    began, used_s = perf_counter(), processor_s()
-    images = {}
-    for name in ("hub", "edge"):
-        own = folder / "day" / f"stages-{name}"
-        own.mkdir()
-        images[name] = build(name, base=base, folder=own, wheels=wheels)
-    installed = round(perf_counter() - began, 1)
-    with ExitStack() as stack:
-        result = live(folder / "day", images=images, installed_s=installed, stack=stack)
-    shutil.rmtree(folder / "day")
-    result["processor_s"] = round(processor_s() - used_s, 1)
-    print(result)
-    measure.write("first_day", result, answer, out=asked.out)
-
-
-def processor_s() -> float:
-    """Processor seconds of the programs that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    alone = ["unshare", "--net", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"]
+    try:
+        subprocess.run([*alone, sys.executable, *sys.argv, "--inside"], check=True)
+    finally:
+        shutil.rmtree(folder / "day")
 
 
 def answer(result: dict[str, Any]) -> str:
@@ -320,82 +295,157 @@ def answer(result: dict[str, Any]) -> str:
     return f"{result['total_s']:.0f} s, of which installation takes {installed:.0f} s; one run."
 
 
-def live(
-    folder: Path, *, images: Mapping[str, Image], installed_s: float, stack: ExitStack
-) -> dict[str, Any]:
-    """Go through the day in the images, and return its times."""
-    home = folder / "home"
-    home.mkdir()
-    day = Day(images=images, home=home, stack=stack, seconds={"install": installed_s})
-    plates, plc = Plates(45), stack.enter_context(modbus_plc())
-    plates.below = plates.good[LEARNED:]
-    camera = RtspServer(user="viewer", password="secret", picture=plates.picture, fps=FPS)  # noqa: S106  as in the plant file
-    stack.callback(camera.close)
-    ports = {"rtsp": str(camera.port), "http": str(free_port()), "mqtt": str(free_port())}
-    for name, own in (("good", plates.good), ("bad", plates.bad)):
-        (home / "parts" / name).mkdir(parents=True)
-        for number, plate in enumerate(own[:LEARNED]):
-            (home / "parts" / name / f"{number}.jpg").write_bytes(plate)
-    for name, text in (("plant", PLANT), ("hub", HUB), ("edge", EDGE)):
-        (home / f"{name}.toml").write_text(text.format(plc=plc.url, **ports))
-    for path in (home, *home.rglob("*")):
-        os.chown(path, 10001, 10001)
+def live(folder: Path, *, suite: str) -> dict[str, Any]:
+    """Go through the days, and return their times."""
+    engine = Engine(root=folder / SERVERS, folder=folder / "day")
+    ignored = shutil.ignore_patterns("__pycache__", "secrets")
+    for name in SOURCES:
+        to = engine.folder / "lineside" / name
+        to.parent.mkdir(exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, to, ignore=ignored)
+        else:
+            shutil.copy2(ROOT / name, to)
+    with ExitStack() as stack:
+        engine.start(stack)
+        make_stand_ins(engine, folder, suite=suite)
+        stack.callback(engine.run, "docker compose down --volumes", stderr=subprocess.DEVNULL)
+        plates, plc = Plates(45), stack.enter_context(modbus_plc())
+        plates.below = plates.good[LEARNED:]
+        camera = RtspServer(user="viewer", password="secret", picture=plates.picture, fps=FPS)  # noqa: S106  as in the plant file
+        stack.callback(camera.close)
+        own = engine.folder / "lineside" / "deploy" / "compose"
+        ports = {"here": HERE, "rtsp": camera.port, "plc": plc.port}
+        (own / "plant" / "plant.toml").write_text(PLANT.format(**ports))
+        for name, pictures in (("good", plates.good), ("bad", plates.bad)):
+            (own / "parts" / name).mkdir(parents=True)
+            for number, plate in enumerate(pictures[:LEARNED]):
+                (own / "parts" / name / f"{number}.jpg").write_bytes(plate)
 
-    with day.step("check"):
-        day.type("lineside check plant.toml")
-    with day.step("train"):
-        day.type(
-            "lineside train --task classify --data parts --plant plant.toml --inspection part"
-            " --out parts.lspkg"
-        )
+        day = Day()
+        verdicts = first_day(engine, day=day, plates=plates, coil=lambda: plc.value("coil/12"))
+        later = Day()
+        operate(engine, day=later, verdicts=verdicts)
+    return {
+        "steps": day.seconds,
+        "total_s": round(sum(day.seconds.values()), 1),
+        "operation": later.seconds,
+    }
+
+
+def first_day(
+    engine: Engine, *, day: Day, plates: Plates, coil: Callable[[], int | None]
+) -> list[str]:
+    """Go from the files to verdicts, and return the list in which they come."""
+    secrets, rest = commands_of("deploy.md", "## With containers")
+    with day.step("install"):
+        engine.type("docker compose build --quiet")
     with day.step("start"):
-        day.keep_running("lineside hub --config hub.toml")
-        token = home / "hub-data" / "tokens" / "device.token"
-        wait_until(lambda: token.exists() and is_ready(ports["http"]), within_s=WITHIN_S)
-        day.keep_running("lineside edge --config edge.toml")
+        engine.type(secrets)
+    with day.step("start the rest"):
+        link = engine.type(rest).split()[-1]
+    with day.step("sign in"), httpx2.Client(follow_redirects=True) as browser:
+        for page in (link.replace("//hub:", "//localhost:"), "http://localhost:8080/"):
+            browser.get(page).raise_for_status()
+        assert browser.cookies
+    with day.step("check"):
+        engine.lineside("check /etc/lineside/plant/plant.toml")
+    with day.step("train"):
+        engine.type("docker compose cp parts hub:/var/lib/lineside/", stderr=subprocess.DEVNULL)
+        engine.lineside(
+            "train --task classify --data parts --plant /etc/lineside/plant/plant.toml"
+            " --inspection part --out parts.lspkg"
+        )
     with day.step("approve"):
         for words in (
             "register parts parts.lspkg --by anna",
             "approve parts/1 --by ben --reason 'looked at its report'",
             "use parts/1 --reason 'first day'",
         ):
-            day.type(f"lineside model {words} --config hub.toml")
-    verdicts = listen(int(ports["mqtt"]), stack=stack)
-    for name, below, coil in (("bad", plates.bad, 1), ("good", plates.good, 0)):
-        wanted = "reject" if coil else "ok"
-        with day.step(f"{name} part rejected" if coil else f"{name} part passed"):
+            engine.lineside(f"model {words} {CONFIG}")
+    verdicts = listen(engine)
+    for name, below, value in (("bad", plates.bad, 1), ("good", plates.good, 0)):
+        wanted = "reject" if value else "ok"
+        with day.step(f"{name} part rejected" if value else f"{name} part passed"):
             plates.below = below[LEARNED:]
             verdicts.clear()
             wait_until(lambda: wanted in verdicts, within_s=WITHIN_S)  # noqa: B023  waited for here
-            wait_until(lambda: plc.value("coil/12") == coil, within_s=WITHIN_S)  # noqa: B023  the same
+            wait_until(lambda: coil() == value, within_s=WITHIN_S)  # noqa: B023  the same
     with day.step("panel"):
         query = panel("Parts by verdict")
-        admin, hub = token.with_name("admin.token"), f"127.0.0.1:{ports['http']}"
-        prometheus = stack.enter_context(scraping(hub, token=admin, folder=folder))
-        wait_until(lambda: answers(prometheus, query), within_s=WITHIN_S)
-    return {"steps": day.seconds, "total_s": round(sum(day.seconds.values()), 1)}
+        wait_until(lambda: answers(query), within_s=WITHIN_S)
+    return verdicts
 
 
-def is_ready(port: str) -> bool:
-    """Return whether the hub can do its work."""
-    try:
-        return httpx2.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
-    except httpx2.TransportError:
-        return False
+def operate(engine: Engine, *, day: Day, verdicts: list[str]) -> None:
+    """Go through what happens to containers later; verdicts go on after each."""
+
+    def go_on() -> None:
+        verdicts.clear()
+        wait_until(lambda: verdicts, within_s=WITHIN_S)
+
+    with day.step("all healthy"):
+        engine.type("docker compose up --detach --wait", stderr=subprocess.DEVNULL)
+        for service in ("hub", "edge"):
+            engine.type(f"docker compose exec {service} sh -c '[ $(id -u) = 10001 ]'")
+            is_written = engine.run(
+                f"docker compose exec {service} touch /here", stderr=subprocess.DEVNULL
+            )
+            assert is_written.returncode, f"the root of {service} can be written to"
+    with day.step("hub killed"):
+        before = frames(engine)
+        process = engine.type("docker inspect --format '{{.State.Pid}}' lineside-hub-1")
+        os.kill(int(process), signal.SIGKILL)
+        wait_until(lambda: frames(engine) > before, within_s=WITHIN_S)
+        go_on()
+    with day.step("all restarted"):
+        engine.type("docker compose restart", stderr=subprocess.DEVNULL)
+        go_on()
+    with day.step("upgrade"):
+        sources = engine.folder / "lineside" / "deploy" / "Containerfile"
+        sources.write_text(sources.read_text().replace("USER 10001", "ENV RELEASE=2\nUSER 10001"))
+        (upgrade,) = commands_of("upgrade.md", "With containers,")
+        for line, upgraded in zip(upgrade.splitlines(), (["edge"], ["edge", "hub"]), strict=True):
+            engine.type(line, stderr=subprocess.DEVNULL)
+            assert [name for name in ("edge", "hub") if is_new(engine, name)] == upgraded, line
+        go_on()
+    with day.step("removed and made again"):
+        before = frames(engine)
+        engine.type(
+            "docker compose down; docker compose up --detach --wait", stderr=subprocess.DEVNULL
+        )
+        assert frames(engine) >= before
+        verdicts = listen(engine)
+        go_on()
 
 
-def listen(port: int, *, stack: ExitStack) -> list[str]:
+def is_new(engine: Engine, service: str) -> bool:
+    """Return whether a container is of the second release."""
+    return "RELEASE=2" in engine.type(f"docker compose exec {service} env")
+
+
+def frames(engine: Engine) -> int:
+    """The frames that PostgreSQL has."""
+    query = "psql --username=lineside --tuples-only --command='SELECT count(*) FROM frames'"
+    return int(engine.type(f"docker compose exec postgres {query}"))
+
+
+def listen(engine: Engine) -> list[str]:
     """Return the verdicts that come on the bus, as any client of MQTT has them."""
+    address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    broker = engine.type(f"docker inspect --format '{address}' lineside-mosquitto-1").strip()
     came: list[str] = []
     client = paho.Client(CallbackAPIVersion.VERSION2)
+
+    def subscribe(*_: object) -> None:
+        client.subscribe("lineside/+/+/verdict", qos=1)
+
+    client.on_connect = subscribe
     client.on_message = lambda _client, _data, message: came.append(
         json.loads(message.payload)["data"]["verdict"]
     )
-    client.connect("127.0.0.1", port)
-    client.subscribe("lineside/+/+/verdict", qos=1)
-    client.loop_start()
-    stack.callback(client.loop_stop)
-    stack.callback(client.disconnect)
+    client.connect(broker)
+    client.loop_start()  # in a thread that ends with the program
     return came
 
 
@@ -404,12 +454,13 @@ def panel(title: str) -> str:
     dashboard = json.loads((ROOT / "deploy" / "grafana" / "line.json").read_text())
     (found,) = (one for one in dashboard["panels"] if one.get("title") == title)
     query: str = found["targets"][0]["expr"]
-    return query.replace("$line", ".*").replace("$__rate_interval", "15s")
+    return query.replace("$line", ".*").replace("$__rate_interval", "1m")
 
 
-def answers(prometheus: httpx2.Client, query: str) -> bool:
+def answers(query: str) -> bool:
     """Return whether a query has a value above 0."""
-    found = prometheus.get("/query", params={"query": query}).raise_for_status().json()
+    asked = httpx2.get("http://localhost:9090/api/v1/query", params={"query": query})
+    found = asked.raise_for_status().json()
     return any(float(one["value"][1]) > 0 for one in found["data"]["result"])
 
 
