@@ -134,14 +134,14 @@ def test_it_runs_when_the_hub_has_heard_it(
     assert (told.state, "does not report on the bus" in told.reason) == ("failing", True)
 
 
-def test_the_reason_is_the_programs_own_sentence(
+def test_the_reason_is_the_programs_own_sentence_with_what_helps(
     hub: Services, config: HubConfig, clock: FakeClock, new: New
 ) -> None:
     enrol_here(hub, config, clock)
     device = new(FAILS)
     device.begin(URL)
     device.start(by="anna")
-    wait_until(lambda: device.state().reason == "the disk is full")
+    wait_until(lambda: device.state().reason == "the disk is full. Free it")
 
 
 def test_a_revocation_by_the_hub_itself_keeps_nothing_away(
