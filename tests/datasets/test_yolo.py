@@ -112,7 +112,8 @@ def test_label_files_without_a_picture_are_reported_where_the_whole_folder_is_re
     (labels / "train" / "c.txt").write_text("")
     (folder / "images" / "d.txt").write_text("0 .5 .5 1 1\n")
     (folder / "README.txt").write_text("From the rack, 5 parts a day.\n")
-    (folder / "classes.txt").write_text("dent\nrust\n")
+    for place in (folder, labels, labels / "train"):  # as programs for labelling write it
+        (place / "classes.txt").write_text("dent\nrust\n")
     *_, lost = load_source(folder).skipped
     assert lost.reason == "2 label files are of no picture that was read, such as images/d.txt"
     reading = Reading(choice=Choice(ids=("b",)))

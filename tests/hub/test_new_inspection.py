@@ -330,10 +330,10 @@ def test_a_request_to_freeze_names_no_version() -> None:
 # ---- the result
 
 
-def measured(*mistakes: Mistake) -> MeasuredResult:
+def measured(*mistakes: Mistake, of: str = "screws") -> MeasuredResult:
     table = Confusion(classes=("good", "bad"), rows=((8, 1, 1), (2, 8, 0)))
     found = measured_result(
-        "classify", confusion={"screws": table}, metrics={}, mistakes=mistakes, pictures=20
+        "classify", confusion={of: table}, metrics={}, mistakes=mistakes, pictures=20
     )
     assert found is not None
     return found
@@ -363,10 +363,13 @@ def test_a_cell_of_the_table_selects_its_mistakes_as_pictures() -> None:
     assert every.mistakes[0].fix.startswith("/datasets/screws/label?picture=sha256:")
     crack = replace(missed, truth="crack")  # of a mask the kind, which its table does not have
     kinds = result_view(
-        "screws", measured(crack), samples=SAMPLES, drafted=(), cell=("bad", "good")
+        "screws", measured(crack, of="bad"), samples=SAMPLES, drafted=(), cell=("bad", "good")
     )
     assert (len(kinds.mistakes), kinds.rows[1].cells[0].is_chosen) == (1, True)
     assert kinds.rows[1].cells[0].href
+    boxes = replace(missed, truth="2 screw", said="bad")  # of objects: no row of the table
+    shown = result_view("screws", measured(boxes, of="objects"), samples=SAMPLES, drafted=())
+    assert not any(cell.href for row in shown.rows for cell in row.cells)
     twice = (*SAMPLES, replace(SAMPLES[0], name="c.png"))
     (card,) = result_view("screws", measured(missed), samples=twice, drafted=twice).mistakes
     assert (card.src, card.fix, card.alt) == ("", "", "Picture c.png")

@@ -151,6 +151,17 @@ def test_the_sentence_on_objects_has_the_intervals_of_the_table() -> None:
     assert older.shares[0].words == "of 100 objects about 33 are missed (9 to 71)"
 
 
+def test_pictures_without_an_object_narrow_no_interval_of_what_is_found() -> None:
+    seen, empty = case([A], [(A, 0.9)], number=0), [case([], [], number=n) for n in range(1, 40)]
+    alone = measure([seen], manifest=manifest(), baseline={}).metrics
+    found = measure([seen, *empty], manifest=manifest(), baseline={})
+    for name in ("recall_iou33", "f1_iou50", "average_precision"):
+        assert (found.metrics[name].low, found.metrics[name].high) == (alone[name].low, 1.0)
+        assert alone[name].low < 0.3
+    assert found.metrics["missed_objects"].high == alone["missed_objects"].high > 0.7
+    assert found.per_class["recall/disc"].low == alone["recall_iou33"].low
+
+
 def test_the_twenty_worst_pictures_are_the_mistakes() -> None:
     cases = [case([A], [], number=number) for number in range(21)]
     assert len(measure(cases, manifest=manifest(), baseline={}).mistakes) == 20

@@ -83,9 +83,11 @@ def list_yolo(
 
 def _lost_labels(tree: Tree, plan: _Plan, *, named: Collection[str]) -> Iterator[str]:
     """Label files that no picture has: texts in folders of labels, and others that begin so."""
-    others = {*_NAMES, *(place for places in plan.places.values() for place in places)}
+    others = {place for places in plan.places.values() for place in places}
     for name in walk(tree):
-        if suffix_of(name) == ".txt" and name not in others and composed(name) not in named:
+        if PurePosixPath(name).name in _NAMES or suffix_of(name) != ".txt":
+            continue
+        if name not in others and composed(name) not in named:
             words = head_of(tree, name).partition(b"\n")[0].split()
             in_labels = "labels" in PurePosixPath(name).parts[:-1]
             if in_labels or (len(words) > 4 and all(map(_NUMBER.fullmatch, words))):

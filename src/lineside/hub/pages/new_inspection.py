@@ -372,10 +372,11 @@ def result_view(
         cell: label and answer of the mistakes that are shown; ("", "") for all.
     """
     truth, answer = cell
-    table = next(iter(result.confusion.values()), Confusion(classes=(), rows=()))
+    of, table = next(iter(result.confusion.items()), ("", Confusion(classes=(), rows=())))
     is_plain = len(result.confusion) == 1 and len(table.classes) <= _MOST_CLASSES
     columns = (*table.classes, UNSURE)
-    listed = {_cell_of(one, table) for one in result.mistakes if one.truth != one.said}
+    placed = [(_cell_of(one, table, of=of), one) for one in result.mistakes]
+    listed = {own for own, one in placed if one.truth != one.said}
     rows = tuple(
         ConfusionRow(
             label=label, total=sum(counts),
@@ -389,7 +390,7 @@ def result_view(
         )
         for label, counts in zip(table.classes, table.rows, strict=True)
     ) if is_plain else ()  # fmt: skip
-    wanted = [one for one in result.mistakes if not truth or _cell_of(one, table) == cell]
+    wanted = [one for own, one in placed if not truth or own == cell]
     names = Counter(one.name for one in samples)
     digests = {one.name: one.digest for one in samples if names[one.name] == 1}
     still = {one.digest for one in drafted}
@@ -420,10 +421,10 @@ def result_view(
     )  # fmt: skip
 
 
-def _cell_of(mistake: Mistake, table: Confusion) -> tuple[str, str]:
-    """Row and column; the kinds of defect of a mask are one row, the last."""
-    classes = table.classes or (mistake.truth,)
-    return mistake.truth if mistake.truth in classes else classes[-1], mistake.said
+def _cell_of(mistake: Mistake, table: Confusion, *, of: str) -> tuple[str, str]:
+    """Row and column; a mask's kinds of defect are one row, the last, which is the table's name."""
+    is_kind = mistake.truth not in table.classes and of in table.classes[-1:]
+    return of if is_kind else mistake.truth, mistake.said
 
 
 def cell_href(name: str, truth: str, answer: str) -> str:

@@ -187,10 +187,13 @@ class _Judged:
     def rate(
         self, figure: Callable[[Numbers], float], counts: Numbers, *, baseline: float = 0.0
     ) -> Metric:
-        """A share over boxes, its interval over groups of pictures; finding nothing has none."""
-        return bounded(
-            figure, counts, groups=self.groups, baseline=baseline, pictures=len(self.pictures)
-        )
+        """A share over boxes, its interval over groups of pictures; finding nothing has none.
+
+        It rests on the groups that have something to count: others say nothing of it.
+        """
+        telling = [not math.isnan(figure(own[None])) for own in counts]
+        own = len(np.unique(self.groups[telling]))
+        return bounded(figure, counts, groups=self.groups, baseline=baseline, pictures=own)
 
 
 def _scores(judged: _Judged) -> dict[str, Metric]:
@@ -233,8 +236,7 @@ def _mean_precision(judged: _Judged, *, labels: int) -> Metric:
         known = [value for value in values if not math.isnan(value)]
         return float(np.mean(known)) if known else math.nan
 
-    places = np.arange(len(pictures))
-    return bounded(precision, places, groups=judged.groups, baseline=0.0, pictures=len(pictures))
+    return judged.rate(precision, np.arange(len(pictures)))
 
 
 def _precision_of(
