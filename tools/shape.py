@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
     "classes": 1609,
-    "statements in src": 70542,
-    "statements in tests": 60115,
+    "statements in src": 70549,
+    "statements in tests": 60135,
     "records built at one place": 406,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

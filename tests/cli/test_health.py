@@ -30,7 +30,7 @@ from lineside.core import (
 from lineside.core.drivers import SecretUrl
 from lineside.core.webhooks import WebhookConfig
 from lineside.hub import HubConfig, Services, running
-from lineside.hub.config import KafkaConfig
+from lineside.hub.config import KafkaConfig, RetrainRule
 from lineside.hub.run import only_one
 from lineside.store import FrameRow, open_blobs, open_records
 from lineside.testing import FakeClock
@@ -81,6 +81,12 @@ def test_a_refusal_of_the_system_that_names_no_file_is_told_as_it_is(
 def test_before_a_first_start_it_is_quiet_and_makes_nothing(config: HubConfig) -> None:
     assert [check for check in examine(config, deep=True) if not check.ok] == []
     assert not config.folder.exists()
+
+
+def test_a_plant_that_the_settings_refuse_is_named_before_a_start(config: HubConfig) -> None:
+    rule = RetrainRule(dataset="rack", inspection="stock", task="classify")
+    found = looked(replace(config, retrain=(rule,)), "plant file")
+    assert (found.ok, "a rule trains classify" in found.found) == (False, True)
 
 
 def test_too_little_room_is_named(config: HubConfig) -> None:

@@ -240,6 +240,18 @@ def test_without_parts_nothing_is_parted_unless_shares_are_asked_for(
     assert sum(len(v) for v in version.splits.values()) == 10
 
 
+def test_a_test_set_that_nobody_chose_stays_where_an_older_lineside_kept_no_split(
+    library: Library, png: Png
+) -> None:
+    library.add("rack", [labelled(png(n)) for n in range(10)], by="ann")
+    default = SplitPlan(shares={Part.TRAIN: 0.7, Part.TEST: 0.3}, is_default=True)
+    first = library.freeze("rack", by="bob", plan=FreezePlan(split=default))
+    library.add("rack", [labelled(png(10))], by="ann")
+    later = library.freeze("rack", by="bob")
+    assert (later.number, later.parting) == (2, default)
+    assert set(first.splits[Part.TEST]) <= set(later.splits[Part.TEST])
+
+
 def test_a_version_carries_its_leak_report(library: Library, png: Png) -> None:
     content = [
         labelled(png(1), name="a", group="tile", split=Part.TRAIN),

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from lineside.core.drivers import SETTINGS, check_learner
 from lineside.testing import FakeClock
 from lineside.training import Bench, TrainJob, read_space
 from lineside.training.common.loop import planned_steps
-from lineside.training.search.study import Parameter
+from lineside.training.search import Parameter, Space
 
 ROOT = Path(__file__).parents[2]
 SOURCES = Path(lineside.training.__file__).parent
@@ -106,3 +107,22 @@ def test_the_space_that_comes_along_names_settings_of_its_task() -> None:
     wide = replace(space, parameter=(Parameter(name="learning_rate", low=0.1, high=5.0),))
     with pytest.raises(InvalidError, match="5 is not a number above 0, at most 1"):
         replace(bench, space=wide)
+
+
+@pytest.mark.parametrize(
+    ("task", "drawn", "message"),
+    [
+        (Task.CLASSIFY, Parameter(name="tune", low=0, high=2), "is not a whole number"),
+        (Task.SEGMENT, Parameter(name="side_px", low=64, high=128, whole=True), "65 is not a mult"),
+    ],
+)
+def test_a_range_whose_values_between_its_ends_no_training_takes_is_refused(
+    task: Task, drawn: Parameter, message: str
+) -> None:
+    job = TrainJob(inspection=replace(TRAY, task=task, labels=("a",)), data="nowhere")
+    bench = partial(Bench, job=job, folder=Path("nowhere"), clock=FakeClock())
+    with pytest.raises(InvalidError, match=message):
+        bench(space=Space(parameter=(drawn,)))
+    bench(space=Space(parameter=(replace(drawn, high=drawn.low),)))
+    ends = (drawn.low or 0, drawn.high or 0)
+    bench(space=Space(parameter=(Parameter(name=drawn.name, choices=ends),)))

@@ -29,6 +29,7 @@ from lineside.core import (
     load_plant,
     to_plain,
 )
+from lineside.core.codec import faults_error
 from lineside.core.drivers import without_secrets
 from lineside.core.worker import WorkerState
 from lineside.web.format import size, span
@@ -528,6 +529,8 @@ def _look(name: str, look: "Callable[[HubConfig], str]", config: "HubConfig") ->
 
 def _plant(config: "HubConfig") -> str:
     plant = load_plant(Path(config.plant))
+    if faults := config.plant_faults(plant):
+        raise faults_error(faults, where=config.plant)
     return f"{len(plant.camera)} cameras, {len(plant.inspection)} inspections"
 
 

@@ -557,8 +557,11 @@ class Library:
         """
         plan = plan or FreezePlan()
         draft = self.draft(name)
-        split = plan.split or draft.split or SplitPlan()
         newest = self._newest(draft)
+        before = newest.parting if newest is not None else None
+        # Older releases kept a split that nobody chose with the version alone.
+        usual = before if before is not None and before.is_default else SplitPlan()
+        split = plan.split or draft.split or usual
         samples, parts = parted_now(draft, split, newest=newest)
         splits = {part: tuple(s.digest for s in members) for part, members in parts.items()}
         digest = version_digest(samples, splits)

@@ -30,6 +30,7 @@ A trial's folder is named by its settings, so that a search that was killed goes
 training that was under way.
 """
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -132,6 +133,12 @@ class Parameter:
             raise InvalidError(f"{self.name} has no range", fix="Use its choices.")
         return self.low, self.high
 
+    @property
+    def between(self) -> float:
+        """A value inside the range that may be drawn; not whole where others may be drawn."""
+        low, high = self.range
+        return min(low + 1, high) if self.whole else low + (high - low) / math.pi
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
@@ -192,7 +199,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         for one in self.space.parameter:
-            for value in one.choices or one.range:
+            for value in one.choices or (*one.range, one.between):
                 check_learner(
                     self.job.inspection.task,
                     settings={one.name: value},
