@@ -122,6 +122,16 @@ def test_pictures_count_alike_in_one_figure_and_pixels_in_the_other() -> None:
     assert found.per_class["recall/good"].n == 4
 
 
+def test_good_pictures_without_a_find_narrow_no_interval_of_pixels() -> None:
+    many = [case(f"m{n}", "good") for n in range(40)]
+    for answer in (TRUE, NONE):
+        defect = case("d", "crack", truth=TRUE, found=answer)
+        few, found = measured(*GOODS, defect).metrics, measured(*many, defect).metrics
+        for name in ("pixel_f1", "iou"):
+            assert (found[name].low, found[name].high) == (few[name].low, few[name].high)
+            assert found[name].high - found[name].low > 0.7
+
+
 def test_unsure_is_not_right_and_is_counted() -> None:
     found = measured(*GOODS, case("d", "crack", truth=TRUE, found=TRUE, sure=0.5))
     assert found.metrics["unsure_rate"].value == pytest.approx(0.2)
