@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
     "classes": 1609,
-    "statements in src": 70549,
+    "statements in src": 70553,
     "statements in tests": 60143,
     "records built at one place": 406,
     "modules under 100 lines": 23,

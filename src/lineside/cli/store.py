@@ -416,6 +416,7 @@ def _tokens(config: Path | None) -> list[str]:
 
 _NOT_BEGUN = "none yet; the hub makes them at its first start"
 _PAGE = 1000
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -609,6 +610,7 @@ def _blobs(config: "HubConfig", *, full: bool, deep: bool) -> str:
     from contextlib import closing
 
     from lineside.core import RefusedError
+    from lineside.core.worker import prefetch
     from lineside.store import open_blobs, open_records
     from lineside.store.folder import FolderBlobs
 
@@ -619,7 +621,11 @@ def _blobs(config: "HubConfig", *, full: bool, deep: bool) -> str:
         closing(open_blobs(config.blobs_url)) as blobs,
     ):
         named = _named(records, blobs, full=full)
-        present = set(blobs.digests()) if full else {one for one in named if blobs.has(one)}
+        if full:
+            present = set(blobs.digests())
+        else:  # a bucket takes some 20 ms for each
+            with closing(prefetch(blobs.has, named, threads=_AT_ONCE)) as kept:
+                present = {one for one, is_kept in zip(named, kept, strict=True) if is_kept}
         missing = sorted(named - present)
         damaged = _damaged(blobs, present) if deep else []
         cut = blobs.shortened() if isinstance(blobs, FolderBlobs) else []
