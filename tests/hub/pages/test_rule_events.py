@@ -158,13 +158,14 @@ def test_the_page_adds_up_pairs_and_counts_and_offers_files_of_what_passes(
     say(hub, clock, rule="pairs", image="Google", pair_seen="Un-matched", pairs=3, left_over=1)
     page = browser.get("/events/rules").text
     text = words(page)
-    for told in ("Events 3 with these filters", "Pairs 3 as they stood", "Unpaired 1 no partner"):
+    for told in ("Events 3 of all rules", "Pairs 3 as they stood", "Unpaired 1 no partner"):
         assert told in text
     assert "seen Google 12 \u2013" in text
     assert "pairs Google 1 3 1" in text
     files = [one["href"] for one in read(page).all("a") if "format=" in one.get("href", "")]
     assert [one.rpartition("=")[2] for one in files] == ["csv", "jsonl", "parquet"]
     narrowed = browser.get("/events/rules", params={"rule": "seen", "key": "goog"}).text
+    assert "Events 2 with these filters" in words(narrowed)
     (csv, *_) = [one["href"] for one in read(narrowed).all("a") if "format=" in one.get("href", "")]
     assert csv == "/api/v1/rule-events?rule=seen&key=goog&format=csv"
     assert len(browser.get(csv).text.splitlines()) == 3

@@ -183,7 +183,8 @@ def _figures(
     sums: RuleSums, *, query: RuleQuery, rules: Sequence[RuleView], whole: bool
 ) -> Sequence[tuple[str, str, str, str, str]]:
     """The strip above: what was told, pairs, and what went wrong."""
-    told, tone = ("with these filters", "") if whole else ("more are being added up", "adding")
+    of = "with these filters" if query.filtered else "of all rules"
+    told, tone = (of, "") if whole else ("more are being added up", "adding")
     found = [("Events", number(sums.events), told, "#said", tone)]
     if sums.pair_events:
         alone = "no partner yet, or none came"
