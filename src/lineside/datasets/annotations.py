@@ -304,7 +304,8 @@ class Entry:
 def merged(old: Entry, sample: Sample, *, judgement: Judgement, again: slice) -> Entry:
     """The entry after one more judgement.
 
-    One that equals another of the judgements ``again`` changes nothing.
+    ``again``: those of the entry's judgements that it is compared with; where it is the same as one
+    of them, nothing changes.
     """
     if any(replace(judgement, at=one.at) == one for one in old.judgements[again]):
         return old

@@ -350,12 +350,12 @@ def _sums(context: PageContext, query: RuleQuery) -> dict[str, Any]:
     hub, rules = context.hub, context.hub.rules.all()
     whole = hub.rule_counts.is_whole()
     since = None if query.filtered else hub.rule_counts.newest_since()
-    added = replace(query, since=rfc3339(since)) if since else query
-    sums = hub.rule_counts.sums(added.wanted(), most=_MOST_KEYS)
+    bounded = replace(query, since=rfc3339(since)) if since else query
+    sums = hub.rule_counts.sums(bounded.wanted(), most=_MOST_KEYS)
     shown = sums_view(sums, query=query, rules=rules, whole=whole)
     chosen = [one for one in rules if query.rule in {"", one.id}]
     return {
-        "query": query, "added": added, "since": since, "sums": shown, "rules": rules,
+        "query": query, "bounded": bounded, "since": since, "sums": shown, "rules": rules,
         "chosen": chosen, "figures": FIGURES, "figures_of": figures_of,
     }  # fmt: skip
 

@@ -213,7 +213,7 @@ def _of_pixels(drawn: Sequence[_Judged], *, baseline: Mapping[str, float]) -> di
     places, n = np.arange(len(drawn)), len(np.unique(own[counts.any(axis=1)]))
     share = baseline.get("pixel_share", 0.0) or _share(truth)
     marked = np.array([bool(mask.any()) for mask in truth], np.bool_)
-    single, ups = np.array([each.f1 for each in drawn])[marked], len(np.unique(own[marked]))
+    single, defective = np.array([each.f1 for each in drawn])[marked], len(np.unique(own[marked]))
     all_set = float(np.mean([_f1_of_all_set(mask) for mask in truth if mask.any()]))
     return {
         "pixel_f1": bounded(
@@ -227,8 +227,8 @@ def _of_pixels(drawn: Sequence[_Judged], *, baseline: Mapping[str, float]) -> di
             pictures=len(single),
         ),
         "iou": bounded(iou_of, counts, groups=own, baseline=share, pictures=n),
-        "pro": bounded(bins.pro, places, groups=own, baseline=PRO_LIMIT / 2, pictures=ups),
-        "pixel_auroc": bounded(bins.auroc, places, groups=own, baseline=0.5, pictures=ups),
+        "pro": bounded(bins.pro, places, groups=own, baseline=PRO_LIMIT / 2, pictures=defective),
+        "pixel_auroc": bounded(bins.auroc, places, groups=own, baseline=0.5, pictures=defective),
     }
 
 
