@@ -89,11 +89,14 @@ def test_verdicts_that_no_frames_can_give_are_refused(figures: dict[str, int]) -
         Evidence(device="d", inspection="i", frames=5, **figures)
 
 
-def test_the_guard_is_one_sentence() -> None:
+def test_the_guard_says_what_takes_a_release_back_and_when_a_share_counts() -> None:
     limits = LiveLimits(rejects_least=0.008, rejects_most=0.022, latency_p95_ms=50.0)
     start = "Goes back by itself if rejects leave 0.8-2.2 %, p95 > 50 ms, "
     assert limits.sentence.startswith(start)
-    assert limits.sentence.endswith("scores move by more than 0.1 or it crashes.")
+    assert (
+        "scores move by more than 0.1 or it crashes. Shares and scores of a few" in limits.sentence
+    )
+    assert limits.sentence.endswith("(false alarms in at most 0.1 % of rollouts).")
     assert "rejects leave" not in LIMITS.sentence
 
 

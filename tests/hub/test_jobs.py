@@ -55,7 +55,7 @@ for step in range(begun, 4):
     fresh.replace(done)  # it may be killed at any moment
     if step + 1 == plan.get("fail_at"):
         print(plan.get("words", "no more memory"), file=sys.stderr)
-        sys.exit(3)
+        sys.exit(plan.get("code", 3))
     while step + 1 == plan.get("pause_at") and not (folder.parent / "go_on").exists():
         time.sleep(0.02)
     if step + 1 == plan.get("wait_at"):
@@ -306,11 +306,13 @@ def test_a_child_that_fails_leaves_its_last_words(
     failed = watcher.ended(run.id)
     assert failed.reason == "the training process ended with code 3: no more memory"
     assert failed.log == ("no more memory",)
-    plan(fail_at=3, words="error: no picture fits (rack/1)\nfix: Label some.")
+    plan(fail_at=3, words="error: no picture fits (rack/1)\nfix: Label some.", code=2)
     hub.runs.resume(run.id)
     failed = watcher.ended(run.id)
-    assert failed.reason.endswith("ended with code 3: no picture fits (rack/1). Label some")
+    assert failed.reason.endswith("ended with code 2: no picture fits (rack/1). Label some")
     assert failed.log[-1] == "fix: Label some."
+    with pytest.raises(ConflictError, match="is failed and cannot go on"):  # refused again
+        hub.runs.resume(run.id)
 
 
 @pytest.mark.usefixtures("version")

@@ -238,6 +238,9 @@ def test_without_a_given_part_the_figures_are_of_all_pictures(unparted: TrainRes
     assert limits[0]["over_rejects"] + limits[-1]["escapes"] == 20
     assert report["evidence"] == f"cross-validation and {RANDOM_PART}"
     assert report["validation_pictures"] == 0
+    rule = Package.read(unparted.package).manifest.classes
+    assert rule is not None
+    assert report["error_bound"]["bound"] == rule.error_rate > 0.1  # 20 images cannot show less
     found = report_result(unparted.report)
     assert found is not None
     assert found.measured.startswith("Cross-validated on 20 pictures:")

@@ -18,7 +18,7 @@ from lineside.training.common.methods import (
 from lineside.vision.metrics import is_below, upper_share
 
 
-def found(wrong: list[bool], *, owners: list[int] | None = None) -> ErrorBound:
+def found(wrong: list[bool], *, owners: list[int] | None = None, shown: float = 0.0) -> ErrorBound:
     """Of answers that were all given, the surest first."""
     n = len(wrong)
     return error_bound(
@@ -28,6 +28,7 @@ def found(wrong: list[bool], *, owners: list[int] | None = None) -> ErrorBound:
         owners=owners or list(range(n)),
         target=0.05,
         confidence=CONFIDENCE,
+        shown=shown,
     )
 
 
@@ -156,9 +157,9 @@ def test_the_stated_rate_holds_in_nine_of_ten_draws(kind: str, each: int) -> Non
         assert chosen.rate in {*rate_ladder(0.1), 1.0}
         reported = error_bound(
             sureness, wrong, answered=sureness >= chosen.cut, owners=owners.tolist(), target=0.1,
-            confidence=chosen.confidence,
+            confidence=chosen.confidence, shown=chosen.rate,
         )  # fmt: skip
-        assert reported.bound <= chosen.rate + 1e-6
+        assert reported.bound == pytest.approx(chosen.rate, abs=1e-6)
     assert np.mean(held) >= 0.9
 
 
@@ -201,10 +202,16 @@ def test_answers_of_every_cut_are_counted_as_by_their_definition(
 
 
 def test_a_warning_says_how_many_more_would_show_the_wished_rate() -> None:
-    assert rate_warning(found([False] * 30), stated=0.08).endswith(
+    stated = found([False] * 30, shown=0.08)
+    assert rate_warning(stated).endswith(
         "the package states 0.08; about 15 more pictures like these would show it"
     )
-    nothing = rate_warning(found([True] * 5), stated=1.0)
+    assert stated.words.startswith("Of the answers given at most 8 % are wrong, with 90 %")
+    none = found([True] * 5, shown=1.0)
+    assert none.words.startswith(
+        "No share of wrong answers could be shown with 90 % confidence: of"
+    )
+    nothing = rate_warning(none)
     assert nothing.startswith("no error rate among the answers could be shown with 90% confidence")
     assert nothing.endswith("may be wrong; more pictures alone would not show it, because too many"
                             " answers were wrong")  # fmt: skip

@@ -110,7 +110,7 @@ class LiveLimits:
 
     @property
     def sentence(self) -> str:
-        """The guard in words: what takes a release back without a person."""
+        """The guard in words: what takes a release back without a person, and when it counts."""
         words = []
         if self.rejects_least > 0 or self.rejects_most < 1:
             words.append(
@@ -124,7 +124,11 @@ class LiveLimits:
         ]
         words.append(f"scores move by more than {self.score:g}")
         words.append(f"more than {self.crashes} crashes" if self.crashes else "it crashes")
-        return f"Goes back by itself if {', '.join(words[:-1])} or {words[-1]}."
+        return (
+            f"Goes back by itself if {', '.join(words[:-1])} or {words[-1]}. Shares and scores of a"
+            " few frames may lie beyond their limits by chance: they count once the frames show it"
+            f" (false alarms in at most {100 * self.false_alarm:g} % of rollouts)."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

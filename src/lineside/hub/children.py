@@ -7,6 +7,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections import deque
@@ -165,10 +166,11 @@ def why_it_failed(output: Iterable[str], *, code: int) -> str:
         code: its exit code; negative for a signal (POSIX).
     """
     if code < 0:
-        return f"its process was ended by signal {-code}"
+        more = ", perhaps because memory ran out" if -code == signal.SIGKILL else ""
+        return f"its process was killed by {signal.Signals(-code).name}{more}"
     lines = [line for line in output if line.strip()]
     named = next((line for line in lines if line.startswith(("error: ", "bug: "))), "")
     told = named.removeprefix("error: ") or (lines[-1] if lines else "it said nothing")
     fix = next((line for line in lines if named and line.startswith("fix: ")), "")
-    sentences = (told.rstrip("."), fix.removeprefix("fix: "))
-    return ". ".join(filter(None, sentences))[:_MOST_SAID].rstrip(".")
+    sentences = filter(None, (told.rstrip("."), fix.removeprefix("fix: ")))
+    return ". ".join(sentences)[:_MOST_SAID].rstrip(".")

@@ -105,7 +105,7 @@ class VersionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A training run; all that is not ``running`` or ``done`` can be resumed.
+    """A training run.
 
     Attributes:
         state: ``running``, ``done``, ``failed`` or ``cancelled``.
@@ -115,6 +115,7 @@ class RunView:
         register_as: the group of models that the package becomes a version of; "" for none.
         version_name: ``rack/3``, once it is one.
         backbone: by its name in the hub's settings; "" for the network that comes with lineside.
+        refused: the trainer refused its images or settings, and would refuse them again.
     """
 
     id: str
@@ -140,6 +141,12 @@ class RunView:
     register_as: str = ""
     version_name: str = ""
     backbone: str = ""
+    refused: bool = False
+
+    @property
+    def resumable(self) -> bool:
+        """True where the run could go on from where it stopped."""
+        return self.state not in ("running", "done") and not self.refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -387,8 +387,9 @@ class ErrorBound:
                 " unsure."
             )
         to = "" if self.noun == PICTURES else f" for {self.noun}"
+        shown = f"Of the answers given{to} at most {_percent(self.bound)} are wrong, with"
         told = (
-            f"Of the answers given{to} at most {_percent(self.bound)} are wrong, with"
+            f"{shown if self.bound < 1 else f'No share of wrong answers{to} could be shown with'}"
             f" {_percent(self.confidence)} confidence: of {self.pictures} {self.noun} held back in"
             f" training {self.answered} were answered, {self.wrong} of them wrongly."
         )

@@ -255,6 +255,7 @@ def test_a_run_says_how_far_it_is_and_what_may_be_done() -> None:
     said = run_page(run(state="failed", ended_at=NOW + timedelta(seconds=75)))
     assert ("Cancel after" in said, "Resume" in said) == (False, True)
     assert "took 1\u00a0min 15\u00a0s" in said
+    assert "Resume" not in run_page(run(state="failed", refused=True))
     assert run_time(run()) == "time left not known yet"
     done = run(state="done", history=((50.0, 0.3, None), (100.0, 0.1, 0.98)))
     assert "Resume" not in run_page(done)

@@ -195,7 +195,7 @@ def cancel_run(hub: Hub, run: str) -> Response:
 @router.post("/runs/{run}/resume", summary="Go on where it stood")
 @responds(RunView)
 def resume_run(hub: Hub, run: str) -> Response:
-    """Of a cancelled or failed run."""
+    """Of a cancelled or failed run; 409 where its images or settings were refused."""
     return json_response(hub.runs.resume(run))
 
 

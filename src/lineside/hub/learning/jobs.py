@@ -341,8 +341,11 @@ class Runs:
     def resume(self, run_id: str) -> RunView:
         """Go on with a run that did not finish, in its own folder."""
         view = self.one(run_id)
-        if view.state in ("running", "done"):
-            raise ConflictError(f"the run is {view.state}", where=run_id, fix="Nothing to resume.")
+        if not view.resumable:
+            raise ConflictError(
+                f"the run is {view.state} and cannot go on", where=run_id,
+                fix="Correct what its reason names, if it failed, and start a new run.",
+            )  # fmt: skip
         view = replace(view, state="running", reason="", ended_at=None, stage="resuming")
         with self._lock:
             self.check_free()
@@ -452,7 +455,10 @@ class Runs:
         if child.cancelled:
             self._close_run(run_id, "cancelled", reason="cancelled; it can be resumed")
         elif code != 0:
-            self._close_run(run_id, "failed", reason=self._why(run_id, code))
+            self._close_run(
+                run_id, "failed", reason=self._why(run_id, code),
+                refused=code == InvalidError.exit_code,
+            )  # fmt: skip
         else:
             self._take_result(run_id)
 
@@ -491,11 +497,9 @@ class Runs:
         return version.name, ""
 
     def _why(self, run_id: str, code: int) -> str:
-        if code < 0:
-            name = signal.Signals(-code).name
-            more = ", perhaps because memory ran out" if -code == signal.SIGKILL else ""
-            return f"the training process was killed by {name}{more}; it can be resumed"
         said = why_it_failed(self._log(run_id), code=code)
+        if code < 0:
+            return f"{said}; it can be resumed"
         return f"the training process ended with code {code}: {said}"
 
     def _log(self, run_id: str) -> tuple[str, ...]:
@@ -510,13 +514,13 @@ class Runs:
 
     def _close_run(
         self, run_id: str, state: str, *, reason: str = "", package: str = "",
-        metrics: dict[str, Any] | None = None, version: str = "",
+        metrics: dict[str, Any] | None = None, version: str = "", refused: bool = False,
     ) -> None:  # fmt: skip
         with self._lock:
             view = replace(
                 self._views[run_id], state=state, reason=reason, package=package,
                 metrics=metrics or {}, ended_at=self._clock.now(), eta_s=None,
-                log=self._log(run_id), version_name=version,
+                log=self._log(run_id), version_name=version, refused=refused,
             )  # fmt: skip
             if state == "done":
                 view = replace(view, percent=100.0, stage="done")

@@ -337,6 +337,7 @@ def error_bound(
     owners: Sequence[object],
     target: float,
     confidence: float,
+    shown: float = 0.0,
     noun: str = PICTURES,
 ) -> ErrorBound:
     """Return how many of the answers given are wrong at most, by the exact binomial bound.
@@ -355,13 +356,15 @@ def error_bound(
         target: error rate among the answers given.
         confidence: of each test, that of ``calibrated_cut`` where the cut was chosen by these
             answers.
+        shown: rate that was shown for the cut, 1 where none was: the bound is never below it, so
+            that a report and its package state one rate.
         noun: of what is answered, in the plural.
     """
     pictures, groups = len(sureness), len(set(owners))
     given = [owner for owner, one in zip(owners, answered.tolist(), strict=True) if one]
     alike = np.zeros(len(given))  # one cut for all answers given
     last = _prefixes(alike, wrong[answered], owners=given)[-1] if given else _Prefix(0, 0.0, 0.0)
-    bound = upper_share(last.error * last.parts, last.parts, confidence=confidence)
+    bound = max(shown, upper_share(last.error * last.parts, last.parts, confidence=confidence))
     times = _times(last, target=target, confidence=confidence) if bound > target else 1.0
     return ErrorBound(
         target=target,
@@ -385,7 +388,13 @@ def error_bound(
 
 
 def limit_bound(
-    scores: Numbers, *, limit: float, unsure_above: float, owners: Sequence[object], target: float
+    scores: Numbers,
+    *,
+    limit: float,
+    unsure_above: float,
+    owners: Sequence[object],
+    target: float,
+    shown: float,
 ) -> ErrorBound:
     """Return how many good pictures are rejected at most, of those that are not unsure.
 
@@ -395,30 +404,34 @@ def limit_bound(
         unsure_above: from there to the limit it is unsure.
         owners: whose each picture is, such as its group.
         target: share of rejected good pictures that was wished.
+        shown: the share that was shown for the limit.
     """
     above = scores > limit
-    found = error_bound(
-        -scores,
-        above,
-        answered=above | (scores <= unsure_above),
-        owners=owners,
-        target=target,
-        confidence=CONFIDENCE,  # how many are above was set before
-        noun="good pictures",
+    return replace(
+        error_bound(
+            -scores,
+            above,
+            answered=above | (scores <= unsure_above),
+            owners=owners,
+            target=target,
+            confidence=CONFIDENCE,  # how many are above was set before
+            shown=shown,
+            noun="good pictures",
+        ),
+        curve=(),  # the surest answers are at both ends
     )
-    return replace(found, curve=())  # the surest answers are at both ends
 
 
-def rate_warning(bound: ErrorBound, *, stated: float) -> str:
-    """The sentence on a wished error rate that was not shown; ``stated`` is the one that was."""
+def rate_warning(bound: ErrorBound) -> str:
+    """The sentence on a wished error rate that was not shown."""
     need = f"; {bound.need}" if bound.answered and bound.need else ""
     sure = f"with {CONFIDENCE:.0%} confidence"
-    if stated >= 1:
+    if bound.bound >= 1:
         then = ": any share of them may be wrong" if bound.answered else ", so that all are unsure"
         return f"no error rate among the answers could be shown {sure}{then}{need}"
     return (
         f"an error rate of {bound.target:g} among the answers could not be shown {sure}:"
-        f" the package states {stated:.3g}{need}"
+        f" the package states {bound.bound:.3g}{need}"
     )
 
 

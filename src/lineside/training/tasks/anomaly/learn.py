@@ -236,6 +236,7 @@ def bound_of(chosen: ScorerChoice, rule: AnomalyRule, *, target: float) -> Error
         unsure_above=rule.unsure_above,
         owners=chosen.owners or range(len(chosen.best.scores)),
         target=target,
+        shown=rule.false_reject_rate,
     )
 
 

@@ -110,7 +110,7 @@ def warnings_for(
         left_out: training pictures that show none or several of the classes.
         lone: classes whose training pictures are all of one group.
     """
-    found = []
+    found = [rate_warning(bound)] if rule.error_rate > bound.target else []
     if left_out:
         found.append(
             f"{left_out} training pictures show none or several of the classes and were left out"
@@ -119,8 +119,6 @@ def warnings_for(
     few = [f"{n} of {name}" for name, n in zip(rule.labels, counts, strict=True) if n < _FEW]
     if few:
         found.append(f"few pictures: {', '.join(few)}; figures of these classes say little")
-    if rule.error_rate > bound.target:
-        found.append(rate_warning(bound, stated=rule.error_rate))
     if one_group(samples):
         found.append(
             "all training pictures are of one group: what was held out while learning is like what"
@@ -366,6 +364,7 @@ def _error_bound(fit: ClassFit, *, target: float) -> ErrorBound:
         owners=owners_of(fit.samples),
         target=target,
         confidence=fit.confidence,
+        shown=fit.rule.error_rate,
     )
 
 

@@ -250,9 +250,10 @@ def bound_of(
         owners=answers.owners,
         target=target,
         confidence=limit.confidence,
+        shown=limit.rate,
         noun="objects found on pictures",
     )
-    return bound, (rate_warning(bound, stated=limit.rate),) if limit.rate > target else ()
+    return bound, (rate_warning(bound),) if limit.rate > target else ()
 
 
 _LEAST_SIDES = 5

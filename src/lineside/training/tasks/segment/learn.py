@@ -208,13 +208,13 @@ def _test_band(
         target=policy.error_rate,
         confidence=limit.confidence,
     )
-    bound, rate = bound_of(answered=answered), policy.error_rate
+    rate = policy.error_rate
     if policy.present_above is None:
-        rates = (one for one in rate_ladder(policy.error_rate) if one >= bound.bound)
-        rate = max(limit.rate, next(rates, 1.0))
+        least = bound_of(answered=answered).bound
+        rate = max(limit.rate, next((one for one in rate_ladder(rate) if one >= least), 1.0))
     if rate >= 1.0:
-        band = replace(band, low=0.0, high=1.0)
-        bound = bound_of(answered=np.zeros(len(truth), np.bool_))
+        band, answered = replace(band, low=0.0, high=1.0), np.zeros(len(truth), np.bool_)
+    bound = bound_of(answered=answered, shown=rate)
     return replace(band, error_rate=rate), bound if band.table else replace(bound, curve=())
 
 
@@ -570,7 +570,7 @@ def warnings_of(
             "pictures may be answered wrongly"
         )
     if rarer and rule.error_rate > bound.target:
-        sentences.append(rate_warning(bound, stated=rule.error_rate))
+        sentences.append(rate_warning(bound))
     return tuple(sentences)
 
 
