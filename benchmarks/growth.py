@@ -2,6 +2,7 @@
 
     python benchmarks/growth.py [--events 10000000] [--frames 1000000] [--decades 4]
         [--store sqlite|postgresql]
+    python benchmarks/growth.py --limit 500000000 --events 300000 --frames 50000 --decades 10
 
 A hub of the simulated warehouse, with a rule that counts a sensor's messages in windows of 5 s,
 gets frames and sensor messages, ten messages a second of its history, until so many are stored:
@@ -19,11 +20,15 @@ alike. At each decade:
   start, percentiles of ``--times`` more, and the hub's processor time for each of these.
 * ``doctor``: seconds of the command, and of the processor: its first run, and the one after it.
 
+With ``--limit`` the plant file has ``[retention] max_bytes``, and the steps are equal: old images
+go while new ones come, then the oldest history too. ``data_mb`` is what the data folder takes on
+the disk at the end of a step; images that came in the last half minute stay in any case.
+
 ``growth`` is the processor time in the last decade as a multiple of that in the first one.
 PostgreSQL is a server of its own in a temporary folder, without fsync; its processor time is not
-in the figures. Results: ``results/growth.json``, or ``results/growth-postgresql.json``; the exit
-status is 1 where a page takes more than 50 ms of the processor and more than twice what it took in
-the first decade.
+in the figures. Results: ``results/growth.json``, with ``-postgresql`` or ``-retention`` in its
+name; the exit status is 1 where a page takes more than 50 ms of the processor and more than twice
+what it took in the first decade.
 """
 
 import argparse
@@ -49,6 +54,7 @@ from ingest import CAMERA, PLANT, SENSOR, Hub, frame_payload, wait_until
 from lineside.core import SystemClock, encode, rfc3339
 from lineside.core.drivers import SecretUrl
 from lineside.hub import HubConfig, Services, running
+from lineside.hub.timers import folder_bytes as disk_bytes
 from lineside.links import Message
 from lineside.vision import decode_picture, encode_jpeg
 
@@ -104,12 +110,14 @@ class Site:
 
 
 @contextmanager
-def site_of(store: str) -> Iterator[Site]:
+def site_of(store: str, *, limit: int) -> Iterator[Site]:
+    """A hub's place; ``limit``: bytes of its data, 0 for any number."""
     with tempfile.TemporaryDirectory(prefix="lineside-growth-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # the server of PostgreSQL runs as another user
         plant = folder / "plant.toml"
-        plant.write_text(PLANT.read_text() + RULE)
+        retention = f"\n[retention]\nmax_bytes = {limit}\n" if limit else ""
+        plant.write_text(PLANT.read_text() + RULE + retention)
         place = folder / "hub"
         place.mkdir()
         if store == "sqlite":
@@ -299,6 +307,7 @@ def decade(
         "doctor": {"first": doctor(site), "again": doctor(site)},
         "database_mb": round(site.database_bytes() / 1e6, 1),
         "blobs_mb": round(site.blob_bytes() / 1e6, 1),
+        "data_mb": round(disk_bytes(site.data) / 1e6, 1),
     }
     print(json.dumps(found), flush=True)
     return found
@@ -330,6 +339,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=1_000_000)
     parser.add_argument("--decades", type=int, default=4)
     parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--limit", type=int, default=0, help="bytes; equal steps, with retention")
     parser.add_argument("--times", type=int, default=20, help="requests of each page")
     parser.add_argument("--note", default="", help="what else the machine did")
     parser.add_argument("--dry", action="store_true", help="write no results")
@@ -337,9 +347,12 @@ def main() -> int:
     source = Source(frames=given.frames, events=given.events)
     decades: list[dict[str, Any]] = []
     frames = events = 0
-    with site_of(given.store) as site:
-        for number in reversed(range(given.decades)):
-            upto = given.frames // 10**number, given.events // 10**number
+    steps = [1 / 10**number for number in reversed(range(given.decades))]
+    if given.limit:
+        steps = [(number + 1) / given.decades for number in range(given.decades)]
+    with site_of(given.store, limit=given.limit) as site:
+        for share in steps:
+            upto = round(given.frames * share), round(given.events * share)
             decades.append(
                 decade(
                     site, source, frames=range(frames, upto[0]), events=range(events, upto[1]),
@@ -355,12 +368,14 @@ def main() -> int:
     }
     missed = grown(decades[0], decades[-1])
     result = {
-        "store": given.store, "note": given.note, "image_bytes": round(source.image_bytes / frames),
+        "store": given.store, "limit": given.limit, "note": given.note,
+        "image_bytes": round(source.image_bytes / frames),
         "decades": decades, "growth": growth, "missed": missed,
     }  # fmt: skip
     print(json.dumps(growth, indent=2))
     if not given.dry:
         name = "growth" if given.store == "sqlite" else "growth-postgresql"
+        name += "-retention" if given.limit else ""
         print(measure.write(name, result, answer))
     print("\n".join(missed) or "no page grew slow")
     return 1 if missed else 0
@@ -372,6 +387,14 @@ def answer(result: dict[str, Any]) -> str:
     page = max((growth[name] for name in PAGES if name in growth), default=1.0)
     store = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[result["store"]]
     note = result["note"].partition(":")[0]
+    if result["limit"]:
+        most = max(one["data_mb"] for one in result["decades"])
+        return (
+            f"With {result['limit'] / 1e6:,.0f} MB allowed, {last['frames']:,} frames and"
+            f" {last['events']:,} messages leave {last['data_mb']:,.0f} MB, at most {most:,.0f}"
+            f" after a step; a frame takes {growth['frame']:.2f} times the processor time of the"
+            f" first step, a page at most {page:.2f} ({store}{', ' if note else ''}{note})."
+        )
     return (
         f"At {last['frames']:,} frames and {last['events']:,} messages a frame takes"
         f" {growth['frame']:.2f} times the processor time, a page at most {page:.2f}"
