@@ -498,6 +498,8 @@ SPEED = (
     ("processor time of a frame, whole history", "a thousandth of it", "growth", "growth/frame",
      ""),
     ("the same, PostgreSQL", "a thousandth of it", "growth-postgresql", "growth/frame", ""),
+    ("the same, data folder held at its limit", "before the limit", "growth-retention",
+     "growth/frame", ""),
 )  # fmt: skip
 """What is measured, beside what, in which result, where in it, and the goal."""
 
