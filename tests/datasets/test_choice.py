@@ -165,6 +165,33 @@ def test_a_sample_of_a_folder_opens_its_pictures_alone(tmp_path: Path, put: Put)
     assert found.skipped == ()
 
 
+@pytest.mark.parametrize(
+    ("pictures", "note", "reason"),
+    [
+        ("JPEGImages/a JPEGImages/z", ("a.xml", "<annotation></annotation>"),
+         "1 pictures have no annotation, such as z; left out"),
+        ("a z", ("a.json", '{"shapes": []}'),
+         "1 pictures have no JSON file, such as z; left out"),
+        ("images/a masks/a masks/z", ("note", ""), "a mask without a picture of its name"),
+        ("a z", ("data.json", '{"images": [{"id": 1, "file_name": "a.png"}]}'),
+         "1 pictures have no entry in the file, such as z; left out"),
+        ("good/a z", ("note", ""), "1 pictures lie in no class folder, such as z.png; left out"),
+    ],
+    ids=["voc", "labelme", "masks", "coco", "folders"],
+)  # fmt: skip
+def test_what_has_no_partner_is_reported_of_a_whole_source_alone(
+    *, tmp_path: Path, put: Put, pictures: str, note: tuple[str, str], reason: str
+) -> None:
+    for number, name in enumerate(pictures.split()):
+        put(tmp_path / f"{name}.png", number)
+    (tmp_path / note[0]).write_text(note[1])
+    assert [one.reason for one in load_source(tmp_path).skipped] == [reason]
+    assert not any(
+        load_source(tmp_path, reading=Reading(choice=one)).skipped
+        for one in (Choice(most=9), Choice(ids=("a",)))
+    )
+
+
 def test_a_damaged_picture_is_named_when_the_source_is_read(tmp_path: Path, put: Put) -> None:
     whole = put(tmp_path / "a.png", 1).read_bytes()
     (tmp_path / "b.png").write_bytes(whole[:-20])

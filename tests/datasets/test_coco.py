@@ -182,7 +182,7 @@ def test_annotations_and_pictures_without_each_other_are_reported(
     found = read(document(on(99, 3, bbox=[1, 1, 2, 2])))
     assert [sample.marked for sample in found.samples] == [(), ()]
     assert [note.reason for note in found.skipped] == [
-        "1 annotations are of images that the file does not name",
+        "1 annotations are of images that the file does not name, such as annotation 1 of image 99",
         "1 pictures have no entry in the file, such as c; left out",
     ]
 

@@ -33,8 +33,7 @@ def folder(tmp_path: Path, put: Put) -> Path:
 
 def test_one_pixel_is_anomalous_and_none_is_normal(folder: Path) -> None:
     found = load_source(folder)
-    assert found.format == "masks"
-    assert found.skipped == ()
+    assert (found.format, found.skipped) == ("masks", ())
     told = [(s.name, s.labels, s.mask, s.mask_digest is not None) for s in found.samples]
     assert told == [
         ("images/a.png", ("normal",), "", False),

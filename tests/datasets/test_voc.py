@@ -91,11 +91,6 @@ def test_an_annotation_that_cannot_be_used_takes_its_picture_with_it(
     assert any(why in note.reason for note in found.skipped)
 
 
-def test_pictures_without_annotation_are_counted(folder: Path, put: Put) -> None:
-    put(folder / "JPEGImages" / "z.png", 9)
-    assert "1 pictures have no annotation" in load_source(folder).skipped[0].reason
-
-
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_document_or_a_sentence(raw: bytes) -> None:
     try:

@@ -29,12 +29,11 @@ def folder(tmp_path: Path, put: Put) -> Path:
 
 def test_boxes_are_read_in_pixels_and_the_yaml_says_names_and_parts(folder: Path) -> None:
     found = load_source(folder)
-    assert found.format == "yolo"
     first, second = found.samples
     assert first.marked == (Marked(label="rust", x0_px=9, y0_px=4, x1_px=15, y1_px=12),)
     assert (first.labels, first.known, first.split) == (("rust",), ("dent", "rust"), Part.TRAIN)
-    assert (second.marked, second.split) == ((), Part.VALID)
-    assert "1 pictures have no label file" in found.skipped[0].reason
+    assert (second.marked, second.split, found.format) == ((), Part.VALID, "yolo")
+    assert "1 pictures have no label file, such as images/" in found.skipped[0].reason
     assert load_source(folder / "data.yaml").samples == found.samples
 
 
@@ -116,10 +115,7 @@ def test_label_files_without_a_picture_are_reported_where_the_whole_folder_is_re
         (place / "classes.txt").write_text("dent\nrust\n")
     *_, lost = load_source(folder).skipped
     assert lost.reason == "2 label files are of no picture that was read, such as images/d.txt"
-    reading = Reading(choice=Choice(ids=("b",)))
-    assert not any(
-        "label files" in one.reason for one in load_source(folder, reading=reading).skipped
-    )
+    assert load_source(folder, reading=Reading(choice=Choice(ids=("a",)))).skipped == ()
 
 
 def test_a_box_over_the_edge_by_rounding_is_cut(folder: Path) -> None:

@@ -352,7 +352,7 @@ def load_source(
         objects=_objects(request.tree),
         keep=reading.keep if _in_bucket(src) else None,
     )
-    entries = _wanted(listing, reading.choice)
+    entries = _wanted(listing, reading.choice, is_whole=request.is_whole)
     threads = _FETCHES_AT_ONCE if _in_bucket(src) else PICTURES_AT_ONCE
     entries = entries if _in_bucket(src) else _read_in_turn(entries, skipped=listing.skipped)
     samples = _opened(entries, cache=cache, skipped=listing.skipped, threads=threads)
@@ -400,7 +400,7 @@ def plan_source(
     request = _request(src, labels=labels, reading=reading)
     name, reader = reader_for(request, format)
     listing = reader.listing(request)
-    entries = _wanted(listing, reading.choice)
+    entries = _wanted(listing, reading.choice, is_whole=request.is_whole)
     samples = list(_planned(entries, skipped=listing.skipped))
     if listing.sorts:
         samples.sort(key=lambda sample: sample.name)
@@ -446,12 +446,15 @@ def _archive(path: Path) -> Tree:
     return ArchiveTree(path, below=folders[0]) if alone else tree
 
 
-def _wanted(listing: Listing, choice: Choice) -> Iterator[Entry]:
-    of_id = listing.of_id
-    if choice.ids is not None and of_id is not None:
+def _wanted(listing: Listing, choice: Choice, *, is_whole: bool) -> Iterator[Entry]:
+    """The chosen entries; of a whole source with the report on what has no partner in it."""
+    if choice.ids is not None and listing.of_id is not None:
         named = chain.from_iterable(_of_word(word, listing) for word in choice.ids)
-        return chosen(named, replace(choice, ids=None))
-    return chosen(listing.entries, choice)
+        yield from chosen(named, replace(choice, ids=None))
+        return
+    yield from chosen(listing.entries, choice)
+    if is_whole:
+        listing.skipped.extend(listing.unpaired())
 
 
 def _of_word(word: str, listing: Listing) -> Iterator[Entry]:

@@ -163,10 +163,12 @@ class _Reading:
         for label, count in sorted(self.unwanted.items()):
             reason = f"{count} annotations are of {label!r}, which is not wanted"
             self.skipped.append(Skipped(where=self.where, reason=reason))
-        lost = self.annotated.keys() - ids
+        lost = [one for n, found in self.annotated.items() if n not in ids for one in found]
         if lost:
-            count = sum(len(self.annotated[number]) for number in lost)
-            reason = f"{count} annotations are of images that the file does not name"
+            reason = (
+                f"{len(lost)} annotations are of images that the file does not name, such as"
+                f" annotation {lost[0].id} of image {lost[0].image_id}"
+            )
             self.skipped.append(Skipped(where=self.where, reason=reason))
 
     def row(self, picture: Picture, where: str) -> Row:

@@ -17,9 +17,10 @@ Pictures in ``images/`` and their masks in ``masks/``, paired by name.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -29,7 +30,15 @@ from lineside.core import InvalidError, LinesideError
 from lineside.datasets.formats.rle import mask_png
 from lineside.datasets.formats.rows import Entry, Listing, Row, Truth, entry_of
 from lineside.datasets.samples import Part, Skipped, part_of
-from lineside.datasets.trees import MOST_PICTURE_BYTES, Tree, composed, joined, stem_of, suffix_of
+from lineside.datasets.trees import (
+    MOST_PICTURE_BYTES,
+    Tree,
+    composed,
+    joined,
+    stem_of,
+    suffix_of,
+    walk,
+)
 from lineside.vision import decode_picture
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -40,8 +49,8 @@ def looks_like_folders(tree: Tree) -> bool:
     return any(True for _, folder in _classes(tree) for _ in pictures(tree, folder))
 
 
-def list_folders(tree: Tree, *, labels: Sequence[str] = (), is_whole: bool = True) -> Listing:
-    """The pictures of a tree of class folders; where all are wanted, a report on those beside."""
+def list_folders(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
+    """The pictures of a tree of class folders, with a report on those beside."""
     found = [(part, folder) for part, folder in _classes(tree) if any(pictures(tree, folder))]
     names = {composed(PurePosixPath(folder).name) for _, folder in found}
     truth = Truth(tuple(labels) or tuple(sorted(names)))
@@ -58,13 +67,15 @@ def list_folders(tree: Tree, *, labels: Sequence[str] = (), is_whole: bool = Tru
             known = truth.judged(held, over=truth.wanted)
             for name in pictures(tree, folder):
                 yield entry_of(Row(where=name, file=name, labels=held, known=known, split=part))
-        places = ["", *(one for one in tree.folders() if _holds_classes(one))] if is_whole else []
+
+    def unpaired() -> Iterator[Skipped]:
+        places = ["", *(one for one in tree.folders() if _holds_classes(one))]
         bare = [name for place in places for name in pictures(tree, place)]
         if bare:
             reason = f"{len(bare)} pictures lie in no class folder, such as {bare[0]}; left out"
-            listing.skipped.append(Skipped(where=tree.where, reason=reason))
+            yield Skipped(where=tree.where, reason=reason)
 
-    return replace(listing, entries=entries())
+    return replace(listing, entries=entries(), unpaired=unpaired)
 
 
 def pictures(tree: Tree, folder: str) -> Iterator[str]:
@@ -72,25 +83,30 @@ def pictures(tree: Tree, folder: str) -> Iterator[str]:
     return (name for name in tree.files(folder) if suffix_of(name) in PICTURE_SUFFIXES)
 
 
-def with_bare(listing: Listing, names: Iterable[str], *, where: str, lacking: str) -> Listing:
-    """The listing, which reports at its end how many pictures of these names it has no entry for.
+def with_bare(
+    listing: Listing, tree: Tree, *, lacking: str, folder: str = "", depth: int = 8
+) -> Listing:
+    """The listing, with a report on how many pictures of a folder it has no entry for.
 
     A picture and its entry have one stem.
     """
+    entered: Counter[str] = Counter()
 
     def entries() -> Iterator[Entry]:
-        entered: Counter[str] = Counter()
         for entry in listing.entries:
             entered[composed(stem_of(entry.file))] += 1
             yield entry
+
+    def unpaired() -> Iterator[Skipped]:
+        names = walk(tree, folder, depth=depth)
         found = Counter(
             composed(stem_of(name)) for name in names if suffix_of(name) in PICTURE_SUFFIXES
         )
         if bare := found - entered:
             reason = f"{bare.total()} pictures have no {lacking}, such as {min(bare)}; left out"
-            listing.skipped.append(Skipped(where=where, reason=reason))
+            yield Skipped(where=folder or tree.where, reason=reason)
 
-    return replace(listing, entries=entries())
+    return replace(listing, entries=entries(), unpaired=unpaired)
 
 
 def part_named(name: str) -> Part:
@@ -133,7 +149,7 @@ def looks_like_masks(tree: Tree) -> bool:
 
 
 def list_masks(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
-    """The pictures that have a mask."""
+    """The pictures that have a mask, with a report on masks that no picture has."""
     truth = Truth(tuple(labels) or (NORMAL, ANOMALOUS))
     listing = Listing(format="masks", entries=iter(()), sorts=True)
 
@@ -144,7 +160,6 @@ def list_masks(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
                     continue
                 row = partial(pairing.row, name, truth=truth)
                 yield Entry(file=name, where=name, row=row)
-            listing.skipped.extend(sorted(pairing.left_over(), key=lambda note: note.where))
 
     def of_id(word: str) -> Iterator[Entry]:
         for pairing in _pairings(tree):
@@ -152,7 +167,12 @@ def list_masks(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
                 row = partial(pairing.row, name, truth=truth)
                 yield Entry(file=name, where=name, row=row)
 
-    return replace(listing, entries=entries(), of_id=of_id)
+    return replace(
+        listing,
+        entries=entries(),
+        of_id=of_id,
+        unpaired=lambda: chain.from_iterable(one.left_over() for one in _pairings(tree)),
+    )
 
 
 def _pairings(tree: Tree) -> Iterator["_Pairing"]:

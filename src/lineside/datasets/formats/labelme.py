@@ -99,7 +99,7 @@ def list_labelme(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
         listing.skipped.extend(unwanted_notes(reading.unwanted, where=tree.where))
 
     found = replace(listing, entries=entries())
-    return with_bare(found, walk(tree, depth=_DEPTH), where=tree.where, lacking="JSON file")
+    return with_bare(found, tree, lacking="JSON file", depth=_DEPTH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from lineside.datasets.formats.video import SUFFIXES as VIDEOS
 from lineside.datasets.formats.video import list_video, looks_like_video
 from lineside.datasets.formats.voc import list_voc, looks_like_voc
 from lineside.datasets.formats.yolo import list_yolo, looks_like_yolo
-from lineside.datasets.trees import MOST_LIST_BYTES, Tree, suffix_of, walk
+from lineside.datasets.trees import MOST_LIST_BYTES, Tree, suffix_of
 
 LABELS = "labels.csv"
 
@@ -40,7 +40,7 @@ class SourceRequest:
         file: the one file named; "" for the whole tree.
         labels: the wanted names.
         every: of a video, each so many frames one picture.
-        is_whole: all of it is wanted, so that pictures of which nothing is said are reported.
+        is_whole: all of it is wanted, so that what has no partner in it is reported.
     """
 
     tree: Tree
@@ -136,15 +136,7 @@ def _lists(request: SourceRequest) -> Listing:
 def _coco(request: SourceRequest) -> Listing:
     names = [request.file] if request.file else list(coco_files(request.tree))
     found = [list_coco(request.tree, name, labels=request.labels) for name in names]
-    return _with_bare(_joined("coco", found), request, lacking="entry in the file")
-
-
-def _with_bare(listing: Listing, request: SourceRequest, *, lacking: str) -> Listing:
-    """The listing; that of a whole tree also reports pictures of which its files do not speak."""
-    if not request.is_whole:
-        return listing
-    where = request.tree.where
-    return with_bare(listing, walk(request.tree), where=where, lacking=lacking)
+    return with_bare(_joined("coco", found), request.tree, lacking="entry in the file")
 
 
 def _cvat(request: SourceRequest) -> Listing:
@@ -152,7 +144,7 @@ def _cvat(request: SourceRequest) -> Listing:
     if not names:
         raise none_here(request, "cvat")
     found = [list_cvat(request.tree, name, labels=request.labels) for name in names]
-    return _with_bare(_joined("cvat", found), request, lacking="image element")
+    return with_bare(_joined("cvat", found), request.tree, lacking="image element")
 
 
 def _captures(request: SourceRequest) -> Listing:
@@ -197,9 +189,7 @@ FORMATS: Mapping[str, Reader] = {
     ),
     "yolo": Reader(
         found=looks_like_yolo,
-        listing=lambda request: list_yolo(
-            request.tree, request.file, labels=request.labels, is_whole=request.is_whole
-        ),
+        listing=lambda request: list_yolo(request.tree, request.file, labels=request.labels),
         suffixes=(".yaml", ".yml"),
     ),
     "masks": Reader(
@@ -212,9 +202,7 @@ FORMATS: Mapping[str, Reader] = {
     "cvat": Reader(found=lambda tree: bool(cvat_files(tree)), listing=_cvat, suffixes=(".xml",)),
     "folders": Reader(
         found=looks_like_folders,
-        listing=lambda request: list_folders(
-            request.tree, labels=request.labels, is_whole=request.is_whole
-        ),
+        listing=lambda request: list_folders(request.tree, labels=request.labels),
     ),
     "labelme": Reader(
         found=looks_like_labelme,

@@ -68,6 +68,8 @@ class Listing:
     Attributes:
         entries: read once; ``skipped`` grows while they are.
         sorts: the order of the entries means nothing, so samples are put in order of their names.
+        unpaired: report on files of which no entry spoke, called after the last one, and only where
+            all of the source is wanted.
         of_id: entries of one id without listing anything, where the format can.
     """
 
@@ -75,6 +77,7 @@ class Listing:
     entries: Iterator[Entry]
     skipped: list[Skipped] = field(default_factory=list)
     sorts: bool = False
+    unpaired: Callable[[], Iterable[Skipped]] = tuple
     of_id: Callable[[str], Iterator[Entry]] | None = None
 
 

@@ -68,7 +68,7 @@ def list_voc(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
                 yield entry(name)
 
     listing = Listing(format="voc", entries=entries(), sorts=True)
-    return with_bare(listing, tree.files(_PICTURES), where=_PICTURES, lacking="annotation")
+    return with_bare(listing, tree, lacking="annotation", folder=_PICTURES, depth=0)
 
 
 def _notes_of(tree: Tree) -> str:

@@ -56,29 +56,33 @@ def looks_like_yolo(tree: Tree) -> bool:
     return bool(_yaml_of(tree)) or any(tree.has(name) for name in _NAMES)
 
 
-def list_yolo(
-    tree: Tree, name: str = "", *, labels: Sequence[str] = (), is_whole: bool = True
-) -> Listing:
-    """The pictures of a YOLO folder; where all are wanted, a report on labels of no picture."""
+def list_yolo(tree: Tree, name: str = "", *, labels: Sequence[str] = ()) -> Listing:
+    """The pictures of a YOLO folder, with a report on labels of no picture."""
     plan = _plan(tree, name or _yaml_of(tree))
     truth = Truth(tuple(labels) or tuple(plan.names[key] for key in sorted(plan.names)))
     listing = Listing(format="yolo", entries=iter(()), sorts=True)
     reading = _Reading(tree=tree, plan=plan, truth=truth)
 
+    named: set[str] = set()
+
     def entries() -> Iterator[Entry]:
-        named: set[str] = set()
         for part, picture in _pictures(tree, plan, skipped=listing.skipped):
-            named.update(map(composed, label_files(picture)) if is_whole else ())
+            named.update(map(composed, label_files(picture)))
             row = partial(reading.row, picture, part=part)
             yield Entry(file=picture, where=picture, row=row)
         if reading.bare:
-            reason = f"{len(reading.bare)} pictures have no label file; taken as showing nothing"
-            listing.skipped.append(Skipped(where=tree.where, reason=reason))
-        if is_whole and (lost := sorted(_lost_labels(tree, plan, named=named))):
-            reason = f"{len(lost)} label files are of no picture that was read, such as {lost[0]}"
+            reason = (
+                f"{len(reading.bare)} pictures have no label file, such as {min(reading.bare)};"
+                " taken as showing nothing"
+            )
             listing.skipped.append(Skipped(where=tree.where, reason=reason))
 
-    return replace(listing, entries=entries())
+    def unpaired() -> Iterator[Skipped]:
+        if lost := sorted(_lost_labels(tree, plan, named=named)):
+            reason = f"{len(lost)} label files are of no picture that was read, such as {lost[0]}"
+            yield Skipped(where=tree.where, reason=reason)
+
+    return replace(listing, entries=entries(), unpaired=unpaired)
 
 
 def _lost_labels(tree: Tree, plan: _Plan, *, named: Collection[str]) -> Iterator[str]:
