@@ -139,21 +139,35 @@ def test_a_picture_is_labelled_by_mouse_and_by_keys(
     watched.quiet()
 
 
-def test_a_dispute_is_named_until_it_is_settled(
+CANVAS = "document.querySelector('.label-canvas').toDataURL()"
+
+
+def test_a_dispute_is_drawn_and_named_until_it_is_settled(
     line: Any,  # noqa: ANN401  conftest's Line
     open_page: Callable[..., Any],
 ) -> None:
     open_dataset(line, "two-ways")
-    for by, label in (("ann", "dent"), ("bob", "scratch")):
-        said = Sample(name="0.png", digest=DIGEST, labels=(label,), known=("dent", "scratch"))
+    for by, label, left in (("ann", "dent", 10), ("bob", "scratch", 40)):
+        box = Marked(label=label, x0_px=left, y0_px=10, x1_px=left + 25, y1_px=40)
+        said = Sample(name="0.png", digest=DIGEST, labels=(label,), known=("dent", "scratch"),
+                      marked=(box,))  # fmt: skip
         line.hub.services.datasets._library.add("two-ways", [(said, picture(0))], by=by)
     page = open_page(f"/datasets/two-ways/label?picture={DIGEST}").page
     told = page.locator("[data-disputed]")
-    expect(told).to_contain_text("Judged in two ways, so it counts as not judged: dent, scratch.")
+    expect(told).to_contain_text("not judged: objects, dent, scratch.")
+    ann, bob = (page.get_by_role("button", name=f"{one}, 1 shape") for one in ("dent", "scratch"))
+    expect(bob).to_have_attribute("aria-pressed", "true")
     assert assess(page) == []
-    page.get_by_role("button", name="dent").click()
-    expect(page.locator("[data-saved]")).to_contain_text("Saved")
+    views = {page.evaluate(CANVAS)}
+    for one in (ann, bob):
+        one.click()
+        views.add(page.evaluate(CANVAS))
+    assert len(views) == 3
+    page.get_by_role("button", name="Take the judgement of bob").click()
+    expect(page.locator("[data-state=labelled]")).to_have_attribute("aria-pressed", "true")
     expect(told).to_be_hidden()
+    expect(ann).to_be_hidden()
+    assert {one.label for one in saved(line, "two-ways").annotation.marked or ()} == {"scratch"}
 
 
 def test_two_people_choose_and_go_on(

@@ -78,7 +78,7 @@ def test_two_classes_of_one_region_contradict_each_other(library: Library, png: 
     library.add("rack", [labelled(png(1), "A1/blue", known=())], by="ann")
     library.add("rack", [labelled(png(1), "A1/red", known=())], by="bob")
     (entry,) = library.draft("rack").review
-    assert entry.disputed == ("A1/blue", "A1/red")
+    assert (entry.disputed, entry.contradicting) == (("A1/blue", "A1/red"), (1, 2))
     assert entry.sample.known == ()
 
 
@@ -93,6 +93,9 @@ def test_a_correction_settles_a_dispute_and_keeps_what_was_said(
     assert (entry.disputed, entry.sample.labels, entry.sample.author) == ((), ("red",), "cy")
     assert [judgement.by for judgement in entry.judgements] == ["ann", "bob", "cy"]
     assert entry.judgements[2].at - entry.judgements[0].at == timedelta(seconds=60)
+    for by, label in (("dan", "red"), ("eve", "blue")):
+        library.add("rack", [labelled(png(1), label)], by=by)
+    assert library.draft("rack").entries[0].contradicting == (4, 5)
 
 
 def test_the_same_import_again_disputes_no_correction(library: Library, png: Png) -> None:

@@ -77,7 +77,7 @@ def test_the_second_of_two_people_gets_both_versions(client: TestClient) -> None
     told = second.json()
     assert told["stored"]["annotation"]["marked"] == [BOX]
     assert told["yours"]["annotation"]["labels"] == ["scratch"]
-    assert "saved this image meanwhile" in told["detail"]
+    assert "at revision 2, last judged by" in told["detail"]
     kept = save(client, revision=told["stored"]["revision"], labels=["scratch"], known=["scratch"])
     assert kept.json()["annotation"]["labels"] == ["scratch"]
 
@@ -306,7 +306,8 @@ def test_commands_label_images_and_rename_labels(
         "some operator",
     )
     code, sentence = lineside(*words)
-    assert (code, "saved this image meanwhile" in sentence) == (4, True)
+    wanted = ("at revision 2, last judged by some operator", "send it again with revision 2")
+    assert (code, [one in sentence for one in wanted]) == (4, [True, True])
     noted = lineside("dataset", "comment", "plates", DIGEST, "deep?", role=Role.OPERATOR, text=True)
     assert noted == f"{image['name']}: revision 3"
     words_of_labels = ("dataset", "label", "plates", "--label", "good", "--good", "good")

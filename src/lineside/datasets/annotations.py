@@ -281,6 +281,20 @@ class Entry:
         return ReviewState.LABELLED if known else ReviewState.TO_LABEL
 
     @property
+    def contradicting(self) -> tuple[int, ...]:
+        """Numbers of the newest judgement of each disputed name, and of the last one against it.
+
+        All where none speaks against another: of two classes of one region, or before a renaming.
+        """
+        numbers: set[int] = set()
+        for name in self.disputed:
+            said = {n: _opinion(one, name) for n, one in enumerate(self.judgements, start=1)}
+            spoken = [n for n in said if said[n] is not None]
+            others = [n for n in spoken if said[n] != said[spoken[-1]]]
+            numbers |= {others[-1], spoken[-1]} if others else said.keys()
+        return tuple(sorted(numbers))
+
+    @property
     def names(self) -> frozenset[str]:
         """Every label that was judged, marked or disputed on it."""
         marked = (mark.label for mark in self.sample.marked or ())
@@ -381,22 +395,20 @@ def renamed(body: Mapping[str, Any], label: str, *, to: str, merges: bool) -> di
 
 
 def _odd_drawings(one: Sample, other: Sample) -> set[str]:
-    pairs: Mapping[str, tuple[object, object]] = {
-        COUNT: (one.count, other.count),
-        MASK: (one.mask_digest, other.mask_digest),
-        OBJECTS: (_in_order(one.marked), _in_order(other.marked)),
-    }
-    return {
-        name
-        for name, (left, right) in pairs.items()
-        if left is not None and right is not None and left != right
-    }
+    pairs = {name: {_opinion(one, name), _opinion(other, name)} for name in (COUNT, MASK, OBJECTS)}
+    return {name for name, said in pairs.items() if len(said - {None}) > 1}
 
 
-def _in_order(marked: Iterable[Marked] | None) -> list[tuple[object, ...]] | None:
+def _opinion(one: Sample | Judgement, name: str) -> object:
+    """Return what is said of a label, or of ``COUNT``, ``MASK`` or ``OBJECTS``; None: nothing."""
+    drawn = {COUNT: one.count, MASK: one.mask_digest, OBJECTS: _in_order(one.marked)}
+    return drawn.get(name, name in one.labels if name in one.known else None)
+
+
+def _in_order(marked: Iterable[Marked] | None) -> tuple[tuple[object, ...], ...] | None:
     if marked is None:
         return None
-    return sorted((m.label, m.x0_px, m.y0_px, m.x1_px, m.y1_px) for m in marked)
+    return tuple(sorted((m.label, m.x0_px, m.y0_px, m.x1_px, m.y1_px) for m in marked))
 
 
 def _either(one: T | None, other: T | None, *, unless: bool) -> T | None:

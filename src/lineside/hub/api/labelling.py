@@ -56,13 +56,16 @@ _IMAGE = {
         ],
         "polygons": [], "mask": None, "count": None,
     },
-    "by": "M. Keller", "at": "2026-01-01T12:00:00.000Z", "disputed": [], "comments": [],
+    "by": "M. Keller", "at": "2026-01-01T12:00:00.000Z", "disputed": [],
+    "contradicting": [], "comments": [],
 }  # fmt: skip
 _CHANGE = {"revision": 2, "annotation": _IMAGE["annotation"], "state": "labelled"}
 _CONFLICT = {
     "type": "about:blank", "title": "Conflict", "status": 409,
-    "detail": "M. Keller saved this image meanwhile", "where": "plate-00042.png",
-    "fix": "Compare both, then keep yours or take the other one.", "faults": [],
+    "detail": "the image is at revision 3, last judged by M. Keller; the change was made on"
+    " revision 2", "where": "plate-00042.png",
+    "fix": "Compare both (lineside dataset image plates sha256:000… --json); to keep yours, send it"
+    " again with revision 3.", "faults": [],
     "stored": _IMAGE, "yours": _CHANGE,
 }  # fmt: skip
 
@@ -127,9 +130,14 @@ def rename_label(
 
 @router.get("/{name}/samples/{digest}", summary="An image with its annotation")
 @responds(AnnotatedSample, example=_IMAGE)
-def get_sample(hub: Hub, name: str, *, digest: str) -> Response:
-    """Labels, boxes, points, polygons, mask, count, state, comments, and the revision."""
-    return json_response(hub.labelling.one(name, digest))
+def get_sample(
+    hub: Hub, name: str, *, digest: str, judgement: Annotated[int, Query(ge=0)] = 0
+) -> Response:
+    """Labels, boxes, points, polygons, mask, count, state, comments, and the revision.
+
+    ``judgement``: number of one of its judgements, from 1: the image as that one annotated it.
+    """
+    return json_response(hub.labelling.one(name, digest, judgement=judgement))
 
 
 @router.post("/{name}/samples/{digest}", summary="Save an annotation")

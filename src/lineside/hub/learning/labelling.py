@@ -57,6 +57,7 @@ class AnnotatedSample:
         picture: address of the image's bytes.
         by, at: who judged it last, and when.
         disputed: what was judged in two ways, until somebody settles it by saving.
+        contradicting: numbers of the judgements that contradict each other on it.
     """
 
     dataset: str
@@ -71,6 +72,7 @@ class AnnotatedSample:
     by: str
     at: datetime
     disputed: tuple[str, ...] = ()
+    contradicting: tuple[int, ...] = ()
     comments: tuple[Comment, ...] = ()
 
 
@@ -172,13 +174,15 @@ class LabelNeed:
 
 
 class LabelConflictError(ConflictError):
-    """Somebody else saved the image meanwhile; ``stored`` is what stands now."""
+    """A change of another revision than the newest; ``stored`` is what stands now."""
 
-    def __init__(self, stored: AnnotatedSample) -> None:
+    def __init__(self, stored: AnnotatedSample, *, revision: int) -> None:
         super().__init__(
-            f"{stored.by} saved this image meanwhile",
+            f"the image is at revision {stored.revision}, last judged by {stored.by}; the change"
+            f" was made on revision {revision}",
             where=stored.name,
-            fix="Compare both, then keep yours or take the other one.",
+            fix=f"Compare both (lineside dataset image {stored.dataset} {stored.digest} --json); to"
+            f" keep yours, send it again with revision {stored.revision}.",
         )
         self.stored = stored
 
@@ -291,9 +295,32 @@ class Labelling:
         """Count the images of a draft by state."""
         return progress_of(self._library.draft(name).entries)
 
-    def one(self, name: str, digest: str) -> AnnotatedSample:
-        """An image of a draft with its annotation; ``NotFoundError`` where it is not in it."""
+    def one(self, name: str, digest: str, *, judgement: int = 0) -> AnnotatedSample:
+        """An image of a draft with its annotation.
+
+        Args:
+            name: of the dataset.
+            digest: of the image.
+            judgement: as the judgement of this number, from 1, annotated it; 0: as it stands.
+
+        Raises:
+            NotFoundError: the draft has no such image, or the image no such judgement.
+        """
         entry, revision = self._library.entry(name, parse_digest(digest, where="digest"))
+        if judgement > len(entry.judgements):
+            raise NotFoundError(
+                f"no judgement {judgement}", where=entry.sample.name,
+                fix=f"The image has {len(entry.judgements)}.",
+            )  # fmt: skip
+        if judgement:
+            said = entry.judgements[judgement - 1]
+            sample = replace(
+                entry.sample, labels=said.labels, known=said.known, count=said.count,
+                mask_digest=said.mask_digest, marked=said.marked,
+            )  # fmt: skip
+            entry = replace(
+                entry, sample=sample, judgements=(said,), disputed=(), polygons=(), painted=None
+            )
         return self._view(name, entry, revision)
 
     def save(self, name: str, digest: str, change: AnnotationChange, *, by: str) -> AnnotatedSample:
@@ -302,12 +329,12 @@ class Labelling:
         Raises:
             NotFoundError: the draft holds no such image.
             InvalidError: the annotation does not fit the image or the labels; every fault.
-            LabelConflictError: somebody else saved it since that revision.
+            LabelConflictError: it was made on another revision than the newest.
         """
         found = parse_digest(digest, where="digest")
         entry, revision = self._library.entry(name, found)
         if revision != change.revision:
-            raise LabelConflictError(self._view(name, entry, revision))
+            raise LabelConflictError(self._view(name, entry, revision), revision=change.revision)
         wanted = change.annotation
         names = self._names_for(name, entry, wanted)
         size = picture_size(self._library.read(entry.sample))
@@ -320,7 +347,7 @@ class Labelling:
                 name, found, wanted, review=change.state, by=by, expect=change.revision
             )
         except ConflictError as error:
-            raise LabelConflictError(self.one(name, digest)) from error
+            raise LabelConflictError(self.one(name, digest), revision=change.revision) from error
         logger.info("image labelled dataset=%s digest=%s by=%s", name, digest, by)
         entry, revision = self._library.entry(name, found)
         return self._view(name, entry, revision)
@@ -365,7 +392,8 @@ class Labelling:
                 labels=sample.labels, known=sample.known, marked=marked,
                 polygons=entry.polygons, mask=mask, count=sample.count,
             ),
-            by=last.by, at=last.at, disputed=entry.disputed, comments=entry.comments,
+            by=last.by, at=last.at, disputed=entry.disputed,
+            contradicting=entry.contradicting, comments=entry.comments,
         )  # fmt: skip
 
 

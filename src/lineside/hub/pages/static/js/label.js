@@ -3,6 +3,7 @@
 import { ask, problemOf } from "./forms.js";
 import { Aid } from "./label_aid.js";
 import { Cursor } from "./label_cursor.js";
+import { Dispute } from "./label_dispute.js";
 import { wireKeys } from "./label_keys.js";
 import { ShapeList } from "./label_list.js";
 import { changedMark, without } from "./label_model.js";
@@ -24,6 +25,7 @@ const tools = new Tools(work, canvas, say);
 const rail = new Rail(work, root, address);
 const list = new ShapeList(work, root, () => shapeNames());
 const aid = new Aid(work, root, say);
+const dispute = new Dispute(work, root, address);
 const strip = new Strip(root, start, address, (digest) => void leave(() => open(digest)));
 const names = /** @type {HTMLSelectElement} */ (root.querySelector("[data-shape-label]"));
 const size = /** @type {HTMLInputElement} */ (root.querySelector("[data-size]"));
@@ -51,6 +53,7 @@ function show() {
   rail.show();
   list.show();
   aid.show();
+  dispute.show();
   work.draw();
 }
 

@@ -3,6 +3,7 @@
 import { ask, problemOf } from "./forms.js";
 import { PaintedMask } from "./label_mask.js";
 import { markOf, summary } from "./label_model.js";
+import { OFFERED } from "./label_view.js";
 
 /** @typedef {import("./label_model.js").Annotation} Annotation */
 /** @typedef {import("./label_work.js").Work} Work */
@@ -77,18 +78,19 @@ export class Aid {
       this.text.textContent = `No suggestion: ${prediction.state}. ${prediction.reason}`;
       return;
     }
-    work.suggestion = annotationOf(prediction);
+    const annotation = annotationOf(prediction);
     work.view.regions.register(prediction, work.view.picture);
-    work.suggested = work.suggestion.mask ? new PaintedMask(work.size, work.suggestion.mask) : null;
-    this.text.textContent = `${summary(work.suggestion)}. Accept it, then mend it.`;
+    const mask = annotation.mask ? new PaintedMask(work.size, annotation.mask) : null;
+    work.suggestion = { annotation, mask, style: OFFERED, by: "" };
+    this.text.textContent = `${summary(annotation)}. Accept it, then mend it.`;
     work.onShow();
   }
 
   take() {
     const { work } = this;
     if (!work.suggestion || !work.may) return;
-    const next = accepted(work.now, work.suggestion);
-    [work.suggestion, work.suggested] = [null, null];
+    const next = accepted(work.now, work.suggestion.annotation);
+    work.suggestion = null;
     work.change(next);
     this.say("Suggestion accepted.");
   }

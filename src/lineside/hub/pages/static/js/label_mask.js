@@ -9,9 +9,10 @@ const COLOUR = [214, 0, 147, 140];
 
 /** Pixels column by column, as run lengths go. */
 export class PaintedMask {
-  /** @param {Size} size @param {Mask | null} [mask] */
-  constructor(size, mask = null) {
+  /** @param {Size} size @param {Mask | null} [mask] @param {number[]} [colour] red, green, blue, opacity */
+  constructor(size, mask = null, colour = COLOUR) {
     this.size = size;
+    this.colour = colour;
     this.bits = new Uint8Array(size.width * size.height);
     for (const [start, length] of runsOf(mask?.rle ?? "")) this.bits.fill(1, start, start + length);
     this.layer = new OffscreenCanvas(Math.max(1, size.width), Math.max(1, size.height));
@@ -92,7 +93,7 @@ export class PaintedMask {
     const image = new ImageData(width, height);
     for (let y = 0; y < height; y += 1) {
       for (let x = 0; x < width; x += 1) {
-        if (this.bits[(x0 + x) * this.size.height + y0 + y]) image.data.set(COLOUR, (y * width + x) * 4);
+        if (this.bits[(x0 + x) * this.size.height + y0 + y]) image.data.set(this.colour, (y * width + x) * 4);
       }
     }
     const context = /** @type {OffscreenCanvasRenderingContext2D} */ (this.layer.getContext("2d"));

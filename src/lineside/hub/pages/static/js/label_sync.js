@@ -65,9 +65,9 @@ export class Sync {
 
   /** @param {Sample} sample @param {Sample} stored */
   take(sample, stored) {
-    const { revision, annotation, by, at, disputed } = stored;
+    const { revision, annotation, by, at, disputed, contradicting } = stored;
     const isSettled = sample.disputed.length > disputed.length;
-    Object.assign(sample, { revision, annotation, by, at, disputed });
+    Object.assign(sample, { revision, annotation, by, at, disputed, contradicting });
     if (isSettled) this.work.onShow();
     if (this.work.seen !== stored.state) void refreshHead();
     this.work.seen = stored.state;
@@ -138,7 +138,7 @@ export class Sync {
     [view.picture, view.size] = [this.work.view.picture, this.work.size];
     view.draw({
       annotation, mask: new PaintedMask(view.size, annotation.mask), selected: null, drawn: [], closed: false,
-      suggestion: null, suggested: null, cursor: null, radius: 0,
+      offers: [], cursor: null, radius: 0,
     }); // prettier-ignore
   }
 }

@@ -9,12 +9,16 @@ import { Zoom } from "./zoom.js";
 /** @typedef {import("./label_model.js").Annotation} Annotation */
 /** @typedef {import("./label_model.js").Shape} Shape */
 /** @typedef {import("./label_mask.js").PaintedMask} PaintedMask */
-/** @typedef {{annotation: Annotation, mask: PaintedMask | null, selected: Shape | null, drawn: number[][], closed: boolean, suggestion: Annotation | null, suggested: PaintedMask | null, cursor: number[] | null, radius: number}} Scene */
+/** @typedef {{colour: string, dash: number[], fill: string}} Style */
+/** @typedef {{annotation: Annotation, mask: PaintedMask | null, style: Style, by: string}} Offer a package's or a person's annotation, which is not that of the picture */
+/** @typedef {{annotation: Annotation, mask: PaintedMask | null, selected: Shape | null, drawn: number[][], closed: boolean, offers: Offer[], cursor: number[] | null, radius: number}} Scene */
 
 const LINE = "#ffffff";
 const CHOSEN = "#62adff";
-const OFFERED = "#f0b13b";
 const DARK = "#11171e";
+const OWN = { colour: LINE, dash: [], fill: "rgba(214,0,147,0.45)" };
+/** @type {Style} */
+export const OFFERED = { colour: "#f0b13b", dash: [5, 4], fill: "rgba(240,177,59,0.2)" };
 
 export class View extends Zoom {
   /** @param {HTMLCanvasElement} canvas */
@@ -36,43 +40,44 @@ export class View extends Zoom {
     drawOverlay(context, place, outlines, this.size);
     const { box } = this.regions;
     if (outlines && box) this.outline(context, corners(box, outlines, this.size), { colour: CHOSEN, closed: true });
-    if (scene.mask) context.drawImage(scene.mask.layer, place.x, place.y, place.width, place.height);
-    if (scene.suggestion) this.shapes(context, scene.suggestion, null, OFFERED);
-    if (scene.suggested) context.drawImage(scene.suggested.layer, place.x, place.y, place.width, place.height);
-    this.shapes(context, scene.annotation, scene.selected, LINE);
+    for (const { mask } of [scene, ...scene.offers]) {
+      if (mask) context.drawImage(mask.layer, place.x, place.y, place.width, place.height);
+    }
+    for (const [n, { annotation, style, by }] of scene.offers.entries()) this.shapes(context, annotation, null, style, { by, isBelow: n % 2 > 0 });
+    this.shapes(context, scene.annotation, scene.selected, OWN);
     if (scene.drawn.length) this.outline(context, scene.drawn, { colour: CHOSEN, closed: scene.closed });
     if (scene.cursor) this.cross(context, scene.cursor, scene.radius);
   }
 
-  /** @param {CanvasRenderingContext2D} context @param {Annotation} one @param {Shape | null} selected @param {string} colour */
-  shapes(context, one, selected, colour) {
-    const dashed = colour === OFFERED;
+  /** @param {CanvasRenderingContext2D} context @param {Annotation} one @param {Shape | null} selected @param {Style} style @param {{by: string, isBelow: boolean}} [tags] */
+  shapes(context, one, selected, style, { by, isBelow } = { by: "", isBelow: false }) {
+    const { colour } = style;
     one.polygons.forEach((polygon, n) => {
       const chosen = selected?.kind === "polygon" && selected.n === n;
-      this.outline(context, polygon, { colour: chosen ? CHOSEN : colour, closed: true, filled: true, dashed });
+      this.outline(context, polygon, { ...style, colour: chosen ? CHOSEN : colour, closed: true, filled: true });
     });
     (one.marked ?? []).forEach((mark, n) => {
       const chosen = selected?.kind === "mark" && selected.n === n;
       const [x0, y0, x1, y1] = boxOf(mark);
-      const about = { colour: chosen ? CHOSEN : colour, closed: true, dashed };
+      const about = { ...style, colour: chosen ? CHOSEN : colour, closed: true };
       if (isPoint(mark)) this.dot(context, [x0, y0], about.colour);
       else this.outline(context, [[x0, y0], [x1, y0], [x1, y1], [x0, y1]], about); // prettier-ignore
-      this.tag(context, [x0, y0], mark.label);
+      this.tag(context, [x0, isBelow ? y1 : y0], by ? `${mark.label}, ${by}` : mark.label, isBelow);
     });
     for (const handle of handlesOf(one, selected)) this.dot(context, handle, CHOSEN);
   }
 
-  /** @param {CanvasRenderingContext2D} context @param {number[][]} points @param {{colour: string, closed: boolean, filled?: boolean, dashed?: boolean}} how */
-  outline(context, points, { colour, closed, filled = false, dashed = false }) {
+  /** @param {CanvasRenderingContext2D} context @param {number[][]} points @param {Partial<Style> & {colour: string, closed: boolean, filled?: boolean}} how */
+  outline(context, points, { colour, closed, filled = false, dash = [], fill = OWN.fill }) {
     const { x, y, scale } = this.place();
     context.beginPath();
     points.forEach(([px, py], n) => (n ? context.lineTo(x + px * scale, y + py * scale) : context.moveTo(x + px * scale, y + py * scale)));
     if (closed) context.closePath();
     if (filled) {
-      context.fillStyle = dashed ? "rgba(240,177,59,0.2)" : "rgba(214,0,147,0.45)";
+      context.fillStyle = fill;
       context.fill("evenodd");
     }
-    context.setLineDash(dashed ? [5, 4] : []);
+    context.setLineDash(dash);
     [context.lineWidth, context.strokeStyle] = [3.5, "rgba(0,0,0,0.55)"];
     context.stroke();
     [context.lineWidth, context.strokeStyle] = [1.5, colour];
@@ -90,11 +95,11 @@ export class View extends Zoom {
     context.stroke();
   }
 
-  /** @param {CanvasRenderingContext2D} context @param {number[]} point @param {string} text */
-  tag(context, [px, py], text) {
+  /** @param {CanvasRenderingContext2D} context @param {number[]} point @param {string} text @param {boolean} isBelow */
+  tag(context, [px, py], text, isBelow) {
     const { x, y, scale } = this.place();
     context.font = '550 12px "Inter", sans-serif';
-    const [left, top] = [x + px * scale, Math.max(0, y + py * scale - 18)];
+    const [left, top] = [x + px * scale, Math.max(0, y + py * scale + (isBelow ? 1 : -18))];
     context.fillStyle = DARK;
     context.fillRect(left, top, context.measureText(text).width + 8, 17);
     [context.fillStyle, context.textBaseline] = [LINE, "middle"];

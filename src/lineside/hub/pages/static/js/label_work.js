@@ -5,7 +5,7 @@ import { PaintedMask } from "./label_mask.js";
 
 /** @typedef {import("./label_model.js").Annotation} Annotation */
 /** @typedef {import("./label_model.js").Shape} Shape */
-/** @typedef {{digest: string, name: string, picture: string, width_px: number, height_px: number, revision: number, state: string, annotation: Annotation, by: string, at: string, disputed: string[], comments: {text: string, by: string, at: string}[]}} Sample */
+/** @typedef {{digest: string, name: string, picture: string, width_px: number, height_px: number, revision: number, state: string, annotation: Annotation, by: string, at: string, disputed: string[], contradicting: number[], comments: {text: string, by: string, at: string}[]}} Sample */
 
 const NOTHING = { labels: [], known: [], marked: null, polygons: [], mask: null, count: null };
 
@@ -32,10 +32,10 @@ export class Work {
     this.burnt = false;
     /** The state that the hub has. */
     this.seen = "todo";
-    /** @type {Annotation | null} */
+    /** @type {import("./label_view.js").Offer | null} */
     this.suggestion = null;
-    /** @type {PaintedMask | null} */
-    this.suggested = null;
+    /** @type {import("./label_view.js").Offer[]} judgements that contradict each other, those that are shown */
+    this.opinions = [];
     /** @type {number[] | null} */
     this.cursor = null;
     /** Called after every change of what is shown. */
@@ -70,8 +70,8 @@ export class Work {
   take(sample) {
     this.sample = sample;
     this.seen = sample.state;
-    this.history = new History(sample.annotation, sample.state);
-    [this.selected, this.cursor, this.suggestion, this.suggested] = [null, null, null, null];
+    this.history = new History(sample.annotation, sample.disputed.length ? "labelled" : sample.state); // a change settles it
+    [this.selected, this.cursor, this.suggestion, this.opinions] = [null, null, null, []];
     this.mask = new PaintedMask(this.size, sample.annotation.mask);
     this.drop();
   }
@@ -143,7 +143,7 @@ export class Work {
   draw() {
     this.view.draw({
       annotation: this.burnt ? { ...this.now, polygons: [] } : this.now, mask: this.mask, selected: this.selected, drawn: this.drawn, closed: this.closed,
-      suggestion: this.suggestion, suggested: this.suggested, cursor: this.cursor, radius: ["brush", "erase"].includes(this.tool) ? this.radius : 0,
+      offers: this.suggestion ? [...this.opinions, this.suggestion] : this.opinions, cursor: this.cursor, radius: ["brush", "erase"].includes(this.tool) ? this.radius : 0,
     }); // prettier-ignore
   }
 }
