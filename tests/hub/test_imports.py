@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import digest_of
+from lineside.core import InvalidError, digest_of
 from lineside.hub import Role, Services
 from lineside.hub.ingest import export
 from lineside.vision import encode_png
@@ -159,6 +159,29 @@ def test_a_version_goes_out_and_comes_back_the_same(hub: Services, client: TestC
     assert "export?format=csv" in page
     assert "export?format=coco" not in page
     assert not list((hub.config.folder / "imports").iterdir())
+
+
+@pytest.mark.parametrize("task", ["", "classify", "multilabel"])
+def test_an_image_is_not_good_and_defective_at_once(
+    hub: Services, client: TestClient, task: str
+) -> None:
+    client.post(f"{HERE}/labels", json={"labels": ["good", "dent"], "task": task})
+    table = b"file,label\na.png,good; dent\nb.png,good\n"
+    data = packed({"labels.csv": table, "a.png": picture(1), "b.png": picture(2)})
+    told = send(client, data, keep=digest_of(data)).json()
+    said = {"labels": ["dent", "good"], "known": None, "polygons": [], "marked": None}
+    answer = client.post(
+        f"{HERE}/samples/{digest_of(picture(2))}", json={"revision": 1, "annotation": said}
+    )
+    if task == "multilabel":
+        assert (told["images"], answer.status_code) == (2, 200)
+        return
+    sentence = "'dent' does not, so both cannot hold"
+    assert (told["images"], sentence in told["skipped"][0]["reason"]) == (1, True)
+    assert (answer.status_code, sentence in answer.json()["detail"]) == (400, True)
+    with pytest.raises(InvalidError, match=sentence):
+        hub.datasets._library.add_frames("new", [], ["good", "dent"], by="anna")
+    assert "new" not in hub.datasets._library.names()
 
 
 def test_an_export_names_what_its_format_left_out(hub: Services, client: TestClient) -> None:

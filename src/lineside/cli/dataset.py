@@ -607,6 +607,7 @@ def import_source(
 ) -> None:
     """Import labelled pictures; every skipped line is reported."""
     from lineside.datasets import load_source
+    from lineside.datasets.samples import checked_import
     from lineside.datasets.sources import Choice, Reading, read_ids
 
     choice = Choice(ids=None if ids is None else read_ids(ids), most=sample, seed=seed)
@@ -624,6 +625,7 @@ def import_source(
             group=group,
             reading=reading,
         )
+        found = checked_import(found, datasets.purpose(into))
         if not found.samples:
             for line in found.skipped:
                 say(f"skipped {line.where}: {line.reason}")

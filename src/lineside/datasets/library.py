@@ -50,7 +50,7 @@ from lineside.datasets.leaks import (
     look_at,
     parts_of,
 )
-from lineside.datasets.samples import Marked, Part, Sample, Skipped, sample_of_frame
+from lineside.datasets.samples import Marked, Part, Sample, Skipped, check_labels, sample_of_frame
 from lineside.datasets.splitting import Parts, SplitPlan, parted
 from lineside.datasets.versions import (
     DatasetVersion,
@@ -278,6 +278,7 @@ class Library:
             by: who says so.
             known: further names that were judged and do not hold.
         """
+        check_labels(labels, self.purpose(name), None)
         self._open(name)
         self._records.frames.pin([row.id for row in rows], reason=f"dataset:{name}")
         new = same = 0
@@ -367,6 +368,7 @@ class Library:
             NotFoundError: the draft holds no such picture.
             ConflictError: somebody else changed it since.
         """
+        check_labels(annotation.labels, self.purpose(name), annotation.marked)
         entry, _ = self.entry(name, digest)
         sample = replace(
             entry.sample,
@@ -418,8 +420,10 @@ class Library:
 
     def purpose(self, name: str) -> tuple[str, tuple[str, ...]]:
         """Return the declared task and labels of a good part; "" and empty where nobody did."""
-        body = self._records.documents.get(_DATASET, check_name(name)).body
-        return str(body.get("task", "")), tuple(body.get("good", ()))
+        with suppress(NotFoundError):
+            body = self._records.documents.get(_DATASET, check_name(name)).body
+            return str(body.get("task", "")), tuple(body.get("good", ()))
+        return "", ()
 
     def declare(
         self, name: str, labels: Iterable[str], *, task: str = "", good: Sequence[str] = ()

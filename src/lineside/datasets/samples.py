@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Digest, Inspection, InvalidError, Region, digest_of
+from lineside.core import Digest, Inspection, InvalidError, Region, Task, digest_of
 from lineside.store import FrameRow
 from lineside.vision.decide import says_good
 
@@ -202,6 +202,55 @@ class Import:
     def read_file(self, digest: Digest) -> bytes:
         """The bytes of a picture, mask or template by digest."""
         return self.reader(digest)
+
+
+_EACH_BY_ITSELF = (Task.MULTILABEL, Task.DETECT, Task.COUNT)
+
+
+def check_labels(
+    labels: Sequence[str], purpose: tuple[str, Collection[str]], marked: Sequence[Marked] | None
+) -> None:
+    """Refuse labels that call an image good and defective at once.
+
+    Labels of regions and of marked objects speak of a part of the image, and may be of both kinds.
+    So may all labels of a dataset for ``multilabel``, ``detect`` or ``count``: each of them is
+    present or absent by itself.
+
+    Args:
+        labels: of one image.
+        purpose: the dataset's task and good labels (``Library.purpose``).
+        marked: objects on the image.
+
+    Raises:
+        InvalidError: one of the labels means a good part, and another one does not.
+    """
+    task, good = purpose
+    objects = {mark.label for mark in marked or ()}
+    whole = [one for one in labels if "/" not in one and one not in objects]
+    fine = [one for one in whole if says_good(one, named=good)]
+    bad = [one for one in whole if one not in fine]
+    if fine and bad and task not in _EACH_BY_ITSELF:
+        raise InvalidError(
+            f"{fine[0]!r} means a good part and {bad[0]!r} does not, so both cannot hold",
+            where="labels",
+            fix="Keep one of them. Where each is present or absent by itself, declare the task: "
+            "lineside dataset label NAME --task multilabel.",
+        )
+
+
+def checked_import(found: Import, purpose: tuple[str, Collection[str]]) -> Import:
+    """Return an import without the images that ``check_labels`` refuses; it reports them."""
+    refused: dict[str, str] = {}
+    for sample in found.samples:
+        try:
+            check_labels(sample.labels, purpose, sample.marked)
+        except InvalidError as error:
+            refused[sample.name] = f"{error.message}. {error.fix}"
+    return replace(
+        found,
+        samples=tuple(one for one in found.samples if one.name not in refused),
+        skipped=(*found.skipped, *(Skipped(where=n, reason=why) for n, why in refused.items())),
+    )
 
 
 def label_names(inspection: Inspection) -> tuple[str, ...]:

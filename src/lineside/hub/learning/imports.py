@@ -28,7 +28,7 @@ from lineside.core import (
 )
 from lineside.datasets import Library, Sample, load_source
 from lineside.datasets.formats.folders import PICTURE_SUFFIXES
-from lineside.datasets.samples import Import, Skipped
+from lineside.datasets.samples import Import, Skipped, checked_import
 from lineside.datasets.trees import MOST_PICTURE_BYTES, ArchiveTree, suffix_of, walk
 from lineside.hub.learning.datasets import kinds_of
 from lineside.vision import picture_size
@@ -93,7 +93,8 @@ class DatasetImports:
             raise ConflictError(
                 "these are not the files that were reported", where="keep", fix="Look again."
             )
-        with self._opened(data) as found:
+        with self._opened(data) as opened:
+            found = checked_import(opened, self._library.purpose(name))
             if not found.samples:
                 first = found.skipped[0] if found.skipped else None
                 why = f": {first.where}: {first.reason}" if first else ""
