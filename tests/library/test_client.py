@@ -43,6 +43,7 @@ def test_what_is_no_address_of_a_hub_is_refused_with_a_sentence(address: str) ->
         (429, b"null", UnavailableError, "Too Many Requests.*Try again in 7 s"),
         (429, b'{"detail":"full","fix":"Wait."}', UnavailableError, "full.*fix: Wait"),
         (502, b"<html>", UnavailableError, "Bad Gateway"),
+        (502, b"[" * 100_000, UnavailableError, "Bad Gateway"),
     ],
 )
 def test_a_refusal_is_one_of_the_six_errors_whatever_its_body(

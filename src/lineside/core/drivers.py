@@ -1,24 +1,32 @@
 """Choose an adapter by URL scheme: the room's own table first, then installed entry points.
 
 A backbone of somebody's own is such an entry point too, or an ONNX file. Beside it stand the
-settings of each task's learner: a hub, which has none, refuses what the learner would refuse.
+settings of each task's learner: a hub, which has none, refuses what the learner would refuse. The
+clients of a hub, of devices and of people, send their requests by ``http_opener``.
 """
 
 import importlib
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from lineside.core.errors import InvalidError, MissingExtraError
+
+if TYPE_CHECKING:
+    import ssl
+    import urllib.error
+    import urllib.request
 
 Opener = Callable[..., Any]
 
 _EXTRA = re.compile(r"extra == [\"']([a-z0-9-]+)[\"']")
 _NAME = re.compile(r"[a-z0-9_.-]*")
+_MOST_PROBLEM_BYTES = 2_000_000
 _DISTRIBUTIONS = {
     "PIL": "pillow", "argon2": "argon2-cffi", "basyx": "basyx-python-sdk",
     "cv2": "opencv-python-headless",
@@ -52,6 +60,37 @@ def find_driver(kind: str, url: str, *, table: Mapping[str, str]) -> Opener:
 def installed(kind: str) -> dict[str, EntryPoint]:
     """Entry points of the group ``lineside.<kind>`` by name; of several by one name the first."""
     return {point.name: point for point in reversed(entry_points(group=f"lineside.{kind}"))}
+
+
+def http_opener(
+    tls: "ssl.SSLContext | None", *more: "urllib.request.BaseHandler"
+) -> "urllib.request.OpenerDirector":
+    """Sender of HTTP requests that follows no redirect: a token goes to the address given alone.
+
+    It asks no proxy of the environment, unless a ``ProxyHandler`` is among the further handlers.
+    """
+    import urllib.request
+
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(context=tls),
+        urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor(), *more,
+    ):  # fmt: skip
+        opener.add_handler(handler)
+    return opener
+
+
+def problem_texts(error: "urllib.error.HTTPError") -> dict[str, str]:
+    """Texts of the problem document (RFC 9457) of an answer, which is closed; none of another."""
+    from http.client import HTTPException
+
+    try:
+        with error:
+            problem = json.loads(error.read(_MOST_PROBLEM_BYTES))
+    except (OSError, HTTPException, RecursionError, ValueError):
+        return {}
+    found = problem.items() if isinstance(problem, dict) else ()
+    return {name: value for name, value in found if isinstance(value, str)}
 
 
 _ENTRY_POINT = re.compile(r"[A-Za-z0-9_-]*")

@@ -5,7 +5,6 @@
 2. The hub is checked against the authority handed in, by name and by time; an answer has a limit.
 """
 
-import json
 import re
 import socket
 import ssl
@@ -33,6 +32,7 @@ from lineside.core import (
     encode,
 )
 from lineside.core.config import LOOPBACK
+from lineside.core.drivers import http_opener, problem_texts
 from lineside.fleet import Part
 
 T = TypeVar("T")
@@ -44,7 +44,6 @@ _CHUNK_BYTES = 1 << 16
 _RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/[0-9]{1,15}")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _LONGEST_WAIT_S = 3600.0
-_MOST_PROBLEM_BYTES = 4096
 _LONGEST_DETAIL = 200
 
 
@@ -232,12 +231,7 @@ class HubClient:
             request.add_header("Content-Type", "application/json")
         if token := self._token():
             request.add_header("Authorization", f"Bearer {token}")
-        opener = urllib.request.OpenerDirector()  # with handlers of neither redirects nor proxies
-        for handler in (
-            urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(context=self._tls()),
-            urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor(),
-        ):  # fmt: skip
-            opener.add_handler(handler)
+        opener = http_opener(self._tls())
         try:
             answer: HTTPResponse = opener.open(request, timeout=_TIMEOUT_S)
         except urllib.error.HTTPError as error:
@@ -297,7 +291,7 @@ def _refusal(error: urllib.error.HTTPError, address: str) -> LinesideError:
     A busy hub (429 or 503) says in Retry-After when to come again (RFC 9110, 10.2.3: seconds). More
     than an hour is not waited for, and a date is passed over: a device's clock may be wrong.
     """
-    status, problem = error.code, _problem(error)
+    status, problem = error.code, problem_texts(error)
     detail = " ".join(problem.get("detail", "").split())[:_LONGEST_DETAIL]
     where, fix = problem.get("where") or address, problem.get("fix", "")
     after = error.headers.get("Retry-After", "").strip()
@@ -321,17 +315,6 @@ def _refusal(error: urllib.error.HTTPError, address: str) -> LinesideError:
     if status in (408, 425, 429) or status >= 500:
         return UnavailableError(said, where=where, fix=fix or "Try later.")
     return InvalidError(said, where=where, fix=fix or "Correct the address.")
-
-
-def _problem(error: urllib.error.HTTPError) -> dict[str, str]:
-    """Texts of a problem document; none of anything else. The answer is closed then."""
-    try:
-        with error:
-            problem = json.loads(error.read(_MOST_PROBLEM_BYTES))
-    except (OSError, HTTPException, ValueError):
-        return {}
-    found = problem.items() if isinstance(problem, dict) else ()
-    return {name: value for name, value in found if isinstance(value, str)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

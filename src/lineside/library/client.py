@@ -20,7 +20,7 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
 )
-from lineside.core.drivers import SecretUrl
+from lineside.core.drivers import SecretUrl, http_opener, problem_texts
 from lineside.core.worker import retry
 
 if TYPE_CHECKING:
@@ -155,9 +155,9 @@ class HubClient:
             },
         )
         try:
-            with _opener(self._trust).open(request, timeout=30) as answer:
-                content: bytes = answer.read()
-                return content
+            opener = http_opener(self._trust, urllib.request.ProxyHandler())
+            with opener.open(request, timeout=30) as answer:
+                return bytes(answer.read())
         except urllib.error.HTTPError as error:
             raise _refusal(error, where=f"{method} {path}") from error
         except (OSError, HTTPException) as error:
@@ -183,18 +183,6 @@ def _is_address(base: str) -> bool:
     return usable and plain and parts.scheme in ("http", "https") and parts.path in ("", "/")
 
 
-def _opener(trust: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
-    """Sender of requests that follows no redirect: the token goes to the address given alone."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(), urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=trust), urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):  # fmt: skip
-        opener.add_handler(handler)
-    return opener
-
-
 def _trust(ca: Path) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca)
@@ -207,20 +195,15 @@ def _trust(ca: Path) -> ssl.SSLContext:
 
 def _refusal(error: urllib.error.HTTPError, *, where: str) -> LinesideError:
     """The error of an answer, in the words of its problem document (RFC 9457) if it has one."""
-    try:
-        with error:
-            problem = json.loads(error.read())
-    except (OSError, HTTPException, ValueError):
-        problem = {}
+    found = problem_texts(error)
     if 300 <= error.code < 400:
         return InvalidError(
             f"what answers there sends on to {error.headers.get('Location', '')!r:.200}",
             where=where,
             fix="Give the address of the hub itself: the token is sent to no other.",
         )  # fmt: skip
-    found = problem if isinstance(problem, dict) else {}
     after_s = error.headers.get("Retry-After", "")
     later = f"Try again in {after_s} s." if after_s.isdecimal() else ""
     return _KINDS.get(error.code, LinesideError)(
-        str(found.get("detail", error.reason)), where=where, fix=str(found.get("fix", later))
+        found.get("detail", str(error.reason)), where=where, fix=found.get("fix", later)
     )
