@@ -268,6 +268,8 @@ def test_failures_are_problem_documents_whoever_raised_them(client: TestClient) 
         ("DELETE", "/api/v1/orders", 405),
         ("GET", "/api/v1/frames?limit=0", 400),
         ("GET", "/api/v1/frames?limit=many", 400),
+        ("GET", "/api/v1/orders?verdict=", 400),
+        ("POST", "/api/v1/runs?seed=1", 400),
         ("GET", "/api/v1/frames/frm_0", 404),
         ("GET", "/api/v1/packages/x", 400),
     ):
@@ -281,6 +283,13 @@ def test_failures_are_problem_documents_whoever_raised_them(client: TestClient) 
         assert document["status"] == status
     refused = client.get("/api/v1/frames?limit=0").json()
     assert refused["detail"] == "query.limit: '0' is not greater than or equal to 1"
+    refused = client.get("/api/v1/frames?verdit=reject&limit=0&sort=").json()
+    assert (refused["detail"], refused["fix"].partition(", limit")[0]) == (
+        "query.verdit: 'verdit' is not a declared query parameter",
+        "Did you mean 'verdict'? Known: before",
+    )
+    many = "&".join(map(str, range(999)))
+    assert len(client.get(f"/api/v1/orders?{many}").json()["faults"]) == 10
 
 
 def test_every_fault_of_a_body_is_named_at_once(client: TestClient) -> None:
@@ -326,8 +335,8 @@ def test_readiness_says_what_is_away(client: TestClient, bus: Bus) -> None:
     bus.close()
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["away"]) == (503, ["bus"])
-    assert client.get("/healthz").text == "ok\n"
-    assert client.get("/ping").status_code == 200
+    assert client.get("/healthz?x=1").text == "ok\n"
+    assert client.get("/ping?x=1").status_code == 200
 
 
 def test_a_stuck_worker_makes_the_hub_unready_and_shows_in_the_metrics(

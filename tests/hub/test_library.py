@@ -129,6 +129,8 @@ def test_refusals_are_those_of_the_hub(remote: Hub, served: str, hub: Services) 
         lineside.connect(served, token=viewer).replay(since=FROM, until=FROM)
     with pytest.raises(NotFoundError):
         remote.image("no-such-frame")
+    with pytest.raises(InvalidError, match=r"'verdikt' is not a .*Did you mean 'verdict'"):
+        list(remote.frames(verdikt="reject"))
     with pytest.raises(InvalidError, match="https://HOST:PORT"):
         lineside.connect("hub.plant.lan", token=OTHER)
     with pytest.raises(UnavailableError, match="does not answer"):

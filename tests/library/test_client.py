@@ -1,17 +1,14 @@
 """Failures of the hub, and of what stands before it, as the six errors."""
 
 from contextlib import closing
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 import lineside
 from lineside.core import InvalidError, LinesideError, RefusedError, UnavailableError
-from lineside.hub.frame_filter import FrameQuery
 from lineside.library.client import HubClient
-from lineside.library.hub import FrameParameter
 from tests.edge.conftest import PackageServer
 
 WORD = "lst_WORD"
@@ -75,14 +72,6 @@ def test_a_page_that_ends_in_its_middle_gives_no_rows(body: bytes, length: str) 
         rows = HubClient(server.url, token="").rows("/runs")
         with pytest.raises(UnavailableError, match=r"127.0.0.1.*fix: "):
             next(rows)
-
-
-def test_a_parameter_that_frames_do_not_have_is_refused_and_not_passed_over() -> None:
-    hub = lineside.connect("http://127.0.0.1:1", token="")
-    with pytest.raises(InvalidError, match=r"'verdikt' is not known \(frames\).*Known: .*verdict"):
-        hub.frames(verdikt="reject")
-    named = {one.name for one in fields(FrameQuery)} | {"before", "limit"}
-    assert set(get_args(FrameParameter)) == named - {"camera", "since", "until"}
 
 
 def test_a_list_that_begins_behind_a_row_goes_on_from_there() -> None:

@@ -22,7 +22,7 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from starlette.routing import BaseRoute, Match
@@ -300,20 +300,24 @@ RoutePart = tuple[frozenset[str], Callable[[], Sequence[BaseRoute]]]
 """Beginnings of the paths of some routes, and what imports and returns these routes."""
 
 
-def route_parts(app: "FastAPI", package: str, named: Iterable[tuple[str, str]]) -> list[RoutePart]:
+def route_parts(
+    app: "FastAPI", package: str, named: Iterable[tuple[str, str]], *,
+    dependencies: Sequence[Any] = (),
+) -> list[RoutePart]:  # fmt: skip
     """Parts of an application that are imported by use.
 
     Args:
         app: the application.
         package: of the modules.
         named: each router as ``module:attribute``, and the beginnings of its routes' paths.
+        dependencies: of FastAPI, of every route.
     """
 
     def part(name: str, beginnings: str) -> RoutePart:
         @cache
         def routes() -> Sequence[BaseRoute]:
             others = len(app.router.routes)
-            app.include_router(resolve_name(f"{package}.{name}"))
+            app.include_router(resolve_name(f"{package}.{name}"), dependencies=dependencies)
             own, app.router.routes[others:] = app.router.routes[others:], []  # the index has them
             return own
 

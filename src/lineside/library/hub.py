@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Moment = datetime | str
 Unsigned = Literal["refused", "allowed"]
-FrameParameter = Literal[
-    "frame", "line", "verdict", "label", "min_score", "max_score", "unsure", "part", "package",
-    "dataset", "sort", "before", "limit",
-]  # fmt: skip
 ChangeKind = Literal["decisions", "verdicts", "events", "twin"]
 T = TypeVar("T")
 
@@ -106,12 +102,7 @@ class Hub:
             narrowed: further parameters of the list (docs/reference/http.md), such as ``line``,
                 ``verdict``, ``label``, ``min_score``, ``part``, ``dataset``, ``sort`` and
                 ``limit``, the rows of a page; several verdicts as a list.
-
-        Raises:
-            InvalidError: a parameter that the list does not have; the hub would pass it over.
         """
-        for name in narrowed:
-            _one_of(FrameParameter, name, where="frames")
         query = {"camera": camera, "since": _time(since), "until": _time(until), **narrowed}
         return self._rows("/frames", **query)
 

@@ -2,22 +2,30 @@
 
 A module is imported when a request may be for one of its routes, or soon after the start. Where a
 browser asked for a page, ``pages`` shows the same failure as one.
+
+A query parameter that a route below ``/api/v1`` does not declare is refused: passed over, a filter
+with a wrong name would give everything. Contracts of other systems take what their clients send.
 """
 
 import logging
 import uuid
 from collections.abc import Sequence
 from functools import cache
+from itertools import islice
 from pkgutil import resolve_name
 from typing import Any, get_args
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Query as QueryParameter
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from lineside.core import Fault, InvalidError, LinesideError
+from lineside.core.codec import faults_error, known
 from lineside.hub.api.wire import error_response, refusal_response
 from lineside.hub.config import Contract
 from lineside.hub.middleware import RoutePart, route_parts
@@ -63,13 +71,13 @@ def mount_api(
     app: FastAPI, *, contracts: Sequence[Contract] = get_args(Contract)
 ) -> list[RoutePart]:
     """Add failure handlers; return the routes, of other systems those of ``contracts`` alone."""
-    named = (*(_CONTRACTS[name] for name in get_args(Contract) if name in contracts), *_PARTS)
+    others = [_CONTRACTS[name] for name in get_args(Contract) if name in contracts]
 
     @cache
     def document() -> dict[str, Any]:
         from lineside.hub.api.openapi import openapi_document
 
-        routers = (resolve_name(f"{__package__}.{name}") for name, _ in named)
+        routers = (resolve_name(f"{__package__}.{name}") for name, _ in (*others, *_PARTS))
         routes = [one for each in routers for one in each.routes if isinstance(one, APIRoute)]
         return openapi_document(app, routes)
 
@@ -78,7 +86,24 @@ def mount_api(
     app.add_exception_handler(RequestValidationError, _parameters)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unnamed)
-    return route_parts(app, __package__, named)
+    return [
+        *route_parts(app, __package__, others),
+        *route_parts(app, __package__, _PARTS, dependencies=[Depends(_declared_query)]),
+    ]
+
+
+async def _declared_query(connection: HTTPConnection) -> None:
+    """Refuse query parameters that a route below ``/api/v1`` does not declare; ten are named."""
+    scope = connection.scope
+    if scope["query_string"] and scope["path"].startswith("/api/v1/"):
+        declared = get_flat_params(scope["route"].dependant)  # codespell:ignore dependant
+        names = [one.alias for one in declared if isinstance(one.field_info, QueryParameter)]
+        unknown = (
+            fault for name in connection.query_params
+            for fault in known(name, names, path=f"query.{name}", noun="query parameter")
+        )  # fmt: skip
+        if faults := tuple(islice(unknown, 10)):
+            raise faults_error(faults, where=faults[0].path)
 
 
 async def _named(request: Request, error: Exception) -> Response:
