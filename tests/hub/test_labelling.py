@@ -295,6 +295,7 @@ def test_commands_label_images_and_rename_labels(
 ) -> None:
     said = tmp_path / "said.json"
     said.write_bytes(encode({**EMPTY, "labels": ["dent"], "known": None}))
+    assert lineside("dataset", "list", role=Role.VIEWER) == {"datasets": ["plates"]}
     image = next(
         one for one in lineside("dataset", "images", "plates")["images"] if one["digest"] == DIGEST
     )

@@ -97,13 +97,21 @@ def test_images_are_arrays(
 ) -> None:
     line.send(line.camera(jpeg()))
     row = next(iter(remote.frames()))
-    assert (remote.image(row["id"]) == decode_picture(hub.frames.picture(row["id"]).data)).all()
+    for named in (row, row["id"]):
+        assert (remote.image(named) == decode_picture(hub.frames.picture(row["id"]).data)).all()
+    for ask in (remote.image, remote.samples, remote.versions, remote.package, remote.changes):
+        with pytest.raises(
+            InvalidError, match=r"\{'a': 'b'\} is no text and has no '.*fix: Give a"
+        ):
+            ask({"a": "b"})
 
 
 def test_rows_become_a_table(remote: Hub, line: Line, jpeg: Callable[..., bytes]) -> None:
     pytest.importorskip("pandas", reason="pandas is not installed")
     line.send(line.camera(jpeg()))
-    assert len(remote.frames().to_pandas()) == len(list(remote.frames())) > 0
+    frames = remote.frames().to_pandas()
+    assert len(frames) == len(list(remote.frames())) > 0
+    assert remote.image(frames.iloc[0]).ndim == 3
 
 
 def test_every_list_can_be_read(
@@ -112,7 +120,8 @@ def test_every_list_can_be_read(
     line.send(line.camera(jpeg()))
     frames = [row["id"] for row in remote.frames()]
     hub.datasets.teach("rack.1", Teaching(frames=tuple(frames), labels=("blue",)), by="anna")
-    assert [row["state"] for row in remote.samples("rack.1")] == ["labelled"]
+    (dataset,) = remote.datasets()
+    assert [row["state"] for row in remote.samples(dataset)] == ["labelled"]
     for rows in (remote.cameras(), remote.datasets(), remote.runs(), remote.models(),
                  remote.packages(), remote.replays()):  # fmt: skip
         assert list(rows) is not None

@@ -23,7 +23,7 @@ from lineside.cli.output import (
     table,
     writable,
 )
-from lineside.cli.running_hub import DATASET
+from lineside.cli.running_hub import DATASET, HubOption, TokenOption, hub_client
 from lineside.core import (
     Digest,
     Inspection,
@@ -71,10 +71,14 @@ class Place:
 
 
 def place_of(
-    *, config: Path | None, store: Path | None, records: str, blobs: str, fresh: bool = False
-) -> Place:
-    """The place that a command's options name; ``fresh`` makes a folder that is not there."""
-    named = [config is not None, store is not None, bool(records or blobs)]
+    *, config: Path | None, store: Path | None, records: str, blobs: str, fresh: bool = False,
+    address: str = "",
+) -> Place:  # fmt: skip
+    """The place that a command's options name; ``fresh`` makes a folder that is not there.
+
+    ``address`` is that of a running hub, a place too, so that no other may be named beside it.
+    """
+    named = [config is not None, store is not None, bool(records or blobs), bool(address)]
     if sum(named) != 1 or bool(records) != bool(blobs):
         raise InvalidError(
             "no place of datasets named" if not any(named) else "two places of datasets named",
@@ -198,15 +202,22 @@ _MOST_SHOWN = 50
 
 
 def list_datasets(
+    hub: HubOption = "",
+    token: TokenOption = None,
     config: ConfigOption = None,
     store: StoreOption = None,
     records: RecordsOption = "",
     blobs: BlobsOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """List datasets."""
-    with open_library(config, store=store, records=records, blobs=blobs) as datasets:
-        names = datasets.names()
+    """List datasets of a place, or with --hub of a running hub."""
+    if hub and not (store or records or blobs):
+        found = hub_client(hub, token=token, config=config).items("/datasets")
+        names = tuple(one["name"] for one in found)
+    else:
+        place = place_of(config=config, store=store, records=records, blobs=blobs, address=hub)
+        with library(place) as (datasets, _):
+            names = datasets.names()
     show({"datasets": names}, as_json=as_json, text=lambda _: "\n".join(names))
 
 

@@ -251,9 +251,10 @@ def _on_a_page(found: Any, words: "Callable[[CountView], str]") -> str:  # noqa:
     return words(view).replace("\u00a0", " ")
 
 
-def _changed(one: Any) -> int | str:  # noqa: ANN401  JSON
-    kinds = ("decisions", "verdicts", "events", "twin")
-    return sum(one["counts"][f"{kind}_changed"] for kind in kinds) if one["state"] == "done" else ""
+def _found(one: Any) -> str:  # noqa: ANN401  JSON
+    from lineside.hub.replay.repository import ReplayView, replay_words
+
+    return replay_words(decode_fast(ReplayView, encode(one), where="replay")) or one["reason"]
 
 
 def _local_device(found: Any) -> str:  # noqa: ANN401  JSON
@@ -449,10 +450,10 @@ REPLAY: dict[str, Command] = {
     "list": listing(
         "/replays", "List replays of the hub with span, state and result, newest first.",
         key="replays", none="No replay.",
-        head=("replay", "state", "percent", "from", "to", "changed", "reason"),
+        head=("replay", "state", "percent", "from", "to", "found"),
         row=lambda one: (
             one["id"], one["state"], f"{one['percent']:.0f}", one["order"]["since"],
-            one["order"]["until"], _changed(one), one["reason"],
+            one["order"]["until"], _found(one),
         ),
         package=option("--package", "Those of this digest.", default=""),
     ),

@@ -21,6 +21,7 @@ from lineside.core import (
     need,
     rfc3339,
 )
+from lineside.core.codec import shown
 from lineside.core.config import LOOPBACK
 from lineside.core.ids import split_version
 from lineside.library.client import HubClient
@@ -106,9 +107,11 @@ class Hub:
         query = {"camera": camera, "since": _time(since), "until": _time(until), **narrowed}
         return self._rows("/frames", **query)
 
-    def image(self, frame: str) -> NDArray[np.uint8]:
+    def image(self, frame: str | Row) -> NDArray[np.uint8]:
         """Return the image of a frame, (height, width, 3) uint8 in RGB."""
-        return decode_picture(self.client.get_bytes(f"/frames/{_quoted(frame)}/picture"))
+        return decode_picture(
+            self.client.get_bytes(f"/frames/{_quoted(_name_of(frame, 'id'))}/picture")
+        )
 
     def events(
         self, *, kind: str = "", source: str = "", subject: str = "", after: int | None = None,
@@ -133,9 +136,9 @@ class Hub:
         """Datasets with their labels and sizes."""
         return self._rows("/datasets")
 
-    def samples(self, dataset: str) -> Rows:
+    def samples(self, dataset: str | Row) -> Rows:
         """Images of a dataset's draft by time, with digest, state and labels."""
-        return self._rows(f"/datasets/{_quoted(dataset)}/samples")
+        return self._rows(f"/datasets/{_quoted(_name_of(dataset, 'name'))}/samples")
 
     def runs(self) -> Rows:
         """Trainings, newest first."""
@@ -145,15 +148,15 @@ class Hub:
         """Groups of model versions."""
         return self._rows("/models")
 
-    def versions(self, group: str) -> Rows:
+    def versions(self, group: str | Row) -> Rows:
         """Numbered versions of a group of models, with digest, evidence and verdicts."""
-        return self._rows(f"/models/{_quoted(group)}/versions")
+        return self._rows(f"/models/{_quoted(_name_of(group, 'name'))}/versions")
 
     def packages(self) -> Rows:
         """Packages, newest first."""
         return self._rows("/packages")
 
-    def package(self, name: str) -> Package:
+    def package(self, name: str | Row) -> Package:
         """Fetch a package; ``lineside.load(name, hub=hub)`` makes a model of it.
 
         It is verified by the rules of a device (``lineside.fleet.trust.client``), from the root
@@ -161,13 +164,15 @@ class Hub:
         withdrawn, not expired, and every byte as signed before the first is read.
 
         Args:
-            name: version of a model, ``GROUP/NUMBER`` such as ``tiles/4``, or ``sha256:…``.
+            name: version of a model, ``GROUP/NUMBER`` such as ``tiles/4``, or ``sha256:…``, or a
+                row of ``versions`` or ``packages``, whose digest it is.
 
         Raises:
             NotFoundError: nothing of this name is signed.
             RefusedError: signed by others, altered at the hub or on the way, or the hub is asked
                 without TLS on another machine, and no root is given.
         """
+        name = _name_of(name, "digest")
         signed = self._root is not None or self._unsigned != "allowed"
         data, digest = self._signed(name) if signed else self._registered(name)
         package = Package.read(data, where=name[:100])
@@ -224,7 +229,7 @@ class Hub:
         row: Row = self.client.post("/replays", {**wish, "inspection": inspection})
         return row
 
-    def changes(self, replay: str, kind: ChangeKind = "decisions") -> Rows:
+    def changes(self, replay: str | Row, kind: ChangeKind = "decisions") -> Rows:
         """Differences that a replay found, by its id; the first 500 of a kind.
 
         The keys are those of its result (docs/how-to/replay.md).
@@ -233,7 +238,7 @@ class Hub:
             InvalidError: there is no such kind.
         """
         changed = f"{_one_of(ChangeKind, kind, where='kind')}_changed"
-        return Rows(self.client, f"/replays/{_quoted(replay)}/result", changed)
+        return Rows(self.client, f"/replays/{_quoted(_name_of(replay, 'id'))}/result", changed)
 
     def _rows(self, path: str, **query: object) -> Rows:
         return Rows(self.client, path, **query)
@@ -279,6 +284,17 @@ def connect(
 
 
 _quoted = partial(quote, safe="")
+
+
+def _name_of(named: str | Row, key: str) -> str:
+    """The id or name of a row of a list or a table, under a key, or the text that is one."""
+    found = named if isinstance(named, str) else getattr(named, "get", id)(key)
+    if not isinstance(found, str):
+        raise InvalidError(
+            f"{shown(named)} is no text and has no {key!r}", where=key,
+            fix=f"Give a row of the list, or its {key!r}.",
+        )  # fmt: skip
+    return found
 
 
 def _one_of(known: object, word: T, *, where: str) -> T:
