@@ -178,6 +178,8 @@ def test_a_run_registers_what_it_made_where_that_was_asked(hub: Services, watche
     )
     with pytest.raises(InvalidError, match="names no group"):
         RunRequest(dataset="rack", register_as="a--b")
+    with pytest.raises(InvalidError, match="of task anomaly, and discs/1 is of task multilabel"):
+        hub.runs.start(RunRequest(dataset="rack", task="anomaly", register_as="discs"), by="anna")
 
 
 @pytest.mark.usefixtures("version")

@@ -10,6 +10,7 @@ from lineside.models import Manifest, Metric, ModelVersions, Registry, Status, b
 from lineside.models.versions import Approvers, Creation, makers
 from lineside.store import Records, open_blobs
 from lineside.testing import FakeClock
+from lineside.vision import ClassRule
 
 Parts = tuple[Manifest, dict[str, bytes]]
 Make = Callable[[str], bytes]
@@ -43,6 +44,28 @@ def test_versions_count_up_within_their_group(versions: ModelVersions, make: Mak
 def test_a_package_registered_again_keeps_its_number(versions: ModelVersions, make: Make) -> None:
     first = versions.register(make("one"), group="tiles", by="ada", metrics=METRICS)
     assert versions.register(make("one"), group="tiles", by="bob", metrics={}) == first
+
+
+def test_a_package_of_another_task_is_refused_whatever_the_way(
+    versions: ModelVersions, make: Make, parts: Parts
+) -> None:
+    classes = ClassRule(
+        labels=parts[0].labels, temperature=1.0, floor=0.0, cuts=(0.5, 0.5), error_rate=1.0,
+        class_conditional=False, calibration_pictures=0,
+    )  # fmt: skip
+    changed = replace(parts[0], task="classify", rules=(), classes=classes)
+    other = build_package(changed, parts[1])
+    said = r"of task classify, and tiles/1 is of task multilabel \(tiles\).*fix: Name another group"
+    versions.register(make("one"), group="tiles", by="ada", metrics={})
+    versions.begin("tiles", by="ada")
+    versions.move("tiles", 2, to=Creation.IN_PROGRESS)
+    with pytest.raises(InvalidError, match=said):
+        versions.complete("tiles", 2, package=other, metrics={})
+    with pytest.raises(InvalidError, match=said):
+        versions.register(other, group="tiles", by="ada", metrics={})
+    assert versions.of("tiles")[1].creation is Creation.IN_PROGRESS
+    versions.decide("tiles", 1, status=Status.REJECTED, by="eve", reason="of the wrong task")
+    assert versions.register(other, group="tiles", by="ada", metrics={}).number == 3
 
 
 def test_the_newest_approved_is_found_over_many_pages(versions: ModelVersions, make: Make) -> None:

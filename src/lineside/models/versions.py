@@ -8,6 +8,7 @@
    with one person may lift this; the verdict then says that it was the maker's own.
 4. Only a version whose making is ``Completed`` is decided about.
 5. The newest approved version is the approved one of the highest number, however many there are.
+6. All versions of a group are of one task, that of the newest one which was not rejected.
 
 A comparison says how a version answers beside the one in use:
 
@@ -28,6 +29,7 @@ Settings of model groups: what follows an approval, for whom, and when it may be
 
 import re
 import unicodedata
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
@@ -208,7 +210,7 @@ class ModelVersions:
         """Add a package as the group's next version; it waits for a person.
 
         Raises:
-            InvalidError, RefusedError: no package, or no name of a group.
+            InvalidError, RefusedError: no package, one of another task, or no name of a group.
             ConflictError: others registered at the same moment, again and again.
         """
         check_group(group)
@@ -268,12 +270,13 @@ class ModelVersions:
         """Hand in the package of a version in progress; it then waits for a person.
 
         Raises:
-            InvalidError, RefusedError: no package.
+            InvalidError, RefusedError: no package, or one of another task.
             ConflictError: the version is not in progress.
         """
         document, current = self._current(group, number)
         _check_follows(current, Creation.COMPLETED)
         record = self._registry.add(package, by=current.registered_by)
+        self.check_task(group, record.manifest.task)
         return self._put(
             document,
             replace(
@@ -284,6 +287,17 @@ class ModelVersions:
                 metrics=dict(metrics),
             ),
         )
+
+    def check_task(self, group: str, task: str) -> None:
+        """Refuse a task of packages that the group does not take, with ``InvalidError``: rule 6."""
+        there = (one for one in self.of(group) if one.digest and one.status != Status.REJECTED)
+        for newest in deque(there, maxlen=1):
+            own = self._registry.get(newest.digest).manifest.task
+            if own != task:
+                raise InvalidError(
+                    f"the package is of task {task}, and {newest.name} is of task {own}",
+                    where=group, fix=f"Name another group, or a package of task {own}.",
+                )  # fmt: skip
 
     def groups(self) -> tuple[str, ...]:
         """Every group that has a version, by name."""
@@ -360,6 +374,8 @@ class ModelVersions:
         for current in there:
             if version.digest and current.digest == version.digest:
                 return current
+        if version.digest:
+            self.check_task(version.group, self._registry.get(version.digest).manifest.task)
         made = replace(version, number=there[-1].number + 1 if there else 1)
         self._documents.put(
             VERSION_KIND, _id(made.group, made.number), body=to_plain(made), expect=0

@@ -279,7 +279,7 @@ class Runs:
         Raises:
             ConflictError: another run is at work.
             InvalidError, NotFoundError: no such task, inspection, data set, version, backbone or
-                setting of the learner.
+                setting of the learner, or a group of models of another task.
         """
         version = self._library.version(request.dataset, request.version)
         inspection, backbone = self._plan(request, version.samples)
@@ -320,6 +320,7 @@ class Runs:
             )  # fmt: skip
         named = self.backbones.get(request.backbone, "")
         check_learner(inspection.task, settings=request.settings, backbone=named)
+        self._models.check_task(request.register_as, inspection.task)
         return inspection, named
 
     def cancel(self, run_id: str) -> RunView:

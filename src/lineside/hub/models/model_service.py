@@ -114,6 +114,7 @@ class ModelService:
         self._blobs = blobs
         self._registry = Registry(records, blobs, clock=clock)
         self._versions = ModelVersions(records, self._registry, clock=clock)
+        self.check_task = self._versions.check_task
         self._groups = ModelGroups(records)
         self._journal = journal
         self._plant = plant
