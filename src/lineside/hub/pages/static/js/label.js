@@ -50,10 +50,7 @@ function show() {
   const redo = /** @type {HTMLButtonElement | null} */ (root.querySelector("[data-do=redo]"));
   if (undo) undo.disabled = !work.history.past.length && !work.drawn.length;
   if (redo) redo.disabled = !work.history.future.length;
-  rail.show();
-  list.show();
-  aid.show();
-  dispute.show();
+  for (const part of [rail, list, aid, dispute]) part.show();
   work.draw();
 }
 
