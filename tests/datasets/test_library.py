@@ -82,6 +82,21 @@ def test_two_classes_of_one_region_contradict_each_other(library: Library, png: 
     assert entry.sample.known == ()
 
 
+@pytest.mark.parametrize("task", ["", "multilabel"])
+def test_a_good_label_and_a_defect_of_two_people_contradict_each_other(
+    library: Library, png: Png, task: str
+) -> None:
+    library.declare("rack", ["dent"], task=task)
+    for by, label in (("ann", "good"), ("bob", "dent")):
+        library.add("rack", [labelled(png(1), label, known=(label,))], by=by)
+    (entry,) = library.draft("rack").entries
+    if task:
+        assert (entry.disputed, entry.sample.labels) == ((), ("dent", "good"))
+        return
+    assert (entry.disputed, entry.contradicting) == (("dent", "good"), (1, 2))
+    assert (entry.sample.labels, entry.sample.known) == ((), ())
+
+
 def test_a_correction_settles_a_dispute_and_keeps_what_was_said(
     *, library: Library, png: Png, clock: FakeClock
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lineside.core import Inspection, InvalidError, SystemClock, Task
+from lineside.core import Inspection, InvalidError, SystemClock, Task, UnavailableError
 from lineside.core.drivers import SecretUrl
 from lineside.core.errors import MissingExtraError
 from lineside.library.training import train, training_job
@@ -81,11 +81,14 @@ def test_a_gpu_with_too_little_memory_is_told_with_what_helps(
 ) -> None:
     moving = Parallel(torch.device("cpu:0"))
     network = torch.nn.Linear(2, 2)
-    with pytest.raises(InvalidError, match="little memory") as told, moving.move_network(network):
+    with (
+        pytest.raises(UnavailableError, match="little memory") as told,
+        moving.move_network(network),
+    ):
         raise torch.OutOfMemoryError("CUDA out of memory")
     assert "batch_size" in told.value.fix
     monkeypatch.setattr(network, "to", full)
-    with pytest.raises(InvalidError, match="little memory"), moving.move_network(network):
+    with pytest.raises(UnavailableError, match="little memory"), moving.move_network(network):
         pytest.fail("it is on no device")
     assert not network._forward_hooks
 
@@ -116,7 +119,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "ones", no_gpu)
-    for version, kind in ((None, MissingExtraError), ("13.0", InvalidError)):
+    for version, kind in ((None, MissingExtraError), ("13.0", UnavailableError)):
         monkeypatch.setattr(torch.version, "cuda", version)
         with pytest.raises(kind) as told:
             train("classify", data=tmp_path / "nowhere", device="cuda")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Fault, InvalidError
 from lineside.datasets.formats.rle import marks_of, mask_of_polygon, mask_png
-from lineside.datasets.samples import Marked, Sample, Skipped, disputed_labels
+from lineside.datasets.samples import Marked, Sample, Skipped, disputed_labels, opposed_labels
 from lineside.datasets.versions import Judgement
 from lineside.vision import decode_picture
 from lineside.vision.masks import mask_of, rle_of
@@ -284,7 +284,8 @@ class Entry:
     def contradicting(self) -> tuple[int, ...]:
         """Numbers of the newest judgement of each disputed name, and of the last one against it.
 
-        All where none speaks against another: of two classes of one region, or before a renaming.
+        All where none speaks against another: of two classes of one region, of a good label and a
+        defect, or before a renaming.
         """
         numbers: set[int] = set()
         for name in self.disputed:
@@ -315,22 +316,26 @@ class Entry:
         )
 
 
-def merged(old: Entry, sample: Sample, *, judgement: Judgement, again: slice) -> Entry:
+def merged(
+    old: Entry, sample: Sample, *, judgement: Judgement, again: slice,
+    purpose: tuple[str, Collection[str]],
+) -> Entry:  # fmt: skip
     """The entry after one more judgement.
 
     ``again``: those of the entry's judgements that it is compared with; where it is the same as one
-    of them, nothing changes.
+    of them, nothing changes. ``purpose``: of the dataset (``Library.purpose``).
     """
     if any(replace(judgement, at=one.at) == one for one in old.judgements[again]):
         return old
     odd = {*old.disputed, *disputed_labels(old.sample, sample), *_odd_drawings(old.sample, sample)}
     held = {*old.sample.labels, *sample.labels} - odd
+    odd |= {*opposed_labels(held, purpose, old.sample.marked or sample.marked)}
     judged = {*old.sample.known, *sample.known} - odd
     one, other = old.sample, sample
     return old.judged_again(
         replace(
             one,
-            labels=tuple(held),
+            labels=tuple(held - odd),
             known=tuple(judged),
             count=_either(one.count, other.count, unless=COUNT in odd),
             mask_digest=_either(one.mask_digest, other.mask_digest, unless=MASK in odd),

@@ -708,7 +708,9 @@ class Library:
         except ConflictError:
             entry = self._update(
                 name, sample.digest,
-                change=lambda old: merged(old, sample, judgement=judgement, again=again),
+                change=lambda old: merged(
+                    old, sample, judgement=judgement, again=again, purpose=self.purpose(name)
+                ),
             )  # fmt: skip
             return False, notes(entry, sample)
         return True, []

@@ -207,10 +207,10 @@ class Import:
 _EACH_BY_ITSELF = (Task.MULTILABEL, Task.DETECT, Task.COUNT)
 
 
-def check_labels(
-    labels: Sequence[str], purpose: tuple[str, Collection[str]], marked: Sequence[Marked] | None
-) -> None:
-    """Refuse labels that call an image good and defective at once.
+def opposed_labels(
+    labels: Iterable[str], purpose: tuple[str, Collection[str]], marked: Sequence[Marked] | None
+) -> list[str]:
+    """Labels that call an image good and defective at once: good ones, then others; else none.
 
     Labels of regions and of marked objects speak of a part of the image, and may be of both kinds.
     So may all labels of a dataset for ``multilabel``, ``detect`` or ``count``: each of them is
@@ -220,18 +220,22 @@ def check_labels(
         labels: of one image.
         purpose: the dataset's task and good labels (``Library.purpose``).
         marked: objects on the image.
-
-    Raises:
-        InvalidError: one of the labels means a good part, and another one does not.
     """
     task, good = purpose
     objects = {mark.label for mark in marked or ()}
     whole = [one for one in labels if "/" not in one and one not in objects]
     fine = [one for one in whole if says_good(one, named=good)]
     bad = [one for one in whole if one not in fine]
-    if fine and bad and task not in _EACH_BY_ITSELF:
+    return [*fine, *bad] if fine and bad and task not in _EACH_BY_ITSELF else []
+
+
+def check_labels(
+    labels: Sequence[str], purpose: tuple[str, Collection[str]], marked: Sequence[Marked] | None
+) -> None:
+    """Refuse labels that call an image good and defective, with ``InvalidError``."""
+    if opposed := opposed_labels(labels, purpose, marked):
         raise InvalidError(
-            f"{fine[0]!r} means a good part and {bad[0]!r} does not, so both cannot hold",
+            f"{opposed[0]!r} means a good part and {opposed[-1]!r} does not, so both cannot hold",
             where="labels",
             fix="Keep one of them. Where each is present or absent by itself, declare the task: "
             "lineside dataset label NAME --task multilabel.",

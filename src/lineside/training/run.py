@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lineside.core import Clock, InvalidError, digest_of, encode, replace_durably
+from lineside.core import Clock, UnavailableError, digest_of, encode, replace_durably
 from lineside.core.errors import MissingExtraError
 from lineside.datasets import Sample
 from lineside.models import (
@@ -311,7 +311,7 @@ def learning_device(name: LearningDevice) -> torch.device:
 
     Raises:
         MissingExtraError: ``cuda`` is named, and torch is built without it.
-        InvalidError: it is named, and there is no such GPU.
+        UnavailableError: it is named, and there is no such GPU.
     """
     if name == "cpu":
         return CPU
@@ -329,7 +329,7 @@ def learning_device(name: LearningDevice) -> torch.device:
             fix="pip install torch from the index for CUDA, or train on the CPU: --device cpu, "
             "training_device of a hub.",
         )
-    raise InvalidError(
+    raise UnavailableError(
         f"torch cannot use a GPU of NVIDIA here: {reason}",
         where="device",
         fix="Ask nvidia-smi whether there is one and its driver works; or train on the CPU: "
@@ -372,7 +372,8 @@ def run_job(
 
     Raises:
         JobCancelledError: stopped as asked; run it again to go on.
-        InvalidError: the data cannot teach this inspection, or this machine has no such device.
+        InvalidError: the data cannot teach this inspection.
+        UnavailableError: this machine has no such device, or it has too little memory.
         MissingExtraError: torch is built without this device.
         ConflictError: the folder holds another job.
         RefusedError: the exported network does not agree with the trained one.

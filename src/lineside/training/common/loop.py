@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lineside.core import InvalidError
+from lineside.core import UnavailableError
 from lineside.datasets import Part, Sample
 from lineside.datasets.splitting import folds, split
 from lineside.training.job import Steps, TrainJob, load_arrays, save_arrays
@@ -69,7 +69,7 @@ class Parallel:
         """Move a network to the device and back; meanwhile it takes and gives tensors of the CPU.
 
         Raises:
-            InvalidError: the device has too little memory.
+            UnavailableError: the device has too little memory; it may have more later.
         """
         if self.device == CPU:
             yield
@@ -83,7 +83,7 @@ class Parallel:
             network.to(self.device)
             yield
         except torch.OutOfMemoryError as error:
-            raise InvalidError(
+            raise UnavailableError(
                 f"the GPU has too little memory: {str(error)[:200]}",
                 where="device",
                 fix="Lower --setting batch_size, end what else uses it, or train on the CPU.",

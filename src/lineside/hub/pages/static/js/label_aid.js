@@ -27,9 +27,10 @@ export function annotationOf({ labels, boxes, mask, count, task }) {
 
 /** The annotation with what a suggestion says; what it says nothing of stays. @param {Annotation} one @param {Annotation} offered @returns {Annotation} */
 export function accepted(one, offered) {
+  const judged = new Set([...(offered.known ?? []), ...offered.labels]);
   return {
-    labels: offered.known?.length ? offered.labels : one.labels,
-    known: offered.known?.length ? offered.known : one.known,
+    labels: [...one.labels.filter((name) => !judged.has(name)), ...offered.labels],
+    known: one.known && [...new Set([...one.known, ...judged])],
     marked: offered.marked ?? one.marked,
     polygons: offered.mask ? [] : one.polygons,
     mask: offered.mask ?? one.mask,
