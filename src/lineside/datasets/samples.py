@@ -204,7 +204,7 @@ class Import:
         return self.reader(digest)
 
 
-_EACH_BY_ITSELF = (Task.MULTILABEL, Task.DETECT, Task.COUNT)
+_OF_WHOLE_IMAGES = (Task.CLASSIFY, Task.SEGMENT, Task.ANOMALY)
 
 
 def opposed_labels(
@@ -212,9 +212,9 @@ def opposed_labels(
 ) -> list[str]:
     """Labels that call an image good and defective at once: good ones, then others; else none.
 
-    Labels of regions and of marked objects speak of a part of the image, and may be of both kinds.
-    So may all labels of a dataset for ``multilabel``, ``detect`` or ``count``: each of them is
-    present or absent by itself.
+    Where the dataset is for ``classify``, ``segment`` or ``anomaly``: for other tasks each label is
+    present or absent by itself, and without a task nobody knows. Labels of regions and of marked
+    objects speak of a part of the image, and may be of both kinds.
 
     Args:
         labels: of one image.
@@ -226,7 +226,7 @@ def opposed_labels(
     whole = [one for one in labels if "/" not in one and one not in objects]
     fine = [one for one in whole if says_good(one, named=good)]
     bad = [one for one in whole if one not in fine]
-    return [*fine, *bad] if fine and bad and task not in _EACH_BY_ITSELF else []
+    return [*fine, *bad] if fine and bad and task in _OF_WHOLE_IMAGES else []
 
 
 def check_labels(

@@ -167,7 +167,8 @@ def why_it_failed(output: Iterable[str], *, code: int) -> str:
     """
     if code < 0:
         more = ", perhaps because memory ran out" if -code == signal.SIGKILL else ""
-        return f"its process was killed by {signal.Signals(-code).name}{more}"
+        name = next((one.name for one in signal.Signals if one == -code), f"signal {-code}")
+        return f"its process was killed by {name}{more}"
     lines = [line for line in output if line.strip()]
     named = next((line for line in lines if line.startswith(("error: ", "bug: "))), "")
     told = named.removeprefix("error: ") or (lines[-1] if lines else "it said nothing")
