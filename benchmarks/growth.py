@@ -384,20 +384,21 @@ def main() -> int:
 def answer(result: dict[str, Any]) -> str:
     """The result in one sentence."""
     last, growth = result["decades"][-1], result["growth"]
-    page = max((growth[name] for name in PAGES if name in growth), default=1.0)
+    page = max((name for name in PAGES if name in growth), key=lambda name: growth[name])
+    most = f"a request at most {growth[page]:.2f} ({page})"
     store = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[result["store"]]
     note = result["note"].partition(":")[0]
-    if result["limit"]:
-        most = max(one["data_mb"] for one in result["decades"])
+    if result.get("limit"):
+        data_mb = max(one["data_mb"] for one in result["decades"])
         return (
             f"With {result['limit'] / 1e6:,.0f} MB allowed, {last['frames']:,} frames and"
-            f" {last['events']:,} messages leave {last['data_mb']:,.0f} MB, at most {most:,.0f}"
+            f" {last['events']:,} messages leave {last['data_mb']:,.0f} MB, at most {data_mb:,.0f}"
             f" after a step; a frame takes {growth['frame']:.2f} times the processor time of the"
-            f" first step, a page at most {page:.2f} ({store}{', ' if note else ''}{note})."
+            f" first step, {most} ({store}{', ' if note else ''}{note})."
         )
     return (
         f"At {last['frames']:,} frames and {last['events']:,} messages a frame takes"
-        f" {growth['frame']:.2f} times the processor time, a page at most {page:.2f}"
+        f" {growth['frame']:.2f} times the processor time, {most}"
         f"{' (limit missed)' if result['missed'] else ''}, the first `doctor`"
         f" {growth['doctor, first']:.1f} ({store}{', ' if note else ''}{note})."
     )
