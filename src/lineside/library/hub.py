@@ -288,7 +288,7 @@ _quoted = partial(quote, safe="")
 
 def _name_of(named: str | Row, key: str) -> str:
     """The id or name of a row of a list or a table, under a key, or the text that is one."""
-    found = named if isinstance(named, str) else getattr(named, "get", id)(key)
+    found = named.get(key) if hasattr(named, "get") else named
     if not isinstance(found, str):
         raise InvalidError(
             f"{shown(named)} is no text and has no {key!r}", where=key,

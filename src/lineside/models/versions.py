@@ -29,7 +29,6 @@ Settings of model groups: what follows an approval, for whom, and when it may be
 
 import re
 import unicodedata
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
@@ -290,14 +289,13 @@ class ModelVersions:
 
     def check_task(self, group: str, task: str) -> None:
         """Refuse a task of packages that the group does not take, with ``InvalidError``: rule 6."""
-        there = (one for one in self.of(group) if one.digest and one.status != Status.REJECTED)
-        for newest in deque(there, maxlen=1):
-            own = self._registry.get(newest.digest).manifest.task
-            if own != task:
-                raise InvalidError(
-                    f"the package is of task {task}, and {newest.name} is of task {own}",
-                    where=group, fix=f"Name another group, or a package of task {own}.",
-                )  # fmt: skip
+        there = [one for one in self.of(group) if one.digest and one.status != Status.REJECTED]
+        own = self._registry.get(there[-1].digest).manifest.task if there else task
+        if own != task:
+            raise InvalidError(
+                f"the package is of task {task}, and {there[-1].name} is of task {own}",
+                where=group, fix=f"Name another group, or a package of task {own}.",
+            )  # fmt: skip
 
     def groups(self) -> tuple[str, ...]:
         """Every group that has a version, by name."""
