@@ -34,6 +34,7 @@ from lineside.store import Document, Documents, Records, every_document
 from lineside.streams import Event
 from lineside.streams.differences import EventChange
 from lineside.twin.runs import TwinChange
+from lineside.web.format import counted
 
 REPLAY_SCHEMA = "lineside.replay/1"
 MOST_LISTED = 500
@@ -549,13 +550,15 @@ def replay_words(view: ReplayView) -> str:
     """Return the result of a replay as a sentence; "" while it is not done."""
     if view.state != DONE:
         return ""
-    frames = f"{view.frames} {'frame' if view.frames == 1 else 'frames'}"
+    frames = counted(view.frames, "frame")
     if view.bit_identical:
         return f"{frames}: nothing differs, to the last bit."
     counts = view.counts
-    parts = f" {counts.verdicts_changed} parts get another verdict."
+    get = "gets" if counts.verdicts_changed == 1 else "get"
+    parts = f" {counted(counts.verdicts_changed, 'part')} {get} another verdict."
     return (
-        f"{frames}: {counts.decisions_changed} decided otherwise; {counts.events_changed} events "
-        f"and {counts.twin_changed} places of the twin differ."
+        f"{frames}: {counts.decisions_changed} decided otherwise;"
+        f" {counted(counts.events_changed, 'event')} and"
+        f" {counted(counts.twin_changed, 'place')} of the twin differ."
         f"{parts if counts.verdicts_changed else ''}"
     )
