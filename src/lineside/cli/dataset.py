@@ -23,7 +23,7 @@ from lineside.cli.output import (
     table,
     writable,
 )
-from lineside.cli.running_hub import DATASET, HubOption, TokenOption, hub_client
+from lineside.cli.running_hub import DATASET, TokenOption, hub_client
 from lineside.core import (
     Digest,
     Inspection,
@@ -202,7 +202,7 @@ _MOST_SHOWN = 50
 
 
 def list_datasets(
-    hub: HubOption = "",
+    hub: Annotated[str, typer.Option("--hub", help="A running hub; left out: a place.")] = "",
     token: TokenOption = None,
     config: ConfigOption = None,
     store: StoreOption = None,
