@@ -222,6 +222,21 @@ ROWS = (
 )  # fmt: skip
 
 
+def rows_asked(names: str) -> list[Row]:
+    """The rows with one of these names, or parts of names, by semicolon; all where there is none.
+
+    A whole name is of that row alone, though others contain it.
+    """
+    wanted = [name for name in names.split(";") if name]
+    whole = {row.name for row in ROWS} & set(wanted)
+    parts = [name for name in wanted if name not in whole]
+    return [
+        row
+        for row in ROWS
+        if not wanted or row.name in whole or any(part in row.name for part in parts)
+    ]
+
+
 def lineside(*arguments: str) -> dict[str, object]:
     """Run a command; its JSON."""
     done = subprocess.run(
@@ -353,20 +368,17 @@ def lines(results: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", default="", help="Parts of rows' names, by semicolon.")
+    parser.add_argument("--rows", default="", help="Names of rows, or parts of them, by semicolon.")
     parser.add_argument("--seed", type=int, default=11)
     asked = parser.parse_args()
     kept = RESULTS / "learning.json"
     results = json.loads(kept.read_text())["rows"] if kept.exists() else {}
-    wanted = [part for part in asked.rows.split(";") if part]
-    for row in ROWS:
-        if wanted and not any(part in row.name for part in wanted):
-            continue
+    for row in rows_asked(asked.rows):
         with tempfile.TemporaryDirectory(prefix="learning-") as made:
             found = measured(row, data=asked.data.resolve(), work=Path(made), seed=asked.seed)
             results[row.name] = {**found, "measured": provenance()}
         result = {"seed": asked.seed, "rows": results}
-        write("learning", result, answer, is_part=bool(wanted))
+        write("learning", result, answer, is_part=bool(asked.rows))
         print("\n".join(lines({row.name: results[row.name]})), flush=True)
     print("\n".join(lines(results)))
 

@@ -38,7 +38,7 @@ from time import process_time
 from typing import Any
 
 import numpy as np
-from learning import ROWS, Row, derived
+from learning import Row, derived, rows_asked
 from measure import RESULTS, provenance, write
 
 from lineside.core import SystemClock
@@ -324,16 +324,15 @@ def line(name: str, row: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", default="", help="Parts of rows' names, by semicolon.")
+    parser.add_argument("--rows", default="", help="Names of rows, or parts of them, by semicolon.")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--dry", action="store_true", help="Write no results.")
     asked = parser.parse_args()
     stored = RESULTS / "unseen.json"
     results = json.loads(stored.read_text())["rows"] if stored.exists() else {}
-    wanted = [part for part in asked.rows.split(";") if part]
-    for row in ROWS:
-        if row.name in LEFT_OUT or (wanted and not any(part in row.name for part in wanted)):
+    for row in rows_asked(asked.rows):
+        if row.name in LEFT_OUT:
             continue
         with tempfile.TemporaryDirectory(prefix="unseen-") as made:
             found = measured(
@@ -343,7 +342,7 @@ def main() -> None:
         print(line(row.name, found), flush=True)
         if not asked.dry:
             results[row.name] = {**found, "seed": asked.seed, "measured": provenance()}
-            write("unseen", {"rows": results}, answer, is_part=bool(wanted))
+            write("unseen", {"rows": results}, answer, is_part=bool(asked.rows))
 
 
 def answer(result: dict[str, Any]) -> str:
