@@ -40,8 +40,8 @@ from lineside.training.tasks.classify.tuning import (
     tune,
     worth_trying,
 )
-from lineside.vision import ClassRule, LabelAnswer, prepare
-from lineside.vision.decide import class_probabilities
+from lineside.vision import ClassRule, Decision, LabelAnswer, prepare
+from lineside.vision.decide import class_decisions, class_probabilities
 
 LABELS = ("a", "b", "c")
 
@@ -172,6 +172,22 @@ def test_a_policy_that_fixes_the_cut_is_followed() -> None:
     rule, confidence = class_rule(logits, truth, labels=LABELS, policy=policy, owners=range(60))
     assert rule.cuts == (0.7, 0.7, 0.7)
     assert confidence == CONFIDENCE  # of one cut that no answer chose
+
+
+def test_a_fixed_cut_states_the_rate_that_it_shows() -> None:
+    policy, kept = Policy(present_above=0.6), 0
+    unseen, true = _scores(2000, seed=1)
+    for seed in range(2, 42):
+        rule, _ = class_rule(
+            *_scores(60, seed=seed), labels=LABELS, policy=policy, owners=range(60)
+        )
+        said = [class_decisions(row, rule) for row in class_probabilities(unseen, rule)]
+        given = np.array([Decision.PRESENT in each for each in said])
+        places = np.array(
+            [each.index(Decision.PRESENT) for each in said if Decision.PRESENT in each]
+        )
+        kept += (places != true[given]).mean() <= rule.error_rate
+    assert kept >= 34
 
 
 def test_a_picture_takes_no_part_in_the_rule_that_decides_it() -> None:

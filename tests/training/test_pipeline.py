@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Digest, InvalidError, Task
 from lineside.datasets import Part, Sample, load_source
-from lineside.models import ModelVersions, Package, Predictor, Registry
+from lineside.models import ModelVersions, Package, Predictor, Registry, build_package
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.training import JobCancelledError
@@ -38,6 +38,7 @@ from lineside.training.pipeline.preparing import (
 )
 from lineside.training.pipeline.running import Cache, key_of
 from lineside.vision import decode_picture
+from tests.models.conftest import package_parts
 
 Image = NDArray[np.uint8]
 
@@ -402,6 +403,17 @@ def test_a_gate_that_refuses_registers_nothing_and_says_why(
     assert versions.groups() == ()
     kept = next((tmp_path / "pipelines" / "runs").glob("*.json")).read_text()
     assert "is asked of the lower end" in kept
+
+
+def test_a_group_of_another_task_is_refused_before_anything_is_prepared(
+    run: Run, versions: ModelVersions, tmp_path: Path
+) -> None:
+    versions.register(build_package(*package_parts()), group="tiles", by="ada", metrics={})
+    with pytest.raises(InvalidError, match="of task classify, and tiles/1 is of task multilabel"):
+        run(ModelPackageGroupName="tiles")
+    assert not (tmp_path / "pipelines" / "steps").exists()
+    (kept,) = (tmp_path / "pipelines" / "runs").glob("*.json")
+    assert "tiles/1 is of task multilabel" in json.loads(kept.read_text())["reason"]
 
 
 def test_a_cancelled_run_leaves_its_record_and_goes_on_later(run: Run, tmp_path: Path) -> None:

@@ -401,11 +401,12 @@ def errors_of(held: list[ValidationMap], rule: MaskRule, *, policy: Policy) -> t
     return len(given), sum(one != other for one, other in given)
 
 
+@pytest.mark.parametrize("policy", [Policy(), Policy(present_above=0.4)])
 @pytest.mark.parametrize(("good", "defective"), [(30, 30), (200, 30)])
 def test_new_answers_are_wrong_no_more_often_than_the_rule_states(
-    good: int, defective: int
+    good: int, defective: int, policy: Policy
 ) -> None:
-    kept, rng, policy = 0, np.random.default_rng(5), Policy()
+    kept, rng = 0, np.random.default_rng(5)
     unseen = scored(rng, good=5 * good, defective=5 * defective)
     for _ in range(40):
         held = scored(rng, good=good, defective=defective)
@@ -452,7 +453,10 @@ def test_a_fixed_cut_answers_all_and_the_report_says_how_many_wrongly(cut: float
     assert (bound.answered, bound.wrong) == errors_of(held, rule, policy=policy)
     assert bound.answered == 60
     assert bound.wrong > 0
-    assert rule.error_rate == policy.error_rate  # nothing was tested
+    assert bound.bound == rule.error_rate > policy.error_rate
+    told = warnings_of([each.facts for each in held], [each.facts for each in held], rule=rule,
+                       bound=bound)  # fmt: skip
+    assert any("the package states" in one or "any share" in one for one in told)
 
 
 def test_few_pictures_cannot_promise_a_small_rate() -> None:

@@ -307,6 +307,37 @@ def calibrated_cut(
     return CalibratedCut(float(lowest[-2]) / 2, 1.0, confidence_of_each(parts, rate=rate))
 
 
+def _given(
+    wrong: NDArray[np.bool_], *, answered: NDArray[np.bool_], owners: Sequence[object]
+) -> _Prefix:
+    """The answers given, all of one cut."""
+    whose = [owner for owner, one in zip(owners, answered.tolist(), strict=True) if one]
+    alike = np.zeros(len(whose))
+    return _prefixes(alike, wrong[answered], owners=whose)[-1] if whose else _Prefix(0, 0.0, 0.0)
+
+
+def shown_rate(
+    wrong: NDArray[np.bool_],
+    *,
+    answered: NDArray[np.bool_],
+    owners: Sequence[object],
+    rate: float,
+    confidence: float = CONFIDENCE,
+) -> float:
+    """Return the first rate of the ladder that the answers given show; 1 where they show none.
+
+    Args:
+        wrong: (n,) on pictures that the network had not seen.
+        answered: (n,) whether it is given.
+        owners: whose each picture is, such as its group.
+        rate: wished error rate among the answers given.
+        confidence: of the test; another one where these answers chose which are given.
+    """
+    given = _given(wrong, answered=answered, owners=owners)
+    passed = (one for one in rate_ladder(rate) if given.shows(one, confidence=confidence))
+    return next(passed, 1.0)
+
+
 def calibrated_limit(scores: Numbers, *, owners: Sequence[object], rate: float) -> CalibratedCut:
     """Return the least limit that was shown to be exceeded no more often than a rate of the ladder.
 
@@ -361,9 +392,7 @@ def error_bound(
         noun: of what is answered, in the plural.
     """
     pictures, groups = len(sureness), len(set(owners))
-    given = [owner for owner, one in zip(owners, answered.tolist(), strict=True) if one]
-    alike = np.zeros(len(given))  # one cut for all answers given
-    last = _prefixes(alike, wrong[answered], owners=given)[-1] if given else _Prefix(0, 0.0, 0.0)
+    last = _given(wrong, answered=answered, owners=owners)
     bound = max(shown, upper_share(last.error * last.parts, last.parts, confidence=confidence))
     times = _times(last, target=target, confidence=confidence) if bound > target else 1.0
     return ErrorBound(
@@ -371,7 +400,7 @@ def error_bound(
         bound=bound,
         confidence=CONFIDENCE,
         pictures=pictures,
-        answered=len(given),
+        answered=last.answered,
         wrong=int((answered & wrong).sum()),
         more=math.ceil(pictures * (times - 1.0)),
         more_groups=math.ceil(groups * (times - 1.0)) if groups < pictures else 0,

@@ -318,6 +318,8 @@ class _Run:
 
     def _prepare(self, step: Step) -> _Left:
         pipeline, pipeline_context = self._pipeline, self._context
+        # Else registration would refuse the package, after a training.
+        pipeline_context.versions.check_task(pipeline.text("ModelPackageGroupName"), pipeline.task)
         with open_source(
             pipeline.text("InputData"),
             clock=pipeline_context.clock,

@@ -39,6 +39,7 @@ from lineside.training.common.methods import (
     bank_distances,
     calibrated_cut,
     log_sum_exp,
+    shown_rate,
     temperature_of,
 )
 from lineside.vision import ClassRule
@@ -354,8 +355,8 @@ def class_rule(
         logits: (pictures, classes) of pictures that the heads had not seen.
         truth: (pictures,) places in ``labels``.
         labels: the classes.
-        policy: error rate, or one fixed cut. The rule's rate is 1 where no answer reaches one half,
-            so that none shows anything.
+        policy: error rate, and perhaps one fixed cut. The rule's rate is the first that its cut
+            shows, and 1 where no answer reaches one half.
         owners: whose each picture is, such as its group.
     """
     count, pictures = len(labels), len(truth)
@@ -373,7 +374,14 @@ def class_rule(
     sureness = chances.max(axis=1)
     able = np.flatnonzero(sureness >= _LEAST_CUT)
     if fixed is not None:
-        return rule, CONFIDENCE  # no other cut was tried
+        inside = chances >= fixed
+        shown = shown_rate(
+            inside.argmax(axis=1) != truth,
+            answered=inside.sum(axis=1) == 1,
+            owners=owners,
+            rate=policy.error_rate,
+        )
+        return replace(rule, error_rate=shown), CONFIDENCE  # no other cut was tried
     if not len(able):
         return replace(rule, error_rate=1.0), CONFIDENCE
     found = calibrated_cut(

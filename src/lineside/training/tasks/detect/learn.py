@@ -38,6 +38,7 @@ from lineside.training.common.methods import (
     platt,
     rate_warning,
     remember,
+    shown_rate,
 )
 from lineside.training.common.torch_backbone import open_backbone
 from lineside.training.job import TrainJob
@@ -163,10 +164,15 @@ def rule_from(
     cut = float(np.clip(chance_of(raw_logit, rule=rule)[0], 0.001, 0.999))
     if policy.present_above is not None:
         fixed = min(max(policy.present_above, 0.001), 0.999)
-        rule, limit = (
-            replace(rule, cut=fixed, unsure_below=fixed),
-            CalibratedCut(fixed, policy.error_rate, CONFIDENCE),
+        rule = replace(rule, cut=fixed, unsure_below=fixed)
+        answers = outcomes_of(held, rule=rule)
+        rate = shown_rate(
+            answers.wrong,
+            answered=answers.sureness >= fixed,
+            owners=answers.owners,
+            rate=policy.error_rate,
         )
+        limit = CalibratedCut(fixed, rate, CONFIDENCE)
     else:
         rule = replace(rule, cut=cut, unsure_below=cut)
         answers, limit = outcomes_of(held, rule=rule), CalibratedCut(1.0, 1.0, CONFIDENCE)
@@ -239,8 +245,9 @@ def bound_of(
     """
     if not len(answers.sureness):
         sentence = (
-            "no object was found on pictures held out, so that nothing shows how many are wrong:"
-            " every box is unsure; add pictures of other parts (groups)"
+            "no object was found on pictures held out, so that nothing shows how many are wrong"
+            f"{': every box is unsure' * (rule.unsure_below >= 1)}; add pictures of other parts"
+            " (groups)"
         )
         return None, (sentence,) if limit.rate >= 1 else ()
     bound = error_bound(

@@ -49,8 +49,8 @@ from lineside.training.common.methods import (
     calibrated_cut,
     error_bound,
     feature_bank,
-    rate_ladder,
     rate_warning,
+    shown_rate,
     spread,
     unsure_between,
 )
@@ -183,7 +183,7 @@ def _test_band(
     band is never narrower than before: the test counts all answers alike, and few defects among
     many good pictures could all be missed. The stated rate is the one that was tested, or the next
     of the ladder that the answers outside both bands show. Where none below 1 is shown, every
-    picture is unsure.
+    picture is unsure. Of a cut that the policy fixes, which answers all, it is the rate shown.
     """
     limit, middle = CalibratedCut(0.0, policy.error_rate, CONFIDENCE), policy.present_above
     probabilities = np.clip(chances, band.floor, 1.0 - band.floor)  # as ``score_probability``
@@ -200,21 +200,25 @@ def _test_band(
         low, high = middle * (1.0 - reach), middle + reach * (1.0 - middle)
         band = replace(band, low=min(band.low, low), high=max(band.high, high))
         answered = (chances < band.low) | (chances > band.high)
-    bound_of = partial(
-        error_bound,
+    shown = shown_rate(
+        wrong,
+        answered=answered,
+        owners=owners,
+        rate=policy.error_rate,
+        confidence=limit.confidence,
+    )
+    rate = max(limit.rate, shown)
+    if rate >= 1.0 and policy.present_above is None:
+        band, answered = replace(band, low=0.0, high=1.0), np.zeros(len(truth), np.bool_)
+    bound = error_bound(
         _sureness(probabilities, middle=middle),
         wrong,
+        answered=answered,
         owners=owners,
         target=policy.error_rate,
         confidence=limit.confidence,
+        shown=rate,
     )
-    rate = policy.error_rate
-    if policy.present_above is None:
-        least = bound_of(answered=answered).bound
-        rate = max(limit.rate, next((one for one in rate_ladder(rate) if one >= least), 1.0))
-    if rate >= 1.0:
-        band, answered = replace(band, low=0.0, high=1.0), np.zeros(len(truth), np.bool_)
-    bound = bound_of(answered=answered, shown=rate)
     return replace(band, error_rate=rate), bound if band.table else replace(bound, curve=())
 
 
