@@ -176,6 +176,7 @@ def test_a_folder_is_reported_on_without_any_store(tmp_path: Path, source: Path)
         (("list", "--store", "{0}", "--records", "memory://"), "two places"),
         (("list", "--records", "memory://"), "two places"),
         (("list", "--store", "{0}/store", "--hub", "http://127.0.0.1:1"), "two places"),
+        (("list", "--store", "{0}/store", "--token", "{0}/my.token"), "for a running hub"),
         (("split", "tiles", "--store", "{0}/store", "--fold", "x/3"), "no fold"),
         (("split", "tiles", "--store", "{0}/store", "--fold", "4/3"), "cannot be held out"),
         (("split", "tiles", "--store", "{0}/store", "--by", "tile"), "neither group nor sample"),

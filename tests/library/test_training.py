@@ -53,3 +53,23 @@ def test_an_unknown_task_and_missing_data_are_named(tmp_path: Path) -> None:
     assert training_job(Task.ANOMALY, data="x", good=("i.O.",)).inspection.good == ("i.O.",)
     with pytest.raises(NotFoundError, match="none"):
         lineside.train("classify", data=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("parts/", "parts"),
+        ("parts/train.lst", "train"),
+        ("parts/labels.csv", "parts"),
+        ("parts?group=folder", "parts"),
+        ("dataset://tiles/4", "tiles"),
+        (".", "line-2"),
+        ("/", "pictures"),
+    ],
+)
+def test_a_package_is_named_after_its_data(
+    *, data: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "line 2").mkdir()
+    monkeypatch.chdir(tmp_path / "line 2")
+    assert training_job(Task.ANOMALY, data=data).inspection.id == name

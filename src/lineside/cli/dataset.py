@@ -215,6 +215,10 @@ def list_datasets(
         found = hub_client(hub, token=token, config=config).items("/datasets")
         names = tuple(one["name"] for one in found)
     else:
+        if token is not None and not hub:
+            raise InvalidError(
+                "a token is for a running hub", where="--token", fix="Name the hub with --hub too."
+            )
         place = place_of(config=config, store=store, records=records, blobs=blobs, address=hub)
         with library(place) as (datasets, _):
             names = datasets.names()

@@ -135,9 +135,12 @@ def _task(name: str) -> Task:
 
 
 def _name_of(data: str) -> str:
-    """Name of an inspection without a plant file: that of its data."""
-    levels = data.removeprefix("dataset://").rstrip("/").split("/")
-    stem = levels[0] if data.startswith("dataset://") else Path(levels[-1]).stem
+    """Name of an inspection without a plant file: that of its dataset, folder or list."""
+    place = data.partition("?")[0]
+    path = Path(place).resolve()
+    stem = path.parent.name if path.name == "labels.csv" else path.stem
+    if place.startswith("dataset://"):
+        stem = place.split("/")[2]
     letters = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem)
     return letters or "pictures"
 
