@@ -127,6 +127,23 @@ def test_a_lost_or_broken_index_is_made_from_the_packs(
     opened.close()
 
 
+def test_an_index_with_damaged_pages_is_made_anew_when_that_shows(
+    folder: FolderBlobs, tmp_path: Path, clock: FakeClock
+) -> None:
+    data = [f"image {number}".encode() for number in range(2000)]
+    digests = folder.put_many(data)
+    folder.close()
+    index = tmp_path / "blobs" / "packs" / "index.db"
+    with index.open("r+b") as file:
+        file.seek(10 * 4096)
+        file.write(b"damage" * 30000)
+    opened = again(tmp_path, clock)
+    with pytest.raises(UnavailableError, match="index of the packs is damaged and is made anew"):
+        list(map(opened.get, digests))
+    assert [opened.get(digest) for digest in digests] == data
+    opened.close()
+
+
 def test_a_pack_the_index_does_not_know_is_read_when_the_folder_is_opened(
     folder: FolderBlobs, tmp_path: Path, clock: FakeClock
 ) -> None:

@@ -8,8 +8,8 @@ is where.
 1. A pack appears whole or not at all: written aside, fsync, rename, fsync of the folder. A batch
    that was acknowledged survives kill -9 and a power cut.
 2. The packs are the truth, the index is made from them: packs it does not know are read when the
-   folder is opened, rows of packs that are gone are dropped, and an index that cannot be read is
-   made anew. What was deleted since is there again then, named by nothing.
+   folder is opened, rows of packs that are gone are dropped, and an index that is lost or damaged
+   is made anew when that shows. What was deleted since is there again then, named by nothing.
 3. Deleting a blob deletes its row. A pack without rows is deleted; one of which less than half is
    left is written anew without the rest.
 4. Putting bytes that are there already makes them fresh; discarding looks at that time and deletes
@@ -33,6 +33,7 @@ from lineside.core.files import replacing
 _ROW = struct.Struct(">32sQQ")
 _TAIL = struct.Struct(">Q32s16s")
 _MAGIC = b"lineside.pack/1\n"
+_SUFFIX = ".pack"
 _HALF = 0.5
 _PATIENCE_S = 30.0
 _SCHEMA = """
@@ -45,7 +46,7 @@ CREATE INDEX IF NOT EXISTS blob_of_pack ON blob (pack);
 """
 _SIZES = """
 SELECT pack.name, pack.bytes + COUNT(*) * :row + :tail FROM pack JOIN blob ON blob.pack = pack.name
-GROUP BY pack.name ORDER BY pack.name
+GROUP BY pack.name
 """
 
 
@@ -146,10 +147,11 @@ class Packs:
             return []
         with self._index() as index:
             rows = index.execute(_SIZES, {"row": _ROW.size, "tail": _TAIL.size}).fetchall()
-            sizes = [(self._path(name), least) for name, least in rows]
-            files = [(path, least, path.stat().st_size) for path, least in sizes if path.exists()]
+            sizes = {one.name: one.stat().st_size for one in self._files()}
         return [
-            f"{path}, {size:,} of {least:,} bytes" for path, least, size in files if size < least
+            f"{self._path(name)}, {size:,} of {least:,} bytes"
+            for name, least in rows
+            if (size := sizes.get(name + _SUFFIX, least)) < least
         ]
 
     # ---- the index
@@ -176,6 +178,13 @@ class Packs:
                     where=str(self._folder),
                     fix="Free space, or wait for the other process.",
                 ) from error
+            except sqlite3.DatabaseError as error:
+                self._drop()
+                raise UnavailableError(
+                    f"the index of the packs is damaged and is made anew: {error}",
+                    where=str(self._folder),
+                    fix="Try again.",
+                ) from error
 
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
@@ -184,13 +193,18 @@ class Packs:
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):
                     raise
-                for path in self._folder.glob("index.db*"):
-                    path.unlink()
+                self._drop()
                 self._opened = self._connect()
-                self._catch_up(self._opened)
         return self._opened
 
+    def _drop(self) -> None:
+        """Delete the index; whoever uses it next makes it anew."""
+        self.close()
+        for path in self._folder.glob("index.db*"):
+            path.unlink()
+
     def _connect(self) -> sqlite3.Connection:
+        is_lost = not (self._folder / "index.db").exists()
         index = sqlite3.connect(
             self._folder / "index.db", timeout=_PATIENCE_S, isolation_level=None,
             check_same_thread=False,
@@ -200,7 +214,10 @@ class Packs:
             index.execute("PRAGMA journal_mode = WAL")
             index.execute("PRAGMA synchronous = NORMAL")
             index.executescript(_SCHEMA)
-            index.execute("PRAGMA quick_check(1)")
+            if is_lost:
+                index.execute("BEGIN IMMEDIATE")
+                self._catch_up(index)
+                index.commit()
         except sqlite3.DatabaseError:
             index.close()
             raise
@@ -208,7 +225,7 @@ class Packs:
 
     def _catch_up(self, index: sqlite3.Connection) -> None:
         known = {name for (name,) in index.execute("SELECT name FROM pack")}
-        there = {path.stem for path in self._folder.glob("*.pack")}
+        there = {one.name.removesuffix(_SUFFIX) for one in self._files()}
         for name in known - there:
             index.execute("DELETE FROM blob WHERE pack = ?", (name,))
             index.execute("DELETE FROM pack WHERE name = ?", (name,))
@@ -249,7 +266,11 @@ class Packs:
     # ---- the packs
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.pack"
+        return self._folder / (name + _SUFFIX)
+
+    def _files(self) -> list[os.DirEntry[str]]:
+        with os.scandir(self._folder) as found:
+            return [one for one in found if one.name.endswith(_SUFFIX)]
 
     def _read(self, index: sqlite3.Connection, digest: Digest) -> bytes | None:
         row = index.execute(
