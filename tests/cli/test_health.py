@@ -18,6 +18,7 @@ from lineside.cli.app import _run
 from lineside.cli.config import load_hub
 from lineside.cli.store import Check, examine, site_status
 from lineside.core import (
+    Digest,
     FrameId,
     LinesideError,
     SystemClock,
@@ -33,6 +34,7 @@ from lineside.hub import HubConfig, Services, running
 from lineside.hub.config import KafkaConfig, RetrainRule
 from lineside.hub.run import only_one
 from lineside.store import FrameRow, open_blobs, open_records
+from lineside.store.folder import FolderBlobs
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.hub.conftest import PLANT, open_hub
@@ -168,6 +170,22 @@ def test_a_missing_picture_is_named_and_a_cut_one_when_all_are_read(config: HubC
     blobs.close()
     gone = looked(config, "pictures and packages")
     assert (gone.ok, "1 of 2 are missing" in gone.found) == (False, True)
+
+
+@pytest.mark.usefixtures("kept")
+def test_an_image_that_retention_deletes_meanwhile_is_not_missed(
+    config: HubConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = FolderBlobs.has
+
+    def has(blobs: FolderBlobs, digest: Digest) -> bool:
+        with open_records(config.records_url, clock=FakeClock()) as records:
+            for row in records.frames.age_out(older_than=SystemClock().now(), keep_bytes=None):
+                blobs.delete(row.digest)
+        return own(blobs, digest)
+
+    monkeypatch.setattr(FolderBlobs, "has", has)
+    assert looked(config, "pictures and packages").ok
 
 
 @pytest.mark.usefixtures("kept")

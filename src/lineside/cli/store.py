@@ -627,6 +627,8 @@ def _blobs(config: "HubConfig", *, full: bool, deep: bool) -> str:
             with closing(prefetch(blobs.has, named, threads=_AT_ONCE)) as kept:
                 present = {one for one, is_kept in zip(named, kept, strict=True) if is_kept}
         missing = sorted(named - present)
+        if missing:  # what retention deleted meanwhile is no longer named
+            missing = sorted(set(missing) & _named(records, blobs, full=full))
         damaged = _damaged(blobs, present) if deep else []
         cut = blobs.shortened() if isinstance(blobs, FolderBlobs) else []
     if cut:
