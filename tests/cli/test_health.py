@@ -180,7 +180,7 @@ def test_an_image_that_retention_deletes_meanwhile_is_not_missed(
 
     def has(blobs: FolderBlobs, digest: Digest) -> bool:
         with open_records(config.records_url, clock=FakeClock()) as records:
-            for row in records.frames.age_out(older_than=SystemClock().now(), keep_bytes=None):
+            for row in records.frames.age_out(older_than=SystemClock().now()):
                 blobs.delete(row.digest)
         return own(blobs, digest)
 

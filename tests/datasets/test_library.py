@@ -380,7 +380,7 @@ def test_a_frame_that_aged_out_is_reported(
 ) -> None:
     row = frame(png(1), records=records, blobs=blobs)
     clock.advance(100)
-    records.frames.age_out(older_than=clock.now(), keep_bytes=None)
+    records.frames.age_out(older_than=clock.now())
     added = library.add_frames("rack", [row], ["blue"], by="ann")
     assert added.new == 0
     assert "aged out" in added.reported[0].reason

@@ -115,7 +115,7 @@ def test_an_aged_out_picture_is_gone_and_its_thumbnail_stays(
     line.send(line.camera(jpeg("blue")))
     frame = client.get("/api/v1/frames").json()["items"][0]["id"]
     clock.advance(10)
-    hub.records.frames.age_out(older_than=clock.now(), keep_bytes=None)
+    hub.records.frames.age_out(older_than=clock.now())
     answer = client.get(f"/api/v1/frames/{frame}/picture")
     assert answer.status_code == 410
     assert answer.json()["tombstone"]["id"] == frame

@@ -118,7 +118,7 @@ def test_an_unfinished_frame_keeps_its_picture_when_it_ages_out(
 ) -> None:
     hub.plant_ingest.take(burst)
     clock.advance(10)
-    assert hub.records.frames.age_out(older_than=clock.now(), keep_bytes=None) == []
+    assert hub.records.frames.age_out(older_than=clock.now()) == []
     frame = hub.frames.page(limit=1)[0]
     assert frame.aged_out_at is not None
     assert hub.frames.thumbnail(frame.id).data

@@ -181,7 +181,7 @@ def test_records_without_answers_get_them_from_the_log(hub: Services, plant: Pla
     assert kept.resume(17) == 17
     with hub.records.transaction():
         end = hub.clock.now()
-        hub.records.frames.age_out(older_than=end, keep_bytes=None)
+        hub.records.frames.age_out(older_than=end)
         hub.records.frames.forget(before=end)
     assert kept.resume(17) == 0
 

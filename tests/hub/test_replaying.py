@@ -167,7 +167,7 @@ def test_rules_that_read_what_is_not_there_are_refused_with_every_fault(day: Day
 
 def test_a_picture_that_is_gone_keeps_its_answer_and_is_counted(day: Day) -> None:
     later = day.since + timedelta(seconds=3)
-    day.hub.records.frames.age_out(older_than=later, keep_bytes=None)
+    day.hub.records.frames.age_out(older_than=later)
     found = day.again(shy(day.package))
     assert (found.frames, found.counts.frames_missing, found.counts.frames) == (16, 3, 13)
     assert all(one.at >= later for one in found.decisions_changed)

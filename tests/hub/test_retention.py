@@ -1,5 +1,6 @@
 """Retention: the data folder stays within its limit, and what must stay stays."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,24 @@ def test_the_data_folder_stays_within_its_limit_under_a_steady_flow(
         assert kept.records.log.verify(source).ok
     first = kept.records.log.read(limit=1)[0]
     assert first.position > 1, "no history went"
+
+
+def test_pictures_that_went_are_taken_off_what_was_measured(
+    kept: Services, clock: FakeClock, jpeg: Pictures
+) -> None:
+    line, swept, folder = Line(kept, clock), RetentionSweep(kept), kept.config.folder
+    for number in range(40):
+        kept.plant_ingest.take([line.camera(jpeg(seed=number))])
+        clock.advance(1)
+    free = LIMIT - folder_bytes(folder) + kept.records.unused_bytes()
+    (folder / "model.lspkg").write_bytes(bytes(range(256)) * (free // 256))
+    excess = 5 * kept.frames.page()[0].size_bytes
+    (folder / "more.lspkg").write_bytes(b"x" * excess)
+    clock.advance(60)
+    swept._measure_again_s = 0.0
+    assert 5 <= swept.run() < 20
+    swept._measure_again_s = math.inf
+    assert swept.run() == 0
 
 
 def test_a_checkpoint_is_signed_and_one_that_was_changed_is_found(

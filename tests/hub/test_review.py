@@ -541,7 +541,7 @@ def test_what_aged_out_leaves_the_queue_and_what_was_answered_stays(
     take("review", "review", "ok")
     kept = queue(client)[0]["id"]
     post(client, kept, "answer", answer="ok")
-    hub.records.frames.age_out(older_than=hub.clock.now(), keep_bytes=None)
+    hub.records.frames.age_out(older_than=hub.clock.now())
     assert (queue(client), hub.reviews.count()) == ([], 0)
     assert client.get(f"/api/v1/review/{kept}/picture").status_code == 200
 

@@ -123,7 +123,7 @@ def fill(records: Records, blobs: Blobs) -> None:
         row = frame_row(second, picture=picture, pins=("order:1",) if second == 3 else ())
         records.frames.add([replace(row, thumbnail=blobs.put(b"small " + picture))])
         blobs.put(picture)
-    records.frames.age_out(older_than=NOON + timedelta(seconds=2), keep_bytes=None)
+    records.frames.age_out(older_than=NOON + timedelta(seconds=2))
     blobs.delete(digest_of(b"picture 0"))
     blobs.put(b"a package that no frame names")
 

@@ -143,7 +143,7 @@ def write_first_format(records: Records, clock: FakeClock) -> None:
     assert records.log.prune(PLANT, before=clock.now(), anchors=HUB) == 3
     records.frames.add([frame_row(second) for second in range(3)])
     records.frames.pin([frame_row(1).id], reason="order:ord_1")
-    records.frames.age_out(older_than=NOON + timedelta(seconds=1), keep_bytes=None)
+    records.frames.age_out(older_than=NOON + timedelta(seconds=1))
 
 
 def test_what_is_written_today_is_what_the_files_hold(clock: FakeClock) -> None:

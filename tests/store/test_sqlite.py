@@ -196,7 +196,7 @@ def test_no_query_of_the_hot_path_reads_or_sorts_a_whole_table(records: Records)
         lambda: records.log.append([log_entry(3)]),
         lambda: records.documents.get("twin", "state"),
         lambda: records.documents.page("twin", after="a"),
-        lambda: records.frames.age_out(older_than=row.captured_at, keep_bytes=None),
+        lambda: records.frames.age_out(older_than=row.captured_at),
     ]
     for call in calls:
         for plan in plans_of(records, call):

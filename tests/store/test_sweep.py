@@ -56,7 +56,7 @@ def test_pictures_go_and_thumbnails_stay(kept: Kept) -> None:
     rows = [kept.add(second) for second in range(4)]
     kept.clock.advance(3600)
     limit = NOON + timedelta(seconds=2)
-    assert sweep(kept.records, kept.blobs, older_than=limit, keep_bytes=None) == 2
+    assert sweep(kept.records, kept.blobs, older_than=limit)[0] == 2
     assert [kept.has(row.digest) for row in rows] == [False, False, True, True]
     assert all(kept.has(row.thumbnail) for row in rows)
     assert kept.notes() == []
@@ -66,17 +66,17 @@ def test_more_than_one_batch_goes_in_one_sweep(kept: Kept) -> None:
     for second in range(1200):
         kept.add(second)
     kept.clock.advance(3600)
-    assert sweep(kept.records, kept.blobs, older_than=LATER, keep_bytes=None) == 1200
+    assert sweep(kept.records, kept.blobs, older_than=LATER)[0] == 1200
     assert len(list(kept.blobs.digests())) == 1200
 
 
 def test_a_picture_put_a_moment_ago_waits_for_a_later_sweep(kept: Kept) -> None:
     row = kept.add(1)
-    assert sweep(kept.records, kept.blobs, older_than=LATER, keep_bytes=None) == 1
+    assert sweep(kept.records, kept.blobs, older_than=LATER)[0] == 1
     assert kept.has(row.digest)
     assert kept.notes() == [row.digest]
     kept.clock.advance(3600)
-    assert sweep(kept.records, kept.blobs, older_than=LATER, keep_bytes=None) == 0
+    assert sweep(kept.records, kept.blobs, older_than=LATER) == (0, 0)
     assert not kept.has(row.digest)
 
 
@@ -85,7 +85,7 @@ def test_pinned_frames_and_pictures_named_in_documents_stay(kept: Kept) -> None:
     kept.records.frames.pin([pinned.id], reason="dataset:rack/1")
     kept.records.documents.put("dataset-sample", "1", body={"digest": named.digest})
     kept.clock.advance(3600)
-    sweep(kept.records, kept.blobs, older_than=LATER, keep_bytes=0)
+    sweep(kept.records, kept.blobs, older_than=LATER, excess_bytes=1000)
     assert [kept.has(row.digest) for row in (pinned, named, gone)] == [True, True, False]
 
 
@@ -107,11 +107,11 @@ def test_what_was_cut_off_between_commit_and_deletion_is_done_later(
     row = kept.add(1)
     clock.advance(3600)
     with pytest.raises(UnavailableError):
-        sweep(kept.records, blobs, older_than=LATER, keep_bytes=None)
+        sweep(kept.records, blobs, older_than=LATER)
     assert kept.records.frames.get(row.id).aged_out_at is not None
     assert kept.has(row.digest)
     blobs.away = False
-    sweep(kept.records, blobs, older_than=None, keep_bytes=None)
+    sweep(kept.records, blobs, older_than=None)
     assert not kept.has(row.digest)
     assert kept.notes() == []
 
@@ -137,14 +137,14 @@ def test_a_picture_that_a_new_frame_names_meanwhile_stays(kept: Kept, clock: Fak
         added.append(kept.add(2, picture=b"the same bytes"))
 
     blobs.before = add_again  # type: ignore[method-assign]  # the test's moment
-    sweep(kept.records, blobs, older_than=NOON + timedelta(seconds=2), keep_bytes=None)
+    sweep(kept.records, blobs, older_than=NOON + timedelta(seconds=2))
     assert added[0].digest == old.digest
     assert kept.has(old.digest)
     blobs.before = Interrupted.before.__get__(blobs)  # type: ignore[method-assign]  # and over
     clock.advance(3600)
-    sweep(kept.records, blobs, older_than=NOON + timedelta(seconds=2), keep_bytes=None)
+    sweep(kept.records, blobs, older_than=NOON + timedelta(seconds=2))
     assert kept.has(old.digest)
-    sweep(kept.records, blobs, older_than=LATER, keep_bytes=None)
+    sweep(kept.records, blobs, older_than=LATER)
     assert not kept.has(old.digest)
     assert kept.notes() == []
 

@@ -720,8 +720,8 @@ class Retention:
             the log behind an [anchor](../adr/0003-event-log.md) (every chain still verifies from
             its checkpoint on) and frames whose image went. What a follower has not handled, pinned
             frames, dataset versions and packages stay; where these alone are too large, the log
-            says so. The limit is kept within the half minute that a new image stays in any case;
-            ``/metrics`` has ``lineside_data_bytes``. 0: no limit.
+            says so. A new image stays for half a minute in any case; millions of images are
+            measured every few minutes. ``/metrics`` has ``lineside_data_bytes``. 0: no limit.
     """
 
     max_age_days: float = 0.0

@@ -130,10 +130,15 @@ _PAGE = 1000
 
 @dataclass(slots=True)
 class RetentionSweep:
-    """One hub's sweeps, by one thread. ``data_bytes``: the data folder when last measured."""
+    """One hub's sweeps, by one thread.
+
+    Attributes:
+        data_bytes: of the data folder when last measured, less the pictures that went since.
+    """
 
     services: Services
     data_bytes: int = 0
+    _picture_bytes: int = 0  # of these
     _measure_again_s: float = 0.0
     _is_over: bool = field(default=False)
 
@@ -143,23 +148,26 @@ class RetentionSweep:
         oldest = None
         if retention.max_age_days:
             oldest = services.clock.now() - timedelta(days=retention.max_age_days)
-        keep_bytes, idle_s = None, IDLE_S
+        excess_bytes, idle_s = 0, IDLE_S
         if retention.max_bytes:
-            other_bytes = max(0, self._measured() - services.records.frames.stored_bytes())
-            keep_bytes = max(0, retention.max_bytes - other_bytes)
-            if self.data_bytes > retention.max_bytes:
+            self._measure()
+            excess_bytes = max(0, self.data_bytes - retention.max_bytes)
+            other_bytes = self.data_bytes - self._picture_bytes
+            if excess_bytes:
                 idle_s = _IDLE_WHEN_FULL_S
                 self._finish_frames()
             if other_bytes > _HISTORY_SHARE * retention.max_bytes:
                 self._forget_history()
-        gone = sweep(
-            services.records, services.blobs, older_than=oldest, keep_bytes=keep_bytes,
+            self._tell_limit(is_over=other_bytes >= retention.max_bytes)
+        gone, gone_bytes = sweep(
+            services.records, services.blobs, older_than=oldest, excess_bytes=excess_bytes,
             idle_s=idle_s,
         )  # fmt: skip
         if gone:
+            self.data_bytes -= gone_bytes
+            self._picture_bytes -= gone_bytes
             services.stats.count("frames_aged_out", by=gone)
             logger.info("frames aged out count=%d", gone)
-        self._tell_limit(keep_bytes)
         return gone
 
     def limited_bytes(self) -> int:
@@ -172,14 +180,13 @@ class RetentionSweep:
             raise NotFoundError("data_dir has no limit", fix="Set retention.max_bytes.")
         return self.data_bytes
 
-    def _measured(self) -> int:
-        """Return the bytes in the data folder, measured seldom where that takes long."""
+    def _measure(self) -> None:
+        """Measure data folder and pictures, seldom where that takes long."""
         if monotonic() >= self._measure_again_s:
-            began_s = monotonic()
-            unused = self.services.records.unused_bytes()
-            self.data_bytes = folder_bytes(self.services.config.folder) - unused
+            began_s, records = monotonic(), self.services.records
+            self.data_bytes = folder_bytes(self.services.config.folder) - records.unused_bytes()
+            self._picture_bytes = records.frames.stored_bytes()
             self._measure_again_s = monotonic() + (monotonic() - began_s) / _MOST_MEASURING
-        return self.data_bytes
 
     def _finish_frames(self) -> None:
         """Make thumbnails that are due: until a frame has one, its picture stays as that."""
@@ -221,8 +228,7 @@ class RetentionSweep:
             log.prune(source, before=before, anchors=anchors, sign=sign) for source in log.heads()
         )
 
-    def _tell_limit(self, keep_bytes: int | None) -> None:
-        is_over = keep_bytes == 0
+    def _tell_limit(self, *, is_over: bool) -> None:
         if is_over and not self._is_over:
             logger.warning(
                 "data folder too large bytes=%d limit=%d: pinned pictures, packages and records "

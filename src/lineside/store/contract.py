@@ -529,9 +529,9 @@ class FrameIndex(Protocol):
         ...
 
     def age_out(
-        self, *, older_than: datetime | None, keep_bytes: int | None, limit: int = 1000
+        self, *, older_than: datetime | None, excess_bytes: int = 0, limit: int = 1000
     ) -> list[FrameRow]:
-        """Turn unpinned frames into tombstones, oldest first, by age and by total size.
+        """Turn unpinned frames into tombstones, oldest first, by age and until so much is freed.
 
         Returns those whose blob nothing else keeps (rule 6), so that the caller can delete the
         blobs. At most ``limit`` frames a call. For each row returned a document of kind

@@ -179,21 +179,21 @@ class SqlFrameIndex:
             self._documents.note(LEAVING, unnamed)
 
     def age_out(
-        self, *, older_than: datetime | None, keep_bytes: int | None, limit: int = 1000
+        self, *, older_than: datetime | None, excess_bytes: int = 0, limit: int = 1000
     ) -> list[FrameRow]:
         check_limit(limit)
         check_moment(older_than, what="older_than")
-        excess = 0 if keep_bytes is None else self.stored_bytes() - keep_bytes
-        if older_than is None and excess <= 0:
+        if older_than is None and excess_bytes <= 0:
             return []
         now = self._clock.now()
         with self._session.transaction() as connection:
-            free = _free(connection, limit=limit, older_than=older_than if excess <= 0 else None)
+            only_old = older_than if excess_bytes <= 0 else None
+            free = _free(connection, limit=limit, older_than=only_old)
             decision = choose(
                 free,
                 sizes=_stored_counts(connection, {row.digest for row in free}),
                 older_than=older_than,
-                excess_bytes=excess,
+                excess_bytes=excess_bytes,
             )
             return self._carry_out(connection, decision, now=now)
 

@@ -25,27 +25,29 @@ def sweep(
     blobs: Blobs,
     *,
     older_than: datetime | None,
-    keep_bytes: int | None,
+    excess_bytes: int = 0,
     idle_s: float = IDLE_S,
-) -> int:
+) -> tuple[int, int]:
     """Age frames out and delete what they alone named.
 
     Args:
         records: whose frames.
         blobs: where their pictures are.
         older_than: unpinned frames captured before it go; None: age does not matter.
-        keep_bytes: then the oldest unpinned ones go until the pictures of all frames together
-            are not larger; None: size does not matter.
+        excess_bytes: then the oldest unpinned ones go until their pictures are as large.
         idle_s: a picture put less than this many seconds ago stays until a later sweep.
 
     Returns:
-        How many pictures frames let go of.
+        How many pictures frames let go of, and their bytes.
     """
-    let_go = 0
-    while aged := records.frames.age_out(older_than=older_than, keep_bytes=keep_bytes):
+    let_go, freed_bytes = 0, 0
+    while aged := records.frames.age_out(
+        older_than=older_than, excess_bytes=excess_bytes - freed_bytes
+    ):
         let_go += len(aged)
+        freed_bytes += sum(row.size_bytes for row in aged)
     delete_leaving(records, blobs, idle_s=idle_s)
-    return let_go
+    return let_go, freed_bytes
 
 
 def delete_leaving(records: Records, blobs: Blobs, *, idle_s: float = IDLE_S) -> int:

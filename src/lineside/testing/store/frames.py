@@ -72,7 +72,7 @@ class FrameIndexContract:
     ) -> None:
         row = replace(frame_row(1), thumbnail=frame_row(1).digest)
         records.frames.add([row])
-        assert records.frames.age_out(older_than=NOON + timedelta(days=1), keep_bytes=None) == []
+        assert records.frames.age_out(older_than=NOON + timedelta(days=1)) == []
         assert leaving(records) == set()
         records.frames.set_thumbnails({row.id: frame_row(2).thumbnail})
         assert leaving(records) == {row.digest}
@@ -150,25 +150,25 @@ class FrameIndexContract:
     def test_old_frames_become_tombstones(self, records: Records, clock: FakeClock) -> None:
         rows = [frame_row(second) for second in range(5)]
         records.frames.add(rows)
-        aged = records.frames.age_out(older_than=NOON + timedelta(seconds=2), keep_bytes=None)
+        aged = records.frames.age_out(older_than=NOON + timedelta(seconds=2))
         assert aged == [replace(row, aged_out_at=clock.now()) for row in rows[:2]]
         assert records.frames.get(rows[0].id) == aged[0]
         assert records.frames.get(rows[2].id) == rows[2]
         assert leaving(records) == {row.digest for row in aged}
-        assert records.frames.age_out(older_than=NOON, keep_bytes=None) == []
+        assert records.frames.age_out(older_than=NOON) == []
 
     def test_by_size_the_oldest_go_first(self, records: Records) -> None:
         records.frames.add([frame_row(second, size_bytes=100) for second in range(6)])
-        assert records.frames.age_out(older_than=None, keep_bytes=600) == []
-        assert seconds(records.frames.age_out(older_than=None, keep_bytes=399)) == [0, 1, 2]
-        assert seconds(records.frames.age_out(older_than=None, keep_bytes=0)) == [3, 4, 5]
+        assert records.frames.age_out(older_than=None, excess_bytes=0) == []
+        assert seconds(records.frames.age_out(older_than=None, excess_bytes=201)) == [0, 1, 2]
+        assert seconds(records.frames.age_out(older_than=None, excess_bytes=999)) == [3, 4, 5]
 
     def test_tombstones_are_forgotten_and_their_thumbnails_leave(self, records: Records) -> None:
         rows = [frame_row(second, size_bytes=100) for second in range(4)]
         records.frames.add(rows)
         records.frames.pin([rows[1].id], reason="order:a")
         assert records.frames.stored_bytes() == 400
-        records.frames.age_out(older_than=NOON + timedelta(seconds=3), keep_bytes=None)
+        records.frames.age_out(older_than=NOON + timedelta(seconds=3))
         assert records.frames.stored_bytes() == 200
         before = NOON + timedelta(days=1)
         assert records.frames.forget(before=NOON) == 0
@@ -179,37 +179,37 @@ class FrameIndexContract:
 
     def test_nothing_asked_nothing_aged(self, records: Records) -> None:
         records.frames.add([frame_row(1)])
-        assert records.frames.age_out(older_than=None, keep_bytes=None) == []
+        assert records.frames.age_out(older_than=None) == []
 
     def test_pinned_frames_stay_and_their_bytes_count(self, records: Records) -> None:
         rows = [frame_row(second, size_bytes=100) for second in range(4)]
         records.frames.add(rows)
         records.frames.pin([rows[0].id], reason="dataset:a/1")
-        assert seconds(records.frames.age_out(older_than=None, keep_bytes=200)) == [1, 2]
+        assert seconds(records.frames.age_out(older_than=None, excess_bytes=200)) == [1, 2]
         later = NOON + timedelta(days=1)
-        assert seconds(records.frames.age_out(older_than=later, keep_bytes=0)) == [3]
+        assert seconds(records.frames.age_out(older_than=later, excess_bytes=200)) == [3]
         assert records.frames.get(rows[0].id).aged_out_at is None
 
     def test_a_picture_that_another_kept_frame_names_stays(self, records: Records) -> None:
         rows = [frame_row(second, picture=b"frozen camera") for second in range(4)]
         records.frames.add(rows)
-        assert records.frames.age_out(older_than=rows[3].captured_at, keep_bytes=None) == []
+        assert records.frames.age_out(older_than=rows[3].captured_at) == []
         assert [row.aged_out_at is None for row in records.frames.page()] == [True, *[False] * 3]
-        last = records.frames.age_out(older_than=NOON + timedelta(days=1), keep_bytes=None)
+        last = records.frames.age_out(older_than=NOON + timedelta(days=1))
         assert [row.id for row in last] == [rows[3].id]
 
     def test_a_shared_picture_counts_once(self, records: Records) -> None:
         rows = [frame_row(second, picture=b"frozen", size_bytes=100) for second in range(3)]
         records.frames.add([*rows, frame_row(9, size_bytes=100)])
-        assert records.frames.age_out(older_than=None, keep_bytes=200) == []
-        aged = records.frames.age_out(older_than=None, keep_bytes=199)
+        assert records.frames.stored_bytes() == 200
+        aged = records.frames.age_out(older_than=None, excess_bytes=1)
         assert seconds(aged) == [2]
 
     def test_a_picture_that_is_a_thumbnail_or_in_a_document_stays(self, records: Records) -> None:
         first, second, third = (frame_row(number) for number in range(3))
         records.frames.add([first, second, replace(third, thumbnail=first.digest)])
         records.documents.put("dataset-sample", "1", body={"digest": second.digest})
-        assert records.frames.age_out(older_than=NOON + timedelta(days=1), keep_bytes=None) == [
+        assert records.frames.age_out(older_than=NOON + timedelta(days=1)) == [
             replace(third, thumbnail=first.digest, aged_out_at=NOON)
         ]
         assert leaving(records) == {third.digest}
@@ -217,7 +217,7 @@ class FrameIndexContract:
     def test_a_tombstone_whose_picture_comes_again_leaves_again(self, records: Records) -> None:
         row = frame_row(1)
         records.frames.add([row])
-        records.frames.age_out(older_than=NOON + timedelta(days=1), keep_bytes=None)
+        records.frames.age_out(older_than=NOON + timedelta(days=1))
         records.documents.delete(LEAVING, row.digest)
         assert records.frames.add([row]) == 0
         assert leaving(records) == {row.digest}
@@ -225,21 +225,17 @@ class FrameIndexContract:
     def test_a_call_takes_at_most_its_limit(self, records: Records) -> None:
         records.frames.add([frame_row(second) for second in range(7)])
         later = NOON + timedelta(days=1)
-        sizes = [
-            len(records.frames.age_out(older_than=later, keep_bytes=None, limit=3))
-            for _ in range(4)
-        ]
+        sizes = [len(records.frames.age_out(older_than=later, limit=3)) for _ in range(4)]
         assert sizes == [3, 3, 1, 0]
         with pytest.raises(InvalidError):
-            records.frames.age_out(older_than=later, keep_bytes=None, limit=0)
+            records.frames.age_out(older_than=later, limit=0)
 
     def test_many_rows_at_once_are_all_kept(self, records: Records) -> None:
         rows = [frame_row(second) for second in range(1500)]
         assert records.frames.add(rows) == 1500
         records.frames.pin([row.id for row in rows], reason="report:1")
         assert {row.id for row in records.frames.page(limit=2000)} == {row.id for row in rows}
-        assert records.frames.age_out(older_than=datetime.max.replace(tzinfo=NOON.tzinfo),
-                                      keep_bytes=None) == []  # fmt: skip
+        assert records.frames.age_out(older_than=datetime.max.replace(tzinfo=NOON.tzinfo)) == []
         assert len(records.named([Digest(row.digest) for row in rows])) == 1500
 
     def test_the_same_rows_from_many_writers_are_new_once(self, records: Records) -> None:
@@ -396,7 +392,7 @@ class FrameFilterContract:
         assert records.frames.has_answers()
         end = NOON + timedelta(days=1)
         records.frames.answer([frame_answer(frame_row(99), verdict=PartVerdict.OK)])
-        records.frames.age_out(older_than=end, keep_bytes=None)
+        records.frames.age_out(older_than=end)
         assert records.frames.forget(before=end) == 9  # three are held by a dataset
         found = records.frames.find(FrameFilter(label="scratch")).frames
         assert seconds(found) == [8, 4]

@@ -97,7 +97,7 @@ class RecordsContract:
         kept, gone = frame_row(1, picture=b"kept"), frame_row(0, picture=b"gone")
         in_document, replaced = digest_of(b"in a document"), digest_of(b"in no document now")
         records.frames.add([kept, gone])
-        records.frames.age_out(older_than=kept.captured_at, keep_bytes=None)
+        records.frames.age_out(older_than=kept.captured_at)
         records.documents.put("dataset", "d", body={"samples": [{"digest": replaced}]})
         records.documents.put("dataset", "d", body={"samples": [{"digest": in_document}]})
         asked = [kept.digest, gone.digest, gone.thumbnail, in_document, replaced]
