@@ -61,12 +61,14 @@ def wait_for(plant: Plant, number: int) -> str:
 
 def reports(plant: Plant, digest: str) -> bool:
     """Whether the device's newest status names it."""
-    packages = plant.hub.services.devices.one("edge-1").packages
+    packages = plant.hub.services.devices.some(["edge-1"])[0].packages
     return any(one.get("operating_point") == digest for one in packages)
 
 
 def faults(plant: Plant) -> list[str]:
-    return [str(one) for one in plant.hub.services.devices.one("edge-1").status.get("faults", [])]
+    return [
+        str(one) for one in plant.hub.services.devices.some(["edge-1"])[0].status.get("faults", [])
+    ]
 
 
 def propose(page: Page, *, low: str, high: str, effect: str, reason: str) -> None:

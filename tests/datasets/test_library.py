@@ -33,6 +33,13 @@ def labelled(encoded: bytes, *labels: str, **facts: object) -> tuple[Sample, byt
     return Sample(digest=digest_of(encoded), labels=labels, **facts), encoded  # type: ignore[arg-type]  # by name
 
 
+def correct(library: Library, encoded: bytes, said: Annotation, *, by: str) -> None:
+    digest = digest_of(encoded)
+    _, revision = library.entry("rack", digest)
+    state = ReviewState.LABELLED
+    library.annotate("rack", digest, said, review=state, by=by, expect=revision)
+
+
 def frame(encoded: bytes, *, records: Records, blobs: Blobs, part: str = "") -> FrameRow:
     moment = records.clock.now()
     digest = blobs.put(encoded)
@@ -67,8 +74,7 @@ def test_contradicting_labels_are_reported_and_judged_by_neither(
     library.add("rack", [labelled(png(1), "blue")], by="ann")
     added = library.add("rack", [labelled(png(1), "blue", "red")], by="bob")
     assert "red" in added.reported[0].reason
-    draft = library.draft("rack")
-    (entry,) = draft.review
+    (entry,) = library.draft("rack").entries
     assert entry.disputed == ("red",)
     assert (entry.sample.labels, entry.sample.known) == (("blue",), ("blue",))
     assert [judgement.by for judgement in entry.judgements] == ["ann", "bob"]
@@ -77,7 +83,7 @@ def test_contradicting_labels_are_reported_and_judged_by_neither(
 def test_two_classes_of_one_region_contradict_each_other(library: Library, png: Png) -> None:
     library.add("rack", [labelled(png(1), "A1/blue", known=())], by="ann")
     library.add("rack", [labelled(png(1), "A1/red", known=())], by="bob")
-    (entry,) = library.draft("rack").review
+    (entry,) = library.draft("rack").entries
     assert (entry.disputed, entry.contradicting) == (("A1/blue", "A1/red"), (1, 2))
     assert entry.sample.known == ()
 
@@ -103,7 +109,7 @@ def test_a_correction_settles_a_dispute_and_keeps_what_was_said(
     library.add("rack", [labelled(png(1), "blue")], by="ann")
     library.add("rack", [labelled(png(1), "red")], by="bob")
     clock.advance(60)
-    library.correct("rack", digest_of(png(1)), labels=["red"], known=["blue", "red"], by="cy")
+    correct(library, png(1), Annotation(labels=("red",), known=("blue", "red")), by="cy")
     (entry,) = library.draft("rack").entries
     assert (entry.disputed, entry.sample.labels, entry.sample.author) == ((), ("red",), "cy")
     assert [judgement.by for judgement in entry.judgements] == ["ann", "bob", "cy"]
@@ -116,7 +122,7 @@ def test_a_correction_settles_a_dispute_and_keeps_what_was_said(
 def test_the_same_import_again_disputes_no_correction(library: Library, png: Png) -> None:
     imported = [labelled(png(1), "blue")]
     library.add("rack", imported, by="ann")
-    library.correct("rack", digest_of(png(1)), labels=["red"], known=["blue", "red"], by="ann")
+    correct(library, png(1), Annotation(labels=("red",), known=("blue", "red")), by="ann")
     assert library.add("rack", imported, by="ann").reported == ()
     (entry,) = library.draft("rack").entries
     assert (entry.disputed, entry.sample.labels, len(entry.judgements)) == ((), ("red",), 2)
@@ -127,15 +133,11 @@ def test_an_image_that_the_draft_lacks_is_named_with_its_dataset(library: Librar
         library.entry("rack", digest_of(b"none"))
 
 
-def test_unjudged_pictures_are_listed_for_review(library: Library, png: Png) -> None:
-    library.add("rack", [labelled(png(1), known=()), labelled(png(2), "blue")], by="ann")
-    assert [entry.sample.digest for entry in library.draft("rack").review] == [digest_of(png(1))]
-
-
 def test_what_somebody_saves_while_a_label_is_renamed_stays_and_is_renamed(
     library: Library, png: Png, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library.add("rack", [labelled(png(n), "blue") for n in (1, 2, 3)], by="ann")
+    samples = [labelled(png(n), "blue", name=f"frm_{n}") for n in (1, 2, 3)]
+    library.add("rack", samples, by="ann")
     drawn = Marked(label="blue", x0_px=1, y0_px=1, x1_px=5, y1_px=5)
     saved = Annotation(labels=("blue", "red"), known=("blue", "red"), marked=(drawn,))
     read = library.draft
@@ -146,7 +148,7 @@ def test_what_somebody_saves_while_a_label_is_renamed_stays_and_is_renamed(
             name, digest_of(png(1)), saved, review=ReviewState.CHECKED, by="bob", expect=1
         )
         library.add(name, [labelled(png(4), "blue")], by="bob")
-        library.remove(name, digest_of(png(3)))
+        library.withdraw(name, digest_of(png(3)), by="ann")
         return found
 
     monkeypatch.setattr(library, "draft", meanwhile)
@@ -190,11 +192,14 @@ def test_what_is_no_picture_is_refused(library: Library) -> None:
         library.add("rack", [labelled(b"GIF89a")], by="ann")
 
 
-def test_a_version_never_changes_and_knows_who_said_what(library: Library, png: Png) -> None:
-    library.add("rack", [labelled(png(1), "blue"), labelled(png(2))], by="ann")
+def test_a_version_never_changes_and_knows_who_said_what(
+    *, library: Library, records: Records, blobs: Blobs, png: Png
+) -> None:
+    library.add_frames("rack", [frame(png(1), records=records, blobs=blobs)], ["blue"], by="ann")
+    library.add("rack", [labelled(png(2))], by="ann")
     version = library.freeze("rack", by="bob")
     library.add("rack", [labelled(png(3), "red")], by="ann")
-    library.remove("rack", digest_of(png(1)))
+    library.withdraw("rack", digest_of(png(1)), by="ann")
     kept = library.version("rack", 1)
     assert kept == version
     assert (kept.number, kept.created_by, len(kept.samples)) == (1, "bob", 2)
@@ -203,16 +208,6 @@ def test_a_version_never_changes_and_knows_who_said_what(library: Library, png: 
     assert library.version("rack").number == 1
     assert library.freeze("rack", by="bob").number == 2
     assert library.version("rack", 2).digest != version.digest
-
-
-def test_the_store_keeps_the_pictures_of_versions_although_the_draft_dropped_them(
-    *, library: Library, records: Records, png: Png
-) -> None:
-    library.add("rack", [labelled(png(1), "blue"), labelled(png(2))], by="ann")
-    library.freeze("rack", by="bob")
-    library.remove("rack", digest_of(png(1)))
-    assert digest_of(png(1)) in records.named([digest_of(png(1)), digest_of(png(3))])
-    assert digest_of(png(3)) not in records.named([digest_of(png(3))])
 
 
 def test_freezing_the_same_again_gives_the_same_version(
@@ -410,12 +405,6 @@ def test_two_who_add_at_once_lose_nothing(library: Library, png: Png) -> None:
     entries = library.draft("rack").entries
     assert len(entries) == 6
     assert all({j.by for j in entry.judgements} == {"ann", "bob"} for entry in entries)
-
-
-def test_a_correction_of_an_unknown_picture_is_not_found(library: Library) -> None:
-    library.add("rack", [], by="ann")
-    with pytest.raises(NotFoundError):
-        library.correct("rack", Digest("sha256:" + "0" * 64), labels=[], known=[], by="ann")
 
 
 def test_a_version_that_is_frozen_meanwhile_is_a_conflict(library: Library, png: Png) -> None:

@@ -19,7 +19,6 @@ from lineside.datasets.recordio import (
     index_again,
     index_of,
     iter_records,
-    labels_of,
     pack_image,
     read_by_id,
     read_index,
@@ -148,13 +147,6 @@ def test_mutated_bytes_give_records_or_damage_never_an_error(data: st.DataObject
                 unpack_image(one.payload, where="x")
             except InvalidError as error:
                 assert error.fix  # noqa: PT017  either outcome is right
-
-
-def test_one_label_asked_of_a_vector_of_three_is_an_error() -> None:
-    with pytest.raises(InvalidError, match="3 labels, 1 asked for"):
-        labels_of(IMAGES[1], width=1)
-    assert labels_of(IMAGES[1], width=3) == (1.0, 0.0, 1.0)
-    assert labels_of(IMAGES[0], width=1) == (2.0,)
 
 
 def test_a_list_of_one_label_stands_behind_the_header() -> None:

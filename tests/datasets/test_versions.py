@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lineside.core import Digest, InvalidError, NotFoundError, digest_of, encode
 from lineside.datasets import Library, Marked, Part, Sample, SplitPlan, diff_versions
+from lineside.datasets.annotations import Annotation, ReviewState
 from lineside.datasets.library import Drawn, FreezePlan
 from lineside.datasets.splitting import parted
 from lineside.datasets.versions import decode_version, version_digest
@@ -44,7 +45,7 @@ def test_masks_and_templates_are_kept_and_outlive_the_draft(
     assert library.read_file(mask) == png(11)
     assert records.named([mask, template]) == {mask, template}
     library.freeze("rack", by="ann")
-    library.remove("rack", digest_of(png(1)))
+    library.redraw("rack", digest_of(png(1)), drawn=Drawn(), by="ann")
     assert records.named([mask, template]) == {mask, template}
     assert library.version("rack").samples[0].mask_digest == mask
 
@@ -374,13 +375,18 @@ def test_a_difference_names_every_kind_of_change(
     digests = [sample.digest for sample, _ in first]
     before = library.freeze("rack", by="ann")
     clock.advance(60)
-    library.remove("rack", digests[0])
-    library.correct("rack", digests[1], labels=["a"], known=["a", "b"], by="bo")
+    said = Annotation(labels=("a",), known=("a", "b"))
+    state = ReviewState.LABELLED
+    library.annotate("rack", digests[1], said, review=state, by="bo", expect=1)
     library.redraw("rack", digests[2], drawn=Drawn(count=4), by="bo")
     library.add("rack", many(png, 1, start=50), by="cy")
     plan = FreezePlan(split=SplitPlan(shares={Part.TEST: 1.0}, group="regex:."))
-    diff = diff_versions(before, library.freeze("rack", by="bo", plan=plan))
-    assert [change.digest for change in diff.removed] == [digests[0]]
+    after = library.freeze("rack", by="bo", plan=plan)
+    diff = diff_versions(before, after)
+    assert diff.removed == ()
+    assert [change.digest for change in diff_versions(after, before).removed] == [
+        digest_of(png(50))
+    ]
     assert [change.digest for change in diff.added] == [digest_of(png(50))]
     (relabelled,) = diff.relabelled
     assert (relabelled.digest, relabelled.before, relabelled.after, relabelled.by) == (
@@ -390,11 +396,13 @@ def test_a_difference_names_every_kind_of_change(
         ("nothing drawn", "count 4")
     ]
     assert {(change.before, change.after) for change in diff.moved} == {("", "test")}
-    assert len(diff.moved) == len(diff.regrouped) == 5
-    assert (diff.a, diff.b, diff.same) == ("rack/1", "rack/2", False)
+    assert len(diff.moved) == len(diff.regrouped) == 6
+    assert (diff.a, diff.b) == ("rack/1", "rack/2")
 
 
 def test_a_version_does_not_differ_from_itself(library: Library, png: Png) -> None:
     library.add("rack", many(png, 4), by="ann")
     version = library.freeze("rack", by="ann")
-    assert diff_versions(version, version).same
+    diff = diff_versions(version, version)
+    lists = (diff.added, diff.removed, diff.relabelled, diff.redrawn, diff.moved, diff.regrouped)
+    assert not any(lists)

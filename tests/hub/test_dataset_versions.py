@@ -40,6 +40,12 @@ def tiles(hub: Services) -> Services:
     return hub
 
 
+def correct(client: TestClient, number: int, labels: list[str]) -> None:
+    change = {"revision": 1, "annotation": {"labels": labels}}
+    url = f"{HERE}/samples/{digest_of(picture(number))}"
+    assert client.post(url, json=change).status_code == 200
+
+
 @pytest.mark.usefixtures("tiles")
 def test_a_data_set_says_what_kinds_of_truth_it_holds(client: TestClient) -> None:
     told = client.get(HERE).json()
@@ -98,14 +104,14 @@ def test_a_tag_is_moved_and_taken_off(client: TestClient) -> None:
     assert client.get(HERE).json()["tags"] == {}
 
 
-def test_what_changed_is_told_between_numbers_and_tags(tiles: Services, client: TestClient) -> None:
+@pytest.mark.usefixtures("tiles")
+def test_what_changed_is_told_between_numbers_and_tags(client: TestClient) -> None:
     client.post(f"{HERE}/tags", json={"tag": "prod", "version": 1})
-    digest = digest_of(picture(3))
-    tiles.datasets._library.correct("tiles", digest, labels=["good"], known=[], by="bo")
+    correct(client, 3, ["good"])
     client.post(f"{HERE}/freeze")
     changed = client.get(f"{HERE}/diff", params={"a": "prod"}).json()
     (one,) = changed["relabelled"]
-    assert (one["before"], one["after"], one["by"]) == ("bad", "good", "bo")
+    assert (one["before"], one["after"], one["by"]) == ("bad", "good, not bad, not hole", "tester")
     assert client.get(f"{HERE}/diff", params={"a": "7"}).status_code == 404
 
 
@@ -152,22 +158,15 @@ def test_pages_show_kinds_tags_changes_and_what_is_drawn(
     assert absent.status_code == 404
 
 
-def test_a_page_of_changes_lists_them(
-    tiles: Services, browser: TestClient, client: TestClient
-) -> None:
-    digest = digest_of(picture(3))
-    tiles.datasets._library.correct("tiles", digest, labels=["<b>"], known=[], by="bo")
+@pytest.mark.usefixtures("tiles")
+def test_a_page_of_changes_lists_them(browser: TestClient, client: TestClient) -> None:
+    client.post(f"{HERE}/labels", json={"labels": ["<b>"]})
+    correct(client, 3, ["<b>"])
     client.post(f"{HERE}/freeze")
     text = browser.get("/datasets/tiles/diff?a=1&b=2").text
     assert "Other labels, 1 picture" in text
     assert "&lt;b&gt;" in text
     assert "/datasets/tiles/diff?a=1&amp;b=2" in browser.get("/datasets/tiles").text
-
-
-def test_a_picture_that_only_a_version_holds_is_shown(tiles: Services, browser: TestClient) -> None:
-    tiles.datasets._library.remove("tiles", digest_of(picture(5)))
-    kept = browser.get(f"/datasets/tiles/pictures/{digest_of(picture(5))}")
-    assert kept.content == picture(5)
 
 
 @pytest.mark.usefixtures("tiles")

@@ -222,7 +222,7 @@ def test_who_goes_offline_keeps_what_it_told_last(
     )
     assert "as last reported" in browser.get("/devices/edge-1").text
     line.send(line.status(faults=["golden picture differs"]))
-    assert hub.devices.one("edge-1").packages == ()
+    assert hub.devices.some(["edge-1"])[0].packages == ()
     page = browser.get("/devices/edge-1").text
     assert ("as last reported" in page, "golden picture differs" in page) == (False, True)
 
@@ -291,13 +291,15 @@ def test_a_device_that_reports_is_never_silent_to_the_hub_or_to_a_command_beside
         if second % 2 == 0:
             hub.devices.flush()
         beside = DeviceRegistry(hub.records, plant=hub.plant, clock=clock)  # as a command reads it
-        assert (hub.devices.one("edge-1").state, beside.one("edge-1").state) == ("online",) * 2
+        assert (hub.devices.some(["edge-1"])[0].state, beside.some(["edge-1"])[0].state) == (
+            "online",
+        ) * 2
         clock.advance(1)
     clock.advance(60)
-    assert hub.devices.one("edge-1").state == "silent"
+    assert hub.devices.some(["edge-1"])[0].state == "silent"
     clock.advance(90)
     beside = DeviceRegistry(hub.records, plant=hub.plant, clock=clock)
-    assert beside.one("edge-1").state == "silent"
+    assert beside.some(["edge-1"])[0].state == "silent"
 
 
 def test_a_device_that_reports_seldom_has_three_of_its_own_intervals(
@@ -305,6 +307,6 @@ def test_a_device_that_reports_seldom_has_three_of_its_own_intervals(
 ) -> None:
     said(hub, every_s=60.0)
     clock.advance(179)
-    assert hub.devices.one("edge-1").state == "online"
+    assert hub.devices.some(["edge-1"])[0].state == "online"
     clock.advance(2)
-    assert hub.devices.one("edge-1").state == "silent"
+    assert hub.devices.some(["edge-1"])[0].state == "silent"

@@ -248,7 +248,7 @@ def test_a_picture_of_a_data_set_is_found_in_draft_and_versions(
     hub.datasets.teach("rack", Teaching(frames=(row.id,), labels=("blue",)), by="anna")
     assert hub.datasets.picture("rack", row.digest).data == picture
     hub.datasets.freeze("rack", by="anna")
-    hub.datasets._library.remove("rack", row.digest)
+    hub.datasets._library.withdraw("rack", row.digest, by="anna")
     assert hub.datasets.picture("rack", row.digest).data == picture
     with pytest.raises(NotFoundError):
         hub.datasets.picture("rack", "sha256:" + "0" * 64)

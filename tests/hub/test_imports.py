@@ -183,10 +183,12 @@ def test_an_image_is_not_good_and_defective_at_once(
         hub.datasets._library.add_frames("plates", [], ["good", "dent"], by="anna")
 
 
-def test_an_export_names_what_its_format_left_out(hub: Services, client: TestClient) -> None:
+def test_an_export_names_what_its_format_left_out(client: TestClient) -> None:
     send(client, CLASSES, keep=digest_of(CLASSES))
     both = ["dent", "good"]
-    hub.datasets._library.correct("plates", digest_of(picture(3)), labels=both, known=both, by="a")
+    digest = digest_of(picture(3))
+    change = {"revision": 1, "annotation": {"labels": both}, "state": "labelled"}
+    assert client.post(f"{HERE}/samples/{digest}", json=change).status_code == 200
     out = client.get(f"{HERE}/export?format=folders").content
     held = zipfile.ZipFile(io.BytesIO(out))
     assert sorted(held.namelist()) == ["good/1.png", "good/2.png", "left-out.txt"]

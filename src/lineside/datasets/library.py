@@ -3,7 +3,7 @@
 1. A picture is kept by content digest; the same picture added twice is one sample. Its mask and
    template are kept likewise, and versions keep all of them.
 2. A judgement that contradicts an earlier one does not replace it: the disputed labels are reported
-   and count as not judged until ``correct`` settles them.
+   and count as not judged until ``annotate`` settles them.
 3. Frames are pinned before they are looked at, so that they cannot age out in between.
 4. A version is written once. Freezing unchanged content returns the version that holds it.
 """
@@ -170,7 +170,7 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """Content of the next version, and the entries that a person should review first.
+    """Content of the next version.
 
     Attributes:
         split: how the next version will be parted; None as the source declares.
@@ -185,12 +185,6 @@ class Draft:
     def samples(self) -> tuple[Sample, ...]:
         """The samples, in order of their digests."""
         return tuple(entry.sample for entry in self.entries)
-
-    @property
-    def review(self) -> tuple[Entry, ...]:
-        """Disputed samples first, then those that nobody judged."""
-        disputed = [entry for entry in self.entries if entry.disputed]
-        return (*disputed, *(e for e in self.entries if not e.disputed and not e.sample.known))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,23 +287,6 @@ class Library:
             new, same = new + fresh, same + (not fresh)
             reported += notes
         return Added(new=new, same=same, reported=tuple(reported))
-
-    def correct(
-        self,
-        name: str,
-        digest: Digest,
-        *,
-        labels: Sequence[str],
-        known: Sequence[str],
-        by: str,
-    ) -> Entry:
-        """Settle a sample's labels; what was said before stays as its lineage."""
-
-        def settled(entry: Entry) -> Entry:
-            sample = replace(entry.sample, labels=tuple(labels), known=tuple(known), author=by)
-            return entry.judged_again(sample, self._judgement(sample, by=by))
-
-        return self._update(name, digest, change=settled)
 
     def redraw(self, name: str, digest: Digest, *, drawn: Drawn, by: str) -> Entry:
         """Settle what is drawn on a picture and counted in it; its labels stay."""
@@ -491,11 +468,6 @@ class Library:
         document = self._records.documents.get(_DATASET, check_name(name))
         body = {**document.body, **change(document.body)}
         self._records.documents.put(_DATASET, name, body=body, expect=document.version)
-
-    def remove(self, name: str, digest: Digest) -> None:
-        """Take a picture out of the draft; versions keep it."""
-        self._open(name)
-        self._records.documents.delete(_samples_of(name), digest)
 
     @retry_stale
     def withdraw(self, name: str, digest: Digest, *, by: str) -> None:

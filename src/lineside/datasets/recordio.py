@@ -305,21 +305,6 @@ def image_in(record: Record) -> ImageRecord | None:
         return None
 
 
-def labels_of(record: ImageRecord, *, width: int) -> tuple[float, ...]:
-    """The record's labels, as many as asked for.
-
-    Raises:
-        InvalidError: it has another number of them.
-    """
-    if len(record.labels) != width:
-        raise InvalidError(
-            f"{len(record.labels)} labels, {width} asked for",
-            where=f"id {record.id}",
-            fix="Ask for all of them, or pack with --pack-label.",
-        )
-    return record.labels
-
-
 def write_index(entries: Iterable[tuple[int, int]]) -> bytes:
     """Ids and offsets as the text of an index."""
     return "".join(f"{number}\t{offset}\n" for number, offset in entries).encode()

@@ -223,12 +223,6 @@ class VersionDiff:
     moved: tuple[Change, ...]
     regrouped: tuple[Change, ...]
 
-    @property
-    def same(self) -> bool:
-        """Return whether both hold the same."""
-        lists = (self.added, self.removed, self.relabelled, self.redrawn, self.moved)
-        return not any((*lists, self.regrouped))
-
 
 def diff_versions(a: DatasetVersion, b: DatasetVersion) -> VersionDiff:
     """The changes from ``a`` to ``b``; each list in order of names."""

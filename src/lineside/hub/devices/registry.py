@@ -441,16 +441,6 @@ class DeviceRegistry:
         with self._lock:
             self._desired[device] = packages
 
-    def one(self, device: str) -> DeviceView:
-        """``NotFoundError`` for a device that nobody knows."""
-        with self._lock:
-            entry = self._devices.get(device)
-            if entry is not None:
-                return self._view(device, entry, now=self._clock.now())
-        raise NotFoundError(
-            f"no device {device!r}", where="device", fix="List them: lineside device list."
-        )
-
     def some(self, names: Iterable[str]) -> tuple[DeviceView, ...]:
         """Devices by name, in the order asked; who is not known is left out."""
         now = self._clock.now()

@@ -228,7 +228,6 @@ class HubLeases:
         self._parts: dict[str, PartLease] = {}
         self._free_since_s: dict[str, float] = {}
         self._unshared: set[str] = set()
-        self._hubs: tuple[str, ...] = (hub,)
         self._worker = Worker(
             "leases", self.step, every_s=TURN_S, longest_retry_s=TURN_S, stuck_s=_STUCK_S
         )
@@ -241,11 +240,6 @@ class HubLeases:
                 found = self._parts[name] = PartLease(name, leases=self)
         self._worker.wake()
         return found
-
-    @property
-    def hubs(self) -> tuple[str, ...]:
-        """The hubs that are there, by name."""
-        return self._hubs
 
     def figures(self) -> dict[str, dict[str, float]]:
         """For each part whether this hub runs it, for ``/metrics``."""
@@ -278,12 +272,10 @@ class HubLeases:
         begun_s = self.clock.monotonic()
         mine = {one.name: one for one in self._renewed([presence, *parts])}
         held = {one.name: one.holder for one in leases.held()}
-        self._hubs = tuple(
-            name.removeprefix(_PRESENCE) for name in held if name.startswith(_PRESENCE)
-        )
+        hubs = {name.removeprefix(_PRESENCE) for name in held if name.startswith(_PRESENCE)}
         self._unshared = {name for name in self._unshared if held.get(name) in {None, self.hub}}
         shared = [name for name in parts if name not in self._unshared]
-        plan = shares(shared, held=held, hubs=len({*self._hubs, self.hub}), me=self.hub)
+        plan = shares(shared, held=held, hubs=len({*hubs, self.hub}), me=self.hub)
         wanted = [*plan.take, *self._neglected(parts, held=held)]
         if wanted:
             taken = leases.take(wanted, holder=self.hub, length_s=LENGTH_S)
