@@ -165,8 +165,12 @@ def test_a_dispute_is_drawn_and_named_until_it_is_settled(
         one.click()
         views.add(page.evaluate(CANVAS))
     assert len(views) == 3
+    page.keyboard.press("k")
+    expect(page.locator("[data-saved]")).to_contain_text("Saved")
+    expect(page.locator("[data-state=discuss]")).to_have_attribute("aria-pressed", "true")
+    expect(told).to_be_visible()
     page.get_by_role("button", name="Take the judgement of bob").click()
-    expect(page.locator("[data-state=labelled]")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("[data-state=checked]")).to_have_attribute("aria-pressed", "true")
     expect(told).to_be_hidden()
     expect(ann).to_be_hidden()
     taken = saved(line, "two-ways").annotation

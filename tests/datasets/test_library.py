@@ -119,6 +119,37 @@ def test_a_correction_settles_a_dispute_and_keeps_what_was_said(
     assert library.draft("rack").entries[0].contradicting == (4, 5)
 
 
+def test_a_dispute_is_settled_by_a_judgement_of_just_that(library: Library, png: Png) -> None:
+    library.declare("rack", ["dent"], task="classify")
+    names = ("A1/blue", "A1/red", "dent", "good")
+    for count, (by, *labels) in enumerate((("ann", "A1/blue", "good"), ("bob", "A1/red", "dent"))):
+        library.add("rack", [labelled(png(1), *labels, known=names, count=count)], by=by)
+    disputed = ("(count)", *names)
+    box = Marked(label="dent", x0_px=1, y0_px=1, x1_px=5, y1_px=5)
+    for said, left in (
+        (Annotation(known=()), disputed),
+        (Annotation(known=(), marked=(box,)), disputed),
+        (Annotation(labels=("dent",), known=("dent",)), disputed[:3]),
+        (Annotation(labels=("dent", "A1/red"), known=("dent", "A1/red")), disputed[:1]),
+        (Annotation(labels=("dent",), known=("dent",), count=0), ()),
+    ):
+        correct(library, png(1), said, by="cy")
+        (entry,) = library.draft("rack").entries
+        assert entry.disputed == left
+        assert entry.contradicting == ((1, 2) if left else ())
+        assert [one.by for one in entry.judgements] == ["ann", "bob", "cy"]
+
+
+def test_who_says_again_what_their_import_said_settles_the_dispute(
+    library: Library, png: Png
+) -> None:
+    for by, label in (("ann", "blue"), ("bob", "red")):
+        library.add("rack", [labelled(png(1), label)], by=by)
+    correct(library, png(1), Annotation(labels=("red",), known=("blue", "red")), by="bob")
+    (entry,) = library.draft("rack").entries
+    assert (entry.disputed, entry.sample.labels) == ((), ("red",))
+
+
 def test_the_same_import_again_disputes_no_correction(library: Library, png: Png) -> None:
     imported = [labelled(png(1), "blue")]
     library.add("rack", imported, by="ann")

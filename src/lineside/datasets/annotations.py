@@ -9,8 +9,9 @@
    revision that it changes (``Library.annotate``).
 5. A judgement that contradicts an earlier one, of an import say, does not replace it: the disputed
    labels count as not judged, a disputed count, mask or set of objects as unknown, until somebody
-   settles it. What only one of them says holds. An import that was there already says nothing
-   against what was corrected since.
+   settles it by a judgement of just that: a review state, or a box where labels are disputed, does
+   not. What only one of them says holds. An import that was there already says nothing against what
+   was corrected since.
 """
 
 import math
@@ -350,6 +351,24 @@ def merged(
         judgement,
         disputed=tuple(sorted(odd)),
     )
+
+
+def undecided(
+    disputed: Iterable[str], sample: Sample, purpose: tuple[str, Collection[str]]
+) -> tuple[str, ...]:
+    """Return the disputed names that a later judgement says nothing of.
+
+    It says something of a label also where it has another that excludes it: of the same region, or
+    of a good part (``opposed_labels``).
+    """
+
+    def is_excluded(name: str) -> bool:
+        other = replace(sample, labels=(name,), known=())
+        odd = disputed_labels(sample, other)
+        return bool(odd or opposed_labels({*sample.labels, name}, purpose, sample.marked))
+
+    left = (name for name in disputed if _opinion(sample, name) is None)
+    return tuple(name for name in left if name in (COUNT, MASK, OBJECTS) or not is_excluded(name))
 
 
 def relabelled(

@@ -41,6 +41,7 @@ from lineside.datasets.annotations import (
     pixel_mask,
     relabelled,
     renamed,
+    undecided,
 )
 from lineside.datasets.leaks import (
     Appearance,
@@ -331,7 +332,8 @@ class Library:
     ) -> int:
         """Replace all that is said of a picture of the draft; gives its new revision.
 
-        What one person saves within the hour is one judgement: a page saves every stroke.
+        What one person saves within the hour is one judgement: a page saves every stroke. What is
+        disputed and not judged by it stays disputed.
 
         Args:
             name: of the dataset.
@@ -345,7 +347,8 @@ class Library:
             NotFoundError: the draft holds no such picture.
             ConflictError: somebody else changed it since.
         """
-        check_labels(annotation.labels, self.purpose(name), annotation.marked)
+        purpose = self.purpose(name)
+        check_labels(annotation.labels, purpose, annotation.marked)
         entry, _ = self.entry(name, digest)
         sample = replace(
             entry.sample,
@@ -357,13 +360,15 @@ class Library:
             author=by,
         )
         judgement, last = self._judgement(sample, by=by), entry.judgements[-1]
-        if replace(judgement, at=last.at) != last:
-            if entry.review and last.by == by and judgement.at - last.at < _ONE_SITTING:
+        left = undecided(entry.disputed, sample, purpose)
+        if left != entry.disputed or replace(judgement, at=last.at) != last:
+            contradicts = len(entry.judgements) in entry.contradicting
+            same = entry.review and last.by == by and judgement.at - last.at < _ONE_SITTING
+            if same and not contradicts:
                 entry = replace(entry, judgements=entry.judgements[:-1])
-            entry = entry.judged_again(sample, judgement)
+            entry = entry.judged_again(sample, judgement, disputed=left)
         fresh = replace(
             entry,
-            disputed=(),
             review=review,
             polygons=annotation.polygons,
             painted=annotation.mask if annotation.polygons else None,

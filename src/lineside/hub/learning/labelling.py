@@ -56,7 +56,7 @@ class AnnotatedSample:
         revision: counts the changes of the image; a change names the one it was made on.
         picture: address of the image's bytes.
         by, at: who judged it last, and when.
-        disputed: what was judged in two ways, until somebody settles it by saving.
+        disputed: what was judged in two ways, until somebody saves a judgement of it.
         contradicting: numbers of the judgements that contradict each other on it.
     """
 

@@ -66,9 +66,9 @@ export class Sync {
   /** @param {Sample} sample @param {Sample} stored */
   take(sample, stored) {
     const { revision, annotation, by, at, disputed, contradicting } = stored;
-    const isSettled = sample.disputed.length > disputed.length;
     Object.assign(sample, { revision, annotation, by, at, disputed, contradicting });
-    if (isSettled) this.work.onShow();
+    if (disputed.length && !this.waiting) sample.state = stored.state; // until the dispute is settled
+    this.work.onShow();
     if (this.work.seen !== stored.state) void refreshHead();
     this.work.seen = stored.state;
     this.status.replaceChildren("Saved ", when(stored.at, "clock"));
