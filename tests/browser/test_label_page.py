@@ -149,11 +149,15 @@ def test_a_dispute_is_drawn_and_named_until_it_is_settled(
     open_dataset(line, "two-ways")
     chip = Sample(name="0.png", digest=DIGEST, labels=("chip",), known=("chip",))
     line.hub.services.datasets._library.add("two-ways", [(chip, picture(0))], by="cy")
-    for by, label, left in (("ann", "dent", 10), ("bob", "scratch", 40)):
+
+    def judge(by: str, label: str, left: int) -> None:
         box = Marked(label=label, x0_px=left, y0_px=10, x1_px=left + 25, y1_px=40)
         said = Sample(name="0.png", digest=DIGEST, labels=(label,), known=("dent", "scratch"),
                       marked=(box,))  # fmt: skip
         line.hub.services.datasets._library.add("two-ways", [(said, picture(0))], by=by)
+
+    judge("ann", "dent", 10)
+    judge("bob", "scratch", 40)
     page = open_page(f"/datasets/two-ways/label?picture={DIGEST}").page
     told = page.locator("[data-disputed]")
     expect(told).to_contain_text("not judged: objects, dent, scratch.")
@@ -169,8 +173,20 @@ def test_a_dispute_is_drawn_and_named_until_it_is_settled(
     expect(page.locator("[data-saved]")).to_contain_text("Saved")
     expect(page.locator("[data-state=discuss]")).to_have_attribute("aria-pressed", "true")
     expect(told).to_be_visible()
+    judge("dan", "dent", 20)
+    page.keyboard.press("d")
+    keep = page.get_by_role("button", name="Keep yours")
+    expect(keep).to_be_visible()
+    judgements = page.locator("[data-judgements]")
+    expect(judgements).to_contain_text("dan: dent, 1 shape")
+    keep.click()
+    expect(page.locator("[data-saved]")).to_contain_text("Saved")
+    judge("eve", "dent", 30)
+    page.get_by_role("textbox", name="Comment").fill("Is it one?")
+    page.get_by_role("button", name="Add comment").click()
+    expect(judgements).to_contain_text("eve: dent, 1 shape")
     page.get_by_role("button", name="Take the judgement of bob").click()
-    expect(page.locator("[data-state=checked]")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("[data-state=discuss]")).to_have_attribute("aria-pressed", "true")
     expect(told).to_be_hidden()
     expect(ann).to_be_hidden()
     taken = saved(line, "two-ways").annotation

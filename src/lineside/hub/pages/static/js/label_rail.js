@@ -115,8 +115,8 @@ export class Rail {
     const stored = await response.json();
     // A comment is a change of the record: nobody else may have changed the rest meanwhile.
     if (stored.revision === sample.revision + 1) sample.revision = stored.revision;
-    sample.comments = stored.comments;
+    [sample.comments, sample.disputed, sample.contradicting] = [stored.comments, stored.disputed, stored.contradicting];
     field.value = "";
-    this.show();
+    this.work.onShow();
   }
 }

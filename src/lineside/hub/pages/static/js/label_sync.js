@@ -65,13 +65,17 @@ export class Sync {
 
   /** @param {Sample} sample @param {Sample} stored */
   take(sample, stored) {
-    const { revision, annotation, by, at, disputed, contradicting } = stored;
-    Object.assign(sample, { revision, annotation, by, at, disputed, contradicting });
-    if (disputed.length && !this.waiting) sample.state = stored.state; // until the dispute is settled
-    this.work.onShow();
-    if (this.work.seen !== stored.state) void refreshHead();
-    this.work.seen = stored.state;
+    if (stored.disputed.length && !this.waiting) sample.state = stored.state; // until the dispute is settled
+    this.learn(sample, stored);
     this.status.replaceChildren("Saved ", when(stored.at, "clock"));
+  }
+
+  /** What the hub has of a picture, its judgements too, is shown; what is not saved yet stays. @param {Sample} sample @param {Sample} stored */
+  learn(sample, { revision, annotation, by, at, disputed, contradicting, comments, state }) {
+    Object.assign(sample, { revision, annotation, by, at, disputed, contradicting, comments });
+    if (this.work.seen !== state) void refreshHead();
+    this.work.seen = state;
+    this.work.onShow();
   }
 
   /** Nothing is lost: it is sent again with the next change, or by the button. @param {Change} change @param {{title: string, text: string}} problem */
@@ -87,12 +91,10 @@ export class Sync {
     const { work } = this;
     const { sample } = change;
     const mine = (this.waiting ?? change).annotation;
-    if (JSON.stringify(stored.annotation) === JSON.stringify(sample.annotation) && stored.state === work.seen) {
-      // somebody commented: nothing that is said of the picture differs from what was seen
-      [sample.revision, sample.comments] = [stored.revision, stored.comments];
-      this.waiting ??= change;
-      return;
-    }
+    const said = [stored, { ...sample, state: work.seen }].map((one) => JSON.stringify([one.annotation, one.contradicting, one.state]));
+    this.learn(sample, stored);
+    this.waiting ??= change;
+    if (said[0] === said[1]) return; // somebody commented: nothing that is said of the picture differs from what was seen
     const who = /** @type {HTMLElement} */ (this.dialog.querySelector("[data-conflict-who]"));
     who.textContent = `${stored.by} saved ${stored.name} while you were working on it. Nothing is overwritten until you choose.`;
     this.side("mine", mine);
@@ -107,12 +109,8 @@ export class Sync {
     if (choice === "stored") {
       this.waiting = null;
       work.take(stored);
-      void refreshHead();
       this.status.textContent = `Took the version of ${stored.by}`;
-      return;
     }
-    sample.revision = stored.revision;
-    this.waiting ??= change;
   }
 
   /** @returns {Promise<string>} */

@@ -71,7 +71,7 @@ export class Work {
     this.sample = sample;
     this.seen = sample.state;
     this.history = new History(sample.annotation, sample.disputed.length ? "labelled" : sample.state); // a change settles it
-    [this.selected, this.cursor, this.suggestion, this.opinions] = [null, null, null, []];
+    [this.selected, this.cursor, this.suggestion] = [null, null, null];
     this.mask = new PaintedMask(this.size, sample.annotation.mask);
     this.drop();
   }
