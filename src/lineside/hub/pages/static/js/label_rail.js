@@ -60,7 +60,7 @@ export class Rail {
     for (const button of this.states) button.setAttribute("aria-pressed", String(button.dataset.state === this.work.sample?.state));
     const disputed = (this.work.sample?.disputed ?? []).map((one) => one.replace(/[()]/g, ""));
     this.disputed.hidden = !disputed.length;
-    this.disputed.textContent = `Judged in two ways, so it counts as not judged: ${disputed.join(", ")}. It is settled by who judges that again, or takes one of these judgements.`;
+    this.disputed.textContent = `Judged in two ways, so it counts as not judged: ${disputed.join(", ")}. Whoever judges that again, or takes one of these judgements, settles it.`;
     const comments = (this.work.sample?.comments ?? []).map(({ text, by, at }) =>
       make("li", {}, make("p", {}, text), make("small", { class: "muted" }, `${by}, `, when(at, "both"))),
     );
