@@ -19,6 +19,7 @@ from tests.browser.test_pages import OVER, assess, settle
 from tests.hub.conftest import PLANT, Line, scene
 
 pytestmark = pytest.mark.browser
+HALL = "Training hall, Hohenstein-Wartenberg, sheet metal, 2nd floor"
 RULE = b"""
 # What passed on the belt.
 [[rule]]
@@ -31,7 +32,7 @@ window = { size_s = 5 }  # a sock takes four
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[RunningHub]:
-    (tmp_path / "plant.toml").write_bytes(PLANT + RULE)
+    (tmp_path / "plant.toml").write_bytes(PLANT.replace(b"Training hall", HALL.encode()) + RULE)
     config = HubConfig(
         data_dir=str(tmp_path / "hub"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0
     )
@@ -64,6 +65,7 @@ def require_fair(watched: Watched) -> None:
     page = watched.page
     settle(page)
     assert assess(page) == []
+    expect(page.locator(".plant")).to_have_attribute("title", HALL)
     for width in (390, 768, 1001, 1200, 1920):
         page.set_viewport_size({"width": width, "height": 900})
         assert (page.evaluate(OVER) <= 0, page.evaluate(CUT) < 1) == (True, True)
