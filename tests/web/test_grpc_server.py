@@ -33,7 +33,7 @@ def twice(request: bytes, context: object) -> Iterator[bytes]:
 @pytest.fixture
 def nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Iterator[bool]]:
     """Messages of which none comes while the test runs, for a server that waits a moment."""
-    monkeypatch.setattr(grpc_server, "_MESSAGE_S", 0.2)
+    monkeypatch.setattr(grpc_server, "_SHORT_MESSAGE_S", 0.2)
     over = threading.Event()
     yield iter(over.wait, True)  # noqa: FBT003  the value that ends it
     over.set()
@@ -84,8 +84,24 @@ def test_an_error_of_another_server_is_not_handed_on(call: Callable[..., Any]) -
     assert "address" not in sentence
 
 
-def test_a_call_whose_message_does_not_come_is_cancelled_and_logged(
-    nothing: Iterator[bool], call: Callable[..., Any], caplog: pytest.LogCaptureFixture
+def test_half_sent_calls_on_every_thread_give_way_to_others(
+    nothing: Iterator[bool],
+    channel: Any,  # noqa: ANN401  untyped library
 ) -> None:
+    begin = channel.stream_stream("/s/Answer")
+    slow = [begin(nothing, metadata=WHO, timeout=LONG_S) for _ in range(2)]
+    assert list(begin(iter([b"a"]), metadata=WHO, timeout=LONG_S / 4)) == [b"a"]
+    for one in slow:
+        one.cancel()
+
+
+def test_a_call_whose_message_does_not_come_is_cancelled_and_logged(
+    *,
+    nothing: Iterator[bool],
+    call: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grpc_server, "_MESSAGE_S", 0.2)
     assert refusal(call, nothing)[0] is grpc.StatusCode.CANCELLED
     assert "its message is late peer=ipv4:127.0.0.1" in caplog.text

@@ -5,8 +5,9 @@
 2. A message above 64 MB, and a call beyond those that may wait, is RESOURCE_EXHAUSTED.
 3. A call is admitted before its message is read: who may not call holds up nobody.
 4. A call has a thread from then on, so a client that stops in the middle of its message keeps one,
-   until the call is cancelled after ``_MESSAGE_S``. Health has threads of its own and reads no
-   message, so that it waits for no other call and for no client.
+   until the call is cancelled after ``_MESSAGE_S``, or after ``_SHORT_MESSAGE_S`` while such calls
+   have every thread. Health has threads of its own and reads no message, so that it waits for no
+   other call and for no client.
 """
 
 import logging
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 MOST_MESSAGE_BYTES = 64_000_000
 _GRACE_S = 2.0
 _MESSAGE_S = 60.0
+_SHORT_MESSAGE_S = 10.0
 _HEALTH = ("ServerLive", "ServerReady")
 
 Codes = Sequence[tuple[type[LinesideError], str]]
@@ -66,7 +68,7 @@ class GrpcServer:
         """
         self._threads = ThreadPoolExecutor(threads, "grpc")
         self._health = ThreadPoolExecutor(threads, "grpc-health")
-        calls = _Calls(codes, sentence, admit=admit, health=self._health)
+        calls = _Calls(codes, sentence, admit=admit, health=self._health, threads=threads)
         self._slow = Worker("grpc-slow", calls.cancel_slow)
         self.server = grpc.server(
             self._threads,
@@ -130,22 +132,26 @@ class _Calls(grpc.ServerInterceptor):  # type: ignore[misc]  # the library has n
         *,
         admit: Admit,
         health: ThreadPoolExecutor,
+        threads: int,
     ) -> None:
         self._codes = codes
         self._sentence = sentence
         self._admit = admit
         self._health = health
+        self._most_reading = threads
         self._clock = SystemClock()
         self._read_since_s: dict[Any, float] = {}
 
     def cancel_slow(self) -> float:
         """Cancel calls whose message takes too long; return the seconds until the next look."""
-        late_s = self._clock.monotonic() - _MESSAGE_S
-        for context, since_s in list(self._read_since_s.items()):
+        reading = list(self._read_since_s.items())
+        most_s = _MESSAGE_S if len(reading) < self._most_reading else _SHORT_MESSAGE_S
+        late_s = self._clock.monotonic() - most_s
+        for context, since_s in reading:
             if since_s <= late_s:
                 logger.warning("grpc cancels a call, its message is late peer=%s", context.peer())
                 context.cancel()
-        return _MESSAGE_S / 4
+        return _SHORT_MESSAGE_S / 4
 
     def intercept_service(
         self,
