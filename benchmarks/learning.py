@@ -22,7 +22,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from measure import RESULTS, provenance, write
+from measure import RESULTS, Answer, provenance, write
 
 from lineside.core import SystemClock, to_plain
 from lineside.models import Metric, Package
@@ -235,6 +235,38 @@ def rows_asked(names: str) -> list[Row]:
         for row in ROWS
         if not wanted or row.name in whole or any(part in row.name for part in parts)
     ]
+
+
+def measure_rows(
+    name: str,
+    rows: Sequence[Row],
+    measured: Callable[..., Mapping[str, Any]],
+    *,
+    line: Callable[[str, Mapping[str, Any]], str],
+    answer: Answer,
+    is_part: bool,
+    is_dry: bool,
+) -> None:
+    """Measure rows one by one, and keep each in ``results/<name>.json`` beside the others.
+
+    Args:
+        name: of the result.
+        rows: what is measured.
+        measured: makes the figures of a row, with ``work``, a folder of its own.
+        line: says them.
+        answer: as of ``write``.
+        is_part: as of ``write``.
+        is_dry: nothing is kept.
+    """
+    stored = RESULTS / f"{name}.json"
+    results = json.loads(stored.read_text())["rows"] if stored.exists() else {}
+    for row in rows:
+        with tempfile.TemporaryDirectory(prefix=f"{name}-") as made:
+            found = measured(row, work=Path(made))
+        print(line(row.name, found), flush=True)
+        if not is_dry:
+            results[row.name] = {**found, "measured": provenance()}
+            write(name, {"rows": results}, answer, is_part=is_part)
 
 
 def lineside(*arguments: str) -> dict[str, object]:

@@ -17,20 +17,18 @@
 """
 
 import argparse
-import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import process_time
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from learning import Row, rows_asked
-from measure import RESULTS, provenance, write
+from learning import Row, measure_rows, rows_asked
 from numpy.typing import NDArray
-from unseen import Answer, best_unsure
+from unseen import Answer, best_unsure, count_answer, good_answer, label_answer
 
 from lineside.cli.app import app
 from lineside.core import Policy
@@ -42,7 +40,6 @@ from lineside.training.tasks.detect import learn as detect
 from lineside.training.tasks.multilabel import learn as multilabel
 from lineside.training.tasks.multilabel.held_out import rules_for
 from lineside.training.tasks.segment import learn as segment
-from lineside.vision import Decision, LabelAnswer
 from lineside.vision.anomaly import decide_anomaly
 from lineside.vision.decide import decide
 from lineside.vision.detections import count_found
@@ -72,13 +69,6 @@ class ReachedError(Exception):
         """Keep what was held out."""
         super().__init__("the limits are made")
         self.held = held
-
-
-def label_answer(said: LabelAnswer, *, there: bool) -> Answer:
-    given = said.decision is not Decision.UNSURE
-    says = said.decision is Decision.PRESENT if given else said.probability > 0.5
-    sureness = max(said.probability, 1 - said.probability)
-    return Answer(sureness=sureness, wrong=says != there, given=given)
 
 
 def of_masks(held: Sequence[segment.ValidationMap], **options: Any) -> HeldOut:  # noqa: ANN401  those of the function
@@ -124,8 +114,7 @@ def of_counts(held: Sequence[detect.ValidationPicture], **options: Any) -> HeldO
             chances = count.found_chances(held[place], rule=objects, counted=counted)
             said = count_found(chances, cut=objects.cut, rule=rule)
             true = count.truth_of(held[place], counted=counted)
-            missed = not (said.low <= true and (true <= said.high or said.more))
-            answers.append(Answer(sureness=0.0, wrong=missed, given=not said.more or said.low > 0))
+            answers.append(count_answer(said, true=true))
         return rule.error_rate, answers
 
     return HeldOut(owners=owners_of([one.scene.sample for one in held]), judge=judge)
@@ -143,15 +132,7 @@ def of_good(chosen: ScorerChoice, **options: Any) -> HeldOut:  # noqa: ANN401  t
         )
         rule = anomaly.rule_of(known, **options)
         said = [decide_anomaly(float(scores[place]) / rule.unit, rule) for place in outside]
-        answers = [
-            Answer(
-                sureness=0.0,
-                wrong=one.decision is Decision.PRESENT,
-                given=one.decision is not Decision.UNSURE,
-            )
-            for one in said
-        ]
-        return rule.false_reject_rate, answers
+        return rule.false_reject_rate, [good_answer(one) for one in said]
 
     return HeldOut(owners=owners, judge=judge)
 
@@ -161,7 +142,7 @@ def of_labels(plan: Any, pictures: object, **options: Any) -> HeldOut:  # noqa: 
     logits, truth = options["held_out"].logits, options["truth"]
 
     def judge(inside: Rows, outside: Rows) -> tuple[float, list[Answer]]:
-        policy = Policy()
+        policy = Policy()  # that of the rows: no plant file of theirs has another
         rules = rules_for(plan, logits, truth=truth, policy=policy, pictures=inside.tolist())
         answers = [
             label_answer(said, there=bool(truth[place, output.row, output.place]))
@@ -277,20 +258,15 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--dry", action="store_true", help="Write no results.")
     asked = parser.parse_args()
-    stored = RESULTS / "limits.json"
-    results = json.loads(stored.read_text())["rows"] if stored.exists() else {}
-    for row in rows_asked(asked.rows):
-        if row.task not in MAKERS:
-            continue
-        with tempfile.TemporaryDirectory(prefix="limits-") as made:
-            found = measured(
-                row, data=asked.data.resolve(), work=Path(made), seeds=asked.seeds,
-                folds=asked.folds,
-            )  # fmt: skip
-        print(line(row.name, found), flush=True)
-        if not asked.dry:
-            results[row.name] = {**found, "measured": provenance()}
-            write("limits", {"rows": results}, answer, is_part=bool(asked.rows))
+    measure_rows(
+        "limits",
+        [row for row in rows_asked(asked.rows) if row.task in MAKERS],
+        partial(measured, data=asked.data.resolve(), seeds=asked.seeds, folds=asked.folds),
+        line=line,
+        answer=answer,
+        is_part=bool(asked.rows),
+        is_dry=asked.dry,
+    )
 
 
 def answer(result: dict[str, Any]) -> str:

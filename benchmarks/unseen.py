@@ -28,7 +28,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,8 +37,7 @@ from time import process_time
 from typing import Any
 
 import numpy as np
-from learning import Row, derived, rows_asked
-from measure import RESULTS, provenance, write
+from learning import Row, derived, measure_rows, rows_asked
 
 from lineside.core import SystemClock
 from lineside.datasets import Part, Sample, load_source
@@ -51,7 +49,7 @@ from lineside.training.evaluation.evaluate import training_evidence
 from lineside.training.tasks.contract import MOST_BYTES, Case
 from lineside.training.tasks.detect.metrics import picture_of
 from lineside.training.tasks.metrics import evaluator_for, is_defective, judge_all
-from lineside.vision import Decision, open_frame
+from lineside.vision import AnomalyAnswer, CountAnswer, Decision, LabelAnswer, open_frame
 from lineside.vision.metrics import wilson
 from lineside.vision.verdict import PartVerdict, RejectRule, judge_prediction
 
@@ -181,6 +179,26 @@ def stated(package: Package) -> float:
     return max(manifest.policy.error_rate, bound["bound"] if bound else 1.0)
 
 
+def label_answer(said: LabelAnswer, *, there: bool) -> Answer:
+    """The answer whether a label, or a defect, is there."""
+    given = said.decision is not Decision.UNSURE
+    says = said.decision is Decision.PRESENT if given else said.probability > 0.5
+    sureness = max(said.probability, 1 - said.probability)
+    return Answer(sureness=sureness, wrong=says != there, given=given)
+
+
+def count_answer(said: CountAnswer, *, true: int) -> Answer:
+    """The answer of an interval."""
+    missed = not (said.low <= true and (true <= said.high or said.more))
+    return Answer(sureness=0.0, wrong=missed, given=not said.more or said.low > 0)
+
+
+def good_answer(said: AnomalyAnswer) -> Answer:
+    """The answer to a good image."""
+    wrong, given = said.decision is Decision.PRESENT, said.decision is not Decision.UNSURE
+    return Answer(sureness=0.0, wrong=wrong, given=given)
+
+
 def answers(case: Case, *, task: str, labels: Sequence[str]) -> Iterator[Answer]:
     """What the package answered, and where it is unsure what it would have."""
     said, truth = case.prediction, case.sample.labels
@@ -194,13 +212,9 @@ def answers(case: Case, *, task: str, labels: Sequence[str]) -> Iterator[Answer]
             given = box.decision is Decision.PRESENT
             yield Answer(sureness=box.probability, wrong=not hit, given=given)
     elif task == "count" and said.count is not None and case.sample.count is not None:
-        one, true = said.count, case.sample.count
-        missed = not (one.low <= true and (true <= one.high or one.more))
-        yield Answer(sureness=0.0, wrong=missed, given=not one.more or one.low > 0)
+        yield count_answer(said.count, true=case.sample.count)
     elif task == "anomaly" and said.anomaly is not None and is_defective(case) is False:
-        found = said.anomaly.decision
-        wrong, given = found is Decision.PRESENT, found is not Decision.UNSURE
-        yield Answer(sureness=0.0, wrong=wrong, given=given)
+        yield good_answer(said.anomaly)
     elif task == "classify" and said.labels:
         likeliest = max(said.labels, key=lambda label: label.probability)
         present = [label for label in said.labels if label.decision is Decision.PRESENT]
@@ -211,13 +225,7 @@ def answers(case: Case, *, task: str, labels: Sequence[str]) -> Iterator[Answer]
             there = label.name in truth if task == "multilabel" else is_defective(case)
             if there is None or (task == "multilabel" and label.name not in case.sample.known):
                 continue
-            says = label.decision is Decision.PRESENT
-            given = label.decision is not Decision.UNSURE
-            yield Answer(
-                sureness=max(label.probability, 1 - label.probability),
-                wrong=(says if given else label.probability > 0.5) != there,
-                given=given,
-            )
+            yield label_answer(label, there=there)
 
 
 def best_unsure(found: Sequence[Answer], *, rate: float) -> float:
@@ -287,6 +295,7 @@ def measured(row: Row, *, data: Path, work: Path, count: int, seed: int) -> dict
     ranked = row.task not in ("anomaly", "count")
     return {
         "task": row.task,
+        "seed": seed,
         "pictures": len(cases),
         "folds": len(packages),
         "stated": round(rate, 4),
@@ -329,20 +338,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--dry", action="store_true", help="Write no results.")
     asked = parser.parse_args()
-    stored = RESULTS / "unseen.json"
-    results = json.loads(stored.read_text())["rows"] if stored.exists() else {}
-    for row in rows_asked(asked.rows):
-        if row.name in LEFT_OUT:
-            continue
-        with tempfile.TemporaryDirectory(prefix="unseen-") as made:
-            found = measured(
-                row, data=asked.data.resolve(), work=Path(made), count=asked.folds,
-                seed=asked.seed,
-            )  # fmt: skip
-        print(line(row.name, found), flush=True)
-        if not asked.dry:
-            results[row.name] = {**found, "seed": asked.seed, "measured": provenance()}
-            write("unseen", {"rows": results}, answer, is_part=bool(asked.rows))
+    measure_rows(
+        "unseen",
+        [row for row in rows_asked(asked.rows) if row.name not in LEFT_OUT],
+        partial(measured, data=asked.data.resolve(), count=asked.folds, seed=asked.seed),
+        line=line,
+        answer=answer,
+        is_part=bool(asked.rows),
+        is_dry=asked.dry,
+    )
 
 
 def answer(result: dict[str, Any]) -> str:
