@@ -134,14 +134,22 @@ def test_an_index_with_damaged_pages_is_made_anew_when_that_shows(
     digests = folder.put_many(data)
     folder.close()
     index = tmp_path / "blobs" / "packs" / "index.db"
-    with index.open("r+b") as file:
-        file.seek(10 * 4096)
-        file.write(b"damage" * 30000)
+    # 40 pages of 4096 bytes in the middle
+    index.write_bytes((raw := index.read_bytes())[:40_960] + b"x" * 163_840 + raw[204_800:])
     opened = again(tmp_path, clock)
     with pytest.raises(UnavailableError, match="index of the packs is damaged and is made anew"):
         list(map(opened.get, digests))
     assert [opened.get(digest) for digest in digests] == data
     opened.close()
+
+
+def test_an_index_stays_where_a_statement_alone_is_wrong(
+    folder: FolderBlobs, tmp_path: Path
+) -> None:
+    folder.put_many(DATA)
+    with pytest.raises(sqlite3.IntegrityError), folder._packs._index() as index:
+        index.execute("INSERT INTO pack VALUES ('x', NULL)")
+    assert (tmp_path / "blobs" / "packs" / "index.db").exists()
 
 
 def test_a_pack_the_index_does_not_know_is_read_when_the_folder_is_opened(

@@ -187,8 +187,9 @@ class SqlFrameIndex:
             return []
         now = self._clock.now()
         with self._session.transaction() as connection:
-            only_old = older_than if excess_bytes <= 0 else None
-            free = _free(connection, limit=limit, older_than=only_old)
+            free = _free(
+                connection, limit=limit, older_than=None if excess_bytes > 0 else older_than
+            )
             decision = choose(
                 free,
                 sizes=_stored_counts(connection, {row.digest for row in free}),

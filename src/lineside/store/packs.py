@@ -179,6 +179,8 @@ class Packs:
                     fix="Free space, or wait for the other process.",
                 ) from error
             except sqlite3.DatabaseError as error:
+                if type(error) is not sqlite3.DatabaseError:  # of a kind that leaves the file whole
+                    raise
                 self._drop()
                 raise UnavailableError(
                     f"the index of the packs is damaged and is made anew: {error}",

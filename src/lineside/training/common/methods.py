@@ -312,8 +312,11 @@ def _given(
 ) -> _Prefix:
     """The answers given, all of one cut."""
     whose = [owner for owner, one in zip(owners, answered.tolist(), strict=True) if one]
-    alike = np.zeros(len(whose))
-    return _prefixes(alike, wrong[answered], owners=whose)[-1] if whose else _Prefix(0, 0.0, 0.0)
+    return (
+        _prefixes(np.zeros(len(whose)), wrong[answered], owners=whose)[-1]
+        if whose
+        else _Prefix(0, 0.0, 0.0)
+    )
 
 
 def shown_rate(
