@@ -59,9 +59,9 @@ HEADLINES: Mapping[str, tuple[str, ...]] = {
     "classify": ("argmax_accuracy", "macro_f1", "auroc"),
     "multilabel": ("accuracy", "macro_f1"),
     "segment": ("pixel_f1", "pixel_f1_per_picture", "average_precision"),
-    "detect": ("f1_iou50", "average_precision", "count_exact"),
-    "count": ("exact", "mae"),
-    "anomaly": ("auroc", "false_reject_rate"),
+    "detect": ("f1_iou33", "f1_iou50", "average_precision", "count_exact"),
+    "count": ("exact", "mae", "mae_share", "coverage"),
+    "anomaly": ("auroc", "pro", "false_reject_rate"),
 }
 """Figures whose intervals are checked, by task."""
 SORTED = ("classify", "segment", "anomaly")
