@@ -28,9 +28,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from learning import ROWS, Row
+from learning import CLOCK, HEADLINES, ROWS, Row, Trained, trained
 from measure import RESULTS, provenance, write
-from unseen import CLOCK, HEADLINES, Trained, trained
 
 from lineside.datasets import load_source
 from lineside.models import EngineDevice, Predictor

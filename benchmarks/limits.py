@@ -10,7 +10,7 @@
    product's own function makes limits of the other folds' scores, which decide the fold. The
    answers of all folds are pooled; nothing is chosen by them. The networks are those of the one
    training: seeds differ in which images made the limits.
-3. ``stated``, ``error``, ``unsure`` and ``best_unsure`` are as in ``unseen.py``, means over the
+3. ``stated``, ``error``, ``unsure`` and ``best_unsure`` are as in ``learning.py``, means over the
    seeds. A seed is kept where the share of wrong answers is at most the mean of the rates that its
    limits state. Seeds divide the same images, so that they are no independent trials.
 4. Each row has the settings and the commit of its run; a run of some rows leaves the others.
@@ -26,9 +26,17 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from learning import Row, measure_rows, rows_asked
+from learning import (
+    Answer,
+    Row,
+    best_unsure,
+    count_answer,
+    good_answer,
+    label_answer,
+    measure_rows,
+    rows_asked,
+)
 from numpy.typing import NDArray
-from unseen import Answer, best_unsure, count_answer, good_answer, label_answer
 
 from lineside.cli.app import app
 from lineside.core import Policy
@@ -183,7 +191,7 @@ def held_out(row: Row, *, data: Path, work: Path) -> HeldOut:
     group = ("--group", row.group) if row.group else ()
     command = (
         "train", "--task", row.task, "--data", str(source), "--out", str(work / "package.lspkg"),
-        *group, *row.options, *row.import_options,
+        *group, *row.options,
     )  # fmt: skip
     try:
         app(command, standalone_mode=False)

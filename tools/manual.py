@@ -14,7 +14,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import EnumType
 from functools import cache
 from importlib import import_module
@@ -454,16 +454,20 @@ def accuracy(_: list[str], __: list[list[str]]) -> Iterator[str]:
     from lineside.vision.metrics import metric_words
 
     rows = json.loads((RESULTS / "learning.json").read_bytes())["rows"]
-    goals = [(name, row, goal) for name, row in rows.items() for goal in row["goals"]]
+    goals = [
+        (name, row, goal, row["metrics"][goal["metric"]])
+        for name, row in sorted(rows.items())
+        for goal in row["goals"]
+    ]
     yield from table(
-        ("Images", "Task", "Figure", "Package (95 % interval)", "n", "Without learning", "Goal"),
+        ("Images", "Count", "Task", "Figure", "Package (95 %)", "Without learning", "Goal"),
         (
             (
-                name, f"`{row['task']}`", metric_words(goal["metric"]),
-                f"{goal['value']:.3f} ({goal['low']:.3f}-{goal['high']:.3f})", str(goal["n"]),
-                f"{goal['baseline']:.3f}", f"{bounds(goal)}, {'met' if goal['met'] else 'missed'}",
+                name, str(row["pictures"]), f"`{row['task']}`", metric_words(goal["metric"]),
+                f"{found['value']:.3f} ({found['low']:.3f}-{found['high']:.3f})",
+                f"{found['baseline']:.3f}", f"{bounds(goal)}, {'met' if goal['met'] else 'missed'}",
             )
-            for name, row, goal in goals
+            for name, row, goal, found in goals
         ),
     )  # fmt: skip
 
@@ -472,6 +476,80 @@ def bounds(goal: dict[str, Any]) -> str:
     """The bounds of a goal in words."""
     words = (("at least", goal["at_least"]), ("at most", goal["at_most"]))
     return ", ".join(f"{word} {bound:.2f}" for word, bound in words if bound is not None)
+
+
+Cell = Callable[[dict[str, Any]], str]
+
+
+def rates(result: str, key: str, columns: Mapping[str, str | Cell]) -> Iterator[str]:
+    """A table of a result's rows: by column a figure of the row, as a share, or what makes it."""
+    rows = json.loads((RESULTS / f"{result}.json").read_bytes())[key]
+
+    def cell(row: dict[str, Any], what: str | Cell) -> str:
+        if callable(what):
+            return what(row)
+        return "" if row[what] is None else f"{row[what]:.3f}".removeprefix("0")
+
+    yield from table(
+        ("Images", *columns),
+        (
+            (name, *(cell(row, one) for one in columns.values()))
+            for name, row in sorted(rows.items())
+        ),
+    )
+
+
+def kept_seeds(row: dict[str, Any]) -> str:
+    """Seeds whose error was at most what was stated."""
+    return f"{row['seeds_kept']} of {row['seeds']}"
+
+
+def task_of(row: dict[str, Any]) -> str:
+    """The task of a row."""
+    return f"`{row['task']}`"
+
+
+def rates_of_classes(_: list[str], __: list[list[str]]) -> Iterator[str]:
+    """Stated and true rates of ``promises.py``, with the accuracy of other ways."""
+    yield from rates("promises", "sets", {
+        "Count": lambda row: f"{row['pictures']}",
+        "Kept": kept_seeds, "Stated": "stated", "Wrong": "error", "Unsure": "unsure",
+        "Unsure, best in hindsight": "best_unsure", "Accuracy": "accuracy",
+        "Logistic regression": "plain_head", "Commonest class": "commonest",
+    })  # fmt: skip
+
+
+def rates_of_limits(_: list[str], __: list[list[str]]) -> Iterator[str]:
+    """Stated and true rates of ``limits.py``."""
+    yield from rates("limits", "rows", {
+        "Held out": lambda row: f"{row['pictures']}", "Task": task_of,
+        "Kept": kept_seeds, "Stated": "stated", "Wrong": "error",
+        "Of the worst seed": "error_highest", "Unsure": "unsure",
+        "Unsure, best in hindsight": "best_unsure",
+    })  # fmt: skip
+
+
+def rates_of_packages(_: list[str], __: list[list[str]]) -> Iterator[str]:
+    """Stated and true rates of ``learning.py``, with intervals and costs of a training."""
+    yield from rates("learning", "rows", {
+        "Count": lambda row: f"{row['pictures']}", "Task": task_of,
+        "Kept": lambda row: f"{row['kept']} of {row['folds']}",
+        "Stated": "stated",
+        "Wrong of answers": lambda row: f"{row['wrong']} of {row['answered']}",
+        "Unsure": "unsure", "Best in hindsight": "best_unsure",
+        "Defects let through": lambda row: (
+            f"{row['let_through']} of {row['defective']}"
+            if 0 < row["defective"] < row["pictures"]
+            else ""
+        ),
+        "Intervals right": lambda row: (
+            f"{sum(one['held'] for one in row['metrics'].values())}"
+            f" of {sum(one['of'] for one in row['metrics'].values())}"
+        ),
+        "Training": lambda row: f"{row['processor_s']:.0f} s",
+        "Memory": lambda row: f"{row['peak_mb'] / 1000:.1f} GB",
+        "Answer": lambda row: f"{row['answer_ms']:.0f} ms",
+    })  # fmt: skip
 
 
 HAND = "FastAPI with ONNX Runtime by hand"
@@ -527,6 +605,9 @@ PARTS: dict[str, Callable[[list[str], list[list[str]]], Iterable[str]]] = {
     "options": options,
     "commands": commands,
     "accuracy": accuracy,
+    "rates_of_classes": rates_of_classes,
+    "rates_of_limits": rates_of_limits,
+    "rates_of_packages": rates_of_packages,
     "speed": speed,
 }
 
