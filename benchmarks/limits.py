@@ -116,7 +116,7 @@ def of_counts(held: Sequence[detect.ValidationPicture], **options: Any) -> HeldO
     def judge(inside: Rows, outside: Rows) -> tuple[float, list[Answer]]:
         known, policy = [held[place] for place in inside], options["policy"]
         objects, _ = detect.rule_from(known, labels=names, policy=policy, most=most)
-        rule = count.count_rule(known, **{**options, "rule": objects})
+        rule, _ = count.count_rule(known, **{**options, "rule": objects})
         answers = []
         for place in outside:
             chances = count.found_chances(held[place], rule=objects, counted=counted)

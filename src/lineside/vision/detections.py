@@ -13,11 +13,11 @@ here is in pixels of the network's input; the task head lays boxes back onto the
 From found objects, or from a distribution over numbers, to a count with its interval.
 
 1. Of found objects: value = objects above the cut; [value - reach, value + reach], the reach being
-   the ceil((1 - error_rate)(n + 1))-th smallest error on n pictures not trained on, times the
-   picture's own doubt where the rule says so. Below the honest floor, error_rate < 1 / (n + 1),
+   an error on pictures not trained on that a test showed to be exceeded no more often than
+   ``error_rate``, times the picture's own doubt where the rule says so. Where no rate was shown,
    there is no such interval, and ``low`` = 0, ``more`` = True say so.
 2. Of a distribution: the smallest run of numbers around the likeliest whose probability reaches
-   the conformal cut. The last output means "more than ``most``".
+   a cut that was tested in the same way. The last output means "more than ``most``".
 3. Where the interval passes ``most``, the largest number that was trained, ``high`` is ``most`` and
    ``more`` is True; ``value`` stays what was found.
 4. ``chances`` are those of the distribution, or, of found objects, of how many of the candidates
@@ -252,10 +252,10 @@ class CountRule:
         reach: of the interval, in objects (in units of the picture's own doubt if ``scaled``).
         scaled: whether the reach is multiplied by sqrt(sum of p (1 - p)) + 0.3.
         temperature: of a distribution's logits; 1 where objects are found.
-        cut: conformal cut of a distribution: numbers are taken, likeliest first, until their
-            probability reaches it; 0 where objects are found.
-        error_rate: of the interval: the one wished, or a smaller one where the narrowest interval
-            already holds it. Below 1 / (n + 1) nothing can be promised, and no interval is told.
+        cut: of a distribution: numbers are taken, likeliest first, until their probability reaches
+            it; 0 where objects are found.
+        error_rate: shown for the interval: the one wished, or the first larger one that was; 1, or
+            in older packages a rate below 1 / (n + 1), where none was, and no interval is told.
         calibration_pictures: n.
         labels: of the objects that are counted; empty counts all.
     """
@@ -285,8 +285,9 @@ class CountRule:
 
     @property
     def promises(self) -> bool:
-        """Return whether there are pictures enough for an interval at this error rate."""
-        return self.error_rate * (self.calibration_pictures + 1) >= 1 - _ROUNDING
+        """Return whether there is an interval: its error rate was shown."""
+        shown = self.error_rate * (self.calibration_pictures + 1) >= 1 - _ROUNDING
+        return shown and self.error_rate < 1
 
 
 def doubt_of(chances: NDArray[np.float64]) -> float:

@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
 from lineside.models.engines import BANK_OUTPUT
+from lineside.models.result import ErrorBound
 from lineside.training.common.export import export, golden_of, limits_of
-from lineside.training.common.loop import Round, fit_rounds
-from lineside.training.common.methods import remember
+from lineside.training.common.loop import Round, fit_rounds, owners_of
+from lineside.training.common.methods import (
+    CONFIDENCE,
+    calibrated_limit,
+    error_bound,
+    rate_warning,
+    remember,
+)
 from lineside.training.common.torch_backbone import open_backbone
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
@@ -33,14 +40,13 @@ from lineside.training.tasks.detect.learn import (
 )
 from lineside.vision import CountRule, DetectRule, picture_health
 from lineside.vision.detections import LEAST_CHANCE, doubt_of
-from lineside.vision.metrics import conformal_cut
 
 _WORTH_SCALING = 0.9  # a scaled interval has to be that much narrower to be taken
 _ENOUGH_TO_SCALE = 20
 
 Floats = NDArray[np.float64]
-_Answer = tuple[NDArray[np.float32], int]
-"""Logits of a picture held out, and the output that is right."""
+_Answer = tuple[NDArray[np.float32], int, Sample]
+"""Logits of a picture held out, the output that is right, and the picture."""
 
 
 def truth_of(each: ValidationPicture, *, counted: NDArray[np.bool_]) -> int:
@@ -63,8 +69,8 @@ def count_rule(
     labels: Sequence[str],
     most: int,
     policy: Policy,
-) -> CountRule:
-    """The rule of a count of found objects.
+) -> tuple[CountRule, NDArray[np.bool_]]:
+    """The rule of a count of found objects, and which intervals miss the count.
 
     Args:
         held: pictures not trained on.
@@ -82,48 +88,66 @@ def count_rule(
     plain = CountRule(
         most=most,
         reach=0.0,
-        error_rate=policy.error_rate,
+        error_rate=1.0,
         calibration_pictures=len(held),
         labels=tuple(labels),
     )
-    return reached(plain, off=off, doubt=doubt)
+    owners = owners_of([each.scene.sample for each in held])
+    return reached(plain, off=off, doubt=doubt, owners=owners, target=policy.error_rate)
 
 
-def reached(plain: CountRule, *, off: Floats, doubt: Floats) -> CountRule:
-    """The rule with its reach: scaled by each picture's doubt where that is clearly narrower.
+def reached(
+    plain: CountRule, *, off: Floats, doubt: Floats, owners: Sequence[object], target: float
+) -> tuple[CountRule, NDArray[np.bool_]]:
+    """The rule with its reach and the rate shown for it, and which intervals miss the count.
 
-    The error rate becomes the one that holds: errors are whole numbers, and the narrowest interval
-    is often right more often than asked.
+    The reach is scaled by each picture's doubt where that is clearly narrower: a choice of two by
+    the same errors, which favours them little.
+
+    Args:
+        plain: the rule without a reach; it stays where no picture was held out.
+        off: (n,) errors of counts of pictures held out.
+        doubt: (n,) of these pictures.
+        owners: whose each picture is, such as its group.
+        target: error rate that is wished.
     """
-    if not plain.promises:
-        return plain
-    even = _reach(off, error_rate=plain.error_rate)
-    scaled = _reach(off / doubt, error_rate=plain.error_rate)
-    narrower = np.floor(scaled * doubt).mean() < _WORTH_SCALING * np.floor(even)
+    if not len(off):
+        return plain, np.zeros(0, np.bool_)
+    limit = calibrated_limit(off, owners=owners, rate=target)
+    scaled = calibrated_limit(off / doubt, owners=owners, rate=target)
+    units = np.ones(len(off))
+    narrower = np.floor(scaled.cut * doubt).mean() < _WORTH_SCALING * np.floor(limit.cut)
     if narrower and len(off) >= _ENOUGH_TO_SCALE:
-        held = _rate(off <= np.floor(scaled * doubt + 1e-9))
-        return replace(plain, reach=scaled, scaled=True, error_rate=min(plain.error_rate, held))
-    held = _rate(off <= even)
-    return replace(plain, reach=even, error_rate=min(plain.error_rate, held))
+        limit, units = scaled, doubt
+    reach = float(np.ceil(limit.cut * 1e6) / 1e6)
+    rule = replace(plain, reach=reach, scaled=units is doubt, error_rate=limit.rate)
+    return rule, off > np.floor(reach * units + 1e-9)
 
 
-def _reach(off: Floats, *, error_rate: float) -> float:
-    return float(np.ceil(conformal_cut(off, error_rate=error_rate).cut * 1e6) / 1e6)
+def bound_of(
+    rule: CountRule, missed: NDArray[np.bool_], *, owners: Sequence[object], target: float
+) -> tuple[ErrorBound | None, tuple[str, ...]]:
+    """The error among the intervals, None where no picture was held out, and what warns of it.
 
-
-def _rate(inside: NDArray[np.bool_]) -> float:
-    """The error rate that so many covered pictures speak for; never below 1 / (n + 1)."""
-    return float((len(inside) + 1 - inside.sum()) / (len(inside) + 1))
-
-
-def no_interval(rule: CountRule) -> str:
-    """The sentence of a rule that promises nothing."""
-    n = rule.calibration_pictures
-    least = f"{1 / (n + 1):.2f}"
-    return (
-        f"no interval: an error rate of {rule.error_rate:g} cannot be promised from {n} pictures, "
-        f"whose least is {least}"
+    Args:
+        rule: of the package.
+        missed: (n,) whether the interval of a picture held out misses the count.
+        owners: whose each picture is, such as its group.
+        target: error rate that is wished.
+    """
+    if not len(missed):
+        return None, ("no interval: no picture could be held out; add pictures",)
+    bound = error_bound(
+        np.zeros(len(missed)),
+        missed,
+        answered=np.ones(len(missed), np.bool_),
+        owners=owners,
+        target=target,
+        confidence=CONFIDENCE,  # how many may miss was set before
+        shown=rule.error_rate,
     )
+    warnings = (rate_warning(bound),) if rule.error_rate > target else ()
+    return replace(bound, curve=()), warnings  # every picture gets an interval
 
 
 _FOLDER = "count"
@@ -152,29 +176,45 @@ def _found(job: TrainJob, work: Work) -> Trained:
     labels, policy = job.inspection.labels, job.inspection.policy
 
     def counted(made: TrainedObjects) -> Trained:
-        rule = count_rule(made.held, rule=made.rule, labels=labels, most=made.most, policy=policy)
-        known = () if rule.promises else (no_interval(rule),)
-        return replace(made.trained, count=rule, warnings=(*made.trained.warnings, *known))
+        rule, missed = count_rule(
+            made.held, rule=made.rule, labels=labels, most=made.most, policy=policy
+        )
+        owners = owners_of([each.scene.sample for each in made.held])
+        bound, warnings = bound_of(rule, missed, owners=owners, target=policy.error_rate)
+        return replace(
+            made.trained,
+            count=rule,
+            error_bound=bound,
+            warnings=(*made.trained.warnings, *warnings),
+        )
 
     return train_objects(job, work, folder=_FOLDER, labels=labels, completed=counted)
 
 
 def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
     work.steps.at(2, "reading")
-    backbone = open_backbone(job.backbone)
+    backbone, policy = open_backbone(job.backbone), job.inspection.policy
     numbered = Numbered(work, most=most_of([sample.count or 0 for sample in samples]))
     health = {sample.digest: picture_health(work.picture(sample)) for sample in samples}
 
     def judge(student: NumberStudent, each: Round) -> list[_Answer]:
         logits = logits_of(student.network, each.judge, numbered=numbered)
-        return [(row, numbered.place(one)) for row, one in zip(logits, each.judge, strict=True)]
+        return [
+            (row, numbered.place(one), one) for row, one in zip(logits, each.judge, strict=True)
+        ]
 
     def taught(student: NumberStudent, some: Sequence[Sample], held: Sequence[_Answer]) -> Trained:
         counts = [sample.count or 0 for sample in some]
         none = np.zeros((0, numbered.most + 2), np.float32)
-        answer = np.stack([row for row, _ in held]) if held else none
-        truth = np.array([place for _, place in held], np.intp)
-        rule = number_rule(answer, truth, most=numbered.most, policy=job.inspection.policy)
+        owners = owners_of([sample for _, _, sample in held])
+        rule, missed = number_rule(
+            np.stack([row for row, _, _ in held]) if held else none,
+            np.array([place for _, place, _ in held], np.intp),
+            most=numbered.most,
+            owners=owners,
+            policy=policy,
+        )
+        bound, known = bound_of(rule, missed, owners=owners, target=policy.error_rate)
         golden = golden_of(sorted(some, key=lambda sample: (sample.count or 0, sample.digest)))
         network, remembered = remember(
             student.network,
@@ -203,7 +243,8 @@ def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
                 "median_count": float(np.median(counts)),
                 "mean_count": float(np.mean(counts)),
             },
-            warnings=_warnings(rule, counts=counts),
+            error_bound=bound,
+            warnings=(*_warnings(rule, counts=counts), *known),
             remembered=(remembered,),
             sections={"numbers": {"largest taught": numbered.most, "largest seen": max(counts)}},
         )
@@ -230,6 +271,4 @@ def _warnings(rule: CountRule, *, counts: list[int]) -> tuple[str, ...]:
             f"{beyond} pictures show more than {rule.most}; too few show each of those numbers, "
             "and they are told as more"
         )
-    if not rule.promises:
-        sentences.append(no_interval(rule))
     return tuple(sentences)

@@ -5,7 +5,7 @@
 2. ``most`` is the largest number that three pictures show; what shows more is taught as "more".
 3. Neighbouring numbers cost less: the loss adds to the cross-entropy the squared distance of the
    cumulative distributions, and the distance of the density's sum.
-4. Temperature and conformal cut come from pictures held out.
+4. Temperature and the cut of the interval come from pictures held out.
 
 The network that tells a number without ever having been shown an object.
 
@@ -30,11 +30,14 @@ from lineside.datasets import Sample
 from lineside.training.common.backbone import Backbone, channels_last
 from lineside.training.common.cache import MemoryCache
 from lineside.training.common.loop import BATCH, LoopPlan, Parallel, Round, drawn
-from lineside.training.common.methods import DescribingNetwork, temperature_of
+from lineside.training.common.methods import (
+    DescribingNetwork,
+    calibrated_limit,
+    temperature_of,
+)
 from lineside.training.tasks.contract import Work
 from lineside.vision import CountRule, Crop, Prepare
 from lineside.vision.detections import number_chances, shortest_run
-from lineside.vision.metrics import conformal_cut
 from lineside.vision.prepare import cut, normalise
 
 STRIDE_PX = 8
@@ -240,35 +243,38 @@ def change(pixels: Image, *, rng: np.random.Generator) -> Image:
 
 
 def number_rule(
-    logits: NDArray[np.float32], truth: NDArray[np.intp], *, most: int, policy: Policy
-) -> CountRule:
-    """Temperature and conformal cut from held-out logits.
+    logits: NDArray[np.float32],
+    truth: NDArray[np.intp],
+    *,
+    most: int,
+    owners: Sequence[object],
+    policy: Policy,
+) -> tuple[CountRule, NDArray[np.bool_]]:
+    """Temperature, cut and the rate shown for it, and which runs of numbers miss the right one.
 
     Args:
         logits: (held-out pictures, most + 2), by networks that had not seen them.
         truth: (held-out pictures,) outputs that are right.
         most: the largest number.
+        owners: whose each picture is, such as its group.
         policy: the error rate wished.
     """
     rule = CountRule(
         most=most,
         reach=0.0,
-        error_rate=policy.error_rate,
+        error_rate=1.0,
         calibration_pictures=len(truth),
         temperature=round(temperature_of(logits.astype(np.float64), truth, among=_TEMPERATURES), 6),
     )
-    return with_cut(rule, logits=logits, truth=truth) if rule.promises else rule
-
-
-def with_cut(rule: CountRule, *, logits: NDArray[np.float32], truth: NDArray[np.intp]) -> CountRule:
-    """The rule with the mass that a run of numbers has to reach, and the rate that then holds."""
+    if not len(truth):
+        return rule, np.zeros(0, np.bool_)
     chances = [number_chances(row, rule) for row in logits]
     needed = np.array([_needed(row, place) for row, place in zip(chances, truth, strict=True)])
-    cut = min(1.0, float(conformal_cut(needed, error_rate=rule.error_rate).cut))
+    limit = calibrated_limit(needed, owners=owners, rate=policy.error_rate)
+    cut = min(1.0, limit.cut)
     runs = [shortest_run(row, reaching=cut) for row in chances]
-    inside = sum(bool(low <= p <= high) for (low, high), p in zip(runs, truth, strict=True))
-    held = (len(truth) + 1 - inside) / (len(truth) + 1)
-    return replace(rule, cut=cut, error_rate=min(rule.error_rate, held))
+    missed = [not low <= place <= high for (low, high), place in zip(runs, truth, strict=True)]
+    return replace(rule, cut=cut, error_rate=limit.rate), np.array(missed)
 
 
 def _needed(chances: Floats, place: np.intp) -> float:
