@@ -46,7 +46,9 @@ from lineside.training.tasks.anomaly.choice import ScorerChoice
 from lineside.training.tasks.count import learn as count
 from lineside.training.tasks.detect import learn as detect
 from lineside.training.tasks.multilabel import learn as multilabel
-from lineside.training.tasks.multilabel.held_out import rules_for
+from lineside.training.tasks.multilabel.features import PictureFeatures
+from lineside.training.tasks.multilabel.held_out import held_out_labels, rules_for
+from lineside.training.tasks.multilabel.metrics import answers_of
 from lineside.training.tasks.segment import learn as segment
 from lineside.vision.anomaly import decide_anomaly
 from lineside.vision.decide import decide
@@ -145,24 +147,31 @@ def of_good(chosen: ScorerChoice, **options: Any) -> HeldOut:  # noqa: ANN401  t
     return HeldOut(owners=owners, judge=judge)
 
 
-def of_labels(plan: Any, pictures: object, **options: Any) -> HeldOut:  # noqa: ANN401  those of the function
-    del pictures
-    logits, truth = options["held_out"].logits, options["truth"]
+def of_labels(plan: Any, pictures: Sequence[PictureFeatures], **options: Any) -> HeldOut:  # noqa: ANN401  those of the function
+    held, truth = options["held_out"], options["truth"]
+    policy = Policy()  # that of the rows: no plant file of theirs has another
 
     def judge(inside: Rows, outside: Rows) -> tuple[float, list[Answer]]:
-        policy = Policy()  # that of the rows: no plant file of theirs has another
-        rules = rules_for(plan, logits, truth=truth, policy=policy, pictures=inside.tolist())
+        folds = tuple(held.folds[place] for place in inside)
+        known = replace(held, folds=folds, logits=held.logits[inside])
+        labels = held_out_labels(plan, held_out=known, truth=truth[inside], policy=policy)
+        answered = [
+            answers_of(plan, pictures[place].sample, said)
+            for place, said in zip(inside, labels, strict=True)
+        ]
+        bound = multilabel.bound_of(answered, target=policy.error_rate)
+        rules = rules_for(plan, held.logits, truth=truth, policy=policy, pictures=inside.tolist())
         answers = [
             label_answer(said, there=bool(truth[place, output.row, output.place]))
             for place in outside
             for output, said in zip(
                 plan.outputs,
-                decide(logits[place], rules, regions=plan.regions, policy=policy),
+                decide(held.logits[place], rules, regions=plan.regions, policy=policy),
                 strict=True,
             )
             if truth[place, output.row, output.place] >= 0
         ]
-        return max(rule.error_rate for rule in rules), answers
+        return bound.bound if bound else 1.0, answers
 
     return HeldOut(owners=options["groups"], judge=judge)
 

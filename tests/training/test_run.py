@@ -157,7 +157,10 @@ def test_the_manifest_says_where_it_comes_from(presence_result: Done) -> None:
     assert any("few pictures" in warning for warning in lineage.warnings)
     assert any("confounded with place" in warning for warning in lineage.warnings)
     assert all(rule.floor <= rule.low <= rule.high <= 1 - rule.floor for rule in manifest.rules)
-    assert {rule.error_rate for rule in manifest.rules} != {0.05}
+    shown = json.loads(result.report)["error_bound"]["bound"]
+    assert {rule.error_rate for rule in manifest.rules} == {shown}
+    assert shown > 0.05  # so few pictures cannot show less
+    assert f"the package states {shown:.3g}" in " ".join(lineage.warnings)
     assert str(folder) not in str(manifest)
 
 

@@ -45,7 +45,8 @@ class LabelRule:
         name: ``blue`` for presence, ``A1/blue`` for a class of region A1.
         output: index into the flat logits of the region's row.
         floor: 1 / (n + 2) with n training pictures of the label's rarer side.
-        error_rate: the rate the unsure band was made for; never below 1 / (n + 1).
+        error_rate: shown among the answers of all rules, the wished one or the first larger one; in
+            older packages the rate that the unsure band was made for.
         calibration_pictures: how many held-out answers slope, offset and band rest on.
     """
 

@@ -24,7 +24,12 @@ from lineside.models.manifest import FEW_PICTURES
 from lineside.models.result import ErrorBound
 from lineside.training.common.export import export, golden_of, limits_of
 from lineside.training.common.loop import apart, one_group, owners_of
-from lineside.training.common.methods import CONFIDENCE, error_bound
+from lineside.training.common.methods import (
+    CONFIDENCE,
+    error_bound,
+    rate_warning,
+    shown_rate,
+)
 from lineside.training.common.torch_backbone import open_backbone
 from lineside.training.job import TrainJob
 from lineside.training.source import LeakSearch
@@ -131,8 +136,13 @@ def learn(job: TrainJob, work: Work) -> Trained:
     )
     steps.at(84, "fitting")
     fitted = fit_heads(plan, [picture.features for picture in pictures], truth=truth)
-    everyone = range(len(pictures))
-    rules = rules_for(plan, held_out.logits, truth=truth, policy=policy, pictures=everyone)
+    bound = bound_of(answered, target=policy.error_rate)
+    rules = tuple(
+        replace(rule, error_rate=bound.bound if bound else 1.0)
+        for rule in rules_for(
+            plan, held_out.logits, truth=truth, policy=policy, pictures=range(len(pictures))
+        )
+    )
     steps.at(88, "exporting")
     golden = golden_of(
         sorted(pictures, key=lambda each: (len(each.sample.labels), each.sample.digest))
@@ -153,8 +163,10 @@ def learn(job: TrainJob, work: Work) -> Trained:
         labels=tuple(rule.name for rule in rules),
         rules=rules,
         baseline={f"{MAJORITY}{name}": float(place) for name, place in majority.items()},
-        warnings=_warnings(plan, truth, answered=answered, rules=rules, refused=len(refused)),
-        error_bound=bound_of(answered, target=policy.error_rate),
+        warnings=_warnings(
+            plan, truth, answered=answered, rules=rules, bound=bound, refused=len(refused)
+        ),
+        error_bound=bound,
         curve=curve,
         remembered=tuple(tuple(samples[owner].digest for owner in row) for row in fitted.owners),
         sections={
@@ -191,25 +203,29 @@ def bound_of(answered: Sequence[PictureAnswers], *, target: float) -> ErrorBound
         answered: each picture by heads and rules that had not seen it.
         target: error rate of the policy.
     """
-    owners = owners_of([picture.sample for picture in answered])
     found = [
         (answer, owner)
-        for picture, owner in zip(answered, owners, strict=True)
+        for picture, owner in zip(answered, owners_of([p.sample for p in answered]), strict=True)
         for answer in picture.answers
         if answer.chances
     ]
     if not found:
         return None
-    likeliest = [int(np.argmax(one.chances)) for one, _ in found]
+    whose = [owner for _, owner in found]
     given = np.array([one.predicted != UNSURE for one, _ in found])
-    places = np.where(given, [one.predicted for one, _ in found], likeliest)
+    said = [
+        one.predicted if one.predicted != UNSURE else int(np.argmax(one.chances))
+        for one, _ in found
+    ]
+    wrong = np.array(said) != np.array([one.truth for one, _ in found])
     return error_bound(
         np.array([max(one.chances) for one, _ in found]),
-        places != np.array([one.truth for one, _ in found]),
+        wrong,
         answered=given,
-        owners=[owner for _, owner in found],
+        owners=whose,
         target=target,
         confidence=CONFIDENCE,  # no cut was chosen by the answers that it is tested on
+        shown=shown_rate(wrong, answered=given, owners=whose, rate=target),
         noun="labels on pictures",
     )
 
@@ -405,17 +421,18 @@ def _warnings(
     *,
     answered: Sequence[PictureAnswers],
     rules: Sequence[LabelRule],
+    bound: ErrorBound | None,
     refused: int,
 ) -> tuple[str, ...]:
     """Sentences that stand beside every figure."""
     found = []
     fewest = min((rule.calibration_pictures for rule in rules), default=0)
     if rules and fewest < FEW_PICTURES:
-        rate = max(rule.error_rate for rule in rules)
         found.append(
-            f"few pictures: calibrated on {fewest}; an error rate below {rate:.3f} cannot be "
-            f"promised, and no probability leaves {rules[0].floor:.3f} to {1 - rules[0].floor:.3f}"
+            f"few pictures: calibrated on {fewest}, so that no probability leaves "
+            f"{rules[0].floor:.3f} to {1 - rules[0].floor:.3f}"
         )
+    found += [rate_warning(bound)] if bound and bound.bound > bound.target else []
     found += confounded(plan, truth)
     if refused:
         found.append(f"{refused} training pictures could not be placed and were not learned from")
