@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
     "classes": 1609,
-    "statements in src": 70636,
-    "statements in tests": 60353,
+    "statements in src": 70647,
+    "statements in tests": 60360,
     "records built at one place": 406,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

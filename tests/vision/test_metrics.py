@@ -99,6 +99,16 @@ def test_bootstrap_of_whole_groups_is_wider_when_groups_agree_inside() -> None:
     assert together.high - together.low > 2 * (apart.high - apart.low)
 
 
+@pytest.mark.parametrize("groups", [5, 6])
+def test_bootstrap_of_few_groups_holds_the_mean_in_nine_of_ten_draws(groups: int) -> None:
+    rng, owner, held = np.random.default_rng(1), np.repeat(np.arange(groups), 8), 0
+    for _ in range(200):
+        values = rng.normal(size=groups)[owner] + rng.normal(size=len(owner))
+        found = bootstrap(lambda each: float(each.mean()), values, groups=owner, rounds=200)
+        held += found.low <= 0 <= found.high
+    assert held >= 180  # quantiles of 2.5 % hold it in 173
+
+
 def test_bootstrap_leaves_out_rounds_without_an_answer() -> None:
     truth, scores = np.array([1, 0, 0, 0]), np.array([0.9, 0.1, 0.2, 0.3])
     found = bootstrap(auroc, truth, scores, rounds=200)

@@ -17,6 +17,8 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +66,7 @@ _BOX_WORDS = {
 _HALVINGS = 32
 _MOST_SIGMA, _MOST_REACH = 6.0, 40.0  # of a limit from its share: 95 % lie far inside
 _MOST_TERMS = 2000
+_MOST_DRAWS = 1000  # Student's interval is the normal one then
 _CLOSE = 1e-12
 Numbers = NDArray[np.floating] | NDArray[np.integer] | NDArray[np.bool_]
 
@@ -183,7 +186,11 @@ def bootstrap(
     rounds: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """A statistic with its 95 % percentile interval (Efron 1979).
+    """A statistic with its 95 % percentile interval (Efron 1979), expanded for few draws.
+
+    Few rows, or groups, vary less among each other than they would with the mean of all. The
+    quantiles are therefore further out, as far as Student's interval is wider than the normal one:
+    at 0.9 % for ten, at the extremes for four (Hesterberg, The American Statistician 69, 2015).
 
     Args:
         statistic: takes the columns, each (n, …); may answer NaN where it is undefined, and such
@@ -207,8 +214,22 @@ def bootstrap(
         chosen = draw(rng)
         drawn.append(float(statistic(*(column[chosen] for column in columns))))
     kept = np.array(drawn)[~np.isnan(drawn)]
-    low, high = np.quantile(kept, [0.025, 0.975]) if len(kept) else (math.nan, math.nan)
+    tail = _tail(n if groups is None else len(np.unique(groups)))
+    low, high = np.quantile(kept, [tail, 1.0 - tail]) if len(kept) else (math.nan, math.nan)
     return Interval(value=value, low=float(low), high=float(high), n=n)
+
+
+@lru_cache(maxsize=256)
+def _tail(drawn: int) -> float:
+    """The share of resamples on each side that a 95 % interval of so many draws leaves out."""
+    freedom = min(drawn, _MOST_DRAWS) - 1
+    if freedom < 1:
+        return 0.0
+    low, high = 0.0, 1.0  # x = freedom / (freedom + t²), of which the tails of Student's t hold 5 %
+    for _ in range(_HALVINGS):
+        x = (low + high) / 2
+        low, high = (low, x) if _incomplete_beta(freedom / 2, 0.5, x) > 0.05 else (x, high)
+    return NormalDist().cdf(-math.sqrt((freedom + 1) * (1.0 - low) / low))
 
 
 def _draw_of(groups: Numbers | None, n: int) -> Callable[[np.random.Generator], NDArray[np.intp]]:
