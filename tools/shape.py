@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
-    "classes": 1609,
-    "statements in src": 70647,
-    "statements in tests": 60360,
-    "records built at one place": 406,
+    "classes": 1608,
+    "statements in src": 70640,
+    "statements in tests": 60374,
+    "records built at one place": 407,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,
     "most exported names of a package": 40,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lineside.core import ConflictError, InvalidError, digest_of
 from lineside.datasets import Library, Marked, Sample
 from lineside.datasets.annotations import (
+    MASK,
     Annotation,
     PixelMask,
     ReviewState,
@@ -23,7 +24,6 @@ from lineside.datasets.annotations import (
     mask_of_annotation,
     pixel_mask,
 )
-from lineside.datasets.library import Drawn
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.vision import encode_png
@@ -166,9 +166,16 @@ def test_another_mask_takes_the_polygons_along(
     library.add("plates", [(Sample(name="1.png", digest=digest), png(1))], by="ann")
     library.annotate("plates", digest, WHOLE, review=ReviewState.LABELLED, by="ann", expect=1)
     library.comment("plates", digest, "is this a dent?", by="bob")
-    library.redraw("plates", digest, drawn=Drawn(mask=png(3)), by="cy")
+    library.recount("plates", digest, count=5, by="cy")
+    entry, _ = library.entry("plates", digest)
+    assert (entry.sample.count, entry.sample.marked) == (5, WHOLE.marked)
+    assert (entry.polygons, entry.painted) == (WHOLE.polygons, WHOLE.mask)
+    other = Sample(name="1.png", digest=digest, mask_digest=digest_of(png(3)))
+    library.add("plates", [(other, png(1))], by="cy", files=lambda _: png(3))
     entry, _ = library.entry("plates", digest)
     assert (entry.polygons, entry.painted, entry.comments[0].by) == ((), None, "bob")
+    library.recount("plates", digest, count=6, by="cy")
+    assert library.entry("plates", digest)[0].disputed == (MASK,)
 
 
 def test_a_version_holds_what_was_drawn(library: Library, png: Callable[[int], bytes]) -> None:

@@ -20,7 +20,7 @@ from lineside.datasets import Library, Marked, Part, Sample, SplitPlan
 from lineside.datasets import library as library_module
 from lineside.datasets.annotations import Annotation, Entry, ReviewState
 from lineside.datasets.leaks import Appearance
-from lineside.datasets.library import Draft, Drawn, FreezePlan
+from lineside.datasets.library import Draft, FreezePlan
 from lineside.store import Blobs, FrameRow, Records
 from lineside.testing import FakeClock
 
@@ -345,7 +345,7 @@ def test_a_frame_is_withdrawn_where_one_judgement_of_labels_is_all_there_is(
     library.add("rack", [labelled(png(4), "blue")], by="ann")
     library.add_frames("rack", rows[:4], ["blue"], by="ann")
     box = Marked(label="blue", x0_px=1, y0_px=1, x1_px=5, y1_px=5)
-    library.redraw("rack", boxed, drawn=Drawn(marked=(box,)), by="ann")
+    library.add("rack", [(Sample(name="1.png", digest=boxed, marked=(box,)), png(1))], by="ann")
     library.comment("rack", spoken, "blue?", by="ann")
     said = Annotation(labels=("blue",), known=("blue",))
     library.annotate("rack", saved, said, review=ReviewState.CHECKED, by="ann", expect=1)

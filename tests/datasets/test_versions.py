@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lineside.core import Digest, InvalidError, NotFoundError, digest_of, encode
 from lineside.datasets import Library, Marked, Part, Sample, SplitPlan, diff_versions
 from lineside.datasets.annotations import Annotation, ReviewState
-from lineside.datasets.library import Drawn, FreezePlan
+from lineside.datasets.library import FreezePlan
 from lineside.datasets.splitting import parted
 from lineside.datasets.versions import decode_version, version_digest
 from lineside.store import Blobs, Records
@@ -45,7 +45,8 @@ def test_masks_and_templates_are_kept_and_outlive_the_draft(
     assert library.read_file(mask) == png(11)
     assert records.named([mask, template]) == {mask, template}
     library.freeze("rack", by="ann")
-    library.redraw("rack", digest_of(png(1)), drawn=Drawn(), by="ann")
+    state = ReviewState.LABELLED
+    library.annotate("rack", digest_of(png(1)), Annotation(), review=state, by="ann", expect=1)
     assert records.named([mask, template]) == {mask, template}
     assert library.version("rack").samples[0].mask_digest == mask
 
@@ -130,14 +131,12 @@ def test_objects_in_another_order_are_the_same(library: Library, png: Png) -> No
     assert library.draft("rack").entries[0].disputed == ()
 
 
-def test_drawing_anew_settles_a_dispute(library: Library, png: Png) -> None:
+def test_counting_anew_settles_a_dispute(library: Library, png: Png) -> None:
     library.add("rack", [labelled(png(1), count=2)], by="ann")
     library.add("rack", [labelled(png(1), count=3)], by="bo")
-    drawn = Drawn(count=3, mask=png(7), marked=marked((0, 0, 2, 2)))
-    library.redraw("rack", digest_of(png(1)), drawn=drawn, by="cy")
+    library.recount("rack", digest_of(png(1)), count=3, by="cy")
     (entry,) = library.draft("rack").entries
     assert (entry.disputed, entry.sample.count) == ((), 3)
-    assert entry.sample.mask_digest == digest_of(png(7))
     assert [j.count for j in entry.judgements] == [2, 3, 3]
 
 
@@ -378,7 +377,7 @@ def test_a_difference_names_every_kind_of_change(
     said = Annotation(labels=("a",), known=("a", "b"))
     state = ReviewState.LABELLED
     library.annotate("rack", digests[1], said, review=state, by="bo", expect=1)
-    library.redraw("rack", digests[2], drawn=Drawn(count=4), by="bo")
+    library.recount("rack", digests[2], count=4, by="bo")
     library.add("rack", many(png, 1, start=50), by="cy")
     plan = FreezePlan(split=SplitPlan(shares={Part.TEST: 1.0}, group="regex:."))
     after = library.freeze("rack", by="bo", plan=plan)

@@ -30,6 +30,7 @@ from lineside.core import (
 )
 from lineside.core.errors import retry_stale
 from lineside.datasets.annotations import (
+    COUNT,
     Annotation,
     Comment,
     Entry,
@@ -51,7 +52,7 @@ from lineside.datasets.leaks import (
     look_at,
     parts_of,
 )
-from lineside.datasets.samples import Marked, Part, Sample, Skipped, check_labels, sample_of_frame
+from lineside.datasets.samples import Part, Sample, Skipped, check_labels, sample_of_frame
 from lineside.datasets.splitting import Parts, SplitPlan, parted
 from lineside.datasets.versions import (
     DatasetVersion,
@@ -197,15 +198,6 @@ class Added:
     reported: tuple[Skipped, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """Annotations of an image: objects, mask and count; None for not known."""
-
-    count: int | None = None
-    mask: bytes | None = None
-    marked: tuple[Marked, ...] | None = None
-
-
 class Library:
     """Datasets by name."""
 
@@ -289,18 +281,12 @@ class Library:
             reported += notes
         return Added(new=new, same=same, reported=tuple(reported))
 
-    def redraw(self, name: str, digest: Digest, *, drawn: Drawn, by: str) -> Entry:
-        """Settle what is drawn on a picture and counted in it; its labels stay."""
-        mask = None
-        if drawn.mask is not None:
-            picture_size(drawn.mask)
-            mask = self._blobs.put(drawn.mask)
+    def recount(self, name: str, digest: Digest, *, count: int, by: str) -> Entry:
+        """Settle how many objects a picture shows; its labels and what is drawn on it stay."""
 
         def settled(entry: Entry) -> Entry:
-            sample = replace(
-                entry.sample, count=drawn.count, mask_digest=mask, marked=drawn.marked, author=by
-            )
-            left = tuple(name for name in entry.disputed if not name.startswith("("))
+            sample = replace(entry.sample, count=count, author=by)
+            left = tuple(name for name in entry.disputed if name != COUNT)
             return entry.judged_again(sample, self._judgement(sample, by=by), disputed=left)
 
         return self._update(name, digest, change=settled)

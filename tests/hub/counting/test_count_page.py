@@ -11,6 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import digest_of
+from lineside.datasets import Library, Marked
+from lineside.datasets.annotations import Annotation, ReviewState
 from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.counting.counter import Agreement, CountView, headline, interval
 from lineside.hub.pages.count import agreement_sentence
@@ -248,6 +250,14 @@ def test_a_correction_goes_into_a_dataset_and_the_last_one_stands(
     assert len(entry.judgements) == 2
     assert (sample.count, sample.digest, sample.author) == (5, told["digest"], "anna")
     assert sample.group == f"{FUNCTION}/0"
+    marks = tuple(Marked(label="square", x0_px=n, y0_px=1, x1_px=n, y1_px=1) for n in range(5))
+    library, drawn = Library(hub.records, hub.blobs, clock=hub.clock), Annotation(marked=marks)
+    state = ReviewState.LABELLED
+    library.annotate("bins", sample.digest, drawn, review=state, by="bo", expect=2)
+    assert anna.post(address, json={"count": 6, "dataset": "bins"}).status_code == 200
+    (entry,) = hub.datasets.draft("bins").entries
+    assert (entry.sample.count, entry.sample.marked) == (6, marks)
+    anna.post(address, json={"count": 5, "dataset": "bins"})
     assert "anna counted 5" in shown(anna, told["id"])
     assert hub.datasets.picture("bins", str(told["digest"])).media_type == "image/jpeg"
 

@@ -28,7 +28,6 @@ from lineside.core import (
     to_plain,
 )
 from lineside.datasets import Library, Sample
-from lineside.datasets.library import Drawn
 from lineside.hub.access.permissions import Identity
 from lineside.hub.inference.endpoints import EndpointPrediction, find_endpoint
 from lineside.hub.inference.functions import Functions, InventoryRecord
@@ -345,7 +344,7 @@ class Counter:
             group=_group(view),
             author=who.name,
         )
-        self._teach(wanted.dataset, sample, by=who.name)
+        self._teach(wanted, sample, by=who.name)
         correction = Correction(
             count=wanted.count, dataset=wanted.dataset, by=who.name, at=self._clock.now()
         )
@@ -354,12 +353,13 @@ class Counter:
         logger.info("count corrected count=%s dataset=%s by=%s", view.id, wanted.dataset, who.name)
         return view
 
-    def _teach(self, dataset: str, sample: Sample, *, by: str) -> None:
+    def _teach(self, wanted: Corrected, sample: Sample, *, by: str) -> None:
         """The last correction of a picture stands; what was said before stays as its lineage."""
-        if self._holds_other(dataset, sample):
-            self._library.redraw(dataset, sample.digest, drawn=Drawn(count=sample.count), by=by)
+        name, digest = wanted.dataset, sample.digest
+        if self._holds_other(name, sample):
+            self._library.recount(name, digest, count=wanted.count, by=by)
         else:
-            self._library.add(dataset, [(sample, self._blobs.get(sample.digest))], by=by)
+            self._library.add(name, [(sample, self._blobs.get(digest))], by=by)
 
     def _holds_other(self, dataset: str, sample: Sample) -> bool:
         if dataset not in self._library.names():
