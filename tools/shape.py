@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
     "classes": 1608,
-    "statements in src": 70640,
-    "statements in tests": 60374,
+    "statements in src": 70653,
+    "statements in tests": 60394,
     "records built at one place": 407,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

@@ -14,6 +14,7 @@ from lineside.core import ConflictError, InvalidError, digest_of
 from lineside.datasets import Library, Marked, Sample
 from lineside.datasets.annotations import (
     MASK,
+    OBJECTS,
     Annotation,
     PixelMask,
     ReviewState,
@@ -166,16 +167,18 @@ def test_another_mask_takes_the_polygons_along(
     library.add("plates", [(Sample(name="1.png", digest=digest), png(1))], by="ann")
     library.annotate("plates", digest, WHOLE, review=ReviewState.LABELLED, by="ann", expect=1)
     library.comment("plates", digest, "is this a dent?", by="bob")
-    library.recount("plates", digest, count=5, by="cy")
+    library.recount("plates", digest, count=2, by="cy")
     entry, _ = library.entry("plates", digest)
-    assert (entry.sample.count, entry.sample.marked) == (5, WHOLE.marked)
+    assert (entry.sample.count, entry.sample.marked) == (2, WHOLE.marked)
     assert (entry.polygons, entry.painted) == (WHOLE.polygons, WHOLE.mask)
     other = Sample(name="1.png", digest=digest, mask_digest=digest_of(png(3)))
     library.add("plates", [(other, png(1))], by="cy", files=lambda _: png(3))
     entry, _ = library.entry("plates", digest)
     assert (entry.polygons, entry.painted, entry.comments[0].by) == ((), None, "bob")
     library.recount("plates", digest, count=6, by="cy")
-    assert library.entry("plates", digest)[0].disputed == (MASK,)
+    entry, _ = library.entry("plates", digest)
+    assert (entry.disputed, entry.sample.marked) == ((MASK, OBJECTS), None)
+    assert entry.judgements[1].marked == WHOLE.marked
 
 
 def test_a_version_holds_what_was_drawn(library: Library, png: Callable[[int], bytes]) -> None:

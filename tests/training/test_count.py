@@ -202,8 +202,29 @@ def test_few_pictures_state_the_rate_that_they_show() -> None:
     assert (bound.bound, bound.pictures, bound.more) == (0.25, 9, 13)
     assert warning == (
         "an error rate of 0.1 among the answers could not be shown with 90% confidence: the package"
-        " states 0.25; about 13 more pictures like these would show it"
+        " states 0.25; about 13 more intervals of counts like these would show it"
     )
+
+
+def test_two_groups_that_show_no_rate_leave_no_interval_and_say_what_would() -> None:
+    owners = [0] * 45 + [1] * 5
+    rule = reach_of([0.0] * 50, doubt=[0.5] * 50, owners=owners)
+    assert not rule.promises
+    bound, (warning,) = bound_of(rule, np.zeros(50, np.bool_), owners=owners, target=0.1)
+    assert bound is not None
+    assert (bound.answered, bound.bound) == (0, 1.0)
+    assert warning.startswith("no error rate among the answers could be shown")
+
+
+def test_misses_that_the_limit_allowed_hide_no_need_for_more_groups() -> None:
+    owners = [place // 25 for place in range(50)]
+    rule = reach_of([float(place) for place in range(50)], doubt=[0.5] * 50, owners=owners)
+    missed = np.arange(50) > rule.reach
+    assert missed.mean() > 0.1
+    bound, (warning,) = bound_of(rule, missed, owners=owners, target=0.1)
+    assert bound is not None
+    assert bound.more_groups == 20  # 22 groups show 10 %
+    assert "20 more pictures, each of another part" in warning
 
 
 def test_pictures_of_one_part_count_as_one() -> None:

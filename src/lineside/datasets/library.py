@@ -31,6 +31,7 @@ from lineside.core import (
 from lineside.core.errors import retry_stale
 from lineside.datasets.annotations import (
     COUNT,
+    OBJECTS,
     Annotation,
     Comment,
     Entry,
@@ -282,12 +283,18 @@ class Library:
         return Added(new=new, same=same, reported=tuple(reported))
 
     def recount(self, name: str, digest: Digest, *, count: int, by: str) -> Entry:
-        """Settle how many objects a picture shows; its labels and what is drawn on it stay."""
+        """Settle how many objects a picture shows; its labels and its mask stay.
+
+        Objects that are marked on it become disputed where they are not so many.
+        """
 
         def settled(entry: Entry) -> Entry:
-            sample = replace(entry.sample, count=count, author=by)
-            left = tuple(name for name in entry.disputed if name != COUNT)
-            return entry.judged_again(sample, self._judgement(sample, by=by), disputed=left)
+            marked, left = entry.sample.marked, {*entry.disputed} - {COUNT}
+            if marked is not None and len(marked) != count:
+                marked, left = None, {*left, OBJECTS}
+            sample = replace(entry.sample, count=count, marked=marked, author=by)
+            said = self._judgement(sample, by=by)
+            return entry.judged_again(sample, said, disputed=tuple(sorted(left)))
 
         return self._update(name, digest, change=settled)
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from lineside.core import digest_of
 from lineside.datasets import Library, Marked
-from lineside.datasets.annotations import Annotation, ReviewState
+from lineside.datasets.annotations import OBJECTS, Annotation, ReviewState
 from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.counting.counter import Agreement, CountView, headline, interval
 from lineside.hub.pages.count import agreement_sentence
@@ -256,7 +256,8 @@ def test_a_correction_goes_into_a_dataset_and_the_last_one_stands(
     library.annotate("bins", sample.digest, drawn, review=state, by="bo", expect=2)
     assert anna.post(address, json={"count": 6, "dataset": "bins"}).status_code == 200
     (entry,) = hub.datasets.draft("bins").entries
-    assert (entry.sample.count, entry.sample.marked) == (6, marks)
+    assert (entry.sample.count, entry.sample.marked) == (6, None)
+    assert (entry.disputed, entry.judgements[2].marked) == ((OBJECTS,), marks)
     anna.post(address, json={"count": 5, "dataset": "bins"})
     assert "anna counted 5" in shown(anna, told["id"])
     assert hub.datasets.picture("bins", str(told["digest"])).media_type == "image/jpeg"

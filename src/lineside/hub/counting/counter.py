@@ -162,6 +162,8 @@ def interval(view: CountView) -> str:
         return (
             f"The picture is {view.state}{reason}. A picture that cannot be judged has no number."
         )
+    if view.error_rate >= 1:
+        return "The package has no interval: too few pictures showed an error rate."
     held = percent(1 - view.error_rate, digits=0)
     if view.low == view.high and not view.more:
         return f"Sure: no other number is possible at {held}."

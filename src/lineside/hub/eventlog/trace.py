@@ -382,7 +382,8 @@ def _cuts(manifest: Manifest) -> Iterator[str]:
         yield f"there above {detect.cut:.3f}, sure above {detect.unsure_below:.3f}"
     if manifest.count is not None:
         count = manifest.count
-        yield f"counts up to {count.most}, wrong in at most {count.error_rate:.3f}"
+        held = f"missed by at most {count.error_rate:.3f}" if count.promises else "none"
+        yield f"counts up to {count.most}, intervals {held}"
     if manifest.mask is not None:
         mask = manifest.mask
         yield (

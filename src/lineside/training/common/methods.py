@@ -372,6 +372,7 @@ def error_bound(
     target: float,
     confidence: float,
     shown: float = 0.0,
+    by_limit: bool = False,
     noun: str = PICTURES,
 ) -> ErrorBound:
     """Return how many of the answers given are wrong at most, by the exact binomial bound.
@@ -392,12 +393,15 @@ def error_bound(
             answers.
         shown: rate that was shown for the cut, 1 where none was: the bound is never below it, so
             that a report and its package state one rate.
+        by_limit: whether ``calibrated_limit`` set how many are wrong: more pictures would let fewer
+            be, so that what is needed is told of none.
         noun: of what is answered, in the plural.
     """
     pictures, groups = len(sureness), len(set(owners))
     last = _given(wrong, answered=answered, owners=owners)
     bound = max(shown, upper_share(last.error * last.parts, last.parts, confidence=confidence))
-    times = _times(last, target=target, confidence=confidence) if bound > target else 1.0
+    needed = last._replace(error=0.0) if by_limit else last
+    times = _times(needed, target=target, confidence=confidence) if bound > target else 1.0
     return ErrorBound(
         target=target,
         bound=bound,
@@ -448,6 +452,7 @@ def limit_bound(
             target=target,
             confidence=CONFIDENCE,  # how many are above was set before
             shown=shown,
+            by_limit=True,
             noun="good pictures",
         ),
         curve=(),  # the surest answers are at both ends

@@ -136,15 +136,17 @@ def bound_of(
         target: error rate that is wished.
     """
     if not len(missed):
-        return None, ("no interval: no picture could be held out; add pictures",)
+        return None, ("no interval: no picture could be held out; add other parts (groups)",)
     bound = error_bound(
         np.zeros(len(missed)),
         missed,
-        answered=np.ones(len(missed), np.bool_),
+        answered=np.full(len(missed), rule.promises),
         owners=owners,
         target=target,
         confidence=CONFIDENCE,  # how many may miss was set before
         shown=rule.error_rate,
+        by_limit=True,
+        noun="intervals of counts",
     )
     warnings = (rate_warning(bound),) if rule.error_rate > target else ()
     return replace(bound, curve=()), warnings  # every picture gets an interval

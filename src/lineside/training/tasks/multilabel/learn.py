@@ -77,6 +77,7 @@ _MOST_CLIPPED = 0.95
 _MOST_CROPS = 1500
 _MOST_VARIANTS = 6
 _MOST_GROUPS = 12
+_MOST_NAMES = 5
 _LEAK_PARTS = ("train", "valid")
 _LEAKS_BY = "regions of the registered view"
 
@@ -137,12 +138,9 @@ def learn(job: TrainJob, work: Work) -> Trained:
     steps.at(84, "fitting")
     fitted = fit_heads(plan, [picture.features for picture in pictures], truth=truth)
     bound = bound_of(answered, target=policy.error_rate)
-    rules = tuple(
-        replace(rule, error_rate=bound.bound if bound else 1.0)
-        for rule in rules_for(
-            plan, held_out.logits, truth=truth, policy=policy, pictures=range(len(pictures))
-        )
-    )
+    everyone = range(len(pictures))
+    made = rules_for(plan, held_out.logits, truth=truth, policy=policy, pictures=everyone)
+    rules = tuple(replace(rule, error_rate=bound.bound if bound else 1.0) for rule in made)
     steps.at(88, "exporting")
     golden = golden_of(
         sorted(pictures, key=lambda each: (len(each.sample.labels), each.sample.digest))
@@ -164,7 +162,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         rules=rules,
         baseline={f"{MAJORITY}{name}": float(place) for name, place in majority.items()},
         warnings=_warnings(
-            plan, truth, answered=answered, rules=rules, bound=bound, refused=len(refused)
+            plan, truth, answered=answered, rules=made, bound=bound, refused=len(refused)
         ),
         error_bound=bound,
         curve=curve,
@@ -433,6 +431,13 @@ def _warnings(
             f"{rules[0].floor:.3f} to {1 - rules[0].floor:.3f}"
         )
     found += [rate_warning(bound)] if bound and bound.bound > bound.target else []
+    rare = [rule.name for rule in rules if bound and rule.error_rate > bound.target]
+    if rare:
+        found.append(
+            f"the stated rate is of all labels together; of {', '.join(rare[:_MOST_NAMES])}"
+            f"{f' and {len(rare) - _MOST_NAMES} more' * (len(rare) > _MOST_NAMES)} too few pictures"
+            " are known to state one"
+        )
     found += confounded(plan, truth)
     if refused:
         found.append(f"{refused} training pictures could not be placed and were not learned from")
