@@ -15,7 +15,7 @@
    is above .33, as its rate means it), good images of ``anomaly``, intervals of ``count``. ``kept``
    is the number of packages whose share of wrong answers is at most what they state. Rates and
    intervals of a row whose folds have one image each are not counted in the answer.
-4. ``unsure`` is the share without an answer (of ``count``: intervals of more than one number),
+4. ``unsure`` is the share without an answer (of ``count``: without an interval),
    ``best_unsure`` the least share with which one cut on how sure the answers are, chosen in
    hindsight, keeps the stated rate; None for ``anomaly`` and ``count``. ``let_through`` is the
    number of ``defective`` images that were said to be good.
@@ -51,7 +51,7 @@ from lineside.models import Metric, Package, Predictor
 from lineside.training import Labelled, open_labelled
 from lineside.training.common.loop import apart
 from lineside.training.evaluation.evaluate import training_evidence
-from lineside.training.tasks.contract import MOST_BYTES, Case
+from lineside.training.tasks.contract import MOST_BYTES, Case, read_picture
 from lineside.training.tasks.detect.metrics import picture_of
 from lineside.training.tasks.metrics import evaluator_for, is_defective, judge_all
 from lineside.vision import AnomalyAnswer, CountAnswer, Decision, LabelAnswer, open_frame
@@ -390,16 +390,16 @@ def judged(row: Row, package: Package, *, source: Path, held: set[str]) -> tuple
     with open_labelled(wanted, clock=CLOCK) as found:
         samples = [sample for sample in found.samples if sample.name in held]
         cases = list(judge_all(package, samples, files=found.files, clock=CLOCK))
-        if any(sample.template_digest for sample in samples):
-            return cases, float("nan")
+        beside = package.manifest.template
         predictor, taken = Predictor(package, clock=CLOCK), []
         for sample in samples[: TIMED_IMAGES + 1]:
             frame = open_frame(
                 found.files(sample.digest), camera=row.name, captured_at=CLOCK.now(),
                 max_bytes=MOST_BYTES,
             )  # fmt: skip
+            template = read_picture(sample.template_digest if beside else None, files=found.files)
             begun = process_time()
-            predictor.predict_single(frame)
+            predictor.predict_single(frame, template=template)
             taken.append(process_time() - begun)
     return cases, 1000 * float(np.median(taken[1:] or taken))
 

@@ -545,10 +545,12 @@ def rates_of_packages(_: list[str], __: list[list[str]]) -> Iterator[str]:
         "Intervals right": lambda row: (
             f"{sum(one['held'] for one in row['metrics'].values())}"
             f" of {sum(one['of'] for one in row['metrics'].values())}"
+            if row["folds"] < row["pictures"]
+            else ""
         ),
         "Training": lambda row: f"{row['processor_s']:.0f} s",
         "Memory": lambda row: f"{row['peak_mb'] / 1000:.1f} GB",
-        "Answer": lambda row: f"{row['answer_ms']:.0f} ms",
+        "Answer": lambda row: f"{row['answer_ms']:.0f} ms" if row["answer_ms"] else "",
     })  # fmt: skip
 
 
