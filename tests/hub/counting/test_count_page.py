@@ -349,6 +349,10 @@ def test_a_record_agrees_is_possible_or_is_ruled_out(
         ({"low": 3, "high": 3}, ("3 objects", "Sure: no other number is possible at 90 %.")),
         ({"more": True, "high": 5}, ("3 objects", "Possible at 90 %: 2 to 5 or more.")),
         (
+            {"error_rate": 1.0, "low": 0, "high": 5, "more": True},
+            ("3 objects", "The package has no interval: too few pictures showed an error rate."),
+        ),
+        (
             {"more": True, "low": 5, "high": 5, "value": 5,
              "chances": (0, 0, 0, 0, 0, 0.1, 0.9)},
             ("More than 5 objects", "Possible at 90 %: 5 or more."),
