@@ -167,14 +167,14 @@ def own_certificate(config: HubConfig) -> ServerCertificate:
 
 
 def _renewed(config: HubConfig, *, clock: Clock) -> None:
-    """Make a new one where it is soon over, lacks a listener's address, or is half of one."""
+    """Make a new one where it is soon over, lacks a name of the settings, or is half of one."""
     try:
         kept = own_certificate(config)
         _check_pair(site_files(config))
     except LinesideError:
         kept = None
     known = kept.hosts if kept is not None else ()
-    hosts = hosts_of(config, named=known)
+    hosts = tuple(dict.fromkeys([*known, *hosts_of(config)]))
     lacks = set(hosts) - set(known) and (config.ca_folder / KEY_FILE).is_file()
     if kept is None or lacks or renewal_due(kept, now=clock.now()):
         made = issue_own(config, hosts=hosts, clock=clock)
