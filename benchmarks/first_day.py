@@ -1,12 +1,12 @@
 """The first day of a new user: from a bare Debian to a verdict on MQTT, a coil and a dashboard.
 
-    sudo python benchmarks/first_day.py --folder /var/tmp/first-day [--suite bookworm] [--out FILE]
+    sudo python benchmarks/first_day.py --folder /var/tmp/first-day [--arm] [--out FILE]
 
 The user follows docs/how-to/deploy.md: its commands are taken from there, word for word, and typed
 beside ``deploy/compose/compose.yaml``. Docker and Compose run in a second Debian, in namespaces of
 their own, so that they and what they start meet nothing else on the machine and end with the
 program. Nothing is pulled: bare systems (debootstrap, made once and kept) stand for the images of
-Python, mosquitto, PostgreSQL and Prometheus, under the names that the files give them. Around them
+Python, PostgreSQL and Prometheus, under the names that the files give them. Around them
 stand a camera that speaks RTSP and a PLC (pymodbus' server).
 
 In the containers run 60 own images in two folders, ``check``, ``train`` with the defaults, ``model
@@ -16,7 +16,8 @@ verdict on MQTT and switched the coil, the user has signed in, and a panel of
 
 On the days after it (``operation``) the hub is killed, everything restarts, both images are
 upgraded as docs/how-to/upgrade.md has it, and the containers are removed and made again. Each time
-verdicts go on, and every frame is in PostgreSQL still.
+verdicts go on, and every frame is in PostgreSQL still. With ``--arm`` a device of ARM takes the
+line over at the end: its image is built, enrolled and run by an emulator (qemu-user-static).
 
 Measured: seconds of each step, one after the other (``steps``, ``operation``), and the sum of the
 first day's (``total_s``). The bare systems and the download of wheels are not in it: they are the
@@ -31,6 +32,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -55,11 +57,14 @@ from tests.links.test_cameras import RtspServer
 ROOT = Path(__file__).parents[1]
 CONTAINERFILE = (ROOT / "deploy" / "Containerfile").read_text().replace("\\\n", " ")
 SOURCES = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "src", "examples", "deploy")
-PYTHON = "python3,python3-venv,python-is-python3"
+PYTHON = "python3,python3-venv,python-is-python3,libaravis-0.8-0,mosquitto"
+"""With what the images install of Debian."""
+EXTRAS = re.compile(r'install .*"\.\[([^]]*)\]"')
+MANYLINUX = ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_28")
 SERVERS = "trixie"
 """The Debian that has Docker with Compose, and PostgreSQL and Prometheus as the compose file."""
 ENGINE = "docker.io,docker-cli,docker-compose,docker-buildx,iptables,iproute2,openssl"
-SERVICES = "mosquitto,postgresql-17,prometheus"
+SERVICES = "postgresql-17,prometheus"
 HERE = "192.0.2.1"
 """The address of this machine for containers; leads to what listens on 127.0.0.1."""
 COMPOSE = "/lineside/deploy/compose"
@@ -87,12 +92,11 @@ url = "modbus://{here}:{plc}"
 switch = "coil/12"
 fail_safe = 0
 """
+ARM = "arm64"
+ON_ARM = f"--platform linux/{ARM}"
+EDGE_ARM = f"lineside-edge-{ARM}"
 STAND_INS = """
-FROM bare-servers AS mosquitto
-RUN install -d -o 1883 -g 1883 /mosquitto/config /mosquitto/data
-VOLUME /mosquitto/data
-CMD ["mosquitto", "-c", "/mosquitto/config/mosquitto.conf"]
-
+ARG BARE=bare-python
 FROM bare-servers AS postgres
 ENV LANG=C.UTF-8 PATH=/usr/lib/postgresql/17/bin:/usr/bin:/bin PGDATA=/var/lib/postgresql/data
 RUN install -d -o postgres -g postgres /run/postgresql /var/lib/postgresql/data
@@ -108,8 +112,9 @@ VOLUME /prometheus
 ENTRYPOINT ["prometheus", "--config.file=/etc/prometheus/prometheus.yml"]
 CMD ["--storage.tsdb.path=/prometheus"]
 
-FROM bare-python AS python
-COPY wheels /wheels
+FROM ${BARE} AS python
+ARG WHEELS=wheels
+COPY ${WHEELS} /wheels
 ENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels
 """
 POSTGRES = """
@@ -137,6 +142,11 @@ class Engine:
     root: Path
     folder: Path
     process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def compose(self) -> Path:
+        """The folder of the compose file, as it is named outside."""
+        return self.folder / "lineside" / "deploy" / "compose"
 
     def start(self, stack: ExitStack) -> None:
         """Start Docker, for which the tree is the root; it ends with the stack."""
@@ -191,24 +201,33 @@ class Engine:
         return self.type(f"docker compose exec hub lineside {words}")
 
 
-def make_stand_ins(engine: Engine, folder: Path, *, suite: str) -> None:
+def make_stand_ins(engine: Engine, folder: Path, *, suite: str, arm: bool) -> None:
     """Make the images that the Containerfile and the compose file begin from."""
-    for name, root in (("bare-python", folder / suite), ("bare-servers", folder / SERVERS)):
+    bare = {"bare-python": folder / suite, "bare-servers": folder / SERVERS}
+    if arm:
+        bare[f"bare-{ARM}"] = folder / f"{suite}-{ARM}"
+    for name, root in bare.items():
+        platform = ON_ARM if name.endswith(ARM) else ""
         words = ["tar", "--create", "--one-file-system", "--exclude=./var/lib/docker/*"]
         words += [f"--directory={root}", "."]
         with subprocess.Popen(words, stdout=subprocess.PIPE) as tree:
-            engine.type(f"docker import - {name}", stdin=tree.stdout)
+            engine.type(f"docker import {platform} - {name}", stdin=tree.stdout)
     context = engine.folder / "lineside" / "stand-ins"
     context.mkdir()
     (context / "Containerfile").write_text(STAND_INS)
     (context / "postgres.sh").write_text(POSTGRES)
-    shutil.copytree(folder / "wheels", context / "wheels")
+    for wheels in folder.glob("wheels*/"):
+        shutil.copytree(wheels, context / wheels.name)
     compose = (ROOT / "deploy" / "compose" / "compose.yaml").read_text()
     names = re.findall(r"image: (\S+/(?:\w+-)?(\w+):\S+)", compose)
     names += re.findall(r"ARG PYTHON=(\S+/(\w+):\S+)", CONTAINERFILE)
-    for name, target in names:
-        build = f"docker build --quiet --file Containerfile --target {target} --tag {name} ."
-        engine.type(f"cd /lineside/stand-ins && {build}")
+    builds = [f"--target {target} --tag {name}" for name, target in names]
+    if arm:
+        of_arm = f"--build-arg BARE=bare-{ARM} --build-arg WHEELS=wheels-{ARM}"
+        builds.append(f"{ON_ARM} {of_arm} --target python --tag python-{ARM}")
+    build = "cd /lineside/stand-ins && docker build --quiet --file Containerfile"
+    for tagged in builds:
+        engine.type(f"{build} {tagged} .")
     shutil.rmtree(context)
 
 
@@ -218,30 +237,52 @@ def commands_of(page: str, heading: str) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
 
 
-def bare_debian(folder: Path, *, suite: str, packages: str) -> None:
-    """Make a file tree of Debian with packages, unless it is there."""
-    root, whole = folder / suite, folder / f"{suite}.whole"
-    if not whole.exists() or whole.read_text() != packages:
-        shutil.rmtree(root, ignore_errors=True)
-        words = ["debootstrap", "--variant=minbase", f"--include={packages}", suite, str(root)]
+def make_once(folder: Path, *, of: str, make: Callable[[], None]) -> None:
+    """Fill a folder, unless it was filled of the same."""
+    whole = folder.with_name(f"{folder.name}.whole")
+    if not whole.exists() or whole.read_text() != of:
+        shutil.rmtree(folder, ignore_errors=True)
+        make()
+        whole.write_text(of)
+
+
+def bare_debian(root: Path, *, suite: str, packages: str, of: str = "") -> None:
+    """Make a file tree of Debian with packages; ``of``: of another architecture."""
+    words = ["debootstrap", "--variant=minbase", f"--include={packages}"]
+    words += [f"--arch={of}"] if of else []
+    words += [suite, str(root)]
+
+    def make() -> None:
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-        whole.write_text(packages)
+
+    make_once(root, of=packages, make=make)
 
 
-def wheels_of(folder: Path) -> None:
-    """Make wheels of all that the image's steps install, once for the same extras and versions."""
-    wheels, constraints = folder / "wheels", ROOT / "constraints.txt"
-    extras = re.findall(r'install .*"\.\[([^]]*)\]"', CONTAINERFILE)
-    done, made_of = wheels / "done", f"{extras}\n{constraints.read_text()}"
+def wheels_of(folder: Path, *, arm: bool) -> None:
+    """Make wheels of all that the images' steps install, and fetch those of ARM for the device."""
+    constraints, extras = ROOT / "constraints.txt", EXTRAS.findall(CONTAINERFILE)
     build_needs = re.findall(r"requires = \[(.*)\]", (ROOT / "pyproject.toml").read_text())
-    if not done.exists() or done.read_text() != made_of:
-        words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels)]
-        words += ["--constraint", str(constraints)]
+    needs = json.loads(f"[{build_needs[0]}]")
+    pip = [sys.executable, "-m", "pip"]
+
+    def make() -> None:
+        words = [*pip, "wheel", "--quiet", f"--wheel-dir={wheels}", f"--constraint={constraints}"]
         subprocess.run([*words, f"{ROOT}[{','.join(extras)}]"], check=True)
-        subprocess.run([*words, *json.loads(f"[{build_needs[0]}]")], check=True)
-        for own in wheels.glob("lineside-*.whl"):
-            own.unlink()
-        done.write_text(made_of)
+        subprocess.run([*words, *needs], check=True)
+
+    def fetch() -> None:
+        words = [*pip, "download", "--quiet", f"--dest={of_arm}", f"--constraint={constraints}"]
+        words += ["--only-binary=:all:", *(f"--platform={one}_aarch64" for one in MANYLINUX)]
+        (edge,) = (one for one in extras if one.startswith("edge"))
+        subprocess.run([*words, f"{ROOT}[{edge}]", *needs], check=True)
+
+    wheels, of_arm = folder / "wheels", folder / f"wheels-{ARM}"
+    made_of = f"{extras}\n{constraints.read_text()}"
+    make_once(wheels, of=made_of, make=make)
+    if arm:
+        make_once(of_arm, of=made_of, make=fetch)
+    for own in folder.glob("wheels*/lineside-*.whl"):
+        own.unlink()
 
 
 @dataclass
@@ -267,19 +308,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="kept between runs")
     parser.add_argument("--suite", default="bookworm", help="of Debian, with this program's Python")
+    parser.add_argument("--arm", action="store_true", help="also a device of ARM, emulated")
     parser.add_argument("--out", type=Path, default=None, help="another file")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     folder = asked.folder.absolute()
     if asked.inside:
-        result = live(folder, suite=asked.suite)
+        result = live(folder, suite=asked.suite, arm=asked.arm)
         print(result)
         measure.write("first_day", result, answer, out=asked.out)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    bare_debian(folder, suite=asked.suite, packages=PYTHON)
-    bare_debian(folder, suite=SERVERS, packages=f"{ENGINE},{SERVICES}")
-    wheels_of(folder)
+    bare_debian(folder / asked.suite, suite=asked.suite, packages=PYTHON)
+    bare_debian(folder / SERVERS, suite=SERVERS, packages=f"{ENGINE},{SERVICES}")
+    if asked.arm:
+        root = folder / f"{asked.suite}-{ARM}"
+        bare_debian(root, suite=asked.suite, packages=PYTHON, of=ARM)
+    wheels_of(folder, arm=asked.arm)
     shutil.rmtree(folder / "day", ignore_errors=True)
     (folder / "day").mkdir()
     alone = ["unshare", "--net", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"]
@@ -295,7 +340,7 @@ def answer(result: dict[str, Any]) -> str:
     return f"{result['total_s']:.0f} s, of which installation takes {installed:.0f} s; one run."
 
 
-def live(folder: Path, *, suite: str) -> dict[str, Any]:
+def live(folder: Path, *, suite: str, arm: bool) -> dict[str, Any]:
     """Go through the days, and return their times."""
     engine = Engine(root=folder / SERVERS, folder=folder / "day")
     ignored = shutil.ignore_patterns("__pycache__", "secrets")
@@ -308,24 +353,26 @@ def live(folder: Path, *, suite: str) -> dict[str, Any]:
             shutil.copy2(ROOT / name, to)
     with ExitStack() as stack:
         engine.start(stack)
-        make_stand_ins(engine, folder, suite=suite)
+        make_stand_ins(engine, folder, suite=suite, arm=arm)
         stack.callback(engine.run, "docker compose down --volumes", stderr=subprocess.DEVNULL)
         plates, plc = Plates(45), stack.enter_context(modbus_plc())
         plates.below = plates.good[LEARNED:]
         camera = RtspServer(user="viewer", password="secret", picture=plates.picture, fps=FPS)  # noqa: S106  as in the plant file
         stack.callback(camera.close)
-        own = engine.folder / "lineside" / "deploy" / "compose"
         ports = {"here": HERE, "rtsp": camera.port, "plc": plc.port}
-        (own / "plant" / "plant.toml").write_text(PLANT.format(**ports))
+        (engine.compose / "plant" / "plant.toml").write_text(PLANT.format(**ports))
         for name, pictures in (("good", plates.good), ("bad", plates.bad)):
-            (own / "parts" / name).mkdir(parents=True)
+            (engine.compose / "parts" / name).mkdir(parents=True)
             for number, plate in enumerate(pictures[:LEARNED]):
-                (own / "parts" / name / f"{number}.jpg").write_bytes(plate)
+                (engine.compose / "parts" / name / f"{number}.jpg").write_bytes(plate)
 
         day = Day()
         verdicts = first_day(engine, day=day, plates=plates, coil=lambda: plc.value("coil/12"))
         later = Day()
-        operate(engine, day=later, verdicts=verdicts)
+        verdicts = operate(engine, day=later, verdicts=verdicts)
+        if arm:
+            with later.step("device of ARM"):
+                take_over_by_arm(engine, verdicts=verdicts)
     return {
         "steps": day.seconds,
         "total_s": round(sum(day.seconds.values()), 1),
@@ -337,15 +384,16 @@ def first_day(
     engine: Engine, *, day: Day, plates: Plates, coil: Callable[[], int | None]
 ) -> list[str]:
     """Go from the files to verdicts, and return the list in which they come."""
-    secrets, rest = commands_of("deploy.md", "## With containers")
+    secrets, rest, _ = commands_of("deploy.md", "## With containers")
     with day.step("install"):
         engine.type("docker compose build --quiet")
     with day.step("start"):
         engine.type(secrets)
     with day.step("start the rest"):
         link = engine.type(rest).split()[-1]
-    with day.step("sign in"), httpx2.Client(follow_redirects=True) as browser:
-        for page in (link.replace("//hub:", "//localhost:"), "http://localhost:8080/"):
+    known = ssl.create_default_context(cafile=engine.compose / "secrets" / "authority.crt")
+    with day.step("sign in"), httpx2.Client(follow_redirects=True, verify=known) as browser:
+        for page in (link.replace("//hub:", "//localhost:"), "https://localhost:8443/"):
             browser.get(page).raise_for_status()
         assert browser.cookies
     with day.step("check"):
@@ -377,13 +425,18 @@ def first_day(
     return verdicts
 
 
-def operate(engine: Engine, *, day: Day, verdicts: list[str]) -> None:
-    """Go through what happens to containers later; verdicts go on after each."""
+def go_on(verdicts: list[str]) -> None:
+    """Wait for a further verdict."""
+    verdicts.clear()
+    wait_until(lambda: verdicts, within_s=WITHIN_S)
 
-    def go_on() -> None:
-        verdicts.clear()
-        wait_until(lambda: verdicts, within_s=WITHIN_S)
 
+def operate(engine: Engine, *, day: Day, verdicts: list[str]) -> list[str]:
+    """Go through what happens to containers later; verdicts go on after each.
+
+    Returns:
+        The list in which they come then.
+    """
     with day.step("all healthy"):
         engine.type("docker compose up --detach --wait", stderr=subprocess.DEVNULL)
         for service in ("hub", "edge"):
@@ -397,10 +450,10 @@ def operate(engine: Engine, *, day: Day, verdicts: list[str]) -> None:
         process = engine.type("docker inspect --format '{{.State.Pid}}' lineside-hub-1")
         os.kill(int(process), signal.SIGKILL)
         wait_until(lambda: frames(engine) > before, within_s=WITHIN_S)
-        go_on()
+        go_on(verdicts)
     with day.step("all restarted"):
         engine.type("docker compose restart", stderr=subprocess.DEVNULL)
-        go_on()
+        go_on(verdicts)
     with day.step("upgrade"):
         sources = engine.folder / "lineside" / "deploy" / "Containerfile"
         sources.write_text(sources.read_text().replace("USER 10001", "ENV RELEASE=2\nUSER 10001"))
@@ -408,7 +461,7 @@ def operate(engine: Engine, *, day: Day, verdicts: list[str]) -> None:
         for line, upgraded in zip(upgrade.splitlines(), (["edge"], ["edge", "hub"]), strict=True):
             engine.type(line, stderr=subprocess.DEVNULL)
             assert [name for name in ("edge", "hub") if is_new(engine, name)] == upgraded, line
-        go_on()
+        go_on(verdicts)
     with day.step("removed and made again"):
         before = frames(engine)
         engine.type(
@@ -416,7 +469,23 @@ def operate(engine: Engine, *, day: Day, verdicts: list[str]) -> None:
         )
         assert frames(engine) >= before
         verdicts = listen(engine)
-        go_on()
+        go_on(verdicts)
+    return verdicts
+
+
+def take_over_by_arm(engine: Engine, *, verdicts: list[str]) -> None:
+    """Build the device's image for ARM, and have such a device take the line over."""
+    build = f"docker build --quiet {ON_ARM} --build-arg PYTHON=python-{ARM} --target edge"
+    engine.type(f"cd /lineside && {build} --file deploy/Containerfile --tag {EDGE_ARM} .")
+    engine.type("docker compose stop edge", stderr=subprocess.DEVNULL)
+    code = engine.type(f"docker compose exec hub lineside device invite --name arm {CONFIG}")
+    run = f"docker run {ON_ARM} --network lineside_default --read-only --tmpfs /tmp"
+    run += " --cap-drop ALL --volume arm:/var/lib/lineside"
+    run += " --tmpfs /sys/devices/system/cpu"  # this machine's, by which ONNX Runtime ends there
+    engine.type(f"{run} --rm {EDGE_ARM} device enrol --hub https://hub:8443 --code {code.strip()}")
+    engine.type(f"{run} --detach --name arm {EDGE_ARM}")
+    go_on(verdicts)
+    engine.type("docker rm --force arm")
 
 
 def is_new(engine: Engine, service: str) -> bool:
@@ -432,8 +501,6 @@ def frames(engine: Engine) -> int:
 
 def listen(engine: Engine) -> list[str]:
     """Return the verdicts that come on the bus, as any client of MQTT has them."""
-    address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    broker = engine.type(f"docker inspect --format '{address}' lineside-mosquitto-1").strip()
     came: list[str] = []
     client = paho.Client(CallbackAPIVersion.VERSION2)
 
@@ -444,7 +511,9 @@ def listen(engine: Engine) -> list[str]:
     client.on_message = lambda _client, _data, message: came.append(
         json.loads(message.payload)["data"]["verdict"]
     )
-    client.connect(broker)
+    password = (engine.compose / "secrets" / "bus.password").read_text().strip()
+    client.username_pw_set("programs", password)
+    client.connect("localhost")
     client.loop_start()  # in a thread that ends with the program
     return came
 

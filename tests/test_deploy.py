@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from lineside.cli.app import app
 from lineside.core import load_plant
 from lineside.core.config import load_config
-from lineside.edge import EdgeConfig
 from lineside.hub import HubConfig
 
 ROOT = Path(__file__).parents[1]
@@ -27,10 +26,6 @@ CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
 
 def hub_of(path: Path) -> HubConfig:
     return load_config(HubConfig, program="hub", path=path, environ={}, flags={}).config
-
-
-def edge_of(path: Path) -> EdgeConfig:
-    return load_config(EdgeConfig, program="edge", path=path, environ={}, flags={}).config
 
 
 def check_command(words: list[str]) -> None:
@@ -80,7 +75,7 @@ def test_systemd_finds_no_fault_in_a_unit_and_rates_it_as_little_exposed(
 def test_the_compose_file_names_what_is_there() -> None:
     document = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
     guide = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
-    hub, edge = hub_of(COMPOSE / "hub.toml"), edge_of(COMPOSE / "edge.toml")
+    hub = hub_of(COMPOSE / "hub.toml")
     load_plant(COMPOSE / "plant" / "plant.toml")
     for name, service in document["services"].items():
         mounted = {}
@@ -93,9 +88,7 @@ def test_the_compose_file_names_what_is_there() -> None:
                 assert source in document["volumes"], source
         secrets = {f"/run/secrets/{one}" for one in service.get("secrets", ())}
         assert secrets <= {f"/run/secrets/{one}" for one in document["secrets"]}
-        settings = {"hub": "hub.toml", "edge": "edge.toml", "prometheus": "prometheus.yml"}.get(
-            name
-        )
+        settings = {"hub": "hub.toml", "prometheus": "prometheus.yml"}.get(name)
         if settings:
             named = set(re.findall(r"/run/secrets/[\w.]+", (COMPOSE / settings).read_text()))
             assert named == secrets, name
@@ -104,23 +97,26 @@ def test_the_compose_file_names_what_is_there() -> None:
                 rf"^FROM \w+ AS {service['build']['target']}$", CONTAINERFILE, re.MULTILINE
             )
             check_command(service["command"])
-            assert service["command"][2] in mounted
-            config = hub if name == "hub" else edge
-            assert config.data_dir in mounted
-            assert str(Path(config.plant).parent) in mounted
+            # The device's are written by its enrolment, in the folder of its data.
+            assert {service["command"][2], str(Path(service["command"][2]).parent)} & {*mounted}
             assert service["read_only"]
+    assert {hub.data_dir, str(Path(hub.plant).parent)} <= {
+        one.split(":")[1] for one in document["services"]["hub"]["volumes"]
+    }
     for one in document["secrets"].values():
         assert Path(one["file"]).name in guide
-    listener = re.search(r"(?m)^listener (\d+)$", (COMPOSE / "mosquitto.conf").read_text())
-    assert listener
-    assert hub.bus == edge.bus == f"mqtt://mosquitto:{listener[1]}"
-    assert hub.public_url == edge.hub == f"http://hub:{hub.port}"
-    assert document["services"]["hub"]["ports"] == [f"127.0.0.1:{hub.port}:{hub.port}"]
+    assert (hub.bus, hub.public_url) == ("embedded", f"https://hub:{hub.port}")
+    ports = (f"{hub.port}", hub.bus_tls.partition(":")[2], f"127.0.0.1:{hub.bus_port}")
+    assert document["services"]["hub"]["ports"] == [f"{one}:{one[-4:]}" for one in ports]
+    assert f"--hub {hub.public_url} " in guide
+    page = document["services"]["edge"]["environment"]["LINESIDE_EDGE__PAGE__LISTEN"]
+    assert f"'http://{page}/health'" in CONTAINERFILE
     scraped = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())
     assert scraped["rule_files"] == ["alerts.yml"]
     (job,) = scraped["scrape_configs"]
-    assert (job["job_name"], job["static_configs"]) == (
+    assert (job["job_name"], job["scheme"], job["static_configs"]) == (
         "lineside",
+        "https",
         [{"targets": [f"hub:{hub.port}"]}],
     )
 
@@ -131,10 +127,6 @@ def test_the_containerfile_names_what_is_there() -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for extras in re.findall(r'"\.\[([\w,]+)\]"', CONTAINERFILE):
         assert {*extras.split(",")} <= {*known}
-    for words in re.findall(r"(?m)^CMD \[(.*)\]$", CONTAINERFILE):
+    for words in re.findall(r'(?m)^ *CMD \[(?!"python)(?:"lineside", )?(.*)\]$', CONTAINERFILE):
         check_command(re.findall(r'"([^"]*)"', words))
-    health = re.findall(r"http://127.0.0.1:(\d+)(/\w+)", CONTAINERFILE)
-    page, hub = edge_of(COMPOSE / "edge.toml").page, hub_of(COMPOSE / "hub.toml")
-    assert health == [(str(page.address[1]), "/health"), (str(hub.port), "/readyz")]
-    assert "127.0.0.1" in hub.allowed_hosts
     assert re.search(r"(?m)^USER 10001$", CONTAINERFILE)

@@ -21,7 +21,8 @@ def scraping(hub: str, *, token: Path, folder: Path) -> Iterator[httpx2.Client]:
     for deployed, here in (
         ("interval: 15s", "interval: 1s, evaluation_interval: 1s"),
         ("/run/secrets/prometheus.token", str(token)),
-        ("hub:8080", hub),
+        ("    scheme: https\n    tls_config: {ca_file: /run/secrets/authority.crt}\n", ""),
+        ("hub:8443", hub),
     ):  # fmt: skip
         assert deployed in text
         text = text.replace(deployed, here)
