@@ -16,7 +16,7 @@ _TRIES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing wrong with a document: where it is, what was seen, what was expected, the mend."""
+    """One thing wrong with a document: where it is, what was seen, what was expected, the fix."""
 
     path: str
     value: str

@@ -64,7 +64,7 @@ class NewInvitation:
     """Settings of an invitation for a device.
 
     Attributes:
-        device: its name; "": one is made up.
+        device: its name; "": generated automatically.
         groups: which groups of devices it will be in.
         lines: of the plant, at whose cameras it will look; empty: the only line there is.
         hours: how long the code works.

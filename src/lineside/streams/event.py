@@ -8,7 +8,7 @@ what anybody on the bus may have written:
 3. ``data`` is a JSON object; ``data_base64`` and other content types are refused.
 4. Any other attribute has a name of lower-case letters and digits and a plain value (section 3.1);
    such extensions are passed over, because nothing here knows them.
-5. What is wrong is one sentence with the attribute, the value seen and the mend.
+5. What is wrong is one sentence with the attribute, the value seen and the fix.
 
 ``encode_event`` is canonical (equal events, equal bytes) and leaves optional attributes out where
 they say nothing, since CloudEvents forbids empty ones. Times keep microseconds where they have
