@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 Pictures = Callable[..., bytes]
 ELSEWHERE = ("webhook_", "kafka_", "opcua_", "data_bytes", "certificate_", "rule_", "skew")
 """Figures of sinks, rules and settings that the hub of this file does without."""
+ALERTS = DEPLOY / "prometheus" / "alerts.yml"
 
 
 def families(stats: Stats) -> dict[str, Metric]:
@@ -49,9 +50,14 @@ def working_hub(folder: Path, jpeg: Pictures) -> Iterator[RunningHub]:
     )  # fmt: skip
     with running(config, clock=SystemClock()) as hub:
         stats, line = hub.services.stats, Line(hub.services, FakeClock(SystemClock().now()))
-        camera: dict[str, Json] = {"camera": "rack", "state": "connected", "since": ""}
         line.send(line.camera(jpeg("red")), line.camera(b"no picture"))
-        line.send(line.status(spool_dropped=0, frames=1, predictions=1, cameras=[camera]))
+        line.send(
+            line.status(
+                spool_dropped=0, frames=1, predictions=1,
+                cameras=[{"camera": "rack", "state": "connected", "since": ""}],
+                outputs=[{"output": "gate", "state": "fail-safe", "late": 0}],
+            )
+        )  # fmt: skip
         line.send(line.prediction("red"))
         wait_until(lambda: "lineside_shift_latency_p99_seconds{" in stats.exposition().decode())
         yield hub
@@ -72,20 +78,13 @@ def promtool(absent: Callable[[str, str], NoReturn]) -> str:
 
 
 @pytest.fixture
-def working(tmp_path: Path, jpeg: Pictures) -> Iterator[RunningHub]:
-    """A working hub for the length of one test."""
-    with working_hub(tmp_path, jpeg) as hub:
-        yield hub
-
-
-@pytest.fixture
-def prometheus(working: RunningHub, promtool: str, tmp_path: Path) -> Iterator[httpx2.Client]:
-    """A client of a Prometheus that scrapes the hub."""
+def prometheus(jpeg: Pictures, promtool: str, tmp_path: Path) -> Iterator[httpx2.Client]:
+    """A client of a Prometheus that scrapes a working hub."""
     del promtool  # of the same installation
-    token = Path(working.services.config.data_dir) / "tokens" / "admin.token"
-    hub = working.url.removeprefix("http://")
-    with scraping(hub, token=token, folder=tmp_path) as client:
-        yield client
+    with working_hub(tmp_path, jpeg) as hub:
+        token = Path(hub.services.config.data_dir) / "tokens" / "admin.token"
+        with scraping(hub.url.removeprefix("http://"), token=token, folder=tmp_path) as client:
+            yield client
 
 
 def test_a_running_hub_exports_what_it_declares(scraped: dict[str, Metric]) -> None:
@@ -131,12 +130,10 @@ def test_dashboards_and_alerts_name_only_what_a_hub_exports(scraped: dict[str, M
 
 
 def test_no_alert_on_an_increase_waits_until_it_is_over() -> None:
-    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
     on_increase = [
-        rule for group in rules["groups"] for rule in group["rules"]
-        if re.search(r"increase\([^)]*\)+ > 0", rule["expr"])
-    ]  # fmt: skip
-    assert len(on_increase) == 4
+        rule for rule in alert_rules() if re.search(r"increase\([^)]*\)+ > 0", rule["expr"])
+    ]
+    assert len(on_increase) == 5
     assert not [rule["alert"] for rule in on_increase if "for" in rule]
 
 
@@ -151,16 +148,31 @@ def deployed_expressions() -> Iterator[tuple[str, str]]:
             if variable["type"] == "query":
                 series, label = variable["query"].removeprefix("label_values(")[:-1].split(", ")
                 yield f"{path.name}: ${label}", f"count by ({label}) ({series})"
-    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
-    for group in rules["groups"]:
-        for rule in group["rules"]:
-            yield rule["alert"], rule["expr"]
+    yield from ((rule["alert"], rule["expr"]) for rule in alert_rules())
+
+
+def alert_rules() -> list[dict[str, str]]:
+    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
+    return list(group["rules"])
+
+
+def test_what_is_lost_late_or_waits_is_on_a_dashboard_or_raises_an_alert() -> None:
+    watched = " ".join(expression for _, expression in deployed_expressions())
+    words = r"_(dead|dropped|fail_safe|late|lost|oversized|quarantined|refused|too_slow|waiting)$"
+    assert not [
+        name for name in (series_name(key)[0] for key in METRICS if re.search(words, key))
+        if not re.search(rf"\b{name}(_total)?\b", watched)
+    ]  # fmt: skip
 
 
 @pytest.mark.service
-def test_promtool_takes_the_alert_rules(promtool: str) -> None:
-    command = [promtool, "check", "rules", str(DEPLOY / "prometheus" / "alerts.yml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("verb", "path"), [("check", ALERTS), ("test", Path(__file__).with_name("alerts.test.yml"))]
+)
+def test_promtool_takes_the_alert_rules(promtool: str, verb: str, path: Path) -> None:
+    done = subprocess.run(
+        [promtool, verb, "rules", str(path)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -182,14 +194,14 @@ def test_a_prometheus_scrapes_the_hub_and_answers_the_dashboards(prometheus: htt
     wait_until(lambda: "LinesideHubDown" not in filled())  # one scrape may take above a second
     boards = {where.partition(":")[0] for where in filled()}
     assert {"line.json", "hub.json", "fleet.json"} <= boards
-    wait_until(lambda: "unknown" not in {one["health"] for one in rules(prometheus)})
-    assert {one["health"] for one in rules(prometheus)} == {"ok"}
+    wait_until(lambda: {health for _, health, _ in rules(prometheus)} == {"ok"})
+    wait_until(lambda: ("LinesideOutputFailSafe", "ok", "pending") in rules(prometheus))
 
 
-def rules(prometheus: httpx2.Client) -> list[dict[str, str]]:
-    """Alert rules as Prometheus reports them."""
-    groups = prometheus.get("/rules").json()["data"]["groups"]
-    return [rule for group in groups for rule in group["rules"]]
+def rules(prometheus: httpx2.Client) -> list[tuple[str, str, str]]:
+    """Name, health and state of each alert rule, as Prometheus reports them."""
+    (group,) = prometheus.get("/rules").json()["data"]["groups"]
+    return [(rule["name"], rule["health"], rule["state"]) for rule in group["rules"]]
 
 
 def test_series_have_names_of_their_own_and_base_units() -> None:
@@ -208,6 +220,8 @@ def test_a_histogram_counts_every_time_once(line: Line, hub: Services) -> None:
     assert (total["0.0025"], total["0.005"], total["+Inf"]) == (0, 3, 3)
     assert (total["count"], total["s_sum"[-5:]]) == (3, 0.015)
     assert len(total) == len(BUCKETS_S) + 3
+    commits = families(hub.stats)["lineside_log_commit_seconds"].samples
+    assert [one.value for one in commits if one.name.endswith("_count")] == [3]
 
 
 def test_an_alert_about_drops_sees_the_first_one(hub: Services, line: Line) -> None:
@@ -217,9 +231,10 @@ def test_an_alert_about_drops_sees_the_first_one(hub: Services, line: Line) -> N
         found = families(hub.stats)["lineside_frames_dropped"].samples
         return {(one.labels["camera"], one.labels["reason"]): one.value for one in found}
 
-    idle = MailboxFigures(received=0, handed_out=0, dropped=0, waiting=0)
     hub.stats.watch_drops(lambda: ["rack", "gate"])
-    hub.stats.watch_mailbox(CAMERAS, lambda: idle)
+    hub.stats.watch_mailbox(
+        CAMERAS, lambda: MailboxFigures(received=0, handed_out=0, dropped=0, waiting=0)
+    )
     before = drops()
     assert {*before.values()} == {0}
     assert ("", FULL) in before

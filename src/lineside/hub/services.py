@@ -268,7 +268,7 @@ def build_services(
     hub, plant = hub or new_id("hub", clock=clock), SitePlant.of(plant)
     leases = HubLeases(records, hub=hub, clock=clock, alone=not records.shared)
     stats, router = Stats(), Router(plant)
-    ledger = Ledger(records, plant=plant, clock=clock)
+    ledger = Ledger(records, plant=plant, clock=clock, observe=stats.count_commit)
     devices = DeviceRegistry(
         records, plant=plant, clock=clock, most=config.most_devices,
         silent_after_s=config.device_silent_s,

@@ -109,10 +109,15 @@ class FairLock:
 class Ledger:
     """Events in, state out; every writer of the hub goes through here."""
 
-    def __init__(self, records: Records, *, plant: Plant, clock: Clock) -> None:
+    def __init__(
+        self, records: Records, *, plant: Plant, clock: Clock,
+        observe: Callable[[float], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        """``observe`` gets the seconds of each transaction that wrote, with its commit."""
         self._records = records
         self._plant = plant
         self._clock = clock
+        self._observe = observe
         self._lock = FairLock()
         self._state = initial(plant)
         self._position = 0
@@ -266,6 +271,7 @@ class Ledger:
         """
         with self._lock:
             before = self._state, self._position, self._snapshot_position
+            begun_s = self._clock.monotonic()
             try:
                 with self._records.transaction():
                     self._records.serialise(SERIAL)
@@ -275,6 +281,8 @@ class Ledger:
                 self._state, self._position, self._snapshot_position = before
                 self._checkpoint = None
                 raise
+            if commits:
+                self._observe(self._clock.monotonic() - begun_s)
             at = self._clock.now()
             commits[:] = [replace(commit, at=at) for commit in commits]
             self._announce(commits)

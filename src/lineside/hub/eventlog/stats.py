@@ -96,9 +96,13 @@ class Stats:
             self._latencies_s.append(latency_s)
             self._observe(latency_s, "inspection_capture_to_twin_s", inspection)
             for stage in _STAGES:
-                seconds = getattr(times, stage) / 1000
-                if seconds > 0:  # a stage that its package lacks took no time
+                if (seconds := getattr(times, stage) / 1000) > 0:  # its package may lack the stage
                     self._observe(seconds, "inspection_stage_s", inspection, stage)
+
+    def count_commit(self, seconds: float) -> None:
+        """Count a transaction of the event log, which took so long."""
+        with self._lock:
+            self._observe(seconds, "log_commit_s")
 
     def _observe(self, seconds: float, *series: str) -> None:
         self._buckets[series][bisect_left(BUCKETS_S, seconds)] += 1
@@ -187,26 +191,22 @@ class Stats:
             "counter": CounterMetricFamily, "gauge": GaugeMetricFamily,
             "histogram": HistogramMetricFamily,
         }  # fmt: skip
-        families: dict[str, Any] = {}
-
-        def family(key: str, metric: Metric) -> Any:  # noqa: ANN401  of the library
-            if key not in families:
-                name = series_name(key)[0]
-                families[key] = kinds[metric.kind](name, metric.help, labels=metric.labels)
-            return families[key]
-
+        families: dict[str, Any] = {
+            key: kinds[metric.kind](series_name(key)[0], metric.help, labels=metric.labels)
+            for key, metric in METRICS.items()
+        }
         for figure, labels, value in self._samples():
-            key, metric, more = declared(figure)
-            family(key, metric).add_metric((*labels, *more), value * series_name(key)[1])
+            key, _, more = declared(figure)
+            families[key].add_metric((*labels, *more), value * series_name(key)[1])
         bounds = (*map(str, BUCKETS_S), "+Inf")
         with self._lock:
             for (key, *where), counts in self._buckets.items():
                 below = accumulate(counts[place] for place in range(len(bounds)))
-                family(key, METRICS[key]).add_metric(
+                families[key].add_metric(
                     where, buckets=list(zip(bounds, below, strict=True)),
                     sum_value=self._sums_s[key, *where],
                 )  # fmt: skip
-        return list(families.values())
+        return [family for family in families.values() if family.samples]
 
     def _samples(self) -> Iterator[tuple[str, tuple[str, ...], float]]:
         """Yield each figure, the values of its labels, its value."""
@@ -241,12 +241,11 @@ def worker_figures() -> dict[str, dict[str, float]]:
 
     ``state``: 0 waiting for its next turn, 1 busy, 2 failing, 3 stuck.
     """
-    states = list(WorkerState)
     figures: dict[str, dict[str, float]] = {}
     for worker in running_workers():
         figure = {
             "age_s": round(worker.age_s, 3), "failures": worker.failures,
-            "state": states.index(worker.state),
+            "state": list(WorkerState).index(worker.state),
         }  # fmt: skip
         worst = figures.setdefault(worker.name, figure)
         worst.update({name: max(value, worst[name]) for name, value in figure.items()})
@@ -408,6 +407,7 @@ METRICS: Mapping[str, Metric] = {
         ("system",),
     ),
     "log_position": Metric("gauge", "Position of the newest entry of the event log"),
+    "log_commit_s": Metric("histogram", "Time of a transaction that writes to the event log"),
     "disk_free_bytes": Metric("gauge", "Free on the disk of data_dir"),
     "disk_least_bytes": Metric("gauge", "min_free_bytes of the settings"),
     "data_bytes": Metric("gauge", "What data_dir takes, where retention has a limit"),
