@@ -485,7 +485,7 @@ def take_over_by_arm(engine: Engine, *, verdicts: list[str]) -> None:
     engine.type(f"{run} --rm {EDGE_ARM} device enrol --hub https://hub:8443 --code {code.strip()}")
     engine.type(f"{run} --detach --name arm {EDGE_ARM}")
     go_on(verdicts)
-    engine.type("docker rm --force arm")
+    engine.type("docker stop arm")  # lets go of the camera
 
 
 def is_new(engine: Engine, service: str) -> bool:
