@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -342,11 +343,13 @@ def test_loopback_answers_to_its_own_names_only(hub: Services) -> None:
             assert asking.get("/healthz", headers={"Host": host}).status_code == status, host
 
 
-def test_a_configured_name_is_answered_too(hub: Services, config: HubConfig) -> None:
-    from dataclasses import replace
-
-    named = replace(hub, config=replace(config, allowed_hosts=("hub.plant.lan",)))
-    with TestClient(create_app(named), base_url="http://hub.plant.lan") as asking:
+@pytest.mark.parametrize("name", ["hub.plant.lan", "hub.lan"])
+def test_a_configured_name_is_answered_too(hub: Services, config: HubConfig, name: str) -> None:
+    named = replace(
+        hub,
+        config=replace(config, public_url="https://hub.lan", allowed_hosts=("hub.plant.lan",)),
+    )
+    with TestClient(create_app(named), base_url=f"http://{name}") as asking:
         assert asking.get("/healthz").status_code == 200
 
 

@@ -246,8 +246,8 @@ class HubConfig:
         plant: path of the plant file.
         host: address of pages and API; anything else can be reached from outside: set ``tls``.
         port: 0 to 65535; 0 takes a free one, and ``data_dir/hub.json`` says which.
-        allowed_hosts: further names under which browsers reach the hub; on loopback every other
-            name is refused.
+        allowed_hosts: names under which the hub is reached, besides that of ``public_url``; where
+            there are some, and on loopback, every other name is refused.
         public_url: how others reach the hub, for the packages devices fetch and for sign-in links;
             needed when ``host`` is ``0.0.0.0``; empty: ``http://host:port``.
         bus: the embedded broker, or the URL of one: ``mqtt://``, ``mqtts://``; [what it should

@@ -42,7 +42,13 @@ from lineside.core.worker import Worker
 from lineside.hub.access.accounts import TOKEN_TYPE
 from lineside.hub.access.auth import issue_link
 from lineside.hub.access.permissions import Role
-from lineside.hub.access.tls import REACHED_AT, check_ca, own_certificate, server_files
+from lineside.hub.access.tls import (
+    REACHED_AT,
+    check_ca,
+    hosts_of,
+    own_certificate,
+    server_files,
+)
 from lineside.hub.alerts.service import alerts_topic
 from lineside.hub.broker import SiteBroker, open_broker, open_job_listener
 from lineside.hub.config import HubConfig, own_places
@@ -133,10 +139,9 @@ def create_app(services: Services) -> "FastAPI":
     app.add_middleware(Authentication, auth=services.auth, page=refusal_page, own=own)
     app.add_middleware(BodyLimit, limit_of=_limit_of(config.max_body_bytes), folder=config.folder)
     app.add_middleware(
-        HostCheck,
-        names=(config.host, *config.allowed_hosts),
+        HostCheck, names=hosts_of(config),
         any_name=not config.loopback_only and not config.allowed_hosts,
-    )
+    )  # fmt: skip
     app.add_middleware(SecureHeaders)
     api = mount_api(app, contracts=config.contracts)
     index = RouteIndex([*api, *mount_pages(app, services)])

@@ -94,18 +94,14 @@ def _certificate(config: HubConfig, hosts: tuple[str, ...], *, clock: Clock) -> 
     if not path.exists():
         made = issue_own(config, hosts=wanted, clock=clock)
         return SiteStep(what="certificate", made=True, detail=f"for {', '.join(made.hosts)}")
-    current = _certificate_hosts(config)
-    if hosts and set(current) not in (set(hosts), set(wanted)):
+    current = own_certificate(replace(config, tls="site", tls_cert="", tls_key="")).hosts
+    if set(hosts) - set(current):
         raise ConflictError(
             f"the hub has a certificate for {', '.join(current)}",
             where=str(path),
             fix=f"Remove {path.parent} and do this again; devices and browsers keep trusting it.",
         )
     return SiteStep(what="certificate", made=False, detail=f"for {', '.join(current)}")
-
-
-def _certificate_hosts(config: HubConfig) -> tuple[str, ...]:
-    return own_certificate(replace(config, tls="site", tls_cert="", tls_key="")).hosts
 
 
 def _user(

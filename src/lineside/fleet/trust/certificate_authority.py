@@ -17,7 +17,7 @@ import fcntl
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -369,16 +369,20 @@ def _refused(sentence: str, certificate: DeviceCertificate) -> RefusedError:
     )
 
 
+def is_host(name: str) -> bool:
+    """Return whether a certificate can be for this name or address."""
+    with suppress(ValueError):
+        return bool(ipaddress.ip_address(name))
+    return _HOST.fullmatch(name) is not None
+
+
 def _check_host(host: str) -> None:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        if not _HOST.fullmatch(host):
-            raise InvalidError(
-                f"{host!r} is neither a host name nor an address",
-                where="hosts",
-                fix="Write names in lower case, such as hub.plant.lan, or addresses.",
-            ) from None
+    if not is_host(host):
+        raise InvalidError(
+            f"{host!r} is neither a host name nor an address",
+            where="hosts",
+            fix="Write names in lower case, such as hub.plant.lan, or addresses.",
+        )
 
 
 def _lay_down(folder: Path, pair: Pair) -> bool:

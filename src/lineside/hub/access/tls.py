@@ -21,7 +21,7 @@ from lineside.core import (
 )
 from lineside.core.config import LOOPBACK
 from lineside.fleet import CertificateAuthority, renewal_due, server_certificate
-from lineside.fleet.trust.certificate_authority import KEY_FILE, ServerCertificate
+from lineside.fleet.trust.certificate_authority import KEY_FILE, ServerCertificate, is_host
 from lineside.hub.config import HubConfig
 
 logger = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ def _renewed(config: HubConfig, *, clock: Clock) -> None:
     except LinesideError:
         kept = None
     known = kept.hosts if kept is not None else ()
-    hosts = tuple(dict.fromkeys([*known, *hosts_of(config)]))
+    hosts = tuple(dict.fromkeys([*known, *filter(is_host, hosts_of(config))]))
     lacks = set(hosts) - set(known) and (config.ca_folder / KEY_FILE).is_file()
     if kept is None or lacks or renewal_due(kept, now=clock.now()):
         made = issue_own(config, hosts=hosts, clock=clock)
