@@ -15,13 +15,14 @@ verdict on MQTT and switched the coil, the user has signed in, and a panel of
 ``deploy/grafana/line.json`` has an answer of Prometheus.
 
 On the days after it (``operation``) the hub is killed, everything restarts, both images are
-upgraded as docs/how-to/upgrade.md has it, and the containers are removed and made again. Each time
-verdicts go on, and every frame is in PostgreSQL still. With ``--arm`` a device of ARM takes the
-line over at the end: its image is built, enrolled and run by an emulator (qemu-user-static).
+upgraded as docs/how-to/upgrade.md has it, the containers are removed and made again, and a backup
+is restored on empty volumes. Each time verdicts go on, and every frame is in PostgreSQL still. With
+``--arm`` a device of ARM takes the line over at the end: its image is built, enrolled and run by an
+emulator (qemu-user-static).
 
 Measured: seconds of each step, one after the other (``steps``, ``operation``), and the sum of the
-first day's (``total_s``). The bare systems and the download of wheels are not in it: they are the
-network's. The hub's container counts as healthy 30 s after its start at the earliest.
+first day's (``total_s``). The bare systems, Debian's packages and the download of wheels are not
+in it: they are the network's.
 Needs root and debootstrap; on Linux alone. Results: ``results/first_day.json``. A test of ``make
 full`` goes through the same days.
 """
@@ -384,13 +385,14 @@ def first_day(
     engine: Engine, *, day: Day, plates: Plates, coil: Callable[[], int | None]
 ) -> list[str]:
     """Go from the files to verdicts, and return the list in which they come."""
-    secrets, rest, _ = commands_of("deploy.md", "## With containers")
+    secrets, rest, keys, _ = commands_of("deploy.md", "## With containers")
     with day.step("install"):
         engine.type("docker compose build --quiet")
     with day.step("start"):
         engine.type(secrets)
     with day.step("start the rest"):
         link = engine.type(rest).split()[-1]
+        engine.type(keys, stderr=subprocess.DEVNULL)
     known = ssl.create_default_context(cafile=engine.compose / "secrets" / "authority.crt")
     with day.step("sign in"), httpx2.Client(follow_redirects=True, verify=known) as browser:
         for page in (link.replace("//hub:", "//localhost:"), "https://localhost:8443/"):
@@ -467,6 +469,15 @@ def operate(engine: Engine, *, day: Day, verdicts: list[str]) -> list[str]:
         engine.type(
             "docker compose down; docker compose up --detach --wait", stderr=subprocess.DEVNULL
         )
+        assert frames(engine) >= before
+        verdicts = listen(engine)
+        go_on(verdicts)
+    with day.step("restored"):
+        before = frames(engine)
+        (backup,) = commands_of("backup.md", "In containers,")
+        (restore,) = commands_of("backup.md", "With containers,")
+        lost = "docker compose down; docker volume rm lineside_hub lineside_postgres"
+        engine.type(f"{backup}{lost}; {restore}")
         assert frames(engine) >= before
         verdicts = listen(engine)
         go_on(verdicts)

@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
     "classes": 1608,
-    "statements in src": 70653,
+    "statements in src": 70652,
     "statements in tests": 60394,
     "records built at one place": 407,
     "modules under 100 lines": 23,

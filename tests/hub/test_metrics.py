@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lineside.core import Json, SystemClock, UnavailableError
 from lineside.core.drivers import SecretUrl
+from lineside.fleet.contract import OUTPUT_WAITS
 from lineside.hub import HubConfig, RunningHub, Services, running
 from lineside.hub.eventlog.stats import BUCKETS_S, CAMERAS, FULL, METRICS, Stats, series_name
 from lineside.links import MailboxFigures
@@ -55,7 +56,10 @@ def working_hub(folder: Path, jpeg: Pictures) -> Iterator[RunningHub]:
             line.status(
                 spool_dropped=0, frames=1, predictions=1,
                 cameras=[{"camera": "rack", "state": "connected", "since": ""}],
-                outputs=[{"output": "gate", "state": "fail-safe", "late": 0}],
+                outputs=[
+                    {"output": "gate", "state": "away", "late": 0},
+                    {"output": "lamp", "state": "fail-safe", "reason": OUTPUT_WAITS},
+                ],
             )
         )  # fmt: skip
         line.send(line.prediction("red"))
@@ -96,6 +100,7 @@ def test_a_running_hub_exports_what_it_declares(scraped: dict[str, Metric]) -> N
         assert family.samples, key
         assert all({*one.labels} - {"le"} == {*metric.labels} for one in family.samples), key
     assert scraped["process_resident_memory_bytes"].samples[0].value > 1e6
+    assert scraped["lineside_device_outputs_fail_safe"].samples[0].value == 1
 
 
 def test_dashboards_and_alerts_name_only_what_a_hub_exports(scraped: dict[str, Metric]) -> None:

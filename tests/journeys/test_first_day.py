@@ -2,9 +2,9 @@
 
 Docker and Compose build and start what ``deploy/`` has, by the commands of the documentation. It
 ends when a verdict came on MQTT, the coil of a PLC switched, a panel of a dashboard has an answer,
-and the containers went on after a kill, a restart, an upgrade and a new start, the last with a
-device of ARM where an emulator is registered. Bare systems and the wheels are kept in pytest's
-cache.
+and the containers went on after a kill, a restart, an upgrade, a new start and a restored backup.
+Where an emulator is registered, a device of ARM takes the line over then. Bare systems and the
+wheels are kept in pytest's cache.
 """
 
 import json
@@ -36,4 +36,4 @@ def test_from_a_bare_debian_to_verdict_coil_dashboard_and_an_upgrade(
     subprocess.run([sys.executable, DAY, *arm, "--folder", folder, "--out", out], check=True)
     found = json.loads(out.read_bytes())
     assert found["total_s"] < 900
-    assert len(found["operation"]) == 5 + len(arm)
+    assert len(found["operation"]) == 6 + len(arm)

@@ -500,6 +500,10 @@ class CameraCondition:
     reason: str = ""
 
 
+OUTPUT_WAITS = "it waits for a verdict"
+"""Reason of an output that is fail-safe because no verdict fell due yet: no fault."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputCondition:
     """Condition of an output.

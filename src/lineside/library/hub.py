@@ -74,6 +74,9 @@ class Hub:
 
     ``UnavailableError`` where it does not answer, ``RefusedError`` where the token may not,
     ``NotFoundError`` and ``InvalidError`` as the hub says.
+
+    Attributes:
+        client: asks any address of the API, for which there is no method here.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ from lineside.core.outputs import HandshakeConfig, OutputConfig
 from lineside.core.worker import Worker
 from lineside.edge.delivery.publisher import own_lines
 from lineside.edge.messages import Counters
-from lineside.fleet.contract import OutputCondition
+from lineside.fleet.contract import OUTPUT_WAITS, OutputCondition
 from lineside.links.output import OutputDriver, open_output
 from lineside.models.camera_faults import FAULTS
 from lineside.streams.verdicts import InspectionAnswer, VerdictData, verdict_inspections
@@ -64,7 +64,6 @@ _POLL_S = 0.005
 """Pause between two looks at a PLC's trigger."""
 _LONGEST_RETRY_S = 2.0
 _STOP_S = 5.0
-_STARTS = "it waits for a verdict"
 
 
 def _switches(verdict: str, *, config: OutputConfig, fault: str) -> bool:
@@ -85,13 +84,13 @@ class Switch:
         self._config = config
         self._under_way: list[tuple[float, bool, str]] = []
         self._until_s = -math.inf
-        self.reason = _STARTS
+        self.reason = OUTPUT_WAITS
         self.switched = 0
         self.late = 0
 
     def reset(self) -> None:
         """Begin anew, after a start or a new connection."""
-        self.fail(_STARTS)
+        self.fail(OUTPUT_WAITS)
 
     def fail(self, reason: str) -> None:
         """Take the fail-safe value until a verdict that is given from now on falls due."""
@@ -161,7 +160,7 @@ class Handshake:
         self._since_s = -math.inf
         self._result = config.fail_safe
         self.phase: Literal["release", "idle", "waiting", "done"] = "release"
-        self.reason = _STARTS
+        self.reason = OUTPUT_WAITS
         self.switched = 0
         self.late = 0
 
@@ -172,7 +171,7 @@ class Handshake:
 
     def reset(self) -> None:
         """Begin anew, after a start or a new connection."""
-        self.phase, self.reason = "release", _STARTS
+        self.phase, self.reason = "release", OUTPUT_WAITS
 
     def next_s(self, now_s: float) -> float:
         """When the PLC is to be looked at again."""
@@ -356,7 +355,7 @@ class OutputWorker:
             if untrusted:
                 self._decider.fail(untrusted)
             elif self._distrusted and self._decider.reason:
-                self._decider.reason = _STARTS
+                self._decider.reason = OUTPUT_WAITS
             self._distrusted = untrusted
         is_again = now_s >= self._again_s
         for point, value in self._values(driver, now_s).items():
@@ -423,7 +422,7 @@ class OutputWorker:
     def _report(self) -> None:
         condition = self.condition.state, self._decider.reason
         _, reason = condition
-        if reason not in {"", _STARTS}:
+        if reason not in {"", OUTPUT_WAITS}:
             self._fault(UnavailableError(f"it is fail-safe: {reason}"))
         elif not self._worker.failures:
             self._counters.mended(self._place)

@@ -39,7 +39,7 @@ from lineside.core import (
     stable_id,
 )
 from lineside.fleet import EnrolledDevice, JobQuery, JobService, Presence
-from lineside.fleet.contract import Ack
+from lineside.fleet.contract import OUTPUT_WAITS, Ack
 from lineside.fleet.enrolment import ClockOffset, presence
 from lineside.hub.config import HubConfig
 from lineside.hub.devices.enrolment import Enrolment
@@ -530,13 +530,14 @@ def _conditions(status: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _output_figures(status: Mapping[str, Any]) -> dict[str, float]:
-    """Return how many outputs do not follow their line, and the verdicts that came too late."""
+    """Return how many outputs have a fault, and the verdicts that came too late for them."""
     told = status.get("outputs")
     listed = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
-    late = [one.get("late") for one in listed]
     return {
-        "outputs_fail_safe": sum(one.get("state") != "follows" for one in listed),
-        "outputs_late": sum(one for one in late if isinstance(one, int)),
+        "outputs_fail_safe": sum(
+            one.get("state") != "follows" and one.get("reason") != OUTPUT_WAITS for one in listed
+        ),
+        "outputs_late": sum(late for one in listed if isinstance(late := one.get("late"), int)),
     }
 
 

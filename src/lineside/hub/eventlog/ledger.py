@@ -281,7 +281,7 @@ class Ledger:
                 self._state, self._position, self._snapshot_position = before
                 self._checkpoint = None
                 raise
-            if commits:
+            if any(not commit.by_others for commit in commits):
                 self._observe(self._clock.monotonic() - begun_s)
             at = self._clock.now()
             commits[:] = [replace(commit, at=at) for commit in commits]

@@ -371,7 +371,7 @@ METRICS: Mapping[str, Metric] = {
     "device_frames": Metric("counter", "Frames it captured since its start", ("device",)),
     "device_predictions": Metric("counter", "Predictions it made since its start", ("device",)),
     "device_outputs_fail_safe": Metric(
-        "gauge", "Outputs of it that are fail-safe or cannot be reached", ("device",)
+        "gauge", "Outputs of it with a fault: fail-safe, or out of reach", ("device",)
     ),
     "device_outputs_late": Metric(
         "counter", "Verdicts that came too late to switch its outputs", ("device",)
