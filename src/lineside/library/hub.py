@@ -76,7 +76,7 @@ class Hub:
     ``NotFoundError`` and ``InvalidError`` as the hub says.
 
     Attributes:
-        client: asks any address of the API, for which there is no method here.
+        client: calls addresses of the API that have no method here.
     """
 
     def __init__(
