@@ -60,7 +60,11 @@ class TestAravis(CameraContract):
 @pytest.mark.usefixtures("fake")
 def test_an_image_comes_at_each_trigger_and_at_no_other_time() -> None:
     clock = SystemClock()
-    with closing(opened_at(trigger="software")) as opened:
+
+    def again(_reason: str, _sentence: str) -> None:
+        opened.trigger()  # the network may lose an image: it is taken once more
+
+    with closing(open_camera(record(trigger="software"), clock=clock, refused=again)) as opened:
         shots = opened.shots()
         for number in (1, 2):
             before = clock.now()
@@ -68,6 +72,29 @@ def test_an_image_comes_at_each_trigger_and_at_no_other_time() -> None:
             shot = next(shots)
             assert shot.sequence == number
             assert shot.captured_at - before >= timedelta(milliseconds=-1)
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_stream_has_room_for_images_without_any_right(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, widen = list[int](), driver.widen_buffer
+
+    def widened(number: int, size: int) -> int:
+        kept.append(widen(number, size))
+        return kept[-1]
+
+    monkeypatch.setattr(driver, "widen_buffer", widened)
+    with closing(opened_at()):
+        own = {str(one.readlink()) for one in Path("/proc/self/fd").iterdir() if one.is_symlink()}
+        lines = Path("/proc/net/packet").read_text().splitlines()[1:]
+    limited, stream = kept
+    assert stream == limited
+    if limited >= 2 * 512 * 512:
+        assert not own & {f"socket:[{line.split()[-1]}]" for line in lines}
+        assert not caplog.text
+    else:
+        assert "raise net.core.rmem_max to 1048576 camera=rack" in caplog.text
 
 
 def test_exposure_is_that_of_the_plant_file(fake: FakeCamera) -> None:

@@ -14,13 +14,19 @@
    refused, as is one without the chunk: an image never has the id of another part. Address and
    length of a register can depend on the image; the library computes them before it reads.
 7. The library parses one camera's description at a time: two at once end the program.
+8. The library reads GigE Vision's stream from a UDP socket whose buffer holds four images. Where
+   the kernel's limit is below two, it may read from a packet socket, if the program has that right.
 """
 
 import ctypes
+import logging
 import math
+import os
 import re
+import socket
 import threading
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from datetime import UTC, datetime, timedelta
@@ -40,9 +46,15 @@ from lineside.core.worker import Worker
 from lineside.links.contract import LONGEST_PART, Bus, Refused
 from lineside.links.shots import IMAGE_LOST, UNREADABLE, Grab, LiveCamera, Picture, Pixels
 
+logger = logging.getLogger(__name__)
+
 _LIBRARY = "libaravis-0.8.so.0"
 _MOST_BYTES = 120_000_000
 _BUFFERS = 4
+_PLAIN_SOCKET = 1
+"""Option of a stream: no packet socket, which fails unseen where memory is short."""
+_FIXED = 0
+"""Of the property ``socket-buffer``: the library leaves the size as it is."""
 _POLL_S = 0.2
 _CHECK_S = 1.0
 _LOOKS = 8
@@ -91,6 +103,8 @@ _TYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_camera_get_device": (c_void_p, (c_void_p,)),
     "arv_camera_is_gv_device": (c_int, (c_void_p,)),
     "arv_gv_device_is_controller": (c_int, (c_void_p,)),
+    "arv_camera_gv_set_stream_options": (None, (c_void_p, c_int)),
+    "arv_gv_stream_get_port": (ctypes.c_uint16, (c_void_p,)),
     "arv_stream_push_buffer": (None, (c_void_p, c_void_p)),
     "arv_stream_timeout_pop_buffer": (c_void_p, (c_void_p, c_uint64)),
     "arv_buffer_new_allocate": (c_void_p, (c_size_t,)),
@@ -112,6 +126,7 @@ _TYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_buffer_get_image_padding": (None, (c_void_p, POINTER(c_int), POINTER(c_int))),
     "g_object_unref": (None, (c_void_p,)),
     "g_error_free": (None, (c_void_p,)),
+    "g_object_set": (None, (c_void_p, c_char_p, c_int, c_void_p)),
     # Those below end with a GError.
     "arv_camera_new": (c_void_p, (c_char_p, c_void_p)),
     "arv_camera_get_payload": (c_uint, (c_void_p, c_void_p)),
@@ -327,10 +342,12 @@ class AravisSource:
 
     def _controls(self) -> bool:
         library = _library()
-        is_network = library.arv_camera_is_gv_device(self._device)
-        return not is_network or bool(
+        return not self._is_network() or bool(
             library.arv_gv_device_is_controller(library.arv_camera_get_device(self._device))
         )
+
+    def _is_network(self) -> bool:
+        return bool(_library().arv_camera_is_gv_device(self._device))
 
     def _set_up(self) -> None:
         device, camera = self._device, self._camera
@@ -413,11 +430,31 @@ class AravisSource:
             for name in (b"Width", b"Height", b"PixelFormat")
         )
         self._shape = width, height, form
-        self._stream = _call("arv_camera_create_stream", self._device, None, None)
+        self._stream = self._open_stream(size)
         for _ in range(_BUFFERS):
             library.arv_stream_push_buffer(self._stream, library.arv_buffer_new_allocate(size))
         _call("arv_camera_start_acquisition", self._device)
         self._is_acquiring = True
+
+    def _open_stream(self, size: int) -> int:
+        library, wanted = _library(), _BUFFERS * size
+        is_network = self._is_network()
+        if is_network:
+            with socket.socket(type=socket.SOCK_DGRAM) as one:
+                kept = widen_buffer(one.fileno(), wanted)
+            is_enough = kept >= 2 * size  # it counts its notes on each packet, too
+            library.arv_camera_gv_set_stream_options(self._device, _PLAIN_SOCKET * is_enough)
+            if not is_enough:
+                logger.warning(
+                    "the kernel keeps %d bytes of a stream, an image has %d: raise"
+                    " net.core.rmem_max to %d camera=%s", kept, size, wanted, self._camera.id,
+                )  # fmt: skip
+        stream: int = _call("arv_camera_create_stream", self._device, None, None)
+        if is_network:
+            library.g_object_set(stream, b"socket-buffer", _FIXED, None)
+            for number in udp_sockets(library.arv_gv_stream_get_port(stream)):
+                widen_buffer(number, wanted)
+        return stream
 
     def _grab(self) -> Picture:
         library = _library()
@@ -533,6 +570,35 @@ class AravisSource:
             f"the camera does not answer: {error.strerror}", where=self._camera.source,
             fix="Look for its id by `lineside camera list`, and whether another program has it.",
         )  # fmt: skip
+
+
+def widen_buffer(number: int, size: int) -> int:
+    """Have the kernel keep more of what comes at a socket.
+
+    The library sets its socket's buffer when the first packet came: what followed too fast for the
+    kernel's default (some 90 packets of 1,500 bytes) was lost, most often with the first image.
+
+    Args:
+        number: of the socket's file.
+        size: in bytes; ``net.core.rmem_max`` limits it.
+
+    Returns:
+        Bytes that it keeps now, with what it notes about them.
+    """
+    with socket.socket(fileno=os.dup(number)) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        return one.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+
+def udp_sockets(port: int) -> Iterator[int]:
+    """Numbers of the files of this process that are UDP sockets bound to a port."""
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            if not str(path.readlink()).startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(path.name))) as one:
+                if one.type == socket.SOCK_DGRAM and one.getsockname()[1:] == (port,):
+                    yield int(path.name)
 
 
 def parse(xml: bytes) -> int | None:
