@@ -543,7 +543,7 @@ def device_status(raw: bytes, _folder: Path) -> None:
     known = registry()
     known.take_status("edge-1", raw)
     known.camera_events("edge-1")
-    encode([known.all(), known.lost_cameras(), known.presences()])
+    encode([known.all(), known.camera_figures(), known.presences()])
     known.save_new()
     known.flush()
     known.reads_points("edge-1")

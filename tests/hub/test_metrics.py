@@ -22,6 +22,7 @@ from lineside.fleet.contract import OUTPUT_WAITS
 from lineside.hub import HubConfig, RunningHub, Services, running
 from lineside.hub.eventlog.stats import BUCKETS_S, CAMERAS, FULL, METRICS, Stats, series_name
 from lineside.links import MailboxFigures
+from lineside.links.shots import LOSSES
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.hub.conftest import PLANT, Line
@@ -138,7 +139,7 @@ def test_no_alert_on_an_increase_waits_until_it_is_over() -> None:
     on_increase = [
         rule for rule in alert_rules() if re.search(r"increase\([^)]*\)+ > 0", rule["expr"])
     ]
-    assert len(on_increase) == 5
+    assert len(on_increase) == 6
     assert not [rule["alert"] for rule in on_increase if "for" in rule]
 
 
@@ -246,6 +247,17 @@ def test_an_alert_about_drops_sees_the_first_one(hub: Services, line: Line) -> N
     line.send(line.camera(b"no picture"))
     assert drops() == before | {("rack", "picture cannot be read"): 1}
     assert hub.stats.plain()["frames_dropped"] == {"picture cannot be read": 1}
+
+
+def test_images_that_cameras_lose_are_counted_over_their_devices(hub: Services, line: Line) -> None:
+    hub.stats.watch_each("camera", "camera", read=hub.devices.camera_figures)
+    refused: list[Json] = [{"image lost": 2, "failed": -1}, {"image lost": 3, "made up": 4}]
+    for device, each in zip(("edge-1", "edge-2"), refused, strict=True):
+        line.send(line.status(device, cameras=[{"camera": "rack", "refused": each}]))
+    found = families(hub.stats)["lineside_camera_refused"].samples
+    counts = {one.labels["reason"]: one.value for one in found}
+    assert counts == dict.fromkeys(LOSSES, 0.0) | {"image lost": 5}
+    assert {one.labels["camera"] for one in found} == {"rack"}
 
 
 def test_a_store_that_is_away_costs_its_own_figures_only(client: TestClient, hub: Services) -> None:

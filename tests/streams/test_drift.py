@@ -8,9 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.core import Digest
-from lineside.streams.drift import Drift, DriftSettings, DriftState, feed_drift, figures_of
+from lineside.streams.drift import (
+    Drift,
+    DriftSettings,
+    DriftState,
+    feed_drift,
+    figures_of,
+    score_of,
+)
 from lineside.testing.events import prediction_of
-from lineside.vision import HealthFigures, PictureState, Prediction
+from lineside.vision import (
+    AnomalyAnswer,
+    CountAnswer,
+    Decision,
+    HealthFigures,
+    PictureState,
+    Prediction,
+)
 
 BURN_IN = DriftSettings().block * DriftSettings().burn_in
 
@@ -81,6 +95,34 @@ def test_another_package_is_learned_anew() -> None:
 def test_a_picture_that_could_not_be_judged_has_no_distance_and_no_answers() -> None:
     refused = prediction_of({"A1": "blue"}, at_s=1.0, state=PictureState.BLURRED)
     assert set(figures_of(refused)) == {"mean_grey", "sharpness"}
+
+
+def test_the_score_is_of_what_the_answers_say() -> None:
+    assert score_of(replace(seen(1), labels=())) is None
+    unlike = AnomalyAnswer(score=3.0, limit=4.0, decision=Decision.ABSENT)
+    assert score_of(replace(seen(1), anomaly=unlike)) == 0.75
+    count = CountAnswer(value=1, low=1, high=2, chances=(0.25, 0.5, 0.25))
+    assert score_of(replace(seen(1), labels=(), count=count)) == 0.5
+
+
+def test_a_package_that_is_ever_less_certain_is_told_by_its_score() -> None:
+    answer = seen(0).labels[0]
+    rng = np.random.default_rng(11)
+
+    def answers(count: int, *, low: float, start: int) -> list[Prediction]:
+        return [
+            replace(
+                seen(start + number),
+                labels=(replace(answer, probability=float(rng.uniform(low, low + 0.04))),),
+            )
+            for number in range(count)
+        ]
+
+    before = answers(2 * BURN_IN, low=0.95, start=0)
+    _, found = run(before + answers(400, low=0.86, start=len(before)))
+    assert [(drift.figure, drift.direction) for _, drift in found] == [("score", "down")]
+    _, found = run(before + answers(400, low=0.01, start=len(before)))  # sure of the opposite
+    assert found == []
 
 
 def test_pictures_that_come_again_change_nothing() -> None:

@@ -5,7 +5,7 @@ Counters and present faults of the agent.
 
 import base64
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -109,11 +109,12 @@ _LONGEST = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterValues:
-    """One reading of the counts."""
+    """One reading of the counts; ``lost``: of each camera, by reason."""
 
     frames: int
     predictions: int
     refused: dict[str, int]
+    lost: dict[str, dict[str, int]]
     faults: tuple[str, ...]
 
 
@@ -124,7 +125,7 @@ class Counters:
         self._lock = threading.Lock()
         self._frames = 0
         self._predictions = 0
-        self._refused: Counter[str] = Counter()
+        self._refused: Counter[tuple[str, str]] = Counter()
         self._faults: dict[str, str] = {}
         self._revision = 0
 
@@ -138,11 +139,11 @@ class Counters:
         with self._lock:
             self._predictions += 1
 
-    def refuse(self, reason: str, *, count: int = 1) -> None:
-        """Pictures or messages that were left, with the reason."""
+    def refuse(self, reason: str, *, count: int = 1, camera: str = "") -> None:
+        """Count images or messages that were left; with ``camera``, images that it lost."""
         if count:
             with self._lock:
-                self._refused[reason] += count
+                self._refused[reason, camera] += count
 
     def fault(self, place: str, error: Exception) -> bool:
         """Something at ``place`` does not work; True when that is news."""
@@ -174,9 +175,15 @@ class Counters:
     def read(self) -> CounterValues:
         """All counts at one moment."""
         with self._lock:
+            refused, lost = Counter[str](), defaultdict[str, dict[str, int]](dict)
+            for (reason, camera), count in sorted(self._refused.items()):
+                refused[reason] += count
+                if camera:
+                    lost[camera][reason] = count
             return CounterValues(
                 frames=self._frames,
                 predictions=self._predictions,
-                refused=dict(sorted(self._refused.items())),
+                refused=dict(refused),
+                lost=lost,
                 faults=tuple(self._faults.values()),
             )

@@ -45,7 +45,7 @@ from lineside.edge.messages import Counters, frame_message
 from lineside.edge.packages import FindJudge, Judge
 from lineside.fleet.contract import CameraCondition
 from lineside.links import Camera, Shot
-from lineside.links.shots import IMAGE_LOST, NOT_PUT_AWAY
+from lineside.links.shots import FAILED, IMAGE_LOST, NOT_IN_TIME, NOT_PUT_AWAY, UNREADABLE
 from lineside.streams import NotFresh, freshness
 from lineside.vision import Frame, Prediction
 
@@ -330,7 +330,7 @@ class CameraWorker:
         source = self._source
         if source is not None:
             now = source.dropped()
-            self._counters.refuse("not taken in time", count=now - self._dropped)
+            self._lose(NOT_IN_TIME, count=now - self._dropped)
             self._dropped = now
             self._note(source.fault())
 
@@ -453,7 +453,10 @@ class CameraWorker:
 
     def _refused(self, reason: str, sentence: str) -> None:
         self._counters.frame()
-        self._counters.refuse(reason)
+        if reason == NOT_PUT_AWAY:
+            self._counters.refuse(reason)
+        else:
+            self._lose(reason)
         logger.debug("message refused camera=%s: %s", self._camera.id, sentence)
         # A triggered camera's lost image is noticed when the next part already waits for its own.
         if reason == NOT_PUT_AWAY or (reason == IMAGE_LOST and self._camera.trigger):
@@ -464,6 +467,10 @@ class CameraWorker:
                 item.trigger, self._seen[item.id], captured_at=now, part=""
             ):
                 self._failed(item.id, InvalidError(reason))
+
+    def _lose(self, reason: str, *, count: int = 1) -> None:
+        """Count images that nothing judges."""
+        self._counters.refuse(reason, count=count, camera=self._camera.id)
 
     def _take(self, shot: Shot) -> None:
         self._counters.frame()
@@ -477,12 +484,12 @@ class CameraWorker:
             else:
                 self._sample(shot)
         except InvalidError as error:
-            self._counters.refuse("picture cannot be read")
+            self._lose(UNREADABLE)
             logger.debug("picture refused camera=%s: %s", self._camera.id, error)
             for name in states:
                 self._failed(name, error)
         except Exception as error:  # boundary: one picture must not end the camera
-            self._counters.refuse("failed")
+            self._lose(FAILED)
             if self._counters.fault(f"camera {self._camera.id}", error):
                 logger.exception("picture failed camera=%s", self._camera.id)
         finally:

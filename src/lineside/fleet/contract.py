@@ -492,12 +492,15 @@ class CameraCondition:
         since: time of the last loss or return, RFC 3339; empty where there was none since the
             start.
         reason: cause of a loss, in words.
+        refused: number of its images that got lost or could not be judged, by reason, since the
+            start.
     """
 
     camera: str
     state: Literal["connected", "lost"] = "connected"
     since: str = ""
     reason: str = ""
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 OUTPUT_WAITS = "it waits for a verdict"

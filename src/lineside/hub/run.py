@@ -511,8 +511,8 @@ def _watch_site(services: Services) -> None:
     services.stats.watch_drops(lambda: [one.id for one in services.plant.camera])
 
     def cameras() -> dict[str, dict[str, float]]:
-        lost = services.devices.lost_cameras()
-        return {name: one | lost.get(name, {}) for name, one in services.cameras.figures().items()}
+        told = services.devices.camera_figures()
+        return {name: one | told.get(name, {}) for name, one in services.cameras.figures().items()}
 
     watch_each("camera", "camera", read=cameras)
 

@@ -44,7 +44,16 @@ from lineside.core.codec import nearest
 from lineside.core.errors import MissingExtraError
 from lineside.core.worker import Worker
 from lineside.links.contract import LONGEST_PART, Bus, Refused
-from lineside.links.shots import IMAGE_LOST, UNREADABLE, Grab, LiveCamera, Picture, Pixels
+from lineside.links.shots import (
+    IMAGE_LOST,
+    NO_PART,
+    TRIGGER_FAILED,
+    UNREADABLE,
+    Grab,
+    LiveCamera,
+    Picture,
+    Pixels,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +77,6 @@ _STAMPS = 256
 _WINDOW = timedelta(minutes=1)
 _ADDRESS = re.compile(r"[0-9.]+")
 _JUMP = timedelta(seconds=1)
-_NO_PART = "part id cannot be read"
 _CHUNK_DATA = 4
 """Payload type of GigE Vision 1 with chunks: its images come without their size."""
 _REFERENCES = ("pValue", "pVariable", "pAddress", "pLength", "pIndex")
@@ -335,7 +343,7 @@ class AravisSource:
                     )
             except OSError as error:
                 if self._asked[0] == _TRIGGER:
-                    self._refused("trigger failed", str(self._away(error)))
+                    self._refused(TRIGGER_FAILED, str(self._away(error)))
                 else:
                     self._absence = self._away(error)
             self._asked.popleft()
@@ -471,7 +479,7 @@ class AravisSource:
             image = self._image(buffer)
             self._count(library.arv_buffer_get_frame_id(buffer))
             at = self._stamps.utc(library.arv_buffer_get_timestamp(buffer), arrived=arrived)
-            reason = _NO_PART
+            reason = NO_PART
             part = self._part(buffer)
         except InvalidError as error:
             self._incomplete += reason == UNREADABLE

@@ -27,6 +27,12 @@ logger = logging.getLogger(__name__)
 WAITING = 2
 UNREADABLE = "picture cannot be read"
 IMAGE_LOST = "image lost"
+NO_PART = "part id cannot be read"
+TRIGGER_FAILED = "trigger failed"
+NOT_IN_TIME = "not taken in time"
+FAILED = "failed"
+LOSSES = (IMAGE_LOST, UNREADABLE, NO_PART, TRIGGER_FAILED, NOT_IN_TIME, FAILED)
+"""Why an image of a camera is not judged, whatever the inspection."""
 NOT_PUT_AWAY = "not moved or remembered"
 """The one refusal that concerns an image which was judged: of its file, afterwards."""
 _JOIN_S = 10.0

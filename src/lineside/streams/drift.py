@@ -1,7 +1,9 @@
 """Drift: a sequential test over what each prediction measured.
 
 1. Watched per inspection and package: the distance of features from the training pictures, mean
-   grey, sharpness, residual of the registration, and whether the answers are unsure.
+   grey, sharpness, residual of the registration, the score of the answers, and whether any is
+   unsure. The score is the mean probability of what the answers say, whatever they say, so that
+   it does not move with the share of bad parts; of ``anomaly`` the share of its limit.
 2. Neighbouring pictures are alike, so figures are averaged over blocks of ``block`` pictures first.
 3. What is usual is learned while it is tested (Hawkins 1987): a block is held against mean and
    spread of all blocks before it, and its t value is turned into a normal one (Wallace 1959), so
@@ -30,6 +32,7 @@ _LEAST_SPREAD = {
     "sharpness": 0.02,
     "residual": 0.05,
     "unsure": 0.02,
+    "score": 0.02,
 }
 """Below these a change means nothing to a person, however steady the figure is (sharpness as the
 logarithm of its variance, residual in px, grey in levels of 255)."""
@@ -129,7 +132,20 @@ def figures_of(prediction: Prediction) -> dict[str, float]:
     if prediction.state is PictureState.OK:
         found["feature_distance"] = health.feature_distance
         found["unsure"] = float(is_unsure(prediction))
+        if (score := score_of(prediction)) is not None:
+            found["score"] = score
     return found
+
+
+def score_of(prediction: Prediction) -> float | None:
+    """Return the score of the answers, see the module; None where nothing was found."""
+    if prediction.anomaly is not None:
+        return min(prediction.anomaly.score / max(prediction.anomaly.limit, 1e-9), 1.0)
+    scores = [max(one.probability, 1 - one.probability) for one in prediction.labels]
+    scores += [box.probability for box in prediction.boxes]
+    if prediction.count is not None and prediction.count.chances:
+        scores.append(max(prediction.count.chances))
+    return sum(scores) / len(scores) if scores else None
 
 
 def is_unsure(prediction: Prediction) -> bool:

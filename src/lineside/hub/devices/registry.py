@@ -46,6 +46,7 @@ from lineside.hub.devices.enrolment import Enrolment
 from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, device_source, hub_source
 from lineside.hub.views import DeviceView
+from lineside.links.shots import LOSSES
 from lineside.store import Documents, Logged, Records, every_document, open_records
 from lineside.streams import EVENT_TYPE, Event
 
@@ -261,8 +262,8 @@ class DeviceRegistry:
                 events.append(event)
         return events
 
-    def lost_cameras(self) -> dict[str, dict[str, float]]:
-        """Return for each camera that devices report on now whether none reaches it, 0 or 1."""
+    def camera_figures(self) -> dict[str, dict[str, float]]:
+        """Return of each camera in reports if none reaches it (``lost``), and images it lost."""
         now = self._clock.now()
         with self._lock:
             told = [
@@ -271,11 +272,17 @@ class DeviceRegistry:
                 for each in _conditions(one.status)
             ]  # fmt: skip
         states = {camera.id: set[str]() for camera in self._plant.camera}
+        refused = {camera: dict.fromkeys(LOSSES, 0.0) for camera in states}
         for each in told:
-            if each["camera"] in states:
-                states[each["camera"]].add(str(each.get("state")))
+            if (camera := each["camera"]) in states:
+                states[camera].add(str(each.get("state")))
+                for reason, count in _refusals(each).items():
+                    refused[camera][reason] += count
         return {
-            camera: {"lost": float("lost" in found and "connected" not in found)}
+            camera: {
+                "lost": float("lost" in found and "connected" not in found),
+                **{f"refused_{reason}": count for reason, count in refused[camera].items()},
+            }
             for camera, found in sorted(states.items()) if found
         }  # fmt: skip
 
@@ -527,6 +534,16 @@ def _conditions(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         each for each in listed if isinstance(each, dict) and isinstance(each.get("camera"), str)
     ]
+
+
+def _refusals(condition: Mapping[str, Any]) -> dict[str, int]:
+    """Return a camera's images that got lost, by the reasons for which there are series."""
+    told = condition.get("refused")
+    return {
+        reason: count for reason in LOSSES
+        if isinstance(told, dict) and isinstance(count := told.get(reason), int)
+        and 0 <= count < _MOST_COUNT
+    }  # fmt: skip
 
 
 def _output_figures(status: Mapping[str, Any]) -> dict[str, float]:

@@ -120,6 +120,7 @@ _WORDS = {
     "sharpness": "the sharpness of pictures (logarithm)",
     "residual": "the residual of the registration (px)",
     "unsure": "the share of pictures with an unsure answer",
+    "score": "the score of the answers (mean probability, or share of the limit)",
 }
 
 
