@@ -18,7 +18,7 @@ BOUNDS = {
     "modules": 541,
     "classes": 1608,
     "statements in src": 70715,
-    "statements in tests": 60440,
+    "statements in tests": 60452,
     "records built at one place": 407,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

@@ -2,7 +2,8 @@
 
 ``python spark_runner.py FOLDER``: of each folder in it that has a ``program.py``, the lines in
 ``in`` go through the program's own stages; what stands in ``out`` then becomes ``told.jsonl``.
-``conditions.json`` (rows, tests in SQL) becomes ``held.json``.
+``conditions.json`` (rows, tests in SQL) becomes ``held.json``. ``kafka.json`` (records as JSON, of
+the columns that Spark's source for Kafka has) becomes ``lines.json``.
 """
 
 import argparse
@@ -40,10 +41,23 @@ def hold(spark: SparkSession, path: Path) -> None:
     path.with_name("held.json").write_text(json.dumps([list(row) for row in held.collect()]))
 
 
+def read_kafka(spark: SparkSession, path: Path, rule: SparkRule) -> None:
+    columns = (
+        "CAST(k AS BINARY) AS key", "CAST(v AS BINARY) AS value", "topic", "partition", "offset",
+        "timestamp_millis(ms) AS timestamp", "0 AS timestampType",
+    )  # fmt: skip
+    schema = "k STRING, v STRING, topic STRING, partition INT, offset LONG, ms LONG"
+    records = [tuple(row) for row in json.loads(path.read_text())]
+    lines = rule.of_kafka(spark.createDataFrame(records, schema).selectExpr(*columns))
+    path.with_name("lines.json").write_text(json.dumps([row.asDict() for row in lines.collect()]))
+
+
 def main() -> None:
     root = Path(sys.argv[1])
     spark = spark_session("cases", master="local[2]", partitions=2)
     hold(spark, root / "conditions.json")
+    program = runpy.run_path(str(min(root.glob("*/program.py"))))
+    read_kafka(spark, root / "kafka.json", SparkRule(program["RULE"]))
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(partial(run, spark), sorted(one.parent for one in root.glob("*/program.py"))))
     spark.stop()

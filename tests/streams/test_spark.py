@@ -37,6 +37,11 @@ CONDITIONS: tuple[dict[str, Any], ...] = (
     {"like": "G\\*"}, {"at_least": 2.5}, {"at_most": 3.0}, {"above": 2.5, "below": 1e301},
     {"known": True}, {"known": False}, {"known": False, "none_of": (1,)},
 )  # fmt: skip
+KAFKA = (
+    (None, '{"type":"lineside.tick.v1"}', "lineside.log", 0, 7, 1_767_225_600_123),
+    ("i/cam", '{"ts":"now"}', "plant", 12, 8, 1_767_225_600_124),
+)
+"""Records as Spark reads them of Kafka: key, value, topic, partition, offset, time in ms."""
 KINDS = ("text", "number", "truth")
 
 
@@ -83,6 +88,7 @@ def ran(absent: Callable[[str, str], None], tmp_path_factory: pytest.TempPathFac
     root = tmp_path_factory.mktemp("spark")
     for name, case in CASES.items():
         write(case, root / name)
+    (root / "kafka.json").write_text(json.dumps(KAFKA))
     (root / "conditions.json").write_text(json.dumps(condition_rows()))
     done = subprocess.run(
         [sys.executable, str(RUNNER), str(root)], capture_output=True, text=True, check=False,
@@ -107,6 +113,14 @@ def test_conditions_in_sql_hold_where_conditions_hold(ran: Path) -> None:
             test = compile_conditions([condition_of(tests)])
             assert test is not None
             assert answer is test(fields), (value, tests)
+
+
+def test_records_of_kafka_are_lines_with_their_place(ran: Path) -> None:
+    assert json.loads((ran / "lines.json").read_text()) == [
+        {"stamp": ms * 1000, "part": f"{topic}/{partition:09d}", "start": offset, "topic": key,
+         "line": value}
+        for key, value, topic, partition, offset, ms in KAFKA
+    ]  # fmt: skip
 
 
 def test_plain_windows_are_sql() -> None:
