@@ -284,6 +284,23 @@ def message(names: list[str], every: list[list[str]]) -> Iterator[str]:
     yield from table(("Field", "Default", "Means"), rows)
 
 
+def bodies(names: list[str], _: list[list[str]]) -> Iterator[str]:
+    """Fields of messages that another page describes; ``?`` where one may be left out."""
+    from lineside.cli.config import forms
+    from lineside.core.codec import json_schemas
+    from lineside.hub.api.openapi import members
+
+    rows = []
+    for name in names:
+        found, known = json_schemas(
+            [resolve_name(one) for one in forms(name)], "#/components/schemas/{name}"
+        )
+        for one in found:
+            text = in_words(known[one["$ref"].rpartition("/")[2]]["description"])[0]
+            rows.append((f"`{name}`", f"{text}<br>`{members(one, known, '?')}`"))
+    yield from table(("Name", "Is"), rows)
+
+
 def in_json(defaults: str) -> str:
     """Defaults of a cell as JSON has them; a text "none" stands in quotes and stays."""
     return ", ".join("`null`" if one == "none" else one for one in defaults.split(", "))
@@ -601,6 +618,7 @@ PARTS: dict[str, Callable[[list[str], list[list[str]]], Iterable[str]]] = {
     "frames": frames,
     "settings": settings,
     "message": message,
+    "bodies": bodies,
     "topics": topics,
     "metrics": metrics,
     "errors": errors,

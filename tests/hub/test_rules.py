@@ -35,6 +35,7 @@ from lineside.streams import (
 )
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
+from tests.hub.asyncapi import documented
 from tests.hub.conftest import Line, drain, open_hub
 
 WINDOWS = """
@@ -344,8 +345,11 @@ def test_the_outbox_says_a_rules_events_on_its_topic(
     socks(hub, clock)
     drain(made)
     EventOutbox(bus, plant=hub.plant).publish(hub.records.log.read(type=EVENT_TYPE))
-    heard = {one.topic for one in mailbox.get_many(most=100, timeout_s=2.0)}
-    assert heard == {f"lineside/hall/warehouse/event/{rule}" for rule in ("windows", "pairs")}
+    messages = mailbox.get_many(most=100, timeout_s=2.0)
+    assert documented(messages) == {"event"}
+    assert {one.topic for one in messages} == {
+        f"lineside/hall/warehouse/event/{rule}" for rule in ("windows", "pairs")
+    }
 
 
 def test_each_part_has_its_verdict_in_the_log_on_its_topic_and_in_the_figures(

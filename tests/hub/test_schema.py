@@ -5,58 +5,36 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
-from jsonschema import Draft7Validator, Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator, ValidationError
 
 from lineside.cli.app import _run
-from lineside.cli.config import bus_document
-from lineside.core import InvalidError, NotFoundError, Plant, encode, load_plant, rfc3339
+from lineside.cli.config import HUB_EVENTS, JOB_MESSAGES, bus_document
+from lineside.core import InvalidError, Json, NotFoundError, encode, load_plant, rfc3339
 from lineside.core.factory import Colour, OrderCommand, write_message
+from lineside.core.rule_check import HUB_EVENTS as HUB_RULES
 from lineside.edge.delivery.publisher import LogEntry, payload_of
 from lineside.fleet.contract import CameraCondition, DeviceStatus, Evidence, InUse, TrialReport
 from lineside.hub import Services
 from lineside.hub.devices.registry import ack_payload
-from lineside.links import Message
-from lineside.streams import PREDICTION_TYPE, VERDICT_TYPE
+from lineside.hub.learning.drift import drift_event
+from lineside.hub.sinks.mqtt import EventOutbox
+from lineside.links import Bus, Message
+from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, VERDICT_TYPE, decode_event, encode_event
+from lineside.streams.drift import Drift
 from lineside.streams.verdicts import VerdictData
 from lineside.testing import FakeClock
+from tests.hub.asyncapi import documented
 from tests.hub.conftest import PACKAGE, Line, drain
 from tests.hub.test_rules import follower
 
 FORMAT = Path(__file__).parents[1] / "data" / "asyncapi-3.0.0.json"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PLANT_FILE = EXAMPLES / "warehouse" / "plant.toml"
-
-
-def documented(messages: Iterable[Message], *, plant: Plant) -> set[str]:
-    """Channels of the messages; fails on a topic without one and on a payload of another shape."""
-    document, found = bus_document(plant), set[str]()
-    for message in messages:
-        names = [
-            name
-            for name, channel in document["channels"].items()
-            if re.fullmatch(pattern_of(channel["address"]), message.topic)
-        ]
-        assert names, f"no channel for {message.topic}"
-        for name in names:
-            (kind,) = document["channels"][name]["messages"]
-            schema = {**document, "$ref": f"#/components/messages/{kind}/payload"}
-            if message.payload[:1] == b"{":  # else the bytes of an image
-                Draft7Validator(schema).validate(json.loads(message.payload))
-        found.update(names)
-    return found
-
-
-def pattern_of(address: str) -> str:
-    return "".join(
-        "[^/]+" if part.startswith("{") else re.escape(part)
-        for part in re.split(r"({\w+})", address)
-    )
 
 
 def test_the_bus_document_is_asyncapi_with_and_without_a_plant(
@@ -148,6 +126,67 @@ def test_payloads_that_a_small_site_rarely_sends_are_as_documented(clock: FakeCl
     assert documented(messages, plant=load_plant(PLANT_FILE)) >= {"log", "evidence", "order"}
 
 
+def test_events_of_the_hub_itself_are_as_documented(
+    hub: Services, line: Line, bus: Bus, factory: Bus
+) -> None:
+    mailbox = factory.subscribe(("lineside/+/+/event/+",))
+    lost: dict[str, Json] = {"camera": "rack", "state": "lost", "since": "2026-01-01T12:00:00Z"}
+    line.see("red")
+    line.send(line.status(cameras=[lost]))
+    line.send(line.said("f/i/stock", stockItems=[{"location": "B1", "workpiece": None}]))
+    line.wait(4)
+    hub.tick()
+    seen = decode_event(line.prediction().payload, where="prediction")
+    data = {**seen.data, "state": "black", "reason": "no light", "labels": []}
+    topic = "lineside/hall/warehouse/rack/prediction"
+    line.send(Message(topic=topic, payload=encode_event(dataclasses.replace(seen, data=data))))
+    drift = Drift(figure="sharpness", usual=4.0, spread=0.5, now=1.0, direction="down")
+    hub.ledger.record([drift_event(hub.plant, seen, drift=drift, package=PACKAGE)])
+    EventOutbox(bus, plant=hub.plant).publish(hub.records.log.read(type=EVENT_TYPE))
+    messages = mailbox.get_many(most=10, timeout_s=2.0)
+    assert documented(messages) == {"event"}
+    sent = {message.topic.rpartition("/")[2]: json.loads(message.payload) for message in messages}
+    assert sent.keys() == set(HUB_RULES) - {"device"}
+    assert len(sent) == len(HUB_EVENTS)
+    for event in sent.values():
+        wrong: list[dict[str, Json]] = [
+            {**event["data"], "action": "final"}, {**event["data"], "other": 1}, {}
+        ]  # fmt: skip
+        for one in wrong:
+            refused(messages[0].topic, {**event, "data": one})
+
+
+@pytest.mark.parametrize(
+    ("topic", "body"),
+    [
+        ("$aws/things/edge-1/jobs/get", {"clientToken": 1}),
+        ("$aws/things/edge-1/jobs/start-next", {"stepTimeoutInMinutes": 0}),
+        ("$aws/things/edge-1/jobs/a/get", {"executionNumber": "1"}),
+        ("$aws/things/edge-1/jobs/a/update", {}),
+        ("$aws/things/edge-1/jobs/a/update", {"status": "DONE"}),
+        ("$aws/things/edge-1/jobs/get/accepted", {"timestamp": 1}),
+        ("$aws/things/edge-1/jobs/a/get/accepted", {"timestamp": 1, "execution": {"jobId": "a"}}),
+        ("$aws/things/edge-1/jobs/a/update/accepted", {}),
+        (
+            "$aws/things/edge-1/jobs/a/update/rejected",
+            {"timestamp": 1, "code": "No", "message": ""},
+        ),
+        ("$aws/things/edge-1/jobs/notify", {"timestamp": 1, "jobs": {"FAILED": []}}),
+        ("$aws/things/edge-1/jobs/notify-next", {"timestamp": "now"}),
+        ("$aws/events/job/a/completed", {"eventType": "JOB", "jobId": "a"}),
+        ("$aws/events/jobExecution/a/failed", {"eventType": "JOB"}),
+        ("lineside/hall/warehouse/event/windows", {"specversion": "1.0"}),
+    ],
+)
+def test_a_message_of_another_shape_is_refused(topic: str, body: dict[str, Json]) -> None:
+    refused(topic, body)
+
+
+def refused(topic: str, body: dict[str, Json]) -> None:
+    with pytest.raises(ValidationError):
+        documented([Message(topic=topic, payload=encode(body))])
+
+
 def test_messages_are_as_their_schemas_say(
     hub: Services, line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,7 +212,7 @@ def test_messages_are_as_their_schemas_say(
         "verdict": data[VERDICT_TYPE],
     }
     assert _run(["schema"]) == 0
-    rest = ("desired", "evidence", "frame", "log")
+    rest = ("desired", "event", "evidence", "frame", "log", *JOB_MESSAGES)
     assert set(capsys.readouterr().out.split()) == {*sent, *rest}
     for name in (*sent, *rest):
         assert _run(["schema", name]) == 0

@@ -25,8 +25,8 @@ from lineside.models import build_package
 from lineside.testing.fault_proxy import FaultProxy
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import encode_jpeg
+from tests.hub.asyncapi import documented
 from tests.hub.conftest import DISC_PLANT
-from tests.hub.test_schema import documented
 from tests.models.conftest import package_parts, scene
 
 HELD_BYTES = 100_000

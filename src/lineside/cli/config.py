@@ -81,17 +81,45 @@ def _flat(document: dict[str, object], prefix: str = "") -> list[tuple[str, str]
 
 # ---- messages of the bus
 
+_REQUESTS = "lineside.fleet.jobs.requests:"
+_WIRE = "lineside.fleet.jobs.wire:"
+JOB_MESSAGES = {
+    "job-list-request": f"{_REQUESTS}ListRequest",
+    "job-list-answer": f"{_WIRE}ListAnswer",
+    "job-start-request": f"{_REQUESTS}StartRequest",
+    "job-describe-request": f"{_REQUESTS}DescribeRequest",
+    "job-execution-answer": f"{_WIRE}ExecutionAnswer",
+    "job-update-request": f"{_REQUESTS}UpdateRequest",
+    "job-update-answer": f"{_WIRE}UpdateAnswer",
+    "job-rejection": f"{_WIRE}Rejection",
+    "job-notice": f"{_WIRE}JobNotice",
+    "job-next-notice": f"{_WIRE}NextJobNotice",
+    "job-event": f"{_WIRE}JobEvent",
+    "job-execution-event": f"{_WIRE}ExecutionEvent",
+}
+"""Messages of the job service."""
+
+HUB_EVENTS = (
+    "lineside.hub.devices.registry:CameraData",
+    "lineside.twin.orders:DiscrepancyData",
+    "lineside.hub.learning.drift:DriftData",
+    "lineside.twin.predictions:PictureData",
+)
+"""Rule events that the hub sends without a rule of the plant file."""
+
 MESSAGES = {
     "ack": "lineside.fleet.contract:Ack",
     "alerts": "lineside.hub.alerts.service:OpenAlerts",
     "desired": "lineside.fleet.contract:Desired",
     "device": "lineside.fleet.contract:DeviceStatus",
+    "event": "lineside.streams.rules.contract:RuleData",
     "evidence": "lineside.fleet.contract:TrialReport",
     "frame": "lineside.links.camera_mqtt:FrameMessage",
     "log": "lineside.edge.delivery.publisher:LogMessage",
     "plant-text": "lineside.core.plant_check:PlantText",
     "prediction": "lineside.vision:Prediction",
     "verdict": "lineside.streams.verdicts:VerdictData",
+    **JOB_MESSAGES,
 }
 """Messages of the bus and their records; of an event its ``data``."""
 
@@ -117,6 +145,10 @@ _EVENTS = {
 
 _CONTENT_TYPES = {"sparkplug": "application/octet-stream", "output": "text/plain"}
 """Of the messages that are no JSON."""
+
+_JOB_REQUESTS = frozenset(name for name in JOB_MESSAGES if name.endswith("-request"))
+_PASSED_OVER = _JOB_REQUESTS | {"frame"}
+"""Messages whose reader passes over what it does not know, such as what firmware adds."""
 
 _IMAGES = frozenset({"frame", "plant-frame"})
 """Messages in whose place the bytes of a JPEG or PNG may stand."""
@@ -208,24 +240,36 @@ CHANNELS = {
         "[``lineside.ack/1``](#linesideack1).",
     ),
     **{
-        f"jobs-{name}": _Channel(f"{_JOBS}/{name}", "job", "send", "Changed jobs", *_JOB["send"])
-        for name in ("notify", "notify-next")
+        f"jobs-{name}": _Channel(f"{_JOBS}/{name}", message, "send", "Changed jobs", *_JOB["send"])
+        for name, message in (("notify", "job-notice"), ("notify-next", "job-next-notice"))
     },
     **{
         f"jobs-{path.replace('/', '-').replace('{job}', 'job')}": _Channel(
-            f"{_JOBS}/{path}", "job", "receive" if path == request else "send", "Job service",
+            f"{_JOBS}/{path}", message, "receive" if path == request else "send", "Job service",
             *_JOB["receive" if path == request else "send"],
         )
-        for request in ("get", "start-next", "{job}/get", "{job}/update")
-        for path in (request, f"{request}/accepted", f"{request}/rejected")
+        for request, asks, answer in (
+            ("get", "job-list-request", "job-list-answer"),
+            ("start-next", "job-start-request", "job-execution-answer"),
+            ("{job}/get", "job-describe-request", "job-execution-answer"),
+            ("{job}/update", "job-update-request", "job-update-answer"),
+        )
+        for path, message in (
+            (request, asks),
+            (f"{request}/accepted", answer),
+            (f"{request}/rejected", "job-rejection"),
+        )
     },
     **{
         f"{kind}-events": _Channel(
-            f"$aws/events/{kind}/{{job}}/{{status}}", "job", "send", title, who="hub → all",
+            f"$aws/events/{kind}/{{job}}/{{status}}", message, "send", title, who="hub → all",
             says="State that a job, or its execution on a device, came to "
             "([events of jobs](jobs.md#events)).",
         )
-        for kind, title in (("job", "Events of jobs"), ("jobExecution", "Events of executions"))
+        for kind, message, title in (
+            ("job", "job-event", "Events of jobs"),
+            ("jobExecution", "job-execution-event", "Events of executions"),
+        )
     },
     "home-assistant": _Channel(
         "homeassistant/device/{identity}/config", "discovery", "send", "Discovery", retain=True,
@@ -270,8 +314,10 @@ PARAMETERS = {
 
 _SPECIFICATIONS = {
     "discovery": "https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery",
-    "job": "https://docs.aws.amazon.com/iot/latest/developerguide/jobs-mqtt-api.html",
     "sparkplug": "https://sparkplug.eclipse.org/specification/",
+    **dict.fromkeys(
+        JOB_MESSAGES, "https://docs.aws.amazon.com/iot/latest/developerguide/jobs-mqtt-api.html"
+    ),
 }
 """Messages of other people's contracts."""
 
@@ -296,11 +342,20 @@ def schema(
     elif not name:
         show("\n".join(MESSAGES), as_json=False, text=str)
     elif name in MESSAGES:
-        show(json_schema(resolve_name(MESSAGES[name])), as_json=True, text=str)
+        document = json_schema(*map(resolve_name, forms(name)))
+        if name in _PASSED_OVER:
+            for one in document["$defs"].values():
+                one.pop("additionalProperties", None)
+        show(document, as_json=True, text=str)
     else:
         raise NotFoundError(
             f"no message {name!r}", where="NAME", fix=f"Known: {', '.join(MESSAGES)}."
         )
+
+
+def forms(name: str) -> tuple[str, ...]:
+    """Records that a message may be."""
+    return (MESSAGES[name], *(HUB_EVENTS if name == "event" else ()))
 
 
 def bus_document(plant: "Plant | None") -> dict[str, Any]:
@@ -385,11 +440,11 @@ def _message(name: str, payload: dict[str, Any]) -> dict[str, Any]:
 def _payloads() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Schemas by name, and the payload of each message, which refers to them."""
     plant = sorted({one for kinds in _PLANT_MESSAGES.values() for one in kinds})
-    names = [*MESSAGES.values(), *plant]
+    names = [*MESSAGES.values(), *HUB_EVENTS, *plant]
     kinds = [resolve_name(name) for name in (*names, "lineside.streams:Event")]
     references, schemas = json_schemas(kinds, "#/components/schemas/{name}")
     of = dict(zip(names, references, strict=False))
-    for name in (*plant, MESSAGES["frame"]):  # what firmware adds is passed over
+    for name in (*plant, *(MESSAGES[one] for one in _PASSED_OVER)):
         for one in _structs(of[name], schemas):
             schemas[one].pop("additionalProperties", None)
     event = schemas.pop("Event")
@@ -400,10 +455,10 @@ def _payloads() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     text = {"title": "CloudEvent", "description": "CloudEvents 1.0 in JSON."}
     schemas["CloudEvent"] = event | text | {"additionalProperties": True}
     payloads = {name: of[path] for name, path in MESSAGES.items()}
-    payloads["event"] = {"type": "object"}
+    payloads["event"] = {"anyOf": [of[path] for path in forms("event")]}
     for name, type_ in _EVENTS.items():
         payloads[name] = _enveloped(payloads[name], type_)
-    payloads |= {"job": {"type": "object"}, "discovery": {"type": "object"}, "sparkplug": {}}
+    payloads |= {"discovery": {"type": "object"}, "sparkplug": {}}
     payloads["output"] = {"type": "string"}
     for kind, paths in _PLANT_MESSAGES.items():
         found = [of[path] for path in paths]

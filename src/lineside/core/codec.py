@@ -147,9 +147,10 @@ def to_plain(record: object) -> Any:
     return msgspec.json.decode(encode(record))
 
 
-def json_schema(kind: type[object]) -> dict[str, Any]:
-    """JSON Schema 2020-12 of a record type, unknown keys forbidden, for editors."""
-    (schema,), definitions = json_schemas([kind], "#/$defs/{name}")
+def json_schema(*kinds: type[object]) -> dict[str, Any]:
+    """JSON Schema 2020-12 of a record type, or of any of some, unknown keys forbidden."""
+    schemas, definitions = json_schemas(kinds, "#/$defs/{name}")
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
     return {**schema, "$defs": definitions} if definitions else schema
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, get_args
 
 from lineside.core.codec import entries, good_id, known, nearest, twice
 from lineside.core.errors import Fault, InvalidError
@@ -72,7 +72,8 @@ DECISIONS = ("present", "absent", "unsure")
 STATES = (
     "ok", "camera moved", "black", "overexposed", "blurred", "frozen", "unfamiliar",
 )  # fmt: skip
-ACTIONS = ("final", "change", "begun", "ended", "late")
+RuleAction = Literal["final", "change", "begun", "ended", "late"]
+ACTIONS: tuple[RuleAction, ...] = get_args(RuleAction)
 _ANSWERS = ("label", "box", "count", "mask", "anomaly", "none")
 
 

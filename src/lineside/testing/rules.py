@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
 import pytest
 
 from lineside.core import InvalidError, Rule, decode, decode_json, decode_toml, encode
 from lineside.core.plant_rules import Scalar
 from lineside.streams import TICK_TYPE, Entry, RuleEngine, moment, written_time
-from lineside.streams.rules.contract import MOST_CAUSES, Output, Record
+from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, RuleData, rule_event
 from lineside.streams.rules.engine import rule_span_s
 from lineside.streams.rules.steps import make_step
 
@@ -113,6 +114,11 @@ class StepContract:
         for output in self.run(rule, handed):
             assert len(output.causes) <= MOST_CAUSES
             assert set(output.causes) <= ids
+
+    def test_its_events_have_the_documented_data(self, rule: Rule, handed: list[Handed]) -> None:
+        for output in self.run(rule, handed):
+            event = rule_event(rule, output, digest="", source="/hall/hub")
+            assert msgspec.convert(event.data, RuleData, strict=True) == event.data
 
     def test_what_is_no_memory_of_it_is_refused(self, rule: Rule) -> None:
         with pytest.raises(InvalidError):

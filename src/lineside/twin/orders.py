@@ -37,7 +37,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -536,32 +536,54 @@ def _discrepancies_ended(state: LineState, *, now: datetime, plant: Plant) -> It
             yield _discrepancy_event(slot, item.since, action="ended", at=now, plant=plant)
 
 
+class DiscrepancyData(TypedDict):
+    """Image and factory disagree on a place, or agree again."""
+
+    rule: Literal["discrepancy"]
+    action: Literal["begun", "ended"]
+    slot: str
+    seen: str
+    reported: str
+    since: str
+    sentence: str
+    frame: str
+    package: str
+    evidence: str
+    report: str
+
+
 def _discrepancy_event(
-    slot: SlotState, since: datetime, *, action: str, at: datetime, plant: Plant
+    slot: SlotState,
+    since: datetime,
+    *,
+    action: Literal["begun", "ended"],
+    at: datetime,
+    plant: Plant,
 ) -> Event:
     seen, reported = slot.colour or NOTHING, slot.reported or NOTHING
     sentence = f"{slot.id}: the picture shows {seen}, the factory reports {reported}"
     if action == "ended":
         sentence = f"{slot.id}: picture and report agree again"
+    data: DiscrepancyData = {
+        "rule": "discrepancy",
+        "action": action,
+        "slot": slot.id,
+        "seen": slot.colour,
+        "reported": slot.reported or "",
+        "since": rfc3339(since),
+        "sentence": sentence,
+        "frame": slot.evidence.frame,
+        "package": slot.evidence.package,
+        "evidence": slot.evidence.event,
+        "report": slot.reported_evidence.event,
+    }
     return Event(
         id=stable_id("evt", "discrepancy", plant.site, slot.id, since.isoformat(), action),
         source=f"/{plant.site}/hub",
         type=EVENT_TYPE,
         time=at,
         subject="discrepancy",
-        data={
-            "rule": "discrepancy",
-            "action": action,
-            "slot": slot.id,
-            "seen": slot.colour,
-            "reported": slot.reported or "",
-            "since": rfc3339(since),
-            "sentence": sentence,
-            "frame": slot.evidence.frame,
-            "package": slot.evidence.package,
-            "evidence": slot.evidence.event,
-            "report": slot.reported_evidence.event,
-        },
+        data=dict(data),
     )
 
 

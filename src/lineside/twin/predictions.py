@@ -6,6 +6,7 @@ A picture that could not be judged changes no slot: each keeps its value and its
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Literal, TypedDict
 
 from lineside.core import Plant, stable_id
 from lineside.core.plant import Slot, Twin
@@ -161,6 +162,19 @@ def _witnessed(order: Order, slot: SlotState, *, event: Event) -> Order:
     return replace(order, steps=(*order.steps, step))
 
 
+class PictureData(TypedDict):
+    """The image of the twin's inspection can no longer be judged, or can be again."""
+
+    rule: Literal["picture"]
+    action: Literal["begun", "ended"]
+    state: str
+    before: str
+    reason: str
+    frame: str
+    package: str
+    cause: str
+
+
 def _picture_events(
     before: PictureView, after: PictureView, *, event: Event, plant: Plant
 ) -> tuple[Event, ...]:
@@ -168,7 +182,16 @@ def _picture_events(
     first_good = before.state == "unknown" and after.state == JUDGED
     if before.state == after.state or first_good:
         return ()
-    ended = after.state == JUDGED
+    data: PictureData = {
+        "rule": "picture",
+        "action": "ended" if after.state == JUDGED else "begun",
+        "state": after.state,
+        "before": before.state,
+        "reason": after.reason,
+        "frame": after.evidence.frame,
+        "package": after.evidence.package,
+        "cause": event.id,
+    }
     return (
         Event(
             id=stable_id("evt", "picture", plant.site, event.id),
@@ -176,15 +199,6 @@ def _picture_events(
             type=EVENT_TYPE,
             time=event.time,
             subject="picture",
-            data={
-                "rule": "picture",
-                "action": "ended" if ended else "begun",
-                "state": after.state,
-                "before": before.state,
-                "reason": after.reason,
-                "frame": after.evidence.frame,
-                "package": after.evidence.package,
-                "cause": event.id,
-            },
+            data=dict(data),
         ),
     )

@@ -9,8 +9,10 @@ import pytest
 
 from lineside.fleet import JobService, NewJob, ThingDirectory
 from lineside.fleet.jobs.wire import JobMessage
+from lineside.links import Message
 from lineside.store import Records
 from lineside.testing import FakeClock
+from tests.hub.asyncapi import documented, validators
 
 DOCUMENT = {"type": "new_model", "model_name": "unet", "model_version": "4"}
 
@@ -25,6 +27,7 @@ class Desk:
     said: list[JobMessage] = field(default_factory=list)
 
     def hear(self, messages: Sequence[JobMessage]) -> None:
+        documented(Message(topic=one.topic, payload=one.payload) for one in messages)
         self.said += messages
 
     def topics(self) -> list[str]:
@@ -66,7 +69,12 @@ class Desk:
         first, *others = self.service.answer(topic, payload)
         self.hear(others)
         assert first.topic in (f"{topic}/accepted", f"{topic}/rejected")
-        return {**json.loads(first.payload), "was": first.topic.rpartition("/")[2]}
+        body = json.loads(first.payload)
+        for _, validator in validators(topic):
+            documented([Message(topic=first.topic, payload=first.payload)])
+            if payload[:2] == b'{"' and body.get("code") in (None, "InvalidRequest"):
+                assert validator.is_valid(json.loads(payload)) == ("code" not in body)
+        return {**body, "was": first.topic.rpartition("/")[2]}
 
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)

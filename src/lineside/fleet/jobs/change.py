@@ -25,9 +25,17 @@ from lineside.fleet.jobs.settings import (
     tries_again,
     with_links,
 )
-from lineside.fleet.jobs.wire import JobMessage
+from lineside.fleet.jobs.wire import ExecutionOperation, FullExecution, JobMessage, JobOperation
 
 ABORTED = "ABORTED"
+_ENDS: Mapping[ExecutionStatus, ExecutionOperation] = {
+    ExecutionStatus.SUCCEEDED: "succeeded",
+    ExecutionStatus.FAILED: "failed",
+    ExecutionStatus.TIMED_OUT: "timed_out",
+    ExecutionStatus.REJECTED: "rejected",
+    ExecutionStatus.CANCELED: "canceled",
+    ExecutionStatus.REMOVED: "removed",
+}
 _MAY_RETRY = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT)
 
 
@@ -105,7 +113,7 @@ class Change:
         """Look, when the change ends, whether the job is over."""
         self._settled.add(job_id)
 
-    def tell_job(self, job_id: str, operation: str) -> None:
+    def tell_job(self, job_id: str, operation: JobOperation) -> None:
         """An event of a job."""
         row, counters = self.job(job_id), self.counters(job_id)
         self._events.append(wire.job_event(row, counters, operation=operation, now=self.now))
@@ -178,7 +186,7 @@ class Change:
         self._shift(run.job_id, before=run.status, after=earlier)
         self._settled.add(run.job_id)
 
-    def tell_run(self, run: Run, operation: str) -> None:
+    def tell_run(self, run: Run, operation: ExecutionOperation) -> None:
         """An event of an execution."""
         self._events.append(wire.execution_event(run, operation=operation, now=self.now))
 
@@ -217,7 +225,7 @@ class Change:
         """An execution came to its end."""
         self._relisted[run.thing] = None
         self._settled.add(run.job_id)
-        self.tell_run(run, run.status.value.lower())
+        self.tell_run(run, _ENDS[run.status])
         if run.status in _MAY_RETRY:
             row = self.job(run.job_id)
             running = row.status is JobStatus.IN_PROGRESS
@@ -251,6 +259,6 @@ class Change:
         shown = None if head is None else self.shown(head)
         return [*notices, wire.notify_next(thing, shown, now=self.now)]
 
-    def shown(self, run: Run) -> dict[str, Any]:
+    def shown(self, run: Run) -> FullExecution:
         """An execution in full, with its document."""
         return wire.execution(run, self.document(self.job(run.job_id)))

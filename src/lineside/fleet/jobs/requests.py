@@ -12,8 +12,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal, Required, TypedDict, get_args
 from unicodedata import category
+
+from msgspec import Meta
 
 from lineside.core import ConflictError, InvalidError, LinesideError, decode_json
 from lineside.fleet.contract import ExecutionStatus
@@ -143,10 +145,61 @@ _MOST_KEY = 128
 _MOST_VALUE = 1_024
 _MOST_NUMBER = 2**53
 CANCEL_STEP = -1
-_MAY_SAY = (
-    ExecutionStatus.IN_PROGRESS, ExecutionStatus.SUCCEEDED, ExecutionStatus.FAILED,
-    ExecutionStatus.REJECTED,
-)  # fmt: skip
+
+_NO_CONTROLS = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
+_Reportable = Literal["IN_PROGRESS", "SUCCEEDED", "FAILED", "REJECTED"]
+_Number = Annotated[int, Meta(ge=1, lt=_MOST_NUMBER)]
+_Minutes = Annotated[int, Meta(ge=1, le=MOST_STEP_MINUTES)]
+_NewMinutes = Annotated[
+    int, Meta(ge=CANCEL_STEP, le=MOST_STEP_MINUTES, extra_json_schema={"not": {"const": 0}})
+]
+_Details = Annotated[
+    dict[
+        Annotated[str, Meta(pattern=f"^{_NAME.pattern}$")],
+        Annotated[str, Meta(min_length=1, max_length=_MOST_VALUE, pattern=_NO_CONTROLS)],
+    ],
+    Meta(max_length=MOST_DETAILS),
+]
+
+
+class ListRequest(TypedDict, total=False):
+    """Ask for open executions. No bytes are an empty object, and unknown fields are passed over."""
+
+    clientToken: Annotated[str, Meta(min_length=1, max_length=_MOST_TOKEN)] | None
+
+
+class StartRequest(ListRequest, total=False):
+    """Start the next job, or give the one in progress."""
+
+    statusDetails: _Details | None
+    stepTimeoutInMinutes: _Minutes | None
+
+
+class DescribeRequest(ListRequest, total=False):
+    """Describe an execution."""
+
+    executionNumber: _Number | None
+    includeJobDocument: bool | None
+
+
+class UpdateRequest(ListRequest, total=False):
+    """Report the state of an execution."""
+
+    status: Required[_Reportable]
+    statusDetails: _Details | None
+    expectedVersion: _Number | None
+    executionNumber: _Number | None
+    includeJobExecutionState: bool | None
+    includeJobDocument: bool | None
+    stepTimeoutInMinutes: _NewMinutes | None
+
+
+class ExecutionState(TypedDict):
+    """State of an execution."""
+
+    status: ExecutionStatus
+    statusDetails: dict[str, str]
+    versionNumber: int
 
 
 class Code(StrEnum):
@@ -175,7 +228,7 @@ class JobRejectedError(LinesideError):
     title = "Rejected"
 
     def __init__(
-        self, code: Code, message: str, *, token: str = "", state: Mapping[str, Any] | None = None
+        self, code: Code, message: str, *, token: str = "", state: ExecutionState | None = None
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -366,8 +419,8 @@ def _step(body: Mapping[str, Any], *, low: int) -> int | None:
 
 def _status(body: Mapping[str, Any]) -> ExecutionStatus:
     value = body.get("status")
-    if value not in _MAY_SAY:
-        raise _wrong("status", f"one of {', '.join(_MAY_SAY)}")
+    if not isinstance(value, str) or value not in get_args(_Reportable):
+        raise _wrong("status", f"one of {', '.join(get_args(_Reportable))}")
     return ExecutionStatus(value)
 
 

@@ -176,8 +176,10 @@ class Throttle:
 
 _MOST_LISTED = 1_000
 
+AnswerBody = wire.ListBody | wire.ExecutionBody | wire.UpdateBody
 
-def carry_out(change: Change, request: JobRequest, *, directory: ThingDirectory) -> dict[str, Any]:
+
+def carry_out(change: Change, request: JobRequest, *, directory: ThingDirectory) -> AnswerBody:
     """The body of the answer.
 
     Raises:
@@ -211,7 +213,7 @@ def carry_out(change: Change, request: JobRequest, *, directory: ThingDirectory)
         ) from error
 
 
-def _start_next(change: Change, thing: str, *, request: StartNext) -> dict[str, Any]:
+def _start_next(change: Change, thing: str, *, request: StartNext) -> wire.ExecutionBody:
     run = change.head(thing)
     if run is None:
         return {}
@@ -223,7 +225,7 @@ def _start_next(change: Change, thing: str, *, request: StartNext) -> dict[str, 
     return {"execution": change.shown(run)}
 
 
-def _describe(change: Change, thing: str, *, request: Describe) -> dict[str, Any]:
+def _describe(change: Change, thing: str, *, request: Describe) -> wire.ExecutionBody:
     if request.job_id == NEXT:
         run = change.head(thing)
         if run is None:
@@ -238,13 +240,13 @@ def _describe(change: Change, thing: str, *, request: Describe) -> dict[str, Any
     return {"execution": wire.execution(run, document)}
 
 
-def _update(change: Change, thing: str, *, request: Update) -> dict[str, Any]:
+def _update(change: Change, thing: str, *, request: Update) -> wire.UpdateBody:
     run = change.run(thing, request.job_id, number=request.number)
     _check(run, request)
     after = detailed(moved(run, request.status, now=change.now), request.details)
     if after.open:
         after = stepped(after, request.step_minutes, now=change.now)
-    body: dict[str, Any] = {}
+    body: wire.UpdateBody = {}
     if request.with_document:
         body["jobDocument"] = change.document(change.job(run.job_id))
     change.step(run, after)
@@ -390,7 +392,7 @@ class JobService:
                 return [wire.rejected(place.topic, failed, now=now) for place, *_ in heard]
             return [*said.messages, *chain.from_iterable(self._steps(said.stirred))]
 
-    def ask(self, request: JobRequest) -> dict[str, Any]:
+    def ask(self, request: JobRequest) -> AnswerBody:
         """Answer a device's request by HTTP; others are notified of what it changes.
 
         Raises:

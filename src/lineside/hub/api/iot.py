@@ -10,7 +10,7 @@ does (``iot-jobs-data`` is the thing's).
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
@@ -132,7 +132,7 @@ def _managed(hub: Hub, request: Request, body: bytes, *, act: Callable[[], objec
     return _served(hub, request, body, act=allowed)
 
 
-def _thing_answer(hub: Hub, call: JobRequest) -> dict[str, Any]:
+def _thing_answer(hub: Hub, call: JobRequest) -> Mapping[str, Any]:
     return hub.job_requests.service.ask(call)
 
 
@@ -348,7 +348,7 @@ def _device(thing: str, operation: str, *, body: bytes, job_id: str = "") -> Job
     return JobRequest(thing=thing, request=read_fields(operation, read_body(body), job_id=job_id))
 
 
-def _reported(hub: Hub, call: JobRequest) -> dict[str, Any]:
+def _reported(hub: Hub, call: JobRequest) -> Mapping[str, Any]:
     """An answer with an execution, and the time that it has left."""
     found = _thing_answer(hub, call)
     if "execution" not in found:

@@ -304,21 +304,21 @@ def _named(
                 _SCHEMAS
             )
         if parts:
-            yield name, _members(schema, known, mark)
+            yield name, members(schema, known, mark)
         else:
             others.append(media_type)
     if others:
         yield "", ", ".join(others)
 
 
-def _members(schema: Any, known: dict[str, Any], mark: str, *, depth: int = 0) -> str:  # noqa: ANN401  JSON
+def members(schema: Any, known: dict[str, Any], mark: str, *, depth: int = 0) -> str:  # noqa: ANN401  JSON
     """Members of a JSON value, such as ``{name, days?, windows: [{begins, ends}]}``."""
     schema = known[schema["$ref"].removeprefix(_SCHEMAS)] if "$ref" in schema else schema
     schema = schema["anyOf"][0] if "anyOf" in schema else schema
-    inner = partial(_members, known=known, mark=mark, depth=depth + 1)
+    inner = partial(members, known=known, mark=mark, depth=depth + 1)
     match schema:
         case {"$ref": _}:
-            return _members(schema, known, mark, depth=depth)
+            return members(schema, known, mark, depth=depth)
         case {"properties": parts} if depth < 3:
             needed = schema.get("required", ())
             marked = {key: key if key in needed else key + mark for key in parts}

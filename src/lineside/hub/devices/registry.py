@@ -20,14 +20,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 
 from lineside.core import (
     Clock,
     InvalidError,
-    Json,
     LinesideError,
     NotFoundError,
     Plant,
@@ -76,8 +75,9 @@ _TELLING = ("state", "version", "packages", "desired", "faults", "reads")
 _REPORTED = ("packages", "reads")
 _MOST_COUNT = 2**63
 _COUNTED = ("spool_depth", "spool_dropped", "frames", "predictions")
-_CAMERA_RULE = "camera"
-_CAMERA_ACTIONS = {"lost": "lost", "connected": "returned"}
+_CAMERA_RULE: Literal["camera"] = "camera"
+_CameraAction = Literal["lost", "returned"]
+_CAMERA_ACTIONS: Mapping[str, _CameraAction] = {"lost": "lost", "connected": "returned"}
 _MOST_REASON = 300
 
 
@@ -558,6 +558,16 @@ def _output_figures(status: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+class CameraData(TypedDict):
+    """A camera of a device was lost, or is back."""
+
+    rule: Literal["camera"]
+    action: _CameraAction
+    camera: str
+    device: str
+    reason: str
+
+
 def _camera_event(plant: Plant, device: str, condition: Mapping[str, Any]) -> Event | None:
     """Return the event of a change that a status tells; None where it tells none."""
     camera, action = condition["camera"], _CAMERA_ACTIONS.get(str(condition.get("state")))
@@ -567,13 +577,14 @@ def _camera_event(plant: Plant, device: str, condition: Mapping[str, Any]) -> Ev
         return None
     if action is None or camera not in {known.id for known in plant.camera}:
         return None
-    data: dict[str, Json] = {
+    data: CameraData = {
         "rule": _CAMERA_RULE, "action": action, "camera": camera, "device": device,
         "reason": str(condition.get("reason", ""))[:_MOST_REASON],
     }  # fmt: skip
     return Event(
         id=stable_id("evt", _CAMERA_RULE, device, camera, action, rfc3339(at)),
-        source=hub_source(plant.site), type=EVENT_TYPE, time=at, subject=_CAMERA_RULE, data=data,
+        source=hub_source(plant.site), type=EVENT_TYPE, time=at, subject=_CAMERA_RULE,
+        data=dict(data),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ twice: entries that come again are older than the newest and change nothing.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Literal, TypedDict
 
 from lineside.core import NotFoundError, Plant, decode, stable_id, to_plain
 from lineside.hub.eventlog.ledger import Ledger
@@ -15,7 +15,7 @@ from lineside.store import Logged, Records
 from lineside.streams import EVENT_TYPE, Event, decode_event, read_prediction
 from lineside.streams.drift import Drift, DriftSettings, DriftState, feed_drift
 
-DRIFT = "drift"
+DRIFT: Literal["drift"] = "drift"
 _KIND = "drift"
 
 Listener = Callable[[Event], None]
@@ -88,14 +88,31 @@ class DriftWatch:
             listener(event)
 
 
+class DriftData(TypedDict):
+    """A figure of an inspection drifts."""
+
+    rule: Literal["drift"]
+    action: Literal["begun"]
+    inspection: str
+    figure: str
+    direction: Literal["up", "down"]
+    usual: float
+    spread: float
+    now: float
+    frame: str
+    package: str
+    cause: str
+    reason: str
+
+
 def drift_event(plant: Plant, cause: Event, *, drift: Drift, package: str) -> Event:
     """``lineside.event.v1`` with subject ``drift``; one per cause and figure."""
-    data: dict[str, Any] = {
+    data: DriftData = {
         "rule": DRIFT,
         "action": "begun",
         "inspection": cause.subject,
         "figure": drift.figure,
-        "direction": drift.direction,
+        "direction": "up" if drift.direction == "up" else "down",
         "usual": round(drift.usual, 6),
         "spread": round(drift.spread, 6),
         "now": round(drift.now, 6),
@@ -110,7 +127,7 @@ def drift_event(plant: Plant, cause: Event, *, drift: Drift, package: str) -> Ev
         type=EVENT_TYPE,
         time=cause.time,
         subject=DRIFT,
-        data=data,
+        data=dict(data),
     )
 
 

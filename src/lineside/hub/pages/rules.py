@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends, Form, Query
 from fastapi.responses import HTMLResponse
 
 from lineside.core import LinesideError, NotFoundError, Rule, parse_rfc3339, rfc3339
+from lineside.core.rule_check import ACTIONS
 from lineside.hub.pages.site import Context, PageContext
 from lineside.hub.rules.log import (
-    ACTIONS,
     MEDIA,
     KeySum,
     RuleFilter,

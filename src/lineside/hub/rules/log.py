@@ -38,7 +38,7 @@ from lineside.core import (
     parse_rfc3339,
 )
 from lineside.core.clock import require_order
-from lineside.core.rule_check import values_given
+from lineside.core.rule_check import ACTIONS, values_given
 from lineside.hub.tables import Column, Kind, csv_table, parquet_table
 from lineside.hub.views import EventView, view_of
 from lineside.store import EventLog, Logged, Records
@@ -47,8 +47,6 @@ from lineside.store.sums import MOST_LISTED, EventSums, PairCount, SumEvent
 from lineside.streams import EVENT_TYPE, written_time
 
 LATE = "late"
-ACTIONS = ("final", "change", "begun", "ended", LATE)
-"""What an event of a rule may be."""
 
 _READ = 500
 _READS = 10

@@ -19,12 +19,13 @@ The same output is the same event, whoever computes it (``rule_event``).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Annotated, Any, NotRequired, Protocol, TypedDict
 
 import msgspec
 
 from lineside.core import Rule, encode, stable_id
 from lineside.core.plant_rules import Scalar
+from lineside.core.rule_check import RuleAction
 from lineside.core.webhooks import EVENT_TYPE
 from lineside.streams.event import Event
 
@@ -72,7 +73,7 @@ class Output:
 
     name: str
     key: Mapping[str, Scalar]
-    action: str
+    action: RuleAction
     start_us: int
     end_us: int
     values: Mapping[str, Scalar]
@@ -89,6 +90,22 @@ def tested_fields(output: Output) -> dict[str, Scalar]:
 
 
 MOST_CAUSES = 16
+
+_Span = TypedDict("_Span", {"from": str, "to": str})
+
+
+class RuleData(_Span):
+    """Event of a rule of the plant file."""
+
+    rule: str
+    action: RuleAction
+    name: str
+    key: dict[str, Scalar]
+    values: dict[str, Scalar]
+    seconds: float
+    causes: Annotated[list[str], msgspec.Meta(max_length=MOST_CAUSES)]
+    revision: NotRequired[Annotated[int, msgspec.Meta(ge=1)]]
+    frame: NotRequired[str]
 
 
 class Step(Protocol):
@@ -131,9 +148,10 @@ def rule_event(rule: Rule, output: Output, *, digest: str, source: str) -> Event
         source: who says it, ``/<site>/hub``.
     """
     values = dict(output.values)
-    frame = next((values[name] for name in _FRAMES if isinstance(values.get(name), str)), "")
+    shown = (values.get(name) for name in _FRAMES)
+    frame = next((one for one in shown if isinstance(one, str)), "")
     values.pop("frame", None)
-    data: dict[str, Any] = {
+    data: RuleData = {
         "rule": rule.id, "action": output.action, "name": output.name, "key": dict(output.key),
         "values": values, "from": _written(output.start_us), "to": _written(output.end_us),
         "seconds": (output.end_us - output.start_us) / 1e6, "causes": list(output.causes),
@@ -144,7 +162,7 @@ def rule_event(rule: Rule, output: Output, *, digest: str, source: str) -> Event
         data["frame"] = frame
     return Event(
         id=_id(rule, output, digest=digest), source=source, type=EVENT_TYPE, subject=rule.id,
-        time=moment(output.end_us), data=data,
+        time=moment(output.end_us), data=dict(data),
     )  # fmt: skip
 
 

@@ -47,6 +47,7 @@ import msgspec
 
 from lineside.core import Rule
 from lineside.core.plant_rules import HoldStep, RateStep, RepeatStep, Scalar
+from lineside.core.rule_check import RuleAction
 from lineside.streams.rules.conditions import compile_conditions, same
 from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, frame_of
 from lineside.streams.rules.keyed_state import NEVER_US, Cell, KeyedStep
@@ -135,7 +136,7 @@ class Repeats(KeyedStep[_RepeatCell]):
         cell.begun, cell.begun_us, cell.since_us = by, at_us, matching[0].at_us
         return [self._tell(cell, "begun", at_us=at_us)]
 
-    def _tell(self, cell: _RepeatCell, action: str, *, at_us: int) -> Output:
+    def _tell(self, cell: _RepeatCell, action: RuleAction, *, at_us: int) -> Output:
         matching = [look.id for look in cell.looks if look.matches]
         values: dict[str, Scalar] = {
             "matches": len(matching), "records": len(cell.looks),
@@ -260,7 +261,7 @@ class Rates(KeyedStep[_RateCell]):
         cell.begun_us = 0
         return [ended]
 
-    def _tell(self, cell: _RateCell, action: str, *, at_us: int) -> Output:
+    def _tell(self, cell: _RateCell, action: RuleAction, *, at_us: int) -> Output:
         oldest_us = at_us - self._per_us
         values: dict[str, Scalar] = {
             "records": sum(oldest_us < time <= at_us for time in cell.times),
@@ -297,7 +298,7 @@ class _Holds(KeyedStep[_HoldCell]):
         self._for_us = round(declared.for_s * 1e6)
 
     def _tell(
-        self, cell: _HoldCell, action: str, *, until_us: int, more: Mapping[str, Scalar]
+        self, cell: _HoldCell, action: RuleAction, *, until_us: int, more: Mapping[str, Scalar]
     ) -> Output:
         values: dict[str, Scalar] = {
             "for_s": self._for_us / 1e6, "lasted_s": (until_us - cell.began_us) / 1e6, **more,

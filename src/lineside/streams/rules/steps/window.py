@@ -24,6 +24,7 @@ import msgspec
 
 from lineside.core import Rule
 from lineside.core.plant_rules import Scalar, WindowStep
+from lineside.core.rule_check import RuleAction
 from lineside.streams.rules.conditions import (
     Figure,
     Memory,
@@ -141,7 +142,7 @@ class _Windows(KeyedStep[_Cell]):
             yield self._tell(cell, evicted=True)
 
     def _tell(
-        self, cell: _Cell, *, action: str = "final", revision: int = 0, evicted: bool = False
+        self, cell: _Cell, *, action: RuleAction = "final", revision: int = 0, evicted: bool = False
     ) -> Output:
         values: dict[str, Scalar] = {"count": cell.count}
         if self._figures:

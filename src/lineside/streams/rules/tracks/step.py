@@ -16,6 +16,7 @@ from typing import Any
 
 from lineside.core import InvalidError, Rule
 from lineside.core.plant_rules import DwellTimes, Scalar, TrackStep
+from lineside.core.rule_check import RuleAction
 from lineside.streams.rules.contract import UNKNOWN, Output, Record
 from lineside.streams.rules.keyed_state import NEVER_US, ViewStep
 from lineside.streams.rules.tracks.smoothing import (
@@ -44,7 +45,7 @@ MOST_FRAMES = 512
 LEAST_PRESENT = 0.8
 """What cannot be named must be as sure as this to have been there at all."""
 
-TrackChange = tuple[str, Run]
+TrackChange = tuple[RuleAction, Run]
 """``begun`` or ``ended``, and the sighting as it stands at that moment."""
 
 
@@ -330,7 +331,7 @@ class TrackEvents(ViewStep[TrackView]):
             elif action == "ended":
                 yield self._output(run, key=key, action="final")
 
-    def _output(self, run: Run, *, key: Key, action: str) -> Output:
+    def _output(self, run: Run, *, key: Key, action: RuleAction) -> Output:
         return Output(
             name=str(run.first_us),
             key=dict(zip(self._names, key, strict=True)),
