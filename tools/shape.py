@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
     "classes": 1633,
-    "statements in src": 70890,
-    "statements in tests": 60500,
+    "statements in src": 70901,
+    "statements in tests": 60505,
     "records built at one place": 407,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

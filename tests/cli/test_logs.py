@@ -67,6 +67,30 @@ def test_an_entry_as_json_is_one_line_with_its_trace() -> None:
     assert set(json.loads(plain)) == {"ts", "level", "logger", "message"}
 
 
+@pytest.mark.parametrize(
+    ("text", "args", "fields"),
+    [
+        ("camera lost camera=%s: %s", ("rack", "by=none"), {"camera": "rack"}),
+        ("%s ended code=%d in_s=%.1f%%", ("hub", 3, 0.25), {"code": "3", "in_s": "0.2"}),
+        ("job job=%s by=%s", ('a by=eve "\n', "bob"), {"job": 'a by=eve "\n', "by": "bob"}),
+        ("refused topic=%.3r", ("abcdef",), {"topic": "'ab"}),
+        ("name=%s", ("%s by=%d \udcff",), {"name": "%s by=%d \\udcff"}),
+        ("found=%s", ({"by": "eve"},), None),  # logging takes it for a mapping
+        ("wide=%*d by=%s", (4, 2, "bob"), None),
+        ("by=%(by)s", ({"by": "eve"},), None),
+        ("by=eve 100% by=%s", (), None),
+        ("camera lost", (), None),
+    ],
+)
+def test_values_that_a_message_names_are_fields_of_the_json(
+    text: str, args: tuple[object, ...], fields: dict[str, str] | None
+) -> None:
+    made = logging.LogRecord("lineside", logging.INFO, "", 0, text, args, None)
+    told = json.loads(JsonFormatter().format(made))
+    assert told.get("fields") == fields
+    assert told["message"] == made.getMessage().replace("\udcff", "\\udcff")
+
+
 def test_a_stream_is_the_journal_where_device_and_inode_are(tmp_path: Path) -> None:
     with (tmp_path / "stream").open("w") as stream:
         there = os.fstat(stream.fileno())

@@ -10,6 +10,7 @@
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -320,10 +321,25 @@ class JournalFormatter(logging.Formatter):
         return "\n".join(mark + line for line in super().format(record).splitlines() or [""])
 
 
+_CONVERSION = re.compile(r"(?:\b(\w+)=)?(%(?:%|[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]))")
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, str]:
+    """Values that the message's format names, as ``camera=%s`` does, each as in the message.
+
+    A value is not searched: ``by=eve`` within one is no field.
+    """
+    found = [one for one in _CONVERSION.findall(str(record.msg)) if one[1] != "%%"]
+    if not isinstance(record.args, tuple) or len(found) != len(record.args):
+        return {}
+    values = zip(found, record.args, strict=True)
+    return {name: form % (value,) for (name, form), value in values if name}
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object on a line, with ``ts``, ``level``, ``logger``, ``message``.
 
-    ``error`` has the traceback where there is one.
+    ``fields`` has the values that the message names, ``error`` the traceback, where there are any.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -335,10 +351,14 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        whole = {
-            key: text.encode(errors="backslashreplace").decode() for key, text in entry.items()
-        }
+        whole: dict[str, object] = _as_utf8(entry)
+        if fields := fields_of(record):
+            whole["fields"] = _as_utf8(fields)
         return encode(whole).decode()
+
+
+def _as_utf8(texts: Mapping[str, str]) -> dict[str, object]:
+    return {key: text.encode(errors="backslashreplace").decode() for key, text in texts.items()}
 
 
 def priority_of(level: int) -> int:
