@@ -47,6 +47,7 @@ all-tests: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --hypothesis-profile=full --result=benchmarks/results/full.json
 
 docs: $(VENV)/.installed-test
+	$(BIN)/python tools/shape.py --prose
 	$(BIN)/mkdocs build --strict
 
 # The parts of reference pages that come from the code again; make docs compares them.

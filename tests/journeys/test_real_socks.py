@@ -51,7 +51,7 @@ class Walked:
 
 
 def commands() -> list[list[str]]:
-    lines = re.findall(r"^    lineside (.*)$", GUIDE.read_text(), re.MULTILINE)
+    lines = re.findall(r"^    lineside (.*)$", GUIDE.read_text().replace("\\\n", ""), re.MULTILINE)
     return [words for line in lines if (words := shlex.split(line))[0] not in LEFT_OUT]
 
 
