@@ -18,8 +18,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 541,
     "classes": 1633,
-    "statements in src": 70901,
-    "statements in tests": 60505,
+    "statements in src": 70905,
+    "statements in tests": 60512,
     "records built at one place": 407,
     "modules under 100 lines": 23,
     "modules over 800 lines": 0,

@@ -73,6 +73,7 @@ def test_an_entry_as_json_is_one_line_with_its_trace() -> None:
         ("camera lost camera=%s: %s", ("rack", "by=none"), {"camera": "rack"}),
         ("%s ended code=%d in_s=%.1f%%", ("hub", 3, 0.25), {"code": "3", "in_s": "0.2"}),
         ("job job=%s by=%s", ('a by=eve "\n', "bob"), {"job": 'a by=eve "\n', "by": "bob"}),
+        ("free_mb=%ld", (3,), {"free_mb": "3"}),
         ("refused topic=%.3r", ("abcdef",), {"topic": "'ab"}),
         ("name=%s", ("%s by=%d \udcff",), {"name": "%s by=%d \\udcff"}),
         ("found=%s", ({"by": "eve"},), None),  # logging takes it for a mapping

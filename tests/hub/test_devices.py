@@ -65,7 +65,6 @@ def test_a_camera_that_is_lost_and_returns_is_an_event_each_once(
     hostile: list[Json] = [
         "x", {"camera": "none"}, {**lost, "camera": "none"}, {**lost, "since": 7},
         {**lost, "state": []}, {"camera": "rack", "state": "connected", "since": ""},
-        {**lost, "since": "", "refused": ["image lost"]},
     ]  # fmt: skip
 
     def is_lost() -> float:

@@ -251,10 +251,15 @@ def test_an_alert_about_drops_sees_the_first_one(hub: Services, line: Line) -> N
 
 def test_images_that_cameras_lose_are_counted_over_their_devices(hub: Services, line: Line) -> None:
     hub.stats.watch_each("camera", "camera", read=hub.devices.camera_figures)
-    refused: list[Json] = [{"image lost": 2, "failed": -1}, {"image lost": 3, "made up": 4}]
-    for device, each in zip(("edge-1", "edge-2"), refused, strict=True):
-        line.send(line.status(device, cameras=[{"camera": "rack", "refused": each}]))
-    found = families(hub.stats)["lineside_camera_refused"].samples
+    cameras: list[Json] = [{"camera": "rack"}]
+    lost: list[Json] = [
+        {"rack": {"image lost": 2, "failed": -1}}, {"rack": {"image lost": 3, "made up": 4}},
+        {"rack": 7, "none": {"failed": 1}}, ["rack"],
+    ]  # fmt: skip
+    for number, each in enumerate(lost):
+        line.send(line.status(f"edge-{number}", cameras=cameras, images_lost=each))
+    line.send(line.status("edge-0", state="offline"))  # no counter falls with it
+    found = families(hub.stats)["lineside_camera_images_lost"].samples
     counts = {one.labels["reason"]: one.value for one in found}
     assert counts == dict.fromkeys(LOSSES, 0.0) | {"image lost": 5}
     assert {one.labels["camera"] for one in found} == {"rack"}

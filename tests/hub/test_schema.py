@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft7Validator, Draft202012Validator, ValidationError
 
 from lineside.cli.app import _run
-from lineside.cli.config import HUB_EVENTS, JOB_MESSAGES, bus_document
+from lineside.cli.config import HUB_EVENT_DATA, JOB_MESSAGES, bus_document
 from lineside.core import InvalidError, Json, NotFoundError, encode, load_plant, rfc3339
 from lineside.core.factory import Colour, OrderCommand, write_message
 from lineside.core.rule_check import HUB_EVENTS as HUB_RULES
@@ -147,7 +147,7 @@ def test_events_of_the_hub_itself_are_as_documented(
     assert documented(messages) == {"event"}
     sent = {message.topic.rpartition("/")[2]: json.loads(message.payload) for message in messages}
     assert sent.keys() == set(HUB_RULES) - {"device"}
-    assert len(sent) == len(HUB_EVENTS)
+    assert len(sent) == len(HUB_EVENT_DATA)
     for event in sent.values():
         wrong: list[dict[str, Json]] = [
             {**event["data"], "action": "final"}, {**event["data"], "other": 1}, {}

@@ -103,6 +103,12 @@ def test_the_score_is_of_what_the_answers_say() -> None:
     assert score_of(replace(seen(1), anomaly=unlike)) == 0.75
     count = CountAnswer(value=1, low=1, high=2, chances=(0.25, 0.5, 0.25))
     assert score_of(replace(seen(1), labels=(), count=count)) == 0.5
+    blue = seen(1).labels[0]
+    red = replace(blue, name="A1/red", label="red", probability=0.25)
+    two = (replace(blue, probability=0.5), red)  # classes of one region
+    assert score_of(replace(seen(1), labels=two)) == 0.5
+    apart = tuple(replace(one, region="", name=one.label) for one in two)  # two labels
+    assert score_of(replace(seen(1), labels=apart)) == (0.5 + 0.75) / 2
 
 
 def test_a_package_that_is_ever_less_certain_is_told_by_its_score() -> None:

@@ -99,7 +99,7 @@ JOB_MESSAGES = {
 }
 """Messages of the job service."""
 
-HUB_EVENTS = (
+HUB_EVENT_DATA = (
     "lineside.hub.devices.registry:CameraData",
     "lineside.twin.orders:DiscrepancyData",
     "lineside.hub.learning.drift:DriftData",
@@ -355,7 +355,7 @@ def schema(
 
 def forms(name: str) -> tuple[str, ...]:
     """Records that a message may be."""
-    return (MESSAGES[name], *(HUB_EVENTS if name == "event" else ()))
+    return (MESSAGES[name], *(HUB_EVENT_DATA if name == "event" else ()))
 
 
 def bus_document(plant: "Plant | None") -> dict[str, Any]:
@@ -440,7 +440,7 @@ def _message(name: str, payload: dict[str, Any]) -> dict[str, Any]:
 def _payloads() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Schemas by name, and the payload of each message, which refers to them."""
     plant = sorted({one for kinds in _PLANT_MESSAGES.values() for one in kinds})
-    names = [*MESSAGES.values(), *HUB_EVENTS, *plant]
+    names = [*MESSAGES.values(), *HUB_EVENT_DATA, *plant]
     kinds = [resolve_name(name) for name in (*names, "lineside.streams:Event")]
     references, schemas = json_schemas(kinds, "#/components/schemas/{name}")
     of = dict(zip(names, references, strict=False))

@@ -321,7 +321,7 @@ class JournalFormatter(logging.Formatter):
         return "\n".join(mark + line for line in super().format(record).splitlines() or [""])
 
 
-_CONVERSION = re.compile(r"(?:\b(\w+)=)?(%(?:%|[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]))")
+_CONVERSION = re.compile(r"(?:\b(\w+)=)?(%(?:%|[-#0 +]*\d*(?:\.\d+)?[hlL]?[a-zA-Z]))")
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, str]:

@@ -9,7 +9,6 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -353,11 +352,9 @@ class Agent:
             frames=counted.frames,
             predictions=counted.predictions,
             refused=counted.refused,
+            images_lost=counted.lost,
             faults=counted.faults,
-            cameras=tuple(
-                replace(worker.condition, refused=counted.lost.get(worker.camera.id, {}))
-                for worker in self._workers
-            ),
+            cameras=tuple(worker.condition for worker in self._workers),
             outputs=self._outputs.conditions(),
             desired=self._loader.revisions(),
             every_s=self._config.status_every_s,

@@ -492,15 +492,12 @@ class CameraCondition:
         since: time of the last loss or return, RFC 3339; empty where there was none since the
             start.
         reason: cause of a loss, in words.
-        refused: number of its images that got lost or could not be judged, by reason, since the
-            start.
     """
 
     camera: str
     state: Literal["connected", "lost"] = "connected"
     since: str = ""
     reason: str = ""
-    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 OUTPUT_WAITS = "it waits for a verdict"
@@ -542,6 +539,7 @@ class DeviceStatus:
         spool_dropped: events that were dropped for lack of room.
         frames, predictions: number since the start.
         refused: number of refused frames or messages by reason.
+        images_lost: of these, images that got lost or could not be judged, by camera and reason.
         faults: what is wrong, in sentences.
         cameras: condition of each camera of the device.
         outputs: condition of each [output](plant-file.md#output) that the device drives.
@@ -562,6 +560,7 @@ class DeviceStatus:
     frames: int = 0
     predictions: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
+    images_lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     cameras: tuple[CameraCondition, ...] = ()
     outputs: tuple[OutputCondition, ...] = ()

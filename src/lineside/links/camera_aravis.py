@@ -15,7 +15,7 @@
    length of a register can depend on the image; the library computes them before it reads.
 7. The library parses one camera's description at a time: two at once end the program.
 8. The library reads GigE Vision's stream from a UDP socket whose buffer holds four images. Where
-   the kernel's limit is below two, it may read from a packet socket, if the program has that right.
+   the kernel's limit is below one, it may read from a packet socket, if the program has that right.
 """
 
 import ctypes
@@ -438,31 +438,30 @@ class AravisSource:
             for name in (b"Width", b"Height", b"PixelFormat")
         )
         self._shape = width, height, form
-        self._stream = self._open_stream(size)
+        self._open_stream(size)
         for _ in range(_BUFFERS):
             library.arv_stream_push_buffer(self._stream, library.arv_buffer_new_allocate(size))
         _call("arv_camera_start_acquisition", self._device)
         self._is_acquiring = True
 
-    def _open_stream(self, size: int) -> int:
+    def _open_stream(self, size: int) -> None:
         library, wanted = _library(), _BUFFERS * size
         is_network = self._is_network()
         if is_network:
             with socket.socket(type=socket.SOCK_DGRAM) as one:
                 kept = widen_buffer(one.fileno(), wanted)
-            is_enough = kept >= 2 * size  # it counts its notes on each packet, too
+            is_enough = kept >= 2 * size  # it doubles the limit, for its notes on each packet
             library.arv_camera_gv_set_stream_options(self._device, _PLAIN_SOCKET * is_enough)
             if not is_enough:
                 logger.warning(
                     "the kernel keeps %d bytes of a stream, an image has %d: raise"
-                    " net.core.rmem_max to %d camera=%s", kept, size, wanted, self._camera.id,
+                    " net.core.rmem_max to %d camera=%s", kept // 2, size, wanted, self._camera.id,
                 )  # fmt: skip
-        stream: int = _call("arv_camera_create_stream", self._device, None, None)
+        self._stream = _call("arv_camera_create_stream", self._device, None, None)
         if is_network:
-            library.g_object_set(stream, b"socket-buffer", _FIXED, None)
-            for number in udp_sockets(library.arv_gv_stream_get_port(stream)):
+            library.g_object_set(self._stream, b"socket-buffer", _FIXED, None)
+            for number in udp_sockets(library.arv_gv_stream_get_port(self._stream)):
                 widen_buffer(number, wanted)
-        return stream
 
     def _grab(self) -> Picture:
         library = _library()

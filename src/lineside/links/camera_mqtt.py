@@ -12,7 +12,14 @@ from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError
 from lineside.core.factory import CameraMessage, read_message
 from lineside.links.contract import LONGEST_PART, Bus, Message, Refused, Shot
-from lineside.links.shots import UNREADABLE, WAITING, ShotCamera, whole_ms
+from lineside.links.shots import (
+    BAD_FIELDS,
+    TOO_LARGE,
+    UNREADABLE,
+    WAITING,
+    ShotCamera,
+    whole_ms,
+)
 
 
 class FrameMessage(CameraMessage, frozen=True, kw_only=True, omit_defaults=True):
@@ -102,7 +109,7 @@ def read_shot(message: Message, *, camera: CameraRecord, clock: Clock) -> Shot:
     limit = most_bytes(camera, bare=bare)
     if len(payload) > limit:
         raise NoShotError(
-            "too large",
+            TOO_LARGE,
             f"{len(payload)} bytes, at most {limit} are taken",
             where=message.topic,
             fix="Send a smaller picture, or raise max_frame_bytes of the camera.",
@@ -134,10 +141,10 @@ def _read(message: Message) -> FrameMessage:
         read = read_message(FrameMessage, message.payload, where=where)
     except (InvalidError, RecursionError, OverflowError) as error:
         fix = getattr(error, "fix", "Send the documented fields.")
-        raise NoShotError("fields not as documented", str(error), where=where, fix=fix) from error
+        raise NoShotError(BAD_FIELDS, str(error), where=where, fix=fix) from error
     if not 0 <= read.sequence <= _MOST_COUNT or len(read.part) > LONGEST_PART:
         raise NoShotError(
-            "fields not as documented",
+            BAD_FIELDS,
             "sequence or part out of bounds",
             where=where,
             fix=f"Count from 0; a part has at most {LONGEST_PART} characters.",

@@ -30,8 +30,12 @@ IMAGE_LOST = "image lost"
 NO_PART = "part id cannot be read"
 TRIGGER_FAILED = "trigger failed"
 NOT_IN_TIME = "not taken in time"
+TOO_LARGE = "too large"
+BAD_FIELDS = "fields not as documented"
 FAILED = "failed"
-LOSSES = (IMAGE_LOST, UNREADABLE, NO_PART, TRIGGER_FAILED, NOT_IN_TIME, FAILED)
+LOSSES = (
+    IMAGE_LOST, UNREADABLE, NO_PART, TRIGGER_FAILED, NOT_IN_TIME, TOO_LARGE, BAD_FIELDS, FAILED,
+)  # fmt: skip
 """Why an image of a camera is not judged, whatever the inspection."""
 NOT_PUT_AWAY = "not moved or remembered"
 """The one refusal that concerns an image which was judged: of its file, afterwards."""

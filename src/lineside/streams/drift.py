@@ -2,8 +2,9 @@
 
 1. Watched per inspection and package: the distance of features from the training pictures, mean
    grey, sharpness, residual of the registration, the score of the answers, and whether any is
-   unsure. The score is the mean probability of what the answers say, whatever they say, so that
-   it does not move with the share of bad parts; of ``anomaly`` the share of its limit.
+   unsure. The score is the mean probability of what the answers say, present or absent, so that
+   a batch of bad parts moves it little; of ``anomaly`` the share of its limit. ``segment`` and
+   images in which ``detect`` finds nothing have none.
 2. Neighbouring pictures are alike, so figures are averaged over blocks of ``block`` pictures first.
 3. What is usual is learned while it is tested (Hawkins 1987): a block is held against mean and
    spread of all blocks before it, and its t value is turned into a normal one (Wallace 1959), so
@@ -18,6 +19,7 @@
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -138,10 +140,14 @@ def figures_of(prediction: Prediction) -> dict[str, float]:
 
 
 def score_of(prediction: Prediction) -> float | None:
-    """Return the score of the answers, see the module; None where nothing was found."""
+    """Return the score of the answers, see the module; None where there is none."""
     if prediction.anomaly is not None:
         return min(prediction.anomaly.score / max(prediction.anomaly.limit, 1e-9), 1.0)
-    scores = [max(one.probability, 1 - one.probability) for one in prediction.labels]
+    answers = defaultdict[str, list[float]](list)
+    for one in prediction.labels:  # classes of one region, or of the image, are one answer
+        is_class = one.region or prediction.task == "classify"
+        answers[one.region if is_class else one.name].append(one.probability)
+    scores = [max(*found, 1 - sum(found)) for found in answers.values()]
     scores += [box.probability for box in prediction.boxes]
     if prediction.count is not None and prediction.count.chances:
         scores.append(max(prediction.count.chances))

@@ -163,7 +163,7 @@ _Details = Annotated[
 
 
 class ListRequest(TypedDict, total=False):
-    """Ask for open executions. No bytes are an empty object, and unknown fields are passed over."""
+    """Ask for open executions."""
 
     clientToken: Annotated[str, Meta(min_length=1, max_length=_MOST_TOKEN)] | None
 

@@ -69,6 +69,7 @@ _LASTING = (
     "frames",
     "predictions",
     "refused",
+    "images_lost",
     "reads",
 )
 _TELLING = ("state", "version", "packages", "desired", "faults", "reads")
@@ -266,22 +267,20 @@ class DeviceRegistry:
         """Return of each camera in reports if none reaches it (``lost``), and images it lost."""
         now = self._clock.now()
         with self._lock:
+            counts = [one.status.get("images_lost") for one in self._devices.values()]
             told = [
                 each for one in self._devices.values()
                 if self._presence(one, now=now) is Presence.ONLINE
                 for each in _conditions(one.status)
             ]  # fmt: skip
         states = {camera.id: set[str]() for camera in self._plant.camera}
-        refused = {camera: dict.fromkeys(LOSSES, 0.0) for camera in states}
         for each in told:
-            if (camera := each["camera"]) in states:
-                states[camera].add(str(each.get("state")))
-                for reason, count in _refusals(each).items():
-                    refused[camera][reason] += count
+            if each["camera"] in states:
+                states[each["camera"]].add(str(each.get("state")))
         return {
             camera: {
                 "lost": float("lost" in found and "connected" not in found),
-                **{f"refused_{reason}": count for reason, count in refused[camera].items()},
+                **{f"images_lost_{one}": _sum(counts, camera, one) for one in LOSSES},
             }
             for camera, found in sorted(states.items()) if found
         }  # fmt: skip
@@ -536,14 +535,11 @@ def _conditions(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _refusals(condition: Mapping[str, Any]) -> dict[str, int]:
-    """Return a camera's images that got lost, by the reasons for which there are series."""
-    told = condition.get("refused")
-    return {
-        reason: count for reason in LOSSES
-        if isinstance(told, dict) and isinstance(count := told.get(reason), int)
-        and 0 <= count < _MOST_COUNT
-    }  # fmt: skip
+def _sum(counts: Iterable[Any], camera: str, reason: str) -> float:
+    """Return the sum of a camera's images that devices lost, without what is no count."""
+    of_camera = [one.get(camera) for one in counts if isinstance(one, dict)]
+    found = [one.get(reason) for one in of_camera if isinstance(one, dict)]
+    return sum(float(n) for n in found if isinstance(n, int) and 0 <= n < _MOST_COUNT)
 
 
 def _output_figures(status: Mapping[str, Any]) -> dict[str, float]:

@@ -326,7 +326,7 @@ METRICS: Mapping[str, Metric] = {
         "overexposed, blurred or frozen", ("camera", "state"),
     ),
     "camera_lost": Metric("gauge", "1 while no device that reports reaches it", ("camera",)),
-    "camera_refused_": Metric(
+    "camera_images_lost_": Metric(
         "counter", "Its images that its devices lost or could not judge, since their start",
         ("camera", "reason"),
     ),
