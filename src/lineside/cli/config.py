@@ -147,8 +147,8 @@ _CONTENT_TYPES = {"sparkplug": "application/octet-stream", "output": "text/plain
 """Of the messages that are no JSON."""
 
 _JOB_REQUESTS = frozenset(name for name in JOB_MESSAGES if name.endswith("-request"))
-_PASSED_OVER = _JOB_REQUESTS | {"frame"}
-"""Messages whose reader passes over what it does not know, such as what firmware adds."""
+_EXTENSIBLE = _JOB_REQUESTS | {"frame"}
+"""Messages that may have further fields, such as what firmware adds: readers ignore them."""
 
 _IMAGES = frozenset({"frame", "plant-frame"})
 """Messages in whose place the bytes of a JPEG or PNG may stand."""
@@ -343,7 +343,7 @@ def schema(
         show("\n".join(MESSAGES), as_json=False, text=str)
     elif name in MESSAGES:
         document = json_schema(*map(resolve_name, forms(name)))
-        if name in _PASSED_OVER:
+        if name in _EXTENSIBLE:
             for one in document["$defs"].values():
                 one.pop("additionalProperties", None)
         show(document, as_json=True, text=str)
@@ -444,7 +444,7 @@ def _payloads() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     kinds = [resolve_name(name) for name in (*names, "lineside.streams:Event")]
     references, schemas = json_schemas(kinds, "#/components/schemas/{name}")
     of = dict(zip(names, references, strict=False))
-    for name in (*plant, *(MESSAGES[one] for one in _PASSED_OVER)):
+    for name in (*plant, *(MESSAGES[one] for one in _EXTENSIBLE)):
         for one in _structs(of[name], schemas):
             schemas[one].pop("additionalProperties", None)
     event = schemas.pop("Event")

@@ -352,7 +352,7 @@ class Agent:
             frames=counted.frames,
             predictions=counted.predictions,
             refused=counted.refused,
-            images_lost=counted.lost,
+            images_lost=counted.images_lost,
             faults=counted.faults,
             cameras=tuple(worker.condition for worker in self._workers),
             outputs=self._outputs.conditions(),

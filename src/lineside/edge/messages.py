@@ -109,12 +109,12 @@ _LONGEST = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterValues:
-    """One reading of the counts; ``lost``: of each camera, by reason."""
+    """One reading of the counts; ``images_lost``: of each camera, by reason."""
 
     frames: int
     predictions: int
     refused: dict[str, int]
-    lost: dict[str, dict[str, int]]
+    images_lost: dict[str, dict[str, int]]
     faults: tuple[str, ...]
 
 
@@ -184,6 +184,6 @@ class Counters:
                 frames=self._frames,
                 predictions=self._predictions,
                 refused=dict(refused),
-                lost=lost,
+                images_lost=lost,
                 faults=tuple(self._faults.values()),
             )

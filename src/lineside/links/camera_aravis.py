@@ -451,7 +451,9 @@ class AravisSource:
             with socket.socket(type=socket.SOCK_DGRAM) as one:
                 kept = widen_buffer(one.fileno(), wanted)
             is_enough = kept >= 2 * size  # it doubles the limit, for its notes on each packet
-            library.arv_camera_gv_set_stream_options(self._device, _PLAIN_SOCKET * is_enough)
+            library.arv_camera_gv_set_stream_options(
+                self._device, _PLAIN_SOCKET if is_enough else 0
+            )
             if not is_enough:
                 logger.warning(
                     "the kernel keeps %d bytes of a stream, an image has %d: raise"

@@ -23,12 +23,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Literal
 
 from lineside.core import Digest
 from lineside.vision import Decision, PictureState, Prediction
 
+DriftFigure = Literal["feature_distance", "mean_grey", "sharpness", "residual", "unsure", "score"]
 _DOUBTFUL = 1 / 3
-_LEAST_SPREAD = {
+_LEAST_SPREAD: Mapping[DriftFigure, float] = {
     "feature_distance": 0.02,
     "mean_grey": 1.0,
     "sharpness": 0.02,
@@ -86,14 +88,14 @@ class Drift:
         figure: which; its unit is that of ``_LEAST_SPREAD``.
         usual, spread: mean of a block and how blocks vary, as learned.
         now: mean of the last block.
-        direction: ``up`` or ``down``.
+        direction: in which it went.
     """
 
-    figure: str
+    figure: DriftFigure
     usual: float
     spread: float
     now: float
-    direction: str
+    direction: Literal["up", "down"]
 
 
 def feed_drift(
@@ -122,10 +124,10 @@ def feed_drift(
     return replace(state, newest=at, figures=figures), tuple(found)
 
 
-def figures_of(prediction: Prediction) -> dict[str, float]:
+def figures_of(prediction: Prediction) -> dict[DriftFigure, float]:
     """Return the watched figures; an image that could not be judged has no answers."""
     health = prediction.health
-    found = {
+    found: dict[DriftFigure, float] = {
         "mean_grey": health.mean_grey,
         "sharpness": math.log(max(health.sharpness, 1e-3)),
     }
@@ -166,7 +168,7 @@ def is_unsure(prediction: Prediction) -> bool:
 
 
 def _feed(
-    state: FigureState, value: float, *, name: str, settings: DriftSettings
+    state: FigureState, value: float, *, name: DriftFigure, settings: DriftSettings
 ) -> tuple[FigureState, Drift | None]:
     if not math.isfinite(value):
         return state, None
@@ -189,7 +191,7 @@ def _learned(state: FigureState, block: float) -> FigureState:
 
 
 def _tested(
-    state: FigureState, block: float, *, name: str, settings: DriftSettings
+    state: FigureState, block: float, *, name: DriftFigure, settings: DriftSettings
 ) -> tuple[FigureState, Drift | None]:
     spread = max(math.sqrt(state.squares / (state.blocks - 1)), _LEAST_SPREAD[name])
     apart = _normal((block - state.mean) / spread, blocks=state.blocks)
@@ -199,8 +201,13 @@ def _tested(
         doubtful = max(up, down) > settings.limit * _DOUBTFUL
         kept = state if doubtful else _learned(state, block)
         return replace(kept, up=up, down=down), None
-    direction = "up" if up > down else "down"
-    drift = Drift(figure=name, usual=state.mean, spread=spread, now=block, direction=direction)
+    drift = Drift(
+        figure=name,
+        usual=state.mean,
+        spread=spread,
+        now=block,
+        direction="up" if up > down else "down",
+    )
     return FigureState(), drift
 
 

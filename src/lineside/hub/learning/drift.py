@@ -13,7 +13,7 @@ from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
 from lineside.store import Logged, Records
 from lineside.streams import EVENT_TYPE, Event, decode_event, read_prediction
-from lineside.streams.drift import Drift, DriftSettings, DriftState, feed_drift
+from lineside.streams.drift import Drift, DriftFigure, DriftSettings, DriftState, feed_drift
 
 DRIFT: Literal["drift"] = "drift"
 _KIND = "drift"
@@ -94,7 +94,7 @@ class DriftData(TypedDict):
     rule: Literal["drift"]
     action: Literal["begun"]
     inspection: str
-    figure: str
+    figure: DriftFigure
     direction: Literal["up", "down"]
     usual: float
     spread: float
@@ -112,7 +112,7 @@ def drift_event(plant: Plant, cause: Event, *, drift: Drift, package: str) -> Ev
         "action": "begun",
         "inspection": cause.subject,
         "figure": drift.figure,
-        "direction": "up" if drift.direction == "up" else "down",
+        "direction": drift.direction,
         "usual": round(drift.usual, 6),
         "spread": round(drift.spread, 6),
         "now": round(drift.now, 6),
